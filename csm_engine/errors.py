@@ -1,0 +1,71 @@
+"""Every error the library raises, as one tree. Messages are sentences that say what was given and what is allowed.
+
+* CsmError
+  + BundleError                 a model bundle cannot be opened
+    - GatedRepositoryError      the hub wants a token that has been granted access
+    - HubUnavailableError       the hub cannot be reached and the cache does not hold the file
+  + CheckpointError             weights or their configuration do not fit the model
+  + InvalidRequestError         a request asks for something that is not allowed; names the field
+    - PromptTooLongError        the prompt leaves no room in the context window
+  + EngineBusyError             slots and queue are full
+  + EngineStoppedError          the engine is stopping or has failed
+  + CodecError                  the codec could not do its work
+    - WatermarkError            the watermark could not be embedded; nothing unmarked may be sent
+  + KeyringError                watermark keys are missing, malformed or not allowed
+"""
+
+
+class CsmError(Exception):
+    """Root of the tree."""
+
+
+class BundleError(CsmError):
+    """A model bundle cannot be opened."""
+
+
+class GatedRepositoryError(BundleError):
+    """The hub repository is gated and the given token has no access to it."""
+
+
+class HubUnavailableError(BundleError):
+    """The hub cannot be reached, or offline mode is on, and the file is not in the cache."""
+
+
+class CheckpointError(CsmError):
+    """Weights or their configuration do not fit the model."""
+
+
+class InvalidRequestError(CsmError):
+    """A request asks for something that is not allowed.
+
+    field: path of the field as the API names it, such as "sampling_params.top_k"
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+class PromptTooLongError(InvalidRequestError):
+    """The prompt leaves no room in the context window."""
+
+
+class EngineBusyError(CsmError):
+    """Slots and queue are full; another replica may have room."""
+
+
+class EngineStoppedError(CsmError):
+    """The engine is stopping or has failed; it takes no more requests."""
+
+
+class CodecError(CsmError):
+    """The codec could not do its work."""
+
+
+class WatermarkError(CodecError):
+    """The watermark could not be embedded. Nothing unmarked may be sent."""
+
+
+class KeyringError(CsmError):
+    """Watermark keys are missing, malformed or not allowed."""

@@ -1,0 +1,1 @@
+"""Thin processes round the library: gateway, engine, codec, and all three in one."""
