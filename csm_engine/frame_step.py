@@ -1,0 +1,47 @@
+"""One frame for every running slot: backbone step, codebook 0, the depth decoder's steps, sampling.
+
+This is the eager reference of everything faster. All it needs of a sequence is on the device, by slot; the host gives
+the slots and two bounds (how far the longest row looks back, the largest top-k).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from csm_engine.model.backbone import Backbone
+from csm_engine.model.csm import CSM
+from csm_engine.model.depth_decoder import DepthDecoder
+from csm_engine.sampler import FrameSampler, gumbel_noise
+from csm_engine.slot_state import SlotState
+from csm_engine.stage_timer import StageTimer
+
+
+class FrameStep:
+    """The two stages joined. K: codebooks."""
+
+    def __init__(self, model: CSM, num_slots: int) -> None:
+        self._model = model
+        self.backbone = Backbone(model, num_slots)
+        self.depth_decoder = DepthDecoder(model)
+        self.state = SlotState(num_slots, model.config.backbone.dim, device=model.device, dtype=model.dtype)
+        self.timer = StageTimer(model.device)
+
+    def __call__(self, slots: Tensor, *, window: int, max_top_k: int) -> Tensor:
+        """slots: (B,) int64, each once -> (B, K) int64 codes; the slots' state moves on by one frame."""
+        state, config = self.state, self._model.config
+        with self.timer.measure("backbone"):
+            hidden = self.backbone.step(state.next_embedding[slots], slots, state.position[slots], window)
+            sampler = FrameSampler(
+                noise=gumbel_noise(
+                    state.seed[slots], state.frame[slots], config.num_codebooks, config.audio_vocab_size
+                ),
+                temperature=state.temperature[slots],
+                top_k=state.top_k[slots],
+                max_top_k=max_top_k,
+                codebook_size=config.codebook_size,
+            )
+            code0 = sampler.sample(self.backbone.codebook0_logits(hidden), 0)
+        with self.timer.measure("depth_decoder"):
+            codes = self.depth_decoder.frame(hidden, code0, sampler)
+        state.advance(slots, self._model.embed_frame(codes))
+        return codes

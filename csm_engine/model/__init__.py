@@ -1,0 +1,1 @@
+"""The CSM model: its modules, its checkpoint layouts, its loader."""

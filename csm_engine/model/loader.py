@@ -1,0 +1,173 @@
+"""Reads a CSM checkpoint into a model: original or transformers layout, one file or shards, strictly.
+
+Every parameter must be there, nothing unknown may be, every shape must fit; the first that does not is named.
+Random weights are made only by `random_model`, which no loader calls.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from csm_engine.config import ModelConfig
+from csm_engine.errors import CheckpointError
+from csm_engine.model.checkpoint_keys import (
+    CODEC_PREFIX,
+    TIED_AUDIO_EMBEDDINGS,
+    KeyMap,
+    is_transformers_layout,
+    original_keys,
+    transformers_keys,
+)
+from csm_engine.model.csm import CSM, build_rope, build_skeleton
+
+# In order of preference. sesame/csm-1b carries the second and the third side by side.
+WEIGHT_FILES = (
+    "model.safetensors.index.json",
+    "model.safetensors",
+    "transformers.safetensors.index.json",
+    "ckpt.pt",
+)
+
+
+def load_model(path: Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> CSM:
+    """Loads the checkpoint in a folder, or a weight file whose config.json lies beside it.
+
+    Raises: CheckpointError naming the file and the first missing, unexpected or misshaped key.
+    """
+    weights = _weight_file(path) if path.is_dir() else path
+    config = ModelConfig.from_json(weights.parent / "config.json")
+    tensors = _TensorFile.open(weights)
+    if is_transformers_layout(tensors.keys):
+        maps, ignored = transformers_keys(config), _ignored_transformers_keys(tensors.keys)
+    else:
+        maps, ignored = original_keys(config), set()
+    _check_keys(weights, maps, set(tensors.keys) - ignored)
+    model = build_skeleton(config)
+    state = {}
+    for entry, parameter in _paired(maps, model):
+        tensor = tensors.get(entry.theirs)
+        if tensor.shape != parameter.shape:
+            raise CheckpointError(
+                f"{weights}: {entry.theirs} has shape {tuple(tensor.shape)}; the config asks for {tuple(parameter.shape)}"
+            )
+        tensor = unpermute_rotary(tensor, entry.heads) if entry.heads else tensor
+        state[entry.ours] = tensor.to(device=device, dtype=dtype)
+    return _finish(model, state, torch.device(device))
+
+
+def random_model(
+    config: ModelConfig, *, seed: int, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> CSM:
+    """A model of the given shapes with seeded random weights: noise, for tests and benchmarks only."""
+    generator = torch.Generator().manual_seed(seed)
+    model = build_skeleton(config)
+    state = {}
+    for name, parameter in model.named_parameters():
+        if name.endswith("scale"):
+            value = 1 + 0.1 * torch.randn(parameter.shape, generator=generator)
+        else:
+            fan_in = parameter.shape[1] if parameter.dim() > 1 else 1
+            std = 1.0 if "embeddings" in name else fan_in**-0.5
+            value = std * torch.randn(parameter.shape, generator=generator)
+        state[name] = value.to(device=device, dtype=dtype)
+    return _finish(model, state, torch.device(device))
+
+
+def unpermute_rotary(weight: Tensor, heads: int) -> Tensor:
+    """(heads * head_dim, dim), rows of a head ordered by half-splits -> ordered by neighbouring pairs."""
+    rows, dim = weight.shape
+    return weight.view(heads, 2, rows // heads // 2, dim).transpose(1, 2).reshape(rows, dim)
+
+
+def permute_rotary(weight: Tensor, heads: int) -> Tensor:
+    """The inverse of `unpermute_rotary`."""
+    rows, dim = weight.shape
+    return weight.view(heads, rows // heads // 2, 2, dim).transpose(1, 2).reshape(rows, dim)
+
+
+def _finish(model: CSM, state: dict[str, Tensor], device: torch.device) -> CSM:
+    model.load_state_dict(state, strict=True, assign=True)
+    build_rope(model, device)
+    return model.eval().requires_grad_(False)
+
+
+def _paired(maps: Iterable[KeyMap], model: CSM) -> Iterable[tuple[KeyMap, Tensor]]:
+    parameters = dict(model.named_parameters())
+    return ((entry, parameters[entry.ours]) for entry in maps)
+
+
+def _weight_file(folder: Path) -> Path:
+    for name in WEIGHT_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(f"{folder}: holds no weights; one of {', '.join(WEIGHT_FILES)} is needed")
+
+
+def _ignored_transformers_keys(keys: list[str]) -> set[str]:
+    return {key for key in keys if key.startswith(CODEC_PREFIX) or key == TIED_AUDIO_EMBEDDINGS}
+
+
+def _check_keys(path: Path, maps: list[KeyMap], found: set[str]) -> None:
+    wanted = {entry.theirs for entry in maps}
+    for problem, keys in (("is missing", wanted - found), ("is unexpected", found - wanted)):
+        if keys:
+            first = min(keys)
+            more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
+            raise CheckpointError(f"{path}: key {first} {problem}{more}")
+
+
+class _TensorFile:
+    """Named tensors of a weight file, read one at a time."""
+
+    def __init__(self, keys: list[str], get: Callable[[str], Tensor]) -> None:
+        self.keys = keys
+        self.get = get
+
+    @classmethod
+    def open(cls, path: Path) -> _TensorFile:
+        if path.name.endswith(".index.json"):
+            return cls._open_shards(path)
+        if path.suffix == ".safetensors":
+            return cls._open_safetensors(path)
+        return cls._open_pickle(path)
+
+    @classmethod
+    def _open_safetensors(cls, path: Path) -> _TensorFile:
+        try:
+            file = safe_open(path, framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from None
+        return cls(list(file.keys()), file.get_tensor)
+
+    @classmethod
+    def _open_shards(cls, index: Path) -> _TensorFile:
+        try:
+            weight_map: dict[str, str] = json.loads(index.read_text())["weight_map"]
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise CheckpointError(f"{index}: is not a safetensors index with a weight_map") from None
+        shards = {}
+        for name in sorted(set(weight_map.values())):
+            if Path(name).name != name or not (index.parent / name).is_file():
+                raise CheckpointError(f"{index}: names the shard {name}, which is not beside it")
+            shards[name] = cls._open_safetensors(index.parent / name)
+        for key, name in weight_map.items():
+            if key not in shards[name].keys:
+                raise CheckpointError(f"{index}: says that {key} is in {name}, but it is not")
+        return cls(list(weight_map), lambda key: shards[weight_map[key]].get(key))
+
+    @classmethod
+    def _open_pickle(cls, path: Path) -> _TensorFile:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except Exception as error:  # torch.load raises many kinds; all mean that the file is no checkpoint
+            raise CheckpointError(f"{path}: cannot be read as a torch checkpoint: {error}") from None
+        state = state.get("model", state) if isinstance(state, dict) else state
+        if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+            raise CheckpointError(f"{path}: is not a dictionary of tensors")
+        return cls(list(state), state.__getitem__)

@@ -1,0 +1,80 @@
+"""Draws codes: top-k and Gumbel-max over counter-based random numbers.
+
+The noise of one candidate depends only on (seed, frame, codebook, token id): not on the row, the batch, or when the
+request joined. So a request can be replayed from its seed, and continued from any frame. Knows no model.
+
+Random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), written in
+int64 so that CPU and GPU make the same integers. Top-k keeps every candidate that ties with the k-th, as
+github.com/SesameAILabs/csm models.py does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_ROUNDS = 10
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_MASK = 0xFFFFFFFF
+_LANES = 4  # 32-bit words per Philox block: four neighbouring token ids share one
+
+
+def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> Tensor:
+    """Four words of counter and two of key, int64 tensors of 0..2**32-1 that broadcast -> (..., 4) int64 words."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(_ROUNDS):
+        product0, product1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]  # wraps mod 2**64: the bits are right
+        c0, c1, c2, c3 = (
+            ((product1 >> 32) & _MASK) ^ c1 ^ k0,
+            product1 & _MASK,
+            ((product0 >> 32) & _MASK) ^ c3 ^ k1,
+            product0 & _MASK,
+        )
+        k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
+    return torch.stack(torch.broadcast_tensors(c0, c1, c2, c3), dim=-1)
+
+
+def gumbel_noise(seed: Tensor, frame: Tensor, num_codebooks: int, vocab_size: int) -> Tensor:
+    """seed, frame: (B,) int64 -> (B, num_codebooks, vocab_size) float32 standard Gumbel noise of one frame.
+
+    Uniforms have 23 bits and a half, so that float32 holds them exactly and neither 0 nor 1 can come up.
+    """
+    device = seed.device
+    blocks = torch.arange(-(-vocab_size // _LANES), device=device)
+    codebooks = torch.arange(num_codebooks, device=device).view(-1, 1)
+    seed, frame = seed.view(-1, 1, 1), frame.view(-1, 1, 1)
+    zero = torch.zeros((), dtype=torch.int64, device=device)
+    words = philox((blocks, codebooks, frame, zero), (seed & _MASK, (seed >> 32) & _MASK))
+    words = words.flatten(-2)[..., :vocab_size]
+    uniform = ((words >> 9).float() + 0.5) * 2.0**-23
+    return -torch.log(-torch.log(uniform))
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSampler:
+    """Draws one frame's codes, codebook by codebook.
+
+    noise: (B, K, V) float32; temperature: (B,) float32, 0 is greedy; top_k: (B,) int64, at least 1.
+    max_top_k: largest top_k of the batch, known to the host; codebook_size: first id that is no code.
+    """
+
+    noise: Tensor
+    temperature: Tensor
+    top_k: Tensor
+    max_top_k: int
+    codebook_size: int
+
+    def sample(self, logits: Tensor, codebook: int) -> Tensor:
+        """logits: (B, V) of one codebook, any float type -> (B,) int64 codes. Ties go to the lowest id."""
+        logits = logits[:, : self.codebook_size].float()
+        noise = self.noise[:, codebook, : self.codebook_size]
+        best = torch.topk(logits, min(self.max_top_k, self.codebook_size), dim=-1).values
+        last = (self.top_k.clamp(max=best.shape[-1]) - 1).unsqueeze(-1)
+        kept = logits.masked_fill(logits < best.gather(-1, last), float("-inf"))
+        # Greedy is the limit of temperature 0: the noise fades and the order of the logits is all that is left.
+        scores = kept + self.temperature.unsqueeze(-1) * noise
+        return scores.argmax(dim=-1)

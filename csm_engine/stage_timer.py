@@ -1,0 +1,42 @@
+"""Times the engine's stages one by one, on the device's own clock where it has one."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+class StageTimer:
+    """Sums seconds per stage name. On CUDA the events of a step are read when the next `take` comes."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._pending: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        if self._cuda:
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            yield
+            end.record()
+            self._pending.append((stage, start, end))
+        else:
+            begin = time.perf_counter()
+            yield
+            self._seconds[stage] += time.perf_counter() - begin
+
+    def take(self) -> dict[str, float]:
+        """Seconds per stage since the last call. On CUDA it waits for the events, so call it after the codes came."""
+        for stage, start, end in self._pending:
+            end.synchronize()
+            self._seconds[stage] += start.elapsed_time(end) / 1000
+        self._pending.clear()
+        taken = dict(self._seconds)
+        self._seconds.clear()
+        return taken
