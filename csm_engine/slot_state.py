@@ -15,7 +15,9 @@ class SlotState:
     frame comes of it; seed, top_k: (S + 1,) int64; temperature: (S + 1,) float32.
     """
 
-    def __init__(self, num_slots: int, dim: int, *, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, num_slots: int, dim: int, *, device: torch.device, dtype: torch.dtype
+    ) -> None:
         rows = num_slots + 1
         self.next_embedding = torch.zeros(rows, dim, device=device, dtype=dtype)
         self.position = torch.zeros(rows, device=device, dtype=torch.int64)

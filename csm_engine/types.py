@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
+
+from csm_engine.errors import InvalidRequestError
 
 Codes = npt.NDArray[np.int16]  # (frames, codebooks), frame-major
 
@@ -41,9 +44,42 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One utterance to make: `segments` oldest first, the last one is spoken."""
+    """One utterance to make: `segments` oldest first, the last one is spoken.
+
+    resume: (frames, codebooks) that an interrupted run of this request has already made; the engine goes on after
+    them as if it had never stopped. `max_frames` counts them too.
+    """
 
     request_id: str
     segments: Sequence[Segment]
     max_frames: int
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    resume: Codes | None = None
+
+    def check(self, *, max_top_k: int) -> None:
+        """Raises: InvalidRequestError naming the first field that is out of range."""
+        made = 0 if self.resume is None else len(self.resume)
+        sampling = self.sampling
+        _require("max_frame_count", self.max_frames > made, self.max_frames, f"more than {made}")
+        _require(
+            "sampling_params.temperature",
+            math.isfinite(sampling.temperature) and sampling.temperature >= 0,
+            sampling.temperature,
+            "a finite number from 0",
+        )
+        _require(
+            "sampling_params.top_k",
+            1 <= sampling.top_k <= max_top_k,
+            sampling.top_k,
+            f"1..{max_top_k}",
+        )
+        _require("sampling_params.seed", 0 <= sampling.seed < 2**63, sampling.seed, "0..2**63-1")
+        for index, segment in enumerate(self.segments):
+            _require(
+                f"segments[{index}].speaker_id", segment.speaker >= 0, segment.speaker, "0 or more"
+            )
+
+
+def _require(field: str, holds: bool, given: object, allowed: str) -> None:
+    if not holds:
+        raise InvalidRequestError(field, f"is {given}; allowed is {allowed}")

@@ -78,7 +78,11 @@ def transformers_keys(config: ModelConfig) -> list[KeyMap]:
         permuted = {"attn.q_proj.weight": stack.num_heads, "attn.k_proj.weight": stack.num_kv_heads}
         maps.append(KeyMap(f"{ours}.norm.scale", f"{theirs}.norm.weight"))
         maps += [
-            KeyMap(f"{ours}.layers.{i}.{name}", f"{theirs}.layers.{i}.{their_name}", permuted.get(name, 0))
+            KeyMap(
+                f"{ours}.layers.{i}.{name}",
+                f"{theirs}.layers.{i}.{their_name}",
+                permuted.get(name, 0),
+            )
             for i in range(stack.num_layers)
             for name, their_name in _TRANSFORMERS_LAYER.items()
         ]

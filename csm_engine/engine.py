@@ -1,0 +1,166 @@
+"""The engine: requests in, frames of codes out. This is THE loop.
+
+`step` is schedule, run, deliver. The engine is driven by one thread (engine_thread.py); it knows no audio, no codec
+and no network.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from csm_engine.config import EngineConfig
+from csm_engine.frame_step import FrameStep
+from csm_engine.model.csm import CSM
+from csm_engine.prompt import PromptBuilder
+from csm_engine.scheduler import FrameBatch, PrefillChunk, Scheduler
+from csm_engine.sequence import Sequence, SequenceStatus
+from csm_engine.tokenizer import TextTokenizer
+from csm_engine.types import Codes, FinishReason, GenerationRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """News of one sequence: it was admitted, made a frame, or ended.
+
+    frame: (K,) int16 codes, or None when the news is only a change of `sequence.status`.
+    """
+
+    sequence: Sequence
+    frame: Codes | None = None
+
+
+class Engine:
+    """Runs many sequences over one model. Not thread-safe: one thread calls everything."""
+
+    def __init__(self, model: CSM, tokenizer: TextTokenizer, config: EngineConfig) -> None:
+        self._model = model
+        self._prompts = PromptBuilder(
+            tokenizer,
+            num_codebooks=model.config.num_codebooks,
+            codebook_size=model.config.codebook_size,
+            max_seq_len=model.config.max_seq_len,
+            reserved_frames=config.reserved_frames,
+        )
+        self._scheduler = Scheduler(
+            num_slots=config.num_slots,
+            max_waiting=config.max_waiting,
+            prefill_chunk=config.prefill_chunk,
+        )
+        self._frame_step = FrameStep(model, config.num_slots)
+
+    @property
+    def has_work(self) -> bool:
+        return self._scheduler.has_work
+
+    @property
+    def num_running(self) -> int:
+        return len(self._scheduler.running) + len(self._scheduler.prefilling)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._scheduler.waiting)
+
+    def add_request(self, request: GenerationRequest) -> Sequence:
+        """Checks and queues a request.
+
+        Raises: InvalidRequestError, PromptTooLongError, EngineBusyError.
+        """
+        request.check(max_top_k=self._model.config.audio_vocab_size)
+        resume = request.resume
+        prompt = self._prompts.build(request.segments, max_frames=request.max_frames, resume=resume)
+        sequence = Sequence(request, prompt)
+        if resume is not None:
+            sequence.num_frames = sequence.resumed_frames = len(resume)
+        self._scheduler.add(sequence)
+        return sequence
+
+    def abort(self, sequence: Sequence) -> None:
+        """Ends a sequence and frees its slot before the next step. Doing it twice, or late, does no harm."""
+        if sequence.status is not SequenceStatus.FINISHED:
+            sequence.finish(FinishReason.CANCELLED)
+        self._scheduler.remove(sequence)
+
+    @torch.inference_mode()
+    def step(self) -> list[Output]:
+        """Does the next piece of work: one prefill chunk or one frame of every running sequence."""
+        outputs = self._admit()
+        match self._scheduler.next_work():
+            case PrefillChunk() as chunk:
+                self._prefill(chunk)
+            case FrameBatch(sequences):
+                outputs += self._deliver(sequences, self._run(sequences))
+        return outputs
+
+    def _admit(self) -> list[Output]:
+        admitted = self._scheduler.admit()
+        for sequence in admitted:
+            sequence.admitted_at = time.monotonic()
+        return [Output(sequence) for sequence in admitted]
+
+    def _prefill(self, chunk: PrefillChunk) -> None:
+        began = time.monotonic()
+        sequence, slot = chunk.sequence, chunk.sequence.slot
+        assert slot is not None
+        if chunk.length:
+            embeddings = self._embed(sequence, chunk.start, chunk.start + chunk.length)
+            self._frame_step.backbone.prefill(embeddings, slot, chunk.start)
+        if self._scheduler.prefilled(chunk):
+            last = len(sequence.prompt) - 1
+            self._frame_step.state.start(
+                slot,
+                self._embed(sequence, last, last + 1)[0],
+                position=last,
+                frame=sequence.num_frames,
+                sampling=sequence.request.sampling,
+            )
+        sequence.prefill_seconds += time.monotonic() - began
+
+    def _embed(self, sequence: Sequence, start: int, end: int) -> torch.Tensor:
+        tokens, mask = sequence.prompt.tokens[start:end], sequence.prompt.tokens_mask[start:end]
+        device = self._model.device
+        return self._model.embed_tokens(
+            torch.from_numpy(tokens).to(device), torch.from_numpy(mask).to(device)
+        )
+
+    def _run(self, sequences: list[Sequence]) -> Codes:
+        """One frame step -> (B, K) int16."""
+        began = time.monotonic()
+        codes = self._frame_step(
+            torch.tensor([sequence.slot for sequence in sequences], device=self._model.device),
+            window=max(sequence.next_position for sequence in sequences) + 1,
+            max_top_k=max(sequence.request.sampling.top_k for sequence in sequences),
+        )
+        host_codes = codes.to("cpu", torch.int16).numpy()
+        seconds, stages = time.monotonic() - began, self._frame_step.timer.take()
+        for sequence in sequences:
+            sequence.decode_seconds += seconds
+            sequence.backbone_seconds += stages["backbone"]
+            sequence.depth_decoder_seconds += stages["depth_decoder"]
+        return host_codes
+
+    def _deliver(self, sequences: list[Sequence], codes: Codes) -> list[Output]:
+        return [
+            self._deliver_one(sequence, frame)
+            for sequence, frame in zip(sequences, codes, strict=True)
+        ]
+
+    def _deliver_one(self, sequence: Sequence, frame: Codes) -> Output:
+        if not np.any(frame):  # the all-zero frame ends speech and is not part of it
+            return self._finish(sequence, FinishReason.END_OF_SPEECH)
+        sequence.num_frames += 1
+        if sequence.num_frames >= sequence.request.max_frames:
+            return self._finish(sequence, FinishReason.MAX_FRAMES, frame)
+        if sequence.next_position >= self._model.config.max_seq_len:
+            return self._finish(sequence, FinishReason.CONTEXT_WINDOW, frame)
+        return Output(sequence, frame)
+
+    def _finish(
+        self, sequence: Sequence, reason: FinishReason, frame: Codes | None = None
+    ) -> Output:
+        sequence.finish(reason)
+        self._scheduler.remove(sequence)
+        return Output(sequence, frame)

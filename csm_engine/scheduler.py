@@ -1,0 +1,103 @@
+"""Who gets a slot and what runs next. Policy only: no torch, no clock, no model.
+
+First come, first served. A prompt is prefilled in chunks with a frame step after each chunk, so that no running
+sequence waits for more than one chunk.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from csm_engine.errors import EngineBusyError
+from csm_engine.sequence import Sequence, SequenceStatus
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillChunk:
+    """Rows start..start+length-1 of the sequence's prompt."""
+
+    sequence: Sequence
+    start: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class FrameBatch:
+    """Sequences that make one frame together."""
+
+    sequences: list[Sequence]
+
+
+Work = PrefillChunk | FrameBatch
+
+
+class Scheduler:
+    """Keeps the queue and the slots."""
+
+    def __init__(self, *, num_slots: int, max_waiting: int, prefill_chunk: int) -> None:
+        self._max_waiting = max_waiting
+        self._prefill_chunk = prefill_chunk
+        self._free_slots = list(range(num_slots))[::-1]
+        self.waiting: deque[Sequence] = deque()
+        self.prefilling: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self._frame_step_is_due = False
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.waiting or self.prefilling or self.running)
+
+    def add(self, sequence: Sequence) -> None:
+        """Queues the sequence.
+
+        Raises: EngineBusyError if the queue is full and no slot is free.
+        """
+        if not self._free_slots and len(self.waiting) >= self._max_waiting:
+            raise EngineBusyError(
+                f"{len(self.running) + len(self.prefilling)} sequences run and {len(self.waiting)} wait;"
+                f" at most {self._max_waiting} may wait"
+            )
+        self.waiting.append(sequence)
+
+    def admit(self) -> list[Sequence]:
+        """Moves waiting sequences into free slots and returns them."""
+        admitted = []
+        while self.waiting and self._free_slots:
+            sequence = self.waiting.popleft()
+            sequence.slot = self._free_slots.pop()
+            sequence.status = SequenceStatus.PREFILLING
+            self.prefilling.append(sequence)
+            admitted.append(sequence)
+        return admitted
+
+    def next_work(self) -> Work | None:
+        """A prefill chunk or a frame step, in turn where both are due; None when there is nothing to do."""
+        if self.prefilling and not (self.running and self._frame_step_is_due):
+            self._frame_step_is_due = True
+            sequence = self.prefilling[0]
+            return PrefillChunk(
+                sequence, sequence.prefilled, min(self._prefill_chunk, sequence.rows_to_prefill)
+            )
+        self._frame_step_is_due = False
+        return FrameBatch(list(self.running)) if self.running else None
+
+    def prefilled(self, chunk: PrefillChunk) -> bool:
+        """Takes note that the chunk is in the cache; true when its sequence is ready to run."""
+        sequence = chunk.sequence
+        sequence.prefilled += chunk.length
+        if sequence.status is not SequenceStatus.PREFILLING or sequence.rows_to_prefill > 0:
+            return False
+        self.prefilling.remove(sequence)
+        sequence.status = SequenceStatus.RUNNING
+        self.running.append(sequence)
+        return True
+
+    def remove(self, sequence: Sequence) -> None:
+        """Takes the sequence out, wherever it is, and frees its slot. Doing it twice does no harm."""
+        for group in (self.waiting, self.prefilling, self.running):
+            if sequence in group:
+                group.remove(sequence)
+        if sequence.slot is not None:
+            self._free_slots.append(sequence.slot)
+            sequence.slot = None

@@ -1,0 +1,51 @@
+"""A request inside the engine: where it is, what it has made, why it ended. No torch."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from enum import Enum
+
+from csm_engine.prompt import Prompt
+from csm_engine.types import FinishReason, GenerationRequest
+
+
+class SequenceStatus(Enum):
+    WAITING = "waiting"  # for a slot
+    PREFILLING = "prefilling"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+@dataclass(eq=False, slots=True)
+class Sequence:
+    """Positions: the prompt's rows, then one for every frame but the last."""
+
+    request: GenerationRequest
+    prompt: Prompt
+    status: SequenceStatus = SequenceStatus.WAITING
+    slot: int | None = None
+    prefilled: int = 0  # prompt rows whose keys and values are in the cache
+    num_frames: int = 0  # made so far, an interrupted run's included
+    finish_reason: FinishReason | None = None
+    arrived_at: float = field(default_factory=time.monotonic)  # seconds
+    admitted_at: float = 0.0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    backbone_seconds: float = 0.0
+    depth_decoder_seconds: float = 0.0
+    resumed_frames: int = 0
+
+    @property
+    def rows_to_prefill(self) -> int:
+        """All but the last row, which enters as the first frame step's input."""
+        return len(self.prompt) - 1 - self.prefilled
+
+    @property
+    def next_position(self) -> int:
+        """Position that the next frame step writes."""
+        return len(self.prompt) - 1 + self.num_frames - self.resumed_frames
+
+    def finish(self, reason: FinishReason) -> None:
+        self.status = SequenceStatus.FINISHED
+        self.finish_reason = reason
