@@ -1,10 +1,11 @@
 """A model bundle: a folder with `bundle.json` that says where the parts are. It loads no weights.
 
     {"format": 1, "name": "csm-1b", "version": "2025-03", "notice": "",
-     "parts": {"model": "hf:sesame/csm-1b@<revision>",
-               "tokenizer": "hf:sesame/csm-1b:tokenizer.json",
-               "mimi": "hf:kyutai/moshiko-pytorch-bf16:tokenizer-e351c8d8-checkpoint125.safetensors",
-               "silentcipher": "silentcipher"},
+     "parts": {
+       "model": "hf:sesame/csm-1b@<revision>",
+       "tokenizer": "hf:sesame/csm-1b:tokenizer.json",
+       "mimi": "hf:kyutai/moshiko-pytorch-bf16:tokenizer-e351c8d8-checkpoint125.safetensors",
+       "silentcipher": "silentcipher"},
      "codec": {"name": "mimi", "weights_digest": "", "codebook_count": 32, "codebook_size": 2048,
                "frame_sample_count": 1920, "sample_rate_hertz": 24000},
      "voices": [{"name": "speaker-0", "speaker": 0, "language_codes": ["en"], "description": ""}]}
@@ -34,17 +35,15 @@ MANIFEST = "bundle.json"
 DEFAULT_PARTS = {
     "model": HubReference("sesame/csm-1b"),
     "tokenizer": HubReference("sesame/csm-1b", path="tokenizer.json"),
-    "mimi": HubReference(
-        "kyutai/moshiko-pytorch-bf16", path="tokenizer-e351c8d8-checkpoint125.safetensors"
-    ),
+    "mimi": HubReference("kyutai/moshiko-pytorch-bf16", path="tokenizer-e351c8d8-checkpoint125.safetensors"),
     "silentcipher": HubReference("sony/silentcipher", path="44_1_khz/73999_iteration"),
 }
 
 # The published repository holds the same weights in several layouts. Only one of them, the first in
-# this order, is downloaded.
+# this order, is downloaded; the loader looks for them in the same order.
 MODEL_LAYOUTS = (
-    ("model.safetensors",),
     ("model.safetensors.index.json", "model-*-of-*.safetensors"),
+    ("model.safetensors",),
     ("transformers.safetensors.index.json", "transformers-*-of-*.safetensors"),
     ("ckpt.pt",),
 )
@@ -65,8 +64,7 @@ _KNOWN_NAMES = {
 }
 
 _PLAIN_VOICES = tuple(
-    Voice(f"speaker-{number}", number, description="A speaker as the model numbers them.")
-    for number in range(4)
+    Voice(f"speaker-{number}", number, description="A speaker as the model numbers them.") for number in range(4)
 )
 
 
@@ -79,9 +77,7 @@ class Bundle:
 
     name: str
     version: str
-    notice: (
-        str  # for people, such as that the model is untrained; "" when there is nothing to warn of
-    )
+    notice: str  # for people, such as that the model is untrained; "" when there is nothing to warn of
     voices: tuple[Voice, ...]
     codec: CodecIdentity | None
     parts: Mapping[str, Path | HubReference]
@@ -108,9 +104,7 @@ class Bundle:
                 names = _one_layout(pinned, names)
             return self.hub.fetch(pinned, names)
         if not location.exists():
-            raise BundleError(
-                f'The part "{part}" of bundle {self.name} is missing: there is no {location}.'
-            )
+            raise BundleError(f'The part "{part}" of bundle {self.name} is missing: there is no {location}.')
         return location
 
 
@@ -134,13 +128,9 @@ def open_bundle(
     folder = Path(reference).expanduser()
     if not reference.startswith("hf:") and folder.is_dir():
         if revision is not None:
-            raise BundleError(
-                f'revision is "{revision}", but {folder} is a folder; only a repository has one.'
-            )
+            raise BundleError(f'revision is "{revision}", but {folder} is a folder; only a repository has one.')
         return _open_folder(folder.resolve(), hub)
-    if not reference.startswith("hf:") and (
-        folder.is_absolute() or reference.startswith((".", "~"))
-    ):
+    if not reference.startswith("hf:") and (folder.is_absolute() or reference.startswith((".", "~"))):
         raise BundleError(f"There is no folder {folder}.")
     return _open_repository(_with_revision(reference, revision), hub)
 
@@ -150,9 +140,7 @@ def _with_revision(reference: str, revision: str | None) -> HubReference:
     if revision is None:
         return parsed
     if parsed.revision not in (None, revision):
-        raise BundleError(
-            f'"{reference}" names a revision and so does revision="{revision}"; give one.'
-        )
+        raise BundleError(f'"{reference}" names a revision and so does revision="{revision}"; give one.')
     return HubReference(parsed.repository, revision, parsed.path)
 
 

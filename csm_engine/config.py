@@ -13,9 +13,7 @@ from typing import Any
 
 from csm_engine.errors import CheckpointError
 
-SPECIAL_AUDIO_TOKENS = (
-    3  # audio ids past the codebook: the published 2051 = 2048 codes + 3 that no codec can decode
-)
+SPECIAL_AUDIO_TOKENS = 3  # audio ids past the codebook: the published 2051 = 2048 codes + 3 that no codec can decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +33,7 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         for name in ("num_layers", "dim", "num_heads", "num_kv_heads", "ffn_dim", "max_seq_len"):
             if getattr(self, name) < 1:
-                raise CheckpointError(
-                    f"config: {name} is {getattr(self, name)}; it must be at least 1"
-                )
+                raise CheckpointError(f"config: {name} is {getattr(self, name)}; it must be at least 1")
         if self.dim % self.num_heads or (self.dim // self.num_heads) % 2:
             raise CheckpointError(
                 f"config: dim {self.dim} must be num_heads {self.num_heads} times an even head dimension"
@@ -53,12 +49,8 @@ class TransformerConfig:
 
 
 FLAVORS = {  # the published shapes, github.com/SesameAILabs/csm models.py
-    "llama-1B": TransformerConfig(
-        num_layers=16, dim=2048, num_heads=32, num_kv_heads=8, ffn_dim=8192
-    ),
-    "llama-100M": TransformerConfig(
-        num_layers=4, dim=1024, num_heads=8, num_kv_heads=2, ffn_dim=8192
-    ),
+    "llama-1B": TransformerConfig(num_layers=16, dim=2048, num_heads=32, num_kv_heads=8, ffn_dim=8192),
+    "llama-100M": TransformerConfig(num_layers=4, dim=1024, num_heads=8, num_kv_heads=2, ffn_dim=8192),
 }
 
 
@@ -99,9 +91,7 @@ class ModelConfig:
         try:
             values = json.loads(path.read_text())
         except FileNotFoundError:
-            raise CheckpointError(
-                f"{path}: not found; a checkpoint needs its config.json"
-            ) from None
+            raise CheckpointError(f"{path}: not found; a checkpoint needs its config.json") from None
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise CheckpointError(f"{path}: is not JSON: {error}") from None
         try:
@@ -123,9 +113,7 @@ def _codebook_size(values: dict[str, Any], audio_vocab_size: int) -> int:
 def _from_flavors(values: dict[str, Any]) -> ModelConfig:
     for key in ("backbone_flavor", "decoder_flavor"):
         if values[key] not in FLAVORS:
-            raise CheckpointError(
-                f"{key} is {values[key]!r}; known flavors are {', '.join(FLAVORS)}"
-            )
+            raise CheckpointError(f"{key} is {values[key]!r}; known flavors are {', '.join(FLAVORS)}")
     return ModelConfig(
         backbone=FLAVORS[values["backbone_flavor"]],
         depth_decoder=FLAVORS[values["decoder_flavor"]],
@@ -188,9 +176,7 @@ def _transformers_rope(values: dict[str, Any]) -> tuple[int, int]:
     window = rope["original_max_position_embeddings"]
     wavelengths = (window / rope["low_freq_factor"], window / rope["high_freq_factor"])
     if wavelengths != (8192, 2048):
-        raise CheckpointError(
-            f"rope wavelength limits {wavelengths} are not supported; they must be (8192, 2048)"
-        )
+        raise CheckpointError(f"rope wavelength limits {wavelengths} are not supported; they must be (8192, 2048)")
     return int(base), int(rope["factor"])
 
 

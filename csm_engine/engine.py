@@ -122,9 +122,7 @@ class Engine:
     def _embed(self, sequence: Sequence, start: int, end: int) -> torch.Tensor:
         tokens, mask = sequence.prompt.tokens[start:end], sequence.prompt.tokens_mask[start:end]
         device = self._model.device
-        return self._model.embed_tokens(
-            torch.from_numpy(tokens).to(device), torch.from_numpy(mask).to(device)
-        )
+        return self._model.embed_tokens(torch.from_numpy(tokens).to(device), torch.from_numpy(mask).to(device))
 
     def _run(self, sequences: list[Sequence]) -> Codes:
         """One frame step -> (B, K) int16."""
@@ -143,10 +141,7 @@ class Engine:
         return host_codes
 
     def _deliver(self, sequences: list[Sequence], codes: Codes) -> list[Output]:
-        return [
-            self._deliver_one(sequence, frame)
-            for sequence, frame in zip(sequences, codes, strict=True)
-        ]
+        return [self._deliver_one(sequence, frame) for sequence, frame in zip(sequences, codes, strict=True)]
 
     def _deliver_one(self, sequence: Sequence, frame: Codes) -> Output:
         if not np.any(frame):  # the all-zero frame ends speech and is not part of it
@@ -158,9 +153,7 @@ class Engine:
             return self._finish(sequence, FinishReason.CONTEXT_WINDOW, frame)
         return Output(sequence, frame)
 
-    def _finish(
-        self, sequence: Sequence, reason: FinishReason, frame: Codes | None = None
-    ) -> Output:
+    def _finish(self, sequence: Sequence, reason: FinishReason, frame: Codes | None = None) -> Output:
         sequence.finish(reason)
         self._scheduler.remove(sequence)
         return Output(sequence, frame)

@@ -23,18 +23,14 @@ class FrameStep:
         self._model = model
         self.backbone = Backbone(model, num_slots)
         self.depth_decoder = DepthDecoder(model)
-        self.state = SlotState(
-            num_slots, model.config.backbone.dim, device=model.device, dtype=model.dtype
-        )
+        self.state = SlotState(num_slots, model.config.backbone.dim, device=model.device, dtype=model.dtype)
         self.timer = StageTimer(model.device)
 
     def __call__(self, slots: Tensor, *, window: int, max_top_k: int) -> Tensor:
         """slots: (B,) int64, each once -> (B, K) int64 codes; the slots' state moves on by one frame."""
         state, config = self.state, self._model.config
         with self.timer.measure("backbone"):
-            hidden = self.backbone.step(
-                state.next_embedding[slots], slots, state.position[slots], window
-            )
+            hidden = self.backbone.step(state.next_embedding[slots], slots, state.position[slots], window)
             sampler = FrameSampler(
                 noise=gumbel_noise(
                     state.seed[slots],

@@ -31,9 +31,7 @@ def checked_relative_path(path: str, where: str) -> str:
     """`path` if it stays below its folder; otherwise BundleError that names `where`."""
     pure = PurePosixPath(path)
     if not path or "\\" in path or pure.is_absolute() or ".." in pure.parts:
-        raise BundleError(
-            f'{where} is "{path}"; it has to be a relative path with "/" and without "..".'
-        )
+        raise BundleError(f'{where} is "{path}"; it has to be a relative path with "/" and without "..".')
     return "" if str(pure) == "." else str(pure)
 
 
@@ -112,16 +110,12 @@ class Hub:
             )
         missing = [name for name in sorted(names) if not Path(snapshot, name).is_file()]
         if missing:
-            raise HubUnavailableError(
-                _unavailable(pinned, f"{', '.join(missing)} not in the cache")
-            )
+            raise HubUnavailableError(_unavailable(pinned, f"{', '.join(missing)} not in the cache"))
         return Path(snapshot, pinned.path)
 
     def _listing(self, pinned: HubReference) -> list[str]:
         try:
-            cached = get_cached_repo_tree(
-                pinned.repository, revision=pinned.revision, cache_dir=self.cache_dir
-            )
+            cached = get_cached_repo_tree(pinned.repository, revision=pinned.revision, cache_dir=self.cache_dir)
         except hub_errors.CachedRepoTreeNotFoundError:
             if self.offline:
                 raise
@@ -132,7 +126,7 @@ class Hub:
 
 @contextmanager
 def _readable_errors(reference: HubReference) -> Iterator[None]:
-    """Turns huggingface_hub's errors into ours, special ones before the general ones they extend."""
+    """Turns huggingface_hub's errors into ours, special ones before those they extend."""
     repository = reference.repository
     try:
         yield
@@ -144,8 +138,7 @@ def _readable_errors(reference: HubReference) -> Iterator[None]:
         ) from error
     except hub_errors.RepositoryNotFoundError as error:
         raise BundleError(
-            f"The hub has no repository {repository}, or it is private and the token may not "
-            "read it."
+            f"The hub has no repository {repository}, or it is private and the token may not read it."
         ) from error
     except hub_errors.RemoteEntryNotFoundError as error:
         raise BundleError(f"{reference} does not exist on the hub: {_first_line(error)}") from error

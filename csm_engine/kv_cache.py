@@ -35,9 +35,7 @@ class Selection:
 class SlotKVCache:
     """Storage for `num_slots` sequences and one spare slot: (slots + 1, max_seq_len, kv_heads, head_dim) a layer."""
 
-    def __init__(
-        self, config: TransformerConfig, num_slots: int, *, device: torch.device, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, config: TransformerConfig, num_slots: int, *, device: torch.device, dtype: torch.dtype) -> None:
         shape = (num_slots + 1, config.max_seq_len, config.num_kv_heads, config.head_dim)
         self.layers = [
             LayerCache(

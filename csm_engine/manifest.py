@@ -66,9 +66,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise BundleError(
-            f"{path}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}."
-        ) from error
+        raise BundleError(f"{path}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}.") from error
     return _Reader(path).manifest(value)
 
 
@@ -110,9 +108,7 @@ class _Reader:
         codes = self._list(voice, "language_codes", f"{key}.language_codes")
         for index, code in enumerate(codes):
             if not isinstance(code, str) or not code:
-                raise self._error(
-                    f"{key}.language_codes[{index}]", code, "a language tag is needed"
-                )
+                raise self._error(f"{key}.language_codes[{index}]", code, "a language tag is needed")
         return Voice(
             name=self._string(voice, "name", f"{key}.name"),
             speaker=self._integer(voice, "speaker", f"{key}.speaker", least=0),
@@ -132,9 +128,7 @@ class _Reader:
         numbers = {n: self._integer(codec, n, f"codec.{n}", least=1) for n in _CODEC_NUMBERS}
         return CodecIdentity(
             name=self._string(codec, "name", "codec.name"),
-            weights_digest=self._string(
-                codec, "weights_digest", "codec.weights_digest", default=""
-            ),
+            weights_digest=self._string(codec, "weights_digest", "codec.weights_digest", default=""),
             **numbers,
         )
 
@@ -152,9 +146,7 @@ class _Reader:
             raise self._error(key, value, "a list is needed")
         return value
 
-    def _string(
-        self, parent: Mapping[str, object], name: str, key: str, default: str | None = None
-    ) -> str:
+    def _string(self, parent: Mapping[str, object], name: str, key: str, default: str | None = None) -> str:
         value = parent.get(name, default)
         if not isinstance(value, str) or (default is None and not value):
             raise self._error(key, value, "a string is needed")

@@ -51,9 +51,7 @@ class PromptBuilder:
         self._max_seq_len = max_seq_len
         self._reserved_frames = reserved_frames
 
-    def build(
-        self, segments: Sequence[Segment], *, max_frames: int, resume: Codes | None = None
-    ) -> Prompt:
+    def build(self, segments: Sequence[Segment], *, max_frames: int, resume: Codes | None = None) -> Prompt:
         """The prompt of a request. Context that leaves too little room for frames is dropped, oldest first.
 
         resume: (frames, K) codes that an interrupted run has already made; they follow the prompt.
@@ -62,9 +60,7 @@ class PromptBuilder:
         to be spoken leaves no room.
         """
         if not segments or segments[-1].codes is not None:
-            raise InvalidRequestError(
-                "segments", "the last segment must be the text to speak, without codes"
-            )
+            raise InvalidRequestError("segments", "the last segment must be the text to speak, without codes")
         parts = [self._segment(f"segments[{i}]", segment) for i, segment in enumerate(segments)]
         spoken = parts[-1]
         if resume is not None:
@@ -93,9 +89,7 @@ class PromptBuilder:
         if segment.codes is None:
             return tokens, mask
         audio_tokens, audio_mask = self._audio(f"{field}.codes", segment.codes)
-        end_tokens, end_mask = self._audio(
-            f"{field}.codes", np.zeros((1, self._num_codebooks), np.int16)
-        )
+        end_tokens, end_mask = self._audio(f"{field}.codes", np.zeros((1, self._num_codebooks), np.int16))
         return (
             np.concatenate([tokens, audio_tokens, end_tokens]),
             np.concatenate([mask, audio_mask, end_mask]),
@@ -111,9 +105,7 @@ class PromptBuilder:
 
     def _audio(self, field: str, codes: Codes) -> tuple[Rows, Mask]:
         if codes.ndim != 2 or codes.shape[1] != self._num_codebooks:
-            raise InvalidRequestError(
-                field, f"has shape {codes.shape}; (frames, {self._num_codebooks}) is needed"
-            )
+            raise InvalidRequestError(field, f"has shape {codes.shape}; (frames, {self._num_codebooks}) is needed")
         if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < self._codebook_size:
             raise InvalidRequestError(
                 field,

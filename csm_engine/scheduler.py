@@ -76,9 +76,7 @@ class Scheduler:
         if self.prefilling and not (self.running and self._frame_step_is_due):
             self._frame_step_is_due = True
             sequence = self.prefilling[0]
-            return PrefillChunk(
-                sequence, sequence.prefilled, min(self._prefill_chunk, sequence.rows_to_prefill)
-            )
+            return PrefillChunk(sequence, sequence.prefilled, min(self._prefill_chunk, sequence.rows_to_prefill))
         self._frame_step_is_due = False
         return FrameBatch(list(self.running)) if self.running else None
 

@@ -15,9 +15,7 @@ class SlotState:
     frame comes of it; seed, top_k: (S + 1,) int64; temperature: (S + 1,) float32.
     """
 
-    def __init__(
-        self, num_slots: int, dim: int, *, device: torch.device, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, num_slots: int, dim: int, *, device: torch.device, dtype: torch.dtype) -> None:
         rows = num_slots + 1
         self.next_embedding = torch.zeros(rows, dim, device=device, dtype=dtype)
         self.position = torch.zeros(rows, device=device, dtype=torch.int64)
@@ -26,9 +24,7 @@ class SlotState:
         self.temperature = torch.zeros(rows, device=device, dtype=torch.float32)
         self.top_k = torch.ones(rows, device=device, dtype=torch.int64)
 
-    def start(
-        self, slot: int, embedding: Tensor, *, position: int, frame: int, sampling: SamplingParams
-    ) -> None:
+    def start(self, slot: int, embedding: Tensor, *, position: int, frame: int, sampling: SamplingParams) -> None:
         """Makes the slot ready for its first frame step: embedding (D,) enters at `position`."""
         self.next_embedding[slot] = embedding
         self.position[slot] = position

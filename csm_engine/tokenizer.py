@@ -43,7 +43,5 @@ class TextTokenizer:
     def _special(self, path: Path, token: str) -> int:
         token_id = self._tokenizer.token_to_id(token)
         if token_id is None:
-            raise CheckpointError(
-                f"{path}: has no {token} token; CSM needs the Llama 3 tokenizer's BOS and EOS"
-            )
+            raise CheckpointError(f"{path}: has no {token} token; CSM needs the Llama 3 tokenizer's BOS and EOS")
         return int(token_id)

@@ -75,9 +75,7 @@ class GenerationRequest:
         )
         _require("sampling_params.seed", 0 <= sampling.seed < 2**63, sampling.seed, "0..2**63-1")
         for index, segment in enumerate(self.segments):
-            _require(
-                f"segments[{index}].speaker_id", segment.speaker >= 0, segment.speaker, "0 or more"
-            )
+            _require(f"segments[{index}].speaker_id", segment.speaker >= 0, segment.speaker, "0 or more")
 
 
 def _require(field: str, holds: bool, given: object, allowed: str) -> None:

@@ -18,9 +18,7 @@ class Backbone:
     def __init__(self, model: CSM, num_slots: int) -> None:
         self._stack = model.backbone
         self._head = model.codebook0_head
-        self.cache = SlotKVCache(
-            model.config.backbone, num_slots, device=model.device, dtype=model.dtype
-        )
+        self.cache = SlotKVCache(model.config.backbone, num_slots, device=model.device, dtype=model.dtype)
         for layer, cache in zip(model.backbone.layers, self.cache.layers, strict=True):
             layer.attn.kv_cache = cache
             layer.attn.cache_enabled = True

@@ -28,9 +28,7 @@ class CSM(nn.Module):
         self.projection = nn.Linear(dim, config.depth_decoder.dim, bias=False)
         self.depth_decoder = _stack(config.depth_decoder)
         self.codebook0_head = nn.Linear(dim, vocab, bias=False)
-        self.audio_head = nn.Parameter(
-            torch.empty(config.num_codebooks - 1, config.depth_decoder.dim, vocab)
-        )
+        self.audio_head = nn.Parameter(torch.empty(config.num_codebooks - 1, config.depth_decoder.dim, vocab))
 
     @property
     def device(self) -> torch.device:
@@ -56,10 +54,7 @@ class CSM(nn.Module):
         return self.audio_embeddings(code + codebook * self.config.audio_vocab_size)
 
     def _codebook_offsets(self) -> Tensor:
-        return (
-            torch.arange(self.config.num_codebooks, device=self.device)
-            * self.config.audio_vocab_size
-        )
+        return torch.arange(self.config.num_codebooks, device=self.device) * self.config.audio_vocab_size
 
 
 def _stack(config: TransformerConfig) -> TransformerDecoder:

@@ -35,9 +35,7 @@ WEIGHT_FILES = (
 )
 
 
-def load_model(
-    path: Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-) -> CSM:
+def load_model(path: Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> CSM:
     """Loads the checkpoint in a folder, or a weight file whose config.json lies beside it.
 
     Raises: CheckpointError naming the file and the first missing, unexpected or misshaped key.
@@ -156,9 +154,7 @@ class _TensorFile:
         try:
             weight_map: dict[str, str] = json.loads(index.read_text())["weight_map"]
         except (json.JSONDecodeError, KeyError, TypeError):
-            raise CheckpointError(
-                f"{index}: is not a safetensors index with a weight_map"
-            ) from None
+            raise CheckpointError(f"{index}: is not a safetensors index with a weight_map") from None
         shards = {}
         for name in sorted(set(weight_map.values())):
             if Path(name).name != name or not (index.parent / name).is_file():
@@ -173,15 +169,9 @@ class _TensorFile:
     def _open_pickle(cls, path: Path) -> _TensorFile:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except (
-            Exception
-        ) as error:  # torch.load raises many kinds; all mean that the file is no checkpoint
-            raise CheckpointError(
-                f"{path}: cannot be read as a torch checkpoint: {error}"
-            ) from None
+        except Exception as error:  # torch.load raises many kinds; all mean that the file is no checkpoint
+            raise CheckpointError(f"{path}: cannot be read as a torch checkpoint: {error}") from None
         state = state.get("model", state) if isinstance(state, dict) else state
-        if not isinstance(state, dict) or not all(
-            isinstance(value, Tensor) for value in state.values()
-        ):
+        if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
             raise CheckpointError(f"{path}: is not a dictionary of tensors")
         return cls(list(state), state.__getitem__)
