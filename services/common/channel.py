@@ -1,0 +1,41 @@
+"""Channels from one stage to another: every replica behind a name, in turn, with keepalive. It knows no stage.
+
+Deadlines and the request id do not travel by themselves in Python; `call_metadata` and the caller's `timeout` carry
+them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import grpc
+
+from services.common import logs
+from services.common.calls import REQUEST_ID_KEY
+
+
+def open_channel(target: str, *, max_receive_message_bytes: int = 16 * 2**20) -> grpc.aio.Channel:
+    """A channel to every replica that `target` resolves to (a headless service), used in turn.
+
+    target: "dns:///engine:50061", "127.0.0.1:50061", ...
+    """
+    service_config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
+    return grpc.aio.insecure_channel(
+        target,
+        options=[
+            ("grpc.service_config", json.dumps(service_config)),
+            ("grpc.enable_retries", 0),  # the caller decides whether a call may run twice
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.initial_reconnect_backoff_ms", 200),
+            ("grpc.max_reconnect_backoff_ms", 5_000),
+            ("grpc.max_receive_message_length", max_receive_message_bytes),
+        ],
+    )
+
+
+def call_metadata() -> tuple[tuple[str, str], ...]:
+    """Metadata that makes the next stage log under the same request id."""
+    request_id = logs.request_id.get()
+    return ((REQUEST_ID_KEY, request_id),) if request_id else ()

@@ -1,0 +1,93 @@
+"""Log lines as text or JSON, each with the id of the request it belongs to. Text and audio of requests never go in.
+
+`request_id` follows a call through asyncio tasks by itself. `annotate` adds numbers to the one line that is written
+when a call ends. This module knows no RPC.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Literal
+
+LogValue = str | int | float | bool | None
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+_call_fields: ContextVar[dict[str, LogValue] | None] = ContextVar("call_fields", default=None)
+
+
+def begin_call_fields() -> dict[str, LogValue]:
+    """Opens the collection that `annotate` fills for the call that runs in this context."""
+    fields: dict[str, LogValue] = {}
+    _call_fields.set(fields)
+    return fields
+
+
+def annotate(**fields: LogValue) -> None:
+    """Adds fields to the line of the running call; does nothing outside of a call."""
+    collected = _call_fields.get()
+    if collected is not None:
+        collected.update(fields)
+
+
+def fields_extra(fields: Mapping[str, LogValue]) -> dict[str, Mapping[str, LogValue]]:
+    """The `extra` of a logging call that carries structured fields."""
+    return {"fields": fields}
+
+
+class RequestIdFilter(logging.Filter):
+    """Stamps each record with the request id of its context. On handlers, so that it sees every logger."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not hasattr(record, "request_id"):
+            record.request_id = request_id.get()
+        return True
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, LogValue] = {
+            "time": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if identifier := record.__dict__.get("request_id"):
+            line["request_id"] = identifier
+        line.update(record.__dict__.get("fields", {}))
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        return f"{whole}.{int(record.msecs):03d}Z"
+
+
+class TextFormatter(JsonFormatter):
+    """`time level logger [request_id] message key=value ...`"""
+
+    def format(self, record: logging.LogRecord) -> str:
+        parts = [self.formatTime(record), record.levelname.lower(), record.name]
+        if identifier := record.__dict__.get("request_id"):
+            parts.append(f"[{identifier}]")
+        parts.append(record.getMessage())
+        parts += [f"{key}={value}" for key, value in record.__dict__.get("fields", {}).items()]
+        line = " ".join(parts)
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+def configure_logging(log_format: Literal["text", "json"], level: str) -> None:
+    """Sends every logger's records to standard error. Called once, by a program's main."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    handler.addFilter(RequestIdFilter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

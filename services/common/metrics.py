@@ -1,0 +1,59 @@
+"""Prometheus metrics of a stage: the counters that every gRPC service has, in a registry of its own.
+
+Names and labels are those of go-grpc-prometheus, so that dashboards for Go services fit. It serves them over HTTP from
+a thread and knows no RPC; stages add their own metrics to `registry`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+
+_LABELS = ["grpc_type", "grpc_service", "grpc_method"]
+_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
+
+
+class StageMetrics:
+    """The metrics of one stage. `registry` takes the stage's own as well."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.started = Counter("grpc_server_started", "RPCs started.", _LABELS, registry=self.registry)
+        self.handled = Counter(
+            "grpc_server_handled",
+            "RPCs ended, by status.",
+            [*_LABELS, "grpc_code"],
+            registry=self.registry,
+        )
+        self.handling_seconds = Histogram(
+            "grpc_server_handling_seconds",
+            "Time from the start of an RPC to its end.",
+            _LABELS,
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+
+
+class MetricsServer:
+    """Serves a registry at `/metrics`."""
+
+    def __init__(self, httpd: WSGIServer, thread: threading.Thread) -> None:
+        self._httpd = httpd
+        self._thread = thread
+
+    @classmethod
+    def start(cls, host: str, port: int, registry: CollectorRegistry) -> MetricsServer:
+        """port: 0 takes a free one."""
+        return cls(*start_http_server(port, host, registry))
+
+    @property
+    def port(self) -> int:
+        return self._httpd.server_port
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self._httpd.shutdown)
+        self._httpd.server_close()
+        self._thread.join()

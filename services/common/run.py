@@ -1,0 +1,86 @@
+"""Runs a stage as a program: start, serve until a signal or a fatal failure, drain, exit code. It knows no stage.
+
+SIGTERM and SIGINT drain and exit with 0, also while the stage is still loading; a second signal ends the process at
+once. A failure to start and a stage that reports `server.fail` exit with 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from csm_engine.errors import CsmError
+from services.common.logs import configure_logging
+from services.common.server import StageServer
+from services.common.settings import StageSettings
+
+log = logging.getLogger("csm.run")
+
+
+class Stage(Protocol):
+    """A started stage."""
+
+    @property
+    def server(self) -> StageServer: ...
+
+    async def stop(self) -> None:
+        """Drains the server and frees what the stage holds."""
+
+
+def run_stage(settings: StageSettings, start: Callable[[], Awaitable[Stage]]) -> int:
+    """Runs the stage that `start` makes until it ends; returns the exit code of the program."""
+    configure_logging(settings.log_format, settings.log_level)
+    return asyncio.run(serve_until_stopped(start))
+
+
+async def serve_until_stopped(start: Callable[[], Awaitable[Stage]]) -> int:
+    """Starts a stage and serves until SIGTERM, SIGINT or a fatal failure; returns the exit code."""
+    stop = _stop_signal()
+    starting: asyncio.Future[Stage] = asyncio.ensure_future(start())
+    waiting: set[asyncio.Future[Any]] = {starting, stop}
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        log.info("stopped while starting")
+        starting.cancel()
+        await asyncio.wait({starting})
+        return 0
+    try:
+        stage = starting.result()
+    except (CsmError, OSError) as error:
+        log.error("cannot start: %s", error)
+        return 1
+    except Exception:
+        log.exception("cannot start")
+        return 1
+    failed = asyncio.ensure_future(stage.server.wait_failed())
+    waiting = {failed, stop}
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    failure = failed.result() if failed.done() else None
+    failed.cancel()
+    if failure is not None:
+        log.error("stopping after a fatal failure", exc_info=failure)
+    else:
+        log.info("draining")
+    await stage.stop()
+    log.info("stopped")
+    return 0 if failure is None else 1
+
+
+def _stop_signal() -> asyncio.Future[None]:
+    """Done at the first SIGTERM or SIGINT; the second one has its usual, immediate effect."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[None] = loop.create_future()
+    signals = (signal.SIGTERM, signal.SIGINT)
+
+    def on_signal() -> None:
+        for number in signals:
+            loop.remove_signal_handler(number)
+        if not stop.done():
+            stop.set_result(None)
+
+    for number in signals:
+        loop.add_signal_handler(number, on_signal)
+    return stop

@@ -1,0 +1,121 @@
+"""Settings of a stage: command-line flags over environment variables over defaults, checked before anything starts.
+
+Each stage subclasses `StageSettings` and adds its own fields; a field's description is its line in `--help`, so the
+class is the reference. This module knows no stage.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+
+# Annotated types, so that a stage can change a default and keep the description and the bounds.
+ServingPort = Annotated[int, Field(ge=0, le=65535, description="Port of the API; 0 takes a free one.")]
+HealthPort = Annotated[
+    int,
+    Field(ge=0, le=65535, description="Port of grpc.health.v1, always plaintext; 0 takes a free one."),
+]
+MetricsPort = Annotated[
+    int,
+    Field(ge=-1, le=65535, description="Port of Prometheus metrics; 0 takes a free one, -1 is off."),
+]
+
+
+class StageSettings(BaseSettings):
+    """What every stage can be told."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_show_env_vars=True,
+        cli_avoid_json=True,
+        cli_exit_on_error=True,
+        env_prefix="CSM_",
+        protected_namespaces=(),
+    )
+
+    host: str = Field("0.0.0.0", min_length=1, description="Address to listen on.")
+    port: ServingPort = 0
+    health_port: HealthPort = 0
+    metrics_port: MetricsPort = -1
+    log_format: Literal["text", "json"] = Field("text", description="One line per event, as text or JSON.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity that is logged."
+    )
+    reflection: bool = Field(True, description="Answer server reflection on the API port.")
+    drain_seconds: float = Field(120.0, ge=0, le=3600, description="How long running calls may go on after SIGTERM.")
+    max_receive_message_bytes: int = Field(
+        16 * 2**20, ge=1024, le=256 * 2**20, description="Largest request message accepted."
+    )
+    max_connection_age_seconds: int = Field(
+        300,
+        ge=0,
+        le=86400,
+        description="Age at which a connection is closed, its calls finishing first, so that"
+        " clients look the name up again and find new replicas; 0 is never.",
+    )
+
+
+S = TypeVar("S", bound=StageSettings)
+
+
+def load_settings(settings_class: type[S], arguments: Sequence[str] | None = None) -> S:
+    """Settings from `arguments` (the command line when None) and the environment.
+
+    Bad values end the process with a sentence for each and exit code 2.
+    """
+    argument_list = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        return CliApp.run(settings_class, cli_args=argument_list)
+    except ValidationError as error:
+        sys.stderr.write(describe_bad_settings(settings_class, error))
+        raise SystemExit(2) from None
+
+
+def describe_bad_settings(settings_class: type[StageSettings], error: ValidationError) -> str:
+    """One line per bad value: the flag, the variable, what is allowed and what was given."""
+    prefix = settings_class.model_config.get("env_prefix", "")
+    lines = []
+    for problem in error.errors(include_url=False):
+        field = str(problem["loc"][0]) if problem["loc"] else ""
+        rule = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        if not field:
+            lines.append(f"error: {rule}\n")
+            continue
+        name = f"{_flag(field)} ({prefix}{field.upper()})"
+        if problem["type"] == "missing":
+            lines.append(f"error: {name} must be given.\n")
+        else:
+            lines.append(f"error: {name} must be {rule}, but was given {problem['input']!r}.\n")
+    return "".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class SettingName:
+    """How one setting is spelled on the command line and in the environment."""
+
+    field: str
+    flag: str  # "--health-port"
+    variable: str  # "CSM_ENGINE_HEALTH_PORT"
+    is_switch: bool  # a boolean: `--reflection` and `--no-reflection`
+
+
+def setting_names(settings_class: type[StageSettings]) -> list[SettingName]:
+    """Every setting of a stage; manifests and Dockerfiles are compared against it."""
+    prefix = settings_class.model_config.get("env_prefix", "")
+    return [
+        SettingName(name, _flag(name), f"{prefix}{name.upper()}", field.annotation is bool)
+        for name, field in settings_class.model_fields.items()
+    ]
+
+
+def _flag(field: str) -> str:
+    return "--" + field.replace("_", "-")

@@ -1,0 +1,177 @@
+"""Failures as gRPC status with google.rpc details, both ways: raised by a servicer, read by the caller of a stage.
+
+A servicer raises `StatusError`; the interceptor of `calls.py` turns it into the status. It knows no servicer.
+Details follow AIP-193: ErrorInfo always; BadRequest, RetryInfo, ResourceInfo where they apply; RequestInfo always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, cast
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2, message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from csm_engine import errors
+from services.common import logs
+
+DOMAIN = "csm"
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One field of a request that is not as it must be."""
+
+    field: str  # path as the API names it: "context.turns[2].audio.codes"
+    description: str  # a sentence: what was given, what is allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Something that was asked for by name and is not there."""
+
+    type: str
+    name: str
+
+
+class StatusError(Exception):
+    """A failure with the code, the reason and the details that the caller gets."""
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        reason: str,
+        message: str,
+        *,
+        field_violations: Sequence[FieldViolation] = (),
+        retry_delay_s: float | None = None,
+        resource: Resource | None = None,
+        metadata: dict[str, str] | None = None,
+        request_id: str = "",
+    ) -> None:
+        """reason: UPPER_SNAKE, at most 63 characters; metadata: facts for programs, in ErrorInfo."""
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.field_violations = tuple(field_violations)
+        self.retry_delay_s = retry_delay_s
+        self.resource = resource
+        self.metadata = metadata or {}
+        self.request_id = request_id
+
+
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: StatusError) -> NoReturn:
+    """Ends the call with `error` and its details. Raises grpc's AbortError, which must be let through."""
+    status = rpc_status.to_status(_to_proto(error))
+    trailers = tuple(status.trailing_metadata)
+    if error.retry_delay_s is not None:
+        trailers += ((PUSHBACK_KEY, str(round(error.retry_delay_s * 1000))),)
+    await context.abort(status.code, status.details, trailers)
+
+
+def _to_proto(error: StatusError) -> status_pb2.Status:
+    return status_pb2.Status(
+        code=error.code.value[0],
+        message=error.message,
+        details=[_pack(detail) for detail in _details(error)],
+    )
+
+
+def _details(error: StatusError) -> Iterable[message.Message]:
+    yield error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+    if error.field_violations:
+        yield error_details_pb2.BadRequest(
+            field_violations=[
+                error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
+                for v in error.field_violations
+            ]
+        )
+    if error.retry_delay_s is not None:
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(round(error.retry_delay_s * 1e9))
+        yield error_details_pb2.RetryInfo(retry_delay=delay)
+    if error.resource is not None:
+        yield error_details_pb2.ResourceInfo(resource_type=error.resource.type, resource_name=error.resource.name)
+    if request_id := error.request_id or logs.request_id.get():
+        yield error_details_pb2.RequestInfo(request_id=request_id)
+
+
+def _pack(detail: message.Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError) -> StatusError:
+    """What a stage answered, with the details it sent; without details the reason is the code's name."""
+    plain = StatusError(error.code(), error.code().name, error.details() or error.code().name)
+    try:
+        status = rpc_status.from_call(cast(grpc.Call, error))
+    except ValueError:  # the details belong to another status: a proxy has replaced it
+        return plain
+    if status is None:
+        return plain
+    reason, metadata, violations = plain.reason, dict[str, str](), list[FieldViolation]()
+    retry_delay_s, resource, request_id = None, None, ""
+    for packed in status.details:
+        info = error_details_pb2.ErrorInfo()
+        bad_request = error_details_pb2.BadRequest()
+        retry = error_details_pb2.RetryInfo()
+        resource_info = error_details_pb2.ResourceInfo()
+        request_info = error_details_pb2.RequestInfo()
+        if packed.Unpack(info):
+            reason, metadata = info.reason, dict(info.metadata)
+        elif packed.Unpack(bad_request):
+            violations = [FieldViolation(v.field, v.description) for v in bad_request.field_violations]
+        elif packed.Unpack(retry):
+            retry_delay_s = retry.retry_delay.ToNanoseconds() / 1e9
+        elif packed.Unpack(resource_info):
+            resource = Resource(resource_info.resource_type, resource_info.resource_name)
+        elif packed.Unpack(request_info):
+            request_id = request_info.request_id
+    return StatusError(
+        error.code(),
+        reason,
+        status.message,
+        field_violations=violations,
+        retry_delay_s=retry_delay_s,
+        resource=resource,
+        metadata=metadata,
+        request_id=request_id,
+    )
+
+
+def from_library_error(error: errors.CsmError) -> StatusError:
+    """The status of a failure of the library. Messages of internal failures stay in the log."""
+    code = grpc.StatusCode
+    match error:
+        case errors.InvalidRequestError():
+            return invalid_argument([FieldViolation(error.field, error.message)])
+        case errors.EngineBusyError():
+            return StatusError(code.UNAVAILABLE, "QUEUE_FULL", str(error), retry_delay_s=1.0)
+        case errors.EngineStoppedError():
+            return StatusError(code.UNAVAILABLE, "DRAINING", str(error), retry_delay_s=1.0)
+        case errors.WatermarkError():
+            return StatusError(code.INTERNAL, "WATERMARK_FAILED", str(error))
+        case _:
+            return internal()
+
+
+def invalid_argument(violations: Sequence[FieldViolation], reason: str = "INVALID_REQUEST") -> StatusError:
+    """INVALID_ARGUMENT that names every wrong field at once."""
+    message = "; ".join(f"{v.field}: {v.description}" for v in violations)
+    return StatusError(grpc.StatusCode.INVALID_ARGUMENT, reason, message, field_violations=violations)
+
+
+def internal() -> StatusError:
+    """A failure of ours, of which the caller learns only that it happened and under which request id it is logged."""
+    return StatusError(
+        grpc.StatusCode.INTERNAL,
+        "INTERNAL",
+        "The server failed; its log tells why under this request id.",
+    )
