@@ -152,7 +152,7 @@ def _transformers_stack(values: dict[str, Any]) -> TransformerConfig:
     head_dim = values.get("head_dim") or values["hidden_size"] // values["num_attention_heads"]
     if head_dim * values["num_attention_heads"] != values["hidden_size"]:
         raise CheckpointError(
-            f"head_dim {head_dim} times {values['num_attention_heads']} heads is not hidden_size {values['hidden_size']}"
+            f"head_dim {head_dim} x {values['num_attention_heads']} heads is not hidden_size {values['hidden_size']}"
         )
     return TransformerConfig(
         num_layers=values["num_hidden_layers"],

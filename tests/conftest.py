@@ -1,0 +1,14 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def one_torch_thread() -> None:
+    """Tests run beside each other on few cores; imports of torch stay where the tests need it."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)

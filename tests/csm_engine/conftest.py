@@ -1,0 +1,20 @@
+"""A tiny CSM with seeded random weights."""
+
+from __future__ import annotations
+
+import pytest
+
+from csm_engine.config import ModelConfig, TransformerConfig
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> ModelConfig:
+    """Hundreds of frames a second, with every feature of the real one: GQA, two stacks, 3 spare ids."""
+    return ModelConfig(
+        backbone=TransformerConfig(num_layers=2, dim=32, num_heads=4, num_kv_heads=2, ffn_dim=64, max_seq_len=128),
+        depth_decoder=TransformerConfig(num_layers=1, dim=16, num_heads=2, num_kv_heads=1, ffn_dim=32, max_seq_len=16),
+        text_vocab_size=320,
+        audio_vocab_size=67,
+        num_codebooks=8,
+        codebook_size=64,
+    )

@@ -1,0 +1,107 @@
+"""Policy of slots and turns, without a model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from csm_engine.errors import EngineBusyError
+from csm_engine.prompt import Prompt
+from csm_engine.scheduler import FrameBatch, PrefillChunk, Scheduler
+from csm_engine.sequence import Sequence, SequenceStatus
+from csm_engine.types import GenerationRequest, Segment
+
+
+def sequence(rows: int = 5) -> Sequence:
+    prompt = Prompt(np.zeros((rows, 3), np.int64), np.zeros((rows, 3), np.bool_), text_token_count=rows)
+    return Sequence(GenerationRequest("r", [Segment(0, "x")], max_frames=9), prompt)
+
+
+def scheduler(**changes: int) -> Scheduler:
+    return Scheduler(**({"num_slots": 2, "max_waiting": 1, "prefill_chunk": 4} | changes))
+
+
+def run_prefill(policy: Scheduler) -> PrefillChunk:
+    chunk = policy.next_work()
+    assert isinstance(chunk, PrefillChunk)
+    policy.prefilled(chunk)
+    return chunk
+
+
+def test_first_come_first_served_and_queue_is_bounded() -> None:
+    policy = scheduler(num_slots=1)
+    first, second, third = sequence(), sequence(), sequence()
+    policy.add(first)
+    assert policy.admit() == [first]
+    policy.add(second)
+    with pytest.raises(EngineBusyError, match="1 sequences run and 1 wait; at most 1 may wait"):
+        policy.add(third)
+    assert policy.admit() == []
+    policy.remove(first)
+    assert policy.admit() == [second]
+
+
+def test_slots_are_never_shared_and_come_back() -> None:
+    policy = scheduler(num_slots=2, max_waiting=10)
+    sequences = [sequence() for _ in range(4)]
+    for item in sequences:
+        policy.add(item)
+    policy.admit()
+    assert sorted(item.slot for item in sequences[:2]) == [0, 1]  # type: ignore[type-var]
+    policy.remove(sequences[0])
+    policy.remove(sequences[0])
+    admitted = policy.admit()
+    assert admitted == [sequences[2]] and sequences[2].slot != sequences[1].slot
+
+
+def test_no_running_sequence_waits_for_more_than_one_chunk() -> None:
+    policy = scheduler()
+    running, long = sequence(2), sequence(20)
+    policy.add(running)
+    policy.admit()
+    run_prefill(policy)
+    policy.add(long)
+    policy.admit()
+    kinds = []
+    for _ in range(6):
+        work = policy.next_work()
+        kinds.append(type(work))
+        if isinstance(work, PrefillChunk):
+            assert work.length <= 4
+            policy.prefilled(work)
+    assert kinds == [FrameBatch, PrefillChunk] * 3 or kinds == [PrefillChunk, FrameBatch] * 3
+
+
+def test_prefill_covers_all_rows_but_the_last_exactly_once() -> None:
+    policy = scheduler()
+    long = sequence(11)
+    policy.add(long)
+    policy.admit()
+    chunks = [run_prefill(policy) for _ in range(3)]
+    assert [(chunk.start, chunk.length) for chunk in chunks] == [(0, 4), (4, 4), (8, 2)]
+    assert long.status is SequenceStatus.RUNNING
+    assert policy.next_work() == FrameBatch([long])
+
+
+def test_one_row_prompt_runs_at_once() -> None:
+    policy = scheduler()
+    policy.add(sequence(1))
+    policy.admit()
+    assert run_prefill(policy).length == 0
+    assert isinstance(policy.next_work(), FrameBatch)
+
+
+@pytest.mark.parametrize("stage", ["waiting", "prefilling", "running"])
+def test_remove_frees_everything_from_every_stage(stage: str) -> None:
+    policy = scheduler()
+    item = sequence()
+    policy.add(item)
+    if stage != "waiting":
+        policy.admit()
+    if stage == "running":
+        run_prefill(policy)
+    policy.remove(item)
+    assert not policy.has_work and policy.next_work() is None
+    policy.add(sequence())
+    policy.add(sequence())
+    assert len(policy.admit()) == 2
