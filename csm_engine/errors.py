@@ -10,6 +10,7 @@
   + EngineBusyError             slots and queue are full
   + EngineStoppedError          the engine is stopping or has failed
   + CodecError                  the codec could not do its work
+    - CodecBusyError            every decode slot is taken
     - WatermarkError            the watermark could not be embedded; nothing unmarked may be sent
   + KeyringError                watermark keys are missing, malformed or not allowed
 """
@@ -61,6 +62,10 @@ class EngineStoppedError(CsmError):
 
 class CodecError(CsmError):
     """The codec could not do its work."""
+
+
+class CodecBusyError(CodecError):
+    """Every decode slot is taken; another replica may have room."""
 
 
 class WatermarkError(CodecError):
