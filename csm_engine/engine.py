@@ -26,11 +26,13 @@ from csm_engine.types import Codes, FinishReason, GenerationRequest
 class Output:
     """News of one sequence: it was admitted, made a frame, or ended.
 
-    frame: (K,) int16 codes, or None when the news is only a change of `sequence.status`.
+    frame: (K,) int16 codes, or None when there are none in the news; finish_reason: set in the last news. (The
+    sequence itself may already be further than an output that waits to be read.)
     """
 
     sequence: Sequence
     frame: Codes | None = None
+    finish_reason: FinishReason | None = None
 
 
 class Engine:
@@ -38,6 +40,7 @@ class Engine:
 
     def __init__(self, model: CSM, tokenizer: TextTokenizer, config: EngineConfig) -> None:
         self._model = model
+        self._num_slots = config.num_slots
         self._prompts = PromptBuilder(
             tokenizer,
             num_codebooks=model.config.num_codebooks,
@@ -64,12 +67,19 @@ class Engine:
     def num_waiting(self) -> int:
         return len(self._scheduler.waiting)
 
+    @property
+    def cache_usage(self) -> float:
+        """Share of the KV cache that holds a sequence's positions, 0 to 1."""
+        used = sum(item.prefilled for item in list(self._scheduler.prefilling))
+        used += sum(item.next_position for item in list(self._scheduler.running))
+        return used / (self._num_slots * self._model.config.max_seq_len)
+
     def add_request(self, request: GenerationRequest) -> Sequence:
         """Checks and queues a request.
 
         Raises: InvalidRequestError, PromptTooLongError, EngineBusyError.
         """
-        request.check(max_top_k=self._model.config.audio_vocab_size)
+        request.check()
         resume = request.resume
         prompt = self._prompts.build(request.segments, max_frames=request.max_frames, resume=resume)
         sequence = Sequence(request, prompt)
@@ -156,4 +166,4 @@ class Engine:
     def _finish(self, sequence: Sequence, reason: FinishReason, frame: Codes | None = None) -> Output:
         sequence.finish(reason)
         self._scheduler.remove(sequence)
-        return Output(sequence, frame)
+        return Output(sequence, frame, reason)

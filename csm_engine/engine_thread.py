@@ -77,6 +77,10 @@ class EngineThread:
         """(running, waiting) sequences."""
         return self._engine.num_running, self._engine.num_waiting
 
+    def cache_usage(self) -> float:
+        """Share of the KV cache in use, 0 to 1."""
+        return self._engine.cache_usage
+
     def silence(self) -> float | None:
         """Seconds since the last step while work is waiting; None when idle."""
         return time.monotonic() - self._last_step_at if self._engine.has_work else None

@@ -1,0 +1,1 @@
+"""The engine stage: codes from text, over gRPC."""

@@ -1,0 +1,20 @@
+"""`python -m services.engine --bundle FOLDER`: the engine stage as a program."""
+
+from __future__ import annotations
+
+import sys
+
+from services.common.run import run_stage
+from services.common.settings import load_settings
+from services.engine.settings import EngineSettings
+
+
+def main() -> int:
+    settings = load_settings(EngineSettings)
+    from services.engine.stage import start_engine  # after the settings: a wrong flag must not wait for torch
+
+    return run_stage(settings, lambda: start_engine(settings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""Protos of the engine's API to the library's types and back. Protos stop here."""
+
+from __future__ import annotations
+
+import numpy as np
+from csm.engine.v1 import engine_pb2
+from csm.rvq.v1 import rvq_pb2
+from google.protobuf import duration_pb2
+
+from csm_engine.errors import InvalidRequestError
+from csm_engine.manifest import CodecIdentity
+from csm_engine.sequence import Sequence
+from csm_engine.types import Codes, FinishReason, GenerationRequest, SamplingParams, Segment
+from services.common.frames import MalformedFramesError, check_shape
+
+_FINISH_REASONS = {
+    FinishReason.END_OF_SPEECH: engine_pb2.FINISH_REASON_END_OF_SPEECH,
+    FinishReason.MAX_FRAMES: engine_pb2.FINISH_REASON_MAX_FRAMES,
+    FinishReason.CONTEXT_WINDOW: engine_pb2.FINISH_REASON_CONTEXT_WINDOW,
+}
+
+
+def to_request(message: engine_pb2.GenerateRequest, num_codebooks: int) -> GenerationRequest:
+    """Raises: InvalidRequestError naming the first field that cannot be read."""
+    defaults, sampling = SamplingParams(), message.sampling_params
+    return GenerationRequest(
+        request_id=message.request_id,
+        segments=[_to_segment(index, segment, num_codebooks) for index, segment in enumerate(message.segments)],
+        max_frames=message.max_frame_count,
+        sampling=SamplingParams(
+            temperature=sampling.temperature if sampling.HasField("temperature") else defaults.temperature,
+            top_k=sampling.top_k if sampling.HasField("top_k") else defaults.top_k,
+            seed=sampling.seed,
+        ),
+        resume=_to_resume(message, num_codebooks),
+    )
+
+
+def _to_segment(index: int, segment: engine_pb2.Segment, num_codebooks: int) -> Segment:
+    codes = None
+    if segment.HasField("codes"):
+        codes = to_codes(f"segments[{index}].codes", segment.codes, num_codebooks)
+    return Segment(segment.speaker_id, segment.text, codes)
+
+
+def _to_resume(message: engine_pb2.GenerateRequest, num_codebooks: int) -> Codes | None:
+    if not message.resume_frames.frame_count:
+        return None
+    if message.resume_frames.first_frame_index:
+        raise InvalidRequestError(
+            "resume_frames.first_frame_index", f"is {message.resume_frames.first_frame_index}; it must be 0"
+        )
+    return to_codes("resume_frames", message.resume_frames, num_codebooks)
+
+
+def to_codes(field: str, frames: rvq_pb2.CodeFrames, num_codebooks: int) -> Codes:
+    """(frames, codebooks) int16. Raises: InvalidRequestError if the bytes are not what the numbers say."""
+    try:
+        check_shape(frames, num_codebooks)
+    except MalformedFramesError as error:
+        raise InvalidRequestError(field, str(error)) from None
+    codes = np.frombuffer(frames.codes, dtype="<u2").reshape(frames.frame_count, num_codebooks)
+    if int(codes.max()) > np.iinfo(np.int16).max:
+        raise InvalidRequestError(field, f"holds the code {codes.max()}, which no codebook has")
+    return codes.astype(np.int16)
+
+
+def from_frames(first_frame_index: int, frames: list[Codes]) -> rvq_pb2.CodeFrames:
+    """frames: (K,) int16 each, at least one."""
+    return rvq_pb2.CodeFrames(
+        first_frame_index=first_frame_index,
+        frame_count=len(frames),
+        codebook_count=len(frames[0]),
+        codes=np.stack(frames).astype("<u2").tobytes(),
+    )
+
+
+def from_identity(identity: CodecIdentity) -> rvq_pb2.CodecIdentity:
+    return rvq_pb2.CodecIdentity(
+        name=identity.name,
+        weights_digest=identity.weights_digest,
+        codebook_count=identity.codebook_count,
+        codebook_size=identity.codebook_size,
+        frame_sample_count=identity.frame_sample_count,
+        sample_rate_hertz=identity.sample_rate_hertz,
+    )
+
+
+def started(sequence: Sequence) -> engine_pb2.GenerateStarted:
+    return engine_pb2.GenerateStarted(
+        queue_duration=seconds(sequence.admitted_at - sequence.arrived_at),
+        prompt_token_count=len(sequence.prompt),
+        dropped_segment_count=sequence.prompt.dropped_segments,
+        text_token_count=sequence.prompt.text_token_count,
+    )
+
+
+def complete(sequence: Sequence) -> engine_pb2.GenerateComplete:
+    assert sequence.finish_reason is not None
+    return engine_pb2.GenerateComplete(
+        finish_reason=_FINISH_REASONS[sequence.finish_reason],
+        frame_count=sequence.num_frames,
+        prefill_duration=seconds(sequence.prefill_seconds),
+        decode_duration=seconds(sequence.decode_seconds),
+        backbone_duration=seconds(sequence.backbone_seconds),
+        depth_decoder_duration=seconds(sequence.depth_decoder_seconds),
+    )
+
+
+def seconds(value: float) -> duration_pb2.Duration:
+    duration = duration_pb2.Duration()
+    duration.FromNanoseconds(round(value * 1e9))
+    return duration

@@ -1,0 +1,106 @@
+"""Loads what the engine stage serves: bundle, model, tokenizer, engine. Slow and blocking: for a thread."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+
+import torch
+
+from csm_engine.bundle import Bundle, open_bundle
+from csm_engine.config import EngineConfig, ModelConfig
+from csm_engine.engine import Engine
+from csm_engine.errors import BundleError
+from csm_engine.manifest import CodecIdentity
+from csm_engine.model.csm import CSM
+from csm_engine.model.loader import load_model, random_model
+from csm_engine.tokenizer import TextTokenizer
+from csm_engine.types import GenerationRequest, Segment
+from services.engine.settings import EngineSettings
+
+log = logging.getLogger("csm.engine")
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_WARM_UP_FRAMES = 3
+_RANDOM_WEIGHTS_SEED = 0
+# What the published codec has beyond what a model's own config tells, for bundles that do not name theirs.
+_MIMI_FRAME_SAMPLES = 1920
+_MIMI_SAMPLE_RATE = 24_000
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedEngine:
+    """An engine that has made its first frames, and what there is to tell about it."""
+
+    engine: Engine
+    bundle: Bundle
+    model_config: ModelConfig
+    codec: CodecIdentity
+    weights_digest: str
+    notice: str
+
+
+def load_engine(settings: EngineSettings) -> LoadedEngine:
+    """Raises: BundleError, CheckpointError, or an error of torch for a device that is not there."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    bundle = open_bundle(
+        settings.bundle, revision=settings.revision, offline=settings.offline, cache_dir=settings.cache_dir
+    )
+    model = _load_model(bundle, settings)
+    config = EngineConfig(
+        num_slots=settings.slots,
+        max_waiting=settings.max_waiting,
+        prefill_chunk=settings.prefill_chunk,
+        reserved_frames=settings.reserved_frames,
+    )
+    engine = Engine(model, TextTokenizer(bundle.path("tokenizer"), model.config.text_vocab_size), config)
+    _warm_up(engine)
+    notice = bundle.notice
+    if settings.random_weights:
+        notice = "The weights are random (--random-weights): everything sounds like noise."
+    return LoadedEngine(engine, bundle, model.config, _codec(bundle, model.config), _digest(model), notice)
+
+
+def _load_model(bundle: Bundle, settings: EngineSettings) -> CSM:
+    path = bundle.path("model")
+    log.info("loading %s from %s on %s", bundle.name, path, settings.device)
+    device, dtype = torch.device(settings.device), _DTYPES[settings.dtype]
+    if settings.random_weights:
+        log.warning("weights are RANDOM, as asked: the speech will be noise")
+        folder = path if path.is_dir() else path.parent
+        config = ModelConfig.from_json(folder / "config.json")
+        return random_model(config, seed=_RANDOM_WEIGHTS_SEED, device=device, dtype=dtype)
+    return load_model(path, device=device, dtype=dtype)
+
+
+def _warm_up(engine: Engine) -> None:
+    engine.add_request(GenerationRequest("warm-up", [Segment(0, "warm up")], _WARM_UP_FRAMES))
+    while engine.has_work:
+        engine.step()
+
+
+def _codec(bundle: Bundle, config: ModelConfig) -> CodecIdentity:
+    """The codec that the bundle names, or Mimi with the model's own numbers."""
+    ours = (config.num_codebooks, config.codebook_size)
+    if bundle.codec is None:
+        return CodecIdentity("mimi", "", *ours, _MIMI_FRAME_SAMPLES, _MIMI_SAMPLE_RATE)
+    theirs = (bundle.codec.codebook_count, bundle.codec.codebook_size)
+    if theirs != ours:
+        raise BundleError(
+            f"Bundle {bundle.name} names a codec of {theirs[0]} codebooks of {theirs[1]};"
+            f" its model makes {ours[0]} of {ours[1]}."
+        )
+    return bundle.codec
+
+
+def _digest(model: CSM) -> str:
+    """16 hex digits over every parameter's name, shape and 64 of its values: cheap, and replicas can be compared."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        flat = parameter.detach().flatten()
+        sample = flat[:: max(1, flat.numel() // 64)][:64].float().cpu().numpy()
+        digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        digest.update(sample.tobytes())
+    return digest.hexdigest()[:16]

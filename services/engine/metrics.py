@@ -1,0 +1,46 @@
+"""What the engine stage counts, beside what every gRPC service has."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from csm_engine.engine import Output
+from csm_engine.sequence import Sequence, SequenceStatus
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+class EngineMetrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.active_slots = Gauge("engine_active_slots", "Sequences that hold a slot.", registry=registry)
+        self.queue_depth = Gauge("engine_queue_depth", "Sequences that wait for a slot.", registry=registry)
+        self._frames = Counter("engine_frames", "Frames made.", registry=registry)
+        self._finished = Counter("engine_sequences_finished", "Sequences ended.", ["reason"], registry=registry)
+        self._queue_seconds = Histogram(
+            "engine_queue_seconds", "Time a sequence waited for a slot.", buckets=_SECONDS, registry=registry
+        )
+        self._prefill_seconds = Histogram(
+            "engine_prefill_seconds", "Time in prefill, per sequence.", buckets=_SECONDS, registry=registry
+        )
+        self._frame_seconds = Histogram(
+            "engine_frame_seconds", "Time of a frame step, mean of a sequence.", buckets=_SECONDS, registry=registry
+        )
+        self._stage_seconds = Counter(
+            "engine_stage_seconds", "Time in each stage of a frame step, per sequence.", ["stage"], registry=registry
+        )
+
+    def observe_step(self, outputs: list[Output]) -> None:
+        self._frames.inc(sum(output.frame is not None for output in outputs))
+
+    def observe_end(self, sequence: Sequence) -> None:
+        """Called once a sequence, when its call ends."""
+        reason = sequence.finish_reason.value if sequence.status is SequenceStatus.FINISHED else "cancelled"  # type: ignore[union-attr]
+        self._finished.labels(reason).inc()
+        if sequence.admitted_at:
+            self._queue_seconds.observe(sequence.admitted_at - sequence.arrived_at)
+        made = sequence.num_frames - sequence.resumed_frames
+        if made:
+            self._prefill_seconds.observe(sequence.prefill_seconds)
+            self._frame_seconds.observe(sequence.decode_seconds / made)
+            self._stage_seconds.labels("backbone").inc(sequence.backbone_seconds)
+            self._stage_seconds.labels("depth_decoder").inc(sequence.depth_decoder_seconds)

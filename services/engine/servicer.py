@@ -1,0 +1,91 @@
+"""csm.engine.v1.EngineService over the engine bridge: one call is one sequence, a cancelled call frees its slot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from csm.engine.v1 import engine_pb2, engine_pb2_grpc
+from csm.rvq.v1 import rvq_pb2
+
+from csm_engine.engine import Output
+from csm_engine.sequence import Sequence
+from services.common import logs
+from services.common.status import StatusError
+from services.engine import convert
+from services.engine.bridge import EngineBridge, SequenceStream
+from services.engine.metrics import EngineMetrics
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
+    """Streams frames as the engine makes them."""
+
+    def __init__(
+        self,
+        bridge: EngineBridge,
+        info: engine_pb2.GetModelInfoResponse,
+        metrics: EngineMetrics,
+        *,
+        max_batch_frames: int,
+    ) -> None:
+        self._bridge = bridge
+        self._info = info
+        self._metrics = metrics
+        self._max_batch_frames = max_batch_frames
+
+    async def Generate(self, request: engine_pb2.GenerateRequest, context: Context) -> None:
+        self._check_codec(request.codec)
+        generation = convert.to_request(request, self._info.codec.codebook_count)
+        stream = await self._bridge.open(generation)
+        sequence = stream.added.result()
+        context.add_done_callback(lambda _: stream.close())  # type: ignore[arg-type]
+        try:
+            await self._stream(request, stream, sequence, context)
+        finally:
+            stream.close()
+            self._metrics.observe_end(sequence)
+            logs.annotate(frames=sequence.num_frames, prompt_tokens=len(sequence.prompt))
+
+    async def _stream(
+        self, request: engine_pb2.GenerateRequest, stream: SequenceStream, sequence: Sequence, context: Context
+    ) -> None:
+        await stream.next()  # admitted
+        await context.write(engine_pb2.GenerateResponse(started=convert.started(sequence)))
+        sent, at_most = sequence.resumed_frames, request.first_batch_frame_count or 1
+        batch: list[Output] = []
+        while not batch or batch[-1].finish_reason is None:
+            batch = await stream.next(at_most)
+            if frames := [output.frame for output in batch if output.frame is not None]:
+                await context.write(engine_pb2.GenerateResponse(frames=convert.from_frames(sent, frames)))
+                sent += len(frames)
+                at_most = request.max_batch_frame_count or self._max_batch_frames
+        await context.write(engine_pb2.GenerateResponse(complete=convert.complete(sequence)))
+
+    async def GetModelInfo(
+        self, request: engine_pb2.GetModelInfoRequest, context: Context
+    ) -> engine_pb2.GetModelInfoResponse:
+        return self._info
+
+    async def GetLoad(self, request: engine_pb2.GetLoadRequest, context: Context) -> engine_pb2.GetLoadResponse:
+        running, waiting = self._bridge.thread.load()
+        silence = self._bridge.thread.silence()
+        return engine_pb2.GetLoadResponse(
+            running_sequence_count=running,
+            waiting_sequence_count=waiting,
+            cache_usage_ratio=self._bridge.thread.cache_usage(),
+            frame_rate=self._bridge.frame_rate(),
+            silence_duration=None if silence is None else convert.seconds(silence),
+        )
+
+    def _check_codec(self, theirs: rvq_pb2.CodecIdentity) -> None:
+        """The caller's codec must be the one that these weights speak; fields that either side leaves out pass."""
+        for field, value in theirs.ListFields():
+            ours = getattr(self._info.codec, field.name)
+            if ours and ours != value:
+                raise StatusError(
+                    grpc.StatusCode.FAILED_PRECONDITION,
+                    "CODEC_MISMATCH",
+                    f"The model speaks a codec whose {field.name} is {ours}; the caller's is {value}.",
+                )

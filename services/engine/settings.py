@@ -1,0 +1,42 @@
+"""Settings of the engine stage. Importing them loads no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from services.common.settings import HealthPort, MetricsPort, ServingPort, StageSettings
+
+
+class EngineSettings(StageSettings):
+    """What the engine stage can be told."""
+
+    model_config = SettingsConfigDict(env_prefix="CSM_ENGINE_")
+
+    port: ServingPort = 50061
+    health_port: HealthPort = 50071
+    metrics_port: MetricsPort = 9461
+    bundle: str = Field(
+        min_length=1, description="Model bundle: a folder, or a Hugging Face repository OWNER/NAME[@REVISION]."
+    )
+    revision: str | None = Field(None, description="Revision of the repository that --bundle names.")
+    offline: bool = Field(False, description="Take downloaded files from the cache only.")
+    cache_dir: Path | None = Field(
+        None, description="Where downloaded files are kept; Hugging Face's place when unset."
+    )
+    random_weights: bool = Field(
+        False, description="Run the bundle's shapes with seeded random weights: noise, for load tests."
+    )
+    device: str = Field("cpu", min_length=1, description="Torch device: cpu, cuda, cuda:1, ...")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of the weights; bfloat16 on a GPU.")
+    slots: int = Field(8, ge=1, le=4096, description="Sequences that run at once.")
+    max_waiting: int = Field(32, ge=0, le=100_000, description="Sequences that wait for a slot before one is refused.")
+    prefill_chunk: int = Field(256, ge=1, le=2048, description="Prompt positions between two frame steps.")
+    reserved_frames: int = Field(
+        250, ge=1, le=2048, description="Frames that context turns must leave room for; older turns are dropped."
+    )
+    max_batch_frames: int = Field(8, ge=1, le=1024, description="Most frames of one message after the first.")
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads of torch; 0 leaves it to torch.")

@@ -1,0 +1,87 @@
+"""The engine stage as a whole: loads, listens, warms up, serves. Importing it loads torch."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from csm.engine.v1 import engine_pb2, engine_pb2_grpc
+
+from csm_engine.engine import Output
+from services.common.metrics import StageMetrics
+from services.common.server import StageServer, StageService
+from services.engine import convert
+from services.engine.bridge import EngineBridge
+from services.engine.load import LoadedEngine, load_engine
+from services.engine.metrics import EngineMetrics
+from services.engine.servicer import EngineServicer
+from services.engine.settings import EngineSettings
+
+SERVICE = engine_pb2.DESCRIPTOR.services_by_name["EngineService"].full_name
+
+log = logging.getLogger("csm.engine")
+
+
+class EngineStage:
+    """A running engine stage."""
+
+    def __init__(self, server: StageServer, bridge: EngineBridge) -> None:
+        self.server = server
+        self.bridge = bridge
+
+    async def stop(self) -> None:
+        """Lets running calls end, then ends the engine thread."""
+        await self.server.drain()
+        await self.bridge.stop()
+
+
+async def start_engine(settings: EngineSettings) -> EngineStage:
+    """Loads the model, then listens and serves.
+
+    Raises: CsmError when the bundle cannot be loaded; OSError when a port is taken.
+    """
+    loaded = await asyncio.to_thread(load_engine, settings)
+    metrics = StageMetrics()
+    engine_metrics = EngineMetrics(metrics.registry)
+
+    def on_step(outputs: list[Output]) -> None:
+        running, waiting = bridge.thread.load()
+        engine_metrics.active_slots.set(running)
+        engine_metrics.queue_depth.set(waiting)
+        engine_metrics.observe_step(outputs)
+
+    bridge = EngineBridge(loaded.engine, on_step=on_step, on_failure=lambda error: server.fail(error))
+    servicer = EngineServicer(
+        bridge, _model_info(loaded, settings), engine_metrics, max_batch_frames=settings.max_batch_frames
+    )
+    service = StageService(engine_pb2_grpc.add_EngineServiceServicer_to_server, servicer, SERVICE)
+    server = StageServer(settings, [service], metrics)
+    try:
+        await server.start()
+    except BaseException:
+        await bridge.stop()
+        raise
+    await server.set_serving()
+    log.info("ready: %s, %d slots on %s", loaded.bundle.name, settings.slots, settings.device)
+    return EngineStage(server, bridge)
+
+
+def _model_info(loaded: LoadedEngine, settings: EngineSettings) -> engine_pb2.GetModelInfoResponse:
+    return engine_pb2.GetModelInfoResponse(
+        model_version=f"{loaded.bundle.name}/{loaded.bundle.version}",
+        weights_digest=loaded.weights_digest,
+        context_window_size=loaded.model_config.max_seq_len,
+        codec=convert.from_identity(loaded.codec),
+        max_running_sequence_count=settings.slots,
+        max_waiting_sequence_count=settings.max_waiting,
+        voices=[
+            engine_pb2.Voice(
+                name=voice.name,
+                speaker_id=voice.speaker,
+                language_codes=voice.language_codes,
+                description=voice.description,
+            )
+            for voice in loaded.bundle.voices
+        ],
+        notice=loaded.notice,
+    )

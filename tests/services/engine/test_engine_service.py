@@ -1,0 +1,245 @@
+"""The engine stage over real gRPC: what callers see, and that nothing they do keeps a slot."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from csm.engine.v1 import engine_pb2
+from csm.rvq.v1 import rvq_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from csm_engine.errors import BundleError
+from services.common import status
+from services.engine.settings import EngineSettings
+from services.engine.stage import SERVICE, EngineStage, start_engine
+
+Stub = Any
+
+
+def generate_request(frames: int = 6, **changes: Any) -> engine_pb2.GenerateRequest:
+    values: dict[str, Any] = {
+        "request_id": "r",
+        "segments": [engine_pb2.Segment(speaker_id=0, text="Hello.")],
+        "sampling_params": engine_pb2.SamplingParams(temperature=0.9, top_k=10, seed=5),
+        "max_frame_count": frames,
+    }
+    return engine_pb2.GenerateRequest(**(values | changes))
+
+
+async def collect(stub: Stub, request: engine_pb2.GenerateRequest) -> list[engine_pb2.GenerateResponse]:
+    return [response async for response in stub.Generate(request)]
+
+
+def codes_of(responses: list[engine_pb2.GenerateResponse]) -> np.ndarray:
+    parts = [
+        np.frombuffer(r.frames.codes, "<u2").reshape(r.frames.frame_count, r.frames.codebook_count)
+        for r in responses
+        if r.HasField("frames")
+    ]
+    return np.concatenate(parts)
+
+
+async def wait_for_load(stage: EngineStage, running: int, waiting: int) -> None:
+    async with asyncio.timeout(10):
+        while stage.bridge.thread.load() != (running, waiting):
+            await asyncio.sleep(0.005)
+
+
+async def wait_until_idle(stage: EngineStage) -> None:
+    await wait_for_load(stage, 0, 0)
+
+
+async def test_stream_is_started_frames_complete(stub: Stub) -> None:
+    responses = await collect(stub, generate_request(20, max_batch_frame_count=4))
+    kinds = [response.WhichOneof("event") for response in responses]
+    assert kinds == ["started", *["frames"] * (len(kinds) - 2), "complete"]
+    sizes = [r.frames.frame_count for r in responses if r.HasField("frames")]
+    assert sizes[0] == 1 and max(sizes) <= 4 and sum(sizes) == 20
+    starts = [r.frames.first_frame_index for r in responses if r.HasField("frames")]
+    assert starts == [sum(sizes[:i]) for i in range(len(sizes))]
+    complete = responses[-1].complete
+    assert complete.finish_reason == engine_pb2.FINISH_REASON_MAX_FRAMES and complete.frame_count == 20
+    assert complete.decode_duration.ToNanoseconds() >= complete.backbone_duration.ToNanoseconds() > 0
+    assert responses[0].started.prompt_token_count == responses[0].started.text_token_count == 2 + len("[0]Hello.")
+
+
+async def test_many_calls_at_once_get_the_codes_they_get_alone(stub: Stub) -> None:
+    requests = [
+        generate_request(10, sampling_params=engine_pb2.SamplingParams(seed=seed, temperature=0.9, top_k=10))
+        for seed in range(3)
+    ]
+    alone = [codes_of(await collect(stub, request)) for request in requests]
+    together = await asyncio.gather(*(collect(stub, request) for request in requests))
+    for one, many in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, codes_of(many))
+
+
+async def test_resume_frames_continue_the_stream(stub: Stub) -> None:
+    whole = codes_of(await collect(stub, generate_request(12)))
+    frames = rvq_pb2.CodeFrames(frame_count=5, codebook_count=4, codes=whole[:5].astype("<u2").tobytes())
+    responses = await collect(stub, generate_request(12, resume_frames=frames))
+    first = next(r for r in responses if r.HasField("frames"))
+    assert first.frames.first_frame_index == 5
+    np.testing.assert_array_equal(codes_of(responses), whole[5:])
+    assert responses[-1].complete.frame_count == 12
+
+
+async def test_cancel_frees_slot(stage: EngineStage, stub: Stub) -> None:
+    calls = [stub.Generate(generate_request(500)) for _ in range(3)]  # two run, one waits
+    await wait_for_load(stage, 2, 1)
+    for call in calls:
+        call.cancel()
+    await wait_until_idle(stage)
+    assert len(codes_of(await collect(stub, generate_request()))) == 6
+
+
+async def test_deadline_frees_slot(stage: EngineStage, stub: Stub) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        async for _ in stub.Generate(generate_request(500), timeout=0.05):
+            pass
+    assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    await wait_until_idle(stage)
+
+
+async def test_closed_channel_frees_slot(stage: EngineStage) -> None:
+    from csm.engine.v1 import engine_pb2_grpc
+
+    channel = grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}")
+    call = engine_pb2_grpc.EngineServiceStub(channel).Generate(generate_request(500))
+    await call.read()
+    await channel.close()
+    await wait_until_idle(stage)
+
+
+async def test_full_engine_is_unavailable_with_retry_info(stage: EngineStage, stub: Stub) -> None:
+    calls = [stub.Generate(generate_request(500)) for _ in range(3)]
+    await wait_for_load(stage, 2, 1)
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await collect(stub, generate_request())
+    error = status.from_rpc_error(raised.value)
+    assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL")
+    assert error.retry_delay_s and "2 sequences run and 1 wait" in error.message
+    for call in calls:
+        call.cancel()
+
+
+SHORT = rvq_pb2.CodeFrames(frame_count=2, codebook_count=4, codes=b"\0" * 15)
+WRONG = {
+    "sampling_params.temperature": {"sampling_params": engine_pb2.SamplingParams(temperature=-1)},
+    "sampling_params.top_k": {"sampling_params": engine_pb2.SamplingParams(top_k=0)},
+    "sampling_params.seed": {"sampling_params": engine_pb2.SamplingParams(seed=-4)},
+    "max_frame_count": {"max_frame_count": 0},
+    "segments": {"segments": []},
+    "segments[0].codes": {"segments": [engine_pb2.Segment(text="x", codes=SHORT), engine_pb2.Segment(text="y")]},
+    "segments[0].speaker_id": {"segments": [engine_pb2.Segment(text="x", speaker_id=-1)]},
+    "resume_frames": {"resume_frames": SHORT},
+    "resume_frames.first_frame_index": {
+        "resume_frames": rvq_pb2.CodeFrames(first_frame_index=3, frame_count=1, codebook_count=4, codes=b"\0" * 8)
+    },
+    "input.text": {"segments": [engine_pb2.Segment(text="x" * 600)]},
+}
+
+
+@pytest.mark.parametrize("field", WRONG)
+async def test_wrong_request_names_the_field(field: str, stage: EngineStage, stub: Stub) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await collect(stub, generate_request(**WRONG[field]))
+    error = status.from_rpc_error(raised.value)
+    assert error.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert [violation.field for violation in error.field_violations] == [field]
+    await wait_until_idle(stage)
+
+
+async def test_other_codec_is_refused(stub: Stub) -> None:
+    fits = rvq_pb2.CodecIdentity(name="mimi", weights_digest="abc", codebook_count=4)
+    assert await collect(stub, generate_request(codec=fits))
+    fits.weights_digest = "def"
+    with pytest.raises(grpc.aio.AioRpcError, match="weights_digest is abc; the caller's is def") as raised:
+        await collect(stub, generate_request(codec=fits))
+    assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_info_and_load_tell_the_truth(stage: EngineStage, stub: Stub) -> None:
+    info = await stub.GetModelInfo(engine_pb2.GetModelInfoRequest())
+    assert (info.model_version, info.notice, info.context_window_size) == ("tiny/1", "untrained", 512)
+    assert [(voice.name, voice.speaker_id) for voice in info.voices] == [("anna", 1)]
+    assert len(info.weights_digest) == 16
+    idle = await stub.GetLoad(engine_pb2.GetLoadRequest())
+    assert not idle.HasField("silence_duration") and idle.running_sequence_count == 0
+    call = stub.Generate(generate_request(500))
+    for _ in range(3):
+        await call.read()
+    busy = await stub.GetLoad(engine_pb2.GetLoadRequest())
+    assert busy.running_sequence_count == 1 and busy.frame_rate > 0 and 0 < busy.cache_usage_ratio < 1
+    call.cancel()
+    await wait_until_idle(stage)
+
+
+async def health_of(stage: EngineStage, service: str) -> Any:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.health_port}") as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        return (await stub.Check(health_pb2.HealthCheckRequest(service=service))).status
+
+
+async def test_a_failed_engine_stops_the_stage_and_its_calls(
+    stage: EngineStage, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await health_of(stage, SERVICE) == health_pb2.HealthCheckResponse.SERVING
+    call = stub.Generate(generate_request(500))
+    await call.read()
+
+    def broken() -> None:
+        raise RuntimeError("device lost")
+
+    monkeypatch.setattr(stage.bridge.thread._engine, "step", broken)
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        while await call.read() is not grpc.aio.EOF:
+            pass
+        raise AssertionError("the call must not end well")
+    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert str(await asyncio.wait_for(stage.server.wait_failed(), 5)) == "device lost"
+    assert await health_of(stage, SERVICE) == health_pb2.HealthCheckResponse.NOT_SERVING
+    with pytest.raises(grpc.aio.AioRpcError, match="stopped"):
+        await collect(stub, generate_request())
+
+
+async def test_drain_lets_running_calls_finish(settings: EngineSettings) -> None:
+    from csm.engine.v1 import engine_pb2_grpc
+
+    stage = await start_engine(settings)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
+        call = engine_pb2_grpc.EngineServiceStub(channel).Generate(generate_request(30))
+        await call.read()
+        stopping = asyncio.create_task(stage.stop())
+        responses = []
+        while (response := await call.read()) is not grpc.aio.EOF:
+            responses.append(response)
+        assert responses[-1].complete.frame_count == 30
+        await stopping
+
+
+async def test_random_weights_only_when_asked_for(settings: EngineSettings, tmp_path: Any) -> None:
+    import shutil
+
+    broken = tmp_path / "broken"
+    shutil.copytree(settings.bundle, broken)
+    (broken / "model" / "model.safetensors").unlink()
+    changed = settings.model_copy(update={"bundle": str(broken)})
+    with pytest.raises(Exception, match="holds no weights"):
+        await start_engine(changed)
+    stage = await start_engine(changed.model_copy(update={"random_weights": True}))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
+        from csm.engine.v1 import engine_pb2_grpc
+
+        info = await engine_pb2_grpc.EngineServiceStub(channel).GetModelInfo(engine_pb2.GetModelInfoRequest())
+    assert "random" in info.notice
+    await stage.stop()
+
+
+async def test_missing_bundle_is_an_error(settings: EngineSettings, tmp_path: Any) -> None:
+    with pytest.raises(BundleError, match="There is no folder"):
+        await start_engine(settings.model_copy(update={"bundle": str(tmp_path / "nowhere")}))
