@@ -18,4 +18,4 @@ compile() {  # compile NAME [extra uv arguments]: NAME.in -> NAME.txt
 }
 
 compile dev "$@"
-for stage in client gateway engine codec; do compile "$stage" --constraint dev.txt; done
+for stage in client gateway engine codec all_in_one; do compile "$stage" --constraint dev.txt; done

@@ -1,0 +1,104 @@
+# Each target makes what it needs, on a bare machine with Python 3.11, git and make.
+#
+#   make say TEXT="Hello." OUT=hello.wav     speech from text, through all three stages
+#   make serve                               the three stages in one process, until Ctrl-C
+#   make test                                all tests: no network, no GPU
+#   make check                               format, lint, types, protos
+#
+# SPEAKER=1 SEED=7 CONTEXT=dialogue.json MAX_SECONDS=10 change what `make say` says; BUNDLE=... whose voice it is.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+PROTOS := $(shell find protos -name '*.proto')
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+
+TEXT ?= Hello from the other side.
+OUT ?= hello.wav
+MAX_SECONDS ?= 10
+MINIATURE := build/bundles/miniature
+BUNDLE ?= $(MINIATURE)
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: say serve test test-slow test-gpu test-polyglot check format protos bundle lock clean
+
+say: $(STAMPS)/run bundle
+	@$(BIN)/python -m services.all_in_one.say --bundle '$(BUNDLE)' --text '$(subst ','\'',$(TEXT))' --out '$(OUT)' \
+		--max-seconds $(MAX_SECONDS) $(if $(SPEAKER),--speaker $(SPEAKER)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(CONTEXT),--context '$(CONTEXT)')
+
+serve: $(STAMPS)/run bundle
+	@$(BIN)/python -m services.all_in_one --bundle '$(BUNDLE)'
+
+test: $(STAMPS)/dev
+	$(PYTEST)
+
+test-slow: $(STAMPS)/dev
+	$(PYTEST) -m slow
+
+test-gpu: $(STAMPS)/dev
+	$(PYTEST) -m gpu
+
+test-polyglot: $(STAMPS)/dev bundle
+	cd clients/node && npm ci --no-audit --no-fund
+	$(PYTEST) -m polyglot
+
+check: $(STAMPS)/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
+
+format: $(STAMPS)/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	cd protos && ../$(BIN)/buf format --write
+
+protos: $(STAMPS)/protos
+
+# The built-in bundle is made, not downloaded. Any other BUNDLE must be there already, or be on the hub.
+bundle: $(if $(filter $(MINIATURE),$(BUNDLE)),$(MINIATURE)/bundle.json)
+
+$(MINIATURE)/bundle.json: $(STAMPS)/run $(wildcard csm_engine/testing/*.py)
+	@echo "making the built-in miniature bundle in $(MINIATURE) (untrained: it sounds like noise)"
+	@$(BIN)/python -m csm_engine.testing.bundle $(MINIATURE)
+
+# The lock's pins contradict some packages' own, so everything but torch goes in without asking them.
+$(STAMPS)/venv:
+	@echo "setting up $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "python -m venv failed; on Debian: apt-get install python3-venv"; exit 1; }
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/torch: $(STAMPS)/venv
+	@echo "installing torch (a few minutes)"
+	@$(PIP) torch==2.13.0
+	@touch $@
+
+$(STAMPS)/packages: requirements/all_in_one.txt $(STAMPS)/torch
+	@echo "installing the other packages (a few minutes)"
+	@$(PIP) --no-deps -r requirements/all_in_one.txt
+	@touch $@
+
+$(STAMPS)/protos: $(PROTOS) $(STAMPS)/packages
+	@mkdir -p gen/python
+	@$(BIN)/python -m grpc_tools.protoc -I protos --python_out=gen/python --pyi_out=gen/python \
+		--grpc_python_out=gen/python $(PROTOS)
+	@touch $@
+
+$(STAMPS)/run: pyproject.toml $(STAMPS)/protos
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(STAMPS)/dev: requirements/dev.txt $(STAMPS)/run
+	@echo "installing the packages of tests and checks"
+	@$(PIP) --no-deps -r requirements/dev.txt
+	@touch $@
+
+lock: $(STAMPS)/venv
+	@$(PIP) uv
+	@PATH="$(abspath $(BIN)):$$PATH" requirements/lock.sh
+
+clean:
+	rm -rf $(VENV) build gen clients/node/node_modules *.egg-info
