@@ -1,0 +1,136 @@
+"""Writes a miniature Mimi: the real file format and frame rate, small widths, seeded random weights.
+
+It decodes any codes to noise of about the loudness of speech, different for different codes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from moshi.models.compression import MimiModel
+from safetensors.torch import save_file
+from torch import nn
+
+from csm_engine.codec.identity import CodecIdentity
+from csm_engine.codec.mimi import build_mimi, load_mimi
+
+LOUDNESS = 0.07  # rms of what random codes decode to
+
+
+def miniature_config(
+    *, num_codebooks: int = 32, codebook_size: int = 2048, context: int = 250, width: int = 64
+) -> dict[str, Any]:
+    """A configuration with moshi's keys: 24 kHz and 12.5 frames a second as published, about 200 000 parameters.
+
+    context: attention span in steps of 40 ms.
+    """
+    return {
+        "sample_rate": 24000,
+        "channels": 1,
+        "frame_rate": 12.5,
+        "seanet": {
+            "channels": 1,
+            "dimension": width,
+            "causal": True,
+            "n_filters": 4,
+            "n_residual_layers": 1,
+            "activation": "ELU",
+            "compress": 2,
+            "dilation_base": 2,
+            "disable_norm_outer_blocks": 0,
+            "kernel_size": 7,
+            "residual_kernel_size": 3,
+            "last_kernel_size": 3,
+            "norm": "none",
+            "pad_mode": "constant",
+            "ratios": [8, 6, 5, 4],
+            "true_skip": True,
+        },
+        "transformer": {
+            "d_model": width,
+            "num_heads": 4,
+            "num_layers": 2,
+            "causal": True,
+            "layer_scale": 0.3,
+            "context": context,
+            "conv_layout": True,
+            "max_period": 10000,
+            "gating": "none",
+            "norm": "layer_norm",
+            "positional_embedding": "rope",
+            "dim_feedforward": 2 * width,
+            "input_dimension": width,
+            "output_dimensions": [width],
+        },
+        "quantizer": {
+            "dimension": 8,
+            "n_q": num_codebooks,
+            "bins": codebook_size,
+            "input_dimension": width,
+            "output_dimension": width,
+        },
+    }
+
+
+def write_miniature_mimi(folder: Path, seed: int, **sizes: int) -> CodecIdentity:
+    """Writes `model.safetensors` and `config.json`. sizes: arguments of `miniature_config`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = miniature_config(**sizes)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        model = build_mimi(config, folder)
+        _fill_weights(model)
+        _fill_codebooks(model)
+        _set_loudness(model)
+    save_file({_published_name(key): value for key, value in model.state_dict().items()}, folder / "model.safetensors")
+    return load_mimi(folder).identity
+
+
+def _fill_weights(model: MimiModel) -> None:
+    """Signals keep their strength from layer to layer, and biases stay small beside them."""
+    for module in model.modules():
+        match module:
+            case nn.ConvTranspose1d():
+                inputs = module.weight.shape[0] // module.groups * module.kernel_size[0] / module.stride[0]
+            case nn.Conv1d() | nn.Linear():
+                inputs = module.weight[0].numel()
+            case _:
+                continue
+        module.weight.normal_(std=1.3 / inputs**0.5)
+        if module.bias is not None:
+            module.bias.normal_(std=0.05)
+
+
+def _fill_codebooks(model: MimiModel) -> None:
+    # Later codebooks hold finer residuals, as in a trained codec.
+    for quantizer in (model.quantizer.rvq_first, model.quantizer.rvq_rest):
+        for index, layer in enumerate(quantizer.vq.layers):
+            codebook = layer._codebook
+            codebook._initialized.fill_(1)
+            codebook.cluster_usage.uniform_(0.5, 2.0)
+            codebook.embedding_sum.normal_(std=0.9**index).mul_(codebook.cluster_usage[:, None])
+
+
+def _set_loudness(model: MimiModel) -> None:
+    codes = torch.randint(model.cardinality, (4, model.num_codebooks, 16))
+    last = model.decoder.model[-1].conv.conv
+    last.bias.zero_()
+    pcm = model.decode(codes)
+    last.weight.mul_(LOUDNESS / pcm.std())
+    # What is the same for all codes would be a hum at the frame rate: the bias takes its mean away.
+    last.bias.sub_(model.decode(codes).mean())
+    for codebook in _codebooks(model):
+        codebook._embedding = None
+
+
+def _codebooks(model: MimiModel) -> list[Any]:
+    quantizers = (model.quantizer.rvq_first, model.quantizer.rvq_rest)
+    return [layer._codebook for quantizer in quantizers for layer in quantizer.vq.layers]
+
+
+def _published_name(key: str) -> str:
+    return key.replace("in_projs.0.weight", "in_proj_weight").replace("out_projs.0.weight", "out_proj.weight")
