@@ -185,6 +185,7 @@ class EngineConfig:
     """How the engine runs, whatever the model."""
 
     num_slots: int = 8  # sequences that run at once
+    num_spare_slots: int = 8  # more slots that only remember what was said, for prompts that begin alike
     max_waiting: int = 32  # sequences that wait for a slot before requests are refused
     prefill_chunk: int = 256  # prompt positions between two frame steps
     reserved_frames: int = 250  # room kept for new frames when context turns are dropped: 20 s
@@ -192,6 +193,7 @@ class EngineConfig:
     def __post_init__(self) -> None:
         for name, low in (
             ("num_slots", 1),
+            ("num_spare_slots", 0),
             ("max_waiting", 0),
             ("prefill_chunk", 1),
             ("reserved_frames", 1),

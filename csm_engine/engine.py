@@ -18,6 +18,7 @@ from csm_engine.model.csm import CSM
 from csm_engine.prompt import PromptBuilder
 from csm_engine.scheduler import FrameBatch, PrefillChunk, Scheduler
 from csm_engine.sequence import Sequence, SequenceStatus
+from csm_engine.slot_pool import SlotPool
 from csm_engine.tokenizer import TextTokenizer
 from csm_engine.types import Codes, FinishReason, GenerationRequest
 
@@ -49,11 +50,11 @@ class Engine:
             reserved_frames=config.reserved_frames,
         )
         self._scheduler = Scheduler(
-            num_slots=config.num_slots,
+            SlotPool(config.num_slots, config.num_spare_slots),
             max_waiting=config.max_waiting,
             prefill_chunk=config.prefill_chunk,
         )
-        self._frame_step = FrameStep(model, config.num_slots)
+        self._frame_step = FrameStep(model, config.num_slots + config.num_spare_slots)
 
     @property
     def has_work(self) -> bool:
@@ -107,9 +108,11 @@ class Engine:
 
     def _admit(self) -> list[Output]:
         admitted = self._scheduler.admit()
-        for sequence in admitted:
+        for sequence, lease in admitted:
             sequence.admitted_at = time.monotonic()
-        return [Output(sequence) for sequence in admitted]
+            if lease.copy_from is not None:
+                self._frame_step.backbone.cache.copy(lease.copy_from, lease.slot, lease.reused)
+        return [Output(sequence) for sequence, _ in admitted]
 
     def _prefill(self, chunk: PrefillChunk) -> None:
         began = time.monotonic()
@@ -154,9 +157,11 @@ class Engine:
         return [self._deliver_one(sequence, frame) for sequence, frame in zip(sequences, codes, strict=True)]
 
     def _deliver_one(self, sequence: Sequence, frame: Codes) -> Output:
+        sequence.steps += 1
         if not np.any(frame):  # the all-zero frame ends speech and is not part of it
             return self._finish(sequence, FinishReason.END_OF_SPEECH)
         sequence.num_frames += 1
+        sequence.frames.append(frame)
         if sequence.num_frames >= sequence.request.max_frames:
             return self._finish(sequence, FinishReason.MAX_FRAMES, frame)
         if sequence.next_position >= self._model.config.max_seq_len:

@@ -46,6 +46,12 @@ class SlotKVCache:
         ]
         self.pad_slot = num_slots
 
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copies the first `length` positions of one slot into another."""
+        for layer in self.layers:
+            layer.keys[target, :length] = layer.keys[source, :length]
+            layer.values[target, :length] = layer.values[source, :length]
+
     def select(self, selection: Selection) -> None:
         for layer in self.layers:
             layer.selection = selection

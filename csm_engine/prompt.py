@@ -16,7 +16,7 @@ from csm_engine.errors import InvalidRequestError, PromptTooLongError
 from csm_engine.tokenizer import TextTokenizer
 from csm_engine.types import Codes, Segment
 
-Rows = npt.NDArray[np.int64]  # (positions, codebooks + 1)
+Rows = npt.NDArray[np.signedinteger]  # (positions, codebooks + 1)
 Mask = npt.NDArray[np.bool_]
 
 
@@ -31,6 +31,10 @@ class Prompt:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def rows(self) -> Rows:
+        """(T, K + 1) int32 for comparison by content: -1 where the mask hides what is there."""
+        return np.where(self.tokens_mask, self.tokens, -1).astype(np.int32)
 
 
 class PromptBuilder:

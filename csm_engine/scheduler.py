@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from csm_engine.errors import EngineBusyError
 from csm_engine.sequence import Sequence, SequenceStatus
+from csm_engine.slot_pool import Lease, SlotPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,12 @@ Work = PrefillChunk | FrameBatch
 
 
 class Scheduler:
-    """Keeps the queue and the slots."""
+    """Keeps the queue, and the slots by way of the pool."""
 
-    def __init__(self, *, num_slots: int, max_waiting: int, prefill_chunk: int) -> None:
+    def __init__(self, pool: SlotPool, *, max_waiting: int, prefill_chunk: int) -> None:
+        self._pool = pool
         self._max_waiting = max_waiting
         self._prefill_chunk = prefill_chunk
-        self._free_slots = list(range(num_slots))[::-1]
         self.waiting: deque[Sequence] = deque()
         self.prefilling: deque[Sequence] = deque()
         self.running: list[Sequence] = []
@@ -53,22 +54,24 @@ class Scheduler:
 
         Raises: EngineBusyError if the queue is full and no slot is free.
         """
-        if not self._free_slots and len(self.waiting) >= self._max_waiting:
+        if len(self.waiting) >= self._max_waiting + self._pool.num_free:
             raise EngineBusyError(
                 f"{len(self.running) + len(self.prefilling)} sequences run and {len(self.waiting)} wait;"
                 f" at most {self._max_waiting} may wait"
             )
         self.waiting.append(sequence)
 
-    def admit(self) -> list[Sequence]:
-        """Moves waiting sequences into free slots and returns them."""
+    def admit(self) -> list[tuple[Sequence, Lease]]:
+        """Moves waiting sequences into free slots and returns them with what their slots already hold."""
         admitted = []
-        while self.waiting and self._free_slots:
+        while self.waiting and self._pool.num_free:
             sequence = self.waiting.popleft()
-            sequence.slot = self._free_slots.pop()
+            lease = self._pool.acquire(sequence.prompt.rows())
+            sequence.slot = lease.slot
+            sequence.prefilled = sequence.reused = lease.reused
             sequence.status = SequenceStatus.PREFILLING
             self.prefilling.append(sequence)
-            admitted.append(sequence)
+            admitted.append((sequence, lease))
         return admitted
 
     def next_work(self) -> Work | None:
@@ -97,5 +100,5 @@ class Scheduler:
             if sequence in group:
                 group.remove(sequence)
         if sequence.slot is not None:
-            self._free_slots.append(sequence.slot)
+            self._pool.release(sequence.slot, sequence.cached_rows())
             sequence.slot = None

@@ -6,8 +6,10 @@ import time
 from dataclasses import dataclass, field
 from enum import Enum
 
-from csm_engine.prompt import Prompt
-from csm_engine.types import FinishReason, GenerationRequest
+import numpy as np
+
+from csm_engine.prompt import Prompt, Rows
+from csm_engine.types import Codes, FinishReason, GenerationRequest
 
 
 class SequenceStatus(Enum):
@@ -26,7 +28,10 @@ class Sequence:
     status: SequenceStatus = SequenceStatus.WAITING
     slot: int | None = None
     prefilled: int = 0  # prompt rows whose keys and values are in the cache
+    reused: int = 0  # of those, rows that were there already
     num_frames: int = 0  # made so far, an interrupted run's included
+    frames: list[Codes] = field(default_factory=list)  # made by this run, (K,) each
+    steps: int = 0  # frame steps run, the one that found the end of speech included
     finish_reason: FinishReason | None = None
     arrived_at: float = field(default_factory=time.monotonic)  # seconds
     admitted_at: float = 0.0
@@ -45,6 +50,18 @@ class Sequence:
     def next_position(self) -> int:
         """Position that the next frame step writes."""
         return len(self.prompt) - 1 + self.num_frames - self.resumed_frames
+
+    def cached_rows(self) -> Rows:
+        """(T, K + 1) int32: what the slot's keys and values stand for. A frame step feeds what the last one made."""
+        prompt = self.prompt.rows()
+        if not self.steps:
+            return prompt[: self.prefilled]
+        fed = self.frames[: self.steps - 1]
+        if not fed:
+            return prompt
+        rows = np.full((len(fed), prompt.shape[1]), -1, dtype=np.int32)
+        rows[:, :-1] = fed
+        return np.concatenate([prompt, rows])
 
     def finish(self, reason: FinishReason) -> None:
         self.status = SequenceStatus.FINISHED

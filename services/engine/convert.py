@@ -90,6 +90,7 @@ def started(sequence: Sequence) -> engine_pb2.GenerateStarted:
     return engine_pb2.GenerateStarted(
         queue_duration=seconds(sequence.admitted_at - sequence.arrived_at),
         prompt_token_count=len(sequence.prompt),
+        cached_token_count=sequence.reused,
         dropped_segment_count=sequence.prompt.dropped_segments,
         text_token_count=sequence.prompt.text_token_count,
     )

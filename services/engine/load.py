@@ -51,6 +51,7 @@ def load_engine(settings: EngineSettings) -> LoadedEngine:
     model = _load_model(bundle, settings)
     config = EngineConfig(
         num_slots=settings.slots,
+        num_spare_slots=settings.spare_slots,
         max_waiting=settings.max_waiting,
         prefill_chunk=settings.prefill_chunk,
         reserved_frames=settings.reserved_frames,

@@ -25,6 +25,12 @@ class EngineMetrics:
         self._frame_seconds = Histogram(
             "engine_frame_seconds", "Time of a frame step, mean of a sequence.", buckets=_SECONDS, registry=registry
         )
+        self._prompt_tokens = Counter(
+            "engine_prompt_tokens", "Prompt positions of admitted sequences.", registry=registry
+        )
+        self._reused_tokens = Counter(
+            "engine_reused_tokens", "Of those, positions that a slot still remembered.", registry=registry
+        )
         self._stage_seconds = Counter(
             "engine_stage_seconds", "Time in each stage of a frame step, per sequence.", ["stage"], registry=registry
         )
@@ -38,6 +44,8 @@ class EngineMetrics:
         self._finished.labels(reason).inc()
         if sequence.admitted_at:
             self._queue_seconds.observe(sequence.admitted_at - sequence.arrived_at)
+            self._prompt_tokens.inc(len(sequence.prompt))
+            self._reused_tokens.inc(sequence.reused)
         made = sequence.num_frames - sequence.resumed_frames
         if made:
             self._prefill_seconds.observe(sequence.prefill_seconds)

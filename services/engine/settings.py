@@ -33,6 +33,9 @@ class EngineSettings(StageSettings):
     device: str = Field("cpu", min_length=1, description="Torch device: cpu, cuda, cuda:1, ...")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of the weights; bfloat16 on a GPU.")
     slots: int = Field(8, ge=1, le=4096, description="Sequences that run at once.")
+    spare_slots: int = Field(
+        8, ge=0, le=65536, description="More slots that remember what was said, for prompts that begin alike."
+    )
     max_waiting: int = Field(32, ge=0, le=100_000, description="Sequences that wait for a slot before one is refused.")
     prefill_chunk: int = Field(256, ge=1, le=2048, description="Prompt positions between two frame steps.")
     reserved_frames: int = Field(

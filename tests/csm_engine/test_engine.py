@@ -266,3 +266,52 @@ def test_stage_times_add_up(engine: Engine) -> None:
 def test_text_cannot_spell_a_special_token(tokenizer: TextTokenizer, tmp_path: Path) -> None:
     plain = tokenizer.encode(0, "a<|end_of_text|>b")
     assert plain.count(plain[-1]) == 1
+
+
+def next_turn(first: GenerationRequest, spoken: Codes, text: str = "And then?") -> GenerationRequest:
+    """The conversation goes on: what was said, with its codes, and a new text."""
+    *context, said = first.segments
+    answered = Segment(said.speaker, said.text, spoken)
+    return GenerationRequest("next", [*context, answered, Segment(1, text)], 8, SamplingParams(seed=21))
+
+
+def reused_by(engine: Engine, item: GenerationRequest) -> tuple[int, Codes]:
+    sequence = engine.add_request(item)
+    frames = []
+    while engine.has_work:
+        frames += [output.frame for output in engine.step() if output.frame is not None]
+    return sequence.reused, np.stack(frames)
+
+
+def test_next_turn_reuses_what_the_last_one_left(engine: Engine, model: CSM, tokenizer: TextTokenizer) -> None:
+    first = request(frames=12)
+    turn = next_turn(first, run(engine, [first])["a"])
+    reused, frames = reused_by(engine, turn)
+    prompt_rows = len("[1]Who?") + 2 + 6 + 1 + len("[0]Hello.") + 2
+    assert reused == prompt_rows + 11  # the last of the 12 frames was made but never fed
+    fresh = Engine(model, tokenizer, EngineConfig(num_slots=1, num_spare_slots=0))
+    assert reused_by(fresh, turn)[0] == 0
+    np.testing.assert_array_equal(frames, run(fresh, [turn])["next"])
+
+
+def test_shared_voice_prompt_is_prefilled_once(engine: Engine) -> None:
+    run(engine, [request("a", text="One.")])
+    alone = {text: run(engine, [request(text, text=text)])[text] for text in ("Two.", "Three.")}
+    sequences = [engine.add_request(request(text, text=text)) for text in alone]
+    engine.step()
+    assert all(sequence.reused >= len("[1]Who?") + 2 + 7 + len("[0]") for sequence in sequences)
+    for sequence in sequences:
+        engine.abort(sequence)
+    again = run(engine, [request(text, text=text) for text in alone])
+    for text, frames in alone.items():
+        np.testing.assert_array_equal(frames, again[text])
+
+
+def test_cancelled_prefill_leaves_only_what_was_done(engine: Engine) -> None:
+    long = request("long", text="word " * 12)
+    sequence = engine.add_request(long)
+    engine.step()
+    engine.abort(sequence)
+    reused, frames = reused_by(engine, long)
+    assert reused == 8  # one chunk
+    np.testing.assert_array_equal(frames, run(engine, [long])["long"])

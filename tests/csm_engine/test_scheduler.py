@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -9,16 +11,25 @@ from csm_engine.errors import EngineBusyError
 from csm_engine.prompt import Prompt
 from csm_engine.scheduler import FrameBatch, PrefillChunk, Scheduler
 from csm_engine.sequence import Sequence, SequenceStatus
+from csm_engine.slot_pool import SlotPool
 from csm_engine.types import GenerationRequest, Segment
+
+_TEXTS = itertools.count()
 
 
 def sequence(rows: int = 5) -> Sequence:
-    prompt = Prompt(np.zeros((rows, 3), np.int64), np.zeros((rows, 3), np.bool_), text_token_count=rows)
+    text = np.zeros((rows, 3), np.int64)
+    text[:, -1] = next(_TEXTS)  # no two prompts alike
+    prompt = Prompt(text, np.ones((rows, 3), np.bool_), text_token_count=rows)
     return Sequence(GenerationRequest("r", [Segment(0, "x")], max_frames=9), prompt)
 
 
-def scheduler(**changes: int) -> Scheduler:
-    return Scheduler(**({"num_slots": 2, "max_waiting": 1, "prefill_chunk": 4} | changes))
+def scheduler(*, num_slots: int = 2, max_waiting: int = 1) -> Scheduler:
+    return Scheduler(SlotPool(num_slots), max_waiting=max_waiting, prefill_chunk=4)
+
+
+def admitted(policy: Scheduler) -> list[Sequence]:
+    return [item for item, _ in policy.admit()]
 
 
 def run_prefill(policy: Scheduler) -> PrefillChunk:
@@ -32,13 +43,21 @@ def test_first_come_first_served_and_queue_is_bounded() -> None:
     policy = scheduler(num_slots=1)
     first, second, third = sequence(), sequence(), sequence()
     policy.add(first)
-    assert policy.admit() == [first]
+    assert admitted(policy) == [first]
     policy.add(second)
     with pytest.raises(EngineBusyError, match="1 sequences run and 1 wait; at most 1 may wait"):
         policy.add(third)
-    assert policy.admit() == []
+    assert admitted(policy) == []
     policy.remove(first)
-    assert policy.admit() == [second]
+    assert admitted(policy) == [second]
+
+
+def test_queue_is_bounded_before_anyone_is_admitted() -> None:
+    policy = scheduler(num_slots=2, max_waiting=1)
+    for _ in range(3):
+        policy.add(sequence())
+    with pytest.raises(EngineBusyError):
+        policy.add(sequence())
 
 
 def test_slots_are_never_shared_and_come_back() -> None:
@@ -50,8 +69,7 @@ def test_slots_are_never_shared_and_come_back() -> None:
     assert sorted(item.slot for item in sequences[:2]) == [0, 1]  # type: ignore[type-var]
     policy.remove(sequences[0])
     policy.remove(sequences[0])
-    admitted = policy.admit()
-    assert admitted == [sequences[2]] and sequences[2].slot != sequences[1].slot
+    assert admitted(policy) == [sequences[2]] and sequences[2].slot != sequences[1].slot
 
 
 def test_no_running_sequence_waits_for_more_than_one_chunk() -> None:
