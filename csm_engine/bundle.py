@@ -53,6 +53,7 @@ MODEL_CONFIG = "config.json"
 _KNOWN_NAMES = {
     "tokenizer": (("tokenizer.json", "tokenizer.json"),),
     "mimi": (
+        ("mimi/config.json", "mimi"),
         ("mimi/model.safetensors", "mimi/model.safetensors"),
         ("mimi.safetensors", "mimi.safetensors"),
         (DEFAULT_PARTS["mimi"].path, DEFAULT_PARTS["mimi"].path),
@@ -86,9 +87,9 @@ class Bundle:
     def path(self, part: str) -> Path:
         """Local path of a part, downloaded first if it has to be.
 
-        "model" is a folder with the weights in one of MODEL_LAYOUTS and config.json beside them, or
-        one weights file; "tokenizer" is tokenizer.json; "mimi" is one safetensors file;
-        "silentcipher" is a folder of checkpoints with hparams.yaml.
+        "model" is a folder with the weights in one of MODEL_LAYOUTS and config.json beside them, or one weights file;
+        "tokenizer" is tokenizer.json; "mimi" is one safetensors file, or a folder with model.safetensors and
+        config.json; "silentcipher" is a folder of checkpoints with hparams.yaml.
 
         Raises BundleError (missing), GatedRepositoryError or HubUnavailableError.
         """

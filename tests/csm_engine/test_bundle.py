@@ -153,6 +153,13 @@ def test_bare_weights_are_a_bundle_with_default_parts(tmp_path: Path) -> None:
     assert [voice.speaker for voice in bundle.voices] == [0, 1, 2, 3]
 
 
+def test_mimi_with_a_config_beside_it_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "ckpt.pt").write_bytes(b"w")
+    (tmp_path / "mimi").mkdir()
+    (tmp_path / "mimi" / "config.json").write_text("{}")
+    assert open_bundle(str(tmp_path)).path("mimi") == tmp_path / "mimi"
+
+
 def test_folder_without_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="neither bundle.json nor weights named .*ckpt.pt"):
         open_bundle(str(tmp_path))

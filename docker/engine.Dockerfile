@@ -1,0 +1,42 @@
+# The engine: backbone and depth decoder, on a GPU. Built from the repository's root:
+#   docker build -f docker/engine.Dockerfile -t csm-engine .
+
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS stubs
+WORKDIR /build
+COPY requirements/dev.txt requirements/
+RUN pip install --no-cache-dir --constraint requirements/dev.txt grpcio-tools==1.85.1
+COPY protos protos
+RUN mkdir stubs && find protos -name '*.proto' -exec \
+    python -m grpc_tools.protoc -I protos --python_out=stubs --grpc_python_out=stubs {} +
+
+# torch comes first and with its own dependencies, so that a machine gets the build that fits it; the rest is the lock.
+FROM ${PYTHON_IMAGE} AS packages
+# The wheels of PyPI carry CUDA. For a CPU image: --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG TORCH_INDEX=https://pypi.org/simple
+RUN python -m venv /opt/csm \
+    && /opt/csm/bin/pip install --no-cache-dir --index-url "${TORCH_INDEX}" torch==2.13.0
+COPY requirements/engine.txt /tmp/
+RUN /opt/csm/bin/pip install --no-cache-dir --no-deps --requirement /tmp/engine.txt
+
+FROM ${PYTHON_IMAGE}
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin csm \
+    && install --directory --owner=10001 --group=10001 /var/lib/csm/huggingface
+COPY --from=packages /opt/csm /opt/csm
+COPY --from=stubs /build/stubs /app/stubs
+COPY docker/healthcheck.py /app/
+COPY bundles /app/bundles
+COPY csm_engine /app/csm_engine
+COPY services /app/services
+ENV PATH=/opt/csm/bin:$PATH \
+    PYTHONPATH=/app:/app/stubs \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HF_HOME=/var/lib/csm/huggingface
+WORKDIR /app
+USER 10001:10001
+EXPOSE 50061 50071 9461
+HEALTHCHECK --interval=10s --timeout=6s --start-period=15m --retries=3 \
+    CMD ["python", "/app/healthcheck.py", "50071", "readiness"]
+ENTRYPOINT ["python", "-m", "services.engine"]

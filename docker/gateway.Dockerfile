@@ -1,0 +1,35 @@
+# The gateway: stateless, no model, no torch. Built from the repository's root:
+#   docker build -f docker/gateway.Dockerfile -t csm-gateway .
+
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS stubs
+WORKDIR /build
+COPY requirements/dev.txt requirements/
+RUN pip install --no-cache-dir --constraint requirements/dev.txt grpcio-tools==1.85.1
+COPY protos protos
+RUN mkdir stubs && find protos -name '*.proto' -exec \
+    python -m grpc_tools.protoc -I protos --python_out=stubs --grpc_python_out=stubs {} +
+
+FROM ${PYTHON_IMAGE} AS packages
+RUN python -m venv /opt/csm
+COPY requirements/gateway.txt /tmp/
+RUN /opt/csm/bin/pip install --no-cache-dir --no-deps --requirement /tmp/gateway.txt
+
+FROM ${PYTHON_IMAGE}
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin csm
+COPY --from=packages /opt/csm /opt/csm
+COPY --from=stubs /build/stubs /app/stubs
+COPY docker/healthcheck.py /app/
+COPY csm_engine /app/csm_engine
+COPY services /app/services
+ENV PATH=/opt/csm/bin:$PATH \
+    PYTHONPATH=/app:/app/stubs \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+WORKDIR /app
+USER 10001:10001
+EXPOSE 50051 50052 9460
+HEALTHCHECK --interval=10s --timeout=6s --start-period=30s --retries=3 \
+    CMD ["python", "/app/healthcheck.py", "50052", "readiness"]
+ENTRYPOINT ["python", "-m", "services.gateway"]
