@@ -28,6 +28,7 @@ class FieldViolation:
 
     field: str  # path as the API names it: "context.turns[2].audio.codes"
     description: str  # a sentence: what was given, what is allowed
+    reason: str = ""  # UPPER_SNAKE, for programs: "TEXT_EMPTY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def _details(error: StatusError) -> Iterable[message.Message]:
     if error.field_violations:
         yield error_details_pb2.BadRequest(
             field_violations=[
-                error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
+                error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description, reason=v.reason)
                 for v in error.field_violations
             ]
         )
@@ -127,7 +128,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> StatusError:
         if packed.Unpack(info):
             reason, metadata = info.reason, dict(info.metadata)
         elif packed.Unpack(bad_request):
-            violations = [FieldViolation(v.field, v.description) for v in bad_request.field_violations]
+            violations = [FieldViolation(v.field, v.description, v.reason) for v in bad_request.field_violations]
         elif packed.Unpack(retry):
             retry_delay_s = retry.retry_delay.ToNanoseconds() / 1e9
         elif packed.Unpack(resource_info):
@@ -152,7 +153,7 @@ def from_library_error(error: errors.CsmError) -> StatusError:
     match error:
         case errors.InvalidRequestError():
             return invalid_argument([FieldViolation(error.field, error.message)])
-        case errors.EngineBusyError():
+        case errors.EngineBusyError() | errors.CodecBusyError():
             return StatusError(code.UNAVAILABLE, "QUEUE_FULL", str(error), retry_delay_s=1.0)
         case errors.EngineStoppedError():
             return StatusError(code.UNAVAILABLE, "DRAINING", str(error), retry_delay_s=1.0)
@@ -162,8 +163,9 @@ def from_library_error(error: errors.CsmError) -> StatusError:
             return internal()
 
 
-def invalid_argument(violations: Sequence[FieldViolation], reason: str = "INVALID_REQUEST") -> StatusError:
-    """INVALID_ARGUMENT that names every wrong field at once."""
+def invalid_argument(violations: Sequence[FieldViolation]) -> StatusError:
+    """INVALID_ARGUMENT that names every wrong field at once; its reason is that of the first."""
+    reason = next((v.reason for v in violations if v.reason), "INVALID_REQUEST")
     message = "; ".join(f"{v.field}: {v.description}" for v in violations)
     return StatusError(grpc.StatusCode.INVALID_ARGUMENT, reason, message, field_violations=violations)
 

@@ -16,7 +16,7 @@ InfoHandler = Callable[[grpc.aio.ServicerContext], Awaitable[codec_pb2.GetCodecI
 
 
 class ScriptedCodec(codec_pb2_grpc.CodecServiceServicer):
-    """GetCodecInfo does what the test says; StreamDecode writes one message per request and `complete`, as a generator."""
+    """GetCodecInfo does what the test says; StreamDecode answers each request, then `complete`, as a generator."""
 
     def __init__(self) -> None:
         self.on_info: InfoHandler | None = None

@@ -1,0 +1,19 @@
+"""`python -m services.gateway`: the gateway as a program."""
+
+from __future__ import annotations
+
+import sys
+
+from services.common.run import run_stage
+from services.common.settings import load_settings
+from services.gateway.settings import GatewaySettings
+from services.gateway.stage import start_gateway
+
+
+def main() -> int:
+    settings = load_settings(GatewaySettings)
+    return run_stage(settings, lambda: start_gateway(settings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""The other stages as the gateway sees them: seams of one method each, and the same over gRPC.
+
+A call ends with its iterator: closing it, a cancel and a failure all cancel the RPC, which frees the slot or the decode
+state on the other side. Deadline and request id are passed by hand. Failures are StageErrors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Protocol
+
+import grpc
+from csm.codec.v1 import codec_pb2, codec_pb2_grpc
+from csm.engine.v1 import engine_pb2, engine_pb2_grpc
+
+from services.common.channel import call_metadata
+from services.gateway.stage_errors import from_stage
+
+
+class Generates(Protocol):
+    def generate(
+        self, request: engine_pb2.GenerateRequest, timeout_s: float
+    ) -> AsyncGenerator[engine_pb2.GenerateResponse, None]: ...
+
+
+class Decodes(Protocol):
+    def decode(
+        self, requests: AsyncIterator[codec_pb2.StreamDecodeRequest], timeout_s: float
+    ) -> AsyncGenerator[codec_pb2.StreamDecodeResponse, None]: ...
+
+
+class Encodes(Protocol):
+    async def encode(self, request: codec_pb2.EncodeRequest, timeout_s: float) -> codec_pb2.EncodeResponse: ...
+
+
+class Detects(Protocol):
+    async def detect(
+        self, request: codec_pb2.DetectWatermarkRequest, timeout_s: float
+    ) -> codec_pb2.DetectWatermarkResponse: ...
+
+
+class DescribesModel(Protocol):
+    async def model_info(self, timeout_s: float) -> engine_pb2.GetModelInfoResponse: ...
+
+
+class DescribesCodec(Protocol):
+    async def codec_info(self, timeout_s: float) -> codec_pb2.GetCodecInfoResponse: ...
+
+
+class GrpcEngine:
+    """Engine replicas behind one channel."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = engine_pb2_grpc.EngineServiceStub(channel)  # type: ignore[no-untyped-call]
+
+    async def generate(
+        self, request: engine_pb2.GenerateRequest, timeout_s: float
+    ) -> AsyncGenerator[engine_pb2.GenerateResponse, None]:
+        call = self._stub.Generate(request, timeout=timeout_s, metadata=call_metadata())
+        try:
+            async for response in call:
+                yield response
+        except grpc.aio.AioRpcError as error:
+            raise from_stage("ENGINE", error) from None
+        finally:
+            call.cancel()
+
+    async def model_info(self, timeout_s: float) -> engine_pb2.GetModelInfoResponse:
+        try:
+            request = engine_pb2.GetModelInfoRequest()
+            answer: engine_pb2.GetModelInfoResponse = await self._stub.GetModelInfo(
+                request, timeout=timeout_s, metadata=call_metadata()
+            )
+            return answer
+        except grpc.aio.AioRpcError as error:
+            raise from_stage("ENGINE", error) from None
+
+
+class GrpcCodec:
+    """Codec replicas behind one channel."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = codec_pb2_grpc.CodecServiceStub(channel)  # type: ignore[no-untyped-call]
+
+    async def decode(
+        self, requests: AsyncIterator[codec_pb2.StreamDecodeRequest], timeout_s: float
+    ) -> AsyncGenerator[codec_pb2.StreamDecodeResponse, None]:
+        """The library writes `requests` in a task of its own, so that neither side waits for the other's reading."""
+        call = self._stub.StreamDecode(requests, timeout=timeout_s, metadata=call_metadata())
+        try:
+            async for response in call:
+                yield response
+        except grpc.aio.AioRpcError as error:
+            raise from_stage("CODEC", error) from None
+        finally:
+            call.cancel()
+
+    async def encode(self, request: codec_pb2.EncodeRequest, timeout_s: float) -> codec_pb2.EncodeResponse:
+        try:
+            answer: codec_pb2.EncodeResponse = await self._stub.Encode(
+                request, timeout=timeout_s, metadata=call_metadata()
+            )
+            return answer
+        except grpc.aio.AioRpcError as error:
+            raise from_stage("CODEC", error) from None
+
+    async def detect(
+        self, request: codec_pb2.DetectWatermarkRequest, timeout_s: float
+    ) -> codec_pb2.DetectWatermarkResponse:
+        try:
+            answer: codec_pb2.DetectWatermarkResponse = await self._stub.DetectWatermark(
+                request, timeout=timeout_s, metadata=call_metadata()
+            )
+            return answer
+        except grpc.aio.AioRpcError as error:
+            raise from_stage("CODEC", error) from None
+
+    async def codec_info(self, timeout_s: float) -> codec_pb2.GetCodecInfoResponse:
+        try:
+            request = codec_pb2.GetCodecInfoRequest()
+            answer: codec_pb2.GetCodecInfoResponse = await self._stub.GetCodecInfo(
+                request, timeout=timeout_s, metadata=call_metadata()
+            )
+            return answer
+        except grpc.aio.AioRpcError as error:
+            raise from_stage("CODEC", error) from None

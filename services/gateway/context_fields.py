@@ -1,0 +1,33 @@
+"""Field paths of the stages' own APIs, told in the public API's words."""
+
+from __future__ import annotations
+
+import re
+
+from services.common.status import FieldViolation
+from services.gateway.stage_errors import StageError
+
+_SEGMENT = re.compile(r"segments\[(\d+)\](?:\.(\w+))?")
+_OF_TURN = {"speaker_id": ".speaker", "text": ".text", "codes": ".audio.codes"}
+_OF_INPUT = {"speaker_id": ".speaker", "text": ".text"}
+
+
+def public_field(field: str, turn_count: int) -> str:
+    """`segments[1].speaker_id` is `context.turns[1].speaker`, or `input.speaker` when it is the last."""
+    if field == "max_frame_count":
+        return "max_audio_duration"
+    match = _SEGMENT.match(field)
+    if match is None:
+        return field
+    index, part = int(match[1]), match[2] or ""
+    if index >= turn_count:
+        return "input" + _OF_INPUT.get(part, "")
+    return f"context.turns[{index}]" + _OF_TURN.get(part, "")
+
+
+def in_public_terms(error: StageError, turn_count: int) -> StageError:
+    """The same failure, its fields as the caller knows them."""
+    error.field_violations = tuple(
+        FieldViolation(public_field(v.field, turn_count), v.description, v.reason) for v in error.field_violations
+    )
+    return error

@@ -1,0 +1,84 @@
+"""Frames on their way from engine to codec: buffered without bound, decoded only as fast as the client reads,
+and cut into messages.
+
+A slow client then costs 64 bytes a frame and no decoding, and never holds up the engine. It knows no RPC.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+
+from csm.rvq.v1 import rvq_pb2
+
+
+class FrameBuffer:
+    """Frames of one utterance in order. One side puts, the other iterates until `close`."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[rvq_pb2.CodeFrames | None] = asyncio.Queue()
+
+    def put(self, frames: rvq_pb2.CodeFrames) -> None:
+        self._queue.put_nowait(frames)
+
+    def close(self) -> None:
+        self._queue.put_nowait(None)
+
+    async def __aiter__(self) -> AsyncIterator[rvq_pb2.CodeFrames]:
+        while (frames := await self._queue.get()) is not None:
+            yield frames
+
+
+class DecodeWindow:
+    """How many frames the codec may have got beyond those whose audio the client has taken."""
+
+    def __init__(self, decode_ahead_frames: int, latency_samples: int, frame_samples: int) -> None:
+        """latency_samples: the most audio that the codec holds back by design (GetCodecInfo)."""
+        self._held_back_frames = math.ceil(latency_samples / frame_samples)
+        self._size = decode_ahead_frames + self._held_back_frames
+        self._frame_samples = frame_samples
+        self._sent_frames = 0
+        self._taken_samples = 0
+        self._moved = asyncio.Event()
+
+    async def admit(self, frame_count: int) -> None:
+        """Returns when the codec may get that many more; at once when all that is ahead may be held back by it."""
+        while self._ahead_frames > self._held_back_frames and self._ahead_frames + frame_count > self._size:
+            self._moved.clear()
+            await self._moved.wait()
+        self._sent_frames += frame_count
+
+    def taken(self, sample_count: int) -> None:
+        """The client has taken these samples."""
+        self._taken_samples += sample_count
+        self._moved.set()
+
+    @property
+    def _ahead_frames(self) -> float:
+        return self._sent_frames - self._taken_samples / self._frame_samples
+
+
+class Chunker:
+    """Cuts samples into messages of a wanted length."""
+
+    def __init__(self, chunk_samples: int) -> None:
+        """chunk_samples: samples per message; 0 passes everything on as it comes."""
+        self._chunk_size = 2 * chunk_samples
+        self._held = bytearray()
+
+    def push(self, samples: bytes) -> list[bytes]:
+        """The messages that are now full. samples: 16-bit"""
+        if not self._chunk_size:
+            return [samples] if samples else []
+        self._held += samples
+        full = len(self._held) // self._chunk_size * self._chunk_size
+        chunks = [bytes(self._held[at : at + self._chunk_size]) for at in range(0, full, self._chunk_size)]
+        del self._held[:full]
+        return chunks
+
+    def flush(self) -> list[bytes]:
+        """What is left."""
+        rest = bytes(self._held)
+        self._held.clear()
+        return [rest] if rest else []

@@ -1,0 +1,41 @@
+"""The gateway's own metrics, beside the ones that every stage has."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_LATENCY_SECONDS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0)
+_FACTORS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 5.0, 10.0)
+
+
+class GatewayMetrics:
+    """How speech is served, as a listener would notice it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.first_audio_seconds = Histogram(
+            "tts_first_audio_seconds",
+            "Time from arrival to the first audio handed to gRPC.",
+            buckets=_LATENCY_SECONDS,
+            registry=registry,
+        )
+        self.queue_seconds = Histogram(
+            "tts_queue_seconds",
+            "Time from arrival to the first model step.",
+            buckets=_LATENCY_SECONDS,
+            registry=registry,
+        )
+        self.real_time_factor = Histogram(
+            "tts_real_time_factor",
+            "Time of a whole synthesis over the length of its audio; below 1 is faster than speech.",
+            buckets=_FACTORS,
+            registry=registry,
+        )
+        self.audio_seconds = Counter("tts_audio_seconds", "Audio delivered.", registry=registry)
+        self.running_requests = Gauge("tts_running_requests", "Syntheses in progress.", registry=registry)
+        self.cancelled = Counter(
+            "tts_cancelled",
+            "Syntheses that ended because the caller left or its deadline passed, by where they were.",
+            ["stage"],
+            registry=registry,
+        )
+        self.failed = Counter("tts_failed", "Syntheses that failed, by reason.", ["reason"], registry=registry)

@@ -1,0 +1,57 @@
+"""What a checked request asks for, with every default filled in. Plain values; it knows no RPC and no backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from csm.codec.v1 import codec_pb2
+from csm.rvq.v1 import rvq_pb2
+from csm.v1 import tts_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Mono samples as the codec takes them."""
+
+    samples: bytes
+    sample_format: codec_pb2.SampleFormat
+    sample_rate_hz: int
+
+    @property
+    def sample_size(self) -> int:
+        """Bytes per sample."""
+        return 4 if self.sample_format == codec_pb2.SAMPLE_FORMAT_F32LE else 2
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples) / (self.sample_size * self.sample_rate_hz)
+
+
+@dataclass(frozen=True, slots=True)
+class ContextTurn:
+    """A turn of the conversation so far: with a recording, with codes, or with words only."""
+
+    speaker: int
+    text: str
+    recording: Recording | None = None
+    codes: rvq_pb2.CodeFrames | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SynthesisPlan:
+    """One utterance to make."""
+
+    request_id: str
+    text: str
+    speaker: int
+    voice: str
+    turns: tuple[ContextTurn, ...]
+    temperature: float
+    top_k: int
+    seed: int
+    max_frames: int
+    encoding: tts_pb2.AudioEncoding
+    return_codes: bool
+    chunk_frames: int  # frames per message to the client; 0 passes audio on as it comes
+    first_batch_frames: int  # frames of the engine's first message
+    max_batch_frames: int  # frames of its later messages; 0 is the engine's choice

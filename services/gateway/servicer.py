@@ -1,0 +1,133 @@
+"""csm.v1.TextToSpeechService: both ways to synthesize, the voices, and what the server is.
+
+A method here checks, plans, runs and answers; how speech is made is `synthesis`.
+"""
+
+from __future__ import annotations
+
+from csm.v1 import tts_pb2, tts_pb2_grpc
+
+from services.common import logs
+from services.common.calls import Context, is_uuid
+from services.common.status import FieldViolation, invalid_argument
+from services.gateway import convert
+from services.gateway.backends import Generates
+from services.gateway.catalog import Catalog, CatalogSource
+from services.gateway.deadline import Deadline
+from services.gateway.limits import unary_seconds
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.plan import SynthesisPlan
+from services.gateway.settings import GatewaySettings
+from services.gateway.sinks import StreamSink, WholeSink
+from services.gateway.synthesis import Codec, Deliver, Synthesis, SynthesisResult
+from services.gateway.validation import SUPPORTED_ENCODINGS, Request, plan_synthesis
+from services.gateway.watched_run import watched_run
+
+MAX_VOICES_PER_PAGE = 100
+
+
+class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
+    """Stateless: everything it knows of a request lives as long as its call."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        engine: Generates,
+        codec: Codec,
+        catalogs: CatalogSource,
+        metrics: GatewayMetrics,
+    ) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._codec = codec
+        self._catalogs = catalogs
+        self._metrics = metrics
+
+    async def Synthesize(self, request: tts_pb2.SynthesizeRequest, context: Context) -> tts_pb2.SynthesizeResponse:
+        deadline = self._deadline(context)
+        plan, catalog = await self._plan(request, deadline)
+        sink = WholeSink()
+        result = await self._run(plan, catalog, deadline, sink.deliver)
+        return sink.response(plan, catalog, result)
+
+    async def StreamSynthesize(self, request: tts_pb2.StreamSynthesizeRequest, context: Context) -> None:
+        deadline = self._deadline(context)
+        plan, catalog = await self._plan(request, deadline)
+        sink = StreamSink(context, plan, catalog, self._settings.write_timeout_seconds)
+        result = await self._run(plan, catalog, deadline, sink.deliver)
+        await sink.finish(result)
+
+    async def ListVoices(self, request: tts_pb2.ListVoicesRequest, context: Context) -> tts_pb2.ListVoicesResponse:
+        catalog = await self._catalogs.get(self._deadline(context).remaining_s)
+        voices = catalog.voices(request.language_code)
+        first, size = _page(request)
+        page = voices[first : first + size]
+        more = first + size < len(voices)
+        return tts_pb2.ListVoicesResponse(
+            voices=[
+                tts_pb2.Voice(
+                    name=voice.name,
+                    language_codes=voice.language_codes,
+                    natural_sample_rate_hertz=catalog.sample_rate_hz,
+                    description=voice.description,
+                    speaker=voice.speaker_id,
+                )
+                for voice in page
+            ],
+            next_page_token=str(first + size) if more else "",
+        )
+
+    async def GetServerInfo(
+        self, request: tts_pb2.GetServerInfoRequest, context: Context
+    ) -> tts_pb2.GetServerInfoResponse:
+        catalog = await self._catalogs.get(self._deadline(context).remaining_s)
+        voices = catalog.voices("")
+        return tts_pb2.GetServerInfoResponse(
+            model_version=catalog.model.model_version,
+            model_notice=catalog.notice,
+            default_voice=voices[0].name if voices else "",
+            natural_sample_rate_hertz=catalog.sample_rate_hz,
+            audio_encodings=SUPPORTED_ENCODINGS,
+            watermark=tts_pb2.WatermarkInfo(scheme=catalog.codec.watermark_scheme, key_id=catalog.codec.active_key_id),
+            limits=self._limits(catalog),
+        )
+
+    def _limits(self, catalog: Catalog) -> tts_pb2.SynthesisLimits:
+        longest_s = self._settings.max_stream_audio_seconds
+        return tts_pb2.SynthesisLimits(
+            max_text_length=self._settings.max_text_length,
+            max_turn_count=self._settings.max_turn_count,
+            max_context_audio_duration=convert.duration(self._settings.max_context_audio_seconds),
+            max_stream_audio_duration=convert.duration(longest_s),
+            max_unary_audio_duration=convert.duration(unary_seconds(2 * catalog.sample_rate_hz, longest_s)),
+        )
+
+    def _deadline(self, context: Context) -> Deadline:
+        return Deadline.of(context, self._settings.default_deadline_seconds)
+
+    async def _plan(self, request: Request, deadline: Deadline) -> tuple[SynthesisPlan, Catalog]:
+        if is_uuid(request.request_id):
+            logs.request_id.set(request.request_id)
+        deadline.require(self._settings.min_first_audio_seconds)
+        catalog = await self._catalogs.get(deadline.remaining_s)
+        return plan_synthesis(request, logs.request_id.get(), catalog, self._settings), catalog
+
+    async def _run(
+        self, plan: SynthesisPlan, catalog: Catalog, deadline: Deadline, deliver: Deliver
+    ) -> SynthesisResult:
+        synthesis = Synthesis(plan, catalog, self._engine, self._codec, self._settings.decode_ahead_frames)
+        logs.annotate(voice=plan.voice, turns=len(plan.turns))
+        return await watched_run(synthesis, catalog, deadline, deliver, self._metrics)
+
+
+def _page(request: tts_pb2.ListVoicesRequest) -> tuple[int, int]:
+    """First index and size of the wanted page."""
+    violations = []
+    if request.page_size < 0:
+        violations.append(FieldViolation("page_size", f"is {request.page_size}; it must not be negative."))
+    if request.page_token and not (request.page_token.isascii() and request.page_token.isdigit()):
+        violations.append(FieldViolation("page_token", "is not a token that an earlier response gave."))
+    if violations:
+        raise invalid_argument(violations)
+    size = min(request.page_size or MAX_VOICES_PER_PAGE, MAX_VOICES_PER_PAGE)
+    return int(request.page_token or 0), size

@@ -1,0 +1,97 @@
+"""The gateway as a running stage: channels to engine and codec, servicers, server, readiness."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from csm.v1 import tts_pb2_grpc, watermark_pb2_grpc
+
+from services.common.channel import open_channel
+from services.common.metrics import StageMetrics
+from services.common.server import StageServer, StageService
+from services.common.status import StatusError
+from services.gateway.backends import GrpcCodec, GrpcEngine
+from services.gateway.catalog import CatalogSource
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.readiness import StageWatch
+from services.gateway.servicer import TextToSpeechServicer
+from services.gateway.settings import GatewaySettings
+from services.gateway.watermark_servicer import WatermarkServicer
+
+log = logging.getLogger("csm.gateway")
+
+TTS_SERVICE = "csm.v1.TextToSpeechService"
+WATERMARK_SERVICE = "csm.v1.WatermarkService"
+INFO_TIMEOUT_S = 10.0
+
+
+class GatewayStage:
+    """A gateway that listens. Ready when both other stages are and belong together."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self.settings = settings
+        self._channels = {
+            "engine": open_channel(settings.engine_target),
+            "codec": open_channel(settings.codec_target),
+            "engine health": open_channel(settings.engine_health_target),
+            "codec health": open_channel(settings.codec_health_target),
+        }
+        engine, codec = GrpcEngine(self._channels["engine"]), GrpcCodec(self._channels["codec"])
+        self._catalogs = CatalogSource(engine, codec)
+        metrics = StageMetrics()
+        gateway_metrics = GatewayMetrics(metrics.registry)
+        speech = TextToSpeechServicer(settings, engine, codec, self._catalogs, gateway_metrics)
+        watermark = WatermarkServicer(settings, codec)
+        self.server = StageServer(
+            settings,
+            [
+                StageService(tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server, speech, TTS_SERVICE),
+                StageService(watermark_pb2_grpc.add_WatermarkServiceServicer_to_server, watermark, WATERMARK_SERVICE),
+            ],
+            metrics,
+        )
+        self._watches = [
+            StageWatch(name, self._channels[f"{name} health"], self._on_health) for name in ("engine", "codec")
+        ]
+        self._watching: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Raises OSError for a taken port."""
+        await self.server.start()
+        self._watching = [asyncio.create_task(watch.run()) for watch in self._watches]
+
+    async def stop(self) -> None:
+        """Drains, then lets go of the other stages."""
+        await self.server.drain()
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
+        for channel in self._channels.values():
+            await channel.close(None)
+
+    async def _on_health(self) -> None:
+        self._catalogs.forget()
+        ready = all(watch.serving for watch in self._watches)
+        if ready:
+            ready = await self._stages_fit()
+        await self.server.set_serving(ready)
+
+    async def _stages_fit(self) -> bool:
+        try:
+            await self._catalogs.get(INFO_TIMEOUT_S)
+        except StatusError as error:
+            log.error("not ready: %s", error.message)
+            return False
+        return True
+
+
+async def start_gateway(settings: GatewaySettings) -> GatewayStage:
+    """Listens at once; readiness follows the other stages."""
+    stage = GatewayStage(settings)
+    try:
+        await stage.start()
+    except BaseException:
+        await stage.stop()
+        raise
+    return stage

@@ -1,0 +1,214 @@
+"""The life of one synthesis: context through the codec, frames from the engine, audio from the codec to the caller.
+
+    turns -- Encode --> codes -- Generate --> frames -- FrameBuffer, DecodeWindow -- StreamDecode --> deliver
+
+Engine and codec are read by two tasks of one group; whichever ends it, by failure, cancel or deadline, both RPCs are
+cancelled and nothing is left behind. It knows no public message and no audio format: it delivers 16-bit samples.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Protocol
+
+from csm.codec.v1 import codec_pb2
+from csm.engine.v1 import engine_pb2
+from csm.rvq.v1 import rvq_pb2
+
+from services.common import frames as code_frames
+from services.gateway.backends import Decodes, Encodes, Generates
+from services.gateway.catalog import Catalog
+from services.gateway.context_fields import in_public_terms
+from services.gateway.deadline import Deadline
+from services.gateway.decoding import Chunker, DecodeWindow, FrameBuffer
+from services.gateway.plan import ContextTurn, SynthesisPlan
+from services.gateway.stage_errors import StageError, broken, lost_after, unreachable
+
+Deliver = Callable[[bytes], Awaitable[None]]  # takes 16-bit samples, never none; returns when the caller has room
+
+
+class Codec(Encodes, Decodes, Protocol):
+    """What synthesis wants of the codec."""
+
+
+@dataclass(frozen=True, slots=True)
+class SynthesisResult:
+    """How a synthesis went. Times count from `arrived_at_s`."""
+
+    complete: engine_pb2.GenerateComplete
+    started: engine_pb2.GenerateStarted
+    watermark: codec_pb2.WatermarkResult
+    codes: rvq_pb2.CodeFrames
+    sample_count: int
+    queue_s: float
+    first_audio_s: float
+    total_s: float
+
+
+class Synthesis:
+    """One run. `phase` and `delivered_samples` tell how far it got, also after it has failed."""
+
+    def __init__(
+        self, plan: SynthesisPlan, catalog: Catalog, engine: Generates, codec: Codec, decode_ahead_frames: int
+    ) -> None:
+        self.phase = "context"  # then "queue", "generate"
+        self.delivered_samples = 0
+        self._arrived_at_s = time.monotonic()
+        self._plan = plan
+        self._catalog = catalog
+        self._engine = engine
+        self._codec = codec
+        self._buffer = FrameBuffer()
+        latency = catalog.codec.latency_sample_count
+        self._window = DecodeWindow(decode_ahead_frames, latency, catalog.frame_samples)
+        self._chunker = Chunker(plan.chunk_frames * catalog.frame_samples)
+        self._codes = bytearray()
+        self._frame_count = 0
+        self._started: asyncio.Future[engine_pb2.GenerateStarted] = asyncio.get_running_loop().create_future()
+        self._complete: engine_pb2.GenerateComplete | None = None
+        self._queue_s = 0.0
+        self._first_audio_s = 0.0
+
+    async def run(self, deadline: Deadline, deliver: Deliver) -> SynthesisResult:
+        """Makes the audio and hands it to `deliver`.
+
+        Raises StageError for failures of a stage, and whatever `deliver` raises.
+        """
+        try:
+            segments = await self._encode_turns(deadline)
+            self.phase = "queue"
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._generate(segments, deadline))
+                watermark = await self._decode(deadline, deliver)
+        except StageError as error:
+            raise self._as_failure(error) from None
+        except ExceptionGroup as failures:
+            raise self._as_failure(failures.exceptions[0]) from failures.exceptions[0].__cause__
+        assert self._complete is not None  # the buffer closes only after it
+        return SynthesisResult(
+            complete=self._complete,
+            started=self._started.result(),
+            watermark=watermark,
+            codes=rvq_pb2.CodeFrames(
+                frame_count=self._frame_count,
+                codebook_count=self._catalog.identity.codebook_count,
+                codes=bytes(self._codes),
+            ),
+            sample_count=self.delivered_samples,
+            queue_s=self._queue_s,
+            first_audio_s=self._first_audio_s,
+            total_s=self._elapsed_s,
+        )
+
+    @property
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._arrived_at_s
+
+    def _as_failure(self, error: Exception) -> Exception:
+        if isinstance(error, StageError):
+            return lost_after(in_public_terms(error, len(self._plan.turns)), self.delivered_samples)
+        return error
+
+    async def _encode_turns(self, deadline: Deadline) -> list[engine_pb2.Segment]:
+        """The turns as the engine takes them. Recordings are encoded one after the other: the codec has one encoder."""
+        return [await self._encode_turn(turn, deadline) for turn in self._plan.turns]
+
+    async def _encode_turn(self, turn: ContextTurn, deadline: Deadline) -> engine_pb2.Segment:
+        codes = turn.codes
+        if turn.recording is not None:
+            request = codec_pb2.EncodeRequest(
+                samples=turn.recording.samples,
+                sample_format=turn.recording.sample_format,
+                sample_rate_hertz=turn.recording.sample_rate_hz,
+            )
+            codes = (await self._codec.encode(request, deadline.remaining_s)).codes
+        return engine_pb2.Segment(speaker_id=turn.speaker, text=turn.text, codes=codes)
+
+    def _generate_request(self, segments: list[engine_pb2.Segment]) -> engine_pb2.GenerateRequest:
+        plan = self._plan
+        return engine_pb2.GenerateRequest(
+            request_id=plan.request_id,
+            segments=[*segments, engine_pb2.Segment(speaker_id=plan.speaker, text=plan.text)],
+            sampling_params=engine_pb2.SamplingParams(temperature=plan.temperature, top_k=plan.top_k, seed=plan.seed),
+            max_frame_count=plan.max_frames,
+            first_batch_frame_count=plan.first_batch_frames,
+            max_batch_frame_count=plan.max_batch_frames,
+            codec=self._catalog.identity,
+        )
+
+    async def _generate(self, segments: list[engine_pb2.Segment], deadline: Deadline) -> None:
+        """Reads the engine as fast as it sends, whatever the client does."""
+        request = self._generate_request(segments)
+        async with aclosing(self._engine.generate(request, deadline.remaining_s)) as responses:
+            async for response in responses:
+                match response.WhichOneof("event"):
+                    case "started":
+                        self.phase, self._queue_s = "generate", self._elapsed_s
+                        self._started.set_result(response.started)
+                    case "frames":
+                        self._take_frames(response.frames)
+                    case "complete":
+                        self._complete = response.complete
+        if self._complete is None:
+            raise unreachable("ENGINE")
+        if self._complete.frame_count != self._frame_count:
+            raise broken("ENGINE", f"it counts {self._complete.frame_count} frames but sent {self._frame_count}.")
+        self._buffer.close()
+
+    def _take_frames(self, frames: rvq_pb2.CodeFrames) -> None:
+        try:
+            code_frames.check_shape(frames, self._catalog.identity.codebook_count)
+            code_frames.check_follows(frames, self._frame_count)
+        except code_frames.MalformedFramesError as error:
+            raise broken("ENGINE", str(error)) from None
+        self._frame_count += frames.frame_count
+        if self._plan.return_codes:
+            self._codes += frames.codes
+        self._buffer.put(frames)
+
+    async def _decode_requests(self) -> AsyncIterator[codec_pb2.StreamDecodeRequest]:
+        config = codec_pb2.StreamDecodeConfig(
+            request_id=self._plan.request_id,
+            codec=self._catalog.identity,
+            sample_format=codec_pb2.SAMPLE_FORMAT_S16LE,
+            sample_rate_hertz=self._catalog.sample_rate_hz,
+        )
+        yield codec_pb2.StreamDecodeRequest(config=config)
+        async for frames in self._buffer:
+            await self._window.admit(frames.frame_count)
+            yield codec_pb2.StreamDecodeRequest(frames=frames)
+
+    async def _decode(self, deadline: Deadline, deliver: Deliver) -> codec_pb2.WatermarkResult:
+        """Reads the codec from the moment that the engine has begun."""
+        await self._started
+        complete: codec_pb2.StreamDecodeComplete | None = None
+        decoded_samples = 0
+        async with aclosing(self._codec.decode(self._decode_requests(), deadline.remaining_s)) as responses:
+            async for response in responses:
+                match response.WhichOneof("event"):
+                    case "audio":
+                        audio = response.audio
+                        if audio.sample_offset != decoded_samples or len(audio.samples) != 2 * audio.sample_count:
+                            raise broken("CODEC", f"audio at {audio.sample_offset} is not what follows.")
+                        decoded_samples += audio.sample_count
+                        await self._deliver(self._chunker.push(audio.samples), deliver)
+                        self._window.taken(audio.sample_count)
+                    case "complete":
+                        complete = response.complete
+        if complete is None:
+            raise unreachable("CODEC")
+        if complete.frame_count != self._frame_count or complete.sample_count != decoded_samples:
+            raise broken("CODEC", f"it decoded {complete.frame_count} of {self._frame_count} frames.")
+        await self._deliver(self._chunker.flush(), deliver)
+        return complete.watermark
+
+    async def _deliver(self, chunks: list[bytes], deliver: Deliver) -> None:
+        for chunk in chunks:
+            await deliver(chunk)
+            if not self.delivered_samples:
+                self._first_audio_s = self._elapsed_s
+            self.delivered_samples += len(chunk) // 2

@@ -1,0 +1,202 @@
+"""Turns a request into a plan, or names everything that is wrong with it at once. Both RPCs share it.
+
+Field paths are those of csm/v1/tts.proto, such as `context.turns[2].audio.codes`. It calls no stage.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+
+from csm.rvq.v1 import rvq_pb2
+from csm.v1 import tts_pb2
+
+from services.common import frames
+from services.common.calls import is_uuid
+from services.common.status import FieldViolation, invalid_argument
+from services.gateway.catalog import Catalog
+from services.gateway.limits import unary_seconds, whole_frames
+from services.gateway.plan import ContextTurn, Recording, SynthesisPlan
+from services.gateway.recordings import encoding_name, read_recording
+from services.gateway.settings import GatewaySettings
+
+MAX_LABEL_COUNT = 8
+MAX_SEED = 2**63 - 1
+SUPPORTED_ENCODINGS = (tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_WAV)
+UNARY_BATCH_FRAMES = 25  # nobody waits for the first frame of a unary call
+
+Request = tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest
+
+
+def plan_synthesis(request: Request, request_id: str, catalog: Catalog, settings: GatewaySettings) -> SynthesisPlan:
+    """The plan of a request that is logged under `request_id`.
+
+    Raises StatusError: INVALID_ARGUMENT with every violation, NOT_FOUND for an unknown voice.
+    """
+    checks = _Checks(catalog, settings)
+    checks.request_id(request.request_id)
+    text = checks.text("input.text", request.input.text)
+    checks.encoding(request.audio_config)
+    temperature, top_k, seed = checks.sampling(request.sampling_params)
+    turns = checks.turns(request.context)
+    max_frames = checks.max_frames(request)
+    chunk_frames = checks.chunk_frames(request)
+    checks.labels(request)
+    if request.input.HasField("speaker"):
+        checks.speaker("input.speaker", request.input.speaker)
+    if checks.violations:
+        raise invalid_argument(checks.violations)
+    voice = catalog.voice(request.voice.name, request.voice.language_code)
+    streaming = isinstance(request, tts_pb2.StreamSynthesizeRequest)
+    first_batch_frames = (chunk_frames or 1) if streaming else UNARY_BATCH_FRAMES
+    return SynthesisPlan(
+        request_id=request_id,
+        text=text,
+        speaker=request.input.speaker if request.input.HasField("speaker") else voice.speaker_id,
+        voice=voice.name,
+        turns=turns,
+        temperature=temperature,
+        top_k=top_k,
+        seed=seed,
+        max_frames=max_frames,
+        encoding=request.audio_config.audio_encoding,
+        return_codes=request.return_codes,
+        chunk_frames=chunk_frames,
+        first_batch_frames=min(first_batch_frames, max_frames),
+        max_batch_frames=settings.max_batch_frame_count if streaming else UNARY_BATCH_FRAMES,
+    )
+
+
+class _Checks:
+    """Reads the parts of a request and collects what is wrong."""
+
+    def __init__(self, catalog: Catalog, settings: GatewaySettings) -> None:
+        self.violations: list[FieldViolation] = []
+        self._catalog = catalog
+        self._settings = settings
+
+    def _wrong(self, field: str, description: str, reason: str = "") -> None:
+        self.violations.append(FieldViolation(field, description, reason))
+
+    def request_id(self, given: str) -> None:
+        if given and not is_uuid(given):
+            self._wrong("request_id", "must be a UUID of 36 characters, or empty.")
+
+    def text(self, field: str, text: str) -> str:
+        longest = self._settings.max_text_length
+        if not text.strip():
+            self._wrong(field, "is empty; there is nothing to say.", "TEXT_EMPTY")
+        elif len(text) > longest:
+            self._wrong(field, f"has {len(text)} characters; at most {longest} are allowed.", "TEXT_TOO_LONG")
+        return text
+
+    def speaker(self, field: str, speaker: int) -> int:
+        if not 0 <= speaker <= self._settings.max_speaker:
+            self._wrong(field, f"is {speaker}; it must be 0 to {self._settings.max_speaker}.")
+        return speaker
+
+    def encoding(self, config: tts_pb2.AudioConfig) -> None:
+        if config.audio_encoding not in SUPPORTED_ENCODINGS:
+            self._wrong(
+                "audio_config.audio_encoding",
+                f"is {encoding_name(config.audio_encoding)}; it must be AUDIO_ENCODING_PCM or AUDIO_ENCODING_WAV.",
+                "UNSUPPORTED_ENCODING",
+            )
+        natural = self._catalog.sample_rate_hz
+        if config.sample_rate_hertz not in (0, natural):
+            self._wrong(
+                "audio_config.sample_rate_hertz",
+                f"is {config.sample_rate_hertz}; it must be {natural}, or 0 for the same.",
+                "UNSUPPORTED_SAMPLE_RATE",
+            )
+
+    def sampling(self, given: tts_pb2.SamplingParams) -> tuple[float, int, int]:
+        temperature = given.temperature if given.HasField("temperature") else self._settings.default_temperature
+        top_k = given.top_k if given.HasField("top_k") else self._settings.default_top_k
+        seed = given.seed if given.HasField("seed") else secrets.randbelow(MAX_SEED)
+        largest_k = self._catalog.identity.codebook_size
+        if not 0 <= temperature <= 2:  # false for NaN as well
+            self._wrong("sampling_params.temperature", f"is {temperature:g}; it must be 0 to 2.")
+        if not 1 <= top_k <= largest_k:
+            self._wrong("sampling_params.top_k", f"is {top_k}; it must be 1 to {largest_k}.")
+        if seed < 0:
+            self._wrong("sampling_params.seed", f"is {seed}; it must not be negative.")
+        return temperature, top_k, seed
+
+    def max_frames(self, request: Request) -> int:
+        field, frame_s = "max_audio_duration", self._catalog.frame_s
+        longest_s = self._settings.max_stream_audio_seconds
+        hint = ""
+        if isinstance(request, tts_pb2.SynthesizeRequest):
+            longest_s = unary_seconds(2 * self._catalog.sample_rate_hz, longest_s)
+            hint = " in one message; StreamSynthesize has no such limit on message size"
+        if not request.HasField(field):
+            return whole_frames(longest_s, frame_s)
+        seconds = request.max_audio_duration.seconds + request.max_audio_duration.nanos / 1e9
+        if seconds > longest_s:
+            self._wrong(field, f"is {seconds:g} s; at most {longest_s:g} s are made{hint}.", "AUDIO_TOO_LONG")
+        elif whole_frames(seconds, frame_s) < 1:
+            self._wrong(field, f"is {seconds:g} s; it must be at least one frame of {frame_s:g} s.")
+        return whole_frames(min(seconds, longest_s), frame_s)
+
+    def chunk_frames(self, request: Request) -> int:
+        if isinstance(request, tts_pb2.SynthesizeRequest) or not request.stream_config.HasField("chunk_duration"):
+            return 0
+        duration = request.stream_config.chunk_duration
+        seconds = duration.seconds + duration.nanos / 1e9
+        longest_s = self._settings.max_stream_audio_seconds
+        if not 0 < seconds <= longest_s:
+            self._wrong(
+                "stream_config.chunk_duration", f"is {seconds:g} s; it must be above 0 and at most {longest_s:g} s."
+            )
+        return math.ceil(seconds / self._catalog.frame_s - 1e-6)
+
+    def labels(self, request: Request) -> None:
+        if len(request.labels) > MAX_LABEL_COUNT:
+            self._wrong("labels", f"holds {len(request.labels)} labels; at most {MAX_LABEL_COUNT} are allowed.")
+
+    def turns(self, context: tts_pb2.SynthesisContext) -> tuple[ContextTurn, ...]:
+        most = self._settings.max_turn_count
+        if len(context.turns) > most:
+            self._wrong("context.turns", f"holds {len(context.turns)} turns; at most {most} are allowed.")
+            return ()
+        turns = tuple(self._turn(f"context.turns[{index}]", turn) for index, turn in enumerate(context.turns))
+        seconds = sum(self._audio_seconds(turn) for turn in turns)
+        longest_s = self._settings.max_context_audio_seconds
+        if seconds > longest_s:
+            self._wrong(
+                "context.turns",
+                f"hold {seconds:.1f} s of audio together; at most {longest_s:g} s are allowed.",
+                "CONTEXT_TOO_LONG",
+            )
+        return turns
+
+    def _turn(self, field: str, turn: tts_pb2.Turn) -> ContextTurn:
+        speaker = self.speaker(f"{field}.speaker", turn.speaker)
+        text = self.text(f"{field}.text", turn.text)
+        recording: Recording | None = None
+        codes: rvq_pb2.CodeFrames | None = None
+        if turn.HasField("audio"):
+            match turn.audio.WhichOneof("source"):
+                case "recording":
+                    recording = read_recording(f"{field}.audio.recording", turn.audio.recording, self.violations)
+                case "codes":
+                    codes = self._codes(f"{field}.audio.codes", turn.audio.codes)
+                case _:
+                    self._wrong(f"{field}.audio", "holds neither a recording nor codes.")
+        return ContextTurn(speaker, text, recording, codes)
+
+    def _codes(self, field: str, codes: rvq_pb2.CodeFrames) -> rvq_pb2.CodeFrames | None:
+        identity = self._catalog.identity
+        try:
+            frames.check_shape(codes, identity.codebook_count)
+            frames.check_range(codes, identity.codebook_size)
+        except frames.MalformedFramesError as error:
+            self._wrong(field, str(error), "CODES_MALFORMED")
+            return None
+        return codes
+
+    def _audio_seconds(self, turn: ContextTurn) -> float:
+        if turn.recording is not None:
+            return turn.recording.duration_s
+        return turn.codes.frame_count * self._catalog.frame_s if turn.codes is not None else 0.0

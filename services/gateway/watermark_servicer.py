@@ -1,0 +1,42 @@
+"""csm.v1.WatermarkService: tells whether a recording was made here. The keys never leave the codec."""
+
+from __future__ import annotations
+
+from csm.codec.v1 import codec_pb2
+from csm.v1 import watermark_pb2, watermark_pb2_grpc
+
+from services.common.calls import Context
+from services.common.status import FieldViolation, invalid_argument
+from services.gateway.backends import Detects
+from services.gateway.deadline import Deadline
+from services.gateway.recordings import read_recording
+from services.gateway.settings import GatewaySettings
+
+
+class WatermarkServicer(watermark_pb2_grpc.WatermarkServiceServicer):
+    """Passes recordings to the codec."""
+
+    def __init__(self, settings: GatewaySettings, codec: Detects) -> None:
+        self._settings = settings
+        self._codec = codec
+
+    async def DetectWatermark(
+        self, request: watermark_pb2.DetectWatermarkRequest, context: Context
+    ) -> watermark_pb2.DetectWatermarkResponse:
+        deadline = Deadline.of(context, self._settings.default_deadline_seconds)
+        violations: list[FieldViolation] = []
+        recording = read_recording("recording", request.recording, violations)
+        if recording is None:
+            raise invalid_argument(violations)
+        found = await self._codec.detect(
+            codec_pb2.DetectWatermarkRequest(
+                samples=recording.samples,
+                sample_format=recording.sample_format,
+                sample_rate_hertz=recording.sample_rate_hz,
+                key_ids=request.key_ids,
+            ),
+            deadline.remaining_s,
+        )
+        return watermark_pb2.DetectWatermarkResponse(
+            detected=found.detected, confidence=found.confidence, key_id=found.key_id
+        )
