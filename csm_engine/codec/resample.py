@@ -22,7 +22,7 @@ def resample(pcm: Pcm, rate_hz: int, wanted_hz: int) -> Pcm:
 
 
 class StreamResampler:
-    """The same in pieces. What comes out lags by about 40 ms; the last call brings the rest. Equal rates lag nothing."""
+    """The same in pieces. The output lags by about 40 ms; the last call brings the rest. Equal rates do not lag."""
 
     def __init__(self, rate_hz: int, wanted_hz: int) -> None:
         self._stream: soxr.ResampleStream | None = None

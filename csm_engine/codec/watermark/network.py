@@ -1,0 +1,115 @@
+"""SilentCipher's embedding networks frame by frame: the same numbers as over the whole clip, without its future.
+
+The package convolves images of 3 x 3 over (bin, frame). Here each layer keeps the two frames before the newest, lags
+one frame behind its input, and yields zero outside of the clip as the package's zero padding does. What does not reach
+the output is not computed: only the message band and the bins that leak into it; the carrier and the message, which
+the package repeats over 32 channels each, are one channel each with summed weights; convolution and gate are one
+matrix, and the three frames are channels of a convolution over bins.
+
+Rows of a batch are streams, each at its own frame. It knows no audio: magnitudes in, magnitudes out.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from csm_engine.codec.watermark.silentcipher import FEATURES, REPEATS, SilentCipher
+
+
+class EmbedNetwork:
+    """`width` streams. The state of a row is a part of every buffer below."""
+
+    def __init__(self, silentcipher: SilentCipher, width: int) -> None:
+        hparams = silentcipher.hparams
+        encoder, decoder = silentcipher.carrier_encoder, silentcipher.carrier_decoder
+        *decoder_layers, last = decoder.main
+        self._num_bins, self._band = hparams.num_bins, hparams.band
+        self.encoder_lag, decoder_lag = len(encoder.main), len(decoder_layers)
+        self.lag = self.encoder_lag + decoder_lag  # frames
+        self.bins = min(hparams.num_bins, hparams.band + self.lag)  # lowest bins that matter
+        device = encoder.linear.weight.device
+        shape = (width, self.bins, device)
+        self._amplitude = 10 ** (-hparams.sdr_db / 20)
+        layers = [_GatedConv(layer) for layer in encoder.main]
+        layers += [_GatedConv(layer, fold_inputs=index == 0) for index, layer in enumerate(decoder_layers)]
+        self._encoder = [_StreamingLayer(layer, *shape) for layer in layers[: self.encoder_lag]]
+        self._decoder = [_StreamingLayer(layer, *shape) for layer in layers[self.encoder_lag :]]
+        self._last = _GatedConv(last)
+        self._messages = _message_table(encoder, self.bins)  # (symbols, bins)
+        self._carriers = torch.zeros(width, self.encoder_lag, self.bins, device=device)
+
+    def step(
+        self, carrier: Tensor, symbol: Tensor, frame: Tensor, num_frames: Tensor, exec_mask: Tensor, reset_mask: Tensor
+    ) -> Tensor:
+        """Takes frame `frame` of each row, gives the message of the frame `lag` before it.
+
+        carrier: (width, bins) magnitudes; those of frames past the end do not matter.
+        symbol: (width,) on the air at frame - encoder_lag.
+        frame, num_frames: (width,); a clip whose end is not known yet has any larger number of frames.
+        Returns (width, band), positive, with an rms over all bins of one over the signal-to-distortion ratio.
+        """
+        executing = exec_mask[:, None, None]
+        self._carriers *= ~reset_mask[:, None, None]
+        x = carrier[:, None]
+        for index, layer in enumerate(self._encoder):
+            x = layer.step(_within(x, frame - index, num_frames), executing, reset_mask)
+        delayed = self._carriers[:, :1]
+        carriers = torch.cat((self._carriers[:, 1:], carrier[:, None]), dim=1)
+        self._carriers = torch.where(executing, carriers, self._carriers)
+        x = torch.cat((x, delayed, self._messages[symbol][:, None]), dim=1)
+        for index, layer in enumerate(self._decoder, start=self.encoder_lag):
+            x = layer.step(_within(x, frame - index, num_frames), executing, reset_mask)
+        message = self._last(x)[:, 0, : self._band].abs()
+        rms = (message.square().sum(dim=1, keepdim=True) / self._num_bins).sqrt()
+        return message / rms.clamp_min(torch.finfo(rms.dtype).tiny) * self._amplitude
+
+
+class _GatedConv:
+    """One layer of the package: convolution times gate, then batch normalisation with fixed statistics."""
+
+    def __init__(self, layer: nn.Module, *, fold_inputs: bool = False) -> None:
+        """fold_inputs: one input each for the carrier and for the message, of which the layer has many copies."""
+        weight = torch.cat((layer.conv.weight, layer.gate.weight))  # (outputs, inputs, bins, frames)
+        if fold_inputs:
+            features, carrier, message = weight.split((FEATURES, REPEATS, REPEATS), dim=1)
+            weight = torch.cat((features, carrier.sum(1, keepdim=True), message.sum(1, keepdim=True)), dim=1)
+        self.num_inputs = weight.shape[1]
+        self._weight = weight.permute(0, 3, 1, 2).flatten(1, 2).contiguous()  # (outputs, frames * inputs, bins)
+        self._bias = torch.cat((layer.conv.bias, layer.gate.bias))
+        norm = layer.bn
+        self._scale = (norm.weight * torch.rsqrt(norm.running_var + norm.eps))[:, None]
+        self._shift = norm.bias[:, None] - norm.running_mean[:, None] * self._scale
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(rows, frames * inputs, bins) to (rows, outputs, bins)"""
+        value, gate = F.conv1d(x, self._weight, self._bias, padding=self._weight.shape[2] // 2).chunk(2, dim=1)
+        return value * torch.sigmoid(gate) * self._scale + self._shift
+
+
+class _StreamingLayer:
+    """A layer and the two frames before the newest, of every row."""
+
+    def __init__(self, conv: _GatedConv, width: int, bins: int, device: torch.device) -> None:
+        self._conv = conv
+        self._past = torch.zeros(width, 2 * conv.num_inputs, bins, device=device)
+
+    def step(self, x: Tensor, executing: Tensor, reset_mask: Tensor) -> Tensor:
+        """Takes a frame (rows, inputs, bins), gives the one before it (rows, outputs, bins)."""
+        self._past *= ~reset_mask[:, None, None]
+        frames = torch.cat((self._past, x), dim=1)
+        self._past = torch.where(executing, frames[:, x.shape[1] :], self._past)
+        return self._conv(frames)
+
+
+def _within(x: Tensor, frame: Tensor, num_frames: Tensor) -> Tensor:
+    """Zero where the frame is not one of the clip's."""
+    inside = (frame >= 0) & (frame < num_frames)
+    return torch.where(inside[:, None, None], x, 0.0)
+
+
+def _message_table(encoder: nn.Module, bins: int) -> Tensor:
+    weight, bias = encoder.linear.weight, encoder.linear.bias  # (band, symbols), (band,)
+    table = (weight + bias[:, None]).T
+    return F.pad(table, (0, max(0, bins - table.shape[1])))[:, :bins]

@@ -1,0 +1,91 @@
+"""A batch of streams, one STFT hop at a time: spectrum in, the mark's share of the spectrum out, as samples.
+
+The mark lowers magnitudes and keeps phases (ensure_negative_message), so its spectrum is -min(message, |X|) * X / |X|
+in the message band and zero elsewhere, and the inverse transform of that alone is what is added to the audio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from csm_engine.codec.resample import Pcm
+from csm_engine.codec.watermark.marked_stream import Step
+from csm_engine.codec.watermark.network import EmbedNetwork
+from csm_engine.codec.watermark.payload import PERIOD
+from csm_engine.codec.watermark.silentcipher import SilentCipher
+
+
+class SpectralMarker:
+    """`width` rows. What a row's frame adds comes out `lag` steps later."""
+
+    def __init__(self, silentcipher: SilentCipher, width: int) -> None:
+        hparams = silentcipher.hparams
+        self._network = EmbedNetwork(silentcipher, width)
+        self._width, self._n_fft, self._hop, self._band = width, hparams.n_fft, hparams.hop, hparams.band
+        self._device = silentcipher.carrier_encoder.linear.weight.device
+        self._window = torch.hann_window(hparams.n_fft, device=self._device)
+        energy = self._window.square()
+        self._envelope = energy[: hparams.hop] + energy[hparams.hop :]
+        self._spectra = torch.zeros(width, self.lag, hparams.band, dtype=torch.complex64, device=self._device)
+        self._overlap = torch.zeros(width, hparams.hop, device=self._device)
+
+    @property
+    def lag(self) -> int:
+        return self._network.lag
+
+    @torch.inference_mode()
+    def step(self, steps: Mapping[int, Step]) -> dict[int, Pcm]:
+        """One frame of each row given. Gives a hop of the mark for rows that are far enough."""
+        windows = torch.zeros(self._width, self._n_fft)
+        frame, num_frames, symbol = (torch.zeros(self._width, dtype=torch.long) for _ in range(3))
+        exec_mask = torch.zeros(self._width, dtype=torch.bool)
+        for row, step in steps.items():
+            windows[row] = torch.from_numpy(step.window)
+            frame[row], num_frames[row], exec_mask[row] = step.frame, step.num_frames, True
+            symbol[row] = step.symbols[(step.frame - self._network.encoder_lag) % PERIOD]
+        tensors = (windows, symbol, frame, num_frames, exec_mask)
+        blocks = self._step(steps, *(tensor.to(self._device) for tensor in tensors)).cpu().numpy()
+        return {row: blocks[row] for row, step in steps.items() if step.frame > self.lag}
+
+    def _step(
+        self,
+        steps: Mapping[int, Step],
+        windows: Tensor,
+        symbol: Tensor,
+        frame: Tensor,
+        num_frames: Tensor,
+        exec_mask: Tensor,
+    ) -> Tensor:
+        reset_mask = exec_mask & (frame == 0)
+        spectrum = torch.fft.rfft(windows * self._window)
+        magnitude = spectrum.abs()
+        gain, strength = self._levels(steps, magnitude)
+        carrier = magnitude[:, : self._network.bins] * gain[:, None]
+        message = self._network.step(carrier, symbol, frame, num_frames, exec_mask, reset_mask)
+        delayed = self._spectra[:, 0]
+        delayed_magnitude = delayed.abs()
+        depth = torch.minimum(message * strength[:, None], delayed_magnitude)
+        marked = -delayed * (depth / delayed_magnitude.clamp_min(torch.finfo(torch.float32).tiny))
+        output = frame - self.lag
+        inside = (output >= 0) & (output < num_frames)
+        marked = torch.where(inside[:, None], marked, 0.0)
+        samples = torch.fft.irfft(marked, n=self._n_fft) * self._window
+        overlap = torch.where(reset_mask[:, None], 0.0, self._overlap)
+        blocks = (overlap + samples[:, : self._hop]) / self._envelope
+        self._overlap = torch.where(exec_mask[:, None], samples[:, self._hop :], overlap)
+        spectra = torch.cat((self._spectra[:, 1:], spectrum[:, None, : self._band]), dim=1)
+        self._spectra = torch.where(exec_mask[:, None, None], spectra, self._spectra)
+        return blocks
+
+    def _levels(self, steps: Mapping[int, Step], magnitude: Tensor) -> tuple[Tensor, Tensor]:
+        """Gain into the network and strength of the mark, (width,) each."""
+        mean_squares = magnitude.square().mean(dim=1).tolist()
+        levels = torch.zeros(2, self._width)
+        for row, step in steps.items():
+            level = step.observe(mean_squares[row])
+            levels[0, row], levels[1, row] = level.gain, level.magnitude
+        gain, strength = levels.to(self._device)
+        return gain, strength
