@@ -1,0 +1,175 @@
+"""Dockerfiles and compose.yaml against the lint, the lock and the programs' own settings. Nothing is built."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from services.common.server import StageServer
+from services.common.settings import StageSettings, load_settings
+
+STAGES = ["gateway", "engine", "codec"]
+
+Instruction = tuple[str, str]
+SettingsClasses = Mapping[str, type[StageSettings]]
+
+
+def instructions(path: Path) -> list[Instruction]:
+    """(keyword, rest) of each instruction, continuation lines joined."""
+    text = re.sub(r"^#.*\n", "", path.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
+    return [(keyword, rest.strip()) for keyword, rest in lines]
+
+
+@pytest.fixture(params=STAGES)
+def stage(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def dockerfile(repository: Path, stage: str) -> Path:
+    return repository / "docker" / f"{stage}.Dockerfile"
+
+
+@pytest.fixture
+def final_image(dockerfile: Path) -> list[Instruction]:
+    """The instructions of the last build stage."""
+    whole = instructions(dockerfile)
+    last = max(index for index, (keyword, _) in enumerate(whole) if keyword == "FROM")
+    return whole[last:]
+
+
+@pytest.fixture
+def defaults(settings_classes: SettingsClasses, stage: str) -> StageSettings:
+    return settings_classes[stage].model_construct()
+
+
+@pytest.fixture(scope="session")
+def compose(repository: Path) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((repository / "docker" / "compose.yaml").read_text())
+    return content
+
+
+def test_lint_finds_nothing(dockerfile: Path) -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    result = subprocess.run([hadolint, dockerfile], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "")
+
+
+def test_image_runs_the_program_without_a_shell_and_without_root(final_image: list[Instruction], stage: str) -> None:
+    keywords = [keyword for keyword, _ in final_image]
+    assert keywords.index("USER") < keywords.index("ENTRYPOINT")
+    user = dict(final_image)["USER"]
+    assert int(user.split(":")[0]) > 0
+    entrypoint = json.loads(dict(final_image)["ENTRYPOINT"])
+    assert entrypoint == ["python", "-m", f"services.{stage}"]
+    assert importlib.util.find_spec(f"services.{stage}.__main__") is not None
+
+
+def test_image_exposes_the_ports_of_the_settings(final_image: list[Instruction], defaults: StageSettings) -> None:
+    exposed = [int(port) for port in dict(final_image)["EXPOSE"].split()]
+    assert exposed == [defaults.port, defaults.health_port, defaults.metrics_port]
+
+
+def test_health_check_asks_the_health_port(final_image: list[Instruction], defaults: StageSettings) -> None:
+    command = json.loads(dict(final_image)["HEALTHCHECK"].split("CMD", 1)[1])
+    assert command == ["python", "/app/healthcheck.py", str(defaults.health_port), "readiness"]
+
+
+def test_packages_are_the_lock_and_torch_fits_it(dockerfile: Path, repository: Path, stage: str) -> None:
+    text = dockerfile.read_text()
+    assert f"--no-deps --requirement /tmp/{stage}.txt" in text
+    assert (repository / "requirements" / f"{stage}.txt").is_file()
+    torch = re.findall(r"torch==[\d.]+", text)
+    assert torch == re.findall(r"^torch==[\d.]+", (repository / f"requirements/{stage}.in").read_text(), re.MULTILINE)
+    assert bool(torch) == (stage != "gateway")
+    stub_maker = re.findall(r"grpcio-tools==[\d.]+", text)
+    assert stub_maker[0] in (repository / "requirements" / "dev.txt").read_text().splitlines()
+
+
+def test_everything_copied_exists_and_reaches_the_build(dockerfile: Path, repository: Path) -> None:
+    allowed = [line[1:] for line in (repository / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for keyword, rest in instructions(dockerfile):
+        if keyword == "COPY" and not rest.startswith("--from"):
+            source = rest.split()[0]
+            assert (repository / source).exists(), source
+            assert any(source == name or source.startswith(f"{name}/") for name in allowed), source
+
+
+def test_compose_builds_each_stage(compose: dict[str, Any], repository: Path) -> None:
+    assert sorted(compose["services"]) == sorted(STAGES)
+    for name, service in compose["services"].items():
+        context = repository / "docker" / service["build"]["context"]
+        assert (context / service["build"]["dockerfile"]) == context / f"docker/{name}.Dockerfile"
+        assert (context / service["build"]["dockerfile"]).is_file()
+
+
+def test_compose_commands_are_settings(compose: dict[str, Any], settings_classes: SettingsClasses, stage: str) -> None:
+    service = compose["services"][stage]
+    settings = load_settings(settings_classes[stage], service["command"])
+    grace_seconds = int(service["stop_grace_period"].removesuffix("s"))
+    assert grace_seconds > settings.drain_seconds
+
+
+def test_compose_gateway_finds_the_other_stages(compose: dict[str, Any], settings_classes: SettingsClasses) -> None:
+    gateway = load_settings(settings_classes["gateway"], compose["services"]["gateway"]["command"])
+    for name in ("engine", "codec"):
+        other = load_settings(settings_classes[name], compose["services"][name]["command"])
+        assert getattr(gateway, f"{name}_target") == f"dns:///{name}:{other.port}"
+        assert getattr(gateway, f"{name}_health_target") == f"dns:///{name}:{other.health_port}"
+
+
+def test_compose_publishes_only_the_gateway(compose: dict[str, Any], settings_classes: SettingsClasses) -> None:
+    gateway = load_settings(settings_classes["gateway"], compose["services"]["gateway"]["command"])
+    published = {name: service["ports"] for name, service in compose["services"].items() if "ports" in service}
+    assert list(published) == ["gateway"]
+    inner = [int(port.rsplit(":", 1)[1]) for port in published["gateway"]]
+    assert inner == [gateway.port, gateway.metrics_port]
+
+
+def test_compose_gives_the_engine_a_gpu_and_the_stages_volumes(compose: dict[str, Any]) -> None:
+    engine = compose["services"]["engine"]
+    assert engine["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
+    for name in ("engine", "codec"):
+        service = compose["services"][name]
+        assert "HF_TOKEN" in service["environment"]
+        assert {volume.split(":")[0] for volume in service["volumes"]} <= set(compose["volumes"])
+    assert not {"volumes", "environment"} & set(compose["services"]["gateway"])
+
+
+def test_mounted_folders_are_made_for_the_user(compose: dict[str, Any], repository: Path, stage: str) -> None:
+    """A named volume takes the owner of the image's folder; without one it would belong to root."""
+    text = (repository / "docker" / f"{stage}.Dockerfile").read_text()
+    made = re.findall(r"install --directory --owner=10001 --group=10001 (.*)", text)
+    folders = made[0].split() if made else []
+    for volume in compose["services"][stage].get("volumes", []):
+        assert volume.split(":")[1] in folders
+
+
+async def test_health_check_tells_ready_from_not_ready(repository: Path) -> None:
+    server = StageServer(StageSettings(host="127.0.0.1"), [])
+    await server.start()
+    command = [sys.executable, str(repository / "docker" / "healthcheck.py"), str(server.health_port), "readiness"]
+    try:
+        assert await exit_status(command) == 1
+        await server.set_serving()
+        assert await exit_status(command) == 0
+    finally:
+        await server.drain(0)
+    assert await exit_status(command) == 1
+
+
+async def exit_status(command: list[str]) -> int:
+    process = await asyncio.create_subprocess_exec(*command)
+    return await process.wait()
