@@ -49,6 +49,14 @@ class MimiDecoder:
             self._half._stop_streaming()
         return pcm[:, 0].float()
 
+    @torch.inference_mode()
+    def forget(self, lane: int, row: int) -> None:
+        """Wipes a row whose numbers are not finite: a reset hides old keys and values, but zero times NaN is NaN."""
+        for state in self._lanes[lane].modules.values():
+            cache = vars(state).get("kv_cache")
+            if cache is not None:
+                cache.cache[:, row] = 0
+
     def rebuild(self, lane: int) -> None:
         """Fresh states for a lane after a failed step; what its streams had is lost."""
         self._lanes[lane] = self._new_lane()

@@ -15,7 +15,7 @@ from csm_engine.codec.watermark.hparams import read_hparams
 from csm_engine.codec.watermark.silentcipher import FEATURES_IN, SilentCipher, build_silentcipher
 
 
-def miniature_hparams(*, sample_rate_hz: int = 24000, n_fft: int = 1024, band: int = 128) -> dict[str, object]:
+def miniature_hparams(*, sample_rate_hz: int = 24000, n_fft: int = 1024, band: int = 64) -> dict[str, object]:
     """The published hyperparameters with smaller numbers; the names are those of hparams.yaml."""
     return {
         "SR": sample_rate_hz,

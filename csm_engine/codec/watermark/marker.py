@@ -37,6 +37,11 @@ class Marker:
         self._lanes = [_Lane(silentcipher, lane_width) for _ in range(num_lanes)]
 
     @property
+    def n_fft(self) -> int:
+        """Samples per window, at the network's rate."""
+        return self._silentcipher.hparams.n_fft
+
+    @property
     def latency_samples(self) -> int:
         """How far the output may lag, at most, without the resamplers' share."""
         hparams = self._silentcipher.hparams

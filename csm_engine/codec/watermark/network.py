@@ -51,14 +51,13 @@ class EmbedNetwork:
         Returns (width, band), positive, with an rms over all bins of one over the signal-to-distortion ratio.
         """
         executing = exec_mask[:, None, None]
-        self._carriers *= ~reset_mask[:, None, None]
+        past = _cleared(self._carriers, reset_mask)
         x = carrier[:, None]
         for index, layer in enumerate(self._encoder):
             x = layer.step(_within(x, frame - index, num_frames), executing, reset_mask)
-        delayed = self._carriers[:, :1]
-        carriers = torch.cat((self._carriers[:, 1:], carrier[:, None]), dim=1)
-        self._carriers = torch.where(executing, carriers, self._carriers)
-        x = torch.cat((x, delayed, self._messages[symbol][:, None]), dim=1)
+        carriers = torch.cat((past[:, 1:], carrier[:, None]), dim=1)
+        self._carriers = torch.where(executing, carriers, past)
+        x = torch.cat((x, past[:, :1], self._messages[symbol][:, None]), dim=1)
         for index, layer in enumerate(self._decoder, start=self.encoder_lag):
             x = layer.step(_within(x, frame - index, num_frames), executing, reset_mask)
         message = self._last(x)[:, 0, : self._band].abs()
@@ -97,10 +96,14 @@ class _StreamingLayer:
 
     def step(self, x: Tensor, executing: Tensor, reset_mask: Tensor) -> Tensor:
         """Takes a frame (rows, inputs, bins), gives the one before it (rows, outputs, bins)."""
-        self._past *= ~reset_mask[:, None, None]
-        frames = torch.cat((self._past, x), dim=1)
-        self._past = torch.where(executing, frames[:, x.shape[1] :], self._past)
+        past = _cleared(self._past, reset_mask)
+        frames = torch.cat((past, x), dim=1)
+        self._past = torch.where(executing, frames[:, x.shape[1] :], past)
         return self._conv(frames)
+
+
+def _cleared(state: Tensor, reset_mask: Tensor) -> Tensor:
+    return torch.where(reset_mask[:, None, None], 0.0, state)
 
 
 def _within(x: Tensor, frame: Tensor, num_frames: Tensor) -> Tensor:

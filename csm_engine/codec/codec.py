@@ -1,0 +1,149 @@
+"""Codes in, watermarked audio out, for all streams at once. There is no way to get unmarked audio out of here.
+
+One tick takes one frame of every stream that has one: decode, embed, hand out. It is driven from one thread
+(codec_thread.py) and knows no RPC.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from csm_engine.codec.codes import Codes
+from csm_engine.codec.lanes import Lanes, Seat, by_lane
+from csm_engine.codec.mimi_decoder import MimiDecoder
+from csm_engine.codec.resample import Pcm
+from csm_engine.codec.stream import Audio, Complete, DecodeStream, Failed, Output
+from csm_engine.codec.watermark.keyring import Keyring
+from csm_engine.codec.watermark.level import RunningLevel
+from csm_engine.codec.watermark.marked_stream import MarkedStream
+from csm_engine.codec.watermark.marker import Chunk, Marker
+from csm_engine.codec.watermark.payload import frame_symbols
+from csm_engine.errors import CodecError, CsmError
+
+logger = logging.getLogger(__name__)
+
+_NOTHING: Pcm = np.zeros(0, np.float32)
+
+
+class Codec:
+    """Owns the decoder and the marker, whose lanes must be alike. Not safe for several threads."""
+
+    def __init__(self, decoder: MimiDecoder, marker: Marker, keyring: Keyring, num_lanes: int) -> None:
+        self._decoder, self._marker, self._keyring = decoder, marker, keyring
+        self._lanes = Lanes(num_lanes, decoder.lane_width)
+        self._streams: dict[Seat, DecodeStream] = {}
+        self._marks: dict[Seat, MarkedStream] = {}
+
+    @property
+    def num_streams(self) -> int:
+        return len(self._streams)
+
+    @property
+    def has_work(self) -> bool:
+        return any(stream.ready for stream in self._streams.values())
+
+    def open(self, key_id: str = "") -> DecodeStream:
+        """A new stream, marked with that key ("" is the active one). Raises CodecBusyError or KeyringError."""
+        key = self._keyring.get(key_id)
+        seat = self._lanes.take()
+        self._marks[seat] = self._marker.join(
+            seat.lane, seat.row, frame_symbols(key.payload), RunningLevel(self._marker.n_fft)
+        )
+        stream = DecodeStream(seat, key.id)
+        self._streams[seat] = stream
+        return stream
+
+    def push(self, stream: DecodeStream, codes: Codes) -> None:
+        """Queues frames, (frames, codebooks), checked before. An ended stream takes none."""
+        if not stream.ended:
+            stream.pending.extend(codes)
+
+    def finish(self, stream: DecodeStream) -> None:
+        """No more frames will come; the next ticks bring the rest of the audio."""
+        stream.finished = True
+
+    def cancel(self, stream: DecodeStream) -> None:
+        """Frees the seat at once. Cancelling an ended stream does nothing."""
+        if not stream.ended:
+            self._leave(stream)
+
+    def step(self) -> list[Output]:
+        """One tick. A fault fails the streams it touches; raises only if the codec cannot go on."""
+        outputs: list[Output] = []
+        for lane, seats in by_lane(seat for seat, stream in self._streams.items() if stream.ready).items():
+            try:
+                outputs += self._step_lane(lane, [self._streams[seat] for seat in seats])
+            except Exception as error:
+                logger.exception("lane %d failed", lane)
+                outputs += self._fail_lane(lane, error)
+        return outputs
+
+    def _step_lane(self, lane: int, streams: Sequence[DecodeStream]) -> list[Output]:
+        decoded = self._decode(lane, [stream for stream in streams if stream.pending])
+        outputs: list[Output] = []
+        chunks: dict[int, Chunk] = {}
+        for stream in streams:
+            row = stream.seat.row
+            pcm = decoded.get(row, _NOTHING)
+            if np.isfinite(pcm).all():
+                chunks[row] = Chunk(pcm, last=stream.finished and not stream.pending)
+            else:
+                self._decoder.forget(lane, row)
+                outputs.append(self._fail(stream, CodecError("The decoder's output is not finite.")))
+        started_s = time.perf_counter()
+        marked = self._marker.push(lane, chunks)
+        seconds = time.perf_counter() - started_s
+        for stream in streams:
+            if not stream.ended:
+                stream.watermark_s += seconds / len(marked)
+                outputs += self._hand_out(stream, marked[stream.seat.row], chunks[stream.seat.row].last)
+        return outputs
+
+    def _decode(self, lane: int, streams: Sequence[DecodeStream]) -> dict[int, Pcm]:
+        """The next frame of each stream, by row."""
+        if not streams:
+            return {}
+        started_s = time.perf_counter()
+        width, codebooks = self._decoder.lane_width, self._decoder.identity.codebook_count
+        codes = torch.zeros(width, codebooks, dtype=torch.long)
+        exec_mask, reset_mask = torch.zeros(width, dtype=torch.bool), torch.zeros(width, dtype=torch.bool)
+        for stream in streams:
+            row = stream.seat.row
+            codes[row] = torch.from_numpy(stream.pending.popleft())
+            exec_mask[row], reset_mask[row] = True, stream.num_frames == 0
+            stream.num_frames += 1
+        pcm = self._decoder.frame_step(lane, codes, exec_mask, reset_mask).cpu().numpy()
+        for stream in streams:
+            stream.decode_s += (time.perf_counter() - started_s) / len(streams)
+        return {stream.seat.row: pcm[stream.seat.row] for stream in streams}
+
+    def _hand_out(self, stream: DecodeStream, pcm: Pcm, last: bool) -> list[Output]:
+        stream.num_samples += len(pcm)
+        outputs: list[Output] = [Audio(stream, pcm, stream.num_frames)]
+        if last:
+            outputs.append(Complete(stream, self._marks[stream.seat].coverage))
+            self._leave(stream)
+        return outputs
+
+    def _fail_lane(self, lane: int, error: Exception) -> list[Output]:
+        """What was in the lane is lost; others go on. Raises if the lane cannot be made again."""
+        cause = error if isinstance(error, CsmError) else CodecError("The codec failed in this stream's batch.")
+        streams = [stream for seat, stream in self._streams.items() if seat.lane == lane]
+        self._decoder.rebuild(lane)
+        self._marker.rebuild(lane)
+        return [self._fail(stream, cause) for stream in streams]
+
+    def _fail(self, stream: DecodeStream, error: CsmError) -> Failed:
+        self._leave(stream)
+        return Failed(stream, error)
+
+    def _leave(self, stream: DecodeStream) -> None:
+        stream.ended = True
+        stream.pending.clear()
+        del self._streams[stream.seat], self._marks[stream.seat]
+        self._lanes.leave(stream.seat)
