@@ -190,6 +190,10 @@ class EngineConfig:
     prefill_chunk: int = 256  # prompt positions between two frame steps
     reserved_frames: int = 250  # room kept for new frames when context turns are dropped: 20 s
 
+    @property
+    def total_slots(self) -> int:
+        return self.num_slots + self.num_spare_slots
+
     def __post_init__(self) -> None:
         for name, low in (
             ("num_slots", 1),

@@ -14,13 +14,15 @@ import torch
 
 from csm_engine.config import EngineConfig
 from csm_engine.frame_step import FrameStep
-from csm_engine.model.csm import CSM
+from csm_engine.lean.frame_step import LeanFrameStep
 from csm_engine.prompt import PromptBuilder
 from csm_engine.scheduler import FrameBatch, PrefillChunk, Scheduler
 from csm_engine.sequence import Sequence, SequenceStatus
 from csm_engine.slot_pool import SlotPool
 from csm_engine.tokenizer import TextTokenizer
 from csm_engine.types import Codes, FinishReason, GenerationRequest
+
+Step = FrameStep | LeanFrameStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +41,17 @@ class Output:
 class Engine:
     """Runs many sequences over one model. Not thread-safe: one thread calls everything."""
 
-    def __init__(self, model: CSM, tokenizer: TextTokenizer, config: EngineConfig) -> None:
-        self._model = model
+    def __init__(self, frame_step: Step, tokenizer: TextTokenizer, config: EngineConfig) -> None:
+        """frame_step: made for `config.total_slots` slots."""
+        self._frame_step = frame_step
+        self._model_config = model_config = frame_step.config
+        self._device = frame_step.device
         self._num_slots = config.num_slots
         self._prompts = PromptBuilder(
             tokenizer,
-            num_codebooks=model.config.num_codebooks,
-            codebook_size=model.config.codebook_size,
-            max_seq_len=model.config.max_seq_len,
+            num_codebooks=model_config.num_codebooks,
+            codebook_size=model_config.codebook_size,
+            max_seq_len=model_config.max_seq_len,
             reserved_frames=config.reserved_frames,
         )
         self._scheduler = Scheduler(
@@ -54,7 +59,6 @@ class Engine:
             max_waiting=config.max_waiting,
             prefill_chunk=config.prefill_chunk,
         )
-        self._frame_step = FrameStep(model, config.num_slots + config.num_spare_slots)
 
     @property
     def has_work(self) -> bool:
@@ -73,7 +77,7 @@ class Engine:
         """Share of the KV cache that holds a sequence's positions, 0 to 1."""
         used = sum(item.prefilled for item in list(self._scheduler.prefilling))
         used += sum(item.next_position for item in list(self._scheduler.running))
-        return used / (self._num_slots * self._model.config.max_seq_len)
+        return used / (self._num_slots * self._model_config.max_seq_len)
 
     def add_request(self, request: GenerationRequest) -> Sequence:
         """Checks and queues a request.
@@ -134,17 +138,15 @@ class Engine:
 
     def _embed(self, sequence: Sequence, start: int, end: int) -> torch.Tensor:
         tokens, mask = sequence.prompt.tokens[start:end], sequence.prompt.tokens_mask[start:end]
-        device = self._model.device
-        return self._model.embed_tokens(torch.from_numpy(tokens).to(device), torch.from_numpy(mask).to(device))
+        return self._frame_step.embed_tokens(
+            torch.from_numpy(tokens).to(self._device), torch.from_numpy(mask).to(self._device)
+        )
 
     def _run(self, sequences: list[Sequence]) -> Codes:
         """One frame step -> (B, K) int16."""
         began = time.monotonic()
-        codes = self._frame_step(
-            torch.tensor([sequence.slot for sequence in sequences], device=self._model.device),
-            window=max(sequence.next_position for sequence in sequences) + 1,
-            max_top_k=max(sequence.request.sampling.top_k for sequence in sequences),
-        )
+        slots = torch.tensor([sequence.slot for sequence in sequences], device=self._device)
+        codes = self._frame_step(slots)
         host_codes = codes.to("cpu", torch.int16).numpy()
         seconds, stages = time.monotonic() - began, self._frame_step.timer.take()
         for sequence in sequences:
@@ -164,7 +166,7 @@ class Engine:
         sequence.frames.append(frame)
         if sequence.num_frames >= sequence.request.max_frames:
             return self._finish(sequence, FinishReason.MAX_FRAMES, frame)
-        if sequence.next_position >= self._model.config.max_seq_len:
+        if sequence.next_position >= self._model_config.max_seq_len:
             return self._finish(sequence, FinishReason.CONTEXT_WINDOW, frame)
         return Output(sequence, frame)
 

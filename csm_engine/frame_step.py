@@ -1,7 +1,7 @@
 """One frame for every running slot: backbone step, codebook 0, the depth decoder's steps, sampling.
 
-This is the eager reference of everything faster. All it needs of a sequence is on the device, by slot; the host gives
-the slots and two bounds (how far the longest row looks back, the largest top-k).
+This is the eager reference of everything faster (csm_engine/lean). All it needs of a sequence is on the device, by
+slot; the host gives the slots.
 """
 
 from __future__ import annotations
@@ -21,16 +21,24 @@ class FrameStep:
 
     def __init__(self, model: CSM, num_slots: int) -> None:
         self._model = model
+        self.config = model.config
+        self.device = model.device
         self.backbone = Backbone(model, num_slots)
         self.depth_decoder = DepthDecoder(model)
         self.state = SlotState(num_slots, model.config.backbone.dim, device=model.device, dtype=model.dtype)
         self.timer = StageTimer(model.device)
 
-    def __call__(self, slots: Tensor, *, window: int, max_top_k: int) -> Tensor:
+    def embed_tokens(self, tokens: Tensor, tokens_mask: Tensor) -> Tensor:
+        """tokens, tokens_mask: (T, K + 1) int64 and bool -> (T, D)."""
+        return self._model.embed_tokens(tokens, tokens_mask)
+
+    def __call__(self, slots: Tensor) -> Tensor:
         """slots: (B,) int64, each once -> (B, K) int64 codes; the slots' state moves on by one frame."""
         state, config = self.state, self._model.config
         with self.timer.measure("backbone"):
-            hidden = self.backbone.step(state.next_embedding[slots], slots, state.position[slots], window)
+            positions = state.position[slots]
+            window = int(positions.max()) + 1
+            hidden = self.backbone.step(state.next_embedding[slots], slots, positions, window)
             sampler = FrameSampler(
                 noise=gumbel_noise(
                     state.seed[slots],
@@ -40,7 +48,7 @@ class FrameStep:
                 ),
                 temperature=state.temperature[slots],
                 top_k=state.top_k[slots],
-                max_top_k=max_top_k,
+                max_top_k=int(state.top_k[slots].max()),
                 codebook_size=config.codebook_size,
             )
             code0 = sampler.sample(self.backbone.codebook0_logits(hidden), 0)

@@ -12,6 +12,8 @@ from csm_engine.bundle import Bundle, open_bundle
 from csm_engine.config import EngineConfig, ModelConfig
 from csm_engine.engine import Engine
 from csm_engine.errors import BundleError
+from csm_engine.lean.frame_step import LeanFrameStep
+from csm_engine.lean.weights import pack
 from csm_engine.manifest import CodecIdentity
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import load_model, random_model
@@ -56,7 +58,8 @@ def load_engine(settings: EngineSettings) -> LoadedEngine:
         prefill_chunk=settings.prefill_chunk,
         reserved_frames=settings.reserved_frames,
     )
-    engine = Engine(model, TextTokenizer(bundle.path("tokenizer"), model.config.text_vocab_size), config)
+    tokenizer = TextTokenizer(bundle.path("tokenizer"), model.config.text_vocab_size)
+    engine = Engine(LeanFrameStep(pack(model), config.total_slots), tokenizer, config)
     _warm_up(engine)
     notice = bundle.notice
     if settings.random_weights:

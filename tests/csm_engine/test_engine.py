@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,9 @@ import torch
 from csm_engine.config import EngineConfig, ModelConfig
 from csm_engine.engine import Engine
 from csm_engine.errors import EngineBusyError, InvalidRequestError, PromptTooLongError
+from csm_engine.frame_step import FrameStep
+from csm_engine.lean.frame_step import LeanFrameStep
+from csm_engine.lean.weights import pack
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
 from csm_engine.sequence import Sequence
@@ -35,9 +38,25 @@ def model(tiny_config: ModelConfig) -> CSM:
     return random_model(tiny_config, seed=1)
 
 
+MakeEngine = Callable[..., Engine]
+
+
+@pytest.fixture(params=["reference", "lean"])
+def make_engine(request: pytest.FixtureRequest, model: CSM, tokenizer: TextTokenizer) -> MakeEngine:
+    """Every claim holds for the reference step and for the fast one."""
+
+    def make(model: CSM = model, **settings: int) -> Engine:
+        config = EngineConfig(**settings)
+        if request.param == "lean":
+            return Engine(LeanFrameStep(pack(model), config.total_slots), tokenizer, config)
+        return Engine(FrameStep(model, config.total_slots), tokenizer, config)
+
+    return make
+
+
 @pytest.fixture
-def engine(model: CSM, tokenizer: TextTokenizer) -> Engine:
-    return Engine(model, tokenizer, EngineConfig(num_slots=4, max_waiting=16, prefill_chunk=8, reserved_frames=10))
+def engine(make_engine: MakeEngine) -> Engine:
+    return make_engine(num_slots=4, max_waiting=16, prefill_chunk=8, reserved_frames=10)
 
 
 def codes(frames: int, seed: int = 0) -> Codes:
@@ -116,17 +135,14 @@ def test_join_late_changes_nothing(engine: Engine) -> None:
         np.testing.assert_array_equal(staggered[item.request_id], run(engine, [item])[item.request_id])
 
 
-def test_chunked_prefill_equals_whole(model: CSM, tokenizer: TextTokenizer) -> None:
-    results = [
-        run(Engine(model, tokenizer, EngineConfig(num_slots=2, prefill_chunk=chunk)), [request("a")])["a"]
-        for chunk in (1, 3, 64)
-    ]
+def test_chunked_prefill_equals_whole(make_engine: MakeEngine) -> None:
+    results = [run(make_engine(num_slots=2, prefill_chunk=chunk), [request("a")])["a"] for chunk in (1, 3, 64)]
     for other in results[1:]:
         np.testing.assert_array_equal(results[0], other)
 
 
-def test_slot_reuse_leaves_nothing_behind(model: CSM, tokenizer: TextTokenizer) -> None:
-    one_slot = Engine(model, tokenizer, EngineConfig(num_slots=1))
+def test_slot_reuse_leaves_nothing_behind(make_engine: MakeEngine) -> None:
+    one_slot = make_engine(num_slots=1, num_spare_slots=0)
     fresh = run(one_slot, [request("a", text="Short.")])["a"]
     run(one_slot, [request("b", text="A much longer text that fills more of the slot.", frames=30)])
     np.testing.assert_array_equal(run(one_slot, [request("a", text="Short.")])["a"], fresh)
@@ -195,12 +211,12 @@ def test_frame_cap_and_full_window_are_told_apart(engine: Engine, tiny_config: M
     assert len(made) == tiny_config.max_seq_len - prompt_rows + 1
 
 
-def test_all_zero_frame_ends_speech_and_is_not_delivered(model: CSM, tokenizer: TextTokenizer) -> None:
+def test_all_zero_frame_ends_speech_and_is_not_delivered(make_engine: MakeEngine, model: CSM) -> None:
     silent = random_model(model.config, seed=1)
     for name, parameter in silent.named_parameters():
         if name in ("codebook0_head.weight", "audio_head"):
             parameter.zero_()  # all logits tie: greedy draws id 0 everywhere
-    engine = Engine(silent, tokenizer, EngineConfig(num_slots=1))
+    engine = make_engine(silent, num_slots=1)
     greedy = replace(request(), sampling=SamplingParams(temperature=0.0))
     assert run(engine, [greedy]) == {}
     assert finish_reason(engine, greedy) is FinishReason.END_OF_SPEECH
@@ -242,8 +258,8 @@ def test_wrong_request_names_the_field_and_takes_no_slot(field: str, engine: Eng
     assert not engine.has_work
 
 
-def test_full_queue_is_refused(model: CSM, tokenizer: TextTokenizer) -> None:
-    engine = Engine(model, tokenizer, EngineConfig(num_slots=1, max_waiting=1))
+def test_full_queue_is_refused(make_engine: MakeEngine) -> None:
+    engine = make_engine(num_slots=1, max_waiting=1)
     engine.add_request(request("a"))
     engine.step()
     engine.add_request(request("b"))
@@ -283,13 +299,13 @@ def reused_by(engine: Engine, item: GenerationRequest) -> tuple[int, Codes]:
     return sequence.reused, np.stack(frames)
 
 
-def test_next_turn_reuses_what_the_last_one_left(engine: Engine, model: CSM, tokenizer: TextTokenizer) -> None:
+def test_next_turn_reuses_what_the_last_one_left(engine: Engine, make_engine: MakeEngine) -> None:
     first = request(frames=12)
     turn = next_turn(first, run(engine, [first])["a"])
     reused, frames = reused_by(engine, turn)
     prompt_rows = len("[1]Who?") + 2 + 6 + 1 + len("[0]Hello.") + 2
     assert reused == prompt_rows + 11  # the last of the 12 frames was made but never fed
-    fresh = Engine(model, tokenizer, EngineConfig(num_slots=1, num_spare_slots=0))
+    fresh = make_engine(num_slots=1, num_spare_slots=0)
     assert reused_by(fresh, turn)[0] == 0
     np.testing.assert_array_equal(frames, run(fresh, [turn])["next"])
 

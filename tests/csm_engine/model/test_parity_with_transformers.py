@@ -14,6 +14,8 @@ from transformers import CsmConfig, CsmForConditionalGeneration
 from csm_engine.config import EngineConfig, ModelConfig, TransformerConfig
 from csm_engine.engine import Engine
 from csm_engine.frame_step import FrameStep
+from csm_engine.lean.frame_step import LeanFrameStep
+from csm_engine.lean.weights import pack
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import load_model, permute_rotary
 from csm_engine.prompt import Prompt, PromptBuilder
@@ -162,10 +164,14 @@ def expected_frames(oracle, tokenizer) -> np.ndarray:
     return oracle_greedy(oracle, prompt_of(tokenizer), 50)
 
 
+@pytest.mark.parametrize("step", ["reference", "lean"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_greedy_frames_are_identical(layout, checkpoint, expected_frames, tokenizer, tmp_path) -> None:
+def test_greedy_frames_are_identical(layout, step, checkpoint, expected_frames, tokenizer, tmp_path) -> None:
     model = load_layout(layout, checkpoint, tmp_path)
-    engine = Engine(model, tokenizer, EngineConfig(num_slots=2, prefill_chunk=7))
+    config = EngineConfig(num_slots=2, prefill_chunk=7)
+    slots = config.total_slots
+    frame_step = LeanFrameStep(pack(model), slots) if step == "lean" else FrameStep(model, slots)
+    engine = Engine(frame_step, tokenizer, config)
     request = GenerationRequest("greedy", segments(), 50, SamplingParams(temperature=0.0, top_k=1))
     engine.add_request(request)
     frames = []

@@ -1,0 +1,137 @@
+"""One frame for every running slot, in few operations over static buffers. The same function runs captured and not.
+
+Interface and results are those of the reference (`csm_engine.frame_step.FrameStep`). B rows; K codebooks; D, d widths
+of backbone and depth decoder. Everything that varies between steps is on the device, by slot; the host gives slots.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from csm_engine.kv_cache import SlotKVCache
+from csm_engine.lean import ops
+from csm_engine.lean.weights import LeanStack, LeanWeights
+from csm_engine.slot_state import SlotState
+from csm_engine.stage_timer import StageTimer
+
+
+class LeanFrameStep:
+    """The two stages over packed weights."""
+
+    def __init__(self, weights: LeanWeights, num_slots: int) -> None:
+        self.weights = weights
+        self.config = weights.config
+        self.device = weights.device
+        self.backbone = LeanBackbone(weights, num_slots)
+        self.depth_decoder = LeanDepthDecoder(weights)
+        self.state = SlotState(num_slots, weights.config.backbone.dim, device=weights.device, dtype=weights.dtype)
+        self.timer = StageTimer(weights.device)
+
+    def embed_tokens(self, tokens: Tensor, tokens_mask: Tensor) -> Tensor:
+        """tokens, tokens_mask: (T, K + 1) int64 and bool -> (T, D)."""
+        config = self.weights.config
+        offsets = torch.arange(config.num_codebooks, device=tokens.device) * config.audio_vocab_size
+        audio = F.embedding(tokens[:, :-1] + offsets, self.weights.audio_embeddings)
+        text = F.embedding(tokens[:, -1:], self.weights.text_embeddings)
+        return (torch.cat([audio, text], dim=1) * tokens_mask.unsqueeze(-1)).sum(dim=1)
+
+    def __call__(self, slots: Tensor) -> Tensor:
+        """slots: (B,) int64, each once -> (B, K) int64 codes; the slots' state moves on by one frame."""
+        state, config = self.state, self.weights.config
+        with self.timer.measure("backbone"):
+            hidden = self.backbone.step(state.next_embedding[slots], slots, state.position[slots])
+            draw = ops.FrameDraw(
+                seed=state.seed[slots],
+                frame=state.frame[slots],
+                temperature=state.temperature[slots],
+                top_k=state.top_k[slots],
+                num_codebooks=config.num_codebooks,
+                codebook_size=config.codebook_size,
+            )
+            code0 = draw.sample(F.linear(hidden, self.weights.codebook0_head), 0)
+        with self.timer.measure("depth_decoder"):
+            codes = self.depth_decoder.frame(hidden, code0, draw)
+            offsets = torch.arange(config.num_codebooks, device=codes.device) * config.audio_vocab_size
+            state.advance(slots, F.embedding(codes + offsets, self.weights.audio_embeddings).sum(dim=1))
+        return codes
+
+
+class LeanBackbone:
+    """Hidden states over the conversation."""
+
+    def __init__(self, weights: LeanWeights, num_slots: int) -> None:
+        self._stack = weights.backbone
+        self.cache = SlotKVCache(weights.config.backbone, num_slots, device=weights.device, dtype=weights.dtype)
+
+    def step(self, x: Tensor, slots: Tensor, positions: Tensor) -> Tensor:
+        """x: (B, D), one position a row; slots, positions: (B,) int64 -> (B, D) hidden states."""
+        stack = self._stack
+        for layer, cache in zip(stack.layers, self.cache.layers, strict=True):
+            qkv = F.linear(ops.rms_norm(x, layer.attention_norm, stack.config.norm_eps), layer.qkv)
+            attended = ops.backbone_attention(
+                qkv, cache.keys, cache.values, slots, positions, stack.rope, stack.config.num_heads
+            )
+            x = ops.finish_layer(x, attended, layer, stack.config.norm_eps)
+        return ops.rms_norm(x, stack.norm, stack.config.norm_eps)
+
+    def prefill(self, x: Tensor, slot: int, start: int) -> None:
+        """x: (T, D) of positions start..start+T-1 of one slot: fills the slot's keys and values."""
+        stack, end = self._stack, start + len(x)
+        visible = torch.ones(len(x), end, dtype=torch.bool, device=x.device).tril(start)
+        for index, (layer, cache) in enumerate(zip(stack.layers, self.cache.layers, strict=True)):
+            qkv = F.linear(ops.rms_norm(x, layer.attention_norm, stack.config.norm_eps), layer.qkv)
+            query = ops.write_prompt(qkv, cache.keys[slot], cache.values[slot], start, stack)
+            if index == len(stack.layers) - 1:
+                return  # nobody asks for a prompt's hidden states: its last row enters a frame step
+            attended = F.scaled_dot_product_attention(
+                query.transpose(0, 1).unsqueeze(0),
+                cache.keys[slot, :end].transpose(0, 1).unsqueeze(0),
+                cache.values[slot, :end].transpose(0, 1).unsqueeze(0),
+                attn_mask=visible,
+                enable_gqa=stack.config.num_heads != stack.config.num_kv_heads,
+            )
+            x = ops.finish_layer(x, attended[0].transpose(0, 1).flatten(1), layer, stack.config.norm_eps)
+
+
+class LeanDepthDecoder:
+    """Codebooks 1..K-1 of one frame. Position 0 is the hidden state, position i the code of codebook i - 1."""
+
+    def __init__(self, weights: LeanWeights) -> None:
+        self._weights = weights
+        self._stack: LeanStack = weights.depth_decoder
+        self._caches: dict[int, list[tuple[Tensor, Tensor]]] = {}  # by number of rows
+
+    def frame(self, hidden: Tensor, code0: Tensor, draw: ops.FrameDraw) -> Tensor:
+        """hidden: (B, D); code0: (B,) int64 -> (B, K) int64, codebook 0 first."""
+        weights, config = self._weights, self._weights.config
+        caches = self._frame_caches(len(hidden))
+        self._run(F.linear(hidden, weights.projection), 0, caches)
+        codes = [code0]
+        for codebook in range(1, config.num_codebooks):
+            fed = codes[-1] + (codebook - 1) * config.audio_vocab_size
+            x = self._run(F.embedding(fed, weights.projected_embeddings), codebook, caches)
+            x = ops.rms_norm(x, self._stack.norm, self._stack.config.norm_eps)
+            codes.append(draw.sample(F.linear(x, weights.depth_heads[codebook - 1]), codebook))
+        return torch.stack(codes, dim=1)
+
+    def _run(self, x: Tensor, position: int, caches: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """x: (B, d) at that position of the frame -> (B, d) before the last norm."""
+        stack = self._stack
+        for layer, (keys, values) in zip(stack.layers, caches, strict=True):
+            qkv = F.linear(ops.rms_norm(x, layer.attention_norm, stack.config.norm_eps), layer.qkv)
+            attended = ops.depth_attention(qkv, keys, values, position, stack.rope, stack.config.num_heads)
+            x = ops.finish_layer(x, attended, layer, stack.config.norm_eps)
+        return x
+
+    def _frame_caches(self, rows: int) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of one frame, (rows, G, K, E) a layer; every position is written before it is read."""
+        if rows not in self._caches:
+            config = self._stack.config
+            shape = (rows, config.num_kv_heads, self._weights.config.num_codebooks, config.head_dim)
+            self._caches[rows] = [
+                (self._weights.projection.new_empty(shape), self._weights.projection.new_empty(shape))
+                for _ in self._stack.layers
+            ]
+        return self._caches[rows]

@@ -1,0 +1,89 @@
+"""The fast step's operations in plain torch: what a CPU runs, and what the Triton kernels are compared with.
+
+Shapes: B rows, D width, H query heads, G key heads, E head dimension, S slots, L positions. Attention goes row by row
+over exactly the keys a row has, so that no row sees its neighbours' lengths.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from csm_engine.sampler import FrameSampler, gumbel_noise
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x: (B, D); weight: (D,). In float32, as torchtune's RMSNorm."""
+    wide = x.float()
+    mean_square = torch.bmm(wide.unsqueeze(1), wide.unsqueeze(2)).squeeze(1) / x.shape[-1]
+    return (wide * torch.rsqrt(mean_square + eps) * weight).to(x.dtype)
+
+
+def silu_mul(gate_up: Tensor) -> Tensor:
+    """(B, 2 F), gate before up -> (B, F)."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.silu(gate) * up
+
+
+def rotate(heads: Tensor, rope: Tensor) -> Tensor:
+    """heads: (B, heads, E); rope: (B, E / 2, 2) or (E / 2, 2): turns neighbouring pairs, in float32."""
+    pairs = torch.view_as_complex(heads.float().unflatten(-1, (-1, 2)))
+    angles = torch.view_as_complex(rope)
+    turned = torch.view_as_real(pairs * (angles if angles.dim() == 1 else angles.unsqueeze(1)))
+    return turned.flatten(-2).to(heads.dtype)
+
+
+def backbone_attention(
+    qkv: Tensor, keys: Tensor, values: Tensor, slots: Tensor, positions: Tensor, rope: Tensor, num_heads: int
+) -> Tensor:
+    """Writes one position a row into the cache and attends over the slot up to it.
+
+    qkv: (B, (H + 2 G) E); keys, values: (S, L, G, E); slots, positions: (B,) int64; rope: (L, E / 2, 2) -> (B, H E).
+    """
+    num_kv_heads, head_dim = keys.shape[2:]
+    heads = qkv.view(len(qkv), -1, head_dim)
+    turned = rotate(heads[:, : num_heads + num_kv_heads], rope[positions])
+    keys[slots, positions] = turned[:, num_heads:]
+    values[slots, positions] = heads[:, num_heads + num_kv_heads :]
+    rows = zip(turned[:, :num_heads].unsqueeze(2), slots.tolist(), positions.tolist(), strict=True)
+    attended = [
+        F.scaled_dot_product_attention(
+            query.unsqueeze(0),
+            keys[slot, : position + 1].transpose(0, 1).unsqueeze(0),
+            values[slot, : position + 1].transpose(0, 1).unsqueeze(0),
+            enable_gqa=num_heads != num_kv_heads,
+        ).flatten(1)
+        for query, slot, position in rows
+    ]
+    return torch.cat(attended)
+
+
+def depth_attention(qkv: Tensor, keys: Tensor, values: Tensor, position: int, rope: Tensor, num_heads: int) -> Tensor:
+    """Writes one position of the frame in the making and attends up to it.
+
+    qkv: (B, (H + 2 G) E); keys, values: (B, G, K, E); rope: (positions, E / 2, 2) -> (B, H E).
+    """
+    num_kv_heads, head_dim = keys.shape[1], keys.shape[3]
+    heads = qkv.view(len(qkv), -1, head_dim)
+    turned = rotate(heads[:, : num_heads + num_kv_heads], rope[position])
+    keys[:, :, position] = turned[:, num_heads:]
+    values[:, :, position] = heads[:, num_heads + num_kv_heads :]
+    group = num_heads // num_kv_heads
+    query = turned[:, :num_heads].reshape(-1, group, head_dim)  # (B G, H / G, E)
+    seen_keys = keys[:, :, : position + 1].flatten(0, 1)
+    seen_values = values[:, :, : position + 1].flatten(0, 1)
+    scores = torch.bmm(query * head_dim**-0.5, seen_keys.transpose(1, 2))
+    weights = torch.softmax(scores.float(), dim=-1).to(query.dtype)
+    return torch.bmm(weights, seen_values).view(len(qkv), -1)
+
+
+def frame_noise(seed: Tensor, frame: Tensor, num_codebooks: int, codebook_size: int) -> Tensor:
+    """(B, K, codebook_size) float32 Gumbel noise of the whole frame, for `sample`."""
+    return gumbel_noise(seed, frame, num_codebooks, codebook_size)
+
+
+def sample(logits: Tensor, noise: Tensor, codebook: int, temperature: Tensor, top_k: Tensor) -> Tensor:
+    """logits: (B, V); noise: (B, K, codebook_size) -> (B,) int64."""
+    sampler = FrameSampler(noise, temperature, top_k, int(top_k.max()), noise.shape[-1])
+    return sampler.sample(logits, codebook)

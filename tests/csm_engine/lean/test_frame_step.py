@@ -1,0 +1,92 @@
+"""The fast step against the reference: same codes, same logits, any batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from csm_engine.config import ModelConfig
+from csm_engine.frame_step import FrameStep
+from csm_engine.lean.frame_step import LeanFrameStep
+from csm_engine.lean.weights import pack
+from csm_engine.model.csm import CSM
+from csm_engine.model.loader import random_model
+from csm_engine.types import SamplingParams
+
+SLOTS = 5
+
+
+@pytest.fixture(scope="module")
+def model(tiny_config: ModelConfig) -> CSM:
+    return random_model(tiny_config, seed=4)
+
+
+def start(step: FrameStep | LeanFrameStep, prompt: torch.Tensor, slot: int, sampling: SamplingParams) -> None:
+    step.backbone.prefill(prompt[:-1], slot, 0)
+    step.state.start(slot, prompt[-1], position=len(prompt) - 1, frame=0, sampling=sampling)
+
+
+def prompt_for(model: CSM, slot: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(slot)
+    return torch.randn(7 + 5 * slot, model.config.backbone.dim, generator=generator)
+
+
+def sampling_for(slot: int) -> SamplingParams:
+    """Every row its own: greedy, hot, narrow, ..."""
+    return SamplingParams(temperature=0.45 * slot, top_k=[64, 50, 3, 1000, 20][slot], seed=2**40 + slot)
+
+
+@torch.inference_mode()
+def frames_of(step: FrameStep | LeanFrameStep, model: CSM, slots: list[int], num_frames: int) -> np.ndarray:
+    for slot in slots:
+        start(step, prompt_for(model, slot), slot, sampling_for(slot))
+    return np.stack([step(torch.tensor(slots)).numpy() for _ in range(num_frames)])
+
+
+def test_same_codes_as_the_reference(model: CSM) -> None:
+    slots = [3, 0, 4, 1, 2]
+    expected = frames_of(FrameStep(model, SLOTS), model, slots, 30)
+    np.testing.assert_array_equal(frames_of(LeanFrameStep(pack(model), SLOTS), model, slots, 30), expected)
+
+
+def test_each_row_gets_alone_what_it_gets_in_a_batch(model: CSM) -> None:
+    step = LeanFrameStep(pack(model), SLOTS)
+    together = frames_of(step, model, list(range(SLOTS)), 12)
+    for slot in range(SLOTS):
+        np.testing.assert_array_equal(frames_of(step, model, [slot], 12)[:, 0], together[:, slot])
+
+
+@torch.inference_mode()
+def test_hidden_states_agree_to_rounding(model: CSM) -> None:
+    reference, lean = FrameStep(model, SLOTS), LeanFrameStep(pack(model), SLOTS)
+    prompt = prompt_for(model, 3)
+    for step in (reference, lean):
+        step.backbone.prefill(prompt[:9], 1, 0)
+        step.backbone.prefill(prompt[9:-1], 1, 9)
+    slots, positions = torch.tensor([1]), torch.tensor([len(prompt) - 1])
+    expected = reference.backbone.step(prompt[-1:], slots, positions, len(prompt))
+    ours = lean.backbone.step(prompt[-1:], slots, positions)
+    assert (ours - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@torch.inference_mode()
+def test_bfloat16_stays_close_to_the_reference_in_bfloat16(tiny_config: ModelConfig) -> None:
+    model = random_model(tiny_config, seed=4, dtype=torch.bfloat16)
+    reference, lean = FrameStep(model, SLOTS), LeanFrameStep(pack(model), SLOTS)
+    prompt = prompt_for(model, 3).bfloat16()
+    for step in (reference, lean):
+        step.backbone.prefill(prompt[:-1], 1, 0)
+    slots, positions = torch.tensor([1]), torch.tensor([len(prompt) - 1])
+    expected = reference.backbone.step(prompt[-1:], slots, positions, len(prompt)).float()
+    ours = lean.backbone.step(prompt[-1:], slots, positions).float()
+    assert (ours - expected).abs().max() <= 0.05 * expected.abs().max()
+
+
+@torch.inference_mode()
+def test_tokens_embed_as_in_the_reference(model: CSM) -> None:
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randint(0, 64, (6, model.config.num_codebooks + 1), generator=generator)
+    mask = torch.rand(tokens.shape, generator=generator) < 0.5
+    lean = LeanFrameStep(pack(model), 1)
+    assert torch.allclose(lean.embed_tokens(tokens, mask), model.embed_tokens(tokens, mask))
