@@ -90,7 +90,7 @@ class _Call:
             raise
         except grpc.aio.InternalError:  # a write into a call that is over
             self._caller_gone()
-            raise
+            raise asyncio.CancelledError from None  # the library takes anything else for a bug and logs it
         except status.StatusError as error:
             await self._fail(error)
         except CsmError as error:
@@ -107,7 +107,10 @@ class _Call:
 
     async def _fail(self, error: status.StatusError) -> NoReturn:
         self._end(error.code, error.reason)
-        await status.abort(self._context, error)
+        try:
+            await status.abort(self._context, error)
+        except grpc.aio.InternalError:  # nobody is there to be told
+            raise asyncio.CancelledError from None
 
     def _caller_gone(self) -> None:
         remaining_s = self._context.time_remaining()

@@ -42,21 +42,23 @@ class StageSettings(BaseSettings):
         protected_namespaces=(),
     )
 
-    host: str = Field("0.0.0.0", min_length=1, description="Address to listen on.")
+    host: str = Field(default="0.0.0.0", min_length=1, description="Address to listen on.")
     port: ServingPort = 0
     health_port: HealthPort = 0
     metrics_port: MetricsPort = -1
-    log_format: Literal["text", "json"] = Field("text", description="One line per event, as text or JSON.")
+    log_format: Literal["text", "json"] = Field(default="text", description="One line per event, as text or JSON.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severity that is logged."
+        default="info", description="Least severity that is logged."
     )
-    reflection: bool = Field(True, description="Answer server reflection on the API port.")
-    drain_seconds: float = Field(120.0, ge=0, le=3600, description="How long running calls may go on after SIGTERM.")
+    reflection: bool = Field(default=True, description="Answer server reflection on the API port.")
+    drain_seconds: float = Field(
+        default=120.0, ge=0, le=3600, description="How long running calls may go on after SIGTERM."
+    )
     max_receive_message_bytes: int = Field(
-        16 * 2**20, ge=1024, le=256 * 2**20, description="Largest request message accepted."
+        default=16 * 2**20, ge=1024, le=256 * 2**20, description="Largest request message accepted."
     )
     max_connection_age_seconds: int = Field(
-        300,
+        default=300,
         ge=0,
         le=86400,
         description="Age at which a connection is closed, its calls finishing first, so that"

@@ -18,41 +18,44 @@ class GatewaySettings(StageSettings):
     metrics_port: MetricsPort = 9460
 
     engine_target: str = Field(
-        "127.0.0.1:50061", min_length=1, description="Engine replicas, such as dns:///engine:50061."
+        default="127.0.0.1:50061", min_length=1, description="Engine replicas, such as dns:///engine:50061."
     )
-    engine_health_target: str = Field("127.0.0.1:50071", min_length=1, description="Health port of the engine.")
+    engine_health_target: str = Field(default="127.0.0.1:50071", min_length=1, description="Health port of the engine.")
     codec_target: str = Field(
-        "127.0.0.1:50062", min_length=1, description="Codec replicas, such as dns:///codec:50062."
+        default="127.0.0.1:50062", min_length=1, description="Codec replicas, such as dns:///codec:50062."
     )
-    codec_health_target: str = Field("127.0.0.1:50072", min_length=1, description="Health port of the codec.")
+    codec_health_target: str = Field(default="127.0.0.1:50072", min_length=1, description="Health port of the codec.")
 
-    default_temperature: float = Field(0.9, ge=0, le=2, description="Temperature of requests that set none.")
-    default_top_k: int = Field(50, ge=1, le=2048, description="top_k of requests that set none.")
+    default_temperature: float = Field(default=0.9, ge=0, le=2, description="Temperature of requests that set none.")
+    default_top_k: int = Field(default=50, ge=1, le=2048, description="top_k of requests that set none.")
 
-    max_text_length: int = Field(2000, ge=1, le=100_000, description="Longest text, in characters.")
-    max_speaker: int = Field(99, ge=0, le=9999, description="Largest speaker number.")
-    max_turn_count: int = Field(64, ge=0, le=1024, description="Most context turns.")
+    max_text_length: int = Field(default=2000, ge=1, le=100_000, description="Longest text, in characters.")
+    max_speaker: int = Field(default=99, ge=0, le=9999, description="Largest speaker number.")
+    max_turn_count: int = Field(default=64, ge=0, le=1024, description="Most context turns.")
     max_context_audio_seconds: float = Field(
-        160.0, ge=0, le=3600, description="Most context audio, all turns together."
+        default=160.0, ge=0, le=3600, description="Most context audio, all turns together."
     )
     max_stream_audio_seconds: float = Field(
-        90.0, ge=0.08, le=300, description="Most audio of one StreamSynthesize, and its default."
+        default=90.0, ge=0.08, le=300, description="Most audio of one StreamSynthesize, and its default."
     )
 
     default_deadline_seconds: float = Field(
-        120.0, gt=0, le=86400, description="Deadline of calls whose client sets none."
+        default=120.0, gt=0, le=86400, description="Deadline of calls whose client sets none."
     )
     min_first_audio_seconds: float = Field(
-        0.05, ge=0, le=60, description="Calls with less time left than this are refused at once."
+        default=0.05, ge=0, le=60, description="Calls with less time left than this are refused at once."
     )
     write_timeout_seconds: float = Field(
-        30.0, gt=0, le=3600, description="How long one message may wait for a client that does not read."
+        default=30.0, gt=0, le=3600, description="How long one message may wait for a client that does not read."
     )
     max_batch_frame_count: int = Field(
-        0, ge=0, le=1024, description="Most frames per engine message after the first; 0 leaves it to the engine."
+        default=0,
+        ge=0,
+        le=1024,
+        description="Most frames per engine message after the first; 0 leaves it to the engine.",
     )
     decode_ahead_frames: int = Field(
-        50,
+        default=50,
         ge=1,
         le=10_000,
         description="Frames that the codec may be ahead of the client, beside the codec's own latency.",

@@ -1,0 +1,47 @@
+"""A gateway between fake stages, and stubs to call it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2_grpc
+
+from services.gateway.testing import FakeDeployment, fake_deployment
+
+
+@pytest.fixture
+async def deployment() -> AsyncIterator[FakeDeployment]:
+    async with fake_deployment() as running:
+        yield running
+
+
+@pytest.fixture
+async def channel(deployment: FakeDeployment) -> AsyncIterator[grpc.aio.Channel]:
+    async with grpc.aio.insecure_channel(deployment.target) as opened:
+        yield opened
+
+
+@pytest.fixture
+def tts(channel: grpc.aio.Channel) -> tts_pb2_grpc.TextToSpeechServiceStub:
+    return tts_pb2_grpc.TextToSpeechServiceStub(channel)
+
+
+@pytest.fixture
+def watermark(channel: grpc.aio.Channel) -> watermark_pb2_grpc.WatermarkServiceStub:
+    return watermark_pb2_grpc.WatermarkServiceStub(channel)
+
+
+@pytest.fixture
+def stream_request() -> tts_pb2.StreamSynthesizeRequest:
+    """A right request; tests change one thing."""
+    return tts_pb2.StreamSynthesizeRequest(
+        input=tts_pb2.SynthesisInput(text="Hello from the other side."),
+        audio_config=tts_pb2.AudioConfig(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM),
+    )
+
+
+@pytest.fixture
+def unary_request(stream_request: tts_pb2.StreamSynthesizeRequest) -> tts_pb2.SynthesizeRequest:
+    return tts_pb2.SynthesizeRequest(input=stream_request.input, audio_config=stream_request.audio_config)
