@@ -1,0 +1,42 @@
+"""What docs/deploy.md tells an operator to type, and its table of ports."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from csm_engine.codec.watermark.keyring import open_keyring
+from services.common.settings import StageSettings
+
+
+@pytest.fixture(scope="session")
+def page(repository: Path) -> str:
+    return (repository / "docs" / "deploy.md").read_text(encoding="utf-8")
+
+
+def test_ports_are_the_defaults(page: str, settings_classes: Mapping[str, type[StageSettings]]) -> None:
+    rows = re.findall(r"^\| (API|health|metrics) .*?\| (\d+) \| (\d+) \| (\d+) \|", page, re.MULTILINE)
+    said = {name: [int(port) for port in ports] for name, *ports in rows}
+    defaults = [settings_classes[stage].model_construct() for stage in ("gateway", "engine", "codec")]
+    assert said == {
+        "API": [settings.port for settings in defaults],
+        "health": [settings.health_port for settings in defaults],
+        "metrics": [settings.metrics_port for settings in defaults],
+    }
+
+
+def test_keyring_command_makes_a_keyring(page: str, tmp_path: Path) -> None:
+    (command,) = re.findall(r"^ *(printf .*) > keyring\.json$", page, re.MULTILINE)
+    (tmp_path / "keyring.json").write_bytes(subprocess.check_output(["bash", "-c", command]))
+    assert open_keyring(tmp_path / "keyring.json").active.id == "key-1"
+
+
+def test_paths_on_the_page_exist(page: str, repository: Path) -> None:
+    paths = re.findall(r"`((?:deploy|docker|tests)/[\w./-]+)`", page)
+    assert len(paths) >= 4
+    for path in paths:
+        assert (repository / path).exists(), path

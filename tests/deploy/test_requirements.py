@@ -1,0 +1,87 @@
+"""Each image installs what its program imports: the imports of our own sources, followed, against the lock.
+
+Sources are read, not run, so that nothing that happens to be installed here can hide a gap.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+OURS = {"csm_engine", "services"}
+STUBS = {"csm"}  # generated from protos/ while the image is built
+
+
+def imported_modules(file: Path) -> Iterator[str]:
+    """Absolute names of what a file imports, wherever in it; a name may be a module or something inside one."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def source_of(module: str, root: Path) -> Path | None:
+    path = root / Path(*module.split("."))
+    candidates = (path.with_suffix(".py"), path / "__init__.py")
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def third_party_imports(start: str, root: Path) -> set[str]:
+    """Top-level names from outside that the module `start` imports, itself or through our other modules."""
+    found: set[str] = set()
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        module = waiting.pop()
+        top = module.partition(".")[0]
+        if module in seen:
+            continue
+        seen.add(module)
+        if top not in OURS:
+            found.add(module)
+            continue
+        parents = [module.rsplit(".", depth)[0] for depth in range(1, module.count(".") + 1)]
+        source = source_of(module, root)
+        waiting += parents if source is None else [*parents, *imported_modules(source)]
+    return found
+
+
+def locked_packages(stage: str, root: Path) -> set[str]:
+    lines = (root / "requirements" / f"{stage}.txt").read_text().splitlines()
+    names = {normalized(line.split("==")[0]) for line in lines if "==" in line}
+    return names if stage == "gateway" else names | {"torch"}
+
+
+def normalized(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def test_following_imports_finds_what_is_imported_indirectly(tmp_path: Path) -> None:
+    (tmp_path / "services").mkdir()
+    (tmp_path / "services" / "__init__.py").write_text("")
+    (tmp_path / "services" / "a.py").write_text("from services import b\n")
+    (tmp_path / "services" / "b.py").write_text("def f():\n    import numpy.random\n")
+    assert third_party_imports("services.a", tmp_path) == {"numpy.random"}
+
+
+@pytest.mark.parametrize("stage", ["gateway", "engine", "codec"])
+def test_image_installs_what_the_program_imports(repository: Path, stage: str) -> None:
+    locked = locked_packages(stage, repository)
+    distributions = packages_distributions()
+    for module in third_party_imports(f"services.{stage}.__main__", repository):
+        top = module.partition(".")[0]
+        if top in sys.stdlib_module_names or top in STUBS or top == "google":
+            continue
+        assert any(normalized(name) in locked for name in distributions[top]), f"{module} is not in {stage}.txt"
+
+
+def test_gateway_image_has_no_torch(repository: Path) -> None:
+    assert not {"torch", "numpy"} & locked_packages("gateway", repository)
