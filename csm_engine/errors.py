@@ -11,6 +11,7 @@
   + EngineStoppedError          the engine is stopping or has failed
   + CodecError                  the codec could not do its work
     - CodecBusyError            every decode slot is taken
+    - CodecStoppedError         the codec is stopping or has failed
     - WatermarkError            the watermark could not be embedded; nothing unmarked may be sent
   + KeyringError                watermark keys are missing, malformed or not allowed
 """
@@ -66,6 +67,10 @@ class CodecError(CsmError):
 
 class CodecBusyError(CodecError):
     """Every decode slot is taken; another replica may have room."""
+
+
+class CodecStoppedError(CodecError):
+    """The codec is stopping or has failed; it takes no more streams."""
 
 
 class WatermarkError(CodecError):

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from csm_engine.codec.codec import Codec
 from csm_engine.codec.codes import Codes
 from csm_engine.codec.stream import DecodeStream, Output
-from csm_engine.errors import CodecError
+from csm_engine.errors import CodecStoppedError
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class CodecThread:
         return self._codec.num_streams
 
     def open(self, key_id: str = "") -> Future[DecodeStream]:
-        """A future of the stream, or of CodecBusyError, KeyringError, CodecError (stopped).
+        """A future of the stream, or of CodecBusyError, KeyringError, CodecStoppedError.
 
         The future is resolved on the codec's thread. If it was cancelled by then, no seat is taken.
         """
@@ -68,7 +68,7 @@ class CodecThread:
                 future.set_exception(error)
 
         if not self._submit(open_stream):
-            future.set_exception(CodecError("The codec has stopped."))
+            future.set_exception(CodecStoppedError("The codec has stopped."))
         return future
 
     def push(self, stream: DecodeStream, codes: Codes) -> None:

@@ -155,7 +155,7 @@ def from_library_error(error: errors.CsmError) -> StatusError:
             return invalid_argument([FieldViolation(error.field, error.message)])
         case errors.EngineBusyError() | errors.CodecBusyError():
             return StatusError(code.UNAVAILABLE, "QUEUE_FULL", str(error), retry_delay_s=1.0)
-        case errors.EngineStoppedError():
+        case errors.EngineStoppedError() | errors.CodecStoppedError():
             return StatusError(code.UNAVAILABLE, "DRAINING", str(error), retry_delay_s=1.0)
         case errors.WatermarkError():
             return StatusError(code.INTERNAL, "WATERMARK_FAILED", str(error))
