@@ -136,6 +136,7 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
         self.calls: list[CallRecord] = []
         self.encoded: list[codec_pb2.EncodeRequest] = []
         self.detected: list[codec_pb2.DetectWatermarkRequest] = []
+        self.detection = codec_pb2.DetectWatermarkResponse(detected=True, confidence=0.75, key_id="key-1")
         self.info = codec_pb2.GetCodecInfoResponse(
             codec=fake_identity(), watermark_scheme="fake/1", active_key_id="key-1", key_ids=["key-1"]
         )
@@ -173,7 +174,7 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
         self, request: codec_pb2.DetectWatermarkRequest, context: Context
     ) -> codec_pb2.DetectWatermarkResponse:
         self.detected.append(request)
-        return codec_pb2.DetectWatermarkResponse(detected=True, confidence=0.75, key_id="key-1")
+        return self.detection
 
     async def GetCodecInfo(
         self, request: codec_pb2.GetCodecInfoRequest, context: Context

@@ -1,0 +1,8 @@
+"""`python -m csm_client` is the `csm` program."""
+
+import sys
+
+from csm_client.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

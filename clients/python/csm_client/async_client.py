@@ -1,0 +1,130 @@
+"""The asynchronous client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+import grpc
+from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2, watermark_pb2_grpc
+
+from csm_client import requests
+from csm_client.channel import open_async_channel
+from csm_client.errors import from_rpc_error
+from csm_client.requests import SpeechOptions, StreamOptions
+from csm_client.speech import Speech, SpeechReader, from_unary
+
+DEFAULT_TIMEOUT_S = 120.0
+
+
+class AsyncClient:
+    """Calls one server, or all replicas behind a name. Every call has a deadline.
+
+    Every method raises ServerError's subclasses; see `csm_client.errors`.
+    """
+
+    def __init__(
+        self, target: str, *, timeout_s: float = DEFAULT_TIMEOUT_S, channel: grpc.aio.Channel | None = None
+    ) -> None:
+        """timeout_s: deadline of calls; channel: one of the caller's, with TLS for instance, instead of a plain one"""
+        self._timeout_s = timeout_s
+        self._channel = channel or open_async_channel(target)
+        self._tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._watermark: Any = watermark_pb2_grpc.WatermarkServiceStub(self._channel)  # type: ignore[no-untyped-call]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._channel.close(None)
+
+    async def synthesize(self, text: str, **options: Unpack[SpeechOptions]) -> Speech:
+        """The whole utterance in one message: at most 80 s at 24 kHz."""
+        response = await self._call(self._tts.Synthesize, requests.unary_request(text, options))
+        return from_unary(response)
+
+    def stream_synthesize(self, text: str, **options: Unpack[StreamOptions]) -> AsyncSpeechStream:
+        """Audio as it is made. Iterate over it, or `await stream.read_all()`."""
+        call = self._tts.StreamSynthesize(requests.stream_request(text, options), timeout=self._timeout_s)
+        return AsyncSpeechStream(call)
+
+    async def list_voices(self, language: str = "") -> list[tts_pb2.Voice]:
+        """Every voice, or those of a language (BCP-47)."""
+        voices: list[tts_pb2.Voice] = []
+        request = tts_pb2.ListVoicesRequest(language_code=language)
+        while True:
+            page: tts_pb2.ListVoicesResponse = await self._call(self._tts.ListVoices, request)
+            voices.extend(page.voices)
+            if not page.next_page_token:
+                return voices
+            request.page_token = page.next_page_token
+
+    async def server_info(self) -> tts_pb2.GetServerInfoResponse:
+        """What the server runs and accepts."""
+        info: tts_pb2.GetServerInfoResponse = await self._call(self._tts.GetServerInfo, tts_pb2.GetServerInfoRequest())
+        return info
+
+    async def detect_watermark(self, wav: bytes, key_ids: Sequence[str] = ()) -> watermark_pb2.DetectWatermarkResponse:
+        """Whether a recording was made by this server. wav: mono, 16-bit or float; key_ids: all keys when empty"""
+        request = requests.detect_request(wav, key_ids)
+        answer: watermark_pb2.DetectWatermarkResponse = await self._call(self._watermark.DetectWatermark, request)
+        return answer
+
+    async def _call(self, method: Any, request: Any) -> Any:
+        try:
+            return await method(request, timeout=self._timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from None
+
+
+class AsyncSpeechStream:
+    """One utterance on its way. Leaving it before its end cancels it: use `async with` when you may.
+
+    Iterating raises IncompleteAudioError when the stream breaks after audio has come.
+    """
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._reader = SpeechReader()
+
+    @property
+    def header(self) -> tts_pb2.SynthesisHeader | None:
+        """Known from the first chunk on."""
+        return self._reader.header
+
+    @property
+    def summary(self) -> tts_pb2.SynthesisSummary | None:
+        """Known when the iteration has ended."""
+        return self._reader.summary
+
+    async def __aiter__(self) -> AsyncIterator[tts_pb2.AudioChunk]:
+        try:
+            async for message in self._call:
+                if (chunk := self._reader.accept(message)) is not None:
+                    yield chunk
+        except grpc.aio.AioRpcError as error:
+            self._reader.fail(error)
+        finally:
+            self.cancel()
+        self._reader.end()
+
+    async def read_all(self) -> Speech:
+        """The whole utterance."""
+        samples = b"".join([chunk.audio_content async for chunk in self])
+        return self._reader.speech(samples)
+
+    def cancel(self) -> None:
+        """Ends the call if it still runs; the server stops working on it."""
+        self._call.cancel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cancel()

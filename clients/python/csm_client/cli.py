@@ -1,0 +1,151 @@
+"""The `csm` program: say, serve-info, voices, detect.
+
+Exit codes: 0 done, 1 failed (a sentence says why), 2 wrong arguments, 3 no watermark found, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from csm.v1 import tts_pb2
+
+from csm_client.async_client import DEFAULT_TIMEOUT_S, AsyncClient
+from csm_client.errors import CsmClientError, IncompleteAudioError, ServerError
+from csm_client.say import say
+
+NOT_FOUND = 3
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point. arguments: the command line when None"""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return asyncio.run(_run(parsed))
+    except IncompleteAudioError as error:
+        print(f"error: {error} {parsed.out} was not written.", file=sys.stderr)
+    except ServerError as error:
+        print(f"error: {_sentence(error, parsed.target)}", file=sys.stderr)
+    except (CsmClientError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 1
+
+
+async def _run(arguments: Namespace) -> int:
+    async with AsyncClient(arguments.target, timeout_s=arguments.deadline) as client:
+        match arguments.command:
+            case "say":
+                return await say(client, arguments)
+            case "voices":
+                return await _voices(client)
+            case "detect":
+                return await _detect(client, arguments.file, arguments.key_id)
+            case _:
+                return await _serve_info(client)
+
+
+async def _voices(client: AsyncClient) -> int:
+    for voice in await client.list_voices():
+        languages = ",".join(voice.language_codes)
+        print(f"{voice.name:<20} speaker {voice.speaker:<4} {languages:<12} {voice.description}".rstrip())
+    return 0
+
+
+async def _detect(client: AsyncClient, file: Path, key_ids: Sequence[str]) -> int:
+    found = await client.detect_watermark(file.read_bytes(), key_ids)
+    if not found.detected:
+        print(f"no watermark found (confidence {found.confidence:.2f})")
+        return NOT_FOUND
+    print(f"watermark of key {found.key_id} found (confidence {found.confidence:.2f})")
+    return 0
+
+
+async def _serve_info(client: AsyncClient) -> int:
+    info = await client.server_info()
+    encodings = [tts_pb2.AudioEncoding.Name(value).removeprefix("AUDIO_ENCODING_") for value in info.audio_encodings]
+    limits = info.limits
+    for name, value in (
+        ("model", info.model_version),
+        ("note", info.model_notice),
+        ("default voice", info.default_voice),
+        ("sample rate", f"{info.natural_sample_rate_hertz} Hz"),
+        ("encodings", ", ".join(encodings)),
+        ("watermark", f"{info.watermark.scheme}, key {info.watermark.key_id}"),
+        ("longest text", f"{limits.max_text_length} characters"),
+        ("longest audio", f"{limits.max_stream_audio_duration.ToTimedelta().total_seconds():g} s as a stream"),
+        ("", f"{limits.max_unary_audio_duration.ToTimedelta().total_seconds():g} s in one message"),
+    ):
+        if value:
+            print(f"{name:<20} {value}")
+    return 0
+
+
+def _sentence(error: ServerError, target: str) -> str:
+    """What went wrong, where, and what to change."""
+    lines = [f"{error} ({error.code.name}, {error.reason})"]
+    if error.field_violations:
+        lines = [f"{violation.field} {violation.description}" for violation in error.field_violations]
+    if error.reason == "UNAVAILABLE":  # no server has answered
+        lines = [f"No server answers at {target}: {error}"]
+    if error.request_id:
+        lines.append(f"request id {error.request_id}")
+    return "\n       ".join(lines)
+
+
+def _parser() -> ArgumentParser:
+    common = ArgumentParser(add_help=False)
+    common.add_argument(
+        "--target",
+        default=os.environ.get("CSM_TARGET", "127.0.0.1:50051"),
+        help="the server, as host:port (default: $CSM_TARGET or %(default)s)",
+    )
+    common.add_argument(
+        "--deadline",
+        type=_positive,
+        default=DEFAULT_TIMEOUT_S,
+        metavar="SECONDS",
+        help="give up after this long (default: %(default)g)",
+    )
+    parser = ArgumentParser(prog="csm", description="Speech from text over gRPC.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    add_say_arguments(commands.add_parser("say", parents=[common], help="speak a text into a WAV file"))
+    commands.add_parser("serve-info", parents=[common], help="what the server runs and accepts")
+    commands.add_parser("voices", parents=[common], help="the voices of the server")
+    detect = commands.add_parser("detect", parents=[common], help="look for the server's watermark in a WAV file")
+    detect.add_argument("file", type=Path, help="mono WAV, 16-bit or float")
+    detect.add_argument("--key-id", action="append", default=[], help="look for this key only; may be repeated")
+    return parser
+
+
+def add_say_arguments(parser: ArgumentParser) -> None:
+    """The arguments of `say`, for programs that bring their own server."""
+    parser.add_argument("text", help="what to say")
+    parser.add_argument("--out", type=Path, default=Path("speech.wav"), help="WAV file (default: %(default)s)")
+    parser.add_argument("--speaker", type=int, help="speaker number; the voice's when unset")
+    parser.add_argument("--voice", help="name of a voice")
+    parser.add_argument("--seed", type=int, help="the same seed gives the same audio")
+    parser.add_argument("--context", type=Path, metavar="JSON", help="the conversation so far, a list of turns")
+    parser.add_argument("--temperature", type=float, help="0 is greedy")
+    parser.add_argument("--top-k", type=int, help="candidates kept per code")
+    parser.add_argument("--max-seconds", type=float, help="longest audio")
+    parser.add_argument("--return-codes", type=Path, metavar="FILE", help="save the codes, for a turn of a context")
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""The synchronous client: the same requests, answers and errors as the asynchronous one, over blocking stubs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Self, Unpack
+
+import grpc
+from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2, watermark_pb2_grpc
+
+from csm_client import requests
+from csm_client.async_client import DEFAULT_TIMEOUT_S
+from csm_client.channel import open_channel
+from csm_client.errors import from_rpc_error
+from csm_client.requests import SpeechOptions, StreamOptions
+from csm_client.speech import Speech, SpeechReader, from_unary
+
+
+class Client:
+    """Calls one server, or all replicas behind a name. See AsyncClient for what the methods do."""
+
+    def __init__(
+        self, target: str, *, timeout_s: float = DEFAULT_TIMEOUT_S, channel: grpc.Channel | None = None
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._channel = channel or open_channel(target)
+        self._tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._watermark: Any = watermark_pb2_grpc.WatermarkServiceStub(self._channel)  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def synthesize(self, text: str, **options: Unpack[SpeechOptions]) -> Speech:
+        response = self._call(self._tts.Synthesize, requests.unary_request(text, options))
+        return from_unary(response)
+
+    def stream_synthesize(self, text: str, **options: Unpack[StreamOptions]) -> SpeechStream:
+        call = self._tts.StreamSynthesize(requests.stream_request(text, options), timeout=self._timeout_s)
+        return SpeechStream(call)
+
+    def list_voices(self, language: str = "") -> list[tts_pb2.Voice]:
+        voices: list[tts_pb2.Voice] = []
+        request = tts_pb2.ListVoicesRequest(language_code=language)
+        while True:
+            page: tts_pb2.ListVoicesResponse = self._call(self._tts.ListVoices, request)
+            voices.extend(page.voices)
+            if not page.next_page_token:
+                return voices
+            request.page_token = page.next_page_token
+
+    def server_info(self) -> tts_pb2.GetServerInfoResponse:
+        info: tts_pb2.GetServerInfoResponse = self._call(self._tts.GetServerInfo, tts_pb2.GetServerInfoRequest())
+        return info
+
+    def detect_watermark(self, wav: bytes, key_ids: Sequence[str] = ()) -> watermark_pb2.DetectWatermarkResponse:
+        request = requests.detect_request(wav, key_ids)
+        answer: watermark_pb2.DetectWatermarkResponse = self._call(self._watermark.DetectWatermark, request)
+        return answer
+
+    def _call(self, method: Any, request: Any) -> Any:
+        try:
+            return method(request, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from None
+
+
+class SpeechStream:
+    """One utterance on its way; see AsyncSpeechStream."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self._reader = SpeechReader()
+
+    @property
+    def header(self) -> tts_pb2.SynthesisHeader | None:
+        return self._reader.header
+
+    @property
+    def summary(self) -> tts_pb2.SynthesisSummary | None:
+        return self._reader.summary
+
+    def __iter__(self) -> Iterator[tts_pb2.AudioChunk]:
+        try:
+            for message in self._call:
+                if (chunk := self._reader.accept(message)) is not None:
+                    yield chunk
+        except grpc.RpcError as error:
+            self._reader.fail(error)
+        finally:
+            self.cancel()
+        self._reader.end()
+
+    def read_all(self) -> Speech:
+        samples = b"".join([chunk.audio_content for chunk in self])
+        return self._reader.speech(samples)
+
+    def cancel(self) -> None:
+        self._call.cancel()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cancel()

@@ -1,0 +1,134 @@
+"""Every error the client raises, as one tree, made from gRPC status and its google.rpc details.
+
+* CsmClientError
+  + ServerError                   the server answered with a status; has code, reason, request_id
+    - InvalidRequestError         a field is wrong; has field_violations
+    - NotFoundError               a voice is not there
+    - UnavailableError            no server can take the call now; has retry_delay_s
+    - DeadlineExceededError       the audio was not ready in time
+    - ResourceExhaustedError      too large a message, too slow a reader
+    - InternalServerError         the server failed
+  + IncompleteAudioError          the stream ended before its summary; has received_sample_count
+  + ContextFileError              a conversation file cannot be read
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+
+class CsmClientError(Exception):
+    """Root of the tree."""
+
+
+class ContextFileError(CsmClientError):
+    """A conversation file cannot be read; the message names file and turn."""
+
+
+class IncompleteAudioError(CsmClientError):
+    """The stream ended before its summary: what came is not the whole utterance. The cause, if any, is chained."""
+
+    def __init__(self, message: str, received_sample_count: int) -> None:
+        super().__init__(message)
+        self.received_sample_count = received_sample_count
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One wrong field of a request."""
+
+    field: str  # path in csm/v1/tts.proto: "sampling_params.top_k"
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorDetails:
+    """What a server told beside the status."""
+
+    reason: str = ""  # UPPER_SNAKE
+    request_id: str = ""
+    field_violations: tuple[FieldViolation, ...] = ()
+    retry_delay_s: float | None = None
+
+
+class ServerError(CsmClientError):
+    """The server, or the library for it, ended the call with a status other than OK."""
+
+    def __init__(self, code: grpc.StatusCode, message: str, details: ErrorDetails) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = details.reason or code.name
+        self.request_id = details.request_id
+        self.field_violations = details.field_violations
+        self.retry_delay_s = details.retry_delay_s
+
+
+class InvalidRequestError(ServerError):
+    """Fields of the request are wrong; `field_violations` has them all."""
+
+
+class NotFoundError(ServerError):
+    """Something asked for by name is not there."""
+
+
+class UnavailableError(ServerError):
+    """No server can take the call now; another attempt may go through after `retry_delay_s`."""
+
+
+class DeadlineExceededError(ServerError):
+    """The deadline passed."""
+
+
+class ResourceExhaustedError(ServerError):
+    """A message is too large, or the client reads too slowly."""
+
+
+class InternalServerError(ServerError):
+    """The server failed; its log has more under `request_id`."""
+
+
+_BY_CODE: dict[grpc.StatusCode, type[ServerError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequestError,
+    grpc.StatusCode.NOT_FOUND: NotFoundError,
+    grpc.StatusCode.UNAVAILABLE: UnavailableError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhaustedError,
+    grpc.StatusCode.INTERNAL: InternalServerError,
+}
+
+
+def from_rpc_error(error: grpc.RpcError) -> ServerError:
+    """The typed error of a failed call, synchronous or not."""
+    if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
+        raise TypeError(f"{type(error).__name__} has no status")
+    code = error.code()
+    message = error.details() or f"The call ended with {code.name}."
+    return _BY_CODE.get(code, ServerError)(code, message, _details(error))
+
+
+def _details(error: grpc.Call | grpc.aio.AioRpcError) -> ErrorDetails:
+    try:
+        status = rpc_status.from_call(cast(grpc.Call, error))
+    except ValueError:  # the details belong to another status: a proxy has replaced it
+        status = None
+    found = ErrorDetails()
+    reason, request_id, violations, retry_delay_s = "", "", found.field_violations, found.retry_delay_s
+    for packed in status.details if status is not None else ():
+        info = error_details_pb2.ErrorInfo()
+        request_info = error_details_pb2.RequestInfo()
+        bad_request = error_details_pb2.BadRequest()
+        retry = error_details_pb2.RetryInfo()
+        if packed.Unpack(info):
+            reason = info.reason
+        elif packed.Unpack(request_info):
+            request_id = request_info.request_id
+        elif packed.Unpack(bad_request):
+            violations = tuple(FieldViolation(v.field, v.description) for v in bad_request.field_violations)
+        elif packed.Unpack(retry):
+            retry_delay_s = retry.retry_delay.ToNanoseconds() / 1e9
+    return ErrorDetails(reason, request_id, violations, retry_delay_s)

@@ -1,0 +1,106 @@
+"""Files of the client: WAV that is whole or not there, codes, conversations. It knows no channel.
+
+A conversation is a JSON list, oldest turn first, paths relative to the file:
+
+    [{"speaker": 0, "text": "How are you?", "audio": "a.wav"}, {"speaker": 1, "text": "Fine.", "codes": "b.codes"}]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import wave
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from csm.rvq.v1 import rvq_pb2
+from google.protobuf.message import DecodeError
+
+from csm_client.errors import ContextFileError
+from csm_client.requests import Turn
+
+
+class WavFile:
+    """A mono 16-bit WAV file that gets its name only when it is complete.
+
+    Until `finish` the samples are in a hidden file beside it, which leaving without `finish` removes.
+    """
+
+    def __init__(self, path: Path, sample_rate_hz: int) -> None:
+        """Raises OSError."""
+        self._path = path
+        self._part = path.with_name(f".{path.name}.part")
+        self._raw = self._part.open("wb")
+        self._wave = wave.open(self._raw, "wb")
+        self._wave.setnchannels(1)
+        self._wave.setsampwidth(2)
+        self._wave.setframerate(sample_rate_hz)
+        self._finished = False
+
+    def write(self, samples: bytes) -> None:
+        self._wave.writeframesraw(samples)
+
+    def finish(self) -> None:
+        """Writes the true lengths and gives the file its name."""
+        self._wave.close()
+        self._raw.close()
+        os.replace(self._part, self._path)
+        self._finished = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._finished:
+            self._wave.close()
+            self._raw.close()
+            self._part.unlink()
+
+
+def save_codes(path: Path, codes: rvq_pb2.CodeFrames) -> None:
+    """Codes as a csm.rvq.v1.CodeFrames message."""
+    path.write_bytes(codes.SerializeToString())
+
+
+def load_context(path: Path) -> list[Turn]:
+    """The turns of a conversation file. Raises ContextFileError."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ContextFileError(f"{path} cannot be read: {error}") from None
+    if not isinstance(entries, list):
+        raise ContextFileError(f"{path} must hold a list of turns.")
+    return [_load_turn(path, number, entry) for number, entry in enumerate(entries, start=1)]
+
+
+def _load_turn(path: Path, number: int, entry: object) -> Turn:
+    where = f"{path}, turn {number}"
+    if not isinstance(entry, Mapping):
+        raise ContextFileError(f"{where} must be an object with speaker and text.")
+    if unknown := set(entry) - {"speaker", "text", "audio", "codes"}:
+        raise ContextFileError(f"{where} has unknown keys: {', '.join(sorted(unknown))}.")
+    speaker, text = entry.get("speaker"), entry.get("text")
+    if not isinstance(speaker, int) or isinstance(speaker, bool) or not isinstance(text, str):
+        raise ContextFileError(f"{where} needs 'speaker', a whole number, and 'text', a string.")
+    if "audio" in entry and "codes" in entry:
+        raise ContextFileError(f"{where} has both 'audio' and 'codes'; one of them is enough.")
+    wav = _load(where, path, entry["audio"]) if "audio" in entry else None
+    codes = _parse_codes(where, _load(where, path, entry["codes"])) if "codes" in entry else None
+    return Turn(speaker, text, wav, codes)
+
+
+def _load(where: str, path: Path, name: object) -> bytes:
+    if not isinstance(name, str):
+        raise ContextFileError(f"{where} must name its file with a string.")
+    try:
+        return path.parent.joinpath(name).read_bytes()
+    except OSError as error:
+        raise ContextFileError(f"{where}: {error}") from None
+
+
+def _parse_codes(where: str, content: bytes) -> rvq_pb2.CodeFrames:
+    try:
+        return rvq_pb2.CodeFrames.FromString(content)
+    except DecodeError:
+        raise ContextFileError(f"{where}: its codes file was not written by this client.") from None

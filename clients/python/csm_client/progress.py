@@ -1,0 +1,38 @@
+"""Tells on standard error how a synthesis comes along: one living line on a terminal, sparse lines elsewhere."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+SPARSE_S = 5.0
+
+
+class Progress:
+    """Progress of one synthesis."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._live = stream.isatty()
+        self._next_line_s = 0.0
+
+    def waiting(self, target: str) -> None:
+        self._show(f"waiting for the first audio from {target} ...")
+
+    def audio(self, audio_s: float, elapsed_s: float) -> None:
+        """audio_s: length of what has come"""
+        line = f"{audio_s:.1f} s of audio after {elapsed_s:.1f} s"
+        if self._live:
+            self._show(line)
+        elif audio_s >= self._next_line_s:
+            self._show(line)
+            self._next_line_s = audio_s + SPARSE_S
+
+    def end(self) -> None:
+        """Leaves a clean line behind."""
+        if self._live:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+
+    def _show(self, line: str) -> None:
+        self._stream.write(f"\r\x1b[K{line}" if self._live else f"{line}\n")
+        self._stream.flush()

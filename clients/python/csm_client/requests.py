@@ -1,0 +1,106 @@
+"""Requests from plain values. The client asks for PCM and makes WAV files itself, with their true lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+from csm.rvq.v1 import rvq_pb2
+from csm.v1 import tts_pb2, watermark_pb2
+from google.protobuf import duration_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of the conversation so far, with its sound as a WAV file or as codes of an earlier answer."""
+
+    speaker: int
+    text: str
+    wav: bytes | None = None  # mono, 16-bit or float, any sample rate
+    codes: rvq_pb2.CodeFrames | None = None
+
+
+class SpeechOptions(TypedDict, total=False):
+    """What a request may set; the server has a default for everything."""
+
+    speaker: int
+    voice: str
+    language: str  # BCP-47 tag
+    context: Sequence[Turn]  # oldest first
+    temperature: float  # 0 is greedy
+    top_k: int
+    seed: int
+    max_seconds: float
+    return_codes: bool
+    request_id: str  # a UUID
+    labels: Mapping[str, str]
+
+
+class StreamOptions(SpeechOptions, total=False):
+    """What a streaming request may set as well."""
+
+    chunk_seconds: float
+
+
+def unary_request(text: str, options: SpeechOptions) -> tts_pb2.SynthesizeRequest:
+    request = tts_pb2.SynthesizeRequest()
+    _fill(request, text, options)
+    return request
+
+
+def stream_request(text: str, options: StreamOptions) -> tts_pb2.StreamSynthesizeRequest:
+    request = tts_pb2.StreamSynthesizeRequest()
+    _fill(request, text, options)
+    if "chunk_seconds" in options:
+        request.stream_config.chunk_duration.CopyFrom(_duration(options["chunk_seconds"]))
+    return request
+
+
+def detect_request(wav: bytes, key_ids: Sequence[str]) -> watermark_pb2.DetectWatermarkRequest:
+    return watermark_pb2.DetectWatermarkRequest(recording=_recording(wav), key_ids=key_ids)
+
+
+def _fill(
+    request: tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest, text: str, options: SpeechOptions
+) -> None:
+    request.input.text = text
+    request.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_PCM
+    request.request_id = options.get("request_id", "")
+    request.return_codes = options.get("return_codes", False)
+    request.labels.update(options.get("labels", {}))
+    if "speaker" in options:
+        request.input.speaker = options["speaker"]
+    if "voice" in options:
+        request.voice.name = options["voice"]
+    if "language" in options:
+        request.voice.language_code = options["language"]
+    if "temperature" in options:
+        request.sampling_params.temperature = options["temperature"]
+    if "top_k" in options:
+        request.sampling_params.top_k = options["top_k"]
+    if "seed" in options:
+        request.sampling_params.seed = options["seed"]
+    if "max_seconds" in options:
+        request.max_audio_duration.CopyFrom(_duration(options["max_seconds"]))
+    request.context.turns.extend(_turn(turn) for turn in options.get("context", ()))
+
+
+def _turn(turn: Turn) -> tts_pb2.Turn:
+    message = tts_pb2.Turn(speaker=turn.speaker, text=turn.text)
+    if turn.wav is not None:
+        message.audio.recording.CopyFrom(_recording(turn.wav))
+    elif turn.codes is not None:
+        message.audio.codes.CopyFrom(turn.codes)
+    return message
+
+
+def _recording(wav: bytes) -> tts_pb2.AudioRecording:
+    audio_format = tts_pb2.AudioFormat(audio_encoding=tts_pb2.AUDIO_ENCODING_WAV)
+    return tts_pb2.AudioRecording(audio_content=wav, audio_format=audio_format)
+
+
+def _duration(seconds: float) -> duration_pb2.Duration:
+    duration = duration_pb2.Duration()
+    duration.FromNanoseconds(round(seconds * 1e9))
+    return duration

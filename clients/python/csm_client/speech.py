@@ -1,0 +1,97 @@
+"""What comes back: a whole utterance, or a stream checked message by message. It knows no channel.
+
+`SpeechReader` holds the rules of the stream (header, chunks without gaps, summary, end) for the asynchronous and the
+synchronous client alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NoReturn
+
+import grpc
+from csm.v1 import tts_pb2
+
+from csm_client.errors import IncompleteAudioError, from_rpc_error
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """A whole utterance."""
+
+    samples: bytes  # mono, 16-bit little-endian
+    header: tts_pb2.SynthesisHeader
+    summary: tts_pb2.SynthesisSummary
+
+    @property
+    def sample_rate_hz(self) -> int:
+        return self.header.audio_format.sample_rate_hertz
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples) / 2 / self.sample_rate_hz
+
+
+def from_unary(response: tts_pb2.SynthesizeResponse) -> Speech:
+    header = tts_pb2.SynthesisHeader(
+        request_id=response.request_id,
+        audio_format=response.audio_format,
+        voice=response.voice,
+        model_version=response.model_version,
+        seed=response.seed,
+    )
+    return Speech(response.audio_content, header, response.summary)
+
+
+class SpeechReader:
+    """Takes the messages of one stream in order and tells whether it is whole."""
+
+    def __init__(self) -> None:
+        self.header: tts_pb2.SynthesisHeader | None = None
+        self.summary: tts_pb2.SynthesisSummary | None = None
+        self.sample_count = 0
+
+    def accept(self, message: tts_pb2.StreamSynthesizeResponse) -> tts_pb2.AudioChunk | None:
+        """The audio of a message, if it has any. Raises IncompleteAudioError for a gap or a wrong order."""
+        match message.WhichOneof("event"):
+            case "header" if self.header is None:
+                self.header = message.header
+            case "audio_chunk" if self.header is not None and self.summary is None:
+                return self._accept_audio(message.audio_chunk)
+            case "summary" if self.header is not None and self.summary is None:
+                self.summary = message.summary
+            case None:
+                pass  # an event of a newer server
+            case event:
+                raise self._incomplete(f"The server sent '{event}' out of order.")
+        return None
+
+    def _accept_audio(self, chunk: tts_pb2.AudioChunk) -> tts_pb2.AudioChunk:
+        if chunk.sample_offset != self.sample_count:
+            raise self._incomplete(f"Audio from sample {self.sample_count} to {chunk.sample_offset} is missing.")
+        self.sample_count += chunk.sample_count
+        return chunk
+
+    def end(self) -> None:
+        """The stream ended with OK. Raises IncompleteAudioError when no summary came."""
+        if self.summary is None:
+            raise self._incomplete("The stream ended without its summary.")
+        if self.summary.stats.sample_count != self.sample_count:
+            raise self._incomplete(
+                f"The server counts {self.summary.stats.sample_count} samples, but {self.sample_count} came."
+            )
+
+    def fail(self, error: grpc.RpcError) -> NoReturn:
+        """The stream ended with `error`. Raises a ServerError; once audio has come, IncompleteAudioError from it."""
+        status = from_rpc_error(error)
+        if not self.sample_count:
+            raise status from None
+        raise self._incomplete(str(status)) from status
+
+    def _incomplete(self, why: str) -> IncompleteAudioError:
+        return IncompleteAudioError(f"The audio is incomplete. {why}", self.sample_count)
+
+    def speech(self, samples: bytes) -> Speech:
+        """The whole utterance, after `end`."""
+        assert self.header is not None and self.summary is not None
+        return Speech(samples, self.header, self.summary)

@@ -1,0 +1,119 @@
+"""The asynchronous client against a real gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+
+import csm_client
+import pytest
+from csm.v1 import tts_pb2
+from csm_client import Turn
+
+from csm_engine.errors import EngineBusyError
+from services.gateway.testing import FRAME_SAMPLES, NOTICE, fake_frames
+
+
+def expected_samples(frame_count: int) -> bytes:
+    return b"".join(struct.pack("<h", number) * FRAME_SAMPLES for number in range(frame_count))
+
+
+async def test_stream_gives_header_audio_and_summary(client) -> None:
+    stream = client.stream_synthesize("Hello.", seed=7)
+    assert stream.header is None
+    samples = b"".join([chunk.audio_content async for chunk in stream])
+    assert samples == expected_samples(10)
+    assert stream.header.seed == 7
+    assert stream.summary.finish_reason == tts_pb2.FINISH_REASON_END_OF_SPEECH
+
+
+async def test_whole_utterance_both_ways_is_the_same(client) -> None:
+    whole = await client.synthesize("Hello.")
+    streamed = await client.stream_synthesize("Hello.").read_all()
+    assert whole.samples == streamed.samples == expected_samples(10)
+    assert whole.duration_s == streamed.duration_s == 0.8
+    assert whole.sample_rate_hz == 24_000
+
+
+async def test_every_option_reaches_the_server(deployment, client) -> None:
+    options = csm_client.StreamOptions(
+        speaker=3,
+        voice="bo",
+        language="de",
+        context=[Turn(0, "Hi.", codes=fake_frames(0, 2)), Turn(1, "Ha.")],
+        temperature=0.0,
+        top_k=1,
+        seed=0,
+        max_seconds=0.4,
+        return_codes=True,
+        request_id="0b4a7b1e-3f47-4a4e-9f51-2f1f0a5a8f11",
+        labels={"a": "b"},
+        chunk_seconds=0.16,
+    )
+    speech = await client.stream_synthesize("Hello.", **options).read_all()
+    sent = deployment.engine.calls[0].request
+    assert sent.segments[-1].speaker_id == 3 and len(sent.segments) == 3
+    assert sent.segments[0].codes == fake_frames(0, 2)
+    sampling = sent.sampling_params
+    assert (sampling.temperature, sampling.top_k, sampling.seed, sent.max_frame_count) == (0, 1, 0, 5)
+    assert speech.header.request_id == options["request_id"] and speech.header.voice == "bo"
+    assert speech.summary.codes == fake_frames(0, 5)
+
+
+async def test_invalid_request_lists_every_field(client) -> None:
+    with pytest.raises(csm_client.InvalidRequestError) as failed:
+        await client.synthesize("", top_k=0)
+    assert {violation.field for violation in failed.value.field_violations} == {
+        "input.text",
+        "sampling_params.top_k",
+    }
+    assert failed.value.reason == "TEXT_EMPTY" and failed.value.request_id
+
+
+async def test_unknown_voice_is_not_found(client) -> None:
+    with pytest.raises(csm_client.NotFoundError, match="ada, bo"):
+        await client.stream_synthesize("Hello.", voice="zoe").read_all()
+
+
+async def test_busy_server_is_unavailable_with_a_delay(deployment, client) -> None:
+    deployment.engine.refusal = EngineBusyError("full")
+    with pytest.raises(csm_client.UnavailableError) as failed:
+        await client.stream_synthesize("Hello.").read_all()
+    assert (failed.value.reason, failed.value.retry_delay_s) == ("QUEUE_FULL", 1.0)
+
+
+async def test_server_lost_in_the_middle_is_incomplete_audio(deployment, client) -> None:
+    deployment.engine.script.pause_at = 5
+    received = 0
+    with pytest.raises(csm_client.IncompleteAudioError) as failed:
+        async for chunk in client.stream_synthesize("Hello."):
+            received += chunk.sample_count
+            if received == 5 * FRAME_SAMPLES:
+                await deployment.engine_server.drain(0)
+    assert failed.value.received_sample_count == received
+    assert failed.value.__cause__.reason == "ENGINE_LOST"
+
+
+async def test_deadline_is_typed(deployment) -> None:
+    deployment.engine.script.pause_at = 0
+    async with csm_client.AsyncClient(deployment.target, timeout_s=0.5) as client:
+        with pytest.raises(csm_client.DeadlineExceededError):
+            await client.synthesize("Hello.")
+
+
+async def test_leaving_the_stream_cancels_it(deployment, client) -> None:
+    deployment.engine.script.pause_at = 5
+    async with client.stream_synthesize("Hello.") as stream:
+        async for _ in stream:
+            break
+    async with asyncio.timeout(10):
+        await deployment.engine.calls[0].ended.wait()
+    assert deployment.engine.calls[0].error == "CancelledError"
+
+
+async def test_voices_info_and_detection(client) -> None:
+    assert [voice.name for voice in await client.list_voices()] == ["ada", "bo"]
+    assert (await client.server_info()).model_notice == NOTICE
+    speech = await client.synthesize("Hello.")
+    with pytest.raises(csm_client.InvalidRequestError):
+        await client.detect_watermark(speech.samples)

@@ -1,0 +1,79 @@
+"""WAV files that are whole or absent, codes, conversations."""
+
+from __future__ import annotations
+
+import json
+import wave
+from pathlib import Path
+
+import pytest
+from csm_client import ContextFileError, Turn, WavFile, load_context, save_codes
+
+from services.gateway.testing import fake_frames
+
+
+def test_wav_gets_its_name_only_when_finished(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    with WavFile(path, 24_000) as file:
+        file.write(b"abcd")
+        assert not path.exists()
+        file.finish()
+    with wave.open(str(path)) as written:
+        assert (written.getnchannels(), written.getsampwidth(), written.getframerate()) == (1, 2, 24_000)
+        assert written.readframes(9) == b"abcd" and written.getnframes() == 2
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_unfinished_wav_leaves_nothing_and_spares_an_older_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"older")
+    with pytest.raises(RuntimeError), WavFile(path, 24_000) as file:
+        file.write(b"abcd")
+        raise RuntimeError("stream broke")
+    assert path.read_bytes() == b"older"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_conversation_is_read_with_paths_relative_to_it(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    save_codes(tmp_path / "b.codes", fake_frames(0, 2))
+    turns = [
+        {"speaker": 0, "text": "How are you?", "audio": "a.wav"},
+        {"speaker": 1, "text": "Fine.", "codes": "b.codes"},
+        {"speaker": 0, "text": "Good."},
+    ]
+    path = tmp_path / "dialogue.json"
+    path.write_text(json.dumps(turns))
+    assert load_context(path) == [
+        Turn(0, "How are you?", wav=b"RIFF"),
+        Turn(1, "Fine.", codes=fake_frames(0, 2)),
+        Turn(0, "Good."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("{", "cannot be read"),
+        ("{}", "must hold a list"),
+        ("[1]", "turn 1 must be an object"),
+        ('[{"speaker": 0}]', "turn 1 needs 'speaker'"),
+        ('[{"speaker": "0", "text": "x"}]', "turn 1 needs 'speaker'"),
+        ('[{"speaker": 0, "text": "x"}, {"speaker": 0, "text": "x", "wav": "a"}]', "turn 2 has unknown keys: wav"),
+        ('[{"speaker": 0, "text": "x", "audio": "a.wav", "codes": "b"}]', "both 'audio' and 'codes'"),
+        ('[{"speaker": 0, "text": "x", "audio": "missing.wav"}]', "No such file"),
+        ('[{"speaker": 0, "text": "x", "audio": 7}]', "name its file with a string"),
+        ('[{"speaker": 0, "text": "x", "codes": "bad.codes"}]', "not written by this client"),
+    ],
+)
+def test_wrong_conversation_names_the_turn(tmp_path: Path, content: str, sentence: str) -> None:
+    (tmp_path / "bad.codes").write_bytes(b"\xff\xff\xff")
+    path = tmp_path / "dialogue.json"
+    path.write_text(content)
+    with pytest.raises(ContextFileError, match=sentence):
+        load_context(path)
+
+
+def test_missing_conversation_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ContextFileError, match="nowhere.json cannot be read"):
+        load_context(tmp_path / "nowhere.json")
