@@ -85,9 +85,13 @@ def named(documents: list[Manifest], kind: str, name: str) -> Manifest:
 
 
 def settings_of(documents: list[Manifest], classes: SettingsClasses, stage: str) -> Any:
-    """What the program makes of the container's arguments; SystemExit for a flag or value it does not know."""
+    """What the program makes of the container's arguments; fails for a flag or value that it does not know."""
     spec = named(documents, "Deployment", stage)["spec"]["template"]["spec"]
-    return load_settings(classes[stage], spec["containers"][0]["args"])
+    arguments = spec["containers"][0]["args"]
+    try:
+        return load_settings(classes[stage], arguments)
+    except SystemExit:
+        pytest.fail(f"services.{stage} does not start with {arguments}")
 
 
 def ports_of(container: Manifest) -> dict[str, int]:
@@ -232,7 +236,7 @@ def test_keyring_is_read_from_the_secret(rendered: list[Manifest], settings_clas
     (container,) = named(rendered, "Deployment", "codec")["spec"]["template"]["spec"]["containers"]
     (mount,) = [m for m in container["volumeMounts"] if m["name"] == "watermark"]
     assert mount["readOnly"] is True
-    keyring = settings_of(rendered, settings_classes, "codec").keyring
+    keyring = settings_of(rendered, settings_classes, "codec").watermark_keyring
     assert str(Path(keyring).parent) == mount["mountPath"]
 
 
