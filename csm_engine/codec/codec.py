@@ -101,7 +101,8 @@ class Codec:
         for stream in streams:
             if not stream.ended:
                 stream.watermark_s += seconds / len(marked)
-                outputs += self._hand_out(stream, marked[stream.seat.row], chunks[stream.seat.row].last)
+                row = stream.seat.row
+                outputs += self._hand_out(stream, marked[row], int(row in decoded), chunks[row].last)
         return outputs
 
     def _decode(self, lane: int, streams: Sequence[DecodeStream]) -> dict[int, Pcm]:
@@ -122,9 +123,9 @@ class Codec:
             stream.decode_s += (time.perf_counter() - started_s) / len(streams)
         return {stream.seat.row: pcm[stream.seat.row] for stream in streams}
 
-    def _hand_out(self, stream: DecodeStream, pcm: Pcm, last: bool) -> list[Output]:
+    def _hand_out(self, stream: DecodeStream, pcm: Pcm, num_new_frames: int, last: bool) -> list[Output]:
         stream.num_samples += len(pcm)
-        outputs: list[Output] = [Audio(stream, pcm, stream.num_frames)]
+        outputs: list[Output] = [Audio(stream, pcm, stream.num_frames, num_new_frames)]
         if last:
             outputs.append(Complete(stream, self._marks[stream.seat].coverage))
             self._leave(stream)

@@ -101,7 +101,8 @@ def _enlarge_rings(half: _DecoderHalf, rows: int) -> None:
     steps_per_frame = half.upsample.convtr._stride
     for module in half.modules():
         if isinstance(module, StreamingMultiheadAttention):
-            weight = module.in_projs[0].weight
+            weight: Any = module.in_projs[0].weight
+            assert module.context is not None
             module._streaming_state.kv_cache = RingKVCache(
                 rows,
                 module.num_heads,

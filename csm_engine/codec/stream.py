@@ -39,6 +39,7 @@ class Audio:
     stream: DecodeStream
     pcm: Pcm
     num_frames: int  # decoded so far
+    num_new_frames: int  # of them in this tick, 0 or 1
 
 
 @dataclass(frozen=True, slots=True)

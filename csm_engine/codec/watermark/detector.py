@@ -118,7 +118,7 @@ def _best_phase(silentcipher: SilentCipher, pcm: Pcm, expected: npt.NDArray[np.i
 def _probabilities(silentcipher: SilentCipher, pcm: Pcm) -> npt.NDArray[np.float32]:
     """(frames, MESSAGE_DIM), over frames as the package takes them: padded to whole windows, mirrored at the ends."""
     hparams = silentcipher.hparams
-    device = silentcipher.carrier_encoder.linear.weight.device
+    device = silentcipher.device
     padded = np.pad(pcm, (0, hparams.n_fft - len(pcm) % hparams.n_fft))
     window = torch.hann_window(hparams.n_fft, device=device)
     spectrum = torch.stft(

@@ -9,10 +9,11 @@ Rows are as in mimi_decoder.py: a lane is a batch of fixed width. It knows no co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from csm_engine.codec.resample import Pcm
+from csm_engine.codec.resample import RESAMPLER_LAG_S, Pcm
 from csm_engine.codec.watermark.level import LevelEstimate
 from csm_engine.codec.watermark.marked_stream import MarkedStream
 from csm_engine.codec.watermark.silentcipher import SilentCipher
@@ -43,10 +44,13 @@ class Marker:
 
     @property
     def latency_samples(self) -> int:
-        """How far the output may lag, at most, without the resamplers' share."""
+        """How far the output may lag, at most."""
         hparams = self._silentcipher.hparams
         hops = self._lanes[0].spectral.lag + 2
-        return -(-hops * hparams.hop * self._sample_rate_hz // hparams.sample_rate_hz)
+        lag_s = hops * hparams.hop / hparams.sample_rate_hz
+        if hparams.sample_rate_hz != self._sample_rate_hz:
+            lag_s += 2 * RESAMPLER_LAG_S
+        return math.ceil(lag_s * self._sample_rate_hz)
 
     def join(self, lane: int, row: int, symbols: tuple[int, ...], level: LevelEstimate) -> MarkedStream:
         """Starts a stream. symbols: one period of the message, as payload.frame_symbols gives it."""

@@ -11,9 +11,11 @@ Rows of a batch are streams, each at its own frame. It knows no audio: magnitude
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from csm_engine.codec.watermark.silentcipher import FEATURES, REPEATS, SilentCipher
 
@@ -29,7 +31,7 @@ class EmbedNetwork:
         self.encoder_lag, decoder_lag = len(encoder.main), len(decoder_layers)
         self.lag = self.encoder_lag + decoder_lag  # frames
         self.bins = min(hparams.num_bins, hparams.band + self.lag)  # lowest bins that matter
-        device = encoder.linear.weight.device
+        device = silentcipher.device
         shape = (width, self.bins, device)
         self._amplitude = 10 ** (-hparams.sdr_db / 20)
         layers = [_GatedConv(layer) for layer in encoder.main]
@@ -68,7 +70,7 @@ class EmbedNetwork:
 class _GatedConv:
     """One layer of the package: convolution times gate, then batch normalisation with fixed statistics."""
 
-    def __init__(self, layer: nn.Module, *, fold_inputs: bool = False) -> None:
+    def __init__(self, layer: Any, *, fold_inputs: bool = False) -> None:
         """fold_inputs: one input each for the carrier and for the message, of which the layer has many copies."""
         weight = torch.cat((layer.conv.weight, layer.gate.weight))  # (outputs, inputs, bins, frames)
         if fold_inputs:
@@ -112,7 +114,7 @@ def _within(x: Tensor, frame: Tensor, num_frames: Tensor) -> Tensor:
     return torch.where(inside[:, None, None], x, 0.0)
 
 
-def _message_table(encoder: nn.Module, bins: int) -> Tensor:
+def _message_table(encoder: Any, bins: int) -> Tensor:
     weight, bias = encoder.linear.weight, encoder.linear.bias  # (band, symbols), (band,)
     table = (weight + bias[:, None]).T
     return F.pad(table, (0, max(0, bins - table.shape[1])))[:, :bins]

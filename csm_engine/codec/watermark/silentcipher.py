@@ -12,9 +12,10 @@ from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from csm_engine.codec.state_dict import check_state
 from csm_engine.codec.watermark.hparams import Hparams, read_hparams
@@ -32,9 +33,13 @@ class SilentCipher:
     """The networks in eval mode: their batch statistics are those of the checkpoint, whatever passes through."""
 
     hparams: Hparams
-    carrier_encoder: nn.Module
-    carrier_decoder: nn.Module
-    message_decoder: nn.Module
+    carrier_encoder: Any
+    carrier_decoder: Any
+    message_decoder: Any
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.carrier_encoder.parameters())).device
 
     @property
     def scheme(self) -> str:

@@ -25,7 +25,7 @@ class SpectralMarker:
         hparams = silentcipher.hparams
         self._network = EmbedNetwork(silentcipher, width)
         self._width, self._n_fft, self._hop, self._band = width, hparams.n_fft, hparams.hop, hparams.band
-        self._device = silentcipher.carrier_encoder.linear.weight.device
+        self._device = silentcipher.device
         self._window = torch.hann_window(hparams.n_fft, device=self._device)
         energy = self._window.square()
         self._envelope = energy[: hparams.hop] + energy[hparams.hop :]

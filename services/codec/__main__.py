@@ -1,0 +1,20 @@
+"""`python -m services.codec --bundle FOLDER`: the codec stage as a program."""
+
+from __future__ import annotations
+
+import sys
+
+from services.codec.settings import CodecSettings
+from services.common.run import run_stage
+from services.common.settings import load_settings
+
+
+def main() -> int:
+    settings = load_settings(CodecSettings)
+    from services.codec.stage import start_codec  # after the settings: a wrong flag must not wait for torch
+
+    return run_stage(settings, lambda: start_codec(settings))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

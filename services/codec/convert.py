@@ -1,0 +1,93 @@
+"""Protos of the codec's API to arrays and back. Protos stop here."""
+
+from __future__ import annotations
+
+import numpy as np
+from csm.codec.v1 import codec_pb2
+from csm.rvq.v1 import rvq_pb2
+from google.protobuf import duration_pb2
+
+from csm_engine.codec.codes import Codes as CheckedCodes
+from csm_engine.codec.codes import checked_codes
+from csm_engine.codec.identity import CodecIdentity
+from csm_engine.codec.resample import Pcm
+from csm_engine.codec.watermark.coverage import Coverage
+from csm_engine.errors import InvalidRequestError
+from csm_engine.types import Codes
+from services.common.frames import MalformedFramesError, check_follows, check_shape
+
+_DTYPES: dict[int, np.dtype[np.int16] | np.dtype[np.float32]] = {
+    codec_pb2.SAMPLE_FORMAT_S16LE: np.dtype("<i2"),
+    codec_pb2.SAMPLE_FORMAT_F32LE: np.dtype("<f4"),
+}
+_COVERAGES = {
+    Coverage.FULL: codec_pb2.WATERMARK_COVERAGE_FULL,
+    Coverage.PARTIAL: codec_pb2.WATERMARK_COVERAGE_PARTIAL,
+}
+_S16_SCALE = 32768
+
+
+def check_format(sample_format: codec_pb2.SampleFormat) -> None:
+    """Raises InvalidRequestError."""
+    if sample_format not in _DTYPES:
+        names = ", ".join(codec_pb2.SampleFormat.Name(known) for known in _DTYPES)
+        raise InvalidRequestError("sample_format", f"is {sample_format}; allowed are {names}")
+
+
+def to_pcm(samples: bytes, sample_format: codec_pb2.SampleFormat) -> Pcm:
+    """Float samples, -1 to 1 for 16-bit ones. Raises InvalidRequestError."""
+    check_format(sample_format)
+    dtype = _DTYPES[sample_format]
+    if len(samples) % dtype.itemsize:
+        raise InvalidRequestError("samples", f"hold {len(samples)} bytes; a sample is {dtype.itemsize}")
+    pcm = np.frombuffer(samples, dtype).astype(np.float32)
+    return pcm / np.float32(_S16_SCALE) if sample_format == codec_pb2.SAMPLE_FORMAT_S16LE else pcm
+
+
+def from_pcm(pcm: Pcm, sample_format: codec_pb2.SampleFormat) -> bytes:
+    """16-bit samples are clipped, not wrapped."""
+    if sample_format == codec_pb2.SAMPLE_FORMAT_S16LE:
+        pcm = np.rint(pcm * _S16_SCALE).clip(-_S16_SCALE, _S16_SCALE - 1)
+    return pcm.astype(_DTYPES[sample_format]).tobytes()
+
+
+def to_codes(frames: rvq_pb2.CodeFrames, next_frame_index: int, codec: CodecIdentity) -> CheckedCodes:
+    """(frames, codebooks). Raises InvalidRequestError unless these are the stream's next frames, and decodable."""
+    try:
+        check_shape(frames, codec.codebook_count)
+        check_follows(frames, next_frame_index)
+    except MalformedFramesError as error:
+        raise InvalidRequestError("frames", str(error)) from None
+    codes = np.frombuffer(frames.codes, "<u2").reshape(frames.frame_count, frames.codebook_count)
+    try:
+        return checked_codes(codes, codec)
+    except InvalidRequestError as error:
+        raise InvalidRequestError(f"frames.{error.field}", error.message) from None
+
+
+def from_codes(codes: Codes) -> rvq_pb2.CodeFrames:
+    """codes: (frames, codebooks)"""
+    return rvq_pb2.CodeFrames(
+        frame_count=codes.shape[0], codebook_count=codes.shape[1], codes=codes.astype("<u2").tobytes()
+    )
+
+
+def from_identity(identity: CodecIdentity) -> rvq_pb2.CodecIdentity:
+    return rvq_pb2.CodecIdentity(
+        name=identity.name,
+        weights_digest=identity.weights_digest,
+        codebook_count=identity.codebook_count,
+        codebook_size=identity.codebook_size,
+        frame_sample_count=identity.frame_sample_count,
+        sample_rate_hertz=identity.sample_rate_hertz,
+    )
+
+
+def from_coverage(coverage: Coverage) -> codec_pb2.WatermarkCoverage:
+    return _COVERAGES[coverage]
+
+
+def seconds(value: float) -> duration_pb2.Duration:
+    duration = duration_pb2.Duration()
+    duration.FromNanoseconds(round(value * 1e9))
+    return duration

@@ -1,0 +1,86 @@
+"""Loads what the codec stage serves: bundle, Mimi, watermark networks, keys. Slow and blocking: for a thread."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from csm_engine.bundle import Bundle, open_bundle
+from csm_engine.codec.codec import Codec
+from csm_engine.codec.mimi import Mimi, load_mimi
+from csm_engine.codec.mimi_decoder import MimiDecoder
+from csm_engine.codec.stream import Failed
+from csm_engine.codec.watermark.keyring import Keyring, open_keyring
+from csm_engine.codec.watermark.marker import Marker
+from csm_engine.codec.watermark.silentcipher import SilentCipher, load_silentcipher
+from csm_engine.errors import BundleError
+from services.codec.settings import CodecSettings
+
+log = logging.getLogger("csm.codec")
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_WARM_UP_FRAMES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedCodec:
+    """A codec that has decoded its first frames in every lane, and what it is made of."""
+
+    codec: Codec
+    mimi: Mimi
+    silentcipher: SilentCipher
+    keyring: Keyring
+    latency_samples: int
+    bundle: Bundle
+
+
+def load_codec(settings: CodecSettings) -> LoadedCodec:
+    """Raises BundleError, CheckpointError, KeyringError, or an error of torch for a device that is not there."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    keyring = open_keyring(
+        settings.watermark_keyring.expanduser(), allow_public_key=settings.allow_public_watermark_key
+    )
+    bundle = open_bundle(
+        settings.bundle, revision=settings.revision, offline=settings.offline, cache_dir=settings.cache_dir
+    )
+    log.info("loading %s on %s, watermark key %s", bundle.name, settings.device, keyring.active.id)
+    mimi = load_mimi(bundle.path("mimi"), device=settings.device)
+    _check_identity(bundle, mimi)
+    silentcipher = load_silentcipher(bundle.path("silentcipher"), device=settings.device)
+    width = settings.lane_width or (1 if torch.device(settings.device).type == "cpu" else settings.slots)
+    num_lanes = -(-settings.slots // width)
+    decoder = MimiDecoder(mimi, num_lanes=num_lanes, lane_width=width, dtype=_DTYPES[settings.dtype])
+    marker = Marker(silentcipher, sample_rate_hz=mimi.identity.sample_rate_hertz, num_lanes=num_lanes, lane_width=width)
+    codec = Codec(decoder, marker, keyring, num_lanes)
+    _warm_up(codec, num_lanes * width, mimi.identity.codebook_count)
+    return LoadedCodec(codec, mimi, silentcipher, keyring, marker.latency_samples, bundle)
+
+
+def _check_identity(bundle: Bundle, mimi: Mimi) -> None:
+    """What the bundle says about its codec must be true, or codes would be decoded into something else."""
+    if bundle.codec is None:
+        return
+    for field in ("name", "codebook_count", "codebook_size", "frame_sample_count", "sample_rate_hertz"):
+        _check_field(bundle, field, getattr(bundle.codec, field), getattr(mimi.identity, field))
+    if bundle.codec.weights_digest:
+        _check_field(bundle, "weights_digest", bundle.codec.weights_digest, mimi.identity.weights_digest)
+
+
+def _check_field(bundle: Bundle, field: str, said: object, found: object) -> None:
+    if said != found:
+        raise BundleError(f"Bundle {bundle.name} says that its codec's {field} is {said}; its weights have {found}.")
+
+
+def _warm_up(codec: Codec, num_seats: int, codebook_count: int) -> None:
+    streams = [codec.open() for _ in range(num_seats)]
+    for stream in streams:
+        codec.push(stream, np.zeros((_WARM_UP_FRAMES, codebook_count), np.int64))
+        codec.finish(stream)
+    while codec.has_work:
+        for output in codec.step():
+            if isinstance(output, Failed):
+                raise output.error

@@ -1,0 +1,50 @@
+"""What the codec stage counts, beside what every gRPC service has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from csm_engine.codec.stream import Audio, Complete, Failed, Output
+from csm_engine.codec.watermark.detector import Detection
+
+_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28)
+
+
+class CodecMetrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.active_streams = Gauge("codec_active_streams", "Streams that hold a slot.", registry=registry)
+        self._tick_seconds = Histogram(
+            "codec_tick_seconds", "Time to take one frame of every ready stream.", buckets=_SECONDS, registry=registry
+        )
+        self._frames = Counter("codec_frames", "Frames decoded.", registry=registry)
+        self._decode_seconds = Counter("codec_decode_seconds", "Time in the decoder.", registry=registry)
+        self._watermark_seconds = Counter("codec_watermark_seconds", "Time in the watermarker.", registry=registry)
+        self._streams = Counter("codec_streams_ended", "Streams ended.", ["outcome"], registry=registry)
+        self._coverage = Counter(
+            "codec_watermarked_streams", "Streams completed, by coverage.", ["coverage"], registry=registry
+        )
+        self._detections = Counter("codec_detect", "Recordings searched for the mark.", ["found"], registry=registry)
+        self._encoded_seconds = Counter("codec_encoded_audio_seconds", "Audio encoded.", registry=registry)
+
+    def observe_tick(self, outputs: Sequence[Output], seconds: float) -> None:
+        self._tick_seconds.observe(seconds)
+        for output in outputs:
+            match output:
+                case Audio():
+                    self._frames.inc(output.num_new_frames)
+                case Complete():
+                    self._streams.labels("complete").inc()
+                    self._coverage.labels(output.coverage.value).inc()
+                    self._decode_seconds.inc(output.stream.decode_s)
+                    self._watermark_seconds.inc(output.stream.watermark_s)
+                case Failed():
+                    self._streams.labels("failed").inc()
+
+    def observe_detection(self, detection: Detection) -> None:
+        self._detections.labels(str(detection.detected).lower()).inc()
+
+    def observe_encoding(self, seconds: float) -> None:
+        """seconds: of audio"""
+        self._encoded_seconds.inc(seconds)

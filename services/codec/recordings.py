@@ -1,0 +1,38 @@
+"""Work on whole recordings, encoding and detection: beside the decode ticks, one at a time, in a thread of its own.
+
+A few may wait; more are refused. It knows no RPC.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from csm_engine.errors import CodecBusyError
+
+T = TypeVar("T")
+
+
+class RecordingWorker:
+    """At most one recording is worked on and `max_waiting` wait."""
+
+    def __init__(self, max_waiting: int) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="recordings")
+        self._max_waiting = max_waiting
+        self._accepted = 0
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Raises CodecBusyError, and what `work` raises. A cancelled wait leaves the queue."""
+        if self._accepted > self._max_waiting:
+            raise CodecBusyError(f"{self._accepted} recordings are being worked on or wait already.")
+        self._accepted += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        finally:
+            self._accepted -= 1
+
+    async def stop(self) -> None:
+        """Returns when the running work has ended."""
+        await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)

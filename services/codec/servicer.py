@@ -1,0 +1,188 @@
+"""csm.codec.v1.CodecService: decode streams over the codec bridge, whole recordings over the recording worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import numpy as np
+from csm.codec.v1 import codec_pb2, codec_pb2_grpc
+from csm.rvq.v1 import rvq_pb2
+
+from csm_engine.codec.mimi_encoder import check_recording, encode
+from csm_engine.codec.resample import Pcm, StreamResampler
+from csm_engine.codec.stream import Audio, Complete
+from csm_engine.codec.watermark.detector import detect
+from csm_engine.codec.watermark.keyring import WatermarkKey
+from csm_engine.errors import CsmError, InvalidRequestError, KeyringError
+from services.codec import convert
+from services.codec.bridge import CodecBridge, StreamHandle
+from services.codec.load import LoadedCodec
+from services.codec.metrics import CodecMetrics
+from services.codec.recordings import RecordingWorker
+from services.common import logs
+from services.common.status import Resource, StatusError
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Requests = AsyncIterator[codec_pb2.StreamDecodeRequest]
+
+_MIN_RATE_HZ, _MAX_RATE_HZ = 8000, 48_000
+
+
+class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
+    """Nothing leaves it without the watermark."""
+
+    def __init__(
+        self,
+        loaded: LoadedCodec,
+        bridge: CodecBridge,
+        recordings: RecordingWorker,
+        metrics: CodecMetrics,
+        *,
+        max_recording_seconds: float,
+    ) -> None:
+        self._loaded, self._bridge, self._recordings, self._metrics = loaded, bridge, recordings, metrics
+        self._max_recording_seconds = max_recording_seconds
+        self._identity = loaded.mimi.identity
+
+    async def StreamDecode(self, requests: Requests, context: Context) -> None:
+        config = await self._read_config(requests)
+        handle = await self._bridge.open(self._key(config.watermark_key_id).id)
+        context.add_done_callback(lambda _: handle.close())  # type: ignore[arg-type]
+        reader = asyncio.create_task(self._read_frames(requests, handle))
+        try:
+            await self._write_audio(config, handle, context)
+        finally:
+            reader.cancel()
+            handle.close()
+            logs.annotate(frames=handle.stream.num_frames, samples=handle.stream.num_samples)
+
+    async def Encode(self, request: codec_pb2.EncodeRequest, context: Context) -> codec_pb2.EncodeResponse:
+        pcm = self._to_recording(request)
+        codes = await self._recordings.run(lambda: encode(self._loaded.mimi, pcm, request.sample_rate_hertz))
+        self._metrics.observe_encoding(len(pcm) / request.sample_rate_hertz)
+        return codec_pb2.EncodeResponse(codes=convert.from_codes(codes), codec=convert.from_identity(self._identity))
+
+    async def DetectWatermark(
+        self, request: codec_pb2.DetectWatermarkRequest, context: Context
+    ) -> codec_pb2.DetectWatermarkResponse:
+        pcm = self._to_recording(request)
+        keys = [self._key(key_id) for key_id in request.key_ids] or list(self._loaded.keyring.keys.values())
+        silentcipher, rate_hz = self._loaded.silentcipher, request.sample_rate_hertz
+        found = await self._recordings.run(lambda: detect(silentcipher, keys, pcm, rate_hz))
+        self._metrics.observe_detection(found)
+        return codec_pb2.DetectWatermarkResponse(
+            detected=found.detected, confidence=found.confidence, key_id=found.key_id
+        )
+
+    async def GetCodecInfo(
+        self, request: codec_pb2.GetCodecInfoRequest, context: Context
+    ) -> codec_pb2.GetCodecInfoResponse:
+        loaded = self._loaded
+        return codec_pb2.GetCodecInfoResponse(
+            codec=convert.from_identity(self._identity),
+            watermark_scheme=loaded.silentcipher.scheme,
+            latency_sample_count=loaded.latency_samples,
+            active_key_id=loaded.keyring.active.id,
+            key_ids=list(loaded.keyring.keys),
+            notice=loaded.bundle.notice,
+        )
+
+    async def _read_config(self, requests: Requests) -> codec_pb2.StreamDecodeConfig:
+        first = await anext(requests, None)
+        if first is None or first.WhichOneof("request") != "config":
+            raise InvalidRequestError("config", "is missing; it must be the first message")
+        config = first.config
+        self._check_codec(config.codec)
+        convert.check_format(config.sample_format)
+        rate_hz = config.sample_rate_hertz
+        if rate_hz and not _MIN_RATE_HZ <= rate_hz <= _MAX_RATE_HZ:
+            raise InvalidRequestError(
+                "config.sample_rate_hertz", f"is {rate_hz}; allowed are 0 and {_MIN_RATE_HZ}..{_MAX_RATE_HZ}"
+            )
+        return config
+
+    async def _read_frames(self, requests: Requests, handle: StreamHandle) -> None:
+        """Feeds the stream until the caller half-closes. What goes wrong ends the writer."""
+        next_frame_index = 0
+        try:
+            async for request in requests:
+                if request.WhichOneof("request") != "frames":
+                    raise InvalidRequestError("request", "must be frames after the first message")
+                codes = convert.to_codes(request.frames, next_frame_index, self._identity)
+                next_frame_index += len(codes)
+                await handle.push(codes)
+        except CsmError as error:
+            handle.fail(error)
+        else:
+            handle.finish()
+
+    async def _write_audio(self, config: codec_pb2.StreamDecodeConfig, handle: StreamHandle, context: Context) -> None:
+        native_hz = self._identity.sample_rate_hertz
+        resampler = StreamResampler(native_hz, config.sample_rate_hertz or native_hz)
+        sent, complete = 0, None
+        while complete is None:
+            outputs = await handle.take()
+            complete = next((output for output in outputs if isinstance(output, Complete)), None)
+            new = [output.pcm for output in outputs if isinstance(output, Audio)]
+            pcm: Pcm = resampler.push(np.concatenate((*new, np.zeros(0, np.float32))), last=complete is not None)
+            if len(pcm):
+                audio = codec_pb2.AudioSamples(
+                    samples=convert.from_pcm(pcm, config.sample_format), sample_offset=sent, sample_count=len(pcm)
+                )
+                await context.write(codec_pb2.StreamDecodeResponse(audio=audio))
+                sent += len(pcm)
+        await context.write(codec_pb2.StreamDecodeResponse(complete=self._complete(complete, sent)))
+
+    def _complete(self, complete: Complete, sample_count: int) -> codec_pb2.StreamDecodeComplete:
+        stream = complete.stream
+        return codec_pb2.StreamDecodeComplete(
+            frame_count=stream.num_frames,
+            sample_count=sample_count,
+            watermark=codec_pb2.WatermarkResult(
+                coverage=convert.from_coverage(complete.coverage),
+                scheme=self._loaded.silentcipher.scheme,
+                key_id=stream.key_id,
+            ),
+            decode_duration=convert.seconds(stream.decode_s),
+            watermark_duration=convert.seconds(stream.watermark_s),
+        )
+
+    def _to_recording(self, request: codec_pb2.EncodeRequest | codec_pb2.DetectWatermarkRequest) -> Pcm:
+        pcm = convert.to_pcm(request.samples, request.sample_format)
+        check_recording(pcm, request.sample_rate_hertz)
+        duration_s = len(pcm) / request.sample_rate_hertz
+        if duration_s > self._max_recording_seconds:
+            allowed = f"{self._max_recording_seconds:g} s"
+            raise InvalidRequestError("samples", f"last {duration_s:.1f} s; at most {allowed} are allowed")
+        return pcm
+
+    def _key(self, key_id: str) -> WatermarkKey:
+        try:
+            return self._loaded.keyring.get(key_id)
+        except KeyringError as error:
+            raise StatusError(
+                grpc.StatusCode.NOT_FOUND,
+                "WATERMARK_KEY_NOT_FOUND",
+                str(error),
+                resource=Resource("watermark_key", key_id),
+            ) from None
+
+    def _check_codec(self, theirs: rvq_pb2.CodecIdentity) -> None:
+        """The codes must belong to this codec; fields that the caller leaves out pass."""
+        ours = convert.from_identity(self._identity)
+        for field, value in theirs.ListFields():
+            if getattr(ours, field.name) != value:
+                raise StatusError(
+                    grpc.StatusCode.FAILED_PRECONDITION,
+                    "CODEC_MISMATCH",
+                    f"The codec here is {_described(ours)}; the codes belong to {_described(theirs)}"
+                    f" ({field.name} differs).",
+                )
+
+
+def _described(identity: rvq_pb2.CodecIdentity) -> str:
+    numbers = f"{identity.codebook_count}x{identity.codebook_size} at {identity.sample_rate_hertz} Hz"
+    return f"{identity.name} {identity.weights_digest[:19]} {numbers}"

@@ -1,0 +1,54 @@
+"""Settings of the codec stage. Importing them loads no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from services.common.settings import HealthPort, MetricsPort, ServingPort, StageSettings
+
+
+class CodecSettings(StageSettings):
+    """What the codec stage can be told."""
+
+    model_config = SettingsConfigDict(env_prefix="CSM_CODEC_")
+
+    port: ServingPort = 50062
+    health_port: HealthPort = 50072
+    metrics_port: MetricsPort = 9462
+    bundle: str = Field(
+        min_length=1, description="Model bundle: a folder, or a Hugging Face repository OWNER/NAME[@REVISION]."
+    )
+    revision: str | None = Field(None, description="Revision of the repository that --bundle names.")
+    offline: bool = Field(False, description="Take downloaded files from the cache only.")
+    cache_dir: Path | None = Field(
+        None, description="Where downloaded files are kept; Hugging Face's place when unset."
+    )
+    device: str = Field("cpu", min_length=1, description="Torch device: cpu, cuda, cuda:1, ...")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Type of the decoder's weights; the quantizer and the watermark stay float32."
+    )
+    slots: int = Field(16, ge=1, le=4096, description="Streams that are decoded at once.")
+    lane_width: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="Streams computed as one batch; 0 is one on a CPU and all slots on a GPU.",
+    )
+    watermark_keyring: Path = Field(
+        Path("~/.config/csm/watermark_keys.json"),
+        description="File of the watermark keys; made with one new secret key if it is not there.",
+    )
+    allow_public_watermark_key: bool = Field(
+        False, description="Accept the key that is published in CSM's source. Its mark proves nothing."
+    )
+    max_recording_seconds: float = Field(
+        120.0, gt=0, le=3600, description="Longest recording that is encoded or searched for the watermark."
+    )
+    max_waiting: int = Field(
+        16, ge=0, le=10_000, description="Recordings that wait for their turn before one is refused."
+    )
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads of torch; 0 leaves it to torch.")

@@ -1,0 +1,70 @@
+"""The codec stage as a whole: loads, listens, warms up, serves. Importing it loads torch."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from csm.codec.v1 import codec_pb2, codec_pb2_grpc
+
+from csm_engine.codec.stream import Output
+from services.codec.bridge import CodecBridge
+from services.codec.load import load_codec
+from services.codec.metrics import CodecMetrics
+from services.codec.recordings import RecordingWorker
+from services.codec.servicer import CodecServicer
+from services.codec.settings import CodecSettings
+from services.common.metrics import StageMetrics
+from services.common.server import StageServer, StageService
+
+SERVICE = codec_pb2.DESCRIPTOR.services_by_name["CodecService"].full_name
+
+log = logging.getLogger("csm.codec")
+
+
+class CodecStage:
+    """A running codec stage."""
+
+    def __init__(self, server: StageServer, bridge: CodecBridge, recordings: RecordingWorker) -> None:
+        self.server = server
+        self.bridge = bridge
+        self._recordings = recordings
+
+    async def stop(self) -> None:
+        """Lets running calls end, then ends the threads."""
+        await self.server.drain()
+        await self.bridge.stop()
+        await self._recordings.stop()
+
+
+async def start_codec(settings: CodecSettings) -> CodecStage:
+    """Loads the networks and keys, then listens and serves.
+
+    Raises: CsmError when bundle or keys cannot be loaded; OSError when a port is taken.
+    """
+    loaded = await asyncio.to_thread(load_codec, settings)
+    metrics = StageMetrics()
+    codec_metrics = CodecMetrics(metrics.registry)
+
+    def on_tick(outputs: Sequence[Output], seconds: float) -> None:
+        codec_metrics.active_streams.set(bridge.thread.num_streams)
+        codec_metrics.observe_tick(outputs, seconds)
+
+    bridge = CodecBridge(loaded.codec, on_tick=on_tick, on_failure=lambda error: server.fail(error))
+    recordings = RecordingWorker(settings.max_waiting)
+    servicer = CodecServicer(
+        loaded, bridge, recordings, codec_metrics, max_recording_seconds=settings.max_recording_seconds
+    )
+    service = StageService(codec_pb2_grpc.add_CodecServiceServicer_to_server, servicer, SERVICE)
+    server = StageServer(settings, [service], metrics)
+    stage = CodecStage(server, bridge, recordings)
+    try:
+        await server.start()
+    except BaseException:
+        await bridge.stop()
+        await recordings.stop()
+        raise
+    await server.set_serving()
+    log.info("ready: %s, %d slots on %s", loaded.bundle.name, settings.slots, settings.device)
+    return stage

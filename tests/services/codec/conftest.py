@@ -1,0 +1,65 @@
+"""A real codec stage on miniature networks, with a real client stub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from pathlib import Path
+
+import grpc
+import pytest
+from csm.codec.v1 import codec_pb2_grpc
+
+from csm_engine.testing.mimi import write_miniature_mimi
+from csm_engine.testing.silentcipher import write_miniature_silentcipher
+from services.codec.settings import CodecSettings
+from services.codec.stage import CodecStage, start_codec
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle")
+    identity = write_miniature_mimi(folder / "mimi", 0, num_codebooks=4, codebook_size=64, context=20, width=32)
+    write_miniature_silentcipher(folder / "silentcipher", 0, n_fft=512, band=16)
+    manifest = {
+        "format": 1,
+        "name": "tiny",
+        "version": "1",
+        "notice": "untrained",
+        "parts": {"mimi": "mimi", "silentcipher": "silentcipher"},
+        "codec": asdict(identity),
+        "voices": [{"name": "anna", "speaker": 1}],
+    }
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.fixture
+def settings(bundle: Path, tmp_path: Path) -> CodecSettings:
+    keyring = {"format": 1, "active": "new", "keys": {"old": "0102030405", "new": "fe01fe01fe"}}
+    (tmp_path / "keys.json").write_text(json.dumps(keyring))
+    return CodecSettings(
+        host="127.0.0.1",
+        port=0,
+        health_port=0,
+        metrics_port=0,
+        bundle=str(bundle),
+        slots=2,
+        watermark_keyring=tmp_path / "keys.json",
+        max_recording_seconds=5,
+        drain_seconds=1,
+    )
+
+
+@pytest.fixture
+async def stage(settings: CodecSettings) -> AsyncIterator[CodecStage]:
+    stage = await start_codec(settings)
+    yield stage
+    await stage.stop()
+
+
+@pytest.fixture
+async def stub(stage: CodecStage) -> AsyncIterator[codec_pb2_grpc.CodecServiceStub]:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
+        yield codec_pb2_grpc.CodecServiceStub(channel)
