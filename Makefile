@@ -38,7 +38,7 @@ test-slow: $(STAMPS)/dev
 	$(PYTEST) -m slow
 
 test-gpu: $(STAMPS)/dev
-	$(PYTEST) -m gpu
+	TRITON_INTERPRET=0 $(PYTEST) -m gpu
 
 test-polyglot: $(STAMPS)/dev bundle
 	cd clients/node && npm ci --no-audit --no-fund

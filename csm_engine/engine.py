@@ -15,6 +15,7 @@ import torch
 from csm_engine.config import EngineConfig
 from csm_engine.frame_step import FrameStep
 from csm_engine.lean.frame_step import LeanFrameStep
+from csm_engine.lean.graph_runner import GraphRunner
 from csm_engine.prompt import PromptBuilder
 from csm_engine.scheduler import FrameBatch, PrefillChunk, Scheduler
 from csm_engine.sequence import Sequence, SequenceStatus
@@ -22,7 +23,7 @@ from csm_engine.slot_pool import SlotPool
 from csm_engine.tokenizer import TextTokenizer
 from csm_engine.types import Codes, FinishReason, GenerationRequest
 
-Step = FrameStep | LeanFrameStep
+Step = FrameStep | LeanFrameStep | GraphRunner
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +146,14 @@ class Engine:
     def _run(self, sequences: list[Sequence]) -> Codes:
         """One frame step -> (B, K) int16."""
         began = time.monotonic()
-        slots = torch.tensor([sequence.slot for sequence in sequences], device=self._device)
+        slots = torch.tensor([sequence.slot for sequence in sequences]).to(self._device)
         codes = self._frame_step(slots)
         host_codes = codes.to("cpu", torch.int16).numpy()
         seconds, stages = time.monotonic() - began, self._frame_step.timer.take()
         for sequence in sequences:
             sequence.decode_seconds += seconds
-            sequence.backbone_seconds += stages["backbone"]
-            sequence.depth_decoder_seconds += stages["depth_decoder"]
+            sequence.backbone_seconds += stages.get("backbone", 0.0)
+            sequence.depth_decoder_seconds += stages.get("depth_decoder", 0.0)
         return host_codes
 
     def _deliver(self, sequences: list[Sequence], codes: Codes) -> list[Output]:

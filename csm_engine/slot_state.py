@@ -38,3 +38,4 @@ class SlotState:
         self.next_embedding[slots] = embeddings
         self.position[slots] += 1
         self.frame[slots] += 1
+        self.position[-1:] = 0  # padding stays where it is, however often it runs

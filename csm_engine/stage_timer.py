@@ -15,12 +15,24 @@ class StageTimer:
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
+        self._on = True
         self._seconds: dict[str, float] = defaultdict(float)
         self._pending: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
 
     @contextmanager
+    def off(self) -> Iterator[None]:
+        """Measures nothing inside: events cannot be read out of a captured graph."""
+        self._on = False
+        try:
+            yield
+        finally:
+            self._on = True
+
+    @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
-        if self._cuda:
+        if not self._on:
+            yield
+        elif self._cuda:
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             start.record()
             yield

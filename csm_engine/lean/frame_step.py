@@ -50,9 +50,10 @@ class LeanFrameStep:
                 num_codebooks=config.num_codebooks,
                 codebook_size=config.codebook_size,
             )
-            code0 = draw.sample(F.linear(hidden, self.weights.codebook0_head), 0)
+            logits = F.linear(hidden, self.weights.codebook0_head)
+            code0, fed = draw.codes(logits, 0, self.weights.projected_embeddings)
         with self.timer.measure("depth_decoder"):
-            codes = self.depth_decoder.frame(hidden, code0, draw)
+            codes = self.depth_decoder.frame(hidden, code0, fed, draw)
             offsets = torch.arange(config.num_codebooks, device=codes.device) * config.audio_vocab_size
             state.advance(slots, F.embedding(codes + offsets, self.weights.audio_embeddings).sum(dim=1))
         return codes
@@ -67,18 +68,16 @@ class LeanBackbone:
 
     def step(self, x: Tensor, slots: Tensor, positions: Tensor) -> Tensor:
         """x: (B, D), one position a row; slots, positions: (B,) int64 -> (B, D) hidden states."""
-        stack = self._stack
+        stack, x = self._stack, x.clone()  # layers add to x in place
         for layer, cache in zip(stack.layers, self.cache.layers, strict=True):
             qkv = F.linear(ops.rms_norm(x, layer.attention_norm, stack.config.norm_eps), layer.qkv)
-            attended = ops.backbone_attention(
-                qkv, cache.keys, cache.values, slots, positions, stack.rope, stack.config.num_heads
-            )
+            attended = ops.backbone_attention(qkv, cache.keys, cache.values, slots, positions, stack)
             x = ops.finish_layer(x, attended, layer, stack.config.norm_eps)
         return ops.rms_norm(x, stack.norm, stack.config.norm_eps)
 
     def prefill(self, x: Tensor, slot: int, start: int) -> None:
         """x: (T, D) of positions start..start+T-1 of one slot: fills the slot's keys and values."""
-        stack, end = self._stack, start + len(x)
+        stack, end, x = self._stack, start + len(x), x.clone()
         visible = torch.ones(len(x), end, dtype=torch.bool, device=x.device).tril(start)
         for index, (layer, cache) in enumerate(zip(stack.layers, self.cache.layers, strict=True)):
             qkv = F.linear(ops.rms_norm(x, layer.attention_norm, stack.config.norm_eps), layer.qkv)
@@ -103,17 +102,19 @@ class LeanDepthDecoder:
         self._stack: LeanStack = weights.depth_decoder
         self._caches: dict[int, list[tuple[Tensor, Tensor]]] = {}  # by number of rows
 
-    def frame(self, hidden: Tensor, code0: Tensor, draw: ops.FrameDraw) -> Tensor:
-        """hidden: (B, D); code0: (B,) int64 -> (B, K) int64, codebook 0 first."""
-        weights, config = self._weights, self._weights.config
+    def frame(self, hidden: Tensor, code0: Tensor, fed: Tensor | None, draw: ops.FrameDraw) -> Tensor:
+        """hidden: (B, D); code0: (B,) int64; fed: (B, d) what is fed for it -> (B, K) int64, codebook 0 first."""
+        weights, last = self._weights, self._weights.config.num_codebooks - 1
         caches = self._frame_caches(len(hidden))
         self._run(F.linear(hidden, weights.projection), 0, caches)
         codes = [code0]
-        for codebook in range(1, config.num_codebooks):
-            fed = codes[-1] + (codebook - 1) * config.audio_vocab_size
-            x = self._run(F.embedding(fed, weights.projected_embeddings), codebook, caches)
+        for codebook in range(1, last + 1):
+            assert fed is not None
+            x = self._run(fed, codebook, caches)
             x = ops.rms_norm(x, self._stack.norm, self._stack.config.norm_eps)
-            codes.append(draw.sample(F.linear(x, weights.depth_heads[codebook - 1]), codebook))
+            logits = F.linear(x, weights.depth_heads[codebook - 1])
+            code, fed = draw.codes(logits, codebook, weights.projected_embeddings if codebook < last else None)
+            codes.append(code)
         return torch.stack(codes, dim=1)
 
     def _run(self, x: Tensor, position: int, caches: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -121,7 +122,7 @@ class LeanDepthDecoder:
         stack = self._stack
         for layer, (keys, values) in zip(stack.layers, caches, strict=True):
             qkv = F.linear(ops.rms_norm(x, layer.attention_norm, stack.config.norm_eps), layer.qkv)
-            attended = ops.depth_attention(qkv, keys, values, position, stack.rope, stack.config.num_heads)
+            attended = ops.depth_attention(qkv, keys, values, position, stack)
             x = ops.finish_layer(x, attended, layer, stack.config.norm_eps)
         return x
 

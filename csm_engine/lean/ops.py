@@ -4,24 +4,55 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from types import ModuleType
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from csm_engine.lean import ops_torch
 from csm_engine.lean.weights import LeanLayer, LeanStack
 
-rms_norm = ops_torch.rms_norm
-backbone_attention = ops_torch.backbone_attention
-depth_attention = ops_torch.depth_attention
+
+def _ops(x: Tensor) -> ModuleType:
+    if not x.is_cuda:
+        return ops_torch
+    from csm_engine.lean import ops_triton  # triton comes with CUDA builds of torch only
+
+    return ops_triton
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x: (B, D); weight: (D,) -> (B, D)."""
+    normed: Tensor = _ops(x).rms_norm(x, weight, eps)
+    return normed
+
+
+def backbone_attention(
+    qkv: Tensor, keys: Tensor, values: Tensor, slots: Tensor, positions: Tensor, stack: LeanStack
+) -> Tensor:
+    """Writes one position a row into the cache and attends over the slot up to it.
+
+    qkv: (B, (H + 2 G) E); keys, values: (S, L, G, E); slots, positions: (B,) int64 -> (B, H E).
+    """
+    num_heads = stack.config.num_heads
+    attended: Tensor = _ops(qkv).backbone_attention(qkv, keys, values, slots, positions, stack.rope, num_heads)
+    return attended
+
+
+def depth_attention(qkv: Tensor, keys: Tensor, values: Tensor, position: int, stack: LeanStack) -> Tensor:
+    """Writes one position of the frame in the making and attends up to it.
+
+    qkv: (B, (H + 2 G) E); keys, values: (B, G, K, E) -> (B, H E).
+    """
+    attended: Tensor = _ops(qkv).depth_attention(qkv, keys, values, position, stack.rope, stack.config.num_heads)
+    return attended
 
 
 def finish_layer(x: Tensor, attended: Tensor, layer: LeanLayer, eps: float) -> Tensor:
-    """Output projection, residual, MLP, residual. x: (B, D); attended: (B, H E) -> (B, D)."""
-    x = torch.addmm(x, attended, layer.out.t())
+    """Output projection, residual, MLP, residual. x: (B, D), changed in place; attended: (B, H E) -> (B, D)."""
+    x.addmm_(attended, layer.out.t())
     gate_up = F.linear(rms_norm(x, layer.mlp_norm, eps), layer.gate_up)
-    return torch.addmm(x, ops_torch.silu_mul(gate_up), layer.down.t())
+    return x.addmm_(_ops(x).silu_mul(gate_up), layer.down.t())
 
 
 def write_prompt(qkv: Tensor, keys: Tensor, values: Tensor, start: int, stack: LeanStack) -> Tensor:
@@ -48,9 +79,18 @@ class FrameDraw:
     num_codebooks: int
     codebook_size: int
 
-    def sample(self, logits: Tensor, codebook: int) -> Tensor:
-        """logits: (B, V) of one codebook -> (B,) int64 codes."""
-        return ops_torch.sample(logits, self._noise, codebook, self.temperature, self.top_k)
+    def codes(self, logits: Tensor, codebook: int, table: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Draws the codes of one codebook and looks up what the depth decoder is fed for them.
+
+        logits: (B, V); table: (fed codebooks * V, d), None for the last codebook -> (B,) int64, (B, d).
+        """
+        if logits.is_cuda:
+            from csm_engine.lean import ops_triton
+
+            rows = (self.seed, self.frame, self.temperature, self.top_k)
+            return ops_triton.sample_and_feed(logits, *rows, codebook, self.codebook_size, table)
+        codes = ops_torch.sample(logits, self._noise, codebook, self.temperature, self.top_k)
+        return codes, None if table is None else F.embedding(codes + codebook * logits.shape[1], table)
 
     @cached_property
     def _noise(self) -> Tensor:

@@ -13,6 +13,7 @@ from csm_engine.config import EngineConfig, ModelConfig
 from csm_engine.engine import Engine
 from csm_engine.errors import BundleError
 from csm_engine.lean.frame_step import LeanFrameStep
+from csm_engine.lean.graph_runner import GraphRunner
 from csm_engine.lean.weights import pack
 from csm_engine.manifest import CodecIdentity
 from csm_engine.model.csm import CSM
@@ -59,12 +60,14 @@ def load_engine(settings: EngineSettings) -> LoadedEngine:
         reserved_frames=settings.reserved_frames,
     )
     tokenizer = TextTokenizer(bundle.path("tokenizer"), model.config.text_vocab_size)
-    engine = Engine(LeanFrameStep(pack(model), config.total_slots), tokenizer, config)
+    step = GraphRunner(LeanFrameStep(pack(model), config.total_slots), config.num_slots)
+    engine = Engine(step, tokenizer, config)
     _warm_up(engine)
     notice = bundle.notice
     if settings.random_weights:
         notice = "The weights are random (--random-weights): everything sounds like noise."
-    return LoadedEngine(engine, bundle, model.config, _codec(bundle, model.config), _digest(model), notice)
+    codec = _codec(bundle, model.config)
+    return LoadedEngine(engine, bundle, model.config, codec, _digest(model), notice)  # unpacked weights go with model
 
 
 def _load_model(bundle: Bundle, settings: EngineSettings) -> CSM:

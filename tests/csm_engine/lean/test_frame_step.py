@@ -9,6 +9,7 @@ import torch
 from csm_engine.config import ModelConfig
 from csm_engine.frame_step import FrameStep
 from csm_engine.lean.frame_step import LeanFrameStep
+from csm_engine.lean.graph_runner import buckets_up_to
 from csm_engine.lean.weights import pack
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
@@ -90,3 +91,25 @@ def test_tokens_embed_as_in_the_reference(model: CSM) -> None:
     mask = torch.rand(tokens.shape, generator=generator) < 0.5
     lean = LeanFrameStep(pack(model), 1)
     assert torch.allclose(lean.embed_tokens(tokens, mask), model.embed_tokens(tokens, mask))
+
+
+@pytest.mark.parametrize("padding", [1, 3])
+def test_padding_rows_change_nothing_however_long_they_run(model: CSM, padding: int) -> None:
+    steps = model.config.max_seq_len + 5 - len(prompt_for(model, 0))  # past the window, were padding to move
+    expected = frames_of(LeanFrameStep(pack(model), SLOTS), model, [0], 12)
+    step = LeanFrameStep(pack(model), SLOTS)
+    pads = [step.backbone.cache.pad_slot] * padding
+    start(step, prompt_for(model, 0), 0, sampling_for(0))
+    with torch.inference_mode():
+        made = np.stack([step(torch.tensor([0, *pads])).numpy()[0] for _ in range(12)])
+        for _ in range(steps):
+            step(torch.tensor(pads[:1] * 2))
+    np.testing.assert_array_equal(made, expected[:, 0])
+    assert step.state.position[-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "buckets"), [(1, [1]), (5, [1, 2, 3, 4, 5]), (64, [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64])]
+)
+def test_buckets_cover_every_batch(rows: int, buckets: list[int]) -> None:
+    assert buckets_up_to(rows) == buckets

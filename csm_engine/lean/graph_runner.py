@@ -1,0 +1,74 @@
+"""The fast step as CUDA graphs: one per batch bucket, the whole frame in one launch, all captured before the first use.
+
+A batch is padded to the next bucket with the spare slot. The only thing that changes between launches is the list of
+slots; everything else is read from device memory by slot. On a CPU nothing is captured and the same function runs.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from csm_engine.lean.frame_step import LeanFrameStep
+
+BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+_WARM_UPS = 3
+
+
+def buckets_up_to(num_rows: int) -> list[int]:
+    """The buckets that batches of 1..num_rows need; the last one is num_rows itself."""
+    return [*(bucket for bucket in BUCKETS if bucket < num_rows), num_rows]
+
+
+@dataclass(frozen=True, slots=True)
+class _Captured:
+    graph: torch.cuda.CUDAGraph
+    slots: Tensor  # (bucket,) int64, read by the graph
+    codes: Tensor  # (bucket, K) int64, written by it
+
+
+class GraphRunner:
+    """Stands in for a LeanFrameStep: same state, same prefill, same call."""
+
+    def __init__(self, step: LeanFrameStep, max_rows: int) -> None:
+        """Captures every bucket for batches of up to `max_rows`, the largest first, in one memory pool."""
+        self._step = step
+        self.config = step.config
+        self.device = step.device
+        self.backbone = step.backbone
+        self.state = step.state
+        self.timer = step.timer
+        self.embed_tokens = step.embed_tokens
+        self._buckets = buckets_up_to(max_rows)
+        self._captured: dict[int, _Captured] = {}
+        if self.device.type == "cuda":
+            pool = torch.cuda.graph_pool_handle()
+            for bucket in reversed(self._buckets):
+                self._captured[bucket] = self._capture(bucket, pool)
+
+    def __call__(self, slots: Tensor) -> Tensor:
+        """slots: (B,) int64, each once -> (B, K) int64 codes, good until the next call."""
+        if not self._captured:
+            return self._step(slots)
+        captured = self._captured[self._buckets[bisect_left(self._buckets, len(slots))]]
+        captured.slots.fill_(self.backbone.cache.pad_slot)
+        captured.slots[: len(slots)].copy_(slots, non_blocking=True)
+        captured.graph.replay()
+        return captured.codes[: len(slots)]
+
+    @torch.inference_mode()
+    def _capture(self, bucket: int, pool: tuple[int, int]) -> _Captured:
+        slots = torch.full((bucket,), self.backbone.cache.pad_slot, device=self.device)
+        stream = torch.cuda.Stream(self.device)
+        stream.wait_stream(torch.cuda.current_stream(self.device))
+        with self.timer.off(), torch.cuda.stream(stream):
+            for _ in range(_WARM_UPS):  # compiles kernels and picks algorithms outside of the capture
+                self._step(slots)
+        torch.cuda.current_stream(self.device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with self.timer.off(), torch.cuda.graph(graph, pool=pool):
+            codes = self._step(slots)
+        return _Captured(graph, slots, codes)

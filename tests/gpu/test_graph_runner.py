@@ -1,0 +1,118 @@
+"""The captured step against the eager one, on a CUDA device, at a size where kernels meet their real tile shapes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from csm_engine.config import ModelConfig, TransformerConfig
+from csm_engine.frame_step import FrameStep
+from csm_engine.lean.frame_step import LeanFrameStep
+from csm_engine.lean.graph_runner import GraphRunner, buckets_up_to
+from csm_engine.lean.weights import pack
+from csm_engine.model.csm import CSM
+from csm_engine.model.loader import random_model
+from csm_engine.types import SamplingParams
+
+ROWS = 64
+SMALL = ModelConfig(
+    backbone=TransformerConfig(num_layers=2, dim=512, num_heads=8, num_kv_heads=2, ffn_dim=1024, max_seq_len=1024),
+    depth_decoder=TransformerConfig(num_layers=2, dim=256, num_heads=2, num_kv_heads=1, ffn_dim=512, max_seq_len=64),
+    text_vocab_size=320,
+    audio_vocab_size=2051,
+    num_codebooks=32,
+    codebook_size=2048,
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> CSM:
+    return random_model(SMALL, seed=1, device="cuda", dtype=torch.bfloat16)
+
+
+@pytest.fixture(scope="module")
+def runner(model: CSM) -> GraphRunner:
+    return GraphRunner(LeanFrameStep(pack(model), ROWS), ROWS)
+
+
+Step = LeanFrameStep | GraphRunner | FrameStep
+
+
+def start(step: Step, slot: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    prompt = torch.randn(20 + seed % 300, SMALL.backbone.dim, generator=generator).to("cuda", torch.bfloat16)
+    step.backbone.prefill(prompt[:-1], slot, 0)
+    step.state.start(slot, prompt[-1], position=len(prompt) - 1, frame=0, sampling=SamplingParams(seed=seed))
+
+
+@torch.inference_mode()
+def frames_of(step: Step, slots: list[int], watched: int, num_frames: int = 10) -> torch.Tensor:
+    """(frames, K) of one slot; every slot runs the request whose seed is its own number, but `watched` runs 7."""
+    for slot in slots:
+        start(step, slot, 7 if slot == watched else 1000 + slot)
+    index = torch.tensor(slots, device="cuda")
+    return torch.stack([step(index)[slots.index(watched)].clone() for _ in range(num_frames)]).cpu()
+
+
+def test_graph_equals_eager(model: CSM, runner: GraphRunner) -> None:
+    slots = list(range(ROWS))
+    assert torch.equal(frames_of(runner, slots, 3), frames_of(LeanFrameStep(pack(model), ROWS), slots, 3))
+
+
+@pytest.mark.parametrize("rows", buckets_up_to(ROWS))
+def test_every_bucket_gives_the_same_codes(runner: GraphRunner, rows: int) -> None:
+    assert torch.equal(frames_of(runner, list(range(rows)), 0), frames_of(runner, [0], 0))
+
+
+def test_slot_and_neighbours_change_nothing(runner: GraphRunner) -> None:
+    alone = frames_of(runner, [5], 5)
+    assert torch.equal(frames_of(runner, [63, 2, 40], 40), alone)
+    assert torch.equal(frames_of(runner, list(range(ROWS)), 63), alone)
+
+
+@torch.inference_mode()
+def test_copied_prefix_gives_the_same_codes(runner: GraphRunner) -> None:
+    expected = frames_of(runner, [1], 1)
+    start(runner, 1, 7)
+    length = int(runner.state.position[1])
+    runner.backbone.cache.copy(1, 9, length)
+    runner.state.start(9, runner.state.next_embedding[1], position=length, frame=0, sampling=SamplingParams(seed=7))
+    index = torch.tensor([9], device="cuda")
+    assert torch.equal(torch.stack([runner(index)[0].clone() for _ in range(10)]).cpu(), expected)
+
+
+@torch.inference_mode()
+def test_no_host_sync_inside_a_step(runner: GraphRunner) -> None:
+    for slot in range(4):
+        start(runner, slot, slot)
+    index = torch.arange(4, device="cuda")
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            runner(index)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@torch.inference_mode()
+def test_ten_thousand_steps_allocate_nothing(runner: GraphRunner) -> None:
+    start(runner, 0, 0)
+    index = torch.tensor([0], device="cuda")
+    runner(index)
+    before = torch.cuda.memory_allocated()
+    for _ in range(10_000):
+        runner(index)
+        runner.state.position[0] = 30
+    assert torch.cuda.memory_allocated() == before
+
+
+@torch.inference_mode()
+def test_lean_logits_are_near_the_reference(model: CSM) -> None:
+    reference, lean = FrameStep(model, 2), LeanFrameStep(pack(model), 2)
+    for step in (reference, lean):
+        start(step, 1, 3)
+    slots, positions = torch.tensor([1], device="cuda"), lean.state.position[1:2]
+    embedding = lean.state.next_embedding[1:2]
+    expected = reference.backbone.step(embedding, slots, positions, int(positions) + 1).float()
+    ours = lean.backbone.step(embedding, slots, positions).float()
+    assert (ours - expected).abs().max() <= 0.03 * expected.abs().max()
