@@ -11,7 +11,9 @@ github.com/SesameAILabs/csm models.py does.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,15 +24,18 @@ _MASK = 0xFFFFFFFF
 _LANES = 4  # 32-bit words per Philox block: four neighbouring token ids share one
 
 
-def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> Tensor:
-    """Four words of counter and two of key, int64 tensors of 0..2**32-1 that broadcast -> (..., 4) int64 words."""
+Words = Any  # torch int64 tensors, or numpy uint64 arrays
+
+
+def philox(counter: tuple[Words, Words, Words, Words], key: tuple[Words, Words]) -> tuple[Words, Words, Words, Words]:
+    """Four words of counter and two of key, each 0..2**32-1, that broadcast -> four words.
+
+    In torch's int64 or numpy's uint64: products wrap mod 2**64 in both, and both give the same words.
+    """
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(_ROUNDS):
-        product0, product1 = (
-            c0 * _MULTIPLIERS[0],
-            c2 * _MULTIPLIERS[1],
-        )  # wraps mod 2**64: the bits are right
+        product0, product1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
         c0, c1, c2, c3 = (
             ((product1 >> 32) & _MASK) ^ c1 ^ k0,
             product1 & _MASK,
@@ -38,7 +43,7 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Te
             product0 & _MASK,
         )
         k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
-    return torch.stack(torch.broadcast_tensors(c0, c1, c2, c3), dim=-1)
+    return c0, c1, c2, c3
 
 
 def gumbel_noise(seed: Tensor, frame: Tensor, num_codebooks: int, vocab_size: int) -> Tensor:
@@ -46,13 +51,29 @@ def gumbel_noise(seed: Tensor, frame: Tensor, num_codebooks: int, vocab_size: in
 
     Uniforms have 23 bits and a half, so that float32 holds them exactly and neither 0 nor 1 can come up.
     """
-    device = seed.device
-    blocks = torch.arange(-(-vocab_size // _LANES), device=device)
-    codebooks = torch.arange(num_codebooks, device=device).view(-1, 1)
+    blocks = torch.arange(-(-vocab_size // _LANES), device=seed.device)
+    codebooks = torch.arange(num_codebooks, device=seed.device).view(-1, 1)
     seed, frame = seed.view(-1, 1, 1), frame.view(-1, 1, 1)
-    zero = torch.zeros((), dtype=torch.int64, device=device)
-    words = philox((blocks, codebooks, frame, zero), (seed & _MASK, (seed >> 32) & _MASK))
-    words = words.flatten(-2)[..., :vocab_size]
+    words = philox((blocks, codebooks, frame, torch.zeros_like(frame)), (seed & _MASK, (seed >> 32) & _MASK))
+    lanes = torch.stack(torch.broadcast_tensors(*words), dim=-1)
+    return _gumbel(lanes.flatten(-2)[..., :vocab_size])
+
+
+def gumbel_noise_of(seed: Tensor, frame: Tensor, codebook: int, ids: Tensor) -> Tensor:
+    """The same numbers for some candidates of one codebook, on a CPU, where numpy's calls are the cheaper ones.
+
+    seed, frame: (B,) int64; ids: (B, N) int64 -> (B, N) float32.
+    """
+    seeds, frames, candidates = (
+        tensor.numpy().astype(np.uint64) for tensor in (seed.unsqueeze(1), frame.unsqueeze(1), ids)
+    )
+    counter = (candidates >> 2, np.full_like(frames, codebook), frames, np.zeros_like(frames))
+    words = philox(counter, (seeds & _MASK, seeds >> 32))
+    drawn = np.choose(ids.numpy() & 3, words)  # lane by lane
+    return _gumbel(torch.from_numpy(drawn.astype(np.int64)))
+
+
+def _gumbel(words: Tensor) -> Tensor:
     uniform = ((words >> 9).float() + 0.5) * 2.0**-23
     return -torch.log(-torch.log(uniform))
 

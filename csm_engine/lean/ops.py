@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from types import ModuleType
 
 import torch.nn.functional as F
@@ -76,7 +75,6 @@ class FrameDraw:
     frame: Tensor
     temperature: Tensor
     top_k: Tensor
-    num_codebooks: int
     codebook_size: int
 
     def codes(self, logits: Tensor, codebook: int, table: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -84,14 +82,10 @@ class FrameDraw:
 
         logits: (B, V); table: (fed codebooks * V, d), None for the last codebook -> (B,) int64, (B, d).
         """
+        rows = (self.seed, self.frame, self.temperature, self.top_k)
         if logits.is_cuda:
             from csm_engine.lean import ops_triton
 
-            rows = (self.seed, self.frame, self.temperature, self.top_k)
             return ops_triton.sample_and_feed(logits, *rows, codebook, self.codebook_size, table)
-        codes = ops_torch.sample(logits, self._noise, codebook, self.temperature, self.top_k)
+        codes = ops_torch.sample(logits, *rows, codebook, self.codebook_size)
         return codes, None if table is None else F.embedding(codes + codebook * logits.shape[1], table)
-
-    @cached_property
-    def _noise(self) -> Tensor:
-        return ops_torch.frame_noise(self.seed, self.frame, self.num_codebooks, self.codebook_size)

@@ -10,14 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from csm_engine.sampler import FrameSampler, gumbel_noise
+from csm_engine.sampler import gumbel_noise_of
+
+_TIES = 8  # candidates past the k-th, so that ties there are seen
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x: (B, D); weight: (D,). In float32, as torchtune's RMSNorm."""
     wide = x.float()
-    mean_square = torch.bmm(wide.unsqueeze(1), wide.unsqueeze(2)).squeeze(1) / x.shape[-1]
-    return (wide * torch.rsqrt(mean_square + eps) * weight).to(x.dtype)
+    length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    return (wide / torch.hypot(length * x.shape[-1] ** -0.5, torch.tensor(eps**0.5)) * weight).to(x.dtype)
 
 
 def silu_mul(gate_up: Tensor) -> Tensor:
@@ -78,12 +80,21 @@ def depth_attention(qkv: Tensor, keys: Tensor, values: Tensor, position: int, ro
     return torch.bmm(weights, seen_values).view(len(qkv), -1)
 
 
-def frame_noise(seed: Tensor, frame: Tensor, num_codebooks: int, codebook_size: int) -> Tensor:
-    """(B, K, codebook_size) float32 Gumbel noise of the whole frame, for `sample`."""
-    return gumbel_noise(seed, frame, num_codebooks, codebook_size)
+def sample(
+    logits: Tensor, seed: Tensor, frame: Tensor, temperature: Tensor, top_k: Tensor, codebook: int, codebook_size: int
+) -> Tensor:
+    """logits: (B, V) of one codebook; the others (B,) -> (B,) int64 codes.
 
-
-def sample(logits: Tensor, noise: Tensor, codebook: int, temperature: Tensor, top_k: Tensor) -> Tensor:
-    """logits: (B, V); noise: (B, K, codebook_size) -> (B,) int64."""
-    sampler = FrameSampler(noise, temperature, top_k, int(top_k.max()), noise.shape[-1])
-    return sampler.sample(logits, codebook)
+    Noise is made for the candidates alone. Rows whose ties at the k-th place may reach past them go the long way.
+    """
+    logits = logits[:, :codebook_size].float()
+    count = min(int(top_k.max()) + _TIES, codebook_size)
+    values, ids = torch.topk(logits, count, dim=-1)
+    threshold = values.gather(-1, (top_k.clamp(max=count) - 1).unsqueeze(-1))
+    if count < codebook_size and bool((values[:, -1:] >= threshold).any()):
+        values, ids = logits, torch.arange(codebook_size).expand_as(logits)
+    noise = gumbel_noise_of(seed, frame, codebook, ids)
+    scores = values + temperature.unsqueeze(-1) * noise
+    scores = scores.masked_fill(values < threshold, float("-inf"))
+    is_best = scores == scores.amax(dim=-1, keepdim=True)
+    return ids.masked_fill(~is_best, codebook_size).amin(dim=-1)  # ties go to the lowest id

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from csm_engine.sampler import FrameSampler, gumbel_noise, philox
+from csm_engine.sampler import FrameSampler, gumbel_noise, gumbel_noise_of, philox
 
 
 def words(*values: int) -> torch.Tensor:
@@ -32,8 +32,8 @@ def words(*values: int) -> torch.Tensor:
 def test_philox_gives_the_published_words(
     counter: tuple[int, ...], key: tuple[int, ...], expected: tuple[int, ...]
 ) -> None:
-    made = philox(tuple(words(value) for value in counter), tuple(words(value) for value in key))  # type: ignore[arg-type]
-    assert made.squeeze(0).tolist() == list(expected)
+    made = philox(tuple(words(value) for value in counter), tuple(words(value) for value in key))
+    assert [int(word) for word in made] == list(expected)
 
 
 def test_noise_of_a_row_does_not_depend_on_its_neighbours_or_the_batch() -> None:
@@ -42,6 +42,13 @@ def test_noise_of_a_row_does_not_depend_on_its_neighbours_or_the_batch() -> None
     for row in range(4):
         alone = gumbel_noise(seeds[row : row + 1], frames[row : row + 1], 8, 67)
         assert torch.equal(together[row : row + 1], alone)
+
+
+def test_noise_of_candidates_is_the_noise_of_all() -> None:
+    seeds, frames = words(5, 2**63 - 1), words(0, 4000)
+    ids = torch.tensor([[0, 66, 3], [17, 1, 64]])
+    expected = gumbel_noise(seeds, frames, 3, 67)[:, 2].gather(1, ids)
+    assert torch.equal(gumbel_noise_of(seeds, frames, 2, ids), expected)
 
 
 def test_noise_differs_in_every_counter_and_both_halves_of_the_seed() -> None:

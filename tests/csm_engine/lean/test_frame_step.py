@@ -8,11 +8,13 @@ import torch
 
 from csm_engine.config import ModelConfig
 from csm_engine.frame_step import FrameStep
+from csm_engine.lean import ops_torch
 from csm_engine.lean.frame_step import LeanFrameStep
 from csm_engine.lean.graph_runner import buckets_up_to
 from csm_engine.lean.weights import pack
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
+from csm_engine.sampler import FrameSampler, gumbel_noise
 from csm_engine.types import SamplingParams
 
 SLOTS = 5
@@ -113,3 +115,15 @@ def test_padding_rows_change_nothing_however_long_they_run(model: CSM, padding: 
 )
 def test_buckets_cover_every_batch(rows: int, buckets: list[int]) -> None:
     assert buckets_up_to(rows) == buckets
+
+
+@pytest.mark.parametrize("top_k", [1, 5, 50, 64, 1000])
+def test_drawing_from_candidates_equals_drawing_from_all(top_k: int) -> None:
+    generator = torch.Generator().manual_seed(top_k)
+    logits = torch.randn(6, 67, generator=generator).round(decimals=1)  # many ties
+    logits[5] = 1.0  # nothing but ties
+    seed, frame = torch.arange(6) + 2**40, torch.arange(6)
+    temperature, top_ks = torch.tensor([0.0, 0.5, 1.0, 2.0, 9.0, 1.0]), torch.full((6,), top_k)
+    noise = gumbel_noise(seed, frame, 4, 64)
+    expected = FrameSampler(noise, temperature, top_ks, top_k, 64).sample(logits, 3)
+    assert torch.equal(ops_torch.sample(logits, seed, frame, temperature, top_ks, 3, 64), expected)

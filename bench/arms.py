@@ -1,0 +1,144 @@
+"""The contestants of the frame-step benchmark, all over the same weights: one frame for a whole batch per call.
+
+`Reference` is the published way: torchtune's own forward, KV cache and masks, every code fed through the projection,
+softmax sampling (github.com/SesameAILabs/csm models.py, in our words). `Transformers` is the transformers library's
+model and caches, its depth decoder through `generate`. `Ours` is what the engine runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from csm_engine.lean.frame_step import LeanFrameStep
+from csm_engine.lean.graph_runner import GraphRunner
+from csm_engine.lean.weights import LeanWeights
+from csm_engine.model.csm import CSM
+from csm_engine.types import SamplingParams
+
+
+class Arm(Protocol):
+    """prompts: (B, T, D). `start` prefills them; `frame` makes the next (B, K) codes."""
+
+    def start(self, prompts: Tensor, sampling: SamplingParams) -> None: ...
+
+    def frame(self) -> Tensor: ...
+
+
+class Ours:
+    def __init__(self, weights: LeanWeights, batch: int) -> None:
+        self._step = GraphRunner(LeanFrameStep(weights, batch), batch)
+        self._slots = torch.arange(batch, device=weights.device)
+
+    def start(self, prompts: Tensor, sampling: SamplingParams) -> None:
+        for slot, prompt in enumerate(prompts):
+            self._step.backbone.prefill(prompt[:-1], slot, 0)
+            own = SamplingParams(sampling.temperature, sampling.top_k, sampling.seed + slot)
+            self._step.state.start(slot, prompt[-1], position=len(prompt) - 1, frame=0, sampling=own)
+
+    def frame(self) -> Tensor:
+        return self._step(self._slots)
+
+    def stage_ms(self) -> dict[str, float]:
+        """Milliseconds per stage since the last call; empty where a graph is replayed."""
+        return {stage: seconds * 1000 for stage, seconds in self._step.timer.take().items()}
+
+
+class Reference:
+    """Needs a model of its own: it hangs torchtune's caches into it."""
+
+    def __init__(self, model: CSM, batch: int) -> None:
+        self._model, self._batch = model, batch
+        for stack, length in (
+            (model.backbone, model.config.max_seq_len),
+            (model.depth_decoder, model.config.num_codebooks),
+        ):
+            for layer in stack.layers:
+                layer.attn.kv_cache = None
+            with torch.device(model.device):
+                stack.setup_caches(batch, model.dtype, decoder_max_seq_len=length)
+        self._masks = [
+            torch.ones(length, length, dtype=torch.bool, device=model.device).tril()
+            for length in (model.config.max_seq_len, model.config.num_codebooks)
+        ]
+
+    def start(self, prompts: Tensor, sampling: SamplingParams) -> None:
+        self._sampling = sampling
+        self._generator = torch.Generator(self._model.device).manual_seed(sampling.seed)
+        self._model.backbone.reset_caches()
+        self._input = prompts
+        self._positions = torch.arange(prompts.shape[1], device=prompts.device).expand(self._batch, -1)
+
+    def frame(self) -> Tensor:
+        model = self._model
+        hidden = self._run(model.backbone, self._input, self._positions, self._masks[0])[:, -1]
+        codes = [self._sample(model.codebook0_head(hidden))]
+        model.depth_decoder.reset_caches()
+        x = torch.stack([hidden, model.embed_code(codes[0], 0)], dim=1)
+        positions = torch.arange(2, device=x.device).expand(self._batch, -1)
+        for codebook in range(1, model.config.num_codebooks):
+            out = self._run(model.depth_decoder, model.projection(x), positions, self._masks[1])[:, -1]
+            codes.append(self._sample(out @ model.audio_head[codebook - 1]))
+            x = model.embed_code(codes[-1], codebook).unsqueeze(1)
+            positions = positions[:, -1:] + 1
+        frame = torch.stack(codes, dim=1)
+        self._input = model.embed_frame(frame).unsqueeze(1)
+        self._positions = self._positions[:, -1:] + 1
+        return frame
+
+    def _run(self, stack: torch.nn.Module, x: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+        hidden: Tensor = stack(x, input_pos=positions, mask=mask[positions])
+        return hidden.to(x.dtype)
+
+    def _sample(self, logits: Tensor) -> Tensor:
+        logits = logits[:, : self._model.config.codebook_size]
+        if self._sampling.temperature == 0:
+            return logits.argmax(dim=-1)
+        scaled = logits / self._sampling.temperature
+        kept = scaled.masked_fill(scaled < torch.topk(scaled, self._sampling.top_k).values[:, -1:], float("-inf"))
+        odds = torch.empty_like(kept).exponential_(1, generator=self._generator)
+        return (torch.softmax(kept, dim=-1) / odds).argmax(dim=-1)
+
+
+class Transformers:
+    """Eager, its own dynamic caches."""
+
+    def __init__(self, checkpoint: Path, config_values: dict[str, object], model: CSM, batch: int) -> None:
+        from safetensors.torch import load_file
+        from transformers import CsmConfig, CsmForConditionalGeneration
+
+        self._model = CsmForConditionalGeneration(CsmConfig(**config_values)).eval()
+        state: dict[str, Tensor] = {}
+        for shard in checkpoint.glob("*.safetensors"):
+            state |= load_file(shard)
+        self._model.load_state_dict(state, strict=False)
+        self._model.to(model.device, model.dtype)
+        self._num_codebooks, self._batch = model.config.num_codebooks, batch
+
+    def start(self, prompts: Tensor, sampling: SamplingParams) -> None:
+        self._next: dict[str, Tensor] = {"inputs_embeds": prompts}
+        self._cache = None
+        self._options = {"do_sample": False}
+        if sampling.temperature:
+            self._options = {"do_sample": True, "temperature": sampling.temperature, "top_k": sampling.top_k}
+
+    def frame(self) -> Tensor:
+        model, count = self._model, self._num_codebooks
+        output = model.backbone_model(**self._next, past_key_values=self._cache, use_cache=True)
+        self._cache = output.past_key_values
+        hidden = output.last_hidden_state[:, -1]
+        code0 = model.lm_head(hidden).argmax(dim=-1)
+        codes = model.depth_decoder.generate(
+            torch.nn.functional.pad(code0[:, None], (1, 0)),
+            attention_mask=torch.ones(self._batch, 2, dtype=torch.int64, device=hidden.device),
+            backbone_last_hidden_state=hidden.clone(),
+            max_new_tokens=count - 1,
+            min_new_tokens=count - 1,
+            pad_token_id=0,
+            **self._options,
+        )[:, 1:]
+        self._next = {"input_ids": codes.unsqueeze(1)}
+        return codes

@@ -1,0 +1,235 @@
+"""Frame-step benchmark: how long one 80 ms frame of codes takes, ours against the published ways, in one run.
+
+    python -m bench.frame_step --shape miniature --batches 1,16 --context 128 --frames 20
+    python -m bench.frame_step --shape csm-1b --device cuda --dtype bfloat16 --batches 1,8,64 --context 512
+
+First a gate: greedy codes of all arms must agree (fp32), or our logits be near the reference's (bf16); no gate, no
+figure. Then the arms take turns, ABBA, for some rounds over the same weights, prompts and frame counts. Prefill is
+not counted. Prints a table; the last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from bench.arms import Arm, Ours, Reference, Transformers
+from bench.shapes import SHAPES, frame_bytes
+from csm_engine.config import ModelConfig
+from csm_engine.lean.weights import pack
+from csm_engine.model.csm import CSM
+from csm_engine.model.loader import load_model
+from csm_engine.testing.csm import transformers_config, write_transformers
+from csm_engine.types import SamplingParams
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+SAMPLING = SamplingParams(temperature=0.9, top_k=50, seed=1)
+GREEDY = SamplingParams(temperature=0.0, top_k=1, seed=1)
+GATE_FRAMES = 5
+SMALLEST_CODEC = {  # transformers insists on building a codec; nothing here uses it
+    "model_type": "mimi", "num_filters": 4, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 16, "codebook_size": 8, "codebook_dim": 8,
+    "vector_quantization_hidden_dimension": 8, "upsample_groups": 16,
+}  # fmt: skip
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    config, device, dtype = SHAPES[arguments.shape], torch.device(arguments.device), DTYPES[arguments.dtype]
+    bandwidth = copy_bandwidth(device)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        checkpoint = Path(folder)
+        write_transformers(checkpoint, config, seed=0, num_shards=1)
+        for batch in arguments.batches:
+            arms = make_arms(checkpoint, config, batch, device, dtype, arguments.arms)
+            prompts = make_prompts(config, batch, arguments.context, device, dtype)
+            check_gate(arms, prompts, dtype)
+            for name, frame_ms in measure(arms, prompts, arguments.frames, arguments.rounds, device).items():
+                floor_ms = 1000 * floor_seconds(config, batch, arguments, dtype, bandwidth)
+                rows.append(make_row(name, batch, arguments.context, frame_ms, floor_ms))
+                print_row(rows[-1])
+    print(json.dumps(summary(arguments, rows, bandwidth, device)))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, default="miniature")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--batches", type=lambda text: [int(item) for item in text.split(",")], default=[1, 16])
+    parser.add_argument("--context", type=int, default=128, help="prompt positions before the first frame")
+    parser.add_argument("--frames", type=int, default=20, help="frames per turn of an arm")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves it to torch")
+    parser.add_argument(
+        "--arms", type=lambda text: text.split(","), default=["reference", "transformers", "ours"], help="who runs"
+    )
+    return parser.parse_args()
+
+
+def make_arms(
+    checkpoint: Path, config: ModelConfig, batch: int, device: torch.device, dtype: torch.dtype, wanted: list[str]
+) -> dict[str, Arm]:
+    def model() -> CSM:
+        return load_model(checkpoint, device=device, dtype=dtype)
+
+    values = transformers_config(config) | {
+        "codec_config": SMALLEST_CODEC,
+        "pad_token_id": 0,
+        "codebook_pad_token_id": 0,
+    }
+    values.pop("audio_codebook_size")
+    makers: dict[str, Callable[[], Arm]] = {
+        "reference": lambda: Reference(model(), batch),
+        "transformers": lambda: Transformers(checkpoint, values, model(), batch),
+        "ours": lambda: Ours(pack(model()), batch),
+    }
+    return {name: makers[name]() for name in wanted}
+
+
+def make_prompts(
+    config: ModelConfig, batch: int, context: int, device: torch.device, dtype: torch.dtype
+) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(batch, context, config.backbone.dim, generator=generator).to(device, dtype)
+
+
+def check_gate(arms: dict[str, Arm], prompts: torch.Tensor, dtype: torch.dtype) -> None:
+    """fp32: greedy codes must be equal; the oracle may draw ids that are no codes, so only rows without them count."""
+    made = {name: greedy_codes(arm, prompts) for name, arm in arms.items() if name != "transformers"}
+    if len(made) < 2:
+        return
+    agreement = (made["reference"] == made["ours"]).float().mean().item()
+    needed = 1.0 if dtype is torch.float32 else 0.9  # the first frame only: one near tie changes all that follows
+    if agreement < needed:
+        sys.exit(f"gate: only {agreement:.1%} of our greedy codes are the reference's; no figures")
+
+
+def greedy_codes(arm: Arm, prompts: torch.Tensor) -> torch.Tensor:
+    arm.start(prompts, GREEDY)
+    frames = GATE_FRAMES if prompts.dtype is torch.float32 else 1
+    return torch.stack([arm.frame().clone() for _ in range(frames)]).cpu()
+
+
+def measure(
+    arms: dict[str, Arm], prompts: torch.Tensor, frames: int, rounds: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Milliseconds per frame of each turn."""
+    taken: dict[str, list[float]] = {name: [] for name in arms}
+    for turn in range(rounds):
+        for name in list(arms) if turn % 2 == 0 else reversed(list(arms)):
+            arms[name].start(prompts, SAMPLING)
+            arms[name].frame()  # the prompt's prefill is in some arms' first frame
+            synchronize(device)
+            began = time.perf_counter()
+            for _ in range(frames):
+                arms[name].frame()
+            synchronize(device)
+            taken[name].append((time.perf_counter() - began) / frames * 1000)
+    return taken
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def copy_bandwidth(device: torch.device) -> float:
+    """Bytes a second, read and written, of a large copy."""
+    source = torch.empty(2**28 if device.type == "cuda" else 2**26, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    best = float("inf")
+    for _ in range(8):
+        synchronize(device)
+        began = time.perf_counter()
+        target.copy_(source)
+        synchronize(device)
+        best = min(best, time.perf_counter() - began)
+    return 2 * source.numel() / best
+
+
+def floor_seconds(
+    config: ModelConfig, batch: int, arguments: argparse.Namespace, dtype: torch.dtype, bandwidth: float
+) -> float:
+    size = torch.tensor([], dtype=dtype).element_size()
+    return frame_bytes(config, batch=batch, context=arguments.context, bytes_per_value=size) / bandwidth
+
+
+def make_row(arm: str, batch: int, context: int, frame_ms: list[float], floor_ms: float) -> dict[str, object]:
+    median = statistics.median(frame_ms)
+    return {
+        "arm": arm,
+        "batch": batch,
+        "context": context,
+        "frame_ms": round(median, 3),
+        "frame_ms_min": round(min(frame_ms), 3),
+        "frame_ms_max": round(max(frame_ms), 3),
+        "frames_per_second": round(1000 * batch / median, 1),
+        "real_time_factor": round(median / 80, 4),
+        "percent_of_floor": round(100 * floor_ms / median, 1),
+    }
+
+
+def print_row(row: dict[str, object]) -> None:
+    print(
+        f"{row['arm']:>13}  batch {row['batch']:>4}  context {row['context']:>4}  {row['frame_ms']:>9} ms/frame"
+        f"  ({row['frame_ms_min']}..{row['frame_ms_max']})  {row['frames_per_second']:>8} frames/s"
+        f"  {row['percent_of_floor']:>5} % of floor",
+        flush=True,
+    )
+
+
+def summary(
+    arguments: argparse.Namespace, rows: list[dict[str, object]], bandwidth: float, device: torch.device
+) -> dict[str, object]:
+    rate = {(row["arm"], row["batch"]): float(str(row["frames_per_second"])) for row in rows}
+    speedup = {
+        str(batch): round(rate["ours", batch] / rate["reference", batch], 2)
+        for batch in arguments.batches
+        if ("reference", batch) in rate and ("ours", batch) in rate
+    }
+    single = rate.get(("reference", 1))
+    aggregate = {
+        str(batch): round(rate["ours", batch] / single, 2)
+        for batch in arguments.batches
+        if single and ("ours", batch) in rate
+    }
+    return {
+        "benchmark": "frame_step",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
+        "commit": subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+        ).stdout.strip(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "shape": arguments.shape,
+        "dtype": arguments.dtype,
+        "copy_gb_per_s": round(bandwidth / 1e9, 1),
+        "speedup_vs_reference": speedup,
+        "aggregate_vs_reference_at_batch_1": aggregate,
+        "rows": rows,
+    }
+
+
+def cpu_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return f"{line.split(':', 1)[1].strip()}, {torch.get_num_threads()} threads"
+    return platform.processor()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Model sizes that are benchmarked, and the fewest bytes that one frame of them has to read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from csm_engine.config import FLAVORS, ModelConfig, TransformerConfig
+from csm_engine.testing.csm import MINIATURE
+
+CSM_1B = ModelConfig(
+    backbone=FLAVORS["llama-1B"],
+    depth_decoder=FLAVORS["llama-100M"],
+    text_vocab_size=128_256,
+    audio_vocab_size=2051,
+    num_codebooks=32,
+    codebook_size=2048,
+)
+SHAPES = {
+    "miniature": MINIATURE,
+    # True widths, fewer layers and a small text table: what a laptop can hold.
+    "csm-1b-shallow": replace(
+        CSM_1B,
+        backbone=replace(CSM_1B.backbone, num_layers=2),
+        depth_decoder=replace(CSM_1B.depth_decoder, num_layers=1),
+        text_vocab_size=320,
+    ),
+    "csm-1b": CSM_1B,
+}
+
+
+def layer_parameters(stack: TransformerConfig) -> int:
+    """Parameters of one layer's matrices."""
+    attention = 2 * stack.dim * stack.dim + 2 * stack.dim * stack.num_kv_heads * stack.head_dim
+    return attention + 3 * stack.dim * stack.ffn_dim
+
+
+def frame_bytes(config: ModelConfig, *, batch: int, context: int, bytes_per_value: int) -> int:
+    """Bytes that one frame step must read: each weight as often as the model's order demands, and the KV cache.
+
+    The depth decoder runs K - 1 times after the position of the hidden state, which shares a pass with codebook 0.
+    """
+    backbone = layer_parameters(config.backbone) * config.backbone.num_layers
+    depth = layer_parameters(config.depth_decoder) * config.depth_decoder.num_layers * (config.num_codebooks - 1)
+    heads = config.audio_vocab_size * (config.backbone.dim + (config.num_codebooks - 1) * config.depth_decoder.dim)
+    cache = 2 * config.backbone.num_layers * config.backbone.num_kv_heads * config.backbone.head_dim * context * batch
+    return (backbone + depth + heads + cache) * bytes_per_value
