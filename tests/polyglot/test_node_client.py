@@ -1,7 +1,7 @@
 """clients/node against a server: the whole stream, and everything that can be wrong with one.
 
-Tests that take `target` also run against a real server, at CSM_POLYGLOT_TARGET; the others need the
-fake one, which can be told to misbehave. The client's packages come from `npm ci` in clients/node.
+Tests that take `target` run against a fake server and against the three real stages; the others need the fake one,
+which can be told to misbehave. The client's packages come from `npm ci` in clients/node.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.polyglot
+pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
 
 CLIENT = Path(__file__).parents[2] / "clients" / "node"
 
@@ -79,13 +79,17 @@ def test_incomplete_stream_leaves_no_file(fake_server: Any, out: Path, text: str
     assert not out.exists()
 
 
-def test_killed_server_leaves_no_file(fake_server: Any, out: Path) -> None:
-    with subprocess.Popen(command(fake_server.target, out, "stall"), stderr=subprocess.PIPE, text=True) as client:
+@pytest.mark.parametrize(("server", "text"), [("fake_server", "stall"), ("real_server", "Hello.")])
+def test_killed_server_leaves_no_file(request: pytest.FixtureRequest, out: Path, server: str, text: str) -> None:
+    running = request.getfixturevalue(server)
+    with subprocess.Popen(
+        command(running.target, out, text, "--max-seconds", "80"), stderr=subprocess.PIPE, text=True
+    ) as client:
         assert client.stderr is not None
         progress = ""
-        while "0.24 s" not in progress:
+        while "s of audio" not in progress:
             progress += client.stderr.read(1)
-        fake_server.process.kill()
+        running.process.kill()
         complaint = client.stderr.read()
         assert client.wait() == 1
     assert "UNAVAILABLE" in complaint
