@@ -6,6 +6,7 @@ state on the other side. Deadline and request id are passed by hand. Failures ar
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 
 from services.common.channel import call_metadata
-from services.gateway.stage_errors import from_stage
+from services.gateway.stage_errors import from_stage, unreachable
 
 
 class Generates(Protocol):
@@ -85,13 +86,21 @@ class GrpcCodec:
     async def decode(
         self, requests: AsyncIterator[codec_pb2.StreamDecodeRequest], timeout_s: float
     ) -> AsyncGenerator[codec_pb2.StreamDecodeResponse, None]:
-        """The library writes `requests` in a task of its own, so that neither side waits for the other's reading."""
+        """The library writes `requests` in a task of its own, so that neither side waits for the other's reading.
+
+        When that task meets the end of the call, it cancels the call; this is told from a cancel of our own task.
+        """
         call = self._stub.StreamDecode(requests, timeout=timeout_s, metadata=call_metadata())
         try:
             async for response in call:
                 yield response
         except grpc.aio.AioRpcError as error:
             raise from_stage("CODEC", error) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise unreachable("CODEC") from None
         finally:
             call.cancel()
 

@@ -43,7 +43,8 @@ class Catalog:
 
     @property
     def notice(self) -> str:
-        return " ".join(notice for notice in (self.model.notice, self.codec.notice) if notice)
+        """What people should know of the weights; said once when both stages say the same."""
+        return " ".join(dict.fromkeys(notice for notice in (self.model.notice, self.codec.notice) if notice))
 
     def voice(self, name: str, language_code: str) -> engine_pb2.Voice:
         """The voice of that name, or the first that speaks the language; "" asks for nothing in particular.

@@ -10,6 +10,7 @@ from services.gateway.stage_errors import StageError
 _SEGMENT = re.compile(r"segments\[(\d+)\](?:\.(\w+))?")
 _OF_TURN = {"speaker_id": ".speaker", "text": ".text", "codes": ".audio.codes"}
 _OF_INPUT = {"speaker_id": ".speaker", "text": ".text"}
+_OF_RECORDING = {"samples": ".audio_content", "sample_rate_hertz": ".audio_format.sample_rate_hertz"}
 
 
 def public_field(field: str, turn_count: int) -> str:
@@ -23,6 +24,15 @@ def public_field(field: str, turn_count: int) -> str:
     if index >= turn_count:
         return "input" + _OF_INPUT.get(part, "")
     return f"context.turns[{index}]" + _OF_TURN.get(part, "")
+
+
+def recording_in_public_terms(error: StageError, recording: str) -> StageError:
+    """The same failure of a call that carried one recording. recording: its path, such as "recording" """
+    error.field_violations = tuple(
+        FieldViolation(recording + _OF_RECORDING.get(v.field, ""), v.description, v.reason)
+        for v in error.field_violations
+    )
+    return error
 
 
 def in_public_terms(error: StageError, turn_count: int) -> StageError:

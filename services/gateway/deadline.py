@@ -19,7 +19,7 @@ class Deadline:
 
     @classmethod
     def of(cls, context: Context, default_s: float) -> Deadline:
-        """default_s: time of a call whose client sets no deadline, and the most that any call gets by default"""
+        """default_s: time of a call whose client sets no deadline"""
         remaining_s = context.time_remaining()
         return cls(time.monotonic() + (default_s if remaining_s is None else remaining_s))
 

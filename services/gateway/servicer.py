@@ -5,6 +5,8 @@ A method here checks, plans, runs and answers; how speech is made is `synthesis`
 
 from __future__ import annotations
 
+import json
+
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from services.common import logs
@@ -108,6 +110,8 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
     async def _plan(self, request: Request, deadline: Deadline) -> tuple[SynthesisPlan, Catalog]:
         if is_uuid(request.request_id):
             logs.request_id.set(request.request_id)
+        if request.labels:
+            logs.annotate(labels=json.dumps(dict(request.labels)))
         deadline.require(self._settings.min_first_audio_seconds)
         catalog = await self._catalogs.get(deadline.remaining_s)
         return plan_synthesis(request, logs.request_id.get(), catalog, self._settings), catalog

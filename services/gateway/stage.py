@@ -55,11 +55,16 @@ class GatewayStage:
             StageWatch(name, self._channels[f"{name} health"], self._on_health) for name in ("engine", "codec")
         ]
         self._watching: list[asyncio.Task[None]] = []
+        self._ready = asyncio.Event()
 
     async def start(self) -> None:
         """Raises OSError for a taken port."""
         await self.server.start()
         self._watching = [asyncio.create_task(watch.run()) for watch in self._watches]
+
+    async def wait_ready(self) -> None:
+        """Returns when both other stages serve and belong together."""
+        await self._ready.wait()
 
     async def stop(self) -> None:
         """Drains, then lets go of the other stages."""
@@ -76,6 +81,10 @@ class GatewayStage:
         if ready:
             ready = await self._stages_fit()
         await self.server.set_serving(ready)
+        if ready:
+            self._ready.set()
+        else:
+            self._ready.clear()
 
     async def _stages_fit(self) -> bool:
         try:

@@ -19,6 +19,8 @@ StageName = Literal["ENGINE", "CODEC"]
 
 # What the library of either side answers when a server goes away, unless the server gave a reason of its own.
 _LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN}
+# The library's words when a write met the end of the call; the status of the other side is lost with it.
+_CUT_OFF_WRITE = "Internal error from Core"
 _PASSED_ON = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND,
@@ -57,7 +59,7 @@ def from_stage(stage: StageName, error: grpc.aio.AioRpcError) -> StageError:
     """What a failed call to a stage means for the caller of the public API."""
     answer = status.from_rpc_error(error)
     has_details = answer.reason != answer.code.name
-    if answer.code in _LOST and not has_details:
+    if (answer.code in _LOST and not has_details) or answer.message == _CUT_OFF_WRITE:
         log.warning("the %s is lost: %s", stage.lower(), answer.message)
         return unreachable(stage)
     if answer.code not in _PASSED_ON or (answer.code is grpc.StatusCode.INTERNAL and not has_details):

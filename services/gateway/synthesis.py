@@ -22,7 +22,7 @@ from csm.rvq.v1 import rvq_pb2
 from services.common import frames as code_frames
 from services.gateway.backends import Decodes, Encodes, Generates
 from services.gateway.catalog import Catalog
-from services.gateway.context_fields import in_public_terms
+from services.gateway.context_fields import in_public_terms, recording_in_public_terms
 from services.gateway.deadline import Deadline
 from services.gateway.decoding import Chunker, DecodeWindow, FrameBuffer
 from services.gateway.plan import ContextTurn, SynthesisPlan
@@ -115,9 +115,9 @@ class Synthesis:
 
     async def _encode_turns(self, deadline: Deadline) -> list[engine_pb2.Segment]:
         """The turns as the engine takes them. Recordings are encoded one after the other: the codec has one encoder."""
-        return [await self._encode_turn(turn, deadline) for turn in self._plan.turns]
+        return [await self._encode_turn(index, turn, deadline) for index, turn in enumerate(self._plan.turns)]
 
-    async def _encode_turn(self, turn: ContextTurn, deadline: Deadline) -> engine_pb2.Segment:
+    async def _encode_turn(self, index: int, turn: ContextTurn, deadline: Deadline) -> engine_pb2.Segment:
         codes = turn.codes
         if turn.recording is not None:
             request = codec_pb2.EncodeRequest(
@@ -125,7 +125,10 @@ class Synthesis:
                 sample_format=turn.recording.sample_format,
                 sample_rate_hertz=turn.recording.sample_rate_hz,
             )
-            codes = (await self._codec.encode(request, deadline.remaining_s)).codes
+            try:
+                codes = (await self._codec.encode(request, deadline.remaining_s)).codes
+            except StageError as error:
+                raise recording_in_public_terms(error, f"context.turns[{index}].audio.recording") from None
         return engine_pb2.Segment(speaker_id=turn.speaker, text=turn.text, codes=codes)
 
     def _generate_request(self, segments: list[engine_pb2.Segment]) -> engine_pb2.GenerateRequest:

@@ -134,6 +134,7 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
     def __init__(self) -> None:
         self.script = Script()
         self.calls: list[CallRecord] = []
+        self.refusal: Exception | None = None  # of recordings
         self.encoded: list[codec_pb2.EncodeRequest] = []
         self.detected: list[codec_pb2.DetectWatermarkRequest] = []
         self.detection = codec_pb2.DetectWatermarkResponse(detected=True, confidence=0.75, key_id="key-1")
@@ -168,12 +169,16 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
 
     async def Encode(self, request: codec_pb2.EncodeRequest, context: Context) -> codec_pb2.EncodeResponse:
         self.encoded.append(request)
+        if self.refusal is not None:
+            raise self.refusal
         return codec_pb2.EncodeResponse(codes=fake_frames(0, 3), codec=fake_identity())
 
     async def DetectWatermark(
         self, request: codec_pb2.DetectWatermarkRequest, context: Context
     ) -> codec_pb2.DetectWatermarkResponse:
         self.detected.append(request)
+        if self.refusal is not None:
+            raise self.refusal
         return self.detection
 
     async def GetCodecInfo(

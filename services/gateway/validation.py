@@ -21,6 +21,7 @@ from services.gateway.recordings import encoding_name, read_recording
 from services.gateway.settings import GatewaySettings
 
 MAX_LABEL_COUNT = 8
+MAX_LABEL_LENGTH = 64
 MAX_SEED = 2**63 - 1
 SUPPORTED_ENCODINGS = (tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_WAV)
 UNARY_BATCH_FRAMES = 25  # nobody waits for the first frame of a unary call
@@ -154,6 +155,9 @@ class _Checks:
     def labels(self, request: Request) -> None:
         if len(request.labels) > MAX_LABEL_COUNT:
             self._wrong("labels", f"holds {len(request.labels)} labels; at most {MAX_LABEL_COUNT} are allowed.")
+        longest = max((len(word) for label in request.labels.items() for word in label), default=0)
+        if longest > MAX_LABEL_LENGTH:
+            self._wrong("labels", f"has a word of {longest} characters; at most {MAX_LABEL_LENGTH} are allowed.")
 
     def turns(self, context: tts_pb2.SynthesisContext) -> tuple[ContextTurn, ...]:
         most = self._settings.max_turn_count

@@ -8,9 +8,11 @@ from csm.v1 import watermark_pb2, watermark_pb2_grpc
 from services.common.calls import Context
 from services.common.status import FieldViolation, invalid_argument
 from services.gateway.backends import Detects
+from services.gateway.context_fields import recording_in_public_terms
 from services.gateway.deadline import Deadline
 from services.gateway.recordings import read_recording
 from services.gateway.settings import GatewaySettings
+from services.gateway.stage_errors import StageError
 
 
 class WatermarkServicer(watermark_pb2_grpc.WatermarkServiceServicer):
@@ -28,15 +30,16 @@ class WatermarkServicer(watermark_pb2_grpc.WatermarkServiceServicer):
         recording = read_recording("recording", request.recording, violations)
         if recording is None:
             raise invalid_argument(violations)
-        found = await self._codec.detect(
-            codec_pb2.DetectWatermarkRequest(
-                samples=recording.samples,
-                sample_format=recording.sample_format,
-                sample_rate_hertz=recording.sample_rate_hz,
-                key_ids=request.key_ids,
-            ),
-            deadline.remaining_s,
+        detect = codec_pb2.DetectWatermarkRequest(
+            samples=recording.samples,
+            sample_format=recording.sample_format,
+            sample_rate_hertz=recording.sample_rate_hz,
+            key_ids=request.key_ids,
         )
+        try:
+            found = await self._codec.detect(detect, deadline.remaining_s)
+        except StageError as error:
+            raise recording_in_public_terms(error, "recording") from None
         return watermark_pb2.DetectWatermarkResponse(
             detected=found.detected, confidence=found.confidence, key_id=found.key_id
         )

@@ -10,13 +10,13 @@ import asyncio
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 
 from csm.v1 import tts_pb2
 
 from csm_client.async_client import DEFAULT_TIMEOUT_S, AsyncClient
-from csm_client.errors import CsmClientError, IncompleteAudioError, ServerError
+from csm_client.errors import CsmClientError, ServerError
 from csm_client.say import say
 
 NOT_FOUND = 3
@@ -27,16 +27,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. arguments: the command line when None"""
     parsed = _parser().parse_args(arguments)
     try:
-        return asyncio.run(_run(parsed))
-    except IncompleteAudioError as error:
-        print(f"error: {error} {parsed.out} was not written.", file=sys.stderr)
-    except ServerError as error:
-        print(f"error: {_sentence(error, parsed.target)}", file=sys.stderr)
-    except (CsmClientError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        return asyncio.run(told(_run(parsed), parsed.target))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+async def told(work: Awaitable[int], target: str) -> int:
+    """The exit code of `work`; a failure is told on standard error and is 1."""
+    try:
+        return await work
+    except ServerError as error:
+        print(f"error: {_sentence(error, target)}", file=sys.stderr)
+    except (CsmClientError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
     return 1
 
 
@@ -117,7 +121,9 @@ def _parser() -> ArgumentParser:
     )
     parser = ArgumentParser(prog="csm", description="Speech from text over gRPC.")
     commands = parser.add_subparsers(dest="command", required=True)
-    add_say_arguments(commands.add_parser("say", parents=[common], help="speak a text into a WAV file"))
+    say_parser = commands.add_parser("say", parents=[common], help="speak a text into a WAV file")
+    say_parser.add_argument("text", help="what to say")
+    add_say_options(say_parser)
     commands.add_parser("serve-info", parents=[common], help="what the server runs and accepts")
     commands.add_parser("voices", parents=[common], help="the voices of the server")
     detect = commands.add_parser("detect", parents=[common], help="look for the server's watermark in a WAV file")
@@ -126,9 +132,8 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def add_say_arguments(parser: ArgumentParser) -> None:
-    """The arguments of `say`, for programs that bring their own server."""
-    parser.add_argument("text", help="what to say")
+def add_say_options(parser: ArgumentParser) -> None:
+    """The options of `say`, also for programs that bring their own server."""
     parser.add_argument("--out", type=Path, default=Path("speech.wav"), help="WAV file (default: %(default)s)")
     parser.add_argument("--speaker", type=int, help="speaker number; the voice's when unset")
     parser.add_argument("--voice", help="name of a voice")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TextIO
 
-SPARSE_S = 5.0
+SPARSE_S = 1.0  # between lines
 
 
 class Progress:
@@ -23,9 +23,9 @@ class Progress:
         line = f"{audio_s:.1f} s of audio after {elapsed_s:.1f} s"
         if self._live:
             self._show(line)
-        elif audio_s >= self._next_line_s:
+        elif elapsed_s >= self._next_line_s:
             self._show(line)
-            self._next_line_s = audio_s + SPARSE_S
+            self._next_line_s = elapsed_s + SPARSE_S
 
     def end(self) -> None:
         """Leaves a clean line behind."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from csm.v1 import tts_pb2
 
 from csm_client.async_client import AsyncClient, AsyncSpeechStream
+from csm_client.errors import IncompleteAudioError
 from csm_client.files import WavFile, load_context, save_codes
 from csm_client.progress import Progress
 from csm_client.requests import StreamOptions
@@ -26,6 +27,9 @@ async def say(client: AsyncClient, arguments: Namespace) -> int:
     try:
         async with client.stream_synthesize(arguments.text, **options) as stream:
             first_audio_s = await _save(stream, arguments.out, progress, started_s)
+    except IncompleteAudioError as error:
+        message = f"{error} {arguments.out} was not written."
+        raise IncompleteAudioError(message, error.received_sample_count) from error
     finally:
         progress.end()
     _report(stream, first_audio_s, time.monotonic() - started_s, arguments.out, notice)

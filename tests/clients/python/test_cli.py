@@ -145,7 +145,7 @@ class Terminal(io.StringIO):
 
 
 def test_progress_is_one_living_line_on_a_terminal_and_sparse_elsewhere() -> None:
-    for stream, lines in ((Terminal(), 0), (io.StringIO(), 4)):
+    for stream, lines in ((Terminal(), 0), (io.StringIO(), 8)):
         progress = Progress(stream)
         progress.waiting("here")
         for step in range(1, 126):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import grpc
 import pytest
-from csm.v1 import tts_pb2, tts_pb2_grpc
+from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2
 
 from csm_engine.errors import EngineBusyError, InvalidRequestError, WatermarkError
 from services.common import status
-from services.gateway.testing import FRAME_SAMPLES, fake_deployment
+from services.gateway.testing import FRAME_SAMPLES, fake_deployment, fake_frames
 
 Code = grpc.StatusCode
 
@@ -162,9 +163,22 @@ async def test_default_retry_policy_of_a_client_gets_through(deployment, stream_
 async def test_failed_watermark_is_internal_and_named(deployment, tts, stream_request) -> None:
     deployment.codec.script.fail_at = 0
     deployment.codec.script.failure = WatermarkError("The message does not fit.")
+    pause(deployment.engine, 1)
     call = tts.StreamSynthesize(stream_request)
     error = await failure(call)
     assert (error.code, error.reason) == (Code.INTERNAL, "WATERMARK_FAILED")
+
+
+async def test_codec_that_fails_under_many_writes_ends_the_call_at_once(deployment, tts, stream_request) -> None:
+    """A write that meets the end of the call can cost the codec's own words, but not the failure."""
+    deployment.engine.frame_count = 200
+    stream_request.stream_config.chunk_duration.FromMilliseconds(80)
+    deployment.codec.script.failure = WatermarkError("The message does not fit.")
+    for frame in range(30):
+        deployment.codec.script.fail_at = frame
+        error = await failure(tts.StreamSynthesize(stream_request, timeout=20))
+        assert error.reason in {"WATERMARK_FAILED", "CODEC_UNREACHABLE", "CODEC_LOST"}
+        assert await ended(deployment.engine.calls, frame) in {"", "CancelledError"}
 
 
 async def test_bug_in_a_stage_shows_no_more_than_a_request_id(deployment, tts, stream_request) -> None:
@@ -188,6 +202,22 @@ async def test_fields_of_the_engine_are_told_in_public_terms(deployment, tts, st
         error = await failure(tts.StreamSynthesize(stream_request))
         assert error.code is Code.INVALID_ARGUMENT
         assert [violation.field for violation in error.field_violations] == [ours]
+
+
+async def test_fields_of_the_codec_are_told_in_public_terms(deployment, tts, watermark, stream_request) -> None:
+    recording = tts_pb2.AudioRecording(audio_content=bytes(8))
+    recording.audio_format.audio_encoding = tts_pb2.AUDIO_ENCODING_PCM
+    recording.audio_format.sample_rate_hertz = 16_000
+    stream_request.context.turns.add(text="Hi.").audio.codes.CopyFrom(fake_frames(0, 1))
+    stream_request.context.turns.add(text="Hi.").audio.recording.CopyFrom(recording)
+    for theirs, ours in (("samples", "audio_content"), ("sample_rate_hertz", "audio_format.sample_rate_hertz")):
+        deployment.codec.refusal = InvalidRequestError(theirs, "does not fit.")
+        error = await failure(tts.StreamSynthesize(stream_request))
+        assert [v.field for v in error.field_violations] == [f"context.turns[1].audio.recording.{ours}"]
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await watermark.DetectWatermark(watermark_pb2.DetectWatermarkRequest(recording=recording))
+        error = status.from_rpc_error(failed.value)
+        assert [v.field for v in error.field_violations] == [f"recording.{ours}"]
 
 
 async def test_stages_of_different_bundles_are_refused(deployment, tts, stream_request) -> None:
@@ -229,3 +259,31 @@ async def test_client_that_stops_reading_is_dropped_and_costs_no_decoding(stream
         assert deployment.codec.calls[0].frame_count < 3000  # the codec did
         error = await failure(call)
         assert (error.code, error.reason) == (Code.RESOURCE_EXHAUSTED, "CLIENT_TOO_SLOW")
+
+
+async def test_random_cancels_leave_nothing_behind(deployment, tts, stream_request) -> None:
+    """Thirty streams at once, each left at another point; the others are whole."""
+    deployment.engine.frame_count = 40
+    chance = random.Random(0)
+
+    async def read_some(leave_after: int) -> list[str]:
+        call = tts.StreamSynthesize(stream_request)
+        kinds: list[str] = []
+        while (message := await call.read()) is not grpc.aio.EOF:
+            kinds.append(message.WhichOneof("event"))
+            if len(kinds) == leave_after:
+                call.cancel()
+                break
+        return kinds
+
+    plans = [chance.choice([1, 2, 5, 1000]) for _ in range(30)]
+    for plan, kinds in zip(plans, await asyncio.gather(*map(read_some, plans)), strict=True):
+        assert kinds[0] == "header" and set(kinds[1:-1]) <= {"audio_chunk"}
+        assert (kinds[-1] == "summary") == (plan == 1000)
+    for index in range(30):
+        await ended(deployment.engine.calls, index)
+        await ended(deployment.codec.calls, index)
+    running = deployment.gateway.server.metrics.registry.get_sample_value
+    async with asyncio.timeout(5):
+        while running("tts_running_requests"):
+            await asyncio.sleep(0.01)

@@ -128,6 +128,7 @@ async def test_log_lines_carry_the_request_id_and_never_the_text(
 ) -> None:
     stream_request.request_id = "0b4a7b1e-3f47-4a4e-9f51-2f1f0a5a8f11"
     stream_request.input.text = "A secret sentence."
+    stream_request.labels["team"] = "kiosk"
     caplog.handler.addFilter(logs.RequestIdFilter())
     with caplog.at_level(logging.DEBUG):
         [message async for message in tts.StreamSynthesize(stream_request)]
@@ -142,6 +143,7 @@ async def test_log_lines_carry_the_request_id_and_never_the_text(
     assert {record.request_id for record in ended if record.fields["code"] == "OK"} == {stream_request.request_id}
     assert [record.fields["code"] for record in gateway] == ["OK", "INVALID_ARGUMENT"]
     assert gateway[0].fields["frames"] == 10
+    assert gateway[0].fields["labels"] == '{"team": "kiosk"}'
     assert gateway[0].fields["audio_seconds"] == 0.8
     assert gateway[0].fields["finish_reason"] == "FINISH_REASON_END_OF_SPEECH"
 

@@ -106,7 +106,8 @@ WRONG: dict[str, list[Callable[[Request], None]]] = {
             *("0b4a7b1e-3f47-4a4e-9f51-2f1f0a5a8f11\n", "x" * 36, " "),
         )
     ],
-    "labels": [labels(count) for count in (9, 10, 11, 12, 16, 20, 32, 64, 100, 1000)],
+    "labels": [labels(count) for count in (9, 10, 11, 12, 16, 20, 32, 64)]
+    + [lambda request: request.labels.update({"a" * 65: "x"}), lambda request: request.labels.update({"a": "x" * 65})],
     "context.turns": [turns(count) for count in (65, 66, 70, 80, 100, 128)]
     + [recording(bytes(2 * 8000 * length), PCM, 8000) for length in (161, 170, 200, 300)],
     "context.turns[0].text": [turn(text=value) for value in ("", " ", "\n", "\t", "  ", "\r\n", "\v", "\f")]

@@ -1,0 +1,29 @@
+"""`python -m services.all_in_one --bundle FOLDER`: all three stages until Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from services.all_in_one.settings import AllInOneSettings
+from services.all_in_one.stage import AllInOneStage, start_all_in_one
+from services.all_in_one.usage import usage
+from services.common.run import run_stage
+from services.common.settings import load_settings
+
+log = logging.getLogger("csm.all_in_one")
+
+
+def main() -> int:
+    settings = load_settings(AllInOneSettings)
+
+    async def start() -> AllInOneStage:
+        stage = await start_all_in_one(settings, log.info)
+        print(usage(settings.host, stage.server.port, stage.server.health_port), flush=True)
+        return stage
+
+    return run_stage(settings, start)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

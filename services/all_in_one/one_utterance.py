@@ -1,0 +1,71 @@
+"""Starts the three stages, lets the client say one thing over real gRPC, and stops them.
+
+Options that it does not know itself are the server's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+
+from csm_client import AsyncClient
+from csm_client.cli import INTERRUPTED, add_say_options, told
+from csm_client.say import say
+
+from csm_engine.errors import CsmError
+from services.all_in_one.settings import DEADLINE_S, LOOPBACK, AllInOneSettings
+from services.all_in_one.stage import start_all_in_one
+from services.common.logs import configure_logging
+from services.common.settings import load_settings
+
+
+def run(arguments: Sequence[str] | None) -> int:
+    """Returns the exit code. arguments: the command line when None"""
+    parsed, server_arguments = _parser().parse_known_args(arguments)
+    settings = load_settings(AllInOneSettings, server_arguments)
+    level = settings.log_level if "log_level" in settings.model_fields_set else "error"
+    configure_logging(settings.log_format, level)
+    # Nobody else calls this server: it need not hold more, and must not get in the way of one that runs already.
+    private = settings.model_copy(
+        update={"host": LOOPBACK, "port": 0, "health_port": 0, "metrics_port": -1, "slots": 1}
+    )
+    try:
+        return asyncio.run(_serve_and_say(private, parsed))
+    except (CsmError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+async def _serve_and_say(settings: AllInOneSettings, parsed: Namespace) -> int:
+    started_s = time.monotonic()
+    stage = await start_all_in_one(settings, _tell)
+    try:
+        _tell(f"ready after {time.monotonic() - started_s:.1f} s")
+        parsed.target = f"{LOOPBACK}:{stage.server.port}"
+        async with AsyncClient(parsed.target, timeout_s=parsed.deadline) as client:
+            return await told(say(client, parsed), parsed.target)
+    finally:
+        await stage.stop()
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m services.all_in_one.say",
+        description="Starts engine, codec and gateway, says one thing, stops them.",
+        epilog="Further options are those of python -m services.all_in_one, such as --bundle and --device.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--text", required=True, help="what to say")
+    parser.add_argument("--deadline", type=float, default=DEADLINE_S, help="seconds (default: %(default)g)")
+    add_say_options(parser)
+    return parser

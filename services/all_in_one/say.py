@@ -1,0 +1,19 @@
+"""`python -m services.all_in_one.say --bundle FOLDER --text "Hello." --out hello.wav`: one command, text to speech."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point. arguments: the command line when None"""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read at import; it would tell of every connection that is closed
+    from services.all_in_one.one_utterance import run
+
+    return run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""Settings of the all-in-one server. What is not here, the stages read from their own variables (CSM_ENGINE_SLOTS,
+CSM_CODEC_SLOTS, CSM_GATEWAY_MAX_TEXT_LENGTH, ...). Importing it loads no torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from services.codec.settings import CodecSettings
+from services.common.settings import HealthPort, MetricsPort, ServingPort, StageSettings
+from services.engine.settings import EngineSettings
+from services.gateway.settings import GatewaySettings
+
+LOOPBACK = "127.0.0.1"
+DEADLINE_S = 600.0  # of callers that set none: a laptop may be slower than speech
+
+
+class AllInOneSettings(StageSettings):
+    """What the all-in-one server can be told."""
+
+    model_config = SettingsConfigDict(env_prefix="CSM_ALL_IN_ONE_", cli_prog_name="python -m services.all_in_one")
+
+    host: str = Field(default=LOOPBACK, min_length=1, description="Address to listen on.")
+    port: ServingPort = 50051
+    health_port: HealthPort = 50052
+    metrics_port: MetricsPort = 9460
+    bundle: str = Field(
+        min_length=1, description="Model bundle: a folder, or a Hugging Face repository OWNER/NAME[@REVISION]."
+    )
+    revision: str | None = Field(default=None, description="Revision of the repository that --bundle names.")
+    offline: bool = Field(default=False, description="Take downloaded files from the cache only.")
+    random_weights: bool = Field(
+        default=False, description="Run the model's shapes with seeded random weights: noise, for load tests."
+    )
+    device: str = Field(default="cpu", min_length=1, description="Torch device of engine and codec: cpu, cuda, ...")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="Type of the weights of engine and codec; bfloat16 on a GPU."
+    )
+    slots: int = Field(default=4, ge=1, le=4096, description="Utterances that are made at once.")
+    threads: int = Field(default=0, ge=0, le=1024, description="CPU threads of torch; 0 leaves it to torch.")
+    watermark_keyring: Path | None = Field(
+        default=None, description="File of the watermark keys; the codec stage's place when unset."
+    )
+
+    def engine(self) -> EngineSettings:
+        return EngineSettings(**(self._inner() | {"random_weights": self.random_weights}))
+
+    def codec(self) -> CodecSettings:
+        keyring = {} if self.watermark_keyring is None else {"watermark_keyring": self.watermark_keyring}
+        return CodecSettings(**(self._inner() | keyring))
+
+    def gateway(self, **targets: str) -> GatewaySettings:
+        """targets: engine_target and the others that GatewaySettings has"""
+        values: dict[str, Any] = self.model_dump(include=set(StageSettings.model_fields))
+        return GatewaySettings(**(values | targets | {"default_deadline_seconds": DEADLINE_S}))
+
+    def _inner(self) -> dict[str, Any]:
+        """What engine and codec share: free ports that nobody else needs to know."""
+        return {
+            **self.model_dump(include={"bundle", "revision", "offline", "device", "dtype", "slots", "threads"}),
+            "host": LOOPBACK,
+            "port": 0,
+            "health_port": 0,
+            "metrics_port": -1,
+            "drain_seconds": self.drain_seconds,
+        }

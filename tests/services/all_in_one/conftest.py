@@ -1,0 +1,68 @@
+"""The whole server over a miniature bundle: real engine, codec and gRPC. Loading takes seconds, so it is shared."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import csm_client
+import pytest
+
+from csm_engine.testing.bundle import write_miniature_bundle
+from services.all_in_one.settings import AllInOneSettings
+from services.all_in_one.stage import start_all_in_one
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundles") / "miniature"
+    write_miniature_bundle(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def keyring(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keys") / "watermark_keys.json"
+
+
+@pytest.fixture(scope="session")
+def target(bundle: Path, keyring: Path) -> Iterator[str]:
+    """Address of a running server; its loop has a thread of its own."""
+    settings = AllInOneSettings(
+        bundle=str(bundle),
+        watermark_keyring=keyring,
+        port=0,
+        health_port=0,
+        metrics_port=-1,
+        slots=2,
+        threads=1,
+        drain_seconds=0,
+    )
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, str]] = Future()
+
+    async def serve() -> None:
+        try:
+            stage = await start_all_in_one(settings, lambda line: None)
+        except BaseException as error:
+            started.set_exception(error)
+            raise
+        stop = asyncio.Event()
+        started.set_result((asyncio.get_running_loop(), stop, f"127.0.0.1:{stage.server.port}"))
+        await stop.wait()
+        await stage.stop()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    loop, stop, address = started.result(timeout=110)
+    yield address
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+
+
+@pytest.fixture
+def client(target: str) -> Iterator[csm_client.Client]:
+    with csm_client.Client(target, timeout_s=100) as opened:
+        yield opened

@@ -1,0 +1,130 @@
+"""The programs: serve and say, as a person starts them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import wave
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from csm_client.cli import main as csm
+
+from services.gateway.settings import GatewaySettings
+
+ROOT = Path(__file__).parents[3]
+
+
+def environment(**more: str) -> Mapping[str, str]:
+    paths = ":".join(str(ROOT / path) for path in (".", "gen/python", "clients/python"))
+    return {"PYTHONPATH": paths, "PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")} | more
+
+
+@contextmanager
+def running(*command: str) -> Iterator[subprocess.Popen[str]]:
+    started = [sys.executable, "-m", *command]
+    with subprocess.Popen(
+        started, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as p:
+        try:
+            yield p
+        finally:
+            p.kill()
+
+
+def read_target(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if found := re.match(r"Ready on (\S+)\.", line):
+            threading.Thread(target=process.stdout.read, daemon=True).start()
+            return found[1]
+    raise AssertionError("the server ended before it was ready")
+
+
+def test_serve_answers_csm_say_and_a_kill_leaves_no_short_file(
+    bundle: Path, keyring: Path, tmp_path: Path, capsys
+) -> None:
+    arguments = ["--bundle", str(bundle), "--watermark-keyring", str(keyring), "--port", "0", "--health-port", "0"]
+    with running("services.all_in_one", *arguments, "--metrics-port", "-1", "--slots", "1") as server:
+        target = read_target(server)
+        out = tmp_path / "hello.wav"
+        assert csm(["say", "Hello.", "--out", str(out), "--target", target, "--max-seconds", "0.4"]) == 0
+        with wave.open(str(out)) as file:
+            assert (file.getnframes(), file.getframerate()) == (5 * 1920, 24_000)
+        printed = capsys.readouterr().out
+        assert "untrained" in printed and "watermark" in printed
+        out.unlink()
+        killer = KillAtFirstAudio(server)
+        sys.stderr, stderr = killer, sys.stderr
+        try:
+            code = csm(["say", "Hello.", "--out", str(out), "--target", target, "--max-seconds", "60"])
+        finally:
+            sys.stderr = stderr
+        assert code == 1
+        assert "error: The audio is incomplete." in killer.text and "was not written" in killer.text
+        assert list(tmp_path.iterdir()) == []
+
+
+class KillAtFirstAudio:
+    """Standard error of a client that watches for its first progress line and then kills the server."""
+
+    def __init__(self, server: subprocess.Popen[str]) -> None:
+        self.text = ""
+        self._server = server
+
+    def write(self, text: str) -> None:
+        self.text += text
+        if "s of audio" in text:
+            self._server.kill()
+
+    def flush(self) -> None:
+        pass
+
+    def isatty(self) -> bool:
+        return False
+
+
+def test_say_does_it_all_in_one_command(bundle: Path, keyring: Path, tmp_path: Path) -> None:
+    out = tmp_path / "hello.wav"
+    options = ["--text", "Hello.", "--out", str(out), "--speaker", "1", "--seed", "7", "--max-seconds", "0.4"]
+    server_options = ["--bundle", str(bundle), "--watermark-keyring", str(keyring), "--threads", "1"]
+    command = [sys.executable, "-m", "services.all_in_one.say", *options, *server_options]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with wave.open(str(out)) as file:
+        assert file.getnframes() == 5 * 1920
+    assert "loading the engine" in done.stderr and "ready after" in done.stderr
+    for name in ("time to first audio", "audio length", "real-time factor", "finish reason", "watermark", "note"):
+        assert re.search(f"^{name} ", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_say_without_a_bundle_says_so(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "services.all_in_one.say", "--text", "Hello."]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--bundle (CSM_ALL_IN_ONE_BUNDLE) must be given" in done.stderr
+
+
+def test_gateway_program_stops_on_sigterm_with_zero() -> None:
+    ports = ["--host", "127.0.0.1", "--port", "0", "--health-port", "0", "--metrics-port", "-1"]
+    command = [sys.executable, "-m", "services.gateway", *ports, "--log-format", "json"]
+    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "listening on" in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def test_gateway_program_refuses_a_wrong_flag() -> None:
+    command = [sys.executable, "-m", "services.gateway", "--max-turn-count", "-1"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "--max-turn-count (CSM_GATEWAY_MAX_TURN_COUNT) must be greater than or equal to 0" in done.stderr
+    assert GatewaySettings.model_fields["max_turn_count"].description
