@@ -31,11 +31,12 @@ _NOTHING: Pcm = np.zeros(0, np.float32)
 
 
 class Codec:
-    """Owns the decoder and the marker, whose lanes must be alike. Not safe for several threads."""
+    """Owns the decoder and the marker. Not safe for several threads."""
 
-    def __init__(self, decoder: MimiDecoder, marker: Marker, keyring: Keyring, num_lanes: int) -> None:
+    def __init__(self, decoder: MimiDecoder, marker: Marker, keyring: Keyring) -> None:
+        """marker: with a seat for each row of the decoder, and lanes that do not reach over those of the decoder."""
         self._decoder, self._marker, self._keyring = decoder, marker, keyring
-        self._lanes = Lanes(num_lanes, decoder.lane_width)
+        self._lanes = Lanes(decoder.num_lanes, decoder.lane_width)
         self._streams: dict[Seat, DecodeStream] = {}
         self._marks: dict[Seat, MarkedStream] = {}
 
@@ -51,9 +52,8 @@ class Codec:
         """A new stream, marked with that key ("" is the active one). Raises CodecBusyError or KeyringError."""
         key = self._keyring.get(key_id)
         seat = self._lanes.take()
-        self._marks[seat] = self._marker.join(
-            seat.lane, seat.row, frame_symbols(key.payload), RunningLevel(self._marker.n_fft)
-        )
+        level = RunningLevel(self._marker.n_fft)
+        self._marks[seat] = self._marker.join(seat.number, frame_symbols(key.payload), level)
         stream = DecodeStream(seat, key.id)
         self._streams[seat] = stream
         return stream
@@ -88,25 +88,24 @@ class Codec:
         outputs: list[Output] = []
         chunks: dict[int, Chunk] = {}
         for stream in streams:
-            row = stream.seat.row
-            pcm = decoded.get(row, _NOTHING)
+            pcm = decoded.get(stream.seat, _NOTHING)
             if np.isfinite(pcm).all():
-                chunks[row] = Chunk(pcm, last=stream.finished and not stream.pending)
+                chunks[stream.seat.number] = Chunk(pcm, last=stream.finished and not stream.pending)
             else:
-                self._decoder.forget(lane, row)
+                self._decoder.forget(lane, stream.seat.row)
                 outputs.append(self._fail(stream, CodecError("The decoder's output is not finite.")))
         started_s = time.perf_counter()
-        marked = self._marker.push(lane, chunks)
+        marked = self._marker.push(chunks)
         seconds = time.perf_counter() - started_s
         for stream in streams:
             if not stream.ended:
                 stream.watermark_s += seconds / len(marked)
-                row = stream.seat.row
-                outputs += self._hand_out(stream, marked[row], int(row in decoded), chunks[row].last)
+                number, num_new_frames = stream.seat.number, int(stream.seat in decoded)
+                outputs += self._hand_out(stream, marked[number], num_new_frames, chunks[number].last)
         return outputs
 
-    def _decode(self, lane: int, streams: Sequence[DecodeStream]) -> dict[int, Pcm]:
-        """The next frame of each stream, by row."""
+    def _decode(self, lane: int, streams: Sequence[DecodeStream]) -> dict[Seat, Pcm]:
+        """The next frame of each stream."""
         if not streams:
             return {}
         started_s = time.perf_counter()
@@ -121,7 +120,7 @@ class Codec:
         pcm = self._decoder.frame_step(lane, codes, exec_mask, reset_mask).cpu().numpy()
         for stream in streams:
             stream.decode_s += (time.perf_counter() - started_s) / len(streams)
-        return {stream.seat.row: pcm[stream.seat.row] for stream in streams}
+        return {stream.seat: pcm[stream.seat.row] for stream in streams}
 
     def _hand_out(self, stream: DecodeStream, pcm: Pcm, num_new_frames: int, last: bool) -> list[Output]:
         stream.num_samples += len(pcm)
@@ -136,7 +135,7 @@ class Codec:
         cause = error if isinstance(error, CsmError) else CodecError("The codec failed in this stream's batch.")
         streams = [stream for seat, stream in self._streams.items() if seat.lane == lane]
         self._decoder.rebuild(lane)
-        self._marker.rebuild(lane)
+        self._marker.rebuild(stream.seat.number for stream in streams)
         return [self._fail(stream, cause) for stream in streams]
 
     def _fail(self, stream: DecodeStream, error: CsmError) -> Failed:

@@ -18,12 +18,14 @@ class Seat:
 
     lane: int
     row: int
+    number: int  # among all seats
 
 
 class Lanes:
     """The seats of `num_lanes` lanes of `lane_width` rows."""
 
     def __init__(self, num_lanes: int, lane_width: int) -> None:
+        self._lane_width = lane_width
         self.num_seats = num_lanes * lane_width
         self._free = [list(range(lane_width)) for _ in range(num_lanes)]
 
@@ -40,7 +42,7 @@ class Lanes:
         rows = self._free[lane]
         row = min(rows)
         rows.remove(row)
-        return Seat(lane, row)
+        return Seat(lane, row, lane * self._lane_width + row)
 
     def leave(self, seat: Seat) -> None:
         if seat.row in self._free[seat.lane]:

@@ -28,7 +28,7 @@ class MimiDecoder:
         """dtype: of all but the quantizer, which stays as loaded. bfloat16 converts the weights in place."""
         self._half = _DecoderHalf(mimi, dtype)
         self.identity = mimi.identity
-        self.lane_width = lane_width
+        self.num_lanes, self.lane_width = num_lanes, lane_width
         self.device = next(self._half.parameters()).device
         self._lanes = [self._new_lane() for _ in range(num_lanes)]
 

@@ -107,29 +107,26 @@ def _fill_weights(model: MimiModel) -> None:
 
 def _fill_codebooks(model: MimiModel) -> None:
     # Later codebooks hold finer residuals, as in a trained codec.
-    for quantizer in (model.quantizer.rvq_first, model.quantizer.rvq_rest):
-        for index, layer in enumerate(quantizer.vq.layers):
-            codebook = layer._codebook
+    for residuals in _codebooks(model):
+        for index, codebook in enumerate(residuals):
             codebook._initialized.fill_(1)
             codebook.cluster_usage.uniform_(0.5, 2.0)
             codebook.embedding_sum.normal_(std=0.9**index).mul_(codebook.cluster_usage[:, None])
 
 
 def _set_loudness(model: MimiModel) -> None:
+    """Random codes decode to LOUDNESS, without a constant offset."""
     codes = torch.randint(model.cardinality, (4, model.num_codebooks, 16))
     last = model.decoder.model[-1].conv.conv
     last.bias.zero_()
-    pcm = model.decode(codes)
-    last.weight.mul_(LOUDNESS / pcm.std())
-    # What is the same for all codes would be a hum at the frame rate: the bias takes its mean away.
+    last.weight.mul_(LOUDNESS / model.decode(codes).std())
     last.bias.sub_(model.decode(codes).mean())
-    for codebook in _codebooks(model):
-        codebook._embedding = None
 
 
-def _codebooks(model: MimiModel) -> list[Any]:
-    quantizers = (model.quantizer.rvq_first, model.quantizer.rvq_rest)
-    return [layer._codebook for quantizer in quantizers for layer in quantizer.vq.layers]
+def _codebooks(model: MimiModel) -> list[list[Any]]:
+    """The codebooks of the first quantizer and those of the rest, each from coarse to fine."""
+    quantizers: tuple[Any, Any] = (model.quantizer.rvq_first, model.quantizer.rvq_rest)
+    return [[layer._codebook for layer in quantizer.vq.layers] for quantizer in quantizers]
 
 
 def _published_name(key: str) -> str:

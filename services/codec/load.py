@@ -23,6 +23,7 @@ log = logging.getLogger("csm.codec")
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _WARM_UP_FRAMES = 3
+_CPU_LANE_WIDTH = 4  # the published decoder takes no longer for four streams than for one
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +52,17 @@ def load_codec(settings: CodecSettings) -> LoadedCodec:
     mimi = load_mimi(bundle.path("mimi"), device=settings.device)
     _check_identity(bundle, mimi)
     silentcipher = load_silentcipher(bundle.path("silentcipher"), device=settings.device)
-    width = settings.lane_width or (1 if torch.device(settings.device).type == "cpu" else settings.slots)
+    on_cpu = torch.device(settings.device).type == "cpu"
+    width = min(settings.slots, settings.lane_width or (_CPU_LANE_WIDTH if on_cpu else settings.slots))
     num_lanes = -(-settings.slots // width)
     decoder = MimiDecoder(mimi, num_lanes=num_lanes, lane_width=width, dtype=_DTYPES[settings.dtype])
-    marker = Marker(silentcipher, sample_rate_hz=mimi.identity.sample_rate_hertz, num_lanes=num_lanes, lane_width=width)
-    codec = Codec(decoder, marker, keyring, num_lanes)
+    marker = Marker(
+        silentcipher,
+        sample_rate_hz=mimi.identity.sample_rate_hertz,
+        num_seats=num_lanes * width,
+        lane_width=1 if on_cpu else width,
+    )
+    codec = Codec(decoder, marker, keyring)
     _warm_up(codec, num_lanes * width, mimi.identity.codebook_count)
     return LoadedCodec(codec, mimi, silentcipher, keyring, marker.latency_samples, bundle)
 

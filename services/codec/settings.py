@@ -31,12 +31,12 @@ class CodecSettings(StageSettings):
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="Type of the decoder's weights; the quantizer and the watermark stay float32."
     )
-    slots: int = Field(16, ge=1, le=4096, description="Streams that are decoded at once.")
+    slots: int = Field(16, ge=1, le=4096, description="Streams that are decoded at once, rounded up to whole lanes.")
     lane_width: int = Field(
         0,
         ge=0,
         le=4096,
-        description="Streams computed as one batch; 0 is one on a CPU and all slots on a GPU.",
+        description="Streams decoded as one batch; 0 is four on a CPU and all slots on a GPU.",
     )
     watermark_keyring: Path = Field(
         Path("~/.config/csm/watermark_keys.json"),

@@ -4,13 +4,15 @@ Audio is brought to the network's rate, framed, marked in its spectrum, and only
 audio's own rate and is added: the signal itself is never resampled. What comes out lags by `latency_samples`; the last
 call of a stream brings the rest, and every sample comes out. Lengths, chunk borders and neighbours change nothing.
 
-Rows are as in mimi_decoder.py: a lane is a batch of fixed width. It knows no codec and no keys.
+Streams sit in numbered seats, some of which make a lane: a batch of fixed width, so that the arithmetic of a stream
+never depends on its neighbours, bit for bit. Width costs time here, used or not: one seat a lane is best on a CPU, all
+on a GPU. It knows no codec and no keys.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from csm_engine.codec.resample import RESAMPLER_LAG_S, Pcm
@@ -29,13 +31,15 @@ class Chunk:
 
 
 class Marker:
-    """`num_lanes` lanes of `lane_width` rows. A row must be joined before its stream's first chunk."""
+    """`num_seats` seats, `lane_width` to a lane. A seat must be joined before its stream's first chunk."""
 
-    def __init__(self, silentcipher: SilentCipher, *, sample_rate_hz: int, num_lanes: int, lane_width: int) -> None:
+    def __init__(self, silentcipher: SilentCipher, *, sample_rate_hz: int, num_seats: int, lane_width: int) -> None:
+        """num_seats: a multiple of lane_width."""
         self._silentcipher = silentcipher
         self._sample_rate_hz = sample_rate_hz
         self._lane_width = lane_width
-        self._lanes = [_Lane(silentcipher, lane_width) for _ in range(num_lanes)]
+        self._lanes = [SpectralMarker(silentcipher, lane_width) for _ in range(num_seats // lane_width)]
+        self._streams: dict[int, MarkedStream] = {}
 
     @property
     def n_fft(self) -> int:
@@ -46,52 +50,45 @@ class Marker:
     def latency_samples(self) -> int:
         """How far the output may lag, at most."""
         hparams = self._silentcipher.hparams
-        hops = self._lanes[0].spectral.lag + 2
+        hops = self._lanes[0].lag + 2
         lag_s = hops * hparams.hop / hparams.sample_rate_hz
         if hparams.sample_rate_hz != self._sample_rate_hz:
             lag_s += 2 * RESAMPLER_LAG_S
         return math.ceil(lag_s * self._sample_rate_hz)
 
-    def join(self, lane: int, row: int, symbols: tuple[int, ...], level: LevelEstimate) -> MarkedStream:
-        """Starts a stream. symbols: one period of the message, as payload.frame_symbols gives it."""
-        marking = self._lanes[lane]
-        lag = marking.spectral.lag
-        stream = MarkedStream(self._silentcipher.hparams, self._sample_rate_hz, symbols, level, lag)
-        marking.streams[row] = stream
+    def join(self, seat: int, symbols: tuple[int, ...], level: LevelEstimate) -> MarkedStream:
+        """Starts a stream, in place of what sat there. symbols: of one period, as payload.frame_symbols gives them."""
+        stream = MarkedStream(self._silentcipher.hparams, self._sample_rate_hz, symbols, level, lag=self._lanes[0].lag)
+        self._streams[seat] = stream
         return stream
 
-    def push(self, lane: int, chunks: Mapping[int, Chunk]) -> dict[int, Pcm]:
-        """Takes a chunk for some rows of a lane, gives what is ready of each, perhaps nothing.
+    def push(self, chunks: Mapping[int, Chunk]) -> dict[int, Pcm]:
+        """Takes a chunk for some seats, gives what is ready of each, perhaps nothing.
 
-        Raises WatermarkError if a row's mark is not finite: nothing of that tick may be sent then.
+        Raises WatermarkError if a mark is not finite: nothing of these streams may be sent then.
         """
-        marking = self._lanes[lane]
-        streams = {row: marking.streams[row] for row in chunks}
-        for row, chunk in chunks.items():
-            streams[row].push(chunk.pcm, last=chunk.last)
+        for seat, chunk in chunks.items():
+            self._streams[seat].push(chunk.pcm, last=chunk.last)
+        for lane in {seat // self._lane_width for seat in chunks}:
+            self._run_lane(lane, [seat for seat in chunks if seat // self._lane_width == lane])
+        return {seat: self._streams[seat].take_marked() for seat in chunks}
+
+    def rebuild(self, seats: Iterable[int]) -> None:
+        """Fresh states for the lanes of these seats after a failed step; what was in the lanes is lost."""
+        for lane in {seat // self._lane_width for seat in seats}:
+            self._lanes[lane] = SpectralMarker(self._silentcipher, self._lane_width)
+
+    def _run_lane(self, lane: int, seats: Sequence[int]) -> None:
+        streams = {seat % self._lane_width: self._streams[seat] for seat in seats}
         while steps := {row: step for row, stream in streams.items() if (step := stream.next_step()) is not None}:
-            blocks = marking.spectral.step(steps)
-            for row, block in blocks.items():
+            for row, block in self._lanes[lane].step(steps).items():
                 streams[row].add_mark(block)
-        return {row: stream.take_marked() for row, stream in streams.items()}
-
-    def rebuild(self, lane: int) -> None:
-        """Fresh states for a lane after a failed step; what its streams had is lost."""
-        self._lanes[lane] = _Lane(self._silentcipher, self._lane_width)
-
-
-class _Lane:
-    """The batch and the streams in its rows."""
-
-    def __init__(self, silentcipher: SilentCipher, width: int) -> None:
-        self.spectral = SpectralMarker(silentcipher, width)
-        self.streams: dict[int, MarkedStream] = {}
 
 
 def mark_clip(
     silentcipher: SilentCipher, pcm: Pcm, sample_rate_hz: int, symbols: tuple[int, ...], level: LevelEstimate
 ) -> Pcm:
     """Marks a finished clip; its length stays."""
-    marker = Marker(silentcipher, sample_rate_hz=sample_rate_hz, num_lanes=1, lane_width=1)
-    marker.join(0, 0, symbols, level)
-    return marker.push(0, {0: Chunk(pcm, last=True)})[0]
+    marker = Marker(silentcipher, sample_rate_hz=sample_rate_hz, num_seats=1, lane_width=1)
+    marker.join(0, symbols, level)
+    return marker.push({0: Chunk(pcm, last=True)})[0]

@@ -34,8 +34,8 @@ def silentcipher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def codec(mimi_folder: Path, silentcipher_folder: Path) -> Codec:
     """Two lanes of two rows."""
     decoder = MimiDecoder(load_mimi(mimi_folder), num_lanes=2, lane_width=2)
-    marker = Marker(load_silentcipher(silentcipher_folder), sample_rate_hz=24000, num_lanes=2, lane_width=2)
-    return Codec(decoder, marker, Keyring(KEY, {"key": KEY}), num_lanes=2)
+    marker = Marker(load_silentcipher(silentcipher_folder), sample_rate_hz=24000, num_seats=4, lane_width=1)
+    return Codec(decoder, marker, Keyring(KEY, {"key": KEY}))
 
 
 def _codes(seed: int, frames: int = 12) -> np.ndarray:

@@ -10,10 +10,10 @@ from csm_engine.errors import CodecBusyError
 
 def test_newcomers_fill_a_begun_lane_first() -> None:
     lanes = Lanes(num_lanes=3, lane_width=2)
-    assert [lanes.take() for _ in range(3)] == [Seat(0, 0), Seat(0, 1), Seat(1, 0)]
-    lanes.leave(Seat(0, 0))
-    lanes.leave(Seat(1, 0))
-    assert lanes.take() == Seat(0, 0)
+    assert [lanes.take() for _ in range(3)] == [Seat(0, 0, 0), Seat(0, 1, 1), Seat(1, 0, 2)]
+    lanes.leave(Seat(0, 0, 0))
+    lanes.leave(Seat(1, 0, 2))
+    assert lanes.take() == Seat(0, 0, 0)
     assert lanes.num_taken == 2
 
 
@@ -35,4 +35,5 @@ def test_leaving_twice_is_an_error() -> None:
 
 
 def test_only_lanes_with_ready_streams_are_computed() -> None:
-    assert by_lane([Seat(2, 1), Seat(0, 1), Seat(0, 0)]) == {0: [Seat(0, 0), Seat(0, 1)], 2: [Seat(2, 1)]}
+    a, b, c = Seat(0, 0, 0), Seat(0, 1, 1), Seat(2, 1, 5)
+    assert by_lane([c, b, a]) == {0: [a, b], 2: [c]}

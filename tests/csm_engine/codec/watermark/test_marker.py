@@ -23,11 +23,11 @@ SYMBOLS = frame_symbols(PAYLOAD)
 def _marked_in_pieces(
     silentcipher: SilentCipher, pcm: np.ndarray, borders: list[int], level: LevelEstimate
 ) -> np.ndarray:
-    marker = Marker(silentcipher, sample_rate_hz=24000, num_lanes=1, lane_width=1)
-    marker.join(0, 0, SYMBOLS, level)
+    marker = Marker(silentcipher, sample_rate_hz=24000, num_seats=1, lane_width=1)
+    marker.join(0, SYMBOLS, level)
     pieces = np.split(pcm, borders)
     chunks = [Chunk(piece, last=index == len(pieces) - 1) for index, piece in enumerate(pieces)]
-    return np.concatenate([marker.push(0, {0: chunk})[0] for chunk in chunks])
+    return np.concatenate([marker.push({0: chunk})[0] for chunk in chunks])
 
 
 @pytest.mark.parametrize("length", [16_321, 256 * 40, 256 * 40 - 1, 129, 128, 127, 5, 1])
@@ -51,12 +51,12 @@ def test_chunked_equals_whole_bit_for_bit(silentcipher: SilentCipher, speechlike
 
 def test_row_is_bitwise_the_same_whoever_sits_beside_it(silentcipher: SilentCipher, speechlike: np.ndarray) -> None:
     def run(rows: dict[int, int]) -> dict[int, np.ndarray]:
-        """rows: row -> samples per push; the rows join and end at different times."""
-        marker = Marker(silentcipher, sample_rate_hz=24000, num_lanes=1, lane_width=3)
+        """rows: samples per push of each seat, which therefore end at different times."""
+        marker = Marker(silentcipher, sample_rate_hz=24000, num_seats=3, lane_width=3)
         heard: dict[int, list[np.ndarray]] = {row: [] for row in rows}
         position = dict.fromkeys(rows, 0)
         for row in rows:
-            marker.join(0, row, frame_symbols(bytes([row] * 5)), RunningLevel(256))
+            marker.join(row, frame_symbols(bytes([row] * 5)), RunningLevel(256))
         while any(position[row] < len(speechlike) for row in rows):
             chunks = {}
             for row, size in rows.items():
@@ -64,7 +64,7 @@ def test_row_is_bitwise_the_same_whoever_sits_beside_it(silentcipher: SilentCiph
                 if start < end:
                     chunks[row] = Chunk(speechlike[start:end] * (row + 1) / 3, last=end == len(speechlike))
                     position[row] = end
-            for row, pcm in marker.push(0, chunks).items():
+            for row, pcm in marker.push(chunks).items():
                 heard[row].append(pcm)
         return {row: np.concatenate(parts) for row, parts in heard.items()}
 
@@ -76,20 +76,20 @@ def test_row_is_bitwise_the_same_whoever_sits_beside_it(silentcipher: SilentCiph
 
 
 def test_a_row_taken_over_starts_afresh(silentcipher: SilentCipher, speechlike: np.ndarray) -> None:
-    marker = Marker(silentcipher, sample_rate_hz=24000, num_lanes=1, lane_width=1)
-    marker.join(0, 0, SYMBOLS, RunningLevel(256))
-    marker.push(0, {0: Chunk(speechlike[:7777])})  # left without an end
-    marker.join(0, 0, SYMBOLS, RunningLevel(256))
-    again = marker.push(0, {0: Chunk(speechlike, last=True)})[0]
+    marker = Marker(silentcipher, sample_rate_hz=24000, num_seats=1, lane_width=1)
+    marker.join(0, SYMBOLS, RunningLevel(256))
+    marker.push({0: Chunk(speechlike[:7777])})  # left without an end
+    marker.join(0, SYMBOLS, RunningLevel(256))
+    again = marker.push({0: Chunk(speechlike, last=True)})[0]
     assert np.array_equal(again, mark_clip(silentcipher, speechlike, 24000, SYMBOLS, RunningLevel(256)))
 
 
 def test_output_lags_no_more_than_stated(silentcipher: SilentCipher, speechlike: np.ndarray) -> None:
-    marker = Marker(silentcipher, sample_rate_hz=24000, num_lanes=1, lane_width=1)
-    marker.join(0, 0, SYMBOLS, RunningLevel(256))
+    marker = Marker(silentcipher, sample_rate_hz=24000, num_seats=1, lane_width=1)
+    marker.join(0, SYMBOLS, RunningLevel(256))
     came = 0
     for start in range(0, 9600, 480):
-        came += len(marker.push(0, {0: Chunk(speechlike[start : start + 480])})[0])
+        came += len(marker.push({0: Chunk(speechlike[start : start + 480])})[0])
         assert start + 480 - came <= marker.latency_samples
     assert marker.latency_samples == 8 * 128
 
@@ -135,9 +135,9 @@ def _sdr_db(pcm: np.ndarray, marked: np.ndarray) -> float:
 def test_coverage_is_full_after_one_audible_period(
     silentcipher: SilentCipher, pcm: np.ndarray, coverage: Coverage
 ) -> None:
-    marker = Marker(silentcipher, sample_rate_hz=24000, num_lanes=1, lane_width=1)
-    stream = marker.join(0, 0, SYMBOLS, RunningLevel(256))
-    marked = marker.push(0, {0: Chunk(pcm, last=True)})[0]
+    marker = Marker(silentcipher, sample_rate_hz=24000, num_seats=1, lane_width=1)
+    stream = marker.join(0, SYMBOLS, RunningLevel(256))
+    marked = marker.push({0: Chunk(pcm, last=True)})[0]
     assert stream.coverage is coverage
     assert len(marked) == len(pcm)
     assert np.isfinite(marked).all()
