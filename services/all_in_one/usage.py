@@ -17,7 +17,6 @@ Ready on {target}. Ctrl-C stops it.
                 {target} csm.v1.TextToSpeechService/StreamSynthesize
 
   health      grpcurl -plaintext -d '{{"service": "readiness"}}' {health_target} grpc.health.v1.Health/Check
-              (from protos of grpc.health.v1; or a Kubernetes gRPC probe)
 """
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio  # type: ignore[attr-defined]
 from grpc_reflection.v1alpha import reflection
 
@@ -90,6 +90,9 @@ class StageServer:
         await self._health.set(LIVENESS, _SERVING)
         self._health_server = grpc.aio.server(options=[*KEEPALIVE_OPTIONS, ("grpc.so_reuseport", 0)])
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
+        if self.settings.reflection:
+            names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
+            reflection.enable_server_reflection(names, self._health_server)
         self.health_port = _listen(self._health_server, host, self.settings.health_port)
         self._api_server = grpc.aio.server(
             interceptors=[CallInterceptor(self.metrics)], options=server_options(self.settings)

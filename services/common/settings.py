@@ -50,7 +50,7 @@ class StageSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severity that is logged."
     )
-    reflection: bool = Field(default=True, description="Answer server reflection on the API port.")
+    reflection: bool = Field(default=True, description="Answer server reflection on the API and health ports.")
     drain_seconds: float = Field(
         default=120.0, ge=0, le=3600, description="How long running calls may go on after SIGTERM."
     )

@@ -22,7 +22,7 @@ from services.gateway.settings import GatewaySettings
 
 MAX_LABEL_COUNT = 8
 MAX_LABEL_LENGTH = 64
-MAX_SEED = 2**63 - 1
+DRAWN_SEEDS = 2**32  # short enough to be typed again, and exact in every language's numbers
 SUPPORTED_ENCODINGS = (tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_WAV)
 UNARY_BATCH_FRAMES = 25  # nobody waits for the first frame of a unary call
 
@@ -114,7 +114,7 @@ class _Checks:
     def sampling(self, given: tts_pb2.SamplingParams) -> tuple[float, int, int]:
         temperature = given.temperature if given.HasField("temperature") else self._settings.default_temperature
         top_k = given.top_k if given.HasField("top_k") else self._settings.default_top_k
-        seed = given.seed if given.HasField("seed") else secrets.randbelow(MAX_SEED)
+        seed = given.seed if given.HasField("seed") else secrets.randbelow(DRAWN_SEEDS)
         largest_k = self._catalog.identity.codebook_size
         if not 0 <= temperature <= 2:  # false for NaN as well
             self._wrong("sampling_params.temperature", f"is {temperature:g}; it must be 0 to 2.")

@@ -85,6 +85,11 @@ async def test_reflection_names_the_services(stage) -> None:
     answers = [answer async for answer in call]
     names = {service.name for service in answers[0].list_services_response.service}
     assert "csm.codec.v1.CodecService" in names
+    stub = reflection_pb2_grpc.ServerReflectionStub(stage.health_channel)
+    call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+    answers = [answer async for answer in call]
+    names = {service.name for service in answers[0].list_services_response.service}
+    assert "grpc.health.v1.Health" in names
 
 
 async def test_metrics_count_calls_by_code(stage) -> None:
