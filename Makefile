@@ -21,7 +21,7 @@ MINIATURE := build/bundles/miniature
 BUNDLE ?= $(MINIATURE)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: say serve test test-slow test-gpu test-polyglot check format protos bundle lock clean
+.PHONY: say serve test test-slow test-gpu test-polyglot bench bench-gpu check format protos bundle lock clean
 
 say: $(STAMPS)/run bundle
 	@$(BIN)/python -m services.all_in_one.say --bundle '$(BUNDLE)' --text '$(subst ','\'',$(TEXT))' --out '$(OUT)' \
@@ -43,6 +43,18 @@ test-gpu: $(STAMPS)/dev
 test-polyglot: $(STAMPS)/dev bundle
 	cd clients/node && npm ci --no-audit --no-fund
 	$(PYTEST) -m polyglot
+
+# Each prints a table and one JSON line; bench/README.md says what it means.
+bench: $(STAMPS)/dev
+	$(BIN)/python -m bench.frame_step --shape miniature --batches 1,16 --threads 1
+	$(BIN)/python -m bench.frame_step --shape csm-1b-shallow --batches 1 --frames 3 --rounds 2 --arms reference,ours
+
+bench-gpu: $(STAMPS)/dev
+	$(BIN)/python -m bench.frame_step --shape csm-1b --device cuda --dtype bfloat16 --batches 1 --context 512
+	for context in 128 512 1024 2040; do \
+		$(BIN)/python -m bench.frame_step --shape csm-1b --device cuda --dtype bfloat16 --arms ours --context $$context \
+			--batches 1,2,4,8,16,32,64,128,256,512,1024 --frames 50 || exit 1; \
+	done
 
 check: $(STAMPS)/dev
 	$(BIN)/ruff format --check .
