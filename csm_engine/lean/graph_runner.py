@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,7 +61,7 @@ class GraphRunner:
         return captured.codes[: len(slots)]
 
     @torch.inference_mode()
-    def _capture(self, bucket: int, pool: tuple[int, int]) -> _Captured:
+    def _capture(self, bucket: int, pool: Any) -> _Captured:
         slots = torch.full((bucket,), self.backbone.cache.pad_slot, device=self.device)
         stream = torch.cuda.Stream(self.device)
         stream.wait_stream(torch.cuda.current_stream(self.device))
