@@ -54,7 +54,7 @@ def load_model(path: Path, *, device: str | torch.device = "cpu", dtype: torch.d
         tensor = tensors.get(entry.theirs)
         if tensor.shape != parameter.shape:
             raise CheckpointError(
-                f"{weights}: {entry.theirs} has shape {tuple(tensor.shape)}; the config asks for {tuple(parameter.shape)}"
+                f"{weights}: {entry.theirs} is {tuple(tensor.shape)}; the config asks for {tuple(parameter.shape)}"
             )
         tensor = unpermute_rotary(tensor, entry.heads) if entry.heads else tensor
         state[entry.ours] = tensor.to(device=device, dtype=dtype)

@@ -60,7 +60,7 @@ WRONG_WEIGHTS = {
     ),
     "misshaped": (
         lambda state: state | {"projection.weight": torch.zeros(3, 4)},
-        r"projection\.weight has shape \(3, 4\); the config asks for \(16, 32\)$",
+        r"projection\.weight is \(3, 4\); the config asks for \(16, 32\)$",
     ),
 }
 
