@@ -13,7 +13,7 @@ from csm_engine.codec.codec import Codec
 from csm_engine.codec.codec_thread import CodecThread
 from csm_engine.codec.codes import Codes
 from csm_engine.codec.stream import Audio, DecodeStream, Failed, Output
-from csm_engine.errors import CodecStoppedError, CsmError
+from csm_engine.errors import CodecStoppedError
 
 MAX_AHEAD_FRAMES = 64  # that a stream may be given beyond those whose output has been taken
 
@@ -92,7 +92,7 @@ class StreamHandle:
     def __init__(self, bridge: CodecBridge, stream: DecodeStream) -> None:
         self.stream = stream
         self._bridge = bridge
-        self._outputs: asyncio.Queue[Output | CsmError] = asyncio.Queue()
+        self._outputs: asyncio.Queue[Output | Exception] = asyncio.Queue()
         self._room = asyncio.Event()
         self._pushed_frames = self._taken_frames = 0
 
@@ -122,7 +122,7 @@ class StreamHandle:
     def put(self, output: Output) -> None:
         self._outputs.put_nowait(output)
 
-    def fail(self, error: CsmError) -> None:
+    def fail(self, error: Exception) -> None:
         """Ends `take` with that error, after what is there already."""
         self._outputs.put_nowait(error)
 
@@ -130,9 +130,9 @@ class StreamHandle:
         """Frees the slot. Doing it twice, or after the end, does no harm."""
         self._bridge.close(self.stream)
 
-    def _checked(self, output: Output | CsmError) -> Output:
+    def _checked(self, output: Output | Exception) -> Output:
         match output:
-            case CsmError():
+            case Exception():
                 raise output
             case Failed():
                 raise output.error

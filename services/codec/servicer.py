@@ -16,7 +16,7 @@ from csm_engine.codec.resample import Pcm, StreamResampler
 from csm_engine.codec.stream import Audio, Complete
 from csm_engine.codec.watermark.detector import detect
 from csm_engine.codec.watermark.keyring import WatermarkKey
-from csm_engine.errors import CsmError, InvalidRequestError, KeyringError
+from csm_engine.errors import InvalidRequestError, KeyringError
 from services.codec import convert
 from services.codec.bridge import CodecBridge, StreamHandle
 from services.codec.load import LoadedCodec
@@ -114,7 +114,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
                 codes = convert.to_codes(request.frames, next_frame_index, self._identity)
                 next_frame_index += len(codes)
                 await handle.push(codes)
-        except CsmError as error:
+        except Exception as error:
             handle.fail(error)
         else:
             handle.finish()

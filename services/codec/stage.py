@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 
 from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 
-from csm_engine.codec.stream import Output
 from services.codec.bridge import CodecBridge
 from services.codec.load import load_codec
 from services.codec.metrics import CodecMetrics
@@ -47,11 +45,8 @@ async def start_codec(settings: CodecSettings) -> CodecStage:
     metrics = StageMetrics()
     codec_metrics = CodecMetrics(metrics.registry)
 
-    def on_tick(outputs: Sequence[Output], seconds: float) -> None:
-        codec_metrics.active_streams.set(bridge.thread.num_streams)
-        codec_metrics.observe_tick(outputs, seconds)
-
-    bridge = CodecBridge(loaded.codec, on_tick=on_tick, on_failure=lambda error: server.fail(error))
+    bridge = CodecBridge(loaded.codec, on_tick=codec_metrics.observe_tick, on_failure=lambda error: server.fail(error))
+    codec_metrics.active_streams.set_function(lambda: bridge.thread.num_streams)
     recordings = RecordingWorker(settings.max_waiting)
     servicer = CodecServicer(
         loaded, bridge, recordings, codec_metrics, max_recording_seconds=settings.max_recording_seconds

@@ -27,7 +27,7 @@ from csm_engine.codec.watermark.silentcipher import MESSAGE_DIM, SilentCipher
 COARSE_PHASES = 8  # over one hop
 FINE_PHASES = 4  # on each side of the best coarse one
 SEARCH_PERIODS = 2  # length of the piece on which phases are tried
-READ_SECONDS = 12.0  # at most so much is read; the loudest so many seconds
+READ_SECONDS = 6.0  # at most so much is read; the loudest so many seconds
 
 Votes = npt.NDArray[np.float32]  # (PERIOD, MESSAGE_DIM): how much speaks for each symbol, by position
 

@@ -43,7 +43,7 @@ def settings(bundle: Path, tmp_path: Path) -> CodecSettings:
         host="127.0.0.1",
         port=0,
         health_port=0,
-        metrics_port=0,
+        metrics_port=-1,
         bundle=str(bundle),
         slots=2,
         watermark_keyring=tmp_path / "keys.json",

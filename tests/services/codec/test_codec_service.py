@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 import torch
-from csm.codec.v1 import codec_pb2
+from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from csm.rvq.v1 import rvq_pb2
 
 from csm_engine.codec.mimi import load_mimi
@@ -281,10 +281,13 @@ async def test_info_tells_everything_but_the_keys(stub: Any) -> None:
     assert bytes.fromhex("fe01fe01fe") not in info.SerializeToString()
 
 
-async def test_metrics_count_what_happened(stub: Any, stage: CodecStage) -> None:
-    await _decode(stub, _stream(_codes(), [FRAMES]))
+async def test_metrics_count_what_happened(settings: CodecSettings) -> None:
+    stage = await start_codec(settings.model_copy(update={"metrics_port": 0}))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
+        await _decode(codec_pb2_grpc.CodecServiceStub(channel), _stream(_codes(), [FRAMES]))
     url = f"http://127.0.0.1:{stage.server.metrics_port}/metrics"
     text = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
+    await stage.stop()
     assert f"codec_frames_total {FRAMES}.0" in text
     assert 'codec_watermarked_streams_total{coverage="full"} 1.0' in text
     assert "codec_active_streams 0.0" in text

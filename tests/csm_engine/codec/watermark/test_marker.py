@@ -84,14 +84,16 @@ def test_a_row_taken_over_starts_afresh(silentcipher: SilentCipher, speechlike: 
     assert np.array_equal(again, mark_clip(silentcipher, speechlike, 24000, SYMBOLS, RunningLevel(256)))
 
 
-def test_output_lags_no_more_than_stated(silentcipher: SilentCipher, speechlike: np.ndarray) -> None:
-    marker = Marker(silentcipher, sample_rate_hz=24000, num_seats=1, lane_width=1)
+@pytest.mark.parametrize(("rate_hz", "latency"), [(24000, 8 * 128), (44100, 2718)])
+def test_output_lags_no_more_than_stated(tmp_path: Path, speechlike: np.ndarray, rate_hz: int, latency: int) -> None:
+    write_miniature_silentcipher(tmp_path, 0, n_fft=256, band=32, sample_rate_hz=rate_hz)
+    marker = Marker(load_silentcipher(tmp_path), sample_rate_hz=24000, num_seats=1, lane_width=1)
     marker.join(0, SYMBOLS, RunningLevel(256))
     came = 0
     for start in range(0, 9600, 480):
         came += len(marker.push({0: Chunk(speechlike[start : start + 480])})[0])
         assert start + 480 - came <= marker.latency_samples
-    assert marker.latency_samples == 8 * 128
+    assert marker.latency_samples == latency
 
 
 def test_another_rate_of_the_network_leaves_the_signal_alone(tmp_path: Path, speechlike: np.ndarray) -> None:

@@ -1,0 +1,38 @@
+"""Flow between the event loop and the codec thread."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+
+from csm_engine.codec.stream import Audio
+from services.codec.bridge import MAX_AHEAD_FRAMES
+from services.codec.stage import CodecStage
+
+
+async def test_a_reader_that_stops_stops_the_decoder(stage: CodecStage) -> None:
+    handle = await stage.bridge.open("")
+    total = 2 * MAX_AHEAD_FRAMES
+    pushing = asyncio.ensure_future(handle.push(np.zeros((total, 4), np.int64)))
+    async with asyncio.timeout(30):
+        while handle.stream.num_frames < MAX_AHEAD_FRAMES:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    assert handle.stream.num_frames == MAX_AHEAD_FRAMES and not pushing.done()
+    decoded = 0
+    while decoded < total:
+        decoded += sum(output.num_new_frames for output in await handle.take() if isinstance(output, Audio))
+    await pushing
+    handle.close()
+
+
+async def test_an_opening_that_is_cancelled_keeps_no_slot(stage: CodecStage) -> None:
+    opening = asyncio.ensure_future(stage.bridge.open(""))
+    await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.gather(opening, return_exceptions=True)
+    handles = [await stage.bridge.open("") for _ in range(2)]  # all slots there are
+    for handle in handles:
+        handle.close()
+        handle.close()
