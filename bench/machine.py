@@ -1,0 +1,35 @@
+"""What a figure was measured on: the device's name and the commit. It imports no torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+def cpu_name() -> str:
+    """ "AMD EPYC, 2 cores"."""
+    lines = CPU_INFO.read_text().splitlines() if CPU_INFO.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{models[0] if models else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def gpu_name() -> str | None:
+    """Name of the first GPU as the driver tells it; None without one."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    told = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+    return told.splitlines()[0] if told else None
+
+
+def commit() -> str:
+    """Short hash of the checkout, with "-dirty" behind it when tracked files differ; empty without git."""
+    return _output("git", "describe", "--always", "--dirty", "--exclude=*")
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

@@ -1,0 +1,65 @@
+"""A listener's playback of one stream: when it starts, when it runs dry, when a given sample is heard.
+
+Pure arithmetic over arrival times. Playback starts when the first audio arrives, later by the jitter buffer if there is
+one, and goes on as long as there is audio; audio that comes after all before it has been played is an underrun, and
+playback goes on at once when it comes. It knows no gRPC and no clock. The rule is that of `evaluate_playback` in
+nari-labs/benchmarks (tts_bench), with the jitter buffer added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Audio that came."""
+
+    at_s: float  # on the clock of the run
+    audio_s: float  # length of the audio, more than 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """Silence in the middle of an utterance."""
+
+    position_s: float  # of the audio, where playback stopped
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Playback:
+    """What the listener heard. Times are on the clock of the run."""
+
+    started_at_s: float
+    audio_s: float
+    stalls: tuple[Stall, ...]
+
+    @property
+    def stalled_s(self) -> float:
+        return sum(stall.seconds for stall in self.stalls)
+
+    def heard_at_s(self, position_s: float) -> float:
+        """When the sample at `position_s` of the audio is heard."""
+        waited_s = sum(stall.seconds for stall in self.stalls if stall.position_s <= position_s)
+        return self.started_at_s + position_s + waited_s
+
+
+def play(arrivals: Sequence[Arrival], buffer_s: float = 0.0) -> Playback | None:
+    """Plays a stream. None when no audio came.
+
+    arrivals: in the order of the audio; buffer_s: how long the listener waits after the first audio before it plays
+    """
+    if not arrivals:
+        return None
+    started_at_s = arrivals[0].at_s + buffer_s
+    dry_at_s, position_s = started_at_s, 0.0
+    stalls = []
+    for arrival in arrivals:
+        if arrival.at_s > dry_at_s:
+            stalls.append(Stall(position_s, arrival.at_s - dry_at_s))
+            dry_at_s = arrival.at_s
+        dry_at_s += arrival.audio_s
+        position_s += arrival.audio_s
+    return Playback(started_at_s, position_s, tuple(stalls))
