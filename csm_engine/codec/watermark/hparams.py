@@ -22,6 +22,8 @@ _VARIANT = {
     "no_normalization": False,
 }
 _SIZES = ("SR", "N_FFT", "HOP_LENGTH", "message_band_size", "enc_n_layers", "dec_c_n_layers")
+# The published file leaves these to the package's defaults.
+_OPTIONAL_SIZES = {"dec_m_channel_dim": 128, "dec_m_num_layers": 10}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Hparams:
     band: int  # lowest bins, which carry the message
     enc_layers: int
     dec_layers: int
+    reader_channels: int  # of the message decoder
+    reader_layers: int
     sdr_db: float  # of the marked audio
 
     @property
@@ -52,7 +56,8 @@ def read_hparams(path: Path) -> Hparams:
     for key, wanted in _VARIANT.items():
         if _get(path, values, key) != wanted:
             raise CheckpointError(f"{path}: {key} is {values[key]}; only {wanted} is supported.")
-    for key in _SIZES:
+    values = _OPTIONAL_SIZES | values
+    for key in (*_SIZES, *_OPTIONAL_SIZES):
         if not isinstance(_get(path, values, key), int) or values[key] < 1:
             raise CheckpointError(f"{path}: {key} is {values[key]!r}; a whole number of at least 1 is needed.")
     sdr_db = _get(path, values, "message_sdr")
@@ -63,7 +68,17 @@ def read_hparams(path: Path) -> Hparams:
         raise CheckpointError(f"{path}: HOP_LENGTH is {hop}; half of N_FFT, which is {n_fft}, is needed.")
     if band > n_fft // 2 + 1:
         raise CheckpointError(f"{path}: message_band_size is {band}; at most {n_fft // 2 + 1} bins are there.")
-    return Hparams(values["SR"], n_fft, hop, band, values["enc_n_layers"], values["dec_c_n_layers"], float(sdr_db))
+    return Hparams(
+        sample_rate_hz=values["SR"],
+        n_fft=n_fft,
+        hop=hop,
+        band=band,
+        enc_layers=values["enc_n_layers"],
+        dec_layers=values["dec_c_n_layers"],
+        reader_channels=values["dec_m_channel_dim"],
+        reader_layers=values["dec_m_num_layers"],
+        sdr_db=float(sdr_db),
+    )
 
 
 def _get(path: Path, values: dict[str, Any], key: str) -> Any:

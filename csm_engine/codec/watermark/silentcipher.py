@@ -77,7 +77,12 @@ def build_silentcipher(hparams: Hparams) -> SilentCipher:
             n_fft=hparams.n_fft,
         ),
         package.CarrierDecoder(config, FEATURES_IN, hparams.dec_layers, hparams.band),
-        package.MsgDecoder(message_dim=MESSAGE_DIM, message_band_size=hparams.band),
+        package.MsgDecoder(
+            message_dim=MESSAGE_DIM,
+            message_band_size=hparams.band,
+            channel_dim=hparams.reader_channels,
+            num_layers=hparams.reader_layers,
+        ),
     )
 
 
