@@ -83,12 +83,12 @@ class LeanBackbone:
             query = ops.write_prompt(qkv, cache.keys[slot], cache.values[slot], start, stack)
             if index == len(stack.layers) - 1:
                 return  # nobody asks for a prompt's hidden states: its last row enters a frame step
+            group = stack.config.num_heads // stack.config.num_kv_heads
             attended = F.scaled_dot_product_attention(
                 query.transpose(0, 1).unsqueeze(0),
-                cache.keys[slot, :end].transpose(0, 1).unsqueeze(0),
-                cache.values[slot, :end].transpose(0, 1).unsqueeze(0),
+                cache.keys[slot, :end].repeat_interleave(group, dim=1).transpose(0, 1).unsqueeze(0),
+                cache.values[slot, :end].repeat_interleave(group, dim=1).transpose(0, 1).unsqueeze(0),
                 attn_mask=visible,
-                enable_gqa=stack.config.num_heads != stack.config.num_kv_heads,
             )
             x = ops.finish_layer(x, attended[0].transpose(0, 1).flatten(1), layer, stack.config.norm_eps)
 

@@ -36,7 +36,7 @@ class AllInOneSettings(StageSettings):
     random_weights: bool = Field(
         default=False, description="Run the model's shapes with seeded random weights: noise, for load tests."
     )
-    device: str = Field(default="cpu", min_length=1, description="Torch device of engine and codec: cpu, cuda, ...")
+    device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where engine and codec run.")
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32", description="Type of the weights of engine and codec; bfloat16 on a GPU."
     )

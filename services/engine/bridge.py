@@ -107,14 +107,16 @@ class SequenceStream:
         self._request = request
         self._closed = False
 
-    async def next(self, at_most: int = 1) -> list[Output]:
-        """Waits for one output, and takes those that are there with it.
+    async def next(self, at_least: int = 1, at_most: int = 1) -> list[Output]:
+        """Waits for that many outputs, or for the last one, and takes those that are there with them.
 
         Raises: EngineStoppedError.
         """
-        outputs = [self._checked(await self.queue.get())]
-        while len(outputs) < at_most and not self.queue.empty():
-            outputs.append(self._checked(self.queue.get_nowait()))
+        outputs: list[Output] = []
+        while len(outputs) < at_most and (len(outputs) < at_least or not self.queue.empty()):
+            outputs.append(self._checked(await self.queue.get()))
+            if outputs[-1].finish_reason is not None:
+                break
         return outputs
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import grpc
@@ -14,6 +15,7 @@ from services.common import logs
 from services.common.status import StatusError
 from services.engine import convert
 from services.engine.bridge import EngineBridge, SequenceStream
+from services.engine.coalesce import Coalescer
 from services.engine.metrics import EngineMetrics
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -53,14 +55,18 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
     ) -> None:
         await stream.next()  # admitted
         await context.write(engine_pb2.GenerateResponse(started=convert.started(sequence)))
-        sent, at_most = sequence.resumed_frames, request.first_batch_frame_count or 1
+        coalescer = Coalescer(
+            first=request.first_batch_frame_count or 1,
+            most=request.max_batch_frame_count or self._max_batch_frames,
+        )
+        sent = sequence.resumed_frames
         batch: list[Output] = []
         while not batch or batch[-1].finish_reason is None:
-            batch = await stream.next(at_most)
+            batch = await stream.next(coalescer.next_count(time.monotonic()), coalescer.limit)
             if frames := [output.frame for output in batch if output.frame is not None]:
                 await context.write(engine_pb2.GenerateResponse(frames=convert.from_frames(sent, frames)))
                 sent += len(frames)
-                at_most = request.max_batch_frame_count or self._max_batch_frames
+                coalescer.sent(len(frames), time.monotonic())
         await context.write(engine_pb2.GenerateResponse(complete=convert.complete(sequence)))
 
     async def GetModelInfo(

@@ -30,7 +30,9 @@ class EngineSettings(StageSettings):
     random_weights: bool = Field(
         False, description="Run the bundle's shapes with seeded random weights: noise, for load tests."
     )
-    device: str = Field("cpu", min_length=1, description="Torch device: cpu, cuda, cuda:1, ...")
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="Where the model runs; CUDA_VISIBLE_DEVICES picks one of several GPUs."
+    )
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of the weights; bfloat16 on a GPU.")
     slots: int = Field(8, ge=1, le=4096, description="Sequences that run at once.")
     spare_slots: int = Field(

@@ -1,0 +1,43 @@
+"""Messages get larger as the listener's lead grows, and never let it run dry."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.engine.coalesce import FRAME_SECONDS, Coalescer
+
+
+def test_first_message_is_what_was_asked_for() -> None:
+    assert Coalescer(first=1, most=8).next_count(now=100.0) == 1
+    assert Coalescer(first=3, most=8).limit == 3
+
+
+def test_slow_engine_sends_every_frame_at_once() -> None:
+    coalescer = Coalescer(first=1, most=8)
+    for frame in range(20):
+        now = frame * 2 * FRAME_SECONDS  # half of real time
+        assert coalescer.next_count(now) == 1
+        coalescer.sent(1, now)
+
+
+@pytest.mark.parametrize("frames_per_second", [13, 20, 50, 250])
+def test_listener_never_runs_dry_by_waiting_for_company(frames_per_second: int) -> None:
+    """Frames come at a steady pace above real time; each message leaves when its frames are there."""
+    coalescer, made, messages = Coalescer(first=1, most=32), 0, 0
+    now = 0.0
+    while made < 1000:
+        count = coalescer.next_count(now)
+        made += count
+        now = max(now, made / frames_per_second)
+        played_out_at = (made - count) * FRAME_SECONDS + 1 / frames_per_second
+        assert messages == 0 or now <= played_out_at + 1e-9
+        coalescer.sent(count, now)
+        messages += 1
+    if frames_per_second >= 50:
+        assert messages < 100  # instead of 1000
+
+
+def test_messages_stay_within_the_limit() -> None:
+    coalescer = Coalescer(first=1, most=4)
+    coalescer.sent(1000, now=0.0)
+    assert coalescer.next_count(now=0.0) == coalescer.limit == 4
