@@ -14,6 +14,7 @@ from csm_engine.codec.mimi import Mimi, load_mimi
 from csm_engine.codec.mimi_decoder import MimiDecoder
 from csm_engine.codec.stream import Failed
 from csm_engine.codec.watermark.keyring import Keyring, open_keyring
+from csm_engine.codec.watermark.look_ahead import LookAhead
 from csm_engine.codec.watermark.marker import Marker
 from csm_engine.codec.watermark.silentcipher import SilentCipher, load_silentcipher
 from csm_engine.errors import BundleError
@@ -61,6 +62,11 @@ def load_codec(settings: CodecSettings) -> LoadedCodec:
         sample_rate_hz=mimi.identity.sample_rate_hertz,
         num_seats=num_lanes * width,
         lane_width=1 if on_cpu else width,
+        look_ahead=LookAhead(
+            settings.watermark_first_look_ahead,
+            settings.watermark_look_ahead_growth,
+            settings.watermark_most_look_ahead,
+        ),
     )
     codec = Codec(decoder, marker, keyring)
     _warm_up(codec, num_lanes * width, mimi.identity.codebook_count)

@@ -45,6 +45,26 @@ class CodecSettings(StageSettings):
     allow_public_watermark_key: bool = Field(
         False, description="Accept the key that is published in CSM's source. Its mark proves nothing."
     )
+    watermark_first_look_ahead: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="STFT frames of future that the mark takes into account at the start of a stream. More delays the"
+        " first audio by a hop each, to no use beyond what the networks look ahead.",
+    )
+    watermark_look_ahead_growth: int = Field(
+        8, ge=1, le=100_000, description="STFT frames after which the look-ahead grows by one."
+    )
+    watermark_most_look_ahead: int = Field(
+        1000,
+        ge=0,
+        le=1000,
+        description="Largest look-ahead; the networks' own is the limit. Less costs computing time.",
+    )
+    require_full_watermark: bool = Field(
+        False,
+        description="Fail a stream whose audio is too short or too quiet to carry one whole watermark message.",
+    )
     max_recording_seconds: float = Field(
         120.0, gt=0, le=3600, description="Longest recording that is encoded or searched for the watermark."
     )

@@ -12,6 +12,7 @@ from csm_engine.codec.watermark.coverage import Coverage, CoverageMeter
 from csm_engine.codec.watermark.framing import Framer
 from csm_engine.codec.watermark.hparams import Hparams
 from csm_engine.codec.watermark.level import Level, LevelEstimate
+from csm_engine.codec.watermark.look_ahead import LookAhead
 from csm_engine.errors import WatermarkError
 
 
@@ -22,6 +23,7 @@ class Step:
     window: Pcm  # (n_fft,)
     frame: int  # index since the start of the stream
     num_frames: int  # framing.UNKNOWN until the stream has ended
+    output: int | None  # the frame whose mark comes out
     symbols: tuple[int, ...]
     observe: Callable[[float], Level]  # takes the frame's mean square over all bins
 
@@ -30,18 +32,24 @@ class MarkedStream:
     """Audio at the stream's rate in, the same audio with the mark out, later."""
 
     def __init__(
-        self, hparams: Hparams, sample_rate_hz: int, symbols: tuple[int, ...], level: LevelEstimate, lag: int
+        self,
+        hparams: Hparams,
+        sample_rate_hz: int,
+        symbols: tuple[int, ...],
+        level: LevelEstimate,
+        look_ahead: LookAhead,
+        lag: int,
     ) -> None:
-        """lag: steps after which a frame's mark comes out."""
+        """lag: the networks' own look-ahead, in frames."""
         self._to_network = StreamResampler(sample_rate_hz, hparams.sample_rate_hz)
         self._from_network = StreamResampler(hparams.sample_rate_hz, sample_rate_hz)
         self._framer = Framer(hparams.hop)
         self._silence = np.zeros(hparams.n_fft, np.float32)
-        self._symbols, self._level, self._lag = symbols, level, lag
+        self._symbols, self._level, self._look_ahead, self._lag = symbols, level, look_ahead, lag
         self._meter = CoverageMeter()
         self._full_scale = hparams.n_fft * 3 / 8  # mean square over the bins of a signal whose mean square is 1
         self._newest_level = Level(0.0, 0.0)
-        self._next_frame = 0
+        self._next_frame = self._next_output = 0
         self._unmarked: list[Pcm] = []  # at the stream's rate
         self._marks: list[Pcm] = []  # at the network's rate
         self._num_mark_samples = 0
@@ -61,9 +69,10 @@ class MarkedStream:
 
     def next_step(self) -> Step | None:
         """What the next step needs of this stream; None until more audio comes."""
-        frame, num_frames = self._next_frame, self._framer.num_frames
+        frame, num_frames, look_ahead = self._next_frame, self._framer.num_frames, self._lag
         if frame < num_frames:
             window, observe = self._framer.take(), self._observe
+            look_ahead = min(self._lag, self._look_ahead.at(frame))
         elif frame < num_frames + self._lag:
             window, observe = self._silence, self._observe_nothing  # the steps that push the last marks out
         else:
@@ -71,7 +80,10 @@ class MarkedStream:
         if window is None:
             return None
         self._next_frame += 1
-        return Step(window, frame, num_frames, self._symbols, observe)
+        # None while the look-ahead grows, and at the end where it is larger than it was before.
+        output = self._next_output if frame - look_ahead == self._next_output else None
+        self._next_output += output is not None
+        return Step(window, frame, num_frames, output, self._symbols, observe)
 
     def add_mark(self, block: Pcm) -> None:
         """The next hop of the mark. Raises WatermarkError if it is not finite."""

@@ -1,8 +1,9 @@
 """Embeds the watermark into streams of audio, many at once: as if each whole clip had been done in one go.
 
 Audio is brought to the network's rate, framed, marked in its spectrum, and only the difference goes back to the
-audio's own rate and is added: the signal itself is never resampled. What comes out lags by `latency_samples`; the last
-call of a stream brings the rest, and every sample comes out. Lengths, chunk borders and neighbours change nothing.
+audio's own rate and is added: the signal itself is never resampled. What comes out lags, less at the start than later
+if so wished (look_ahead.py), by at most `latency_samples`; the last call of a stream brings the rest, and every sample
+comes out. Lengths, chunk borders and neighbours change nothing.
 
 Streams sit in numbered seats, some of which make a lane: a batch of fixed width, so that the arithmetic of a stream
 never depends on its neighbours, bit for bit. Width costs time here, used or not: one seat a lane is best on a CPU, all
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 
 from csm_engine.codec.resample import RESAMPLER_LAG_S, Pcm
 from csm_engine.codec.watermark.level import LevelEstimate
+from csm_engine.codec.watermark.look_ahead import FULL, LookAhead
 from csm_engine.codec.watermark.marked_stream import MarkedStream
 from csm_engine.codec.watermark.silentcipher import SilentCipher
 from csm_engine.codec.watermark.spectral_marker import SpectralMarker
@@ -33,11 +35,20 @@ class Chunk:
 class Marker:
     """`num_seats` seats, `lane_width` to a lane. A seat must be joined before its stream's first chunk."""
 
-    def __init__(self, silentcipher: SilentCipher, *, sample_rate_hz: int, num_seats: int, lane_width: int) -> None:
+    def __init__(
+        self,
+        silentcipher: SilentCipher,
+        *,
+        sample_rate_hz: int,
+        num_seats: int,
+        lane_width: int,
+        look_ahead: LookAhead = FULL,
+    ) -> None:
         """num_seats: a multiple of lane_width."""
         self._silentcipher = silentcipher
         self._sample_rate_hz = sample_rate_hz
         self._lane_width = lane_width
+        self._look_ahead = look_ahead
         self._lanes = [SpectralMarker(silentcipher, lane_width) for _ in range(num_seats // lane_width)]
         self._streams: dict[int, MarkedStream] = {}
 
@@ -50,7 +61,7 @@ class Marker:
     def latency_samples(self) -> int:
         """How far the output may lag, at most."""
         hparams = self._silentcipher.hparams
-        hops = self._lanes[0].lag + 2
+        hops = min(self._lanes[0].lag, self._look_ahead.most) + 2
         lag_s = hops * hparams.hop / hparams.sample_rate_hz
         if hparams.sample_rate_hz != self._sample_rate_hz:
             lag_s += 2 * RESAMPLER_LAG_S
@@ -58,7 +69,8 @@ class Marker:
 
     def join(self, seat: int, symbols: tuple[int, ...], level: LevelEstimate) -> MarkedStream:
         """Starts a stream, in place of what sat there. symbols: of one period, as payload.frame_symbols gives them."""
-        stream = MarkedStream(self._silentcipher.hparams, self._sample_rate_hz, symbols, level, lag=self._lanes[0].lag)
+        hparams, lag = self._silentcipher.hparams, self._lanes[0].lag
+        stream = MarkedStream(hparams, self._sample_rate_hz, symbols, level, self._look_ahead, lag)
         self._streams[seat] = stream
         return stream
 

@@ -6,6 +6,9 @@ the output is not computed: only the message band and the bins that leak into it
 the package repeats over 32 channels each, are one channel each with summed weights; convolution and gate are one
 matrix, and the three frames are channels of a convolution over bins.
 
+The future may also be cut off: frames after the newest then count as past the end of the clip, which only takes the
+layers that the newest frame has not reached yet.
+
 Rows of a batch are streams, each at its own frame. It knows no audio: magnitudes in, magnitudes out.
 """
 
@@ -27,7 +30,7 @@ class EmbedNetwork:
         hparams = silentcipher.hparams
         encoder, decoder = silentcipher.carrier_encoder, silentcipher.carrier_decoder
         *decoder_layers, last = decoder.main
-        self._num_bins, self._band = hparams.num_bins, hparams.band
+        self._width, self._num_bins, self._band = width, hparams.num_bins, hparams.band
         self.encoder_lag, decoder_lag = len(encoder.main), len(decoder_layers)
         self.lag = self.encoder_lag + decoder_lag  # frames
         self.bins = min(hparams.num_bins, hparams.band + self.lag)  # lowest bins that matter
@@ -36,32 +39,53 @@ class EmbedNetwork:
         self._amplitude = 10 ** (-hparams.sdr_db / 20)
         layers = [_GatedConv(layer) for layer in encoder.main]
         layers += [_GatedConv(layer, fold_inputs=index == 0) for index, layer in enumerate(decoder_layers)]
-        self._encoder = [_StreamingLayer(layer, *shape) for layer in layers[: self.encoder_lag]]
-        self._decoder = [_StreamingLayer(layer, *shape) for layer in layers[self.encoder_lag :]]
+        self._layers = [_StreamingLayer(layer, *shape) for layer in layers]
         self._last = _GatedConv(last)
         self._messages = _message_table(encoder, self.bins)  # (symbols, bins)
         self._carriers = torch.zeros(width, self.encoder_lag, self.bins, device=device)
 
     def step(
-        self, carrier: Tensor, symbol: Tensor, frame: Tensor, num_frames: Tensor, exec_mask: Tensor, reset_mask: Tensor
+        self, carrier: Tensor, symbols: Tensor, frame: Tensor, num_frames: Tensor, exec_mask: Tensor, reset_mask: Tensor
     ) -> Tensor:
         """Takes frame `frame` of each row, gives the message of the frame `lag` before it.
 
         carrier: (width, bins) magnitudes; those of frames past the end do not matter.
-        symbol: (width,) on the air at frame - encoder_lag.
+        symbols: (width, encoder_lag + 1) on the air at frame - encoder_lag up to frame.
         frame, num_frames: (width,); a clip whose end is not known yet has any larger number of frames.
         Returns (width, band), positive, with an rms over all bins of one over the signal-to-distortion ratio.
         """
         executing = exec_mask[:, None, None]
         past = _cleared(self._carriers, reset_mask)
         x = carrier[:, None]
-        for index, layer in enumerate(self._encoder):
+        for index, layer in enumerate(self._layers):
+            if index == self.encoder_lag:
+                x = torch.cat((x, past[:, :1], self._messages[symbols[:, 0]][:, None]), dim=1)
             x = layer.step(_within(x, frame - index, num_frames), executing, reset_mask)
         carriers = torch.cat((past[:, 1:], carrier[:, None]), dim=1)
         self._carriers = torch.where(executing, carriers, past)
-        x = torch.cat((x, past[:, :1], self._messages[symbol][:, None]), dim=1)
-        for index, layer in enumerate(self._decoder, start=self.encoder_lag):
-            x = layer.step(_within(x, frame - index, num_frames), executing, reset_mask)
+        return self._message(x)
+
+    def without_future(self, symbols: Tensor, frame: Tensor, count: int) -> list[Tensor]:
+        """Messages of the `count` frames after the one of the last step, as if `frame` were the last of each clip.
+
+        symbols, frame: as in the last step. At most `lag` messages; the last of these is that of `frame` itself.
+        Changes no state. Rows that did not take part in the last step hold nothing of use.
+        """
+        pasts = [layer.past for layer in self._layers]
+        messages = []
+        for ahead in range(1, count + 1):  # frame + ahead passes through; layers before the first one see nothing new
+            first = ahead - 1
+            x = pasts[first].new_zeros(self._width, self._layers[first].num_inputs, self.bins)
+            for index in range(first, self.lag):
+                if index == self.encoder_lag != first:
+                    symbol = symbols[:, ahead]
+                    x = torch.cat((x, self._carriers[:, first:ahead], self._messages[symbol][:, None]), dim=1)
+                x = _within(x, frame + ahead - index, frame + 1)
+                pasts[index], x = self._layers[index].peek(pasts[index], x)
+            messages.append(self._message(x))
+        return messages
+
+    def _message(self, x: Tensor) -> Tensor:
         message = self._last(x)[:, 0, : self._band].abs()
         rms = (message.square().sum(dim=1, keepdim=True) / self._num_bins).sqrt()
         return message / rms.clamp_min(torch.finfo(rms.dtype).tiny) * self._amplitude
@@ -94,14 +118,20 @@ class _StreamingLayer:
 
     def __init__(self, conv: _GatedConv, width: int, bins: int, device: torch.device) -> None:
         self._conv = conv
-        self._past = torch.zeros(width, 2 * conv.num_inputs, bins, device=device)
+        self.num_inputs = conv.num_inputs
+        self.past = torch.zeros(width, 2 * conv.num_inputs, bins, device=device)
 
     def step(self, x: Tensor, executing: Tensor, reset_mask: Tensor) -> Tensor:
         """Takes a frame (rows, inputs, bins), gives the one before it (rows, outputs, bins)."""
-        past = _cleared(self._past, reset_mask)
+        past = _cleared(self.past, reset_mask)
+        newer, y = self.peek(past, x)
+        self.past = torch.where(executing, newer, past)
+        return y
+
+    def peek(self, past: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The past after taking a frame, and the frame before it. Changes nothing."""
         frames = torch.cat((past, x), dim=1)
-        self._past = torch.where(executing, frames[:, x.shape[1] :], past)
-        return self._conv(frames)
+        return frames[:, x.shape[1] :], self._conv(frames)
 
 
 def _cleared(state: Tensor, reset_mask: Tensor) -> Tensor:

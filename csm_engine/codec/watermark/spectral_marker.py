@@ -19,7 +19,7 @@ from csm_engine.codec.watermark.silentcipher import SilentCipher
 
 
 class SpectralMarker:
-    """`width` rows. What a row's frame adds comes out `lag` steps later."""
+    """`width` rows. What a row's frame adds comes out up to `lag` steps later, as its steps say."""
 
     def __init__(self, silentcipher: SilentCipher, width: int) -> None:
         hparams = silentcipher.hparams
@@ -31,6 +31,7 @@ class SpectralMarker:
         self._envelope = energy[: hparams.hop] + energy[hparams.hop :]
         self._spectra = torch.zeros(width, self.lag, hparams.band, dtype=torch.complex64, device=self._device)
         self._overlap = torch.zeros(width, hparams.hop, device=self._device)
+        self._rows = torch.arange(width, device=self._device)
 
     @property
     def lag(self) -> int:
@@ -40,44 +41,53 @@ class SpectralMarker:
     def step(self, steps: Mapping[int, Step]) -> dict[int, Pcm]:
         """One frame of each row given. Gives a hop of the mark for rows that are far enough."""
         windows = torch.zeros(self._width, self._n_fft)
-        frame, num_frames, symbol = (torch.zeros(self._width, dtype=torch.long) for _ in range(3))
-        exec_mask = torch.zeros(self._width, dtype=torch.bool)
+        frame, num_frames, nearer = (torch.zeros(self._width, dtype=torch.long) for _ in range(3))
+        symbols = torch.zeros(self._width, self._network.encoder_lag + 1, dtype=torch.long)
+        exec_mask, output_mask = (torch.zeros(self._width, dtype=torch.bool) for _ in range(2))
         for row, step in steps.items():
             windows[row] = torch.from_numpy(step.window)
             frame[row], num_frames[row], exec_mask[row] = step.frame, step.num_frames, True
-            symbol[row] = step.symbols[(step.frame - self._network.encoder_lag) % PERIOD]
-        tensors = (windows, symbol, frame, num_frames, exec_mask)
-        blocks = self._step(steps, *(tensor.to(self._device) for tensor in tensors)).cpu().numpy()
-        return {row: blocks[row] for row, step in steps.items() if step.frame > self.lag}
+            oldest = step.frame - self._network.encoder_lag
+            symbols[row] = torch.tensor([step.symbols[(oldest + i) % PERIOD] for i in range(symbols.shape[1])])
+            if step.output is not None:
+                nearer[row], output_mask[row] = step.output - (step.frame - self.lag), True
+        num_nearer = int(nearer.max())
+        tensors = (windows, symbols, frame, num_frames, nearer, exec_mask, output_mask)
+        blocks = self._step(steps, num_nearer, *(tensor.to(self._device) for tensor in tensors)).cpu().numpy()
+        # A hop needs two frames: the first frame alone gives none.
+        return {row: blocks[row] for row, step in steps.items() if step.output is not None and step.output > 0}
 
     def _step(
         self,
         steps: Mapping[int, Step],
+        num_nearer: int,
         windows: Tensor,
-        symbol: Tensor,
+        symbols: Tensor,
         frame: Tensor,
         num_frames: Tensor,
+        nearer: Tensor,
         exec_mask: Tensor,
+        output_mask: Tensor,
     ) -> Tensor:
+        """nearer: (width,) how much nearer to the newest frame the output is than with the whole look-ahead."""
         reset_mask = exec_mask & (frame == 0)
         spectrum = torch.fft.rfft(windows * self._window)
         magnitude = spectrum.abs()
         gain, strength = self._levels(steps, magnitude)
         carrier = magnitude[:, : self._network.bins] * gain[:, None]
-        message = self._network.step(carrier, symbol, frame, num_frames, exec_mask, reset_mask)
-        delayed = self._spectra[:, 0]
+        messages = [self._network.step(carrier, symbols, frame, num_frames, exec_mask, reset_mask)]
+        messages += self._network.without_future(symbols, frame, num_nearer)
+        message = torch.stack(messages, dim=1)[self._rows, nearer]
+        recent = torch.cat((self._spectra, spectrum[:, None, : self._band]), dim=1)  # of frame - lag up to frame
+        delayed = recent[self._rows, nearer]
         delayed_magnitude = delayed.abs()
         depth = torch.minimum(message * strength[:, None], delayed_magnitude)
         marked = -delayed * (depth / delayed_magnitude.clamp_min(torch.finfo(torch.float32).tiny))
-        output = frame - self.lag
-        inside = (output >= 0) & (output < num_frames)
-        marked = torch.where(inside[:, None], marked, 0.0)
         samples = torch.fft.irfft(marked, n=self._n_fft) * self._window
         overlap = torch.where(reset_mask[:, None], 0.0, self._overlap)
         blocks = (overlap + samples[:, : self._hop]) / self._envelope
-        self._overlap = torch.where(exec_mask[:, None], samples[:, self._hop :], overlap)
-        spectra = torch.cat((self._spectra[:, 1:], spectrum[:, None, : self._band]), dim=1)
-        self._spectra = torch.where(exec_mask[:, None, None], spectra, self._spectra)
+        self._overlap = torch.where(output_mask[:, None], samples[:, self._hop :], overlap)
+        self._spectra = torch.where(exec_mask[:, None, None], recent[:, 1:], self._spectra)
         return blocks
 
     def _levels(self, steps: Mapping[int, Step], magnitude: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ import pytest
 from csm_engine.codec.resample import resample
 from csm_engine.codec.watermark.coverage import Coverage
 from csm_engine.codec.watermark.level import FixedLevel, LevelEstimate, RunningLevel
+from csm_engine.codec.watermark.look_ahead import ADAPTIVE, FRAMES_PER_GROWTH, FULL, LookAhead
 from csm_engine.codec.watermark.marker import Chunk, Marker, mark_clip
 from csm_engine.codec.watermark.payload import frame_symbols
 from csm_engine.codec.watermark.silentcipher import SilentCipher, load_silentcipher
@@ -21,9 +22,13 @@ SYMBOLS = frame_symbols(PAYLOAD)
 
 
 def _marked_in_pieces(
-    silentcipher: SilentCipher, pcm: np.ndarray, borders: list[int], level: LevelEstimate
+    silentcipher: SilentCipher,
+    pcm: np.ndarray,
+    borders: list[int],
+    level: LevelEstimate,
+    look_ahead: LookAhead = FULL,
 ) -> np.ndarray:
-    marker = Marker(silentcipher, sample_rate_hz=24000, num_seats=1, lane_width=1)
+    marker = Marker(silentcipher, sample_rate_hz=24000, num_seats=1, lane_width=1, look_ahead=look_ahead)
     marker.join(0, SYMBOLS, level)
     pieces = np.split(pcm, borders)
     chunks = [Chunk(piece, last=index == len(pieces) - 1) for index, piece in enumerate(pieces)]
@@ -41,18 +46,35 @@ def test_marks_as_the_package_does(
     assert np.abs(marked - expected).max() < 1e-6
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_chunked_equals_whole_bit_for_bit(silentcipher: SilentCipher, speechlike: np.ndarray, seed: int) -> None:
-    whole = mark_clip(silentcipher, speechlike, 24000, SYMBOLS, RunningLevel(256))
-    borders = sorted(np.random.default_rng(seed).integers(0, len(speechlike) + 1, 25).tolist())
-    marked = _marked_in_pieces(silentcipher, speechlike, borders, RunningLevel(256))
+@pytest.mark.parametrize("look_ahead", [FULL, ADAPTIVE, LookAhead(1, 1, 3)], ids=["full", "adaptive", "short"])
+@pytest.mark.parametrize("length", [16_321, 1500])
+def test_chunked_equals_whole_bit_for_bit(
+    silentcipher: SilentCipher, speechlike: np.ndarray, look_ahead: LookAhead, length: int
+) -> None:
+    pcm = speechlike[:length]
+    whole = _marked_in_pieces(silentcipher, pcm, [], RunningLevel(256), look_ahead)
+    assert len(whole) == length
+    borders = sorted(np.random.default_rng(length).integers(0, length + 1, 25).tolist())
+    marked = _marked_in_pieces(silentcipher, pcm, borders, RunningLevel(256), look_ahead)
     assert np.array_equal(marked, whole)
 
 
-def test_row_is_bitwise_the_same_whoever_sits_beside_it(silentcipher: SilentCipher, speechlike: np.ndarray) -> None:
+def test_only_the_start_differs_from_the_full_look_ahead(silentcipher: SilentCipher, speechlike: np.ndarray) -> None:
+    """Bit for bit from the first frame on whose mark was made with all that the networks look ahead."""
+    full = mark_clip(silentcipher, speechlike, 24000, SYMBOLS, RunningLevel(256))
+    adaptive = _marked_in_pieces(silentcipher, speechlike, [], RunningLevel(256), ADAPTIVE)
+    grown = 6 * FRAMES_PER_GROWTH - 6  # the first such frame
+    assert np.array_equal(adaptive[grown * 128 :], full[grown * 128 :])
+    assert not np.array_equal(adaptive[: 8 * 128], full[: 8 * 128])
+
+
+@pytest.mark.parametrize("look_ahead", [FULL, ADAPTIVE], ids=["full", "adaptive"])
+def test_row_is_bitwise_the_same_whoever_sits_beside_it(
+    silentcipher: SilentCipher, speechlike: np.ndarray, look_ahead: LookAhead
+) -> None:
     def run(rows: dict[int, int]) -> dict[int, np.ndarray]:
         """rows: samples per push of each seat, which therefore end at different times."""
-        marker = Marker(silentcipher, sample_rate_hz=24000, num_seats=3, lane_width=3)
+        marker = Marker(silentcipher, sample_rate_hz=24000, num_seats=3, lane_width=3, look_ahead=look_ahead)
         heard: dict[int, list[np.ndarray]] = {row: [] for row in rows}
         position = dict.fromkeys(rows, 0)
         for row in rows:
@@ -84,16 +106,46 @@ def test_a_row_taken_over_starts_afresh(silentcipher: SilentCipher, speechlike: 
     assert np.array_equal(again, mark_clip(silentcipher, speechlike, 24000, SYMBOLS, RunningLevel(256)))
 
 
-@pytest.mark.parametrize(("rate_hz", "latency"), [(24000, 8 * 128), (44100, 2718)])
-def test_output_lags_no_more_than_stated(tmp_path: Path, speechlike: np.ndarray, rate_hz: int, latency: int) -> None:
+@pytest.mark.parametrize(
+    ("rate_hz", "look_ahead", "latency"),
+    [(24000, FULL, 8 * 128), (24000, ADAPTIVE, 8 * 128), (24000, LookAhead(0, 2, 3), 5 * 128), (44100, FULL, 2718)],
+)
+def test_output_lags_no_more_than_stated(
+    tmp_path: Path, speechlike: np.ndarray, rate_hz: int, look_ahead: LookAhead, latency: int
+) -> None:
     write_miniature_silentcipher(tmp_path, 0, n_fft=256, band=32, sample_rate_hz=rate_hz)
-    marker = Marker(load_silentcipher(tmp_path), sample_rate_hz=24000, num_seats=1, lane_width=1)
+    marker = Marker(load_silentcipher(tmp_path), sample_rate_hz=24000, num_seats=1, lane_width=1, look_ahead=look_ahead)
     marker.join(0, SYMBOLS, RunningLevel(256))
     came = 0
-    for start in range(0, 9600, 480):
-        came += len(marker.push({0: Chunk(speechlike[start : start + 480])})[0])
-        assert start + 480 - came <= marker.latency_samples
+    for start in range(0, 9600, 120):
+        came += len(marker.push({0: Chunk(speechlike[start : start + 120])})[0])
+        assert start + 120 - came <= marker.latency_samples
     assert marker.latency_samples == latency
+    if rate_hz == 24000:
+        assert 9600 - came > latency - 128 - 120  # and the figure is no larger than it must be
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "n_fft", "first_frames", "held_back_ms"),
+    [
+        (24000, 1024, 1, 38),  # the miniature: less than its two hops, 43 ms
+        (44100, 4096, 2, 160),  # the published transform: two hops are 93 ms, the resamplers add up to 78
+    ],
+)
+def test_first_audio_waits_for_two_hops(
+    tmp_path: Path, speechlike: np.ndarray, rate_hz: int, n_fft: int, first_frames: int, held_back_ms: int
+) -> None:
+    """Samples that went in before the first came out, and how many of them did not."""
+    write_miniature_silentcipher(tmp_path, 0, n_fft=n_fft, band=32, sample_rate_hz=rate_hz)
+    silentcipher = load_silentcipher(tmp_path)
+    marker = Marker(silentcipher, sample_rate_hz=24000, num_seats=1, lane_width=1, look_ahead=ADAPTIVE)
+    marker.join(0, SYMBOLS, RunningLevel(n_fft))
+    frames = came = 0
+    while not came:
+        came = len(marker.push({0: Chunk(speechlike[1920 * frames : 1920 * (frames + 1)])})[0])
+        frames += 1
+    assert frames == first_frames
+    assert 1920 * frames - came <= held_back_ms * 24
 
 
 def test_another_rate_of_the_network_leaves_the_signal_alone(tmp_path: Path, speechlike: np.ndarray) -> None:
@@ -109,14 +161,15 @@ def test_another_rate_of_the_network_leaves_the_signal_alone(tmp_path: Path, spe
     assert np.abs(marked - speechlike).max() > 1e-5
 
 
+@pytest.mark.parametrize("look_ahead", [FULL, ADAPTIVE], ids=["full", "adaptive"])
 @pytest.mark.parametrize("gain", [0.1, 1.0, 3.0])
 def test_running_level_holds_the_signal_to_distortion_ratio(
-    silentcipher: SilentCipher, oracle: PackageOracle, speechlike: np.ndarray, gain: float
+    silentcipher: SilentCipher, oracle: PackageOracle, speechlike: np.ndarray, gain: float, look_ahead: LookAhead
 ) -> None:
     """Within 1.5 dB of what the package reaches with the loudness of the whole clip."""
     pcm = np.tile(speechlike, 4) * np.float32(gain)
     expected = _sdr_db(pcm, oracle.embed(pcm, PAYLOAD))
-    marked = mark_clip(silentcipher, pcm, 24000, SYMBOLS, RunningLevel(256))
+    marked = _marked_in_pieces(silentcipher, pcm, [], RunningLevel(256), look_ahead)
     assert _sdr_db(pcm, marked) == pytest.approx(expected, abs=1.5)
 
 
