@@ -188,6 +188,7 @@ class EngineConfig:
     num_spare_slots: int = 8  # more slots that only remember what was said, for prompts that begin alike
     max_waiting: int = 32  # sequences that wait for a slot before requests are refused
     prefill_chunk: int = 256  # prompt positions between two frame steps
+    real_time_share: float = 0.0  # of a frame's 80 ms that a step may take before streams are kept out; 0 is no limit
     reserved_frames: int = 250  # room kept for new frames when context turns are dropped: 20 s
 
     @property

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from csm_engine.admission import RealTimeBudget
 from csm_engine.config import EngineConfig
 from csm_engine.frame_step import FrameStep
 from csm_engine.lean.frame_step import LeanFrameStep
@@ -59,6 +60,7 @@ class Engine:
             SlotPool(config.num_slots, config.num_spare_slots),
             max_waiting=config.max_waiting,
             prefill_chunk=config.prefill_chunk,
+            budget=RealTimeBudget(config.real_time_share),
         )
 
     @property
@@ -150,6 +152,7 @@ class Engine:
         codes = self._frame_step(slots)
         host_codes = codes.to("cpu", torch.int16).numpy()
         seconds, stages = time.monotonic() - began, self._frame_step.timer.take()
+        self._scheduler.budget.observe(len(sequences), seconds)
         for sequence in sequences:
             sequence.decode_seconds += seconds
             sequence.backbone_seconds += stages.get("backbone", 0.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from csm_engine.admission import RealTimeBudget
 from csm_engine.errors import EngineBusyError
 from csm_engine.sequence import Sequence, SequenceStatus
 from csm_engine.slot_pool import Lease, SlotPool
@@ -36,8 +37,12 @@ Work = PrefillChunk | FrameBatch
 class Scheduler:
     """Keeps the queue, and the slots by way of the pool."""
 
-    def __init__(self, pool: SlotPool, *, max_waiting: int, prefill_chunk: int) -> None:
+    def __init__(
+        self, pool: SlotPool, *, max_waiting: int, prefill_chunk: int, budget: RealTimeBudget | None = None
+    ) -> None:
+        """budget: who is admitted beside a free slot; everyone when None."""
         self._pool = pool
+        self.budget = budget or RealTimeBudget()
         self._max_waiting = max_waiting
         self._prefill_chunk = prefill_chunk
         self.waiting: deque[Sequence] = deque()
@@ -52,9 +57,10 @@ class Scheduler:
     def add(self, sequence: Sequence) -> None:
         """Queues the sequence.
 
-        Raises: EngineBusyError if the queue is full and no slot is free.
+        Raises: EngineBusyError if the queue is full and nobody can be admitted.
         """
-        if len(self.waiting) >= self._max_waiting + self._pool.num_free:
+        room = self._pool.num_free if self._can_admit() else 0
+        if len(self.waiting) >= self._max_waiting + room:
             raise EngineBusyError(
                 f"{len(self.running) + len(self.prefilling)} sequences run and {len(self.waiting)} wait;"
                 f" at most {self._max_waiting} may wait"
@@ -64,7 +70,7 @@ class Scheduler:
     def admit(self) -> list[tuple[Sequence, Lease]]:
         """Moves waiting sequences into free slots and returns them with what their slots already hold."""
         admitted = []
-        while self.waiting and self._pool.num_free:
+        while self.waiting and self._can_admit():
             sequence = self.waiting.popleft()
             lease = self._pool.acquire(sequence.prompt.rows())
             sequence.slot = lease.slot
@@ -73,6 +79,9 @@ class Scheduler:
             self.prefilling.append(sequence)
             admitted.append((sequence, lease))
         return admitted
+
+    def _can_admit(self) -> bool:
+        return self._pool.num_free > 0 and self.budget.allows(len(self.running) + len(self.prefilling) + 1)
 
     def next_work(self) -> Work | None:
         """A prefill chunk or a frame step, in turn where both are due; None when there is nothing to do."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from csm_engine.lean.frame_step import LeanFrameStep
@@ -34,8 +35,12 @@ class _Captured:
 class GraphRunner:
     """Stands in for a LeanFrameStep: same state, same prefill, same call."""
 
-    def __init__(self, step: LeanFrameStep, max_rows: int) -> None:
-        """Captures every bucket for batches of up to `max_rows`, the largest first, in one memory pool."""
+    def __init__(self, step: LeanFrameStep, max_rows: int, *, constant_shape: bool = False) -> None:
+        """Captures every bucket for batches of up to `max_rows`, the largest first, in one memory pool.
+
+        constant_shape: there is one bucket, the largest. Matrix products then have the same shape in every step, so
+        a row's bits do not depend on how many others there are; small batches pay for the padding.
+        """
         self._step = step
         self.config = step.config
         self.device = step.device
@@ -43,7 +48,8 @@ class GraphRunner:
         self.state = step.state
         self.timer = step.timer
         self.embed_tokens = step.embed_tokens
-        self._buckets = buckets_up_to(max_rows)
+        self._constant_shape = constant_shape
+        self._buckets = [max_rows] if constant_shape else buckets_up_to(max_rows)
         self._captured: dict[int, _Captured] = {}
         if self.device.type == "cuda":
             pool = torch.cuda.graph_pool_handle()
@@ -52,13 +58,17 @@ class GraphRunner:
 
     def __call__(self, slots: Tensor) -> Tensor:
         """slots: (B,) int64, each once -> (B, K) int64 codes, good until the next call."""
+        bucket = self._buckets[bisect_left(self._buckets, len(slots))]
         if not self._captured:
-            return self._step(slots)
-        captured = self._captured[self._buckets[bisect_left(self._buckets, len(slots))]]
+            return self._step(self._padded(slots, bucket))[: len(slots)] if self._constant_shape else self._step(slots)
+        captured = self._captured[bucket]
         captured.slots.fill_(self.backbone.cache.pad_slot)
         captured.slots[: len(slots)].copy_(slots, non_blocking=True)
         captured.graph.replay()
         return captured.codes[: len(slots)]
+
+    def _padded(self, slots: Tensor, rows: int) -> Tensor:
+        return F.pad(slots, (0, rows - len(slots)), value=self.backbone.cache.pad_slot)
 
     @torch.inference_mode()
     def _capture(self, bucket: int, pool: Any) -> _Captured:

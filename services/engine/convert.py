@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 from csm.engine.v1 import engine_pb2
 from csm.rvq.v1 import rvq_pb2
-from google.protobuf import duration_pb2
 
 from csm_engine.errors import InvalidRequestError
-from csm_engine.manifest import CodecIdentity
 from csm_engine.sequence import Sequence
 from csm_engine.types import Codes, FinishReason, GenerationRequest, SamplingParams, Segment
 from services.common.frames import MalformedFramesError, check_shape
+from services.common.values import seconds
 
 _FINISH_REASONS = {
     FinishReason.END_OF_SPEECH: engine_pb2.FINISH_REASON_END_OF_SPEECH,
@@ -75,17 +74,6 @@ def from_frames(first_frame_index: int, frames: list[Codes]) -> rvq_pb2.CodeFram
     )
 
 
-def from_identity(identity: CodecIdentity) -> rvq_pb2.CodecIdentity:
-    return rvq_pb2.CodecIdentity(
-        name=identity.name,
-        weights_digest=identity.weights_digest,
-        codebook_count=identity.codebook_count,
-        codebook_size=identity.codebook_size,
-        frame_sample_count=identity.frame_sample_count,
-        sample_rate_hertz=identity.sample_rate_hertz,
-    )
-
-
 def started(sequence: Sequence) -> engine_pb2.GenerateStarted:
     return engine_pb2.GenerateStarted(
         queue_duration=seconds(sequence.admitted_at - sequence.arrived_at),
@@ -106,9 +94,3 @@ def complete(sequence: Sequence) -> engine_pb2.GenerateComplete:
         backbone_duration=seconds(sequence.backbone_seconds),
         depth_decoder_duration=seconds(sequence.depth_decoder_seconds),
     )
-
-
-def seconds(value: float) -> duration_pb2.Duration:
-    duration = duration_pb2.Duration()
-    duration.FromNanoseconds(round(value * 1e9))
-    return duration

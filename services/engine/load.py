@@ -57,10 +57,12 @@ def load_engine(settings: EngineSettings) -> LoadedEngine:
         num_spare_slots=settings.spare_slots,
         max_waiting=settings.max_waiting,
         prefill_chunk=settings.prefill_chunk,
+        real_time_share=settings.real_time_share,
         reserved_frames=settings.reserved_frames,
     )
     tokenizer = TextTokenizer(bundle.path("tokenizer"), model.config.text_vocab_size)
-    step = GraphRunner(LeanFrameStep(pack(model), config.total_slots), config.num_slots)
+    lean = LeanFrameStep(pack(model), config.total_slots)
+    step = GraphRunner(lean, config.num_slots, constant_shape=settings.constant_shape)
     engine = Engine(step, tokenizer, config)
     _warm_up(engine)
     notice = bundle.notice

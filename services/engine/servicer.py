@@ -11,7 +11,7 @@ from csm.rvq.v1 import rvq_pb2
 
 from csm_engine.engine import Output
 from csm_engine.sequence import Sequence
-from services.common import logs
+from services.common import logs, values
 from services.common.status import StatusError
 from services.engine import convert
 from services.engine.bridge import EngineBridge, SequenceStream
@@ -82,7 +82,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
             waiting_sequence_count=waiting,
             cache_usage_ratio=self._bridge.thread.cache_usage(),
             frame_rate=self._bridge.frame_rate(),
-            silence_duration=None if silence is None else convert.seconds(silence),
+            silence_duration=None if silence is None else values.seconds(silence),
         )
 
     def _check_codec(self, theirs: rvq_pb2.CodecIdentity) -> None:

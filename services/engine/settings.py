@@ -39,9 +39,19 @@ class EngineSettings(StageSettings):
         8, ge=0, le=65536, description="More slots that remember what was said, for prompts that begin alike."
     )
     max_waiting: int = Field(32, ge=0, le=100_000, description="Sequences that wait for a slot before one is refused.")
+    real_time_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of a frame's 80 ms that a frame step may take; a stream that would make steps longer"
+        " waits or is refused, so that running ones keep up. 0 is no limit.",
+    )
     prefill_chunk: int = Field(256, ge=1, le=2048, description="Prompt positions between two frame steps.")
     reserved_frames: int = Field(
         250, ge=1, le=2048, description="Frames that context turns must leave room for; older turns are dropped."
     )
     max_batch_frames: int = Field(8, ge=1, le=1024, description="Most frames of one message after the first.")
+    constant_shape: bool = Field(
+        False, description="Run every step at the size of all slots, so that rows are bit-equal whatever the batch."
+    )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of torch; 0 leaves it to torch.")

@@ -8,9 +8,9 @@ import logging
 from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 
 from csm_engine.engine import Output
+from services.common import values
 from services.common.metrics import StageMetrics
 from services.common.server import StageServer, StageService
-from services.engine import convert
 from services.engine.bridge import EngineBridge
 from services.engine.load import LoadedEngine, load_engine
 from services.engine.metrics import EngineMetrics
@@ -71,7 +71,7 @@ def _model_info(loaded: LoadedEngine, settings: EngineSettings) -> engine_pb2.Ge
         model_version=f"{loaded.bundle.name}/{loaded.bundle.version}",
         weights_digest=loaded.weights_digest,
         context_window_size=loaded.model_config.max_seq_len,
-        codec=convert.from_identity(loaded.codec),
+        codec=values.from_identity(loaded.codec),
         max_running_sequence_count=settings.slots,
         max_waiting_sequence_count=settings.max_waiting,
         voices=[

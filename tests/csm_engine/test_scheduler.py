@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from csm_engine.admission import RealTimeBudget
 from csm_engine.errors import EngineBusyError
 from csm_engine.prompt import Prompt
 from csm_engine.scheduler import FrameBatch, PrefillChunk, Scheduler
@@ -123,3 +124,18 @@ def test_remove_frees_everything_from_every_stage(stage: str) -> None:
     policy.add(sequence())
     policy.add(sequence())
     assert len(policy.admit()) == 2
+
+
+def test_budget_keeps_streams_waiting_and_then_out_although_slots_are_free() -> None:
+    budget = RealTimeBudget(0.5)
+    policy = Scheduler(SlotPool(8), max_waiting=1, prefill_chunk=4, budget=budget)
+    policy.add(sequence())
+    assert len(policy.admit()) == 1
+    budget.observe(1, 0.03)  # two such rows would take 60 of 40 ms
+    policy.add(sequence())
+    assert policy.admit() == []
+    with pytest.raises(EngineBusyError):
+        policy.add(sequence())
+    for _ in range(50):
+        budget.observe(1, 0.001)
+    assert len(policy.admit()) == 1
