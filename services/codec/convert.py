@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from csm.codec.v1 import codec_pb2
 from csm.rvq.v1 import rvq_pb2
-from google.protobuf import duration_pb2
 
 from csm_engine.codec.codes import Codes as CheckedCodes
 from csm_engine.codec.codes import checked_codes
@@ -72,22 +71,5 @@ def from_codes(codes: Codes) -> rvq_pb2.CodeFrames:
     )
 
 
-def from_identity(identity: CodecIdentity) -> rvq_pb2.CodecIdentity:
-    return rvq_pb2.CodecIdentity(
-        name=identity.name,
-        weights_digest=identity.weights_digest,
-        codebook_count=identity.codebook_count,
-        codebook_size=identity.codebook_size,
-        frame_sample_count=identity.frame_sample_count,
-        sample_rate_hertz=identity.sample_rate_hertz,
-    )
-
-
 def from_coverage(coverage: Coverage) -> codec_pb2.WatermarkCoverage:
     return _COVERAGES[coverage]
-
-
-def seconds(value: float) -> duration_pb2.Duration:
-    duration = duration_pb2.Duration()
-    duration.FromNanoseconds(round(value * 1e9))
-    return duration

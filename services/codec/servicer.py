@@ -14,15 +14,16 @@ from csm.rvq.v1 import rvq_pb2
 from csm_engine.codec.mimi_encoder import check_recording, encode
 from csm_engine.codec.resample import Pcm, StreamResampler
 from csm_engine.codec.stream import Audio, Complete
+from csm_engine.codec.watermark.coverage import Coverage
 from csm_engine.codec.watermark.detector import detect
 from csm_engine.codec.watermark.keyring import WatermarkKey
-from csm_engine.errors import InvalidRequestError, KeyringError
+from csm_engine.errors import InvalidRequestError, KeyringError, WatermarkError
 from services.codec import convert
 from services.codec.bridge import CodecBridge, StreamHandle
 from services.codec.load import LoadedCodec
 from services.codec.metrics import CodecMetrics
 from services.codec.recordings import RecordingWorker
-from services.common import logs
+from services.common import logs, values
 from services.common.status import Resource, StatusError
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -42,9 +43,11 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         metrics: CodecMetrics,
         *,
         max_recording_seconds: float,
+        require_full_watermark: bool,
     ) -> None:
         self._loaded, self._bridge, self._recordings, self._metrics = loaded, bridge, recordings, metrics
         self._max_recording_seconds = max_recording_seconds
+        self._require_full_watermark = require_full_watermark
         self._identity = loaded.mimi.identity
 
     async def StreamDecode(self, requests: Requests, context: Context) -> None:
@@ -63,7 +66,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         pcm = self._to_recording(request)
         codes = await self._recordings.run(lambda: encode(self._loaded.mimi, pcm, request.sample_rate_hertz))
         self._metrics.observe_encoding(len(pcm) / request.sample_rate_hertz)
-        return codec_pb2.EncodeResponse(codes=convert.from_codes(codes), codec=convert.from_identity(self._identity))
+        return codec_pb2.EncodeResponse(codes=convert.from_codes(codes), codec=values.from_identity(self._identity))
 
     async def DetectWatermark(
         self, request: codec_pb2.DetectWatermarkRequest, context: Context
@@ -82,7 +85,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
     ) -> codec_pb2.GetCodecInfoResponse:
         loaded = self._loaded
         return codec_pb2.GetCodecInfoResponse(
-            codec=convert.from_identity(self._identity),
+            codec=values.from_identity(self._identity),
             watermark_scheme=loaded.silentcipher.scheme,
             latency_sample_count=loaded.latency_samples,
             active_key_id=loaded.keyring.active.id,
@@ -126,6 +129,8 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         while complete is None:
             outputs = await handle.take()
             complete = next((output for output in outputs if isinstance(output, Complete)), None)
+            if complete is not None:
+                self._check_coverage(complete)
             new = [output.pcm for output in outputs if isinstance(output, Audio)]
             pcm: Pcm = resampler.push(np.concatenate((*new, np.zeros(0, np.float32))), last=complete is not None)
             if len(pcm):
@@ -135,6 +140,13 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
                 await context.write(codec_pb2.StreamDecodeResponse(audio=audio))
                 sent += len(pcm)
         await context.write(codec_pb2.StreamDecodeResponse(complete=self._complete(complete, sent)))
+
+    def _check_coverage(self, complete: Complete) -> None:
+        """What was sent before cannot be taken back; the status tells the caller that the audio must not be used."""
+        if self._require_full_watermark and complete.coverage is not Coverage.FULL:
+            raise WatermarkError(
+                "The audio is too short or too quiet to carry one whole watermark message, which this server requires."
+            )
 
     def _complete(self, complete: Complete, sample_count: int) -> codec_pb2.StreamDecodeComplete:
         stream = complete.stream
@@ -146,8 +158,8 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
                 scheme=self._loaded.silentcipher.scheme,
                 key_id=stream.key_id,
             ),
-            decode_duration=convert.seconds(stream.decode_s),
-            watermark_duration=convert.seconds(stream.watermark_s),
+            decode_duration=values.seconds(stream.decode_s),
+            watermark_duration=values.seconds(stream.watermark_s),
         )
 
     def _to_recording(self, request: codec_pb2.EncodeRequest | codec_pb2.DetectWatermarkRequest) -> Pcm:
@@ -172,7 +184,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
 
     def _check_codec(self, theirs: rvq_pb2.CodecIdentity) -> None:
         """The codes must belong to this codec; fields that the caller leaves out pass."""
-        ours = convert.from_identity(self._identity)
+        ours = values.from_identity(self._identity)
         for field, value in theirs.ListFields():
             if getattr(ours, field.name) != value:
                 raise StatusError(

@@ -49,7 +49,12 @@ async def start_codec(settings: CodecSettings) -> CodecStage:
     codec_metrics.active_streams.set_function(lambda: bridge.thread.num_streams)
     recordings = RecordingWorker(settings.max_waiting)
     servicer = CodecServicer(
-        loaded, bridge, recordings, codec_metrics, max_recording_seconds=settings.max_recording_seconds
+        loaded,
+        bridge,
+        recordings,
+        codec_metrics,
+        max_recording_seconds=settings.max_recording_seconds,
+        require_full_watermark=settings.require_full_watermark,
     )
     service = StageService(codec_pb2_grpc.add_CodecServiceServicer_to_server, servicer, SERVICE)
     server = StageServer(settings, [service], metrics)

@@ -106,6 +106,28 @@ async def test_messages_may_be_cut_anywhere_and_streams_may_run_beside(stub: Any
     assert beside[1][0] != alone
 
 
+async def test_first_audio_comes_with_the_first_frame_unless_the_future_is_waited_for(
+    stub: Any, settings: CodecSettings
+) -> None:
+    call = stub.StreamDecode()
+    await call.write(_config())
+    await call.write(_frames(_codes(1), 0))
+    first = await call.read()
+    assert 1920 - first.audio.sample_count <= 2 * 256  # two hops
+    call.cancel()
+
+    stage = await start_codec(settings.model_copy(update={"watermark_first_look_ahead": 6}))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
+        call = codec_pb2_grpc.CodecServiceStub(channel).StreamDecode()
+        await call.write(_config())
+        for index in range(2):
+            await call.write(_frames(_codes(1), index))
+        first = await call.read()
+        assert 2 * 1920 - first.audio.sample_count > 6 * 256
+        call.cancel()
+    await stage.stop()
+
+
 async def test_first_audio_comes_before_the_last_frame_is_sent(stub: Any) -> None:
     call = stub.StreamDecode()
     await call.write(_config())
@@ -143,6 +165,26 @@ async def test_short_audio_is_whole_and_partly_marked(stub: Any) -> None:
     _, complete = await _decode(stub, _stream(_codes(1), [1]))
     assert complete.sample_count == 1920
     assert complete.watermark.coverage == codec_pb2.WATERMARK_COVERAGE_PARTIAL
+
+
+async def test_a_partial_mark_is_an_error_where_a_full_one_is_required(settings: CodecSettings) -> None:
+    """A clip that is over before its first audio delivers none; a longer one has delivered audio by then."""
+    stage = await start_codec(settings.model_copy(update={"require_full_watermark": True}))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
+        stub = codec_pb2_grpc.CodecServiceStub(channel)
+        call = stub.StreamDecode(iter(_stream(_codes(2), [2])))
+        messages = []
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            async for message in call:
+                messages.append(message)
+        status = from_rpc_error(caught.value)
+        assert (status.code, status.reason) == (grpc.StatusCode.INTERNAL, "WATERMARK_FAILED")
+        assert "too short or too quiet" in status.message
+        assert all(message.WhichOneof("event") == "audio" for message in messages)
+        _, complete = await _decode(stub, _stream(_codes(), [FRAMES]))
+        assert complete.watermark.coverage == codec_pb2.WATERMARK_COVERAGE_FULL
+        await _eventually(lambda: stage.bridge.thread.num_streams == 0)
+    await stage.stop()
 
 
 async def test_a_stream_without_frames_completes_empty(stub: Any) -> None:

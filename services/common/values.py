@@ -1,0 +1,25 @@
+"""Values that more than one stage puts into its protos."""
+
+from __future__ import annotations
+
+from csm.rvq.v1 import rvq_pb2
+from google.protobuf import duration_pb2
+
+from csm_engine.manifest import CodecIdentity
+
+
+def from_identity(identity: CodecIdentity) -> rvq_pb2.CodecIdentity:
+    return rvq_pb2.CodecIdentity(
+        name=identity.name,
+        weights_digest=identity.weights_digest,
+        codebook_count=identity.codebook_count,
+        codebook_size=identity.codebook_size,
+        frame_sample_count=identity.frame_sample_count,
+        sample_rate_hertz=identity.sample_rate_hertz,
+    )
+
+
+def seconds(value: float) -> duration_pb2.Duration:
+    duration = duration_pb2.Duration()
+    duration.FromNanoseconds(round(value * 1e9))
+    return duration
