@@ -21,6 +21,11 @@ COPY requirements/engine.txt /tmp/
 RUN /opt/csm/bin/pip install --no-cache-dir --no-deps --requirement /tmp/engine.txt
 
 FROM ${PYTHON_IMAGE}
+# Triton compiles the launchers of its kernels with the C compiler it finds; without a GPU nothing asks for one.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin csm \
     && install --directory --owner=10001 --group=10001 /var/lib/csm/huggingface
 COPY --from=packages /opt/csm /opt/csm
@@ -33,7 +38,8 @@ ENV PATH=/opt/csm/bin:$PATH \
     PYTHONPATH=/app:/app/stubs \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    HF_HOME=/var/lib/csm/huggingface
+    HF_HOME=/var/lib/csm/huggingface \
+    TRITON_CACHE_DIR=/tmp/triton
 WORKDIR /app
 USER 10001:10001
 EXPOSE 50061 50071 9461
