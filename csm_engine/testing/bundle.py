@@ -1,8 +1,9 @@
-"""Makes the miniature bundle: every part of a voice, a few megabytes, random weights, real file formats.
+"""Makes the miniature bundle: every part of a voice, a few megabytes, real file formats.
 
     python -m csm_engine.testing.bundle build/bundles/miniature --seed 0
 
-It loads through the same loaders as a real bundle and sounds like noise; its `bundle.json` says so.
+It loads through the same loaders as a real bundle. The weights are random, so it sounds like noise, and its
+`bundle.json` says so; those of the watermark alone are trained, so the noise carries a mark that can be found.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from csm_engine.codec.identity import CodecIdentity
+from csm_engine.manifest import CodecIdentity
 from csm_engine.testing.csm import MINIATURE, write_original
 from csm_engine.testing.mimi import write_miniature_mimi
-from csm_engine.testing.silentcipher import write_miniature_silentcipher
 from csm_engine.testing.tokenizer import write_byte_tokenizer
 
+TRAINED_SILENTCIPHER = Path(__file__).parents[2] / "bundles" / "builtin" / "silentcipher"
 NOTICE = "This bundle is untrained: its weights are seeded random numbers, and everything it says sounds like noise."
 
 
@@ -30,7 +31,7 @@ def write_miniature_bundle(folder: Path, *, seed: int = 0) -> None:
     write_original(draft / "model", MINIATURE, seed=seed)
     write_byte_tokenizer(draft / "tokenizer.json")
     codec = write_miniature_mimi(draft / "mimi", seed)
-    write_miniature_silentcipher(draft / "silentcipher", seed)
+    shutil.copytree(TRAINED_SILENTCIPHER, draft / "silentcipher")
     (draft / "bundle.json").write_text(json.dumps(_manifest(seed, codec), indent=2) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
