@@ -21,7 +21,8 @@ where it has them, so that they can be set beside its reports; [V] is VoxServe (
   streaming_viability   streams that were complete and without underrun, of all not refused ([V]'s word; it asks every
                         gap between two messages to be shorter than the later one's audio, we ask the playback clock)
   max_in_flight         most streams held at once, refused ones not counted ("peak in flight")
-  refused               UNAVAILABLE before any audio;  failed: any other end but OK, and audio with a gap
+  refused               UNAVAILABLE before any audio; refused_after_ms is how long the caller was kept in doubt
+  failed                any other end but OK, and audio with a gap
   audio_s_per_s         audio received while requests were sent, over that time ("received audio xRT")
   messages_per_s        messages received in the same time: header, chunks, summary
   scheduling_lag_ms     sent later than planned: large values mean that this program, not the server, was too slow

@@ -18,6 +18,7 @@ def summarize(record: LoadRecord, rate: float, duration_s: float, buffer_s: floa
     """rate: requests a second that were asked for; duration_s: the window in which requests were sent"""
     streams = record.streams
     admitted = [stream for stream in streams if stream.outcome != "refused"]
+    refused = [stream for stream in streams if stream.outcome == "refused"]
     complete = [stream for stream in streams if stream.outcome == "complete"]
     sounding = [stream for stream in streams if stream.audio]
     playbacks = [(stream, playback) for stream in sounding if (playback := play(stream.audio, buffer_s))]
@@ -31,7 +32,7 @@ def summarize(record: LoadRecord, rate: float, duration_s: float, buffer_s: floa
         "duration_s": duration_s,
         "sent": len(streams),
         "completed": len(complete),
-        "refused": len(streams) - len(admitted),
+        "refused": len(refused),
         "failed": len(admitted) - len(complete),
         "errors": dict(Counter(stream.error for stream in streams if stream.error).most_common()),
         "max_in_flight": max_overlap((stream.dispatched_at_s, stream.ended_at_s) for stream in admitted),
@@ -46,6 +47,7 @@ def summarize(record: LoadRecord, rate: float, duration_s: float, buffer_s: floa
             ((stream.ended_at_s - stream.dispatched_at_s) / audio_s(stream) for stream in complete if stream.audio),
             scale=1,
         ),
+        "refused_after_ms": spread(stream.ended_at_s - stream.dispatched_at_s for stream in refused),
         "underrun_rate": ratio(len(dry), len(sounding)),
         "underruns": len(stalls),
         "stalled_s": round(sum(stall.seconds for stall in stalls), 3),

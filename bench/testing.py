@@ -53,6 +53,7 @@ class Script:
     chunks: tuple[Chunk, ...] = ()
     then: grpc.StatusCode = grpc.StatusCode.OK  # how the stream ends
     summary: bool = True
+    after_s: float = 0.0  # wait before the end
 
 
 class ScriptedService(tts_pb2_grpc.TextToSpeechServiceServicer):
@@ -77,6 +78,7 @@ class ScriptedService(tts_pb2_grpc.TextToSpeechServiceServicer):
             audio = tts_pb2.AudioChunk(audio_content=content, sample_offset=sent, sample_count=count)
             await self._send(context, Response(audio_chunk=audio))
             sent += count
+        await self._pass(script.after_s)
         if script.then is not grpc.StatusCode.OK:
             await context.abort(script.then, "As the script says.")
         if script.summary:
@@ -115,8 +117,13 @@ class ScriptedServer:
     channel: grpc.aio.Channel
 
     def script(
-        self, text: str, *chunks: Chunk, then: grpc.StatusCode = grpc.StatusCode.OK, summary: bool = True
+        self,
+        text: str,
+        *chunks: Chunk,
+        then: grpc.StatusCode = grpc.StatusCode.OK,
+        summary: bool = True,
+        after_s: float = 0.0,
     ) -> str:
         """Tells what to do with a text; returns it."""
-        self.service.scripts[text] = Script(chunks, then, summary)
+        self.service.scripts[text] = Script(chunks, then, summary, after_s)
         return text

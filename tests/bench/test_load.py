@@ -53,11 +53,12 @@ async def test_silence_at_the_beginning_delays_only_what_is_heard(server: Script
 async def test_unavailable_before_audio_is_a_refusal_and_is_not_tried_again(
     server: ScriptedServer, clock: ScriptedClock
 ) -> None:
-    text = server.script("busy", then=grpc.StatusCode.UNAVAILABLE)
+    text = server.script("busy", after_s=4.0, then=grpc.StatusCode.UNAVAILABLE)
     row = summarize(await run(server, clock, request(text)), 1, 8, 0)
     assert (row["sent"], row["refused"], row["failed"], row["completed"]) == (1, 1, 0, 0)
     assert (row["max_in_flight"], row["streaming_viability"], row["ttfa_ms"]) == (0, None, None)
     assert row["errors"] == {"UNAVAILABLE": 1}
+    assert row["refused_after_ms"] == {"p50": 4000.0, "p95": 4000.0, "p99": 4000.0, "max": 4000.0}
     assert len(server.service.requests) == 1
 
 
