@@ -28,14 +28,14 @@ def duration(seconds: float) -> duration_pb2.Duration:
     return made
 
 
-def audio_format(plan: SynthesisPlan, catalog: Catalog) -> tts_pb2.AudioFormat:
-    return tts_pb2.AudioFormat(audio_encoding=plan.encoding, sample_rate_hertz=catalog.sample_rate_hz, channel_count=1)
+def audio_format(plan: SynthesisPlan) -> tts_pb2.AudioFormat:
+    return tts_pb2.AudioFormat(audio_encoding=plan.encoding, sample_rate_hertz=plan.sample_rate_hz, channel_count=1)
 
 
 def header(plan: SynthesisPlan, catalog: Catalog) -> tts_pb2.SynthesisHeader:
     return tts_pb2.SynthesisHeader(
         request_id=plan.request_id,
-        audio_format=audio_format(plan, catalog),
+        audio_format=audio_format(plan),
         voice=plan.voice,
         model_version=catalog.model.model_version,
         seed=plan.seed,
@@ -46,13 +46,14 @@ def finish_reason(result: SynthesisResult) -> tts_pb2.FinishReason:
     return _FINISH_REASONS.get(result.complete.finish_reason, tts_pb2.FINISH_REASON_UNSPECIFIED)
 
 
-def summary(plan: SynthesisPlan, catalog: Catalog, result: SynthesisResult) -> tts_pb2.SynthesisSummary:
+def summary(plan: SynthesisPlan, result: SynthesisResult, sample_count: int) -> tts_pb2.SynthesisSummary:
+    """sample_count: samples that the caller gets, at the rate of the plan"""
     return tts_pb2.SynthesisSummary(
         finish_reason=finish_reason(result),
         stats=tts_pb2.SynthesisStats(
             frame_count=result.complete.frame_count,
-            sample_count=result.sample_count,
-            audio_duration=duration(result.sample_count / catalog.sample_rate_hz),
+            sample_count=sample_count,
+            audio_duration=duration(sample_count / plan.sample_rate_hz),
             queue_duration=duration(result.queue_s),
             first_audio_latency=duration(result.first_audio_s),
             total_duration=duration(result.total_s),

@@ -10,7 +10,7 @@ MAX_UNARY_AUDIO_BYTES = 3_840_000
 
 
 def unary_seconds(bytes_per_second: int, max_stream_seconds: float) -> float:
-    """Longest audio of Synthesize: 80 s of 24 kHz PCM."""
+    """Longest audio of Synthesize: 80 s of 24 kHz PCM, 40 s at 48 kHz; mu-law, A-law and Opus as much as a stream."""
     return min(MAX_UNARY_AUDIO_BYTES / bytes_per_second, max_stream_seconds)
 
 

@@ -51,6 +51,7 @@ class SynthesisPlan:
     seed: int
     max_frames: int
     encoding: tts_pb2.AudioEncoding
+    sample_rate_hz: int  # of the audio that the caller gets
     return_codes: bool
     chunk_frames: int  # frames per message to the client; 0 passes audio on as it comes
     first_batch_frames: int  # frames of the engine's first message

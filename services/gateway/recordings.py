@@ -4,74 +4,79 @@ resamples. It knows no RPC.
 
 from __future__ import annotations
 
-from csm.codec.v1 import codec_pb2
 from csm.v1 import tts_pb2
 
 from services.common.status import FieldViolation
+from services.gateway.audio.decoders import LAYOUTS, UnreadableAudioError, decode_ogg_opus, decode_samples
+from services.gateway.audio.formats import ENCODINGS, encoding_name
 from services.gateway.plan import Recording
-from services.gateway.wav import WavError, read_wav
+from services.gateway.wav import read_wav
 
 MIN_SAMPLE_RATE_HZ = 8_000
 MAX_SAMPLE_RATE_HZ = 192_000
 
+_HEADERLESS = {
+    tts_pb2.AUDIO_ENCODING_PCM: "pcm_s16le",
+    tts_pb2.AUDIO_ENCODING_MULAW: "pcm_mulaw",
+    tts_pb2.AUDIO_ENCODING_ALAW: "pcm_alaw",
+}
+
 
 def read_recording(field: str, recording: tts_pb2.AudioRecording, violations: list[FieldViolation]) -> Recording | None:
-    """The samples of `recording`; None after adding to `violations` what is wrong with it."""
-    before = len(violations)
-    read = _read(field, recording, violations)
-    if read is None:
+    """The samples of `recording`; None after adding to `violations` what is wrong with it.
+
+    Minutes of Opus take a second: not for the event loop's thread.
+    """
+    audio_format = recording.audio_format
+    encoding = audio_format.audio_encoding
+    if encoding not in ENCODINGS:
+        known = ", ".join(map(encoding_name, ENCODINGS))
+        why = f"is {encoding_name(encoding)}; it must be one of {known}."
+        violations.append(FieldViolation(f"{field}.audio_format.audio_encoding", why, "UNSUPPORTED_ENCODING"))
         return None
-    if not MIN_SAMPLE_RATE_HZ <= read.sample_rate_hz <= MAX_SAMPLE_RATE_HZ:
-        violations.append(
-            FieldViolation(
-                f"{field}.audio_format.sample_rate_hertz",
-                f"is {read.sample_rate_hz}; it must be {MIN_SAMPLE_RATE_HZ} to {MAX_SAMPLE_RATE_HZ}.",
-                "UNSUPPORTED_SAMPLE_RATE",
-            )
-        )
-    elif not read.samples:
+    if audio_format.channel_count not in (0, *LAYOUTS):
+        why = f"is {audio_format.channel_count}; recordings must be mono or stereo."
+        violations.append(FieldViolation(f"{field}.audio_format.channel_count", why))
+        return None
+    if encoding in _HEADERLESS and not _is_rate(audio_format.sample_rate_hertz):
+        violations.append(_wrong_rate(field, audio_format.sample_rate_hertz))
+        return None
+    try:
+        read = _decode(recording)
+    except UnreadableAudioError as error:
+        violations.append(FieldViolation(f"{field}.audio_content", str(error), "AUDIO_UNREADABLE"))
+        return None
+    if not _is_rate(read.sample_rate_hz):
+        violations.append(_wrong_rate(field, read.sample_rate_hz))
+        return None
+    if not read.samples:
         violations.append(FieldViolation(f"{field}.audio_content", "holds no samples.", "AUDIO_EMPTY"))
-    return read if len(violations) == before else None
-
-
-def _read(field: str, recording: tts_pb2.AudioRecording, violations: list[FieldViolation]) -> Recording | None:
-    content, audio_format = recording.audio_content, recording.audio_format
-    if audio_format.channel_count not in (0, 1):
-        violations.append(
-            FieldViolation(
-                f"{field}.audio_format.channel_count", f"is {audio_format.channel_count}; recordings must be mono."
-            )
-        )
         return None
-    if audio_format.audio_encoding == tts_pb2.AUDIO_ENCODING_WAV:
-        try:
-            return read_wav(content)
-        except WavError as error:
-            violations.append(FieldViolation(f"{field}.audio_content", str(error), "AUDIO_UNREADABLE"))
-            return None
-    if audio_format.audio_encoding == tts_pb2.AUDIO_ENCODING_PCM:
-        if len(content) % 2:
-            violations.append(
-                FieldViolation(
-                    f"{field}.audio_content",
-                    f"holds {len(content)} bytes, which is not a whole number of 16-bit samples.",
-                    "AUDIO_UNREADABLE",
-                )
-            )
-            return None
-        return Recording(content, codec_pb2.SAMPLE_FORMAT_S16LE, audio_format.sample_rate_hertz)
-    violations.append(
-        FieldViolation(
-            f"{field}.audio_format.audio_encoding",
-            f"is {encoding_name(audio_format.audio_encoding)}; recordings are read as AUDIO_ENCODING_WAV or,"
-            " with their sample rate, as AUDIO_ENCODING_PCM.",
-            "UNSUPPORTED_ENCODING",
-        )
+    return read
+
+
+def _decode(recording: tts_pb2.AudioRecording) -> Recording:
+    """Raises UnreadableAudioError."""
+    content, audio_format = recording.audio_content, recording.audio_format
+    encoding = audio_format.audio_encoding
+    if encoding == tts_pb2.AUDIO_ENCODING_WAV:
+        return read_wav(content)
+    if encoding == tts_pb2.AUDIO_ENCODING_OGG_OPUS:
+        return decode_ogg_opus(content)
+    channels = audio_format.channel_count or 1
+    block = channels * (2 if encoding == tts_pb2.AUDIO_ENCODING_PCM else 1)
+    if len(content) % block:
+        raise UnreadableAudioError(f"holds {len(content)} bytes, which is not a whole number of {block}-byte samples.")
+    return decode_samples(_HEADERLESS[encoding], content, channels, audio_format.sample_rate_hertz)
+
+
+def _is_rate(sample_rate_hz: int) -> bool:
+    return MIN_SAMPLE_RATE_HZ <= sample_rate_hz <= MAX_SAMPLE_RATE_HZ
+
+
+def _wrong_rate(field: str, given: int) -> FieldViolation:
+    return FieldViolation(
+        f"{field}.audio_format.sample_rate_hertz",
+        f"is {given}; it must be {MIN_SAMPLE_RATE_HZ} to {MAX_SAMPLE_RATE_HZ}.",
+        "UNSUPPORTED_SAMPLE_RATE",
     )
-    return None
-
-
-def encoding_name(value: tts_pb2.AudioEncoding) -> str:
-    """Name of an encoding, also of one that this server does not know."""
-    known = tts_pb2.AudioEncoding.values()
-    return tts_pb2.AudioEncoding.Name(value) if value in known else f"the unknown encoding {value}"

@@ -5,6 +5,7 @@ A method here checks, plans, runs and answers; how speech is made is `synthesis`
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from csm.v1 import tts_pb2, tts_pb2_grpc
@@ -13,6 +14,7 @@ from services.common import logs
 from services.common.calls import Context, is_uuid
 from services.common.status import FieldViolation, invalid_argument
 from services.gateway import convert
+from services.gateway.audio.formats import ENCODINGS, sample_rates_hz
 from services.gateway.backends import Generates
 from services.gateway.catalog import Catalog, CatalogSource
 from services.gateway.deadline import Deadline
@@ -22,7 +24,7 @@ from services.gateway.plan import SynthesisPlan
 from services.gateway.settings import GatewaySettings
 from services.gateway.sinks import StreamSink, WholeSink
 from services.gateway.synthesis import Codec, Deliver, Synthesis, SynthesisResult
-from services.gateway.validation import SUPPORTED_ENCODINGS, Request, plan_synthesis
+from services.gateway.validation import Request, plan_synthesis
 from services.gateway.watched_run import watched_run
 
 MAX_VOICES_PER_PAGE = 100
@@ -48,9 +50,9 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
     async def Synthesize(self, request: tts_pb2.SynthesizeRequest, context: Context) -> tts_pb2.SynthesizeResponse:
         deadline = self._deadline(context)
         plan, catalog = await self._plan(request, deadline)
-        sink = WholeSink()
+        sink = WholeSink(plan, catalog)
         result = await self._run(plan, catalog, deadline, sink.deliver)
-        return sink.response(plan, catalog, result)
+        return sink.response(result)
 
     async def StreamSynthesize(self, request: tts_pb2.StreamSynthesizeRequest, context: Context) -> None:
         deadline = self._deadline(context)
@@ -89,7 +91,8 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             model_notice=catalog.notice,
             default_voice=voices[0].name if voices else "",
             natural_sample_rate_hertz=catalog.sample_rate_hz,
-            audio_encodings=SUPPORTED_ENCODINGS,
+            audio_encodings=ENCODINGS,
+            sample_rates_hertz=sample_rates_hz(tts_pb2.AUDIO_ENCODING_PCM, catalog.sample_rate_hz),
             watermark=tts_pb2.WatermarkInfo(scheme=catalog.codec.watermark_scheme, key_id=catalog.codec.active_key_id),
             limits=self._limits(catalog),
         )
@@ -114,7 +117,10 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             logs.annotate(labels=json.dumps(dict(request.labels)))
         deadline.require(self._settings.min_first_audio_seconds)
         catalog = await self._catalogs.get(deadline.remaining_s)
-        return plan_synthesis(request, logs.request_id.get(), catalog, self._settings), catalog
+        given = (request, logs.request_id.get(), catalog, self._settings)
+        if any(turn.audio.HasField("recording") for turn in request.context.turns):  # to be decoded
+            return await asyncio.to_thread(plan_synthesis, *given), catalog
+        return plan_synthesis(*given), catalog
 
     async def _run(
         self, plan: SynthesisPlan, catalog: Catalog, deadline: Deadline, deliver: Deliver

@@ -1,4 +1,4 @@
-"""Where the samples of a synthesis go: into the messages of a stream, or into the one message of the unary call."""
+"""Where the samples of a synthesis go: encoded into the messages of a stream, or into the one of the unary call."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from csm.v1 import tts_pb2
 from services.common.calls import Context
 from services.common.status import StatusError
 from services.gateway import convert
+from services.gateway.audio.encoded import AudioEncoder, EncodedAudio
+from services.gateway.audio.encoders import open_encoder
 from services.gateway.catalog import Catalog
 from services.gateway.plan import SynthesisPlan
 from services.gateway.synthesis import SynthesisResult
 from services.gateway.wav import wav_header
+
+_PIECE_SIZE = 2 * 4800  # bytes of samples that are encoded between two looks at other calls
 
 
 class StreamSink:
@@ -24,19 +28,28 @@ class StreamSink:
         self._plan = plan
         self._catalog = catalog
         self._write_timeout_s = write_timeout_s
+        self._encoder = encoder_of(plan, catalog)
         self._begun = False
-        self._sent_samples = 0
+        self._sent_samples = 0  # at the caller's rate
 
-    async def deliver(self, samples: bytes) -> None:
+    async def deliver(self, samples: bytes) -> int:
         """Raises StatusError CLIENT_TOO_SLOW."""
-        prefix = await self._begin()
-        await self._write_chunk(prefix + samples, len(samples) // 2)
+        return await self._send(await encode(self._encoder, samples))
 
     async def finish(self, result: SynthesisResult) -> None:
-        if prefix := await self._begin():
-            await self._write_chunk(prefix, 0)
-        summary = convert.summary(self._plan, self._catalog, result)
+        await self._send(self._encoder.finish())
+        summary = convert.summary(self._plan, result, self._sent_samples)
         await self._write(tts_pb2.StreamSynthesizeResponse(summary=summary))
+
+    async def _send(self, audio: EncodedAudio) -> int:
+        content = await self._begin() + audio.content
+        if content:  # an encoder may still be waiting for more
+            chunk = tts_pb2.AudioChunk(
+                audio_content=content, sample_offset=self._sent_samples, sample_count=audio.sample_count
+            )
+            await self._write(tts_pb2.StreamSynthesizeResponse(audio_chunk=chunk))
+            self._sent_samples += audio.sample_count
+        return audio.sample_count
 
     async def _begin(self) -> bytes:
         """Sends the header, once; returns what the audio has to begin with."""
@@ -45,12 +58,7 @@ class StreamSink:
         self._begun = True
         header = convert.header(self._plan, self._catalog)
         await self._write(tts_pb2.StreamSynthesizeResponse(header=header))
-        return container_header(self._plan, self._catalog, None)
-
-    async def _write_chunk(self, content: bytes, sample_count: int) -> None:
-        chunk = tts_pb2.AudioChunk(audio_content=content, sample_offset=self._sent_samples, sample_count=sample_count)
-        self._sent_samples += sample_count
-        await self._write(tts_pb2.StreamSynthesizeResponse(audio_chunk=chunk))
+        return container_header(self._plan, None)
 
     async def _write(self, message: tts_pb2.StreamSynthesizeResponse) -> None:
         try:
@@ -68,26 +76,50 @@ class StreamSink:
 class WholeSink:
     """Collects everything."""
 
-    def __init__(self) -> None:
-        self._samples = bytearray()
+    def __init__(self, plan: SynthesisPlan, catalog: Catalog) -> None:
+        self._plan = plan
+        self._catalog = catalog
+        self._encoder = encoder_of(plan, catalog)
+        self._content = bytearray()
+        self._sample_count = 0  # at the caller's rate
 
-    async def deliver(self, samples: bytes) -> None:
-        self._samples += samples
+    async def deliver(self, samples: bytes) -> int:
+        return self._collect(await encode(self._encoder, samples))
 
-    def response(self, plan: SynthesisPlan, catalog: Catalog, result: SynthesisResult) -> tts_pb2.SynthesizeResponse:
+    def response(self, result: SynthesisResult) -> tts_pb2.SynthesizeResponse:
+        self._collect(self._encoder.finish())
+        plan = self._plan
         return tts_pb2.SynthesizeResponse(
             request_id=plan.request_id,
-            audio_content=container_header(plan, catalog, result.sample_count) + bytes(self._samples),
-            audio_format=convert.audio_format(plan, catalog),
-            summary=convert.summary(plan, catalog, result),
+            audio_content=container_header(plan, self._sample_count) + bytes(self._content),
+            audio_format=convert.audio_format(plan),
+            summary=convert.summary(plan, result, self._sample_count),
             voice=plan.voice,
-            model_version=catalog.model.model_version,
+            model_version=self._catalog.model.model_version,
             seed=plan.seed,
         )
 
+    def _collect(self, audio: EncodedAudio) -> int:
+        self._content += audio.content
+        self._sample_count += audio.sample_count
+        return audio.sample_count
 
-def container_header(plan: SynthesisPlan, catalog: Catalog, sample_count: int | None) -> bytes:
-    """What comes before the samples in the asked encoding."""
+
+def encoder_of(plan: SynthesisPlan, catalog: Catalog) -> AudioEncoder:
+    return open_encoder(plan.encoding, catalog.sample_rate_hz, plan.sample_rate_hz, serial=plan.seed)
+
+
+async def encode(encoder: AudioEncoder, samples: bytes) -> EncodedAudio:
+    """Encodes in pieces and lets other calls go on in between: a minute of Opus takes a second to make."""
+    pieces: list[EncodedAudio] = []
+    for at in range(0, len(samples), _PIECE_SIZE):
+        pieces.append(encoder.push(samples[at : at + _PIECE_SIZE]))
+        await asyncio.sleep(0)
+    return EncodedAudio(b"".join(piece.content for piece in pieces), sum(piece.sample_count for piece in pieces))
+
+
+def container_header(plan: SynthesisPlan, sample_count: int | None) -> bytes:
+    """What comes before the samples in the asked encoding, unless its encoder makes it."""
     if plan.encoding == tts_pb2.AUDIO_ENCODING_WAV:
-        return wav_header(catalog.sample_rate_hz, sample_count)
+        return wav_header(plan.sample_rate_hz, sample_count)
     return b""

@@ -28,7 +28,9 @@ from services.gateway.decoding import Chunker, DecodeWindow, FrameBuffer
 from services.gateway.plan import ContextTurn, SynthesisPlan
 from services.gateway.stage_errors import StageError, broken, lost_after, unreachable
 
-Deliver = Callable[[bytes], Awaitable[None]]  # takes 16-bit samples, never none; returns when the caller has room
+# Takes 16-bit samples of the codec, never none. Returns when the caller has room, with the number of samples that the
+# caller got, at its own rate.
+Deliver = Callable[[bytes], Awaitable[int]]
 
 
 class Codec(Encodes, Decodes, Protocol):
@@ -43,7 +45,6 @@ class SynthesisResult:
     started: engine_pb2.GenerateStarted
     watermark: codec_pb2.WatermarkResult
     codes: rvq_pb2.CodeFrames
-    sample_count: int
     queue_s: float
     first_audio_s: float
     total_s: float
@@ -56,7 +57,8 @@ class Synthesis:
         self, plan: SynthesisPlan, catalog: Catalog, engine: Generates, codec: Codec, decode_ahead_frames: int
     ) -> None:
         self.phase = "context"  # then "queue", "generate"
-        self.delivered_samples = 0
+        self.delivered_samples = 0  # of the codec
+        self._sent_samples = 0  # at the caller's rate
         self._arrived_at_s = time.monotonic()
         self._plan = plan
         self._catalog = catalog
@@ -98,7 +100,6 @@ class Synthesis:
                 codebook_count=self._catalog.identity.codebook_count,
                 codes=bytes(self._codes),
             ),
-            sample_count=self.delivered_samples,
             queue_s=self._queue_s,
             first_audio_s=self._first_audio_s,
             total_s=self._elapsed_s,
@@ -110,7 +111,7 @@ class Synthesis:
 
     def _as_failure(self, error: Exception) -> Exception:
         if isinstance(error, StageError):
-            return lost_after(in_public_terms(error, len(self._plan.turns)), self.delivered_samples)
+            return lost_after(in_public_terms(error, len(self._plan.turns)), self._sent_samples)
         return error
 
     async def _encode_turns(self, deadline: Deadline) -> list[engine_pb2.Segment]:
@@ -211,7 +212,8 @@ class Synthesis:
 
     async def _deliver(self, chunks: list[bytes], deliver: Deliver) -> None:
         for chunk in chunks:
-            await deliver(chunk)
-            if not self.delivered_samples:
+            sent = await deliver(chunk)
+            if sent and not self._sent_samples:
                 self._first_audio_s = self._elapsed_s
+            self._sent_samples += sent
             self.delivered_samples += len(chunk) // 2

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +45,11 @@ def fake_frames(first: int, count: int) -> rvq_pb2.CodeFrames:
     values = [index % 2048 for index in range(first, first + count) for _ in range(CODEBOOKS)]
     codes = struct.pack(f"<{len(values)}H", *values)
     return rvq_pb2.CodeFrames(first_frame_index=first, frame_count=count, codebook_count=CODEBOOKS, codes=codes)
+
+
+def numbered_audio(frames: range) -> bytes:
+    """Samples that are all the number of their frame."""
+    return b"".join(struct.pack("<h", number) * FRAME_SAMPLES for number in frames)
 
 
 @dataclass
@@ -129,9 +134,10 @@ class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
 
 
 class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
-    """Decodes a frame to its number, 1,920 times. Holds back `info.latency_sample_count` until the half-close."""
+    """Decodes by `audio_of`. Holds back `info.latency_sample_count` until the half-close."""
 
     def __init__(self) -> None:
+        self.audio_of: Callable[[range], bytes] = numbered_audio  # frames to 16-bit samples, 1,920 each
         self.script = Script()
         self.calls: list[CallRecord] = []
         self.refusal: Exception | None = None  # of recordings
@@ -164,8 +170,7 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
         await self.script.reach(call.frame_count)
         assert frames.first_frame_index == call.frame_count
         call.frame_count += frames.frame_count
-        numbers = range(frames.first_frame_index, call.frame_count)
-        return b"".join(struct.pack("<h", number) * FRAME_SAMPLES for number in numbers)
+        return self.audio_of(range(frames.first_frame_index, call.frame_count))
 
     async def Encode(self, request: codec_pb2.EncodeRequest, context: Context) -> codec_pb2.EncodeResponse:
         self.encoded.append(request)

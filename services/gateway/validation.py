@@ -14,16 +14,16 @@ from csm.v1 import tts_pb2
 from services.common import frames
 from services.common.calls import is_uuid
 from services.common.status import FieldViolation, invalid_argument
+from services.gateway.audio.formats import ENCODINGS, bytes_per_second, encoding_name, sample_rates_hz
 from services.gateway.catalog import Catalog
 from services.gateway.limits import unary_seconds, whole_frames
 from services.gateway.plan import ContextTurn, Recording, SynthesisPlan
-from services.gateway.recordings import encoding_name, read_recording
+from services.gateway.recordings import read_recording
 from services.gateway.settings import GatewaySettings
 
 MAX_LABEL_COUNT = 8
 MAX_LABEL_LENGTH = 64
 DRAWN_SEEDS = 2**32  # short enough to be typed again, and exact in every language's numbers
-SUPPORTED_ENCODINGS = (tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_WAV)
 UNARY_BATCH_FRAMES = 25  # nobody waits for the first frame of a unary call
 
 Request = tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest
@@ -37,10 +37,10 @@ def plan_synthesis(request: Request, request_id: str, catalog: Catalog, settings
     checks = _Checks(catalog, settings)
     checks.request_id(request.request_id)
     text = checks.text("input.text", request.input.text)
-    checks.encoding(request.audio_config)
+    sample_rate_hz = checks.audio_format(request.audio_config)
     temperature, top_k, seed = checks.sampling(request.sampling_params)
     turns = checks.turns(request.context)
-    max_frames = checks.max_frames(request)
+    max_frames = checks.max_frames(request, sample_rate_hz)
     chunk_frames = checks.chunk_frames(request)
     checks.labels(request)
     if request.input.HasField("speaker"):
@@ -61,6 +61,7 @@ def plan_synthesis(request: Request, request_id: str, catalog: Catalog, settings
         seed=seed,
         max_frames=max_frames,
         encoding=request.audio_config.audio_encoding,
+        sample_rate_hz=sample_rate_hz,
         return_codes=request.return_codes,
         chunk_frames=chunk_frames,
         first_batch_frames=min(first_batch_frames, max_frames),
@@ -96,20 +97,29 @@ class _Checks:
             self._wrong(field, f"is {speaker}; it must be 0 to {self._settings.max_speaker}.")
         return speaker
 
-    def encoding(self, config: tts_pb2.AudioConfig) -> None:
-        if config.audio_encoding not in SUPPORTED_ENCODINGS:
+    def audio_format(self, config: tts_pb2.AudioConfig) -> int:
+        """The sample rate of the audio; 0 when encoding and rate are not known to go together."""
+        encoding, natural_hz = config.audio_encoding, self._catalog.sample_rate_hz
+        if encoding not in ENCODINGS:
+            known = ", ".join(map(encoding_name, ENCODINGS))
             self._wrong(
                 "audio_config.audio_encoding",
-                f"is {encoding_name(config.audio_encoding)}; it must be AUDIO_ENCODING_PCM or AUDIO_ENCODING_WAV.",
+                f"is {encoding_name(encoding)}; it must be one of {known}.",
                 "UNSUPPORTED_ENCODING",
             )
-        natural = self._catalog.sample_rate_hz
-        if config.sample_rate_hertz not in (0, natural):
+            return 0
+        asked_hz = config.sample_rate_hertz or natural_hz
+        allowed = sample_rates_hz(encoding, natural_hz)
+        if asked_hz not in allowed:
+            unset = f", or 0 for {natural_hz}" if natural_hz in allowed else ""
             self._wrong(
                 "audio_config.sample_rate_hertz",
-                f"is {config.sample_rate_hertz}; it must be {natural}, or 0 for the same.",
+                f"is {config.sample_rate_hertz}; with {encoding_name(encoding)} it must be"
+                f" one of {', '.join(map(str, allowed))}{unset}.",
                 "UNSUPPORTED_SAMPLE_RATE",
             )
+            return 0
+        return asked_hz
 
     def sampling(self, given: tts_pb2.SamplingParams) -> tuple[float, int, int]:
         temperature = given.temperature if given.HasField("temperature") else self._settings.default_temperature
@@ -124,13 +134,15 @@ class _Checks:
             self._wrong("sampling_params.seed", f"is {seed}; it must not be negative.")
         return temperature, top_k, seed
 
-    def max_frames(self, request: Request) -> int:
+    def max_frames(self, request: Request, sample_rate_hz: int) -> int:
+        """sample_rate_hz: of the audio; 0 when its format is wrong"""
         field, frame_s = "max_audio_duration", self._catalog.frame_s
         longest_s = self._settings.max_stream_audio_seconds
         hint = ""
-        if isinstance(request, tts_pb2.SynthesizeRequest):
-            longest_s = unary_seconds(2 * self._catalog.sample_rate_hz, longest_s)
-            hint = " in one message; StreamSynthesize has no such limit on message size"
+        if isinstance(request, tts_pb2.SynthesizeRequest) and sample_rate_hz:
+            size = bytes_per_second(request.audio_config.audio_encoding, sample_rate_hz)
+            longest_s = unary_seconds(size, longest_s)
+            hint = " in one message of this format; StreamSynthesize has no such limit on message size"
         if not request.HasField(field):
             return whole_frames(longest_s, frame_s)
         seconds = request.max_audio_duration.seconds + request.max_audio_duration.nanos / 1e9

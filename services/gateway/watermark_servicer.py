@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from csm.codec.v1 import codec_pb2
 from csm.v1 import watermark_pb2, watermark_pb2_grpc
 
@@ -27,7 +29,7 @@ class WatermarkServicer(watermark_pb2_grpc.WatermarkServiceServicer):
     ) -> watermark_pb2.DetectWatermarkResponse:
         deadline = Deadline.of(context, self._settings.default_deadline_seconds)
         violations: list[FieldViolation] = []
-        recording = read_recording("recording", request.recording, violations)
+        recording = await asyncio.to_thread(read_recording, "recording", request.recording, violations)
         if recording is None:
             raise invalid_argument(violations)
         detect = codec_pb2.DetectWatermarkRequest(

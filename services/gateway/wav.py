@@ -1,23 +1,34 @@
-"""WAV files, read and written with the standard library. It knows no request and no stage.
+"""WAV files: their containers written and read; samples are decoded elsewhere. It knows no request and no stage.
 
-Written: 44-byte header, 16-bit PCM. Read: 16-bit PCM or 32-bit float, mono, also with the unknown lengths
-(0xFFFFFFFF) of a stream. Format: Multimedia Programming Interface and Data Specifications 1.0 (RIFF WAVE).
+Written: 44-byte header, 16-bit PCM. Read: PCM of 8 to 32 bits, 32-bit float, mu-law and A-law, mono or stereo, also
+with the unknown lengths (0xFFFFFFFF) of a stream. Format: Multimedia Programming Interface and Data Specifications 1.0
+(RIFF WAVE).
 """
 
 from __future__ import annotations
 
 import struct
 
-from csm.codec.v1 import codec_pb2
-
+from services.gateway.audio.decoders import LAYOUTS, UnreadableAudioError, decode_samples
 from services.gateway.plan import Recording
 
 UNKNOWN_LENGTH = 0xFFFFFFFF
 HEADER_SIZE = 44
-_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_PCM, _EXTENSIBLE = 1, 0xFFFE
+
+# Format tag and bits per sample -> FFmpeg's name of the codec.
+_CODECS = {
+    (1, 8): "pcm_u8",
+    (1, 16): "pcm_s16le",
+    (1, 24): "pcm_s24le",
+    (1, 32): "pcm_s32le",
+    (3, 32): "pcm_f32le",
+    (6, 8): "pcm_alaw",
+    (7, 8): "pcm_mulaw",
+}
 
 
-class WavError(ValueError):
+class WavError(UnreadableAudioError):
     """Bytes that are not a WAV file of a kind that is read here; the message says why."""
 
 
@@ -65,10 +76,11 @@ def _read_layout(content: bytes, position: int, size: int) -> tuple[int, int, in
 
 
 def _recording(samples: bytes, tag: int, channels: int, rate: int, bits: int) -> Recording:
-    formats = {(_PCM, 16): codec_pb2.SAMPLE_FORMAT_S16LE, (_FLOAT, 32): codec_pb2.SAMPLE_FORMAT_F32LE}
-    if (tag, bits) not in formats:
-        raise WavError(f"holds {bits}-bit samples of format {tag}; 16-bit PCM and 32-bit float are read.")
-    if channels != 1:
-        raise WavError(f"has {channels} channels; it must be mono.")
-    whole = len(samples) - len(samples) % (bits // 8)
-    return Recording(samples[:whole], formats[tag, bits], rate)
+    if (tag, bits) not in _CODECS:
+        raise WavError(
+            f"holds {bits}-bit samples of format {tag}; PCM of 8, 16, 24 and 32 bits, 32-bit float, mu-law and A-law"
+            " are read."
+        )
+    if channels not in LAYOUTS:
+        raise WavError(f"has {channels} channels; it must be mono or stereo.")
+    return decode_samples(_CODECS[tag, bits], samples, channels, rate)

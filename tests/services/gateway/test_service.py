@@ -56,7 +56,8 @@ async def test_language_chooses_a_voice(deployment, tts, stream_request) -> None
 async def test_server_info_tells_model_limits_watermark_and_notice(tts) -> None:
     info = await tts.GetServerInfo(tts_pb2.GetServerInfoRequest())
     assert (info.model_version, info.model_notice, info.default_voice) == ("fake/1", NOTICE, "ada")
-    assert list(info.audio_encodings) == [tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_WAV]
+    assert set(info.audio_encodings) == set(tts_pb2.AudioEncoding.values()) - {tts_pb2.AUDIO_ENCODING_UNSPECIFIED}
+    assert list(info.sample_rates_hertz) == [8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000]
     assert (info.watermark.scheme, info.watermark.key_id) == ("fake/1", "key-1")
     assert info.limits.max_unary_audio_duration.seconds == 80
     assert info.limits.max_stream_audio_duration.seconds == 90

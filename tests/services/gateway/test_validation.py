@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import grpc
 import pytest
-from csm.v1 import tts_pb2, watermark_pb2
+from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2
 
 from services.common import status
-from services.gateway.testing import fake_frames
+from services.gateway.testing import fake_deployment, fake_frames
 from services.gateway.wav import wav_header
 
 Request = tts_pb2.StreamSynthesizeRequest
@@ -30,6 +30,11 @@ def encoding(value: int) -> Callable[[Request], None]:
 
 def rate(value: int) -> Callable[[Request], None]:
     return lambda request: setattr(request.audio_config, "sample_rate_hertz", value)
+
+
+def audio_format(encoding: int, rate: int) -> Callable[[Request], None]:
+    config = tts_pb2.AudioConfig(audio_encoding=encoding, sample_rate_hertz=rate)
+    return lambda request: request.audio_config.CopyFrom(config)
 
 
 def sampling(name: str, value: float) -> Callable[[Request], None]:
@@ -73,18 +78,21 @@ def codes(first: int = 0, count: int = 2, **changes: object) -> Callable[[Reques
     return turn(audio=tts_pb2.TurnAudio(codes=frames))
 
 
-PCM, WAV = tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_WAV
+PCM, WAV, OPUS = tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_WAV, tts_pb2.AUDIO_ENCODING_OGG_OPUS
+MULAW, ALAW = tts_pb2.AUDIO_ENCODING_MULAW, tts_pb2.AUDIO_ENCODING_ALAW
 GOOD_WAV = wav_header(24_000, 2400) + bytes(4800)
-EIGHT_BIT = GOOD_WAV[:34] + struct.pack("<H", 8) + GOOD_WAV[36:]
-STEREO = GOOD_WAV[:22] + struct.pack("<H", 2) + GOOD_WAV[24:]
+TWELVE_BIT = GOOD_WAV[:34] + struct.pack("<H", 12) + GOOD_WAV[36:]
+SURROUND = GOOD_WAV[:22] + struct.pack("<H", 6) + GOOD_WAV[24:]
 
 WRONG: dict[str, list[Callable[[Request], None]]] = {
     "input.text": [text(""), text(" "), text("\n\t"), text("\u3000"), text("x" * 2001), text("ü" * 5000)]
     + [text(white * 7) for white in "\r\v\f "],
     "input.speaker": [speaker(value) for value in (-1, -2, -99, 100, 101, 500, 1000, 12345, 2**31 - 1, -(2**31))],
-    "audio_config.audio_encoding": [encoding(value) for value in (0, 3, 4, 5, 6, 7, 42, 99, 1000, -1)],
+    "audio_config.audio_encoding": [encoding(value) for value in (0, 6, 7, 8, 42, 99, 1000, -1, 2**31 - 1, -(2**31))],
     "audio_config.sample_rate_hertz": [
-        rate(value) for value in (-1, 1, 8000, 16000, 22050, 23999, 24001, 44100, 48000, 192000)
+        *(rate(value) for value in (-1, 1, 7999, 23999, 24001, 96000, 192000, 2**31 - 1)),
+        *(audio_format(OPUS, value) for value in (11025, 22050, 32000, 44100)),
+        *(audio_format(MULAW, 64000), audio_format(WAV, 6000)),
     ],
     "sampling_params.temperature": [
         sampling("temperature", value)
@@ -116,18 +124,19 @@ WRONG: dict[str, list[Callable[[Request], None]]] = {
         turn(speaker=value) for value in (-1, -2, -99, 100, 101, 500, 1000, 12345, 2**31 - 1, -(2**31))
     ],
     "context.turns[0].audio.recording.audio_format.audio_encoding": [
-        recording(b"1234", value, 24000) for value in (0, 3, 4, 5, 6, 7, 42, 99, 1000, -1)
+        recording(b"1234", value, 24000) for value in (0, 6, 7, 8, 42, 99, 1000, -1, 2**31 - 1, -(2**31))
     ],
     "context.turns[0].audio.recording.audio_format.sample_rate_hertz": [
         recording(b"1234", PCM, value) for value in (0, -1, 1, 4000, 7999, 192001, 200000, 384000, 2**31 - 1, -(2**31))
     ],
     "context.turns[0].audio.recording.audio_format.channel_count": [
-        recording(b"1234", PCM, 24000, value) for value in (-1, 2, 3, 4, 5, 6, 8, 16, 100, -2)
+        recording(b"1234", PCM, 24000, value) for value in (-1, 3, 4, 5, 6, 7, 8, 16, 100, -2)
     ],
     "context.turns[0].audio.recording.audio_content": [
         *(recording(b"", PCM, 24000), recording(b"123", PCM, 24000), recording(b"1", PCM, 24000)),
         *(recording(b"", WAV), recording(b"RIFF", WAV), recording(b"ID3" + bytes(60), WAV)),
-        *(recording(GOOD_WAV[:30], WAV), recording(EIGHT_BIT, WAV), recording(STEREO, WAV)),
+        *(recording(GOOD_WAV[:30], WAV), recording(TWELVE_BIT, WAV), recording(SURROUND, WAV)),
+        *(recording(b"123456", PCM, 24000, 2), recording(b"123", MULAW, 8000, 2), recording(b"OggS", OPUS)),
         recording(wav_header(24_000, 0), WAV),
     ],
     "context.turns[0].audio.codes": [
@@ -198,6 +207,33 @@ async def test_unary_wish_over_80_s_is_refused_before_any_work_and_pointed_to_th
 
 
 @pytest.mark.parametrize(
+    ("encoding", "rate", "longest_s"),
+    [(PCM, 48_000, 40), (WAV, 44_100, 43.52), (PCM, 8_000, 240), (MULAW, 24_000, 160), (ALAW, 8_000, 300)]
+    + [(OPUS, rate, 300) for rate in (8_000, 48_000)],
+)
+async def test_unary_limit_follows_the_size_of_the_format(encoding: int, rate: int, longest_s: float) -> None:
+    async with fake_deployment(max_stream_audio_seconds=300) as deployment:
+        async with grpc.aio.insecure_channel(deployment.target) as channel:
+            tts = tts_pb2_grpc.TextToSpeechServiceStub(channel)
+            request = tts_pb2.SynthesizeRequest(input=tts_pb2.SynthesisInput(text="Hello."))
+            audio_format(encoding, rate)(request)
+            seconds(longest_s + 0.08)(request)
+            (violation,) = await violations(tts.Synthesize(request))
+            assert violation.field == "max_audio_duration"
+            request.ClearField("max_audio_duration")
+            await tts.Synthesize(request)
+            assert deployment.engine.calls[0].request.max_frame_count == int(longest_s / 0.08 + 1e-6)
+
+
+async def test_wrong_rate_is_told_with_the_rates_of_the_encoding(tts, stream_request) -> None:
+    audio_format(OPUS, 44_100)(stream_request)
+    (violation,) = await violations(tts.StreamSynthesize(stream_request).read())
+    assert violation.description == (
+        "is 44100; with AUDIO_ENCODING_OGG_OPUS it must be one of 8000, 12000, 16000, 24000, 48000, or 0 for 24000."
+    )
+
+
+@pytest.mark.parametrize(
     "change",
     [
         *(sampling("temperature", 0), sampling("temperature", 2), sampling("top_k", 1), sampling("top_k", 2048)),
@@ -227,7 +263,18 @@ def test_both_requests_have_the_same_first_nine_fields() -> None:
 
 
 async def test_detect_checks_the_recording(deployment, watermark) -> None:
-    wrong = [b"", b"RIFF", bytes(100), GOOD_WAV[:30], EIGHT_BIT, STEREO, wav_header(24_000, 0), b"1", b"OggS", b"\xff"]
+    wrong = [
+        b"",
+        b"RIFF",
+        bytes(100),
+        GOOD_WAV[:30],
+        TWELVE_BIT,
+        SURROUND,
+        wav_header(24_000, 0),
+        b"1",
+        b"OggS",
+        b"\xff",
+    ]
     for content in wrong:
         request = watermark_pb2.DetectWatermarkRequest()
         request.recording.audio_content = content

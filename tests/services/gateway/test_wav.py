@@ -61,9 +61,9 @@ def test_half_a_sample_at_the_end_is_left_out() -> None:
     [
         (b"", "not a WAV file"),
         (b"RIFF\0\0\0\0AVI ", "not a WAV file"),
-        (wav(fmt(channels=2), b"abcd"), "2 channels; it must be mono"),
-        (wav(fmt(bits=24), b"abcdef"), "24-bit samples of format 1"),
-        (wav(fmt(tag=7, bits=8), b"abcd"), "8-bit samples of format 7"),
+        (wav(fmt(channels=3), b"abcdef"), "3 channels; it must be mono or stereo"),
+        (wav(fmt(bits=12), b"abcdef"), "12-bit samples of format 1"),
+        (wav(fmt(tag=17, bits=4), b"abcd"), "4-bit samples of format 17"),
         (b"RIFF\0\0\0\0WAVE" + chunk(b"data", b"abcd"), "no 'fmt ' chunk before"),
         (b"RIFF\0\0\0\0WAVE" + chunk(b"fmt ", fmt()), "no 'data' chunk"),
         (b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0ab", "ends inside"),
