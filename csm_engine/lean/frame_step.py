@@ -47,6 +47,7 @@ class LeanFrameStep:
                 frame=state.frame[slots],
                 temperature=state.temperature[slots],
                 top_k=state.top_k[slots],
+                num_codebooks=config.num_codebooks,
                 codebook_size=config.codebook_size,
             )
             logits = F.linear(hidden, self.weights.codebook0_head)

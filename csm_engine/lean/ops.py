@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import ModuleType
 
 import torch.nn.functional as F
@@ -67,25 +66,24 @@ def write_prompt(qkv: Tensor, keys: Tensor, values: Tensor, start: int, stack: L
     return turned[:, : config.num_heads]
 
 
-@dataclass(frozen=True)
 class FrameDraw:
-    """How the rows of one frame are drawn: seed, frame, top_k: (B,) int64; temperature: (B,) float32."""
+    """How the rows of one frame are drawn. seed, frame, top_k: (B,) int64; temperature: (B,) float32."""
 
-    seed: Tensor
-    frame: Tensor
-    temperature: Tensor
-    top_k: Tensor
-    codebook_size: int
+    def __init__(
+        self, seed: Tensor, frame: Tensor, temperature: Tensor, top_k: Tensor, num_codebooks: int, codebook_size: int
+    ) -> None:
+        self._rows = (seed, frame, temperature, top_k)
+        self._codebook_size = codebook_size
+        self._cpu_draw = None if seed.is_cuda else ops_torch.FrameDraw(*self._rows, num_codebooks, codebook_size)
 
     def codes(self, logits: Tensor, codebook: int, table: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Draws the codes of one codebook and looks up what the depth decoder is fed for them.
 
         logits: (B, V); table: (fed codebooks * V, d), None for the last codebook -> (B,) int64, (B, d).
         """
-        rows = (self.seed, self.frame, self.temperature, self.top_k)
-        if logits.is_cuda:
+        if self._cpu_draw is None:
             from csm_engine.lean import ops_triton
 
-            return ops_triton.sample_and_feed(logits, *rows, codebook, self.codebook_size, table)
-        codes = ops_torch.sample(logits, *rows, codebook, self.codebook_size)
+            return ops_triton.sample_and_feed(logits, *self._rows, codebook, self._codebook_size, table)
+        codes = self._cpu_draw.sample(logits, codebook)
         return codes, None if table is None else F.embedding(codes + codebook * logits.shape[1], table)

@@ -6,20 +6,28 @@ over exactly the keys a row has, so that no row sees its neighbours' lengths.
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from csm_engine.sampler import gumbel_noise_of
+from csm_engine.sampler import gumbel_noise, gumbel_noise_of
 
 _TIES = 8  # candidates past the k-th, so that ties there are seen
+_ROWS_OF_WHOLE_NOISE = 2  # largest batch for which one pass over all candidates is the cheaper one
+
+
+@cache
+def _constant(value: float) -> Tensor:
+    return torch.tensor(value)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x: (B, D); weight: (D,). In float32, as torchtune's RMSNorm."""
     wide = x.float()
     length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    return (wide / torch.hypot(length * x.shape[-1] ** -0.5, torch.tensor(eps**0.5)) * weight).to(x.dtype)
+    return (wide / torch.hypot(length * x.shape[-1] ** -0.5, _constant(eps**0.5)) * weight).to(x.dtype)
 
 
 def silu_mul(gate_up: Tensor) -> Tensor:
@@ -80,21 +88,41 @@ def depth_attention(qkv: Tensor, keys: Tensor, values: Tensor, position: int, ro
     return torch.bmm(weights, seen_values).view(len(qkv), -1)
 
 
-def sample(
-    logits: Tensor, seed: Tensor, frame: Tensor, temperature: Tensor, top_k: Tensor, codebook: int, codebook_size: int
-) -> Tensor:
-    """logits: (B, V) of one codebook; the others (B,) -> (B,) int64 codes.
+class FrameDraw:
+    """Draws the codes of one frame. What is the same for all codebooks is made once, here.
 
-    Noise is made for the candidates alone. Rows whose ties at the k-th place may reach past them go the long way.
+    seed, frame, top_k: (B,) int64; temperature: (B,) float32. Small batches make the noise of the whole frame at once,
+    larger ones that of the candidates alone: the same numbers.
     """
-    logits = logits[:, :codebook_size].float()
-    count = min(int(top_k.max()) + _TIES, codebook_size)
-    values, ids = torch.topk(logits, count, dim=-1)
-    threshold = values.gather(-1, (top_k.clamp(max=count) - 1).unsqueeze(-1))
-    if count < codebook_size and bool((values[:, -1:] >= threshold).any()):
-        values, ids = logits, torch.arange(codebook_size).expand_as(logits)
-    noise = gumbel_noise_of(seed, frame, codebook, ids)
-    scores = values + temperature.unsqueeze(-1) * noise
-    scores = scores.masked_fill(values < threshold, float("-inf"))
-    is_best = scores == scores.amax(dim=-1, keepdim=True)
-    return ids.masked_fill(~is_best, codebook_size).amin(dim=-1)  # ties go to the lowest id
+
+    def __init__(
+        self, seed: Tensor, frame: Tensor, temperature: Tensor, top_k: Tensor, num_codebooks: int, codebook_size: int
+    ) -> None:
+        self._seed, self._frame, self._codebook_size = seed, frame, codebook_size
+        self._temperature = temperature.unsqueeze(-1)
+        self._some_are_greedy = bool((temperature == 0).any())
+        self._count = min(int(top_k.max()) + _TIES, codebook_size)
+        self._last = (top_k.clamp(max=self._count) - 1).unsqueeze(-1)
+        self._noise = None
+        if len(seed) <= _ROWS_OF_WHOLE_NOISE:
+            self._noise = gumbel_noise(seed, frame, num_codebooks, codebook_size)
+
+    def sample(self, logits: Tensor, codebook: int) -> Tensor:
+        """logits: (B, V) of one codebook -> (B,) int64 codes. Ties go to the lowest id."""
+        logits = logits[:, : self._codebook_size].float()
+        values, ids = torch.topk(logits, self._count, dim=-1)
+        threshold = values.gather(-1, self._last)
+        if self._count < self._codebook_size and bool((values[:, -1:] >= threshold).any()):
+            # Ties at the k-th place may reach past the candidates: everybody is one.
+            values, ids = logits, torch.arange(self._codebook_size).expand_as(logits)
+        scores = values + self._temperature * self._noise_of(codebook, ids)
+        scores = scores.masked_fill(values < threshold, float("-inf"))
+        if not self._some_are_greedy:
+            return ids.gather(-1, scores.argmax(dim=-1, keepdim=True)).squeeze(-1)
+        is_best = scores == scores.amax(dim=-1, keepdim=True)
+        return ids.masked_fill(~is_best, self._codebook_size).amin(dim=-1)
+
+    def _noise_of(self, codebook: int, ids: Tensor) -> Tensor:
+        if self._noise is None:
+            return gumbel_noise_of(self._seed, self._frame, codebook, ids)
+        return self._noise[:, codebook].gather(-1, ids)

@@ -123,7 +123,8 @@ def test_buckets_cover_every_batch(rows: int, buckets: list[int]) -> None:
 
 
 @pytest.mark.parametrize("top_k", [1, 5, 50, 64, 1000])
-def test_drawing_from_candidates_equals_drawing_from_all(top_k: int) -> None:
+@pytest.mark.parametrize("rows", [slice(0, 1), slice(1, 3), slice(0, 6)], ids=["one", "two", "six"])
+def test_drawing_from_candidates_equals_drawing_from_all(top_k: int, rows: slice) -> None:
     generator = torch.Generator().manual_seed(top_k)
     logits = torch.randn(6, 67, generator=generator).round(decimals=1)  # many ties
     logits[5] = 1.0  # nothing but ties
@@ -131,7 +132,8 @@ def test_drawing_from_candidates_equals_drawing_from_all(top_k: int) -> None:
     temperature, top_ks = torch.tensor([0.0, 0.5, 1.0, 2.0, 9.0, 1.0]), torch.full((6,), top_k)
     noise = gumbel_noise(seed, frame, 4, 64)
     expected = FrameSampler(noise, temperature, top_ks, top_k, 64).sample(logits, 3)
-    assert torch.equal(ops_torch.sample(logits, seed, frame, temperature, top_ks, 3, 64), expected)
+    draw = ops_torch.FrameDraw(seed[rows], frame[rows], temperature[rows], top_ks[rows], 4, 64)
+    assert torch.equal(draw.sample(logits[rows], 3), expected[rows])
 
 
 @torch.inference_mode()

@@ -93,8 +93,8 @@ def test_sample_draws_the_same_codes_and_feeds_their_rows(dtype: torch.dtype, co
     top_k = torch.tensor([1, 2, 10, 50, 67, 1000])
     table = random(5 * vocab_size, width)
     codes, fed = ops_triton.sample_and_feed(logits, seed, frame, temperature, top_k, codebook, codebook_size, table)
-    rows_of_twin = (seed, frame, temperature, top_k)
-    assert torch.equal(codes, ops_torch.sample(logits, *rows_of_twin, codebook, codebook_size))
+    twin = ops_torch.FrameDraw(seed, frame, temperature, top_k, codebook + 1, codebook_size)
+    assert torch.equal(codes, twin.sample(logits, codebook))
     assert fed is not None and torch.equal(fed, table[codebook * vocab_size + codes])
 
 
