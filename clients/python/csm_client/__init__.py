@@ -1,6 +1,7 @@
 """Client of csm.v1: speech from text over gRPC, asynchronous first, with a synchronous twin and the `csm` program."""
 
 from csm_client.async_client import AsyncClient, AsyncSpeechStream
+from csm_client.audio_files import AudioFile, WavFile
 from csm_client.client import Client, SpeechStream
 from csm_client.errors import (
     ContextFileError,
@@ -11,26 +12,30 @@ from csm_client.errors import (
     InternalServerError,
     InvalidRequestError,
     NotFoundError,
+    OutputFileError,
     ResourceExhaustedError,
     ServerError,
     UnavailableError,
 )
-from csm_client.files import WavFile, load_context, save_codes
-from csm_client.requests import SpeechOptions, StreamOptions, Turn
+from csm_client.files import load_context, save_codes
+from csm_client.requests import Encoding, SpeechOptions, StreamOptions, Turn
 from csm_client.speech import Speech
 
 __all__ = [
     "AsyncClient",
     "AsyncSpeechStream",
+    "AudioFile",
     "Client",
     "ContextFileError",
     "CsmClientError",
     "DeadlineExceededError",
+    "Encoding",
     "FieldViolation",
     "IncompleteAudioError",
     "InternalServerError",
     "InvalidRequestError",
     "NotFoundError",
+    "OutputFileError",
     "ResourceExhaustedError",
     "ServerError",
     "Speech",

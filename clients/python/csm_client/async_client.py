@@ -43,7 +43,7 @@ class AsyncClient:
         await self._channel.close(None)
 
     async def synthesize(self, text: str, **options: Unpack[SpeechOptions]) -> Speech:
-        """The whole utterance in one message: at most 80 s at 24 kHz."""
+        """The whole utterance in one message: at most 80 s of PCM at 24 kHz."""
         response = await self._call(self._tts.Synthesize, requests.unary_request(text, options))
         return from_unary(response)
 
@@ -69,7 +69,7 @@ class AsyncClient:
         return info
 
     async def detect_watermark(self, wav: bytes, key_ids: Sequence[str] = ()) -> watermark_pb2.DetectWatermarkResponse:
-        """Whether a recording was made by this server. wav: mono, 16-bit or float; key_ids: all keys when empty"""
+        """Whether a recording was made by this server. wav: a WAV file, or Ogg Opus; key_ids: all keys when empty"""
         request = requests.detect_request(wav, key_ids)
         answer: watermark_pb2.DetectWatermarkResponse = await self._call(self._watermark.DetectWatermark, request)
         return answer

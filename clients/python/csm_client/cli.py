@@ -17,6 +17,7 @@ from csm.v1 import tts_pb2
 
 from csm_client.async_client import DEFAULT_TIMEOUT_S, AsyncClient
 from csm_client.errors import CsmClientError, ServerError
+from csm_client.requests import ENCODINGS
 from csm_client.say import say
 
 NOT_FOUND = 3
@@ -83,6 +84,7 @@ async def _serve_info(client: AsyncClient) -> int:
         ("default voice", info.default_voice),
         ("sample rate", f"{info.natural_sample_rate_hertz} Hz"),
         ("encodings", ", ".join(encodings)),
+        ("sample rates", ", ".join(map(str, info.sample_rates_hertz))),
         ("watermark", f"{info.watermark.scheme}, key {info.watermark.key_id}"),
         ("longest text", f"{limits.max_text_length} characters"),
         ("longest audio", f"{limits.max_stream_audio_duration.ToTimedelta().total_seconds():g} s as a stream"),
@@ -121,20 +123,24 @@ def _parser() -> ArgumentParser:
     )
     parser = ArgumentParser(prog="csm", description="Speech from text over gRPC.")
     commands = parser.add_subparsers(dest="command", required=True)
-    say_parser = commands.add_parser("say", parents=[common], help="speak a text into a WAV file")
+    say_parser = commands.add_parser("say", parents=[common], help="speak a text into an audio file")
     say_parser.add_argument("text", help="what to say")
     add_say_options(say_parser)
     commands.add_parser("serve-info", parents=[common], help="what the server runs and accepts")
     commands.add_parser("voices", parents=[common], help="the voices of the server")
-    detect = commands.add_parser("detect", parents=[common], help="look for the server's watermark in a WAV file")
-    detect.add_argument("file", type=Path, help="mono WAV, 16-bit or float")
+    detect = commands.add_parser("detect", parents=[common], help="look for the server's watermark in a file")
+    detect.add_argument("file", type=Path, help="WAV or Ogg Opus")
     detect.add_argument("--key-id", action="append", default=[], help="look for this key only; may be repeated")
     return parser
 
 
 def add_say_options(parser: ArgumentParser) -> None:
     """The options of `say`, also for programs that bring their own server."""
-    parser.add_argument("--out", type=Path, default=Path("speech.wav"), help="WAV file (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="audio file (default: speech.wav, or .ogg or .raw by encoding)")
+    parser.add_argument(
+        "--encoding", choices=list(ENCODINGS), help="what the file holds (default: by its name, or wav)"
+    )
+    parser.add_argument("--rate", type=int, metavar="HZ", help="sample rate; the model's own when unset")
     parser.add_argument("--speaker", type=int, help="speaker number; the voice's when unset")
     parser.add_argument("--voice", help="name of a voice")
     parser.add_argument("--seed", type=int, help="the same seed gives the same audio")

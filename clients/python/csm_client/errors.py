@@ -10,6 +10,7 @@
     - InternalServerError         the server failed
   + IncompleteAudioError          the stream ended before its summary; has received_sample_count
   + ContextFileError              a conversation file cannot be read
+  + OutputFileError               a file cannot hold the encoding
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ class CsmClientError(Exception):
 
 class ContextFileError(CsmClientError):
     """A conversation file cannot be read; the message names file and turn."""
+
+
+class OutputFileError(CsmClientError):
+    """A file cannot hold the encoding asked for; the message says what can."""
 
 
 class IncompleteAudioError(CsmClientError):

@@ -1,4 +1,4 @@
-"""Files of the client: WAV that is whole or not there, codes, conversations. It knows no channel.
+"""Files of a conversation: its turns and the codes of earlier answers. It knows no channel.
 
 A conversation is a JSON list, oldest turn first, paths relative to the file:
 
@@ -8,54 +8,14 @@ A conversation is a JSON list, oldest turn first, paths relative to the file:
 from __future__ import annotations
 
 import json
-import os
-import wave
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
 
 from csm.rvq.v1 import rvq_pb2
 from google.protobuf.message import DecodeError
 
 from csm_client.errors import ContextFileError
 from csm_client.requests import Turn
-
-
-class WavFile:
-    """A mono 16-bit WAV file that gets its name only when it is complete.
-
-    Until `finish` the samples are in a hidden file beside it, which leaving without `finish` removes.
-    """
-
-    def __init__(self, path: Path, sample_rate_hz: int) -> None:
-        """Raises OSError."""
-        self._path = path
-        self._part = path.with_name(f".{path.name}.part")
-        self._raw = self._part.open("wb")
-        self._wave = wave.open(self._raw, "wb")
-        self._wave.setnchannels(1)
-        self._wave.setsampwidth(2)
-        self._wave.setframerate(sample_rate_hz)
-        self._finished = False
-
-    def write(self, samples: bytes) -> None:
-        self._wave.writeframesraw(samples)
-
-    def finish(self) -> None:
-        """Writes the true lengths and gives the file its name."""
-        self._wave.close()
-        self._raw.close()
-        os.replace(self._part, self._path)
-        self._finished = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if not self._finished:
-            self._wave.close()
-            self._raw.close()
-            self._part.unlink()
 
 
 def save_codes(path: Path, codes: rvq_pb2.CodeFrames) -> None:

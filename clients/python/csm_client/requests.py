@@ -1,23 +1,33 @@
-"""Requests from plain values. The client asks for PCM and makes WAV files itself, with their true lengths."""
+"""Requests from plain values. Unless told otherwise the client asks for PCM; WAV files it makes itself."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2, watermark_pb2
 from google.protobuf import duration_pb2
 
+Encoding = Literal["pcm", "wav", "opus", "mulaw", "alaw"]
+
+ENCODINGS: dict[Encoding, tts_pb2.AudioEncoding] = {
+    "pcm": tts_pb2.AUDIO_ENCODING_PCM,
+    "wav": tts_pb2.AUDIO_ENCODING_WAV,
+    "opus": tts_pb2.AUDIO_ENCODING_OGG_OPUS,
+    "mulaw": tts_pb2.AUDIO_ENCODING_MULAW,
+    "alaw": tts_pb2.AUDIO_ENCODING_ALAW,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn of the conversation so far, with its sound as a WAV file or as codes of an earlier answer."""
+    """One turn of the conversation so far, with its sound as an audio file or as codes of an earlier answer."""
 
     speaker: int
     text: str
-    wav: bytes | None = None  # mono, 16-bit or float, any sample rate
+    wav: bytes | None = None  # a WAV file (PCM, float, mu-law or A-law), or one of Ogg Opus; any sample rate
     codes: rvq_pb2.CodeFrames | None = None
 
 
@@ -32,6 +42,8 @@ class SpeechOptions(TypedDict, total=False):
     top_k: int
     seed: int
     max_seconds: float
+    encoding: Encoding  # of the audio; "pcm" when unset
+    sample_rate_hz: int  # of the audio; the model's own when unset
     return_codes: bool
     request_id: str  # a UUID
     labels: Mapping[str, str]
@@ -65,7 +77,8 @@ def _fill(
     request: tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest, text: str, options: SpeechOptions
 ) -> None:
     request.input.text = text
-    request.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_PCM
+    request.audio_config.audio_encoding = ENCODINGS[options.get("encoding", "pcm")]
+    request.audio_config.sample_rate_hertz = options.get("sample_rate_hz", 0)
     request.request_id = options.get("request_id", "")
     request.return_codes = options.get("return_codes", False)
     request.labels.update(options.get("labels", {}))
@@ -95,9 +108,11 @@ def _turn(turn: Turn) -> tts_pb2.Turn:
     return message
 
 
-def _recording(wav: bytes) -> tts_pb2.AudioRecording:
-    audio_format = tts_pb2.AudioFormat(audio_encoding=tts_pb2.AUDIO_ENCODING_WAV)
-    return tts_pb2.AudioRecording(audio_content=wav, audio_format=audio_format)
+def _recording(file: bytes) -> tts_pb2.AudioRecording:
+    """file: WAV, or Ogg Opus"""
+    is_ogg = file.startswith(b"OggS")
+    encoding = tts_pb2.AUDIO_ENCODING_OGG_OPUS if is_ogg else tts_pb2.AUDIO_ENCODING_WAV
+    return tts_pb2.AudioRecording(audio_content=file, audio_format=tts_pb2.AudioFormat(audio_encoding=encoding))
 
 
 def _duration(seconds: float) -> duration_pb2.Duration:

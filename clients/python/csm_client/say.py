@@ -1,4 +1,4 @@
-"""`csm say`: one utterance from the server into a WAV file, with progress and figures."""
+"""`csm say`: one utterance from the server into an audio file, with progress and figures."""
 
 from __future__ import annotations
 
@@ -6,41 +6,45 @@ import sys
 import time
 from argparse import Namespace
 from contextlib import ExitStack
-from pathlib import Path
 
 from csm.v1 import tts_pb2
 
 from csm_client.async_client import AsyncClient, AsyncSpeechStream
+from csm_client.audio_files import AudioFile
 from csm_client.errors import IncompleteAudioError
-from csm_client.files import WavFile, load_context, save_codes
+from csm_client.files import load_context, save_codes
+from csm_client.output import Output, choose_output
 from csm_client.progress import Progress
 from csm_client.requests import StreamOptions
 
 
 async def say(client: AsyncClient, arguments: Namespace) -> int:
     """Writes the file and prints the figures; returns the exit code."""
-    options = _options(arguments)
+    output = choose_output(arguments.out, arguments.encoding)
+    options = _options(arguments, output)
     notice = (await client.server_info()).model_notice
     progress = Progress(sys.stderr)
     progress.waiting(arguments.target)
     started_s = time.monotonic()
     try:
         async with client.stream_synthesize(arguments.text, **options) as stream:
-            first_audio_s = await _save(stream, arguments.out, progress, started_s)
+            first_audio_s = await _save(stream, output, progress, started_s)
     except IncompleteAudioError as error:
-        message = f"{error} {arguments.out} was not written."
+        message = f"{error} {output.path} was not written."
         raise IncompleteAudioError(message, error.received_sample_count) from error
     finally:
         progress.end()
-    _report(stream, first_audio_s, time.monotonic() - started_s, arguments.out, notice)
+    _report(stream, first_audio_s, time.monotonic() - started_s, output, notice)
     if arguments.return_codes is not None and stream.summary is not None:
         save_codes(arguments.return_codes, stream.summary.codes)
         print(f"codes                {arguments.return_codes}")
     return 0
 
 
-def _options(arguments: Namespace) -> StreamOptions:
-    options = StreamOptions(return_codes=arguments.return_codes is not None)
+def _options(arguments: Namespace, output: Output) -> StreamOptions:
+    options = StreamOptions(return_codes=arguments.return_codes is not None, encoding=output.encoding)
+    if arguments.rate is not None:
+        options["sample_rate_hz"] = arguments.rate
     if arguments.speaker is not None:
         options["speaker"] = arguments.speaker
     if arguments.voice is not None:
@@ -58,23 +62,23 @@ def _options(arguments: Namespace) -> StreamOptions:
     return options
 
 
-async def _save(stream: AsyncSpeechStream, path: Path, progress: Progress, started_s: float) -> float:
+async def _save(stream: AsyncSpeechStream, output: Output, progress: Progress, started_s: float) -> float:
     """Writes the stream as it comes; returns when the first audio came, in seconds from the start.
 
     The file appears under its name only when the stream is whole.
     """
     first_audio_s = 0.0
     with ExitStack() as files:
-        file: WavFile | None = None
+        file: AudioFile | None = None
         async for chunk in stream:
             elapsed_s = time.monotonic() - started_s
             rate = _format(stream).sample_rate_hertz
             if file is None:
-                file, first_audio_s = files.enter_context(WavFile(path, rate)), elapsed_s
+                file, first_audio_s = files.enter_context(output.open(rate)), elapsed_s
             file.write(chunk.audio_content)
             progress.audio((chunk.sample_offset + chunk.sample_count) / rate, elapsed_s)
         if file is None:  # the model said nothing
-            file = files.enter_context(WavFile(path, _format(stream).sample_rate_hertz))
+            file = files.enter_context(output.open(_format(stream).sample_rate_hertz))
         file.finish()
     return first_audio_s
 
@@ -84,7 +88,7 @@ def _format(stream: AsyncSpeechStream) -> tts_pb2.AudioFormat:
     return stream.header.audio_format
 
 
-def _report(stream: AsyncSpeechStream, first_audio_s: float, total_s: float, path: Path, notice: str) -> None:
+def _report(stream: AsyncSpeechStream, first_audio_s: float, total_s: float, output: Output, notice: str) -> None:
     assert stream.header is not None and stream.summary is not None
     summary, header = stream.summary, stream.header
     audio_s = summary.stats.sample_count / header.audio_format.sample_rate_hertz
@@ -92,7 +96,8 @@ def _report(stream: AsyncSpeechStream, first_audio_s: float, total_s: float, pat
     reason = tts_pb2.FinishReason.Name(summary.finish_reason).removeprefix("FINISH_REASON_").lower()
     coverage = tts_pb2.WatermarkCoverage.Name(summary.watermark.coverage).removeprefix("WATERMARK_COVERAGE_").lower()
     for name, value in (
-        ("file", str(path)),
+        ("file", str(output.path)),
+        ("format", f"{output.encoding}, {header.audio_format.sample_rate_hertz} Hz"),
         ("time to first audio", f"{first_audio_s:.3f} s"),
         ("audio length", f"{audio_s:.2f} s"),
         ("real-time factor", factor),

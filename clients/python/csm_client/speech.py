@@ -19,7 +19,7 @@ from csm_client.errors import IncompleteAudioError, from_rpc_error
 class Speech:
     """A whole utterance."""
 
-    samples: bytes  # mono, 16-bit little-endian
+    samples: bytes  # mono, 16-bit little-endian; bytes of another encoding when one was asked for
     header: tts_pb2.SynthesisHeader
     summary: tts_pb2.SynthesisSummary
 
@@ -29,7 +29,7 @@ class Speech:
 
     @property
     def duration_s(self) -> float:
-        return len(self.samples) / 2 / self.sample_rate_hz
+        return self.summary.stats.sample_count / self.sample_rate_hz
 
 
 def from_unary(response: tts_pb2.SynthesizeResponse) -> Speech:

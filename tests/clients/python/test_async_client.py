@@ -35,6 +35,14 @@ async def test_whole_utterance_both_ways_is_the_same(client) -> None:
     assert whole.sample_rate_hz == 24_000
 
 
+async def test_other_encodings_come_as_they_are(client) -> None:
+    whole = await client.synthesize("Hello.", encoding="mulaw", sample_rate_hz=8_000)
+    streamed = await client.stream_synthesize("Hello.", encoding="mulaw", sample_rate_hz=8_000).read_all()
+    assert whole.samples == streamed.samples and len(whole.samples) == 6_400
+    assert whole.header.audio_format.audio_encoding == tts_pb2.AUDIO_ENCODING_MULAW
+    assert (whole.duration_s, whole.sample_rate_hz) == (0.8, 8_000)
+
+
 async def test_every_option_reaches_the_server(deployment, client) -> None:
     options = csm_client.StreamOptions(
         speaker=3,

@@ -13,6 +13,7 @@ import wave
 from pathlib import Path
 
 import pytest
+import soundfile
 from csm.codec.v1 import codec_pb2
 from csm_client.cli import main
 from csm_client.progress import Progress
@@ -39,6 +40,61 @@ def test_say_writes_a_playable_file_and_prints_the_figures(server, tmp_path: Pat
         assert re.search(f"^{line}$", printed.out, re.MULTILINE), line
     assert "waiting for the first audio" in printed.err and "s of audio after" in printed.err
     assert server.deployment.engine.calls[0].request.segments[-1].speaker_id == 1
+
+
+@pytest.mark.parametrize(
+    ("out", "encoding", "rate", "held"),
+    [
+        ("a.ogg", "opus", 24_000, ("OGG", "OPUS")),
+        ("a.opus", None, 8_000, ("OGG", "OPUS")),
+        ("a.wav", "mulaw", 8_000, ("WAV", "ULAW")),
+        ("a.wav", "alaw", 8_000, ("WAV", "ALAW")),
+        ("a.wav", "wav", 16_000, ("WAV", "PCM_16")),
+        ("a.wav", "pcm", 48_000, ("WAV", "PCM_16")),
+    ],
+)
+def test_say_writes_the_encoding_at_the_rate(
+    server, tmp_path: Path, capsys, out: str, encoding: str | None, rate: int, held: tuple[str, str]
+) -> None:
+    path = tmp_path / out
+    options = ["--encoding", encoding] if encoding else []
+    assert main(["say", "Hello.", "--out", str(path), "--rate", str(rate), "--target", server.target, *options]) == 0
+    info = soundfile.info(str(path))
+    assert ((info.format, info.subtype), info.samplerate, info.frames) == (held, rate, 0.8 * rate)
+    printed = capsys.readouterr().out
+    assert f"{rate} Hz" in printed and "audio length         0.80 s" in printed
+
+
+def test_say_writes_headerless_samples(server, tmp_path: Path) -> None:
+    for encoding, size in (("pcm", 2), ("mulaw", 1)):
+        path = tmp_path / f"{encoding}.raw"
+        options = ["--encoding", encoding, "--rate", "8000", "--target", server.target]
+        assert main(["say", "Hello.", "--out", str(path), *options]) == 0
+        assert path.stat().st_size == size * 6_400
+
+
+def test_say_refuses_a_name_that_cannot_hold_the_encoding(server, tmp_path: Path, capsys) -> None:
+    out = str(tmp_path / "a.wav")
+    assert main(["say", "Hello.", "--out", out, "--encoding", "opus", "--target", server.target]) == 1
+    assert "must end in .ogg or .opus" in capsys.readouterr().err
+    assert server.deployment.engine.calls == [] and list(tmp_path.iterdir()) == []
+
+
+def test_say_tells_the_rates_of_an_encoding(server, tmp_path: Path, capsys) -> None:
+    out = str(tmp_path / "a.ogg")
+    assert main(["say", "Hello.", "--out", out, "--rate", "44100", "--target", server.target]) == 1
+    assert "audio_config.sample_rate_hertz is 44100; with AUDIO_ENCODING_OGG_OPUS" in capsys.readouterr().err
+
+
+def test_ogg_opus_is_context_and_can_be_searched(server, tmp_path: Path) -> None:
+    spoken, dialogue = tmp_path / "a.ogg", tmp_path / "dialogue.json"
+    assert main(["say", "Hello.", "--out", str(spoken), "--target", server.target]) == 0
+    dialogue.write_text(json.dumps([{"speaker": 1, "text": "Hello.", "audio": "a.ogg"}]))
+    options = ["--context", str(dialogue), "--out", str(tmp_path / "b.wav"), "--target", server.target]
+    assert main(["say", "Again.", *options]) == 0
+    assert main(["detect", str(spoken), "--target", server.target]) == 0
+    codec = server.deployment.codec
+    assert [len(sent.samples) for sent in (codec.encoded[0], codec.detected[0])] == [2 * 38_400] * 2
 
 
 def test_returned_codes_are_context_of_the_next_call(server, tmp_path: Path) -> None:

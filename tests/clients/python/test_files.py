@@ -1,37 +1,14 @@
-"""WAV files that are whole or absent, codes, conversations."""
+"""Conversations and codes in files."""
 
 from __future__ import annotations
 
 import json
-import wave
 from pathlib import Path
 
 import pytest
-from csm_client import ContextFileError, Turn, WavFile, load_context, save_codes
+from csm_client import ContextFileError, Turn, load_context, save_codes
 
 from services.gateway.testing import fake_frames
-
-
-def test_wav_gets_its_name_only_when_finished(tmp_path: Path) -> None:
-    path = tmp_path / "a.wav"
-    with WavFile(path, 24_000) as file:
-        file.write(b"abcd")
-        assert not path.exists()
-        file.finish()
-    with wave.open(str(path)) as written:
-        assert (written.getnchannels(), written.getsampwidth(), written.getframerate()) == (1, 2, 24_000)
-        assert written.readframes(9) == b"abcd" and written.getnframes() == 2
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_unfinished_wav_leaves_nothing_and_spares_an_older_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.wav"
-    path.write_bytes(b"older")
-    with pytest.raises(RuntimeError), WavFile(path, 24_000) as file:
-        file.write(b"abcd")
-        raise RuntimeError("stream broke")
-    assert path.read_bytes() == b"older"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_conversation_is_read_with_paths_relative_to_it(tmp_path: Path) -> None:
