@@ -14,6 +14,7 @@ Rows of a batch are streams, each at its own frame. It knows no audio: magnitude
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,6 +22,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from csm_engine.codec.watermark.silentcipher import FEATURES, REPEATS, SilentCipher
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Who takes part in a step, and where in its clip. Masks are None where they would change nothing: they cost."""
+
+    frame: Tensor  # (width,)
+    num_frames: Tensor  # (width,); any larger number for a clip whose end is not known yet
+    near_edge: bool  # some row's layers see frames that are not in its clip
+    exec_mask: Tensor | None  # (width,); None when all take part
+    reset_mask: Tensor | None  # (width,); None when none begins
+
+    def within(self, x: Tensor, ago: int) -> Tensor:
+        """x, of the frame so many before: zero where that is not one of the clip's."""
+        return _within(x, self.frame - ago, self.num_frames) if self.near_edge else x
+
+    def cleared(self, state: Tensor) -> Tensor:
+        """The state with zeros for rows that begin. state: rows first."""
+        return state if self.reset_mask is None else torch.where(_like(self.reset_mask, state), 0.0, state)
+
+    def kept(self, new: Tensor, old: Tensor) -> Tensor:
+        """The new state of rows that take part, the old one of others."""
+        return new if self.exec_mask is None else torch.where(_like(self.exec_mask, new), new, old)
 
 
 class EmbedNetwork:
@@ -44,25 +68,20 @@ class EmbedNetwork:
         self._messages = _message_table(encoder, self.bins)  # (symbols, bins)
         self._carriers = torch.zeros(width, self.encoder_lag, self.bins, device=device)
 
-    def step(
-        self, carrier: Tensor, symbols: Tensor, frame: Tensor, num_frames: Tensor, exec_mask: Tensor, reset_mask: Tensor
-    ) -> Tensor:
-        """Takes frame `frame` of each row, gives the message of the frame `lag` before it.
+    def step(self, carrier: Tensor, symbols: Tensor, rows: Rows) -> Tensor:
+        """Takes the next frame of each row, gives the message of the frame `lag` before it.
 
         carrier: (width, bins) magnitudes; those of frames past the end do not matter.
         symbols: (width, encoder_lag + 1) on the air at frame - encoder_lag up to frame.
-        frame, num_frames: (width,); a clip whose end is not known yet has any larger number of frames.
         Returns (width, band), positive, with an rms over all bins of one over the signal-to-distortion ratio.
         """
-        executing = exec_mask[:, None, None]
-        past = _cleared(self._carriers, reset_mask)
+        past = rows.cleared(self._carriers)
         x = carrier[:, None]
         for index, layer in enumerate(self._layers):
             if index == self.encoder_lag:
                 x = torch.cat((x, past[:, :1], self._messages[symbols[:, 0]][:, None]), dim=1)
-            x = layer.step(_within(x, frame - index, num_frames), executing, reset_mask)
-        carriers = torch.cat((past[:, 1:], carrier[:, None]), dim=1)
-        self._carriers = torch.where(executing, carriers, past)
+            x = layer.step(rows.within(x, index), rows)
+        self._carriers = rows.kept(torch.cat((past[:, 1:], carrier[:, None]), dim=1), past)
         return self._message(x)
 
     def without_future(self, symbols: Tensor, frame: Tensor, count: int) -> list[Tensor]:
@@ -121,11 +140,11 @@ class _StreamingLayer:
         self.num_inputs = conv.num_inputs
         self.past = torch.zeros(width, 2 * conv.num_inputs, bins, device=device)
 
-    def step(self, x: Tensor, executing: Tensor, reset_mask: Tensor) -> Tensor:
+    def step(self, x: Tensor, rows: Rows) -> Tensor:
         """Takes a frame (rows, inputs, bins), gives the one before it (rows, outputs, bins)."""
-        past = _cleared(self.past, reset_mask)
+        past = rows.cleared(self.past)
         newer, y = self.peek(past, x)
-        self.past = torch.where(executing, newer, past)
+        self.past = rows.kept(newer, past)
         return y
 
     def peek(self, past: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,8 +153,8 @@ class _StreamingLayer:
         return frames[:, x.shape[1] :], self._conv(frames)
 
 
-def _cleared(state: Tensor, reset_mask: Tensor) -> Tensor:
-    return torch.where(reset_mask[:, None, None], 0.0, state)
+def _like(mask: Tensor, state: Tensor) -> Tensor:
+    return mask.view(-1, *(1,) * (state.dim() - 1))
 
 
 def _within(x: Tensor, frame: Tensor, num_frames: Tensor) -> Tensor:

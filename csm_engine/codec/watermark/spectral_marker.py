@@ -13,7 +13,7 @@ from torch import Tensor
 
 from csm_engine.codec.resample import Pcm
 from csm_engine.codec.watermark.marked_stream import Step
-from csm_engine.codec.watermark.network import EmbedNetwork
+from csm_engine.codec.watermark.network import EmbedNetwork, Rows
 from csm_engine.codec.watermark.payload import PERIOD
 from csm_engine.codec.watermark.silentcipher import SilentCipher
 
@@ -51,44 +51,49 @@ class SpectralMarker:
             symbols[row] = torch.tensor([step.symbols[(oldest + i) % PERIOD] for i in range(symbols.shape[1])])
             if step.output is not None:
                 nearer[row], output_mask[row] = step.output - (step.frame - self.lag), True
-        num_nearer = int(nearer.max())
-        tensors = (windows, symbols, frame, num_frames, nearer, exec_mask, output_mask)
-        blocks = self._step(steps, num_nearer, *(tensor.to(self._device) for tensor in tensors)).cpu().numpy()
+        rows = Rows(
+            frame.to(self._device),
+            num_frames.to(self._device),
+            near_edge=any(step.frame < self.lag or step.frame >= step.num_frames for step in steps.values()),
+            exec_mask=None if len(steps) == self._width else exec_mask.to(self._device),
+            reset_mask=(exec_mask & (frame == 0)).to(self._device)
+            if any(s.frame == 0 for s in steps.values())
+            else None,
+        )
+        spectrum = torch.fft.rfft(windows.to(self._device) * self._window)
+        message = self._message(steps, rows, spectrum.abs(), symbols.to(self._device), nearer)
+        blocks = (
+            self._blocks(rows, spectrum, message, nearer.to(self._device), output_mask.to(self._device)).cpu().numpy()
+        )
         # A hop needs two frames: the first frame alone gives none.
         return {row: blocks[row] for row, step in steps.items() if step.output is not None and step.output > 0}
 
-    def _step(
-        self,
-        steps: Mapping[int, Step],
-        num_nearer: int,
-        windows: Tensor,
-        symbols: Tensor,
-        frame: Tensor,
-        num_frames: Tensor,
-        nearer: Tensor,
-        exec_mask: Tensor,
-        output_mask: Tensor,
+    def _message(
+        self, steps: Mapping[int, Step], rows: Rows, magnitude: Tensor, symbols: Tensor, nearer: Tensor
     ) -> Tensor:
-        """nearer: (width,) how much nearer to the newest frame the output is than with the whole look-ahead."""
-        reset_mask = exec_mask & (frame == 0)
-        spectrum = torch.fft.rfft(windows * self._window)
-        magnitude = spectrum.abs()
+        """What to take off the magnitudes of each row's output, (width, band).
+
+        nearer: (width,) how much nearer to the newest frame the output is than with the whole look-ahead.
+        """
         gain, strength = self._levels(steps, magnitude)
-        carrier = magnitude[:, : self._network.bins] * gain[:, None]
-        messages = [self._network.step(carrier, symbols, frame, num_frames, exec_mask, reset_mask)]
-        messages += self._network.without_future(symbols, frame, num_nearer)
-        message = torch.stack(messages, dim=1)[self._rows, nearer]
+        message = self._network.step(magnitude[:, : self._network.bins] * gain[:, None], symbols, rows)
+        if num_nearer := int(nearer.max()):
+            messages = (message, *self._network.without_future(symbols, rows.frame, num_nearer))
+            message = torch.stack(messages, dim=1)[self._rows, nearer.to(self._device)]
+        return message * strength[:, None]
+
+    def _blocks(self, rows: Rows, spectrum: Tensor, message: Tensor, nearer: Tensor, output_mask: Tensor) -> Tensor:
+        """The next hop of each row's mark, (width, hop)."""
         recent = torch.cat((self._spectra, spectrum[:, None, : self._band]), dim=1)  # of frame - lag up to frame
+        self._spectra = rows.kept(recent[:, 1:], self._spectra)
         delayed = recent[self._rows, nearer]
-        delayed_magnitude = delayed.abs()
-        depth = torch.minimum(message * strength[:, None], delayed_magnitude)
-        marked = -delayed * (depth / delayed_magnitude.clamp_min(torch.finfo(torch.float32).tiny))
+        magnitude = delayed.abs()
+        depth = torch.minimum(message, magnitude)
+        marked = -delayed * (depth / magnitude.clamp_min(torch.finfo(torch.float32).tiny))
         samples = torch.fft.irfft(marked, n=self._n_fft) * self._window
-        overlap = torch.where(reset_mask[:, None], 0.0, self._overlap)
-        blocks = (overlap + samples[:, : self._hop]) / self._envelope
+        overlap = rows.cleared(self._overlap)
         self._overlap = torch.where(output_mask[:, None], samples[:, self._hop :], overlap)
-        self._spectra = torch.where(exec_mask[:, None, None], recent[:, 1:], self._spectra)
-        return blocks
+        return (overlap + samples[:, : self._hop]) / self._envelope
 
     def _levels(self, steps: Mapping[int, Step], magnitude: Tensor) -> tuple[Tensor, Tensor]:
         """Gain into the network and strength of the mark, (width,) each."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from csm_engine.codec.watermark.framing import UNKNOWN
-from csm_engine.codec.watermark.network import EmbedNetwork
+from csm_engine.codec.watermark.network import EmbedNetwork, Rows
 from csm_engine.codec.watermark.silentcipher import SilentCipher
 
 WIDTH, LAG = 2, 6
@@ -18,10 +18,13 @@ def _step(network: EmbedNetwork, carriers: torch.Tensor, symbols: torch.Tensor, 
     return network.step(
         carrier,
         _on_air(network, symbols, frame),
-        torch.full((WIDTH,), frame),
-        torch.full((WIDTH,), end),
-        torch.ones(WIDTH, dtype=torch.bool),
-        torch.full((WIDTH,), frame == 0),
+        Rows(
+            torch.full((WIDTH,), frame),
+            torch.full((WIDTH,), end),
+            near_edge=frame < network.lag or frame >= end,
+            exec_mask=None,
+            reset_mask=torch.ones(WIDTH, dtype=torch.bool) if frame == 0 else None,
+        ),
     )
 
 
