@@ -5,7 +5,8 @@
 #   make test                                all tests: no network, no GPU
 #   make check                               format, lint, types, protos
 #
-# SPEAKER=1 SEED=7 CONTEXT=dialogue.json MAX_SECONDS=10 change what `make say` says; BUNDLE=... whose voice it is.
+# SPEAKER=1 SEED=7 CONTEXT=dialogue.json MAX_SECONDS=10 change what `make say` says, ENCODING=opus RATE=16000 how it is
+# written (OUT=hello.ogg does as well), BUNDLE=... whose voice it is.
 
 PYTHON ?= python3
 VENV := .venv
@@ -26,7 +27,7 @@ PYTEST := $(BIN)/python -m pytest
 say: $(STAMPS)/run bundle
 	@$(BIN)/python -m services.all_in_one.say --bundle '$(BUNDLE)' --text '$(subst ','\'',$(TEXT))' --out '$(OUT)' \
 		--max-seconds $(MAX_SECONDS) $(if $(SPEAKER),--speaker $(SPEAKER)) $(if $(SEED),--seed $(SEED)) \
-		$(if $(CONTEXT),--context '$(CONTEXT)')
+		$(if $(CONTEXT),--context '$(CONTEXT)') $(if $(ENCODING),--encoding $(ENCODING)) $(if $(RATE),--rate $(RATE))
 
 serve: $(STAMPS)/run bundle
 	@$(BIN)/python -m services.all_in_one --bundle '$(BUNDLE)'

@@ -46,14 +46,14 @@ class Catalog:
         """What people should know of the weights; said once when both stages say the same."""
         return " ".join(dict.fromkeys(notice for notice in (self.model.notice, self.codec.notice) if notice))
 
-    def voice(self, name: str, language_code: str) -> engine_pb2.Voice:
-        """The voice of that name, or the first that speaks the language; "" asks for nothing in particular.
+    def voice(self, name: str, language_code: str, speaker: int | None = None) -> engine_pb2.Voice:
+        """The voice of that name, or one that speaks the language; "" asks for nothing in particular.
 
-        Raises StatusError NOT_FOUND.
+        Of those that fit, the first of that speaker, or else the first. Raises StatusError NOT_FOUND.
         """
-        for voice in self.voices(language_code):
-            if name in ("", voice.name):
-                return voice
+        fitting = [voice for voice in self.voices(language_code) if name in ("", voice.name)]
+        for voice in [*(voice for voice in fitting if voice.speaker_id == speaker), *fitting]:
+            return voice
         asked = f"There is no voice '{name}'" if name else "There is no voice"
         language = f" for language '{language_code}'" if language_code else ""
         known = ", ".join(voice.name for voice in self.model.voices) or "none"

@@ -47,14 +47,16 @@ def plan_synthesis(request: Request, request_id: str, catalog: Catalog, settings
         checks.speaker("input.speaker", request.input.speaker)
     if checks.violations:
         raise invalid_argument(checks.violations)
-    voice = catalog.voice(request.voice.name, request.voice.language_code)
+    asked = request.input.speaker if request.input.HasField("speaker") else None
+    voice = catalog.voice(request.voice.name, request.voice.language_code, asked)
+    speaker = voice.speaker_id if asked is None else asked
     streaming = isinstance(request, tts_pb2.StreamSynthesizeRequest)
     first_batch_frames = (chunk_frames or 1) if streaming else UNARY_BATCH_FRAMES
     return SynthesisPlan(
         request_id=request_id,
         text=text,
-        speaker=request.input.speaker if request.input.HasField("speaker") else voice.speaker_id,
-        voice=voice.name,
+        speaker=speaker,
+        voice=voice.name if request.voice.name or voice.speaker_id == speaker else "",
         turns=turns,
         temperature=temperature,
         top_k=top_k,

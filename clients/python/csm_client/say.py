@@ -103,7 +103,7 @@ def _report(stream: AsyncSpeechStream, first_audio_s: float, total_s: float, out
         ("real-time factor", factor),
         ("finish reason", reason),
         ("watermark", f"key {summary.watermark.key_id}, {summary.watermark.scheme}, coverage {coverage}"),
-        ("voice", header.voice),
+        ("voice", header.voice or "none named; the speaker as the model knows it"),
         ("seed", str(header.seed)),
         ("request id", header.request_id),
     ):

@@ -140,6 +140,15 @@ async def test_voice_gives_the_speaker_unless_one_is_named(deployment, tts, stre
     assert header.voice == "bo" and spoken == [1, 0]
 
 
+@pytest.mark.parametrize(("speaker", "voice"), [(0, "ada"), (1, "bo"), (7, "")])
+async def test_speaker_without_a_voice_goes_by_its_own_voice_if_one_names_it(
+    tts, stream_request, speaker: int, voice: str
+) -> None:
+    stream_request.input.speaker = speaker
+    header, _, _ = await collect(tts.StreamSynthesize(stream_request))
+    assert header.voice == voice
+
+
 async def test_returned_codes_are_context_of_the_next_turn(deployment, tts, stream_request) -> None:
     stream_request.return_codes = True
     _, _, summary = await collect(tts.StreamSynthesize(stream_request))
