@@ -18,7 +18,7 @@ their known names, and those it does not hold are taken from `DEFAULT_PARTS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -48,6 +48,15 @@ MODEL_LAYOUTS = (
     ("ckpt.pt",),
 )
 MODEL_CONFIG = "config.json"
+
+# Of these only the transformers library's layout holds the codec beside the model; a Mimi alone is the last one.
+CODEC_LAYOUTS = (
+    ("transformers.safetensors.index.json", "transformers-*-of-*.safetensors"),
+    ("model.safetensors.index.json", "model-*-of-*.safetensors"),
+    ("model.safetensors",),
+)
+
+_LAYOUTS = {"model": MODEL_LAYOUTS, "mimi": CODEC_LAYOUTS}
 
 # Known names of the other parts in a folder without bundle.json: (a file that shows it, the part).
 _KNOWN_NAMES = {
@@ -88,8 +97,8 @@ class Bundle:
         """Local path of a part, downloaded first if it has to be.
 
         "model" is a folder with the weights in one of MODEL_LAYOUTS and config.json beside them, or one weights file;
-        "tokenizer" is tokenizer.json; "mimi" is one safetensors file, or a folder with model.safetensors and
-        config.json; "silentcipher" is a folder of checkpoints with hparams.yaml.
+        "tokenizer" is tokenizer.json; "mimi" is one safetensors file, or a folder with config.json and weights in one
+        of CODEC_LAYOUTS, which may be that of a CSM; "silentcipher" is a folder of checkpoints with hparams.yaml.
 
         Raises BundleError (missing), GatedRepositoryError or HubUnavailableError.
         """
@@ -101,8 +110,8 @@ class Bundle:
         if isinstance(location, HubReference):
             pinned = self.hub.pin(location)
             names = self.hub.names(pinned)
-            if part == "model" and pinned.path not in names:
-                names = _one_layout(pinned, names)
+            if part in _LAYOUTS and pinned.path not in names:
+                names = _one_layout(pinned, names, _LAYOUTS[part])
             return self.hub.fetch(pinned, names)
         if not location.exists():
             raise BundleError(f'The part "{part}" of bundle {self.name} is missing: there is no {location}.')
@@ -210,12 +219,12 @@ def _layouts(names: frozenset[str]) -> list[tuple[str, ...]]:
     return [layout for layout in MODEL_LAYOUTS if layout[0] in names]
 
 
-def _one_layout(pinned: HubReference, names: frozenset[str]) -> frozenset[str]:
-    """The names that make one whole copy of the model's weights, with its configuration."""
+def _one_layout(pinned: HubReference, names: frozenset[str], known: Sequence[tuple[str, ...]]) -> frozenset[str]:
+    """The names that make one whole copy of the weights, in the first of the known layouts, with the configuration."""
     relative = _relative_names(pinned, names)
-    layouts = _layouts(relative)
+    layouts = [layout for layout in known if layout[0] in relative]
     if not layouts:
-        raise BundleError(_no_weights(str(pinned)))
+        raise BundleError(f"{pinned} holds no weights named {', '.join(layout[0] for layout in known)}.")
     patterns = (*layouts[0], MODEL_CONFIG)
     chosen = (n for n in relative if any(fnmatchcase(n, pattern) for pattern in patterns))
     return frozenset(pinned.below(name).path for name in chosen)

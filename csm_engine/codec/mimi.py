@@ -1,10 +1,12 @@
-"""Loads Mimi: kyutai's checkpoint, or a folder with weights of other sizes and the configuration beside them.
+"""Loads Mimi into the network of the moshi package (github.com/kyutai-labs/moshi), strictly, from any of three places:
 
-The network is that of the moshi package (github.com/kyutai-labs/moshi); this module reads files into it, strictly.
+* `NAME.safetensors`: kyutai's checkpoint, of the published sizes;
+* a folder whose config.json has moshi's keys (sample_rate, channels, frame_rate, seanet, transformer, quantizer), with
+  `model.safetensors`: the same file in other sizes;
+* a folder whose config.json is the transformers library's, of a Mimi or of a CSM that holds one, with one
+  safetensors file or shards (mimi_transformers.py).
+
 It neither decodes nor encodes.
-
-A part is `NAME.safetensors` with the published sizes, or a folder with `model.safetensors` and `config.json`, whose
-keys are those of moshi's own Mimi configuration (sample_rate, channels, frame_rate, seanet, transformer, quantizer).
 """
 
 from __future__ import annotations
@@ -18,15 +20,21 @@ from typing import Any
 import torch
 from moshi.models.compression import MimiModel
 from moshi.models.loaders import get_mimi
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
 from csm_engine.codec.identity import MIMI, CodecIdentity, weights_digest
+from csm_engine.codec.mimi_transformers import CODEC_PREFIX, moshi_config, needed_tensors, to_moshi
+from csm_engine.codec.safetensors_files import read_tensors, tensors_digest
 from csm_engine.codec.state_dict import check_state
 from csm_engine.errors import CheckpointError
 
 PUBLISHED_CODEBOOKS = 32
+
+# In order of preference. sesame/csm-1b carries the first one beside Sesame's own layout, which holds no codec.
+TRANSFORMERS_WEIGHTS = (
+    "transformers.safetensors.index.json",
+    "model.safetensors.index.json",
+    "model.safetensors",
+)
 
 # The published file keeps the names of earlier modules: (theirs, ours).
 _OLD_NAMES = (
@@ -52,18 +60,17 @@ def load_mimi(path: Path, *, device: str | torch.device = "cpu") -> Mimi:
     Raises CheckpointError naming the file and the first missing, unexpected or misshaped key, or what is wrong in the
     configuration.
     """
-    weights, config = path, None
-    if path.is_dir():
-        weights, config = path / "model.safetensors", _read_config(path / "config.json")
-    model = build_mimi(config, path)
-    state = {_renamed(key): tensor for key, tensor in _read_weights(weights).items()}
-    check_state(weights, model.state_dict(), state)
-    model.load_state_dict(state)
+    config = _read_config(path / "config.json") if path.is_dir() else None
+    if config is not None and "model_type" in config:
+        model, digest = _load_transformers(path, config)
+    else:
+        weights = path if config is None else path / "model.safetensors"
+        model, digest = _load_moshi(weights, config), weights_digest(weights)
     model.to(device).requires_grad_(False)
     _fill_codebook_tables(model)
     identity = CodecIdentity(
         name=MIMI,
-        weights_digest=weights_digest(weights),
+        weights_digest=digest,
         codebook_count=model.num_codebooks,
         codebook_size=model.cardinality,
         frame_sample_count=model.frame_size,
@@ -72,8 +79,55 @@ def load_mimi(path: Path, *, device: str | torch.device = "cpu") -> Mimi:
     return Mimi(model, identity)
 
 
+def _load_moshi(weights: Path, config: dict[str, Any] | None) -> MimiModel:
+    model = build_mimi(config, weights.parent)
+    state = {_renamed(key): tensor for key, tensor in read_tensors(weights).items()}
+    check_state(weights, model.state_dict(), state)
+    model.load_state_dict(state)
+    return model
+
+
+def _load_transformers(folder: Path, config: dict[str, Any]) -> tuple[MimiModel, str]:
+    """The network, and the digest of its tensors: the files may hold a whole CSM beside it."""
+    path, prefix = folder / "config.json", ""
+    match config["model_type"]:
+        case "mimi":
+            values: Any = config
+        case "csm":
+            values, prefix = config.get("codec_config"), CODEC_PREFIX
+        case other:
+            raise CheckpointError(f"{path}: model_type is {other!r}; allowed are 'mimi' and 'csm'.")
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: codec_config, which describes the Mimi within a CSM, is missing.")
+    try:
+        moshi = moshi_config(values)
+    except KeyError as error:
+        raise CheckpointError(f"{path}: key {error} of the Mimi is missing.") from None
+    except (CheckpointError, TypeError, ZeroDivisionError) as error:
+        raise CheckpointError(f"{path}: {error}.") from None
+    model = build_mimi(moshi, folder)
+    weights = _transformers_weights(folder)
+    tensors = read_tensors(weights, prefix)
+    if not tensors:
+        raise CheckpointError(f"{weights}: holds no Mimi: no key begins with {prefix!r}.")
+    ours = model.state_dict()
+    check_state(weights, needed_tensors(ours), tensors, prefix)
+    model.load_state_dict(to_moshi(tensors, ours, values["num_attention_heads"]))
+    return model, tensors_digest(tensors)
+
+
+def _transformers_weights(folder: Path) -> Path:
+    for name in TRANSFORMERS_WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(f"{folder}: holds no weights; one of {', '.join(TRANSFORMERS_WEIGHTS)} is needed.")
+
+
 def build_mimi(config: dict[str, Any] | None, path: Path) -> MimiModel:
-    """The network without weights, with all its codebooks active. config: None for the published sizes."""
+    """The network without weights, with all its codebooks active. config: None for the published sizes.
+
+    path: the folder of the configuration, for messages.
+    """
     try:
         num_codebooks = PUBLISHED_CODEBOOKS if config is None else config["quantizer"]["n_q"]
         return get_mimi(None, config, num_codebooks=num_codebooks)
@@ -91,13 +145,6 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: holds {type(config).__name__}; an object is needed.")
     return config
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from error
 
 
 def _renamed(key: str) -> str:

@@ -10,14 +10,17 @@ from torch import Tensor
 from csm_engine.errors import CheckpointError
 
 
-def check_state(path: Path, needed: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """Raises CheckpointError with the file and the first key that is missing, unexpected or of another shape."""
+def check_state(path: Path, needed: Mapping[str, Tensor], found: Mapping[str, Tensor], prefix: str = "") -> None:
+    """Raises CheckpointError with the file and the first key that is missing, unexpected or of another shape.
+
+    prefix: what stands before the keys in the file.
+    """
     for key in needed:
         if key not in found:
-            raise CheckpointError(f"{path}: key {key} is missing.")
+            raise CheckpointError(f"{path}: key {prefix}{key} is missing.")
     for key, tensor in found.items():
         if key not in needed:
-            raise CheckpointError(f"{path}: key {key} is unexpected.")
+            raise CheckpointError(f"{path}: key {prefix}{key} is unexpected.")
         if tensor.shape != needed[key].shape:
             given, wanted = tuple(tensor.shape), tuple(needed[key].shape)
-            raise CheckpointError(f"{path}: {key} has shape {given}; {wanted} is needed.")
+            raise CheckpointError(f"{path}: {prefix}{key} has shape {given}; {wanted} is needed.")

@@ -222,6 +222,31 @@ def test_sharded_weights_come_with_all_their_shards(server: HubServer, cache: Pa
     assert sorted(p.name for p in folder.iterdir()) == sorted({**shards, **index})
 
 
+def test_mimi_may_be_the_model_repository_and_brings_the_layout_that_holds_it(server: HubServer, cache: Path) -> None:
+    server.repository("acme/voice").push(
+        {
+            "config.json": b"{}",
+            "ckpt.pt": b"p",
+            "model.safetensors": b"w",
+            "transformers.safetensors.index.json": b"{}",
+            "transformers-00001-of-00001.safetensors": b"1",
+        }
+    )
+    parts = {"model": "hf:acme/voice", "mimi": "hf:acme/voice"}
+    server.repository("acme/bundle").push({"bundle.json": json.dumps(manifest(parts=parts)).encode()})
+    folder = open_on(server, cache, "acme/bundle").path("mimi")
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "config.json",
+        "transformers-00001-of-00001.safetensors",
+        "transformers.safetensors.index.json",
+    ]
+    server.repository("acme/empty").push({"README.md": b""})
+    parts["mimi"] = "hf:acme/empty"
+    server.repository("acme/wrong").push({"bundle.json": json.dumps(manifest(parts=parts)).encode()})
+    with pytest.raises(BundleError, match="hf:acme/empty@.* holds no weights named transformers.safetensors.index"):
+        open_on(server, cache, "acme/wrong").path("mimi")
+
+
 def test_revision_may_stand_in_the_reference_or_beside_it(server: HubServer, cache: Path) -> None:
     repository = server.repository("acme/voice")
     old = repository.push({"ckpt.pt": b"old"})
