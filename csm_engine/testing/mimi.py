@@ -1,4 +1,4 @@
-"""Writes a miniature Mimi: the real file format and frame rate, small widths, seeded random weights.
+"""Writes a Mimi with seeded random weights in the real file format: a miniature, or one of the published sizes.
 
 It decodes any codes to noise of about the loudness of speech, different for different codes.
 """
@@ -80,14 +80,23 @@ def write_miniature_mimi(folder: Path, seed: int, **sizes: int) -> CodecIdentity
     folder.mkdir(parents=True, exist_ok=True)
     config = miniature_config(**sizes)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    _write(config, folder / "model.safetensors", seed)
+    return load_mimi(folder).identity
+
+
+def write_published_mimi(path: Path, seed: int) -> None:
+    """Writes one file of the published sizes, 385 MB."""
+    _write(None, path, seed)
+
+
+def _write(config: dict[str, Any] | None, path: Path, seed: int) -> None:
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        model = build_mimi(config, folder)
+        model = build_mimi(config, path.parent)
         _fill_weights(model)
         _fill_codebooks(model)
         _set_loudness(model)
-    save_file({_published_name(key): value for key, value in model.state_dict().items()}, folder / "model.safetensors")
-    return load_mimi(folder).identity
+    save_file({_published_name(key): value for key, value in model.state_dict().items()}, path)
 
 
 def _fill_weights(model: MimiModel) -> None:

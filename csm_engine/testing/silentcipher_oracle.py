@@ -29,14 +29,14 @@ class PackageOracle:
     model: Any
 
     @classmethod
-    def load(cls, folder: Path) -> PackageOracle:
+    def load(cls, folder: Path, device: str = "cpu") -> PackageOracle:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             from silentcipher.server import Model
             from silentcipher.stft import STFT
         hparams = yaml.safe_load((folder / "hparams.yaml").read_text())
         type(STFT)._instances.clear()  # the package keeps one transform per process, whatever its size
-        model = Model(Namespace(**hparams, load_ckpt=str(folder)))
+        model = Model(Namespace(**hparams, load_ckpt=str(folder)), device)
         for module in (model.enc_c, model.dec_c, *model.dec_m):
             module.eval()
         return cls(model)
@@ -49,7 +49,7 @@ class PackageOracle:
     def level(self, pcm: Pcm) -> FixedLevel:
         """The level that the package uses for this clip."""
         gain = float(np.sqrt(self.model.average_energy_VCTK / np.mean(pcm**2)))
-        carrier, _ = self.model.stft.transform(torch.from_numpy(pcm * np.float32(gain))[None])
+        carrier, _ = self.model.stft.transform(torch.from_numpy(pcm * np.float32(gain))[None].to(self.model.device))
         return FixedLevel(Level(gain, float(carrier.square().mean().sqrt()) / gain))
 
     def detect(self, pcm: Pcm) -> dict[str, Any]:

@@ -1,0 +1,237 @@
+"""Codec benchmark: how many streams one core (or one GPU) decodes and watermarks in real time, and what the mark costs.
+
+    python -m bench.codec --batches 1,4,8,16                  # the miniature bundle
+    python -m bench.codec --shape published --batches 1,4,8   # random weights of the published sizes
+    python -m bench.codec --shape published --device cuda --dtype bfloat16 --batches 1,16,64,256
+
+First a gate: our mark of a clip must be the package's own (1e-6 of full scale); no gate, no figure. Then the arms take
+turns, ABBA, for some rounds in one process. A tick is 80 ms of audio of every stream. On a CPU the figures count CPU
+time of the process, which others on the machine disturb less than the clock; wall time stands beside it. Then the
+delay of first audio that the mark adds. Prints tables; the last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.codec_arms import KEY, UTTERANCE_S, Arm, Both, Decode, Mark, PackageMark, Parts, StatelessChunks
+from bench.machine import commit, cpu_name
+from csm_engine.bundle import open_bundle
+from csm_engine.codec.mimi import load_mimi
+from csm_engine.codec.stream import Audio
+from csm_engine.codec.watermark.look_ahead import ADAPTIVE, FULL, LookAhead
+from csm_engine.codec.watermark.marker import mark_clip
+from csm_engine.codec.watermark.payload import frame_symbols
+from csm_engine.codec.watermark.silentcipher import load_silentcipher
+from csm_engine.testing.mimi import write_published_mimi
+from csm_engine.testing.silentcipher import write_miniature_silentcipher
+from csm_engine.testing.silentcipher_oracle import PackageOracle
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+FRAME_MS = 80.0
+SILENTCIPHER_SIZES = {"sample_rate_hz": 44100, "n_fft": 4096, "band": 1024}
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    with tempfile.TemporaryDirectory() as scratch:
+        parts = load_parts(arguments, Path(scratch))
+        oracle = PackageOracle.load(parts.silentcipher_folder, device=arguments.device)
+        gate = check_gate(parts, oracle)
+        rows = []
+        for batch in arguments.batches:
+            both = Both(parts, batch)
+            arms: dict[str, Arm] = {
+                "decode": Decode(parts, batch),
+                "watermark": Mark(parts, batch),
+                "both": both,
+                "stateless decode": StatelessChunks(parts, batch),
+                "package watermark": PackageMark(parts, oracle),
+            }
+            turns = measure(arms, arguments.frames, arguments.rounds, parts.device)
+            for name, ticks in turns.items():
+                rows.append(make_row(name, batch, ticks, parts.device))
+                print_row(rows[-1])
+            rows[-3]["watermark_share"] = round(both.watermark_share(), 3)
+            print(f"{'':>17}  the watermark takes {both.watermark_share():.0%} of the tick")
+        first = [first_audio(parts, name, arguments.trials) for name in ("full", "adaptive")]
+        for row in first:
+            print(
+                f"first audio, {row['look_ahead']} look-ahead: after {row['frames']} frames, {row['held_back_ms']} ms"
+                f" held back; added p50/p95 {row['added_ms_frames_at_once']} ms with all frames there,"
+                f" {row['added_ms_frames_in_real_time']} ms with frames in real time"
+            )
+    print(json.dumps(summary(arguments, parts, gate, rows, first)))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=("bundle", "published"), default="bundle")
+    parser.add_argument("--bundle", default="build/bundles/miniature", help="what --shape bundle measures")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the decoder")
+    parser.add_argument("--batches", type=lambda text: [int(item) for item in text.split(",")], default=[1, 4, 8, 16])
+    parser.add_argument("--frames", type=int, default=16, help="frames per turn of an arm, at least")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--trials", type=int, default=20, help="streams whose first audio is awaited")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch; 0 leaves it to torch")
+    return parser.parse_args()
+
+
+def load_parts(arguments: argparse.Namespace, scratch: Path) -> Parts:
+    if arguments.shape == "published":
+        mimi, silentcipher = scratch / "mimi.safetensors", scratch / "silentcipher"
+        write_published_mimi(mimi, seed=0)
+        write_miniature_silentcipher(silentcipher, 0, **SILENTCIPHER_SIZES)
+    else:
+        bundle = open_bundle(arguments.bundle)
+        mimi, silentcipher = bundle.path("mimi"), bundle.path("silentcipher")
+    return Parts(
+        load_mimi(mimi, device=arguments.device),
+        load_silentcipher(silentcipher, device=arguments.device),
+        silentcipher,
+        DTYPES[arguments.dtype],
+    )
+
+
+def check_gate(parts: Parts, oracle: PackageOracle) -> float:
+    """Largest difference between our mark of a clip and the package's."""
+    rate_hz = parts.silentcipher.hparams.sample_rate_hz
+    clip = parts.noise(UTTERANCE_S, rate_hz)
+    ours = mark_clip(parts.silentcipher, clip, rate_hz, frame_symbols(KEY.payload), oracle.level(clip))
+    difference = float(np.abs(ours - oracle.embed(clip, KEY.payload)).max())
+    needed = 1e-6 if parts.device.type == "cpu" else 1e-4
+    if not difference < needed:
+        sys.exit(f"gate: our mark differs from the package's by {difference}; no figures")
+    return difference
+
+
+def measure(
+    arms: Mapping[str, Arm], frames: int, rounds: int, device: torch.device
+) -> dict[str, list[tuple[float, float]]]:
+    """Wall and CPU milliseconds per frame of one stream, for each turn."""
+    for arm in arms.values():
+        arm.run()
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in arms}
+    for turn in range(rounds):
+        for name in list(arms) if turn % 2 == 0 else reversed(list(arms)):
+            arm = arms[name]
+            calls = max(1, round(frames / arm.frames))
+            synchronize(device)
+            wall, cpu = time.perf_counter(), time.process_time()
+            for _ in range(calls):
+                arm.run()
+            synchronize(device)
+            scale = 1000 / (calls * arm.frames * arm.streams)
+            taken[name].append(((time.perf_counter() - wall) * scale, (time.process_time() - cpu) * scale))
+    return taken
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def make_row(arm: str, batch: int, turns: list[tuple[float, float]], device: torch.device) -> dict[str, object]:
+    wall_ms, cpu_ms = (statistics.median(column) for column in zip(*turns, strict=True))
+    busy_ms = cpu_ms if device.type == "cpu" else wall_ms
+    return {
+        "arm": arm,
+        "batch": batch,
+        "tick_ms": round(batch * busy_ms, 2),
+        "tick_wall_ms": round(batch * wall_ms, 2),
+        "stream_frame_ms": round(busy_ms, 3),
+        "streams_in_real_time": round(FRAME_MS / busy_ms, 1),
+    }
+
+
+def print_row(row: Mapping[str, object]) -> None:
+    print(
+        f"{row['arm']:>17}  batch {row['batch']:>4}  {row['tick_ms']:>9} ms/tick  (wall {row['tick_wall_ms']})"
+        f"  {row['stream_frame_ms']:>8} ms per stream and frame  {row['streams_in_real_time']:>7} streams",
+        flush=True,
+    )
+
+
+def first_audio(parts: Parts, name: str, trials: int) -> dict[str, object]:
+    """What a stream's first audio waits for because of the mark."""
+    looks: dict[str, LookAhead] = {"full": FULL, "adaptive": ADAPTIVE}
+    codec = parts.codec(1, looks[name])
+    at_once, in_real_time = [], []
+    frames = samples = 0
+    for trial in range(trials + 1):
+        stream, samples = codec.open(), 0
+        codes = parts.codes(32, seed=trial)
+        began = time.perf_counter()
+        first_frame_s = 0.0
+        while not samples:
+            codec.push(stream, codes[stream.num_frames, None])
+            samples = sum(len(output.pcm) for output in codec.step() if isinstance(output, Audio))
+            first_frame_s = first_frame_s or stream.decode_s
+        added_ms = 1000 * (time.perf_counter() - began - first_frame_s)
+        frames = stream.num_frames
+        codec.cancel(stream)
+        if trial:  # the first one warms up
+            at_once.append(added_ms)
+            in_real_time.append(FRAME_MS * (frames - 1) + added_ms / frames)  # earlier frames' work is done meanwhile
+    return {
+        "look_ahead": name,
+        "frames": frames,
+        "held_back_ms": round(
+            1000 * (frames * parts.frame_samples - samples) / parts.mimi.identity.sample_rate_hertz, 1
+        ),
+        "added_ms_frames_at_once": percentiles(at_once),
+        "added_ms_frames_in_real_time": percentiles(in_real_time),
+    }
+
+
+def percentiles(values: list[float]) -> list[float]:
+    """p50 and p95."""
+    return [round(float(value), 1) for value in np.percentile(values, (50, 95))]
+
+
+def summary(
+    arguments: argparse.Namespace,
+    parts: Parts,
+    gate: float,
+    rows: list[dict[str, object]],
+    first: list[dict[str, object]],
+) -> dict[str, object]:
+    cost = {(row["arm"], row["batch"]): float(str(row["stream_frame_ms"])) for row in rows}
+
+    def ratio(slow: str, fast: str) -> dict[str, float]:
+        return {str(batch): round(cost[slow, batch] / cost[fast, batch], 2) for batch in arguments.batches}
+
+    on_gpu = parts.device.type == "cuda"
+    return {
+        "benchmark": "codec",
+        "device": torch.cuda.get_device_name(parts.device) if on_gpu else cpu_name(),
+        "note": "" if on_gpu else "Shared machine; CPU time of one process, so cores are those that it really had.",
+        "commit": commit(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "shape": arguments.shape if arguments.shape == "published" else open_bundle(arguments.bundle).name,
+        "dtype": arguments.dtype,
+        "watermark_scheme": parts.silentcipher.scheme,
+        "gate_difference": gate,
+        "watermark_speedup_vs_package": ratio("package watermark", "watermark"),
+        "decode_cost_vs_stateless": ratio("decode", "stateless decode"),
+        "first_audio": first,
+        "rows": rows,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""The contestants of the codec benchmark: each call makes some 80 ms frames of a batch of streams.
+
+`Decode`, `Mark` and `Both` are what the codec stage runs. `StatelessChunks` is Mimi as most public servers use it:
+0.8 s at a time, each piece from a fresh state, which clicks where pieces meet. `PackageMark` is SilentCipher's own
+`encode_wav` on whole utterances, which knows no batch and no stream.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from csm_engine.codec.codec import Codec
+from csm_engine.codec.mimi import Mimi
+from csm_engine.codec.mimi_decoder import MimiDecoder
+from csm_engine.codec.resample import Pcm
+from csm_engine.codec.stream import Failed
+from csm_engine.codec.watermark.keyring import Keyring, WatermarkKey
+from csm_engine.codec.watermark.level import RunningLevel
+from csm_engine.codec.watermark.look_ahead import FULL, LookAhead
+from csm_engine.codec.watermark.marker import Chunk, Marker
+from csm_engine.codec.watermark.payload import frame_symbols
+from csm_engine.codec.watermark.silentcipher import SilentCipher
+from csm_engine.testing.silentcipher_oracle import PackageOracle
+
+KEY = WatermarkKey("bench", b"bench")
+CPU_LANE_WIDTH = 4  # rows per batch of the decoder, as the codec stage has it
+STATELESS_FRAMES = 10
+UTTERANCE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Networks on one device."""
+
+    mimi: Mimi
+    silentcipher: SilentCipher
+    silentcipher_folder: Path
+    dtype: torch.dtype  # of the decoder
+
+    @property
+    def device(self) -> torch.device:
+        return self.silentcipher.device
+
+    @property
+    def frame_samples(self) -> int:
+        return self.mimi.identity.frame_sample_count
+
+    def decoder(self, batch: int) -> MimiDecoder:
+        width = min(batch, CPU_LANE_WIDTH) if self.device.type == "cpu" else batch
+        return MimiDecoder(self.mimi, num_lanes=-(-batch // width), lane_width=width, dtype=self.dtype)
+
+    def marker(self, batch: int, look_ahead: LookAhead = FULL) -> Marker:
+        """Seats for the rows of `decoder`."""
+        width = 1 if self.device.type == "cpu" else batch
+        return Marker(
+            self.silentcipher,
+            sample_rate_hz=self.mimi.identity.sample_rate_hertz,
+            num_seats=-(-batch // CPU_LANE_WIDTH) * CPU_LANE_WIDTH if width == 1 else batch,
+            lane_width=width,
+            look_ahead=look_ahead,
+        )
+
+    def codec(self, batch: int, look_ahead: LookAhead = FULL) -> Codec:
+        return Codec(self.decoder(batch), self.marker(batch, look_ahead), Keyring(KEY, {KEY.id: KEY}))
+
+    def codes(self, frames: int, seed: int = 0) -> np.ndarray:
+        """(frames, codebooks)"""
+        identity = self.mimi.identity
+        return np.random.default_rng(seed).integers(0, identity.codebook_size, (frames, identity.codebook_count))
+
+    def noise(self, seconds: float, rate_hz: int) -> Pcm:
+        return (0.07 * np.random.default_rng(0).standard_normal(round(seconds * rate_hz))).astype(np.float32)
+
+
+class Arm(Protocol):
+    """frames: of one stream, per call. streams: per call."""
+
+    frames: float
+    streams: int
+
+    def run(self) -> None: ...
+
+
+class Decode:
+    """Mimi alone."""
+
+    frames = 1.0
+
+    def __init__(self, parts: Parts, batch: int) -> None:
+        self.streams = batch
+        self._decoder = parts.decoder(batch)
+        width = self._decoder.lane_width
+        self._codes = torch.from_numpy(parts.codes(width))
+        self._all, self._none = torch.ones(width, dtype=torch.bool), torch.zeros(width, dtype=torch.bool)
+
+    def run(self) -> None:
+        for lane in range(self._decoder.num_lanes):
+            self._decoder.frame_step(lane, self._codes, self._all, self._none).cpu()
+
+
+class Mark:
+    """The watermark alone, with its full look-ahead; resampling to the networks' rate and back included."""
+
+    frames = 1.0
+
+    def __init__(self, parts: Parts, batch: int) -> None:
+        self.streams = batch
+        self._marker = parts.marker(batch)
+        noise = parts.noise(0.08, parts.mimi.identity.sample_rate_hertz)
+        self._chunks = {seat: Chunk(noise) for seat in range(batch)}
+        for seat in range(batch):
+            self._marker.join(seat, frame_symbols(KEY.payload), RunningLevel(self._marker.n_fft))
+
+    def run(self) -> None:
+        self._marker.push(self._chunks)
+
+
+class Both:
+    """A whole tick of the codec."""
+
+    frames = 1.0
+
+    def __init__(self, parts: Parts, batch: int) -> None:
+        self.streams = batch
+        self._codec = parts.codec(batch)
+        self._streams = [self._codec.open() for _ in range(batch)]
+        self._codes = parts.codes(1)
+
+    def run(self) -> None:
+        for stream in self._streams:
+            self._codec.push(stream, self._codes)
+        for output in self._codec.step():
+            if isinstance(output, Failed):
+                raise output.error
+
+    def watermark_share(self) -> float:
+        """Of the time since the start."""
+        watermark_s = sum(stream.watermark_s for stream in self._streams)
+        return watermark_s / (watermark_s + sum(stream.decode_s for stream in self._streams))
+
+
+class StatelessChunks:
+    frames = float(STATELESS_FRAMES)
+
+    def __init__(self, parts: Parts, batch: int) -> None:
+        self.streams = batch
+        self._model = parts.mimi.model
+        self._codes = torch.from_numpy(parts.codes(STATELESS_FRAMES).T[None]).to(parts.device)
+
+    @torch.inference_mode()
+    def run(self) -> None:
+        for _ in range(self.streams):
+            self._model.decode(self._codes).cpu()
+
+
+class PackageMark:
+    """One utterance a call, at the networks' rate: the package's own resampling is left out, to its advantage."""
+
+    streams = 1
+
+    def __init__(self, parts: Parts, oracle: PackageOracle) -> None:
+        self.frames = UTTERANCE_S / 0.08
+        self._oracle = oracle
+        self._clip = parts.noise(UTTERANCE_S, parts.silentcipher.hparams.sample_rate_hz)
+
+    def run(self) -> None:
+        self._oracle.embed(self._clip, KEY.payload)
