@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 START_TIMEOUT_S = 600.0  # a large bundle loads for minutes
@@ -41,10 +41,11 @@ async def own_server(bundle: str, options: Sequence[str], log: Path | None = Non
 
 async def _ready(process: asyncio.subprocess.Process, log: Path) -> str:
     assert process.stdout is not None
-    async with asyncio.timeout(START_TIMEOUT_S):
-        async for line in process.stdout:
-            if line.startswith(READY.encode()):
-                return line.decode().removeprefix(READY).split()[0].rstrip(".")
+    with suppress(TimeoutError):
+        async with asyncio.timeout(START_TIMEOUT_S):
+            async for line in process.stdout:
+                if line.startswith(READY.encode()):
+                    return line.decode().removeprefix(READY).split()[0].rstrip(".")
     raise RuntimeError(f"The server did not start. Its log ends with:\n{log.read_text()[-2000:]}")
 
 
