@@ -1,0 +1,58 @@
+"""The codec benchmark on networks small enough for a test: what it counts, not how fast."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bench.codec import check_gate, first_audio, make_row, measure
+from bench.codec_arms import Both, Decode, Mark, PackageMark, Parts, StatelessChunks
+from csm_engine.codec.mimi import load_mimi
+from csm_engine.codec.watermark.silentcipher import load_silentcipher
+from csm_engine.testing.mimi import write_miniature_mimi
+from csm_engine.testing.silentcipher import write_miniature_silentcipher
+from csm_engine.testing.silentcipher_oracle import PackageOracle
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("codec")
+    write_miniature_mimi(folder / "mimi", 0, num_codebooks=4, codebook_size=64, context=20, width=32)
+    write_miniature_silentcipher(folder / "silentcipher", 0, n_fft=1024, band=16)
+    silentcipher = load_silentcipher(folder / "silentcipher")
+    return Parts(load_mimi(folder / "mimi"), silentcipher, folder / "silentcipher", torch.float32)
+
+
+def test_all_arms_run_behind_the_gate(parts: Parts) -> None:
+    oracle = PackageOracle.load(parts.silentcipher_folder)
+    assert 0 < check_gate(parts, oracle) < 1e-6
+    both = Both(parts, 5)
+    arms = {
+        "decode": Decode(parts, 5),
+        "watermark": Mark(parts, 5),
+        "both": both,
+        "stateless": StatelessChunks(parts, 5),
+        "package": PackageMark(parts, oracle),
+    }
+    turns = measure(arms, frames=1, rounds=2, device=parts.device)
+    assert {name: len(taken) for name, taken in turns.items()} == dict.fromkeys(arms, 2)
+    assert all(wall > 0 and cpu > 0 for taken in turns.values() for wall, cpu in taken)
+    assert 0 < both.watermark_share() < 1
+
+
+def test_a_mark_that_differs_gives_no_figures(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PackageOracle, "embed", lambda self, pcm, payload: pcm)
+    with pytest.raises(SystemExit, match="gate"):
+        check_gate(parts, PackageOracle.load(parts.silentcipher_folder))
+
+
+def test_streams_in_real_time_are_those_whose_frames_take_80_ms() -> None:
+    row = make_row("decode", 4, [(3.0, 2.0), (9.0, 2.5), (5.0, 1.0)], torch.device("cpu"))
+    assert (row["tick_ms"], row["tick_wall_ms"], row["streams_in_real_time"]) == (8.0, 20.0, 40.0)
+
+
+def test_first_audio_counts_frames_and_samples(parts: Parts) -> None:
+    adaptive, full = first_audio(parts, "adaptive", 1), first_audio(parts, "full", 1)
+    assert (adaptive["frames"], adaptive["held_back_ms"]) == (1, 37.3)
+    assert (full["frames"], full["held_back_ms"]) == (3, 154.7)
