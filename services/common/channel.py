@@ -25,6 +25,8 @@ def open_channel(target: str, *, max_receive_message_bytes: int = 16 * 2**20) ->
         target,
         options=[
             ("grpc.service_config", json.dumps(service_config)),
+            # Otherwise a new channel shares the connection state, and the backoff, of an old one to the same address.
+            ("grpc.use_local_subchannel_pool", 1),
             ("grpc.enable_retries", 0),  # the caller decides whether a call may run twice
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.keepalive_timeout_ms", 20_000),
