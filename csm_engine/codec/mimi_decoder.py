@@ -13,11 +13,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from moshi.modules.conv import NormConvTranspose1d
 from moshi.modules.streaming import StreamingContainer
 from moshi.modules.transformer import RingKVCache, StreamingMultiheadAttention
 from moshi.utils.compile import CUDAGraphed
-from torch import Tensor
+from torch import Tensor, nn
 
+from csm_engine.codec.conv_transpose import GemmConvTranspose1d
 from csm_engine.codec.mimi import Mimi
 
 
@@ -89,12 +91,22 @@ class _DecoderHalf(StreamingContainer):
         self.decoder_transformer = model.decoder_transformer.to(dtype)
         self.decoder = model.decoder.to(dtype)
         self.dtype = dtype
+        if next(self.decoder.parameters()).device.type == "cpu":
+            _replace_transposed_convolutions(self.decoder)
 
     def forward(self, codes: Tensor) -> Tensor:
         """(rows, codebooks, 1) to (rows, 1, frame size)"""
         latent = self.upsample(self.quantizer.decode(codes).to(self.dtype))
         (latent,) = self.decoder_transformer(latent)
         return self.decoder(latent)
+
+
+def _replace_transposed_convolutions(decoder: nn.Module) -> None:
+    for module in list(decoder.modules()):
+        if isinstance(module, NormConvTranspose1d):
+            conv: Any = module.convtr
+            if isinstance(conv, nn.ConvTranspose1d) and GemmConvTranspose1d.fits(conv):
+                module.convtr = GemmConvTranspose1d(conv)
 
 
 def _enlarge_rings(half: _DecoderHalf, rows: int) -> None:
