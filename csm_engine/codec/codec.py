@@ -41,6 +41,11 @@ class Codec:
         self._marks: dict[Seat, MarkedStream] = {}
 
     @property
+    def num_seats(self) -> int:
+        """Streams that may be open at once."""
+        return self._lanes.num_seats
+
+    @property
     def num_streams(self) -> int:
         return len(self._streams)
 

@@ -14,6 +14,7 @@ from csm_engine.codec.codec_thread import CodecThread
 from csm_engine.codec.codes import Codes
 from csm_engine.codec.stream import Audio, DecodeStream, Failed, Output
 from csm_engine.errors import CodecStoppedError
+from services.codec.seats import Seats
 
 MAX_AHEAD_FRAMES = 64  # that a stream may be given beyond those whose output has been taken
 
@@ -25,10 +26,15 @@ class CodecBridge:
         self,
         codec: Codec,
         *,
+        max_waiting: int = 0,
         on_tick: Callable[[Sequence[Output], float], None] = lambda outputs, seconds: None,
         on_failure: Callable[[BaseException], None] = lambda error: None,
     ) -> None:
-        """Both are called on the loop: on_tick with each tick's outputs and duration, on_failure once if all fails."""
+        """max_waiting: streams that may wait for a slot.
+
+        Both are called on the loop: on_tick with each tick's outputs and duration, on_failure once if all fails.
+        """
+        self.seats = Seats(codec.num_seats, max_waiting)
         self._loop = asyncio.get_running_loop()
         self._handles: dict[DecodeStream, StreamHandle] = {}
         self._on_tick, self._on_failure = on_tick, on_failure
@@ -40,12 +46,14 @@ class CodecBridge:
         self.thread.start()
 
     async def open(self, key_id: str) -> StreamHandle:
-        """Takes a slot. Raises CodecBusyError, KeyringError or CodecStoppedError."""
+        """Waits for a slot and takes it. Raises CodecBusyError, KeyringError or CodecStoppedError."""
+        await self.seats.take()
         opened = self.thread.open(key_id)
         try:
             stream = await asyncio.wrap_future(opened)
-        except asyncio.CancelledError:
+        except BaseException:
             opened.add_done_callback(self._cancel_opened)
+            self.seats.leave()
             raise
         handle = StreamHandle(self, stream)
         self._handles[stream] = handle
@@ -54,7 +62,8 @@ class CodecBridge:
     def close(self, stream: DecodeStream) -> None:
         """Frees the slot. Doing it twice, or after the end, does no harm."""
         if self._handles.pop(stream, None) is not None:
-            self.thread.cancel(stream)
+            self.thread.cancel(stream)  # before the next one is let in, whose opening comes after this in the queue
+            self.seats.leave()
 
     async def stop(self) -> None:
         """Ends the thread; streams that are still open get CodecStoppedError."""

@@ -15,6 +15,7 @@ _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28)
 class CodecMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.active_streams = Gauge("codec_active_streams", "Streams that hold a slot.", registry=registry)
+        self.waiting_streams = Gauge("codec_waiting_streams", "Streams that wait for a slot.", registry=registry)
         self._tick_seconds = Histogram(
             "codec_tick_seconds", "Time to take one frame of every ready stream.", buckets=_SECONDS, registry=registry
         )

@@ -32,6 +32,9 @@ class CodecSettings(StageSettings):
         "float32", description="Type of the decoder's weights; the quantizer and the watermark stay float32."
     )
     slots: int = Field(16, ge=1, le=4096, description="Streams that are decoded at once, rounded up to whole lanes.")
+    max_waiting_streams: int = Field(
+        64, ge=0, le=100_000, description="Streams that wait for a slot before one is refused."
+    )
     lane_width: int = Field(
         0,
         ge=0,

@@ -45,8 +45,14 @@ async def start_codec(settings: CodecSettings) -> CodecStage:
     metrics = StageMetrics()
     codec_metrics = CodecMetrics(metrics.registry)
 
-    bridge = CodecBridge(loaded.codec, on_tick=codec_metrics.observe_tick, on_failure=lambda error: server.fail(error))
+    bridge = CodecBridge(
+        loaded.codec,
+        max_waiting=settings.max_waiting_streams,
+        on_tick=codec_metrics.observe_tick,
+        on_failure=lambda error: server.fail(error),
+    )
     codec_metrics.active_streams.set_function(lambda: bridge.thread.num_streams)
+    codec_metrics.waiting_streams.set_function(lambda: bridge.seats.num_waiting)
     recordings = RecordingWorker(settings.max_waiting)
     servicer = CodecServicer(
         loaded,

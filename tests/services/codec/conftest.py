@@ -46,6 +46,7 @@ def settings(bundle: Path, tmp_path: Path) -> CodecSettings:
         metrics_port=-1,
         bundle=str(bundle),
         slots=2,
+        max_waiting_streams=1,
         watermark_keyring=tmp_path / "keys.json",
         max_recording_seconds=5,
         drain_seconds=1,

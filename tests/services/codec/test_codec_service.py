@@ -234,18 +234,42 @@ async def test_codes_of_another_codec_are_refused_naming_both(stub: Any) -> None
     assert "feedbeef" in status.message and info.codec.weights_digest[:19] in status.message
 
 
-async def test_a_full_stage_refuses_and_a_cancel_frees_the_slot(stub: Any, stage: CodecStage) -> None:
+async def test_a_full_stage_lets_streams_wait_then_refuses_and_a_cancel_lets_the_next_in(
+    stub: Any, stage: CodecStage
+) -> None:
     calls = [stub.StreamDecode(), stub.StreamDecode()]
     for call in calls:
         await call.write(_config())
     await _eventually(lambda: stage.bridge.thread.num_streams == 2)
+    waiting = asyncio.ensure_future(_decode(stub, _stream(_codes(1), [1])))
+    await _eventually(lambda: stage.bridge.seats.num_waiting == 1)
     status = await _status(_decode(stub, _stream(_codes(1), [1])))
     assert (status.code, status.reason) == (grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL")
     assert status.retry_delay_s is not None
-    for call in calls:
-        call.cancel()
+    calls[0].cancel()
+    samples, _ = await asyncio.wait_for(waiting, 10)  # its turn has come
+    assert samples
+    calls[1].cancel()
     await _eventually(lambda: stage.bridge.thread.num_streams == 0)
     await _decode(stub, _stream(_codes(1), [1]))
+
+
+async def test_more_streams_than_slots_are_all_served_in_turn(stub: Any, stage: CodecStage) -> None:
+    alone, _ = await _decode(stub, _stream(_codes(3), [3]))
+    streams = [asyncio.ensure_future(_decode(stub, _stream(_codes(3), [3]))) for _ in range(3)]
+    for samples, _ in await asyncio.gather(*streams):
+        assert samples == alone
+
+
+async def test_a_cancelled_wait_leaves_the_queue(stub: Any, stage: CodecStage) -> None:
+    calls = [stub.StreamDecode() for _ in range(3)]
+    for call in calls:
+        await call.write(_config())
+    await _eventually(lambda: stage.bridge.seats.num_waiting == 1)
+    for call in calls:
+        call.cancel()
+    await _eventually(lambda: (stage.bridge.seats.num_waiting, stage.bridge.thread.num_streams) == (0, 0))
+    assert len(await asyncio.gather(*(_decode(stub, _stream(_codes(1), [1])) for _ in range(3)))) == 3
 
 
 async def test_deadline_frees_the_slot(stub: Any, stage: CodecStage) -> None:
