@@ -104,9 +104,9 @@ class _DecoderHalf(StreamingContainer):
 def _replace_transposed_convolutions(decoder: nn.Module) -> None:
     for module in list(decoder.modules()):
         if isinstance(module, NormConvTranspose1d):
-            conv: Any = module.convtr
+            conv = module.convtr
             if isinstance(conv, nn.ConvTranspose1d) and GemmConvTranspose1d.fits(conv):
-                module.convtr = GemmConvTranspose1d(conv)
+                module.add_module("convtr", GemmConvTranspose1d(conv))
 
 
 def _enlarge_rings(half: _DecoderHalf, rows: int) -> None:
