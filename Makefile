@@ -46,9 +46,11 @@ test-polyglot: $(STAMPS)/dev bundle
 	$(PYTEST) -m polyglot
 
 # Each prints a table and one JSON line; bench/README.md says what it means.
-bench: $(STAMPS)/dev
+bench: $(STAMPS)/dev bundle
 	$(BIN)/python -m bench.frame_step --shape miniature --batches 1,16 --threads 1
 	$(BIN)/python -m bench.frame_step --shape csm-1b-shallow --batches 1 --frames 3 --rounds 2 --arms reference,ours
+	$(BIN)/python -m bench.codec
+	$(BIN)/python -m bench.serving --serve --bundle $(BUNDLE) --rates 0.2,0.5 --duration 30
 
 bench-gpu: $(STAMPS)/dev
 	$(BIN)/python -m bench.frame_step --shape csm-1b --device cuda --dtype bfloat16 --batches 1 --context 512
@@ -56,6 +58,7 @@ bench-gpu: $(STAMPS)/dev
 		$(BIN)/python -m bench.frame_step --shape csm-1b --device cuda --dtype bfloat16 --arms ours --context $$context \
 			--batches 1,2,4,8,16,32,64,128,256,512,1024 --frames 50 || exit 1; \
 	done
+	$(BIN)/python -m bench.codec --shape published --device cuda --dtype bfloat16 --batches 1,16,64,256
 
 check: $(STAMPS)/dev
 	$(BIN)/ruff format --check .
