@@ -14,12 +14,15 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+import yaml
+
 from csm_engine.manifest import CodecIdentity
 from csm_engine.testing.csm import MINIATURE, write_original
 from csm_engine.testing.mimi import write_miniature_mimi
 from csm_engine.testing.tokenizer import write_byte_tokenizer
 
 TRAINED_SILENTCIPHER = Path(__file__).parents[2] / "bundles" / "builtin" / "silentcipher"
+NOISE_SDR_DB = 25.0  # noise hides the mark from the detector better than speech does, so it gets a stronger one
 NOTICE = "This bundle is untrained: its weights are seeded random numbers, and everything it says sounds like noise."
 
 
@@ -31,10 +34,17 @@ def write_miniature_bundle(folder: Path, *, seed: int = 0) -> None:
     write_original(draft / "model", MINIATURE, seed=seed)
     write_byte_tokenizer(draft / "tokenizer.json")
     codec = write_miniature_mimi(draft / "mimi", seed)
-    shutil.copytree(TRAINED_SILENTCIPHER, draft / "silentcipher")
+    _copy_silentcipher(draft / "silentcipher")
     (draft / "bundle.json").write_text(json.dumps(_manifest(seed, codec), indent=2) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
+
+
+def _copy_silentcipher(folder: Path) -> None:
+    shutil.copytree(TRAINED_SILENTCIPHER, folder)
+    path = folder / "hparams.yaml"
+    hparams = yaml.safe_load(path.read_text()) | {"message_sdr": NOISE_SDR_DB}
+    path.write_text(yaml.safe_dump(hparams, sort_keys=False))
 
 
 def _manifest(seed: int, codec: CodecIdentity) -> dict[str, object]:

@@ -33,7 +33,7 @@ from recipes.voice_in_the_box.watermark.corpus import Corpus, open_corpus
 from recipes.voice_in_the_box.watermark.embedding import TrainingEmbedder
 
 SIZES = {"enc_n_layers": 2, "dec_c_n_layers": 2, "dec_m_channel_dim": 32, "dec_m_num_layers": 6}
-KIND_CHANCES = {"speech": 0.7, "noise": 0.1, "chords": 0.08, "untrained": 0.12}
+KIND_CHANCES = {"speech": 0.55, "noise": 0.1, "chords": 0.07, "untrained": 0.28}
 ROWS, FRAMES = 8, 32  # of a batch
 FIRST_SDR_DB = 8.0
 FALLING = 0.45  # share of the time in which the strength falls to the wanted one
