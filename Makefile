@@ -76,8 +76,8 @@ protos: $(STAMPS)/protos
 # The built-in bundle is made, not downloaded. Any other BUNDLE must be there already, or be on the hub.
 bundle: $(if $(filter $(MINIATURE),$(BUNDLE)),$(MINIATURE)/bundle.json)
 
-$(MINIATURE)/bundle.json: $(STAMPS)/run $(wildcard csm_engine/testing/*.py)
-	@echo "making the built-in miniature bundle in $(MINIATURE) (untrained: it sounds like noise)"
+$(MINIATURE)/bundle.json: $(STAMPS)/run $(wildcard csm_engine/testing/*.py) $(wildcard bundles/builtin/silentcipher/*)
+	@echo "making the built-in miniature bundle in $(MINIATURE) (an untrained voice: it sounds like noise)"
 	@$(BIN)/python -m csm_engine.testing.bundle $(MINIATURE)
 
 # The lock's pins contradict some packages' own, so everything but torch goes in without asking them.
