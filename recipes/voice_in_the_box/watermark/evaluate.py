@@ -131,7 +131,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     silentcipher = load_silentcipher(arguments.silentcipher)
     figures = evaluate(silentcipher, arguments.work / "clips", arguments.clips, arguments.unmarked)
-    result = {"what": "small SilentCipher, held-out clips", "device": _processor(), "commit": _commit(), **figures}
+    result = {"benchmark": "watermark", "device": _processor(), "commit": _commit(), **figures}
     text = json.dumps(result, indent=1)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
