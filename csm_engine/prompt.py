@@ -77,8 +77,9 @@ class PromptBuilder:
                 " at least one frame",
             )
         context = parts[: len(segments) - 1]
-        made = 0 if resume is None else len(resume)
-        room = self._max_seq_len - needed - min(max(max_frames - made, 1), self._reserved_frames)
+        # What the first run kept, a resumed one keeps too: its frames take the room that was reserved for them.
+        room = self._max_seq_len - len(spoken[0]) - min(max(max_frames, 1), self._reserved_frames)
+        room = min(room, self._max_seq_len - needed - 1)
         kept = _newest_that_fit(context, room)
         rows = [*kept, *parts[len(segments) - 1 :]]
         return Prompt(

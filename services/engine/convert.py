@@ -74,13 +74,14 @@ def from_frames(first_frame_index: int, frames: list[Codes]) -> rvq_pb2.CodeFram
     )
 
 
-def started(sequence: Sequence) -> engine_pb2.GenerateStarted:
+def started(sequence: Sequence, weights_digest: str) -> engine_pb2.GenerateStarted:
     return engine_pb2.GenerateStarted(
         queue_duration=seconds(sequence.admitted_at - sequence.arrived_at),
         prompt_token_count=len(sequence.prompt),
         cached_token_count=sequence.reused,
         dropped_segment_count=sequence.prompt.dropped_segments,
         text_token_count=sequence.prompt.text_token_count,
+        weights_digest=weights_digest,
     )
 
 

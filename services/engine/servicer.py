@@ -54,7 +54,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         self, request: engine_pb2.GenerateRequest, stream: SequenceStream, sequence: Sequence, context: Context
     ) -> None:
         await stream.next()  # admitted
-        await context.write(engine_pb2.GenerateResponse(started=convert.started(sequence)))
+        await context.write(engine_pb2.GenerateResponse(started=convert.started(sequence, self._info.weights_digest)))
         coalescer = Coalescer(
             first=request.first_batch_frame_count or 1,
             most=request.max_batch_frame_count or self._max_batch_frames,

@@ -41,11 +41,13 @@ class Detects(Protocol):
 
 
 class DescribesModel(Protocol):
-    async def model_info(self, timeout_s: float) -> engine_pb2.GetModelInfoResponse: ...
+    async def model_info(
+        self, timeout_s: float, *, wait_for_ready: bool = False
+    ) -> engine_pb2.GetModelInfoResponse: ...
 
 
 class DescribesCodec(Protocol):
-    async def codec_info(self, timeout_s: float) -> codec_pb2.GetCodecInfoResponse: ...
+    async def codec_info(self, timeout_s: float, *, wait_for_ready: bool = False) -> codec_pb2.GetCodecInfoResponse: ...
 
 
 class GrpcEngine:
@@ -66,11 +68,12 @@ class GrpcEngine:
         finally:
             call.cancel()
 
-    async def model_info(self, timeout_s: float) -> engine_pb2.GetModelInfoResponse:
+    async def model_info(self, timeout_s: float, *, wait_for_ready: bool = False) -> engine_pb2.GetModelInfoResponse:
+        """wait_for_ready: waits for a replica where there is none."""
         try:
             request = engine_pb2.GetModelInfoRequest()
             answer: engine_pb2.GetModelInfoResponse = await self._stub.GetModelInfo(
-                request, timeout=timeout_s, metadata=call_metadata()
+                request, timeout=timeout_s, metadata=call_metadata(), wait_for_ready=wait_for_ready
             )
             return answer
         except grpc.aio.AioRpcError as error:
@@ -124,11 +127,12 @@ class GrpcCodec:
         except grpc.aio.AioRpcError as error:
             raise from_stage("CODEC", error) from None
 
-    async def codec_info(self, timeout_s: float) -> codec_pb2.GetCodecInfoResponse:
+    async def codec_info(self, timeout_s: float, *, wait_for_ready: bool = False) -> codec_pb2.GetCodecInfoResponse:
+        """wait_for_ready: waits for a replica where there is none."""
         try:
             request = codec_pb2.GetCodecInfoRequest()
             answer: codec_pb2.GetCodecInfoResponse = await self._stub.GetCodecInfo(
-                request, timeout=timeout_s, metadata=call_metadata()
+                request, timeout=timeout_s, metadata=call_metadata(), wait_for_ready=wait_for_ready
             )
             return answer
         except grpc.aio.AioRpcError as error:

@@ -1,7 +1,8 @@
 """Frames on their way from engine to codec: buffered without bound, decoded only as fast as the client reads,
 and cut into messages.
 
-A slow client then costs 64 bytes a frame and no decoding, and never holds up the engine. It knows no RPC.
+A slow client then costs 64 bytes a frame and no decoding, and never holds up the engine; and what is kept can be given
+to another engine or codec when one is lost. It knows no RPC.
 """
 
 from __future__ import annotations
@@ -14,20 +15,39 @@ from csm.rvq.v1 import rvq_pb2
 
 
 class FrameBuffer:
-    """Frames of one utterance in order. One side puts, the other iterates until `close`."""
+    """Frames of one utterance in order, kept to its end. One side puts; each iteration begins at frame 0."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[rvq_pb2.CodeFrames | None] = asyncio.Queue()
+        self.frame_count = 0
+        self._messages: list[rvq_pb2.CodeFrames] = []
+        self._closed = False
+        self._changed = asyncio.Event()
 
     def put(self, frames: rvq_pb2.CodeFrames) -> None:
-        self._queue.put_nowait(frames)
+        self.frame_count += frames.frame_count
+        self._messages.append(frames)
+        self._changed.set()
 
     def close(self) -> None:
-        self._queue.put_nowait(None)
+        self._closed = True
+        self._changed.set()
+
+    def joined(self, codebook_count: int) -> rvq_pb2.CodeFrames:
+        """All frames so far as one message."""
+        codes = b"".join(frames.codes for frames in self._messages)
+        return rvq_pb2.CodeFrames(frame_count=self.frame_count, codebook_count=codebook_count, codes=codes)
 
     async def __aiter__(self) -> AsyncIterator[rvq_pb2.CodeFrames]:
-        while (frames := await self._queue.get()) is not None:
-            yield frames
+        position = 0
+        while True:
+            for frames in self._messages[position:]:
+                position += 1
+                yield frames
+            if position == len(self._messages):
+                if self._closed:
+                    return
+                self._changed.clear()
+                await self._changed.wait()
 
 
 class DecodeWindow:
@@ -36,7 +56,7 @@ class DecodeWindow:
     def __init__(self, decode_ahead_frames: int, latency_samples: int, frame_samples: int) -> None:
         """latency_samples: the most audio that the codec holds back by design (GetCodecInfo)."""
         self._held_back_frames = math.ceil(latency_samples / frame_samples)
-        self._size = decode_ahead_frames + self._held_back_frames
+        self._size: float = decode_ahead_frames + self._held_back_frames
         self._frame_samples = frame_samples
         self._sent_frames = 0
         self._taken_samples = 0
@@ -52,6 +72,11 @@ class DecodeWindow:
     def taken(self, sample_count: int) -> None:
         """The client has taken these samples."""
         self._taken_samples += sample_count
+        self._moved.set()
+
+    def release(self) -> None:
+        """The codec is gone: whoever waits to send to it shall meet that."""
+        self._size = math.inf
         self._moved.set()
 
     @property

@@ -15,15 +15,15 @@ from services.common.calls import Context, is_uuid
 from services.common.status import FieldViolation, invalid_argument
 from services.gateway import convert
 from services.gateway.audio.formats import ENCODINGS, sample_rates_hz
-from services.gateway.backends import Generates
 from services.gateway.catalog import Catalog, CatalogSource
 from services.gateway.deadline import Deadline
 from services.gateway.limits import unary_seconds
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.plan import SynthesisPlan
+from services.gateway.repair import RepairLimits, Repairs
 from services.gateway.settings import GatewaySettings
 from services.gateway.sinks import StreamSink, WholeSink
-from services.gateway.synthesis import Codec, Deliver, Synthesis, SynthesisResult
+from services.gateway.synthesis import Codec, Deliver, Engine, Synthesis, SynthesisResult
 from services.gateway.validation import Request, plan_synthesis
 from services.gateway.watched_run import watched_run
 
@@ -36,7 +36,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
     def __init__(
         self,
         settings: GatewaySettings,
-        engine: Generates,
+        engine: Engine,
         codec: Codec,
         catalogs: CatalogSource,
         metrics: GatewayMetrics,
@@ -125,7 +125,9 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
     async def _run(
         self, plan: SynthesisPlan, catalog: Catalog, deadline: Deadline, deliver: Deliver
     ) -> SynthesisResult:
-        synthesis = Synthesis(plan, catalog, self._engine, self._codec, self._settings.decode_ahead_frames)
+        limits = RepairLimits(self._settings.max_repairs, self._settings.repair_wait_seconds)
+        repairs = Repairs(limits, lambda stage, outcome: self._metrics.repairs.labels(stage.lower(), outcome).inc())
+        synthesis = Synthesis(plan, catalog, self._engine, self._codec, self._settings.decode_ahead_frames, repairs)
         logs.annotate(voice=plan.voice, turns=len(plan.turns))
         return await watched_run(synthesis, catalog, deadline, deliver, self._metrics)
 

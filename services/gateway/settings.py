@@ -60,3 +60,12 @@ class GatewaySettings(StageSettings):
         le=10_000,
         description="Frames that the codec may be ahead of the client, beside the codec's own latency.",
     )
+    max_repairs: int = Field(
+        default=3,
+        ge=0,
+        le=100,
+        description="How often a stream whose engine or codec was lost goes on at another replica; 0 is never.",
+    )
+    repair_wait_seconds: float = Field(
+        default=5.0, gt=0, le=600, description="How long such a stream waits for another replica to take it up."
+    )

@@ -48,6 +48,16 @@ def unreachable(stage: StageName) -> StageError:
     return error
 
 
+def other_model(stage: StageName) -> StageError:
+    """A replica that would not go on as the lost one: it has other weights or settings."""
+    return StageError(
+        stage,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        f"{stage}_MISMATCH",
+        f"The replica of the {stage.lower()} is not like the one that was lost.",
+    )
+
+
 def broken(stage: StageName, message: str) -> StageError:
     """The stage does not keep to its protocol."""
     log.error("the %s broke its protocol: %s", stage.lower(), message)

@@ -3,7 +3,9 @@
     turns -- Encode --> codes -- Generate --> frames -- FrameBuffer, DecodeWindow -- StreamDecode --> deliver
 
 Engine and codec are read by two tasks of one group; whichever ends it, by failure, cancel or deadline, both RPCs are
-cancelled and nothing is left behind. It knows no public message and no audio format: it delivers 16-bit samples.
+cancelled and nothing is left behind. Where a stage is lost, its call is opened again at another replica: the engine
+goes on after the codes that have come, the codec decodes them once more and what was taken from it before is dropped.
+It knows no public message and no audio format: it delivers 16-bit samples.
 """
 
 from __future__ import annotations
@@ -20,20 +22,25 @@ from csm.engine.v1 import engine_pb2
 from csm.rvq.v1 import rvq_pb2
 
 from services.common import frames as code_frames
-from services.gateway.backends import Decodes, Encodes, Generates
+from services.gateway.backends import Decodes, DescribesCodec, DescribesModel, Encodes, Generates
 from services.gateway.catalog import Catalog
 from services.gateway.context_fields import in_public_terms, recording_in_public_terms
 from services.gateway.deadline import Deadline
 from services.gateway.decoding import Chunker, DecodeWindow, FrameBuffer
 from services.gateway.plan import ContextTurn, SynthesisPlan
-from services.gateway.stage_errors import StageError, broken, lost_after, unreachable
+from services.gateway.repair import Repairs
+from services.gateway.stage_errors import StageError, broken, lost_after, other_model, unreachable
 
 # Takes 16-bit samples of the codec, never none. Returns when the caller has room, with the number of samples that the
 # caller got, at its own rate.
 Deliver = Callable[[bytes], Awaitable[int]]
 
 
-class Codec(Encodes, Decodes, Protocol):
+class Engine(Generates, DescribesModel, Protocol):
+    """What synthesis wants of the engine."""
+
+
+class Codec(Encodes, Decodes, DescribesCodec, Protocol):
     """What synthesis wants of the codec."""
 
 
@@ -54,7 +61,13 @@ class Synthesis:
     """One run. `phase` and `delivered_samples` tell how far it got, also after it has failed."""
 
     def __init__(
-        self, plan: SynthesisPlan, catalog: Catalog, engine: Generates, codec: Codec, decode_ahead_frames: int
+        self,
+        plan: SynthesisPlan,
+        catalog: Catalog,
+        engine: Engine,
+        codec: Codec,
+        decode_ahead_frames: int,
+        repairs: Repairs,
     ) -> None:
         self.phase = "context"  # then "queue", "generate"
         self.delivered_samples = 0  # of the codec
@@ -65,11 +78,10 @@ class Synthesis:
         self._engine = engine
         self._codec = codec
         self._buffer = FrameBuffer()
-        latency = catalog.codec.latency_sample_count
-        self._window = DecodeWindow(decode_ahead_frames, latency, catalog.frame_samples)
+        self._decode_ahead_frames = decode_ahead_frames
+        self._repairs = repairs
         self._chunker = Chunker(plan.chunk_frames * catalog.frame_samples)
-        self._codes = bytearray()
-        self._frame_count = 0
+        self._decoded_samples = 0  # taken from the codec, each once
         self._started: asyncio.Future[engine_pb2.GenerateStarted] = asyncio.get_running_loop().create_future()
         self._complete: engine_pb2.GenerateComplete | None = None
         self._queue_s = 0.0
@@ -95,15 +107,16 @@ class Synthesis:
             complete=self._complete,
             started=self._started.result(),
             watermark=watermark,
-            codes=rvq_pb2.CodeFrames(
-                frame_count=self._frame_count,
-                codebook_count=self._catalog.identity.codebook_count,
-                codes=bytes(self._codes),
-            ),
+            codes=self._codes,
             queue_s=self._queue_s,
             first_audio_s=self._first_audio_s,
             total_s=self._elapsed_s,
         )
+
+    @property
+    def _codes(self) -> rvq_pb2.CodeFrames:
+        """All codes so far."""
+        return self._buffer.joined(self._catalog.identity.codebook_count)
 
     @property
     def _elapsed_s(self) -> float:
@@ -145,70 +158,127 @@ class Synthesis:
         )
 
     async def _generate(self, segments: list[engine_pb2.Segment], deadline: Deadline) -> None:
-        """Reads the engine as fast as it sends, whatever the client does."""
+        """Frames from one engine, or from several in turn."""
         request = self._generate_request(segments)
+        while self._complete is None:
+            try:
+                self._complete = await self._read_engine(request, deadline)
+            except StageError as error:
+                await self._repairs.prepare(error, deadline.remaining_s, self._find_engine)
+                request.resume_frames.CopyFrom(self._codes)
+        counted, sent = self._complete.frame_count, self._buffer.frame_count
+        if counted != sent:
+            raise broken("ENGINE", f"it counts {counted} frames but sent {sent}.")
+        self._buffer.close()
+
+    async def _find_engine(self, wait_s: float) -> None:
+        await self._engine.model_info(wait_s, wait_for_ready=True)
+
+    async def _find_codec(self, wait_s: float) -> None:
+        await self._codec.codec_info(wait_s, wait_for_ready=True)
+
+    async def _read_engine(
+        self, request: engine_pb2.GenerateRequest, deadline: Deadline
+    ) -> engine_pb2.GenerateComplete:
+        """Reads the engine as fast as it sends, whatever the client does."""
+        if self._buffer.frame_count == request.max_frame_count:  # only the last word of the lost engine is missing
+            self._repairs.answered("ENGINE")
+            return engine_pb2.GenerateComplete(
+                finish_reason=engine_pb2.FINISH_REASON_MAX_FRAMES, frame_count=self._buffer.frame_count
+            )
+        complete: engine_pb2.GenerateComplete | None = None
         async with aclosing(self._engine.generate(request, deadline.remaining_s)) as responses:
             async for response in responses:
                 match response.WhichOneof("event"):
                     case "started":
-                        self.phase, self._queue_s = "generate", self._elapsed_s
-                        self._started.set_result(response.started)
+                        self._start(response.started)
                     case "frames":
                         self._take_frames(response.frames)
                     case "complete":
-                        self._complete = response.complete
-        if self._complete is None:
+                        complete = response.complete
+        if complete is None:
             raise unreachable("ENGINE")
-        if self._complete.frame_count != self._frame_count:
-            raise broken("ENGINE", f"it counts {self._complete.frame_count} frames but sent {self._frame_count}.")
-        self._buffer.close()
+        return complete
+
+    def _start(self, started: engine_pb2.GenerateStarted) -> None:
+        """A sequence begins, or goes on where the first one would have; another model would say something else."""
+        if not self._started.done():
+            self.phase, self._queue_s = "generate", self._elapsed_s
+            self._started.set_result(started)
+        first = self._started.result()
+        if started.weights_digest != first.weights_digest:
+            raise other_model("ENGINE")
+        if started.dropped_segment_count != first.dropped_segment_count:  # its window is another
+            raise other_model("ENGINE")
+        self._repairs.answered("ENGINE")
 
     def _take_frames(self, frames: rvq_pb2.CodeFrames) -> None:
         try:
             code_frames.check_shape(frames, self._catalog.identity.codebook_count)
-            code_frames.check_follows(frames, self._frame_count)
+            code_frames.check_follows(frames, self._buffer.frame_count)
         except code_frames.MalformedFramesError as error:
             raise broken("ENGINE", str(error)) from None
-        self._frame_count += frames.frame_count
-        if self._plan.return_codes:
-            self._codes += frames.codes
         self._buffer.put(frames)
 
-    async def _decode_requests(self) -> AsyncIterator[codec_pb2.StreamDecodeRequest]:
+    async def _decode_requests(self, window: DecodeWindow) -> AsyncIterator[codec_pb2.StreamDecodeRequest]:
         config = codec_pb2.StreamDecodeConfig(
             request_id=self._plan.request_id,
             codec=self._catalog.identity,
             sample_format=codec_pb2.SAMPLE_FORMAT_S16LE,
             sample_rate_hertz=self._catalog.sample_rate_hz,
+            watermark_key_id=self._catalog.codec.active_key_id,  # the same in every replica, also while keys change
         )
         yield codec_pb2.StreamDecodeRequest(config=config)
         async for frames in self._buffer:
-            await self._window.admit(frames.frame_count)
+            await window.admit(frames.frame_count)
             yield codec_pb2.StreamDecodeRequest(frames=frames)
 
     async def _decode(self, deadline: Deadline, deliver: Deliver) -> codec_pb2.WatermarkResult:
-        """Reads the codec from the moment that the engine has begun."""
+        """Audio from one codec, or from several in turn, from the moment that the engine has begun."""
         await self._started
-        complete: codec_pb2.StreamDecodeComplete | None = None
-        decoded_samples = 0
-        async with aclosing(self._codec.decode(self._decode_requests(), deadline.remaining_s)) as responses:
-            async for response in responses:
-                match response.WhichOneof("event"):
-                    case "audio":
-                        audio = response.audio
-                        if audio.sample_offset != decoded_samples or len(audio.samples) != 2 * audio.sample_count:
-                            raise broken("CODEC", f"audio at {audio.sample_offset} is not what follows.")
-                        decoded_samples += audio.sample_count
-                        await self._deliver(self._chunker.push(audio.samples), deliver)
-                        self._window.taken(audio.sample_count)
-                    case "complete":
-                        complete = response.complete
-        if complete is None:
-            raise unreachable("CODEC")
-        if complete.frame_count != self._frame_count or complete.sample_count != decoded_samples:
-            raise broken("CODEC", f"it decoded {complete.frame_count} of {self._frame_count} frames.")
+        while True:
+            try:
+                complete = await self._read_codec(deadline, deliver)
+                break
+            except StageError as error:
+                await self._repairs.prepare(error, deadline.remaining_s, self._find_codec)
         await self._deliver(self._chunker.flush(), deliver)
         return complete.watermark
+
+    async def _read_codec(self, deadline: Deadline, deliver: Deliver) -> codec_pb2.StreamDecodeComplete:
+        """Decodes from frame 0 and takes the samples that no codec has given before."""
+        catalog = self._catalog
+        window = DecodeWindow(self._decode_ahead_frames, catalog.codec.latency_sample_count, catalog.frame_samples)
+        complete: codec_pb2.StreamDecodeComplete | None = None
+        offset = 0
+        try:
+            async with aclosing(self._codec.decode(self._decode_requests(window), deadline.remaining_s)) as responses:
+                async for response in responses:
+                    self._repairs.answered("CODEC")
+                    match response.WhichOneof("event"):
+                        case "audio":
+                            audio = response.audio
+                            if audio.sample_offset != offset or len(audio.samples) != 2 * audio.sample_count:
+                                raise broken("CODEC", f"audio at {audio.sample_offset} is not what follows.")
+                            offset += audio.sample_count
+                            await self._take_audio(audio, deliver)
+                            window.taken(audio.sample_count)
+                        case "complete":
+                            complete = response.complete
+        finally:
+            window.release()
+        if complete is None:
+            raise unreachable("CODEC")
+        if complete.frame_count != self._buffer.frame_count:
+            raise broken("CODEC", f"it decoded {complete.frame_count} of {self._buffer.frame_count} frames.")
+        if not complete.sample_count == offset == self._decoded_samples:
+            raise broken("CODEC", f"it counts {complete.sample_count} samples; {self._decoded_samples} were taken.")
+        return complete
+
+    async def _take_audio(self, audio: codec_pb2.AudioSamples, deliver: Deliver) -> None:
+        new = audio.samples[2 * max(0, self._decoded_samples - audio.sample_offset) :]
+        self._decoded_samples += len(new) // 2
+        await self._deliver(self._chunker.push(new), deliver)
 
     async def _deliver(self, chunks: list[bytes], deliver: Deliver) -> None:
         for chunk in chunks:

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 from csm.rvq.v1 import rvq_pb2
@@ -20,6 +21,7 @@ from csm.rvq.v1 import rvq_pb2
 from services.common.calls import Context
 from services.common.server import StageServer, StageService
 from services.common.settings import StageSettings
+from services.common.status import StatusError
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import GatewayStage, start_gateway
 
@@ -59,7 +61,7 @@ class CallRecord:
     request: Any = None
     metadata: dict[str, str] = field(default_factory=dict)
     remaining_s: float | None = None
-    frame_count: int = 0  # sent by the engine, received by the codec
+    frame_count: int = 0  # sent by the engine with those it was resumed from, received by the codec
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     error: str = ""  # type of what ended the call; "" at a regular end
 
@@ -106,9 +108,13 @@ class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
                 raise self.refusal
             await context.write(
                 engine_pb2.GenerateResponse(
-                    started=engine_pb2.GenerateStarted(prompt_token_count=12, text_token_count=5)
+                    started=engine_pb2.GenerateStarted(
+                        prompt_token_count=12, text_token_count=5, weights_digest=self.info.weights_digest
+                    )
                 )
             )
+            call.frame_count = request.resume_frames.frame_count
+            assert request.resume_frames.codes == fake_frames(0, call.frame_count).codes
             total = min(self.frame_count, request.max_frame_count)
             size = request.first_batch_frame_count or 1
             while call.frame_count < total:
@@ -151,6 +157,8 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
     async def StreamDecode(self, requests: AsyncIterator[codec_pb2.StreamDecodeRequest], context: Context) -> None:
         async with _recorded(self.calls, None, context) as call:
             call.request = (await anext(requests)).config
+            if call.request.codec != self.info.codec:
+                raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, "CODEC_MISMATCH", "The codes are of another.")
             held, sent = bytearray(), 0
             async for request in requests:
                 held += await self._decode(request.frames, call)
@@ -217,47 +225,76 @@ async def _recorded(calls: list[CallRecord], request: Any, context: Context) -> 
 
 @dataclass
 class FakeDeployment:
-    """A real gateway before two fakes."""
+    """A real gateway before fakes, one or more of either stage."""
 
-    engine: FakeEngine
-    codec: FakeCodec
-    engine_server: StageServer
-    codec_server: StageServer
+    engines: list[FakeEngine]
+    codecs: list[FakeCodec]
+    engine_servers: list[StageServer]
+    codec_servers: list[StageServer]
     gateway: GatewayStage
 
     @property
     def target(self) -> str:
         return f"127.0.0.1:{self.gateway.server.port}"
 
+    @property
+    def engine(self) -> FakeEngine:
+        return self.engines[0]
+
+    @property
+    def codec(self) -> FakeCodec:
+        return self.codecs[0]
+
+    @property
+    def engine_server(self) -> StageServer:
+        return self.engine_servers[0]
+
+    @property
+    def codec_server(self) -> StageServer:
+        return self.codec_servers[0]
+
 
 @asynccontextmanager
-async def fake_deployment(**gateway_settings: Any) -> AsyncIterator[FakeDeployment]:
-    """All three listen on free ports; readiness follows by itself."""
-    engine, codec = FakeEngine(), FakeCodec()
-    engine_service = StageService(
-        engine_pb2_grpc.add_EngineServiceServicer_to_server, engine, "csm.engine.v1.EngineService"
-    )
-    codec_service = StageService(codec_pb2_grpc.add_CodecServiceServicer_to_server, codec, "csm.codec.v1.CodecService")
-    engine_server = StageServer(StageSettings(host="127.0.0.1"), [engine_service])
-    codec_server = StageServer(StageSettings(host="127.0.0.1"), [codec_service])
-    for server in (engine_server, codec_server):
-        await server.start()
-        await server.set_serving()
+async def fake_deployment(*, replica_count: int = 1, **gateway_settings: Any) -> AsyncIterator[FakeDeployment]:
+    """All of them listen on free ports; readiness follows by itself. replica_count: of engine and of codec"""
+    engines = [FakeEngine() for _ in range(replica_count)]
+    codecs = [FakeCodec() for _ in range(replica_count)]
+    engine_servers = [
+        await _serve(engine_pb2_grpc.add_EngineServiceServicer_to_server, engine, "csm.engine.v1.EngineService")
+        for engine in engines
+    ]
+    codec_servers = [
+        await _serve(codec_pb2_grpc.add_CodecServiceServicer_to_server, codec, "csm.codec.v1.CodecService")
+        for codec in codecs
+    ]
     settings: dict[str, Any] = {
         "host": "127.0.0.1",
         "port": 0,
         "health_port": 0,
         "metrics_port": -1,
-        "engine_target": f"127.0.0.1:{engine_server.port}",
-        "engine_health_target": f"127.0.0.1:{engine_server.health_port}",
-        "codec_target": f"127.0.0.1:{codec_server.port}",
-        "codec_health_target": f"127.0.0.1:{codec_server.health_port}",
+        "engine_target": target_of([server.port for server in engine_servers]),
+        "engine_health_target": target_of([server.health_port for server in engine_servers]),
+        "codec_target": target_of([server.port for server in codec_servers]),
+        "codec_health_target": target_of([server.health_port for server in codec_servers]),
         "drain_seconds": 0.0,
+        "repair_wait_seconds": 0.5,
     }
     gateway = await start_gateway(GatewaySettings(**(settings | gateway_settings)))
     try:
-        yield FakeDeployment(engine, codec, engine_server, codec_server, gateway)
+        yield FakeDeployment(engines, codecs, engine_servers, codec_servers, gateway)
     finally:
         await gateway.stop()
-        await codec_server.drain(0)
-        await engine_server.drain(0)
+        for server in (*codec_servers, *engine_servers):
+            await server.drain(0)
+
+
+def target_of(ports: list[int]) -> str:
+    """One target with an address for every port."""
+    return "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
+
+
+async def _serve(add_to_server: Callable[[Any, grpc.aio.Server], None], servicer: object, name: str) -> StageServer:
+    server = StageServer(StageSettings(host="127.0.0.1"), [StageService(add_to_server, servicer, name)])
+    await server.start()
+    await server.set_serving()
+    return server
