@@ -74,7 +74,7 @@ class Repairs:
         try:
             await find_replica(loss.until_s - now_s)
         except StageError as missing:
-            raise self._give_up(loss, "failed", missing.message) from None
+            await self.prepare(missing, remaining_s, find_replica)
 
     def answered(self, stage: StageName) -> None:
         """The stage's newest call has begun to answer."""

@@ -175,7 +175,9 @@ class Synthesis:
         await self._engine.model_info(wait_s, wait_for_ready=True)
 
     async def _find_codec(self, wait_s: float) -> None:
-        await self._codec.codec_info(wait_s, wait_for_ready=True)
+        info = await self._codec.codec_info(wait_s, wait_for_ready=True)
+        if info.codec != self._catalog.identity:  # it would refuse; a call that is written to may not tell so
+            raise other_model("CODEC")
 
     async def _read_engine(
         self, request: engine_pb2.GenerateRequest, deadline: Deadline

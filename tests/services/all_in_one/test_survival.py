@@ -1,0 +1,103 @@
+"""Real engines and codecs, two of each, killed under a stream: its audio is bit-equal to that of one left alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+from csm.v1 import tts_pb2, tts_pb2_grpc
+
+from services.codec.settings import CodecSettings
+from services.codec.stage import CodecStage, start_codec
+from services.engine.settings import EngineSettings
+from services.engine.stage import EngineStage, start_engine
+from services.gateway.settings import GatewaySettings
+from services.gateway.stage import GatewayStage, start_gateway
+from services.gateway.testing import target_of
+
+LOCAL = {"host": "127.0.0.1", "port": 0, "health_port": 0, "metrics_port": -1, "drain_seconds": 0.0}
+SECONDS = 2.4
+
+
+@dataclass
+class Deployment:
+    engines: list[EngineStage]
+    codecs: list[CodecStage]
+    gateway: GatewayStage
+    stub: tts_pb2_grpc.TextToSpeechServiceAsyncStub
+
+
+@pytest.fixture
+async def deployment(bundle: Path, keyring: Path) -> AsyncIterator[Deployment]:
+    async with AsyncExitStack() as stack:
+        model = LOCAL | {"bundle": str(bundle), "threads": 1, "slots": 2}
+        engines, codecs = [], []
+        for _ in range(2):
+            engines.append(await start_engine(EngineSettings(**(model | {"max_batch_frames": 2}))))
+            stack.push_async_callback(engines[-1].stop)
+            codecs.append(await start_codec(CodecSettings(**(model | {"watermark_keyring": keyring}))))
+            stack.push_async_callback(codecs[-1].stop)
+        targets = {
+            "engine_target": target_of([stage.server.port for stage in engines]),
+            "engine_health_target": target_of([stage.server.health_port for stage in engines]),
+            "codec_target": target_of([stage.server.port for stage in codecs]),
+            "codec_health_target": target_of([stage.server.health_port for stage in codecs]),
+        }
+        gateway = await start_gateway(GatewaySettings(**(LOCAL | targets)))
+        stack.push_async_callback(gateway.stop)
+        await gateway.wait_ready()
+        channel = grpc.aio.insecure_channel(f"127.0.0.1:{gateway.server.port}")
+        stack.push_async_callback(channel.close)
+        yield Deployment(engines, codecs, gateway, tts_pb2_grpc.TextToSpeechServiceStub(channel))
+
+
+def request() -> tts_pb2.StreamSynthesizeRequest:
+    asked = tts_pb2.StreamSynthesizeRequest(
+        input=tts_pb2.SynthesisInput(text="A story that goes on."),
+        audio_config=tts_pb2.AudioConfig(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM),
+        sampling_params=tts_pb2.SamplingParams(seed=11),
+        return_codes=True,
+    )
+    asked.max_audio_duration.FromMilliseconds(round(SECONDS * 1000))
+    return asked
+
+
+async def collect(call: grpc.aio.UnaryStreamCall, after_chunks: dict[int, Callable]) -> tuple[bytes, bytes]:
+    """(samples, codes). after_chunks: number of the audio message -> what is awaited when it has come"""
+    samples, count, summary = bytearray(), 0, None
+    while (message := await call.read()) is not grpc.aio.EOF:
+        if message.WhichOneof("event") == "audio_chunk":
+            assert message.audio_chunk.sample_offset == len(samples) // 2
+            samples += message.audio_chunk.audio_content
+            count += 1
+            if count in after_chunks:
+                await after_chunks[count]()
+        summary = message.summary
+    assert summary is not None
+    return bytes(samples), summary.codes.codes
+
+
+async def test_audio_is_bit_equal_after_the_loss_of_an_engine_and_of_a_codec(deployment: Deployment) -> None:
+    undisturbed = await collect(deployment.stub.StreamSynthesize(request()), {})
+
+    async def kill_engine() -> None:
+        busy = next(stage for stage in deployment.engines if sum(stage.bridge.thread.load()))
+        await busy.server.drain(0)
+
+    async def kill_codec() -> None:
+        busy = next(stage for stage in deployment.codecs if stage.bridge.thread.num_streams)
+        await busy.server.drain(0)
+
+    call = deployment.stub.StreamSynthesize(request())
+    disturbed = await asyncio.wait_for(collect(call, {1: kill_engine, 4: kill_codec}), 60)
+    assert len(undisturbed[0]) == 2 * round(SECONDS * 24_000)
+    assert disturbed[1] == undisturbed[1]
+    assert disturbed[0] == undisturbed[0]
+    value = deployment.gateway.server.metrics.registry.get_sample_value
+    for stage in ("engine", "codec"):
+        assert value("tts_repairs_total", {"stage": stage, "outcome": "resumed"}) == 1
