@@ -155,6 +155,19 @@ def test_resume_goes_on_as_if_it_had_never_stopped(engine: Engine) -> None:
         np.testing.assert_array_equal(run(engine, [resumed])["a"], whole[made:])
 
 
+def test_resume_keeps_the_context_that_the_first_run_kept(engine: Engine) -> None:
+    """Its frames take the room that was reserved for frames: no more turns are dropped to make room for more."""
+    filler = Segment(speaker=0, text="x" * 20)
+    for count in range(1, 30):
+        asked = replace(request("a", frames=30), segments=[filler] * count + [request("a").segments[-1]])
+        sequence = engine.add_request(asked)
+        engine.abort(sequence)
+        resumed = engine.add_request(replace(asked, resume=np.ones((9, 8), dtype=np.int16)))
+        engine.abort(resumed)
+        assert resumed.prompt.dropped_segments == sequence.prompt.dropped_segments
+    assert sequence.prompt.dropped_segments
+
+
 def test_context_changes_the_codes(engine: Engine) -> None:
     with_context = run(engine, [request("a")])["a"]
     bare = replace(request("a"), segments=request("a").segments[-1:])
