@@ -88,6 +88,13 @@ async def assert_undisturbed(call) -> None:
     assert summary.finish_reason == tts_pb2.FINISH_REASON_END_OF_SPEECH
 
 
+async def read_frames(call, count: int) -> None:
+    """Reads the audio of the first `count` frames."""
+    delivered = 0
+    while delivered < count * FRAME_SAMPLES:
+        delivered += (await call.read()).audio_chunk.sample_count
+
+
 async def failure(call) -> status.StatusError:
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         while await call.read() is not grpc.aio.EOF:
@@ -191,10 +198,7 @@ async def test_engine_of_other_weights_does_not_go_on(deployment, tts, stream_re
     deployment.engines[1].info.weights_digest = "other"
     pause(deployment.engines, 5)
     call = tts.StreamSynthesize(stream_request)
-    await call.read()
-    delivered = 0
-    while delivered < 5 * FRAME_SAMPLES:
-        delivered += (await call.read()).audio_chunk.sample_count
+    await read_frames(call, 5)
     await kill_engine(deployment)
     error = await failure(call)
     assert (error.code, error.reason) == (Code.UNAVAILABLE, "ENGINE_LOST")
@@ -241,6 +245,7 @@ async def test_deadline_during_a_repair_is_the_deadline(deployment, tts, stream_
     pause(deployment.engines, 5)
     call = tts.StreamSynthesize(stream_request, timeout=1.0)
     await paused(deployment.engines)
+    await read_frames(call, 5)
     for server in deployment.engine_servers:
         await server.drain(0)
     assert (await failure(call)).code is Code.DEADLINE_EXCEEDED
@@ -253,6 +258,7 @@ async def test_repairs_can_be_turned_off(stream_request) -> None:
     ):
         pause(deployment.engines, 5)
         call = tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesize(stream_request)
+        await read_frames(call, 5)
         await kill_engine(deployment)
         assert (await failure(call)).code is Code.UNAVAILABLE
         assert sum(len(engine.calls) for engine in deployment.engines) == 1
