@@ -17,6 +17,7 @@ from services.gateway.plan import SynthesisPlan
 from services.gateway.synthesis import SynthesisResult
 from services.gateway.wav import wav_header
 
+_LAST_WRITE_S = 1.0  # that a write under way may take when its call is being ended
 _PIECE_SIZE = 2 * 4800  # bytes of samples that are encoded between two looks at other calls
 
 
@@ -61,16 +62,29 @@ class StreamSink:
         return container_header(self._plan, None)
 
     async def _write(self, message: tts_pb2.StreamSynthesizeResponse) -> None:
+        write = asyncio.ensure_future(self._context.write(message))
+        write.add_done_callback(_look_at_outcome)
         try:
             async with asyncio.timeout(self._write_timeout_s):
-                await self._context.write(message)
+                await asyncio.shield(write)
         except TimeoutError:
+            write.cancel()
             raise StatusError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 "CLIENT_TOO_SLOW",
                 f"The client has taken nothing for {self._write_timeout_s:g} s.",
                 metadata={"sent_sample_count": str(self._sent_samples)},
             ) from None
+        except asyncio.CancelledError:
+            # grpc.aio can lose the status of a call that is ended after a cancelled write: the caller would wait on.
+            await asyncio.wait({write}, timeout=_LAST_WRITE_S)
+            raise
+
+
+def _look_at_outcome(write: asyncio.Future[None]) -> None:
+    """So that asyncio does not warn of a failure that nobody waited for."""
+    if not write.cancelled():
+        write.exception()
 
 
 class WholeSink:
