@@ -4,9 +4,9 @@
     python -m bench.frame_step --shape csm-1b --device cuda --dtype bfloat16 --batches 1,8,64 --context 512
 
 First a gate: our greedy codes must be the reference's, all of five frames in fp32, nine tenths of the first in bf16; no
-gate, no figure. The transformers arm is timed, not gated: the tests compare it. Then the arms take turns, ABBA, for some
-rounds over the same weights, prompts and frame counts. Prefill is not counted. Prints a table; the last line is one JSON
-object.
+gate, no figure. The transformers arm is timed, not gated: the tests compare it. Then the arms take turns, ABBA, for
+some rounds over the same weights, prompts and frame counts. Prefill is not counted. Prints a table; the last line is one
+JSON object.
 """
 
 from __future__ import annotations
