@@ -5,8 +5,8 @@
 
 First a gate: our greedy codes must be the reference's, all of five frames in fp32, nine tenths of the first in bf16; no
 gate, no figure. The transformers arm is timed, not gated: the tests compare it. Then the arms take turns, ABBA, for
-some rounds over the same weights, prompts and frame counts. Prefill is not counted. Prints a table; the last line is one
-JSON object.
+some rounds over the same weights, prompts and frame counts. Prefill is not counted. Prints a table; the last line is
+one JSON object.
 """
 
 from __future__ import annotations
