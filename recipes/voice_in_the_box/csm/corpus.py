@@ -1,0 +1,146 @@
+"""Sequences to train on: single turns and dialogues, as rows of text tokens and of codes, in the prompt's own layout.
+
+Alone, speaker 0 is the first voice and speaker 1 the second. In a dialogue the voices may be swapped; what a speaker
+says is then only learned from once he has been heard, so that the model learns to follow the context's voice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from csm_engine.tokenizer import TextTokenizer
+from recipes.voice_in_the_box.codec.quantizer import Quantizer
+from recipes.voice_in_the_box.csm.tokenizer import VOCAB_SIZE
+from recipes.voice_in_the_box.tracks import read_tracks
+from recipes.voice_in_the_box.vocoder import PARTS
+
+Ints = npt.NDArray[np.int64]
+
+PHONE_PARTS = tuple(range(2, PARTS, 4))  # where in a frame the auxiliary loss asks for the phone
+DIALOGUE_SHARE = 0.35
+TURNS = (2, 3, 4)
+SWAPPED_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    text: str
+    voice: int
+    codes: Ints  # (frames, K)
+    phones: Ints  # (frames, len(PHONE_PARTS))
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One training sequence. tokens: (T, K + 1); is_audio, is_learned: (T,); phones: (T, len(PHONE_PARTS))."""
+
+    tokens: Ints
+    is_audio: npt.NDArray[np.bool_]
+    is_learned: npt.NDArray[np.bool_]  # frames that count in the loss
+    phones: Ints
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows padded to one length: tokens (B, T, K + 1) and so on; padding is text that nothing is learned from."""
+
+    tokens: Tensor
+    is_audio: Tensor
+    is_learned: Tensor
+    phones: Tensor
+
+
+class TrainingCorpus:
+    """Turns by voice, and batches of sequences made of them."""
+
+    def __init__(self, turns: list[Turn], tokenizer: TextTokenizer, num_phones: int) -> None:
+        self._tokenizer = tokenizer
+        self._by_voice = [[turn for turn in turns if turn.voice == voice] for voice in range(2)]
+        self.num_codebooks = turns[0].codes.shape[1]
+        self.num_phones = num_phones
+
+    @classmethod
+    def open(cls, folder: Path, tracks_name: str = "tracks-train.npz") -> TrainingCorpus:
+        """Encodes the folder's tracks with its quantizer and its tokenizer."""
+        quantizer = Quantizer.load(folder / "quantizer.pt")
+        tracks = read_tracks(folder / tracks_name)
+        codes = quantizer.encode(quantizer.latents(tracks.frames))
+        turns = []
+        for index, text in enumerate(tracks.texts):
+            rows = slice(tracks.starts[index], tracks.starts[index + 1])
+            turns.append(Turn(text, int(tracks.voices[index]), codes[rows], tracks.phones[rows][:, PHONE_PARTS]))
+        tokenizer = TextTokenizer(folder / "tokenizer.json", VOCAB_SIZE)
+        return cls(turns, tokenizer, len(tracks.phone_names))
+
+    def batches(self, random: np.random.Generator, *, positions: int, pool: int = 512) -> Iterator[Batch]:
+        """Without end; rows of like length together, about so many positions a batch."""
+        while True:
+            rows = sorted((self._sequence(random) for _ in range(pool)), key=len)
+            groups: list[list[Row]] = [[]]
+            for row in rows:
+                if groups[-1] and (len(groups[-1]) + 1) * len(row) > positions:
+                    groups.append([])
+                groups[-1].append(row)
+            for index in random.permutation(len(groups)):
+                yield _padded(groups[index])
+
+    def _sequence(self, random: np.random.Generator) -> Row:
+        if random.random() >= DIALOGUE_SHARE:
+            voice = int(random.integers(2))
+            return self._joined([(self._turn(random, voice), voice, True)])
+        swapped = random.random() < SWAPPED_SHARE
+        heard: set[int] = set()
+        parts = []
+        for _ in range(int(random.choice(TURNS))):
+            speaker = int(random.integers(2))
+            voice = 1 - speaker if swapped else speaker
+            parts.append((self._turn(random, voice), speaker, not swapped or speaker in heard))
+            heard.add(speaker)
+        return self._joined(parts)
+
+    def _turn(self, random: np.random.Generator, voice: int) -> Turn:
+        return self._by_voice[voice][int(random.integers(len(self._by_voice[voice])))]
+
+    def _joined(self, parts: list[tuple[Turn, int, bool]]) -> Row:
+        rows = [self._row(turn, speaker, learned) for turn, speaker, learned in parts]
+        return Row(
+            np.concatenate([row.tokens for row in rows]),
+            np.concatenate([row.is_audio for row in rows]),
+            np.concatenate([row.is_learned for row in rows]),
+            np.concatenate([row.phones for row in rows]),
+        )
+
+    def _row(self, turn: Turn, speaker: int, learned: bool) -> Row:
+        """Text, frames, and the all-zero frame that ends them."""
+        ids = self._tokenizer.encode(speaker, turn.text)
+        length = len(ids) + len(turn.codes) + 1
+        tokens = np.zeros((length, self.num_codebooks + 1), dtype=np.int64)
+        tokens[: len(ids), -1] = ids
+        tokens[len(ids) : -1, :-1] = turn.codes
+        is_audio = np.arange(length) >= len(ids)
+        phones = np.zeros((length, len(PHONE_PARTS)), dtype=np.int64)
+        phones[len(ids) : -1] = turn.phones
+        return Row(tokens, is_audio, is_audio & learned, phones)
+
+
+def _padded(rows: list[Row]) -> Batch:
+    longest = max(len(row) for row in rows)
+
+    def stacked(name: str) -> Tensor:
+        arrays = [getattr(row, name) for row in rows]
+        out = np.zeros((len(rows), longest, *arrays[0].shape[1:]), dtype=arrays[0].dtype)
+        for index, array in enumerate(arrays):
+            out[index, : len(array)] = array
+        return torch.from_numpy(out)
+
+    return Batch(stacked("tokens"), stacked("is_audio"), stacked("is_learned"), stacked("phones"))

@@ -1,0 +1,159 @@
+"""Speech by flite (github.com/festvox/flite) with what it is made of: the tracks that its own vocoder reads.
+
+The CMU voices of flite are statistical: trees predict a pitch, a mel-cepstrum and five voicing strengths every 5 ms,
+and a vocoder turns them into sound. Both are handed out here, and when each phone ends. Needs the packages `flite` and
+`libflite1` of Debian; the library is called through ctypes, in the process.
+
+The structures are those of flite's headers cst_track.h, cst_wave.h, cst_utterance.h and cst_voice.h, version 2.2.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, c_char_p, c_float, c_int, c_short, c_void_p
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+VOICES = ("slt", "rms")  # speaker 0, a woman; speaker 1, a man
+SAMPLE_RATE_HZ = 16000
+TRACK_SECONDS = 0.005  # between two entries of a track
+ALL_PASS = 0.42  # of the voices' mel-cepstra: the warping of a 16 kHz spectrum to about the mel scale
+NUM_CEPSTRA = 25
+NUM_BANDS = 5  # of the voicing strengths: equal parts of 0 to 8 kHz
+
+
+@dataclass(frozen=True, slots=True)
+class Phone:
+    name: str  # as in the CMU dictionary, "pau" for silence
+    end_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """pcm: mono at SAMPLE_RATE_HZ. The tracks have T entries of TRACK_SECONDS each."""
+
+    pcm: Floats
+    pitch_hz: Floats  # (T,); 0 where nothing is voiced
+    cepstra: Floats  # (T, NUM_CEPSTRA) mel-cepstrum of the spectral envelope, warped by ALL_PASS
+    strengths: Floats  # (T, NUM_BANDS) 0..1, how much of each band the pulses make; noise makes the rest
+    phones: tuple[Phone, ...]
+
+
+def utter(text: str, voice: str) -> Utterance:
+    """Raises OSError where flite's libraries are missing, ValueError for text that flite makes nothing of."""
+    flite, handle, database = _flite(), _voice(voice), _database(voice)
+    utterance = flite.flite_synth_text(text.encode("ascii", "replace"), handle)
+    try:
+        wave = flite.utt_wave(utterance)
+        if not wave or not wave.contents.num_samples:
+            raise ValueError(f"flite says nothing for {text!r}")
+        features = utterance.contents.features
+        means = flite.val_track(flite.feat_val(features, b"param_track"))
+        smooth = flite.mlpg(means, database)
+        try:
+            params = _array(smooth)
+        finally:
+            flite.delete_track(smooth)
+        return Utterance(
+            pcm=np.ctypeslib.as_array(wave.contents.samples, (wave.contents.num_samples,)) / np.float32(32768),
+            pitch_hz=params[:, 0],
+            cepstra=params[:, 1 : 1 + NUM_CEPSTRA],
+            strengths=_array(flite.val_track(flite.feat_val(features, b"str_track"))),
+            phones=tuple(_phones(flite, utterance)),
+        )
+    finally:
+        flite.delete_utterance(utterance)
+
+
+class _Track(ctypes.Structure):
+    _fields_ = [
+        ("type", c_char_p),
+        ("num_frames", c_int),
+        ("num_channels", c_int),
+        ("times", POINTER(c_float)),
+        ("frames", POINTER(POINTER(c_float))),
+    ]
+
+
+class _Wave(ctypes.Structure):
+    _fields_ = [
+        ("type", c_char_p),
+        ("sample_rate", c_int),
+        ("num_samples", c_int),
+        ("num_channels", c_int),
+        ("samples", POINTER(c_short)),
+    ]
+
+
+class _Utterance(ctypes.Structure):
+    _fields_ = [("features", c_void_p)]
+
+
+class _Voice(ctypes.Structure):
+    _fields_ = [("name", c_char_p), ("features", c_void_p)]
+
+
+_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "flite_init": (c_int, []),
+    "flite_synth_text": (POINTER(_Utterance), [c_char_p, c_void_p]),
+    "delete_utterance": (None, [c_void_p]),
+    "utt_wave": (POINTER(_Wave), [c_void_p]),
+    "feat_val": (c_void_p, [c_void_p, c_char_p]),
+    "val_track": (POINTER(_Track), [c_void_p]),
+    "val_cg_db": (c_void_p, [c_void_p]),
+    "mlpg": (POINTER(_Track), [c_void_p, c_void_p]),
+    "delete_track": (None, [c_void_p]),
+    "utt_relation": (c_void_p, [c_void_p, c_char_p]),
+    "relation_head": (c_void_p, [c_void_p]),
+    "item_next": (c_void_p, [c_void_p]),
+    "item_feat_string": (c_char_p, [c_void_p, c_char_p]),
+    "item_feat_float": (c_float, [c_void_p, c_char_p]),
+}
+
+
+@cache
+def _flite() -> Any:
+    library = ctypes.CDLL("libflite.so.1", mode=ctypes.RTLD_GLOBAL)
+    for dependency in ("libflite_usenglish.so.1", "libflite_cmulex.so.1"):
+        ctypes.CDLL(dependency, mode=ctypes.RTLD_GLOBAL)
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    library.flite_init()
+    return library
+
+
+@cache
+def _voice(name: str) -> c_void_p:
+    _flite()
+    register = getattr(ctypes.CDLL(f"libflite_cmu_us_{name}.so.1"), f"register_cmu_us_{name}")
+    register.restype, register.argtypes = c_void_p, [c_char_p]
+    return c_void_p(register(None))
+
+
+@cache
+def _database(voice: str) -> c_void_p:
+    flite, handle = _flite(), ctypes.cast(_voice(voice), POINTER(_Voice))
+    return c_void_p(flite.val_cg_db(flite.feat_val(handle.contents.features, b"cg_db")))
+
+
+def _array(track: Any) -> Floats:
+    contents = track.contents
+    rows = [np.ctypeslib.as_array(contents.frames[i], (contents.num_channels,)) for i in range(contents.num_frames)]
+    return np.array(rows, dtype=np.float32)
+
+
+def _phones(flite: Any, utterance: Any) -> list[Phone]:
+    phones = []
+    item = flite.relation_head(flite.utt_relation(utterance, b"Segment"))
+    while item:
+        name = flite.item_feat_string(item, b"name").decode()
+        phones.append(Phone(name, float(flite.item_feat_float(item, b"end"))))
+        item = flite.item_next(item)
+    return phones
