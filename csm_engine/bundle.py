@@ -8,6 +8,7 @@
        "silentcipher": "silentcipher"},
      "codec": {"name": "mimi", "weights_digest": "", "codebook_count": 32, "codebook_size": 2048,
                "frame_sample_count": 1920, "sample_rate_hertz": 24000},
+     "sampling": {"temperature": 0.9, "top_k": 50},
      "voices": [{"name": "speaker-0", "speaker": 0, "language_codes": ["en"], "description": ""}]}
 
 A part is a path relative to the folder, or `hf:OWNER/REPO[@REVISION][:PATH]`, resolved by
@@ -25,9 +26,9 @@ from pathlib import Path, PurePosixPath
 
 from csm_engine.errors import BundleError
 from csm_engine.hub import Hub, HubReference
-from csm_engine.manifest import PARTS, CodecIdentity, Voice, read_manifest
+from csm_engine.manifest import PARTS, CodecIdentity, RecommendedSampling, Voice, read_manifest
 
-__all__ = ["Bundle", "CodecIdentity", "Voice", "open_bundle"]
+__all__ = ["Bundle", "CodecIdentity", "RecommendedSampling", "Voice", "open_bundle"]
 
 MANIFEST = "bundle.json"
 
@@ -92,6 +93,7 @@ class Bundle:
     codec: CodecIdentity | None
     parts: Mapping[str, Path | HubReference]
     hub: Hub
+    sampling: RecommendedSampling = RecommendedSampling()
 
     def path(self, part: str) -> Path:
         """Local path of a part, downloaded first if it has to be.
@@ -194,6 +196,7 @@ def _from_manifest(file: Path, locate: Callable[[str], Path | HubReference], hub
         manifest.codec,
         parts,
         hub,
+        manifest.sampling,
     )
 
 

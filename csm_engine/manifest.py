@@ -17,8 +17,9 @@ from csm_engine.hub import HubReference, checked_relative_path
 FORMAT = 1
 PARTS = ("model", "tokenizer", "mimi", "silentcipher")
 
-_KEYS = frozenset({"format", "name", "version", "notice", "parts", "codec", "voices"})
+_KEYS = frozenset({"format", "name", "version", "notice", "parts", "codec", "sampling", "voices"})
 _VOICE_KEYS = frozenset({"name", "speaker", "language_codes", "description"})
+_SAMPLING_KEYS = frozenset({"temperature", "top_k"})
 _CODEC_NUMBERS = ("codebook_count", "codebook_size", "frame_sample_count", "sample_rate_hertz")
 _CODEC_KEYS = frozenset({"name", "weights_digest", *_CODEC_NUMBERS})
 
@@ -31,6 +32,14 @@ class Voice:
     speaker: int
     language_codes: tuple[str, ...] = ()  # BCP-47
     description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendedSampling:
+    """How codes are best drawn from this model; None where the bundle says nothing."""
+
+    temperature: float | None = None  # 0 is greedy
+    top_k: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,7 @@ class Manifest:
     notice: str
     voices: tuple[Voice, ...]
     codec: CodecIdentity | None
+    sampling: RecommendedSampling
     parts: Mapping[str, HubReference | str]
 
 
@@ -90,6 +100,7 @@ class _Reader:
             notice=self._string(top, "notice", "notice", default=""),
             voices=self._unique([self._voice(v, f"voices[{i}]") for i, v in enumerate(voices)]),
             codec=None if codec is None else self._codec(codec),
+            sampling=self._sampling(top.get("sampling", {})),
             parts=self._parts(top.get("parts")),
         )
 
@@ -131,6 +142,16 @@ class _Reader:
             weights_digest=self._string(codec, "weights_digest", "codec.weights_digest", default=""),
             **numbers,
         )
+
+    def _sampling(self, value: object) -> RecommendedSampling:
+        sampling = self._object(value, "sampling", allowed=_SAMPLING_KEYS)
+        temperature = sampling.get("temperature")
+        if temperature is not None and (
+            not isinstance(temperature, int | float) or isinstance(temperature, bool) or not 0 <= temperature <= 2
+        ):
+            raise self._error("sampling.temperature", temperature, "a number from 0 to 2 is needed")
+        top_k = self._integer(sampling, "top_k", "sampling.top_k", least=1) if "top_k" in sampling else None
+        return RecommendedSampling(None if temperature is None else float(temperature), top_k)
 
     def _object(self, value: object, key: str, allowed: frozenset[str]) -> Mapping[str, object]:
         if not isinstance(value, dict):

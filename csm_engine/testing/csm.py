@@ -32,15 +32,20 @@ MINIATURE = ModelConfig(
 
 def write_original(folder: Path, config: ModelConfig, *, seed: int, pickle: bool = False) -> CSM:
     """Writes `model.safetensors` (or `ckpt.pt`) and config.json; returns the model that was written."""
-    folder.mkdir(parents=True, exist_ok=True)
     model = random_model(config, seed=seed)
-    state = _renamed(model, original_keys(config))
+    save_original(folder, model, pickle=pickle)
+    return model
+
+
+def save_original(folder: Path, model: CSM, *, dtype: torch.dtype = torch.float32, pickle: bool = False) -> None:
+    """Writes a model in Sesame's layout. dtype: of the file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.to(dtype) for name, tensor in _renamed(model, original_keys(model.config)).items()}
     if pickle:
         torch.save({"model": state}, folder / "ckpt.pt")
     else:
         save_file(state, folder / "model.safetensors")
-    _write_json(folder / "config.json", original_config(config))
-    return model
+    _write_json(folder / "config.json", original_config(model.config))
 
 
 def write_transformers(folder: Path, config: ModelConfig, *, seed: int, num_shards: int = 2) -> CSM:

@@ -77,26 +77,37 @@ def miniature_config(
 
 def write_miniature_mimi(folder: Path, seed: int, **sizes: int) -> CodecIdentity:
     """Writes `model.safetensors` and `config.json`. sizes: arguments of `miniature_config`."""
-    folder.mkdir(parents=True, exist_ok=True)
     config = miniature_config(**sizes)
+    return save_mimi(folder, _random(config, folder, seed), config)
+
+
+def save_mimi(
+    folder: Path, model: MimiModel, config: dict[str, Any], *, dtype: torch.dtype = torch.float32
+) -> CodecIdentity:
+    """Writes `model.safetensors`, with the published names, and `config.json`. dtype: of the file."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    _write(config, folder / "model.safetensors", seed)
+    _save(model, folder / "model.safetensors", dtype)
     return load_mimi(folder).identity
 
 
 def write_published_mimi(path: Path, seed: int) -> None:
     """Writes one file of the published sizes, 385 MB."""
-    _write(None, path, seed)
+    _save(_random(None, path.parent, seed), path, torch.float32)
 
 
-def _write(config: dict[str, Any] | None, path: Path, seed: int) -> None:
+def _random(config: dict[str, Any] | None, folder: Path, seed: int) -> MimiModel:
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        model = build_mimi(config, path.parent)
+        model = build_mimi(config, folder)
         _fill_weights(model)
         _fill_codebooks(model)
         _set_loudness(model)
-    save_file({_published_name(key): value for key, value in model.state_dict().items()}, path)
+    return model
+
+
+def _save(model: MimiModel, path: Path, dtype: torch.dtype) -> None:
+    save_file({_published_name(key): value.to(dtype) for key, value in model.state_dict().items()}, path)
 
 
 def _fill_weights(model: MimiModel) -> None:

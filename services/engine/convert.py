@@ -7,6 +7,7 @@ from csm.engine.v1 import engine_pb2
 from csm.rvq.v1 import rvq_pb2
 
 from csm_engine.errors import InvalidRequestError
+from csm_engine.manifest import RecommendedSampling
 from csm_engine.sequence import Sequence
 from csm_engine.types import Codes, FinishReason, GenerationRequest, SamplingParams, Segment
 from services.common.frames import MalformedFramesError, check_shape
@@ -83,6 +84,10 @@ def started(sequence: Sequence, weights_digest: str) -> engine_pb2.GenerateStart
         text_token_count=sequence.prompt.text_token_count,
         weights_digest=weights_digest,
     )
+
+
+def from_recommended(sampling: RecommendedSampling) -> engine_pb2.SamplingParams:
+    return engine_pb2.SamplingParams(temperature=sampling.temperature, top_k=sampling.top_k)
 
 
 def complete(sequence: Sequence) -> engine_pb2.GenerateComplete:

@@ -12,6 +12,7 @@ from services.common import values
 from services.common.metrics import StageMetrics
 from services.common.server import StageServer, StageService
 from services.engine.bridge import EngineBridge
+from services.engine.convert import from_recommended
 from services.engine.load import LoadedEngine, load_engine
 from services.engine.metrics import EngineMetrics
 from services.engine.servicer import EngineServicer
@@ -84,4 +85,5 @@ def _model_info(loaded: LoadedEngine, settings: EngineSettings) -> engine_pb2.Ge
             for voice in loaded.bundle.voices
         ],
         notice=loaded.notice,
+        recommended_sampling_params=from_recommended(loaded.bundle.sampling),
     )

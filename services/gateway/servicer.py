@@ -21,6 +21,7 @@ from services.gateway.limits import unary_seconds
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.plan import SynthesisPlan
 from services.gateway.repair import RepairLimits, Repairs
+from services.gateway.sampling import default_sampling
 from services.gateway.settings import GatewaySettings
 from services.gateway.sinks import StreamSink, WholeSink
 from services.gateway.synthesis import Codec, Deliver, Engine, Synthesis, SynthesisResult
@@ -95,6 +96,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             sample_rates_hertz=sample_rates_hz(tts_pb2.AUDIO_ENCODING_PCM, catalog.sample_rate_hz),
             watermark=tts_pb2.WatermarkInfo(scheme=catalog.codec.watermark_scheme, key_id=catalog.codec.active_key_id),
             limits=self._limits(catalog),
+            default_sampling_params=default_sampling(catalog, self._settings),
         )
 
     def _limits(self, catalog: Catalog) -> tts_pb2.SynthesisLimits:

@@ -26,8 +26,12 @@ class GatewaySettings(StageSettings):
     )
     codec_health_target: str = Field(default="127.0.0.1:50072", min_length=1, description="Health port of the codec.")
 
-    default_temperature: float = Field(default=0.9, ge=0, le=2, description="Temperature of requests that set none.")
-    default_top_k: int = Field(default=50, ge=1, le=2048, description="top_k of requests that set none.")
+    default_temperature: float | None = Field(
+        default=None, ge=0, le=2, description="Temperature of requests that set none; else what the bundle recommends."
+    )
+    default_top_k: int | None = Field(
+        default=None, ge=1, le=2048, description="top_k of requests that set none; else what the bundle recommends."
+    )
 
     max_text_length: int = Field(default=2000, ge=1, le=100_000, description="Longest text, in characters.")
     max_speaker: int = Field(default=99, ge=0, le=9999, description="Largest speaker number.")

@@ -19,6 +19,7 @@ from services.gateway.catalog import Catalog
 from services.gateway.limits import unary_seconds, whole_frames
 from services.gateway.plan import ContextTurn, Recording, SynthesisPlan
 from services.gateway.recordings import read_recording
+from services.gateway.sampling import default_sampling
 from services.gateway.settings import GatewaySettings
 
 MAX_LABEL_COUNT = 8
@@ -124,8 +125,9 @@ class _Checks:
         return asked_hz
 
     def sampling(self, given: tts_pb2.SamplingParams) -> tuple[float, int, int]:
-        temperature = given.temperature if given.HasField("temperature") else self._settings.default_temperature
-        top_k = given.top_k if given.HasField("top_k") else self._settings.default_top_k
+        defaults = default_sampling(self._catalog, self._settings)
+        temperature = given.temperature if given.HasField("temperature") else defaults.temperature
+        top_k = given.top_k if given.HasField("top_k") else defaults.top_k
         seed = given.seed if given.HasField("seed") else secrets.randbelow(DRAWN_SEEDS)
         largest_k = self._catalog.identity.codebook_size
         if not 0 <= temperature <= 2:  # false for NaN as well

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from csm_engine.bundle import DEFAULT_PARTS, Bundle, CodecIdentity, Voice, open_bundle
+from csm_engine.bundle import DEFAULT_PARTS, Bundle, CodecIdentity, RecommendedSampling, Voice, open_bundle
 from csm_engine.errors import BundleError, HubUnavailableError
 from csm_engine.testing.hub_server import HubServer, running_hub
 
@@ -73,8 +73,14 @@ def test_bundle_says_what_its_file_says(tmp_path: Path) -> None:
     assert (bundle.name, bundle.version, bundle.notice) == ("tiny", "7", "Untrained.")
     assert bundle.voices == (Voice("ann", 0, ("en",), "Calm."), Voice("bob", 1, (), ""))
     assert bundle.codec == CodecIdentity("mimi", "sha256:00", 32, 2048, 1920, 24000)
+    assert bundle.sampling == RecommendedSampling()
     assert bundle.path("model") == tmp_path / "model"
     assert bundle.path("mimi") == tmp_path / "mimi.safetensors"
+
+
+def test_bundle_may_recommend_sampling(tmp_path: Path) -> None:
+    bundle = open_bundle(str(write_bundle(tmp_path, manifest(sampling={"temperature": 0, "top_k": 20}))))
+    assert bundle.sampling == RecommendedSampling(0.0, 20)
 
 
 def test_missing_local_part_is_an_error_only_when_asked_for(tmp_path: Path) -> None:
@@ -105,6 +111,9 @@ VOICE = {"name": "ann", "speaker": 0}
         ({"name": ""}, r"name is \"\"; a string"),
         ({"version": 3}, r"version is 3; a string"),
         ({"voice": []}, r'the top level is "voice"; allowed keys'),
+        ({"sampling": {"top_p": 1}}, r'sampling is "top_p"; allowed keys are temperature, top_k'),
+        ({"sampling": {"temperature": 3}}, r"sampling.temperature is 3; a number from 0 to 2"),
+        ({"sampling": {"top_k": 0}}, r"sampling.top_k is 0; a whole number of at least 1"),
         ({"parts": []}, r"parts is \[\]; an object"),
         ({"parts": {"modle": "x"}}, r'parts is "modle"; allowed keys are mimi, model'),
         ({"parts": {"model": 1}}, r"parts.model is 1; a string"),

@@ -131,6 +131,15 @@ async def test_defaults_are_those_of_the_model_card(deployment, tts, stream_requ
     assert sent.max_frame_count == 1125  # 90 s
 
 
+async def test_bundle_recommends_the_sampling_of_requests_that_set_none(deployment, tts, stream_request) -> None:
+    deployment.engine.info.recommended_sampling_params.temperature = 0.5
+    await collect(tts.StreamSynthesize(stream_request))
+    sent = deployment.engine.calls[0].request.sampling_params
+    assert (sent.temperature, sent.top_k) == (0.5, 50)
+    told = (await tts.GetServerInfo(tts_pb2.GetServerInfoRequest())).default_sampling_params
+    assert (told.temperature, told.top_k, told.HasField("seed")) == (0.5, 50, False)
+
+
 async def test_voice_gives_the_speaker_unless_one_is_named(deployment, tts, stream_request) -> None:
     stream_request.voice.name = "bo"
     header, _, _ = await collect(tts.StreamSynthesize(stream_request))
