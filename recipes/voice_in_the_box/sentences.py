@@ -14,7 +14,7 @@ import numpy as np
 Split = Literal["train", "held-out"]
 HELD_OUT_IN = 8  # one sentence in so many is held out
 
-_WORDS = {
+WORDS = {
     "name": "Anna Peter Maria Oliver Julia Thomas Clara David Emma Martin Laura Simon Helen George Alice".split(),
     "city": "London Berlin Madrid Oslo Vienna Boston Dublin Chicago Lisbon Prague Denver Geneva".split(),
     "day": "Monday Tuesday Wednesday Thursday Friday Saturday Sunday today tomorrow".split(),
@@ -26,7 +26,7 @@ _WORDS = {
     "feeling": "happy tired curious hungry busy surprised worried ready glad sorry".split(),
     "action": "call write wait cook travel listen walk return practise begin".split(),
 }
-_TEMPLATES = (
+TEMPLATES = (
     "It is {number} past {number} and the {place} is closed.",
     "The train to {city} leaves at {number} on {day}.",
     "{day} will be {sky} in {city}, with {number} degrees.",
@@ -53,7 +53,7 @@ def sentences(split: Split, seed: int) -> Iterator[str]:
     random = np.random.default_rng(seed)
     while True:
         words = _Chooser(random)
-        sentence = str(random.choice(_TEMPLATES)).format_map(words)
+        sentence = str(random.choice(TEMPLATES)).format_map(words)
         sentence = sentence[0].upper() + sentence[1:]
         if split_of(sentence) == split:
             yield sentence
@@ -67,4 +67,4 @@ class _Chooser(dict[str, str]):
         self._random = random
 
     def __missing__(self, kind: str) -> str:
-        return str(self._random.choice(_WORDS[kind]))
+        return str(self._random.choice(WORDS[kind]))

@@ -114,6 +114,9 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    if arguments.path.exists():
+        print(f"{arguments.path} is there already")
+        return
     chosen = islice(texts(arguments.split, arguments.seed), arguments.texts)
     write_tracks(arguments.path, speak(iter(tqdm(chosen, total=arguments.texts, unit="text"))))
 

@@ -87,14 +87,14 @@ def synthesize(frames: Frames) -> Floats:
     return out[: len(frames) * FRAME_SIZE]
 
 
-def pulse_times(pulses: int, glide: int) -> Floats:
+def pulse_times(pulses: int, glide: int) -> npt.NDArray[np.float64]:
     """Sample positions of a frame's pulses, 0 first: where the phase k u + g (u^2 - u) / 2, u = 0..1, is whole."""
     whole = np.arange(pulses, dtype=np.float64)
     if glide == 0:
-        return (whole / pulses * FRAME_SIZE).astype(np.float32)
+        return whole / pulses * FRAME_SIZE
     slope = pulses - glide / 2
     u = (-slope + np.sqrt(slope**2 + 2 * glide * whole)) / glide
-    return (u * FRAME_SIZE).astype(np.float32)
+    return u * FRAME_SIZE
 
 
 def _add_pulses(out: Floats, frames: Frames, spectrum: npt.NDArray[np.complex64]) -> None:

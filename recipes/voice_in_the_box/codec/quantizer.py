@@ -185,11 +185,15 @@ def main() -> None:
     parser.add_argument("--bins", type=int, default=1024)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    path = arguments.folder / "quantizer.pt"
+    if path.exists():
+        print(f"{path} is there already")
+        return
     tracks = read_tracks(arguments.folder / "tracks-train.npz")
     quantizer = train_quantizer(
         tracks.frames, num_codebooks=arguments.codebooks, bins=arguments.bins, seed=arguments.seed
     )
-    quantizer.save(arguments.folder / "quantizer.pt")
+    quantizer.save(path)
 
 
 if __name__ == "__main__":

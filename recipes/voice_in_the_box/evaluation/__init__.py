@@ -1,0 +1,1 @@
+"""How good the voice in the box is: words, speakers, endings, codec, watermark."""
