@@ -63,24 +63,30 @@ class Batch:
 class TrainingCorpus:
     """Turns by voice, and batches of sequences made of them."""
 
-    def __init__(self, turns: list[Turn], tokenizer: TextTokenizer, num_phones: int) -> None:
+    def __init__(self, turns: list[Turn], tokenizer: TextTokenizer, phone_names: list[str]) -> None:
         self._tokenizer = tokenizer
         self._by_voice = [[turn for turn in turns if turn.voice == voice] for voice in range(2)]
         self.num_codebooks = turns[0].codes.shape[1]
-        self.num_phones = num_phones
+        self.phone_names = phone_names
 
     @classmethod
-    def open(cls, folder: Path, tracks_name: str = "tracks-train.npz") -> TrainingCorpus:
-        """Encodes the folder's tracks with its quantizer and its tokenizer."""
+    def open(cls, folder: Path, tracks_name: str, phone_names: list[str] | None = None) -> TrainingCorpus:
+        """Encodes the folder's tracks with its quantizer and its tokenizer.
+
+        phone_names: to count the phones by; the tracks' own when None. Phones without a name count as the first.
+        """
         quantizer = Quantizer.load(folder / "quantizer.pt")
         tracks = read_tracks(folder / tracks_name)
         codes = quantizer.encode(quantizer.latents(tracks.frames))
+        names = phone_names or tracks.phone_names
+        numbers = np.array([names.index(name) if name in names else 0 for name in tracks.phone_names])
+        phones = numbers[tracks.phones[:, PHONE_PARTS]]
         turns = []
         for index, text in enumerate(tracks.texts):
             rows = slice(tracks.starts[index], tracks.starts[index + 1])
-            turns.append(Turn(text, int(tracks.voices[index]), codes[rows], tracks.phones[rows][:, PHONE_PARTS]))
+            turns.append(Turn(text, int(tracks.voices[index]), codes[rows], phones[rows]))
         tokenizer = TextTokenizer(folder / "tokenizer.json", VOCAB_SIZE)
-        return cls(turns, tokenizer, len(tracks.phone_names))
+        return cls(turns, tokenizer, names)
 
     def batches(self, random: np.random.Generator, *, positions: int, pool: int = 512) -> Iterator[Batch]:
         """Without end; rows of like length together, about so many positions a batch."""

@@ -44,8 +44,8 @@ def main() -> None:
     if not (folder / "tokenizer.json").exists():
         write_tokenizer(folder / "tokenizer.json", read_tracks(folder / "tracks-train.npz").texts)
     quantizer = Quantizer.load(folder / "quantizer.pt")
-    corpus = TrainingCorpus.open(folder)
-    held_out = TrainingCorpus.open(folder, "tracks-heldout.npz")
+    corpus = TrainingCorpus.open(folder, "tracks-train.npz")
+    held_out = TrainingCorpus.open(folder, "tracks-heldout.npz", corpus.phone_names)
     model = new_csm(csm_config(quantizer.num_codebooks, quantizer.bins), seed=arguments.seed)
     Trainer(model, corpus, folder / "csm.pt", arguments).run(held_out)
 
@@ -55,7 +55,7 @@ class Trainer:
 
     def __init__(self, model: CSM, corpus: TrainingCorpus, path: Path, arguments: argparse.Namespace) -> None:
         self.model, self._path, self._arguments = model, path, arguments
-        self.phone_head = nn.Linear(model.config.backbone.dim, len(PHONE_PARTS) * corpus.num_phones)
+        self.phone_head = nn.Linear(model.config.backbone.dim, len(PHONE_PARTS) * len(corpus.phone_names))
         self._parts = nn.ModuleDict({"csm": model, "phone_head": self.phone_head})
         self._optimizer = torch.optim.AdamW(
             [

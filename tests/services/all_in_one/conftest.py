@@ -1,4 +1,5 @@
-"""The whole server over a miniature bundle: real engine, codec and gRPC. Loading takes seconds, so it is shared."""
+"""The whole server, real engine, codec and gRPC, over a miniature bundle and over the built-in voice. Loading takes
+seconds, so each is shared."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 
 import csm_client
@@ -14,6 +16,8 @@ import pytest
 from csm_engine.testing.bundle import write_miniature_bundle
 from services.all_in_one.settings import AllInOneSettings
 from services.all_in_one.stage import start_all_in_one
+
+BUILTIN = Path(__file__).parents[3] / "bundles" / "builtin"
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +34,21 @@ def keyring(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def target(bundle: Path, keyring: Path) -> Iterator[str]:
-    """Address of a running server; its loop has a thread of its own."""
+    """Address of a server over the miniature."""
+    with running_server(bundle, keyring) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def voice_target(keyring: Path) -> Iterator[str]:
+    """Address of a server over the voice in the box."""
+    with running_server(BUILTIN, keyring) as address:
+        yield address
+
+
+@contextmanager
+def running_server(bundle: Path, keyring: Path) -> Iterator[str]:
+    """Its loop has a thread of its own."""
     settings = AllInOneSettings(
         bundle=str(bundle),
         watermark_keyring=keyring,

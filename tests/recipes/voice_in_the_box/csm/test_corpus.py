@@ -34,7 +34,7 @@ def corpus(tokenizer: TextTokenizer) -> TrainingCorpus:
         codes[:, 0] = 1 + index % 2  # tells the voice
         return Turn(f"Turn {index}.", index % 2, codes, phones)
 
-    return TrainingCorpus([turn(index) for index in range(20)], tokenizer, 4)
+    return TrainingCorpus([turn(index) for index in range(20)], tokenizer, ["pau", "ah"])
 
 
 def test_sequence_is_the_prompt_that_the_engine_builds(corpus: TrainingCorpus, tokenizer: TextTokenizer) -> None:

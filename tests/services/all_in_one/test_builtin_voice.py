@@ -1,0 +1,97 @@
+"""The voice in the box speaks: words that are understood, two people, an end, a mark. Through the whole server."""
+
+from __future__ import annotations
+
+import io
+import wave
+from collections.abc import Iterator
+
+import csm_client
+import numpy as np
+import numpy.typing as npt
+import pytest
+from csm.v1 import tts_pb2
+from csm_client import Turn
+
+from recipes.voice_in_the_box.evaluation.recognizer import Recognizer, domain_grammar, word_errors
+from recipes.voice_in_the_box.sentences import split_of
+
+SENTENCES = (  # held out
+    "My name is Peter, and I have lived in Oslo for nine years.",
+    "The harbour has twelve rooms and one old blanket.",
+)
+SPEAKERS = {"slt": 0, "rms": 1}
+MOST_ERRORS = 0.5  # of the words, by a listener who knows all of English; noise gives 1
+
+
+@pytest.fixture(scope="module")
+def client(voice_target: str) -> Iterator[csm_client.Client]:
+    with csm_client.Client(voice_target, timeout_s=100) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def spoken(client: csm_client.Client) -> dict[tuple[str, str], csm_client.Speech]:
+    return {
+        (text, voice): client.synthesize(text, speaker=speaker, seed=1, return_codes=True)
+        for text in SENTENCES
+        for voice, speaker in SPEAKERS.items()
+    }
+
+
+def pcm(speech: csm_client.Speech) -> npt.NDArray[np.float32]:
+    return (np.frombuffer(speech.samples, "<i2") / 32768).astype(np.float32)
+
+
+def pitch_hz(clip: npt.NDArray[np.float32], sample_rate_hz: int) -> float:
+    """Median over the loud parts, by autocorrelation."""
+    size, lags = sample_rate_hz // 20, np.arange(sample_rate_hz // 300, sample_rate_hz // 70)
+    frames = clip[: len(clip) // size * size].reshape(-1, size)
+    loud = frames[np.square(frames).mean(axis=1) > 0.2 * np.square(frames).mean()]
+    strongest = [lags[np.argmax([frame[lag:] @ frame[:-lag] / (size - lag) for lag in lags])] for frame in loud]
+    return sample_rate_hz / float(np.median(strongest))
+
+
+def test_sentences_were_held_out() -> None:
+    assert {split_of(text) for text in SENTENCES} == {"held-out"}
+
+
+def test_words_are_understood(spoken) -> None:
+    """Noise through the same listeners gives nothing."""
+    for listener, most in ((Recognizer(domain_grammar()), 0.2), (Recognizer(), MOST_ERRORS)):
+        counts = [
+            word_errors(text, listener.hear(pcm(speech), speech.sample_rate_hz)) for (text, _), speech in spoken.items()
+        ]
+        assert sum(wrong for wrong, _ in counts) <= most * sum(words for _, words in counts)
+
+
+def test_speech_ends_by_itself_and_takes_as_long_as_speech_does(spoken) -> None:
+    for (text, _), speech in spoken.items():
+        assert speech.summary.finish_reason == tts_pb2.FINISH_REASON_END_OF_SPEECH
+        assert 0.2 < speech.duration_s / len(text.split()) < 0.6
+
+
+def test_speakers_are_a_woman_and_a_man(spoken) -> None:
+    for text in SENTENCES:
+        woman, man = (spoken[text, voice] for voice in SPEAKERS)
+        assert pitch_hz(pcm(woman), woman.sample_rate_hz) > 150 > 130 > pitch_hz(pcm(man), man.sample_rate_hz)
+
+
+def test_mark_of_its_speech_is_found(client: csm_client.Client, spoken) -> None:
+    for speech in spoken.values():
+        file = io.BytesIO()
+        with wave.open(file, "wb") as writer:
+            writer.setparams((1, 2, speech.sample_rate_hz, 0, "NONE", ""))
+            writer.writeframes(speech.samples)
+        answer = client.detect_watermark(file.getvalue())
+        assert (answer.detected, answer.key_id) == (True, speech.summary.watermark.key_id)
+
+
+def test_voice_follows_the_context(client: csm_client.Client, spoken) -> None:
+    """Speaker 0 is the woman, unless the conversation has shown that it is the man."""
+    text, question = SENTENCES
+    heard_as_a_man = [Turn(0, question, codes=spoken[question, "rms"].summary.codes)]
+    alone = client.synthesize(text, speaker=0, seed=2)
+    answered = client.synthesize(text, speaker=0, seed=2, context=heard_as_a_man)
+    pitches = [pitch_hz(pcm(speech), speech.sample_rate_hz) for speech in (alone, answered)]
+    assert pitches[0] > 150 > 130 > pitches[1]
