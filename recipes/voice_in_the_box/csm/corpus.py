@@ -88,20 +88,21 @@ class TrainingCorpus:
         tokenizer = TextTokenizer(folder / "tokenizer.json", VOCAB_SIZE)
         return cls(turns, tokenizer, names)
 
-    def batches(self, random: np.random.Generator, *, positions: int, pool: int = 512) -> Iterator[Batch]:
-        """Without end; rows of like length together, about so many positions a batch."""
-        while True:
-            rows = sorted((self._sequence(random) for _ in range(pool)), key=len)
-            groups: list[list[Row]] = [[]]
-            for row in rows:
-                if groups[-1] and (len(groups[-1]) + 1) * len(row) > positions:
-                    groups.append([])
-                groups[-1].append(row)
-            for index in random.permutation(len(groups)):
-                yield _padded(groups[index])
+    def batches(
+        self, random: np.random.Generator, *, positions: int, dialogue_share: float = DIALOGUE_SHARE, pool: int = 512
+    ) -> Iterator[Batch]:
+        """Once through a pool of new sequences; rows of like length together, about so many positions a batch."""
+        rows = sorted((self._sequence(random, dialogue_share) for _ in range(pool)), key=len)
+        groups: list[list[Row]] = [[]]
+        for row in rows:
+            if groups[-1] and (len(groups[-1]) + 1) * len(row) > positions:
+                groups.append([])
+            groups[-1].append(row)
+        for index in random.permutation(len(groups)):
+            yield _padded(groups[index])
 
-    def _sequence(self, random: np.random.Generator) -> Row:
-        if random.random() >= DIALOGUE_SHARE:
+    def _sequence(self, random: np.random.Generator, dialogue_share: float) -> Row:
+        if random.random() >= dialogue_share:
             voice = int(random.integers(2))
             return self._joined([(self._turn(random, voice), voice, True)])
         swapped = random.random() < SWAPPED_SHARE
