@@ -41,8 +41,8 @@ def main() -> None:
     if not (folder / "tokenizer.json").exists():
         write_tokenizer(folder / "tokenizer.json", read_tracks(folder / "tracks-train.npz").texts)
     quantizer = Quantizer.load(folder / "quantizer.pt")
-    corpus = TrainingCorpus.open(folder, "tracks-train.npz")
-    held_out = TrainingCorpus.open(folder, "tracks-heldout.npz", corpus.phone_names)
+    corpus = TrainingCorpus.open(folder, "train")
+    held_out = TrainingCorpus.open(folder, "heldout", corpus.phone_names)
     model = new_csm(csm_config(quantizer.num_codebooks, quantizer.bins), seed=asked.seed)
     teacher = Teacher(model, len(corpus.phone_names))
     schedule = Schedule(asked.minutes, asked.rate, warm_up_steps=200, log_every=25, judge_every=250)
