@@ -120,9 +120,14 @@ class Marker:
 
 
 def mark_clip(
-    silentcipher: SilentCipher, pcm: Pcm, sample_rate_hz: int, symbols: tuple[int, ...], level: LevelEstimate
+    silentcipher: SilentCipher,
+    pcm: Pcm,
+    sample_rate_hz: int,
+    symbols: tuple[int, ...],
+    level: LevelEstimate,
+    look_ahead: LookAhead = FULL,
 ) -> Pcm:
-    """Marks a finished clip; its length stays."""
-    marker = Marker(silentcipher, sample_rate_hz=sample_rate_hz, num_seats=1, lane_width=1)
+    """Marks a finished clip as a stream would; its length stays."""
+    marker = Marker(silentcipher, sample_rate_hz=sample_rate_hz, num_seats=1, lane_width=1, look_ahead=look_ahead)
     marker.join(0, symbols, level)
     return marker.push({0: Chunk(pcm, last=True)})[0]
