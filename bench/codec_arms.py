@@ -63,6 +63,7 @@ class Parts:
             num_seats=-(-batch // CPU_LANE_WIDTH) * CPU_LANE_WIDTH if width == 1 else batch,
             lane_width=width,
             look_ahead=look_ahead,
+            first_samples=self.frame_samples,
         )
 
     def codec(self, batch: int, look_ahead: LookAhead = FULL) -> Codec:

@@ -17,7 +17,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from csm_engine.codec.resample import RESAMPLER_LAG_S, Pcm
+from csm_engine.codec.block_resample import BlockResampler
+from csm_engine.codec.resample import Pcm
 from csm_engine.codec.watermark.frame_marker import FrameMarker
 from csm_engine.codec.watermark.level import LevelEstimate
 from csm_engine.codec.watermark.look_ahead import FULL, LookAhead
@@ -59,11 +60,17 @@ class Marker:
         num_seats: int,
         lane_width: int,
         look_ahead: LookAhead = FULL,
+        first_samples: int = 0,
     ) -> None:
-        """num_seats: a multiple of lane_width. lane_width: 1 is no lanes."""
+        """num_seats: a multiple of lane_width. lane_width: 1 is no lanes.
+
+        first_samples: if not 0, STFT frames lie so that the first so many samples of a stream, at its rate, complete a
+        hop, where that is possible: streams are embedded as clips with so much silence before them as this takes.
+        """
         self._silentcipher = silentcipher
         self._sample_rate_hz = sample_rate_hz
         self._look_ahead = look_ahead
+        self._lead = self._lead_samples(first_samples) if first_samples else 0
         self._lanes: list[Rows]
         if lane_width == 1:
             self._lane_width, self._lanes = num_seats, [FrameMarker(silentcipher)]
@@ -82,15 +89,20 @@ class Marker:
         """How far the output may lag, at most."""
         hparams = self._silentcipher.hparams
         hops = min(self._lanes[0].lag, self._look_ahead.most) + 2
-        lag_s = hops * hparams.hop / hparams.sample_rate_hz
-        if hparams.sample_rate_hz != self._sample_rate_hz:
-            lag_s += 2 * RESAMPLER_LAG_S
-        return math.ceil(lag_s * self._sample_rate_hz)
+        network_hz, hop = hparams.sample_rate_hz, hparams.hop
+        there = BlockResampler(self._sample_rate_hz, network_hz).lag_samples / self._sample_rate_hz
+        back = BlockResampler(network_hz, self._sample_rate_hz).lag_samples / network_hz
+        return math.ceil((hops * hop / network_hz + there + back) * self._sample_rate_hz)
+
+    @property
+    def lead_samples(self) -> int:
+        """Silence that a stream's clip begins with, at the networks' rate."""
+        return self._lead
 
     def join(self, seat: int, symbols: tuple[int, ...], level: LevelEstimate) -> MarkedStream:
         """Starts a stream, in place of what sat there. symbols: of one period, as payload.frame_symbols gives them."""
         hparams, lag = self._silentcipher.hparams, self._lanes[0].lag
-        stream = MarkedStream(hparams, self._sample_rate_hz, symbols, level, self._look_ahead, lag)
+        stream = MarkedStream(hparams, self._sample_rate_hz, symbols, level, self._look_ahead, lag, self._lead)
         self._streams[seat] = stream
         return stream
 
@@ -109,6 +121,12 @@ class Marker:
         """Fresh states for these seats, and the lanes that they are in, after a failed step; what was there is lost."""
         for lane, rows in self._by_lane(seats).items():
             self._lanes[lane].forget(rows)
+
+    def _lead_samples(self, first_samples: int) -> int:
+        hparams = self._silentcipher.hparams
+        known = BlockResampler(self._sample_rate_hz, hparams.sample_rate_hz).ready(first_samples)
+        missing = max(0, hparams.n_fft - known)  # a hop is complete with the window that ends a hop behind it
+        return missing if missing < hparams.hop else 0
 
     def _by_lane(self, seats: Iterable[int]) -> dict[int, list[int]]:
         """The rows within each lane."""
