@@ -168,13 +168,13 @@ class _Pointwise:
     """The last layer: one output, from one bin of one frame."""
 
     def __init__(self, layer: Any) -> None:
-        self._weight = torch.cat((layer.conv.weight, layer.gate.weight)).flatten(1).T.contiguous()  # (inputs, 2)
-        self._bias = torch.cat((layer.conv.bias, layer.gate.bias))
+        self._weight = torch.cat((layer.conv.weight, layer.gate.weight)).flatten(1)  # (2, inputs)
+        self._bias = torch.cat((layer.conv.bias, layer.gate.bias))[:, None]
         norm = layer.bn
         self._scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         self._shift = norm.bias - norm.running_mean * self._scale
 
     def __call__(self, x: Tensor) -> Tensor:
         """(frames, TILE, tiles, inputs) to (frames, TILE, tiles)"""
-        y = torch.bmm(x.flatten(1, 2), self._weight.expand(len(x), -1, -1)) + self._bias
-        return (F.glu(y, dim=2) * self._scale + self._shift).view(x.shape[:3])
+        y = torch.bmm(self._weight.expand(len(x), -1, -1), x.flatten(1, 2).transpose(1, 2))
+        return (F.glu(y.add_(self._bias), dim=1) * self._scale + self._shift).view(x.shape[:3])
