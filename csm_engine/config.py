@@ -189,6 +189,7 @@ class EngineConfig:
     max_waiting: int = 32  # sequences that wait for a slot before requests are refused
     prefill_chunk: int = 256  # prompt positions between two frame steps
     real_time_share: float = 0.0  # of a frame's 80 ms that a step may take before streams are kept out; 0 is no limit
+    host_lag: int = 0  # steps launched before the last one is read; 1 keeps a GPU busy, on a CPU it only delays
     reserved_frames: int = 250  # room kept for new frames when context turns are dropped: 20 s
 
     @property
@@ -201,6 +202,7 @@ class EngineConfig:
             ("num_spare_slots", 0),
             ("max_waiting", 0),
             ("prefill_chunk", 1),
+            ("host_lag", 0),
             ("reserved_frames", 1),
         ):
             if getattr(self, name) < low:

@@ -1,7 +1,8 @@
 """The engine: requests in, frames of codes out. This is THE loop.
 
-`step` is schedule, run, deliver. The engine is driven by one thread (engine_thread.py); it knows no audio, no codec
-and no network.
+`step` is schedule, run, deliver. Frames are read `host_lag` steps after their launch, so that a device has the next
+step to do while the host looks at the last one. The engine is driven by one thread (engine_thread.py); it knows no
+audio, no codec and no network.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from csm_engine.admission import RealTimeBudget
@@ -17,10 +17,12 @@ from csm_engine.config import EngineConfig
 from csm_engine.frame_step import FrameStep
 from csm_engine.lean.frame_step import LeanFrameStep
 from csm_engine.lean.graph_runner import GraphRunner
+from csm_engine.outcome import FINISH_REASONS, Outcome
 from csm_engine.prompt import PromptBuilder
 from csm_engine.scheduler import FrameBatch, PrefillChunk, Scheduler
 from csm_engine.sequence import Sequence, SequenceStatus
 from csm_engine.slot_pool import SlotPool
+from csm_engine.step_ring import StepRing
 from csm_engine.tokenizer import TextTokenizer
 from csm_engine.types import Codes, FinishReason, GenerationRequest
 
@@ -61,6 +63,14 @@ class Engine:
             max_waiting=config.max_waiting,
             prefill_chunk=config.prefill_chunk,
             budget=RealTimeBudget(config.real_time_share),
+        )
+        self._host_lag = config.host_lag
+        self._steps = StepRing(
+            frame_step,
+            num_rows=config.num_slots,
+            num_codebooks=model_config.num_codebooks,
+            lag=config.host_lag,
+            device=self._device,
         )
 
     @property
@@ -110,8 +120,9 @@ class Engine:
             case PrefillChunk() as chunk:
                 self._prefill(chunk)
             case FrameBatch(sequences):
-                outputs += self._deliver(sequences, self._run(sequences))
-        return outputs
+                self._steps.launch(sequences)
+                return outputs + self._deliver(unread=self._host_lag)
+        return outputs + self._deliver(unread=0)  # the chunk keeps the device busy meanwhile, or there is no work
 
     def _admit(self) -> list[Output]:
         admitted = self._scheduler.admit()
@@ -136,45 +147,45 @@ class Engine:
                 position=last,
                 frame=sequence.num_frames,
                 sampling=sequence.request.sampling,
+                max_frames=sequence.request.max_frames,
             )
         sequence.prefill_seconds += time.monotonic() - began
 
     def _embed(self, sequence: Sequence, start: int, end: int) -> torch.Tensor:
         tokens, mask = sequence.prompt.tokens[start:end], sequence.prompt.tokens_mask[start:end]
         return self._frame_step.embed_tokens(
-            torch.from_numpy(tokens).to(self._device), torch.from_numpy(mask).to(self._device)
+            _to_device(torch.from_numpy(tokens), self._device), _to_device(torch.from_numpy(mask), self._device)
         )
 
-    def _run(self, sequences: list[Sequence]) -> Codes:
-        """One frame step -> (B, K) int16."""
-        began = time.monotonic()
-        slots = torch.tensor([sequence.slot for sequence in sequences]).to(self._device)
-        codes = self._frame_step(slots)
-        host_codes = codes.to("cpu", torch.int16).numpy()
-        seconds, stages = time.monotonic() - began, self._frame_step.timer.take()
-        self._scheduler.budget.observe(len(sequences), seconds)
-        for sequence in sequences:
-            sequence.decode_seconds += seconds
-            sequence.backbone_seconds += stages.get("backbone", 0.0)
-            sequence.depth_decoder_seconds += stages.get("depth_decoder", 0.0)
-        return host_codes
+    def _deliver(self, unread: int) -> list[Output]:
+        """Reads all steps but the last `unread` and tells what came of them."""
+        outputs = []
+        while len(self._steps) > unread:
+            done, stages = self._steps.read(), self._frame_step.timer.take()
+            # Rows of sequences that have ended since the launch are nobody's.
+            rows = [(item, row) for item, row in done if item.status is not SequenceStatus.FINISHED]
+            if rows:
+                self._scheduler.budget.observe(len(done.sequences), done.seconds)
+            for sequence, row in rows:
+                sequence.count_step(done.seconds, stages)
+                outputs.append(self._deliver_row(sequence, row))
+        return outputs
 
-    def _deliver(self, sequences: list[Sequence], codes: Codes) -> list[Output]:
-        return [self._deliver_one(sequence, frame) for sequence, frame in zip(sequences, codes, strict=True)]
-
-    def _deliver_one(self, sequence: Sequence, frame: Codes) -> Output:
-        sequence.steps += 1
-        if not np.any(frame):  # the all-zero frame ends speech and is not part of it
-            return self._finish(sequence, FinishReason.END_OF_SPEECH)
-        sequence.num_frames += 1
-        sequence.frames.append(frame)
-        if sequence.num_frames >= sequence.request.max_frames:
-            return self._finish(sequence, FinishReason.MAX_FRAMES, frame)
-        if sequence.next_position >= self._model_config.max_seq_len:
-            return self._finish(sequence, FinishReason.CONTEXT_WINDOW, frame)
-        return Output(sequence, frame)
-
-    def _finish(self, sequence: Sequence, reason: FinishReason, frame: Codes | None = None) -> Output:
-        sequence.finish(reason)
-        self._scheduler.remove(sequence)
+    def _deliver_row(self, sequence: Sequence, row: Codes) -> Output:
+        """row: (K + 1,) int16, codes and Outcome."""
+        outcome = Outcome(row[-1])
+        # The all-zero frame ends speech and is not part of it.
+        frame = None if outcome is Outcome.END_OF_SPEECH else row[:-1]
+        reason = FINISH_REASONS.get(outcome)
+        if frame is not None:
+            sequence.num_frames += 1
+            sequence.frames.append(frame)
+        if reason is not None:
+            sequence.finish(reason)
+            self._scheduler.remove(sequence)
         return Output(sequence, frame, reason)
+
+
+def _to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copies without waiting for what the device is doing: through pinned memory where there is such a thing."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

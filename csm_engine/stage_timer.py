@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,13 +11,13 @@ import torch
 
 
 class StageTimer:
-    """Sums seconds per stage name. On CUDA the events of a step are read when the next `take` comes."""
+    """Sums seconds per stage name. On CUDA a stage counts once the device has passed its end."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
         self._on = True
         self._seconds: dict[str, float] = defaultdict(float)
-        self._pending: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
+        self._pending: deque[tuple[str, torch.cuda.Event, torch.cuda.Event]] = deque()
 
     @contextmanager
     def off(self) -> Iterator[None]:
@@ -44,11 +44,10 @@ class StageTimer:
             self._seconds[stage] += time.perf_counter() - begin
 
     def take(self) -> dict[str, float]:
-        """Seconds per stage since the last call. On CUDA it waits for the events, so call it after the codes came."""
-        for stage, start, end in self._pending:
-            end.synchronize()
+        """Seconds per stage since the last call; never waits for the device."""
+        while self._pending and self._pending[0][2].query():
+            stage, start, end = self._pending.popleft()
             self._seconds[stage] += start.elapsed_time(end) / 1000
-        self._pending.clear()
         taken = dict(self._seconds)
         self._seconds.clear()
         return taken

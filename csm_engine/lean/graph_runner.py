@@ -29,7 +29,7 @@ def buckets_up_to(num_rows: int) -> list[int]:
 class _Captured:
     graph: torch.cuda.CUDAGraph
     slots: Tensor  # (bucket,) int64, read by the graph
-    codes: Tensor  # (bucket, K) int64, written by it
+    rows: Tensor  # (bucket, K + 1) int16, written by it
 
 
 class GraphRunner:
@@ -57,7 +57,7 @@ class GraphRunner:
                 self._captured[bucket] = self._capture(bucket, pool)
 
     def __call__(self, slots: Tensor) -> Tensor:
-        """slots: (B,) int64, each once -> (B, K) int64 codes, good until the next call."""
+        """slots: (B,) int64, each once -> (B, K + 1) int16 codes and Outcome, good until the next call."""
         bucket = self._buckets[bisect_left(self._buckets, len(slots))]
         if not self._captured:
             return self._step(self._padded(slots, bucket))[: len(slots)] if self._constant_shape else self._step(slots)
@@ -65,7 +65,7 @@ class GraphRunner:
         captured.slots.fill_(self.backbone.cache.pad_slot)
         captured.slots[: len(slots)].copy_(slots, non_blocking=True)
         captured.graph.replay()
-        return captured.codes[: len(slots)]
+        return captured.rows[: len(slots)]
 
     def _padded(self, slots: Tensor, rows: int) -> Tensor:
         return F.pad(slots, (0, rows - len(slots)), value=self.backbone.cache.pad_slot)
@@ -81,5 +81,5 @@ class GraphRunner:
         torch.cuda.current_stream(self.device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with self.timer.off(), torch.cuda.graph(graph, pool=pool):
-            codes = self._step(slots)
-        return _Captured(graph, slots, codes)
+            rows = self._step(slots)
+        return _Captured(graph, slots, rows)

@@ -54,4 +54,11 @@ class EngineSettings(StageSettings):
     constant_shape: bool = Field(
         False, description="Run every step at the size of all slots, so that rows are bit-equal whatever the batch."
     )
+    host_lag: int | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Frame steps that are launched before the last one is read: 1 keeps a GPU busy while the host"
+        " hands frames on, on a CPU it only delays them. 1 on CUDA and 0 elsewhere when unset.",
+    )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of torch; 0 leaves it to torch.")

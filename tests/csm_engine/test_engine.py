@@ -41,15 +41,15 @@ def model(tiny_config: ModelConfig) -> CSM:
 MakeEngine = Callable[..., Engine]
 
 
-@pytest.fixture(params=["reference", "lean"])
+@pytest.fixture(params=["reference", "lean", "lean, read one step later"])
 def make_engine(request: pytest.FixtureRequest, model: CSM, tokenizer: TextTokenizer) -> MakeEngine:
-    """Every claim holds for the reference step and for the fast one."""
+    """Every claim holds for the reference step and for the fast one, read at once and read one step later."""
 
     def make(model: CSM = model, **settings: int) -> Engine:
-        config = EngineConfig(**settings)
-        if request.param == "lean":
-            return Engine(LeanFrameStep(pack(model), config.total_slots), tokenizer, config)
-        return Engine(FrameStep(model, config.total_slots), tokenizer, config)
+        config = EngineConfig(host_lag=int("later" in request.param), **settings)
+        if request.param == "reference":
+            return Engine(FrameStep(model, config.total_slots), tokenizer, config)
+        return Engine(LeanFrameStep(pack(model), config.total_slots), tokenizer, config)
 
     return make
 
