@@ -22,6 +22,7 @@ from csm_engine.prompt import PromptBuilder
 from csm_engine.scheduler import FrameBatch, PrefillChunk, Scheduler
 from csm_engine.sequence import Sequence, SequenceStatus
 from csm_engine.slot_pool import SlotPool
+from csm_engine.stage_timer import StageTimer
 from csm_engine.step_ring import StepRing
 from csm_engine.tokenizer import TextTokenizer
 from csm_engine.types import Codes, FinishReason, GenerationRequest
@@ -64,6 +65,7 @@ class Engine:
             prefill_chunk=config.prefill_chunk,
             budget=RealTimeBudget(config.real_time_share),
         )
+        self._prefill_timer: StageTimer[Sequence] = StageTimer(self._device)
         self._host_lag = config.host_lag
         self._steps = StepRing(
             frame_step,
@@ -133,12 +135,12 @@ class Engine:
         return [Output(sequence) for sequence, _ in admitted]
 
     def _prefill(self, chunk: PrefillChunk) -> None:
-        began = time.monotonic()
         sequence, slot = chunk.sequence, chunk.sequence.slot
         assert slot is not None
         if chunk.length:
-            embeddings = self._embed(sequence, chunk.start, chunk.start + chunk.length)
-            self._frame_step.backbone.prefill(embeddings, slot, chunk.start)
+            with self._prefill_timer.measure(sequence):
+                embeddings = self._embed(sequence, chunk.start, chunk.start + chunk.length)
+                self._frame_step.backbone.prefill(embeddings, slot, chunk.start)
         if self._scheduler.prefilled(chunk):
             last = len(sequence.prompt) - 1
             self._frame_step.state.start(
@@ -149,7 +151,6 @@ class Engine:
                 sampling=sequence.request.sampling,
                 max_frames=sequence.request.max_frames,
             )
-        sequence.prefill_seconds += time.monotonic() - began
 
     def _embed(self, sequence: Sequence, start: int, end: int) -> torch.Tensor:
         tokens, mask = sequence.prompt.tokens[start:end], sequence.prompt.tokens_mask[start:end]
@@ -162,6 +163,8 @@ class Engine:
         outputs = []
         while len(self._steps) > unread:
             done, stages = self._steps.read(), self._frame_step.timer.take()
+            for sequence, seconds in self._prefill_timer.take().items():
+                sequence.prefill_seconds += seconds
             # Rows of sequences that have ended since the launch are nobody's.
             rows = [(item, row) for item, row in done if item.status is not SequenceStatus.FINISHED]
             if rows:

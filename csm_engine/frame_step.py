@@ -27,7 +27,7 @@ class FrameStep:
         self.depth_decoder = DepthDecoder(model)
         backbone = model.config.backbone
         self.state = SlotState(num_slots, backbone.dim, backbone.max_seq_len, device=model.device, dtype=model.dtype)
-        self.timer = StageTimer(model.device)
+        self.timer: StageTimer[str] = StageTimer(model.device)
 
     def embed_tokens(self, tokens: Tensor, tokens_mask: Tensor) -> Tensor:
         """tokens, tokens_mask: (T, K + 1) int64 and bool -> (T, D)."""

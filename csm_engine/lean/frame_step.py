@@ -30,7 +30,7 @@ class LeanFrameStep:
         self.state = SlotState(
             num_slots, backbone.dim, backbone.max_seq_len, device=weights.device, dtype=weights.dtype
         )
-        self.timer = StageTimer(weights.device)
+        self.timer: StageTimer[str] = StageTimer(weights.device)
 
     def embed_tokens(self, tokens: Tensor, tokens_mask: Tensor) -> Tensor:
         """tokens, tokens_mask: (T, K + 1) int64 and bool -> (T, D)."""

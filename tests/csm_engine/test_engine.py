@@ -290,6 +290,7 @@ def test_stage_times_add_up(engine: Engine) -> None:
     while engine.has_work:
         engine.step()
     assert 0 < sequence.backbone_seconds + sequence.depth_decoder_seconds <= sequence.decode_seconds
+    assert sequence.prefill_seconds > 0
 
 
 def test_text_cannot_spell_a_special_token(tokenizer: TextTokenizer, tmp_path: Path) -> None:
