@@ -8,6 +8,7 @@ audio, no codec and no network.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ from csm_engine.frame_step import FrameStep
 from csm_engine.lean.frame_step import LeanFrameStep
 from csm_engine.lean.graph_runner import GraphRunner
 from csm_engine.outcome import FINISH_REASONS, Outcome
+from csm_engine.pacing import Pacing
 from csm_engine.prompt import PromptBuilder
 from csm_engine.scheduler import FrameBatch, PrefillChunk, Scheduler
 from csm_engine.sequence import Sequence, SequenceStatus
@@ -46,8 +48,15 @@ class Output:
 class Engine:
     """Runs many sequences over one model. Not thread-safe: one thread calls everything."""
 
-    def __init__(self, frame_step: Step, tokenizer: TextTokenizer, config: EngineConfig) -> None:
-        """frame_step: made for `config.total_slots` slots."""
+    def __init__(
+        self,
+        frame_step: Step,
+        tokenizer: TextTokenizer,
+        config: EngineConfig,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """frame_step: made for `config.total_slots` slots; clock: seconds, what listeners hear is reckoned by."""
+        self._clock = clock
         self._frame_step = frame_step
         self._model_config = model_config = frame_step.config
         self._device = frame_step.device
@@ -63,6 +72,7 @@ class Engine:
             SlotPool(config.num_slots, config.num_spare_slots),
             max_waiting=config.max_waiting,
             prefill_chunk=config.prefill_chunk,
+            pacing=Pacing(max_rows=config.num_slots, cheap_rows=config.cheap_rows, max_lead=config.max_lead),
             budget=RealTimeBudget(config.real_time_share),
         )
         self._prefill_timer: StageTimer[Sequence] = StageTimer(self._device)
@@ -78,6 +88,10 @@ class Engine:
     @property
     def has_work(self) -> bool:
         return self._scheduler.has_work
+
+    def rest(self) -> float | None:
+        """Seconds until `step` has something to do, 0 for now; None when that is up to somebody's request."""
+        return 0.0 if self.has_work and len(self._steps) else self._scheduler.rest(self._clock())
 
     @property
     def num_running(self) -> int:
@@ -116,9 +130,9 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Output]:
-        """Does the next piece of work: one prefill chunk or one frame of every running sequence."""
+        """Does the next piece of work: one prefill chunk, or one frame of the running sequences that want it."""
         outputs = self._admit()
-        match self._scheduler.next_work():
+        match self._scheduler.next_work(self._clock()):
             case PrefillChunk() as chunk:
                 self._prefill(chunk)
             case FrameBatch(sequences):
@@ -181,6 +195,8 @@ class Engine:
         frame = None if outcome is Outcome.END_OF_SPEECH else row[:-1]
         reason = FINISH_REASONS.get(outcome)
         if frame is not None:
+            if sequence.first_frame_at is None:
+                sequence.first_frame_at = self._clock()
             sequence.num_frames += 1
             sequence.frames.append(frame)
         if reason is not None:

@@ -1,7 +1,7 @@
-"""Who gets a slot and what runs next. Policy only: no torch, no clock, no model.
+"""Who gets a slot and what runs next. Policy only: no torch, no model, and the time is given.
 
-First come, first served. A prompt is prefilled in chunks with a frame step after each chunk, so that no running
-sequence waits for more than one chunk.
+First come, first served. A prompt is prefilled in chunks. After each chunk comes a frame step if anybody needs one
+soon (pacing.py), so that none of those waits for more than one chunk.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from csm_engine.admission import RealTimeBudget
 from csm_engine.errors import EngineBusyError
+from csm_engine.pacing import Pacing, is_pressing
 from csm_engine.sequence import Sequence, SequenceStatus
 from csm_engine.slot_pool import Lease, SlotPool
 
@@ -38,17 +39,24 @@ class Scheduler:
     """Keeps the queue, and the slots by way of the pool."""
 
     def __init__(
-        self, pool: SlotPool, *, max_waiting: int, prefill_chunk: int, budget: RealTimeBudget | None = None
+        self,
+        pool: SlotPool,
+        *,
+        max_waiting: int,
+        prefill_chunk: int,
+        pacing: Pacing,
+        budget: RealTimeBudget | None = None,
     ) -> None:
-        """budget: who is admitted beside a free slot; everyone when None."""
+        """pacing: who is in the next step; budget: who is admitted beside a free slot, everyone when None."""
         self._pool = pool
+        self._pacing = pacing
         self.budget = budget or RealTimeBudget()
         self._max_waiting = max_waiting
         self._prefill_chunk = prefill_chunk
         self.waiting: deque[Sequence] = deque()
         self.prefilling: deque[Sequence] = deque()
         self.running: list[Sequence] = []
-        self._frame_step_is_due = False
+        self._chunk_was_last = False
 
     @property
     def has_work(self) -> bool:
@@ -83,14 +91,31 @@ class Scheduler:
     def _can_admit(self) -> bool:
         return self._pool.num_free > 0 and self.budget.allows(len(self.running) + len(self.prefilling) + 1)
 
-    def next_work(self) -> Work | None:
-        """A prefill chunk or a frame step, in turn where both are due; None when there is nothing to do."""
-        if self.prefilling and not (self.running and self._frame_step_is_due):
-            self._frame_step_is_due = True
+    def next_work(self, now: float) -> Work | None:
+        """A prefill chunk or a frame step, in turn where both are due; None when there is nothing to do yet.
+
+        now: seconds, of the clock that the sequences' `first_frame_at` is of.
+        """
+        batch = [] if self.prefilling and not self._frame_step_is_due(now) else self._pacing.choose(self.running, now)
+        self._chunk_was_last = not batch
+        if batch:
+            for sequence in batch:
+                sequence.launched += 1
+            return FrameBatch(batch)
+        if self.prefilling:
             sequence = self.prefilling[0]
             return PrefillChunk(sequence, sequence.prefilled, min(self._prefill_chunk, sequence.rows_to_prefill))
-        self._frame_step_is_due = False
-        return FrameBatch(list(self.running)) if self.running else None
+        return None
+
+    def _frame_step_is_due(self, now: float) -> bool:
+        """Whether somebody who runs cannot wait for one more chunk."""
+        return self._chunk_was_last and any(is_pressing(item, now) for item in self.running)
+
+    def rest(self, now: float) -> float | None:
+        """Seconds until there is work, 0 when there is some; None without anybody to work for."""
+        if self.prefilling or (self.waiting and self._can_admit()):
+            return 0.0
+        return self._pacing.rest(self.running, now)
 
     def prefilled(self, chunk: PrefillChunk) -> bool:
         """Takes note that the chunk is in the cache; true when its sequence is ready to run."""

@@ -33,6 +33,8 @@ class Sequence:
     frames: list[Codes] = field(default_factory=list)  # made by this run, (K,) each
     steps: int = 0  # frame steps read, the one that found the end of speech included; one more may be on its way
     finish_reason: FinishReason | None = None
+    launched: int = 0  # frame steps launched, those that are not read yet included
+    first_frame_at: float | None = None  # when the first frame of this run was there, by the engine's clock
     arrived_at: float = field(default_factory=time.monotonic)  # seconds
     admitted_at: float = 0.0
     prefill_seconds: float = 0.0

@@ -6,7 +6,6 @@ slots; everything else is read from device memory by slot. On a CPU nothing is c
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from csm_engine.buckets import bucket_of, buckets_up_to
 from csm_engine.lean.frame_step import LeanFrameStep
 
-BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _WARM_UPS = 3
-
-
-def buckets_up_to(num_rows: int) -> list[int]:
-    """The buckets that batches of 1..num_rows need; the last one is num_rows itself."""
-    return [*(bucket for bucket in BUCKETS if bucket < num_rows), num_rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +52,7 @@ class GraphRunner:
 
     def __call__(self, slots: Tensor) -> Tensor:
         """slots: (B,) int64, each once -> (B, K + 1) int16 codes and Outcome, good until the next call."""
-        bucket = self._buckets[bisect_left(self._buckets, len(slots))]
+        bucket = bucket_of(len(slots), self._buckets)
         if not self._captured:
             return self._step(self._padded(slots, bucket))[: len(slots)] if self._constant_shape else self._step(slots)
         captured = self._captured[bucket]

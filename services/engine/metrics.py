@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from csm_engine.buckets import BUCKETS
 from csm_engine.engine import Output
 from csm_engine.sequence import Sequence, SequenceStatus
 
@@ -15,6 +16,9 @@ class EngineMetrics:
         self.active_slots = Gauge("engine_active_slots", "Sequences that hold a slot.", registry=registry)
         self.queue_depth = Gauge("engine_queue_depth", "Sequences that wait for a slot.", registry=registry)
         self._frames = Counter("engine_frames", "Frames made.", registry=registry)
+        self._step_frames = Histogram(
+            "engine_step_frames", "Frames that came of one step.", buckets=BUCKETS, registry=registry
+        )
         self._finished = Counter("engine_sequences_finished", "Sequences ended.", ["reason"], registry=registry)
         self._queue_seconds = Histogram(
             "engine_queue_seconds", "Time a sequence waited for a slot.", buckets=_SECONDS, registry=registry
@@ -36,7 +40,9 @@ class EngineMetrics:
         )
 
     def observe_step(self, outputs: list[Output]) -> None:
-        self._frames.inc(sum(output.frame is not None for output in outputs))
+        if frames := sum(output.frame is not None for output in outputs):
+            self._frames.inc(frames)
+            self._step_frames.observe(frames)
 
     def observe_end(self, sequence: Sequence) -> None:
         """Called once a sequence, when its call ends."""

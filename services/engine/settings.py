@@ -46,6 +46,20 @@ class EngineSettings(StageSettings):
         description="Share of a frame's 80 ms that a frame step may take; a stream that would make steps longer"
         " waits or is refused, so that running ones keep up. 0 is no limit.",
     )
+    max_lead: float = Field(
+        0.0,
+        ge=0,
+        le=600,
+        description="Seconds of speech that a live stream may be ahead of its listener; past half of it streams rest"
+        " until somebody needs a frame. 0 is no limit. Calls that are not live are never held back.",
+    )
+    cheap_rows: int = Field(
+        64,
+        ge=1,
+        le=4096,
+        description="A step of so many sequences costs little more than a step of one: while somebody's next frame"
+        " is pressing, no more than these, or those who are pressed, take part.",
+    )
     prefill_chunk: int = Field(256, ge=1, le=2048, description="Prompt positions between two frame steps.")
     reserved_frames: int = Field(
         250, ge=1, le=2048, description="Frames that context turns must leave room for; older turns are dropped."

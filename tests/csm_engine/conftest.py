@@ -1,10 +1,12 @@
-"""A tiny CSM with seeded random weights."""
+"""The shapes of a tiny CSM, and its tokenizer."""
 
 from __future__ import annotations
 
 import pytest
 
 from csm_engine.config import ModelConfig, TransformerConfig
+from csm_engine.testing.tokenizer import write_byte_tokenizer
+from csm_engine.tokenizer import TextTokenizer
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +20,10 @@ def tiny_config() -> ModelConfig:
         num_codebooks=8,
         codebook_size=64,
     )
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    write_byte_tokenizer(path)
+    return TextTokenizer(path, tiny_config.text_vocab_size)

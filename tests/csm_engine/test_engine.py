@@ -19,18 +19,10 @@ from csm_engine.lean.weights import pack
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
 from csm_engine.sequence import Sequence
-from csm_engine.testing.tokenizer import write_byte_tokenizer
 from csm_engine.tokenizer import TextTokenizer
 from csm_engine.types import Codes, FinishReason, GenerationRequest, SamplingParams, Segment
 
 HAS_NATIVE_BF16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
-    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    write_byte_tokenizer(path)
-    return TextTokenizer(path, 320)
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,6 @@ The model has so few codes that the all-zero frame comes up by chance, somewhere
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -19,7 +17,6 @@ from csm_engine.lean.weights import pack
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
 from csm_engine.outcome import Outcome
-from csm_engine.testing.tokenizer import write_byte_tokenizer
 from csm_engine.tokenizer import TextTokenizer
 from csm_engine.types import Codes, FinishReason, GenerationRequest, SamplingParams, Segment
 
@@ -32,13 +29,6 @@ SHORT_SPOKEN = ModelConfig(
     codebook_size=5,
 )
 Ended = tuple[Codes, FinishReason | None, int]  # frames, why they ended, prompt rows that were reused
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
-    path: Path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    write_byte_tokenizer(path)
-    return TextTokenizer(path, 320)
 
 
 @pytest.fixture(scope="module")
