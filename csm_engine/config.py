@@ -191,6 +191,7 @@ class EngineConfig:
     real_time_share: float = 0.0  # of a frame's 80 ms that a step may take before streams are kept out; 0 is no limit
     max_lead: float = 0.0  # seconds of sound that a live sequence may be ahead of its listener; 0 is no limit
     cheap_rows: int = 64  # a step of so many rows costs little more than a step of one
+    spill_bytes: int = 0  # host memory for what slots remembered when they were given away
     host_lag: int = 0  # steps launched before the last one is read; 1 keeps a GPU busy, on a CPU it only delays
     reserved_frames: int = 250  # room kept for new frames when context turns are dropped: 20 s
 
@@ -206,6 +207,7 @@ class EngineConfig:
             ("prefill_chunk", 1),
             ("max_lead", 0),
             ("cheap_rows", 1),
+            ("spill_bytes", 0),
             ("host_lag", 0),
             ("reserved_frames", 1),
         ):

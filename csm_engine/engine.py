@@ -16,6 +16,7 @@ import torch
 from csm_engine.admission import RealTimeBudget
 from csm_engine.config import EngineConfig
 from csm_engine.frame_step import FrameStep
+from csm_engine.kv_spill import SpilledKV
 from csm_engine.lean.frame_step import LeanFrameStep
 from csm_engine.lean.graph_runner import GraphRunner
 from csm_engine.outcome import FINISH_REASONS, Outcome
@@ -23,7 +24,8 @@ from csm_engine.pacing import Pacing
 from csm_engine.prompt import PromptBuilder
 from csm_engine.scheduler import FrameBatch, PrefillChunk, Scheduler
 from csm_engine.sequence import Sequence, SequenceStatus
-from csm_engine.slot_pool import SlotPool
+from csm_engine.slot_pool import Lease, SlotPool
+from csm_engine.spill_shelf import SpillShelf
 from csm_engine.stage_timer import StageTimer
 from csm_engine.step_ring import StepRing
 from csm_engine.tokenizer import TextTokenizer
@@ -68,8 +70,11 @@ class Engine:
             max_seq_len=model_config.max_seq_len,
             reserved_frames=config.reserved_frames,
         )
+        cache = frame_step.backbone.cache
+        self._spilled = SpilledKV(cache)
+        self._shelf = SpillShelf(config.spill_bytes, cache.bytes_per_position)
         self._scheduler = Scheduler(
-            SlotPool(config.num_slots, config.num_spare_slots),
+            SlotPool(config.num_slots, config.num_spare_slots, self._shelf),
             max_waiting=config.max_waiting,
             prefill_chunk=config.prefill_chunk,
             pacing=Pacing(max_rows=config.num_slots, cheap_rows=config.cheap_rows, max_lead=config.max_lead),
@@ -95,7 +100,7 @@ class Engine:
 
     @property
     def num_running(self) -> int:
-        return len(self._scheduler.running) + len(self._scheduler.prefilling)
+        return self._scheduler.num_admitted
 
     @property
     def num_waiting(self) -> int:
@@ -104,9 +109,15 @@ class Engine:
     @property
     def cache_usage(self) -> float:
         """Share of the KV cache that holds a sequence's positions, 0 to 1."""
-        used = sum(item.prefilled for item in list(self._scheduler.prefilling))
+        prefilling = self._scheduler.prefilling
+        used = 0 if prefilling is None else prefilling.prefilled
         used += sum(item.next_position for item in list(self._scheduler.running))
         return used / (self._num_slots * self._model_config.max_seq_len)
+
+    @property
+    def spilled_bytes(self) -> int:
+        """Keys and values in host memory."""
+        return self._shelf.num_bytes
 
     def add_request(self, request: GenerationRequest) -> Sequence:
         """Checks and queues a request.
@@ -142,11 +153,23 @@ class Engine:
 
     def _admit(self) -> list[Output]:
         admitted = self._scheduler.admit()
-        for sequence, lease in admitted:
-            sequence.admitted_at = time.monotonic()
-            if lease.copy_from is not None:
-                self._frame_step.backbone.cache.copy(lease.copy_from, lease.slot, lease.reused)
-        return [Output(sequence) for sequence, _ in admitted]
+        if admitted is None:
+            return []
+        sequence, lease = admitted
+        sequence.admitted_at = time.monotonic()
+        self._move_in(lease)
+        return [Output(sequence)]
+
+    def _move_in(self, lease: Lease) -> None:
+        """Brings the keys and values that the slot shall begin with to where they belong."""
+        if lease.spill is not None:
+            self._spilled.save(lease.spill.ticket, lease.slot, lease.spill.length)
+        if lease.copy_from is not None:
+            self._frame_step.backbone.cache.copy(lease.copy_from, lease.slot, lease.reused)
+        if lease.restore is not None:
+            self._spilled.restore(lease.restore.ticket, lease.slot, lease.reused)
+        for ticket in lease.dropped:
+            self._spilled.drop(ticket)
 
     def _prefill(self, chunk: PrefillChunk) -> None:
         sequence, slot = chunk.sequence, chunk.sequence.slot

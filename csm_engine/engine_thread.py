@@ -82,6 +82,10 @@ class EngineThread:
         """Share of the KV cache in use, 0 to 1."""
         return self._engine.cache_usage
 
+    def spilled_bytes(self) -> int:
+        """Keys and values in host memory."""
+        return self._engine.spilled_bytes
+
     def silence(self) -> float | None:
         """Seconds since the last step while work is waiting; None when idle."""
         return time.monotonic() - self._last_step_at if self._engine.has_work else None

@@ -29,6 +29,7 @@ class Sequence:
     slot: int | None = None
     prefilled: int = 0  # prompt rows whose keys and values are in the cache
     reused: int = 0  # of those, rows that were there already
+    restored: int = 0  # of those, rows that came back from host memory
     num_frames: int = 0  # made so far, an interrupted run's included
     frames: list[Codes] = field(default_factory=list)  # made by this run, (K,) each
     steps: int = 0  # frame steps read, the one that found the end of speech included; one more may be on its way

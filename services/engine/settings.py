@@ -38,6 +38,12 @@ class EngineSettings(StageSettings):
     spare_slots: int = Field(
         8, ge=0, le=65536, description="More slots that remember what was said, for prompts that begin alike."
     )
+    spill_bytes: int = Field(
+        0,
+        ge=0,
+        description="Host memory for what slots remembered when their room was needed, pinned with CUDA; a prompt"
+        " that begins like it gets it back. 0 keeps nothing.",
+    )
     max_waiting: int = Field(32, ge=0, le=100_000, description="Sequences that wait for a slot before one is refused.")
     real_time_share: float = Field(
         0.0,

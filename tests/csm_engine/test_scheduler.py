@@ -36,11 +36,20 @@ def no_limits() -> Pacing:
 
 
 def admitted(policy: Scheduler) -> list[Sequence]:
-    return [item for item, _ in policy.admit()]
+    """All that get a slot when each prompt is prefilled before the next comes."""
+    items = []
+    while (news := policy.admit()) is not None:
+        items.append(news[0])
+        while news[0].status is SequenceStatus.PREFILLING:
+            run_prefill(policy)
+    return items
 
 
 def run_prefill(policy: Scheduler) -> PrefillChunk:
+    """The next chunk, and the frame step before it if there is one."""
     chunk = policy.next_work(now=0.0)
+    if isinstance(chunk, FrameBatch):
+        chunk = policy.next_work(now=0.0)
     assert isinstance(chunk, PrefillChunk)
     policy.prefilled(chunk)
     return chunk
@@ -59,6 +68,21 @@ def test_first_come_first_served_and_queue_is_bounded() -> None:
     assert admitted(policy) == [second]
 
 
+def test_the_next_prompt_waits_until_the_last_one_is_there_and_starts_from_it() -> None:
+    policy = scheduler(num_slots=2, max_waiting=2)
+    first, second = sequence(9), sequence(9)
+    second.prompt = first.prompt
+    for item in (first, second):
+        policy.add(item)
+    assert policy.admit() is not None
+    run_prefill(policy)
+    assert policy.admit() is None, "half of the first prompt is missing"
+    run_prefill(policy)
+    news = policy.admit()
+    assert news is not None and news[0] is second
+    assert (news[1].copy_from, news[1].reused, second.rows_to_prefill) == (first.slot, 8, 0)
+
+
 def test_queue_is_bounded_before_anyone_is_admitted() -> None:
     policy = scheduler(num_slots=2, max_waiting=1)
     for _ in range(3):
@@ -72,7 +96,7 @@ def test_slots_are_never_shared_and_come_back() -> None:
     sequences = [sequence() for _ in range(4)]
     for item in sequences:
         policy.add(item)
-    policy.admit()
+    admitted(policy)
     assert sorted(item.slot for item in sequences[:2]) == [0, 1]  # type: ignore[type-var]
     policy.remove(sequences[0])
     policy.remove(sequences[0])
@@ -166,19 +190,19 @@ def test_remove_frees_everything_from_every_stage(stage: str) -> None:
     assert not policy.has_work and policy.next_work(now=0.0) is None
     policy.add(sequence())
     policy.add(sequence())
-    assert len(policy.admit()) == 2
+    assert len(admitted(policy)) == 2
 
 
 def test_budget_keeps_streams_waiting_and_then_out_although_slots_are_free() -> None:
     budget = RealTimeBudget(0.5)
     policy = Scheduler(SlotPool(8), max_waiting=1, prefill_chunk=4, pacing=no_limits(), budget=budget)
     policy.add(sequence())
-    assert len(policy.admit()) == 1
+    assert len(admitted(policy)) == 1
     budget.observe(1, 0.03)  # two such rows would take 60 of 40 ms
     policy.add(sequence())
-    assert policy.admit() == []
+    assert admitted(policy) == []
     with pytest.raises(EngineBusyError):
         policy.add(sequence())
     for _ in range(50):
         budget.observe(1, 0.001)
-    assert len(policy.admit()) == 1
+    assert len(admitted(policy)) == 1

@@ -1,4 +1,4 @@
-"""Steps that are read late, on a CUDA device: the same frames, and a launch that waits for nothing."""
+"""On a CUDA device: steps that are read late give the same frames, launches wait for nothing, spilled memory is right."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import torch
 
 from csm_engine.config import EngineConfig, ModelConfig, TransformerConfig
 from csm_engine.engine import Engine
+from csm_engine.kv_spill import SpilledKV
 from csm_engine.lean.frame_step import LeanFrameStep
 from csm_engine.lean.graph_runner import GraphRunner
 from csm_engine.lean.weights import LeanWeights, pack
 from csm_engine.model.loader import random_model
+from csm_engine.testing.generation import run_all
 from csm_engine.testing.tokenizer import write_byte_tokenizer
 from csm_engine.tokenizer import TextTokenizer
 from csm_engine.types import Codes, GenerationRequest, SamplingParams, Segment
@@ -48,20 +50,11 @@ def engine(weights: LeanWeights, tokenizer: TextTokenizer, lag: int) -> Engine:
 
 def spoken(engine: Engine) -> dict[str, Codes]:
     """Twelve requests of unlike length, one added every third step."""
-    waiting = [
+    requests = [
         GenerationRequest(str(i), [Segment(0, "Hi " * (1 + i % 5))], 5 + 3 * (i % 7), SamplingParams(seed=i))
         for i in range(12)
     ]
-    frames: dict[str, list[Codes]] = {}
-    steps = 0
-    while waiting or engine.has_work:
-        if waiting and steps % 3 == 0:
-            engine.add_request(waiting.pop(0))
-        steps += 1
-        for output in engine.step():
-            if output.frame is not None:
-                frames.setdefault(output.sequence.request.request_id, []).append(output.frame)
-    return {name: np.stack(made) for name, made in frames.items()}
+    return run_all(engine, requests, steps_between=3)
 
 
 def test_read_late_equals_read_at_once(weights: LeanWeights, tokenizer: TextTokenizer) -> None:
@@ -84,3 +77,23 @@ def test_prefill_and_launch_wait_for_nothing(weights: LeanWeights, tokenizer: Te
         torch.cuda.set_sync_debug_mode("default")
     while running.has_work:
         running.step()
+
+
+@torch.inference_mode()
+def test_spilled_keys_and_values_come_back_to_the_bit(weights: LeanWeights) -> None:
+    """Also when the memory of an entry is given up at once: copies that are queued keep it."""
+    cache = LeanFrameStep(weights, 3).backbone.cache
+    for layer in cache.layers:
+        layer.keys.normal_()
+        layer.values.normal_()
+    before = [(layer.keys[1, :200].clone(), layer.values[1, :200].clone()) for layer in cache.layers]
+    spilled = SpilledKV(cache)
+    spilled.save(0, 1, 200)
+    for layer in cache.layers:
+        layer.keys[1].zero_()
+        layer.values[1].zero_()
+    spilled.restore(0, 2, 150)
+    spilled.drop(0)
+    spilled.save(1, 0, 200)  # may take the same host memory
+    for layer, (keys, values) in zip(cache.layers, before, strict=True):
+        assert torch.equal(layer.keys[2, :150], keys[:150]) and torch.equal(layer.values[2, :150], values[:150])
