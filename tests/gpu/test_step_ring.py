@@ -1,4 +1,4 @@
-"""On a CUDA device: steps that are read late give the same frames, launches wait for nothing, spilled memory is right."""
+"""On a CUDA device: frames read late are the same, launches wait for nothing, spilled memory comes back right."""
 
 from __future__ import annotations
 
