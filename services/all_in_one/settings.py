@@ -67,4 +67,5 @@ class AllInOneSettings(StageSettings):
             "health_port": 0,
             "metrics_port": -1,
             "drain_seconds": self.drain_seconds,
+            **dict.fromkeys(("tls_certificate", "tls_key", "tls_client_ca")),  # they are on loopback
         }

@@ -21,6 +21,7 @@ from grpc_reflection.v1alpha import reflection
 from services.common.calls import CallInterceptor
 from services.common.metrics import MetricsServer, StageMetrics
 from services.common.settings import StageSettings
+from services.common.tls import ServerTls
 
 log = logging.getLogger("csm.server")
 
@@ -102,7 +103,7 @@ class StageServer:
         if self.settings.reflection:
             names = [*(service.name for service in self._services), reflection.SERVICE_NAME]
             reflection.enable_server_reflection(names, self._api_server)
-        self.port = _listen(self._api_server, host, self.settings.port)
+        self.port = _listen(self._api_server, host, self.settings.port, _api_credentials(self.settings))
         if self.settings.metrics_port >= 0:
             self._metrics_server = MetricsServer.start(host, self.settings.metrics_port, self.metrics.registry)
             self.metrics_port = self._metrics_server.port
@@ -153,8 +154,16 @@ class StageServer:
             await self._health.set(name, value)
 
 
-def _listen(server: grpc.aio.Server, host: str, port: int) -> int:
+def _api_credentials(settings: StageSettings) -> grpc.ServerCredentials | None:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    return ServerTls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca).credentials()
+
+
+def _listen(server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None = None) -> int:
     try:
+        if credentials is not None:
+            return server.add_secure_port(f"{host}:{port}", credentials)
         return server.add_insecure_port(f"{host}:{port}")
     except RuntimeError as error:
         raise OSError(f"Cannot listen on {host}:{port}; the port may be taken.") from error
