@@ -7,7 +7,8 @@
 First a gate: our mark of a clip must be the package's own (1e-6 of full scale); no gate, no figure. Then the arms take
 turns, ABBA, for some rounds in one process. A tick is 80 ms of audio of every stream. On a CPU the figures count CPU
 time of the process, which others on the machine disturb less than the clock; wall time stands beside it. Then the
-delay of first audio that the mark adds. Prints tables; the last line is one JSON object.
+delay of first audio that the mark adds, and how near Mimi in bfloat16 is to float32. Prints tables; the last line is
+one JSON object.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 import torch
 
 from bench.codec_arms import KEY, UTTERANCE_S, Arm, Both, Decode, Mark, PackageMark, Parts, StatelessChunks
+from bench.codec_precision import bfloat16_snr
 from bench.machine import commit, cpu_name
 from csm_engine.bundle import open_bundle
 from csm_engine.codec.mimi import load_mimi
@@ -50,11 +52,15 @@ def main() -> None:
         parts = load_parts(arguments, Path(scratch))
         oracle = PackageOracle.load(parts.silentcipher_folder, device=arguments.device)
         gate = check_gate(parts, oracle)
+        bfloat16 = bfloat16_snr(parts.mimi_path, parts.device)
+        print(f"Mimi in bfloat16: {bfloat16['snr_db']} dB, at least {bfloat16['least_frame_snr_db']} dB in a frame")
+        in_bfloat16 = parts.in_bfloat16()
         rows = []
         for batch in arguments.batches:
             both = Both(parts, batch)
             arms: dict[str, Arm] = {
                 "decode": Decode(parts, batch),
+                "decode bfloat16": Decode(in_bfloat16, batch),
                 "watermark": Mark(parts, batch),
                 "both": both,
                 "stateless decode": StatelessChunks(parts, batch),
@@ -64,7 +70,8 @@ def main() -> None:
             for name, ticks in turns.items():
                 rows.append(make_row(name, batch, ticks, parts.device))
                 print_row(rows[-1])
-            rows[-3]["watermark_share"] = round(both.watermark_share(), 3)
+            both_row = next(row for row in rows if (row["arm"], row["batch"]) == ("both", batch))
+            both_row["watermark_share"] = round(both.watermark_share(), 3)
             print(f"{'':>17}  the watermark takes {both.watermark_share():.0%} of the tick")
         first = [first_audio(parts, name, arguments.trials) for name in ("full", "adaptive")]
         for row in first:
@@ -73,7 +80,7 @@ def main() -> None:
                 f" held back; added p50/p95 {row['added_ms_frames_at_once']} ms with all frames there,"
                 f" {row['added_ms_frames_in_real_time']} ms with frames in real time"
             )
-    print(json.dumps(summary(arguments, parts, gate, rows, first)))
+    print(json.dumps(summary(arguments, parts, gate, bfloat16, rows, first)))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -94,12 +101,13 @@ def load_parts(arguments: argparse.Namespace, scratch: Path) -> Parts:
     if arguments.shape == "published":
         mimi, silentcipher = scratch / "mimi.safetensors", scratch / "silentcipher"
         write_published_mimi(mimi, seed=0)
-        write_miniature_silentcipher(silentcipher, 0, **SILENTCIPHER_SIZES)
+        write_miniature_silentcipher(silentcipher, 0, data_parallel=True, **SILENTCIPHER_SIZES)
     else:
         bundle = open_bundle(arguments.bundle)
         mimi, silentcipher = bundle.path("mimi"), bundle.path("silentcipher")
     return Parts(
         load_mimi(mimi, device=arguments.device),
+        mimi,
         load_silentcipher(silentcipher, device=arguments.device),
         silentcipher,
         DTYPES[arguments.dtype],
@@ -206,6 +214,7 @@ def summary(
     arguments: argparse.Namespace,
     parts: Parts,
     gate: float,
+    bfloat16: dict[str, float],
     rows: list[dict[str, object]],
     first: list[dict[str, object]],
 ) -> dict[str, object]:
@@ -228,6 +237,7 @@ def summary(
         "gate_difference": gate,
         "watermark_speedup_vs_package": ratio("package watermark", "watermark"),
         "decode_cost_vs_stateless": ratio("decode", "stateless decode"),
+        "bfloat16_decode": bfloat16,
         "first_audio": first,
         "rows": rows,
     }

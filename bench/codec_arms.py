@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from csm_engine.codec.codec import Codec
-from csm_engine.codec.mimi import Mimi
+from csm_engine.codec.mimi import Mimi, load_mimi
 from csm_engine.codec.mimi_decoder import MimiDecoder
 from csm_engine.codec.resample import Pcm
 from csm_engine.codec.stream import Failed
@@ -38,9 +38,14 @@ class Parts:
     """Networks on one device."""
 
     mimi: Mimi
+    mimi_path: Path
     silentcipher: SilentCipher
     silentcipher_folder: Path
     dtype: torch.dtype  # of the decoder
+
+    def in_bfloat16(self) -> Parts:
+        """The same with Mimi loaded anew, which its decoder converts in place."""
+        return replace(self, mimi=load_mimi(self.mimi_path, device=self.device), dtype=torch.bfloat16)
 
     @property
     def device(self) -> torch.device:
@@ -63,6 +68,7 @@ class Parts:
             num_seats=-(-batch // CPU_LANE_WIDTH) * CPU_LANE_WIDTH if width == 1 else batch,
             lane_width=width,
             look_ahead=look_ahead,
+            first_samples=self.frame_samples,
         )
 
     def codec(self, batch: int, look_ahead: LookAhead = FULL) -> Codec:

@@ -1,6 +1,7 @@
 """The one thread that drives the engine. Others hand it requests and aborts; it hands back each step's outputs.
 
-Nothing here polls: the thread sleeps until there is work. Outputs go to one callback per step, for the whole batch.
+Nothing here polls: the thread sleeps until there is work, also while everybody's listener has enough to hear. Outputs
+go to one callback per step, for the whole batch.
 """
 
 from __future__ import annotations
@@ -81,6 +82,10 @@ class EngineThread:
         """Share of the KV cache in use, 0 to 1."""
         return self._engine.cache_usage
 
+    def spilled_bytes(self) -> int:
+        """Keys and values in host memory."""
+        return self._engine.spilled_bytes
+
     def silence(self) -> float | None:
         """Seconds since the last step while work is waiting; None when idle."""
         return time.monotonic() - self._last_step_at if self._engine.has_work else None
@@ -110,8 +115,8 @@ class EngineThread:
     def _wait_for_work(self) -> bool:
         """Runs the commands that have come in; false when the loop shall end."""
         with self._wake:
-            while not (self._stopped or self._commands or self._engine.has_work):
-                self._wake.wait()
+            while not (self._stopped or self._commands or (rest := self._engine.rest()) == 0.0):
+                self._wake.wait(timeout=rest)
         self._run_commands()
         return not self._stopped
 

@@ -25,16 +25,21 @@ class FrameStep:
         self.device = model.device
         self.backbone = Backbone(model, num_slots)
         self.depth_decoder = DepthDecoder(model)
-        self.state = SlotState(num_slots, model.config.backbone.dim, device=model.device, dtype=model.dtype)
-        self.timer = StageTimer(model.device)
+        backbone = model.config.backbone
+        self.state = SlotState(num_slots, backbone.dim, backbone.max_seq_len, device=model.device, dtype=model.dtype)
+        self.timer: StageTimer[str] = StageTimer(model.device)
 
     def embed_tokens(self, tokens: Tensor, tokens_mask: Tensor) -> Tensor:
         """tokens, tokens_mask: (T, K + 1) int64 and bool -> (T, D)."""
         return self._model.embed_tokens(tokens, tokens_mask)
 
     def __call__(self, slots: Tensor) -> Tensor:
-        """slots: (B,) int64, each once -> (B, K) int64 codes; the slots' state moves on by one frame."""
+        """One frame of each row, whose state moves on by it; rows that have ended run as padding.
+
+        slots: (B,) int64, each once -> (B, K + 1) int16: codes, and in the last column an Outcome.
+        """
         state, config = self.state, self._model.config
+        slots = state.live(slots)
         with self.timer.measure("backbone"):
             positions = state.position[slots]
             window = int(positions.max()) + 1
@@ -54,5 +59,4 @@ class FrameStep:
             code0 = sampler.sample(self.backbone.codebook0_logits(hidden), 0)
         with self.timer.measure("depth_decoder"):
             codes = self.depth_decoder.frame(hidden, code0, sampler)
-        state.advance(slots, self._model.embed_frame(codes))
-        return codes
+        return state.advance(slots, codes, self._model.embed_frame(codes))

@@ -46,6 +46,12 @@ class SlotKVCache:
         ]
         self.pad_slot = num_slots
 
+    @property
+    def bytes_per_position(self) -> int:
+        """Of one slot, all layers."""
+        one = self.layers[0].keys[0, 0]
+        return 2 * len(self.layers) * one.numel() * one.element_size()
+
     def copy(self, source: int, target: int, length: int) -> None:
         """Copies the first `length` positions of one slot into another."""
         for layer in self.layers:

@@ -1,23 +1,26 @@
-"""Times the engine's stages one by one, on the device's own clock where it has one."""
+"""Times what the engine does piece by piece, on the device's own clock where it has one."""
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Generic, TypeVar
 
 import torch
 
+Stage = TypeVar("Stage")
 
-class StageTimer:
-    """Sums seconds per stage name. On CUDA the events of a step are read when the next `take` comes."""
+
+class StageTimer(Generic[Stage]):
+    """Sums seconds per stage, a name or whatever the time belongs to. On CUDA they count once the device is past."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
         self._on = True
-        self._seconds: dict[str, float] = defaultdict(float)
-        self._pending: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
+        self._seconds: dict[Stage, float] = defaultdict(float)
+        self._pending: deque[tuple[Stage, torch.cuda.Event, torch.cuda.Event]] = deque()
 
     @contextmanager
     def off(self) -> Iterator[None]:
@@ -29,7 +32,7 @@ class StageTimer:
             self._on = True
 
     @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
+    def measure(self, stage: Stage) -> Iterator[None]:
         if not self._on:
             yield
         elif self._cuda:
@@ -43,12 +46,11 @@ class StageTimer:
             yield
             self._seconds[stage] += time.perf_counter() - begin
 
-    def take(self) -> dict[str, float]:
-        """Seconds per stage since the last call. On CUDA it waits for the events, so call it after the codes came."""
-        for stage, start, end in self._pending:
-            end.synchronize()
+    def take(self) -> dict[Stage, float]:
+        """Seconds per stage since the last call; never waits for the device."""
+        while self._pending and self._pending[0][2].query():
+            stage, start, end = self._pending.popleft()
             self._seconds[stage] += start.elapsed_time(end) / 1000
-        self._pending.clear()
         taken = dict(self._seconds)
         self._seconds.clear()
         return taken

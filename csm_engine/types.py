@@ -48,6 +48,8 @@ class GenerationRequest:
 
     resume: (frames, codebooks) that an interrupted run of this request has already made; the engine goes on after
     them as if it had never stopped. `max_frames` counts them too.
+    live: somebody listens while the frames are made, so it is no use to be far ahead; they come in parts of
+    `listener_frames`, and nothing of a part is heard before all of it is there.
     """
 
     request_id: str
@@ -55,6 +57,8 @@ class GenerationRequest:
     max_frames: int
     sampling: SamplingParams = field(default_factory=SamplingParams)
     resume: Codes | None = None
+    live: bool = False
+    listener_frames: int = 1
 
     def check(self) -> None:
         """Raises: InvalidRequestError naming the first field that is out of range."""

@@ -12,7 +12,6 @@ import soxr
 Pcm = npt.NDArray[np.float32]  # (samples,)
 
 QUALITY = "HQ"  # 20 bits, linear phase
-RESAMPLER_LAG_S = 0.045  # at most, between 24 kHz and 44.1 or 48 kHz
 
 
 def resample(pcm: Pcm, rate_hz: int, wanted_hz: int) -> Pcm:

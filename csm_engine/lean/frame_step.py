@@ -26,8 +26,11 @@ class LeanFrameStep:
         self.device = weights.device
         self.backbone = LeanBackbone(weights, num_slots)
         self.depth_decoder = LeanDepthDecoder(weights)
-        self.state = SlotState(num_slots, weights.config.backbone.dim, device=weights.device, dtype=weights.dtype)
-        self.timer = StageTimer(weights.device)
+        backbone = weights.config.backbone
+        self.state = SlotState(
+            num_slots, backbone.dim, backbone.max_seq_len, device=weights.device, dtype=weights.dtype
+        )
+        self.timer: StageTimer[str] = StageTimer(weights.device)
 
     def embed_tokens(self, tokens: Tensor, tokens_mask: Tensor) -> Tensor:
         """tokens, tokens_mask: (T, K + 1) int64 and bool -> (T, D)."""
@@ -38,8 +41,12 @@ class LeanFrameStep:
         return (torch.cat([audio, text], dim=1) * tokens_mask.unsqueeze(-1)).sum(dim=1)
 
     def __call__(self, slots: Tensor) -> Tensor:
-        """slots: (B,) int64, each once -> (B, K) int64 codes; the slots' state moves on by one frame."""
+        """One frame of each row, whose state moves on by it; rows that have ended run as padding.
+
+        slots: (B,) int64, each once -> (B, K + 1) int16: codes, and in the last column an Outcome.
+        """
         state, config = self.state, self.weights.config
+        slots = state.live(slots)
         with self.timer.measure("backbone"):
             hidden = self.backbone.step(state.next_embedding[slots], slots, state.position[slots])
             draw = ops.FrameDraw(
@@ -55,8 +62,8 @@ class LeanFrameStep:
         with self.timer.measure("depth_decoder"):
             codes = self.depth_decoder.frame(hidden, code0, fed, draw)
             offsets = torch.arange(config.num_codebooks, device=codes.device) * config.audio_vocab_size
-            state.advance(slots, F.embedding(codes + offsets, self.weights.audio_embeddings).sum(dim=1))
-        return codes
+            embeddings = F.embedding(codes + offsets, self.weights.audio_embeddings).sum(dim=1)
+            return state.advance(slots, codes, embeddings)
 
 
 class LeanBackbone:

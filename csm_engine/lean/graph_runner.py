@@ -6,7 +6,6 @@ slots; everything else is read from device memory by slot. On a CPU nothing is c
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,22 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from csm_engine.buckets import bucket_of, buckets_up_to
 from csm_engine.lean.frame_step import LeanFrameStep
 
-BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 _WARM_UPS = 3
-
-
-def buckets_up_to(num_rows: int) -> list[int]:
-    """The buckets that batches of 1..num_rows need; the last one is num_rows itself."""
-    return [*(bucket for bucket in BUCKETS if bucket < num_rows), num_rows]
 
 
 @dataclass(frozen=True, slots=True)
 class _Captured:
     graph: torch.cuda.CUDAGraph
     slots: Tensor  # (bucket,) int64, read by the graph
-    codes: Tensor  # (bucket, K) int64, written by it
+    rows: Tensor  # (bucket, K + 1) int16, written by it
 
 
 class GraphRunner:
@@ -57,15 +51,15 @@ class GraphRunner:
                 self._captured[bucket] = self._capture(bucket, pool)
 
     def __call__(self, slots: Tensor) -> Tensor:
-        """slots: (B,) int64, each once -> (B, K) int64 codes, good until the next call."""
-        bucket = self._buckets[bisect_left(self._buckets, len(slots))]
+        """slots: (B,) int64, each once -> (B, K + 1) int16 codes and Outcome, good until the next call."""
+        bucket = bucket_of(len(slots), self._buckets)
         if not self._captured:
             return self._step(self._padded(slots, bucket))[: len(slots)] if self._constant_shape else self._step(slots)
         captured = self._captured[bucket]
         captured.slots.fill_(self.backbone.cache.pad_slot)
         captured.slots[: len(slots)].copy_(slots, non_blocking=True)
         captured.graph.replay()
-        return captured.codes[: len(slots)]
+        return captured.rows[: len(slots)]
 
     def _padded(self, slots: Tensor, rows: int) -> Tensor:
         return F.pad(slots, (0, rows - len(slots)), value=self.backbone.cache.pad_slot)
@@ -81,5 +75,5 @@ class GraphRunner:
         torch.cuda.current_stream(self.device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with self.timer.off(), torch.cuda.graph(graph, pool=pool):
-            codes = self._step(slots)
-        return _Captured(graph, slots, codes)
+            rows = self._step(slots)
+        return _Captured(graph, slots, rows)

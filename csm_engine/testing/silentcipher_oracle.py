@@ -36,7 +36,18 @@ class PackageOracle:
             from silentcipher.stft import STFT
         hparams = yaml.safe_load((folder / "hparams.yaml").read_text())
         type(STFT)._instances.clear()  # the package keeps one transform per process, whatever its size
-        model = Model(Namespace(**hparams, load_ckpt=str(folder)), device)
+
+        class Embedder(Model):  # type: ignore[misc]
+            """The package knows one size of message decoder: with files of another it can embed and not detect."""
+
+            def load_models(self, folder: str) -> None:
+                for part in ("enc_c", "dec_c"):
+                    state = torch.load(f"{folder}/{part}.ckpt", map_location=device)
+                    getattr(self, part).load_state_dict(self.convert_dataparallel_to_normal(state))
+                self.dec_m: list[Any] = []
+
+        kind = Embedder if any(name.startswith("dec_m_") for name in hparams) else Model
+        model = kind(Namespace(**hparams, load_ckpt=str(folder)), device)
         for module in (model.enc_c, model.dec_c, *model.dec_m):
             module.eval()
         return cls(model)

@@ -22,6 +22,7 @@ from recipes.voice_in_the_box.codec import train_decoder, train_encoder
 from recipes.voice_in_the_box.codec.network import mimi_config, new_mimi
 from recipes.voice_in_the_box.codec.quantizer import Quantizer
 from recipes.voice_in_the_box.csm.network import csm_config, new_csm
+from recipes.voice_in_the_box.training import state_of
 
 NOTICE = (
     "This is the small voice in the box: two synthetic speakers, English, trained in this project. It shows that"
@@ -48,7 +49,7 @@ def _write_mimi(trained: Path, folder: Path, quantizer: Quantizer) -> CodecIdent
         ("encoder.pt", train_encoder.encoder_parts(model)),
     ):
         if (trained / name).exists():
-            parts.load_state_dict(torch.load(trained / name, weights_only=True)["parts"])
+            state_of(trained / name, parts)
         else:
             print(f"{trained / name} is missing: that half of the codec is untrained")
     # The networks were trained at a level of their own.
@@ -61,8 +62,7 @@ def _write_mimi(trained: Path, folder: Path, quantizer: Quantizer) -> CodecIdent
 
 def _write_csm(trained: Path, folder: Path, quantizer: Quantizer) -> None:
     model = new_csm(csm_config(quantizer.num_codebooks, quantizer.bins), seed=0)
-    state = torch.load(trained / "csm.pt", weights_only=True)["parts"]
-    model.load_state_dict({key.removeprefix("csm."): value for key, value in state.items() if key.startswith("csm.")})
+    state_of(trained / "csm.pt", model, prefix="csm.")
     save_original(folder, model, dtype=torch.float16)
 
 

@@ -67,6 +67,7 @@ def load_codec(settings: CodecSettings) -> LoadedCodec:
             settings.watermark_look_ahead_growth,
             settings.watermark_most_look_ahead,
         ),
+        first_samples=mimi.identity.frame_sample_count,
     )
     codec = Codec(decoder, marker, keyring)
     _warm_up(codec, num_lanes * width, mimi.identity.codebook_count)

@@ -33,6 +33,8 @@ def to_request(message: engine_pb2.GenerateRequest, num_codebooks: int) -> Gener
             seed=sampling.seed,
         ),
         resume=_to_resume(message, num_codebooks),
+        live=message.live,
+        listener_frames=message.first_batch_frame_count or 1,
     )
 
 

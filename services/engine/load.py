@@ -58,6 +58,10 @@ def load_engine(settings: EngineSettings) -> LoadedEngine:
         max_waiting=settings.max_waiting,
         prefill_chunk=settings.prefill_chunk,
         real_time_share=settings.real_time_share,
+        spill_bytes=settings.spill_bytes,
+        max_lead=settings.max_lead,
+        cheap_rows=settings.cheap_rows,
+        host_lag=settings.host_lag if settings.host_lag is not None else int(settings.device.startswith("cuda")),
         reserved_frames=settings.reserved_frames,
     )
     tokenizer = TextTokenizer(bundle.path("tokenizer"), model.config.text_vocab_size)

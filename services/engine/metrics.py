@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from csm_engine.buckets import BUCKETS
 from csm_engine.engine import Output
 from csm_engine.sequence import Sequence, SequenceStatus
 
@@ -13,8 +14,16 @@ _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
 class EngineMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.active_slots = Gauge("engine_active_slots", "Sequences that hold a slot.", registry=registry)
-        self.queue_depth = Gauge("engine_queue_depth", "Sequences that wait for a slot.", registry=registry)
+        self.queue_depth = Gauge(
+            "engine_queue_depth", "Sequences that wait for a slot, or for their prefill.", registry=registry
+        )
+        self.spilled_bytes = Gauge(
+            "engine_spilled_bytes", "Keys and values kept in host memory (--spill-bytes).", registry=registry
+        )
         self._frames = Counter("engine_frames", "Frames made.", registry=registry)
+        self._step_frames = Histogram(
+            "engine_step_frames", "Frames that came of one step.", buckets=BUCKETS, registry=registry
+        )
         self._finished = Counter("engine_sequences_finished", "Sequences ended.", ["reason"], registry=registry)
         self._queue_seconds = Histogram(
             "engine_queue_seconds", "Time a sequence waited for a slot.", buckets=_SECONDS, registry=registry
@@ -31,12 +40,17 @@ class EngineMetrics:
         self._reused_tokens = Counter(
             "engine_reused_tokens", "Of those, positions that a slot still remembered.", registry=registry
         )
+        self._restored_tokens = Counter(
+            "engine_restored_tokens", "Of those, positions that came back from host memory.", registry=registry
+        )
         self._stage_seconds = Counter(
             "engine_stage_seconds", "Time in each stage of a frame step, per sequence.", ["stage"], registry=registry
         )
 
     def observe_step(self, outputs: list[Output]) -> None:
-        self._frames.inc(sum(output.frame is not None for output in outputs))
+        if frames := sum(output.frame is not None for output in outputs):
+            self._frames.inc(frames)
+            self._step_frames.observe(frames)
 
     def observe_end(self, sequence: Sequence) -> None:
         """Called once a sequence, when its call ends."""
@@ -46,6 +60,7 @@ class EngineMetrics:
             self._queue_seconds.observe(sequence.admitted_at - sequence.arrived_at)
             self._prompt_tokens.inc(len(sequence.prompt))
             self._reused_tokens.inc(sequence.reused)
+            self._restored_tokens.inc(sequence.restored)
         made = sequence.num_frames - sequence.resumed_frames
         if made:
             self._prefill_seconds.observe(sequence.prefill_seconds)

@@ -38,6 +38,12 @@ class EngineSettings(StageSettings):
     spare_slots: int = Field(
         8, ge=0, le=65536, description="More slots that remember what was said, for prompts that begin alike."
     )
+    spill_bytes: int = Field(
+        0,
+        ge=0,
+        description="Host memory for what slots remembered when their room was needed, pinned with CUDA; a prompt"
+        " that begins like it gets it back. 0 keeps nothing.",
+    )
     max_waiting: int = Field(32, ge=0, le=100_000, description="Sequences that wait for a slot before one is refused.")
     real_time_share: float = Field(
         0.0,
@@ -46,6 +52,20 @@ class EngineSettings(StageSettings):
         description="Share of a frame's 80 ms that a frame step may take; a stream that would make steps longer"
         " waits or is refused, so that running ones keep up. 0 is no limit.",
     )
+    max_lead: float = Field(
+        0.0,
+        ge=0,
+        le=600,
+        description="Seconds of speech that a live stream may be ahead of its listener; past half of it streams rest"
+        " until somebody needs a frame. 0 is no limit. Calls that are not live are never held back.",
+    )
+    cheap_rows: int = Field(
+        64,
+        ge=1,
+        le=4096,
+        description="A step of so many sequences costs little more than a step of one: while somebody's next frame"
+        " is pressing, no more than these, or those who are pressed, take part.",
+    )
     prefill_chunk: int = Field(256, ge=1, le=2048, description="Prompt positions between two frame steps.")
     reserved_frames: int = Field(
         250, ge=1, le=2048, description="Frames that context turns must leave room for; older turns are dropped."
@@ -53,5 +73,12 @@ class EngineSettings(StageSettings):
     max_batch_frames: int = Field(8, ge=1, le=1024, description="Most frames of one message after the first.")
     constant_shape: bool = Field(
         False, description="Run every step at the size of all slots, so that rows are bit-equal whatever the batch."
+    )
+    host_lag: int | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Frame steps that are launched before the last one is read: 1 keeps a GPU busy while the host"
+        " hands frames on, on a CPU it only delays them. 1 on CUDA and 0 elsewhere when unset.",
     )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of torch; 0 leaves it to torch.")

@@ -49,6 +49,7 @@ async def start_engine(settings: EngineSettings) -> EngineStage:
         running, waiting = bridge.thread.load()
         engine_metrics.active_slots.set(running)
         engine_metrics.queue_depth.set(waiting)
+        engine_metrics.spilled_bytes.set(bridge.thread.spilled_bytes())
         engine_metrics.observe_step(outputs)
 
     bridge = EngineBridge(loaded.engine, on_step=on_step, on_failure=lambda error: server.fail(error))

@@ -56,3 +56,4 @@ class SynthesisPlan:
     chunk_frames: int  # frames per message to the client; 0 passes audio on as it comes
     first_batch_frames: int  # frames of the engine's first message
     max_batch_frames: int  # frames of its later messages; 0 is the engine's choice
+    live: bool  # the caller takes the audio while it is made

@@ -155,6 +155,7 @@ class Synthesis:
             first_batch_frame_count=plan.first_batch_frames,
             max_batch_frame_count=plan.max_batch_frames,
             codec=self._catalog.identity,
+            live=plan.live,
         )
 
     async def _generate(self, segments: list[engine_pb2.Segment], deadline: Deadline) -> None:

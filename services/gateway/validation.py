@@ -69,6 +69,7 @@ def plan_synthesis(request: Request, request_id: str, catalog: Catalog, settings
         chunk_frames=chunk_frames,
         first_batch_frames=min(first_batch_frames, max_frames),
         max_batch_frames=settings.max_batch_frame_count if streaming else UNARY_BATCH_FRAMES,
+        live=streaming,
     )
 
 

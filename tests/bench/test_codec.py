@@ -7,6 +7,7 @@ import torch
 
 from bench.codec import check_gate, first_audio, make_row, measure
 from bench.codec_arms import Both, Decode, Mark, PackageMark, Parts, StatelessChunks
+from bench.codec_precision import bfloat16_snr
 from csm_engine.codec.mimi import load_mimi
 from csm_engine.codec.watermark.silentcipher import load_silentcipher
 from csm_engine.testing.mimi import write_miniature_mimi
@@ -21,7 +22,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     write_miniature_mimi(folder / "mimi", 0, num_codebooks=4, codebook_size=64, context=20, width=32)
     write_miniature_silentcipher(folder / "silentcipher", 0, n_fft=1024, band=16)
     silentcipher = load_silentcipher(folder / "silentcipher")
-    return Parts(load_mimi(folder / "mimi"), silentcipher, folder / "silentcipher", torch.float32)
+    return Parts(load_mimi(folder / "mimi"), folder / "mimi", silentcipher, folder / "silentcipher", torch.float32)
 
 
 def test_all_arms_run_behind_the_gate(parts: Parts) -> None:
@@ -56,3 +57,10 @@ def test_first_audio_counts_frames_and_samples(parts: Parts) -> None:
     adaptive, full = first_audio(parts, "adaptive", 1), first_audio(parts, "full", 1)
     assert (adaptive["frames"], adaptive["held_back_ms"]) == (1, 37.3)
     assert (full["frames"], full["held_back_ms"]) == (3, 154.7)
+
+
+def test_bfloat16_is_measured_against_float32_without_touching_the_other_arms(parts: Parts) -> None:
+    found = bfloat16_snr(parts.mimi_path, parts.device)
+    assert 15 < found["least_frame_snr_db"] <= found["snr_db"] < 80  # eight bits of mantissa, neither none nor all
+    assert parts.in_bfloat16().decoder(1) is not None
+    assert {parameter.dtype for parameter in parts.mimi.model.decoder.parameters()} == {torch.float32}

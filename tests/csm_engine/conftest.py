@@ -1,10 +1,20 @@
-"""A tiny CSM with seeded random weights."""
+"""A tiny CSM, and engines over it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from csm_engine.config import ModelConfig, TransformerConfig
+from csm_engine.config import EngineConfig, ModelConfig, TransformerConfig
+from csm_engine.engine import Engine
+from csm_engine.frame_step import FrameStep
+from csm_engine.lean.frame_step import LeanFrameStep
+from csm_engine.lean.weights import pack
+from csm_engine.model.csm import CSM
+from csm_engine.model.loader import random_model
+from csm_engine.testing.tokenizer import write_byte_tokenizer
+from csm_engine.tokenizer import TextTokenizer
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +28,28 @@ def tiny_config() -> ModelConfig:
         num_codebooks=8,
         codebook_size=64,
     )
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    write_byte_tokenizer(path)
+    return TextTokenizer(path, tiny_config.text_vocab_size)
+
+
+@pytest.fixture(scope="session")
+def model(tiny_config: ModelConfig) -> CSM:
+    return random_model(tiny_config, seed=1)
+
+
+@pytest.fixture(params=["reference", "lean", "lean, read one step later"])
+def make_engine(request: pytest.FixtureRequest, model: CSM, tokenizer: TextTokenizer) -> Callable[..., Engine]:
+    """Every claim holds for the reference step and for the fast one, read at once and read one step later."""
+
+    def make(model: CSM = model, **settings: int) -> Engine:
+        config = EngineConfig(host_lag=int("later" in request.param), **settings)
+        if request.param == "reference":
+            return Engine(FrameStep(model, config.total_slots), tokenizer, config)
+        return Engine(LeanFrameStep(pack(model), config.total_slots), tokenizer, config)
+
+    return make

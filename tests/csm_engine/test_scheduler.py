@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from csm_engine.admission import RealTimeBudget
 from csm_engine.errors import EngineBusyError
+from csm_engine.pacing import Pacing
 from csm_engine.prompt import Prompt
 from csm_engine.scheduler import FrameBatch, PrefillChunk, Scheduler
 from csm_engine.sequence import Sequence, SequenceStatus
@@ -26,15 +28,28 @@ def sequence(rows: int = 5) -> Sequence:
 
 
 def scheduler(*, num_slots: int = 2, max_waiting: int = 1) -> Scheduler:
-    return Scheduler(SlotPool(num_slots), max_waiting=max_waiting, prefill_chunk=4)
+    return Scheduler(SlotPool(num_slots), max_waiting=max_waiting, prefill_chunk=4, pacing=no_limits())
+
+
+def no_limits() -> Pacing:
+    return Pacing(max_rows=8, cheap_rows=8, max_lead=0.0)
 
 
 def admitted(policy: Scheduler) -> list[Sequence]:
-    return [item for item, _ in policy.admit()]
+    """All that get a slot when each prompt is prefilled before the next comes."""
+    items = []
+    while (news := policy.admit()) is not None:
+        items.append(news[0])
+        while news[0].status is SequenceStatus.PREFILLING:
+            run_prefill(policy)
+    return items
 
 
 def run_prefill(policy: Scheduler) -> PrefillChunk:
-    chunk = policy.next_work()
+    """The next chunk, and the frame step before it if there is one."""
+    chunk = policy.next_work(now=0.0)
+    if isinstance(chunk, FrameBatch):
+        chunk = policy.next_work(now=0.0)
     assert isinstance(chunk, PrefillChunk)
     policy.prefilled(chunk)
     return chunk
@@ -53,6 +68,21 @@ def test_first_come_first_served_and_queue_is_bounded() -> None:
     assert admitted(policy) == [second]
 
 
+def test_the_next_prompt_waits_until_the_last_one_is_there_and_starts_from_it() -> None:
+    policy = scheduler(num_slots=2, max_waiting=2)
+    first, second = sequence(9), sequence(9)
+    second.prompt = first.prompt
+    for item in (first, second):
+        policy.add(item)
+    assert policy.admit() is not None
+    run_prefill(policy)
+    assert policy.admit() is None, "half of the first prompt is missing"
+    run_prefill(policy)
+    news = policy.admit()
+    assert news is not None and news[0] is second
+    assert (news[1].copy_from, news[1].reused, second.rows_to_prefill) == (first.slot, 8, 0)
+
+
 def test_queue_is_bounded_before_anyone_is_admitted() -> None:
     policy = scheduler(num_slots=2, max_waiting=1)
     for _ in range(3):
@@ -66,7 +96,7 @@ def test_slots_are_never_shared_and_come_back() -> None:
     sequences = [sequence() for _ in range(4)]
     for item in sequences:
         policy.add(item)
-    policy.admit()
+    admitted(policy)
     assert sorted(item.slot for item in sequences[:2]) == [0, 1]  # type: ignore[type-var]
     policy.remove(sequences[0])
     policy.remove(sequences[0])
@@ -83,12 +113,49 @@ def test_no_running_sequence_waits_for_more_than_one_chunk() -> None:
     policy.admit()
     kinds = []
     for _ in range(6):
-        work = policy.next_work()
+        work = policy.next_work(now=0.0)
         kinds.append(type(work))
         if isinstance(work, PrefillChunk):
             assert work.length <= 4
             policy.prefilled(work)
     assert kinds == [FrameBatch, PrefillChunk] * 3 or kinds == [PrefillChunk, FrameBatch] * 3
+
+
+def test_prompt_goes_first_while_those_who_run_have_enough_to_be_heard() -> None:
+    policy = scheduler()
+    running, long = sequence(2), sequence(20)
+    policy.add(running)
+    policy.admit()
+    run_prefill(policy)
+    policy.add(long)
+    policy.admit()
+    running.launched, running.first_frame_at = 10, 0.0  # 0.8 s are made and none is played
+    chunks = [run_prefill(policy) for _ in range(3)]
+    assert [chunk.start for chunk in chunks] == [0, 4, 8]
+    assert policy.next_work(now=0.7) == FrameBatch([running])  # 0.1 s are left
+    assert isinstance(policy.next_work(now=0.7), PrefillChunk)
+
+
+def test_prompt_is_prefilled_while_those_who_run_rest() -> None:
+    pacing = Pacing(max_rows=8, cheap_rows=8, max_lead=0.2)  # they rest with less than is called little
+    policy = Scheduler(SlotPool(2), max_waiting=1, prefill_chunk=4, pacing=pacing)
+    running, long = live_sequence(2), sequence(20)
+    policy.add(running)
+    policy.admit()
+    run_prefill(policy)
+    running.launched, running.first_frame_at = 2, 0.0
+    assert policy.next_work(now=0.0) is None
+    assert policy.rest(now=0.0) == pytest.approx(0.06)
+    policy.add(long)
+    policy.admit()
+    assert policy.rest(now=0.0) == 0
+    assert [run_prefill(policy).start for _ in range(2)] == [0, 4]
+
+
+def live_sequence(rows: int) -> Sequence:
+    item = sequence(rows)
+    item.request = replace(item.request, live=True)
+    return item
 
 
 def test_prefill_covers_all_rows_but_the_last_exactly_once() -> None:
@@ -99,7 +166,7 @@ def test_prefill_covers_all_rows_but_the_last_exactly_once() -> None:
     chunks = [run_prefill(policy) for _ in range(3)]
     assert [(chunk.start, chunk.length) for chunk in chunks] == [(0, 4), (4, 4), (8, 2)]
     assert long.status is SequenceStatus.RUNNING
-    assert policy.next_work() == FrameBatch([long])
+    assert policy.next_work(now=0.0) == FrameBatch([long])
 
 
 def test_one_row_prompt_runs_at_once() -> None:
@@ -107,7 +174,7 @@ def test_one_row_prompt_runs_at_once() -> None:
     policy.add(sequence(1))
     policy.admit()
     assert run_prefill(policy).length == 0
-    assert isinstance(policy.next_work(), FrameBatch)
+    assert isinstance(policy.next_work(now=0.0), FrameBatch)
 
 
 @pytest.mark.parametrize("stage", ["waiting", "prefilling", "running"])
@@ -120,22 +187,22 @@ def test_remove_frees_everything_from_every_stage(stage: str) -> None:
     if stage == "running":
         run_prefill(policy)
     policy.remove(item)
-    assert not policy.has_work and policy.next_work() is None
+    assert not policy.has_work and policy.next_work(now=0.0) is None
     policy.add(sequence())
     policy.add(sequence())
-    assert len(policy.admit()) == 2
+    assert len(admitted(policy)) == 2
 
 
 def test_budget_keeps_streams_waiting_and_then_out_although_slots_are_free() -> None:
     budget = RealTimeBudget(0.5)
-    policy = Scheduler(SlotPool(8), max_waiting=1, prefill_chunk=4, budget=budget)
+    policy = Scheduler(SlotPool(8), max_waiting=1, prefill_chunk=4, pacing=no_limits(), budget=budget)
     policy.add(sequence())
-    assert len(policy.admit()) == 1
+    assert len(admitted(policy)) == 1
     budget.observe(1, 0.03)  # two such rows would take 60 of 40 ms
     policy.add(sequence())
-    assert policy.admit() == []
+    assert admitted(policy) == []
     with pytest.raises(EngineBusyError):
         policy.add(sequence())
     for _ in range(50):
         budget.observe(1, 0.001)
-    assert len(policy.admit()) == 1
+    assert len(admitted(policy)) == 1

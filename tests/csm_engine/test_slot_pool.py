@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from csm_engine.prompt import Rows
-from csm_engine.slot_pool import Lease, SlotPool, common_prefix
+from csm_engine.slot_pool import Lease, SlotPool
+from csm_engine.spill_shelf import Kept, SpillShelf, Taken
 
 
 def rows(*values: int) -> Rows:
@@ -59,7 +60,7 @@ def test_least_recently_used_memory_goes_first() -> None:
 
 def pool_slot(pool: SlotPool, value: int) -> int:
     """The slot that remembered `value` as its first row, before it was given away just now."""
-    remembered = {int(memory[0, 0]): slot for slot, memory in pool._idle.items()}
+    remembered = {int(memory.rows[0, 0]): slot for slot, memory in pool._idle.items()}
     assert value not in remembered
     return next(iter({0, 1, 2} - set(remembered.values())))
 
@@ -70,9 +71,62 @@ def test_giving_up_the_match_itself_needs_no_copy() -> None:
     assert pool.acquire(rows(1, 9, 9)) == Lease(0, reused=1, copy_from=None)
 
 
-def test_text_and_codes_of_equal_value_are_told_apart() -> None:
-    text, codes = np.array([[-1, 5]], np.int32), np.array([[5, -1]], np.int32)
-    assert common_prefix(text, codes) == 0
-    assert common_prefix(text, text) == 1
-    assert common_prefix(rows(1, 2, 3), rows(1, 2, 4, 5)) == 2
-    assert common_prefix(rows(), rows(1)) == 0
+def test_prompt_of_a_running_sequence_is_copied_once_it_is_there() -> None:
+    pool = SlotPool(3)
+    first = pool.acquire(rows(1, 2, 3, 4))
+    assert pool.acquire(rows(1, 2, 9, 9)).reused == 0, "nothing of it is there yet"
+    pool.filled(first.slot, rows(1, 2, 3))
+    lease = pool.acquire(rows(1, 2, 8, 8))
+    assert lease == Lease(lease.slot, reused=2, copy_from=first.slot) and lease.slot != first.slot
+
+
+def test_nobody_is_given_a_slot_that_somebody_holds_however_well_it_fits() -> None:
+    pool = SlotPool(2)
+    first = pool.acquire(rows(1, 2, 3))
+    pool.filled(first.slot, rows(1, 2))
+    assert pool.acquire(rows(1, 2, 7)) == Lease(1 - first.slot, reused=2, copy_from=first.slot)
+
+
+def test_idle_memory_is_taken_before_a_copy_of_the_same() -> None:
+    pool = SlotPool(2)
+    first, second = pool.acquire(rows(1, 2, 3)), pool.acquire(rows(1, 2, 3))
+    pool.filled(first.slot, rows(1, 2))
+    pool.release(second.slot, rows(1, 2))
+    assert pool.acquire(rows(1, 2, 4)) == Lease(second.slot, reused=2)
+
+
+def with_shelf(num_slots: int, positions: int) -> SlotPool:
+    return SlotPool(num_slots, shelf=SpillShelf(positions * 10, bytes_per_position=10))
+
+
+def test_memory_that_is_given_up_goes_to_the_shelf_and_comes_back() -> None:
+    pool = with_shelf(1, 100)
+    pool.release(held(pool, rows(1, 2)), rows(1, 2, 3))
+    lease = pool.acquire(rows(7, 7))
+    assert lease.spill == Kept(ticket=0, length=3) and lease.restore is None
+    pool.release(lease.slot, rows(7))
+    back = pool.acquire(rows(1, 2, 3, 4))
+    assert back.spill == Kept(ticket=1, length=1)
+    assert back.restore == Taken(ticket=0, length=3, dropped=(0,)) and back.reused == 3
+    assert back.dropped == (0,)
+
+
+def test_what_a_slot_has_is_not_brought_from_the_shelf() -> None:
+    pool = with_shelf(2, 100)
+    pool.release(held(pool, rows(1, 2)), rows(1, 2, 3))
+    pool.release(held(pool, rows(5, 5)), rows(5))
+    lease = pool.acquire(rows(8, 8))
+    assert lease.spill is not None and lease.spill.length == 3  # 1, 2, 3 are on the shelf
+    pool.filled(lease.slot, rows(1, 2, 3))
+    assert pool.acquire(rows(1, 2, 3, 4)).copy_from == lease.slot
+
+
+def test_making_room_may_give_up_the_very_entry_that_is_restored() -> None:
+    """It is dropped after it was restored, so nothing is lost."""
+    pool = with_shelf(1, 4)
+    pool.release(held(pool, rows(1, 2)), rows(1, 2, 3))
+    pool.release(held(pool, rows(7, 7)), rows(7, 7, 7, 7))
+    lease = pool.acquire(rows(1, 2, 9, 9))
+    assert lease.restore == Taken(ticket=0, length=2)
+    assert lease.spill == Kept(ticket=1, length=4, dropped=(0,))
+    assert lease.dropped == (0,)

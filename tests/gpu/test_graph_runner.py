@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from csm_engine.buckets import buckets_up_to
 from csm_engine.config import ModelConfig, TransformerConfig
 from csm_engine.frame_step import FrameStep
 from csm_engine.lean.frame_step import LeanFrameStep
-from csm_engine.lean.graph_runner import GraphRunner, buckets_up_to
+from csm_engine.lean.graph_runner import GraphRunner
 from csm_engine.lean.weights import pack
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from csm_engine.codec.resample import Pcm, StreamResampler
+from csm_engine.codec.block_resample import BlockResampler
+from csm_engine.codec.resample import Pcm
 from csm_engine.codec.watermark.coverage import Coverage, CoverageMeter
 from csm_engine.codec.watermark.framing import Framer
 from csm_engine.codec.watermark.hparams import Hparams
@@ -39,11 +40,14 @@ class MarkedStream:
         level: LevelEstimate,
         look_ahead: LookAhead,
         lag: int,
+        lead: int = 0,
     ) -> None:
-        """lag: the networks' own look-ahead, in frames."""
-        self._to_network = StreamResampler(sample_rate_hz, hparams.sample_rate_hz)
-        self._from_network = StreamResampler(hparams.sample_rate_hz, sample_rate_hz)
+        """lag: the networks' own look-ahead, in frames. lead: samples of silence before the clip, at their rate."""
+        self._to_network = BlockResampler(sample_rate_hz, hparams.sample_rate_hz)
+        self._from_network = BlockResampler(hparams.sample_rate_hz, sample_rate_hz)
         self._framer = Framer(hparams.hop)
+        self._framer.push(np.zeros(lead, np.float32))
+        self._lead_left = lead  # of the silence, whose mark has not come
         self._silence = np.zeros(hparams.n_fft, np.float32)
         self._symbols, self._level, self._look_ahead, self._lag = symbols, level, look_ahead, lag
         self._meter = CoverageMeter()
@@ -117,4 +121,6 @@ class MarkedStream:
         left = self._framer.num_samples - self._num_mark_samples  # the padding of the end is dropped
         blocks = blocks[:left]
         self._num_mark_samples += len(blocks)
-        return self._from_network.push(blocks, last=self._ended)
+        silent = min(self._lead_left, len(blocks))
+        self._lead_left -= silent
+        return self._from_network.push(blocks[silent:], last=self._ended)

@@ -5,18 +5,21 @@ audio's own rate and is added: the signal itself is never resampled. What comes 
 if so wished (look_ahead.py), by at most `latency_samples`; the last call of a stream brings the rest, and every sample
 comes out. Lengths, chunk borders and neighbours change nothing.
 
-Streams sit in numbered seats, some of which make a lane: a batch of fixed width, so that the arithmetic of a stream
-never depends on its neighbours, bit for bit. Width costs time here, used or not: one seat a lane is best on a CPU, all
-on a GPU. It knows no codec and no keys.
+Streams sit in numbered seats. Either all of them are rows that go their own way, which is best on a CPU, or some make a
+lane: a batch of fixed width, which costs the same whether it is used or not, and is best on a GPU with all seats in it.
+Both ways the arithmetic of a stream never depends on its neighbours, bit for bit. It knows no codec and no keys.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
-from csm_engine.codec.resample import RESAMPLER_LAG_S, Pcm
+from csm_engine.codec.block_resample import BlockResampler
+from csm_engine.codec.resample import Pcm
+from csm_engine.codec.watermark.frame_marker import FrameMarker
 from csm_engine.codec.watermark.level import LevelEstimate
 from csm_engine.codec.watermark.look_ahead import FULL, LookAhead
 from csm_engine.codec.watermark.marked_stream import MarkedStream
@@ -32,8 +35,22 @@ class Chunk:
     last: bool = False
 
 
+class Rows(Protocol):
+    """What embeds: FrameMarker or SpectralMarker."""
+
+    @property
+    def lag(self) -> int:
+        """The networks' own look-ahead, in frames."""
+
+    def run(self, streams: Mapping[int, MarkedStream]) -> None:
+        """Marks all that streams, by row, have ready."""
+
+    def forget(self, rows: Iterable[int]) -> None:
+        """Fresh states after a failed step, for these rows at least."""
+
+
 class Marker:
-    """`num_seats` seats, `lane_width` to a lane. A seat must be joined before its stream's first chunk."""
+    """`num_seats` seats. A seat must be joined before its stream's first chunk."""
 
     def __init__(
         self,
@@ -43,13 +60,23 @@ class Marker:
         num_seats: int,
         lane_width: int,
         look_ahead: LookAhead = FULL,
+        first_samples: int = 0,
     ) -> None:
-        """num_seats: a multiple of lane_width."""
+        """num_seats: a multiple of lane_width. lane_width: 1 is no lanes.
+
+        first_samples: if not 0, STFT frames lie so that the first so many samples of a stream, at its rate, complete a
+        hop, where that is possible: streams are embedded as clips with so much silence before them as this takes.
+        """
         self._silentcipher = silentcipher
         self._sample_rate_hz = sample_rate_hz
-        self._lane_width = lane_width
         self._look_ahead = look_ahead
-        self._lanes = [SpectralMarker(silentcipher, lane_width) for _ in range(num_seats // lane_width)]
+        self._lead = self._lead_samples(first_samples) if first_samples else 0
+        self._lanes: list[Rows]
+        if lane_width == 1:
+            self._lane_width, self._lanes = num_seats, [FrameMarker(silentcipher)]
+        else:
+            self._lane_width = lane_width
+            self._lanes = [SpectralMarker(silentcipher, lane_width) for _ in range(num_seats // lane_width)]
         self._streams: dict[int, MarkedStream] = {}
 
     @property
@@ -62,15 +89,20 @@ class Marker:
         """How far the output may lag, at most."""
         hparams = self._silentcipher.hparams
         hops = min(self._lanes[0].lag, self._look_ahead.most) + 2
-        lag_s = hops * hparams.hop / hparams.sample_rate_hz
-        if hparams.sample_rate_hz != self._sample_rate_hz:
-            lag_s += 2 * RESAMPLER_LAG_S
-        return math.ceil(lag_s * self._sample_rate_hz)
+        network_hz, hop = hparams.sample_rate_hz, hparams.hop
+        there = BlockResampler(self._sample_rate_hz, network_hz).lag_samples / self._sample_rate_hz
+        back = BlockResampler(network_hz, self._sample_rate_hz).lag_samples / network_hz
+        return math.ceil((hops * hop / network_hz + there + back) * self._sample_rate_hz)
+
+    @property
+    def lead_samples(self) -> int:
+        """Silence that a stream's clip begins with, at the networks' rate."""
+        return self._lead
 
     def join(self, seat: int, symbols: tuple[int, ...], level: LevelEstimate) -> MarkedStream:
         """Starts a stream, in place of what sat there. symbols: of one period, as payload.frame_symbols gives them."""
         hparams, lag = self._silentcipher.hparams, self._lanes[0].lag
-        stream = MarkedStream(hparams, self._sample_rate_hz, symbols, level, self._look_ahead, lag)
+        stream = MarkedStream(hparams, self._sample_rate_hz, symbols, level, self._look_ahead, lag, self._lead)
         self._streams[seat] = stream
         return stream
 
@@ -81,26 +113,39 @@ class Marker:
         """
         for seat, chunk in chunks.items():
             self._streams[seat].push(chunk.pcm, last=chunk.last)
-        for lane in {seat // self._lane_width for seat in chunks}:
-            self._run_lane(lane, [seat for seat in chunks if seat // self._lane_width == lane])
+        for lane, rows in self._by_lane(chunks).items():
+            self._lanes[lane].run({row: self._streams[lane * self._lane_width + row] for row in rows})
         return {seat: self._streams[seat].take_marked() for seat in chunks}
 
     def rebuild(self, seats: Iterable[int]) -> None:
-        """Fresh states for the lanes of these seats after a failed step; what was in the lanes is lost."""
-        for lane in {seat // self._lane_width for seat in seats}:
-            self._lanes[lane] = SpectralMarker(self._silentcipher, self._lane_width)
+        """Fresh states for these seats, and the lanes that they are in, after a failed step; what was there is lost."""
+        for lane, rows in self._by_lane(seats).items():
+            self._lanes[lane].forget(rows)
 
-    def _run_lane(self, lane: int, seats: Sequence[int]) -> None:
-        streams = {seat % self._lane_width: self._streams[seat] for seat in seats}
-        while steps := {row: step for row, stream in streams.items() if (step := stream.next_step()) is not None}:
-            for row, block in self._lanes[lane].step(steps).items():
-                streams[row].add_mark(block)
+    def _lead_samples(self, first_samples: int) -> int:
+        hparams = self._silentcipher.hparams
+        known = BlockResampler(self._sample_rate_hz, hparams.sample_rate_hz).ready(first_samples)
+        missing = max(0, hparams.n_fft - known)  # a hop is complete with the window that ends a hop behind it
+        return missing if missing < hparams.hop else 0
+
+    def _by_lane(self, seats: Iterable[int]) -> dict[int, list[int]]:
+        """The rows within each lane."""
+        lanes: dict[int, list[int]] = {}
+        for seat in seats:
+            lane, row = divmod(seat, self._lane_width)
+            lanes.setdefault(lane, []).append(row)
+        return lanes
 
 
 def mark_clip(
-    silentcipher: SilentCipher, pcm: Pcm, sample_rate_hz: int, symbols: tuple[int, ...], level: LevelEstimate
+    silentcipher: SilentCipher,
+    pcm: Pcm,
+    sample_rate_hz: int,
+    symbols: tuple[int, ...],
+    level: LevelEstimate,
+    look_ahead: LookAhead = FULL,
 ) -> Pcm:
-    """Marks a finished clip; its length stays."""
-    marker = Marker(silentcipher, sample_rate_hz=sample_rate_hz, num_seats=1, lane_width=1)
+    """Marks a finished clip as a stream would; its length stays."""
+    marker = Marker(silentcipher, sample_rate_hz=sample_rate_hz, num_seats=1, lane_width=1, look_ahead=look_ahead)
     marker.join(0, symbols, level)
     return marker.push({0: Chunk(pcm, last=True)})[0]

@@ -65,7 +65,7 @@ class EmbedNetwork:
         layers += [_GatedConv(layer, fold_inputs=index == 0) for index, layer in enumerate(decoder_layers)]
         self._layers = [_StreamingLayer(layer, *shape) for layer in layers]
         self._last = _GatedConv(last)
-        self._messages = _message_table(encoder, self.bins)  # (symbols, bins)
+        self._messages = message_table(encoder, self.bins)  # (symbols, bins)
         self._carriers = torch.zeros(width, self.encoder_lag, self.bins, device=device)
 
     def step(self, carrier: Tensor, symbols: Tensor, rows: Rows) -> Tensor:
@@ -163,7 +163,7 @@ def _within(x: Tensor, frame: Tensor, num_frames: Tensor) -> Tensor:
     return torch.where(inside[:, None, None], x, 0.0)
 
 
-def _message_table(encoder: Any, bins: int) -> Tensor:
+def message_table(encoder: Any, bins: int) -> Tensor:
     weight, bias = encoder.linear.weight, encoder.linear.bias  # (band, symbols), (band,)
     table = (weight + bias[:, None]).T
     return F.pad(table, (0, max(0, bins - table.shape[1])))[:, :bins]

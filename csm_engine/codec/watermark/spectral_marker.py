@@ -6,13 +6,13 @@ in the message band and zero elsewhere, and the inverse transform of that alone 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from csm_engine.codec.resample import Pcm
-from csm_engine.codec.watermark.marked_stream import Step
+from csm_engine.codec.watermark.marked_stream import MarkedStream, Step
 from csm_engine.codec.watermark.network import EmbedNetwork, Rows
 from csm_engine.codec.watermark.payload import PERIOD
 from csm_engine.codec.watermark.silentcipher import SilentCipher
@@ -23,15 +23,29 @@ class SpectralMarker:
 
     def __init__(self, silentcipher: SilentCipher, width: int) -> None:
         hparams = silentcipher.hparams
-        self._network = EmbedNetwork(silentcipher, width)
+        self._silentcipher = silentcipher
         self._width, self._n_fft, self._hop, self._band = width, hparams.n_fft, hparams.hop, hparams.band
         self._device = silentcipher.device
         self._window = torch.hann_window(hparams.n_fft, device=self._device)
         energy = self._window.square()
         self._envelope = energy[: hparams.hop] + energy[hparams.hop :]
-        self._spectra = torch.zeros(width, self.lag, hparams.band, dtype=torch.complex64, device=self._device)
-        self._overlap = torch.zeros(width, hparams.hop, device=self._device)
         self._rows = torch.arange(width, device=self._device)
+        self._start()
+
+    def _start(self) -> None:
+        self._network = EmbedNetwork(self._silentcipher, self._width)
+        self._spectra = torch.zeros(self._width, self.lag, self._band, dtype=torch.complex64, device=self._device)
+        self._overlap = torch.zeros(self._width, self._hop, device=self._device)
+
+    def forget(self, rows: Iterable[int]) -> None:
+        """Fresh states for all rows."""
+        self._start()
+
+    def run(self, streams: Mapping[int, MarkedStream]) -> None:
+        """Marks all that streams, by row, have ready."""
+        while steps := {row: step for row, stream in streams.items() if (step := stream.next_step()) is not None}:
+            for row, block in self.step(steps).items():
+                streams[row].add_mark(block)
 
     @property
     def lag(self) -> int:
@@ -87,10 +101,7 @@ class SpectralMarker:
         recent = torch.cat((self._spectra, spectrum[:, None, : self._band]), dim=1)  # of frame - lag up to frame
         self._spectra = rows.kept(recent[:, 1:], self._spectra)
         delayed = recent[self._rows, nearer]
-        magnitude = delayed.abs()
-        depth = torch.minimum(message, magnitude)
-        marked = -delayed * (depth / magnitude.clamp_min(torch.finfo(torch.float32).tiny))
-        samples = torch.fft.irfft(marked, n=self._n_fft) * self._window
+        samples = torch.fft.irfft(depth_removed(delayed, message), n=self._n_fft) * self._window
         overlap = rows.cleared(self._overlap)
         self._overlap = torch.where(output_mask[:, None], samples[:, self._hop :], overlap)
         return (overlap + samples[:, : self._hop]) / self._envelope
@@ -104,3 +115,12 @@ class SpectralMarker:
             levels[0, row], levels[1, row] = level.gain, level.magnitude
         gain, strength = levels.to(self._device)
         return gain, strength
+
+
+def depth_removed(spectrum: Tensor, message: Tensor) -> Tensor:
+    """What the mark adds to the spectrum: at each bin as much of it as the message says, at most all, with its sign
+    turned. Both (rows, band).
+    """
+    magnitude = spectrum.abs()
+    depth = torch.minimum(message, magnitude)
+    return -spectrum * (depth / magnitude.clamp_min(torch.finfo(torch.float32).tiny))

@@ -9,12 +9,6 @@ minutes or at Ctrl-C; running it again goes on from the last checkpoint.
 
 from __future__ import annotations
 
-import argparse
-import json
-import math
-import time
-from pathlib import Path
-
 import numpy as np
 import torch
 from moshi.models.compression import MimiModel
@@ -24,6 +18,7 @@ from torch.nn import functional as F
 from recipes.voice_in_the_box.codec.network import new_mimi
 from recipes.voice_in_the_box.codec.quantizer import Quantizer
 from recipes.voice_in_the_box.codec.targets import Targets, open_targets
+from recipes.voice_in_the_box.training import Schedule, Training, arguments
 from recipes.voice_in_the_box.vocoder import FRAME_SIZE
 
 GAIN = 10.0  # the network works at this times the sound's level
@@ -35,83 +30,35 @@ EMPHASIS = 0.9
 
 
 def main() -> None:
-    arguments = _arguments()
-    torch.manual_seed(arguments.seed)
-    torch.set_num_threads(arguments.threads)
-    quantizer = Quantizer.load(arguments.folder / "quantizer.pt")
-    targets = open_targets(arguments.folder, quantizer, "train")
-    judged = open_targets(arguments.folder, quantizer, "heldout")
-    trainer = Trainer(new_mimi(quantizer, seed=arguments.seed), arguments.folder / "decoder.pt", arguments)
-    trainer.run(targets, judged)
+    asked = arguments(__doc__, minutes=65, rate=2e-3)
+    quantizer = Quantizer.load(asked.folder / "quantizer.pt")
+    targets = open_targets(asked.folder, quantizer, "train")
+    judged = open_targets(asked.folder, quantizer, "heldout")
+    model = new_mimi(quantizer, seed=asked.seed)
+    schedule = Schedule(asked.minutes, asked.rate, warm_up_steps=100, log_every=50, judge_every=500)
+    training = Training(decoder_parts(model), asked.folder / "decoder.pt", schedule, weight_decay=0.01)
+    random = np.random.default_rng(asked.seed + training.steps)
+    training.run(
+        lambda: batch_losses(model, targets, random),
+        lambda found: found["samples"] + found["spectra"],
+        lambda: {"snr_db": snr_db(model, judged)},
+    )
 
 
-class Trainer:
-    """Steps, with the clock as the schedule: the rate falls by a cosine over the minutes asked for."""
+def batch_losses(model: MimiModel, targets: Targets, random: np.random.Generator) -> dict[str, Tensor]:
+    """Mean square error of the samples and mean difference of log spectra, on a new batch."""
+    codes, pcm = targets.batch(random, BATCH, CLIP_FRAMES)
+    sizes = random.choice(STFT_SIZES, 2, replace=False).tolist()
+    with torch.autocast("cpu", torch.bfloat16):
+        said = decode(model, codes)[:, WARM_UP_FRAMES * FRAME_SIZE :]
+    return losses(said.float(), pcm[:, WARM_UP_FRAMES * FRAME_SIZE :] * GAIN, sizes)
 
-    def __init__(self, model: MimiModel, path: Path, arguments: argparse.Namespace) -> None:
-        self.model, self._path, self._arguments = model, path, arguments
-        self.parts = decoder_parts(model)
-        parameters = list(self.parts.parameters())
-        self._optimizer = torch.optim.AdamW(parameters, lr=arguments.rate, betas=(0.9, 0.98), weight_decay=0.01)
-        self._random = np.random.default_rng(arguments.seed)
-        self.steps, self.seconds = 0, 0.0
-        if path.exists():
-            state = torch.load(path, weights_only=True)
-            self.parts.load_state_dict(state["parts"])
-            self._optimizer.load_state_dict(state["optimizer"])
-            self.steps, self.seconds = state["steps"], state["seconds"]
-            self._random = np.random.default_rng(arguments.seed + self.steps)
 
-    def run(self, targets: Targets, judged: Targets) -> None:
-        budget = 60 * self._arguments.minutes
-        began, saved, running = time.monotonic() - self.seconds, time.monotonic(), []
-        while (spent := time.monotonic() - began) < budget:
-            running.append(self.step(targets, spent / budget))
-            self.seconds = spent
-            if self.steps % 50 == 0:
-                self._log(np.mean(running, axis=0), judged if self.steps % 500 == 0 else None)
-                running = []
-            if time.monotonic() - saved > 120:
-                self.save()
-                saved = time.monotonic()
-        self.save()
-
-    def step(self, targets: Targets, progress: float) -> list[float]:
-        warm_up = min(1.0, (self.steps + 1) / 100)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._arguments.rate * warm_up * (0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2)
-        codes, pcm = targets.batch(self._random, BATCH, CLIP_FRAMES)
-        sizes = self._random.choice(STFT_SIZES, 2, replace=False).tolist()
-        with torch.autocast("cpu", torch.bfloat16):
-            said = decode(self.model, codes)[:, WARM_UP_FRAMES * FRAME_SIZE :]
-        samples, spectra = losses(said.float(), pcm[:, WARM_UP_FRAMES * FRAME_SIZE :] * GAIN, sizes)
-        self._optimizer.zero_grad(set_to_none=True)
-        (samples + spectra).backward()
-        nn.utils.clip_grad_norm_(self.parts.parameters(), 1.0)
-        self._optimizer.step()
-        self.steps += 1
-        return [samples.item(), spectra.item()]
-
-    def save(self) -> None:
-        draft = self._path.with_suffix(".new")
-        state = {"parts": self.parts.state_dict(), "optimizer": self._optimizer.state_dict()}
-        torch.save({**state, "steps": self.steps, "seconds": self.seconds}, draft)
-        draft.rename(self._path)
-
-    def _log(self, losses: np.ndarray, judged: Targets | None) -> None:
-        row = {"steps": self.steps, "minutes": round(self.seconds / 60, 2)}
-        row |= {"samples": round(float(losses[0]), 4), "spectra": round(float(losses[1]), 4)}
-        if judged is not None:
-            row["snr_db"] = round(self.snr_db(judged), 2)
-        print(json.dumps(row), flush=True)
-        with self._path.with_suffix(".jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
-
-    @torch.no_grad()
-    def snr_db(self, judged: Targets) -> float:
-        codes, pcm = judged.batch(np.random.default_rng(0), 32, CLIP_FRAMES)
-        error = decode(self.model, codes) / GAIN - pcm
-        return float(10 * torch.log10(pcm.square().sum() / error.square().sum()))
+@torch.no_grad()
+def snr_db(model: MimiModel, judged: Targets) -> float:
+    codes, pcm = judged.batch(np.random.default_rng(0), 32, CLIP_FRAMES)
+    error = decode(model, codes) / GAIN - pcm
+    return float(10 * torch.log10(pcm.square().sum() / error.square().sum()))
 
 
 def decoder_parts(model: MimiModel) -> nn.ModuleDict:
@@ -134,11 +81,11 @@ def decode(model: MimiModel, codes: Tensor) -> Tensor:
     return model.decoder(latent)[:, 0]
 
 
-def losses(said: Tensor, wanted: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
+def losses(said: Tensor, wanted: Tensor, sizes: list[int]) -> dict[str, Tensor]:
     said, wanted = _emphasized(said), _emphasized(wanted)
     samples = F.mse_loss(said, wanted) / 0.1
     spectra = sum((_log_spectrum(said, size) - _log_spectrum(wanted, size)).abs().mean() for size in sizes)
-    return samples, torch.as_tensor(spectra) / len(sizes)
+    return {"samples": samples, "spectra": torch.as_tensor(spectra) / len(sizes)}
 
 
 def _emphasized(pcm: Tensor) -> Tensor:
@@ -148,16 +95,6 @@ def _emphasized(pcm: Tensor) -> Tensor:
 def _log_spectrum(pcm: Tensor, size: int) -> Tensor:
     spectrum = torch.stft(pcm, size, size // 4, window=torch.hann_window(size), return_complex=True)
     return torch.log(spectrum.abs() / size**0.5 + 1e-2)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

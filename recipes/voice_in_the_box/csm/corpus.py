@@ -18,7 +18,7 @@ from torch import Tensor
 from csm_engine.tokenizer import TextTokenizer
 from recipes.voice_in_the_box.codec.quantizer import Quantizer
 from recipes.voice_in_the_box.csm.tokenizer import VOCAB_SIZE
-from recipes.voice_in_the_box.tracks import read_tracks
+from recipes.voice_in_the_box.tracks import Tracks, read_tracks
 from recipes.voice_in_the_box.vocoder import PARTS
 
 Ints = npt.NDArray[np.int64]
@@ -70,38 +70,36 @@ class TrainingCorpus:
         self.phone_names = phone_names
 
     @classmethod
-    def open(cls, folder: Path, tracks_name: str, phone_names: list[str] | None = None) -> TrainingCorpus:
-        """Encodes the folder's tracks with its quantizer and its tokenizer.
+    def open(cls, folder: Path, split: str, phone_names: list[str] | None = None) -> TrainingCorpus:
+        """Encodes every `tracks-SPLIT*.npz` of the folder with its quantizer and its tokenizer.
 
-        phone_names: to count the phones by; the tracks' own when None. Phones without a name count as the first.
+        phone_names: to count the phones by; those of the first file when None. Phones without a name count as the
+        first.
         """
         quantizer = Quantizer.load(folder / "quantizer.pt")
-        tracks = read_tracks(folder / tracks_name)
-        codes = quantizer.encode(quantizer.latents(tracks.frames))
-        names = phone_names or tracks.phone_names
-        numbers = np.array([names.index(name) if name in names else 0 for name in tracks.phone_names])
-        phones = numbers[tracks.phones[:, PHONE_PARTS]]
-        turns = []
-        for index, text in enumerate(tracks.texts):
-            rows = slice(tracks.starts[index], tracks.starts[index + 1])
-            turns.append(Turn(text, int(tracks.voices[index]), codes[rows], phones[rows]))
         tokenizer = TextTokenizer(folder / "tokenizer.json", VOCAB_SIZE)
-        return cls(turns, tokenizer, names)
+        turns: list[Turn] = []
+        for path in sorted(folder.glob(f"tracks-{split}*.npz"), key=lambda path: (len(path.stem), path.stem)):
+            tracks = read_tracks(path)
+            phone_names = phone_names or tracks.phone_names
+            turns += _turns(tracks, quantizer, phone_names)
+        return cls(turns, tokenizer, phone_names or [])
 
-    def batches(self, random: np.random.Generator, *, positions: int, pool: int = 512) -> Iterator[Batch]:
-        """Without end; rows of like length together, about so many positions a batch."""
-        while True:
-            rows = sorted((self._sequence(random) for _ in range(pool)), key=len)
-            groups: list[list[Row]] = [[]]
-            for row in rows:
-                if groups[-1] and (len(groups[-1]) + 1) * len(row) > positions:
-                    groups.append([])
-                groups[-1].append(row)
-            for index in random.permutation(len(groups)):
-                yield _padded(groups[index])
+    def batches(
+        self, random: np.random.Generator, *, positions: int, dialogue_share: float = DIALOGUE_SHARE, pool: int = 512
+    ) -> Iterator[Batch]:
+        """Once through a pool of new sequences; rows of like length together, about so many positions a batch."""
+        rows = sorted((self._sequence(random, dialogue_share) for _ in range(pool)), key=len)
+        groups: list[list[Row]] = [[]]
+        for row in rows:
+            if groups[-1] and (len(groups[-1]) + 1) * len(row) > positions:
+                groups.append([])
+            groups[-1].append(row)
+        for index in random.permutation(len(groups)):
+            yield _padded(groups[index])
 
-    def _sequence(self, random: np.random.Generator) -> Row:
-        if random.random() >= DIALOGUE_SHARE:
+    def _sequence(self, random: np.random.Generator, dialogue_share: float) -> Row:
+        if random.random() >= dialogue_share:
             voice = int(random.integers(2))
             return self._joined([(self._turn(random, voice), voice, True)])
         swapped = random.random() < SWAPPED_SHARE
@@ -137,6 +135,15 @@ class TrainingCorpus:
         phones = np.zeros((length, len(PHONE_PARTS)), dtype=np.int64)
         phones[len(ids) : -1] = turn.phones
         return Row(tokens, is_audio, is_audio & learned, phones)
+
+
+def _turns(tracks: Tracks, quantizer: Quantizer, phone_names: list[str]) -> Iterator[Turn]:
+    codes = quantizer.encode(quantizer.latents(tracks.frames))
+    numbers = np.array([phone_names.index(name) if name in phone_names else 0 for name in tracks.phone_names])
+    phones = numbers[tracks.phones[:, PHONE_PARTS]]
+    for index, text in enumerate(tracks.texts):
+        rows = slice(tracks.starts[index], tracks.starts[index + 1])
+        yield Turn(text, int(tracks.voices[index]), codes[rows], phones[rows])
 
 
 def _padded(rows: list[Row]) -> Batch:

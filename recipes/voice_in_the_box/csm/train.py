@@ -11,11 +11,7 @@ Ctrl-C; running it again goes on from the last checkpoint.
 
 from __future__ import annotations
 
-import argparse
-import json
-import math
-import time
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -24,85 +20,48 @@ from torch.nn import functional as F
 
 from csm_engine.model.csm import CSM
 from recipes.voice_in_the_box.codec.quantizer import Quantizer
-from recipes.voice_in_the_box.csm.corpus import PHONE_PARTS, Batch, TrainingCorpus
+from recipes.voice_in_the_box.csm.corpus import DIALOGUE_SHARE, PHONE_PARTS, Batch, TrainingCorpus
 from recipes.voice_in_the_box.csm.network import backbone_states, csm_config, depth_logits, new_csm
 from recipes.voice_in_the_box.csm.tokenizer import write_tokenizer
 from recipes.voice_in_the_box.tracks import read_tracks
+from recipes.voice_in_the_box.training import Schedule, Training, arguments
 
-POSITIONS = 4096  # per step
+EARLY_SHARE = 0.5  # of the time, in which steps are small and hardly a dialogue is heard: text and sound find together
+EARLY_POSITIONS, POSITIONS = 2048, 4096  # per step
+EARLY_DIALOGUE_SHARE = 0.05
 DEPTH_SHARE = 0.3  # of the frames
-PHONE_WEIGHT = 0.3
+PHONE_WEIGHT = 1.0
 REPLACED_SHARE = 0.06  # of the codes that the model reads
 JUDGED_BATCHES = 4
 
 
 def main() -> None:
-    arguments = _arguments()
-    torch.manual_seed(arguments.seed)
-    torch.set_num_threads(arguments.threads)
-    folder = arguments.folder
+    asked = arguments(__doc__, minutes=100, rate=1.5e-3)
+    folder = asked.folder
     if not (folder / "tokenizer.json").exists():
         write_tokenizer(folder / "tokenizer.json", read_tracks(folder / "tracks-train.npz").texts)
     quantizer = Quantizer.load(folder / "quantizer.pt")
-    corpus = TrainingCorpus.open(folder, "tracks-train.npz")
-    held_out = TrainingCorpus.open(folder, "tracks-heldout.npz", corpus.phone_names)
-    model = new_csm(csm_config(quantizer.num_codebooks, quantizer.bins), seed=arguments.seed)
-    Trainer(model, corpus, folder / "csm.pt", arguments).run(held_out)
+    corpus = TrainingCorpus.open(folder, "train")
+    held_out = TrainingCorpus.open(folder, "heldout", corpus.phone_names)
+    model = new_csm(csm_config(quantizer.num_codebooks, quantizer.bins), seed=asked.seed)
+    teacher = Teacher(model, len(corpus.phone_names))
+    schedule = Schedule(asked.minutes, asked.rate, warm_up_steps=200, log_every=25, judge_every=250)
+    training = Training(teacher.parts, folder / "csm.pt", schedule, weight_decay=0.05)
+    batches = _batches(corpus, training, np.random.default_rng(asked.seed + training.steps))
+    training.run(
+        lambda: teacher.losses(next(batches), replaced_share=REPLACED_SHARE),
+        lambda found: found["codebook0"] + found["depth"] + PHONE_WEIGHT * found["phones"],
+        lambda: teacher.judge(held_out),
+    )
 
 
-class Trainer:
-    """Steps, with the clock as the schedule: the rate falls by a cosine over the minutes asked for."""
+class Teacher:
+    """The model with the head that is only there in training."""
 
-    def __init__(self, model: CSM, corpus: TrainingCorpus, path: Path, arguments: argparse.Namespace) -> None:
-        self.model, self._path, self._arguments = model, path, arguments
-        self.phone_head = nn.Linear(model.config.backbone.dim, len(PHONE_PARTS) * len(corpus.phone_names))
-        self._parts = nn.ModuleDict({"csm": model, "phone_head": self.phone_head})
-        self._optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in self._parts.parameters() if p.dim() > 1], "weight_decay": 0.05},
-                {"params": [p for p in self._parts.parameters() if p.dim() == 1], "weight_decay": 0.0},
-            ],
-            lr=arguments.rate,
-            betas=(0.9, 0.98),
-        )
-        self.steps, self.seconds = 0, 0.0
-        if path.exists():
-            state = torch.load(path, weights_only=True)
-            self._parts.load_state_dict(state["parts"])
-            self._optimizer.load_state_dict(state["optimizer"])
-            self.steps, self.seconds = state["steps"], state["seconds"]
-        random = np.random.default_rng(arguments.seed + self.steps)
-        self._batches = corpus.batches(random, positions=POSITIONS)
-
-    def run(self, held_out: TrainingCorpus) -> None:
-        budget = 60 * self._arguments.minutes
-        began, saved, running = time.monotonic() - self.seconds, time.monotonic(), []
-        while (spent := time.monotonic() - began) < budget:
-            running.append(self.step(spent / budget))
-            self.seconds = spent
-            if self.steps % 25 == 0:
-                self._log("train", running)
-                running = []
-            if self.steps % 250 == 0:
-                self._log("held-out", self.judge(held_out))
-            if time.monotonic() - saved > 180:
-                self.save()
-                saved = time.monotonic()
-        self._log("held-out", self.judge(held_out))
-        self.save()
-
-    def step(self, progress: float) -> dict[str, float]:
-        warm_up = min(1.0, (self.steps + 1) / 200)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._arguments.rate * warm_up * (0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2)
-        losses = self.losses(next(self._batches), replaced_share=REPLACED_SHARE)
-        total = losses["codebook0"] + losses["depth"] + PHONE_WEIGHT * losses["phones"]
-        self._optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        nn.utils.clip_grad_norm_(self._parts.parameters(), 1.0)
-        self._optimizer.step()
-        self.steps += 1
-        return {name: loss.item() for name, loss in losses.items()}
+    def __init__(self, model: CSM, num_phones: int) -> None:
+        self.model = model
+        self.phone_head = nn.Linear(model.config.backbone.dim, len(PHONE_PARTS) * num_phones)
+        self.parts = nn.ModuleDict({"csm": model, "phone_head": self.phone_head})
 
     def losses(self, batch: Batch, *, replaced_share: float) -> dict[str, Tensor]:
         """Mean cross-entropies in nats: of a code of codebook 0, of one of the others, of a phone."""
@@ -122,23 +81,21 @@ class Trainer:
         }
 
     @torch.no_grad()
-    def judge(self, held_out: TrainingCorpus) -> list[dict[str, float]]:
+    def judge(self, held_out: TrainingCorpus) -> dict[str, float]:
         batches = held_out.batches(np.random.default_rng(0), positions=POSITIONS, pool=200)
         rows = [self.losses(next(batches), replaced_share=0.0) for _ in range(JUDGED_BATCHES)]
-        return [{name: loss.item() for name, loss in row.items()} for row in rows]
+        return {name: float(np.mean([row[name].item() for row in rows])) for name in rows[0]}
 
-    def save(self) -> None:
-        draft = self._path.with_suffix(".new")
-        state = {"parts": self._parts.state_dict(), "optimizer": self._optimizer.state_dict()}
-        torch.save({**state, "steps": self.steps, "seconds": self.seconds}, draft)
-        draft.rename(self._path)
 
-    def _log(self, split: str, losses: list[dict[str, float]]) -> None:
-        row: dict[str, object] = {"split": split, "steps": self.steps, "minutes": round(self.seconds / 60, 2)}
-        row |= {name: round(float(np.mean([loss[name] for loss in losses])), 4) for name in losses[0]}
-        print(json.dumps(row), flush=True)
-        with self._path.with_suffix(".jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+def _batches(corpus: TrainingCorpus, training: Training, random: np.random.Generator) -> Iterator[Batch]:
+    """Without end."""
+    while True:
+        early = training.progress < EARLY_SHARE
+        yield from corpus.batches(
+            random,
+            positions=EARLY_POSITIONS if early else POSITIONS,
+            dialogue_share=EARLY_DIALOGUE_SHARE if early else DIALOGUE_SHARE,
+        )
 
 
 def _some_replaced(batch: Batch, share: float, codebook_size: int) -> Tensor:
@@ -150,16 +107,6 @@ def _some_replaced(batch: Batch, share: float, codebook_size: int) -> Tensor:
     replaced = (torch.rand(codes.shape) < share) & batch.is_audio[..., None] & ~ends
     noisy = torch.where(replaced, torch.randint(1, codebook_size, codes.shape), codes)
     return torch.cat([noisy, batch.tokens[..., -1:]], dim=-1)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=90)
-    parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -49,6 +49,22 @@ def distortions() -> dict[str, Distortion]:
     }
 
 
+def beginnings() -> dict[str, Distortion]:
+    """Only the start of a recording, where a stream's look-ahead is not whole yet."""
+
+    def first(seconds: float) -> Distortion:
+        return lambda pcm, _: Recording(pcm[: round(seconds * SAMPLE_RATE_HZ)])
+
+    return {f"first {seconds:g} s": first(seconds) for seconds in (0.75, 1.0, 1.5)}
+
+
+def piece(pcm: Pcm, random: np.random.Generator) -> Recording:
+    """Of any length from half a second on, from anywhere."""
+    length = random.integers(SAMPLE_RATE_HZ // 2, len(pcm) + 1)
+    start = random.integers(len(pcm) - length + 1)
+    return Recording(pcm[start : start + length])
+
+
 def cropped(pcm: Pcm, random: np.random.Generator) -> Pcm:
     """Without up to 0.1 s at the beginning: neither on the frame grid nor at the message's start."""
     return pcm[random.integers(1, SAMPLE_RATE_HZ // 10) :]

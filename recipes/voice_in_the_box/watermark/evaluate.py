@@ -3,7 +3,9 @@
     python -m recipes.voice_in_the_box.watermark.evaluate --json bench/results/watermark_small.json
 
 Every clip is marked with a random key of its own, at the running level that a live stream has, then distorted and
-searched for that key alone. False alarms are counted on clips without a mark, and on marked clips with another key.
+searched for that key alone. The mark is made with the full look-ahead, and for some lines also with the one that a
+stream's start has (look_ahead.py). False alarms are counted on pieces of clips without a mark, cut at random, and on
+marked clips with another key.
 """
 
 from __future__ import annotations
@@ -24,14 +26,16 @@ from csm_engine.codec.resample import Pcm
 from csm_engine.codec.watermark.detector import detect
 from csm_engine.codec.watermark.keyring import WatermarkKey
 from csm_engine.codec.watermark.level import RunningLevel
+from csm_engine.codec.watermark.look_ahead import ADAPTIVE, FULL, LookAhead
 from csm_engine.codec.watermark.marker import mark_clip
 from csm_engine.codec.watermark.payload import PAYLOAD_BYTES, frame_symbols
 from csm_engine.codec.watermark.silentcipher import SilentCipher, load_silentcipher
 from recipes.voice_in_the_box.speech import SAMPLE_RATE_HZ
 from recipes.voice_in_the_box.watermark.corpus import open_corpus
-from recipes.voice_in_the_box.watermark.distortions import Distortion, distortions
+from recipes.voice_in_the_box.watermark.distortions import Distortion, beginnings, distortions, piece
 
 SEED = 20
+COMPARED = ("none", "noise 25 dB", "Opus 24 kbit/s", "Opus 16 kbit/s", "crop")  # also with an adaptive look-ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class Row:
     """One line of the table."""
 
     audio: str
+    look_ahead: str | None  # None without a mark
     distortion: str
     clips: int
     seconds: float  # mean length of a clip
@@ -50,9 +55,9 @@ def random_key(random: np.random.Generator) -> WatermarkKey:
     return WatermarkKey("its own", random.bytes(PAYLOAD_BYTES))
 
 
-def mark(silentcipher: SilentCipher, pcm: Pcm, key: WatermarkKey) -> Pcm:
+def mark(silentcipher: SilentCipher, pcm: Pcm, key: WatermarkKey, look_ahead: LookAhead = FULL) -> Pcm:
     level = RunningLevel(silentcipher.hparams.n_fft)
-    return mark_clip(silentcipher, pcm, SAMPLE_RATE_HZ, frame_symbols(key.payload), level)
+    return mark_clip(silentcipher, pcm, SAMPLE_RATE_HZ, frame_symbols(key.payload), level, look_ahead)
 
 
 def sdr_db(pcm: Pcm, marked: Pcm) -> float:
@@ -60,32 +65,43 @@ def sdr_db(pcm: Pcm, marked: Pcm) -> float:
     return float(10 * np.log10(np.sum(np.square(pcm, dtype=np.float64)) / distortion))
 
 
-def judge(
-    silentcipher: SilentCipher,
-    clips: Sequence[Pcm],
-    keys: Sequence[WatermarkKey],
-    audio: str,
-    name: str,
-    distortion: Distortion,
-) -> Row:
-    random = np.random.default_rng(SEED)
-    found, confidence = 0, 0.0
-    for clip, key in zip(clips, keys, strict=True):
-        recording = distortion(clip, random)
-        detection = detect(silentcipher, [key], recording.pcm, recording.sample_rate_hz)
-        found += detection.detected
-        confidence += detection.confidence
-    seconds = sum(map(len, clips)) / SAMPLE_RATE_HZ / len(clips)
-    row = Row(audio, name, len(clips), round(seconds, 2), found, round(confidence / len(clips), 4))
-    print(f"{audio:10} {name:22} {found:4} of {len(clips):4}  {row.symbols_right:.3f}", file=sys.stderr, flush=True)
-    return row
+class Judge:
+    """Searches clips for keys and keeps the table."""
+
+    def __init__(self, silentcipher: SilentCipher) -> None:
+        self._silentcipher = silentcipher
+        self.rows: list[Row] = []
+
+    def look(
+        self,
+        clips: Sequence[Pcm],
+        keys: Sequence[WatermarkKey],
+        audio: str,
+        name: str,
+        distortion: Distortion,
+        look_ahead: str | None = "full",
+    ) -> None:
+        """Adds a row: what is found of each clip's key in the clip, distorted."""
+        random = np.random.default_rng(SEED)
+        found, samples, confidence = 0, 0.0, 0.0
+        for clip, key in zip(clips, keys, strict=True):
+            recording = distortion(clip, random)
+            detection = detect(self._silentcipher, [key], recording.pcm, recording.sample_rate_hz)
+            found += detection.detected
+            confidence += detection.confidence
+            samples += len(recording.pcm) * SAMPLE_RATE_HZ / recording.sample_rate_hz
+        count = len(clips)
+        seconds = samples / SAMPLE_RATE_HZ / count
+        self.rows.append(Row(audio, look_ahead, name, count, round(seconds, 2), found, round(confidence / count, 4)))
+        told = f"{audio:10} {look_ahead or '':9} {name:22} {found:4} of {count:4}  {confidence / count:.3f}"
+        print(told, file=sys.stderr, flush=True)
 
 
 def evaluate(silentcipher: SilentCipher, folder: Path, num_clips: int, num_unmarked: int) -> dict[str, object]:
     """All figures, as they go into the JSON file. folder: where clips are made and kept."""
     random = np.random.default_rng(SEED)
     corpus = open_corpus(folder, "held-out", speech_clips=max(num_clips, num_unmarked), other_clips=num_clips // 3)
-    rows: list[Row] = []
+    judge = Judge(silentcipher)
     levels: dict[str, list[float]] = {}
     embedding_s = 0.0
     marked_s = 0.0
@@ -99,22 +115,36 @@ def evaluate(silentcipher: SilentCipher, folder: Path, num_clips: int, num_unmar
         levels[audio] = [sdr_db(clip, other) for clip, other in zip(clips, marked, strict=True)]
         for name, distortion in distortions().items():
             if audio == "speech" or name in ("none", "Opus 24 kbit/s"):
-                rows.append(judge(silentcipher, marked, keys, audio, name, distortion))
+                judge.look(marked, keys, audio, name, distortion)
         if audio == "speech":
             others = [random_key(random) for _ in clips]
-            rows.append(judge(silentcipher, marked, others, audio, "none, another key", distortions()["none"]))
+            judge.look(marked, others, audio, "none, another key", distortions()["none"])
+            compare_look_ahead(judge, silentcipher, clips, marked, keys)
     unmarked = corpus.clips["speech"][:num_unmarked]
     keys = [random_key(random) for _ in unmarked]
-    rows.append(judge(silentcipher, unmarked, keys, "speech", "not marked", distortions()["none"]))
+    judge.look(unmarked, keys, "speech", "not marked, a piece", piece, look_ahead=None)
     return {
-        "rows": [asdict(row) for row in rows],
+        "rows": [asdict(row) for row in judge.rows],
         "sdr_db": {
             audio: {"mean": round(float(np.mean(values)), 2), "least": round(min(values), 2)}
             for audio, values in levels.items()
         },
         "nominal_sdr_db": silentcipher.hparams.sdr_db,
-        "embedding_cpu_s_per_audio_s": round(embedding_s / marked_s, 3),
+        "embedding_cpu_s_per_audio_s": round(embedding_s / marked_s, 4),
     }
+
+
+def compare_look_ahead(
+    judge: Judge, silentcipher: SilentCipher, clips: Sequence[Pcm], full: Sequence[Pcm], keys: Sequence[WatermarkKey]
+) -> None:
+    """The same speech and keys, with the look-ahead that grows from nothing, and the starts of both."""
+    adaptive = [mark(silentcipher, clip, key, ADAPTIVE) for clip, key in zip(clips, keys, strict=True)]
+    for name, distortion in distortions().items():
+        if name in COMPARED:
+            judge.look(adaptive, keys, "speech", name, distortion, "adaptive")
+    for name, distortion in beginnings().items():
+        judge.look(full, keys, "speech", name, distortion, "full")
+        judge.look(adaptive, keys, "speech", name, distortion, "adaptive")
 
 
 def main() -> None:
@@ -124,14 +154,14 @@ def main() -> None:
         "--work", type=Path, default=Path("build/voice_in_the_box/watermark"), help="clips are kept here"
     )
     parser.add_argument("--clips", type=int, default=60, help="for each line of the table")
-    parser.add_argument("--unmarked", type=int, default=300, help="clips to look for false alarms on")
+    parser.add_argument("--unmarked", type=int, default=1000, help="clips to look for false alarms on")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    silentcipher = load_silentcipher(arguments.silentcipher)
+    silentcipher, commit = load_silentcipher(arguments.silentcipher), _commit()
     figures = evaluate(silentcipher, arguments.work / "clips", arguments.clips, arguments.unmarked)
-    result = {"benchmark": "watermark", "device": _processor(), "commit": _commit(), **figures}
+    result = {"benchmark": "watermark", "device": _processor(), "commit": commit, **figures}
     text = json.dumps(result, indent=1)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)

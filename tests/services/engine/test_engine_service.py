@@ -243,3 +243,23 @@ async def test_random_weights_only_when_asked_for(settings: EngineSettings, tmp_
 async def test_missing_bundle_is_an_error(settings: EngineSettings, tmp_path: Any) -> None:
     with pytest.raises(BundleError, match="There is no folder"):
         await start_engine(settings.model_copy(update={"bundle": str(tmp_path / "nowhere")}))
+
+
+async def test_live_streams_are_held_back_when_asked_for_and_others_never(settings: EngineSettings) -> None:
+    from csm.engine.v1 import engine_pb2_grpc
+
+    stage = await start_engine(settings.model_copy(update={"drain_seconds": 0.0, "max_lead": 1.0}))
+    loop = asyncio.get_running_loop()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
+            stub: Stub = engine_pb2_grpc.EngineServiceStub(channel)
+            took = {}
+            for live in (True, False):
+                began = loop.time()
+                responses = await collect(stub, generate_request(25, live=live, max_batch_frame_count=2))
+                took[live] = loop.time() - began
+                assert len(codes_of(responses)) == 25
+    finally:
+        await stage.stop()
+    assert took[True] >= (25 - 1.0 / 0.08) * 0.08  # the last 12.5 frames are within the lead
+    assert took[False] < took[True] / 2

@@ -46,7 +46,7 @@ def make_sink() -> MakeSink:
     plan = SynthesisPlan(
         request_id="r", text="Hi.", speaker=0, voice="ada", turns=(), temperature=0.9, top_k=50, seed=1, max_frames=10,
         encoding=tts_pb2.AUDIO_ENCODING_PCM, sample_rate_hz=24_000, return_codes=False, chunk_frames=0,
-        first_batch_frames=1, max_batch_frames=0,
+        first_batch_frames=1, max_batch_frames=0, live=True,
     )  # fmt: skip
     codec = codec_pb2.GetCodecInfoResponse(codec=rvq_pb2.CodecIdentity(sample_rate_hertz=24_000))
 

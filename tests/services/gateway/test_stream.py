@@ -46,6 +46,14 @@ async def test_stream_is_header_chunks_without_gaps_summary(tts, stream_request)
     assert not summary.HasField("codes")
 
 
+async def test_engine_is_told_whether_somebody_listens_meanwhile(
+    deployment, tts, stream_request, unary_request
+) -> None:
+    await collect(tts.StreamSynthesize(stream_request))
+    await tts.Synthesize(unary_request)
+    assert [call.request.live for call in deployment.engine.calls] == [True, False]
+
+
 async def test_first_chunk_is_one_frame(tts, stream_request) -> None:
     _, chunks, _ = await collect(tts.StreamSynthesize(stream_request))
     assert chunks[0].sample_count == FRAME_SAMPLES

@@ -14,9 +14,10 @@ from csm_engine.codec.watermark.coverage import Coverage
 from csm_engine.codec.watermark.detector import detect
 from csm_engine.codec.watermark.keyring import WatermarkKey
 from csm_engine.codec.watermark.level import RunningLevel
-from csm_engine.codec.watermark.marker import Chunk, Marker
+from csm_engine.codec.watermark.marker import Chunk, Marker, mark_clip
 from csm_engine.codec.watermark.payload import frame_symbols
 from csm_engine.codec.watermark.silentcipher import SilentCipher, load_silentcipher
+from csm_engine.testing.silentcipher_oracle import PackageOracle
 
 ROOT = Path(__file__).parents[4]
 RATE_HZ = 24000
@@ -63,6 +64,13 @@ def test_what_is_streamed_in_any_chunks_is_found(trained: SilentCipher, speech: 
     assert np.array_equal(again, marked) and coverage is Coverage.FULL
     found = detect(trained, [KEYS[1], KEYS[0]], _sixteen_bit(again), RATE_HZ)
     assert (found.detected, found.key_id) == (True, KEYS[0].id)
+
+
+def test_the_mark_is_the_package_s(trained: SilentCipher, speech: Pcm) -> None:
+    oracle = PackageOracle.load(ROOT / "bundles" / "builtin" / "silentcipher")
+    ours = mark_clip(trained, speech, RATE_HZ, frame_symbols(KEYS[0].payload), oracle.level(speech))
+    assert np.abs(ours - oracle.embed(speech, KEYS[0].payload)).max() < 1e-6
+    assert np.abs(ours - speech).max() > 1e-4
 
 
 def test_the_key_is_what_tells_apart(trained: SilentCipher, speech: Pcm) -> None:

@@ -10,7 +10,7 @@ import pytest
 from csm_engine.prompt import PromptBuilder
 from csm_engine.tokenizer import TextTokenizer
 from csm_engine.types import Segment
-from recipes.voice_in_the_box.csm.corpus import PHONE_PARTS, TrainingCorpus, Turn
+from recipes.voice_in_the_box.csm.corpus import DIALOGUE_SHARE, PHONE_PARTS, TrainingCorpus, Turn
 from recipes.voice_in_the_box.csm.tokenizer import VOCAB_SIZE, write_tokenizer
 
 CODEBOOKS, CODES = 3, 50
@@ -56,7 +56,7 @@ def test_voice_of_a_speaker_is_learned_only_where_it_can_be_known(corpus: Traini
     random = np.random.default_rng(1)
     seen = set()
     for _ in range(200):
-        row = corpus._sequence(random)
+        row = corpus._sequence(random, DIALOGUE_SHARE)
         voices, learned = [], []
         for start in np.flatnonzero(np.diff(row.is_audio.astype(int), prepend=0) == 1):
             voices.append(int(row.tokens[start, 0]) - 1)

@@ -1,0 +1,136 @@
+"""The loop that every part is trained by: steps until the minutes are over, with checkpoints and a log.
+
+The clock is the schedule: the rate rises over the first steps and falls by a cosine over the minutes asked for.
+A run that was stopped goes on from its last checkpoint, with the time that it had spent. It knows no network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+LEAST_RATE_SHARE = 0.02
+SAVE_EVERY_S = 120.0
+
+Losses = Mapping[str, Tensor]  # scalars by name
+Figures = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long, how fast, and after how many steps something is told."""
+
+    minutes: float
+    rate: float
+    warm_up_steps: int
+    log_every: int
+    judge_every: int
+
+
+class Training:
+    """Trains `parts` and keeps its state in `path`; the log lies beside it as JSON lines."""
+
+    def __init__(self, parts: nn.Module, path: Path, schedule: Schedule, *, weight_decay: float) -> None:
+        """weight_decay: of matrices; vectors are left alone."""
+        self._parts, self._path, self._schedule = parts, path, schedule
+        self._parameters = list(parts.parameters())
+        matrices = [p for p in self._parameters if p.dim() > 1]
+        vectors = [p for p in self._parameters if p.dim() <= 1]
+        self._optimizer = torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+            lr=schedule.rate,
+            betas=(0.9, 0.98),
+        )
+        self.steps, self.seconds = 0, 0.0
+        if path.exists():
+            self._load()
+
+    @property
+    def progress(self) -> float:
+        """Share of the minutes that is spent, 0 to 1."""
+        return min(1.0, self.seconds / (60 * self._schedule.minutes))
+
+    def run(
+        self, losses: Callable[[], Losses], total: Callable[[Losses], Tensor], judge: Callable[[], Figures]
+    ) -> None:
+        """losses: of a new batch; total: of them, what is made small; judge: figures on held-out data."""
+        began, saved = time.monotonic() - self.seconds, time.monotonic()
+        running: list[dict[str, float]] = []
+        with tqdm(
+            total=round(60 * self._schedule.minutes), initial=round(self.seconds), unit="s", mininterval=5
+        ) as bar:
+            while self.progress < 1:
+                found = losses()
+                self._step(total(found))
+                running.append({name: loss.item() for name, loss in found.items()})
+                bar.update(round(time.monotonic() - began) - round(self.seconds))
+                self.seconds = time.monotonic() - began
+                if self.steps % self._schedule.log_every == 0:
+                    self._log("train", {name: float(np.mean([r[name] for r in running])) for name in running[0]})
+                    running = []
+                if self.steps % self._schedule.judge_every == 0:
+                    self._log("held-out", judge())
+                if time.monotonic() - saved > SAVE_EVERY_S:
+                    self.save()
+                    saved = time.monotonic()
+        self._log("held-out", judge())
+        self.save()
+
+    def save(self) -> None:
+        draft = self._path.with_suffix(".new")
+        state = {"parts": self._parts.state_dict(), "optimizer": self._optimizer.state_dict()}
+        torch.save({**state, "steps": self.steps, "seconds": self.seconds}, draft)
+        draft.rename(self._path)
+
+    def _step(self, total: Tensor) -> None:
+        warm_up = min(1.0, (self.steps + 1) / self._schedule.warm_up_steps)
+        fall = (1 + math.cos(math.pi * self.progress)) / 2
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._schedule.rate * warm_up * (LEAST_RATE_SHARE + (1 - LEAST_RATE_SHARE) * fall)
+        self._optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        self._optimizer.step()
+        self.steps += 1
+
+    def _load(self) -> None:
+        state = torch.load(self._path, weights_only=True)
+        self._parts.load_state_dict(state["parts"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.steps, self.seconds = state["steps"], state["seconds"]
+
+    def _log(self, split: str, figures: Figures) -> None:
+        row: dict[str, object] = {"split": split, "steps": self.steps, "minutes": round(self.seconds / 60, 2)}
+        row |= {name: round(figure, 4) for name, figure in figures.items()}
+        with self._path.with_suffix(".jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def arguments(documentation: str | None, *, minutes: float, rate: float) -> argparse.Namespace:
+    """The command line that the parts share: folder, minutes, rate, threads, seed. Seeds and threads are set."""
+    parser = argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--minutes", type=float, default=minutes)
+    parser.add_argument("--rate", type=float, default=rate)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    found = parser.parse_args()
+    torch.manual_seed(found.seed)
+    torch.set_num_threads(found.threads)
+    return found
+
+
+def state_of(path: Path, parts: nn.Module, prefix: str = "") -> None:
+    """Fills `parts` with what a training has saved. prefix: of the parts' names in the training."""
+    saved: Iterable[tuple[str, Tensor]] = torch.load(path, weights_only=True)["parts"].items()
+    parts.load_state_dict({key.removeprefix(prefix): value for key, value in saved if key.startswith(prefix)})
