@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import grpc
 from csm.v1 import tts_pb2_grpc, watermark_pb2_grpc
 
 from services.common.channel import open_channel
 from services.common.metrics import StageMetrics
 from services.common.server import StageServer, StageService
 from services.common.status import StatusError
+from services.common.tls import stage_credentials
 from services.gateway.backends import GrpcCodec, GrpcEngine
 from services.gateway.catalog import CatalogSource
 from services.gateway.metrics import GatewayMetrics
@@ -30,10 +32,12 @@ class GatewayStage:
     """A gateway that listens. Ready when both other stages are and belong together."""
 
     def __init__(self, settings: GatewaySettings) -> None:
+        """Raises OSError for a file of the settings that cannot be used."""
         self.settings = settings
+        credentials = _stage_credentials(settings)
         self._channels = {
-            "engine": open_channel(settings.engine_target),
-            "codec": open_channel(settings.codec_target),
+            "engine": open_channel(settings.engine_target, credentials),
+            "codec": open_channel(settings.codec_target, credentials),
             "engine health": open_channel(settings.engine_health_target),
             "codec health": open_channel(settings.codec_health_target),
         }
@@ -93,6 +97,12 @@ class GatewayStage:
             log.error("not ready: %s", error.message)
             return False
         return True
+
+
+def _stage_credentials(settings: GatewaySettings) -> grpc.ChannelCredentials | None:
+    if settings.stage_tls_ca is None:
+        return None
+    return stage_credentials(settings.stage_tls_ca, settings.stage_tls_certificate, settings.stage_tls_key)
 
 
 async def start_gateway(settings: GatewaySettings) -> GatewayStage:

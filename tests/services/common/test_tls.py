@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 
 from services.common.server import StageServer, StageService
 from services.common.settings import StageSettings, load_settings
+from services.common.testing import Authority, write_pair
 from services.common.tls import TlsFileError
 
 NAME = "csm.codec.v1.CodecService"
@@ -23,37 +20,6 @@ NAME = "csm.codec.v1.CodecService"
 class Codec(codec_pb2_grpc.CodecServiceServicer):
     async def GetCodecInfo(self, request, context):
         return codec_pb2.GetCodecInfoResponse(notice="fine")
-
-
-class Authority:
-    """A throw-away CA."""
-
-    def __init__(self) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test CA")])
-        self.pem = self._sign(self.name, self.key, x509.BasicConstraints(ca=True, path_length=None))
-
-    def issue(self) -> tuple[bytes, bytes]:
-        """(key, certificate) of localhost, in PEM."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-        certificate = self._sign(subject, key, x509.SubjectAlternativeName([x509.DNSName("localhost")]))
-        plain = serialization.NoEncryption()
-        pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-        return pem, certificate
-
-    def _sign(self, subject, key, extension) -> bytes:
-        now = datetime.datetime.now(datetime.UTC)
-        builder = x509.CertificateBuilder(self.name, subject, key.public_key(), x509.random_serial_number())
-        builder = builder.not_valid_before(now - datetime.timedelta(hours=1))
-        builder = builder.not_valid_after(now + datetime.timedelta(hours=1)).add_extension(extension, critical=False)
-        return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-
-def write(folder: Path, key: bytes, certificate: bytes) -> dict[str, Path]:
-    (folder / "tls.key").write_bytes(key)
-    (folder / "tls.crt").write_bytes(certificate)
-    return {"tls_certificate": folder / "tls.crt", "tls_key": folder / "tls.key"}
 
 
 @asynccontextmanager
@@ -85,7 +51,7 @@ async def ask(server: StageServer, credentials: grpc.ChannelCredentials | None) 
 
 async def test_only_a_client_that_trusts_the_right_authority_gets_in(tmp_path: Path) -> None:
     ours, other = Authority(), Authority()
-    async with serving(**write(tmp_path, *ours.issue())) as server:
+    async with serving(**ours.write(tmp_path)) as server:
         assert await ask(server, grpc.ssl_channel_credentials(ours.pem)) == "fine"
         assert await ask(server, grpc.ssl_channel_credentials(other.pem)) == "UNAVAILABLE"
         assert await ask(server, None) == "UNAVAILABLE"
@@ -93,8 +59,7 @@ async def test_only_a_client_that_trusts_the_right_authority_gets_in(tmp_path: P
 
 async def test_client_without_a_certificate_of_the_authority_is_refused(tmp_path: Path) -> None:
     ours, other = Authority(), Authority()
-    (tmp_path / "ca.crt").write_bytes(ours.pem)
-    async with serving(**write(tmp_path, *ours.issue()), tls_client_ca=tmp_path / "ca.crt") as server:
+    async with serving(**ours.write(tmp_path), tls_client_ca=ours.write_ca(tmp_path)) as server:
         assert await ask(server, grpc.ssl_channel_credentials(ours.pem, *ours.issue())) == "fine"
         assert await ask(server, grpc.ssl_channel_credentials(ours.pem)) == "UNAVAILABLE"
         assert await ask(server, grpc.ssl_channel_credentials(ours.pem, *other.issue())) == "UNAVAILABLE"
@@ -102,17 +67,17 @@ async def test_client_without_a_certificate_of_the_authority_is_refused(tmp_path
 
 async def test_replaced_certificate_is_taken_up_and_a_broken_one_is_not(tmp_path: Path) -> None:
     first, second = Authority(), Authority()
-    async with serving(**write(tmp_path, *first.issue())) as server:
+    async with serving(**first.write(tmp_path)) as server:
         assert await ask(server, grpc.ssl_channel_credentials(first.pem)) == "fine"
-        write(tmp_path, *second.issue())
+        second.write(tmp_path)
         assert await ask(server, grpc.ssl_channel_credentials(second.pem)) == "fine"
         assert await ask(server, grpc.ssl_channel_credentials(first.pem)) == "UNAVAILABLE"
-        write(tmp_path, first.issue()[0], first.issue()[1])  # a key of another certificate
+        write_pair(tmp_path, first.issue()[0], first.issue()[1])  # a key of another certificate
         assert await ask(server, grpc.ssl_channel_credentials(second.pem)) == "fine"
 
 
 async def test_unusable_file_stops_the_start_and_names_the_flag(tmp_path: Path) -> None:
-    files = write(tmp_path, b"no key", b"no certificate")
+    files = write_pair(tmp_path, b"no key", b"no certificate")
     with pytest.raises(TlsFileError, match="--tls-certificate .*tls.crt and --tls-key .*tls.key must be"):
         async with serving(**files):
             pass
