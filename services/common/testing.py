@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import uuid
 from pathlib import Path
 
 from cryptography import x509
@@ -16,7 +17,7 @@ class Authority:
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test CA")])
+        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"test CA {uuid.uuid4()}")])
         self.pem = self._sign(self._name, self._key, x509.BasicConstraints(ca=True, path_length=None))
 
     def issue(self, name: str = "localhost") -> tuple[bytes, bytes]:

@@ -2,6 +2,7 @@
 
 from csm_client.async_client import AsyncClient, AsyncSpeechStream
 from csm_client.audio_files import AudioFile, WavFile
+from csm_client.channel import TlsOptions
 from csm_client.client import Client, SpeechStream
 from csm_client.errors import (
     ContextFileError,
@@ -15,6 +16,9 @@ from csm_client.errors import (
     OutputFileError,
     ResourceExhaustedError,
     ServerError,
+    TlsFileError,
+    TokenError,
+    UnauthenticatedError,
     UnavailableError,
 )
 from csm_client.files import load_context, save_codes
@@ -42,7 +46,11 @@ __all__ = [
     "SpeechOptions",
     "SpeechStream",
     "StreamOptions",
+    "TlsFileError",
+    "TlsOptions",
+    "TokenError",
     "Turn",
+    "UnauthenticatedError",
     "UnavailableError",
     "WavFile",
     "load_context",

@@ -10,7 +10,7 @@ import grpc
 from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2, watermark_pb2_grpc
 
 from csm_client import requests
-from csm_client.channel import open_async_channel
+from csm_client.channel import TlsOptions, open_async_channel
 from csm_client.errors import from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions
 from csm_client.speech import Speech, SpeechReader, from_unary
@@ -25,11 +25,19 @@ class AsyncClient:
     """
 
     def __init__(
-        self, target: str, *, timeout_s: float = DEFAULT_TIMEOUT_S, channel: grpc.aio.Channel | None = None
+        self,
+        target: str,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        channel: grpc.aio.Channel | None = None,
+        **tls: Unpack[TlsOptions],
     ) -> None:
-        """timeout_s: deadline of calls; channel: one of the caller's, with TLS for instance, instead of a plain one"""
+        """timeout_s: deadline of calls; channel: one of the caller's, which `tls` says nothing about; see TlsOptions
+
+        Raises TlsFileError.
+        """
         self._timeout_s = timeout_s
-        self._channel = channel or open_async_channel(target)
+        self._channel = channel or open_async_channel(target, tls)
         self._tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._watermark: Any = watermark_pb2_grpc.WatermarkServiceStub(self._channel)  # type: ignore[no-untyped-call]
 

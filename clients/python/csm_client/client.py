@@ -10,7 +10,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2, watermark_pb2_grpc
 
 from csm_client import requests
 from csm_client.async_client import DEFAULT_TIMEOUT_S
-from csm_client.channel import open_channel
+from csm_client.channel import TlsOptions, open_channel
 from csm_client.errors import from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions
 from csm_client.speech import Speech, SpeechReader, from_unary
@@ -20,10 +20,15 @@ class Client:
     """Calls one server, or all replicas behind a name. See AsyncClient for what the methods do."""
 
     def __init__(
-        self, target: str, *, timeout_s: float = DEFAULT_TIMEOUT_S, channel: grpc.Channel | None = None
+        self,
+        target: str,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        channel: grpc.Channel | None = None,
+        **tls: Unpack[TlsOptions],
     ) -> None:
         self._timeout_s = timeout_s
-        self._channel = channel or open_channel(target)
+        self._channel = channel or open_channel(target, tls)
         self._tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._watermark: Any = watermark_pb2_grpc.WatermarkServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
