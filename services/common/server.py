@@ -18,7 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio  # type: ignore[attr-defined]
 from grpc_reflection.v1alpha import reflection
 
-from services.common.calls import CallInterceptor
+from services.common.calls import Admit, CallInterceptor
 from services.common.metrics import MetricsServer, StageMetrics
 from services.common.settings import StageSettings
 from services.common.tls import ServerTls
@@ -69,12 +69,15 @@ class StageServer:
         settings: StageSettings,
         services: Sequence[StageService],
         metrics: StageMetrics | None = None,
+        admit: Admit | None = None,
     ) -> None:
+        """admit: whom the API port lets in; None is everybody"""
         self.settings = settings
         self.metrics = metrics or StageMetrics()
         self.port = 0  # after start: the port that is listened on
         self.health_port = 0
         self.metrics_port = -1
+        self._admit = admit
         self._services = [StageService(*service) for service in services]
         self._health = health_aio.HealthServicer()
         self._api_server: grpc.aio.Server | None = None
@@ -96,7 +99,7 @@ class StageServer:
             reflection.enable_server_reflection(names, self._health_server)
         self.health_port = _listen(self._health_server, host, self.settings.health_port)
         self._api_server = grpc.aio.server(
-            interceptors=[CallInterceptor(self.metrics)], options=server_options(self.settings)
+            interceptors=[CallInterceptor(self.metrics, self._admit)], options=server_options(self.settings)
         )
         for service in self._services:
             service.add_to_server(service.servicer, self._api_server)

@@ -38,6 +38,11 @@ class GatewaySettings(StageSettings):
     )
     stage_tls_key: Path | None = Field(default=None, description="PEM key of --stage-tls-certificate, not encrypted.")
 
+    auth_tokens_file: Path | None = Field(
+        default=None,
+        description="JSON list of name and sha256 of the tokens that are let in; everybody is when unset.",
+    )
+
     default_temperature: float | None = Field(
         default=None, ge=0, le=2, description="Temperature of requests that set none; else what the bundle recommends."
     )
