@@ -4,6 +4,7 @@ from csm_client.async_client import AsyncClient, AsyncSpeechStream
 from csm_client.audio_files import AudioFile, WavFile
 from csm_client.channel import TlsOptions
 from csm_client.client import Client, SpeechStream
+from csm_client.credentials import ConnectionOptions, load_token
 from csm_client.errors import (
     ContextFileError,
     CsmClientError,
@@ -30,6 +31,7 @@ __all__ = [
     "AsyncSpeechStream",
     "AudioFile",
     "Client",
+    "ConnectionOptions",
     "ContextFileError",
     "CsmClientError",
     "DeadlineExceededError",
@@ -54,5 +56,6 @@ __all__ = [
     "UnavailableError",
     "WavFile",
     "load_context",
+    "load_token",
     "save_codes",
 ]

@@ -14,6 +14,7 @@ from typing import TypedDict
 import grpc
 
 from csm_client.errors import TlsFileError
+from csm_client.targets import is_loopback
 
 SERVICE_CONFIG = resources.files("csm_client").joinpath("tts_service_config.json")
 
@@ -27,8 +28,9 @@ class TlsOptions(TypedDict, total=False):
     tls_key: Path | None  # PEM, not encrypted
 
 
-def _options() -> list[tuple[str, str | int]]:
+def _options(target: str) -> list[tuple[str, str | int]]:
     return [
+        ("grpc.enable_http_proxy", 0 if is_loopback(target) else 1),  # a proxy's loopback is another host
         ("grpc.service_config", SERVICE_CONFIG.read_text()),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 20_000),
@@ -38,15 +40,15 @@ def _options() -> list[tuple[str, str | int]]:
 def open_async_channel(target: str, tls: TlsOptions) -> grpc.aio.Channel:
     """target: "host:port", "dns:///name:port", ..."""
     if (credentials := _credentials(tls)) is not None:
-        return grpc.aio.secure_channel(target, credentials, options=_options())
-    return grpc.aio.insecure_channel(target, options=_options())
+        return grpc.aio.secure_channel(target, credentials, options=_options(target))
+    return grpc.aio.insecure_channel(target, options=_options(target))
 
 
 def open_channel(target: str, tls: TlsOptions) -> grpc.Channel:
     """target: "host:port", "dns:///name:port", ..."""
     if (credentials := _credentials(tls)) is not None:
-        return grpc.secure_channel(target, credentials, options=_options())
-    return grpc.insecure_channel(target, options=_options())
+        return grpc.secure_channel(target, credentials, options=_options(target))
+    return grpc.insecure_channel(target, options=_options(target))
 
 
 def is_encrypted(tls: TlsOptions) -> bool:
