@@ -65,6 +65,16 @@ async def test_client_without_a_certificate_of_the_authority_is_refused(tmp_path
         assert await ask(server, grpc.ssl_channel_credentials(ours.pem, *other.issue())) == "UNAVAILABLE"
 
 
+async def test_files_may_hold_two_authorities_while_one_replaces_the_other(tmp_path: Path) -> None:
+    old, new, other = Authority(), Authority(), Authority()
+    (tmp_path / "both.crt").write_bytes(old.pem + new.pem)
+    both = (tmp_path / "both.crt").read_bytes()
+    for servers in (old, new):
+        async with serving(**servers.write(tmp_path), tls_client_ca=tmp_path / "both.crt") as server:
+            for callers, answer in ((old, "fine"), (new, "fine"), (other, "UNAVAILABLE")):
+                assert await ask(server, grpc.ssl_channel_credentials(both, *callers.issue())) == answer
+
+
 async def test_replaced_certificate_is_taken_up_and_a_broken_one_is_not(tmp_path: Path) -> None:
     first, second = Authority(), Authority()
     async with serving(**first.write(tmp_path)) as server:
