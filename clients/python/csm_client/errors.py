@@ -145,6 +145,8 @@ _HANDSHAKES = (
 
 
 def _explain_handshake(message: str) -> str:
+    if "last error: " not in message:  # a connection that did come about was lost, or a server has answered
+        return message
     for words, meaning in _HANDSHAKES:
         if words in message:
             return f"{meaning} ({message})"

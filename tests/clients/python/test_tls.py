@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from csm_client import AsyncClient, Client, TlsFileError, TlsOptions, UnavailableError
 from csm_client.cli import main
+from csm_client.errors import from_rpc_error
 
 from services.common.testing import Authority, write_pair
 from services.gateway.testing import FRAME_SAMPLES, FakeDeployment, fake_deployment
@@ -66,6 +68,11 @@ async def test_server_without_tls_is_told_from_one_that_is_away(deployment: Fake
     async with AsyncClient(deployment.target, timeout_s=20, tls_ca=ca) as client:
         with pytest.raises(UnavailableError, match="the server does not speak TLS"):
             await client.server_info()
+
+
+def test_connection_that_is_lost_later_is_not_blamed_on_tls() -> None:
+    lost = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "Socket closed")
+    assert str(from_rpc_error(lost)) == "Socket closed"
 
 
 def test_unusable_files_are_named(tmp_path: Path) -> None:
