@@ -2,7 +2,8 @@
 
 `Reference` is the published way: torchtune's own forward, KV cache and masks, every code fed through the projection,
 softmax sampling (github.com/SesameAILabs/csm models.py, in our words). `Transformers` is the transformers library's
-model and caches, its depth decoder through `generate`. `Ours` is what the engine runs.
+model and caches, its depth decoder through `generate`; it draws codebook 0 greedily, which costs it less than the
+others' sampling. `Ours` is what the engine runs.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from csm_engine.types import SamplingParams
 class Arm(Protocol):
     """prompts: (B, T, D). `start` prefills them; `frame` makes the next (B, K) codes."""
 
+    dtype: torch.dtype
+
     def start(self, prompts: Tensor, sampling: SamplingParams) -> None: ...
 
     def frame(self) -> Tensor: ...
@@ -30,27 +33,38 @@ class Arm(Protocol):
 
 class Ours:
     def __init__(self, weights: LeanWeights, batch: int) -> None:
-        self._step = GraphRunner(LeanFrameStep(weights, batch), batch)
+        self.dtype = weights.dtype
+        self._lean = LeanFrameStep(weights, batch)
+        self._step = GraphRunner(self._lean, batch)
         self._slots = torch.arange(batch, device=weights.device)
 
     def start(self, prompts: Tensor, sampling: SamplingParams) -> None:
-        for slot, prompt in enumerate(prompts):
+        for slot, prompt in enumerate(prompts.to(self.dtype)):
             self._step.backbone.prefill(prompt[:-1], slot, 0)
             own = SamplingParams(sampling.temperature, sampling.top_k, sampling.seed + slot)
             self._step.state.start(slot, prompt[-1], position=len(prompt) - 1, frame=0, sampling=own)
 
     def frame(self) -> Tensor:
-        return self._step(self._slots)
+        return self._step(self._slots)[:, :-1]
 
-    def stage_ms(self) -> dict[str, float]:
-        """Milliseconds per stage since the last call; empty where a graph is replayed."""
-        return {stage: seconds * 1000 for stage, seconds in self._step.timer.take().items()}
+    def somebody_ended(self) -> bool:
+        """Whether a row of the last turn fell silent or filled its slot."""
+        return not bool(self._step.state.active[self._slots].all())
+
+    def logits(self, prompts: Tensor, codes: Tensor) -> Tensor:
+        """Of the frame after the prompts, its codes (B, K) given: (B, K, V)."""
+        self.start(prompts, SamplingParams())
+        state, step = self._step.state, self._lean
+        hidden = step.backbone.step(state.next_embedding[self._slots], self._slots, state.position[self._slots])
+        first = torch.nn.functional.linear(hidden, step.weights.codebook0_head)
+        return torch.cat([first.unsqueeze(1), step.depth_decoder.logits(hidden, codes)], dim=1)
 
 
 class Reference:
     """Needs a model of its own: it hangs torchtune's caches into it."""
 
     def __init__(self, model: CSM, batch: int) -> None:
+        self.dtype = model.dtype
         self._model, self._batch = model, batch
         for stack, length in (
             (model.backbone, model.config.max_seq_len),
@@ -116,12 +130,16 @@ class Transformers:
             state |= load_file(shard)
         self._model.load_state_dict(state, strict=False)
         self._model.to(model.device, model.dtype)
+        self.dtype = model.dtype
         self._num_codebooks, self._batch = model.config.num_codebooks, batch
+        self._codebook_size, self._vocab_size = model.config.codebook_size, model.config.audio_vocab_size
 
     def start(self, prompts: Tensor, sampling: SamplingParams) -> None:
         self._next: dict[str, Tensor] = {"inputs_embeds": prompts}
         self._cache = None
-        self._options = {"do_sample": False}
+        # Nobody else draws ids that no codebook has. Leaving them out costs time: it is done in the gate only.
+        spare = list(range(self._codebook_size, self._vocab_size))
+        self._options: dict[str, object] = {"do_sample": False, "suppress_tokens": spare}
         if sampling.temperature:
             self._options = {"do_sample": True, "temperature": sampling.temperature, "top_k": sampling.top_k}
 
@@ -130,7 +148,7 @@ class Transformers:
         output = model.backbone_model(**self._next, past_key_values=self._cache, use_cache=True)
         self._cache = output.past_key_values
         hidden = output.last_hidden_state[:, -1]
-        code0 = model.lm_head(hidden).argmax(dim=-1)
+        code0 = model.lm_head(hidden)[:, : self._codebook_size].argmax(dim=-1)
         codes = model.depth_decoder.generate(
             torch.nn.functional.pad(code0[:, None], (1, 0)),
             attention_mask=torch.ones(self._batch, 2, dtype=torch.int64, device=hidden.device),

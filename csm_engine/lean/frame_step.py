@@ -124,6 +124,17 @@ class LeanDepthDecoder:
             codes.append(code)
         return torch.stack(codes, dim=1)
 
+    def logits(self, hidden: Tensor, codes: Tensor) -> Tensor:
+        """Teacher forcing. hidden: (B, D); codes: (B, K) int64 -> (B, K - 1, V) of codebooks 1..K-1."""
+        weights, caches = self._weights, self._frame_caches(len(hidden))
+        self._run(F.linear(hidden, weights.projection), 0, caches)
+        all_logits = []
+        for codebook, head in enumerate(weights.depth_heads, start=1):
+            fed = codes[:, codebook - 1] + (codebook - 1) * weights.config.audio_vocab_size
+            x = self._run(F.embedding(fed, weights.projected_embeddings), codebook, caches)
+            all_logits.append(F.linear(ops.rms_norm(x, self._stack.norm, self._stack.config.norm_eps), head))
+        return torch.stack(all_logits, dim=1)
+
     def _run(self, x: Tensor, position: int, caches: list[tuple[Tensor, Tensor]]) -> Tensor:
         """x: (B, d) at that position of the frame -> (B, d) before the last norm."""
         stack = self._stack

@@ -140,6 +140,7 @@ def test_cancel_frees_slot(engine: Engine) -> None:
     engine.abort(sequences[0])
     engine.abort(sequences[0])
     assert sequences[0].finish_reason is FinishReason.CANCELLED
+    engine.step()  # the fourth one's prompt, which is in the making
     engine.step()
     assert (engine.num_running, engine.num_waiting) == (4, 0)
     for item in sequences[1:]:

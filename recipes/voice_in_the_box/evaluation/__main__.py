@@ -25,15 +25,16 @@ from csm_engine.codec.watermark.silentcipher import load_silentcipher
 from csm_engine.types import Segment
 from recipes.voice_in_the_box import flite
 from recipes.voice_in_the_box.evaluation.codec_quality import mel_distance_db
-from recipes.voice_in_the_box.evaluation.recognizer import Recognizer, domain_grammar, word_errors
+from recipes.voice_in_the_box.evaluation.recognizer import domain_grammar, hear_all, word_errors
 from recipes.voice_in_the_box.evaluation.speaker import SpeakerClassifier
 from recipes.voice_in_the_box.evaluation.voice import MAX_FRAMES, Saying, Voice
 from recipes.voice_in_the_box.sentences import sentences
 from recipes.voice_in_the_box.vocoder import SAMPLE_RATE_HZ, frames_of, synthesize
 from recipes.voice_in_the_box.watermark.distortions import distortions
-from recipes.voice_in_the_box.watermark.evaluate import judge, mark, random_key, sdr_db
+from recipes.voice_in_the_box.watermark.evaluate import Judge, mark, random_key, sdr_db
 
 SEED = 31
+LISTENERS = 2  # processes
 SPEAKERS = range(len(flite.VOICES))
 RUNAWAY_FACTOR = 2.0  # a saying this much longer than flite's has run away, also if it ends
 
@@ -63,7 +64,6 @@ class Evaluation:
         self._asked = [(text, speaker) for text in texts for speaker in SPEAKERS]
         self._said_by_flite = [flite.utter(text, flite.VOICES[speaker]) for text, speaker in self._asked]
         self._vocoded = [synthesize(frames_of(utterance)) for utterance in self._said_by_flite]
-        self._open, self._domain = Recognizer(), Recognizer(domain_grammar())
 
     def run(self) -> dict[str, object]:
         sayings = self._voice.say([[Segment(speaker, text)] for text, speaker in self._asked])
@@ -91,8 +91,8 @@ class Evaluation:
 
     def _word_error_rates(self, name: str, clips: Sequence[Pcm], sample_rate_hz: int) -> dict[str, float]:
         rates: dict[str, float] = {}
-        for listener, recognizer in (("domain", self._domain), ("open", self._open)):
-            heard = [recognizer.hear(pcm, sample_rate_hz) if len(pcm) else "" for pcm in clips]
+        for listener, grammar in (("domain", domain_grammar()), ("open", None)):
+            heard = hear_all(grammar, clips, sample_rate_hz, LISTENERS)
             counts = [word_errors(text, words) for (text, _), words in zip(self._asked, heard, strict=True)]
             rates[listener] = round(sum(wrong for wrong, _ in counts) / sum(words for _, words in counts), 4)
             for speaker in SPEAKERS:
@@ -161,11 +161,13 @@ class Evaluation:
         clips = [clip for clip in clips if len(clip) >= 3 * self._voice.sample_rate_hz][: self._num_marked]
         keys = [random_key(random) for _ in clips]
         marked = [mark(silentcipher, clip, key) for clip, key in zip(clips, keys, strict=True)]
-        rows = [judge(silentcipher, marked, keys, "voice", *item) for item in distortions().items()]
-        rows.append(judge(silentcipher, clips, keys, "voice", "not marked", distortions()["none"]))
+        judge = Judge(silentcipher)
+        for name, distortion in distortions().items():
+            judge.look(marked, keys, "voice", name, distortion)
+        judge.look(clips, keys, "voice", "not marked", distortions()["none"], look_ahead=None)
         return {
             "clips": len(clips),
-            "found": {row.distortion: row.found for row in rows},
+            "found": {row.distortion: row.found for row in judge.rows},
             "sdr_db": _mean([sdr_db(clip, with_mark) for clip, with_mark in zip(clips, marked, strict=True)]),
         }
 

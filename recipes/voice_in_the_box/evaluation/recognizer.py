@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
 
 import numpy as np
 from pocketsphinx import Decoder
@@ -41,6 +45,22 @@ class Recognizer:
             decoder.add_jsgf_string("domain", self._grammar)
             decoder.activate_search("domain")
         return decoder
+
+
+def hear_all(grammar: str | None, clips: Sequence[Pcm], sample_rate_hz: int, processes: int) -> list[str]:
+    """What is heard of each clip, by as many listeners at once; nothing is heard of empty clips."""
+    count = len(clips)
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        return list(pool.map(_hear, [grammar] * count, clips, [sample_rate_hz] * count, chunksize=8))
+
+
+def _hear(grammar: str | None, pcm: Pcm, sample_rate_hz: int) -> str:
+    return _listener(grammar).hear(pcm, sample_rate_hz) if len(pcm) else ""
+
+
+@cache
+def _listener(grammar: str | None) -> Recognizer:
+    return Recognizer(grammar)
 
 
 def domain_grammar() -> str:

@@ -1,0 +1,73 @@
+"""What an arm of the frame-step benchmark must show before it is timed, and how far off its logits are.
+
+Every arm draws the same frames greedily. One near tie that falls the other way changes all codes behind it, so codes
+are compared row by row up to the first that differs. Between float32 arms none may; where bfloat16 is in play, one in
+ten of those that are compared.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from bench.arms import Arm, Ours
+from csm_engine.types import SamplingParams
+
+GREEDY = SamplingParams(temperature=0.0, top_k=1, seed=1)
+FRAMES = 5
+NEEDED_IN_BFLOAT16 = 0.9
+
+
+def check(arms: dict[str, Arm], prompts: Tensor) -> dict[str, float]:
+    """Share of the compared codes in which each arm agrees with the first one.
+
+    Ends the program if ours is not the reference's; takes others that fail out of `arms`, so that they are not timed.
+    """
+    first, *others = arms
+    expected, agreement = _greedy_codes(arms[first], prompts), {}
+    for name in others:
+        agreement[name] = share = agreeing_share(_greedy_codes(arms[name], prompts), expected)
+        exact = arms[name].dtype is arms[first].dtype is torch.float32
+        if share >= (1.0 if exact else NEEDED_IN_BFLOAT16):
+            continue
+        told = f"gate: only {share:.1%} of the greedy codes of {name} are those of {first}"
+        if {name, first} == {"ours", "reference"}:
+            sys.exit(f"{told}; no figures")
+        print(f"{told}; it is not timed", flush=True)
+        del arms[name]
+    return {name: round(share, 4) for name, share in agreement.items()}
+
+
+def agreeing_share(codes: Tensor, expected: Tensor) -> float:
+    """(frames, B, K) both: equal codes before each row's first unlike one, of those and the unlike ones."""
+    equal = (codes == expected).movedim(1, 0).flatten(1)  # (B, frames K)
+    leading = int(equal.long().cumprod(dim=1).sum())
+    return leading / (leading + int((~equal.all(dim=1)).sum()))
+
+
+def _greedy_codes(arm: Arm, prompts: Tensor) -> Tensor:
+    """(FRAMES, B, K)."""
+    arm.start(prompts, GREEDY)
+    return torch.stack([arm.frame().clone() for _ in range(FRAMES)]).cpu()
+
+
+def logit_error(arm: Ours, exact: Ours, prompts: Tensor, codes: Tensor) -> dict[str, float]:
+    """How far one frame's logits are from the exact ones, with the codes given: both are asked the same questions.
+
+    prompts: (B, T, D); codes: (B, K) -> `relative`, root mean square error over that of the logits; `same_best`, share
+    of codebooks whose most likely code is the same.
+    """
+    ours, right = arm.logits(prompts, codes).float(), exact.logits(prompts, codes).float()
+    return {
+        "relative": round(((ours - right).square().mean() / right.square().mean()).sqrt().item(), 5),
+        "same_best": round((ours.argmax(dim=-1) == right.argmax(dim=-1)).float().mean().item(), 4),
+    }
+
+
+def check_nobody_ended(arms: Iterable[Arm]) -> None:
+    """A row that ends is padding from then on and costs less: such a turn is no measurement."""
+    if any(isinstance(arm, Ours) and arm.somebody_ended() for arm in arms):
+        sys.exit("a row ended before its turn was over; no figures")

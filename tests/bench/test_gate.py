@@ -1,0 +1,90 @@
+"""What passes the gate of the frame-step benchmark, on arms that say what they are told."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bench import gate
+from bench.arms import Ours
+from csm_engine.config import ModelConfig, TransformerConfig
+from csm_engine.lean.weights import pack
+from csm_engine.model.loader import random_model
+from csm_engine.types import SamplingParams
+
+TINY = ModelConfig(
+    backbone=TransformerConfig(num_layers=2, dim=32, num_heads=4, num_kv_heads=2, ffn_dim=64, max_seq_len=64),
+    depth_decoder=TransformerConfig(num_layers=1, dim=16, num_heads=2, num_kv_heads=1, ffn_dim=32, max_seq_len=16),
+    text_vocab_size=320,
+    audio_vocab_size=67,
+    num_codebooks=8,
+    codebook_size=64,
+)
+PROMPTS = torch.zeros(2, 3, 4)
+
+
+class Scripted:
+    """Says the same frames every time, but one code of one row."""
+
+    def __init__(self, unlike: tuple[int, int, int] | None = None, dtype: torch.dtype = torch.float32) -> None:
+        self.dtype = dtype
+        self._codes = torch.arange(gate.FRAMES * 2 * 10).view(gate.FRAMES, 2, 10)
+        if unlike is not None:
+            self._codes[unlike] += 1000
+
+    def start(self, prompts: torch.Tensor, sampling: SamplingParams) -> None:
+        self._frames = iter(self._codes)
+
+    def frame(self) -> torch.Tensor:
+        return next(self._frames)
+
+
+def test_arms_that_agree_are_all_timed() -> None:
+    arms = {"reference": Scripted(), "transformers": Scripted(), "ours": Scripted()}
+    assert gate.check(arms, PROMPTS) == {"transformers": 1.0, "ours": 1.0}
+    assert list(arms) == ["reference", "transformers", "ours"]
+
+
+def test_ours_must_be_the_reference_to_the_last_code() -> None:
+    with pytest.raises(SystemExit, match="greedy codes of ours are those of reference; no figures"):
+        gate.check({"reference": Scripted(), "ours": Scripted((gate.FRAMES - 1, 1, 9))}, PROMPTS)
+
+
+def test_another_arm_that_says_something_else_is_not_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    arms = {"reference": Scripted(), "transformers": Scripted((4, 0, 9)), "ours": Scripted()}
+    assert gate.check(arms, PROMPTS) == {"transformers": 0.99, "ours": 1.0}
+    assert list(arms) == ["reference", "ours"]
+    assert "of transformers are those of reference; it is not timed" in capsys.readouterr().out
+
+
+def test_a_near_tie_is_allowed_in_bfloat16_and_nonsense_is_not() -> None:
+    tie = Scripted((2, 1, 3), torch.bfloat16)  # row 1 agrees in 23 codes, row 0 in 50
+    nonsense = Scripted((0, 0, 1), torch.bfloat16)
+    nonsense._codes[0, 1, 1] += 1000
+    arms = {"reference": Scripted(), "ours-bfloat16": tie, "other": nonsense}
+    assert gate.check(arms, PROMPTS) == {"ours-bfloat16": round(73 / 74, 4), "other": 0.5}
+    assert list(arms) == ["reference", "ours-bfloat16"]
+
+
+@torch.inference_mode()
+def test_logit_error_is_nothing_against_itself_and_small_in_bfloat16() -> None:
+    exact = Ours(pack(random_model(TINY, seed=1)), 2)
+    rounded = Ours(pack(random_model(TINY, seed=1, dtype=torch.bfloat16)), 2)
+    prompts = torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(0))
+    exact.start(prompts, gate.GREEDY)
+    codes = exact.frame().long()
+    assert gate.logit_error(exact, exact, prompts, codes) == {"relative": 0.0, "same_best": 1.0}
+    assert 0 < gate.logit_error(rounded, exact, prompts, codes)["relative"] < 0.03
+    assert exact.logits(prompts, codes).argmax(dim=-1).equal(codes), "greedy codes are the best of their own logits"
+
+
+@torch.inference_mode()
+def test_a_row_that_fills_its_slot_is_noticed() -> None:
+    arm = Ours(pack(random_model(TINY, seed=1)), 1)
+    arm.start(torch.randn(1, 60, 32, generator=torch.Generator().manual_seed(0)), gate.GREEDY)
+    arm.frame()
+    gate.check_nobody_ended([arm])
+    for _ in range(5):
+        arm.frame()
+    with pytest.raises(SystemExit, match="a row ended"):
+        gate.check_nobody_ended([arm])
