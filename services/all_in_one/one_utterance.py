@@ -29,8 +29,9 @@ def run(arguments: Sequence[str] | None) -> int:
     level = settings.log_level if "log_level" in settings.model_fields_set else "error"
     configure_logging(settings.log_format, level)
     # Nobody else calls this server: it need not hold more, and must not get in the way of one that runs already.
+    plain = dict.fromkeys(("tls_certificate", "tls_key", "tls_client_ca"))
     private = settings.model_copy(
-        update={"host": LOOPBACK, "port": 0, "health_port": 0, "metrics_port": -1, "slots": 1}
+        update={"host": LOOPBACK, "port": 0, "health_port": 0, "metrics_port": -1, "slots": 1, **plain}
     )
     try:
         return asyncio.run(_serve_and_say(private, parsed))

@@ -56,7 +56,8 @@ class AllInOneSettings(StageSettings):
     def gateway(self, **targets: str) -> GatewaySettings:
         """targets: engine_target and the others that GatewaySettings has"""
         values: dict[str, Any] = self.model_dump(include=set(StageSettings.model_fields))
-        return GatewaySettings(**(values | targets | {"default_deadline_seconds": DEADLINE_S}))
+        plaintext = dict.fromkeys(("stage_tls_ca", "stage_tls_certificate", "stage_tls_key"))  # they are on loopback
+        return GatewaySettings(**(values | targets | plaintext | {"default_deadline_seconds": DEADLINE_S}))
 
     def _inner(self) -> dict[str, Any]:
         """What engine and codec share: free ports that nobody else needs to know."""
@@ -67,4 +68,5 @@ class AllInOneSettings(StageSettings):
             "health_port": 0,
             "metrics_port": -1,
             "drain_seconds": self.drain_seconds,
+            **dict.fromkeys(("tls_certificate", "tls_key", "tls_client_ca")),  # they are on loopback
         }

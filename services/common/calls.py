@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, NoReturn
 
@@ -26,13 +26,17 @@ REQUEST_ID_KEY = "x-request-id"
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[[Any, Context], Awaitable[Any]]
+CallMetadata = Sequence[tuple[str, str | bytes]]
+Admit = Callable[[str, CallMetadata], str]  # method and metadata -> name of the caller; raises StatusError
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Sees every RPC of a server from its start to its end."""
 
-    def __init__(self, metrics: StageMetrics) -> None:
+    def __init__(self, metrics: StageMetrics, admit: Admit | None = None) -> None:
+        """admit: asked before any message of a call is read; None lets everybody in"""
         self._metrics = metrics
+        self._admit = admit
 
     async def intercept_service(
         self,
@@ -43,24 +47,34 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         if handler is None:
             return None  # the library answers UNIMPLEMENTED
         method = handler_call_details.method
+        kind = _kind_of(handler)
+        caller = ""
+        if self._admit is not None:
+            try:
+                caller = self._admit(method, handler_call_details.invocation_metadata or ())
+            except status.StatusError as error:
+                # A handler of streams: for the others the library would read the request first.
+                return grpc.stream_stream_rpc_method_handler(self._watch(kind, method, _refusing(error)))
         serialization = (handler.request_deserializer, handler.response_serializer)
         if handler.request_streaming and handler.response_streaming:
-            watched = self._watch("bidi_stream", method, _writing(handler.stream_stream))
+            watched = self._watch(kind, method, _writing(handler.stream_stream), caller)
             return grpc.stream_stream_rpc_method_handler(watched, *serialization)
         if handler.request_streaming:
-            watched = self._watch("client_stream", method, handler.stream_unary)
+            watched = self._watch(kind, method, handler.stream_unary, caller)
             return grpc.stream_unary_rpc_method_handler(watched, *serialization)
         if handler.response_streaming:
-            watched = self._watch("server_stream", method, _writing(handler.unary_stream))
+            watched = self._watch(kind, method, _writing(handler.unary_stream), caller)
             return grpc.unary_stream_rpc_method_handler(watched, *serialization)
-        watched = self._watch("unary", method, handler.unary_unary)
+        watched = self._watch(kind, method, handler.unary_unary, caller)
         return grpc.unary_unary_rpc_method_handler(watched, *serialization)
 
-    def _watch(self, kind: str, method: str, handler: Handler) -> Handler:
+    def _watch(self, kind: str, method: str, handler: Handler, caller: str = "") -> Handler:
         service, name = method.lstrip("/").rsplit("/", 1)
 
         async def watched(request: Any, context: Context) -> Any:
             call = _Call(self._metrics, (kind, service, name), context)
+            if caller:
+                logs.annotate(caller=caller)
             return await call.run(handler, request)
 
         return watched
@@ -147,6 +161,20 @@ def is_uuid(text: str) -> bool:
         return str(uuid.UUID(text)) == text.lower()
     except ValueError:
         return False
+
+
+def _kind_of(handler: Any) -> str:
+    """As go-grpc-prometheus calls it."""
+    if handler.request_streaming:
+        return "bidi_stream" if handler.response_streaming else "client_stream"
+    return "server_stream" if handler.response_streaming else "unary"
+
+
+def _refusing(error: status.StatusError) -> Handler:
+    async def refuse(request: Any, context: Context) -> NoReturn:
+        raise error
+
+    return refuse
 
 
 def _writing(handler: Callable[[Any, Context], Any]) -> Handler:

@@ -15,26 +15,28 @@ from services.common import logs
 from services.common.calls import REQUEST_ID_KEY
 
 
-def open_channel(target: str, *, max_receive_message_bytes: int = 16 * 2**20) -> grpc.aio.Channel:
+def open_channel(
+    target: str, credentials: grpc.ChannelCredentials | None = None, *, max_receive_message_bytes: int = 16 * 2**20
+) -> grpc.aio.Channel:
     """A channel to every replica that `target` resolves to (a headless service), used in turn.
 
-    target: "dns:///engine:50061", "127.0.0.1:50061", ...
+    target: "dns:///engine:50061", "127.0.0.1:50061", ...; credentials: plaintext when None
     """
     service_config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
-    return grpc.aio.insecure_channel(
-        target,
-        options=[
-            ("grpc.service_config", json.dumps(service_config)),
-            # Otherwise a new channel shares the connection state, and the backoff, of an old one to the same address.
-            ("grpc.use_local_subchannel_pool", 1),
-            ("grpc.enable_retries", 0),  # the caller decides whether a call may run twice
-            ("grpc.keepalive_time_ms", 30_000),
-            ("grpc.keepalive_timeout_ms", 20_000),
-            ("grpc.initial_reconnect_backoff_ms", 200),
-            ("grpc.max_reconnect_backoff_ms", 5_000),
-            ("grpc.max_receive_message_length", max_receive_message_bytes),
-        ],
-    )
+    options: list[tuple[str, Any]] = [
+        ("grpc.service_config", json.dumps(service_config)),
+        # Otherwise a new channel shares the connection state, and the backoff, of an old one to the same address.
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.enable_retries", 0),  # the caller decides whether a call may run twice
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+        ("grpc.max_receive_message_length", max_receive_message_bytes),
+    ]
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options)
+    return grpc.aio.secure_channel(target, credentials, options)
 
 
 def call_metadata() -> tuple[tuple[str, str], ...]:

@@ -18,9 +18,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio  # type: ignore[attr-defined]
 from grpc_reflection.v1alpha import reflection
 
-from services.common.calls import CallInterceptor
+from services.common.calls import Admit, CallInterceptor
 from services.common.metrics import MetricsServer, StageMetrics
 from services.common.settings import StageSettings
+from services.common.tls import ServerTls
 
 log = logging.getLogger("csm.server")
 
@@ -68,12 +69,15 @@ class StageServer:
         settings: StageSettings,
         services: Sequence[StageService],
         metrics: StageMetrics | None = None,
+        admit: Admit | None = None,
     ) -> None:
+        """admit: whom the API port lets in; None is everybody"""
         self.settings = settings
         self.metrics = metrics or StageMetrics()
         self.port = 0  # after start: the port that is listened on
         self.health_port = 0
         self.metrics_port = -1
+        self._admit = admit
         self._services = [StageService(*service) for service in services]
         self._health = health_aio.HealthServicer()
         self._api_server: grpc.aio.Server | None = None
@@ -95,14 +99,14 @@ class StageServer:
             reflection.enable_server_reflection(names, self._health_server)
         self.health_port = _listen(self._health_server, host, self.settings.health_port)
         self._api_server = grpc.aio.server(
-            interceptors=[CallInterceptor(self.metrics)], options=server_options(self.settings)
+            interceptors=[CallInterceptor(self.metrics, self._admit)], options=server_options(self.settings)
         )
         for service in self._services:
             service.add_to_server(service.servicer, self._api_server)
         if self.settings.reflection:
             names = [*(service.name for service in self._services), reflection.SERVICE_NAME]
             reflection.enable_server_reflection(names, self._api_server)
-        self.port = _listen(self._api_server, host, self.settings.port)
+        self.port = _listen(self._api_server, host, self.settings.port, _api_credentials(self.settings))
         if self.settings.metrics_port >= 0:
             self._metrics_server = MetricsServer.start(host, self.settings.metrics_port, self.metrics.registry)
             self.metrics_port = self._metrics_server.port
@@ -153,8 +157,16 @@ class StageServer:
             await self._health.set(name, value)
 
 
-def _listen(server: grpc.aio.Server, host: str, port: int) -> int:
+def _api_credentials(settings: StageSettings) -> grpc.ServerCredentials | None:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    return ServerTls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca).credentials()
+
+
+def _listen(server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None = None) -> int:
     try:
+        if credentials is not None:
+            return server.add_secure_port(f"{host}:{port}", credentials)
         return server.add_insecure_port(f"{host}:{port}")
     except RuntimeError as error:
         raise OSError(f"Cannot listen on {host}:{port}; the port may be taken.") from error

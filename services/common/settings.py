@@ -9,9 +9,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeVar
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
 # Annotated types, so that a stage can change a default and keep the description and the bounds.
@@ -64,6 +65,22 @@ class StageSettings(BaseSettings):
         description="Age at which a connection is closed, its calls finishing first, so that"
         " clients look the name up again and find new replicas; 0 is never.",
     )
+    tls_certificate: Path | None = Field(
+        default=None, description="PEM certificate chain of the API port; with --tls-key it speaks TLS alone."
+    )
+    tls_key: Path | None = Field(default=None, description="PEM key of --tls-certificate, not encrypted.")
+    tls_client_ca: Path | None = Field(
+        default=None,
+        description="PEM certificates of who signs clients; others are refused.",
+    )
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("--tls-certificate and --tls-key must be given together.")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("--tls-client-ca needs --tls-certificate and --tls-key.")
+        return self
 
 
 S = TypeVar("S", bound=StageSettings)

@@ -45,3 +45,9 @@ class GatewayMetrics:
             ["stage", "outcome"],
             registry=registry,
         )
+        self.refused = Counter(
+            "tts_refused_calls",
+            "Calls refused for their credential, by reason: CREDENTIAL_MISSING, CREDENTIAL_INVALID.",
+            ["reason"],
+            registry=registry,
+        )

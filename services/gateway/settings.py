@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.common.settings import HealthPort, MetricsPort, ServingPort, StageSettings
@@ -25,6 +28,20 @@ class GatewaySettings(StageSettings):
         default="127.0.0.1:50062", min_length=1, description="Codec replicas, such as dns:///codec:50062."
     )
     codec_health_target: str = Field(default="127.0.0.1:50072", min_length=1, description="Health port of the codec.")
+
+    stage_tls_ca: Path | None = Field(
+        default=None,
+        description="PEM certificates of who signs engine and codec; with it they are called over TLS alone.",
+    )
+    stage_tls_certificate: Path | None = Field(
+        default=None, description="PEM certificate chain shown to engine and codec, where they ask for one."
+    )
+    stage_tls_key: Path | None = Field(default=None, description="PEM key of --stage-tls-certificate, not encrypted.")
+
+    auth_tokens_file: Path | None = Field(
+        default=None,
+        description="JSON list of name and sha256 of the tokens that are let in; everybody is when unset.",
+    )
 
     default_temperature: float | None = Field(
         default=None, ge=0, le=2, description="Temperature of requests that set none; else what the bundle recommends."
@@ -73,3 +90,11 @@ class GatewaySettings(StageSettings):
     repair_wait_seconds: float = Field(
         default=5.0, gt=0, le=600, description="How long such a stream waits for another replica to take it up."
     )
+
+    @model_validator(mode="after")
+    def _stage_tls_is_whole(self) -> Self:
+        if (self.stage_tls_certificate is None) != (self.stage_tls_key is None):
+            raise ValueError("--stage-tls-certificate and --stage-tls-key must be given together.")
+        if self.stage_tls_certificate is not None and self.stage_tls_ca is None:
+            raise ValueError("--stage-tls-certificate and --stage-tls-key need --stage-tls-ca.")
+        return self

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import grpc
 from csm.v1 import tts_pb2_grpc, watermark_pb2_grpc
 
+from services.common.calls import Admit
 from services.common.channel import open_channel
 from services.common.metrics import StageMetrics
 from services.common.server import StageServer, StageService
 from services.common.status import StatusError
+from services.common.tls import stage_credentials
 from services.gateway.backends import GrpcCodec, GrpcEngine
 from services.gateway.catalog import CatalogSource
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.readiness import StageWatch
 from services.gateway.servicer import TextToSpeechServicer
 from services.gateway.settings import GatewaySettings
+from services.gateway.tokens import BearerTokens
 from services.gateway.watermark_servicer import WatermarkServicer
 
 log = logging.getLogger("csm.gateway")
@@ -30,17 +34,20 @@ class GatewayStage:
     """A gateway that listens. Ready when both other stages are and belong together."""
 
     def __init__(self, settings: GatewaySettings) -> None:
+        """Raises OSError for a file of the settings that cannot be used."""
         self.settings = settings
+        metrics = StageMetrics()
+        gateway_metrics = GatewayMetrics(metrics.registry)
+        admit = _admit(settings, gateway_metrics)
+        credentials = _stage_credentials(settings)
         self._channels = {
-            "engine": open_channel(settings.engine_target),
-            "codec": open_channel(settings.codec_target),
+            "engine": open_channel(settings.engine_target, credentials),
+            "codec": open_channel(settings.codec_target, credentials),
             "engine health": open_channel(settings.engine_health_target),
             "codec health": open_channel(settings.codec_health_target),
         }
         engine, codec = GrpcEngine(self._channels["engine"]), GrpcCodec(self._channels["codec"])
         self._catalogs = CatalogSource(engine, codec)
-        metrics = StageMetrics()
-        gateway_metrics = GatewayMetrics(metrics.registry)
         speech = TextToSpeechServicer(settings, engine, codec, self._catalogs, gateway_metrics)
         watermark = WatermarkServicer(settings, codec)
         self.server = StageServer(
@@ -50,6 +57,7 @@ class GatewayStage:
                 StageService(watermark_pb2_grpc.add_WatermarkServiceServicer_to_server, watermark, WATERMARK_SERVICE),
             ],
             metrics,
+            admit,
         )
         self._watches = [
             StageWatch(name, self._channels[f"{name} health"], self._on_health) for name in ("engine", "codec")
@@ -93,6 +101,20 @@ class GatewayStage:
             log.error("not ready: %s", error.message)
             return False
         return True
+
+
+def _stage_credentials(settings: GatewaySettings) -> grpc.ChannelCredentials | None:
+    if settings.stage_tls_ca is None:
+        return None
+    return stage_credentials(settings.stage_tls_ca, settings.stage_tls_certificate, settings.stage_tls_key)
+
+
+def _admit(settings: GatewaySettings, metrics: GatewayMetrics) -> Admit | None:
+    if settings.auth_tokens_file is None:
+        return None
+    if settings.tls_certificate is None:
+        log.warning("tokens are taken over plaintext: without TLS in front of this port, the network can read them")
+    return BearerTokens(settings.auth_tokens_file, metrics).admit
 
 
 async def start_gateway(settings: GatewaySettings) -> GatewayStage:

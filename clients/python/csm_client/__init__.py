@@ -2,7 +2,9 @@
 
 from csm_client.async_client import AsyncClient, AsyncSpeechStream
 from csm_client.audio_files import AudioFile, WavFile
+from csm_client.channel import TlsOptions
 from csm_client.client import Client, SpeechStream
+from csm_client.credentials import ConnectionOptions, load_token
 from csm_client.errors import (
     ContextFileError,
     CsmClientError,
@@ -15,6 +17,9 @@ from csm_client.errors import (
     OutputFileError,
     ResourceExhaustedError,
     ServerError,
+    TlsFileError,
+    TokenError,
+    UnauthenticatedError,
     UnavailableError,
 )
 from csm_client.files import load_context, save_codes
@@ -26,6 +31,7 @@ __all__ = [
     "AsyncSpeechStream",
     "AudioFile",
     "Client",
+    "ConnectionOptions",
     "ContextFileError",
     "CsmClientError",
     "DeadlineExceededError",
@@ -42,9 +48,14 @@ __all__ = [
     "SpeechOptions",
     "SpeechStream",
     "StreamOptions",
+    "TlsFileError",
+    "TlsOptions",
+    "TokenError",
     "Turn",
+    "UnauthenticatedError",
     "UnavailableError",
     "WavFile",
     "load_context",
+    "load_token",
     "save_codes",
 ]

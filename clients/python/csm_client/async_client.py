@@ -11,6 +11,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2, watermark_pb2_grpc
 
 from csm_client import requests
 from csm_client.channel import open_async_channel
+from csm_client.credentials import ConnectionOptions, call_metadata
 from csm_client.errors import from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions
 from csm_client.speech import Speech, SpeechReader, from_unary
@@ -25,11 +26,20 @@ class AsyncClient:
     """
 
     def __init__(
-        self, target: str, *, timeout_s: float = DEFAULT_TIMEOUT_S, channel: grpc.aio.Channel | None = None
+        self,
+        target: str,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        channel: grpc.aio.Channel | None = None,
+        **connection: Unpack[ConnectionOptions],
     ) -> None:
-        """timeout_s: deadline of calls; channel: one of the caller's, with TLS for instance, instead of a plain one"""
+        """timeout_s: deadline of calls; channel: one of the caller's, to which `connection` gives no TLS
+
+        See ConnectionOptions for the rest. Raises TlsFileError, TokenError.
+        """
         self._timeout_s = timeout_s
-        self._channel = channel or open_async_channel(target)
+        self._metadata = call_metadata(target, connection, own_channel=channel is not None)
+        self._channel = channel or open_async_channel(target, connection)
         self._tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._watermark: Any = watermark_pb2_grpc.WatermarkServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
@@ -49,7 +59,8 @@ class AsyncClient:
 
     def stream_synthesize(self, text: str, **options: Unpack[StreamOptions]) -> AsyncSpeechStream:
         """Audio as it is made. Iterate over it, or `await stream.read_all()`."""
-        call = self._tts.StreamSynthesize(requests.stream_request(text, options), timeout=self._timeout_s)
+        request = requests.stream_request(text, options)
+        call = self._tts.StreamSynthesize(request, timeout=self._timeout_s, metadata=self._metadata)
         return AsyncSpeechStream(call)
 
     async def list_voices(self, language: str = "") -> list[tts_pb2.Voice]:
@@ -76,7 +87,7 @@ class AsyncClient:
 
     async def _call(self, method: Any, request: Any) -> Any:
         try:
-            return await method(request, timeout=self._timeout_s)
+            return await method(request, timeout=self._timeout_s, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
 

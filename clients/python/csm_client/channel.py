@@ -1,30 +1,91 @@
 """Channels with the service config that is shipped beside this file: every replica in turn, retries of UNAVAILABLE.
 
-A stream is retried only while nothing has come; the server sends nothing before its first audio.
+A stream is retried only while nothing has come; the server sends nothing before its first audio. TLS files are read
+when the channel is opened and not again.
 """
 
 from __future__ import annotations
 
+import ssl
 from importlib import resources
+from pathlib import Path
+from typing import TypedDict
 
 import grpc
+
+from csm_client.errors import TlsFileError
+from csm_client.targets import is_loopback
 
 SERVICE_CONFIG = resources.files("csm_client").joinpath("tts_service_config.json")
 
 
-def _options() -> list[tuple[str, str | int]]:
+class TlsOptions(TypedDict, total=False):
+    """How to reach a server over TLS; plaintext when nothing is set."""
+
+    tls: bool  # trust the authorities that gRPC brings with it
+    tls_ca: Path | None  # trust those of this PEM file instead; implies tls
+    tls_certificate: Path | None  # PEM chain for servers that ask who calls; with tls_key
+    tls_key: Path | None  # PEM, not encrypted
+
+
+def _options(target: str) -> list[tuple[str, str | int]]:
     return [
+        ("grpc.enable_http_proxy", 0 if is_loopback(target) else 1),  # a proxy's loopback is another host
         ("grpc.service_config", SERVICE_CONFIG.read_text()),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 20_000),
     ]
 
 
-def open_async_channel(target: str) -> grpc.aio.Channel:
+def open_async_channel(target: str, tls: TlsOptions) -> grpc.aio.Channel:
     """target: "host:port", "dns:///name:port", ..."""
-    return grpc.aio.insecure_channel(target, options=_options())
+    if (credentials := _credentials(tls)) is not None:
+        return grpc.aio.secure_channel(target, credentials, options=_options(target))
+    return grpc.aio.insecure_channel(target, options=_options(target))
 
 
-def open_channel(target: str) -> grpc.Channel:
+def open_channel(target: str, tls: TlsOptions) -> grpc.Channel:
     """target: "host:port", "dns:///name:port", ..."""
-    return grpc.insecure_channel(target, options=_options())
+    if (credentials := _credentials(tls)) is not None:
+        return grpc.secure_channel(target, credentials, options=_options(target))
+    return grpc.insecure_channel(target, options=_options(target))
+
+
+def is_encrypted(tls: TlsOptions) -> bool:
+    """Whether the options ask for TLS."""
+    return bool(tls.get("tls")) or tls.get("tls_ca") is not None
+
+
+def _credentials(tls: TlsOptions) -> grpc.ChannelCredentials | None:
+    """None for plaintext. Raises TlsFileError."""
+    ca, certificate, key = tls.get("tls_ca"), tls.get("tls_certificate"), tls.get("tls_key")
+    if (certificate is None) != (key is None):
+        raise TlsFileError("A client certificate and its key must be given together.")
+    if not is_encrypted(tls):
+        if certificate is not None:
+            raise TlsFileError("A client certificate needs TLS: ask for it, or name the authority of the server.")
+        return None
+    roots = None if ca is None else _read_authorities(ca)
+    if certificate is None or key is None:
+        return grpc.ssl_channel_credentials(roots)
+    return grpc.ssl_channel_credentials(roots, *_read_pair(certificate, key))
+
+
+def _read_authorities(path: Path) -> bytes:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+        return path.read_bytes()
+    except OSError as error:  # SSLError is one
+        raise TlsFileError(f"{path} must hold PEM certificates of who signs the server: {error}") from None
+
+
+def _read_pair(certificate: Path, key: Path) -> tuple[bytes, bytes]:
+    """(key, certificate)"""
+    try:
+        # The empty password makes an encrypted key an error instead of a question on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password="")
+        return key.read_bytes(), certificate.read_bytes()
+    except OSError as error:
+        raise TlsFileError(
+            f"{certificate} and {key} must be a PEM certificate chain and its unencrypted key: {error}"
+        ) from None

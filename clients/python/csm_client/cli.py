@@ -16,6 +16,7 @@ from pathlib import Path
 from csm.v1 import tts_pb2
 
 from csm_client.async_client import DEFAULT_TIMEOUT_S, AsyncClient
+from csm_client.credentials import ConnectionOptions, load_token
 from csm_client.errors import CsmClientError, ServerError
 from csm_client.requests import ENCODINGS
 from csm_client.say import say
@@ -46,7 +47,7 @@ async def told(work: Awaitable[int], target: str) -> int:
 
 
 async def _run(arguments: Namespace) -> int:
-    async with AsyncClient(arguments.target, timeout_s=arguments.deadline) as client:
+    async with AsyncClient(arguments.target, timeout_s=arguments.deadline, **_connection(arguments)) as client:
         match arguments.command:
             case "say":
                 return await say(client, arguments)
@@ -56,6 +57,21 @@ async def _run(arguments: Namespace) -> int:
                 return await _detect(client, arguments.file, arguments.key_id)
             case _:
                 return await _serve_info(client)
+
+
+def _connection(arguments: Namespace) -> ConnectionOptions:
+    """Raises TokenError."""
+    token = os.environ.get("CSM_TOKEN") or None
+    if arguments.token_file is not None:
+        token = load_token(arguments.token_file)
+    return ConnectionOptions(
+        tls=arguments.tls,
+        tls_ca=arguments.tls_ca,
+        tls_certificate=arguments.tls_certificate,
+        tls_key=arguments.tls_key,
+        token=token,
+        insecure_token=arguments.insecure_token,
+    )
 
 
 async def _voices(client: AsyncClient) -> int:
@@ -120,6 +136,18 @@ def _parser() -> ArgumentParser:
         default=DEFAULT_TIMEOUT_S,
         metavar="SECONDS",
         help="give up after this long (default: %(default)g)",
+    )
+    common.add_argument("--tls", action="store_true", help="speak TLS; trust the usual authorities")
+    common.add_argument("--tls-ca", type=Path, metavar="FILE", help="speak TLS; trust the authorities of a PEM file")
+    common.add_argument(
+        "--tls-certificate", type=Path, metavar="FILE", help="PEM chain, for a server that asks who calls"
+    )
+    common.add_argument("--tls-key", type=Path, metavar="FILE", help="PEM key of --tls-certificate, not encrypted")
+    common.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="who calls: a file with a bearer token (default: $CSM_TOKEN)"
+    )
+    common.add_argument(
+        "--insecure-token", action="store_true", help="send the token without TLS too, to other hosts than this one"
     )
     parser = ArgumentParser(prog="csm", description="Speech from text over gRPC.")
     commands = parser.add_subparsers(dest="command", required=True)

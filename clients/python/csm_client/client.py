@@ -11,6 +11,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2, watermark_pb2_grpc
 from csm_client import requests
 from csm_client.async_client import DEFAULT_TIMEOUT_S
 from csm_client.channel import open_channel
+from csm_client.credentials import ConnectionOptions, call_metadata
 from csm_client.errors import from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions
 from csm_client.speech import Speech, SpeechReader, from_unary
@@ -20,10 +21,16 @@ class Client:
     """Calls one server, or all replicas behind a name. See AsyncClient for what the methods do."""
 
     def __init__(
-        self, target: str, *, timeout_s: float = DEFAULT_TIMEOUT_S, channel: grpc.Channel | None = None
+        self,
+        target: str,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        channel: grpc.Channel | None = None,
+        **connection: Unpack[ConnectionOptions],
     ) -> None:
         self._timeout_s = timeout_s
-        self._channel = channel or open_channel(target)
+        self._metadata = call_metadata(target, connection, own_channel=channel is not None)
+        self._channel = channel or open_channel(target, connection)
         self._tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._watermark: Any = watermark_pb2_grpc.WatermarkServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
@@ -41,7 +48,8 @@ class Client:
         return from_unary(response)
 
     def stream_synthesize(self, text: str, **options: Unpack[StreamOptions]) -> SpeechStream:
-        call = self._tts.StreamSynthesize(requests.stream_request(text, options), timeout=self._timeout_s)
+        request = requests.stream_request(text, options)
+        call = self._tts.StreamSynthesize(request, timeout=self._timeout_s, metadata=self._metadata)
         return SpeechStream(call)
 
     def list_voices(self, language: str = "") -> list[tts_pb2.Voice]:
@@ -65,7 +73,7 @@ class Client:
 
     def _call(self, method: Any, request: Any) -> Any:
         try:
-            return method(request, timeout=self._timeout_s)
+            return method(request, timeout=self._timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 

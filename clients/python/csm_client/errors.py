@@ -3,12 +3,15 @@
 * CsmClientError
   + ServerError                   the server answered with a status; has code, reason, request_id
     - InvalidRequestError         a field is wrong; has field_violations
+    - UnauthenticatedError        the server wants a token, or does not know this one
     - NotFoundError               a voice is not there
     - UnavailableError            no server can take the call now; has retry_delay_s
     - DeadlineExceededError       the audio was not ready in time
     - ResourceExhaustedError      too large a message, too slow a reader
     - InternalServerError         the server failed
   + IncompleteAudioError          the stream ended before its summary; has received_sample_count
+  + TlsFileError                  a certificate or key cannot be used
+  + TokenError                    a token cannot be read, or must not go out in plaintext
   + ContextFileError              a conversation file cannot be read
   + OutputFileError               a file cannot hold the encoding
 """
@@ -25,6 +28,14 @@ from grpc_status import rpc_status
 
 class CsmClientError(Exception):
     """Root of the tree."""
+
+
+class TlsFileError(CsmClientError):
+    """A certificate or key cannot be used; the message names the file."""
+
+
+class TokenError(CsmClientError):
+    """A token cannot be read, or must not go out in plaintext; it is never in the message."""
 
 
 class ContextFileError(CsmClientError):
@@ -77,6 +88,10 @@ class InvalidRequestError(ServerError):
     """Fields of the request are wrong; `field_violations` has them all."""
 
 
+class UnauthenticatedError(ServerError):
+    """The server wants a token, or does not know the one that was sent."""
+
+
 class NotFoundError(ServerError):
     """Something asked for by name is not there."""
 
@@ -99,6 +114,7 @@ class InternalServerError(ServerError):
 
 _BY_CODE: dict[grpc.StatusCode, type[ServerError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequestError,
+    grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
     grpc.StatusCode.NOT_FOUND: NotFoundError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
@@ -113,7 +129,28 @@ def from_rpc_error(error: grpc.RpcError) -> ServerError:
         raise TypeError(f"{type(error).__name__} has no status")
     code = error.code()
     message = error.details() or f"The call ended with {code.name}."
+    if code is grpc.StatusCode.UNAVAILABLE:
+        message = _explain_handshake(message)
     return _BY_CODE.get(code, ServerError)(code, message, _details(error))
+
+
+# What the library says of a connection that TLS does not let come about, and what it means.
+_HANDSHAKES = (
+    ("CERTIFICATE_VERIFY_FAILED", "the server's certificate is not of an authority that is trusted here"),
+    ("BAD_SIGNATURE", "the server's certificate is not of an authority that is trusted here, but of a namesake"),
+    ("Hostname Verification Check failed", "the server's certificate is for another name"),
+    ("WRONG_VERSION_NUMBER", "the server does not speak TLS"),
+    ("Socket closed", "the server hung up; it may want TLS, or a client certificate that it trusts"),
+)
+
+
+def _explain_handshake(message: str) -> str:
+    if "last error: " not in message:  # a connection that did come about was lost, or a server has answered
+        return message
+    for words, meaning in _HANDSHAKES:
+        if words in message:
+            return f"{meaning} ({message})"
+    return message
 
 
 def _details(error: grpc.Call | grpc.aio.AioRpcError) -> ErrorDetails:

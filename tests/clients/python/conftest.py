@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
@@ -44,13 +45,14 @@ class BackgroundServer:
         return asyncio.run_coroutine_threadsafe(run(), self._loop)
 
 
-@pytest.fixture
-def server() -> Iterator[BackgroundServer]:
+@contextmanager
+def background_server(**gateway_settings: Any) -> Iterator[BackgroundServer]:
+    """gateway_settings: other than those of `fake_deployment`"""
     started: Future[BackgroundServer] = Future()
 
     async def serve() -> None:
         stop = asyncio.Event()
-        async with fake_deployment() as deployment:
+        async with fake_deployment(**gateway_settings) as deployment:
             background = BackgroundServer(asyncio.get_running_loop(), deployment)
             background.stop = stop
             started.set_result(background)
@@ -59,6 +61,20 @@ def server() -> Iterator[BackgroundServer]:
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     background = started.result(timeout=20)
-    yield background
-    background._loop.call_soon_threadsafe(background.stop.set)
-    thread.join()
+    try:
+        yield background
+    finally:
+        background._loop.call_soon_threadsafe(background.stop.set)
+        thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[BackgroundServer]:
+    with background_server() as background:
+        yield background
+
+
+@pytest.fixture
+def serve() -> Callable[..., AbstractContextManager[BackgroundServer]]:
+    """A server with settings of the test's own."""
+    return background_server

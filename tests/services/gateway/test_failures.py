@@ -151,7 +151,7 @@ async def test_default_retry_policy_of_a_client_gets_through(deployment, stream_
         deployment.engine.refusal = None
 
     room = asyncio.create_task(make_room())
-    channel = open_async_channel(deployment.target)
+    channel = open_async_channel(deployment.target, {})
     call = tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesize(stream_request)
     kinds = [message.WhichOneof("event") async for message in call]
     await room

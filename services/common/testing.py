@@ -1,0 +1,54 @@
+"""A throw-away certificate authority, for tests of whatever speaks TLS. Needs `cryptography`, which no stage does."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import uuid
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+
+class Authority:
+    """Signs for an hour."""
+
+    def __init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"test CA {uuid.uuid4()}")])
+        self.pem = self._sign(self._name, self._key, x509.BasicConstraints(ca=True, path_length=None))
+
+    def issue(self, name: str = "localhost") -> tuple[bytes, bytes]:
+        """(key, certificate) of a name and of 127.0.0.1, in PEM."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        names = [x509.DNSName(name), loopback] if name == "localhost" else [x509.DNSName(name)]
+        certificate = self._sign(subject, key, x509.SubjectAlternativeName(names))
+        plain = serialization.NoEncryption()
+        pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+        return pem, certificate
+
+    def write(self, folder: Path) -> dict[str, Path]:
+        """A new key and certificate in `folder`, as the settings of a server name them."""
+        return write_pair(folder, *self.issue())
+
+    def write_ca(self, folder: Path, name: str = "ca.crt") -> Path:
+        (folder / name).write_bytes(self.pem)
+        return folder / name
+
+    def _sign(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, extension: x509.ExtensionType) -> bytes:
+        now = datetime.datetime.now(datetime.UTC)
+        builder = x509.CertificateBuilder(self._name, subject, key.public_key(), x509.random_serial_number())
+        builder = builder.not_valid_before(now - datetime.timedelta(hours=1))
+        builder = builder.not_valid_after(now + datetime.timedelta(hours=1)).add_extension(extension, critical=False)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def write_pair(folder: Path, key: bytes, certificate: bytes) -> dict[str, Path]:
+    folder.mkdir(exist_ok=True)
+    (folder / "tls.key").write_bytes(key)
+    (folder / "tls.crt").write_bytes(certificate)
+    return {"tls_certificate": folder / "tls.crt", "tls_key": folder / "tls.key"}

@@ -1,0 +1,100 @@
+"""What docs/security.md tells an operator to type: certificates that work, and patches that start all three stages."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import yaml
+from csm.codec.v1 import codec_pb2, codec_pb2_grpc
+
+from services.common.channel import open_channel
+from services.common.server import StageServer
+from services.common.settings import StageSettings, load_settings
+from services.common.tls import stage_credentials
+
+STAGES = ["gateway", "engine", "codec"]
+
+
+@pytest.fixture(scope="module")
+def page(repository: Path) -> str:
+    return (repository / "docs" / "security.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def certificates(page: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    (commands,) = re.findall(r"^```sh\n(openssl .*?)^```$", page, re.MULTILINE | re.DOTALL)
+    folder = tmp_path_factory.mktemp("certificates")
+    subprocess.run(["bash", "-ec", commands], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def deployments(page: str, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Those of the gpu overlay with the patches of the page, by stage."""
+    if not shutil.which("kubectl"):
+        pytest.skip("kubectl is not installed")
+    (patches,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    folder = tmp_path_factory.mktemp("kubernetes") / "kubernetes"
+    shutil.copytree(repository / "deploy" / "kubernetes", folder)
+    overlay = folder / "overlays" / "gpu"
+    text = (overlay / "kustomization.yaml").read_text()
+    assert yaml.safe_load(text)["patches"] and list(yaml.safe_load(text))[-1] == "patches"
+    (overlay / "kustomization.yaml").write_text(f"{text.rstrip()}\n{patches}")
+    done = subprocess.run(["kubectl", "kustomize", str(overlay)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    documents = [d for d in yaml.safe_load_all(done.stdout) if d["kind"] == "Deployment"]
+    return {document["metadata"]["name"]: document["spec"]["template"]["spec"] for document in documents}
+
+
+async def test_certificates_let_the_gateway_in_and_nobody_without_one(certificates: Path) -> None:
+    settings = StageSettings(
+        host="127.0.0.1",
+        tls_certificate=certificates / "codec.crt",
+        tls_key=certificates / "codec.key",
+        tls_client_ca=certificates / "ca.crt",
+    )
+    server = StageServer(settings, [])
+    await server.start()
+    ca, own = certificates / "ca.crt", (certificates / "gateway.crt", certificates / "gateway.key")
+    codes = []
+    for credentials in (stage_credentials(ca, *own), stage_credentials(ca, None, None)):
+        async with open_channel(f"dns:///localhost:{server.port}", credentials) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as failed:
+                stub = codec_pb2_grpc.CodecServiceStub(channel)
+                await stub.GetCodecInfo(codec_pb2.GetCodecInfoRequest(), timeout=10)
+        codes.append(failed.value.code().name)
+    await server.drain(0)
+    assert codes == ["UNIMPLEMENTED", "UNAVAILABLE"]  # it serves nothing, but says so only to who gets in
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_certificate_carries_the_name_that_the_gateway_dials(certificates: Path, stage: str) -> None:
+    command = ["openssl", "x509", "-noout", "-in", str(certificates / f"{stage}.crt"), "-checkhost", stage]
+    assert "does match" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_patched_stage_takes_the_flags_and_mounts_their_files(
+    deployments: dict[str, Any], settings_classes: Mapping[str, type[StageSettings]], stage: str
+) -> None:
+    pod = deployments[stage]
+    (container,) = pod["containers"]
+    settings = load_settings(settings_classes[stage], container["args"])
+    files = {
+        value for name, value in settings if isinstance(value, Path) and name.startswith(("tls_", "stage_", "auth_"))
+    }
+    assert len(files) == (4 if stage == "gateway" else 3)
+    folders = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    secrets = {volume["name"]: volume.get("secret", {}).get("secretName") for volume in pod["volumes"]}
+    mounted = {(str(file), secrets[folders[str(file.parent)]]) for file in files}
+    expected = {(f"/etc/csm/tls/{name}", f"{stage}-tls") for name in ("tls.crt", "tls.key", "ca.crt")}
+    if stage == "gateway":
+        expected.add(("/etc/csm/tokens/tokens.json", "gateway-tokens"))
+    assert mounted == expected

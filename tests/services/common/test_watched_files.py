@@ -1,0 +1,79 @@
+"""Files that change: what is loaded is what was there at one time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.common.watched_files import ATTEMPTS, WatchedFiles
+
+
+def pair_of(folder: Path) -> list[Path]:
+    return [folder / "a", folder / "b"]
+
+
+def write(folder: Path, text: str) -> None:
+    for path in pair_of(folder):
+        path.write_text(text)
+
+
+def test_change_between_the_reads_of_two_files_is_no_mixture(tmp_path: Path) -> None:
+    write(tmp_path, "old")
+    changes = iter(["newer"])
+
+    def load() -> tuple[str, str]:
+        first = (tmp_path / "a").read_text()
+        for text in changes:  # once
+            write(tmp_path, text)
+        return first, (tmp_path / "b").read_text()
+
+    assert WatchedFiles(pair_of(tmp_path), load).load() == ("newer", "newer")
+
+
+def test_failure_caused_by_a_change_is_tried_again(tmp_path: Path) -> None:
+    write(tmp_path, "old")
+    tries: list[int] = []
+
+    def load() -> str:
+        tries.append(1)
+        if len(tries) == 1:
+            write(tmp_path, "newer")
+            raise OSError("they do not belong together")
+        return (tmp_path / "a").read_text()
+
+    assert WatchedFiles(pair_of(tmp_path), load).load() == "newer"
+
+
+def test_files_that_do_not_stop_changing_are_an_error(tmp_path: Path) -> None:
+    sizes: list[int] = []
+
+    def load() -> None:
+        sizes.append(1)
+        write(tmp_path, "x" * len(sizes))
+
+    with pytest.raises(OSError, match="written while being read"):
+        WatchedFiles(pair_of(tmp_path), load).load()
+    assert len(sizes) == ATTEMPTS
+
+
+def test_only_a_change_is_loaded_and_a_bad_one_is_told_once(tmp_path: Path) -> None:
+    write(tmp_path, "1")
+
+    def load() -> int:
+        try:
+            return int((tmp_path / "a").read_text())
+        except ValueError:
+            raise OSError("no number") from None
+
+    files = WatchedFiles(pair_of(tmp_path), load)
+    assert files.load() == 1
+    assert files.load_changed() is None
+    write(tmp_path, "22")
+    assert files.load_changed() == 22
+    write(tmp_path, "bad")
+    with pytest.raises(OSError, match="no number"):
+        files.load_changed()
+    assert files.load_changed() is None
+    write(tmp_path, "4444")
+    assert files.load_changed() == 4444
