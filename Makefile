@@ -4,6 +4,7 @@
 #   make serve                               the three stages in one process, until Ctrl-C
 #   make test                                all tests: no network, no GPU
 #   make check                               format, lint, types, protos
+#   make evaluate                            how well the voice speaks, in figures
 #
 # SPEAKER=1 SEED=7 CONTEXT=dialogue.json MAX_SECONDS=10 change what `make say` says, ENCODING=opus RATE=16000 how it is
 # written (OUT=hello.ogg does as well), BUNDLE=... whose voice it is.
@@ -18,18 +19,21 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 TEXT ?= Hello from the other side.
 OUT ?= hello.wav
 MAX_SECONDS ?= 10
+BUILTIN := bundles/builtin
 MINIATURE := build/bundles/miniature
-BUNDLE ?= $(MINIATURE)
+BUNDLE ?= $(BUILTIN)
+VOICE := build/voice
 PYTEST := $(BIN)/python -m pytest
+ASKED := $(if $(filter $(MINIATURE),$(BUNDLE)),$(MINIATURE)/bundle.json)
 
-.PHONY: say serve test test-slow test-gpu test-polyglot bench bench-gpu check format protos bundle lock clean
+.PHONY: say serve test test-slow test-gpu test-polyglot bench bench-gpu voice evaluate check format protos lock clean
 
-say: $(STAMPS)/run bundle
+say: $(STAMPS)/run $(ASKED)
 	@$(BIN)/python -m services.all_in_one.say --bundle '$(BUNDLE)' --text '$(subst ','\'',$(TEXT))' --out '$(OUT)' \
 		--max-seconds $(MAX_SECONDS) $(if $(SPEAKER),--speaker $(SPEAKER)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(CONTEXT),--context '$(CONTEXT)') $(if $(ENCODING),--encoding $(ENCODING)) $(if $(RATE),--rate $(RATE))
 
-serve: $(STAMPS)/run bundle
+serve: $(STAMPS)/run $(ASKED)
 	@$(BIN)/python -m services.all_in_one --bundle '$(BUNDLE)'
 
 test: $(STAMPS)/dev
@@ -41,16 +45,16 @@ test-slow: $(STAMPS)/dev
 test-gpu: $(STAMPS)/dev
 	TRITON_INTERPRET=0 $(PYTEST) -m gpu
 
-test-polyglot: $(STAMPS)/dev bundle
+test-polyglot: $(STAMPS)/dev $(MINIATURE)/bundle.json
 	cd clients/node && npm ci --no-audit --no-fund
 	$(PYTEST) -m polyglot
 
 # Each prints a table and one JSON line; bench/README.md says what it means.
-bench: $(STAMPS)/dev bundle
+bench: $(STAMPS)/dev $(MINIATURE)/bundle.json
 	$(BIN)/python -m bench.frame_step --shape miniature --batches 1,16 --threads 1
 	$(BIN)/python -m bench.frame_step --shape csm-1b-shallow --batches 1 --frames 3 --rounds 2 --arms reference,ours
 	$(BIN)/python -m bench.codec
-	$(BIN)/python -m bench.serving --serve --bundle $(BUNDLE) --rates 0.2,0.5 --duration 30
+	$(BIN)/python -m bench.serving --serve --bundle $(MINIATURE) --rates 0.2,0.5 --duration 30
 
 bench-gpu: $(STAMPS)/dev
 	$(BIN)/python -m bench.frame_step --shape csm-1b --device cuda --dtype bfloat16 --batches 1 --context 512
@@ -59,6 +63,20 @@ bench-gpu: $(STAMPS)/dev
 			--batches 1,2,4,8,16,32,64,128,256,512,1024 --frames 50 || exit 1; \
 	done
 	$(BIN)/python -m bench.codec --shape published --device cuda --dtype bfloat16 --batches 1,16,64,256
+
+# The voice in the box again, from nothing: about two and a half hours of two CPU cores. Every part goes on where it
+# was stopped. Needs Debian's flite. recipes/voice_in_the_box/README.md says what each part does.
+voice: $(STAMPS)/dev
+	$(BIN)/python -m recipes.voice_in_the_box.tracks $(VOICE)/tracks-train.npz --texts 6000
+	$(BIN)/python -m recipes.voice_in_the_box.tracks $(VOICE)/tracks-heldout.npz --split held-out --texts 200 --seed 9
+	$(BIN)/python -m recipes.voice_in_the_box.codec.quantizer $(VOICE)
+	$(BIN)/python -m recipes.voice_in_the_box.codec.train_decoder $(VOICE) & \
+		$(BIN)/python -m recipes.voice_in_the_box.csm.train $(VOICE) && wait $$!
+	$(BIN)/python -m recipes.voice_in_the_box.codec.train_encoder $(VOICE)
+	$(BIN)/python -m recipes.voice_in_the_box.bundle $(VOICE) $(BUILTIN)
+
+evaluate: $(STAMPS)/dev $(ASKED)
+	$(BIN)/python -m recipes.voice_in_the_box.evaluation $(BUNDLE) --json bench/results/voice_in_the_box.json
 
 check: $(STAMPS)/dev
 	$(BIN)/ruff format --check .
@@ -73,11 +91,9 @@ format: $(STAMPS)/dev
 
 protos: $(STAMPS)/protos
 
-# The built-in bundle is made, not downloaded. Any other BUNDLE must be there already, or be on the hub.
-bundle: $(if $(filter $(MINIATURE),$(BUNDLE)),$(MINIATURE)/bundle.json)
-
+# Seeded random weights in the real file formats, for tests and benchmarks.
 $(MINIATURE)/bundle.json: $(STAMPS)/run $(wildcard csm_engine/testing/*.py) $(wildcard bundles/builtin/silentcipher/*)
-	@echo "making the built-in miniature bundle in $(MINIATURE) (an untrained voice: it sounds like noise)"
+	@echo "making the miniature bundle in $(MINIATURE) (untrained: it sounds like noise)"
 	@$(BIN)/python -m csm_engine.testing.bundle $(MINIATURE)
 
 # The lock's pins contradict some packages' own, so everything but torch goes in without asking them.
