@@ -64,10 +64,12 @@ bench-gpu: $(STAMPS)/dev
 	done
 	$(BIN)/python -m bench.codec --shape published --device cuda --dtype bfloat16 --batches 1,16,64,256
 
-# The voice in the box again, from nothing: about two and a half hours of two CPU cores. Every part goes on where it
+# The voice in the box again, from nothing: about three hours of two CPU cores. Every part goes on where it
 # was stopped. Needs Debian's flite. recipes/voice_in_the_box/README.md says what each part does.
 voice: $(STAMPS)/dev
 	$(BIN)/python -m recipes.voice_in_the_box.tracks $(VOICE)/tracks-train.npz --texts 6000
+	$(BIN)/python -m recipes.voice_in_the_box.tracks $(VOICE)/tracks-train-2.npz --texts 2600 --seed 2
+	$(BIN)/python -m recipes.voice_in_the_box.tracks $(VOICE)/tracks-train-3.npz --texts 2600 --seed 3
 	$(BIN)/python -m recipes.voice_in_the_box.tracks $(VOICE)/tracks-heldout.npz --split held-out --texts 200 --seed 9
 	$(BIN)/python -m recipes.voice_in_the_box.codec.quantizer $(VOICE)
 	$(BIN)/python -m recipes.voice_in_the_box.codec.train_decoder $(VOICE) & \

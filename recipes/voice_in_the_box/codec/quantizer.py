@@ -29,7 +29,7 @@ COARSE = 12  # principal components that the first codebook sees
 _PITCH_DIMS = len(PULSES) + len(GLIDES)
 _COARSE_SCALE = 0.01  # beside the pitch's ones and zeros: the nearest entry always has the right pitch
 _REST_SCALE = 0.1  # to numbers that a network likes
-_STRENGTH_WEIGHT = 1.5  # of a voicing strength beside a cepstral coefficient, chosen by ear of a recogniser
+_STRENGTH_WEIGHT = 1.5  # of a voicing strength beside a cepstral coefficient
 _SAMPLE = 120_000  # frames that k-means looks at
 _ROUNDS = 20
 
