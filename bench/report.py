@@ -2,7 +2,7 @@
 
     python -m bench.report                  # markdown
     python -m bench.report --write          # puts it into bench/README.md, between the marks
-    python -m bench.report --plot FOLDER    # frame_time.png, ttfa.png; needs matplotlib, which the lock does not hold
+    python -m bench.report --plot FOLDER    # frame_time.png, ttfa.png; needs matplotlib
 
 It measures nothing and knows no benchmark's insides, only the keys that their JSON has.
 """

@@ -70,14 +70,15 @@ class Evaluation:
         return {
             "sentences": len(self._asked),
             "sampling": {"temperature": self._voice.temperature, "top_k": self._voice.top_k},
-            "word_error_rate": self._words(sayings),
+            "rows": self._words(sayings),
             "endings": self._endings(sayings),
             "speakers": self._speakers(sayings),
             "codec": self._codec(),
             "watermark": self._watermark(sayings),
         }
 
-    def _words(self, sayings: Sequence[Saying]) -> dict[str, dict[str, float]]:
+    def _words(self, sayings: Sequence[Saying]) -> list[dict[str, object]]:
+        """Word error rates by listener, of the voice and of what it is to be held against."""
         noise = np.random.default_rng(SEED)
         voice_hz = self._voice.sample_rate_hz
         arms: dict[str, tuple[list[Pcm], int]] = {
@@ -87,7 +88,7 @@ class Evaluation:
             "codec": ([self._through_codec(pcm) for pcm in self._vocoded], voice_hz),
             "noise": ([noise.normal(scale=0.07, size=len(pcm)).astype(np.float32) for pcm in self._vocoded], voice_hz),
         }
-        return {name: self._word_error_rates(name, *arm) for name, arm in arms.items()}
+        return [{"arm": name, **self._word_error_rates(name, *arm)} for name, arm in arms.items()]
 
     def _word_error_rates(self, name: str, clips: Sequence[Pcm], sample_rate_hz: int) -> dict[str, float]:
         rates: dict[str, float] = {}
