@@ -44,14 +44,8 @@ def write_bundle(trained: Path, folder: Path, version: str) -> None:
 @torch.no_grad()
 def _write_mimi(trained: Path, folder: Path, quantizer: Quantizer) -> CodecIdentity:
     model = new_mimi(quantizer)
-    for name, parts in (
-        ("decoder.pt", train_decoder.decoder_parts(model)),
-        ("encoder.pt", train_encoder.encoder_parts(model)),
-    ):
-        if (trained / name).exists():
-            state_of(trained / name, parts)
-        else:
-            print(f"{trained / name} is missing: that half of the codec is untrained")
+    state_of(trained / "decoder.pt", train_decoder.decoder_parts(model))
+    state_of(trained / "encoder.pt", train_encoder.encoder_parts(model))
     # The networks were trained at a level of their own.
     last, first = model.decoder.model[-1].conv.conv, model.encoder.model[0].conv.conv
     last.weight.div_(train_decoder.GAIN)

@@ -10,9 +10,11 @@ import numpy as np
 import soundfile
 
 from csm_engine.codec.resample import Pcm, resample
+from recipes.voice_in_the_box.flite import VOICES
+
+__all__ = ["SAMPLE_RATE_HZ", "VOICES", "speak"]
 
 SAMPLE_RATE_HZ = 24000
-VOICES = ("slt", "rms")  # speaker 0, speaker 1
 
 
 def speak(text: str, voice: str) -> Pcm:

@@ -48,9 +48,13 @@ def record(split: Split, count: int, seed: int) -> list[Recording]:
     for text in tqdm(islice(texts(split, seed), count), total=count, unit="text", mininterval=10):
         for voice in VOICES:
             said = utter(text, voice)
-            pcm = resample(said.pcm, flite.SAMPLE_RATE_HZ, SAMPLE_RATE_HZ) * np.float32(FLITE_GAIN)
-            recordings.append(Recording(replace(said, pcm=said.pcm[:0]), pcm))
+            recordings.append(Recording(replace(said, pcm=said.pcm[:0]), sound_of(said)))
     return recordings
+
+
+def sound_of(said: Utterance) -> Pcm:
+    """Flite's own sound at SAMPLE_RATE_HZ and the level of our vocoder."""
+    return resample(said.pcm, flite.SAMPLE_RATE_HZ, SAMPLE_RATE_HZ) * np.float32(FLITE_GAIN)
 
 
 def clips(

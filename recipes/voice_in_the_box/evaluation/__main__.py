@@ -20,10 +20,11 @@ import numpy as np
 import torch
 
 from bench.machine import commit, cpu_name
-from csm_engine.codec.resample import Pcm, resample
+from csm_engine.codec.resample import Pcm
 from csm_engine.codec.watermark.silentcipher import load_silentcipher
 from csm_engine.types import Segment
 from recipes.voice_in_the_box import flite
+from recipes.voice_in_the_box.codec.recordings import sound_of
 from recipes.voice_in_the_box.evaluation.codec_quality import mel_distance_db
 from recipes.voice_in_the_box.evaluation.recognizer import domain_grammar, hear_all, word_errors
 from recipes.voice_in_the_box.evaluation.speaker import SpeakerClassifier
@@ -125,7 +126,7 @@ class Evaluation:
         swapped = []
         for (text, speaker), earlier in zip(self._asked, contexts, strict=True):
             other = flite.utter(earlier, flite.VOICES[1 - speaker])
-            codes = self._voice.encode(other.pcm * np.float32(0.5), flite.SAMPLE_RATE_HZ)
+            codes = self._voice.encode(sound_of(other), SAMPLE_RATE_HZ)
             swapped.append([Segment(speaker, earlier, codes), Segment(speaker, text)])
         following = self._voice.say(swapped)
         follows = [classifier.speaker(s.pcm) != who for s, (_, who) in zip(following, self._asked, strict=True)]
@@ -139,9 +140,7 @@ class Evaluation:
 
     def _codec(self) -> dict[str, float]:
         """Distances of mel spectra: the vocoder's sound and flite's own, through encoder and decoder."""
-        recorded = [
-            resample(said.pcm * np.float32(0.5), flite.SAMPLE_RATE_HZ, SAMPLE_RATE_HZ) for said in self._said_by_flite
-        ]
+        recorded = [sound_of(said) for said in self._said_by_flite]
         return {
             "mel_db_of_vocoder": _mean([mel_distance_db(pcm, self._through_codec(pcm)) for pcm in self._vocoded]),
             "mel_db_of_recording": _mean([mel_distance_db(pcm, self._through_codec(pcm)) for pcm in recorded]),

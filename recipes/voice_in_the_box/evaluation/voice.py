@@ -45,9 +45,9 @@ class Voice:
         tokenizer = TextTokenizer(bundle.path("tokenizer"), model.config.text_vocab_size)
         self._engine = Engine(LeanFrameStep(pack(model), config.total_slots), tokenizer, config)
         self._mimi: Mimi = load_mimi(bundle.path("mimi"))
-        recommended = bundle.sampling
-        self.temperature = 0.9 if recommended.temperature is None else recommended.temperature
-        self.top_k = recommended.top_k or 50
+        recommended, defaults = bundle.sampling, SamplingParams()
+        self.temperature = defaults.temperature if recommended.temperature is None else recommended.temperature
+        self.top_k = recommended.top_k or defaults.top_k
         self.sample_rate_hz = self._mimi.identity.sample_rate_hertz
         self.silentcipher = bundle.path("silentcipher")
 
