@@ -1,15 +1,12 @@
 """The one thread that drives the engine. Others hand it requests and aborts; it hands back each step's outputs.
 
-Nothing here polls: the thread sleeps until there is work, also while everybody's listener has enough to hear. Outputs
-go to one callback per step, for the whole batch.
+The thread also sleeps while everybody's listener has enough to hear. Outputs go to one callback per step, for the
+whole batch.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -17,12 +14,9 @@ from csm_engine.engine import Engine, Output
 from csm_engine.errors import EngineStoppedError
 from csm_engine.sequence import Sequence
 from csm_engine.types import GenerationRequest
-
-logger = logging.getLogger(__name__)
+from csm_engine.worker_thread import Fail, WorkerThread
 
 Deliver = Callable[[list[Output]], None]
-Fail = Callable[[BaseException], None]
-Command = Callable[[], None]
 
 
 class EngineThread:
@@ -33,46 +27,26 @@ class EngineThread:
     """
 
     def __init__(self, engine: Engine, deliver: Deliver, fail: Fail) -> None:
-        self._engine = engine
-        self._deliver = deliver
-        self._fail = fail
-        self._commands: deque[Command] = deque()
-        self._wake = threading.Condition()
-        self._stopped = False
+        self._engine, self._deliver = engine, deliver
         self._last_step_at = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._worker = WorkerThread("engine", self._step, engine.rest, fail)
 
     def start(self) -> None:
-        self._thread.start()
+        self._worker.start()
 
     def stop(self) -> None:
         """Ends the loop after the running step and joins the thread. Sequences that still run get no more outputs."""
-        with self._wake:
-            self._stopped = True
-            self._wake.notify()
-        self._thread.join()
+        self._worker.stop()
 
     def add_request(self, request: GenerationRequest) -> Future[Sequence]:
         """A future of the queued sequence, or of InvalidRequestError, EngineBusyError, EngineStoppedError."""
-        future: Future[Sequence] = Future()
-
-        def add() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                if self._stopped:
-                    raise EngineStoppedError("the engine has stopped")
-                future.set_result(self._engine.add_request(request))
-            except Exception as error:
-                future.set_exception(error)
-
-        if not self._submit(add):
-            future.set_exception(EngineStoppedError("the engine has stopped"))
-        return future
+        return self._worker.call(
+            lambda: self._engine.add_request(request), EngineStoppedError("the engine has stopped")
+        )
 
     def abort(self, sequence: Sequence) -> None:
         """Frees the sequence's slot before the next step."""
-        self._submit(lambda: self._engine.abort(sequence))
+        self._worker.submit(lambda: self._engine.abort(sequence))
 
     def load(self) -> tuple[int, int]:
         """(running, waiting) sequences."""
@@ -90,36 +64,8 @@ class EngineThread:
         """Seconds since the last step while work is waiting; None when idle."""
         return time.monotonic() - self._last_step_at if self._engine.has_work else None
 
-    def _submit(self, command: Command) -> bool:
-        with self._wake:
-            if self._stopped:
-                return False
-            self._commands.append(command)
-            self._wake.notify()
-            return True
-
-    def _run(self) -> None:
-        try:
-            while self._wait_for_work():
-                outputs = self._engine.step()
-                self._last_step_at = time.monotonic()
-                if outputs:
-                    self._deliver(outputs)
-        except BaseException as error:
-            logger.exception("the engine failed")
-            with self._wake:
-                self._stopped = True
-            self._run_commands()
-            self._fail(error)
-
-    def _wait_for_work(self) -> bool:
-        """Runs the commands that have come in; false when the loop shall end."""
-        with self._wake:
-            while not (self._stopped or self._commands or (rest := self._engine.rest()) == 0.0):
-                self._wake.wait(timeout=rest)
-        self._run_commands()
-        return not self._stopped
-
-    def _run_commands(self) -> None:
-        while self._commands:
-            self._commands.popleft()()
+    def _step(self) -> None:
+        outputs = self._engine.step()
+        self._last_step_at = time.monotonic()
+        if outputs:
+            self._deliver(outputs)

@@ -1,0 +1,99 @@
+"""A thread that owns something which only one thread may touch: it steps it, and runs what others ask for in between.
+
+Nothing here polls: the thread sleeps until there is work. It does not know what it steps.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+logger = logging.getLogger(__name__)
+
+Step = Callable[[], None]
+Rest = Callable[[], float | None]
+Fail = Callable[[BaseException], None]
+Result = TypeVar("Result")
+
+
+class WorkerThread:
+    """Runs `step` whenever `rest` says so.
+
+    rest: seconds until there is something to step: 0 now, None when only a command can bring work.
+    fail: called once on the thread if a step or a command raises; nothing is stepped after that.
+    """
+
+    def __init__(self, name: str, step: Step, rest: Rest, fail: Fail) -> None:
+        self._step, self._rest, self._fail = step, rest, fail
+        self._commands: deque[Callable[[], None]] = deque()
+        self._wake = threading.Condition()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the loop after the running step and joins the thread, if it was started."""
+        with self._wake:
+            self._stopped = True
+            self._wake.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def submit(self, command: Callable[[], None]) -> bool:
+        """Queues a command, to be run before the next step; false when the thread has stopped."""
+        with self._wake:
+            if self._stopped:
+                return False
+            self._commands.append(command)
+            self._wake.notify()
+            return True
+
+    def call(self, function: Callable[[], Result], stopped: Exception) -> Future[Result]:
+        """A future of what the function returns or raises; of `stopped` when the thread has stopped.
+
+        The future is resolved on the thread. If it was cancelled by then, the function is not called.
+        """
+        future: Future[Result] = Future()
+
+        def command() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                if self._stopped:
+                    raise stopped
+                future.set_result(function())
+            except Exception as error:
+                future.set_exception(error)
+
+        if not self.submit(command):
+            future.set_exception(stopped)
+        return future
+
+    def _run(self) -> None:
+        try:
+            while self._wait_for_work():
+                self._step()
+        except BaseException as error:
+            logger.exception("the %s failed", self._thread.name)
+            with self._wake:
+                self._stopped = True
+            self._run_commands()
+            self._fail(error)
+
+    def _wait_for_work(self) -> bool:
+        """Runs the commands that have come in; false when the loop shall end."""
+        with self._wake:
+            while not (self._stopped or self._commands or (rest := self._rest()) == 0.0):
+                self._wake.wait(timeout=rest)
+        self._run_commands()
+        return not self._stopped
+
+    def _run_commands(self) -> None:
+        while self._commands:
+            self._commands.popleft()()
