@@ -10,7 +10,9 @@ The structures are those of flite's headers cst_track.h, cst_wave.h, cst_utteran
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, c_char_p, c_float, c_int, c_short, c_void_p
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ctypes import CFUNCTYPE, POINTER, c_char_p, c_float, c_int, c_short, c_void_p
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -36,9 +38,9 @@ class Phone:
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """pcm: mono at SAMPLE_RATE_HZ. The tracks have T entries of TRACK_SECONDS each."""
+    """The tracks have T entries of TRACK_SECONDS each."""
 
-    pcm: Floats
+    pcm: Floats  # mono at SAMPLE_RATE_HZ; empty where only the tracks were asked for
     pitch_hz: Floats  # (T,); 0 where nothing is voiced
     cepstra: Floats  # (T, NUM_CEPSTRA) mel-cepstrum of the spectral envelope, warped by ALL_PASS
     strengths: Floats  # (T, NUM_BANDS) 0..1, how much of each band the pulses make; noise makes the rest
@@ -47,21 +49,30 @@ class Utterance:
 
 def utter(text: str, voice: str) -> Utterance:
     """Raises OSError where flite's libraries are missing, ValueError for text that flite makes nothing of."""
+    return _uttered(text, voice)
+
+
+def tracks_of(text: str, voice: str) -> Utterance:
+    """As utter, but flite's vocoder, which takes most of its time, is stopped as soon as it begins: no sound."""
+    with _no_sound(voice):
+        return _uttered(text, voice)
+
+
+def _uttered(text: str, voice: str) -> Utterance:
     flite, handle, database = _flite(), _voice(voice), _database(voice)
     utterance = flite.flite_synth_text(text.encode("ascii", "replace"), handle)
     try:
-        wave = flite.utt_wave(utterance)
-        if not wave or not wave.contents.num_samples:
-            raise ValueError(f"flite says nothing for {text!r}")
         features = utterance.contents.features
         means = flite.val_track(flite.feat_val(features, b"param_track"))
+        if not means or not means.contents.num_frames:
+            raise ValueError(f"flite says nothing for {text!r}")
         smooth = flite.mlpg(means, database)
         try:
             params = _array(smooth)
         finally:
             flite.delete_track(smooth)
         return Utterance(
-            pcm=np.ctypeslib.as_array(wave.contents.samples, (wave.contents.num_samples,)) / np.float32(32768),
+            pcm=_pcm(flite.utt_wave(utterance)),
             pitch_hz=params[:, 0],
             cepstra=params[:, 1 : 1 + NUM_CEPSTRA],
             strengths=_array(flite.val_track(flite.feat_val(features, b"str_track"))),
@@ -69,6 +80,19 @@ def utter(text: str, voice: str) -> Utterance:
         )
     finally:
         flite.delete_utterance(utterance)
+
+
+@contextmanager
+def _no_sound(voice: str) -> Iterator[None]:
+    """While it lasts, the voice streams its sound to a listener that wants none of it."""
+    flite, features = _flite(), ctypes.cast(_voice(voice), POINTER(_Voice)).contents.features
+    listener = flite.new_audio_streaming_info()  # becomes the feature's own
+    listener.contents.min_buffsize, listener.contents.asc = 1, _stop
+    flite.feat_set(features, b"streaming_info", flite.audio_streaming_info_val(listener))
+    try:
+        yield
+    finally:
+        flite.feat_remove(features, b"streaming_info")
 
 
 class _Track(ctypes.Structure):
@@ -89,6 +113,26 @@ class _Wave(ctypes.Structure):
         ("num_channels", c_int),
         ("samples", POINTER(c_short)),
     ]
+
+
+_Callback = CFUNCTYPE(c_int, c_void_p, c_int, c_int, c_int, c_void_p)
+
+
+class _Listener(ctypes.Structure):
+    """cst_audio_streaming_info of cst_audio.h."""
+
+    _fields_ = [
+        ("min_buffsize", c_int),
+        ("asc", _Callback),
+        ("utterance", c_void_p),
+        ("item", c_void_p),
+        ("userdata", c_void_p),
+    ]
+
+
+@_Callback
+def _stop(*_: object) -> int:
+    return -1  # CST_AUDIO_STREAM_STOP
 
 
 class _Utterance(ctypes.Structure):
@@ -114,6 +158,10 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "item_next": (c_void_p, [c_void_p]),
     "item_feat_string": (c_char_p, [c_void_p, c_char_p]),
     "item_feat_float": (c_float, [c_void_p, c_char_p]),
+    "feat_set": (None, [c_void_p, c_char_p, c_void_p]),
+    "feat_remove": (c_int, [c_void_p, c_char_p]),
+    "new_audio_streaming_info": (POINTER(_Listener), []),
+    "audio_streaming_info_val": (c_void_p, [POINTER(_Listener)]),
 }
 
 
@@ -145,8 +193,16 @@ def _database(voice: str) -> c_void_p:
 
 def _array(track: Any) -> Floats:
     contents = track.contents
-    rows = [np.ctypeslib.as_array(contents.frames[i], (contents.num_channels,)) for i in range(contents.num_frames)]
-    return np.array(rows, dtype=np.float32)
+    row = contents.num_channels * ctypes.sizeof(c_float)
+    data = b"".join(ctypes.string_at(contents.frames[i], row) for i in range(contents.num_frames))
+    return np.frombuffer(data, dtype=np.float32).reshape(-1, contents.num_channels)
+
+
+def _pcm(wave: Any) -> Floats:
+    if not wave or not wave.contents.num_samples:
+        return np.zeros(0, np.float32)
+    samples = np.ctypeslib.as_array(wave.contents.samples, (wave.contents.num_samples,))
+    return (samples / np.float32(32768)).astype(np.float32)
 
 
 def _phones(flite: Any, utterance: Any) -> list[Phone]:

@@ -1,12 +1,14 @@
 """What the voice learns to say: sentences of the domain, turns of small talk, and free text of common words.
 
 Half of it is the domain (sentences.py), in which the figures of the model card are taken; small talk is what people
-try first; free text teaches how English is spelled. The words of free text come in the order of how often they are
+try first; free text teaches how English is spelled. Some numbers stand in figures; a sentence that is held out in
+words is held out in figures too. The words of free text come in the order of how often they are
 used (package `wordfreq`, whose data is CC BY-SA 4.0), drawn without grammar. It knows no audio.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,6 +19,15 @@ from recipes.voice_in_the_box.sentences import Split, sentences, split_of
 SHARES = {"domain": 0.5, "small talk": 0.2, "free text": 0.3}
 VOCABULARY = 6000  # words of free text
 LENGTHS = range(3, 10)  # words of a free sentence
+FIGURES_SHARE = 0.15  # of the domain's sentences, and of free text
+FIGURES = {
+    word: str(number)
+    for word, number in zip(
+        "two three four five six seven eight nine ten eleven twelve fifteen twenty thirty forty".split(),
+        (2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 15, 20, 30, 40),
+        strict=True,
+    )
+}
 
 _OPENINGS = (
     "Hello. Hi. Good morning. Good evening. Good night. Hello again. Hi there. Welcome back. Thank you. Thanks a lot."
@@ -45,7 +56,8 @@ def texts(split: Split, seed: int, shares: dict[str, float] = SHARES) -> Iterato
         kind = random.choice(kinds, p=np.array(list(shares.values())) / sum(shares.values()))
         match kind:
             case "domain":
-                yield next(domain)
+                sentence = next(domain)
+                yield in_figures(sentence) if random.random() < FIGURES_SHARE else sentence
                 continue
             case "small talk":
                 text = _small_talk(random)
@@ -53,6 +65,11 @@ def texts(split: Split, seed: int, shares: dict[str, float] = SHARES) -> Iterato
                 text = _free_text(random, *words)
         if split_of(text) == split:
             yield text
+
+
+def in_figures(sentence: str) -> str:
+    """With its numbers in figures."""
+    return re.sub(r"\b[a-z]+\b", lambda match: FIGURES.get(match[0], match[0]), sentence)
 
 
 def _small_talk(random: np.random.Generator) -> str:
@@ -67,8 +84,21 @@ def _free_text(random: np.random.Generator, words: list[str], weights: np.ndarra
     chosen = [str(word) for word in random.choice(words, size=int(random.choice(list(LENGTHS))), p=weights)]
     if len(chosen) > 5 and random.random() < 0.5:
         chosen[len(chosen) // 2] += ","
+    if random.random() < FIGURES_SHARE:
+        chosen[int(random.integers(len(chosen)))] = _number(random)
     text = " ".join(chosen) + ("?" if random.random() < 0.1 else ".")
     return text[0].upper() + text[1:]
+
+
+def _number(random: np.random.Generator) -> str:
+    """A count, a year or a time of day."""
+    match int(random.integers(3)):
+        case 0:
+            return str(int(10 ** random.uniform(0, 4)))
+        case 1:
+            return str(int(random.integers(1900, 2030)))
+        case _:
+            return f"{random.integers(1, 13)}:{random.integers(60):02}"
 
 
 def _weighted_words() -> tuple[list[str], np.ndarray]:

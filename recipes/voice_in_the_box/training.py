@@ -44,13 +44,7 @@ class Training:
         """weight_decay: of matrices; vectors are left alone."""
         self._parts, self._path, self._schedule = parts, path, schedule
         self._parameters = list(parts.parameters())
-        matrices = [p for p in self._parameters if p.dim() > 1]
-        vectors = [p for p in self._parameters if p.dim() <= 1]
-        self._optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}],
-            lr=schedule.rate,
-            betas=(0.9, 0.98),
-        )
+        self._optimizers = _optimizers(parts, schedule.rate, weight_decay)
         self.steps, self.seconds = 0, 0.0
         if path.exists():
             self._load()
@@ -88,25 +82,29 @@ class Training:
 
     def save(self) -> None:
         draft = self._path.with_suffix(".new")
-        state = {"parts": self._parts.state_dict(), "optimizer": self._optimizer.state_dict()}
+        optimizers = [optimizer.state_dict() for optimizer in self._optimizers]
+        state = {"parts": self._parts.state_dict(), "optimizers": optimizers}
         torch.save({**state, "steps": self.steps, "seconds": self.seconds}, draft)
         draft.rename(self._path)
 
     def _step(self, total: Tensor) -> None:
         warm_up = min(1.0, (self.steps + 1) / self._schedule.warm_up_steps)
         fall = (1 + math.cos(math.pi * self.progress)) / 2
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._schedule.rate * warm_up * (LEAST_RATE_SHARE + (1 - LEAST_RATE_SHARE) * fall)
-        self._optimizer.zero_grad(set_to_none=True)
+        rate = self._schedule.rate * warm_up * (LEAST_RATE_SHARE + (1 - LEAST_RATE_SHARE) * fall)
+        self._parts.zero_grad(set_to_none=True)
         total.backward()
         nn.utils.clip_grad_norm_(self._parameters, 1.0)
-        self._optimizer.step()
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
         self.steps += 1
 
     def _load(self) -> None:
         state = torch.load(self._path, weights_only=True)
         self._parts.load_state_dict(state["parts"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        for optimizer, its_state in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(its_state)
         self.steps, self.seconds = state["steps"], state["seconds"]
 
     def _log(self, split: str, figures: Figures) -> None:
@@ -114,6 +112,27 @@ class Training:
         row |= {name: round(figure, 4) for name, figure in figures.items()}
         with self._path.with_suffix(".jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
+
+
+def _optimizers(parts: nn.Module, rate: float, weight_decay: float) -> list[torch.optim.Optimizer]:
+    """Muon (kellerjordan.github.io/posts/muon) for the matrices of transformer layers, AdamW for all else.
+
+    Muon's updates are scaled to the size of AdamW's (arXiv 2502.16982), so one rate serves both.
+    """
+    inner, matrices, vectors = [], [], []
+    for name, parameter in parts.named_parameters():
+        if parameter.dim() == 2 and ".layers." in name:
+            inner.append(parameter)
+        else:
+            (matrices if parameter.dim() > 1 else vectors).append(parameter)
+    adam = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+        lr=rate,
+        betas=(0.9, 0.98),
+    )
+    if not inner:
+        return [adam]
+    return [adam, torch.optim.Muon(inner, lr=rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")]
 
 
 def arguments(documentation: str | None, *, minutes: float, rate: float) -> argparse.Namespace:

@@ -7,7 +7,15 @@ import ctypes.util
 import numpy as np
 import pytest
 
-from recipes.voice_in_the_box.flite import NUM_BANDS, NUM_CEPSTRA, SAMPLE_RATE_HZ, TRACK_SECONDS, VOICES, utter
+from recipes.voice_in_the_box.flite import (
+    NUM_BANDS,
+    NUM_CEPSTRA,
+    SAMPLE_RATE_HZ,
+    TRACK_SECONDS,
+    VOICES,
+    tracks_of,
+    utter,
+)
 
 pytestmark = pytest.mark.skipif(ctypes.util.find_library("flite") is None, reason="flite is not installed")
 
@@ -30,6 +38,14 @@ def test_saying_it_again_has_the_same_tracks() -> None:
     one, other = utter("Again.", "slt"), utter("Again.", "slt")
     np.testing.assert_array_equal(one.pitch_hz, other.pitch_hz)
     np.testing.assert_array_equal(one.cepstra, other.cepstra)
+
+
+def test_tracks_alone_are_those_of_the_sound_and_the_voice_speaks_on() -> None:
+    before, alone, after = utter("And again.", "rms"), tracks_of("And again.", "rms"), utter("And again.", "rms")
+    np.testing.assert_array_equal(alone.cepstra, before.cepstra)
+    np.testing.assert_array_equal(alone.strengths, before.strengths)
+    assert alone.phones == before.phones
+    assert (len(alone.pcm), len(after.pcm)) == (0, len(before.pcm))
 
 
 def test_voices_differ_in_pitch() -> None:
