@@ -11,15 +11,17 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.codec.settings import CodecSettings
+from services.common.bundle_settings import BundleSettings
 from services.common.settings import HealthPort, MetricsPort, ServingPort, StageSettings
 from services.engine.settings import EngineSettings
 from services.gateway.settings import GatewaySettings
 
 LOOPBACK = "127.0.0.1"
+_BUNDLE_FIELDS = set(BundleSettings.model_fields) - set(StageSettings.model_fields)
 DEADLINE_S = 600.0  # of callers that set none: a laptop may be slower than speech
 
 
-class AllInOneSettings(StageSettings):
+class AllInOneSettings(BundleSettings):
     """What the all-in-one server can be told."""
 
     model_config = SettingsConfigDict(env_prefix="CSM_ALL_IN_ONE_", cli_prog_name="python -m services.all_in_one")
@@ -28,11 +30,6 @@ class AllInOneSettings(StageSettings):
     port: ServingPort = 50051
     health_port: HealthPort = 50052
     metrics_port: MetricsPort = 9460
-    bundle: str = Field(
-        min_length=1, description="Model bundle: a folder, or a Hugging Face repository OWNER/NAME[@REVISION]."
-    )
-    revision: str | None = Field(default=None, description="Revision of the repository that --bundle names.")
-    offline: bool = Field(default=False, description="Take downloaded files from the cache only.")
     random_weights: bool = Field(
         default=False, description="Run the model's shapes with seeded random weights: noise, for load tests."
     )
@@ -41,7 +38,6 @@ class AllInOneSettings(StageSettings):
         default="float32", description="Type of the weights of engine and codec; bfloat16 on a GPU."
     )
     slots: int = Field(default=4, ge=1, le=4096, description="Utterances that are made at once.")
-    threads: int = Field(default=0, ge=0, le=1024, description="CPU threads of torch; 0 leaves it to torch.")
     watermark_keyring: Path | None = Field(
         default=None, description="File of the watermark keys; the codec stage's place when unset."
     )
@@ -62,7 +58,7 @@ class AllInOneSettings(StageSettings):
     def _inner(self) -> dict[str, Any]:
         """What engine and codec share: free ports that nobody else needs to know."""
         return {
-            **self.model_dump(include={"bundle", "revision", "offline", "device", "dtype", "slots", "threads"}),
+            **self.model_dump(include=_BUNDLE_FIELDS | {"device", "dtype", "slots"}, exclude_none=True),
             "host": LOOPBACK,
             "port": 0,
             "health_port": 0,

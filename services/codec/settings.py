@@ -8,10 +8,11 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from services.common.settings import HealthPort, MetricsPort, ServingPort, StageSettings
+from services.common.bundle_settings import BundleSettings
+from services.common.settings import HealthPort, MetricsPort, ServingPort
 
 
-class CodecSettings(StageSettings):
+class CodecSettings(BundleSettings):
     """What the codec stage can be told."""
 
     model_config = SettingsConfigDict(env_prefix="CSM_CODEC_")
@@ -19,14 +20,6 @@ class CodecSettings(StageSettings):
     port: ServingPort = 50062
     health_port: HealthPort = 50072
     metrics_port: MetricsPort = 9462
-    bundle: str = Field(
-        min_length=1, description="Model bundle: a folder, or a Hugging Face repository OWNER/NAME[@REVISION]."
-    )
-    revision: str | None = Field(None, description="Revision of the repository that --bundle names.")
-    offline: bool = Field(False, description="Take downloaded files from the cache only.")
-    cache_dir: Path | None = Field(
-        None, description="Where downloaded files are kept; Hugging Face's place when unset."
-    )
     device: str = Field("cpu", min_length=1, description="Torch device: cpu, cuda, cuda:1, ...")
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="Type of the decoder's weights; the quantizer and the watermark stay float32."
@@ -74,4 +67,3 @@ class CodecSettings(StageSettings):
     max_waiting: int = Field(
         16, ge=0, le=10_000, description="Recordings that wait for their turn before one is refused."
     )
-    threads: int = Field(0, ge=0, le=1024, description="CPU threads of torch; 0 leaves it to torch.")

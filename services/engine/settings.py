@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from services.common.settings import HealthPort, MetricsPort, ServingPort, StageSettings
+from services.common.bundle_settings import BundleSettings
+from services.common.settings import HealthPort, MetricsPort, ServingPort
 
 
-class EngineSettings(StageSettings):
+class EngineSettings(BundleSettings):
     """What the engine stage can be told."""
 
     model_config = SettingsConfigDict(env_prefix="CSM_ENGINE_")
@@ -19,14 +19,6 @@ class EngineSettings(StageSettings):
     port: ServingPort = 50061
     health_port: HealthPort = 50071
     metrics_port: MetricsPort = 9461
-    bundle: str = Field(
-        min_length=1, description="Model bundle: a folder, or a Hugging Face repository OWNER/NAME[@REVISION]."
-    )
-    revision: str | None = Field(None, description="Revision of the repository that --bundle names.")
-    offline: bool = Field(False, description="Take downloaded files from the cache only.")
-    cache_dir: Path | None = Field(
-        None, description="Where downloaded files are kept; Hugging Face's place when unset."
-    )
     random_weights: bool = Field(
         False, description="Run the bundle's shapes with seeded random weights: noise, for load tests."
     )
@@ -81,4 +73,3 @@ class EngineSettings(StageSettings):
         description="Frame steps that are launched before the last one is read: 1 keeps a GPU busy while the host"
         " hands frames on, on a CPU it only delays them. 1 on CUDA and 0 elsewhere when unset.",
     )
-    threads: int = Field(0, ge=0, le=1024, description="CPU threads of torch; 0 leaves it to torch.")

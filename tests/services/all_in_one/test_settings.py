@@ -25,3 +25,18 @@ def test_variables_of_deployed_stages_do_not_reach_those_on_loopback(monkeypatch
     assert settings.engine().tls_certificate is None and settings.codec().tls_certificate is None
     assert settings.gateway().stage_tls_ca is None
     assert settings.gateway().auth_tokens_file == Path("tokens.json")
+
+
+def test_both_stages_take_the_bundle_from_the_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CSM_CODEC_CACHE_DIR", "/elsewhere")
+    settings = AllInOneSettings(
+        bundle="someone/voice", revision="v2", offline=True, cache_dir=Path("/cache"), threads=3
+    )
+    for stage in (settings.engine(), settings.codec()):
+        said = (stage.bundle, stage.revision, stage.offline, stage.cache_dir, stage.threads)
+        assert said == ("someone/voice", "v2", True, Path("/cache"), 3)
+
+
+def test_what_it_is_not_told_the_stages_read_from_their_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CSM_CODEC_CACHE_DIR", "/elsewhere")
+    assert AllInOneSettings(bundle="unused").codec().cache_dir == Path("/elsewhere")
