@@ -56,6 +56,12 @@ class Quantizer:
         spectral = _principal(frames, self.mean, self.components)
         return torch.cat([_semantic(frames, spectral), spectral], dim=1)
 
+    def joined(self, latents: Tensor, spectral: Tensor) -> Tensor:
+        """latents with other spectra: (N, DIM), as what the rest of the codebooks see."""
+        semantic = latents[:, :DIM].clone()
+        semantic[:, _PITCH_DIMS : _PITCH_DIMS + COARSE] = _coarse(spectral)
+        return torch.cat([semantic, spectral], dim=1)
+
     def encode(self, latents: Tensor) -> Codes:
         codes = [_nearest(latents[:, :DIM], self.first)]
         residual = latents[:, DIM:].clone()
@@ -163,8 +169,12 @@ def _semantic(frames: Frames, spectral: Tensor) -> Tensor:
     rows = torch.arange(len(frames))
     semantic[rows, torch.from_numpy(frames.pulses - PULSES[0])] = 1.0
     semantic[rows, torch.from_numpy(frames.glide - GLIDES[0] + len(PULSES))] = 1.0
-    semantic[:, _PITCH_DIMS : _PITCH_DIMS + COARSE] = spectral[:, :COARSE] / _REST_SCALE * _COARSE_SCALE
+    semantic[:, _PITCH_DIMS : _PITCH_DIMS + COARSE] = _coarse(spectral)
     return semantic
+
+
+def _coarse(spectral: Tensor) -> Tensor:
+    return spectral[:, :COARSE] / _REST_SCALE * _COARSE_SCALE
 
 
 def _weights() -> Floats:

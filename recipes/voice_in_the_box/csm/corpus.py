@@ -7,7 +7,7 @@ says is then only learned from once he has been heard, so that the model learns 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,25 +16,13 @@ import torch
 from torch import Tensor
 
 from csm_engine.tokenizer import TextTokenizer
-from recipes.voice_in_the_box.codec.quantizer import Quantizer
 from recipes.voice_in_the_box.csm.tokenizer import VOCAB_SIZE
-from recipes.voice_in_the_box.tracks import Tracks, read_tracks
-from recipes.voice_in_the_box.vocoder import PARTS
+from recipes.voice_in_the_box.csm.turns import PHONE_PARTS, Ints, Turn, open_turns
 
-Ints = npt.NDArray[np.int64]
-
-PHONE_PARTS = tuple(range(2, PARTS, 4))  # where in a frame the auxiliary loss asks for the phone
 DIALOGUE_SHARE = 0.35
 TURNS = (2, 3, 4)
 SWAPPED_SHARE = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    text: str
-    voice: int
-    codes: Ints  # (frames, K)
-    phones: Ints  # (frames, len(PHONE_PARTS))
+HEARD_SHARE = 0.5  # of the turns of a dialogue: what the encoder hears of a recording; nothing is learned from them
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +59,9 @@ class TrainingCorpus:
 
     @classmethod
     def open(cls, folder: Path, split: str, phone_names: list[str] | None = None) -> TrainingCorpus:
-        """Encodes every `tracks-SPLIT*.npz` of the folder with its quantizer and its tokenizer.
-
-        phone_names: to count the phones by; those of the first file when None. Phones without a name count as the
-        first.
-        """
-        quantizer = Quantizer.load(folder / "quantizer.pt")
-        tokenizer = TextTokenizer(folder / "tokenizer.json", VOCAB_SIZE)
-        turns: list[Turn] = []
-        for path in sorted(folder.glob(f"tracks-{split}*.npz"), key=lambda path: (len(path.stem), path.stem)):
-            tracks = read_tracks(path)
-            phone_names = phone_names or tracks.phone_names
-            turns += _turns(tracks, quantizer, phone_names)
-        return cls(turns, tokenizer, phone_names or [])
+        """As open_turns."""
+        turns, names = open_turns(folder, split, phone_names)
+        return cls(turns, TextTokenizer(folder / "tokenizer.json", VOCAB_SIZE), names)
 
     def batches(
         self, random: np.random.Generator, *, positions: int, dialogue_share: float = DIALOGUE_SHARE, pool: int = 512
@@ -103,13 +81,16 @@ class TrainingCorpus:
             voice = int(random.integers(2))
             return self._joined([(self._turn(random, voice), voice, True)])
         swapped = random.random() < SWAPPED_SHARE
-        heard: set[int] = set()
+        known: set[int] = set()
         parts = []
         for _ in range(int(random.choice(TURNS))):
             speaker = int(random.integers(2))
             voice = 1 - speaker if swapped else speaker
-            parts.append((self._turn(random, voice), speaker, not swapped or speaker in heard))
-            heard.add(speaker)
+            parts.append((self._turn(random, voice), speaker, not swapped or speaker in known))
+            known.add(speaker)
+        for index, (turn, speaker, _) in enumerate(parts[:-1]):
+            if random.random() < HEARD_SHARE:
+                parts[index] = (replace(turn, codes=turn.heard), speaker, False)
         return self._joined(parts)
 
     def _turn(self, random: np.random.Generator, voice: int) -> Turn:
@@ -135,15 +116,6 @@ class TrainingCorpus:
         phones = np.zeros((length, len(PHONE_PARTS)), dtype=np.int64)
         phones[len(ids) : -1] = turn.phones
         return Row(tokens, is_audio, is_audio & learned, phones)
-
-
-def _turns(tracks: Tracks, quantizer: Quantizer, phone_names: list[str]) -> Iterator[Turn]:
-    codes = quantizer.encode(quantizer.latents(tracks.frames))
-    numbers = np.array([phone_names.index(name) if name in phone_names else 0 for name in tracks.phone_names])
-    phones = numbers[tracks.phones[:, PHONE_PARTS]]
-    for index, text in enumerate(tracks.texts):
-        rows = slice(tracks.starts[index], tracks.starts[index + 1])
-        yield Turn(text, int(tracks.voices[index]), codes[rows], phones[rows])
 
 
 def _padded(rows: list[Row]) -> Batch:

@@ -20,9 +20,10 @@ from torch.nn import functional as F
 
 from csm_engine.model.csm import CSM
 from recipes.voice_in_the_box.codec.quantizer import Quantizer
-from recipes.voice_in_the_box.csm.corpus import DIALOGUE_SHARE, PHONE_PARTS, Batch, TrainingCorpus
+from recipes.voice_in_the_box.csm.corpus import DIALOGUE_SHARE, Batch, TrainingCorpus
 from recipes.voice_in_the_box.csm.network import backbone_states, csm_config, depth_logits, new_csm
 from recipes.voice_in_the_box.csm.tokenizer import write_tokenizer
+from recipes.voice_in_the_box.csm.turns import PHONE_PARTS
 from recipes.voice_in_the_box.tracks import read_tracks
 from recipes.voice_in_the_box.training import Schedule, Training, arguments
 

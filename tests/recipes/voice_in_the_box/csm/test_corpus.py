@@ -10,10 +10,12 @@ import pytest
 from csm_engine.prompt import PromptBuilder
 from csm_engine.tokenizer import TextTokenizer
 from csm_engine.types import Segment
-from recipes.voice_in_the_box.csm.corpus import DIALOGUE_SHARE, PHONE_PARTS, TrainingCorpus, Turn
+from recipes.voice_in_the_box.csm.corpus import DIALOGUE_SHARE, TrainingCorpus
 from recipes.voice_in_the_box.csm.tokenizer import VOCAB_SIZE, write_tokenizer
+from recipes.voice_in_the_box.csm.turns import PHONE_PARTS, Turn
 
 CODEBOOKS, CODES = 3, 50
+HEARD = 100  # more than every code: tells what was heard of a recording
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def corpus(tokenizer: TextTokenizer) -> TrainingCorpus:
         phones = np.zeros((frames, len(PHONE_PARTS)), np.int64)
         codes = random.integers(1, CODES, (frames, CODEBOOKS))
         codes[:, 0] = 1 + index % 2  # tells the voice
-        return Turn(f"Turn {index}.", index % 2, codes, phones)
+        return Turn(f"Turn {index}.", index % 2, codes, codes + HEARD, phones)
 
     return TrainingCorpus([turn(index) for index in range(20)], tokenizer, ["pau", "ah"])
 
@@ -57,13 +59,21 @@ def test_voice_of_a_speaker_is_learned_only_where_it_can_be_known(corpus: Traini
     seen = set()
     for _ in range(200):
         row = corpus._sequence(random, DIALOGUE_SHARE)
-        voices, learned = [], []
-        for start in np.flatnonzero(np.diff(row.is_audio.astype(int), prepend=0) == 1):
-            voices.append(int(row.tokens[start, 0]) - 1)
-            learned.append(bool(row.is_learned[start]))
-        seen.add((len(voices) > 1, all(learned)))
-        assert len(voices) > 1 or learned == [True]
+        starts = np.flatnonzero(np.diff(row.is_audio.astype(int), prepend=0) == 1)
+        exact = [start for start in starts if row.tokens[start, 0] < HEARD]
+        learned = [bool(row.is_learned[start]) for start in exact]
+        seen.add((len(starts) > 1, all(learned)))
+        assert len(starts) > 1 or learned == [True]
     assert seen == {(False, True), (True, True), (True, False)}  # alone, default voices, swapped voices
+
+
+def test_what_the_encoder_heard_is_context_and_never_learned(corpus: TrainingCorpus) -> None:
+    random = np.random.default_rng(2)
+    rows = [corpus._sequence(random, dialogue_share=1.0) for _ in range(100)]
+    heard = [row.tokens[:, 0] >= HEARD for row in rows]
+    assert 20 < sum(is_heard.any() for is_heard in heard) < 100
+    assert not any((is_heard & row.is_learned).any() for is_heard, row in zip(heard, rows, strict=True))
+    assert not any(row.tokens[-2, 0] >= HEARD for row in rows)  # the last turn is what is said
 
 
 def test_batches_hold_like_lengths_and_padding_is_not_learned(corpus: TrainingCorpus) -> None:
