@@ -64,14 +64,16 @@ bench-gpu: $(STAMPS)/dev
 	done
 	$(BIN)/python -m bench.codec --shape published --device cuda --dtype bfloat16 --batches 1,16,64,256
 
-# The voice in the box again, from nothing: about three hours of two CPU cores. Every part goes on where it
+# The voice in the box again, from nothing: about five hours of two CPU cores. Every part goes on where it
 # was stopped. Needs Debian's flite. recipes/voice_in_the_box/README.md says what each part does.
 voice: $(STAMPS)/dev
 	$(BIN)/python -m recipes.voice_in_the_box.tracks $(VOICE)/tracks-train.npz --texts 6000
-	$(BIN)/python -m recipes.voice_in_the_box.tracks $(VOICE)/tracks-train-2.npz --texts 2600 --seed 2
-	$(BIN)/python -m recipes.voice_in_the_box.tracks $(VOICE)/tracks-train-3.npz --texts 2600 --seed 3
-	$(BIN)/python -m recipes.voice_in_the_box.tracks $(VOICE)/tracks-heldout.npz --split held-out --texts 200 --seed 9
+	for seed in 2 3 4 5 6 7 8 9 10; do \
+		$(BIN)/python -m recipes.voice_in_the_box.tracks $(VOICE)/tracks-train-$$seed.npz --texts 5000 --seed $$seed || exit 1; \
+	done
+	$(BIN)/python -m recipes.voice_in_the_box.tracks $(VOICE)/tracks-heldout.npz --split held-out --texts 200 --seed 11
 	$(BIN)/python -m recipes.voice_in_the_box.codec.quantizer $(VOICE)
+	$(BIN)/python -m recipes.voice_in_the_box.csm.turns $(VOICE)
 	$(BIN)/python -m recipes.voice_in_the_box.codec.train_decoder $(VOICE) & \
 		$(BIN)/python -m recipes.voice_in_the_box.csm.train $(VOICE) && wait $$!
 	$(BIN)/python -m recipes.voice_in_the_box.codec.train_encoder $(VOICE)

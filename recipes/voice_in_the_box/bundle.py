@@ -37,6 +37,7 @@ def write_bundle(trained: Path, folder: Path, version: str) -> None:
     quantizer = Quantizer.load(trained / "quantizer.pt")
     codec = _write_mimi(trained, folder / "mimi", quantizer)
     _write_csm(trained, folder / "model", quantizer)
+    _round_silentcipher(folder / "silentcipher")
     shutil.copyfile(trained / "tokenizer.json", folder / "tokenizer.json")
     (folder / "bundle.json").write_text(json.dumps(_manifest(version, codec), indent=2) + "\n")
 
@@ -58,6 +59,13 @@ def _write_csm(trained: Path, folder: Path, quantizer: Quantizer) -> None:
     model = new_csm(csm_config(quantizer.num_codebooks, quantizer.bins), seed=0)
     state_of(trained / "csm.pt", model, prefix="csm.")
     save_original(folder, model, dtype=torch.float16)
+
+
+def _round_silentcipher(folder: Path) -> None:
+    """Its own recipe has put it there, as float32; the statistics stay so."""
+    for path in sorted(folder.glob("*.ckpt")):
+        state = torch.load(path, weights_only=True)
+        torch.save({name: value.half() if value.dim() > 1 else value for name, value in state.items()}, path)
 
 
 def _manifest(version: str, codec: CodecIdentity) -> dict[str, object]:

@@ -15,7 +15,7 @@ from recipes.voice_in_the_box.codec.quantizer import Quantizer
 from recipes.voice_in_the_box.tracks import Tracks, read_tracks
 from recipes.voice_in_the_box.vocoder import FRAME_SIZE, synthesize
 
-MOST_UTTERANCES = 6000
+MOST_UTTERANCES = 12000
 
 
 @dataclass(frozen=True)
