@@ -63,6 +63,6 @@ class AllInOneSettings(BundleSettings):
             "port": 0,
             "health_port": 0,
             "metrics_port": -1,
-            "drain_seconds": self.drain_seconds,
+            **self.model_dump(include={"drain_seconds", "trace_endpoint", "trace_sample_share"}),
             **dict.fromkeys(("tls_certificate", "tls_key", "tls_client_ca")),  # they are on loopback
         }

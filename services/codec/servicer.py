@@ -23,7 +23,7 @@ from services.codec.bridge import CodecBridge, StreamHandle
 from services.codec.load import LoadedCodec
 from services.codec.metrics import CodecMetrics
 from services.codec.recordings import RecordingWorker
-from services.common import logs, values
+from services.common import logs, spans, values
 from services.common.status import Resource, StatusError
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -137,6 +137,8 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
                 audio = codec_pb2.AudioSamples(
                     samples=convert.from_pcm(pcm, config.sample_format), sample_offset=sent, sample_count=len(pcm)
                 )
+                if not sent:
+                    spans.event("first audio")
                 await context.write(codec_pb2.StreamDecodeResponse(audio=audio))
                 sent += len(pcm)
         await context.write(codec_pb2.StreamDecodeResponse(complete=self._complete(complete, sent)))

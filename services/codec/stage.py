@@ -15,6 +15,7 @@ from services.codec.servicer import CodecServicer
 from services.codec.settings import CodecSettings
 from services.common.metrics import StageMetrics
 from services.common.server import StageServer, StageService
+from services.common.spans import open_tracer
 
 SERVICE = codec_pb2.DESCRIPTOR.services_by_name["CodecService"].full_name
 
@@ -39,8 +40,9 @@ class CodecStage:
 async def start_codec(settings: CodecSettings) -> CodecStage:
     """Loads the networks and keys, then listens and serves.
 
-    Raises: CsmError when bundle or keys cannot be loaded; OSError when a port is taken.
+    Raises: CsmError when bundle or keys cannot be loaded; OSError when a port is taken or spans cannot be sent.
     """
+    tracer = open_tracer(settings, "codec")
     loaded = await asyncio.to_thread(load_codec, settings)
     metrics = StageMetrics()
     codec_metrics = CodecMetrics(metrics.registry)
@@ -63,7 +65,7 @@ async def start_codec(settings: CodecSettings) -> CodecStage:
         require_full_watermark=settings.require_full_watermark,
     )
     service = StageService(codec_pb2_grpc.add_CodecServiceServicer_to_server, servicer, SERVICE)
-    server = StageServer(settings, [service], metrics)
+    server = StageServer(settings, [service], metrics, tracer=tracer)
     stage = CodecStage(server, bridge, recordings)
     try:
         await server.start()

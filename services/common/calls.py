@@ -1,4 +1,4 @@
-"""The interceptor round every RPC of a stage: request id, one log line, counters, and errors with details.
+"""The interceptor round every RPC of a stage: request id, span, one log line, counters, and errors with details.
 
 Handlers raise `StatusError` or an error of the library; whatever else they raise becomes INTERNAL without a trace of
 its cause. Cancels and deadlines are counted as what they are. It knows no service.
@@ -10,15 +10,16 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, NoReturn
 
 import grpc
 
 from csm_engine.errors import CsmError
-from services.common import logs, status
+from services.common import logs, spans, status
 from services.common.metrics import StageMetrics
+from services.common.spans import CallMetadata, CallSpan, Tracer
 
 log = logging.getLogger("csm.rpc")
 
@@ -26,16 +27,16 @@ REQUEST_ID_KEY = "x-request-id"
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[[Any, Context], Awaitable[Any]]
-CallMetadata = Sequence[tuple[str, str | bytes]]
 Admit = Callable[[str, CallMetadata], str]  # method and metadata -> name of the caller; raises StatusError
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Sees every RPC of a server from its start to its end."""
 
-    def __init__(self, metrics: StageMetrics, admit: Admit | None = None) -> None:
+    def __init__(self, metrics: StageMetrics, admit: Admit | None = None, tracer: Tracer | None = None) -> None:
         """admit: asked before any message of a call is read; None lets everybody in"""
         self._metrics = metrics
+        self._tracer = tracer
         self._admit = admit
 
     async def intercept_service(
@@ -72,22 +73,29 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         service, name = method.lstrip("/").rsplit("/", 1)
 
         async def watched(request: Any, context: Context) -> Any:
-            call = _Call(self._metrics, (kind, service, name), context)
+            call = _Call(self._metrics, (kind, service, name), context, self._begin_span(service, name, context))
             if caller:
                 logs.annotate(caller=caller)
             return await call.run(handler, request)
 
         return watched
 
+    def _begin_span(self, service: str, name: str, context: Context) -> CallSpan:
+        if self._tracer is None:
+            return spans.NO_SPAN
+        return self._tracer.begin(service, name, tuple(context.invocation_metadata() or ()))
+
 
 class _Call:
     """One RPC: runs the handler, answers for its failures, and tells how it went."""
 
-    def __init__(self, metrics: StageMetrics, labels: tuple[str, str, str], context: Context) -> None:
+    def __init__(self, metrics: StageMetrics, labels: tuple[str, str, str], context: Context, span: CallSpan) -> None:
         self._metrics = metrics
         self._labels = labels
         self._context = context
         self._started_s = time.monotonic()
+        self._span = span
+        spans.enter(span)
         logs.request_id.set(_request_id_of(context))
         self._fields = logs.begin_call_fields()
 
@@ -145,6 +153,7 @@ class _Call:
             "duration_ms": round(seconds * 1000, 1),
         }
         log.info("call ended", extra=logs.fields_extra(fields | self._fields))
+        self._span.end(code, reason, {"request_id": logs.request_id.get()} | self._fields)
 
 
 def _request_id_of(context: Context) -> str:

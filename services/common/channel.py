@@ -1,7 +1,7 @@
 """Channels from one stage to another: every replica behind a name, in turn, with keepalive. It knows no stage.
 
-Deadlines and the request id do not travel by themselves in Python; `call_metadata` and the caller's `timeout` carry
-them.
+Deadlines, the request id and the trace do not travel by themselves in Python; `call_metadata` and the caller's
+`timeout` carry them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from services.common import logs
+from services.common import logs, spans
 from services.common.calls import REQUEST_ID_KEY
 
 
@@ -39,7 +39,8 @@ def open_channel(
     return grpc.aio.secure_channel(target, credentials, options)
 
 
-def call_metadata() -> tuple[tuple[str, str], ...]:
-    """Metadata that makes the next stage log under the same request id."""
+def call_metadata() -> spans.TextMetadata:
+    """Metadata that makes the next stage log under the same request id, and continue the trace."""
     request_id = logs.request_id.get()
-    return ((REQUEST_ID_KEY, request_id),) if request_id else ()
+    own = ((REQUEST_ID_KEY, request_id),) if request_id else ()
+    return own + spans.outgoing_metadata()

@@ -1,7 +1,7 @@
-"""Log lines as text or JSON, each with the id of the request it belongs to. Text and audio of requests never go in.
+"""Log lines as text or JSON, each with the id of the request it belongs to, and of its trace where there is one.
 
-`request_id` follows a call through asyncio tasks by itself. `annotate` adds numbers to the one line that is written
-when a call ends. This module knows no RPC.
+Text and audio of requests never go in. `request_id` and `trace_id` follow a call through asyncio tasks by themselves.
+`annotate` adds numbers to the one line that is written when a call ends. This module knows no RPC.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Literal
 LogValue = str | int | float | bool | None
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+trace_id: ContextVar[str] = ContextVar("trace_id", default="")
 _call_fields: ContextVar[dict[str, LogValue] | None] = ContextVar("call_fields", default=None)
 
 
@@ -40,11 +41,13 @@ def fields_extra(fields: Mapping[str, LogValue]) -> dict[str, Mapping[str, LogVa
 
 
 class RequestIdFilter(logging.Filter):
-    """Stamps each record with the request id of its context. On handlers, so that it sees every logger."""
+    """Stamps each record with the ids of its context. On handlers, so that it sees every logger."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not hasattr(record, "request_id"):
             record.request_id = request_id.get()
+        if not hasattr(record, "trace_id"):
+            record.trace_id = trace_id.get()
         return True
 
 
@@ -58,8 +61,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if identifier := record.__dict__.get("request_id"):
-            line["request_id"] = identifier
+        line.update(_ids(record))
         line.update(record.__dict__.get("fields", {}))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -71,18 +73,23 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(JsonFormatter):
-    """`time level logger [request_id] message key=value ...`"""
+    """`time level logger [request_id trace_id] message key=value ...`"""
 
     def format(self, record: logging.LogRecord) -> str:
         parts = [self.formatTime(record), record.levelname.lower(), record.name]
-        if identifier := record.__dict__.get("request_id"):
-            parts.append(f"[{identifier}]")
+        if ids := _ids(record):
+            parts.append(f"[{' '.join(ids.values())}]")
         parts.append(record.getMessage())
         parts += [f"{key}={value}" for key, value in record.__dict__.get("fields", {}).items()]
         line = " ".join(parts)
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line
+
+
+def _ids(record: logging.LogRecord) -> dict[str, str]:
+    """Those that the record has."""
+    return {name: record.__dict__[name] for name in ("request_id", "trace_id") if record.__dict__.get(name)}
 
 
 def configure_logging(log_format: Literal["text", "json"], level: str) -> None:

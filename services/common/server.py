@@ -21,6 +21,7 @@ from grpc_reflection.v1alpha import reflection
 from services.common.calls import Admit, CallInterceptor
 from services.common.metrics import MetricsServer, StageMetrics
 from services.common.settings import StageSettings
+from services.common.spans import Tracer
 from services.common.tls import ServerTls
 
 log = logging.getLogger("csm.server")
@@ -70,14 +71,16 @@ class StageServer:
         services: Sequence[StageService],
         metrics: StageMetrics | None = None,
         admit: Admit | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
-        """admit: whom the API port lets in; None is everybody"""
+        """admit: whom the API port lets in, None is everybody; tracer: is stopped at the end of the drain"""
         self.settings = settings
         self.metrics = metrics or StageMetrics()
         self.port = 0  # after start: the port that is listened on
         self.health_port = 0
         self.metrics_port = -1
         self._admit = admit
+        self._tracer = tracer
         self._services = [StageService(*service) for service in services]
         self._health = health_aio.HealthServicer()
         self._api_server: grpc.aio.Server | None = None
@@ -99,7 +102,8 @@ class StageServer:
             reflection.enable_server_reflection(names, self._health_server)
         self.health_port = _listen(self._health_server, host, self.settings.health_port)
         self._api_server = grpc.aio.server(
-            interceptors=[CallInterceptor(self.metrics, self._admit)], options=server_options(self.settings)
+            interceptors=[CallInterceptor(self.metrics, self._admit, self._tracer)],
+            options=server_options(self.settings),
         )
         for service in self._services:
             service.add_to_server(service.servicer, self._api_server)
@@ -146,6 +150,9 @@ class StageServer:
             self._draining = True
         if self._api_server is not None:
             await self._api_server.stop(self.settings.drain_seconds if grace_s is None else grace_s)
+        if self._tracer is not None:
+            await self._tracer.stop()
+            self._tracer = None
         if self._metrics_server is not None:
             await self._metrics_server.stop()
             self._metrics_server = None

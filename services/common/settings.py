@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
 # Annotated types, so that a stage can change a default and keep the description and the bounds.
@@ -74,6 +75,25 @@ class StageSettings(BaseSettings):
         description="PEM certificates of who signs clients; others are refused.",
     )
 
+    trace_endpoint: str | None = Field(
+        default=None,
+        description="Collector that takes traces over OTLP/gRPC, such as http://collector:4317, or https for TLS;"
+        " nothing is traced when unset.",
+    )
+    trace_sample_share: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share of the traces that begin here that is sent; a caller's trace is sent if the caller says so.",
+    )
+
+    @field_validator("trace_endpoint")
+    @classmethod
+    def _trace_endpoint_is_an_address(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None and not _is_address(endpoint):
+            raise ValueError("http://HOST:PORT or https://HOST:PORT")
+        return endpoint
+
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
@@ -134,6 +154,18 @@ def setting_names(settings_class: type[StageSettings]) -> list[SettingName]:
         SettingName(name, _flag(name), f"{prefix}{name.upper()}", field.annotation is bool)
         for name, field in settings_class.model_fields.items()
     ]
+
+
+def _is_address(url: str) -> bool:
+    """Whether it is scheme, host and port of a server, and nothing else."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return False
+    if parts.scheme not in ("http", "https") or not host or not port:
+        return False
+    return not any((parts.path.strip("/"), parts.query, parts.fragment, parts.username))
 
 
 def _flag(field: str) -> str:

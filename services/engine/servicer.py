@@ -11,7 +11,7 @@ from csm.rvq.v1 import rvq_pb2
 
 from csm_engine.engine import Output
 from csm_engine.sequence import Sequence
-from services.common import logs, values
+from services.common import logs, spans, values
 from services.common.status import StatusError
 from services.engine import convert
 from services.engine.bridge import EngineBridge, SequenceStream
@@ -53,7 +53,8 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
     async def _stream(
         self, request: engine_pb2.GenerateRequest, stream: SequenceStream, sequence: Sequence, context: Context
     ) -> None:
-        await stream.next()  # admitted
+        await stream.next()
+        spans.event("admitted")
         await context.write(engine_pb2.GenerateResponse(started=convert.started(sequence, self._info.weights_digest)))
         coalescer = Coalescer(
             first=request.first_batch_frame_count or 1,
@@ -64,6 +65,8 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         while not batch or batch[-1].finish_reason is None:
             batch = await stream.next(coalescer.next_count(time.monotonic()), coalescer.limit)
             if frames := [output.frame for output in batch if output.frame is not None]:
+                if sent == sequence.resumed_frames:
+                    spans.event("first frames")
                 await context.write(engine_pb2.GenerateResponse(frames=convert.from_frames(sent, frames)))
                 sent += len(frames)
                 coalescer.sent(len(frames), time.monotonic())

@@ -11,6 +11,7 @@ from csm_engine.engine import Output
 from services.common import values
 from services.common.metrics import StageMetrics
 from services.common.server import StageServer, StageService
+from services.common.spans import open_tracer
 from services.engine.bridge import EngineBridge
 from services.engine.convert import from_recommended
 from services.engine.load import LoadedEngine, load_engine
@@ -39,8 +40,9 @@ class EngineStage:
 async def start_engine(settings: EngineSettings) -> EngineStage:
     """Loads the model, then listens and serves.
 
-    Raises: CsmError when the bundle cannot be loaded; OSError when a port is taken.
+    Raises: CsmError when the bundle cannot be loaded; OSError when a port is taken or spans cannot be sent.
     """
+    tracer = open_tracer(settings, "engine")
     loaded = await asyncio.to_thread(load_engine, settings)
     metrics = StageMetrics()
     engine_metrics = EngineMetrics(metrics.registry)
@@ -57,7 +59,7 @@ async def start_engine(settings: EngineSettings) -> EngineStage:
         bridge, _model_info(loaded, settings), engine_metrics, max_batch_frames=settings.max_batch_frames
     )
     service = StageService(engine_pb2_grpc.add_EngineServiceServicer_to_server, servicer, SERVICE)
-    server = StageServer(settings, [service], metrics)
+    server = StageServer(settings, [service], metrics, tracer=tracer)
     try:
         await server.start()
     except BaseException:

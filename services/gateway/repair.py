@@ -14,6 +14,7 @@ from typing import Literal
 
 import grpc
 
+from services.common import spans
 from services.gateway.stage_errors import StageError, StageName
 
 log = logging.getLogger("csm.gateway")
@@ -70,6 +71,7 @@ class Repairs:
         if loss.until_s <= now_s:
             raise self._give_up(loss, "failed", "no replica took it up in time")
         self._count += 1
+        spans.event("stage lost", stage=error.stage.lower(), repair=self._count)
         log.warning("the %s is lost; repair %d of %d", error.stage.lower(), self._count, self._limits.most)
         try:
             await find_replica(loss.until_s - now_s)
@@ -80,12 +82,16 @@ class Repairs:
         """The stage's newest call has begun to answer."""
         if self._losses.pop(stage, None):
             log.info("the stream goes on at another %s", stage.lower())
-            self._report(stage, "resumed")
+            self._tell(stage, "resumed")
 
     def _give_up(self, loss: _Loss, outcome: Outcome, why: str) -> StageError:
         log.warning("the stream cannot go on at another %s: %s", loss.error.stage.lower(), why)
-        self._report(loss.error.stage, outcome)
+        self._tell(loss.error.stage, outcome)
         return loss.error
+
+    def _tell(self, stage: StageName, outcome: Outcome) -> None:
+        spans.event(f"repair {outcome}", stage=stage.lower())
+        self._report(stage, outcome)
 
 
 def is_loss(error: StageError) -> bool:

@@ -12,6 +12,7 @@ from services.common.calls import Admit
 from services.common.channel import open_channel
 from services.common.metrics import StageMetrics
 from services.common.server import StageServer, StageService
+from services.common.spans import open_tracer
 from services.common.status import StatusError
 from services.common.tls import stage_credentials
 from services.gateway.backends import GrpcCodec, GrpcEngine
@@ -34,7 +35,7 @@ class GatewayStage:
     """A gateway that listens. Ready when both other stages are and belong together."""
 
     def __init__(self, settings: GatewaySettings) -> None:
-        """Raises OSError for a file of the settings that cannot be used."""
+        """Raises OSError for a file of the settings that cannot be used, or when spans cannot be sent."""
         self.settings = settings
         metrics = StageMetrics()
         gateway_metrics = GatewayMetrics(metrics.registry)
@@ -58,6 +59,7 @@ class GatewayStage:
             ],
             metrics,
             admit,
+            open_tracer(settings, "gateway"),
         )
         self._watches = [
             StageWatch(name, self._channels[f"{name} health"], self._on_health) for name in ("engine", "codec")

@@ -22,6 +22,7 @@ from csm.engine.v1 import engine_pb2
 from csm.rvq.v1 import rvq_pb2
 
 from services.common import frames as code_frames
+from services.common import spans
 from services.gateway.backends import Decodes, DescribesCodec, DescribesModel, Encodes, Generates
 from services.gateway.catalog import Catalog
 from services.gateway.context_fields import in_public_terms, recording_in_public_terms
@@ -288,5 +289,6 @@ class Synthesis:
             sent = await deliver(chunk)
             if sent and not self._sent_samples:
                 self._first_audio_s = self._elapsed_s
+                spans.event("first audio")
             self._sent_samples += sent
             self.delivered_samples += len(chunk) // 2

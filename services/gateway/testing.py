@@ -21,6 +21,7 @@ from csm.rvq.v1 import rvq_pb2
 from services.common.calls import Context
 from services.common.server import StageServer, StageService
 from services.common.settings import StageSettings
+from services.common.spans import open_tracer
 from services.common.status import StatusError
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import GatewayStage, start_gateway
@@ -29,6 +30,10 @@ CODEBOOKS = 32
 FRAME_SAMPLES = 1920
 SAMPLE_RATE_HZ = 24_000
 NOTICE = "This model is untrained: it sounds like noise."
+_ADD_TO_SERVER: dict[str, Callable[[Any, grpc.aio.Server], None]] = {
+    "engine": engine_pb2_grpc.add_EngineServiceServicer_to_server,
+    "codec": codec_pb2_grpc.add_CodecServiceServicer_to_server,
+}
 
 
 def fake_identity() -> rvq_pb2.CodecIdentity:
@@ -125,12 +130,8 @@ class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
                 size = request.max_batch_frame_count or 4
             await self.script.reach(call.frame_count)
             reached_cap = self.frame_count >= request.max_frame_count
-            complete = engine_pb2.GenerateComplete(
-                finish_reason=(
-                    engine_pb2.FINISH_REASON_MAX_FRAMES if reached_cap else engine_pb2.FINISH_REASON_END_OF_SPEECH
-                ),
-                frame_count=total,
-            )
+            reason = engine_pb2.FINISH_REASON_MAX_FRAMES if reached_cap else engine_pb2.FINISH_REASON_END_OF_SPEECH
+            complete = engine_pb2.GenerateComplete(finish_reason=reason, frame_count=total)
             await context.write(engine_pb2.GenerateResponse(complete=complete))
 
     async def GetModelInfo(
@@ -257,16 +258,11 @@ class FakeDeployment:
 @asynccontextmanager
 async def fake_deployment(*, replica_count: int = 1, **gateway_settings: Any) -> AsyncIterator[FakeDeployment]:
     """All of them listen on free ports; readiness follows by itself. replica_count: of engine and of codec"""
+    traces = {key: value for key, value in gateway_settings.items() if key.startswith("trace_")}
     engines = [FakeEngine() for _ in range(replica_count)]
     codecs = [FakeCodec() for _ in range(replica_count)]
-    engine_servers = [
-        await _serve(engine_pb2_grpc.add_EngineServiceServicer_to_server, engine, "csm.engine.v1.EngineService")
-        for engine in engines
-    ]
-    codec_servers = [
-        await _serve(codec_pb2_grpc.add_CodecServiceServicer_to_server, codec, "csm.codec.v1.CodecService")
-        for codec in codecs
-    ]
+    engine_servers = [await _serve("engine", engine, traces) for engine in engines]
+    codec_servers = [await _serve("codec", codec, traces) for codec in codecs]
     settings: dict[str, Any] = {
         "host": "127.0.0.1",
         "port": 0,
@@ -293,8 +289,10 @@ def target_of(ports: list[int]) -> str:
     return "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
 
 
-async def _serve(add_to_server: Callable[[Any, grpc.aio.Server], None], servicer: object, name: str) -> StageServer:
-    server = StageServer(StageSettings(host="127.0.0.1"), [StageService(add_to_server, servicer, name)])
+async def _serve(stage: str, servicer: object, traces: dict[str, Any]) -> StageServer:
+    settings = StageSettings(host="127.0.0.1", **traces)
+    service = StageService(_ADD_TO_SERVER[stage], servicer, f"csm.{stage}.v1.{stage.capitalize()}Service")
+    server = StageServer(settings, [service], tracer=open_tracer(settings, stage))
     await server.start()
     await server.set_serving()
     return server

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import grpc
 
-from services.common.calls import CallMetadata
+from services.common.spans import CallMetadata
 from services.common.status import StatusError
 from services.common.watched_files import WatchedFiles
 from services.gateway.metrics import GatewayMetrics

@@ -15,6 +15,7 @@ from csm_client.credentials import ConnectionOptions, call_metadata
 from csm_client.errors import from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions
 from csm_client.speech import Speech, SpeechReader, from_unary
+from csm_client.tracing import trace_metadata
 
 DEFAULT_TIMEOUT_S = 120.0
 
@@ -60,7 +61,7 @@ class AsyncClient:
     def stream_synthesize(self, text: str, **options: Unpack[StreamOptions]) -> AsyncSpeechStream:
         """Audio as it is made. Iterate over it, or `await stream.read_all()`."""
         request = requests.stream_request(text, options)
-        call = self._tts.StreamSynthesize(request, timeout=self._timeout_s, metadata=self._metadata)
+        call = self._tts.StreamSynthesize(request, timeout=self._timeout_s, metadata=self._metadata + trace_metadata())
         return AsyncSpeechStream(call)
 
     async def list_voices(self, language: str = "") -> list[tts_pb2.Voice]:
@@ -87,7 +88,7 @@ class AsyncClient:
 
     async def _call(self, method: Any, request: Any) -> Any:
         try:
-            return await method(request, timeout=self._timeout_s, metadata=self._metadata)
+            return await method(request, timeout=self._timeout_s, metadata=self._metadata + trace_metadata())
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
 

@@ -15,6 +15,7 @@ from csm_client.credentials import ConnectionOptions, call_metadata
 from csm_client.errors import from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions
 from csm_client.speech import Speech, SpeechReader, from_unary
+from csm_client.tracing import trace_metadata
 
 
 class Client:
@@ -49,7 +50,7 @@ class Client:
 
     def stream_synthesize(self, text: str, **options: Unpack[StreamOptions]) -> SpeechStream:
         request = requests.stream_request(text, options)
-        call = self._tts.StreamSynthesize(request, timeout=self._timeout_s, metadata=self._metadata)
+        call = self._tts.StreamSynthesize(request, timeout=self._timeout_s, metadata=self._metadata + trace_metadata())
         return SpeechStream(call)
 
     def list_voices(self, language: str = "") -> list[tts_pb2.Voice]:
@@ -73,7 +74,7 @@ class Client:
 
     def _call(self, method: Any, request: Any) -> Any:
         try:
-            return method(request, timeout=self._timeout_s, metadata=self._metadata)
+            return method(request, timeout=self._timeout_s, metadata=self._metadata + trace_metadata())
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 

@@ -1,4 +1,4 @@
-"""What the all-in-one server tells its stages about TLS: only the gateway's port leaves the machine."""
+"""What the all-in-one server tells its stages: TLS for the gateway alone, whose port is open; traces for all."""
 
 from __future__ import annotations
 
@@ -40,3 +40,11 @@ def test_both_stages_take_the_bundle_from_the_one_place(monkeypatch: pytest.Monk
 def test_what_it_is_not_told_the_stages_read_from_their_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CSM_CODEC_CACHE_DIR", "/elsewhere")
     assert AllInOneSettings(bundle="unused").codec().cache_dir == Path("/elsewhere")
+
+
+def test_all_stages_send_traces_to_the_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CSM_ENGINE_TRACE_ENDPOINT", "http://elsewhere:4317")
+    traced = AllInOneSettings(bundle="unused", trace_endpoint="http://collector:4317", trace_sample_share=0.25)
+    for stage in (traced.engine(), traced.codec(), traced.gateway()):
+        assert (stage.trace_endpoint, stage.trace_sample_share) == ("http://collector:4317", 0.25)
+    assert AllInOneSettings(bundle="unused").engine().trace_endpoint is None

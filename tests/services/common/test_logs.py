@@ -21,6 +21,13 @@ def test_json_line_holds_fields_and_request_id() -> None:
     assert (line["code"], line["duration_ms"], line["message"]) == ("OK", 1.5, "call ended")
 
 
+def test_trace_stands_beside_the_request() -> None:
+    traced = record()
+    traced.trace_id = "a-trace"
+    assert json.loads(logs.JsonFormatter().format(traced))["trace_id"] == "a-trace"
+    assert " [an-id a-trace] call ended " in logs.TextFormatter().format(traced)
+
+
 def test_text_line_holds_fields_and_request_id() -> None:
     line = logs.TextFormatter().format(record())
     assert line.endswith("info csm.rpc [an-id] call ended code=OK duration_ms=1.5")

@@ -31,6 +31,14 @@ def test_flag_beats_environment_beats_default(monkeypatch: pytest.MonkeyPatch) -
         (["--port", "99999"], "--port (CSM_DEMO_PORT) must be less than or equal to 65535"),
         (["--port", "ten"], "--port (CSM_DEMO_PORT) must be a valid integer"),
         (["--log-format", "xml"], "--log-format (CSM_DEMO_LOG_FORMAT) must be 'text' or 'json'"),
+        (
+            ["--trace-endpoint", "collector:4317"],
+            "--trace-endpoint (CSM_DEMO_TRACE_ENDPOINT) must be http://HOST:PORT or https://HOST:PORT,"
+            " but was given 'collector:4317'",
+        ),
+        (["--trace-sample-share", "1.5"], "--trace-sample-share (CSM_DEMO_TRACE_SAMPLE_SHARE) must be less than or"),
+        (["--trace-sample-share", "-0.1"], "(CSM_DEMO_TRACE_SAMPLE_SHARE) must be greater than or equal to 0"),
+        (["--trace-sample-share", "half"], "--trace-sample-share (CSM_DEMO_TRACE_SAMPLE_SHARE) must be a valid number"),
         (["--nonsense", "1"], "unrecognized arguments: --nonsense"),
     ],
 )
@@ -41,6 +49,30 @@ def test_bad_value_stops_the_start_and_names_the_flag(
         load_settings(DemoSettings, arguments)
     assert stopped.value.code == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "is_address"),
+    [
+        ("http://collector:4317", True),
+        ("https://collector.example.com:443/", True),
+        ("http://[::1]:4317", True),
+        ("", False),
+        ("http://collector", False),
+        ("http://collector:0", False),
+        ("http://collector:99999", False),
+        ("http://:4317", False),
+        ("grpc://collector:4317", False),
+        ("http://collector:4318/v1/traces", False),
+        ("http://name:secret@collector:4317", False),
+    ],
+)
+def test_trace_endpoint_is_scheme_host_and_port(endpoint: str, is_address: bool) -> None:
+    if is_address:
+        assert DemoSettings(trace_endpoint=endpoint).trace_endpoint == endpoint
+    else:
+        with pytest.raises(ValidationError):
+            DemoSettings(trace_endpoint=endpoint)
 
 
 def test_bad_environment_value_stops_the_start(

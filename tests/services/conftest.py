@@ -1,0 +1,85 @@
+"""A collector of traces, a real server of OTLP over gRPC, that keeps what stages send."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import grpc
+import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from opentelemetry.proto.common.v1 import common_pb2
+
+
+@dataclass(frozen=True)
+class SentSpan:
+    """A span as it arrived, with the service that its resource names."""
+
+    service: str
+    name: str
+    trace_id: str
+    span_id: str
+    parent_id: str  # "" of a root
+    attributes: dict[str, object]
+    events: list[tuple[str, dict[str, object]]]
+    is_error: bool
+    ended: bool
+    raw: bytes
+
+    def event(self, name: str) -> dict[str, object]:
+        (found,) = [attributes for event, attributes in self.events if event == name]
+        return found
+
+
+@dataclass
+class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+    """Holds all spans of all stages. A stage sends its last ones when it stops."""
+
+    endpoint: str = ""
+    spans: list[SentSpan] = field(default_factory=list)
+    metadata: dict[str, str] = field(default_factory=dict)  # of the last call
+
+    async def Export(self, request, context):
+        self.metadata = dict(context.invocation_metadata())
+        for resource in request.resource_spans:
+            service = values_of(resource.resource.attributes)["service.name"]
+            self.spans += [as_sent(service, span) for scope in resource.scope_spans for span in scope.spans]
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+    def named(self, name: str) -> list[SentSpan]:
+        """Those whose name ends so, in the order of their arrival."""
+        return [span for span in self.spans if span.name.endswith(name)]
+
+    def only(self, name: str) -> SentSpan:
+        (span,) = self.named(name)
+        return span
+
+
+def as_sent(service: str, span) -> SentSpan:
+    return SentSpan(
+        service=service,
+        name=span.name,
+        trace_id=span.trace_id.hex(),
+        span_id=span.span_id.hex(),
+        parent_id=span.parent_span_id.hex(),
+        attributes=values_of(span.attributes),
+        events=[(event.name, values_of(event.attributes)) for event in span.events],
+        is_error=span.status.code == span.status.STATUS_CODE_ERROR,
+        ended=span.end_time_unix_nano >= span.start_time_unix_nano > 0,
+        raw=span.SerializeToString(),
+    )
+
+
+def values_of(attributes: list[common_pb2.KeyValue]) -> dict[str, object]:
+    return {pair.key: getattr(pair.value, pair.value.WhichOneof("value")) for pair in attributes}
+
+
+@pytest.fixture
+async def collector() -> AsyncIterator[Collector]:
+    collector = Collector()
+    server = grpc.aio.server()
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)
+    collector.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    yield collector
+    await server.stop(0)
