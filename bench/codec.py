@@ -28,6 +28,7 @@ import torch
 from bench.codec_arms import KEY, UTTERANCE_S, Arm, Both, Decode, Mark, PackageMark, Parts, StatelessChunks
 from bench.codec_precision import bfloat16_snr
 from bench.machine import commit, cpu_name
+from bench.timing import in_turns, synchronize
 from csm_engine.bundle import open_bundle
 from csm_engine.codec.mimi import load_mimi
 from csm_engine.codec.stream import Audio
@@ -133,23 +134,17 @@ def measure(
     for arm in arms.values():
         arm.run()
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in arms}
-    for turn in range(rounds):
-        for name in list(arms) if turn % 2 == 0 else reversed(list(arms)):
-            arm = arms[name]
-            calls = max(1, round(frames / arm.frames))
-            synchronize(device)
-            wall, cpu = time.perf_counter(), time.process_time()
-            for _ in range(calls):
-                arm.run()
-            synchronize(device)
-            scale = 1000 / (calls * arm.frames * arm.streams)
-            taken[name].append(((time.perf_counter() - wall) * scale, (time.process_time() - cpu) * scale))
+    for name in in_turns(arms, rounds):
+        arm = arms[name]
+        calls = max(1, round(frames / arm.frames))
+        synchronize(device)
+        wall, cpu = time.perf_counter(), time.process_time()
+        for _ in range(calls):
+            arm.run()
+        synchronize(device)
+        scale = 1000 / (calls * arm.frames * arm.streams)
+        taken[name].append(((time.perf_counter() - wall) * scale, (time.process_time() - cpu) * scale))
     return taken
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def make_row(arm: str, batch: int, turns: list[tuple[float, float]], device: torch.device) -> dict[str, object]:

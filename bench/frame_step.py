@@ -26,6 +26,7 @@ from bench import gate
 from bench.arms import Arm, Ours, Reference, Transformers
 from bench.machine import commit, cpu_name
 from bench.shapes import SHAPES, frame_bytes
+from bench.timing import in_turns, synchronize
 from csm_engine.config import ModelConfig
 from csm_engine.lean.weights import pack
 from csm_engine.model.csm import CSM
@@ -132,23 +133,17 @@ def measure(
 ) -> dict[str, list[float]]:
     """Milliseconds per frame of each turn."""
     taken: dict[str, list[float]] = {name: [] for name in arms}
-    for turn in range(rounds):
-        for name in list(arms) if turn % 2 == 0 else reversed(list(arms)):
-            arms[name].start(prompts, SAMPLING)
-            arms[name].frame()  # the prompt's prefill is in some arms' first frame
-            synchronize(device)
-            began = time.perf_counter()
-            for _ in range(frames):
-                arms[name].frame()
-            synchronize(device)
-            taken[name].append((time.perf_counter() - began) / frames * 1000)
-            gate.check_nobody_ended([arms[name]])
+    for name in in_turns(arms, rounds):
+        arms[name].start(prompts, SAMPLING)
+        arms[name].frame()  # the prompt's prefill is in some arms' first frame
+        synchronize(device)
+        began = time.perf_counter()
+        for _ in range(frames):
+            arms[name].frame()
+        synchronize(device)
+        taken[name].append((time.perf_counter() - began) / frames * 1000)
+        gate.check_nobody_ended([arms[name]])
     return taken
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def copy_bandwidth(device: torch.device) -> float:

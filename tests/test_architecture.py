@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+ImportsReader = Callable[[Path], Iterator[str]]
 
 # Folder -> top-level packages, or packages of ours, that nothing in it may import at its module's top or anywhere.
 FORBIDDEN = {
@@ -30,17 +30,8 @@ def sources(folder: str) -> list[Path]:
     return [path for path in found if not any(path.is_relative_to(ROOT / exempt) for exempt in EXEMPT)]
 
 
-def imported_names(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
 @pytest.mark.parametrize("folder", FORBIDDEN)
-def test_imports_follow_the_arrows(folder: str) -> None:
+def test_imports_follow_the_arrows(imported_names: ImportsReader, folder: str) -> None:
     assert sources(folder), f"{folder} holds no sources"
     wrong = [
         f"{path.relative_to(ROOT)} imports {name}"
@@ -51,7 +42,7 @@ def test_imports_follow_the_arrows(folder: str) -> None:
     assert wrong == []
 
 
-def test_the_rule_would_catch_a_wrong_import(tmp_path: Path) -> None:
+def test_the_rule_would_catch_a_wrong_import(imported_names: ImportsReader, tmp_path: Path) -> None:
     source = tmp_path / "module.py"
     source.write_text("def f():\n    from services.engine import stage\n    import torch.nn\n")
     names = set(imported_names(source))

@@ -10,9 +10,27 @@ const rpc = protobuf
   .loadSync(fileURLToPath(new URL('error_details.proto', import.meta.url)))
   .lookup('google.rpc');
 
+// What the library says of a connection that TLS does not let come about, and what it means.
+const UNTRUSTED = "the server's certificate is not of an authority that is trusted here";
+const HANDSHAKES = [
+  ['unable to verify the first certificate', UNTRUSTED],
+  ['unable to get local issuer certificate', UNTRUSTED],
+  ['self-signed certificate', UNTRUSTED],
+  ['certificate signature failure', `${UNTRUSTED}, but of a namesake`],
+  ['ERR_TLS_CERT_ALTNAME_INVALID', "the server's certificate is for another name"],
+  ['wrong version number', 'the server does not speak TLS'],
+  ['Failed to connect (', 'the server hung up; it may want TLS, or a client certificate that it trusts'],
+];
+
 export function explain(error) {
   if (error.code === undefined || error.metadata === undefined) return [error.message];
-  return [`${status[error.code]}: ${error.details}`, ...detailsOf(error.metadata)];
+  return [`${status[error.code]}: ${explainHandshake(error.details)}`, ...detailsOf(error.metadata)];
+}
+
+function explainHandshake(message) {
+  if (!message.includes('Last error: ')) return message; // a server has answered, or was lost later
+  const [, meaning] = HANDSHAKES.find(([words]) => message.includes(words)) ?? [];
+  return meaning === undefined ? message : `${meaning} (${message})`;
 }
 
 function detailsOf(metadata) {

@@ -2,33 +2,24 @@
 // Speaks a text into a WAV file. Everything comes from the raw protos; nothing is generated.
 //
 //   node say.mjs "Hello from the other side." --out hello.wav --speaker 1 --seed 7
+//   node say.mjs "Hello." --target speech.example.com:443 --tls --token-file token
 //
 // The file is written once the stream has ended with a summary and status OK. Otherwise the audio is
-// incomplete: there is no file, and the exit status is 1.
+// incomplete: there is no file, and the exit status is 1. README.md has the options.
 
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 
 import grpc from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 
+import { channelCredentials, channelOptions } from './channel.mjs';
 import { explain } from './errors.mjs';
+import { readCommandLine } from './options.mjs';
+import { callMetadata } from './token.mjs';
 import { wav } from './wav.mjs';
 
-const { values: options, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    target: { type: 'string', default: 'localhost:50051' },
-    out: { type: 'string', default: 'speech.wav' },
-    voice: { type: 'string' },
-    speaker: { type: 'string' },
-    seed: { type: 'string' },
-    'max-seconds': { type: 'string' },
-    'deadline-seconds': { type: 'string', default: '120' },
-    unary: { type: 'boolean', default: false }, // one message instead of a stream
-  },
-});
+const { options, words } = readCommandLine();
 
 function connect() {
   const protos = fileURLToPath(new URL('../../protos', import.meta.url));
@@ -40,13 +31,13 @@ function connect() {
     oneofs: true, // message.event names the event that is set
   });
   const { TextToSpeechService } = grpc.loadPackageDefinition(definition).csm.v1;
-  return new TextToSpeechService(options.target, grpc.credentials.createInsecure());
+  return new TextToSpeechService(options.target, channelCredentials(options), channelOptions(options));
 }
 
 function request() {
   const { voice, speaker, seed, 'max-seconds': maxSeconds } = options;
   return {
-    input: { text: positionals.join(' '), ...(speaker && { speaker: Number(speaker) }) },
+    input: { text: words.join(' '), ...(speaker && { speaker: Number(speaker) }) },
     audioConfig: { audioEncoding: 'AUDIO_ENCODING_PCM' },
     ...(voice && { voice: { name: voice } }),
     ...(seed && { samplingParams: { seed } }),
@@ -56,8 +47,8 @@ function request() {
 
 const deadline = () => ({ deadline: Date.now() + 1000 * Number(options['deadline-seconds']) });
 
-async function stream(client) {
-  const call = client.streamSynthesize(request(), deadline());
+async function stream(client, metadata) {
+  const call = client.streamSynthesize(request(), metadata, deadline());
   process.once('SIGINT', () => call.cancel());
   try {
     return await collect(call);
@@ -88,9 +79,9 @@ async function collect(call) {
   return { pcm: Buffer.concat(chunks), format: header.audioFormat, summary };
 }
 
-function unary(client) {
+function unary(client, metadata) {
   return new Promise((resolve, reject) => {
-    client.synthesize(request(), deadline(), (error, response) => {
+    client.synthesize(request(), metadata, deadline(), (error, response) => {
       if (error) return reject(error);
       const { audioContent, audioFormat, summary } = response;
       resolve({ pcm: audioContent, format: audioFormat, summary });
@@ -100,19 +91,24 @@ function unary(client) {
 
 const seconds = (duration) => Number(duration?.seconds ?? 0) + (duration?.nanos ?? 0) / 1e9;
 
-const client = connect();
-try {
-  const { pcm, format, summary } = await (options.unary ? unary : stream)(client);
-  writeFileSync(options.out, wav(pcm, format));
-  const { stats, watermark } = summary;
+function report({ stats, watermark, finishReason }) {
   const length = seconds(stats?.audioDuration);
-  console.log(`${options.out}: ${length.toFixed(2)} s, ${summary.finishReason}`);
+  console.log(`${options.out}: ${length.toFixed(2)} s, ${finishReason}`);
   console.log(`first audio after ${(1000 * seconds(stats?.firstAudioLatency)).toFixed(0)} ms, `
     + `real-time factor ${(seconds(stats?.totalDuration) / length).toFixed(2)}, `
     + `watermark key ${watermark?.keyId}`);
+}
+
+let client;
+try {
+  const metadata = callMetadata(options);
+  client = connect();
+  const { pcm, format, summary } = await (options.unary ? unary : stream)(client, metadata);
+  writeFileSync(options.out, wav(pcm, format));
+  report(summary);
 } catch (error) {
   console.error([...explain(error), `${options.out} was not written.`].join('\n'));
   process.exitCode = 1;
 } finally {
-  client.close();
+  client?.close();
 }

@@ -20,6 +20,16 @@ from csm_engine.model.checkpoint_keys import TIED_AUDIO_EMBEDDINGS, KeyMap, orig
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import permute_rotary, random_model
 
+# Hundreds of frames a second, with every feature of the real one: GQA, two stacks, 3 spare ids.
+TINY = ModelConfig(
+    backbone=TransformerConfig(num_layers=2, dim=32, num_heads=4, num_kv_heads=2, ffn_dim=64, max_seq_len=128),
+    depth_decoder=TransformerConfig(num_layers=1, dim=16, num_heads=2, num_kv_heads=1, ffn_dim=32, max_seq_len=16),
+    text_vocab_size=320,
+    audio_vocab_size=67,
+    num_codebooks=8,
+    codebook_size=64,
+)
+
 MINIATURE = ModelConfig(
     backbone=TransformerConfig(num_layers=2, dim=64, num_heads=4, num_kv_heads=2, ffn_dim=128),
     depth_decoder=TransformerConfig(num_layers=2, dim=32, num_heads=2, num_kv_heads=1, ffn_dim=64),

@@ -7,7 +7,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
-from csm_engine.tokenizer import BOS, EOS
+from csm_engine.tokenizer import BOS, EOS, TextTokenizer
 
 
 def write_byte_tokenizer(path: Path) -> None:
@@ -17,3 +17,9 @@ def write_byte_tokenizer(path: Path) -> None:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(BOS, special=True), AddedToken(EOS, special=True)])
     tokenizer.save(str(path))
+
+
+def byte_tokenizer(folder: Path, text_vocab_size: int) -> TextTokenizer:
+    """One of a file that is written into `folder`."""
+    write_byte_tokenizer(folder / "tokenizer.json")
+    return TextTokenizer(folder / "tokenizer.json", text_vocab_size)

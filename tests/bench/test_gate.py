@@ -7,19 +7,11 @@ import torch
 
 from bench import gate
 from bench.arms import Ours
-from csm_engine.config import ModelConfig, TransformerConfig
 from csm_engine.lean.weights import pack
 from csm_engine.model.loader import random_model
+from csm_engine.testing.csm import TINY
 from csm_engine.types import SamplingParams
 
-TINY = ModelConfig(
-    backbone=TransformerConfig(num_layers=2, dim=32, num_heads=4, num_kv_heads=2, ffn_dim=64, max_seq_len=64),
-    depth_decoder=TransformerConfig(num_layers=1, dim=16, num_heads=2, num_kv_heads=1, ffn_dim=32, max_seq_len=16),
-    text_vocab_size=320,
-    audio_vocab_size=67,
-    num_codebooks=8,
-    codebook_size=64,
-)
 PROMPTS = torch.zeros(2, 3, 4)
 
 
@@ -81,7 +73,8 @@ def test_logit_error_is_nothing_against_itself_and_small_in_bfloat16() -> None:
 @torch.inference_mode()
 def test_a_row_that_fills_its_slot_is_noticed() -> None:
     arm = Ours(pack(random_model(TINY, seed=1)), 1)
-    arm.start(torch.randn(1, 60, 32, generator=torch.Generator().manual_seed(0)), gate.GREEDY)
+    prompt_rows = TINY.backbone.max_seq_len - 4
+    arm.start(torch.randn(1, prompt_rows, 32, generator=torch.Generator().manual_seed(0)), gate.GREEDY)
     arm.frame()
     gate.check_nobody_ended([arm])
     for _ in range(5):

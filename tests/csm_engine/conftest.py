@@ -6,35 +6,26 @@ from collections.abc import Callable
 
 import pytest
 
-from csm_engine.config import EngineConfig, ModelConfig, TransformerConfig
+from csm_engine.config import EngineConfig, ModelConfig
 from csm_engine.engine import Engine
 from csm_engine.frame_step import FrameStep
 from csm_engine.lean.frame_step import LeanFrameStep
 from csm_engine.lean.weights import pack
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
-from csm_engine.testing.tokenizer import write_byte_tokenizer
+from csm_engine.testing.csm import TINY
+from csm_engine.testing.tokenizer import byte_tokenizer
 from csm_engine.tokenizer import TextTokenizer
 
 
 @pytest.fixture(scope="session")
 def tiny_config() -> ModelConfig:
-    """Hundreds of frames a second, with every feature of the real one: GQA, two stacks, 3 spare ids."""
-    return ModelConfig(
-        backbone=TransformerConfig(num_layers=2, dim=32, num_heads=4, num_kv_heads=2, ffn_dim=64, max_seq_len=128),
-        depth_decoder=TransformerConfig(num_layers=1, dim=16, num_heads=2, num_kv_heads=1, ffn_dim=32, max_seq_len=16),
-        text_vocab_size=320,
-        audio_vocab_size=67,
-        num_codebooks=8,
-        codebook_size=64,
-    )
+    return TINY
 
 
 @pytest.fixture(scope="session")
 def tokenizer(tiny_config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
-    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    write_byte_tokenizer(path)
-    return TextTokenizer(path, tiny_config.text_vocab_size)
+    return byte_tokenizer(tmp_path_factory.mktemp("tokenizer"), tiny_config.text_vocab_size)
 
 
 @pytest.fixture(scope="session")

@@ -103,7 +103,8 @@ def test_slots_are_never_shared_and_come_back() -> None:
     assert admitted(policy) == [sequences[2]] and sequences[2].slot != sequences[1].slot
 
 
-def test_no_running_sequence_waits_for_more_than_one_chunk() -> None:
+def one_runs_and_a_long_prompt_waits() -> tuple[Scheduler, Sequence]:
+    """A scheduler, and the sequence that runs in it."""
     policy = scheduler()
     running, long = sequence(2), sequence(20)
     policy.add(running)
@@ -111,6 +112,11 @@ def test_no_running_sequence_waits_for_more_than_one_chunk() -> None:
     run_prefill(policy)
     policy.add(long)
     policy.admit()
+    return policy, running
+
+
+def test_no_running_sequence_waits_for_more_than_one_chunk() -> None:
+    policy, _ = one_runs_and_a_long_prompt_waits()
     kinds = []
     for _ in range(6):
         work = policy.next_work(now=0.0)
@@ -122,13 +128,7 @@ def test_no_running_sequence_waits_for_more_than_one_chunk() -> None:
 
 
 def test_prompt_goes_first_while_those_who_run_have_enough_to_be_heard() -> None:
-    policy = scheduler()
-    running, long = sequence(2), sequence(20)
-    policy.add(running)
-    policy.admit()
-    run_prefill(policy)
-    policy.add(long)
-    policy.admit()
+    policy, running = one_runs_and_a_long_prompt_waits()
     running.launched, running.first_frame_at = 10, 0.0  # 0.8 s are made and none is played
     chunks = [run_prefill(policy) for _ in range(3)]
     assert [chunk.start for chunk in chunks] == [0, 4, 8]

@@ -5,27 +5,17 @@ Sources are read, not run, so that nothing that happens to be installed here can
 
 from __future__ import annotations
 
-import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
+ImportsReader = Callable[[Path], Iterator[str]]
 OURS = {"csm_engine", "services"}
 STUBS = {"csm"}  # generated from protos/ while the image is built
-
-
-def imported_modules(file: Path) -> Iterator[str]:
-    """Absolute names of what a file imports, wherever in it; a name may be a module or something inside one."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def source_of(module: str, root: Path) -> Path | None:
@@ -34,7 +24,7 @@ def source_of(module: str, root: Path) -> Path | None:
     return next((file for file in candidates if file.is_file()), None)
 
 
-def third_party_imports(start: str, root: Path) -> set[str]:
+def third_party_imports(start: str, root: Path, imported_names: ImportsReader) -> set[str]:
     """Top-level names from outside that the module `start` imports, itself or through our other modules."""
     found: set[str] = set()
     seen: set[str] = set()
@@ -50,7 +40,7 @@ def third_party_imports(start: str, root: Path) -> set[str]:
             continue
         parents = [module.rsplit(".", depth)[0] for depth in range(1, module.count(".") + 1)]
         source = source_of(module, root)
-        waiting += parents if source is None else [*parents, *imported_modules(source)]
+        waiting += parents if source is None else [*parents, *imported_names(source)]
     return found
 
 
@@ -64,19 +54,19 @@ def normalized(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
-def test_following_imports_finds_what_is_imported_indirectly(tmp_path: Path) -> None:
+def test_following_imports_finds_what_is_imported_indirectly(imported_names: ImportsReader, tmp_path: Path) -> None:
     (tmp_path / "services").mkdir()
     (tmp_path / "services" / "__init__.py").write_text("")
     (tmp_path / "services" / "a.py").write_text("from services import b\n")
     (tmp_path / "services" / "b.py").write_text("def f():\n    import numpy.random\n")
-    assert third_party_imports("services.a", tmp_path) == {"numpy.random"}
+    assert third_party_imports("services.a", tmp_path, imported_names) == {"numpy.random"}
 
 
 @pytest.mark.parametrize("stage", ["gateway", "engine", "codec"])
-def test_image_installs_what_the_program_imports(repository: Path, stage: str) -> None:
+def test_image_installs_what_the_program_imports(imported_names: ImportsReader, repository: Path, stage: str) -> None:
     locked = locked_packages(stage, repository)
     distributions = packages_distributions()
-    for module in third_party_imports(f"services.{stage}.__main__", repository):
+    for module in third_party_imports(f"services.{stage}.__main__", repository, imported_names):
         top = module.partition(".")[0]
         if top in sys.stdlib_module_names or top in STUBS or top == "google":
             continue

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -16,7 +14,7 @@ from csm_engine.lean.graph_runner import GraphRunner
 from csm_engine.lean.weights import LeanWeights, pack
 from csm_engine.model.loader import random_model
 from csm_engine.testing.generation import run_all
-from csm_engine.testing.tokenizer import write_byte_tokenizer
+from csm_engine.testing.tokenizer import byte_tokenizer
 from csm_engine.tokenizer import TextTokenizer
 from csm_engine.types import Codes, GenerationRequest, SamplingParams, Segment
 
@@ -37,9 +35,7 @@ def weights() -> LeanWeights:
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
-    path: Path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    write_byte_tokenizer(path)
-    return TextTokenizer(path, SMALL.text_vocab_size)
+    return byte_tokenizer(tmp_path_factory.mktemp("tokenizer"), SMALL.text_vocab_size)
 
 
 def engine(weights: LeanWeights, tokenizer: TextTokenizer, lag: int) -> Engine:

@@ -1,6 +1,7 @@
-"""Servers for clients in other languages, as processes that can be killed: a fake one, and the three real stages.
+"""The Node client, and servers as processes that can be killed: a fake one, and the three real stages.
 
-The fake one can be told to misbehave. The real ones run a miniature bundle, whose speech is noise.
+The fake one can be told to misbehave. The real ones run a miniature bundle, whose speech is noise. The client's
+packages come from `npm ci` in clients/node.
 """
 
 from __future__ import annotations
@@ -21,7 +22,30 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 REPOSITORY = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "gen" / "python")])}
+NODE_CLIENT = REPOSITORY / "clients" / "node"
 START_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class NodeClient:
+    """clients/node/say.mjs, and the file that it is to write."""
+
+    out: Path
+    folder: Path = NODE_CLIENT
+
+    def command(self, target: str, *arguments: str) -> list[str]:
+        return ["node", str(self.folder / "say.mjs"), "--target", target, "--out", str(self.out), *arguments]
+
+    def say(self, target: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        command, env = self.command(target, *arguments), {**os.environ, **environment}
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=100, check=False)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> NodeClient:
+    if not (NODE_CLIENT / "node_modules" / "@grpc").is_dir():
+        pytest.fail("clients/node has no packages; run `npm ci` there.")
+    return NodeClient(tmp_path / "speech.wav")
 
 
 @dataclass(frozen=True)

@@ -1,67 +1,45 @@
 """clients/node against a server: the whole stream, and everything that can be wrong with one.
 
 Tests that take `target` run against a fake server and against the three real stages; the others need the fake one,
-which can be told to misbehave. The client's packages come from `npm ci` in clients/node.
+which can be told to misbehave.
 """
 
 from __future__ import annotations
 
 import subprocess
 import wave
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
 
-CLIENT = Path(__file__).parents[2] / "clients" / "node"
 
-
-@pytest.fixture(autouse=True)
-def packages_are_installed() -> None:
-    if not (CLIENT / "node_modules" / "@grpc").is_dir():
-        pytest.fail("clients/node has no packages; run `npm ci` there.")
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "speech.wav"
-
-
-def command(target: str, out: Path, *arguments: str) -> list[str]:
-    return ["node", str(CLIENT / "say.mjs"), "--target", target, "--out", str(out), *arguments]
-
-
-def say(target: str, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(target, out, *arguments), capture_output=True, text=True, timeout=100, check=False)
-
-
-def test_stream_becomes_a_playable_file(target: str, out: Path) -> None:
-    result = say(target, out, "Hello.", "--speaker", "0", "--seed", "7", "--max-seconds", "2")
+def test_stream_becomes_a_playable_file(target: str, node: Any) -> None:
+    result = node.say(target, "Hello.", "--speaker", "0", "--seed", "7", "--max-seconds", "2")
     assert result.returncode == 0, result.stderr
-    with wave.open(str(out), "rb") as audio:
+    with wave.open(str(node.out), "rb") as audio:
         assert (audio.getnchannels(), audio.getsampwidth()) == (1, 2)
         seconds = audio.getnframes() / audio.getframerate()
     assert f"{seconds:.2f} s, FINISH_REASON_" in result.stdout
     assert "watermark key" in result.stdout
 
 
-def test_unary_answer_becomes_a_playable_file(target: str, out: Path) -> None:
-    result = say(target, out, "Hello.", "--unary", "--max-seconds", "1")
+def test_unary_answer_becomes_a_playable_file(target: str, node: Any) -> None:
+    result = node.say(target, "Hello.", "--unary", "--max-seconds", "1")
     assert result.returncode == 0, result.stderr
-    with wave.open(str(out), "rb") as audio:
+    with wave.open(str(node.out), "rb") as audio:
         assert audio.getnframes() > 0
 
 
 @pytest.mark.parametrize("way", [[], ["--unary"]])
-def test_wrong_request_names_the_field(target: str, out: Path, way: list[str]) -> None:
-    result = say(target, out, "", *way)
+def test_wrong_request_names_the_field(target: str, node: Any, way: list[str]) -> None:
+    result = node.say(target, "", *way)
     assert result.returncode == 1
     assert "INVALID_ARGUMENT" in result.stderr
     assert "input.text: " in result.stderr
     assert "reason: TEXT_EMPTY" in result.stderr
-    assert not out.exists()
+    assert not node.out.exists()
 
 
 @pytest.mark.parametrize(
@@ -72,18 +50,18 @@ def test_wrong_request_names_the_field(target: str, out: Path, way: list[str]) -
         ("gap", "sample 3840 was due, 5760 came"),
     ],
 )
-def test_incomplete_stream_leaves_no_file(fake_server: Any, out: Path, text: str, complaint: str) -> None:
-    result = say(fake_server.target, out, text)
+def test_incomplete_stream_leaves_no_file(fake_server: Any, node: Any, text: str, complaint: str) -> None:
+    result = node.say(fake_server.target, text)
     assert result.returncode == 1
     assert complaint in result.stderr
-    assert not out.exists()
+    assert not node.out.exists()
 
 
 @pytest.mark.parametrize(("server", "text"), [("fake_server", "stall"), ("real_server", "Hello.")])
-def test_killed_server_leaves_no_file(request: pytest.FixtureRequest, out: Path, server: str, text: str) -> None:
+def test_killed_server_leaves_no_file(request: pytest.FixtureRequest, node: Any, server: str, text: str) -> None:
     running = request.getfixturevalue(server)
     with subprocess.Popen(
-        command(running.target, out, text, "--max-seconds", "80"), stderr=subprocess.PIPE, text=True
+        node.command(running.target, text, "--max-seconds", "80"), stderr=subprocess.PIPE, text=True
     ) as client:
         assert client.stderr is not None
         progress = ""
@@ -93,28 +71,28 @@ def test_killed_server_leaves_no_file(request: pytest.FixtureRequest, out: Path,
         complaint = client.stderr.read()
         assert client.wait() == 1
     assert "UNAVAILABLE" in complaint
-    assert not out.exists()
+    assert not node.out.exists()
 
 
-def test_deadline_ends_a_stalled_stream(fake_server: Any, out: Path) -> None:
-    result = say(fake_server.target, out, "stall", "--deadline-seconds", "1")
+def test_deadline_ends_a_stalled_stream(fake_server: Any, node: Any) -> None:
+    result = node.say(fake_server.target, "stall", "--deadline-seconds", "1")
     assert result.returncode == 1
     assert "DEADLINE_EXCEEDED" in result.stderr
-    assert not out.exists()
+    assert not node.out.exists()
 
 
-def test_longest_unary_audio_arrives_and_more_would_not(fake_server: Any, out: Path) -> None:
+def test_longest_unary_audio_arrives_and_more_would_not(fake_server: Any, node: Any) -> None:
     """80 s of 24 kHz PCM fit a default client's 4 MiB; 88 s do not."""
-    assert say(fake_server.target, out, "x", "--unary", "--max-seconds", "80").returncode == 0
-    assert out.stat().st_size == 44 + 80 * 24_000 * 2
-    out.unlink()
-    result = say(fake_server.target, out, "x", "--unary", "--max-seconds", "88")
+    assert node.say(fake_server.target, "x", "--unary", "--max-seconds", "80").returncode == 0
+    assert node.out.stat().st_size == 44 + 80 * 24_000 * 2
+    node.out.unlink()
+    result = node.say(fake_server.target, "x", "--unary", "--max-seconds", "88")
     assert result.returncode == 1
     assert "RESOURCE_EXHAUSTED" in result.stderr
-    assert not out.exists()
+    assert not node.out.exists()
 
 
-def test_no_server_is_said_at_once(out: Path) -> None:
-    result = say("127.0.0.1:1", out, "Hello.", "--deadline-seconds", "5")
+def test_no_server_is_said_at_once(node: Any) -> None:
+    result = node.say("127.0.0.1:1", "Hello.", "--deadline-seconds", "5")
     assert result.returncode == 1
     assert "UNAVAILABLE" in result.stderr

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bench.machine import commit, cpu_name
 from csm_engine.codec.resample import Pcm
 from csm_engine.codec.watermark.detector import detect
 from csm_engine.codec.watermark.keyring import WatermarkKey
@@ -159,25 +159,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    silentcipher, commit = load_silentcipher(arguments.silentcipher), _commit()
+    silentcipher, measured_at = load_silentcipher(arguments.silentcipher), commit()
     figures = evaluate(silentcipher, arguments.work / "clips", arguments.clips, arguments.unmarked)
-    result = {"benchmark": "watermark", "device": _processor(), "commit": commit, **figures}
+    result = {"benchmark": "watermark", "device": cpu_name(), "commit": measured_at, **figures}
     text = json.dumps(result, indent=1)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(text + "\n")
     print(json.dumps(result))
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-
-
-def _commit() -> str:
-    return subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], check=True, capture_output=True, text=True
-    ).stdout.strip()
 
 
 if __name__ == "__main__":

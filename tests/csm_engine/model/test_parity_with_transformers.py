@@ -20,7 +20,7 @@ from csm_engine.model.csm import CSM
 from csm_engine.model.loader import load_model, permute_rotary
 from csm_engine.prompt import Prompt, PromptBuilder
 from csm_engine.testing.csm import transformers_config, write_original, write_transformers
-from csm_engine.testing.tokenizer import write_byte_tokenizer
+from csm_engine.testing.tokenizer import byte_tokenizer
 from csm_engine.tokenizer import TextTokenizer
 from csm_engine.types import GenerationRequest, SamplingParams, Segment
 
@@ -64,9 +64,7 @@ def oracle(checkpoint: Path) -> CsmForConditionalGeneration:
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
-    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    write_byte_tokenizer(path)
-    return TextTokenizer(path, CONFIG.text_vocab_size)
+    return byte_tokenizer(tmp_path_factory.mktemp("tokenizer"), CONFIG.text_vocab_size)
 
 
 def segments() -> list[Segment]:

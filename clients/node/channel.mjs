@@ -1,0 +1,58 @@
+// How the client reaches a server: in plaintext, or over TLS as its options ask. TLS files are read once.
+
+import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { createSecureContext } from 'node:tls';
+
+import grpc from '@grpc/grpc-js';
+
+import { isLoopback } from './targets.mjs';
+
+const CERTIFICATES = /-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----/gs;
+
+export function isEncrypted(options) {
+  return options.tls || options['tls-ca'] !== undefined;
+}
+
+export function channelCredentials(options) {
+  const { 'tls-ca': ca, 'tls-certificate': certificate, 'tls-key': key } = options;
+  if ((certificate === undefined) !== (key === undefined)) {
+    throw new Error('A client certificate and its key must be given together.');
+  }
+  if (!isEncrypted(options)) {
+    if (certificate !== undefined) {
+      throw new Error('A client certificate needs TLS: ask for it with --tls, or name the authority of the server '
+        + 'with --tls-ca.');
+    }
+    return grpc.credentials.createInsecure();
+  }
+  const roots = ca === undefined ? null : readAuthorities(ca); // null: those that Node brings with it
+  if (certificate === undefined) return grpc.credentials.createSsl(roots);
+  return grpc.credentials.createSsl(roots, ...readPair(certificate, key));
+}
+
+// A proxy's loopback is another host.
+export const channelOptions = ({ target }) => ({ 'grpc.enable_http_proxy': isLoopback(target) ? 0 : 1 });
+
+function readAuthorities(file) {
+  try {
+    const pem = readFileSync(file);
+    const certificates = pem.toString('latin1').match(CERTIFICATES);
+    if (certificates === null) throw new Error('it has none');
+    for (const certificate of certificates) new X509Certificate(certificate);
+    return pem;
+  } catch (error) {
+    throw new Error(`${file} must hold PEM certificates of who signs the server: ${error.message}`);
+  }
+}
+
+function readPair(certificate, key) {
+  try {
+    const pair = { key: readFileSync(key), cert: readFileSync(certificate) };
+    createSecureContext(pair); // an encrypted key is an error
+    return [pair.key, pair.cert];
+  } catch (error) {
+    throw new Error(`${certificate} and ${key} must be a PEM certificate chain and its unencrypted key: `
+      + error.message);
+  }
+}

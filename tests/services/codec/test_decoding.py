@@ -1,0 +1,90 @@
+"""Codes to audio: the same however the stream is cut, as soon as it is made, in any format."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from csm_engine.codec.resample import resample
+from services.codec.settings import CodecSettings
+from services.codec.testing import (
+    FRAMES,
+    S16,
+    config_message,
+    decode,
+    frames_message,
+    random_codes,
+    running_codec,
+    stream_of,
+)
+
+
+async def test_messages_may_be_cut_anywhere_and_streams_may_run_beside(stub: Any) -> None:
+    alone, _ = await decode(stub, stream_of(random_codes(), [FRAMES]))
+    beside = await asyncio.gather(
+        decode(stub, stream_of(random_codes(), [3])), decode(stub, stream_of(random_codes(seed=1), [7, 1, 2]))
+    )
+    assert beside[0][0] == alone
+    assert beside[1][0] != alone
+
+
+async def test_first_audio_comes_with_the_first_frame_unless_the_future_is_waited_for(
+    stub: Any, settings: CodecSettings
+) -> None:
+    call = stub.StreamDecode()
+    await call.write(config_message())
+    await call.write(frames_message(random_codes(1), 0))
+    first = await call.read()
+    assert 1920 - first.audio.sample_count <= 2 * 256  # two hops
+    call.cancel()
+
+    async with running_codec(settings, watermark_first_look_ahead=6) as (_, patient):
+        call = patient.StreamDecode()
+        await call.write(config_message())
+        for index in range(2):
+            await call.write(frames_message(random_codes(1), index))
+        first = await call.read()
+        assert 2 * 1920 - first.audio.sample_count > 6 * 256
+        call.cancel()
+
+
+async def test_first_audio_comes_before_the_last_frame_is_sent(stub: Any) -> None:
+    call = stub.StreamDecode()
+    await call.write(config_message())
+    for index in range(10):
+        await call.write(frames_message(random_codes(1), index))
+    first = await call.read()
+    assert first.audio.sample_count > 0
+    await call.done_writing()
+    last = first
+    while (response := await call.read()) is not grpc.aio.EOF:
+        last = response
+    assert last.complete.sample_count == 10 * 1920
+
+
+async def test_more_frames_than_fit_ahead_all_come_out(stub: Any) -> None:
+    _, complete = await decode(stub, stream_of(random_codes(200), [200]))
+    assert complete.sample_count == 200 * 1920
+
+
+async def test_16_bit_samples_are_the_float_ones_rounded(stub: Any) -> None:
+    floats, _ = await decode(stub, stream_of(random_codes(), [8]))
+    words, _ = await decode(stub, stream_of(random_codes(), [8], sample_format=S16))
+    expected = np.rint(np.frombuffer(floats, "<f4") * 32768).clip(-32768, 32767)
+    assert np.array_equal(np.frombuffer(words, "<i2"), expected)
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 16000, 48000])
+async def test_other_rates_are_resampled_without_a_seam(stub: Any, rate_hz: int) -> None:
+    native, _ = await decode(stub, stream_of(random_codes(), [FRAMES]))
+    other, _ = await decode(stub, stream_of(random_codes(), [5], sample_rate_hertz=rate_hz))
+    assert np.array_equal(np.frombuffer(other, "<f4"), resample(np.frombuffer(native, "<f4"), 24000, rate_hz))
+
+
+async def test_a_stream_without_frames_completes_empty(stub: Any) -> None:
+    samples, complete = await decode(stub, [config_message()])
+    assert samples == b"" and complete.frame_count == 0

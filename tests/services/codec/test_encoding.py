@@ -1,0 +1,38 @@
+"""Recordings to codes, alone and beside streams."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from csm.codec.v1 import codec_pb2
+
+from csm_engine.codec.mimi import load_mimi
+from services.codec.testing import F32, S16, decode, random_codes, stream_of
+
+
+async def test_encoding_gives_the_models_codes(stub: Any, bundle: Path) -> None:
+    pcm = (0.1 * np.random.default_rng(0).standard_normal(24000)).astype("<f4")
+    answer = await stub.Encode(
+        codec_pb2.EncodeRequest(samples=pcm.tobytes(), sample_format=F32, sample_rate_hertz=24000)
+    )
+    with torch.inference_mode():
+        expected = load_mimi(bundle / "mimi").model.encode(torch.from_numpy(pcm.copy())[None, None])[0].T
+    codes = np.frombuffer(answer.codes.codes, "<u2").reshape(answer.codes.frame_count, 4)
+    assert np.array_equal(codes, expected)
+    assert answer.codec.weights_digest
+
+
+async def test_encoding_beside_decoding_changes_neither(stub: Any) -> None:
+    alone, _ = await decode(stub, stream_of(random_codes(), [4]))
+    samples = np.random.default_rng(0).integers(-9000, 9000, 48000).astype("<i2").tobytes()
+    request = codec_pb2.EncodeRequest(samples=samples, sample_format=S16, sample_rate_hertz=16000)
+    first = await stub.Encode(request)
+    decoded, *encoded = await asyncio.gather(
+        decode(stub, stream_of(random_codes(), [4])), *(stub.Encode(request) for _ in range(4))
+    )
+    assert decoded[0] == alone
+    assert all(answer.codes == first.codes for answer in encoded)

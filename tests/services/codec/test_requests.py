@@ -1,0 +1,79 @@
+"""Requests that are refused, and that they name what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from csm.codec.v1 import codec_pb2
+from csm.rvq.v1 import rvq_pb2
+
+from services.codec.stage import CodecStage
+from services.codec.testing import (
+    F32,
+    config_message,
+    decode,
+    eventually,
+    frames_message,
+    random_codes,
+    refusal,
+    stream_of,
+)
+
+
+@pytest.mark.parametrize(
+    ("requests", "field"),
+    [
+        ([], "config"),
+        ([frames_message(random_codes(1))], "config"),
+        ([config_message(sample_format=0)], "sample_format"),
+        ([config_message(sample_rate_hertz=4000)], "config.sample_rate_hertz"),
+        ([config_message(), config_message()], "request"),
+        ([config_message(), frames_message(random_codes(2), 1)], "frames"),
+        ([config_message(), frames_message(random_codes(2)), frames_message(random_codes(2), 1)], "frames"),
+        ([config_message(), frames_message(random_codes(2)[:, :3])], "frames"),
+        ([config_message(), frames_message(np.full((1, 4), 64))], "frames.codes"),
+        ([config_message(), codec_pb2.StreamDecodeRequest(frames={"frame_count": 1, "codebook_count": 4})], "frames"),
+        ([config_message(), codec_pb2.StreamDecodeRequest(frames={"codebook_count": 4})], "frames"),
+    ],
+)
+async def test_wrong_requests_name_the_field_and_free_the_slot(
+    stub: Any, stage: CodecStage, requests: list[codec_pb2.StreamDecodeRequest], field: str
+) -> None:
+    status = await refusal(decode(stub, requests))
+    assert status.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert [violation.field for violation in status.field_violations] == [field]
+    await eventually(lambda: stage.bridge.thread.num_streams == 0)
+
+
+async def test_codes_of_another_codec_are_refused_naming_both(stub: Any) -> None:
+    info = await stub.GetCodecInfo(codec_pb2.GetCodecInfoRequest())
+    await decode(stub, stream_of(random_codes(1), [1], codec=info.codec))
+    theirs = rvq_pb2.CodecIdentity(name="mimi", weights_digest="sha256:feedbeef", codebook_count=4)
+    status = await refusal(decode(stub, [config_message(codec=theirs)]))
+    assert (status.code, status.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "CODEC_MISMATCH")
+    assert "feedbeef" in status.message and info.codec.weights_digest[:19] in status.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"samples": b""}, "samples"),
+        ({"samples": b"123"}, "samples"),
+        ({"samples": bytes(12), "sample_format": 0}, "sample_format"),
+        ({"samples": bytes(12), "sample_rate_hertz": 7}, "sample_rate_hertz"),
+        ({"samples": bytes(4 * 24000 * 6)}, "samples"),
+        ({"samples": np.full(9, np.inf, "<f4").tobytes()}, "samples"),
+    ],
+)
+async def test_wrong_recordings_name_the_field(stub: Any, fields: dict[str, Any], field: str) -> None:
+    fields = {"sample_format": F32, "sample_rate_hertz": 24000, **fields}
+    for call in (
+        stub.Encode(codec_pb2.EncodeRequest(**fields)),
+        stub.DetectWatermark(codec_pb2.DetectWatermarkRequest(**fields)),
+    ):
+        status = await refusal(call)
+        assert status.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert [violation.field for violation in status.field_violations] == [field]

@@ -1,0 +1,60 @@
+"""The stage as a whole: what it tells of itself, and what stops its start."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from csm.codec.v1 import codec_pb2
+
+from csm_engine.errors import BundleError, KeyringError
+from services.codec.settings import CodecSettings
+from services.codec.stage import start_codec
+from services.codec.testing import FRAMES, decode, eventually, random_codes, running_codec, stream_of
+
+
+async def test_info_tells_everything_but_the_keys(stub: Any) -> None:
+    info = await stub.GetCodecInfo(codec_pb2.GetCodecInfoRequest())
+    assert (info.codec.name, info.codec.codebook_count, info.codec.sample_rate_hertz) == ("mimi", 4, 24000)
+    assert (info.active_key_id, list(info.key_ids)) == ("new", ["old", "new"])
+    assert info.latency_sample_count == 8 * 256 and info.notice == "untrained"
+    assert bytes.fromhex("fe01fe01fe") not in info.SerializeToString()
+
+
+async def test_metrics_count_what_happened(settings: CodecSettings) -> None:
+    async with running_codec(settings, metrics_port=0) as (stage, stub):
+        await decode(stub, stream_of(random_codes(), [FRAMES]))
+        await eventually(lambda: stage.bridge.thread.num_streams == 0)
+        url = f"http://127.0.0.1:{stage.server.metrics_port}/metrics"
+        text = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
+    assert f"codec_frames_total {FRAMES}.0" in text
+    assert 'codec_watermarked_streams_total{coverage="full"} 1.0' in text
+    assert "codec_active_streams 0.0" in text
+    assert "codec_tick_seconds_count" in text and "codec_watermark_seconds_total" in text
+
+
+async def test_a_bundle_that_lies_about_its_codec_is_refused(
+    settings: CodecSettings, bundle: Path, tmp_path: Path
+) -> None:
+    lying = tmp_path / "lying"
+    lying.mkdir()
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    for part in manifest["parts"]:
+        (lying / part).symlink_to(bundle / part)
+    manifest["codec"]["weights_digest"] = "sha256:0"
+    (lying / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="weights_digest is sha256:0; its weights have sha256:"):
+        await start_codec(settings.model_copy(update={"bundle": str(lying)}))
+
+
+async def test_the_public_key_stops_the_start(settings: CodecSettings) -> None:
+    keyring = {"format": 1, "active": "k", "keys": {"k": bytes((212, 211, 146, 56, 201)).hex()}}
+    settings.watermark_keyring.write_text(json.dumps(keyring))
+    with pytest.raises(KeyringError, match="published"):
+        await start_codec(settings)
+    async with running_codec(settings, allow_public_watermark_key=True):
+        pass
