@@ -49,16 +49,6 @@ class Utterance:
 
 def utter(text: str, voice: str) -> Utterance:
     """Raises OSError where flite's libraries are missing, ValueError for text that flite makes nothing of."""
-    return _uttered(text, voice)
-
-
-def tracks_of(text: str, voice: str) -> Utterance:
-    """As utter, but flite's vocoder, which takes most of its time, is stopped as soon as it begins: no sound."""
-    with _no_sound(voice):
-        return _uttered(text, voice)
-
-
-def _uttered(text: str, voice: str) -> Utterance:
     flite, handle, database = _flite(), _voice(voice), _database(voice)
     utterance = flite.flite_synth_text(text.encode("ascii", "replace"), handle)
     try:
@@ -80,6 +70,12 @@ def _uttered(text: str, voice: str) -> Utterance:
         )
     finally:
         flite.delete_utterance(utterance)
+
+
+def tracks_of(text: str, voice: str) -> Utterance:
+    """As utter, but flite's vocoder, which takes most of its time, is stopped as soon as it begins: no sound."""
+    with _no_sound(voice):
+        return utter(text, voice)
 
 
 @contextmanager

@@ -14,20 +14,13 @@ from collections.abc import Iterator
 import numpy as np
 from wordfreq import top_n_list
 
-from recipes.voice_in_the_box.sentences import Split, sentences, split_of
+from recipes.voice_in_the_box.sentences import WORDS, Split, sentences, split_of
 
 SHARES = {"domain": 0.5, "small talk": 0.2, "free text": 0.3}
 VOCABULARY = 6000  # words of free text
 LENGTHS = range(3, 10)  # words of a free sentence
 FIGURES_SHARE = 0.15  # of the domain's sentences, and of free text
-FIGURES = {
-    word: str(number)
-    for word, number in zip(
-        "two three four five six seven eight nine ten eleven twelve fifteen twenty thirty forty".split(),
-        (2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 15, 20, 30, 40),
-        strict=True,
-    )
-}
+FIGURES = dict(zip(WORDS["number"], "2 3 4 5 6 7 8 9 10 11 12 15 20 30 40".split(), strict=True))
 
 _OPENINGS = (
     "Hello. Hi. Good morning. Good evening. Good night. Hello again. Hi there. Welcome back. Thank you. Thanks a lot."

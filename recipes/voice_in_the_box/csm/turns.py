@@ -10,6 +10,7 @@ recording's spectrum and at times its pitch.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,10 +45,7 @@ def open_turns(folder: Path, split: str, phone_names: list[str] | None = None) -
     phone_names: to count the phones by; those of the first file when None. Phones without a name count as the first.
     """
     turns: list[Turn] = []
-    for tracks in sorted(folder.glob(f"tracks-{split}*.npz"), key=lambda path: (len(path.stem), path.stem)):
-        path = tracks.with_name(tracks.name.replace("tracks-", "turns-"))
-        if not path.exists():
-            _write(path, read_tracks(tracks), Quantizer.load(folder / "quantizer.pt"))
+    for path in turn_files(folder, split):
         with np.load(path) as file:
             its_names = file["phone_names"].tolist()
             phone_names = phone_names or its_names
@@ -57,6 +55,15 @@ def open_turns(folder: Path, split: str, phone_names: list[str] | None = None) -
                 rows = slice(starts[index], starts[index + 1])
                 turns.append(Turn(text, voice, codes[rows], heard[rows], phones[rows]))
     return turns, phone_names or []
+
+
+def turn_files(folder: Path, split: str) -> Iterator[Path]:
+    """One for each file of tracks, in the order of their numbers; made where it is not there."""
+    for tracks in sorted(folder.glob(f"tracks-{split}*.npz"), key=lambda path: (len(path.stem), path.stem)):
+        path = tracks.with_name(tracks.name.replace("tracks-", "turns-"))
+        if not path.exists():
+            _write(path, read_tracks(tracks), Quantizer.load(folder / "quantizer.pt"))
+        yield path
 
 
 def misheard(frames: Frames, quantizer: Quantizer, random: np.random.Generator) -> Ints:
@@ -88,8 +95,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
-    for split in tqdm(("heldout", "train")):
-        open_turns(folder, split)
+    for split in ("heldout", "train"):
+        for _ in tqdm(turn_files(folder, split), desc=split, unit="file"):
+            pass
 
 
 if __name__ == "__main__":
