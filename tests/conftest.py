@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+Listen = Callable[[Callable[[Any, Any], None], object], Awaitable[str]]
 
 # Before anything imports triton: kernels run in its interpreter, on CPU tensors. `make test-gpu` sets it to 0.
 os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -19,6 +22,26 @@ def one_torch_thread() -> None:
     """Tests run beside each other on few cores; imports of torch stay where the tests need it."""
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
+
+
+@pytest.fixture
+async def listen() -> AsyncIterator[Listen]:
+    """Starts a server of its own for a servicer, given what adds it to a server: host:port, in plaintext."""
+    import grpc  # few tests need it
+
+    servers = []
+
+    async def start(add_to_server: Callable[[Any, Any], None], servicer: object) -> str:
+        server = grpc.aio.server()
+        add_to_server(servicer, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        servers.append(server)
+        return f"127.0.0.1:{port}"
+
+    yield start
+    for server in servers:
+        await server.stop(0)
 
 
 @pytest.fixture(scope="session")

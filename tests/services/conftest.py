@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.common.v1 import common_pb2
@@ -75,11 +73,7 @@ def values_of(attributes: list[common_pb2.KeyValue]) -> dict[str, object]:
 
 
 @pytest.fixture
-async def collector() -> AsyncIterator[Collector]:
+async def collector(listen) -> Collector:
     collector = Collector()
-    server = grpc.aio.server()
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)
-    collector.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    await server.start()
-    yield collector
-    await server.stop(0)
+    collector.endpoint = f"http://{await listen(trace_service_pb2_grpc.add_TraceServiceServicer_to_server, collector)}"
+    return collector

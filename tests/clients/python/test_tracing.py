@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
-import grpc
 import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
 from csm_client import AsyncClient, Client
@@ -33,14 +31,10 @@ class Recorder(tts_pb2_grpc.TextToSpeechServiceServicer):
 
 
 @pytest.fixture
-async def recorder() -> AsyncIterator[Recorder]:
+async def recorder(listen) -> Recorder:
     recorder = Recorder()
-    server = grpc.aio.server()
-    tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server(recorder, server)
-    recorder.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    await server.start()
-    yield recorder
-    await server.stop(0)
+    recorder.target = await listen(tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server, recorder)
+    return recorder
 
 
 async def call_each_way(recorder: Recorder) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import csm_client
 import pytest
@@ -46,10 +47,8 @@ def voice_target(keyring: Path) -> Iterator[str]:
         yield address
 
 
-@contextmanager
-def running_server(bundle: Path, keyring: Path) -> Iterator[str]:
-    """Its loop has a thread of its own."""
-    settings = AllInOneSettings(
+def small_settings(bundle: Path, keyring: Path, **more: Any) -> AllInOneSettings:
+    return AllInOneSettings(
         bundle=str(bundle),
         watermark_keyring=keyring,
         port=0,
@@ -58,7 +57,19 @@ def running_server(bundle: Path, keyring: Path) -> Iterator[str]:
         slots=2,
         threads=1,
         drain_seconds=0,
+        **more,
     )
+
+
+@pytest.fixture
+def traced_settings(bundle: Path, keyring: Path, collector) -> AllInOneSettings:
+    return small_settings(bundle, keyring, trace_endpoint=collector.endpoint)
+
+
+@contextmanager
+def running_server(bundle: Path, keyring: Path) -> Iterator[str]:
+    """Its loop has a thread of its own."""
+    settings = small_settings(bundle, keyring)
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, str]] = Future()
 
     async def serve() -> None:

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
 from csm_client import AsyncClient
 
 from services.all_in_one.settings import AllInOneSettings
 from services.all_in_one.stage import start_all_in_one
 
 
-@pytest.fixture
-def settings(bundle: Path, keyring: Path, collector) -> AllInOneSettings:
-    return AllInOneSettings(
-        bundle=str(bundle),
-        watermark_keyring=keyring,
-        port=0,
-        health_port=0,
-        metrics_port=-1,
-        slots=1,
-        threads=1,
-        drain_seconds=0,
-        trace_endpoint=collector.endpoint,
-    )
-
-
-async def test_real_stages_make_one_trace_of_three_services(settings: AllInOneSettings, collector) -> None:
-    stage = await start_all_in_one(settings, lambda line: None)
+async def test_real_stages_make_one_trace_of_three_services(traced_settings: AllInOneSettings, collector) -> None:
+    stage = await start_all_in_one(traced_settings, lambda line: None)
     try:
         async with AsyncClient(f"127.0.0.1:{stage.server.port}", timeout_s=100) as client:
             stream = client.stream_synthesize("Hello.", max_seconds=0.8, seed=1)
