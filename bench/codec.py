@@ -7,8 +7,8 @@
 First a gate: our mark of a clip must be the package's own (1e-6 of full scale); no gate, no figure. Then the arms take
 turns, ABBA, for some rounds in one process. A tick is 80 ms of audio of every stream. On a CPU the figures count CPU
 time of the process, which others on the machine disturb less than the clock; wall time stands beside it. Then the
-delay of first audio that the mark adds, and how near Mimi in bfloat16 is to float32. Prints tables; the last line is
-one JSON object.
+delay of first audio that the mark adds, and how near Mimi and the mark in bfloat16 are to float32. Prints tables; the
+last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from bench.codec_arms import KEY, UTTERANCE_S, Arm, Both, Decode, Mark, PackageMark, Parts, StatelessChunks
-from bench.codec_precision import bfloat16_snr
+from bench.codec_precision import bfloat16_mark_snr_db, bfloat16_snr
 from bench.machine import commit, cpu_name
 from bench.timing import in_turns, synchronize
 from csm_engine.bundle import open_bundle
@@ -42,6 +42,7 @@ from csm_engine.testing.silentcipher_oracle import PackageOracle
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FRAME_MS = 80.0
+RATE_HZ = 24000  # of the clip that the mark is compared on
 SILENTCIPHER_SIZES = {"sample_rate_hz": 44100, "n_fft": 4096, "band": 1024}
 
 
@@ -55,15 +56,18 @@ def main() -> None:
         gate = check_gate(parts, oracle)
         bfloat16 = bfloat16_snr(parts.mimi_path, parts.device)
         print(f"Mimi in bfloat16: {bfloat16['snr_db']} dB, at least {bfloat16['least_frame_snr_db']} dB in a frame")
+        mark_snr_db = bfloat16_mark_snr_db(parts.silentcipher, parts.noise(UTTERANCE_S, RATE_HZ), RATE_HZ)
+        print(f"The mark in bfloat16: {mark_snr_db} dB")
         in_bfloat16 = parts.in_bfloat16()
         rows = []
         for batch in arguments.batches:
-            both = Both(parts, batch)
+            both = {"both": Both(parts, batch), "both bfloat16": Both(in_bfloat16, batch)}
             arms: dict[str, Arm] = {
                 "decode": Decode(parts, batch),
                 "decode bfloat16": Decode(in_bfloat16, batch),
                 "watermark": Mark(parts, batch),
-                "both": both,
+                "watermark bfloat16": Mark(in_bfloat16, batch),
+                **both,
                 "stateless decode": StatelessChunks(parts, batch),
                 "package watermark": PackageMark(parts, oracle),
             }
@@ -71,9 +75,10 @@ def main() -> None:
             for name, ticks in turns.items():
                 rows.append(make_row(name, batch, ticks, parts.device))
                 print_row(rows[-1])
-            both_row = next(row for row in rows if (row["arm"], row["batch"]) == ("both", batch))
-            both_row["watermark_share"] = round(both.watermark_share(), 3)
-            print(f"{'':>17}  the watermark takes {both.watermark_share():.0%} of the tick")
+            for name, arm in both.items():
+                row = next(row for row in rows if (row["arm"], row["batch"]) == (name, batch))
+                row["watermark_share"] = round(arm.watermark_share(), 3)
+                print(f"{name:>18}  the watermark takes {arm.watermark_share():.0%} of the tick")
         first = [first_audio(parts, name, arguments.trials) for name in ("full", "adaptive")]
         for row in first:
             print(
@@ -81,7 +86,7 @@ def main() -> None:
                 f" held back; added p50/p95 {row['added_ms_frames_at_once']} ms with all frames there,"
                 f" {row['added_ms_frames_in_real_time']} ms with frames in real time"
             )
-    print(json.dumps(summary(arguments, parts, gate, bfloat16, rows, first)))
+    print(json.dumps(summary(arguments, parts, gate, bfloat16, mark_snr_db, rows, first)))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -162,7 +167,7 @@ def make_row(arm: str, batch: int, turns: list[tuple[float, float]], device: tor
 
 def print_row(row: Mapping[str, object]) -> None:
     print(
-        f"{row['arm']:>17}  batch {row['batch']:>4}  {row['tick_ms']:>9} ms/tick  (wall {row['tick_wall_ms']})"
+        f"{row['arm']:>18}  batch {row['batch']:>4}  {row['tick_ms']:>9} ms/tick  (wall {row['tick_wall_ms']})"
         f"  {row['stream_frame_ms']:>8} ms per stream and frame  {row['streams_in_real_time']:>7} streams",
         flush=True,
     )
@@ -210,6 +215,7 @@ def summary(
     parts: Parts,
     gate: float,
     bfloat16: dict[str, float],
+    mark_snr_db: float,
     rows: list[dict[str, object]],
     first: list[dict[str, object]],
 ) -> dict[str, object]:
@@ -233,6 +239,7 @@ def summary(
         "watermark_speedup_vs_package": ratio("package watermark", "watermark"),
         "decode_cost_vs_stateless": ratio("decode", "stateless decode"),
         "bfloat16_decode": bfloat16,
+        "bfloat16_mark_snr_db": mark_snr_db,
         "first_audio": first,
         "rows": rows,
     }

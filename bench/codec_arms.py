@@ -42,10 +42,12 @@ class Parts:
     silentcipher: SilentCipher
     silentcipher_folder: Path
     dtype: torch.dtype  # of the decoder
+    watermark_dtype: torch.dtype = torch.float32
 
     def in_bfloat16(self) -> Parts:
         """The same with Mimi loaded anew, which its decoder converts in place."""
-        return replace(self, mimi=load_mimi(self.mimi_path, device=self.device), dtype=torch.bfloat16)
+        mimi = load_mimi(self.mimi_path, device=self.device)
+        return replace(self, mimi=mimi, dtype=torch.bfloat16, watermark_dtype=torch.bfloat16)
 
     @property
     def device(self) -> torch.device:
@@ -69,6 +71,7 @@ class Parts:
             lane_width=width,
             look_ahead=look_ahead,
             first_samples=self.frame_samples,
+            dtype=self.watermark_dtype,
         )
 
     def codec(self, batch: int, look_ahead: LookAhead = FULL) -> Codec:

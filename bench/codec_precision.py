@@ -1,4 +1,6 @@
-"""How far Mimi's decoder in bfloat16 is from float32: the same codes through both, each with a state of its own."""
+"""How far Mimi's decoder and the watermark in bfloat16 are from float32: the same through both, each with a state of
+its own.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,11 @@ import torch
 
 from csm_engine.codec.mimi import load_mimi
 from csm_engine.codec.mimi_decoder import MimiDecoder
+from csm_engine.codec.resample import Pcm
+from csm_engine.codec.watermark.level import RunningLevel
+from csm_engine.codec.watermark.marker import Chunk, Marker
+from csm_engine.codec.watermark.payload import frame_symbols
+from csm_engine.codec.watermark.silentcipher import SilentCipher
 
 FRAMES = 50  # four seconds
 STREAMS = 2
@@ -23,6 +30,19 @@ def bfloat16_snr(mimi: Path, device: torch.device) -> dict[str, float]:
         "snr_db": round(float(10 * np.log10(signal.sum() / difference.sum())), 1),
         "least_frame_snr_db": round(float(10 * np.log10((signal / difference).min())), 1),
     }
+
+
+def bfloat16_mark_snr_db(silentcipher: SilentCipher, clip: Pcm, rate_hz: int) -> float:
+    """Mark in float32 to its difference from the mark in bfloat16, on the way that a CPU's streams go."""
+    exact, rounded = (_mark(silentcipher, clip, rate_hz, dtype) for dtype in (torch.float32, torch.bfloat16))
+    return round(float(10 * np.log10(np.square(exact).sum() / np.square(exact - rounded).sum())), 1)
+
+
+def _mark(silentcipher: SilentCipher, clip: Pcm, rate_hz: int, dtype: torch.dtype) -> Pcm:
+    """What is added to the clip."""
+    marker = Marker(silentcipher, sample_rate_hz=rate_hz, num_seats=1, lane_width=1, dtype=dtype)
+    marker.join(0, frame_symbols(b"bench"), RunningLevel(marker.n_fft))
+    return marker.push({0: Chunk(clip, last=True)})[0] - clip
 
 
 def _decoded(path: Path, device: torch.device, dtype: torch.dtype) -> np.ndarray:

@@ -68,6 +68,7 @@ def load_codec(settings: CodecSettings) -> LoadedCodec:
             settings.watermark_most_look_ahead,
         ),
         first_samples=mimi.identity.frame_sample_count,
+        dtype=_DTYPES[settings.watermark_dtype],
     )
     codec = Codec(decoder, marker, keyring)
     _warm_up(codec, num_lanes * width, mimi.identity.codebook_count)

@@ -22,7 +22,12 @@ class CodecSettings(BundleSettings):
     metrics_port: MetricsPort = 9462
     device: str = Field("cpu", min_length=1, description="Torch device: cpu, cuda, cuda:1, ...")
     dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Type of the decoder's weights; the quantizer and the watermark stay float32."
+        "float32", description="Type of the decoder's weights; the quantizer stays float32."
+    )
+    watermark_dtype: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="Type of the embedding networks' convolutions; the detector stays float32. bfloat16 is faster where"
+        " the machine multiplies it, and then the mark differs a little from the package's.",
     )
     slots: int = Field(16, ge=1, le=4096, description="Streams that are decoded at once, rounded up to whole lanes.")
     max_waiting_streams: int = Field(

@@ -26,9 +26,10 @@ MOST_AT_ONCE = 16  # frames
 class FrameMarker:
     """Rows are numbers of the caller's. What a row's frame adds comes out up to `lag` steps later, as its steps say."""
 
-    def __init__(self, silentcipher: SilentCipher) -> None:
+    def __init__(self, silentcipher: SilentCipher, dtype: torch.dtype = torch.float32) -> None:
+        """dtype: of the networks' convolutions."""
         hparams = silentcipher.hparams
-        self._network = FrameNetwork(silentcipher)
+        self._network = FrameNetwork(silentcipher, dtype)
         self._n_fft, self._hop, self._band = hparams.n_fft, hparams.hop, hparams.band
         self._device = silentcipher.device
         self._window = torch.hann_window(hparams.n_fft, device=self._device)

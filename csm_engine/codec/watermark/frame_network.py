@@ -46,7 +46,8 @@ class Frame:
 class FrameNetwork:
     """Rows are numbers of the caller's; one that begins is made, and one that begins again forgets what it was."""
 
-    def __init__(self, silentcipher: SilentCipher) -> None:
+    def __init__(self, silentcipher: SilentCipher, dtype: torch.dtype = torch.float32) -> None:
+        """dtype: of the convolutions."""
         hparams = silentcipher.hparams
         encoder, decoder = silentcipher.carrier_encoder, silentcipher.carrier_decoder
         *decoder_layers, last = decoder.main
@@ -56,9 +57,10 @@ class FrameNetwork:
         self.lag = self.encoder_lag + len(decoder_layers)  # frames
         self.bins = min(hparams.num_bins, hparams.band + self.lag)  # lowest bins that matter
         self._tiled = TiledBins(self.bins)
-        self._layers = [WinogradLayer(layer, self._tiled) for layer in encoder.main]
+        self._layers = [WinogradLayer(layer, self._tiled, dtype=dtype) for layer in encoder.main]
         self._layers += [
-            WinogradLayer(layer, self._tiled, fold_inputs=index == 0) for index, layer in enumerate(decoder_layers)
+            WinogradLayer(layer, self._tiled, fold_inputs=index == 0, dtype=dtype)
+            for index, layer in enumerate(decoder_layers)
         ]
         self._last = _Pointwise(last)
         self._messages = self._tiled.split(message_table(encoder, self.bins))  # (symbols, TILE, tiles, 1)
@@ -110,7 +112,7 @@ class FrameNetwork:
                 pasts[index] = (old, new)
                 x = None
                 if 0 <= ago + 1 <= frame.index:
-                    products = torch.empty(1, *layer.product_shape, device=self._messages.device)
+                    products = layer.new_products(1)
                     layer.multiply((older, old, new), products[0])
                     x = layer.finish(products)
         assert x is not None
@@ -129,7 +131,7 @@ class FrameNetwork:
     ) -> Tensor:
         """One layer over the rows' pasts and what is new; (inside, TILE, tiles, outputs) of the frames before."""
         layer = self._layers[index]
-        products = torch.empty(len(inside), *layer.product_shape, device=self._messages.device)
+        products = layer.new_products(len(inside))
         product = dict(zip(inside, products.unbind(), strict=True))
         for at, frame in enumerate(frames):
             pasts = self._rows[frame.row].pasts

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
+
 from csm_engine.codec.block_resample import BlockResampler
 from csm_engine.codec.resample import Pcm
 from csm_engine.codec.watermark.frame_marker import FrameMarker
@@ -61,8 +63,9 @@ class Marker:
         lane_width: int,
         look_ahead: LookAhead = FULL,
         first_samples: int = 0,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        """num_seats: a multiple of lane_width. lane_width: 1 is no lanes.
+        """num_seats: a multiple of lane_width. lane_width: 1 is no lanes. dtype: of the networks' convolutions.
 
         first_samples: if not 0, STFT frames lie so that the first so many samples of a stream, at its rate, complete a
         hop, where that is possible: streams are embedded as clips with so much silence before them as this takes.
@@ -73,10 +76,10 @@ class Marker:
         self._lead = self._lead_samples(first_samples) if first_samples else 0
         self._lanes: list[Rows]
         if lane_width == 1:
-            self._lane_width, self._lanes = num_seats, [FrameMarker(silentcipher)]
+            self._lane_width, self._lanes = num_seats, [FrameMarker(silentcipher, dtype)]
         else:
             self._lane_width = lane_width
-            self._lanes = [SpectralMarker(silentcipher, lane_width) for _ in range(num_seats // lane_width)]
+            self._lanes = [SpectralMarker(silentcipher, lane_width, dtype) for _ in range(num_seats // lane_width)]
         self._streams: dict[int, MarkedStream] = {}
 
     @property

@@ -50,7 +50,8 @@ class Rows:
 class EmbedNetwork:
     """`width` streams. The state of a row is a part of every buffer below."""
 
-    def __init__(self, silentcipher: SilentCipher, width: int) -> None:
+    def __init__(self, silentcipher: SilentCipher, width: int, dtype: torch.dtype = torch.float32) -> None:
+        """dtype: of the convolutions."""
         hparams = silentcipher.hparams
         encoder, decoder = silentcipher.carrier_encoder, silentcipher.carrier_decoder
         *decoder_layers, last = decoder.main
@@ -61,10 +62,10 @@ class EmbedNetwork:
         device = silentcipher.device
         shape = (width, self.bins, device)
         self._amplitude = 10 ** (-hparams.sdr_db / 20)
-        layers = [_GatedConv(layer) for layer in encoder.main]
-        layers += [_GatedConv(layer, fold_inputs=index == 0) for index, layer in enumerate(decoder_layers)]
+        layers = [_GatedConv(layer, dtype) for layer in encoder.main]
+        layers += [_GatedConv(layer, dtype, fold_inputs=index == 0) for index, layer in enumerate(decoder_layers)]
         self._layers = [_StreamingLayer(layer, *shape) for layer in layers]
-        self._last = _GatedConv(last)
+        self._last = _GatedConv(last, torch.float32)
         self._messages = message_table(encoder, self.bins)  # (symbols, bins)
         self._carriers = torch.zeros(width, self.encoder_lag, self.bins, device=device)
 
@@ -113,14 +114,15 @@ class EmbedNetwork:
 class _GatedConv:
     """One layer of the package: convolution times gate, then batch normalisation with fixed statistics."""
 
-    def __init__(self, layer: Any, *, fold_inputs: bool = False) -> None:
+    def __init__(self, layer: Any, dtype: torch.dtype, *, fold_inputs: bool = False) -> None:
         """fold_inputs: one input each for the carrier and for the message, of which the layer has many copies."""
         weight = torch.cat((layer.conv.weight, layer.gate.weight))  # (outputs, inputs, bins, frames)
         if fold_inputs:
             features, carrier, message = weight.split((FEATURES, REPEATS, REPEATS), dim=1)
             weight = torch.cat((features, carrier.sum(1, keepdim=True), message.sum(1, keepdim=True)), dim=1)
         self.num_inputs = weight.shape[1]
-        self._weight = weight.permute(0, 3, 1, 2).flatten(1, 2).contiguous()  # (outputs, frames * inputs, bins)
+        weight = weight.permute(0, 3, 1, 2).flatten(1, 2).contiguous()  # (outputs, frames * inputs, bins)
+        self._weight = weight.to(dtype)
         self._bias = torch.cat((layer.conv.bias, layer.gate.bias))
         norm = layer.bn
         self._scale = (norm.weight * torch.rsqrt(norm.running_var + norm.eps))[:, None]
@@ -128,7 +130,9 @@ class _GatedConv:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(rows, frames * inputs, bins) to (rows, outputs, bins)"""
-        value, gate = F.conv1d(x, self._weight, self._bias, padding=self._weight.shape[2] // 2).chunk(2, dim=1)
+        weight = self._weight
+        y = F.conv1d(x.to(weight.dtype), weight, self._bias.to(weight.dtype), padding=weight.shape[2] // 2).float()
+        value, gate = y.chunk(2, dim=1)
         return value * torch.sigmoid(gate) * self._scale + self._shift
 
 

@@ -21,9 +21,10 @@ from csm_engine.codec.watermark.silentcipher import SilentCipher
 class SpectralMarker:
     """`width` rows. What a row's frame adds comes out up to `lag` steps later, as its steps say."""
 
-    def __init__(self, silentcipher: SilentCipher, width: int) -> None:
+    def __init__(self, silentcipher: SilentCipher, width: int, dtype: torch.dtype = torch.float32) -> None:
+        """dtype: of the networks' convolutions."""
         hparams = silentcipher.hparams
-        self._silentcipher = silentcipher
+        self._silentcipher, self._dtype = silentcipher, dtype
         self._width, self._n_fft, self._hop, self._band = width, hparams.n_fft, hparams.hop, hparams.band
         self._device = silentcipher.device
         self._window = torch.hann_window(hparams.n_fft, device=self._device)
@@ -33,7 +34,7 @@ class SpectralMarker:
         self._start()
 
     def _start(self) -> None:
-        self._network = EmbedNetwork(self._silentcipher, self._width)
+        self._network = EmbedNetwork(self._silentcipher, self._width, self._dtype)
         self._spectra = torch.zeros(self._width, self.lag, self._band, dtype=torch.complex64, device=self._device)
         self._overlap = torch.zeros(self._width, self._hop, device=self._device)
 

@@ -4,7 +4,7 @@ Three by three filters over (bin, frame) are, for each of three frames, a filter
 filter need TILE + 2 multiplications in place of 3 * TILE: inputs and weights are transformed, multiplied point by
 point, added up over frames and channels, and transformed back (Lavin and Gray, "Fast Algorithms for Convolutional
 Neural Networks", 2015). The sum over channels makes each point one matrix product. Rounding is some ten times that of
-the plain sum, still about 1e-6 of the result.
+the plain sum, still about 1e-6 of the result. In bfloat16 only the matrix products are, not the transforms.
 
 Bins are laid out as (TILE, tiles): bin b is [b % TILE, b // TILE]. Channels come last. All matrix products are of one
 frame at a time, so that a frame's arithmetic does not depend on what else is in the batch, bit for bit.
@@ -72,9 +72,14 @@ class TiledBins:
 class WinogradLayer:
     """One layer of the package: convolution times gate, then batch normalisation with fixed statistics."""
 
-    def __init__(self, layer: Any, bins: TiledBins, *, fold_inputs: bool = False) -> None:
-        """fold_inputs: one input each for the carrier and for the message, of which the layer has many copies."""
-        self._bins = bins
+    def __init__(
+        self, layer: Any, bins: TiledBins, *, fold_inputs: bool = False, dtype: torch.dtype = torch.float32
+    ) -> None:
+        """fold_inputs: one input each for the carrier and for the message, of which the layer has many copies.
+
+        dtype: of the matrix products.
+        """
+        self._bins, self._dtype = bins, dtype
         norm = layer.bn
         scale = norm.weight.double() * torch.rsqrt(norm.running_var.double() + norm.eps)
         value = layer.conv.weight.double() * scale[:, None, None, None]
@@ -84,21 +89,25 @@ class WinogradLayer:
             weight = torch.cat((features, carrier.sum(1, keepdim=True), message.sum(1, keepdim=True)), dim=1)
         outputs, weights, inputs = (matrix.to(weight.device) for matrix in transforms())
         # For each of three frames, oldest first: (points, inputs, outputs).
-        self._weights = torch.einsum("pk,oikf->fpio", weights, weight).float().contiguous().unbind()
+        self._weights = torch.einsum("pk,oikf->fpio", weights, weight).to(dtype).contiguous().unbind()
         self._outputs, self._inputs = outputs.float(), inputs.float()
         self._bias = torch.cat((layer.conv.bias.double() * scale, layer.gate.bias.double())).float()
         self._shift = (norm.bias.double() - norm.running_mean.double() * scale).float()
         self.product_shape = (NUM_POINTS, bins.tiles, len(self._bias))  # of one frame
 
+    def new_products(self, frames: int) -> Tensor:
+        """Room for the products of so many frames, (frames, *product_shape)."""
+        return torch.empty(frames, *self.product_shape, dtype=self._dtype, device=self._bias.device)
+
     def transformed(self, x: Tensor) -> Tensor:
-        """(frames, TILE, tiles, inputs) to (frames, points, tiles, inputs), for `multiply`."""
+        """(frames, TILE, tiles, inputs) to (frames, points, tiles, inputs) of the products' type, for `multiply`."""
         frames, _, tiles, inputs = x.shape
         neighbours = x.new_zeros(frames, NUM_POINTS, tiles, inputs)  # the bin before the tile, the tile, the bin after
         neighbours[:, 1:-1] = x
         neighbours[:, 0, 1:] = x[:, -1, :-1]
         neighbours[:, -1, :-1] = x[:, 0, 1:]
         matrix = self._inputs.expand(frames, -1, -1)
-        return torch.bmm(matrix, neighbours.flatten(2)).view(neighbours.shape)
+        return torch.bmm(matrix, neighbours.flatten(2)).view(neighbours.shape).to(self._dtype)
 
     def multiply(self, frames: Sequence[Tensor | None], product: Tensor) -> None:
         """Puts into `product` what three frames in a row, each `transformed`, add up to. None is a frame of zeros.
@@ -119,5 +128,5 @@ class WinogradLayer:
         """(frames, *product_shape) to (frames, TILE, tiles, outputs / 2)"""
         frames, _, tiles, outputs = products.shape
         matrix = self._outputs.expand(frames, -1, -1)
-        y = torch.bmm(matrix, products.flatten(2)).view(frames, TILE, tiles, outputs)
+        y = torch.bmm(matrix, products.float().flatten(2)).view(frames, TILE, tiles, outputs)
         return self._bins.clear_rest(F.glu(y.add_(self._bias), dim=3).add_(self._shift))

@@ -42,10 +42,17 @@ def speech() -> Pcm:
         return (np.frombuffer(file.readframes(file.getnframes()), "<i2") / 32768).astype(np.float32)
 
 
-def _mark_streaming(trained: SilentCipher, pcm: Pcm, key: WatermarkKey, seed: int) -> tuple[Pcm, Coverage]:
+def _mark_streaming(
+    trained: SilentCipher,
+    pcm: Pcm,
+    key: WatermarkKey,
+    seed: int,
+    lane_width: int = 1,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[Pcm, Coverage]:
     """As the codec stage does it, in chunks of random lengths."""
     random = np.random.default_rng(seed)
-    marker = Marker(trained, sample_rate_hz=RATE_HZ, num_seats=1, lane_width=1)
+    marker = Marker(trained, sample_rate_hz=RATE_HZ, num_seats=lane_width, lane_width=lane_width, dtype=dtype)
     stream = marker.join(0, frame_symbols(key.payload), RunningLevel(marker.n_fft))
     borders = np.sort(random.choice(len(pcm), size=12, replace=False))
     chunks = np.split(pcm, borders)
@@ -64,6 +71,19 @@ def test_what_is_streamed_in_any_chunks_is_found(trained: SilentCipher, speech: 
     assert np.array_equal(again, marked) and coverage is Coverage.FULL
     found = detect(trained, [KEYS[1], KEYS[0]], _sixteen_bit(again), RATE_HZ)
     assert (found.detected, found.key_id) == (True, KEYS[0].id)
+
+
+@pytest.mark.parametrize("lane_width", [1, 2], ids=["alone", "lane"])
+def test_mark_in_bfloat16_is_found_and_near_the_exact_one_at_any_chunking(
+    trained: SilentCipher, speech: Pcm, marked: Pcm, lane_width: int
+) -> None:
+    rounded, again = (
+        _mark_streaming(trained, speech, KEYS[0], seed, lane_width, torch.bfloat16)[0] for seed in (1, 2)
+    )
+    assert np.array_equal(rounded, again)
+    power = [float(np.square(difference).sum()) for difference in (marked - speech, rounded - marked)]
+    assert 0 < power[1] < 10**-3 * power[0]  # 34 and 52 dB were seen
+    assert detect(trained, KEYS, _sixteen_bit(rounded), RATE_HZ).key_id == KEYS[0].id
 
 
 def test_the_mark_is_the_package_s(trained: SilentCipher, speech: Pcm) -> None:
