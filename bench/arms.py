@@ -16,6 +16,7 @@ from torch import Tensor
 
 from csm_engine.lean.frame_step import LeanFrameStep
 from csm_engine.lean.graph_runner import GraphRunner
+from csm_engine.lean.matrix import FLOAT8
 from csm_engine.lean.weights import LeanWeights
 from csm_engine.model.csm import CSM
 from csm_engine.types import SamplingParams
@@ -32,9 +33,10 @@ class Arm(Protocol):
 
 
 class Ours:
-    def __init__(self, weights: LeanWeights, batch: int) -> None:
+    def __init__(self, weights: LeanWeights, batch: int, *, kv_dtype: torch.dtype | None = None) -> None:
         self.dtype = weights.dtype
-        self._lean = LeanFrameStep(weights, batch)
+        self.in_float8 = FLOAT8 in (kv_dtype, weights.backbone.layers[0].qkv.values.dtype)
+        self._lean = LeanFrameStep(weights, batch, kv_dtype=kv_dtype)
         self._step = GraphRunner(self._lean, batch)
         self._slots = torch.arange(batch, device=weights.device)
 

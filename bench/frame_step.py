@@ -6,8 +6,10 @@
 First a gate (gate.py): every arm's greedy codes must be the first arm's; no gate, no figure. The last line says what
 was gated and how many codes agreed; an arm that runs alone is not gated. Then the arms take turns, ABBA, for some
 rounds over the same weights, prompts and frame counts. Prefill is not counted. `ours-bfloat16` is our step with its
-weights in bfloat16 whatever --dtype says; how far its logits are from float32's is measured with it. Prints a table;
-the last line is one JSON object.
+weights in bfloat16 whatever --dtype says, `ours-float8` with the layers' matrices in float8, `ours-float8-kv` with the
+conversations' keys and values in float8; how far the logits of these are from those of ours is measured with them.
+`ours-fused` is ours with its own matrix products, which only a GPU has. Prints a table; the last line is one JSON
+object.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from bench.machine import commit, cpu_name
 from bench.shapes import SHAPES, frame_bytes
 from bench.timing import in_turns, synchronize
 from csm_engine.config import ModelConfig
+from csm_engine.lean.matrix import FLOAT8
 from csm_engine.lean.weights import pack
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import load_model
@@ -58,8 +61,7 @@ def main() -> None:
             arms = make_arms(checkpoint, config, batch, device, dtype, arguments.arms)
             prompts = make_prompts(config, batch, arguments.context, device, dtype)
             gated[batch] = gate.check(arms, prompts)
-            if error := logit_error(arms, prompts):
-                logit_errors[batch] = error
+            logit_errors[batch] = logit_error(arms, prompts)
             for name, frame_ms in measure(arms, prompts, arguments.frames, arguments.rounds, device).items():
                 floor_ms = 1000 * floor_seconds(config, batch, arguments, dtype, bandwidth)
                 rows.append(make_row(name, batch, arguments.context, frame_ms, floor_ms))
@@ -82,7 +84,7 @@ def parse_arguments() -> argparse.Namespace:
         "--arms",
         type=lambda text: text.split(","),
         default=["reference", "transformers", "ours"],
-        help="who runs: reference, transformers, ours, ours-bfloat16",
+        help="who runs: reference, transformers, ours, ours-bfloat16, ours-float8, ours-float8-kv, ours-fused",
     )
     arguments = parser.parse_args()
     window = SHAPES[arguments.shape].max_seq_len
@@ -108,6 +110,9 @@ def make_arms(
         "transformers": lambda: Transformers(checkpoint, values, model(), batch),
         "ours": lambda: Ours(pack(model()), batch),
         "ours-bfloat16": lambda: Ours(pack(model(torch.bfloat16)), batch),
+        "ours-float8": lambda: Ours(pack(model(), float8=True), batch),
+        "ours-float8-kv": lambda: Ours(pack(model()), batch, kv_dtype=FLOAT8),
+        "ours-fused": lambda: Ours(pack(model(), fused=True), batch),
     }
     return {name: makers[name]() for name in wanted}
 
@@ -119,13 +124,15 @@ def make_prompts(
     return torch.randn(batch, context, config.backbone.dim, generator=generator).to(device, dtype)
 
 
-def logit_error(arms: dict[str, Arm], prompts: torch.Tensor) -> dict[str, float]:
-    """Of bfloat16 against float32, where both run."""
-    exact, rounded = arms.get("ours"), arms.get("ours-bfloat16")
-    if not isinstance(exact, Ours) or not isinstance(rounded, Ours) or exact.dtype is not torch.float32:
+def logit_error(arms: dict[str, Arm], prompts: torch.Tensor) -> dict[str, dict[str, float]]:
+    """Of each variant of ours against ours, where that runs."""
+    exact = arms.get("ours")
+    if not isinstance(exact, Ours):
         return {}
     exact.start(prompts, SAMPLING)
-    return gate.logit_error(rounded, exact, prompts, exact.frame().long())
+    codes = exact.frame().long()
+    variants = {name: arm for name, arm in arms.items() if isinstance(arm, Ours) and arm is not exact}
+    return {name: gate.logit_error(arm, exact, prompts, codes) for name, arm in variants.items()}
 
 
 def measure(
@@ -184,7 +191,7 @@ def make_row(arm: str, batch: int, context: int, frame_ms: list[float], floor_ms
 
 def print_row(row: dict[str, object]) -> None:
     print(
-        f"{row['arm']:>13}  batch {row['batch']:>4}  context {row['context']:>4}  {row['frame_ms']:>9} ms/frame"
+        f"{row['arm']:>14}  batch {row['batch']:>4}  context {row['context']:>4}  {row['frame_ms']:>9} ms/frame"
         f"  ({row['frame_ms_min']}..{row['frame_ms_max']})  {row['frames_per_second']:>8} frames/s"
         f"  {row['percent_of_floor']:>5} % of floor",
         flush=True,

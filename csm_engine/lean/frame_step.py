@@ -20,11 +20,12 @@ from csm_engine.stage_timer import StageTimer
 class LeanFrameStep:
     """The two stages over packed weights."""
 
-    def __init__(self, weights: LeanWeights, num_slots: int) -> None:
+    def __init__(self, weights: LeanWeights, num_slots: int, *, kv_dtype: torch.dtype | None = None) -> None:
+        """kv_dtype: of the conversations' keys and values; that of the weights when None, or FLOAT8, unscaled."""
         self.weights = weights
         self.config = weights.config
         self.device = weights.device
-        self.backbone = LeanBackbone(weights, num_slots)
+        self.backbone = LeanBackbone(weights, num_slots, kv_dtype or weights.dtype)
         self.depth_decoder = LeanDepthDecoder(weights)
         backbone = weights.config.backbone
         self.state = SlotState(
@@ -69,15 +70,15 @@ class LeanFrameStep:
 class LeanBackbone:
     """Hidden states over the conversation."""
 
-    def __init__(self, weights: LeanWeights, num_slots: int) -> None:
+    def __init__(self, weights: LeanWeights, num_slots: int, kv_dtype: torch.dtype) -> None:
         self._stack = weights.backbone
-        self.cache = SlotKVCache(weights.config.backbone, num_slots, device=weights.device, dtype=weights.dtype)
+        self.cache = SlotKVCache(weights.config.backbone, num_slots, device=weights.device, dtype=kv_dtype)
 
     def step(self, x: Tensor, slots: Tensor, positions: Tensor) -> Tensor:
         """x: (B, D), one position a row; slots, positions: (B,) int64 -> (B, D) hidden states."""
         stack, x = self._stack, x.clone()  # layers add to x in place
         for layer, cache in zip(stack.layers, self.cache.layers, strict=True):
-            qkv = F.linear(ops.rms_norm(x, layer.attention_norm, stack.config.norm_eps), layer.qkv)
+            qkv = ops.norm_linear(x, layer.attention_norm, layer.qkv, stack.config.norm_eps)
             attended = ops.backbone_attention(qkv, cache.keys, cache.values, slots, positions, stack)
             x = ops.finish_layer(x, attended, layer, stack.config.norm_eps)
         return ops.rms_norm(x, stack.norm, stack.config.norm_eps)
@@ -87,15 +88,15 @@ class LeanBackbone:
         stack, end, x = self._stack, start + len(x), x.clone()
         visible = torch.ones(len(x), end, dtype=torch.bool, device=x.device).tril(start)
         for index, (layer, cache) in enumerate(zip(stack.layers, self.cache.layers, strict=True)):
-            qkv = F.linear(ops.rms_norm(x, layer.attention_norm, stack.config.norm_eps), layer.qkv)
+            qkv = ops.norm_linear(x, layer.attention_norm, layer.qkv, stack.config.norm_eps)
             query = ops.write_prompt(qkv, cache.keys[slot], cache.values[slot], start, stack)
             if index == len(stack.layers) - 1:
                 return  # nobody asks for a prompt's hidden states: its last row enters a frame step
             group = stack.config.num_heads // stack.config.num_kv_heads
             attended = F.scaled_dot_product_attention(
                 query.transpose(0, 1).unsqueeze(0),
-                cache.keys[slot, :end].repeat_interleave(group, dim=1).transpose(0, 1).unsqueeze(0),
-                cache.values[slot, :end].repeat_interleave(group, dim=1).transpose(0, 1).unsqueeze(0),
+                cache.keys[slot, :end].to(x.dtype).repeat_interleave(group, dim=1).transpose(0, 1).unsqueeze(0),
+                cache.values[slot, :end].to(x.dtype).repeat_interleave(group, dim=1).transpose(0, 1).unsqueeze(0),
                 attn_mask=visible,
             )
             x = ops.finish_layer(x, attended[0].transpose(0, 1).flatten(1), layer, stack.config.norm_eps)
@@ -139,7 +140,7 @@ class LeanDepthDecoder:
         """x: (B, d) at that position of the frame -> (B, d) before the last norm."""
         stack = self._stack
         for layer, (keys, values) in zip(stack.layers, caches, strict=True):
-            qkv = F.linear(ops.rms_norm(x, layer.attention_norm, stack.config.norm_eps), layer.qkv)
+            qkv = ops.norm_linear(x, layer.attention_norm, layer.qkv, stack.config.norm_eps)
             attended = ops.depth_attention(qkv, keys, values, position, stack)
             x = ops.finish_layer(x, attended, layer, stack.config.norm_eps)
         return x

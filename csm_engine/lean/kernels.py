@@ -62,17 +62,20 @@ def turn_and_write_kernel(
     position = tl.load(positions_ptr + row).to(tl.int64)
     source = qkv_ptr + (row * (HEADS + 2 * KV_HEADS) + head) * HEAD_DIM
     cached = (slot * max_positions + position) * KV_HEADS * HEAD_DIM
-    if head < HEADS + KV_HEADS:
+    if head < HEADS:
         even, odd = load_turned(source, rope_ptr + position * HEAD_DIM, HALF)
-        target = query_ptr + (row * HEADS + head) * HEAD_DIM
-        if head >= HEADS:
-            target = keys_ptr + cached + (head - HEADS) * HEAD_DIM
-        tl.store(target + 2 * pair, even)
-        tl.store(target + 2 * pair + 1, odd)
+        query = query_ptr + (row * HEADS + head) * HEAD_DIM
+        tl.store(query + 2 * pair, even)
+        tl.store(query + 2 * pair + 1, odd)
+    elif head < HEADS + KV_HEADS:  # the cache may hold another type
+        even, odd = load_turned(source, rope_ptr + position * HEAD_DIM, HALF)
+        key = keys_ptr + cached + (head - HEADS) * HEAD_DIM
+        tl.store(key + 2 * pair, even.to(keys_ptr.dtype.element_ty))
+        tl.store(key + 2 * pair + 1, odd.to(keys_ptr.dtype.element_ty))
     else:
         whole = tl.arange(0, HEAD_DIM)
-        target = values_ptr + cached + (head - HEADS - KV_HEADS) * HEAD_DIM
-        tl.store(target + whole, tl.load(source + whole))
+        value = values_ptr + cached + (head - HEADS - KV_HEADS) * HEAD_DIM
+        tl.store(value + whole, tl.load(source + whole).to(values_ptr.dtype.element_ty))
 
 
 @triton.jit

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from csm_engine.lean import ops_torch
+from csm_engine.lean.matrix import Matrix
 from csm_engine.lean.weights import LeanLayer, LeanStack
+
+_FUSED_ROWS = 128  # more rows, as prompts have them, are better off with the vendor's product
 
 
 def _ops(x: Tensor) -> ModuleType:
@@ -23,6 +27,43 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x: (B, D); weight: (D,) -> (B, D)."""
     normed: Tensor = _ops(x).rms_norm(x, weight, eps)
     return normed
+
+
+def linear(x: Tensor, matrix: Matrix) -> Tensor:
+    """x: (B, K); matrix: (N, K) -> (B, N)."""
+    return F.linear(x, matrix.dense(x.dtype))
+
+
+def norm_linear(x: Tensor, norm: Tensor, matrix: Matrix, eps: float) -> Tensor:
+    """x: (B, K), normed first -> (B, N)."""
+    if _is_fused(x, matrix):
+        return _product(x, matrix, norm=norm, eps=eps)
+    return linear(rms_norm(x, norm, eps), matrix)
+
+
+def norm_gated(x: Tensor, norm: Tensor, matrix: Matrix, eps: float) -> Tensor:
+    """x: (B, K), normed first; matrix: (2 F, K), gate before up -> (B, F)."""
+    if _is_fused(x, matrix):
+        return _product(x, matrix, norm=norm, eps=eps, gated=True)
+    gated: Tensor = _ops(x).silu_mul(linear(rms_norm(x, norm, eps), matrix))
+    return gated
+
+
+def add_linear(x: Tensor, y: Tensor, matrix: Matrix) -> Tensor:
+    """x: (B, N), changed in place; y: (B, K) -> x."""
+    if _is_fused(x, matrix):
+        return _product(y, matrix, added=x)
+    return x.addmm_(y, matrix.dense(x.dtype).t())
+
+
+def _is_fused(x: Tensor, matrix: Matrix) -> bool:
+    return x.is_cuda and matrix.fused and len(x) <= _FUSED_ROWS
+
+
+def _product(x: Tensor, matrix: Matrix, **around: Any) -> Tensor:
+    from csm_engine.lean import ops_triton
+
+    return ops_triton.product(x, matrix, **around)
 
 
 def backbone_attention(
@@ -48,9 +89,8 @@ def depth_attention(qkv: Tensor, keys: Tensor, values: Tensor, position: int, st
 
 def finish_layer(x: Tensor, attended: Tensor, layer: LeanLayer, eps: float) -> Tensor:
     """Output projection, residual, MLP, residual. x: (B, D), changed in place; attended: (B, H E) -> (B, D)."""
-    x.addmm_(attended, layer.out.t())
-    gate_up = F.linear(rms_norm(x, layer.mlp_norm, eps), layer.gate_up)
-    return x.addmm_(_ops(x).silu_mul(gate_up), layer.down.t())
+    add_linear(x, attended, layer.out)
+    return add_linear(x, norm_gated(x, layer.mlp_norm, layer.gate_up, eps), layer.down)
 
 
 def write_prompt(qkv: Tensor, keys: Tensor, values: Tensor, start: int, stack: LeanStack) -> Tensor:

@@ -54,14 +54,14 @@ def backbone_attention(
     num_kv_heads, head_dim = keys.shape[2:]
     heads = qkv.view(len(qkv), -1, head_dim)
     turned = rotate(heads[:, : num_heads + num_kv_heads], rope[positions])
-    keys[slots, positions] = turned[:, num_heads:]
-    values[slots, positions] = heads[:, num_heads + num_kv_heads :]
+    keys[slots, positions] = turned[:, num_heads:].to(keys.dtype)
+    values[slots, positions] = heads[:, num_heads + num_kv_heads :].to(values.dtype)
     rows = zip(turned[:, :num_heads].unsqueeze(2), slots.tolist(), positions.tolist(), strict=True)
     attended = [
         F.scaled_dot_product_attention(
             query.unsqueeze(0),
-            keys[slot, : position + 1].transpose(0, 1).unsqueeze(0),
-            values[slot, : position + 1].transpose(0, 1).unsqueeze(0),
+            keys[slot, : position + 1].to(query.dtype).transpose(0, 1).unsqueeze(0),
+            values[slot, : position + 1].to(query.dtype).transpose(0, 1).unsqueeze(0),
             enable_gqa=num_heads != num_kv_heads,
         ).flatten(1)
         for query, slot, position in rows

@@ -1,11 +1,13 @@
 """A CSM's weights, packed for the fast step: q, k and v in one matrix, gate and up in another, projected embeddings.
 
 Packing changes no value but one: the depth decoder's projection is applied to every audio embedding once, here,
-instead of to each code of every frame. Knows no slots and no requests.
+instead of to each code of every frame. Where eight bits are asked for, the layers' matrices are rounded to them; heads,
+norms and embeddings stay. Knows no slots and no requests.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor
 
 from csm_engine.config import ModelConfig, TransformerConfig
+from csm_engine.lean.matrix import Matrix, in_float8
 from csm_engine.model.csm import CSM
 
 _PROJECTION_ROWS = 4096  # audio embeddings projected at a time
@@ -23,11 +26,11 @@ class LeanLayer:
     """One transformer layer. D: width; H, G: query and key heads; E: head dimension; F: ffn width."""
 
     attention_norm: Tensor  # (D,)
-    qkv: Tensor  # ((H + 2 G) E, D)
-    out: Tensor  # (D, H E)
+    qkv: Matrix  # ((H + 2 G) E, D)
+    out: Matrix  # (D, H E)
     mlp_norm: Tensor  # (D,)
-    gate_up: Tensor  # (2 F, D)
-    down: Tensor  # (D, F)
+    gate_up: Matrix  # (2 F, D)
+    down: Matrix  # (D, F)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +67,20 @@ class LeanWeights:
 
 
 @torch.inference_mode()
-def pack(model: CSM) -> LeanWeights:
-    """Packs a loaded model. Layer by layer the originals can be freed: nothing packed refers to them but embeddings."""
+def pack(model: CSM, *, float8: bool = False, fused: bool = False) -> LeanWeights:
+    """Packs a loaded model. Layer by layer the originals can be freed: nothing packed refers to them but embeddings.
+
+    float8: the layers' matrices in eight bits. fused: on CUDA, by our own kernels for few rows; eight bits always are.
+    """
+
+    def matrix(*parts: Tensor) -> Matrix:
+        weight = torch.cat(parts) if len(parts) > 1 else parts[0]
+        return in_float8(weight) if float8 else Matrix(weight, fused=fused)
+
     return LeanWeights(
         config=model.config,
-        backbone=_pack_stack(model.backbone, model.config.backbone),
-        depth_decoder=_pack_stack(model.depth_decoder, model.config.depth_decoder),
+        backbone=_pack_stack(model.backbone, model.config.backbone, matrix),
+        depth_decoder=_pack_stack(model.depth_decoder, model.config.depth_decoder, matrix),
         text_embeddings=model.text_embeddings.weight,
         audio_embeddings=model.audio_embeddings.weight,
         projected_embeddings=_project(model),
@@ -79,24 +90,25 @@ def pack(model: CSM) -> LeanWeights:
     )
 
 
-def _pack_stack(stack: Any, config: TransformerConfig) -> LeanStack:
+def _pack_stack(stack: Any, config: TransformerConfig, matrix: Callable[..., Matrix]) -> LeanStack:
     return LeanStack(
         config=config,
-        layers=tuple(_pack_layer(layer) for layer in stack.layers),
+        layers=tuple(_pack_layer(layer, matrix) for layer in stack.layers),
         norm=stack.norm.scale,
         rope=stack.layers[0].attn.pos_embeddings.cache[: config.max_seq_len].contiguous(),
     )
 
 
-def _pack_layer(layer: Any) -> LeanLayer:  # torchtune's TransformerSelfAttentionLayer
+def _pack_layer(layer: Any, matrix: Callable[..., Matrix]) -> LeanLayer:
+    """layer: torchtune's TransformerSelfAttentionLayer."""
     attention, mlp = layer.attn, layer.mlp
     return LeanLayer(
         attention_norm=layer.sa_norm.scale,
-        qkv=torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]),
-        out=attention.output_proj.weight,
+        qkv=matrix(attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight),
+        out=matrix(attention.output_proj.weight),
         mlp_norm=layer.mlp_norm.scale,
-        gate_up=torch.cat([mlp.w1.weight, mlp.w3.weight]),
-        down=mlp.w2.weight,
+        gate_up=matrix(mlp.w1.weight, mlp.w3.weight),
+        down=matrix(mlp.w2.weight),
     )
 
 

@@ -14,6 +14,7 @@ from csm_engine.engine import Engine
 from csm_engine.errors import BundleError
 from csm_engine.lean.frame_step import LeanFrameStep
 from csm_engine.lean.graph_runner import GraphRunner
+from csm_engine.lean.matrix import FLOAT8
 from csm_engine.lean.weights import pack
 from csm_engine.manifest import CodecIdentity
 from csm_engine.model.csm import CSM
@@ -65,7 +66,8 @@ def load_engine(settings: EngineSettings) -> LoadedEngine:
         reserved_frames=settings.reserved_frames,
     )
     tokenizer = TextTokenizer(bundle.path("tokenizer"), model.config.text_vocab_size)
-    lean = LeanFrameStep(pack(model), config.total_slots)
+    weights = pack(model, float8=settings.quantization == "float8", fused=settings.fused_products)
+    lean = LeanFrameStep(weights, config.total_slots, kv_dtype=FLOAT8 if settings.kv_cache_dtype == "float8" else None)
     step = GraphRunner(lean, config.num_slots, constant_shape=settings.constant_shape)
     engine = Engine(step, tokenizer, config)
     _warm_up(engine)
@@ -73,7 +75,9 @@ def load_engine(settings: EngineSettings) -> LoadedEngine:
     if settings.random_weights:
         notice = "The weights are random (--random-weights): everything sounds like noise."
     codec = _codec(bundle, model.config)
-    return LoadedEngine(engine, bundle, model.config, codec, _digest(model), notice)  # unpacked weights go with model
+    return LoadedEngine(
+        engine, bundle, model.config, codec, _digest(model, settings), notice
+    )  # unpacked weights go with model
 
 
 def _load_model(bundle: Bundle, settings: EngineSettings) -> CSM:
@@ -108,9 +112,15 @@ def _codec(bundle: Bundle, config: ModelConfig) -> CodecIdentity:
     return bundle.codec
 
 
-def _digest(model: CSM) -> str:
-    """16 hex digits over every parameter's name, shape and 64 of its values: cheap, and replicas can be compared."""
+def _digest(model: CSM, settings: EngineSettings) -> str:
+    """16 hex digits over every parameter's name, shape and 64 of its values, and what is rounded to eight bits: cheap,
+    and replicas can be compared.
+    """
     digest = hashlib.sha256()
+    for rounded in (settings.quantization, settings.kv_cache_dtype):
+        if rounded == "float8":
+            digest.update(rounded.encode())
+        digest.update(b"/")
     for name, parameter in model.named_parameters():
         flat = parameter.detach().flatten()
         sample = flat[:: max(1, flat.numel() // 64)][:64].float().cpu().numpy()

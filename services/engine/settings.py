@@ -26,6 +26,18 @@ class EngineSettings(BundleSettings):
         "cpu", description="Where the model runs; CUDA_VISIBLE_DEVICES picks one of several GPUs."
     )
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of the weights; bfloat16 on a GPU.")
+    quantization: Literal["none", "float8"] = Field(
+        "none",
+        description="Eight bits for the layers' matrices, a scale for each output: half of the bytes that a step reads"
+        " on a GPU, and other codes. On a CPU it is slow and for trying only.",
+    )
+    kv_cache_dtype: Literal["auto", "float8"] = Field(
+        "auto",
+        description="Type of the conversations' keys and values; float8 halves them on a GPU, and gives other codes.",
+    )
+    fused_products: bool = Field(
+        False, description="On a GPU, matrix products of our own with norm, gate and residual in them."
+    )
     slots: int = Field(8, ge=1, le=4096, description="Sequences that run at once.")
     spare_slots: int = Field(
         8, ge=0, le=65536, description="More slots that remember what was said, for prompts that begin alike."

@@ -7,6 +7,7 @@ import torch
 
 from bench import gate
 from bench.arms import Ours
+from csm_engine.lean.matrix import FLOAT8
 from csm_engine.lean.weights import pack
 from csm_engine.model.loader import random_model
 from csm_engine.testing.csm import TINY
@@ -59,14 +60,19 @@ def test_a_near_tie_is_allowed_in_bfloat16_and_nonsense_is_not() -> None:
 
 
 @torch.inference_mode()
-def test_logit_error_is_nothing_against_itself_and_small_in_bfloat16() -> None:
-    exact = Ours(pack(random_model(TINY, seed=1)), 2)
+def test_logit_error_is_nothing_against_itself_and_small_in_fewer_bits() -> None:
+    model = random_model(TINY, seed=1)
+    exact = Ours(pack(model), 2)
     rounded = Ours(pack(random_model(TINY, seed=1, dtype=torch.bfloat16)), 2)
     prompts = torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(0))
     exact.start(prompts, gate.GREEDY)
     codes = exact.frame().long()
     assert gate.logit_error(exact, exact, prompts, codes) == {"relative": 0.0, "same_best": 1.0}
     assert 0 < gate.logit_error(rounded, exact, prompts, codes)["relative"] < 0.03
+    weights, cache = Ours(pack(model, float8=True), 2), Ours(pack(model), 2, kv_dtype=FLOAT8)
+    assert weights.in_float8 and cache.in_float8 and not exact.in_float8
+    assert 0.005 < gate.logit_error(weights, exact, prompts, codes)["relative"] < 0.1
+    assert 0 < gate.logit_error(cache, exact, prompts, codes)["relative"] < 0.1
     assert exact.logits(prompts, codes).argmax(dim=-1).equal(codes), "greedy codes are the best of their own logits"
 
 

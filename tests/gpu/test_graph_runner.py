@@ -10,6 +10,7 @@ from csm_engine.config import ModelConfig, TransformerConfig
 from csm_engine.frame_step import FrameStep
 from csm_engine.lean.frame_step import LeanFrameStep
 from csm_engine.lean.graph_runner import GraphRunner
+from csm_engine.lean.matrix import FLOAT8
 from csm_engine.lean.weights import pack
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
@@ -31,9 +32,20 @@ def model() -> CSM:
     return random_model(SMALL, seed=1, device="cuda", dtype=torch.bfloat16)
 
 
+def new_step(model: CSM, form: str, slots: int = ROWS) -> LeanFrameStep:
+    weights = pack(model, float8=form == "float8", fused=form == "fused")
+    return LeanFrameStep(weights, slots, kv_dtype=FLOAT8 if form == "float8" else None)
+
+
+@pytest.fixture(scope="module", params=["plain", "fused", "float8"])
+def form(request: pytest.FixtureRequest) -> str:
+    """Whose products: the vendor's, ours, ours over weights and a cache in eight bits."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def runner(model: CSM) -> GraphRunner:
-    return GraphRunner(LeanFrameStep(pack(model), ROWS), ROWS)
+def runner(model: CSM, form: str) -> GraphRunner:
+    return GraphRunner(new_step(model, form), ROWS)
 
 
 Step = LeanFrameStep | GraphRunner | FrameStep
@@ -55,9 +67,9 @@ def frames_of(step: Step, slots: list[int], watched: int, num_frames: int = 10) 
     return torch.stack([step(index)[slots.index(watched)].clone() for _ in range(num_frames)]).cpu()
 
 
-def test_graph_equals_eager(model: CSM, runner: GraphRunner) -> None:
+def test_graph_equals_eager(model: CSM, form: str, runner: GraphRunner) -> None:
     slots = list(range(ROWS))
-    assert torch.equal(frames_of(runner, slots, 3), frames_of(LeanFrameStep(pack(model), ROWS), slots, 3))
+    assert torch.equal(frames_of(runner, slots, 3), frames_of(new_step(model, form), slots, 3))
 
 
 @pytest.mark.parametrize("rows", buckets_up_to(ROWS))
@@ -108,12 +120,12 @@ def test_ten_thousand_steps_allocate_nothing(runner: GraphRunner) -> None:
 
 
 @torch.inference_mode()
-def test_lean_logits_are_near_the_reference(model: CSM) -> None:
-    reference, lean = FrameStep(model, 2), LeanFrameStep(pack(model), 2)
+def test_lean_logits_are_near_the_reference(model: CSM, form: str) -> None:
+    reference, lean = FrameStep(model, 2), new_step(model, form, 2)
     for step in (reference, lean):
         start(step, 1, 3)
     slots, positions = torch.tensor([1], device="cuda"), lean.state.position[1:2]
     embedding = lean.state.next_embedding[1:2]
     expected = reference.backbone.step(embedding, slots, positions, int(positions) + 1).float()
     ours = lean.backbone.step(embedding, slots, positions).float()
-    assert (ours - expected).abs().max() <= 0.03 * expected.abs().max()
+    assert (ours - expected).abs().max() <= (0.2 if form == "float8" else 0.03) * expected.abs().max()

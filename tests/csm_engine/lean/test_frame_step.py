@@ -11,9 +11,11 @@ import torch
 from csm_engine.buckets import buckets_up_to
 from csm_engine.config import ModelConfig
 from csm_engine.frame_step import FrameStep
+from csm_engine.kv_spill import SpilledKV
 from csm_engine.lean import ops_torch
 from csm_engine.lean.frame_step import LeanFrameStep
 from csm_engine.lean.graph_runner import GraphRunner
+from csm_engine.lean.matrix import FLOAT8
 from csm_engine.lean.weights import pack
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
@@ -90,6 +92,48 @@ def test_bfloat16_stays_close_to_the_reference_in_bfloat16(tiny_config: ModelCon
     expected = reference.backbone.step(prompt[-1:], slots, positions, len(prompt)).float()
     ours = lean.backbone.step(prompt[-1:], slots, positions).float()
     assert (ours - expected).abs().max() <= 0.05 * expected.abs().max()
+
+
+@torch.inference_mode()
+def test_weights_in_float8_are_the_model_s_rounded_and_nothing_else(tiny_config: ModelConfig) -> None:
+    model, rounded = random_model(tiny_config, seed=4), random_model(tiny_config, seed=4)
+    for layer in (*rounded.backbone.layers, *rounded.depth_decoder.layers):
+        attention, mlp = layer.attn, layer.mlp
+        projections = attention.q_proj, attention.k_proj, attention.v_proj, attention.output_proj
+        for part in (*projections, mlp.w1, mlp.w2, mlp.w3):
+            largest = part.weight.abs().amax(dim=1, keepdim=True)
+            part.weight.copy_((part.weight / largest * 448).to(torch.float8_e4m3fn).float() * largest / 448)
+    slots, steps = [0, 3, 1], [LeanFrameStep(pack(model, float8=True), SLOTS), LeanFrameStep(pack(rounded), SLOTS)]
+    made, expected = (frames_of(step, model, slots, 20) for step in steps)
+    np.testing.assert_array_equal(made, expected)
+    assert not np.array_equal(made, frames_of(LeanFrameStep(pack(model), SLOTS), model, slots, 20))
+
+
+@torch.inference_mode()
+def test_a_cache_of_float8_takes_a_quarter_and_stays_close(model: CSM) -> None:
+    exact, small = LeanFrameStep(pack(model), SLOTS), LeanFrameStep(pack(model), SLOTS, kv_dtype=FLOAT8)
+    assert 4 * small.backbone.cache.bytes_per_position == exact.backbone.cache.bytes_per_position
+    prompt = prompt_for(model, 3)
+    hidden = []
+    for step in (exact, small):
+        step.backbone.prefill(prompt[:9], 1, 0)
+        step.backbone.prefill(prompt[9:-1], 1, 9)
+        hidden.append(step.backbone.step(prompt[-1:], torch.tensor([1]), torch.tensor([len(prompt) - 1])))
+    error = (hidden[1] - hidden[0]).square().mean().sqrt() / hidden[0].square().mean().sqrt()
+    assert 0 < error < 0.05
+
+
+@torch.inference_mode()
+def test_a_slot_of_float8_is_copied_spilled_and_restored_whole(model: CSM) -> None:
+    backbone = LeanFrameStep(pack(model), SLOTS, kv_dtype=FLOAT8).backbone
+    prompt, spilled = prompt_for(model, 3), SpilledKV(backbone.cache)
+    backbone.prefill(prompt, 1, 0)
+    backbone.cache.copy(1, 2, len(prompt))
+    spilled.save(7, 1, len(prompt))
+    spilled.restore(7, 3, len(prompt))
+    expected = backbone.step(prompt[:1], torch.tensor([1]), torch.tensor([len(prompt)]))
+    for slot in (2, 3):
+        assert torch.equal(backbone.step(prompt[:1], torch.tensor([slot]), torch.tensor([len(prompt)])), expected)
 
 
 @torch.inference_mode()

@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from csm_engine.errors import BundleError
 from services.common import status
+from services.engine.load import load_engine
 from services.engine.settings import EngineSettings
 from services.engine.stage import SERVICE, EngineStage, start_engine
 
@@ -161,6 +162,13 @@ async def test_other_codec_is_refused(stub: Stub) -> None:
     with pytest.raises(grpc.aio.AioRpcError, match="weights_digest is abc; the caller's is def") as raised:
         await collect(stub, generate_request(codec=fits))
     assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_eight_bits_tell_replicas_apart(settings: EngineSettings) -> None:
+    """A stream must not go on at a replica that would make other codes of the same weights."""
+    choices = [{}, {"quantization": "float8"}, {"kv_cache_dtype": "float8"}]
+    loaded = [await asyncio.to_thread(load_engine, settings.model_copy(update=choice)) for choice in choices]
+    assert len({engine.weights_digest for engine in loaded}) == len(choices)
 
 
 async def test_info_and_load_tell_the_truth(stage: EngineStage, stub: Stub) -> None:

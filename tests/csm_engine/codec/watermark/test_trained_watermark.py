@@ -77,9 +77,7 @@ def test_what_is_streamed_in_any_chunks_is_found(trained: SilentCipher, speech: 
 def test_mark_in_bfloat16_is_found_and_near_the_exact_one_at_any_chunking(
     trained: SilentCipher, speech: Pcm, marked: Pcm, lane_width: int
 ) -> None:
-    rounded, again = (
-        _mark_streaming(trained, speech, KEYS[0], seed, lane_width, torch.bfloat16)[0] for seed in (1, 2)
-    )
+    rounded, again = (_mark_streaming(trained, speech, KEYS[0], seed, lane_width, torch.bfloat16)[0] for seed in (1, 2))
     assert np.array_equal(rounded, again)
     power = [float(np.square(difference).sum()) for difference in (marked - speech, rounded - marked)]
     assert 0 < power[1] < 10**-3 * power[0]  # 34 and 52 dB were seen
