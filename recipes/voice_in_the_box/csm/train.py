@@ -4,9 +4,10 @@
 
 Loss: codebook 0 of every frame from the backbone, the others from the depth decoder on a share of the frames, as the
 published training does (sesame.com/research, "compute amortization"), the end of speech among them; and, so that text
-and sound are aligned sooner, which phones the next frame says, from a head that is not kept. A share of the codes
-that the model reads is replaced by others, so that it recovers from its own mistakes. Stops after the minutes or at
-Ctrl-C; running it again goes on from the last checkpoint.
+and sound are aligned sooner, which phones the next frame says, from a head that is not kept. Some of the codes that
+the model reads are replaced by random ones and, once it speaks, by what it would have said there itself (scheduled
+sampling for transformers, arXiv 1906.07651), so that it recovers from its own mistakes. Stops after the minutes or
+at Ctrl-C; running it again goes on from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ EARLY_POSITIONS, POSITIONS = 2048, 4096  # per step
 EARLY_DIALOGUE_SHARE = 0.05
 DEPTH_SHARE = 0.3  # of the frames
 PHONE_WEIGHT = 1.0
-REPLACED_SHARE = 0.06  # of the codes that the model reads
+REPLACED_SHARE = 0.06  # of the codes that the model reads, by random ones
+OWN_BATCHES = 0.5  # share of the batches in which it reads its own frames
+OWN_SHARE = 0.3  # of the frames of such a batch, on average over rows that have none to twice as many
+OWN_TEMPERATURE = 0.6
 JUDGED_BATCHES = 4
 
 
@@ -50,7 +54,9 @@ def main() -> None:
     training = Training(teacher.parts, folder / "csm.pt", schedule, weight_decay=0.05)
     batches = _batches(corpus, training, np.random.default_rng(asked.seed + training.steps))
     training.run(
-        lambda: teacher.losses(next(batches), replaced_share=REPLACED_SHARE),
+        lambda: teacher.losses(
+            next(batches), replaced_share=REPLACED_SHARE, own_batches=0.0 if _is_early(training) else OWN_BATCHES
+        ),
         lambda found: found["codebook0"] + found["depth"] + PHONE_WEIGHT * found["phones"],
         lambda: teacher.judge(held_out),
     )
@@ -64,10 +70,12 @@ class Teacher:
         self.phone_head = nn.Linear(model.config.backbone.dim, len(PHONE_PARTS) * num_phones)
         self.parts = nn.ModuleDict({"csm": model, "phone_head": self.phone_head})
 
-    def losses(self, batch: Batch, *, replaced_share: float) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, *, replaced_share: float, own_batches: float) -> dict[str, Tensor]:
         """Mean cross-entropies in nats: of a code of codebook 0, of one of the others, of a phone."""
         tokens = _some_replaced(batch, replaced_share, self.model.config.codebook_size)
         with torch.autocast("cpu", torch.bfloat16):
+            if torch.rand(()) < own_batches:
+                tokens = self._some_own(batch, tokens)
             states = backbone_states(self.model, tokens, batch.is_audio)[:, :-1]
             learned = batch.is_learned[:, 1:]
             states, frames, phones = states[learned], batch.tokens[:, 1:, :-1][learned], batch.phones[:, 1:][learned]
@@ -82,21 +90,45 @@ class Teacher:
         }
 
     @torch.no_grad()
+    def _some_own(self, batch: Batch, tokens: Tensor) -> Tensor:
+        """tokens with some whole frames exchanged for what the model would say there, having read the tokens."""
+        wanted = torch.rand(len(tokens), 1) * 2 * OWN_SHARE
+        speech = batch.is_audio & (batch.tokens[..., :-1] != 0).any(dim=-1)
+        chosen = (torch.rand(speech.shape) < wanted)[:, 1:] & speech[:, 1:]
+        states = backbone_states(self.model, tokens, batch.is_audio)[:, :-1][chosen]
+        logits0 = self.model.codebook0_head(states)[:, None]
+        others = depth_logits(self.model, states, batch.tokens[:, 1:, :-1][chosen])
+        own = _sampled(torch.cat([logits0, others], dim=1)[..., : self.model.config.codebook_size])
+        tokens = tokens.clone()
+        tokens[:, 1:, :-1][chosen] = own
+        return tokens
+
+    @torch.no_grad()
     def judge(self, held_out: TrainingCorpus) -> dict[str, float]:
         batches = held_out.batches(np.random.default_rng(0), positions=POSITIONS, pool=200)
-        rows = [self.losses(next(batches), replaced_share=0.0) for _ in range(JUDGED_BATCHES)]
+        rows = [self.losses(next(batches), replaced_share=0.0, own_batches=0.0) for _ in range(JUDGED_BATCHES)]
         return {name: float(np.mean([row[name].item() for row in rows])) for name in rows[0]}
 
 
 def _batches(corpus: TrainingCorpus, training: Training, random: np.random.Generator) -> Iterator[Batch]:
     """Without end."""
     while True:
-        early = training.progress < EARLY_SHARE
+        early = _is_early(training)
         yield from corpus.batches(
             random,
             positions=EARLY_POSITIONS if early else POSITIONS,
             dialogue_share=EARLY_DIALOGUE_SHARE if early else DIALOGUE_SHARE,
         )
+
+
+def _is_early(training: Training) -> bool:
+    return training.progress < EARLY_SHARE
+
+
+def _sampled(logits: Tensor) -> Tensor:
+    """(N, K, V) -> (N, K); never code 0, of which ends of speech are made."""
+    chances = (logits[..., 1:].float() / OWN_TEMPERATURE).softmax(dim=-1)
+    return torch.multinomial(chances.flatten(0, 1), 1).view(logits.shape[:-1]) + 1
 
 
 def _some_replaced(batch: Batch, share: float, codebook_size: int) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from recipes.voice_in_the_box import vocoder
 from recipes.voice_in_the_box.flite import Utterance
 from recipes.voice_in_the_box.vocoder import (
     FRAME_SIZE,
@@ -58,6 +59,26 @@ def test_pitch_is_that_of_the_pulses(frames: Frames) -> None:
     hertz = np.arange(len(spectrum)) * SAMPLE_RATE_HZ / (9 * FRAME_SIZE)
     harmonic = np.abs(hertz % 125 - 62.5) > 60  # ten pulses in 80 ms
     assert np.square(spectrum[harmonic]).sum() > 0.99 * np.square(spectrum).sum()
+
+
+def test_postfilter_raises_peaks_over_valleys_and_keeps_the_loudness(
+    frames: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sharp = synthesize(frames)
+    monkeypatch.setattr(vocoder, "_SHARPER", np.ones_like(vocoder._SHARPER))
+    plain = synthesize(frames)
+    power = np.square(sharp).sum() / np.square(plain).sum()
+    assert abs(10 * np.log10(power)) < 1.0
+    spread = [_log_spectrum(pcm).std(axis=1).mean() for pcm in (sharp, plain)]
+    assert spread[0] > 1.1 * spread[1]
+
+
+def _log_spectrum(pcm: np.ndarray) -> np.ndarray:
+    """(frames, bins) up to 4 kHz, smoothed over harmonics, of the louder frames."""
+    spectra = np.square(np.abs(np.fft.rfft(pcm.reshape(-1, FRAME_SIZE)[:, :1024] * np.hanning(1024))))[:, :170]
+    loud = spectra[spectra.sum(axis=1) > np.median(spectra.sum(axis=1))]
+    smooth = np.stack([np.convolve(row, np.ones(9) / 9, mode="valid") for row in loud])
+    return np.asarray(np.log(smooth))
 
 
 def test_unvoiced_frames_hold_no_pulses(frames: Frames) -> None:
