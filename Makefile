@@ -58,6 +58,8 @@ bench: $(STAMPS)/dev $(MINIATURE)/bundle.json
 
 bench-gpu: $(STAMPS)/dev
 	$(BIN)/python -m bench.frame_step --shape csm-1b --device cuda --dtype bfloat16 --batches 1 --context 512
+	$(BIN)/python -m bench.frame_step --shape csm-1b --device cuda --dtype bfloat16 --batches 1,16,64 --context 512 \
+		--arms ours,ours-fused,ours-float8,ours-float8-kv
 	for context in 128 512 1024 2040; do \
 		$(BIN)/python -m bench.frame_step --shape csm-1b --device cuda --dtype bfloat16 --arms ours --context $$context \
 			--batches 1,2,4,8,16,32,64,128,256,512,1024 --frames 50 || exit 1; \
