@@ -7,13 +7,13 @@ from torch import Tensor
 from triton import next_power_of_2
 
 from csm_engine.lean import kernels
-from csm_engine.lean.matrix import FLOAT8, Matrix
+from csm_engine.lean.matrix import Matrix
 from csm_engine.lean.product_kernel import product_kernel
 
 _SPLIT = 256  # keys per program of the backbone's attention
 _KEY_BLOCK = 64
 _FFN_BLOCK = 1024
-_LEAST_ROWS = 16  # of a tile: what tensor cores take
+_LEAST_ROWS, _MOST_ROWS = 16, 64  # of a tile: what tensor cores take, and what shared memory holds
 _WIDTH_BLOCK = 128  # inputs that are added at a time
 _NARROW_OUTPUTS = 4096  # up to here a tile is narrow, so that there are tiles for all processors
 
@@ -49,14 +49,13 @@ def product(
     rows, width = x.shape
     outputs = len(matrix.values) // (2 if gated else 1)
     out = x.new_empty(rows, outputs) if added is None else added
-    row_block = max(_LEAST_ROWS, next_power_of_2(rows))
+    row_block = min(max(_LEAST_ROWS, next_power_of_2(rows)), _MOST_ROWS)
     output_block = 16 if outputs <= _NARROW_OUTPUTS else 32
-    width_block = _WIDTH_BLOCK * (2 if matrix.values.dtype is FLOAT8 else 1)
     product_kernel[(-(-outputs // output_block), -(-rows // row_block))](
         x, norm, matrix.values, matrix.scale, out, rows, eps,
         WIDTH=width, OUTPUTS=outputs,
         NORM=norm is not None, GATED=gated, SCALED=matrix.scale is not None, ADDED=added is not None,
-        WIDE=not x.is_cuda, ROW_BLOCK=row_block, OUTPUT_BLOCK=output_block, WIDTH_BLOCK=width_block,
+        WIDE=not x.is_cuda, ROW_BLOCK=row_block, OUTPUT_BLOCK=output_block, WIDTH_BLOCK=_WIDTH_BLOCK,
     )  # fmt: skip
     return out
 

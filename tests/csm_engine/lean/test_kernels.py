@@ -44,7 +44,7 @@ FORMS = pytest.mark.parametrize("float8", [False, True], ids=["plain", "float8"]
 
 @DTYPES
 @FORMS
-@pytest.mark.parametrize(("rows", "width", "outputs"), [(1, 64, 40), (17, 300, 96)])
+@pytest.mark.parametrize(("rows", "width", "outputs"), [(1, 64, 40), (17, 300, 96), (70, 32, 16)])
 def test_product_and_what_stands_around_it(
     dtype: torch.dtype, float8: bool, rows: int, width: int, outputs: int
 ) -> None:
