@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from contextvars import ContextVar
 from typing import Any, NoReturn
 
 import grpc
@@ -27,6 +28,8 @@ REQUEST_ID_KEY = "x-request-id"
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[[Any, Context], Awaitable[Any]]
+caller_name = ContextVar("caller_name", default="")  # of the running call, as `admit` gave it
+
 Admit = Callable[[str, CallMetadata], str]  # method and metadata -> name of the caller; raises StatusError
 
 
@@ -74,6 +77,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
         async def watched(request: Any, context: Context) -> Any:
             call = _Call(self._metrics, (kind, service, name), context, self._begin_span(service, name, context))
+            caller_name.set(caller)
             if caller:
                 logs.annotate(caller=caller)
             return await call.run(handler, request)

@@ -1,7 +1,8 @@
 """Failures as gRPC status with google.rpc details, both ways: raised by a servicer, read by the caller of a stage.
 
 A servicer raises `StatusError`; the interceptor of `calls.py` turns it into the status. It knows no servicer.
-Details follow AIP-193: ErrorInfo always; BadRequest, RetryInfo, ResourceInfo where they apply; RequestInfo always.
+Details follow AIP-193: ErrorInfo always; BadRequest, RetryInfo, ResourceInfo, QuotaFailure where they apply;
+RequestInfo always.
 """
 
 from __future__ import annotations
@@ -39,6 +40,14 @@ class Resource:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class QuotaViolation:
+    """More than somebody may have."""
+
+    subject: str  # "caller:NAME"
+    description: str  # what there is how much of
+
+
 class StatusError(Exception):
     """A failure with the code, the reason and the details that the caller gets."""
 
@@ -51,6 +60,7 @@ class StatusError(Exception):
         field_violations: Sequence[FieldViolation] = (),
         retry_delay_s: float | None = None,
         resource: Resource | None = None,
+        quota: QuotaViolation | None = None,
         metadata: dict[str, str] | None = None,
         request_id: str = "",
     ) -> None:
@@ -62,6 +72,7 @@ class StatusError(Exception):
         self.field_violations = tuple(field_violations)
         self.retry_delay_s = retry_delay_s
         self.resource = resource
+        self.quota = quota
         self.metadata = metadata or {}
         self.request_id = request_id
 
@@ -98,6 +109,11 @@ def _details(error: StatusError) -> Iterable[message.Message]:
         yield error_details_pb2.RetryInfo(retry_delay=delay)
     if error.resource is not None:
         yield error_details_pb2.ResourceInfo(resource_type=error.resource.type, resource_name=error.resource.name)
+    if error.quota is not None:
+        violation = error_details_pb2.QuotaFailure.Violation(
+            subject=error.quota.subject, description=error.quota.description
+        )
+        yield error_details_pb2.QuotaFailure(violations=[violation])
     if request_id := error.request_id or logs.request_id.get():
         yield error_details_pb2.RequestInfo(request_id=request_id)
 

@@ -47,7 +47,7 @@ class GatewayMetrics:
         )
         self.refused = Counter(
             "tts_refused_calls",
-            "Calls refused for their credential, by reason: CREDENTIAL_MISSING, CREDENTIAL_INVALID.",
+            "Calls refused for who called, by reason: CREDENTIAL_MISSING, CREDENTIAL_INVALID, QUOTA_EXCEEDED.",
             ["reason"],
             registry=registry,
         )

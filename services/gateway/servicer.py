@@ -11,7 +11,7 @@ import json
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from services.common import logs
-from services.common.calls import Context, is_uuid
+from services.common.calls import Context, caller_name, is_uuid
 from services.common.status import FieldViolation, invalid_argument
 from services.gateway import convert
 from services.gateway.audio.formats import ENCODINGS, sample_rates_hz
@@ -20,6 +20,7 @@ from services.gateway.deadline import Deadline
 from services.gateway.limits import unary_seconds
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.plan import SynthesisPlan
+from services.gateway.quotas import StreamQuotas
 from services.gateway.repair import RepairLimits, Repairs
 from services.gateway.sampling import default_sampling
 from services.gateway.settings import GatewaySettings
@@ -41,26 +42,30 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         codec: Codec,
         catalogs: CatalogSource,
         metrics: GatewayMetrics,
+        quotas: StreamQuotas,
     ) -> None:
         self._settings = settings
         self._engine = engine
         self._codec = codec
         self._catalogs = catalogs
         self._metrics = metrics
+        self._quotas = quotas
 
     async def Synthesize(self, request: tts_pb2.SynthesizeRequest, context: Context) -> tts_pb2.SynthesizeResponse:
-        deadline = self._deadline(context)
-        plan, catalog = await self._plan(request, deadline)
-        sink = WholeSink(plan, catalog)
-        result = await self._run(plan, catalog, deadline, sink.deliver)
-        return sink.response(result)
+        with self._quotas.one_more(caller_name.get()):
+            deadline = self._deadline(context)
+            plan, catalog = await self._plan(request, deadline)
+            sink = WholeSink(plan, catalog)
+            result = await self._run(plan, catalog, deadline, sink.deliver)
+            return sink.response(result)
 
     async def StreamSynthesize(self, request: tts_pb2.StreamSynthesizeRequest, context: Context) -> None:
-        deadline = self._deadline(context)
-        plan, catalog = await self._plan(request, deadline)
-        sink = StreamSink(context, plan, catalog, self._settings.write_timeout_seconds)
-        result = await self._run(plan, catalog, deadline, sink.deliver)
-        await sink.finish(result)
+        with self._quotas.one_more(caller_name.get()):
+            deadline = self._deadline(context)
+            plan, catalog = await self._plan(request, deadline)
+            sink = StreamSink(context, plan, catalog, self._settings.write_timeout_seconds)
+            result = await self._run(plan, catalog, deadline, sink.deliver)
+            await sink.finish(result)
 
     async def ListVoices(self, request: tts_pb2.ListVoicesRequest, context: Context) -> tts_pb2.ListVoicesResponse:
         catalog = await self._catalogs.get(self._deadline(context).remaining_s)

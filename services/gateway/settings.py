@@ -42,6 +42,13 @@ class GatewaySettings(StageSettings):
         default=None,
         description="JSON list of name and sha256 of the tokens that are let in; everybody is when unset.",
     )
+    max_streams_per_caller: int = Field(
+        default=0,
+        ge=0,
+        le=100_000,
+        description="Syntheses that one caller, by the name of its token, may run at once at this gateway, unless its"
+        " entry has max_streams; 0 is no limit.",
+    )
 
     default_temperature: float | None = Field(
         default=None, ge=0, le=2, description="Temperature of requests that set none; else what the bundle recommends."
@@ -92,9 +99,13 @@ class GatewaySettings(StageSettings):
     )
 
     @model_validator(mode="after")
-    def _stage_tls_is_whole(self) -> Self:
+    def _belong_together(self) -> Self:
         if (self.stage_tls_certificate is None) != (self.stage_tls_key is None):
             raise ValueError("--stage-tls-certificate and --stage-tls-key must be given together.")
         if self.stage_tls_certificate is not None and self.stage_tls_ca is None:
             raise ValueError("--stage-tls-certificate and --stage-tls-key need --stage-tls-ca.")
+        if self.max_streams_per_caller and self.auth_tokens_file is None:
+            raise ValueError(
+                "--max-streams-per-caller needs --auth-tokens-file: callers are told apart by their tokens."
+            )
         return self

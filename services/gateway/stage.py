@@ -8,7 +8,6 @@ import logging
 import grpc
 from csm.v1 import tts_pb2_grpc, watermark_pb2_grpc
 
-from services.common.calls import Admit
 from services.common.channel import open_channel
 from services.common.metrics import StageMetrics
 from services.common.server import StageServer, StageService
@@ -18,6 +17,7 @@ from services.common.tls import stage_credentials
 from services.gateway.backends import GrpcCodec, GrpcEngine
 from services.gateway.catalog import CatalogSource
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.quotas import EXCEEDED, StreamQuotas
 from services.gateway.readiness import StageWatch
 from services.gateway.servicer import TextToSpeechServicer
 from services.gateway.settings import GatewaySettings
@@ -39,7 +39,7 @@ class GatewayStage:
         self.settings = settings
         metrics = StageMetrics()
         gateway_metrics = GatewayMetrics(metrics.registry)
-        admit = _admit(settings, gateway_metrics)
+        tokens = _tokens(settings, gateway_metrics)
         credentials = _stage_credentials(settings)
         self._channels = {
             "engine": open_channel(settings.engine_target, credentials),
@@ -49,7 +49,8 @@ class GatewayStage:
         }
         engine, codec = GrpcEngine(self._channels["engine"]), GrpcCodec(self._channels["codec"])
         self._catalogs = CatalogSource(engine, codec)
-        speech = TextToSpeechServicer(settings, engine, codec, self._catalogs, gateway_metrics)
+        quotas = _quotas(settings, tokens, gateway_metrics)
+        speech = TextToSpeechServicer(settings, engine, codec, self._catalogs, gateway_metrics, quotas)
         watermark = WatermarkServicer(settings, codec)
         self.server = StageServer(
             settings,
@@ -58,7 +59,7 @@ class GatewayStage:
                 StageService(watermark_pb2_grpc.add_WatermarkServiceServicer_to_server, watermark, WATERMARK_SERVICE),
             ],
             metrics,
-            admit,
+            None if tokens is None else tokens.admit,
             open_tracer(settings, "gateway"),
         )
         self._watches = [
@@ -111,12 +112,22 @@ def _stage_credentials(settings: GatewaySettings) -> grpc.ChannelCredentials | N
     return stage_credentials(settings.stage_tls_ca, settings.stage_tls_certificate, settings.stage_tls_key)
 
 
-def _admit(settings: GatewaySettings, metrics: GatewayMetrics) -> Admit | None:
+def _tokens(settings: GatewaySettings, metrics: GatewayMetrics) -> BearerTokens | None:
     if settings.auth_tokens_file is None:
         return None
     if settings.tls_certificate is None:
         log.warning("tokens are taken over plaintext: without TLS in front of this port, the network can read them")
-    return BearerTokens(settings.auth_tokens_file, metrics).admit
+    return BearerTokens(settings.auth_tokens_file, metrics)
+
+
+def _quotas(settings: GatewaySettings, tokens: BearerTokens | None, metrics: GatewayMetrics) -> StreamQuotas:
+    """Callers without a token have no name, and no limit."""
+
+    def limit_of(caller: str) -> int:
+        own = tokens.max_streams(caller) if tokens is not None else None
+        return own if own is not None else settings.max_streams_per_caller
+
+    return StreamQuotas(limit_of, metrics.refused.labels(EXCEEDED).inc)
 
 
 async def start_gateway(settings: GatewaySettings) -> GatewayStage:

@@ -1,7 +1,8 @@
 """Bearer tokens: who may call the gateway. It holds digests of tokens, never a token, and knows no method but one.
 
-The file is a JSON list of {"name": ..., "sha256": ...}; a name may have several tokens, as while one replaces another.
-It is read again when it changes; one that is wrong leaves the last good one in use.
+The file is a JSON list of {"name": ..., "sha256": ..., "max_streams": ...}, the last of which may be left out; a name
+may have several tokens, as while one replaces another. It is read again when it changes; one that is wrong leaves the
+last good one in use.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import logging
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,7 @@ class TokenEntry:
 
     name: str  # of the caller, for the log
     sha256: str  # of the token, 64 hexadecimal digits
+    max_streams: int | None = None  # syntheses at once; None is what all callers have
 
 
 class BearerTokens:
@@ -71,6 +73,10 @@ class BearerTokens:
         if name is None:
             raise self._refusal(INVALID, "This server does not know the token.")
         return name
+
+    def max_streams(self, name: str) -> int | None:
+        """Syntheses that the caller may run at once, where the file says."""
+        return next((entry.max_streams for entry in self._entries if entry.name == name), None)
 
     def _name_of(self, token: str) -> str | None:
         """Compares with every entry, so that the time taken tells nothing."""
@@ -107,19 +113,31 @@ def load_entries(path: Path) -> list[TokenEntry]:
     entries = [_entry(f"--auth-tokens-file {path}, entry {number}", item) for number, item in enumerate(listed, 1)]
     if len({entry.sha256 for entry in entries}) != len(entries):
         raise TokensFileError(f"--auth-tokens-file {path} has a digest twice.")
+    for name, limits in _limits(entries).items():
+        if len(limits) > 1:
+            raise TokensFileError(f"--auth-tokens-file {path} gives {name} more than one max_streams.")
     return entries
+
+
+def _limits(entries: Iterable[TokenEntry]) -> dict[str, set[int | None]]:
+    limits: dict[str, set[int | None]] = {}
+    for entry in entries:
+        limits.setdefault(entry.name, set()).add(entry.max_streams)
+    return limits
 
 
 def _entry(where: str, item: object) -> TokenEntry:
     """Does not repeat what is wrong: somebody may have put a token where its digest belongs."""
-    if not isinstance(item, Mapping) or set(item) != {"name", "sha256"}:
-        raise TokensFileError(f"{where} must be an object with name and sha256, and nothing else.")
-    name, digest = item["name"], item["sha256"]
+    if not isinstance(item, Mapping) or set(item) - {"max_streams"} != {"name", "sha256"}:
+        raise TokensFileError(f"{where} must be an object with name, sha256 and perhaps max_streams, and nothing else.")
+    name, digest, limit = item["name"], item["sha256"], item.get("max_streams")
     if not isinstance(name, str) or not is_name(name):
         raise TokensFileError(f"{where}: name must be 1 to 64 letters, digits or . _ @ -")
     if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
         raise TokensFileError(f"{where}: sha256 must be 64 hexadecimal digits in lower case.")
-    return TokenEntry(name, digest)
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise TokensFileError(f"{where}: max_streams must be a whole number of at least 1.")
+    return TokenEntry(name, digest, limit)
 
 
 def is_name(text: str) -> bool:

@@ -7,7 +7,7 @@
     - NotFoundError               a voice is not there
     - UnavailableError            no server can take the call now; has retry_delay_s
     - DeadlineExceededError       the audio was not ready in time
-    - ResourceExhaustedError      too large a message, too slow a reader
+    - ResourceExhaustedError      too large a message, too slow a reader, more streams at once than the caller may have
     - InternalServerError         the server failed
   + IncompleteAudioError          the stream ended before its summary; has received_sample_count
   + TlsFileError                  a certificate or key cannot be used
@@ -105,7 +105,9 @@ class DeadlineExceededError(ServerError):
 
 
 class ResourceExhaustedError(ServerError):
-    """A message is too large, or the client reads too slowly."""
+    """A message is too large, the client reads too slowly, or its token has as many streams as it may (`reason` is
+    QUOTA_EXCEEDED then, and another attempt may go through after `retry_delay_s`).
+    """
 
 
 class InternalServerError(ServerError):

@@ -162,11 +162,17 @@ async def test_changed_file_counts_at_once_and_a_wrong_one_does_not(
     [
         ("{", "cannot be read"),
         ("{}", "must be a list"),
-        ('["SECRET"]', "entry 1 must be an object with name and sha256, and nothing else"),
-        ('[{"name": "ada", "token": "SECRET"}]', "entry 1 must be an object with name and sha256"),
+        ('["SECRET"]', "entry 1 must be an object with name, sha256 and perhaps max_streams, and nothing else"),
+        ('[{"name": "ada", "token": "SECRET"}]', "entry 1 must be an object with name, sha256"),
         ('[{"name": "ada", "sha256": "SECRET"}]', "entry 1: sha256 must be 64 hexadecimal digits"),
         (json.dumps([{"name": "a b", "sha256": "0" * 64}]), "entry 1: name must be"),
         (json.dumps([{"name": "a", "sha256": "0" * 64}, {"name": "b", "sha256": "0" * 64}]), "has a digest twice"),
+        (json.dumps([{"name": "a", "sha256": "0" * 64, "max_streams": 0}]), "max_streams must be a whole number"),
+        (json.dumps([{"name": "a", "sha256": "0" * 64, "max_streams": True}]), "max_streams must be a whole number"),
+        (
+            json.dumps([{"name": "a", "sha256": "0" * 64}, {"name": "a", "sha256": "1" * 64, "max_streams": 2}]),
+            "gives a more than one max_streams",
+        ),
     ],
 )
 async def test_unusable_file_stops_the_start_without_telling_secrets(
