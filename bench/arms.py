@@ -35,7 +35,7 @@ class Arm(Protocol):
 class Ours:
     def __init__(self, weights: LeanWeights, batch: int, *, kv_dtype: torch.dtype | None = None) -> None:
         self.dtype = weights.dtype
-        self.in_float8 = FLOAT8 in (kv_dtype, weights.backbone.layers[0].qkv.values.dtype)
+        self.in_eight_bits = kv_dtype is FLOAT8 or weights.backbone.layers[0].qkv.scale is not None
         self._lean = LeanFrameStep(weights, batch, kv_dtype=kv_dtype)
         self._step = GraphRunner(self._lean, batch)
         self._slots = torch.arange(batch, device=weights.device)

@@ -6,10 +6,10 @@
 First a gate (gate.py): every arm's greedy codes must be the first arm's; no gate, no figure. The last line says what
 was gated and how many codes agreed; an arm that runs alone is not gated. Then the arms take turns, ABBA, for some
 rounds over the same weights, prompts and frame counts. Prefill is not counted. `ours-bfloat16` is our step with its
-weights in bfloat16 whatever --dtype says, `ours-float8` with the layers' matrices in float8, `ours-float8-kv` with the
-conversations' keys and values in float8; how far the logits of these are from those of ours is measured with them.
-`ours-fused` is ours with its own matrix products, which only a GPU has. Prints a table; the last line is one JSON
-object.
+weights in bfloat16 whatever --dtype says, `ours-int8` the same with the layers' matrices in int8, `ours-float8` with
+them in float8, `ours-float8-kv` with the conversations' keys and values in float8; how far the logits of these are from
+those of ours is measured with them. `ours-fused` is ours with its own matrix products, which only a GPU has. Prints a
+table; the last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def parse_arguments() -> argparse.Namespace:
         "--arms",
         type=lambda text: text.split(","),
         default=["reference", "transformers", "ours"],
-        help="who runs: reference, transformers, ours, ours-bfloat16, ours-float8, ours-float8-kv, ours-fused",
+        help="who runs: reference, transformers, ours, ours-bfloat16, ours-int8, ours-float8, ours-float8-kv,"
+        " ours-fused",
     )
     arguments = parser.parse_args()
     window = SHAPES[arguments.shape].max_seq_len
@@ -110,7 +111,8 @@ def make_arms(
         "transformers": lambda: Transformers(checkpoint, values, model(), batch),
         "ours": lambda: Ours(pack(model()), batch),
         "ours-bfloat16": lambda: Ours(pack(model(torch.bfloat16)), batch),
-        "ours-float8": lambda: Ours(pack(model(), float8=True), batch),
+        "ours-float8": lambda: Ours(pack(model(), quantization="float8"), batch),
+        "ours-int8": lambda: Ours(pack(model(torch.bfloat16), quantization="int8"), batch),
         "ours-float8-kv": lambda: Ours(pack(model()), batch, kv_dtype=FLOAT8),
         "ours-fused": lambda: Ours(pack(model(), fused=True), batch),
     }

@@ -2,7 +2,7 @@
 
 Every arm draws the same frames greedily. One near tie that falls the other way changes all codes behind it, so codes
 are compared row by row up to the first that differs. Between float32 arms none may; where bfloat16 is in play, one in
-ten of those that are compared. Arms in float8 are not held to codes: their logits' error is told instead.
+ten of those that are compared. Arms in eight bits are not held to codes: their logits' error is told instead.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def check(arms: dict[str, Arm], prompts: Tensor) -> dict[str, float]:
     for name in others:
         agreement[name] = share = agreeing_share(_greedy_codes(arms[name], prompts), expected)
         exact = arms[name].dtype is arms[first].dtype is torch.float32
-        if share >= (1.0 if exact else NEEDED_IN_BFLOAT16) or _in_float8(arms[name]):
+        if share >= (1.0 if exact else NEEDED_IN_BFLOAT16) or _in_eight_bits(arms[name]):
             continue
         told = f"gate: only {share:.1%} of the greedy codes of {name} are those of {first}"
         if {name, first} == {"ours", "reference"}:
@@ -41,8 +41,8 @@ def check(arms: dict[str, Arm], prompts: Tensor) -> dict[str, float]:
     return {name: round(share, 4) for name, share in agreement.items()}
 
 
-def _in_float8(arm: Arm) -> bool:
-    return isinstance(arm, Ours) and arm.in_float8
+def _in_eight_bits(arm: Arm) -> bool:
+    return isinstance(arm, Ours) and arm.in_eight_bits
 
 
 def agreeing_share(codes: Tensor, expected: Tensor) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -13,6 +14,8 @@ from csm_engine.lean.matrix import Matrix
 from csm_engine.lean.weights import LeanLayer, LeanStack
 
 _FUSED_ROWS = 128  # more rows, as prompts have them, are better off with the vendor's product
+_INT8_WIDTH = 16  # inputs that are multiplied at a time
+_INT8_ROWS = 48  # on a CPU: more rows are better off with the matrix widened first
 
 
 def _ops(x: Tensor) -> ModuleType:
@@ -31,7 +34,18 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 def linear(x: Tensor, matrix: Matrix) -> Tensor:
     """x: (B, K); matrix: (N, K) -> (B, N)."""
-    return F.linear(x, matrix.dense(x.dtype))
+    values, scale = matrix.values, matrix.scale
+    if scale is None:
+        return F.linear(x, values)
+    if _is_for_int8_product(x, values):
+        return torch._weight_int8pack_mm(x, values, scale.bfloat16())
+    return (F.linear(x, values.to(x.dtype)).float() * scale).to(x.dtype)
+
+
+def _is_for_int8_product(x: Tensor, values: Tensor) -> bool:
+    """Whether torch has a product for these on a CPU; it reads past the end of widths that it does not know."""
+    known = values.dtype is torch.int8 and x.dtype is torch.bfloat16 and not x.is_cuda
+    return known and len(x) <= _INT8_ROWS and x.shape[1] % _INT8_WIDTH == 0
 
 
 def norm_linear(x: Tensor, norm: Tensor, matrix: Matrix, eps: float) -> Tensor:
@@ -53,7 +67,7 @@ def add_linear(x: Tensor, y: Tensor, matrix: Matrix) -> Tensor:
     """x: (B, N), changed in place; y: (B, K) -> x."""
     if _is_fused(x, matrix):
         return _product(y, matrix, added=x)
-    return x.addmm_(y, matrix.dense(x.dtype).t())
+    return x.addmm_(y, matrix.values.t()) if matrix.scale is None else x.add_(linear(y, matrix))
 
 
 def _is_fused(x: Tensor, matrix: Matrix) -> bool:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from csm_engine.config import ModelConfig, TransformerConfig
-from csm_engine.lean.matrix import Matrix, in_float8
+from csm_engine.lean.matrix import Matrix, Quantization, quantized
 from csm_engine.model.csm import CSM
 
 _PROJECTION_ROWS = 4096  # audio embeddings projected at a time
@@ -67,15 +67,15 @@ class LeanWeights:
 
 
 @torch.inference_mode()
-def pack(model: CSM, *, float8: bool = False, fused: bool = False) -> LeanWeights:
+def pack(model: CSM, *, quantization: Quantization = "none", fused: bool = False) -> LeanWeights:
     """Packs a loaded model. Layer by layer the originals can be freed: nothing packed refers to them but embeddings.
 
-    float8: the layers' matrices in eight bits. fused: on CUDA, by our own kernels for few rows; eight bits always are.
+    quantization: of the layers' matrices. fused: on CUDA, by our own kernels for few rows; eight bits always are.
     """
 
     def matrix(*parts: Tensor) -> Matrix:
         weight = torch.cat(parts) if len(parts) > 1 else parts[0]
-        return in_float8(weight) if float8 else Matrix(weight, fused=fused)
+        return quantized(weight, quantization) if quantization != "none" else Matrix(weight, fused=fused)
 
     return LeanWeights(
         config=model.config,

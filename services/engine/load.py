@@ -66,7 +66,7 @@ def load_engine(settings: EngineSettings) -> LoadedEngine:
         reserved_frames=settings.reserved_frames,
     )
     tokenizer = TextTokenizer(bundle.path("tokenizer"), model.config.text_vocab_size)
-    weights = pack(model, float8=settings.quantization == "float8", fused=settings.fused_products)
+    weights = pack(model, quantization=settings.quantization, fused=settings.fused_products)
     lean = LeanFrameStep(weights, config.total_slots, kv_dtype=FLOAT8 if settings.kv_cache_dtype == "float8" else None)
     step = GraphRunner(lean, config.num_slots, constant_shape=settings.constant_shape)
     engine = Engine(step, tokenizer, config)
@@ -117,10 +117,8 @@ def _digest(model: CSM, settings: EngineSettings) -> str:
     and replicas can be compared.
     """
     digest = hashlib.sha256()
-    for rounded in (settings.quantization, settings.kv_cache_dtype):
-        if rounded == "float8":
-            digest.update(rounded.encode())
-        digest.update(b"/")
+    for rounding, unset in ((settings.quantization, "none"), (settings.kv_cache_dtype, "auto")):
+        digest.update(b"" if rounding == unset else f"{rounding}/{unset}".encode())
     for name, parameter in model.named_parameters():
         flat = parameter.detach().flatten()
         sample = flat[:: max(1, flat.numel() // 64)][:64].float().cpu().numpy()

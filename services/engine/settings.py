@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.common.bundle_settings import BundleSettings
@@ -26,10 +26,11 @@ class EngineSettings(BundleSettings):
         "cpu", description="Where the model runs; CUDA_VISIBLE_DEVICES picks one of several GPUs."
     )
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of the weights; bfloat16 on a GPU.")
-    quantization: Literal["none", "float8"] = Field(
+    quantization: Literal["none", "float8", "int8"] = Field(
         "none",
-        description="Eight bits for the layers' matrices, a scale for each output: half of the bytes that a step reads"
-        " on a GPU, and other codes. On a CPU it is slow and for trying only.",
+        description="Eight bits for the layers' matrices, a scale for each output: half of the bytes that a step reads,"
+        " and other codes. float8 is for GPUs and slow on a CPU; int8 is for a CPU that serves a few streams in"
+        " bfloat16.",
     )
     kv_cache_dtype: Literal["auto", "float8"] = Field(
         "auto",
@@ -85,3 +86,9 @@ class EngineSettings(BundleSettings):
         description="Frame steps that are launched before the last one is read: 1 keeps a GPU busy while the host"
         " hands frames on, on a CPU it only delays them. 1 on CUDA and 0 elsewhere when unset.",
     )
+
+    @model_validator(mode="after")
+    def _int8_multiplies_bfloat16(self) -> Self:
+        if self.quantization == "int8" and self.dtype != "bfloat16":
+            raise ValueError("--quantization int8 needs --dtype bfloat16.")
+        return self

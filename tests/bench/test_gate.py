@@ -69,8 +69,8 @@ def test_logit_error_is_nothing_against_itself_and_small_in_fewer_bits() -> None
     codes = exact.frame().long()
     assert gate.logit_error(exact, exact, prompts, codes) == {"relative": 0.0, "same_best": 1.0}
     assert 0 < gate.logit_error(rounded, exact, prompts, codes)["relative"] < 0.03
-    weights, cache = Ours(pack(model, float8=True), 2), Ours(pack(model), 2, kv_dtype=FLOAT8)
-    assert weights.in_float8 and cache.in_float8 and not exact.in_float8
+    weights, cache = Ours(pack(model, quantization="float8"), 2), Ours(pack(model), 2, kv_dtype=FLOAT8)
+    assert weights.in_eight_bits and cache.in_eight_bits and not exact.in_eight_bits
     assert 0.005 < gate.logit_error(weights, exact, prompts, codes)["relative"] < 0.1
     assert 0 < gate.logit_error(cache, exact, prompts, codes)["relative"] < 0.1
     assert exact.logits(prompts, codes).argmax(dim=-1).equal(codes), "greedy codes are the best of their own logits"

@@ -33,7 +33,7 @@ def model() -> CSM:
 
 
 def new_step(model: CSM, form: str, slots: int = ROWS) -> LeanFrameStep:
-    weights = pack(model, float8=form == "float8", fused=form == "fused")
+    weights = pack(model, quantization="float8" if form == "float8" else "none", fused=form == "fused")
     return LeanFrameStep(weights, slots, kv_dtype=FLOAT8 if form == "float8" else None)
 
 

@@ -12,10 +12,10 @@ from csm_engine.buckets import buckets_up_to
 from csm_engine.config import ModelConfig
 from csm_engine.frame_step import FrameStep
 from csm_engine.kv_spill import SpilledKV
-from csm_engine.lean import ops_torch
+from csm_engine.lean import ops, ops_torch
 from csm_engine.lean.frame_step import LeanFrameStep
 from csm_engine.lean.graph_runner import GraphRunner
-from csm_engine.lean.matrix import FLOAT8
+from csm_engine.lean.matrix import FLOAT8, Quantization, quantized
 from csm_engine.lean.weights import pack
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
@@ -94,19 +94,40 @@ def test_bfloat16_stays_close_to_the_reference_in_bfloat16(tiny_config: ModelCon
     assert (ours - expected).abs().max() <= 0.05 * expected.abs().max()
 
 
+def nearest_in_eight_bits(weight: torch.Tensor, quantization: Quantization) -> torch.Tensor:
+    largest = weight.abs().amax(dim=1, keepdim=True)
+    if quantization == "int8":
+        return (weight / largest * 127).round() * largest / 127
+    return (weight / largest * 448).to(torch.float8_e4m3fn).float() * largest / 448
+
+
 @torch.inference_mode()
-def test_weights_in_float8_are_the_model_s_rounded_and_nothing_else(tiny_config: ModelConfig) -> None:
+@pytest.mark.parametrize("quantization", ["float8", "int8"])
+def test_weights_in_eight_bits_are_the_model_s_rounded_and_nothing_else(
+    tiny_config: ModelConfig, quantization: Quantization
+) -> None:
     model, rounded = random_model(tiny_config, seed=4), random_model(tiny_config, seed=4)
     for layer in (*rounded.backbone.layers, *rounded.depth_decoder.layers):
         attention, mlp = layer.attn, layer.mlp
         projections = attention.q_proj, attention.k_proj, attention.v_proj, attention.output_proj
         for part in (*projections, mlp.w1, mlp.w2, mlp.w3):
-            largest = part.weight.abs().amax(dim=1, keepdim=True)
-            part.weight.copy_((part.weight / largest * 448).to(torch.float8_e4m3fn).float() * largest / 448)
-    slots, steps = [0, 3, 1], [LeanFrameStep(pack(model, float8=True), SLOTS), LeanFrameStep(pack(rounded), SLOTS)]
-    made, expected = (frames_of(step, model, slots, 20) for step in steps)
+            part.weight.copy_(nearest_in_eight_bits(part.weight, quantization))
+    slots, packed = [0, 3, 1], (pack(model, quantization=quantization), pack(rounded))
+    made, expected = (frames_of(LeanFrameStep(weights, SLOTS), model, slots, 20) for weights in packed)
     np.testing.assert_array_equal(made, expected)
     assert not np.array_equal(made, frames_of(LeanFrameStep(pack(model), SLOTS), model, slots, 20))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(("rows", "width"), [(1, 64), (48, 64), (49, 64), (3, 70)])
+def test_int8_products_of_few_rows_equal_those_of_many(rows: int, width: int) -> None:
+    """The one for few rows multiplies in eight bits, the other one widens the matrix first."""
+    generator = torch.Generator().manual_seed(rows)
+    matrix = quantized(torch.randn(80, width, generator=generator), "int8")
+    x = torch.randn(rows, width, generator=generator).bfloat16()
+    assert matrix.scale is not None
+    expected = x.float() @ (matrix.values.float() * matrix.scale[:, None]).T
+    assert (ops.linear(x, matrix).float() - expected).abs().max() < 0.02 * expected.abs().max()
 
 
 @torch.inference_mode()

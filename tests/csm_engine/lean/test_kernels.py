@@ -8,7 +8,7 @@ import torch
 pytest.importorskip("triton", reason="triton comes with CUDA builds of torch and with requirements/dev.txt")
 
 from csm_engine.lean import ops, ops_torch, ops_triton  # noqa: E402
-from csm_engine.lean.matrix import FLOAT8, Matrix, in_float8  # noqa: E402
+from csm_engine.lean.matrix import FLOAT8, Matrix, Quantization, quantized  # noqa: E402
 
 ROWS, HEADS, KV_HEADS, HEAD_DIM = 5, 8, 2, 16
 
@@ -40,17 +40,18 @@ def test_silu_mul(dtype: torch.dtype, width: int) -> None:
 
 
 FORMS = pytest.mark.parametrize("float8", [False, True], ids=["plain", "float8"])
+QUANTIZATIONS = pytest.mark.parametrize("quantization", ["none", "float8", "int8"])
 
 
 @DTYPES
-@FORMS
+@QUANTIZATIONS
 @pytest.mark.parametrize(("rows", "width", "outputs"), [(1, 64, 40), (17, 300, 96), (70, 32, 16)])
 def test_product_and_what_stands_around_it(
-    dtype: torch.dtype, float8: bool, rows: int, width: int, outputs: int
+    dtype: torch.dtype, quantization: Quantization, rows: int, width: int, outputs: int
 ) -> None:
     x, norm = random(rows, width, dtype=dtype), random(width, seed=1, dtype=dtype)
     weight = random(outputs, width, seed=2, dtype=dtype)
-    matrix = in_float8(weight) if float8 else Matrix(weight)
+    matrix = Matrix(weight) if quantization == "none" else quantized(weight, quantization)
     ours = ops_triton.product(x, matrix, norm=norm, eps=1e-5)
     assert_close(ours, ops.norm_linear(x, norm, matrix, 1e-5), dtype)
     ours = ops_triton.product(x, matrix, norm=norm, eps=1e-5, gated=True)
@@ -61,7 +62,7 @@ def test_product_and_what_stands_around_it(
 
 
 def test_product_of_a_row_does_not_depend_on_the_batch() -> None:
-    x, matrix = random(20, 300), in_float8(random(48, 300, seed=1))
+    x, matrix = random(20, 300), quantized(random(48, 300, seed=1), "float8")
     together = ops_triton.product(x, matrix)
     for row in (0, 7, 19):
         assert torch.allclose(ops_triton.product(x[row : row + 1], matrix), together[row], rtol=0, atol=1e-5)

@@ -11,6 +11,7 @@ import pytest
 from csm.engine.v1 import engine_pb2
 from csm.rvq.v1 import rvq_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pydantic import ValidationError
 
 from csm_engine.errors import BundleError
 from services.common import status
@@ -166,9 +167,15 @@ async def test_other_codec_is_refused(stub: Stub) -> None:
 
 async def test_eight_bits_tell_replicas_apart(settings: EngineSettings) -> None:
     """A stream must not go on at a replica that would make other codes of the same weights."""
-    choices = [{}, {"quantization": "float8"}, {"kv_cache_dtype": "float8"}]
+    choices = [{}, {"quantization": "float8"}, {"kv_cache_dtype": "float8"}, {"dtype": "bfloat16"}]
+    choices.append({"dtype": "bfloat16", "quantization": "int8"})
     loaded = [await asyncio.to_thread(load_engine, settings.model_copy(update=choice)) for choice in choices]
     assert len({engine.weights_digest for engine in loaded}) == len(choices)
+
+
+def test_int8_wants_bfloat16() -> None:
+    with pytest.raises(ValidationError, match="--quantization int8 needs --dtype bfloat16"):
+        EngineSettings(bundle="any", quantization="int8")
 
 
 async def test_info_and_load_tell_the_truth(stage: EngineStage, stub: Stub) -> None:
