@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from csm_engine.lean import ops
 from csm_engine.lean.frame_step import LeanFrameStep
 from csm_engine.lean.graph_runner import GraphRunner
 from csm_engine.lean.matrix import FLOAT8
@@ -58,7 +59,7 @@ class Ours:
         self.start(prompts, SamplingParams())
         state, step = self._step.state, self._lean
         hidden = step.backbone.step(state.next_embedding[self._slots], self._slots, state.position[self._slots])
-        first = torch.nn.functional.linear(hidden, step.weights.codebook0_head)
+        first = ops.linear(hidden, step.weights.codebook0_head)
         return torch.cat([first.unsqueeze(1), step.depth_decoder.logits(hidden, codes)], dim=1)
 
 

@@ -109,11 +109,11 @@ def make_arms(
     makers: dict[str, Callable[[], Arm]] = {
         "reference": lambda: Reference(model(), batch),
         "transformers": lambda: Transformers(checkpoint, values, model(), batch),
-        "ours": lambda: Ours(pack(model()), batch),
-        "ours-bfloat16": lambda: Ours(pack(model(torch.bfloat16)), batch),
-        "ours-float8": lambda: Ours(pack(model(), quantization="float8"), batch),
-        "ours-int8": lambda: Ours(pack(model(torch.bfloat16), quantization="int8"), batch),
-        "ours-float8-kv": lambda: Ours(pack(model()), batch, kv_dtype=FLOAT8),
+        "ours": lambda: Ours(pack(model(), rows=batch), batch),
+        "ours-bfloat16": lambda: Ours(pack(model(torch.bfloat16), rows=batch), batch),
+        "ours-float8": lambda: Ours(pack(model(), quantization="float8", rows=batch), batch),
+        "ours-int8": lambda: Ours(pack(model(torch.bfloat16), quantization="int8", rows=batch), batch),
+        "ours-float8-kv": lambda: Ours(pack(model(), rows=batch), batch, kv_dtype=FLOAT8),
         "ours-fused": lambda: Ours(pack(model(), fused=True), batch),
     }
     return {name: makers[name]() for name in wanted}

@@ -21,6 +21,9 @@ from torch import Tensor, nn
 
 from csm_engine.codec.conv_transpose import GemmConvTranspose1d
 from csm_engine.codec.mimi import Mimi
+from csm_engine.packed_linear import pack_linears
+
+_STEPS_PER_FRAME = 2  # of the published transformer; others only get a layout that is not the best for them
 
 
 class MimiDecoder:
@@ -28,7 +31,7 @@ class MimiDecoder:
 
     def __init__(self, mimi: Mimi, *, num_lanes: int, lane_width: int, dtype: torch.dtype = torch.float32) -> None:
         """dtype: of all but the quantizer, which stays as loaded. bfloat16 converts the weights in place."""
-        self._half = _DecoderHalf(mimi, dtype)
+        self._half = _DecoderHalf(mimi, dtype, lane_width * _STEPS_PER_FRAME)
         self.identity = mimi.identity
         self.num_lanes, self.lane_width = num_lanes, lane_width
         self.device = next(self._half.parameters()).device
@@ -83,7 +86,8 @@ class _Lane:
 class _DecoderHalf(StreamingContainer):
     """What decoding needs of Mimi, so that only this half streams and encoding stays stateless."""
 
-    def __init__(self, mimi: Mimi, dtype: torch.dtype) -> None:
+    def __init__(self, mimi: Mimi, dtype: torch.dtype, rows: int) -> None:
+        """rows: steps of all streams that come at a time."""
         super().__init__()
         model = mimi.model
         self.quantizer = model.quantizer
@@ -92,7 +96,8 @@ class _DecoderHalf(StreamingContainer):
         self.decoder = model.decoder.to(dtype)
         self.dtype = dtype
         if next(self.decoder.parameters()).device.type == "cpu":
-            _replace_transposed_convolutions(self.decoder)
+            pack_linears(self.decoder_transformer, rows)
+            _replace_transposed_convolutions(self.decoder, rows)
 
     def forward(self, codes: Tensor) -> Tensor:
         """(rows, codebooks, 1) to (rows, 1, frame size)"""
@@ -101,12 +106,12 @@ class _DecoderHalf(StreamingContainer):
         return self.decoder(latent)
 
 
-def _replace_transposed_convolutions(decoder: nn.Module) -> None:
+def _replace_transposed_convolutions(decoder: nn.Module, rows: int) -> None:
     for module in list(decoder.modules()):
         if isinstance(module, NormConvTranspose1d):
             conv = module.convtr
             if isinstance(conv, nn.ConvTranspose1d) and GemmConvTranspose1d.fits(conv):
-                module.add_module("convtr", GemmConvTranspose1d(conv))
+                module.add_module("convtr", GemmConvTranspose1d(conv, rows))
 
 
 def _enlarge_rings(half: _DecoderHalf, rows: int) -> None:

@@ -58,7 +58,7 @@ class LeanFrameStep:
                 num_codebooks=config.num_codebooks,
                 codebook_size=config.codebook_size,
             )
-            logits = F.linear(hidden, self.weights.codebook0_head)
+            logits = ops.linear(hidden, self.weights.codebook0_head)
             code0, fed = draw.codes(logits, 0, self.weights.projected_embeddings)
         with self.timer.measure("depth_decoder"):
             codes = self.depth_decoder.frame(hidden, code0, fed, draw)
@@ -114,13 +114,13 @@ class LeanDepthDecoder:
         """hidden: (B, D); code0: (B,) int64; fed: (B, d) what is fed for it -> (B, K) int64, codebook 0 first."""
         weights, last = self._weights, self._weights.config.num_codebooks - 1
         caches = self._frame_caches(len(hidden))
-        self._run(F.linear(hidden, weights.projection), 0, caches)
+        self._run(ops.linear(hidden, weights.projection), 0, caches)
         codes = [code0]
         for codebook in range(1, last + 1):
             assert fed is not None
             x = self._run(fed, codebook, caches)
             x = ops.rms_norm(x, self._stack.norm, self._stack.config.norm_eps)
-            logits = F.linear(x, weights.depth_heads[codebook - 1])
+            logits = ops.linear(x, weights.depth_heads[codebook - 1])
             code, fed = draw.codes(logits, codebook, weights.projected_embeddings if codebook < last else None)
             codes.append(code)
         return torch.stack(codes, dim=1)
@@ -128,12 +128,12 @@ class LeanDepthDecoder:
     def logits(self, hidden: Tensor, codes: Tensor) -> Tensor:
         """Teacher forcing. hidden: (B, D); codes: (B, K) int64 -> (B, K - 1, V) of codebooks 1..K-1."""
         weights, caches = self._weights, self._frame_caches(len(hidden))
-        self._run(F.linear(hidden, weights.projection), 0, caches)
+        self._run(ops.linear(hidden, weights.projection), 0, caches)
         all_logits = []
         for codebook, head in enumerate(weights.depth_heads, start=1):
             fed = codes[:, codebook - 1] + (codebook - 1) * weights.config.audio_vocab_size
             x = self._run(F.embedding(fed, weights.projected_embeddings), codebook, caches)
-            all_logits.append(F.linear(ops.rms_norm(x, self._stack.norm, self._stack.config.norm_eps), head))
+            all_logits.append(ops.linear(ops.rms_norm(x, self._stack.norm, self._stack.config.norm_eps), head))
         return torch.stack(all_logits, dim=1)
 
     def _run(self, x: Tensor, position: int, caches: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -151,7 +151,6 @@ class LeanDepthDecoder:
             config = self._stack.config
             shape = (rows, config.num_kv_heads, self._weights.config.num_codebooks, config.head_dim)
             self._caches[rows] = [
-                (self._weights.projection.new_empty(shape), self._weights.projection.new_empty(shape))
-                for _ in self._stack.layers
+                (self._stack.norm.new_empty(shape), self._stack.norm.new_empty(shape)) for _ in self._stack.layers
             ]
         return self._caches[rows]

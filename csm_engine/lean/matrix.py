@@ -1,7 +1,7 @@
 """A weight matrix of the fast step: in the model's type, or in eight bits with a scale for each output.
 
-Eight bits are float8_e4m3fn (arXiv 2209.05433) or whole numbers: weights alone, activations stay in the model's type.
-Who multiplies is the business of ops.py.
+In the model's type on a CPU it is in the layout of packed_linear.py. Eight bits are float8_e4m3fn (arXiv 2209.05433) or
+whole numbers: weights alone, activations stay in the model's type. Who multiplies is the business of ops.py.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+
+from csm_engine.packed_linear import can_pack, packed
 
 Quantization = Literal["none", "float8", "int8"]
 
@@ -23,9 +25,17 @@ _TYPES = {"float8": FLOAT8, "int8": torch.int8}
 class Matrix:
     """N outputs, K inputs."""
 
-    values: Tensor  # (N, K), of the model's type or in eight bits
+    values: Tensor  # (N, K), of the model's type or in eight bits; opaque when `is_packed`
     scale: Tensor | None = None  # (N,) float32, what the rows are multiplied by; None is one
     fused: bool = False  # on CUDA, for few rows: by our own kernel, with what stands before and behind the product
+    is_packed: bool = False
+
+
+def plain(weight: Tensor, *, rows: int, fused: bool = False) -> Matrix:
+    """weight: (N, K); rows: of a step, about."""
+    if can_pack(weight):
+        return Matrix(packed(weight, rows), is_packed=True)
+    return Matrix(weight, fused=fused)
 
 
 def quantized(weight: Tensor, quantization: Literal["float8", "int8"]) -> Matrix:

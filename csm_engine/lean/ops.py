@@ -12,6 +12,7 @@ from torch import Tensor
 from csm_engine.lean import ops_torch
 from csm_engine.lean.matrix import Matrix
 from csm_engine.lean.weights import LeanLayer, LeanStack
+from csm_engine.packed_linear import packed_linear
 
 _FUSED_ROWS = 128  # more rows, as prompts have them, are better off with the vendor's product
 _INT8_WIDTH = 16  # inputs that are multiplied at a time
@@ -35,6 +36,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 def linear(x: Tensor, matrix: Matrix) -> Tensor:
     """x: (B, K); matrix: (N, K) -> (B, N)."""
     values, scale = matrix.values, matrix.scale
+    if matrix.is_packed:
+        return packed_linear(x, values)
     if scale is None:
         return F.linear(x, values)
     if _is_for_int8_product(x, values):
@@ -67,7 +70,9 @@ def add_linear(x: Tensor, y: Tensor, matrix: Matrix) -> Tensor:
     """x: (B, N), changed in place; y: (B, K) -> x."""
     if _is_fused(x, matrix):
         return _product(y, matrix, added=x)
-    return x.addmm_(y, matrix.values.t()) if matrix.scale is None else x.add_(linear(y, matrix))
+    if matrix.is_packed or matrix.scale is not None:
+        return x.add_(linear(y, matrix))
+    return x.addmm_(y, matrix.values.t())
 
 
 def _is_fused(x: Tensor, matrix: Matrix) -> bool:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from csm_engine.config import ModelConfig, TransformerConfig
-from csm_engine.lean.matrix import Matrix, Quantization, quantized
+from csm_engine.lean.matrix import Matrix, Quantization, plain, quantized
 from csm_engine.model.csm import CSM
 
 _PROJECTION_ROWS = 4096  # audio embeddings projected at a time
@@ -53,29 +53,30 @@ class LeanWeights:
     text_embeddings: Tensor  # (text vocabulary, D)
     audio_embeddings: Tensor  # (K V, D)
     projected_embeddings: Tensor  # ((K - 1) V, d): what the depth decoder is fed for a code; the last is never fed
-    projection: Tensor  # (d, D), for the backbone's hidden state
-    codebook0_head: Tensor  # (V, D)
-    depth_heads: Tensor  # (K - 1, V, d)
+    projection: Matrix  # (d, D), for the backbone's hidden state
+    codebook0_head: Matrix  # (V, D)
+    depth_heads: tuple[Matrix, ...]  # K - 1 of (V, d)
 
     @property
     def device(self) -> torch.device:
-        return self.projection.device
+        return self.projected_embeddings.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.projection.dtype
+        return self.projected_embeddings.dtype
 
 
 @torch.inference_mode()
-def pack(model: CSM, *, quantization: Quantization = "none", fused: bool = False) -> LeanWeights:
+def pack(model: CSM, *, quantization: Quantization = "none", fused: bool = False, rows: int = 16) -> LeanWeights:
     """Packs a loaded model. Layer by layer the originals can be freed: nothing packed refers to them but embeddings.
 
     quantization: of the layers' matrices. fused: on CUDA, by our own kernels for few rows; eight bits always are.
+    rows: of a step at most; on a CPU matrices are laid out for them.
     """
 
     def matrix(*parts: Tensor) -> Matrix:
         weight = torch.cat(parts) if len(parts) > 1 else parts[0]
-        return quantized(weight, quantization) if quantization != "none" else Matrix(weight, fused=fused)
+        return quantized(weight, quantization) if quantization != "none" else plain(weight, rows=rows, fused=fused)
 
     return LeanWeights(
         config=model.config,
@@ -84,9 +85,9 @@ def pack(model: CSM, *, quantization: Quantization = "none", fused: bool = False
         text_embeddings=model.text_embeddings.weight,
         audio_embeddings=model.audio_embeddings.weight,
         projected_embeddings=_project(model),
-        projection=model.projection.weight,
-        codebook0_head=model.codebook0_head.weight,
-        depth_heads=model.audio_head.transpose(1, 2).contiguous(),
+        projection=plain(model.projection.weight, rows=rows),
+        codebook0_head=plain(model.codebook0_head.weight, rows=rows),
+        depth_heads=tuple(plain(head, rows=rows) for head in model.audio_head.transpose(1, 2).contiguous()),
     )
 
 

@@ -66,7 +66,7 @@ def load_engine(settings: EngineSettings) -> LoadedEngine:
         reserved_frames=settings.reserved_frames,
     )
     tokenizer = TextTokenizer(bundle.path("tokenizer"), model.config.text_vocab_size)
-    weights = pack(model, quantization=settings.quantization, fused=settings.fused_products)
+    weights = pack(model, quantization=settings.quantization, fused=settings.fused_products, rows=settings.slots)
     lean = LeanFrameStep(weights, config.total_slots, kv_dtype=FLOAT8 if settings.kv_cache_dtype == "float8" else None)
     step = GraphRunner(lean, config.num_slots, constant_shape=settings.constant_shape)
     engine = Engine(step, tokenizer, config)

@@ -1,0 +1,71 @@
+"""Linear layers on a CPU over weights that are in oneDNN's own layout, put there once.
+
+torch's linear gives float32 to MKL, which is slow for a few rows on some processors, and has oneDNN bring bfloat16
+weights into its layout in every call. With the layout kept, one to sixty-four rows take a half to a third of the time.
+The operators are those of torch's own compiler for frozen weights (torch/_inductor/mkldnn_lowerings.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+_PLAIN: tuple[str, list[float], str] = ("none", [], "")  # what the operator does after the product
+
+
+def can_pack(weight: Tensor) -> bool:
+    """Whether this machine has the operators for a weight of that type and place."""
+    return weight.device.type == "cpu" and _has_operators(weight.dtype)
+
+
+def packed(weight: Tensor, rows: int) -> Tensor:
+    """weight: (N, K) -> an opaque tensor for packed_linear. rows: for so many at a time it is laid out best."""
+    opaque: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), rows)
+    return opaque
+
+
+def packed_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x: (..., K); weight: as `packed` gave it; bias: (N,) -> (..., N)."""
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, *_PLAIN)
+    return y
+
+
+class PackedLinear(nn.Linear):
+    """The same as the linear layer that it is made from, over its weight packed. Not to be trained or loaded."""
+
+    def __init__(self, linear: nn.Linear, rows: int) -> None:
+        """linear: one that can be packed; rows: as `packed`."""
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight, self.bias = linear.weight, linear.bias
+        self._rows = rows
+        self._packed = packed(self.weight, rows)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return packed_linear(x, self._packed, self.bias)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedLinear:
+        """Another type, as by `to`: packed anew."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._packed = packed(self.weight, self._rows)
+        return self
+
+
+def pack_linears(module: nn.Module, rows: int) -> None:
+    """Puts a PackedLinear in place of every nn.Linear inside that can be packed."""
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.Linear and can_pack(child.weight):
+                setattr(parent, name, PackedLinear(child, rows))
+
+
+@cache
+def _has_operators(dtype: torch.dtype) -> bool:
+    if dtype not in (torch.float32, torch.bfloat16) or not torch._C._has_mkldnn:
+        return False
+    if dtype is torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    return hasattr(torch.ops.mkldnn, "_linear_pointwise") and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
