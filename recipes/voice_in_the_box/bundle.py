@@ -29,7 +29,7 @@ NOTICE = (
     " everything works and does not sound like the published model."
 )
 VOICES = (("slt", "A woman, after the voice slt of flite."), ("rms", "A man, after the voice rms of flite."))
-SAMPLING = {"temperature": 0.3, "top_k": 20}
+SAMPLING = {"temperature": 0.15, "top_k": 20}
 
 
 def write_bundle(trained: Path, folder: Path, version: str) -> None:
