@@ -66,7 +66,7 @@ bench-gpu: $(STAMPS)/dev
 	done
 	$(BIN)/python -m bench.codec --shape published --device cuda --dtype bfloat16 --batches 1,16,64,256
 
-# The voice in the box again, from nothing: about five hours of two CPU cores. Every part goes on where it
+# The voice in the box again, from nothing: about eight hours of two CPU cores. Every part goes on where it
 # was stopped. Needs Debian's flite. recipes/voice_in_the_box/README.md says what each part does.
 voice: $(STAMPS)/dev
 	$(BIN)/python -m recipes.voice_in_the_box.tracks $(VOICE)/tracks-train.npz --texts 6000

@@ -1,6 +1,6 @@
 """Teaches Mimi's decoder to say what the vocoder says of the same codes.
 
-    python -m recipes.voice_in_the_box.codec.train_decoder build/voice --minutes 130
+    python -m recipes.voice_in_the_box.codec.train_decoder build/voice --minutes 195
 
 The codes say all that the vocoder's sound depends on, so this is regression: no adversary, no noise to invent. The
 loss is the error of samples, high frequencies raised, and that of log spectra at several resolutions. Stops after the
@@ -30,7 +30,7 @@ EMPHASIS = 0.9
 
 
 def main() -> None:
-    asked = arguments(__doc__, minutes=130, rate=2e-3)
+    asked = arguments(__doc__, minutes=195, rate=2e-3)
     quantizer = Quantizer.load(asked.folder / "quantizer.pt")
     targets = open_targets(asked.folder, quantizer, "train")
     judged = open_targets(asked.folder, quantizer, "heldout")

@@ -1,6 +1,6 @@
 """Teaches Mimi's encoder to say of a recording what the quantizer says of flite's tracks.
 
-    python -m recipes.voice_in_the_box.codec.train_encoder build/voice --minutes 20
+    python -m recipes.voice_in_the_box.codec.train_encoder build/voice --minutes 50
 
 Regression to the latents, in their own metric, so that the nearest codes are near. Stops after the minutes or at
 Ctrl-C; running it again goes on from the last checkpoint.
@@ -27,7 +27,7 @@ FIRST_WEIGHT = 10.0  # of an error in the first latent, whose numbers are small
 
 
 def main() -> None:
-    asked = arguments(__doc__, minutes=20, rate=2e-3)
+    asked = arguments(__doc__, minutes=50, rate=2e-3)
     quantizer = Quantizer.load(asked.folder / "quantizer.pt")
     recordings = record("train", TEXTS, seed=21)
     judged = record("held-out", 40, seed=22)

@@ -1,6 +1,6 @@
 """Trains the small CSM on the codes of the corpus.
 
-    python -m recipes.voice_in_the_box.csm.train build/voice --minutes 240
+    python -m recipes.voice_in_the_box.csm.train build/voice --minutes 370
 
 Loss: codebook 0 of every frame from the backbone, the others from the depth decoder on a share of the frames, as the
 published training does (sesame.com/research, "compute amortization"), the end of speech among them; and, so that text
@@ -41,7 +41,7 @@ JUDGED_BATCHES = 4
 
 
 def main() -> None:
-    asked = arguments(__doc__, minutes=240, rate=2e-3)
+    asked = arguments(__doc__, minutes=370, rate=2e-3)
     folder = asked.folder
     if not (folder / "tokenizer.json").exists():
         write_tokenizer(folder / "tokenizer.json", read_tracks(folder / "tracks-train.npz").texts)
