@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from csm_engine.packed_linear import can_pack, packed, packed_linear
+from csm_engine.packed_linear import is_worth_packing, packed, packed_linear
 
 
 class GemmConvTranspose1d(nn.Module):
@@ -49,7 +49,7 @@ class GemmConvTranspose1d(nn.Module):
         return self
 
     def _in_best_layout(self) -> Tensor | None:
-        return packed(self.weight.flatten(1).t(), self._rows) if can_pack(self.weight) else None
+        return packed(self.weight.flatten(1).t(), self._rows) if is_worth_packing(self.weight) else None
 
     def _product(self, x: Tensor) -> Tensor:
         """(steps of all rows, inputs) to (.., outputs * kernel)"""

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from csm_engine.packed_linear import can_pack, packed
+from csm_engine.packed_linear import is_worth_packing, packed
 
 Quantization = Literal["none", "float8", "int8"]
 
@@ -33,7 +33,7 @@ class Matrix:
 
 def plain(weight: Tensor, *, rows: int, fused: bool = False) -> Matrix:
     """weight: (N, K); rows: of a step, about."""
-    if can_pack(weight):
+    if is_worth_packing(weight):
         return Matrix(packed(weight, rows), is_packed=True)
     return Matrix(weight, fused=fused)
 

@@ -33,13 +33,19 @@ def test_equals_torch_s_linear_for_any_rows(
 
 
 @torch.inference_mode()
-def test_every_linear_inside_is_replaced_and_follows_a_change_of_type() -> None:
+def test_every_large_linear_inside_is_replaced_and_follows_a_change_of_type() -> None:
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(8, 16), nn.Sequential(nn.GELU(), nn.Linear(16, 4, bias=False)))
+    module = nn.Sequential(
+        nn.Linear(300, 1000), nn.Sequential(nn.GELU(), nn.Linear(1000, 300, bias=False)), nn.Linear(300, 4)
+    )
     expected = copy.deepcopy(module)
     pack_linears(module, rows=2)
-    assert not any(type(child) is nn.Linear for child in module.modules())
-    x = torch.randn(3, 5, 8)
+    assert [type(child) for child in module.modules() if isinstance(child, nn.Linear)] == [
+        PackedLinear,
+        PackedLinear,
+        nn.Linear,
+    ]
+    x = torch.randn(3, 5, 300)
     torch.testing.assert_close(module(x), expected(x))
     with torch.no_grad():
         module.bfloat16()
