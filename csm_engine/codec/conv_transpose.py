@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
-
-from csm_engine.packed_linear import is_worth_packing, packed, packed_linear
 
 
 class GemmConvTranspose1d(nn.Module):
@@ -15,13 +11,14 @@ class GemmConvTranspose1d(nn.Module):
     For two input steps torch's own spends nearly all of its time in putting the weights into another order.
     """
 
-    def __init__(self, conv: nn.ConvTranspose1d, rows: int) -> None:
-        """conv: one that `fits`; rows: steps of all streams that come at a time, about."""
+    def __init__(self, conv: nn.ConvTranspose1d) -> None:
+        """conv: one that `fits`."""
         super().__init__()
-        self.weight, self.bias = conv.weight, conv.bias  # (inputs, outputs, kernel), (outputs,)
+        weight = conv.weight.flatten(1).t()  # (outputs * kernel, inputs)
+        self.product = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+        self.product.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = conv.bias  # (outputs,)
         self.kernel_size, self.stride, self.out_channels = conv.kernel_size, conv.stride, conv.out_channels
-        self._rows = rows
-        self._packed = self._in_best_layout()
 
     @staticmethod
     def fits(conv: nn.ConvTranspose1d) -> bool:
@@ -34,23 +31,10 @@ class GemmConvTranspose1d(nn.Module):
         rows, inputs, steps = x.shape
         (stride,) = self.stride
         overlap = self.kernel_size[0] // stride
-        product = self._product(x.transpose(1, 2).reshape(-1, inputs))  # one for all rows: weights pass once
+        product = self.product(x.transpose(1, 2).reshape(-1, inputs))  # one for all rows: weights pass once
         pieces = product.view(rows, steps, self.out_channels, overlap, stride)
         y = x.new_zeros(rows, self.out_channels, steps + overlap - 1, stride)
         for index in range(overlap):
             y[:, :, index : index + steps] += pieces[:, :, :, index].transpose(1, 2)
         y = y.flatten(2)
         return y if self.bias is None else y + self.bias[:, None]
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GemmConvTranspose1d:
-        """Another type, as by `to`: packed anew."""
-        super()._apply(fn, recurse)
-        self._packed = self._in_best_layout()
-        return self
-
-    def _in_best_layout(self) -> Tensor | None:
-        return packed(self.weight.flatten(1).t(), self._rows) if is_worth_packing(self.weight) else None
-
-    def _product(self, x: Tensor) -> Tensor:
-        """(steps of all rows, inputs) to (.., outputs * kernel)"""
-        return x @ self.weight.flatten(1) if self._packed is None else packed_linear(x, self._packed)

@@ -23,15 +23,13 @@ from csm_engine.codec.conv_transpose import GemmConvTranspose1d
 from csm_engine.codec.mimi import Mimi
 from csm_engine.packed_linear import pack_linears
 
-_STEPS_PER_FRAME = 2  # of the published transformer; others only get a layout that is not the best for them
-
 
 class MimiDecoder:
     """`num_lanes` lanes of `lane_width` rows each."""
 
     def __init__(self, mimi: Mimi, *, num_lanes: int, lane_width: int, dtype: torch.dtype = torch.float32) -> None:
         """dtype: of all but the quantizer, which stays as loaded. bfloat16 converts the weights in place."""
-        self._half = _DecoderHalf(mimi, dtype, lane_width * _STEPS_PER_FRAME)
+        self._half = _DecoderHalf(mimi, dtype, lane_width)
         self.identity = mimi.identity
         self.num_lanes, self.lane_width = num_lanes, lane_width
         self.device = next(self._half.parameters()).device
@@ -86,8 +84,7 @@ class _Lane:
 class _DecoderHalf(StreamingContainer):
     """What decoding needs of Mimi, so that only this half streams and encoding stays stateless."""
 
-    def __init__(self, mimi: Mimi, dtype: torch.dtype, rows: int) -> None:
-        """rows: steps of all streams that come at a time."""
+    def __init__(self, mimi: Mimi, dtype: torch.dtype, lane_width: int) -> None:
         super().__init__()
         model = mimi.model
         self.quantizer = model.quantizer
@@ -96,8 +93,15 @@ class _DecoderHalf(StreamingContainer):
         self.decoder = model.decoder.to(dtype)
         self.dtype = dtype
         if next(self.decoder.parameters()).device.type == "cpu":
-            pack_linears(self.decoder_transformer, rows)
-            _replace_transposed_convolutions(self.decoder, rows)
+            _replace_transposed_convolutions(self.decoder)
+            for part in (self.decoder_transformer, self.decoder):
+                pack_linears(part, lane_width * self.steps_per_frame)
+
+    @property
+    def steps_per_frame(self) -> int:
+        """Of the transformer."""
+        steps: int = self.upsample.convtr._stride
+        return steps
 
     def forward(self, codes: Tensor) -> Tensor:
         """(rows, codebooks, 1) to (rows, 1, frame size)"""
@@ -106,16 +110,15 @@ class _DecoderHalf(StreamingContainer):
         return self.decoder(latent)
 
 
-def _replace_transposed_convolutions(decoder: nn.Module, rows: int) -> None:
+def _replace_transposed_convolutions(decoder: nn.Module) -> None:
     for module in list(decoder.modules()):
         if isinstance(module, NormConvTranspose1d):
             conv = module.convtr
             if isinstance(conv, nn.ConvTranspose1d) and GemmConvTranspose1d.fits(conv):
-                module.add_module("convtr", GemmConvTranspose1d(conv, rows))
+                module.add_module("convtr", GemmConvTranspose1d(conv))
 
 
 def _enlarge_rings(half: _DecoderHalf, rows: int) -> None:
-    steps_per_frame = half.upsample.convtr._stride
     for module in half.modules():
         if isinstance(module, StreamingMultiheadAttention):
             weight: Any = module.in_projs[0].weight
@@ -124,7 +127,7 @@ def _enlarge_rings(half: _DecoderHalf, rows: int) -> None:
                 rows,
                 module.num_heads,
                 module.embed_dim // module.num_heads,
-                module.context + 2 * steps_per_frame,
+                module.context + 2 * half.steps_per_frame,
                 device=weight.device,
                 dtype=weight.dtype,
             )
