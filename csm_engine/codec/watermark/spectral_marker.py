@@ -120,7 +120,7 @@ class SpectralMarker:
 
 def depth_removed(spectrum: Tensor, message: Tensor) -> Tensor:
     """What the mark adds to the spectrum: at each bin as much of it as the message says, at most all, with its sign
-    turned. Both (rows, band).
+    turned. Both (..., band).
     """
     magnitude = spectrum.abs()
     depth = torch.minimum(message, magnitude)

@@ -1,30 +1,37 @@
-"""A gated convolution of the package with fewer multiplications: Winograd's minimal filtering along the bins.
+"""A gated convolution of the package, frame by frame, with few multiplications: Winograd's minimal filtering.
 
-Three by three filters over (bin, frame) are, for each of three frames, a filter of three bins. TILE outputs of such a
-filter need TILE + 2 multiplications in place of 3 * TILE: inputs and weights are transformed, multiplied point by
-point, added up over frames and channels, and transformed back (Lavin and Gray, "Fast Algorithms for Convolutional
-Neural Networks", 2015). The sum over channels makes each point one matrix product. Rounding is some ten times that of
-the plain sum, still about 1e-6 of the result. In bfloat16 only the matrix products are, not the transforms.
+Three by three filters over (bin, frame). Along the bins, TILE outputs of a filter of three taps need TILE + 2
+multiplications in place of 3 * TILE: inputs and weights are transformed, multiplied point by point, added up over
+channels, and transformed back (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015). The sum over
+channels makes each point one matrix product.
 
-Bins are laid out as (TILE, tiles): bin b is [b % TILE, b // TILE]. Channels come last. All matrix products are of one
-frame at a time, so that a frame's arithmetic does not depend on what else is in the batch, bit for bit.
+Along time, two outputs of three frames each need four such products in place of six. With filters a, b, c and frames
+x0 to x3, the products are
+
+    m0 = (x0 - x2) a    m1 = (x1 + x2) (a + b + c) / 2    m2 = (x2 - x1) (a - b + c) / 2    m3 = (x1 - x3) c
+
+and the outputs m0 + m1 + m2, which can be had as soon as x2 is there, and m1 - m2 - m3. So nothing waits for a pair: a
+frame takes three products or one, in turn, and m1 - m2 is kept between the two.
+
+Rounding is some ten times that of the plain sum, still about 1e-6 of the result. In bfloat16 only the matrix products
+and what goes into them are. A frame's arithmetic depends on its row's past alone, bit for bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from csm_engine.codec.watermark.silentcipher import FEATURES, REPEATS
+from csm_engine.codec.watermark.winograd_kernels import NUM_POINTS, POINTS, TILE, input_kernels, output_kernels
 
-TILE = 6  # outputs at a time
-POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # one more than TILE; the last point of all is at infinity
-NUM_POINTS = len(POINTS) + 1
+Rows = npt.NDArray[np.float32]  # (rows, channels): a row of zeros, the bins, zeros (TiledBins)
 _TAPS = 3
 
 
@@ -47,26 +54,27 @@ def transforms() -> tuple[Tensor, Tensor, Tensor]:
 
 
 class TiledBins:
-    """`num_bins` bins in tiles."""
+    """`num_bins` bins as rows that make whole tiles, each with its neighbours."""
 
     def __init__(self, num_bins: int) -> None:
         self.num_bins = num_bins
         self.tiles = -(-num_bins // TILE)
+        self.num_rows = self.tiles * TILE + 2
 
-    def split(self, x: Tensor) -> Tensor:
-        """(frames, num_bins) to (frames, TILE, tiles, 1)"""
-        padded = F.pad(x, (0, self.tiles * TILE - self.num_bins))
-        return padded.view(len(x), self.tiles, TILE).transpose(1, 2)[..., None].contiguous()
+    def pad(self, x: npt.NDArray[np.float32]) -> Rows:
+        """(num_bins, channels) to (rows, channels)"""
+        rows = np.zeros((self.num_rows, x.shape[1]), np.float32)
+        rows[1 : 1 + self.num_bins] = x
+        return rows
 
-    def join(self, x: Tensor) -> Tensor:
-        """(frames, TILE, tiles) to (frames, num_bins)"""
-        return x.transpose(1, 2).flatten(1)[:, : self.num_bins]
 
-    def clear_rest(self, x: Tensor) -> Tensor:
-        """x, (frames, TILE, tiles, channels), with zeros where there is no bin; in place."""
-        if rest := self.tiles * TILE - self.num_bins:
-            x[:, TILE - rest :, -1] = 0.0
-        return x
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What a layer remembers of a row."""
+
+    older: Rows  # the last input but one
+    old: Rows  # the last one
+    difference: npt.NDArray[np.float32] | None  # (points * tiles * 2 * outputs,), m1 - m2; None after a pair
 
 
 class WinogradLayer:
@@ -77,56 +85,82 @@ class WinogradLayer:
     ) -> None:
         """fold_inputs: one input each for the carrier and for the message, of which the layer has many copies.
 
-        dtype: of the matrix products.
+        dtype: of the matrix products, float32 or bfloat16.
         """
-        self._bins, self._dtype = bins, dtype
         norm = layer.bn
         scale = norm.weight.double() * torch.rsqrt(norm.running_var.double() + norm.eps)
         value = layer.conv.weight.double() * scale[:, None, None, None]
-        weight = torch.cat((value, layer.gate.weight.double()))  # (outputs, inputs, bins, frames)
+        weight = torch.cat((value, layer.gate.weight.double()))  # (2 * outputs, inputs, bins, frames)
         if fold_inputs:
             features, carrier, message = weight.split((FEATURES, REPEATS, REPEATS), dim=1)
             weight = torch.cat((features, carrier.sum(1, keepdim=True), message.sum(1, keepdim=True)), dim=1)
-        outputs, weights, inputs = (matrix.to(weight.device) for matrix in transforms())
-        # For each of three frames, oldest first: (points, inputs, outputs).
-        self._weights = torch.einsum("pk,oikf->fpio", weights, weight).to(dtype).contiguous().unbind()
-        self._outputs, self._inputs = outputs.float(), inputs.float()
-        self._bias = torch.cat((layer.conv.bias.double() * scale, layer.gate.bias.double())).float()
-        self._shift = (norm.bias.double() - norm.running_mean.double() * scale).float()
-        self.product_shape = (NUM_POINTS, bins.tiles, len(self._bias))  # of one frame
+        both, inputs = weight.shape[:2]
+        a, b, c = torch.einsum("pk,oikf->fpio", transforms()[1], weight)
+        self._first = _Products(torch.cat((a, (a + b + c) / 2, (a - b + c) / 2)).to(dtype), bins.tiles)
+        self._second = _Products(-c.to(dtype), bins.tiles)
+        self._bias = torch.cat((layer.conv.bias.double() * scale, layer.gate.bias.double())).float().numpy()
+        self._shift = (norm.bias.double() - norm.running_mean.double() * scale).float().numpy()
+        self._silence = np.zeros((bins.num_rows, inputs), np.float32)
+        self._difference_size, self._output_shape = NUM_POINTS * bins.tiles * both, (bins.num_rows, both // 2)
+        narrow = dtype == torch.bfloat16
+        self._first_inputs, self._second_inputs = input_kernels(bins.tiles, inputs, narrow)
+        self._first_outputs, self._second_outputs = output_kernels(bins.tiles, bins.num_bins, both // 2, narrow)
+        self.workspace_size = self._first.workspace_size
+        self.use(torch.empty(self.workspace_size, dtype=dtype))
 
-    def new_products(self, frames: int) -> Tensor:
-        """Room for the products of so many frames, (frames, *product_shape)."""
-        return torch.empty(frames, *self.product_shape, dtype=self._dtype, device=self._bias.device)
+    def use(self, workspace: Tensor) -> None:
+        """Layers that share one, of at least the size that each needs, keep it in the processor's caches."""
+        self._first.use(workspace)
+        self._second.use(workspace)
 
-    def transformed(self, x: Tensor) -> Tensor:
-        """(frames, TILE, tiles, inputs) to (frames, points, tiles, inputs) of the products' type, for `multiply`."""
-        frames, _, tiles, inputs = x.shape
-        neighbours = x.new_zeros(frames, NUM_POINTS, tiles, inputs)  # the bin before the tile, the tile, the bin after
-        neighbours[:, 1:-1] = x
-        neighbours[:, 0, 1:] = x[:, -1, :-1]
-        neighbours[:, -1, :-1] = x[:, 0, 1:]
-        matrix = self._inputs.expand(frames, -1, -1)
-        return torch.bmm(matrix, neighbours.flatten(2)).view(neighbours.shape).to(self._dtype)
+    def begin(self, x: Rows) -> Past:
+        """Takes the first frame of a clip, which alone gives nothing."""
+        return Past(self._silence, x, None)
 
-    def multiply(self, frames: Sequence[Tensor | None], product: Tensor) -> None:
-        """Puts into `product` what three frames in a row, each `transformed`, add up to. None is a frame of zeros.
+    def step(self, past: Past, x: Rows | None) -> tuple[Rows, Past]:
+        """Takes the next frame of a clip, None after the last one; gives the output for the one before."""
+        newest = self._silence if x is None else x
+        y, difference = np.empty(self._output_shape, np.float32), None
+        if past.difference is None:
+            difference = np.empty(self._difference_size, np.float32)
+            self._first_inputs(past.older, past.old, newest, self._first.inputs)
+            self._first_outputs(self._first.multiply(), self._bias, self._shift, difference, y)
+        else:
+            self._second_inputs(past.older, newest, self._second.inputs)
+            self._second_outputs(self._second.multiply(), past.difference, self._bias, self._shift, y)
+        return y, Past(past.old, newest, difference)
 
-        The middle one is the frame whose output it is, and is there.
-        """
-        started = False
-        for x, weight in zip(frames, self._weights, strict=True):
-            if x is None:
-                continue
-            if started:
-                product.baddbmm_(x, weight)
-            else:
-                torch.bmm(x, weight, out=product)
-            started = True
+    def apply(self, older: Rows | None, x: Rows, newer: Rows | None) -> Rows:
+        """The output for x between two frames, None outside of the clip; to rounding what `step` gives."""
+        return self.step(Past(self._silence if older is None else older, x, None), newer)[0]
 
-    def finish(self, products: Tensor) -> Tensor:
-        """(frames, *product_shape) to (frames, TILE, tiles, outputs / 2)"""
-        frames, _, tiles, outputs = products.shape
-        matrix = self._outputs.expand(frames, -1, -1)
-        y = torch.bmm(matrix, products.float().flatten(2)).view(frames, TILE, tiles, outputs)
-        return self._bins.clear_rest(F.glu(y.add_(self._bias), dim=3).add_(self._shift))
+
+class _Products:
+    """Matrix products of (tiles, inputs) with weights, (products, inputs, outputs)."""
+
+    def __init__(self, weights: Tensor, tiles: int) -> None:
+        self._weights = weights.contiguous()
+        products, inputs, outputs = weights.shape
+        self._input_shape, self._product_shape = (products, tiles, inputs), (products, tiles, outputs)
+        self.workspace_size = math.prod(self._input_shape) + math.prod(self._product_shape)
+
+    def use(self, workspace: Tensor) -> None:
+        inputs, products, _ = workspace.split(
+            (
+                math.prod(self._input_shape),
+                math.prod(self._product_shape),
+                len(workspace) - self.workspace_size,
+            )
+        )
+        self.inputs, self._outputs = _bits(inputs), _bits(products)
+        self._input_tensor, self._product_tensor = inputs.view(self._input_shape), products.view(self._product_shape)
+
+    def multiply(self) -> npt.NDArray[Any]:
+        """What came of `inputs`; both flat, for the kernels."""
+        torch.bmm(self._input_tensor, self._weights, out=self._product_tensor)
+        return self._outputs
+
+
+def _bits(x: Tensor) -> npt.NDArray[Any]:
+    """As numpy has no bfloat16, its bits."""
+    return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()

@@ -1,0 +1,218 @@
+"""What winograd.py does around its matrix products: each kernel passes once over its memory. Compiled by numba.
+
+Arrays are flat; the shapes are compiled in, because only then the loops over channels become vector instructions. An
+input or output of a layer is (rows, channels) with a row of zeros, the bins, and zeros up to the last tile's neighbour,
+so that tile t reads rows TILE * t to TILE * t + 7. Products are (points, tiles, channels), the values' channels before
+the gates'. The formulas are those of winograd.py's transforms, written out; its tests compare them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import float32, int32, njit, types, uint16, uint32
+from numba.extending import intrinsic, overload
+
+TILE = 6  # outputs at a time
+POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # one more than TILE; the last point of all is at infinity
+NUM_POINTS = len(POINTS) + 1
+
+OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract"}}
+INLINE = {"forceinline": True, "fastmath": {"contract"}}  # by LLVM; numba's own way gives faster loops, compiled slower
+_f = np.float32
+ROWS = float32[:, ::1]
+_LOG2_E = _f(math.log2(math.e))
+_EXP2 = tuple(_f(math.log(2) ** power / math.factorial(power)) for power in range(8))  # of 2**x, |x| <= 1/2
+
+Kernel = Callable[..., None]
+
+
+@lru_cache
+def input_kernels(tiles: int, channels: int, narrow: bool) -> tuple[Kernel, Kernel]:
+    """Of a pair's first frame: (x0, x1, x2, inputs of three products). Of its second: (x1, x3, inputs of one).
+
+    narrow: the products are in bfloat16, given by its bits.
+    """
+    points = tiles * channels  # from one point to the next
+
+    stored = uint16[::1] if narrow else float32[::1]
+
+    @njit(types.void(ROWS, ROWS, ROWS, stored), **OPTIONS)
+    def first(x0, x1, x2, into):
+        x0, x1, x2 = x0.reshape(x0.size), x1.reshape(x1.size), x2.reshape(x2.size)
+        for tile in range(tiles):
+            for channel in range(channels):
+                row, at = TILE * tile * channels + channel, tile * channels + channel
+                _put_sum(into, at, points, channels, x0, x2, _f(-1), row)
+                _put_sum(into, at + NUM_POINTS * points, points, channels, x1, x2, _f(1), row)
+                _put_sum(into, at + 2 * NUM_POINTS * points, points, channels, x2, x1, _f(-1), row)
+
+    @njit(types.void(ROWS, ROWS, stored), **OPTIONS)
+    def second(x1, x3, into):
+        x1, x3 = x1.reshape(x1.size), x3.reshape(x3.size)
+        for tile in range(tiles):
+            for channel in range(channels):
+                row, at = TILE * tile * channels + channel, tile * channels + channel
+                _put_sum(into, at, points, channels, x1, x3, _f(-1), row)
+
+    return first, second
+
+
+@lru_cache
+def output_kernels(tiles: int, num_bins: int, channels: int, narrow: bool) -> tuple[Kernel, Kernel]:
+    """Of a pair's first frame: (products, bias, shift, difference, output), the latter two written. Of its second:
+    (products, difference, bias, shift, output).
+
+    channels: of the output.
+    """
+    both = 2 * channels  # values and gates
+    points = tiles * both
+    product = NUM_POINTS * points
+
+    stored = uint16[::1] if narrow else float32[::1]
+
+    @njit(types.void(stored, float32[::1], float32[::1], float32[::1], ROWS), **OPTIONS)
+    def first(products, bias, shift, difference, y):
+        y = y.reshape(y.size)
+        sums, filtered = np.empty(NUM_POINTS * both, np.float32), np.empty(TILE * both, np.float32)
+        for tile in range(tiles):
+            for point in range(NUM_POINTS):
+                at = point * points + tile * both
+                for c in range(both):
+                    m1, m2 = _load(products, at + product + c), _load(products, at + 2 * product + c)
+                    difference[at + c] = m1 - m2
+                    sums[point * both + c] = _load(products, at + c) + (m1 + m2)
+            _finish(tile, channels, sums, bias, shift, filtered, y)
+        _clear_rest(num_bins, channels, y)
+
+    @njit(types.void(stored, float32[::1], float32[::1], float32[::1], ROWS), **OPTIONS)
+    def second(products, difference, bias, shift, y):
+        y = y.reshape(y.size)
+        sums, filtered = np.empty(NUM_POINTS * both, np.float32), np.empty(TILE * both, np.float32)
+        for tile in range(tiles):
+            for point in range(NUM_POINTS):
+                at = point * points + tile * both
+                for c in range(both):
+                    sums[point * both + c] = difference[at + c] + _load(products, at + c)
+            _finish(tile, channels, sums, bias, shift, filtered, y)
+        _clear_rest(num_bins, channels, y)
+
+    return first, second
+
+
+@njit(**INLINE)
+def _put_sum(into, at, points, channels, x, y, sign, row):
+    """The points of one channel of a tile of x plus sign times y. row: of the bin before the tile."""
+    d0 = x[row] + sign * y[row]
+    d1 = x[row + channels] + sign * y[row + channels]
+    d2 = x[row + 2 * channels] + sign * y[row + 2 * channels]
+    d3 = x[row + 3 * channels] + sign * y[row + 3 * channels]
+    d4 = x[row + 4 * channels] + sign * y[row + 4 * channels]
+    d5 = x[row + 5 * channels] + sign * y[row + 5 * channels]
+    d6 = x[row + 6 * channels] + sign * y[row + 6 * channels]
+    d7 = x[row + 7 * channels] + sign * y[row + 7 * channels]
+    even, odd = d6 + d2 - _f(4.25) * d4, d5 + d1 - _f(4.25) * d3
+    even_2, odd_2 = d6 - _f(1.25) * d4 + _f(0.25) * d2, _f(2) * d5 - _f(2.5) * d3 + _f(0.5) * d1
+    even_half, odd_half = d6 - _f(5) * d4 + _f(4) * d2, _f(0.5) * d5 - _f(2.5) * d3 + _f(2) * d1
+    _store(into, at, d6 - d0 + _f(5.25) * (d2 - d4))
+    _store(into, at + points, even + odd)
+    _store(into, at + 2 * points, even - odd)
+    _store(into, at + 3 * points, even_2 + odd_2)
+    _store(into, at + 4 * points, even_2 - odd_2)
+    _store(into, at + 5 * points, even_half + odd_half)
+    _store(into, at + 6 * points, even_half - odd_half)
+    _store(into, at + 7 * points, d7 - d1 + _f(5.25) * (d3 - d5))
+
+
+@njit(inline="always")
+def _finish(tile, channels, sums, bias, shift, filtered, y):
+    """From a tile's points to its rows of the output. sums: (points, values and gates). filtered: room for as many."""
+    both = 2 * channels
+    for c in range(both):
+        m0, m7, b = sums[c], sums[c + 7 * both], bias[c]
+        plus, minus = sums[c + both] + sums[c + 2 * both], sums[c + both] - sums[c + 2 * both]
+        plus_2, minus_2 = sums[c + 3 * both] + sums[c + 4 * both], sums[c + 3 * both] - sums[c + 4 * both]
+        plus_half, minus_half = sums[c + 5 * both] + sums[c + 6 * both], sums[c + 5 * both] - sums[c + 6 * both]
+        filtered[c] = b + m0 + plus + plus_2 + plus_half
+        filtered[c + both] = b + minus + _f(2) * minus_2 + _f(0.5) * minus_half
+        filtered[c + 2 * both] = b + plus + _f(4) * plus_2 + _f(0.25) * plus_half
+        filtered[c + 3 * both] = b + minus + _f(8) * minus_2 + _f(0.125) * minus_half
+        filtered[c + 4 * both] = b + plus + _f(16) * plus_2 + _f(0.0625) * plus_half
+        filtered[c + 5 * both] = b + minus + _f(32) * minus_2 + _f(0.03125) * minus_half + m7
+    for row in range(TILE):
+        values, out = row * both, (1 + TILE * tile + row) * channels
+        for c in range(channels):
+            y[out + c] = filtered[values + c] * sigmoid(filtered[values + channels + c]) + shift[c]
+
+
+@njit(**INLINE)
+def _clear_rest(num_bins, channels, y):
+    """Zeros where there is no bin."""
+    y[:channels] = _f(0)
+    y[(1 + num_bins) * channels :] = _f(0)
+
+
+@intrinsic
+def _as_float32(typing_context, bits):
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return float32(uint32), generate
+
+
+@intrinsic
+def _as_bits(typing_context, value):
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return uint32(float32), generate
+
+
+@njit(inline="always")
+def sigmoid(x):
+    """To 1e-7: no exponential function of a library becomes vector instructions."""
+    power = -x * _LOG2_E
+    power = power if power > _f(-126) else _f(-126)
+    power = power if power < _f(126) else _f(126)
+    whole = np.floor(power + _f(0.5))
+    rest = power - whole
+    result = _EXP2[7]
+    for index in range(6, -1, -1):
+        result = result * rest + _EXP2[index]
+    return _f(1) / (_f(1) + result * _as_float32(uint32((int32(whole) + int32(127)) << int32(23))))
+
+
+def _load(array, at):
+    """Float32, whatever the array holds."""
+
+
+def _store(array, at, value):
+    """The value, rounded to what the array holds."""
+
+
+@overload(_load)
+def _load_as_float32(array, at):
+    if array.dtype == numba.uint16:
+        return lambda array, at: _as_float32(uint32(array[at]) << uint32(16))
+    return lambda array, at: array[at]
+
+
+@overload(_store)
+def _store_rounded(array, at, value):
+    if array.dtype == numba.uint16:
+
+        def store(array, at, value):
+            bits = _as_bits(value)
+            array[at] = uint16((bits + uint32(0x7FFF) + ((bits >> uint32(16)) & uint32(1))) >> uint32(16))
+
+        return store
+
+    def store(array, at, value):
+        array[at] = value
+
+    return store
