@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from csm_engine.codec.watermark.message_kernel import MessageLayer
+from csm_engine.codec.watermark.message_layer import MessageLayer
 from csm_engine.codec.watermark.network import message_table
 from csm_engine.codec.watermark.payload import PERIOD
 from csm_engine.codec.watermark.silentcipher import SilentCipher

@@ -28,8 +28,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from csm_engine.codec.watermark.frame_kernels import NUM_POINTS, POINTS, TILE, input_kernels, output_kernels
 from csm_engine.codec.watermark.silentcipher import FEATURES, REPEATS
-from csm_engine.codec.watermark.winograd_kernels import NUM_POINTS, POINTS, TILE, input_kernels, output_kernels
 
 Rows = npt.NDArray[np.float32]  # (rows, channels): a row of zeros, the bins, zeros (TiledBins)
 _TAPS = 3
@@ -98,9 +98,11 @@ class WinogradLayer:
         a, b, c = torch.einsum("pk,oikf->fpio", transforms()[1], weight)
         self._first = _Products(torch.cat((a, (a + b + c) / 2, (a - b + c) / 2)).to(dtype), bins.tiles)
         self._second = _Products(-c.to(dtype), bins.tiles)
+        self._plain = [_Products(weights.to(dtype), bins.tiles) for weights in (a, b, c)]
         self._bias = torch.cat((layer.conv.bias.double() * scale, layer.gate.bias.double())).float().numpy()
         self._shift = (norm.bias.double() - norm.running_mean.double() * scale).float().numpy()
         self._silence = np.zeros((bins.num_rows, inputs), np.float32)
+        self._no_difference = np.zeros(NUM_POINTS * bins.tiles * both, np.float32)
         self._difference_size, self._output_shape = NUM_POINTS * bins.tiles * both, (bins.num_rows, both // 2)
         narrow = dtype == torch.bfloat16
         self._first_inputs, self._second_inputs = input_kernels(bins.tiles, inputs, narrow)
@@ -110,8 +112,8 @@ class WinogradLayer:
 
     def use(self, workspace: Tensor) -> None:
         """Layers that share one, of at least the size that each needs, keep it in the processor's caches."""
-        self._first.use(workspace)
-        self._second.use(workspace)
+        for products in (self._first, self._second, *self._plain):
+            products.use(workspace)
 
     def begin(self, x: Rows) -> Past:
         """Takes the first frame of a clip, which alone gives nothing."""
@@ -132,7 +134,13 @@ class WinogradLayer:
 
     def apply(self, older: Rows | None, x: Rows, newer: Rows | None) -> Rows:
         """The output for x between two frames, None outside of the clip; to rounding what `step` gives."""
-        return self.step(Past(self._silence if older is None else older, x, None), newer)[0]
+        products, y = None, np.empty(self._output_shape, np.float32)
+        for frame, plain in zip((older, x, newer), self._plain, strict=True):
+            if frame is not None:
+                self._second_inputs(frame, self._silence, plain.inputs)
+                products = plain.multiply(add=products is not None)
+        self._second_outputs(products, self._no_difference, self._bias, self._shift, y)
+        return y
 
 
 class _Products:
@@ -155,9 +163,12 @@ class _Products:
         self.inputs, self._outputs = _bits(inputs), _bits(products)
         self._input_tensor, self._product_tensor = inputs.view(self._input_shape), products.view(self._product_shape)
 
-    def multiply(self) -> npt.NDArray[Any]:
-        """What came of `inputs`; both flat, for the kernels."""
-        torch.bmm(self._input_tensor, self._weights, out=self._product_tensor)
+    def multiply(self, add: bool = False) -> npt.NDArray[Any]:
+        """What came of `inputs`; both flat, for the kernels. add: to what is in the workspace already."""
+        if add:
+            self._product_tensor.baddbmm_(self._input_tensor, self._weights)
+        else:
+            torch.bmm(self._input_tensor, self._weights, out=self._product_tensor)
         return self._outputs
 
 

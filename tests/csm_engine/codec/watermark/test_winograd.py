@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from csm_engine.codec.watermark.frame_kernels import NUM_POINTS, TILE, sigmoid
 from csm_engine.codec.watermark.silentcipher import SilentCipher
 from csm_engine.codec.watermark.winograd import Rows, TiledBins, WinogradLayer, transforms
-from csm_engine.codec.watermark.winograd_kernels import NUM_POINTS, TILE, sigmoid
 
 
 def test_the_transforms_make_a_filter_of_three_taps() -> None:

@@ -1,4 +1,4 @@
-"""What winograd.py does around its matrix products: each kernel passes once over its memory. Compiled by numba.
+"""What winograd.py and message_layer.py do around matrix products, in one pass over memory each. Compiled by numba.
 
 Arrays are flat; the shapes are compiled in, because only then the loops over channels become vector instructions. An
 input or output of a layer is (rows, channels) with a row of zeros, the bins, and zeros up to the last tile's neighbour,
@@ -21,15 +21,27 @@ from numba.extending import intrinsic, overload
 TILE = 6  # outputs at a time
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # one more than TILE; the last point of all is at infinity
 NUM_POINTS = len(POINTS) + 1
-
-OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract"}}
-INLINE = {"forceinline": True, "fastmath": {"contract"}}  # by LLVM; numba's own way gives faster loops, compiled slower
+# By LLVM. numba's own way, inline="always", gives faster loops and takes longer to compile.
+_INLINE = {"forceinline": True, "fastmath": {"contract"}}
 _f = np.float32
-ROWS = float32[:, ::1]
+_ROWS = float32[:, ::1]
 _LOG2_E = _f(math.log2(math.e))
 _EXP2 = tuple(_f(math.log(2) ** power / math.factorial(power)) for power in range(8))  # of 2**x, |x| <= 1/2
 
 Kernel = Callable[..., None]
+
+
+def _compiled(signature, *fastmath):
+    """Now, or read from numba's cache of earlier runs; where nothing can be written there is none."""
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", *fastmath}}
+
+    def decorate(function):
+        try:
+            return njit(signature, cache=True, **options)(function)
+        except RuntimeError:
+            return njit(signature, **options)(function)
+
+    return decorate
 
 
 @lru_cache
@@ -39,10 +51,9 @@ def input_kernels(tiles: int, channels: int, narrow: bool) -> tuple[Kernel, Kern
     narrow: the products are in bfloat16, given by its bits.
     """
     points = tiles * channels  # from one point to the next
-
     stored = uint16[::1] if narrow else float32[::1]
 
-    @njit(types.void(ROWS, ROWS, ROWS, stored), **OPTIONS)
+    @_compiled(types.void(_ROWS, _ROWS, _ROWS, stored))
     def first(x0, x1, x2, into):
         x0, x1, x2 = x0.reshape(x0.size), x1.reshape(x1.size), x2.reshape(x2.size)
         for tile in range(tiles):
@@ -52,7 +63,7 @@ def input_kernels(tiles: int, channels: int, narrow: bool) -> tuple[Kernel, Kern
                 _put_sum(into, at + NUM_POINTS * points, points, channels, x1, x2, _f(1), row)
                 _put_sum(into, at + 2 * NUM_POINTS * points, points, channels, x2, x1, _f(-1), row)
 
-    @njit(types.void(ROWS, ROWS, stored), **OPTIONS)
+    @_compiled(types.void(_ROWS, _ROWS, stored))
     def second(x1, x3, into):
         x1, x3 = x1.reshape(x1.size), x3.reshape(x3.size)
         for tile in range(tiles):
@@ -73,10 +84,9 @@ def output_kernels(tiles: int, num_bins: int, channels: int, narrow: bool) -> tu
     both = 2 * channels  # values and gates
     points = tiles * both
     product = NUM_POINTS * points
-
     stored = uint16[::1] if narrow else float32[::1]
 
-    @njit(types.void(stored, float32[::1], float32[::1], float32[::1], ROWS), **OPTIONS)
+    @_compiled(types.void(stored, float32[::1], float32[::1], float32[::1], _ROWS))
     def first(products, bias, shift, difference, y):
         y = y.reshape(y.size)
         sums, filtered = np.empty(NUM_POINTS * both, np.float32), np.empty(TILE * both, np.float32)
@@ -90,7 +100,7 @@ def output_kernels(tiles: int, num_bins: int, channels: int, narrow: bool) -> tu
             _finish(tile, channels, sums, bias, shift, filtered, y)
         _clear_rest(num_bins, channels, y)
 
-    @njit(types.void(stored, float32[::1], float32[::1], float32[::1], ROWS), **OPTIONS)
+    @_compiled(types.void(stored, float32[::1], float32[::1], float32[::1], _ROWS))
     def second(products, difference, bias, shift, y):
         y = y.reshape(y.size)
         sums, filtered = np.empty(NUM_POINTS * both, np.float32), np.empty(TILE * both, np.float32)
@@ -105,7 +115,7 @@ def output_kernels(tiles: int, num_bins: int, channels: int, narrow: bool) -> tu
     return first, second
 
 
-@njit(**INLINE)
+@njit(**_INLINE)
 def _put_sum(into, at, points, channels, x, y, sign, row):
     """The points of one channel of a tile of x plus sign times y. row: of the bin before the tile."""
     d0 = x[row] + sign * y[row]
@@ -150,7 +160,7 @@ def _finish(tile, channels, sums, bias, shift, filtered, y):
             y[out + c] = filtered[values + c] * sigmoid(filtered[values + channels + c]) + shift[c]
 
 
-@njit(**INLINE)
+@njit(**_INLINE)
 def _clear_rest(num_bins, channels, y):
     """Zeros where there is no bin."""
     y[:channels] = _f(0)
@@ -216,3 +226,22 @@ def _store_rounded(array, at, value):
         array[at] = value
 
     return store
+
+
+@_compiled(types.void(_ROWS, _ROWS, float32[::1], float32[::1], float32, float32[::1]), "reassoc", "nsz")
+def fill_message(x, weight, bias, norm, length, message):
+    """x: (rows, inputs), as winograd.py has them. weight: (2, inputs), value and gate. norm: scale and shift.
+
+    length: of the message as a vector.
+    """
+    power = np.float32(0)
+    for bin_ in range(len(message)):
+        value, gate = bias[0], bias[1]
+        for channel in range(x.shape[1]):
+            value += x[1 + bin_, channel] * weight[0, channel]
+            gate += x[1 + bin_, channel] * weight[1, channel]
+        message[bin_] = abs(value * sigmoid(gate) * norm[0] + norm[1])
+        power += message[bin_] * message[bin_]
+    scale = length / max(np.sqrt(power), np.finfo(np.float32).tiny)
+    for bin_ in range(len(message)):
+        message[bin_] *= scale
