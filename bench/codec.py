@@ -1,6 +1,6 @@
 """Codec benchmark: how many streams one core (or one GPU) decodes and watermarks in real time, and what the mark costs.
 
-    python -m bench.codec --batches 1,4,8,16                  # the miniature bundle
+    python -m bench.codec --batches 1,4,8,16                  # the voice in the box
     python -m bench.codec --shape published --batches 1,4,8   # random weights of the published sizes
     python -m bench.codec --shape published --device cuda --dtype bfloat16 --batches 1,16,64,256
 
@@ -92,7 +92,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=("bundle", "published"), default="bundle")
-    parser.add_argument("--bundle", default="build/bundles/miniature", help="what --shape bundle measures")
+    parser.add_argument("--bundle", default="bundles/builtin", help="what --shape bundle measures")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the decoder")
     parser.add_argument("--batches", type=lambda text: [int(item) for item in text.split(",")], default=[1, 4, 8, 16])
