@@ -22,11 +22,19 @@ MAX_SECONDS ?= 10
 BUILTIN := bundles/builtin
 MINIATURE := build/bundles/miniature
 BUNDLE ?= $(BUILTIN)
-VOICE := build/voice
+VOICE ?= build/voice
+VOICE_BUNDLE ?= $(BUILTIN)
+TEXTS ?= 6000
+MORE_TEXTS ?= 5000
+MORE_SEEDS ?= 2 3 4 5 6 7 8 9 10
+HELD_OUT_TEXTS ?= 200
+DECODER_MINUTES ?= 195
+CSM_MINUTES ?= 370
+ENCODER_MINUTES ?= 50
 PYTEST := $(BIN)/python -m pytest
 ASKED := $(if $(filter $(MINIATURE),$(BUNDLE)),$(MINIATURE)/bundle.json)
 
-.PHONY: say serve test test-slow test-gpu test-polyglot bench bench-gpu voice evaluate check format protos lock clean
+.PHONY: say serve test test-slow test-gpu test-polyglot bench bench-gpu voice voice-rehearsal evaluate check format protos lock clean
 
 say: $(STAMPS)/run $(ASKED)
 	@$(BIN)/python -m services.all_in_one.say --bundle '$(BUNDLE)' --text '$(subst ','\'',$(TEXT))' --out '$(OUT)' \
@@ -69,17 +77,29 @@ bench-gpu: $(STAMPS)/dev
 # The voice in the box again, from nothing: about eight hours of two CPU cores. Every part goes on where it
 # was stopped. Needs Debian's flite. recipes/voice_in_the_box/README.md says what each part does.
 voice: $(STAMPS)/dev
-	$(BIN)/python -m recipes.voice_in_the_box.tracks $(VOICE)/tracks-train.npz --texts 6000
-	for seed in 2 3 4 5 6 7 8 9 10; do \
-		$(BIN)/python -m recipes.voice_in_the_box.tracks $(VOICE)/tracks-train-$$seed.npz --texts 5000 --seed $$seed || exit 1; \
+	$(BIN)/python -m recipes.voice_in_the_box.tracks $(VOICE)/tracks-train.npz --texts $(TEXTS)
+	for seed in $(MORE_SEEDS); do \
+		$(BIN)/python -m recipes.voice_in_the_box.tracks $(VOICE)/tracks-train-$$seed.npz --texts $(MORE_TEXTS) \
+			--seed $$seed || exit 1; \
 	done
-	$(BIN)/python -m recipes.voice_in_the_box.tracks $(VOICE)/tracks-heldout.npz --split held-out --texts 200 --seed 11
+	$(BIN)/python -m recipes.voice_in_the_box.tracks $(VOICE)/tracks-heldout.npz --split held-out \
+		--texts $(HELD_OUT_TEXTS) --seed 11
 	$(BIN)/python -m recipes.voice_in_the_box.codec.quantizer $(VOICE)
 	$(BIN)/python -m recipes.voice_in_the_box.csm.turns $(VOICE)
-	$(BIN)/python -m recipes.voice_in_the_box.codec.train_decoder $(VOICE) & \
-		$(BIN)/python -m recipes.voice_in_the_box.csm.train $(VOICE) && wait $$!
-	$(BIN)/python -m recipes.voice_in_the_box.codec.train_encoder $(VOICE)
-	$(BIN)/python -m recipes.voice_in_the_box.bundle $(VOICE) $(BUILTIN)
+	$(BIN)/python -m recipes.voice_in_the_box.codec.train_decoder $(VOICE) --minutes $(DECODER_MINUTES) & \
+		$(BIN)/python -m recipes.voice_in_the_box.csm.train $(VOICE) --minutes $(CSM_MINUTES) && wait $$!
+	$(BIN)/python -m recipes.voice_in_the_box.codec.train_encoder $(VOICE) --minutes $(ENCODER_MINUTES)
+	$(BIN)/python -m recipes.voice_in_the_box.bundle $(VOICE) $(VOICE_BUNDLE)
+
+# The same recipe from nothing to speech in some minutes, with too little of everything to be understood.
+REHEARSAL := build/rehearsal
+voice-rehearsal:
+	rm -rf $(REHEARSAL)
+	mkdir -p $(REHEARSAL)/bundle
+	cp -r $(BUILTIN)/silentcipher $(REHEARSAL)/bundle
+	$(MAKE) voice VOICE=$(REHEARSAL) VOICE_BUNDLE=$(REHEARSAL)/bundle TEXTS=200 MORE_TEXTS=100 MORE_SEEDS=2 \
+		HELD_OUT_TEXTS=20 DECODER_MINUTES=1 CSM_MINUTES=2 ENCODER_MINUTES=1
+	$(MAKE) say BUNDLE=$(REHEARSAL)/bundle OUT=$(REHEARSAL)/hello.wav MAX_SECONDS=3
 
 evaluate: $(STAMPS)/dev $(ASKED)
 	$(BIN)/python -m recipes.voice_in_the_box.evaluation $(BUNDLE) --json bench/results/voice_in_the_box.json
