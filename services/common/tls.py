@@ -1,8 +1,8 @@
 """TLS between stages and their callers: certificate, key and authorities, read from files.
 
-On the API port a file that is replaced counts from the next handshake on; one that is wrong leaves the last good ones
-in use. Channels to other stages keep what they were opened with: gRPC for Python has no reload there. It knows no
-stage. gRPC for Python either requires client certificates or does not ask for them, so there is no optional one.
+A file that is replaced counts from the next handshake on, towards other stages from the next call on; one that is wrong
+leaves the last good ones in use. It knows no stage. gRPC for Python either requires client certificates or does not ask
+for them, so there is no optional one.
 """
 
 from __future__ import annotations
@@ -57,17 +57,33 @@ class ServerTls:
         return grpc.ssl_server_certificate_configuration([pair], roots)
 
 
-def stage_credentials(ca: Path, certificate: Path | None, key: Path | None) -> grpc.ChannelCredentials:
-    """Of channels to other stages. ca: who signs them; certificate, key: the caller's own, when they ask for one
+class StageTls:
+    """The files of channels to other stages, and credentials that follow them."""
 
-    Raises TlsFileError when a file cannot be used.
-    """
-    roots = _read_authorities("--stage-tls-ca", ca)
-    if certificate is None or key is None:
-        return grpc.ssl_channel_credentials(roots)
-    return grpc.ssl_channel_credentials(
-        roots, *_read_pair("--stage-tls-certificate", certificate, "--stage-tls-key", key)
-    )
+    def __init__(self, ca: Path, certificate: Path | None, key: Path | None) -> None:
+        """ca: who signs the stages; certificate, key: the caller's own, when they ask for one"""
+        self._ca, self._own = ca, None if certificate is None or key is None else (certificate, key)
+        self._files = WatchedFiles([ca, *(self._own or ())], self._load)
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Raises TlsFileError when a file cannot be used."""
+        return self._files.load()
+
+    def changed_credentials(self) -> grpc.ChannelCredentials | None:
+        """None for no change, also when the new files are wrong, which is logged once."""
+        try:
+            return self._files.load_changed()
+        except OSError as error:
+            log.error("the old files stay in use: %s", error)
+            return None
+
+    def _load(self) -> grpc.ChannelCredentials:
+        roots = _read_authorities("--stage-tls-ca", self._ca)
+        if self._own is None:
+            return grpc.ssl_channel_credentials(roots)
+        certificate, key = self._own
+        pair = _read_pair("--stage-tls-certificate", certificate, "--stage-tls-key", key)
+        return grpc.ssl_channel_credentials(roots, *pair)
 
 
 def _read_pair(certificate_flag: str, certificate: Path, key_flag: str, key: Path) -> tuple[bytes, bytes]:

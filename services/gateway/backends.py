@@ -16,6 +16,7 @@ from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 
 from services.common.channel import call_metadata
 from services.gateway.stage_errors import from_stage, unreachable
+from services.gateway.stage_link import StageLink
 
 
 class Generates(Protocol):
@@ -51,40 +52,42 @@ class DescribesCodec(Protocol):
 
 
 class GrpcEngine:
-    """Engine replicas behind one channel."""
+    """Engine replicas."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._stub = engine_pb2_grpc.EngineServiceStub(channel)  # type: ignore[no-untyped-call]
+    def __init__(self, link: StageLink[engine_pb2_grpc.EngineServiceStub]) -> None:
+        self._link = link
 
     async def generate(
         self, request: engine_pb2.GenerateRequest, timeout_s: float
     ) -> AsyncGenerator[engine_pb2.GenerateResponse, None]:
-        call = self._stub.Generate(request, timeout=timeout_s, metadata=call_metadata())
-        try:
-            async for response in call:
-                yield response
-        except grpc.aio.AioRpcError as error:
-            raise from_stage("ENGINE", error) from None
-        finally:
-            call.cancel()
+        async with self._link.call() as stub:
+            call = stub.Generate(request, timeout=timeout_s, metadata=call_metadata())
+            try:
+                async for response in call:
+                    yield response
+            except grpc.aio.AioRpcError as error:
+                raise from_stage("ENGINE", error) from None
+            finally:
+                call.cancel()
 
     async def model_info(self, timeout_s: float, *, wait_for_ready: bool = False) -> engine_pb2.GetModelInfoResponse:
         """wait_for_ready: waits for a replica where there is none."""
-        try:
-            request = engine_pb2.GetModelInfoRequest()
-            answer: engine_pb2.GetModelInfoResponse = await self._stub.GetModelInfo(
-                request, timeout=timeout_s, metadata=call_metadata(), wait_for_ready=wait_for_ready
-            )
-            return answer
-        except grpc.aio.AioRpcError as error:
-            raise from_stage("ENGINE", error) from None
+        request = engine_pb2.GetModelInfoRequest()
+        async with self._link.call() as stub:
+            try:
+                answer: engine_pb2.GetModelInfoResponse = await stub.GetModelInfo(
+                    request, timeout=timeout_s, metadata=call_metadata(), wait_for_ready=wait_for_ready
+                )
+                return answer
+            except grpc.aio.AioRpcError as error:
+                raise from_stage("ENGINE", error) from None
 
 
 class GrpcCodec:
-    """Codec replicas behind one channel."""
+    """Codec replicas."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._stub = codec_pb2_grpc.CodecServiceStub(channel)  # type: ignore[no-untyped-call]
+    def __init__(self, link: StageLink[codec_pb2_grpc.CodecServiceStub]) -> None:
+        self._link = link
 
     async def decode(
         self, requests: AsyncIterator[codec_pb2.StreamDecodeRequest], timeout_s: float
@@ -93,47 +96,51 @@ class GrpcCodec:
 
         When that task meets the end of the call, it cancels the call; this is told from a cancel of our own task.
         """
-        call = self._stub.StreamDecode(requests, timeout=timeout_s, metadata=call_metadata())
-        try:
-            async for response in call:
-                yield response
-        except grpc.aio.AioRpcError as error:
-            raise from_stage("CODEC", error) from None
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise unreachable("CODEC") from None
-        finally:
-            call.cancel()
+        async with self._link.call() as stub:
+            call = stub.StreamDecode(requests, timeout=timeout_s, metadata=call_metadata())
+            try:
+                async for response in call:
+                    yield response
+            except grpc.aio.AioRpcError as error:
+                raise from_stage("CODEC", error) from None
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                raise unreachable("CODEC") from None
+            finally:
+                call.cancel()
 
     async def encode(self, request: codec_pb2.EncodeRequest, timeout_s: float) -> codec_pb2.EncodeResponse:
-        try:
-            answer: codec_pb2.EncodeResponse = await self._stub.Encode(
-                request, timeout=timeout_s, metadata=call_metadata()
-            )
-            return answer
-        except grpc.aio.AioRpcError as error:
-            raise from_stage("CODEC", error) from None
+        async with self._link.call() as stub:
+            try:
+                answer: codec_pb2.EncodeResponse = await stub.Encode(
+                    request, timeout=timeout_s, metadata=call_metadata()
+                )
+                return answer
+            except grpc.aio.AioRpcError as error:
+                raise from_stage("CODEC", error) from None
 
     async def detect(
         self, request: codec_pb2.DetectWatermarkRequest, timeout_s: float
     ) -> codec_pb2.DetectWatermarkResponse:
-        try:
-            answer: codec_pb2.DetectWatermarkResponse = await self._stub.DetectWatermark(
-                request, timeout=timeout_s, metadata=call_metadata()
-            )
-            return answer
-        except grpc.aio.AioRpcError as error:
-            raise from_stage("CODEC", error) from None
+        async with self._link.call() as stub:
+            try:
+                answer: codec_pb2.DetectWatermarkResponse = await stub.DetectWatermark(
+                    request, timeout=timeout_s, metadata=call_metadata()
+                )
+                return answer
+            except grpc.aio.AioRpcError as error:
+                raise from_stage("CODEC", error) from None
 
     async def codec_info(self, timeout_s: float, *, wait_for_ready: bool = False) -> codec_pb2.GetCodecInfoResponse:
         """wait_for_ready: waits for a replica where there is none."""
-        try:
-            request = codec_pb2.GetCodecInfoRequest()
-            answer: codec_pb2.GetCodecInfoResponse = await self._stub.GetCodecInfo(
-                request, timeout=timeout_s, metadata=call_metadata(), wait_for_ready=wait_for_ready
-            )
-            return answer
-        except grpc.aio.AioRpcError as error:
-            raise from_stage("CODEC", error) from None
+        request = codec_pb2.GetCodecInfoRequest()
+        async with self._link.call() as stub:
+            try:
+                answer: codec_pb2.GetCodecInfoResponse = await stub.GetCodecInfo(
+                    request, timeout=timeout_s, metadata=call_metadata(), wait_for_ready=wait_for_ready
+                )
+                return answer
+            except grpc.aio.AioRpcError as error:
+                raise from_stage("CODEC", error) from None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-import grpc
+from csm.codec.v1 import codec_pb2_grpc
+from csm.engine.v1 import engine_pb2_grpc
 from csm.v1 import tts_pb2_grpc, watermark_pb2_grpc
 
 from services.common.channel import open_channel
@@ -13,7 +14,7 @@ from services.common.metrics import StageMetrics
 from services.common.server import StageServer, StageService
 from services.common.spans import open_tracer
 from services.common.status import StatusError
-from services.common.tls import stage_credentials
+from services.common.tls import StageTls
 from services.gateway.backends import GrpcCodec, GrpcEngine
 from services.gateway.catalog import CatalogSource
 from services.gateway.metrics import GatewayMetrics
@@ -21,6 +22,7 @@ from services.gateway.quotas import EXCEEDED, StreamQuotas
 from services.gateway.readiness import StageWatch
 from services.gateway.servicer import TextToSpeechServicer
 from services.gateway.settings import GatewaySettings
+from services.gateway.stage_link import StageLink
 from services.gateway.tokens import BearerTokens
 from services.gateway.watermark_servicer import WatermarkServicer
 
@@ -40,14 +42,13 @@ class GatewayStage:
         metrics = StageMetrics()
         gateway_metrics = GatewayMetrics(metrics.registry)
         tokens = _tokens(settings, gateway_metrics)
-        credentials = _stage_credentials(settings)
-        self._channels = {
-            "engine": open_channel(settings.engine_target, credentials),
-            "codec": open_channel(settings.codec_target, credentials),
-            "engine health": open_channel(settings.engine_health_target),
-            "codec health": open_channel(settings.codec_health_target),
+        self._engine_link = StageLink(settings.engine_target, engine_pb2_grpc.EngineServiceStub, _stage_tls(settings))
+        self._codec_link = StageLink(settings.codec_target, codec_pb2_grpc.CodecServiceStub, _stage_tls(settings))
+        self._health_channels = {
+            "engine": open_channel(settings.engine_health_target),
+            "codec": open_channel(settings.codec_health_target),
         }
-        engine, codec = GrpcEngine(self._channels["engine"]), GrpcCodec(self._channels["codec"])
+        engine, codec = GrpcEngine(self._engine_link), GrpcCodec(self._codec_link)
         self._catalogs = CatalogSource(engine, codec)
         quotas = _quotas(settings, tokens, gateway_metrics)
         speech = TextToSpeechServicer(settings, engine, codec, self._catalogs, gateway_metrics, quotas)
@@ -62,9 +63,7 @@ class GatewayStage:
             None if tokens is None else tokens.admit,
             open_tracer(settings, "gateway"),
         )
-        self._watches = [
-            StageWatch(name, self._channels[f"{name} health"], self._on_health) for name in ("engine", "codec")
-        ]
+        self._watches = [StageWatch(name, channel, self._on_health) for name, channel in self._health_channels.items()]
         self._watching: list[asyncio.Task[None]] = []
         self._ready = asyncio.Event()
 
@@ -83,7 +82,9 @@ class GatewayStage:
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
-        for channel in self._channels.values():
+        await self._engine_link.close()
+        await self._codec_link.close()
+        for channel in self._health_channels.values():
             await channel.close(None)
 
     async def _on_health(self) -> None:
@@ -106,10 +107,10 @@ class GatewayStage:
         return True
 
 
-def _stage_credentials(settings: GatewaySettings) -> grpc.ChannelCredentials | None:
+def _stage_tls(settings: GatewaySettings) -> StageTls | None:
     if settings.stage_tls_ca is None:
         return None
-    return stage_credentials(settings.stage_tls_ca, settings.stage_tls_certificate, settings.stage_tls_key)
+    return StageTls(settings.stage_tls_ca, settings.stage_tls_certificate, settings.stage_tls_key)
 
 
 def _tokens(settings: GatewaySettings, metrics: GatewayMetrics) -> BearerTokens | None:

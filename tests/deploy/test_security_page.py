@@ -17,7 +17,7 @@ from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from services.common.channel import open_channel
 from services.common.server import StageServer
 from services.common.settings import StageSettings, load_settings
-from services.common.tls import stage_credentials
+from services.common.tls import StageTls
 
 STAGES = ["gateway", "engine", "codec"]
 
@@ -64,8 +64,8 @@ async def test_certificates_let_the_gateway_in_and_nobody_without_one(certificat
     await server.start()
     ca, own = certificates / "ca.crt", (certificates / "gateway.crt", certificates / "gateway.key")
     codes = []
-    for credentials in (stage_credentials(ca, *own), stage_credentials(ca, None, None)):
-        async with open_channel(f"dns:///localhost:{server.port}", credentials) as channel:
+    for tls in (StageTls(ca, *own), StageTls(ca, None, None)):
+        async with open_channel(f"dns:///localhost:{server.port}", tls.credentials()) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as failed:
                 stub = codec_pb2_grpc.CodecServiceStub(channel)
                 await stub.GetCodecInfo(codec_pb2.GetCodecInfoRequest(), timeout=10)

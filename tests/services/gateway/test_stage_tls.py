@@ -17,21 +17,24 @@ from csm.v1 import tts_pb2_grpc
 from services.common.server import StageServer, StageService
 from services.common.settings import StageSettings, load_settings
 from services.common.testing import Authority, write_pair
-from services.common.tls import TlsFileError
+from services.common.tls import StageTls, TlsFileError
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import GatewayStage, start_gateway
+from services.gateway.stage_link import StageLink
 from services.gateway.testing import FRAME_SAMPLES, FakeCodec, FakeEngine
 
 READY_S = 20.0
 
 
 @asynccontextmanager
-async def deployment(stage_files: dict[str, Path], **gateway_files: Path) -> AsyncIterator[GatewayStage]:
+async def deployment(
+    stage_files: dict[str, Path], engine: FakeEngine | None = None, **gateway_files: Path
+) -> AsyncIterator[GatewayStage]:
     """A gateway before a fake engine and a fake codec that speak TLS."""
     async with AsyncExitStack() as running:
         targets: dict[str, str] = {}
         for name, add, servicer in (
-            ("engine", engine_pb2_grpc.add_EngineServiceServicer_to_server, FakeEngine()),
+            ("engine", engine_pb2_grpc.add_EngineServiceServicer_to_server, engine or FakeEngine()),
             ("codec", codec_pb2_grpc.add_CodecServiceServicer_to_server, FakeCodec()),
         ):
             settings = StageSettings(host="127.0.0.1", **stage_files)
@@ -73,6 +76,67 @@ async def test_gateway_shows_its_certificate_to_stages_that_ask(tmp_path: Path, 
     ) as gateway:
         await asyncio.wait_for(gateway.wait_ready(), READY_S)
         assert await samples_of(gateway, stream_request) == 10 * FRAME_SAMPLES
+
+
+async def test_a_new_certificate_of_the_gateway_counts_from_the_next_call_on(
+    tmp_path: Path, stream_request: Any
+) -> None:
+    """The stages trust the authority of the new one alone; what was refused is served, without a restart."""
+    ours, former, callers = Authority(), Authority(), Authority()
+    stage_files = ours.write(tmp_path) | {"tls_client_ca": callers.write_ca(tmp_path, "callers.crt")}
+    own = former.write(tmp_path / "gateway")
+    files = {"stage_tls_certificate": own["tls_certificate"], "stage_tls_key": own["tls_key"]}
+    async with deployment(stage_files, stage_tls_ca=ours.write_ca(tmp_path), **files) as gateway:
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await samples_of(gateway, stream_request)
+        assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
+        callers.write(tmp_path / "gateway")
+        assert await samples_of(gateway, stream_request) == 10 * FRAME_SAMPLES
+
+
+async def test_streams_that_run_outlive_a_new_certificate_and_wrong_files_change_nothing(
+    tmp_path: Path, stream_request: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, engine = Authority(), FakeEngine()
+    stage_files = ours.write(tmp_path) | {"tls_client_ca": ours.write_ca(tmp_path, "callers.crt")}
+    own = ours.write(tmp_path / "gateway")
+    files = {"stage_tls_certificate": own["tls_certificate"], "stage_tls_key": own["tls_key"]}
+    async with deployment(stage_files, engine, stage_tls_ca=ours.write_ca(tmp_path), **files) as gateway:
+        await asyncio.wait_for(gateway.wait_ready(), READY_S)
+        engine.script.pause_at = 5
+        begun = asyncio.create_task(samples_of(gateway, stream_request))
+        await asyncio.wait_for(engine.script.paused.wait(), READY_S)
+        engine.script.pause_at = None
+
+        ours.write(tmp_path / "gateway")
+        assert await samples_of(gateway, stream_request) == 10 * FRAME_SAMPLES
+        own["tls_key"].write_text("no key")
+        for _ in range(2):
+            assert await samples_of(gateway, stream_request) == 10 * FRAME_SAMPLES
+        engine.script.resume.set()
+        assert await begun == 10 * FRAME_SAMPLES
+    refusals = [record for record in caplog.records if "--stage-tls-key" in record.getMessage()]
+    assert len(refusals) == 2  # of the engine's link and of the codec's, once each
+
+
+async def test_the_old_channel_closes_with_its_last_call(tmp_path: Path) -> None:
+    ours = Authority()
+    channels: list[grpc.aio.Channel] = []
+
+    def remembered(channel: grpc.aio.Channel) -> grpc.aio.Channel:
+        channels.append(channel)
+        return channel
+
+    link = StageLink("localhost:1", remembered, StageTls(ours.write_ca(tmp_path), None, None))
+    async with link.call(), link.call():
+        Authority().write_ca(tmp_path)
+        async with link.call() as newest:
+            assert newest is channels[1]
+        assert channels[0].get_state() is grpc.ChannelConnectivity.IDLE
+    assert channels[0].get_state() is grpc.ChannelConnectivity.SHUTDOWN
+    assert channels[1].get_state() is grpc.ChannelConnectivity.IDLE
+    await link.close()
+    assert channels[1].get_state() is grpc.ChannelConnectivity.SHUTDOWN
 
 
 @pytest.mark.parametrize("case", ["plaintext", "another authority", "no certificate of its own"])
