@@ -6,6 +6,7 @@ codebook) alone and decoding is deterministic, so a stream that is taken up agai
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -42,10 +43,18 @@ class _Loss:
 class Repairs:
     """The repairs of one stream."""
 
-    def __init__(self, limits: RepairLimits, report: Report, clock: Callable[[], float] = time.monotonic) -> None:
-        """report: told once of every loss what came of it."""
+    def __init__(
+        self,
+        limits: RepairLimits,
+        report: Report,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        waits_when_full: bool = False,
+    ) -> None:
+        """report: told once of every loss what came of it. waits_when_full: a full queue is no answer but a delay"""
         self._limits = limits
         self._report = report
+        self._waits_when_full = waits_when_full
         self._clock = clock
         self._count = 0
         self._losses: dict[StageName, _Loss] = {}
@@ -58,8 +67,11 @@ class Repairs:
         remaining_s: time that the whole stream has left; find_replica: waits for a replica for at most the given
         seconds. Raises StageError: `error` itself when it is no loss, or else the loss that cannot be repaired.
         """
-        now_s = self._clock()
         loss = self._losses.get(error.stage)
+        if loss is None and self._waits_when_full and error.reason == "QUEUE_FULL":
+            await asyncio.sleep(min(error.retry_delay_s or 1.0, remaining_s))
+            return
+        now_s = self._clock()
         if loss is None:
             if not is_loss(error):
                 raise error

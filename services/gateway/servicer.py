@@ -26,6 +26,8 @@ from services.gateway.sampling import default_sampling
 from services.gateway.settings import GatewaySettings
 from services.gateway.sinks import StreamSink, WholeSink
 from services.gateway.synthesis import Codec, Deliver, Engine, Synthesis, SynthesisResult
+from services.gateway.text_stream import Requests, read_config, read_sentences
+from services.gateway.text_synthesis import BeforeDecoding, TextSynthesis
 from services.gateway.validation import Request, plan_synthesis
 from services.gateway.watched_run import watched_run
 
@@ -56,7 +58,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             deadline = self._deadline(context)
             plan, catalog = await self._plan(request, deadline)
             sink = WholeSink(plan, catalog)
-            result = await self._run(plan, catalog, deadline, sink.deliver)
+            result = await self._run(self._synthesis(plan, catalog), plan, catalog, deadline, sink.deliver)
             return sink.response(result)
 
     async def StreamSynthesize(self, request: tts_pb2.StreamSynthesizeRequest, context: Context) -> None:
@@ -64,7 +66,23 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             deadline = self._deadline(context)
             plan, catalog = await self._plan(request, deadline)
             sink = StreamSink(context, plan, catalog, self._settings.write_timeout_seconds)
-            result = await self._run(plan, catalog, deadline, sink.deliver)
+            result = await self._run(self._synthesis(plan, catalog), plan, catalog, deadline, sink.deliver)
+            await sink.finish(result)
+
+    async def StreamSynthesizeText(self, requests: Requests, context: Context) -> None:
+        with self._quotas.one_more(caller_name.get()):
+            deadline = self._deadline(context)
+            config = await read_config(requests)
+            plan, catalog = await self._plan(config, deadline, words_follow=True)
+            sentences = read_sentences(requests, config.voice.language_code, self._settings.max_text_length)
+            timeout_s = self._settings.write_timeout_seconds
+            sink = StreamSink(context, plan, catalog, timeout_s, tts_pb2.StreamSynthesizeTextResponse)
+
+            def synthesis_of(sentence: SynthesisPlan, before_decoding: BeforeDecoding, goes_on: bool) -> Synthesis:
+                return self._synthesis(sentence, catalog, before_decoding, waits_when_full=goes_on)
+
+            text = TextSynthesis(plan, sentences, synthesis_of, sink.begin_sentence)
+            result = await self._run(text, plan, catalog, deadline, sink.deliver)
             await sink.finish(result)
 
     async def ListVoices(self, request: tts_pb2.ListVoicesRequest, context: Context) -> tts_pb2.ListVoicesResponse:
@@ -117,7 +135,9 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
     def _deadline(self, context: Context) -> Deadline:
         return Deadline.of(context, self._settings.default_deadline_seconds)
 
-    async def _plan(self, request: Request, deadline: Deadline) -> tuple[SynthesisPlan, Catalog]:
+    async def _plan(
+        self, request: Request, deadline: Deadline, *, words_follow: bool = False
+    ) -> tuple[SynthesisPlan, Catalog]:
         if is_uuid(request.request_id):
             logs.request_id.set(request.request_id)
         if request.labels:
@@ -126,15 +146,34 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         catalog = await self._catalogs.get(deadline.remaining_s)
         given = (request, logs.request_id.get(), catalog, self._settings)
         if any(turn.audio.HasField("recording") for turn in request.context.turns):  # to be decoded
-            return await asyncio.to_thread(plan_synthesis, *given), catalog
-        return plan_synthesis(*given), catalog
+            return await asyncio.to_thread(plan_synthesis, *given, words_follow=words_follow), catalog
+        return plan_synthesis(*given, words_follow=words_follow), catalog
+
+    def _synthesis(
+        self,
+        plan: SynthesisPlan,
+        catalog: Catalog,
+        before_decoding: BeforeDecoding | None = None,
+        *,
+        waits_when_full: bool = False,
+    ) -> Synthesis:
+        """waits_when_full: because its caller has heard something already"""
+        repairs = Repairs(
+            RepairLimits(self._settings.max_repairs, self._settings.repair_wait_seconds),
+            lambda stage, outcome: self._metrics.repairs.labels(stage.lower(), outcome).inc(),
+            waits_when_full=waits_when_full,
+        )
+        ahead_frames = self._settings.decode_ahead_frames
+        return Synthesis(plan, catalog, self._engine, self._codec, ahead_frames, repairs, before_decoding)
 
     async def _run(
-        self, plan: SynthesisPlan, catalog: Catalog, deadline: Deadline, deliver: Deliver
+        self,
+        synthesis: Synthesis | TextSynthesis,
+        plan: SynthesisPlan,
+        catalog: Catalog,
+        deadline: Deadline,
+        deliver: Deliver,
     ) -> SynthesisResult:
-        limits = RepairLimits(self._settings.max_repairs, self._settings.repair_wait_seconds)
-        repairs = Repairs(limits, lambda stage, outcome: self._metrics.repairs.labels(stage.lower(), outcome).inc())
-        synthesis = Synthesis(plan, catalog, self._engine, self._codec, self._settings.decode_ahead_frames, repairs)
         logs.annotate(voice=plan.voice, turns=len(plan.turns))
         return await watched_run(synthesis, catalog, deadline, deliver, self._metrics)
 

@@ -21,34 +21,56 @@ _LAST_WRITE_S = 1.0  # that a write under way may take when its call is being en
 _PIECE_SIZE = 2 * 4800  # bytes of samples that are encoded between two looks at other calls
 
 
-class StreamSink:
-    """Header before the first samples, chunks, summary."""
+Response = tts_pb2.StreamSynthesizeResponse | tts_pb2.StreamSynthesizeTextResponse
 
-    def __init__(self, context: Context, plan: SynthesisPlan, catalog: Catalog, write_timeout_s: float) -> None:
+
+class StreamSink:
+    """Header before the first samples, chunks, summary; before the samples of a sentence of many, its words."""
+
+    def __init__(
+        self,
+        context: Context,
+        plan: SynthesisPlan,
+        catalog: Catalog,
+        write_timeout_s: float,
+        response: type[Response] = tts_pb2.StreamSynthesizeResponse,
+    ) -> None:
+        """response: the messages of the stream"""
         self._context = context
         self._plan = plan
         self._catalog = catalog
         self._write_timeout_s = write_timeout_s
+        self._response = response
         self._encoder = encoder_of(plan, catalog)
         self._begun = False
+        self._sentences: list[tts_pb2.Sentence] = []  # not told yet
+        self._taken_samples = 0  # at the codec's rate
         self._sent_samples = 0  # at the caller's rate
+
+    def begin_sentence(self, text: str) -> None:
+        """The next samples are those of a sentence."""
+        offset = round(self._taken_samples * self._plan.sample_rate_hz / self._catalog.sample_rate_hz)
+        self._sentences.append(tts_pb2.Sentence(text=text, sample_offset=offset))
 
     async def deliver(self, samples: bytes) -> int:
         """Raises StatusError CLIENT_TOO_SLOW."""
+        self._taken_samples += len(samples) // 2
         return await self._send(await encode(self._encoder, samples))
 
     async def finish(self, result: SynthesisResult) -> None:
         await self._send(self._encoder.finish())
         summary = convert.summary(self._plan, result, self._sent_samples)
-        await self._write(tts_pb2.StreamSynthesizeResponse(summary=summary))
+        await self._write(self._response(summary=summary))
 
     async def _send(self, audio: EncodedAudio) -> int:
         content = await self._begin() + audio.content
+        while self._sentences:
+            await self._write(tts_pb2.StreamSynthesizeTextResponse(sentence=self._sentences.pop(0)))
         if content:  # an encoder may still be waiting for more
             chunk = tts_pb2.AudioChunk(
                 audio_content=content, sample_offset=self._sent_samples, sample_count=audio.sample_count
             )
-            await self._write(tts_pb2.StreamSynthesizeResponse(audio_chunk=chunk))
+            await self._write(self._response(audio_chunk=chunk))
             self._sent_samples += audio.sample_count
         return audio.sample_count
 
@@ -58,10 +80,10 @@ class StreamSink:
             return b""
         self._begun = True
         header = convert.header(self._plan, self._catalog)
-        await self._write(tts_pb2.StreamSynthesizeResponse(header=header))
+        await self._write(self._response(header=header))
         return container_header(self._plan, None)
 
-    async def _write(self, message: tts_pb2.StreamSynthesizeResponse) -> None:
+    async def _write(self, message: Response) -> None:
         write = asyncio.ensure_future(self._context.write(message))
         write.add_done_callback(_look_at_outcome)
         try:

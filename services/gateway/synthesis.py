@@ -25,10 +25,11 @@ from services.common import frames as code_frames
 from services.common import spans
 from services.gateway.backends import Decodes, DescribesCodec, DescribesModel, Encodes, Generates
 from services.gateway.catalog import Catalog
-from services.gateway.context_fields import in_public_terms, recording_in_public_terms
+from services.gateway.context_codes import with_codes
+from services.gateway.context_fields import in_public_terms
 from services.gateway.deadline import Deadline
 from services.gateway.decoding import Chunker, DecodeWindow, FrameBuffer
-from services.gateway.plan import ContextTurn, SynthesisPlan
+from services.gateway.plan import SynthesisPlan
 from services.gateway.repair import Repairs
 from services.gateway.stage_errors import StageError, broken, lost_after, other_model, unreachable
 
@@ -59,7 +60,11 @@ class SynthesisResult:
 
 
 class Synthesis:
-    """One run. `phase` and `delivered_samples` tell how far it got, also after it has failed."""
+    """One run. `phase` and `delivered_samples` tell how far it got, also after it has failed.
+
+    `turns` and `generated` are what another utterance can go on from: the plan's turns, with codes in place of
+    recordings once there are any, and the codes of this one when all are there.
+    """
 
     def __init__(
         self,
@@ -69,8 +74,12 @@ class Synthesis:
         codec: Codec,
         decode_ahead_frames: int,
         repairs: Repairs,
+        before_decoding: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """before_decoding: returns when the codec may get something"""
         self.phase = "context"  # then "queue", "generate"
+        self.turns = plan.turns
+        self.generated: asyncio.Future[rvq_pb2.CodeFrames] = asyncio.get_running_loop().create_future()
         self.delivered_samples = 0  # of the codec
         self._sent_samples = 0  # at the caller's rate
         self._arrived_at_s = time.monotonic()
@@ -81,6 +90,7 @@ class Synthesis:
         self._buffer = FrameBuffer()
         self._decode_ahead_frames = decode_ahead_frames
         self._repairs = repairs
+        self._before_decoding = before_decoding
         self._chunker = Chunker(plan.chunk_frames * catalog.frame_samples)
         self._decoded_samples = 0  # taken from the codec, each once
         self._started: asyncio.Future[engine_pb2.GenerateStarted] = asyncio.get_running_loop().create_future()
@@ -94,10 +104,10 @@ class Synthesis:
         Raises StageError for failures of a stage, and whatever `deliver` raises.
         """
         try:
-            segments = await self._encode_turns(deadline)
+            self.turns = await with_codes(self._plan.turns, self._codec, deadline)
             self.phase = "queue"
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._generate(segments, deadline))
+                group.create_task(self._generate(deadline))
                 watermark = await self._decode(deadline, deliver)
         except StageError as error:
             raise self._as_failure(error) from None
@@ -128,26 +138,11 @@ class Synthesis:
             return lost_after(in_public_terms(error, len(self._plan.turns)), self._sent_samples)
         return error
 
-    async def _encode_turns(self, deadline: Deadline) -> list[engine_pb2.Segment]:
-        """The turns as the engine takes them. Recordings are encoded one after the other: the codec has one encoder."""
-        return [await self._encode_turn(index, turn, deadline) for index, turn in enumerate(self._plan.turns)]
-
-    async def _encode_turn(self, index: int, turn: ContextTurn, deadline: Deadline) -> engine_pb2.Segment:
-        codes = turn.codes
-        if turn.recording is not None:
-            request = codec_pb2.EncodeRequest(
-                samples=turn.recording.samples,
-                sample_format=turn.recording.sample_format,
-                sample_rate_hertz=turn.recording.sample_rate_hz,
-            )
-            try:
-                codes = (await self._codec.encode(request, deadline.remaining_s)).codes
-            except StageError as error:
-                raise recording_in_public_terms(error, f"context.turns[{index}].audio.recording") from None
-        return engine_pb2.Segment(speaker_id=turn.speaker, text=turn.text, codes=codes)
-
-    def _generate_request(self, segments: list[engine_pb2.Segment]) -> engine_pb2.GenerateRequest:
+    def _generate_request(self) -> engine_pb2.GenerateRequest:
         plan = self._plan
+        segments = [
+            engine_pb2.Segment(speaker_id=turn.speaker, text=turn.text, codes=turn.codes) for turn in self.turns
+        ]
         return engine_pb2.GenerateRequest(
             request_id=plan.request_id,
             segments=[*segments, engine_pb2.Segment(speaker_id=plan.speaker, text=plan.text)],
@@ -159,9 +154,9 @@ class Synthesis:
             live=plan.live,
         )
 
-    async def _generate(self, segments: list[engine_pb2.Segment], deadline: Deadline) -> None:
+    async def _generate(self, deadline: Deadline) -> None:
         """Frames from one engine, or from several in turn."""
-        request = self._generate_request(segments)
+        request = self._generate_request()
         while self._complete is None:
             try:
                 self._complete = await self._read_engine(request, deadline)
@@ -172,6 +167,7 @@ class Synthesis:
         if counted != sent:
             raise broken("ENGINE", f"it counts {counted} frames but sent {sent}.")
         self._buffer.close()
+        self.generated.set_result(self._codes)
 
     async def _find_engine(self, wait_s: float) -> None:
         await self._engine.model_info(wait_s, wait_for_ready=True)
@@ -240,6 +236,8 @@ class Synthesis:
     async def _decode(self, deadline: Deadline, deliver: Deliver) -> codec_pb2.WatermarkResult:
         """Audio from one codec, or from several in turn, from the moment that the engine has begun."""
         await self._started
+        if self._before_decoding is not None:
+            await self._before_decoding()
         while True:
             try:
                 complete = await self._read_codec(deadline, deliver)

@@ -96,6 +96,8 @@ class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
         self.frame_count = 10
         self.script = Script()
         self.refusal: Exception | None = None  # raised before the sequence starts
+        self.frame_counts: list[int] = []  # of the next calls, before `frame_count` counts
+        self.refusals: list[Exception | None] = []  # likewise
         self.calls: list[CallRecord] = []
         self.info = engine_pb2.GetModelInfoResponse(
             model_version="fake/1",
@@ -109,8 +111,9 @@ class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
 
     async def Generate(self, request: engine_pb2.GenerateRequest, context: Context) -> None:
         async with _recorded(self.calls, request, context) as call:
-            if self.refusal is not None:
-                raise self.refusal
+            if (refusal := self.refusals.pop(0) if self.refusals else self.refusal) is not None:
+                raise refusal
+            frame_count = self.frame_counts.pop(0) if self.frame_counts else self.frame_count
             await context.write(
                 engine_pb2.GenerateResponse(
                     started=engine_pb2.GenerateStarted(
@@ -120,7 +123,7 @@ class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
             )
             call.frame_count = request.resume_frames.frame_count
             assert request.resume_frames.codes == fake_frames(0, call.frame_count).codes
-            total = min(self.frame_count, request.max_frame_count)
+            total = min(frame_count, request.max_frame_count)
             size = request.first_batch_frame_count or 1
             while call.frame_count < total:
                 await self.script.reach(call.frame_count)
@@ -129,7 +132,7 @@ class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
                 call.frame_count += frames.frame_count
                 size = request.max_batch_frame_count or 4
             await self.script.reach(call.frame_count)
-            reached_cap = self.frame_count >= request.max_frame_count
+            reached_cap = frame_count >= request.max_frame_count
             reason = engine_pb2.FINISH_REASON_MAX_FRAMES if reached_cap else engine_pb2.FINISH_REASON_END_OF_SPEECH
             complete = engine_pb2.GenerateComplete(finish_reason=reason, frame_count=total)
             await context.write(engine_pb2.GenerateResponse(complete=complete))
@@ -148,6 +151,7 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
         self.script = Script()
         self.calls: list[CallRecord] = []
         self.refusal: Exception | None = None  # of recordings
+        self.coverages: list[codec_pb2.WatermarkCoverage] = []  # of the next streams; full when empty
         self.encoded: list[codec_pb2.EncodeRequest] = []
         self.detected: list[codec_pb2.DetectWatermarkRequest] = []
         self.detection = codec_pb2.DetectWatermarkResponse(detected=True, confidence=0.75, key_id="key-1")
@@ -170,7 +174,9 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
                 frame_count=call.frame_count,
                 sample_count=sent,
                 watermark=codec_pb2.WatermarkResult(
-                    coverage=codec_pb2.WATERMARK_COVERAGE_FULL, scheme="fake/1", key_id="key-1"
+                    coverage=self.coverages.pop(0) if self.coverages else codec_pb2.WATERMARK_COVERAGE_FULL,
+                    scheme="fake/1",
+                    key_id="key-1",
                 ),
             )
             await context.write(codec_pb2.StreamDecodeResponse(complete=complete))

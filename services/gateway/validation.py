@@ -30,14 +30,21 @@ UNARY_BATCH_FRAMES = 25  # nobody waits for the first frame of a unary call
 Request = tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest
 
 
-def plan_synthesis(request: Request, request_id: str, catalog: Catalog, settings: GatewaySettings) -> SynthesisPlan:
+def plan_synthesis(
+    request: Request, request_id: str, catalog: Catalog, settings: GatewaySettings, *, words_follow: bool = False
+) -> SynthesisPlan:
     """The plan of a request that is logged under `request_id`.
 
-    Raises StatusError: INVALID_ARGUMENT with every violation, NOT_FOUND for an unknown voice.
+    words_follow: it is the `config` of StreamSynthesizeText. Raises StatusError: INVALID_ARGUMENT with every violation,
+    NOT_FOUND for an unknown voice.
     """
-    checks = _Checks(catalog, settings)
+    checks = _Checks(catalog, settings, parent="config." if words_follow else "")
     checks.request_id(request.request_id)
-    text = checks.text("input.text", request.input.text)
+    text = request.input.text
+    if not words_follow:
+        checks.text("input.text", text)
+    elif text:
+        checks.wrong("input.text", "must be empty; the words come in later messages.")
     sample_rate_hz = checks.audio_format(request.audio_config)
     temperature, top_k, seed = checks.sampling(request.sampling_params)
     turns = checks.turns(request.context)
@@ -76,29 +83,31 @@ def plan_synthesis(request: Request, request_id: str, catalog: Catalog, settings
 class _Checks:
     """Reads the parts of a request and collects what is wrong."""
 
-    def __init__(self, catalog: Catalog, settings: GatewaySettings) -> None:
+    def __init__(self, catalog: Catalog, settings: GatewaySettings, parent: str) -> None:
+        """parent: what comes before every field's path"""
         self.violations: list[FieldViolation] = []
+        self._parent = parent
         self._catalog = catalog
         self._settings = settings
 
-    def _wrong(self, field: str, description: str, reason: str = "") -> None:
-        self.violations.append(FieldViolation(field, description, reason))
+    def wrong(self, field: str, description: str, reason: str = "") -> None:
+        self.violations.append(FieldViolation(self._parent + field, description, reason))
 
     def request_id(self, given: str) -> None:
         if given and not is_uuid(given):
-            self._wrong("request_id", "must be a UUID of 36 characters, or empty.")
+            self.wrong("request_id", "must be a UUID of 36 characters, or empty.")
 
     def text(self, field: str, text: str) -> str:
         longest = self._settings.max_text_length
         if not text.strip():
-            self._wrong(field, "is empty; there is nothing to say.", "TEXT_EMPTY")
+            self.wrong(field, "is empty; there is nothing to say.", "TEXT_EMPTY")
         elif len(text) > longest:
-            self._wrong(field, f"has {len(text)} characters; at most {longest} are allowed.", "TEXT_TOO_LONG")
+            self.wrong(field, f"has {len(text)} characters; at most {longest} are allowed.", "TEXT_TOO_LONG")
         return text
 
     def speaker(self, field: str, speaker: int) -> int:
         if not 0 <= speaker <= self._settings.max_speaker:
-            self._wrong(field, f"is {speaker}; it must be 0 to {self._settings.max_speaker}.")
+            self.wrong(field, f"is {speaker}; it must be 0 to {self._settings.max_speaker}.")
         return speaker
 
     def audio_format(self, config: tts_pb2.AudioConfig) -> int:
@@ -106,7 +115,7 @@ class _Checks:
         encoding, natural_hz = config.audio_encoding, self._catalog.sample_rate_hz
         if encoding not in ENCODINGS:
             known = ", ".join(map(encoding_name, ENCODINGS))
-            self._wrong(
+            self.wrong(
                 "audio_config.audio_encoding",
                 f"is {encoding_name(encoding)}; it must be one of {known}.",
                 "UNSUPPORTED_ENCODING",
@@ -116,7 +125,7 @@ class _Checks:
         allowed = sample_rates_hz(encoding, natural_hz)
         if asked_hz not in allowed:
             unset = f", or 0 for {natural_hz}" if natural_hz in allowed else ""
-            self._wrong(
+            self.wrong(
                 "audio_config.sample_rate_hertz",
                 f"is {config.sample_rate_hertz}; with {encoding_name(encoding)} it must be"
                 f" one of {', '.join(map(str, allowed))}{unset}.",
@@ -132,11 +141,11 @@ class _Checks:
         seed = given.seed if given.HasField("seed") else secrets.randbelow(DRAWN_SEEDS)
         largest_k = self._catalog.identity.codebook_size
         if not 0 <= temperature <= 2:  # false for NaN as well
-            self._wrong("sampling_params.temperature", f"is {temperature:g}; it must be 0 to 2.")
+            self.wrong("sampling_params.temperature", f"is {temperature:g}; it must be 0 to 2.")
         if not 1 <= top_k <= largest_k:
-            self._wrong("sampling_params.top_k", f"is {top_k}; it must be 1 to {largest_k}.")
+            self.wrong("sampling_params.top_k", f"is {top_k}; it must be 1 to {largest_k}.")
         if seed < 0:
-            self._wrong("sampling_params.seed", f"is {seed}; it must not be negative.")
+            self.wrong("sampling_params.seed", f"is {seed}; it must not be negative.")
         return temperature, top_k, seed
 
     def max_frames(self, request: Request, sample_rate_hz: int) -> int:
@@ -152,9 +161,9 @@ class _Checks:
             return whole_frames(longest_s, frame_s)
         seconds = request.max_audio_duration.seconds + request.max_audio_duration.nanos / 1e9
         if seconds > longest_s:
-            self._wrong(field, f"is {seconds:g} s; at most {longest_s:g} s are made{hint}.", "AUDIO_TOO_LONG")
+            self.wrong(field, f"is {seconds:g} s; at most {longest_s:g} s are made{hint}.", "AUDIO_TOO_LONG")
         elif whole_frames(seconds, frame_s) < 1:
-            self._wrong(field, f"is {seconds:g} s; it must be at least one frame of {frame_s:g} s.")
+            self.wrong(field, f"is {seconds:g} s; it must be at least one frame of {frame_s:g} s.")
         return whole_frames(min(seconds, longest_s), frame_s)
 
     def chunk_frames(self, request: Request) -> int:
@@ -164,28 +173,28 @@ class _Checks:
         seconds = duration.seconds + duration.nanos / 1e9
         longest_s = self._settings.max_stream_audio_seconds
         if not 0 < seconds <= longest_s:
-            self._wrong(
+            self.wrong(
                 "stream_config.chunk_duration", f"is {seconds:g} s; it must be above 0 and at most {longest_s:g} s."
             )
         return math.ceil(seconds / self._catalog.frame_s - 1e-6)
 
     def labels(self, request: Request) -> None:
         if len(request.labels) > MAX_LABEL_COUNT:
-            self._wrong("labels", f"holds {len(request.labels)} labels; at most {MAX_LABEL_COUNT} are allowed.")
+            self.wrong("labels", f"holds {len(request.labels)} labels; at most {MAX_LABEL_COUNT} are allowed.")
         longest = max((len(word) for label in request.labels.items() for word in label), default=0)
         if longest > MAX_LABEL_LENGTH:
-            self._wrong("labels", f"has a word of {longest} characters; at most {MAX_LABEL_LENGTH} are allowed.")
+            self.wrong("labels", f"has a word of {longest} characters; at most {MAX_LABEL_LENGTH} are allowed.")
 
     def turns(self, context: tts_pb2.SynthesisContext) -> tuple[ContextTurn, ...]:
         most = self._settings.max_turn_count
         if len(context.turns) > most:
-            self._wrong("context.turns", f"holds {len(context.turns)} turns; at most {most} are allowed.")
+            self.wrong("context.turns", f"holds {len(context.turns)} turns; at most {most} are allowed.")
             return ()
         turns = tuple(self._turn(f"context.turns[{index}]", turn) for index, turn in enumerate(context.turns))
         seconds = sum(self._audio_seconds(turn) for turn in turns)
         longest_s = self._settings.max_context_audio_seconds
         if seconds > longest_s:
-            self._wrong(
+            self.wrong(
                 "context.turns",
                 f"hold {seconds:.1f} s of audio together; at most {longest_s:g} s are allowed.",
                 "CONTEXT_TOO_LONG",
@@ -200,11 +209,13 @@ class _Checks:
         if turn.HasField("audio"):
             match turn.audio.WhichOneof("source"):
                 case "recording":
-                    recording = read_recording(f"{field}.audio.recording", turn.audio.recording, self.violations)
+                    recording = read_recording(
+                        f"{self._parent}{field}.audio.recording", turn.audio.recording, self.violations
+                    )
                 case "codes":
                     codes = self._codes(f"{field}.audio.codes", turn.audio.codes)
                 case _:
-                    self._wrong(f"{field}.audio", "holds neither a recording nor codes.")
+                    self.wrong(f"{field}.audio", "holds neither a recording nor codes.")
         return ContextTurn(speaker, text, recording, codes)
 
     def _codes(self, field: str, codes: rvq_pb2.CodeFrames) -> rvq_pb2.CodeFrames | None:
@@ -213,7 +224,7 @@ class _Checks:
             frames.check_shape(codes, identity.codebook_count)
             frames.check_range(codes, identity.codebook_size)
         except frames.MalformedFramesError as error:
-            self._wrong(field, str(error), "CODES_MALFORMED")
+            self.wrong(field, str(error), "CODES_MALFORMED")
             return None
         return codes
 

@@ -14,10 +14,15 @@ from services.gateway.catalog import Catalog
 from services.gateway.deadline import Deadline, deadline_exceeded
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.synthesis import Deliver, Synthesis, SynthesisResult
+from services.gateway.text_synthesis import TextSynthesis
 
 
 async def watched_run(
-    synthesis: Synthesis, catalog: Catalog, deadline: Deadline, deliver: Deliver, metrics: GatewayMetrics
+    synthesis: Synthesis | TextSynthesis,
+    catalog: Catalog,
+    deadline: Deadline,
+    deliver: Deliver,
+    metrics: GatewayMetrics,
 ) -> SynthesisResult:
     """Like `Synthesis.run`; also raises StatusError DEADLINE_EXCEEDED when the deadline passes first."""
     try:
