@@ -7,7 +7,7 @@
 #   make evaluate                            how well the voice speaks, in figures
 #
 # SPEAKER=1 SEED=7 CONTEXT=dialogue.json MAX_SECONDS=10 change what `make say` says, ENCODING=opus RATE=16000 how it is
-# written (OUT=hello.ogg does as well), BUNDLE=... whose voice it is.
+# written (OUT=hello.ogg does as well), BUNDLE=... whose voice it is; BY_SENTENCE=1 is for a long TEXT.
 
 PYTHON ?= python3
 VENV := .venv
@@ -39,7 +39,8 @@ ASKED := $(if $(filter $(MINIATURE),$(BUNDLE)),$(MINIATURE)/bundle.json)
 say: $(STAMPS)/run $(ASKED)
 	@$(BIN)/python -m services.all_in_one.say --bundle '$(BUNDLE)' --text '$(subst ','\'',$(TEXT))' --out '$(OUT)' \
 		--max-seconds $(MAX_SECONDS) $(if $(SPEAKER),--speaker $(SPEAKER)) $(if $(SEED),--seed $(SEED)) \
-		$(if $(CONTEXT),--context '$(CONTEXT)') $(if $(ENCODING),--encoding $(ENCODING)) $(if $(RATE),--rate $(RATE))
+		$(if $(CONTEXT),--context '$(CONTEXT)') $(if $(ENCODING),--encoding $(ENCODING)) $(if $(RATE),--rate $(RATE)) \
+		$(if $(BY_SENTENCE),--by-sentence)
 
 serve: $(STAMPS)/run $(ASKED)
 	@$(BIN)/python -m services.all_in_one --bundle '$(BUNDLE)'

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -15,6 +16,7 @@ from csm_client.credentials import ConnectionOptions, call_metadata
 from csm_client.errors import from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions
 from csm_client.speech import Speech, SpeechReader, from_unary
+from csm_client.text_writer import TextWriter
 from csm_client.tracing import trace_metadata
 
 DEFAULT_TIMEOUT_S = 120.0
@@ -64,6 +66,20 @@ class AsyncClient:
         call = self._tts.StreamSynthesize(request, timeout=self._timeout_s, metadata=self._metadata + trace_metadata())
         return AsyncSpeechStream(call)
 
+    def stream_synthesize_text(
+        self, pieces: AsyncIterable[str] | Iterable[str], **options: Unpack[StreamOptions]
+    ) -> AsyncSpeechStream:
+        """Audio of a text that is still being written, sentence by sentence.
+
+        pieces: of the text, cut anywhere, spaces included, as a language model gives them; a str is a text that is
+        all there. An exception of `pieces` ends the stream with it. `max_seconds` counts for all sentences together.
+        """
+        writer = TextWriter(pieces, options)
+        call = self._tts.StreamSynthesizeText(
+            writer.messages_async(), timeout=self._timeout_s, metadata=self._metadata + trace_metadata()
+        )
+        return AsyncSpeechStream(call, writer)
+
     async def list_voices(self, language: str = "") -> list[tts_pb2.Voice]:
         """Every voice, or those of a language (BCP-47)."""
         voices: list[tts_pb2.Voice] = []
@@ -99,8 +115,9 @@ class AsyncSpeechStream:
     Iterating raises IncompleteAudioError when the stream breaks after audio has come.
     """
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, writer: TextWriter | None = None) -> None:
         self._call = call
+        self._writer = writer
         self._reader = SpeechReader()
 
     @property
@@ -113,6 +130,11 @@ class AsyncSpeechStream:
         """Known when the iteration has ended."""
         return self._reader.summary
 
+    @property
+    def sentences(self) -> Sequence[tts_pb2.Sentence]:
+        """Those of a text that have begun so far."""
+        return self._reader.sentences
+
     async def __aiter__(self) -> AsyncIterator[tts_pb2.AudioChunk]:
         try:
             async for message in self._call:
@@ -120,6 +142,10 @@ class AsyncSpeechStream:
                     yield chunk
         except grpc.aio.AioRpcError as error:
             self._reader.fail(error)
+        except asyncio.CancelledError:
+            if self._writer is not None and self._writer.error is not None:
+                raise self._writer.error from None
+            raise
         finally:
             self.cancel()
         self._reader.end()

@@ -152,7 +152,7 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="csm", description="Speech from text over gRPC.")
     commands = parser.add_subparsers(dest="command", required=True)
     say_parser = commands.add_parser("say", parents=[common], help="speak a text into an audio file")
-    say_parser.add_argument("text", help="what to say")
+    say_parser.add_argument("text", help="what to say; - reads it from standard input, and says it as it comes")
     add_say_options(say_parser)
     commands.add_parser("serve-info", parents=[common], help="what the server runs and accepts")
     commands.add_parser("voices", parents=[common], help="the voices of the server")
@@ -176,6 +176,9 @@ def add_say_options(parser: ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, help="0 is greedy")
     parser.add_argument("--top-k", type=int, help="candidates kept per code")
     parser.add_argument("--max-seconds", type=float, help="longest audio")
+    parser.add_argument(
+        "--by-sentence", action="store_true", help="say each sentence on its own, with those before it as context"
+    )
     parser.add_argument("--return-codes", type=Path, metavar="FILE", help="save the codes, for a turn of a context")
 
 

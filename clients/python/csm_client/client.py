@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Self, Unpack
 
 import grpc
@@ -15,6 +15,7 @@ from csm_client.credentials import ConnectionOptions, call_metadata
 from csm_client.errors import from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions
 from csm_client.speech import Speech, SpeechReader, from_unary
+from csm_client.text_writer import TextWriter
 from csm_client.tracing import trace_metadata
 
 
@@ -53,6 +54,14 @@ class Client:
         call = self._tts.StreamSynthesize(request, timeout=self._timeout_s, metadata=self._metadata + trace_metadata())
         return SpeechStream(call)
 
+    def stream_synthesize_text(self, pieces: Iterable[str], **options: Unpack[StreamOptions]) -> SpeechStream:
+        """`pieces` are taken in a thread of gRPC's."""
+        writer = TextWriter(pieces, options)
+        call = self._tts.StreamSynthesizeText(
+            writer.messages(), timeout=self._timeout_s, metadata=self._metadata + trace_metadata()
+        )
+        return SpeechStream(call, writer)
+
     def list_voices(self, language: str = "") -> list[tts_pb2.Voice]:
         voices: list[tts_pb2.Voice] = []
         request = tts_pb2.ListVoicesRequest(language_code=language)
@@ -82,8 +91,9 @@ class Client:
 class SpeechStream:
     """One utterance on its way; see AsyncSpeechStream."""
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, writer: TextWriter | None = None) -> None:
         self._call = call
+        self._writer = writer
         self._reader = SpeechReader()
 
     @property
@@ -94,12 +104,18 @@ class SpeechStream:
     def summary(self) -> tts_pb2.SynthesisSummary | None:
         return self._reader.summary
 
+    @property
+    def sentences(self) -> Sequence[tts_pb2.Sentence]:
+        return self._reader.sentences
+
     def __iter__(self) -> Iterator[tts_pb2.AudioChunk]:
         try:
             for message in self._call:
                 if (chunk := self._reader.accept(message)) is not None:
                     yield chunk
         except grpc.RpcError as error:
+            if self._writer is not None and self._writer.error is not None:
+                raise self._writer.error from None
             self._reader.fail(error)
         finally:
             self.cancel()

@@ -69,6 +69,15 @@ def stream_request(text: str, options: StreamOptions) -> tts_pb2.StreamSynthesiz
     return request
 
 
+def text_config(options: StreamOptions) -> tts_pb2.StreamSynthesizeTextRequest:
+    """The first message of a text that is written while it is said."""
+    return tts_pb2.StreamSynthesizeTextRequest(config=stream_request("", options))
+
+
+def text_piece(text: str) -> tts_pb2.StreamSynthesizeTextRequest:
+    return tts_pb2.StreamSynthesizeTextRequest(text=tts_pb2.TextPiece(text=text))
+
+
 def detect_request(wav: bytes, key_ids: Sequence[str]) -> watermark_pb2.DetectWatermarkRequest:
     return watermark_pb2.DetectWatermarkRequest(recording=_recording(wav), key_ids=key_ids)
 

@@ -14,6 +14,7 @@ from csm_client.audio_files import AudioFile
 from csm_client.errors import IncompleteAudioError
 from csm_client.files import load_context, save_codes
 from csm_client.output import Output, choose_output
+from csm_client.pieces import lines
 from csm_client.progress import Progress
 from csm_client.requests import StreamOptions
 
@@ -27,7 +28,7 @@ async def say(client: AsyncClient, arguments: Namespace) -> int:
     progress.waiting(arguments.target)
     started_s = time.monotonic()
     try:
-        async with client.stream_synthesize(arguments.text, **options) as stream:
+        async with _open(client, arguments, options) as stream:
             first_audio_s = await _save(stream, output, progress, started_s)
     except IncompleteAudioError as error:
         message = f"{error} {output.path} was not written."
@@ -39,6 +40,14 @@ async def say(client: AsyncClient, arguments: Namespace) -> int:
         save_codes(arguments.return_codes, stream.summary.codes)
         print(f"codes                {arguments.return_codes}")
     return 0
+
+
+def _open(client: AsyncClient, arguments: Namespace, options: StreamOptions) -> AsyncSpeechStream:
+    if arguments.text == "-":
+        return client.stream_synthesize_text(lines(sys.stdin), **options)
+    if arguments.by_sentence:
+        return client.stream_synthesize_text(arguments.text, **options)
+    return client.stream_synthesize(arguments.text, **options)
 
 
 def _options(arguments: Namespace, output: Output) -> StreamOptions:

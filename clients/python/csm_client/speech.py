@@ -49,9 +49,12 @@ class SpeechReader:
     def __init__(self) -> None:
         self.header: tts_pb2.SynthesisHeader | None = None
         self.summary: tts_pb2.SynthesisSummary | None = None
+        self.sentences: list[tts_pb2.Sentence] = []
         self.sample_count = 0
 
-    def accept(self, message: tts_pb2.StreamSynthesizeResponse) -> tts_pb2.AudioChunk | None:
+    def accept(
+        self, message: tts_pb2.StreamSynthesizeResponse | tts_pb2.StreamSynthesizeTextResponse
+    ) -> tts_pb2.AudioChunk | None:
         """The audio of a message, if it has any. Raises IncompleteAudioError for a gap or a wrong order."""
         match message.WhichOneof("event"):
             case "header" if self.header is None:
@@ -60,6 +63,9 @@ class SpeechReader:
                 return self._accept_audio(message.audio_chunk)
             case "summary" if self.header is not None and self.summary is None:
                 self.summary = message.summary
+            case "sentence" if self.header is not None and self.summary is None:
+                assert isinstance(message, tts_pb2.StreamSynthesizeTextResponse)
+                self.sentences.append(message.sentence)
             case None:
                 pass  # an event of a newer server
             case event:

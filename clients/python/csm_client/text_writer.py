@@ -1,0 +1,55 @@
+"""The messages of a text that is said while it is written, for both clients. It knows no channel."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+
+from csm.v1 import tts_pb2
+
+from csm_client.requests import StreamOptions, text_config, text_piece
+
+LONGEST_PIECE = 1000  # characters in a message; any server takes as many
+
+Message = tts_pb2.StreamSynthesizeTextRequest
+
+
+class TextWriter:
+    """A configuration, then the pieces. `error` is what the pieces have raised: gRPC loses it."""
+
+    def __init__(self, pieces: AsyncIterable[str] | Iterable[str], options: StreamOptions) -> None:
+        """pieces: cut anywhere; a str is a text that is all there"""
+        self._config = text_config(options)
+        self._pieces = [pieces] if isinstance(pieces, str) else pieces
+        self.error: Exception | None = None
+
+    async def messages_async(self) -> AsyncIterator[Message]:
+        pieces = self._pieces
+        yield self._config
+        try:
+            if isinstance(pieces, AsyncIterable):
+                async for piece in pieces:
+                    for message in _messages_of(piece):
+                        yield message
+            else:
+                for piece in pieces:
+                    for message in _messages_of(piece):
+                        yield message
+        except Exception as error:
+            self.error = error
+            raise
+
+    def messages(self) -> Iterator[Message]:
+        """Needs pieces that are no AsyncIterable."""
+        assert not isinstance(self._pieces, AsyncIterable)
+        yield self._config
+        try:
+            for piece in self._pieces:
+                yield from _messages_of(piece)
+        except Exception as error:
+            self.error = error
+            raise
+
+
+def _messages_of(piece: str) -> Iterator[Message]:
+    for at in range(0, len(piece), LONGEST_PIECE):
+        yield text_piece(piece[at : at + LONGEST_PIECE])

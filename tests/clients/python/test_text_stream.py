@@ -1,0 +1,110 @@
+"""Texts that are said while they are written, with both clients and the program, against a real gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import wave
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import csm_client
+import pytest
+from csm_client import cli
+from csm_client.pieces import lines
+
+from services.gateway.testing import FRAME_SAMPLES
+
+PIECES = ("Good mor", "ning. How ", "are you?")
+SENTENCES = ["Good morning.", "How are you?"]
+SAMPLES = 2 * 10 * FRAME_SAMPLES
+
+
+async def written(*pieces: str) -> AsyncIterator[str]:
+    for piece in pieces:
+        await asyncio.sleep(0)
+        yield piece
+
+
+async def test_pieces_become_sentences(deployment, client) -> None:
+    async with client.stream_synthesize_text(written(*PIECES), seed=3, return_codes=True) as stream:
+        speech = await stream.read_all()
+    assert [sentence.text for sentence in stream.sentences] == SENTENCES
+    assert [sentence.sample_offset for sentence in stream.sentences] == [0, SAMPLES // 2]
+    assert len(speech.samples) == 2 * SAMPLES and speech.summary.codes.frame_count == 20
+    assert [call.request.sampling_params.seed for call in deployment.engine.calls] == [3, 4]
+
+
+@pytest.mark.parametrize("pieces", ["".join(PIECES), list(PIECES)])
+async def test_a_text_that_is_all_there_may_be_given_as_it_is(client, pieces) -> None:
+    stream = client.stream_synthesize_text(pieces)
+    await stream.read_all()
+    assert [sentence.text for sentence in stream.sentences] == SENTENCES
+
+
+async def test_a_long_text_goes_in_several_messages(deployment, client) -> None:
+    deployment.engine.frame_count = 1
+    text = "This is a sentence like any other. " * 150
+    stream = client.stream_synthesize_text(text)
+    await stream.read_all()
+    assert [sentence.text for sentence in stream.sentences] == ["This is a sentence like any other."] * 150
+
+
+async def test_what_the_pieces_raise_is_raised_and_ends_the_call(deployment, client) -> None:
+    async def broken() -> AsyncIterator[str]:
+        yield "One. Two"
+        raise LookupError("the model is gone")
+
+    with pytest.raises(LookupError, match="the model is gone"):
+        await client.stream_synthesize_text(broken()).read_all()
+    await asyncio.wait_for(asyncio.gather(*(call.ended.wait() for call in deployment.engine.calls)), 10)
+
+
+async def test_a_cancel_stays_a_cancel(deployment, client) -> None:
+    deployment.engine.script.pause_at = 3
+    reading = asyncio.create_task(client.stream_synthesize_text(written("One. Two.")).read_all())
+    await asyncio.wait_for(deployment.engine.script.paused.wait(), 10)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+
+async def test_no_words_are_told_by_field(client) -> None:
+    with pytest.raises(csm_client.InvalidRequestError) as failed:
+        await client.stream_synthesize_text([]).read_all()
+    assert [violation.field for violation in failed.value.field_violations] == ["text"]
+
+
+def test_the_blocking_client_does_the_same(server) -> None:
+    def broken() -> Iterator[str]:
+        yield "One. Two"
+        raise LookupError("the model is gone")
+
+    with csm_client.Client(server.target, timeout_s=20) as client:
+        stream = client.stream_synthesize_text(iter(PIECES))
+        assert len(stream.read_all().samples) == 2 * SAMPLES
+        assert [sentence.text for sentence in stream.sentences] == SENTENCES
+        with pytest.raises(LookupError, match="the model is gone"):
+            client.stream_synthesize_text(broken()).read_all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "typed"), [(["-"], "".join(PIECES) + "\n"), (["--by-sentence", "".join(PIECES)], "")]
+)
+def test_say_takes_a_text_from_standard_input_or_by_sentence(
+    server, tmp_path: Path, monkeypatch, arguments: list[str], typed: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    out = tmp_path / "said.wav"
+    assert cli.main(["say", "--target", server.target, "--out", str(out), *arguments]) == 0
+    with wave.open(str(out)) as file:
+        assert file.getnframes() == SAMPLES
+    assert [len(call.request.segments) for call in server.deployment.engine.calls] == [1, 2]
+
+
+async def test_what_is_typed_is_said_line_by_line(monkeypatch) -> None:
+    file = io.StringIO("One\nTwo\n")
+    assert [line async for line in lines(file)] == ["One\n", "Two\n"]
+    file.seek(0)
+    monkeypatch.setattr(file, "isatty", lambda: True)
+    assert [line async for line in lines(file)] == ["One\n\n", "Two\n\n"]
