@@ -85,19 +85,25 @@ class CatalogSource:
         self._codec = codec
         self._catalog: Catalog | None = None
         self._asked_at_s = 0.0
+        self._forgotten = 0  # times
 
     def forget(self) -> None:
-        """The next `get` asks again."""
+        """The next `get` asks again; an answer that is under way is not kept."""
         self._catalog = None
+        self._forgotten += 1
 
     async def get(self, timeout_s: float) -> Catalog:
         """Raises StageError when a stage cannot be reached, StatusError FAILED_PRECONDITION when they do not fit."""
         now_s = time.monotonic()
-        if self._catalog is None or now_s - self._asked_at_s > MAX_AGE_S:
-            model, codec = await asyncio.gather(self._engine.model_info(timeout_s), self._codec.codec_info(timeout_s))
-            check_same_codec(model.codec, codec.codec)
-            self._catalog, self._asked_at_s = Catalog(model, codec), now_s
-        return self._catalog
+        if self._catalog is not None and now_s - self._asked_at_s <= MAX_AGE_S:
+            return self._catalog
+        forgotten = self._forgotten
+        model, codec = await asyncio.gather(self._engine.model_info(timeout_s), self._codec.codec_info(timeout_s))
+        check_same_codec(model.codec, codec.codec)
+        catalog = Catalog(model, codec)
+        if forgotten == self._forgotten:
+            self._catalog, self._asked_at_s = catalog, now_s
+        return catalog
 
 
 def check_same_codec(engines: rvq_pb2.CodecIdentity, codecs: rvq_pb2.CodecIdentity) -> None:

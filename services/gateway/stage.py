@@ -31,6 +31,7 @@ log = logging.getLogger("csm.gateway")
 TTS_SERVICE = "csm.v1.TextToSpeechService"
 WATERMARK_SERVICE = "csm.v1.WatermarkService"
 INFO_TIMEOUT_S = 10.0
+RECHECK_S = 2.0  # between two looks at stages that serve and were not found to fit
 
 
 class GatewayStage:
@@ -65,6 +66,7 @@ class GatewayStage:
         )
         self._watches = [StageWatch(name, channel, self._on_health) for name, channel in self._health_channels.items()]
         self._watching: list[asyncio.Task[None]] = []
+        self._checking: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
 
     async def start(self) -> None:
@@ -79,19 +81,32 @@ class GatewayStage:
     async def stop(self) -> None:
         """Drains, then lets go of the other stages."""
         await self.server.drain()
-        for task in self._watching:
+        tasks = [*self._watching, *([self._checking] if self._checking is not None else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._watching, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._engine_link.close()
         await self._codec_link.close()
         for channel in self._health_channels.values():
             await channel.close(None)
 
     async def _on_health(self) -> None:
+        """Begins anew: what an earlier check finds out is about stages as they were."""
+        if self._checking is not None:
+            self._checking.cancel()
         self._catalogs.forget()
-        ready = all(watch.serving for watch in self._watches)
-        if ready:
-            ready = await self._stages_fit()
+        if all(watch.serving for watch in self._watches):
+            self._checking = asyncio.create_task(self._check_until_they_fit())
+        else:
+            await self._set_ready(False)
+
+    async def _check_until_they_fit(self) -> None:
+        """A stage may say that it serves before its API port can be reached from here."""
+        while not await self._stages_fit():
+            await asyncio.sleep(RECHECK_S)
+        await self._set_ready(True)
+
+    async def _set_ready(self, ready: bool) -> None:
         await self.server.set_serving(ready)
         if ready:
             self._ready.set()

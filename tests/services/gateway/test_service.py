@@ -7,11 +7,13 @@ import logging
 
 import grpc
 import pytest
+from csm.engine.v1 import engine_pb2
 from csm.v1 import tts_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from services.common import logs, status
+from services.gateway.stage_errors import unreachable
 from services.gateway.testing import NOTICE, FakeDeployment, fake_deployment
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -88,6 +90,49 @@ async def test_not_ready_with_stages_of_different_bundles(deployment) -> None:
     await deployment.codec_server.set_serving()
     while not deployment.gateway._watches[1].serving:
         await asyncio.sleep(0.01)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await wait_health(deployment, "readiness", SERVING)
+
+
+async def test_ready_again_when_a_stage_serves_before_it_can_be_reached(deployment, monkeypatch) -> None:
+    """Its API port may come later than its health, or its channel may wait before it connects again."""
+    await wait_health(deployment, "readiness", SERVING)
+    await deployment.engine_server.set_serving(False)
+    await wait_health(deployment, "readiness", NOT_SERVING)
+    monkeypatch.setattr("services.gateway.stage.RECHECK_S", 0.05)
+    engine, asked = deployment.gateway._catalogs._engine, asyncio.Event()
+
+    async def model_info(timeout_s: float, *, wait_for_ready: bool = False) -> engine_pb2.GetModelInfoResponse:
+        if not asked.is_set():
+            asked.set()
+            raise unreachable("ENGINE")
+        return deployment.engine.info
+
+    monkeypatch.setattr(engine, "model_info", model_info)
+    await deployment.engine_server.set_serving()
+    await asked.wait()
+    await wait_health(deployment, "readiness", SERVING)
+
+
+async def test_not_ready_when_a_stage_goes_away_while_the_other_is_asked(deployment, monkeypatch) -> None:
+    await wait_health(deployment, "readiness", SERVING)
+    await deployment.engine_server.set_serving(False)
+    await wait_health(deployment, "readiness", NOT_SERVING)
+    engine, asked, answer = deployment.gateway._catalogs._engine, asyncio.Event(), asyncio.Event()
+
+    async def model_info(timeout_s: float, *, wait_for_ready: bool = False) -> engine_pb2.GetModelInfoResponse:
+        asked.set()
+        await answer.wait()
+        return deployment.engine.info
+
+    monkeypatch.setattr(engine, "model_info", model_info)
+    await deployment.engine_server.set_serving()
+    await asked.wait()
+    await deployment.codec_server.set_serving(False)
+    while deployment.gateway._watches[1].serving:
+        await asyncio.sleep(0.01)
+    answer.set()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
             await wait_health(deployment, "readiness", SERVING)
