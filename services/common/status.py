@@ -20,6 +20,12 @@ from csm_engine import errors
 from services.common import logs
 
 DOMAIN = "csm"
+
+# Clients take 8 KiB of trailers by default, and a larger status is lost to them altogether. The message goes out twice,
+# once with three bytes for each that is not ASCII.
+MOST_MESSAGE_BYTES = 1000
+MOST_VIOLATION_BYTES = 2500
+MOST_NAME_BYTES = 200
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 
 
@@ -89,26 +95,25 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: StatusError)
 def _to_proto(error: StatusError) -> status_pb2.Status:
     return status_pb2.Status(
         code=error.code.value[0],
-        message=error.message,
+        message=_cut(error.message, MOST_MESSAGE_BYTES),
         details=[_pack(detail) for detail in _details(error)],
     )
 
 
 def _details(error: StatusError) -> Iterable[message.Message]:
-    yield error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+    bad_request = _bad_request(error.field_violations)
+    left_out = len(error.field_violations) - len(bad_request.field_violations)
+    counted = {"field_violations_left_out": str(left_out)} if left_out else {}
+    yield error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata | counted)
     if error.field_violations:
-        yield error_details_pb2.BadRequest(
-            field_violations=[
-                error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description, reason=v.reason)
-                for v in error.field_violations
-            ]
-        )
+        yield bad_request
     if error.retry_delay_s is not None:
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(round(error.retry_delay_s * 1e9))
         yield error_details_pb2.RetryInfo(retry_delay=delay)
     if error.resource is not None:
-        yield error_details_pb2.ResourceInfo(resource_type=error.resource.type, resource_name=error.resource.name)
+        name = _cut(error.resource.name, MOST_NAME_BYTES)
+        yield error_details_pb2.ResourceInfo(resource_type=error.resource.type, resource_name=name)
     if error.quota is not None:
         violation = error_details_pb2.QuotaFailure.Violation(
             subject=error.quota.subject, description=error.quota.description
@@ -116,6 +121,25 @@ def _details(error: StatusError) -> Iterable[message.Message]:
         yield error_details_pb2.QuotaFailure(violations=[violation])
     if request_id := error.request_id or logs.request_id.get():
         yield error_details_pb2.RequestInfo(request_id=request_id)
+
+
+def _bad_request(violations: Iterable[FieldViolation]) -> error_details_pb2.BadRequest:
+    """The first of them, as many as there is room for."""
+    made = error_details_pb2.BadRequest()
+    for violation in violations:
+        made.field_violations.add(field=violation.field, description=violation.description, reason=violation.reason)
+        if made.ByteSize() > MOST_VIOLATION_BYTES:
+            del made.field_violations[-1]
+            break
+    return made
+
+
+def _cut(text: str, most_bytes: int) -> str:
+    """The text, or its beginning and an ellipsis."""
+    encoded = text.encode()
+    if len(encoded) <= most_bytes:
+        return text
+    return encoded[: most_bytes - 3].decode(errors="ignore") + "..."
 
 
 def _pack(detail: message.Message) -> any_pb2.Any:
@@ -180,7 +204,7 @@ def from_library_error(error: errors.CsmError) -> StatusError:
 
 
 def invalid_argument(violations: Sequence[FieldViolation]) -> StatusError:
-    """INVALID_ARGUMENT that names every wrong field at once; its reason is that of the first."""
+    """INVALID_ARGUMENT that names all wrong fields at once; its reason is that of the first."""
     reason = next((v.reason for v in violations if v.reason), "INVALID_REQUEST")
     message = "; ".join(f"{v.field}: {v.description}" for v in violations)
     return StatusError(grpc.StatusCode.INVALID_ARGUMENT, reason, message, field_violations=violations)

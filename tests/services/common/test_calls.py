@@ -55,6 +55,19 @@ async def test_status_error_round_trips_with_all_details(stage) -> None:
     assert stage.trailers["grpc-retry-pushback-ms"] == "1500"
 
 
+@pytest.mark.parametrize("letter", ["x", "\N{SNOWMAN}"])
+async def test_status_too_large_for_a_client_is_cut_and_not_lost(stage, letter: str) -> None:
+    violations = [status.FieldViolation(f"turns[{index}].text", f"is {letter}.", "WRONG") for index in range(1000)]
+    sent = status.invalid_argument(violations)
+    sent.resource = status.Resource("voice", letter * 5000)
+    got = await failure_of(stage, sent)
+    assert (got.code, got.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "WRONG")
+    assert sent.message.startswith(got.message.removesuffix("...")) and len(got.message) > 300
+    assert got.field_violations == tuple(violations[: len(got.field_violations)]) and len(got.field_violations) > 30
+    assert got.metadata["field_violations_left_out"] == str(1000 - len(got.field_violations))
+    assert got.resource is not None and got.resource.name.startswith(letter)
+
+
 @pytest.mark.parametrize(
     ("error", "code", "reason"),
     [

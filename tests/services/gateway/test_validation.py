@@ -192,6 +192,14 @@ async def test_all_violations_come_at_once(tts, stream_request) -> None:
     }
 
 
+async def test_a_whole_conversation_of_wrong_turns_is_told(tts, stream_request) -> None:
+    """Too many violations for one status would be lost with it."""
+    for _ in range(64):
+        stream_request.context.turns.add(speaker=-1)
+    found = await violations(tts.StreamSynthesize(stream_request).read())
+    assert [violation.field for violation in found[:2]] == ["context.turns[0].speaker", "context.turns[0].text"]
+
+
 async def test_unary_wish_over_80_s_is_refused_before_any_work_and_pointed_to_the_stream(
     deployment, tts, unary_request
 ) -> None:
