@@ -1,6 +1,6 @@
 """Which streams go on elsewhere when a stage is lost: for what failures, how often, until when.
 
-It opens no call and waits for nobody by itself; `synthesis` does, and asks here. Sampling depends on (seed, frame,
+It opens no call; `synthesis` does, and asks here. Sampling depends on (seed, frame,
 codebook) alone and decoding is deterministic, so a stream that is taken up again makes what it would have made.
 """
 
@@ -22,6 +22,9 @@ log = logging.getLogger("csm.gateway")
 
 Outcome = Literal["resumed", "failed", "exhausted"]
 Report = Callable[[StageName, Outcome], None]
+
+FULL = "QUEUE_FULL"
+ASK_FULL_AGAIN_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +81,14 @@ class Repairs:
             loss = self._losses[error.stage] = _Loss(error, now_s + min(self._limits.wait_s, remaining_s))
         elif error.code is not grpc.StatusCode.UNAVAILABLE:
             raise self._give_up(loss, "failed", error.message)
-        if self._count >= self._limits.most:
-            raise self._give_up(loss, "exhausted", f"{self._count} repairs are all that a stream gets")
         if loss.until_s <= now_s:
             raise self._give_up(loss, "failed", "no replica took it up in time")
-        self._count += 1
-        spans.event("stage lost", stage=error.stage.lower(), repair=self._count)
-        log.warning("the %s is lost; repair %d of %d", error.stage.lower(), self._count, self._limits.most)
+        if error.reason == FULL:  # nothing was lost: it has no room yet
+            await asyncio.sleep(min(ASK_FULL_AGAIN_S, loss.until_s - now_s))
+        else:
+            self._count_one(error.stage, loss)
         try:
-            await find_replica(loss.until_s - now_s)
+            await find_replica(max(0.0, loss.until_s - self._clock()))
         except StageError as missing:
             await self.prepare(missing, remaining_s, find_replica)
 
@@ -95,6 +97,13 @@ class Repairs:
         if self._losses.pop(stage, None):
             log.info("the stream goes on at another %s", stage.lower())
             self._tell(stage, "resumed")
+
+    def _count_one(self, stage: StageName, loss: _Loss) -> None:
+        if self._count >= self._limits.most:
+            raise self._give_up(loss, "exhausted", f"{self._count} repairs are all that a stream gets")
+        self._count += 1
+        spans.event("stage lost", stage=stage.lower(), repair=self._count)
+        log.warning("the %s is lost; repair %d of %d", stage.lower(), self._count, self._limits.most)
 
     def _give_up(self, loss: _Loss, outcome: Outcome, why: str) -> StageError:
         log.warning("the stream cannot go on at another %s: %s", loss.error.stage.lower(), why)
@@ -108,4 +117,4 @@ class Repairs:
 
 def is_loss(error: StageError) -> bool:
     """Whether the replica has gone away, rather than answered about the request. A full queue is an answer."""
-    return error.code is grpc.StatusCode.UNAVAILABLE and error.reason != "QUEUE_FULL"
+    return error.code is grpc.StatusCode.UNAVAILABLE and error.reason != FULL

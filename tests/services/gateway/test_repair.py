@@ -150,7 +150,20 @@ async def test_a_replica_that_refuses_the_stream_ends_in_the_loss() -> None:
     assert bench.outcomes == [("CODEC", "failed")]
 
 
-async def test_a_full_replica_costs_a_repair_and_another_is_asked() -> None:
+async def test_full_replicas_cost_no_repair_and_are_asked_until_the_wait_is_over(monkeypatch) -> None:
+    monkeypatch.setattr("services.gateway.repair.ASK_FULL_AGAIN_S", 0.001)
+    bench = Bench(RepairLimits(most=1, wait_s=5.0))
+    loss = unreachable("ENGINE")
+    await bench.prepare(loss)
+    for _ in range(5):
+        bench.now_s += 0.9
+        await bench.prepare(answer(Code.UNAVAILABLE, "QUEUE_FULL"))
+    bench.now_s += 0.9
+    assert await bench.refused(answer(Code.UNAVAILABLE, "QUEUE_FULL")) is loss
+    assert bench.outcomes == [("ENGINE", "failed")]
+
+
+async def test_a_full_replica_that_gets_room_goes_on() -> None:
     bench = Bench()
     await bench.prepare(unreachable("ENGINE"))
     await bench.prepare(answer(Code.UNAVAILABLE, "QUEUE_FULL"))

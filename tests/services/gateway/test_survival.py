@@ -9,7 +9,7 @@ import grpc
 import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
-from csm_engine.errors import EngineStoppedError, WatermarkError
+from csm_engine.errors import EngineBusyError, EngineStoppedError, WatermarkError
 from services.common import status
 from services.gateway.testing import (
     FRAME_SAMPLES,
@@ -152,6 +152,18 @@ async def test_both_killed_goes_unheard(deployment, tts, stream_request) -> None
     await kill_engine(deployment)
     await assert_undisturbed(call)
     assert repairs(deployment, "engine", "resumed") == repairs(deployment, "codec", "resumed") == 1
+
+
+async def test_a_stream_waits_for_room_at_a_full_engine(deployment, tts, stream_request) -> None:
+    pause(deployment.engines, 5)
+    call = tts.StreamSynthesize(stream_request)
+    other = deployment.engines[1 - await paused(deployment.engines)]
+    other.refusal = EngineBusyError("The queue is full.")
+    await kill_engine(deployment)
+    while len(other.calls) < 3:
+        await asyncio.sleep(0.01)
+    other.refusal = None
+    await assert_undisturbed(call)
 
 
 async def test_unary_call_survives_too(deployment, tts, unary_request) -> None:
