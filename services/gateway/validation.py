@@ -49,7 +49,7 @@ def plan_synthesis(
     temperature, top_k, seed = checks.sampling(request.sampling_params)
     turns = checks.turns(request.context)
     max_frames = checks.max_frames(request, sample_rate_hz)
-    chunk_frames = checks.chunk_frames(request)
+    chunk_frames = checks.chunk_frames(request, sample_rate_hz)
     checks.labels(request)
     if request.input.HasField("speaker"):
         checks.speaker("input.speaker", request.input.speaker)
@@ -166,7 +166,8 @@ class _Checks:
             self.wrong(field, f"is {seconds:g} s; it must be at least one frame of {frame_s:g} s.")
         return whole_frames(min(seconds, longest_s), frame_s)
 
-    def chunk_frames(self, request: Request) -> int:
+    def chunk_frames(self, request: Request, sample_rate_hz: int) -> int:
+        """Frames per message, of which every client can receive one. sample_rate_hz: as for `max_frames`"""
         if isinstance(request, tts_pb2.SynthesizeRequest) or not request.stream_config.HasField("chunk_duration"):
             return 0
         duration = request.stream_config.chunk_duration
@@ -176,7 +177,11 @@ class _Checks:
             self.wrong(
                 "stream_config.chunk_duration", f"is {seconds:g} s; it must be above 0 and at most {longest_s:g} s."
             )
-        return math.ceil(seconds / self._catalog.frame_s - 1e-6)
+        frame_s = self._catalog.frame_s
+        if sample_rate_hz:
+            size = bytes_per_second(request.audio_config.audio_encoding, sample_rate_hz)
+            longest_s = unary_seconds(size, longest_s)
+        return min(math.ceil(seconds / frame_s - 1e-6), max(1, whole_frames(longest_s, frame_s)))
 
     def labels(self, request: Request) -> None:
         if len(request.labels) > MAX_LABEL_COUNT:

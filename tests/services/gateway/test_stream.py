@@ -76,6 +76,15 @@ async def test_chunk_longer_than_the_decode_window_still_comes(deployment, tts, 
     assert sum(chunk.sample_count for chunk in chunks) == 300 * FRAME_SAMPLES
 
 
+async def test_chunk_never_exceeds_what_a_default_client_can_receive(deployment, tts, stream_request) -> None:
+    deployment.engine.frame_count = 60 * 25 // 2
+    stream_request.audio_config.sample_rate_hertz = 48_000
+    stream_request.stream_config.chunk_duration.FromSeconds(60)
+    _, chunks, _ = await collect(tts.StreamSynthesize(stream_request))
+    assert sum(chunk.sample_count for chunk in chunks) == 60 * 48_000
+    assert len(chunks[0].audio_content) > 3_800_000  # and no smaller than it must be
+
+
 async def test_codec_that_holds_back_audio_is_not_starved(deployment, tts, stream_request) -> None:
     deployment.engine.frame_count = 200
     deployment.codec.info.latency_sample_count = 100 * FRAME_SAMPLES
