@@ -53,7 +53,8 @@ def decode_samples(codec: str, content: bytes, channel_count: int, sample_rate_h
 def decode_ogg_opus(content: bytes) -> Recording:
     """Samples at 48 kHz. Raises UnreadableAudioError."""
     try:
-        with av.open(io.BytesIO(content), "r", format="ogg") as container:
+        # Titles and the like may be in any encoding; nobody here reads them.
+        with av.open(io.BytesIO(content), "r", format="ogg", metadata_errors="replace") as container:
             streams = container.streams.audio
             if len(container.streams) != 1 or not streams or streams[0].codec_context.name != "opus":
                 raise UnreadableAudioError("is not one Opus stream in an Ogg container.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -12,6 +13,7 @@ from csm.codec.v1 import codec_pb2
 
 from services.gateway.audio import decoders
 from services.gateway.audio.decoders import UnreadableAudioError, decode_ogg_opus, decode_samples
+from services.gateway.audio.frames import to_frame
 from services.gateway.plan import Recording
 from services.gateway.wav import read_wav
 
@@ -70,6 +72,16 @@ def test_ogg_opus_is_read(rate_hz: int, channel_count: int) -> None:
     heard, ideal = values(recording)[4800:-4800], tone(440, 48_000, 48_000)[4800:-4800]
     assert np.corrcoef(heard, ideal)[0, 1] > 0.99
     assert heard.std() == pytest.approx(ideal.std(), rel=0.1)
+
+
+def test_ogg_opus_whose_title_is_no_utf8_is_read() -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format="ogg", metadata_encoding="latin-1") as container:
+        container.metadata["title"] = "caf\u00e9"
+        stream = container.add_stream("libopus", rate=48_000, layout="mono")
+        container.mux([*stream.encode(to_frame(bytes(2 * 48_000), 48_000)), *stream.encode(None)])
+    assert b"caf\xe9" in file.getvalue()
+    assert decode_ogg_opus(file.getvalue()).duration_s == pytest.approx(1.0)
 
 
 def test_other_things_in_ogg_are_refused() -> None:
