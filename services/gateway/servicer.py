@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
@@ -32,6 +33,7 @@ from services.gateway.validation import Request, plan_synthesis
 from services.gateway.watched_run import watched_run
 
 MAX_VOICES_PER_PAGE = 100
+_PAGE_TOKEN = re.compile(r"[0-9]{0,9}")
 
 
 class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
@@ -183,7 +185,7 @@ def _page(request: tts_pb2.ListVoicesRequest) -> tuple[int, int]:
     violations = []
     if request.page_size < 0:
         violations.append(FieldViolation("page_size", f"is {request.page_size}; it must not be negative."))
-    if request.page_token and not (request.page_token.isascii() and request.page_token.isdigit()):
+    if not _PAGE_TOKEN.fullmatch(request.page_token):
         violations.append(FieldViolation("page_token", "is not a token that an earlier response gave."))
     if violations:
         raise invalid_argument(violations)

@@ -41,7 +41,9 @@ async def test_voices_can_be_listed_filtered_and_paged(tts) -> None:
     assert second.next_page_token == ""
 
 
-@pytest.mark.parametrize(("field", "value"), [("page_size", -1), ("page_token", "x"), ("page_token", "-1")])
+@pytest.mark.parametrize(
+    ("field", "value"), [("page_size", -1), ("page_token", "x"), ("page_token", "-1"), ("page_token", 5000 * "9")]
+)
 async def test_wrong_page_is_refused(tts, field: str, value: object) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await tts.ListVoices(tts_pb2.ListVoicesRequest(**{field: value}))
