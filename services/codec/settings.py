@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.common.bundle_settings import BundleSettings
-from services.common.settings import HealthPort, MetricsPort, ServingPort
+from services.common.settings import HealthPort, MetricsPort, ReceiveLimit, ServingPort
 
 
 class CodecSettings(BundleSettings):
@@ -20,6 +20,7 @@ class CodecSettings(BundleSettings):
     port: ServingPort = 50062
     health_port: HealthPort = 50072
     metrics_port: MetricsPort = 9462
+    max_receive_message_bytes: ReceiveLimit = 40 * 2**20  # recordings grow when the gateway decodes them, up to double
     device: str = Field("cpu", min_length=1, description="Torch device: cpu, cuda, cuda:1, ...")
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="Type of the decoder's weights; the quantizer stays float32."

@@ -26,6 +26,7 @@ MetricsPort = Annotated[
     int,
     Field(ge=-1, le=65535, description="Port of Prometheus metrics; 0 takes a free one, -1 is off."),
 ]
+ReceiveLimit = Annotated[int, Field(ge=1024, le=256 * 2**20, description="Largest request message accepted.")]
 
 
 class StageSettings(BaseSettings):
@@ -56,9 +57,7 @@ class StageSettings(BaseSettings):
     drain_seconds: float = Field(
         default=120.0, ge=0, le=3600, description="How long running calls may go on after SIGTERM."
     )
-    max_receive_message_bytes: int = Field(
-        default=16 * 2**20, ge=1024, le=256 * 2**20, description="Largest request message accepted."
-    )
+    max_receive_message_bytes: ReceiveLimit = 16 * 2**20
     max_connection_age_seconds: int = Field(
         default=300,
         ge=0,

@@ -9,6 +9,9 @@ import wave
 import pytest
 from csm.codec.v1 import codec_pb2
 
+from services.codec.settings import CodecSettings
+from services.gateway.audio.decoders import MAX_OPUS_SECONDS
+from services.gateway.settings import GatewaySettings
 from services.gateway.wav import WavError, read_wav, wav_header
 
 S16, F32 = codec_pb2.SAMPLE_FORMAT_S16LE, codec_pb2.SAMPLE_FORMAT_F32LE
@@ -72,3 +75,14 @@ def test_half_a_sample_at_the_end_is_left_out() -> None:
 def test_unreadable_file_is_refused_with_a_sentence(content: bytes, sentence: str) -> None:
     with pytest.raises(WavError, match=sentence):
         read_wav(content)
+
+
+@pytest.mark.parametrize(("tag", "bits"), [(1, 8), (1, 16), (1, 24), (1, 32), (3, 32), (7, 8)])
+def test_recording_that_the_gateway_takes_fits_into_a_message_to_the_codec(tag: int, bits: int) -> None:
+    """Decoded, it is larger than it came."""
+    room = {
+        stage: stage.model_fields["max_receive_message_bytes"].default for stage in (GatewaySettings, CodecSettings)
+    }
+    read = read_wav(wav(fmt(tag, bits=bits), bytes(room[GatewaySettings])))
+    assert len(read.samples) < room[CodecSettings]
+    assert MAX_OPUS_SECONDS * 48_000 * 2 < room[CodecSettings]
