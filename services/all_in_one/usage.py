@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from services.common.settings import host_and_port
+
 _USAGE = """
 Ready on {target}. Ctrl-C stops it.
 
@@ -22,5 +24,5 @@ Ready on {target}. Ctrl-C stops it.
 
 def usage(host: str, port: int, health_port: int) -> str:
     """host: the address that is listened on"""
-    reachable = "127.0.0.1" if host == "0.0.0.0" else host
-    return _USAGE.format(target=f"{reachable}:{port}", health_target=f"{reachable}:{health_port}")
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return _USAGE.format(target=host_and_port(reachable, port), health_target=host_and_port(reachable, health_port))

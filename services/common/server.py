@@ -20,7 +20,7 @@ from grpc_reflection.v1alpha import reflection
 
 from services.common.calls import Admit, CallInterceptor
 from services.common.metrics import MetricsServer, StageMetrics
-from services.common.settings import StageSettings
+from services.common.settings import StageSettings, host_and_port
 from services.common.spans import Tracer
 from services.common.tls import ServerTls
 
@@ -171,9 +171,10 @@ def _api_credentials(settings: StageSettings) -> grpc.ServerCredentials | None:
 
 
 def _listen(server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None = None) -> int:
+    address = host_and_port(host, port)
     try:
         if credentials is not None:
-            return server.add_secure_port(f"{host}:{port}", credentials)
-        return server.add_insecure_port(f"{host}:{port}")
+            return server.add_secure_port(address, credentials)
+        return server.add_insecure_port(address)
     except RuntimeError as error:
-        raise OSError(f"Cannot listen on {host}:{port}; the port may be taken.") from error
+        raise OSError(f"Cannot listen on {address}; the port may be taken.") from error

@@ -86,6 +86,11 @@ class StageSettings(BaseSettings):
         description="Share of the traces that begin here that is sent; a caller's trace is sent if the caller says so.",
     )
 
+    @field_validator("host")
+    @classmethod
+    def _host_without_brackets(cls, host: str) -> str:
+        return host.removeprefix("[").removesuffix("]")
+
     @field_validator("trace_endpoint")
     @classmethod
     def _trace_endpoint_is_an_address(cls, endpoint: str | None) -> str | None:
@@ -153,6 +158,11 @@ def setting_names(settings_class: type[StageSettings]) -> list[SettingName]:
         SettingName(name, _flag(name), f"{prefix}{name.upper()}", field.annotation is bool)
         for name, field in settings_class.model_fields.items()
     ]
+
+
+def host_and_port(host: str, port: int) -> str:
+    """As targets and addresses write them: [::1]:50051, 127.0.0.1:50051."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _is_address(url: str) -> bool:

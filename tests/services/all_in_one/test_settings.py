@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.all_in_one.settings import AllInOneSettings
+from services.all_in_one.usage import usage
 
 
 def test_only_the_gateway_takes_the_certificate() -> None:
@@ -48,3 +49,10 @@ def test_all_stages_send_traces_to_the_one_place(monkeypatch: pytest.MonkeyPatch
     for stage in (traced.engine(), traced.codec(), traced.gateway()):
         assert (stage.trace_endpoint, stage.trace_sample_share) == ("http://collector:4317", 0.25)
     assert AllInOneSettings(bundle="unused").engine().trace_endpoint is None
+
+
+@pytest.mark.parametrize(
+    ("host", "target"), [("0.0.0.0", "127.0.0.1:1"), ("10.1.2.3", "10.1.2.3:1"), ("::", "[::1]:1"), ("::1", "[::1]:1")]
+)
+def test_usage_names_a_target_that_can_be_called(host: str, target: str) -> None:
+    assert f"Ready on {target}." in usage(host, 1, 2)

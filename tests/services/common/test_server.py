@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import urllib.request
 
 import grpc
@@ -17,6 +18,15 @@ from services.common.settings import StageSettings
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 NAMES = ["", "readiness", "csm.codec.v1.CodecService"]
+
+
+def has_ipv6_loopback() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 async def check(stage, name: str) -> int:
@@ -116,3 +126,20 @@ async def test_taken_port_is_an_error(stage) -> None:
     with pytest.raises(OSError, match="may be taken"):
         await second.start()
     await second.drain(0)
+
+
+@pytest.mark.skipif(not has_ipv6_loopback(), reason="this machine has no IPv6")
+@pytest.mark.parametrize("host", ["::", "::1", "[::1]"])
+async def test_every_port_listens_on_ipv6(host: str) -> None:
+    server = StageServer(StageSettings(host=host, metrics_port=0), [])
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"[::1]:{server.health_port}") as channel:
+            request = health_pb2.HealthCheckRequest(service="liveness")
+            assert (await health_pb2_grpc.HealthStub(channel).Check(request)).status == SERVING
+        async with grpc.aio.insecure_channel(f"[::1]:{server.port}") as channel:
+            await asyncio.wait_for(channel.channel_ready(), 5)
+        url = f"http://[::1]:{server.metrics_port}/metrics"
+        assert b"grpc_server" in await asyncio.to_thread(lambda: urllib.request.urlopen(url).read())
+    finally:
+        await server.drain(0)
