@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
-from services.common.status import FieldViolation
+from services.common.status import FieldViolation, told_together
 from services.gateway.stage_errors import StageError
 
 _SEGMENT = re.compile(r"segments\[(\d+)\](?:\.(\w+))?")
@@ -28,16 +29,19 @@ def public_field(field: str, turn_count: int) -> str:
 
 def recording_in_public_terms(error: StageError, recording: str) -> StageError:
     """The same failure of a call that carried one recording. recording: its path, such as "recording" """
-    error.field_violations = tuple(
-        FieldViolation(recording + _OF_RECORDING.get(v.field, ""), v.description, v.reason)
-        for v in error.field_violations
-    )
-    return error
+    return _renamed(error, lambda field: recording + _OF_RECORDING.get(field, ""))
 
 
 def in_public_terms(error: StageError, turn_count: int) -> StageError:
     """The same failure, its fields as the caller knows them."""
-    error.field_violations = tuple(
-        FieldViolation(public_field(v.field, turn_count), v.description, v.reason) for v in error.field_violations
-    )
+    return _renamed(error, lambda field: public_field(field, turn_count))
+
+
+def _renamed(error: StageError, public: Callable[[str], str]) -> StageError:
+    """The message names the fields as well."""
+    if error.field_violations:
+        error.field_violations = tuple(
+            FieldViolation(public(v.field), v.description, v.reason) for v in error.field_violations
+        )
+        error.message = told_together(error.field_violations)
     return error

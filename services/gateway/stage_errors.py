@@ -77,6 +77,7 @@ def from_stage(stage: StageName, error: grpc.aio.AioRpcError) -> StageError:
     passed_on = StageError(stage, answer.code, answer.reason, answer.message)
     passed_on.field_violations = answer.field_violations
     passed_on.retry_delay_s = answer.retry_delay_s
+    passed_on.resource = answer.resource
     passed_on.metadata = answer.metadata
     return passed_on
 

@@ -202,6 +202,20 @@ async def test_fields_of_the_engine_are_told_in_public_terms(deployment, tts, st
         error = await failure(tts.StreamSynthesize(stream_request))
         assert error.code is Code.INVALID_ARGUMENT
         assert [violation.field for violation in error.field_violations] == [ours]
+        assert error.message == f"{ours}: does not fit."
+
+
+async def test_a_key_that_the_codec_does_not_know_is_named(deployment, watermark) -> None:
+    key = status.Resource("watermark_key", "key-9")
+    refusal = status.StatusError(Code.NOT_FOUND, "WATERMARK_KEY_NOT_FOUND", "No such key.", resource=key)
+    deployment.codec.refusal = refusal
+    request = watermark_pb2.DetectWatermarkRequest(key_ids=["key-9"])
+    request.recording.audio_content = bytes(200)
+    request.recording.audio_format.audio_encoding = tts_pb2.AUDIO_ENCODING_PCM
+    request.recording.audio_format.sample_rate_hertz = 24_000
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await watermark.DetectWatermark(request)
+    assert status.from_rpc_error(failed.value).resource == key
 
 
 async def test_fields_of_the_codec_are_told_in_public_terms(deployment, tts, watermark, stream_request) -> None:
@@ -218,6 +232,7 @@ async def test_fields_of_the_codec_are_told_in_public_terms(deployment, tts, wat
             await watermark.DetectWatermark(watermark_pb2.DetectWatermarkRequest(recording=recording))
         error = status.from_rpc_error(failed.value)
         assert [v.field for v in error.field_violations] == [f"recording.{ours}"]
+        assert error.message == f"recording.{ours}: does not fit."
 
 
 async def test_stages_of_different_bundles_are_refused(deployment, tts, stream_request) -> None:
