@@ -142,14 +142,16 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
     ) -> tuple[SynthesisPlan, Catalog]:
         if is_uuid(request.request_id):
             logs.request_id.set(request.request_id)
-        if request.labels:
-            logs.annotate(labels=json.dumps(dict(request.labels)))
         deadline.require(self._settings.min_first_audio_seconds)
         catalog = await self._catalogs.get(deadline.remaining_s)
         given = (request, logs.request_id.get(), catalog, self._settings)
         if any(turn.audio.HasField("recording") for turn in request.context.turns):  # to be decoded
-            return await asyncio.to_thread(plan_synthesis, *given, words_follow=words_follow), catalog
-        return plan_synthesis(*given, words_follow=words_follow), catalog
+            plan = await asyncio.to_thread(plan_synthesis, *given, words_follow=words_follow)
+        else:
+            plan = plan_synthesis(*given, words_follow=words_follow)
+        if request.labels:  # few and short, as the plan has shown
+            logs.annotate(labels=json.dumps(dict(request.labels)))
+        return plan, catalog
 
     def _synthesis(
         self,

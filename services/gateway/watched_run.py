@@ -43,8 +43,8 @@ async def watched_run(
         metrics.audio_seconds.inc(audio_s)
         logs.annotate(phase=synthesis.phase, audio_seconds=round(audio_s, 3))
     metrics.queue_seconds.observe(result.queue_s)
-    metrics.first_audio_seconds.observe(result.first_audio_s)
     if audio_s:
+        metrics.first_audio_seconds.observe(result.first_audio_s)
         metrics.real_time_factor.observe(result.total_s / audio_s)
     logs.annotate(
         queue_ms=round(result.queue_s * 1000, 1),

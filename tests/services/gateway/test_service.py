@@ -196,6 +196,23 @@ async def test_log_lines_carry_the_request_id_and_never_the_text(
     assert gateway[0].fields["finish_reason"] == "FINISH_REASON_END_OF_SPEECH"
 
 
+async def test_labels_are_not_logged_before_they_are_found_short(
+    tts, stream_request, caplog: pytest.LogCaptureFixture
+) -> None:
+    stream_request.labels["team"] = 100_000 * "x"
+    with caplog.at_level(logging.DEBUG), pytest.raises(grpc.aio.AioRpcError):
+        await tts.StreamSynthesize(stream_request).read()
+    assert max(len(logs.JsonFormatter().format(record)) for record in caplog.records) < 10_000
+
+
+async def test_utterance_without_audio_does_not_count_as_heard_at_once(deployment, tts, stream_request) -> None:
+    deployment.engine.frame_count = 0
+    [message async for message in tts.StreamSynthesize(stream_request)]
+    value = deployment.gateway.server.metrics.registry.get_sample_value
+    assert value("tts_queue_seconds_count") == 1
+    assert value("tts_first_audio_seconds_count") == 0
+
+
 async def test_metrics_tell_what_a_listener_notices(deployment, tts, stream_request) -> None:
     [message async for message in tts.StreamSynthesize(stream_request)]
     value = deployment.gateway.server.metrics.registry.get_sample_value
