@@ -13,7 +13,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2, watermark_pb2_grpc
 from csm_client import requests
 from csm_client.channel import open_async_channel
 from csm_client.credentials import ConnectionOptions, call_metadata
-from csm_client.errors import from_rpc_error
+from csm_client.errors import cancelled_here, from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions
 from csm_client.speech import Speech, SpeechReader, from_unary
 from csm_client.text_writer import TextWriter
@@ -141,11 +141,14 @@ class AsyncSpeechStream:
                 if (chunk := self._reader.accept(message)) is not None:
                     yield chunk
         except grpc.aio.AioRpcError as error:
-            self._reader.fail(error)
+            self._reader.fail(from_rpc_error(error))
         except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
             if self._writer is not None and self._writer.error is not None:
                 raise self._writer.error from None
-            raise
+            self._reader.fail(cancelled_here())  # by `cancel`, which is no reason to end the task that reads
         finally:
             self.cancel()
         self._reader.end()
@@ -156,7 +159,7 @@ class AsyncSpeechStream:
         return self._reader.speech(samples)
 
     def cancel(self) -> None:
-        """Ends the call if it still runs; the server stops working on it."""
+        """Ends the call if it still runs; the server stops working on it. Who iterates gets an error of this client."""
         self._call.cancel()
 
     async def __aenter__(self) -> Self:

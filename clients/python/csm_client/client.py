@@ -116,7 +116,7 @@ class SpeechStream:
         except grpc.RpcError as error:
             if self._writer is not None and self._writer.error is not None:
                 raise self._writer.error from None
-            self._reader.fail(error)
+            self._reader.fail(from_rpc_error(error))
         finally:
             self.cancel()
         self._reader.end()

@@ -136,6 +136,11 @@ def from_rpc_error(error: grpc.RpcError) -> ServerError:
     return _BY_CODE.get(code, ServerError)(code, message, _details(error))
 
 
+def cancelled_here() -> ServerError:
+    """The caller has ended the call itself."""
+    return ServerError(grpc.StatusCode.CANCELLED, "The call was cancelled.", ErrorDetails())
+
+
 # What the library says of a connection that TLS does not let come about, and what it means.
 _HANDSHAKES = (
     ("CERTIFICATE_VERIFY_FAILED", "the server's certificate is not of an authority that is trusted here"),

@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NoReturn
 
-import grpc
 from csm.v1 import tts_pb2
 
-from csm_client.errors import IncompleteAudioError, from_rpc_error
+from csm_client.errors import IncompleteAudioError, ServerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +86,11 @@ class SpeechReader:
                 f"The server counts {self.summary.stats.sample_count} samples, but {self.sample_count} came."
             )
 
-    def fail(self, error: grpc.RpcError) -> NoReturn:
-        """The stream ended with `error`. Raises a ServerError; once audio has come, IncompleteAudioError from it."""
-        status = from_rpc_error(error)
+    def fail(self, error: ServerError) -> NoReturn:
+        """The stream ended with `error`. Raises it; once audio has come, IncompleteAudioError from it."""
         if not self.sample_count:
-            raise status from None
-        raise self._incomplete(str(status)) from status
+            raise error from None
+        raise self._incomplete(str(error)) from error
 
     def _incomplete(self, why: str) -> IncompleteAudioError:
         return IncompleteAudioError(f"The audio is incomplete. {why}", self.sample_count)

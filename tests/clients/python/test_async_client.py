@@ -119,6 +119,31 @@ async def test_leaving_the_stream_cancels_it(deployment, client) -> None:
     assert deployment.engine.calls[0].error == "CancelledError"
 
 
+async def test_cancel_from_another_task_is_an_error_for_the_reader_and_does_not_cancel_it(deployment, client) -> None:
+    for pause_at, error in ((0, csm_client.ServerError), (5, csm_client.IncompleteAudioError)):
+        deployment.engine.script.pause_at = pause_at
+        deployment.engine.script.paused.clear()
+        stream = client.stream_synthesize("Hello.")
+        reading = asyncio.create_task(stream.read_all())
+        await deployment.engine.script.paused.wait()
+        await asyncio.sleep(0.1)  # what was made arrives
+        stream.cancel()
+        with pytest.raises(error, match="cancelled"):
+            await reading
+
+
+async def test_a_cancelled_reader_is_cancelled_and_ends_the_call(deployment, client) -> None:
+    deployment.engine.script.pause_at = 5
+    reading = asyncio.create_task(client.stream_synthesize("Hello.").read_all())
+    await deployment.engine.script.paused.wait()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    async with asyncio.timeout(10):
+        await deployment.engine.calls[0].ended.wait()
+    assert deployment.engine.calls[0].error == "CancelledError"
+
+
 async def test_voices_info_and_detection(client) -> None:
     assert [voice.name for voice in await client.list_voices()] == ["ada", "bo"]
     assert (await client.server_info()).model_notice == NOTICE
