@@ -12,7 +12,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
 from csm_client import AsyncClient
-from csm_client.cli import INTERRUPTED, add_say_options, told
+from csm_client.cli import INTERRUPTED, add_say_options, deadline, told, utf8
 from csm_client.say import say
 
 from csm_engine.errors import CsmError
@@ -66,7 +66,7 @@ def _parser() -> ArgumentParser:
         epilog="Further options are those of python -m services.all_in_one, such as --bundle and --device.",
         allow_abbrev=False,
     )
-    parser.add_argument("--text", required=True, help="what to say")
-    parser.add_argument("--deadline", type=float, default=DEADLINE_S, help="seconds (default: %(default)g)")
+    parser.add_argument("--text", type=utf8, required=True, help="what to say")
+    parser.add_argument("--deadline", type=deadline, default=DEADLINE_S, help="seconds (default: %(default)g)")
     add_say_options(parser)
     return parser

@@ -23,6 +23,7 @@ from csm_client.say import say
 
 NOT_FOUND = 3
 INTERRUPTED = 130
+LONGEST_DEADLINE_S = 1e9
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -132,7 +133,7 @@ def _parser() -> ArgumentParser:
     )
     common.add_argument(
         "--deadline",
-        type=_positive,
+        type=deadline,
         default=DEFAULT_TIMEOUT_S,
         metavar="SECONDS",
         help="give up after this long (default: %(default)g)",
@@ -152,13 +153,17 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="csm", description="Speech from text over gRPC.")
     commands = parser.add_subparsers(dest="command", required=True)
     say_parser = commands.add_parser("say", parents=[common], help="speak a text into an audio file")
-    say_parser.add_argument("text", help="what to say; - reads it from standard input, and says it as it comes")
+    say_parser.add_argument(
+        "text", type=utf8, help="what to say; - reads it from standard input, and says it as it comes"
+    )
     add_say_options(say_parser)
     commands.add_parser("serve-info", parents=[common], help="what the server runs and accepts")
     commands.add_parser("voices", parents=[common], help="the voices of the server")
     detect = commands.add_parser("detect", parents=[common], help="look for the server's watermark in a file")
     detect.add_argument("file", type=Path, help="WAV or Ogg Opus")
-    detect.add_argument("--key-id", action="append", default=[], help="look for this key only; may be repeated")
+    detect.add_argument(
+        "--key-id", type=utf8, action="append", default=[], help="look for this key only; may be repeated"
+    )
     return parser
 
 
@@ -168,24 +173,62 @@ def add_say_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--encoding", choices=list(ENCODINGS), help="what the file holds (default: by its name, or wav)"
     )
-    parser.add_argument("--rate", type=int, metavar="HZ", help="sample rate; the model's own when unset")
-    parser.add_argument("--speaker", type=int, help="speaker number; the voice's when unset")
-    parser.add_argument("--voice", help="name of a voice")
-    parser.add_argument("--seed", type=int, help="the same seed gives the same audio")
+    parser.add_argument("--rate", type=_int32, metavar="HZ", help="sample rate; the model's own when unset")
+    parser.add_argument("--speaker", type=_int32, help="speaker number; the voice's when unset")
+    parser.add_argument("--voice", type=utf8, help="name of a voice")
+    parser.add_argument("--seed", type=_int64, help="the same seed gives the same audio")
     parser.add_argument("--context", type=Path, metavar="JSON", help="the conversation so far, a list of turns")
     parser.add_argument("--temperature", type=float, help="0 is greedy")
-    parser.add_argument("--top-k", type=int, help="candidates kept per code")
-    parser.add_argument("--max-seconds", type=float, help="longest audio")
+    parser.add_argument("--top-k", type=_int32, help="candidates kept per code")
+    parser.add_argument("--max-seconds", type=seconds, help="longest audio")
     parser.add_argument(
         "--by-sentence", action="store_true", help="say each sentence on its own, with those before it as context"
     )
     parser.add_argument("--return-codes", type=Path, metavar="FILE", help="save the codes, for a turn of a context")
 
 
-def _positive(text: str) -> float:
+def deadline(text: str) -> float:
+    """Type of an argument: seconds that the library can wait."""
     value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+    if not 0 < value <= LONGEST_DEADLINE_S:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most {LONGEST_DEADLINE_S:g}, not {text}")
+    return value
+
+
+def utf8(text: str) -> str:
+    """Type of an argument: text that can be sent."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # the bytes of the command line were not
+        raise argparse.ArgumentTypeError("must be UTF-8") from None
+    return text
+
+
+def seconds(text: str) -> float:
+    """Type of an argument: a length that can be sent."""
+    value = float(text)
+    if not abs(value) < LONGEST_DEADLINE_S:
+        raise argparse.ArgumentTypeError(f"must be below {LONGEST_DEADLINE_S:g}, not {text}")
+    return value
+
+
+def _int32(text: str) -> int:
+    return _whole(text, 32)
+
+
+def _int64(text: str) -> int:
+    return _whole(text, 64)
+
+
+def _whole(text: str, bits: int) -> int:
+    """What fits the field of the request; the server judges the rest."""
+    end = 2 ** (bits - 1)
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
+    if not -end <= value < end:
+        raise argparse.ArgumentTypeError(f"must be at most {end - 1}, not {text}")
     return value
 
 

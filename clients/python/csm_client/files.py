@@ -17,6 +17,8 @@ from google.protobuf.message import DecodeError
 from csm_client.errors import ContextFileError
 from csm_client.requests import Turn
 
+LARGEST_SPEAKER = 2**31 - 1  # of the field
+
 
 def save_codes(path: Path, codes: rvq_pb2.CodeFrames) -> None:
     """Codes as a csm.rvq.v1.CodeFrames message."""
@@ -43,6 +45,8 @@ def _load_turn(path: Path, number: int, entry: object) -> Turn:
     speaker, text = entry.get("speaker"), entry.get("text")
     if not isinstance(speaker, int) or isinstance(speaker, bool) or not isinstance(text, str):
         raise ContextFileError(f"{where} needs 'speaker', a whole number, and 'text', a string.")
+    if not -LARGEST_SPEAKER <= speaker <= LARGEST_SPEAKER or not _is_unicode(text):
+        raise ContextFileError(f"{where}: 'speaker' or 'text' is nothing that can be sent.")
     if "audio" in entry and "codes" in entry:
         raise ContextFileError(f"{where} has both 'audio' and 'codes'; one of them is enough.")
     wav = _load(where, path, entry["audio"]) if "audio" in entry else None
@@ -55,8 +59,17 @@ def _load(where: str, path: Path, name: object) -> bytes:
         raise ContextFileError(f"{where} must name its file with a string.")
     try:
         return path.parent.joinpath(name).read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a null byte in its name
         raise ContextFileError(f"{where}: {error}") from None
+
+
+def _is_unicode(text: str) -> bool:
+    """JSON can write half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _parse_codes(where: str, content: bytes) -> rvq_pb2.CodeFrames:

@@ -50,6 +50,8 @@ def choose_output(path: Path | None, encoding: Encoding | None) -> Output:
     if encoding is None:
         encoding = _BY_SUFFIX.get(path.suffix.lower(), "wav") if path else "wav"
     path = path or Path(_DEFAULT_NAMES[encoding])
+    if not path.name or path.is_dir():
+        raise OutputFileError(f"{path} is a folder; it must be a file.")
     if encoding == "opus" and path.suffix.lower() not in _OGG:
         raise OutputFileError(f"{path} cannot hold Ogg Opus; its name must end in .ogg or .opus.")
     if encoding != "opus" and path.suffix.lower() in _OGG:

@@ -163,6 +163,41 @@ def test_wrong_flag_is_a_usage_error(capsys) -> None:
         assert stopped.value.code == 2
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--max-seconds", "inf"],
+        ["--max-seconds", "nan"],
+        ["--max-seconds", "1e300"],
+        ["--seed", str(2**63)],
+        ["--speaker", str(2**31)],
+        ["--top-k", str(2**31)],
+        ["--rate", str(2**31)],
+        ["--deadline", "inf"],
+        ["--deadline", "1e12"],
+        ["--voice", "\udcff"],
+        ["--", "\udcff"],
+    ],
+)
+def test_value_that_cannot_be_sent_is_a_usage_error(arguments: list[str], capsys) -> None:
+    text = [] if arguments[0] == "--" else ["Hello."]
+    with pytest.raises(SystemExit) as stopped:
+        main(["say", *text, *arguments])
+    assert stopped.value.code == 2
+    assert "must be" in capsys.readouterr().err
+
+
+def test_longest_deadline_is_one_that_works(server, capsys) -> None:
+    assert main(["voices", "--target", server.target, "--deadline", "1e9"]) == 0
+
+
+@pytest.mark.parametrize("out", ["", "/", "."])
+def test_folder_is_refused_before_anything_is_made(server, out: str, capsys) -> None:
+    assert main(["say", "Hello.", "--out", out, "--target", server.target]) == 1
+    assert "is a folder; it must be a file." in capsys.readouterr().err
+    assert server.deployment.engine.calls == []
+
+
 def test_serve_info_and_voices(server, capsys) -> None:
     assert main(["serve-info", "--target", server.target]) == 0
     printed = capsys.readouterr().out
