@@ -22,13 +22,43 @@ const DESCRIPTION = {
   },
 };
 
-// The options by name, and the words that belong to none. A wrong command line ends the process with status 2.
+const LONGEST_S = 1e9;
+
+// The options by name, those of numbers as such (seed as a bigint), and the words that belong to none. A wrong command line ends the process with status 2.
 export function readCommandLine() {
   try {
     const { values, positionals } = parseArgs(DESCRIPTION);
-    return { options: values, words: positionals };
+    return { options: withNumbers(values), words: positionals };
   } catch (error) {
     console.error(error.message);
     process.exit(2);
   }
+}
+
+// The library would make 0 of what is no number, and cut off what does not fit.
+function withNumbers(options) {
+  return {
+    ...options,
+    speaker: whole('speaker', options.speaker, 32),
+    seed: whole('seed', options.seed, 64),
+    'max-seconds': seconds('max-seconds', options['max-seconds']),
+    'deadline-seconds': seconds('deadline-seconds', options['deadline-seconds']),
+  };
+}
+
+function whole(name, text, bits) {
+  if (text === undefined) return undefined;
+  if (!/^-?\d+$/.test(text) || BigInt.asIntN(bits, BigInt(text)) !== BigInt(text)) {
+    throw new Error(`--${name} must be a whole number of ${bits} bits, not '${text}'.`);
+  }
+  return BigInt(text);
+}
+
+function seconds(name, text) {
+  if (text === undefined) return undefined;
+  const value = text.trim() === '' ? NaN : Number(text);
+  if (!(value > 0 && value <= LONGEST_S)) {
+    throw new Error(`--${name} must be a number above 0 and at most ${LONGEST_S}, not '${text}'.`);
+  }
+  return value;
 }

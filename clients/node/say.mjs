@@ -37,15 +37,20 @@ function connect() {
 function request() {
   const { voice, speaker, seed, 'max-seconds': maxSeconds } = options;
   return {
-    input: { text: words.join(' '), ...(speaker && { speaker: Number(speaker) }) },
+    input: { text: words.join(' '), ...(speaker !== undefined && { speaker: Number(speaker) }) },
     audioConfig: { audioEncoding: 'AUDIO_ENCODING_PCM' },
     ...(voice && { voice: { name: voice } }),
-    ...(seed && { samplingParams: { seed } }),
-    ...(maxSeconds && { maxAudioDuration: { seconds: Number(maxSeconds) } }),
+    ...(seed !== undefined && { samplingParams: { seed: seed.toString() } }),
+    ...(maxSeconds !== undefined && { maxAudioDuration: duration(maxSeconds) }),
   };
 }
 
-const deadline = () => ({ deadline: Date.now() + 1000 * Number(options['deadline-seconds']) });
+function duration(length) {
+  const whole = Math.floor(length);
+  return { seconds: whole, nanos: Math.floor(1e9 * (length - whole)) };
+}
+
+const deadline = () => ({ deadline: Date.now() + 1000 * options['deadline-seconds'] });
 
 async function stream(client, metadata) {
   const call = client.streamSynthesize(request(), metadata, deadline());

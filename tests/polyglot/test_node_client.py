@@ -32,6 +32,34 @@ def test_unary_answer_becomes_a_playable_file(target: str, node: Any) -> None:
         assert audio.getnframes() > 0
 
 
+def test_length_may_be_a_fraction_of_a_second(real_server: Any, node: Any) -> None:
+    result = node.say(real_server.target, "Hello.", "--max-seconds", "0.5")
+    assert result.returncode == 0, result.stderr
+    with wave.open(str(node.out), "rb") as audio:
+        assert 0 < audio.getnframes() / audio.getframerate() <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("speaker", "one"),
+        ("speaker", "1.5"),
+        ("speaker", "4294967296"),
+        ("seed", "1e3"),
+        ("seed", "18446744073709551616"),
+        ("max-seconds", "long"),
+        ("max-seconds", ""),
+        ("deadline-seconds", "soon"),
+        ("deadline-seconds", "0"),
+        ("deadline-seconds", "1e30"),
+    ],
+)
+def test_option_that_is_no_such_number_is_refused_and_not_taken_for_another(node: Any, option: str, value: str) -> None:
+    result = node.say("127.0.0.1:1", "Hello.", f"--{option}", value)
+    assert result.returncode == 2
+    assert f"--{option} must be" in result.stderr and value in result.stderr
+
+
 @pytest.mark.parametrize("way", [[], ["--unary"]])
 def test_wrong_request_names_the_field(target: str, node: Any, way: list[str]) -> None:
     result = node.say(target, "", *way)
