@@ -195,16 +195,21 @@ class _Checks:
         if len(context.turns) > most:
             self.wrong("context.turns", f"holds {len(context.turns)} turns; at most {most} are allowed.")
             return ()
-        turns = tuple(self._turn(f"context.turns[{index}]", turn) for index, turn in enumerate(context.turns))
-        seconds = sum(self._audio_seconds(turn) for turn in turns)
         longest_s = self._settings.max_context_audio_seconds
-        if seconds > longest_s:
-            self.wrong(
-                "context.turns",
-                f"hold {seconds:.1f} s of audio together; at most {longest_s:g} s are allowed.",
-                "CONTEXT_TOO_LONG",
-            )
-        return turns
+        turns: list[ContextTurn] = []
+        seconds = 0.0
+        for index, turn in enumerate(context.turns):
+            turns.append(self._turn(f"context.turns[{index}]", turn))
+            seconds += self._audio_seconds(turns[-1])
+            if seconds > longest_s:  # what follows is not read: a megabyte of Opus can last for hours
+                self.wrong(
+                    "context.turns",
+                    f"hold {seconds:.1f} s of audio in the first {index + 1} of them;"
+                    f" at most {longest_s:g} s are allowed.",
+                    "CONTEXT_TOO_LONG",
+                )
+                break
+        return tuple(turns)
 
     def _turn(self, field: str, turn: tts_pb2.Turn) -> ContextTurn:
         speaker = self.speaker(f"{field}.speaker", turn.speaker)

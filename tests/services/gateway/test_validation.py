@@ -7,9 +7,12 @@ from collections.abc import Callable
 
 import grpc
 import pytest
+from csm.codec.v1 import codec_pb2
 from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2
 
 from services.common import status
+from services.gateway import recordings
+from services.gateway.plan import Recording
 from services.gateway.testing import fake_deployment, fake_frames
 from services.gateway.wav import wav_header
 
@@ -198,6 +201,24 @@ async def test_a_whole_conversation_of_wrong_turns_is_told(tts, stream_request) 
         stream_request.context.turns.add(speaker=-1)
     found = await violations(tts.StreamSynthesize(stream_request).read())
     assert [violation.field for violation in found[:2]] == ["context.turns[0].speaker", "context.turns[0].text"]
+
+
+async def test_recordings_beyond_the_longest_context_are_not_decoded(tts, stream_request, monkeypatch) -> None:
+    decoded = []
+
+    def decode(codec: str, content: bytes, channel_count: int, sample_rate_hz: int) -> Recording:
+        decoded.append(content)
+        return Recording(bytes(2 * 100 * 24_000), codec_pb2.SAMPLE_FORMAT_S16LE, 24_000)
+
+    monkeypatch.setattr(recordings, "decode_samples", decode)
+    for _ in range(20):
+        recording = stream_request.context.turns.add(text="Hello.").audio.recording
+        recording.audio_content = b"\xff"
+        recording.audio_format.audio_encoding = tts_pb2.AUDIO_ENCODING_MULAW
+        recording.audio_format.sample_rate_hertz = 8000
+    (violation,) = await violations(tts.StreamSynthesize(stream_request).read())
+    assert (violation.field, violation.reason) == ("context.turns", "CONTEXT_TOO_LONG")
+    assert len(decoded) == 2
 
 
 async def test_unary_wish_over_80_s_is_refused_before_any_work_and_pointed_to_the_stream(
