@@ -36,7 +36,7 @@ class WatermarkServicer(watermark_pb2_grpc.WatermarkServiceServicer):
             samples=recording.samples,
             sample_format=recording.sample_format,
             sample_rate_hertz=recording.sample_rate_hz,
-            key_ids=request.key_ids,
+            key_ids=dict.fromkeys(request.key_ids),  # each once: every key that is looked for costs certainty and time
         )
         try:
             found = await self._codec.detect(detect, deadline.remaining_s)

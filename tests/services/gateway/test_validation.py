@@ -321,3 +321,12 @@ async def test_detect_passes_samples_and_keys_on(deployment, watermark) -> None:
     assert (answer.detected, answer.confidence, answer.key_id) == (True, 0.75, "key-1")
     (sent,) = deployment.codec.detected
     assert (sent.sample_rate_hertz, len(sent.samples), list(sent.key_ids)) == (24_000, 4800, ["key-1"])
+
+
+async def test_a_key_named_many_times_is_looked_for_once(deployment, watermark) -> None:
+    request = watermark_pb2.DetectWatermarkRequest(key_ids=["key-2", *100_000 * ["key-1"], "key-2"])
+    request.recording.audio_content = GOOD_WAV
+    request.recording.audio_format.audio_encoding = WAV
+    await watermark.DetectWatermark(request)
+    (sent,) = deployment.codec.detected
+    assert list(sent.key_ids) == ["key-2", "key-1"]
