@@ -8,7 +8,7 @@ import grpc
 from csm.v1 import tts_pb2
 
 from services.common import logs
-from services.common.status import StatusError
+from services.common.status import StatusError, internal
 from services.gateway import convert
 from services.gateway.catalog import Catalog
 from services.gateway.deadline import Deadline, deadline_exceeded
@@ -37,6 +37,9 @@ async def watched_run(
         raise
     except StatusError as error:
         metrics.failed.labels(error.reason).inc()
+        raise
+    except Exception:  # a mistake of ours, which the caller gets as INTERNAL
+        metrics.failed.labels(internal().reason).inc()
         raise
     finally:
         audio_s = synthesis.delivered_samples / catalog.sample_rate_hz

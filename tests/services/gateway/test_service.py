@@ -220,3 +220,15 @@ async def test_metrics_tell_what_a_listener_notices(deployment, tts, stream_requ
     for name in ("tts_first_audio_seconds", "tts_queue_seconds", "tts_real_time_factor"):
         assert value(f"{name}_count") == 1
     assert value("tts_running_requests") == 0
+
+
+async def test_failure_that_nobody_foresaw_is_counted_as_failed(deployment, tts, stream_request, monkeypatch) -> None:
+    async def fail(*_: object) -> None:
+        raise RuntimeError("an encoder fails")
+
+    monkeypatch.setattr("services.gateway.sinks.encode", fail)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await tts.StreamSynthesize(stream_request).read()
+    value = deployment.gateway.server.metrics.registry.get_sample_value
+    assert value("tts_failed_total", {"reason": "INTERNAL"}) == 1
+    assert value("tts_running_requests") == 0
