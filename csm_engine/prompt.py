@@ -69,7 +69,8 @@ class PromptBuilder:
         spoken = parts[-1]
         if resume is not None:
             parts.append(self._audio("resume_frames", resume))
-        needed = len(spoken[0]) + (0 if resume is None else len(resume))
+        # The newest of them may lie in the window's last position: one more frame comes of it.
+        needed = len(spoken[0]) + (0 if resume is None else max(len(resume) - 1, 0))
         if needed >= self._max_seq_len:
             raise PromptTooLongError(
                 "input.text",

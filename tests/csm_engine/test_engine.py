@@ -121,6 +121,15 @@ def test_resume_keeps_the_context_that_the_first_run_kept(engine: Engine) -> Non
     assert sequence.prompt.dropped_segments
 
 
+@pytest.mark.parametrize("text", ["y" * 40, "y" * 110], ids=["with context", "text alone"])
+def test_resume_makes_the_last_frames_that_the_window_has_room_for(engine: Engine, text: str) -> None:
+    filler = Segment(speaker=0, text="x" * 60) if len(text) < 60 else Segment(0, "x" * 20)
+    asked = replace(request("a", frames=1000), segments=[filler, Segment(0, text)])
+    whole = run_all(engine, [asked])["a"]
+    for made in range(len(whole) - 2, len(whole)):
+        np.testing.assert_array_equal(run_all(engine, [replace(asked, resume=whole[:made])])["a"], whole[made:])
+
+
 def test_context_changes_the_codes(engine: Engine) -> None:
     with_context = run_all(engine, [request("a")])["a"]
     bare = replace(request("a"), segments=request("a").segments[-1:])
