@@ -22,6 +22,7 @@ _FINISH_REASONS = {
 
 def to_request(message: engine_pb2.GenerateRequest, num_codebooks: int) -> GenerationRequest:
     """Raises: InvalidRequestError naming the first field that cannot be read."""
+    _check_message_sizes(message)
     defaults, sampling = SamplingParams(), message.sampling_params
     return GenerationRequest(
         request_id=message.request_id,
@@ -36,6 +37,13 @@ def to_request(message: engine_pb2.GenerateRequest, num_codebooks: int) -> Gener
         live=message.live,
         listener_frames=message.first_batch_frame_count or 1,
     )
+
+
+def _check_message_sizes(message: engine_pb2.GenerateRequest) -> None:
+    """0 is unset; no message can hold fewer frames, and to gather them would never end."""
+    for field in ("first_batch_frame_count", "max_batch_frame_count"):
+        if (count := getattr(message, field)) < 0:
+            raise InvalidRequestError(field, f"is {count}; allowed is 0 or more")
 
 
 def _to_segment(index: int, segment: engine_pb2.Segment, num_codebooks: int) -> Segment:

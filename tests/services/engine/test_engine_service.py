@@ -135,6 +135,8 @@ WRONG = {
     "sampling_params.top_k": {"sampling_params": engine_pb2.SamplingParams(top_k=0)},
     "sampling_params.seed": {"sampling_params": engine_pb2.SamplingParams(seed=-4)},
     "max_frame_count": {"max_frame_count": 0},
+    "first_batch_frame_count": {"first_batch_frame_count": -5},
+    "max_batch_frame_count": {"max_batch_frame_count": -1},
     "segments": {"segments": []},
     "segments[0].codes": {"segments": [engine_pb2.Segment(text="x", codes=SHORT), engine_pb2.Segment(text="y")]},
     "segments[0].speaker_id": {"segments": [engine_pb2.Segment(text="x", speaker_id=-1)]},
