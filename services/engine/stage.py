@@ -7,7 +7,6 @@ import logging
 
 from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 
-from csm_engine.engine import Output
 from services.common import values
 from services.common.metrics import StageMetrics
 from services.common.server import StageServer, StageService
@@ -46,15 +45,12 @@ async def start_engine(settings: EngineSettings) -> EngineStage:
     loaded = await asyncio.to_thread(load_engine, settings)
     metrics = StageMetrics()
     engine_metrics = EngineMetrics(metrics.registry)
-
-    def on_step(outputs: list[Output]) -> None:
-        running, waiting = bridge.thread.load()
-        engine_metrics.active_slots.set(running)
-        engine_metrics.queue_depth.set(waiting)
-        engine_metrics.spilled_bytes.set(bridge.thread.spilled_bytes())
-        engine_metrics.observe_step(outputs)
-
-    bridge = EngineBridge(loaded.engine, on_step=on_step, on_failure=lambda error: server.fail(error))
+    bridge = EngineBridge(
+        loaded.engine, on_step=engine_metrics.observe_step, on_failure=lambda error: server.fail(error)
+    )
+    engine_metrics.active_slots.set_function(lambda: bridge.thread.load()[0])
+    engine_metrics.queue_depth.set_function(lambda: bridge.thread.load()[1])
+    engine_metrics.spilled_bytes.set_function(bridge.thread.spilled_bytes)
     servicer = EngineServicer(
         bridge, _model_info(loaded, settings), engine_metrics, max_batch_frames=settings.max_batch_frames
     )

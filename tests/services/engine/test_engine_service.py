@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import grpc
@@ -97,6 +98,28 @@ async def test_cancel_frees_slot(stage: EngineStage, stub: Stub) -> None:
         call.cancel()
     await wait_until_idle(stage)
     assert len(codes_of(await collect(stub, generate_request()))) == 6
+
+
+async def test_gauges_tell_the_truth_after_calls_that_were_cancelled(
+    stage: EngineStage, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gauges() -> tuple[float | None, ...]:
+        names = ("engine_active_slots", "engine_queue_depth")
+        return tuple(stage.server.metrics.registry.get_sample_value(name) for name in names)
+
+    def step_of_a_long_prompt() -> list[Any]:
+        time.sleep(0.002)
+        return []
+
+    calls = [stub.Generate(generate_request(500)) for _ in range(3)]  # two run, one waits
+    await wait_for_load(stage, 2, 1)
+    monkeypatch.setattr(stage.bridge.thread._engine, "step", step_of_a_long_prompt)
+    await asyncio.sleep(0.05)
+    assert gauges() == (2, 1)
+    for call in calls:
+        call.cancel()
+    await wait_until_idle(stage)
+    assert gauges() == (0, 0)
 
 
 async def test_deadline_frees_slot(stage: EngineStage, stub: Stub) -> None:
