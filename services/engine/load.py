@@ -113,11 +113,12 @@ def _codec(bundle: Bundle, config: ModelConfig) -> CodecIdentity:
 
 
 def _digest(model: CSM, settings: EngineSettings) -> str:
-    """16 hex digits over every parameter's name, shape and 64 of its values, and what is rounded to eight bits: cheap,
-    and replicas can be compared.
+    """16 hex digits over every parameter's name, shape and 64 of its values, and the types that numbers are rounded
+    to: cheap, and replicas can be compared.
     """
     digest = hashlib.sha256()
-    for rounding, unset in ((settings.quantization, "none"), (settings.kv_cache_dtype, "auto")):
+    roundings = ((settings.dtype, "float32"), (settings.quantization, "none"), (settings.kv_cache_dtype, "auto"))
+    for rounding, unset in roundings:
         digest.update(b"" if rounding == unset else f"{rounding}/{unset}".encode())
     for name, parameter in model.named_parameters():
         flat = parameter.detach().flatten()

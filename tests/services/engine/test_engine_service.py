@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+import torch
 from csm.engine.v1 import engine_pb2
 from csm.rvq.v1 import rvq_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import ValidationError
 
 from csm_engine.errors import BundleError
+from csm_engine.model.loader import load_model
+from csm_engine.testing.csm import save_original
 from services.common import status
 from services.engine.load import load_engine
 from services.engine.settings import EngineSettings
@@ -198,6 +203,18 @@ async def test_eight_bits_tell_replicas_apart(settings: EngineSettings) -> None:
     assert len({engine.weights_digest for engine in loaded}) == len(choices)
 
 
+async def test_types_tell_replicas_apart_where_the_weights_have_the_same_values_in_both(
+    settings: EngineSettings, tmp_path: Path
+) -> None:
+    shutil.copytree(settings.bundle, tmp_path / "bundle")
+    rounded = load_model(tmp_path / "bundle" / "model")
+    save_original(tmp_path / "bundle" / "model", rounded, dtype=torch.bfloat16)
+    changed = settings.model_copy(update={"bundle": str(tmp_path / "bundle")})
+    dtypes = ("float32", "bfloat16")
+    loaded = [await asyncio.to_thread(load_engine, changed.model_copy(update={"dtype": dtype})) for dtype in dtypes]
+    assert loaded[0].weights_digest != loaded[1].weights_digest
+
+
 def test_int8_wants_bfloat16() -> None:
     with pytest.raises(ValidationError, match="--quantization int8 needs --dtype bfloat16"):
         EngineSettings(bundle="any", quantization="int8")
@@ -263,8 +280,6 @@ async def test_drain_lets_running_calls_finish(settings: EngineSettings) -> None
 
 
 async def test_random_weights_only_when_asked_for(settings: EngineSettings, tmp_path: Any) -> None:
-    import shutil
-
     broken = tmp_path / "broken"
     shutil.copytree(settings.bundle, broken)
     (broken / "model" / "model.safetensors").unlink()
