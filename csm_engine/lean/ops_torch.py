@@ -100,7 +100,6 @@ class FrameDraw:
     ) -> None:
         self._seed, self._frame, self._codebook_size = seed, frame, codebook_size
         self._temperature = temperature.unsqueeze(-1)
-        self._some_are_greedy = bool((temperature == 0).any())
         self._count = min(int(top_k.max()) + _TIES, codebook_size)
         self._last = (top_k.clamp(max=self._count) - 1).unsqueeze(-1)
         self._noise = None
@@ -117,8 +116,6 @@ class FrameDraw:
             values, ids = logits, torch.arange(self._codebook_size).expand_as(logits)
         scores = values + self._temperature * self._noise_of(codebook, ids)
         scores = scores.masked_fill(values < threshold, float("-inf"))
-        if not self._some_are_greedy:
-            return ids.gather(-1, scores.argmax(dim=-1, keepdim=True)).squeeze(-1)
         is_best = scores == scores.amax(dim=-1, keepdim=True)
         return ids.masked_fill(~is_best, self._codebook_size).amin(dim=-1)
 

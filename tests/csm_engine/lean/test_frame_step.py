@@ -202,6 +202,18 @@ def test_drawing_from_candidates_equals_drawing_from_all(top_k: int, rows: slice
     assert torch.equal(draw.sample(logits[rows], 3), expected[rows])
 
 
+@pytest.mark.parametrize("top_k", [5, 50])
+def test_equal_scores_go_to_the_lowest_id_although_nobody_is_greedy(top_k: int) -> None:
+    generator = torch.Generator().manual_seed(top_k)
+    logits = 9 + torch.randn(64, 512, generator=generator).round(decimals=1)  # many ties
+    seed, frame = torch.arange(64), torch.arange(64)
+    temperature, top_ks = torch.full((64,), 1e-9), torch.full((64,), top_k)  # too cold to tell them apart
+    noise = gumbel_noise(seed, frame, 4, 512)
+    expected = FrameSampler(noise, temperature, top_ks, top_k, 512).sample(logits, 3)
+    draw = ops_torch.FrameDraw(seed, frame, temperature, top_ks, 4, 512)
+    assert torch.equal(draw.sample(logits, 3), expected)
+
+
 @torch.inference_mode()
 def test_constant_shape_makes_rows_bit_equal_whatever_the_batch(tiny_config: ModelConfig) -> None:
     """Down to the keys and values that a step leaves; in float32, where products of other shapes round otherwise."""
