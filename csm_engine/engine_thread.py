@@ -28,8 +28,8 @@ class EngineThread:
 
     def __init__(self, engine: Engine, deliver: Deliver, fail: Fail) -> None:
         self._engine, self._deliver = engine, deliver
-        self._last_step_at = time.monotonic()
-        self._worker = WorkerThread("engine", self._step, engine.rest, fail)
+        self._silent_since: float | None = None  # None while there is nothing to step
+        self._worker = WorkerThread("engine", self._step, self._rest, fail)
 
     def start(self) -> None:
         self._worker.start()
@@ -61,11 +61,20 @@ class EngineThread:
         return self._engine.spilled_bytes
 
     def silence(self) -> float | None:
-        """Seconds since the last step while work is waiting; None when idle."""
-        return time.monotonic() - self._last_step_at if self._engine.has_work else None
+        """Seconds since the last step, or since there is one to do again; None when idle or when all rest."""
+        since = self._silent_since
+        return None if since is None or not self._engine.has_work else time.monotonic() - since
+
+    def _rest(self) -> float | None:
+        rest = self._engine.rest()
+        if rest != 0.0:
+            self._silent_since = None
+        return rest
 
     def _step(self) -> None:
+        if self._silent_since is None:
+            self._silent_since = time.monotonic()
         outputs = self._engine.step()
-        self._last_step_at = time.monotonic()
+        self._silent_since = time.monotonic()
         if outputs:
             self._deliver(outputs)
