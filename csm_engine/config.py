@@ -94,6 +94,8 @@ class ModelConfig:
             raise CheckpointError(f"{path}: not found; a checkpoint needs its config.json") from None
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise CheckpointError(f"{path}: is not JSON: {error}") from None
+        if not isinstance(values, dict):
+            raise CheckpointError(f"{path}: is not a JSON object")
         try:
             if "backbone_flavor" in values:
                 return _from_flavors(values)
@@ -102,7 +104,7 @@ class ModelConfig:
             return _from_shapes(values)
         except KeyError as error:
             raise CheckpointError(f"{path}: key {error} is missing") from None
-        except (TypeError, ValueError, CheckpointError) as error:
+        except (AttributeError, TypeError, ValueError, ZeroDivisionError, CheckpointError) as error:
             raise CheckpointError(f"{path}: {error}") from None
 
 

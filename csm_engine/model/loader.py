@@ -126,6 +126,17 @@ def _check_keys(path: Path, maps: list[KeyMap], found: set[str]) -> None:
             raise CheckpointError(f"{path}: key {first} {problem}{more}")
 
 
+def _weight_map(index: Path) -> dict[str, str]:
+    """The shard of every key."""
+    try:
+        weight_map = json.loads(index.read_text())["weight_map"]
+    except (ValueError, KeyError, TypeError):
+        weight_map = None
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise CheckpointError(f"{index}: is not a safetensors index with a weight_map")
+    return weight_map
+
+
 class _TensorFile:
     """Named tensors of a weight file, read one at a time."""
 
@@ -151,10 +162,7 @@ class _TensorFile:
 
     @classmethod
     def _open_shards(cls, index: Path) -> _TensorFile:
-        try:
-            weight_map: dict[str, str] = json.loads(index.read_text())["weight_map"]
-        except (json.JSONDecodeError, KeyError, TypeError):
-            raise CheckpointError(f"{index}: is not a safetensors index with a weight_map") from None
+        weight_map = _weight_map(index)
         shards = {}
         for name in sorted(set(weight_map.values())):
             if Path(name).name != name or not (index.parent / name).is_file():

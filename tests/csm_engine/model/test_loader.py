@@ -106,6 +106,16 @@ def test_missing_shard_is_named(tiny_config: ModelConfig, tmp_path: Path) -> Non
         load_model(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "content", [b"{", b"\xff", b"[]", b"{}", b'{"weight_map": ["a"]}', b'{"weight_map": {"a": 5}}']
+)
+def test_index_that_is_none_is_an_error(content: bytes, tiny_config: ModelConfig, tmp_path: Path) -> None:
+    write_transformers(tmp_path, tiny_config, seed=3)
+    (tmp_path / "model.safetensors.index.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match="is not a safetensors index with a weight_map"):
+        load_model(tmp_path)
+
+
 def test_published_flavors_are_csm_1b(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(
@@ -134,4 +144,24 @@ def test_config_errors_name_file_and_key(tiny_config: ModelConfig, tmp_path: Pat
     values["rope_parameters"]["low_freq_factor"] = 1.0
     path.write_text(json.dumps(values))
     with pytest.raises(CheckpointError, match="rope wavelength limits"):
+        ModelConfig.from_json(path)
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '"csm"', "null"])
+def test_config_that_is_no_object_is_an_error(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(content)
+    with pytest.raises(CheckpointError, match=r"config\.json: is not a JSON object"):
+        ModelConfig.from_json(path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"rope_parameters": None, "rope_scaling": None}, {"num_attention_heads": 0, "head_dim": None}]
+)
+def test_config_that_makes_no_sense_is_an_error(
+    change: dict[str, object], tiny_config: ModelConfig, tmp_path: Path
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(transformers_config(tiny_config) | change))
+    with pytest.raises(CheckpointError, match=r"config\.json: "):
         ModelConfig.from_json(path)
