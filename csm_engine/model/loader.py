@@ -38,7 +38,7 @@ WEIGHT_FILES = (
 def load_model(path: Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> CSM:
     """Loads the checkpoint in a folder, or a weight file whose config.json lies beside it.
 
-    Raises: CheckpointError naming the file and the first missing, unexpected or misshaped key.
+    Raises: CheckpointError naming the file and the first key that is missing, unexpected, or of a wrong shape or type.
     """
     weights = _weight_file(path) if path.is_dir() else path
     config = ModelConfig.from_json(weights.parent / "config.json")
@@ -56,6 +56,8 @@ def load_model(path: Path, *, device: str | torch.device = "cpu", dtype: torch.d
             raise CheckpointError(
                 f"{weights}: {entry.theirs} is {tuple(tensor.shape)}; the config asks for {tuple(parameter.shape)}"
             )
+        if not tensor.is_floating_point():
+            raise CheckpointError(f"{weights}: {entry.theirs} is of {tensor.dtype}; weights must be floating point")
         tensor = unpermute_rotary(tensor, entry.heads) if entry.heads else tensor
         state[entry.ours] = tensor.to(device=device, dtype=dtype)
     return _finish(model, state, torch.device(device))

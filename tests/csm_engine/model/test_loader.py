@@ -62,6 +62,10 @@ WRONG_WEIGHTS = {
         lambda state: state | {"projection.weight": torch.zeros(3, 4)},
         r"projection\.weight is \(3, 4\); the config asks for \(16, 32\)$",
     ),
+    "rounded to whole numbers": (
+        lambda state: state | {"projection.weight": state["projection.weight"].to(torch.int8)},
+        r"projection\.weight is of torch\.int8; weights must be floating point$",
+    ),
 }
 
 
