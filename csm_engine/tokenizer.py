@@ -28,6 +28,8 @@ class TextTokenizer:
         except Exception as error:  # the library raises bare Exception
             raise CheckpointError(f"{path}: cannot be read as tokenizer.json: {error}") from None
         self._tokenizer.encode_special_tokens = True
+        self._tokenizer.no_truncation()  # a file keeps what it was last used with
+        self._tokenizer.no_padding()
         self._bos, self._eos = (self._special(path, token) for token in (BOS, EOS))
         largest = max(self._tokenizer.get_vocab(with_added_tokens=True).values())
         if largest >= text_vocab_size:
