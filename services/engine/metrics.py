@@ -61,9 +61,8 @@ class EngineMetrics:
             self._prompt_tokens.inc(len(sequence.prompt))
             self._reused_tokens.inc(sequence.reused)
             self._restored_tokens.inc(sequence.restored)
-        made = sequence.num_frames - sequence.resumed_frames
-        if made:
+        if sequence.frames:
             self._prefill_seconds.observe(sequence.prefill_seconds)
-            self._frame_seconds.observe(sequence.decode_seconds / made)
+            self._frame_seconds.observe(sequence.decode_seconds / sequence.steps)
             self._stage_seconds.labels("backbone").inc(sequence.backbone_seconds)
             self._stage_seconds.labels("depth_decoder").inc(sequence.depth_decoder_seconds)

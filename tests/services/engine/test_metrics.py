@@ -1,0 +1,25 @@
+"""What the engine stage counts of a sequence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from csm_engine.prompt import Prompt
+from csm_engine.sequence import Sequence
+from csm_engine.types import FinishReason, GenerationRequest, Segment
+from services.engine.metrics import EngineMetrics
+
+
+def test_time_of_a_frame_step_is_the_mean_of_all_steps_the_one_that_ended_the_speech_included() -> None:
+    prompt = Prompt(np.zeros((3, 5), np.int64), np.ones((3, 5), np.bool_), text_token_count=3)
+    sequence = Sequence(GenerationRequest("r", [Segment(0, "x")], max_frames=9), prompt)
+    for _ in range(2):
+        sequence.count_step(0.02, {})
+    sequence.frames.append(np.ones(4, np.int16))  # the other step found the end of speech
+    sequence.num_frames = 1
+    sequence.finish(FinishReason.END_OF_SPEECH)
+    registry = CollectorRegistry()
+    EngineMetrics(registry).observe_end(sequence)
+    assert registry.get_sample_value("engine_frame_seconds_sum") == pytest.approx(0.02)
