@@ -50,12 +50,13 @@ class SpillShelf:
             return None
         shorter = []
         for ticket, entry in self._entries.items():
-            common = prefix.has_in_common(entry)
-            if common == len(prefix):
+            length = min(len(prefix), len(entry))
+            if not prefix.has_in_common(entry, longer_than=length - 1):  # mostly one look at one row tells
+                continue
+            if length == len(prefix):
                 self._entries.move_to_end(ticket)
                 return None
-            if common == len(entry):
-                shorter.append(ticket)
+            shorter.append(ticket)
         for ticket in shorter:
             self._drop(ticket)
         dropped = list(shorter)

@@ -66,3 +66,19 @@ def test_an_entry_must_be_better_than_what_is_known() -> None:
     policy.keep(prefix(1, 2, 3))
     assert policy.take(prefix(1, 2, 9), longer_than=2) is None
     assert policy.take(prefix(1, 2, 9), longer_than=1) == Taken(0, 2)
+
+
+def test_of_many_entries_none_begins_another_and_nothing_is_lost() -> None:
+    generator = np.random.default_rng(0)
+    policy, entries = shelf(10_000), dict[int, tuple[int, ...]]()
+    for _ in range(300):
+        values = tuple(generator.integers(0, 2, generator.integers(1, 9)).tolist())
+        kept = policy.keep(prefix(*values))
+        begun = [ticket for ticket, entry in entries.items() if entry == values[: len(entry)]]
+        if any(entry[: len(values)] == values for entry in entries.values()):
+            assert kept is None
+            continue
+        assert kept is not None and kept.dropped == tuple(begun)
+        entries = {ticket: entry for ticket, entry in entries.items() if ticket not in begun}
+        entries[kept.ticket] = values
+    assert policy.num_bytes == BYTES * sum(map(len, entries.values()))
