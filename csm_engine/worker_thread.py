@@ -83,7 +83,7 @@ class WorkerThread:
             logger.exception("the %s failed", self._thread.name)
             with self._wake:
                 self._stopped = True
-            self._run_commands()
+            self._answer_all()
             self._fail(error)
 
     def _wait_for_work(self) -> bool:
@@ -97,3 +97,11 @@ class WorkerThread:
     def _run_commands(self) -> None:
         while self._commands:
             self._commands.popleft()()
+
+    def _answer_all(self) -> None:
+        """Runs what is left of the commands after a failure, which may make them fail as well."""
+        while self._commands:
+            try:
+                self._run_commands()
+            except Exception:
+                logger.exception("a command failed after the %s had", self._thread.name)

@@ -101,3 +101,19 @@ def test_it_sleeps_no_longer_than_it_was_told() -> None:
     worker.start()
     assert stepped.wait(WAIT_S)
     worker.stop()
+
+
+def test_a_failure_is_told_and_calls_are_answered_although_a_command_fails_after_it() -> None:
+    counter, held = Countdown(), threading.Event()
+
+    def broken() -> None:
+        held.wait(WAIT_S)
+        raise OSError("the device is gone")
+
+    counter.worker.start()
+    counter.worker.submit(broken)
+    counter.worker.submit(broken)
+    answer = counter.worker.call(lambda: "too late", STOPPED)
+    held.set()
+    assert counter.failed.wait(WAIT_S) and len(counter.failures) == 1
+    assert answer.exception(WAIT_S) is STOPPED
