@@ -31,14 +31,19 @@ _EXP2 = tuple(_f(math.log(2) ** power / math.factorial(power)) for power in rang
 Kernel = Callable[..., None]
 
 
-def _compiled(signature, *fastmath):
-    """Now, or read from numba's cache of earlier runs; where nothing can be written there is none."""
+def _compiled(signature, *fastmath, variant=""):
+    """Now, or read from numba's cache of earlier runs; where that cannot be read or written it does without.
+
+    variant: tells apart the kernels that one function makes. Each has files of its own in the cache: in files that they
+    share, two processes that start at once can leave the code of one kernel under the name of another.
+    """
     options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", *fastmath}}
 
     def decorate(function):
+        function.__qualname__ += variant
         try:
             return njit(signature, cache=True, **options)(function)
-        except RuntimeError:
+        except Exception:  # full disks and files cut off by a crash raise anything at all; wrong code raises again
             return njit(signature, **options)(function)
 
     return decorate
@@ -52,8 +57,9 @@ def input_kernels(tiles: int, channels: int, narrow: bool) -> tuple[Kernel, Kern
     """
     points = tiles * channels  # from one point to the next
     stored = uint16[::1] if narrow else float32[::1]
+    variant = f"_{tiles}_{channels}_{stored.dtype}"
 
-    @_compiled(types.void(_ROWS, _ROWS, _ROWS, stored))
+    @_compiled(types.void(_ROWS, _ROWS, _ROWS, stored), variant=variant)
     def first(x0, x1, x2, into):
         x0, x1, x2 = x0.reshape(x0.size), x1.reshape(x1.size), x2.reshape(x2.size)
         for tile in range(tiles):
@@ -63,7 +69,7 @@ def input_kernels(tiles: int, channels: int, narrow: bool) -> tuple[Kernel, Kern
                 _put_sum(into, at + NUM_POINTS * points, points, channels, x1, x2, _f(1), row)
                 _put_sum(into, at + 2 * NUM_POINTS * points, points, channels, x2, x1, _f(-1), row)
 
-    @_compiled(types.void(_ROWS, _ROWS, stored))
+    @_compiled(types.void(_ROWS, _ROWS, stored), variant=variant)
     def second(x1, x3, into):
         x1, x3 = x1.reshape(x1.size), x3.reshape(x3.size)
         for tile in range(tiles):
@@ -85,8 +91,9 @@ def output_kernels(tiles: int, num_bins: int, channels: int, narrow: bool) -> tu
     points = tiles * both
     product = NUM_POINTS * points
     stored = uint16[::1] if narrow else float32[::1]
+    variant = f"_{tiles}_{num_bins}_{channels}_{stored.dtype}"
 
-    @_compiled(types.void(stored, float32[::1], float32[::1], float32[::1], _ROWS))
+    @_compiled(types.void(stored, float32[::1], float32[::1], float32[::1], _ROWS), variant=variant)
     def first(products, bias, shift, difference, y):
         y = y.reshape(y.size)
         sums, filtered = np.empty(NUM_POINTS * both, np.float32), np.empty(TILE * both, np.float32)
@@ -100,7 +107,7 @@ def output_kernels(tiles: int, num_bins: int, channels: int, narrow: bool) -> tu
             _finish(tile, channels, sums, bias, shift, filtered, y)
         _clear_rest(num_bins, channels, y)
 
-    @_compiled(types.void(stored, float32[::1], float32[::1], float32[::1], _ROWS))
+    @_compiled(types.void(stored, float32[::1], float32[::1], float32[::1], _ROWS), variant=variant)
     def second(products, difference, bias, shift, y):
         y = y.reshape(y.size)
         sums, filtered = np.empty(NUM_POINTS * both, np.float32), np.empty(TILE * both, np.float32)
