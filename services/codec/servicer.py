@@ -72,7 +72,9 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         self, request: codec_pb2.DetectWatermarkRequest, context: Context
     ) -> codec_pb2.DetectWatermarkResponse:
         pcm = self._to_recording(request)
-        keys = [self._key(key_id) for key_id in request.key_ids] or list(self._loaded.keyring.keys.values())
+        # Each once, however often it is named: every try makes chance agreement likelier, and costs.
+        named = map(self._key, dict.fromkeys(request.key_ids) or self._loaded.keyring.keys)
+        keys = list({key.id: key for key in named}.values())
         silentcipher, rate_hz = self._loaded.silentcipher, request.sample_rate_hertz
         found = await self._recordings.run(lambda: detect(silentcipher, keys, pcm, rate_hz))
         self._metrics.observe_detection(found)

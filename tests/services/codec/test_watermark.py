@@ -12,6 +12,8 @@ import torch
 from csm.codec.v1 import codec_pb2
 
 from csm_engine.codec.mimi import load_mimi
+from csm_engine.codec.watermark.detector import Detection
+from services.codec import servicer
 from services.codec.settings import CodecSettings
 from services.codec.testing import (
     F32,
@@ -79,3 +81,20 @@ async def test_untrained_networks_detect_nothing(stub: Any) -> None:
     assert not found.detected and found.key_id == "" and 0 <= found.confidence < 0.9
     request.key_ids.append("nobody")
     assert (await refusal(stub.DetectWatermark(request))).code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_key_named_more_than_once_is_looked_for_once(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[list[str]] = []
+
+    def detect(silentcipher: Any, keys: Any, pcm: Any, rate_hz: int) -> Detection:
+        searched.append(sorted(key.id for key in keys))
+        return Detection(False, 0.0, "")
+
+    monkeypatch.setattr(servicer, "detect", detect)
+    for key_ids in (["new"] * 1000, ["", "new"], ["old", "", "old"], []):
+        await stub.DetectWatermark(
+            codec_pb2.DetectWatermarkRequest(
+                samples=bytes(4), sample_format=F32, sample_rate_hertz=24000, key_ids=key_ids
+            )
+        )
+    assert searched == [["new"], ["new"], ["new", "old"], ["new", "old"]]
