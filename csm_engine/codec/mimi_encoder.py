@@ -22,7 +22,8 @@ def encode(mimi: Mimi, pcm: Pcm, sample_rate_hz: int) -> Codes:
     check_recording(pcm, sample_rate_hz)
     frame_size = mimi.identity.frame_sample_count
     native = resample(pcm, sample_rate_hz, mimi.identity.sample_rate_hertz)
-    padded = np.pad(native, (0, -len(native) % frame_size))
+    num_frames = max(1, -(-len(native) // frame_size))  # a few samples of a high rate may be none of the codec's
+    padded = np.pad(native, (0, num_frames * frame_size - len(native)))
     with torch.inference_mode():
         device = next(mimi.model.parameters()).device
         codes = mimi.model.encode(torch.from_numpy(padded).to(device)[None, None])  # (1, codebooks, frames)

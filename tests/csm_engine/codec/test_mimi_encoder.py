@@ -24,6 +24,10 @@ def test_last_frame_is_filled_up(mimi: Mimi) -> None:
     assert encode(mimi, np.zeros(1, np.float32), 24000).shape == (1, 4)
 
 
+def test_a_recording_that_is_over_before_the_codecs_first_sample_is_one_frame(mimi: Mimi) -> None:
+    assert encode(mimi, np.full(3, 0.1, np.float32), 192_000).shape == (1, 4)
+
+
 def test_codes_are_those_of_the_model(mimi: Mimi) -> None:
     pcm = _tone(24000, 0.8)
     with torch.inference_mode():
