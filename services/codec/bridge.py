@@ -52,8 +52,7 @@ class CodecBridge:
         try:
             stream = await asyncio.wrap_future(opened)
         except BaseException:
-            opened.add_done_callback(self._cancel_opened)
-            self.seats.leave()
+            opened.add_done_callback(lambda opened: self._post(self._give_back, opened))
             raise
         handle = StreamHandle(self, stream)
         self._handles[stream] = handle
@@ -70,9 +69,11 @@ class CodecBridge:
         await asyncio.to_thread(self.thread.stop)
         self._end_streams("The codec has stopped.")
 
-    def _cancel_opened(self, opened: Future[DecodeStream]) -> None:
+    def _give_back(self, opened: Future[DecodeStream]) -> None:
+        """The slot of a stream that nobody waits for any more, or that did not open."""
         if not opened.cancelled() and opened.exception() is None:
-            self.thread.cancel(opened.result())
+            self.thread.cancel(opened.result())  # before the next one is let in, as in `close`
+        self.seats.leave()
 
     def _post(self, function: Callable[..., None], *arguments: object) -> None:
         try:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from typing import Any
 
 import numpy as np
+import pytest
 
 from csm_engine.codec.stream import Audio
 from services.codec.bridge import MAX_AHEAD_FRAMES
@@ -36,3 +39,29 @@ async def test_an_opening_that_is_cancelled_keeps_no_slot(stage: CodecStage) -> 
     for handle in handles:
         handle.close()
         handle.close()
+
+
+async def test_an_opening_that_is_cancelled_halfway_lets_the_next_in(
+    stage: CodecStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec: Any = stage.bridge.thread._codec
+    sitting_down, go_on, opened = threading.Event(), threading.Event(), codec.open
+
+    def slow_open(key_id: str) -> Any:
+        sitting_down.set()
+        go_on.wait(10)
+        return opened(key_id)
+
+    first = await stage.bridge.open("")
+    monkeypatch.setattr(codec, "open", slow_open)
+    second = asyncio.ensure_future(stage.bridge.open(""))
+    await asyncio.to_thread(sitting_down.wait, 10)
+    third = asyncio.ensure_future(stage.bridge.open(""))
+    await asyncio.sleep(0)
+    second.cancel()
+    await asyncio.wait({second})
+    await asyncio.sleep(0.05)
+    go_on.set()
+    async with asyncio.timeout(10):
+        (await third).close()
+    first.close()
