@@ -38,6 +38,7 @@ class CodecBridge:
         self._loop = asyncio.get_running_loop()
         self._handles: dict[DecodeStream, StreamHandle] = {}
         self._on_tick, self._on_failure = on_tick, on_failure
+        self._end = ""  # what streams are told once nothing comes any more
         self.thread = CodecThread(
             codec,
             deliver=lambda outputs, seconds: self._post(self._fan_out, outputs, seconds),
@@ -56,6 +57,8 @@ class CodecBridge:
             raise
         handle = StreamHandle(self, stream)
         self._handles[stream] = handle
+        if self._end:  # it came between the opening and here
+            handle.fail(CodecStoppedError(self._end))
         return handle
 
     def close(self, stream: DecodeStream) -> None:
@@ -92,6 +95,7 @@ class CodecBridge:
         self._on_failure(error)
 
     def _end_streams(self, message: str) -> None:
+        self._end = message
         for handle in self._handles.values():
             handle.fail(CodecStoppedError(message))
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
 from csm_engine.codec.stream import Audio
+from csm_engine.errors import CodecStoppedError
 from services.codec.bridge import MAX_AHEAD_FRAMES
 from services.codec.stage import CodecStage
 
@@ -65,3 +67,17 @@ async def test_an_opening_that_is_cancelled_halfway_lets_the_next_in(
     async with asyncio.timeout(10):
         (await third).close()
     first.close()
+
+
+async def test_a_stream_that_opens_while_the_codec_fails_is_told(
+    stage: CodecStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec: Any = stage.bridge.thread._codec
+    opening = asyncio.ensure_future(stage.bridge.open(""))
+    await asyncio.sleep(0)
+    monkeypatch.setattr(type(codec), "has_work", True)  # and the step that comes next fails
+    monkeypatch.setattr(codec, "step", lambda: 1 / 0)
+    time.sleep(0.3)  # the loop sees both at once
+    with pytest.raises(CodecStoppedError):
+        async with asyncio.timeout(5):
+            await (await opening).take()
