@@ -28,16 +28,18 @@ class CodecBridge:
         *,
         max_waiting: int = 0,
         on_tick: Callable[[Sequence[Output], float], None] = lambda outputs, seconds: None,
+        on_cancel: Callable[[DecodeStream], None] = lambda stream: None,
         on_failure: Callable[[BaseException], None] = lambda error: None,
     ) -> None:
         """max_waiting: streams that may wait for a slot.
 
-        Both are called on the loop: on_tick with each tick's outputs and duration, on_failure once if all fails.
+        These are called on the loop: on_tick with each tick's outputs and duration, on_cancel with each stream that is
+        closed before its end, on_failure once if all fails.
         """
         self.seats = Seats(codec.num_seats, max_waiting)
         self._loop = asyncio.get_running_loop()
         self._handles: dict[DecodeStream, StreamHandle] = {}
-        self._on_tick, self._on_failure = on_tick, on_failure
+        self._on_tick, self._on_cancel, self._on_failure = on_tick, on_cancel, on_failure
         self._end = ""  # what streams are told once nothing comes any more
         self.thread = CodecThread(
             codec,
@@ -63,9 +65,11 @@ class CodecBridge:
 
     def close(self, stream: DecodeStream) -> None:
         """Frees the slot. Doing it twice, or after the end, does no harm."""
-        if self._handles.pop(stream, None) is not None:
+        if (handle := self._handles.pop(stream, None)) is not None:
             self.thread.cancel(stream)  # before the next one is let in, whose opening comes after this in the queue
             self.seats.leave()
+            if not handle.has_end:
+                self._on_cancel(stream)
 
     async def stop(self) -> None:
         """Ends the thread; streams that are still open get CodecStoppedError."""
@@ -105,6 +109,7 @@ class StreamHandle:
 
     def __init__(self, bridge: CodecBridge, stream: DecodeStream) -> None:
         self.stream = stream
+        self.has_end = False  # whether the last output has come
         self._bridge = bridge
         self._outputs: asyncio.Queue[Output | Exception] = asyncio.Queue()
         self._room = asyncio.Event()
@@ -134,6 +139,7 @@ class StreamHandle:
         return outputs
 
     def put(self, output: Output) -> None:
+        self.has_end = not isinstance(output, Audio)
         self._outputs.put_nowait(output)
 
     def fail(self, error: Exception) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from csm_engine.codec.stream import Audio, Complete, Failed, Output
+from csm_engine.codec.stream import Audio, Complete, DecodeStream, Failed, Output
 from csm_engine.codec.watermark.detector import Detection
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28)
@@ -36,12 +36,14 @@ class CodecMetrics:
                 case Audio():
                     self._frames.inc(output.num_new_frames)
                 case Complete():
-                    self._streams.labels("complete").inc()
+                    self._observe_end(output.stream, "complete")
                     self._coverage.labels(output.coverage.value).inc()
-                    self._decode_seconds.inc(output.stream.decode_s)
-                    self._watermark_seconds.inc(output.stream.watermark_s)
                 case Failed():
-                    self._streams.labels("failed").inc()
+                    self._observe_end(output.stream, "failed")
+
+    def observe_cancel(self, stream: DecodeStream) -> None:
+        """A stream that its caller, its deadline or a wrong request has ended."""
+        self._observe_end(stream, "cancelled")
 
     def observe_detection(self, detection: Detection) -> None:
         self._detections.labels(str(detection.detected).lower()).inc()
@@ -49,3 +51,8 @@ class CodecMetrics:
     def observe_encoding(self, seconds: float) -> None:
         """seconds: of audio"""
         self._encoded_seconds.inc(seconds)
+
+    def _observe_end(self, stream: DecodeStream, outcome: str) -> None:
+        self._streams.labels(outcome).inc()
+        self._decode_seconds.inc(stream.decode_s)
+        self._watermark_seconds.inc(stream.watermark_s)

@@ -51,6 +51,7 @@ async def start_codec(settings: CodecSettings) -> CodecStage:
         loaded.codec,
         max_waiting=settings.max_waiting_streams,
         on_tick=codec_metrics.observe_tick,
+        on_cancel=codec_metrics.observe_cancel,
         on_failure=lambda error: server.fail(error),
     )
     codec_metrics.active_streams.set_function(lambda: bridge.thread.num_streams)

@@ -13,8 +13,17 @@ from csm.codec.v1 import codec_pb2
 
 from csm_engine.errors import BundleError, KeyringError
 from services.codec.settings import CodecSettings
-from services.codec.stage import start_codec
-from services.codec.testing import FRAMES, decode, eventually, random_codes, running_codec, stream_of
+from services.codec.stage import CodecStage, start_codec
+from services.codec.testing import (
+    FRAMES,
+    config_message,
+    decode,
+    eventually,
+    frames_message,
+    random_codes,
+    running_codec,
+    stream_of,
+)
 
 
 async def test_info_tells_everything_but_the_keys(stub: Any) -> None:
@@ -29,12 +38,29 @@ async def test_metrics_count_what_happened(settings: CodecSettings) -> None:
     async with running_codec(settings, metrics_port=0) as (stage, stub):
         await decode(stub, stream_of(random_codes(), [FRAMES]))
         await eventually(lambda: stage.bridge.thread.num_streams == 0)
-        url = f"http://127.0.0.1:{stage.server.metrics_port}/metrics"
-        text = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
+        text = await _metrics(stage)
     assert f"codec_frames_total {FRAMES}.0" in text
     assert 'codec_watermarked_streams_total{coverage="full"} 1.0' in text
     assert "codec_active_streams 0.0" in text
     assert "codec_tick_seconds_count" in text and "codec_watermark_seconds_total" in text
+
+
+async def test_the_work_for_a_stream_that_is_cancelled_is_counted(settings: CodecSettings) -> None:
+    async with running_codec(settings, metrics_port=0) as (stage, stub):
+        call = stub.StreamDecode()
+        await call.write(config_message())
+        await call.write(frames_message(random_codes(4)))
+        await call.read()
+        call.cancel()
+        await eventually(lambda: stage.bridge.thread.num_streams == 0)
+        text = await _metrics(stage)
+    assert 'codec_streams_ended_total{outcome="cancelled"} 1.0' in text and 'outcome="complete"' not in text
+    assert "codec_decode_seconds_total 0.0\n" not in text and "codec_watermark_seconds_total 0.0\n" not in text
+
+
+async def _metrics(stage: CodecStage) -> str:
+    url = f"http://127.0.0.1:{stage.server.metrics_port}/metrics"
+    return await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
 
 
 async def test_a_bundle_that_lies_about_its_codec_is_refused(
