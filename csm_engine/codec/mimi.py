@@ -36,6 +36,9 @@ TRANSFORMERS_WEIGHTS = (
     "model.safetensors",
 )
 
+# What values of another kind or size lead to.
+_NO_MIMI = (TypeError, ValueError, AttributeError, ZeroDivisionError)
+
 # The published file keeps the names of earlier modules: (theirs, ours).
 _OLD_NAMES = (
     (re.compile(r"\.self_attn\.in_proj(_weight|\.weight)$"), ".self_attn.in_projs.0.weight"),
@@ -103,7 +106,7 @@ def _load_transformers(folder: Path, config: dict[str, Any]) -> tuple[MimiModel,
         moshi = moshi_config(values)
     except KeyError as error:
         raise CheckpointError(f"{path}: key {error} of the Mimi is missing.") from None
-    except (CheckpointError, TypeError, ZeroDivisionError) as error:
+    except (CheckpointError, *_NO_MIMI) as error:
         raise CheckpointError(f"{path}: {error}.") from None
     model = build_mimi(moshi, folder)
     weights = _transformers_weights(folder)
@@ -133,7 +136,7 @@ def build_mimi(config: dict[str, Any] | None, path: Path) -> MimiModel:
         return get_mimi(None, config, num_codebooks=num_codebooks)
     except KeyError as error:
         raise CheckpointError(f"{path / 'config.json'}: key {error} is missing.") from None
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+    except (AssertionError, RuntimeError, *_NO_MIMI) as error:
         raise CheckpointError(f"{path / 'config.json'}: describes no Mimi: {error}") from error
 
 

@@ -50,6 +50,11 @@ def test_bad_configuration_and_bad_file_are_refused(mimi_folder: Path, tmp_path:
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="key 'seanet' is missing"):
         load_mimi(tmp_path)
+    config = json.loads((mimi_folder / "config.json").read_text())
+    config["seanet"]["activation"] = "Tanhh"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="describes no Mimi: .*Tanhh"):
+        load_mimi(tmp_path)
     (tmp_path / "config.json").write_text("[1]")
     with pytest.raises(CheckpointError, match="an object is needed"):
         load_mimi(tmp_path)
