@@ -88,7 +88,7 @@ def _create(path: Path) -> None:
 
 def _parse(path: Path, text: str, allow_public_key: bool) -> Keyring:
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=lambda pairs: _named_once(path, pairs))
     except json.JSONDecodeError as error:
         raise KeyringError(f"{path}, line {error.lineno}: not valid JSON.") from None
     if not isinstance(content, dict) or set(content) != {"format", "active", "keys"}:
@@ -111,6 +111,15 @@ def _parse(path: Path, text: str, allow_public_key: bool) -> Keyring:
     if not isinstance(content["active"], str) or content["active"] not in keys:
         raise KeyringError(f"{path}: active is not one of the keys, which are {', '.join(keys)}.")
     return Keyring(keys[content["active"]], keys)
+
+
+def _named_once(path: Path, pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Of two values with one name JSON keeps the last: the marks of the other key would not be found any more."""
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise KeyringError(f'{path}: "{twice}" is there twice.')
+    return dict(pairs)
 
 
 def _payload(path: Path, key_id: str, value: object) -> bytes:

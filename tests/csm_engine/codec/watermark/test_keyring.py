@@ -67,6 +67,7 @@ def test_a_key_is_never_shown(tmp_path: Path) -> None:
         ('{"format": 1, "active": "a", "keys": {"a b": "0102030405"}}', "a key id must be"),
         ('{"format": 1, "active": "a", "keys": {}}', "at least one key"),
         ('{"format": 1, "active": "a", "keys": {"a": "0102030405", "b": "0102030405"}}', "same bytes"),
+        ('{"format": 1, "active": "a", "keys": {"a": "0102030405", "a": "0102030406"}}', '"a" is there twice'),
     ],
 )
 def test_malformed_keyring_is_refused_without_showing_keys(tmp_path: Path, text: str, message: str) -> None:
