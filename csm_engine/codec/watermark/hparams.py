@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def read_hparams(path: Path) -> Hparams:
         if not isinstance(_get(path, values, key), int) or values[key] < 1:
             raise CheckpointError(f"{path}: {key} is {values[key]!r}; a whole number of at least 1 is needed.")
     sdr_db = _get(path, values, "message_sdr")
-    if not isinstance(sdr_db, int | float):
+    if not isinstance(sdr_db, int | float) or not math.isfinite(sdr_db):  # an infinite ratio leaves no mark
         raise CheckpointError(f"{path}: message_sdr is {sdr_db!r}; a number of decibels is needed.")
     n_fft, hop, band = values["N_FFT"], values["HOP_LENGTH"], values["message_band_size"]
     if n_fft != 2 * hop:

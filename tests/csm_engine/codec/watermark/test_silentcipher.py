@@ -39,6 +39,7 @@ def _change_state(folder: Path, name: str, change: Callable[[dict[str, Any]], An
         (lambda f: _change_hparams(f, message_len=16), "message_len is 16; only 21 is supported"),
         (lambda f: _change_hparams(f, ensure_negative_message=False), "ensure_negative_message is False"),
         (lambda f: _change_hparams(f, message_band_size=999), "message_band_size is 999; at most 129"),
+        (lambda f: _change_hparams(f, message_sdr=float("inf")), "message_sdr is inf; a number of decibels"),
         (lambda f: _change_hparams(f, dec_m_num_layers=0), "dec_m_num_layers is 0; a whole number"),
         (
             lambda f: _change_hparams(f, dec_m_channel_dim=16),
