@@ -28,6 +28,7 @@ from csm_engine.errors import CodecError, CsmError
 logger = logging.getLogger(__name__)
 
 _NOTHING: Pcm = np.zeros(0, np.float32)
+_LOUDEST = 1e9  # full scale is 1; from 1e18 on the mark is not finite, which would fail the whole lane
 
 
 class Codec:
@@ -94,11 +95,13 @@ class Codec:
         chunks: dict[int, Chunk] = {}
         for stream in streams:
             pcm = decoded.get(stream.seat, _NOTHING)
-            if np.isfinite(pcm).all():
+            if np.abs(pcm).max(initial=0) <= _LOUDEST:  # not so with NaN
                 chunks[stream.seat.number] = Chunk(pcm, last=stream.finished and not stream.pending)
             else:
                 self._decoder.forget(lane, stream.seat.row)
-                outputs.append(self._fail(stream, CodecError("The decoder's output is not finite.")))
+                outputs.append(
+                    self._fail(stream, CodecError("The decoder's output is no sound: not finite, or far too loud."))
+                )
         started_s = time.perf_counter()
         marked = self._marker.push(chunks)
         seconds = time.perf_counter() - started_s

@@ -157,6 +157,27 @@ def test_a_row_that_is_not_finite_fails_alone_and_its_seat_recovers(
     assert np.array_equal(_alone(codec, _codes(9)), expected)
 
 
+def test_a_row_too_loud_for_a_mark_fails_alone(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = _alone(codec, _codes(9))
+    streams = [codec.open(), codec.open()]
+    for stream in streams:
+        codec.push(stream, _codes(9))
+        codec.finish(stream)
+    frame_step = codec._decoder.frame_step
+
+    def shout(lane: int, *arguments: torch.Tensor) -> torch.Tensor:
+        pcm: torch.Tensor = frame_step(lane, *arguments).clone()
+        pcm[0] = 3e38
+        return pcm
+
+    monkeypatch.setattr(codec._decoder, "frame_step", shout)
+    outputs = codec.step()
+    monkeypatch.undo()
+    outputs += _run(codec)
+    assert [output.stream for output in outputs if isinstance(output, Failed)] == [streams[0]]
+    assert np.array_equal(_pcm(outputs, streams[1]), expected)
+
+
 def test_without_a_mark_there_is_no_audio(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = codec.open()
     codec.push(stream, _codes(0))
