@@ -181,11 +181,9 @@ class Synthesis:
         self, request: engine_pb2.GenerateRequest, deadline: Deadline
     ) -> engine_pb2.GenerateComplete:
         """Reads the engine as fast as it sends, whatever the client does."""
-        if self._buffer.frame_count == request.max_frame_count:  # only the last word of the lost engine is missing
+        if (reason := self._unsaid_end(request)) is not None:
             self._repairs.answered("ENGINE")
-            return engine_pb2.GenerateComplete(
-                finish_reason=engine_pb2.FINISH_REASON_MAX_FRAMES, frame_count=self._buffer.frame_count
-            )
+            return engine_pb2.GenerateComplete(finish_reason=reason, frame_count=self._buffer.frame_count)
         complete: engine_pb2.GenerateComplete | None = None
         async with aclosing(self._engine.generate(request, deadline.remaining_s)) as responses:
             async for response in responses:
@@ -199,6 +197,17 @@ class Synthesis:
         if complete is None:
             raise unreachable("ENGINE")
         return complete
+
+    def _unsaid_end(self, request: engine_pb2.GenerateRequest) -> engine_pb2.FinishReason | None:
+        """Why there is no frame to come, when only the last word of a lost engine is missing."""
+        num_frames = self._buffer.frame_count
+        if num_frames == request.max_frame_count:
+            return engine_pb2.FINISH_REASON_MAX_FRAMES
+        if self._started.done():
+            used = self._started.result().prompt_token_count + num_frames - 1  # the last frame needs no place
+            if used == self._catalog.model.context_window_size:
+                return engine_pb2.FINISH_REASON_CONTEXT_WINDOW
+        return None
 
     def _start(self, started: engine_pb2.GenerateStarted) -> None:
         """A sequence begins, or goes on where the first one would have; another model would say something else."""

@@ -94,6 +94,7 @@ class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
 
     def __init__(self) -> None:
         self.frame_count = 10
+        self.prompt_token_count = 12
         self.script = Script()
         self.refusal: Exception | None = None  # raised before the sequence starts
         self.frame_counts: list[int] = []  # of the next calls, before `frame_count` counts
@@ -101,6 +102,7 @@ class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
         self.calls: list[CallRecord] = []
         self.info = engine_pb2.GetModelInfoResponse(
             model_version="fake/1",
+            context_window_size=2048,
             codec=fake_identity(),
             voices=[
                 engine_pb2.Voice(name="ada", speaker_id=0, language_codes=["en"], description="the first"),
@@ -117,7 +119,9 @@ class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
             await context.write(
                 engine_pb2.GenerateResponse(
                     started=engine_pb2.GenerateStarted(
-                        prompt_token_count=12, text_token_count=5, weights_digest=self.info.weights_digest
+                        prompt_token_count=self.prompt_token_count,
+                        text_token_count=5,
+                        weights_digest=self.info.weights_digest,
                     )
                 )
             )

@@ -248,7 +248,7 @@ def test_only_the_gateway_reaches_engine_and_codec(rendered: list[Manifest]) -> 
         assert rule["from"] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "gateway"}}}]
         assert [port["port"] for port in rule["ports"]] == ["grpc", "health"]
     (rule,) = named(rendered, "NetworkPolicy", "gateway")["spec"]["ingress"]
-    assert rule == {"ports": [{"port": "grpc"}]}
+    assert rule == {"ports": [{"port": "grpc"}, {"port": "health"}]}  # of gateway-replicas, for who balances itself
 
 
 def test_policies_select_pods_that_exist(rendered: list[Manifest]) -> None:

@@ -91,6 +91,8 @@ def _parse(path: Path, text: str, allow_public_key: bool) -> Keyring:
         content = json.loads(text, object_pairs_hook=lambda pairs: _named_once(path, pairs))
     except json.JSONDecodeError as error:
         raise KeyringError(f"{path}, line {error.lineno}: not valid JSON.") from None
+    except RecursionError:
+        raise KeyringError(f"{path}: nested too deeply to be a keyring.") from None
     if not isinstance(content, dict) or set(content) != {"format", "active", "keys"}:
         raise KeyringError(f'{path}: an object with the keys "format", "active" and "keys" is needed.')
     if content["format"] != FORMAT:

@@ -184,6 +184,19 @@ async def test_engine_lost_after_the_last_frame_of_the_cap_is_not_asked_again(de
     assert sum(len(engine.calls) for engine in deployment.engines) == 1
 
 
+async def test_engine_lost_after_the_last_frame_of_the_window_is_not_asked_again(
+    deployment, tts, stream_request
+) -> None:
+    for engine in deployment.engines:
+        engine.prompt_token_count = 2048 - 13 + 1  # of 2,048; the last frame needs no place
+    pause(deployment.engines, 13)
+    call = tts.StreamSynthesize(stream_request)
+    await kill_engine(deployment)
+    summary = [message async for message in call][-1].summary
+    assert summary.finish_reason == tts_pb2.FINISH_REASON_CONTEXT_WINDOW
+    assert sum(len(engine.calls) for engine in deployment.engines) == 1
+
+
 async def test_losses_beyond_the_limit_end_the_stream(deployment, tts, stream_request) -> None:
     """Each replica stops at the same frame again and again."""
     for engine in deployment.engines:

@@ -58,6 +58,7 @@ def test_a_key_is_never_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("[" * 100_000, "nested too deeply"),
         ("{", "line 1: not valid JSON"),
         ("[]", "an object with the keys"),
         ('{"format": 2, "active": "a", "keys": {"a": "0102030405"}}', "format is 2"),
