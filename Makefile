@@ -63,7 +63,7 @@ bench: $(STAMPS)/dev $(MINIATURE)/bundle.json
 	$(BIN)/python -m bench.frame_step --shape miniature --batches 1,16 --threads 1
 	$(BIN)/python -m bench.frame_step --shape csm-1b-shallow --batches 1 --frames 3 --rounds 2 --arms reference,ours
 	$(BIN)/python -m bench.codec
-	$(BIN)/python -m bench.serving --serve --bundle $(MINIATURE) --rates 0.2,0.5 --duration 30
+	$(BIN)/python -m bench.serving --serve --bundle $(BUILTIN) --rates 0.5,1.5 --duration 30
 
 bench-gpu: $(STAMPS)/dev
 	$(BIN)/python -m bench.frame_step --shape csm-1b --device cuda --dtype bfloat16 --batches 1 --context 512
