@@ -103,6 +103,9 @@ def moshi_config(values: Mapping[str, Any]) -> dict[str, Any]:
     ):
         if values.get(key, wanted) != wanted:
             raise CheckpointError(f"{key} is {values[key]!r}; only {wanted!r} is supported with the other sizes")
+    window = values["sliding_window"]
+    if not isinstance(window, int) or window < 1:
+        raise CheckpointError(f"sliding_window is {window!r}; a number of steps is needed")
     samples_per_step = 1
     for ratio in values["upsampling_ratios"]:
         samples_per_step *= ratio
@@ -134,7 +137,7 @@ def moshi_config(values: Mapping[str, Any]) -> dict[str, Any]:
             "num_layers": values["num_hidden_layers"],
             "causal": True,
             "layer_scale": values["layer_scale_initial_scale"],
-            "context": values["sliding_window"],
+            "context": window,
             "conv_layout": True,
             "max_period": _rope_base(values),
             "gating": "none",

@@ -71,7 +71,7 @@ class Repairs:
         seconds. Raises StageError: `error` itself when it is no loss, or else the loss that cannot be repaired.
         """
         loss = self._losses.get(error.stage)
-        if loss is None and self._waits_when_full and error.reason == "QUEUE_FULL":
+        if loss is None and self._waits_when_full and error.reason == FULL:
             await asyncio.sleep(min(error.retry_delay_s or 1.0, remaining_s))
             return
         now_s = self._clock()

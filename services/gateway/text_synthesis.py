@@ -96,7 +96,7 @@ class TextSynthesis:
             )
             self._spoken.append(synthesis)
             group.create_task(self._say(synthesis, said, deadline, deliver))
-            codes = await synthesis.generated
+            codes = await asyncio.shield(synthesis.generated)  # a cancel of this wait must not be one of the future
             turns, num_frames, before = synthesis.turns, num_frames + codes.frame_count, said
             if codes.frame_count:
                 turns += (ContextTurn(self._plan.speaker, text, codes=codes),)

@@ -131,6 +131,7 @@ _Q = "encoder_transformer.layers.1.self_attn.q_proj.weight"
         (lambda f: _change_config(f, num_filters=None), "key 'num_filters' of the Mimi is missing"),
         (lambda f: _change_config(f, use_conv_shortcut=True), "use_conv_shortcut is True; only False is supported"),
         (lambda f: _change_config(f, num_key_value_heads=2), "num_key_value_heads is 2; only 4 is supported"),
+        (lambda f: _change_config(f, sliding_window="all"), "sliding_window is 'all'; a number of steps is needed"),
         (lambda f: _change_config(f, model_type="encodec"), "model_type is 'encodec'; allowed are 'mimi' and 'csm'"),
         (lambda f: _change_config(f, rope_parameters="default"), "config.json: 'str' object has no attribute 'get'"),
         (lambda f: _change_config(f, compress=0), "config.json: describes no Mimi"),
