@@ -3,6 +3,7 @@
 //
 //   node say.mjs "Hello from the other side." --out hello.wav --speaker 1 --seed 7
 //   node say.mjs "Hello." --target speech.example.com:443 --tls --token-file token
+//   some-language-model | node say.mjs - --out answer.wav
 //
 // The file is written once the stream has ended with a summary and status OK. Otherwise the audio is
 // incomplete: there is no file, and the exit status is 1. README.md has the options.
@@ -34,10 +35,10 @@ function connect() {
   return new TextToSpeechService(options.target, channelCredentials(options), channelOptions(options));
 }
 
-function request() {
+function request(text = words.join(' ')) {
   const { voice, speaker, seed, 'max-seconds': maxSeconds } = options;
   return {
-    input: { text: words.join(' '), ...(speaker !== undefined && { speaker: Number(speaker) }) },
+    input: { text, ...(speaker !== undefined && { speaker: Number(speaker) }) },
     audioConfig: { audioEncoding: 'AUDIO_ENCODING_PCM' },
     ...(voice && { voice: { name: voice } }),
     ...(seed !== undefined && { samplingParams: { seed: seed.toString() } }),
@@ -52,13 +53,27 @@ function duration(length) {
 
 const deadline = () => ({ deadline: Date.now() + 1000 * options['deadline-seconds'] });
 
+// The word `-`: the text comes from standard input, and its sentences are said while it comes.
+function begin(client, metadata) {
+  if (words.join(' ') !== '-') return client.streamSynthesize(request(), metadata, deadline());
+  const call = client.streamSynthesizeText(metadata, deadline());
+  call.write({ config: request('') });
+  process.stdin.setEncoding('utf8');
+  process.stdin.on('data', (text) => {
+    for (const piece of text.match(/[^]{1,1000}/gu)) call.write({ text: { text: piece } });
+  });
+  process.stdin.on('end', () => call.end());
+  return call;
+}
+
 async function stream(client, metadata) {
-  const call = client.streamSynthesize(request(), metadata, deadline());
+  const call = begin(client, metadata);
   process.once('SIGINT', () => call.cancel());
   try {
     return await collect(call);
   } finally {
     call.cancel(); // after the end of the stream this does nothing
+    process.stdin.destroy(); // else the program would wait for somebody to type
   }
 }
 
