@@ -6,6 +6,7 @@ Options that it does not know itself are the server's.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from argparse import ArgumentParser, Namespace
@@ -30,6 +31,7 @@ def run(arguments: Sequence[str] | None) -> int:
     configure_logging(settings.log_format, level)
     # Nobody else calls this server: it need not hold more, and must not get in the way of one that runs already.
     plain = dict.fromkeys(("tls_certificate", "tls_key", "tls_client_ca"))
+    os.environ.pop("CSM_GATEWAY_AUTH_TOKENS_FILE", None)  # of a gateway with other callers
     private = settings.model_copy(
         update={"host": LOOPBACK, "port": 0, "health_port": 0, "metrics_port": -1, "slots": 1, **plain}
     )

@@ -94,7 +94,8 @@ def test_say_does_it_all_in_one_command(bundle: Path, keyring: Path, tmp_path: P
     options = ["--text", "Hello.", "--out", str(out), "--speaker", "1", "--seed", "7", "--max-seconds", "0.4"]
     server_options = ["--bundle", str(bundle), "--watermark-keyring", str(keyring), "--threads", "1"]
     command = [sys.executable, "-m", "services.all_in_one.say", *options, *server_options]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    for_others = {"CSM_GATEWAY_AUTH_TOKENS_FILE": str(tmp_path / "tokens.json")}
+    done = subprocess.run(command, env=environment() | for_others, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     with wave.open(str(out)) as file:
         assert file.getnframes() == 5 * 1920
