@@ -83,7 +83,8 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             def synthesis_of(sentence: SynthesisPlan, before_decoding: BeforeDecoding, goes_on: bool) -> Synthesis:
                 return self._synthesis(sentence, catalog, before_decoding, waits_when_full=goes_on)
 
-            text = TextSynthesis(plan, sentences, synthesis_of, sink.begin_sentence)
+            remembered = self._settings.max_remembered_sentences
+            text = TextSynthesis(plan, sentences, synthesis_of, sink.begin_sentence, remembered)
             result = await self._run(text, plan, catalog, deadline, sink.deliver)
             await sink.finish(result)
 

@@ -63,6 +63,12 @@ class GatewaySettings(StageSettings):
     max_context_audio_seconds: float = Field(
         default=160.0, ge=0, le=3600, description="Most context audio, all turns together."
     )
+    max_remembered_sentences: int = Field(
+        default=3,
+        ge=0,
+        le=64,
+        description="Sentences of a text that are context of the next one, beside the caller's turns.",
+    )
     max_stream_audio_seconds: float = Field(
         default=90.0, ge=0.08, le=300, description="Most audio of one StreamSynthesize, and its default."
     )

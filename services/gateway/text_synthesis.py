@@ -1,14 +1,15 @@
 """The life of a text that is said while it is written: one synthesis for each sentence, each going on from the last.
 
-The engine makes a sentence while those before are still being heard, with their codes as context, which it may still
-hold; the codec decodes them one after the other. Each is watermarked from its first sample on. It knows no public
-message and no audio format.
+The engine makes a sentence while those before are still being heard, with the codes of the last ones as context, which
+it may still hold; the codec decodes them one after the other. Each is watermarked from its first sample on. It knows no
+public message and no audio format.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 
@@ -37,14 +38,16 @@ class TextSynthesis:
         sentences: AsyncIterator[str],
         synthesis_of: SynthesisOf,
         begin_sentence: Callable[[str], None],
+        max_remembered: int,
     ) -> None:
         """plan: of every sentence, but for its words. synthesis_of: one sentence, and whether others were before it.
-        begin_sentence: told before the samples of each.
+        begin_sentence: told before the samples of each. max_remembered: most sentences before one among its context
         """
         self._plan = plan
         self._sentences = sentences
         self._synthesis_of = synthesis_of
         self._begin_sentence = begin_sentence
+        self._remembered: deque[ContextTurn] = deque(maxlen=max_remembered)
         self._began_at_s = time.monotonic()
         self._sent_samples = 0  # at the caller's rate
         self._spoken: list[Synthesis] = []
@@ -84,7 +87,7 @@ class TextSynthesis:
         return self._together()
 
     async def _say_all(self, group: asyncio.TaskGroup, deadline: Deadline, deliver: Deliver) -> None:
-        turns, num_frames = self._plan.turns, 0
+        given, num_frames = self._plan.turns, 0
         before: asyncio.Event | None = None
         async for text in self._sentences:
             if num_frames == self._plan.max_frames:
@@ -92,14 +95,16 @@ class TextSynthesis:
                 return
             said = asyncio.Event()
             synthesis = self._synthesis_of(
-                self._plan_of(text, turns, num_frames), self._turn_to_speak(text, before), before is not None
+                self._plan_of(text, (*given, *self._remembered), num_frames),
+                self._turn_to_speak(text, before),
+                before is not None,
             )
             self._spoken.append(synthesis)
             group.create_task(self._say(synthesis, said, deadline, deliver))
             codes = await asyncio.shield(synthesis.generated)  # a cancel of this wait must not be one of the future
-            turns, num_frames, before = synthesis.turns, num_frames + codes.frame_count, said
+            given, num_frames, before = synthesis.turns[: len(given)], num_frames + codes.frame_count, said
             if codes.frame_count:
-                turns += (ContextTurn(self._plan.speaker, text, codes=codes),)
+                self._remembered.append(ContextTurn(self._plan.speaker, text, codes=codes))
 
     def _plan_of(self, text: str, turns: tuple[ContextTurn, ...], num_frames: int) -> SynthesisPlan:
         """num_frames: of the sentences before"""

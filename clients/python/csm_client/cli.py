@@ -182,7 +182,7 @@ def add_say_options(parser: ArgumentParser) -> None:
     parser.add_argument("--top-k", type=_int32, help="candidates kept per code")
     parser.add_argument("--max-seconds", type=seconds, help="longest audio")
     parser.add_argument(
-        "--by-sentence", action="store_true", help="say each sentence on its own, with those before it as context"
+        "--by-sentence", action="store_true", help="say each sentence on its own, with the last ones as context"
     )
     parser.add_argument("--return-codes", type=Path, metavar="FILE", help="save the codes, for a turn of a context")
 

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Sequence
 import grpc
 import pytest
 from csm.codec.v1 import codec_pb2
-from csm.v1 import tts_pb2
+from csm.v1 import tts_pb2, tts_pb2_grpc
 from google.protobuf import duration_pb2
 
 from services.common import status
 from services.common.status import StatusError
-from services.gateway.testing import FRAME_SAMPLES, fake_frames
+from services.gateway.testing import FRAME_SAMPLES, fake_deployment, fake_frames
 
 Code = grpc.StatusCode
 Message = tts_pb2.StreamSynthesizeTextRequest
@@ -72,6 +72,28 @@ async def test_each_sentence_goes_on_from_those_before(deployment, tts, config) 
     assert summary.codes.codes == 3 * fake_frames(0, 10).codes
     assert summary.stats.sample_count == 3 * length
     assert summary.finish_reason == tts_pb2.FINISH_REASON_END_OF_SPEECH
+
+
+async def test_the_last_sentences_are_context_beside_the_caller_s_turns(config) -> None:
+    """Codes of a recording are made once."""
+    turn = config.context.turns.add(speaker=0, text="Hello?")
+    turn.audio.recording.audio_content = bytes(4800)
+    turn.audio.recording.audio_format.audio_encoding = tts_pb2.AUDIO_ENCODING_PCM
+    turn.audio.recording.audio_format.sample_rate_hertz = 24_000
+    async with (
+        fake_deployment(max_remembered_sentences=2) as deployment,
+        grpc.aio.insecure_channel(deployment.target) as channel,
+    ):
+        tts = tts_pb2_grpc.TextToSpeechServiceStub(channel)
+        await collect(tts.StreamSynthesizeText(messages_of(config, ["One. Two. Three. Four."])))
+    said = [[segment.text for segment in call.request.segments] for call in deployment.engine.calls]
+    assert said == [
+        ["Hello?", "One."],
+        ["Hello?", "One.", "Two."],
+        ["Hello?", "One.", "Two.", "Three."],
+        ["Hello?", "Two.", "Three.", "Four."],
+    ]
+    assert len(deployment.codec.encoded) == 1
 
 
 async def test_a_sentence_is_heard_before_the_next_is_written(tts, config) -> None:
