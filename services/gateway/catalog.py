@@ -64,6 +64,13 @@ class Catalog:
             resource=Resource("voice", name),
         )
 
+    def language_of(self, voice_name: str) -> str:
+        """The first language of a voice; "" when nothing is known of it."""
+        for voice in self.model.voices:
+            if voice.name == voice_name and voice.language_codes:
+                return voice.language_codes[0]
+        return ""
+
     def voices(self, language_code: str) -> list[engine_pb2.Voice]:
         """The voices that speak a language ("en" includes "en-GB"); all for ""."""
         return [voice for voice in self.model.voices if _speaks(voice, language_code)]

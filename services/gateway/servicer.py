@@ -76,7 +76,8 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             deadline = self._deadline(context)
             config = await read_config(requests)
             plan, catalog = await self._plan(config, deadline, words_follow=True)
-            sentences = read_sentences(requests, config.voice.language_code, self._settings.max_text_length)
+            language_code = config.voice.language_code or catalog.language_of(plan.voice)
+            sentences = read_sentences(requests, language_code, self._settings.max_text_length)
             timeout_s = self._settings.write_timeout_seconds
             sink = StreamSink(context, plan, catalog, timeout_s, tts_pb2.StreamSynthesizeTextResponse)
 

@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Sequence
 import grpc
 import pytest
 from csm.codec.v1 import codec_pb2
+from csm.engine.v1 import engine_pb2
 from csm.v1 import tts_pb2, tts_pb2_grpc
 from google.protobuf import duration_pb2
 
 from services.common import status
 from services.common.status import StatusError
+from services.gateway.catalog import Catalog
 from services.gateway.testing import FRAME_SAMPLES, fake_deployment, fake_frames
 
 Code = grpc.StatusCode
@@ -94,6 +96,22 @@ async def test_the_last_sentences_are_context_beside_the_caller_s_turns(config) 
         ["Hello?", "Two.", "Three.", "Four."],
     ]
     assert len(deployment.codec.encoded) == 1
+
+
+async def test_sentences_end_as_in_the_language_that_is_asked_for(tts, config) -> None:
+    text = ["Wir treffen uns am 3. Oktober. Ende."]
+    _, as_english, *_ = await collect(tts.StreamSynthesizeText(messages_of(config, text)))
+    assert len(as_english) == 3
+    config.voice.language_code = "de-AT"
+    _, as_german, *_ = await collect(tts.StreamSynthesizeText(messages_of(config, text)))
+    assert [text for text, _ in as_german] == ["Wir treffen uns am 3. Oktober.", "Ende."]
+
+
+def test_a_voice_speaks_its_first_language() -> None:
+    karl = engine_pb2.Voice(name="karl", language_codes=["de", "en"])
+    model = engine_pb2.GetModelInfoResponse(voices=[engine_pb2.Voice(name="nobody"), karl])
+    catalog = Catalog(model, codec_pb2.GetCodecInfoResponse())
+    assert [catalog.language_of(name) for name in ("karl", "nobody", "")] == ["de", "", ""]
 
 
 async def test_a_sentence_is_heard_before_the_next_is_written(tts, config) -> None:
