@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from services.gateway.testing import FRAME_SAMPLES, fake_deployment
+from services.gateway.fake_stages import FRAME_SAMPLES
+from services.gateway.testing import fake_deployment
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
 

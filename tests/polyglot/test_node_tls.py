@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from services.common.testing import Authority, write_pair
-from services.gateway.testing import FRAME_SAMPLES, FakeDeployment, fake_deployment
+from services.gateway.fake_stages import FRAME_SAMPLES
+from services.gateway.testing import FakeDeployment, fake_deployment
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
 

@@ -11,7 +11,7 @@ from csm.v1 import tts_pb2
 from csm_client import Turn
 
 from csm_engine.errors import EngineBusyError
-from services.gateway.testing import FRAME_SAMPLES, NOTICE, fake_frames
+from services.gateway.fake_stages import FRAME_SAMPLES, NOTICE, fake_frames
 
 
 def expected_samples(frame_count: int) -> bytes:

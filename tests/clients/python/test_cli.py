@@ -18,7 +18,7 @@ from csm.codec.v1 import codec_pb2
 from csm_client.cli import main
 from csm_client.progress import Progress
 
-from services.gateway.testing import FRAME_SAMPLES, NOTICE
+from services.gateway.fake_stages import FRAME_SAMPLES, NOTICE
 
 
 def test_say_writes_a_playable_file_and_prints_the_figures(server, tmp_path: Path, capsys) -> None:

@@ -13,7 +13,8 @@ from csm_client.cli import main
 from csm_client.targets import is_loopback
 
 from services.common.testing import Authority
-from services.gateway.testing import FRAME_SAMPLES, fake_deployment
+from services.gateway.fake_stages import FRAME_SAMPLES
+from services.gateway.testing import fake_deployment
 
 TOKEN = "a-token_of.ada"
 SIZE = 2 * 10 * FRAME_SAMPLES

@@ -13,7 +13,7 @@ import pytest
 from csm_client import cli
 from csm_client.pieces import lines
 
-from services.gateway.testing import FRAME_SAMPLES
+from services.gateway.fake_stages import FRAME_SAMPLES
 
 PIECES = ("Good mor", "ning. How ", "are you?")
 SENTENCES = ["Good morning.", "How are you?"]

@@ -12,7 +12,8 @@ from csm_client.cli import main
 from csm_client.errors import from_rpc_error
 
 from services.common.testing import Authority, write_pair
-from services.gateway.testing import FRAME_SAMPLES, FakeDeployment, fake_deployment
+from services.gateway.fake_stages import FRAME_SAMPLES
+from services.gateway.testing import FakeDeployment, fake_deployment
 
 
 def as_caller(folder: Path, authority: Authority) -> TlsOptions:

@@ -15,7 +15,7 @@ from csm.v1 import tts_pb2
 
 from services.common import status
 from services.gateway.audio.formats import ENCODINGS, sample_rates_hz
-from services.gateway.testing import FRAME_SAMPLES, SAMPLE_RATE_HZ
+from services.gateway.fake_stages import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 PCM, WAV, OPUS = tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_WAV, tts_pb2.AUDIO_ENCODING_OGG_OPUS
 MULAW, ALAW = tts_pb2.AUDIO_ENCODING_MULAW, tts_pb2.AUDIO_ENCODING_ALAW

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.decoding import Chunker, DecodeWindow, FrameBuffer
-from services.gateway.testing import FRAME_SAMPLES, fake_frames
+from services.gateway.fake_stages import FRAME_SAMPLES, fake_frames
 
 
 async def test_buffer_keeps_order_and_never_blocks_the_engine() -> None:

@@ -11,17 +11,10 @@ from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2
 
 from csm_engine.errors import EngineBusyError, InvalidRequestError, WatermarkError
 from services.common import status
-from services.gateway.testing import FRAME_SAMPLES, fake_deployment, fake_frames
+from services.gateway.fake_stages import FRAME_SAMPLES, fake_frames
+from services.gateway.testing import failure, fake_deployment
 
 Code = grpc.StatusCode
-
-
-async def failure(call) -> status.StatusError:
-    """Reads the call to its end, which must be a failure with details."""
-    with pytest.raises(grpc.aio.AioRpcError) as failed:
-        while await call.read() is not grpc.aio.EOF:
-            pass
-    return status.from_rpc_error(failed.value)
 
 
 async def read_until_audio(call) -> None:

@@ -13,8 +13,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from services.common import logs, status
+from services.gateway.fake_stages import NOTICE
 from services.gateway.stage_errors import unreachable
-from services.gateway.testing import NOTICE, FakeDeployment, fake_deployment
+from services.gateway.testing import FakeDeployment, fake_deployment
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -18,10 +18,10 @@ from services.common.server import StageServer, StageService
 from services.common.settings import StageSettings, load_settings
 from services.common.testing import Authority, write_pair
 from services.common.tls import StageTls, TlsFileError
+from services.gateway.fake_stages import FRAME_SAMPLES, FakeCodec, FakeEngine
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import GatewayStage, start_gateway
 from services.gateway.stage_link import StageLink
-from services.gateway.testing import FRAME_SAMPLES, FakeCodec, FakeEngine
 
 READY_S = 20.0
 

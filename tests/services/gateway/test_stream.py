@@ -10,7 +10,7 @@ import grpc
 import pytest
 from csm.v1 import tts_pb2
 
-from services.gateway.testing import FRAME_SAMPLES, fake_frames
+from services.gateway.fake_stages import FRAME_SAMPLES, fake_frames
 
 REQUEST_ID = "0b4a7b1e-3f47-4a4e-9f51-2f1f0a5a8f11"
 

@@ -10,16 +10,8 @@ import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from csm_engine.errors import EngineBusyError, EngineStoppedError, WatermarkError
-from services.common import status
-from services.gateway.testing import (
-    FRAME_SAMPLES,
-    FakeCodec,
-    FakeDeployment,
-    FakeEngine,
-    fake_deployment,
-    fake_frames,
-    numbered_audio,
-)
+from services.gateway.fake_stages import FRAME_SAMPLES, FakeCodec, FakeEngine, fake_frames, numbered_audio
+from services.gateway.testing import FakeDeployment, failure, fake_deployment
 
 Code = grpc.StatusCode
 FRAMES = 40
@@ -93,13 +85,6 @@ async def read_frames(call, count: int) -> None:
     delivered = 0
     while delivered < count * FRAME_SAMPLES:
         delivered += (await call.read()).audio_chunk.sample_count
-
-
-async def failure(call) -> status.StatusError:
-    with pytest.raises(grpc.aio.AioRpcError) as failed:
-        while await call.read() is not grpc.aio.EOF:
-            pass
-    return status.from_rpc_error(failed.value)
 
 
 def repairs(deployment: FakeDeployment, stage: str, outcome: str) -> float:

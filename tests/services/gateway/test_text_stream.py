@@ -15,7 +15,8 @@ from google.protobuf import duration_pb2
 from services.common import status
 from services.common.status import StatusError
 from services.gateway.catalog import Catalog
-from services.gateway.testing import FRAME_SAMPLES, fake_deployment, fake_frames
+from services.gateway.fake_stages import FRAME_SAMPLES, fake_frames
+from services.gateway.testing import failure, fake_deployment
 
 Code = grpc.StatusCode
 Message = tts_pb2.StreamSynthesizeTextRequest
@@ -46,12 +47,6 @@ async def collect(call):
         assert chunk.sample_offset == position
         position += chunk.sample_count
     return messages[0].header, sentences, b"".join(chunk.audio_content for chunk in chunks), messages[-1].summary
-
-
-async def failure(call) -> status.StatusError:
-    with pytest.raises(grpc.aio.AioRpcError) as failed:
-        [message async for message in call]
-    return status.from_rpc_error(failed.value)
 
 
 async def test_each_sentence_goes_on_from_those_before(deployment, tts, config) -> None:
@@ -249,6 +244,7 @@ async def test_what_the_engine_says_of_a_sentence_is_told_of_the_text(deployment
     deployment.engine.refusal = status.invalid_argument([status.FieldViolation("segments[0].text", "is odd.")])
     error = await failure(tts.StreamSynthesizeText(messages_of(config)))
     assert [violation.field for violation in error.field_violations] == ["text"]
+    assert error.message == "text: is odd."
 
 
 async def test_a_text_counts_as_one_stream_of_its_caller(deployment, tts, config) -> None:

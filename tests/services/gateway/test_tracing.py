@@ -12,7 +12,8 @@ from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from csm_engine.errors import EngineStoppedError
 from services.common import logs
-from services.gateway.testing import FakeDeployment, fake_deployment, fake_frames
+from services.gateway.fake_stages import fake_frames
+from services.gateway.testing import FakeDeployment, fake_deployment
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLERS_SPAN = "00f067aa0ba902b7"

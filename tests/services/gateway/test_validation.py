@@ -12,8 +12,9 @@ from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2
 
 from services.common import status
 from services.gateway import recordings
+from services.gateway.fake_stages import fake_frames
 from services.gateway.plan import Recording
-from services.gateway.testing import fake_deployment, fake_frames
+from services.gateway.testing import fake_deployment
 from services.gateway.wav import wav_header
 
 Request = tts_pb2.StreamSynthesizeRequest
