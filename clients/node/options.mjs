@@ -24,7 +24,8 @@ const DESCRIPTION = {
 
 const LONGEST_S = 1e9;
 
-// The options by name, those of numbers as such (seed as a bigint), and the words that belong to none. A wrong command line ends the process with status 2.
+// The options by name, those of numbers as such (speaker and seed as bigints), and the words that belong to none. A
+// wrong command line ends the process with status 2.
 export function readCommandLine() {
   try {
     const { values, positionals } = parseArgs(DESCRIPTION);

@@ -1,7 +1,7 @@
 """Which streams go on elsewhere when a stage is lost: for what failures, how often, until when.
 
-It opens no call; `synthesis` does, and asks here. Sampling depends on (seed, frame,
-codebook) alone and decoding is deterministic, so a stream that is taken up again makes what it would have made.
+It opens no call; `synthesis` does, and asks here. Sampling depends on (seed, frame, codebook) alone and decoding is
+deterministic, so a stream that is taken up again makes what it would have made.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from csm.v1 import tts_pb2
 from csm_client.async_client import DEFAULT_TIMEOUT_S, AsyncClient
 from csm_client.credentials import ConnectionOptions, load_token
 from csm_client.errors import CsmClientError, ServerError
+from csm_client.files import is_unicode
 from csm_client.requests import ENCODINGS
 from csm_client.say import say
 
@@ -197,10 +198,8 @@ def deadline(text: str) -> float:
 
 def utf8(text: str) -> str:
     """Type of an argument: text that can be sent."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # the bytes of the command line were not
-        raise argparse.ArgumentTypeError("must be UTF-8") from None
+    if not is_unicode(text):
+        raise argparse.ArgumentTypeError("must be UTF-8")
     return text
 
 

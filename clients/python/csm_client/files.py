@@ -45,7 +45,7 @@ def _load_turn(path: Path, number: int, entry: object) -> Turn:
     speaker, text = entry.get("speaker"), entry.get("text")
     if not isinstance(speaker, int) or isinstance(speaker, bool) or not isinstance(text, str):
         raise ContextFileError(f"{where} needs 'speaker', a whole number, and 'text', a string.")
-    if not -LARGEST_SPEAKER <= speaker <= LARGEST_SPEAKER or not _is_unicode(text):
+    if not -LARGEST_SPEAKER <= speaker <= LARGEST_SPEAKER or not is_unicode(text):
         raise ContextFileError(f"{where}: 'speaker' or 'text' is nothing that can be sent.")
     if "audio" in entry and "codes" in entry:
         raise ContextFileError(f"{where} has both 'audio' and 'codes'; one of them is enough.")
@@ -63,8 +63,8 @@ def _load(where: str, path: Path, name: object) -> bytes:
         raise ContextFileError(f"{where}: {error}") from None
 
 
-def _is_unicode(text: str) -> bool:
-    """JSON can write half of a surrogate pair."""
+def is_unicode(text: str) -> bool:
+    """Whether it can be sent: JSON can write half of a surrogate pair, and a command line can hold any bytes."""
     try:
         text.encode()
     except UnicodeEncodeError:

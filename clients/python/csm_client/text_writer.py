@@ -23,17 +23,15 @@ class TextWriter:
         self.error: Exception | None = None
 
     async def messages_async(self) -> AsyncIterator[Message]:
-        pieces = self._pieces
+        if not isinstance(self._pieces, AsyncIterable):
+            for message in self.messages():
+                yield message
+            return
         yield self._config
         try:
-            if isinstance(pieces, AsyncIterable):
-                async for piece in pieces:
-                    for message in _messages_of(piece):
-                        yield message
-            else:
-                for piece in pieces:
-                    for message in _messages_of(piece):
-                        yield message
+            async for piece in self._pieces:
+                for message in _messages_of(piece):
+                    yield message
         except Exception as error:
             self.error = error
             raise

@@ -65,8 +65,8 @@ class Marker:
         first_samples: int = 0,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """num_seats: a multiple of lane_width. lane_width: 1 is no lanes, on a CPU. dtype: of the
-        networks' convolutions.
+        """num_seats: a multiple of lane_width. lane_width: 1 is no lanes, on a CPU. dtype: of the networks'
+        convolutions.
 
         first_samples: if not 0, STFT frames lie so that the first so many samples of a stream, at its rate, complete a
         hop, where that is possible: streams are embedded as clips with so much silence before them as this takes.

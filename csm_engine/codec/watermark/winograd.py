@@ -153,13 +153,8 @@ class _Products:
         self.workspace_size = math.prod(self._input_shape) + math.prod(self._product_shape)
 
     def use(self, workspace: Tensor) -> None:
-        inputs, products, _ = workspace.split(
-            (
-                math.prod(self._input_shape),
-                math.prod(self._product_shape),
-                len(workspace) - self.workspace_size,
-            )
-        )
+        num_inputs = math.prod(self._input_shape)
+        inputs, products = workspace[:num_inputs], workspace[num_inputs : self.workspace_size]
         self.inputs, self._outputs = _bits(inputs), _bits(products)
         self._input_tensor, self._product_tensor = inputs.view(self._input_shape), products.view(self._product_shape)
 
