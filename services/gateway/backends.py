@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 import grpc
@@ -15,8 +16,8 @@ from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 
 from services.common.channel import call_metadata
-from services.gateway.stage_errors import from_stage, unreachable
-from services.gateway.stage_link import StageLink
+from services.gateway.stage_errors import StageName, from_stage, unreachable
+from services.gateway.stage_link import StageLink, Stub
 
 
 class Generates(Protocol):
@@ -60,27 +61,22 @@ class GrpcEngine:
     async def generate(
         self, request: engine_pb2.GenerateRequest, timeout_s: float
     ) -> AsyncGenerator[engine_pb2.GenerateResponse, None]:
-        async with self._link.call() as stub:
+        async with _calling("ENGINE", self._link) as stub:
             call = stub.Generate(request, timeout=timeout_s, metadata=call_metadata())
             try:
                 async for response in call:
                     yield response
-            except grpc.aio.AioRpcError as error:
-                raise from_stage("ENGINE", error) from None
             finally:
                 call.cancel()
 
     async def model_info(self, timeout_s: float, *, wait_for_ready: bool = False) -> engine_pb2.GetModelInfoResponse:
         """wait_for_ready: waits for a replica where there is none."""
         request = engine_pb2.GetModelInfoRequest()
-        async with self._link.call() as stub:
-            try:
-                answer: engine_pb2.GetModelInfoResponse = await stub.GetModelInfo(
-                    request, timeout=timeout_s, metadata=call_metadata(), wait_for_ready=wait_for_ready
-                )
-                return answer
-            except grpc.aio.AioRpcError as error:
-                raise from_stage("ENGINE", error) from None
+        async with _calling("ENGINE", self._link) as stub:
+            answer: engine_pb2.GetModelInfoResponse = await stub.GetModelInfo(
+                request, timeout=timeout_s, metadata=call_metadata(), wait_for_ready=wait_for_ready
+            )
+            return answer
 
 
 class GrpcCodec:
@@ -96,13 +92,11 @@ class GrpcCodec:
 
         When that task meets the end of the call, it cancels the call; this is told from a cancel of our own task.
         """
-        async with self._link.call() as stub:
+        async with _calling("CODEC", self._link) as stub:
             call = stub.StreamDecode(requests, timeout=timeout_s, metadata=call_metadata())
             try:
                 async for response in call:
                     yield response
-            except grpc.aio.AioRpcError as error:
-                raise from_stage("CODEC", error) from None
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
@@ -112,35 +106,34 @@ class GrpcCodec:
                 call.cancel()
 
     async def encode(self, request: codec_pb2.EncodeRequest, timeout_s: float) -> codec_pb2.EncodeResponse:
-        async with self._link.call() as stub:
-            try:
-                answer: codec_pb2.EncodeResponse = await stub.Encode(
-                    request, timeout=timeout_s, metadata=call_metadata()
-                )
-                return answer
-            except grpc.aio.AioRpcError as error:
-                raise from_stage("CODEC", error) from None
+        async with _calling("CODEC", self._link) as stub:
+            answer: codec_pb2.EncodeResponse = await stub.Encode(request, timeout=timeout_s, metadata=call_metadata())
+            return answer
 
     async def detect(
         self, request: codec_pb2.DetectWatermarkRequest, timeout_s: float
     ) -> codec_pb2.DetectWatermarkResponse:
-        async with self._link.call() as stub:
-            try:
-                answer: codec_pb2.DetectWatermarkResponse = await stub.DetectWatermark(
-                    request, timeout=timeout_s, metadata=call_metadata()
-                )
-                return answer
-            except grpc.aio.AioRpcError as error:
-                raise from_stage("CODEC", error) from None
+        async with _calling("CODEC", self._link) as stub:
+            answer: codec_pb2.DetectWatermarkResponse = await stub.DetectWatermark(
+                request, timeout=timeout_s, metadata=call_metadata()
+            )
+            return answer
 
     async def codec_info(self, timeout_s: float, *, wait_for_ready: bool = False) -> codec_pb2.GetCodecInfoResponse:
         """wait_for_ready: waits for a replica where there is none."""
         request = codec_pb2.GetCodecInfoRequest()
-        async with self._link.call() as stub:
-            try:
-                answer: codec_pb2.GetCodecInfoResponse = await stub.GetCodecInfo(
-                    request, timeout=timeout_s, metadata=call_metadata(), wait_for_ready=wait_for_ready
-                )
-                return answer
-            except grpc.aio.AioRpcError as error:
-                raise from_stage("CODEC", error) from None
+        async with _calling("CODEC", self._link) as stub:
+            answer: codec_pb2.GetCodecInfoResponse = await stub.GetCodecInfo(
+                request, timeout=timeout_s, metadata=call_metadata(), wait_for_ready=wait_for_ready
+            )
+            return answer
+
+
+@asynccontextmanager
+async def _calling(stage: StageName, link: StageLink[Stub]) -> AsyncIterator[Stub]:
+    """The stub for one call, whose failure is a StageError."""
+    async with link.call() as stub:
+        try:
+            yield stub
+        except grpc.aio.AioRpcError as error:
+            raise from_stage(stage, error) from None

@@ -29,16 +29,16 @@ def public_field(field: str, turn_count: int) -> str:
 
 def recording_in_public_terms(error: StageError, recording: str) -> StageError:
     """The same failure of a call that carried one recording. recording: its path, such as "recording" """
-    return _renamed(error, lambda field: recording + _OF_RECORDING.get(field, ""))
+    return renamed(error, lambda field: recording + _OF_RECORDING.get(field, ""))
 
 
 def in_public_terms(error: StageError, turn_count: int) -> StageError:
     """The same failure, its fields as the caller knows them."""
-    return _renamed(error, lambda field: public_field(field, turn_count))
+    return renamed(error, lambda field: public_field(field, turn_count))
 
 
-def _renamed(error: StageError, public: Callable[[str], str]) -> StageError:
-    """The message names the fields as well."""
+def renamed(error: StageError, public: Callable[[str], str]) -> StageError:
+    """The same failure with other names for its fields, in its message as well."""
     if error.field_violations:
         error.field_violations = tuple(
             FieldViolation(public(v.field), v.description, v.reason) for v in error.field_violations

@@ -9,7 +9,7 @@ from google.protobuf import duration_pb2
 
 from services.gateway.catalog import Catalog
 from services.gateway.plan import SynthesisPlan
-from services.gateway.synthesis import SynthesisResult
+from services.gateway.result import SynthesisResult
 
 _FINISH_REASONS = {
     engine_pb2.FINISH_REASON_END_OF_SPEECH: tts_pb2.FINISH_REASON_END_OF_SPEECH,

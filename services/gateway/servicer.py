@@ -23,10 +23,11 @@ from services.gateway.metrics import GatewayMetrics
 from services.gateway.plan import SynthesisPlan
 from services.gateway.quotas import StreamQuotas
 from services.gateway.repair import RepairLimits, Repairs
+from services.gateway.result import SynthesisResult
 from services.gateway.sampling import default_sampling
 from services.gateway.settings import GatewaySettings
 from services.gateway.sinks import StreamSink, WholeSink
-from services.gateway.synthesis import Codec, Deliver, Engine, Synthesis, SynthesisResult
+from services.gateway.synthesis import Codec, Deliver, Engine, Synthesis
 from services.gateway.text_stream import Requests, read_config, read_sentences
 from services.gateway.text_synthesis import BeforeDecoding, TextSynthesis
 from services.gateway.validation import Request, plan_synthesis

@@ -14,7 +14,7 @@ from services.gateway.audio.encoded import AudioEncoder, EncodedAudio
 from services.gateway.audio.encoders import open_encoder
 from services.gateway.catalog import Catalog
 from services.gateway.plan import SynthesisPlan
-from services.gateway.synthesis import SynthesisResult
+from services.gateway.result import SynthesisResult
 from services.gateway.wav import wav_header
 
 _LAST_WRITE_S = 1.0  # that a write under way may take when its call is being ended

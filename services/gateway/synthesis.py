@@ -14,7 +14,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Protocol
 
 from csm.codec.v1 import codec_pb2
@@ -31,6 +30,7 @@ from services.gateway.deadline import Deadline
 from services.gateway.decoding import Chunker, DecodeWindow, FrameBuffer
 from services.gateway.plan import SynthesisPlan
 from services.gateway.repair import Repairs
+from services.gateway.result import SynthesisResult
 from services.gateway.stage_errors import StageError, broken, lost_after, other_model, unreachable
 
 # Takes 16-bit samples of the codec, never none. Returns when the caller has room, with the number of samples that the
@@ -46,21 +46,8 @@ class Codec(Encodes, Decodes, DescribesCodec, Protocol):
     """What synthesis wants of the codec."""
 
 
-@dataclass(frozen=True, slots=True)
-class SynthesisResult:
-    """How a synthesis went. Times count from `arrived_at_s`."""
-
-    complete: engine_pb2.GenerateComplete
-    started: engine_pb2.GenerateStarted
-    watermark: codec_pb2.WatermarkResult
-    codes: rvq_pb2.CodeFrames
-    queue_s: float
-    first_audio_s: float
-    total_s: float
-
-
 class Synthesis:
-    """One run. `phase` and `delivered_samples` tell how far it got, also after it has failed.
+    """One run. `phase` and the counts of samples tell how far it got, also after it has failed.
 
     `turns` and `generated` are what another utterance can go on from: the plan's turns, with codes in place of
     recordings once there are any, and the codes of this one when all are there.
@@ -81,7 +68,7 @@ class Synthesis:
         self.turns = plan.turns
         self.generated: asyncio.Future[rvq_pb2.CodeFrames] = asyncio.get_running_loop().create_future()
         self.delivered_samples = 0  # of the codec
-        self._sent_samples = 0  # at the caller's rate
+        self.sent_samples = 0  # at the caller's rate
         self._arrived_at_s = time.monotonic()
         self._plan = plan
         self._catalog = catalog
@@ -135,7 +122,7 @@ class Synthesis:
 
     def _as_failure(self, error: Exception) -> Exception:
         if isinstance(error, StageError):
-            return lost_after(in_public_terms(error, len(self._plan.turns)), self._sent_samples)
+            return lost_after(in_public_terms(error, len(self._plan.turns)), self.sent_samples)
         return error
 
     def _generate_request(self) -> engine_pb2.GenerateRequest:
@@ -294,8 +281,8 @@ class Synthesis:
     async def _deliver(self, chunks: list[bytes], deliver: Deliver) -> None:
         for chunk in chunks:
             sent = await deliver(chunk)
-            if sent and not self._sent_samples:
+            if sent and not self.sent_samples:
                 self._first_audio_s = self._elapsed_s
                 spans.event("first audio")
-            self._sent_samples += sent
+            self.sent_samples += sent
             self.delivered_samples += len(chunk) // 2

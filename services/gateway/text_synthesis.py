@@ -15,13 +15,15 @@ from dataclasses import replace
 
 from csm.codec.v1 import codec_pb2
 from csm.engine.v1 import engine_pb2
-from csm.rvq.v1 import rvq_pb2
 
 from services.common.status import FieldViolation, invalid_argument
+from services.gateway.context_fields import renamed
 from services.gateway.deadline import Deadline
+from services.gateway.decoding import FrameBuffer
 from services.gateway.plan import ContextTurn, SynthesisPlan
+from services.gateway.result import SynthesisResult
 from services.gateway.stage_errors import StageError, lost_after
-from services.gateway.synthesis import Deliver, Synthesis, SynthesisResult
+from services.gateway.synthesis import Deliver, Synthesis
 
 SEEDS = 2**63
 
@@ -49,7 +51,6 @@ class TextSynthesis:
         self._begin_sentence = begin_sentence
         self._remembered: deque[ContextTurn] = deque(maxlen=max_remembered)
         self._began_at_s = time.monotonic()
-        self._sent_samples = 0  # at the caller's rate
         self._spoken: list[Synthesis] = []
         self._results: list[SynthesisResult] = []
         self._is_cut = False
@@ -71,14 +72,9 @@ class TextSynthesis:
         `deliver` raise.
         """
 
-        async def counted(samples: bytes) -> int:
-            sent = await deliver(samples)
-            self._sent_samples += sent
-            return sent
-
         try:
             async with asyncio.TaskGroup() as group:
-                await self._say_all(group, deadline, counted)
+                await self._say_all(group, deadline, deliver)
         except ExceptionGroup as failures:
             error = failures.exceptions[0]
             raise self._as_failure(error) from error.__cause__
@@ -133,29 +129,23 @@ class TextSynthesis:
     def _as_failure(self, error: Exception) -> Exception:
         if not isinstance(error, StageError):
             return error
-        error.field_violations = tuple(
-            FieldViolation(_in_text_terms(v.field), v.description, v.reason) for v in error.field_violations
-        )
-        return lost_after(error, self._sent_samples)
+        sent_samples = sum(synthesis.sent_samples for synthesis in self._spoken)
+        return lost_after(renamed(error, _in_text_terms), sent_samples)
 
     def _together(self) -> SynthesisResult:
         """The results are in order: each sentence waits for the one before."""
         first, last = self._results[0], self._results[-1]
-        codes = [result.codes for result in self._results]
+        buffer = FrameBuffer()
+        for result in self._results:
+            buffer.put(result.codes)
         started = engine_pb2.GenerateStarted()
         started.CopyFrom(last.started)
         started.text_token_count = sum(result.started.text_token_count for result in self._results)
         return SynthesisResult(
-            complete=engine_pb2.GenerateComplete(
-                finish_reason=self._finish_reason(), frame_count=sum(frames.frame_count for frames in codes)
-            ),
+            complete=engine_pb2.GenerateComplete(finish_reason=self._finish_reason(), frame_count=buffer.frame_count),
             started=started,
             watermark=_fullest([result.watermark for result in self._results]),
-            codes=rvq_pb2.CodeFrames(
-                frame_count=sum(frames.frame_count for frames in codes),
-                codebook_count=first.codes.codebook_count,
-                codes=b"".join(frames.codes for frames in codes),
-            ),
+            codes=buffer.joined(first.codes.codebook_count),
             queue_s=first.queue_s,
             first_audio_s=first.first_audio_s,
             total_s=time.monotonic() - self._began_at_s,
@@ -172,7 +162,7 @@ class TextSynthesis:
 
 def _in_text_terms(field: str) -> str:
     """Fields of the one request of StreamSynthesize, as StreamSynthesizeText has them."""
-    return "text" if field == "input.text" else f"config.{field}"
+    return "text" if field in ("input", "input.text") else f"config.{field}"
 
 
 def _fullest(watermarks: Sequence[codec_pb2.WatermarkResult]) -> codec_pb2.WatermarkResult:

@@ -13,7 +13,8 @@ from services.gateway import convert
 from services.gateway.catalog import Catalog
 from services.gateway.deadline import Deadline, deadline_exceeded
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.synthesis import Deliver, Synthesis, SynthesisResult
+from services.gateway.result import SynthesisResult
+from services.gateway.synthesis import Deliver, Synthesis
 from services.gateway.text_synthesis import TextSynthesis
 
 
