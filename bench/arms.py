@@ -13,14 +13,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from csm_engine.lean import ops
-from csm_engine.lean.frame_step import LeanFrameStep
-from csm_engine.lean.graph_runner import GraphRunner
-from csm_engine.lean.matrix import FLOAT8
-from csm_engine.lean.weights import LeanWeights
+from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.graph_runner import GraphRunner
+from csm_engine.execution.matrix import FLOAT8
+from csm_engine.execution.ops import dispatch as ops
+from csm_engine.execution.weights import LeanWeights
 from csm_engine.model.csm import CSM
-from csm_engine.testing.csm import transformers_state
 from csm_engine.types import SamplingParams
+from tests.support.tiny.csm import transformers_state
 
 
 class Arm(Protocol):

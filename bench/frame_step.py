@@ -27,13 +27,13 @@ from bench.arms import Arm, Ours, Reference, Transformers
 from bench.machine import commit, cpu_name
 from bench.shapes import SHAPES, frame_bytes
 from bench.timing import in_turns, synchronize
-from csm_engine.config import ModelConfig
-from csm_engine.lean.matrix import FLOAT8
-from csm_engine.lean.weights import pack
+from csm_engine.execution.matrix import FLOAT8
+from csm_engine.execution.weights import pack
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
-from csm_engine.testing.csm import transformers_config
+from csm_engine.model.shapes import ModelConfig
 from csm_engine.types import SamplingParams
+from tests.support.tiny.csm import transformers_config
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SAMPLING = SamplingParams(temperature=0.9, top_k=50, seed=1)

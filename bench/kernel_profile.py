@@ -20,8 +20,8 @@ from bench.arms import Ours
 from bench.frame_step import SAMPLING, make_prompts
 from bench.machine import commit
 from bench.shapes import SHAPES
-from csm_engine.lean.matrix import FLOAT8
-from csm_engine.lean.weights import pack
+from csm_engine.execution.matrix import FLOAT8
+from csm_engine.execution.weights import pack
 from csm_engine.model.loader import random_model
 
 FORMS = ("plain", "fused", "float8", "int8", "float8-kv")

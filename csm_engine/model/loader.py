@@ -14,8 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from csm_engine.config import ModelConfig
-from csm_engine.errors import CheckpointError
+from csm_bundle.errors import CheckpointError
 from csm_engine.model.checkpoint_keys import (
     CODEC_PREFIX,
     TIED_AUDIO_EMBEDDINGS,
@@ -25,6 +24,7 @@ from csm_engine.model.checkpoint_keys import (
     transformers_keys,
 )
 from csm_engine.model.csm import CSM, build_rope, build_skeleton
+from csm_engine.model.shapes import ModelConfig
 
 # In order of preference. sesame/csm-1b carries the second and the third side by side.
 WEIGHT_FILES = (

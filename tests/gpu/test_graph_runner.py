@@ -8,15 +8,15 @@ from contextlib import AbstractContextManager
 import pytest
 import torch
 
-from csm_engine.buckets import buckets_up_to
-from csm_engine.config import ModelConfig, TransformerConfig
-from csm_engine.frame_step import FrameStep
-from csm_engine.lean.frame_step import LeanFrameStep
-from csm_engine.lean.graph_runner import GraphRunner
-from csm_engine.lean.matrix import FLOAT8
-from csm_engine.lean.weights import pack
+from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.graph_runner import GraphRunner
+from csm_engine.execution.matrix import FLOAT8
+from csm_engine.execution.weights import pack
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
+from csm_engine.model.shapes import ModelConfig, TransformerConfig
+from csm_engine.reference.frame_step import FrameStep
+from csm_engine.scheduling.buckets import buckets_up_to
 from csm_engine.types import SamplingParams
 
 ROWS = 64

@@ -10,8 +10,10 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="triton comes with CUDA builds of torch")
 
-from csm_engine.lean import ops, ops_torch, ops_triton  # noqa: E402
-from csm_engine.lean.matrix import FLOAT8, Matrix, Quantization, quantized  # noqa: E402
+from csm_engine.execution.matrix import FLOAT8, Matrix, Quantization, quantized  # noqa: E402
+from csm_engine.execution.ops import dispatch as ops  # noqa: E402
+from csm_engine.execution.ops import torch_ops as ops_torch  # noqa: E402
+from csm_engine.execution.ops import triton_ops as ops_triton  # noqa: E402
 
 BF16 = torch.bfloat16
 BACKBONE = {"heads": 32, "kv_heads": 8, "head_dim": 64}
