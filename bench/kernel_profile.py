@@ -15,6 +15,7 @@ import statistics
 from collections import defaultdict
 
 import torch
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 
 from bench.arms import Ours
 from bench.frame_step import SAMPLING, make_prompts
@@ -65,7 +66,7 @@ def profile(shape: str, form: str, batch: int, context: int) -> dict[str, object
         torch.cuda.synchronize()
     kernels: dict[str, list[float]] = defaultdict(list)
     for event in profiler.events():
-        if event.device_type == torch.autograd.DeviceType.CUDA:
+        if event.device_type == DeviceType.CUDA:
             kernels[short_name(event.name)].append(event.device_time)
     table = {
         name: {"launches": round(len(times) / FRAMES, 1), "us": round(sum(times) / FRAMES, 1),

@@ -68,7 +68,7 @@ def test_hooks_run_the_commands_of_make_check(repository: Path, makefile: str) -
 
 
 def breaking(folder: Path, image: Path) -> subprocess.CompletedProcess[str]:
-    command = [BUF, "breaking", folder, "--against", image]
+    command = [str(BUF), "breaking", str(folder), "--against", str(image)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

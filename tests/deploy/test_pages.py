@@ -37,7 +37,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", [ROOT / "docs" / "status.md", *DECISIONS], ids=lambda page: page.name)
 def test_flags_are_flags_of_a_stage(page: Path, settings_classes: Mapping[str, type[StageSettings]]) -> None:
-    classes = [*settings_classes.values(), AllInOneSettings]
+    classes: list[type[StageSettings]] = [*settings_classes.values(), AllInOneSettings]
     known = {name.flag for settings in classes for name in setting_names(settings)} | {"--token-file"}
     assert set(re.findall(r"`(--[a-z0-9-]+)", page.read_text(encoding="utf-8"))) <= known
 

@@ -67,9 +67,10 @@ def test_decodes_and_encodes_as_transformers_does(mimi: Mimi, mimi_folder: Path)
     theirs = _transformers_mimi(mimi_folder)
     codes = torch.randint(64, (2, 4, 30), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        assert _difference(mimi.model.decode(codes), theirs.decode(codes).audio_values) < 1e-5
-        pcm = mimi.model.decode(codes)
-        assert torch.equal(mimi.model.encode(pcm), theirs.encode(pcm).audio_codes)
+        pcm, their_pcm = mimi.model.decode(codes), theirs.decode(codes).audio_values
+        assert their_pcm is not None and _difference(pcm, their_pcm) < 1e-5
+        their_codes = theirs.encode(pcm).audio_codes
+        assert their_codes is not None and torch.equal(mimi.model.encode(pcm), their_codes)
 
 
 def _difference(a: torch.Tensor, b: torch.Tensor) -> float:
