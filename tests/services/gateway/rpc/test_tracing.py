@@ -157,7 +157,7 @@ async def test_call_past_its_deadline_is_an_error(
     assert span.is_error
 
 
-async def test_lost_engine_and_its_repair_are_events(
+async def test_lost_engine_and_its_failover_are_events(
     collector: Any, channels: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     async with traced(collector, replica_count=2, repair_wait_seconds=5.0) as deployment:

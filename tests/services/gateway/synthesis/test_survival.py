@@ -211,7 +211,7 @@ async def test_losses_beyond_the_limit_end_the_stream(
     assert repairs(deployment, "engine", "exhausted") == 1
 
 
-async def test_failure_that_is_no_loss_is_not_repaired(
+async def test_failure_that_is_no_loss_is_not_failed_over(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     for codec in deployment.codecs:
@@ -253,7 +253,7 @@ async def test_codec_of_other_weights_does_not_go_on(
     assert repairs(deployment, "codec", "failed") == 1
 
 
-async def test_cancel_during_a_repair_frees_everything(
+async def test_cancel_during_a_failover_frees_everything(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     pause(deployment.engines, 5)
@@ -276,7 +276,7 @@ async def test_cancel_during_a_repair_frees_everything(
     assert repairs(deployment, "engine", "resumed") == repairs(deployment, "engine", "failed") == 0
 
 
-async def test_deadline_during_a_repair_is_the_deadline(
+async def test_deadline_during_a_failover_is_the_deadline(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     pause(deployment.engines, 5)
@@ -288,7 +288,7 @@ async def test_deadline_during_a_repair_is_the_deadline(
     assert (await failure(call)).code is Code.DEADLINE_EXCEEDED
 
 
-async def test_repairs_can_be_turned_off(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
+async def test_failover_can_be_turned_off(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
     async with (
         fake_deployment(replica_count=2, max_repairs=0) as deployment,
         grpc.aio.insecure_channel(deployment.target) as channel,
