@@ -122,7 +122,7 @@ check: $(STAMPS)/dev
 coverage: $(STAMPS)/dev
 	$(PYTEST) $(addprefix --cov=,$(PACKAGES)) --cov-report=
 	@for package in $(PACKAGES); do \
-		printf '%-12s %4s %%\n' $$package "$$($(BIN)/coverage report --include="*$$package/*" --format=total)"; \
+		printf '%-12s %4s %%\n' $$package "$$($(BIN)/coverage report --include="**/$$package/**" --format=total)"; \
 	done
 
 format: $(STAMPS)/dev
