@@ -66,7 +66,9 @@ def dotted(found: Groups) -> str:
     """Four numbers are an address of a computer, others a version."""
     parts = (found["dotted"] or "").split(".")
     address = len(parts) == 4
-    words = (" dot " if address else " point ").join(by_digit(p) if address and len(p) > 2 else cardinal(p) for p in parts)
+    words = (" dot " if address else " point ").join(
+        by_digit(p) if address and len(p) > 2 else cardinal(p) for p in parts
+    )
     return f"version {words}" if found["dotprefix"] else words
 
 

@@ -23,6 +23,7 @@ _CURRENCIES = {  # sign: one, many, one hundredth, hundredths
 _SCALES = {
     **{"k": "thousand", "m": "million", "mn": "million", "mm": "million", "b": "billion", "bn": "billion"},
     **{"t": "trillion", "tn": "trillion"},
+    **{"K": "thousand", "M": "million", "MM": "million", "B": "billion", "BN": "billion", "T": "trillion"},
     **{word: word for word in ("hundred", "thousand", "million", "billion", "trillion")},
 }
 _UNITS = {  # sign: one, many
@@ -102,22 +103,23 @@ _units = "|".join(re.escape(sign) for sign in sorted(_UNITS, key=len, reverse=Tr
 _per = "|".join(sorted(_PER, key=len, reverse=True))
 
 MONEY = (
-    rf"(?<![A-Za-z0-9])(?:(?P<msign>-)?(?:US|A|C)?(?P<money1>[$€£¥₹])\s?(?P<mwhole1>{NUMBER})(?:\.(?P<mcents1>\d{{1,6}}))?"
+    rf"(?<![A-Za-z0-9])(?:(?P<msign>-)?(?:US|A|C)?(?P<money1>[$€£¥₹])\s?(?P<mwhole1>{NUMBER}|(?=\.\d))(?:\.(?P<mcents1>\d{{1,6}}))?"
     rf"(?:\s?(?P<mscale1>{_scales})(?![A-Za-z]))?(?:/(?P<mper1>{_per})(?![A-Za-z]))?)"
 )
 MONEY_AFTER = (
     rf"(?<![A-Za-z0-9.])(?P<mwhole2>{NUMBER})(?:[.,](?P<mcents2>\d{{2}}))?(?:\s?(?P<mscale2>{_scales}))?"
     rf"\s?(?P<money2>{_signs})(?![A-Za-z0-9])"
 )
+MULTIPLE = rf"(?<![A-Za-z0-9.])(?P<mulwhole>{NUMBER})(?:\.(?P<mulpart>\d{{1,20}}))?x(?![A-Za-z0-9])"
+SCALED = rf"(?<![A-Za-z0-9.])(?P<scaledwhole>{NUMBER})\.(?P<scaledpart>\d{{1,6}})(?P<scale>[MBK]|bn)(?![A-Za-z0-9])"
+SPACED = r"(?<![\w.,+])(?P<spaced>(?:\d{1,2}|\d{3}(?= 000))(?: \d{3}){2,4})(?! ?[\d-]|[A-Za-z])"
 CENTS = r"(?P<cents>\d{1,3})\s?¢"
 MEASURE = (
     rf"(?<![A-Za-z0-9.])(?P<usign>-)?(?P<uwhole>{NUMBER})(?:\.(?P<upart>\d{{1,20}}))?(?P<ugap>[\s-]?)(?P<unit>{_units})(?:(?<=[a-z])\.(?=\s+[a-z0-9(]|\s*[,;:?!)]))?"
     rf"(?P<upower>(?:\^[23])?)(?![A-Za-z0-9^]|/(?!(?:{_per})(?![A-Za-z])))(?:/(?P<uper>{_per})(?![A-Za-z]))?"
 )
-TEMPERATURE = (
-    rf"(?<![A-Za-z0-9.])(?P<tsign>-)?(?P<twhole>{NUMBER})(?:\.(?P<tpart>\d{{1,20}}))?\s?°\s?(?P<tscale>[CFK](?![A-Za-z]))?"
-)
-PERCENT = rf"(?<![A-Za-z0-9.])(?P<psign>[-+])?(?P<pwhole>{NUMBER})(?:\.(?P<ppart>\d{{1,20}}))?\s?%"
+TEMPERATURE = rf"(?<![A-Za-z0-9.])(?P<tsign>-)?(?P<twhole>{NUMBER})(?:\.(?P<tpart>\d{{1,20}}))?\s?°\s?(?P<tscale>[CFK](?![A-Za-z]))?"
+PERCENT = rf"(?<![A-Za-z0-9.%])(?P<psign>[-+])?(?P<pwhole>{NUMBER})(?:\.(?P<ppart>\d{{1,20}}))?\s?%"
 FEET = r"(?<![A-Za-z0-9.])(?P<feet>\d{1,3})'(?:\s?(?P<inches>\d{1,2})(?:\"|''))?(?![A-Za-z0-9])"
 FRACTION = r"(?<![\dA-Za-z/.])(?:(?P<fwhole>\d{1,15})[ -])?(?P<fover>\d{1,4})/(?P<funder>\d{1,4})(?![\d/]|\.\d)"
 
@@ -133,7 +135,9 @@ def money(found: Groups) -> str:
     if scale:
         words += f"{_number(whole, cents)} {_SCALES[scale]} {many}"
     elif cents is None or not hundredth or len(cents) > 2 or int(cents) == 0:
-        words += f"{_number(whole, cents if cents and int(cents) else None)} {one if whole == '1' and not cents else many}"
+        words += (
+            f"{_number(whole, cents if cents and int(cents) else None)} {one if whole == '1' and not cents else many}"
+        )
     else:
         count = str(int(cents.ljust(2, "0")))
         small = f"{cardinal(count)} {hundredth if count == '1' else hundredths}"
@@ -169,6 +173,16 @@ def temperature(found: Groups) -> str:
 def percent(found: Groups) -> str:
     sign = {"-": "minus ", "+": "plus ", None: ""}[found["psign"]]
     return f"{sign}{_number(found['pwhole'] or '0', found['ppart'])} percent"
+
+
+def multiple(found: Groups) -> str:
+    """ "2x" is "two times"."""
+    return f"{_number(found['mulwhole'] or '0', found['mulpart'])} times"
+
+
+def scaled(found: Groups) -> str:
+    """ "3.5M" is "three point five million"."""
+    return f"{_number(found['scaledwhole'] or '0', found['scaledpart'])} {_SCALES[found['scale'] or '']}"
 
 
 def feet(found: Groups) -> str:

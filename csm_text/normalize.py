@@ -33,6 +33,7 @@ RULES = (
     dates.SHORT_DATE,
     dates.TIME,
     dates.HOUR,
+    amounts.SPACED,
     addresses.PHONE,
     addresses.DOTTED,
     amounts.MONEY,
@@ -45,6 +46,8 @@ RULES = (
     dates.MONTH_YEAR,
     dates.SHORT_MONTH,
     amounts.FEET,
+    amounts.MULTIPLE,
+    amounts.SCALED,
     dates.DECADE,
     amounts.MEASURE,
     amounts.FRACTION,
@@ -55,15 +58,18 @@ RULES = (
     rf"(?<![\w.,:])(?P<ratio1>\d{{1,6}}):(?P<ratio2>\d{{1,6}})(?![\w:])",
     rf"(?<![\w.,])(?P<times1>{_N})(?P<cross>\s?[x×*]\s?)(?={_N}(?![A-Za-z]))",
     rf"(?:(?<=[\s(\[])|^)(?P<sign>[-+])(?=[\d.])",
-    rf"(?<![A-Za-z0-9])(?P<whole>{_N})?\.(?P<fraction>\d{{1,40}})(?![A-Za-z0-9])(?!\.\d)",
+    rf"(?<![A-Za-z0-9])(?P<whole>{_N})?\.(?P<fraction>\d{{1,40}})(?!\d|\.\d)",
     rf"(?<![A-Za-z0-9])(?P<number>{_N})(?![A-Za-z0-9])",
+    abbreviations.EMOTICON,
+    abbreviations.DOCTOR,
     abbreviations.LATIN_RULE,
-    abbreviations.ABBREVIATION,
     abbreviations.PAIR,
     abbreviations.INITIALS,
+    abbreviations.ABBREVIATION,
     abbreviations.INITIAL,
     abbreviations.NUMERAL,
     abbreviations.KING,
+    abbreviations.ROMAN,
     r"(?<![A-Za-z0-9])(?P<language>[CF])(?P<suffix>\+\+|\#)(?![A-Za-z0-9])",
     addresses.HANDLE,
     addresses.TAG_NUMBER,
@@ -71,6 +77,9 @@ RULES = (
     rf"(?<![A-Za-z0-9]){_MIXED}",
     _WORD,
     r"(?P<digits>\d{1,40})",
+    r"(?<=\d)'(?P<possessed>s)(?![A-Za-z])",
+    r"(?<=[A-Za-z0-9)])\^(?P<power>\d{1,3})(?!\d)",
+    r"(?:^|(?<=\n))(?P<heading>#{1,6}\s)",
     r"(?P<paragraph>\n[^\S\n]{0,20}\n\s{0,20})",
     r"(?P<dots>\.{2,10}|…)",
     r"(?P<dash>(?:(?<=\s)-{1,3}(?=\s)|--|[–—]))",
@@ -82,11 +91,30 @@ RULES = (
 _SCANNER = re.compile("|".join(RULES))
 
 _SYMBOLS = {
-    **{"&": "and", "%": "percent", "+": "plus", "=": "equals", "@": "at", "°": "degrees", "#": "hash", "<": "less than"},
-    **{">": "greater than", "$": "dollar", "€": "euro", "£": "pound", "¥": "yen", "₹": "rupee", "×": "times", "\\": "backslash"},
+    **{
+        "&": "and",
+        "%": "percent",
+        "+": "plus",
+        "=": "equals",
+        "@": "at",
+        "°": "degrees",
+        "#": "hash",
+        "<": "less than",
+    },
+    **{
+        ">": "greater than",
+        "$": "dollar",
+        "€": "euro",
+        "£": "pound",
+        "¥": "yen",
+        "₹": "rupee",
+        "×": "times",
+        "\\": "backslash",
+    },
     **{"¢": "cents", "^": ""},
 }
 
+_POWERS = {"2": "squared", "3": "cubed"}
 _STRENGTH = {mark: strength for strength, mark in enumerate(MARKS)}
 
 Groups = dict[str, str | None]
@@ -130,10 +158,10 @@ class _Reading:
         return " ".join(self._out)
 
     def _joins(self, end: int) -> bool:
-        """Whether a hyphen stands between two times or days: "9am-5pm", "Mon.-Fri."."""
+        """Whether a hyphen stands between two times, amounts or days: "9am-5pm", "$5-$10", "Mon.-Fri."."""
         following = self._text[end : end + 4].lstrip()
-        if self._last_kind in ("hour", "hour2"):
-            return following[:1].isdigit()
+        if self._last_kind in ("hour", "hour2", "money1", "money2", "pwhole", "unit", "twhole"):
+            return following.lstrip("$€£¥₹")[:1].isdigit()
         return self._last_kind == "abbreviation" and following[:1].isupper()
 
     def say(self, words: str) -> None:
@@ -156,7 +184,11 @@ class _Reading:
 
     def word(self, word: str) -> None:
         """A word as it is written: capitals and inner capitals are looked at."""
+        if word in abbreviations.WARS:
+            return self.say(abbreviations.WARS[word])
         base, apostrophe, ending = word.partition("'")
+        if base in abbreviations.SPELLED_SMALL:
+            base = base.upper()
         if base.isupper() and len(base) > 1 and self._is_spelled(base):
             self._spell(base)
             if ending:
@@ -173,17 +205,21 @@ class _Reading:
                 self.word(part if len(part) > 1 else part.upper())
             self.word(parts[-1] + apostrophe + ending)
             return
-        if len(word) == 1 and word.isalpha() and word.lower() not in ("a", "i"):
+        if len(word) == 1 and word.lower() not in ("a", "i"):
             self._out.append(word.upper())
-        elif word == "A" and self._is_letter():
+        elif word in ("a", "A") and self._is_letter(word):
             self._out.append("A")
         else:
             self._out.append(word.lower())
 
-    def _is_letter(self) -> bool:
-        """Whether "A" is the letter and no article: inside a sentence, unless the next word has a capital too."""
-        after = self._text[self._place + 1 : self._place + 3].strip()
-        return bool(self._out) and self._out[-1] not in _STRENGTH and not after[:1].isupper()
+    def _is_letter(self, word: str) -> bool:
+        """Whether "A" is the letter and no article: before a mark, and as a capital inside a sentence, unless the next
+        word has a capital too."""
+        after = self._text[self._place + 1 : self._place + 3]
+        if re.match(r"[,;:?!)]|\.(?!\.)", after) or not after.strip(" '\""):
+            return True
+        inside = bool(self._out) and self._out[-1] not in _STRENGTH
+        return word == "A" and inside and not after.strip()[:1].isupper()
 
     def _is_spelled(self, capitals: str) -> bool:
         small = capitals.lower()
@@ -231,7 +267,7 @@ class _Reading:
         self.say("times" if (found["cross"] or "").startswith(" ") else "by")
 
     def _initials(self, found: Groups) -> None:
-        """"U.S.", and whether its last full stop ends the sentence too."""
+        """ "U.S.", and whether its last full stop ends the sentence too."""
         initials = found["initials"] or ""
         self._spell(initials.replace(".", ""))
         if found["possessive"] is not None:
@@ -247,7 +283,7 @@ class _Reading:
         self._spell(last)
 
     def _range(self, found: Groups) -> None:
-        """"10-20" is a range; with spaces, in a text that has an equals sign, it is a difference."""
+        """ "10-20" is a range; with spaces, in a text that has an equals sign, it is a difference."""
         minus = " - " in (found["dash1"] or "") and "=" in self._text
         first, last = numbers.cardinal(found["from"] or "0"), numbers.cardinal(found["to"] or "0")
         self.say(f"{first} {'minus' if minus else 'to'} {last}")
@@ -264,6 +300,14 @@ class _Reading:
         value = numbers.roman(found["numeral"] or "")
         self.word(found["numbered"] or "")
         self.say(numbers.cardinal(str(value))) if value else self.word(found["numeral"] or "")
+
+    def _roman(self, found: Groups) -> None:
+        value = numbers.roman(found["roman"] or "")
+        self.say(numbers.cardinal(str(value))) if value else self.word(found["roman"] or "")
+
+    def _possessed(self, found: Groups) -> None:
+        if self._out and self._out[-1].isalpha():
+            self._out[-1] += "'s"
 
     def _king(self, found: Groups) -> None:
         value = numbers.roman(found["kingth"] or "")
@@ -348,7 +392,9 @@ _KINDS: dict[str, Callable[[_Reading, Groups], None]] = {
     "erayear": _said(dates.era_year),
     "ordinal": _said(lambda found: numbers.ordinal(found["ordinal"] or "0")),
     "from": _Reading._range,
-    "ratio1": _said(lambda found: f"{numbers.cardinal(found['ratio1'] or '0')} to {numbers.cardinal(found['ratio2'] or '0')}"),
+    "ratio1": _said(
+        lambda found: f"{numbers.cardinal(found['ratio1'] or '0')} to {numbers.cardinal(found['ratio2'] or '0')}"
+    ),
     "times1": _Reading._cross,
     "sign": _said(lambda found: "minus" if found["sign"] == "-" else "plus"),
     "fraction": _said(lambda found: numbers.decimal(found["whole"] or "", found["fraction"] or "0")),
@@ -357,6 +403,17 @@ _KINDS: dict[str, Callable[[_Reading, Groups], None]] = {
     "latin": _said(lambda found: abbreviations.LATIN[(found["latin"] or "").lower().replace(" ", "")] + ","),
     "slashed": _said(lambda found: abbreviations.LATIN[(found["slashed"] or "").lower()]),
     "abbreviation": _Reading._abbreviated,
+    "spaced": _said(lambda found: numbers.cardinal((found["spaced"] or "0").replace(" ", ""))),
+    "mulwhole": _said(amounts.multiple),
+    "scaledwhole": _said(amounts.scaled),
+    "emoticon": lambda reading, found: None,
+    "doctor": lambda reading, found: reading._spell("PHD"),
+    "roman": _Reading._roman,
+    "possessed": _Reading._possessed,
+    "power": _said(
+        lambda found: _POWERS.get(found["power"] or "", f"to the power of {numbers.cardinal(found['power'] or '0')}")
+    ),
+    "heading": lambda reading, found: reading.mark("."),
     "pair": _Reading._pair,
     "initials": _Reading._initials,
     "initial": lambda reading, found: reading._spell(found["initial"] or ""),

@@ -16,6 +16,22 @@ _LETTERS = {
     **{"Q": "K Y UW1", "R": "AA1 R", "S": "EH1 S", "T": "T IY1", "U": "Y UW1", "V": "V IY1", "X": "EH1 K S"},
     **{"W": "D AH1 B AH0 L Y UW0", "Y": "W AY1", "Z": "Z IY1"},
 }
+_NO_APOSTROPHE = {
+    word.replace("'", ""): word
+    for word in (
+        "don't can't won't didn't doesn't isn't wasn't aren't weren't couldn't wouldn't shouldn't haven't hasn't hadn't"
+        " that's there's what's who's he's she's it's you're they're we've you've they've i've i'm you'll they'll"
+    ).split()
+}
+_BRITISH = (
+    ("isation", "ization"),
+    ("is", "iz"),
+    ("ys", "yz"),
+    ("our", "or"),
+    ("ll", "l"),
+    ("nce", "nse"),
+    ("ogue", "og"),
+)
 LONGEST = 40  # letters of a word; what is longer, or has no vowel, is spelled
 _HISSING = frozenset({"S", "Z", "SH", "ZH", "CH", "JH"})
 _VOICELESS = frozenset({"P", "T", "K", "F", "TH"})
@@ -62,7 +78,19 @@ class Pronouncer:
         base = word[:-2] if word.endswith("'s") else word.rstrip("'")
         if base != word and base:
             return self._with_ending(self._without_neighbours(base), word[len(base) :])
-        return self._inflected(word) or self._unknown(word)
+        return self._inflected(word) or self._respelled(word) or self._unknown(word)
+
+    def _respelled(self, word: str) -> Phones | None:
+        """Of words that are known in another spelling: "dont", "organised"."""
+        if word in _NO_APOSTROPHE:
+            return self._dictionary.get(_NO_APOSTROPHE[word])
+        for british, american in _BRITISH:
+            if british in word[2:]:
+                head, _, tail = word.rpartition(british)
+                found = self._dictionary.get(head + american + tail)
+                if found is not None:
+                    return found
+        return None
 
     def _inflected(self, word: str) -> Phones | None:
         """Plural of a known word: "laptops"."""
