@@ -33,9 +33,25 @@ TAG_NUMBER = r"(?<![A-Za-z0-9#&])#\s?(?P<tagnumber>\d{1,15})(?![\dA-Za-z])"
 Groups = dict[str, str | None]
 _PARTS = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*|\d+|[^A-Za-z0-9]")
 _SIGNS = {
-    **{".": "dot", "/": "slash", "-": "dash", "_": "underscore", "?": "question mark", "=": "equals", "&": "and"},
-    **{"#": "hash", "%": "percent", "+": "plus", "~": "tilde", "@": "at", ":": "colon", ",": "comma", ";": "semicolon"},
-    **{"!": "exclamation mark", "*": "star", "$": "dollar", "\\": "backslash"},
+    ".": "dot",
+    "/": "slash",
+    "-": "dash",
+    "_": "underscore",
+    "?": "question mark",
+    "=": "equals",
+    "&": "and",
+    "#": "hash",
+    "%": "percent",
+    "+": "plus",
+    "~": "tilde",
+    "@": "at",
+    ":": "colon",
+    ",": "comma",
+    ";": "semicolon",
+    "!": "exclamation mark",
+    "*": "star",
+    "$": "dollar",
+    "\\": "backslash",
 }
 
 

@@ -21,9 +21,20 @@ _CURRENCIES = {  # sign: one, many, one hundredth, hundredths
     "JPY": ("yen", "yen", "", ""),
 }
 _SCALES = {
-    **{"k": "thousand", "m": "million", "mn": "million", "mm": "million", "b": "billion", "bn": "billion"},
-    **{"t": "trillion", "tn": "trillion"},
-    **{"K": "thousand", "M": "million", "MM": "million", "B": "billion", "BN": "billion", "T": "trillion"},
+    "k": "thousand",
+    "m": "million",
+    "mn": "million",
+    "mm": "million",
+    "b": "billion",
+    "bn": "billion",
+    "t": "trillion",
+    "tn": "trillion",
+    "K": "thousand",
+    "M": "million",
+    "MM": "million",
+    "B": "billion",
+    "BN": "billion",
+    "T": "trillion",
     **{word: word for word in ("hundred", "thousand", "million", "billion", "trillion")},
 }
 _UNITS = {  # sign: one, many
@@ -90,9 +101,24 @@ _UNITS = {  # sign: one, many
 }
 _POWERS = {"": "", "^2": "square ", "^3": "cubic "}
 _PER = {
-    **{"h": "hour", "hr": "hour", "hour": "hour", "s": "second", "sec": "second", "min": "minute", "day": "day"},
-    **{"week": "week", "wk": "week", "mo": "month", "month": "month", "yr": "year", "year": "year"},
-    **{"kg": "kilogram", "lb": "pound", "l": "liter", "km": "kilometer", "person": "person"},
+    "h": "hour",
+    "hr": "hour",
+    "hour": "hour",
+    "s": "second",
+    "sec": "second",
+    "min": "minute",
+    "day": "day",
+    "week": "week",
+    "wk": "week",
+    "mo": "month",
+    "month": "month",
+    "yr": "year",
+    "year": "year",
+    "kg": "kilogram",
+    "lb": "pound",
+    "l": "liter",
+    "km": "kilometer",
+    "person": "person",
 }
 _HALVES = {"2": ("half", "halves"), "4": ("quarter", "quarters")}
 _AS_FRACTIONS = frozenset("2 3 4 5 6 7 8 9 12 16 32".split())
@@ -118,7 +144,10 @@ MEASURE = (
     rf"(?<![A-Za-z0-9.])(?P<usign>-)?(?P<uwhole>{NUMBER})(?:\.(?P<upart>\d{{1,20}}))?(?P<ugap>[\s-]?)(?P<unit>{_units})(?:(?<=[a-z])\.(?=\s+[a-z0-9(]|\s*[,;:?!)]))?"
     rf"(?P<upower>(?:\^[23])?)(?![A-Za-z0-9^]|/(?!(?:{_per})(?![A-Za-z])))(?:/(?P<uper>{_per})(?![A-Za-z]))?"
 )
-TEMPERATURE = rf"(?<![A-Za-z0-9.])(?P<tsign>-)?(?P<twhole>{NUMBER})(?:\.(?P<tpart>\d{{1,20}}))?\s?°\s?(?P<tscale>[CFK](?![A-Za-z]))?"
+TEMPERATURE = (
+    rf"(?<![A-Za-z0-9.])(?P<tsign>-)?(?P<twhole>{NUMBER})(?:\.(?P<tpart>\d{{1,20}}))?\s?°\s?"
+    r"(?P<tscale>[CFK](?![A-Za-z]))?"
+)
 PERCENT = rf"(?<![A-Za-z0-9.%])(?P<psign>[-+])?(?P<pwhole>{NUMBER})(?:\.(?P<ppart>\d{{1,20}}))?\s?%"
 FEET = r"(?<![A-Za-z0-9.])(?P<feet>\d{1,3})'(?:\s?(?P<inches>\d{1,2})(?:\"|''))?(?![A-Za-z0-9])"
 FRACTION = r"(?<![\dA-Za-z/.])(?:(?P<fwhole>\d{1,15})[ -])?(?P<fover>\d{1,4})/(?P<funder>\d{1,4})(?![\d/]|\.\d)"
@@ -196,7 +225,8 @@ def fraction(found: Groups) -> str:
     if whole is None and ((over, under) in {("24", "7"), ("9", "11")} or (over == under and len(over) > 1)):
         return f"{cardinal(over)} {cardinal(under)}"
     if under not in _AS_FRACTIONS or int(over) == 0 or over[0] == "0" or int(over) > 99:
-        words = f"{cardinal(over)} {'out of' if under in ('10', '100') and int(over) <= int(under) else 'over'} {cardinal(under)}"
+        is_score = under in ("10", "100") and int(over) <= int(under)
+        words = f"{cardinal(over)} {'out of' if is_score else 'over'} {cardinal(under)}"
     else:
         one, many = _HALVES.get(under, (ordinal(under), ordinal(under) + "s"))
         words = f"{'a' if over == '1' and whole else cardinal(over)} {one if over == '1' else many}"

@@ -17,12 +17,10 @@ from csm_text.dictionary import Dictionary
 from csm_text.letters import LetterModel
 from csm_text.normalize import Normalizer
 from csm_text.pronounce import Pronouncer
-from csm_text.symbols import BOUNDARY, MARKS, SYMBOLS
+from csm_text.symbols import BOUNDARY, PLACES, STRENGTH, SYMBOLS
 
 DATA = Path(__file__).parent / "data"
 NAMES = ("english-phonemes-1",)
-
-_STRENGTH = {mark: strength for strength, mark in enumerate(MARKS)}
 
 
 class UnknownFrontEndError(ValueError):
@@ -61,7 +59,7 @@ class FrontEnd:
         symbols: list[str] = []
         phrase: list[str] = []
         for token in [*self._normalize(text).split(" "), ""]:
-            if token in _STRENGTH or token == "":
+            if token in STRENGTH or token == "":
                 self._close(phrase, symbols, lexicon)
                 phrase = []
                 if token:
@@ -72,7 +70,7 @@ class FrontEnd:
 
     def ids(self, text: str, lexicon: Spoken | None = None) -> list[int]:
         """Places of the symbols in `symbols`."""
-        return [_PLACES[symbol] for symbol in self.phonemize(text, lexicon).split(" ")]
+        return [PLACES[symbol] for symbol in self.phonemize(text, lexicon).split(" ")]
 
     def _close(self, phrase: list[str], symbols: list[str], lexicon: Spoken | None) -> None:
         """Adds the words between two marks."""
@@ -81,7 +79,7 @@ class FrontEnd:
         for word, phones in zip(phrase, self._pronouncer.phones(words), strict=True):
             spoken = given.get(word, phones)
             if spoken:
-                if symbols and symbols[-1] not in _STRENGTH:
+                if symbols and symbols[-1] not in STRENGTH:
                     symbols.append(BOUNDARY)
                 symbols.extend(spoken)
 
@@ -94,19 +92,12 @@ def load(name: str) -> FrontEnd:
     return FrontEnd(name)
 
 
-def is_symbol(text: str) -> bool:
-    return text in _PLACES
-
-
-_PLACES = {symbol: place for place, symbol in enumerate(SYMBOLS)}
-
-
 def _add_mark(symbols: list[str], mark: str) -> None:
     """One mark between two phrases, the strongest; none before the first word."""
     if not symbols:
         return
-    if symbols[-1] in _STRENGTH:
-        if _STRENGTH[mark] > _STRENGTH[symbols[-1]]:
+    if symbols[-1] in STRENGTH:
+        if STRENGTH[mark] > STRENGTH[symbols[-1]]:
             symbols[-1] = mark
     else:
         symbols.append(mark)

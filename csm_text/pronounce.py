@@ -1,4 +1,4 @@
-"""Words to phones: the lexicon's own, the dictionary, an ending that is taken off, letters by name, letters to sound."""
+"""Words to phones: the dictionary, a known word with an ending, letters by name, letters to sound."""
 
 from __future__ import annotations
 
@@ -11,10 +11,32 @@ from csm_text.letters import LetterModel
 from csm_text.symbols import VOWELS
 
 _LETTERS = {
-    **{"A": "EY1", "B": "B IY1", "C": "S IY1", "D": "D IY1", "E": "IY1", "F": "EH1 F", "G": "JH IY1", "H": "EY1 CH"},
-    **{"I": "AY1", "J": "JH EY1", "K": "K EY1", "L": "EH1 L", "M": "EH1 M", "N": "EH1 N", "O": "OW1", "P": "P IY1"},
-    **{"Q": "K Y UW1", "R": "AA1 R", "S": "EH1 S", "T": "T IY1", "U": "Y UW1", "V": "V IY1", "X": "EH1 K S"},
-    **{"W": "D AH1 B AH0 L Y UW0", "Y": "W AY1", "Z": "Z IY1"},
+    "A": "EY1",
+    "B": "B IY1",
+    "C": "S IY1",
+    "D": "D IY1",
+    "E": "IY1",
+    "F": "EH1 F",
+    "G": "JH IY1",
+    "H": "EY1 CH",
+    "I": "AY1",
+    "J": "JH EY1",
+    "K": "K EY1",
+    "L": "EH1 L",
+    "M": "EH1 M",
+    "N": "EH1 N",
+    "O": "OW1",
+    "P": "P IY1",
+    "Q": "K Y UW1",
+    "R": "AA1 R",
+    "S": "EH1 S",
+    "T": "T IY1",
+    "U": "Y UW1",
+    "V": "V IY1",
+    "X": "EH1 K S",
+    "W": "D AH1 B AH0 L Y UW0",
+    "Y": "W AY1",
+    "Z": "Z IY1",
 }
 _NO_APOSTROPHE = {
     word.replace("'", ""): word
