@@ -173,7 +173,7 @@ def _chosen(word: str, before: str, after: str) -> str | None:
             return "R EH1 D"
         case "close" if before in BEFORE_ADJECTIVES or after == "to":
             return "K L OW1 S"
-        case "used" if after == "to":
+        case "used" if after == "to" and before not in BEFORE_PARTICIPLES:
             return "Y UW1 S T"
     if word in _NOUN_AND_VERB:
         noun, verb = _NOUN_AND_VERB[word]

@@ -84,12 +84,12 @@ _KEPT = {
 }
 _CYRILLIC = dict(
     zip(
-        "абвгдежзийклмнопрстуфхцчшщъыьэюяёіїєґјљњћђџў",
-        "a b v g d ye zh z ee y k l m n o p r s t oo f kh ts ch sh shch - i - e yu ya yo i yi ye g y ly ny ch j j w".replace(
-            "-", ""
-        ).split(" "),
+        "абвгдежзийклмнопрстуфхцчшщыэюяёіїєґјљњћђџў",
+        "a b v g d ye zh z ee y k l m n o p r s t oo f kh ts ch sh shch i e yu ya yo i yi ye g y ly ny ch j j w".split(),
         strict=True,
-    )
+    ),
+    ъ="",
+    ь="",
 )
 _GREEK = dict(
     zip("αβγδεζηθικλμνξοπρσςτυφχψω", "a v g d e z i th i k l m n x o p r s s t i f ch ps o".split(), strict=True)
