@@ -8,18 +8,19 @@ from dataclasses import dataclass
 
 import torch
 
-from csm_engine.bundle import Bundle, open_bundle
-from csm_engine.config import EngineConfig, ModelConfig
-from csm_engine.engine import Engine
-from csm_engine.errors import BundleError
-from csm_engine.lean.frame_step import LeanFrameStep
-from csm_engine.lean.graph_runner import GraphRunner
-from csm_engine.lean.matrix import FLOAT8
-from csm_engine.lean.weights import pack
-from csm_engine.manifest import CodecIdentity
+from csm_bundle.bundle import Bundle, open_bundle
+from csm_bundle.errors import BundleError
+from csm_bundle.manifest import CodecIdentity
+from csm_engine.config import EngineConfig
+from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.graph_runner import GraphRunner
+from csm_engine.execution.matrix import FLOAT8
+from csm_engine.execution.weights import pack
+from csm_engine.loop.engine import Engine
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import load_model, random_model
-from csm_engine.tokenizer import TextTokenizer
+from csm_engine.model.shapes import ModelConfig
+from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.types import GenerationRequest, Segment
 from services.engine.settings import EngineSettings
 

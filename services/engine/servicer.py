@@ -9,12 +9,13 @@ import grpc
 from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 from csm.rvq.v1 import rvq_pb2
 
-from csm_engine.engine import Output
-from csm_engine.sequence import Sequence
-from services.common import logs, spans, values
-from services.common.status import StatusError
+from csm_engine.loop.engine import Output
+from csm_engine.scheduling.sequence import Sequence
+from services.common import values
+from services.common.rpc.status import StatusError
+from services.common.telemetry import logs, spans
 from services.engine import convert
-from services.engine.bridge import EngineBridge, SequenceStream
+from services.engine.async_engine import EngineBridge, SequenceStream
 from services.engine.coalesce import Coalescer
 from services.engine.metrics import EngineMetrics
 

@@ -8,10 +8,10 @@ import logging
 from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 
 from services.common import values
-from services.common.metrics import StageMetrics
-from services.common.server import StageServer, StageService
-from services.common.spans import open_tracer
-from services.engine.bridge import EngineBridge
+from services.common.rpc.server import StageServer, StageService
+from services.common.telemetry.metrics import StageMetrics
+from services.common.telemetry.tracing import open_tracer
+from services.engine.async_engine import EngineBridge
 from services.engine.convert import from_recommended
 from services.engine.load import LoadedEngine, load_engine
 from services.engine.metrics import EngineMetrics
