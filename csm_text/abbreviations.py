@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from csm_text.found import Groups
+
 # With a full stop. Those of TITLES stand before a name, so that their stop ends no sentence.
 TITLES = {
     "mr": "mister",
@@ -109,8 +111,6 @@ STRESSED = frozenset(
     " top two up use via was way we who why win won wow yes yet you ok gif sim pin ram rom zip bar car cat dog box"
     " sir mom dad bay sun sea air art".split()
 )
-
-Groups = dict[str, str | None]
 
 
 def latin(found: Groups) -> str:

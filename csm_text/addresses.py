@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from csm_text.found import Groups
 from csm_text.numbers import by_digit, cardinal
 
 _TOP = "com|org|net|edu|gov|io|ai|app|dev|info|co|uk|eu|us|ca|au|de|fr|ch|tv|me"
@@ -30,7 +31,6 @@ HANDLE = r"(?<![A-Za-z0-9@])@(?P<handle>[A-Za-z_][A-Za-z0-9_]{0,63})"
 TAG = r"(?<![A-Za-z0-9#&])#(?P<tag>[A-Za-z][A-Za-z0-9_]{0,63})"
 TAG_NUMBER = r"(?<![A-Za-z0-9#&])#\s?(?P<tagnumber>\d{1,15})(?![\dA-Za-z])"
 
-Groups = dict[str, str | None]
 _PARTS = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*|\d+|[^A-Za-z0-9]")
 _SIGNS = {
     ".": "dot",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from csm_text.found import Groups
 from csm_text.numbers import cardinal, decimal, ordinal
 
 NUMBER = r"(?:\d{1,3}(?:,\d{3}){1,6}|\d{1,40})"
@@ -151,8 +152,6 @@ TEMPERATURE = (
 PERCENT = rf"(?<![A-Za-z0-9.%])(?P<psign>[-+])?(?P<pwhole>{NUMBER})(?:\.(?P<ppart>\d{{1,20}}))?\s?%"
 FEET = r"(?<![A-Za-z0-9.])(?P<feet>\d{1,3})'(?:\s?(?P<inches>\d{1,2})(?:\"|''))?(?![A-Za-z0-9])"
 FRACTION = r"(?<![\dA-Za-z/.])(?:(?P<fwhole>\d{1,15})[ -])?(?P<fover>\d{1,4})/(?P<funder>\d{1,4})(?![\d/]|\.\d)"
-
-Groups = dict[str, str | None]
 
 
 def money(found: Groups) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from csm_text.found import Groups
 from csm_text.numbers import cardinal, ordinal, plural, two_digits, year
 
 MONTHS = ("January February March April May June July August September October November December").split()
@@ -41,8 +42,6 @@ HOUR = (
 DECADE = rf"(?<![\w.,])(?:'(?P<short_decade>\d0)|(?P<decade>[12]\d\d0|[1-9]0))'?s{_end}"
 YEAR_RANGE = r"(?<![\w.,-])(?P<yfrom>1[1-9]\d\d|20\d\d)\s?[-–]\s?(?P<yto>1[1-9]\d\d|20\d\d|\d\d)(?![\w-]|[.,]\d)"
 ERA_YEAR = r"\b(?P<era>(?i:in|since|of|from|until|by|year))\s(?P<erayear>1[0-9]\d\d)(?![\w:%,]|\.\d)"
-
-Groups = dict[str, str | None]
 
 
 def iso_date(found: Groups) -> str:

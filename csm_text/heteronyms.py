@@ -23,7 +23,8 @@ BEFORE_PARTICIPLES = frozenset(
     " wasn't weren't isn't aren't already just".split()
 )
 BEFORE_ADJECTIVES = frozenset(
-    "so too very is are was were be been get gets got as how more quite pretty that's it's a the came come comes stay".split()
+    "so too very is are was were be been get gets got as how more quite pretty that's it's a the came come comes"
+    " stay".split()
 )
 
 # Sound where nothing else is known, in place of the dictionary's first.

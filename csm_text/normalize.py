@@ -13,7 +13,6 @@ kilometers per H", "AT&T" as "ATANDT", and took 20 to 90 ms a sentence, in 9 MB.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Container
 
 from csm_text.reading import Reading
@@ -41,7 +40,7 @@ class Normalizer:
             if match[0] in ("-", "–") and _joins(reading):
                 reading.say("to")
             else:
-                read(reading, defaultdict(lambda: None, match.groupdict()))
+                read(reading, match)
             reading.last_rule = name
         return " ".join(reading.out)
 

@@ -90,16 +90,16 @@ class Pronouncer:
         if not word:
             return ()
         if word[0] in _LETTERS:  # a letter's name, and what follows it: "O's"
-            return self._with_ending(tuple(_LETTERS[word[0]].split()), word[1:])
+            return self.with_ending(tuple(_LETTERS[word[0]].split()), word[1:])
         found = self._dictionary.get(word)
         if found is not None:
             return found
         for ending in _ENDINGS:
             if word.endswith(ending) and len(word) > len(ending):
-                return self._with_ending(self._without_neighbours(word[: -len(ending)]), ending)
+                return self.with_ending(self._without_neighbours(word[: -len(ending)]), ending)
         base = word[:-2] if word.endswith("'s") else word.rstrip("'")
         if base != word and base:
-            return self._with_ending(self._without_neighbours(base), word[len(base) :])
+            return self.with_ending(self._without_neighbours(base), word[len(base) :])
         return self._inflected(word) or self._respelled(word) or self._unknown(word)
 
     def _respelled(self, word: str) -> Phones | None:
@@ -119,10 +119,10 @@ class Pronouncer:
         if len(word) > 3 and word.endswith("s") and not word.endswith("ss"):
             base = self._dictionary.get(word[:-1])
             if base is not None:
-                return self._with_ending(base, "'s")
+                return self.with_ending(base, "'s")
         return None
 
-    def _with_ending(self, phones: Phones, ending: str) -> Phones:
+    def with_ending(self, phones: Phones, ending: str) -> Phones:
         if ending in ("", "'"):
             return phones
         if ending != "'s":

@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable
 
 from csm_text import abbreviations, addresses, amounts, dates, numbers
+from csm_text.found import Groups
 from csm_text.reading import Reading
 
-Groups = dict[str, str | None]
 Reader = Callable[[Reading, Groups], None]
 
 _N = amounts.NUMBER
@@ -187,7 +187,7 @@ def _symbol(reading: Reading, found: Groups) -> None:
 
 
 RULES: tuple[tuple[str, str, Reader], ...] = (
-    ("phones", r"(?P<phones>[\U000f0000-\U000ffffd])", _phones),
+    ("phones", r"(?P<phones>[\U000f0000-\U000ffffd](?:'s(?![A-Za-z]))?)", _phones),
     ("mail", addresses.MAIL, _as_words("mail")),
     ("url", addresses.URL, _as_words("url")),
     ("domain", addresses.DOMAIN, _as_words("domain")),
