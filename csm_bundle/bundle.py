@@ -9,6 +9,7 @@
      "codec": {"name": "mimi", "weights_digest": "", "codebook_count": 32, "codebook_size": 2048,
                "frame_sample_count": 1920, "sample_rate_hertz": 24000},
      "sampling": {"temperature": 0.9, "top_k": 50},
+     "text_frontend": "",
      "voices": [{"name": "speaker-0", "speaker": 0, "language_codes": ["en"], "description": ""}]}
 
 A part is a path relative to the folder, or `hf:OWNER/REPO[@REVISION][:PATH]`, resolved by
@@ -94,6 +95,7 @@ class Bundle:
     parts: Mapping[str, Path | HubReference]
     hub: Hub
     sampling: RecommendedSampling = RecommendedSampling()
+    text_frontend: str = ""  # csm_text/frontend.py; "" is none: the model reads spelling
 
     def path(self, part: str) -> Path:
         """Local path of a part, downloaded first if it has to be.
@@ -197,6 +199,7 @@ def _from_manifest(file: Path, locate: Callable[[str], Path | HubReference], hub
         parts,
         hub,
         manifest.sampling,
+        manifest.text_frontend,
     )
 
 

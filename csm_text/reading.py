@@ -90,11 +90,11 @@ class Reading:
     def _is_letter(self, word: str) -> bool:
         """Whether "A" is the letter and no article: before a mark, and as a capital inside a sentence, unless the next
         word has a capital too."""
-        after = self.text[self.start + 1 : self.start + 3]
-        if re.match(r"[,;:?!)]|\.(?!\.)", after) or not after.strip(" '\""):
+        after = self.text[self.start + 1 :][:40].lstrip(" \t\n\"'")
+        if not after or re.match(r"[,;:?!)]|\.(?!\.)", after):
             return True
         inside = bool(self.out) and self.out[-1] not in STRENGTH
-        return word == "A" and inside and not after.strip()[:1].isupper()
+        return word == "A" and inside and not after[0].isupper()
 
     def _is_spelled(self, capitals: str) -> bool:
         """Unknown capitals are, unless they are long and can be said, or all of the text is in capitals."""

@@ -82,7 +82,9 @@ _KEPT = {
     "\u2029": "\n\n",
     "\u0085": "\n",
 }
-_CYRILLIC_IN_LATIN = "a b v g d ye zh z ee y k l m n o p r s t oo f kh ts ch sh shch i e yu ya yo i yi ye g y ly ny ch j j w"
+_CYRILLIC_IN_LATIN = (
+    "a b v g d ye zh z ee y k l m n o p r s t oo f kh ts ch sh shch i e yu ya yo i yi ye g y ly ny ch j j w"
+)
 _CYRILLIC = dict(
     zip(
         "абвгдежзийклмнопрстуфхцчшщыэюяёіїєґјљњћђџў",
