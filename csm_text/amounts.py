@@ -15,7 +15,7 @@ _CURRENCIES = {  # sign: one, many, one hundredth, hundredths
     "£": ("pound", "pounds", "penny", "pence"),
     "¥": ("yen", "yen", "", ""),
     "₹": ("rupee", "rupees", "paisa", "paise"),
-    "USD": ("US dollar", "US dollars", "cent", "cents"),
+    "USD": ("U S dollar", "U S dollars", "cent", "cents"),
     "EUR": ("euro", "euros", "cent", "cents"),
     "GBP": ("pound", "pounds", "penny", "pence"),
     "CHF": ("Swiss franc", "Swiss francs", "centime", "centimes"),
