@@ -146,5 +146,5 @@ def _is(word: str, text: str) -> bool:
 
 
 def _is_boundary(text: str, end: int) -> bool:
-    """Whether a word may end here: not between two letters or digits."""
-    return end >= len(text) or not (text[end - 1].isalnum() and text[end].isalnum())
+    """Whether a word may end here: before no letter and no digit."""
+    return end >= len(text) or not text[end].isalnum()
