@@ -14,7 +14,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from csm_text.letters import LetterModel
+from csm_text.pronunciation.letters import LetterModel
 from recipes.english_phonemes import dictionary
 from recipes.english_phonemes.align import align, learn
 from recipes.english_phonemes.ngrams import Model, sequence

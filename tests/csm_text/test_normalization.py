@@ -35,7 +35,7 @@ def test_version_1_makes_the_symbols_that_weights_were_trained_on(front_end: Fro
     "digits", ["0", "7", "13", "40", "99", "100", "101", "110", "999", "1000", "1000000", "20000013"]
 )
 def test_words_of_a_number_say_its_value(digits: str) -> None:
-    from csm_text.numbers import cardinal
+    from csm_text.normalization.numbers import cardinal
 
     assert _value(cardinal(digits)) == int(digits)
 

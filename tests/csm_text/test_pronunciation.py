@@ -7,9 +7,9 @@ from zlib import crc32
 
 import pytest
 
-from csm_text.dictionary import Dictionary, pack
 from csm_text.frontend import DATA
-from csm_text.letters import LetterModel
+from csm_text.pronunciation.dictionary import Dictionary, pack
+from csm_text.pronunciation.letters import LetterModel
 from csm_text.symbols import PHONES
 
 
