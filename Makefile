@@ -33,7 +33,7 @@ DECODER_MINUTES ?= 195
 CSM_MINUTES ?= 370
 ENCODER_MINUTES ?= 50
 PYTEST := $(BIN)/python -m pytest
-PACKAGES := csm_engine csm_codec csm_bundle services csm_client
+PACKAGES := csm_engine csm_codec csm_bundle csm_text services csm_client
 API_IMAGE := protos/api.binpb
 ASKED := $(if $(filter $(TINY),$(BUNDLE)),$(TINY)/bundle.json)
 

@@ -19,7 +19,7 @@ import grimp
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PRODUCT = ("csm_bundle", "csm_codec", "csm_engine", "services")
+PRODUCT = ("csm_bundle", "csm_codec", "csm_engine", "csm_text", "services")
 IN_THE_WHEEL = {*PRODUCT, "csm_client", "csm"}  # csm: the stubs of the protos
 MAX_MODULES = 14  # of a folder
 NOT_OURS = {".venv", "gen", "build", "node_modules"}
@@ -57,6 +57,7 @@ def test_imports_keep_the_contracts() -> None:
     [
         ("csm_engine/types.py", "import csm_codec.codes"),
         ("csm_bundle/errors.py", "import services.common"),
+        ("csm_text/symbols.py", "import csm_bundle.errors"),
         ("csm_engine/scheduling/outcome.py", "import torch"),
         ("services/gateway/synthesis/result.py", "from csm_bundle import state_dict"),  # which imports torch
         ("services/engine/load.py", "from tests.support.tiny import csm"),
