@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from bench.kernel_profile import print_table, profile
-from bench.lease.forms import FORMS, form_names, release_memory
+from bench.forms import FORMS, form_names, release_memory
 from bench.lease.options import DTYPES, numbers, opened, parser
 
 

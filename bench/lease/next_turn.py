@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bench.lease.forms import FORMS, spread
+from bench.forms import FORMS, spread
 from bench.lease.open_load import TEXTS
 from bench.lease.options import DTYPES, opened, parser
 from bench.lease.running_engine import RunningEngine, Stream, running_engine

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 
 from bench.lease import open_load
-from bench.lease.forms import FORMS, slots_that_fit
+from bench.forms import FORMS, slots_that_fit
 from bench.lease.options import DTYPES, numbers, opened, parser
 from bench.lease.running_engine import running_engine
 from bench.shapes import SHAPES

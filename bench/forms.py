@@ -1,4 +1,4 @@
-"""The forms of the fast step that are measured, each over seeded random weights that are made on the device."""
+"""The forms of the fast step that are measured and proved, over seeded random weights that are made on the device."""
 
 from __future__ import annotations
 
