@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
-from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.matrix import FLOAT8, Quantization
-from csm_engine.execution.weights import LeanWeights, pack
+from csm_engine.execution.weights import PackedWeights, pack
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig
 
@@ -47,7 +47,9 @@ def form_names(text: str) -> list[str]:
     return names
 
 
-def new_weights(config: ModelConfig, form: str, *, device: torch.device, dtype: torch.dtype, rows: int) -> LeanWeights:
+def new_weights(
+    config: ModelConfig, form: str, *, device: torch.device, dtype: torch.dtype, rows: int
+) -> PackedWeights:
     """rows: of a step at most."""
     release_memory(device)
     model = random_model(config, seed=0, device=device, dtype=dtype, drawn_on=device)
@@ -55,8 +57,8 @@ def new_weights(config: ModelConfig, form: str, *, device: torch.device, dtype: 
     return pack(model, quantization=chosen.quantization, fused=chosen.fused, rows=rows)
 
 
-def new_step(weights: LeanWeights, form: str, num_slots: int) -> LeanFrameStep:
-    return LeanFrameStep(weights, num_slots, kv_dtype=FLOAT8 if FORMS[form].float8_kv else None)
+def new_step(weights: PackedWeights, form: str, num_slots: int) -> PackedFrameStep:
+    return PackedFrameStep(weights, num_slots, kv_dtype=FLOAT8 if FORMS[form].float8_kv else None)
 
 
 def slots_that_fit(config: ModelConfig, form: str, *, device: torch.device, dtype: torch.dtype) -> int:
@@ -71,7 +73,7 @@ def slots_that_fit(config: ModelConfig, form: str, *, device: torch.device, dtyp
     return int((free_bytes - _KEPT_BYTES) // slot_bytes) - 1  # one slot is for padding
 
 
-def fill_cache(step: LeanFrameStep) -> None:
+def fill_cache(step: PackedFrameStep) -> None:
     """Every slot's keys and values become random numbers: as good as a prompt for timing, and there at once."""
     for layer in step.backbone.cache.layers:
         for stored in (layer.keys, layer.values):

@@ -13,7 +13,7 @@ from torchtune.models.llama3_1._position_embeddings import Llama3ScaledRoPE
 from bench.forms import FORMS, new_step
 from bench.kernel_proof.pretended_gpu import META
 from bench.shapes import CSM_1B
-from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.weights import pack
 from csm_engine.model.csm import build_skeleton
 from csm_engine.model.shapes import ModelConfig
@@ -25,14 +25,14 @@ ALL_BATCHES = BUCKETS
 PROMPT_LENGTHS = (1, 37, 256)
 
 
-def new_traced_step(form: str, num_slots: int, config: ModelConfig = CSM_1B) -> LeanFrameStep:
+def new_traced_step(form: str, num_slots: int, config: ModelConfig = CSM_1B) -> PackedFrameStep:
     """Call it inside a pretended GPU. form: of FORMS in bfloat16, or "float32"."""
     model = build_skeleton(config)
     for module in model.modules():
         if isinstance(module, Llama3ScaledRoPE):  # it makes no table without data
             module.cache = torch.empty(module.max_seq_len, module.dim // 2, 2, device=META)
     if form == "float32":
-        return LeanFrameStep(pack(model.requires_grad_(False), rows=num_slots), num_slots)
+        return PackedFrameStep(pack(model.requires_grad_(False), rows=num_slots), num_slots)
     chosen = FORMS[form]
     model = model.to(torch.bfloat16).requires_grad_(False)
     weights = pack(model, quantization=chosen.quantization, fused=chosen.fused, rows=num_slots)
@@ -40,13 +40,13 @@ def new_traced_step(form: str, num_slots: int, config: ModelConfig = CSM_1B) -> 
 
 
 @torch.inference_mode()
-def frame(step: LeanFrameStep, batch: int) -> None:
+def frame(step: PackedFrameStep, batch: int) -> None:
     """What a captured graph holds."""
     rows = step(torch.arange(batch, device=META))
     assert rows.shape == (batch, step.config.num_codebooks + 1) and rows.dtype is torch.int16
 
 
-def prompts(step: LeanFrameStep) -> dict[str, Callable[[], None]]:
+def prompts(step: PackedFrameStep) -> dict[str, Callable[[], None]]:
     """Everything else that the engine runs on the device, by name."""
     config, weights = step.config, step.weights
 

@@ -61,7 +61,7 @@ def count(function: Callable[[], object], partly_read: dict[int, int] | None = N
         made.counts[launch.name] += 1
         made.bytes[launch.name] += size_of(launch.tensors)
 
-    class Mode(TorchDispatchMode):
+    class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = func(*args, **(kwargs or {}))
             name = func._schema.name.split("::")[1]
@@ -73,7 +73,7 @@ def count(function: Callable[[], object], partly_read: dict[int, int] | None = N
                 made.bytes[group] += size_of([tensor for tensor in (*args, *results) if isinstance(tensor, Tensor)])
             return result
 
-    with pretended_gpu(record), Mode():
+    with pretended_gpu(record), Mode():  # type: ignore[no-untyped-call]
         function()
     return made
 
@@ -81,6 +81,3 @@ def count(function: Callable[[], object], partly_read: dict[int, int] | None = N
 def storage_of(tensor: Tensor) -> int:
     """What views of one tensor have in common."""
     return tensor.untyped_storage()._cdata  # type: ignore[no-any-return]
-
-
-

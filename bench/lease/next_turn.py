@@ -15,9 +15,9 @@ from collections.abc import Callable
 import numpy as np
 
 from bench.forms import FORMS, spread
-from bench.lease.open_load import TEXTS
 from bench.lease.options import DTYPES, opened, parser
-from bench.lease.running_engine import RunningEngine, Stream, running_engine
+from bench.lease.streams.open_load import TEXTS
+from bench.lease.streams.running_engine import RunningEngine, Stream, running_engine
 from bench.shapes import SHAPES
 from csm_engine.config import EngineConfig
 from csm_engine.model.shapes import ModelConfig
@@ -43,9 +43,9 @@ def main() -> None:
         num_slots=arguments.beside + 2,
         num_spare_slots=2,
         max_waiting=2 * arguments.beside + 8,
-        max_lead=2.0,
-        spill_bytes=2**33 if arguments.device.type == "cuda" else 2**28,
-        host_lag=int(arguments.device.type == "cuda"),
+        max_playout_lead_s=2.0,
+        offload_bytes=2**33 if arguments.device.type == "cuda" else 2**28,
+        pipeline_depth=int(arguments.device.type == "cuda"),
         reserved_frames=ANSWER_FRAMES,
     )
     model = SHAPES[arguments.shape]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 _PYTEST = ("-m", "pytest", "-c", "/dev/null", "--rootdir=.", "--import-mode=importlib", "-p", "no:cacheprovider", "-q")
 _KERNELS = "tests/gpu/test_kernels_on_device.py"
-_TINY = ("--shape", "miniature", "--device", "cpu", "--dtype", "float32")
+_TINY = ("--shape", "tiny", "--device", "cpu", "--dtype", "float32")
 
 
 @dataclass(frozen=True, slots=True)

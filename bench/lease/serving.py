@@ -4,17 +4,17 @@
 
 In one process, without network and codec: what the engine alone gives. `ttfa_ms` is from the request to its first
 frame, `with_0_ms_buffer` tells of players that start with the first frame, `with_160_ms_buffer` of those that wait for
-two frames more. `open_load.py` says what the load is.
+two frames more. `streams/open_load.py` says what the load is.
 """
 
 from __future__ import annotations
 
 import time
 
-from bench.lease import open_load
 from bench.forms import FORMS, slots_that_fit
 from bench.lease.options import DTYPES, numbers, opened, parser
-from bench.lease.running_engine import running_engine
+from bench.lease.streams import open_load
+from bench.lease.streams.running_engine import running_engine
 from bench.shapes import SHAPES
 from csm_engine.config import EngineConfig
 
@@ -29,9 +29,9 @@ def main() -> None:
     options.add_argument("--window-s", type=float, default=15.0, help="seconds that are measured")
     options.add_argument("--mean-frames", type=int, default=125, help="of an utterance: 10 s")
     options.add_argument(
-        "--max-lead", type=float, default=2.0, help="seconds that a stream may be ahead; 0 is no limit"
+        "--max-playout-lead-s", type=float, default=2.0, help="seconds that a stream may be ahead; 0 is no limit"
     )
-    options.add_argument("--cheap-rows", type=int, default=64)
+    options.add_argument("--saturation-batch", type=int, default=64)
     options.add_argument("--prefill-chunk", type=int, default=256)
     options.add_argument("--context-frames", type=int, default=0, help="of a turn before each utterance, all unlike")
     arguments = options.parse_args()
@@ -47,14 +47,14 @@ def main() -> None:
         num_spare_slots=0,
         max_waiting=4 * slots,
         prefill_chunk=arguments.prefill_chunk,
-        max_lead=arguments.max_lead,
-        cheap_rows=min(arguments.cheap_rows, slots),
-        host_lag=int(arguments.device.type == "cuda"),
+        max_playout_lead_s=arguments.max_playout_lead_s,
+        saturation_batch=min(arguments.saturation_batch, slots),
+        pipeline_depth=int(arguments.device.type == "cuda"),
     )
     began = time.monotonic()
     with running_engine(model, arguments.form, config, device=device, dtype=dtype) as engine:
         ready_s = round(time.monotonic() - began, 1)
-        figures.add(form=arguments.form, slots=slots, max_lead_s=arguments.max_lead, ready_s=ready_s)
+        figures.add(form=arguments.form, slots=slots, max_playout_lead_s=arguments.max_playout_lead_s, ready_s=ready_s)
         open_load.run(engine, open_load.Load(min(4, slots), 0.5, 0.5, 12))  # what is made once is made
         for level in levels:
             load = open_load.Load(

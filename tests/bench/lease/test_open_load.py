@@ -6,8 +6,8 @@ from concurrent.futures import Future
 
 import pytest
 
-from bench.lease.open_load import Load, figures_of, planned, playback_of, request_of
-from bench.lease.running_engine import Stream
+from bench.lease.streams.open_load import Load, figures_of, planned, playback_of, request_of
+from bench.lease.streams.running_engine import Stream
 from csm_bundle.errors import EngineBusyError
 from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import GenerationRequest, Segment
