@@ -11,6 +11,7 @@ import torch
 from torchtune.models.llama3_1._position_embeddings import Llama3ScaledRoPE
 
 from bench.forms import FORMS, new_step
+from bench.kernel_proof.operations import storage_of
 from bench.kernel_proof.pretended_gpu import META
 from bench.shapes import CSM_1B
 from csm_engine.execution.frame_step import PackedFrameStep
@@ -37,6 +38,23 @@ def new_traced_step(form: str, num_slots: int, config: ModelConfig = CSM_1B) -> 
     model = model.to(torch.bfloat16).requires_grad_(False)
     weights = pack(model, quantization=chosen.quantization, fused=chosen.fused, rows=num_slots)
     return new_step(weights, form, num_slots)
+
+
+def partly_read(step: PackedFrameStep, batch: int, context: int) -> dict[int, int]:
+    """Bytes that one launch reads of caches and tables, which are far larger; by `storage_of` them."""
+    weights, config = step.weights, step.config
+    value_bytes = weights.dtype.itemsize
+    rows = {
+        storage_of(weights.text_embeddings): 0,  # no frame reads it
+        storage_of(weights.audio_embeddings): batch * config.num_codebooks * config.backbone.dim * value_bytes,
+        storage_of(weights.projected_embeddings): batch * config.depth_decoder.dim * value_bytes,
+    }
+    for stack in (weights.backbone, weights.depth_decoder):
+        rows[storage_of(stack.rope)] = batch * stack.config.head_dim * stack.rope.element_size()
+    for layer in step.backbone.cache.layers:
+        for stored in (layer.keys, layer.values):
+            rows[storage_of(stored)] = batch * (context + 1) * stored[0, 0].numel() * stored.element_size()
+    return rows
 
 
 @torch.inference_mode()
