@@ -1,7 +1,7 @@
 """A mode that refuses what a CUDA graph's capture forbids or makes wrong, also over tensors without data.
 
-Refused: reading a value on the host (`.item()`, `bool()`, `.tolist()`), shapes that depend on values (`nonzero`, masks as
-indices, `unique`), copies between host and device, and random numbers of a generator that the graph does not own.
+Refused: reading a value on the host (`.item()`, `bool()`), shapes that depend on values (`nonzero`, masks as indices,
+`unique`), copies between host and device, and random numbers of a generator that the graph does not own.
 """
 
 from __future__ import annotations
@@ -14,17 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 _READS = frozenset({"_local_scalar_dense", "equal", "is_nonzero"})
 _SHAPES_BY_VALUE = frozenset(
-    {
-        "nonzero",
-        "nonzero_static",
-        "masked_select",
-        "unique_consecutive",
-        "_unique",
-        "_unique2",
-        "unique_dim",
-        "bincount",
-    }
-    | {"repeat_interleave"}
+    "nonzero nonzero_static masked_select unique_consecutive _unique _unique2 unique_dim bincount".split()
 )
 _RANDOM = frozenset({"normal_", "uniform_", "exponential_", "random_", "bernoulli_", "rand", "randn", "multinomial"})
 _INDEXING = frozenset({"index", "index_put", "index_put_", "_index_put_impl_"})
@@ -47,7 +37,7 @@ class Capturable(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name in _READS:
             raise NotCapturable(f"{name} reads a value on the host")
         by_length = name == "repeat_interleave" and func._overloadname != "self_int"
-        if (name in _SHAPES_BY_VALUE and name != "repeat_interleave") or by_length:
+        if name in _SHAPES_BY_VALUE or by_length:
             raise NotCapturable(f"{name} makes a shape that depends on values")
         if name in _INDEXING and any(_is_mask(index) for index in args[1]):
             raise NotCapturable(f"{name} with a mask makes a shape that depends on values")

@@ -109,7 +109,8 @@ def _fitted(points: list[Point]) -> Cost:
     weight = np.array([float(point.launches) for point in points])
     batch = np.array([float(point.batch) for point in points])
     best = (float("inf"), Cost(0.0, 0.0))
-    for columns in ((True, True), (True, False), (False, True)):
+    both = ((True, True), (False, True)) if len(set(batch)) > 1 else ()
+    for columns in ((True, False), *both):
         table = np.stack([np.ones_like(batch), batch], axis=1)[:, list(columns)]
         root = np.sqrt(weight)
         solution = np.linalg.lstsq(table * root[:, None], rest * root, rcond=None)[0]

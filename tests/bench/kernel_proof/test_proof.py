@@ -1,4 +1,4 @@
-"""Kernels compile for Hopper within the budget, frames launch no more than it allows, and the proof would see otherwise."""
+"""Kernels compile for Hopper within the budget, frames launch no more than it allows; what is over it is seen."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_more_operations_and_bytes_than_before_are_seen() -> None:
         ({"shared": 200_000}, "200000 bytes of shared memory"),
         ({"warps": 32}, "98304 registers of a block"),
         ({"products": 0}, "not on tensor cores"),
-        ({"loads_16": 3}, "of 31 loads 3 are of 16 bytes"),
+        ({"loads_16": 3}, "3 of 31 loads are of 16 bytes"),
     ],
 )
 def test_code_that_is_over_budget_is_seen(change: dict[str, int], told: str) -> None:
