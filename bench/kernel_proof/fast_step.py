@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 from torchtune.models.llama3_1._position_embeddings import Llama3ScaledRoPE
 
-from bench.forms import FORMS, new_step
 from bench.kernel_proof.operations import storage_of
 from bench.kernel_proof.pretended_gpu import META
+from bench.lease.forms import FORMS, new_step
 from bench.shapes import CSM_1B
 from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.weights import pack

@@ -15,7 +15,7 @@ import torch
 
 from bench.codec import check_gate, first_audio, load_parts, make_row, measure
 from bench.codec_arms import Arm, Both, Decode, Mark
-from bench.forms import release_memory
+from bench.lease.forms import release_memory
 from bench.lease.options import numbers, opened, parser
 from tests.support.silentcipher_oracle import PackageOracle
 

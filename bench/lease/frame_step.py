@@ -12,8 +12,8 @@ import statistics
 import torch
 
 from bench import gate
-from bench.forms import release_memory
 from bench.frame_step import copy_bandwidth, logit_error, make_arms, make_prompts, measure
+from bench.lease.forms import release_memory
 from bench.lease.options import DTYPES, numbers, opened, parser
 from bench.shapes import SHAPES, frame_bytes
 

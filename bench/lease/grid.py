@@ -13,7 +13,7 @@ import time
 
 import torch
 
-from bench.forms import FORMS, fill_cache, form_names, new_step, new_weights, slots_that_fit
+from bench.lease.forms import FORMS, fill_cache, form_names, new_step, new_weights, slots_that_fit
 from bench.lease.options import DTYPES, numbers, opened, parser
 from bench.shapes import SHAPES
 from bench.timing import synchronize

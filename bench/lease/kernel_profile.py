@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import torch
 
-from bench.forms import FORMS, form_names, release_memory
 from bench.kernel_profile import print_table, profile
+from bench.lease.forms import FORMS, form_names, release_memory
 from bench.lease.options import DTYPES, numbers, opened, parser
 
 

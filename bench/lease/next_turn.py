@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bench.forms import FORMS, spread
+from bench.lease.forms import FORMS, spread
 from bench.lease.options import DTYPES, opened, parser
 from bench.lease.streams.open_load import TEXTS
 from bench.lease.streams.running_engine import RunningEngine, Stream, running_engine

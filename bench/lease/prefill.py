@@ -14,7 +14,7 @@ import time
 
 import torch
 
-from bench.forms import FORMS, form_names, new_step, new_weights, spread
+from bench.lease.forms import FORMS, form_names, new_step, new_weights, spread
 from bench.lease.options import DTYPES, numbers, opened, parser
 from bench.shapes import SHAPES
 from bench.timing import synchronize

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 
-from bench.forms import FORMS, slots_that_fit
+from bench.lease.forms import FORMS, slots_that_fit
 from bench.lease.options import DTYPES, numbers, opened, parser
 from bench.lease.streams import open_load
 from bench.lease.streams.running_engine import running_engine

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.forms import spread
+from bench.lease.forms import spread
 from bench.lease.streams.running_engine import RunningEngine, Stream
 from bench.listeners.playback import Arrival, Playback, play
 from csm_engine.scheduling.admission import FRAME_SECONDS

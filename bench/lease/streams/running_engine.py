@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from bench.forms import new_step, new_weights
+from bench.lease.forms import new_step, new_weights
 from csm_engine.config import EngineConfig
 from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.loop.engine import Engine, Output
