@@ -37,8 +37,8 @@ PACKAGES := csm_engine csm_codec csm_bundle csm_text services csm_client
 API_IMAGE := protos/api.binpb
 ASKED := $(if $(filter $(TINY),$(BUNDLE)),$(TINY)/bundle.json)
 
-.PHONY: say serve test test-slow test-gpu test-polyglot bench bench-gpu voice voice-rehearsal evaluate \
-	check coverage format protos protos-freeze lock notices clean
+.PHONY: say serve test test-slow test-gpu test-polyglot bench bench-gpu kernels gpu-lease gpu-lease-rehearsal wheels \
+	voice voice-rehearsal evaluate check coverage format protos protos-freeze lock notices clean
 
 say: $(STAMPS)/run $(ASKED)
 	@$(BIN)/python -m services.all_in_one.say --bundle '$(BUNDLE)' --text '$(subst ','\'',$(TEXT))' --out '$(OUT)' \
@@ -78,6 +78,21 @@ bench-gpu: $(STAMPS)/dev
 			--batches 1,2,4,8,16,32,64,128,256,512,1024 --frames 50 || exit 1; \
 	done
 	$(BIN)/python -m bench.codec --shape published --device cuda --dtype bfloat16 --batches 1,16,64,256
+
+# Every Triton kernel of every form and batch, compiled for Hopper without a GPU; the last line is JSON.
+kernels: $(STAMPS)/dev
+	TRITON_INTERPRET=0 $(BIN)/python -m bench.kernel_proof
+
+# One short lease of a GPU machine, on that machine: it needs neither network nor .venv. `make wheels` here before, and
+# take .whl along. PARTS=smoke,serving MINUTES=8 say what is run and for how long.
+gpu-lease:
+	$(PYTHON) -m bench.lease $(if $(PARTS),--parts $(PARTS)) $(if $(MINUTES),--minutes $(MINUTES))
+
+gpu-lease-rehearsal: $(STAMPS)/dev
+	$(BIN)/python -m bench.lease --rehearse --minutes 14 --out build/lease-rehearsal
+
+wheels:
+	$(PYTHON) -m bench.lease.wheels
 
 # The voice in the box again, from nothing: about eight hours of two CPU cores. Every part goes on where it
 # was stopped. Needs Debian's flite. recipes/builtin_voice/README.md says what each part does.
