@@ -52,10 +52,8 @@ class PackedFrameStep:
         with self.timer.measure("backbone"):
             hidden = self.backbone.step(state.next_embedding[slots], slots, state.position[slots])
             draw = ops.FrameDraw(
-                seed=state.seed[slots],
+                state.sampling.at(slots),
                 frame=state.frame[slots],
-                temperature=state.temperature[slots],
-                top_k=state.top_k[slots],
                 num_codebooks=config.num_codebooks,
                 codebook_size=config.codebook_size,
             )

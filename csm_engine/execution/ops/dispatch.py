@@ -12,6 +12,7 @@ from torch import Tensor
 from csm_bundle.runtime.packed_linear import packed_linear
 from csm_engine.execution.matrix import Matrix
 from csm_engine.execution.ops import torch_ops as ops_torch
+from csm_engine.execution.sampler import SamplingRows
 from csm_engine.execution.weights import PackedLayer, PackedStack
 
 _FUSED_ROWS = 128  # more rows, as prompts have them, are better off with the vendor's product
@@ -127,14 +128,12 @@ def write_prompt(qkv: Tensor, keys: Tensor, values: Tensor, start: int, stack: P
 
 
 class FrameDraw:
-    """How the rows of one frame are drawn. seed, frame, top_k: (B,) int64; temperature: (B,) float32."""
+    """How the rows of one frame are drawn. sampling: of B rows; frame: (B,) int64."""
 
-    def __init__(
-        self, seed: Tensor, frame: Tensor, temperature: Tensor, top_k: Tensor, num_codebooks: int, codebook_size: int
-    ) -> None:
-        self._rows = (seed, frame, temperature, top_k)
+    def __init__(self, sampling: SamplingRows, frame: Tensor, num_codebooks: int, codebook_size: int) -> None:
+        self._sampling, self._frame = sampling, frame
         self._codebook_size = codebook_size
-        self._cpu_draw = None if seed.is_cuda else ops_torch.FrameDraw(*self._rows, num_codebooks, codebook_size)
+        self._cpu_draw = None if frame.is_cuda else ops_torch.FrameDraw(sampling, frame, num_codebooks, codebook_size)
 
     def codes(self, logits: Tensor, codebook: int, table: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Draws the codes of one codebook and looks up what the depth decoder is fed for them.
@@ -144,6 +143,6 @@ class FrameDraw:
         if self._cpu_draw is None:
             from csm_engine.execution.ops import triton_ops as ops_triton
 
-            return ops_triton.sample_and_feed(logits, *self._rows, codebook, self._codebook_size, table)
+            return ops_triton.sample_and_feed(logits, self._sampling, self._frame, codebook, self._codebook_size, table)
         codes = self._cpu_draw.sample(logits, codebook)
         return codes, None if table is None else F.embedding(codes + codebook * logits.shape[1], table)

@@ -9,6 +9,7 @@ from triton import next_power_of_2
 from csm_engine.execution.matrix import Matrix
 from csm_engine.execution.ops import kernels
 from csm_engine.execution.ops.product_kernel import product_kernel
+from csm_engine.execution.sampler import SamplingRows
 
 _SPLIT = 256  # keys per program of the backbone's attention
 _KEY_BLOCK = 64
@@ -95,21 +96,21 @@ def depth_attention(qkv: Tensor, keys: Tensor, values: Tensor, position: int, ro
 
 def sample_and_feed(
     logits: Tensor,
-    seed: Tensor,
+    sampling: SamplingRows,
     frame: Tensor,
-    temperature: Tensor,
-    top_k: Tensor,
     codebook: int,
     codebook_size: int,
     table: Tensor | None,
 ) -> tuple[Tensor, Tensor | None]:
-    """logits: (B, V); table: (fed codebooks * V, d) -> codes (B,) int64 and what is fed for them (B, d)."""
+    """logits: (B, V); sampling: of B rows; frame: (B,) int64; table: (fed codebooks * V, d)
+    -> codes (B,) int64 and what is fed for them (B, d).
+    """
     rows, vocab_size = logits.shape
     codes = torch.empty(rows, device=logits.device, dtype=torch.int64)
     fed = None if table is None else table.new_empty(rows, table.shape[1])
     width = 1 if table is None else table.shape[1]
     kernels.sample_kernel[(rows,)](
-        logits, seed, frame, temperature, top_k, codes, table, fed, codebook, vocab_size,
+        logits, sampling.seed, frame, sampling.temperature, sampling.top_k, codes, table, fed, codebook, vocab_size,
         CODEBOOK_SIZE=codebook_size, BLOCK=next_power_of_2(codebook_size),
         KEY_BITS=16 if logits.dtype is torch.bfloat16 else 32,
         FEED=table is not None, WIDTH=width, WIDTH_BLOCK=next_power_of_2(width),

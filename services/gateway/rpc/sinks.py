@@ -132,7 +132,7 @@ class WholeSink:
             summary=convert.summary(plan, result, self._sample_count),
             voice=plan.voice,
             model_version=self._catalog.model.model_version,
-            seed=plan.seed,
+            seed=plan.sampling.seed,
         )
 
     def _collect(self, audio: EncodedAudio) -> int:
@@ -142,7 +142,7 @@ class WholeSink:
 
 
 def encoder_of(plan: SynthesisPlan, catalog: Catalog) -> AudioEncoder:
-    return open_encoder(plan.encoding, catalog.sample_rate_hz, plan.sample_rate_hz, serial=plan.seed)
+    return open_encoder(plan.encoding, catalog.sample_rate_hz, plan.sample_rate_hz, serial=plan.sampling.seed)
 
 
 async def encode(encoder: AudioEncoder, samples: bytes) -> EncodedAudio:
