@@ -68,7 +68,16 @@ class CodecSettings(BundleSettings):
         description="Fail a stream whose audio is too short or too quiet to carry one whole watermark message.",
     )
     max_recording_seconds: float = Field(
-        120.0, gt=0, le=3600, description="Longest recording that is encoded or searched for the watermark."
+        120.0,
+        gt=0,
+        le=3600,
+        description="Longest recording that is encoded, or searched for the watermark, in one message.",
+    )
+    max_detection_seconds: float = Field(
+        3600.0, gt=0, le=3600, description="Longest recording that is searched for the watermark as it comes in."
+    )
+    max_detections: int = Field(
+        4, ge=1, le=64, description="Recordings searched at once as they come in, with 20 MB each; more wait."
     )
     max_waiting: int = Field(
         16, ge=0, le=10_000, description="Recordings that wait for their turn before one is refused."

@@ -63,6 +63,21 @@ class GatewaySettings(StageSettings):
     max_context_audio_seconds: float = Field(
         default=160.0, ge=0, le=3600, description="Most context audio, all turns together."
     )
+    max_recording_seconds: float = Field(
+        default=300.0, gt=0, le=3600, description="Longest recording in one message: a turn's, or one that is searched."
+    )
+    max_detection_seconds: float = Field(
+        default=3600.0,
+        gt=0,
+        le=3600,
+        description="Longest recording that is searched for the watermark as it comes in.",
+    )
+    max_detections: int = Field(
+        default=4, ge=1, le=256, description="Recordings searched for the watermark at once, over all callers."
+    )
+    max_waiting_detections: int = Field(
+        default=64, ge=0, le=100_000, description="Searches that wait for their turn before one is refused."
+    )
     max_remembered_sentences: int = Field(
         default=3,
         ge=0,

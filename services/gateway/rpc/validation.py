@@ -221,7 +221,10 @@ class _Checks:
             match turn.audio.WhichOneof("source"):
                 case "recording":
                     recording = read_recording(
-                        f"{self._parent}{field}.audio.recording", turn.audio.recording, self.violations
+                        f"{self._parent}{field}.audio.recording",
+                        turn.audio.recording,
+                        self.violations,
+                        self._settings.max_recording_seconds,
                     )
                 case "codes":
                     codes = self._codes(f"{field}.audio.codes", turn.audio.codes)
