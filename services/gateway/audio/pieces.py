@@ -94,9 +94,9 @@ def joined(pieces: Iterable[Recording], max_seconds: float) -> Recording:
 
 def limited(pieces: Iterable[Recording], max_seconds: float) -> Iterator[Recording]:
     """The pieces. Raises UnreadableAudioError at the first one that goes beyond `max_seconds`."""
-    seconds = 0.0
+    num_samples = 0
     for piece in pieces:
-        seconds += piece.duration_s
-        if seconds > max_seconds:
+        num_samples += len(piece.samples) // piece.sample_size
+        if num_samples > max_seconds * piece.sample_rate_hz:
             raise UnreadableAudioError(f"lasts more than {max_seconds:g} s, which is the most allowed.")
         yield piece
