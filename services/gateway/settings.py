@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -48,6 +48,17 @@ class GatewaySettings(StageSettings):
         le=100_000,
         description="Syntheses that one caller, by the name of its token, may run at once at this gateway, unless its"
         " entry has max_streams; 0 is no limit.",
+    )
+
+    code_sealing: Literal["sealed", "open", "off"] = Field(
+        default="sealed",
+        description="Codes that are returned and come back: sealed, so that only gateways with the same keys can open"
+        " them; open, for everybody, who can decode them without a watermark; or off, neither returned nor taken.",
+    )
+    code_sealing_keyring: Path = Field(
+        default=Path("~/.config/csm/code_sealing_keys.json"),
+        description="File of the keys of --code-sealing=sealed; made with one new key if it is not there. All gateways"
+        " behind one name need the same.",
     )
 
     default_temperature: float | None = Field(

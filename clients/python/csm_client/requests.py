@@ -10,6 +10,8 @@ from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2, watermark_pb2
 from google.protobuf import duration_pb2
 
+Codes = rvq_pb2.CodeFrames | bytes  # open ones, or sealed ones that only the server can open
+
 PIECE_BYTES = 64 * 1024  # of a recording that is sent in pieces
 
 Encoding = Literal["pcm", "wav", "opus", "mulaw", "alaw"]
@@ -30,7 +32,7 @@ class Turn:
     speaker: int
     text: str
     wav: bytes | None = None  # a WAV file (PCM, float, mu-law or A-law), or one of Ogg Opus; any sample rate
-    codes: rvq_pb2.CodeFrames | None = None
+    codes: Codes | None = None  # of an earlier answer, as it gave them
 
 
 class SpeechOptions(TypedDict, total=False):
@@ -124,6 +126,8 @@ def _turn(turn: Turn) -> tts_pb2.Turn:
     message = tts_pb2.Turn(speaker=turn.speaker, text=turn.text)
     if turn.wav is not None:
         message.audio.recording.CopyFrom(_recording(turn.wav))
+    elif isinstance(turn.codes, bytes):
+        message.audio.sealed_codes = turn.codes
     elif turn.codes is not None:
         message.audio.codes.CopyFrom(turn.codes)
     return message
