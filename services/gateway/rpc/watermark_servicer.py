@@ -54,13 +54,14 @@ class WatermarkServicer:
         with self._quotas.one_more(caller_name.get()):
             async with self._turns.take(deadline):
                 request = await _next(requests)
-                if request is None:
-                    raise StatusError(grpc.StatusCode.INTERNAL, "REQUEST_MISSING", "The call has no request.")
+                if request is None or await _next(requests) is not None:  # at its end the library lets go of it
+                    raise _violated("recording", "is missing, or there is more than one.")
                 recording, longest_s = request.recording, self._settings.max_recording_seconds
                 _check(check_format("recording", recording.audio_format))
                 _check(check_size("recording", recording, longest_s))
                 file = io.BytesIO(recording.audio_content)
-                audio_format, key_ids = recording.audio_format, list(request.key_ids)
+                audio_format, key_ids = tts_pb2.AudioFormat(), list(request.key_ids)
+                audio_format.CopyFrom(recording.audio_format)  # a part of a message holds all of it
                 del request, recording  # the bytes are held once
                 found = await self._detect("recording", audio_format, file, key_ids, longest_s, deadline)
         return watermark_pb2.DetectWatermarkResponse(**_fields(found))
