@@ -94,6 +94,7 @@ class Bundle:
     parts: Mapping[str, Path | HubReference]
     hub: Hub
     sampling: RecommendedSampling = RecommendedSampling()
+    message_sdr_db: float | None = None  # of the watermark; that of the networks' own file when None
 
     def path(self, part: str) -> Path:
         """Local path of a part, downloaded first if it has to be.
@@ -197,6 +198,7 @@ def _from_manifest(file: Path, locate: Callable[[str], Path | HubReference], hub
         parts,
         hub,
         manifest.sampling,
+        manifest.message_sdr_db,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from csm_bundle.manifest import MAX_SDR_DB, MIN_SDR_DB
 from services.common.bundle_settings import BundleSettings
 from services.common.settings import HealthPort, MetricsPort, ReceiveLimit, ServingPort
 
@@ -46,6 +47,13 @@ class CodecSettings(BundleSettings):
     )
     allow_public_watermark_key: bool = Field(
         False, description="Accept the key that is published in CSM's source. Its mark proves nothing."
+    )
+    watermark_sdr_db: float | None = Field(
+        None,
+        ge=MIN_SDR_DB,
+        le=MAX_SDR_DB,
+        description="Decibels of the audio over its mark: less is a stronger mark, better found and better heard. Unset"
+        " is what the bundle says, or else the networks' own file.",
     )
     watermark_first_look_ahead: int = Field(
         0,

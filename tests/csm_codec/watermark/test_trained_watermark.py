@@ -92,6 +92,22 @@ def test_the_mark_is_the_package_s(trained: SilentCipher, speech: Pcm) -> None:
     assert np.abs(ours - speech).max() > 1e-4
 
 
+def test_our_mark_is_found_by_the_package_as_shipped_and_its_mark_by_us(
+    trained: SilentCipher, speech: Pcm, marked: Pcm
+) -> None:
+    """It never calls eval(): its networks normalise by the statistics of the clip. The marks differ; both are read."""
+    shipped = PackageOracle.load(ROOT / "bundles" / "builtin" / "silentcipher", as_shipped=True)
+    theirs = shipped.embed(speech, KEYS[0].payload)
+    assert detect(trained, KEYS, _sixteen_bit(theirs), RATE_HZ).key_id == KEYS[0].id
+    read = shipped.read(trained, _sixteen_bit(marked))
+    expected = np.resize(frame_symbols(KEYS[0].payload), len(read))
+    assert np.mean(read == expected) > 0.8
+    assert np.mean(shipped.read(trained, speech) == expected) < 0.5
+    exact = PackageOracle.load(ROOT / "bundles" / "builtin" / "silentcipher").embed(speech, KEYS[0].payload)
+    difference, mark = np.sum((theirs - exact) ** 2), np.sum((exact - speech) ** 2)
+    assert 1e-6 < difference / mark < 0.5
+
+
 def test_the_key_is_what_tells_apart(trained: SilentCipher, speech: Pcm) -> None:
     other, _ = _mark_streaming(trained, speech, KEYS[2], seed=0)
     assert detect(trained, KEYS, other, RATE_HZ).key_id == KEYS[2].id

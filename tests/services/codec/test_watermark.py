@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,25 @@ async def test_audio_is_the_decoded_clip_with_a_faint_mark(stub: Any, bundle: Pa
     assert complete.watermark.key_id == "new"
     assert complete.watermark.scheme == "silentcipher-24000hz-40bit"
     assert complete.decode_duration.nanos > 0 and complete.watermark_duration.nanos > 0
+
+
+@pytest.mark.parametrize(("in_bundle", "in_settings", "wanted_db"), [(36, None, 36), (36, 30, 30), (None, 40, 40)])
+async def test_strength_of_the_mark_is_the_setting_s_or_the_bundle_s(
+    bundle: Path, settings: CodecSettings, tmp_path: Path, in_bundle: float, in_settings: float, wanted_db: float
+) -> None:
+    """In this order; else that of hparams.yaml, 47 dB."""
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle, folder)
+    manifest = json.loads((folder / "bundle.json").read_text())
+    if in_bundle is not None:
+        manifest["message_sdr_db"] = in_bundle
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    async with running_codec(settings, bundle=str(folder), watermark_sdr_db=in_settings) as (_, stub):
+        samples, _ = await decode(stub, stream_of(random_codes(), [FRAMES]))
+    with torch.inference_mode():
+        clean = load_mimi(bundle / "mimi").model.decode(torch.from_numpy(random_codes()).T[None])[0, 0].numpy()
+    measured_db = -20 * np.log10(np.std(np.frombuffer(samples, "<f4") - clean) / np.std(clean))
+    assert wanted_db - 1.5 < measured_db < wanted_db + 5  # the mark is cut to what the audio holds
 
 
 async def test_short_audio_is_whole_and_partly_marked(stub: Any) -> None:
