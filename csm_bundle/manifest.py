@@ -16,9 +16,11 @@ from csm_bundle.hub import HubReference, checked_relative_path
 
 FORMAT = 1
 MIN_SDR_DB, MAX_SDR_DB = 10.0, 80.0  # audio over its watermark: louder is no mark but noise, fainter is none
-PARTS = ("model", "tokenizer", "mimi", "silentcipher")
+PARTS = ("model", "tokenizer", "mimi", "silentcipher", "lexicon")
 
-_KEYS = frozenset({"format", "name", "version", "notice", "parts", "codec", "sampling", "message_sdr_db", "voices"})
+_KEYS = frozenset(
+    {"format", "name", "version", "notice", "parts", "codec", "sampling", "text_frontend", "message_sdr_db", "voices"}
+)
 _VOICE_KEYS = frozenset({"name", "speaker", "language_codes", "description"})
 _SAMPLING_KEYS = frozenset({"temperature", "top_k"})
 _CODEC_NUMBERS = ("codebook_count", "codebook_size", "frame_sample_count", "sample_rate_hertz")
@@ -66,6 +68,7 @@ class Manifest:
     codec: CodecIdentity | None
     sampling: RecommendedSampling
     parts: Mapping[str, HubReference | str]
+    text_frontend: str = ""
     message_sdr_db: float | None = None  # of the watermark; that of the networks' own file when None
 
 
@@ -104,6 +107,7 @@ class _Reader:
             codec=None if codec is None else self._codec(codec),
             sampling=self._sampling(top.get("sampling", {})),
             parts=self._parts(top.get("parts")),
+            text_frontend=self._string(top, "text_frontend", "text_frontend", default=""),
             message_sdr_db=self._decibels(top.get("message_sdr_db")),
         )
 

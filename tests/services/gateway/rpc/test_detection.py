@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import numpy as np
@@ -30,7 +30,7 @@ def messages(
 ) -> Iterator[watermark_pb2.StreamDetectWatermarkRequest]:
     message = watermark_pb2.StreamDetectWatermarkRequest
     config = watermark_pb2.StreamDetectWatermarkConfig(key_ids=key_ids)
-    config.audio_format.audio_encoding = encoding
+    config.audio_format.audio_encoding = cast(tts_pb2.AudioEncoding, encoding)
     config.audio_format.sample_rate_hertz = rate_hz
     yield message(config=config)
     for start in range(0, len(content), size):
