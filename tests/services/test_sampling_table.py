@@ -7,6 +7,8 @@ from dataclasses import fields
 import pytest
 from csm.engine.v1 import engine_pb2
 from csm.v1 import tts_pb2
+from csm_client.sampling import SAMPLING, SamplingOptions
+from google.protobuf.descriptor import FieldDescriptor
 
 from csm_bundle.sampling import LARGEST_INTEGER, LIMITS, RecommendedSampling, SamplingParams
 from csm_engine.execution.sampler import SamplingRows
@@ -25,6 +27,18 @@ def test_every_layer_has_the_same_fields() -> None:
     assert [field.name for field in fields(RecommendedSampling)] == [name for name in FIELDS if name != "seed"]
 
 
+def test_client_has_the_same_fields_and_tells_their_ranges() -> None:
+    assert list(SAMPLING) == list(SamplingOptions.__annotations__) == FIELDS
+    assert {name: option.allowed for name, option in SAMPLING.items()} == {
+        name: str(limits) for name, limits in LIMITS.items()
+    }
+    types = {field.name: field.type for field in tts_pb2.SamplingParams.DESCRIPTOR.fields}
+    bits = {FieldDescriptor.TYPE_FLOAT: 0, FieldDescriptor.TYPE_INT32: 32, FieldDescriptor.TYPE_INT64: 64}
+    assert {name: option.bits for name, option in SAMPLING.items()} == {
+        name: bits[kind] for name, kind in types.items()
+    }
+
+
 def test_every_field_that_is_not_drawn_has_a_setting_of_its_range() -> None:
     for name in (field.name for field in fields(RecommendedSampling)):
         setting = GatewaySettings.model_fields[f"default_{name}"]
@@ -39,7 +53,7 @@ def test_defaults_are_allowed_and_the_field_holds_every_allowed_value(name: str)
     assert not limits.allow(limits.least - 1) and not limits.allow(limits.most + 1)
     for value in (limits.least, limits.most):
         assert limits.fit_sampler(value)
-        assert getattr(tts_pb2.SamplingParams(**{name: limits.kind(value)}), name) == value
+        assert getattr(tts_pb2.SamplingParams(**{name: limits.kind(value)}), name) == value  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), -0.1])

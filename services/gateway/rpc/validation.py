@@ -13,7 +13,7 @@ from csm.v1 import tts_pb2
 from services.common import frames
 from services.common.rpc.calls import is_uuid
 from services.common.rpc.status import FieldViolation, invalid_argument
-from services.gateway.audio.formats import ENCODINGS, bytes_per_second, encoding_name, sample_rates_hz
+from services.gateway.audio.encodings import ENCODINGS, bytes_per_second, encoding_name, sample_rates_hz
 from services.gateway.audio.recording import Recording
 from services.gateway.auth.code_sealing import CodeSeal, SealError
 from services.gateway.rpc.limits import unary_seconds, whole_frames

@@ -6,25 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from csm_client.audio_files import AudioFile, WavFile
+from csm_client.encodings import ENCODINGS, Encoding, encoding_of_suffix
 from csm_client.errors import OutputFileError
-from csm_client.requests import Encoding
-
-_OGG = (".ogg", ".opus")
-_BY_SUFFIX: dict[str, Encoding] = {
-    ".ogg": "opus",
-    ".opus": "opus",
-    ".raw": "pcm",
-    ".pcm": "pcm",
-    ".ulaw": "mulaw",
-    ".alaw": "alaw",
-}
-_DEFAULT_NAMES: dict[Encoding, str] = {
-    "wav": "speech.wav",
-    "pcm": "speech.raw",
-    "opus": "speech.ogg",
-    "mulaw": "speech.wav",
-    "alaw": "speech.wav",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +31,16 @@ def choose_output(path: Path | None, encoding: Encoding | None) -> Output:
     Raises OutputFileError when the two do not go together.
     """
     if encoding is None:
-        encoding = _BY_SUFFIX.get(path.suffix.lower(), "wav") if path else "wav"
-    path = path or Path(_DEFAULT_NAMES[encoding])
+        encoding = encoding_of_suffix(path.suffix) or "wav" if path else "wav"
+    path = path or Path(ENCODINGS[encoding].file)
     if not path.name or path.is_dir():
         raise OutputFileError(f"{path} is a folder; it must be a file.")
-    if encoding == "opus" and path.suffix.lower() not in _OGG:
-        raise OutputFileError(f"{path} cannot hold Ogg Opus; its name must end in .ogg or .opus.")
-    if encoding != "opus" and path.suffix.lower() in _OGG:
-        raise OutputFileError(f"{path} cannot hold {encoding}; files of that name hold Ogg Opus.")
+    row, own = ENCODINGS[encoding], encoding_of_suffix(path.suffix)
+    if own != encoding:
+        if row.container:
+            suffixes = " or ".join(row.suffixes)
+            raise OutputFileError(f"{path} cannot hold {row.container}; its name must end in {suffixes}.")
+        if own is not None and ENCODINGS[own].container:
+            raise OutputFileError(f"{path} cannot hold {encoding}; files of that name hold {ENCODINGS[own].container}.")
     is_wav = encoding == "wav" or path.suffix.lower() == ".wav"
     return Output(path, "pcm" if encoding == "wav" else encoding, is_wav)
