@@ -57,6 +57,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         context.add_done_callback(lambda _: handle.close())  # type: ignore[arg-type]
         reader = asyncio.create_task(self._read_frames(requests, handle))
         try:
+            await context.write(codec_pb2.StreamDecodeResponse(started=codec_pb2.StreamDecodeStarted()))
             await self._write_audio(config, handle, context)
         finally:
             reader.cancel()
@@ -94,6 +95,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             active_key_id=loaded.keyring.active.id,
             key_ids=list(loaded.keyring.keys),
             notice=loaded.bundle.notice,
+            sends_started=True,
         )
 
     async def _read_config(self, requests: Requests) -> codec_pb2.StreamDecodeConfig:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Protocol
 
 from csm.codec.v1 import codec_pb2
@@ -32,6 +32,8 @@ from services.gateway.synthesis.decoding import Chunker, DecodeWindow, FrameBuff
 from services.gateway.synthesis.failover import Failovers
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
+
+OLD_CODEC_AFTER_S = 5.0  # without `started`, a replica may be of a version that does not send it, beside newer ones
 
 # Takes 16-bit samples of the codec, never none. Returns when the caller has room, with the number of samples that the
 # caller got, at its own rate.
@@ -216,7 +218,10 @@ class Synthesis:
             raise broken("ENGINE", str(error)) from None
         self._buffer.put(frames)
 
-    async def _decode_requests(self, window: DecodeWindow) -> AsyncIterator[codec_pb2.StreamDecodeRequest]:
+    async def _decode_requests(
+        self, window: DecodeWindow, has_slot: asyncio.Event
+    ) -> AsyncIterator[codec_pb2.StreamDecodeRequest]:
+        """has_slot: set once frames may be sent. A write into a call that is refused would hide the refusal."""
         config = codec_pb2.StreamDecodeConfig(
             request_id=self._plan.request_id,
             codec=self._catalog.identity,
@@ -225,6 +230,9 @@ class Synthesis:
             watermark_key_id=self._catalog.codec.active_key_id,  # the same in every replica, also while keys change
         )
         yield codec_pb2.StreamDecodeRequest(config=config)
+        if self._catalog.codec.sends_started:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(has_slot.wait(), OLD_CODEC_AFTER_S)
         async for frames in self._buffer:
             await window.admit(frames.frame_count)
             yield codec_pb2.StreamDecodeRequest(frames=frames)
@@ -247,11 +255,14 @@ class Synthesis:
         """Decodes from frame 0 and takes the samples that no codec has given before."""
         catalog = self._catalog
         window = DecodeWindow(self._decode_ahead_frames, catalog.codec.latency_sample_count, catalog.frame_samples)
+        has_slot = asyncio.Event()
         complete: codec_pb2.StreamDecodeComplete | None = None
         offset = 0
         try:
-            async with aclosing(self._codec.decode(self._decode_requests(window), deadline.remaining_s)) as responses:
+            requests = self._decode_requests(window, has_slot)
+            async with aclosing(self._codec.decode(requests, deadline.remaining_s)) as responses:
                 async for response in responses:
+                    has_slot.set()
                     self._failovers.answered("CODEC")
                     match response.WhichOneof("event"):
                         case "audio":
@@ -264,6 +275,7 @@ class Synthesis:
                         case "complete":
                             complete = response.complete
         finally:
+            has_slot.set()
             window.release()
         if complete is None:
             raise unreachable("CODEC")
