@@ -3,7 +3,7 @@
 #   make say TEXT="Hello." OUT=hello.wav     speech from text, through all three stages
 #   make serve                               the three stages in one process, until Ctrl-C
 #   make test                                all tests: no network, no GPU
-#   make check                               format, lint, types, protos
+#   make check                               format, lint, types, imports, protos
 #   make evaluate                            how well the voice speaks, in figures
 #
 # SPEAKER=1 SEED=7 CONTEXT=dialogue.json MAX_SECONDS=10 change what `make say` says, ENCODING=opus RATE=16000 how it is
@@ -109,6 +109,7 @@ check: $(STAMPS)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
 
 format: $(STAMPS)/dev

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
 import pytest
 import torch
 
@@ -48,6 +51,7 @@ def runner(model: CSM, form: str) -> GraphRunner:
     return GraphRunner(new_step(model, form), ROWS)
 
 
+Refused = Callable[[], AbstractContextManager[None]]
 Step = PackedFrameStep | GraphRunner | FrameStep
 
 
@@ -95,16 +99,13 @@ def test_copied_prefix_gives_the_same_codes(runner: GraphRunner) -> None:
 
 
 @torch.inference_mode()
-def test_no_host_sync_inside_a_step(runner: GraphRunner) -> None:
+def test_no_host_sync_inside_a_step(runner: GraphRunner, host_syncs_refused: Refused) -> None:
     for slot in range(4):
         start(runner, slot, slot)
     index = torch.arange(4, device="cuda")
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with host_syncs_refused():
         for _ in range(3):
             runner(index)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 @torch.inference_mode()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
 import numpy as np
 import pytest
 import torch
@@ -61,17 +64,16 @@ def test_read_late_equals_read_at_once(weights: PackedWeights, tokenizer: TextTo
         np.testing.assert_array_equal(frames, later[name])
 
 
-def test_prefill_and_launch_wait_for_nothing(weights: PackedWeights, tokenizer: TextTokenizer) -> None:
+def test_prefill_and_launch_wait_for_nothing(
+    weights: PackedWeights, tokenizer: TextTokenizer, host_syncs_refused: Callable[[], AbstractContextManager[None]]
+) -> None:
     """Only reading may wait: with a prompt, a start and a launch under sync debugging, nothing raises."""
     running = engine(weights, tokenizer, 1)
     spoken(running)  # what is made once is made
     running.add_request(GenerationRequest("a", [Segment(0, "Hello there.")], 20))
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with host_syncs_refused():
         while not len(running._steps):
             running.step()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     while running.has_work:
         running.step()
 

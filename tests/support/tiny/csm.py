@@ -62,8 +62,7 @@ def write_transformers(folder: Path, config: ModelConfig, *, seed: int, num_shar
     """Writes sharded safetensors with an index, and config.json; returns the model that was written."""
     folder.mkdir(parents=True, exist_ok=True)
     model = random_model(config, seed=seed)
-    state = _renamed(model, transformers_keys(config))
-    state[TIED_AUDIO_EMBEDDINGS] = model.audio_embeddings.weight.clone()
+    state = transformers_state(model)
     names = sorted(state)
     weight_map = {}
     for shard in range(num_shards):
@@ -74,6 +73,13 @@ def write_transformers(folder: Path, config: ModelConfig, *, seed: int, num_shar
     _write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": weight_map})
     _write_json(folder / "config.json", transformers_config(config))
     return model
+
+
+def transformers_state(model: CSM) -> dict[str, Tensor]:
+    """The parameters under the transformers library's names and in its order of rows."""
+    state = _renamed(model, transformers_keys(model.config))
+    state[TIED_AUDIO_EMBEDDINGS] = model.audio_embeddings.weight.clone()
+    return state
 
 
 def original_config(config: ModelConfig) -> dict[str, Any]:
