@@ -18,7 +18,7 @@ from csm_codec.stream import Audio, Complete
 from csm_codec.watermark.detect.detector import detect
 from csm_codec.watermark.keys.keyring import WatermarkKey
 from csm_codec.watermark.stream.coverage import Coverage
-from services.codec import convert
+from services.codec import convert, resume
 from services.codec.async_codec import AsyncCodec, StreamHandle
 from services.codec.load import LoadedCodec
 from services.codec.metrics import CodecMetrics
@@ -53,7 +53,9 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
 
     async def StreamDecode(self, requests: Requests, context: Context) -> None:
         config = await self._read_config(requests)
-        handle = await self._async_codec.open(self._key(config.watermark_key_id).id)
+        key_id = self._key(config.watermark_key_id).id
+        before = resume.from_bytes(config.resume, self._loaded.resume_digest, key_id)
+        handle = await self._async_codec.open(key_id, before)
         context.add_done_callback(lambda _: handle.close())  # type: ignore[arg-type]
         reader = asyncio.create_task(self._read_frames(requests, handle))
         try:
@@ -135,7 +137,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             outputs = await handle.take()
             complete = next((output for output in outputs if isinstance(output, Complete)), None)
             if complete is not None:
-                self._check_coverage(complete)
+                self._check_coverage(complete, config)
             new = [output.pcm for output in outputs if isinstance(output, Audio)]
             pcm: Pcm = resampler.push(np.concatenate((*new, np.zeros(0, np.float32))), last=complete is not None)
             if len(pcm):
@@ -148,9 +150,11 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
                 sent += len(pcm)
         await context.write(codec_pb2.StreamDecodeResponse(complete=self._complete(complete, sent)))
 
-    def _check_coverage(self, complete: Complete) -> None:
+    def _check_coverage(self, complete: Complete, config: codec_pb2.StreamDecodeConfig) -> None:
         """What was sent before cannot be taken back; the status tells the caller that the audio must not be used."""
-        if self._require_full_watermark and complete.coverage is not Coverage.FULL:
+        if not self._require_full_watermark or config.clip_continues:
+            return
+        if complete.coverage is not Coverage.FULL:
             raise WatermarkError(
                 "The audio is too short or too quiet to carry one whole watermark message, which this server requires."
             )
@@ -167,6 +171,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             ),
             decode_duration=values.seconds(stream.decode_s),
             watermark_duration=values.seconds(stream.watermark_s),
+            resume=resume.to_bytes(complete.progress, self._loaded.resume_digest, stream.key_id),
         )
 
     def _to_recording(self, request: codec_pb2.EncodeRequest | codec_pb2.DetectWatermarkRequest) -> Pcm:

@@ -182,6 +182,7 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
                     scheme="fake/1",
                     key_id="key-1",
                 ),
+                resume=call.request.resume + b"." if self.sends_started else b"",
             )
             await context.write(codec_pb2.StreamDecodeResponse(complete=complete))
 

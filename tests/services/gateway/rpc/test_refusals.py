@@ -13,7 +13,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from csm_bundle.errors import CodecBusyError
 from services.common.rpc.calls import Context
-from services.gateway.synthesis import synthesis
+from services.gateway.synthesis import codec_stream
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
 from tests.support.fake_stages import FRAME_SAMPLES, FakeCodec
 
@@ -115,7 +115,7 @@ async def test_a_codec_of_an_earlier_version_gets_its_frames(
         codec.sends_started, codec.info.sends_started = False, not is_known
         return codec
 
-    monkeypatch.setattr(synthesis, "OLD_CODEC_AFTER_S", 60.0 if is_known else 0.1)
+    monkeypatch.setattr(codec_stream, "OLD_CODEC_AFTER_S", 60.0 if is_known else 0.1)
     async with (
         fake_deployment(codec=earlier) as deployment,
         grpc.aio.insecure_channel(deployment.target) as channel,
