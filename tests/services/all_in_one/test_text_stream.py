@@ -9,6 +9,7 @@ import wave
 
 import csm_client
 import numpy as np
+import pytest
 from csm.v1 import tts_pb2
 from csm_client import Turn
 
@@ -59,3 +60,28 @@ def _wav(speech: csm_client.Speech) -> bytes:
         writer.setparams((1, 2, speech.sample_rate_hz, 0, "NONE", ""))
         writer.writeframes(speech.samples)
     return file.getvalue()
+
+
+MORE = ("The train leaves at nine.", "Good morning.", "We are at home.", "It is cold today.", "They sing well.")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_mark_of_100_of_100_texts_is_found(voice_target: str) -> None:
+    """Three to five sentences, every other text flushed every three words, both speakers."""
+    missed = []
+    random = np.random.default_rng(0)
+    with csm_client.Client(voice_target, timeout_s=300) as client:
+        for number in range(100):
+            count = int(random.integers(3, 6))
+            text = " ".join(random.permutation([*SENTENCES, *MORE])[:count])
+            words = text.split()
+            flushed = [f"{' '.join(words[at : at + 3])}\n\n" for at in range(0, len(words), 3)]
+            stream = client.stream_synthesize_text(
+                flushed if number % 2 else [text], speaker=number // 2 % 2, seed=number
+            )
+            speech = stream.read_all()
+            assert speech.summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_FULL
+            if not (answer := client.detect_watermark(_wav(speech))).detected:
+                missed.append((number, text, answer.confidence))
+    assert missed == []
