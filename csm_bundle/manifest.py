@@ -15,9 +15,9 @@ from csm_bundle.errors import BundleError
 from csm_bundle.hub import HubReference, checked_relative_path
 
 FORMAT = 1
-PARTS = ("model", "tokenizer", "mimi", "silentcipher")
+PARTS = ("model", "tokenizer", "mimi", "silentcipher", "lexicon")
 
-_KEYS = frozenset({"format", "name", "version", "notice", "parts", "codec", "sampling", "voices"})
+_KEYS = frozenset({"format", "name", "version", "notice", "parts", "codec", "sampling", "text_frontend", "voices"})
 _VOICE_KEYS = frozenset({"name", "speaker", "language_codes", "description"})
 _SAMPLING_KEYS = frozenset({"temperature", "top_k"})
 _CODEC_NUMBERS = ("codebook_count", "codebook_size", "frame_sample_count", "sample_rate_hertz")
@@ -65,6 +65,7 @@ class Manifest:
     codec: CodecIdentity | None
     sampling: RecommendedSampling
     parts: Mapping[str, HubReference | str]
+    text_frontend: str = ""
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -102,6 +103,7 @@ class _Reader:
             codec=None if codec is None else self._codec(codec),
             sampling=self._sampling(top.get("sampling", {})),
             parts=self._parts(top.get("parts")),
+            text_frontend=self._string(top, "text_frontend", "text_frontend", default=""),
         )
 
     def _parts(self, value: object) -> dict[str, HubReference | str]:

@@ -40,7 +40,7 @@ def test_bundle_may_recommend_sampling(tmp_path: Path) -> None:
         ({"sampling": {"temperature": 3}}, r"sampling.temperature is 3; a number from 0 to 2"),
         ({"sampling": {"top_k": 0}}, r"sampling.top_k is 0; a whole number of at least 1"),
         ({"parts": []}, r"parts is \[\]; an object"),
-        ({"parts": {"modle": "x"}}, r'parts is "modle"; allowed keys are mimi, model'),
+        ({"parts": {"modle": "x"}}, r'parts is "modle"; allowed keys are lexicon, mimi, model'),
         ({"parts": {"model": 1}}, r"parts.model is 1; a string"),
         ({"parts": {"model": "hf:acme"}}, r'parts.model is "hf:acme"; allowed is hf:OWNER'),
         ({"voices": []}, r"voices is \[\]; at least one"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -50,7 +50,9 @@ async def test_what_a_caller_still_writes_is_read_before_the_failure() -> None:
 
 
 @pytest.mark.parametrize("requests", [silence, lambda: numbers(10**6, 0.005)], ids=["quiet", "never done"])
-async def test_the_end_waits_for_a_moment_only(requests, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_end_waits_for_a_moment_only(
+    requests: Callable[[], AsyncIterator[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "LINGER_S", 0.2)
 
     async def answer(incoming: AsyncIterator[int], context: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -54,33 +55,38 @@ def failovers(deployment: FakeDeployment) -> float:
     return sum(value or 0 for value in values)
 
 
-async def say(tts, config: tts_pb2.StreamSynthesizeRequest) -> int:
+async def say(tts: Any, config: tts_pb2.StreamSynthesizeRequest) -> int:
     """Samples of a text of two sentences."""
     messages = [Message(config=config), Message(text=tts_pb2.TextPiece(text="One is here. Two is here."))]
     answers = [message async for message in tts.StreamSynthesizeText(messages, timeout=60)]
     return answers[-1].summary.stats.sample_count
 
 
-async def every_text_survives(deployment, tts, config: tts_pb2.StreamSynthesizeRequest, count: int) -> None:
+async def every_text_survives(
+    deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest, count: int
+) -> None:
     config.input.text = ""
     lengths = await asyncio.gather(*(say(tts, config) for _ in range(count)))
     assert lengths == [2 * 10 * FRAME_SAMPLES] * count
+    assert isinstance(deployment.codec, FullBetweenSentences)
     assert len(deployment.codec.full_until_s) == count
     assert failovers(deployment) == 0
 
 
-async def test_texts_survive_a_codec_that_is_full_between_two_sentences(deployment, tts, stream_request) -> None:
+async def test_texts_survive_a_codec_that_is_full_between_two_sentences(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     await every_text_survives(deployment, tts, stream_request, 8)
 
 
 @pytest.mark.slow
 async def test_80_of_80_texts_survive_a_codec_that_is_full_between_two_sentences(
-    deployment, tts, stream_request
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     await every_text_survives(deployment, tts, stream_request, 80)
 
 
-async def test_a_text_does_not_wait_for_ever(stream_request) -> None:
+async def test_a_text_does_not_wait_for_ever(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
     stream_request.input.text = ""
     async with (
         fake_deployment(codec=FullBetweenSentences, full_wait_seconds=0.1) as deployment,
@@ -96,7 +102,9 @@ async def test_a_text_does_not_wait_for_ever(stream_request) -> None:
     assert error.metadata["delivered_sample_count"] == str(10 * FRAME_SAMPLES)
 
 
-async def test_50_of_50_refusals_with_frames_buffered_are_refusals(deployment, tts, stream_request) -> None:
+async def test_50_of_50_refusals_with_frames_buffered_are_refusals(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     """The engine is done before the codec is asked."""
     deployment.engine.frame_count = 200
     stream_request.stream_config.chunk_duration.FromMilliseconds(80)
@@ -108,7 +116,7 @@ async def test_50_of_50_refusals_with_frames_buffered_are_refusals(deployment, t
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["known to be", "beside newer ones"])
 async def test_a_codec_of_an_earlier_version_gets_its_frames(
-    stream_request, is_known: bool, monkeypatch: pytest.MonkeyPatch
+    stream_request: tts_pb2.StreamSynthesizeRequest, is_known: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def earlier() -> FakeCodec:
         codec = FakeCodec()
@@ -125,7 +133,9 @@ async def test_a_codec_of_an_earlier_version_gets_its_frames(
     assert answers[-1].summary.stats.sample_count == 10 * FRAME_SAMPLES
 
 
-async def test_a_caller_that_still_writes_is_told_what_was_wrong(tts, stream_request) -> None:
+async def test_a_caller_that_still_writes_is_told_what_was_wrong(
+    tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     """Its writes do not hide the status."""
     stream_request.sampling_params.temperature = 9.0
     messages = [Message(config=stream_request), *[Message(text=tts_pb2.TextPiece(text="word "))] * 200]
@@ -134,7 +144,9 @@ async def test_a_caller_that_still_writes_is_told_what_was_wrong(tts, stream_req
         assert error.code is Code.INVALID_ARGUMENT
 
 
-async def test_a_caller_that_still_writes_is_told_that_all_is_well(deployment, tts, stream_request) -> None:
+async def test_a_caller_that_still_writes_is_told_that_all_is_well(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     """The audio is as long as it may be before all words have come."""
     stream_request.input.text = ""
     stream_request.max_audio_duration.FromMilliseconds(800)
