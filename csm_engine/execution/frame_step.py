@@ -28,6 +28,7 @@ class LeanFrameStep:
         self.device = weights.device
         self.backbone = LeanBackbone(weights, num_slots, kv_dtype or weights.dtype)
         self.depth_decoder = LeanDepthDecoder(weights)
+        self._codebook0_head = weights.codebook0_head.first(weights.config.codebook_size)
         backbone = weights.config.backbone
         self.state = SlotState(
             num_slots, backbone.dim, backbone.max_seq_len, device=weights.device, dtype=weights.dtype
@@ -58,8 +59,9 @@ class LeanFrameStep:
                 top_k=state.top_k[slots],
                 num_codebooks=config.num_codebooks,
                 codebook_size=config.codebook_size,
+                vocab_size=config.audio_vocab_size,
             )
-            logits = ops.linear(hidden, self.weights.codebook0_head)
+            logits = ops.linear(hidden, self._codebook0_head)
             code0, fed = draw.codes(logits, 0, self.weights.projected_embeddings)
         with self.timer.measure("depth_decoder"):
             codes = self.depth_decoder.frame(hidden, code0, fed, draw)
@@ -109,6 +111,7 @@ class LeanDepthDecoder:
     def __init__(self, weights: LeanWeights) -> None:
         self._weights = weights
         self._stack: LeanStack = weights.depth_decoder
+        self._heads = [head.first(weights.config.codebook_size) for head in weights.depth_heads]  # what can be drawn
         self._caches: dict[int, list[tuple[Tensor, Tensor]]] = {}  # by number of rows
 
     def frame(self, hidden: Tensor, code0: Tensor, fed: Tensor | None, draw: ops.FrameDraw) -> Tensor:
@@ -120,8 +123,7 @@ class LeanDepthDecoder:
         for codebook in range(1, last + 1):
             assert fed is not None
             x = self._run(fed, codebook, caches)
-            x = ops.rms_norm(x, self._stack.norm, self._stack.config.norm_eps)
-            logits = ops.linear(x, weights.depth_heads[codebook - 1])
+            logits = ops.norm_linear(x, self._stack.norm, self._heads[codebook - 1], self._stack.config.norm_eps)
             code, fed = draw.codes(logits, codebook, weights.projected_embeddings if codebook < last else None)
             codes.append(code)
         return torch.stack(codes, dim=1)
@@ -134,7 +136,7 @@ class LeanDepthDecoder:
         for codebook, head in enumerate(weights.depth_heads, start=1):
             fed = codes[:, codebook - 1] + (codebook - 1) * weights.config.audio_vocab_size
             x = self._run(F.embedding(fed, weights.projected_embeddings), codebook, caches)
-            all_logits.append(ops.linear(ops.rms_norm(x, self._stack.norm, self._stack.config.norm_eps), head))
+            all_logits.append(ops.norm_linear(x, self._stack.norm, head, self._stack.config.norm_eps))
         return torch.stack(all_logits, dim=1)
 
     def _run(self, x: Tensor, position: int, caches: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -149,9 +151,9 @@ class LeanDepthDecoder:
     def _frame_caches(self, rows: int) -> list[tuple[Tensor, Tensor]]:
         """Keys and values of one frame, (rows, G, K, E) a layer; every position is written before it is read."""
         if rows not in self._caches:
-            config = self._stack.config
+            config, like = self._stack.config, self._weights.projected_embeddings
             shape = (rows, config.num_kv_heads, self._weights.config.num_codebooks, config.head_dim)
             self._caches[rows] = [
-                (self._stack.norm.new_empty(shape), self._stack.norm.new_empty(shape)) for _ in self._stack.layers
+                (like.new_empty(shape), like.new_empty(shape)) for _ in self._stack.layers
             ]
         return self._caches[rows]

@@ -6,7 +6,7 @@ whole numbers: weights alone, activations stay in the model's type. Who multipli
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -29,6 +29,13 @@ class Matrix:
     scale: Tensor | None = None  # (N,) float32, what the rows are multiplied by; None is one
     fused: bool = False  # on CUDA, for few rows: by our own kernel, with what stands before and behind the product
     is_packed: bool = False
+
+    def first(self, outputs: int) -> Matrix:
+        """The first outputs alone, over the same memory; all of them where the layout is opaque."""
+        if self.is_packed or outputs == len(self.values):
+            return self
+        scale = None if self.scale is None else self.scale[:outputs]
+        return replace(self, values=self.values[:outputs], scale=scale)
 
 
 def plain(weight: Tensor, *, rows: int, fused: bool = False) -> Matrix:

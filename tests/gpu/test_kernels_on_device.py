@@ -50,14 +50,14 @@ def test_silu_mul() -> None:
 @pytest.mark.parametrize("rows", [1, 16, 33, 64, 128])
 @pytest.mark.parametrize(("outputs", "width"), [(1536, 1024), (1024, 8192), (3072, 2048)])
 def test_product_and_what_stands_around_it(quantization: Quantization, rows: int, outputs: int, width: int) -> None:
-    x, norm, weight = random(rows, width), random(width, seed=1), random(outputs, width, seed=2) * width**-0.5
+    x, weight = random(rows, width), random(outputs, width, seed=2) * width**-0.5
     matrix = Matrix(weight) if quantization == "none" else quantized(weight, quantization)
     scale = None if matrix.scale is None else matrix.scale.cuda()
     on_device = Matrix(matrix.values.cuda(), scale, fused=True)
-    args = {"norm": norm.cuda(), "eps": 1e-5}
-    assert_close(ops_triton.product(x.cuda(), on_device, **args), ops.norm_linear(x, norm, matrix, 1e-5))
-    ours = ops_triton.product(x.cuda(), on_device, gated=True, **args)
-    assert_close(ours, ops.norm_gated(x, norm, matrix, 1e-5), 3e-2)
+    ours = ops_triton.product(x.cuda(), on_device, norm=True, eps=1e-5)
+    assert_close(ours, ops.norm_linear(x, None, matrix, 1e-5))
+    ours = ops_triton.product(x.cuda(), on_device, norm=True, eps=1e-5, gated=True)
+    assert_close(ours, ops.norm_gated(x, None, matrix, 1e-5), 3e-2)
     residual = random(rows, outputs, seed=3)
     ours = ops_triton.product(x.cuda(), on_device, added=residual.cuda())
     assert_close(ours, ops.add_linear(residual.clone(), x, matrix))
@@ -101,7 +101,7 @@ def test_sampler_draws_the_same_codes(dtype: torch.dtype, codebook: int) -> None
     table = random(32 * vocab_size, width)
     codes, fed = ops_triton.sample_and_feed(
         logits.cuda(), seed.cuda(), frame.cuda(), temperature.cuda(), top_k.cuda(), codebook, codebook_size,
-        table.cuda(),
+        vocab_size, table.cuda(),
     )  # fmt: skip
     twin = ops_torch.FrameDraw(seed, frame, temperature, top_k, codebook + 1, codebook_size)
     expected = twin.sample(logits, codebook)

@@ -14,7 +14,7 @@ from csm_engine.execution.matrix import Matrix
 from csm_engine.execution.ops import torch_ops as ops_torch
 from csm_engine.execution.weights import LeanLayer, LeanStack
 
-_FUSED_ROWS = 128  # more rows, as prompts have them, are better off with the vendor's product
+_FUSED_ROWS = 1024  # more rows are better off with the vendor's product
 _INT8_WIDTH = 16  # inputs that are multiplied at a time
 _INT8_ROWS = 48  # on a CPU: more rows are better off with the matrix widened first
 
@@ -27,14 +27,20 @@ def _ops(x: Tensor) -> ModuleType:
     return ops_triton
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x: (B, D); weight: (D,) -> (B, D)."""
+def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    """x: (B, D); weight: (D,), None is one -> (B, D)."""
     normed: Tensor = _ops(x).rms_norm(x, weight, eps)
     return normed
 
 
 def linear(x: Tensor, matrix: Matrix) -> Tensor:
     """x: (B, K); matrix: (N, K) -> (B, N)."""
+    if _is_fused(x, matrix):
+        return _product(x, matrix)
+    return _unfused(x, matrix)
+
+
+def _unfused(x: Tensor, matrix: Matrix) -> Tensor:
     values, scale = matrix.values, matrix.scale
     if matrix.is_packed:
         return packed_linear(x, values)
@@ -51,17 +57,17 @@ def _is_for_int8_product(x: Tensor, values: Tensor) -> bool:
     return known and len(x) <= _INT8_ROWS and x.shape[1] % _INT8_WIDTH == 0
 
 
-def norm_linear(x: Tensor, norm: Tensor, matrix: Matrix, eps: float) -> Tensor:
-    """x: (B, K), normed first -> (B, N)."""
-    if _is_fused(x, matrix):
-        return _product(x, matrix, norm=norm, eps=eps)
+def norm_linear(x: Tensor, norm: Tensor | None, matrix: Matrix, eps: float) -> Tensor:
+    """x: (B, K), normed first; norm: (K,), None where its weights are in the matrix -> (B, N)."""
+    if norm is None and _is_fused(x, matrix):
+        return _product(x, matrix, norm=True, eps=eps)
     return linear(rms_norm(x, norm, eps), matrix)
 
 
-def norm_gated(x: Tensor, norm: Tensor, matrix: Matrix, eps: float) -> Tensor:
-    """x: (B, K), normed first; matrix: (2 F, K), gate before up -> (B, F)."""
-    if _is_fused(x, matrix):
-        return _product(x, matrix, norm=norm, eps=eps, gated=True)
+def norm_gated(x: Tensor, norm: Tensor | None, matrix: Matrix, eps: float) -> Tensor:
+    """x: (B, K), normed first; norm: as in norm_linear; matrix: (2 F, K), gate before up -> (B, F)."""
+    if norm is None and _is_fused(x, matrix):
+        return _product(x, matrix, norm=True, eps=eps, gated=True)
     gated: Tensor = _ops(x).silu_mul(linear(rms_norm(x, norm, eps), matrix))
     return gated
 
@@ -129,20 +135,30 @@ class FrameDraw:
     """How the rows of one frame are drawn. seed, frame, top_k: (B,) int64; temperature: (B,) float32."""
 
     def __init__(
-        self, seed: Tensor, frame: Tensor, temperature: Tensor, top_k: Tensor, num_codebooks: int, codebook_size: int
+        self,
+        seed: Tensor,
+        frame: Tensor,
+        temperature: Tensor,
+        top_k: Tensor,
+        *,
+        num_codebooks: int,
+        codebook_size: int,
+        vocab_size: int,
     ) -> None:
+        """codebook_size: ids that may be drawn; vocab_size: rows of the fed table per codebook."""
         self._rows = (seed, frame, temperature, top_k)
-        self._codebook_size = codebook_size
+        self._codebook_size, self._vocab_size = codebook_size, vocab_size
         self._cpu_draw = None if seed.is_cuda else ops_torch.FrameDraw(*self._rows, num_codebooks, codebook_size)
 
     def codes(self, logits: Tensor, codebook: int, table: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Draws the codes of one codebook and looks up what the depth decoder is fed for them.
 
-        logits: (B, V); table: (fed codebooks * V, d), None for the last codebook -> (B,) int64, (B, d).
+        logits: (B, codebook_size or more); table: (fed codebooks * V, d), None for the last codebook -> (B,) int64,
+        (B, d).
         """
         if self._cpu_draw is None:
             from csm_engine.execution.ops import triton_ops as ops_triton
 
-            return ops_triton.sample_and_feed(logits, *self._rows, codebook, self._codebook_size, table)
+            return ops_triton.sample_and_feed(logits, *self._rows, codebook, self._codebook_size, self._vocab_size, table)
         codes = self._cpu_draw.sample(logits, codebook)
-        return codes, None if table is None else F.embedding(codes + codebook * logits.shape[1], table)
+        return codes, None if table is None else F.embedding(codes + codebook * self._vocab_size, table)
