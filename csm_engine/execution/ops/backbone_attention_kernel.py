@@ -8,6 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from csm_engine.execution.ops.dependent_launch import await_inputs
 from csm_engine.execution.ops.rotary import load_turned
 
 # ruff: noqa: N803  (constexpr arguments are upper case, as is Triton's custom)
@@ -19,6 +20,7 @@ def backbone_attention_kernel(
     out_ptr, max_positions, scale,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, MEMBERS: tl.constexpr,
     SPLIT: tl.constexpr, SPLITS: tl.constexpr, ALL_SPLITS: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr,
+    PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (B, G, SPLITS): the query heads of one key head over keys SPLIT * z .. of the row's slot, if it has any.
 
@@ -28,6 +30,7 @@ def backbone_attention_kernel(
     added to what depends only on the position. MEMBERS: query heads of a key head, filled up to 16; ALL_SPLITS: SPLITS
     filled up to a power of two. WIDE: multiplies in float32, for Triton's interpreter.
     """
+    await_inputs(PDL)
     row = tl.program_id(0).to(tl.int64)
     kv_head = tl.program_id(1)
     split = tl.program_id(2)

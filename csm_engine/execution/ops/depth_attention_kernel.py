@@ -8,6 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from csm_engine.execution.ops.dependent_launch import await_inputs
 from csm_engine.execution.ops.rotary import load_turned
 
 # ruff: noqa: N803  (constexpr arguments are upper case, as is Triton's custom)
@@ -17,7 +18,7 @@ from csm_engine.execution.ops.rotary import load_turned
 def depth_attention_kernel(
     qkv_ptr, keys_ptr, values_ptr, rope_ptr, out_ptr, position, scale,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, LENGTH: tl.constexpr,
-    BLOCK: tl.constexpr, MEMBERS: tl.constexpr,
+    BLOCK: tl.constexpr, MEMBERS: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (B, H / MEMBERS): MEMBERS query heads of one key head attend over positions 0..position.
 
@@ -33,6 +34,7 @@ def depth_attention_kernel(
     rope = rope_ptr + position * HEAD_DIM
     heads = qkv_ptr + row * (HEADS + 2 * KV_HEADS) * HEAD_DIM
     cache = (row * KV_HEADS + kv_head) * LENGTH * HEAD_DIM
+    await_inputs(PDL)
     key = tl.arange(0, BLOCK)
     earlier = key < position
     offset = cache + key[:, None] * HEAD_DIM + whole[None, :]

@@ -9,14 +9,18 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from csm_engine.execution.ops.dependent_launch import await_inputs
+
 # ruff: noqa: N803  (constexpr arguments are upper case, as is Triton's custom)
 
 
 @triton.jit
 def rms_norm_kernel(
-    x_ptr, weight_ptr, out_ptr, eps, WIDTH: tl.constexpr, BLOCK: tl.constexpr, WEIGHTED: tl.constexpr
+    x_ptr, weight_ptr, out_ptr, eps, WIDTH: tl.constexpr, BLOCK: tl.constexpr, WEIGHTED: tl.constexpr,
+    PDL: tl.constexpr,
 ):
     """Grid (B,): one row of x (B, WIDTH). WEIGHTED: times weight (WIDTH,)."""
+    await_inputs(PDL)
     row = tl.program_id(0).to(tl.int64)
     index = tl.arange(0, BLOCK)
     inside = index < WIDTH
@@ -28,8 +32,9 @@ def rms_norm_kernel(
 
 
 @triton.jit
-def silu_mul_kernel(gate_up_ptr, out_ptr, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+def silu_mul_kernel(gate_up_ptr, out_ptr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr):
     """Grid (B, WIDTH / BLOCK): gate_up (B, 2 WIDTH) -> out (B, WIDTH)."""
+    await_inputs(PDL)
     row = tl.program_id(0).to(tl.int64)
     index = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = index < WIDTH

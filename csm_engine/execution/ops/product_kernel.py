@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+from csm_engine.execution.ops.dependent_launch import await_inputs
 
 # ruff: noqa: N803  (constexpr arguments are upper case, as is Triton's custom)
 
@@ -23,7 +24,7 @@ def product_kernel(
     NORM: tl.constexpr, GATED: tl.constexpr, SCALED: tl.constexpr, ADDED: tl.constexpr,
     ROW_BLOCK: tl.constexpr, OUTPUT_BLOCK: tl.constexpr, WIDTH_BLOCK: tl.constexpr,
     SPLITS: tl.constexpr, SPLITS_HERE: tl.constexpr, EVEN: tl.constexpr, EVICT: tl.constexpr,
-    WIDE: tl.constexpr, PDL: tl.constexpr,
+    WIDE: tl.constexpr, PDL: tl.constexpr, PREFETCH: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
     """Grid (B / ROW_BLOCK, OUTPUTS / OUTPUT_BLOCK, SPLITS / SPLITS_HERE): x (B, WIDTH), weight (OUTPUTS, WIDTH) -> out
     (B, OUTPUTS).
@@ -34,15 +35,22 @@ def product_kernel(
     adds, all or one. part: (tiles, SPLITS, OUTPUT_BLOCK, ROW_BLOCK) float32, arrivals: (tiles,) int32, zero and zero
     again afterwards: where SPLITS_HERE is 1 of more, the program of a tile that arrives last adds the parts up. EVEN:
     OUTPUT_BLOCK divides OUTPUTS and WIDTH_BLOCK a split. WIDE: multiplies in float32, for Triton's interpreter. PDL:
-    launched before the kernel before it has ended.
+    launched before the kernel before it has ended; PREFETCH: instruction that asks for the program's weights meanwhile,
+    in CHUNKS per row of weights, 0 for none.
     """
-    if PDL:
-        gdc_wait()
-        gdc_launch_dependents()
     row = tl.program_id(0) * ROW_BLOCK + tl.arange(0, ROW_BLOCK)
     output = tl.program_id(1) * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)
     SPLIT_WIDTH: tl.constexpr = WIDTH // SPLITS
     is_row, is_output = row < rows, output < OUTPUTS
+    if CHUNKS:
+        chunk = tl.arange(0, OUTPUT_BLOCK * CHUNKS)
+        ahead = (tl.program_id(1) * OUTPUT_BLOCK + chunk // CHUNKS).to(tl.int64) * WIDTH
+        ahead = weight_ptr + ahead + tl.program_id(2) * SPLIT_WIDTH + chunk % CHUNKS * (SPLIT_WIDTH // CHUNKS)
+        tl.inline_asm_elementwise(PREFETCH, "=r,l", [ahead.to(tl.int64)], dtype=tl.int32, is_pure=False, pack=1)
+        if GATED:
+            ahead += OUTPUTS * WIDTH
+            tl.inline_asm_elementwise(PREFETCH, "=r,l", [ahead.to(tl.int64)], dtype=tl.int32, is_pure=False, pack=1)
+    await_inputs(PDL)
     x_rows = x_ptr + row.to(tl.int64)[:, None] * WIDTH
     weight_rows = weight_ptr + output.to(tl.int64)[:, None] * WIDTH
     place = out_ptr + row.to(tl.int64)[None, :] * OUTPUTS + output[:, None]

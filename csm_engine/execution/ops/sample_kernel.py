@@ -8,6 +8,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from csm_engine.execution.ops.dependent_launch import await_inputs
+
 # ruff: noqa: N803  (constexpr arguments are upper case, as is Triton's custom)
 
 
@@ -15,7 +17,7 @@ import triton.language as tl
 def sample_kernel(
     logits_ptr, seed_ptr, frame_ptr, temperature_ptr, top_k_ptr, code_ptr, table_ptr, fed_ptr, codebook, vocab_size,
     STRIDE: tl.constexpr, CODEBOOK_SIZE: tl.constexpr, BLOCK: tl.constexpr, KEY_BITS: tl.constexpr,
-    FEED: tl.constexpr, WIDTH: tl.constexpr, WIDTH_BLOCK: tl.constexpr,
+    FEED: tl.constexpr, WIDTH: tl.constexpr, WIDTH_BLOCK: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (B,): draws one code of a row from logits, STRIDE values a row.
 
@@ -34,6 +36,7 @@ def sample_kernel(
     noise = -tl.log(-tl.log(uniform))
     temperature = tl.load(temperature_ptr + row)
     top_k = tl.minimum(tl.load(top_k_ptr + row), CODEBOOK_SIZE)
+    await_inputs(PDL)  # what has been read so far was written long before
     ids = tl.arange(0, BLOCK)
     valid = ids < CODEBOOK_SIZE
     logits = tl.load(logits_ptr + row * STRIDE + ids, mask=valid, other=0.0).to(tl.float32) + 0.0  # no -0.0

@@ -23,6 +23,8 @@ _FEW_ROWS = 64  # up to here each query head of the depth decoder has a program 
 _SAMPLER_WARPS = 8
 _MOST_ARRIVALS = 2**15  # tiles of one launch whose programs count each other
 
+dependent_launch = False  # whether kernels start while the one before them ends; set before graphs are captured
+
 _arrivals_by_device: dict[torch.device, Tensor] = {}
 
 
@@ -35,11 +37,17 @@ def _arrivals(device: torch.device, tiles: int) -> Tensor:
     return _arrivals_by_device[device]
 
 
+def _dependent() -> dict[str, bool]:
+    """What a launch is told of `dependent_launch`."""
+    return {"PDL": True, "launch_pdl": True} if dependent_launch else {"PDL": False}
+
+
 def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """x: (B, D); weight: (D,), None is one."""
     out, width = torch.empty_like(x), x.shape[-1]
     kernels.rms_norm_kernel[(len(x),)](
-        x, weight, out, eps, WIDTH=width, BLOCK=next_power_of_2(width), WEIGHTED=weight is not None
+        x, weight, out, eps, WIDTH=width, BLOCK=next_power_of_2(width), WEIGHTED=weight is not None,
+        **_dependent(),
     )
     return out
 
@@ -49,7 +57,7 @@ def silu_mul(gate_up: Tensor) -> Tensor:
     rows, width = gate_up.shape[0], gate_up.shape[1] // 2
     out = gate_up.new_empty(rows, width)
     block = min(_FFN_BLOCK, next_power_of_2(width))
-    kernels.silu_mul_kernel[(rows, -(-width // block))](gate_up, out, WIDTH=width, BLOCK=block)
+    kernels.silu_mul_kernel[(rows, -(-width // block))](gate_up, out, WIDTH=width, BLOCK=block, **_dependent())
     return out
 
 
@@ -74,6 +82,7 @@ def product(
     if shape is None:
         shape = tile_shape(outputs, width, rows, gated=gated, weight_bytes=matrix.values.element_size())
     out = x.new_empty(rows, outputs) if added is None else added
+    even = outputs % shape.output_block == 0 and width % (shape.splits * shape.width_block) == 0
     row_tiles, output_tiles = -(-rows // shape.row_block), -(-outputs // shape.output_block)
     part = arrivals = None
     if shape.splits_here < shape.splits:
@@ -86,11 +95,20 @@ def product(
         NORM=norm, GATED=gated, SCALED=matrix.scale is not None, ADDED=added is not None,
         ROW_BLOCK=shape.row_block, OUTPUT_BLOCK=shape.output_block, WIDTH_BLOCK=shape.width_block,
         SPLITS=shape.splits, SPLITS_HERE=shape.splits_here,
-        EVEN=outputs % shape.output_block == 0 and width % (shape.splits * shape.width_block) == 0,
-        EVICT="evict_first" if row_tiles == 1 else "", WIDE=not x.is_cuda, PDL=False,
-        num_warps=shape.warps, num_stages=shape.stages,
+        EVEN=even,
+        EVICT="evict_first" if row_tiles == 1 else "", WIDE=not x.is_cuda,
+        num_warps=shape.warps, num_stages=shape.stages, **_prefetch(matrix.values, width, shape, even), **_dependent(),
     )  # fmt: skip
     return out
+
+
+def _prefetch(weight: Tensor, width: int, shape: TileShape, even: bool) -> dict[str, str | int]:
+    """The instruction by which a program asks for its weights before its inputs are there; one a thread."""
+    chunks = max(1, 32 * shape.warps // shape.output_block)
+    size = width // shape.splits // chunks * weight.element_size()
+    if not dependent_launch or not even or size % 16:
+        return {"PREFETCH": "", "CHUNKS": 0}
+    return {"PREFETCH": f"cp.async.bulk.prefetch.L2.global [$1], {size}; // $0", "CHUNKS": chunks}
 
 
 def backbone_attention(
@@ -108,6 +126,7 @@ def backbone_attention(
         HEADS=num_heads, KV_HEADS=num_kv_heads, HEAD_DIM=head_dim,
         MEMBERS=max(_LEAST_MEMBERS, next_power_of_2(num_heads // num_kv_heads)),
         SPLIT=_SPLIT, SPLITS=splits, ALL_SPLITS=next_power_of_2(splits), BLOCK=_KEY_BLOCK, WIDE=not qkv.is_cuda,
+        **_dependent(),
     )  # fmt: skip
     return out
 
@@ -121,7 +140,7 @@ def depth_attention(qkv: Tensor, keys: Tensor, values: Tensor, position: int, ro
     depth_attention_kernel[(rows, num_heads // members)](
         qkv, keys, values, rope, out, position, head_dim**-0.5,
         HEADS=num_heads, KV_HEADS=num_kv_heads, HEAD_DIM=head_dim, LENGTH=length, BLOCK=block, MEMBERS=members,
-        num_warps=4 if block > 16 else 2,
+        num_warps=4 if block > 16 else 2, **_dependent(),
     )  # fmt: skip
     return out
 
@@ -147,5 +166,6 @@ def sample_and_feed(
         STRIDE=stride, CODEBOOK_SIZE=codebook_size, BLOCK=max(4, next_power_of_2(codebook_size)),
         KEY_BITS=16 if logits.dtype is torch.bfloat16 else 32,
         FEED=table is not None, WIDTH=width, WIDTH_BLOCK=next_power_of_2(width), num_warps=_SAMPLER_WARPS,
+        **_dependent(),
     )  # fmt: skip
     return codes, fed
