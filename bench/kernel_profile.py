@@ -21,6 +21,7 @@ from bench.frame_step import SAMPLING, make_prompts
 from bench.machine import commit
 from bench.shapes import SHAPES
 from csm_engine.execution.matrix import FLOAT8
+from csm_engine.execution.ops import triton_ops
 from csm_engine.execution.weights import pack
 from csm_engine.model.loader import random_model
 
@@ -34,7 +35,9 @@ def main() -> None:
     parser.add_argument("--forms", type=lambda text: text.split(","), default=["plain"], help=", ".join(FORMS))
     parser.add_argument("--batches", type=lambda text: [int(item) for item in text.split(",")], default=[1, 64])
     parser.add_argument("--context", type=int, default=512)
+    parser.add_argument("--dependent-launch", action="store_true", help="kernels start while the one before them ends")
     arguments = parser.parse_args()
+    triton_ops.dependent_launch = arguments.dependent_launch
     rows = []
     with torch.inference_mode():
         for form in arguments.forms:

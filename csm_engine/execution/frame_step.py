@@ -153,7 +153,5 @@ class LeanDepthDecoder:
         if rows not in self._caches:
             config, like = self._stack.config, self._weights.projected_embeddings
             shape = (rows, config.num_kv_heads, self._weights.config.num_codebooks, config.head_dim)
-            self._caches[rows] = [
-                (like.new_empty(shape), like.new_empty(shape)) for _ in self._stack.layers
-            ]
+            self._caches[rows] = [(like.new_empty(shape), like.new_empty(shape)) for _ in self._stack.layers]
         return self._caches[rows]

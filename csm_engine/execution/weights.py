@@ -1,8 +1,8 @@
 """A CSM's weights, packed for the fast step: q, k and v in one matrix, gate and up in another, projected embeddings.
 
 The depth decoder's projection is applied to every audio embedding once, here, instead of to each code of every frame.
-Where products are fused, the weights of a norm are multiplied into the matrix behind it. Where eight bits are asked for,
-the layers' matrices are rounded to them; heads and embeddings stay. Knows no slots and no requests.
+Where products are fused, the weights of a norm are multiplied into the matrix behind it. Where eight bits are asked
+for, the layers' matrices are rounded to them; heads and embeddings stay. Knows no slots and no requests.
 """
 
 from __future__ import annotations

@@ -159,6 +159,8 @@ class FrameDraw:
         if self._cpu_draw is None:
             from csm_engine.execution.ops import triton_ops as ops_triton
 
-            return ops_triton.sample_and_feed(logits, *self._rows, codebook, self._codebook_size, self._vocab_size, table)
+            return ops_triton.sample_and_feed(
+                logits, *self._rows, codebook, self._codebook_size, self._vocab_size, table
+            )
         codes = self._cpu_draw.sample(logits, codebook)
         return codes, None if table is None else F.embedding(codes + codebook * self._vocab_size, table)

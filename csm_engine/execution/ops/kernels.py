@@ -16,7 +16,13 @@ from csm_engine.execution.ops.dependent_launch import await_inputs
 
 @triton.jit
 def rms_norm_kernel(
-    x_ptr, weight_ptr, out_ptr, eps, WIDTH: tl.constexpr, BLOCK: tl.constexpr, WEIGHTED: tl.constexpr,
+    x_ptr,
+    weight_ptr,
+    out_ptr,
+    eps,
+    WIDTH: tl.constexpr,
+    BLOCK: tl.constexpr,
+    WEIGHTED: tl.constexpr,
     PDL: tl.constexpr,
 ):
     """Grid (B,): one row of x (B, WIDTH). WEIGHTED: times weight (WIDTH,)."""

@@ -26,17 +26,17 @@ def product_kernel(
     SPLITS: tl.constexpr, SPLITS_HERE: tl.constexpr, EVEN: tl.constexpr, EVICT: tl.constexpr,
     WIDE: tl.constexpr, PDL: tl.constexpr, PREFETCH: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
-    """Grid (B / ROW_BLOCK, OUTPUTS / OUTPUT_BLOCK, SPLITS / SPLITS_HERE): x (B, WIDTH), weight (OUTPUTS, WIDTH) -> out
-    (B, OUTPUTS).
+    """Grid (B / ROW_BLOCK, OUTPUTS / OUTPUT_BLOCK, SPLITS / SPLITS_HERE): x (B, WIDTH) -> out (B, OUTPUTS).
 
+    weight: (OUTPUTS, WIDTH), or twice as many outputs.
     NORM: the product is divided by the root mean square of the row's inputs; the norm's weights are in the matrix.
-    GATED: weight holds OUTPUTS rows of gates before those of values. SCALED: each row of weight has a factor. ADDED: the
-    product is added to what is in out. SPLITS: parts of the sum over WIDTH; SPLITS_HERE: how many of them one program
-    adds, all or one. part: (tiles, SPLITS, OUTPUT_BLOCK, ROW_BLOCK) float32, arrivals: (tiles,) int32, zero and zero
-    again afterwards: where SPLITS_HERE is 1 of more, the program of a tile that arrives last adds the parts up. EVEN:
-    OUTPUT_BLOCK divides OUTPUTS and WIDTH_BLOCK a split. WIDE: multiplies in float32, for Triton's interpreter. PDL:
-    launched before the kernel before it has ended; PREFETCH: instruction that asks for the program's weights meanwhile,
-    in CHUNKS per row of weights, 0 for none.
+    GATED: weight holds OUTPUTS rows of gates before those of values. SCALED: each row of weight has a factor. ADDED:
+    the product goes on top of what is in out. SPLITS: parts of the sum over WIDTH; SPLITS_HERE: how many of them one
+    program adds, all or one. part (tiles, SPLITS, ROW_BLOCK, OUTPUT_BLOCK) float32 and arrivals (tiles,) int32, zero before and
+    after: where programs add one split each, the one of a tile that arrives last adds them up. EVEN: OUTPUT_BLOCK
+    divides OUTPUTS, and WIDTH_BLOCK a split. WIDE: multiplies in float32, for Triton's interpreter. PDL: launched
+    before the kernel before it has ended; PREFETCH: instruction that asks for the program's weights meanwhile, in CHUNKS a row
+    of weights, 0 for none.
     """
     row = tl.program_id(0) * ROW_BLOCK + tl.arange(0, ROW_BLOCK)
     output = tl.program_id(1) * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)

@@ -31,6 +31,22 @@ class TileShape:
 MEASURED: dict[tuple[int, int, bool, int, int], TileShape] = {}
 
 
+@dataclass(frozen=True, slots=True)
+class BackboneShape:
+    """The backbone's attention: keys of a program (which fix the order of a row's sums), and of a block of them."""
+
+    split: int = 128
+    block: int = 64
+    warps: int = 4
+    stages: int = 3
+
+
+BACKBONE = BackboneShape()
+DEPTH_WARPS = {8: 2, 16: 2, 32: 4}  # of the depth decoder's attention, by keys that a program holds
+MOST_DEPTH_KEYS = max(DEPTH_WARPS)
+SAMPLER_WARPS = 8
+
+
 def row_block_of(rows: int) -> int:
     """16, 32, 64 or 128: the smallest that holds the rows, or the largest."""
     block = _LEAST_ROWS

@@ -12,15 +12,20 @@ from csm_engine.execution.ops.backbone_attention_kernel import backbone_attentio
 from csm_engine.execution.ops.depth_attention_kernel import depth_attention_kernel
 from csm_engine.execution.ops.product_kernel import product_kernel
 from csm_engine.execution.ops.sample_kernel import sample_kernel
-from csm_engine.execution.ops.tile_shapes import TileShape, tile_shape
+from csm_engine.execution.ops.tile_shapes import (
+    BACKBONE,
+    DEPTH_WARPS,
+    MOST_DEPTH_KEYS,
+    SAMPLER_WARPS,
+    BackboneShape,
+    TileShape,
+    tile_shape,
+)
 
-_SPLIT = 128  # keys per program of the backbone's attention
-_KEY_BLOCK = 64
 _LEAST_MEMBERS = 16  # query heads of a tile: what tensor cores take
 _FFN_BLOCK = 1024
 _LEAST_DEPTH_KEYS = 8  # of the depth decoder's attention: what a program holds
 _FEW_ROWS = 64  # up to here each query head of the depth decoder has a program of its own
-_SAMPLER_WARPS = 8
 _MOST_ARRIVALS = 2**15  # tiles of one launch whose programs count each other
 
 dependent_launch = False  # whether kernels start while the one before them ends; set before graphs are captured
@@ -46,7 +51,13 @@ def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     """x: (B, D); weight: (D,), None is one."""
     out, width = torch.empty_like(x), x.shape[-1]
     kernels.rms_norm_kernel[(len(x),)](
-        x, weight, out, eps, WIDTH=width, BLOCK=next_power_of_2(width), WEIGHTED=weight is not None,
+        x,
+        weight,
+        out,
+        eps,
+        WIDTH=width,
+        BLOCK=next_power_of_2(width),
+        WEIGHTED=weight is not None,
         **_dependent(),
     )
     return out
@@ -73,9 +84,9 @@ def product(
 ) -> Tensor:
     """x: (B, K), by a matrix (N, K) -> (B, N).
 
-    norm: by the root mean square of its row each x is divided first; the norm's weights are in the matrix. gated: halves
-    the outputs, gate before up, to (B, N / 2); added: (B, N), what the product goes on top of, in place. shape: of a
-    tile, as `tile_shapes` has it when None.
+    norm: each row of x is divided by its root mean square first; the norm's weights are in the matrix. gated: halves the
+    outputs, gate before up, to (B, N / 2); added: (B, N), what the product goes on top of, in place. shape: of a tile,
+    as `tile_shapes` has it when None.
     """
     rows, width = x.shape
     outputs = len(matrix.values) // (2 if gated else 1)
@@ -112,11 +123,19 @@ def _prefetch(weight: Tensor, width: int, shape: TileShape, even: bool) -> dict[
 
 
 def backbone_attention(
-    qkv: Tensor, keys: Tensor, values: Tensor, slots: Tensor, positions: Tensor, rope: Tensor, num_heads: int
+    qkv: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    slots: Tensor,
+    positions: Tensor,
+    rope: Tensor,
+    num_heads: int,
+    *,
+    shape: BackboneShape = BACKBONE,
 ) -> Tensor:
     """qkv: (B, (H + 2 G) E); keys, values: (S, L, G, E); slots, positions: (B,) int64 -> (B, H E)."""
     rows, (max_positions, num_kv_heads, head_dim) = len(qkv), keys.shape[1:]
-    splits = -(-max_positions // _SPLIT)
+    splits = -(-max_positions // shape.split)
     part = torch.empty(rows, num_heads, splits, head_dim, device=qkv.device, dtype=torch.float32)
     peak, total = (torch.empty(part.shape[:3], device=qkv.device, dtype=torch.float32) for _ in range(2))
     out = qkv.new_empty(rows, num_heads * head_dim)
@@ -125,22 +144,32 @@ def backbone_attention(
         max_positions, head_dim**-0.5,
         HEADS=num_heads, KV_HEADS=num_kv_heads, HEAD_DIM=head_dim,
         MEMBERS=max(_LEAST_MEMBERS, next_power_of_2(num_heads // num_kv_heads)),
-        SPLIT=_SPLIT, SPLITS=splits, ALL_SPLITS=next_power_of_2(splits), BLOCK=_KEY_BLOCK, WIDE=not qkv.is_cuda,
-        **_dependent(),
+        SPLIT=shape.split, SPLITS=splits, ALL_SPLITS=next_power_of_2(splits), BLOCK=shape.block, WIDE=not qkv.is_cuda,
+        num_warps=shape.warps, num_stages=shape.stages, **_dependent(),
     )  # fmt: skip
     return out
 
 
-def depth_attention(qkv: Tensor, keys: Tensor, values: Tensor, position: int, rope: Tensor, num_heads: int) -> Tensor:
-    """qkv: (B, (H + 2 G) E); keys, values: (B, G, K, E) -> (B, H E)."""
+def depth_attention(
+    qkv: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    position: int,
+    rope: Tensor,
+    num_heads: int,
+    *,
+    warps: int | None = None,
+    members: int | None = None,
+) -> Tensor:
+    """qkv: (B, (H + 2 G) E); keys, values: (B, G, K, E) -> (B, H E). members: query heads of a program."""
     rows, num_kv_heads, length, head_dim = keys.shape
     out = qkv.new_empty(rows, num_heads * head_dim)
     block = max(_LEAST_DEPTH_KEYS, next_power_of_2(position))
-    members = 1 if rows <= _FEW_ROWS else num_heads // num_kv_heads
+    members = members or (1 if rows <= _FEW_ROWS else num_heads // num_kv_heads)
     depth_attention_kernel[(rows, num_heads // members)](
         qkv, keys, values, rope, out, position, head_dim**-0.5,
         HEADS=num_heads, KV_HEADS=num_kv_heads, HEAD_DIM=head_dim, LENGTH=length, BLOCK=block, MEMBERS=members,
-        num_warps=4 if block > 16 else 2, **_dependent(),
+        num_warps=warps or DEPTH_WARPS[min(block, MOST_DEPTH_KEYS)], **_dependent(),
     )  # fmt: skip
     return out
 
@@ -155,6 +184,8 @@ def sample_and_feed(
     codebook_size: int,
     vocab_size: int,
     table: Tensor | None,
+    *,
+    warps: int = SAMPLER_WARPS,
 ) -> tuple[Tensor, Tensor | None]:
     """logits: (B, codebook_size or more); table: (fed codebooks * vocab_size, d) -> codes (B,) int64, fed (B, d)."""
     rows, stride = logits.shape
@@ -165,7 +196,7 @@ def sample_and_feed(
         logits, seed, frame, temperature, top_k, codes, table, fed, codebook, vocab_size,
         STRIDE=stride, CODEBOOK_SIZE=codebook_size, BLOCK=max(4, next_power_of_2(codebook_size)),
         KEY_BITS=16 if logits.dtype is torch.bfloat16 else 32,
-        FEED=table is not None, WIDTH=width, WIDTH_BLOCK=next_power_of_2(width), num_warps=_SAMPLER_WARPS,
+        FEED=table is not None, WIDTH=width, WIDTH_BLOCK=next_power_of_2(width), num_warps=warps,
         **_dependent(),
     )  # fmt: skip
     return codes, fed

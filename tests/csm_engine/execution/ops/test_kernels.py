@@ -164,7 +164,9 @@ def test_sample_draws_the_same_codes_and_feeds_their_rows(dtype: torch.dtype, co
     temperature = torch.tensor([0.0, 0.3, 0.9, 1.0, 2.0, 50.0])
     top_k = torch.tensor([1, 2, 10, 50, 67, 1000])
     table = random(5 * vocab_size, width)
-    codes, fed = ops_triton.sample_and_feed(logits, seed, frame, temperature, top_k, codebook, codebook_size, vocab_size, table)
+    codes, fed = ops_triton.sample_and_feed(
+        logits, seed, frame, temperature, top_k, codebook, codebook_size, vocab_size, table
+    )
     twin = ops_torch.FrameDraw(seed, frame, temperature, top_k, codebook + 1, codebook_size)
     assert torch.equal(codes, twin.sample(logits, codebook))
     assert fed is not None and torch.equal(fed, table[codebook * vocab_size + codes])
