@@ -30,13 +30,14 @@ def product_kernel(
 
     weight: (OUTPUTS, WIDTH), or twice as many outputs.
     NORM: the product is divided by the root mean square of the row's inputs; the norm's weights are in the matrix.
-    GATED: weight holds OUTPUTS rows of gates before those of values. SCALED: each row of weight has a factor. ADDED:
-    the product goes on top of what is in out. SPLITS: parts of the sum over WIDTH; SPLITS_HERE: how many of them one
-    program adds, all or one. part (tiles, SPLITS, ROW_BLOCK, OUTPUT_BLOCK) float32 and arrivals (tiles,) int32, zero before and
-    after: where programs add one split each, the one of a tile that arrives last adds them up. EVEN: OUTPUT_BLOCK
-    divides OUTPUTS, and WIDTH_BLOCK a split. WIDE: multiplies in float32, for Triton's interpreter. PDL: launched
-    before the kernel before it has ended; PREFETCH: instruction that asks for the program's weights meanwhile, in CHUNKS a row
-    of weights, 0 for none.
+    GATED: weight holds OUTPUTS rows of gates before those of values. SCALED: each row of weight has a factor.
+    ADDED: the product goes on top of what is in out.
+    SPLITS: parts of the sum over WIDTH; SPLITS_HERE: how many of them one program adds, all or one. Where it is one,
+    part (tiles, SPLITS, ROW_BLOCK, OUTPUT_BLOCK) float32 holds them, arrivals (tiles,) int32, zero before and after,
+    counts them, and the program of a tile that arrives last adds them up.
+    EVEN: OUTPUT_BLOCK divides OUTPUTS, and WIDTH_BLOCK a split. WIDE: multiplies in float32, for Triton's interpreter.
+    PDL: launched before the kernel before it has ended; PREFETCH: instruction that asks for the program's weights
+    meanwhile, in CHUNKS a row of weights, 0 for none.
     """
     row = tl.program_id(0) * ROW_BLOCK + tl.arange(0, ROW_BLOCK)
     output = tl.program_id(1) * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)

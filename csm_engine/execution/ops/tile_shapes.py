@@ -71,10 +71,10 @@ def _unmeasured(outputs: int, width: int, rows: int, gated: bool, weight_bytes: 
         return TileShape(
             output_block=64,
             row_block=rows,
-            width_block=128 // weight_bytes,
+            width_block=64 if gated else 128 // weight_bytes,
             splits=splits,
             splits_here=splits if many else 1,
-            warps=4,
+            warps=8 if many else 4,
             stages=4 if many else 6,
         )
     rows = min(rows, 64)

@@ -84,9 +84,9 @@ def product(
 ) -> Tensor:
     """x: (B, K), by a matrix (N, K) -> (B, N).
 
-    norm: each row of x is divided by its root mean square first; the norm's weights are in the matrix. gated: halves the
-    outputs, gate before up, to (B, N / 2); added: (B, N), what the product goes on top of, in place. shape: of a tile,
-    as `tile_shapes` has it when None.
+    norm: each row of x is divided by its root mean square first; the norm's weights are in the matrix. gated: halves
+    the outputs, gate before up, to (B, N / 2); added: (B, N), what the product goes on top of, in place. shape: of a
+    tile, as `tile_shapes` has it when None.
     """
     rows, width = x.shape
     outputs = len(matrix.values) // (2 if gated else 1)
