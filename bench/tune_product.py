@@ -2,9 +2,9 @@
 
     python -m bench.tune_product --rows 1,64 --forms bf16,float8 --out tune.json
 
-Needs a CUDA device. Candidates are compiled in parallel first; then each is timed by replays of a graph of launches over
-different weights, so that the L2 cache holds none of them. Prints a table, writes every figure to --out as soon as a
-kernel is done, and ends with one JSON line of the best.
+Needs a CUDA device. Candidates are compiled in parallel first; then each is timed by replays of a graph of launches
+over different weights, so that the L2 cache holds none of them. Prints a table, writes every figure to --out as soon as
+a kernel is done, and ends with one JSON line of the best.
 """
 
 from __future__ import annotations
