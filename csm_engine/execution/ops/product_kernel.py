@@ -33,8 +33,8 @@ def product_kernel(
     GATED: weight holds OUTPUTS rows of gates before those of values. SCALED: each row of weight has a factor.
     ADDED: the product goes on top of what is in out.
     SPLITS: parts of the sum over WIDTH; SPLITS_HERE: how many of them one program adds, all or one. Where it is one,
-    part (tiles, SPLITS, ROW_BLOCK, OUTPUT_BLOCK) float32 holds them, arrivals (tiles,) int32, zero before and after,
-    counts them, and the program of a tile that arrives last adds them up.
+    part (tiles, SPLITS, ...) float32 holds them: products, values where GATED, sums of squares by row where NORM.
+    arrivals (tiles,) int32, zero before and after, counts them, and the program of a tile that arrives last adds up.
     EVEN: OUTPUT_BLOCK divides OUTPUTS, and WIDTH_BLOCK a split. WIDE: multiplies in float32, for Triton's interpreter.
     PDL: launched before the kernel before it has ended; PREFETCH: instruction that asks for the program's weights
     meanwhile, in CHUNKS a row of weights, 0 for none.
@@ -91,12 +91,22 @@ def product_kernel(
         else:
             product += one_product
             value += one_value
+    if NORM:
+        square = tl.sum(squares, axis=1)
     if SPLITS_HERE < SPLITS:
-        tl.static_assert(SPLITS_HERE == 1 and not NORM and not GATED)
+        tl.static_assert(SPLITS_HERE == 1)
+        TILE: tl.constexpr = OUTPUT_BLOCK * ROW_BLOCK
+        PART: tl.constexpr = TILE * (2 if GATED else 1) + (ROW_BLOCK if NORM else 0)
         tile = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
-        parts = part_ptr + tile.to(tl.int64) * (SPLITS * OUTPUT_BLOCK * ROW_BLOCK)
+        parts = part_ptr + tile.to(tl.int64) * (SPLITS * PART)
+        mine = parts + tl.program_id(2) * PART
         within = tl.arange(0, OUTPUT_BLOCK)[:, None] + tl.arange(0, ROW_BLOCK)[None, :] * OUTPUT_BLOCK
-        tl.store(parts + tl.program_id(2) * (OUTPUT_BLOCK * ROW_BLOCK) + within, product)
+        of_row = PART - ROW_BLOCK + tl.arange(0, ROW_BLOCK)
+        tl.store(mine + within, product)
+        if GATED:
+            tl.store(mine + TILE + within, value)
+        if NORM:
+            tl.store(mine + of_row, square)
         tl.debug_barrier()  # the count goes up when all threads have written
         if tl.atomic_add(arrivals_ptr + tile, 1, sem="acq_rel") < SPLITS - 1:
             return
@@ -104,14 +114,22 @@ def product_kernel(
         if ADDED:
             added = tl.load(place, mask=written, other=0.0)
         product = tl.zeros((OUTPUT_BLOCK, ROW_BLOCK), tl.float32)
+        if GATED:
+            value = tl.zeros((OUTPUT_BLOCK, ROW_BLOCK), tl.float32)
+        if NORM:
+            square = tl.zeros((ROW_BLOCK,), tl.float32)
         for split in tl.static_range(SPLITS):
-            product += tl.load(parts + split * (OUTPUT_BLOCK * ROW_BLOCK) + within, cache_modifier=".cg")
+            product += tl.load(parts + split * PART + within, cache_modifier=".cg")
+            if GATED:
+                value += tl.load(parts + split * PART + TILE + within, cache_modifier=".cg")
+            if NORM:
+                square += tl.load(parts + split * PART + of_row, cache_modifier=".cg")
     if SCALED:
         product *= tl.load(scale_ptr + output, mask=is_output, other=0.0)[:, None]
         if GATED:
             value *= tl.load(scale_ptr + OUTPUTS + output, mask=is_output, other=0.0)[:, None]
     if NORM:
-        length = tl.rsqrt(tl.sum(squares, axis=1) / WIDTH + eps)[None, :]
+        length = tl.rsqrt(square / WIDTH + eps)[None, :]
         product, value = product * length, value * length
     if GATED:
         product = product * tl.sigmoid(product) * value

@@ -98,7 +98,8 @@ def product(
     part = arrivals = None
     if shape.splits_here < shape.splits:
         tiles = row_tiles * output_tiles
-        part = x.new_empty(tiles * shape.splits * shape.output_block * shape.row_block, dtype=torch.float32)
+        size = shape.row_block * (shape.output_block * (1 + gated) + norm)
+        part = x.new_empty(tiles * shape.splits * size, dtype=torch.float32)
         arrivals = _arrivals(x.device, tiles)
     product_kernel[(row_tiles, output_tiles, shape.splits // shape.splits_here)](
         x, matrix.values, matrix.scale, out, part, arrivals, rows, eps,

@@ -87,6 +87,10 @@ def test_a_product_in_splits(dtype: torch.dtype, quantization: Quantization, row
         residual = random(rows, 48, seed=seed, dtype=dtype)
         ours = ops_triton.product(x, matrix, added=residual.clone(), shape=SHAPES[shape])
         assert_close(ours, ops.add_linear(residual.clone(), x, matrix), dtype)
+        ours = ops_triton.product(x, matrix, norm=True, eps=1e-5, shape=SHAPES[shape])
+        assert_close(ours, ops.norm_linear(x, None, matrix, 1e-5), dtype)
+        ours = ops_triton.product(x, matrix, norm=True, eps=1e-5, gated=True, shape=SHAPES[shape])
+        assert_close(ours, ops.norm_gated(x, None, matrix, 1e-5), dtype)
 
 
 def test_splits_add_up_to_the_same_bits_in_one_program_and_in_many() -> None:
