@@ -113,6 +113,7 @@ def make_arms(
         "ours-int8": lambda: Ours(pack(model(torch.bfloat16), quantization="int8", rows=batch), batch),
         "ours-float8-kv": lambda: Ours(pack(model(), rows=batch), batch, kv_dtype=FLOAT8),
         "ours-fused": lambda: Ours(pack(model(), fused=True), batch),
+        "ours-vendor": lambda: Ours(pack(model(), fused=False), batch),
     }
     return {name: makers[name]() for name in wanted}
 

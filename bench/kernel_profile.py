@@ -25,7 +25,7 @@ from csm_engine.execution.ops import triton_ops
 from csm_engine.execution.weights import pack
 from csm_engine.model.loader import random_model
 
-FORMS = ("plain", "fused", "float8", "int8", "float8-kv")
+FORMS = ("auto", "plain", "fused", "float8", "int8", "float8-kv")
 FRAMES = 5
 
 
@@ -83,7 +83,8 @@ def profile(shape: str, form: str, batch: int, context: int) -> dict[str, object
 def new_arm(shape: str, form: str, batch: int) -> Ours:
     model = random_model(SHAPES[shape], seed=0, device="cuda", dtype=torch.bfloat16, drawn_on="cuda")
     eight_bits = form if form in ("float8", "int8") else "none"
-    weights = pack(model, quantization=eight_bits, fused=form == "fused", rows=batch)  # type: ignore[arg-type]
+    fused = {"plain": False, "fused": True}.get(form)
+    weights = pack(model, quantization=eight_bits, fused=fused, rows=batch)  # type: ignore[arg-type]
     return Ours(weights, batch, kv_dtype=FLOAT8 if form == "float8-kv" else None)
 
 

@@ -49,25 +49,23 @@ class PackedFrameStep:
         slots: (B,) int64, each once -> (B, K + 1) int16: codes, and in the last column an Outcome.
         """
         state, config = self.state, self.weights.config
-        slots = state.live(slots)
         with self.timer.measure("backbone"):
-            hidden = self.backbone.step(state.next_embedding[slots], slots, state.position[slots])
+            rows = ops.gather(state, slots)
+            hidden = self.backbone.step(rows.embedding, rows.slots, rows.position, in_place=True)
             draw = ops.FrameDraw(
-                seed=state.seed[slots],
-                frame=state.frame[slots],
-                temperature=state.temperature[slots],
-                top_k=state.top_k[slots],
+                seed=rows.seed,
+                frame=rows.frame,
+                temperature=rows.temperature,
+                top_k=rows.top_k,
                 num_codebooks=config.num_codebooks,
                 codebook_size=config.codebook_size,
                 vocab_size=config.audio_vocab_size,
             )
             logits = ops.linear(hidden, self._codebook0_head)
-            code0, fed = draw.codes(logits, 0, self.weights.projected_embeddings)
+            _, fed = draw.codes(logits, 0, self.weights.projected_embeddings)
         with self.timer.measure("depth_decoder"):
-            codes = self.depth_decoder.frame(hidden, code0, fed, draw)
-            offsets = torch.arange(config.num_codebooks, device=codes.device) * config.audio_vocab_size
-            embeddings = F.embedding(codes + offsets, self.weights.audio_embeddings).sum(dim=1)
-            return state.advance(slots, codes, embeddings)
+            codes = self.depth_decoder.frame(hidden, fed, draw)
+            return ops.advance(state, rows.slots, codes, self.weights.audio_embeddings, config.audio_vocab_size)
 
 
 class PackedBackbone:
@@ -77,9 +75,9 @@ class PackedBackbone:
         self._stack = weights.backbone
         self.cache = SlotKVCache(weights.config.backbone, num_slots, device=weights.device, dtype=kv_dtype)
 
-    def step(self, x: Tensor, slots: Tensor, positions: Tensor) -> Tensor:
-        """x: (B, D), one position a row; slots, positions: (B,) int64 -> (B, D) hidden states."""
-        stack, x = self._stack, x.clone()  # layers add to x in place
+    def step(self, x: Tensor, slots: Tensor, positions: Tensor, *, in_place: bool = False) -> Tensor:
+        """x: (B, D), one position a row; slots, positions: (B,) int64 -> (B, D) hidden states. in_place: x is lost."""
+        stack, x = self._stack, x if in_place else x.clone()  # layers add to x in place
         for layer, cache in zip(stack.layers, self.cache.layers, strict=True):
             qkv = ops.norm_linear(x, layer.attention_norm, layer.qkv, stack.config.norm_eps)
             attended = ops.backbone_attention(qkv, cache.keys, cache.values, slots, positions, stack)
@@ -114,19 +112,17 @@ class PackedDepthDecoder:
         self._heads = [head.first(weights.config.codebook_size) for head in weights.depth_heads]  # what can be drawn
         self._caches: dict[int, list[tuple[Tensor, Tensor]]] = {}  # by number of rows
 
-    def frame(self, hidden: Tensor, code0: Tensor, fed: Tensor | None, draw: ops.FrameDraw) -> Tensor:
-        """hidden: (B, D); code0: (B,) int64; fed: (B, d) what is fed for it -> (B, K) int64, codebook 0 first."""
+    def frame(self, hidden: Tensor, fed: Tensor | None, draw: ops.FrameDraw) -> Tensor:
+        """hidden: (B, D); fed: (B, d) what is fed for codebook 0, which is drawn -> (B, K) int64, codebook 0 first."""
         weights, last = self._weights, self._weights.config.num_codebooks - 1
         caches = self._frame_caches(len(hidden))
         self._run(ops.linear(hidden, weights.projection), 0, caches)
-        codes = [code0]
         for codebook in range(1, last + 1):
             assert fed is not None
             x = self._run(fed, codebook, caches)
             logits = ops.norm_linear(x, self._stack.norm, self._heads[codebook - 1], self._stack.config.norm_eps)
-            code, fed = draw.codes(logits, codebook, weights.projected_embeddings if codebook < last else None)
-            codes.append(code)
-        return torch.stack(codes, dim=1)
+            _, fed = draw.codes(logits, codebook, weights.projected_embeddings if codebook < last else None)
+        return draw.frame()
 
     def logits(self, hidden: Tensor, codes: Tensor) -> Tensor:
         """Teacher forcing. hidden: (B, D); codes: (B, K) int64 -> (B, K - 1, V) of codebooks 1..K-1."""

@@ -67,25 +67,32 @@ class PackedWeights:
 
 
 @torch.inference_mode()
-def pack(model: CSM, *, quantization: Quantization = "none", fused: bool = False, rows: int = 16) -> PackedWeights:
+def pack(
+    model: CSM, *, quantization: Quantization = "none", fused: bool | None = None, rows: int = 16
+) -> PackedWeights:
     """Packs a loaded model. Layer by layer the originals can be freed: nothing packed refers to them but embeddings.
 
-    quantization: of the layers' matrices. fused: on CUDA, by our own kernels for few rows; eight bits always are.
+    quantization: of the layers' matrices. fused: products by our own kernels on CUDA, for few rows: all of them, none,
+    or None, those that were measured to be faster so. Those over eight bits always are.
     rows: of a step at most; on a CPU matrices are laid out for them.
     """
-
+    where_faster = fused is None
+    if fused is None:
+        fused = model.text_embeddings.weight.is_cuda
     folded = fused or quantization != "none"
 
     def matrix(*parts: Tensor, norm: Tensor | None = None) -> Matrix:
         weight = torch.cat(parts) if len(parts) > 1 else parts[0]
         if norm is not None:
             weight = (weight.float() * norm.float()).to(weight.dtype)
-        return quantized(weight, quantization) if quantization != "none" else plain(weight, rows=rows, fused=fused)
+        if quantization != "none":
+            return quantized(weight, quantization)
+        return plain(weight, rows=rows, fused=fused, where_faster=where_faster)
 
     def head(weight: Tensor, norm: Tensor | None = None) -> Matrix:
         if norm is not None:
             weight = (weight.float() * norm.float()).to(weight.dtype)
-        return plain(weight, rows=rows, fused=folded)
+        return plain(weight, rows=rows, fused=folded, where_faster=where_faster)
 
     depth_decoder = _pack_stack(model.depth_decoder, model.config.depth_decoder, matrix, folded)
     heads_norm = depth_decoder.norm if folded else None

@@ -16,14 +16,14 @@ from csm_engine.execution.ops.dependent_launch import await_inputs
 @triton.jit(do_not_specialize=["codebook"])
 def sample_kernel(
     logits_ptr, seed_ptr, frame_ptr, temperature_ptr, top_k_ptr, code_ptr, table_ptr, fed_ptr, codebook, vocab_size,
-    STRIDE: tl.constexpr, CODEBOOK_SIZE: tl.constexpr, BLOCK: tl.constexpr, KEY_BITS: tl.constexpr,
-    FEED: tl.constexpr, WIDTH: tl.constexpr, WIDTH_BLOCK: tl.constexpr, PDL: tl.constexpr,
+    STRIDE: tl.constexpr, CODE_STRIDE: tl.constexpr, CODEBOOK_SIZE: tl.constexpr, BLOCK: tl.constexpr,
+    KEY_BITS: tl.constexpr, FEED: tl.constexpr, WIDTH: tl.constexpr, WIDTH_BLOCK: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (B,): draws one code of a row from logits, STRIDE values a row.
 
     The k-th largest logit is found two bits at a time on an order-preserving integer key; KEY_BITS: 16 where the logits
     are bfloat16, whose lower half is zero, otherwise 32. Four neighbouring ids share one block of Philox.
-    code (B,) int64; table ((K - 1) V, WIDTH) -> fed (B, WIDTH).
+    code (B,) int64, CODE_STRIDE apart; table ((K - 1) V, WIDTH) -> fed (B, WIDTH).
     """
     row = tl.program_id(0).to(tl.int64)
     seed = tl.load(seed_ptr + row)
@@ -56,7 +56,7 @@ def sample_kernel(
         threshold = tl.where((counts >> 40) >= top_k, high, threshold)
     scores = tl.where(valid & (key >= threshold), logits + temperature * noise, float("-inf"))
     code = tl.argmax(scores, axis=0, tie_break_left=True)
-    tl.store(code_ptr + row, code.to(tl.int64))
+    tl.store(code_ptr + row * CODE_STRIDE, code.to(tl.int64))
     if FEED:
         width = tl.arange(0, WIDTH_BLOCK)
         inside = width < WIDTH

@@ -42,7 +42,7 @@ def _arrivals(device: torch.device, tiles: int) -> Tensor:
     return _arrivals_by_device[device]
 
 
-def _dependent() -> dict[str, bool]:
+def launch_options() -> dict[str, bool]:
     """What a launch is told of `dependent_launch`."""
     return {"PDL": True, "launch_pdl": True} if dependent_launch else {"PDL": False}
 
@@ -58,7 +58,7 @@ def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
         WIDTH=width,
         BLOCK=next_power_of_2(width),
         WEIGHTED=weight is not None,
-        **_dependent(),
+        **launch_options(),
     )
     return out
 
@@ -68,7 +68,7 @@ def silu_mul(gate_up: Tensor) -> Tensor:
     rows, width = gate_up.shape[0], gate_up.shape[1] // 2
     out = gate_up.new_empty(rows, width)
     block = min(_FFN_BLOCK, next_power_of_2(width))
-    kernels.silu_mul_kernel[(rows, -(-width // block))](gate_up, out, WIDTH=width, BLOCK=block, **_dependent())
+    kernels.silu_mul_kernel[(rows, -(-width // block))](gate_up, out, WIDTH=width, BLOCK=block, **launch_options())
     return out
 
 
@@ -109,7 +109,7 @@ def product(
         SPLITS=shape.splits, SPLITS_HERE=shape.splits_here,
         EVEN=even,
         EVICT="evict_first" if row_tiles == 1 else "", WIDE=not x.is_cuda,
-        num_warps=shape.warps, num_stages=shape.stages, **_prefetch(matrix.values, width, shape, even), **_dependent(),
+        num_warps=shape.warps, num_stages=shape.stages, **_prefetch(matrix.values, width, shape, even), **launch_options(),
     )  # fmt: skip
     return out
 
@@ -146,7 +146,7 @@ def backbone_attention(
         HEADS=num_heads, KV_HEADS=num_kv_heads, HEAD_DIM=head_dim,
         MEMBERS=max(_LEAST_MEMBERS, next_power_of_2(num_heads // num_kv_heads)),
         SPLIT=shape.split, SPLITS=splits, ALL_SPLITS=next_power_of_2(splits), BLOCK=shape.block, WIDE=not qkv.is_cuda,
-        num_warps=shape.warps, num_stages=shape.stages, **_dependent(),
+        num_warps=shape.warps, num_stages=shape.stages, **launch_options(),
     )  # fmt: skip
     return out
 
@@ -170,7 +170,7 @@ def depth_attention(
     depth_attention_kernel[(rows, num_heads // members)](
         qkv, keys, values, rope, out, position, head_dim**-0.5,
         HEADS=num_heads, KV_HEADS=num_kv_heads, HEAD_DIM=head_dim, LENGTH=length, BLOCK=block, MEMBERS=members,
-        num_warps=warps or DEPTH_WARPS[min(block, MOST_DEPTH_KEYS)], **_dependent(),
+        num_warps=warps or DEPTH_WARPS[min(block, MOST_DEPTH_KEYS)], **launch_options(),
     )  # fmt: skip
     return out
 
@@ -186,18 +186,23 @@ def sample_and_feed(
     vocab_size: int,
     table: Tensor | None,
     *,
+    codes: Tensor | None = None,
     warps: int = SAMPLER_WARPS,
 ) -> tuple[Tensor, Tensor | None]:
-    """logits: (B, codebook_size or more); table: (fed codebooks * vocab_size, d) -> codes (B,) int64, fed (B, d)."""
+    """logits: (B, codebook_size or more); table: (fed codebooks * vocab_size, d) -> codes (B,) int64, fed (B, d).
+
+    codes: where they go, any stride; new when None.
+    """
     rows, stride = logits.shape
-    codes = torch.empty(rows, device=logits.device, dtype=torch.int64)
+    if codes is None:
+        codes = torch.empty(rows, device=logits.device, dtype=torch.int64)
     fed = None if table is None else table.new_empty(rows, table.shape[1])
     width = 1 if table is None else table.shape[1]
     sample_kernel[(rows,)](
         logits, seed, frame, temperature, top_k, codes, table, fed, codebook, vocab_size,
-        STRIDE=stride, CODEBOOK_SIZE=codebook_size, BLOCK=max(4, next_power_of_2(codebook_size)),
+        STRIDE=stride, CODE_STRIDE=codes.stride(0), CODEBOOK_SIZE=codebook_size, BLOCK=max(4, next_power_of_2(codebook_size)),
         KEY_BITS=16 if logits.dtype is torch.bfloat16 else 32,
         FEED=table is not None, WIDTH=width, WIDTH_BLOCK=next_power_of_2(width), num_warps=warps,
-        **_dependent(),
+        **launch_options(),
     )  # fmt: skip
     return codes, fed
