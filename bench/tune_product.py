@@ -80,9 +80,9 @@ def product_candidates(product: Product, rows: int, form: str) -> Iterator[TileS
     size, row_block = DTYPES[form].itemsize, row_block_of(rows)
     big = product.outputs * product.width >= 2**23
     tiles_of = {64: ((64, 4), (128, 4)), 32: ((128, 4),), 16: ((128, 2), (128, 4), (256, 4))}  # width block, warps
-    blocks_of_outputs = (64, 32, 16) if product.gated else (64, 16) if big else (16, 32)
+    blocks_of_outputs = (64, 32, 16) if product.gated else (64, 16) if big else (16, 32, 64)
     for output_block in blocks_of_outputs:
-        for splits in (1, 2, 4, 8, 16) if product.added else (1,):
+        for splits in (1, 2, 4, 8, 16) if product.added else (1,) if product.gated else (1, 2, 4, 8):
             if not 48 <= product.outputs // output_block * splits <= (256 if product.added and big else 512):
                 continue
             for width_block, warps in tiles_of[output_block]:
@@ -94,12 +94,12 @@ def product_candidates(product: Product, rows: int, form: str) -> Iterator[TileS
                     yield TileShape(output_block, row_block, width_block, splits, 1, warps, stages)
 
 
-def cases(rows_list: list[int], forms: list[str], kinds: list[str]) -> list[Case]:
+def cases(rows_list: list[int], forms: list[str], kinds: list[str], only: list[str]) -> list[Case]:
     found = []
     for rows in rows_list:
         if "product" in kinds:
             for form in forms:
-                for product in PRODUCTS:
+                for product in (one for one in PRODUCTS if not only or any(name in one.name for name in only)):
                     for shape in product_candidates(product, rows, form):
                         found.append(Case("product", product.name, rows, form, shape, product))
         if "backbone" in kinds:
@@ -218,12 +218,13 @@ def main() -> None:
     parser.add_argument(
         "--kinds", type=lambda text: text.split(","), default="product,backbone,depth,sampler".split(",")
     )
+    parser.add_argument("--only", type=lambda text: text.split(","), default=[], help="products, by part of a name")
     parser.add_argument("--seconds", type=float, default=150, help="no more cases are timed after this")
     parser.add_argument("--out", type=Path, default=Path("tune.json"))
     parser.add_argument("--list", action="store_true", help="only count the candidates")
     arguments = parser.parse_args()
     began = time.monotonic()
-    every = cases(arguments.rows, arguments.forms, arguments.kinds)
+    every = cases(arguments.rows, arguments.forms, arguments.kinds, arguments.only)
     if arguments.list:
         print(len(every))
         return

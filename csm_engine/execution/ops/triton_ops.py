@@ -200,7 +200,8 @@ def sample_and_feed(
     width = 1 if table is None else table.shape[1]
     sample_kernel[(rows,)](
         logits, seed, frame, temperature, top_k, codes, table, fed, codebook, vocab_size,
-        STRIDE=stride, CODE_STRIDE=codes.stride(0), CODEBOOK_SIZE=codebook_size, BLOCK=max(4, next_power_of_2(codebook_size)),
+        STRIDE=stride, CODE_STRIDE=codes.stride(0), CODEBOOK_SIZE=codebook_size,
+        BLOCK=max(4, next_power_of_2(codebook_size)),
         KEY_BITS=16 if logits.dtype is torch.bfloat16 else 32,
         FEED=table is not None, WIDTH=width, WIDTH_BLOCK=next_power_of_2(width), num_warps=warps,
         **launch_options(),
