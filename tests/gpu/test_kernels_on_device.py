@@ -98,6 +98,17 @@ def test_bits_of_a_row_do_not_depend_on_the_batch(
         assert_close(ours, alone.cpu(), 5e-3)
 
 
+@pytest.mark.parametrize("rows", [1, 16, 17, 64, 65])
+@pytest.mark.parametrize(("outputs", "width"), [(1536, 1024), (1024, 8192), (3072, 2048)])
+def test_whoever_is_faster_gives_the_same_products(rows: int, outputs: int, width: int) -> None:
+    x, weight = random(rows, width), random(outputs, width, seed=2) * width**-0.5
+    matrix = Matrix(weight.cuda(), fused=True, where_faster=True)
+    assert_close(ops.norm_linear(x.cuda(), None, matrix, 1e-5), ops.norm_linear(x, None, Matrix(weight), 1e-5))
+    residual = random(rows, outputs, seed=3)
+    ours = ops.add_linear(residual.cuda(), x.cuda(), matrix)
+    assert_close(ours, ops.add_linear(residual.clone(), x, Matrix(weight)))
+
+
 def test_a_product_in_splits_is_the_same_every_time() -> None:
     """Whoever arrives last: a thousand launches of one product give one result."""
     x, weight = random(16, 8192).cuda(), (random(1024, 8192, seed=2) * 8192**-0.5).cuda()

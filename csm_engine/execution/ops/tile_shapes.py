@@ -27,8 +27,8 @@ class TileShape:
     stages: int
 
 
-# (outputs, inputs, gated, bytes of a weight) -> row block -> best measured on an H100 (bench.tune_product) of those that
-# add up in one order. Outputs of 1,024 and 1,536 are the depth decoder's, 2,048 inputs the backbone's.
+# (outputs, inputs, gated, bytes of a weight) -> row block -> the best of those that add up in one order, measured on an
+# H100 by bench.tune_product.
 MEASURED: dict[tuple[int, int, bool, int], dict[int, TileShape]] = {
     (8192, 1024, True, 2): {16: TileShape(64, 16, 128, 1, 1, 4, 3), 64: TileShape(64, 64, 128, 1, 1, 4, 3)},
     (1024, 8192, False, 2): {16: TileShape(64, 16, 128, 4, 1, 4, 6), 64: TileShape(64, 64, 128, 4, 1, 4, 6)},

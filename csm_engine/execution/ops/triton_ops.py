@@ -109,7 +109,8 @@ def product(
         SPLITS=shape.splits, SPLITS_HERE=shape.splits_here,
         EVEN=even,
         EVICT="evict_first" if row_tiles == 1 else "", WIDE=not x.is_cuda,
-        num_warps=shape.warps, num_stages=shape.stages, **_prefetch(matrix.values, width, shape, even), **launch_options(),
+        num_warps=shape.warps, num_stages=shape.stages, **_prefetch(matrix.values, width, shape, even),
+        **launch_options(),
     )  # fmt: skip
     return out
 
