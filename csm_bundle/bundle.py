@@ -9,12 +9,16 @@
      "codec": {"name": "mimi", "weights_digest": "", "codebook_count": 32, "codebook_size": 2048,
                "frame_sample_count": 1920, "sample_rate_hertz": 24000},
      "sampling": {"temperature": 0.9, "top_k": 50},
+     "text_frontend": "english-phonemes-1",
      "voices": [{"name": "speaker-0", "speaker": 0, "language_codes": ["en"], "description": ""}]}
 
 A part is a path relative to the folder, or `hf:OWNER/REPO[@REVISION][:PATH]`, resolved by
 `csm_bundle.hub` when it is asked for and not before, so that a stage downloads only what it uses.
 A folder or repository of bare weights, without bundle.json, is a bundle too: its parts are found by
 their known names, and those it does not hold are taken from `DEFAULT_PARTS`.
+
+Without "text_frontend" the model reads spelling, as csm-1b does; with it the tokenizer reads the symbols of that front
+end (csm_text/frontend.py). The part "lexicon" (csm_text/lexicon.py) may be left out.
 """
 
 from __future__ import annotations
@@ -94,13 +98,16 @@ class Bundle:
     parts: Mapping[str, Path | HubReference]
     hub: Hub
     sampling: RecommendedSampling = RecommendedSampling()
+    text_frontend: str = ""  # csm_text/frontend.py; "" is none: the model reads spelling
+    message_sdr_db: float | None = None  # of the watermark; that of the networks' own file when None
 
     def path(self, part: str) -> Path:
         """Local path of a part, downloaded first if it has to be.
 
         "model" is a folder with the weights in one of MODEL_LAYOUTS and config.json beside them, or one weights file;
         "tokenizer" is tokenizer.json; "mimi" is one safetensors file, or a folder with config.json and weights in one
-        of CODEC_LAYOUTS, which may be that of a CSM; "silentcipher" is a folder of checkpoints with hparams.yaml.
+        of CODEC_LAYOUTS, which may be that of a CSM; "silentcipher" is a folder of checkpoints with hparams.yaml;
+        "lexicon" is a file of words.
 
         Raises BundleError (missing), GatedRepositoryError or HubUnavailableError.
         """
@@ -197,6 +204,8 @@ def _from_manifest(file: Path, locate: Callable[[str], Path | HubReference], hub
         parts,
         hub,
         manifest.sampling,
+        manifest.text_frontend,
+        manifest.message_sdr_db,
     )
 
 

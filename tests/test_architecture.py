@@ -19,7 +19,7 @@ import grimp
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PRODUCT = ("csm_bundle", "csm_codec", "csm_engine", "services")
+PRODUCT = ("csm_bundle", "csm_codec", "csm_engine", "csm_text", "services")
 IN_THE_WHEEL = {*PRODUCT, "csm_client", "csm"}  # csm: the stubs of the protos
 MAX_MODULES = 14  # of a folder
 NOT_OURS = {".venv", "gen", "build", "node_modules"}
@@ -57,6 +57,7 @@ def test_imports_keep_the_contracts() -> None:
     [
         ("csm_engine/types.py", "import csm_codec.codes"),
         ("csm_bundle/errors.py", "import services.common"),
+        ("csm_text/symbols.py", "import csm_bundle.errors"),
         ("csm_engine/scheduling/outcome.py", "import torch"),
         ("services/gateway/synthesis/result.py", "from csm_bundle import state_dict"),  # which imports torch
         ("services/engine/load.py", "from tests.support.tiny import csm"),
@@ -114,7 +115,8 @@ def test_wheel_holds_the_product_and_no_test_double(copy: Path) -> None:
 def copied(stage: str) -> list[str]:
     """What the image of a stage takes from the repository."""
     text = (ROOT / "docker" / f"{stage}.Dockerfile").read_text()
-    return re.findall(r"^COPY (?!--from)(\S+) \S+$", text, re.MULTILINE)
+    sources = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
+    return [source for line in sources for source in line.split()]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -133,7 +135,8 @@ def test_no_test_double_reaches_the_build_of_an_image() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in lines
     allowed = {line[1:] for line in lines if line.startswith("!")}
-    assert allowed == {*PRODUCT, "bundles", "docker/healthcheck.py", "protos", "requirements"}
+    papers = {"LICENSE", "THIRD_PARTY_NOTICES.md"}
+    assert allowed == {*PRODUCT, *papers, "bundles", "docker/healthcheck.py", "protos", "requirements"}
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -18,6 +18,7 @@ from services.engine import convert
 from services.engine.async_engine import AsyncEngine, SequenceStream
 from services.engine.coalesce import Coalescer
 from services.engine.metrics import EngineMetrics
+from services.engine.spoken_text import SpokenText
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -31,9 +32,11 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         info: engine_pb2.GetModelInfoResponse,
         metrics: EngineMetrics,
         *,
+        spoken_text: SpokenText,
         max_batch_frames: int,
     ) -> None:
         self._async_engine = async_engine
+        self._spoken_text = spoken_text
         self._info = info
         self._metrics = metrics
         self._max_batch_frames = max_batch_frames
@@ -41,6 +44,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
     async def Generate(self, request: engine_pb2.GenerateRequest, context: Context) -> None:
         self._check_codec(request.codec)
         generation = convert.to_request(request, self._info.codec.codebook_count)
+        generation = await self._spoken_text.read_request(generation)
         stream = await self._async_engine.open(generation)
         sequence = stream.added.result()
         context.add_done_callback(lambda _: stream.close())  # type: ignore[arg-type]

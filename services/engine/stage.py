@@ -39,7 +39,8 @@ class EngineStage:
 async def start_engine(settings: EngineSettings) -> EngineStage:
     """Loads the model, then listens and serves.
 
-    Raises: CsmError when the bundle cannot be loaded; OSError when a port is taken or spans cannot be sent.
+    Raises: CsmError when the bundle cannot be loaded; OSError when a port is taken, spans cannot be sent or the lexicon
+    cannot be used.
     """
     tracer = open_tracer(settings, "engine")
     loaded = await asyncio.to_thread(load_engine, settings)
@@ -52,7 +53,11 @@ async def start_engine(settings: EngineSettings) -> EngineStage:
     engine_metrics.queue_depth.set_function(lambda: async_engine.thread.load()[1])
     engine_metrics.offloaded_bytes.set_function(async_engine.thread.offloaded_bytes)
     servicer = EngineServicer(
-        async_engine, _model_info(loaded, settings), engine_metrics, max_batch_frames=settings.max_batch_frames
+        async_engine,
+        _model_info(loaded, settings),
+        engine_metrics,
+        spoken_text=loaded.spoken_text,
+        max_batch_frames=settings.max_batch_frames,
     )
     service = StageService(engine_pb2_grpc.add_EngineServiceServicer_to_server, servicer, SERVICE)
     server = StageServer(settings, [service], metrics, tracer=tracer)

@@ -19,7 +19,7 @@ HEARD = 100  # more than every code: tells what was heard of a recording
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory) -> TextTokenizer:
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
     write_tokenizer(path, ["Hello from the other side."] * 3)
     return TextTokenizer(path, VOCAB_SIZE)

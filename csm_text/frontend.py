@@ -1,0 +1,107 @@
+"""Text front ends by their names: a bundle asks for one, and the name is part of what its weights are.
+
+    front_end = load("english-phonemes-1")
+    front_end.phonemize("It's 3:45 pm.")  # "IH1 T S | TH R IY1 | F AO1 R T IY0 | F AY1 V | P IY1 | EH1 M ."
+
+A name with a number never changes what it makes of a text: another inventory, dictionary, model or rule that matters
+gets another number.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+from csm_text.normalization.normalize import Normalizer
+from csm_text.normalization.scripts import PRIVATE
+from csm_text.pronunciation.dictionary import Dictionary
+from csm_text.pronunciation.letters import LetterModel
+from csm_text.pronunciation.pronounce import Pronouncer
+from csm_text.symbols import BOUNDARY, PLACES, STRENGTH, SYMBOLS
+
+DATA = Path(__file__).parent / "data"
+NAMES = ("english-phonemes-1",)
+
+
+class UnknownFrontEndError(ValueError):
+    """There is no front end of that name; the message lists those that there are."""
+
+
+class Lexicon(Protocol):
+    """An operator's words as a front end uses them (lexicon.py)."""
+
+    def respell(self, text: str) -> str:
+        """The text with its words replaced: by others, or by one character of `scripts.PRIVATE` for phones."""
+
+    def phones(self, character: str) -> tuple[str, ...]:
+        """What such a character stands for; () for one that this lexicon did not make."""
+
+
+class FrontEnd:
+    """English text to symbols. It keeps nothing of a text, and many threads may use it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.symbols = SYMBOLS
+        dictionary = Dictionary(DATA / "cmudict.z")
+        self._pronouncer = Pronouncer(dictionary, LetterModel(DATA / "letters.xz"))
+        self._normalize = Normalizer(self._pronouncer)
+
+    def normalize(self, text: str) -> str:
+        """The words that are spoken, for people: small letters, capitals by their names, marks."""
+        return self._normalize(text)
+
+    def phonemize(self, text: str, lexicon: Lexicon | None = None) -> str:
+        """Symbols with a space between two: phones, `|` between words, marks. A text without words is a pause, ".".
+
+        lexicon: an operator's words, which go before every rule. Never an error, whatever the text.
+        """
+        text = PRIVATE.sub(" ", text)
+        if lexicon is not None:
+            text = lexicon.respell(text)
+        symbols: list[str] = []
+        phrase: list[str] = []
+        for token in [*self._normalize(text).split(" "), ""]:
+            if token in STRENGTH or token == "":
+                self._close(phrase, symbols, lexicon)
+                phrase = []
+                if token:
+                    _add_mark(symbols, token)
+            else:
+                phrase.append(token)
+        return " ".join(symbols) or "."
+
+    def ids(self, text: str, lexicon: Lexicon | None = None) -> list[int]:
+        """Places of the symbols in `symbols`."""
+        return [PLACES[symbol] for symbol in self.phonemize(text, lexicon).split(" ")]
+
+    def _close(self, phrase: list[str], symbols: list[str], lexicon: Lexicon | None) -> None:
+        """Adds the words between two marks."""
+        words = [word if word.isascii() else "" for word in phrase]
+        for word, phones in zip(phrase, self._pronouncer.phones(words), strict=True):
+            if lexicon is not None and not word.isascii():
+                phones = self._pronouncer.with_ending(lexicon.phones(word[0]), word[1:])
+            if phones:
+                if symbols and symbols[-1] not in STRENGTH:
+                    symbols.append(BOUNDARY)
+                symbols.extend(phones)
+
+
+@cache
+def load(name: str) -> FrontEnd:
+    """Raises UnknownFrontEndError. The second call with a name costs nothing."""
+    if name not in NAMES:
+        raise UnknownFrontEndError(f'There is no text front end "{name}"; there is {", ".join(NAMES)}.')
+    return FrontEnd(name)
+
+
+def _add_mark(symbols: list[str], mark: str) -> None:
+    """One mark between two phrases, the strongest; none before the first word."""
+    if not symbols:
+        return
+    if symbols[-1] in STRENGTH:
+        if STRENGTH[mark] > STRENGTH[symbols[-1]]:
+            symbols[-1] = mark
+    else:
+        symbols.append(mark)

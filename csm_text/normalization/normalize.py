@@ -1,0 +1,53 @@
+"""Text to words: what a reader would say aloud, in small letters, with the marks that a reader would keep.
+
+"Dr. Smith paid $12.50 on 3/4/2024." becomes "doctor smith paid twelve dollars and fifty cents on march fourth , twenty
+twenty four ." A capital that stands alone is the name of a letter: "F B I".
+
+One pass over the text: at each place the first rule that fits (rules.py) reads what it matched. Every rule is bounded
+in length, so that the time grows with the text and no faster; none can fail. Libraries were tried on the cases of
+tests/csm_text: num2words reads bare numbers only and is under the LGPL; kitten-text-processing 0.1.0 (Apache-2.0) read
+"555-1234" as "five hundred and fifty five-twelve thirty four", "24/7" as "twenty four sevenths", "30 km/h" as "thirty
+kilometers per H", "AT&T" as "ATANDT", and took 20 to 90 ms a sentence, in 9 MB. So the rules are ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container
+
+from csm_text.normalization.reading import Reading
+from csm_text.normalization.rules import RULES
+from csm_text.normalization.scripts import plain
+
+_SCANNER = re.compile("|".join(f"(?P<rule_{name}>{pattern})" for name, pattern, _ in RULES))
+_READERS = {f"rule_{name}": (name, read) for name, _, read in RULES}
+_AMOUNTS = frozenset("time hour money money_after percent measure temperature".split())
+
+
+class Normalizer:
+    """Reads figures, signs, abbreviations and capitals as words."""
+
+    def __init__(self, words: Container[str]) -> None:
+        """words: known ones, in small letters; whether capitals are read or spelled depends on them."""
+        self._words = words
+
+    def __call__(self, text: str) -> str:
+        """Words, letters that are spelled, marks, and the private characters of a lexicon, with spaces between."""
+        reading = Reading(self._words, plain(text))
+        for match in _SCANNER.finditer(reading.text):
+            reading.start, reading.end = match.span()
+            name, read = _READERS[match.lastgroup or ""]
+            if match[0] in ("-", "–") and _joins(reading):
+                reading.say("to")
+            else:
+                read(reading, match)
+            reading.last_rule = name
+        return " ".join(reading.out)
+
+
+def _joins(reading: Reading) -> bool:
+    """Whether a hyphen stands between two times, amounts or days: "9am-5pm", "$5-$10", "Mon.-Fri."."""
+    following = reading.after(4).lstrip()
+    if reading.last_rule in _AMOUNTS:
+        return following.lstrip("$€£¥₹")[:1].isdigit()
+    return reading.last_rule == "abbreviation" and following[:1].isupper()
