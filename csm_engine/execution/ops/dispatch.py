@@ -163,7 +163,7 @@ def advance(state: SlotState, slots: Tensor, codes: Tensor, table: Tensor, vocab
 
 
 class FrameDraw:
-    """How the rows of one frame are drawn. sampling: of every slot; slots: (B,) those of the rows; frame: (B,) int64."""
+    """How the rows of one frame are drawn. sampling: of every slot; slots: (B,), of the rows; frame: (B,) int64."""
 
     def __init__(
         self,
