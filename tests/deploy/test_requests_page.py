@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from csm.v1 import tts_pb2
-
-from csm_bundle.sampling import LIMITS, SamplingParams
 from csm_client.encodings import ENCODINGS as FILES
 from csm_client.sampling import SAMPLING
+
+from csm_bundle.sampling import LIMITS, SamplingParams
 from services.gateway.audio.encodings import ENCODINGS, SAMPLE_RATES_HZ
 from services.gateway.rpc.recordings import MAX_SAMPLE_RATE_HZ, MIN_SAMPLE_RATE_HZ
 
