@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from csm.v1 import tts_pb2
-from csm_client.encodings import ENCODINGS as FILES
-from csm_client.sampling import SAMPLING
+from csm_client.tables.encodings import ENCODINGS as FILES
+from csm_client.tables.sampling import SAMPLING
 
 from csm_bundle.sampling import LIMITS, SamplingParams
 from services.gateway.audio.encodings import ENCODINGS, SAMPLE_RATES_HZ

@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 from csm.engine.v1 import engine_pb2
 from csm.v1 import tts_pb2
-from csm_client.sampling import SAMPLING, SamplingOptions
+from csm_client.tables.sampling import SAMPLING, SamplingOptions
 from google.protobuf.descriptor import FieldDescriptor
 
 from csm_bundle.sampling import LARGEST_INTEGER, LIMITS, RecommendedSampling, SamplingParams

@@ -5,7 +5,6 @@ from csm_client.audio_files import AudioFile, WavFile
 from csm_client.channel import TlsOptions
 from csm_client.client import Client, SpeechStream
 from csm_client.credentials import ConnectionOptions, load_token
-from csm_client.encodings import Encoding
 from csm_client.errors import (
     ContextFileError,
     CsmClientError,
@@ -26,6 +25,7 @@ from csm_client.errors import (
 from csm_client.files import load_context, save_codes
 from csm_client.requests import SpeechOptions, StreamOptions, Turn
 from csm_client.speech import Speech
+from csm_client.tables.encodings import Encoding
 
 __all__ = [
     "AsyncClient",

@@ -10,8 +10,8 @@ from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2, watermark_pb2
 from google.protobuf import duration_pb2
 
-from csm_client.encodings import ENCODINGS, Encoding, encoding_of_file
-from csm_client.sampling import SAMPLING, SamplingOptions
+from csm_client.tables.encodings import ENCODINGS, Encoding, encoding_of_file
+from csm_client.tables.sampling import SAMPLING, SamplingOptions
 
 Codes = rvq_pb2.CodeFrames | bytes  # open ones, or sealed ones that only the server can open
 

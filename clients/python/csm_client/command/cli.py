@@ -19,10 +19,10 @@ from csm_client.async_client import DEFAULT_TIMEOUT_S, AsyncClient
 from csm_client.command.detect import detect
 from csm_client.command.say import say
 from csm_client.credentials import ConnectionOptions, load_token
-from csm_client.encodings import ENCODINGS
 from csm_client.errors import CsmClientError, ServerError
 from csm_client.files import is_unicode
-from csm_client.sampling import SAMPLING
+from csm_client.tables.encodings import ENCODINGS
+from csm_client.tables.sampling import SAMPLING
 
 INTERRUPTED = 130
 LONGEST_DEADLINE_S = 1e9

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from csm_client.audio_files import AudioFile, WavFile
-from csm_client.encodings import ENCODINGS, Encoding, encoding_of_suffix
 from csm_client.errors import OutputFileError
+from csm_client.tables.encodings import ENCODINGS, Encoding, encoding_of_suffix
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from csm_client.command.progress import Progress
 from csm_client.errors import IncompleteAudioError
 from csm_client.files import load_context, save_codes
 from csm_client.requests import StreamOptions
-from csm_client.sampling import SAMPLING
 from csm_client.speech import codes_of
+from csm_client.tables.sampling import SAMPLING
 
 
 async def say(client: AsyncClient, arguments: Namespace) -> int:

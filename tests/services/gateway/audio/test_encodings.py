@@ -6,7 +6,7 @@ import io
 
 import pytest
 from csm.v1 import tts_pb2
-from csm_client import encodings as client
+from csm_client.tables import encodings as client
 
 from services.gateway.audio.encodings import ENCODINGS, open_encoder, sample_rates_hz
 from services.gateway.audio.pieces import joined
