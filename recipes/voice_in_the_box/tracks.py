@@ -22,7 +22,7 @@ from recipes.voice_in_the_box.texts import texts
 from recipes.voice_in_the_box.vocoder import PARTS, Frames, frames_of
 
 FRAME_SECONDS = PARTS * TRACK_SECONDS
-LONGEST_SECONDS = 9.0
+LONGEST_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def write_tracks(path: Path, spoken: Iterator[tuple[str, int, Utterance]]) -> No
         said.append(text)
         voices.append(voice)
         frames.append(made)
-        phones.append(_phones_of(utterance, len(made), names))
+        names += sorted({phone.name for phone in utterance.phones} - set(names))
+        phones.append(phones_of(utterance, len(made), names))
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".new.npz")
     np.savez(
@@ -95,12 +96,9 @@ def speak(chosen: Iterator[str]) -> Iterator[tuple[str, int, Utterance]]:
                 yield text, voice, utterance
 
 
-def _phones_of(utterance: Utterance, num_frames: int, names: list[str]) -> npt.NDArray[np.int64]:
-    """(num_frames, PARTS); adds names that are new."""
+def phones_of(utterance: Utterance, num_frames: int, names: list[str]) -> npt.NDArray[np.int64]:
+    """(num_frames, PARTS) what is being said, an index into names. Raises ValueError for a phone that is not there."""
     ends = np.array([phone.end_seconds for phone in utterance.phones])
-    for phone in utterance.phones:
-        if phone.name not in names:
-            names.append(phone.name)
     middle = (np.arange(num_frames * PARTS) + 0.5) * TRACK_SECONDS
     which = np.minimum(np.searchsorted(ends, middle), len(ends) - 1)
     ids = np.array([names.index(phone.name) for phone in utterance.phones])
