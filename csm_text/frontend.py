@@ -1,0 +1,112 @@
+"""Text front ends by their names: a bundle asks for one, and the name is part of what its weights are.
+
+    front_end = load("english-phonemes-1")
+    front_end.phonemize("It's 3:45 pm.")  # "IH1 T S | TH R IY1 | F AO1 R T IY0 | F AY1 V | P IY1 | EH1 M ."
+
+A name with a number never changes what it makes of a text: another inventory, dictionary, model or rule that matters
+gets another number.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+from csm_text.dictionary import Dictionary
+from csm_text.letters import LetterModel
+from csm_text.normalize import Normalizer
+from csm_text.pronounce import Pronouncer
+from csm_text.symbols import BOUNDARY, MARKS, SYMBOLS
+
+DATA = Path(__file__).parent / "data"
+NAMES = ("english-phonemes-1",)
+
+_STRENGTH = {mark: strength for strength, mark in enumerate(MARKS)}
+
+
+class UnknownFrontEndError(ValueError):
+    """There is no front end of that name; the message lists those that there are."""
+
+
+class Spoken(Protocol):
+    """A lexicon as a front end uses it (csm_text/lexicon.py)."""
+
+    def respell(self, text: str) -> str: ...
+
+    def phones(self, character: str) -> tuple[str, ...]: ...
+
+
+class FrontEnd:
+    """English text to symbols. It keeps nothing of a text, and many threads may use it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.symbols = SYMBOLS
+        dictionary = Dictionary(DATA / "cmudict.z")
+        self._pronouncer = Pronouncer(dictionary, LetterModel(DATA / "letters.xz"))
+        self._normalize = Normalizer(self._pronouncer)
+
+    def normalize(self, text: str) -> str:
+        """The words that are spoken, for people: small letters, capitals by their names, marks."""
+        return self._normalize(text)
+
+    def phonemize(self, text: str, lexicon: Spoken | None = None) -> str:
+        """Symbols with a space between two: phones, `|` between words, marks. A text without words is a pause, ".".
+
+        lexicon: an operator's words, which go before every rule. Never an error, whatever the text.
+        """
+        if lexicon is not None:
+            text = lexicon.respell(text)
+        symbols: list[str] = []
+        phrase: list[str] = []
+        for token in [*self._normalize(text).split(" "), ""]:
+            if token in _STRENGTH or token == "":
+                self._close(phrase, symbols, lexicon)
+                phrase = []
+                if token:
+                    _add_mark(symbols, token)
+            else:
+                phrase.append(token)
+        return " ".join(symbols) or "."
+
+    def ids(self, text: str, lexicon: Spoken | None = None) -> list[int]:
+        """Places of the symbols in `symbols`."""
+        return [_PLACES[symbol] for symbol in self.phonemize(text, lexicon).split(" ")]
+
+    def _close(self, phrase: list[str], symbols: list[str], lexicon: Spoken | None) -> None:
+        """Adds the words between two marks."""
+        given = {word: lexicon.phones(word) if lexicon else () for word in phrase if not word.isascii()}
+        words = [word if word.isascii() else "" for word in phrase]
+        for word, phones in zip(phrase, self._pronouncer.phones(words), strict=True):
+            spoken = given.get(word, phones)
+            if spoken:
+                if symbols and symbols[-1] not in _STRENGTH:
+                    symbols.append(BOUNDARY)
+                symbols.extend(spoken)
+
+
+@cache
+def load(name: str) -> FrontEnd:
+    """Raises UnknownFrontEndError. The second call with a name costs nothing."""
+    if name not in NAMES:
+        raise UnknownFrontEndError(f'There is no text front end "{name}"; there is {", ".join(NAMES)}.')
+    return FrontEnd(name)
+
+
+def is_symbol(text: str) -> bool:
+    return text in _PLACES
+
+
+_PLACES = {symbol: place for place, symbol in enumerate(SYMBOLS)}
+
+
+def _add_mark(symbols: list[str], mark: str) -> None:
+    """One mark between two phrases, the strongest; none before the first word."""
+    if not symbols:
+        return
+    if symbols[-1] in _STRENGTH:
+        if _STRENGTH[mark] > _STRENGTH[symbols[-1]]:
+            symbols[-1] = mark
+    else:
+        symbols.append(mark)

@@ -1,0 +1,93 @@
+"""Words to phones: the lexicon's own, the dictionary, an ending that is taken off, letters by name, letters to sound."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from csm_text import heteronyms
+from csm_text.dictionary import Dictionary, Phones
+from csm_text.letters import LetterModel
+from csm_text.symbols import VOWELS
+
+_LETTERS = {
+    **{"A": "EY1", "B": "B IY1", "C": "S IY1", "D": "D IY1", "E": "IY1", "F": "EH1 F", "G": "JH IY1", "H": "EY1 CH"},
+    **{"I": "AY1", "J": "JH EY1", "K": "K EY1", "L": "EH1 L", "M": "EH1 M", "N": "EH1 N", "O": "OW1", "P": "P IY1"},
+    **{"Q": "K Y UW1", "R": "AA1 R", "S": "EH1 S", "T": "T IY1", "U": "Y UW1", "V": "V IY1", "X": "EH1 K S"},
+    **{"W": "D AH1 B AH0 L Y UW0", "Y": "W AY1", "Z": "Z IY1"},
+}
+LONGEST = 40  # letters of a word; what is longer, or has no vowel, is spelled
+_HISSING = frozenset({"S", "Z", "SH", "ZH", "CH", "JH"})
+_VOICELESS = frozenset({"P", "T", "K", "F", "TH"})
+_ENDINGS = {"'ll": "AH0 L", "'ve": "V", "'d": "D", "'re": "ER0", "'m": "M", "n't": "AH0 N T"}
+
+
+class Pronouncer:
+    """Phones of words, each with its neighbours."""
+
+    def __init__(self, dictionary: Dictionary, letters: LetterModel) -> None:
+        self._dictionary = dictionary
+        self._letters = letters
+        self._of_word = lru_cache(maxsize=20_000)(self._without_neighbours)
+
+    def __contains__(self, word: object) -> bool:
+        """Whether a word is known, in small letters."""
+        return isinstance(word, str) and (word in heteronyms.PREFERRED or word in self._dictionary)
+
+    def phones(self, words: list[str]) -> list[Phones]:
+        """words: small letters with apostrophes, or one capital that is read by its name; between two marks."""
+        result: list[Phones] = []
+        following: Phones = ()
+        for index in range(len(words) - 1, -1, -1):
+            before = words[index - 1] if index else ""
+            after = words[index + 1] if index + 1 < len(words) else ""
+            if words[index] == "the":
+                after = following[0] if following else ""
+            chosen = heteronyms.sound(words[index], before, after)
+            following = chosen or self._of_word(words[index])
+            result.append(following)
+        return result[::-1]
+
+    def _without_neighbours(self, word: str) -> Phones:
+        if not word:
+            return ()
+        if word[0] in _LETTERS:  # a letter's name, and what follows it: "O's"
+            return self._with_ending(tuple(_LETTERS[word[0]].split()), word[1:])
+        found = self._dictionary.get(word)
+        if found is not None:
+            return found
+        for ending in _ENDINGS:
+            if word.endswith(ending) and len(word) > len(ending):
+                return self._with_ending(self._without_neighbours(word[: -len(ending)]), ending)
+        base = word[:-2] if word.endswith("'s") else word.rstrip("'")
+        if base != word and base:
+            return self._with_ending(self._without_neighbours(base), word[len(base) :])
+        return self._inflected(word) or self._unknown(word)
+
+    def _inflected(self, word: str) -> Phones | None:
+        """Plural of a known word: "laptops"."""
+        if len(word) > 3 and word.endswith("s") and not word.endswith("ss"):
+            base = self._dictionary.get(word[:-1])
+            if base is not None:
+                return self._with_ending(base, "'s")
+        return None
+
+    def _with_ending(self, phones: Phones, ending: str) -> Phones:
+        if ending in ("", "'"):
+            return phones
+        if ending != "'s":
+            return phones + (tuple(_ENDINGS[ending].split()) if ending in _ENDINGS else self._unknown(ending))
+        last = phones[-1]
+        if last in _HISSING:
+            return (*phones, "AH0", "Z")
+        return (*phones, "S" if last in _VOICELESS else "Z")
+
+    def _unknown(self, word: str) -> Phones:
+        letters = re.sub("[^a-z]", "", word.lower())
+        if not letters:
+            return ()
+        if len(letters) <= LONGEST and re.search("[aeiouy]", letters):
+            phones = self._letters.phones(letters)
+            if any(phone[:2] in VOWELS for phone in phones):
+                return phones
+        return tuple(phone for letter in letters.upper() for phone in _LETTERS[letter].split())

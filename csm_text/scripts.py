@@ -1,0 +1,105 @@
+"""Any Unicode text to plain letters: what the rules of normalize.py can read.
+
+Compatibility forms are resolved (NFKC), digits of every script become 0 to 9, accents go. Greek and Cyrillic words are
+written in Latin letters. Of every other script the listener hears its name, "Chinese text", once for a run of words;
+emoji, pictures and control characters are left out. It never fails.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+
+PRIVATE = re.compile("[\U000f0000-\U000ffffd]")  # reserved for words of a lexicon that come with their phones
+
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_RUNS = re.compile("(\x01[A-Za-z ]*\x02)(?:[\\s.,'\"-]{0,3}\\1)+")
+_MARKED = re.compile("\x01([A-Za-z ]*)\x02")
+
+_KEPT = {
+    **dict.fromkeys("‘’ʼ‛′ʹ`´", "'"),
+    **dict.fromkeys("“”„‟«»″‹›", '"'),
+    **dict.fromkeys("‐‑−﹣－", "-"),
+    **{"–": "–", "—": "—", "―": "—", "…": "...", "‥": "..", "⁄": "/", "÷": " divided by ", "±": " plus or minus "},
+    **{"×": "×", "°": "°", "€": "€", "£": "£", "¥": "¥", "₹": "₹", "²": "^2", "³": "^3", "≈": " about ", "≠": " is not "},
+    **{"≤": " at most ", "≥": " at least ", "∞": " infinity ", "√": " root ", "§": " section ", "©": " copyright "},
+    **{"•": ", ", "·": " ", "№": "No. ", "¿": "", "¡": "", "、": ", ", "。": ". ", "，": ", ", "¢": "¢", "‰": " per mille"},
+    **{"ß": "ss", "æ": "ae", "Æ": "Ae", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "þ": "th"},
+    **{"Þ": "Th", "ð": "th", "œ": "oe", "Œ": "Oe", "ı": "i", "ŋ": "ng", "ħ": "h", "ə": "a", "™": "", "®": "", "º": "", "ª": ""},
+    **{"\u2028": "\n", "\u2029": "\n\n", "\u0085": "\n"},
+}
+_CYRILLIC = dict(
+    zip(
+        "абвгдежзийклмнопрстуфхцчшщъыьэюяёіїєґјљњћђџў",
+        "a b v g d ye zh z ee y k l m n o p r s t oo f kh ts ch sh shch  i  e yu ya yo i yi ye g y ly ny ch j j w".split(" "),
+        strict=True,
+    )
+)
+_GREEK = dict(
+    zip("αβγδεζηθικλμνξοπρσςτυφχψω", "a v g d e z i th i k l m n x o p r s s t i f ch ps o".split(), strict=True)
+)
+_SCRIPTS = {
+    "CJK": "Chinese",
+    "HIRAGANA": "Japanese",
+    "KATAKANA": "Japanese",
+    "HANGUL": "Korean",
+    "DEVANAGARI": "Hindi",
+}
+_GREEK_WORD = re.compile("[Ͱ-Ͽἀ-῿]+")
+_WIDE_JOIN = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad\ufe0e\ufe0f"))
+
+
+def plain(text: str) -> str:
+    """ASCII, and of other characters only `– — × ° € £ ¥ ₹ ¢` and those of `PRIVATE`."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text.translate(_WIDE_JOIN))
+        text = re.sub("(?<=[0-9])(?=[¼½¾⅐-⅞])", " ", text)
+        text = _GREEK_WORD.sub(lambda match: _greek(match[0]), text)
+        text = _NOT_ASCII.sub(lambda match: "".join(map(_plain, match[0])), text)
+        text = _RUNS.sub(r"\1", text)
+        text = _MARKED.sub(r" \1 ", text)
+    return _CONTROL.sub(" ", text)
+
+
+@lru_cache(maxsize=4096)
+def _plain(character: str) -> str:
+    if character in _KEPT:
+        return _KEPT[character]
+    if PRIVATE.fullmatch(character):
+        return character
+    category = unicodedata.category(character)
+    if category == "Nd":
+        return str(unicodedata.decimal(character))
+    if category[0] == "Z":
+        return " "
+    if category[0] == "M":
+        return ""
+    resolved = unicodedata.normalize("NFKD", character)
+    if resolved != character:
+        return "".join(c if c.isascii() else _plain(c) for c in resolved)
+    small = character.lower()
+    if small in _CYRILLIC:
+        return _CYRILLIC[small] if small == character else _CYRILLIC[small].capitalize()
+    if category[0] == "L":
+        return _other_letter(character)
+    return ", " if category[0] == "P" else " "
+
+
+def _other_letter(character: str) -> str:
+    name = unicodedata.name(character, "").split(" ")
+    if name[0] == "LATIN":  # LATIN SMALL LETTER B WITH HOOK
+        letter = name[3] if len(name) > 3 and len(name[3]) == 1 else ""
+        return letter.lower()
+    script = _SCRIPTS.get(name[0], name[0].capitalize() if name[0].isascii() and name[0].isalpha() else "foreign")
+    return f"\x01{script} text\x02"
+
+
+def _greek(word: str) -> str:
+    """A letter alone by its name, more as a word."""
+    letters = "".join(c for c in unicodedata.normalize("NFKD", word.lower()) if unicodedata.category(c) != "Mn")
+    if len(letters) == 1 and letters in _GREEK:
+        name = unicodedata.name(letters).split(" ")[-1].lower()
+        return f" {name} "
+    return "".join(_GREEK.get(c, " ") for c in letters.replace("ου", "οy").replace("μπ", "b")).replace("oy", "oo")
