@@ -28,6 +28,10 @@ BEFORE_ADJECTIVES = frozenset(
 
 # Sound where nothing else is known, in place of the dictionary's first.
 PREFERRED = {
+    "to": "T AH0",  # unlike "two" and "too"
+    "and": "AE1 N D",
+    "were": "W ER0",
+    "thirty": "TH ER1 D IY0",
     "read": "R IY1 D",
     "live": "L IH1 V",
     "lead": "L IY1 D",

@@ -61,7 +61,7 @@ class Training:
         began, saved = time.monotonic() - self.seconds, time.monotonic()
         running: list[Losses] = []
         with tqdm(
-            total=round(60 * self._schedule.minutes), initial=round(self.seconds), unit="s", mininterval=5
+            total=round(60 * self._schedule.minutes), initial=round(self.seconds), unit="s", mininterval=5, disable=None
         ) as bar:
             while self.progress < 1:
                 found = losses()

@@ -10,7 +10,7 @@ the model reads are replaced by random ones and, once it speaks, by what it woul
 sampling for transformers, arXiv 1906.07651), so that it recovers from its own mistakes. Files of turns that appear
 while it runs are taken in. Stops after the minutes or at Ctrl-C; running it again goes on from the last checkpoint.
 
---export: a folder for the weights alone, as float16 in files of less than 15 MiB, written whenever the state is saved.
+--export: a folder for the weights alone, as float16 in files of less than 15 MiB, written whenever the state is saved. --begin: such a folder, whose weights are gone on from in place of random ones.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from recipes.voice_in_the_box.codec.quantizer import Quantizer
 from recipes.voice_in_the_box.csm.corpus import DIALOGUE_SHARE, Batch, TrainingCorpus
 from recipes.voice_in_the_box.csm.misheard import Misheard
 from recipes.voice_in_the_box.csm.network import backbone_states, csm_config, depth_logits, new_csm
-from recipes.voice_in_the_box.csm.shards import write_shards
+from recipes.voice_in_the_box.csm.shards import read_shards, write_shards
 from recipes.voice_in_the_box.csm.turns import PHONE_PARTS, PHONES
 from recipes.voice_in_the_box.csm.utterances import Utterances
 from recipes.voice_in_the_box.training import Schedule, Training, arguments
@@ -49,13 +49,15 @@ LOOK_EVERY_S = 20.0  # for new files, and how fast it goes
 
 
 def main() -> None:
-    asked = arguments(__doc__, minutes=370, rate=2e-3, more={"export": Path})
+    asked = arguments(__doc__, minutes=370, rate=2e-3, more={"export": Path, "begin": Path})
     device = torch.device(asked.device)
     quantizer = Quantizer.load(asked.folder / "quantizer.pt")
     utterances = Utterances(asked.folder, "train", device)
     misheard = Misheard(quantizer, device)
     held_out = TrainingCorpus(Utterances(asked.folder, "heldout", device), misheard)
     model = new_csm(csm_config(quantizer.num_codebooks, quantizer.bins), seed=asked.seed, device=device)
+    if asked.begin:
+        read_shards(asked.begin, model)
     teacher = Teacher(model, len(PHONES))
     cuda = device.type == "cuda"
     schedule = Schedule(asked.minutes, asked.rate, 200, log_every=100 if cuda else 25, judge_every=1000 if cuda else 250)

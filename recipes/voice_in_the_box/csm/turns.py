@@ -25,7 +25,7 @@ from tqdm import tqdm
 from recipes.voice_in_the_box.codec.quantizer import Quantizer
 from recipes.voice_in_the_box.csm.symbols import symbols_of
 from recipes.voice_in_the_box.flite import Utterance
-from recipes.voice_in_the_box.tracks import phones_of, speak
+from recipes.voice_in_the_box.speaking import phones_of, speak
 from recipes.voice_in_the_box.vocoder import PARTS, frames_of
 
 Ints = npt.NDArray[np.integer]
@@ -145,7 +145,7 @@ def main() -> None:
         paths = [arguments.folder / f"turns-{split}-{number:05}.npz" for number in range(count)]
         jobs += [(source, path, number) for number, path in enumerate(paths) if not path.exists()]
     with get_context("spawn").Pool(arguments.processes, _begin) as pool:
-        for _ in tqdm(pool.imap_unordered(_make, jobs), total=len(jobs), unit="file"):
+        for _ in tqdm(pool.imap_unordered(_make, jobs), total=len(jobs), unit="file", disable=None):
             pass
 
 
