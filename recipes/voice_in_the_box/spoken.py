@@ -71,7 +71,9 @@ class Figures:
 
     def number(self) -> str:
         """Small ones more often; a hundred is followed by "and" now and then."""
-        number = int(10 ** self._random.uniform(0, self._random.choice([1.4, 2, 3, 4, 6.5], p=[0.3, 0.35, 0.2, 0.1, 0.05])))
+        number = int(
+            10 ** self._random.uniform(0, self._random.choice([1.4, 2, 3, 4, 6.5], p=[0.3, 0.35, 0.2, 0.1, 0.05]))
+        )
         if number > 2000:
             number = number // 100 * 100 if self._random.random() < 0.5 else number
         return cardinal(number, joined_by=" and " if self._random.random() < 0.25 else " ")
@@ -100,14 +102,18 @@ class Figures:
 
     def time(self) -> str:
         hour, minute = int(self._random.integers(1, 13)), int(self._random.integers(60))
-        after = str(self._random.choice(["", "", "", " A M", " P M", " in the morning", " in the evening", " at night"]))
+        after = str(
+            self._random.choice(["", "", "", " A M", " P M", " in the morning", " in the evening", " at night"])
+        )
         match int(self._random.integers(5)):
             case 0:
                 return f"{ONES[hour]} o'clock"
             case 1:
                 return f"half past {ONES[hour]}"
             case 2:
-                past = self._random.choice(["quarter past", "quarter to", "ten past", "twenty to", "five past", "ten to"])
+                past = self._random.choice(
+                    ["quarter past", "quarter to", "ten past", "twenty to", "five past", "ten to"]
+                )
                 return f"{past} {ONES[hour]}"
             case 3:
                 return f"{ONES[hour]}{after}"
@@ -135,8 +141,12 @@ class Figures:
         return ", ".join(digits(group, zero=zero) for group in groups)
 
     def nth(self) -> str:
-        return ordinal(int(self._random.integers(1, 32)) if self._random.random() < 0.8 else int(self._random.integers(1, 200)))
+        return ordinal(
+            int(self._random.integers(1, 32)) if self._random.random() < 0.8 else int(self._random.integers(1, 200))
+        )
 
     def letters(self) -> str:
         """Initials, as of an abbreviation."""
-        return " ".join(self._random.choice(list("ABCDEFGHIJKLMNOPQRSTUVWXYZ"), int(self._random.integers(2, 5))).tolist())
+        return " ".join(
+            self._random.choice(list("ABCDEFGHIJKLMNOPQRSTUVWXYZ"), int(self._random.integers(2, 5))).tolist()
+        )

@@ -46,14 +46,14 @@ _TURNS = (
 )
 
 
-def texts(split: Split, seed: int) -> Iterator[str]:
+def texts(split: Split, seed: int, shares: dict[str, float] = SHARES) -> Iterator[str]:
     """Without end. Raises FileNotFoundError where WordNet is missing."""
     random = np.random.default_rng(seed)
     sources = _sources(split, random)
-    kinds, shares = list(SHARES), np.array(list(SHARES.values()))
+    kinds, chances = list(shares), np.array(list(shares.values())) / sum(shares.values())
     waiting = ""
     while True:
-        text = next(sources[str(random.choice(kinds, p=shares / shares.sum()))])
+        text = next(sources[str(random.choice(kinds, p=chances))])
         if waiting and len(f"{waiting} {text}".split()) <= JOINED_WORDS:
             text, waiting = f"{waiting} {text}", ""
         elif not waiting and random.random() < JOINED_SHARE:

@@ -70,7 +70,9 @@ class Training:
                 bar.update(round(time.monotonic() - began) - round(self.seconds))
                 self.seconds = time.monotonic() - began
                 if self.steps % self._schedule.log_every == 0:
-                    self._log("train", {name: torch.stack([r[name] for r in running]).mean().item() for name in running[0]})
+                    self._log(
+                        "train", {name: torch.stack([r[name] for r in running]).mean().item() for name in running[0]}
+                    )
                     running = []
                 if self.steps % self._schedule.judge_every == 0:
                     self._log("held-out", judge())

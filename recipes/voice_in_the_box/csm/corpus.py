@@ -27,7 +27,10 @@ LONGEST = 1200  # positions of a dialogue
 MONOLOGUE_SHARE = 0.4  # of the dialogues: one speaker says it all
 SWAPPED_SHARE = 0.5
 OTHER_SPEAKERS_SHARE = 0.2  # of the sequences: speakers other than 0 and 1
-HEARD_DIALOGUES, HEARD_TURNS = 0.5, 0.5  # so many dialogues have so many turns from recordings, which nobody learns from
+HEARD_DIALOGUES, HEARD_TURNS = (
+    0.5,
+    0.5,
+)  # so many dialogues have so many turns from recordings, which nobody learns from
 
 Ints = npt.NDArray[np.int64]
 

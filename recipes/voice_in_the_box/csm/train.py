@@ -60,7 +60,9 @@ def main() -> None:
         read_shards(asked.begin, model)
     teacher = Teacher(model, len(PHONES))
     cuda = device.type == "cuda"
-    schedule = Schedule(asked.minutes, asked.rate, 200, log_every=100 if cuda else 25, judge_every=1000 if cuda else 250)
+    schedule = Schedule(
+        asked.minutes, asked.rate, 200, log_every=100 if cuda else 25, judge_every=1000 if cuda else 250
+    )
     training = Training(teacher.parts, asked.folder / "csm.pt", schedule, weight_decay=0.05)
     if asked.export:
         training.also_saves(lambda: write_shards(asked.export, model))
