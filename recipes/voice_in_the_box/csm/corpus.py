@@ -26,6 +26,7 @@ TURNS_SHARES = np.array([0.22, 0.22, 0.14, 0.1, 0.1, 0.08, 0.08, 0.06])
 LONGEST = 1200  # positions of a dialogue
 MONOLOGUE_SHARE = 0.4  # of the dialogues: one speaker says it all
 SWAPPED_SHARE = 0.5
+TURNS_SUMS = np.cumsum(TURNS_SHARES)[:-1]
 OTHER_SPEAKERS_SHARE = 0.2  # of the sequences: speakers other than 0 and 1
 HEARD_DIALOGUES, HEARD_TURNS = (
     0.5,
@@ -50,13 +51,13 @@ class Batch:
     """B rows padded to one length T; padding is text that nothing is learned from.
 
     tokens: (B, T, K + 1); is_audio: (B, T); learned: (N,) the places in B * T of the frames that count, ends of speech
-    among them; is_end: (N,); phones: (N, parts).
+    among them; deep: (M,) places in N of those whose other codebooks are asked for; phones: (N, parts).
     """
 
     tokens: Tensor
     is_audio: Tensor
     learned: Tensor
-    is_end: Tensor
+    deep: Tensor
     phones: Tensor
 
 
@@ -68,48 +69,61 @@ class TrainingCorpus:
         self._of_voice: list[Ints] = []
 
     def batches(
-        self, random: np.random.Generator, *, positions: int, dialogue_share: float, pool: int = 4096
+        self, random: np.random.Generator, *, positions: int, dialogue_share: float, depth_share: float, pool: int
     ) -> Iterator[Batch]:
         """Once through a pool of new sequences; rows of like length together, at most so many positions a batch."""
         self._of_voice = [np.flatnonzero(self.utterances.voices == voice) for voice in range(2)]
         lengths = self.utterances.text_lengths + self.utterances.num_frames + 1
-        rows = [self._sequence(random, dialogue_share, lengths) for _ in range(pool)]
+        rows = self._sequences(random, pool, dialogue_share, lengths)
         sizes = [int(sum(lengths[segment.utterance] for segment in row)) for row in rows]
         groups: list[list[int]] = [[]]
-        for index in np.argsort(sizes).tolist():
+        for index in np.argsort(sizes, kind="stable").tolist():
             if groups[-1] and (len(groups[-1]) + 1) * sizes[index] > positions:
                 groups.append([])
             groups[-1].append(index)
         for number in random.permutation(len(groups)).tolist():
-            yield self._batch([rows[index] for index in groups[number]])
+            yield self._batch([rows[index] for index in groups[number]], random, depth_share)
 
-    def _sequence(self, random: np.random.Generator, dialogue_share: float, lengths: Ints) -> list[Segment]:
-        speakers = random.integers(NUM_SPEAKERS if random.random() < OTHER_SPEAKERS_SHARE else 2, size=2).tolist()
-        if random.random() >= dialogue_share:
-            return [Segment(self._utterance(random, speakers[0] % 2), speakers[0], True, False)]
+    def _sequences(
+        self, random: np.random.Generator, count: int, dialogue_share: float, lengths: Ints
+    ) -> list[list[Segment]]:
+        known = np.where(random.random(count) < OTHER_SPEAKERS_SHARE, NUM_SPEAKERS, 2)
+        speakers = (random.random((count, 2)) * known[:, None]).astype(np.int64)
+        is_dialogue = random.random(count) < dialogue_share
+        alone = np.zeros(count, np.int64)
+        for voice, its in enumerate(self._of_voice):
+            alone = np.where(
+                speakers[:, 0] % 2 == voice, its[(random.random(count) * len(its)).astype(np.int64)], alone
+            )
+        rows = zip(is_dialogue.tolist(), speakers.tolist(), alone.tolist(), strict=True)
+        return [
+            self._dialogue(random, who, lengths) if is_one else [Segment(utterance, who[0], True, False)]
+            for is_one, who, utterance in rows
+        ]
+
+    def _dialogue(self, random: np.random.Generator, speakers: list[int], lengths: Ints) -> list[Segment]:
         if random.random() < MONOLOGUE_SHARE:
             speakers = speakers[:1]
         swapped = int(random.random() < SWAPPED_SHARE)
         heard_share = HEARD_TURNS if random.random() < HEARD_DIALOGUES else 0.0
-        turns = int(random.choice(TURNS, p=TURNS_SHARES))
+        turns = int(TURNS[np.searchsorted(TURNS_SUMS, random.random())])
         known: set[int] = set()
         row: list[Segment] = []
         length = 0
-        for turn in range(turns):
-            speaker = speakers[int(random.integers(len(speakers)))]
-            utterance = self._utterance(random, (speaker + swapped) % 2)
+        chances = random.random((turns, 3)).tolist()
+        for turn, (for_speaker, for_utterance, for_heard) in enumerate(chances):
+            speaker = speakers[int(for_speaker * len(speakers))]
+            its = self._of_voice[(speaker + swapped) % 2]
+            utterance = int(its[int(for_utterance * len(its))])
             length += int(lengths[utterance])
             if row and length > LONGEST:
                 break
-            heard = turn < turns - 1 and random.random() < heard_share
+            heard = turn < turns - 1 and for_heard < heard_share
             row.append(Segment(utterance, speaker, not heard and (not swapped or speaker in known), heard))
             known.add(speaker)
         return row
 
-    def _utterance(self, random: np.random.Generator, voice: int) -> int:
-        return int(self._of_voice[voice][random.integers(len(self._of_voice[voice]))])
-
-    def _batch(self, rows: list[list[Segment]]) -> Batch:
+    def _batch(self, rows: list[list[Segment]], random: np.random.Generator, depth_share: float) -> Batch:
         said, device = self.utterances, self.utterances.codes.device
         segments = [segment for row in rows for segment in row]
         which = np.array([segment.utterance for segment in segments])
@@ -144,9 +158,13 @@ class TrainingCorpus:
         phones[put(frame_at)] = said.phones[sources].long()
         its_frames, its_ends = frame_at[np.repeat(learned, frames)], end_at[learned]
         places = put(np.concatenate([its_frames, its_ends]))
-        is_end = put(np.arange(len(its_frames) + len(its_ends)) >= len(its_frames))
+        is_deep = np.concatenate([random.random(len(its_frames)) < depth_share, np.ones(len(its_ends), bool)])
         return Batch(
-            tokens.view(len(rows), width, -1), put(is_audio).view(len(rows), width), places, is_end, phones[places]
+            tokens.view(len(rows), width, -1),
+            put(is_audio).view(len(rows), width),
+            places,
+            put(np.flatnonzero(is_deep)),
+            phones[places],
         )
 
 

@@ -10,7 +10,8 @@ the model reads are replaced by random ones and, once it speaks, by what it woul
 sampling for transformers, arXiv 1906.07651), so that it recovers from its own mistakes. Files of turns that appear
 while it runs are taken in. Stops after the minutes or at Ctrl-C; running it again goes on from the last checkpoint.
 
---export: a folder for the weights alone, as float16 in files of less than 15 MiB, written whenever the state is saved. --begin: such a folder, whose weights are gone on from in place of random ones.
+--export: a folder for the weights alone, as float16 in files of less than 15 MiB, written whenever the state is saved.
+--begin: such a folder, whose weights are gone on from in place of random ones.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from torch.nn import functional as F
 
 from csm_engine.model.csm import CSM
 from recipes.voice_in_the_box.codec.quantizer import Quantizer
+from recipes.voice_in_the_box.csm.ahead import ahead
 from recipes.voice_in_the_box.csm.corpus import DIALOGUE_SHARE, Batch, TrainingCorpus
 from recipes.voice_in_the_box.csm.misheard import Misheard
 from recipes.voice_in_the_box.csm.network import backbone_states, csm_config, depth_logits, new_csm
@@ -67,7 +69,7 @@ def main() -> None:
     if asked.export:
         training.also_saves(lambda: write_shards(asked.export, model))
     random = np.random.default_rng(asked.seed + training.steps)
-    batches = _batches(TrainingCorpus(utterances, misheard), training, random)
+    batches = ahead(_batches(TrainingCorpus(utterances, misheard), training, random))
     training.run(
         lambda: teacher.losses(
             next(batches), replaced_share=REPLACED_SHARE, own_batches=0.0 if _is_early(training) else OWN_BATCHES
@@ -89,17 +91,16 @@ class Teacher:
         """Mean cross-entropies in nats: of a code of codebook 0, of one of the others, of a phone."""
         device = self.model.device
         tokens = _some_replaced(batch, replaced_share, self.model.config.codebook_size)
-        with torch.autocast(device.type, torch.bfloat16):
-            if torch.rand(()) < own_batches:
+        if torch.rand(()) < own_batches:
+            with torch.autocast(device.type, torch.bfloat16):
                 tokens = self._some_own(batch, tokens)
+        with torch.autocast(device.type, torch.bfloat16):
             states = backbone_states(self.model, tokens, batch.is_audio).flatten(0, 1)[batch.learned - 1]
             frames = batch.tokens.flatten(0, 1)[batch.learned, :-1]
             logits0 = self.model.codebook0_head(states)
             spoken = self.phone_head(states).view(-1, self.phone_head.out_features // len(PHONE_PARTS))
-            share = DEPTH_SHARE[device.type]
-            chosen = ((torch.rand(len(frames), device=device) < share) | batch.is_end).nonzero()[:, 0]
-            wanted = frames[chosen]
-            others = depth_logits(self.model, states[chosen], wanted)
+            wanted = frames[batch.deep]
+            others = depth_logits(self.model, states[batch.deep], wanted)
         return {
             "codebook0": F.cross_entropy(logits0.float(), frames[:, 0]),
             "depth": F.cross_entropy(others.float().flatten(0, 1), wanted[:, 1:].flatten()),
@@ -124,8 +125,14 @@ class Teacher:
 
     @torch.no_grad()
     def judge(self, held_out: TrainingCorpus) -> dict[str, float]:
-        positions = POSITIONS[self.model.device.type][1]
-        batches = held_out.batches(np.random.default_rng(0), positions=positions, dialogue_share=0.3, pool=600)
+        kind = self.model.device.type
+        batches = held_out.batches(
+            np.random.default_rng(0),
+            positions=POSITIONS[kind][1],
+            dialogue_share=DIALOGUE_SHARE,
+            depth_share=DEPTH_SHARE[kind],
+            pool=1200,
+        )
         rows = [self.losses(next(batches), replaced_share=0.0, own_batches=0.0) for _ in range(JUDGED_BATCHES)]
         return {name: float(np.mean([row[name].item() for row in rows])) for name in rows[0]}
 
@@ -140,6 +147,7 @@ def _batches(corpus: TrainingCorpus, training: Training, random: np.random.Gener
             random,
             positions=POSITIONS[device.type][0 if early else 1],
             dialogue_share=EARLY_DIALOGUE_SHARE if early else DIALOGUE_SHARE,
+            depth_share=DEPTH_SHARE[device.type],
             pool=4096 if device.type == "cuda" else 512,
         ):
             positions += batch.is_audio.numel()

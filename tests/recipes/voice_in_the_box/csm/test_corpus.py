@@ -75,7 +75,7 @@ def test_batch_is_the_prompt_that_the_engine_builds(corpus: TrainingCorpus, toke
         [Segment(3, 0, True, False), Segment(16, 7, True, False)],
         [Segment(5, 1, True, False)],
     ]
-    batch = corpus._batch(rows)
+    batch = corpus._batch(rows, np.random.default_rng(0), 0.5)
     builder = PromptBuilder(tokenizer, num_codebooks=CODEBOOKS, codebook_size=CODES, max_seq_len=512, reserved_frames=1)
     for index, row in enumerate(rows):
         segments = []
@@ -96,15 +96,18 @@ def test_every_speaker_has_a_token_and_every_symbol_is_known(tokenizer: TextToke
 
 
 def test_frames_and_the_all_zero_frame_that_ends_them_are_learned(corpus: TrainingCorpus) -> None:
-    batch = corpus._batch([[Segment(0, 0, False, False), Segment(2, 0, True, False)], [Segment(1, 1, True, False)]])
+    rows = [[Segment(0, 0, False, False), Segment(2, 0, True, False)], [Segment(1, 1, True, False)]]
+    batch = corpus._batch(rows, np.random.default_rng(0), 0.5)
     frames = batch.tokens.flatten(0, 1)[batch.learned, :-1]
-    assert not frames[batch.is_end].any() and frames[~batch.is_end].all()
+    is_end = torch.arange(len(frames)) >= len(frames) - 2
+    assert not frames[is_end].any() and frames[~is_end].all()
+    assert set(batch.deep.tolist()) >= {len(frames) - 2, len(frames) - 1} and 2 < len(batch.deep) < len(frames)
     said = corpus.utterances
     wanted = [said.codes[said.frame_starts[u] : said.frame_starts[u + 1]] for u in (2, 1)]
-    assert torch.equal(frames[~batch.is_end].short(), torch.cat(wanted))
+    assert torch.equal(frames[~is_end].short(), torch.cat(wanted))
     phones = [said.phones[said.frame_starts[u] : said.frame_starts[u + 1]] for u in (2, 1)]
-    assert torch.equal(batch.phones[~batch.is_end].byte(), torch.cat(phones))
-    assert (batch.is_audio.flatten()[batch.learned]).all() and int(batch.is_end.sum()) == 2
+    assert torch.equal(batch.phones[~is_end].byte(), torch.cat(phones))
+    assert (batch.is_audio.flatten()[batch.learned]).all()
 
 
 def test_voice_of_a_speaker_is_learned_only_where_it_can_be_known(corpus: TrainingCorpus) -> None:
@@ -112,7 +115,7 @@ def test_voice_of_a_speaker_is_learned_only_where_it_can_be_known(corpus: Traini
     said = corpus.utterances
     corpus._of_voice = [np.flatnonzero(said.voices == voice) for voice in range(2)]
     for _ in range(600):
-        row = corpus._sequence(random, 0.5, said.text_lengths + said.num_frames + 1)
+        (row,) = corpus._sequences(random, 1, 0.5, said.text_lengths + said.num_frames + 1)
         known: set[int] = set()
         for segment in row:
             swapped = said.voices[segment.utterance] != segment.speaker % 2
@@ -121,13 +124,19 @@ def test_voice_of_a_speaker_is_learned_only_where_it_can_be_known(corpus: Traini
             seen.add((swapped, segment.is_learned, segment.is_heard))
         assert not row[-1].is_heard, "what is said comes from no recording"
         assert len({said.voices[s.utterance] != s.speaker % 2 for s in row}) == 1
-    assert seen == {(False, True, False), (False, False, True), (True, False, False), (True, True, False), (True, False, True)}
+    assert seen == {
+        (False, True, False),
+        (False, False, True),
+        (True, False, False),
+        (True, True, False),
+        (True, False, True),
+    }
 
 
 def test_what_the_encoder_heard_is_context_and_near_what_was_said(corpus: TrainingCorpus) -> None:
     torch.manual_seed(0)
     rows = [[Segment(0, 0, False, heard), Segment(1, 1, True, False)] for heard in (False, True)]
-    exact, heard = corpus._batch(rows).tokens
+    exact, heard = corpus._batch(rows, np.random.default_rng(0), 0.5).tokens
     changed = (exact[:, :-1] != heard[:, :-1]).any(dim=1)
     first = int(corpus.utterances.text_lengths[0])
     assert changed[first : first + int(corpus.utterances.num_frames[0])].any()
@@ -135,7 +144,7 @@ def test_what_the_encoder_heard_is_context_and_near_what_was_said(corpus: Traini
 
 
 def test_batches_hold_like_lengths_and_no_more_positions_than_asked(corpus: TrainingCorpus) -> None:
-    batches = corpus.batches(np.random.default_rng(0), positions=200, dialogue_share=0.3, pool=40)
+    batches = corpus.batches(np.random.default_rng(0), positions=200, dialogue_share=0.3, depth_share=0.3, pool=40)
     for batch in islice(batches, 12):
         assert batch.tokens.shape[0] * batch.tokens.shape[1] <= 200 or batch.tokens.shape[0] == 1
 

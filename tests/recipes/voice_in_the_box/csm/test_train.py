@@ -20,9 +20,9 @@ def batch_of(rows: int, length: int) -> Batch:
     codes[:, -1] = 0
     text = torch.randint(1, 90, (rows, length, 1), generator=generator) * ~is_audio[..., None]
     learned = is_audio.flatten().nonzero()[:, 0]
-    is_end = learned % length == length - 1
+    deep = (learned % 2 == length % 2).nonzero()[:, 0]  # the ends of speech among them
     phones = torch.randint(0, PHONES, (len(learned), 4), generator=generator)
-    return Batch(torch.cat([codes, text], dim=2), is_audio, learned, is_end, phones)
+    return Batch(torch.cat([codes, text], dim=2), is_audio, learned, deep, phones)
 
 
 def teacher() -> Teacher:
