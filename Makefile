@@ -76,21 +76,21 @@ bench-gpu: $(STAMPS)/dev
 	$(BIN)/python -m bench.codec --shape published --device cuda --dtype bfloat16 --batches 1,16,64,256
 
 # The voice in the box again, from nothing: about eight hours of two CPU cores. Every part goes on where it
-# was stopped. Needs Debian's flite. recipes/voice_in_the_box/README.md says what each part does.
+# was stopped. Needs Debian's flite. recipes/builtin_voice/README.md says what each part does.
 voice: $(STAMPS)/dev
-	$(BIN)/python -m recipes.voice_in_the_box.tracks $(VOICE)/tracks-train.npz --texts $(TEXTS)
+	$(BIN)/python -m recipes.builtin_voice.tracks $(VOICE)/tracks-train.npz --texts $(TEXTS)
 	for seed in $(MORE_SEEDS); do \
-		$(BIN)/python -m recipes.voice_in_the_box.tracks $(VOICE)/tracks-train-$$seed.npz --texts $(MORE_TEXTS) \
+		$(BIN)/python -m recipes.builtin_voice.tracks $(VOICE)/tracks-train-$$seed.npz --texts $(MORE_TEXTS) \
 			--seed $$seed || exit 1; \
 	done
-	$(BIN)/python -m recipes.voice_in_the_box.tracks $(VOICE)/tracks-heldout.npz --split held-out \
+	$(BIN)/python -m recipes.builtin_voice.tracks $(VOICE)/tracks-heldout.npz --split held-out \
 		--texts $(HELD_OUT_TEXTS) --seed 11
-	$(BIN)/python -m recipes.voice_in_the_box.codec.quantizer $(VOICE)
-	$(BIN)/python -m recipes.voice_in_the_box.csm.turns $(VOICE)
-	$(BIN)/python -m recipes.voice_in_the_box.codec.train_decoder $(VOICE) --minutes $(DECODER_MINUTES) & \
-		$(BIN)/python -m recipes.voice_in_the_box.csm.train $(VOICE) --minutes $(CSM_MINUTES) && wait $$!
-	$(BIN)/python -m recipes.voice_in_the_box.codec.train_encoder $(VOICE) --minutes $(ENCODER_MINUTES)
-	$(BIN)/python -m recipes.voice_in_the_box.bundle $(VOICE) $(VOICE_BUNDLE)
+	$(BIN)/python -m recipes.builtin_voice.codec.quantizer $(VOICE)
+	$(BIN)/python -m recipes.builtin_voice.csm.turns $(VOICE)
+	$(BIN)/python -m recipes.builtin_voice.codec.train_decoder $(VOICE) --minutes $(DECODER_MINUTES) & \
+		$(BIN)/python -m recipes.builtin_voice.csm.train $(VOICE) --minutes $(CSM_MINUTES) && wait $$!
+	$(BIN)/python -m recipes.builtin_voice.codec.train_encoder $(VOICE) --minutes $(ENCODER_MINUTES)
+	$(BIN)/python -m recipes.builtin_voice.bundle $(VOICE) $(VOICE_BUNDLE)
 
 # The same recipe from nothing to speech in some minutes, with too little of everything to be understood.
 REHEARSAL := build/rehearsal
@@ -103,7 +103,7 @@ voice-rehearsal:
 	$(MAKE) say BUNDLE=$(REHEARSAL)/bundle OUT=$(REHEARSAL)/hello.wav MAX_SECONDS=3
 
 evaluate: $(STAMPS)/dev $(ASKED)
-	$(BIN)/python -m recipes.voice_in_the_box.evaluation $(BUNDLE) --json bench/results/voice_in_the_box.json
+	$(BIN)/python -m recipes.builtin_voice.evaluation $(BUNDLE) --json bench/results/voice_in_the_box.json
 
 check: $(STAMPS)/dev
 	$(BIN)/ruff format --check .
@@ -119,9 +119,9 @@ format: $(STAMPS)/dev
 protos: $(STAMPS)/protos
 
 # Seeded random weights in the real file formats, for tests and benchmarks.
-$(MINIATURE)/bundle.json: $(STAMPS)/run $(wildcard csm_engine/testing/*.py) $(wildcard bundles/builtin/silentcipher/*)
+$(MINIATURE)/bundle.json: $(STAMPS)/run $(wildcard tests/support/tiny/*.py) $(wildcard bundles/builtin/silentcipher/*)
 	@echo "making the miniature bundle in $(MINIATURE) (untrained: it sounds like noise)"
-	@$(BIN)/python -m csm_engine.testing.bundle $(MINIATURE)
+	@$(BIN)/python -m tests.support.tiny.bundle $(MINIATURE)
 
 # The lock's pins contradict some packages' own, so everything but torch goes in without asking them.
 $(STAMPS)/venv:

@@ -8,19 +8,19 @@ others' sampling. `Ours` is what the engine runs.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from csm_engine.lean import ops
-from csm_engine.lean.frame_step import LeanFrameStep
-from csm_engine.lean.graph_runner import GraphRunner
-from csm_engine.lean.matrix import FLOAT8
-from csm_engine.lean.weights import LeanWeights
+from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.graph_runner import GraphRunner
+from csm_engine.execution.matrix import FLOAT8
+from csm_engine.execution.ops import dispatch as ops
+from csm_engine.execution.weights import LeanWeights
 from csm_engine.model.csm import CSM
 from csm_engine.types import SamplingParams
+from tests.support.tiny.csm import transformers_state
 
 
 class Arm(Protocol):
@@ -123,15 +123,12 @@ class Reference:
 class Transformers:
     """Eager, its own dynamic caches."""
 
-    def __init__(self, checkpoint: Path, config_values: dict[str, object], model: CSM, batch: int) -> None:
-        from safetensors.torch import load_file
+    def __init__(self, config_values: dict[str, object], model: CSM, batch: int) -> None:
         from transformers import CsmConfig, CsmForConditionalGeneration
 
-        self._model = CsmForConditionalGeneration(CsmConfig(**config_values)).eval()
-        state: dict[str, Tensor] = {}
-        for shard in checkpoint.glob("*.safetensors"):
-            state |= load_file(shard)
-        self._model.load_state_dict(state, strict=False)
+        with torch.device(model.device):
+            self._model = CsmForConditionalGeneration(CsmConfig(**config_values)).eval()
+        self._model.load_state_dict(transformers_state(model), strict=False)
         self._model.to(model.device, model.dtype)
         self.dtype = model.dtype
         self._num_codebooks, self._batch = model.config.num_codebooks, batch

@@ -29,16 +29,16 @@ from bench.codec_arms import KEY, UTTERANCE_S, Arm, Both, Decode, Mark, PackageM
 from bench.codec_precision import bfloat16_mark_snr_db, bfloat16_snr
 from bench.machine import commit, cpu_name
 from bench.timing import in_turns, synchronize
-from csm_engine.bundle import open_bundle
-from csm_engine.codec.mimi import load_mimi
-from csm_engine.codec.stream import Audio
-from csm_engine.codec.watermark.look_ahead import ADAPTIVE, FULL, LookAhead
-from csm_engine.codec.watermark.marker import mark_clip
-from csm_engine.codec.watermark.payload import frame_symbols
-from csm_engine.codec.watermark.silentcipher import load_silentcipher
-from csm_engine.testing.mimi import write_published_mimi
-from csm_engine.testing.silentcipher import write_miniature_silentcipher
-from csm_engine.testing.silentcipher_oracle import PackageOracle
+from csm_bundle.bundle import open_bundle
+from csm_codec.mimi.loader import load_mimi
+from csm_codec.stream import Audio
+from csm_codec.watermark.embed.embedder import mark_clip
+from csm_codec.watermark.keys.payload import frame_symbols
+from csm_codec.watermark.networks.silentcipher import load_silentcipher
+from csm_codec.watermark.stream.look_ahead import ADAPTIVE, FULL, LookAhead
+from tests.support.silentcipher_oracle import PackageOracle
+from tests.support.tiny.mimi import write_published_mimi
+from tests.support.tiny.silentcipher import write_miniature_silentcipher
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FRAME_MS = 80.0

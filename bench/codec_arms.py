@@ -14,18 +14,18 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from csm_engine.codec.codec import Codec
-from csm_engine.codec.mimi import Mimi, load_mimi
-from csm_engine.codec.mimi_decoder import MimiDecoder
-from csm_engine.codec.resample import Pcm
-from csm_engine.codec.stream import Failed
-from csm_engine.codec.watermark.keyring import Keyring, WatermarkKey
-from csm_engine.codec.watermark.level import RunningLevel
-from csm_engine.codec.watermark.look_ahead import FULL, LookAhead
-from csm_engine.codec.watermark.marker import Chunk, Marker
-from csm_engine.codec.watermark.payload import frame_symbols
-from csm_engine.codec.watermark.silentcipher import SilentCipher
-from csm_engine.testing.silentcipher_oracle import PackageOracle
+from csm_codec.codec import Codec
+from csm_codec.mimi.decoder import MimiDecoder
+from csm_codec.mimi.loader import Mimi, load_mimi
+from csm_codec.resample import Pcm
+from csm_codec.stream import Failed
+from csm_codec.watermark.embed.embedder import Chunk, Marker
+from csm_codec.watermark.keys.keyring import Keyring, WatermarkKey
+from csm_codec.watermark.keys.payload import frame_symbols
+from csm_codec.watermark.networks.silentcipher import SilentCipher
+from csm_codec.watermark.stream.level import RunningLevel
+from csm_codec.watermark.stream.look_ahead import FULL, LookAhead
+from tests.support.silentcipher_oracle import PackageOracle
 
 KEY = WatermarkKey("bench", b"bench")
 CPU_LANE_WIDTH = 4  # rows per batch of the decoder, as the codec stage has it

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from csm_engine.codec.mimi import load_mimi
-from csm_engine.codec.mimi_decoder import MimiDecoder
-from csm_engine.codec.resample import Pcm
-from csm_engine.codec.watermark.level import RunningLevel
-from csm_engine.codec.watermark.marker import Chunk, Marker
-from csm_engine.codec.watermark.payload import frame_symbols
-from csm_engine.codec.watermark.silentcipher import SilentCipher
+from csm_codec.mimi.decoder import MimiDecoder
+from csm_codec.mimi.loader import load_mimi
+from csm_codec.resample import Pcm
+from csm_codec.watermark.embed.embedder import Chunk, Marker
+from csm_codec.watermark.keys.payload import frame_symbols
+from csm_codec.watermark.networks.silentcipher import SilentCipher
+from csm_codec.watermark.stream.level import RunningLevel
 
 FRAMES = 50  # four seconds
 STREAMS = 2

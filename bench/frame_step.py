@@ -17,10 +17,8 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
@@ -29,13 +27,13 @@ from bench.arms import Arm, Ours, Reference, Transformers
 from bench.machine import commit, cpu_name
 from bench.shapes import SHAPES, frame_bytes
 from bench.timing import in_turns, synchronize
-from csm_engine.config import ModelConfig
-from csm_engine.lean.matrix import FLOAT8
-from csm_engine.lean.weights import pack
+from csm_engine.execution.matrix import FLOAT8
+from csm_engine.execution.weights import pack
 from csm_engine.model.csm import CSM
-from csm_engine.model.loader import load_model
-from csm_engine.testing.csm import transformers_config, write_transformers
+from csm_engine.model.loader import random_model
+from csm_engine.model.shapes import ModelConfig
 from csm_engine.types import SamplingParams
+from tests.support.tiny.csm import transformers_config
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SAMPLING = SamplingParams(temperature=0.9, top_k=50, seed=1)
@@ -54,11 +52,9 @@ def main() -> None:
     bandwidth = copy_bandwidth(device)
     rows: list[dict[str, object]] = []
     gated, logit_errors = {}, {}
-    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        checkpoint = Path(folder)
-        write_transformers(checkpoint, config, seed=0, num_shards=1)
+    with torch.inference_mode():
         for batch in arguments.batches:
-            arms = make_arms(checkpoint, config, batch, device, dtype, arguments.arms)
+            arms = make_arms(config, batch, device, dtype, arguments.arms)
             prompts = make_prompts(config, batch, arguments.context, device, dtype)
             gated[batch] = gate.check(arms, prompts)
             logit_errors[batch] = logit_error(arms, prompts)
@@ -95,10 +91,12 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def make_arms(
-    checkpoint: Path, config: ModelConfig, batch: int, device: torch.device, dtype: torch.dtype, wanted: list[str]
+    config: ModelConfig, batch: int, device: torch.device, dtype: torch.dtype, wanted: list[str]
 ) -> dict[str, Arm]:
+    """Each over the same seeded weights."""
+
     def model(dtype: torch.dtype = dtype) -> CSM:
-        return load_model(checkpoint, device=device, dtype=dtype)
+        return random_model(config, seed=0, device=device, dtype=dtype, drawn_on=device)
 
     values = transformers_config(config) | {
         "codec_config": SMALLEST_CODEC,
@@ -108,7 +106,7 @@ def make_arms(
     values.pop("audio_codebook_size")
     makers: dict[str, Callable[[], Arm]] = {
         "reference": lambda: Reference(model(), batch),
-        "transformers": lambda: Transformers(checkpoint, values, model(), batch),
+        "transformers": lambda: Transformers(values, model(), batch),
         "ours": lambda: Ours(pack(model(), rows=batch), batch),
         "ours-bfloat16": lambda: Ours(pack(model(torch.bfloat16), rows=batch), batch),
         "ours-float8": lambda: Ours(pack(model(), quantization="float8", rows=batch), batch),

@@ -28,7 +28,7 @@ def gpu_name() -> str | None:
 
 def commit() -> str:
     """Short hash of the checkout, with "-dirty" behind it when tracked files differ; empty without git."""
-    return _output("git", "describe", "--always", "--dirty", "--exclude=*")
+    return "" if shutil.which("git") is None else _output("git", "describe", "--always", "--dirty", "--exclude=*")
 
 
 def _output(*command: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from csm_engine.config import FLAVORS, ModelConfig, TransformerConfig
-from csm_engine.testing.csm import MINIATURE
+from csm_engine.model.shapes import FLAVORS, ModelConfig, TransformerConfig
+from tests.support.tiny.csm import MINIATURE
 
 CSM_1B = ModelConfig(
     backbone=FLAVORS["llama-1B"],

@@ -10,7 +10,7 @@ from enum import Enum
 import numpy as np
 import numpy.typing as npt
 
-from csm_engine.errors import InvalidRequestError
+from csm_bundle.errors import InvalidRequestError
 
 Codes = npt.NDArray[np.int16]  # (frames, codebooks), frame-major
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from csm_text.found import Groups
 from csm_text.numbers import by_digit, cardinal
 
 _TOP = "com|org|net|edu|gov|io|ai|app|dev|info|co|uk|eu|us|ca|au|de|fr|ch|tv|me"
@@ -30,12 +31,27 @@ HANDLE = r"(?<![A-Za-z0-9@])@(?P<handle>[A-Za-z_][A-Za-z0-9_]{0,63})"
 TAG = r"(?<![A-Za-z0-9#&])#(?P<tag>[A-Za-z][A-Za-z0-9_]{0,63})"
 TAG_NUMBER = r"(?<![A-Za-z0-9#&])#\s?(?P<tagnumber>\d{1,15})(?![\dA-Za-z])"
 
-Groups = dict[str, str | None]
 _PARTS = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*|\d+|[^A-Za-z0-9]")
 _SIGNS = {
-    **{".": "dot", "/": "slash", "-": "dash", "_": "underscore", "?": "question mark", "=": "equals", "&": "and"},
-    **{"#": "hash", "%": "percent", "+": "plus", "~": "tilde", "@": "at", ":": "colon", ",": "comma", ";": "semicolon"},
-    **{"!": "exclamation mark", "*": "star", "$": "dollar", "\\": "backslash"},
+    ".": "dot",
+    "/": "slash",
+    "-": "dash",
+    "_": "underscore",
+    "?": "question mark",
+    "=": "equals",
+    "&": "and",
+    "#": "hash",
+    "%": "percent",
+    "+": "plus",
+    "~": "tilde",
+    "@": "at",
+    ":": "colon",
+    ",": "comma",
+    ";": "semicolon",
+    "!": "exclamation mark",
+    "*": "star",
+    "$": "dollar",
+    "\\": "backslash",
 }
 
 
@@ -66,7 +82,9 @@ def dotted(found: Groups) -> str:
     """Four numbers are an address of a computer, others a version."""
     parts = (found["dotted"] or "").split(".")
     address = len(parts) == 4
-    words = (" dot " if address else " point ").join(by_digit(p) if address and len(p) > 2 else cardinal(p) for p in parts)
+    words = (" dot " if address else " point ").join(
+        by_digit(p) if address and len(p) > 2 else cardinal(p) for p in parts
+    )
     return f"version {words}" if found["dotprefix"] else words
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from csm_text.found import Groups
 from csm_text.numbers import cardinal, decimal, ordinal
 
 NUMBER = r"(?:\d{1,3}(?:,\d{3}){1,6}|\d{1,40})"
@@ -14,15 +15,27 @@ _CURRENCIES = {  # sign: one, many, one hundredth, hundredths
     "£": ("pound", "pounds", "penny", "pence"),
     "¥": ("yen", "yen", "", ""),
     "₹": ("rupee", "rupees", "paisa", "paise"),
-    "USD": ("US dollar", "US dollars", "cent", "cents"),
+    "USD": ("U S dollar", "U S dollars", "cent", "cents"),
     "EUR": ("euro", "euros", "cent", "cents"),
     "GBP": ("pound", "pounds", "penny", "pence"),
     "CHF": ("Swiss franc", "Swiss francs", "centime", "centimes"),
     "JPY": ("yen", "yen", "", ""),
 }
 _SCALES = {
-    **{"k": "thousand", "m": "million", "mn": "million", "mm": "million", "b": "billion", "bn": "billion"},
-    **{"t": "trillion", "tn": "trillion"},
+    "k": "thousand",
+    "m": "million",
+    "mn": "million",
+    "mm": "million",
+    "b": "billion",
+    "bn": "billion",
+    "t": "trillion",
+    "tn": "trillion",
+    "K": "thousand",
+    "M": "million",
+    "MM": "million",
+    "B": "billion",
+    "BN": "billion",
+    "T": "trillion",
     **{word: word for word in ("hundred", "thousand", "million", "billion", "trillion")},
 }
 _UNITS = {  # sign: one, many
@@ -89,9 +102,24 @@ _UNITS = {  # sign: one, many
 }
 _POWERS = {"": "", "^2": "square ", "^3": "cubic "}
 _PER = {
-    **{"h": "hour", "hr": "hour", "hour": "hour", "s": "second", "sec": "second", "min": "minute", "day": "day"},
-    **{"week": "week", "wk": "week", "mo": "month", "month": "month", "yr": "year", "year": "year"},
-    **{"kg": "kilogram", "lb": "pound", "l": "liter", "km": "kilometer", "person": "person"},
+    "h": "hour",
+    "hr": "hour",
+    "hour": "hour",
+    "s": "second",
+    "sec": "second",
+    "min": "minute",
+    "day": "day",
+    "week": "week",
+    "wk": "week",
+    "mo": "month",
+    "month": "month",
+    "yr": "year",
+    "year": "year",
+    "kg": "kilogram",
+    "lb": "pound",
+    "l": "liter",
+    "km": "kilometer",
+    "person": "person",
 }
 _HALVES = {"2": ("half", "halves"), "4": ("quarter", "quarters")}
 _AS_FRACTIONS = frozenset("2 3 4 5 6 7 8 9 12 16 32".split())
@@ -102,26 +130,28 @@ _units = "|".join(re.escape(sign) for sign in sorted(_UNITS, key=len, reverse=Tr
 _per = "|".join(sorted(_PER, key=len, reverse=True))
 
 MONEY = (
-    rf"(?<![A-Za-z0-9])(?:(?P<msign>-)?(?:US|A|C)?(?P<money1>[$€£¥₹])\s?(?P<mwhole1>{NUMBER})(?:\.(?P<mcents1>\d{{1,6}}))?"
+    rf"(?<![A-Za-z0-9])(?:(?P<msign>-)?(?:US|A|C)?(?P<money1>[$€£¥₹])\s?(?P<mwhole1>{NUMBER}|(?=\.\d))(?:\.(?P<mcents1>\d{{1,6}}))?"
     rf"(?:\s?(?P<mscale1>{_scales})(?![A-Za-z]))?(?:/(?P<mper1>{_per})(?![A-Za-z]))?)"
 )
 MONEY_AFTER = (
     rf"(?<![A-Za-z0-9.])(?P<mwhole2>{NUMBER})(?:[.,](?P<mcents2>\d{{2}}))?(?:\s?(?P<mscale2>{_scales}))?"
     rf"\s?(?P<money2>{_signs})(?![A-Za-z0-9])"
 )
+MULTIPLE = rf"(?<![A-Za-z0-9.])(?P<mulwhole>{NUMBER})(?:\.(?P<mulpart>\d{{1,20}}))?x(?![A-Za-z0-9])"
+SCALED = rf"(?<![A-Za-z0-9.])(?P<scaledwhole>{NUMBER})\.(?P<scaledpart>\d{{1,6}})(?P<scale>[MBK]|bn)(?![A-Za-z0-9])"
+SPACED = r"(?<![\w.,+])(?P<spaced>(?:\d{1,2}|\d{3}(?= 000))(?: \d{3}){2,4})(?! ?[\d-]|[A-Za-z])"
 CENTS = r"(?P<cents>\d{1,3})\s?¢"
 MEASURE = (
     rf"(?<![A-Za-z0-9.])(?P<usign>-)?(?P<uwhole>{NUMBER})(?:\.(?P<upart>\d{{1,20}}))?(?P<ugap>[\s-]?)(?P<unit>{_units})(?:(?<=[a-z])\.(?=\s+[a-z0-9(]|\s*[,;:?!)]))?"
     rf"(?P<upower>(?:\^[23])?)(?![A-Za-z0-9^]|/(?!(?:{_per})(?![A-Za-z])))(?:/(?P<uper>{_per})(?![A-Za-z]))?"
 )
 TEMPERATURE = (
-    rf"(?<![A-Za-z0-9.])(?P<tsign>-)?(?P<twhole>{NUMBER})(?:\.(?P<tpart>\d{{1,20}}))?\s?°\s?(?P<tscale>[CFK](?![A-Za-z]))?"
+    rf"(?<![A-Za-z0-9.])(?P<tsign>-)?(?P<twhole>{NUMBER})(?:\.(?P<tpart>\d{{1,20}}))?\s?°\s?"
+    r"(?P<tscale>[CFK](?![A-Za-z]))?"
 )
-PERCENT = rf"(?<![A-Za-z0-9.])(?P<psign>[-+])?(?P<pwhole>{NUMBER})(?:\.(?P<ppart>\d{{1,20}}))?\s?%"
+PERCENT = rf"(?<![A-Za-z0-9.%])(?P<psign>[-+])?(?P<pwhole>{NUMBER})(?:\.(?P<ppart>\d{{1,20}}))?\s?%"
 FEET = r"(?<![A-Za-z0-9.])(?P<feet>\d{1,3})'(?:\s?(?P<inches>\d{1,2})(?:\"|''))?(?![A-Za-z0-9])"
 FRACTION = r"(?<![\dA-Za-z/.])(?:(?P<fwhole>\d{1,15})[ -])?(?P<fover>\d{1,4})/(?P<funder>\d{1,4})(?![\d/]|\.\d)"
-
-Groups = dict[str, str | None]
 
 
 def money(found: Groups) -> str:
@@ -133,7 +163,9 @@ def money(found: Groups) -> str:
     if scale:
         words += f"{_number(whole, cents)} {_SCALES[scale]} {many}"
     elif cents is None or not hundredth or len(cents) > 2 or int(cents) == 0:
-        words += f"{_number(whole, cents if cents and int(cents) else None)} {one if whole == '1' and not cents else many}"
+        words += (
+            f"{_number(whole, cents if cents and int(cents) else None)} {one if whole == '1' and not cents else many}"
+        )
     else:
         count = str(int(cents.ljust(2, "0")))
         small = f"{cardinal(count)} {hundredth if count == '1' else hundredths}"
@@ -171,6 +203,16 @@ def percent(found: Groups) -> str:
     return f"{sign}{_number(found['pwhole'] or '0', found['ppart'])} percent"
 
 
+def multiple(found: Groups) -> str:
+    """ "2x" is "two times"."""
+    return f"{_number(found['mulwhole'] or '0', found['mulpart'])} times"
+
+
+def scaled(found: Groups) -> str:
+    """ "3.5M" is "three point five million"."""
+    return f"{_number(found['scaledwhole'] or '0', found['scaledpart'])} {_SCALES[found['scale'] or '']}"
+
+
 def feet(found: Groups) -> str:
     count, inches = found["feet"] or "0", found["inches"]
     words = f"{cardinal(count)} {'foot' if count == '1' or inches else 'feet'}"
@@ -182,7 +224,8 @@ def fraction(found: Groups) -> str:
     if whole is None and ((over, under) in {("24", "7"), ("9", "11")} or (over == under and len(over) > 1)):
         return f"{cardinal(over)} {cardinal(under)}"
     if under not in _AS_FRACTIONS or int(over) == 0 or over[0] == "0" or int(over) > 99:
-        words = f"{cardinal(over)} {'out of' if under in ('10', '100') and int(over) <= int(under) else 'over'} {cardinal(under)}"
+        is_score = under in ("10", "100") and int(over) <= int(under)
+        words = f"{cardinal(over)} {'out of' if is_score else 'over'} {cardinal(under)}"
     else:
         one, many = _HALVES.get(under, (ordinal(under), ordinal(under) + "s"))
         words = f"{'a' if over == '1' and whole else cardinal(over)} {one if over == '1' else many}"

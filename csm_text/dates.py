@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from csm_text.found import Groups
 from csm_text.numbers import cardinal, ordinal, plural, two_digits, year
 
-MONTHS = (
-    "January February March April May June July August September October November December"
-).split()
+MONTHS = ("January February March April May June July August September October November December").split()
 _SHORT = {**{name[:3]: name for name in MONTHS}, "Sept": "September"}
 _months = "|".join([*MONTHS, r"(?:Sept|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Oct|Nov|Dec)(?:\.(?=[\s,]))?"])
 _end = r"(?![A-Za-z0-9])"
@@ -14,9 +13,14 @@ _end = r"(?![A-Za-z0-9])"
 # What a number with a slash may be after: "by 3/4" is a date, "3/4 cup" is none.
 _DATE_WORDS = r"(?:by|on|until|till|before|after|since|from|due)"
 
-ISO_DATE = rf"(?<![\w-])(?P<iyear>\d{{4}})-(?P<imonth>0[1-9]|1[0-2])-(?P<iday>0[1-9]|[12]\d|3[01])(?!\d|-\d)(?:T(?=\d))?"
-SLASH_DATE = r"(?<![\w/])(?P<sfirst>\d{1,2})(?P<sep>[/.])(?P<ssecond>\d{1,2})(?P=sep)(?P<syear>\d{4}|\d{2})(?![\w/]|\.\d)"
-SHORT_DATE = rf"\b(?P<dword>(?i:{_DATE_WORDS}))\s(?P<dmonth>0?[1-9]|1[0-2])/(?P<dday>0?[1-9]|[12]\d|3[01])(?![\w/]|\s?(?i:of|cups?)\b)"
+ISO_DATE = r"(?<![\w-])(?P<iyear>\d{4})-(?P<imonth>0[1-9]|1[0-2])-(?P<iday>0[1-9]|[12]\d|3[01])(?!\d|-\d)(?:T(?=\d))?"
+SLASH_DATE = (
+    r"(?<![\w/])(?P<sfirst>\d{1,2})(?P<sep>[/.])(?P<ssecond>\d{1,2})(?P=sep)(?P<syear>\d{4}|\d{2})(?![\w/]|\.\d)"
+)
+SHORT_DATE = (
+    rf"\b(?P<dword>(?i:{_DATE_WORDS}))\s(?P<dmonth>0?[1-9]|1[0-2])/(?P<dday>0?[1-9]|[12]\d|3[01])"
+    r"(?![\w/]|\s?(?i:of|cups?)\b)"
+)
 MONTH_DAY = (
     rf"\b(?P<mname>{_months})\s(?P<mday>[12]\d|3[01]|0?[1-9])(?:st|nd|rd|th)?(?![\w:%/]|\.\d|,\d)"
     r"(?:,?\s(?P<myear>[12]\d{3})(?![\w:%]|\.\d))?"
@@ -29,14 +33,15 @@ MONTH_YEAR = rf"\b(?P<nname>{_months}),?\s(?P<nyear>[12]\d{{3}})(?![\w:%]|\.\d)"
 SHORT_MONTH = r"\b(?P<oname>Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept|Sep|Oct|Nov|Dec)\.(?=\s)"
 TIME = (
     r"(?<![\w:.])(?P<hour>[01]?\d|2[0-4]):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d))?(?![\d:])"
-    r"(?:\s?(?P<half1>[aApP])\.?\s?[mM](?:\.(?=\s+[a-z0-9]|\s*[,;:?!)\"'-])|(?![A-Za-z0-9])))?"
+    r"(?:\s?(?P<half1>[aApP])\.?\s?[mM](?:\.(?=\s+(?:[a-z0-9]|[A-Z]{2,4}\b)|\s*[,;:?!)\"'-])|(?![A-Za-z0-9])))?"
 )
-HOUR = r"(?<![\w:.])(?P<hour2>1[0-2]|0?[1-9])\s?(?P<half2>[aApP])(?:\.\s?[mM](?:\.(?=\s+[a-z0-9]|\s*[,;:?!)\"'-]))?|[mM](?![A-Za-z0-9]))"
+HOUR = (
+    r"(?<![\w:.])(?P<hour2>1[0-2]|0?[1-9])\s?(?P<half2>[aApP])"
+    r"(?:\.\s?[mM](?:\.(?=\s+(?:[a-z0-9]|[A-Z]{2,4}\b)|\s*[,;:?!)\"'-]))?|[mM](?![A-Za-z0-9]))"
+)
 DECADE = rf"(?<![\w.,])(?:'(?P<short_decade>\d0)|(?P<decade>[12]\d\d0|[1-9]0))'?s{_end}"
 YEAR_RANGE = r"(?<![\w.,-])(?P<yfrom>1[1-9]\d\d|20\d\d)\s?[-–]\s?(?P<yto>1[1-9]\d\d|20\d\d|\d\d)(?![\w-]|[.,]\d)"
 ERA_YEAR = r"\b(?P<era>(?i:in|since|of|from|until|by|year))\s(?P<erayear>1[0-9]\d\d)(?![\w:%,]|\.\d)"
-
-Groups = dict[str, str | None]
 
 
 def iso_date(found: Groups) -> str:
@@ -120,4 +125,3 @@ def _month(name: str | None) -> int:
     written = (name or "").rstrip(".")
     full = _SHORT.get(written, written)
     return MONTHS.index(full) + 1
-

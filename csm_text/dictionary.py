@@ -47,5 +47,5 @@ class Dictionary:
 def pack(entries: dict[str, Phones]) -> bytes:
     """What `Dictionary` reads."""
     numbers = {phone: FIRST + index for index, phone in enumerate(PHONES)}
-    lines = [word.encode() + b" " + bytes(numbers[p] for p in phones) for word, phones in entries.items()]
-    return zlib.compress(b"\n" + b"\n".join(sorted(lines, key=lambda line: line.partition(b" ")[0])) + b"\n", 9)
+    lines = [(word, word.encode() + b" " + bytes(numbers[p] for p in phones)) for word, phones in entries.items()]
+    return zlib.compress(b"\n" + b"\n".join([line for _, line in sorted(lines)]) + b"\n", 9)

@@ -17,24 +17,25 @@ from csm_text.dictionary import Dictionary
 from csm_text.letters import LetterModel
 from csm_text.normalize import Normalizer
 from csm_text.pronounce import Pronouncer
-from csm_text.symbols import BOUNDARY, MARKS, SYMBOLS
+from csm_text.scripts import PRIVATE
+from csm_text.symbols import BOUNDARY, PLACES, STRENGTH, SYMBOLS
 
 DATA = Path(__file__).parent / "data"
 NAMES = ("english-phonemes-1",)
-
-_STRENGTH = {mark: strength for strength, mark in enumerate(MARKS)}
 
 
 class UnknownFrontEndError(ValueError):
     """There is no front end of that name; the message lists those that there are."""
 
 
-class Spoken(Protocol):
-    """A lexicon as a front end uses it (csm_text/lexicon.py)."""
+class Lexicon(Protocol):
+    """An operator's words as a front end uses them (lexicon.py)."""
 
-    def respell(self, text: str) -> str: ...
+    def respell(self, text: str) -> str:
+        """The text with its words replaced: by others, or by one character of `scripts.PRIVATE` for phones."""
 
-    def phones(self, character: str) -> tuple[str, ...]: ...
+    def phones(self, character: str) -> tuple[str, ...]:
+        """What such a character stands for; () for one that this lexicon did not make."""
 
 
 class FrontEnd:
@@ -51,17 +52,18 @@ class FrontEnd:
         """The words that are spoken, for people: small letters, capitals by their names, marks."""
         return self._normalize(text)
 
-    def phonemize(self, text: str, lexicon: Spoken | None = None) -> str:
+    def phonemize(self, text: str, lexicon: Lexicon | None = None) -> str:
         """Symbols with a space between two: phones, `|` between words, marks. A text without words is a pause, ".".
 
         lexicon: an operator's words, which go before every rule. Never an error, whatever the text.
         """
+        text = PRIVATE.sub(" ", text)
         if lexicon is not None:
             text = lexicon.respell(text)
         symbols: list[str] = []
         phrase: list[str] = []
         for token in [*self._normalize(text).split(" "), ""]:
-            if token in _STRENGTH or token == "":
+            if token in STRENGTH or token == "":
                 self._close(phrase, symbols, lexicon)
                 phrase = []
                 if token:
@@ -70,20 +72,20 @@ class FrontEnd:
                 phrase.append(token)
         return " ".join(symbols) or "."
 
-    def ids(self, text: str, lexicon: Spoken | None = None) -> list[int]:
+    def ids(self, text: str, lexicon: Lexicon | None = None) -> list[int]:
         """Places of the symbols in `symbols`."""
-        return [_PLACES[symbol] for symbol in self.phonemize(text, lexicon).split(" ")]
+        return [PLACES[symbol] for symbol in self.phonemize(text, lexicon).split(" ")]
 
-    def _close(self, phrase: list[str], symbols: list[str], lexicon: Spoken | None) -> None:
+    def _close(self, phrase: list[str], symbols: list[str], lexicon: Lexicon | None) -> None:
         """Adds the words between two marks."""
-        given = {word: lexicon.phones(word) if lexicon else () for word in phrase if not word.isascii()}
         words = [word if word.isascii() else "" for word in phrase]
         for word, phones in zip(phrase, self._pronouncer.phones(words), strict=True):
-            spoken = given.get(word, phones)
-            if spoken:
-                if symbols and symbols[-1] not in _STRENGTH:
+            if lexicon is not None and not word.isascii():
+                phones = self._pronouncer.with_ending(lexicon.phones(word[0]), word[1:])
+            if phones:
+                if symbols and symbols[-1] not in STRENGTH:
                     symbols.append(BOUNDARY)
-                symbols.extend(spoken)
+                symbols.extend(phones)
 
 
 @cache
@@ -94,19 +96,12 @@ def load(name: str) -> FrontEnd:
     return FrontEnd(name)
 
 
-def is_symbol(text: str) -> bool:
-    return text in _PLACES
-
-
-_PLACES = {symbol: place for place, symbol in enumerate(SYMBOLS)}
-
-
 def _add_mark(symbols: list[str], mark: str) -> None:
     """One mark between two phrases, the strongest; none before the first word."""
     if not symbols:
         return
-    if symbols[-1] in _STRENGTH:
-        if _STRENGTH[mark] > _STRENGTH[symbols[-1]]:
+    if symbols[-1] in STRENGTH:
+        if STRENGTH[mark] > STRENGTH[symbols[-1]]:
             symbols[-1] = mark
     else:
         symbols.append(mark)

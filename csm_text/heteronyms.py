@@ -11,19 +11,20 @@ from csm_text.symbols import VOWELS
 Phones = tuple[str, ...]
 
 BEFORE_NOUNS = frozenset(
-    "the a an this that these those my your his her its our their whose no some any every each another of new old first"
-    " last in on with for from by".split()
+    "the a an this that these those my your his her its our their whose no some any every each another of new old"
+    " first last in on with for from by".split()
 )
 BEFORE_VERBS = frozenset(
-    "to will would can could shall should must may might do does did don't doesn't didn't won't can't cannot i you we they"
-    " who not never please let's i'll you'll we'll they'll i'd you'd we'd they'd and".split()
+    "to will would can could shall should must may might do does did don't doesn't didn't won't can't cannot i you we"
+    " they who not never please let's i'll you'll we'll they'll i'd you'd we'd they'd and".split()
 )
 BEFORE_PARTICIPLES = frozenset(
     "have has had having haven't hasn't hadn't i've you've we've they've was were is are be been being he's she's it's"
     " wasn't weren't isn't aren't already just".split()
 )
 BEFORE_ADJECTIVES = frozenset(
-    "so too very is are was were be been get gets got as how more quite pretty that's it's a the came come comes stay".split()
+    "so too very is are was were be been get gets got as how more quite pretty that's it's a the came come comes"
+    " stay".split()
 )
 
 # Sound where nothing else is known, in place of the dictionary's first.
@@ -59,6 +60,21 @@ PREFERRED = {
     "de": "D EY1",
     "id": "IH1 D",
     "everyday": "EH1 V R IY0 D EY1",
+    "wound": "W UW1 N D",
+    "wounds": "W UW1 N D Z",
+    "tears": "T IH1 R Z",
+    "buffet": "B AH0 F EY1",
+    "putting": "P UH1 T IH0 NG",
+    "coupon": "K UW1 P AA2 N",
+    "coupons": "K UW1 P AA2 N Z",
+    "escort": "EH1 S K AO0 R T",
+    "essay": "EH1 S EY2",
+    "perfume": "P ER1 F Y UW2 M",
+    "incense": "IH1 N S EH2 N S",
+    "discount": "D IH1 S K AW0 N T",
+    "refund": "R IY1 F AH2 N D",
+    "upgrade": "AH1 P G R EY2 D",
+    "replay": "R IY1 P L EY2",
     # Newer than the dictionary, or foreign.
     "miz": "M IH1 Z",
     "covid": "K OW1 V IH0 D",
@@ -131,8 +147,18 @@ _NOUN_AND_VERB = {
     "wind": ("W IH1 N D", "W AY1 N D"),
     "address": ("AE1 D R EH2 S", "AH0 D R EH1 S"),
     "perfect": ("P ER1 F IH2 K T", "P ER0 F EH1 K T"),
+    "import": ("IH1 M P AO2 R T", "IH2 M P AO1 R T"),
+    "export": ("EH1 K S P AO0 R T", "IH0 K S P AO1 R T"),
+    "discount": ("D IH1 S K AW0 N T", "D IH0 S K AW1 N T"),
+    "refund": ("R IY1 F AH2 N D", "R IH0 F AH1 N D"),
+    "upgrade": ("AH1 P G R EY2 D", "AH0 P G R EY1 D"),
+    "replay": ("R IY1 P L EY2", "R IY0 P L EY1"),
+    "convert": ("K AA1 N V ER0 T", "K AH0 N V ER1 T"),
+    "insert": ("IH1 N S ER2 T", "IH2 N S ER1 T"),
+    "suspect": ("S AH1 S P EH2 K T", "S AH0 S P EH1 K T"),
+    "recall": ("R IY1 K AO2 L", "R IH0 K AO1 L"),
+    "reject": ("R IY1 JH EH0 K T", "R IH0 JH EH1 K T"),
     "invalid": ("IH1 N V AH0 L AH0 D", "IH2 N V AE1 L AH0 D"),
-    "minute": ("M IH1 N AH0 T", "M IH1 N AH0 T"),
 }
 _NOT_AFTER_AND = frozenset("live lives house use record records object subject project produce present".split())
 
@@ -152,8 +178,8 @@ def _chosen(word: str, before: str, after: str) -> str | None:
             return "R EH1 D"
         case "close" if before in BEFORE_ADJECTIVES or after == "to":
             return "K L OW1 S"
-        case "does":
-            return "D AH1 Z"
+        case "used" if after == "to" and before not in BEFORE_PARTICIPLES:
+            return "Y UW1 S T"
     if word in _NOUN_AND_VERB:
         noun, verb = _NOUN_AND_VERB[word]
         if before in BEFORE_VERBS and not (before == "and" and word in _NOT_AFTER_AND):

@@ -1,4 +1,4 @@
-"""Words to phones: the lexicon's own, the dictionary, an ending that is taken off, letters by name, letters to sound."""
+"""Words to phones: the dictionary, a known word with an ending, letters by name, letters to sound."""
 
 from __future__ import annotations
 
@@ -11,11 +11,49 @@ from csm_text.letters import LetterModel
 from csm_text.symbols import VOWELS
 
 _LETTERS = {
-    **{"A": "EY1", "B": "B IY1", "C": "S IY1", "D": "D IY1", "E": "IY1", "F": "EH1 F", "G": "JH IY1", "H": "EY1 CH"},
-    **{"I": "AY1", "J": "JH EY1", "K": "K EY1", "L": "EH1 L", "M": "EH1 M", "N": "EH1 N", "O": "OW1", "P": "P IY1"},
-    **{"Q": "K Y UW1", "R": "AA1 R", "S": "EH1 S", "T": "T IY1", "U": "Y UW1", "V": "V IY1", "X": "EH1 K S"},
-    **{"W": "D AH1 B AH0 L Y UW0", "Y": "W AY1", "Z": "Z IY1"},
+    "A": "EY1",
+    "B": "B IY1",
+    "C": "S IY1",
+    "D": "D IY1",
+    "E": "IY1",
+    "F": "EH1 F",
+    "G": "JH IY1",
+    "H": "EY1 CH",
+    "I": "AY1",
+    "J": "JH EY1",
+    "K": "K EY1",
+    "L": "EH1 L",
+    "M": "EH1 M",
+    "N": "EH1 N",
+    "O": "OW1",
+    "P": "P IY1",
+    "Q": "K Y UW1",
+    "R": "AA1 R",
+    "S": "EH1 S",
+    "T": "T IY1",
+    "U": "Y UW1",
+    "V": "V IY1",
+    "X": "EH1 K S",
+    "W": "D AH1 B AH0 L Y UW0",
+    "Y": "W AY1",
+    "Z": "Z IY1",
 }
+_NO_APOSTROPHE = {
+    word.replace("'", ""): word
+    for word in (
+        "don't can't won't didn't doesn't isn't wasn't aren't weren't couldn't wouldn't shouldn't haven't hasn't hadn't"
+        " that's there's what's who's he's she's it's you're they're we've you've they've i've i'm you'll they'll"
+    ).split()
+}
+_BRITISH = (
+    ("isation", "ization"),
+    ("is", "iz"),
+    ("ys", "yz"),
+    ("our", "or"),
+    ("ll", "l"),
+    ("nce", "nse"),
+    ("ogue", "og"),
+)
 LONGEST = 40  # letters of a word; what is longer, or has no vowel, is spelled
 _HISSING = frozenset({"S", "Z", "SH", "ZH", "CH", "JH"})
 _VOICELESS = frozenset({"P", "T", "K", "F", "TH"})
@@ -52,27 +90,39 @@ class Pronouncer:
         if not word:
             return ()
         if word[0] in _LETTERS:  # a letter's name, and what follows it: "O's"
-            return self._with_ending(tuple(_LETTERS[word[0]].split()), word[1:])
+            return self.with_ending(tuple(_LETTERS[word[0]].split()), word[1:])
         found = self._dictionary.get(word)
         if found is not None:
             return found
         for ending in _ENDINGS:
             if word.endswith(ending) and len(word) > len(ending):
-                return self._with_ending(self._without_neighbours(word[: -len(ending)]), ending)
+                return self.with_ending(self._without_neighbours(word[: -len(ending)]), ending)
         base = word[:-2] if word.endswith("'s") else word.rstrip("'")
         if base != word and base:
-            return self._with_ending(self._without_neighbours(base), word[len(base) :])
-        return self._inflected(word) or self._unknown(word)
+            return self.with_ending(self._without_neighbours(base), word[len(base) :])
+        return self._inflected(word) or self._respelled(word) or self._unknown(word)
+
+    def _respelled(self, word: str) -> Phones | None:
+        """Of words that are known in another spelling: "dont", "organised"."""
+        if word in _NO_APOSTROPHE:
+            return self._dictionary.get(_NO_APOSTROPHE[word])
+        for british, american in _BRITISH:
+            if british in word[2:]:
+                head, _, tail = word.rpartition(british)
+                found = self._dictionary.get(head + american + tail)
+                if found is not None:
+                    return found
+        return None
 
     def _inflected(self, word: str) -> Phones | None:
         """Plural of a known word: "laptops"."""
         if len(word) > 3 and word.endswith("s") and not word.endswith("ss"):
             base = self._dictionary.get(word[:-1])
             if base is not None:
-                return self._with_ending(base, "'s")
+                return self.with_ending(base, "'s")
         return None
 
-    def _with_ending(self, phones: Phones, ending: str) -> Phones:
+    def with_ending(self, phones: Phones, ending: str) -> Phones:
         if ending in ("", "'"):
             return phones
         if ending != "'s":

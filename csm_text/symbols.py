@@ -18,3 +18,5 @@ BOUNDARY = "|"
 MARKS = ("-", ",", ":", ";", "...", ".", "!", "?")
 
 SYMBOLS = (BOUNDARY, *MARKS, *PHONES)
+STRENGTH = {mark: strength for strength, mark in enumerate(MARKS)}
+PLACES = {symbol: place for place, symbol in enumerate(SYMBOLS)}

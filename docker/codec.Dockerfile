@@ -27,7 +27,8 @@ COPY --from=packages /opt/csm /opt/csm
 COPY --from=stubs /build/stubs /app/stubs
 COPY docker/healthcheck.py /app/
 COPY bundles /app/bundles
-COPY csm_engine /app/csm_engine
+COPY csm_bundle /app/csm_bundle
+COPY csm_codec /app/csm_codec
 COPY services /app/services
 ENV PATH=/opt/csm/bin:$PATH \
     PYTHONPATH=/app:/app/stubs \

@@ -32,6 +32,8 @@ COPY --from=packages /opt/csm /opt/csm
 COPY --from=stubs /build/stubs /app/stubs
 COPY docker/healthcheck.py /app/
 COPY bundles /app/bundles
+COPY csm_bundle /app/csm_bundle
+COPY csm_text /app/csm_text
 COPY csm_engine /app/csm_engine
 COPY services /app/services
 ENV PATH=/opt/csm/bin:$PATH \

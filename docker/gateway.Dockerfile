@@ -21,7 +21,7 @@ RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin csm
 COPY --from=packages /opt/csm /opt/csm
 COPY --from=stubs /build/stubs /app/stubs
 COPY docker/healthcheck.py /app/
-COPY csm_engine /app/csm_engine
+COPY csm_bundle /app/csm_bundle
 COPY services /app/services
 ENV PATH=/opt/csm/bin:$PATH \
     PYTHONPATH=/app:/app/stubs \

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from csm_engine.config import ModelConfig
+from csm_engine.model.shapes import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)

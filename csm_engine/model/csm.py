@@ -12,7 +12,7 @@ from torchtune.models.llama3_1._position_embeddings import Llama3ScaledRoPE
 from torchtune.models.llama3_2 import llama3_2
 from torchtune.modules import TransformerDecoder
 
-from csm_engine.config import ModelConfig, TransformerConfig
+from csm_engine.model.shapes import ModelConfig, TransformerConfig
 
 
 class CSM(nn.Module):

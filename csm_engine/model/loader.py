@@ -14,8 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from csm_engine.config import ModelConfig
-from csm_engine.errors import CheckpointError
+from csm_bundle.errors import CheckpointError
 from csm_engine.model.checkpoint_keys import (
     CODEC_PREFIX,
     TIED_AUDIO_EMBEDDINGS,
@@ -25,6 +24,7 @@ from csm_engine.model.checkpoint_keys import (
     transformers_keys,
 )
 from csm_engine.model.csm import CSM, build_rope, build_skeleton
+from csm_engine.model.shapes import ModelConfig
 
 # In order of preference. sesame/csm-1b carries the second and the third side by side.
 WEIGHT_FILES = (
@@ -69,18 +69,22 @@ def random_model(
     seed: int,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
+    drawn_on: str | torch.device = "cpu",
 ) -> CSM:
-    """A model of the given shapes with seeded random weights: noise, for tests and benchmarks only."""
-    generator = torch.Generator().manual_seed(seed)
+    """A model of the given shapes with seeded random weights: noise, for tests and benchmarks only.
+
+    drawn_on: whose random numbers they are; a GPU's are other ones than a CPU's, and there in no time.
+    """
+    generator = torch.Generator(drawn_on).manual_seed(seed)
     model = build_skeleton(config)
     state = {}
     for name, parameter in model.named_parameters():
         if name.endswith("scale"):
-            value = 1 + 0.1 * torch.randn(parameter.shape, generator=generator)
+            value = 1 + 0.1 * torch.randn(parameter.shape, generator=generator, device=generator.device)
         else:
             fan_in = parameter.shape[1] if parameter.dim() > 1 else 1
             std = 1.0 if "embeddings" in name else fan_in**-0.5
-            value = std * torch.randn(parameter.shape, generator=generator)
+            value = std * torch.randn(parameter.shape, generator=generator, device=generator.device)
         state[name] = value.to(device=device, dtype=dtype)
     return _finish(model, state, torch.device(device))
 

@@ -13,14 +13,14 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
 from csm_client import AsyncClient
-from csm_client.cli import INTERRUPTED, add_say_options, deadline, told, utf8
-from csm_client.say import say
+from csm_client.command.cli import INTERRUPTED, add_say_options, deadline, told, utf8
+from csm_client.command.say import say
 
-from csm_engine.errors import CsmError
+from csm_bundle.errors import CsmError
 from services.all_in_one.settings import DEADLINE_S, LOOPBACK, AllInOneSettings
 from services.all_in_one.stage import start_all_in_one
-from services.common.logs import configure_logging
 from services.common.settings import load_settings
+from services.common.telemetry.logs import configure_logging
 
 
 def run(arguments: Sequence[str] | None) -> int:

@@ -38,12 +38,18 @@ class AllInOneSettings(BundleSettings):
         default="float32", description="Type of the weights of engine and codec; bfloat16 on a GPU."
     )
     slots: int = Field(default=4, ge=1, le=4096, description="Utterances that are made at once.")
+    lexicon: Path | None = Field(
+        default=None,
+        description="File of words and how they are said, a line each (docs/text.md); the engine stage's own setting"
+        " when unset.",
+    )
     watermark_keyring: Path | None = Field(
         default=None, description="File of the watermark keys; the codec stage's place when unset."
     )
 
     def engine(self) -> EngineSettings:
-        return EngineSettings(**(self._inner() | {"random_weights": self.random_weights}))
+        lexicon = {} if self.lexicon is None else {"lexicon": self.lexicon}
+        return EngineSettings(**(self._inner() | lexicon | {"random_weights": self.random_weights}))
 
     def codec(self) -> CodecSettings:
         keyring = {} if self.watermark_keyring is None else {"watermark_keyring": self.watermark_keyring}

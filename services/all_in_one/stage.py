@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack
 from types import ModuleType
 
 from services.all_in_one.settings import LOOPBACK, AllInOneSettings
+from services.common.rpc.server import StageServer
 from services.common.run import Stage
-from services.common.server import StageServer
 from services.gateway.stage import GatewayStage, start_gateway
 
 Tell = Callable[[str], None]  # takes a line about what is going on

@@ -6,13 +6,13 @@ import numpy as np
 from csm.codec.v1 import codec_pb2
 from csm.rvq.v1 import rvq_pb2
 
-from csm_engine.codec.codes import Codes as CheckedCodes
-from csm_engine.codec.codes import checked_codes
-from csm_engine.codec.identity import CodecIdentity
-from csm_engine.codec.resample import Pcm
-from csm_engine.codec.watermark.coverage import Coverage
-from csm_engine.errors import InvalidRequestError
-from csm_engine.types import Codes
+from csm_bundle.errors import InvalidRequestError
+from csm_bundle.identity import CodecIdentity
+from csm_codec.codes import Codes as CheckedCodes
+from csm_codec.codes import checked_codes
+from csm_codec.mimi.encoder import Codes
+from csm_codec.resample import Pcm
+from csm_codec.watermark.stream.coverage import Coverage
 from services.common.frames import MalformedFramesError, check_follows, check_shape
 
 _DTYPES: dict[int, np.dtype[np.int16] | np.dtype[np.float32]] = {

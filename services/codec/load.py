@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from csm_engine.bundle import Bundle, open_bundle
-from csm_engine.codec.codec import Codec
-from csm_engine.codec.mimi import Mimi, load_mimi
-from csm_engine.codec.mimi_decoder import MimiDecoder
-from csm_engine.codec.stream import Failed
-from csm_engine.codec.watermark.keyring import Keyring, open_keyring
-from csm_engine.codec.watermark.look_ahead import LookAhead
-from csm_engine.codec.watermark.marker import Marker
-from csm_engine.codec.watermark.silentcipher import SilentCipher, load_silentcipher
-from csm_engine.errors import BundleError
+from csm_bundle.bundle import Bundle, open_bundle
+from csm_bundle.errors import BundleError
+from csm_codec.codec import Codec
+from csm_codec.mimi.decoder import MimiDecoder
+from csm_codec.mimi.loader import Mimi, load_mimi
+from csm_codec.stream import Failed
+from csm_codec.watermark.embed.embedder import Marker
+from csm_codec.watermark.keys.keyring import Keyring, open_keyring
+from csm_codec.watermark.networks.silentcipher import SilentCipher, load_silentcipher
+from csm_codec.watermark.stream.look_ahead import LookAhead
 from services.codec.settings import CodecSettings
 
 log = logging.getLogger("csm.codec")

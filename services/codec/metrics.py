@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from csm_engine.codec.stream import Audio, Complete, DecodeStream, Failed, Output
-from csm_engine.codec.watermark.detector import Detection
+from csm_codec.stream import Audio, Complete, DecodeStream, Failed, Output
+from csm_codec.watermark.detect.detector import Detection
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28)
 

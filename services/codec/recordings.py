@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from csm_engine.errors import CodecBusyError
+from csm_bundle.errors import CodecBusyError
 
 T = TypeVar("T")
 

@@ -11,20 +11,21 @@ import numpy as np
 from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from csm.rvq.v1 import rvq_pb2
 
-from csm_engine.codec.mimi_encoder import check_recording, encode
-from csm_engine.codec.resample import Pcm, StreamResampler
-from csm_engine.codec.stream import Audio, Complete
-from csm_engine.codec.watermark.coverage import Coverage
-from csm_engine.codec.watermark.detector import detect
-from csm_engine.codec.watermark.keyring import WatermarkKey
-from csm_engine.errors import InvalidRequestError, KeyringError, WatermarkError
+from csm_bundle.errors import InvalidRequestError, KeyringError, WatermarkError
+from csm_codec.mimi.encoder import check_recording, encode
+from csm_codec.resample import Pcm, StreamResampler
+from csm_codec.stream import Audio, Complete
+from csm_codec.watermark.detect.detector import detect
+from csm_codec.watermark.keys.keyring import WatermarkKey
+from csm_codec.watermark.stream.coverage import Coverage
 from services.codec import convert
-from services.codec.bridge import CodecBridge, StreamHandle
+from services.codec.async_codec import CodecBridge, StreamHandle
 from services.codec.load import LoadedCodec
 from services.codec.metrics import CodecMetrics
 from services.codec.recordings import RecordingWorker
-from services.common import logs, spans, values
-from services.common.status import Resource, StatusError
+from services.common import values
+from services.common.rpc.status import Resource, StatusError
+from services.common.telemetry import logs, spans
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Requests = AsyncIterator[codec_pb2.StreamDecodeRequest]

@@ -7,15 +7,15 @@ import logging
 
 from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 
-from services.codec.bridge import CodecBridge
+from services.codec.async_codec import CodecBridge
 from services.codec.load import load_codec
 from services.codec.metrics import CodecMetrics
 from services.codec.recordings import RecordingWorker
 from services.codec.servicer import CodecServicer
 from services.codec.settings import CodecSettings
-from services.common.metrics import StageMetrics
-from services.common.server import StageServer, StageService
-from services.common.spans import open_tracer
+from services.common.rpc.server import StageServer, StageService
+from services.common.telemetry.metrics import StageMetrics
+from services.common.telemetry.tracing import open_tracer
 
 SERVICE = codec_pb2.DESCRIPTOR.services_by_name["CodecService"].full_name
 

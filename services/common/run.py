@@ -12,10 +12,10 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from csm_engine.errors import CsmError
-from services.common.logs import configure_logging
-from services.common.server import StageServer
+from csm_bundle.errors import CsmError
+from services.common.rpc.server import StageServer
 from services.common.settings import StageSettings
+from services.common.telemetry.logs import configure_logging
 
 log = logging.getLogger("csm.run")
 

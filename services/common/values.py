@@ -5,7 +5,7 @@ from __future__ import annotations
 from csm.rvq.v1 import rvq_pb2
 from google.protobuf import duration_pb2
 
-from csm_engine.manifest import CodecIdentity
+from csm_bundle.manifest import CodecIdentity
 
 
 def from_identity(identity: CodecIdentity) -> rvq_pb2.CodecIdentity:

@@ -6,9 +6,9 @@ import numpy as np
 from csm.engine.v1 import engine_pb2
 from csm.rvq.v1 import rvq_pb2
 
-from csm_engine.errors import InvalidRequestError
-from csm_engine.manifest import RecommendedSampling
-from csm_engine.sequence import Sequence
+from csm_bundle.errors import InvalidRequestError
+from csm_bundle.manifest import RecommendedSampling
+from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import Codes, FinishReason, GenerationRequest, SamplingParams, Segment
 from services.common.frames import MalformedFramesError, check_shape
 from services.common.values import seconds

@@ -8,20 +8,22 @@ from dataclasses import dataclass
 
 import torch
 
-from csm_engine.bundle import Bundle, open_bundle
-from csm_engine.config import EngineConfig, ModelConfig
-from csm_engine.engine import Engine
-from csm_engine.errors import BundleError
-from csm_engine.lean.frame_step import LeanFrameStep
-from csm_engine.lean.graph_runner import GraphRunner
-from csm_engine.lean.matrix import FLOAT8
-from csm_engine.lean.weights import pack
-from csm_engine.manifest import CodecIdentity
+from csm_bundle.bundle import Bundle, open_bundle
+from csm_bundle.errors import BundleError
+from csm_bundle.manifest import CodecIdentity
+from csm_engine.config import EngineConfig
+from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.graph_runner import GraphRunner
+from csm_engine.execution.matrix import FLOAT8
+from csm_engine.execution.weights import pack
+from csm_engine.loop.engine import Engine
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import load_model, random_model
-from csm_engine.tokenizer import TextTokenizer
+from csm_engine.model.shapes import ModelConfig
+from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.types import GenerationRequest, Segment
 from services.engine.settings import EngineSettings
+from services.engine.spoken_text import SpokenText
 
 log = logging.getLogger("csm.engine")
 
@@ -43,15 +45,17 @@ class LoadedEngine:
     codec: CodecIdentity
     weights_digest: str
     notice: str
+    spoken_text: SpokenText
 
 
 def load_engine(settings: EngineSettings) -> LoadedEngine:
-    """Raises: BundleError, CheckpointError, or an error of torch for a device that is not there."""
+    """Raises: BundleError, CheckpointError, LexiconFileError, or an error of torch for a device that is not there."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
     bundle = open_bundle(
         settings.bundle, revision=settings.revision, offline=settings.offline, cache_dir=settings.cache_dir
     )
+    spoken_text = SpokenText(bundle, settings.lexicon)
     model = _load_model(bundle, settings)
     config = EngineConfig(
         num_slots=settings.slots,
@@ -70,13 +74,14 @@ def load_engine(settings: EngineSettings) -> LoadedEngine:
     lean = LeanFrameStep(weights, config.total_slots, kv_dtype=FLOAT8 if settings.kv_cache_dtype == "float8" else None)
     step = GraphRunner(lean, config.num_slots, constant_shape=settings.constant_shape)
     engine = Engine(step, tokenizer, config)
-    _warm_up(engine)
+    _warm_up(engine, spoken_text)
     notice = bundle.notice
     if settings.random_weights:
         notice = "The weights are random (--random-weights): everything sounds like noise."
     codec = _codec(bundle, model.config)
+    digest = _digest(model, settings, bundle.text_frontend)
     return LoadedEngine(
-        engine, bundle, model.config, codec, _digest(model, settings), notice
+        engine, bundle, model.config, codec, digest, notice, spoken_text
     )  # unpacked weights go with model
 
 
@@ -92,8 +97,9 @@ def _load_model(bundle: Bundle, settings: EngineSettings) -> CSM:
     return load_model(path, device=device, dtype=dtype)
 
 
-def _warm_up(engine: Engine) -> None:
-    engine.add_request(GenerationRequest("warm-up", [Segment(0, "warm up")], _WARM_UP_FRAMES))
+def _warm_up(engine: Engine, spoken_text: SpokenText) -> None:
+    text = spoken_text.read(0, "warm up")
+    engine.add_request(GenerationRequest("warm-up", [Segment(0, text)], _WARM_UP_FRAMES))
     while engine.has_work:
         engine.step()
 
@@ -112,14 +118,15 @@ def _codec(bundle: Bundle, config: ModelConfig) -> CodecIdentity:
     return bundle.codec
 
 
-def _digest(model: CSM, settings: EngineSettings) -> str:
-    """16 hex digits over every parameter's name, shape and 64 of its values, and the types that numbers are rounded
-    to: cheap, and replicas can be compared.
+def _digest(model: CSM, settings: EngineSettings, text_frontend: str) -> str:
+    """16 hex digits over every parameter's name, shape and 64 of its values, the types that numbers are rounded to, and
+    the text front end: cheap, and replicas can be compared.
     """
     digest = hashlib.sha256()
     roundings = ((settings.dtype, "float32"), (settings.quantization, "none"), (settings.kv_cache_dtype, "auto"))
     for rounding, unset in roundings:
         digest.update(b"" if rounding == unset else f"{rounding}/{unset}".encode())
+    digest.update(text_frontend.encode())
     for name, parameter in model.named_parameters():
         flat = parameter.detach().flatten()
         sample = flat[:: max(1, flat.numel() // 64)][:64].float().cpu().numpy()

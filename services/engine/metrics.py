@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from csm_engine.buckets import BUCKETS
-from csm_engine.engine import Output
-from csm_engine.sequence import Sequence, SequenceStatus
+from csm_engine.loop.engine import Output
+from csm_engine.scheduling.buckets import BUCKETS
+from csm_engine.scheduling.sequence import Sequence, SequenceStatus
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 

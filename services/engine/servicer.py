@@ -9,14 +9,16 @@ import grpc
 from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 from csm.rvq.v1 import rvq_pb2
 
-from csm_engine.engine import Output
-from csm_engine.sequence import Sequence
-from services.common import logs, spans, values
-from services.common.status import StatusError
+from csm_engine.loop.engine import Output
+from csm_engine.scheduling.sequence import Sequence
+from services.common import values
+from services.common.rpc.status import StatusError
+from services.common.telemetry import logs, spans
 from services.engine import convert
-from services.engine.bridge import EngineBridge, SequenceStream
+from services.engine.async_engine import EngineBridge, SequenceStream
 from services.engine.coalesce import Coalescer
 from services.engine.metrics import EngineMetrics
+from services.engine.spoken_text import SpokenText
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -30,9 +32,11 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         info: engine_pb2.GetModelInfoResponse,
         metrics: EngineMetrics,
         *,
+        spoken_text: SpokenText,
         max_batch_frames: int,
     ) -> None:
         self._bridge = bridge
+        self._spoken_text = spoken_text
         self._info = info
         self._metrics = metrics
         self._max_batch_frames = max_batch_frames
@@ -40,6 +44,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
     async def Generate(self, request: engine_pb2.GenerateRequest, context: Context) -> None:
         self._check_codec(request.codec)
         generation = convert.to_request(request, self._info.codec.codebook_count)
+        generation = await self._spoken_text.read_request(generation)
         stream = await self._bridge.open(generation)
         sequence = stream.added.result()
         context.add_done_callback(lambda _: stream.close())  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -38,6 +39,11 @@ class EngineSettings(BundleSettings):
     )
     fused_products: bool = Field(
         False, description="On a GPU, matrix products of our own with norm, gate and residual in them."
+    )
+    lexicon: Path | None = Field(
+        None,
+        description="File of words and how they are said, a line each (docs/text.md), beside the bundle's own; it is"
+        " read again when it changes.",
     )
     slots: int = Field(8, ge=1, le=4096, description="Sequences that run at once.")
     spare_slots: int = Field(

@@ -8,10 +8,10 @@ import logging
 from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 
 from services.common import values
-from services.common.metrics import StageMetrics
-from services.common.server import StageServer, StageService
-from services.common.spans import open_tracer
-from services.engine.bridge import EngineBridge
+from services.common.rpc.server import StageServer, StageService
+from services.common.telemetry.metrics import StageMetrics
+from services.common.telemetry.tracing import open_tracer
+from services.engine.async_engine import EngineBridge
 from services.engine.convert import from_recommended
 from services.engine.load import LoadedEngine, load_engine
 from services.engine.metrics import EngineMetrics
@@ -39,7 +39,8 @@ class EngineStage:
 async def start_engine(settings: EngineSettings) -> EngineStage:
     """Loads the model, then listens and serves.
 
-    Raises: CsmError when the bundle cannot be loaded; OSError when a port is taken or spans cannot be sent.
+    Raises: CsmError when the bundle cannot be loaded; OSError when a port is taken, spans cannot be sent or the lexicon
+    cannot be used.
     """
     tracer = open_tracer(settings, "engine")
     loaded = await asyncio.to_thread(load_engine, settings)
@@ -52,7 +53,11 @@ async def start_engine(settings: EngineSettings) -> EngineStage:
     engine_metrics.queue_depth.set_function(lambda: bridge.thread.load()[1])
     engine_metrics.spilled_bytes.set_function(bridge.thread.spilled_bytes)
     servicer = EngineServicer(
-        bridge, _model_info(loaded, settings), engine_metrics, max_batch_frames=settings.max_batch_frames
+        bridge,
+        _model_info(loaded, settings),
+        engine_metrics,
+        spoken_text=loaded.spoken_text,
+        max_batch_frames=settings.max_batch_frames,
     )
     service = StageService(engine_pb2_grpc.add_EngineServiceServicer_to_server, servicer, SERVICE)
     server = StageServer(settings, [service], metrics, tracer=tracer)

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from services.gateway.tokens import digest_of, is_name, new_token
+from services.gateway.auth.tokens import digest_of, is_name, new_token
 
 USAGE = "usage: python -m services.gateway.new_token NAME\n"
 

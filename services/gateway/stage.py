@@ -9,22 +9,22 @@ from csm.codec.v1 import codec_pb2_grpc
 from csm.engine.v1 import engine_pb2_grpc
 from csm.v1 import tts_pb2_grpc, watermark_pb2_grpc
 
-from services.common.channel import open_channel
-from services.common.metrics import StageMetrics
-from services.common.server import StageServer, StageService
-from services.common.spans import open_tracer
-from services.common.status import StatusError
-from services.common.tls import StageTls
-from services.gateway.backends import GrpcCodec, GrpcEngine
-from services.gateway.catalog import CatalogSource
+from services.common.rpc.channel import open_channel
+from services.common.rpc.server import StageServer, StageService
+from services.common.rpc.status import StatusError
+from services.common.rpc.tls import StageTls
+from services.common.telemetry.metrics import StageMetrics
+from services.common.telemetry.tracing import open_tracer
+from services.gateway.auth.quotas import EXCEEDED, StreamQuotas
+from services.gateway.auth.tokens import BearerTokens
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.quotas import EXCEEDED, StreamQuotas
-from services.gateway.readiness import StageWatch
-from services.gateway.servicer import TextToSpeechServicer
+from services.gateway.rpc.servicer import TextToSpeechServicer
+from services.gateway.rpc.watermark_servicer import WatermarkServicer
 from services.gateway.settings import GatewaySettings
-from services.gateway.stage_link import StageLink
-from services.gateway.tokens import BearerTokens
-from services.gateway.watermark_servicer import WatermarkServicer
+from services.gateway.stages.backends import GrpcCodec, GrpcEngine
+from services.gateway.stages.catalog import CatalogSource
+from services.gateway.stages.readiness import StageWatch
+from services.gateway.stages.reloading_channel import StageLink
 
 log = logging.getLogger("csm.gateway")
 

@@ -8,8 +8,8 @@ import grpc
 import pytest
 from csm.v1 import tts_pb2_grpc
 
-from bench.load import open_channel
-from bench.testing import ScriptedClock, ScriptedServer, ScriptedService
+from bench.listeners.load import open_channel
+from tests.support.scripted_server import ScriptedClock, ScriptedServer, ScriptedService
 
 
 @pytest.fixture

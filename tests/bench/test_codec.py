@@ -8,11 +8,11 @@ import torch
 from bench.codec import check_gate, first_audio, make_row, measure
 from bench.codec_arms import Both, Decode, Mark, PackageMark, Parts, StatelessChunks
 from bench.codec_precision import bfloat16_snr
-from csm_engine.codec.mimi import load_mimi
-from csm_engine.codec.watermark.silentcipher import load_silentcipher
-from csm_engine.testing.mimi import write_miniature_mimi
-from csm_engine.testing.silentcipher import write_miniature_silentcipher
-from csm_engine.testing.silentcipher_oracle import PackageOracle
+from csm_codec.mimi.loader import load_mimi
+from csm_codec.watermark.networks.silentcipher import load_silentcipher
+from tests.support.silentcipher_oracle import PackageOracle
+from tests.support.tiny.mimi import write_miniature_mimi
+from tests.support.tiny.silentcipher import write_miniature_silentcipher
 
 
 @pytest.fixture(scope="module")

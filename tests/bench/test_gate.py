@@ -7,11 +7,11 @@ import torch
 
 from bench import gate
 from bench.arms import Ours
-from csm_engine.lean.matrix import FLOAT8
-from csm_engine.lean.weights import pack
+from csm_engine.execution.matrix import FLOAT8
+from csm_engine.execution.weights import pack
 from csm_engine.model.loader import random_model
-from csm_engine.testing.csm import TINY
 from csm_engine.types import SamplingParams
+from tests.support.tiny.csm import TINY
 
 PROMPTS = torch.zeros(2, 3, 4)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from bench import report
-from bench.load import LoadRecord, StreamRecord
-from bench.playback import Arrival
-from bench.probe import ProbeRecord
-from bench.summary import summarize
+from bench.listeners.load import LoadRecord, StreamRecord
+from bench.listeners.playback import Arrival
+from bench.listeners.probe import ProbeRecord
+from bench.listeners.summary import summarize
 
 FRAME_ROWS = [
     {"arm": arm, "batch": batch, "context": 512, "frame_ms": 5.0, "frames_per_second": 200.0, "percent_of_floor": 40.0}

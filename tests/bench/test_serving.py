@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bench import serving
-from bench.testing import Chunk, ScriptedServer
-from bench.workload import PROMPTS
+from bench.listeners.workload import PROMPTS
+from tests.support.scripted_server import Chunk, ScriptedServer
 
 
 async def test_the_last_line_is_the_json_that_is_written(

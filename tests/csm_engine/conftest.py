@@ -6,16 +6,17 @@ from collections.abc import Callable
 
 import pytest
 
-from csm_engine.config import EngineConfig, ModelConfig
-from csm_engine.engine import Engine
-from csm_engine.frame_step import FrameStep
-from csm_engine.lean.frame_step import LeanFrameStep
-from csm_engine.lean.weights import pack
+from csm_engine.config import EngineConfig
+from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.weights import pack
+from csm_engine.loop.engine import Engine
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
-from csm_engine.testing.csm import TINY
-from csm_engine.testing.tokenizer import byte_tokenizer
-from csm_engine.tokenizer import TextTokenizer
+from csm_engine.model.shapes import ModelConfig
+from csm_engine.model.tokenizer import TextTokenizer
+from csm_engine.reference.frame_step import FrameStep
+from tests.support.tiny.csm import TINY
+from tests.support.tiny.tokenizer import byte_tokenizer
 
 
 @pytest.fixture(scope="session")

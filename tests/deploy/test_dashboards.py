@@ -18,7 +18,7 @@ SUFFIXES = {"Counter": ["_total"], "Gauge": [""], "Histogram": ["_bucket", "_sum
 def exported_names(repository: Path) -> frozenset[str]:
     """Every time series that a `metrics.py` declares. The files are read, not imported: the engine's loads torch."""
     names = set()
-    for file in repository.glob("services/*/metrics.py"):
+    for file in repository.glob("services/**/metrics.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in SUFFIXES:
                 names |= {ast.literal_eval(node.args[0]) + suffix for suffix in SUFFIXES[node.func.id]}

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from services.common.server import StageServer
+from services.common.rpc.server import StageServer
 from services.common.settings import StageSettings, load_settings
 
 STAGES = ["gateway", "engine", "codec"]

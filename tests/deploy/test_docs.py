@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from csm_engine.codec.watermark.keyring import open_keyring
+from csm_codec.watermark.keys.keyring import open_keyring
 from services.common.settings import StageSettings
 
 

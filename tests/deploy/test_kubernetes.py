@@ -18,7 +18,7 @@ import pytest
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services.common.server import StageServer
+from services.common.rpc.server import StageServer
 from services.common.settings import StageSettings, load_settings
 
 SCHEMAS = "1.31"  # the oldest release that the manifests are meant for

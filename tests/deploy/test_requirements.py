@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ImportsReader = Callable[[Path], Iterator[str]]
-OURS = {"csm_engine", "services"}
+OURS = {"csm_bundle", "csm_codec", "csm_engine", "csm_text", "services"}
 STUBS = {"csm"}  # generated from protos/ while the image is built
 
 

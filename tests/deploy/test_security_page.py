@@ -14,10 +14,10 @@ import pytest
 import yaml
 from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 
-from services.common.channel import open_channel
-from services.common.server import StageServer
+from services.common.rpc.channel import open_channel
+from services.common.rpc.server import StageServer
+from services.common.rpc.tls import StageTls
 from services.common.settings import StageSettings, load_settings
-from services.common.tls import StageTls
 
 STAGES = ["gateway", "engine", "codec"]
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
 import pytest
 import torch
 
-from csm_engine.buckets import buckets_up_to
-from csm_engine.config import ModelConfig, TransformerConfig
-from csm_engine.frame_step import FrameStep
-from csm_engine.lean.frame_step import LeanFrameStep
-from csm_engine.lean.graph_runner import GraphRunner
-from csm_engine.lean.matrix import FLOAT8
-from csm_engine.lean.weights import pack
+from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.graph_runner import GraphRunner
+from csm_engine.execution.matrix import FLOAT8
+from csm_engine.execution.weights import pack
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
+from csm_engine.model.shapes import ModelConfig, TransformerConfig
+from csm_engine.reference.frame_step import FrameStep
+from csm_engine.scheduling.buckets import buckets_up_to
 from csm_engine.types import SamplingParams
 
 ROWS = 64
@@ -48,6 +51,7 @@ def runner(model: CSM, form: str) -> GraphRunner:
     return GraphRunner(new_step(model, form), ROWS)
 
 
+Refused = Callable[[], AbstractContextManager[None]]
 Step = LeanFrameStep | GraphRunner | FrameStep
 
 
@@ -95,16 +99,13 @@ def test_copied_prefix_gives_the_same_codes(runner: GraphRunner) -> None:
 
 
 @torch.inference_mode()
-def test_no_host_sync_inside_a_step(runner: GraphRunner) -> None:
+def test_no_host_sync_inside_a_step(runner: GraphRunner, host_syncs_refused: Refused) -> None:
     for slot in range(4):
         start(runner, slot, slot)
     index = torch.arange(4, device="cuda")
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with host_syncs_refused():
         for _ in range(3):
             runner(index)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 @torch.inference_mode()

@@ -59,7 +59,7 @@ class Server:
 
 @pytest.fixture
 def fake_server() -> Iterator[Server]:
-    program = Path(__file__).with_name("fake_server.py")
+    program = REPOSITORY / "tests" / "support" / "humming_server.py"
     with running([str(program)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         yield Server(process, f"127.0.0.1:{int(process.stdout.readline())}")
@@ -70,7 +70,7 @@ def real_backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str
     """A real engine and a real codec."""
     folder = tmp_path_factory.mktemp("real")
     bundle = str(folder / "bundle")
-    subprocess.run([sys.executable, "-m", "csm_engine.testing.bundle", bundle], env=ENVIRONMENT, check=True)
+    subprocess.run([sys.executable, "-m", "tests.support.tiny.bundle", bundle], env=ENVIRONMENT, check=True)
     keyring = f"--watermark-keyring={folder / 'keys.json'}"
     with ExitStack() as stack:
         yield {

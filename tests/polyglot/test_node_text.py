@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from services.gateway.fake_stages import FRAME_SAMPLES
-from services.gateway.testing import fake_deployment
+from tests.support.fake_deployment import fake_deployment
+from tests.support.fake_stages import FRAME_SAMPLES
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
 

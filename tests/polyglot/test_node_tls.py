@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from services.common.testing import Authority, write_pair
-from services.gateway.fake_stages import FRAME_SAMPLES
-from services.gateway.testing import FakeDeployment, fake_deployment
+from tests.support.authority import Authority, write_pair
+from tests.support.fake_deployment import FakeDeployment, fake_deployment
+from tests.support.fake_stages import FRAME_SAMPLES
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from services.common.testing import Authority
-from services.gateway.testing import fake_deployment
-from services.gateway.tokens import digest_of
+from services.gateway.auth.tokens import digest_of
+from tests.support.authority import Authority
+from tests.support.fake_deployment import fake_deployment
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from csm_client.cli import main
+from csm_client.command.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

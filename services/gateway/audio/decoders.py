@@ -11,7 +11,7 @@ from av.error import FFmpegError
 from csm.codec.v1 import codec_pb2
 
 from services.gateway.audio.graph import ConversionGraph
-from services.gateway.plan import Recording
+from services.gateway.audio.recording import Recording
 
 LAYOUTS = {1: "mono", 2: "stereo"}
 MAX_OPUS_SECONDS = 300.0  # a few bytes of Opus can last minutes

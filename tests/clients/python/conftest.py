@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from csm_client import AsyncClient
 
-from services.gateway.testing import FakeDeployment, fake_deployment
+from tests.support.fake_deployment import FakeDeployment, fake_deployment
 
 
 @pytest.fixture

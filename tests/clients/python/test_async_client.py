@@ -10,8 +10,8 @@ import pytest
 from csm.v1 import tts_pb2
 from csm_client import Turn
 
-from csm_engine.errors import EngineBusyError
-from services.gateway.fake_stages import FRAME_SAMPLES, NOTICE, fake_frames
+from csm_bundle.errors import EngineBusyError
+from tests.support.fake_stages import FRAME_SAMPLES, NOTICE, fake_frames
 
 
 def expected_samples(frame_count: int) -> bytes:

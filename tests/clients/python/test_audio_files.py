@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import soundfile
 from csm_client import AudioFile, OutputFileError, WavFile
-from csm_client.output import choose_output
+from csm_client.command.output import choose_output
 
 
 def test_wav_gets_its_name_only_when_finished(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from csm_client import AsyncClient, Client, ConnectionOptions, InvalidRequestError, TokenError, UnauthenticatedError
-from csm_client.cli import main
+from csm_client.command.cli import main
 from csm_client.targets import is_loopback
 
-from services.common.testing import Authority
-from services.gateway.fake_stages import FRAME_SAMPLES
-from services.gateway.testing import fake_deployment
+from tests.support.authority import Authority
+from tests.support.fake_deployment import fake_deployment
+from tests.support.fake_stages import FRAME_SAMPLES
 
 TOKEN = "a-token_of.ada"
 SIZE = 2 * 10 * FRAME_SAMPLES

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from csm_client import ContextFileError, Turn, load_context, save_codes
 
-from services.gateway.fake_stages import fake_frames
+from tests.support.fake_stages import fake_frames
 
 
 def test_conversation_is_read_with_paths_relative_to_it(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import csm_client
 import pytest
-from csm_client import cli
-from csm_client.pieces import lines
+from csm_client.command import cli
+from csm_client.command.pieces import lines
 
-from services.gateway.fake_stages import FRAME_SAMPLES
+from tests.support.fake_stages import FRAME_SAMPLES
 
 PIECES = ("Good mor", "ning. How ", "are you?")
 SENTENCES = ["Good morning.", "How are you?"]

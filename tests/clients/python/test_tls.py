@@ -8,12 +8,12 @@ from typing import Any
 import grpc
 import pytest
 from csm_client import AsyncClient, Client, TlsFileError, TlsOptions, UnavailableError
-from csm_client.cli import main
+from csm_client.command.cli import main
 from csm_client.errors import from_rpc_error
 
-from services.common.testing import Authority, write_pair
-from services.gateway.fake_stages import FRAME_SAMPLES
-from services.gateway.testing import FakeDeployment, fake_deployment
+from tests.support.authority import Authority, write_pair
+from tests.support.fake_deployment import FakeDeployment, fake_deployment
+from tests.support.fake_stages import FRAME_SAMPLES
 
 
 def as_caller(folder: Path, authority: Authority) -> TlsOptions:

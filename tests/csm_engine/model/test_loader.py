@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from csm_engine.config import FLAVORS, ModelConfig
-from csm_engine.errors import CheckpointError
+from csm_bundle.errors import CheckpointError
 from csm_engine.model.loader import load_model
-from csm_engine.testing.csm import transformers_config, write_original, write_transformers
+from csm_engine.model.shapes import FLAVORS, ModelConfig
+from tests.support.tiny.csm import transformers_config, write_original, write_transformers
 
 State = dict[str, torch.Tensor]
 

@@ -14,9 +14,9 @@ from typing import Any
 import csm_client
 import pytest
 
-from csm_engine.testing.bundle import write_miniature_bundle
 from services.all_in_one.settings import AllInOneSettings
 from services.all_in_one.stage import start_all_in_one
+from tests.support.tiny.bundle import write_miniature_bundle
 
 BUILTIN = Path(__file__).parents[3] / "bundles" / "builtin"
 

@@ -13,8 +13,8 @@ import pytest
 from csm.v1 import tts_pb2
 from csm_client import Turn
 
-from recipes.voice_in_the_box.evaluation.recognizer import Recognizer, domain_grammar, word_errors, words_of
-from recipes.voice_in_the_box.sentences import split_of
+from recipes.builtin_voice.evaluation.recognizer import Recognizer, domain_grammar, word_errors, words_of
+from recipes.builtin_voice.sentences import split_of
 
 SENTENCES = (  # held out
     "It is ten past twelve and the station is closed.",

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from csm_client.cli import main as csm
+from csm_client.command.cli import main as csm
 
 from services.gateway.settings import GatewaySettings
 

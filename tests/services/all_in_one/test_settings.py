@@ -56,3 +56,9 @@ def test_all_stages_send_traces_to_the_one_place(monkeypatch: pytest.MonkeyPatch
 )
 def test_usage_names_a_target_that_can_be_called(host: str, target: str) -> None:
     assert f"Ready on {target}." in usage(host, 1, 2)
+
+
+def test_the_engine_takes_the_lexicon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CSM_ENGINE_LEXICON", "engine.tsv")
+    assert AllInOneSettings(bundle="unused").engine().lexicon == Path("engine.tsv")
+    assert AllInOneSettings(bundle="unused", lexicon=Path("mine.tsv")).engine().lexicon == Path("mine.tsv")

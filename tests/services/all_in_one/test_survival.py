@@ -18,7 +18,7 @@ from services.engine.settings import EngineSettings
 from services.engine.stage import EngineStage, start_engine
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import GatewayStage, start_gateway
-from services.gateway.testing import target_of
+from tests.support.fake_deployment import target_of
 
 LOCAL = {"host": "127.0.0.1", "port": 0, "health_port": 0, "metrics_port": -1, "drain_seconds": 0.0}
 SECONDS = 2.4

@@ -11,10 +11,10 @@ import grpc
 import pytest
 from csm.codec.v1 import codec_pb2_grpc
 
-from csm_engine.testing.mimi import write_miniature_mimi
-from csm_engine.testing.silentcipher import write_miniature_silentcipher
 from services.codec.settings import CodecSettings
 from services.codec.stage import CodecStage, start_codec
+from tests.support.tiny.mimi import write_miniature_mimi
+from tests.support.tiny.silentcipher import write_miniature_silentcipher
 
 
 @pytest.fixture(scope="session")

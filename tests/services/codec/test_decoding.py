@@ -9,9 +9,9 @@ import grpc
 import numpy as np
 import pytest
 
-from csm_engine.codec.resample import resample
+from csm_codec.resample import resample
 from services.codec.settings import CodecSettings
-from services.codec.testing import (
+from tests.support.codec_stage import (
     FRAMES,
     S16,
     config_message,

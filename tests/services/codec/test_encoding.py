@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from csm.codec.v1 import codec_pb2
 
-from csm_engine.codec.mimi import load_mimi
-from services.codec.testing import F32, S16, decode, random_codes, stream_of
+from csm_codec.mimi.loader import load_mimi
+from tests.support.codec_stage import F32, S16, decode, random_codes, stream_of
 
 
 async def test_encoding_gives_the_models_codes(stub: Any, bundle: Path) -> None:

@@ -11,7 +11,7 @@ from csm.codec.v1 import codec_pb2
 from csm.rvq.v1 import rvq_pb2
 
 from services.codec.stage import CodecStage
-from services.codec.testing import (
+from tests.support.codec_stage import (
     F32,
     config_message,
     decode,

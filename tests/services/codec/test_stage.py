@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from csm.codec.v1 import codec_pb2
 
-from csm_engine.errors import BundleError, KeyringError
+from csm_bundle.errors import BundleError, KeyringError
 from services.codec.settings import CodecSettings
 from services.codec.stage import CodecStage, start_codec
-from services.codec.testing import (
+from tests.support.codec_stage import (
     FRAMES,
     config_message,
     decode,

@@ -11,11 +11,12 @@ import pytest
 import torch
 from csm.codec.v1 import codec_pb2
 
-from csm_engine.codec.mimi import load_mimi
-from csm_engine.codec.watermark.detector import Detection
+from csm_codec.mimi.loader import load_mimi
+from csm_codec.watermark.detect.detector import Detection
 from services.codec import servicer
 from services.codec.settings import CodecSettings
-from services.codec.testing import (
+from services.common.rpc.status import from_rpc_error
+from tests.support.codec_stage import (
     F32,
     FRAMES,
     config_message,
@@ -26,7 +27,6 @@ from services.codec.testing import (
     running_codec,
     stream_of,
 )
-from services.common.status import from_rpc_error
 
 
 async def test_audio_is_the_decoded_clip_with_a_faint_mark(stub: Any, bundle: Path) -> None:

@@ -9,7 +9,7 @@ import grpc
 import pytest
 from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 
-from services.common.server import StageServer, StageService
+from services.common.rpc.server import StageServer, StageService
 from services.common.settings import StageSettings
 
 InfoHandler = Callable[[grpc.aio.ServicerContext], Awaitable[codec_pb2.GetCodecInfoResponse]]

@@ -6,9 +6,9 @@ import asyncio
 import os
 import signal
 
-from csm_engine.errors import BundleError
+from csm_bundle.errors import BundleError
+from services.common.rpc.server import StageServer
 from services.common.run import serve_until_stopped
-from services.common.server import StageServer
 from services.common.settings import StageSettings
 
 

@@ -10,11 +10,11 @@ import grpc
 import pytest
 from csm.engine.v1 import engine_pb2_grpc
 
-from csm_engine.config import ModelConfig, TransformerConfig
-from csm_engine.testing.csm import write_original
-from csm_engine.testing.tokenizer import write_byte_tokenizer
+from csm_engine.model.shapes import ModelConfig, TransformerConfig
 from services.engine.settings import EngineSettings
 from services.engine.stage import EngineStage, start_engine
+from tests.support.tiny.csm import write_original
+from tests.support.tiny.tokenizer import write_byte_tokenizer
 
 TINY = ModelConfig(
     backbone=TransformerConfig(num_layers=1, dim=16, num_heads=2, num_kv_heads=1, ffn_dim=32, max_seq_len=512),

@@ -17,13 +17,13 @@ from csm.rvq.v1 import rvq_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import ValidationError
 
-from csm_engine.errors import BundleError
+from csm_bundle.errors import BundleError
 from csm_engine.model.loader import load_model
-from csm_engine.testing.csm import save_original
-from services.common import status
+from services.common.rpc import status
 from services.engine.load import load_engine
 from services.engine.settings import EngineSettings
 from services.engine.stage import SERVICE, EngineStage, start_engine
+from tests.support.tiny.csm import save_original
 
 Stub = Any
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from csm_engine.prompt import Prompt
-from csm_engine.sequence import Sequence
+from csm_engine.model.prompt import Prompt
+from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import FinishReason, GenerationRequest, Segment
 from services.engine.metrics import EngineMetrics
 

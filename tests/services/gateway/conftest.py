@@ -8,7 +8,7 @@ import grpc
 import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2_grpc
 
-from services.gateway.testing import FakeDeployment, fake_deployment
+from tests.support.fake_deployment import FakeDeployment, fake_deployment
 
 
 @pytest.fixture

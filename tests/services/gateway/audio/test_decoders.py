@@ -14,8 +14,8 @@ from csm.codec.v1 import codec_pb2
 from services.gateway.audio import decoders
 from services.gateway.audio.decoders import UnreadableAudioError, decode_ogg_opus, decode_samples
 from services.gateway.audio.frames import to_frame
-from services.gateway.plan import Recording
-from services.gateway.wav import read_wav
+from services.gateway.audio.recording import Recording
+from services.gateway.audio.wav import read_wav
 
 RATE_HZ = 16_000
 

@@ -13,7 +13,7 @@ from csm.v1 import tts_pb2
 from services.gateway.audio.encoded import EncodedAudio
 from services.gateway.audio.encoders import open_encoder
 from services.gateway.audio.formats import ENCODINGS, SAMPLE_RATES_HZ, bytes_per_second, sample_rates_hz
-from services.gateway.sinks import encode
+from services.gateway.rpc.sinks import encode
 
 NATURAL_HZ = 24_000
 COMBINATIONS = [(encoding, rate) for encoding in ENCODINGS for rate in sample_rates_hz(encoding, NATURAL_HZ)]

@@ -1,0 +1,100 @@
+"""Where the time of one captured frame goes, kernel by kernel, as the device itself reports it.
+
+    python -m bench.kernel_profile --form fused --batch 64 --context 512
+
+Needs a CUDA device. Random weights of csm-1b's sizes. Prints a table of kernels by their share of the frame; the last
+line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+from collections import defaultdict
+
+import torch
+
+from bench.arms import Ours
+from bench.frame_step import SAMPLING, make_prompts
+from bench.machine import commit
+from bench.shapes import SHAPES
+from csm_engine.execution.matrix import FLOAT8
+from csm_engine.execution.weights import pack
+from csm_engine.model.loader import random_model
+
+FORMS = ("plain", "fused", "float8", "int8", "float8-kv")
+FRAMES = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, default="csm-1b")
+    parser.add_argument("--forms", type=lambda text: text.split(","), default=["plain"], help=", ".join(FORMS))
+    parser.add_argument("--batches", type=lambda text: [int(item) for item in text.split(",")], default=[1, 64])
+    parser.add_argument("--context", type=int, default=512)
+    arguments = parser.parse_args()
+    rows = []
+    with torch.inference_mode():
+        for form in arguments.forms:
+            for batch in arguments.batches:
+                rows.append(profile(arguments.shape, form, batch, arguments.context))
+                print_table(rows[-1])
+    told = {"benchmark": "kernel_profile", "device": torch.cuda.get_device_name(), "commit": commit()}
+    print(json.dumps(told | {"torch": torch.__version__, "shape": arguments.shape, "rows": rows}))
+
+
+def profile(shape: str, form: str, batch: int, context: int) -> dict[str, object]:
+    """Times of one frame: of its replay by events, and of its kernels by the profiler."""
+    arm = new_arm(shape, form, batch)
+    arm.start(make_prompts(SHAPES[shape], batch, context, torch.device("cuda"), torch.bfloat16), SAMPLING)
+    for _ in range(3):
+        arm.frame()
+    frame_ms = []
+    for _ in range(20):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        arm.frame()
+        end.record()
+        end.synchronize()
+        frame_ms.append(begin.elapsed_time(end))
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+        for _ in range(FRAMES):
+            arm.frame()
+        torch.cuda.synchronize()
+    kernels: dict[str, list[float]] = defaultdict(list)
+    for event in profiler.events():
+        if event.device_type == torch.autograd.DeviceType.CUDA:
+            kernels[short_name(event.name)].append(event.device_time)
+    table = {
+        name: {"launches": round(len(times) / FRAMES, 1), "us": round(sum(times) / FRAMES, 1),
+               "us_each": round(statistics.median(times), 2)}
+        for name, times in sorted(kernels.items(), key=lambda item: -sum(item[1]))
+    }  # fmt: skip
+    return {"form": form, "batch": batch, "context": context, "frame_ms": round(statistics.median(frame_ms), 3),
+            "kernels_ms": round(sum(sum(times) for times in kernels.values()) / FRAMES / 1000, 3),
+            "launches": round(sum(len(times) for times in kernels.values()) / FRAMES), "kernels": table}  # fmt: skip
+
+
+def new_arm(shape: str, form: str, batch: int) -> Ours:
+    model = random_model(SHAPES[shape], seed=0, device="cuda", dtype=torch.bfloat16, drawn_on="cuda")
+    eight_bits = form if form in ("float8", "int8") else "none"
+    weights = pack(model, quantization=eight_bits, fused=form == "fused", rows=batch)  # type: ignore[arg-type]
+    return Ours(weights, batch, kv_dtype=FLOAT8 if form == "float8-kv" else None)
+
+
+def short_name(name: str) -> str:
+    """Without template arguments and parameters."""
+    return re.sub(r"[<(].*", "", name.removeprefix("void "))[-60:] if name.startswith("void at::") else name[:90]
+
+
+def print_table(row: dict[str, object]) -> None:
+    measured = f"{row['frame_ms']} ms a frame, {row['kernels_ms']} in {row['launches']} kernels"
+    print(f"{row['form']} batch {row['batch']}: {measured}")
+    for name, figures in list(row["kernels"].items())[:22]:  # type: ignore[attr-defined]
+        print(f"  {figures['us']:>9} us  {figures['launches']:>6} x {figures['us_each']:>7} us  {name}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

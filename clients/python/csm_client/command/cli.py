@@ -1,0 +1,235 @@
+"""The `csm` program: say, serve-info, voices, detect.
+
+Exit codes: 0 done, 1 failed (a sentence says why), 2 wrong arguments, 3 no watermark found, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+
+from csm.v1 import tts_pb2
+
+from csm_client.async_client import DEFAULT_TIMEOUT_S, AsyncClient
+from csm_client.command.say import say
+from csm_client.credentials import ConnectionOptions, load_token
+from csm_client.errors import CsmClientError, ServerError
+from csm_client.files import is_unicode
+from csm_client.requests import ENCODINGS
+
+NOT_FOUND = 3
+INTERRUPTED = 130
+LONGEST_DEADLINE_S = 1e9
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point. arguments: the command line when None"""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return asyncio.run(told(_run(parsed), parsed.target))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+async def told(work: Awaitable[int], target: str) -> int:
+    """The exit code of `work`; a failure is told on standard error and is 1."""
+    try:
+        return await work
+    except ServerError as error:
+        print(f"error: {_sentence(error, target)}", file=sys.stderr)
+    except (CsmClientError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+    return 1
+
+
+async def _run(arguments: Namespace) -> int:
+    async with AsyncClient(arguments.target, timeout_s=arguments.deadline, **_connection(arguments)) as client:
+        match arguments.command:
+            case "say":
+                return await say(client, arguments)
+            case "voices":
+                return await _voices(client)
+            case "detect":
+                return await _detect(client, arguments.file, arguments.key_id)
+            case _:
+                return await _serve_info(client)
+
+
+def _connection(arguments: Namespace) -> ConnectionOptions:
+    """Raises TokenError."""
+    token = os.environ.get("CSM_TOKEN") or None
+    if arguments.token_file is not None:
+        token = load_token(arguments.token_file)
+    return ConnectionOptions(
+        tls=arguments.tls,
+        tls_ca=arguments.tls_ca,
+        tls_certificate=arguments.tls_certificate,
+        tls_key=arguments.tls_key,
+        token=token,
+        insecure_token=arguments.insecure_token,
+    )
+
+
+async def _voices(client: AsyncClient) -> int:
+    for voice in await client.list_voices():
+        languages = ",".join(voice.language_codes)
+        print(f"{voice.name:<20} speaker {voice.speaker:<4} {languages:<12} {voice.description}".rstrip())
+    return 0
+
+
+async def _detect(client: AsyncClient, file: Path, key_ids: Sequence[str]) -> int:
+    found = await client.detect_watermark(file.read_bytes(), key_ids)
+    if not found.detected:
+        print(f"no watermark found (confidence {found.confidence:.2f})")
+        return NOT_FOUND
+    print(f"watermark of key {found.key_id} found (confidence {found.confidence:.2f})")
+    return 0
+
+
+async def _serve_info(client: AsyncClient) -> int:
+    info = await client.server_info()
+    encodings = [tts_pb2.AudioEncoding.Name(value).removeprefix("AUDIO_ENCODING_") for value in info.audio_encodings]
+    limits = info.limits
+    for name, value in (
+        ("model", info.model_version),
+        ("note", info.model_notice),
+        ("default voice", info.default_voice),
+        ("sample rate", f"{info.natural_sample_rate_hertz} Hz"),
+        ("encodings", ", ".join(encodings)),
+        ("sample rates", ", ".join(map(str, info.sample_rates_hertz))),
+        ("watermark", f"{info.watermark.scheme}, key {info.watermark.key_id}"),
+        ("longest text", f"{limits.max_text_length} characters"),
+        ("longest audio", f"{limits.max_stream_audio_duration.ToTimedelta().total_seconds():g} s as a stream"),
+        ("", f"{limits.max_unary_audio_duration.ToTimedelta().total_seconds():g} s in one message"),
+    ):
+        if value:
+            print(f"{name:<20} {value}")
+    return 0
+
+
+def _sentence(error: ServerError, target: str) -> str:
+    """What went wrong, where, and what to change."""
+    lines = [f"{error} ({error.code.name}, {error.reason})"]
+    if error.field_violations:
+        lines = [f"{violation.field} {violation.description}" for violation in error.field_violations]
+    if error.reason == "UNAVAILABLE":  # no server has answered
+        lines = [f"No server answers at {target}: {error}"]
+    if error.request_id:
+        lines.append(f"request id {error.request_id}")
+    return "\n       ".join(lines)
+
+
+def _parser() -> ArgumentParser:
+    common = ArgumentParser(add_help=False)
+    common.add_argument(
+        "--target",
+        default=os.environ.get("CSM_TARGET", "127.0.0.1:50051"),
+        help="the server, as host:port (default: $CSM_TARGET or %(default)s)",
+    )
+    common.add_argument(
+        "--deadline",
+        type=deadline,
+        default=DEFAULT_TIMEOUT_S,
+        metavar="SECONDS",
+        help="give up after this long (default: %(default)g)",
+    )
+    common.add_argument("--tls", action="store_true", help="speak TLS; trust the usual authorities")
+    common.add_argument("--tls-ca", type=Path, metavar="FILE", help="speak TLS; trust the authorities of a PEM file")
+    common.add_argument(
+        "--tls-certificate", type=Path, metavar="FILE", help="PEM chain, for a server that asks who calls"
+    )
+    common.add_argument("--tls-key", type=Path, metavar="FILE", help="PEM key of --tls-certificate, not encrypted")
+    common.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="who calls: a file with a bearer token (default: $CSM_TOKEN)"
+    )
+    common.add_argument(
+        "--insecure-token", action="store_true", help="send the token without TLS too, to other hosts than this one"
+    )
+    parser = ArgumentParser(prog="csm", description="Speech from text over gRPC.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    say_parser = commands.add_parser("say", parents=[common], help="speak a text into an audio file")
+    say_parser.add_argument(
+        "text", type=utf8, help="what to say; - reads it from standard input, and says it as it comes"
+    )
+    add_say_options(say_parser)
+    commands.add_parser("serve-info", parents=[common], help="what the server runs and accepts")
+    commands.add_parser("voices", parents=[common], help="the voices of the server")
+    detect = commands.add_parser("detect", parents=[common], help="look for the server's watermark in a file")
+    detect.add_argument("file", type=Path, help="WAV or Ogg Opus")
+    detect.add_argument(
+        "--key-id", type=utf8, action="append", default=[], help="look for this key only; may be repeated"
+    )
+    return parser
+
+
+def add_say_options(parser: ArgumentParser) -> None:
+    """The options of `say`, also for programs that bring their own server."""
+    parser.add_argument("--out", type=Path, help="audio file (default: speech.wav, or .ogg or .raw by encoding)")
+    parser.add_argument(
+        "--encoding", choices=list(ENCODINGS), help="what the file holds (default: by its name, or wav)"
+    )
+    parser.add_argument("--rate", type=_int32, metavar="HZ", help="sample rate; the model's own when unset")
+    parser.add_argument("--speaker", type=_int32, help="speaker number; the voice's when unset")
+    parser.add_argument("--voice", type=utf8, help="name of a voice")
+    parser.add_argument("--seed", type=_int64, help="the same seed gives the same audio")
+    parser.add_argument("--context", type=Path, metavar="JSON", help="the conversation so far, a list of turns")
+    parser.add_argument("--temperature", type=float, help="0 is greedy")
+    parser.add_argument("--top-k", type=_int32, help="candidates kept per code")
+    parser.add_argument("--max-seconds", type=seconds, help="longest audio")
+    parser.add_argument(
+        "--by-sentence", action="store_true", help="say each sentence on its own, with the last ones as context"
+    )
+    parser.add_argument("--return-codes", type=Path, metavar="FILE", help="save the codes, for a turn of a context")
+
+
+def deadline(text: str) -> float:
+    """Type of an argument: seconds that the library can wait."""
+    value = float(text)
+    if not 0 < value <= LONGEST_DEADLINE_S:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most {LONGEST_DEADLINE_S:g}, not {text}")
+    return value
+
+
+def utf8(text: str) -> str:
+    """Type of an argument: text that can be sent."""
+    if not is_unicode(text):
+        raise argparse.ArgumentTypeError("must be UTF-8")
+    return text
+
+
+def seconds(text: str) -> float:
+    """Type of an argument: a length that can be sent."""
+    value = float(text)
+    if not abs(value) < LONGEST_DEADLINE_S:
+        raise argparse.ArgumentTypeError(f"must be below {LONGEST_DEADLINE_S:g}, not {text}")
+    return value
+
+
+def _int32(text: str) -> int:
+    return _whole(text, 32)
+
+
+def _int64(text: str) -> int:
+    return _whole(text, 64)
+
+
+def _whole(text: str, bits: int) -> int:
+    """What fits the field of the request; the server judges the rest."""
+    end = 2 ** (bits - 1)
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
+    if not -end <= value < end:
+        raise argparse.ArgumentTypeError(f"must be at most {end - 1}, not {text}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

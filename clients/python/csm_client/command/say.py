@@ -1,0 +1,123 @@
+"""`csm say`: one utterance from the server into an audio file, with progress and figures."""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import Namespace
+from contextlib import ExitStack
+
+from csm.v1 import tts_pb2
+
+from csm_client.async_client import AsyncClient, AsyncSpeechStream
+from csm_client.audio_files import AudioFile
+from csm_client.command.output import Output, choose_output
+from csm_client.command.pieces import lines
+from csm_client.command.progress import Progress
+from csm_client.errors import IncompleteAudioError
+from csm_client.files import load_context, save_codes
+from csm_client.requests import StreamOptions
+
+
+async def say(client: AsyncClient, arguments: Namespace) -> int:
+    """Writes the file and prints the figures; returns the exit code."""
+    output = choose_output(arguments.out, arguments.encoding)
+    options = _options(arguments, output)
+    notice = (await client.server_info()).model_notice
+    progress = Progress(sys.stderr)
+    progress.waiting(arguments.target)
+    started_s = time.monotonic()
+    try:
+        async with _open(client, arguments, options) as stream:
+            first_audio_s = await _save(stream, output, progress, started_s)
+    except IncompleteAudioError as error:
+        message = f"{error} {output.path} was not written."
+        raise IncompleteAudioError(message, error.received_sample_count) from error
+    finally:
+        progress.end()
+    _report(stream, first_audio_s, time.monotonic() - started_s, output, notice)
+    if arguments.return_codes is not None and stream.summary is not None:
+        save_codes(arguments.return_codes, stream.summary.codes)
+        print(f"codes                {arguments.return_codes}")
+    return 0
+
+
+def _open(client: AsyncClient, arguments: Namespace, options: StreamOptions) -> AsyncSpeechStream:
+    if arguments.text == "-":
+        return client.stream_synthesize_text(lines(sys.stdin), **options)
+    if arguments.by_sentence:
+        return client.stream_synthesize_text(arguments.text, **options)
+    return client.stream_synthesize(arguments.text, **options)
+
+
+def _options(arguments: Namespace, output: Output) -> StreamOptions:
+    options = StreamOptions(return_codes=arguments.return_codes is not None, encoding=output.encoding)
+    if arguments.rate is not None:
+        options["sample_rate_hz"] = arguments.rate
+    if arguments.speaker is not None:
+        options["speaker"] = arguments.speaker
+    if arguments.voice is not None:
+        options["voice"] = arguments.voice
+    if arguments.seed is not None:
+        options["seed"] = arguments.seed
+    if arguments.temperature is not None:
+        options["temperature"] = arguments.temperature
+    if arguments.top_k is not None:
+        options["top_k"] = arguments.top_k
+    if arguments.max_seconds is not None:
+        options["max_seconds"] = arguments.max_seconds
+    if arguments.context is not None:
+        options["context"] = load_context(arguments.context)
+    return options
+
+
+async def _save(stream: AsyncSpeechStream, output: Output, progress: Progress, started_s: float) -> float:
+    """Writes the stream as it comes; returns when the first audio came, in seconds from the start.
+
+    The file appears under its name only when the stream is whole.
+    """
+    first_audio_s = 0.0
+    with ExitStack() as files:
+        file: AudioFile | None = None
+        async for chunk in stream:
+            elapsed_s = time.monotonic() - started_s
+            rate = _format(stream).sample_rate_hertz
+            if file is None:
+                file, first_audio_s = files.enter_context(output.open(rate)), elapsed_s
+            file.write(chunk.audio_content)
+            progress.audio((chunk.sample_offset + chunk.sample_count) / rate, elapsed_s)
+        if file is None:  # the model said nothing
+            file = files.enter_context(output.open(_format(stream).sample_rate_hertz))
+        file.finish()
+    return first_audio_s
+
+
+def _format(stream: AsyncSpeechStream) -> tts_pb2.AudioFormat:
+    assert stream.header is not None  # it comes before any audio and before the end
+    return stream.header.audio_format
+
+
+def _report(stream: AsyncSpeechStream, first_audio_s: float, total_s: float, output: Output, notice: str) -> None:
+    assert stream.header is not None and stream.summary is not None
+    summary, header = stream.summary, stream.header
+    audio_s = summary.stats.sample_count / header.audio_format.sample_rate_hertz
+    factor = f"{total_s / audio_s:.2f}" if audio_s else "none"
+    reason = tts_pb2.FinishReason.Name(summary.finish_reason).removeprefix("FINISH_REASON_").lower()
+    coverage = tts_pb2.WatermarkCoverage.Name(summary.watermark.coverage).removeprefix("WATERMARK_COVERAGE_").lower()
+    for name, value in (
+        ("file", str(output.path)),
+        ("format", f"{output.encoding}, {header.audio_format.sample_rate_hertz} Hz"),
+        ("time to first audio", f"{first_audio_s:.3f} s"),
+        ("audio length", f"{audio_s:.2f} s"),
+        ("real-time factor", factor),
+        ("finish reason", reason),
+        ("watermark", f"key {summary.watermark.key_id}, {summary.watermark.scheme}, coverage {coverage}"),
+        ("voice", header.voice or "none named; the speaker as the model knows it"),
+        ("seed", str(header.seed)),
+        ("request id", header.request_id),
+    ):
+        print(f"{name:<20} {value}")
+    if summary.stats.dropped_turn_count:
+        print(f"note                 {summary.stats.dropped_turn_count} of the oldest turns did not fit the window")
+    if notice:
+        print(f"note                 {notice}")

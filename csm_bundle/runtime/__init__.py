@@ -1,0 +1,1 @@
+"""How parts of a bundle are run: the thread that owns one, and linear layers on a CPU."""

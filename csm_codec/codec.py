@@ -1,0 +1,157 @@
+"""Codes in, watermarked audio out, for all streams at once. There is no way to get unmarked audio out of here.
+
+One tick takes one frame of every stream that has one: decode, embed, hand out. It is driven from one thread
+(codec_thread.py) and knows no RPC.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from csm_bundle.errors import CodecError, CsmError
+from csm_codec.codes import Codes
+from csm_codec.lanes import Lanes, Seat, by_lane
+from csm_codec.mimi.decoder import MimiDecoder
+from csm_codec.resample import Pcm
+from csm_codec.stream import Audio, Complete, DecodeStream, Failed, Output
+from csm_codec.watermark.embed.embedder import Chunk, Marker
+from csm_codec.watermark.keys.keyring import Keyring
+from csm_codec.watermark.keys.payload import frame_symbols
+from csm_codec.watermark.stream.level import RunningLevel
+from csm_codec.watermark.stream.marked_stream import MarkedStream
+
+logger = logging.getLogger(__name__)
+
+_NOTHING: Pcm = np.zeros(0, np.float32)
+_LOUDEST = 1e9  # full scale is 1; from 1e18 on the mark is not finite, which would fail the whole lane
+
+
+class Codec:
+    """Owns the decoder and the marker. Not safe for several threads."""
+
+    def __init__(self, decoder: MimiDecoder, marker: Marker, keyring: Keyring) -> None:
+        """marker: with a seat for each row of the decoder, and lanes that do not reach over those of the decoder."""
+        self._decoder, self._marker, self._keyring = decoder, marker, keyring
+        self._lanes = Lanes(decoder.num_lanes, decoder.lane_width)
+        self._streams: dict[Seat, DecodeStream] = {}
+        self._marks: dict[Seat, MarkedStream] = {}
+
+    @property
+    def num_seats(self) -> int:
+        """Streams that may be open at once."""
+        return self._lanes.num_seats
+
+    @property
+    def num_streams(self) -> int:
+        return len(self._streams)
+
+    @property
+    def has_work(self) -> bool:
+        return any(stream.ready for stream in self._streams.values())
+
+    def open(self, key_id: str = "") -> DecodeStream:
+        """A new stream, marked with that key ("" is the active one). Raises CodecBusyError or KeyringError."""
+        key = self._keyring.get(key_id)
+        seat = self._lanes.take()
+        level = RunningLevel(self._marker.n_fft)
+        self._marks[seat] = self._marker.join(seat.number, frame_symbols(key.payload), level)
+        stream = DecodeStream(seat, key.id)
+        self._streams[seat] = stream
+        return stream
+
+    def push(self, stream: DecodeStream, codes: Codes) -> None:
+        """Queues frames, (frames, codebooks), checked before. An ended stream takes none."""
+        if not stream.ended:
+            stream.pending.extend(codes)
+
+    def finish(self, stream: DecodeStream) -> None:
+        """No more frames will come; the next ticks bring the rest of the audio."""
+        stream.finished = True
+
+    def cancel(self, stream: DecodeStream) -> None:
+        """Frees the seat at once. Cancelling an ended stream does nothing."""
+        if not stream.ended:
+            self._leave(stream)
+
+    def step(self) -> list[Output]:
+        """One tick. A fault fails the streams it touches; raises only if the codec cannot go on."""
+        outputs: list[Output] = []
+        for lane, seats in by_lane(seat for seat, stream in self._streams.items() if stream.ready).items():
+            try:
+                outputs += self._step_lane(lane, [self._streams[seat] for seat in seats])
+            except Exception as error:
+                logger.exception("lane %d failed", lane)
+                outputs += self._fail_lane(lane, error)
+        return outputs
+
+    def _step_lane(self, lane: int, streams: Sequence[DecodeStream]) -> list[Output]:
+        decoded = self._decode(lane, [stream for stream in streams if stream.pending])
+        outputs: list[Output] = []
+        chunks: dict[int, Chunk] = {}
+        for stream in streams:
+            pcm = decoded.get(stream.seat, _NOTHING)
+            if np.abs(pcm).max(initial=0) <= _LOUDEST:  # not so with NaN
+                chunks[stream.seat.number] = Chunk(pcm, last=stream.finished and not stream.pending)
+            else:
+                self._decoder.forget(lane, stream.seat.row)
+                outputs.append(
+                    self._fail(stream, CodecError("The decoder's output is no sound: not finite, or far too loud."))
+                )
+        started_s = time.perf_counter()
+        marked = self._marker.push(chunks)
+        seconds = time.perf_counter() - started_s
+        for stream in streams:
+            if not stream.ended:
+                stream.watermark_s += seconds / len(marked)
+                number, num_new_frames = stream.seat.number, int(stream.seat in decoded)
+                outputs += self._hand_out(stream, marked[number], num_new_frames, chunks[number].last)
+        return outputs
+
+    def _decode(self, lane: int, streams: Sequence[DecodeStream]) -> dict[Seat, Pcm]:
+        """The next frame of each stream."""
+        if not streams:
+            return {}
+        started_s = time.perf_counter()
+        width, codebooks = self._decoder.lane_width, self._decoder.identity.codebook_count
+        codes = torch.zeros(width, codebooks, dtype=torch.long)
+        exec_mask, reset_mask = torch.zeros(width, dtype=torch.bool), torch.zeros(width, dtype=torch.bool)
+        for stream in streams:
+            row = stream.seat.row
+            codes[row] = torch.from_numpy(stream.pending.popleft())
+            exec_mask[row], reset_mask[row] = True, stream.num_frames == 0
+            stream.num_frames += 1
+        pcm = self._decoder.frame_step(lane, codes, exec_mask, reset_mask).cpu().numpy()
+        for stream in streams:
+            stream.decode_s += (time.perf_counter() - started_s) / len(streams)
+        return {stream.seat: pcm[stream.seat.row] for stream in streams}
+
+    def _hand_out(self, stream: DecodeStream, pcm: Pcm, num_new_frames: int, last: bool) -> list[Output]:
+        stream.num_samples += len(pcm)
+        outputs: list[Output] = [Audio(stream, pcm, stream.num_frames, num_new_frames)]
+        if last:
+            outputs.append(Complete(stream, self._marks[stream.seat].coverage))
+            self._leave(stream)
+        return outputs
+
+    def _fail_lane(self, lane: int, error: Exception) -> list[Output]:
+        """What was in the lane is lost; others go on. Raises if the lane cannot be made again."""
+        cause = error if isinstance(error, CsmError) else CodecError("The codec failed in this stream's batch.")
+        streams = [stream for seat, stream in self._streams.items() if seat.lane == lane]
+        self._decoder.rebuild(lane)
+        self._marker.rebuild(stream.seat.number for stream in streams)
+        return [self._fail(stream, cause) for stream in streams]
+
+    def _fail(self, stream: DecodeStream, error: CsmError) -> Failed:
+        self._leave(stream)
+        return Failed(stream, error)
+
+    def _leave(self, stream: DecodeStream) -> None:
+        stream.ended = True
+        stream.pending.clear()
+        del self._streams[stream.seat], self._marks[stream.seat]
+        self._lanes.leave(stream.seat)

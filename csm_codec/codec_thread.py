@@ -1,0 +1,65 @@
+"""The one thread that drives the codec. Others open streams and hand in codes; it hands back each tick's outputs.
+
+Outputs go to one callback per tick, for all streams.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from csm_bundle.errors import CodecStoppedError
+from csm_bundle.runtime.worker_thread import Fail, WorkerThread
+from csm_codec.codec import Codec
+from csm_codec.codes import Codes
+from csm_codec.stream import DecodeStream, Output
+
+Deliver = Callable[[list[Output], float], None]
+
+
+class CodecThread:
+    """Runs `codec.step` whenever there is work.
+
+    deliver: called on the codec's thread with the outputs of one tick and the seconds that it took.
+    fail: called once on the codec's thread if a tick raises; every stream is lost then.
+    """
+
+    def __init__(self, codec: Codec, deliver: Deliver, fail: Fail) -> None:
+        self._codec, self._deliver = codec, deliver
+        self._worker = WorkerThread("codec", self._step, lambda: 0.0 if codec.has_work else None, fail)
+
+    def start(self) -> None:
+        self._worker.start()
+
+    def stop(self) -> None:
+        """Ends the loop after the running tick and joins the thread. Open streams get no more outputs."""
+        self._worker.stop()
+
+    @property
+    def num_streams(self) -> int:
+        return self._codec.num_streams
+
+    def open(self, key_id: str = "") -> Future[DecodeStream]:
+        """A future of the stream, or of CodecBusyError, KeyringError, CodecStoppedError.
+
+        If it was cancelled before the thread came to it, no seat is taken.
+        """
+        return self._worker.call(lambda: self._codec.open(key_id), CodecStoppedError("The codec has stopped."))
+
+    def push(self, stream: DecodeStream, codes: Codes) -> None:
+        """Queues frames, (frames, codebooks), checked before."""
+        self._worker.submit(lambda: self._codec.push(stream, codes))
+
+    def finish(self, stream: DecodeStream) -> None:
+        self._worker.submit(lambda: self._codec.finish(stream))
+
+    def cancel(self, stream: DecodeStream) -> None:
+        """Frees the seat before the next tick. May be called for a stream that has ended."""
+        self._worker.submit(lambda: self._codec.cancel(stream))
+
+    def _step(self) -> None:
+        started_s = time.perf_counter()
+        outputs = self._codec.step()
+        if outputs:
+            self._deliver(outputs, time.perf_counter() - started_s)

@@ -1,0 +1,133 @@
+"""Codes to audio, frame by frame, for many streams at once: Mimi's decoder half with one state per stream.
+
+Streams sit in rows of lanes. A lane is one batch of fixed width with states of its own; a frame step computes one
+lane. The arithmetic of a row then never depends on its neighbours, bit for bit, and lanes without work cost nothing.
+It does not know who sits where (see lanes.py).
+
+State and masks are those of moshi.modules.streaming. Its ring of keys holds exactly the attention span, so that the
+second step of a frame overwrites a key that the first one still needs; the rings here are larger.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from moshi.modules.conv import NormConvTranspose1d
+from moshi.modules.streaming import StreamingContainer
+from moshi.modules.transformer import RingKVCache, StreamingMultiheadAttention
+from moshi.utils.compile import CUDAGraphed
+from torch import Tensor, nn
+
+from csm_bundle.runtime.packed_linear import pack_linears
+from csm_codec.mimi.conv_transpose import GemmConvTranspose1d
+from csm_codec.mimi.loader import Mimi
+
+
+class MimiDecoder:
+    """`num_lanes` lanes of `lane_width` rows each."""
+
+    def __init__(self, mimi: Mimi, *, num_lanes: int, lane_width: int, dtype: torch.dtype = torch.float32) -> None:
+        """dtype: of all but the quantizer, which stays as loaded. bfloat16 converts the weights in place."""
+        self._half = _DecoderHalf(mimi, dtype, lane_width)
+        self.identity = mimi.identity
+        self.num_lanes, self.lane_width = num_lanes, lane_width
+        self.device = next(self._half.parameters()).device
+        self._lanes = [self._new_lane() for _ in range(num_lanes)]
+
+    @torch.inference_mode()
+    def frame_step(self, lane: int, codes: Tensor, exec_mask: Tensor, reset_mask: Tensor) -> Tensor:
+        """One frame for the rows of `exec_mask`; rows of `reset_mask` start a new stream with it.
+
+        codes: (lane_width, codebooks) int64, checked before; any valid codes in rows that do not take part.
+        Returns (lane_width, frame size) fp32; rows that do not take part hold nothing of use and keep their state.
+        """
+        state = self._lanes[lane]
+        self._half.set_streaming_state(state.modules)
+        try:
+            self._half.reset_streaming(reset_mask)
+            self._half.set_exec_mask(exec_mask)
+            pcm: Tensor = state.step(codes.to(self.device)[:, :, None])
+        finally:
+            self._half._stop_streaming()
+        return pcm[:, 0].float()
+
+    @torch.inference_mode()
+    def forget(self, lane: int, row: int) -> None:
+        """Wipes a row whose numbers are not finite: a reset hides old keys and values, but zero times NaN is NaN."""
+        for state in self._lanes[lane].modules.values():
+            cache = vars(state).get("kv_cache")
+            if cache is not None:
+                cache.cache[:, row] = 0
+
+    def rebuild(self, lane: int) -> None:
+        """Fresh states for a lane after a failed step; what its streams had is lost."""
+        self._lanes[lane] = self._new_lane()
+
+    @torch.inference_mode()
+    def _new_lane(self) -> _Lane:
+        self._half.streaming_forever(self.lane_width)
+        modules = self._half.get_streaming_state()
+        _enlarge_rings(self._half, self.lane_width)
+        self._half._stop_streaming()
+        return _Lane(modules, CUDAGraphed(self._half, disable=self.device.type != "cuda"))
+
+
+class _Lane:
+    """The streaming state of every module, by name, and the step function that is captured with it."""
+
+    def __init__(self, modules: dict[str, Any], step: CUDAGraphed) -> None:
+        self.modules = modules
+        self.step = step
+
+
+class _DecoderHalf(StreamingContainer):
+    """What decoding needs of Mimi, so that only this half streams and encoding stays stateless."""
+
+    def __init__(self, mimi: Mimi, dtype: torch.dtype, lane_width: int) -> None:
+        super().__init__()
+        model = mimi.model
+        self.quantizer = model.quantizer
+        self.upsample = model.upsample.to(dtype)
+        self.decoder_transformer = model.decoder_transformer.to(dtype)
+        self.decoder = model.decoder.to(dtype)
+        self.dtype = dtype
+        if next(self.decoder.parameters()).device.type == "cpu":
+            _replace_transposed_convolutions(self.decoder)
+            for part in (self.decoder_transformer, self.decoder):
+                pack_linears(part, lane_width * self.steps_per_frame)
+
+    @property
+    def steps_per_frame(self) -> int:
+        """Of the transformer."""
+        steps: int = self.upsample.convtr._stride
+        return steps
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """(rows, codebooks, 1) to (rows, 1, frame size)"""
+        latent = self.upsample(self.quantizer.decode(codes).to(self.dtype))
+        (latent,) = self.decoder_transformer(latent)
+        return self.decoder(latent)
+
+
+def _replace_transposed_convolutions(decoder: nn.Module) -> None:
+    for module in list(decoder.modules()):
+        if isinstance(module, NormConvTranspose1d):
+            conv = module.convtr
+            if isinstance(conv, nn.ConvTranspose1d) and GemmConvTranspose1d.fits(conv):
+                module.add_module("convtr", GemmConvTranspose1d(conv))
+
+
+def _enlarge_rings(half: _DecoderHalf, rows: int) -> None:
+    for module in half.modules():
+        if isinstance(module, StreamingMultiheadAttention):
+            weight: Any = module.in_projs[0].weight
+            assert module.context is not None
+            module._streaming_state.kv_cache = RingKVCache(
+                rows,
+                module.num_heads,
+                module.embed_dim // module.num_heads,
+                module.context + 2 * half.steps_per_frame,
+                device=weight.device,
+                dtype=weight.dtype,
+            )

@@ -1,0 +1,30 @@
+"""The decoder's last layer: one output a bin, from that bin alone, and from all of them the message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from csm_codec.watermark.cpu.frame_kernels import fill_message
+
+
+class MessageLayer:
+    """From what the layers before make of a frame to its message."""
+
+    def __init__(self, layer: Any, *, band: int, num_bins: int, amplitude: float) -> None:
+        """amplitude: the message's rms over `num_bins` bins, of which all but the lowest `band` are zero."""
+        self._weight = torch.cat((layer.conv.weight, layer.gate.weight)).flatten(1).numpy()  # (2, inputs)
+        self._bias = torch.cat((layer.conv.bias, layer.gate.bias)).numpy()
+        norm = layer.bn
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        self._norm = torch.cat((scale, norm.bias - norm.running_mean * scale)).numpy()
+        self._band, self._length = band, np.float32(amplitude * num_bins**0.5)
+
+    def __call__(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(rows, inputs), as winograd.py has them, to (band,), positive."""
+        message = np.empty(self._band, np.float32)
+        fill_message(x, self._weight, self._bias, self._norm, self._length, message)
+        return message

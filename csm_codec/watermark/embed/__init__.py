@@ -1,0 +1,1 @@
+"""Embeds the watermark into streams of audio, many at once."""

@@ -1,0 +1,80 @@
+"""Streams on a CPU, a frame at a time: spectra in, the mark's share of the spectra out, as samples.
+
+The same marks as spectral_embedder.py makes for a batch of fixed width, where the formula is; here no row costs
+anything while it has nothing to do.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from csm_codec.resample import Pcm
+from csm_codec.watermark.cpu.frame_network import Frame, FrameNetwork
+from csm_codec.watermark.embed.spectral_embedder import depth_removed
+from csm_codec.watermark.networks.silentcipher import SilentCipher
+from csm_codec.watermark.stream.marked_stream import MarkedStream, Step
+
+
+class FrameMarker:
+    """Rows are numbers of the caller's. What a row's frame adds comes out up to `lag` steps later, as its steps say."""
+
+    def __init__(self, silentcipher: SilentCipher, dtype: torch.dtype = torch.float32) -> None:
+        """dtype: of the networks' convolutions."""
+        hparams = silentcipher.hparams
+        self._network = FrameNetwork(silentcipher, dtype)
+        self._n_fft, self._hop, self._band = hparams.n_fft, hparams.hop, hparams.band
+        self._window = torch.hann_window(hparams.n_fft)
+        energy = self._window.square()
+        self._envelope = energy[: hparams.hop] + energy[hparams.hop :]
+        self._spectra: dict[int, deque[Tensor]] = {}  # by row: (band,) of the newest lag + 1 frames
+        self._overlaps: dict[int, Tensor] = {}  # by row: (hop,), of the last output
+
+    @property
+    def lag(self) -> int:
+        return self._network.lag
+
+    def run(self, streams: Mapping[int, MarkedStream]) -> None:
+        """Marks all that streams, by row, have ready."""
+        for row, stream in streams.items():
+            while (step := stream.next_step()) is not None:
+                if (block := self.step(row, step)) is not None:
+                    stream.add_mark(block)
+
+    def forget(self, rows: Iterable[int]) -> None:
+        for row in rows:
+            self._network.forget(row)
+            self._spectra.pop(row, None)
+            self._overlaps.pop(row, None)
+
+    @torch.inference_mode()
+    def step(self, row: int, step: Step) -> Pcm | None:
+        """Takes a row's next frame, gives the next hop of its mark if there is one."""
+        spectrum = torch.fft.rfft(torch.from_numpy(step.window) * self._window)
+        magnitudes = spectrum.abs()
+        level = step.observe(float(magnitudes.square().mean()))
+        frame = Frame(row, step.frame, step.num_frames, step.symbols)
+        message = self._network.step(frame, (magnitudes[: self._network.bins] * level.gain).numpy())
+        if step.frame == 0:
+            self._spectra[row] = deque(maxlen=self.lag + 1)
+        recent = self._spectra[row]
+        recent.append(spectrum[: self._band])
+        if step.output is None:
+            return None
+        if nearer := step.output - (step.frame - self.lag):  # to the newest frame than with the whole look-ahead
+            message = self._network.without_future(frame, nearer)
+        assert message is not None
+        marked = depth_removed(recent[step.output - step.frame - 1], torch.from_numpy(message) * level.magnitude)
+        return self._block(row, step.output, marked)
+
+    def _block(self, row: int, frame: int, spectrum: Tensor) -> Pcm | None:
+        """The next hop of the mark; the first frame of a row alone gives none, a hop needs two."""
+        samples = torch.fft.irfft(spectrum, n=self._n_fft) * self._window
+        overlap, self._overlaps[row] = self._overlaps.get(row), samples[self._hop :]
+        if frame == 0:
+            return None
+        assert overlap is not None
+        return ((overlap + samples[: self._hop]) / self._envelope).numpy()

@@ -1,0 +1,1 @@
+"""SilentCipher's networks: the published folder, its sizes, and the embedding networks frame by frame."""

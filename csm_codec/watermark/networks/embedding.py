@@ -1,0 +1,173 @@
+"""SilentCipher's embedding networks frame by frame: the same numbers as over the whole clip, without its future.
+
+The package convolves images of 3 x 3 over (bin, frame). Here each layer keeps the two frames before the newest, lags
+one frame behind its input, and yields zero outside of the clip as the package's zero padding does. What does not reach
+the output is not computed: only the message band and the bins that leak into it; the carrier and the message, which
+the package repeats over 32 channels each, are one channel each with summed weights; convolution and gate are one
+matrix, and the three frames are channels of a convolution over bins.
+
+The future may also be cut off: frames after the newest then count as past the end of the clip, which only takes the
+layers that the newest frame has not reached yet.
+
+Rows of a batch are streams, each at its own frame. It knows no audio: magnitudes in, magnitudes out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from csm_codec.watermark.networks.silentcipher import FEATURES, REPEATS, SilentCipher
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Who takes part in a step, and where in its clip. Masks are None where they would change nothing: they cost."""
+
+    frame: Tensor  # (width,)
+    num_frames: Tensor  # (width,); any larger number for a clip whose end is not known yet
+    near_edge: bool  # some row's layers see frames that are not in its clip
+    exec_mask: Tensor | None  # (width,); None when all take part
+    reset_mask: Tensor | None  # (width,); None when none begins
+
+    def within(self, x: Tensor, ago: int) -> Tensor:
+        """x, of the frame so many before: zero where that is not one of the clip's."""
+        return _within(x, self.frame - ago, self.num_frames) if self.near_edge else x
+
+    def cleared(self, state: Tensor) -> Tensor:
+        """The state with zeros for rows that begin. state: rows first."""
+        return state if self.reset_mask is None else torch.where(_like(self.reset_mask, state), 0.0, state)
+
+    def kept(self, new: Tensor, old: Tensor) -> Tensor:
+        """The new state of rows that take part, the old one of others."""
+        return new if self.exec_mask is None else torch.where(_like(self.exec_mask, new), new, old)
+
+
+class EmbedNetwork:
+    """`width` streams. The state of a row is a part of every buffer below."""
+
+    def __init__(self, silentcipher: SilentCipher, width: int, dtype: torch.dtype = torch.float32) -> None:
+        """dtype: of the convolutions."""
+        hparams = silentcipher.hparams
+        encoder, decoder = silentcipher.carrier_encoder, silentcipher.carrier_decoder
+        *decoder_layers, last = decoder.main
+        self._width, self._num_bins, self._band = width, hparams.num_bins, hparams.band
+        self.encoder_lag, decoder_lag = len(encoder.main), len(decoder_layers)
+        self.lag = self.encoder_lag + decoder_lag  # frames
+        self.bins = min(hparams.num_bins, hparams.band + self.lag)  # lowest bins that matter
+        device = silentcipher.device
+        shape = (width, self.bins, device)
+        self._amplitude = 10 ** (-hparams.sdr_db / 20)
+        layers = [_GatedConv(layer, dtype) for layer in encoder.main]
+        layers += [_GatedConv(layer, dtype, fold_inputs=index == 0) for index, layer in enumerate(decoder_layers)]
+        self._layers = [_StreamingLayer(layer, *shape) for layer in layers]
+        self._last = _GatedConv(last, torch.float32)
+        self._messages = message_table(encoder, self.bins)  # (symbols, bins)
+        self._carriers = torch.zeros(width, self.encoder_lag, self.bins, device=device)
+
+    def step(self, carrier: Tensor, symbols: Tensor, rows: Rows) -> Tensor:
+        """Takes the next frame of each row, gives the message of the frame `lag` before it.
+
+        carrier: (width, bins) magnitudes; those of frames past the end do not matter.
+        symbols: (width, encoder_lag + 1) on the air at frame - encoder_lag up to frame.
+        Returns (width, band), positive, with an rms over all bins of one over the signal-to-distortion ratio.
+        """
+        past = rows.cleared(self._carriers)
+        x = carrier[:, None]
+        for index, layer in enumerate(self._layers):
+            if index == self.encoder_lag:
+                x = torch.cat((x, past[:, :1], self._messages[symbols[:, 0]][:, None]), dim=1)
+            x = layer.step(rows.within(x, index), rows)
+        self._carriers = rows.kept(torch.cat((past[:, 1:], carrier[:, None]), dim=1), past)
+        return self._message(x)
+
+    def without_future(self, symbols: Tensor, frame: Tensor, count: int) -> list[Tensor]:
+        """Messages of the `count` frames after the one of the last step, as if `frame` were the last of each clip.
+
+        symbols, frame: as in the last step. At most `lag` messages; the last of these is that of `frame` itself.
+        Changes no state. Rows that did not take part in the last step hold nothing of use.
+        """
+        pasts = [layer.past for layer in self._layers]
+        messages = []
+        for ahead in range(1, count + 1):  # frame + ahead passes through; layers before the first one see nothing new
+            first = ahead - 1
+            x = pasts[first].new_zeros(self._width, self._layers[first].num_inputs, self.bins)
+            for index in range(first, self.lag):
+                if index == self.encoder_lag != first:
+                    symbol = symbols[:, ahead]
+                    x = torch.cat((x, self._carriers[:, first:ahead], self._messages[symbol][:, None]), dim=1)
+                x = _within(x, frame + ahead - index, frame + 1)
+                pasts[index], x = self._layers[index].peek(pasts[index], x)
+            messages.append(self._message(x))
+        return messages
+
+    def _message(self, x: Tensor) -> Tensor:
+        message = self._last(x)[:, 0, : self._band].abs()
+        rms = (message.square().sum(dim=1, keepdim=True) / self._num_bins).sqrt()
+        return message / rms.clamp_min(torch.finfo(rms.dtype).tiny) * self._amplitude
+
+
+class _GatedConv:
+    """One layer of the package: convolution times gate, then batch normalisation with fixed statistics."""
+
+    def __init__(self, layer: Any, dtype: torch.dtype, *, fold_inputs: bool = False) -> None:
+        """fold_inputs: one input each for the carrier and for the message, of which the layer has many copies."""
+        weight = torch.cat((layer.conv.weight, layer.gate.weight))  # (outputs, inputs, bins, frames)
+        if fold_inputs:
+            features, carrier, message = weight.split((FEATURES, REPEATS, REPEATS), dim=1)
+            weight = torch.cat((features, carrier.sum(1, keepdim=True), message.sum(1, keepdim=True)), dim=1)
+        self.num_inputs = weight.shape[1]
+        weight = weight.permute(0, 3, 1, 2).flatten(1, 2).contiguous()  # (outputs, frames * inputs, bins)
+        self._weight = weight.to(dtype)
+        self._bias = torch.cat((layer.conv.bias, layer.gate.bias))
+        norm = layer.bn
+        self._scale = (norm.weight * torch.rsqrt(norm.running_var + norm.eps))[:, None]
+        self._shift = norm.bias[:, None] - norm.running_mean[:, None] * self._scale
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(rows, frames * inputs, bins) to (rows, outputs, bins)"""
+        weight = self._weight
+        y = F.conv1d(x.to(weight.dtype), weight, self._bias.to(weight.dtype), padding=weight.shape[2] // 2).float()
+        value, gate = y.chunk(2, dim=1)
+        return value * torch.sigmoid(gate) * self._scale + self._shift
+
+
+class _StreamingLayer:
+    """A layer and the two frames before the newest, of every row."""
+
+    def __init__(self, conv: _GatedConv, width: int, bins: int, device: torch.device) -> None:
+        self._conv = conv
+        self.num_inputs = conv.num_inputs
+        self.past = torch.zeros(width, 2 * conv.num_inputs, bins, device=device)
+
+    def step(self, x: Tensor, rows: Rows) -> Tensor:
+        """Takes a frame (rows, inputs, bins), gives the one before it (rows, outputs, bins)."""
+        past = rows.cleared(self.past)
+        newer, y = self.peek(past, x)
+        self.past = rows.kept(newer, past)
+        return y
+
+    def peek(self, past: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The past after taking a frame, and the frame before it. Changes nothing."""
+        frames = torch.cat((past, x), dim=1)
+        return frames[:, x.shape[1] :], self._conv(frames)
+
+
+def _like(mask: Tensor, state: Tensor) -> Tensor:
+    return mask.view(-1, *(1,) * (state.dim() - 1))
+
+
+def _within(x: Tensor, frame: Tensor, num_frames: Tensor) -> Tensor:
+    """Zero where the frame is not one of the clip's."""
+    inside = (frame >= 0) & (frame < num_frames)
+    return torch.where(inside[:, None, None], x, 0.0)
+
+
+def message_table(encoder: Any, bins: int) -> Tensor:
+    weight, bias = encoder.linear.weight, encoder.linear.bias  # (band, symbols), (band,)
+    table = (weight + bias[:, None]).T
+    return F.pad(table, (0, max(0, bins - table.shape[1])))[:, :bins]

@@ -1,0 +1,33 @@
+"""Whether a stream could carry a whole message: long enough, and not silent. Policy only, no torch."""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+
+from csm_codec.watermark.keys.payload import PERIOD
+
+SILENCE_DBFS = -60.0  # rms of a frame; a mark tens of decibels below that is lost in the rounding of 16 bits
+
+
+class Coverage(Enum):
+    """How much of the mark the audio carries."""
+
+    FULL = "full"  # at least one whole message's worth of audible frames
+    PARTIAL = "partial"
+
+
+class CoverageMeter:
+    """Counts the audible frames of one stream. Each frame carries one symbol of the message."""
+
+    def __init__(self) -> None:
+        self._audible = 0
+
+    def observe(self, power: float) -> None:
+        """power: mean square of a frame's samples."""
+        if power > 0 and 10 * math.log10(power) > SILENCE_DBFS:
+            self._audible += 1
+
+    @property
+    def coverage(self) -> Coverage:
+        return Coverage.FULL if self._audible >= PERIOD else Coverage.PARTIAL

@@ -1,0 +1,85 @@
+"""What the device remembers of every running sequence, indexed by slot. It knows no requests.
+
+Here it is decided when a row ends, so that the host may launch the next step before it has read the last one: a row
+that has ended runs on as padding until the host takes it out, and touches nothing that is anybody's.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from csm_engine.scheduling.outcome import Outcome
+from csm_engine.types import SamplingParams
+
+NO_LIMIT = 2**62  # frames
+
+
+class SlotState:
+    """One row per slot, and a spare last row for padding.
+
+    next_embedding: (S + 1, D) the backbone's next input; position, frame: (S + 1,) int64 where it goes and which
+    frame comes of it; max_frames: (S + 1,) int64 where frames end; active: (S + 1,) bool, false once a row has ended
+    and always in the spare row; seed, top_k: (S + 1,) int64; temperature: (S + 1,) float32.
+    """
+
+    def __init__(
+        self, num_slots: int, dim: int, max_positions: int, *, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        """max_positions: positions of a slot; a row ends when its next one would lie past them."""
+        rows = num_slots + 1
+        self._pad_slot, self._max_positions = num_slots, max_positions
+        self.next_embedding = torch.zeros(rows, dim, device=device, dtype=dtype)
+        self.position = torch.zeros(rows, device=device, dtype=torch.int64)
+        self.frame = torch.zeros(rows, device=device, dtype=torch.int64)
+        self.max_frames = torch.zeros(rows, device=device, dtype=torch.int64)
+        self.active = torch.zeros(rows, device=device, dtype=torch.bool)
+        self.seed = torch.zeros(rows, device=device, dtype=torch.int64)
+        self.temperature = torch.zeros(rows, device=device, dtype=torch.float32)
+        self.top_k = torch.ones(rows, device=device, dtype=torch.int64)
+
+    def start(
+        self,
+        slot: int,
+        embedding: Tensor,
+        *,
+        position: int,
+        frame: int,
+        sampling: SamplingParams,
+        max_frames: int = NO_LIMIT,
+    ) -> None:
+        """Makes the slot ready for its first frame step: embedding (D,) enters at `position`.
+
+        frame: number of the frame that comes of it; max_frames: of all, those before it included.
+        """
+        self.next_embedding[slot] = embedding
+        self.position[slot] = position
+        self.frame[slot] = frame
+        self.max_frames[slot] = max_frames
+        self.active[slot] = True
+        self.seed[slot] = sampling.seed
+        self.temperature[slot] = sampling.temperature
+        self.top_k[slot] = sampling.top_k
+
+    def live(self, slots: Tensor) -> Tensor:
+        """slots: (B,) int64 -> the same, with the spare slot in place of those that have ended."""
+        return slots.masked_fill(~self.active[slots], self._pad_slot)
+
+    def advance(self, slots: Tensor, codes: Tensor, embeddings: Tensor) -> Tensor:
+        """Moves the rows on by the frames just made.
+
+        slots: (B,) as `live` gave them; codes: (B, K) int64; embeddings: (B, D) of those codes
+        -> (B, K + 1) int16: the codes, and in the last column an Outcome.
+        """
+        position, frame = self.position[slots] + 1, self.frame[slots] + 1
+        outcome = torch.full_like(frame, Outcome.FRAME)
+        outcome.masked_fill_(position >= self._max_positions, Outcome.CONTEXT_WINDOW)
+        outcome.masked_fill_(frame >= self.max_frames[slots], Outcome.MAX_FRAMES)
+        outcome.masked_fill_((codes == 0).all(dim=1), Outcome.END_OF_SPEECH)
+        outcome.masked_fill_(~self.active[slots], Outcome.NOTHING)
+        self.next_embedding[slots] = embeddings
+        self.position[slots] = position
+        self.frame[slots] = frame
+        self.active[slots] = outcome == Outcome.FRAME
+        self.position[-1:] = 0  # padding stays where it is, however often it runs
+        return torch.cat([codes, outcome.unsqueeze(1)], dim=1).to(torch.int16)

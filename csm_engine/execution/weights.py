@@ -1,0 +1,119 @@
+"""A CSM's weights, packed for the fast step: q, k and v in one matrix, gate and up in another, projected embeddings.
+
+Packing changes no value but one: the depth decoder's projection is applied to every audio embedding once, here,
+instead of to each code of every frame. Where eight bits are asked for, the layers' matrices are rounded to them; heads,
+norms and embeddings stay. Knows no slots and no requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from csm_engine.execution.matrix import Matrix, Quantization, plain, quantized
+from csm_engine.model.csm import CSM
+from csm_engine.model.shapes import ModelConfig, TransformerConfig
+
+_PROJECTION_ROWS = 4096  # audio embeddings projected at a time
+
+
+@dataclass(frozen=True, slots=True)
+class LeanLayer:
+    """One transformer layer. D: width; H, G: query and key heads; E: head dimension; F: ffn width."""
+
+    attention_norm: Tensor  # (D,)
+    qkv: Matrix  # ((H + 2 G) E, D)
+    out: Matrix  # (D, H E)
+    mlp_norm: Tensor  # (D,)
+    gate_up: Matrix  # (2 F, D)
+    down: Matrix  # (D, F)
+
+
+@dataclass(frozen=True, slots=True)
+class LeanStack:
+    """One stack of layers. rope: (positions, E / 2, 2) float32, cosine and sine."""
+
+    config: TransformerConfig
+    layers: tuple[LeanLayer, ...]
+    norm: Tensor  # (D,)
+    rope: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LeanWeights:
+    """All of a CSM. V: audio vocabulary; K: codebooks; D, d: widths of backbone and depth decoder."""
+
+    config: ModelConfig
+    backbone: LeanStack
+    depth_decoder: LeanStack
+    text_embeddings: Tensor  # (text vocabulary, D)
+    audio_embeddings: Tensor  # (K V, D)
+    projected_embeddings: Tensor  # ((K - 1) V, d): what the depth decoder is fed for a code; the last is never fed
+    projection: Matrix  # (d, D), for the backbone's hidden state
+    codebook0_head: Matrix  # (V, D)
+    depth_heads: tuple[Matrix, ...]  # K - 1 of (V, d)
+
+    @property
+    def device(self) -> torch.device:
+        return self.projected_embeddings.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.projected_embeddings.dtype
+
+
+@torch.inference_mode()
+def pack(model: CSM, *, quantization: Quantization = "none", fused: bool = False, rows: int = 16) -> LeanWeights:
+    """Packs a loaded model. Layer by layer the originals can be freed: nothing packed refers to them but embeddings.
+
+    quantization: of the layers' matrices. fused: on CUDA, by our own kernels for few rows; eight bits always are.
+    rows: of a step at most; on a CPU matrices are laid out for them.
+    """
+
+    def matrix(*parts: Tensor) -> Matrix:
+        weight = torch.cat(parts) if len(parts) > 1 else parts[0]
+        return quantized(weight, quantization) if quantization != "none" else plain(weight, rows=rows, fused=fused)
+
+    return LeanWeights(
+        config=model.config,
+        backbone=_pack_stack(model.backbone, model.config.backbone, matrix),
+        depth_decoder=_pack_stack(model.depth_decoder, model.config.depth_decoder, matrix),
+        text_embeddings=model.text_embeddings.weight,
+        audio_embeddings=model.audio_embeddings.weight,
+        projected_embeddings=_project(model),
+        projection=plain(model.projection.weight, rows=rows),
+        codebook0_head=plain(model.codebook0_head.weight, rows=rows),
+        depth_heads=tuple(plain(head, rows=rows) for head in model.audio_head.transpose(1, 2).contiguous()),
+    )
+
+
+def _pack_stack(stack: Any, config: TransformerConfig, matrix: Callable[..., Matrix]) -> LeanStack:
+    return LeanStack(
+        config=config,
+        layers=tuple(_pack_layer(layer, matrix) for layer in stack.layers),
+        norm=stack.norm.scale,
+        rope=stack.layers[0].attn.pos_embeddings.cache[: config.max_seq_len].contiguous(),
+    )
+
+
+def _pack_layer(layer: Any, matrix: Callable[..., Matrix]) -> LeanLayer:
+    """layer: torchtune's TransformerSelfAttentionLayer."""
+    attention, mlp = layer.attn, layer.mlp
+    return LeanLayer(
+        attention_norm=layer.sa_norm.scale,
+        qkv=matrix(attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight),
+        out=matrix(attention.output_proj.weight),
+        mlp_norm=layer.mlp_norm.scale,
+        gate_up=matrix(mlp.w1.weight, mlp.w3.weight),
+        down=matrix(mlp.w2.weight),
+    )
+
+
+def _project(model: CSM) -> Tensor:
+    fed = (model.config.num_codebooks - 1) * model.config.audio_vocab_size
+    rows = model.audio_embeddings.weight[:fed]
+    return torch.cat([model.projection(part) for part in rows.split(_PROJECTION_ROWS)])

@@ -1,0 +1,83 @@
+"""Keys and values of the backbone: one row per slot, every layer. It knows slots and positions, no requests.
+
+torchtune's attention asks its `kv_cache` to `update` with new keys and values and uses what comes back; `LayerCache`
+answers by writing at the (slot, position) that the running step has selected and returning the selected slots' rows.
+The last slot is spare: rows that only pad a batch point to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from csm_engine.model.shapes import TransformerConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Where the running step writes and how far it looks.
+
+    slots: (B,) int64; positions: (B, T) int64; window: keys 0..window-1 are looked at, known to the host.
+    """
+
+    slots: Tensor
+    positions: Tensor
+    window: int
+
+    def mask(self) -> Tensor:
+        """(B, T, window) bool: each query sees the keys up to its own position."""
+        keys = torch.arange(self.window, device=self.positions.device)
+        return keys <= self.positions.unsqueeze(-1)
+
+
+class SlotKVCache:
+    """Storage for `num_slots` sequences and one spare slot: (slots + 1, max_seq_len, kv_heads, head_dim) a layer."""
+
+    def __init__(self, config: TransformerConfig, num_slots: int, *, device: torch.device, dtype: torch.dtype) -> None:
+        shape = (num_slots + 1, config.max_seq_len, config.num_kv_heads, config.head_dim)
+        self.layers = [
+            LayerCache(
+                torch.zeros(shape, device=device, dtype=dtype),
+                torch.zeros(shape, device=device, dtype=dtype),
+            )
+            for _ in range(config.num_layers)
+        ]
+        self.pad_slot = num_slots
+
+    @property
+    def bytes_per_position(self) -> int:
+        """Of one slot, all layers."""
+        one = self.layers[0].keys[0, 0]
+        return 2 * len(self.layers) * one.numel() * one.element_size()
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copies the first `length` positions of one slot into another."""
+        for layer in self.layers:
+            layer.keys[target, :length] = layer.keys[source, :length]
+            layer.values[target, :length] = layer.values[source, :length]
+
+    def select(self, selection: Selection) -> None:
+        for layer in self.layers:
+            layer.selection = selection
+
+
+class LayerCache:
+    """One layer's keys and values, in the shape of torchtune's KVCache."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        self.keys = keys  # (slots + 1, max_seq_len, kv_heads, head_dim)
+        self.values = values
+        self.selection: Selection | None = None
+
+    def update(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """keys, values: (B, kv_heads, T, head_dim) of the selected positions -> (B, kv_heads, window, head_dim)."""
+        assert self.selection is not None, "select a step's slots before running the layers"
+        return self._write(self.keys, keys), self._write(self.values, values)
+
+    def _write(self, storage: Tensor, new: Tensor) -> Tensor:
+        selection = self.selection
+        assert selection is not None
+        storage[selection.slots.unsqueeze(-1), selection.positions] = new.transpose(1, 2)
+        return storage[:, : selection.window][selection.slots].transpose(1, 2)

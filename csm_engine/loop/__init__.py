@@ -1,0 +1,1 @@
+"""THE loop of the engine, its thread, and the steps that are in flight."""

@@ -1,0 +1,233 @@
+"""The engine: requests in, frames of codes out. This is THE loop.
+
+`step` is schedule, run, deliver. Frames are read `host_lag` steps after their launch, so that a device has the next
+step to do while the host looks at the last one. The engine is driven by one thread (engine_thread.py); it knows no
+audio, no codec and no network.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from csm_engine.config import EngineConfig
+from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.graph_runner import GraphRunner
+from csm_engine.execution.stage_timer import StageTimer
+from csm_engine.kv.host_offload import SpilledKV
+from csm_engine.kv.offload_index import SpillShelf
+from csm_engine.kv.slot_pool import Lease, SlotPool
+from csm_engine.loop.in_flight_steps import StepRing
+from csm_engine.model.prompt import PromptBuilder
+from csm_engine.model.tokenizer import TextTokenizer
+from csm_engine.reference.frame_step import FrameStep
+from csm_engine.scheduling.admission import RealTimeBudget
+from csm_engine.scheduling.outcome import FINISH_REASONS, Outcome
+from csm_engine.scheduling.pacing import Pacing
+from csm_engine.scheduling.scheduler import FrameBatch, PrefillChunk, Scheduler
+from csm_engine.scheduling.sequence import Sequence, SequenceStatus
+from csm_engine.types import Codes, FinishReason, GenerationRequest
+
+Step = FrameStep | LeanFrameStep | GraphRunner
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """News of one sequence: it was admitted, made a frame, or ended.
+
+    frame: (K,) int16 codes, or None when there are none in the news; finish_reason: set in the last news. (The
+    sequence itself may already be further than an output that waits to be read.)
+    """
+
+    sequence: Sequence
+    frame: Codes | None = None
+    finish_reason: FinishReason | None = None
+
+
+class Engine:
+    """Runs many sequences over one model. Not thread-safe: one thread calls everything."""
+
+    def __init__(
+        self,
+        frame_step: Step,
+        tokenizer: TextTokenizer,
+        config: EngineConfig,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """frame_step: made for `config.total_slots` slots; clock: seconds, what listeners hear is reckoned by."""
+        self._clock = clock
+        self._frame_step = frame_step
+        self._model_config = model_config = frame_step.config
+        self._device = frame_step.device
+        self._num_slots = config.num_slots
+        self._prompts = PromptBuilder(
+            tokenizer,
+            num_codebooks=model_config.num_codebooks,
+            codebook_size=model_config.codebook_size,
+            max_seq_len=model_config.max_seq_len,
+            reserved_frames=config.reserved_frames,
+        )
+        cache = frame_step.backbone.cache
+        self._spilled = SpilledKV(cache)
+        self._shelf = SpillShelf(config.spill_bytes, cache.bytes_per_position)
+        self._scheduler = Scheduler(
+            SlotPool(config.num_slots, config.num_spare_slots, self._shelf),
+            max_waiting=config.max_waiting,
+            prefill_chunk=config.prefill_chunk,
+            pacing=Pacing(max_rows=config.num_slots, cheap_rows=config.cheap_rows, max_lead=config.max_lead),
+            budget=RealTimeBudget(config.real_time_share),
+        )
+        self._prefill_timer: StageTimer[Sequence] = StageTimer(self._device)
+        self._host_lag = config.host_lag
+        self._steps = StepRing(
+            frame_step,
+            num_rows=config.num_slots,
+            num_codebooks=model_config.num_codebooks,
+            lag=config.host_lag,
+            device=self._device,
+        )
+
+    @property
+    def has_work(self) -> bool:
+        return self._scheduler.has_work
+
+    def rest(self) -> float | None:
+        """Seconds until `step` has something to do, 0 for now; None when that is up to somebody's request."""
+        return 0.0 if self.has_work and len(self._steps) else self._scheduler.rest(self._clock())
+
+    @property
+    def num_running(self) -> int:
+        return self._scheduler.num_admitted
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._scheduler.waiting)
+
+    @property
+    def cache_usage(self) -> float:
+        """Share of the KV cache that holds a sequence's positions, 0 to 1."""
+        prefilling = self._scheduler.prefilling
+        used = 0 if prefilling is None else prefilling.prefilled
+        used += sum(item.next_position for item in list(self._scheduler.running))
+        return used / (self._num_slots * self._model_config.max_seq_len)
+
+    @property
+    def spilled_bytes(self) -> int:
+        """Keys and values in host memory."""
+        return self._shelf.num_bytes
+
+    def add_request(self, request: GenerationRequest) -> Sequence:
+        """Checks and queues a request.
+
+        Raises: InvalidRequestError, PromptTooLongError, EngineBusyError.
+        """
+        request.check()
+        resume = request.resume
+        prompt = self._prompts.build(request.segments, max_frames=request.max_frames, resume=resume)
+        sequence = Sequence(request, prompt)
+        if resume is not None:
+            sequence.num_frames = sequence.resumed_frames = len(resume)
+        self._scheduler.add(sequence)
+        return sequence
+
+    def abort(self, sequence: Sequence) -> None:
+        """Ends a sequence and frees its slot before the next step. Doing it twice, or late, does no harm."""
+        if sequence.status is not SequenceStatus.FINISHED:
+            sequence.finish(FinishReason.CANCELLED)
+        self._scheduler.remove(sequence)
+
+    @torch.inference_mode()
+    def step(self) -> list[Output]:
+        """Does the next piece of work: one prefill chunk, or one frame of the running sequences that want it."""
+        outputs = self._admit()
+        match self._scheduler.next_work(self._clock()):
+            case PrefillChunk() as chunk:
+                self._prefill(chunk)
+            case FrameBatch(sequences):
+                self._steps.launch(sequences)
+                return outputs + self._deliver(unread=self._host_lag)
+        return outputs + self._deliver(unread=0)  # the chunk keeps the device busy meanwhile, or there is no work
+
+    def _admit(self) -> list[Output]:
+        admitted = self._scheduler.admit()
+        if admitted is None:
+            return []
+        sequence, lease = admitted
+        sequence.admitted_at = time.monotonic()
+        self._move_in(lease)
+        return [Output(sequence)]
+
+    def _move_in(self, lease: Lease) -> None:
+        """Brings the keys and values that the slot shall begin with to where they belong."""
+        if lease.spill is not None:
+            self._spilled.save(lease.spill.ticket, lease.slot, lease.spill.length)
+        if lease.copy_from is not None:
+            self._frame_step.backbone.cache.copy(lease.copy_from, lease.slot, lease.reused)
+        if lease.restore is not None:
+            self._spilled.restore(lease.restore.ticket, lease.slot, lease.reused)
+        for ticket in lease.dropped:
+            self._spilled.drop(ticket)
+
+    def _prefill(self, chunk: PrefillChunk) -> None:
+        sequence, slot = chunk.sequence, chunk.sequence.slot
+        assert slot is not None
+        if chunk.length:
+            with self._prefill_timer.measure(sequence):
+                embeddings = self._embed(sequence, chunk.start, chunk.start + chunk.length)
+                self._frame_step.backbone.prefill(embeddings, slot, chunk.start)
+        if self._scheduler.prefilled(chunk):
+            last = len(sequence.prompt) - 1
+            self._frame_step.state.start(
+                slot,
+                self._embed(sequence, last, last + 1)[0],
+                position=last,
+                frame=sequence.num_frames,
+                sampling=sequence.request.sampling,
+                max_frames=sequence.request.max_frames,
+            )
+
+    def _embed(self, sequence: Sequence, start: int, end: int) -> torch.Tensor:
+        tokens, mask = sequence.prompt.tokens[start:end], sequence.prompt.tokens_mask[start:end]
+        return self._frame_step.embed_tokens(
+            _to_device(torch.from_numpy(tokens), self._device), _to_device(torch.from_numpy(mask), self._device)
+        )
+
+    def _deliver(self, unread: int) -> list[Output]:
+        """Reads all steps but the last `unread` and tells what came of them."""
+        outputs = []
+        while len(self._steps) > unread:
+            done, stages = self._steps.read(), self._frame_step.timer.take()
+            for sequence, seconds in self._prefill_timer.take().items():
+                sequence.prefill_seconds += seconds
+            # Rows of sequences that have ended since the launch are nobody's.
+            rows = [(item, row) for item, row in done if item.status is not SequenceStatus.FINISHED]
+            if rows:
+                self._scheduler.budget.observe(len(done.sequences), done.seconds)
+            for sequence, row in rows:
+                sequence.count_step(done.seconds, stages)
+                outputs.append(self._deliver_row(sequence, row))
+        return outputs
+
+    def _deliver_row(self, sequence: Sequence, row: Codes) -> Output:
+        """row: (K + 1,) int16, codes and Outcome."""
+        outcome = Outcome(row[-1])
+        # The all-zero frame ends speech and is not part of it.
+        frame = None if outcome is Outcome.END_OF_SPEECH else row[:-1]
+        reason = FINISH_REASONS.get(outcome)
+        if frame is not None:
+            if sequence.first_frame_at is None:
+                sequence.first_frame_at = self._clock()
+            sequence.num_frames += 1
+            sequence.frames.append(frame)
+        if reason is not None:
+            sequence.finish(reason)
+            self._scheduler.remove(sequence)
+        return Output(sequence, frame, reason)
+
+
+def _to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copies without waiting for what the device is doing: through pinned memory where there is such a thing."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

@@ -1,0 +1,80 @@
+"""The one thread that drives the engine. Others hand it requests and aborts; it hands back each step's outputs.
+
+The thread also sleeps while everybody's listener has enough to hear. Outputs go to one callback per step, for the
+whole batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from csm_bundle.errors import EngineStoppedError
+from csm_bundle.runtime.worker_thread import Fail, WorkerThread
+from csm_engine.loop.engine import Engine, Output
+from csm_engine.scheduling.sequence import Sequence
+from csm_engine.types import GenerationRequest
+
+Deliver = Callable[[list[Output]], None]
+
+
+class EngineThread:
+    """Runs `engine.step` whenever there is work.
+
+    deliver: called on the engine thread with the outputs of one step, if there are any.
+    fail: called once on the engine thread if a step raises; the engine takes no more requests after that.
+    """
+
+    def __init__(self, engine: Engine, deliver: Deliver, fail: Fail) -> None:
+        self._engine, self._deliver = engine, deliver
+        self._silent_since: float | None = None  # None while there is nothing to step
+        self._worker = WorkerThread("engine", self._step, self._rest, fail)
+
+    def start(self) -> None:
+        self._worker.start()
+
+    def stop(self) -> None:
+        """Ends the loop after the running step and joins the thread. Sequences that still run get no more outputs."""
+        self._worker.stop()
+
+    def add_request(self, request: GenerationRequest) -> Future[Sequence]:
+        """A future of the queued sequence, or of InvalidRequestError, EngineBusyError, EngineStoppedError."""
+        return self._worker.call(
+            lambda: self._engine.add_request(request), EngineStoppedError("the engine has stopped")
+        )
+
+    def abort(self, sequence: Sequence) -> None:
+        """Frees the sequence's slot before the next step."""
+        self._worker.submit(lambda: self._engine.abort(sequence))
+
+    def load(self) -> tuple[int, int]:
+        """(running, waiting) sequences."""
+        return self._engine.num_running, self._engine.num_waiting
+
+    def cache_usage(self) -> float:
+        """Share of the KV cache in use, 0 to 1."""
+        return self._engine.cache_usage
+
+    def spilled_bytes(self) -> int:
+        """Keys and values in host memory."""
+        return self._engine.spilled_bytes
+
+    def silence(self) -> float | None:
+        """Seconds since the last step, or since there is one to do again; None when idle or when all rest."""
+        since = self._silent_since
+        return None if since is None or not self._engine.has_work else time.monotonic() - since
+
+    def _rest(self) -> float | None:
+        rest = self._engine.rest()
+        if rest != 0.0:
+            self._silent_since = None
+        return rest
+
+    def _step(self) -> None:
+        if self._silent_since is None:
+            self._silent_since = time.monotonic()
+        outputs = self._engine.step()
+        self._silent_since = time.monotonic()
+        if outputs:
+            self._deliver(outputs)

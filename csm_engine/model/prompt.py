@@ -1,0 +1,134 @@
+"""Segments to prompt rows: 32 audio codes and one text token wide, with a mask. No torch.
+
+A text segment is rows of text tokens; audio is rows of codes, closed by the all-zero frame that the model makes to
+end its own speech. Source: github.com/SesameAILabs/csm generator.py (`_tokenize_segment`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from csm_bundle.errors import InvalidRequestError, PromptTooLongError
+from csm_engine.model.tokenizer import TextTokenizer
+from csm_engine.types import Codes, Segment
+
+Rows = npt.NDArray[np.signedinteger]  # (positions, codebooks + 1)
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """tokens: (T, K + 1) int64; tokens_mask: (T, K + 1) bool, true where a token counts."""
+
+    tokens: Rows
+    tokens_mask: Mask
+    text_token_count: int  # of the segment to be spoken
+    dropped_segments: int = 0
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def rows(self) -> Rows:
+        """(T, K + 1) int32 for comparison by content: -1 where the mask hides what is there."""
+        return np.where(self.tokens_mask, self.tokens, -1).astype(np.int32)
+
+
+class PromptBuilder:
+    """Builds prompts for one model: its tokenizer, its codebooks, its window."""
+
+    def __init__(
+        self,
+        tokenizer: TextTokenizer,
+        *,
+        num_codebooks: int,
+        codebook_size: int,
+        max_seq_len: int,
+        reserved_frames: int,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._num_codebooks = num_codebooks
+        self._codebook_size = codebook_size
+        self._max_seq_len = max_seq_len
+        self._reserved_frames = reserved_frames
+
+    def build(self, segments: Sequence[Segment], *, max_frames: int, resume: Codes | None = None) -> Prompt:
+        """The prompt of a request. Context that leaves too little room for frames is dropped, oldest first.
+
+        resume: (frames, K) codes that an interrupted run has already made; they follow the prompt.
+
+        Raises: InvalidRequestError for codes that are none; PromptTooLongError with the numbers if even the segment
+        to be spoken leaves no room.
+        """
+        if not segments or segments[-1].codes is not None:
+            raise InvalidRequestError("segments", "the last segment must be the text to speak, without codes")
+        parts = [self._segment(f"segments[{i}]", segment) for i, segment in enumerate(segments)]
+        spoken = parts[-1]
+        if resume is not None:
+            parts.append(self._audio("resume_frames", resume))
+        # The newest of them may lie in the window's last position: one more frame comes of it.
+        needed = len(spoken[0]) + (0 if resume is None else max(len(resume) - 1, 0))
+        if needed >= self._max_seq_len:
+            raise PromptTooLongError(
+                "input.text",
+                f"the text takes {needed} positions; the model's window is {self._max_seq_len} and must leave room for"
+                " at least one frame",
+            )
+        context = parts[: len(segments) - 1]
+        # What the first run kept, a resumed one keeps too: its frames take the room that was reserved for them.
+        room = self._max_seq_len - len(spoken[0]) - min(max(max_frames, 1), self._reserved_frames)
+        room = min(room, self._max_seq_len - needed - 1)
+        kept = _newest_that_fit(context, room)
+        rows = [*kept, *parts[len(segments) - 1 :]]
+        return Prompt(
+            tokens=np.concatenate([tokens for tokens, _ in rows]),
+            tokens_mask=np.concatenate([mask for _, mask in rows]),
+            text_token_count=len(spoken[0]),
+            dropped_segments=len(context) - len(kept),
+        )
+
+    def _segment(self, field: str, segment: Segment) -> tuple[Rows, Mask]:
+        tokens, mask = self._text(segment)
+        if segment.codes is None:
+            return tokens, mask
+        audio_tokens, audio_mask = self._audio(f"{field}.codes", segment.codes)
+        end_tokens, end_mask = self._audio(f"{field}.codes", np.zeros((1, self._num_codebooks), np.int16))
+        return (
+            np.concatenate([tokens, audio_tokens, end_tokens]),
+            np.concatenate([mask, audio_mask, end_mask]),
+        )
+
+    def _text(self, segment: Segment) -> tuple[Rows, Mask]:
+        ids = self._tokenizer.encode(segment.speaker, segment.text)
+        tokens = np.zeros((len(ids), self._num_codebooks + 1), dtype=np.int64)
+        tokens[:, -1] = ids
+        mask = np.zeros_like(tokens, dtype=np.bool_)
+        mask[:, -1] = True
+        return tokens, mask
+
+    def _audio(self, field: str, codes: Codes) -> tuple[Rows, Mask]:
+        if codes.ndim != 2 or codes.shape[1] != self._num_codebooks:
+            raise InvalidRequestError(field, f"has shape {codes.shape}; (frames, {self._num_codebooks}) is needed")
+        if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < self._codebook_size:
+            raise InvalidRequestError(
+                field,
+                f"codes are {codes.min()}..{codes.max()}; 0..{self._codebook_size - 1} are allowed",
+            )
+        tokens = np.zeros((len(codes), self._num_codebooks + 1), dtype=np.int64)
+        tokens[:, :-1] = codes
+        mask = np.ones_like(tokens, dtype=np.bool_)
+        mask[:, -1] = False
+        return tokens, mask
+
+
+def _newest_that_fit(context: list[tuple[Rows, Mask]], room: int) -> list[tuple[Rows, Mask]]:
+    kept: list[tuple[Rows, Mask]] = []
+    for part in reversed(context):
+        room -= len(part[0])
+        if room < 0:
+            break
+        kept.append(part)
+    return kept[::-1]

@@ -1,0 +1,62 @@
+"""One frame for every running slot: backbone step, codebook 0, the depth decoder's steps, sampling.
+
+This is the eager reference of everything faster (csm_engine/execution). All it needs of a sequence is on the device, by
+slot; the host gives the slots.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from csm_engine.execution.sampler import FrameSampler, gumbel_noise
+from csm_engine.execution.slot_state import SlotState
+from csm_engine.execution.stage_timer import StageTimer
+from csm_engine.model.csm import CSM
+from csm_engine.reference.backbone import Backbone
+from csm_engine.reference.depth_decoder import DepthDecoder
+
+
+class FrameStep:
+    """The two stages joined. K: codebooks."""
+
+    def __init__(self, model: CSM, num_slots: int) -> None:
+        self._model = model
+        self.config = model.config
+        self.device = model.device
+        self.backbone = Backbone(model, num_slots)
+        self.depth_decoder = DepthDecoder(model)
+        backbone = model.config.backbone
+        self.state = SlotState(num_slots, backbone.dim, backbone.max_seq_len, device=model.device, dtype=model.dtype)
+        self.timer: StageTimer[str] = StageTimer(model.device)
+
+    def embed_tokens(self, tokens: Tensor, tokens_mask: Tensor) -> Tensor:
+        """tokens, tokens_mask: (T, K + 1) int64 and bool -> (T, D)."""
+        return self._model.embed_tokens(tokens, tokens_mask)
+
+    def __call__(self, slots: Tensor) -> Tensor:
+        """One frame of each row, whose state moves on by it; rows that have ended run as padding.
+
+        slots: (B,) int64, each once -> (B, K + 1) int16: codes, and in the last column an Outcome.
+        """
+        state, config = self.state, self._model.config
+        slots = state.live(slots)
+        with self.timer.measure("backbone"):
+            positions = state.position[slots]
+            window = int(positions.max()) + 1
+            hidden = self.backbone.step(state.next_embedding[slots], slots, positions, window)
+            sampler = FrameSampler(
+                noise=gumbel_noise(
+                    state.seed[slots],
+                    state.frame[slots],
+                    config.num_codebooks,
+                    config.audio_vocab_size,
+                ),
+                temperature=state.temperature[slots],
+                top_k=state.top_k[slots],
+                max_top_k=int(state.top_k[slots].max()),
+                codebook_size=config.codebook_size,
+            )
+            code0 = sampler.sample(self.backbone.codebook0_logits(hidden), 0)
+        with self.timer.measure("depth_decoder"):
+            codes = self.depth_decoder.frame(hidden, code0, sampler)
+        return state.advance(slots, codes, self._model.embed_frame(codes))

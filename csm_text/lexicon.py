@@ -1,0 +1,150 @@
+"""An operator's lexicon: how words are said, one a line.
+
+    # word        how it is said           voice (may be left out)
+    CSM           see ess em
+    Nguyen        /W IH1 N/
+    data          dah-ta                   rms
+
+The columns are parted by tabs. How a word is said is other words, or phones between slashes, as in symbols.py, for a
+bundle with a text front end. A word with a capital is taken as it is written, one without in any case; it begins with
+a letter or a digit, may hold spaces, and is found between other characters than letters and digits. Where two
+entries fit, the longer one goes first, and a voice's own one before that of all voices.
+
+It serves bundles without a front end too, as another spelling. It reads no bundle and knows no voices.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from csm_text.symbols import PHONES
+
+MOST_ENTRIES = 20_000
+LONGEST = 200  # characters of a word, and of how it is said
+_FIRST_PRIVATE = 0xF0000  # the character that stands for the first entry with phones
+
+_START = re.compile(r"(?<![^\W_])[^\W_]+")  # letters and digits, from the first one on
+
+
+class LexiconError(ValueError):
+    """A lexicon that cannot be used; the message names the file and the line, what stands there and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line. `phones` or `spelling` is empty."""
+
+    word: str
+    spelling: str = ""
+    phones: tuple[str, ...] = ()
+    voice: str = ""  # "" is every voice
+
+
+class Lexicon:
+    """The entries that hold for one speaker. It keeps nothing of a text."""
+
+    def __init__(self, *files: Sequence[Entry], voices: Collection[str] = ()) -> None:
+        """files: the entries of each, the first ones go first; voices: the speaker's names."""
+        own = [[entry for entry in file if entry.voice in voices and entry.voice] for file in files]
+        general = [[entry for entry in file if not entry.voice] for file in files]
+        entries = [entry for parts in zip(own, general, strict=True) for part in parts for entry in part]
+        with_phones = sorted({entry.phones for entry in entries if entry.phones})
+        self._phones = {chr(_FIRST_PRIVATE + index): phones for index, phones in enumerate(with_phones)}
+        characters = {phones: character for character, phones in self._phones.items()}
+        # Of each first run of letters and digits, in small letters: the entries that begin so, the longest first.
+        self._beginning: dict[str, list[tuple[Entry, str]]] = {}
+        for entry in sorted(entries, key=lambda entry: len(entry.word), reverse=True):
+            said = characters[entry.phones] if entry.phones else entry.spelling
+            self._beginning.setdefault(_first_run(entry.word), []).append((entry, said))
+
+    def respell(self, text: str) -> str:
+        """The text with each word that has an entry as it is said: words, or a private character for its phones."""
+        if not self._beginning:
+            return text
+        return "".join(self._pieces(text))
+
+    def phones(self, character: str) -> tuple[str, ...]:
+        """() for a character that stands for no entry."""
+        return self._phones.get(character, ())
+
+    def _pieces(self, text: str) -> Iterator[str]:
+        done = 0
+        for match in _START.finditer(text):
+            if match.start() < done:
+                continue
+            for entry, said in self._beginning.get(match[0].lower(), ()):
+                end = match.start() + len(entry.word)
+                if _is(entry.word, text[match.start() : end]) and _is_boundary(text, end):
+                    yield text[done : match.start()]
+                    yield said
+                    done = end
+                    break
+        yield text[done:]
+
+
+def read_lexicon(path: Path, *, phones: bool, voices: Collection[str]) -> list[Entry]:
+    """The entries of a file. phones: whether entries may give phones; voices: those that the third column may name.
+
+    Raises: LexiconError; OSError when the file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise LexiconError(f"{path} is no UTF-8: {error}.") from None
+    entries: dict[tuple[str, str], Entry] = {}
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not line.startswith("#"):
+            entry = _entry(f"{path}, line {number}", line, phones, voices)
+            key = (entry.word, entry.voice)
+            if key in entries:
+                raise LexiconError(f'{path}, line {number}: "{entry.word}" has an entry already.')
+            entries[key] = entry
+            if len(entries) > MOST_ENTRIES:
+                raise LexiconError(f"{path}, line {number}: a lexicon may have {MOST_ENTRIES} entries.")
+    return list(entries.values())
+
+
+def _entry(where: str, line: str, phones: bool, voices: Collection[str]) -> Entry:
+    cells = [cell.strip() for cell in next(csv.reader([line], delimiter="\t", quoting=csv.QUOTE_NONE))]
+    cells = [cell for cell in cells if cell]  # several tabs make one column, for the eye
+    if len(cells) not in (2, 3):
+        raise LexiconError(
+            f"{where} has {len(cells)} columns; a word, how it is said and perhaps a voice are needed, parted by tabs."
+        )
+    word, said, voice = cells[0], cells[1], cells[2] if len(cells) == 3 else ""
+    for name, cell in (("the word", word), ("how it is said", said)):
+        if len(cell) > LONGEST:
+            raise LexiconError(f"{where}: {name} has {len(cell)} characters; {LONGEST} are allowed.")
+    if not _START.match(word):
+        raise LexiconError(f'{where}: the word is "{word}"; it must begin with a letter or a digit.')
+    if voice and voice not in voices:
+        raise LexiconError(f'{where}: the voice is "{voice}"; allowed are {", ".join(sorted(voices))}.')
+    if not (said.startswith("/") and said.endswith("/") and len(said) > 1):
+        return Entry(word, spelling=said, voice=voice)
+    if not phones:
+        raise LexiconError(f'{where}: how it is said is "{said}"; phones need a bundle with a text front end.')
+    listed = tuple(said[1:-1].split())
+    for phone in listed:
+        if phone not in PHONES:
+            raise LexiconError(f'{where}: there is no phone "{phone}"; allowed are {" ".join(PHONES)}.')
+    if not listed:
+        raise LexiconError(f"{where}: there are no phones between the slashes.")
+    return Entry(word, phones=listed, voice=voice)
+
+
+def _first_run(word: str) -> str:
+    match = _START.match(word)
+    return match[0].lower() if match else ""
+
+
+def _is(word: str, text: str) -> bool:
+    return text == word or (word == word.lower() and text.lower() == word)
+
+
+def _is_boundary(text: str, end: int) -> bool:
+    """Whether a word may end here: before no letter and no digit."""
+    return end >= len(text) or not text[end].isalnum()

@@ -1,0 +1,61 @@
+"""The small CSM's shapes, and how a batch runs through it in training: whole sequences, no cache."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchtune.modules import TransformerDecoder
+
+from csm_engine.model.shapes import ModelConfig, TransformerConfig
+from csm_engine.model.csm import CSM, build_rope
+from csm_engine.model.loader import random_model
+from recipes.builtin_voice.csm.tokenizer import VOCAB_SIZE
+
+
+def csm_config(num_codebooks: int, codebook_size: int) -> ModelConfig:
+    return ModelConfig(
+        backbone=TransformerConfig(num_layers=6, dim=384, num_heads=6, num_kv_heads=2, ffn_dim=896),
+        depth_decoder=TransformerConfig(num_layers=3, dim=192, num_heads=3, num_kv_heads=1, ffn_dim=512),
+        text_vocab_size=VOCAB_SIZE,
+        audio_vocab_size=codebook_size + 3,
+        num_codebooks=num_codebooks,
+        codebook_size=codebook_size,
+    )
+
+
+def new_csm(config: ModelConfig, *, seed: int, device: torch.device | str = "cpu") -> CSM:
+    """Random weights to train from: small embeddings, so that the sum over a frame's codes is about one."""
+    model = random_model(config, seed=seed)
+    with torch.no_grad():
+        model.text_embeddings.weight.mul_(0.5)
+        model.audio_embeddings.weight.mul_(0.5 / config.num_codebooks**0.5)
+        for name, parameter in model.named_parameters():
+            if name.endswith("scale"):
+                parameter.fill_(1.0)
+            if name.endswith(("output_proj.weight", "w2.weight")):
+                parameter.mul_(0.3)  # what layers add at first
+    build_rope(model.to(device), torch.device(device))
+    return model.train().requires_grad_(True)
+
+
+def backbone_states(model: CSM, tokens: Tensor, is_audio: Tensor) -> Tensor:
+    """tokens: (B, T, K + 1); is_audio: (B, T) -> (B, T, D). Causal, so padding at the end is harmless."""
+    rows, length, width = tokens.shape
+    mask = is_audio[..., None].expand(rows, length, width).clone()
+    mask[..., -1] = ~is_audio
+    embedded = model.embed_tokens(tokens.reshape(-1, width), mask.reshape(-1, width))
+    return _run(model.backbone, embedded.view(rows, length, -1))
+
+
+def depth_logits(model: CSM, states: Tensor, codes: Tensor) -> Tensor:
+    """states: (N, D) that the frames follow from; codes: (N, K) of those frames -> (N, K - 1, V): codebooks 1 on."""
+    earlier = codes[:, :-1] + torch.arange(codes.shape[1] - 1, device=codes.device) * model.config.audio_vocab_size
+    inputs = torch.cat([states[:, None], model.audio_embeddings(earlier).to(states.dtype)], dim=1)
+    hidden = _run(model.depth_decoder, model.projection(inputs))[:, 1:]
+    return torch.einsum("nkd,kdv->nkv", hidden, model.audio_head.to(hidden.dtype))
+
+
+def _run(stack: TransformerDecoder, x: Tensor) -> Tensor:
+    for layer in stack.layers:
+        x = layer(x)
+    return stack.norm(x)

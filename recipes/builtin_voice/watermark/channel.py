@@ -1,0 +1,106 @@
+"""What happens to audio between the embedder and the detector, as training sees it: one random mixture for a batch.
+
+Filters and noise are differentiable; mu-law, 16 bits and Opus are not, and gradients pass through them unchanged.
+"""
+
+from __future__ import annotations
+
+import subprocess
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recipes.builtin_voice.speech import SAMPLE_RATE_HZ
+
+
+def distort(pcm: Tensor, random: np.random.Generator, *, severity: float) -> Tensor:
+    """pcm: (rows, samples). severity: 0 leaves the batch as it is, 1 for the full range."""
+    if random.random() > 0.75 * severity:
+        return pcm
+    choice = random.choice(("band", "noise", "spectral-noise", "mu-law", "telephone", "opus"), p=_CHANCES)
+    if choice == "band":
+        pcm = _band_limited(pcm, 0.0, random.uniform(2800, 9000))
+    elif choice == "noise":
+        pcm = _noisy(pcm, random)
+    elif choice == "spectral-noise":
+        pcm = _spectrally_noisy(pcm, random)
+    elif choice == "mu-law":
+        pcm = _through(pcm, _mu_law(pcm))
+    elif choice == "telephone":
+        pcm = _band_limited(pcm, random.uniform(0, 250), random.uniform(3300, 3900))
+        pcm = _through(pcm, _mu_law(pcm))
+    else:
+        pcm = _through(pcm, _opus(pcm, int(random.choice((16, 24, 32)))))
+    return pcm
+
+
+_CHANCES = (0.12, 0.24, 0.16, 0.1, 0.14, 0.24)
+
+
+def _through(pcm: Tensor, heard: Tensor) -> Tensor:
+    return pcm + (heard - pcm).detach()
+
+
+def _band_limited(pcm: Tensor, low_hz: float, high_hz: float) -> Tensor:
+    spectrum = torch.fft.rfft(pcm)
+    frequencies = torch.linspace(0, SAMPLE_RATE_HZ / 2, spectrum.shape[1])
+    passed = torch.sigmoid((high_hz - frequencies) / 40)
+    if low_hz > 0:
+        passed = passed * torch.sigmoid((frequencies - low_hz) / 20)
+    return torch.fft.irfft(spectrum * passed, n=pcm.shape[1])
+
+
+def _noisy(pcm: Tensor, random: np.random.Generator) -> Tensor:
+    """White to pink, 20 to 40 dB below the audio."""
+    generator = torch.Generator().manual_seed(int(random.integers(2**31)))
+    spectrum = torch.fft.rfft(torch.randn(pcm.shape, generator=generator))
+    frequencies = torch.arange(1, spectrum.shape[1] + 1) / spectrum.shape[1]
+    noise = torch.fft.irfft(spectrum * frequencies ** -random.uniform(0, 0.5), n=pcm.shape[1])
+    noise = noise / noise.square().mean(dim=1, keepdim=True).sqrt()
+    snr_db = torch.as_tensor(random.uniform(20, 40, size=(len(pcm), 1)), dtype=pcm.dtype)
+    return pcm + noise * pcm.detach().square().mean(dim=1, keepdim=True).sqrt() * 10 ** (-snr_db / 20)
+
+
+def _spectrally_noisy(pcm: Tensor, random: np.random.Generator) -> Tensor:
+    """Noise in the shape of the audio's own short-time spectrum, as a lossy codec makes."""
+    generator = torch.Generator().manual_seed(int(random.integers(2**31)))
+    window = torch.hann_window(512)
+    with torch.no_grad():
+        noise = torch.randn(pcm.shape, generator=generator)
+        shape = torch.stft(pcm, 512, 256, window=window, return_complex=True)
+        noise = torch.stft(noise, 512, 256, window=window, return_complex=True) * shape.abs()
+        noise = torch.istft(noise, 512, 256, window=window, length=pcm.shape[1])
+        power = noise.square().mean(dim=1, keepdim=True).clamp_min(1e-12)
+        snr_db = random.uniform(8, 25)
+        noise = noise * (pcm.square().mean(dim=1, keepdim=True) / power).sqrt() * 10 ** (-snr_db / 20)
+    return pcm + noise
+
+
+def _mu_law(pcm: Tensor) -> Tensor:
+    """8 bits, mu = 255 (ITU-T G.711's law, without its segments)."""
+    with torch.no_grad():
+        squeezed = torch.sign(pcm) * torch.log1p(255 * pcm.abs().clamp_max(1)) / np.log(256)
+        squeezed = torch.round(squeezed * 127.5 - 0.5).clamp(-128, 127).add(0.5) / 127.5
+        return torch.sign(squeezed) * torch.expm1(squeezed.abs() * np.log(256)) / 255
+
+
+def _opus(pcm: Tensor, kbit_per_s: int) -> Tensor:
+    """All rows as one recording through ffmpeg's libopus, which keeps the timing."""
+    rows = pcm.detach().numpy()
+    silence = np.zeros((1, SAMPLE_RATE_HZ // 20), np.float32).repeat(len(rows), axis=0)
+    joined = np.concatenate((rows, silence), axis=1)
+    heard = opus_round_trip(joined.ravel(), kbit_per_s)
+    return torch.from_numpy(heard.reshape(joined.shape)[:, : rows.shape[1]].copy())
+
+
+def opus_round_trip(pcm: np.ndarray, kbit_per_s: int) -> np.ndarray:
+    """24 kHz float32 in and out, the same length. Raises CalledProcessError or FileNotFoundError."""
+    raw = ["-f", "f32le", "-ar", str(SAMPLE_RATE_HZ), "-ac", "1"]
+    quiet = ["ffmpeg", "-loglevel", "error"]
+    encode = [*quiet, *raw, "-i", "pipe:", "-c:a", "libopus", "-b:a", f"{kbit_per_s}k", "-f", "ogg", "pipe:"]
+    decode = [*quiet, "-c:a", "libopus", "-i", "pipe:", *raw, "pipe:"]
+    packets = subprocess.run(encode, input=pcm.astype("<f4").tobytes(), check=True, capture_output=True).stdout
+    heard = subprocess.run(decode, input=packets, check=True, capture_output=True).stdout
+    samples = np.frombuffer(heard, "<f4")[: len(pcm)].astype(np.float32)
+    return np.pad(samples, (0, len(pcm) - len(samples)))

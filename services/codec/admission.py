@@ -1,0 +1,40 @@
+"""Who may open a stream now, and who waits for a seat. It knows no codec and no gRPC.
+
+A stream may come when all seats are taken: the engine hands its slot on as soon as the last frame is made, the codec's
+seat is held until the listener has taken the sound. So streams wait in turn, and only a full queue is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from csm_bundle.errors import CodecBusyError
+
+
+class Seats:
+    """Counts the seats of one codec; first come, first served. All methods are called on the event loop."""
+
+    def __init__(self, num_seats: int, max_waiting: int) -> None:
+        self._num_seats = num_seats
+        self._max_waiting = max_waiting
+        self._free = asyncio.Semaphore(num_seats)
+        self.num_waiting = 0
+
+    async def take(self) -> None:
+        """Waits for a seat. A cancelled wait leaves the queue.
+
+        Raises: CodecBusyError when all seats are taken and the queue is full.
+        """
+        if self._free.locked() and self.num_waiting >= self._max_waiting:
+            raise CodecBusyError(
+                f"All {self._num_seats} decode slots are taken and {self.num_waiting} streams wait;"
+                f" at most {self._max_waiting} may wait."
+            )
+        self.num_waiting += 1
+        try:
+            await self._free.acquire()
+        finally:
+            self.num_waiting -= 1
+
+    def leave(self) -> None:
+        self._free.release()

@@ -1,0 +1,162 @@
+"""Between the codec thread and asyncio: one hand-over per tick for all streams, one queue per stream.
+
+Whoever opens a stream closes it; closing frees the slot, however the reader ended. It knows no gRPC.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+from csm_bundle.errors import CodecStoppedError
+from csm_codec.codec import Codec
+from csm_codec.codec_thread import CodecThread
+from csm_codec.codes import Codes
+from csm_codec.stream import Audio, DecodeStream, Failed, Output
+from services.codec.admission import Seats
+
+MAX_AHEAD_FRAMES = 64  # that a stream may be given beyond those whose output has been taken
+
+
+class CodecBridge:
+    """Owns the codec thread. All methods are called on the event loop."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        *,
+        max_waiting: int = 0,
+        on_tick: Callable[[Sequence[Output], float], None] = lambda outputs, seconds: None,
+        on_cancel: Callable[[DecodeStream], None] = lambda stream: None,
+        on_failure: Callable[[BaseException], None] = lambda error: None,
+    ) -> None:
+        """max_waiting: streams that may wait for a slot.
+
+        These are called on the loop: on_tick with each tick's outputs and duration, on_cancel with each stream that is
+        closed before its end, on_failure once if all fails.
+        """
+        self.seats = Seats(codec.num_seats, max_waiting)
+        self._loop = asyncio.get_running_loop()
+        self._handles: dict[DecodeStream, StreamHandle] = {}
+        self._on_tick, self._on_cancel, self._on_failure = on_tick, on_cancel, on_failure
+        self._end = ""  # what streams are told once nothing comes any more
+        self.thread = CodecThread(
+            codec,
+            deliver=lambda outputs, seconds: self._post(self._fan_out, outputs, seconds),
+            fail=lambda error: self._post(self._fail, error),
+        )
+        self.thread.start()
+
+    async def open(self, key_id: str) -> StreamHandle:
+        """Waits for a slot and takes it. Raises CodecBusyError, KeyringError or CodecStoppedError."""
+        await self.seats.take()
+        opened = self.thread.open(key_id)
+        try:
+            stream = await asyncio.wrap_future(opened)
+        except BaseException:
+            opened.add_done_callback(lambda opened: self._post(self._give_back, opened))
+            raise
+        handle = StreamHandle(self, stream)
+        self._handles[stream] = handle
+        if self._end:  # it came between the opening and here
+            handle.fail(CodecStoppedError(self._end))
+        return handle
+
+    def close(self, stream: DecodeStream) -> None:
+        """Frees the slot. Doing it twice, or after the end, does no harm."""
+        if (handle := self._handles.pop(stream, None)) is not None:
+            self.thread.cancel(stream)  # before the next one is let in, whose opening comes after this in the queue
+            self.seats.leave()
+            if not handle.has_end:
+                self._on_cancel(stream)
+
+    async def stop(self) -> None:
+        """Ends the thread; streams that are still open get CodecStoppedError."""
+        await asyncio.to_thread(self.thread.stop)
+        self._end_streams("The codec has stopped.")
+
+    def _give_back(self, opened: Future[DecodeStream]) -> None:
+        """The slot of a stream that nobody waits for any more, or that did not open."""
+        if not opened.cancelled() and opened.exception() is None:
+            self.thread.cancel(opened.result())  # before the next one is let in, as in `close`
+        self.seats.leave()
+
+    def _post(self, function: Callable[..., None], *arguments: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            pass  # the loop has closed: nobody reads any more
+
+    def _fan_out(self, outputs: Sequence[Output], seconds: float) -> None:
+        for output in outputs:
+            if handle := self._handles.get(output.stream):
+                handle.put(output)
+        self._on_tick(outputs, seconds)
+
+    def _fail(self, error: BaseException) -> None:
+        self._end_streams("The codec has failed.")
+        self._on_failure(error)
+
+    def _end_streams(self, message: str) -> None:
+        self._end = message
+        for handle in self._handles.values():
+            handle.fail(CodecStoppedError(message))
+
+
+class StreamHandle:
+    """One stream's input and output. One task pushes, one takes."""
+
+    def __init__(self, bridge: CodecBridge, stream: DecodeStream) -> None:
+        self.stream = stream
+        self.has_end = False  # whether the last output has come
+        self._bridge = bridge
+        self._outputs: asyncio.Queue[Output | Exception] = asyncio.Queue()
+        self._room = asyncio.Event()
+        self._pushed_frames = self._taken_frames = 0
+
+    async def push(self, codes: Codes) -> None:
+        """Hands in frames, as many at a time as there is room for."""
+        while len(codes):
+            room = MAX_AHEAD_FRAMES - (self._pushed_frames - self._taken_frames)
+            if room <= 0:
+                self._room.clear()
+                await self._room.wait()
+                continue
+            self._bridge.thread.push(self.stream, codes[:room])
+            self._pushed_frames += len(codes[:room])
+            codes = codes[room:]
+
+    def finish(self) -> None:
+        """No more frames will come."""
+        self._bridge.thread.finish(self.stream)
+
+    async def take(self) -> list[Output]:
+        """Waits for an output, and takes all that are there. Raises what the stream failed with."""
+        outputs = [self._checked(await self._outputs.get())]
+        while not self._outputs.empty():
+            outputs.append(self._checked(self._outputs.get_nowait()))
+        return outputs
+
+    def put(self, output: Output) -> None:
+        self.has_end = not isinstance(output, Audio)
+        self._outputs.put_nowait(output)
+
+    def fail(self, error: Exception) -> None:
+        """Ends `take` with that error, after what is there already."""
+        self._outputs.put_nowait(error)
+
+    def close(self) -> None:
+        """Frees the slot. Doing it twice, or after the end, does no harm."""
+        self._bridge.close(self.stream)
+
+    def _checked(self, output: Output | Exception) -> Output:
+        match output:
+            case Exception():
+                raise output
+            case Failed():
+                raise output.error
+            case Audio():
+                self._taken_frames = output.num_frames
+                self._room.set()
+        return output

@@ -1,0 +1,1 @@
+"""gRPC round the servicers of every stage: server, calls, status, channels, TLS."""

@@ -1,0 +1,209 @@
+"""The interceptor round every RPC of a stage: request id, span, one log line, counters, and errors with details.
+
+Handlers raise `StatusError` or an error of the library; whatever else they raise becomes INTERNAL without a trace of
+its cause. Cancels and deadlines are counted as what they are. It knows no service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from contextvars import ContextVar
+from typing import Any, NoReturn
+
+import grpc
+
+from csm_bundle.errors import CsmError
+from services.common.rpc import status
+from services.common.telemetry import logs, spans
+from services.common.telemetry.metrics import StageMetrics
+from services.common.telemetry.spans import CallMetadata, CallSpan, Tracer
+
+log = logging.getLogger("csm.rpc")
+
+REQUEST_ID_KEY = "x-request-id"
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler = Callable[[Any, Context], Awaitable[Any]]
+caller_name = ContextVar("caller_name", default="")  # of the running call, as `admit` gave it
+
+Admit = Callable[[str, CallMetadata], str]  # method and metadata -> name of the caller; raises StatusError
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Sees every RPC of a server from its start to its end."""
+
+    def __init__(self, metrics: StageMetrics, admit: Admit | None = None, tracer: Tracer | None = None) -> None:
+        """admit: asked before any message of a call is read; None lets everybody in"""
+        self._metrics = metrics
+        self._tracer = tracer
+        self._admit = admit
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None  # the library answers UNIMPLEMENTED
+        method = handler_call_details.method
+        kind = _kind_of(handler)
+        caller = ""
+        if self._admit is not None:
+            try:
+                caller = self._admit(method, handler_call_details.invocation_metadata or ())
+            except status.StatusError as error:
+                # A handler of streams: for the others the library would read the request first.
+                return grpc.stream_stream_rpc_method_handler(self._watch(kind, method, _refusing(error)))
+        serialization = (handler.request_deserializer, handler.response_serializer)
+        if handler.request_streaming and handler.response_streaming:
+            watched = self._watch(kind, method, _writing(handler.stream_stream), caller)
+            return grpc.stream_stream_rpc_method_handler(watched, *serialization)
+        if handler.request_streaming:
+            watched = self._watch(kind, method, handler.stream_unary, caller)
+            return grpc.stream_unary_rpc_method_handler(watched, *serialization)
+        if handler.response_streaming:
+            watched = self._watch(kind, method, _writing(handler.unary_stream), caller)
+            return grpc.unary_stream_rpc_method_handler(watched, *serialization)
+        watched = self._watch(kind, method, handler.unary_unary, caller)
+        return grpc.unary_unary_rpc_method_handler(watched, *serialization)
+
+    def _watch(self, kind: str, method: str, handler: Handler, caller: str = "") -> Handler:
+        service, name = method.lstrip("/").rsplit("/", 1)
+
+        async def watched(request: Any, context: Context) -> Any:
+            call = _Call(self._metrics, (kind, service, name), context, self._begin_span(service, name, context))
+            caller_name.set(caller)
+            if caller:
+                logs.annotate(caller=caller)
+            return await call.run(handler, request)
+
+        return watched
+
+    def _begin_span(self, service: str, name: str, context: Context) -> CallSpan:
+        if self._tracer is None:
+            return spans.NO_SPAN
+        return self._tracer.begin(service, name, tuple(context.invocation_metadata() or ()))
+
+
+class _Call:
+    """One RPC: runs the handler, answers for its failures, and tells how it went."""
+
+    def __init__(self, metrics: StageMetrics, labels: tuple[str, str, str], context: Context, span: CallSpan) -> None:
+        self._metrics = metrics
+        self._labels = labels
+        self._context = context
+        self._started_s = time.monotonic()
+        self._span = span
+        spans.enter(span)
+        logs.request_id.set(_request_id_of(context))
+        self._fields = logs.begin_call_fields()
+
+    async def run(self, handler: Handler, request: Any) -> Any:
+        self._metrics.started.labels(*self._labels).inc()
+        try:
+            response = await handler(request, self._context)
+        except asyncio.CancelledError:
+            self._caller_gone()
+            raise
+        except grpc.aio.AbortError:
+            code = self._context.code()
+            self._end(code, code.name)
+            raise
+        except grpc.aio.InternalError:  # a write into a call that is over
+            self._caller_gone()
+            raise asyncio.CancelledError from None  # the library takes anything else for a bug and logs it
+        except status.StatusError as error:
+            await self._fail(error)
+        except CsmError as error:
+            answer = status.from_library_error(error)
+            if answer.code is grpc.StatusCode.INTERNAL:
+                log.error("%s failed", self._labels[2], exc_info=error)
+            await self._fail(answer)
+        except Exception as error:
+            log.error("%s failed", self._labels[2], exc_info=error)
+            await self._fail(status.internal())
+        else:
+            self._end(self._context.code() or grpc.StatusCode.OK, "")
+            return response
+
+    async def _fail(self, error: status.StatusError) -> NoReturn:
+        self._end(error.code, error.reason)
+        try:
+            await status.abort(self._context, error)
+        except grpc.aio.InternalError:  # nobody is there to be told
+            raise asyncio.CancelledError from None
+
+    def _caller_gone(self) -> None:
+        remaining_s = self._context.time_remaining()
+        if remaining_s is not None and remaining_s <= 0:
+            self._end(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
+        else:
+            self._end(grpc.StatusCode.CANCELLED, "CANCELLED")
+
+    def _end(self, code: grpc.StatusCode, reason: str) -> None:
+        seconds = time.monotonic() - self._started_s
+        self._metrics.handled.labels(*self._labels, code.name).inc()
+        self._metrics.handling_seconds.labels(*self._labels).observe(seconds)
+        fields: dict[str, logs.LogValue] = {
+            "method": "/".join(self._labels[1:]),
+            "peer": self._context.peer(),
+            "code": code.name,
+            "reason": reason,
+            "duration_ms": round(seconds * 1000, 1),
+        }
+        log.info("call ended", extra=logs.fields_extra(fields | self._fields))
+        self._span.end(code, reason, {"request_id": logs.request_id.get()} | self._fields)
+
+
+def _request_id_of(context: Context) -> str:
+    """The id that the caller sent in metadata, when it is a UUID; a new one otherwise."""
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID_KEY and is_uuid(str(value)):
+            return str(value)
+    return str(uuid.uuid4())
+
+
+def is_uuid(text: str) -> bool:
+    """Whether `text` is a UUID in its usual 36 characters."""
+    try:
+        return str(uuid.UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
+def _kind_of(handler: Any) -> str:
+    """As go-grpc-prometheus calls it."""
+    if handler.request_streaming:
+        return "bidi_stream" if handler.response_streaming else "client_stream"
+    return "server_stream" if handler.response_streaming else "unary"
+
+
+def _refusing(error: status.StatusError) -> Handler:
+    async def refuse(request: Any, context: Context) -> NoReturn:
+        raise error
+
+    return refuse
+
+
+def _writing(handler: Callable[[Any, Context], Any]) -> Handler:
+    """A streaming handler in the form that writes to its context, also when it was written as a generator.
+
+    A cancel then reaches generators as CancelledError at once, and not when they are collected.
+    """
+
+    async def write_all(request: Any, context: Context) -> None:
+        result = handler(request, context)
+        if isinstance(result, AsyncIterator):
+            async with aclosing(result) as responses:  # type: ignore[type-var]
+                async for response in responses:
+                    await context.write(response)
+        else:
+            await result
+
+    return write_all

@@ -1,0 +1,46 @@
+"""Channels from one stage to another: every replica behind a name, in turn, with keepalive. It knows no stage.
+
+Deadlines, the request id and the trace do not travel by themselves in Python; `call_metadata` and the caller's
+`timeout` carry them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import grpc
+
+from services.common.rpc.calls import REQUEST_ID_KEY
+from services.common.telemetry import logs, spans
+
+
+def open_channel(
+    target: str, credentials: grpc.ChannelCredentials | None = None, *, max_receive_message_bytes: int = 16 * 2**20
+) -> grpc.aio.Channel:
+    """A channel to every replica that `target` resolves to (a headless service), used in turn.
+
+    target: "dns:///engine:50061", "127.0.0.1:50061", ...; credentials: plaintext when None
+    """
+    service_config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
+    options: list[tuple[str, Any]] = [
+        ("grpc.service_config", json.dumps(service_config)),
+        # Otherwise a new channel shares the connection state, and the backoff, of an old one to the same address.
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.enable_retries", 0),  # the caller decides whether a call may run twice
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+        ("grpc.max_receive_message_length", max_receive_message_bytes),
+    ]
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options)
+    return grpc.aio.secure_channel(target, credentials, options)
+
+
+def call_metadata() -> spans.TextMetadata:
+    """Metadata that makes the next stage log under the same request id, and continue the trace."""
+    request_id = logs.request_id.get()
+    own = ((REQUEST_ID_KEY, request_id),) if request_id else ()
+    return own + spans.outgoing_metadata()

@@ -1,0 +1,180 @@
+"""The server of a stage: its services, health on a port of its own, reflection, metrics, and a graceful end.
+
+Health answers on a separate server so that a full or TLS-only API port cannot make a probe fail. Names: each service,
+"" and "readiness" (SERVING between `set_serving` and the drain), "liveness" (SERVING until a fatal failure). Keepalive
+lets clients ping every 10 s, which Node clients do and the library's default answers by closing the connection. It
+knows no service by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio  # type: ignore[attr-defined]
+from grpc_reflection.v1alpha import reflection
+
+from services.common.rpc.calls import Admit, CallInterceptor
+from services.common.rpc.tls import ServerTls
+from services.common.settings import StageSettings, host_and_port
+from services.common.telemetry.metrics import MetricsServer, StageMetrics
+from services.common.telemetry.spans import Tracer
+
+log = logging.getLogger("csm.server")
+
+LIVENESS = "liveness"
+READINESS = "readiness"
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+ChannelOption = tuple[str, int]
+
+KEEPALIVE_OPTIONS: tuple[ChannelOption, ...] = (
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+)
+
+
+class StageService(NamedTuple):
+    """One gRPC service of a stage."""
+
+    add_to_server: Callable[[Any, grpc.aio.Server], None]  # generated: add_XServicer_to_server
+    servicer: object
+    name: str  # full name: "csm.v1.TextToSpeechService"
+
+
+def server_options(settings: StageSettings) -> list[ChannelOption]:
+    """The options of the API server."""
+    options = [
+        *KEEPALIVE_OPTIONS,
+        ("grpc.max_receive_message_length", settings.max_receive_message_bytes),
+        ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server behind it
+    ]
+    if settings.max_connection_age_seconds:
+        options.append(("grpc.max_connection_age_ms", settings.max_connection_age_seconds * 1000))
+    return options
+
+
+class StageServer:
+    """Everything that listens in a stage. `start` and `drain` are for tests as well as for programs."""
+
+    def __init__(
+        self,
+        settings: StageSettings,
+        services: Sequence[StageService],
+        metrics: StageMetrics | None = None,
+        admit: Admit | None = None,
+        tracer: Tracer | None = None,
+    ) -> None:
+        """admit: whom the API port lets in, None is everybody; tracer: is stopped at the end of the drain"""
+        self.settings = settings
+        self.metrics = metrics or StageMetrics()
+        self.port = 0  # after start: the port that is listened on
+        self.health_port = 0
+        self.metrics_port = -1
+        self._admit = admit
+        self._tracer = tracer
+        self._services = [StageService(*service) for service in services]
+        self._health = health_aio.HealthServicer()
+        self._api_server: grpc.aio.Server | None = None
+        self._health_server: grpc.aio.Server | None = None
+        self._metrics_server: MetricsServer | None = None
+        self._failure: asyncio.Future[BaseException] | None = None
+        self._draining = False
+
+    async def start(self) -> None:
+        """Listens on every port; readiness stays NOT_SERVING. Raises OSError for a taken port."""
+        self._failure = asyncio.get_running_loop().create_future()
+        host = self.settings.host
+        await self._set_readiness(_NOT_SERVING)
+        await self._health.set(LIVENESS, _SERVING)
+        self._health_server = grpc.aio.server(options=[*KEEPALIVE_OPTIONS, ("grpc.so_reuseport", 0)])
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
+        if self.settings.reflection:
+            names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
+            reflection.enable_server_reflection(names, self._health_server)
+        self.health_port = _listen(self._health_server, host, self.settings.health_port)
+        self._api_server = grpc.aio.server(
+            interceptors=[CallInterceptor(self.metrics, self._admit, self._tracer)],
+            options=server_options(self.settings),
+        )
+        for service in self._services:
+            service.add_to_server(service.servicer, self._api_server)
+        if self.settings.reflection:
+            names = [*(service.name for service in self._services), reflection.SERVICE_NAME]
+            reflection.enable_server_reflection(names, self._api_server)
+        self.port = _listen(self._api_server, host, self.settings.port, _api_credentials(self.settings))
+        if self.settings.metrics_port >= 0:
+            self._metrics_server = MetricsServer.start(host, self.settings.metrics_port, self.metrics.registry)
+            self.metrics_port = self._metrics_server.port
+        await self._health_server.start()
+        await self._api_server.start()
+        log.info(
+            "listening on %s: api port %d, health port %d, metrics port %d",
+            host,
+            self.port,
+            self.health_port,
+            self.metrics_port,
+        )
+
+    async def set_serving(self, serving: bool = True) -> None:
+        """Readiness of the stage: weights are loaded and warm, backends answer. Has no effect in a drain."""
+        if not self._draining:
+            await self._set_readiness(_SERVING if serving else _NOT_SERVING)
+
+    def fail(self, error: BaseException) -> None:
+        """The stage cannot go on. Ends `wait_failed`, which makes the program exit with an error."""
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_result(error)
+
+    async def wait_failed(self) -> BaseException:
+        """Returns when `fail` is called, with what it was called with."""
+        if self._failure is None:
+            raise RuntimeError("The server has not been started.")
+        error = await asyncio.shield(self._failure)
+        await self._health.set(LIVENESS, _NOT_SERVING)
+        await self.set_serving(False)
+        return error
+
+    async def drain(self, grace_s: float | None = None) -> None:
+        """NOT_SERVING, no new calls, running calls get `grace_s` (settings.drain_seconds) to end. Then all stops."""
+        if not self._draining:
+            await self._set_readiness(_NOT_SERVING)
+            self._draining = True
+        if self._api_server is not None:
+            await self._api_server.stop(self.settings.drain_seconds if grace_s is None else grace_s)
+        if self._tracer is not None:
+            await self._tracer.stop()
+            self._tracer = None
+        if self._metrics_server is not None:
+            await self._metrics_server.stop()
+            self._metrics_server = None
+        if self._health_server is not None:
+            await self._health_server.stop(0)
+
+    async def _set_readiness(self, value: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in ["", READINESS, *(service.name for service in self._services)]:
+            await self._health.set(name, value)
+
+
+def _api_credentials(settings: StageSettings) -> grpc.ServerCredentials | None:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    return ServerTls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca).credentials()
+
+
+def _listen(server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None = None) -> int:
+    address = host_and_port(host, port)
+    try:
+        if credentials is not None:
+            return server.add_secure_port(address, credentials)
+        return server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise OSError(f"Cannot listen on {address}; the port may be taken.") from error

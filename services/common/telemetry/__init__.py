@@ -1,0 +1,1 @@
+"""What a stage tells of itself: logs, metrics, spans."""

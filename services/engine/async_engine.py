@@ -1,0 +1,137 @@
+"""Between the engine thread and asyncio: one hand-over per step for the whole batch, one queue per sequence.
+
+Whoever opens a stream closes it; closing frees the slot, however the reader ended. It knows no gRPC.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from csm_bundle.errors import EngineStoppedError
+from csm_engine.loop.engine import Engine, Output
+from csm_engine.loop.engine_thread import EngineThread
+from csm_engine.scheduling.sequence import Sequence
+from csm_engine.types import GenerationRequest
+
+_RATE_WINDOW_S = 5.0
+
+
+class EngineBridge:
+    """Owns the engine thread. All methods are called on the event loop."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        on_step: Callable[[list[Output]], None] = lambda outputs: None,
+        on_failure: Callable[[BaseException], None] = lambda error: None,
+    ) -> None:
+        """on_step: sees each step's outputs; on_failure: called once if the engine fails. Both on the loop."""
+        self._loop = asyncio.get_running_loop()
+        self._streams: dict[int, SequenceStream] = {}  # by id of the request, which the stream keeps alive
+        self._on_step = on_step
+        self._on_failure = on_failure
+        self._recent: deque[tuple[float, int]] = deque()  # (time, frames) of the last seconds
+        self.thread = EngineThread(
+            engine,
+            deliver=lambda outputs: self._post(self._fan_out, outputs),
+            fail=lambda error: self._post(self._fail, error),
+        )
+        self.thread.start()
+
+    async def open(self, request: GenerationRequest) -> SequenceStream:
+        """Queues the request.
+
+        Raises: InvalidRequestError, EngineBusyError, EngineStoppedError.
+        """
+        stream = SequenceStream(self, request, self.thread.add_request(request))
+        self._streams[id(request)] = stream
+        try:
+            await asyncio.wrap_future(stream.added)
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+
+    def forget(self, request: GenerationRequest) -> None:
+        self._streams.pop(id(request), None)
+
+    def frame_rate(self) -> float:
+        """Frames a second over the last seconds, all sequences."""
+        self._drop_old()
+        return sum(frames for _, frames in self._recent) / _RATE_WINDOW_S
+
+    async def stop(self) -> None:
+        """Ends the thread; streams that are still open get EngineStoppedError."""
+        await asyncio.to_thread(self.thread.stop)
+        self._end_streams("the engine has stopped")
+
+    def _post(self, function: Callable[..., None], argument: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, argument)
+        except RuntimeError:
+            pass  # the loop has closed: nobody reads any more
+
+    def _fan_out(self, outputs: list[Output]) -> None:
+        self._recent.append((time.monotonic(), sum(output.frame is not None for output in outputs)))
+        self._drop_old()
+        for output in outputs:
+            if stream := self._streams.get(id(output.sequence.request)):
+                stream.queue.put_nowait(output)
+        self._on_step(outputs)
+
+    def _fail(self, error: BaseException) -> None:
+        self._end_streams("the engine has failed")
+        self._on_failure(error)
+
+    def _end_streams(self, message: str) -> None:
+        for stream in self._streams.values():
+            stream.queue.put_nowait(EngineStoppedError(message))
+
+    def _drop_old(self) -> None:
+        while self._recent and self._recent[0][0] < time.monotonic() - _RATE_WINDOW_S:
+            self._recent.popleft()
+
+
+class SequenceStream:
+    """One sequence's outputs."""
+
+    def __init__(self, bridge: EngineBridge, request: GenerationRequest, added: Future[Sequence]) -> None:
+        self.added = added
+        self.queue: asyncio.Queue[Output | EngineStoppedError] = asyncio.Queue()
+        self._bridge = bridge
+        self._request = request
+        self._closed = False
+
+    async def next(self, at_least: int = 1, at_most: int = 1) -> list[Output]:
+        """Waits for that many outputs, or for the last one, and takes those that are there with them.
+
+        Raises: EngineStoppedError.
+        """
+        outputs: list[Output] = []
+        while len(outputs) < at_most and (len(outputs) < at_least or not self.queue.empty()):
+            outputs.append(self._checked(await self.queue.get()))
+            if outputs[-1].finish_reason is not None:
+                break
+        return outputs
+
+    def close(self) -> None:
+        """Frees the slot. Doing it twice, or after the end, does no harm."""
+        if self._closed:
+            return
+        self._closed = True
+        self._bridge.forget(self._request)
+        self.added.add_done_callback(self._abort)
+
+    def _abort(self, added: Future[Sequence]) -> None:
+        if not added.cancelled() and added.exception() is None:
+            self._bridge.thread.abort(added.result())
+
+    def _checked(self, item: Output | EngineStoppedError) -> Output:
+        if isinstance(item, EngineStoppedError):
+            raise item
+        return item

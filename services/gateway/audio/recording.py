@@ -1,0 +1,25 @@
+"""A recording on its way to the codec. Plain values; it knows no file format and no request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from csm.codec.v1 import codec_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Mono samples as the codec takes them."""
+
+    samples: bytes
+    sample_format: codec_pb2.SampleFormat
+    sample_rate_hz: int
+
+    @property
+    def sample_size(self) -> int:
+        """Bytes per sample."""
+        return 4 if self.sample_format == codec_pb2.SAMPLE_FORMAT_F32LE else 2
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples) / (self.sample_size * self.sample_rate_hz)

@@ -1,0 +1,155 @@
+"""Bearer tokens: who may call the gateway. It holds digests of tokens, never a token, and knows no method but one.
+
+The file is a JSON list of {"name": ..., "sha256": ..., "max_streams": ...}, the last of which may be left out; a name
+may have several tokens, as while one replaces another. It is read again when it changes; one that is wrong leaves the
+last good one in use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from services.common.rpc.status import StatusError
+from services.common.telemetry.spans import CallMetadata
+from services.common.watched_files import WatchedFiles
+from services.gateway.metrics import GatewayMetrics
+
+log = logging.getLogger("csm.gateway")
+
+HEADER = "authorization"
+MISSING = "CREDENTIAL_MISSING"
+INVALID = "CREDENTIAL_INVALID"
+OPEN_TO_ALL = "/grpc.reflection."  # it tells the protos, which are public; --no-reflection turns it off
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class TokensFileError(OSError):
+    """The file of tokens cannot be used; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEntry:
+    """One token that is let in."""
+
+    name: str  # of the caller, for the log
+    sha256: str  # of the token, 64 hexadecimal digits
+    max_streams: int | None = None  # syntheses at once; None is what all callers have
+
+
+class BearerTokens:
+    """Lets calls in by their token."""
+
+    def __init__(self, path: Path, metrics: GatewayMetrics) -> None:
+        """Raises OSError when the file cannot be used."""
+        self._path = path
+        self._refused = metrics.refused
+        self._file = WatchedFiles([path], lambda: load_entries(path))
+        self._entries = self._file.load()
+
+    def admit(self, method: str, metadata: CallMetadata) -> str:
+        """The name of the caller; "" for who needs none. Raises StatusError UNAUTHENTICATED."""
+        if method.startswith(OPEN_TO_ALL):
+            return ""
+        self._follow_file()
+        values = [value for key, value in metadata if key == HEADER]
+        if not values:
+            raise self._refusal(MISSING, "This server wants a token, as metadata 'authorization: Bearer TOKEN'.")
+        scheme, _, token = str(values[0]).partition(" ")
+        if len(values) > 1 or scheme.lower() != "bearer" or not token:
+            raise self._refusal(INVALID, "The credential must be one token, as metadata 'authorization: Bearer TOKEN'.")
+        name = self._name_of(token)
+        if name is None:
+            raise self._refusal(INVALID, "This server does not know the token.")
+        return name
+
+    def max_streams(self, name: str) -> int | None:
+        """Syntheses that the caller may run at once, where the file says."""
+        return next((entry.max_streams for entry in self._entries if entry.name == name), None)
+
+    def _name_of(self, token: str) -> str | None:
+        """Compares with every entry, so that the time taken tells nothing."""
+        digest = digest_of(token)
+        found = None
+        for entry in self._entries:
+            if hmac.compare_digest(entry.sha256, digest):
+                found = entry.name
+        return found
+
+    def _follow_file(self) -> None:
+        try:
+            entries = self._file.load_changed()
+        except OSError as error:
+            log.error("the old tokens stay in use: %s", error)
+            return
+        if entries is not None:
+            self._entries = entries
+            log.info("%d tokens are let in now", len(entries))
+
+    def _refusal(self, reason: str, message: str) -> StatusError:
+        self._refused.labels(reason).inc()
+        return StatusError(grpc.StatusCode.UNAUTHENTICATED, reason, message)
+
+
+def load_entries(path: Path) -> list[TokenEntry]:
+    """Raises TokensFileError."""
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TokensFileError(f"--auth-tokens-file {path} cannot be read: {error}") from None
+    if not isinstance(listed, list):
+        raise TokensFileError(f"--auth-tokens-file {path} must be a list of objects with name and sha256.")
+    entries = [_entry(f"--auth-tokens-file {path}, entry {number}", item) for number, item in enumerate(listed, 1)]
+    if len({entry.sha256 for entry in entries}) != len(entries):
+        raise TokensFileError(f"--auth-tokens-file {path} has a digest twice.")
+    for name, limits in _limits(entries).items():
+        if len(limits) > 1:
+            raise TokensFileError(f"--auth-tokens-file {path} gives {name} more than one max_streams.")
+    return entries
+
+
+def _limits(entries: Iterable[TokenEntry]) -> dict[str, set[int | None]]:
+    limits: dict[str, set[int | None]] = {}
+    for entry in entries:
+        limits.setdefault(entry.name, set()).add(entry.max_streams)
+    return limits
+
+
+def _entry(where: str, item: object) -> TokenEntry:
+    """Does not repeat what is wrong: somebody may have put a token where its digest belongs."""
+    if not isinstance(item, Mapping) or set(item) - {"max_streams"} != {"name", "sha256"}:
+        raise TokensFileError(f"{where} must be an object with name, sha256 and perhaps max_streams, and nothing else.")
+    name, digest, limit = item["name"], item["sha256"], item.get("max_streams")
+    if not isinstance(name, str) or not is_name(name):
+        raise TokensFileError(f"{where}: name must be 1 to 64 letters, digits or . _ @ -")
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        raise TokensFileError(f"{where}: sha256 must be 64 hexadecimal digits in lower case.")
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise TokensFileError(f"{where}: max_streams must be a whole number of at least 1.")
+    return TokenEntry(name, digest, limit)
+
+
+def is_name(text: str) -> bool:
+    """Whether a caller may be called this: it goes into log lines."""
+    return _NAME.fullmatch(text) is not None
+
+
+def new_token() -> str:
+    """256 random bits, for metadata and environment variables as they are."""
+    return secrets.token_urlsafe(32)
+
+
+def digest_of(token: str) -> str:
+    """Unsalted: tokens are random, so there is nothing to guess."""
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""The public API: servicers, validation of requests, responses."""

@@ -1,0 +1,59 @@
+"""Runs a synthesis and tells metrics and log how it went."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+from csm.v1 import tts_pb2
+
+from services.common.rpc.status import StatusError, internal
+from services.common.telemetry import logs
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.rpc import responses as convert
+from services.gateway.stages.catalog import Catalog
+from services.gateway.synthesis.deadline import Deadline, deadline_exceeded
+from services.gateway.synthesis.result import SynthesisResult
+from services.gateway.synthesis.synthesis import Deliver, Synthesis
+from services.gateway.synthesis.text_synthesis import TextSynthesis
+
+
+async def watched_run(
+    synthesis: Synthesis | TextSynthesis,
+    catalog: Catalog,
+    deadline: Deadline,
+    deliver: Deliver,
+    metrics: GatewayMetrics,
+) -> SynthesisResult:
+    """Like `Synthesis.run`; also raises StatusError DEADLINE_EXCEEDED when the deadline passes first."""
+    try:
+        with metrics.running_requests.track_inprogress():
+            async with asyncio.timeout(deadline.remaining_s):
+                result = await synthesis.run(deadline, deliver)
+    except TimeoutError:
+        metrics.cancelled.labels(synthesis.phase).inc()
+        raise deadline_exceeded() from None
+    except (asyncio.CancelledError, grpc.aio.InternalError):  # the caller left while we worked, or while we wrote
+        metrics.cancelled.labels(synthesis.phase).inc()
+        raise
+    except StatusError as error:
+        metrics.failed.labels(error.reason).inc()
+        raise
+    except Exception:  # a mistake of ours, which the caller gets as INTERNAL
+        metrics.failed.labels(internal().reason).inc()
+        raise
+    finally:
+        audio_s = synthesis.delivered_samples / catalog.sample_rate_hz
+        metrics.audio_seconds.inc(audio_s)
+        logs.annotate(phase=synthesis.phase, audio_seconds=round(audio_s, 3))
+    metrics.queue_seconds.observe(result.queue_s)
+    if audio_s:
+        metrics.first_audio_seconds.observe(result.first_audio_s)
+        metrics.real_time_factor.observe(result.total_s / audio_s)
+    logs.annotate(
+        queue_ms=round(result.queue_s * 1000, 1),
+        first_audio_ms=round(result.first_audio_s * 1000, 1),
+        frames=result.complete.frame_count,
+        finish_reason=tts_pb2.FinishReason.Name(convert.finish_reason(result)),
+    )
+    return result

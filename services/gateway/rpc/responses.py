@@ -1,0 +1,70 @@
+"""Results of a synthesis as public messages. Enumerations are mapped by name, not by number."""
+
+from __future__ import annotations
+
+from csm.codec.v1 import codec_pb2
+from csm.engine.v1 import engine_pb2
+from csm.v1 import tts_pb2
+from google.protobuf import duration_pb2
+
+from services.gateway.stages.catalog import Catalog
+from services.gateway.synthesis.plan import SynthesisPlan
+from services.gateway.synthesis.result import SynthesisResult
+
+_FINISH_REASONS = {
+    engine_pb2.FINISH_REASON_END_OF_SPEECH: tts_pb2.FINISH_REASON_END_OF_SPEECH,
+    engine_pb2.FINISH_REASON_MAX_FRAMES: tts_pb2.FINISH_REASON_MAX_AUDIO_DURATION,
+    engine_pb2.FINISH_REASON_CONTEXT_WINDOW: tts_pb2.FINISH_REASON_CONTEXT_WINDOW,
+}
+_COVERAGES = {
+    codec_pb2.WATERMARK_COVERAGE_FULL: tts_pb2.WATERMARK_COVERAGE_FULL,
+    codec_pb2.WATERMARK_COVERAGE_PARTIAL: tts_pb2.WATERMARK_COVERAGE_PARTIAL,
+}
+
+
+def duration(seconds: float) -> duration_pb2.Duration:
+    made = duration_pb2.Duration()
+    made.FromNanoseconds(round(seconds * 1e9))
+    return made
+
+
+def audio_format(plan: SynthesisPlan) -> tts_pb2.AudioFormat:
+    return tts_pb2.AudioFormat(audio_encoding=plan.encoding, sample_rate_hertz=plan.sample_rate_hz, channel_count=1)
+
+
+def header(plan: SynthesisPlan, catalog: Catalog) -> tts_pb2.SynthesisHeader:
+    return tts_pb2.SynthesisHeader(
+        request_id=plan.request_id,
+        audio_format=audio_format(plan),
+        voice=plan.voice,
+        model_version=catalog.model.model_version,
+        seed=plan.seed,
+    )
+
+
+def finish_reason(result: SynthesisResult) -> tts_pb2.FinishReason:
+    return _FINISH_REASONS.get(result.complete.finish_reason, tts_pb2.FINISH_REASON_UNSPECIFIED)
+
+
+def summary(plan: SynthesisPlan, result: SynthesisResult, sample_count: int) -> tts_pb2.SynthesisSummary:
+    """sample_count: samples that the caller gets, at the rate of the plan"""
+    return tts_pb2.SynthesisSummary(
+        finish_reason=finish_reason(result),
+        stats=tts_pb2.SynthesisStats(
+            frame_count=result.complete.frame_count,
+            sample_count=sample_count,
+            audio_duration=duration(sample_count / plan.sample_rate_hz),
+            queue_duration=duration(result.queue_s),
+            first_audio_latency=duration(result.first_audio_s),
+            total_duration=duration(result.total_s),
+            input_token_count=result.started.text_token_count,
+            context_token_count=result.started.prompt_token_count,
+            dropped_turn_count=result.started.dropped_segment_count,
+        ),
+        watermark=tts_pb2.WatermarkInfo(
+            coverage=_COVERAGES.get(result.watermark.coverage, tts_pb2.WATERMARK_COVERAGE_UNSPECIFIED),
+            scheme=result.watermark.scheme,
+            key_id=result.watermark.key_id,
+        ),
+        codes=result.codes if plan.return_codes else None,
+    )

@@ -1,0 +1,198 @@
+"""csm.v1.TextToSpeechService: both ways to synthesize, the voices, and what the server is.
+
+A method here checks, plans, runs and answers; how speech is made is `synthesis`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+
+from csm.v1 import tts_pb2, tts_pb2_grpc
+
+from services.common.rpc.calls import Context, caller_name, is_uuid
+from services.common.rpc.status import FieldViolation, invalid_argument
+from services.common.telemetry import logs
+from services.gateway.audio.formats import ENCODINGS, sample_rates_hz
+from services.gateway.auth.quotas import StreamQuotas
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.rpc import responses as convert
+from services.gateway.rpc.instrumented_run import watched_run
+from services.gateway.rpc.limits import unary_seconds
+from services.gateway.rpc.sampling import default_sampling
+from services.gateway.rpc.sinks import StreamSink, WholeSink
+from services.gateway.rpc.text_stream import Requests, read_config, read_sentences
+from services.gateway.rpc.validation import Request, plan_synthesis
+from services.gateway.settings import GatewaySettings
+from services.gateway.stages.catalog import Catalog, CatalogSource
+from services.gateway.synthesis.deadline import Deadline
+from services.gateway.synthesis.failover import RepairLimits, Repairs
+from services.gateway.synthesis.plan import SynthesisPlan
+from services.gateway.synthesis.result import SynthesisResult
+from services.gateway.synthesis.synthesis import Codec, Deliver, Engine, Synthesis
+from services.gateway.synthesis.text_synthesis import BeforeDecoding, TextSynthesis
+
+MAX_VOICES_PER_PAGE = 100
+_PAGE_TOKEN = re.compile(r"[0-9]{0,9}")
+
+
+class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
+    """Stateless: everything it knows of a request lives as long as its call."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        engine: Engine,
+        codec: Codec,
+        catalogs: CatalogSource,
+        metrics: GatewayMetrics,
+        quotas: StreamQuotas,
+    ) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._codec = codec
+        self._catalogs = catalogs
+        self._metrics = metrics
+        self._quotas = quotas
+
+    async def Synthesize(self, request: tts_pb2.SynthesizeRequest, context: Context) -> tts_pb2.SynthesizeResponse:
+        with self._quotas.one_more(caller_name.get()):
+            deadline = self._deadline(context)
+            plan, catalog = await self._plan(request, deadline)
+            sink = WholeSink(plan, catalog)
+            result = await self._run(self._synthesis(plan, catalog), plan, catalog, deadline, sink.deliver)
+            return sink.response(result)
+
+    async def StreamSynthesize(self, request: tts_pb2.StreamSynthesizeRequest, context: Context) -> None:
+        with self._quotas.one_more(caller_name.get()):
+            deadline = self._deadline(context)
+            plan, catalog = await self._plan(request, deadline)
+            sink = StreamSink(context, plan, catalog, self._settings.write_timeout_seconds)
+            result = await self._run(self._synthesis(plan, catalog), plan, catalog, deadline, sink.deliver)
+            await sink.finish(result)
+
+    async def StreamSynthesizeText(self, requests: Requests, context: Context) -> None:
+        with self._quotas.one_more(caller_name.get()):
+            deadline = self._deadline(context)
+            config = await read_config(requests)
+            plan, catalog = await self._plan(config, deadline, words_follow=True)
+            language_code = config.voice.language_code or catalog.language_of(plan.voice)
+            sentences = read_sentences(requests, language_code, self._settings.max_text_length)
+            timeout_s = self._settings.write_timeout_seconds
+            sink = StreamSink(context, plan, catalog, timeout_s, tts_pb2.StreamSynthesizeTextResponse)
+
+            def synthesis_of(sentence: SynthesisPlan, before_decoding: BeforeDecoding, goes_on: bool) -> Synthesis:
+                return self._synthesis(sentence, catalog, before_decoding, waits_when_full=goes_on)
+
+            remembered = self._settings.max_remembered_sentences
+            text = TextSynthesis(plan, sentences, synthesis_of, sink.begin_sentence, remembered)
+            result = await self._run(text, plan, catalog, deadline, sink.deliver)
+            await sink.finish(result)
+
+    async def ListVoices(self, request: tts_pb2.ListVoicesRequest, context: Context) -> tts_pb2.ListVoicesResponse:
+        catalog = await self._catalogs.get(self._deadline(context).remaining_s)
+        voices = catalog.voices(request.language_code)
+        first, size = _page(request)
+        page = voices[first : first + size]
+        more = first + size < len(voices)
+        return tts_pb2.ListVoicesResponse(
+            voices=[
+                tts_pb2.Voice(
+                    name=voice.name,
+                    language_codes=voice.language_codes,
+                    natural_sample_rate_hertz=catalog.sample_rate_hz,
+                    description=voice.description,
+                    speaker=voice.speaker_id,
+                )
+                for voice in page
+            ],
+            next_page_token=str(first + size) if more else "",
+        )
+
+    async def GetServerInfo(
+        self, request: tts_pb2.GetServerInfoRequest, context: Context
+    ) -> tts_pb2.GetServerInfoResponse:
+        catalog = await self._catalogs.get(self._deadline(context).remaining_s)
+        voices = catalog.voices("")
+        return tts_pb2.GetServerInfoResponse(
+            model_version=catalog.model.model_version,
+            model_notice=catalog.notice,
+            default_voice=voices[0].name if voices else "",
+            natural_sample_rate_hertz=catalog.sample_rate_hz,
+            audio_encodings=ENCODINGS,
+            sample_rates_hertz=sample_rates_hz(tts_pb2.AUDIO_ENCODING_PCM, catalog.sample_rate_hz),
+            watermark=tts_pb2.WatermarkInfo(scheme=catalog.codec.watermark_scheme, key_id=catalog.codec.active_key_id),
+            limits=self._limits(catalog),
+            default_sampling_params=default_sampling(catalog, self._settings),
+        )
+
+    def _limits(self, catalog: Catalog) -> tts_pb2.SynthesisLimits:
+        longest_s = self._settings.max_stream_audio_seconds
+        return tts_pb2.SynthesisLimits(
+            max_text_length=self._settings.max_text_length,
+            max_turn_count=self._settings.max_turn_count,
+            max_context_audio_duration=convert.duration(self._settings.max_context_audio_seconds),
+            max_stream_audio_duration=convert.duration(longest_s),
+            max_unary_audio_duration=convert.duration(unary_seconds(2 * catalog.sample_rate_hz, longest_s)),
+        )
+
+    def _deadline(self, context: Context) -> Deadline:
+        return Deadline.of(context, self._settings.default_deadline_seconds)
+
+    async def _plan(
+        self, request: Request, deadline: Deadline, *, words_follow: bool = False
+    ) -> tuple[SynthesisPlan, Catalog]:
+        if is_uuid(request.request_id):
+            logs.request_id.set(request.request_id)
+        deadline.require(self._settings.min_first_audio_seconds)
+        catalog = await self._catalogs.get(deadline.remaining_s)
+        given = (request, logs.request_id.get(), catalog, self._settings)
+        if any(turn.audio.HasField("recording") for turn in request.context.turns):  # to be decoded
+            plan = await asyncio.to_thread(plan_synthesis, *given, words_follow=words_follow)
+        else:
+            plan = plan_synthesis(*given, words_follow=words_follow)
+        if request.labels:  # few and short, as the plan has shown
+            logs.annotate(labels=json.dumps(dict(request.labels)))
+        return plan, catalog
+
+    def _synthesis(
+        self,
+        plan: SynthesisPlan,
+        catalog: Catalog,
+        before_decoding: BeforeDecoding | None = None,
+        *,
+        waits_when_full: bool = False,
+    ) -> Synthesis:
+        """waits_when_full: because its caller has heard something already"""
+        repairs = Repairs(
+            RepairLimits(self._settings.max_repairs, self._settings.repair_wait_seconds),
+            lambda stage, outcome: self._metrics.repairs.labels(stage.lower(), outcome).inc(),
+            waits_when_full=waits_when_full,
+        )
+        ahead_frames = self._settings.decode_ahead_frames
+        return Synthesis(plan, catalog, self._engine, self._codec, ahead_frames, repairs, before_decoding)
+
+    async def _run(
+        self,
+        synthesis: Synthesis | TextSynthesis,
+        plan: SynthesisPlan,
+        catalog: Catalog,
+        deadline: Deadline,
+        deliver: Deliver,
+    ) -> SynthesisResult:
+        logs.annotate(voice=plan.voice, turns=len(plan.turns))
+        return await watched_run(synthesis, catalog, deadline, deliver, self._metrics)
+
+
+def _page(request: tts_pb2.ListVoicesRequest) -> tuple[int, int]:
+    """First index and size of the wanted page."""
+    violations = []
+    if request.page_size < 0:
+        violations.append(FieldViolation("page_size", f"is {request.page_size}; it must not be negative."))
+    if not _PAGE_TOKEN.fullmatch(request.page_token):
+        violations.append(FieldViolation("page_token", "is not a token that an earlier response gave."))
+    if violations:
+        raise invalid_argument(violations)
+    size = min(request.page_size or MAX_VOICES_PER_PAGE, MAX_VOICES_PER_PAGE)
+    return int(request.page_token or 0), size

@@ -1,0 +1,161 @@
+"""Where the samples of a synthesis go: encoded into the messages of a stream, or into the one of the unary call."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+from csm.v1 import tts_pb2
+
+from services.common.rpc.calls import Context
+from services.common.rpc.status import StatusError
+from services.gateway.audio.encoded import AudioEncoder, EncodedAudio
+from services.gateway.audio.encoders import open_encoder
+from services.gateway.audio.wav import wav_header
+from services.gateway.rpc import responses as convert
+from services.gateway.stages.catalog import Catalog
+from services.gateway.synthesis.plan import SynthesisPlan
+from services.gateway.synthesis.result import SynthesisResult
+
+_LAST_WRITE_S = 1.0  # that a write under way may take when its call is being ended
+_PIECE_SIZE = 2 * 4800  # bytes of samples that are encoded between two looks at other calls
+
+
+Response = tts_pb2.StreamSynthesizeResponse | tts_pb2.StreamSynthesizeTextResponse
+
+
+class StreamSink:
+    """Header before the first samples, chunks, summary; before the samples of a sentence of many, its words."""
+
+    def __init__(
+        self,
+        context: Context,
+        plan: SynthesisPlan,
+        catalog: Catalog,
+        write_timeout_s: float,
+        response: type[Response] = tts_pb2.StreamSynthesizeResponse,
+    ) -> None:
+        """response: the messages of the stream"""
+        self._context = context
+        self._plan = plan
+        self._catalog = catalog
+        self._write_timeout_s = write_timeout_s
+        self._response = response
+        self._encoder = encoder_of(plan, catalog)
+        self._begun = False
+        self._sentences: list[tts_pb2.Sentence] = []  # not told yet
+        self._taken_samples = 0  # at the codec's rate
+        self._sent_samples = 0  # at the caller's rate
+
+    def begin_sentence(self, text: str) -> None:
+        """The next samples are those of a sentence."""
+        offset = round(self._taken_samples * self._plan.sample_rate_hz / self._catalog.sample_rate_hz)
+        self._sentences.append(tts_pb2.Sentence(text=text, sample_offset=offset))
+
+    async def deliver(self, samples: bytes) -> int:
+        """Raises StatusError CLIENT_TOO_SLOW."""
+        self._taken_samples += len(samples) // 2
+        return await self._send(await encode(self._encoder, samples))
+
+    async def finish(self, result: SynthesisResult) -> None:
+        await self._send(self._encoder.finish())
+        summary = convert.summary(self._plan, result, self._sent_samples)
+        await self._write(self._response(summary=summary))
+
+    async def _send(self, audio: EncodedAudio) -> int:
+        content = await self._begin() + audio.content
+        while self._sentences:
+            await self._write(tts_pb2.StreamSynthesizeTextResponse(sentence=self._sentences.pop(0)))
+        if content:  # an encoder may still be waiting for more
+            chunk = tts_pb2.AudioChunk(
+                audio_content=content, sample_offset=self._sent_samples, sample_count=audio.sample_count
+            )
+            await self._write(self._response(audio_chunk=chunk))
+            self._sent_samples += audio.sample_count
+        return audio.sample_count
+
+    async def _begin(self) -> bytes:
+        """Sends the header, once; returns what the audio has to begin with."""
+        if self._begun:
+            return b""
+        self._begun = True
+        header = convert.header(self._plan, self._catalog)
+        await self._write(self._response(header=header))
+        return container_header(self._plan, None)
+
+    async def _write(self, message: Response) -> None:
+        write = asyncio.ensure_future(self._context.write(message))
+        write.add_done_callback(_look_at_outcome)
+        try:
+            async with asyncio.timeout(self._write_timeout_s):
+                await asyncio.shield(write)
+        except TimeoutError:
+            write.cancel()
+            raise StatusError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "CLIENT_TOO_SLOW",
+                f"The client has taken nothing for {self._write_timeout_s:g} s.",
+                metadata={"sent_sample_count": str(self._sent_samples)},
+            ) from None
+        except asyncio.CancelledError:
+            # grpc.aio can lose the status of a call that is ended after a cancelled write: the caller would wait on.
+            await asyncio.wait({write}, timeout=_LAST_WRITE_S)
+            raise
+
+
+def _look_at_outcome(write: asyncio.Future[None]) -> None:
+    """So that asyncio does not warn of a failure that nobody waited for."""
+    if not write.cancelled():
+        write.exception()
+
+
+class WholeSink:
+    """Collects everything."""
+
+    def __init__(self, plan: SynthesisPlan, catalog: Catalog) -> None:
+        self._plan = plan
+        self._catalog = catalog
+        self._encoder = encoder_of(plan, catalog)
+        self._content = bytearray()
+        self._sample_count = 0  # at the caller's rate
+
+    async def deliver(self, samples: bytes) -> int:
+        return self._collect(await encode(self._encoder, samples))
+
+    def response(self, result: SynthesisResult) -> tts_pb2.SynthesizeResponse:
+        self._collect(self._encoder.finish())
+        plan = self._plan
+        return tts_pb2.SynthesizeResponse(
+            request_id=plan.request_id,
+            audio_content=container_header(plan, self._sample_count) + bytes(self._content),
+            audio_format=convert.audio_format(plan),
+            summary=convert.summary(plan, result, self._sample_count),
+            voice=plan.voice,
+            model_version=self._catalog.model.model_version,
+            seed=plan.seed,
+        )
+
+    def _collect(self, audio: EncodedAudio) -> int:
+        self._content += audio.content
+        self._sample_count += audio.sample_count
+        return audio.sample_count
+
+
+def encoder_of(plan: SynthesisPlan, catalog: Catalog) -> AudioEncoder:
+    return open_encoder(plan.encoding, catalog.sample_rate_hz, plan.sample_rate_hz, serial=plan.seed)
+
+
+async def encode(encoder: AudioEncoder, samples: bytes) -> EncodedAudio:
+    """Encodes in pieces and lets other calls go on in between: a minute of Opus takes a second to make."""
+    pieces: list[EncodedAudio] = []
+    for at in range(0, len(samples), _PIECE_SIZE):
+        pieces.append(encoder.push(samples[at : at + _PIECE_SIZE]))
+        await asyncio.sleep(0)
+    return EncodedAudio(b"".join(piece.content for piece in pieces), sum(piece.sample_count for piece in pieces))
+
+
+def container_header(plan: SynthesisPlan, sample_count: int | None) -> bytes:
+    """What comes before the samples in the asked encoding, unless its encoder makes it."""
+    if plan.encoding == tts_pb2.AUDIO_ENCODING_WAV:
+        return wav_header(plan.sample_rate_hz, sample_count)
+    return b""

@@ -1,0 +1,245 @@
+"""Turns a request into a plan, or names everything that is wrong with it at once. Both RPCs share it.
+
+Field paths are those of csm/v1/tts.proto, such as `context.turns[2].audio.codes`. It calls no stage.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+
+from csm.rvq.v1 import rvq_pb2
+from csm.v1 import tts_pb2
+
+from services.common import frames
+from services.common.rpc.calls import is_uuid
+from services.common.rpc.status import FieldViolation, invalid_argument
+from services.gateway.audio.formats import ENCODINGS, bytes_per_second, encoding_name, sample_rates_hz
+from services.gateway.audio.recording import Recording
+from services.gateway.rpc.limits import unary_seconds, whole_frames
+from services.gateway.rpc.recordings import read_recording
+from services.gateway.rpc.sampling import default_sampling
+from services.gateway.settings import GatewaySettings
+from services.gateway.stages.catalog import Catalog
+from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
+
+MAX_LABEL_COUNT = 8
+MAX_LABEL_LENGTH = 64
+DRAWN_SEEDS = 2**32  # short enough to be typed again, and exact in every language's numbers
+UNARY_BATCH_FRAMES = 25  # nobody waits for the first frame of a unary call
+
+Request = tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest
+
+
+def plan_synthesis(
+    request: Request, request_id: str, catalog: Catalog, settings: GatewaySettings, *, words_follow: bool = False
+) -> SynthesisPlan:
+    """The plan of a request that is logged under `request_id`.
+
+    words_follow: it is the `config` of StreamSynthesizeText. Raises StatusError: INVALID_ARGUMENT with every violation,
+    NOT_FOUND for an unknown voice.
+    """
+    checks = _Checks(catalog, settings, parent="config." if words_follow else "")
+    checks.request_id(request.request_id)
+    text = request.input.text
+    if not words_follow:
+        checks.text("input.text", text)
+    elif text:
+        checks.wrong("input.text", "must be empty; the words come in later messages.")
+    sample_rate_hz = checks.audio_format(request.audio_config)
+    temperature, top_k, seed = checks.sampling(request.sampling_params)
+    turns = checks.turns(request.context)
+    max_frames = checks.max_frames(request, sample_rate_hz)
+    chunk_frames = checks.chunk_frames(request, sample_rate_hz)
+    checks.labels(request)
+    if request.input.HasField("speaker"):
+        checks.speaker("input.speaker", request.input.speaker)
+    if checks.violations:
+        raise invalid_argument(checks.violations)
+    asked = request.input.speaker if request.input.HasField("speaker") else None
+    voice = catalog.voice(request.voice.name, request.voice.language_code, asked)
+    speaker = voice.speaker_id if asked is None else asked
+    streaming = isinstance(request, tts_pb2.StreamSynthesizeRequest)
+    first_batch_frames = (chunk_frames or 1) if streaming else UNARY_BATCH_FRAMES
+    return SynthesisPlan(
+        request_id=request_id,
+        text=text,
+        speaker=speaker,
+        voice=voice.name if request.voice.name or voice.speaker_id == speaker else "",
+        turns=turns,
+        temperature=temperature,
+        top_k=top_k,
+        seed=seed,
+        max_frames=max_frames,
+        encoding=request.audio_config.audio_encoding,
+        sample_rate_hz=sample_rate_hz,
+        return_codes=request.return_codes,
+        chunk_frames=chunk_frames,
+        first_batch_frames=min(first_batch_frames, max_frames),
+        max_batch_frames=settings.max_batch_frame_count if streaming else UNARY_BATCH_FRAMES,
+        live=streaming,
+    )
+
+
+class _Checks:
+    """Reads the parts of a request and collects what is wrong."""
+
+    def __init__(self, catalog: Catalog, settings: GatewaySettings, parent: str) -> None:
+        """parent: what comes before every field's path"""
+        self.violations: list[FieldViolation] = []
+        self._parent = parent
+        self._catalog = catalog
+        self._settings = settings
+
+    def wrong(self, field: str, description: str, reason: str = "") -> None:
+        self.violations.append(FieldViolation(self._parent + field, description, reason))
+
+    def request_id(self, given: str) -> None:
+        if given and not is_uuid(given):
+            self.wrong("request_id", "must be a UUID of 36 characters, or empty.")
+
+    def text(self, field: str, text: str) -> str:
+        longest = self._settings.max_text_length
+        if not text.strip():
+            self.wrong(field, "is empty; there is nothing to say.", "TEXT_EMPTY")
+        elif len(text) > longest:
+            self.wrong(field, f"has {len(text)} characters; at most {longest} are allowed.", "TEXT_TOO_LONG")
+        return text
+
+    def speaker(self, field: str, speaker: int) -> int:
+        if not 0 <= speaker <= self._settings.max_speaker:
+            self.wrong(field, f"is {speaker}; it must be 0 to {self._settings.max_speaker}.")
+        return speaker
+
+    def audio_format(self, config: tts_pb2.AudioConfig) -> int:
+        """The sample rate of the audio; 0 when encoding and rate are not known to go together."""
+        encoding, natural_hz = config.audio_encoding, self._catalog.sample_rate_hz
+        if encoding not in ENCODINGS:
+            known = ", ".join(map(encoding_name, ENCODINGS))
+            self.wrong(
+                "audio_config.audio_encoding",
+                f"is {encoding_name(encoding)}; it must be one of {known}.",
+                "UNSUPPORTED_ENCODING",
+            )
+            return 0
+        asked_hz = config.sample_rate_hertz or natural_hz
+        allowed = sample_rates_hz(encoding, natural_hz)
+        if asked_hz not in allowed:
+            unset = f", or 0 for {natural_hz}" if natural_hz in allowed else ""
+            self.wrong(
+                "audio_config.sample_rate_hertz",
+                f"is {config.sample_rate_hertz}; with {encoding_name(encoding)} it must be"
+                f" one of {', '.join(map(str, allowed))}{unset}.",
+                "UNSUPPORTED_SAMPLE_RATE",
+            )
+            return 0
+        return asked_hz
+
+    def sampling(self, given: tts_pb2.SamplingParams) -> tuple[float, int, int]:
+        defaults = default_sampling(self._catalog, self._settings)
+        temperature = given.temperature if given.HasField("temperature") else defaults.temperature
+        top_k = given.top_k if given.HasField("top_k") else defaults.top_k
+        seed = given.seed if given.HasField("seed") else secrets.randbelow(DRAWN_SEEDS)
+        largest_k = self._catalog.identity.codebook_size
+        if not 0 <= temperature <= 2:  # false for NaN as well
+            self.wrong("sampling_params.temperature", f"is {temperature:g}; it must be 0 to 2.")
+        if not 1 <= top_k <= largest_k:
+            self.wrong("sampling_params.top_k", f"is {top_k}; it must be 1 to {largest_k}.")
+        if seed < 0:
+            self.wrong("sampling_params.seed", f"is {seed}; it must not be negative.")
+        return temperature, top_k, seed
+
+    def max_frames(self, request: Request, sample_rate_hz: int) -> int:
+        """sample_rate_hz: of the audio; 0 when its format is wrong"""
+        field, frame_s = "max_audio_duration", self._catalog.frame_s
+        longest_s = self._settings.max_stream_audio_seconds
+        hint = ""
+        if isinstance(request, tts_pb2.SynthesizeRequest) and sample_rate_hz:
+            size = bytes_per_second(request.audio_config.audio_encoding, sample_rate_hz)
+            longest_s = unary_seconds(size, longest_s)
+            hint = " in one message of this format; StreamSynthesize has no such limit on message size"
+        if not request.HasField(field):
+            return whole_frames(longest_s, frame_s)
+        seconds = request.max_audio_duration.seconds + request.max_audio_duration.nanos / 1e9
+        if seconds > longest_s:
+            self.wrong(field, f"is {seconds:g} s; at most {longest_s:g} s are made{hint}.", "AUDIO_TOO_LONG")
+        elif whole_frames(seconds, frame_s) < 1:
+            self.wrong(field, f"is {seconds:g} s; it must be at least one frame of {frame_s:g} s.")
+        return whole_frames(min(seconds, longest_s), frame_s)
+
+    def chunk_frames(self, request: Request, sample_rate_hz: int) -> int:
+        """Frames per message, of which every client can receive one. sample_rate_hz: as for `max_frames`"""
+        if isinstance(request, tts_pb2.SynthesizeRequest) or not request.stream_config.HasField("chunk_duration"):
+            return 0
+        duration = request.stream_config.chunk_duration
+        seconds = duration.seconds + duration.nanos / 1e9
+        longest_s = self._settings.max_stream_audio_seconds
+        if not 0 < seconds <= longest_s:
+            self.wrong(
+                "stream_config.chunk_duration", f"is {seconds:g} s; it must be above 0 and at most {longest_s:g} s."
+            )
+        frame_s = self._catalog.frame_s
+        if sample_rate_hz:
+            size = bytes_per_second(request.audio_config.audio_encoding, sample_rate_hz)
+            longest_s = unary_seconds(size, longest_s)
+        return min(math.ceil(seconds / frame_s - 1e-6), max(1, whole_frames(longest_s, frame_s)))
+
+    def labels(self, request: Request) -> None:
+        if len(request.labels) > MAX_LABEL_COUNT:
+            self.wrong("labels", f"holds {len(request.labels)} labels; at most {MAX_LABEL_COUNT} are allowed.")
+        longest = max((len(word) for label in request.labels.items() for word in label), default=0)
+        if longest > MAX_LABEL_LENGTH:
+            self.wrong("labels", f"has a word of {longest} characters; at most {MAX_LABEL_LENGTH} are allowed.")
+
+    def turns(self, context: tts_pb2.SynthesisContext) -> tuple[ContextTurn, ...]:
+        most = self._settings.max_turn_count
+        if len(context.turns) > most:
+            self.wrong("context.turns", f"holds {len(context.turns)} turns; at most {most} are allowed.")
+            return ()
+        longest_s = self._settings.max_context_audio_seconds
+        turns: list[ContextTurn] = []
+        seconds = 0.0
+        for index, turn in enumerate(context.turns):
+            turns.append(self._turn(f"context.turns[{index}]", turn))
+            seconds += self._audio_seconds(turns[-1])
+            if seconds > longest_s:  # what follows is not read: a megabyte of Opus can last for hours
+                self.wrong(
+                    "context.turns",
+                    f"hold {seconds:.1f} s of audio in the first {index + 1} of them;"
+                    f" at most {longest_s:g} s are allowed.",
+                    "CONTEXT_TOO_LONG",
+                )
+                break
+        return tuple(turns)
+
+    def _turn(self, field: str, turn: tts_pb2.Turn) -> ContextTurn:
+        speaker = self.speaker(f"{field}.speaker", turn.speaker)
+        text = self.text(f"{field}.text", turn.text)
+        recording: Recording | None = None
+        codes: rvq_pb2.CodeFrames | None = None
+        if turn.HasField("audio"):
+            match turn.audio.WhichOneof("source"):
+                case "recording":
+                    recording = read_recording(
+                        f"{self._parent}{field}.audio.recording", turn.audio.recording, self.violations
+                    )
+                case "codes":
+                    codes = self._codes(f"{field}.audio.codes", turn.audio.codes)
+                case _:
+                    self.wrong(f"{field}.audio", "holds neither a recording nor codes.")
+        return ContextTurn(speaker, text, recording, codes)
+
+    def _codes(self, field: str, codes: rvq_pb2.CodeFrames) -> rvq_pb2.CodeFrames | None:
+        identity = self._catalog.identity
+        try:
+            frames.check_shape(codes, identity.codebook_count)
+            frames.check_range(codes, identity.codebook_size)
+        except frames.MalformedFramesError as error:
+            self.wrong(field, str(error), "CODES_MALFORMED")
+            return None
+        return codes
+
+    def _audio_seconds(self, turn: ContextTurn) -> float:
+        if turn.recording is not None:
+            return turn.recording.duration_s
+        return turn.codes.frame_count * self._catalog.frame_s if turn.codes is not None else 0.0

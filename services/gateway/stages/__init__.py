@@ -1,0 +1,1 @@
+"""Engine and codec as the gateway sees them."""

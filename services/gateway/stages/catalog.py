@@ -1,0 +1,126 @@
+"""What engine and codec say about themselves, checked to fit each other and kept for a while. It knows no request."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+import grpc
+from csm.codec.v1 import codec_pb2
+from csm.engine.v1 import engine_pb2
+from csm.rvq.v1 import rvq_pb2
+
+from services.common.rpc.status import Resource, StatusError
+from services.gateway.stages.backends import DescribesCodec, DescribesModel
+
+MAX_AGE_S = 30.0  # replicas of a new version may answer by now
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """A model and a codec that belong together."""
+
+    model: engine_pb2.GetModelInfoResponse
+    codec: codec_pb2.GetCodecInfoResponse
+
+    @property
+    def identity(self) -> rvq_pb2.CodecIdentity:
+        return self.codec.codec
+
+    @property
+    def sample_rate_hz(self) -> int:
+        return self.identity.sample_rate_hertz
+
+    @property
+    def frame_samples(self) -> int:
+        return self.identity.frame_sample_count
+
+    @property
+    def frame_s(self) -> float:
+        """Seconds of one frame."""
+        return self.frame_samples / self.sample_rate_hz
+
+    @property
+    def notice(self) -> str:
+        """What people should know of the weights; said once when both stages say the same."""
+        return " ".join(dict.fromkeys(notice for notice in (self.model.notice, self.codec.notice) if notice))
+
+    def voice(self, name: str, language_code: str, speaker: int | None = None) -> engine_pb2.Voice:
+        """The voice of that name, or one that speaks the language; "" asks for nothing in particular.
+
+        Of those that fit, the first of that speaker, or else the first. Raises StatusError NOT_FOUND.
+        """
+        fitting = [voice for voice in self.voices(language_code) if name in ("", voice.name)]
+        for voice in [*(voice for voice in fitting if voice.speaker_id == speaker), *fitting]:
+            return voice
+        asked = f"There is no voice '{name}'" if name else "There is no voice"
+        language = f" for language '{language_code}'" if language_code else ""
+        known = ", ".join(voice.name for voice in self.model.voices) or "none"
+        raise StatusError(
+            grpc.StatusCode.NOT_FOUND,
+            "VOICE_NOT_FOUND",
+            f"{asked}{language}; the voices are: {known}.",
+            resource=Resource("voice", name),
+        )
+
+    def language_of(self, voice_name: str) -> str:
+        """The first language of a voice; "" when nothing is known of it."""
+        for voice in self.model.voices:
+            if voice.name == voice_name and voice.language_codes:
+                return voice.language_codes[0]
+        return ""
+
+    def voices(self, language_code: str) -> list[engine_pb2.Voice]:
+        """The voices that speak a language ("en" includes "en-GB"); all for ""."""
+        return [voice for voice in self.model.voices if _speaks(voice, language_code)]
+
+
+def _speaks(voice: engine_pb2.Voice, language_code: str) -> bool:
+    wanted = language_code.lower()
+    return not wanted or any(
+        code == wanted or code.startswith(f"{wanted}-") or wanted.startswith(f"{code}-")
+        for code in map(str.lower, voice.language_codes)
+    )
+
+
+class CatalogSource:
+    """Asks both stages and remembers the answer."""
+
+    def __init__(self, engine: DescribesModel, codec: DescribesCodec) -> None:
+        self._engine = engine
+        self._codec = codec
+        self._catalog: Catalog | None = None
+        self._asked_at_s = 0.0
+        self._forgotten = 0  # times
+
+    def forget(self) -> None:
+        """The next `get` asks again; an answer that is under way is not kept."""
+        self._catalog = None
+        self._forgotten += 1
+
+    async def get(self, timeout_s: float) -> Catalog:
+        """Raises StageError when a stage cannot be reached, StatusError FAILED_PRECONDITION when they do not fit."""
+        now_s = time.monotonic()
+        if self._catalog is not None and now_s - self._asked_at_s <= MAX_AGE_S:
+            return self._catalog
+        forgotten = self._forgotten
+        model, codec = await asyncio.gather(self._engine.model_info(timeout_s), self._codec.codec_info(timeout_s))
+        check_same_codec(model.codec, codec.codec)
+        catalog = Catalog(model, codec)
+        if forgotten == self._forgotten:
+            self._catalog, self._asked_at_s = catalog, now_s
+        return catalog
+
+
+def check_same_codec(engines: rvq_pb2.CodecIdentity, codecs: rvq_pb2.CodecIdentity) -> None:
+    """Raises StatusError FAILED_PRECONDITION unless both mean the same codec; what one leaves out is not compared."""
+    ours = {field.name: value for field, value in engines.ListFields()}
+    for field, value in codecs.ListFields():
+        if ours.get(field.name, value) != value:
+            raise StatusError(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "CODEC_MISMATCH",
+                f"The engine's model speaks a codec whose {field.name} is {ours[field.name]},"
+                f" but the codec stage has {value}; the two belong to different bundles.",
+            )

@@ -1,0 +1,96 @@
+"""Failures of engine and codec as the callers of the public API see them. It knows no request.
+
+A stage that cannot be reached is UNAVAILABLE, which clients may retry; what a stage says about a request is passed on.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+import grpc
+
+from services.common.rpc import status
+from services.common.rpc.status import StatusError
+
+log = logging.getLogger("csm.gateway")
+
+StageName = Literal["ENGINE", "CODEC"]
+
+# What the library of either side answers when a server goes away, unless the server gave a reason of its own.
+_LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN}
+# The library's words when a write met the end of the call; the status of the other side is lost with it.
+_CUT_OFF_WRITE = "Internal error from Core"
+_PASSED_ON = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.INTERNAL,
+}
+
+
+class StageError(StatusError):
+    """A failure of one stage."""
+
+    def __init__(self, stage: StageName, code: grpc.StatusCode, reason: str, message: str) -> None:
+        super().__init__(code, reason, message)
+        self.stage = stage
+
+
+def unreachable(stage: StageName) -> StageError:
+    """No replica of the stage answers, or the one that did is gone."""
+    error = StageError(
+        stage, grpc.StatusCode.UNAVAILABLE, f"{stage}_UNREACHABLE", f"The {stage.lower()} cannot be reached."
+    )
+    error.retry_delay_s = 1.0
+    return error
+
+
+def other_model(stage: StageName) -> StageError:
+    """A replica that would not go on as the lost one: it has other weights or settings."""
+    return StageError(
+        stage,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        f"{stage}_MISMATCH",
+        f"The replica of the {stage.lower()} is not like the one that was lost.",
+    )
+
+
+def broken(stage: StageName, message: str) -> StageError:
+    """The stage does not keep to its protocol."""
+    log.error("the %s broke its protocol: %s", stage.lower(), message)
+    hidden = status.internal()
+    return StageError(stage, hidden.code, hidden.reason, hidden.message)
+
+
+def from_stage(stage: StageName, error: grpc.aio.AioRpcError) -> StageError:
+    """What a failed call to a stage means for the caller of the public API."""
+    answer = status.from_rpc_error(error)
+    has_details = answer.reason != answer.code.name
+    if (answer.code in _LOST and not has_details) or answer.message == _CUT_OFF_WRITE:
+        log.warning("the %s is lost: %s", stage.lower(), answer.message)
+        return unreachable(stage)
+    if answer.code not in _PASSED_ON or (answer.code is grpc.StatusCode.INTERNAL and not has_details):
+        return broken(stage, f"{answer.code.name}: {answer.message}")
+    passed_on = StageError(stage, answer.code, answer.reason, answer.message)
+    passed_on.field_violations = answer.field_violations
+    passed_on.retry_delay_s = answer.retry_delay_s
+    passed_on.resource = answer.resource
+    passed_on.metadata = answer.metadata
+    return passed_on
+
+
+def lost_after(error: StageError, delivered_sample_count: int) -> StageError:
+    """The same failure after audio was sent: the call cannot be repeated unseen any more."""
+    if error.code is not grpc.StatusCode.UNAVAILABLE or not delivered_sample_count:
+        return error
+    lost = StageError(
+        error.stage,
+        error.code,
+        f"{error.stage}_LOST",
+        f"The {error.stage.lower()} was lost after {delivered_sample_count} samples; the audio is incomplete.",
+    )
+    lost.metadata = {"delivered_sample_count": str(delivered_sample_count)}
+    return lost

@@ -1,0 +1,64 @@
+"""Ready while engine and codec are: follows the health of both through Health.Watch and sets the gateway's own.
+
+A stage may have many replicas behind its name. The one that is watched speaks for them while it serves; while it does
+not, the next one is asked after a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.common.rpc.server import READINESS
+
+log = logging.getLogger("csm.gateway")
+
+ANOTHER_REPLICA_AFTER_S = 2.0
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+class StageWatch:
+    """Follows one stage; `serving` is what it said last."""
+
+    def __init__(self, name: str, channel: grpc.aio.Channel, on_change: Callable[[], Awaitable[None]]) -> None:
+        self.serving = False
+        self._name = name
+        self._stub = health_pb2_grpc.HealthStub(channel)
+        self._on_change = on_change
+
+    async def run(self) -> None:
+        """Never returns."""
+        while True:
+            try:
+                await self._follow_one_replica()
+            except grpc.aio.AioRpcError as error:
+                await self._set(False)
+                log.debug("health of the %s: %s", self._name, error.details())
+                await asyncio.sleep(ANOTHER_REPLICA_AFTER_S / 4)  # the replica refuses, it is not merely away
+
+    async def _follow_one_replica(self) -> None:
+        """Returns when the replica has not been serving for a while."""
+        request = health_pb2.HealthCheckRequest(service=READINESS)
+        call = self._stub.Watch(request, wait_for_ready=True)
+        try:
+            while True:
+                async with asyncio.timeout(None if self.serving else ANOTHER_REPLICA_AFTER_S):
+                    answer = await call.read()
+                if answer is grpc.aio.EOF:  # type: ignore[attr-defined]
+                    return
+                await self._set(answer.status == _SERVING)
+        except TimeoutError:
+            return
+        finally:
+            call.cancel()
+
+    async def _set(self, serving: bool) -> None:
+        if serving != self.serving:
+            self.serving = serving
+            log.info("the %s is %s", self._name, "serving" if serving else "not serving")
+            await self._on_change()

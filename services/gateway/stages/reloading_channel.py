@@ -1,0 +1,67 @@
+"""A way to the replicas of one stage that follows the files of its TLS settings.
+
+gRPC for Python reads a channel's certificates once. So files that changed mean a new channel for the calls from then
+on; the old one is closed when its last call has ended. It knows no stage.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Generic, TypeVar
+
+import grpc
+
+from services.common.rpc.channel import open_channel
+from services.common.rpc.tls import StageTls
+
+log = logging.getLogger("csm.tls")
+
+Stub = TypeVar("Stub")
+
+
+class StageLink(Generic[Stub]):
+    """Calls of a stub. Must be made in a running event loop."""
+
+    def __init__(self, target: str, make_stub: Callable[[grpc.aio.Channel], Stub], tls: StageTls | None) -> None:
+        """Raises TlsFileError when a file cannot be used. tls: of this link alone; plaintext when None"""
+        self._target, self._make_stub, self._tls = target, make_stub, tls
+        self._connection = self._connect(None if tls is None else tls.credentials())
+        self._retired: set[_Connection[Stub]] = set()
+
+    @asynccontextmanager
+    async def call(self) -> AsyncIterator[Stub]:
+        """The stub for one call, which ends inside."""
+        connection = self._newest()
+        connection.num_calls += 1
+        try:
+            yield connection.stub
+        finally:
+            connection.num_calls -= 1
+            if connection in self._retired and connection.num_calls == 0:
+                self._retired.remove(connection)
+                await connection.channel.close(None)
+
+    async def close(self) -> None:
+        """Calls that still run are cancelled."""
+        for connection in (self._connection, *self._retired):
+            await connection.channel.close(None)
+
+    def _newest(self) -> _Connection[Stub]:
+        credentials = None if self._tls is None else self._tls.changed_credentials()
+        if credentials is not None:
+            log.info("new files are in use towards %s", self._target)
+            self._retired.add(self._connection)
+            self._connection = self._connect(credentials)
+        return self._connection
+
+    def _connect(self, credentials: grpc.ChannelCredentials | None) -> _Connection[Stub]:
+        channel = open_channel(self._target, credentials)
+        return _Connection(channel, self._make_stub(channel))
+
+
+class _Connection(Generic[Stub]):
+    def __init__(self, channel: grpc.aio.Channel, stub: Stub) -> None:
+        self.channel, self.stub = channel, stub
+        self.num_calls = 0

@@ -1,0 +1,1 @@
+"""From a checked request to frames and audio: one utterance, texts, failover."""

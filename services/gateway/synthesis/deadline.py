@@ -1,0 +1,46 @@
+"""The time that a call has: the client's deadline, or the server's where the client sets none."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import grpc
+
+from services.common.rpc.calls import Context
+from services.common.rpc.status import StatusError
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A point on the monotonic clock."""
+
+    at_s: float
+
+    @classmethod
+    def of(cls, context: Context, default_s: float) -> Deadline:
+        """default_s: time of a call whose client sets no deadline"""
+        remaining_s = context.time_remaining()
+        return cls(time.monotonic() + (default_s if remaining_s is None else remaining_s))
+
+    @property
+    def remaining_s(self) -> float:
+        return max(0.0, self.at_s - time.monotonic())
+
+    def require(self, least_s: float) -> None:
+        """Raises StatusError DEADLINE_EXCEEDED when less than `least_s` is left."""
+        if self.remaining_s < least_s:
+            raise StatusError(
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                "DEADLINE_TOO_SHORT",
+                f"{self.remaining_s:.3f} s are left, but the first audio takes at least {least_s:g} s.",
+            )
+
+
+def deadline_exceeded() -> StatusError:
+    """The deadline that the server has set is over."""
+    return StatusError(
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        "DEADLINE_EXCEEDED",
+        "The audio was not ready within the deadline; set a longer one or ask for less audio.",
+    )

@@ -1,0 +1,120 @@
+"""Which streams go on elsewhere when a stage is lost: for what failures, how often, until when.
+
+It opens no call; `synthesis` does, and asks here. Sampling depends on (seed, frame, codebook) alone and decoding is
+deterministic, so a stream that is taken up again makes what it would have made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import grpc
+
+from services.common.telemetry import spans
+from services.gateway.stages.errors import StageError, StageName
+
+log = logging.getLogger("csm.gateway")
+
+Outcome = Literal["resumed", "failed", "exhausted"]
+Report = Callable[[StageName, Outcome], None]
+
+FULL = "QUEUE_FULL"
+ASK_FULL_AGAIN_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class RepairLimits:
+    """What one stream may cost."""
+
+    most: int  # repairs, both stages together
+    wait_s: float  # from a loss until another replica takes the stream up
+
+
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """What ended a call that has not been taken up again."""
+
+    error: StageError
+    until_s: float  # on the clock
+
+
+class Repairs:
+    """The repairs of one stream."""
+
+    def __init__(
+        self,
+        limits: RepairLimits,
+        report: Report,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        waits_when_full: bool = False,
+    ) -> None:
+        """report: told once of every loss what came of it. waits_when_full: a full queue is no answer but a delay"""
+        self._limits = limits
+        self._report = report
+        self._waits_when_full = waits_when_full
+        self._clock = clock
+        self._count = 0
+        self._losses: dict[StageName, _Loss] = {}
+
+    async def prepare(
+        self, error: StageError, remaining_s: float, find_replica: Callable[[float], Awaitable[object]]
+    ) -> None:
+        """Returns when the call that `error` has ended may be opened again.
+
+        remaining_s: time that the whole stream has left; find_replica: waits for a replica for at most the given
+        seconds. Raises StageError: `error` itself when it is no loss, or else the loss that cannot be repaired.
+        """
+        loss = self._losses.get(error.stage)
+        if loss is None and self._waits_when_full and error.reason == FULL:
+            await asyncio.sleep(min(error.retry_delay_s or 1.0, remaining_s))
+            return
+        now_s = self._clock()
+        if loss is None:
+            if not is_loss(error):
+                raise error
+            loss = self._losses[error.stage] = _Loss(error, now_s + min(self._limits.wait_s, remaining_s))
+        elif error.code is not grpc.StatusCode.UNAVAILABLE:
+            raise self._give_up(loss, "failed", error.message)
+        if loss.until_s <= now_s:
+            raise self._give_up(loss, "failed", "no replica took it up in time")
+        if error.reason == FULL:  # nothing was lost: it has no room yet
+            await asyncio.sleep(min(ASK_FULL_AGAIN_S, loss.until_s - now_s))
+        else:
+            self._count_one(error.stage, loss)
+        try:
+            await find_replica(max(0.0, loss.until_s - self._clock()))
+        except StageError as missing:
+            await self.prepare(missing, remaining_s, find_replica)
+
+    def answered(self, stage: StageName) -> None:
+        """The stage's newest call has begun to answer."""
+        if self._losses.pop(stage, None):
+            log.info("the stream goes on at another %s", stage.lower())
+            self._tell(stage, "resumed")
+
+    def _count_one(self, stage: StageName, loss: _Loss) -> None:
+        if self._count >= self._limits.most:
+            raise self._give_up(loss, "exhausted", f"{self._count} repairs are all that a stream gets")
+        self._count += 1
+        spans.event("stage lost", stage=stage.lower(), repair=self._count)
+        log.warning("the %s is lost; repair %d of %d", stage.lower(), self._count, self._limits.most)
+
+    def _give_up(self, loss: _Loss, outcome: Outcome, why: str) -> StageError:
+        log.warning("the stream cannot go on at another %s: %s", loss.error.stage.lower(), why)
+        self._tell(loss.error.stage, outcome)
+        return loss.error
+
+    def _tell(self, stage: StageName, outcome: Outcome) -> None:
+        spans.event(f"repair {outcome}", stage=stage.lower())
+        self._report(stage, outcome)
+
+
+def is_loss(error: StageError) -> bool:
+    """Whether the replica has gone away, rather than answered about the request. A full queue is an answer."""
+    return error.code is grpc.StatusCode.UNAVAILABLE and error.reason != FULL

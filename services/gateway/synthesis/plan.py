@@ -1,0 +1,42 @@
+"""What a checked request asks for, with every default filled in. Plain values; it knows no RPC and no backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from csm.rvq.v1 import rvq_pb2
+from csm.v1 import tts_pb2
+
+from services.gateway.audio.recording import Recording
+
+
+@dataclass(frozen=True, slots=True)
+class ContextTurn:
+    """A turn of the conversation so far: with a recording, with codes, or with words only."""
+
+    speaker: int
+    text: str
+    recording: Recording | None = None
+    codes: rvq_pb2.CodeFrames | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SynthesisPlan:
+    """One utterance to make."""
+
+    request_id: str
+    text: str
+    speaker: int
+    voice: str
+    turns: tuple[ContextTurn, ...]
+    temperature: float
+    top_k: int
+    seed: int
+    max_frames: int
+    encoding: tts_pb2.AudioEncoding
+    sample_rate_hz: int  # of the audio that the caller gets
+    return_codes: bool
+    chunk_frames: int  # frames per message to the client; 0 passes audio on as it comes
+    first_batch_frames: int  # frames of the engine's first message
+    max_batch_frames: int  # frames of its later messages; 0 is the engine's choice
+    live: bool  # the caller takes the audio while it is made

@@ -1,0 +1,288 @@
+"""The life of one synthesis: context through the codec, frames from the engine, audio from the codec to the caller.
+
+    turns -- Encode --> codes -- Generate --> frames -- FrameBuffer, DecodeWindow -- StreamDecode --> deliver
+
+Engine and codec are read by two tasks of one group; whichever ends it, by failure, cancel or deadline, both RPCs are
+cancelled and nothing is left behind. Where a stage is lost, its call is opened again at another replica: the engine
+goes on after the codes that have come, the codec decodes them once more and what was taken from it before is dropped.
+It knows no public message and no audio format: it delivers 16-bit samples.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Protocol
+
+from csm.codec.v1 import codec_pb2
+from csm.engine.v1 import engine_pb2
+from csm.rvq.v1 import rvq_pb2
+
+from services.common import frames as code_frames
+from services.common.telemetry import spans
+from services.gateway.stages.backends import Decodes, DescribesCodec, DescribesModel, Encodes, Generates
+from services.gateway.stages.catalog import Catalog
+from services.gateway.stages.errors import StageError, broken, lost_after, other_model, unreachable
+from services.gateway.synthesis.context_codes import with_codes
+from services.gateway.synthesis.context_fields import in_public_terms
+from services.gateway.synthesis.deadline import Deadline
+from services.gateway.synthesis.decoding import Chunker, DecodeWindow, FrameBuffer
+from services.gateway.synthesis.failover import Repairs
+from services.gateway.synthesis.plan import SynthesisPlan
+from services.gateway.synthesis.result import SynthesisResult
+
+# Takes 16-bit samples of the codec, never none. Returns when the caller has room, with the number of samples that the
+# caller got, at its own rate.
+Deliver = Callable[[bytes], Awaitable[int]]
+
+
+class Engine(Generates, DescribesModel, Protocol):
+    """What synthesis wants of the engine."""
+
+
+class Codec(Encodes, Decodes, DescribesCodec, Protocol):
+    """What synthesis wants of the codec."""
+
+
+class Synthesis:
+    """One run. `phase` and the counts of samples tell how far it got, also after it has failed.
+
+    `turns` and `generated` are what another utterance can go on from: the plan's turns, with codes in place of
+    recordings once there are any, and the codes of this one when all are there.
+    """
+
+    def __init__(
+        self,
+        plan: SynthesisPlan,
+        catalog: Catalog,
+        engine: Engine,
+        codec: Codec,
+        decode_ahead_frames: int,
+        repairs: Repairs,
+        before_decoding: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """before_decoding: returns when the codec may get something"""
+        self.phase = "context"  # then "queue", "generate"
+        self.turns = plan.turns
+        self.generated: asyncio.Future[rvq_pb2.CodeFrames] = asyncio.get_running_loop().create_future()
+        self.delivered_samples = 0  # of the codec
+        self.sent_samples = 0  # at the caller's rate
+        self._arrived_at_s = time.monotonic()
+        self._plan = plan
+        self._catalog = catalog
+        self._engine = engine
+        self._codec = codec
+        self._buffer = FrameBuffer()
+        self._decode_ahead_frames = decode_ahead_frames
+        self._repairs = repairs
+        self._before_decoding = before_decoding
+        self._chunker = Chunker(plan.chunk_frames * catalog.frame_samples)
+        self._decoded_samples = 0  # taken from the codec, each once
+        self._started: asyncio.Future[engine_pb2.GenerateStarted] = asyncio.get_running_loop().create_future()
+        self._complete: engine_pb2.GenerateComplete | None = None
+        self._queue_s = 0.0
+        self._first_audio_s = 0.0
+
+    async def run(self, deadline: Deadline, deliver: Deliver) -> SynthesisResult:
+        """Makes the audio and hands it to `deliver`.
+
+        Raises StageError for failures of a stage, and whatever `deliver` raises.
+        """
+        try:
+            self.turns = await with_codes(self._plan.turns, self._codec, deadline)
+            self.phase = "queue"
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._generate(deadline))
+                watermark = await self._decode(deadline, deliver)
+        except StageError as error:
+            raise self._as_failure(error) from None
+        except ExceptionGroup as failures:
+            raise self._as_failure(failures.exceptions[0]) from failures.exceptions[0].__cause__
+        assert self._complete is not None  # the buffer closes only after it
+        return SynthesisResult(
+            complete=self._complete,
+            started=self._started.result(),
+            watermark=watermark,
+            codes=self._codes,
+            queue_s=self._queue_s,
+            first_audio_s=self._first_audio_s,
+            total_s=self._elapsed_s,
+        )
+
+    @property
+    def _codes(self) -> rvq_pb2.CodeFrames:
+        """All codes so far."""
+        return self._buffer.joined(self._catalog.identity.codebook_count)
+
+    @property
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._arrived_at_s
+
+    def _as_failure(self, error: Exception) -> Exception:
+        if isinstance(error, StageError):
+            return lost_after(in_public_terms(error, len(self._plan.turns)), self.sent_samples)
+        return error
+
+    def _generate_request(self) -> engine_pb2.GenerateRequest:
+        plan = self._plan
+        segments = [
+            engine_pb2.Segment(speaker_id=turn.speaker, text=turn.text, codes=turn.codes) for turn in self.turns
+        ]
+        return engine_pb2.GenerateRequest(
+            request_id=plan.request_id,
+            segments=[*segments, engine_pb2.Segment(speaker_id=plan.speaker, text=plan.text)],
+            sampling_params=engine_pb2.SamplingParams(temperature=plan.temperature, top_k=plan.top_k, seed=plan.seed),
+            max_frame_count=plan.max_frames,
+            first_batch_frame_count=plan.first_batch_frames,
+            max_batch_frame_count=plan.max_batch_frames,
+            codec=self._catalog.identity,
+            live=plan.live,
+        )
+
+    async def _generate(self, deadline: Deadline) -> None:
+        """Frames from one engine, or from several in turn."""
+        request = self._generate_request()
+        while self._complete is None:
+            try:
+                self._complete = await self._read_engine(request, deadline)
+            except StageError as error:
+                await self._repairs.prepare(error, deadline.remaining_s, self._find_engine)
+                request.resume_frames.CopyFrom(self._codes)
+        counted, sent = self._complete.frame_count, self._buffer.frame_count
+        if counted != sent:
+            raise broken("ENGINE", f"it counts {counted} frames but sent {sent}.")
+        self._buffer.close()
+        self.generated.set_result(self._codes)
+
+    async def _find_engine(self, wait_s: float) -> None:
+        await self._engine.model_info(wait_s, wait_for_ready=True)
+
+    async def _find_codec(self, wait_s: float) -> None:
+        info = await self._codec.codec_info(wait_s, wait_for_ready=True)
+        if info.codec != self._catalog.identity:  # it would refuse; a call that is written to may not tell so
+            raise other_model("CODEC")
+
+    async def _read_engine(
+        self, request: engine_pb2.GenerateRequest, deadline: Deadline
+    ) -> engine_pb2.GenerateComplete:
+        """Reads the engine as fast as it sends, whatever the client does."""
+        if (reason := self._unsaid_end(request)) is not None:
+            self._repairs.answered("ENGINE")
+            return engine_pb2.GenerateComplete(finish_reason=reason, frame_count=self._buffer.frame_count)
+        complete: engine_pb2.GenerateComplete | None = None
+        async with aclosing(self._engine.generate(request, deadline.remaining_s)) as responses:
+            async for response in responses:
+                match response.WhichOneof("event"):
+                    case "started":
+                        self._start(response.started)
+                    case "frames":
+                        self._take_frames(response.frames)
+                    case "complete":
+                        complete = response.complete
+        if complete is None:
+            raise unreachable("ENGINE")
+        return complete
+
+    def _unsaid_end(self, request: engine_pb2.GenerateRequest) -> engine_pb2.FinishReason | None:
+        """Why there is no frame to come, when only the last word of a lost engine is missing."""
+        num_frames = self._buffer.frame_count
+        if num_frames == request.max_frame_count:
+            return engine_pb2.FINISH_REASON_MAX_FRAMES
+        if self._started.done():
+            used = self._started.result().prompt_token_count + num_frames - 1  # the last frame needs no place
+            if used == self._catalog.model.context_window_size:
+                return engine_pb2.FINISH_REASON_CONTEXT_WINDOW
+        return None
+
+    def _start(self, started: engine_pb2.GenerateStarted) -> None:
+        """A sequence begins, or goes on where the first one would have; another model would say something else."""
+        if not self._started.done():
+            self.phase, self._queue_s = "generate", self._elapsed_s
+            self._started.set_result(started)
+        first = self._started.result()
+        if started.weights_digest != first.weights_digest:
+            raise other_model("ENGINE")
+        if started.dropped_segment_count != first.dropped_segment_count:  # its window is another
+            raise other_model("ENGINE")
+        self._repairs.answered("ENGINE")
+
+    def _take_frames(self, frames: rvq_pb2.CodeFrames) -> None:
+        try:
+            code_frames.check_shape(frames, self._catalog.identity.codebook_count)
+            code_frames.check_follows(frames, self._buffer.frame_count)
+        except code_frames.MalformedFramesError as error:
+            raise broken("ENGINE", str(error)) from None
+        self._buffer.put(frames)
+
+    async def _decode_requests(self, window: DecodeWindow) -> AsyncIterator[codec_pb2.StreamDecodeRequest]:
+        config = codec_pb2.StreamDecodeConfig(
+            request_id=self._plan.request_id,
+            codec=self._catalog.identity,
+            sample_format=codec_pb2.SAMPLE_FORMAT_S16LE,
+            sample_rate_hertz=self._catalog.sample_rate_hz,
+            watermark_key_id=self._catalog.codec.active_key_id,  # the same in every replica, also while keys change
+        )
+        yield codec_pb2.StreamDecodeRequest(config=config)
+        async for frames in self._buffer:
+            await window.admit(frames.frame_count)
+            yield codec_pb2.StreamDecodeRequest(frames=frames)
+
+    async def _decode(self, deadline: Deadline, deliver: Deliver) -> codec_pb2.WatermarkResult:
+        """Audio from one codec, or from several in turn, from the moment that the engine has begun."""
+        await self._started
+        if self._before_decoding is not None:
+            await self._before_decoding()
+        while True:
+            try:
+                complete = await self._read_codec(deadline, deliver)
+                break
+            except StageError as error:
+                await self._repairs.prepare(error, deadline.remaining_s, self._find_codec)
+        await self._deliver(self._chunker.flush(), deliver)
+        return complete.watermark
+
+    async def _read_codec(self, deadline: Deadline, deliver: Deliver) -> codec_pb2.StreamDecodeComplete:
+        """Decodes from frame 0 and takes the samples that no codec has given before."""
+        catalog = self._catalog
+        window = DecodeWindow(self._decode_ahead_frames, catalog.codec.latency_sample_count, catalog.frame_samples)
+        complete: codec_pb2.StreamDecodeComplete | None = None
+        offset = 0
+        try:
+            async with aclosing(self._codec.decode(self._decode_requests(window), deadline.remaining_s)) as responses:
+                async for response in responses:
+                    self._repairs.answered("CODEC")
+                    match response.WhichOneof("event"):
+                        case "audio":
+                            audio = response.audio
+                            if audio.sample_offset != offset or len(audio.samples) != 2 * audio.sample_count:
+                                raise broken("CODEC", f"audio at {audio.sample_offset} is not what follows.")
+                            offset += audio.sample_count
+                            await self._take_audio(audio, deliver)
+                            window.taken(audio.sample_count)
+                        case "complete":
+                            complete = response.complete
+        finally:
+            window.release()
+        if complete is None:
+            raise unreachable("CODEC")
+        if complete.frame_count != self._buffer.frame_count:
+            raise broken("CODEC", f"it decoded {complete.frame_count} of {self._buffer.frame_count} frames.")
+        if not complete.sample_count == offset == self._decoded_samples:
+            raise broken("CODEC", f"it counts {complete.sample_count} samples; {self._decoded_samples} were taken.")
+        return complete
+
+    async def _take_audio(self, audio: codec_pb2.AudioSamples, deliver: Deliver) -> None:
+        new = audio.samples[2 * max(0, self._decoded_samples - audio.sample_offset) :]
+        self._decoded_samples += len(new) // 2
+        await self._deliver(self._chunker.push(new), deliver)
+
+    async def _deliver(self, chunks: list[bytes], deliver: Deliver) -> None:
+        for chunk in chunks:
+            sent = await deliver(chunk)
+            if sent and not self.sent_samples:
+                self._first_audio_s = self._elapsed_s
+                spans.event("first audio")
+            self.sent_samples += sent
+            self.delivered_samples += len(chunk) // 2

@@ -1,0 +1,171 @@
+"""The life of a text that is said while it is written: one synthesis for each sentence, each going on from the last.
+
+The engine makes a sentence while those before are still being heard, with the codes of the last ones as context, which
+it may still hold; the codec decodes them one after the other. Each is watermarked from its first sample on. It knows no
+public message and no audio format.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+
+from csm.codec.v1 import codec_pb2
+from csm.engine.v1 import engine_pb2
+
+from services.common.rpc.status import FieldViolation, invalid_argument
+from services.gateway.stages.errors import StageError, lost_after
+from services.gateway.synthesis.context_fields import renamed
+from services.gateway.synthesis.deadline import Deadline
+from services.gateway.synthesis.decoding import FrameBuffer
+from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
+from services.gateway.synthesis.result import SynthesisResult
+from services.gateway.synthesis.synthesis import Deliver, Synthesis
+
+SEEDS = 2**63
+
+BeforeDecoding = Callable[[], Awaitable[None]]
+SynthesisOf = Callable[[SynthesisPlan, BeforeDecoding, bool], Synthesis]
+
+
+class TextSynthesis:
+    """One run over all sentences. Used like Synthesis."""
+
+    def __init__(
+        self,
+        plan: SynthesisPlan,
+        sentences: AsyncIterator[str],
+        synthesis_of: SynthesisOf,
+        begin_sentence: Callable[[str], None],
+        max_remembered: int,
+    ) -> None:
+        """plan: of every sentence, but for its words. synthesis_of: one sentence, and whether others were before it.
+        begin_sentence: told before the samples of each. max_remembered: most sentences before one among its context
+        """
+        self._plan = plan
+        self._sentences = sentences
+        self._synthesis_of = synthesis_of
+        self._begin_sentence = begin_sentence
+        self._remembered: deque[ContextTurn] = deque(maxlen=max_remembered)
+        self._began_at_s = time.monotonic()
+        self._spoken: list[Synthesis] = []
+        self._results: list[SynthesisResult] = []
+        self._is_cut = False
+
+    @property
+    def phase(self) -> str:
+        """How far the newest sentence is."""
+        return self._spoken[-1].phase if self._spoken else "text"
+
+    @property
+    def delivered_samples(self) -> int:
+        """Of the codec."""
+        return sum(synthesis.delivered_samples for synthesis in self._spoken)
+
+    async def run(self, deadline: Deadline, deliver: Deliver) -> SynthesisResult:
+        """Makes the audio and hands it to `deliver`.
+
+        Raises StageError for failures of a stage, StatusError for a text without words, and whatever the sentences and
+        `deliver` raise.
+        """
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                await self._say_all(group, deadline, deliver)
+        except ExceptionGroup as failures:
+            error = failures.exceptions[0]
+            raise self._as_failure(error) from error.__cause__
+        if not self._results:
+            raise invalid_argument([FieldViolation("text", "is empty; there is nothing to say.", "TEXT_EMPTY")])
+        return self._together()
+
+    async def _say_all(self, group: asyncio.TaskGroup, deadline: Deadline, deliver: Deliver) -> None:
+        given, num_frames = self._plan.turns, 0
+        before: asyncio.Event | None = None
+        async for text in self._sentences:
+            if num_frames == self._plan.max_frames:
+                self._is_cut = True
+                return
+            said = asyncio.Event()
+            synthesis = self._synthesis_of(
+                self._plan_of(text, (*given, *self._remembered), num_frames),
+                self._turn_to_speak(text, before),
+                before is not None,
+            )
+            self._spoken.append(synthesis)
+            group.create_task(self._say(synthesis, said, deadline, deliver))
+            codes = await asyncio.shield(synthesis.generated)  # a cancel of this wait must not be one of the future
+            given, num_frames, before = synthesis.turns[: len(given)], num_frames + codes.frame_count, said
+            if codes.frame_count:
+                self._remembered.append(ContextTurn(self._plan.speaker, text, codes=codes))
+
+    def _plan_of(self, text: str, turns: tuple[ContextTurn, ...], num_frames: int) -> SynthesisPlan:
+        """num_frames: of the sentences before"""
+        plan, left = self._plan, self._plan.max_frames - num_frames
+        return replace(
+            plan,
+            text=text,
+            turns=turns,
+            seed=(plan.seed + len(self._spoken)) % SEEDS,
+            max_frames=left,
+            first_batch_frames=min(plan.first_batch_frames, left),
+        )
+
+    def _turn_to_speak(self, text: str, before: asyncio.Event | None) -> BeforeDecoding:
+        async def wait() -> None:
+            if before is not None:
+                await before.wait()
+            self._begin_sentence(text)
+
+        return wait
+
+    async def _say(self, synthesis: Synthesis, said: asyncio.Event, deadline: Deadline, deliver: Deliver) -> None:
+        self._results.append(await synthesis.run(deadline, deliver))
+        said.set()
+
+    def _as_failure(self, error: Exception) -> Exception:
+        if not isinstance(error, StageError):
+            return error
+        sent_samples = sum(synthesis.sent_samples for synthesis in self._spoken)
+        return lost_after(renamed(error, _in_text_terms), sent_samples)
+
+    def _together(self) -> SynthesisResult:
+        """The results are in order: each sentence waits for the one before."""
+        first, last = self._results[0], self._results[-1]
+        buffer = FrameBuffer()
+        for result in self._results:
+            buffer.put(result.codes)
+        started = engine_pb2.GenerateStarted()
+        started.CopyFrom(last.started)
+        started.text_token_count = sum(result.started.text_token_count for result in self._results)
+        return SynthesisResult(
+            complete=engine_pb2.GenerateComplete(finish_reason=self._finish_reason(), frame_count=buffer.frame_count),
+            started=started,
+            watermark=_fullest([result.watermark for result in self._results]),
+            codes=buffer.joined(first.codes.codebook_count),
+            queue_s=first.queue_s,
+            first_audio_s=first.first_audio_s,
+            total_s=time.monotonic() - self._began_at_s,
+        )
+
+    def _finish_reason(self) -> engine_pb2.FinishReason:
+        """That of the first sentence that did not end by itself, if there is one."""
+        if self._is_cut:
+            return engine_pb2.FINISH_REASON_MAX_FRAMES
+        reasons = [result.complete.finish_reason for result in self._results]
+        cuts = [reason for reason in reasons if reason != engine_pb2.FINISH_REASON_END_OF_SPEECH]
+        return cuts[0] if cuts else engine_pb2.FINISH_REASON_END_OF_SPEECH
+
+
+def _in_text_terms(field: str) -> str:
+    """Fields of the one request of StreamSynthesize, as StreamSynthesizeText has them."""
+    return "text" if field in ("input", "input.text") else f"config.{field}"
+
+
+def _fullest(watermarks: Sequence[codec_pb2.WatermarkResult]) -> codec_pb2.WatermarkResult:
+    """One whole message is in the audio if it is in one of the sentences."""
+    full = [mark for mark in watermarks if mark.coverage == codec_pb2.WATERMARK_COVERAGE_FULL]
+    return (full or watermarks)[0]

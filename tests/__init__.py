@@ -1,0 +1,1 @@
+"""Tests are named claims; the folders mirror the project's."""

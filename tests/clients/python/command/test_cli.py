@@ -1,0 +1,245 @@
+"""The `csm` program against a real gateway: what it writes, prints and returns."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import pytest
+import soundfile
+from csm.codec.v1 import codec_pb2
+from csm_client.command.cli import main
+from csm_client.command.progress import Progress
+
+from tests.support.fake_stages import FRAME_SAMPLES, NOTICE
+
+
+def test_say_writes_a_playable_file_and_prints_the_figures(server, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "hello.wav"
+    code = main(["say", "Hello.", "--out", str(out), "--target", server.target, "--seed", "7", "--speaker", "1"])
+    assert code == 0
+    with wave.open(str(out)) as file:
+        assert file.getnframes() == 10 * FRAME_SAMPLES
+    printed = capsys.readouterr()
+    for line in (
+        r"time to first audio  \d+\.\d{3} s",
+        r"audio length         0\.80 s",
+        r"real-time factor     \d+\.\d\d",
+        r"finish reason        end_of_speech",
+        r"watermark            key key-1, fake/1, coverage full",
+        r"seed                 7",
+        rf"note                 {NOTICE}",
+    ):
+        assert re.search(f"^{line}$", printed.out, re.MULTILINE), line
+    assert "waiting for the first audio" in printed.err and "s of audio after" in printed.err
+    assert server.deployment.engine.calls[0].request.segments[-1].speaker_id == 1
+
+
+@pytest.mark.parametrize(
+    ("out", "encoding", "rate", "held"),
+    [
+        ("a.ogg", "opus", 24_000, ("OGG", "OPUS")),
+        ("a.opus", None, 8_000, ("OGG", "OPUS")),
+        ("a.wav", "mulaw", 8_000, ("WAV", "ULAW")),
+        ("a.wav", "alaw", 8_000, ("WAV", "ALAW")),
+        ("a.wav", "wav", 16_000, ("WAV", "PCM_16")),
+        ("a.wav", "pcm", 48_000, ("WAV", "PCM_16")),
+    ],
+)
+def test_say_writes_the_encoding_at_the_rate(
+    server, tmp_path: Path, capsys, out: str, encoding: str | None, rate: int, held: tuple[str, str]
+) -> None:
+    path = tmp_path / out
+    options = ["--encoding", encoding] if encoding else []
+    assert main(["say", "Hello.", "--out", str(path), "--rate", str(rate), "--target", server.target, *options]) == 0
+    info = soundfile.info(str(path))
+    assert ((info.format, info.subtype), info.samplerate, info.frames) == (held, rate, 0.8 * rate)
+    printed = capsys.readouterr().out
+    assert f"{rate} Hz" in printed and "audio length         0.80 s" in printed
+
+
+def test_say_writes_headerless_samples(server, tmp_path: Path) -> None:
+    for encoding, size in (("pcm", 2), ("mulaw", 1)):
+        path = tmp_path / f"{encoding}.raw"
+        options = ["--encoding", encoding, "--rate", "8000", "--target", server.target]
+        assert main(["say", "Hello.", "--out", str(path), *options]) == 0
+        assert path.stat().st_size == size * 6_400
+
+
+def test_say_refuses_a_name_that_cannot_hold_the_encoding(server, tmp_path: Path, capsys) -> None:
+    out = str(tmp_path / "a.wav")
+    assert main(["say", "Hello.", "--out", out, "--encoding", "opus", "--target", server.target]) == 1
+    assert "must end in .ogg or .opus" in capsys.readouterr().err
+    assert server.deployment.engine.calls == [] and list(tmp_path.iterdir()) == []
+
+
+def test_say_tells_the_rates_of_an_encoding(server, tmp_path: Path, capsys) -> None:
+    out = str(tmp_path / "a.ogg")
+    assert main(["say", "Hello.", "--out", out, "--rate", "44100", "--target", server.target]) == 1
+    assert "audio_config.sample_rate_hertz is 44100; with AUDIO_ENCODING_OGG_OPUS" in capsys.readouterr().err
+
+
+def test_ogg_opus_is_context_and_can_be_searched(server, tmp_path: Path) -> None:
+    spoken, dialogue = tmp_path / "a.ogg", tmp_path / "dialogue.json"
+    assert main(["say", "Hello.", "--out", str(spoken), "--target", server.target]) == 0
+    dialogue.write_text(json.dumps([{"speaker": 1, "text": "Hello.", "audio": "a.ogg"}]))
+    options = ["--context", str(dialogue), "--out", str(tmp_path / "b.wav"), "--target", server.target]
+    assert main(["say", "Again.", *options]) == 0
+    assert main(["detect", str(spoken), "--target", server.target]) == 0
+    codec = server.deployment.codec
+    assert [len(sent.samples) for sent in (codec.encoded[0], codec.detected[0])] == [2 * 38_400] * 2
+
+
+def test_returned_codes_are_context_of_the_next_call(server, tmp_path: Path) -> None:
+    out, codes = tmp_path / "a.wav", tmp_path / "a.codes"
+    common = ["--target", server.target, "--out", str(out)]
+    assert main(["say", "Hello.", *common, "--return-codes", str(codes)]) == 0
+    dialogue = tmp_path / "dialogue.json"
+    turns = [
+        {"speaker": 0, "text": "Hello.", "codes": "a.codes"},
+        {"speaker": 1, "text": "Yes?", "audio": "a.wav"},
+    ]
+    dialogue.write_text(json.dumps(turns))
+    options = ["--context", str(dialogue), "--temperature", "0", "--top-k", "1", "--max-seconds", "0.16"]
+    assert main(["say", "Again.", *common, *options]) == 0
+    request = server.deployment.engine.calls[1].request
+    assert [segment.codes.frame_count for segment in request.segments] == [10, 3, 0]
+    assert (request.sampling_params.temperature, request.sampling_params.top_k) == (0, 1)
+    assert request.max_frame_count == 2
+
+
+def test_server_killed_in_the_middle_leaves_no_file_and_fails(server, tmp_path: Path, capsys) -> None:
+    server.deployment.engine.script.pause_at = 5
+    killed = server.do(lambda: kill_when_paused(server.deployment))
+    out = tmp_path / "hello.wav"
+    assert main(["say", "Hello.", "--out", str(out), "--target", server.target]) == 1
+    killed.result(10)
+    assert list(tmp_path.iterdir()) == []
+    printed = capsys.readouterr()
+    assert "error: The audio is incomplete." in printed.err and "was not written" in printed.err
+    assert printed.out == ""
+
+
+async def kill_when_paused(deployment) -> None:
+    await deployment.engine.script.paused.wait()
+    while not deployment.codec.calls or deployment.codec.calls[0].frame_count < 5:
+        await deployment.codec_server._api_server.wait_for_termination(0.01)
+    await deployment.engine_server.drain(0)
+
+
+def test_no_server_is_told_with_its_address(tmp_path: Path, capsys) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody answers here
+        target = f"127.0.0.1:{taken.getsockname()[1]}"
+        out = tmp_path / "hello.wav"
+        assert main(["say", "Hello.", "--out", str(out), "--target", target, "--deadline", "5"]) == 1
+    assert f"No server answers at {target}" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_value_is_told_by_field(server, tmp_path: Path, capsys) -> None:
+    out = str(tmp_path / "x.wav")
+    assert main(["say", "Hello.", "--top-k", "0", "--out", out, "--target", server.target]) == 1
+    assert "error: sampling_params.top_k is 0; it must be 1 to 2048." in capsys.readouterr().err
+
+
+def test_wrong_context_file_is_told(server, tmp_path: Path, capsys) -> None:
+    missing = str(tmp_path / "no.json")
+    assert main(["say", "Hello.", "--context", missing, "--target", server.target]) == 1
+    assert "no.json cannot be read" in capsys.readouterr().err
+
+
+def test_wrong_flag_is_a_usage_error(capsys) -> None:
+    for arguments in (["say"], ["sing", "x"], ["say", "x", "--deadline", "0"], ["say", "x", "--seed", "y"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--max-seconds", "inf"],
+        ["--max-seconds", "nan"],
+        ["--max-seconds", "1e300"],
+        ["--seed", str(2**63)],
+        ["--speaker", str(2**31)],
+        ["--top-k", str(2**31)],
+        ["--rate", str(2**31)],
+        ["--deadline", "inf"],
+        ["--deadline", "1e12"],
+        ["--voice", "\udcff"],
+        ["--", "\udcff"],
+    ],
+)
+def test_value_that_cannot_be_sent_is_a_usage_error(arguments: list[str], capsys) -> None:
+    text = [] if arguments[0] == "--" else ["Hello."]
+    with pytest.raises(SystemExit) as stopped:
+        main(["say", *text, *arguments])
+    assert stopped.value.code == 2
+    assert "must be" in capsys.readouterr().err
+
+
+def test_longest_deadline_is_one_that_works(server, capsys) -> None:
+    assert main(["voices", "--target", server.target, "--deadline", "1e9"]) == 0
+
+
+@pytest.mark.parametrize("out", ["", "/", "."])
+def test_folder_is_refused_before_anything_is_made(server, out: str, capsys) -> None:
+    assert main(["say", "Hello.", "--out", out, "--target", server.target]) == 1
+    assert "is a folder; it must be a file." in capsys.readouterr().err
+    assert server.deployment.engine.calls == []
+
+
+def test_serve_info_and_voices(server, capsys) -> None:
+    assert main(["serve-info", "--target", server.target]) == 0
+    printed = capsys.readouterr().out
+    assert NOTICE in printed and "PCM, WAV" in printed and "80 s in one message" in printed
+    assert main(["voices", "--target", server.target]) == 0
+    assert capsys.readouterr().out.splitlines()[0].split() == ["ada", "speaker", "0", "en", "the", "first"]
+
+
+def test_detect_names_the_key_or_exits_with_three(server, tmp_path: Path, capsys) -> None:
+    out = str(tmp_path / "a.wav")
+    assert main(["say", "Hello.", "--out", out, "--target", server.target]) == 0
+    assert main(["detect", out, "--target", server.target]) == 0
+    assert "watermark of key key-1 found (confidence 0.75)" in capsys.readouterr().out
+
+    server.deployment.codec.detection = codec_pb2.DetectWatermarkResponse(confidence=0.1)
+    assert main(["detect", out, "--target", server.target]) == 3
+    assert "no watermark found (confidence 0.10)" in capsys.readouterr().out
+
+
+def test_interrupt_leaves_no_file_and_frees_the_engine(server, tmp_path: Path) -> None:
+    server.deployment.engine.script.pause_at = 5
+    command = [sys.executable, "-m", "csm_client", "say", "Hello.", "--out", "x.wav", "--target", server.target]
+    environment = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        while "s of audio" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+    server.do(lambda: server.deployment.engine.calls[0].ended.wait()).result(10)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_one_living_line_on_a_terminal_and_sparse_elsewhere() -> None:
+    for stream, lines in ((Terminal(), 0), (io.StringIO(), 8)):
+        progress = Progress(stream)
+        progress.waiting("here")
+        for step in range(1, 126):
+            progress.audio(step * 0.1, step * 0.05)
+        progress.end()
+        assert stream.getvalue().count("\n") == lines

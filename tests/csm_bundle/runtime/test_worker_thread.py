@@ -1,0 +1,119 @@
+"""What a worker owns is touched by one thread, and nobody who asked it for something waits for ever."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+from csm_bundle.runtime.worker_thread import WorkerThread
+
+WAIT_S = 10.0
+
+
+class Countdown:
+    """Steps so many times, and remembers who stepped."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.threads: set[str] = set()
+        self.failures: list[BaseException] = []
+        self.failed = threading.Event()
+        self.worker = WorkerThread("counter", self.step, lambda: 0.0 if self.left > 0 else None, self.fail)
+
+    def step(self) -> None:
+        self.left -= 1
+        self.threads.add(threading.current_thread().name)
+
+    def fail(self, error: BaseException) -> None:
+        self.failures.append(error)
+        self.failed.set()
+
+    def set(self, steps: int) -> str:
+        self.left = steps
+        return threading.current_thread().name
+
+
+STOPPED = RuntimeError("stopped")
+
+
+def test_commands_and_steps_run_on_the_one_thread() -> None:
+    counter = Countdown()
+    counter.worker.start()
+    assert counter.worker.call(lambda: counter.set(3), STOPPED).result(WAIT_S) == "counter"
+    while counter.worker.call(lambda: counter.left, STOPPED).result(WAIT_S) > 0:
+        pass
+    counter.worker.stop()
+    assert counter.threads == {"counter"} and not counter.failures
+
+
+def test_what_a_call_raises_reaches_its_caller_only() -> None:
+    counter = Countdown()
+    counter.worker.start()
+    with pytest.raises(ZeroDivisionError):
+        counter.worker.call(lambda: 1 // 0, STOPPED).result(WAIT_S)
+    assert counter.worker.call(lambda: "still there", STOPPED).result(WAIT_S) == "still there"
+    counter.worker.stop()
+
+
+def test_cancelled_call_is_not_made() -> None:
+    counter = Countdown()
+    call = counter.worker.call(lambda: counter.set(1), STOPPED)
+    assert call.cancel()
+    counter.worker.start()
+    assert counter.worker.call(lambda: counter.left, STOPPED).result(WAIT_S) <= 0
+    counter.worker.stop()
+
+
+def test_call_after_stop_says_so() -> None:
+    counter = Countdown()
+    counter.worker.start()
+    counter.worker.stop()
+    with pytest.raises(RuntimeError, match="stopped"):
+        counter.worker.call(lambda: None, STOPPED).result(WAIT_S)
+    assert not counter.worker.submit(lambda: None)
+
+
+def test_calls_that_wait_when_a_step_fails_are_answered(caplog: pytest.LogCaptureFixture) -> None:
+    """The call is queued by the failing step itself, so it is there when the loop ends."""
+    waiting = []
+
+    def step() -> None:
+        waiting.append(worker.call(lambda: "done", STOPPED))
+        raise OSError("the device is gone")
+
+    counter = Countdown()
+    worker = WorkerThread("device", step, lambda: 0.0, counter.fail)
+    with caplog.at_level(logging.CRITICAL, logger="csm_bundle.runtime.worker_thread"):
+        worker.start()
+        assert counter.failed.wait(WAIT_S)
+    with pytest.raises(RuntimeError, match="stopped"):
+        waiting[0].result(WAIT_S)
+    assert [str(error) for error in counter.failures] == ["the device is gone"]
+    worker.stop()
+
+
+def test_it_sleeps_no_longer_than_it_was_told() -> None:
+    stepped = threading.Event()
+    rests = iter([0.02])
+    worker = WorkerThread("sleeper", stepped.set, lambda: next(rests, 0.0 if not stepped.is_set() else None), print)
+    worker.start()
+    assert stepped.wait(WAIT_S)
+    worker.stop()
+
+
+def test_a_failure_is_told_and_calls_are_answered_although_a_command_fails_after_it() -> None:
+    counter, held = Countdown(), threading.Event()
+
+    def broken() -> None:
+        held.wait(WAIT_S)
+        raise OSError("the device is gone")
+
+    counter.worker.start()
+    counter.worker.submit(broken)
+    counter.worker.submit(broken)
+    answer = counter.worker.call(lambda: "too late", STOPPED)
+    held.set()
+    assert counter.failed.wait(WAIT_S) and len(counter.failures) == 1
+    assert answer.exception(WAIT_S) is STOPPED

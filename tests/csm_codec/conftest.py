@@ -1,0 +1,29 @@
+"""Miniature codec parts, written once per run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from csm_codec.mimi.loader import Mimi, load_mimi
+from tests.support.tiny.mimi import write_miniature_mimi
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_torch_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def mimi_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four codebooks, attention over 20 steps: ten frames fill the ring."""
+    folder = tmp_path_factory.mktemp("mimi")
+    write_miniature_mimi(folder, 0, num_codebooks=4, codebook_size=64, context=20, width=32)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mimi(mimi_folder: Path) -> Mimi:
+    return load_mimi(mimi_folder)

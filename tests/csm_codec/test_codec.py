@@ -1,0 +1,232 @@
+"""The tick: streams beside each other, faults that stay where they are, and no way out for unmarked audio."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from csm_bundle.errors import CodecBusyError, CodecError, CodecStoppedError, KeyringError, WatermarkError
+from csm_codec.codec import Codec
+from csm_codec.codec_thread import CodecThread
+from csm_codec.mimi.decoder import MimiDecoder
+from csm_codec.mimi.loader import load_mimi
+from csm_codec.stream import Audio, Complete, DecodeStream, Failed, Output
+from csm_codec.watermark.embed.embedder import Marker
+from csm_codec.watermark.keys.keyring import Keyring, WatermarkKey
+from csm_codec.watermark.networks.silentcipher import load_silentcipher
+from tests.support.tiny.silentcipher import write_miniature_silentcipher
+
+KEY = WatermarkKey("key", b"abcde")
+
+
+@pytest.fixture(scope="session")
+def silentcipher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("silentcipher")
+    write_miniature_silentcipher(folder, 0, n_fft=512, band=16)
+    return folder
+
+
+@pytest.fixture
+def codec(mimi_folder: Path, silentcipher_folder: Path) -> Codec:
+    """Two lanes of two rows."""
+    decoder = MimiDecoder(load_mimi(mimi_folder), num_lanes=2, lane_width=2)
+    marker = Marker(load_silentcipher(silentcipher_folder), sample_rate_hz=24000, num_seats=4, lane_width=1)
+    return Codec(decoder, marker, Keyring(KEY, {"key": KEY}))
+
+
+def _codes(seed: int, frames: int = 12) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 64, (frames, 4))
+
+
+def _run(codec: Codec) -> list[Output]:
+    outputs: list[Output] = []
+    while codec.has_work:
+        outputs += codec.step()
+    return outputs
+
+
+def _pcm(outputs: list[Output], stream: DecodeStream) -> np.ndarray:
+    return np.concatenate([o.pcm for o in outputs if isinstance(o, Audio) and o.stream is stream])
+
+
+def _alone(codec: Codec, codes: np.ndarray) -> np.ndarray:
+    stream = codec.open()
+    codec.push(stream, codes)
+    codec.finish(stream)
+    return _pcm(_run(codec), stream)
+
+
+def test_pushes_of_any_size_give_the_same_audio_bit_for_bit(codec: Codec) -> None:
+    whole = _alone(codec, _codes(0))
+    assert len(whole) == 12 * 1920
+    stream, outputs = codec.open(), []
+    for piece in np.split(_codes(0), [1, 2, 7]):
+        codec.push(stream, piece)
+        outputs += _run(codec)
+    codec.finish(stream)
+    outputs += _run(codec)
+    assert np.array_equal(_pcm(outputs, stream), whole)
+    assert [type(output) for output in outputs].count(Complete) == 1
+    assert isinstance(outputs[-1], Complete)
+
+
+def test_streams_that_join_and_leave_do_not_hear_each_other(codec: Codec) -> None:
+    alone = [_alone(codec, _codes(seed)) for seed in range(4)]
+    streams, outputs = [], []
+    for seed in range(4):  # one joins with every step
+        stream = codec.open()
+        streams.append(stream)
+        codec.push(stream, _codes(seed))
+        codec.finish(stream)
+        outputs += codec.step()
+    outputs += _run(codec)
+    for stream, expected in zip(streams, alone, strict=True):
+        assert np.array_equal(_pcm(outputs, stream), expected)
+
+
+def test_seats_are_limited_and_a_cancel_frees_one(codec: Codec) -> None:
+    streams = [codec.open() for _ in range(4)]
+    with pytest.raises(CodecBusyError, match="All 4"):
+        codec.open()
+    codec.push(streams[1], _codes(0))
+    codec.step()
+    codec.cancel(streams[1])
+    codec.cancel(streams[1])
+    assert codec.num_streams == 3 and not codec.has_work
+    codec.push(streams[1], _codes(0))
+    assert not codec.has_work
+    codec.cancel(streams[0])
+    codec.cancel(streams[2])
+    codec.cancel(streams[3])
+    again = _alone(codec, _codes(5))
+    assert np.array_equal(again, _alone(codec, _codes(5)))
+
+
+def test_an_unknown_key_takes_no_seat(codec: Codec) -> None:
+    with pytest.raises(KeyringError):
+        codec.open("lost")
+    assert codec.num_streams == 0
+
+
+def test_a_fault_fails_its_lane_and_no_other(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = _alone(codec, _codes(9))
+    streams = [codec.open() for _ in range(3)]  # two in the first lane, one in the second
+    for stream in streams:
+        codec.push(stream, _codes(9))
+        codec.finish(stream)
+    outputs = codec.step()
+    frame_step = codec._decoder.frame_step
+
+    def fail_in_first_lane(lane: int, *arguments: object) -> object:
+        if lane == 0:
+            raise RuntimeError("out of luck")
+        return frame_step(lane, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(codec._decoder, "frame_step", fail_in_first_lane)
+    outputs += codec.step()
+    monkeypatch.undo()
+    outputs += _run(codec)
+    failed = [output for output in outputs if isinstance(output, Failed)]
+    assert {output.stream for output in failed} == set(streams[:2])
+    assert all(type(output.error) is CodecError and "out of luck" not in str(output.error) for output in failed)
+    assert np.array_equal(_pcm(outputs, streams[2]), expected)
+    assert np.array_equal(_alone(codec, _codes(9)), expected)
+
+
+def test_a_row_that_is_not_finite_fails_alone_and_its_seat_recovers(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = _alone(codec, _codes(9))
+    streams = [codec.open(), codec.open()]
+    for stream in streams:
+        codec.push(stream, _codes(9))
+        codec.finish(stream)
+    outputs = codec.step()
+    with torch.inference_mode():
+        for state in codec._decoder._lanes[0].modules.values():
+            if (cache := vars(state).get("kv_cache")) is not None:
+                cache.cache[:, 0] = torch.nan
+    outputs += _run(codec)
+    failed = [output for output in outputs if isinstance(output, Failed)]
+    assert [output.stream for output in failed] == [streams[0]]
+    assert np.array_equal(_pcm(outputs, streams[1]), expected)
+    assert np.array_equal(_alone(codec, _codes(9)), expected)
+
+
+def test_a_row_too_loud_for_a_mark_fails_alone(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = _alone(codec, _codes(9))
+    streams = [codec.open(), codec.open()]
+    for stream in streams:
+        codec.push(stream, _codes(9))
+        codec.finish(stream)
+    frame_step = codec._decoder.frame_step
+
+    def shout(lane: int, *arguments: torch.Tensor) -> torch.Tensor:
+        pcm: torch.Tensor = frame_step(lane, *arguments).clone()
+        pcm[0] = 3e38
+        return pcm
+
+    monkeypatch.setattr(codec._decoder, "frame_step", shout)
+    outputs = codec.step()
+    monkeypatch.undo()
+    outputs += _run(codec)
+    assert [output.stream for output in outputs if isinstance(output, Failed)] == [streams[0]]
+    assert np.array_equal(_pcm(outputs, streams[1]), expected)
+
+
+def test_without_a_mark_there_is_no_audio(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = codec.open()
+    codec.push(stream, _codes(0))
+    codec.finish(stream)
+
+    def fail(*arguments: object) -> None:
+        raise WatermarkError("The watermark is not finite.")
+
+    monkeypatch.setattr(codec._marker, "push", fail)
+    outputs = _run(codec)
+    assert [type(output) for output in outputs] == [Failed]
+    assert isinstance(outputs[0], Failed) and isinstance(outputs[0].error, WatermarkError)
+
+
+def test_a_lane_that_cannot_be_rebuilt_stops_the_codec(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed, delivered = threading.Event(), []
+    thread = CodecThread(codec, deliver=lambda outputs, _: delivered.extend(outputs), fail=lambda _: failed.set())
+    thread.start()
+    stream = thread.open().result(timeout=10)
+
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr(codec._decoder, "frame_step", fail)
+    monkeypatch.setattr(codec._decoder, "rebuild", fail)
+    thread.push(stream, _codes(0))
+    assert failed.wait(timeout=10)
+    with pytest.raises(CodecStoppedError):
+        thread.open().result(timeout=10)
+    thread.stop()
+
+
+def test_the_thread_delivers_once_per_tick_and_stops(codec: Codec) -> None:
+    done, ticks = threading.Event(), []
+
+    def deliver(outputs: list[Output], seconds: float) -> None:
+        ticks.append(outputs)
+        assert seconds > 0
+        if any(isinstance(output, Complete) for output in outputs):
+            done.set()
+
+    thread = CodecThread(codec, deliver=deliver, fail=lambda error: done.set())
+    thread.start()
+    stream = thread.open().result(timeout=10)
+    thread.push(stream, _codes(0))
+    thread.finish(stream)
+    assert done.wait(timeout=20)
+    thread.stop()
+    assert len(ticks) == 12
+    thread.cancel(stream)
+    with pytest.raises(CodecStoppedError):
+        thread.open().result(timeout=10)

@@ -1,0 +1,115 @@
+"""Detection: against the package's own, and the search for phase, shift and key on a mark that any decoder can read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from csm_codec.resample import resample
+from csm_codec.watermark.detect.detector import detect, loudest, most_agreements, read_symbols, read_votes
+from csm_codec.watermark.detect.false_alarm import needed_agreements, tail
+from csm_codec.watermark.keys.keyring import WatermarkKey
+from csm_codec.watermark.keys.payload import PERIOD, frame_symbols
+from csm_codec.watermark.networks.silentcipher import SilentCipher
+from csm_codec.watermark.stream.level import NOMINAL_POWER
+from tests.support.silentcipher_oracle import PackageOracle
+
+HOP = 128
+OURS, OTHER = WatermarkKey("ours", bytes([9, 200, 31, 4, 77])), WatermarkKey("other", bytes([1, 2, 3, 4, 5]))
+
+
+def test_symbols_are_those_the_package_reads(
+    silentcipher: SilentCipher, oracle: PackageOracle, speechlike: np.ndarray
+) -> None:
+    """The package's vote over all periods, as symbols; it also rotates them to the end mark, if it hears one."""
+    power = np.mean(speechlike**2)
+    symbols = read_symbols(silentcipher, speechlike * np.float32(np.sqrt(NOMINAL_POWER / power)))
+    with torch.no_grad():
+        carrier, _ = oracle.model.stft.transform(
+            torch.from_numpy(speechlike * np.float32(np.sqrt(oracle.model.average_energy_VCTK / power)))[None]
+        )
+        theirs = oracle.model.dec_m[0](carrier[:, None])[0, 0].argmax(0).numpy()
+    assert np.array_equal(symbols, theirs)
+    assert len(set(symbols.tolist())) > 1
+
+
+class _ToneReader(nn.Module):
+    """A message decoder for tones: a symbol is how strong its bin is, beside noise in the others."""
+
+    def forward(self, carrier: Tensor) -> Tensor:
+        return 50 * carrier[:, :, [4, 8, 12, 16, 20]]
+
+
+@pytest.fixture(scope="module")
+def tone_scheme(silentcipher: SilentCipher) -> SilentCipher:
+    return replace(silentcipher, message_decoder=_ToneReader())
+
+
+def _tones(key: WatermarkKey, num_frames: int = 3 * PERIOD) -> np.ndarray:
+    """Noise, with the tone of each frame's symbol. Frames of this grid begin half a hop late."""
+    symbols = [frame_symbols(key.payload)[frame % PERIOD] for frame in range(num_frames)]
+    bins = 4 * (1 + np.repeat(symbols, HOP))
+    tones = np.sin(2 * np.pi * bins * np.arange(len(bins)) / (2 * HOP))
+    noise = np.random.default_rng(0).standard_normal(len(bins))
+    return (0.1 * tones + 0.02 * noise).astype(np.float32)
+
+
+@pytest.mark.parametrize("start", [0, 1, 37, 64, 127, 128, 5 * HOP, 30 * HOP + 100])
+def test_a_clip_cut_anywhere_is_recognised(tone_scheme: SilentCipher, start: int) -> None:
+    found = detect(tone_scheme, [OTHER, OURS], _tones(OURS)[start:], 24000)
+    assert (found.detected, found.key_id) == (True, "ours")
+    assert found.confidence >= 0.9
+
+
+def test_another_rate_is_recognised(tone_scheme: SilentCipher) -> None:
+    found = detect(tone_scheme, [OURS], resample(_tones(OURS), 24000, 44100), 44100)
+    assert found.detected
+
+
+def test_an_unknown_key_is_not_recognised(tone_scheme: SilentCipher) -> None:
+    found = detect(tone_scheme, [OURS], _tones(OTHER), 24000)
+    assert not found.detected and found.key_id == "" and found.confidence < 0.8
+
+
+def test_noise_silence_and_nothing_are_not_recognised(tone_scheme: SilentCipher) -> None:
+    noise = np.random.default_rng(1).standard_normal(20_000).astype(np.float32)
+    for pcm in (noise, np.zeros(20_000, np.float32), noise[:1], noise[: 5 * HOP]):
+        assert not detect(tone_scheme, [OURS, OTHER], pcm, 24000).detected
+
+
+def test_only_the_loudest_piece_of_a_long_recording_is_read(tone_scheme: SilentCipher) -> None:
+    quiet = np.zeros(24000 * 13, np.float32)
+    found = detect(tone_scheme, [OURS], np.concatenate((quiet, _tones(OURS), quiet)), 24000)
+    assert found.detected
+    pcm = np.array([0, 0, 1, 3, 1, 0], np.float32)
+    assert pcm[loudest(pcm, 3)].tolist() == [1, 3, 1]
+    assert pcm[loudest(pcm, 9)].tolist() == pcm.tolist()
+
+
+def test_votes_beyond_one_period_are_added_in_place(tone_scheme: SilentCipher) -> None:
+    votes = read_votes(tone_scheme, _tones(OURS, 2 * PERIOD)[HOP // 2 :])
+    assert votes.shape == (PERIOD, 5)
+    expected = np.array([frame_symbols(OURS.payload), frame_symbols(OTHER.payload)])
+    ours, other = most_agreements(votes, expected)
+    assert ours >= 19 > other
+
+
+def test_false_alarms_are_as_rare_as_stated() -> None:
+    """The least agreement asked for is the binomial bound; random keys against one reading do not exceed it."""
+    assert tail(0) == pytest.approx(1) and tail(20) == pytest.approx(0.25**20)
+    assert needed_agreements(1, 0.5) == 6
+    tries = 17 * PERIOD
+    needed = needed_agreements(tries)
+    assert tries * tail(needed) <= 1e-5 < tries * tail(needed - 1)
+    assert needed_agreements(10**9) == 21  # nothing proves anything after so many tries
+
+    random = np.random.default_rng(0)
+    keys = np.array([frame_symbols(random.bytes(5)) for _ in range(20_000)])
+    reading = random.random((PERIOD, 5)).astype(np.float32)
+    agreements = most_agreements(reading, keys)
+    for k in (11, 12, 13):
+        assert np.mean(agreements >= k) <= PERIOD * tail(k) * 1.3

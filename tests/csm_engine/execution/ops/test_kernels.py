@@ -1,0 +1,152 @@
+"""The Triton kernels against their plain-torch twins, in Triton's interpreter: what they compute, not how fast."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="triton comes with CUDA builds of torch and with requirements/dev.txt")
+
+from csm_engine.execution.matrix import FLOAT8, Matrix, Quantization, quantized  # noqa: E402
+from csm_engine.execution.ops import dispatch as ops  # noqa: E402
+from csm_engine.execution.ops import torch_ops as ops_torch
+from csm_engine.execution.ops import triton_ops as ops_triton
+
+ROWS, HEADS, KV_HEADS, HEAD_DIM = 5, 8, 2, 16
+
+
+def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def assert_close(ours: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> None:
+    tolerance = 1e-5 if dtype is torch.float32 else 2e-2
+    assert (ours.float() - expected.float()).abs().max() <= tolerance * expected.float().abs().max()
+
+
+DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+
+
+@DTYPES
+@pytest.mark.parametrize("width", [64, 100])
+def test_rms_norm(dtype: torch.dtype, width: int) -> None:
+    x, weight = random(ROWS, width, dtype=dtype), random(width, seed=1, dtype=dtype)
+    assert_close(ops_triton.rms_norm(x, weight, 1e-5), ops_torch.rms_norm(x, weight, 1e-5), dtype)
+
+
+@DTYPES
+@pytest.mark.parametrize("width", [96, 1500])
+def test_silu_mul(dtype: torch.dtype, width: int) -> None:
+    gate_up = random(ROWS, 2 * width, dtype=dtype)
+    assert_close(ops_triton.silu_mul(gate_up), ops_torch.silu_mul(gate_up), dtype)
+
+
+FORMS = pytest.mark.parametrize("float8", [False, True], ids=["plain", "float8"])
+QUANTIZATIONS = pytest.mark.parametrize("quantization", ["none", "float8", "int8"])
+
+
+@DTYPES
+@QUANTIZATIONS
+@pytest.mark.parametrize(("rows", "width", "outputs"), [(1, 64, 40), (17, 300, 96), (70, 32, 16)])
+def test_product_and_what_stands_around_it(
+    dtype: torch.dtype, quantization: Quantization, rows: int, width: int, outputs: int
+) -> None:
+    x, norm = random(rows, width, dtype=dtype), random(width, seed=1, dtype=dtype)
+    weight = random(outputs, width, seed=2, dtype=dtype)
+    matrix = Matrix(weight) if quantization == "none" else quantized(weight, quantization)
+    ours = ops_triton.product(x, matrix, norm=norm, eps=1e-5)
+    assert_close(ours, ops.norm_linear(x, norm, matrix, 1e-5), dtype)
+    ours = ops_triton.product(x, matrix, norm=norm, eps=1e-5, gated=True)
+    assert_close(ours, ops.norm_gated(x, norm, matrix, 1e-5), dtype)
+    residual = random(rows, outputs, seed=3, dtype=dtype)
+    ours = ops_triton.product(x, matrix, added=residual.clone())
+    assert_close(ours, ops.add_linear(residual.clone(), x, matrix), dtype)
+
+
+def test_product_of_a_row_does_not_depend_on_the_batch() -> None:
+    x, matrix = random(20, 300), quantized(random(48, 300, seed=1), "float8")
+    together = ops_triton.product(x, matrix)
+    for row in (0, 7, 19):
+        assert torch.allclose(ops_triton.product(x[row : row + 1], matrix), together[row], rtol=0, atol=1e-5)
+
+
+def rope_table(positions: int) -> torch.Tensor:
+    angles = torch.arange(positions).outer(torch.rand(HEAD_DIM // 2, generator=torch.Generator().manual_seed(9)))
+    return torch.stack([angles.cos(), angles.sin()], dim=-1)
+
+
+@DTYPES
+@FORMS
+def test_backbone_attention_at_every_kind_of_position(dtype: torch.dtype, float8: bool) -> None:
+    """First position, inside a block, at the edges of a block and of a split, at the end of the window.
+
+    Into a cache of float8 goes what needs no rounding: Triton's interpreter (3.7.1) rounds 0.49 to 0.25.
+    """
+    length = 520
+    positions = torch.tensor([0, 63, 64, 256, 519])
+    slots = torch.tensor([3, 0, 6, 1, 5])
+    qkv, rope = random(ROWS, (HEADS + 2 * KV_HEADS) * HEAD_DIM, dtype=dtype), rope_table(length)
+    cached = dtype
+    if float8:
+        cached, qkv, rope = FLOAT8, qkv.to(FLOAT8).to(dtype), torch.tensor([1.0, 0.0]).expand_as(rope).contiguous()
+    caches = [random(7, length, KV_HEADS, HEAD_DIM, seed=seed, dtype=cached) for seed in (1, 2)]
+    ours, expected = ([cache.clone() for cache in caches] for _ in range(2))
+    arguments = (slots, positions, rope, HEADS)
+    attended = ops_triton.backbone_attention(qkv, *ours, *arguments)
+    assert_close(attended, ops_torch.backbone_attention(qkv, *expected, *arguments), dtype)
+    for one, other in zip(ours, expected, strict=True):
+        assert_close(one, other, dtype)
+
+
+def test_backbone_attention_of_a_row_does_not_depend_on_the_batch() -> None:
+    length, positions, slots = 300, torch.tensor([299, 7, 120]), torch.tensor([2, 0, 1])
+    qkv = random(3, (HEADS + 2 * KV_HEADS) * HEAD_DIM)
+    keys, values = random(4, length, KV_HEADS, HEAD_DIM, seed=1), random(4, length, KV_HEADS, HEAD_DIM, seed=2)
+    rope = rope_table(length)
+    together = ops_triton.backbone_attention(qkv, keys, values, slots, positions, rope, HEADS)
+    for row in range(3):
+        one = slice(row, row + 1)
+        alone = ops_triton.backbone_attention(qkv[one], keys, values, slots[one], positions[one], rope, HEADS)
+        assert torch.equal(alone, together[one])
+
+
+@DTYPES
+def test_depth_attention_through_a_whole_frame(dtype: torch.dtype) -> None:
+    length, rope = 9, rope_table(9)
+    ours, expected = ([random(ROWS, KV_HEADS, length, HEAD_DIM, dtype=dtype) for _ in range(2)] for _ in range(2))
+    for position in range(length):
+        qkv = random(ROWS, (HEADS + 2 * KV_HEADS) * HEAD_DIM, seed=position, dtype=dtype)
+        attended = ops_triton.depth_attention(qkv, *ours, position, rope, HEADS)
+        assert_close(attended, ops_torch.depth_attention(qkv, *expected, position, rope, HEADS), dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("codebook", [0, 3])
+def test_sample_draws_the_same_codes_and_feeds_their_rows(dtype: torch.dtype, codebook: int) -> None:
+    rows, vocab_size, codebook_size, width = 6, 70, 67, 12
+    logits = (random(rows, vocab_size, seed=codebook) * 3).to(dtype)
+    logits[:, 20:30] = logits[:, 20:21]  # ties, also at the k-th place
+    seed = torch.tensor([0, 1, 2**40, 2**63 - 1, 5, 5])
+    frame = torch.tensor([0, 1, 2, 4000, 7, 8])
+    temperature = torch.tensor([0.0, 0.3, 0.9, 1.0, 2.0, 50.0])
+    top_k = torch.tensor([1, 2, 10, 50, 67, 1000])
+    table = random(5 * vocab_size, width)
+    codes, fed = ops_triton.sample_and_feed(logits, seed, frame, temperature, top_k, codebook, codebook_size, table)
+    twin = ops_torch.FrameDraw(seed, frame, temperature, top_k, codebook + 1, codebook_size)
+    assert torch.equal(codes, twin.sample(logits, codebook))
+    assert fed is not None and torch.equal(fed, table[codebook * vocab_size + codes])
+
+
+def test_negative_and_zero_logits_keep_their_order() -> None:
+    logits = torch.tensor([[-3.0, -0.0, 0.0, -1e-30, -torch.inf, 2.0]])
+    one = torch.tensor([1])
+    for top_k, kept in ((1, {5}), (2, {5, 1, 2}), (4, {5, 1, 2, 3}), (5, {0, 1, 2, 3, 5})):
+        drawn = {
+            int(
+                ops_triton.sample_and_feed(
+                    logits, one, torch.tensor([frame]), torch.tensor([100.0]), torch.tensor([top_k]), 0, 6, None
+                )[0]
+            )
+            for frame in range(20)
+        }
+        assert drawn == kept

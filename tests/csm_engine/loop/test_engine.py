@@ -1,0 +1,257 @@
+"""Claims about the loop on a tiny seeded model: who else runs, and when, changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from csm_bundle.errors import EngineBusyError, InvalidRequestError, PromptTooLongError
+from csm_engine.loop.engine import Engine
+from csm_engine.model.csm import CSM
+from csm_engine.model.loader import random_model
+from csm_engine.model.shapes import ModelConfig
+from csm_engine.model.tokenizer import TextTokenizer
+from csm_engine.types import Codes, FinishReason, GenerationRequest, SamplingParams, Segment
+from tests.support.generation import run_all
+
+HAS_NATIVE_BF16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+MakeEngine = Callable[..., Engine]
+
+
+@pytest.fixture
+def engine(make_engine: MakeEngine) -> Engine:
+    return make_engine(num_slots=4, max_waiting=16, prefill_chunk=8, reserved_frames=10)
+
+
+def codes(frames: int, seed: int = 0) -> Codes:
+    return np.random.default_rng(seed).integers(1, 64, (frames, 8), dtype=np.int16)
+
+
+def request(name: str = "a", *, frames: int = 12, seed: int = 7, text: str = "Hello.") -> GenerationRequest:
+    context = Segment(1, "Who?", codes(6))
+    return GenerationRequest(name, [context, Segment(0, text)], frames, SamplingParams(seed=seed))
+
+
+def test_same_seed_same_codes_and_another_seed_others(engine: Engine) -> None:
+    first = run_all(engine, [request("a")])["a"]
+    again = run_all(engine, [request("a")])["a"]
+    other = run_all(engine, [request("a", seed=8)])["a"]
+    assert first.shape == (12, 8)
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).mean() > 0.5
+
+
+def test_batched_equals_alone(engine: Engine) -> None:
+    requests = [request(str(i), seed=i, frames=5 + 3 * i, text="Hi " * (i + 1)) for i in range(4)]
+    together = run_all(engine, requests)
+    for item in requests:
+        np.testing.assert_array_equal(together[item.request_id], run_all(engine, [item])[item.request_id])
+
+
+@pytest.mark.skipif(not HAS_NATIVE_BF16, reason="this CPU has no native bf16: rows of a matrix product may round apart")
+def test_batched_logits_equal_alone_to_the_bit_in_bf16(tiny_config: ModelConfig) -> None:
+    assert batched_against_alone(tiny_config, torch.bfloat16) == 0
+
+
+def test_batched_logits_equal_alone_within_rounding_in_fp32(tiny_config: ModelConfig) -> None:
+    assert batched_against_alone(tiny_config, torch.float32) < 1e-5
+
+
+def batched_against_alone(config: ModelConfig, dtype: torch.dtype) -> float:
+    """Largest difference of codebook 0's logits of one row: in a batch of 5, and alone in another slot."""
+    from csm_engine.reference.backbone import Backbone
+
+    backbone = Backbone(random_model(config, seed=2, dtype=dtype), num_slots=6)
+    generator = torch.Generator().manual_seed(3)
+    prompt = torch.randn(9, config.backbone.dim, generator=generator).to(dtype)
+    step = torch.randn(5, config.backbone.dim, generator=generator).to(dtype)
+    with torch.inference_mode():
+        for slot in range(6):
+            backbone.prefill(prompt, slot, 0)
+        positions = torch.full((5,), 9)
+        batched = backbone.codebook0_logits(backbone.step(step, torch.arange(5), positions, 10))
+        alone = backbone.codebook0_logits(backbone.step(step[2:3], torch.tensor([5]), positions[:1], 10))
+    return float((batched[2:3] - alone).abs().max() / alone.abs().max())
+
+
+def test_join_late_changes_nothing(engine: Engine) -> None:
+    requests = [request(str(i), seed=i) for i in range(4)]
+    staggered = run_all(engine, requests, steps_between=3)
+    for item in requests:
+        np.testing.assert_array_equal(staggered[item.request_id], run_all(engine, [item])[item.request_id])
+
+
+def test_chunked_prefill_equals_whole(make_engine: MakeEngine) -> None:
+    results = [run_all(make_engine(num_slots=2, prefill_chunk=chunk), [request("a")])["a"] for chunk in (1, 3, 64)]
+    for other in results[1:]:
+        np.testing.assert_array_equal(results[0], other)
+
+
+def test_slot_reuse_leaves_nothing_behind(make_engine: MakeEngine) -> None:
+    one_slot = make_engine(num_slots=1, num_spare_slots=0)
+    fresh = run_all(one_slot, [request("a", text="Short.")])["a"]
+    run_all(one_slot, [request("b", text="A much longer text that fills more of the slot.", frames=30)])
+    np.testing.assert_array_equal(run_all(one_slot, [request("a", text="Short.")])["a"], fresh)
+
+
+def test_resume_goes_on_as_if_it_had_never_stopped(engine: Engine) -> None:
+    whole = run_all(engine, [request("a", frames=20)])["a"]
+    for made in (1, 7, 19):
+        resumed = replace(request("a", frames=20), resume=whole[:made])
+        np.testing.assert_array_equal(run_all(engine, [resumed])["a"], whole[made:])
+
+
+def test_resume_keeps_the_context_that_the_first_run_kept(engine: Engine) -> None:
+    """Its frames take the room that was reserved for frames: no more turns are dropped to make room for more."""
+    filler = Segment(speaker=0, text="x" * 20)
+    for count in range(1, 30):
+        asked = replace(request("a", frames=30), segments=[filler] * count + [request("a").segments[-1]])
+        sequence = engine.add_request(asked)
+        engine.abort(sequence)
+        resumed = engine.add_request(replace(asked, resume=np.ones((9, 8), dtype=np.int16)))
+        engine.abort(resumed)
+        assert resumed.prompt.dropped_segments == sequence.prompt.dropped_segments
+    assert sequence.prompt.dropped_segments
+
+
+@pytest.mark.parametrize("text", ["y" * 40, "y" * 110], ids=["with context", "text alone"])
+def test_resume_makes_the_last_frames_that_the_window_has_room_for(engine: Engine, text: str) -> None:
+    filler = Segment(speaker=0, text="x" * 60) if len(text) < 60 else Segment(0, "x" * 20)
+    asked = replace(request("a", frames=1000), segments=[filler, Segment(0, text)])
+    whole = run_all(engine, [asked])["a"]
+    for made in range(len(whole) - 2, len(whole)):
+        np.testing.assert_array_equal(run_all(engine, [replace(asked, resume=whole[:made])])["a"], whole[made:])
+
+
+def test_context_changes_the_codes(engine: Engine) -> None:
+    with_context = run_all(engine, [request("a")])["a"]
+    bare = replace(request("a"), segments=request("a").segments[-1:])
+    assert (run_all(engine, [bare])["a"] != with_context).any()
+
+
+def test_more_requests_than_slots_all_finish(engine: Engine) -> None:
+    made = run_all(engine, [request(str(i), seed=i, frames=3 + i) for i in range(10)])
+    assert {name: len(frames) for name, frames in made.items()} == {str(i): 3 + i for i in range(10)}
+
+
+def test_cancel_frees_slot(engine: Engine) -> None:
+    sequences = [engine.add_request(request(str(i), frames=50)) for i in range(5)]
+    while engine.num_running < 4:
+        engine.step()
+    assert engine.num_waiting == 1
+    engine.abort(sequences[0])
+    engine.abort(sequences[0])
+    assert sequences[0].finish_reason is FinishReason.CANCELLED
+    engine.step()  # the fourth one's prompt, which is in the making
+    engine.step()
+    assert (engine.num_running, engine.num_waiting) == (4, 0)
+    for item in sequences[1:]:
+        engine.abort(item)
+    assert not engine.has_work
+
+
+def test_cancel_while_waiting_and_while_prefilling(engine: Engine) -> None:
+    first = engine.add_request(request("a"))
+    engine.abort(first)
+    second = engine.add_request(request("b", text="long " * 5))
+    engine.step()
+    assert second.prefilled > 0 and second.num_frames == 0
+    engine.abort(second)
+    assert not engine.has_work
+    assert len(run_all(engine, [request("c")])["c"]) == 12
+
+
+def finish_reason(engine: Engine, item: GenerationRequest) -> FinishReason | None:
+    sequence = engine.add_request(item)
+    while engine.has_work:
+        engine.step()
+    return sequence.finish_reason
+
+
+def test_frame_cap_and_full_window_are_told_apart(engine: Engine, tiny_config: ModelConfig) -> None:
+    assert finish_reason(engine, request(frames=3)) is FinishReason.MAX_FRAMES
+    assert finish_reason(engine, request(frames=10_000)) is FinishReason.CONTEXT_WINDOW
+    made = run_all(engine, [request("a", frames=10_000)])["a"]
+    prompt_rows = len("[1]Who?") + 2 + 6 + 1 + len("[0]Hello.") + 2
+    assert len(made) == tiny_config.max_seq_len - prompt_rows + 1
+
+
+def test_all_zero_frame_ends_speech_and_is_not_delivered(make_engine: MakeEngine, model: CSM) -> None:
+    silent = random_model(model.config, seed=1)
+    for name, parameter in silent.named_parameters():
+        if name in ("codebook0_head.weight", "audio_head"):
+            parameter.zero_()  # all logits tie: greedy draws id 0 everywhere
+    engine = make_engine(silent, num_slots=1)
+    greedy = replace(request(), sampling=SamplingParams(temperature=0.0))
+    assert run_all(engine, [greedy]) == {}
+    assert finish_reason(engine, greedy) is FinishReason.END_OF_SPEECH
+
+
+def test_prompt_without_room_is_refused_with_the_numbers(engine: Engine) -> None:
+    with pytest.raises(PromptTooLongError, match=r"the text takes 205 positions; the model's window is 128"):
+        engine.add_request(request(text="x" * 200))
+
+
+def test_oldest_context_is_dropped_first_and_counted(engine: Engine) -> None:
+    turns = [Segment(0, "old", codes(30, 1)), Segment(1, "mid", codes(30, 2)), Segment(0, "new", codes(30, 3))]
+    full = GenerationRequest("full", [*turns, Segment(1, "say")], 5)
+    sequence = engine.add_request(full)
+    assert sequence.prompt.dropped_segments == 1
+    engine.abort(sequence)
+    kept = GenerationRequest("kept", [*turns[1:], Segment(1, "say")], 5)
+    made = run_all(engine, [full, kept])
+    np.testing.assert_array_equal(made["full"], made["kept"])
+
+
+WRONG = {
+    "sampling_params.temperature": replace(request(), sampling=SamplingParams(temperature=-0.1)),
+    "sampling_params.top_k": replace(request(), sampling=SamplingParams(top_k=0)),
+    "sampling_params.seed": replace(request(), sampling=SamplingParams(seed=-1)),
+    "max_frame_count": request(frames=0),
+    "segments": replace(request(), segments=[]),
+    "segments[0].speaker_id": replace(request(), segments=[Segment(-1, "x")]),
+    "segments[0].codes": replace(request(), segments=[Segment(0, "x", codes(3)[:, :7]), Segment(0, "y")]),
+    "resume_frames": replace(request(), resume=np.full((2, 8), 64, dtype=np.int16)),
+}
+
+
+@pytest.mark.parametrize("field", WRONG)
+def test_wrong_request_names_the_field_and_takes_no_slot(field: str, engine: Engine) -> None:
+    with pytest.raises(InvalidRequestError) as raised:
+        engine.add_request(WRONG[field])
+    assert raised.value.field == field
+    assert not engine.has_work
+
+
+def test_full_queue_is_refused(make_engine: MakeEngine) -> None:
+    engine = make_engine(num_slots=1, max_waiting=1)
+    engine.add_request(request("a"))
+    engine.step()
+    engine.add_request(request("b"))
+    with pytest.raises(EngineBusyError):
+        engine.add_request(request("c"))
+
+
+def test_ids_past_the_codebook_are_never_drawn(engine: Engine) -> None:
+    hot = replace(request("a", frames=60), sampling=SamplingParams(temperature=50.0, top_k=1000, seed=3))
+    assert run_all(engine, [hot])["a"].max() < 64
+
+
+def test_stage_times_add_up(engine: Engine) -> None:
+    sequence = engine.add_request(request(frames=5))
+    while engine.has_work:
+        engine.step()
+    assert 0 < sequence.backbone_seconds + sequence.depth_decoder_seconds <= sequence.decode_seconds
+    assert sequence.prefill_seconds > 0
+
+
+def test_text_cannot_spell_a_special_token(tokenizer: TextTokenizer, tmp_path: Path) -> None:
+    plain = tokenizer.encode(0, "a<|end_of_text|>b")
+    assert plain.count(plain[-1]) == 1

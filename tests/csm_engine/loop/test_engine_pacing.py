@@ -1,0 +1,129 @@
+"""An engine that is not further ahead of its listeners than it is told: the same codes, and rest in between."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from csm_engine.config import EngineConfig
+from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.weights import pack
+from csm_engine.loop.engine import Engine, Output
+from csm_engine.loop.engine_thread import EngineThread
+from csm_engine.model.csm import CSM
+from csm_engine.model.loader import random_model
+from csm_engine.model.shapes import ModelConfig
+from csm_engine.model.tokenizer import TextTokenizer
+from csm_engine.types import Codes, GenerationRequest, SamplingParams, Segment
+
+FRAME_SECONDS = 0.08
+
+
+class Clock:
+    """Stands until it is set."""
+
+    now = 50.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(scope="module")
+def model(tiny_config: ModelConfig) -> CSM:
+    return random_model(tiny_config, seed=1)
+
+
+def engine(model: CSM, tokenizer: TextTokenizer, clock: Clock | None = None, **settings: float) -> Engine:
+    config = EngineConfig(num_slots=4, **settings)  # type: ignore[arg-type]
+    step = LeanFrameStep(pack(model), config.total_slots)
+    return Engine(step, tokenizer, config, clock or time.monotonic)
+
+
+def request(name: str, frames: int = 40, *, live: bool = True) -> GenerationRequest:
+    return GenerationRequest(name, [Segment(0, f"Hello {name}.")], frames, SamplingParams(seed=len(name)), live=live)
+
+
+def frames_of(outputs: list[Output], name: str) -> list[Codes]:
+    return [out.frame for out in outputs if out.frame is not None and out.sequence.request.request_id == name]
+
+
+def run_until_rest(engine: Engine) -> list[Output]:
+    outputs = []
+    while engine.rest() == 0:
+        outputs += engine.step()
+    return outputs
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_a_live_sequence_stays_ahead_by_half_the_limit_and_says_the_same(
+    lag: int, model: CSM, tokenizer: TextTokenizer
+) -> None:
+    clock = Clock()
+    paced = engine(model, tokenizer, clock, max_lead=1.0, host_lag=lag)
+    paced.add_request(request("a"))
+    outputs = run_until_rest(paced)
+    assert len(frames_of(outputs, "a")) == 7  # 0.56 s, the first count that is half a second
+    assert paced.rest() == pytest.approx(0.06)
+    while paced.has_work:
+        clock.now += paced.rest() or 0.0
+        clock.now += 1e-6  # a timer fires late rather than early
+        made = run_until_rest(paced)
+        assert made, "woken without work"
+        outputs += made
+    free = engine(model, tokenizer)
+    free.add_request(request("a"))
+    np.testing.assert_array_equal(np.stack(frames_of(outputs, "a")), np.stack(frames_of(run_until_rest(free), "a")))
+    assert clock.now - Clock.now == pytest.approx((40 - 7) * FRAME_SECONDS, abs=0.03)
+
+
+def test_offline_work_goes_on_while_live_listeners_have_enough(model: CSM, tokenizer: TextTokenizer) -> None:
+    paced = engine(model, tokenizer, Clock(), max_lead=1.0)
+    paced.add_request(request("a"))
+    paced.add_request(request("offline", live=False))
+    outputs = run_until_rest(paced)
+    assert len(frames_of(outputs, "offline")) == 40
+    assert len(frames_of(outputs, "a")) == 13  # rides along up to the limit
+
+
+def test_a_newcomer_is_served_at_once_while_the_others_rest(model: CSM, tokenizer: TextTokenizer) -> None:
+    paced = engine(model, tokenizer, Clock(), max_lead=1.0)
+    paced.add_request(request("a"))
+    run_until_rest(paced)
+    paced.add_request(request("bb"))
+    assert len(frames_of(run_until_rest(paced), "bb")) == 7
+
+
+def test_the_thread_sleeps_while_everybody_has_enough(model: CSM, tokenizer: TextTokenizer) -> None:
+    """Thirty frames take their time, and hardly more steps than frames: it neither spins nor oversleeps."""
+    paced = engine(model, tokenizer, max_lead=1.6)
+    steps, ended, arrivals = 0, threading.Event(), []
+    run_step = paced.step
+
+    def counted() -> list[Output]:
+        nonlocal steps
+        steps += 1
+        return run_step()
+
+    def deliver(outputs: list[Output]) -> None:
+        for output in outputs:
+            if output.frame is not None:
+                arrivals.append(time.monotonic())
+            if output.finish_reason is not None:
+                ended.set()
+
+    paced.step = counted  # type: ignore[method-assign]
+    thread = EngineThread(paced, deliver, fail=lambda error: ended.set())
+    thread.start()
+    try:
+        thread.add_request(replace(request("a"), max_frames=30)).result(5)
+        assert ended.wait(20)
+    finally:
+        thread.stop()
+    assert len(arrivals) == 30 and steps <= 45
+    assert arrivals[-1] - arrivals[0] >= (29 - 1.6 / FRAME_SECONDS) * FRAME_SECONDS
+    late = [at - arrivals[0] - FRAME_SECONDS * index for index, at in enumerate(arrivals)]
+    assert max(late) <= 0.0, "a listener would have heard a gap"

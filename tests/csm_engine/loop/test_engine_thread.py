@@ -1,0 +1,71 @@
+"""What the engine's thread says of itself, over an engine that does as it is told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from csm_engine.loop.engine import Engine
+from csm_engine.loop.engine_thread import EngineThread
+from csm_engine.types import GenerationRequest, Segment
+
+
+class HeldEngine:
+    """Each step waits to be let go; then all rest, or all is done."""
+
+    def __init__(self) -> None:
+        self.has_work = False
+        self.seconds_to_rest: float | None = None  # after the step
+        self.let_go = threading.Event()
+        self._is_due = False
+
+    def rest(self) -> float | None:
+        return 0.0 if self._is_due else self.seconds_to_rest
+
+    def add_request(self, request: GenerationRequest) -> None:
+        self.has_work = self._is_due = True
+
+    def step(self) -> list[Any]:
+        self.let_go.wait(10)
+        self._is_due, self.has_work = False, self.seconds_to_rest is not None
+        return []
+
+
+@pytest.fixture
+def engine() -> HeldEngine:
+    return HeldEngine()
+
+
+@pytest.fixture
+def thread(engine: HeldEngine) -> Iterator[EngineThread]:
+    thread = EngineThread(cast(Engine, engine), deliver=lambda outputs: None, fail=lambda error: None)
+    thread.start()
+    yield thread
+    engine.let_go.set()
+    thread.stop()
+
+
+def ask(thread: EngineThread) -> None:
+    thread.add_request(GenerationRequest("r", [Segment(0, "x")], 1)).result(5)
+
+
+def test_silence_begins_with_the_work_and_not_when_there_was_some_before(thread: EngineThread) -> None:
+    time.sleep(0.05)
+    assert thread.silence() is None
+    asked_at = time.monotonic()
+    ask(thread)
+    time.sleep(0.02)
+    silence = thread.silence()
+    assert silence is not None and 0 < silence < time.monotonic() - asked_at
+
+
+def test_nobody_is_silent_who_rests(thread: EngineThread, engine: HeldEngine) -> None:
+    engine.seconds_to_rest = 60.0
+    engine.let_go.set()
+    ask(thread)
+    time.sleep(0.1)
+    assert engine.has_work and thread.silence() is None

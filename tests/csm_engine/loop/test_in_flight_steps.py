@@ -1,0 +1,151 @@
+"""Reading a step after the next one is launched changes no code, keeps no slot and leaves nothing wrong behind.
+
+The model has so few codes that the all-zero frame comes up by chance, somewhere in the middle of a batch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from csm_engine.config import EngineConfig
+from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.weights import pack
+from csm_engine.loop.engine import Engine
+from csm_engine.model.csm import CSM
+from csm_engine.model.loader import random_model
+from csm_engine.model.shapes import ModelConfig, TransformerConfig
+from csm_engine.model.tokenizer import TextTokenizer
+from csm_engine.reference.frame_step import FrameStep
+from csm_engine.scheduling.outcome import Outcome
+from csm_engine.types import Codes, FinishReason, GenerationRequest, SamplingParams, Segment
+
+SHORT_SPOKEN = ModelConfig(
+    backbone=TransformerConfig(num_layers=2, dim=32, num_heads=4, num_kv_heads=2, ffn_dim=64, max_seq_len=64),
+    depth_decoder=TransformerConfig(num_layers=1, dim=16, num_heads=2, num_kv_heads=1, ffn_dim=32, max_seq_len=8),
+    text_vocab_size=320,
+    audio_vocab_size=8,
+    num_codebooks=2,
+    codebook_size=5,
+)
+Ended = tuple[Codes, FinishReason | None, int]  # frames, why they ended, prompt rows that were reused
+
+
+@pytest.fixture(scope="module")
+def model() -> CSM:
+    return random_model(SHORT_SPOKEN, seed=1)
+
+
+def engine(model: CSM, tokenizer: TextTokenizer, lag: int, **settings: int) -> Engine:
+    config = EngineConfig(host_lag=lag, max_waiting=99, prefill_chunk=8, reserved_frames=10, **settings)
+    return Engine(LeanFrameStep(pack(model), config.total_slots), tokenizer, config)
+
+
+def request(seed: int, frames: int = 1000, resume: Codes | None = None) -> GenerationRequest:
+    """Ends by chance, by its cap or by the window, as `frames` lets it."""
+    return GenerationRequest(
+        str(seed), [Segment(0, "Hi" * (1 + seed % 3))], frames, SamplingParams(seed=seed), resume=resume
+    )
+
+
+def staggered(engine: Engine, requests: list[GenerationRequest], cancel_at: dict[str, int]) -> dict[str, Ended]:
+    """Adds a request every other step; those in `cancel_at` are cancelled once that many frames have come."""
+    waiting, running, frames = list(requests), {}, {item.request_id: [] for item in requests}
+    for step in range(10_000):
+        if waiting and step % 2 == 0:
+            item = waiting.pop(0)
+            running[item.request_id] = engine.add_request(item)
+        for output in engine.step():
+            name = output.sequence.request.request_id
+            assert output.sequence.status.value != "finished" or output.finish_reason is not None
+            if output.frame is not None:
+                frames[name].append(output.frame)
+            if len(frames[name]) == cancel_at.get(name):
+                engine.abort(output.sequence)
+        if not waiting and not engine.has_work:
+            break
+    return {
+        name: (np.array(frames[name]), sequence.finish_reason, sequence.reused) for name, sequence in running.items()
+    }
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_lagged_equals_unlagged_whoever_joins_finishes_or_is_cancelled(
+    slots: int, model: CSM, tokenizer: TextTokenizer
+) -> None:
+    requests = [request(seed, 12 if seed % 4 == 0 else 1000) for seed in range(24)]
+    cancel_at = {"3": 4, "9": 2, "10": 1}
+    at_once, later = (
+        staggered(engine(model, tokenizer, lag, num_slots=slots, num_spare_slots=0), requests, cancel_at)
+        for lag in (0, 1)
+    )
+    assert {reason for _, reason, _ in at_once.values()} == set(FinishReason), "every way to end must come up"
+    for name, (frames, reason, _) in at_once.items():  # what is remembered may differ: slots come free a step later
+        np.testing.assert_array_equal(frames, later[name][0])
+        assert reason is later[name][1]
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_next_turn_reuses_what_was_said_and_nothing_that_a_dead_step_left(
+    lag: int, model: CSM, tokenizer: TextTokenizer
+) -> None:
+    running = engine(model, tokenizer, lag, num_slots=1, num_spare_slots=0)
+    endings = set()
+    for seed in range(20):
+        first = request(seed, 24)
+        ((said, ending, _),) = staggered(running, [first], {}).values()
+        endings.add(ending)
+        answer = Segment(0, first.segments[0].text, said.reshape(-1, 2))
+        turn = GenerationRequest("next", [answer, Segment(1, "So?")], 6)
+        (spoken, _, reused) = staggered(running, [turn], {})["next"]
+        fed = len(said) if ending is FinishReason.END_OF_SPEECH else len(said) - 1
+        assert reused == len("[0]" + first.segments[0].text) + 2 + fed
+        fresh = staggered(engine(model, tokenizer, 0, num_slots=1, num_spare_slots=0), [turn], {})["next"]
+        np.testing.assert_array_equal(spoken, fresh[0])
+    assert endings == {FinishReason.END_OF_SPEECH, FinishReason.MAX_FRAMES}
+
+
+def test_resume_goes_on_as_if_it_had_never_stopped(model: CSM, tokenizer: TextTokenizer) -> None:
+    whole = staggered(engine(model, tokenizer, 1, num_slots=2), [request(5, 12)], {})["5"][0]
+    assert len(whole) > 4
+    rest = staggered(engine(model, tokenizer, 1, num_slots=2), [request(5, 12, resume=whole[:3])], {})["5"][0]
+    np.testing.assert_array_equal(rest, whole[3:])
+
+
+@pytest.mark.parametrize("kind", ["reference", "lean"])
+@pytest.mark.parametrize("why", [Outcome.MAX_FRAMES, Outcome.CONTEXT_WINDOW, Outcome.END_OF_SPEECH])
+@torch.inference_mode()
+def test_a_row_that_has_ended_runs_on_without_a_trace(kind: str, why: Outcome, model: CSM) -> None:
+    step = FrameStep(model, 2) if kind == "reference" else LeanFrameStep(pack(model), 2)
+    generator = torch.Generator().manual_seed(0)
+    prompt = torch.randn(7, SHORT_SPOKEN.backbone.dim, generator=generator)
+    cap = 3 if why is Outcome.MAX_FRAMES else 10_000
+    sampling = SamplingParams(temperature=0.0 if why is Outcome.CONTEXT_WINDOW else 0.9)  # greedy never falls silent
+    step.backbone.prefill(prompt[:-1], 0, 0)
+    step.state.start(0, prompt[-1], position=6, frame=0, sampling=sampling, max_frames=cap)
+    outcomes = []
+    while not outcomes or outcomes[-1] is Outcome.FRAME:
+        outcomes.append(Outcome(int(step(torch.tensor([0]))[0, -1])))
+    assert outcomes[-1] is why
+    before = [(cache.keys[:2].clone(), cache.values[:2].clone()) for cache in step.backbone.cache.layers]
+    state = [tensor[0].clone() for tensor in (step.state.position, step.state.frame, step.state.next_embedding)]
+    for _ in range(3):
+        assert step(torch.tensor([0]))[0, -1] == Outcome.NOTHING
+    for cache, (keys, values) in zip(step.backbone.cache.layers, before, strict=True):
+        assert torch.equal(cache.keys[:2], keys) and torch.equal(cache.values[:2], values)
+    for tensor, was in zip((step.state.position, step.state.frame, step.state.next_embedding), state, strict=True):
+        assert torch.equal(tensor[0], was)
+
+
+def test_dead_steps_are_not_taken_for_slow_ones(model: CSM, tokenizer: TextTokenizer) -> None:
+    """The step that nobody reads until the next request comes must not close the door on it."""
+    running = engine(model, tokenizer, 1, num_slots=2)
+    observed = []
+    running._scheduler.budget.observe = lambda rows, seconds: observed.append(seconds)  # type: ignore[method-assign]
+    staggered(running, [request(5, 4)], {})
+    began = len(observed)
+    running._steps._launched[0] = (*running._steps._launched[0][:2], 0.0)  # as if launched long ago
+    running._steps._last_read_at = 0.0
+    staggered(running, [request(6, 4)], {})
+    assert len(observed) > began and max(observed) < 100

@@ -1,0 +1,38 @@
+"""Who is let in, by the time that steps take."""
+
+from __future__ import annotations
+
+from csm_engine.scheduling.admission import RealTimeBudget
+
+
+def test_no_share_lets_everyone_in() -> None:
+    budget = RealTimeBudget()
+    budget.observe(1, 10.0)
+    assert budget.allows(1000)
+
+
+def test_first_stream_is_always_let_in_however_slow_the_machine() -> None:
+    budget = RealTimeBudget(0.7)
+    budget.observe(1, 10.0)
+    assert budget.allows(1) and not budget.allows(2)
+
+
+def test_batch_grows_until_a_step_would_take_its_share_of_a_frame() -> None:
+    """A device whose step costs 4 ms and 0.5 ms a row has room for 104 rows in 56 ms."""
+    budget, rows = RealTimeBudget(0.7), 1
+    while budget.allows(rows + 1) and rows < 1000:
+        rows += 1
+        for _ in range(50):
+            budget.observe(rows, 0.004 + 0.0005 * rows)
+    assert 100 <= rows <= 104  # one row more is taken to cost its full share
+
+
+def test_one_slow_step_does_not_close_the_door_for_long() -> None:
+    budget = RealTimeBudget(0.7)
+    for _ in range(20):
+        budget.observe(4, 0.008)
+    budget.observe(4, 0.5)
+    assert not budget.allows(5)
+    for _ in range(20):
+        budget.observe(4, 0.008)
+    assert budget.allows(5)

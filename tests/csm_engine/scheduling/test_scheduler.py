@@ -1,0 +1,208 @@
+"""Policy of slots and turns, without a model."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from csm_bundle.errors import EngineBusyError
+from csm_engine.kv.slot_pool import SlotPool
+from csm_engine.model.prompt import Prompt
+from csm_engine.scheduling.admission import RealTimeBudget
+from csm_engine.scheduling.pacing import Pacing
+from csm_engine.scheduling.scheduler import FrameBatch, PrefillChunk, Scheduler
+from csm_engine.scheduling.sequence import Sequence, SequenceStatus
+from csm_engine.types import GenerationRequest, Segment
+
+_TEXTS = itertools.count()
+
+
+def sequence(rows: int = 5) -> Sequence:
+    text = np.zeros((rows, 3), np.int64)
+    text[:, -1] = next(_TEXTS)  # no two prompts alike
+    prompt = Prompt(text, np.ones((rows, 3), np.bool_), text_token_count=rows)
+    return Sequence(GenerationRequest("r", [Segment(0, "x")], max_frames=9), prompt)
+
+
+def scheduler(*, num_slots: int = 2, max_waiting: int = 1) -> Scheduler:
+    return Scheduler(SlotPool(num_slots), max_waiting=max_waiting, prefill_chunk=4, pacing=no_limits())
+
+
+def no_limits() -> Pacing:
+    return Pacing(max_rows=8, cheap_rows=8, max_lead=0.0)
+
+
+def admitted(policy: Scheduler) -> list[Sequence]:
+    """All that get a slot when each prompt is prefilled before the next comes."""
+    items = []
+    while (news := policy.admit()) is not None:
+        items.append(news[0])
+        while news[0].status is SequenceStatus.PREFILLING:
+            run_prefill(policy)
+    return items
+
+
+def run_prefill(policy: Scheduler) -> PrefillChunk:
+    """The next chunk, and the frame step before it if there is one."""
+    chunk = policy.next_work(now=0.0)
+    if isinstance(chunk, FrameBatch):
+        chunk = policy.next_work(now=0.0)
+    assert isinstance(chunk, PrefillChunk)
+    policy.prefilled(chunk)
+    return chunk
+
+
+def test_first_come_first_served_and_queue_is_bounded() -> None:
+    policy = scheduler(num_slots=1)
+    first, second, third = sequence(), sequence(), sequence()
+    policy.add(first)
+    assert admitted(policy) == [first]
+    policy.add(second)
+    with pytest.raises(EngineBusyError, match="1 sequences run and 1 wait; at most 1 may wait"):
+        policy.add(third)
+    assert admitted(policy) == []
+    policy.remove(first)
+    assert admitted(policy) == [second]
+
+
+def test_the_next_prompt_waits_until_the_last_one_is_there_and_starts_from_it() -> None:
+    policy = scheduler(num_slots=2, max_waiting=2)
+    first, second = sequence(9), sequence(9)
+    second.prompt = first.prompt
+    for item in (first, second):
+        policy.add(item)
+    assert policy.admit() is not None
+    run_prefill(policy)
+    assert policy.admit() is None, "half of the first prompt is missing"
+    run_prefill(policy)
+    news = policy.admit()
+    assert news is not None and news[0] is second
+    assert (news[1].copy_from, news[1].reused, second.rows_to_prefill) == (first.slot, 8, 0)
+
+
+def test_queue_is_bounded_before_anyone_is_admitted() -> None:
+    policy = scheduler(num_slots=2, max_waiting=1)
+    for _ in range(3):
+        policy.add(sequence())
+    with pytest.raises(EngineBusyError):
+        policy.add(sequence())
+
+
+def test_slots_are_never_shared_and_come_back() -> None:
+    policy = scheduler(num_slots=2, max_waiting=10)
+    sequences = [sequence() for _ in range(4)]
+    for item in sequences:
+        policy.add(item)
+    admitted(policy)
+    assert sorted(item.slot for item in sequences[:2]) == [0, 1]  # type: ignore[type-var]
+    policy.remove(sequences[0])
+    policy.remove(sequences[0])
+    assert admitted(policy) == [sequences[2]] and sequences[2].slot != sequences[1].slot
+
+
+def one_runs_and_a_long_prompt_waits() -> tuple[Scheduler, Sequence]:
+    """A scheduler, and the sequence that runs in it."""
+    policy = scheduler()
+    running, long = sequence(2), sequence(20)
+    policy.add(running)
+    policy.admit()
+    run_prefill(policy)
+    policy.add(long)
+    policy.admit()
+    return policy, running
+
+
+def test_no_running_sequence_waits_for_more_than_one_chunk() -> None:
+    policy, _ = one_runs_and_a_long_prompt_waits()
+    kinds = []
+    for _ in range(6):
+        work = policy.next_work(now=0.0)
+        kinds.append(type(work))
+        if isinstance(work, PrefillChunk):
+            assert work.length <= 4
+            policy.prefilled(work)
+    assert kinds == [FrameBatch, PrefillChunk] * 3 or kinds == [PrefillChunk, FrameBatch] * 3
+
+
+def test_prompt_goes_first_while_those_who_run_have_enough_to_be_heard() -> None:
+    policy, running = one_runs_and_a_long_prompt_waits()
+    running.launched, running.first_frame_at = 10, 0.0  # 0.8 s are made and none is played
+    chunks = [run_prefill(policy) for _ in range(3)]
+    assert [chunk.start for chunk in chunks] == [0, 4, 8]
+    assert policy.next_work(now=0.7) == FrameBatch([running])  # 0.1 s are left
+    assert isinstance(policy.next_work(now=0.7), PrefillChunk)
+
+
+def test_prompt_is_prefilled_while_those_who_run_rest() -> None:
+    pacing = Pacing(max_rows=8, cheap_rows=8, max_lead=0.2)  # they rest with less than is called little
+    policy = Scheduler(SlotPool(2), max_waiting=1, prefill_chunk=4, pacing=pacing)
+    running, long = live_sequence(2), sequence(20)
+    policy.add(running)
+    policy.admit()
+    run_prefill(policy)
+    running.launched, running.first_frame_at = 2, 0.0
+    assert policy.next_work(now=0.0) is None
+    assert policy.rest(now=0.0) == pytest.approx(0.06)
+    policy.add(long)
+    policy.admit()
+    assert policy.rest(now=0.0) == 0
+    assert [run_prefill(policy).start for _ in range(2)] == [0, 4]
+
+
+def live_sequence(rows: int) -> Sequence:
+    item = sequence(rows)
+    item.request = replace(item.request, live=True)
+    return item
+
+
+def test_prefill_covers_all_rows_but_the_last_exactly_once() -> None:
+    policy = scheduler()
+    long = sequence(11)
+    policy.add(long)
+    policy.admit()
+    chunks = [run_prefill(policy) for _ in range(3)]
+    assert [(chunk.start, chunk.length) for chunk in chunks] == [(0, 4), (4, 4), (8, 2)]
+    assert long.status is SequenceStatus.RUNNING
+    assert policy.next_work(now=0.0) == FrameBatch([long])
+
+
+def test_one_row_prompt_runs_at_once() -> None:
+    policy = scheduler()
+    policy.add(sequence(1))
+    policy.admit()
+    assert run_prefill(policy).length == 0
+    assert isinstance(policy.next_work(now=0.0), FrameBatch)
+
+
+@pytest.mark.parametrize("stage", ["waiting", "prefilling", "running"])
+def test_remove_frees_everything_from_every_stage(stage: str) -> None:
+    policy = scheduler()
+    item = sequence()
+    policy.add(item)
+    if stage != "waiting":
+        policy.admit()
+    if stage == "running":
+        run_prefill(policy)
+    policy.remove(item)
+    assert not policy.has_work and policy.next_work(now=0.0) is None
+    policy.add(sequence())
+    policy.add(sequence())
+    assert len(admitted(policy)) == 2
+
+
+def test_budget_keeps_streams_waiting_and_then_out_although_slots_are_free() -> None:
+    budget = RealTimeBudget(0.5)
+    policy = Scheduler(SlotPool(8), max_waiting=1, prefill_chunk=4, pacing=no_limits(), budget=budget)
+    policy.add(sequence())
+    assert len(admitted(policy)) == 1
+    budget.observe(1, 0.03)  # two such rows would take 60 of 40 ms
+    policy.add(sequence())
+    assert admitted(policy) == []
+    with pytest.raises(EngineBusyError):
+        policy.add(sequence())
+    for _ in range(50):
+        budget.observe(1, 0.001)
+    assert len(admitted(policy)) == 1

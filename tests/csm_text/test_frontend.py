@@ -1,0 +1,145 @@
+"""Text to symbols: a fixed inventory, the same every time, for any text, in bounded time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from csm_text.frontend import FrontEnd, UnknownFrontEndError, load
+from csm_text.symbols import BOUNDARY, MARKS, PHONES, SYMBOLS
+
+ROOT = Path(__file__).parents[2]
+ANY_TEXT = st.text(st.characters() | st.characters(max_codepoint=127) | st.sampled_from("0123456789.,:/-$%'\" aAé你\n"))
+
+
+def test_inventory_is_69_phones_a_boundary_and_eight_marks() -> None:
+    assert len(PHONES) == 15 * 3 + 24 and len(SYMBOLS) == len(set(SYMBOLS)) == 69 + 1 + 8
+    assert SYMBOLS[:10] == ("|", "-", ",", ":", ";", "...", ".", "!", "?", "AA0") and SYMBOLS[-1] == "ZH"
+
+
+def test_unknown_name_lists_those_that_there_are() -> None:
+    with pytest.raises(UnknownFrontEndError, match='no text front end "klingon-1"; there is english-phonemes-1'):
+        load("klingon-1")
+
+
+@pytest.mark.parametrize(
+    ("text", "symbols"),
+    [
+        ("Hello, world!", "HH AH0 L OW1 , W ER1 L D !"),
+        ("It's 3:45 pm.", "IH1 T S | TH R IY1 | F AO1 R T IY0 | F AY1 V | P IY1 | EH1 M ."),
+        ("Wait... what?!", "W EY1 T ... W AH1 T ?"),
+        ("no end mark", "N OW1 | EH1 N D | M AA1 R K"),
+        ("- first - second -", "F ER1 S T - S EH1 K AH0 N D"),
+        ("", "."),
+        ("🙂", "."),
+        ("?!", "."),
+    ],
+)
+def test_words_are_parted_by_boundaries_or_marks(front_end: FrontEnd, text: str, symbols: str) -> None:
+    assert front_end.phonemize(text) == symbols
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "phones"),
+    [
+        ("the end", 0, "DH IY0"),
+        ("the dog", 0, "DH AH0"),
+        ("I read books.", 1, "R IY1 D"),
+        ("I have read it.", 2, "R EH1 D"),
+        ("They record music.", 1, "R AH0 K AO1 R D"),
+        ("a record", 1, "R EH1 K ER0 D"),
+        ("to live", 1, "L IH1 V"),
+        ("a live show", 1, "L AY1 V"),
+        ("close it", 0, "K L OW1 Z"),
+        ("so close", 1, "K L OW1 S"),
+        ("I used to go", 1, "Y UW1 S T"),
+        ("it is used to cut", 2, "Y UW1 Z D"),
+    ],
+)
+def test_neighbours_decide_how_some_words_sound(front_end: FrontEnd, text: str, word: int, phones: str) -> None:
+    assert front_end.phonemize(text.rstrip(".")).split(f" {BOUNDARY} ")[word] == phones
+
+
+@pytest.mark.parametrize(
+    ("word", "symbols"),
+    [
+        ("laptops's", "L AE1 P T AA2 P S AH0 Z"),
+        ("GPT", "JH IY1 | P IY1 | T IY1"),
+        ("CEOs", "S IY1 | IY1 | OW1 Z"),
+        ("zxqv", "Z IY1 EH1 K S K Y UW1 V IY1"),
+        ("organised", "AO1 R G AH0 N AY2 Z D"),
+        ("dont", "D OW1 N T"),
+        ("flavours", "F L EY1 V ER0 Z"),
+    ],
+)
+def test_words_that_are_in_no_dictionary_are_read_all_the_same(front_end: FrontEnd, word: str, symbols: str) -> None:
+    assert front_end.phonemize(word) == symbols
+
+
+@given(ANY_TEXT)
+def test_any_text_gives_symbols_of_the_inventory_only(text: str) -> None:
+    front_end = load("english-phonemes-1")
+    symbols = front_end.phonemize(text).split(" ")
+    assert set(symbols) <= set(SYMBOLS)
+    assert symbols == ["."] or (symbols[0] in PHONES and symbols[-1] != BOUNDARY)
+    for one, other in zip(symbols, symbols[1:], strict=False):
+        assert one in PHONES or other in PHONES, "no two boundaries or marks follow each other"
+    assert [SYMBOLS[place] for place in front_end.ids(text)] == symbols
+
+
+@given(ANY_TEXT)
+def test_the_same_text_gives_the_same_symbols_again(text: str) -> None:
+    front_end = load("english-phonemes-1")
+    assert front_end.phonemize(text) == front_end.phonemize(text) == FrontEnd.phonemize(front_end, text)
+
+
+def test_another_process_with_another_hash_seed_gives_the_same_symbols(front_end: FrontEnd) -> None:
+    text = "Schwarzenegger read 1,024 e-mails on 3/4/2024; glorbulation isn't a word. 你好!"
+    program = f"from csm_text.frontend import load; print(load('english-phonemes-1').phonemize({text!r}))"
+    for seed in ("1", "2"):
+        environment = {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed}
+        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
+        assert done.stdout.decode().strip() == front_end.phonemize(text)
+
+
+def test_importing_and_loading_it_loads_no_torch_and_opens_no_socket() -> None:
+    program = (
+        "import sys\n"
+        "sys.addaudithook(lambda name, args: sys.exit('network') if name.startswith('socket.connect') else None)\n"
+        "from csm_text.frontend import load; load('english-phonemes-1').phonemize('glorbulate')\n"
+        "print(sorted({'torch', 'grpc', 'csm_engine', 'services'} & set(sys.modules)))"
+    )
+    environment = {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+LONG = [
+    "a", "1", "1,", "a.", "-", "a@", "A", "é", "你", "'", "a'", "http://", "1 ", "March ", "/", "(1", "+1 ", "0:", "\n",
+    "x1", "<a", "1/", "$1", "1.1.", "aB", "a1-", "(", "[)", "e.g. ", "St. ", "ab.", "\U000f0000", "^2", "q ",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("part", LONG)
+def test_time_grows_with_the_length_of_a_text_and_no_faster(front_end: FrontEnd, part: str) -> None:
+    """Ten times the text may take twenty times as long, not a hundred; short times are not told from noise."""
+    front_end.phonemize(part * 10)
+    times = []
+    for length in (2_000, 20_000):
+        start = time.process_time()
+        front_end.phonemize((part * length)[:length])
+        times.append(time.process_time() - start)
+    assert times[1] < 20 * times[0] + 0.3
+
+
+def test_a_mark_is_kept_once_and_the_strongest_of_many(front_end: FrontEnd) -> None:
+    assert [front_end.phonemize(f"yes{mark} no") for mark in (",;", "?!", "...!", ".,", "--")] == [
+        f"Y EH1 S {mark} N OW1" for mark in (";", "?", "!", ".", "-")
+    ]
+    assert set(MARKS) == {"-", ",", ":", ";", "...", ".", "!", "?"}

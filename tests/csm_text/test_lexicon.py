@@ -1,0 +1,122 @@
+"""An operator's words: found as words, said as the file has it, and every mistake named by its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from csm_text.frontend import FrontEnd, load
+from csm_text.lexicon import Entry, Lexicon, LexiconError, read_lexicon
+from csm_text.symbols import SYMBOLS
+
+FILE = """\
+# word        how it is said    voice
+
+csm\tsee ess em
+Nguyen\t/W IH1 N/
+new york\tthe big apple
+york\tyoke
+data\tday ta
+data\t\tdah ta\t\trms
+C++\tsee plus plus
+Zoë\tzoh ee
+"""
+
+
+@pytest.fixture
+def entries(tmp_path: Path) -> list[Entry]:
+    path = tmp_path / "lexicon.tsv"
+    path.write_text(FILE, encoding="utf-8")
+    return read_lexicon(path, phones=True, voices=["rms", "slt"])
+
+
+@pytest.mark.parametrize(
+    ("text", "respelled"),
+    [
+        ("CSM and csm, Csm.", "see ess em and see ess em, see ess em."),
+        ("csmx xcsm csm1 _csm_", "csmx xcsm csm1 _see ess em_"),
+        ("the csm's data", "the see ess em's day ta"),
+        ("New York, york", "the big apple, yoke"),
+        ("nguyen", "nguyen"),
+        ("I use C++.", "I use see plus plus."),
+        ("C++x C++11", "C++x C++11"),
+        ("Zoë, Zoëy", "zoh ee, Zoëy"),
+        ("", ""),
+        ("nothing here", "nothing here"),
+    ],
+)
+def test_words_are_replaced_where_they_stand_alone(entries: list[Entry], text: str, respelled: str) -> None:
+    assert Lexicon(entries).respell(text) == respelled
+
+
+def test_a_voice_has_words_of_its_own(entries: list[Entry]) -> None:
+    said = [Lexicon(entries, voices=voices).respell("data") for voices in ((), ("slt",), ("rms",), ("x", "rms"))]
+    assert said == ["day ta", "day ta", "dah ta", "dah ta"]
+
+
+def test_the_first_file_goes_before_the_second() -> None:
+    operator, bundle = [Entry("csm", spelling="one")], [Entry("csm", spelling="two"), Entry("tts", spelling="three")]
+    assert Lexicon(operator, bundle).respell("csm tts") == "one three"
+
+
+def test_phones_go_past_every_rule_and_keep_a_possessive(front_end: FrontEnd, entries: list[Entry]) -> None:
+    lexicon = Lexicon(entries)
+    assert front_end.phonemize("Nguyen's dog, Nguyen.", lexicon) == "W IH1 N Z | D AO1 G , W IH1 N ."
+    assert front_end.phonemize("the Nguyen", lexicon) == "DH AH0 | W IH1 N"
+
+
+def test_a_text_cannot_ask_for_a_lexicons_phones_by_their_character(front_end: FrontEnd, entries: list[Entry]) -> None:
+    assert front_end.phonemize("b \U000f0000 c", Lexicon(entries)) == front_end.phonemize("b   c")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("csm", "line 2 has 1 columns; a word, how it is said and perhaps a voice are needed, parted by tabs"),
+        ("a\tb\trms\tc", "line 2 has 4 columns"),
+        ("csm\tsee\tanna", 'line 2: the voice is "anna"; allowed are rms, slt'),
+        ("csm\t/S IY9/", 'line 2: there is no phone "IY9"; allowed are AA0 AA1'),
+        ("csm\t//", "line 2: there are no phones between the slashes"),
+        ("+x\tplus", 'line 2: the word is "\\+x"; it must begin with a letter or a digit'),
+        ("first\tagain", 'line 2: "first" has an entry already'),
+        ("x" * 201 + "\tsaid", "line 2: the word has 201 characters; 200 are allowed"),
+        ("x\t" + "y" * 201, "line 2: how it is said has 201 characters; 200 are allowed"),
+    ],
+)
+def test_a_mistake_is_named_by_its_line(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "lexicon.tsv"
+    path.write_text(f"first\tone\n{line}\n", encoding="utf-8")
+    with pytest.raises(LexiconError, match=f"lexicon.tsv, {message}"):
+        read_lexicon(path, phones=True, voices=["rms", "slt"])
+
+
+def test_phones_need_a_front_end(tmp_path: Path) -> None:
+    path = tmp_path / "lexicon.tsv"
+    path.write_text("csm\t/S IY1/\n", encoding="utf-8")
+    with pytest.raises(LexiconError, match="line 1: .* phones need a bundle with a text front end"):
+        read_lexicon(path, phones=False, voices=[])
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "lexicon.tsv"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(LexiconError, match="is no UTF-8"):
+        read_lexicon(path, phones=True, voices=[])
+
+
+def test_a_lexicon_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("csm_text.lexicon.MOST_ENTRIES", 2)
+    path = tmp_path / "lexicon.tsv"
+    path.write_text("a\t1\nb\t2\nc\t3\n", encoding="utf-8")
+    with pytest.raises(LexiconError, match="line 3: a lexicon may have 2 entries"):
+        read_lexicon(path, phones=True, voices=[])
+
+
+@given(st.text(), st.lists(st.sampled_from(["csm", "Nguyen", "new york", "C++", "data", " "])))
+def test_any_text_with_a_lexicon_gives_symbols_of_the_inventory(text: str, words: list[str]) -> None:
+    entries = [Entry("csm", spelling="see"), Entry("Nguyen", phones=("W", "IH1", "N")), Entry("C++", spelling=text)]
+    symbols = load("english-phonemes-1").phonemize(text + " ".join(words), Lexicon(entries))
+    assert set(symbols.split(" ")) <= set(SYMBOLS)

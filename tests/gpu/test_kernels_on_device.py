@@ -1,0 +1,109 @@
+"""Every kernel on the device against its plain-torch twin on the CPU, at csm-1b's widths."""
+
+from __future__ import annotations
+
+from itertools import product as combinations
+
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("triton", reason="triton comes with CUDA builds of torch")
+
+from csm_engine.execution.matrix import FLOAT8, Matrix, Quantization, quantized  # noqa: E402
+from csm_engine.execution.ops import dispatch as ops  # noqa: E402
+from csm_engine.execution.ops import torch_ops as ops_torch  # noqa: E402
+from csm_engine.execution.ops import triton_ops as ops_triton  # noqa: E402
+
+BF16 = torch.bfloat16
+BACKBONE = {"heads": 32, "kv_heads": 8, "head_dim": 64}
+DEPTH = {"heads": 8, "kv_heads": 2, "head_dim": 128}
+
+
+def random(*shape: int, seed: int = 0, dtype: torch.dtype = BF16) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def assert_close(ours: Tensor, expected: Tensor, tolerance: float = 2e-2) -> None:
+    ours, expected = ours.float().cpu(), expected.float()
+    assert ours.isfinite().all()
+    assert (ours - expected).norm() <= tolerance * expected.norm()
+
+
+def rope_table(positions: int, head_dim: int) -> Tensor:
+    angles = torch.arange(positions).outer(torch.rand(head_dim // 2, generator=torch.Generator().manual_seed(9)))
+    return torch.stack([angles.cos(), angles.sin()], dim=-1)
+
+
+@pytest.mark.parametrize("width", [1024, 2048])
+def test_rms_norm(width: int) -> None:
+    x, weight = random(64, width), random(width, seed=1)
+    assert_close(ops_triton.rms_norm(x.cuda(), weight.cuda(), 1e-5), ops_torch.rms_norm(x, weight, 1e-5))
+
+
+def test_silu_mul() -> None:
+    gate_up = random(64, 2 * 8192)
+    assert_close(ops_triton.silu_mul(gate_up.cuda()), ops_torch.silu_mul(gate_up))
+
+
+@pytest.mark.parametrize("quantization", ["none", "float8", "int8"])
+@pytest.mark.parametrize("rows", [1, 16, 33, 64, 128])
+@pytest.mark.parametrize(("outputs", "width"), [(1536, 1024), (1024, 8192), (3072, 2048)])
+def test_product_and_what_stands_around_it(quantization: Quantization, rows: int, outputs: int, width: int) -> None:
+    x, norm, weight = random(rows, width), random(width, seed=1), random(outputs, width, seed=2) * width**-0.5
+    matrix = Matrix(weight) if quantization == "none" else quantized(weight, quantization)
+    scale = None if matrix.scale is None else matrix.scale.cuda()
+    on_device = Matrix(matrix.values.cuda(), scale, fused=True)
+    args = {"norm": norm.cuda(), "eps": 1e-5}
+    assert_close(ops_triton.product(x.cuda(), on_device, **args), ops.norm_linear(x, norm, matrix, 1e-5))
+    ours = ops_triton.product(x.cuda(), on_device, gated=True, **args)
+    assert_close(ours, ops.norm_gated(x, norm, matrix, 1e-5), 3e-2)
+    residual = random(rows, outputs, seed=3)
+    ours = ops_triton.product(x.cuda(), on_device, added=residual.cuda())
+    assert_close(ours, ops.add_linear(residual.clone(), x, matrix))
+
+
+@pytest.mark.parametrize("cached", [BF16, FLOAT8], ids=["bf16", "float8"])
+def test_backbone_attention_at_every_kind_of_position(cached: torch.dtype) -> None:
+    heads, kv_heads, head_dim = BACKBONE.values()
+    length, slots = 2048, torch.tensor([3, 0, 6, 1, 5, 2])
+    positions = torch.tensor([0, 63, 64, 256, 1023, 2047])
+    qkv, rope = random(6, (heads + 2 * kv_heads) * head_dim), rope_table(length, head_dim)
+    caches = [random(7, length, kv_heads, head_dim, seed=seed).to(cached) for seed in (1, 2)]
+    expected = [cache.clone() for cache in caches]
+    ours = [cache.cuda() for cache in caches]
+    attended = ops_triton.backbone_attention(qkv.cuda(), *ours, slots.cuda(), positions.cuda(), rope.cuda(), heads)
+    assert_close(attended, ops_torch.backbone_attention(qkv, *expected, slots, positions, rope, heads))
+    for one, other in zip(ours, expected, strict=True):
+        assert_close(one, other)
+
+
+@pytest.mark.parametrize("rows", [1, 64])
+def test_depth_attention_through_a_whole_frame(rows: int) -> None:
+    heads, kv_heads, head_dim = DEPTH.values()
+    length = 32
+    rope = rope_table(length, head_dim)
+    expected = [torch.zeros(rows, kv_heads, length, head_dim, dtype=BF16) for _ in range(2)]
+    ours = [torch.full_like(cache, torch.nan).cuda() for cache in expected]
+    for position in range(length):
+        qkv = random(rows, (heads + 2 * kv_heads) * head_dim, seed=position)
+        attended = ops_triton.depth_attention(qkv.cuda(), *ours, position, rope.cuda(), heads)
+        assert_close(attended, ops_torch.depth_attention(qkv, *expected, position, rope, heads))
+
+
+@pytest.mark.parametrize(("dtype", "codebook"), list(combinations([torch.float32, BF16], [0, 31])))
+def test_sampler_draws_the_same_codes(dtype: torch.dtype, codebook: int) -> None:
+    rows, vocab_size, codebook_size, width = 64, 2051, 2048, 1024
+    logits = (random(rows, vocab_size, dtype=torch.float32) * 3).to(dtype)
+    seed, frame = torch.arange(rows) * 2**33 + 5, torch.arange(rows) * 7
+    temperature = torch.linspace(0, 1.5, rows)
+    top_k = torch.arange(rows) + 1
+    table = random(32 * vocab_size, width)
+    codes, fed = ops_triton.sample_and_feed(
+        logits.cuda(), seed.cuda(), frame.cuda(), temperature.cuda(), top_k.cuda(), codebook, codebook_size,
+        table.cuda(),
+    )  # fmt: skip
+    twin = ops_torch.FrameDraw(seed, frame, temperature, top_k, codebook + 1, codebook_size)
+    expected = twin.sample(logits, codebook)
+    assert torch.equal(codes.cpu(), expected)
+    assert fed is not None and torch.equal(fed.cpu(), table[codebook * vocab_size + expected])

@@ -1,0 +1,74 @@
+"""Streams and the slots they take: who waits, who is refused, and that every end frees one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from csm.codec.v1 import codec_pb2
+
+from services.codec.stage import CodecStage
+from tests.support.codec_stage import config_message, decode, eventually, random_codes, refusal, stream_of
+
+
+async def test_a_full_stage_lets_streams_wait_then_refuses_and_a_cancel_lets_the_next_in(
+    stub: Any, stage: CodecStage
+) -> None:
+    calls = [stub.StreamDecode(), stub.StreamDecode()]
+    for call in calls:
+        await call.write(config_message())
+    await eventually(lambda: stage.bridge.thread.num_streams == 2)
+    waiting = asyncio.ensure_future(decode(stub, stream_of(random_codes(1), [1])))
+    await eventually(lambda: stage.bridge.seats.num_waiting == 1)
+    status = await refusal(decode(stub, stream_of(random_codes(1), [1])))
+    assert (status.code, status.reason) == (grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL")
+    assert status.retry_delay_s is not None
+    calls[0].cancel()
+    samples, _ = await asyncio.wait_for(waiting, 10)  # its turn has come
+    assert samples
+    calls[1].cancel()
+    await eventually(lambda: stage.bridge.thread.num_streams == 0)
+    await decode(stub, stream_of(random_codes(1), [1]))
+
+
+async def test_more_streams_than_slots_are_all_served_in_turn(stub: Any, stage: CodecStage) -> None:
+    alone, _ = await decode(stub, stream_of(random_codes(3), [3]))
+    streams = [asyncio.ensure_future(decode(stub, stream_of(random_codes(3), [3]))) for _ in range(3)]
+    for samples, _ in await asyncio.gather(*streams):
+        assert samples == alone
+
+
+async def test_a_cancelled_wait_leaves_the_queue(stub: Any, stage: CodecStage) -> None:
+    calls = [stub.StreamDecode() for _ in range(3)]
+    for call in calls:
+        await call.write(config_message())
+    await eventually(lambda: stage.bridge.seats.num_waiting == 1)
+    for call in calls:
+        call.cancel()
+    await eventually(lambda: (stage.bridge.seats.num_waiting, stage.bridge.thread.num_streams) == (0, 0))
+    assert len(await asyncio.gather(*(decode(stub, stream_of(random_codes(1), [1])) for _ in range(3)))) == 3
+
+
+async def test_deadline_frees_the_slot(stub: Any, stage: CodecStage) -> None:
+    async def open_ended() -> AsyncIterator[codec_pb2.StreamDecodeRequest]:
+        yield config_message()
+        await asyncio.sleep(60)
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for _ in stub.StreamDecode(open_ended(), timeout=0.3):
+            pass
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    await eventually(lambda: stage.bridge.thread.num_streams == 0)
+
+
+async def test_a_stage_that_stops_tells_its_streams(stub: Any, stage: CodecStage) -> None:
+    call = stub.StreamDecode()
+    await call.write(config_message())
+    await eventually(lambda: stage.bridge.thread.num_streams == 1)
+    reading = asyncio.ensure_future(call.read())
+    await stage.bridge.stop()
+    status = await refusal(reading)
+    assert (status.code, status.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")

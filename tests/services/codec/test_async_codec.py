@@ -1,0 +1,83 @@
+"""Flow between the event loop and the codec thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from csm_bundle.errors import CodecStoppedError
+from csm_codec.stream import Audio
+from services.codec.async_codec import MAX_AHEAD_FRAMES
+from services.codec.stage import CodecStage
+
+
+async def test_a_reader_that_stops_stops_the_decoder(stage: CodecStage) -> None:
+    handle = await stage.bridge.open("")
+    total = 2 * MAX_AHEAD_FRAMES
+    pushing = asyncio.ensure_future(handle.push(np.zeros((total, 4), np.int64)))
+    async with asyncio.timeout(30):
+        while handle.stream.num_frames < MAX_AHEAD_FRAMES:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    assert handle.stream.num_frames == MAX_AHEAD_FRAMES and not pushing.done()
+    decoded = 0
+    while decoded < total:
+        decoded += sum(output.num_new_frames for output in await handle.take() if isinstance(output, Audio))
+    await pushing
+    handle.close()
+
+
+async def test_an_opening_that_is_cancelled_keeps_no_slot(stage: CodecStage) -> None:
+    opening = asyncio.ensure_future(stage.bridge.open(""))
+    await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.gather(opening, return_exceptions=True)
+    handles = [await stage.bridge.open("") for _ in range(2)]  # all slots there are
+    for handle in handles:
+        handle.close()
+        handle.close()
+
+
+async def test_an_opening_that_is_cancelled_halfway_lets_the_next_in(
+    stage: CodecStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec: Any = stage.bridge.thread._codec
+    sitting_down, go_on, opened = threading.Event(), threading.Event(), codec.open
+
+    def slow_open(key_id: str) -> Any:
+        sitting_down.set()
+        go_on.wait(10)
+        return opened(key_id)
+
+    first = await stage.bridge.open("")
+    monkeypatch.setattr(codec, "open", slow_open)
+    second = asyncio.ensure_future(stage.bridge.open(""))
+    await asyncio.to_thread(sitting_down.wait, 10)
+    third = asyncio.ensure_future(stage.bridge.open(""))
+    await asyncio.sleep(0)
+    second.cancel()
+    await asyncio.wait({second})
+    await asyncio.sleep(0.05)
+    go_on.set()
+    async with asyncio.timeout(10):
+        (await third).close()
+    first.close()
+
+
+async def test_a_stream_that_opens_while_the_codec_fails_is_told(
+    stage: CodecStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec: Any = stage.bridge.thread._codec
+    opening = asyncio.ensure_future(stage.bridge.open(""))
+    await asyncio.sleep(0)
+    monkeypatch.setattr(type(codec), "has_work", True)  # and the step that comes next fails
+    monkeypatch.setattr(codec, "step", lambda: 1 / 0)
+    time.sleep(0.3)  # the loop sees both at once
+    with pytest.raises(CodecStoppedError):
+        async with asyncio.timeout(5):
+            await (await opening).take()

@@ -1,0 +1,157 @@
+"""Every failing call carries details; every call leaves one line and is counted as what it was."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import grpc
+import pytest
+from csm.codec.v1 import codec_pb2
+
+from csm_bundle.errors import EngineBusyError, InvalidRequestError, WatermarkError
+from services.common.rpc import status
+from services.common.rpc.calls import is_uuid
+from services.common.telemetry import logs
+
+REQUEST = codec_pb2.GetCodecInfoRequest()
+REQUEST_ID = "0b4a7b1e-3f47-4a4e-9f51-2f1f0a5a8f11"
+
+
+def raising(error: Exception):
+    async def handler(context):
+        raise error
+
+    return handler
+
+
+async def failure_of(stage, error: Exception) -> status.StatusError:
+    stage.codec.on_info = raising(error)
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await stage.stub.GetCodecInfo(REQUEST, metadata=(("x-request-id", REQUEST_ID),))
+    stage.trailers = dict(failed.value.trailing_metadata())
+    return status.from_rpc_error(failed.value)
+
+
+def handled(stage, code: str, method: str = "GetCodecInfo", kind: str = "unary") -> float:
+    labels = {"grpc_type": kind, "grpc_service": "csm.codec.v1.CodecService", "grpc_method": method}
+    metric = stage.server.metrics.registry.get_sample_value
+    return metric("grpc_server_handled_total", labels | {"grpc_code": code}) or 0.0
+
+
+async def test_status_error_round_trips_with_all_details(stage) -> None:
+    sent = status.StatusError(
+        grpc.StatusCode.NOT_FOUND,
+        "VOICE_NOT_FOUND",
+        "There is no voice 'x'.",
+        field_violations=[status.FieldViolation("voice.name", "unknown")],
+        retry_delay_s=1.5,
+        resource=status.Resource("voice", "x"),
+        metadata={"known": "a, b"},
+    )
+    got = await failure_of(stage, sent)
+    for name in ("code", "reason", "message", "field_violations", "retry_delay_s", "resource", "metadata"):
+        assert getattr(got, name) == getattr(sent, name), name
+    assert got.request_id == REQUEST_ID
+    assert stage.trailers["grpc-retry-pushback-ms"] == "1500"
+
+
+@pytest.mark.parametrize("letter", ["x", "\N{SNOWMAN}"])
+async def test_status_too_large_for_a_client_is_cut_and_not_lost(stage, letter: str) -> None:
+    violations = [status.FieldViolation(f"turns[{index}].text", f"is {letter}.", "WRONG") for index in range(1000)]
+    sent = status.invalid_argument(violations)
+    sent.resource = status.Resource("voice", letter * 5000)
+    got = await failure_of(stage, sent)
+    assert (got.code, got.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "WRONG")
+    assert sent.message.startswith(got.message.removesuffix("...")) and len(got.message) > 300
+    assert got.field_violations == tuple(violations[: len(got.field_violations)]) and len(got.field_violations) > 30
+    assert got.metadata["field_violations_left_out"] == str(1000 - len(got.field_violations))
+    assert got.resource is not None and got.resource.name.startswith(letter)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        (InvalidRequestError("segments[0].text", "is empty"), "INVALID_ARGUMENT", "INVALID_REQUEST"),
+        (EngineBusyError("16 of 16 slots are in use."), "UNAVAILABLE", "QUEUE_FULL"),
+        (WatermarkError("no"), "INTERNAL", "WATERMARK_FAILED"),
+        (ZeroDivisionError("secret detail"), "INTERNAL", "INTERNAL"),
+    ],
+)
+@pytest.mark.filterwarnings("default")
+async def test_library_errors_become_status_with_details(stage, error, code: str, reason: str) -> None:
+    got = await failure_of(stage, error)
+    assert (got.code.name, got.reason) == (code, reason)
+    assert "secret" not in got.message
+    assert handled(stage, code) == 1
+
+
+async def test_invalid_request_error_names_its_field(stage) -> None:
+    got = await failure_of(stage, InvalidRequestError("sampling_params.top_k", "is 0; at least 1."))
+    assert got.field_violations == (status.FieldViolation("sampling_params.top_k", "is 0; at least 1."),)
+
+
+async def test_busy_engine_tells_when_to_retry(stage) -> None:
+    got = await failure_of(stage, EngineBusyError("full"))
+    assert got.retry_delay_s == 1.0
+    assert stage.trailers["grpc-retry-pushback-ms"] == "1000"
+
+
+async def test_one_line_per_call_with_id_and_reason(stage, caplog: pytest.LogCaptureFixture) -> None:
+    async def annotated(context):
+        logs.annotate(frames=3)
+        logging.getLogger("somewhere").info("inside")
+        raise EngineBusyError("full")
+
+    stage.codec.on_info = annotated
+    caplog.handler.addFilter(logs.RequestIdFilter())
+    with caplog.at_level(logging.INFO), pytest.raises(grpc.aio.AioRpcError):
+        await stage.stub.GetCodecInfo(REQUEST, metadata=(("x-request-id", REQUEST_ID),))
+    lines = [record for record in caplog.records if record.name == "csm.rpc"]
+    assert len(lines) == 1
+    assert lines[0].fields["reason"] == "QUEUE_FULL"
+    assert lines[0].fields["frames"] == 3
+    inside = next(record for record in caplog.records if record.name == "somewhere")
+    assert {lines[0].request_id, inside.request_id} == {REQUEST_ID}
+
+
+async def test_malformed_request_id_is_replaced(stage) -> None:
+    seen = []
+
+    async def remember(context):
+        seen.append(logs.request_id.get())
+        return codec_pb2.GetCodecInfoResponse()
+
+    stage.codec.on_info = remember
+    await stage.stub.GetCodecInfo(REQUEST, metadata=(("x-request-id", "x forged=1"),))
+    assert is_uuid(seen[0])
+
+
+async def ended(stage) -> str:
+    async with asyncio.timeout(5):
+        while not stage.codec.decode_ended_with:
+            await asyncio.sleep(0.01)
+    return stage.codec.decode_ended_with[0]
+
+
+async def test_cancel_reaches_a_generator_handler_and_is_counted(stage) -> None:
+    call = stage.stub.StreamDecode()
+    await call.write(codec_pb2.StreamDecodeRequest())
+    await call.read()
+    call.cancel()
+    assert await ended(stage) in {"CancelledError", "GeneratorExit"}
+    assert handled(stage, "CANCELLED", "StreamDecode", "bidi_stream") == 1
+
+
+async def test_deadline_is_counted_as_deadline(stage) -> None:
+    call = stage.stub.StreamDecode(timeout=0.3)
+    await call.write(codec_pb2.StreamDecodeRequest())
+    await call.read()
+    assert await ended(stage) in {"CancelledError", "GeneratorExit"}
+    assert handled(stage, "DEADLINE_EXCEEDED", "StreamDecode", "bidi_stream") == 1
+
+
+async def test_stream_that_ends_is_counted_ok(stage) -> None:
+    call = stage.stub.StreamDecode(iter([codec_pb2.StreamDecodeRequest()] * 3))
+    assert len([message async for message in call]) == 4
+    assert handled(stage, "OK", "StreamDecode", "bidi_stream") == 1

@@ -1,0 +1,145 @@
+"""Health per name on its own port, reflection, message limits, keepalive, and the end of a stage."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import urllib.request
+
+import grpc
+import pytest
+from csm.codec.v1 import codec_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from services.common.rpc.server import StageServer, server_options
+from services.common.settings import StageSettings
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+NAMES = ["", "readiness", "csm.codec.v1.CodecService"]
+
+
+def has_ipv6_loopback() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+async def check(stage, name: str) -> int:
+    stub = health_pb2_grpc.HealthStub(stage.health_channel)
+    return (await stub.Check(health_pb2.HealthCheckRequest(service=name))).status
+
+
+async def test_health_is_not_serving_until_ready_then_serving(stage) -> None:
+    assert [await check(stage, name) for name in NAMES] == [NOT_SERVING] * 3
+    assert await check(stage, "liveness") == SERVING
+    await stage.server.set_serving()
+    assert [await check(stage, name) for name in NAMES] == [SERVING] * 3
+
+
+async def test_health_is_not_on_the_api_port(stage) -> None:
+    stub = health_pb2_grpc.HealthStub(stage.channel)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stub.Check(health_pb2.HealthCheckRequest())
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_unknown_health_name_is_not_found(stage) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await check(stage, "no.such.Service")
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_drain_lets_running_calls_end_and_refuses_new_ones(stage) -> None:
+    go_on = asyncio.Event()
+    entered = asyncio.Event()
+
+    async def slow(context):
+        entered.set()
+        await go_on.wait()
+        return codec_pb2.GetCodecInfoResponse(notice="late")
+
+    stage.codec.on_info = slow
+    await stage.server.set_serving()
+    running = stage.stub.GetCodecInfo(codec_pb2.GetCodecInfoRequest())
+    await entered.wait()
+    draining = asyncio.create_task(stage.server.drain(20))
+    watch = health_pb2_grpc.HealthStub(stage.health_channel).Watch(health_pb2.HealthCheckRequest(service="readiness"))
+    async for answer in watch:
+        if answer.status == NOT_SERVING:
+            break
+    assert await check(stage, "liveness") == SERVING  # a draining pod must not be killed
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
+        fresh = type(stage.stub)(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await fresh.GetCodecInfo(codec_pb2.GetCodecInfoRequest())
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    go_on.set()
+    assert (await running).notice == "late"
+    await draining
+
+
+async def test_message_over_the_limit_is_refused(stage) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stage.stub.Encode(codec_pb2.EncodeRequest(samples=bytes(2 << 20)))
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_reflection_names_the_services(stage) -> None:
+    stub = reflection_pb2_grpc.ServerReflectionStub(stage.channel)
+    call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+    answers = [answer async for answer in call]
+    names = {service.name for service in answers[0].list_services_response.service}
+    assert "csm.codec.v1.CodecService" in names
+    stub = reflection_pb2_grpc.ServerReflectionStub(stage.health_channel)
+    call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+    answers = [answer async for answer in call]
+    names = {service.name for service in answers[0].list_services_response.service}
+    assert "grpc.health.v1.Health" in names
+
+
+async def test_metrics_count_calls_by_code(stage) -> None:
+    await stage.stub.GetCodecInfo(codec_pb2.GetCodecInfoRequest())
+    exporter = StageServer(StageSettings(host="127.0.0.1", metrics_port=0), [], stage.server.metrics)
+    await exporter.start()
+    url = f"http://127.0.0.1:{exporter.metrics_port}/metrics"
+    body = (await asyncio.to_thread(lambda: urllib.request.urlopen(url).read())).decode()
+    await exporter.drain(0)
+    assert 'grpc_server_handled_total{grpc_code="OK",grpc_method="GetCodecInfo"' in body
+    assert "grpc_server_started_total" in body and "grpc_server_handling_seconds_bucket" in body
+
+
+def test_default_clients_may_ping_every_ten_seconds() -> None:
+    options = dict(server_options(StageSettings()))
+    assert options["grpc.http2.min_ping_interval_without_data_ms"] == 10_000
+    assert options["grpc.keepalive_permit_without_calls"] == 1
+    assert options["grpc.keepalive_time_ms"] == 60_000
+    assert options["grpc.max_receive_message_length"] == 16 * 2**20
+
+
+async def test_taken_port_is_an_error(stage) -> None:
+    second = StageServer(StageSettings(host="127.0.0.1", port=stage.server.port), [])
+    with pytest.raises(OSError, match="may be taken"):
+        await second.start()
+    await second.drain(0)
+
+
+@pytest.mark.skipif(not has_ipv6_loopback(), reason="this machine has no IPv6")
+@pytest.mark.parametrize("host", ["::", "::1", "[::1]"])
+async def test_every_port_listens_on_ipv6(host: str) -> None:
+    server = StageServer(StageSettings(host=host, metrics_port=0), [])
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"[::1]:{server.health_port}") as channel:
+            request = health_pb2.HealthCheckRequest(service="liveness")
+            assert (await health_pb2_grpc.HealthStub(channel).Check(request)).status == SERVING
+        async with grpc.aio.insecure_channel(f"[::1]:{server.port}") as channel:
+            await asyncio.wait_for(channel.channel_ready(), 5)
+        url = f"http://[::1]:{server.metrics_port}/metrics"
+        assert b"grpc_server" in await asyncio.to_thread(lambda: urllib.request.urlopen(url).read())
+    finally:
+        await server.drain(0)

@@ -1,0 +1,100 @@
+"""TLS on the API port: who gets in, and certificates that are replaced while it runs."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from csm.codec.v1 import codec_pb2, codec_pb2_grpc
+
+from services.common.rpc.server import StageServer, StageService
+from services.common.rpc.tls import TlsFileError
+from services.common.settings import StageSettings, load_settings
+from tests.support.authority import Authority, write_pair
+
+NAME = "csm.codec.v1.CodecService"
+
+
+class Codec(codec_pb2_grpc.CodecServiceServicer):
+    async def GetCodecInfo(self, request, context):
+        return codec_pb2.GetCodecInfoResponse(notice="fine")
+
+
+@asynccontextmanager
+async def serving(**files: Path):
+    add = codec_pb2_grpc.add_CodecServiceServicer_to_server
+    server = StageServer(StageSettings(host="127.0.0.1", **files), [StageService(add, Codec(), NAME)])
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.drain(0)
+
+
+async def ask(server: StageServer, credentials: grpc.ChannelCredentials | None) -> str:
+    """The answer, or the name of the status, over a connection of its own."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    target = f"localhost:{server.port}"
+    if credentials is None:
+        channel = grpc.aio.insecure_channel(target, options)
+    else:
+        channel = grpc.aio.secure_channel(target, credentials, options)
+    async with channel:
+        try:
+            stub = codec_pb2_grpc.CodecServiceStub(channel)
+            return (await stub.GetCodecInfo(codec_pb2.GetCodecInfoRequest(), timeout=10)).notice
+        except grpc.aio.AioRpcError as error:
+            return error.code().name
+
+
+async def test_only_a_client_that_trusts_the_right_authority_gets_in(tmp_path: Path) -> None:
+    ours, other = Authority(), Authority()
+    async with serving(**ours.write(tmp_path)) as server:
+        assert await ask(server, grpc.ssl_channel_credentials(ours.pem)) == "fine"
+        assert await ask(server, grpc.ssl_channel_credentials(other.pem)) == "UNAVAILABLE"
+        assert await ask(server, None) == "UNAVAILABLE"
+
+
+async def test_client_without_a_certificate_of_the_authority_is_refused(tmp_path: Path) -> None:
+    ours, other = Authority(), Authority()
+    async with serving(**ours.write(tmp_path), tls_client_ca=ours.write_ca(tmp_path)) as server:
+        assert await ask(server, grpc.ssl_channel_credentials(ours.pem, *ours.issue())) == "fine"
+        assert await ask(server, grpc.ssl_channel_credentials(ours.pem)) == "UNAVAILABLE"
+        assert await ask(server, grpc.ssl_channel_credentials(ours.pem, *other.issue())) == "UNAVAILABLE"
+
+
+async def test_files_may_hold_two_authorities_while_one_replaces_the_other(tmp_path: Path) -> None:
+    old, new, other = Authority(), Authority(), Authority()
+    (tmp_path / "both.crt").write_bytes(old.pem + new.pem)
+    both = (tmp_path / "both.crt").read_bytes()
+    for servers in (old, new):
+        async with serving(**servers.write(tmp_path), tls_client_ca=tmp_path / "both.crt") as server:
+            for callers, answer in ((old, "fine"), (new, "fine"), (other, "UNAVAILABLE")):
+                assert await ask(server, grpc.ssl_channel_credentials(both, *callers.issue())) == answer
+
+
+async def test_replaced_certificate_is_taken_up_and_a_broken_one_is_not(tmp_path: Path) -> None:
+    first, second = Authority(), Authority()
+    async with serving(**first.write(tmp_path)) as server:
+        assert await ask(server, grpc.ssl_channel_credentials(first.pem)) == "fine"
+        second.write(tmp_path)
+        assert await ask(server, grpc.ssl_channel_credentials(second.pem)) == "fine"
+        assert await ask(server, grpc.ssl_channel_credentials(first.pem)) == "UNAVAILABLE"
+        write_pair(tmp_path, first.issue()[0], first.issue()[1])  # a key of another certificate
+        assert await ask(server, grpc.ssl_channel_credentials(second.pem)) == "fine"
+
+
+async def test_unusable_file_stops_the_start_and_names_the_flag(tmp_path: Path) -> None:
+    files = write_pair(tmp_path, b"no key", b"no certificate")
+    with pytest.raises(TlsFileError, match="--tls-certificate .*tls.crt and --tls-key .*tls.key must be"):
+        async with serving(**files):
+            pass
+
+
+@pytest.mark.parametrize("flag", ["--tls-certificate", "--tls-key", "--tls-client-ca"])
+def test_half_of_the_tls_flags_stops_the_start(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        load_settings(StageSettings, [flag, "x.pem"])
+    assert "--tls-certificate and --tls-key" in capsys.readouterr().err

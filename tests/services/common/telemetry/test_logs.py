@@ -1,0 +1,34 @@
+"""Log lines in both formats."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from services.common.telemetry import logs
+
+
+def record() -> logging.LogRecord:
+    made = logging.LogRecord("csm.rpc", logging.INFO, "f.py", 1, "call ended", (), None)
+    made.fields = {"code": "OK", "duration_ms": 1.5}
+    made.request_id = "an-id"
+    return made
+
+
+def test_json_line_holds_fields_and_request_id() -> None:
+    line = json.loads(logs.JsonFormatter().format(record()))
+    assert line["request_id"] == "an-id"
+    assert (line["code"], line["duration_ms"], line["message"]) == ("OK", 1.5, "call ended")
+
+
+def test_trace_stands_beside_the_request() -> None:
+    traced = record()
+    traced.trace_id = "a-trace"
+    assert json.loads(logs.JsonFormatter().format(traced))["trace_id"] == "a-trace"
+    assert " [an-id a-trace] call ended " in logs.TextFormatter().format(traced)
+
+
+def test_text_line_holds_fields_and_request_id() -> None:
+    line = logs.TextFormatter().format(record())
+    assert line.endswith("info csm.rpc [an-id] call ended code=OK duration_ms=1.5")
+    assert "\n" not in line

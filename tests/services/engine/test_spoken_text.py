@@ -1,0 +1,194 @@
+"""What the engine reads of a text: through the bundle's front end and the lexicons, over real gRPC."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from csm.engine.v1 import engine_pb2, engine_pb2_grpc
+
+from csm_bundle.bundle import open_bundle
+from csm_bundle.errors import BundleError
+from csm_text.frontend import load
+from services.engine.load import load_engine
+from services.engine.settings import EngineSettings
+from services.engine.spoken_text import LexiconFileError, SpokenText
+from services.engine.stage import start_engine
+
+MakeBundle = Callable[..., Path]
+PREFIX_AND_ENDS = 2 + len("[1]")  # tokens of the tiny tokenizer, a byte each, that are no text
+
+
+@pytest.fixture
+def make_bundle(bundle: Path, tmp_path: Path) -> MakeBundle:
+    """The tiny bundle with other keys; lexicon: the text of its own one."""
+
+    def make(lexicon: str = "", **keys: Any) -> Path:
+        folder = tmp_path / "bundle"
+        shutil.copytree(bundle, folder)
+        manifest = json.loads((folder / "bundle.json").read_text()) | keys
+        if lexicon:
+            (folder / "words.tsv").write_text(lexicon, encoding="utf-8")
+            manifest["parts"] = manifest["parts"] | {"lexicon": "words.tsv"}
+        (folder / "bundle.json").write_text(json.dumps(manifest))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def lexicon(tmp_path: Path) -> Path:
+    return write(tmp_path / "operator.tsv", "csm\tsee ess em\n")
+
+
+def write(path: Path, text: str) -> Path:
+    """As an editor does: another file in its place."""
+    path.with_suffix(".new").write_text(text, encoding="utf-8")
+    os.replace(path.with_suffix(".new"), path)
+    return path
+
+
+@asynccontextmanager
+async def serving(bundle: Path, lexicon: Path | None = None) -> AsyncIterator[Any]:
+    settings = EngineSettings(
+        host="127.0.0.1", port=0, health_port=0, metrics_port=0, bundle=str(bundle), slots=2, lexicon=lexicon
+    )
+    stage = await start_engine(settings.model_copy(update={"drain_seconds": 0.0}))
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
+            yield engine_pb2_grpc.EngineServiceStub(channel)
+    finally:
+        await stage.stop()
+
+
+async def generate(stub: Any, *texts: str, speaker: int = 1) -> tuple[engine_pb2.GenerateStarted, bytes]:
+    """Codes of the last text after the others."""
+    request = engine_pb2.GenerateRequest(
+        request_id="r",
+        segments=[engine_pb2.Segment(speaker_id=speaker, text=text) for text in texts],
+        sampling_params=engine_pb2.SamplingParams(temperature=0.9, top_k=10, seed=5),
+        max_frame_count=6,
+    )
+    responses = [response async for response in stub.Generate(request)]
+    return responses[0].started, b"".join(r.frames.codes for r in responses if r.HasField("frames"))
+
+
+async def test_without_a_front_end_the_codes_are_those_of_the_spelling(bundle: Path, make_bundle: MakeBundle) -> None:
+    text = "Dr. Smith paid $5, csm."
+    async with serving(bundle) as stub:
+        _, plain = await generate(stub, text)
+    folder = make_bundle(text_frontend="")
+    async with serving(folder) as stub:
+        started, same = await generate(stub, text)
+    assert same == plain and started.text_token_count == PREFIX_AND_ENDS + len(text)
+
+
+async def test_the_front_end_is_what_the_tokenizer_reads_of_every_segment(
+    bundle: Path, make_bundle: MakeBundle
+) -> None:
+    """The bundle of spelling says the symbols when it is given them as a text."""
+    texts = ["It's 3:45 pm.", "Hello?"]
+    symbols = [load("english-phonemes-1").phonemize(text) for text in texts]
+    async with serving(bundle) as stub:
+        expected, codes = await generate(stub, *symbols)
+    async with serving(make_bundle(text_frontend="english-phonemes-1")) as stub:
+        started, same = await generate(stub, *texts)
+    assert same == codes
+    assert started.prompt_token_count == expected.prompt_token_count
+    assert started.text_token_count == PREFIX_AND_ENDS + len(symbols[-1])
+
+
+async def test_the_front_end_is_part_of_the_weights_identity(bundle: Path, make_bundle: MakeBundle) -> None:
+    digests = []
+    for folder in (bundle, make_bundle(text_frontend="english-phonemes-1")):
+        async with serving(folder) as stub:
+            digests.append((await stub.GetModelInfo(engine_pb2.GetModelInfoRequest())).weights_digest)
+    assert digests[0] != digests[1]
+
+
+async def test_a_text_too_long_once_it_is_symbols_is_refused_with_the_numbers(make_bundle: MakeBundle) -> None:
+    text = "one hundred " * 20  # 240 characters fit in the window of 512
+    async with serving(make_bundle(text_frontend="english-phonemes-1")) as stub:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await generate(stub, text)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "positions; the model's window is 512" in str(caught.value.details())
+
+
+async def test_the_operators_lexicon_respells_without_a_front_end(bundle: Path, lexicon: Path) -> None:
+    async with serving(bundle) as stub:
+        _, said = await generate(stub, "I am see ess em.")
+        _, plain = await generate(stub, "I am csm.")
+    async with serving(bundle, lexicon) as stub:
+        _, respelled = await generate(stub, "I am csm.")
+    assert respelled == said != plain
+
+
+async def test_a_changed_lexicon_is_followed_without_a_restart(
+    bundle: Path, lexicon: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(bundle, lexicon) as stub:
+        counts = [(await generate(stub, "csm"))[0].text_token_count]
+        write(lexicon, "csm\tsesame\n")
+        counts.append((await generate(stub, "csm"))[0].text_token_count)
+        with caplog.at_level(logging.ERROR, "csm.engine"):
+            write(lexicon, "csm\n")
+            counts.append((await generate(stub, "csm"))[0].text_token_count)
+            counts.append((await generate(stub, "csm"))[0].text_token_count)
+        lexicon.unlink()
+        counts.append((await generate(stub, "csm"))[0].text_token_count)
+    said = [len(text) for text in ("see ess em", "sesame", "sesame", "sesame", "sesame")]
+    assert counts == [PREFIX_AND_ENDS + length for length in said]
+    assert [r.getMessage() for r in caplog.records].count(
+        f"the old lexicon stays in use: --lexicon cannot be used: {lexicon}, line 1 has 1 columns; a word, how it is"
+        " said and perhaps a voice are needed, parted by tabs."
+    ) == 1, "a mistake is told once"
+
+
+async def test_a_voices_words_are_for_its_speaker_alone(bundle: Path, lexicon: Path) -> None:
+    write(lexicon, "data\tdah ta\tanna\n")
+    async with serving(bundle, lexicon) as stub:
+        own, _ = await generate(stub, "data", speaker=1)
+        others, _ = await generate(stub, "data", speaker=0)
+    assert (own.text_token_count, others.text_token_count) == (PREFIX_AND_ENDS + 6, PREFIX_AND_ENDS + 4)
+
+
+def test_the_operators_words_go_before_those_of_the_bundle(make_bundle: MakeBundle, lexicon: Path) -> None:
+    bundle = open_bundle(str(make_bundle(lexicon="csm\tsesame\ntts\tspeech\n")))
+    assert SpokenText(bundle, lexicon).read(1, "csm tts") == "see ess em speech"
+    assert SpokenText(bundle, None).read(1, "csm tts") == "sesame speech"
+
+
+def test_an_unknown_front_end_is_refused_at_the_start(make_bundle: MakeBundle) -> None:
+    settings = EngineSettings(bundle=str(make_bundle(text_frontend="english-phonemes-9")))
+    with pytest.raises(BundleError, match='no text front end "english-phonemes-9"; there is english-phonemes-1'):
+        load_engine(settings)
+
+
+def test_a_wrong_lexicon_is_refused_at_the_start(make_bundle: MakeBundle, lexicon: Path, tmp_path: Path) -> None:
+    bundle = open_bundle(str(make_bundle()))
+    write(lexicon, "csm\t/S IY1/\n")
+    with pytest.raises(LexiconFileError, match="--lexicon cannot be used: .*operator.tsv, line 1: .*text front end"):
+        SpokenText(bundle, lexicon)
+    with pytest.raises(LexiconFileError, match="--lexicon cannot be used: .*nowhere"):
+        SpokenText(bundle, tmp_path / "nowhere")
+
+
+def test_a_bundles_wrong_lexicon_is_refused_at_the_start(make_bundle: MakeBundle) -> None:
+    bundle = open_bundle(str(make_bundle(lexicon="csm\tsee\tbob\n")))
+    with pytest.raises(BundleError, match='words.tsv, line 1: the voice is "bob"; allowed are anna'):
+        SpokenText(bundle, None)
+
+
+def test_a_bundle_of_spelling_with_no_lexicon_is_left_alone(bundle: Path) -> None:
+    spoken_text = SpokenText(open_bundle(str(bundle)), None)
+    assert spoken_text.changes_nothing and spoken_text.front_end is None
+    assert spoken_text.read(0, "Dr. 5") == "Dr. 5"

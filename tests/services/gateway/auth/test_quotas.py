@@ -1,0 +1,138 @@
+"""How many syntheses a caller may run at once, at a real gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from csm.v1 import tts_pb2, tts_pb2_grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from pydantic import ValidationError
+
+from services.common.rpc import status
+from services.common.rpc.status import StatusError
+from services.gateway.auth.quotas import StreamQuotas
+from services.gateway.auth.tokens import digest_of
+from services.gateway.settings import GatewaySettings
+from tests.support.fake_deployment import FakeDeployment, fake_deployment
+
+Stub = Any
+
+
+def entry(name: str, **limit: int) -> dict[str, object]:
+    return {"name": name, "sha256": digest_of(f"token-of-{name}"), **limit}
+
+
+def of(name: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer token-of-{name}"),)
+
+
+@asynccontextmanager
+async def shared(
+    folder: Path, *entries: dict[str, object], **settings: Any
+) -> AsyncIterator[tuple[FakeDeployment, Stub]]:
+    """A gateway whose engine waits before the first frame until it is told to go on."""
+    (folder / "tokens.json").write_text(json.dumps(entries))
+    async with fake_deployment(auth_tokens_file=folder / "tokens.json", **settings) as running:
+        running.engine.script.pause_at = 0
+        async with grpc.aio.insecure_channel(running.target) as channel:
+            yield running, tts_pb2_grpc.TextToSpeechServiceStub(channel)
+
+
+async def ended(call: Any) -> str:
+    """The reason, "OK" if it is none."""
+    try:
+        async for _ in call:
+            pass
+    except grpc.aio.AioRpcError as error:
+        return status.from_rpc_error(error).reason
+    return "OK"
+
+
+async def when(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_one_caller_s_share_is_no_other_s(tmp_path: Path, stream_request: Any) -> None:
+    async with shared(tmp_path, entry("ada", max_streams=1), entry("bo")) as (running, stub):
+        first = stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30)
+        await running.engine.script.paused.wait()
+        assert await ended(stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30)) == "QUOTA_EXCEEDED"
+        others = [stub.StreamSynthesize(stream_request, metadata=of("bo"), timeout=30) for _ in range(3)]
+        await when(lambda: len(running.engine.calls) == 4)
+        running.engine.script.resume.set()
+        assert [await ended(call) for call in (first, *others)] == ["OK"] * 4
+        assert await ended(stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30)) == "OK"
+        seen = running.gateway.server.metrics.registry.get_sample_value
+        assert seen("tts_refused_calls_total", {"reason": "QUOTA_EXCEEDED"}) == 1
+
+
+async def test_refusal_says_whose_quota_it_is_and_when_to_come_again(tmp_path: Path, stream_request: Any) -> None:
+    """Both ways to synthesize count together; what is no synthesis does not count."""
+    async with shared(tmp_path, entry("ada"), max_streams_per_caller=1) as (running, stub):
+        first = stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30)
+        await running.engine.script.paused.wait()
+        await stub.GetServerInfo(tts_pb2.GetServerInfoRequest(), metadata=of("ada"), timeout=30)
+        with pytest.raises(
+            grpc.aio.AioRpcError, match="ada already runs as many syntheses at once as it may: 1"
+        ) as refused:
+            await stub.Synthesize(
+                tts_pb2.SynthesizeRequest(input=stream_request.input, audio_config=stream_request.audio_config),
+                metadata=of("ada"),
+                timeout=30,
+            )
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        details = rpc_status.from_call(refused.value).details
+        failures = [error_details_pb2.QuotaFailure.FromString(any.value) for any in details if "Quota" in any.type_url]
+        assert [(v.subject, v.description) for f in failures for v in f.violations] == [
+            ("caller:ada", "syntheses at once: 1")
+        ]
+        assert status.from_rpc_error(refused.value).retry_delay_s == 1.0
+        first.cancel()
+
+
+async def test_cancelled_and_failed_syntheses_give_their_place_back(tmp_path: Path, stream_request: Any) -> None:
+    async with shared(tmp_path, entry("ada", max_streams=1)) as (running, stub):
+        first = stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30)
+        await running.engine.script.paused.wait()
+        first.cancel()
+        registry = running.gateway.server.metrics.registry
+        await when(lambda: registry.get_sample_value("tts_running_requests") == 0)
+        running.engine.script.resume.set()
+        wrong = type(stream_request)()
+        assert await ended(stub.StreamSynthesize(wrong, metadata=of("ada"), timeout=30)) not in ("OK", "QUOTA_EXCEEDED")
+        assert await ended(stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30)) == "OK"
+
+
+async def test_changed_file_changes_the_quota_at_once(tmp_path: Path, stream_request: Any) -> None:
+    async with shared(tmp_path, entry("ada", max_streams=1)) as (running, stub):
+        calls = [stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30)]
+        await running.engine.script.paused.wait()
+        (tmp_path / "tokens.json").write_text(json.dumps([entry("ada", max_streams=2)]))
+        calls.append(stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30))
+        await when(lambda: len(running.engine.calls) == 2)
+        assert await ended(stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30)) == "QUOTA_EXCEEDED"
+        running.engine.script.resume.set()
+        assert [await ended(call) for call in calls] == ["OK"] * 2
+
+
+def test_no_limit_is_none_and_nothing_is_kept_of_who_has_left() -> None:
+    quotas = StreamQuotas({"ada": 2}.get, lambda: None)  # type: ignore[arg-type]
+    with quotas.one_more("bo"), quotas.one_more("bo"), quotas.one_more("ada"), quotas.one_more("ada"):
+        with pytest.raises(StatusError), quotas.one_more("ada"):
+            pass
+    assert not quotas._running
+
+
+def test_a_limit_for_all_needs_names() -> None:
+    with pytest.raises(ValidationError, match="--max-streams-per-caller needs --auth-tokens-file"):
+        GatewaySettings(max_streams_per_caller=3)

@@ -1,0 +1,154 @@
+"""Every encoding from a real gateway over real gRPC, decoded by libsndfile."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import math
+import struct
+
+import grpc
+import numpy as np
+import pytest
+import soundfile
+from csm.v1 import tts_pb2
+
+from services.common.rpc import status
+from services.gateway.audio.formats import ENCODINGS, sample_rates_hz
+from tests.support.fake_stages import FRAME_SAMPLES, SAMPLE_RATE_HZ
+
+PCM, WAV, OPUS = tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_WAV, tts_pb2.AUDIO_ENCODING_OGG_OPUS
+MULAW, ALAW = tts_pb2.AUDIO_ENCODING_MULAW, tts_pb2.AUDIO_ENCODING_ALAW
+RAW_SUBTYPES = {PCM: "PCM_16", MULAW: "ULAW", ALAW: "ALAW"}
+COMBINATIONS = [(encoding, rate) for encoding in ENCODINGS for rate in sample_rates_hz(encoding, SAMPLE_RATE_HZ)]
+TONE_HZ = 1013  # no whole number of periods in a frame or a packet: a lost one would be heard
+SECONDS = 0.8  # the fake engine's ten frames
+
+
+def tone(sample_count: int, rate_hz: int, first: int = 0) -> np.ndarray:
+    return 0.25 * np.sin(2 * math.pi * TONE_HZ * np.arange(first, first + sample_count) / rate_hz)
+
+
+def tone_of(frames: range) -> bytes:
+    samples = tone(len(frames) * FRAME_SAMPLES, SAMPLE_RATE_HZ, frames.start * FRAME_SAMPLES)
+    return (samples * 32_768).round().astype("<i2").tobytes()
+
+
+def decoded(content: bytes, encoding: tts_pb2.AudioEncoding, rate_hz: int) -> np.ndarray:
+    """Fails unless the content is of that rate."""
+    file = io.BytesIO(content)
+    if encoding in RAW_SUBTYPES:
+        samples, rate = soundfile.read(
+            file, format="RAW", subtype=RAW_SUBTYPES[encoding], samplerate=rate_hz, channels=1
+        )
+    else:
+        samples, rate = soundfile.read(file)
+    assert rate == rate_hz and samples.ndim == 1
+    return samples
+
+
+def with_lengths(wav: bytes) -> bytes:
+    """A WAV stream of unknown length as the file that libsndfile reads."""
+    assert wav[4:8] == wav[40:44] == b"\xff" * 4
+    return wav[:4] + struct.pack("<I", len(wav) - 8) + wav[8:40] + struct.pack("<I", len(wav) - 44) + wav[44:]
+
+
+@pytest.mark.parametrize(("encoding", "rate_hz"), COMBINATIONS)
+async def test_stream_and_unary_give_the_tone_whole(
+    deployment, tts, stream_request, unary_request, encoding: tts_pb2.AudioEncoding, rate_hz: int
+) -> None:
+    deployment.codec.audio_of = tone_of
+    for request in (stream_request, unary_request):
+        request.audio_config.audio_encoding, request.audio_config.sample_rate_hertz = encoding, rate_hz
+        request.sampling_params.seed = 7
+
+    messages = [message async for message in tts.StreamSynthesize(stream_request)]
+    header, summary = messages[0].header, messages[-1].summary
+    chunks = [message.audio_chunk for message in messages[1:-1]]
+    assert header.audio_format == tts_pb2.AudioFormat(
+        audio_encoding=encoding, sample_rate_hertz=rate_hz, channel_count=1
+    )
+    expected_count = math.ceil(10 * FRAME_SAMPLES * rate_hz / SAMPLE_RATE_HZ)
+    position = 0
+    for chunk in chunks:
+        assert chunk.sample_offset == position and chunk.audio_content and chunk.sample_count >= 0
+        position += chunk.sample_count
+    assert position == summary.stats.sample_count == expected_count
+    assert summary.stats.audio_duration.ToTimedelta().total_seconds() == pytest.approx(SECONDS, abs=1e-4)
+
+    content = b"".join(chunk.audio_content for chunk in chunks)
+    heard = decoded(with_lengths(content) if encoding == WAV else content, encoding, rate_hz)
+    assert len(heard) == expected_count
+    ideal = tone(expected_count, rate_hz)
+    inner = slice(rate_hz // 20, -rate_hz // 20)
+    assert np.corrcoef(heard[inner], ideal[inner])[0, 1] > 0.96  # no gap, no repeat: the phase holds to the end
+
+    response = await tts.Synthesize(unary_request)
+    assert response.audio_format == header.audio_format
+    assert response.summary.stats.sample_count == expected_count
+    if encoding == WAV:
+        assert response.audio_content == with_lengths(content)
+    else:
+        assert response.audio_content == content
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+async def test_first_chunk_comes_with_the_first_frame(
+    deployment, tts, stream_request, encoding: tts_pb2.AudioEncoding
+) -> None:
+    deployment.codec.audio_of = tone_of
+    deployment.engine.script.pause_at = 1
+    stream_request.audio_config.audio_encoding, stream_request.audio_config.sample_rate_hertz = encoding, 8_000
+    call = tts.StreamSynthesize(stream_request)
+    assert (await call.read()).WhichOneof("event") == "header"
+    async with asyncio.timeout(10):
+        first = (await call.read()).audio_chunk
+    assert deployment.engine.calls[0].frame_count == 1
+    assert first.audio_content and first.sample_count >= 0.033 * 8_000
+    call.cancel()
+
+
+async def test_rate_of_the_model_is_the_default_of_every_encoding(tts, stream_request) -> None:
+    for encoding in ENCODINGS:
+        stream_request.audio_config.audio_encoding = encoding
+        messages = [message async for message in tts.StreamSynthesize(stream_request)]
+        assert messages[0].header.audio_format.sample_rate_hertz == SAMPLE_RATE_HZ
+        assert messages[-1].summary.stats.sample_count == 10 * FRAME_SAMPLES
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+async def test_model_that_says_nothing_gives_no_samples(deployment, tts, stream_request, encoding) -> None:
+    deployment.engine.frame_count = 0
+    stream_request.audio_config.audio_encoding, stream_request.audio_config.sample_rate_hertz = encoding, 16_000
+    messages = [message async for message in tts.StreamSynthesize(stream_request)]
+    chunks = [message.audio_chunk for message in messages[1:-1]]
+    assert [len(chunk.audio_content) for chunk in chunks] == ([44] if encoding == WAV else [])
+    assert messages[-1].summary.stats.sample_count == 0
+
+
+async def test_lost_stage_tells_samples_at_the_rate_of_the_caller(deployment, tts, stream_request) -> None:
+    stream_request.audio_config.sample_rate_hertz = 8_000
+    deployment.engine.script.pause_at = 5
+    call = tts.StreamSynthesize(stream_request)
+    delivered = 0
+    while delivered < 4 * 640:
+        delivered += (await call.read()).audio_chunk.sample_count
+    await deployment.engine_server.drain(0)
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        while await call.read() is not grpc.aio.EOF:
+            pass
+    assert status.from_rpc_error(failed.value).metadata["delivered_sample_count"] == str(delivered)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+async def test_what_is_spoken_can_be_context(deployment, tts, stream_request, encoding) -> None:
+    deployment.codec.audio_of = tone_of
+    stream_request.audio_config.audio_encoding, stream_request.audio_config.sample_rate_hertz = encoding, 8_000
+    content = b"".join([message.audio_chunk.audio_content async for message in tts.StreamSynthesize(stream_request)])
+    turn = stream_request.context.turns.add(speaker=1, text="Hello.")
+    turn.audio.recording.audio_content = content
+    turn.audio.recording.audio_format.audio_encoding = encoding
+    turn.audio.recording.audio_format.sample_rate_hertz = 8_000
+    [message async for message in tts.StreamSynthesize(stream_request)]
+    (sent,) = deployment.codec.encoded
+    assert len(sent.samples) / 2 / sent.sample_rate_hertz == SECONDS

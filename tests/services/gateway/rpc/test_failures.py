@@ -1,0 +1,297 @@
+"""What the caller gets when something goes wrong, and what is freed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import grpc
+import pytest
+from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2
+
+from csm_bundle.errors import EngineBusyError, InvalidRequestError, WatermarkError
+from services.common.rpc import status
+from tests.support.fake_deployment import failure, fake_deployment
+from tests.support.fake_stages import FRAME_SAMPLES, fake_frames
+
+Code = grpc.StatusCode
+
+
+async def read_until_audio(call) -> None:
+    while (await call.read()).WhichOneof("event") != "audio_chunk":
+        pass
+
+
+async def ended(calls, index: int = 0) -> str:
+    async with asyncio.timeout(10):
+        while len(calls) <= index:
+            await asyncio.sleep(0.01)
+        await calls[index].ended.wait()
+    return calls[index].error
+
+
+def pause(fake, frame: int) -> None:
+    fake.script.pause_at = frame
+
+
+async def test_cancel_reaches_engine_and_codec(deployment, tts, stream_request) -> None:
+    pause(deployment.engine, 3)
+    call = tts.StreamSynthesize(stream_request)
+    await read_until_audio(call)
+    await deployment.engine.script.paused.wait()
+    call.cancel()
+    assert await ended(deployment.engine.calls) == "CancelledError"
+    assert await ended(deployment.codec.calls) != ""
+    registry = deployment.gateway.server.metrics.registry
+    assert registry.get_sample_value("tts_cancelled_total", {"stage": "generate"}) == 1
+    assert registry.get_sample_value("tts_running_requests") == 0
+
+
+async def test_client_deadline_reaches_the_engine(deployment, tts, stream_request) -> None:
+    pause(deployment.engine, 3)
+    error = await failure(tts.StreamSynthesize(stream_request, timeout=0.45))  # which gRPC rounds up on its way
+    assert error.code is Code.DEADLINE_EXCEEDED
+    assert await ended(deployment.engine.calls) == "CancelledError"
+    assert 0 < deployment.engine.calls[0].remaining_s <= 0.5
+    assert 0 < deployment.codec.calls[0].remaining_s <= 0.5
+
+
+async def test_server_deadline_ends_calls_whose_client_sets_none(stream_request) -> None:
+    async with (
+        fake_deployment(default_deadline_seconds=0.4) as deployment,
+        grpc.aio.insecure_channel(deployment.target) as channel,
+    ):
+        pause(deployment.engine, 3)
+        error = await failure(tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesize(stream_request))
+        assert (error.code, error.reason) == (Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
+        assert await ended(deployment.engine.calls) == "CancelledError"
+
+
+async def test_hopeless_deadline_is_refused_before_any_work(stream_request) -> None:
+    async with (
+        fake_deployment(min_first_audio_seconds=5) as deployment,
+        grpc.aio.insecure_channel(deployment.target) as channel,
+    ):
+        stub = tts_pb2_grpc.TextToSpeechServiceStub(channel)
+        error = await failure(stub.StreamSynthesize(stream_request, timeout=3))
+        assert (error.code, error.reason) == (Code.DEADLINE_EXCEEDED, "DEADLINE_TOO_SHORT")
+        assert deployment.engine.calls == []
+
+
+async def test_engine_away_before_audio_is_unavailable_and_retryable(deployment, tts, stream_request) -> None:
+    await deployment.engine_server.drain(0)
+    error = await failure(tts.StreamSynthesize(stream_request))
+    assert (error.code, error.reason) == (Code.UNAVAILABLE, "ENGINE_UNREACHABLE")
+    assert error.retry_delay_s is not None and error.request_id
+
+
+async def test_engine_killed_after_audio_tells_how_much_was_delivered(deployment, tts, stream_request) -> None:
+    pause(deployment.engine, 5)  # after messages of one frame and of four
+    call = tts.StreamSynthesize(stream_request)
+    delivered = 0
+    while delivered < 5 * FRAME_SAMPLES:
+        delivered += (await call.read()).audio_chunk.sample_count
+    await deployment.engine_server.drain(0)
+    error = await failure(call)
+    assert (error.code, error.reason) == (Code.UNAVAILABLE, "ENGINE_LOST")
+    assert error.metadata["delivered_sample_count"] == str(delivered)
+    assert await ended(deployment.codec.calls) != ""
+
+
+async def test_codec_killed_after_audio_is_codec_lost(deployment, tts, stream_request) -> None:
+    pause(deployment.engine, 5)
+    call = tts.StreamSynthesize(stream_request)
+    await read_until_audio(call)
+    await deployment.codec_server.drain(0)
+    error = await failure(call)
+    assert (error.code, error.reason) == (Code.UNAVAILABLE, "CODEC_LOST")
+    assert await ended(deployment.engine.calls) == "CancelledError"
+
+
+async def test_codec_away_before_audio_is_unreachable_and_frees_the_engine(deployment, tts, stream_request) -> None:
+    await tts.GetServerInfo(tts_pb2.GetServerInfoRequest())  # the catalog is known
+    pause(deployment.engine, 5)
+    await deployment.codec_server.drain(0)
+    await asyncio.sleep(0.2)
+    error = await failure(tts.StreamSynthesize(stream_request))
+    assert (error.code, error.reason) == (Code.UNAVAILABLE, "CODEC_UNREACHABLE")
+
+
+async def test_no_header_before_the_first_audio(deployment, tts, stream_request) -> None:
+    """A header would commit the call, and the client's library could not retry it elsewhere."""
+    deployment.engine.script.fail_at = 0
+    deployment.engine.script.failure = EngineBusyError("The batch is full.")
+    call = tts.StreamSynthesize(stream_request)
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await call.read()
+    assert status.from_rpc_error(failed.value).reason == "QUEUE_FULL"
+
+
+async def test_full_queue_is_passed_on_with_its_retry_delay(deployment, tts, stream_request) -> None:
+    deployment.engine.refusal = EngineBusyError("16 sequences run and 32 wait.")
+    error = await failure(tts.StreamSynthesize(stream_request))
+    assert (error.code, error.reason, error.retry_delay_s) == (Code.UNAVAILABLE, "QUEUE_FULL", 1.0)
+
+
+async def test_default_retry_policy_of_a_client_gets_through(deployment, stream_request) -> None:
+    """The shipped service config retries UNAVAILABLE until the engine has room."""
+    from csm_client.channel import open_async_channel
+
+    deployment.engine.refusal = EngineBusyError("full")
+
+    async def make_room() -> None:
+        await ended(deployment.engine.calls)
+        deployment.engine.refusal = None
+
+    room = asyncio.create_task(make_room())
+    channel = open_async_channel(deployment.target, {})
+    call = tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesize(stream_request)
+    kinds = [message.WhichOneof("event") async for message in call]
+    await room
+    await channel.close()
+    assert kinds[0] == "header" and kinds[-1] == "summary"
+    assert len(deployment.engine.calls) == 2
+
+
+async def test_failed_watermark_is_internal_and_named(deployment, tts, stream_request) -> None:
+    deployment.codec.script.fail_at = 0
+    deployment.codec.script.failure = WatermarkError("The message does not fit.")
+    pause(deployment.engine, 1)
+    call = tts.StreamSynthesize(stream_request)
+    error = await failure(call)
+    assert (error.code, error.reason) == (Code.INTERNAL, "WATERMARK_FAILED")
+
+
+async def test_codec_that_fails_under_many_writes_ends_the_call_at_once(deployment, tts, stream_request) -> None:
+    """A write that meets the end of the call can cost the codec's own words, but not the failure."""
+    deployment.engine.frame_count = 200
+    stream_request.stream_config.chunk_duration.FromMilliseconds(80)
+    deployment.codec.script.failure = WatermarkError("The message does not fit.")
+    for frame in range(30):
+        deployment.codec.script.fail_at = frame
+        error = await failure(tts.StreamSynthesize(stream_request, timeout=20))
+        assert error.reason in {"WATERMARK_FAILED", "CODEC_UNREACHABLE", "CODEC_LOST"}
+        assert await ended(deployment.engine.calls, frame) in {"", "CancelledError"}
+
+
+async def test_bug_in_a_stage_shows_no_more_than_a_request_id(deployment, tts, stream_request) -> None:
+    deployment.engine.script.fail_at = 2
+    deployment.engine.script.failure = ValueError("secret")
+    error = await failure(tts.StreamSynthesize(stream_request))
+    assert (error.code, error.reason) == (Code.INTERNAL, "INTERNAL")
+    assert "secret" not in error.message and error.request_id
+
+
+async def test_fields_of_the_engine_are_told_in_public_terms(deployment, tts, stream_request) -> None:
+    stream_request.context.turns.add(speaker=0, text="Hi.")
+    for theirs, ours in (
+        ("segments[0].text", "context.turns[0].text"),
+        ("segments[0].codes", "context.turns[0].audio.codes"),
+        ("segments[1].text", "input.text"),
+        ("segments", "segments"),
+        ("max_frame_count", "max_audio_duration"),
+    ):
+        deployment.engine.refusal = InvalidRequestError(theirs, "does not fit.")
+        error = await failure(tts.StreamSynthesize(stream_request))
+        assert error.code is Code.INVALID_ARGUMENT
+        assert [violation.field for violation in error.field_violations] == [ours]
+        assert error.message == f"{ours}: does not fit."
+
+
+async def test_a_key_that_the_codec_does_not_know_is_named(deployment, watermark) -> None:
+    key = status.Resource("watermark_key", "key-9")
+    refusal = status.StatusError(Code.NOT_FOUND, "WATERMARK_KEY_NOT_FOUND", "No such key.", resource=key)
+    deployment.codec.refusal = refusal
+    request = watermark_pb2.DetectWatermarkRequest(key_ids=["key-9"])
+    request.recording.audio_content = bytes(200)
+    request.recording.audio_format.audio_encoding = tts_pb2.AUDIO_ENCODING_PCM
+    request.recording.audio_format.sample_rate_hertz = 24_000
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await watermark.DetectWatermark(request)
+    assert status.from_rpc_error(failed.value).resource == key
+
+
+async def test_fields_of_the_codec_are_told_in_public_terms(deployment, tts, watermark, stream_request) -> None:
+    recording = tts_pb2.AudioRecording(audio_content=bytes(8))
+    recording.audio_format.audio_encoding = tts_pb2.AUDIO_ENCODING_PCM
+    recording.audio_format.sample_rate_hertz = 16_000
+    stream_request.context.turns.add(text="Hi.").audio.codes.CopyFrom(fake_frames(0, 1))
+    stream_request.context.turns.add(text="Hi.").audio.recording.CopyFrom(recording)
+    for theirs, ours in (("samples", "audio_content"), ("sample_rate_hertz", "audio_format.sample_rate_hertz")):
+        deployment.codec.refusal = InvalidRequestError(theirs, "does not fit.")
+        error = await failure(tts.StreamSynthesize(stream_request))
+        assert [v.field for v in error.field_violations] == [f"context.turns[1].audio.recording.{ours}"]
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await watermark.DetectWatermark(watermark_pb2.DetectWatermarkRequest(recording=recording))
+        error = status.from_rpc_error(failed.value)
+        assert [v.field for v in error.field_violations] == [f"recording.{ours}"]
+        assert error.message == f"recording.{ours}: does not fit."
+
+
+async def test_stages_of_different_bundles_are_refused(deployment, tts, stream_request) -> None:
+    deployment.codec.info.codec.weights_digest = "other"
+    error = await failure(tts.StreamSynthesize(stream_request))
+    deployment.gateway._catalogs.forget()
+    error = await failure(tts.StreamSynthesize(stream_request))
+    assert (error.code, error.reason) == (Code.FAILED_PRECONDITION, "CODEC_MISMATCH")
+    assert "weights_digest" in error.message
+
+
+async def test_unknown_voice_is_not_found_and_lists_the_known(tts, stream_request) -> None:
+    stream_request.voice.name = "zoe"
+    error = await failure(tts.StreamSynthesize(stream_request))
+    assert (error.code, error.reason) == (Code.NOT_FOUND, "VOICE_NOT_FOUND")
+    assert error.resource == status.Resource("voice", "zoe")
+    assert "ada, bo" in error.message
+
+
+async def test_message_of_100_mb_is_refused(tts, stream_request) -> None:
+    turn = stream_request.context.turns.add(speaker=0, text="Hi.")
+    turn.audio.recording.audio_content = bytes(100 * 10**6)
+    error = await failure(tts.StreamSynthesize(stream_request))
+    assert error.code is Code.RESOURCE_EXHAUSTED
+
+
+async def test_client_that_stops_reading_is_dropped_and_costs_no_decoding(stream_request) -> None:
+    window = [("grpc.http2.lookahead_bytes", 65536), ("grpc.http2.bdp_probe", 0)]
+    async with (
+        fake_deployment(write_timeout_seconds=2.0, max_stream_audio_seconds=300) as deployment,
+        grpc.aio.insecure_channel(deployment.target, options=window) as channel,
+    ):
+        deployment.engine.frame_count = 3750
+        stub = tts_pb2_grpc.TextToSpeechServiceStub(channel)
+        call = stub.StreamSynthesize(stream_request)
+        await call.read()
+        assert await ended(deployment.codec.calls) != ""
+        assert deployment.engine.calls[0].frame_count == 3750  # the engine never waited
+        assert deployment.codec.calls[0].frame_count < 3000  # the codec did
+        error = await failure(call)
+        assert (error.code, error.reason) == (Code.RESOURCE_EXHAUSTED, "CLIENT_TOO_SLOW")
+
+
+async def test_random_cancels_leave_nothing_behind(deployment, tts, stream_request) -> None:
+    """Thirty streams at once, each left at another point; the others are whole."""
+    deployment.engine.frame_count = 40
+    chance = random.Random(0)
+
+    async def read_some(leave_after: int) -> list[str]:
+        call = tts.StreamSynthesize(stream_request)
+        kinds: list[str] = []
+        while (message := await call.read()) is not grpc.aio.EOF:
+            kinds.append(message.WhichOneof("event"))
+            if len(kinds) == leave_after:
+                call.cancel()
+                break
+        return kinds
+
+    plans = [chance.choice([1, 2, 5, 1000]) for _ in range(30)]
+    for plan, kinds in zip(plans, await asyncio.gather(*map(read_some, plans)), strict=True):
+        assert kinds[0] == "header" and set(kinds[1:-1]) <= {"audio_chunk"}
+        assert (kinds[-1] == "summary") == (plan == 1000)
+    for index in range(30):
+        await ended(deployment.engine.calls, index)
+        await ended(deployment.codec.calls, index)
+    running = deployment.gateway.server.metrics.registry.get_sample_value
+    async with asyncio.timeout(5):
+        while running("tts_running_requests"):
+            await asyncio.sleep(0.01)

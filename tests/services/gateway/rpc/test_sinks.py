@@ -1,0 +1,80 @@
+"""Writes to the caller: one under way when the call is ended is let through, unless the caller takes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from csm.codec.v1 import codec_pb2
+from csm.engine.v1 import engine_pb2
+from csm.rvq.v1 import rvq_pb2
+from csm.v1 import tts_pb2
+
+from services.common.rpc.status import StatusError
+from services.gateway.rpc.sinks import StreamSink
+from services.gateway.stages.catalog import Catalog
+from services.gateway.synthesis.plan import SynthesisPlan
+
+SAMPLES = b"\0" * 3840  # one frame
+
+
+class SlowContext:
+    """A call whose caller takes each message only when it is told to."""
+
+    def __init__(self) -> None:
+        self.taken = asyncio.Event()
+        self.writing = asyncio.Event()
+        self.written: list[tts_pb2.StreamSynthesizeResponse] = []
+        self.cancelled_writes = 0
+
+    async def write(self, message: tts_pb2.StreamSynthesizeResponse) -> None:
+        self.writing.set()
+        try:
+            await self.taken.wait()
+        except asyncio.CancelledError:
+            self.cancelled_writes += 1
+            raise
+        self.written.append(message)
+
+
+MakeSink = Callable[..., tuple[StreamSink, SlowContext]]
+
+
+@pytest.fixture
+def make_sink() -> MakeSink:
+    plan = SynthesisPlan(
+        request_id="r", text="Hi.", speaker=0, voice="ada", turns=(), temperature=0.9, top_k=50, seed=1, max_frames=10,
+        encoding=tts_pb2.AUDIO_ENCODING_PCM, sample_rate_hz=24_000, return_codes=False, chunk_frames=0,
+        first_batch_frames=1, max_batch_frames=0, live=True,
+    )  # fmt: skip
+    codec = codec_pb2.GetCodecInfoResponse(codec=rvq_pb2.CodecIdentity(sample_rate_hertz=24_000))
+
+    def make(write_timeout_s: float = 30.0) -> tuple[StreamSink, SlowContext]:
+        context = SlowContext()
+        catalog = Catalog(engine_pb2.GetModelInfoResponse(), codec)
+        return StreamSink(context, plan, catalog, write_timeout_s), context  # type: ignore[arg-type]
+
+    return make
+
+
+async def test_a_write_under_way_is_not_cancelled_with_the_work_that_began_it(make_sink: MakeSink) -> None:
+    """grpc.aio can lose the status of a call that is aborted after a cancelled write: the caller waits for ever."""
+    sink, context = make_sink()
+    delivering = asyncio.ensure_future(sink.deliver(SAMPLES))
+    await context.writing.wait()
+    delivering.cancel()
+    await asyncio.sleep(0)
+    context.taken.set()
+    with pytest.raises(asyncio.CancelledError):
+        await delivering
+    assert context.cancelled_writes == 0 and len(context.written) == 1
+
+
+async def test_a_caller_who_takes_nothing_is_told_so_and_does_not_hold_the_work(make_sink: MakeSink) -> None:
+    sink, context = make_sink(write_timeout_s=0.05)
+    with pytest.raises(StatusError, match="has taken nothing for 0.05 s") as raised:
+        await sink.deliver(SAMPLES)
+    assert raised.value.reason == "CLIENT_TOO_SLOW"
+    await asyncio.sleep(0)
+    assert context.cancelled_writes == 1

@@ -1,0 +1,256 @@
+"""StreamSynthesizeText: a text that is said sentence by sentence while it is written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import grpc
+import pytest
+from csm.codec.v1 import codec_pb2
+from csm.engine.v1 import engine_pb2
+from csm.v1 import tts_pb2, tts_pb2_grpc
+from google.protobuf import duration_pb2
+
+from services.common.rpc import status
+from services.common.rpc.status import StatusError
+from services.gateway.stages.catalog import Catalog
+from tests.support.fake_deployment import failure, fake_deployment
+from tests.support.fake_stages import FRAME_SAMPLES, fake_frames
+
+Code = grpc.StatusCode
+Message = tts_pb2.StreamSynthesizeTextRequest
+PIECES = ("Good mor", "ning. How ", "are you", "? I am fi", "ne.")
+SENTENCES = ["Good morning.", "How are you?", "I am fine."]
+WAIT_S = 10.0
+
+
+@pytest.fixture
+def config(stream_request: tts_pb2.StreamSynthesizeRequest) -> tts_pb2.StreamSynthesizeRequest:
+    stream_request.input.text = ""
+    return stream_request
+
+
+def messages_of(config: tts_pb2.StreamSynthesizeRequest, pieces: Sequence[str] = PIECES) -> list[Message]:
+    return [Message(config=config), *(Message(text=tts_pb2.TextPiece(text=piece)) for piece in pieces)]
+
+
+async def collect(call):
+    """(header, [(text, offset)], audio, summary)"""
+    messages = [message async for message in call]
+    kinds = [message.WhichOneof("event") for message in messages]
+    assert kinds[:2] == ["header", "sentence"] and kinds[-1] == "summary"
+    sentences = [(m.sentence.text, m.sentence.sample_offset) for m in messages if m.HasField("sentence")]
+    chunks = [message.audio_chunk for message in messages if message.HasField("audio_chunk")]
+    position = 0
+    for chunk in chunks:
+        assert chunk.sample_offset == position
+        position += chunk.sample_count
+    return messages[0].header, sentences, b"".join(chunk.audio_content for chunk in chunks), messages[-1].summary
+
+
+async def test_each_sentence_goes_on_from_those_before(deployment, tts, config) -> None:
+    config.input.speaker, config.sampling_params.seed, config.return_codes = 1, 7, True
+    config.context.turns.add(speaker=0, text="Hello?")
+    header, sentences, audio, summary = await collect(tts.StreamSynthesizeText(messages_of(config)))
+
+    length = 10 * FRAME_SAMPLES
+    assert sentences == [(text, index * length) for index, text in enumerate(SENTENCES)]
+    assert len(audio) == 2 * 3 * length
+    requests = [call.request for call in deployment.engine.calls]
+    for index, request in enumerate(requests):
+        assert [segment.text for segment in request.segments] == ["Hello?", *SENTENCES[: index + 1]]
+        assert [segment.codes.frame_count for segment in request.segments] == [0, *[10] * index, 0]
+        assert [segment.speaker_id for segment in request.segments] == [0, *[1] * (index + 1)]
+        assert request.sampling_params.seed == 7 + index
+    assert requests[2].segments[1].codes == fake_frames(0, 10)
+    assert header.seed == 7 and len(deployment.codec.calls) == 3
+    assert summary.stats.frame_count == summary.codes.frame_count == 30
+    assert summary.codes.codes == 3 * fake_frames(0, 10).codes
+    assert summary.stats.sample_count == 3 * length
+    assert summary.finish_reason == tts_pb2.FINISH_REASON_END_OF_SPEECH
+
+
+async def test_the_last_sentences_are_context_beside_the_caller_s_turns(config) -> None:
+    """Codes of a recording are made once."""
+    turn = config.context.turns.add(speaker=0, text="Hello?")
+    turn.audio.recording.audio_content = bytes(4800)
+    turn.audio.recording.audio_format.audio_encoding = tts_pb2.AUDIO_ENCODING_PCM
+    turn.audio.recording.audio_format.sample_rate_hertz = 24_000
+    async with (
+        fake_deployment(max_remembered_sentences=2) as deployment,
+        grpc.aio.insecure_channel(deployment.target) as channel,
+    ):
+        tts = tts_pb2_grpc.TextToSpeechServiceStub(channel)
+        await collect(tts.StreamSynthesizeText(messages_of(config, ["One. Two. Three. Four."])))
+    said = [[segment.text for segment in call.request.segments] for call in deployment.engine.calls]
+    assert said == [
+        ["Hello?", "One."],
+        ["Hello?", "One.", "Two."],
+        ["Hello?", "One.", "Two.", "Three."],
+        ["Hello?", "Two.", "Three.", "Four."],
+    ]
+    assert len(deployment.codec.encoded) == 1
+
+
+async def test_sentences_end_as_in_the_language_that_is_asked_for(tts, config) -> None:
+    text = ["Wir treffen uns am 3. Oktober. Ende."]
+    _, as_english, *_ = await collect(tts.StreamSynthesizeText(messages_of(config, text)))
+    assert len(as_english) == 3
+    config.voice.language_code = "de-AT"
+    _, as_german, *_ = await collect(tts.StreamSynthesizeText(messages_of(config, text)))
+    assert [text for text, _ in as_german] == ["Wir treffen uns am 3. Oktober.", "Ende."]
+
+
+def test_a_voice_speaks_its_first_language() -> None:
+    karl = engine_pb2.Voice(name="karl", language_codes=["de", "en"])
+    model = engine_pb2.GetModelInfoResponse(voices=[engine_pb2.Voice(name="nobody"), karl])
+    catalog = Catalog(model, codec_pb2.GetCodecInfoResponse())
+    assert [catalog.language_of(name) for name in ("karl", "nobody", "")] == ["de", "", ""]
+
+
+async def test_a_sentence_is_heard_before_the_next_is_written(tts, config) -> None:
+    written: asyncio.Queue[Message | None] = asyncio.Queue()
+
+    async def writer() -> AsyncIterator[Message]:
+        while (message := await written.get()) is not None:
+            yield message
+
+    call = tts.StreamSynthesizeText(writer())
+    for message in messages_of(config, ["Good morning. H"]):
+        written.put_nowait(message)
+    answers, heard = aiter(call), 0
+    while heard < 10 * FRAME_SAMPLES:
+        heard += (await asyncio.wait_for(anext(answers), WAIT_S)).audio_chunk.sample_count
+    written.put_nowait(Message(text=tts_pb2.TextPiece(text="ow are", flush=True)))
+    assert (await asyncio.wait_for(anext(answers), WAIT_S)).sentence.text == "How are"
+    written.put_nowait(None)
+    rest = [message async for message in answers]
+    assert rest[-1].HasField("summary")
+
+
+async def test_the_engine_works_ahead_and_the_codec_one_after_the_other(deployment, tts, config) -> None:
+    """All sentences are made while the first one cannot be heard yet; one seat is enough for a caller."""
+    deployment.codec.script.pause_at = 3
+    call = tts.StreamSynthesizeText(messages_of(config))
+    await asyncio.wait_for(deployment.codec.script.paused.wait(), WAIT_S)
+    async with asyncio.timeout(WAIT_S):
+        while sum(call.ended.is_set() for call in deployment.engine.calls) < 3:
+            await asyncio.sleep(0.01)
+    assert len(deployment.codec.calls) == 1
+    deployment.codec.script.pause_at = None
+    deployment.codec.script.resume.set()
+    _, sentences, *_ = await collect(call)
+    assert [text for text, _ in sentences] == SENTENCES
+
+
+async def test_the_longest_audio_counts_for_all_sentences(deployment, tts, config) -> None:
+    config.max_audio_duration.CopyFrom(duration_pb2.Duration(seconds=2))
+    deployment.engine.frame_count = 100
+    _, sentences, audio, summary = await collect(tts.StreamSynthesizeText(messages_of(config)))
+    assert len(sentences) == 1 and len(audio) == 2 * 25 * FRAME_SAMPLES
+    assert summary.finish_reason == tts_pb2.FINISH_REASON_MAX_AUDIO_DURATION
+
+    deployment.engine.frame_count = 10
+    *_, summary = await collect(tts.StreamSynthesizeText(messages_of(config)))
+    assert [call.request.max_frame_count for call in deployment.engine.calls[1:]] == [25, 15, 5]
+    assert summary.stats.frame_count == 25
+    assert summary.finish_reason == tts_pb2.FINISH_REASON_MAX_AUDIO_DURATION
+
+
+async def test_one_full_mark_is_a_full_mark(deployment, tts, config) -> None:
+    deployment.codec.coverages = [
+        codec_pb2.WATERMARK_COVERAGE_PARTIAL,
+        codec_pb2.WATERMARK_COVERAGE_FULL,
+        codec_pb2.WATERMARK_COVERAGE_PARTIAL,
+    ]
+    *_, summary = await collect(tts.StreamSynthesizeText(messages_of(config)))
+    assert summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_FULL
+
+
+async def test_a_sentence_without_audio_is_told_and_is_no_context(deployment, tts, config) -> None:
+    deployment.engine.frame_counts = [0, 10, 10]
+    _, sentences, audio, _ = await collect(tts.StreamSynthesizeText(messages_of(config)))
+    length = 10 * FRAME_SAMPLES
+    assert sentences == list(zip(SENTENCES, (0, 0, length), strict=True))
+    assert len(audio) == 2 * 2 * length
+    assert [segment.text for segment in deployment.engine.calls[2].request.segments] == SENTENCES[1:]
+
+
+async def test_later_sentences_wait_where_the_engine_is_full(deployment, tts, config) -> None:
+    """Somebody is listening already; the first one is refused at once."""
+    full = StatusError(Code.UNAVAILABLE, "QUEUE_FULL", "full", retry_delay_s=0.05)
+    deployment.engine.refusal = full
+    error = await failure(tts.StreamSynthesizeText(messages_of(config)))
+    assert (error.code, error.reason) == (Code.UNAVAILABLE, "QUEUE_FULL")
+
+    deployment.engine.refusal = None
+    deployment.engine.refusals = [None, full, full]
+    _, sentences, *_ = await collect(tts.StreamSynthesizeText(messages_of(config)))
+    assert [text for text, _ in sentences] == SENTENCES
+
+
+async def test_a_loss_in_a_later_sentence_is_no_call_to_try_again(deployment, tts, config) -> None:
+    """Unlike one before any audio."""
+    lost = StatusError(Code.UNAVAILABLE, "DRAINING", "gone")
+    deployment.engine.refusals = [None, *[lost] * 8]
+    error = await failure(tts.StreamSynthesizeText(messages_of(config), timeout=30))
+    assert (error.code, error.reason) == (Code.UNAVAILABLE, "ENGINE_LOST")
+    assert error.metadata["delivered_sample_count"] == str(10 * FRAME_SAMPLES)
+
+
+async def test_cancel_ends_what_runs(deployment, tts, config) -> None:
+    deployment.engine.script.pause_at = 3
+    call = tts.StreamSynthesizeText(messages_of(config))
+    await asyncio.wait_for(deployment.engine.script.paused.wait(), WAIT_S)
+    call.cancel()
+    await asyncio.wait_for(deployment.engine.calls[0].ended.wait(), WAIT_S)
+    assert deployment.engine.calls[0].error == "CancelledError"
+    assert len(deployment.engine.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("messages", "field", "reason"),
+    [
+        ([], "config", "INVALID_REQUEST"),
+        ([Message(text=tts_pb2.TextPiece(text="Hi."))], "config", "INVALID_REQUEST"),
+        ([Message(config=tts_pb2.StreamSynthesizeRequest())], "config.audio_config.audio_encoding", ""),
+        (["config", "config"], "text", "INVALID_REQUEST"),
+        (["config"], "text", "TEXT_EMPTY"),
+        (["config", Message(text=tts_pb2.TextPiece(text=" ... \n"))], "text", "TEXT_EMPTY"),
+        (["config", Message(text=tts_pb2.TextPiece(text="x" * 2001))], "text.text", "TEXT_TOO_LONG"),
+    ],
+)
+async def test_wrong_messages_are_named(tts, config, messages, field: str, reason: str) -> None:
+    sent = [Message(config=config) if message == "config" else message for message in messages]
+    error = await failure(tts.StreamSynthesizeText(sent))
+    assert error.code is Code.INVALID_ARGUMENT
+    assert [violation.field for violation in error.field_violations] == [field]
+    assert not reason or error.reason == reason
+
+
+async def test_every_wrong_field_of_the_configuration_is_named(tts, config) -> None:
+    config.input.text = "words"
+    config.sampling_params.temperature = 9
+    config.context.turns.add(speaker=0, text="").audio.recording.audio_content = b"x"
+    error = await failure(tts.StreamSynthesizeText(messages_of(config)))
+    fields = [violation.field for violation in error.field_violations]
+    assert fields[:2] == ["config.input.text", "config.sampling_params.temperature"]
+    assert fields[2] == "config.context.turns[0].text"
+    assert fields[3].startswith("config.context.turns[0].audio.recording")
+
+
+async def test_what_the_engine_says_of_a_sentence_is_told_of_the_text(deployment, tts, config) -> None:
+    deployment.engine.refusal = status.invalid_argument([status.FieldViolation("segments[0].text", "is odd.")])
+    error = await failure(tts.StreamSynthesizeText(messages_of(config)))
+    assert [violation.field for violation in error.field_violations] == ["text"]
+    assert error.message == "text: is odd."
+
+
+async def test_a_text_counts_as_one_stream_of_its_caller(deployment, tts, config) -> None:
+    await collect(tts.StreamSynthesizeText(messages_of(config)))
+    registry = deployment.gateway.server.metrics.registry
+    labels = {"grpc_type": "bidi_stream", "grpc_method": "StreamSynthesizeText", "grpc_code": "OK"}
+    labels |= {"grpc_service": "csm.v1.TextToSpeechService"}
+    assert registry.get_sample_value("grpc_server_handled_total", labels) == 1
+    assert registry.get_sample_value("tts_first_audio_seconds_count") == 1

@@ -1,0 +1,54 @@
+"""Buffer, window and chunks between engine, codec and client."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.gateway.synthesis.decoding import Chunker, DecodeWindow, FrameBuffer
+from tests.support.fake_stages import FRAME_SAMPLES, fake_frames
+
+
+async def test_buffer_keeps_order_and_never_blocks_the_engine() -> None:
+    buffer = FrameBuffer()
+    for index in range(1000):
+        buffer.put(fake_frames(index, 1))
+    buffer.close()
+    assert [frames.first_frame_index async for frames in buffer] == list(range(1000))
+
+
+async def test_window_holds_back_until_the_client_has_taken() -> None:
+    window = DecodeWindow(10, 0, FRAME_SAMPLES)
+    await window.admit(10)
+    waiting = asyncio.create_task(window.admit(1))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    window.taken(FRAME_SAMPLES)
+    await waiting
+
+
+async def test_window_counts_what_the_codec_holds_back() -> None:
+    window = DecodeWindow(10, 5 * FRAME_SAMPLES - 1, FRAME_SAMPLES)
+    await window.admit(15)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await window.admit(1)
+
+
+async def test_message_larger_than_the_window_passes_alone() -> None:
+    window = DecodeWindow(10, 5 * FRAME_SAMPLES, FRAME_SAMPLES)
+    await window.admit(5)  # all of it may be held back
+    await window.admit(100)
+
+
+@given(st.lists(st.binary(max_size=40).map(lambda b: b[: len(b) // 2 * 2]), max_size=20), st.integers(0, 9))
+def test_chunks_join_to_the_samples(pieces: list[bytes], chunk_samples: int) -> None:
+    chunker = Chunker(chunk_samples)
+    chunks = [chunk for piece in pieces for chunk in chunker.push(piece)] + chunker.flush()
+    assert b"".join(chunks) == b"".join(pieces)
+    assert all(chunks)
+    if chunk_samples:
+        assert all(len(chunk) == 2 * chunk_samples for chunk in chunks[:-1])

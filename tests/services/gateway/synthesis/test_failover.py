@@ -1,0 +1,171 @@
+"""The policy of repairs: what is one, how many there are, until when. The clock is the test's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import grpc
+import pytest
+
+from services.gateway.stages.errors import StageError, StageName, unreachable
+from services.gateway.synthesis.failover import Outcome, RepairLimits, Repairs, is_loss
+
+Code = grpc.StatusCode
+
+
+@dataclass
+class Bench:
+    """Repairs with a clock that stands still, and everything that they ask and tell."""
+
+    limits: RepairLimits = field(default_factory=lambda: RepairLimits(most=3, wait_s=5.0))
+    now_s: float = 100.0
+    outcomes: list[tuple[StageName, Outcome]] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+    nobody: StageError | None = None  # what looking for a replica ends with
+
+    def __post_init__(self) -> None:
+        self.repairs = Repairs(self.limits, lambda stage, what: self.outcomes.append((stage, what)), lambda: self.now_s)
+
+    async def find(self, wait_s: float) -> None:
+        self.waits.append(wait_s)
+        if self.nobody is not None:
+            raise self.nobody
+
+    async def prepare(self, error: StageError, remaining_s: float = 60.0) -> None:
+        await self.repairs.prepare(error, remaining_s, self.find)
+
+    async def refused(self, error: StageError, remaining_s: float = 60.0) -> StageError:
+        with pytest.raises(StageError) as raised:
+            await self.prepare(error, remaining_s)
+        return raised.value
+
+
+def answer(code: grpc.StatusCode, reason: str, stage: StageName = "ENGINE") -> StageError:
+    return StageError(stage, code, reason, "a message")
+
+
+NO_LOSS = [
+    answer(Code.INVALID_ARGUMENT, "INVALID_REQUEST"),
+    answer(Code.FAILED_PRECONDITION, "CODEC_MISMATCH"),
+    answer(Code.INTERNAL, "WATERMARK_FAILED", "CODEC"),
+    answer(Code.INTERNAL, "INTERNAL"),
+    answer(Code.RESOURCE_EXHAUSTED, "RESOURCE_EXHAUSTED"),
+    answer(Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
+    answer(Code.UNAVAILABLE, "QUEUE_FULL"),
+]
+
+
+@pytest.mark.parametrize("error", NO_LOSS, ids=lambda error: error.reason)
+async def test_an_answer_about_the_request_is_no_loss(error: StageError) -> None:
+    bench = Bench()
+    assert await bench.refused(error) is error
+    assert bench.waits == [] and bench.outcomes == []
+
+
+@pytest.mark.parametrize("reason", ["ENGINE_UNREACHABLE", "DRAINING"])
+def test_a_replica_that_is_gone_or_leaves_is_a_loss(reason: str) -> None:
+    assert is_loss(answer(Code.UNAVAILABLE, reason))
+
+
+async def test_a_repair_counts_once_it_is_answered() -> None:
+    bench = Bench()
+    await bench.prepare(unreachable("ENGINE"))
+    assert bench.waits == [5.0] and bench.outcomes == []
+    bench.repairs.answered("ENGINE")
+    bench.repairs.answered("ENGINE")
+    assert bench.outcomes == [("ENGINE", "resumed")]
+
+
+async def test_first_answer_of_a_whole_stream_is_no_repair() -> None:
+    bench = Bench()
+    bench.repairs.answered("ENGINE")
+    bench.repairs.answered("CODEC")
+    assert bench.outcomes == []
+
+
+async def test_both_stages_share_the_repairs_of_a_stream() -> None:
+    bench = Bench(RepairLimits(most=2, wait_s=5.0))
+    for stage in ("ENGINE", "CODEC"):
+        await bench.prepare(unreachable(stage))
+        bench.repairs.answered(stage)
+    third = unreachable("ENGINE")
+    assert await bench.refused(third) is third
+    assert bench.outcomes[-1] == ("ENGINE", "exhausted")
+
+
+async def test_no_repairs_are_allowed_by_a_limit_of_zero() -> None:
+    bench = Bench(RepairLimits(most=0, wait_s=5.0))
+    error = unreachable("CODEC")
+    assert await bench.refused(error) is error
+    assert bench.waits == []
+
+
+async def test_deadline_of_the_stream_bounds_the_wait() -> None:
+    bench = Bench()
+    await bench.prepare(unreachable("ENGINE"), remaining_s=1.5)
+    assert bench.waits == [1.5]
+
+
+async def test_attempts_after_one_loss_share_its_wait() -> None:
+    bench = Bench()
+    loss = unreachable("ENGINE")
+    await bench.prepare(loss)
+    bench.now_s += 3
+    await bench.prepare(unreachable("ENGINE"))
+    assert bench.waits == [5.0, 2.0]
+    bench.now_s += 2
+    assert await bench.refused(unreachable("ENGINE")) is loss
+    assert bench.outcomes == [("ENGINE", "failed")]
+
+
+async def test_a_loss_after_an_answer_has_a_wait_of_its_own() -> None:
+    bench = Bench()
+    await bench.prepare(unreachable("ENGINE"))
+    bench.repairs.answered("ENGINE")
+    bench.now_s += 60
+    await bench.prepare(unreachable("ENGINE"))
+    assert bench.waits == [5.0, 5.0]
+
+
+async def test_no_replica_in_time_ends_in_the_loss() -> None:
+    bench = Bench(nobody=answer(Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"))
+    loss = unreachable("ENGINE")
+    assert await bench.refused(loss) is loss
+    assert bench.outcomes == [("ENGINE", "failed")]
+
+
+async def test_a_replica_that_goes_while_it_is_asked_is_another_attempt() -> None:
+    bench = Bench(nobody=unreachable("ENGINE"))
+    loss = unreachable("ENGINE")
+    assert await bench.refused(loss) is loss
+    assert bench.waits == [5.0, 5.0, 5.0]
+    assert bench.outcomes == [("ENGINE", "exhausted")]
+
+
+async def test_a_replica_that_refuses_the_stream_ends_in_the_loss() -> None:
+    bench = Bench()
+    loss = unreachable("CODEC")
+    await bench.prepare(loss)
+    assert await bench.refused(answer(Code.FAILED_PRECONDITION, "CODEC_MISMATCH", "CODEC")) is loss
+    assert bench.outcomes == [("CODEC", "failed")]
+
+
+async def test_full_replicas_cost_no_repair_and_are_asked_until_the_wait_is_over(monkeypatch) -> None:
+    monkeypatch.setattr("services.gateway.synthesis.failover.ASK_FULL_AGAIN_S", 0.001)
+    bench = Bench(RepairLimits(most=1, wait_s=5.0))
+    loss = unreachable("ENGINE")
+    await bench.prepare(loss)
+    for _ in range(5):
+        bench.now_s += 0.9
+        await bench.prepare(answer(Code.UNAVAILABLE, "QUEUE_FULL"))
+    bench.now_s += 0.9
+    assert await bench.refused(answer(Code.UNAVAILABLE, "QUEUE_FULL")) is loss
+    assert bench.outcomes == [("ENGINE", "failed")]
+
+
+async def test_a_full_replica_that_gets_room_goes_on() -> None:
+    bench = Bench()
+    await bench.prepare(unreachable("ENGINE"))
+    await bench.prepare(answer(Code.UNAVAILABLE, "QUEUE_FULL"))
+    bench.repairs.answered("ENGINE")
+    assert bench.outcomes == [("ENGINE", "resumed")]

@@ -1,0 +1,62 @@
+"""A growing text cut into sentences."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.gateway.synthesis.sentences import LONGEST, SentenceCutter
+
+
+def cut(text: str, size: int = 1, language: str = "en") -> list[str]:
+    cutter = SentenceCutter(language)
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    return [sentence for piece in pieces for sentence in cutter.push(piece)] + cutter.flush()
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 1000])
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("Hello there. How are you?", ["Hello there.", "How are you?"]),
+        ("Dr. Smith paid $3.50 at 5 p.m. yesterday. Then he left!", 2),
+        ('"Really?" she asked. Yes.', ['"Really?" she asked.', "Yes."]),
+        ("A title\n\nAnd a paragraph.", ["A title", "And a paragraph."]),
+        ("no end", ["no end"]),
+        ("  ...  \n\n ?! ", []),
+        ("", []),
+    ],
+)
+def test_sentences_are_the_same_however_the_pieces_come(text: str, sentences: list[str] | int, size: int) -> None:
+    found = cut(text, size)
+    if isinstance(sentences, int):
+        assert len(found) == sentences and " ".join(found) == text
+    else:
+        assert found == sentences
+
+
+def test_a_sentence_is_whole_when_the_next_one_begins() -> None:
+    cutter = SentenceCutter("en-US")
+    assert cutter.push("It costs 3.") == []
+    assert cutter.push("5 euros.") == []
+    assert cutter.push(" W") == ["It costs 3.5 euros."]
+    assert cutter.push("ell") == []
+    assert cutter.flush() == ["Well"]
+    assert cutter.flush() == []
+
+
+def test_a_line_that_is_empty_ends_a_sentence() -> None:
+    assert SentenceCutter("").push("Say this\n\n") == ["Say this"]
+
+
+def test_other_languages_have_their_own_abbreviations() -> None:
+    assert cut("Das gilt z. B. für Prof. Weiß. Ende.", language="de") == ["Das gilt z. B. für Prof. Weiß.", "Ende."]
+
+
+@pytest.mark.parametrize("word", ["word ", "word, ", "x"])
+def test_a_sentence_without_an_end_is_cut_where_it_can_be(word: str) -> None:
+    text = word * 400
+    sentences = cut(text, 11)
+    assert all(LONGEST // 2 < len(sentence) <= LONGEST for sentence in sentences[:-1])
+    assert "".join(sentences).replace(" ", "") == text.replace(" ", "")
+    if word != "x":
+        assert all(sentence.endswith(word.strip()) for sentence in sentences)

@@ -1,0 +1,274 @@
+"""A stream whose engine or codec is killed under it: the caller gets what an undisturbed one gives, or is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import grpc
+import pytest
+from csm.v1 import tts_pb2, tts_pb2_grpc
+
+from csm_bundle.errors import EngineBusyError, EngineStoppedError, WatermarkError
+from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
+from tests.support.fake_stages import FRAME_SAMPLES, FakeCodec, FakeEngine, fake_frames, numbered_audio
+
+Code = grpc.StatusCode
+FRAMES = 40
+
+
+@pytest.fixture
+async def deployment() -> AsyncIterator[FakeDeployment]:
+    async with fake_deployment(replica_count=2, repair_wait_seconds=5.0) as running:
+        for engine in running.engines:
+            engine.frame_count = FRAMES
+        await running.gateway.wait_ready()
+        yield running
+
+
+@pytest.fixture
+def stream_request(stream_request: tts_pb2.StreamSynthesizeRequest) -> tts_pb2.StreamSynthesizeRequest:
+    stream_request.return_codes = True
+    return stream_request
+
+
+def pause(fakes: Sequence[FakeEngine | FakeCodec], frame: int) -> None:
+    for fake in fakes:
+        fake.script.pause_at = frame
+
+
+async def paused(fakes: Sequence[FakeEngine | FakeCodec]) -> int:
+    """Index of the one that has come to its pause."""
+    waiting = [asyncio.create_task(fake.script.paused.wait()) for fake in fakes]
+    async with asyncio.timeout(10):
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+    return [fake.script.paused.is_set() for fake in fakes].index(True)
+
+
+def go_on(fakes: Sequence[FakeEngine | FakeCodec]) -> None:
+    for fake in fakes:
+        fake.script.resume.set()
+
+
+async def kill_engine(deployment: FakeDeployment) -> None:
+    """The one that pauses; the other runs through."""
+    index = await paused(deployment.engines)
+    go_on([deployment.engines[1 - index]])
+    await deployment.engine_servers[index].drain(0)
+
+
+async def kill_codec(deployment: FakeDeployment) -> None:
+    index = await paused(deployment.codecs)
+    go_on([deployment.codecs[1 - index]])
+    await deployment.codec_servers[index].drain(0)
+
+
+async def assert_undisturbed(call) -> None:
+    """Reads the stream to its end: header, all samples without a gap, all codes."""
+    messages = [message async for message in call]
+    chunks = [message.audio_chunk for message in messages[1:-1]]
+    position = 0
+    for chunk in chunks:
+        assert chunk.sample_offset == position
+        position += chunk.sample_count
+    assert b"".join(chunk.audio_content for chunk in chunks) == numbered_audio(range(FRAMES))
+    summary = messages[-1].summary
+    assert summary.codes.codes == fake_frames(0, FRAMES).codes
+    assert summary.stats.frame_count == FRAMES and summary.stats.sample_count == FRAMES * FRAME_SAMPLES
+    assert summary.finish_reason == tts_pb2.FINISH_REASON_END_OF_SPEECH
+
+
+async def read_frames(call, count: int) -> None:
+    """Reads the audio of the first `count` frames."""
+    delivered = 0
+    while delivered < count * FRAME_SAMPLES:
+        delivered += (await call.read()).audio_chunk.sample_count
+
+
+def repairs(deployment: FakeDeployment, stage: str, outcome: str) -> float:
+    registry = deployment.gateway.server.metrics.registry
+    return registry.get_sample_value("tts_repairs_total", {"stage": stage, "outcome": outcome}) or 0
+
+
+@pytest.mark.parametrize("frame", [0, 1, 13, FRAMES])
+async def test_engine_killed_goes_unheard(deployment, tts, stream_request, frame: int) -> None:
+    pause(deployment.engines, frame)
+    call = tts.StreamSynthesize(stream_request)
+    await kill_engine(deployment)
+    await assert_undisturbed(call)
+    assert repairs(deployment, "engine", "resumed") == 1
+    seeds = {call.request.sampling_params.seed for engine in deployment.engines for call in engine.calls}
+    assert len(seeds) == 1
+
+
+@pytest.mark.parametrize("frame", [0, 1, 13])
+async def test_codec_killed_goes_unheard(deployment, tts, stream_request, frame: int) -> None:
+    pause(deployment.codecs, frame)
+    call = tts.StreamSynthesize(stream_request)
+    await kill_codec(deployment)
+    await assert_undisturbed(call)
+    assert repairs(deployment, "codec", "resumed") == 1
+    assert {engine.calls[0].error for engine in deployment.engines if engine.calls} == {""}
+
+
+async def test_codec_killed_before_its_last_word_goes_unheard(deployment, tts, stream_request) -> None:
+    """All audio but what the codec holds back was taken."""
+    for codec in deployment.codecs:
+        codec.info.latency_sample_count = FRAME_SAMPLES // 2
+    pause(deployment.engines, FRAMES)
+    call = tts.StreamSynthesize(stream_request)
+    engine = await paused(deployment.engines)
+    index = 0 if deployment.codecs[0].calls else 1
+    async with asyncio.timeout(10):
+        while deployment.codecs[index].calls[0].frame_count < FRAMES:
+            await asyncio.sleep(0.01)
+    await deployment.codec_servers[index].drain(0)
+    go_on([deployment.engines[engine]])
+    await assert_undisturbed(call)
+
+
+async def test_both_killed_goes_unheard(deployment, tts, stream_request) -> None:
+    pause(deployment.engines, 21)
+    pause(deployment.codecs, 5)
+    call = tts.StreamSynthesize(stream_request)
+    await kill_codec(deployment)
+    await kill_engine(deployment)
+    await assert_undisturbed(call)
+    assert repairs(deployment, "engine", "resumed") == repairs(deployment, "codec", "resumed") == 1
+
+
+async def test_a_stream_waits_for_room_at_a_full_engine(deployment, tts, stream_request) -> None:
+    pause(deployment.engines, 5)
+    call = tts.StreamSynthesize(stream_request)
+    other = deployment.engines[1 - await paused(deployment.engines)]
+    other.refusal = EngineBusyError("The queue is full.")
+    await kill_engine(deployment)
+    while len(other.calls) < 3:
+        await asyncio.sleep(0.01)
+    other.refusal = None
+    await assert_undisturbed(call)
+
+
+async def test_unary_call_survives_too(deployment, tts, unary_request) -> None:
+    pause(deployment.engines, 5)
+    call = tts.Synthesize(unary_request)
+    await kill_engine(deployment)
+    assert (await call).audio_content == numbered_audio(range(FRAMES))
+
+
+async def test_engine_lost_after_the_last_frame_of_the_cap_is_not_asked_again(deployment, tts, stream_request) -> None:
+    """A resumed sequence must have a frame left to make."""
+    stream_request.max_audio_duration.FromMilliseconds(800)
+    pause(deployment.engines, 10)
+    call = tts.StreamSynthesize(stream_request)
+    await kill_engine(deployment)
+    summary = [message async for message in call][-1].summary
+    assert summary.finish_reason == tts_pb2.FINISH_REASON_MAX_AUDIO_DURATION
+    assert sum(len(engine.calls) for engine in deployment.engines) == 1
+
+
+async def test_engine_lost_after_the_last_frame_of_the_window_is_not_asked_again(
+    deployment, tts, stream_request
+) -> None:
+    for engine in deployment.engines:
+        engine.prompt_token_count = 2048 - 13 + 1  # of 2,048; the last frame needs no place
+    pause(deployment.engines, 13)
+    call = tts.StreamSynthesize(stream_request)
+    await kill_engine(deployment)
+    summary = [message async for message in call][-1].summary
+    assert summary.finish_reason == tts_pb2.FINISH_REASON_CONTEXT_WINDOW
+    assert sum(len(engine.calls) for engine in deployment.engines) == 1
+
+
+async def test_losses_beyond_the_limit_end_the_stream(deployment, tts, stream_request) -> None:
+    """Each replica stops at the same frame again and again."""
+    for engine in deployment.engines:
+        engine.script.fail_at = 5
+        engine.script.failure = EngineStoppedError("The engine stops.")
+    error = await failure(tts.StreamSynthesize(stream_request))
+    assert error.code is Code.UNAVAILABLE
+    assert sum(len(engine.calls) for engine in deployment.engines) == 4
+    assert repairs(deployment, "engine", "resumed") == 3
+    assert repairs(deployment, "engine", "exhausted") == 1
+
+
+async def test_failure_that_is_no_loss_is_not_repaired(deployment, tts, stream_request) -> None:
+    for codec in deployment.codecs:
+        codec.script.fail_at = 0
+        codec.script.failure = WatermarkError("The message does not fit.")
+    pause(deployment.engines, 1)
+    error = await failure(tts.StreamSynthesize(stream_request))
+    assert (error.code, error.reason) == (Code.INTERNAL, "WATERMARK_FAILED")
+    assert sum(len(codec.calls) for codec in deployment.codecs) == 1
+
+
+async def test_engine_of_other_weights_does_not_go_on(deployment, tts, stream_request) -> None:
+    deployment.engines[1].info.weights_digest = "other"
+    pause(deployment.engines, 5)
+    call = tts.StreamSynthesize(stream_request)
+    await read_frames(call, 5)
+    await kill_engine(deployment)
+    error = await failure(call)
+    assert (error.code, error.reason) == (Code.UNAVAILABLE, "ENGINE_LOST")
+    assert error.metadata["delivered_sample_count"] == str(5 * FRAME_SAMPLES)
+    assert repairs(deployment, "engine", "failed") == 1
+
+
+async def test_codec_of_other_weights_does_not_go_on(deployment, tts, stream_request) -> None:
+    await tts.GetServerInfo(tts_pb2.GetServerInfoRequest())  # the catalog is known
+    pause(deployment.codecs, 5)
+    call = tts.StreamSynthesize(stream_request)
+    index = await paused(deployment.codecs)
+    while (await call.read()).WhichOneof("event") != "audio_chunk":
+        pass
+    deployment.codecs[1 - index].info.codec.weights_digest = "other"
+    await kill_codec(deployment)
+    error = await failure(call)
+    assert (error.code, error.reason) == (Code.UNAVAILABLE, "CODEC_LOST")
+    assert repairs(deployment, "codec", "failed") == 1
+
+
+async def test_cancel_during_a_repair_frees_everything(deployment, tts, stream_request) -> None:
+    pause(deployment.engines, 5)
+    call = tts.StreamSynthesize(stream_request)
+    await paused(deployment.engines)
+    while (await call.read()).WhichOneof("event") != "audio_chunk":
+        pass
+    for server in deployment.engine_servers:
+        await server.drain(0)
+    await asyncio.sleep(0.1)  # into the wait for a replica
+    call.cancel()
+    codec = next(codec for codec in deployment.codecs if codec.calls)
+    async with asyncio.timeout(10):
+        await codec.calls[0].ended.wait()
+    assert codec.calls[0].error != ""
+    running = deployment.gateway.server.metrics.registry.get_sample_value
+    async with asyncio.timeout(5):
+        while running("tts_running_requests"):
+            await asyncio.sleep(0.01)
+    assert repairs(deployment, "engine", "resumed") == repairs(deployment, "engine", "failed") == 0
+
+
+async def test_deadline_during_a_repair_is_the_deadline(deployment, tts, stream_request) -> None:
+    pause(deployment.engines, 5)
+    call = tts.StreamSynthesize(stream_request, timeout=1.0)
+    await paused(deployment.engines)
+    await read_frames(call, 5)
+    for server in deployment.engine_servers:
+        await server.drain(0)
+    assert (await failure(call)).code is Code.DEADLINE_EXCEEDED
+
+
+async def test_repairs_can_be_turned_off(stream_request) -> None:
+    async with (
+        fake_deployment(replica_count=2, max_repairs=0) as deployment,
+        grpc.aio.insecure_channel(deployment.target) as channel,
+    ):
+        pause(deployment.engines, 5)
+        call = tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesize(stream_request)
+        await read_frames(call, 5)
+        await kill_engine(deployment)
+        assert (await failure(call)).code is Code.UNAVAILABLE
+        assert sum(len(engine.calls) for engine in deployment.engines) == 1

@@ -1,0 +1,1 @@
+"""What tests and benchmarks share: fakes, tiny models, stand-ins. Nothing of it is in an image or a wheel."""

@@ -1,0 +1,99 @@
+"""For tests of csm.codec.v1: a stage with settings of the test's own, random codes in messages of any size, answers.
+
+The codes are those of a miniature Mimi: 4 codebooks of 64.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import numpy as np
+from csm.codec.v1 import codec_pb2, codec_pb2_grpc
+from csm.rvq.v1 import rvq_pb2
+
+from services.codec.settings import CodecSettings
+from services.codec.stage import CodecStage, start_codec
+from services.common.rpc.status import StatusError, from_rpc_error
+
+F32, S16 = codec_pb2.SAMPLE_FORMAT_F32LE, codec_pb2.SAMPLE_FORMAT_S16LE
+FRAMES = 30
+
+Codes = np.ndarray[Any, np.dtype[np.int64]]  # (frames, codebooks)
+
+
+@asynccontextmanager
+async def running_codec(settings: CodecSettings, **changes: Any) -> AsyncIterator[tuple[CodecStage, Any]]:
+    """A stage and a stub of it; changes: of the settings"""
+    stage = await start_codec(settings.model_copy(update=changes))
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
+            stub: Any = codec_pb2_grpc.CodecServiceStub(channel)  # type: ignore[no-untyped-call]
+            yield stage, stub
+    finally:
+        await stage.stop()
+
+
+def random_codes(frames: int = FRAMES, seed: int = 0) -> Codes:
+    return np.random.default_rng(seed).integers(0, 64, (frames, 4))
+
+
+def frames_message(codes: Codes, first: int = 0) -> codec_pb2.StreamDecodeRequest:
+    return codec_pb2.StreamDecodeRequest(
+        frames=rvq_pb2.CodeFrames(
+            first_frame_index=first,
+            frame_count=codes.shape[0],
+            codebook_count=codes.shape[1],
+            codes=codes.astype("<u2").tobytes(),
+        )
+    )
+
+
+def config_message(**fields: Any) -> codec_pb2.StreamDecodeRequest:
+    return codec_pb2.StreamDecodeRequest(config=codec_pb2.StreamDecodeConfig(**{"sample_format": F32, **fields}))
+
+
+def stream_of(codes: Codes, sizes: list[int], **config: Any) -> list[codec_pb2.StreamDecodeRequest]:
+    """Config, then the codes in messages of those sizes; the last size goes on to the end."""
+    requests, start = [config_message(**config)], 0
+    sizes = list(sizes)
+    while start < len(codes):
+        size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
+        requests.append(frames_message(codes[start : start + size], start))
+        start += size
+    return requests
+
+
+async def decode(
+    stub: Any, requests: list[codec_pb2.StreamDecodeRequest]
+) -> tuple[bytes, codec_pb2.StreamDecodeComplete]:
+    """The samples and the closing message; checks that there is no gap."""
+    samples, complete, position = b"", None, 0
+    async for response in stub.StreamDecode(iter(requests)):
+        assert complete is None
+        if response.WhichOneof("event") == "complete":
+            complete = response.complete
+            continue
+        assert response.audio.sample_offset == position
+        position += response.audio.sample_count
+        samples += response.audio.samples
+    assert complete is not None and complete.sample_count == position
+    return samples, complete
+
+
+async def refusal(call: Awaitable[Any]) -> StatusError:
+    """The status of a call that is to fail."""
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return from_rpc_error(error)
+    raise AssertionError("The call went through.")
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)

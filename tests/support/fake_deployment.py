@@ -1,0 +1,111 @@
+"""A real gateway before stand-ins of engine and codec, real servers over the real protos: what the tests of the gateway
+and of the clients run against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from csm.codec.v1 import codec_pb2_grpc
+from csm.engine.v1 import engine_pb2_grpc
+
+from services.common.rpc.server import StageServer, StageService
+from services.common.rpc.status import StatusError, from_rpc_error
+from services.common.settings import StageSettings
+from services.common.telemetry.tracing import open_tracer
+from services.gateway.settings import GatewaySettings
+from services.gateway.stage import GatewayStage, start_gateway
+from tests.support.fake_stages import FakeCodec, FakeEngine
+
+_ADD_TO_SERVER: dict[str, Callable[[Any, grpc.aio.Server], None]] = {
+    "engine": engine_pb2_grpc.add_EngineServiceServicer_to_server,
+    "codec": codec_pb2_grpc.add_CodecServiceServicer_to_server,
+}
+
+
+@dataclass
+class FakeDeployment:
+    """A real gateway before fakes, one or more of either stage."""
+
+    engines: list[FakeEngine]
+    codecs: list[FakeCodec]
+    engine_servers: list[StageServer]
+    codec_servers: list[StageServer]
+    gateway: GatewayStage
+
+    @property
+    def target(self) -> str:
+        return f"127.0.0.1:{self.gateway.server.port}"
+
+    @property
+    def engine(self) -> FakeEngine:
+        return self.engines[0]
+
+    @property
+    def codec(self) -> FakeCodec:
+        return self.codecs[0]
+
+    @property
+    def engine_server(self) -> StageServer:
+        return self.engine_servers[0]
+
+    @property
+    def codec_server(self) -> StageServer:
+        return self.codec_servers[0]
+
+
+@asynccontextmanager
+async def fake_deployment(*, replica_count: int = 1, **gateway_settings: Any) -> AsyncIterator[FakeDeployment]:
+    """All of them listen on free ports; readiness follows by itself. replica_count: of engine and of codec"""
+    traces = {key: value for key, value in gateway_settings.items() if key.startswith("trace_")}
+    engines = [FakeEngine() for _ in range(replica_count)]
+    codecs = [FakeCodec() for _ in range(replica_count)]
+    engine_servers = [await _serve("engine", engine, traces) for engine in engines]
+    codec_servers = [await _serve("codec", codec, traces) for codec in codecs]
+    settings: dict[str, Any] = {
+        "host": "127.0.0.1",
+        "port": 0,
+        "health_port": 0,
+        "metrics_port": -1,
+        "engine_target": target_of([server.port for server in engine_servers]),
+        "engine_health_target": target_of([server.health_port for server in engine_servers]),
+        "codec_target": target_of([server.port for server in codec_servers]),
+        "codec_health_target": target_of([server.health_port for server in codec_servers]),
+        "drain_seconds": 0.0,
+        "repair_wait_seconds": 0.5,
+    }
+    gateway = await start_gateway(GatewaySettings(**(settings | gateway_settings)))
+    try:
+        yield FakeDeployment(engines, codecs, engine_servers, codec_servers, gateway)
+    finally:
+        await gateway.stop()
+        for server in (*codec_servers, *engine_servers):
+            await server.drain(0)
+
+
+def target_of(ports: list[int]) -> str:
+    """One target with an address for every port."""
+    return "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
+
+
+async def _serve(stage: str, servicer: object, traces: dict[str, Any]) -> StageServer:
+    settings = StageSettings(host="127.0.0.1", **traces)
+    service = StageService(_ADD_TO_SERVER[stage], servicer, f"csm.{stage}.v1.{stage.capitalize()}Service")
+    server = StageServer(settings, [service], tracer=open_tracer(settings, stage))
+    await server.start()
+    await server.set_serving()
+    return server
+
+
+async def failure(call: Any) -> StatusError:
+    """Reads the stream of a call to its end, which must be a failure."""
+    try:
+        while await call.read() is not grpc.aio.EOF:  # type: ignore[attr-defined]  # the stubs forget it
+            pass
+    except grpc.aio.AioRpcError as error:
+        return from_rpc_error(error)
+    raise AssertionError("The call has not failed.")

@@ -1,0 +1,224 @@
+"""Stand-ins of engine and codec that do what a test tells them. No model, no audio.
+
+The fake engine makes frames that count; the fake codec makes audio whose every sample is the number of its frame.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from csm.codec.v1 import codec_pb2, codec_pb2_grpc
+from csm.engine.v1 import engine_pb2, engine_pb2_grpc
+from csm.rvq.v1 import rvq_pb2
+
+from services.common.rpc.calls import Context
+from services.common.rpc.status import StatusError
+
+CODEBOOKS = 32
+FRAME_SAMPLES = 1920
+SAMPLE_RATE_HZ = 24_000
+NOTICE = "This model is untrained: it sounds like noise."
+
+
+def fake_identity() -> rvq_pb2.CodecIdentity:
+    return rvq_pb2.CodecIdentity(
+        name="fake",
+        weights_digest="f0",
+        codebook_count=CODEBOOKS,
+        codebook_size=2048,
+        frame_sample_count=FRAME_SAMPLES,
+        sample_rate_hertz=SAMPLE_RATE_HZ,
+    )
+
+
+def fake_frames(first: int, count: int) -> rvq_pb2.CodeFrames:
+    """Frames whose codes are all the number of the frame."""
+    values = [index % 2048 for index in range(first, first + count) for _ in range(CODEBOOKS)]
+    codes = struct.pack(f"<{len(values)}H", *values)
+    return rvq_pb2.CodeFrames(first_frame_index=first, frame_count=count, codebook_count=CODEBOOKS, codes=codes)
+
+
+def numbered_audio(frames: range) -> bytes:
+    """Samples that are all the number of their frame."""
+    return b"".join(struct.pack("<h", number) * FRAME_SAMPLES for number in frames)
+
+
+@dataclass
+class CallRecord:
+    """What a fake saw of one call."""
+
+    request: Any = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    remaining_s: float | None = None
+    frame_count: int = 0  # sent by the engine with those it was resumed from, received by the codec
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    error: str = ""  # type of what ended the call; "" at a regular end
+
+
+@dataclass
+class Script:
+    """What a fake does: pause before a frame, or fail before it. Frame 0 is the first."""
+
+    pause_at: int | None = None
+    resume: asyncio.Event = field(default_factory=asyncio.Event)
+    paused: asyncio.Event = field(default_factory=asyncio.Event)
+    fail_at: int | None = None
+    failure: Exception = field(default_factory=lambda: RuntimeError("scripted"))
+
+    async def reach(self, frame: int) -> None:
+        if self.pause_at is not None and frame >= self.pause_at:
+            self.paused.set()
+            await self.resume.wait()
+        if self.fail_at is not None and frame >= self.fail_at:
+            raise self.failure
+
+
+class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
+    """Makes `frame_count` frames for whatever it is asked."""
+
+    def __init__(self) -> None:
+        self.frame_count = 10
+        self.prompt_token_count = 12
+        self.script = Script()
+        self.refusal: Exception | None = None  # raised before the sequence starts
+        self.frame_counts: list[int] = []  # of the next calls, before `frame_count` counts
+        self.refusals: list[Exception | None] = []  # likewise
+        self.calls: list[CallRecord] = []
+        self.info = engine_pb2.GetModelInfoResponse(
+            model_version="fake/1",
+            context_window_size=2048,
+            codec=fake_identity(),
+            voices=[
+                engine_pb2.Voice(name="ada", speaker_id=0, language_codes=["en"], description="the first"),
+                engine_pb2.Voice(name="bo", speaker_id=1, language_codes=["en", "de"]),
+            ],
+            notice=NOTICE,
+        )
+
+    async def Generate(self, request: engine_pb2.GenerateRequest, context: Context) -> None:
+        async with _recorded(self.calls, request, context) as call:
+            if (refusal := self.refusals.pop(0) if self.refusals else self.refusal) is not None:
+                raise refusal
+            frame_count = self.frame_counts.pop(0) if self.frame_counts else self.frame_count
+            await context.write(
+                engine_pb2.GenerateResponse(
+                    started=engine_pb2.GenerateStarted(
+                        prompt_token_count=self.prompt_token_count,
+                        text_token_count=5,
+                        weights_digest=self.info.weights_digest,
+                    )
+                )
+            )
+            call.frame_count = request.resume_frames.frame_count
+            assert request.resume_frames.codes == fake_frames(0, call.frame_count).codes
+            total = min(frame_count, request.max_frame_count)
+            size = request.first_batch_frame_count or 1
+            while call.frame_count < total:
+                await self.script.reach(call.frame_count)
+                frames = fake_frames(call.frame_count, min(size, total - call.frame_count))
+                await context.write(engine_pb2.GenerateResponse(frames=frames))
+                call.frame_count += frames.frame_count
+                size = request.max_batch_frame_count or 4
+            await self.script.reach(call.frame_count)
+            reached_cap = frame_count >= request.max_frame_count
+            reason = engine_pb2.FINISH_REASON_MAX_FRAMES if reached_cap else engine_pb2.FINISH_REASON_END_OF_SPEECH
+            complete = engine_pb2.GenerateComplete(finish_reason=reason, frame_count=total)
+            await context.write(engine_pb2.GenerateResponse(complete=complete))
+
+    async def GetModelInfo(
+        self, request: engine_pb2.GetModelInfoRequest, context: Context
+    ) -> engine_pb2.GetModelInfoResponse:
+        return self.info
+
+
+class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
+    """Decodes by `audio_of`. Holds back `info.latency_sample_count` until the half-close."""
+
+    def __init__(self) -> None:
+        self.audio_of: Callable[[range], bytes] = numbered_audio  # frames to 16-bit samples, 1,920 each
+        self.script = Script()
+        self.calls: list[CallRecord] = []
+        self.refusal: Exception | None = None  # of recordings
+        self.coverages: list[codec_pb2.WatermarkCoverage] = []  # of the next streams; full when empty
+        self.encoded: list[codec_pb2.EncodeRequest] = []
+        self.detected: list[codec_pb2.DetectWatermarkRequest] = []
+        self.detection = codec_pb2.DetectWatermarkResponse(detected=True, confidence=0.75, key_id="key-1")
+        self.info = codec_pb2.GetCodecInfoResponse(
+            codec=fake_identity(), watermark_scheme="fake/1", active_key_id="key-1", key_ids=["key-1"]
+        )
+
+    async def StreamDecode(self, requests: AsyncIterator[codec_pb2.StreamDecodeRequest], context: Context) -> None:
+        async with _recorded(self.calls, None, context) as call:
+            call.request = (await anext(requests)).config
+            if call.request.codec != self.info.codec:
+                raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, "CODEC_MISMATCH", "The codes are of another.")
+            held, sent = bytearray(), 0
+            async for request in requests:
+                held += await self._decode(request.frames, call)
+                ready = max(0, len(held) // 2 - self.info.latency_sample_count)
+                sent = await _send_audio(context, held, sent, ready)
+            sent = await _send_audio(context, held, sent, len(held) // 2)
+            complete = codec_pb2.StreamDecodeComplete(
+                frame_count=call.frame_count,
+                sample_count=sent,
+                watermark=codec_pb2.WatermarkResult(
+                    coverage=self.coverages.pop(0) if self.coverages else codec_pb2.WATERMARK_COVERAGE_FULL,
+                    scheme="fake/1",
+                    key_id="key-1",
+                ),
+            )
+            await context.write(codec_pb2.StreamDecodeResponse(complete=complete))
+
+    async def _decode(self, frames: rvq_pb2.CodeFrames, call: CallRecord) -> bytes:
+        await self.script.reach(call.frame_count)
+        assert frames.first_frame_index == call.frame_count
+        call.frame_count += frames.frame_count
+        return self.audio_of(range(frames.first_frame_index, call.frame_count))
+
+    async def Encode(self, request: codec_pb2.EncodeRequest, context: Context) -> codec_pb2.EncodeResponse:
+        self.encoded.append(request)
+        if self.refusal is not None:
+            raise self.refusal
+        return codec_pb2.EncodeResponse(codes=fake_frames(0, 3), codec=fake_identity())
+
+    async def DetectWatermark(
+        self, request: codec_pb2.DetectWatermarkRequest, context: Context
+    ) -> codec_pb2.DetectWatermarkResponse:
+        self.detected.append(request)
+        if self.refusal is not None:
+            raise self.refusal
+        return self.detection
+
+    async def GetCodecInfo(
+        self, request: codec_pb2.GetCodecInfoRequest, context: Context
+    ) -> codec_pb2.GetCodecInfoResponse:
+        return self.info
+
+
+async def _send_audio(context: Context, held: bytearray, sent: int, count: int) -> int:
+    """Sends the first `count` samples of `held`; returns how many have been sent altogether."""
+    if count:
+        samples = codec_pb2.AudioSamples(samples=bytes(held[: 2 * count]), sample_offset=sent, sample_count=count)
+        await context.write(codec_pb2.StreamDecodeResponse(audio=samples))
+        del held[: 2 * count]
+    return sent + count
+
+
+@asynccontextmanager
+async def _recorded(calls: list[CallRecord], request: Any, context: Context) -> AsyncIterator[CallRecord]:
+    metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
+    call = CallRecord(request=request, metadata=metadata, remaining_s=context.time_remaining())
+    calls.append(call)
+    try:
+        yield call
+    except BaseException as error:
+        call.error = type(error).__name__
+        raise
+    finally:
+        call.ended.set()

@@ -1,0 +1,28 @@
+"""Runs requests through an engine, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from csm_engine.loop.engine import Engine
+from csm_engine.types import Codes, GenerationRequest
+
+
+def run_all(engine: Engine, requests: Iterable[GenerationRequest], *, steps_between: int = 0) -> dict[str, Codes]:
+    """Adds the requests, that many steps apart, runs all to their end and gives each one's frames: (frames, K)."""
+    frames: dict[str, list[Codes]] = {}
+
+    def step() -> None:
+        for output in engine.step():
+            if output.frame is not None:
+                frames.setdefault(output.sequence.request.request_id, []).append(output.frame)
+
+    for item in requests:
+        engine.add_request(item)
+        for _ in range(steps_between):
+            step()
+    while engine.has_work:
+        step()
+    return {name: np.stack(made) for name, made in frames.items()}

@@ -1,0 +1,84 @@
+"""Makes the miniature bundle: every part of a voice, a few megabytes, real file formats.
+
+    python -m tests.support.tiny.bundle build/bundles/miniature --seed 0
+
+It loads through the same loaders as a real bundle. The weights are random, so it sounds like noise, and its
+`bundle.json` says so; those of the watermark alone are trained, so the noise carries a mark that can be found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import yaml
+
+from csm_bundle.manifest import CodecIdentity
+from tests.support.tiny.csm import MINIATURE, write_original
+from tests.support.tiny.mimi import write_miniature_mimi
+from tests.support.tiny.tokenizer import write_byte_tokenizer
+
+TRAINED_SILENTCIPHER = Path(__file__).parents[3] / "bundles" / "builtin" / "silentcipher"
+NOISE_SDR_DB = 25.0  # noise hides the mark from the detector better than speech does, so it gets a stronger one
+NOTICE = "This bundle is untrained: its weights are seeded random numbers, and everything it says sounds like noise."
+
+
+def write_miniature_bundle(folder: Path, *, seed: int = 0) -> None:
+    """Writes the bundle beside `folder` first and moves it there when it is whole, replacing what was there."""
+    draft = folder.with_name(folder.name + ".new")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    write_original(draft / "model", MINIATURE, seed=seed)
+    write_byte_tokenizer(draft / "tokenizer.json")
+    codec = write_miniature_mimi(draft / "mimi", seed)
+    _copy_silentcipher(draft / "silentcipher")
+    (draft / "bundle.json").write_text(json.dumps(_manifest(seed, codec), indent=2) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.rename(folder)
+
+
+def _copy_silentcipher(folder: Path) -> None:
+    shutil.copytree(TRAINED_SILENTCIPHER, folder)
+    path = folder / "hparams.yaml"
+    hparams = yaml.safe_load(path.read_text()) | {"message_sdr": NOISE_SDR_DB}
+    path.write_text(yaml.safe_dump(hparams, sort_keys=False))
+
+
+def _manifest(seed: int, codec: CodecIdentity) -> dict[str, object]:
+    return {
+        "format": 1,
+        "name": "miniature",
+        "version": f"seed-{seed}",
+        "notice": NOTICE,
+        "parts": {
+            "model": "model",
+            "tokenizer": "tokenizer.json",
+            "mimi": "mimi",
+            "silentcipher": "silentcipher",
+        },
+        "codec": asdict(codec),
+        "voices": [
+            {
+                "name": f"speaker-{speaker}",
+                "speaker": speaker,
+                "language_codes": ["en"],
+                "description": f"Untrained noise, speaker {speaker}.",
+            }
+            for speaker in range(2)
+        ],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    write_miniature_bundle(arguments.folder, seed=arguments.seed)
+
+
+if __name__ == "__main__":
+    main()

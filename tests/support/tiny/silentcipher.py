@@ -1,0 +1,75 @@
+"""Writes a miniature SilentCipher: the published folder layout at 24 kHz, seeded random weights, cheap to run.
+
+The mark it makes is noise of the right strength, and nothing can find it again: that takes training.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import yaml
+from torch import nn
+
+from csm_codec.watermark.networks.hparams import read_hparams
+from csm_codec.watermark.networks.silentcipher import FEATURES_IN, SilentCipher, build_silentcipher
+
+
+def miniature_hparams(*, sample_rate_hz: int = 24000, n_fft: int = 1024, band: int = 64) -> dict[str, object]:
+    """The published hyperparameters with smaller numbers; the names are those of hparams.yaml."""
+    return {
+        "SR": sample_rate_hz,
+        "N_FFT": n_fft,
+        "HOP_LENGTH": n_fft // 2,
+        "message_band_size": band,
+        "message_dim": 5,
+        "message_len": 21,
+        "n_messages": 1,
+        "model_type": "n_msg",
+        "enc_n_layers": 3,
+        "dec_c_n_layers": 4,
+        "message_sdr": 47,
+        "ensure_negative_message": True,
+        "ensure_constrained_message": False,
+        "frame_level_normalization": False,
+        "utterance_level_normalization": True,
+        "no_normalization": False,
+    }
+
+
+def write_miniature_silentcipher(folder: Path, seed: int, *, data_parallel: bool = True, **sizes: int) -> None:
+    """Writes hparams.yaml and the three checkpoints. data_parallel: with the `module.` prefix of the published files.
+
+    sizes: arguments of `miniature_hparams`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "hparams.yaml"
+    path.write_text(yaml.safe_dump(miniature_hparams(**sizes), sort_keys=False))
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        silentcipher = build_silentcipher(read_hparams(path))
+        _settle_statistics(silentcipher)
+    prefix = "module." if data_parallel else ""
+    for name, module in (
+        ("enc_c", silentcipher.carrier_encoder),
+        ("dec_c", silentcipher.carrier_decoder),
+        ("dec_m_0", silentcipher.message_decoder),
+    ):
+        state = {prefix + key: value for key, value in module.state_dict().items()}
+        torch.save(state, folder / f"{name}.ckpt")
+
+
+def _settle_statistics(silentcipher: SilentCipher) -> None:
+    """Batch statistics of noise, as training would have left them: eval mode then keeps signals at their strength."""
+    modules = (silentcipher.carrier_encoder, silentcipher.carrier_decoder, silentcipher.message_decoder)
+    for module in modules:
+        for norm in module.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.momentum = 1.0
+                norm.weight.uniform_(0.8, 1.2)
+                norm.bias.normal_(std=0.2)
+    hparams = silentcipher.hparams
+    frames = (1, 1, hparams.num_bins, 48)
+    silentcipher.carrier_encoder(torch.rand(frames))
+    silentcipher.carrier_decoder.main(torch.randn(1, FEATURES_IN, *frames[2:]))
+    silentcipher.message_decoder(torch.rand(frames))

@@ -1,0 +1,25 @@
+"""Writes a `tokenizer.json` of the Llama 3 kind with one token per byte: any text, no merges, BOS and EOS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+
+from csm_engine.model.tokenizer import BOS, EOS, TextTokenizer
+
+
+def write_byte_tokenizer(path: Path) -> None:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(BPE(vocab={byte: index for index, byte in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(BOS, special=True), AddedToken(EOS, special=True)])
+    tokenizer.save(str(path))
+
+
+def byte_tokenizer(folder: Path, text_vocab_size: int) -> TextTokenizer:
+    """One of a file that is written into `folder`."""
+    write_byte_tokenizer(folder / "tokenizer.json")
+    return TextTokenizer(folder / "tokenizer.json", text_vocab_size)
