@@ -36,9 +36,7 @@ class Utterances:
         self.codes = torch.zeros(0, 0, dtype=torch.int16, device=device)
         self.phones = torch.zeros(0, len(PHONE_PARTS), dtype=torch.uint8, device=device)
         if not self.look():
-            raise FileNotFoundError(
-                f"{folder} has no turns-{split}-*.npz; recipes.builtin_voice.csm.turns makes them"
-            )
+            raise FileNotFoundError(f"{folder} has no turns-{split}-*.npz; recipes.builtin_voice.csm.turns makes them")
 
     def __len__(self) -> int:
         return len(self.voices)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from csm_engine.prompt import PromptBuilder
+from csm_engine.model.prompt import PromptBuilder
 from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.types import Segment as PromptSegment
 from recipes.builtin_voice.codec.quantizer import DIM, Quantizer
