@@ -3,7 +3,7 @@
 #   make say TEXT="Hello." OUT=hello.wav     speech from text, through all three stages
 #   make serve                               the three stages in one process, until Ctrl-C
 #   make test                                all tests: no network, no GPU
-#   make check                               format, lint, types, protos
+#   make check                               format, lint, types, imports, protos
 #   make evaluate                            how well the voice speaks, in figures
 #
 # SPEAKER=1 SEED=7 CONTEXT=dialogue.json MAX_SECONDS=10 change what `make say` says, ENCODING=opus RATE=16000 how it is
@@ -20,7 +20,7 @@ TEXT ?= Hello from the other side.
 OUT ?= hello.wav
 MAX_SECONDS ?= 10
 BUILTIN := bundles/builtin
-MINIATURE := build/bundles/miniature
+TINY := build/bundles/tiny
 BUNDLE ?= $(BUILTIN)
 VOICE ?= build/voice
 VOICE_BUNDLE ?= $(BUILTIN)
@@ -32,7 +32,7 @@ DECODER_MINUTES ?= 195
 CSM_MINUTES ?= 370
 ENCODER_MINUTES ?= 50
 PYTEST := $(BIN)/python -m pytest
-ASKED := $(if $(filter $(MINIATURE),$(BUNDLE)),$(MINIATURE)/bundle.json)
+ASKED := $(if $(filter $(TINY),$(BUNDLE)),$(TINY)/bundle.json)
 
 .PHONY: say serve test test-slow test-gpu test-polyglot bench bench-gpu voice voice-rehearsal evaluate check format protos lock clean
 
@@ -54,13 +54,13 @@ test-slow: $(STAMPS)/dev
 test-gpu: $(STAMPS)/dev
 	TRITON_INTERPRET=0 $(PYTEST) -m gpu
 
-test-polyglot: $(STAMPS)/dev $(MINIATURE)/bundle.json
+test-polyglot: $(STAMPS)/dev $(TINY)/bundle.json
 	cd clients/node && npm ci --no-audit --no-fund
 	$(PYTEST) -m polyglot
 
 # Each prints a table and one JSON line; bench/README.md says what it means.
-bench: $(STAMPS)/dev $(MINIATURE)/bundle.json
-	$(BIN)/python -m bench.frame_step --shape miniature --batches 1,16 --threads 1
+bench: $(STAMPS)/dev $(TINY)/bundle.json
+	$(BIN)/python -m bench.frame_step --shape tiny --batches 1,16 --threads 1
 	$(BIN)/python -m bench.frame_step --shape csm-1b-shallow --batches 1 --frames 3 --rounds 2 --arms reference,ours
 	$(BIN)/python -m bench.codec
 	$(BIN)/python -m bench.serving --serve --bundle $(BUILTIN) --rates 0.5,1.5 --duration 30
@@ -103,12 +103,13 @@ voice-rehearsal:
 	$(MAKE) say BUNDLE=$(REHEARSAL)/bundle OUT=$(REHEARSAL)/hello.wav MAX_SECONDS=3
 
 evaluate: $(STAMPS)/dev $(ASKED)
-	$(BIN)/python -m recipes.builtin_voice.evaluation $(BUNDLE) --json bench/results/voice_in_the_box.json
+	$(BIN)/python -m recipes.builtin_voice.evaluation $(BUNDLE) --json bench/results/builtin_voice.json
 
 check: $(STAMPS)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
 
 format: $(STAMPS)/dev
@@ -119,9 +120,9 @@ format: $(STAMPS)/dev
 protos: $(STAMPS)/protos
 
 # Seeded random weights in the real file formats, for tests and benchmarks.
-$(MINIATURE)/bundle.json: $(STAMPS)/run $(wildcard tests/support/tiny/*.py) $(wildcard bundles/builtin/silentcipher/*)
-	@echo "making the miniature bundle in $(MINIATURE) (untrained: it sounds like noise)"
-	@$(BIN)/python -m tests.support.tiny.bundle $(MINIATURE)
+$(TINY)/bundle.json: $(STAMPS)/run $(wildcard tests/support/tiny/*.py) $(wildcard bundles/builtin/silentcipher/*)
+	@echo "making the tiny bundle in $(TINY) (untrained: it sounds like noise)"
+	@$(BIN)/python -m tests.support.tiny.bundle $(TINY)
 
 # The lock's pins contradict some packages' own, so everything but torch goes in without asking them.
 $(STAMPS)/venv:

@@ -13,11 +13,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.execution.matrix import FLOAT8
 from csm_engine.execution.ops import dispatch as ops
-from csm_engine.execution.weights import LeanWeights
+from csm_engine.execution.weights import PackedWeights
 from csm_engine.model.csm import CSM
 from csm_engine.types import SamplingParams
 from tests.support.tiny.csm import transformers_state
@@ -34,11 +34,11 @@ class Arm(Protocol):
 
 
 class Ours:
-    def __init__(self, weights: LeanWeights, batch: int, *, kv_dtype: torch.dtype | None = None) -> None:
+    def __init__(self, weights: PackedWeights, batch: int, *, kv_dtype: torch.dtype | None = None) -> None:
         self.dtype = weights.dtype
         self.in_eight_bits = kv_dtype is FLOAT8 or weights.backbone.layers[0].qkv.scale is not None
-        self._lean = LeanFrameStep(weights, batch, kv_dtype=kv_dtype)
-        self._step = GraphRunner(self._lean, batch)
+        self._packed = PackedFrameStep(weights, batch, kv_dtype=kv_dtype)
+        self._step = GraphRunner(self._packed, batch)
         self._slots = torch.arange(batch, device=weights.device)
 
     def start(self, prompts: Tensor, sampling: SamplingParams) -> None:
@@ -57,7 +57,7 @@ class Ours:
     def logits(self, prompts: Tensor, codes: Tensor) -> Tensor:
         """Of the frame after the prompts, its codes (B, K) given: (B, K, V)."""
         self.start(prompts, SamplingParams())
-        state, step = self._step.state, self._lean
+        state, step = self._step.state, self._packed
         hidden = step.backbone.step(state.next_embedding[self._slots], self._slots, state.position[self._slots])
         first = ops.linear(hidden, step.weights.codebook0_head)
         return torch.cat([first.unsqueeze(1), step.depth_decoder.logits(hidden, codes)], dim=1)

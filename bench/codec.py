@@ -38,7 +38,7 @@ from csm_codec.watermark.networks.silentcipher import load_silentcipher
 from csm_codec.watermark.stream.look_ahead import ADAPTIVE, FULL, LookAhead
 from tests.support.silentcipher_oracle import PackageOracle
 from tests.support.tiny.mimi import write_published_mimi
-from tests.support.tiny.silentcipher import write_miniature_silentcipher
+from tests.support.tiny.silentcipher import write_tiny_silentcipher
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FRAME_MS = 80.0
@@ -107,7 +107,7 @@ def load_parts(arguments: argparse.Namespace, scratch: Path) -> Parts:
     if arguments.shape == "published":
         mimi, silentcipher = scratch / "mimi.safetensors", scratch / "silentcipher"
         write_published_mimi(mimi, seed=0)
-        write_miniature_silentcipher(silentcipher, 0, data_parallel=True, **SILENTCIPHER_SIZES)
+        write_tiny_silentcipher(silentcipher, 0, data_parallel=True, **SILENTCIPHER_SIZES)
     else:
         bundle = open_bundle(arguments.bundle)
         mimi, silentcipher = bundle.path("mimi"), bundle.path("silentcipher")

@@ -19,7 +19,7 @@ from csm_codec.mimi.decoder import MimiDecoder
 from csm_codec.mimi.loader import Mimi, load_mimi
 from csm_codec.resample import Pcm
 from csm_codec.stream import Failed
-from csm_codec.watermark.embed.embedder import Chunk, Marker
+from csm_codec.watermark.embed.embedder import Chunk, Embedder
 from csm_codec.watermark.keys.keyring import Keyring, WatermarkKey
 from csm_codec.watermark.keys.payload import frame_symbols
 from csm_codec.watermark.networks.silentcipher import SilentCipher
@@ -61,13 +61,13 @@ class Parts:
         width = min(batch, CPU_LANE_WIDTH) if self.device.type == "cpu" else batch
         return MimiDecoder(self.mimi, num_lanes=-(-batch // width), lane_width=width, dtype=self.dtype)
 
-    def marker(self, batch: int, look_ahead: LookAhead = FULL) -> Marker:
-        """Seats for the rows of `decoder`."""
+    def embedder(self, batch: int, look_ahead: LookAhead = FULL) -> Embedder:
+        """Admission for the rows of `decoder`."""
         width = 1 if self.device.type == "cpu" else batch
-        return Marker(
+        return Embedder(
             self.silentcipher,
             sample_rate_hz=self.mimi.identity.sample_rate_hertz,
-            num_seats=-(-batch // CPU_LANE_WIDTH) * CPU_LANE_WIDTH if width == 1 else batch,
+            num_slots=-(-batch // CPU_LANE_WIDTH) * CPU_LANE_WIDTH if width == 1 else batch,
             lane_width=width,
             look_ahead=look_ahead,
             first_samples=self.frame_samples,
@@ -75,7 +75,7 @@ class Parts:
         )
 
     def codec(self, batch: int, look_ahead: LookAhead = FULL) -> Codec:
-        return Codec(self.decoder(batch), self.marker(batch, look_ahead), Keyring(KEY, {KEY.id: KEY}))
+        return Codec(self.decoder(batch), self.embedder(batch, look_ahead), Keyring(KEY, {KEY.id: KEY}))
 
     def codes(self, frames: int, seed: int = 0) -> np.ndarray:
         """(frames, codebooks)"""
@@ -119,14 +119,14 @@ class Mark:
 
     def __init__(self, parts: Parts, batch: int) -> None:
         self.streams = batch
-        self._marker = parts.marker(batch)
+        self._embedder = parts.embedder(batch)
         noise = parts.noise(0.08, parts.mimi.identity.sample_rate_hertz)
-        self._chunks = {seat: Chunk(noise) for seat in range(batch)}
-        for seat in range(batch):
-            self._marker.join(seat, frame_symbols(KEY.payload), RunningLevel(self._marker.n_fft))
+        self._chunks = {slot: Chunk(noise) for slot in range(batch)}
+        for slot in range(batch):
+            self._embedder.join(slot, frame_symbols(KEY.payload), RunningLevel(self._embedder.n_fft))
 
     def run(self) -> None:
-        self._marker.push(self._chunks)
+        self._embedder.push(self._chunks)
 
 
 class Both:

@@ -12,7 +12,7 @@ import torch
 from csm_codec.mimi.decoder import MimiDecoder
 from csm_codec.mimi.loader import load_mimi
 from csm_codec.resample import Pcm
-from csm_codec.watermark.embed.embedder import Chunk, Marker
+from csm_codec.watermark.embed.embedder import Chunk, Embedder
 from csm_codec.watermark.keys.payload import frame_symbols
 from csm_codec.watermark.networks.silentcipher import SilentCipher
 from csm_codec.watermark.stream.level import RunningLevel
@@ -40,9 +40,9 @@ def bfloat16_mark_snr_db(silentcipher: SilentCipher, clip: Pcm, rate_hz: int) ->
 
 def _mark(silentcipher: SilentCipher, clip: Pcm, rate_hz: int, dtype: torch.dtype) -> Pcm:
     """What is added to the clip."""
-    marker = Marker(silentcipher, sample_rate_hz=rate_hz, num_seats=1, lane_width=1, dtype=dtype)
-    marker.join(0, frame_symbols(b"bench"), RunningLevel(marker.n_fft))
-    return marker.push({0: Chunk(clip, last=True)})[0] - clip
+    embedder = Embedder(silentcipher, sample_rate_hz=rate_hz, num_slots=1, lane_width=1, dtype=dtype)
+    embedder.join(0, frame_symbols(b"bench"), RunningLevel(embedder.n_fft))
+    return embedder.push({0: Chunk(clip, last=True)})[0] - clip
 
 
 def _decoded(path: Path, device: torch.device, dtype: torch.dtype) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Frame-step benchmark: how long one 80 ms frame of codes takes, ours against the published ways, in one run.
 
-    python -m bench.frame_step --shape miniature --batches 1,16 --context 128 --frames 20
+    python -m bench.frame_step --shape tiny --batches 1,16 --context 128 --frames 20
     python -m bench.frame_step --shape csm-1b --device cuda --dtype bfloat16 --batches 1,8,64 --context 512
 
 First a gate (gate.py): every arm's greedy codes must be the first arm's; no gate, no figure. The last line says what
@@ -68,7 +68,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, default="miniature")
+    parser.add_argument("--shape", choices=SHAPES, default="tiny")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--batches", type=lambda text: [int(item) for item in text.split(",")], default=[1, 16])

@@ -1,6 +1,6 @@
 """Serving benchmark: open-loop Poisson load over gRPC against csm.v1 StreamSynthesize, a listener behind every stream.
 
-    python -m bench.serving --serve --bundle build/bundles/miniature --rates 0.2,0.5 --duration 30
+    python -m bench.serving --serve --bundle build/bundles/tiny --rates 0.2,0.5 --duration 30
     python -m bench.serving --target 127.0.0.1:50051 --rates 1,2,4 --max-audio-seconds 2:8 --context 4
 
 Requests arrive as a Poisson process and wait for nobody; nothing is retried. Prints a table; the last line is one JSON

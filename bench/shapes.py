@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from csm_engine.model.shapes import FLAVORS, ModelConfig, TransformerConfig
-from tests.support.tiny.csm import MINIATURE
+from tests.support.tiny.csm import TINY_BUNDLE
 
 CSM_1B = ModelConfig(
     backbone=FLAVORS["llama-1B"],
@@ -16,7 +16,7 @@ CSM_1B = ModelConfig(
     codebook_size=2048,
 )
 SHAPES = {
-    "miniature": MINIATURE,
+    "tiny": TINY_BUNDLE,
     # True widths, fewer layers and a small text table: what a laptop can hold.
     "csm-1b-shallow": replace(
         CSM_1B,

@@ -1,6 +1,6 @@
 """Codes in, watermarked audio out, for all streams at once. There is no way to get unmarked audio out of here.
 
-One tick takes one frame of every stream that has one: decode, embed, hand out. It is driven from one thread
+One step takes one frame of every stream that has one: decode, embed, hand out. It is driven from one thread
 (codec_thread.py) and knows no RPC.
 """
 
@@ -15,11 +15,11 @@ import torch
 
 from csm_bundle.errors import CodecError, CsmError
 from csm_codec.codes import Codes
-from csm_codec.lanes import Lanes, Seat, by_lane
+from csm_codec.lanes import Lanes, Slot, by_lane
 from csm_codec.mimi.decoder import MimiDecoder
 from csm_codec.resample import Pcm
 from csm_codec.stream import Audio, Complete, DecodeStream, Failed, Output
-from csm_codec.watermark.embed.embedder import Chunk, Marker
+from csm_codec.watermark.embed.embedder import Chunk, Embedder
 from csm_codec.watermark.keys.keyring import Keyring
 from csm_codec.watermark.keys.payload import frame_symbols
 from csm_codec.watermark.stream.level import RunningLevel
@@ -32,19 +32,19 @@ _LOUDEST = 1e9  # full scale is 1; from 1e18 on the mark is not finite, which wo
 
 
 class Codec:
-    """Owns the decoder and the marker. Not safe for several threads."""
+    """Owns the decoder and the embedder. Not safe for several threads."""
 
-    def __init__(self, decoder: MimiDecoder, marker: Marker, keyring: Keyring) -> None:
-        """marker: with a seat for each row of the decoder, and lanes that do not reach over those of the decoder."""
-        self._decoder, self._marker, self._keyring = decoder, marker, keyring
+    def __init__(self, decoder: MimiDecoder, embedder: Embedder, keyring: Keyring) -> None:
+        """embedder: with a slot for each row of the decoder, and lanes that do not reach over those of the decoder."""
+        self._decoder, self._embedder, self._keyring = decoder, embedder, keyring
         self._lanes = Lanes(decoder.num_lanes, decoder.lane_width)
-        self._streams: dict[Seat, DecodeStream] = {}
-        self._marks: dict[Seat, MarkedStream] = {}
+        self._streams: dict[Slot, DecodeStream] = {}
+        self._marks: dict[Slot, MarkedStream] = {}
 
     @property
-    def num_seats(self) -> int:
+    def num_slots(self) -> int:
         """Streams that may be open at once."""
-        return self._lanes.num_seats
+        return self._lanes.num_slots
 
     @property
     def num_streams(self) -> int:
@@ -57,11 +57,11 @@ class Codec:
     def open(self, key_id: str = "") -> DecodeStream:
         """A new stream, marked with that key ("" is the active one). Raises CodecBusyError or KeyringError."""
         key = self._keyring.get(key_id)
-        seat = self._lanes.take()
-        level = RunningLevel(self._marker.n_fft)
-        self._marks[seat] = self._marker.join(seat.number, frame_symbols(key.payload), level)
-        stream = DecodeStream(seat, key.id)
-        self._streams[seat] = stream
+        slot = self._lanes.take()
+        level = RunningLevel(self._embedder.n_fft)
+        self._marks[slot] = self._embedder.join(slot.number, frame_symbols(key.payload), level)
+        stream = DecodeStream(slot, key.id)
+        self._streams[slot] = stream
         return stream
 
     def push(self, stream: DecodeStream, codes: Codes) -> None:
@@ -70,20 +70,20 @@ class Codec:
             stream.pending.extend(codes)
 
     def finish(self, stream: DecodeStream) -> None:
-        """No more frames will come; the next ticks bring the rest of the audio."""
+        """No more frames will come; the next steps bring the rest of the audio."""
         stream.finished = True
 
     def cancel(self, stream: DecodeStream) -> None:
-        """Frees the seat at once. Cancelling an ended stream does nothing."""
+        """Frees the slot at once. Cancelling an ended stream does nothing."""
         if not stream.ended:
             self._leave(stream)
 
     def step(self) -> list[Output]:
-        """One tick. A fault fails the streams it touches; raises only if the codec cannot go on."""
+        """One step. A fault fails the streams it touches; raises only if the codec cannot go on."""
         outputs: list[Output] = []
-        for lane, seats in by_lane(seat for seat, stream in self._streams.items() if stream.ready).items():
+        for lane, slots in by_lane(slot for slot, stream in self._streams.items() if stream.ready).items():
             try:
-                outputs += self._step_lane(lane, [self._streams[seat] for seat in seats])
+                outputs += self._step_lane(lane, [self._streams[slot] for slot in slots])
             except Exception as error:
                 logger.exception("lane %d failed", lane)
                 outputs += self._fail_lane(lane, error)
@@ -94,25 +94,25 @@ class Codec:
         outputs: list[Output] = []
         chunks: dict[int, Chunk] = {}
         for stream in streams:
-            pcm = decoded.get(stream.seat, _NOTHING)
+            pcm = decoded.get(stream.slot, _NOTHING)
             if np.abs(pcm).max(initial=0) <= _LOUDEST:  # not so with NaN
-                chunks[stream.seat.number] = Chunk(pcm, last=stream.finished and not stream.pending)
+                chunks[stream.slot.number] = Chunk(pcm, last=stream.finished and not stream.pending)
             else:
-                self._decoder.forget(lane, stream.seat.row)
+                self._decoder.forget(lane, stream.slot.row)
                 outputs.append(
                     self._fail(stream, CodecError("The decoder's output is no sound: not finite, or far too loud."))
                 )
         started_s = time.perf_counter()
-        marked = self._marker.push(chunks)
+        marked = self._embedder.push(chunks)
         seconds = time.perf_counter() - started_s
         for stream in streams:
             if not stream.ended:
                 stream.watermark_s += seconds / len(marked)
-                number, num_new_frames = stream.seat.number, int(stream.seat in decoded)
+                number, num_new_frames = stream.slot.number, int(stream.slot in decoded)
                 outputs += self._hand_out(stream, marked[number], num_new_frames, chunks[number].last)
         return outputs
 
-    def _decode(self, lane: int, streams: Sequence[DecodeStream]) -> dict[Seat, Pcm]:
+    def _decode(self, lane: int, streams: Sequence[DecodeStream]) -> dict[Slot, Pcm]:
         """The next frame of each stream."""
         if not streams:
             return {}
@@ -121,29 +121,29 @@ class Codec:
         codes = torch.zeros(width, codebooks, dtype=torch.long)
         exec_mask, reset_mask = torch.zeros(width, dtype=torch.bool), torch.zeros(width, dtype=torch.bool)
         for stream in streams:
-            row = stream.seat.row
+            row = stream.slot.row
             codes[row] = torch.from_numpy(stream.pending.popleft())
             exec_mask[row], reset_mask[row] = True, stream.num_frames == 0
             stream.num_frames += 1
         pcm = self._decoder.frame_step(lane, codes, exec_mask, reset_mask).cpu().numpy()
         for stream in streams:
             stream.decode_s += (time.perf_counter() - started_s) / len(streams)
-        return {stream.seat: pcm[stream.seat.row] for stream in streams}
+        return {stream.slot: pcm[stream.slot.row] for stream in streams}
 
     def _hand_out(self, stream: DecodeStream, pcm: Pcm, num_new_frames: int, last: bool) -> list[Output]:
         stream.num_samples += len(pcm)
         outputs: list[Output] = [Audio(stream, pcm, stream.num_frames, num_new_frames)]
         if last:
-            outputs.append(Complete(stream, self._marks[stream.seat].coverage))
+            outputs.append(Complete(stream, self._marks[stream.slot].coverage))
             self._leave(stream)
         return outputs
 
     def _fail_lane(self, lane: int, error: Exception) -> list[Output]:
         """What was in the lane is lost; others go on. Raises if the lane cannot be made again."""
         cause = error if isinstance(error, CsmError) else CodecError("The codec failed in this stream's batch.")
-        streams = [stream for seat, stream in self._streams.items() if seat.lane == lane]
+        streams = [stream for slot, stream in self._streams.items() if slot.lane == lane]
         self._decoder.rebuild(lane)
-        self._marker.rebuild(stream.seat.number for stream in streams)
+        self._embedder.rebuild(stream.slot.number for stream in streams)
         return [self._fail(stream, cause) for stream in streams]
 
     def _fail(self, stream: DecodeStream, error: CsmError) -> Failed:
@@ -153,5 +153,5 @@ class Codec:
     def _leave(self, stream: DecodeStream) -> None:
         stream.ended = True
         stream.pending.clear()
-        del self._streams[stream.seat], self._marks[stream.seat]
-        self._lanes.leave(stream.seat)
+        del self._streams[stream.slot], self._marks[stream.slot]
+        self._lanes.leave(stream.slot)

@@ -1,6 +1,6 @@
-"""The one thread that drives the codec. Others open streams and hand in codes; it hands back each tick's outputs.
+"""The one thread that drives the codec. Others open streams and hand in codes; it hands back each step's outputs.
 
-Outputs go to one callback per tick, for all streams.
+Outputs go to one callback per step, for all streams.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Deliver = Callable[[list[Output], float], None]
 class CodecThread:
     """Runs `codec.step` whenever there is work.
 
-    deliver: called on the codec's thread with the outputs of one tick and the seconds that it took.
-    fail: called once on the codec's thread if a tick raises; every stream is lost then.
+    deliver: called on the codec's thread with the outputs of one step and the seconds that it took.
+    fail: called once on the codec's thread if a step raises; every stream is lost then.
     """
 
     def __init__(self, codec: Codec, deliver: Deliver, fail: Fail) -> None:
@@ -33,7 +33,7 @@ class CodecThread:
         self._worker.start()
 
     def stop(self) -> None:
-        """Ends the loop after the running tick and joins the thread. Open streams get no more outputs."""
+        """Ends the loop after the running step and joins the thread. Open streams get no more outputs."""
         self._worker.stop()
 
     @property
@@ -43,7 +43,7 @@ class CodecThread:
     def open(self, key_id: str = "") -> Future[DecodeStream]:
         """A future of the stream, or of CodecBusyError, KeyringError, CodecStoppedError.
 
-        If it was cancelled before the thread came to it, no seat is taken.
+        If it was cancelled before the thread came to it, no slot is taken.
         """
         return self._worker.call(lambda: self._codec.open(key_id), CodecStoppedError("The codec has stopped."))
 
@@ -55,7 +55,7 @@ class CodecThread:
         self._worker.submit(lambda: self._codec.finish(stream))
 
     def cancel(self, stream: DecodeStream) -> None:
-        """Frees the seat before the next tick. May be called for a stream that has ended."""
+        """Frees the slot before the next step. May be called for a stream that has ended."""
         self._worker.submit(lambda: self._codec.cancel(stream))
 
     def _step(self) -> None:

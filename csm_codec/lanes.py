@@ -1,6 +1,6 @@
-"""Who sits where, and who takes part in the next tick. Policy only: it computes nothing and knows no tensor.
+"""Which slot a stream has, and who takes part in the next step. Policy only: it computes nothing and knows no tensor.
 
-Seats are rows of lanes. A lane costs the same with one stream in it as with all rows taken, so newcomers go to the
+Slots are rows of lanes. A lane costs the same with one stream in it as with all rows taken, so newcomers go to the
 fullest lane that has room.
 """
 
@@ -13,46 +13,46 @@ from csm_bundle.errors import CodecBusyError
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Seat:
+class Slot:
     """One row of one lane."""
 
     lane: int
     row: int
-    number: int  # among all seats
+    number: int  # among all slots
 
 
 class Lanes:
-    """The seats of `num_lanes` lanes of `lane_width` rows."""
+    """The slots of `num_lanes` lanes of `lane_width` rows."""
 
     def __init__(self, num_lanes: int, lane_width: int) -> None:
         self._lane_width = lane_width
-        self.num_seats = num_lanes * lane_width
+        self.num_slots = num_lanes * lane_width
         self._free = [list(range(lane_width)) for _ in range(num_lanes)]
 
     @property
     def num_taken(self) -> int:
-        return self.num_seats - sum(len(rows) for rows in self._free)
+        return self.num_slots - sum(len(rows) for rows in self._free)
 
-    def take(self) -> Seat:
-        """Raises CodecBusyError when all seats are taken."""
+    def take(self) -> Slot:
+        """Raises CodecBusyError when all slots are taken."""
         open_lanes = [lane for lane, rows in enumerate(self._free) if rows]
         if not open_lanes:
-            raise CodecBusyError(f"All {self.num_seats} decode slots are taken.")
+            raise CodecBusyError(f"All {self.num_slots} decode slots are taken.")
         lane = min(open_lanes, key=lambda lane: len(self._free[lane]))
         rows = self._free[lane]
         row = min(rows)
         rows.remove(row)
-        return Seat(lane, row, lane * self._lane_width + row)
+        return Slot(lane, row, lane * self._lane_width + row)
 
-    def leave(self, seat: Seat) -> None:
-        if seat.row in self._free[seat.lane]:
-            raise ValueError(f"{seat} is free already.")
-        self._free[seat.lane].append(seat.row)
+    def leave(self, slot: Slot) -> None:
+        if slot.row in self._free[slot.lane]:
+            raise ValueError(f"{slot} is free already.")
+        self._free[slot.lane].append(slot.row)
 
 
-def by_lane(seats: Iterable[Seat]) -> dict[int, list[Seat]]:
-    """The seats of each lane that has any, in order: one entry per batch of a tick."""
-    lanes: dict[int, list[Seat]] = {}
-    for seat in sorted(seats):
-        lanes.setdefault(seat.lane, []).append(seat)
+def by_lane(slots: Iterable[Slot]) -> dict[int, list[Slot]]:
+    """The slots of each lane that has any, in order: one entry per batch of a step."""
+    lanes: dict[int, list[Slot]] = {}
+    for slot in sorted(slots):
+        lanes.setdefault(slot.lane, []).append(slot)
     return lanes

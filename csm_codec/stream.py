@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from csm_bundle.errors import CsmError
 from csm_codec.codes import Codes
-from csm_codec.lanes import Seat
+from csm_codec.lanes import Slot
 from csm_codec.resample import Pcm
 from csm_codec.watermark.stream.coverage import Coverage
 
@@ -16,11 +16,11 @@ from csm_codec.watermark.stream.coverage import Coverage
 class DecodeStream:
     """One listener's stream. Only the thread that steps the codec changes it."""
 
-    seat: Seat
+    slot: Slot
     key_id: str
     pending: deque[Codes] = field(default_factory=deque)  # (codebooks,) each
     finished: bool = False  # no more codes will come
-    ended: bool = False  # its seat is free
+    ended: bool = False  # its slot is free
     num_frames: int = 0  # decoded
     num_samples: int = 0  # given out
     decode_s: float = 0.0
@@ -28,7 +28,7 @@ class DecodeStream:
 
     @property
     def ready(self) -> bool:
-        """Whether it takes part in the next tick."""
+        """Whether it takes part in the next step."""
         return not self.ended and (bool(self.pending) or self.finished)
 
 
@@ -39,7 +39,7 @@ class Audio:
     stream: DecodeStream
     pcm: Pcm
     num_frames: int  # decoded so far
-    num_new_frames: int  # of them in this tick, 0 or 1
+    num_new_frames: int  # of them in this step, 0 or 1
 
 
 @dataclass(frozen=True, slots=True)

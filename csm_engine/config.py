@@ -14,10 +14,10 @@ class EngineConfig:
     max_waiting: int = 32  # sequences that wait for a slot before requests are refused
     prefill_chunk: int = 256  # prompt positions between two frame steps
     real_time_share: float = 0.0  # of a frame's 80 ms that a step may take before streams are kept out; 0 is no limit
-    max_lead: float = 0.0  # seconds of sound that a live sequence may be ahead of its listener; 0 is no limit
-    cheap_rows: int = 64  # a step of so many rows costs little more than a step of one
-    spill_bytes: int = 0  # host memory for what slots remembered when they were given away
-    host_lag: int = 0  # steps launched before the last one is read; 1 keeps a GPU busy, on a CPU it only delays
+    max_playout_lead_s: float = 0.0  # seconds of sound that a live sequence may be ahead of its listener; 0 is no limit
+    saturation_batch: int = 64  # a step of so many rows costs little more than a step of one
+    offload_bytes: int = 0  # host memory for what slots remembered when they were given away
+    pipeline_depth: int = 0  # steps launched before the last one is read; 1 keeps a GPU busy, on a CPU it only delays
     reserved_frames: int = 250  # room kept for new frames when context turns are dropped: 20 s
 
     @property
@@ -30,10 +30,10 @@ class EngineConfig:
             ("num_spare_slots", 0),
             ("max_waiting", 0),
             ("prefill_chunk", 1),
-            ("max_lead", 0),
-            ("cheap_rows", 1),
-            ("spill_bytes", 0),
-            ("host_lag", 0),
+            ("max_playout_lead_s", 0),
+            ("saturation_batch", 1),
+            ("offload_bytes", 0),
+            ("pipeline_depth", 0),
             ("reserved_frames", 1),
         ):
             if getattr(self, name) < low:

@@ -13,11 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from csm_text.dictionary import Dictionary
-from csm_text.letters import LetterModel
-from csm_text.normalize import Normalizer
-from csm_text.pronounce import Pronouncer
-from csm_text.scripts import PRIVATE
+from csm_text.normalization.normalize import Normalizer
+from csm_text.normalization.scripts import PRIVATE
+from csm_text.pronunciation.dictionary import Dictionary
+from csm_text.pronunciation.letters import LetterModel
+from csm_text.pronunciation.pronounce import Pronouncer
 from csm_text.symbols import BOUNDARY, PLACES, STRENGTH, SYMBOLS
 
 DATA = Path(__file__).parent / "data"

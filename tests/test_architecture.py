@@ -1,52 +1,147 @@
-"""The arrows of the architecture: who imports whom, read from the sources, and what the light processes load."""
+"""The house: who may import whom, how full a folder may be, what light processes load, and what leaves it in a wheel or
+an image.
+
+The rules of imports are contracts in pyproject.toml ([tool.importlinter]).
+"""
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ImportsReader = Callable[[Path], Iterator[str]]
-
-# Folder -> top-level packages, or packages of ours, that nothing in it may import at its module's top or anywhere.
-FORBIDDEN = {
-    "csm_engine": {"grpc", "asyncio", "csm", "services", "csm_client", "csm_codec", "csm_text", "tests"},
-    "csm_codec": {"grpc", "asyncio", "csm", "services", "csm_client", "csm_engine", "csm_text", "tests"},
-    "csm_bundle": {"grpc", "asyncio", "csm", "services", "csm_client", "csm_engine", "csm_codec", "csm_text", "tests"},
-    "csm_text": {"torch", "grpc", "asyncio", "csm", "services", "csm_client", "csm_engine", "csm_codec", "csm_bundle"},
-    "services/common": {"torch", "numpy", "csm_client", "services.gateway", "services.engine", "services.codec"},
-    "services/gateway": {"torch", "numpy", "csm_client", "services.engine", "services.codec", "services.all_in_one"},
-    "services/engine": {"csm_client", "services.gateway", "services.codec", "services.all_in_one"},
-    "services/codec": {"csm_client", "services.gateway", "services.engine", "services.all_in_one"},
-    "clients/python": {"torch", "numpy", "csm_engine", "csm_codec", "csm_bundle", "services"},
-}
+PRODUCT = ("csm_bundle", "csm_codec", "csm_engine", "csm_text", "services")
+IN_THE_WHEEL = {*PRODUCT, "csm_client", "csm"}  # csm: the stubs of the protos
+MAX_MODULES = 14  # of a folder
+NOT_OURS = {".venv", "gen", "build", "node_modules"}
+TEST_DOUBLE = re.compile(
+    r"(?<![a-z])(fakes?|tests?|testing|conftest|tiny|scripted|humming|oracle|mocks?|dummy)(?![a-z])"
+)
+STAGES = ["gateway", "engine", "codec"]
 
 
-def sources(folder: str) -> list[Path]:
-    return sorted((ROOT / folder).rglob("*.py"))
+def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
+    """Holds the packages under `root` against the contracts of the pyproject.toml there."""
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    paths = ":".join(str(path) for path in (root, root / "clients" / "python"))
+    return subprocess.run(
+        command, cwd=root, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False
+    )
 
 
-@pytest.mark.parametrize("folder", FORBIDDEN)
-def test_imports_follow_the_arrows(imported_names: ImportsReader, folder: str) -> None:
-    assert sources(folder), f"{folder} holds no sources"
-    wrong = [
-        f"{path.relative_to(ROOT)} imports {name}"
-        for path in sources(folder)
-        for name in imported_names(path)
-        if any(name == forbidden or name.startswith(f"{forbidden}.") for forbidden in FORBIDDEN[folder])
-    ]
-    assert wrong == []
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The product's sources and all that a wheel could be made of, apart from the checkout."""
+    for name in (*PRODUCT, "clients/python", "gen/python", "tests", "bench", "recipes"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
 
 
-def test_the_rule_would_catch_a_wrong_import(imported_names: ImportsReader, tmp_path: Path) -> None:
-    source = tmp_path / "module.py"
-    source.write_text("def f():\n    from services.engine import stage\n    import torch.nn\n")
-    names = set(imported_names(source))
-    assert {"services.engine", "services.engine.stage", "torch.nn"} <= names
+def test_imports_keep_the_contracts() -> None:
+    done = lint_imports(ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("csm_engine/types.py", "import csm_codec.codes"),
+        ("csm_bundle/errors.py", "import services.common"),
+        ("csm_text/symbols.py", "import csm_bundle.errors"),
+        ("csm_engine/scheduling/outcome.py", "import torch"),
+        ("services/gateway/synthesis/result.py", "from csm_bundle import state_dict"),  # which imports torch
+        ("services/engine/load.py", "from tests.support.tiny import csm"),
+        ("services/common/telemetry/spans.py", "from services.common.telemetry import tracing"),
+    ],
+)
+def test_contracts_would_catch_a_wrong_import(copy: Path, module: str, line: str) -> None:
+    source = copy / module
+    source.write_text(source.read_text() + f"\n\ndef _late() -> None:\n    {line}\n")
+    done = lint_imports(copy)
+    assert done.returncode == 1 and "BROKEN" in done.stdout, done.stdout + done.stderr
+
+
+def folders() -> Iterator[tuple[Path, int]]:
+    """Every folder of sources and the number of modules that lie in it."""
+    for path, names, files in os.walk(ROOT):
+        names[:] = [name for name in names if name not in NOT_OURS and not name.startswith(".")]
+        if modules := sum(name.endswith(".py") for name in files):
+            yield Path(path).relative_to(ROOT), modules
+
+
+def test_no_folder_is_overfull() -> None:
+    found = dict(folders())
+    assert found[Path("csm_engine/loop")] >= 3
+    assert {str(folder): modules for folder, modules in found.items() if modules > MAX_MODULES} == {}
+
+
+def doubles(paths: set[str]) -> set[str]:
+    return {path for path in paths if TEST_DOUBLE.search(path.lower())}
+
+
+def test_every_file_of_tests_support_would_be_known_as_a_double() -> None:
+    files = {str(path.relative_to(ROOT)) for path in (ROOT / "tests" / "support").rglob("*.py")}
+    assert len(files) > 10 and doubles(files) == files
+    assert doubles({"services/gateway/fake_stages.py", "csm_engine/testing/csm.py", "services/latest.py"}) == {
+        "services/gateway/fake_stages.py",
+        "csm_engine/testing/csm.py",
+    }
+
+
+def test_wheel_holds_the_product_and_no_test_double(copy: Path) -> None:
+    program = "from setuptools import build_meta; print(build_meta.build_wheel('dist'))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=copy, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = (copy / "dist").glob("*.whl")
+    files = {name for name in zipfile.ZipFile(wheel).namelist() if not name.split("/")[0].endswith(".dist-info")}
+    assert {name.split("/")[0] for name in files} == IN_THE_WHEEL
+    for package in (*PRODUCT, "csm_client"):
+        source = copy / ("clients/python" if package == "csm_client" else "")
+        wanted = {str(path.relative_to(source)) for path in (source / package).rglob("*.py") if path.parent.is_dir()}
+        assert wanted == {name for name in files if name.startswith(f"{package}/") and name.endswith(".py")}
+    assert doubles(files) == set()
+
+
+def copied(stage: str) -> list[str]:
+    """What the image of a stage takes from the repository."""
+    text = (ROOT / "docker" / f"{stage}.Dockerfile").read_text()
+    return re.findall(r"^COPY (?!--from)(\S+) \S+$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_images_take_no_test_double(stage: str) -> None:
+    sources = copied(stage)
+    assert "services" in sources
+    files = {
+        str(path.relative_to(ROOT))
+        for source in sources
+        for path in ([ROOT / source] if (ROOT / source).is_file() else (ROOT / source).rglob("*"))
+    }
+    assert doubles({file for file in files if "__pycache__" not in file and not file.startswith("bundles/")}) == set()
+
+
+def test_no_test_double_reaches_the_build_of_an_image() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in lines
+    allowed = {line[1:] for line in lines if line.startswith("!")}
+    assert allowed == {*PRODUCT, "bundles", "docker/healthcheck.py", "protos", "requirements"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_images_take_every_package_that_their_program_imports(stage: str) -> None:
+    graph = grimp.build_graph(*PRODUCT, cache_dir=None)
+    needed = {name.split(".")[0] for name in graph.find_upstream_modules(f"services.{stage}.__main__")} | {"services"}
+    assert needed == set(copied(stage)) & set(PRODUCT)
 
 
 @pytest.mark.parametrize(

@@ -15,20 +15,20 @@ from typing import TypeVar
 logger = logging.getLogger(__name__)
 
 Step = Callable[[], None]
-Rest = Callable[[], float | None]
+NextWakeup = Callable[[], float | None]
 Fail = Callable[[BaseException], None]
 Result = TypeVar("Result")
 
 
 class WorkerThread:
-    """Runs `step` whenever `rest` says so.
+    """Runs `step` whenever `next_wakeup` says so.
 
-    rest: seconds until there is something to step: 0 now, None when only a command can bring work.
+    next_wakeup: seconds until there is something to step: 0 now, None when only a command can bring work.
     fail: called once on the thread if a step or a command raises; nothing is stepped after that.
     """
 
-    def __init__(self, name: str, step: Step, rest: Rest, fail: Fail) -> None:
-        self._step, self._rest, self._fail = step, rest, fail
+    def __init__(self, name: str, step: Step, next_wakeup: NextWakeup, fail: Fail) -> None:
+        self._step, self._next_wakeup, self._fail = step, next_wakeup, fail
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
         self._stopped = False
@@ -89,8 +89,8 @@ class WorkerThread:
     def _wait_for_work(self) -> bool:
         """Runs the commands that have come in; false when the loop shall end."""
         with self._wake:
-            while not (self._stopped or self._commands or (rest := self._rest()) == 0.0):
-                self._wake.wait(timeout=rest)
+            while not (self._stopped or self._commands or (seconds := self._next_wakeup()) == 0.0):
+                self._wake.wait(timeout=seconds)
         self._run_commands()
         return not self._stopped
 

@@ -14,20 +14,20 @@ from torch import Tensor
 from csm_engine.execution.ops import dispatch as ops
 from csm_engine.execution.slot_state import SlotState
 from csm_engine.execution.stage_timer import StageTimer
-from csm_engine.execution.weights import LeanStack, LeanWeights
+from csm_engine.execution.weights import PackedStack, PackedWeights
 from csm_engine.kv.cache import SlotKVCache
 
 
-class LeanFrameStep:
+class PackedFrameStep:
     """The two stages over packed weights."""
 
-    def __init__(self, weights: LeanWeights, num_slots: int, *, kv_dtype: torch.dtype | None = None) -> None:
+    def __init__(self, weights: PackedWeights, num_slots: int, *, kv_dtype: torch.dtype | None = None) -> None:
         """kv_dtype: of the conversations' keys and values; that of the weights when None, or FLOAT8, unscaled."""
         self.weights = weights
         self.config = weights.config
         self.device = weights.device
-        self.backbone = LeanBackbone(weights, num_slots, kv_dtype or weights.dtype)
-        self.depth_decoder = LeanDepthDecoder(weights)
+        self.backbone = PackedBackbone(weights, num_slots, kv_dtype or weights.dtype)
+        self.depth_decoder = PackedDepthDecoder(weights)
         backbone = weights.config.backbone
         self.state = SlotState(
             num_slots, backbone.dim, backbone.max_seq_len, device=weights.device, dtype=weights.dtype
@@ -68,10 +68,10 @@ class LeanFrameStep:
             return state.advance(slots, codes, embeddings)
 
 
-class LeanBackbone:
+class PackedBackbone:
     """Hidden states over the conversation."""
 
-    def __init__(self, weights: LeanWeights, num_slots: int, kv_dtype: torch.dtype) -> None:
+    def __init__(self, weights: PackedWeights, num_slots: int, kv_dtype: torch.dtype) -> None:
         self._stack = weights.backbone
         self.cache = SlotKVCache(weights.config.backbone, num_slots, device=weights.device, dtype=kv_dtype)
 
@@ -103,12 +103,12 @@ class LeanBackbone:
             x = ops.finish_layer(x, attended[0].transpose(0, 1).flatten(1), layer, stack.config.norm_eps)
 
 
-class LeanDepthDecoder:
+class PackedDepthDecoder:
     """Codebooks 1..K-1 of one frame. Position 0 is the hidden state, position i the code of codebook i - 1."""
 
-    def __init__(self, weights: LeanWeights) -> None:
+    def __init__(self, weights: PackedWeights) -> None:
         self._weights = weights
-        self._stack: LeanStack = weights.depth_decoder
+        self._stack: PackedStack = weights.depth_decoder
         self._caches: dict[int, list[tuple[Tensor, Tensor]]] = {}  # by number of rows
 
     def frame(self, hidden: Tensor, code0: Tensor, fed: Tensor | None, draw: ops.FrameDraw) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.scheduling.buckets import bucket_of, buckets_up_to
 
 _WARM_UPS = 3
@@ -27,9 +27,9 @@ class _Captured:
 
 
 class GraphRunner:
-    """Stands in for a LeanFrameStep: same state, same prefill, same call."""
+    """Stands in for a PackedFrameStep: same state, same prefill, same call."""
 
-    def __init__(self, step: LeanFrameStep, max_rows: int, *, constant_shape: bool = False) -> None:
+    def __init__(self, step: PackedFrameStep, max_rows: int, *, constant_shape: bool = False) -> None:
         """Captures every bucket for batches of up to `max_rows`, the largest first, in one memory pool.
 
         constant_shape: there is one bucket, the largest. Matrix products then have the same shape in every step, so

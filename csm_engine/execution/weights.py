@@ -22,7 +22,7 @@ _PROJECTION_ROWS = 4096  # audio embeddings projected at a time
 
 
 @dataclass(frozen=True, slots=True)
-class LeanLayer:
+class PackedLayer:
     """One transformer layer. D: width; H, G: query and key heads; E: head dimension; F: ffn width."""
 
     attention_norm: Tensor  # (D,)
@@ -34,22 +34,22 @@ class LeanLayer:
 
 
 @dataclass(frozen=True, slots=True)
-class LeanStack:
+class PackedStack:
     """One stack of layers. rope: (positions, E / 2, 2) float32, cosine and sine."""
 
     config: TransformerConfig
-    layers: tuple[LeanLayer, ...]
+    layers: tuple[PackedLayer, ...]
     norm: Tensor  # (D,)
     rope: Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class LeanWeights:
+class PackedWeights:
     """All of a CSM. V: audio vocabulary; K: codebooks; D, d: widths of backbone and depth decoder."""
 
     config: ModelConfig
-    backbone: LeanStack
-    depth_decoder: LeanStack
+    backbone: PackedStack
+    depth_decoder: PackedStack
     text_embeddings: Tensor  # (text vocabulary, D)
     audio_embeddings: Tensor  # (K V, D)
     projected_embeddings: Tensor  # ((K - 1) V, d): what the depth decoder is fed for a code; the last is never fed
@@ -67,7 +67,7 @@ class LeanWeights:
 
 
 @torch.inference_mode()
-def pack(model: CSM, *, quantization: Quantization = "none", fused: bool = False, rows: int = 16) -> LeanWeights:
+def pack(model: CSM, *, quantization: Quantization = "none", fused: bool = False, rows: int = 16) -> PackedWeights:
     """Packs a loaded model. Layer by layer the originals can be freed: nothing packed refers to them but embeddings.
 
     quantization: of the layers' matrices. fused: on CUDA, by our own kernels for few rows; eight bits always are.
@@ -78,7 +78,7 @@ def pack(model: CSM, *, quantization: Quantization = "none", fused: bool = False
         weight = torch.cat(parts) if len(parts) > 1 else parts[0]
         return quantized(weight, quantization) if quantization != "none" else plain(weight, rows=rows, fused=fused)
 
-    return LeanWeights(
+    return PackedWeights(
         config=model.config,
         backbone=_pack_stack(model.backbone, model.config.backbone, matrix),
         depth_decoder=_pack_stack(model.depth_decoder, model.config.depth_decoder, matrix),
@@ -91,8 +91,8 @@ def pack(model: CSM, *, quantization: Quantization = "none", fused: bool = False
     )
 
 
-def _pack_stack(stack: Any, config: TransformerConfig, matrix: Callable[..., Matrix]) -> LeanStack:
-    return LeanStack(
+def _pack_stack(stack: Any, config: TransformerConfig, matrix: Callable[..., Matrix]) -> PackedStack:
+    return PackedStack(
         config=config,
         layers=tuple(_pack_layer(layer, matrix) for layer in stack.layers),
         norm=stack.norm.scale,
@@ -100,10 +100,10 @@ def _pack_stack(stack: Any, config: TransformerConfig, matrix: Callable[..., Mat
     )
 
 
-def _pack_layer(layer: Any, matrix: Callable[..., Matrix]) -> LeanLayer:
+def _pack_layer(layer: Any, matrix: Callable[..., Matrix]) -> PackedLayer:
     """layer: torchtune's TransformerSelfAttentionLayer."""
     attention, mlp = layer.attn, layer.mlp
-    return LeanLayer(
+    return PackedLayer(
         attention_norm=layer.sa_norm.scale,
         qkv=matrix(attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight),
         out=matrix(attention.output_proj.weight),

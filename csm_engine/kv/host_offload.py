@@ -11,7 +11,7 @@ from torch import Tensor
 from csm_engine.kv.cache import SlotKVCache
 
 
-class SpilledKV:
+class OffloadedKV:
     """An entry is (layers, 2, length, kv_heads, head_dim): keys and values of one slot's first positions."""
 
     def __init__(self, cache: SlotKVCache) -> None:

@@ -13,7 +13,7 @@ from csm_engine.kv.prefix import Prefix, best_match
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class OffloadedEntry:
     """A new entry, `length` positions long, and the entries that make room for it."""
 
     ticket: int
@@ -22,7 +22,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class RestoredEntry:
     """The first `length` positions of an entry; `dropped` is its own ticket when they are all of it."""
 
     ticket: int
@@ -30,7 +30,7 @@ class Taken:
     dropped: tuple[int, ...] = ()
 
 
-class SpillShelf:
+class OffloadIndex:
     """Entries have tickets, whose numbers never come again. What is dropped is forgotten here and now."""
 
     def __init__(self, max_bytes: int, bytes_per_position: int) -> None:
@@ -44,7 +44,7 @@ class SpillShelf:
     def num_bytes(self) -> int:
         return self._num_positions * self._bytes_per_position
 
-    def keep(self, prefix: Prefix) -> Kept | None:
+    def keep(self, prefix: Prefix) -> OffloadedEntry | None:
         """Makes an entry; None where it has no room, or is in another one."""
         if not 0 < len(prefix) <= self._max_positions:
             return None
@@ -67,9 +67,9 @@ class SpillShelf:
         ticket, self._next_ticket = self._next_ticket, self._next_ticket + 1
         self._entries[ticket] = prefix
         self._num_positions += len(prefix)
-        return Kept(ticket, len(prefix), tuple(dropped))
+        return OffloadedEntry(ticket, len(prefix), tuple(dropped))
 
-    def take(self, wanted: Prefix, longer_than: int) -> Taken | None:
+    def take(self, wanted: Prefix, longer_than: int) -> RestoredEntry | None:
         """The entry that begins most like what is wanted, if it does so for more rows than that.
 
         It is used now; one that is wanted as a whole does not stay, for the slot will have it, and more behind it.
@@ -79,9 +79,9 @@ class SpillShelf:
             return None
         if length < len(self._entries[ticket]):
             self._entries.move_to_end(ticket)
-            return Taken(ticket, length)
+            return RestoredEntry(ticket, length)
         self._drop(ticket)
-        return Taken(ticket, length, dropped=(ticket,))
+        return RestoredEntry(ticket, length, dropped=(ticket,))
 
     def _drop(self, ticket: int) -> None:
         self._num_positions -= len(self._entries.pop(ticket))

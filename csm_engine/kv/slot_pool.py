@@ -14,7 +14,7 @@ from itertools import chain
 
 import numpy as np
 
-from csm_engine.kv.offload_index import Kept, SpillShelf, Taken
+from csm_engine.kv.offload_index import OffloadedEntry, OffloadIndex, RestoredEntry
 from csm_engine.kv.prefix import Prefix, best_match
 from csm_engine.model.prompt import Rows
 
@@ -25,29 +25,29 @@ _NOTHING = Prefix(np.zeros((0, 1), dtype=np.int32))
 class Lease:
     """A slot for a sequence: its first `reused` positions need no prefill once they are where they belong.
 
-    In this order: `spill` what the slot has to host memory, bring the positions from the slot `copy_from` or from the
+    In this order: `offload` what the slot has to host memory, bring the positions from the slot `copy_from` or from the
     entry `restore`, drop what is `dropped`.
     """
 
     slot: int
     reused: int = 0
     copy_from: int | None = None
-    spill: Kept | None = None
-    restore: Taken | None = None
+    offload: OffloadedEntry | None = None
+    restore: RestoredEntry | None = None
 
     @property
     def dropped(self) -> tuple[int, ...]:
         """Tickets of entries that are kept no more."""
-        return tuple(ticket for part in (self.spill, self.restore) if part for ticket in part.dropped)
+        return tuple(ticket for part in (self.offload, self.restore) if part for ticket in part.dropped)
 
 
 class SlotPool:
     """Slots of one KV cache. `num_slots` may be held at once; `num_spare` more only remember."""
 
-    def __init__(self, num_slots: int, num_spare: int = 0, shelf: SpillShelf | None = None) -> None:
-        """shelf: what host memory holds; None does without."""
+    def __init__(self, num_slots: int, num_spare: int = 0, offload_index: OffloadIndex | None = None) -> None:
+        """offload_index: what host memory holds; None does without."""
         self._num_slots = num_slots
-        self._shelf = shelf or SpillShelf(max_bytes=0, bytes_per_position=1)
+        self._offload_index = offload_index or OffloadIndex(max_bytes=0, bytes_per_position=1)
         # Every slot that nobody holds, least recently used first, with what it remembers.
         self._idle: OrderedDict[int, Prefix] = OrderedDict((slot, _NOTHING) for slot in range(num_slots + num_spare))
         self._held: dict[int, Prefix] = {}
@@ -70,19 +70,19 @@ class SlotPool:
 
     def _lease(self, wanted: Prefix) -> Lease:
         best, reused = best_match(wanted, chain(self._idle.items(), self._held.items()))
-        restore = self._shelf.take(wanted, longer_than=reused)
+        restore = self._offload_index.take(wanted, longer_than=reused)
         if best is not None and restore is None and reused == len(self._idle.get(best, ())):
             del self._idle[best]
             return Lease(best, reused)
         slot, given_up = self._idle.popitem(last=False)  # the least recently used
-        spill = self._shelf.keep(given_up)
+        offload = self._offload_index.keep(given_up)
         if restore is not None:
-            return Lease(slot, restore.length, spill=spill, restore=restore)
+            return Lease(slot, restore.length, offload=offload, restore=restore)
         if best is None or best == slot:  # giving up the match itself: what matches is there already
-            return Lease(slot, reused, spill=spill)
+            return Lease(slot, reused, offload=offload)
         if best in self._idle:
             self._idle.move_to_end(best)
-        return Lease(slot, reused, copy_from=best, spill=spill)
+        return Lease(slot, reused, copy_from=best, offload=offload)
 
     def filled(self, slot: int, rows: Rows) -> None:
         """A held slot's keys and values now stand for these rows: others may copy them."""

@@ -1,7 +1,7 @@
 """The engine: requests in, frames of codes out. This is THE loop.
 
-`step` is schedule, run, deliver. Frames are read `host_lag` steps after their launch, so that a device has the next
-step to do while the host looks at the last one. The engine is driven by one thread (engine_thread.py); it knows no
+`step` is schedule, run, deliver. Frames are read `pipeline_depth` steps after their launch, so that a device has the
+next step to do while the host looks at the last one. The engine is driven by one thread (engine_thread.py); it knows no
 audio, no codec and no network.
 """
 
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import torch
 
 from csm_engine.config import EngineConfig
-from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.execution.stage_timer import StageTimer
-from csm_engine.kv.host_offload import SpilledKV
-from csm_engine.kv.offload_index import SpillShelf
+from csm_engine.kv.host_offload import OffloadedKV
+from csm_engine.kv.offload_index import OffloadIndex
 from csm_engine.kv.slot_pool import Lease, SlotPool
-from csm_engine.loop.in_flight_steps import StepRing
+from csm_engine.loop.in_flight_steps import InFlightSteps
 from csm_engine.model.prompt import PromptBuilder
 from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.reference.frame_step import FrameStep
@@ -31,7 +31,7 @@ from csm_engine.scheduling.scheduler import FrameBatch, PrefillChunk, Scheduler
 from csm_engine.scheduling.sequence import Sequence, SequenceStatus
 from csm_engine.types import Codes, FinishReason, GenerationRequest
 
-Step = FrameStep | LeanFrameStep | GraphRunner
+Step = FrameStep | PackedFrameStep | GraphRunner
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +71,26 @@ class Engine:
             reserved_frames=config.reserved_frames,
         )
         cache = frame_step.backbone.cache
-        self._spilled = SpilledKV(cache)
-        self._shelf = SpillShelf(config.spill_bytes, cache.bytes_per_position)
+        self._offloaded = OffloadedKV(cache)
+        self._offload_index = OffloadIndex(config.offload_bytes, cache.bytes_per_position)
         self._scheduler = Scheduler(
-            SlotPool(config.num_slots, config.num_spare_slots, self._shelf),
+            SlotPool(config.num_slots, config.num_spare_slots, self._offload_index),
             max_waiting=config.max_waiting,
             prefill_chunk=config.prefill_chunk,
-            pacing=Pacing(max_rows=config.num_slots, cheap_rows=config.cheap_rows, max_lead=config.max_lead),
+            pacing=Pacing(
+                max_rows=config.num_slots,
+                saturation_batch=config.saturation_batch,
+                max_playout_lead_s=config.max_playout_lead_s,
+            ),
             budget=RealTimeBudget(config.real_time_share),
         )
         self._prefill_timer: StageTimer[Sequence] = StageTimer(self._device)
-        self._host_lag = config.host_lag
-        self._steps = StepRing(
+        self._pipeline_depth = config.pipeline_depth
+        self._steps = InFlightSteps(
             frame_step,
             num_rows=config.num_slots,
             num_codebooks=model_config.num_codebooks,
-            lag=config.host_lag,
+            depth=config.pipeline_depth,
             device=self._device,
         )
 
@@ -94,9 +98,9 @@ class Engine:
     def has_work(self) -> bool:
         return self._scheduler.has_work
 
-    def rest(self) -> float | None:
+    def next_wakeup(self) -> float | None:
         """Seconds until `step` has something to do, 0 for now; None when that is up to somebody's request."""
-        return 0.0 if self.has_work and len(self._steps) else self._scheduler.rest(self._clock())
+        return 0.0 if self.has_work and len(self._steps) else self._scheduler.next_wakeup(self._clock())
 
     @property
     def num_running(self) -> int:
@@ -115,9 +119,9 @@ class Engine:
         return used / (self._num_slots * self._model_config.max_seq_len)
 
     @property
-    def spilled_bytes(self) -> int:
+    def offloaded_bytes(self) -> int:
         """Keys and values in host memory."""
-        return self._shelf.num_bytes
+        return self._offload_index.num_bytes
 
     def add_request(self, request: GenerationRequest) -> Sequence:
         """Checks and queues a request.
@@ -148,7 +152,7 @@ class Engine:
                 self._prefill(chunk)
             case FrameBatch(sequences):
                 self._steps.launch(sequences)
-                return outputs + self._deliver(unread=self._host_lag)
+                return outputs + self._deliver(unread=self._pipeline_depth)
         return outputs + self._deliver(unread=0)  # the chunk keeps the device busy meanwhile, or there is no work
 
     def _admit(self) -> list[Output]:
@@ -162,14 +166,14 @@ class Engine:
 
     def _move_in(self, lease: Lease) -> None:
         """Brings the keys and values that the slot shall begin with to where they belong."""
-        if lease.spill is not None:
-            self._spilled.save(lease.spill.ticket, lease.slot, lease.spill.length)
+        if lease.offload is not None:
+            self._offloaded.save(lease.offload.ticket, lease.slot, lease.offload.length)
         if lease.copy_from is not None:
             self._frame_step.backbone.cache.copy(lease.copy_from, lease.slot, lease.reused)
         if lease.restore is not None:
-            self._spilled.restore(lease.restore.ticket, lease.slot, lease.reused)
+            self._offloaded.restore(lease.restore.ticket, lease.slot, lease.reused)
         for ticket in lease.dropped:
-            self._spilled.drop(ticket)
+            self._offloaded.drop(ticket)
 
     def _prefill(self, chunk: PrefillChunk) -> None:
         sequence, slot = chunk.sequence, chunk.sequence.slot

@@ -29,7 +29,7 @@ class EngineThread:
     def __init__(self, engine: Engine, deliver: Deliver, fail: Fail) -> None:
         self._engine, self._deliver = engine, deliver
         self._silent_since: float | None = None  # None while there is nothing to step
-        self._worker = WorkerThread("engine", self._step, self._rest, fail)
+        self._worker = WorkerThread("engine", self._step, self._next_wakeup, fail)
 
     def start(self) -> None:
         self._worker.start()
@@ -56,20 +56,20 @@ class EngineThread:
         """Share of the KV cache in use, 0 to 1."""
         return self._engine.cache_usage
 
-    def spilled_bytes(self) -> int:
+    def offloaded_bytes(self) -> int:
         """Keys and values in host memory."""
-        return self._engine.spilled_bytes
+        return self._engine.offloaded_bytes
 
     def silence(self) -> float | None:
         """Seconds since the last step, or since there is one to do again; None when idle or when all rest."""
         since = self._silent_since
         return None if since is None or not self._engine.has_work else time.monotonic() - since
 
-    def _rest(self) -> float | None:
-        rest = self._engine.rest()
-        if rest != 0.0:
+    def _next_wakeup(self) -> float | None:
+        seconds = self._engine.next_wakeup()
+        if seconds != 0.0:
             self._silent_since = None
-        return rest
+        return seconds
 
     def _step(self) -> None:
         if self._silent_since is None:

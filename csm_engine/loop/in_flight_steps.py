@@ -1,7 +1,7 @@
 """Frame steps on their way: launched on the device, not yet read by the host.
 
-On CUDA a launch returns at once. Slots go in and frames come out through pinned memory that belongs to the entry of
-the ring, so neither waits for the device, and an entry is used again only after its step was read. On a CPU a launch
+On CUDA a launch returns at once. Slots go in and frames come out through pinned memory that belongs to their entry,
+so neither waits for the device, and an entry is used again only after its step was read. On a CPU a launch
 is the step, and the memory is plain.
 """
 
@@ -31,15 +31,15 @@ class Done:
         return zip(self.sequences, self.rows, strict=True)
 
 
-class StepRing:
+class InFlightSteps:
     """First launched, first read."""
 
     def __init__(
-        self, step: Callable[[Tensor], Tensor], *, num_rows: int, num_codebooks: int, lag: int, device: torch.device
+        self, step: Callable[[Tensor], Tensor], *, num_rows: int, num_codebooks: int, depth: int, device: torch.device
     ) -> None:
-        """num_rows: largest batch; lag: steps that may stay unread when another one is launched."""
+        """num_rows: largest batch; depth: steps that may stay unread when another one is launched."""
         self._step = step
-        self._idle = deque(_Entry(num_rows, num_codebooks + 1, device) for _ in range(lag + 1))
+        self._idle = deque(_Entry(num_rows, num_codebooks + 1, device) for _ in range(depth + 1))
         self._launched: deque[tuple[_Entry, list[Sequence], float]] = deque()
         self._last_read_at = 0.0
 

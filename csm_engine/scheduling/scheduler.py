@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from csm_bundle.errors import EngineBusyError
 from csm_engine.kv.slot_pool import Lease, SlotPool
 from csm_engine.scheduling.admission import RealTimeBudget
-from csm_engine.scheduling.pacing import Pacing, is_pressing
+from csm_engine.scheduling.pacing import Pacing, is_urgent
 from csm_engine.scheduling.sequence import Sequence, SequenceStatus
 
 
@@ -115,13 +115,13 @@ class Scheduler:
 
     def _frame_step_is_due(self, now: float) -> bool:
         """Whether somebody who runs cannot wait for one more chunk."""
-        return self._chunk_was_last and any(is_pressing(item, now) for item in self.running)
+        return self._chunk_was_last and any(is_urgent(item, now) for item in self.running)
 
-    def rest(self, now: float) -> float | None:
+    def next_wakeup(self, now: float) -> float | None:
         """Seconds until there is work, 0 when there is some; None without anybody to work for."""
         if self.prefilling is not None or (self.waiting and self._can_admit()):
             return 0.0
-        return self._pacing.rest(self.running, now)
+        return self._pacing.next_wakeup(self.running, now)
 
     def prefilled(self, chunk: PrefillChunk) -> bool:
         """Takes note that the chunk is in the cache; true when its sequence is ready to run."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from csm_text.letters import END, START, STEP
+from csm_text.pronunciation.letters import END, START, STEP
 
 Ngram = tuple[int, ...]
 Rows = Sequence[Sequence[int]]  # of each word, its graphones between START and END

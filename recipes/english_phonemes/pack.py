@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from csm_text.dictionary import pack
+from csm_text.pronunciation.dictionary import pack
 from recipes.english_phonemes import dictionary
 
 if __name__ == "__main__":

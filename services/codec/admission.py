@@ -1,7 +1,7 @@
-"""Who may open a stream now, and who waits for a seat. It knows no codec and no gRPC.
+"""Who may open a stream now, and who waits for a slot. It knows no codec and no gRPC.
 
-A stream may come when all seats are taken: the engine hands its slot on as soon as the last frame is made, the codec's
-seat is held until the listener has taken the sound. So streams wait in turn, and only a full queue is refused.
+A stream may come when all slots are taken: the engine hands its slot on as soon as the last frame is made, the codec's
+slot is held until the listener has taken the sound. So streams wait in turn, and only a full queue is refused.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ import asyncio
 from csm_bundle.errors import CodecBusyError
 
 
-class Seats:
-    """Counts the seats of one codec; first come, first served. All methods are called on the event loop."""
+class Admission:
+    """Counts the slots of one codec; first come, first served. All methods are called on the event loop."""
 
-    def __init__(self, num_seats: int, max_waiting: int) -> None:
-        self._num_seats = num_seats
+    def __init__(self, num_slots: int, max_waiting: int) -> None:
+        self._num_slots = num_slots
         self._max_waiting = max_waiting
-        self._free = asyncio.Semaphore(num_seats)
+        self._free = asyncio.Semaphore(num_slots)
         self.num_waiting = 0
 
     async def take(self) -> None:
-        """Waits for a seat. A cancelled wait leaves the queue.
+        """Waits for a slot. A cancelled wait leaves the queue.
 
-        Raises: CodecBusyError when all seats are taken and the queue is full.
+        Raises: CodecBusyError when all slots are taken and the queue is full.
         """
         if self._free.locked() and self.num_waiting >= self._max_waiting:
             raise CodecBusyError(
-                f"All {self._num_seats} decode slots are taken and {self.num_waiting} streams wait;"
+                f"All {self._num_slots} decode slots are taken and {self.num_waiting} streams wait;"
                 f" at most {self._max_waiting} may wait."
             )
         self.num_waiting += 1

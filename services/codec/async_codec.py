@@ -1,4 +1,4 @@
-"""Between the codec thread and asyncio: one hand-over per tick for all streams, one queue per stream.
+"""Between the codec thread and asyncio: one hand-over per step for all streams, one queue per stream.
 
 Whoever opens a stream closes it; closing frees the slot, however the reader ended. It knows no gRPC.
 """
@@ -14,12 +14,12 @@ from csm_codec.codec import Codec
 from csm_codec.codec_thread import CodecThread
 from csm_codec.codes import Codes
 from csm_codec.stream import Audio, DecodeStream, Failed, Output
-from services.codec.admission import Seats
+from services.codec.admission import Admission
 
 MAX_AHEAD_FRAMES = 64  # that a stream may be given beyond those whose output has been taken
 
 
-class CodecBridge:
+class AsyncCodec:
     """Owns the codec thread. All methods are called on the event loop."""
 
     def __init__(
@@ -27,19 +27,19 @@ class CodecBridge:
         codec: Codec,
         *,
         max_waiting: int = 0,
-        on_tick: Callable[[Sequence[Output], float], None] = lambda outputs, seconds: None,
+        on_step: Callable[[Sequence[Output], float], None] = lambda outputs, seconds: None,
         on_cancel: Callable[[DecodeStream], None] = lambda stream: None,
         on_failure: Callable[[BaseException], None] = lambda error: None,
     ) -> None:
         """max_waiting: streams that may wait for a slot.
 
-        These are called on the loop: on_tick with each tick's outputs and duration, on_cancel with each stream that is
+        These are called on the loop: on_step with each step's outputs and duration, on_cancel with each stream that is
         closed before its end, on_failure once if all fails.
         """
-        self.seats = Seats(codec.num_seats, max_waiting)
+        self.admission = Admission(codec.num_slots, max_waiting)
         self._loop = asyncio.get_running_loop()
         self._handles: dict[DecodeStream, StreamHandle] = {}
-        self._on_tick, self._on_cancel, self._on_failure = on_tick, on_cancel, on_failure
+        self._on_step, self._on_cancel, self._on_failure = on_step, on_cancel, on_failure
         self._end = ""  # what streams are told once nothing comes any more
         self.thread = CodecThread(
             codec,
@@ -50,7 +50,7 @@ class CodecBridge:
 
     async def open(self, key_id: str) -> StreamHandle:
         """Waits for a slot and takes it. Raises CodecBusyError, KeyringError or CodecStoppedError."""
-        await self.seats.take()
+        await self.admission.take()
         opened = self.thread.open(key_id)
         try:
             stream = await asyncio.wrap_future(opened)
@@ -67,7 +67,7 @@ class CodecBridge:
         """Frees the slot. Doing it twice, or after the end, does no harm."""
         if (handle := self._handles.pop(stream, None)) is not None:
             self.thread.cancel(stream)  # before the next one is let in, whose opening comes after this in the queue
-            self.seats.leave()
+            self.admission.leave()
             if not handle.has_end:
                 self._on_cancel(stream)
 
@@ -80,7 +80,7 @@ class CodecBridge:
         """The slot of a stream that nobody waits for any more, or that did not open."""
         if not opened.cancelled() and opened.exception() is None:
             self.thread.cancel(opened.result())  # before the next one is let in, as in `close`
-        self.seats.leave()
+        self.admission.leave()
 
     def _post(self, function: Callable[..., None], *arguments: object) -> None:
         try:
@@ -92,7 +92,7 @@ class CodecBridge:
         for output in outputs:
             if handle := self._handles.get(output.stream):
                 handle.put(output)
-        self._on_tick(outputs, seconds)
+        self._on_step(outputs, seconds)
 
     def _fail(self, error: BaseException) -> None:
         self._end_streams("The codec has failed.")
@@ -107,10 +107,10 @@ class CodecBridge:
 class StreamHandle:
     """One stream's input and output. One task pushes, one takes."""
 
-    def __init__(self, bridge: CodecBridge, stream: DecodeStream) -> None:
+    def __init__(self, async_codec: AsyncCodec, stream: DecodeStream) -> None:
         self.stream = stream
         self.has_end = False  # whether the last output has come
-        self._bridge = bridge
+        self._async_codec = async_codec
         self._outputs: asyncio.Queue[Output | Exception] = asyncio.Queue()
         self._room = asyncio.Event()
         self._pushed_frames = self._taken_frames = 0
@@ -123,13 +123,13 @@ class StreamHandle:
                 self._room.clear()
                 await self._room.wait()
                 continue
-            self._bridge.thread.push(self.stream, codes[:room])
+            self._async_codec.thread.push(self.stream, codes[:room])
             self._pushed_frames += len(codes[:room])
             codes = codes[room:]
 
     def finish(self) -> None:
         """No more frames will come."""
-        self._bridge.thread.finish(self.stream)
+        self._async_codec.thread.finish(self.stream)
 
     async def take(self) -> list[Output]:
         """Waits for an output, and takes all that are there. Raises what the stream failed with."""
@@ -148,7 +148,7 @@ class StreamHandle:
 
     def close(self) -> None:
         """Frees the slot. Doing it twice, or after the end, does no harm."""
-        self._bridge.close(self.stream)
+        self._async_codec.close(self.stream)
 
     def _checked(self, output: Output | Exception) -> Output:
         match output:

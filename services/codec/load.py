@@ -14,7 +14,7 @@ from csm_codec.codec import Codec
 from csm_codec.mimi.decoder import MimiDecoder
 from csm_codec.mimi.loader import Mimi, load_mimi
 from csm_codec.stream import Failed
-from csm_codec.watermark.embed.embedder import Marker
+from csm_codec.watermark.embed.embedder import Embedder
 from csm_codec.watermark.keys.keyring import Keyring, open_keyring
 from csm_codec.watermark.networks.silentcipher import SilentCipher, load_silentcipher
 from csm_codec.watermark.stream.look_ahead import LookAhead
@@ -57,10 +57,10 @@ def load_codec(settings: CodecSettings) -> LoadedCodec:
     width = min(settings.slots, settings.lane_width or (_CPU_LANE_WIDTH if on_cpu else settings.slots))
     num_lanes = -(-settings.slots // width)
     decoder = MimiDecoder(mimi, num_lanes=num_lanes, lane_width=width, dtype=_DTYPES[settings.dtype])
-    marker = Marker(
+    embedder = Embedder(
         silentcipher,
         sample_rate_hz=mimi.identity.sample_rate_hertz,
-        num_seats=num_lanes * width,
+        num_slots=num_lanes * width,
         lane_width=1 if on_cpu else width,
         look_ahead=LookAhead(
             settings.watermark_first_look_ahead,
@@ -70,9 +70,9 @@ def load_codec(settings: CodecSettings) -> LoadedCodec:
         first_samples=mimi.identity.frame_sample_count,
         dtype=_DTYPES[settings.watermark_dtype],
     )
-    codec = Codec(decoder, marker, keyring)
+    codec = Codec(decoder, embedder, keyring)
     _warm_up(codec, num_lanes * width, mimi.identity.codebook_count)
-    return LoadedCodec(codec, mimi, silentcipher, keyring, marker.latency_samples, bundle)
+    return LoadedCodec(codec, mimi, silentcipher, keyring, embedder.latency_samples, bundle)
 
 
 def _check_identity(bundle: Bundle, mimi: Mimi) -> None:
@@ -90,8 +90,8 @@ def _check_field(bundle: Bundle, field: str, said: object, found: object) -> Non
         raise BundleError(f"Bundle {bundle.name} says that its codec's {field} is {said}; its weights have {found}.")
 
 
-def _warm_up(codec: Codec, num_seats: int, codebook_count: int) -> None:
-    streams = [codec.open() for _ in range(num_seats)]
+def _warm_up(codec: Codec, num_slots: int, codebook_count: int) -> None:
+    streams = [codec.open() for _ in range(num_slots)]
     for stream in streams:
         codec.push(stream, np.zeros((_WARM_UP_FRAMES, codebook_count), np.int64))
         codec.finish(stream)

@@ -16,7 +16,7 @@ class CodecMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.active_streams = Gauge("codec_active_streams", "Streams that hold a slot.", registry=registry)
         self.waiting_streams = Gauge("codec_waiting_streams", "Streams that wait for a slot.", registry=registry)
-        self._tick_seconds = Histogram(
+        self._step_seconds = Histogram(
             "codec_tick_seconds", "Time to take one frame of every ready stream.", buckets=_SECONDS, registry=registry
         )
         self._frames = Counter("codec_frames", "Frames decoded.", registry=registry)
@@ -29,8 +29,8 @@ class CodecMetrics:
         self._detections = Counter("codec_detect", "Recordings searched for the mark.", ["found"], registry=registry)
         self._encoded_seconds = Counter("codec_encoded_audio_seconds", "Audio encoded.", registry=registry)
 
-    def observe_tick(self, outputs: Sequence[Output], seconds: float) -> None:
-        self._tick_seconds.observe(seconds)
+    def observe_step(self, outputs: Sequence[Output], seconds: float) -> None:
+        self._step_seconds.observe(seconds)
         for output in outputs:
             match output:
                 case Audio():

@@ -1,4 +1,4 @@
-"""Work on whole recordings, encoding and detection: beside the decode ticks, one at a time, in a thread of its own.
+"""Work on whole recordings, encoding and detection: beside the decode steps, one at a time, in a thread of its own.
 
 A few may wait; more are refused. It knows no RPC.
 """

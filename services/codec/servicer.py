@@ -1,4 +1,4 @@
-"""csm.codec.v1.CodecService: decode streams over the codec bridge, whole recordings over the recording worker."""
+"""csm.codec.v1.CodecService: decode streams over AsyncCodec, whole recordings over the recording worker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from csm_codec.watermark.detect.detector import detect
 from csm_codec.watermark.keys.keyring import WatermarkKey
 from csm_codec.watermark.stream.coverage import Coverage
 from services.codec import convert
-from services.codec.async_codec import CodecBridge, StreamHandle
+from services.codec.async_codec import AsyncCodec, StreamHandle
 from services.codec.load import LoadedCodec
 from services.codec.metrics import CodecMetrics
 from services.codec.recordings import RecordingWorker
@@ -39,21 +39,21 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
     def __init__(
         self,
         loaded: LoadedCodec,
-        bridge: CodecBridge,
+        async_codec: AsyncCodec,
         recordings: RecordingWorker,
         metrics: CodecMetrics,
         *,
         max_recording_seconds: float,
         require_full_watermark: bool,
     ) -> None:
-        self._loaded, self._bridge, self._recordings, self._metrics = loaded, bridge, recordings, metrics
+        self._loaded, self._async_codec, self._recordings, self._metrics = loaded, async_codec, recordings, metrics
         self._max_recording_seconds = max_recording_seconds
         self._require_full_watermark = require_full_watermark
         self._identity = loaded.mimi.identity
 
     async def StreamDecode(self, requests: Requests, context: Context) -> None:
         config = await self._read_config(requests)
-        handle = await self._bridge.open(self._key(config.watermark_key_id).id)
+        handle = await self._async_codec.open(self._key(config.watermark_key_id).id)
         context.add_done_callback(lambda _: handle.close())  # type: ignore[arg-type]
         reader = asyncio.create_task(self._read_frames(requests, handle))
         try:

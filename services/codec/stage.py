@@ -7,7 +7,7 @@ import logging
 
 from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 
-from services.codec.async_codec import CodecBridge
+from services.codec.async_codec import AsyncCodec
 from services.codec.load import load_codec
 from services.codec.metrics import CodecMetrics
 from services.codec.recordings import RecordingWorker
@@ -25,15 +25,15 @@ log = logging.getLogger("csm.codec")
 class CodecStage:
     """A running codec stage."""
 
-    def __init__(self, server: StageServer, bridge: CodecBridge, recordings: RecordingWorker) -> None:
+    def __init__(self, server: StageServer, async_codec: AsyncCodec, recordings: RecordingWorker) -> None:
         self.server = server
-        self.bridge = bridge
+        self.async_codec = async_codec
         self._recordings = recordings
 
     async def stop(self) -> None:
         """Lets running calls end, then ends the threads."""
         await self.server.drain()
-        await self.bridge.stop()
+        await self.async_codec.stop()
         await self._recordings.stop()
 
 
@@ -47,19 +47,19 @@ async def start_codec(settings: CodecSettings) -> CodecStage:
     metrics = StageMetrics()
     codec_metrics = CodecMetrics(metrics.registry)
 
-    bridge = CodecBridge(
+    async_codec = AsyncCodec(
         loaded.codec,
         max_waiting=settings.max_waiting_streams,
-        on_tick=codec_metrics.observe_tick,
+        on_step=codec_metrics.observe_step,
         on_cancel=codec_metrics.observe_cancel,
         on_failure=lambda error: server.fail(error),
     )
-    codec_metrics.active_streams.set_function(lambda: bridge.thread.num_streams)
-    codec_metrics.waiting_streams.set_function(lambda: bridge.seats.num_waiting)
+    codec_metrics.active_streams.set_function(lambda: async_codec.thread.num_streams)
+    codec_metrics.waiting_streams.set_function(lambda: async_codec.admission.num_waiting)
     recordings = RecordingWorker(settings.max_waiting)
     servicer = CodecServicer(
         loaded,
-        bridge,
+        async_codec,
         recordings,
         codec_metrics,
         max_recording_seconds=settings.max_recording_seconds,
@@ -67,11 +67,11 @@ async def start_codec(settings: CodecSettings) -> CodecStage:
     )
     service = StageService(codec_pb2_grpc.add_CodecServiceServicer_to_server, servicer, SERVICE)
     server = StageServer(settings, [service], metrics, tracer=tracer)
-    stage = CodecStage(server, bridge, recordings)
+    stage = CodecStage(server, async_codec, recordings)
     try:
         await server.start()
     except BaseException:
-        await bridge.stop()
+        await async_codec.stop()
         await recordings.stop()
         raise
     await server.set_serving()

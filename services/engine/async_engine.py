@@ -20,7 +20,7 @@ from csm_engine.types import GenerationRequest
 _RATE_WINDOW_S = 5.0
 
 
-class EngineBridge:
+class AsyncEngine:
     """Owns the engine thread. All methods are called on the event loop."""
 
     def __init__(
@@ -100,10 +100,10 @@ class EngineBridge:
 class SequenceStream:
     """One sequence's outputs."""
 
-    def __init__(self, bridge: EngineBridge, request: GenerationRequest, added: Future[Sequence]) -> None:
+    def __init__(self, async_engine: AsyncEngine, request: GenerationRequest, added: Future[Sequence]) -> None:
         self.added = added
         self.queue: asyncio.Queue[Output | EngineStoppedError] = asyncio.Queue()
-        self._bridge = bridge
+        self._async_engine = async_engine
         self._request = request
         self._closed = False
 
@@ -124,12 +124,12 @@ class SequenceStream:
         if self._closed:
             return
         self._closed = True
-        self._bridge.forget(self._request)
+        self._async_engine.forget(self._request)
         self.added.add_done_callback(self._abort)
 
     def _abort(self, added: Future[Sequence]) -> None:
         if not added.cancelled() and added.exception() is None:
-            self._bridge.thread.abort(added.result())
+            self._async_engine.thread.abort(added.result())
 
     def _checked(self, item: Output | EngineStoppedError) -> Output:
         if isinstance(item, EngineStoppedError):

@@ -12,7 +12,7 @@ from csm_bundle.bundle import Bundle, open_bundle
 from csm_bundle.errors import BundleError
 from csm_bundle.manifest import CodecIdentity
 from csm_engine.config import EngineConfig
-from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.execution.matrix import FLOAT8
 from csm_engine.execution.weights import pack
@@ -63,16 +63,18 @@ def load_engine(settings: EngineSettings) -> LoadedEngine:
         max_waiting=settings.max_waiting,
         prefill_chunk=settings.prefill_chunk,
         real_time_share=settings.real_time_share,
-        spill_bytes=settings.spill_bytes,
-        max_lead=settings.max_lead,
-        cheap_rows=settings.cheap_rows,
-        host_lag=settings.host_lag if settings.host_lag is not None else int(settings.device.startswith("cuda")),
+        offload_bytes=settings.spill_bytes,
+        max_playout_lead_s=settings.max_lead,
+        saturation_batch=settings.cheap_rows,
+        pipeline_depth=settings.host_lag if settings.host_lag is not None else int(settings.device.startswith("cuda")),
         reserved_frames=settings.reserved_frames,
     )
     tokenizer = TextTokenizer(bundle.path("tokenizer"), model.config.text_vocab_size)
     weights = pack(model, quantization=settings.quantization, fused=settings.fused_products, rows=settings.slots)
-    lean = LeanFrameStep(weights, config.total_slots, kv_dtype=FLOAT8 if settings.kv_cache_dtype == "float8" else None)
-    step = GraphRunner(lean, config.num_slots, constant_shape=settings.constant_shape)
+    packed = PackedFrameStep(
+        weights, config.total_slots, kv_dtype=FLOAT8 if settings.kv_cache_dtype == "float8" else None
+    )
+    step = GraphRunner(packed, config.num_slots, constant_shape=settings.constant_shape)
     engine = Engine(step, tokenizer, config)
     _warm_up(engine, spoken_text)
     notice = bundle.notice

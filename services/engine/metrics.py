@@ -17,7 +17,7 @@ class EngineMetrics:
         self.queue_depth = Gauge(
             "engine_queue_depth", "Sequences that wait for a slot, or for their prefill.", registry=registry
         )
-        self.spilled_bytes = Gauge(
+        self.offloaded_bytes = Gauge(
             "engine_spilled_bytes", "Keys and values kept in host memory (--spill-bytes).", registry=registry
         )
         self._frames = Counter("engine_frames", "Frames made.", registry=registry)

@@ -1,4 +1,4 @@
-"""csm.engine.v1.EngineService over the engine bridge: one call is one sequence, a cancelled call frees its slot."""
+"""csm.engine.v1.EngineService over AsyncEngine: one call is one sequence, a cancelled call frees its slot."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from services.common import values
 from services.common.rpc.status import StatusError
 from services.common.telemetry import logs, spans
 from services.engine import convert
-from services.engine.async_engine import EngineBridge, SequenceStream
+from services.engine.async_engine import AsyncEngine, SequenceStream
 from services.engine.coalesce import Coalescer
 from services.engine.metrics import EngineMetrics
 from services.engine.spoken_text import SpokenText
@@ -28,14 +28,14 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
 
     def __init__(
         self,
-        bridge: EngineBridge,
+        async_engine: AsyncEngine,
         info: engine_pb2.GetModelInfoResponse,
         metrics: EngineMetrics,
         *,
         spoken_text: SpokenText,
         max_batch_frames: int,
     ) -> None:
-        self._bridge = bridge
+        self._async_engine = async_engine
         self._spoken_text = spoken_text
         self._info = info
         self._metrics = metrics
@@ -45,7 +45,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         self._check_codec(request.codec)
         generation = convert.to_request(request, self._info.codec.codebook_count)
         generation = await self._spoken_text.read_request(generation)
-        stream = await self._bridge.open(generation)
+        stream = await self._async_engine.open(generation)
         sequence = stream.added.result()
         context.add_done_callback(lambda _: stream.close())  # type: ignore[arg-type]
         try:
@@ -83,13 +83,13 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         return self._info
 
     async def GetLoad(self, request: engine_pb2.GetLoadRequest, context: Context) -> engine_pb2.GetLoadResponse:
-        running, waiting = self._bridge.thread.load()
-        silence = self._bridge.thread.silence()
+        running, waiting = self._async_engine.thread.load()
+        silence = self._async_engine.thread.silence()
         return engine_pb2.GetLoadResponse(
             running_sequence_count=running,
             waiting_sequence_count=waiting,
-            cache_usage_ratio=self._bridge.thread.cache_usage(),
-            frame_rate=self._bridge.frame_rate(),
+            cache_usage_ratio=self._async_engine.thread.cache_usage(),
+            frame_rate=self._async_engine.frame_rate(),
             silence_duration=None if silence is None else values.seconds(silence),
         )
 

@@ -11,7 +11,7 @@ from services.common import values
 from services.common.rpc.server import StageServer, StageService
 from services.common.telemetry.metrics import StageMetrics
 from services.common.telemetry.tracing import open_tracer
-from services.engine.async_engine import EngineBridge
+from services.engine.async_engine import AsyncEngine
 from services.engine.convert import from_recommended
 from services.engine.load import LoadedEngine, load_engine
 from services.engine.metrics import EngineMetrics
@@ -26,14 +26,14 @@ log = logging.getLogger("csm.engine")
 class EngineStage:
     """A running engine stage."""
 
-    def __init__(self, server: StageServer, bridge: EngineBridge) -> None:
+    def __init__(self, server: StageServer, async_engine: AsyncEngine) -> None:
         self.server = server
-        self.bridge = bridge
+        self.async_engine = async_engine
 
     async def stop(self) -> None:
         """Lets running calls end, then ends the engine thread."""
         await self.server.drain()
-        await self.bridge.stop()
+        await self.async_engine.stop()
 
 
 async def start_engine(settings: EngineSettings) -> EngineStage:
@@ -46,14 +46,14 @@ async def start_engine(settings: EngineSettings) -> EngineStage:
     loaded = await asyncio.to_thread(load_engine, settings)
     metrics = StageMetrics()
     engine_metrics = EngineMetrics(metrics.registry)
-    bridge = EngineBridge(
+    async_engine = AsyncEngine(
         loaded.engine, on_step=engine_metrics.observe_step, on_failure=lambda error: server.fail(error)
     )
-    engine_metrics.active_slots.set_function(lambda: bridge.thread.load()[0])
-    engine_metrics.queue_depth.set_function(lambda: bridge.thread.load()[1])
-    engine_metrics.spilled_bytes.set_function(bridge.thread.spilled_bytes)
+    engine_metrics.active_slots.set_function(lambda: async_engine.thread.load()[0])
+    engine_metrics.queue_depth.set_function(lambda: async_engine.thread.load()[1])
+    engine_metrics.offloaded_bytes.set_function(async_engine.thread.offloaded_bytes)
     servicer = EngineServicer(
-        bridge,
+        async_engine,
         _model_info(loaded, settings),
         engine_metrics,
         spoken_text=loaded.spoken_text,
@@ -64,11 +64,11 @@ async def start_engine(settings: EngineSettings) -> EngineStage:
     try:
         await server.start()
     except BaseException:
-        await bridge.stop()
+        await async_engine.stop()
         raise
     await server.set_serving()
     log.info("ready: %s, %d slots on %s", loaded.bundle.name, settings.slots, settings.device)
-    return EngineStage(server, bridge)
+    return EngineStage(server, async_engine)
 
 
 def _model_info(loaded: LoadedEngine, settings: EngineSettings) -> engine_pb2.GetModelInfoResponse:

@@ -39,7 +39,7 @@ class GatewayMetrics:
             registry=registry,
         )
         self.failed = Counter("tts_failed", "Syntheses that failed, by reason.", ["reason"], registry=registry)
-        self.repairs = Counter(
+        self.failovers = Counter(
             "tts_repairs",
             "Losses of a stage in a running stream, by stage and by what came of it: resumed, failed, exhausted.",
             ["stage", "outcome"],

@@ -24,7 +24,7 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.stages.backends import GrpcCodec, GrpcEngine
 from services.gateway.stages.catalog import CatalogSource
 from services.gateway.stages.readiness import StageWatch
-from services.gateway.stages.reloading_channel import StageLink
+from services.gateway.stages.reloading_channel import ReloadingChannel
 
 log = logging.getLogger("csm.gateway")
 
@@ -43,13 +43,17 @@ class GatewayStage:
         metrics = StageMetrics()
         gateway_metrics = GatewayMetrics(metrics.registry)
         tokens = _tokens(settings, gateway_metrics)
-        self._engine_link = StageLink(settings.engine_target, engine_pb2_grpc.EngineServiceStub, _stage_tls(settings))
-        self._codec_link = StageLink(settings.codec_target, codec_pb2_grpc.CodecServiceStub, _stage_tls(settings))
+        self._engine_channel = ReloadingChannel(
+            settings.engine_target, engine_pb2_grpc.EngineServiceStub, _stage_tls(settings)
+        )
+        self._codec_channel = ReloadingChannel(
+            settings.codec_target, codec_pb2_grpc.CodecServiceStub, _stage_tls(settings)
+        )
         self._health_channels = {
             "engine": open_channel(settings.engine_health_target),
             "codec": open_channel(settings.codec_health_target),
         }
-        engine, codec = GrpcEngine(self._engine_link), GrpcCodec(self._codec_link)
+        engine, codec = GrpcEngine(self._engine_channel), GrpcCodec(self._codec_channel)
         self._catalogs = CatalogSource(engine, codec)
         quotas = _quotas(settings, tokens, gateway_metrics)
         speech = TextToSpeechServicer(settings, engine, codec, self._catalogs, gateway_metrics, quotas)
@@ -85,8 +89,8 @@ class GatewayStage:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._engine_link.close()
-        await self._codec_link.close()
+        await self._engine_channel.close()
+        await self._codec_channel.close()
         for channel in self._health_channels.values():
             await channel.close(None)
 

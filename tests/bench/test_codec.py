@@ -11,16 +11,16 @@ from bench.codec_precision import bfloat16_snr
 from csm_codec.mimi.loader import load_mimi
 from csm_codec.watermark.networks.silentcipher import load_silentcipher
 from tests.support.silentcipher_oracle import PackageOracle
-from tests.support.tiny.mimi import write_miniature_mimi
-from tests.support.tiny.silentcipher import write_miniature_silentcipher
+from tests.support.tiny.mimi import write_tiny_mimi
+from tests.support.tiny.silentcipher import write_tiny_silentcipher
 
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("codec")
-    write_miniature_mimi(folder / "mimi", 0, num_codebooks=4, codebook_size=64, context=20, width=32)
-    write_miniature_silentcipher(folder / "silentcipher", 0, n_fft=1024, band=16)
+    write_tiny_mimi(folder / "mimi", 0, num_codebooks=4, codebook_size=64, context=20, width=32)
+    write_tiny_silentcipher(folder / "silentcipher", 0, n_fft=1024, band=16)
     silentcipher = load_silentcipher(folder / "silentcipher")
     return Parts(load_mimi(folder / "mimi"), folder / "mimi", silentcipher, folder / "silentcipher", torch.float32)
 

@@ -1,4 +1,4 @@
-"""Miniature codec parts, written once per run."""
+"""Tiny codec parts, written once per run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from csm_codec.mimi.loader import Mimi, load_mimi
-from tests.support.tiny.mimi import write_miniature_mimi
+from tests.support.tiny.mimi import write_tiny_mimi
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,7 +20,7 @@ def one_torch_thread() -> None:
 def mimi_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four codebooks, attention over 20 steps: ten frames fill the ring."""
     folder = tmp_path_factory.mktemp("mimi")
-    write_miniature_mimi(folder, 0, num_codebooks=4, codebook_size=64, context=20, width=32)
+    write_tiny_mimi(folder, 0, num_codebooks=4, codebook_size=64, context=20, width=32)
     return folder
 
 

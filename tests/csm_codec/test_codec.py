@@ -1,4 +1,4 @@
-"""The tick: streams beside each other, faults that stay where they are, and no way out for unmarked audio."""
+"""The step: streams beside each other, faults that stay where they are, and no way out for unmarked audio."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from csm_codec.codec_thread import CodecThread
 from csm_codec.mimi.decoder import MimiDecoder
 from csm_codec.mimi.loader import load_mimi
 from csm_codec.stream import Audio, Complete, DecodeStream, Failed, Output
-from csm_codec.watermark.embed.embedder import Marker
+from csm_codec.watermark.embed.embedder import Embedder
 from csm_codec.watermark.keys.keyring import Keyring, WatermarkKey
 from csm_codec.watermark.networks.silentcipher import load_silentcipher
-from tests.support.tiny.silentcipher import write_miniature_silentcipher
+from tests.support.tiny.silentcipher import write_tiny_silentcipher
 
 KEY = WatermarkKey("key", b"abcde")
 
@@ -26,7 +26,7 @@ KEY = WatermarkKey("key", b"abcde")
 @pytest.fixture(scope="session")
 def silentcipher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("silentcipher")
-    write_miniature_silentcipher(folder, 0, n_fft=512, band=16)
+    write_tiny_silentcipher(folder, 0, n_fft=512, band=16)
     return folder
 
 
@@ -34,8 +34,8 @@ def silentcipher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def codec(mimi_folder: Path, silentcipher_folder: Path) -> Codec:
     """Two lanes of two rows."""
     decoder = MimiDecoder(load_mimi(mimi_folder), num_lanes=2, lane_width=2)
-    marker = Marker(load_silentcipher(silentcipher_folder), sample_rate_hz=24000, num_seats=4, lane_width=1)
-    return Codec(decoder, marker, Keyring(KEY, {"key": KEY}))
+    embedder = Embedder(load_silentcipher(silentcipher_folder), sample_rate_hz=24000, num_slots=4, lane_width=1)
+    return Codec(decoder, embedder, Keyring(KEY, {"key": KEY}))
 
 
 def _codes(seed: int, frames: int = 12) -> np.ndarray:
@@ -88,7 +88,7 @@ def test_streams_that_join_and_leave_do_not_hear_each_other(codec: Codec) -> Non
         assert np.array_equal(_pcm(outputs, stream), expected)
 
 
-def test_seats_are_limited_and_a_cancel_frees_one(codec: Codec) -> None:
+def test_slots_are_limited_and_a_cancel_frees_one(codec: Codec) -> None:
     streams = [codec.open() for _ in range(4)]
     with pytest.raises(CodecBusyError, match="All 4"):
         codec.open()
@@ -106,7 +106,7 @@ def test_seats_are_limited_and_a_cancel_frees_one(codec: Codec) -> None:
     assert np.array_equal(again, _alone(codec, _codes(5)))
 
 
-def test_an_unknown_key_takes_no_seat(codec: Codec) -> None:
+def test_an_unknown_key_takes_no_slot(codec: Codec) -> None:
     with pytest.raises(KeyringError):
         codec.open("lost")
     assert codec.num_streams == 0
@@ -137,7 +137,7 @@ def test_a_fault_fails_its_lane_and_no_other(codec: Codec, monkeypatch: pytest.M
     assert np.array_equal(_alone(codec, _codes(9)), expected)
 
 
-def test_a_row_that_is_not_finite_fails_alone_and_its_seat_recovers(
+def test_a_row_that_is_not_finite_fails_alone_and_its_slot_recovers(
     codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = _alone(codec, _codes(9))
@@ -186,7 +186,7 @@ def test_without_a_mark_there_is_no_audio(codec: Codec, monkeypatch: pytest.Monk
     def fail(*arguments: object) -> None:
         raise WatermarkError("The watermark is not finite.")
 
-    monkeypatch.setattr(codec._marker, "push", fail)
+    monkeypatch.setattr(codec._embedder, "push", fail)
     outputs = _run(codec)
     assert [type(output) for output in outputs] == [Failed]
     assert isinstance(outputs[0], Failed) and isinstance(outputs[0].error, WatermarkError)
@@ -210,11 +210,11 @@ def test_a_lane_that_cannot_be_rebuilt_stops_the_codec(codec: Codec, monkeypatch
     thread.stop()
 
 
-def test_the_thread_delivers_once_per_tick_and_stops(codec: Codec) -> None:
-    done, ticks = threading.Event(), []
+def test_the_thread_delivers_once_per_step_and_stops(codec: Codec) -> None:
+    done, steps = threading.Event(), []
 
     def deliver(outputs: list[Output], seconds: float) -> None:
-        ticks.append(outputs)
+        steps.append(outputs)
         assert seconds > 0
         if any(isinstance(output, Complete) for output in outputs):
             done.set()
@@ -226,7 +226,7 @@ def test_the_thread_delivers_once_per_tick_and_stops(codec: Codec) -> None:
     thread.finish(stream)
     assert done.wait(timeout=20)
     thread.stop()
-    assert len(ticks) == 12
+    assert len(steps) == 12
     thread.cancel(stream)
     with pytest.raises(CodecStoppedError):
         thread.open().result(timeout=10)

@@ -1,23 +1,23 @@
-"""The seating policy."""
+"""Which slot a stream gets."""
 
 from __future__ import annotations
 
 import pytest
 
 from csm_bundle.errors import CodecBusyError
-from csm_codec.lanes import Lanes, Seat, by_lane
+from csm_codec.lanes import Lanes, Slot, by_lane
 
 
 def test_newcomers_fill_a_begun_lane_first() -> None:
     lanes = Lanes(num_lanes=3, lane_width=2)
-    assert [lanes.take() for _ in range(3)] == [Seat(0, 0, 0), Seat(0, 1, 1), Seat(1, 0, 2)]
-    lanes.leave(Seat(0, 0, 0))
-    lanes.leave(Seat(1, 0, 2))
-    assert lanes.take() == Seat(0, 0, 0)
+    assert [lanes.take() for _ in range(3)] == [Slot(0, 0, 0), Slot(0, 1, 1), Slot(1, 0, 2)]
+    lanes.leave(Slot(0, 0, 0))
+    lanes.leave(Slot(1, 0, 2))
+    assert lanes.take() == Slot(0, 0, 0)
     assert lanes.num_taken == 2
 
 
-def test_a_full_house_says_how_many_seats_there_are() -> None:
+def test_a_full_house_says_how_many_slots_there_are() -> None:
     lanes = Lanes(num_lanes=2, lane_width=1)
     taken = [lanes.take(), lanes.take()]
     with pytest.raises(CodecBusyError, match="All 2 decode slots"):
@@ -28,12 +28,12 @@ def test_a_full_house_says_how_many_seats_there_are() -> None:
 
 def test_leaving_twice_is_an_error() -> None:
     lanes = Lanes(num_lanes=1, lane_width=1)
-    seat = lanes.take()
-    lanes.leave(seat)
+    slot = lanes.take()
+    lanes.leave(slot)
     with pytest.raises(ValueError, match="free already"):
-        lanes.leave(seat)
+        lanes.leave(slot)
 
 
 def test_only_lanes_with_ready_streams_are_computed() -> None:
-    a, b, c = Seat(0, 0, 0), Seat(0, 1, 1), Seat(2, 1, 5)
+    a, b, c = Slot(0, 0, 0), Slot(0, 1, 1), Slot(2, 1, 5)
     assert by_lane([c, b, a]) == {0: [a, b], 2: [c]}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from csm_engine.config import EngineConfig
-from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.weights import pack
 from csm_engine.loop.engine import Engine
 from csm_engine.model.csm import CSM
@@ -34,14 +34,14 @@ def model(tiny_config: ModelConfig) -> CSM:
     return random_model(tiny_config, seed=1)
 
 
-@pytest.fixture(params=["reference", "lean", "lean, read one step later"])
+@pytest.fixture(params=["reference", "packed", "packed, read one step later"])
 def make_engine(request: pytest.FixtureRequest, model: CSM, tokenizer: TextTokenizer) -> Callable[..., Engine]:
     """Every claim holds for the reference step and for the fast one, read at once and read one step later."""
 
     def make(model: CSM = model, **settings: int) -> Engine:
-        config = EngineConfig(host_lag=int("later" in request.param), **settings)
+        config = EngineConfig(pipeline_depth=int("later" in request.param), **settings)
         if request.param == "reference":
             return Engine(FrameStep(model, config.total_slots), tokenizer, config)
-        return Engine(LeanFrameStep(pack(model), config.total_slots), tokenizer, config)
+        return Engine(PackedFrameStep(pack(model), config.total_slots), tokenizer, config)
 
     return make

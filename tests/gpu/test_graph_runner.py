@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 import pytest
 import torch
 
-from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.execution.matrix import FLOAT8
 from csm_engine.execution.weights import pack
@@ -35,9 +35,9 @@ def model() -> CSM:
     return random_model(SMALL, seed=1, device="cuda", dtype=torch.bfloat16)
 
 
-def new_step(model: CSM, form: str, slots: int = ROWS) -> LeanFrameStep:
+def new_step(model: CSM, form: str, slots: int = ROWS) -> PackedFrameStep:
     weights = pack(model, quantization="float8" if form == "float8" else "none", fused=form == "fused")
-    return LeanFrameStep(weights, slots, kv_dtype=FLOAT8 if form == "float8" else None)
+    return PackedFrameStep(weights, slots, kv_dtype=FLOAT8 if form == "float8" else None)
 
 
 @pytest.fixture(scope="module", params=["plain", "fused", "float8"])
@@ -52,7 +52,7 @@ def runner(model: CSM, form: str) -> GraphRunner:
 
 
 Refused = Callable[[], AbstractContextManager[None]]
-Step = LeanFrameStep | GraphRunner | FrameStep
+Step = PackedFrameStep | GraphRunner | FrameStep
 
 
 def start(step: Step, slot: int, seed: int) -> None:
@@ -121,12 +121,12 @@ def test_ten_thousand_steps_allocate_nothing(runner: GraphRunner) -> None:
 
 
 @torch.inference_mode()
-def test_lean_logits_are_near_the_reference(model: CSM, form: str) -> None:
-    reference, lean = FrameStep(model, 2), new_step(model, form, 2)
-    for step in (reference, lean):
+def test_packed_logits_are_near_the_reference(model: CSM, form: str) -> None:
+    reference, packed = FrameStep(model, 2), new_step(model, form, 2)
+    for step in (reference, packed):
         start(step, 1, 3)
-    slots, positions = torch.tensor([1], device="cuda"), lean.state.position[1:2]
-    embedding = lean.state.next_embedding[1:2]
+    slots, positions = torch.tensor([1], device="cuda"), packed.state.position[1:2]
+    embedding = packed.state.next_embedding[1:2]
     expected = reference.backbone.step(embedding, slots, positions, int(positions) + 1).float()
-    ours = lean.backbone.step(embedding, slots, positions).float()
+    ours = packed.backbone.step(embedding, slots, positions).float()
     assert (ours - expected).abs().max() <= (0.2 if form == "float8" else 0.03) * expected.abs().max()

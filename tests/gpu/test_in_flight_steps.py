@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from csm_engine.config import EngineConfig
-from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
-from csm_engine.execution.weights import LeanWeights, pack
-from csm_engine.kv.host_offload import SpilledKV
+from csm_engine.execution.weights import PackedWeights, pack
+from csm_engine.kv.host_offload import OffloadedKV
 from csm_engine.loop.engine import Engine
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig, TransformerConfig
@@ -33,7 +33,7 @@ SMALL = ModelConfig(
 
 
 @pytest.fixture(scope="module")
-def weights() -> LeanWeights:
+def weights() -> PackedWeights:
     return pack(random_model(SMALL, seed=1, device="cuda", dtype=torch.bfloat16))
 
 
@@ -42,9 +42,9 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
     return byte_tokenizer(tmp_path_factory.mktemp("tokenizer"), SMALL.text_vocab_size)
 
 
-def engine(weights: LeanWeights, tokenizer: TextTokenizer, lag: int) -> Engine:
-    config = EngineConfig(num_slots=4, num_spare_slots=2, prefill_chunk=16, max_waiting=99, host_lag=lag)
-    runner = GraphRunner(LeanFrameStep(weights, config.total_slots), config.num_slots, constant_shape=True)
+def engine(weights: PackedWeights, tokenizer: TextTokenizer, lag: int) -> Engine:
+    config = EngineConfig(num_slots=4, num_spare_slots=2, prefill_chunk=16, max_waiting=99, pipeline_depth=lag)
+    runner = GraphRunner(PackedFrameStep(weights, config.total_slots), config.num_slots, constant_shape=True)
     return Engine(runner, tokenizer, config)
 
 
@@ -57,7 +57,7 @@ def spoken(engine: Engine) -> dict[str, Codes]:
     return run_all(engine, requests, steps_between=3)
 
 
-def test_read_late_equals_read_at_once(weights: LeanWeights, tokenizer: TextTokenizer) -> None:
+def test_read_late_equals_read_at_once(weights: PackedWeights, tokenizer: TextTokenizer) -> None:
     at_once, later = spoken(engine(weights, tokenizer, 0)), spoken(engine(weights, tokenizer, 1))
     assert at_once.keys() == later.keys()
     for name, frames in at_once.items():
@@ -65,7 +65,7 @@ def test_read_late_equals_read_at_once(weights: LeanWeights, tokenizer: TextToke
 
 
 def test_prefill_and_launch_wait_for_nothing(
-    weights: LeanWeights, tokenizer: TextTokenizer, host_syncs_refused: Callable[[], AbstractContextManager[None]]
+    weights: PackedWeights, tokenizer: TextTokenizer, host_syncs_refused: Callable[[], AbstractContextManager[None]]
 ) -> None:
     """Only reading may wait: with a prompt, a start and a launch under sync debugging, nothing raises."""
     running = engine(weights, tokenizer, 1)
@@ -79,20 +79,20 @@ def test_prefill_and_launch_wait_for_nothing(
 
 
 @torch.inference_mode()
-def test_spilled_keys_and_values_come_back_to_the_bit(weights: LeanWeights) -> None:
+def test_offloaded_keys_and_values_come_back_to_the_bit(weights: PackedWeights) -> None:
     """Also when the memory of an entry is given up at once: copies that are queued keep it."""
-    cache = LeanFrameStep(weights, 3).backbone.cache
+    cache = PackedFrameStep(weights, 3).backbone.cache
     for layer in cache.layers:
         layer.keys.normal_()
         layer.values.normal_()
     before = [(layer.keys[1, :200].clone(), layer.values[1, :200].clone()) for layer in cache.layers]
-    spilled = SpilledKV(cache)
-    spilled.save(0, 1, 200)
+    offloaded = OffloadedKV(cache)
+    offloaded.save(0, 1, 200)
     for layer in cache.layers:
         layer.keys[1].zero_()
         layer.values[1].zero_()
-    spilled.restore(0, 2, 150)
-    spilled.drop(0)
-    spilled.save(1, 0, 200)  # may take the same host memory
+    offloaded.restore(0, 2, 150)
+    offloaded.drop(0)
+    offloaded.save(1, 0, 200)  # may take the same host memory
     for layer, (keys, values) in zip(cache.layers, before, strict=True):
         assert torch.equal(layer.keys[2, :150], keys[:150]) and torch.equal(layer.values[2, :150], values[:150])

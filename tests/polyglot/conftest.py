@@ -1,6 +1,6 @@
 """The Node client, and servers as processes that can be killed: a fake one, and the three real stages.
 
-The fake one can be told to misbehave. The real ones run a miniature bundle, whose speech is noise. The client's
+The fake one can be told to misbehave. The real ones run a tiny bundle, whose speech is noise. The client's
 packages come from `npm ci` in clients/node.
 """
 

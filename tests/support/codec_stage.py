@@ -1,6 +1,6 @@
 """For tests of csm.codec.v1: a stage with settings of the test's own, random codes in messages of any size, answers.
 
-The codes are those of a miniature Mimi: 4 codebooks of 64.
+The codes are those of a tiny Mimi: 4 codebooks of 64.
 """
 
 from __future__ import annotations

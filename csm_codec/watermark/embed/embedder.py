@@ -5,8 +5,8 @@ audio's own rate and is added: the signal itself is never resampled. What comes 
 if so wished (look_ahead.py), by at most `latency_samples`; the last call of a stream brings the rest, and every sample
 comes out. Lengths, chunk borders and neighbours change nothing.
 
-Streams sit in numbered seats. Either all of them are rows that go their own way, which is best on a CPU, or some make a
-lane: a batch of fixed width, which costs the same whether it is used or not, and is best on a GPU with all seats in it.
+Streams sit in numbered slots. Either all of them are rows that go their own way, which is best on a CPU, or some make a
+lane: a batch of fixed width, which costs the same whether it is used or not, and is best on a GPU with all slots in it.
 Both ways the arithmetic of a stream never depends on its neighbours, bit for bit. It knows no codec and no keys.
 """
 
@@ -20,8 +20,8 @@ from typing import Protocol
 import torch
 
 from csm_codec.resample import Pcm
-from csm_codec.watermark.embed.frame_embedder import FrameMarker
-from csm_codec.watermark.embed.spectral_embedder import SpectralMarker
+from csm_codec.watermark.embed.frame_embedder import FrameEmbedder
+from csm_codec.watermark.embed.spectral_embedder import SpectralEmbedder
 from csm_codec.watermark.networks.silentcipher import SilentCipher
 from csm_codec.watermark.stream.block_resample import BlockResampler
 from csm_codec.watermark.stream.level import LevelEstimate
@@ -31,14 +31,14 @@ from csm_codec.watermark.stream.marked_stream import MarkedStream
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of one stream's audio, mono at the marker's rate."""
+    """A piece of one stream's audio, mono at the embedder's rate."""
 
     pcm: Pcm
     last: bool = False
 
 
 class Rows(Protocol):
-    """What embeds: FrameMarker or SpectralMarker."""
+    """What embeds: FrameEmbedder or SpectralEmbedder."""
 
     @property
     def lag(self) -> int:
@@ -51,21 +51,21 @@ class Rows(Protocol):
         """Fresh states after a failed step, for these rows at least."""
 
 
-class Marker:
-    """`num_seats` seats. A seat must be joined before its stream's first chunk."""
+class Embedder:
+    """`num_slots` slots. A slot must be joined before its stream's first chunk."""
 
     def __init__(
         self,
         silentcipher: SilentCipher,
         *,
         sample_rate_hz: int,
-        num_seats: int,
+        num_slots: int,
         lane_width: int,
         look_ahead: LookAhead = FULL,
         first_samples: int = 0,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """num_seats: a multiple of lane_width. lane_width: 1 is no lanes, on a CPU. dtype: of the networks'
+        """num_slots: a multiple of lane_width. lane_width: 1 is no lanes, on a CPU. dtype: of the networks'
         convolutions.
 
         first_samples: if not 0, STFT frames lie so that the first so many samples of a stream, at its rate, complete a
@@ -77,10 +77,10 @@ class Marker:
         self._lead = self._lead_samples(first_samples) if first_samples else 0
         self._lanes: list[Rows]
         if lane_width == 1 and silentcipher.device.type == "cpu":
-            self._lane_width, self._lanes = num_seats, [FrameMarker(silentcipher, dtype)]
+            self._lane_width, self._lanes = num_slots, [FrameEmbedder(silentcipher, dtype)]
         else:
             self._lane_width = lane_width
-            self._lanes = [SpectralMarker(silentcipher, lane_width, dtype) for _ in range(num_seats // lane_width)]
+            self._lanes = [SpectralEmbedder(silentcipher, lane_width, dtype) for _ in range(num_slots // lane_width)]
         self._streams: dict[int, MarkedStream] = {}
 
     @property
@@ -103,27 +103,27 @@ class Marker:
         """Silence that a stream's clip begins with, at the networks' rate."""
         return self._lead
 
-    def join(self, seat: int, symbols: tuple[int, ...], level: LevelEstimate) -> MarkedStream:
+    def join(self, slot: int, symbols: tuple[int, ...], level: LevelEstimate) -> MarkedStream:
         """Starts a stream, in place of what sat there. symbols: of one period, as payload.frame_symbols gives them."""
         hparams, lag = self._silentcipher.hparams, self._lanes[0].lag
         stream = MarkedStream(hparams, self._sample_rate_hz, symbols, level, self._look_ahead, lag, self._lead)
-        self._streams[seat] = stream
+        self._streams[slot] = stream
         return stream
 
     def push(self, chunks: Mapping[int, Chunk]) -> dict[int, Pcm]:
-        """Takes a chunk for some seats, gives what is ready of each, perhaps nothing.
+        """Takes a chunk for some slots, gives what is ready of each, perhaps nothing.
 
         Raises WatermarkError if a mark is not finite: nothing of these streams may be sent then.
         """
-        for seat, chunk in chunks.items():
-            self._streams[seat].push(chunk.pcm, last=chunk.last)
+        for slot, chunk in chunks.items():
+            self._streams[slot].push(chunk.pcm, last=chunk.last)
         for lane, rows in self._by_lane(chunks).items():
             self._lanes[lane].run({row: self._streams[lane * self._lane_width + row] for row in rows})
-        return {seat: self._streams[seat].take_marked() for seat in chunks}
+        return {slot: self._streams[slot].take_marked() for slot in chunks}
 
-    def rebuild(self, seats: Iterable[int]) -> None:
-        """Fresh states for these seats, and the lanes that they are in, after a failed step; what was there is lost."""
-        for lane, rows in self._by_lane(seats).items():
+    def rebuild(self, slots: Iterable[int]) -> None:
+        """Fresh states for these slots, and the lanes that they are in, after a failed step; what was there is lost."""
+        for lane, rows in self._by_lane(slots).items():
             self._lanes[lane].forget(rows)
 
     def _lead_samples(self, first_samples: int) -> int:
@@ -132,11 +132,11 @@ class Marker:
         missing = max(0, hparams.n_fft - known)  # a hop is complete with the window that ends a hop behind it
         return missing if missing < hparams.hop else 0
 
-    def _by_lane(self, seats: Iterable[int]) -> dict[int, list[int]]:
+    def _by_lane(self, slots: Iterable[int]) -> dict[int, list[int]]:
         """The rows within each lane."""
         lanes: dict[int, list[int]] = {}
-        for seat in seats:
-            lane, row = divmod(seat, self._lane_width)
+        for slot in slots:
+            lane, row = divmod(slot, self._lane_width)
             lanes.setdefault(lane, []).append(row)
         return lanes
 
@@ -150,6 +150,6 @@ def mark_clip(
     look_ahead: LookAhead = FULL,
 ) -> Pcm:
     """Marks a finished clip as a stream would; its length stays."""
-    marker = Marker(silentcipher, sample_rate_hz=sample_rate_hz, num_seats=1, lane_width=1, look_ahead=look_ahead)
-    marker.join(0, symbols, level)
-    return marker.push({0: Chunk(pcm, last=True)})[0]
+    embedder = Embedder(silentcipher, sample_rate_hz=sample_rate_hz, num_slots=1, lane_width=1, look_ahead=look_ahead)
+    embedder.join(0, symbols, level)
+    return embedder.push({0: Chunk(pcm, last=True)})[0]

@@ -19,7 +19,7 @@ from csm_codec.watermark.networks.silentcipher import SilentCipher
 from csm_codec.watermark.stream.marked_stream import MarkedStream, Step
 
 
-class FrameMarker:
+class FrameEmbedder:
     """Rows are numbers of the caller's. What a row's frame adds comes out up to `lag` steps later, as its steps say."""
 
     def __init__(self, silentcipher: SilentCipher, dtype: torch.dtype = torch.float32) -> None:

@@ -1,4 +1,4 @@
-"""One stream on its way through the marker: what is framed, what waits for its mark, what is ready. No torch."""
+"""One stream on its way through the embedder: what is framed, what waits for its mark, what is ready. No torch."""
 
 from __future__ import annotations
 

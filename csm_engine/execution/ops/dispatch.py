@@ -12,7 +12,7 @@ from torch import Tensor
 from csm_bundle.runtime.packed_linear import packed_linear
 from csm_engine.execution.matrix import Matrix
 from csm_engine.execution.ops import torch_ops as ops_torch
-from csm_engine.execution.weights import LeanLayer, LeanStack
+from csm_engine.execution.weights import PackedLayer, PackedStack
 
 _FUSED_ROWS = 128  # more rows, as prompts have them, are better off with the vendor's product
 _INT8_WIDTH = 16  # inputs that are multiplied at a time
@@ -86,7 +86,7 @@ def _product(x: Tensor, matrix: Matrix, **around: Any) -> Tensor:
 
 
 def backbone_attention(
-    qkv: Tensor, keys: Tensor, values: Tensor, slots: Tensor, positions: Tensor, stack: LeanStack
+    qkv: Tensor, keys: Tensor, values: Tensor, slots: Tensor, positions: Tensor, stack: PackedStack
 ) -> Tensor:
     """Writes one position a row into the cache and attends over the slot up to it.
 
@@ -97,7 +97,7 @@ def backbone_attention(
     return attended
 
 
-def depth_attention(qkv: Tensor, keys: Tensor, values: Tensor, position: int, stack: LeanStack) -> Tensor:
+def depth_attention(qkv: Tensor, keys: Tensor, values: Tensor, position: int, stack: PackedStack) -> Tensor:
     """Writes one position of the frame in the making and attends up to it.
 
     qkv: (B, (H + 2 G) E); keys, values: (B, G, K, E) -> (B, H E).
@@ -106,13 +106,13 @@ def depth_attention(qkv: Tensor, keys: Tensor, values: Tensor, position: int, st
     return attended
 
 
-def finish_layer(x: Tensor, attended: Tensor, layer: LeanLayer, eps: float) -> Tensor:
+def finish_layer(x: Tensor, attended: Tensor, layer: PackedLayer, eps: float) -> Tensor:
     """Output projection, residual, MLP, residual. x: (B, D), changed in place; attended: (B, H E) -> (B, D)."""
     add_linear(x, attended, layer.out)
     return add_linear(x, norm_gated(x, layer.mlp_norm, layer.gate_up, eps), layer.down)
 
 
-def write_prompt(qkv: Tensor, keys: Tensor, values: Tensor, start: int, stack: LeanStack) -> Tensor:
+def write_prompt(qkv: Tensor, keys: Tensor, values: Tensor, start: int, stack: PackedStack) -> Tensor:
     """Writes T positions of one slot and returns their queries.
 
     qkv: (T, (H + 2 G) E); keys, values: (L, G, E) of the slot -> (T, H, E).

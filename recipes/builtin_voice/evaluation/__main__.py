@@ -1,6 +1,6 @@
 """Judges a bundle by its own speech and writes the figures of its model card.
 
-    python -m recipes.builtin_voice.evaluation bundles/builtin --json bench/results/voice_in_the_box.json
+    python -m recipes.builtin_voice.evaluation bundles/builtin --json bench/results/builtin_voice.json
 
 Everything is judged on held-out sentences of the domain. Beside each figure of the voice stands that of what it was
 trained to imitate (flite, the locked vocoder, the codec alone), and that of noise: a grammar turns noise into

@@ -14,7 +14,7 @@ from csm_codec.mimi.encoder import encode
 from csm_codec.mimi.loader import Mimi, load_mimi
 from csm_codec.resample import Pcm
 from csm_engine.config import EngineConfig
-from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.weights import pack
 from csm_engine.loop.engine import Engine
 from csm_engine.model.loader import load_model
@@ -45,7 +45,7 @@ class Voice:
         model = load_model(bundle.path("model"))
         config = EngineConfig(num_slots=BATCH, num_spare_slots=0, max_waiting=100_000)
         tokenizer = TextTokenizer(bundle.path("tokenizer"), model.config.text_vocab_size)
-        self._engine = Engine(LeanFrameStep(pack(model), config.total_slots), tokenizer, config)
+        self._engine = Engine(PackedFrameStep(pack(model), config.total_slots), tokenizer, config)
         self._mimi: Mimi = load_mimi(bundle.path("mimi"))
         recommended, defaults = bundle.sampling, SamplingParams()
         wanted = (temperature, recommended.temperature, defaults.temperature)

@@ -150,9 +150,7 @@ def compare_look_ahead(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--silentcipher", type=Path, default=Path("bundles/builtin/silentcipher"))
-    parser.add_argument(
-        "--work", type=Path, default=Path("build/voice_in_the_box/watermark"), help="clips are kept here"
-    )
+    parser.add_argument("--work", type=Path, default=Path("build/builtin_voice/watermark"), help="clips are kept here")
     parser.add_argument("--clips", type=int, default=60, help="for each line of the table")
     parser.add_argument("--unmarked", type=int, default=1000, help="clips to look for false alarms on")
     parser.add_argument("--json", type=Path)

@@ -14,7 +14,7 @@ import torch
 from csm_codec.mimi.loader import load_mimi
 from csm_codec.resample import Pcm
 from recipes.builtin_voice.speech import SAMPLE_RATE_HZ
-from tests.support.tiny.mimi import write_miniature_mimi
+from tests.support.tiny.mimi import write_tiny_mimi
 
 LOUDNESS = 0.07  # rms
 
@@ -44,11 +44,11 @@ def chords(random: np.random.Generator, seconds: float) -> Pcm:
 
 
 def untrained_speech(seed: int, clips: int, seconds: float) -> list[Pcm]:
-    """What miniature Mimis decode random codes to, each clip from another one."""
+    """What tiny Mimis decode random codes to, each clip from another one."""
     sounds = []
     for clip_seed in range(seed, seed + clips):
         with tempfile.TemporaryDirectory() as folder:
-            write_miniature_mimi(Path(folder), clip_seed)
+            write_tiny_mimi(Path(folder), clip_seed)
             mimi = load_mimi(Path(folder))
         identity = mimi.identity
         frames = round(seconds * SAMPLE_RATE_HZ / identity.frame_sample_count)

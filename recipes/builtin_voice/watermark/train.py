@@ -1,6 +1,6 @@
 """Trains the small SilentCipher; run again with the same --out, it goes on where it was stopped.
 
-    python -m recipes.builtin_voice.watermark.train --minutes 35 --out build/voice_in_the_box/watermark
+    python -m recipes.builtin_voice.watermark.train --minutes 35 --out build/builtin_voice/watermark
 
 The networks learn together: the embedder writes a random symbol into each frame of a crop, the crop is distorted and
 cut off the frame grid, and the message decoder must name the symbols. The strength of the mark is no part of the loss:
@@ -30,7 +30,7 @@ from csm_codec.watermark.stream.level import FIRST_FRAMES, NOMINAL_POWER, nomina
 from recipes.builtin_voice.watermark.channel import distort
 from recipes.builtin_voice.watermark.corpus import Corpus, open_corpus
 from recipes.builtin_voice.watermark.embedding import TrainingEmbedder
-from tests.support.tiny.silentcipher import miniature_hparams
+from tests.support.tiny.silentcipher import tiny_hparams
 
 SIZES = {"enc_n_layers": 2, "dec_c_n_layers": 2, "dec_m_channel_dim": 32, "dec_m_num_layers": 6}
 KIND_CHANCES = {"speech": 0.55, "noise": 0.1, "chords": 0.07, "untrained": 0.28}
@@ -105,7 +105,7 @@ class Trainer:
         self._folder, self._sdr_db, self._seed = folder, sdr_db, seed
         weights = folder / "silentcipher"
         weights.mkdir(parents=True, exist_ok=True)
-        hparams = miniature_hparams(band=128) | SIZES | {"message_sdr": sdr_db}
+        hparams = tiny_hparams(band=128) | SIZES | {"message_sdr": sdr_db}
         (weights / "hparams.yaml").write_text(yaml.safe_dump(hparams, sort_keys=False))
         torch.manual_seed(seed)
         self.silentcipher = build_silentcipher(read_hparams(weights / "hparams.yaml"))
@@ -170,7 +170,7 @@ class Trainer:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("build/voice_in_the_box/watermark"))
+    parser.add_argument("--out", type=Path, default=Path("build/builtin_voice/watermark"))
     parser.add_argument("--minutes", type=float, default=35.0, help="of training, over all runs; data comes before")
     parser.add_argument("--sdr", type=float, default=30.0, help="signal-to-distortion ratio to reach, in dB")
     parser.add_argument("--seed", type=int, default=0)

@@ -18,7 +18,7 @@ from services.gateway.synthesis.synthesis import Deliver, Synthesis
 from services.gateway.synthesis.text_synthesis import TextSynthesis
 
 
-async def watched_run(
+async def instrumented_run(
     synthesis: Synthesis | TextSynthesis,
     catalog: Catalog,
     deadline: Deadline,

@@ -18,7 +18,7 @@ from services.gateway.audio.formats import ENCODINGS, sample_rates_hz
 from services.gateway.auth.quotas import StreamQuotas
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.rpc import responses as convert
-from services.gateway.rpc.instrumented_run import watched_run
+from services.gateway.rpc.instrumented_run import instrumented_run
 from services.gateway.rpc.limits import unary_seconds
 from services.gateway.rpc.sampling import default_sampling
 from services.gateway.rpc.sinks import StreamSink, WholeSink
@@ -27,7 +27,7 @@ from services.gateway.rpc.validation import Request, plan_synthesis
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog, CatalogSource
 from services.gateway.synthesis.deadline import Deadline
-from services.gateway.synthesis.failover import RepairLimits, Repairs
+from services.gateway.synthesis.failover import FailoverLimits, Failovers
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
 from services.gateway.synthesis.synthesis import Codec, Deliver, Engine, Synthesis
@@ -165,13 +165,13 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         waits_when_full: bool = False,
     ) -> Synthesis:
         """waits_when_full: because its caller has heard something already"""
-        repairs = Repairs(
-            RepairLimits(self._settings.max_repairs, self._settings.repair_wait_seconds),
-            lambda stage, outcome: self._metrics.repairs.labels(stage.lower(), outcome).inc(),
+        failovers = Failovers(
+            FailoverLimits(self._settings.max_repairs, self._settings.repair_wait_seconds),
+            lambda stage, outcome: self._metrics.failovers.labels(stage.lower(), outcome).inc(),
             waits_when_full=waits_when_full,
         )
         ahead_frames = self._settings.decode_ahead_frames
-        return Synthesis(plan, catalog, self._engine, self._codec, ahead_frames, repairs, before_decoding)
+        return Synthesis(plan, catalog, self._engine, self._codec, ahead_frames, failovers, before_decoding)
 
     async def _run(
         self,
@@ -182,7 +182,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         deliver: Deliver,
     ) -> SynthesisResult:
         logs.annotate(voice=plan.voice, turns=len(plan.turns))
-        return await watched_run(synthesis, catalog, deadline, deliver, self._metrics)
+        return await instrumented_run(synthesis, catalog, deadline, deliver, self._metrics)
 
 
 def _page(request: tts_pb2.ListVoicesRequest) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 
 from services.common.rpc.channel import call_metadata
 from services.gateway.stages.errors import StageName, from_stage, unreachable
-from services.gateway.stages.reloading_channel import StageLink, Stub
+from services.gateway.stages.reloading_channel import ReloadingChannel, Stub
 
 
 class Generates(Protocol):
@@ -55,13 +55,13 @@ class DescribesCodec(Protocol):
 class GrpcEngine:
     """Engine replicas."""
 
-    def __init__(self, link: StageLink[engine_pb2_grpc.EngineServiceStub]) -> None:
-        self._link = link
+    def __init__(self, channel: ReloadingChannel[engine_pb2_grpc.EngineServiceStub]) -> None:
+        self._channel = channel
 
     async def generate(
         self, request: engine_pb2.GenerateRequest, timeout_s: float
     ) -> AsyncGenerator[engine_pb2.GenerateResponse, None]:
-        async with _calling("ENGINE", self._link) as stub:
+        async with _calling("ENGINE", self._channel) as stub:
             call = stub.Generate(request, timeout=timeout_s, metadata=call_metadata())
             try:
                 async for response in call:
@@ -72,7 +72,7 @@ class GrpcEngine:
     async def model_info(self, timeout_s: float, *, wait_for_ready: bool = False) -> engine_pb2.GetModelInfoResponse:
         """wait_for_ready: waits for a replica where there is none."""
         request = engine_pb2.GetModelInfoRequest()
-        async with _calling("ENGINE", self._link) as stub:
+        async with _calling("ENGINE", self._channel) as stub:
             answer: engine_pb2.GetModelInfoResponse = await stub.GetModelInfo(
                 request, timeout=timeout_s, metadata=call_metadata(), wait_for_ready=wait_for_ready
             )
@@ -82,8 +82,8 @@ class GrpcEngine:
 class GrpcCodec:
     """Codec replicas."""
 
-    def __init__(self, link: StageLink[codec_pb2_grpc.CodecServiceStub]) -> None:
-        self._link = link
+    def __init__(self, channel: ReloadingChannel[codec_pb2_grpc.CodecServiceStub]) -> None:
+        self._channel = channel
 
     async def decode(
         self, requests: AsyncIterator[codec_pb2.StreamDecodeRequest], timeout_s: float
@@ -92,7 +92,7 @@ class GrpcCodec:
 
         When that task meets the end of the call, it cancels the call; this is told from a cancel of our own task.
         """
-        async with _calling("CODEC", self._link) as stub:
+        async with _calling("CODEC", self._channel) as stub:
             call = stub.StreamDecode(requests, timeout=timeout_s, metadata=call_metadata())
             try:
                 async for response in call:
@@ -106,14 +106,14 @@ class GrpcCodec:
                 call.cancel()
 
     async def encode(self, request: codec_pb2.EncodeRequest, timeout_s: float) -> codec_pb2.EncodeResponse:
-        async with _calling("CODEC", self._link) as stub:
+        async with _calling("CODEC", self._channel) as stub:
             answer: codec_pb2.EncodeResponse = await stub.Encode(request, timeout=timeout_s, metadata=call_metadata())
             return answer
 
     async def detect(
         self, request: codec_pb2.DetectWatermarkRequest, timeout_s: float
     ) -> codec_pb2.DetectWatermarkResponse:
-        async with _calling("CODEC", self._link) as stub:
+        async with _calling("CODEC", self._channel) as stub:
             answer: codec_pb2.DetectWatermarkResponse = await stub.DetectWatermark(
                 request, timeout=timeout_s, metadata=call_metadata()
             )
@@ -122,7 +122,7 @@ class GrpcCodec:
     async def codec_info(self, timeout_s: float, *, wait_for_ready: bool = False) -> codec_pb2.GetCodecInfoResponse:
         """wait_for_ready: waits for a replica where there is none."""
         request = codec_pb2.GetCodecInfoRequest()
-        async with _calling("CODEC", self._link) as stub:
+        async with _calling("CODEC", self._channel) as stub:
             answer: codec_pb2.GetCodecInfoResponse = await stub.GetCodecInfo(
                 request, timeout=timeout_s, metadata=call_metadata(), wait_for_ready=wait_for_ready
             )
@@ -130,9 +130,9 @@ class GrpcCodec:
 
 
 @asynccontextmanager
-async def _calling(stage: StageName, link: StageLink[Stub]) -> AsyncIterator[Stub]:
+async def _calling(stage: StageName, channel: ReloadingChannel[Stub]) -> AsyncIterator[Stub]:
     """The stub for one call, whose failure is a StageError."""
-    async with link.call() as stub:
+    async with channel.call() as stub:
         try:
             yield stub
         except grpc.aio.AioRpcError as error:

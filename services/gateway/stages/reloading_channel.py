@@ -21,11 +21,11 @@ log = logging.getLogger("csm.tls")
 Stub = TypeVar("Stub")
 
 
-class StageLink(Generic[Stub]):
+class ReloadingChannel(Generic[Stub]):
     """Calls of a stub. Must be made in a running event loop."""
 
     def __init__(self, target: str, make_stub: Callable[[grpc.aio.Channel], Stub], tls: StageTls | None) -> None:
-        """Raises TlsFileError when a file cannot be used. tls: of this link alone; plaintext when None"""
+        """Raises TlsFileError when a file cannot be used. tls: of this channel alone; plaintext when None"""
         self._target, self._make_stub, self._tls = target, make_stub, tls
         self._connection = self._connect(None if tls is None else tls.credentials())
         self._retired: set[_Connection[Stub]] = set()

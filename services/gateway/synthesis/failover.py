@@ -28,7 +28,7 @@ ASK_FULL_AGAIN_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class RepairLimits:
+class FailoverLimits:
     """What one stream may cost."""
 
     most: int  # repairs, both stages together
@@ -43,12 +43,12 @@ class _Loss:
     until_s: float  # on the clock
 
 
-class Repairs:
+class Failovers:
     """The repairs of one stream."""
 
     def __init__(
         self,
-        limits: RepairLimits,
+        limits: FailoverLimits,
         report: Report,
         clock: Callable[[], float] = time.monotonic,
         *,

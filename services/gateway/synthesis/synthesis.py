@@ -29,7 +29,7 @@ from services.gateway.synthesis.context_codes import with_codes
 from services.gateway.synthesis.context_fields import in_public_terms
 from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.decoding import Chunker, DecodeWindow, FrameBuffer
-from services.gateway.synthesis.failover import Repairs
+from services.gateway.synthesis.failover import Failovers
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
 
@@ -60,7 +60,7 @@ class Synthesis:
         engine: Engine,
         codec: Codec,
         decode_ahead_frames: int,
-        repairs: Repairs,
+        failovers: Failovers,
         before_decoding: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """before_decoding: returns when the codec may get something"""
@@ -76,7 +76,7 @@ class Synthesis:
         self._codec = codec
         self._buffer = FrameBuffer()
         self._decode_ahead_frames = decode_ahead_frames
-        self._repairs = repairs
+        self._failovers = failovers
         self._before_decoding = before_decoding
         self._chunker = Chunker(plan.chunk_frames * catalog.frame_samples)
         self._decoded_samples = 0  # taken from the codec, each once
@@ -148,7 +148,7 @@ class Synthesis:
             try:
                 self._complete = await self._read_engine(request, deadline)
             except StageError as error:
-                await self._repairs.prepare(error, deadline.remaining_s, self._find_engine)
+                await self._failovers.prepare(error, deadline.remaining_s, self._find_engine)
                 request.resume_frames.CopyFrom(self._codes)
         counted, sent = self._complete.frame_count, self._buffer.frame_count
         if counted != sent:
@@ -169,7 +169,7 @@ class Synthesis:
     ) -> engine_pb2.GenerateComplete:
         """Reads the engine as fast as it sends, whatever the client does."""
         if (reason := self._unsaid_end(request)) is not None:
-            self._repairs.answered("ENGINE")
+            self._failovers.answered("ENGINE")
             return engine_pb2.GenerateComplete(finish_reason=reason, frame_count=self._buffer.frame_count)
         complete: engine_pb2.GenerateComplete | None = None
         async with aclosing(self._engine.generate(request, deadline.remaining_s)) as responses:
@@ -206,7 +206,7 @@ class Synthesis:
             raise other_model("ENGINE")
         if started.dropped_segment_count != first.dropped_segment_count:  # its window is another
             raise other_model("ENGINE")
-        self._repairs.answered("ENGINE")
+        self._failovers.answered("ENGINE")
 
     def _take_frames(self, frames: rvq_pb2.CodeFrames) -> None:
         try:
@@ -239,7 +239,7 @@ class Synthesis:
                 complete = await self._read_codec(deadline, deliver)
                 break
             except StageError as error:
-                await self._repairs.prepare(error, deadline.remaining_s, self._find_codec)
+                await self._failovers.prepare(error, deadline.remaining_s, self._find_codec)
         await self._deliver(self._chunker.flush(), deliver)
         return complete.watermark
 
@@ -252,7 +252,7 @@ class Synthesis:
         try:
             async with aclosing(self._codec.decode(self._decode_requests(window), deadline.remaining_s)) as responses:
                 async for response in responses:
-                    self._repairs.answered("CODEC")
+                    self._failovers.answered("CODEC")
                     match response.WhichOneof("event"):
                         case "audio":
                             audio = response.audio

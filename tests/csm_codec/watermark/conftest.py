@@ -1,4 +1,4 @@
-"""Miniature SilentCiphers, and the package's own embedder and detector as the oracle."""
+"""Tiny SilentCiphers, and the package's own embedder and detector as the oracle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from csm_codec.watermark.networks.silentcipher import SilentCipher, load_silentcipher
 from tests.support.silentcipher_oracle import PackageOracle
-from tests.support.tiny.silentcipher import write_miniature_silentcipher
+from tests.support.tiny.silentcipher import write_tiny_silentcipher
 
 SIZES = {"n_fft": 256, "band": 32}
 
@@ -17,7 +17,7 @@ SIZES = {"n_fft": 256, "band": 32}
 @pytest.fixture(scope="session")
 def silentcipher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("silentcipher")
-    write_miniature_silentcipher(folder, 0, **SIZES)
+    write_tiny_silentcipher(folder, 0, **SIZES)
     return folder
 
 

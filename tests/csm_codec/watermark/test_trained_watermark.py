@@ -11,7 +11,7 @@ import torch
 
 from csm_codec.resample import Pcm, resample
 from csm_codec.watermark.detect.detector import detect
-from csm_codec.watermark.embed.embedder import Chunk, Marker, mark_clip
+from csm_codec.watermark.embed.embedder import Chunk, Embedder, mark_clip
 from csm_codec.watermark.keys.keyring import WatermarkKey
 from csm_codec.watermark.keys.payload import frame_symbols
 from csm_codec.watermark.networks.silentcipher import SilentCipher, load_silentcipher
@@ -52,11 +52,11 @@ def _mark_streaming(
 ) -> tuple[Pcm, Coverage]:
     """As the codec stage does it, in chunks of random lengths."""
     random = np.random.default_rng(seed)
-    marker = Marker(trained, sample_rate_hz=RATE_HZ, num_seats=lane_width, lane_width=lane_width, dtype=dtype)
-    stream = marker.join(0, frame_symbols(key.payload), RunningLevel(marker.n_fft))
+    embedder = Embedder(trained, sample_rate_hz=RATE_HZ, num_slots=lane_width, lane_width=lane_width, dtype=dtype)
+    stream = embedder.join(0, frame_symbols(key.payload), RunningLevel(embedder.n_fft))
     borders = np.sort(random.choice(len(pcm), size=12, replace=False))
     chunks = np.split(pcm, borders)
-    pieces = [marker.push({0: Chunk(chunk, last=index == len(borders))})[0] for index, chunk in enumerate(chunks)]
+    pieces = [embedder.push({0: Chunk(chunk, last=index == len(borders))})[0] for index, chunk in enumerate(chunks)]
     return np.concatenate(pieces), stream.coverage
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.execution.matrix import FLOAT8, Quantization, quantized
 from csm_engine.execution.ops import dispatch as ops
 from csm_engine.execution.ops import torch_ops as ops_torch
 from csm_engine.execution.sampler import FrameSampler, gumbel_noise
 from csm_engine.execution.weights import pack
-from csm_engine.kv.host_offload import SpilledKV
+from csm_engine.kv.host_offload import OffloadedKV
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig
@@ -24,7 +24,7 @@ from csm_engine.scheduling.buckets import buckets_up_to
 from csm_engine.types import SamplingParams
 
 SLOTS = 5
-Step = FrameStep | LeanFrameStep | GraphRunner
+Step = FrameStep | PackedFrameStep | GraphRunner
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def model(tiny_config: ModelConfig) -> CSM:
 
 
 def start(
-    step: FrameStep | LeanFrameStep | GraphRunner, prompt: torch.Tensor, slot: int, sampling: SamplingParams
+    step: FrameStep | PackedFrameStep | GraphRunner, prompt: torch.Tensor, slot: int, sampling: SamplingParams
 ) -> None:
     step.backbone.prefill(prompt[:-1], slot, 0)
     step.state.start(slot, prompt[-1], position=len(prompt) - 1, frame=0, sampling=sampling)
@@ -59,11 +59,11 @@ def frames_of(step: Step, model: CSM, slots: list[int], num_frames: int) -> np.n
 def test_same_codes_as_the_reference(model: CSM) -> None:
     slots = [3, 0, 4, 1, 2]
     expected = frames_of(FrameStep(model, SLOTS), model, slots, 30)
-    np.testing.assert_array_equal(frames_of(LeanFrameStep(pack(model), SLOTS), model, slots, 30), expected)
+    np.testing.assert_array_equal(frames_of(PackedFrameStep(pack(model), SLOTS), model, slots, 30), expected)
 
 
 def test_each_row_gets_alone_what_it_gets_in_a_batch(model: CSM) -> None:
-    step = LeanFrameStep(pack(model), SLOTS)
+    step = PackedFrameStep(pack(model), SLOTS)
     together = frames_of(step, model, list(range(SLOTS)), 12)
     for slot in range(SLOTS):
         np.testing.assert_array_equal(frames_of(step, model, [slot], 12)[:, 0], together[:, slot])
@@ -71,27 +71,27 @@ def test_each_row_gets_alone_what_it_gets_in_a_batch(model: CSM) -> None:
 
 @torch.inference_mode()
 def test_hidden_states_agree_to_rounding(model: CSM) -> None:
-    reference, lean = FrameStep(model, SLOTS), LeanFrameStep(pack(model), SLOTS)
+    reference, packed = FrameStep(model, SLOTS), PackedFrameStep(pack(model), SLOTS)
     prompt = prompt_for(model, 3)
-    for step in (reference, lean):
+    for step in (reference, packed):
         step.backbone.prefill(prompt[:9], 1, 0)
         step.backbone.prefill(prompt[9:-1], 1, 9)
     slots, positions = torch.tensor([1]), torch.tensor([len(prompt) - 1])
     expected = reference.backbone.step(prompt[-1:], slots, positions, len(prompt))
-    ours = lean.backbone.step(prompt[-1:], slots, positions)
+    ours = packed.backbone.step(prompt[-1:], slots, positions)
     assert (ours - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 @torch.inference_mode()
 def test_bfloat16_stays_close_to_the_reference_in_bfloat16(tiny_config: ModelConfig) -> None:
     model = random_model(tiny_config, seed=4, dtype=torch.bfloat16)
-    reference, lean = FrameStep(model, SLOTS), LeanFrameStep(pack(model), SLOTS)
+    reference, packed = FrameStep(model, SLOTS), PackedFrameStep(pack(model), SLOTS)
     prompt = prompt_for(model, 3).bfloat16()
-    for step in (reference, lean):
+    for step in (reference, packed):
         step.backbone.prefill(prompt[:-1], 1, 0)
     slots, positions = torch.tensor([1]), torch.tensor([len(prompt) - 1])
     expected = reference.backbone.step(prompt[-1:], slots, positions, len(prompt)).float()
-    ours = lean.backbone.step(prompt[-1:], slots, positions).float()
+    ours = packed.backbone.step(prompt[-1:], slots, positions).float()
     assert (ours - expected).abs().max() <= 0.05 * expected.abs().max()
 
 
@@ -114,9 +114,9 @@ def test_weights_in_eight_bits_are_the_model_s_rounded_and_nothing_else(
         for part in (*projections, mlp.w1, mlp.w2, mlp.w3):
             part.weight.copy_(nearest_in_eight_bits(part.weight, quantization))
     slots, packed = [0, 3, 1], (pack(model, quantization=quantization), pack(rounded))
-    made, expected = (frames_of(LeanFrameStep(weights, SLOTS), model, slots, 20) for weights in packed)
+    made, expected = (frames_of(PackedFrameStep(weights, SLOTS), model, slots, 20) for weights in packed)
     np.testing.assert_array_equal(made, expected)
-    assert not np.array_equal(made, frames_of(LeanFrameStep(pack(model), SLOTS), model, slots, 20))
+    assert not np.array_equal(made, frames_of(PackedFrameStep(pack(model), SLOTS), model, slots, 20))
 
 
 @torch.inference_mode()
@@ -133,7 +133,7 @@ def test_int8_products_of_few_rows_equal_those_of_many(rows: int, width: int) ->
 
 @torch.inference_mode()
 def test_a_cache_of_float8_takes_a_quarter_and_stays_close(model: CSM) -> None:
-    exact, small = LeanFrameStep(pack(model), SLOTS), LeanFrameStep(pack(model), SLOTS, kv_dtype=FLOAT8)
+    exact, small = PackedFrameStep(pack(model), SLOTS), PackedFrameStep(pack(model), SLOTS, kv_dtype=FLOAT8)
     assert 4 * small.backbone.cache.bytes_per_position == exact.backbone.cache.bytes_per_position
     prompt = prompt_for(model, 3)
     hidden = []
@@ -146,13 +146,13 @@ def test_a_cache_of_float8_takes_a_quarter_and_stays_close(model: CSM) -> None:
 
 
 @torch.inference_mode()
-def test_a_slot_of_float8_is_copied_spilled_and_restored_whole(model: CSM) -> None:
-    backbone = LeanFrameStep(pack(model), SLOTS, kv_dtype=FLOAT8).backbone
-    prompt, spilled = prompt_for(model, 3), SpilledKV(backbone.cache)
+def test_a_slot_of_float8_is_copied_offloaded_and_restored_whole(model: CSM) -> None:
+    backbone = PackedFrameStep(pack(model), SLOTS, kv_dtype=FLOAT8).backbone
+    prompt, offloaded = prompt_for(model, 3), OffloadedKV(backbone.cache)
     backbone.prefill(prompt, 1, 0)
     backbone.cache.copy(1, 2, len(prompt))
-    spilled.save(7, 1, len(prompt))
-    spilled.restore(7, 3, len(prompt))
+    offloaded.save(7, 1, len(prompt))
+    offloaded.restore(7, 3, len(prompt))
     expected = backbone.step(prompt[:1], torch.tensor([1]), torch.tensor([len(prompt)]))
     for slot in (2, 3):
         assert torch.equal(backbone.step(prompt[:1], torch.tensor([slot]), torch.tensor([len(prompt)])), expected)
@@ -163,15 +163,15 @@ def test_tokens_embed_as_in_the_reference(model: CSM) -> None:
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(0, 64, (6, model.config.num_codebooks + 1), generator=generator)
     mask = torch.rand(tokens.shape, generator=generator) < 0.5
-    lean = LeanFrameStep(pack(model), 1)
-    assert torch.allclose(lean.embed_tokens(tokens, mask), model.embed_tokens(tokens, mask))
+    packed = PackedFrameStep(pack(model), 1)
+    assert torch.allclose(packed.embed_tokens(tokens, mask), model.embed_tokens(tokens, mask))
 
 
 @pytest.mark.parametrize("padding", [1, 3])
 def test_padding_rows_change_nothing_however_long_they_run(model: CSM, padding: int) -> None:
     steps = model.config.max_seq_len + 5 - len(prompt_for(model, 0))  # past the window, were padding to move
-    expected = frames_of(LeanFrameStep(pack(model), SLOTS), model, [0], 12)
-    step = LeanFrameStep(pack(model), SLOTS)
+    expected = frames_of(PackedFrameStep(pack(model), SLOTS), model, [0], 12)
+    step = PackedFrameStep(pack(model), SLOTS)
     pads = [step.backbone.cache.pad_slot] * padding
     start(step, prompt_for(model, 0), 0, sampling_for(0))
     with torch.inference_mode():
@@ -222,7 +222,7 @@ def test_constant_shape_makes_rows_bit_equal_whatever_the_batch(tiny_config: Mod
     wide = random_model(replace(tiny_config, backbone=replace(tiny_config.backbone, dim=256, ffn_dim=512)), seed=6)
     left = []
     for slots in ([0], list(range(rows))):
-        runner = GraphRunner(LeanFrameStep(pack(wide), rows), rows, constant_shape=True)
+        runner = GraphRunner(PackedFrameStep(pack(wide), rows), rows, constant_shape=True)
         for slot in slots:
             start(runner, prompt_for(wide, slot % SLOTS), slot, sampling_for(slot % SLOTS))
         for _ in range(3):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from csm_engine.kv.offload_index import Kept, SpillShelf, Taken
+from csm_engine.kv.offload_index import OffloadedEntry, OffloadIndex, RestoredEntry
 from csm_engine.kv.prefix import Prefix
 
 BYTES = 100  # of one position
@@ -14,18 +14,18 @@ def prefix(*values: int) -> Prefix:
     return Prefix(np.array(values, dtype=np.int32).reshape(-1, 1))
 
 
-def shelf(positions: int) -> SpillShelf:
-    return SpillShelf(positions * BYTES + BYTES - 1, BYTES)
+def shelf(positions: int) -> OffloadIndex:
+    return OffloadIndex(positions * BYTES + BYTES - 1, BYTES)
 
 
 def test_bytes_are_never_more_than_allowed_and_the_least_recently_used_go() -> None:
     policy = shelf(10)
-    assert policy.keep(prefix(1, 1, 1, 1)) == Kept(0, 4)
-    assert policy.keep(prefix(2, 2, 2)) == Kept(1, 3)
-    assert policy.keep(prefix(3, 3, 3)) == Kept(2, 3)
+    assert policy.keep(prefix(1, 1, 1, 1)) == OffloadedEntry(0, 4)
+    assert policy.keep(prefix(2, 2, 2)) == OffloadedEntry(1, 3)
+    assert policy.keep(prefix(3, 3, 3)) == OffloadedEntry(2, 3)
     assert policy.num_bytes == 10 * BYTES
-    assert policy.take(prefix(1, 1, 9), longer_than=0) == Taken(0, 2)  # used again
-    assert policy.keep(prefix(4, 4, 4, 4)) == Kept(3, 4, dropped=(1, 2))
+    assert policy.take(prefix(1, 1, 9), longer_than=0) == RestoredEntry(0, 2)  # used again
+    assert policy.keep(prefix(4, 4, 4, 4)) == OffloadedEntry(3, 4, dropped=(1, 2))
     assert policy.num_bytes == 8 * BYTES
     assert policy.take(prefix(2, 2, 2), longer_than=0) is None
 
@@ -34,14 +34,14 @@ def test_what_has_no_room_and_what_is_nothing_is_not_kept() -> None:
     policy = shelf(3)
     assert policy.keep(prefix(1, 2, 3, 4)) is None
     assert policy.keep(prefix()) is None
-    assert SpillShelf(0, BYTES).keep(prefix(1)) is None
+    assert OffloadIndex(0, BYTES).keep(prefix(1)) is None
     assert policy.num_bytes == 0
 
 
 def test_an_entry_that_another_begins_with_is_not_kept_beside_it() -> None:
     policy = shelf(10)
     policy.keep(prefix(1, 2))
-    assert policy.keep(prefix(1, 2, 3)) == Kept(1, 3, dropped=(0,))
+    assert policy.keep(prefix(1, 2, 3)) == OffloadedEntry(1, 3, dropped=(0,))
     assert policy.keep(prefix(1, 2)) is None
     assert policy.num_bytes == 3 * BYTES
 
@@ -51,13 +51,13 @@ def test_an_entry_that_is_there_already_is_used_by_being_kept_again() -> None:
     policy.keep(prefix(1, 1))
     policy.keep(prefix(2, 2))
     policy.keep(prefix(1, 1))
-    assert policy.keep(prefix(3)) == Kept(2, 1, dropped=(1,))
+    assert policy.keep(prefix(3)) == OffloadedEntry(2, 1, dropped=(1,))
 
 
 def test_whoever_takes_all_of_an_entry_takes_it_away() -> None:
     policy = shelf(10)
     policy.keep(prefix(1, 2, 3))
-    assert policy.take(prefix(1, 2, 3, 4), longer_than=2) == Taken(0, 3, dropped=(0,))
+    assert policy.take(prefix(1, 2, 3, 4), longer_than=2) == RestoredEntry(0, 3, dropped=(0,))
     assert policy.num_bytes == 0
 
 
@@ -65,7 +65,7 @@ def test_an_entry_must_be_better_than_what_is_known() -> None:
     policy = shelf(10)
     policy.keep(prefix(1, 2, 3))
     assert policy.take(prefix(1, 2, 9), longer_than=2) is None
-    assert policy.take(prefix(1, 2, 9), longer_than=1) == Taken(0, 2)
+    assert policy.take(prefix(1, 2, 9), longer_than=1) == RestoredEntry(0, 2)
 
 
 def test_of_many_entries_none_begins_another_and_nothing_is_lost() -> None:

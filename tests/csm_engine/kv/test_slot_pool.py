@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from csm_engine.kv.offload_index import Kept, SpillShelf, Taken
+from csm_engine.kv.offload_index import OffloadedEntry, OffloadIndex, RestoredEntry
 from csm_engine.kv.slot_pool import Lease, SlotPool
 from csm_engine.model.prompt import Rows
 
@@ -95,38 +95,38 @@ def test_idle_memory_is_taken_before_a_copy_of_the_same() -> None:
     assert pool.acquire(rows(1, 2, 4)) == Lease(second.slot, reused=2)
 
 
-def with_shelf(num_slots: int, positions: int) -> SlotPool:
-    return SlotPool(num_slots, shelf=SpillShelf(positions * 10, bytes_per_position=10))
+def with_index(num_slots: int, positions: int) -> SlotPool:
+    return SlotPool(num_slots, offload_index=OffloadIndex(positions * 10, bytes_per_position=10))
 
 
 def test_memory_that_is_given_up_goes_to_the_shelf_and_comes_back() -> None:
-    pool = with_shelf(1, 100)
+    pool = with_index(1, 100)
     pool.release(held(pool, rows(1, 2)), rows(1, 2, 3))
     lease = pool.acquire(rows(7, 7))
-    assert lease.spill == Kept(ticket=0, length=3) and lease.restore is None
+    assert lease.offload == OffloadedEntry(ticket=0, length=3) and lease.restore is None
     pool.release(lease.slot, rows(7))
     back = pool.acquire(rows(1, 2, 3, 4))
-    assert back.spill == Kept(ticket=1, length=1)
-    assert back.restore == Taken(ticket=0, length=3, dropped=(0,)) and back.reused == 3
+    assert back.offload == OffloadedEntry(ticket=1, length=1)
+    assert back.restore == RestoredEntry(ticket=0, length=3, dropped=(0,)) and back.reused == 3
     assert back.dropped == (0,)
 
 
 def test_what_a_slot_has_is_not_brought_from_the_shelf() -> None:
-    pool = with_shelf(2, 100)
+    pool = with_index(2, 100)
     pool.release(held(pool, rows(1, 2)), rows(1, 2, 3))
     pool.release(held(pool, rows(5, 5)), rows(5))
     lease = pool.acquire(rows(8, 8))
-    assert lease.spill is not None and lease.spill.length == 3  # 1, 2, 3 are on the shelf
+    assert lease.offload is not None and lease.offload.length == 3  # 1, 2, 3 are on the shelf
     pool.filled(lease.slot, rows(1, 2, 3))
     assert pool.acquire(rows(1, 2, 3, 4)).copy_from == lease.slot
 
 
 def test_making_room_may_give_up_the_very_entry_that_is_restored() -> None:
     """It is dropped after it was restored, so nothing is lost."""
-    pool = with_shelf(1, 4)
+    pool = with_index(1, 4)
     pool.release(held(pool, rows(1, 2)), rows(1, 2, 3))
     pool.release(held(pool, rows(7, 7)), rows(7, 7, 7, 7))
     lease = pool.acquire(rows(1, 2, 9, 9))
-    assert lease.restore == Taken(ticket=0, length=2)
-    assert lease.spill == Kept(ticket=1, length=4, dropped=(0,))
+    assert lease.restore == RestoredEntry(ticket=0, length=2)
+    assert lease.offload == OffloadedEntry(ticket=1, length=4, dropped=(0,))
     assert lease.dropped == (0,)

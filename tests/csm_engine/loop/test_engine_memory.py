@@ -126,20 +126,20 @@ def conversation(engine: Engine) -> list[tuple[int, Codes]]:
 
 def test_conversations_that_share_a_slot_come_back_from_host_memory(make_engine: MakeEngine) -> None:
     without = conversation(make_engine(**ONE_SLOT))
-    engine = make_engine(**ONE_SLOT, spill_bytes=10**6)
-    with_spill = conversation(engine)
-    for (_, expected), (_, said) in zip(without, with_spill, strict=True):
+    engine = make_engine(**ONE_SLOT, offload_bytes=10**6)
+    with_offload = conversation(engine)
+    for (_, expected), (_, said) in zip(without, with_offload, strict=True):
         np.testing.assert_array_equal(said, expected)
     in_common = VOICE_ROWS + 1 + len("[0]Hello ")
     assert [reused for reused, _ in without[2:]] == [in_common] * 4
     first_turn = in_common + len("1.") + 1 + 11  # all it said, but the last frame, which was never fed
     second_turn = first_turn + 1 + 1 + len("[1]So?") + 2 + 7  # that frame, the end of speech, and the same again
-    assert [reused for reused, _ in with_spill[2:]] == [first_turn] * 2 + [second_turn] * 2
+    assert [reused for reused, _ in with_offload[2:]] == [first_turn] * 2 + [second_turn] * 2
 
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_what_comes_back_is_what_went_to_the_bit(whole: bool, make_engine: MakeEngine) -> None:
-    engine = make_engine(**ONE_SLOT, spill_bytes=10**6)
+    engine = make_engine(**ONE_SLOT, offload_bytes=10**6)
     first = request("a")
     said = run_all(engine, [first])["a"]
     layers = engine._frame_step.backbone.cache.layers
@@ -158,9 +158,9 @@ def test_what_comes_back_is_what_went_to_the_bit(whole: bool, make_engine: MakeE
 def test_host_memory_keeps_to_its_bytes(make_engine: MakeEngine) -> None:
     bytes_per_position = 2 * 2 * 2 * 8 * 4  # keys and values, layers, kv heads, head dimension, float32
     limit = 70 * bytes_per_position
-    engine = make_engine(**ONE_SLOT, spill_bytes=limit)
+    engine = make_engine(**ONE_SLOT, offload_bytes=limit)
     for seed in range(6):
         run_all(engine, [request(str(seed), seed=seed, text=f"{seed} is my number.")])
-        kept = sum(entry.numel() * entry.element_size() for entry in engine._spilled._entries.values())
-        assert kept == engine.spilled_bytes <= limit
+        kept = sum(entry.numel() * entry.element_size() for entry in engine._offloaded._entries.values())
+        assert kept == engine.offloaded_bytes <= limit
     assert kept > limit / 2

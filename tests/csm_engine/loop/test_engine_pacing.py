@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from csm_engine.config import EngineConfig
-from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.weights import pack
 from csm_engine.loop.engine import Engine, Output
 from csm_engine.loop.engine_thread import EngineThread
@@ -39,7 +39,7 @@ def model(tiny_config: ModelConfig) -> CSM:
 
 def engine(model: CSM, tokenizer: TextTokenizer, clock: Clock | None = None, **settings: float) -> Engine:
     config = EngineConfig(num_slots=4, **settings)  # type: ignore[arg-type]
-    step = LeanFrameStep(pack(model), config.total_slots)
+    step = PackedFrameStep(pack(model), config.total_slots)
     return Engine(step, tokenizer, config, clock or time.monotonic)
 
 
@@ -51,9 +51,9 @@ def frames_of(outputs: list[Output], name: str) -> list[Codes]:
     return [out.frame for out in outputs if out.frame is not None and out.sequence.request.request_id == name]
 
 
-def run_until_rest(engine: Engine) -> list[Output]:
+def run_until_idle(engine: Engine) -> list[Output]:
     outputs = []
-    while engine.rest() == 0:
+    while engine.next_wakeup() == 0:
         outputs += engine.step()
     return outputs
 
@@ -63,43 +63,43 @@ def test_a_live_sequence_stays_ahead_by_half_the_limit_and_says_the_same(
     lag: int, model: CSM, tokenizer: TextTokenizer
 ) -> None:
     clock = Clock()
-    paced = engine(model, tokenizer, clock, max_lead=1.0, host_lag=lag)
+    paced = engine(model, tokenizer, clock, max_playout_lead_s=1.0, pipeline_depth=lag)
     paced.add_request(request("a"))
-    outputs = run_until_rest(paced)
+    outputs = run_until_idle(paced)
     assert len(frames_of(outputs, "a")) == 7  # 0.56 s, the first count that is half a second
-    assert paced.rest() == pytest.approx(0.06)
+    assert paced.next_wakeup() == pytest.approx(0.06)
     while paced.has_work:
-        clock.now += paced.rest() or 0.0
+        clock.now += paced.next_wakeup() or 0.0
         clock.now += 1e-6  # a timer fires late rather than early
-        made = run_until_rest(paced)
+        made = run_until_idle(paced)
         assert made, "woken without work"
         outputs += made
     free = engine(model, tokenizer)
     free.add_request(request("a"))
-    np.testing.assert_array_equal(np.stack(frames_of(outputs, "a")), np.stack(frames_of(run_until_rest(free), "a")))
+    np.testing.assert_array_equal(np.stack(frames_of(outputs, "a")), np.stack(frames_of(run_until_idle(free), "a")))
     assert clock.now - Clock.now == pytest.approx((40 - 7) * FRAME_SECONDS, abs=0.03)
 
 
 def test_offline_work_goes_on_while_live_listeners_have_enough(model: CSM, tokenizer: TextTokenizer) -> None:
-    paced = engine(model, tokenizer, Clock(), max_lead=1.0)
+    paced = engine(model, tokenizer, Clock(), max_playout_lead_s=1.0)
     paced.add_request(request("a"))
     paced.add_request(request("offline", live=False))
-    outputs = run_until_rest(paced)
+    outputs = run_until_idle(paced)
     assert len(frames_of(outputs, "offline")) == 40
     assert len(frames_of(outputs, "a")) == 13  # rides along up to the limit
 
 
 def test_a_newcomer_is_served_at_once_while_the_others_rest(model: CSM, tokenizer: TextTokenizer) -> None:
-    paced = engine(model, tokenizer, Clock(), max_lead=1.0)
+    paced = engine(model, tokenizer, Clock(), max_playout_lead_s=1.0)
     paced.add_request(request("a"))
-    run_until_rest(paced)
+    run_until_idle(paced)
     paced.add_request(request("bb"))
-    assert len(frames_of(run_until_rest(paced), "bb")) == 7
+    assert len(frames_of(run_until_idle(paced), "bb")) == 7
 
 
 def test_the_thread_sleeps_while_everybody_has_enough(model: CSM, tokenizer: TextTokenizer) -> None:
     """Thirty frames take their time, and hardly more steps than frames: it neither spins nor oversleeps."""
-    paced = engine(model, tokenizer, max_lead=1.6)
+    paced = engine(model, tokenizer, max_playout_lead_s=1.6)
     steps, ended, arrivals = 0, threading.Event(), []
     run_step = paced.step
 

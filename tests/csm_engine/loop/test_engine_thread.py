@@ -19,19 +19,19 @@ class HeldEngine:
 
     def __init__(self) -> None:
         self.has_work = False
-        self.seconds_to_rest: float | None = None  # after the step
+        self.seconds_to_wakeup: float | None = None  # after the step
         self.let_go = threading.Event()
         self._is_due = False
 
-    def rest(self) -> float | None:
-        return 0.0 if self._is_due else self.seconds_to_rest
+    def next_wakeup(self) -> float | None:
+        return 0.0 if self._is_due else self.seconds_to_wakeup
 
     def add_request(self, request: GenerationRequest) -> None:
         self.has_work = self._is_due = True
 
     def step(self) -> list[Any]:
         self.let_go.wait(10)
-        self._is_due, self.has_work = False, self.seconds_to_rest is not None
+        self._is_due, self.has_work = False, self.seconds_to_wakeup is not None
         return []
 
 
@@ -64,7 +64,7 @@ def test_silence_begins_with_the_work_and_not_when_there_was_some_before(thread:
 
 
 def test_nobody_is_silent_who_rests(thread: EngineThread, engine: HeldEngine) -> None:
-    engine.seconds_to_rest = 60.0
+    engine.seconds_to_wakeup = 60.0
     engine.let_go.set()
     ask(thread)
     time.sleep(0.1)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from csm_engine.config import EngineConfig
-from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.weights import pack
 from csm_engine.loop.engine import Engine
 from csm_engine.model.csm import CSM
@@ -38,8 +38,8 @@ def model() -> CSM:
 
 
 def engine(model: CSM, tokenizer: TextTokenizer, lag: int, **settings: int) -> Engine:
-    config = EngineConfig(host_lag=lag, max_waiting=99, prefill_chunk=8, reserved_frames=10, **settings)
-    return Engine(LeanFrameStep(pack(model), config.total_slots), tokenizer, config)
+    config = EngineConfig(pipeline_depth=lag, max_waiting=99, prefill_chunk=8, reserved_frames=10, **settings)
+    return Engine(PackedFrameStep(pack(model), config.total_slots), tokenizer, config)
 
 
 def request(seed: int, frames: int = 1000, resume: Codes | None = None) -> GenerationRequest:
@@ -113,11 +113,11 @@ def test_resume_goes_on_as_if_it_had_never_stopped(model: CSM, tokenizer: TextTo
     np.testing.assert_array_equal(rest, whole[3:])
 
 
-@pytest.mark.parametrize("kind", ["reference", "lean"])
+@pytest.mark.parametrize("kind", ["reference", "packed"])
 @pytest.mark.parametrize("why", [Outcome.MAX_FRAMES, Outcome.CONTEXT_WINDOW, Outcome.END_OF_SPEECH])
 @torch.inference_mode()
 def test_a_row_that_has_ended_runs_on_without_a_trace(kind: str, why: Outcome, model: CSM) -> None:
-    step = FrameStep(model, 2) if kind == "reference" else LeanFrameStep(pack(model), 2)
+    step = FrameStep(model, 2) if kind == "reference" else PackedFrameStep(pack(model), 2)
     generator = torch.Generator().manual_seed(0)
     prompt = torch.randn(7, SHORT_SPOKEN.backbone.dim, generator=generator)
     cap = 3 if why is Outcome.MAX_FRAMES else 10_000

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import CsmConfig, CsmForConditionalGeneration
 
 from csm_engine.config import EngineConfig
-from csm_engine.execution.frame_step import LeanFrameStep
+from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.weights import pack
 from csm_engine.loop.engine import Engine
 from csm_engine.model.csm import CSM
@@ -163,13 +163,13 @@ def expected_frames(oracle, tokenizer) -> np.ndarray:
     return oracle_greedy(oracle, prompt_of(tokenizer), 50)
 
 
-@pytest.mark.parametrize("step", ["reference", "lean"])
+@pytest.mark.parametrize("step", ["reference", "packed"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_greedy_frames_are_identical(layout, step, checkpoint, expected_frames, tokenizer, tmp_path) -> None:
     model = load_layout(layout, checkpoint, tmp_path)
     config = EngineConfig(num_slots=2, prefill_chunk=7)
     slots = config.total_slots
-    frame_step = LeanFrameStep(pack(model), slots) if step == "lean" else FrameStep(model, slots)
+    frame_step = PackedFrameStep(pack(model), slots) if step == "packed" else FrameStep(model, slots)
     engine = Engine(frame_step, tokenizer, config)
     request = GenerationRequest("greedy", segments(), 50, SamplingParams(temperature=0.0, top_k=1))
     engine.add_request(request)

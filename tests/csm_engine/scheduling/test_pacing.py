@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 
 from csm_engine.model.prompt import Prompt
-from csm_engine.scheduling.pacing import LITTLE_LEAD, Pacing, lead
+from csm_engine.scheduling.pacing import URGENT_PLAYOUT_LEAD_S, Pacing, playout_lead_s
 from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import GenerationRequest, Segment
 
@@ -28,14 +28,14 @@ def ahead(seconds: float, *, live: bool = True, parts_of: int = 1) -> Sequence:
     return sequence(1000, 80.0 - seconds, live=live, parts_of=parts_of)
 
 
-def pacing(*, cheap_rows: int = 4, max_lead: float = 0.0) -> Pacing:
-    return Pacing(max_rows=64, cheap_rows=cheap_rows, max_lead=max_lead)
+def pacing(*, saturation_batch: int = 4, max_playout_lead_s: float = 0.0) -> Pacing:
+    return Pacing(max_rows=64, saturation_batch=saturation_batch, max_playout_lead_s=max_playout_lead_s)
 
 
 def test_lead_is_what_was_made_and_not_yet_played() -> None:
-    assert abs(lead(sequence(10, 0.5), NOW) - 0.3) < 1e-9
-    assert lead(sequence(0, None), NOW) == 0
-    assert lead(sequence(2, None), NOW) == 0.16  # on their way; nobody has begun to listen
+    assert abs(playout_lead_s(sequence(10, 0.5), NOW) - 0.3) < 1e-9
+    assert playout_lead_s(sequence(0, None), NOW) == 0
+    assert playout_lead_s(sequence(2, None), NOW) == 0.16  # on their way; nobody has begun to listen
 
 
 def test_everybody_goes_while_nobody_is_in_a_hurry() -> None:
@@ -45,31 +45,31 @@ def test_everybody_goes_while_nobody_is_in_a_hurry() -> None:
 
 def test_few_rows_go_together_whatever_their_leads() -> None:
     crowd = [sequence(0, None), ahead(0.1), ahead(9.0), ahead(99.0)]
-    assert pacing(cheap_rows=4).choose(crowd, NOW) == crowd
+    assert pacing(saturation_batch=4).choose(crowd, NOW) == crowd
 
 
 def test_first_sound_does_not_wait_for_those_who_have_time() -> None:
     new = sequence(0, None)
     crowd = [ahead(5.0 + i) for i in range(40)]
-    assert pacing(cheap_rows=4).choose([*crowd, new], NOW) == [*crowd[:3], new]
+    assert pacing(saturation_batch=4).choose([*crowd, new], NOW) == [*crowd[:3], new]
 
 
-def test_little_lead_goes_before_much_and_passengers_fill_the_bucket_by_their_lead() -> None:
-    late = [ahead(LITTLE_LEAD - 0.01 * i) for i in range(1, 6)]
+def test_little_lead_goes_before_much_and_opportunistic_rows_fill_the_bucket_by_their_lead() -> None:
+    late = [ahead(URGENT_PLAYOUT_LEAD_S - 0.01 * i) for i in range(1, 6)]
     easy = [ahead(3.0), ahead(1.0), ahead(2.0), ahead(4.0)]
-    chosen = pacing(cheap_rows=2).choose([*easy, *late], NOW)
+    chosen = pacing(saturation_batch=2).choose([*easy, *late], NOW)
     assert chosen == [easy[1], *late]  # five need the bucket of six
 
 
 def test_a_step_is_never_cut_short_of_those_in_a_hurry() -> None:
     late, easy = [ahead(0.05 * (i % 4)) for i in range(40)], [ahead(9.0) for _ in range(20)]
-    chosen = pacing(cheap_rows=4).choose([*easy, *late], NOW)
+    chosen = pacing(saturation_batch=4).choose([*easy, *late], NOW)
     assert len(chosen) == 48 and chosen[8:] == late
 
 
 def test_nobody_starves() -> None:
     """Twenty sequences on a device that carries four at a time, one of them always new: all keep ahead of playback."""
-    policy, now, crowd = pacing(cheap_rows=4), NOW, [ahead(1.0) for _ in range(20)]
+    policy, now, crowd = pacing(saturation_batch=4), NOW, [ahead(1.0) for _ in range(20)]
     for _ in range(400):
         new = sequence(0, None)
         chosen = policy.choose([*crowd, new], now)
@@ -77,34 +77,34 @@ def test_nobody_starves() -> None:
         for item in chosen:
             item.launched += 1
         now += 0.08 / 8  # eight steps a frame: room for 24 rows a frame beside the new ones
-        assert min(lead(item, now) for item in crowd) > 0
+        assert min(playout_lead_s(item, now) for item in crowd) > 0
 
 
 def test_live_sequences_rest_at_their_limit_and_offline_ones_never() -> None:
-    policy = pacing(max_lead=2.0)
+    policy = pacing(max_playout_lead_s=2.0)
     full, offline = ahead(2.0), ahead(50.0, live=False)
     assert policy.choose([full], NOW) == []
     assert policy.choose([full, offline], NOW) == [offline]
-    assert pacing(max_lead=0.0).choose([full], NOW) == [full]
+    assert pacing(max_playout_lead_s=0.0).choose([full], NOW) == [full]
 
 
 def test_a_listener_who_takes_long_parts_is_never_held_back() -> None:
-    policy = pacing(max_lead=2.0)
+    policy = pacing(max_playout_lead_s=2.0)
     short, long = ahead(2.0, parts_of=12), ahead(2.0, parts_of=13)  # half the limit is 12.5 frames
     assert policy.choose([short], NOW) == []
     assert policy.choose([short, long], NOW) == [long]
 
 
 def test_all_rest_while_all_have_half_their_limit_and_one_that_needs_a_frame_takes_the_others_along() -> None:
-    policy = pacing(max_lead=2.0)
+    policy = pacing(max_playout_lead_s=2.0)
     half, more, full = ahead(1.01), ahead(1.6), ahead(2.0)
     assert policy.choose([half, more, full], NOW) == []
-    assert abs((policy.rest([half, more, full], NOW) or 0) - 0.01) < 1e-6
-    assert policy.rest([half, more, full], NOW + 0.02) == 0
+    assert abs((policy.next_wakeup([half, more, full], NOW) or 0) - 0.01) < 1e-6
+    assert policy.next_wakeup([half, more, full], NOW + 0.02) == 0
     assert policy.choose([half, more, ahead(2.05)], NOW + 0.02) == [half, more]
 
 
-def test_rest_is_none_without_anybody_and_zero_for_the_first_sound() -> None:
-    policy = pacing(max_lead=2.0)
-    assert policy.rest([], NOW) is None
-    assert policy.rest([ahead(2.0), sequence(0, None)], NOW) == 0
+def test_next_wakeup_is_none_without_anybody_and_zero_for_the_first_sound() -> None:
+    policy = pacing(max_playout_lead_s=2.0)
+    assert policy.next_wakeup([], NOW) is None
+    assert policy.next_wakeup([ahead(2.0), sequence(0, None)], NOW) == 0

@@ -32,7 +32,7 @@ def scheduler(*, num_slots: int = 2, max_waiting: int = 1) -> Scheduler:
 
 
 def no_limits() -> Pacing:
-    return Pacing(max_rows=8, cheap_rows=8, max_lead=0.0)
+    return Pacing(max_rows=8, saturation_batch=8, max_playout_lead_s=0.0)
 
 
 def admitted(policy: Scheduler) -> list[Sequence]:
@@ -137,7 +137,7 @@ def test_prompt_goes_first_while_those_who_run_have_enough_to_be_heard() -> None
 
 
 def test_prompt_is_prefilled_while_those_who_run_rest() -> None:
-    pacing = Pacing(max_rows=8, cheap_rows=8, max_lead=0.2)  # they rest with less than is called little
+    pacing = Pacing(max_rows=8, saturation_batch=8, max_playout_lead_s=0.2)  # they rest with less than is called little
     policy = Scheduler(SlotPool(2), max_waiting=1, prefill_chunk=4, pacing=pacing)
     running, long = live_sequence(2), sequence(20)
     policy.add(running)
@@ -145,10 +145,10 @@ def test_prompt_is_prefilled_while_those_who_run_rest() -> None:
     run_prefill(policy)
     running.launched, running.first_frame_at = 2, 0.0
     assert policy.next_work(now=0.0) is None
-    assert policy.rest(now=0.0) == pytest.approx(0.06)
+    assert policy.next_wakeup(now=0.0) == pytest.approx(0.06)
     policy.add(long)
     policy.admit()
-    assert policy.rest(now=0.0) == 0
+    assert policy.next_wakeup(now=0.0) == 0
     assert [run_prefill(policy).start for _ in range(2)] == [0, 4]
 
 

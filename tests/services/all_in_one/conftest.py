@@ -1,4 +1,4 @@
-"""The whole server, real engine, codec and gRPC, over a miniature bundle and over the built-in voice. Loading takes
+"""The whole server, real engine, codec and gRPC, over a tiny bundle and over the built-in voice. Loading takes
 seconds, so each is shared."""
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import pytest
 
 from services.all_in_one.settings import AllInOneSettings
 from services.all_in_one.stage import start_all_in_one
-from tests.support.tiny.bundle import write_miniature_bundle
+from tests.support.tiny.bundle import write_tiny_bundle
 
 BUILTIN = Path(__file__).parents[3] / "bundles" / "builtin"
 
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundles") / "miniature"
-    write_miniature_bundle(folder)
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    write_tiny_bundle(folder)
     return folder
 
 
@@ -35,7 +35,7 @@ def keyring(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def target(bundle: Path, keyring: Path) -> Iterator[str]:
-    """Address of a server over the miniature."""
+    """Address of a server over the tiny bundle."""
     with running_server(bundle, keyring) as address:
         yield address
 

@@ -86,11 +86,11 @@ async def test_audio_is_bit_equal_after_the_loss_of_an_engine_and_of_a_codec(dep
     undisturbed = await collect(deployment.stub.StreamSynthesize(request()), {})
 
     async def kill_engine() -> None:
-        busy = next(stage for stage in deployment.engines if sum(stage.bridge.thread.load()))
+        busy = next(stage for stage in deployment.engines if sum(stage.async_engine.thread.load()))
         await busy.server.drain(0)
 
     async def kill_codec() -> None:
-        busy = next(stage for stage in deployment.codecs if stage.bridge.thread.num_streams)
+        busy = next(stage for stage in deployment.codecs if stage.async_codec.thread.num_streams)
         await busy.server.drain(0)
 
     call = deployment.stub.StreamSynthesize(request())

@@ -1,4 +1,4 @@
-"""A real codec stage on miniature networks, with a real client stub."""
+"""A real codec stage on tiny networks, with a real client stub."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from csm.codec.v1 import codec_pb2_grpc
 
 from services.codec.settings import CodecSettings
 from services.codec.stage import CodecStage, start_codec
-from tests.support.tiny.mimi import write_miniature_mimi
-from tests.support.tiny.silentcipher import write_miniature_silentcipher
+from tests.support.tiny.mimi import write_tiny_mimi
+from tests.support.tiny.silentcipher import write_tiny_silentcipher
 
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle")
-    identity = write_miniature_mimi(folder / "mimi", 0, num_codebooks=4, codebook_size=64, context=20, width=32)
-    write_miniature_silentcipher(folder / "silentcipher", 0, n_fft=512, band=16)
+    identity = write_tiny_mimi(folder / "mimi", 0, num_codebooks=4, codebook_size=64, context=20, width=32)
+    write_tiny_silentcipher(folder / "silentcipher", 0, n_fft=512, band=16)
     manifest = {
         "format": 1,
         "name": "tiny",

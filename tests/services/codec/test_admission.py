@@ -20,9 +20,9 @@ async def test_a_full_stage_lets_streams_wait_then_refuses_and_a_cancel_lets_the
     calls = [stub.StreamDecode(), stub.StreamDecode()]
     for call in calls:
         await call.write(config_message())
-    await eventually(lambda: stage.bridge.thread.num_streams == 2)
+    await eventually(lambda: stage.async_codec.thread.num_streams == 2)
     waiting = asyncio.ensure_future(decode(stub, stream_of(random_codes(1), [1])))
-    await eventually(lambda: stage.bridge.seats.num_waiting == 1)
+    await eventually(lambda: stage.async_codec.admission.num_waiting == 1)
     status = await refusal(decode(stub, stream_of(random_codes(1), [1])))
     assert (status.code, status.reason) == (grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL")
     assert status.retry_delay_s is not None
@@ -30,7 +30,7 @@ async def test_a_full_stage_lets_streams_wait_then_refuses_and_a_cancel_lets_the
     samples, _ = await asyncio.wait_for(waiting, 10)  # its turn has come
     assert samples
     calls[1].cancel()
-    await eventually(lambda: stage.bridge.thread.num_streams == 0)
+    await eventually(lambda: stage.async_codec.thread.num_streams == 0)
     await decode(stub, stream_of(random_codes(1), [1]))
 
 
@@ -45,10 +45,10 @@ async def test_a_cancelled_wait_leaves_the_queue(stub: Any, stage: CodecStage) -
     calls = [stub.StreamDecode() for _ in range(3)]
     for call in calls:
         await call.write(config_message())
-    await eventually(lambda: stage.bridge.seats.num_waiting == 1)
+    await eventually(lambda: stage.async_codec.admission.num_waiting == 1)
     for call in calls:
         call.cancel()
-    await eventually(lambda: (stage.bridge.seats.num_waiting, stage.bridge.thread.num_streams) == (0, 0))
+    await eventually(lambda: (stage.async_codec.admission.num_waiting, stage.async_codec.thread.num_streams) == (0, 0))
     assert len(await asyncio.gather(*(decode(stub, stream_of(random_codes(1), [1])) for _ in range(3)))) == 3
 
 
@@ -61,14 +61,14 @@ async def test_deadline_frees_the_slot(stub: Any, stage: CodecStage) -> None:
         async for _ in stub.StreamDecode(open_ended(), timeout=0.3):
             pass
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    await eventually(lambda: stage.bridge.thread.num_streams == 0)
+    await eventually(lambda: stage.async_codec.thread.num_streams == 0)
 
 
 async def test_a_stage_that_stops_tells_its_streams(stub: Any, stage: CodecStage) -> None:
     call = stub.StreamDecode()
     await call.write(config_message())
-    await eventually(lambda: stage.bridge.thread.num_streams == 1)
+    await eventually(lambda: stage.async_codec.thread.num_streams == 1)
     reading = asyncio.ensure_future(call.read())
-    await stage.bridge.stop()
+    await stage.async_codec.stop()
     status = await refusal(reading)
     assert (status.code, status.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")

@@ -17,7 +17,7 @@ from services.codec.stage import CodecStage
 
 
 async def test_a_reader_that_stops_stops_the_decoder(stage: CodecStage) -> None:
-    handle = await stage.bridge.open("")
+    handle = await stage.async_codec.open("")
     total = 2 * MAX_AHEAD_FRAMES
     pushing = asyncio.ensure_future(handle.push(np.zeros((total, 4), np.int64)))
     async with asyncio.timeout(30):
@@ -33,11 +33,11 @@ async def test_a_reader_that_stops_stops_the_decoder(stage: CodecStage) -> None:
 
 
 async def test_an_opening_that_is_cancelled_keeps_no_slot(stage: CodecStage) -> None:
-    opening = asyncio.ensure_future(stage.bridge.open(""))
+    opening = asyncio.ensure_future(stage.async_codec.open(""))
     await asyncio.sleep(0)
     opening.cancel()
     await asyncio.gather(opening, return_exceptions=True)
-    handles = [await stage.bridge.open("") for _ in range(2)]  # all slots there are
+    handles = [await stage.async_codec.open("") for _ in range(2)]  # all slots there are
     for handle in handles:
         handle.close()
         handle.close()
@@ -46,7 +46,7 @@ async def test_an_opening_that_is_cancelled_keeps_no_slot(stage: CodecStage) -> 
 async def test_an_opening_that_is_cancelled_halfway_lets_the_next_in(
     stage: CodecStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    codec: Any = stage.bridge.thread._codec
+    codec: Any = stage.async_codec.thread._codec
     sitting_down, go_on, opened = threading.Event(), threading.Event(), codec.open
 
     def slow_open(key_id: str) -> Any:
@@ -54,11 +54,11 @@ async def test_an_opening_that_is_cancelled_halfway_lets_the_next_in(
         go_on.wait(10)
         return opened(key_id)
 
-    first = await stage.bridge.open("")
+    first = await stage.async_codec.open("")
     monkeypatch.setattr(codec, "open", slow_open)
-    second = asyncio.ensure_future(stage.bridge.open(""))
+    second = asyncio.ensure_future(stage.async_codec.open(""))
     await asyncio.to_thread(sitting_down.wait, 10)
-    third = asyncio.ensure_future(stage.bridge.open(""))
+    third = asyncio.ensure_future(stage.async_codec.open(""))
     await asyncio.sleep(0)
     second.cancel()
     await asyncio.wait({second})
@@ -72,8 +72,8 @@ async def test_an_opening_that_is_cancelled_halfway_lets_the_next_in(
 async def test_a_stream_that_opens_while_the_codec_fails_is_told(
     stage: CodecStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    codec: Any = stage.bridge.thread._codec
-    opening = asyncio.ensure_future(stage.bridge.open(""))
+    codec: Any = stage.async_codec.thread._codec
+    opening = asyncio.ensure_future(stage.async_codec.open(""))
     await asyncio.sleep(0)
     monkeypatch.setattr(type(codec), "has_work", True)  # and the step that comes next fails
     monkeypatch.setattr(codec, "step", lambda: 1 / 0)

@@ -37,7 +37,7 @@ async def test_info_tells_everything_but_the_keys(stub: Any) -> None:
 async def test_metrics_count_what_happened(settings: CodecSettings) -> None:
     async with running_codec(settings, metrics_port=0) as (stage, stub):
         await decode(stub, stream_of(random_codes(), [FRAMES]))
-        await eventually(lambda: stage.bridge.thread.num_streams == 0)
+        await eventually(lambda: stage.async_codec.thread.num_streams == 0)
         text = await _metrics(stage)
     assert f"codec_frames_total {FRAMES}.0" in text
     assert 'codec_watermarked_streams_total{coverage="full"} 1.0' in text
@@ -52,7 +52,7 @@ async def test_the_work_for_a_stream_that_is_cancelled_is_counted(settings: Code
         await call.write(frames_message(random_codes(4)))
         await call.read()
         call.cancel()
-        await eventually(lambda: stage.bridge.thread.num_streams == 0)
+        await eventually(lambda: stage.async_codec.thread.num_streams == 0)
         text = await _metrics(stage)
     assert 'codec_streams_ended_total{outcome="cancelled"} 1.0' in text and 'outcome="complete"' not in text
     assert "codec_decode_seconds_total 0.0\n" not in text and "codec_watermark_seconds_total 0.0\n" not in text

@@ -53,7 +53,7 @@ def codes_of(responses: list[engine_pb2.GenerateResponse]) -> np.ndarray:
 
 async def wait_for_load(stage: EngineStage, running: int, waiting: int) -> None:
     async with asyncio.timeout(10):
-        while stage.bridge.thread.load() != (running, waiting):
+        while stage.async_engine.thread.load() != (running, waiting):
             await asyncio.sleep(0.005)
 
 
@@ -118,7 +118,7 @@ async def test_gauges_tell_the_truth_after_calls_that_were_cancelled(
 
     calls = [stub.Generate(generate_request(500)) for _ in range(3)]  # two run, one waits
     await wait_for_load(stage, 2, 1)
-    monkeypatch.setattr(stage.bridge.thread._engine, "step", step_of_a_long_prompt)
+    monkeypatch.setattr(stage.async_engine.thread._engine, "step", step_of_a_long_prompt)
     await asyncio.sleep(0.05)
     assert gauges() == (2, 1)
     for call in calls:
@@ -252,7 +252,7 @@ async def test_a_failed_engine_stops_the_stage_and_its_calls(
     def broken() -> None:
         raise RuntimeError("device lost")
 
-    monkeypatch.setattr(stage.bridge.thread._engine, "step", broken)
+    monkeypatch.setattr(stage.async_engine.thread._engine, "step", broken)
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         while await call.read() is not grpc.aio.EOF:
             pass

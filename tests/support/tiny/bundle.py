@@ -1,6 +1,6 @@
-"""Makes the miniature bundle: every part of a voice, a few megabytes, real file formats.
+"""Makes the tiny bundle: every part of a voice, a few megabytes, real file formats.
 
-    python -m tests.support.tiny.bundle build/bundles/miniature --seed 0
+    python -m tests.support.tiny.bundle build/bundles/tiny --seed 0
 
 It loads through the same loaders as a real bundle. The weights are random, so it sounds like noise, and its
 `bundle.json` says so; those of the watermark alone are trained, so the noise carries a mark that can be found.
@@ -17,8 +17,8 @@ from pathlib import Path
 import yaml
 
 from csm_bundle.manifest import CodecIdentity
-from tests.support.tiny.csm import MINIATURE, write_original
-from tests.support.tiny.mimi import write_miniature_mimi
+from tests.support.tiny.csm import TINY_BUNDLE, write_original
+from tests.support.tiny.mimi import write_tiny_mimi
 from tests.support.tiny.tokenizer import write_byte_tokenizer
 
 TRAINED_SILENTCIPHER = Path(__file__).parents[3] / "bundles" / "builtin" / "silentcipher"
@@ -26,14 +26,14 @@ NOISE_SDR_DB = 25.0  # noise hides the mark from the detector better than speech
 NOTICE = "This bundle is untrained: its weights are seeded random numbers, and everything it says sounds like noise."
 
 
-def write_miniature_bundle(folder: Path, *, seed: int = 0) -> None:
+def write_tiny_bundle(folder: Path, *, seed: int = 0) -> None:
     """Writes the bundle beside `folder` first and moves it there when it is whole, replacing what was there."""
     draft = folder.with_name(folder.name + ".new")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    write_original(draft / "model", MINIATURE, seed=seed)
+    write_original(draft / "model", TINY_BUNDLE, seed=seed)
     write_byte_tokenizer(draft / "tokenizer.json")
-    codec = write_miniature_mimi(draft / "mimi", seed)
+    codec = write_tiny_mimi(draft / "mimi", seed)
     _copy_silentcipher(draft / "silentcipher")
     (draft / "bundle.json").write_text(json.dumps(_manifest(seed, codec), indent=2) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
@@ -50,7 +50,7 @@ def _copy_silentcipher(folder: Path) -> None:
 def _manifest(seed: int, codec: CodecIdentity) -> dict[str, object]:
     return {
         "format": 1,
-        "name": "miniature",
+        "name": "tiny",
         "version": f"seed-{seed}",
         "notice": NOTICE,
         "parts": {
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    write_miniature_bundle(arguments.folder, seed=arguments.seed)
+    write_tiny_bundle(arguments.folder, seed=arguments.seed)
 
 
 if __name__ == "__main__":

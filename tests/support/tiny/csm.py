@@ -30,7 +30,7 @@ TINY = ModelConfig(
     codebook_size=64,
 )
 
-MINIATURE = ModelConfig(
+TINY_BUNDLE = ModelConfig(
     backbone=TransformerConfig(num_layers=2, dim=64, num_heads=4, num_kv_heads=2, ffn_dim=128),
     depth_decoder=TransformerConfig(num_layers=2, dim=32, num_heads=2, num_kv_heads=1, ffn_dim=64),
     text_vocab_size=320,

@@ -1,4 +1,4 @@
-"""Writes a Mimi with seeded random weights in the real file format: a miniature, or one of the published sizes.
+"""Writes a Mimi with seeded random weights in the real file format: a tiny one, or one of the published sizes.
 
 It decodes any codes to noise of about the loudness of speech, different for different codes.
 """
@@ -20,7 +20,7 @@ from csm_codec.mimi.loader import build_mimi, load_mimi
 LOUDNESS = 0.07  # rms of what random codes decode to
 
 
-def miniature_config(
+def tiny_config(
     *, num_codebooks: int = 32, codebook_size: int = 2048, context: int = 250, width: int = 64
 ) -> dict[str, Any]:
     """A configuration with moshi's keys: 24 kHz and 12.5 frames a second as published, about 200 000 parameters.
@@ -75,9 +75,9 @@ def miniature_config(
     }
 
 
-def write_miniature_mimi(folder: Path, seed: int, **sizes: int) -> CodecIdentity:
-    """Writes `model.safetensors` and `config.json`. sizes: arguments of `miniature_config`."""
-    config = miniature_config(**sizes)
+def write_tiny_mimi(folder: Path, seed: int, **sizes: int) -> CodecIdentity:
+    """Writes `model.safetensors` and `config.json`. sizes: arguments of `tiny_config`."""
+    config = tiny_config(**sizes)
     return save_mimi(folder, _random(config, folder, seed), config)
 
 

@@ -1,4 +1,4 @@
-"""Writes a miniature SilentCipher: the published folder layout at 24 kHz, seeded random weights, cheap to run.
+"""Writes a tiny SilentCipher: the published folder layout at 24 kHz, seeded random weights, cheap to run.
 
 The mark it makes is noise of the right strength, and nothing can find it again: that takes training.
 """
@@ -15,7 +15,7 @@ from csm_codec.watermark.networks.hparams import read_hparams
 from csm_codec.watermark.networks.silentcipher import FEATURES_IN, SilentCipher, build_silentcipher
 
 
-def miniature_hparams(*, sample_rate_hz: int = 24000, n_fft: int = 1024, band: int = 64) -> dict[str, object]:
+def tiny_hparams(*, sample_rate_hz: int = 24000, n_fft: int = 1024, band: int = 64) -> dict[str, object]:
     """The published hyperparameters with smaller numbers; the names are those of hparams.yaml."""
     return {
         "SR": sample_rate_hz,
@@ -37,14 +37,14 @@ def miniature_hparams(*, sample_rate_hz: int = 24000, n_fft: int = 1024, band: i
     }
 
 
-def write_miniature_silentcipher(folder: Path, seed: int, *, data_parallel: bool = True, **sizes: int) -> None:
+def write_tiny_silentcipher(folder: Path, seed: int, *, data_parallel: bool = True, **sizes: int) -> None:
     """Writes hparams.yaml and the three checkpoints. data_parallel: with the `module.` prefix of the published files.
 
-    sizes: arguments of `miniature_hparams`.
+    sizes: arguments of `tiny_hparams`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "hparams.yaml"
-    path.write_text(yaml.safe_dump(miniature_hparams(**sizes), sort_keys=False))
+    path.write_text(yaml.safe_dump(tiny_hparams(**sizes), sort_keys=False))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         silentcipher = build_silentcipher(read_hparams(path))

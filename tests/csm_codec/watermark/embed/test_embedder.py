@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from csm_bundle.errors import WatermarkError
-from csm_codec.watermark.embed.embedder import Chunk, Marker, mark_clip
+from csm_codec.watermark.embed.embedder import Chunk, Embedder, mark_clip
 from csm_codec.watermark.keys.payload import frame_symbols
 from csm_codec.watermark.networks.silentcipher import SilentCipher, load_silentcipher
 from csm_codec.watermark.stream.block_resample import block_resample
@@ -16,7 +16,7 @@ from csm_codec.watermark.stream.coverage import Coverage
 from csm_codec.watermark.stream.level import FixedLevel, LevelEstimate, RunningLevel
 from csm_codec.watermark.stream.look_ahead import ADAPTIVE, FRAMES_PER_GROWTH, FULL, LookAhead
 from tests.support.silentcipher_oracle import PackageOracle
-from tests.support.tiny.silentcipher import write_miniature_silentcipher
+from tests.support.tiny.silentcipher import write_tiny_silentcipher
 
 PAYLOAD = bytes([1, 200, 33, 4, 250])
 SYMBOLS = frame_symbols(PAYLOAD)
@@ -31,13 +31,13 @@ def _marked_in_pieces(
     look_ahead: LookAhead = FULL,
     lane_width: int = 1,
 ) -> np.ndarray:
-    marker = Marker(
-        silentcipher, sample_rate_hz=24000, num_seats=lane_width, lane_width=lane_width, look_ahead=look_ahead
+    embedder = Embedder(
+        silentcipher, sample_rate_hz=24000, num_slots=lane_width, lane_width=lane_width, look_ahead=look_ahead
     )
-    marker.join(0, SYMBOLS, level)
+    embedder.join(0, SYMBOLS, level)
     pieces = np.split(pcm, borders)
     chunks = [Chunk(piece, last=index == len(pieces) - 1) for index, piece in enumerate(pieces)]
-    return np.concatenate([marker.push({0: chunk})[0] for chunk in chunks])
+    return np.concatenate([embedder.push({0: chunk})[0] for chunk in chunks])
 
 
 @LANE_WIDTHS
@@ -81,12 +81,14 @@ def test_row_is_bitwise_the_same_whoever_sits_beside_it(
     silentcipher: SilentCipher, speechlike: np.ndarray, look_ahead: LookAhead, lane_width: int
 ) -> None:
     def run(rows: dict[int, int]) -> dict[int, np.ndarray]:
-        """rows: samples per push of each seat, which therefore end at different times."""
-        marker = Marker(silentcipher, sample_rate_hz=24000, num_seats=3, lane_width=lane_width, look_ahead=look_ahead)
+        """rows: samples per push of each slot, which therefore end at different times."""
+        embedder = Embedder(
+            silentcipher, sample_rate_hz=24000, num_slots=3, lane_width=lane_width, look_ahead=look_ahead
+        )
         heard: dict[int, list[np.ndarray]] = {row: [] for row in rows}
         position = dict.fromkeys(rows, 0)
         for row in rows:
-            marker.join(row, frame_symbols(bytes([row] * 5)), RunningLevel(256))
+            embedder.join(row, frame_symbols(bytes([row] * 5)), RunningLevel(256))
         while any(position[row] < len(speechlike) for row in rows):
             chunks = {}
             for row, size in rows.items():
@@ -94,7 +96,7 @@ def test_row_is_bitwise_the_same_whoever_sits_beside_it(
                 if start < end:
                     chunks[row] = Chunk(speechlike[start:end] * (row + 1) / 3, last=end == len(speechlike))
                     position[row] = end
-            for row, pcm in marker.push(chunks).items():
+            for row, pcm in embedder.push(chunks).items():
                 heard[row].append(pcm)
         return {row: np.concatenate(parts) for row, parts in heard.items()}
 
@@ -108,30 +110,30 @@ def test_row_is_bitwise_the_same_whoever_sits_beside_it(
 @LANE_WIDTHS
 def test_a_row_taken_over_starts_afresh(silentcipher: SilentCipher, speechlike: np.ndarray, lane_width: int) -> None:
     expected = _marked_in_pieces(silentcipher, speechlike, [], RunningLevel(256), lane_width=lane_width)
-    marker = Marker(silentcipher, sample_rate_hz=24000, num_seats=3, lane_width=lane_width)
-    marker.join(0, SYMBOLS, RunningLevel(256))
-    marker.push({0: Chunk(speechlike[:7777])})  # left without an end
-    marker.join(0, SYMBOLS, RunningLevel(256))
-    again = marker.push({0: Chunk(speechlike, last=True)})[0]
+    embedder = Embedder(silentcipher, sample_rate_hz=24000, num_slots=3, lane_width=lane_width)
+    embedder.join(0, SYMBOLS, RunningLevel(256))
+    embedder.push({0: Chunk(speechlike[:7777])})  # left without an end
+    embedder.join(0, SYMBOLS, RunningLevel(256))
+    again = embedder.push({0: Chunk(speechlike, last=True)})[0]
     assert np.array_equal(again, expected)
 
 
 @LANE_WIDTHS
-def test_seats_made_anew_are_as_good_as_new(
+def test_slots_made_anew_are_as_good_as_new(
     silentcipher: SilentCipher, speechlike: np.ndarray, lane_width: int
 ) -> None:
-    """After a mark that was not finite; a seat outside of the lane goes on as if nothing had been."""
+    """After a mark that was not finite; a slot outside of the lane goes on as if nothing had been."""
     expected = _marked_in_pieces(silentcipher, speechlike, [], RunningLevel(256), lane_width=lane_width)
-    marker = Marker(silentcipher, sample_rate_hz=24000, num_seats=6, lane_width=lane_width)
-    for seat in (0, 5):
-        marker.join(seat, SYMBOLS, RunningLevel(256))
-    begun = marker.push({5: Chunk(speechlike[:8000])})[5]
+    embedder = Embedder(silentcipher, sample_rate_hz=24000, num_slots=6, lane_width=lane_width)
+    for slot in (0, 5):
+        embedder.join(slot, SYMBOLS, RunningLevel(256))
+    begun = embedder.push({5: Chunk(speechlike[:8000])})[5]
     with pytest.raises(WatermarkError):
-        marker.push({0: Chunk(np.full(4000, np.nan, np.float32))})
-    marker.rebuild([0])
-    marker.join(0, SYMBOLS, RunningLevel(256))
-    assert np.array_equal(marker.push({0: Chunk(speechlike, last=True)})[0], expected)
-    rest = marker.push({5: Chunk(speechlike[8000:], last=True)})[5]
+        embedder.push({0: Chunk(np.full(4000, np.nan, np.float32))})
+    embedder.rebuild([0])
+    embedder.join(0, SYMBOLS, RunningLevel(256))
+    assert np.array_equal(embedder.push({0: Chunk(speechlike, last=True)})[0], expected)
+    rest = embedder.push({5: Chunk(speechlike[8000:], last=True)})[5]
     assert np.array_equal(np.concatenate((begun, rest)), expected)
 
 
@@ -142,14 +144,16 @@ def test_seats_made_anew_are_as_good_as_new(
 def test_output_lags_no_more_than_stated(
     tmp_path: Path, speechlike: np.ndarray, rate_hz: int, look_ahead: LookAhead, latency: int
 ) -> None:
-    write_miniature_silentcipher(tmp_path, 0, n_fft=256, band=32, sample_rate_hz=rate_hz)
-    marker = Marker(load_silentcipher(tmp_path), sample_rate_hz=24000, num_seats=1, lane_width=1, look_ahead=look_ahead)
-    marker.join(0, SYMBOLS, RunningLevel(256))
+    write_tiny_silentcipher(tmp_path, 0, n_fft=256, band=32, sample_rate_hz=rate_hz)
+    embedder = Embedder(
+        load_silentcipher(tmp_path), sample_rate_hz=24000, num_slots=1, lane_width=1, look_ahead=look_ahead
+    )
+    embedder.join(0, SYMBOLS, RunningLevel(256))
     came = 0
     for start in range(0, 9600, 120):
-        came += len(marker.push({0: Chunk(speechlike[start : start + 120])})[0])
-        assert start + 120 - came <= marker.latency_samples
-    assert marker.latency_samples == latency
+        came += len(embedder.push({0: Chunk(speechlike[start : start + 120])})[0])
+        assert start + 120 - came <= embedder.latency_samples
+    assert embedder.latency_samples == latency
     if rate_hz == 24000:
         assert 9600 - came > latency - 128 - 120  # and the figure is no larger than it must be
 
@@ -157,24 +161,24 @@ def test_output_lags_no_more_than_stated(
 @pytest.mark.parametrize(
     ("rate_hz", "n_fft", "held_back_ms"),
     [
-        (24000, 1024, 38),  # the miniature: less than its two hops, 43 ms
+        (24000, 1024, 38),  # the tiny: less than its two hops, 43 ms
         (44100, 4096, 54),  # the published transform: one hop is 46 ms, the resamplers take the rest
     ],
 )
 def test_the_first_codec_frame_gives_audio(
     tmp_path: Path, speechlike: np.ndarray, rate_hz: int, n_fft: int, held_back_ms: int
 ) -> None:
-    write_miniature_silentcipher(tmp_path, 0, n_fft=n_fft, band=32, sample_rate_hz=rate_hz)
-    marker = Marker(
+    write_tiny_silentcipher(tmp_path, 0, n_fft=n_fft, band=32, sample_rate_hz=rate_hz)
+    embedder = Embedder(
         load_silentcipher(tmp_path),
         sample_rate_hz=24000,
-        num_seats=1,
+        num_slots=1,
         lane_width=1,
         look_ahead=ADAPTIVE,
         first_samples=1920,
     )
-    marker.join(0, SYMBOLS, RunningLevel(n_fft))
-    came = len(marker.push({0: Chunk(speechlike[:1920])})[0])
+    embedder.join(0, SYMBOLS, RunningLevel(n_fft))
+    came = len(embedder.push({0: Chunk(speechlike[:1920])})[0])
     assert came > 0
     assert 1920 - came <= held_back_ms * 24
 
@@ -185,17 +189,17 @@ def test_a_stream_is_embedded_as_a_clip_with_silence_before_it(
 ) -> None:
     """So much that the window of 256 that completes the first hop of 128 ends with the first samples, if it can."""
     clip = np.concatenate((np.zeros(lead, np.float32), speechlike))
-    marker = Marker(silentcipher, sample_rate_hz=24000, num_seats=1, lane_width=1, first_samples=first_samples)
-    assert marker.lead_samples == lead
-    marker.join(0, SYMBOLS, oracle.level(clip))
-    marked = marker.push({0: Chunk(speechlike, last=True)})[0]
+    embedder = Embedder(silentcipher, sample_rate_hz=24000, num_slots=1, lane_width=1, first_samples=first_samples)
+    assert embedder.lead_samples == lead
+    embedder.join(0, SYMBOLS, oracle.level(clip))
+    marked = embedder.push({0: Chunk(speechlike, last=True)})[0]
     assert len(marked) == len(speechlike)
     assert np.abs(marked - oracle.embed(clip, PAYLOAD)[lead:]).max() < 1e-6
 
 
 def test_another_rate_of_the_network_leaves_the_signal_alone(tmp_path: Path, speechlike: np.ndarray) -> None:
     """The published networks work at 44.1 kHz: only the mark is resampled, the signal is not."""
-    write_miniature_silentcipher(tmp_path, 0, n_fft=256, band=32, sample_rate_hz=44100)
+    write_tiny_silentcipher(tmp_path, 0, n_fft=256, band=32, sample_rate_hz=44100)
     silentcipher, oracle = load_silentcipher(tmp_path), PackageOracle.load(tmp_path)
     up = block_resample(speechlike, 24000, 44100)
     expected = speechlike + block_resample(oracle.embed(up, PAYLOAD) - up, 44100, 24000)[: len(speechlike)]
@@ -235,9 +239,9 @@ def _sdr_db(pcm: np.ndarray, marked: np.ndarray) -> float:
 def test_coverage_is_full_after_one_audible_period(
     silentcipher: SilentCipher, pcm: np.ndarray, coverage: Coverage
 ) -> None:
-    marker = Marker(silentcipher, sample_rate_hz=24000, num_seats=1, lane_width=1)
-    stream = marker.join(0, SYMBOLS, RunningLevel(256))
-    marked = marker.push({0: Chunk(pcm, last=True)})[0]
+    embedder = Embedder(silentcipher, sample_rate_hz=24000, num_slots=1, lane_width=1)
+    stream = embedder.join(0, SYMBOLS, RunningLevel(256))
+    marked = embedder.push({0: Chunk(pcm, last=True)})[0]
     assert stream.coverage is coverage
     assert len(marked) == len(pcm)
     assert np.isfinite(marked).all()

@@ -15,7 +15,7 @@ from csm_codec.watermark.stream.level import FixedLevel, Level
 from recipes.builtin_voice.sentences import sentences, split_of
 from recipes.builtin_voice.watermark.distortions import mu_law
 from recipes.builtin_voice.watermark.embedding import TrainingEmbedder
-from tests.support.tiny.silentcipher import write_miniature_silentcipher
+from tests.support.tiny.silentcipher import write_tiny_silentcipher
 
 FRAMES, HOP = 40, 128
 
@@ -23,7 +23,7 @@ FRAMES, HOP = 40, 128
 @pytest.fixture(scope="module")
 def silentcipher(tmp_path_factory: pytest.TempPathFactory) -> SilentCipher:
     folder = tmp_path_factory.mktemp("silentcipher")
-    write_miniature_silentcipher(folder, 0, n_fft=2 * HOP, band=32)
+    write_tiny_silentcipher(folder, 0, n_fft=2 * HOP, band=32)
     return load_silentcipher(folder)
 
 

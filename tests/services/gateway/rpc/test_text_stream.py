@@ -130,7 +130,7 @@ async def test_a_sentence_is_heard_before_the_next_is_written(tts, config) -> No
 
 
 async def test_the_engine_works_ahead_and_the_codec_one_after_the_other(deployment, tts, config) -> None:
-    """All sentences are made while the first one cannot be heard yet; one seat is enough for a caller."""
+    """All sentences are made while the first one cannot be heard yet; one slot is enough for a caller."""
     deployment.codec.script.pause_at = 3
     call = tts.StreamSynthesizeText(messages_of(config))
     await asyncio.wait_for(deployment.codec.script.paused.wait(), WAIT_S)

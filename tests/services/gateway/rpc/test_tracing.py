@@ -141,7 +141,7 @@ async def test_call_past_its_deadline_is_an_error(collector, channels, stream_re
     assert span.is_error
 
 
-async def test_lost_engine_and_its_repair_are_events(collector, channels, stream_request) -> None:
+async def test_lost_engine_and_its_failover_are_events(collector, channels, stream_request) -> None:
     async with traced(collector, replica_count=2, repair_wait_seconds=5.0) as deployment:
         await deployment.gateway.wait_ready()
         for engine in deployment.engines:

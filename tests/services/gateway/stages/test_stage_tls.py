@@ -19,7 +19,7 @@ from services.common.rpc.tls import StageTls, TlsFileError
 from services.common.settings import StageSettings, load_settings
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import GatewayStage, start_gateway
-from services.gateway.stages.reloading_channel import StageLink
+from services.gateway.stages.reloading_channel import ReloadingChannel
 from tests.support.authority import Authority, write_pair
 from tests.support.fake_stages import FRAME_SAMPLES, FakeCodec, FakeEngine
 
@@ -127,15 +127,15 @@ async def test_the_old_channel_closes_with_its_last_call(tmp_path: Path) -> None
         channels.append(channel)
         return channel
 
-    link = StageLink("localhost:1", remembered, StageTls(ours.write_ca(tmp_path), None, None))
-    async with link.call(), link.call():
+    channel = ReloadingChannel("localhost:1", remembered, StageTls(ours.write_ca(tmp_path), None, None))
+    async with channel.call(), channel.call():
         Authority().write_ca(tmp_path)
-        async with link.call() as newest:
+        async with channel.call() as newest:
             assert newest is channels[1]
         assert channels[0].get_state() is grpc.ChannelConnectivity.IDLE
     assert channels[0].get_state() is grpc.ChannelConnectivity.SHUTDOWN
     assert channels[1].get_state() is grpc.ChannelConnectivity.IDLE
-    await link.close()
+    await channel.close()
     assert channels[1].get_state() is grpc.ChannelConnectivity.SHUTDOWN
 
 

@@ -8,23 +8,25 @@ import grpc
 import pytest
 
 from services.gateway.stages.errors import StageError, StageName, unreachable
-from services.gateway.synthesis.failover import Outcome, RepairLimits, Repairs, is_loss
+from services.gateway.synthesis.failover import FailoverLimits, Failovers, Outcome, is_loss
 
 Code = grpc.StatusCode
 
 
 @dataclass
 class Bench:
-    """Repairs with a clock that stands still, and everything that they ask and tell."""
+    """Failovers with a clock that stands still, and everything that they ask and tell."""
 
-    limits: RepairLimits = field(default_factory=lambda: RepairLimits(most=3, wait_s=5.0))
+    limits: FailoverLimits = field(default_factory=lambda: FailoverLimits(most=3, wait_s=5.0))
     now_s: float = 100.0
     outcomes: list[tuple[StageName, Outcome]] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
     nobody: StageError | None = None  # what looking for a replica ends with
 
     def __post_init__(self) -> None:
-        self.repairs = Repairs(self.limits, lambda stage, what: self.outcomes.append((stage, what)), lambda: self.now_s)
+        self.failovers = Failovers(
+            self.limits, lambda stage, what: self.outcomes.append((stage, what)), lambda: self.now_s
+        )
 
     async def find(self, wait_s: float) -> None:
         self.waits.append(wait_s)
@@ -32,7 +34,7 @@ class Bench:
             raise self.nobody
 
     async def prepare(self, error: StageError, remaining_s: float = 60.0) -> None:
-        await self.repairs.prepare(error, remaining_s, self.find)
+        await self.failovers.prepare(error, remaining_s, self.find)
 
     async def refused(self, error: StageError, remaining_s: float = 60.0) -> StageError:
         with pytest.raises(StageError) as raised:
@@ -67,34 +69,34 @@ def test_a_replica_that_is_gone_or_leaves_is_a_loss(reason: str) -> None:
     assert is_loss(answer(Code.UNAVAILABLE, reason))
 
 
-async def test_a_repair_counts_once_it_is_answered() -> None:
+async def test_a_failover_counts_once_it_is_answered() -> None:
     bench = Bench()
     await bench.prepare(unreachable("ENGINE"))
     assert bench.waits == [5.0] and bench.outcomes == []
-    bench.repairs.answered("ENGINE")
-    bench.repairs.answered("ENGINE")
+    bench.failovers.answered("ENGINE")
+    bench.failovers.answered("ENGINE")
     assert bench.outcomes == [("ENGINE", "resumed")]
 
 
-async def test_first_answer_of_a_whole_stream_is_no_repair() -> None:
+async def test_first_answer_of_a_whole_stream_is_no_failover() -> None:
     bench = Bench()
-    bench.repairs.answered("ENGINE")
-    bench.repairs.answered("CODEC")
+    bench.failovers.answered("ENGINE")
+    bench.failovers.answered("CODEC")
     assert bench.outcomes == []
 
 
-async def test_both_stages_share_the_repairs_of_a_stream() -> None:
-    bench = Bench(RepairLimits(most=2, wait_s=5.0))
+async def test_both_stages_share_the_failover_of_a_stream() -> None:
+    bench = Bench(FailoverLimits(most=2, wait_s=5.0))
     for stage in ("ENGINE", "CODEC"):
         await bench.prepare(unreachable(stage))
-        bench.repairs.answered(stage)
+        bench.failovers.answered(stage)
     third = unreachable("ENGINE")
     assert await bench.refused(third) is third
     assert bench.outcomes[-1] == ("ENGINE", "exhausted")
 
 
-async def test_no_repairs_are_allowed_by_a_limit_of_zero() -> None:
-    bench = Bench(RepairLimits(most=0, wait_s=5.0))
+async def test_no_failover_are_allowed_by_a_limit_of_zero() -> None:
+    bench = Bench(FailoverLimits(most=0, wait_s=5.0))
     error = unreachable("CODEC")
     assert await bench.refused(error) is error
     assert bench.waits == []
@@ -121,7 +123,7 @@ async def test_attempts_after_one_loss_share_its_wait() -> None:
 async def test_a_loss_after_an_answer_has_a_wait_of_its_own() -> None:
     bench = Bench()
     await bench.prepare(unreachable("ENGINE"))
-    bench.repairs.answered("ENGINE")
+    bench.failovers.answered("ENGINE")
     bench.now_s += 60
     await bench.prepare(unreachable("ENGINE"))
     assert bench.waits == [5.0, 5.0]
@@ -150,9 +152,9 @@ async def test_a_replica_that_refuses_the_stream_ends_in_the_loss() -> None:
     assert bench.outcomes == [("CODEC", "failed")]
 
 
-async def test_full_replicas_cost_no_repair_and_are_asked_until_the_wait_is_over(monkeypatch) -> None:
+async def test_full_replicas_cost_no_failover_and_are_asked_until_the_wait_is_over(monkeypatch) -> None:
     monkeypatch.setattr("services.gateway.synthesis.failover.ASK_FULL_AGAIN_S", 0.001)
-    bench = Bench(RepairLimits(most=1, wait_s=5.0))
+    bench = Bench(FailoverLimits(most=1, wait_s=5.0))
     loss = unreachable("ENGINE")
     await bench.prepare(loss)
     for _ in range(5):
@@ -167,5 +169,5 @@ async def test_a_full_replica_that_gets_room_goes_on() -> None:
     bench = Bench()
     await bench.prepare(unreachable("ENGINE"))
     await bench.prepare(answer(Code.UNAVAILABLE, "QUEUE_FULL"))
-    bench.repairs.answered("ENGINE")
+    bench.failovers.answered("ENGINE")
     assert bench.outcomes == [("ENGINE", "resumed")]

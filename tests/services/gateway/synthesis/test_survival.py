@@ -194,7 +194,7 @@ async def test_losses_beyond_the_limit_end_the_stream(deployment, tts, stream_re
     assert repairs(deployment, "engine", "exhausted") == 1
 
 
-async def test_failure_that_is_no_loss_is_not_repaired(deployment, tts, stream_request) -> None:
+async def test_failure_that_is_no_loss_is_not_failed_over(deployment, tts, stream_request) -> None:
     for codec in deployment.codecs:
         codec.script.fail_at = 0
         codec.script.failure = WatermarkError("The message does not fit.")
@@ -230,7 +230,7 @@ async def test_codec_of_other_weights_does_not_go_on(deployment, tts, stream_req
     assert repairs(deployment, "codec", "failed") == 1
 
 
-async def test_cancel_during_a_repair_frees_everything(deployment, tts, stream_request) -> None:
+async def test_cancel_during_a_failover_frees_everything(deployment, tts, stream_request) -> None:
     pause(deployment.engines, 5)
     call = tts.StreamSynthesize(stream_request)
     await paused(deployment.engines)
@@ -251,7 +251,7 @@ async def test_cancel_during_a_repair_frees_everything(deployment, tts, stream_r
     assert repairs(deployment, "engine", "resumed") == repairs(deployment, "engine", "failed") == 0
 
 
-async def test_deadline_during_a_repair_is_the_deadline(deployment, tts, stream_request) -> None:
+async def test_deadline_during_a_failover_is_the_deadline(deployment, tts, stream_request) -> None:
     pause(deployment.engines, 5)
     call = tts.StreamSynthesize(stream_request, timeout=1.0)
     await paused(deployment.engines)
@@ -261,7 +261,7 @@ async def test_deadline_during_a_repair_is_the_deadline(deployment, tts, stream_
     assert (await failure(call)).code is Code.DEADLINE_EXCEEDED
 
 
-async def test_repairs_can_be_turned_off(stream_request) -> None:
+async def test_failover_can_be_turned_off(stream_request) -> None:
     async with (
         fake_deployment(replica_count=2, max_repairs=0) as deployment,
         grpc.aio.insecure_channel(deployment.target) as channel,

@@ -15,9 +15,9 @@ from __future__ import annotations
 import re
 from collections.abc import Container
 
-from csm_text.reading import Reading
-from csm_text.rules import RULES
-from csm_text.scripts import plain
+from csm_text.normalization.reading import Reading
+from csm_text.normalization.rules import RULES
+from csm_text.normalization.scripts import plain
 
 _SCANNER = re.compile("|".join(f"(?P<rule_{name}>{pattern})" for name, pattern, _ in RULES))
 _READERS = {f"rule_{name}": (name, read) for name, _, read in RULES}

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from csm_text import abbreviations, addresses, amounts, dates, numbers
-from csm_text.found import Groups
-from csm_text.reading import Reading
+from csm_text.normalization import abbreviations, addresses, amounts, dates, numbers
+from csm_text.normalization.found import Groups
+from csm_text.normalization.reading import Reading
 
 Reader = Callable[[Reading, Groups], None]
 

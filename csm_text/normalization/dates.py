@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from csm_text.found import Groups
-from csm_text.numbers import cardinal, ordinal, plural, two_digits, year
+from csm_text.normalization.found import Groups
+from csm_text.normalization.numbers import cardinal, ordinal, plural, two_digits, year
 
 MONTHS = ("January February March April May June July August September October November December").split()
 _SHORT = {**{name[:3]: name for name in MONTHS}, "Sept": "September"}

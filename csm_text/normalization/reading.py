@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container
 
-from csm_text import abbreviations
+from csm_text.normalization import abbreviations
 from csm_text.symbols import STRENGTH
 
 

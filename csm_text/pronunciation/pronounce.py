@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from csm_text import heteronyms
-from csm_text.dictionary import Dictionary, Phones
-from csm_text.letters import LetterModel
+from csm_text.pronunciation import heteronyms
+from csm_text.pronunciation.dictionary import Dictionary, Phones
+from csm_text.pronunciation.letters import LetterModel
 from csm_text.symbols import VOWELS
 
 _LETTERS = {

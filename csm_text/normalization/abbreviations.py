@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from csm_text.found import Groups
+from csm_text.normalization.found import Groups
 
 # With a full stop. Those of TITLES stand before a name, so that their stop ends no sentence.
 TITLES = {

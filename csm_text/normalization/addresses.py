@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from csm_text.found import Groups
-from csm_text.numbers import by_digit, cardinal
+from csm_text.normalization.found import Groups
+from csm_text.normalization.numbers import by_digit, cardinal
 
 _TOP = "com|org|net|edu|gov|io|ai|app|dev|info|co|uk|eu|us|ca|au|de|fr|ch|tv|me"
 URL = r"(?<![A-Za-z0-9])(?P<url>(?:(?i:https?|ftp)://|(?i:www)\.(?=[A-Za-z0-9]))[A-Za-z0-9][^\s<>\"|]{0,300})"

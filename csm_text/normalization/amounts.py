@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from csm_text.found import Groups
-from csm_text.numbers import cardinal, decimal, ordinal
+from csm_text.normalization.found import Groups
+from csm_text.normalization.numbers import cardinal, decimal, ordinal
 
 NUMBER = r"(?:\d{1,3}(?:,\d{3}){1,6}|\d{1,40})"
 

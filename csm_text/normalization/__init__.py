@@ -1,0 +1,1 @@
+"""Text to words: figures, dates, signs, abbreviations, capitals, other scripts."""

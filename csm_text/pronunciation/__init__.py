@@ -1,0 +1,1 @@
+"""Words to phones: the dictionary, words whose use decides, letters to sound."""
