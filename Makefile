@@ -4,6 +4,7 @@
 #   make serve                               the three stages in one process, until Ctrl-C
 #   make test                                all tests: no network, no GPU
 #   make check                               format, lint, types, imports, protos
+#   make coverage                            all tests again, and one line of coverage for each package
 #   make evaluate                            how well the voice speaks, in figures
 #
 # SPEAKER=1 SEED=7 CONTEXT=dialogue.json MAX_SECONDS=10 change what `make say` says, ENCODING=opus RATE=16000 how it is
@@ -32,9 +33,12 @@ DECODER_MINUTES ?= 195
 CSM_MINUTES ?= 370
 ENCODER_MINUTES ?= 50
 PYTEST := $(BIN)/python -m pytest
+PACKAGES := csm_engine csm_codec csm_bundle csm_text services csm_client
+API_IMAGE := protos/api.binpb
 ASKED := $(if $(filter $(TINY),$(BUNDLE)),$(TINY)/bundle.json)
 
-.PHONY: say serve test test-slow test-gpu test-polyglot bench bench-gpu voice voice-rehearsal evaluate check format protos lock clean
+.PHONY: say serve test test-slow test-gpu test-polyglot bench bench-gpu kernels gpu-lease gpu-lease-rehearsal wheels \
+	voice voice-rehearsal evaluate check coverage format protos protos-freeze lock notices clean
 
 say: $(STAMPS)/run $(ASKED)
 	@$(BIN)/python -m services.all_in_one.say --bundle '$(BUNDLE)' --text '$(subst ','\'',$(TEXT))' --out '$(OUT)' \
@@ -75,6 +79,21 @@ bench-gpu: $(STAMPS)/dev
 	done
 	$(BIN)/python -m bench.codec --shape published --device cuda --dtype bfloat16 --batches 1,16,64,256
 
+# Every Triton kernel of every form and batch, compiled for Hopper without a GPU; the last line is JSON.
+kernels: $(STAMPS)/dev
+	TRITON_INTERPRET=0 $(BIN)/python -m bench.kernel_proof
+
+# One short lease of a GPU machine, on that machine: it needs neither network nor .venv. `make wheels` here before, and
+# take .whl along. PARTS=smoke,serving MINUTES=8 say what is run and for how long.
+gpu-lease:
+	$(PYTHON) -m bench.lease $(if $(PARTS),--parts $(PARTS)) $(if $(MINUTES),--minutes $(MINUTES))
+
+gpu-lease-rehearsal: $(STAMPS)/dev
+	$(BIN)/python -m bench.lease --rehearse --minutes 14 --out build/lease-rehearsal
+
+wheels:
+	$(PYTHON) -m bench.lease.wheels
+
 # The voice in the box again, from nothing: about eight hours of two CPU cores. Every part goes on where it
 # was stopped. Needs Debian's flite. recipes/builtin_voice/README.md says what each part does.
 voice: $(STAMPS)/dev
@@ -110,14 +129,27 @@ check: $(STAMPS)/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
+	$(BIN)/buf lint protos
+	$(BIN)/buf format protos --diff --exit-code
+	$(BIN)/buf breaking protos --against $(API_IMAGE)
+
+# Not part of `make test`: measuring makes the tests 12 % slower.
+coverage: $(STAMPS)/dev
+	$(PYTEST) $(addprefix --cov=,$(PACKAGES)) --cov-report=
+	@for package in $(PACKAGES); do \
+		printf '%-12s %4s %%\n' $$package "$$($(BIN)/coverage report --include="**/$$package/**" --format=total)"; \
+	done
 
 format: $(STAMPS)/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-	cd protos && ../$(BIN)/buf format --write
+	$(BIN)/buf format protos --write
 
 protos: $(STAMPS)/protos
+
+# At a release: the API as it is now is what later changes must stay compatible with.
+protos-freeze: $(STAMPS)/dev
+	$(BIN)/buf build protos --exclude-source-info -o $(API_IMAGE)
 
 # Seeded random weights in the real file formats, for tests and benchmarks.
 $(TINY)/bundle.json: $(STAMPS)/run $(wildcard tests/support/tiny/*.py) $(wildcard bundles/builtin/silentcipher/*)
@@ -159,6 +191,10 @@ $(STAMPS)/dev: requirements/dev.txt $(STAMPS)/run
 lock: $(STAMPS)/venv
 	@$(PIP) uv
 	@PATH="$(abspath $(BIN)):$$PATH" requirements/lock.sh
+
+# After `make lock`: the licences of the packages that the lock names.
+notices: $(STAMPS)/dev
+	$(BIN)/python requirements/notices.py
 
 clean:
 	rm -rf $(VENV) build gen clients/node/node_modules *.egg-info

@@ -8,7 +8,7 @@ others' sampling. `Ours` is what the engine runs.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -123,7 +123,7 @@ class Reference:
 class Transformers:
     """Eager, its own dynamic caches."""
 
-    def __init__(self, config_values: dict[str, object], model: CSM, batch: int) -> None:
+    def __init__(self, config_values: dict[str, Any], model: CSM, batch: int) -> None:
         from transformers import CsmConfig, CsmForConditionalGeneration
 
         with torch.device(model.device):

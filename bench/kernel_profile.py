@@ -12,14 +12,17 @@ import argparse
 import json
 import re
 import statistics
+import time
 from collections import defaultdict
 
 import torch
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 
 from bench.arms import Ours
 from bench.frame_step import SAMPLING, make_prompts
 from bench.machine import commit
 from bench.shapes import SHAPES
+from bench.timing import synchronize
 from csm_engine.execution.matrix import FLOAT8
 from csm_engine.execution.weights import pack
 from csm_engine.model.loader import random_model
@@ -39,34 +42,40 @@ def main() -> None:
     with torch.inference_mode():
         for form in arguments.forms:
             for batch in arguments.batches:
-                rows.append(profile(arguments.shape, form, batch, arguments.context))
+                device = torch.device("cuda")
+                rows.append(profile(arguments.shape, form, batch, arguments.context, device, torch.bfloat16))
                 print_table(rows[-1])
     told = {"benchmark": "kernel_profile", "device": torch.cuda.get_device_name(), "commit": commit()}
     print(json.dumps(told | {"torch": torch.__version__, "shape": arguments.shape, "rows": rows}))
 
 
-def profile(shape: str, form: str, batch: int, context: int) -> dict[str, object]:
-    """Times of one frame: of its replay by events, and of its kernels by the profiler."""
-    arm = new_arm(shape, form, batch)
-    arm.start(make_prompts(SHAPES[shape], batch, context, torch.device("cuda"), torch.bfloat16), SAMPLING)
+def profile(
+    shape: str, form: str, batch: int, context: int, device: torch.device, dtype: torch.dtype
+) -> dict[str, object]:
+    """Times of one frame: of its replay by the clock, and of its kernels by the profiler; operations on a CPU."""
+    arm = new_arm(shape, form, batch, device, dtype)
+    arm.start(make_prompts(SHAPES[shape], batch, context, device, dtype), SAMPLING)
     for _ in range(3):
         arm.frame()
+    synchronize(device)
     frame_ms = []
     for _ in range(20):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
+        begin = time.perf_counter()
         arm.frame()
-        end.record()
-        end.synchronize()
-        frame_ms.append(begin.elapsed_time(end))
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+        synchronize(device)
+        frame_ms.append(1000 * (time.perf_counter() - begin))
+    on_gpu = device.type == "cuda"
+    activity = torch.profiler.ProfilerActivity.CUDA if on_gpu else torch.profiler.ProfilerActivity.CPU
+    with torch.profiler.profile(activities=[activity]) as profiler:
         for _ in range(FRAMES):
             arm.frame()
-        torch.cuda.synchronize()
+        synchronize(device)
     kernels: dict[str, list[float]] = defaultdict(list)
     for event in profiler.events():
-        if event.device_type == torch.autograd.DeviceType.CUDA:
+        if on_gpu and event.device_type == DeviceType.CUDA:
             kernels[short_name(event.name)].append(event.device_time)
+        elif not on_gpu and event.self_cpu_time_total:
+            kernels[short_name(event.name)].append(event.self_cpu_time_total)
     table = {
         name: {"launches": round(len(times) / FRAMES, 1), "us": round(sum(times) / FRAMES, 1),
                "us_each": round(statistics.median(times), 2)}
@@ -77,8 +86,8 @@ def profile(shape: str, form: str, batch: int, context: int) -> dict[str, object
             "launches": round(sum(len(times) for times in kernels.values()) / FRAMES), "kernels": table}  # fmt: skip
 
 
-def new_arm(shape: str, form: str, batch: int) -> Ours:
-    model = random_model(SHAPES[shape], seed=0, device="cuda", dtype=torch.bfloat16, drawn_on="cuda")
+def new_arm(shape: str, form: str, batch: int, device: torch.device, dtype: torch.dtype) -> Ours:
+    model = random_model(SHAPES[shape], seed=0, device=device, dtype=dtype, drawn_on=device)
     eight_bits = form if form in ("float8", "int8") else "none"
     weights = pack(model, quantization=eight_bits, fused=form == "fused", rows=batch)  # type: ignore[arg-type]
     return Ours(weights, batch, kv_dtype=FLOAT8 if form == "float8-kv" else None)

@@ -2,30 +2,38 @@
 #   docker build -f docker/codec.Dockerfile -t csm-codec .
 
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+# pip's own configuration decides where packages come from. To name an index: --build-arg PIP_INDEX=URL, and for torch
+# alone --build-arg TORCH_INDEX=URL (docs/deploy.md).
+ARG PIP_INDEX=
+ARG TORCH_INDEX=
 
 FROM ${PYTHON_IMAGE} AS stubs
+ARG PIP_INDEX
 WORKDIR /build
 COPY requirements/dev.txt requirements/
-RUN pip install --no-cache-dir --constraint requirements/dev.txt grpcio-tools==1.85.1
+RUN pip install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
+    --constraint requirements/dev.txt grpcio-tools==1.85.1
 COPY protos protos
 RUN mkdir stubs && find protos -name '*.proto' -exec \
     python -m grpc_tools.protoc -I protos --python_out=stubs --grpc_python_out=stubs {} +
 
 # torch comes first and with its own dependencies, so that a machine gets the build that fits it; the rest is the lock.
 FROM ${PYTHON_IMAGE} AS packages
-# Wheels for CPUs. For a GPU image: --build-arg TORCH_INDEX=https://pypi.org/simple
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-RUN python -m venv /opt/csm \
-    && /opt/csm/bin/pip install --no-cache-dir --index-url "${TORCH_INDEX}" torch==2.13.0
+ARG PIP_INDEX
+ARG TORCH_INDEX
+RUN index="${TORCH_INDEX:-${PIP_INDEX}}" \
+    && python -m venv /opt/csm \
+    && /opt/csm/bin/pip install --no-cache-dir ${index:+--index-url "${index}"} torch==2.13.0
 COPY requirements/codec.txt /tmp/
-RUN /opt/csm/bin/pip install --no-cache-dir --no-deps --requirement /tmp/codec.txt
+RUN /opt/csm/bin/pip install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
+    --no-deps --requirement /tmp/codec.txt
 
 FROM ${PYTHON_IMAGE}
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin csm \
     && install --directory --owner=10001 --group=10001 /var/lib/csm/huggingface /var/lib/csm/keys
 COPY --from=packages /opt/csm /opt/csm
 COPY --from=stubs /build/stubs /app/stubs
-COPY docker/healthcheck.py /app/
+COPY LICENSE THIRD_PARTY_NOTICES.md docker/healthcheck.py /app/
 COPY bundles /app/bundles
 COPY csm_bundle /app/csm_bundle
 COPY csm_codec /app/csm_codec

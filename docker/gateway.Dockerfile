@@ -2,25 +2,31 @@
 #   docker build -f docker/gateway.Dockerfile -t csm-gateway .
 
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+# pip's own configuration decides where packages come from. To name an index: --build-arg PIP_INDEX=URL
+ARG PIP_INDEX=
 
 FROM ${PYTHON_IMAGE} AS stubs
+ARG PIP_INDEX
 WORKDIR /build
 COPY requirements/dev.txt requirements/
-RUN pip install --no-cache-dir --constraint requirements/dev.txt grpcio-tools==1.85.1
+RUN pip install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
+    --constraint requirements/dev.txt grpcio-tools==1.85.1
 COPY protos protos
 RUN mkdir stubs && find protos -name '*.proto' -exec \
     python -m grpc_tools.protoc -I protos --python_out=stubs --grpc_python_out=stubs {} +
 
 FROM ${PYTHON_IMAGE} AS packages
+ARG PIP_INDEX
 RUN python -m venv /opt/csm
 COPY requirements/gateway.txt /tmp/
-RUN /opt/csm/bin/pip install --no-cache-dir --no-deps --requirement /tmp/gateway.txt
+RUN /opt/csm/bin/pip install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
+    --no-deps --requirement /tmp/gateway.txt
 
 FROM ${PYTHON_IMAGE}
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin csm
 COPY --from=packages /opt/csm /opt/csm
 COPY --from=stubs /build/stubs /app/stubs
-COPY docker/healthcheck.py /app/
+COPY LICENSE THIRD_PARTY_NOTICES.md docker/healthcheck.py /app/
 COPY csm_bundle /app/csm_bundle
 COPY services /app/services
 ENV PATH=/opt/csm/bin:$PATH \

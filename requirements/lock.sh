@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the lock again: dev.txt holds every package of every stage, each stage's file is a subset of it.
 # Needs `pip install uv` and a package index. torch and its CUDA libraries are left out: torch is installed first and
-# normally (README, "Dependencies"), so that a machine gets the build that fits it; everything here goes in with --no-deps.
+# normally (CONTRIBUTING.md, "Dependencies"), so that a machine gets the build that fits it; everything here goes in with --no-deps.
 set -euo pipefail
 cd "$(dirname "$0")"
 header='# Made by requirements/lock.sh from the .in file of the same name. Install with: pip install --no-deps -r'

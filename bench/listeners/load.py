@@ -68,7 +68,7 @@ class Load:
     ) -> None:
         """conversations: what `PlannedRequest.conversation` counts; probe_interval_s: 0 probes never"""
         self._channel = channel
-        self._tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)  # type: ignore[no-untyped-call]
+        self._tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)
         self._conversations = conversations
         self._deadline_s = deadline_s
         self._probe_interval_s = probe_interval_s

@@ -27,7 +27,7 @@ async def probe_forever(
     channel: grpc.aio.Channel, interval_s: float, clock: Callable[[], float], record: ProbeRecord
 ) -> None:
     """Calls GetServerInfo every `interval_s` until it is cancelled."""
-    tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)  # type: ignore[no-untyped-call]
+    tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)
     while True:
         await asyncio.sleep(interval_s)
         asked_s = clock()

@@ -70,8 +70,13 @@ def pack_linears(module: nn.Module, rows: int) -> None:
 
 @cache
 def _has_operators(dtype: torch.dtype) -> bool:
-    if dtype not in (torch.float32, torch.bfloat16) or not torch._C._has_mkldnn:
+    """They are private: another release of torch may lack any of them, and then nothing is packed."""
+    operators = getattr(torch.ops, "mkldnn", None)
+    names = ["_linear_pointwise", "_reorder_linear_weight"]
+    if dtype is torch.bfloat16:
+        names.append("_is_mkldnn_bf16_supported")
+    if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
-    if dtype is torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not all(hasattr(operators, name) for name in names):
         return False
-    return hasattr(torch.ops.mkldnn, "_linear_pointwise") and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    return dtype is torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -136,9 +136,11 @@ class _Listener(ctypes.Structure):
     ]
 
 
-@_Callback
-def _stop(*_: object) -> int:
+def _stop_streaming(*_: object) -> int:
     return -1  # CST_AUDIO_STREAM_STOP
+
+
+_stop = _Callback(_stop_streaming)
 
 
 class _Utterance(ctypes.Structure):

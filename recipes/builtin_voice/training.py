@@ -128,7 +128,9 @@ def _optimizers(parts: nn.Module, rate: float, weight_decay: float) -> list[torc
 
     Muon's updates are scaled to the size of AdamW's (arXiv 2502.16982), so one rate serves both.
     """
-    inner, matrices, vectors = [], [], []
+    inner: list[nn.Parameter] = []
+    matrices: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
     for name, parameter in parts.named_parameters():
         if parameter.dim() == 2 and ".layers." in name:
             inner.append(parameter)

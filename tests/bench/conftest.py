@@ -16,7 +16,7 @@ from tests.support.scripted_server import ScriptedClock, ScriptedServer, Scripte
 async def server() -> AsyncIterator[ScriptedServer]:
     service = ScriptedService()
     running = grpc.aio.server()
-    tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server(service, running)  # type: ignore[no-untyped-call]
+    tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server(service, running)
     target = f"127.0.0.1:{running.add_insecure_port('127.0.0.1:0')}"
     await running.start()
     async with open_channel(target) as channel:

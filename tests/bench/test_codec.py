@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench.codec import check_gate, first_audio, make_row, measure
-from bench.codec_arms import Both, Decode, Mark, PackageMark, Parts, StatelessChunks
+from bench.codec_arms import Arm, Both, Decode, Mark, PackageMark, Parts, StatelessChunks
 from bench.codec_precision import bfloat16_snr
 from csm_codec.mimi.loader import load_mimi
 from csm_codec.watermark.networks.silentcipher import load_silentcipher
@@ -29,7 +29,7 @@ def test_all_arms_run_behind_the_gate(parts: Parts) -> None:
     oracle = PackageOracle.load(parts.silentcipher_folder)
     assert 0 < check_gate(parts, oracle) < 1e-6
     both = Both(parts, 5)
-    arms = {
+    arms: dict[str, Arm] = {
         "decode": Decode(parts, 5),
         "watermark": Mark(parts, 5),
         "both": both,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench import gate
-from bench.arms import Ours
+from bench.arms import Arm, Ours
 from csm_engine.execution.matrix import FLOAT8
 from csm_engine.execution.weights import pack
 from csm_engine.model.loader import random_model
@@ -33,7 +33,7 @@ class Scripted:
 
 
 def test_arms_that_agree_are_all_timed() -> None:
-    arms = {"reference": Scripted(), "transformers": Scripted(), "ours": Scripted()}
+    arms: dict[str, Arm] = {"reference": Scripted(), "transformers": Scripted(), "ours": Scripted()}
     assert gate.check(arms, PROMPTS) == {"transformers": 1.0, "ours": 1.0}
     assert list(arms) == ["reference", "transformers", "ours"]
 
@@ -44,7 +44,7 @@ def test_ours_must_be_the_reference_to_the_last_code() -> None:
 
 
 def test_another_arm_that_says_something_else_is_not_timed(capsys: pytest.CaptureFixture[str]) -> None:
-    arms = {"reference": Scripted(), "transformers": Scripted((4, 0, 9)), "ours": Scripted()}
+    arms: dict[str, Arm] = {"reference": Scripted(), "transformers": Scripted((4, 0, 9)), "ours": Scripted()}
     assert gate.check(arms, PROMPTS) == {"transformers": 0.99, "ours": 1.0}
     assert list(arms) == ["reference", "ours"]
     assert "of transformers are those of reference; it is not timed" in capsys.readouterr().out
@@ -54,7 +54,7 @@ def test_a_near_tie_is_allowed_in_bfloat16_and_nonsense_is_not() -> None:
     tie = Scripted((2, 1, 3), torch.bfloat16)  # row 1 agrees in 23 codes, row 0 in 50
     nonsense = Scripted((0, 0, 1), torch.bfloat16)
     nonsense._codes[0, 1, 1] += 1000
-    arms = {"reference": Scripted(), "ours-bfloat16": tie, "other": nonsense}
+    arms: dict[str, Arm] = {"reference": Scripted(), "ours-bfloat16": tie, "other": nonsense}
     assert gate.check(arms, PROMPTS) == {"ours-bfloat16": round(73 / 74, 4), "other": 0.5}
     assert list(arms) == ["reference", "ours-bfloat16"]
 

@@ -102,9 +102,9 @@ def test_everything_copied_exists_and_reaches_the_build(dockerfile: Path, reposi
     allowed = [line[1:] for line in (repository / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for keyword, rest in instructions(dockerfile):
         if keyword == "COPY" and not rest.startswith("--from"):
-            source = rest.split()[0]
-            assert (repository / source).exists(), source
-            assert any(source == name or source.startswith(f"{name}/") for name in allowed), source
+            for source in rest.split()[:-1]:
+                assert (repository / source).exists(), source
+                assert any(source == name or source.startswith(f"{name}/") for name in allowed), source
 
 
 def test_compose_builds_each_stage(compose: dict[str, Any], repository: Path) -> None:

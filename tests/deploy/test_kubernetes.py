@@ -70,13 +70,15 @@ def pod(deployment: Manifest) -> Manifest:
 
 @pytest.fixture
 def container(pod: Manifest) -> Manifest:
+    only: Manifest
     (only,) = pod["containers"]
     return only
 
 
 @pytest.fixture
 def settings(rendered: list[Manifest], settings_classes: SettingsClasses, stage: str) -> StageSettings:
-    return settings_of(rendered, settings_classes, stage)
+    made: StageSettings = settings_of(rendered, settings_classes, stage)
+    return made
 
 
 def named(documents: list[Manifest], kind: str, name: str) -> Manifest:

@@ -67,7 +67,7 @@ async def test_certificates_let_the_gateway_in_and_nobody_without_one(certificat
     for tls in (StageTls(ca, *own), StageTls(ca, None, None)):
         async with open_channel(f"dns:///localhost:{server.port}", tls.credentials()) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as failed:
-                stub = codec_pb2_grpc.CodecServiceStub(channel)
+                stub: Any = codec_pb2_grpc.CodecServiceStub(channel)  # type: ignore[no-untyped-call]
                 await stub.GetCodecInfo(codec_pb2.GetCodecInfoRequest(), timeout=10)
         codes.append(failed.value.code().name)
     await server.drain(0)

@@ -26,7 +26,9 @@ def page(repository: Path) -> str:
 
 
 @pytest.fixture(scope="module", params=["gpu", "cpu-demo"])
-def rendered(request: pytest.FixtureRequest, page: str, repository: Path, tmp_path_factory) -> list[dict[str, Any]]:
+def rendered(
+    request: pytest.FixtureRequest, page: str, repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, Any]]:
     """An overlay with the lines of the page."""
     if not shutil.which("kubectl"):
         pytest.skip("kubectl is not installed")
@@ -44,13 +46,13 @@ def rendered(request: pytest.FixtureRequest, page: str, repository: Path, tmp_pa
 def test_component_sends_the_traces_of_all_stages_where_the_policy_lets_them(
     rendered: list[dict[str, Any]], settings_classes: Mapping[str, type[StageSettings]]
 ) -> None:
-    endpoints = set()
+    endpoints: set[str] = set()
     for stage, settings_class in settings_classes.items():
         (pod,) = [
             d["spec"]["template"] for d in rendered if (d["kind"], d["metadata"]["name"]) == ("Deployment", stage)
         ]
         assert pod["metadata"]["labels"]["app.kubernetes.io/part-of"] == "csm"  # whom the policy selects
-        endpoints.add(load_settings(settings_class, pod["spec"]["containers"][0]["args"]).trace_endpoint)
+        endpoints.add(load_settings(settings_class, pod["spec"]["containers"][0]["args"]).trace_endpoint or "")
     (endpoint,) = endpoints
     (policy,) = [d for d in rendered if (d["kind"], d["metadata"]["name"]) == ("NetworkPolicy", "traces")]
     kubernetes_validate.validate(policy, SCHEMAS, strict=True)
@@ -74,7 +76,7 @@ def test_events_and_attributes_on_the_page_are_made(page: str, repository: Path)
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(call, ast.Call) and ast.unparse(call.func) in ("logs.annotate", "spans.event")
     ]
-    events = {call.args[0].value for call in calls if call.args and isinstance(call.args[0], ast.Constant)}
+    events = {str(call.args[0].value) for call in calls if call.args and isinstance(call.args[0], ast.Constant)}
     assert events == {"first audio", "stage lost", "admitted", "first frames"}
     assert all(event in page for event in events)
     made = {keyword.arg for call in calls for keyword in call.keywords}

@@ -76,15 +76,19 @@ def test_graph_equals_eager(model: CSM, form: str, runner: GraphRunner) -> None:
     assert torch.equal(frames_of(runner, slots, 3), frames_of(new_step(model, form), slots, 3))
 
 
-@pytest.mark.parametrize("rows", buckets_up_to(ROWS))
-def test_every_bucket_gives_the_same_codes(runner: GraphRunner, rows: int) -> None:
-    assert torch.equal(frames_of(runner, list(range(rows)), 0), frames_of(runner, [0], 0))
+@pytest.mark.parametrize("bucket", [bucket for bucket in buckets_up_to(ROWS) if bucket > 4])
+def test_slot_and_neighbours_change_nothing_within_a_bucket(runner: GraphRunner, bucket: int) -> None:
+    """The products have one shape there. Between buckets a vendor's library may add in another order."""
+    least = buckets_up_to(ROWS)[buckets_up_to(ROWS).index(bucket) - 1] + 1
+    full = frames_of(runner, list(range(bucket)), 0)
+    assert torch.equal(frames_of(runner, list(range(ROWS - least, ROWS)), ROWS - 1), full)
 
 
-def test_slot_and_neighbours_change_nothing(runner: GraphRunner) -> None:
-    alone = frames_of(runner, [5], 5)
-    assert torch.equal(frames_of(runner, [63, 2, 40], 40), alone)
-    assert torch.equal(frames_of(runner, list(range(ROWS)), 63), alone)
+def test_constant_shape_gives_the_same_codes_whatever_the_batch(model: CSM, form: str) -> None:
+    constant = GraphRunner(new_step(model, form), ROWS, constant_shape=True)
+    alone = frames_of(constant, [5], 5)
+    for slots in ([63, 2, 5], list(range(33)), list(range(ROWS))):
+        assert torch.equal(frames_of(constant, slots, 5), alone)
 
 
 @torch.inference_mode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product as combinations
+from typing import Any
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def test_product_and_what_stands_around_it(quantization: Quantization, rows: int
     matrix = Matrix(weight) if quantization == "none" else quantized(weight, quantization)
     scale = None if matrix.scale is None else matrix.scale.cuda()
     on_device = Matrix(matrix.values.cuda(), scale, fused=True)
-    args = {"norm": norm.cuda(), "eps": 1e-5}
+    args: dict[str, Any] = {"norm": norm.cuda(), "eps": 1e-5}
     assert_close(ops_triton.product(x.cuda(), on_device, **args), ops.norm_linear(x, norm, matrix, 1e-5))
     ours = ops_triton.product(x.cuda(), on_device, gated=True, **args)
     assert_close(ours, ops.norm_gated(x, norm, matrix, 1e-5), 3e-2)
@@ -72,8 +73,12 @@ def test_backbone_attention_at_every_kind_of_position(cached: torch.dtype) -> No
     caches = [random(7, length, kv_heads, head_dim, seed=seed).to(cached) for seed in (1, 2)]
     expected = [cache.clone() for cache in caches]
     ours = [cache.cuda() for cache in caches]
-    attended = ops_triton.backbone_attention(qkv.cuda(), *ours, slots.cuda(), positions.cuda(), rope.cuda(), heads)
-    assert_close(attended, ops_torch.backbone_attention(qkv, *expected, slots, positions, rope, heads))
+    ours_keys, ours_values = ours
+    keys, values = expected
+    attended = ops_triton.backbone_attention(
+        qkv.cuda(), ours_keys, ours_values, slots.cuda(), positions.cuda(), rope.cuda(), heads
+    )
+    assert_close(attended, ops_torch.backbone_attention(qkv, keys, values, slots, positions, rope, heads))
     for one, other in zip(ours, expected, strict=True):
         assert_close(one, other)
 
@@ -84,11 +89,12 @@ def test_depth_attention_through_a_whole_frame(rows: int) -> None:
     length = 32
     rope = rope_table(length, head_dim)
     expected = [torch.zeros(rows, kv_heads, length, head_dim, dtype=BF16) for _ in range(2)]
-    ours = [torch.full_like(cache, torch.nan).cuda() for cache in expected]
+    ours_keys, ours_values = (torch.full_like(cache, torch.nan).cuda() for cache in expected)
+    keys, values = expected
     for position in range(length):
         qkv = random(rows, (heads + 2 * kv_heads) * head_dim, seed=position)
-        attended = ops_triton.depth_attention(qkv.cuda(), *ours, position, rope.cuda(), heads)
-        assert_close(attended, ops_torch.depth_attention(qkv, *expected, position, rope, heads))
+        attended = ops_triton.depth_attention(qkv.cuda(), ours_keys, ours_values, position, rope.cuda(), heads)
+        assert_close(attended, ops_torch.depth_attention(qkv, keys, values, position, rope, heads))
 
 
 @pytest.mark.parametrize(("dtype", "codebook"), list(combinations([torch.float32, BF16], [0, 31])))

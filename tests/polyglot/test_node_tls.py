@@ -42,7 +42,7 @@ async def test_speech_comes_over_tls(node: Any, tmp_path: Path, way: list[str]) 
 
 async def test_client_shows_its_certificate(node: Any, tmp_path: Path) -> None:
     ours, callers = Authority(), Authority()
-    ca = ["--tls-ca", ours.write_ca(tmp_path)]
+    ca: list[str | Path] = ["--tls-ca", ours.write_ca(tmp_path)]
     async with fake_deployment(
         **ours.write(tmp_path), tls_client_ca=callers.write_ca(tmp_path, "callers.crt")
     ) as running:
@@ -68,14 +68,14 @@ async def test_client_shows_its_certificate(node: Any, tmp_path: Path) -> None:
 async def test_client_that_is_not_let_in_says_why(node: Any, tmp_path: Path, case: str, message: str) -> None:
     ours, other = Authority(), Authority()
     files = write_pair(tmp_path, *ours.issue("elsewhere" if case == "another name" else "localhost"))
-    flags: list[str | Path] = {
+    cases: dict[str, list[str | Path]] = {
         "another authority": ["--tls-ca", other.write_ca(tmp_path, "other.crt")],
         "the usual authorities": ["--tls"],
         "plaintext": [],
         "another name": ["--tls-ca", ours.write_ca(tmp_path)],
-    }[case]
+    }
     async with fake_deployment(**files) as running:
-        result = await say(node, running, *flags)
+        result = await say(node, running, *cases[case])
     assert result.returncode == 1
     assert "UNAVAILABLE: " in result.stderr and message in result.stderr
     assert not node.out.exists()

@@ -48,7 +48,7 @@ def write_token(folder: Path, token: str = TOKEN) -> str:
     return str(folder / "token")
 
 
-def guarding(folder: Path) -> dict[str, Path]:
+def guarding(folder: Path) -> dict[str, Any]:
     """Settings of a gateway that lets TOKEN in."""
     (folder / "tokens.json").write_text(json.dumps([{"name": "ada", "sha256": digest_of(TOKEN)}]))
     return {"auth_tokens_file": folder / "tokens.json"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
@@ -37,7 +38,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
     spans: list[SentSpan] = field(default_factory=list)
     metadata: dict[str, str] = field(default_factory=dict)  # of the last call
 
-    async def Export(self, request, context):
+    async def Export(self, request: Any, context: Any) -> Any:
         self.metadata = dict(context.invocation_metadata())
         for resource in request.resource_spans:
             service = values_of(resource.resource.attributes)["service.name"]
@@ -53,7 +54,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         return span
 
 
-def as_sent(service: str, span) -> SentSpan:
+def as_sent(service: str, span: Any) -> SentSpan:
     return SentSpan(
         service=service,
         name=span.name,
@@ -68,12 +69,12 @@ def as_sent(service: str, span) -> SentSpan:
     )
 
 
-def values_of(attributes: list[common_pb2.KeyValue]) -> dict[str, object]:
-    return {pair.key: getattr(pair.value, pair.value.WhichOneof("value")) for pair in attributes}
+def values_of(attributes: list[common_pb2.KeyValue]) -> dict[str, Any]:
+    return {pair.key: getattr(pair.value, pair.value.WhichOneof("value") or "") for pair in attributes}
 
 
 @pytest.fixture
-async def collector(listen) -> Collector:
+async def collector(listen: Any) -> Collector:
     collector = Collector()
     collector.endpoint = f"http://{await listen(trace_service_pb2_grpc.add_TraceServiceServicer_to_server, collector)}"
     return collector

@@ -6,6 +6,7 @@ import datetime
 import ipaddress
 import uuid
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -31,7 +32,7 @@ class Authority:
         pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
         return pem, certificate
 
-    def write(self, folder: Path) -> dict[str, Path]:
+    def write(self, folder: Path) -> dict[str, Any]:
         """A new key and certificate in `folder`, as the settings of a server name them."""
         return write_pair(folder, *self.issue())
 
@@ -47,7 +48,7 @@ class Authority:
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def write_pair(folder: Path, key: bytes, certificate: bytes) -> dict[str, Path]:
+def write_pair(folder: Path, key: bytes, certificate: bytes) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
     (folder / "tls.key").write_bytes(key)
     (folder / "tls.crt").write_bytes(certificate)

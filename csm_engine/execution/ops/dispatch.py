@@ -48,6 +48,7 @@ def linear(x: Tensor, matrix: Matrix) -> Tensor:
 def _is_for_int8_product(x: Tensor, values: Tensor) -> bool:
     """Whether torch has a product for these on a CPU; it reads past the end of widths that it does not know."""
     known = values.dtype is torch.int8 and x.dtype is torch.bfloat16 and not x.is_cuda
+    known = known and hasattr(torch, "_weight_int8pack_mm")  # private: another release of torch may lack it
     return known and len(x) <= _INT8_ROWS and x.shape[1] % _INT8_WIDTH == 0
 
 

@@ -69,7 +69,8 @@ def new_mimi(quantizer: Quantizer, *, seed: int = 0) -> MimiModel:
     """Random networks round the codebooks. The encoder's output begins with the two latents side by side."""
     torch.manual_seed(seed)
     model = build_mimi(mimi_config(quantizer), Path("."))
-    first, rest = model.quantizer.rvq_first, model.quantizer.rvq_rest
+    quantizers: Any = model.quantizer
+    first, rest = quantizers.rvq_first, quantizers.rvq_rest
     with torch.no_grad():
         for projection, start in ((first.input_proj, 0), (rest.input_proj, DIM)):
             projection.weight.zero_()

@@ -54,7 +54,7 @@ def clips(
     recordings: list[Recording], quantizer: Quantizer, random: np.random.Generator, *, size: int, num_frames: int
 ) -> tuple[Tensor, Tensor]:
     """(size, num_frames * FRAME_SIZE) samples and (size, num_frames, 2 * DIM) latents."""
-    pairs = []
+    pairs: list[tuple[Pcm, Tensor]] = []
     while len(pairs) < size:
         recording = recordings[int(random.integers(len(recordings)))]
         if len(recording.utterance.pitch_hz) >= (num_frames + 1) * PARTS:

@@ -9,6 +9,8 @@ minutes or at Ctrl-C; running it again goes on from the last checkpoint.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from moshi.models.compression import MimiModel
@@ -63,10 +65,12 @@ def snr_db(model: MimiModel, judged: Targets) -> float:
 
 def decoder_parts(model: MimiModel) -> nn.ModuleDict:
     """All that lies between codebooks and samples."""
+    quantizers: Any = model.quantizer
+    assert model.decoder_transformer is not None
     return nn.ModuleDict(
         {
-            "first_output": model.quantizer.rvq_first.output_proj,
-            "rest_output": model.quantizer.rvq_rest.output_proj,
+            "first_output": quantizers.rvq_first.output_proj,
+            "rest_output": quantizers.rvq_rest.output_proj,
             "upsample": model.upsample,
             "decoder_transformer": model.decoder_transformer,
             "decoder": model.decoder,
@@ -77,6 +81,7 @@ def decoder_parts(model: MimiModel) -> nn.ModuleDict:
 def decode(model: MimiModel, codes: Tensor) -> Tensor:
     """(B, T, K) codes to (B, T * FRAME_SIZE) samples at GAIN times their level."""
     latent = model.upsample(model.quantizer.decode(codes.transpose(1, 2)))
+    assert model.decoder_transformer is not None
     (latent,) = model.decoder_transformer(latent)
     return model.decoder(latent)[:, 0]
 

@@ -70,6 +70,7 @@ def judge(model: MimiModel, judged: list[Recording], quantizer: Quantizer) -> di
 
 def encoder_parts(model: MimiModel) -> nn.ModuleDict:
     """All that lies between samples and latents."""
+    assert model.encoder_transformer is not None
     return nn.ModuleDict(
         {
             "encoder": model.encoder,
@@ -81,6 +82,7 @@ def encoder_parts(model: MimiModel) -> nn.ModuleDict:
 
 def encode(model: MimiModel, pcm: Tensor) -> Tensor:
     """(B, T * FRAME_SIZE) samples to (B, T, 2 * DIM) latents; the rest of the width is not used."""
+    assert model.encoder_transformer is not None
     (hidden,) = model.encoder_transformer(model.encoder(pcm[:, None] * GAIN))
     return model.downsample(hidden).transpose(1, 2)[..., : 2 * DIM]
 

@@ -156,7 +156,8 @@ class Evaluation:
         """Of clips of at least three seconds, two sayings of one speaker in a row."""
         random = np.random.default_rng(SEED)
         silentcipher = load_silentcipher(self._voice.silentcipher)
-        pairs = zip(sayings[:-2:4] + sayings[1:-2:4], sayings[2::4] + sayings[3::4], strict=False)
+        said = list(sayings)
+        pairs = zip(said[:-2:4] + said[1:-2:4], said[2::4] + said[3::4], strict=False)
         clips = [np.concatenate([one.pcm, other.pcm]) for one, other in pairs]
         clips = [clip for clip in clips if len(clip) >= 3 * self._voice.sample_rate_hz][: self._num_marked]
         keys = [random_key(random) for _ in clips]

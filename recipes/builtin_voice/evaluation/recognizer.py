@@ -32,9 +32,9 @@ class Recognizer:
         self._decoder = decoder = self._decoder or self._new_decoder()
         clip = pcm if sample_rate_hz == SAMPLE_RATE_HZ else resample(pcm, sample_rate_hz, SAMPLE_RATE_HZ)
         clip = np.concatenate([_MARGIN, clip / max(1e-6, float(np.abs(clip).max())) * _LEVEL, _MARGIN])
-        clip = clip + np.random.default_rng(0).normal(scale=_HISS, size=len(clip))
+        hissing = clip + np.random.default_rng(0).normal(scale=_HISS, size=len(clip))
         decoder.start_utt()
-        decoder.process_raw((clip * 32767).astype(np.int16).tobytes(), full_utt=True)
+        decoder.process_raw((hissing * 32767).astype(np.int16).tobytes(), full_utt=True)
         decoder.end_utt()
         found = decoder.hyp()
         return re.sub(r"\(\d+\)", "", found.hypstr) if found else ""

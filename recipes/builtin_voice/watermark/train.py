@@ -17,6 +17,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,13 +110,14 @@ class Trainer:
         (weights / "hparams.yaml").write_text(yaml.safe_dump(hparams, sort_keys=False))
         torch.manual_seed(seed)
         self.silentcipher = build_silentcipher(read_hparams(weights / "hparams.yaml"))
-        self._networks = nn.ModuleDict(
+        networks: Any = nn.ModuleDict(
             {
                 "enc_c": self.silentcipher.carrier_encoder,
                 "dec_c": self.silentcipher.carrier_decoder,
                 "dec_m_0": self.silentcipher.message_decoder,
             }
-        ).to(memory_format=torch.channels_last)
+        )  # Any: torch's types of a module's `to` leave memory_format out
+        self._networks: nn.ModuleDict = networks.to(memory_format=torch.channels_last)
         self._embedder = TrainingEmbedder(self.silentcipher)
         self._optimizer = torch.optim.Adam(self._networks.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98))
         self.step, self.seconds = 0, 0.0

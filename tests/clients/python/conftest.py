@@ -30,8 +30,9 @@ async def client(deployment: FakeDeployment) -> AsyncIterator[AsyncClient]:
 class BackgroundServer:
     """A deployment whose loop runs on a thread, for programs and blocking clients."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, deployment: FakeDeployment) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, deployment: FakeDeployment, stop: asyncio.Event) -> None:
         self._loop = loop
+        self.stop = stop
         self.deployment = deployment
 
     @property
@@ -53,8 +54,7 @@ def background_server(**gateway_settings: Any) -> Iterator[BackgroundServer]:
     async def serve() -> None:
         stop = asyncio.Event()
         async with fake_deployment(**gateway_settings) as deployment:
-            background = BackgroundServer(asyncio.get_running_loop(), deployment)
-            background.stop = stop
+            background = BackgroundServer(asyncio.get_running_loop(), deployment, stop)
             started.set_result(background)
             await stop.wait()
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from typing import Any
 
 import csm_client
 import pytest
 from csm.v1 import tts_pb2
-from csm_client import Turn
+from csm_client import AsyncClient, Turn
 
 from csm_bundle.errors import EngineBusyError
+from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import FRAME_SAMPLES, NOTICE, fake_frames
 
 
@@ -18,16 +20,17 @@ def expected_samples(frame_count: int) -> bytes:
     return b"".join(struct.pack("<h", number) * FRAME_SAMPLES for number in range(frame_count))
 
 
-async def test_stream_gives_header_audio_and_summary(client) -> None:
+async def test_stream_gives_header_audio_and_summary(client: AsyncClient) -> None:
     stream = client.stream_synthesize("Hello.", seed=7)
-    assert stream.header is None
+    before: object = stream.header
+    assert before is None
     samples = b"".join([chunk.audio_content async for chunk in stream])
     assert samples == expected_samples(10)
-    assert stream.header.seed == 7
-    assert stream.summary.finish_reason == tts_pb2.FINISH_REASON_END_OF_SPEECH
+    assert stream.header is not None and stream.header.seed == 7
+    assert stream.summary is not None and stream.summary.finish_reason == tts_pb2.FINISH_REASON_END_OF_SPEECH
 
 
-async def test_whole_utterance_both_ways_is_the_same(client) -> None:
+async def test_whole_utterance_both_ways_is_the_same(client: AsyncClient) -> None:
     whole = await client.synthesize("Hello.")
     streamed = await client.stream_synthesize("Hello.").read_all()
     assert whole.samples == streamed.samples == expected_samples(10)
@@ -35,7 +38,7 @@ async def test_whole_utterance_both_ways_is_the_same(client) -> None:
     assert whole.sample_rate_hz == 24_000
 
 
-async def test_other_encodings_come_as_they_are(client) -> None:
+async def test_other_encodings_come_as_they_are(client: AsyncClient) -> None:
     whole = await client.synthesize("Hello.", encoding="mulaw", sample_rate_hz=8_000)
     streamed = await client.stream_synthesize("Hello.", encoding="mulaw", sample_rate_hz=8_000).read_all()
     assert whole.samples == streamed.samples and len(whole.samples) == 6_400
@@ -43,7 +46,7 @@ async def test_other_encodings_come_as_they_are(client) -> None:
     assert (whole.duration_s, whole.sample_rate_hz) == (0.8, 8_000)
 
 
-async def test_every_option_reaches_the_server(deployment, client) -> None:
+async def test_every_option_reaches_the_server(deployment: FakeDeployment, client: AsyncClient) -> None:
     options = csm_client.StreamOptions(
         speaker=3,
         voice="bo",
@@ -68,7 +71,7 @@ async def test_every_option_reaches_the_server(deployment, client) -> None:
     assert speech.summary.codes == fake_frames(0, 5)
 
 
-async def test_invalid_request_lists_every_field(client) -> None:
+async def test_invalid_request_lists_every_field(client: AsyncClient) -> None:
     with pytest.raises(csm_client.InvalidRequestError) as failed:
         await client.synthesize("", top_k=0)
     assert {violation.field for violation in failed.value.field_violations} == {
@@ -78,19 +81,19 @@ async def test_invalid_request_lists_every_field(client) -> None:
     assert failed.value.reason == "TEXT_EMPTY" and failed.value.request_id
 
 
-async def test_unknown_voice_is_not_found(client) -> None:
+async def test_unknown_voice_is_not_found(client: AsyncClient) -> None:
     with pytest.raises(csm_client.NotFoundError, match="ada, bo"):
         await client.stream_synthesize("Hello.", voice="zoe").read_all()
 
 
-async def test_busy_server_is_unavailable_with_a_delay(deployment, client) -> None:
+async def test_busy_server_is_unavailable_with_a_delay(deployment: FakeDeployment, client: AsyncClient) -> None:
     deployment.engine.refusal = EngineBusyError("full")
     with pytest.raises(csm_client.UnavailableError) as failed:
         await client.stream_synthesize("Hello.").read_all()
     assert (failed.value.reason, failed.value.retry_delay_s) == ("QUEUE_FULL", 1.0)
 
 
-async def test_server_lost_in_the_middle_is_incomplete_audio(deployment, client) -> None:
+async def test_server_lost_in_the_middle_is_incomplete_audio(deployment: FakeDeployment, client: AsyncClient) -> None:
     deployment.engine.script.pause_at = 5
     received = 0
     with pytest.raises(csm_client.IncompleteAudioError) as failed:
@@ -99,17 +102,18 @@ async def test_server_lost_in_the_middle_is_incomplete_audio(deployment, client)
             if received == 5 * FRAME_SAMPLES:
                 await deployment.engine_server.drain(0)
     assert failed.value.received_sample_count == received
-    assert failed.value.__cause__.reason == "ENGINE_LOST"
+    cause: Any = failed.value.__cause__
+    assert cause.reason == "ENGINE_LOST"
 
 
-async def test_deadline_is_typed(deployment) -> None:
+async def test_deadline_is_typed(deployment: FakeDeployment) -> None:
     deployment.engine.script.pause_at = 0
     async with csm_client.AsyncClient(deployment.target, timeout_s=0.5) as client:
         with pytest.raises(csm_client.DeadlineExceededError):
             await client.synthesize("Hello.")
 
 
-async def test_leaving_the_stream_cancels_it(deployment, client) -> None:
+async def test_leaving_the_stream_cancels_it(deployment: FakeDeployment, client: AsyncClient) -> None:
     deployment.engine.script.pause_at = 5
     async with client.stream_synthesize("Hello.") as stream:
         async for _ in stream:
@@ -119,7 +123,9 @@ async def test_leaving_the_stream_cancels_it(deployment, client) -> None:
     assert deployment.engine.calls[0].error == "CancelledError"
 
 
-async def test_cancel_from_another_task_is_an_error_for_the_reader_and_does_not_cancel_it(deployment, client) -> None:
+async def test_cancel_from_another_task_is_an_error_for_the_reader_and_does_not_cancel_it(
+    deployment: FakeDeployment, client: AsyncClient
+) -> None:
     for pause_at, error in ((0, csm_client.ServerError), (5, csm_client.IncompleteAudioError)):
         deployment.engine.script.pause_at = pause_at
         deployment.engine.script.paused.clear()
@@ -132,7 +138,9 @@ async def test_cancel_from_another_task_is_an_error_for_the_reader_and_does_not_
             await reading
 
 
-async def test_a_cancelled_reader_is_cancelled_and_ends_the_call(deployment, client) -> None:
+async def test_a_cancelled_reader_is_cancelled_and_ends_the_call(
+    deployment: FakeDeployment, client: AsyncClient
+) -> None:
     deployment.engine.script.pause_at = 5
     reading = asyncio.create_task(client.stream_synthesize("Hello.").read_all())
     await deployment.engine.script.paused.wait()
@@ -144,7 +152,7 @@ async def test_a_cancelled_reader_is_cancelled_and_ends_the_call(deployment, cli
     assert deployment.engine.calls[0].error == "CancelledError"
 
 
-async def test_voices_info_and_detection(client) -> None:
+async def test_voices_info_and_detection(client: AsyncClient) -> None:
     assert [voice.name for voice in await client.list_voices()] == ["ada", "bo"]
     assert (await client.server_info()).model_notice == NOTICE
     speech = await client.synthesize("Hello.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import wave
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
@@ -36,7 +37,7 @@ def test_unfinished_wav_leaves_nothing_and_spares_an_older_file(tmp_path: Path) 
 @pytest.mark.parametrize(("encoding", "subtype", "silence"), [("mulaw", "ULAW", b"\xff"), ("alaw", "ALAW", b"\xd5")])
 @pytest.mark.parametrize("sample_count", [0, 1, 800])
 def test_wav_of_g711_is_read_by_others(
-    tmp_path: Path, encoding: str, subtype: str, silence: bytes, sample_count: int
+    tmp_path: Path, encoding: Any, subtype: str, silence: bytes, sample_count: int
 ) -> None:
     path = tmp_path / "a.wav"
     with WavFile(path, 8_000, encoding) as file:
@@ -73,12 +74,12 @@ def test_other_files_hold_what_was_written(tmp_path: Path) -> None:
         ("a", None, ("a", "pcm", True)),
     ],
 )
-def test_name_and_encoding_tell_each_other(path: str | None, encoding: str | None, chosen: tuple) -> None:
+def test_name_and_encoding_tell_each_other(path: str | None, encoding: Any, chosen: tuple[str, str, bool]) -> None:
     output = choose_output(Path(path) if path else None, encoding)
     assert (str(output.path), output.encoding, output.is_wav) == chosen
 
 
 @pytest.mark.parametrize(("path", "encoding"), [("a.wav", "opus"), ("a", "opus"), ("a.ogg", "wav"), ("a.opus", "alaw")])
-def test_name_that_cannot_hold_the_encoding_is_refused(path: str, encoding: str) -> None:
+def test_name_that_cannot_hold_the_encoding_is_refused(path: str, encoding: Any) -> None:
     with pytest.raises(OutputFileError, match=f"{path} cannot hold"):
         choose_output(Path(path), encoding)

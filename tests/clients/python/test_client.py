@@ -127,7 +127,9 @@ def test_stream_that_fails_after_audio_is_incomplete(fake: FakeServer) -> None:
         (grpc.StatusCode.UNIMPLEMENTED, csm_client.ServerError),
     ],
 )
-def test_every_status_has_its_type(fake: FakeServer, code: grpc.StatusCode, error: type) -> None:
+def test_every_status_has_its_type(
+    fake: FakeServer, code: grpc.StatusCode, error: type[csm_client.ServerError]
+) -> None:
     running = fake.call(lambda client: client.synthesize("Hello."))
     *_, rpc = fake.take_unary("Synthesize")
     rpc.send_initial_metadata(())
@@ -159,7 +161,7 @@ def test_server_info_and_detection(fake: FakeServer) -> None:
     assert running.result(5).key_id == "k"
 
 
-def test_against_a_real_gateway(server) -> None:
+def test_against_a_real_gateway(server: Any) -> None:
     with csm_client.Client(server.target, timeout_s=20) as client:
         whole, streamed = client.synthesize("Hello."), client.stream_synthesize("Hello.").read_all()
         assert whole.samples == streamed.samples and len(whole.samples) > 0

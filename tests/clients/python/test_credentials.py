@@ -20,7 +20,7 @@ TOKEN = "a-token_of.ada"
 SIZE = 2 * 10 * FRAME_SAMPLES
 
 
-def guarding(folder: Path) -> dict[str, Path]:
+def guarding(folder: Path) -> dict[str, Any]:
     """Settings of a gateway that lets TOKEN in."""
     entry = {"name": "ada", "sha256": hashlib.sha256(TOKEN.encode()).hexdigest()}
     (folder / "tokens.json").write_text(json.dumps([entry]))
@@ -95,7 +95,8 @@ def test_token_goes_out_in_plaintext_only_to_this_host(target: str, loopback: bo
     assert TOKEN not in str(refused.value)
     Client(target).close()
     for allowed in (ConnectionOptions(insecure_token=True), ConnectionOptions(tls=True)):
-        Client(target, token=TOKEN, **allowed).close()
+        allowed["token"] = TOKEN
+        Client(target, **allowed).close()
 
 
 async def test_proxy_of_the_environment_does_not_see_calls_to_this_host(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from csm.v1 import tts_pb2
 from csm_client import IncompleteAudioError
@@ -47,6 +49,6 @@ def test_whole_stream_passes_and_unknown_events_are_skipped() -> None:
         ((HEADER, audio(0), summary(3)), "counts 3 samples, but 2 came"),
     ],
 )
-def test_stream_that_is_not_whole_raises(messages, sentence: str) -> None:
+def test_stream_that_is_not_whole_raises(messages: Any, sentence: str) -> None:
     with pytest.raises(IncompleteAudioError, match=sentence):
         read(*messages)

@@ -7,12 +7,15 @@ import io
 import wave
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import csm_client
 import pytest
+from csm_client import AsyncClient
 from csm_client.command import cli
 from csm_client.command.pieces import lines
 
+from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import FRAME_SAMPLES
 
 PIECES = ("Good mor", "ning. How ", "are you?")
@@ -26,7 +29,7 @@ async def written(*pieces: str) -> AsyncIterator[str]:
         yield piece
 
 
-async def test_pieces_become_sentences(deployment, client) -> None:
+async def test_pieces_become_sentences(deployment: FakeDeployment, client: AsyncClient) -> None:
     async with client.stream_synthesize_text(written(*PIECES), seed=3, return_codes=True) as stream:
         speech = await stream.read_all()
     assert [sentence.text for sentence in stream.sentences] == SENTENCES
@@ -36,13 +39,13 @@ async def test_pieces_become_sentences(deployment, client) -> None:
 
 
 @pytest.mark.parametrize("pieces", ["".join(PIECES), list(PIECES)])
-async def test_a_text_that_is_all_there_may_be_given_as_it_is(client, pieces) -> None:
+async def test_a_text_that_is_all_there_may_be_given_as_it_is(client: AsyncClient, pieces: Any) -> None:
     stream = client.stream_synthesize_text(pieces)
     await stream.read_all()
     assert [sentence.text for sentence in stream.sentences] == SENTENCES
 
 
-async def test_a_long_text_goes_in_several_messages(deployment, client) -> None:
+async def test_a_long_text_goes_in_several_messages(deployment: FakeDeployment, client: AsyncClient) -> None:
     deployment.engine.frame_count = 1
     text = "This is a sentence like any other. " * 150
     stream = client.stream_synthesize_text(text)
@@ -50,7 +53,9 @@ async def test_a_long_text_goes_in_several_messages(deployment, client) -> None:
     assert [sentence.text for sentence in stream.sentences] == ["This is a sentence like any other."] * 150
 
 
-async def test_what_the_pieces_raise_is_raised_and_ends_the_call(deployment, client) -> None:
+async def test_what_the_pieces_raise_is_raised_and_ends_the_call(
+    deployment: FakeDeployment, client: AsyncClient
+) -> None:
     async def broken() -> AsyncIterator[str]:
         yield "One. Two"
         raise LookupError("the model is gone")
@@ -60,7 +65,7 @@ async def test_what_the_pieces_raise_is_raised_and_ends_the_call(deployment, cli
     await asyncio.wait_for(asyncio.gather(*(call.ended.wait() for call in deployment.engine.calls)), 10)
 
 
-async def test_a_cancel_stays_a_cancel(deployment, client) -> None:
+async def test_a_cancel_stays_a_cancel(deployment: FakeDeployment, client: AsyncClient) -> None:
     deployment.engine.script.pause_at = 3
     reading = asyncio.create_task(client.stream_synthesize_text(written("One. Two.")).read_all())
     await asyncio.wait_for(deployment.engine.script.paused.wait(), 10)
@@ -69,13 +74,13 @@ async def test_a_cancel_stays_a_cancel(deployment, client) -> None:
         await reading
 
 
-async def test_no_words_are_told_by_field(client) -> None:
+async def test_no_words_are_told_by_field(client: AsyncClient) -> None:
     with pytest.raises(csm_client.InvalidRequestError) as failed:
         await client.stream_synthesize_text([]).read_all()
     assert [violation.field for violation in failed.value.field_violations] == ["text"]
 
 
-def test_the_blocking_client_does_the_same(server) -> None:
+def test_the_blocking_client_does_the_same(server: Any) -> None:
     def broken() -> Iterator[str]:
         yield "One. Two"
         raise LookupError("the model is gone")
@@ -92,7 +97,7 @@ def test_the_blocking_client_does_the_same(server) -> None:
     ("arguments", "typed"), [(["-"], "".join(PIECES) + "\n"), (["--by-sentence", "".join(PIECES)], "")]
 )
 def test_say_takes_a_text_from_standard_input_or_by_sentence(
-    server, tmp_path: Path, monkeypatch, arguments: list[str], typed: str
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], typed: str
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(typed))
     out = tmp_path / "said.wav"
@@ -102,7 +107,7 @@ def test_say_takes_a_text_from_standard_input_or_by_sentence(
     assert [len(call.request.segments) for call in server.deployment.engine.calls] == [1, 2]
 
 
-async def test_what_is_typed_is_said_line_by_line(monkeypatch) -> None:
+async def test_what_is_typed_is_said_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.StringIO("One\nTwo\n")
     assert [line async for line in lines(file)] == ["One\n", "Two\n"]
     file.seek(0)

@@ -16,9 +16,9 @@ from tests.support.fake_deployment import FakeDeployment, fake_deployment
 from tests.support.fake_stages import FRAME_SAMPLES
 
 
-def as_caller(folder: Path, authority: Authority) -> TlsOptions:
+def as_caller(folder: Path, authority: Authority, ca: Path) -> TlsOptions:
     own = authority.write(folder)
-    return TlsOptions(tls_certificate=own["tls_certificate"], tls_key=own["tls_key"])
+    return TlsOptions(tls_ca=ca, tls_certificate=own["tls_certificate"], tls_key=own["tls_key"])
 
 
 async def test_speech_comes_over_tls(tmp_path: Path) -> None:
@@ -34,9 +34,9 @@ def test_blocking_client_speaks_tls_and_shows_its_certificate(serve: Any, tmp_pa
     files = ours.write(tmp_path) | {"tls_client_ca": callers.write_ca(tmp_path, "callers.crt")}
     ca = ours.write_ca(tmp_path)
     with serve(**files) as server:
-        with Client(server.target, tls_ca=ca, **as_caller(tmp_path / "caller", callers)) as client:
+        with Client(server.target, **as_caller(tmp_path / "caller", callers, ca)) as client:
             assert len(client.synthesize("Hello.").samples) == 2 * 10 * FRAME_SAMPLES
-        with Client(server.target, tls_ca=ca, **as_caller(tmp_path / "other", ours)) as client:
+        with Client(server.target, **as_caller(tmp_path / "other", ours, ca)) as client:
             with pytest.raises(UnavailableError, match="a client certificate that it trusts"):
                 client.server_info()
 
@@ -72,7 +72,8 @@ async def test_server_without_tls_is_told_from_one_that_is_away(deployment: Fake
 
 
 def test_connection_that_is_lost_later_is_not_blamed_on_tls() -> None:
-    lost = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "Socket closed")
+    nothing = grpc.aio.Metadata()
+    lost = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, "Socket closed", None)
     assert str(from_rpc_error(lost)) == "Socket closed"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
@@ -20,18 +21,18 @@ class Recorder(tts_pb2_grpc.TextToSpeechServiceServicer):
         self.seen: list[dict[str, str]] = []
         self.target = ""
 
-    async def GetServerInfo(self, request, context):
+    async def GetServerInfo(self, request: Any, context: Any) -> Any:
         self.seen.append(dict(context.invocation_metadata()))
         return tts_pb2.GetServerInfoResponse()
 
-    async def StreamSynthesize(self, request, context):
+    async def StreamSynthesize(self, request: Any, context: Any) -> Any:
         self.seen.append(dict(context.invocation_metadata()))
         yield tts_pb2.StreamSynthesizeResponse(header=tts_pb2.SynthesisHeader())
         yield tts_pb2.StreamSynthesizeResponse(summary=tts_pb2.SynthesisSummary())
 
 
 @pytest.fixture
-async def recorder(listen) -> Recorder:
+async def recorder(listen: Any) -> Recorder:
     recorder = Recorder()
     recorder.target = await listen(tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server, recorder)
     return recorder

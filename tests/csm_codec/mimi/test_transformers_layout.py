@@ -15,7 +15,7 @@ from transformers import MimiConfig, MimiModel
 from csm_bundle.errors import CheckpointError
 from csm_codec.mimi.loader import load_mimi
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "hidden_size": 32,
     "num_filters": 4,
     "vector_quantization_hidden_dimension": 8,
@@ -81,8 +81,10 @@ def test_decodes_and_encodes_as_the_module_that_wrote_the_files(
     codes = torch.randint(64, (2, 4, 30), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = theirs.decode(codes).audio_values
+        assert expected is not None
         assert float((mimi.model.decode(codes) - expected).abs().max() / expected.std()) < 1e-5
-        assert torch.equal(mimi.model.encode(expected), theirs.encode(expected).audio_codes)
+        their_codes = theirs.encode(expected).audio_codes
+        assert their_codes is not None and torch.equal(mimi.model.encode(expected), their_codes)
     assert (mimi.identity.codebook_count, mimi.identity.codebook_size) == (4, 64)
     assert (mimi.identity.frame_sample_count, mimi.identity.sample_rate_hertz) == (1920, 24000)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from csm_codec.watermark.networks.silentcipher import SilentCipher, load_silentc
 from tests.support.silentcipher_oracle import PackageOracle
 from tests.support.tiny.silentcipher import write_tiny_silentcipher
 
-SIZES = {"n_fft": 256, "band": 32}
+SIZES: dict[str, Any] = {"n_fft": 256, "band": 32}
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,8 @@ def words(*values: int) -> torch.Tensor:
 def test_philox_gives_the_published_words(
     counter: tuple[int, ...], key: tuple[int, ...], expected: tuple[int, ...]
 ) -> None:
-    made = philox(tuple(words(value) for value in counter), tuple(words(value) for value in key))
+    (a, b, c, d), (low, high) = map(words, counter), map(words, key)
+    made = philox((a, b, c, d), (low, high))
     assert [int(word) for word in made] == list(expected)
 
 

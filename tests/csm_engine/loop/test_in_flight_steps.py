@@ -19,6 +19,7 @@ from csm_engine.model.shapes import ModelConfig, TransformerConfig
 from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.reference.frame_step import FrameStep
 from csm_engine.scheduling.outcome import Outcome
+from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import Codes, FinishReason, GenerationRequest, SamplingParams, Segment
 
 SHORT_SPOKEN = ModelConfig(
@@ -51,7 +52,9 @@ def request(seed: int, frames: int = 1000, resume: Codes | None = None) -> Gener
 
 def staggered(engine: Engine, requests: list[GenerationRequest], cancel_at: dict[str, int]) -> dict[str, Ended]:
     """Adds a request every other step; those in `cancel_at` are cancelled once that many frames have come."""
-    waiting, running, frames = list(requests), {}, {item.request_id: [] for item in requests}
+    waiting = list(requests)
+    running: dict[str, Sequence] = {}
+    frames: dict[str, list[Codes]] = {item.request_id: [] for item in requests}
     for step in range(10_000):
         if waiting and step % 2 == 0:
             item = waiting.pop(0)
@@ -124,7 +127,7 @@ def test_a_row_that_has_ended_runs_on_without_a_trace(kind: str, why: Outcome, m
     sampling = SamplingParams(temperature=0.0 if why is Outcome.CONTEXT_WINDOW else 0.9)  # greedy never falls silent
     step.backbone.prefill(prompt[:-1], 0, 0)
     step.state.start(0, prompt[-1], position=6, frame=0, sampling=sampling, max_frames=cap)
-    outcomes = []
+    outcomes: list[Outcome] = []
     while not outcomes or outcomes[-1] is Outcome.FRAME:
         outcomes.append(Outcome(int(step(torch.tensor([0]))[0, -1])))
     assert outcomes[-1] is why

@@ -115,7 +115,9 @@ LAYOUTS = ["original", "original pickle", "transformers"]
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @torch.inference_mode()
-def test_teacher_forced_logits_agree(layout, checkpoint, oracle, tokenizer, tmp_path) -> None:
+def test_teacher_forced_logits_agree(
+    layout: str, checkpoint: Path, oracle: CsmForConditionalGeneration, tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
     model = load_layout(layout, checkpoint, tmp_path)
     prompt = prompt_of(tokenizer)
     stages = FrameStep(model, num_slots=2)
@@ -159,13 +161,15 @@ def oracle_greedy(oracle: CsmForConditionalGeneration, prompt: Prompt, num_frame
 
 
 @pytest.fixture(scope="module")
-def expected_frames(oracle, tokenizer) -> np.ndarray:
+def expected_frames(oracle: CsmForConditionalGeneration, tokenizer: TextTokenizer) -> np.ndarray:
     return oracle_greedy(oracle, prompt_of(tokenizer), 50)
 
 
 @pytest.mark.parametrize("step", ["reference", "packed"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_greedy_frames_are_identical(layout, step, checkpoint, expected_frames, tokenizer, tmp_path) -> None:
+def test_greedy_frames_are_identical(
+    layout: str, step: str, checkpoint: Path, expected_frames: np.ndarray, tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
     model = load_layout(layout, checkpoint, tmp_path)
     config = EngineConfig(num_slots=2, prefill_chunk=7)
     slots = config.total_slots
@@ -181,7 +185,9 @@ def test_greedy_frames_are_identical(layout, step, checkpoint, expected_frames, 
 
 
 @torch.inference_mode()
-def test_wrong_rotary_order_would_be_noticed(checkpoint, oracle, tokenizer) -> None:
+def test_wrong_rotary_order_would_be_noticed(
+    checkpoint: Path, oracle: CsmForConditionalGeneration, tokenizer: TextTokenizer
+) -> None:
     """The parity above rests on the order of q's rows: in the file's own order the logits differ."""
     model = load_model(checkpoint)
     for layer in model.backbone.layers:

@@ -62,7 +62,7 @@ def small_settings(bundle: Path, keyring: Path, **more: Any) -> AllInOneSettings
 
 
 @pytest.fixture
-def traced_settings(bundle: Path, keyring: Path, collector) -> AllInOneSettings:
+def traced_settings(bundle: Path, keyring: Path, collector: Any) -> AllInOneSettings:
     return small_settings(bundle, keyring, trace_endpoint=collector.endpoint)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import wave
 from collections.abc import Iterator
+from typing import Any
 
 import csm_client
 import numpy as np
@@ -58,7 +59,7 @@ def test_sentences_were_held_out() -> None:
     assert {split_of(text) for text in SENTENCES} == {"held-out"}
 
 
-def test_words_are_understood(spoken) -> None:
+def test_words_are_understood(spoken: Any) -> None:
     listener, noise = Recognizer(domain_grammar()), np.random.default_rng(0)
     errors = {"speech": 0, "noise": 0}
     for (text, _), speech in spoken.items():
@@ -70,19 +71,19 @@ def test_words_are_understood(spoken) -> None:
     assert errors["speech"] <= MOST_ERRORS * words <= 0.6 * errors["noise"]
 
 
-def test_speech_ends_by_itself_and_takes_as_long_as_speech_does(spoken) -> None:
+def test_speech_ends_by_itself_and_takes_as_long_as_speech_does(spoken: Any) -> None:
     for (text, _), speech in spoken.items():
         assert speech.summary.finish_reason == tts_pb2.FINISH_REASON_END_OF_SPEECH
         assert 0.2 < speech.duration_s / len(text.split()) < 0.6
 
 
-def test_speakers_are_a_woman_and_a_man(spoken) -> None:
+def test_speakers_are_a_woman_and_a_man(spoken: Any) -> None:
     for text in SENTENCES:
         woman, man = (spoken[text, voice] for voice in SPEAKERS)
         assert pitch_hz(pcm(woman), woman.sample_rate_hz) > 150 > 130 > pitch_hz(pcm(man), man.sample_rate_hz)
 
 
-def test_mark_of_its_speech_is_found(client: csm_client.Client, spoken) -> None:
+def test_mark_of_its_speech_is_found(client: csm_client.Client, spoken: Any) -> None:
     for speech in spoken.values():
         file = io.BytesIO()
         with wave.open(file, "wb") as writer:
@@ -92,7 +93,7 @@ def test_mark_of_its_speech_is_found(client: csm_client.Client, spoken) -> None:
         assert (answer.detected, answer.key_id) == (True, speech.summary.watermark.key_id)
 
 
-def test_voice_follows_the_context(client: csm_client.Client, spoken) -> None:
+def test_voice_follows_the_context(client: csm_client.Client, spoken: Any) -> None:
     """Speaker 0 is the woman, unless the conversation has shown that it is the man."""
     text, question = SENTENCES[:2]
     heard_as_a_man = [Turn(0, question, codes=spoken[question, "rms"].summary.codes)]

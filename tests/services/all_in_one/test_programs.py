@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from csm_client.command.cli import main as csm
 
 from services.gateway.settings import GatewaySettings
@@ -47,7 +48,7 @@ def read_target(process: subprocess.Popen[str]) -> str:
 
 
 def test_serve_answers_csm_say_and_a_kill_leaves_no_short_file(
-    bundle: Path, keyring: Path, tmp_path: Path, capsys
+    bundle: Path, keyring: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--bundle", str(bundle), "--watermark-keyring", str(keyring), "--port", "0", "--health-port", "0"]
     with running("services.all_in_one", *arguments, "--metrics-port", "-1", "--slots", "1") as server:
@@ -95,7 +96,7 @@ def test_say_does_it_all_in_one_command(bundle: Path, keyring: Path, tmp_path: P
     server_options = ["--bundle", str(bundle), "--watermark-keyring", str(keyring), "--threads", "1"]
     command = [sys.executable, "-m", "services.all_in_one.say", *options, *server_options]
     for_others = {"CSM_GATEWAY_AUTH_TOKENS_FILE": str(tmp_path / "tokens.json")}
-    done = subprocess.run(command, env=environment() | for_others, capture_output=True, text=True)
+    done = subprocess.run(command, env={**environment(), **for_others}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     with wave.open(str(out)) as file:
         assert file.getnframes() == 5 * 1920

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -20,7 +21,7 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.stage import GatewayStage, start_gateway
 from tests.support.fake_deployment import target_of
 
-LOCAL = {"host": "127.0.0.1", "port": 0, "health_port": 0, "metrics_port": -1, "drain_seconds": 0.0}
+LOCAL: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "health_port": 0, "metrics_port": -1, "drain_seconds": 0.0}
 SECONDS = 2.4
 
 
@@ -29,20 +30,20 @@ class Deployment:
     engines: list[EngineStage]
     codecs: list[CodecStage]
     gateway: GatewayStage
-    stub: tts_pb2_grpc.TextToSpeechServiceAsyncStub
+    stub: Any
 
 
 @pytest.fixture
 async def deployment(bundle: Path, keyring: Path) -> AsyncIterator[Deployment]:
     async with AsyncExitStack() as stack:
-        model = LOCAL | {"bundle": str(bundle), "threads": 1, "slots": 2}
+        model: dict[str, Any] = LOCAL | {"bundle": str(bundle), "threads": 1, "slots": 2}
         engines, codecs = [], []
         for _ in range(2):
             engines.append(await start_engine(EngineSettings(**(model | {"max_batch_frames": 2}))))
             stack.push_async_callback(engines[-1].stop)
             codecs.append(await start_codec(CodecSettings(**(model | {"watermark_keyring": keyring}))))
             stack.push_async_callback(codecs[-1].stop)
-        targets = {
+        targets: dict[str, Any] = {
             "engine_target": target_of([stage.server.port for stage in engines]),
             "engine_health_target": target_of([stage.server.health_port for stage in engines]),
             "codec_target": target_of([stage.server.port for stage in codecs]),
@@ -52,7 +53,7 @@ async def deployment(bundle: Path, keyring: Path) -> AsyncIterator[Deployment]:
         stack.push_async_callback(gateway.stop)
         await gateway.wait_ready()
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{gateway.server.port}")
-        stack.push_async_callback(channel.close)
+        stack.push_async_callback(channel.close, None)
         yield Deployment(engines, codecs, gateway, tts_pb2_grpc.TextToSpeechServiceStub(channel))
 
 
@@ -67,10 +68,10 @@ def request() -> tts_pb2.StreamSynthesizeRequest:
     return asked
 
 
-async def collect(call: grpc.aio.UnaryStreamCall, after_chunks: dict[int, Callable]) -> tuple[bytes, bytes]:
+async def collect(call: Any, after_chunks: dict[int, Callable[..., Any]]) -> tuple[bytes, bytes]:
     """(samples, codes). after_chunks: number of the audio message -> what is awaited when it has come"""
     samples, count, summary = bytearray(), 0, None
-    while (message := await call.read()) is not grpc.aio.EOF:
+    while (message := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
         if message.WhichOneof("event") == "audio_chunk":
             assert message.audio_chunk.sample_offset == len(samples) // 2
             samples += message.audio_chunk.audio_content

@@ -61,7 +61,7 @@ async def test_first_audio_comes_before_the_last_frame_is_sent(stub: Any) -> Non
     assert first.audio.sample_count > 0
     await call.done_writing()
     last = first
-    while (response := await call.read()) is not grpc.aio.EOF:
+    while (response := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
         last = response
     assert last.complete.sample_count == 10 * 1920
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 import pytest
@@ -12,7 +13,7 @@ from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from services.common.rpc.server import StageServer, StageService
 from services.common.settings import StageSettings
 
-InfoHandler = Callable[[grpc.aio.ServicerContext], Awaitable[codec_pb2.GetCodecInfoResponse]]
+InfoHandler = Callable[[grpc.aio.ServicerContext[Any, Any]], Awaitable[codec_pb2.GetCodecInfoResponse]]
 
 
 class ScriptedCodec(codec_pb2_grpc.CodecServiceServicer):
@@ -22,10 +23,10 @@ class ScriptedCodec(codec_pb2_grpc.CodecServiceServicer):
         self.on_info: InfoHandler | None = None
         self.decode_ended_with: list[str] = []
 
-    async def GetCodecInfo(self, request, context):
+    async def GetCodecInfo(self, request: Any, context: Any) -> Any:
         return await self.on_info(context) if self.on_info else codec_pb2.GetCodecInfoResponse(notice="fine")
 
-    async def StreamDecode(self, request_iterator, context):
+    async def StreamDecode(self, request_iterator: Any, context: Any) -> Any:
         try:
             async for _ in request_iterator:
                 yield codec_pb2.StreamDecodeResponse(audio=codec_pb2.AudioSamples(samples=b"ab"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 from csm.rvq.v1 import rvq_pb2
@@ -24,7 +25,7 @@ def test_well_formed_frames_pass() -> None:
 @pytest.mark.parametrize(
     "change", [{"codes": b"1234567"}, {"frame_count": 3}, {"frame_count": 0}, {"codebook_count": 3}]
 )
-def test_wrong_shape_is_refused_with_numbers(change: dict) -> None:
+def test_wrong_shape_is_refused_with_numbers(change: dict[str, Any]) -> None:
     wrong = made()
     for name, value in change.items():
         setattr(wrong, name, value)

@@ -49,7 +49,7 @@ async def test_sigterm_while_loading_exits_with_zero() -> None:
 
 async def test_fatal_failure_exits_with_one() -> None:
     stage = EmptyStage()
-    stage.on_started = lambda: stage.server.fail(RuntimeError("device lost"))
+    stage.on_started = lambda: stage.server.fail(RuntimeError("device lost"))  # type: ignore[method-assign]
     assert await serve_until_stopped(stage.start) == 1
     assert stage.stopped
 

@@ -104,6 +104,6 @@ def test_setting_names_lists_flags_and_variables() -> None:
 
 def test_settings_are_frozen_and_closed() -> None:
     with pytest.raises(ValidationError):
-        DemoSettings(unknown_field=1)
+        DemoSettings.model_validate({"unknown_field": 1})
     with pytest.raises(ValidationError):
-        DemoSettings().port = 1
+        DemoSettings().port = 1  # type: ignore[misc]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -66,6 +67,6 @@ async def stage(settings: EngineSettings) -> AsyncIterator[EngineStage]:
 
 
 @pytest.fixture
-async def stub(stage: EngineStage) -> AsyncIterator[engine_pb2_grpc.EngineServiceAsyncStub]:
+async def stub(stage: EngineStage) -> AsyncIterator[Any]:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
         yield engine_pb2_grpc.EngineServiceStub(channel)

@@ -141,7 +141,7 @@ async def test_closed_channel_frees_slot(stage: EngineStage) -> None:
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}")
     call = engine_pb2_grpc.EngineServiceStub(channel).Generate(generate_request(500))
     await call.read()
-    await channel.close()
+    await channel.close(None)
     await wait_until_idle(stage)
 
 
@@ -158,7 +158,7 @@ async def test_full_engine_is_unavailable_with_retry_info(stage: EngineStage, st
 
 
 SHORT = rvq_pb2.CodeFrames(frame_count=2, codebook_count=4, codes=b"\0" * 15)
-WRONG = {
+WRONG: dict[str, dict[str, Any]] = {
     "sampling_params.temperature": {"sampling_params": engine_pb2.SamplingParams(temperature=-1)},
     "sampling_params.top_k": {"sampling_params": engine_pb2.SamplingParams(top_k=0)},
     "sampling_params.seed": {"sampling_params": engine_pb2.SamplingParams(seed=-4)},
@@ -254,7 +254,7 @@ async def test_a_failed_engine_stops_the_stage_and_its_calls(
 
     monkeypatch.setattr(stage.async_engine.thread._engine, "step", broken)
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        while await call.read() is not grpc.aio.EOF:
+        while await call.read() is not grpc.aio.EOF:  # type: ignore[attr-defined]
             pass
         raise AssertionError("the call must not end well")
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -273,7 +273,7 @@ async def test_drain_lets_running_calls_finish(settings: EngineSettings) -> None
         await call.read()
         stopping = asyncio.create_task(stage.stop())
         responses = []
-        while (response := await call.read()) is not grpc.aio.EOF:
+        while (response := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
             responses.append(response)
         assert responses[-1].complete.frame_count == 30
         await stopping

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -24,12 +25,12 @@ async def channel(deployment: FakeDeployment) -> AsyncIterator[grpc.aio.Channel]
 
 
 @pytest.fixture
-def tts(channel: grpc.aio.Channel) -> tts_pb2_grpc.TextToSpeechServiceStub:
+def tts(channel: grpc.aio.Channel) -> Any:
     return tts_pb2_grpc.TextToSpeechServiceStub(channel)
 
 
 @pytest.fixture
-def watermark(channel: grpc.aio.Channel) -> watermark_pb2_grpc.WatermarkServiceStub:
+def watermark(channel: grpc.aio.Channel) -> Any:
     return watermark_pb2_grpc.WatermarkServiceStub(channel)
 
 

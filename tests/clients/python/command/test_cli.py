@@ -11,6 +11,7 @@ import subprocess
 import sys
 import wave
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
@@ -18,10 +19,13 @@ from csm.codec.v1 import codec_pb2
 from csm_client.command.cli import main
 from csm_client.command.progress import Progress
 
+from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import FRAME_SAMPLES, NOTICE
 
 
-def test_say_writes_a_playable_file_and_prints_the_figures(server, tmp_path: Path, capsys) -> None:
+def test_say_writes_a_playable_file_and_prints_the_figures(
+    server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "hello.wav"
     code = main(["say", "Hello.", "--out", str(out), "--target", server.target, "--seed", "7", "--speaker", "1"])
     assert code == 0
@@ -54,7 +58,13 @@ def test_say_writes_a_playable_file_and_prints_the_figures(server, tmp_path: Pat
     ],
 )
 def test_say_writes_the_encoding_at_the_rate(
-    server, tmp_path: Path, capsys, out: str, encoding: str | None, rate: int, held: tuple[str, str]
+    server: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    out: str,
+    encoding: str | None,
+    rate: int,
+    held: tuple[str, str],
 ) -> None:
     path = tmp_path / out
     options = ["--encoding", encoding] if encoding else []
@@ -65,7 +75,7 @@ def test_say_writes_the_encoding_at_the_rate(
     assert f"{rate} Hz" in printed and "audio length         0.80 s" in printed
 
 
-def test_say_writes_headerless_samples(server, tmp_path: Path) -> None:
+def test_say_writes_headerless_samples(server: Any, tmp_path: Path) -> None:
     for encoding, size in (("pcm", 2), ("mulaw", 1)):
         path = tmp_path / f"{encoding}.raw"
         options = ["--encoding", encoding, "--rate", "8000", "--target", server.target]
@@ -73,20 +83,22 @@ def test_say_writes_headerless_samples(server, tmp_path: Path) -> None:
         assert path.stat().st_size == size * 6_400
 
 
-def test_say_refuses_a_name_that_cannot_hold_the_encoding(server, tmp_path: Path, capsys) -> None:
+def test_say_refuses_a_name_that_cannot_hold_the_encoding(
+    server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = str(tmp_path / "a.wav")
     assert main(["say", "Hello.", "--out", out, "--encoding", "opus", "--target", server.target]) == 1
     assert "must end in .ogg or .opus" in capsys.readouterr().err
     assert server.deployment.engine.calls == [] and list(tmp_path.iterdir()) == []
 
 
-def test_say_tells_the_rates_of_an_encoding(server, tmp_path: Path, capsys) -> None:
+def test_say_tells_the_rates_of_an_encoding(server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "a.ogg")
     assert main(["say", "Hello.", "--out", out, "--rate", "44100", "--target", server.target]) == 1
     assert "audio_config.sample_rate_hertz is 44100; with AUDIO_ENCODING_OGG_OPUS" in capsys.readouterr().err
 
 
-def test_ogg_opus_is_context_and_can_be_searched(server, tmp_path: Path) -> None:
+def test_ogg_opus_is_context_and_can_be_searched(server: Any, tmp_path: Path) -> None:
     spoken, dialogue = tmp_path / "a.ogg", tmp_path / "dialogue.json"
     assert main(["say", "Hello.", "--out", str(spoken), "--target", server.target]) == 0
     dialogue.write_text(json.dumps([{"speaker": 1, "text": "Hello.", "audio": "a.ogg"}]))
@@ -97,7 +109,7 @@ def test_ogg_opus_is_context_and_can_be_searched(server, tmp_path: Path) -> None
     assert [len(sent.samples) for sent in (codec.encoded[0], codec.detected[0])] == [2 * 38_400] * 2
 
 
-def test_returned_codes_are_context_of_the_next_call(server, tmp_path: Path) -> None:
+def test_returned_codes_are_context_of_the_next_call(server: Any, tmp_path: Path) -> None:
     out, codes = tmp_path / "a.wav", tmp_path / "a.codes"
     common = ["--target", server.target, "--out", str(out)]
     assert main(["say", "Hello.", *common, "--return-codes", str(codes)]) == 0
@@ -115,7 +127,9 @@ def test_returned_codes_are_context_of_the_next_call(server, tmp_path: Path) -> 
     assert request.max_frame_count == 2
 
 
-def test_server_killed_in_the_middle_leaves_no_file_and_fails(server, tmp_path: Path, capsys) -> None:
+def test_server_killed_in_the_middle_leaves_no_file_and_fails(
+    server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     server.deployment.engine.script.pause_at = 5
     killed = server.do(lambda: kill_when_paused(server.deployment))
     out = tmp_path / "hello.wav"
@@ -127,14 +141,15 @@ def test_server_killed_in_the_middle_leaves_no_file_and_fails(server, tmp_path: 
     assert printed.out == ""
 
 
-async def kill_when_paused(deployment) -> None:
+async def kill_when_paused(deployment: FakeDeployment) -> None:
     await deployment.engine.script.paused.wait()
     while not deployment.codec.calls or deployment.codec.calls[0].frame_count < 5:
+        assert deployment.codec_server._api_server is not None
         await deployment.codec_server._api_server.wait_for_termination(0.01)
     await deployment.engine_server.drain(0)
 
 
-def test_no_server_is_told_with_its_address(tmp_path: Path, capsys) -> None:
+def test_no_server_is_told_with_its_address(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody answers here
         target = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -144,19 +159,19 @@ def test_no_server_is_told_with_its_address(tmp_path: Path, capsys) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wrong_value_is_told_by_field(server, tmp_path: Path, capsys) -> None:
+def test_wrong_value_is_told_by_field(server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "x.wav")
     assert main(["say", "Hello.", "--top-k", "0", "--out", out, "--target", server.target]) == 1
     assert "error: sampling_params.top_k is 0; it must be 1 to 2048." in capsys.readouterr().err
 
 
-def test_wrong_context_file_is_told(server, tmp_path: Path, capsys) -> None:
+def test_wrong_context_file_is_told(server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = str(tmp_path / "no.json")
     assert main(["say", "Hello.", "--context", missing, "--target", server.target]) == 1
     assert "no.json cannot be read" in capsys.readouterr().err
 
 
-def test_wrong_flag_is_a_usage_error(capsys) -> None:
+def test_wrong_flag_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["say"], ["sing", "x"], ["say", "x", "--deadline", "0"], ["say", "x", "--seed", "y"]):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
@@ -179,7 +194,7 @@ def test_wrong_flag_is_a_usage_error(capsys) -> None:
         ["--", "\udcff"],
     ],
 )
-def test_value_that_cannot_be_sent_is_a_usage_error(arguments: list[str], capsys) -> None:
+def test_value_that_cannot_be_sent_is_a_usage_error(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     text = [] if arguments[0] == "--" else ["Hello."]
     with pytest.raises(SystemExit) as stopped:
         main(["say", *text, *arguments])
@@ -187,18 +202,18 @@ def test_value_that_cannot_be_sent_is_a_usage_error(arguments: list[str], capsys
     assert "must be" in capsys.readouterr().err
 
 
-def test_longest_deadline_is_one_that_works(server, capsys) -> None:
+def test_longest_deadline_is_one_that_works(server: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["voices", "--target", server.target, "--deadline", "1e9"]) == 0
 
 
 @pytest.mark.parametrize("out", ["", "/", "."])
-def test_folder_is_refused_before_anything_is_made(server, out: str, capsys) -> None:
+def test_folder_is_refused_before_anything_is_made(server: Any, out: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["say", "Hello.", "--out", out, "--target", server.target]) == 1
     assert "is a folder; it must be a file." in capsys.readouterr().err
     assert server.deployment.engine.calls == []
 
 
-def test_serve_info_and_voices(server, capsys) -> None:
+def test_serve_info_and_voices(server: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve-info", "--target", server.target]) == 0
     printed = capsys.readouterr().out
     assert NOTICE in printed and "PCM, WAV" in printed and "80 s in one message" in printed
@@ -206,7 +221,9 @@ def test_serve_info_and_voices(server, capsys) -> None:
     assert capsys.readouterr().out.splitlines()[0].split() == ["ada", "speaker", "0", "en", "the", "first"]
 
 
-def test_detect_names_the_key_or_exits_with_three(server, tmp_path: Path, capsys) -> None:
+def test_detect_names_the_key_or_exits_with_three(
+    server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = str(tmp_path / "a.wav")
     assert main(["say", "Hello.", "--out", out, "--target", server.target]) == 0
     assert main(["detect", out, "--target", server.target]) == 0
@@ -217,11 +234,12 @@ def test_detect_names_the_key_or_exits_with_three(server, tmp_path: Path, capsys
     assert "no watermark found (confidence 0.10)" in capsys.readouterr().out
 
 
-def test_interrupt_leaves_no_file_and_frees_the_engine(server, tmp_path: Path) -> None:
+def test_interrupt_leaves_no_file_and_frees_the_engine(server: Any, tmp_path: Path) -> None:
     server.deployment.engine.script.pause_at = 5
     command = [sys.executable, "-m", "csm_client", "say", "Hello.", "--out", "x.wav", "--target", server.target]
     environment = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
         while "s of audio" not in process.stderr.readline():
             pass
         process.send_signal(signal.SIGINT)

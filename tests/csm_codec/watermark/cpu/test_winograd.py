@@ -44,7 +44,9 @@ def test_a_frame_alone_is_that_of_its_neighbours_in_the_clip(silentcipher: Silen
     layer = WinogradLayer(package, bins)
     inputs = [None, *(bins.pad(frame) for frame in frames), None]
     for index, output in enumerate(expected):
-        y = layer.apply(*inputs[index : index + 3])
+        before, frame, after = inputs[index : index + 3]
+        assert frame is not None
+        y = layer.apply(before, frame, after)
         assert np.abs(y[1:32] - output).max() < 1e-5 * np.abs(expected).max()
 
 

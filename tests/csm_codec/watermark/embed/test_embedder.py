@@ -94,7 +94,7 @@ def test_row_is_bitwise_the_same_whoever_sits_beside_it(
             for row, size in rows.items():
                 start, end = position[row], min(position[row] + size, len(speechlike))
                 if start < end:
-                    chunks[row] = Chunk(speechlike[start:end] * (row + 1) / 3, last=end == len(speechlike))
+                    chunks[row] = Chunk(speechlike[start:end] * np.float32((row + 1) / 3), last=end == len(speechlike))
                     position[row] = end
             for row, pcm in embedder.push(chunks).items():
                 heard[row].append(pcm)

@@ -91,9 +91,10 @@ def test_backbone_attention_at_every_kind_of_position(dtype: torch.dtype, float8
         cached, qkv, rope = FLOAT8, qkv.to(FLOAT8).to(dtype), torch.tensor([1.0, 0.0]).expand_as(rope).contiguous()
     caches = [random(7, length, KV_HEADS, HEAD_DIM, seed=seed, dtype=cached) for seed in (1, 2)]
     ours, expected = ([cache.clone() for cache in caches] for _ in range(2))
-    arguments = (slots, positions, rope, HEADS)
-    attended = ops_triton.backbone_attention(qkv, *ours, *arguments)
-    assert_close(attended, ops_torch.backbone_attention(qkv, *expected, *arguments), dtype)
+    our_keys, our_values = ours
+    keys, values = expected
+    attended = ops_triton.backbone_attention(qkv, our_keys, our_values, slots, positions, rope, HEADS)
+    assert_close(attended, ops_torch.backbone_attention(qkv, keys, values, slots, positions, rope, HEADS), dtype)
     for one, other in zip(ours, expected, strict=True):
         assert_close(one, other, dtype)
 
@@ -113,11 +114,12 @@ def test_backbone_attention_of_a_row_does_not_depend_on_the_batch() -> None:
 @DTYPES
 def test_depth_attention_through_a_whole_frame(dtype: torch.dtype) -> None:
     length, rope = 9, rope_table(9)
-    ours, expected = ([random(ROWS, KV_HEADS, length, HEAD_DIM, dtype=dtype) for _ in range(2)] for _ in range(2))
+    caches = [random(ROWS, KV_HEADS, length, HEAD_DIM, dtype=dtype) for _ in range(4)]
+    our_keys, our_values, keys, values = caches
     for position in range(length):
         qkv = random(ROWS, (HEADS + 2 * KV_HEADS) * HEAD_DIM, seed=position, dtype=dtype)
-        attended = ops_triton.depth_attention(qkv, *ours, position, rope, HEADS)
-        assert_close(attended, ops_torch.depth_attention(qkv, *expected, position, rope, HEADS), dtype)
+        attended = ops_triton.depth_attention(qkv, our_keys, our_values, position, rope, HEADS)
+        assert_close(attended, ops_torch.depth_attention(qkv, keys, values, position, rope, HEADS), dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])

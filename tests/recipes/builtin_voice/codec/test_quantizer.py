@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -36,7 +38,7 @@ def test_end_of_speech_is_no_frame_of_speech(quantizer: Quantizer, frames: Frame
     assert quantizer.encode(quantizer.latents(frames)).any(axis=1).all()
 
 
-def test_codebooks_survive_a_file(quantizer: Quantizer, tmp_path) -> None:
+def test_codebooks_survive_a_file(quantizer: Quantizer, tmp_path: Path) -> None:
     quantizer.save(tmp_path / "quantizer.pt")
     read = Quantizer.load(tmp_path / "quantizer.pt")
     assert all(torch.equal(value, getattr(read, name)) for name, value in vars(quantizer).items())

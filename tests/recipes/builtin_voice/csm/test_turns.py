@@ -21,7 +21,7 @@ def quantizer(frames: Frames) -> Quantizer:
 
 def test_misheard_frames_keep_most_pitches_and_half_of_the_spectrum(quantizer: Quantizer, frames: Frames) -> None:
     codes = misheard(frames, quantizer, np.random.default_rng(0))
-    heard = quantizer.decode(codes)
+    heard = quantizer.decode(codes.astype(np.int64))
     assert 1 - 1.5 * MISHEARD_PITCHES < (heard.pulses == frames.pulses).mean() < 1
     assert (
         abs(heard.pulses - frames.pulses) <= 1

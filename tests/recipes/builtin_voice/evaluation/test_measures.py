@@ -6,6 +6,7 @@ import ctypes.util
 from itertools import islice
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from recipes.builtin_voice.evaluation.codec_quality import mel_distance_db
@@ -37,7 +38,7 @@ def test_listener_with_the_grammar_understands_sentences_of_the_domain() -> None
     assert sum(wrong for wrong, _ in counts) <= 0.2 * sum(words for _, words in counts)
 
 
-def coloured(slope: float, seed: int) -> np.ndarray:
+def coloured(slope: float, seed: int) -> npt.NDArray[np.float32]:
     spectrum = np.fft.rfft(np.random.default_rng(seed).normal(size=24000))
     return np.fft.irfft(spectrum * np.linspace(1, 1 + slope, len(spectrum))).astype(np.float32)
 
@@ -45,8 +46,8 @@ def coloured(slope: float, seed: int) -> np.ndarray:
 def test_speakers_are_told_apart_by_their_spectrum_and_not_by_their_level() -> None:
     clips = [[coloured(slope, seed) for seed in range(8)] for slope in (0.0, 3.0)]
     classifier = SpeakerClassifier(clips)
-    assert [classifier.speaker(coloured(0.0, 50 + i) * 9) for i in range(5)] == [0] * 5
-    assert [classifier.speaker(coloured(3.0, 90 + i) * 0.1) for i in range(5)] == [1] * 5
+    assert [classifier.speaker(coloured(0.0, 50 + i) * np.float32(9)) for i in range(5)] == [0] * 5
+    assert [classifier.speaker(coloured(3.0, 90 + i) * np.float32(0.1)) for i in range(5)] == [1] * 5
 
 
 def test_mel_distance_is_in_decibels() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import grpc
 import pytest
@@ -18,28 +19,29 @@ REQUEST = codec_pb2.GetCodecInfoRequest()
 REQUEST_ID = "0b4a7b1e-3f47-4a4e-9f51-2f1f0a5a8f11"
 
 
-def raising(error: Exception):
-    async def handler(context):
+def raising(error: Exception) -> Any:
+    async def handler(context: Any) -> Any:
         raise error
 
     return handler
 
 
-async def failure_of(stage, error: Exception) -> status.StatusError:
+async def failure_of(stage: Any, error: Exception) -> status.StatusError:
     stage.codec.on_info = raising(error)
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await stage.stub.GetCodecInfo(REQUEST, metadata=(("x-request-id", REQUEST_ID),))
-    stage.trailers = dict(failed.value.trailing_metadata())
+    trailers: Any = failed.value.trailing_metadata()
+    stage.trailers = dict(trailers)
     return status.from_rpc_error(failed.value)
 
 
-def handled(stage, code: str, method: str = "GetCodecInfo", kind: str = "unary") -> float:
+def handled(stage: Any, code: str, method: str = "GetCodecInfo", kind: str = "unary") -> float:
     labels = {"grpc_type": kind, "grpc_service": "csm.codec.v1.CodecService", "grpc_method": method}
     metric = stage.server.metrics.registry.get_sample_value
     return metric("grpc_server_handled_total", labels | {"grpc_code": code}) or 0.0
 
 
-async def test_status_error_round_trips_with_all_details(stage) -> None:
+async def test_status_error_round_trips_with_all_details(stage: Any) -> None:
     sent = status.StatusError(
         grpc.StatusCode.NOT_FOUND,
         "VOICE_NOT_FOUND",
@@ -57,7 +59,7 @@ async def test_status_error_round_trips_with_all_details(stage) -> None:
 
 
 @pytest.mark.parametrize("letter", ["x", "\N{SNOWMAN}"])
-async def test_status_too_large_for_a_client_is_cut_and_not_lost(stage, letter: str) -> None:
+async def test_status_too_large_for_a_client_is_cut_and_not_lost(stage: Any, letter: str) -> None:
     violations = [status.FieldViolation(f"turns[{index}].text", f"is {letter}.", "WRONG") for index in range(1000)]
     sent = status.invalid_argument(violations)
     sent.resource = status.Resource("voice", letter * 5000)
@@ -79,26 +81,26 @@ async def test_status_too_large_for_a_client_is_cut_and_not_lost(stage, letter: 
     ],
 )
 @pytest.mark.filterwarnings("default")
-async def test_library_errors_become_status_with_details(stage, error, code: str, reason: str) -> None:
+async def test_library_errors_become_status_with_details(stage: Any, error: Any, code: str, reason: str) -> None:
     got = await failure_of(stage, error)
     assert (got.code.name, got.reason) == (code, reason)
     assert "secret" not in got.message
     assert handled(stage, code) == 1
 
 
-async def test_invalid_request_error_names_its_field(stage) -> None:
+async def test_invalid_request_error_names_its_field(stage: Any) -> None:
     got = await failure_of(stage, InvalidRequestError("sampling_params.top_k", "is 0; at least 1."))
     assert got.field_violations == (status.FieldViolation("sampling_params.top_k", "is 0; at least 1."),)
 
 
-async def test_busy_engine_tells_when_to_retry(stage) -> None:
+async def test_busy_engine_tells_when_to_retry(stage: Any) -> None:
     got = await failure_of(stage, EngineBusyError("full"))
     assert got.retry_delay_s == 1.0
     assert stage.trailers["grpc-retry-pushback-ms"] == "1000"
 
 
-async def test_one_line_per_call_with_id_and_reason(stage, caplog: pytest.LogCaptureFixture) -> None:
-    async def annotated(context):
+async def test_one_line_per_call_with_id_and_reason(stage: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def annotated(context: Any) -> Any:
         logs.annotate(frames=3)
         logging.getLogger("somewhere").info("inside")
         raise EngineBusyError("full")
@@ -107,18 +109,19 @@ async def test_one_line_per_call_with_id_and_reason(stage, caplog: pytest.LogCap
     caplog.handler.addFilter(logs.RequestIdFilter())
     with caplog.at_level(logging.INFO), pytest.raises(grpc.aio.AioRpcError):
         await stage.stub.GetCodecInfo(REQUEST, metadata=(("x-request-id", REQUEST_ID),))
-    lines = [record for record in caplog.records if record.name == "csm.rpc"]
+    records: list[Any] = list(caplog.records)
+    lines = [record for record in records if record.name == "csm.rpc"]
     assert len(lines) == 1
     assert lines[0].fields["reason"] == "QUEUE_FULL"
     assert lines[0].fields["frames"] == 3
-    inside = next(record for record in caplog.records if record.name == "somewhere")
+    inside = next(record for record in records if record.name == "somewhere")
     assert {lines[0].request_id, inside.request_id} == {REQUEST_ID}
 
 
-async def test_malformed_request_id_is_replaced(stage) -> None:
+async def test_malformed_request_id_is_replaced(stage: Any) -> None:
     seen = []
 
-    async def remember(context):
+    async def remember(context: Any) -> Any:
         seen.append(logs.request_id.get())
         return codec_pb2.GetCodecInfoResponse()
 
@@ -127,14 +130,14 @@ async def test_malformed_request_id_is_replaced(stage) -> None:
     assert is_uuid(seen[0])
 
 
-async def ended(stage) -> str:
+async def ended(stage: Any) -> str:
     async with asyncio.timeout(5):
         while not stage.codec.decode_ended_with:
             await asyncio.sleep(0.01)
     return stage.codec.decode_ended_with[0]
 
 
-async def test_cancel_reaches_a_generator_handler_and_is_counted(stage) -> None:
+async def test_cancel_reaches_a_generator_handler_and_is_counted(stage: Any) -> None:
     call = stage.stub.StreamDecode()
     await call.write(codec_pb2.StreamDecodeRequest())
     await call.read()
@@ -143,7 +146,7 @@ async def test_cancel_reaches_a_generator_handler_and_is_counted(stage) -> None:
     assert handled(stage, "CANCELLED", "StreamDecode", "bidi_stream") == 1
 
 
-async def test_deadline_is_counted_as_deadline(stage) -> None:
+async def test_deadline_is_counted_as_deadline(stage: Any) -> None:
     call = stage.stub.StreamDecode(timeout=0.3)
     await call.write(codec_pb2.StreamDecodeRequest())
     await call.read()
@@ -151,7 +154,7 @@ async def test_deadline_is_counted_as_deadline(stage) -> None:
     assert handled(stage, "DEADLINE_EXCEEDED", "StreamDecode", "bidi_stream") == 1
 
 
-async def test_stream_that_ends_is_counted_ok(stage) -> None:
+async def test_stream_that_ends_is_counted_ok(stage: Any) -> None:
     call = stage.stub.StreamDecode(iter([codec_pb2.StreamDecodeRequest()] * 3))
     assert len([message async for message in call]) == 4
     assert handled(stage, "OK", "StreamDecode", "bidi_stream") == 1

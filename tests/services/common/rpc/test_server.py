@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import urllib.request
+from typing import Any
 
 import grpc
 import pytest
@@ -29,36 +30,36 @@ def has_ipv6_loopback() -> bool:
     return True
 
 
-async def check(stage, name: str) -> int:
+async def check(stage: Any, name: str) -> int:
     stub = health_pb2_grpc.HealthStub(stage.health_channel)
     return (await stub.Check(health_pb2.HealthCheckRequest(service=name))).status
 
 
-async def test_health_is_not_serving_until_ready_then_serving(stage) -> None:
+async def test_health_is_not_serving_until_ready_then_serving(stage: Any) -> None:
     assert [await check(stage, name) for name in NAMES] == [NOT_SERVING] * 3
     assert await check(stage, "liveness") == SERVING
     await stage.server.set_serving()
     assert [await check(stage, name) for name in NAMES] == [SERVING] * 3
 
 
-async def test_health_is_not_on_the_api_port(stage) -> None:
+async def test_health_is_not_on_the_api_port(stage: Any) -> None:
     stub = health_pb2_grpc.HealthStub(stage.channel)
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stub.Check(health_pb2.HealthCheckRequest())
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_unknown_health_name_is_not_found(stage) -> None:
+async def test_unknown_health_name_is_not_found(stage: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await check(stage, "no.such.Service")
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-async def test_drain_lets_running_calls_end_and_refuses_new_ones(stage) -> None:
+async def test_drain_lets_running_calls_end_and_refuses_new_ones(stage: Any) -> None:
     go_on = asyncio.Event()
     entered = asyncio.Event()
 
-    async def slow(context):
+    async def slow(context: Any) -> Any:
         entered.set()
         await go_on.wait()
         return codec_pb2.GetCodecInfoResponse(notice="late")
@@ -83,13 +84,13 @@ async def test_drain_lets_running_calls_end_and_refuses_new_ones(stage) -> None:
     await draining
 
 
-async def test_message_over_the_limit_is_refused(stage) -> None:
+async def test_message_over_the_limit_is_refused(stage: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stage.stub.Encode(codec_pb2.EncodeRequest(samples=bytes(2 << 20)))
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-async def test_reflection_names_the_services(stage) -> None:
+async def test_reflection_names_the_services(stage: Any) -> None:
     stub = reflection_pb2_grpc.ServerReflectionStub(stage.channel)
     call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
     answers = [answer async for answer in call]
@@ -102,7 +103,7 @@ async def test_reflection_names_the_services(stage) -> None:
     assert "grpc.health.v1.Health" in names
 
 
-async def test_metrics_count_calls_by_code(stage) -> None:
+async def test_metrics_count_calls_by_code(stage: Any) -> None:
     await stage.stub.GetCodecInfo(codec_pb2.GetCodecInfoRequest())
     exporter = StageServer(StageSettings(host="127.0.0.1", metrics_port=0), [], stage.server.metrics)
     await exporter.start()
@@ -121,7 +122,7 @@ def test_default_clients_may_ping_every_ten_seconds() -> None:
     assert options["grpc.max_receive_message_length"] == 16 * 2**20
 
 
-async def test_taken_port_is_an_error(stage) -> None:
+async def test_taken_port_is_an_error(stage: Any) -> None:
     second = StageServer(StageSettings(host="127.0.0.1", port=stage.server.port), [])
     with pytest.raises(OSError, match="may be taken"):
         await second.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -18,12 +19,12 @@ NAME = "csm.codec.v1.CodecService"
 
 
 class Codec(codec_pb2_grpc.CodecServiceServicer):
-    async def GetCodecInfo(self, request, context):
+    async def GetCodecInfo(self, request: Any, context: Any) -> Any:
         return codec_pb2.GetCodecInfoResponse(notice="fine")
 
 
 @asynccontextmanager
-async def serving(**files: Path):
+async def serving(**files: Any) -> Any:
     add = codec_pb2_grpc.add_CodecServiceServicer_to_server
     server = StageServer(StageSettings(host="127.0.0.1", **files), [StageService(add, Codec(), NAME)])
     try:

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -29,7 +30,7 @@ REQUEST = codec_pb2.GetCodecInfoRequest()
 
 
 @asynccontextmanager
-async def traced_stage(codec, endpoint: str) -> AsyncIterator[tuple[StageServer, codec_pb2_grpc.CodecServiceStub]]:
+async def traced_stage(codec: Any, endpoint: str) -> AsyncIterator[tuple[StageServer, codec_pb2_grpc.CodecServiceStub]]:
     settings = StageSettings(host="127.0.0.1", trace_endpoint=endpoint)
     add = codec_pb2_grpc.add_CodecServiceServicer_to_server
     server = StageServer(
@@ -49,7 +50,7 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def silent_port():
+def silent_port() -> Any:
     """Takes connections and never answers."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -91,7 +92,7 @@ async def test_missing_package_stops_the_start_and_is_named(
     with pytest.raises(TracingPackagesError, match="--trace-endpoint needs the package opentelemetry.sdk.resources"):
         open_tracer(settings, "codec")
 
-    async def start():
+    async def start() -> Any:
         return open_tracer(settings, "codec")
 
     assert await serve_until_stopped(start) == 1
@@ -100,7 +101,7 @@ async def test_missing_package_stops_the_start_and_is_named(
 
 @pytest.mark.parametrize("collector_is", ["gone", "silent"])
 async def test_calls_are_as_fast_without_an_answering_collector(
-    stage, free_port: int, silent_port: int, collector_is: str, monkeypatch: pytest.MonkeyPatch
+    stage: Any, free_port: int, silent_port: int, collector_is: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracing, "STOP_S", 0.5)
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "1")  # it tries to send during the calls
@@ -115,7 +116,7 @@ async def test_calls_are_as_fast_without_an_answering_collector(
     assert time.monotonic() - stopping_s < 5.0
 
 
-async def test_last_spans_are_sent_when_the_stage_stops(stage, collector) -> None:
+async def test_last_spans_are_sent_when_the_stage_stops(stage: Any, collector: Any) -> None:
     async with traced_stage(stage.codec, collector.endpoint) as (_, stub):
         await stub.GetCodecInfo(REQUEST)
         assert collector.spans == []  # they leave in batches
@@ -123,7 +124,7 @@ async def test_last_spans_are_sent_when_the_stage_stops(stage, collector) -> Non
 
 
 async def test_spans_go_over_tls_with_the_headers_of_the_environment(
-    stage, collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: Any, collector: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority = Authority()
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(authority.write_ca(tmp_path)))
@@ -139,10 +140,10 @@ async def test_spans_go_over_tls_with_the_headers_of_the_environment(
     assert collector.metadata["authorization"] == "Bearer of-the-collector"
 
 
-async def test_calls_that_the_drain_cuts_off_are_sent_too(stage, collector) -> None:
+async def test_calls_that_the_drain_cuts_off_are_sent_too(stage: Any, collector: Any) -> None:
     entered = []
 
-    async def never(context):
+    async def never(context: Any) -> Any:
         entered.append(context)
         await asyncio.Event().wait()
 
@@ -159,10 +160,10 @@ async def test_calls_that_the_drain_cuts_off_are_sent_too(stage, collector) -> N
     assert {span.attributes["rpc.grpc.status_code"] for span in spans} == {grpc.StatusCode.CANCELLED.value[0]}
 
 
-async def test_call_to_a_stage_off_the_trace_passes_nothing_on(stage) -> None:
-    seen = []
+async def test_call_to_a_stage_off_the_trace_passes_nothing_on(stage: Any) -> None:
+    seen: list[Any] = []
 
-    async def remember(context):
+    async def remember(context: Any) -> Any:
         seen.extend(call_metadata())
         return codec_pb2.GetCodecInfoResponse()
 

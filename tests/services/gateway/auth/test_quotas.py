@@ -91,7 +91,8 @@ async def test_refusal_says_whose_quota_it_is_and_when_to_come_again(tmp_path: P
                 timeout=30,
             )
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        details = rpc_status.from_call(refused.value).details
+        error: Any = refused.value
+        details = rpc_status.from_call(error).details
         failures = [error_details_pb2.QuotaFailure.FromString(any.value) for any in details if "Quota" in any.type_url]
         assert [(v.subject, v.description) for f in failures for v in f.violations] == [
             ("caller:ada", "syntheses at once: 1")

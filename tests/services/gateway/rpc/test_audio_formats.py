@@ -6,6 +6,7 @@ import asyncio
 import io
 import math
 import struct
+from typing import Any
 
 import grpc
 import numpy as np
@@ -15,6 +16,7 @@ from csm.v1 import tts_pb2
 
 from services.common.rpc import status
 from services.gateway.audio.formats import ENCODINGS, sample_rates_hz
+from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 PCM, WAV, OPUS = tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_WAV, tts_pb2.AUDIO_ENCODING_OGG_OPUS
@@ -55,7 +57,12 @@ def with_lengths(wav: bytes) -> bytes:
 
 @pytest.mark.parametrize(("encoding", "rate_hz"), COMBINATIONS)
 async def test_stream_and_unary_give_the_tone_whole(
-    deployment, tts, stream_request, unary_request, encoding: tts_pb2.AudioEncoding, rate_hz: int
+    deployment: FakeDeployment,
+    tts: Any,
+    stream_request: tts_pb2.StreamSynthesizeRequest,
+    unary_request: tts_pb2.SynthesizeRequest,
+    encoding: tts_pb2.AudioEncoding,
+    rate_hz: int,
 ) -> None:
     deployment.codec.audio_of = tone_of
     for request in (stream_request, unary_request):
@@ -94,7 +101,10 @@ async def test_stream_and_unary_give_the_tone_whole(
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 async def test_first_chunk_comes_with_the_first_frame(
-    deployment, tts, stream_request, encoding: tts_pb2.AudioEncoding
+    deployment: FakeDeployment,
+    tts: Any,
+    stream_request: tts_pb2.StreamSynthesizeRequest,
+    encoding: tts_pb2.AudioEncoding,
 ) -> None:
     deployment.codec.audio_of = tone_of
     deployment.engine.script.pause_at = 1
@@ -108,7 +118,9 @@ async def test_first_chunk_comes_with_the_first_frame(
     call.cancel()
 
 
-async def test_rate_of_the_model_is_the_default_of_every_encoding(tts, stream_request) -> None:
+async def test_rate_of_the_model_is_the_default_of_every_encoding(
+    tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     for encoding in ENCODINGS:
         stream_request.audio_config.audio_encoding = encoding
         messages = [message async for message in tts.StreamSynthesize(stream_request)]
@@ -117,7 +129,9 @@ async def test_rate_of_the_model_is_the_default_of_every_encoding(tts, stream_re
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-async def test_model_that_says_nothing_gives_no_samples(deployment, tts, stream_request, encoding) -> None:
+async def test_model_that_says_nothing_gives_no_samples(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, encoding: Any
+) -> None:
     deployment.engine.frame_count = 0
     stream_request.audio_config.audio_encoding, stream_request.audio_config.sample_rate_hertz = encoding, 16_000
     messages = [message async for message in tts.StreamSynthesize(stream_request)]
@@ -126,7 +140,9 @@ async def test_model_that_says_nothing_gives_no_samples(deployment, tts, stream_
     assert messages[-1].summary.stats.sample_count == 0
 
 
-async def test_lost_stage_tells_samples_at_the_rate_of_the_caller(deployment, tts, stream_request) -> None:
+async def test_lost_stage_tells_samples_at_the_rate_of_the_caller(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     stream_request.audio_config.sample_rate_hertz = 8_000
     deployment.engine.script.pause_at = 5
     call = tts.StreamSynthesize(stream_request)
@@ -135,13 +151,15 @@ async def test_lost_stage_tells_samples_at_the_rate_of_the_caller(deployment, tt
         delivered += (await call.read()).audio_chunk.sample_count
     await deployment.engine_server.drain(0)
     with pytest.raises(grpc.aio.AioRpcError) as failed:
-        while await call.read() is not grpc.aio.EOF:
+        while await call.read() is not grpc.aio.EOF:  # type: ignore[attr-defined]
             pass
     assert status.from_rpc_error(failed.value).metadata["delivered_sample_count"] == str(delivered)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-async def test_what_is_spoken_can_be_context(deployment, tts, stream_request, encoding) -> None:
+async def test_what_is_spoken_can_be_context(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, encoding: Any
+) -> None:
     deployment.codec.audio_of = tone_of
     stream_request.audio_config.audio_encoding, stream_request.audio_config.sample_rate_hertz = encoding, 8_000
     content = b"".join([message.audio_chunk.audio_content async for message in tts.StreamSynthesize(stream_request)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
 import grpc
 import pytest
@@ -11,18 +12,18 @@ from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2
 
 from csm_bundle.errors import EngineBusyError, InvalidRequestError, WatermarkError
 from services.common.rpc import status
-from tests.support.fake_deployment import failure, fake_deployment
+from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
 from tests.support.fake_stages import FRAME_SAMPLES, fake_frames
 
 Code = grpc.StatusCode
 
 
-async def read_until_audio(call) -> None:
+async def read_until_audio(call: Any) -> None:
     while (await call.read()).WhichOneof("event") != "audio_chunk":
         pass
 
 
-async def ended(calls, index: int = 0) -> str:
+async def ended(calls: Any, index: int = 0) -> str:
     async with asyncio.timeout(10):
         while len(calls) <= index:
             await asyncio.sleep(0.01)
@@ -30,11 +31,13 @@ async def ended(calls, index: int = 0) -> str:
     return calls[index].error
 
 
-def pause(fake, frame: int) -> None:
+def pause(fake: Any, frame: int) -> None:
     fake.script.pause_at = frame
 
 
-async def test_cancel_reaches_engine_and_codec(deployment, tts, stream_request) -> None:
+async def test_cancel_reaches_engine_and_codec(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     pause(deployment.engine, 3)
     call = tts.StreamSynthesize(stream_request)
     await read_until_audio(call)
@@ -47,16 +50,20 @@ async def test_cancel_reaches_engine_and_codec(deployment, tts, stream_request) 
     assert registry.get_sample_value("tts_running_requests") == 0
 
 
-async def test_client_deadline_reaches_the_engine(deployment, tts, stream_request) -> None:
+async def test_client_deadline_reaches_the_engine(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     pause(deployment.engine, 3)
     error = await failure(tts.StreamSynthesize(stream_request, timeout=0.45))  # which gRPC rounds up on its way
     assert error.code is Code.DEADLINE_EXCEEDED
     assert await ended(deployment.engine.calls) == "CancelledError"
-    assert 0 < deployment.engine.calls[0].remaining_s <= 0.5
-    assert 0 < deployment.codec.calls[0].remaining_s <= 0.5
+    assert 0 < (deployment.engine.calls[0].remaining_s or 0) <= 0.5
+    assert 0 < (deployment.codec.calls[0].remaining_s or 0) <= 0.5
 
 
-async def test_server_deadline_ends_calls_whose_client_sets_none(stream_request) -> None:
+async def test_server_deadline_ends_calls_whose_client_sets_none(
+    stream_request: tts_pb2.StreamSynthesizeRequest,
+) -> None:
     async with (
         fake_deployment(default_deadline_seconds=0.4) as deployment,
         grpc.aio.insecure_channel(deployment.target) as channel,
@@ -67,7 +74,7 @@ async def test_server_deadline_ends_calls_whose_client_sets_none(stream_request)
         assert await ended(deployment.engine.calls) == "CancelledError"
 
 
-async def test_hopeless_deadline_is_refused_before_any_work(stream_request) -> None:
+async def test_hopeless_deadline_is_refused_before_any_work(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
     async with (
         fake_deployment(min_first_audio_seconds=5) as deployment,
         grpc.aio.insecure_channel(deployment.target) as channel,
@@ -78,14 +85,18 @@ async def test_hopeless_deadline_is_refused_before_any_work(stream_request) -> N
         assert deployment.engine.calls == []
 
 
-async def test_engine_away_before_audio_is_unavailable_and_retryable(deployment, tts, stream_request) -> None:
+async def test_engine_away_before_audio_is_unavailable_and_retryable(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     await deployment.engine_server.drain(0)
     error = await failure(tts.StreamSynthesize(stream_request))
     assert (error.code, error.reason) == (Code.UNAVAILABLE, "ENGINE_UNREACHABLE")
     assert error.retry_delay_s is not None and error.request_id
 
 
-async def test_engine_killed_after_audio_tells_how_much_was_delivered(deployment, tts, stream_request) -> None:
+async def test_engine_killed_after_audio_tells_how_much_was_delivered(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     pause(deployment.engine, 5)  # after messages of one frame and of four
     call = tts.StreamSynthesize(stream_request)
     delivered = 0
@@ -98,7 +109,9 @@ async def test_engine_killed_after_audio_tells_how_much_was_delivered(deployment
     assert await ended(deployment.codec.calls) != ""
 
 
-async def test_codec_killed_after_audio_is_codec_lost(deployment, tts, stream_request) -> None:
+async def test_codec_killed_after_audio_is_codec_lost(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     pause(deployment.engine, 5)
     call = tts.StreamSynthesize(stream_request)
     await read_until_audio(call)
@@ -108,7 +121,9 @@ async def test_codec_killed_after_audio_is_codec_lost(deployment, tts, stream_re
     assert await ended(deployment.engine.calls) == "CancelledError"
 
 
-async def test_codec_away_before_audio_is_unreachable_and_frees_the_engine(deployment, tts, stream_request) -> None:
+async def test_codec_away_before_audio_is_unreachable_and_frees_the_engine(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     await tts.GetServerInfo(tts_pb2.GetServerInfoRequest())  # the catalog is known
     pause(deployment.engine, 5)
     await deployment.codec_server.drain(0)
@@ -117,7 +132,9 @@ async def test_codec_away_before_audio_is_unreachable_and_frees_the_engine(deplo
     assert (error.code, error.reason) == (Code.UNAVAILABLE, "CODEC_UNREACHABLE")
 
 
-async def test_no_header_before_the_first_audio(deployment, tts, stream_request) -> None:
+async def test_no_header_before_the_first_audio(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     """A header would commit the call, and the client's library could not retry it elsewhere."""
     deployment.engine.script.fail_at = 0
     deployment.engine.script.failure = EngineBusyError("The batch is full.")
@@ -127,13 +144,17 @@ async def test_no_header_before_the_first_audio(deployment, tts, stream_request)
     assert status.from_rpc_error(failed.value).reason == "QUEUE_FULL"
 
 
-async def test_full_queue_is_passed_on_with_its_retry_delay(deployment, tts, stream_request) -> None:
+async def test_full_queue_is_passed_on_with_its_retry_delay(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     deployment.engine.refusal = EngineBusyError("16 sequences run and 32 wait.")
     error = await failure(tts.StreamSynthesize(stream_request))
     assert (error.code, error.reason, error.retry_delay_s) == (Code.UNAVAILABLE, "QUEUE_FULL", 1.0)
 
 
-async def test_default_retry_policy_of_a_client_gets_through(deployment, stream_request) -> None:
+async def test_default_retry_policy_of_a_client_gets_through(
+    deployment: FakeDeployment, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     """The shipped service config retries UNAVAILABLE until the engine has room."""
     from csm_client.channel import open_async_channel
 
@@ -148,12 +169,14 @@ async def test_default_retry_policy_of_a_client_gets_through(deployment, stream_
     call = tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesize(stream_request)
     kinds = [message.WhichOneof("event") async for message in call]
     await room
-    await channel.close()
+    await channel.close(None)
     assert kinds[0] == "header" and kinds[-1] == "summary"
     assert len(deployment.engine.calls) == 2
 
 
-async def test_failed_watermark_is_internal_and_named(deployment, tts, stream_request) -> None:
+async def test_failed_watermark_is_internal_and_named(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     deployment.codec.script.fail_at = 0
     deployment.codec.script.failure = WatermarkError("The message does not fit.")
     pause(deployment.engine, 1)
@@ -162,7 +185,9 @@ async def test_failed_watermark_is_internal_and_named(deployment, tts, stream_re
     assert (error.code, error.reason) == (Code.INTERNAL, "WATERMARK_FAILED")
 
 
-async def test_codec_that_fails_under_many_writes_ends_the_call_at_once(deployment, tts, stream_request) -> None:
+async def test_codec_that_fails_under_many_writes_ends_the_call_at_once(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     """A write that meets the end of the call can cost the codec's own words, but not the failure."""
     deployment.engine.frame_count = 200
     stream_request.stream_config.chunk_duration.FromMilliseconds(80)
@@ -174,7 +199,9 @@ async def test_codec_that_fails_under_many_writes_ends_the_call_at_once(deployme
         assert await ended(deployment.engine.calls, frame) in {"", "CancelledError"}
 
 
-async def test_bug_in_a_stage_shows_no_more_than_a_request_id(deployment, tts, stream_request) -> None:
+async def test_bug_in_a_stage_shows_no_more_than_a_request_id(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     deployment.engine.script.fail_at = 2
     deployment.engine.script.failure = ValueError("secret")
     error = await failure(tts.StreamSynthesize(stream_request))
@@ -182,7 +209,9 @@ async def test_bug_in_a_stage_shows_no_more_than_a_request_id(deployment, tts, s
     assert "secret" not in error.message and error.request_id
 
 
-async def test_fields_of_the_engine_are_told_in_public_terms(deployment, tts, stream_request) -> None:
+async def test_fields_of_the_engine_are_told_in_public_terms(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     stream_request.context.turns.add(speaker=0, text="Hi.")
     for theirs, ours in (
         ("segments[0].text", "context.turns[0].text"),
@@ -198,7 +227,7 @@ async def test_fields_of_the_engine_are_told_in_public_terms(deployment, tts, st
         assert error.message == f"{ours}: does not fit."
 
 
-async def test_a_key_that_the_codec_does_not_know_is_named(deployment, watermark) -> None:
+async def test_a_key_that_the_codec_does_not_know_is_named(deployment: FakeDeployment, watermark: Any) -> None:
     key = status.Resource("watermark_key", "key-9")
     refusal = status.StatusError(Code.NOT_FOUND, "WATERMARK_KEY_NOT_FOUND", "No such key.", resource=key)
     deployment.codec.refusal = refusal
@@ -211,7 +240,9 @@ async def test_a_key_that_the_codec_does_not_know_is_named(deployment, watermark
     assert status.from_rpc_error(failed.value).resource == key
 
 
-async def test_fields_of_the_codec_are_told_in_public_terms(deployment, tts, watermark, stream_request) -> None:
+async def test_fields_of_the_codec_are_told_in_public_terms(
+    deployment: FakeDeployment, tts: Any, watermark: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     recording = tts_pb2.AudioRecording(audio_content=bytes(8))
     recording.audio_format.audio_encoding = tts_pb2.AUDIO_ENCODING_PCM
     recording.audio_format.sample_rate_hertz = 16_000
@@ -228,7 +259,9 @@ async def test_fields_of_the_codec_are_told_in_public_terms(deployment, tts, wat
         assert error.message == f"recording.{ours}: does not fit."
 
 
-async def test_stages_of_different_bundles_are_refused(deployment, tts, stream_request) -> None:
+async def test_stages_of_different_bundles_are_refused(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     deployment.codec.info.codec.weights_digest = "other"
     error = await failure(tts.StreamSynthesize(stream_request))
     deployment.gateway._catalogs.forget()
@@ -237,7 +270,9 @@ async def test_stages_of_different_bundles_are_refused(deployment, tts, stream_r
     assert "weights_digest" in error.message
 
 
-async def test_unknown_voice_is_not_found_and_lists_the_known(tts, stream_request) -> None:
+async def test_unknown_voice_is_not_found_and_lists_the_known(
+    tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     stream_request.voice.name = "zoe"
     error = await failure(tts.StreamSynthesize(stream_request))
     assert (error.code, error.reason) == (Code.NOT_FOUND, "VOICE_NOT_FOUND")
@@ -245,14 +280,16 @@ async def test_unknown_voice_is_not_found_and_lists_the_known(tts, stream_reques
     assert "ada, bo" in error.message
 
 
-async def test_message_of_100_mb_is_refused(tts, stream_request) -> None:
+async def test_message_of_100_mb_is_refused(tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
     turn = stream_request.context.turns.add(speaker=0, text="Hi.")
     turn.audio.recording.audio_content = bytes(100 * 10**6)
     error = await failure(tts.StreamSynthesize(stream_request))
     assert error.code is Code.RESOURCE_EXHAUSTED
 
 
-async def test_client_that_stops_reading_is_dropped_and_costs_no_decoding(stream_request) -> None:
+async def test_client_that_stops_reading_is_dropped_and_costs_no_decoding(
+    stream_request: tts_pb2.StreamSynthesizeRequest,
+) -> None:
     window = [("grpc.http2.lookahead_bytes", 65536), ("grpc.http2.bdp_probe", 0)]
     async with (
         fake_deployment(write_timeout_seconds=2.0, max_stream_audio_seconds=300) as deployment,
@@ -269,7 +306,9 @@ async def test_client_that_stops_reading_is_dropped_and_costs_no_decoding(stream
         assert (error.code, error.reason) == (Code.RESOURCE_EXHAUSTED, "CLIENT_TOO_SLOW")
 
 
-async def test_random_cancels_leave_nothing_behind(deployment, tts, stream_request) -> None:
+async def test_random_cancels_leave_nothing_behind(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     """Thirty streams at once, each left at another point; the others are whole."""
     deployment.engine.frame_count = 40
     chance = random.Random(0)
@@ -277,7 +316,7 @@ async def test_random_cancels_leave_nothing_behind(deployment, tts, stream_reque
     async def read_some(leave_after: int) -> list[str]:
         call = tts.StreamSynthesize(stream_request)
         kinds: list[str] = []
-        while (message := await call.read()) is not grpc.aio.EOF:
+        while (message := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
             kinds.append(message.WhichOneof("event"))
             if len(kinds) == leave_after:
                 call.cancel()

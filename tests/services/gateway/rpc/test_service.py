@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import grpc
 import pytest
@@ -31,7 +32,7 @@ async def wait_health(deployment: FakeDeployment, name: str, wanted: int) -> Non
                     return
 
 
-async def test_voices_can_be_listed_filtered_and_paged(tts) -> None:
+async def test_voices_can_be_listed_filtered_and_paged(tts: Any) -> None:
     everyone = await tts.ListVoices(tts_pb2.ListVoicesRequest())
     assert [(voice.name, voice.speaker) for voice in everyone.voices] == [("ada", 0), ("bo", 1)]
     assert everyone.voices[0].natural_sample_rate_hertz == 24_000
@@ -46,20 +47,22 @@ async def test_voices_can_be_listed_filtered_and_paged(tts) -> None:
 @pytest.mark.parametrize(
     ("field", "value"), [("page_size", -1), ("page_token", "x"), ("page_token", "-1"), ("page_token", 5000 * "9")]
 )
-async def test_wrong_page_is_refused(tts, field: str, value: object) -> None:
+async def test_wrong_page_is_refused(tts: Any, field: str, value: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await tts.ListVoices(tts_pb2.ListVoicesRequest(**{field: value}))
     (violation,) = status.from_rpc_error(failed.value).field_violations
     assert violation.field == field
 
 
-async def test_language_chooses_a_voice(deployment, tts, stream_request) -> None:
+async def test_language_chooses_a_voice(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     stream_request.voice.language_code = "de"
     messages = [message async for message in tts.StreamSynthesize(stream_request)]
     assert messages[0].header.voice == "bo"
 
 
-async def test_server_info_tells_model_limits_watermark_and_notice(tts) -> None:
+async def test_server_info_tells_model_limits_watermark_and_notice(tts: Any) -> None:
     info = await tts.GetServerInfo(tts_pb2.GetServerInfoRequest())
     assert (info.model_version, info.model_notice, info.default_voice) == ("fake/1", NOTICE, "ada")
     assert set(info.audio_encodings) == set(tts_pb2.AudioEncoding.values()) - {tts_pb2.AUDIO_ENCODING_UNSPECIFIED}
@@ -69,7 +72,7 @@ async def test_server_info_tells_model_limits_watermark_and_notice(tts) -> None:
     assert info.limits.max_stream_audio_duration.seconds == 90
 
 
-async def test_ready_while_both_stages_are(deployment) -> None:
+async def test_ready_while_both_stages_are(deployment: FakeDeployment) -> None:
     for name in ["", "readiness", *SERVICES]:
         await wait_health(deployment, name, SERVING)
     for server in (deployment.engine_server, deployment.codec_server):
@@ -79,14 +82,14 @@ async def test_ready_while_both_stages_are(deployment) -> None:
         await wait_health(deployment, "readiness", SERVING)
 
 
-async def test_not_ready_when_a_stage_goes_away(deployment) -> None:
+async def test_not_ready_when_a_stage_goes_away(deployment: FakeDeployment) -> None:
     await wait_health(deployment, "readiness", SERVING)
     await deployment.codec_server.drain(0)
     await wait_health(deployment, "readiness", NOT_SERVING)
     await wait_health(deployment, "liveness", SERVING)
 
 
-async def test_not_ready_with_stages_of_different_bundles(deployment) -> None:
+async def test_not_ready_with_stages_of_different_bundles(deployment: FakeDeployment) -> None:
     await wait_health(deployment, "readiness", SERVING)
     deployment.codec.info.codec.weights_digest = "other"
     await deployment.codec_server.set_serving(False)
@@ -99,7 +102,9 @@ async def test_not_ready_with_stages_of_different_bundles(deployment) -> None:
             await wait_health(deployment, "readiness", SERVING)
 
 
-async def test_ready_again_when_a_stage_serves_before_it_can_be_reached(deployment, monkeypatch) -> None:
+async def test_ready_again_when_a_stage_serves_before_it_can_be_reached(
+    deployment: FakeDeployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its API port may come later than its health, or its channel may wait before it connects again."""
     await wait_health(deployment, "readiness", SERVING)
     await deployment.engine_server.set_serving(False)
@@ -119,7 +124,9 @@ async def test_ready_again_when_a_stage_serves_before_it_can_be_reached(deployme
     await wait_health(deployment, "readiness", SERVING)
 
 
-async def test_not_ready_when_a_stage_goes_away_while_the_other_is_asked(deployment, monkeypatch) -> None:
+async def test_not_ready_when_a_stage_goes_away_while_the_other_is_asked(
+    deployment: FakeDeployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await wait_health(deployment, "readiness", SERVING)
     await deployment.engine_server.set_serving(False)
     await wait_health(deployment, "readiness", NOT_SERVING)
@@ -142,7 +149,7 @@ async def test_not_ready_when_a_stage_goes_away_while_the_other_is_asked(deploym
             await wait_health(deployment, "readiness", SERVING)
 
 
-async def test_reflection_names_both_services(channel) -> None:
+async def test_reflection_names_both_services(channel: Any) -> None:
     stub = reflection_pb2_grpc.ServerReflectionStub(channel)
     call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
     answers = [answer async for answer in call]
@@ -150,7 +157,7 @@ async def test_reflection_names_both_services(channel) -> None:
     assert set(SERVICES) <= names
 
 
-async def test_drain_finishes_streams_and_refuses_new_ones(stream_request) -> None:
+async def test_drain_finishes_streams_and_refuses_new_ones(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
     from csm.v1 import tts_pb2_grpc
 
     async with fake_deployment(drain_seconds=20.0) as deployment:
@@ -167,14 +174,14 @@ async def test_drain_finishes_streams_and_refuses_new_ones(stream_request) -> No
                 await tts_pb2_grpc.TextToSpeechServiceStub(other).ListVoices(tts_pb2.ListVoicesRequest())
             assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
             deployment.engine.script.resume.set()
-            while (message := await call.read()) is not grpc.aio.EOF:
+            while (message := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
                 kinds.append(message.WhichOneof("event"))
             assert kinds[0] == "header" and kinds[-1] == "summary"
             await draining
 
 
 async def test_log_lines_carry_the_request_id_and_never_the_text(
-    tts, stream_request, caplog: pytest.LogCaptureFixture
+    tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
     stream_request.request_id = "0b4a7b1e-3f47-4a4e-9f51-2f1f0a5a8f11"
     stream_request.input.text = "A secret sentence."
@@ -188,7 +195,8 @@ async def test_log_lines_carry_the_request_id_and_never_the_text(
     formatter = logs.JsonFormatter()
     lines = [formatter.format(record) for record in caplog.records]
     assert not [line for line in lines if "secret" in line]
-    ended = [record for record in caplog.records if record.name == "csm.rpc" and "Stream" in record.fields["method"]]
+    records: list[Any] = list(caplog.records)
+    ended = [record for record in records if record.name == "csm.rpc" and "Stream" in record.fields["method"]]
     gateway = [record for record in ended if record.fields["method"].startswith("csm.v1.")]
     assert {record.request_id for record in ended if record.fields["code"] == "OK"} == {stream_request.request_id}
     assert [record.fields["code"] for record in gateway] == ["OK", "INVALID_ARGUMENT"]
@@ -199,7 +207,7 @@ async def test_log_lines_carry_the_request_id_and_never_the_text(
 
 
 async def test_labels_are_not_logged_before_they_are_found_short(
-    tts, stream_request, caplog: pytest.LogCaptureFixture
+    tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
     stream_request.labels["team"] = 100_000 * "x"
     with caplog.at_level(logging.DEBUG), pytest.raises(grpc.aio.AioRpcError):
@@ -207,7 +215,9 @@ async def test_labels_are_not_logged_before_they_are_found_short(
     assert max(len(logs.JsonFormatter().format(record)) for record in caplog.records) < 10_000
 
 
-async def test_utterance_without_audio_does_not_count_as_heard_at_once(deployment, tts, stream_request) -> None:
+async def test_utterance_without_audio_does_not_count_as_heard_at_once(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     deployment.engine.frame_count = 0
     [message async for message in tts.StreamSynthesize(stream_request)]
     value = deployment.gateway.server.metrics.registry.get_sample_value
@@ -215,7 +225,9 @@ async def test_utterance_without_audio_does_not_count_as_heard_at_once(deploymen
     assert value("tts_first_audio_seconds_count") == 0
 
 
-async def test_metrics_tell_what_a_listener_notices(deployment, tts, stream_request) -> None:
+async def test_metrics_tell_what_a_listener_notices(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     [message async for message in tts.StreamSynthesize(stream_request)]
     value = deployment.gateway.server.metrics.registry.get_sample_value
     assert value("tts_audio_seconds_total") == pytest.approx(0.8)
@@ -224,7 +236,12 @@ async def test_metrics_tell_what_a_listener_notices(deployment, tts, stream_requ
     assert value("tts_running_requests") == 0
 
 
-async def test_failure_that_nobody_foresaw_is_counted_as_failed(deployment, tts, stream_request, monkeypatch) -> None:
+async def test_failure_that_nobody_foresaw_is_counted_as_failed(
+    deployment: FakeDeployment,
+    tts: Any,
+    stream_request: tts_pb2.StreamSynthesizeRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def fail(*_: object) -> None:
         raise RuntimeError("an encoder fails")
 

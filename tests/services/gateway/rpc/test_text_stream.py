@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import grpc
 import pytest
@@ -15,7 +16,7 @@ from google.protobuf import duration_pb2
 from services.common.rpc import status
 from services.common.rpc.status import StatusError
 from services.gateway.stages.catalog import Catalog
-from tests.support.fake_deployment import failure, fake_deployment
+from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
 from tests.support.fake_stages import FRAME_SAMPLES, fake_frames
 
 Code = grpc.StatusCode
@@ -35,7 +36,7 @@ def messages_of(config: tts_pb2.StreamSynthesizeRequest, pieces: Sequence[str] =
     return [Message(config=config), *(Message(text=tts_pb2.TextPiece(text=piece)) for piece in pieces)]
 
 
-async def collect(call):
+async def collect(call: Any) -> Any:
     """(header, [(text, offset)], audio, summary)"""
     messages = [message async for message in call]
     kinds = [message.WhichOneof("event") for message in messages]
@@ -49,7 +50,9 @@ async def collect(call):
     return messages[0].header, sentences, b"".join(chunk.audio_content for chunk in chunks), messages[-1].summary
 
 
-async def test_each_sentence_goes_on_from_those_before(deployment, tts, config) -> None:
+async def test_each_sentence_goes_on_from_those_before(
+    deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
+) -> None:
     config.input.speaker, config.sampling_params.seed, config.return_codes = 1, 7, True
     config.context.turns.add(speaker=0, text="Hello?")
     header, sentences, audio, summary = await collect(tts.StreamSynthesizeText(messages_of(config)))
@@ -71,7 +74,9 @@ async def test_each_sentence_goes_on_from_those_before(deployment, tts, config) 
     assert summary.finish_reason == tts_pb2.FINISH_REASON_END_OF_SPEECH
 
 
-async def test_the_last_sentences_are_context_beside_the_caller_s_turns(config) -> None:
+async def test_the_last_sentences_are_context_beside_the_caller_s_turns(
+    config: tts_pb2.StreamSynthesizeRequest,
+) -> None:
     """Codes of a recording are made once."""
     turn = config.context.turns.add(speaker=0, text="Hello?")
     turn.audio.recording.audio_content = bytes(4800)
@@ -93,7 +98,9 @@ async def test_the_last_sentences_are_context_beside_the_caller_s_turns(config) 
     assert len(deployment.codec.encoded) == 1
 
 
-async def test_sentences_end_as_in_the_language_that_is_asked_for(tts, config) -> None:
+async def test_sentences_end_as_in_the_language_that_is_asked_for(
+    tts: Any, config: tts_pb2.StreamSynthesizeRequest
+) -> None:
     text = ["Wir treffen uns am 3. Oktober. Ende."]
     _, as_english, *_ = await collect(tts.StreamSynthesizeText(messages_of(config, text)))
     assert len(as_english) == 3
@@ -109,7 +116,9 @@ def test_a_voice_speaks_its_first_language() -> None:
     assert [catalog.language_of(name) for name in ("karl", "nobody", "")] == ["de", "", ""]
 
 
-async def test_a_sentence_is_heard_before_the_next_is_written(tts, config) -> None:
+async def test_a_sentence_is_heard_before_the_next_is_written(
+    tts: Any, config: tts_pb2.StreamSynthesizeRequest
+) -> None:
     written: asyncio.Queue[Message | None] = asyncio.Queue()
 
     async def writer() -> AsyncIterator[Message]:
@@ -129,7 +138,9 @@ async def test_a_sentence_is_heard_before_the_next_is_written(tts, config) -> No
     assert rest[-1].HasField("summary")
 
 
-async def test_the_engine_works_ahead_and_the_codec_one_after_the_other(deployment, tts, config) -> None:
+async def test_the_engine_works_ahead_and_the_codec_one_after_the_other(
+    deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
+) -> None:
     """All sentences are made while the first one cannot be heard yet; one slot is enough for a caller."""
     deployment.codec.script.pause_at = 3
     call = tts.StreamSynthesizeText(messages_of(config))
@@ -144,7 +155,9 @@ async def test_the_engine_works_ahead_and_the_codec_one_after_the_other(deployme
     assert [text for text, _ in sentences] == SENTENCES
 
 
-async def test_the_longest_audio_counts_for_all_sentences(deployment, tts, config) -> None:
+async def test_the_longest_audio_counts_for_all_sentences(
+    deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
+) -> None:
     config.max_audio_duration.CopyFrom(duration_pb2.Duration(seconds=2))
     deployment.engine.frame_count = 100
     _, sentences, audio, summary = await collect(tts.StreamSynthesizeText(messages_of(config)))
@@ -158,7 +171,9 @@ async def test_the_longest_audio_counts_for_all_sentences(deployment, tts, confi
     assert summary.finish_reason == tts_pb2.FINISH_REASON_MAX_AUDIO_DURATION
 
 
-async def test_one_full_mark_is_a_full_mark(deployment, tts, config) -> None:
+async def test_one_full_mark_is_a_full_mark(
+    deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
+) -> None:
     deployment.codec.coverages = [
         codec_pb2.WATERMARK_COVERAGE_PARTIAL,
         codec_pb2.WATERMARK_COVERAGE_FULL,
@@ -168,7 +183,9 @@ async def test_one_full_mark_is_a_full_mark(deployment, tts, config) -> None:
     assert summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_FULL
 
 
-async def test_a_sentence_without_audio_is_told_and_is_no_context(deployment, tts, config) -> None:
+async def test_a_sentence_without_audio_is_told_and_is_no_context(
+    deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
+) -> None:
     deployment.engine.frame_counts = [0, 10, 10]
     _, sentences, audio, _ = await collect(tts.StreamSynthesizeText(messages_of(config)))
     length = 10 * FRAME_SAMPLES
@@ -177,7 +194,9 @@ async def test_a_sentence_without_audio_is_told_and_is_no_context(deployment, tt
     assert [segment.text for segment in deployment.engine.calls[2].request.segments] == SENTENCES[1:]
 
 
-async def test_later_sentences_wait_where_the_engine_is_full(deployment, tts, config) -> None:
+async def test_later_sentences_wait_where_the_engine_is_full(
+    deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
+) -> None:
     """Somebody is listening already; the first one is refused at once."""
     full = StatusError(Code.UNAVAILABLE, "QUEUE_FULL", "full", retry_delay_s=0.05)
     deployment.engine.refusal = full
@@ -190,7 +209,9 @@ async def test_later_sentences_wait_where_the_engine_is_full(deployment, tts, co
     assert [text for text, _ in sentences] == SENTENCES
 
 
-async def test_a_loss_in_a_later_sentence_is_no_call_to_try_again(deployment, tts, config) -> None:
+async def test_a_loss_in_a_later_sentence_is_no_call_to_try_again(
+    deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
+) -> None:
     """Unlike one before any audio."""
     lost = StatusError(Code.UNAVAILABLE, "DRAINING", "gone")
     deployment.engine.refusals = [None, *[lost] * 8]
@@ -199,7 +220,9 @@ async def test_a_loss_in_a_later_sentence_is_no_call_to_try_again(deployment, tt
     assert error.metadata["delivered_sample_count"] == str(10 * FRAME_SAMPLES)
 
 
-async def test_cancel_ends_what_runs(deployment, tts, config) -> None:
+async def test_cancel_ends_what_runs(
+    deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
+) -> None:
     deployment.engine.script.pause_at = 3
     call = tts.StreamSynthesizeText(messages_of(config))
     await asyncio.wait_for(deployment.engine.script.paused.wait(), WAIT_S)
@@ -221,7 +244,9 @@ async def test_cancel_ends_what_runs(deployment, tts, config) -> None:
         (["config", Message(text=tts_pb2.TextPiece(text="x" * 2001))], "text.text", "TEXT_TOO_LONG"),
     ],
 )
-async def test_wrong_messages_are_named(tts, config, messages, field: str, reason: str) -> None:
+async def test_wrong_messages_are_named(
+    tts: Any, config: tts_pb2.StreamSynthesizeRequest, messages: Any, field: str, reason: str
+) -> None:
     sent = [Message(config=config) if message == "config" else message for message in messages]
     error = await failure(tts.StreamSynthesizeText(sent))
     assert error.code is Code.INVALID_ARGUMENT
@@ -229,7 +254,9 @@ async def test_wrong_messages_are_named(tts, config, messages, field: str, reaso
     assert not reason or error.reason == reason
 
 
-async def test_every_wrong_field_of_the_configuration_is_named(tts, config) -> None:
+async def test_every_wrong_field_of_the_configuration_is_named(
+    tts: Any, config: tts_pb2.StreamSynthesizeRequest
+) -> None:
     config.input.text = "words"
     config.sampling_params.temperature = 9
     config.context.turns.add(speaker=0, text="").audio.recording.audio_content = b"x"
@@ -240,14 +267,18 @@ async def test_every_wrong_field_of_the_configuration_is_named(tts, config) -> N
     assert fields[3].startswith("config.context.turns[0].audio.recording")
 
 
-async def test_what_the_engine_says_of_a_sentence_is_told_of_the_text(deployment, tts, config) -> None:
+async def test_what_the_engine_says_of_a_sentence_is_told_of_the_text(
+    deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
+) -> None:
     deployment.engine.refusal = status.invalid_argument([status.FieldViolation("segments[0].text", "is odd.")])
     error = await failure(tts.StreamSynthesizeText(messages_of(config)))
     assert [violation.field for violation in error.field_violations] == ["text"]
     assert error.message == "text: is odd."
 
 
-async def test_a_text_counts_as_one_stream_of_its_caller(deployment, tts, config) -> None:
+async def test_a_text_counts_as_one_stream_of_its_caller(
+    deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
+) -> None:
     await collect(tts.StreamSynthesizeText(messages_of(config)))
     registry = deployment.gateway.server.metrics.registry
     labels = {"grpc_type": "bidi_stream", "grpc_method": "StreamSynthesizeText", "grpc_code": "OK"}

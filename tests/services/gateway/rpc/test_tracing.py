@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import grpc
 import pytest
@@ -23,25 +25,27 @@ REQUEST_ID = "0b4a7b1e-3f47-4a4e-9f51-2f1f0a5a8f11"
 CALLS = ("StreamSynthesize", "Generate", "StreamDecode")
 
 
-def traced(collector, **settings) -> FakeDeployment:
+def traced(collector: Any, **settings: Any) -> AbstractAsyncContextManager[FakeDeployment]:
     """Stages that send to the collector, the last spans when the block is left."""
     return fake_deployment(trace_endpoint=collector.endpoint, **settings)
 
 
-def stub(deployment: FakeDeployment, channels: list[grpc.aio.Channel]) -> tts_pb2_grpc.TextToSpeechServiceStub:
+def stub(deployment: FakeDeployment, channels: list[grpc.aio.Channel]) -> Any:
     channels.append(grpc.aio.insecure_channel(deployment.target))
     return tts_pb2_grpc.TextToSpeechServiceStub(channels[-1])
 
 
 @pytest.fixture
-async def channels():
+async def channels() -> Any:
     opened: list[grpc.aio.Channel] = []
     yield opened
     for channel in opened:
-        await channel.close()
+        await channel.close(None)
 
 
-async def test_a_trace_covers_all_three_stages(collector, channels, stream_request) -> None:
+async def test_a_trace_covers_all_three_stages(
+    collector: Any, channels: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     async with traced(collector) as deployment:
         async for _ in stub(deployment, channels).StreamSynthesize(stream_request):
             pass
@@ -51,7 +55,9 @@ async def test_a_trace_covers_all_three_stages(collector, channels, stream_reque
     assert {span.trace_id for span in (gateway, engine, codec)} == {gateway.trace_id}
 
 
-async def test_span_tells_how_the_call_went(collector, channels, stream_request) -> None:
+async def test_span_tells_how_the_call_went(
+    collector: Any, channels: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     stream_request.request_id = REQUEST_ID
     async with traced(collector) as deployment:
         async for _ in stub(deployment, channels).StreamSynthesize(stream_request):
@@ -72,7 +78,9 @@ async def test_span_tells_how_the_call_went(collector, channels, stream_request)
     assert span.ended and not span.is_error
 
 
-async def test_trace_of_the_caller_is_continued(collector, channels, unary_request) -> None:
+async def test_trace_of_the_caller_is_continued(
+    collector: Any, channels: Any, unary_request: tts_pb2.SynthesizeRequest
+) -> None:
     async with traced(collector, trace_sample_share=0.0) as deployment:
         await stub(deployment, channels).Synthesize(unary_request, metadata=SAMPLED)
     gateway = collector.only("Synthesize")
@@ -80,21 +88,25 @@ async def test_trace_of_the_caller_is_continued(collector, channels, unary_reque
     assert {span.service for span in collector.spans if span.trace_id == TRACE_ID} == {"gateway", "engine", "codec"}
 
 
-async def test_trace_that_its_caller_does_not_sample_is_not_sent(collector, channels, unary_request) -> None:
+async def test_trace_that_its_caller_does_not_sample_is_not_sent(
+    collector: Any, channels: Any, unary_request: tts_pb2.SynthesizeRequest
+) -> None:
     async with traced(collector) as deployment:
         await stub(deployment, channels).Synthesize(unary_request, metadata=NOT_SAMPLED)
     assert [span for span in collector.spans if span.trace_id == TRACE_ID] == []
     assert collector.named("Generate") == []
 
 
-async def test_no_trace_that_begins_here_is_sent_at_a_share_of_0(collector, channels, unary_request) -> None:
+async def test_no_trace_that_begins_here_is_sent_at_a_share_of_0(
+    collector: Any, channels: Any, unary_request: tts_pb2.SynthesizeRequest
+) -> None:
     async with traced(collector, trace_sample_share=0.0) as deployment:
         await stub(deployment, channels).Synthesize(unary_request)
     assert collector.spans == []
 
 
 @pytest.mark.parametrize("value", ["nonsense", f"00-{TRACE_ID}-{'0' * 16}-01", f"ff-{TRACE_ID}-{CALLERS_SPAN}-01"])
-async def test_malformed_trace_of_a_caller_is_replaced(collector, channels, value: str) -> None:
+async def test_malformed_trace_of_a_caller_is_replaced(collector: Any, channels: Any, value: str) -> None:
     async with traced(collector) as deployment:
         call = stub(deployment, channels).GetServerInfo
         await call(tts_pb2.GetServerInfoRequest(), metadata=(("traceparent", value),))
@@ -103,7 +115,7 @@ async def test_malformed_trace_of_a_caller_is_replaced(collector, channels, valu
 
 
 async def test_malformed_state_of_a_trace_is_dropped_and_not_logged(
-    collector, channels, caplog: pytest.LogCaptureFixture
+    collector: Any, channels: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with traced(collector) as deployment:
         call = stub(deployment, channels).GetServerInfo
@@ -112,7 +124,9 @@ async def test_malformed_state_of_a_trace_is_dropped_and_not_logged(
     assert "words of a caller" not in caplog.text
 
 
-async def test_cancelled_call_ends_its_spans_as_cancelled(collector, channels, stream_request) -> None:
+async def test_cancelled_call_ends_its_spans_as_cancelled(
+    collector: Any, channels: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     async with traced(collector) as deployment:
         deployment.engine.script.pause_at = 5
         call = stub(deployment, channels).StreamSynthesize(stream_request)
@@ -128,7 +142,9 @@ async def test_cancelled_call_ends_its_spans_as_cancelled(collector, channels, s
         assert span.ended and not span.is_error
 
 
-async def test_call_past_its_deadline_is_an_error(collector, channels, stream_request) -> None:
+async def test_call_past_its_deadline_is_an_error(
+    collector: Any, channels: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     async with traced(collector) as deployment:
         await deployment.gateway.wait_ready()
         deployment.engine.script.pause_at = 5
@@ -141,7 +157,9 @@ async def test_call_past_its_deadline_is_an_error(collector, channels, stream_re
     assert span.is_error
 
 
-async def test_lost_engine_and_its_failover_are_events(collector, channels, stream_request) -> None:
+async def test_lost_engine_and_its_failover_are_events(
+    collector: Any, channels: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     async with traced(collector, replica_count=2, repair_wait_seconds=5.0) as deployment:
         await deployment.gateway.wait_ready()
         for engine in deployment.engines:
@@ -165,12 +183,14 @@ async def test_lost_engine_and_its_failover_are_events(collector, channels, stre
     ]
 
 
-async def read_all(call) -> None:
+async def read_all(call: Any) -> None:
     async for _ in call:
         pass
 
 
-async def test_stream_that_cannot_go_on_says_so(collector, channels, stream_request) -> None:
+async def test_stream_that_cannot_go_on_says_so(
+    collector: Any, channels: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     async with traced(collector, max_repairs=0) as deployment:
         deployment.engine.script.fail_at = 5
         deployment.engine.script.failure = EngineStoppedError("The engine stops.")
@@ -182,7 +202,9 @@ async def test_stream_that_cannot_go_on_says_so(collector, channels, stream_requ
 
 
 @pytest.mark.filterwarnings("default")
-async def test_spans_hold_no_content(collector, channels, stream_request) -> None:
+async def test_spans_hold_no_content(
+    collector: Any, channels: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     """Not of requests that work, nor of those that fail, whose messages quote what was wrong."""
     stream_request.input.text = "Attack at dawn."
     stream_request.labels["label-of-ours"] = "value-of-ours"
@@ -206,7 +228,7 @@ async def test_spans_hold_no_content(collector, channels, stream_request) -> Non
 
 
 async def test_log_lines_carry_the_trace_beside_the_request(
-    collector, channels, unary_request, caplog: pytest.LogCaptureFixture
+    collector: Any, channels: Any, unary_request: tts_pb2.SynthesizeRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
     unary_request.request_id = REQUEST_ID
     caplog.handler.addFilter(logs.RequestIdFilter())

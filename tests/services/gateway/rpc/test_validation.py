@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 import pytest
@@ -14,7 +15,7 @@ from services.common.rpc import status
 from services.gateway.audio.recording import Recording
 from services.gateway.audio.wav import wav_header
 from services.gateway.rpc import recordings
-from tests.support.fake_deployment import fake_deployment
+from tests.support.fake_deployment import FakeDeployment, fake_deployment
 from tests.support.fake_stages import fake_frames
 
 Request = tts_pb2.StreamSynthesizeRequest
@@ -36,7 +37,7 @@ def rate(value: int) -> Callable[[Request], None]:
     return lambda request: setattr(request.audio_config, "sample_rate_hertz", value)
 
 
-def audio_format(encoding: int, rate: int) -> Callable[[Request], None]:
+def audio_format(encoding: Any, rate: int) -> Callable[[Request | tts_pb2.SynthesizeRequest], None]:
     config = tts_pb2.AudioConfig(audio_encoding=encoding, sample_rate_hertz=rate)
     return lambda request: request.audio_config.CopyFrom(config)
 
@@ -45,7 +46,7 @@ def sampling(name: str, value: float) -> Callable[[Request], None]:
     return lambda request: setattr(request.sampling_params, name, value)
 
 
-def seconds(value: float) -> Callable[[Request], None]:
+def seconds(value: float) -> Callable[[Request | tts_pb2.SynthesizeRequest], None]:
     return lambda request: request.max_audio_duration.FromNanoseconds(round(value * 1e9))
 
 
@@ -61,15 +62,15 @@ def labels(count: int) -> Callable[[Request], None]:
     return lambda request: request.labels.update({str(index): "x" for index in range(count)})
 
 
-def turn(**fields: object) -> Callable[[Request], None]:
+def turn(**fields: Any) -> Callable[[Request], Any]:
     return lambda request: request.context.turns.add(**({"text": "Hi.", "speaker": 0} | fields))
 
 
-def turns(count: int) -> Callable[[Request], None]:
+def turns(count: int) -> Callable[[Request], Any]:
     return lambda request: [turn()(request) for _ in range(count)]
 
 
-def recording(content: bytes, encoding: int, rate: int = 0, channels: int = 0) -> Callable[[Request], None]:
+def recording(content: bytes, encoding: Any, rate: int = 0, channels: int = 0) -> Callable[[Request], None]:
     audio_format = tts_pb2.AudioFormat(audio_encoding=encoding, sample_rate_hertz=rate, channel_count=channels)
     made = tts_pb2.AudioRecording(audio_content=content, audio_format=audio_format)
     return turn(audio=tts_pb2.TurnAudio(recording=made))
@@ -153,7 +154,7 @@ WRONG: dict[str, list[Callable[[Request], None]]] = {
 UNARY_TOO_LONG = [80.001, 81, 84.6, 87, 87.4, 88, 90, 91, 120, 3600]
 
 
-async def violations(call) -> list[status.FieldViolation]:
+async def violations(call: Any) -> list[status.FieldViolation]:
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await call
     error = status.from_rpc_error(failed.value)
@@ -164,7 +165,9 @@ async def violations(call) -> list[status.FieldViolation]:
 
 
 @pytest.mark.parametrize("field", WRONG)
-async def test_ten_wrong_requests_of_each_kind_name_the_field(deployment, tts, stream_request, field: str) -> None:
+async def test_ten_wrong_requests_of_each_kind_name_the_field(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, field: str
+) -> None:
     for change in WRONG[field]:
         request = Request()
         request.CopyFrom(stream_request)
@@ -174,13 +177,13 @@ async def test_ten_wrong_requests_of_each_kind_name_the_field(deployment, tts, s
     assert deployment.engine.calls == [] and deployment.codec.encoded == []
 
 
-async def test_unary_call_shares_the_checks(tts, unary_request) -> None:
+async def test_unary_call_shares_the_checks(tts: Any, unary_request: tts_pb2.SynthesizeRequest) -> None:
     unary_request.input.text = ""
     found = await violations(tts.Synthesize(unary_request))
     assert [(violation.field, violation.reason) for violation in found] == [("input.text", "TEXT_EMPTY")]
 
 
-async def test_all_violations_come_at_once(tts, stream_request) -> None:
+async def test_all_violations_come_at_once(tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
     changes = [text(""), speaker(-1), encoding(0), sampling("top_k", 0), turn(text=""), labels(9), request_id("x")]
     for change in changes:
         change(stream_request)
@@ -196,7 +199,9 @@ async def test_all_violations_come_at_once(tts, stream_request) -> None:
     }
 
 
-async def test_a_whole_conversation_of_wrong_turns_is_told(tts, stream_request) -> None:
+async def test_a_whole_conversation_of_wrong_turns_is_told(
+    tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     """Too many violations for one status would be lost with it."""
     for _ in range(64):
         stream_request.context.turns.add(speaker=-1)
@@ -204,7 +209,9 @@ async def test_a_whole_conversation_of_wrong_turns_is_told(tts, stream_request) 
     assert [violation.field for violation in found[:2]] == ["context.turns[0].speaker", "context.turns[0].text"]
 
 
-async def test_recordings_beyond_the_longest_context_are_not_decoded(tts, stream_request, monkeypatch) -> None:
+async def test_recordings_beyond_the_longest_context_are_not_decoded(
+    tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     decoded = []
 
     def decode(codec: str, content: bytes, channel_count: int, sample_rate_hz: int) -> Recording:
@@ -223,7 +230,7 @@ async def test_recordings_beyond_the_longest_context_are_not_decoded(tts, stream
 
 
 async def test_unary_wish_over_80_s_is_refused_before_any_work_and_pointed_to_the_stream(
-    deployment, tts, unary_request
+    deployment: FakeDeployment, tts: Any, unary_request: tts_pb2.SynthesizeRequest
 ) -> None:
     for wish in UNARY_TOO_LONG:
         seconds(wish)(unary_request)
@@ -255,7 +262,9 @@ async def test_unary_limit_follows_the_size_of_the_format(encoding: int, rate: i
             assert deployment.engine.calls[0].request.max_frame_count == int(longest_s / 0.08 + 1e-6)
 
 
-async def test_wrong_rate_is_told_with_the_rates_of_the_encoding(tts, stream_request) -> None:
+async def test_wrong_rate_is_told_with_the_rates_of_the_encoding(
+    tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     audio_format(OPUS, 44_100)(stream_request)
     (violation,) = await violations(tts.StreamSynthesize(stream_request).read())
     assert violation.description == (
@@ -272,14 +281,14 @@ async def test_wrong_rate_is_told_with_the_rates_of_the_encoding(tts, stream_req
         request_id("0B4A7B1E-3F47-4A4E-9F51-2F1F0A5A8F11"),
     ],
 )
-async def test_values_at_the_limit_pass(tts, stream_request, change) -> None:
+async def test_values_at_the_limit_pass(tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, change: Any) -> None:
     change(stream_request)
     messages = [message async for message in tts.StreamSynthesize(stream_request)]
     assert messages[-1].HasField("summary")
 
 
 def test_both_requests_have_the_same_first_nine_fields() -> None:
-    def fields(message: type) -> list[tuple[object, ...]]:
+    def fields(message: Any) -> list[tuple[object, ...]]:
         return [
             (field.number, field.name, field.type, field.is_repeated, field.message_type and field.message_type.name)
             for field in message.DESCRIPTOR.fields
@@ -292,7 +301,7 @@ def test_both_requests_have_the_same_first_nine_fields() -> None:
     assert unary.DESCRIPTOR.fields_by_name["labels"].number == stream.DESCRIPTOR.fields_by_name["labels"].number == 8
 
 
-async def test_detect_checks_the_recording(deployment, watermark) -> None:
+async def test_detect_checks_the_recording(deployment: FakeDeployment, watermark: Any) -> None:
     wrong = [
         b"",
         b"RIFF",
@@ -314,7 +323,7 @@ async def test_detect_checks_the_recording(deployment, watermark) -> None:
     assert deployment.codec.detected == []
 
 
-async def test_detect_passes_samples_and_keys_on(deployment, watermark) -> None:
+async def test_detect_passes_samples_and_keys_on(deployment: FakeDeployment, watermark: Any) -> None:
     request = watermark_pb2.DetectWatermarkRequest(key_ids=["key-1"])
     request.recording.audio_content = GOOD_WAV
     request.recording.audio_format.audio_encoding = WAV
@@ -324,7 +333,7 @@ async def test_detect_passes_samples_and_keys_on(deployment, watermark) -> None:
     assert (sent.sample_rate_hertz, len(sent.samples), list(sent.key_ids)) == (24_000, 4800, ["key-1"])
 
 
-async def test_a_key_named_many_times_is_looked_for_once(deployment, watermark) -> None:
+async def test_a_key_named_many_times_is_looked_for_once(deployment: FakeDeployment, watermark: Any) -> None:
     request = watermark_pb2.DetectWatermarkRequest(key_ids=["key-2", *100_000 * ["key-1"], "key-2"])
     request.recording.audio_content = GOOD_WAV
     request.recording.audio_format.audio_encoding = WAV

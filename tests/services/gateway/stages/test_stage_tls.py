@@ -28,11 +28,11 @@ READY_S = 20.0
 
 @asynccontextmanager
 async def deployment(
-    stage_files: dict[str, Path], engine: FakeEngine | None = None, **gateway_files: Path
+    stage_files: dict[str, Any], engine: FakeEngine | None = None, **gateway_files: Any
 ) -> AsyncIterator[GatewayStage]:
     """A gateway before a fake engine and a fake codec that speak TLS."""
     async with AsyncExitStack() as running:
-        targets: dict[str, str] = {}
+        targets: dict[str, Any] = {}
         for name, add, servicer in (
             ("engine", engine_pb2_grpc.add_EngineServiceServicer_to_server, engine or FakeEngine()),
             ("codec", codec_pb2_grpc.add_CodecServiceServicer_to_server, FakeCodec()),
@@ -44,7 +44,7 @@ async def deployment(
             await server.set_serving()
             targets |= {f"{name}_target": f"localhost:{server.port}"}
             targets |= {f"{name}_health_target": f"127.0.0.1:{server.health_port}"}
-        ports = {"port": 0, "health_port": 0, "metrics_port": -1, "drain_seconds": 0.0}
+        ports: dict[str, Any] = {"port": 0, "health_port": 0, "metrics_port": -1, "drain_seconds": 0.0}
         gateway = await start_gateway(GatewaySettings(host="127.0.0.1", **ports, **targets, **gateway_files))
         running.push_async_callback(gateway.stop)
         yield gateway
@@ -143,7 +143,7 @@ async def test_the_old_channel_closes_with_its_last_call(tmp_path: Path) -> None
 async def test_gateway_without_the_right_files_gets_no_answer(case: str, tmp_path: Path, stream_request: Any) -> None:
     ours, other = Authority(), Authority()
     stage_files = ours.write(tmp_path)
-    gateway_files = {"stage_tls_ca": ours.write_ca(tmp_path)}
+    gateway_files: dict[str, Any] = {"stage_tls_ca": ours.write_ca(tmp_path)}
     if case == "plaintext":
         gateway_files = {}
     elif case == "another authority":

@@ -152,7 +152,9 @@ async def test_a_replica_that_refuses_the_stream_ends_in_the_loss() -> None:
     assert bench.outcomes == [("CODEC", "failed")]
 
 
-async def test_full_replicas_cost_no_failover_and_are_asked_until_the_wait_is_over(monkeypatch) -> None:
+async def test_full_replicas_cost_no_failover_and_are_asked_until_the_wait_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("services.gateway.synthesis.failover.ASK_FULL_AGAIN_S", 0.001)
     bench = Bench(FailoverLimits(most=1, wait_s=5.0))
     loss = unreachable("ENGINE")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import grpc
 import pytest
@@ -65,7 +66,7 @@ async def kill_codec(deployment: FakeDeployment) -> None:
     await deployment.codec_servers[index].drain(0)
 
 
-async def assert_undisturbed(call) -> None:
+async def assert_undisturbed(call: Any) -> None:
     """Reads the stream to its end: header, all samples without a gap, all codes."""
     messages = [message async for message in call]
     chunks = [message.audio_chunk for message in messages[1:-1]]
@@ -80,7 +81,7 @@ async def assert_undisturbed(call) -> None:
     assert summary.finish_reason == tts_pb2.FINISH_REASON_END_OF_SPEECH
 
 
-async def read_frames(call, count: int) -> None:
+async def read_frames(call: Any, count: int) -> None:
     """Reads the audio of the first `count` frames."""
     delivered = 0
     while delivered < count * FRAME_SAMPLES:
@@ -93,7 +94,9 @@ def repairs(deployment: FakeDeployment, stage: str, outcome: str) -> float:
 
 
 @pytest.mark.parametrize("frame", [0, 1, 13, FRAMES])
-async def test_engine_killed_goes_unheard(deployment, tts, stream_request, frame: int) -> None:
+async def test_engine_killed_goes_unheard(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, frame: int
+) -> None:
     pause(deployment.engines, frame)
     call = tts.StreamSynthesize(stream_request)
     await kill_engine(deployment)
@@ -104,7 +107,9 @@ async def test_engine_killed_goes_unheard(deployment, tts, stream_request, frame
 
 
 @pytest.mark.parametrize("frame", [0, 1, 13])
-async def test_codec_killed_goes_unheard(deployment, tts, stream_request, frame: int) -> None:
+async def test_codec_killed_goes_unheard(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, frame: int
+) -> None:
     pause(deployment.codecs, frame)
     call = tts.StreamSynthesize(stream_request)
     await kill_codec(deployment)
@@ -113,7 +118,9 @@ async def test_codec_killed_goes_unheard(deployment, tts, stream_request, frame:
     assert {engine.calls[0].error for engine in deployment.engines if engine.calls} == {""}
 
 
-async def test_codec_killed_before_its_last_word_goes_unheard(deployment, tts, stream_request) -> None:
+async def test_codec_killed_before_its_last_word_goes_unheard(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     """All audio but what the codec holds back was taken."""
     for codec in deployment.codecs:
         codec.info.latency_sample_count = FRAME_SAMPLES // 2
@@ -129,7 +136,9 @@ async def test_codec_killed_before_its_last_word_goes_unheard(deployment, tts, s
     await assert_undisturbed(call)
 
 
-async def test_both_killed_goes_unheard(deployment, tts, stream_request) -> None:
+async def test_both_killed_goes_unheard(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     pause(deployment.engines, 21)
     pause(deployment.codecs, 5)
     call = tts.StreamSynthesize(stream_request)
@@ -139,7 +148,9 @@ async def test_both_killed_goes_unheard(deployment, tts, stream_request) -> None
     assert repairs(deployment, "engine", "resumed") == repairs(deployment, "codec", "resumed") == 1
 
 
-async def test_a_stream_waits_for_room_at_a_full_engine(deployment, tts, stream_request) -> None:
+async def test_a_stream_waits_for_room_at_a_full_engine(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     pause(deployment.engines, 5)
     call = tts.StreamSynthesize(stream_request)
     other = deployment.engines[1 - await paused(deployment.engines)]
@@ -151,14 +162,18 @@ async def test_a_stream_waits_for_room_at_a_full_engine(deployment, tts, stream_
     await assert_undisturbed(call)
 
 
-async def test_unary_call_survives_too(deployment, tts, unary_request) -> None:
+async def test_unary_call_survives_too(
+    deployment: FakeDeployment, tts: Any, unary_request: tts_pb2.SynthesizeRequest
+) -> None:
     pause(deployment.engines, 5)
     call = tts.Synthesize(unary_request)
     await kill_engine(deployment)
     assert (await call).audio_content == numbered_audio(range(FRAMES))
 
 
-async def test_engine_lost_after_the_last_frame_of_the_cap_is_not_asked_again(deployment, tts, stream_request) -> None:
+async def test_engine_lost_after_the_last_frame_of_the_cap_is_not_asked_again(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     """A resumed sequence must have a frame left to make."""
     stream_request.max_audio_duration.FromMilliseconds(800)
     pause(deployment.engines, 10)
@@ -170,7 +185,7 @@ async def test_engine_lost_after_the_last_frame_of_the_cap_is_not_asked_again(de
 
 
 async def test_engine_lost_after_the_last_frame_of_the_window_is_not_asked_again(
-    deployment, tts, stream_request
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     for engine in deployment.engines:
         engine.prompt_token_count = 2048 - 13 + 1  # of 2,048; the last frame needs no place
@@ -182,7 +197,9 @@ async def test_engine_lost_after_the_last_frame_of_the_window_is_not_asked_again
     assert sum(len(engine.calls) for engine in deployment.engines) == 1
 
 
-async def test_losses_beyond_the_limit_end_the_stream(deployment, tts, stream_request) -> None:
+async def test_losses_beyond_the_limit_end_the_stream(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     """Each replica stops at the same frame again and again."""
     for engine in deployment.engines:
         engine.script.fail_at = 5
@@ -194,7 +211,9 @@ async def test_losses_beyond_the_limit_end_the_stream(deployment, tts, stream_re
     assert repairs(deployment, "engine", "exhausted") == 1
 
 
-async def test_failure_that_is_no_loss_is_not_failed_over(deployment, tts, stream_request) -> None:
+async def test_failure_that_is_no_loss_is_not_failed_over(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     for codec in deployment.codecs:
         codec.script.fail_at = 0
         codec.script.failure = WatermarkError("The message does not fit.")
@@ -204,7 +223,9 @@ async def test_failure_that_is_no_loss_is_not_failed_over(deployment, tts, strea
     assert sum(len(codec.calls) for codec in deployment.codecs) == 1
 
 
-async def test_engine_of_other_weights_does_not_go_on(deployment, tts, stream_request) -> None:
+async def test_engine_of_other_weights_does_not_go_on(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     deployment.engines[1].info.weights_digest = "other"
     pause(deployment.engines, 5)
     call = tts.StreamSynthesize(stream_request)
@@ -216,7 +237,9 @@ async def test_engine_of_other_weights_does_not_go_on(deployment, tts, stream_re
     assert repairs(deployment, "engine", "failed") == 1
 
 
-async def test_codec_of_other_weights_does_not_go_on(deployment, tts, stream_request) -> None:
+async def test_codec_of_other_weights_does_not_go_on(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     await tts.GetServerInfo(tts_pb2.GetServerInfoRequest())  # the catalog is known
     pause(deployment.codecs, 5)
     call = tts.StreamSynthesize(stream_request)
@@ -230,7 +253,9 @@ async def test_codec_of_other_weights_does_not_go_on(deployment, tts, stream_req
     assert repairs(deployment, "codec", "failed") == 1
 
 
-async def test_cancel_during_a_failover_frees_everything(deployment, tts, stream_request) -> None:
+async def test_cancel_during_a_failover_frees_everything(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     pause(deployment.engines, 5)
     call = tts.StreamSynthesize(stream_request)
     await paused(deployment.engines)
@@ -251,7 +276,9 @@ async def test_cancel_during_a_failover_frees_everything(deployment, tts, stream
     assert repairs(deployment, "engine", "resumed") == repairs(deployment, "engine", "failed") == 0
 
 
-async def test_deadline_during_a_failover_is_the_deadline(deployment, tts, stream_request) -> None:
+async def test_deadline_during_a_failover_is_the_deadline(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
     pause(deployment.engines, 5)
     call = tts.StreamSynthesize(stream_request, timeout=1.0)
     await paused(deployment.engines)
@@ -261,7 +288,7 @@ async def test_deadline_during_a_failover_is_the_deadline(deployment, tts, strea
     assert (await failure(call)).code is Code.DEADLINE_EXCEEDED
 
 
-async def test_failover_can_be_turned_off(stream_request) -> None:
+async def test_failover_can_be_turned_off(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
     async with (
         fake_deployment(replica_count=2, max_repairs=0) as deployment,
         grpc.aio.insecure_channel(deployment.target) as channel,

@@ -1,0 +1,115 @@
+"""Every Triton kernel of every form and batch, compiled for Hopper without a GPU; what a frame launches and would take.
+
+    TRITON_INTERPRET=0 python -m bench.kernel_proof                       # the full grid
+    TRITON_INTERPRET=0 python -m bench.kernel_proof --representative      # what `make test` compiles
+    TRITON_INTERPRET=0 python -m bench.kernel_proof --fit                 # the model of time, after a new profile
+
+Compiled code is kept in build/kernels by the hash of its source. The times are a model, fitted to a profile of an H100;
+they stand beside what was measured. The last line is one JSON object; the exit code is 1 when something is over budget.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from bench.kernel_proof import budget, time_model
+from bench.kernel_proof.fast_step import ALL_BATCHES, PROVED_FORMS
+from bench.kernel_proof.machine_code import KEPT_IN
+from bench.kernel_proof.proof import Proof, representatives
+
+REPRESENTATIVE_FORMS = ("plain", "fused", "float8", "int8", "float8-kv")
+REPRESENTATIVE_BATCHES = (1, 64, 256)
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    began = time.monotonic()
+    proof = Proof()
+    proof.trace(arguments.forms, arguments.batches)
+    print(f"{len(proof.frames)} frames, {len(proof.variants)} variants traced in {time.monotonic() - began:.1f} s")
+    if arguments.fit:
+        rows = time_model.profile_rows()
+        fitted = time_model.fit(rows, proof.frames)
+        time_model.FITTED.write_text(json.dumps(time_model.to_json(fitted), indent=1) + "\n", encoding="utf-8")
+    launches = list(proof.variants.values())
+    proof.compile(representatives(launches) if arguments.representative else launches, arguments.kept_in)
+    print(f"{len(proof.codes)} compiled after {time.monotonic() - began:.1f} s")
+    print_codes(proof)
+    model = time_model.from_json(json.loads(time_model.FITTED.read_text(encoding="utf-8")))
+    errors = print_times(proof, model)
+    wrong = proof.complaints()
+    for line in wrong:
+        print(f"over budget: {line}")
+    print(json.dumps(summary(proof, model, wrong, errors)))
+    return 1 if wrong else 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--representative", action="store_true", help="one variant of each kind, fewer forms")
+    parser.add_argument("--forms", type=lambda text: tuple(text.split(",")))
+    parser.add_argument("--batches", type=lambda text: tuple(int(item) for item in text.split(",")))
+    parser.add_argument("--fit", action="store_true", help="fit the model of time to the profile in bench/results")
+    parser.add_argument("--kept-in", type=Path, default=KEPT_IN)
+    arguments = parser.parse_args()
+    few = arguments.representative
+    arguments.forms = arguments.forms or (REPRESENTATIVE_FORMS if few else PROVED_FORMS)
+    arguments.batches = arguments.batches or (REPRESENTATIVE_BATCHES if few else tuple(ALL_BATCHES))
+    return arguments
+
+
+def print_codes(proof: Proof) -> None:
+    for name in sorted({code.name for code in proof.codes}):
+        codes = [code for code in proof.codes if code.name == name]
+        print(
+            f"{name:>28}  {len(codes):>3} variants  registers to {max(code.registers for code in codes):>3}"
+            f"  shared to {max(code.shared for code in codes):>6} B  spilling {sum(code.spills > 0 for code in codes)}"
+            f"  tensor cores {sum(code.products > 0 for code in codes):>3}"
+            f"  16-byte loads {sum(code.loads_16 for code in codes)}/{sum(code.loads for code in codes)}"
+        )
+
+
+def print_times(proof: Proof, model: time_model.TimeModel) -> dict[str, float]:
+    """Modelled beside measured, context 512. Percent that the model is off, where there is a measurement."""
+    measured = {(row["form"], row["batch"]): row["frame_ms"] for row in time_model.profile_rows()}
+    errors = {}
+    for (form, batch), operations in proof.frames.items():
+        modelled = model.frame_ms(operations, batch)
+        line = f"{form:>10} batch {batch:>4}  {operations.total:>5} operations  {operations.total_bytes / 1e9:>7.2f} GB"
+        line += f"  modelled {modelled:>7.2f} ms"
+        if (form, batch) in measured:
+            error = 100 * (modelled / measured[form, batch] - 1)
+            errors[f"{form} {batch}"] = round(error, 1)
+            line += f"  measured {measured[form, batch]:>7.2f} ms (H100, as profiled)  {error:+.1f} %"
+        if unknown := model.unknown(operations):
+            line += f"  guessed: {', '.join(unknown)}"
+        print(line)
+    return errors
+
+
+def summary(proof: Proof, model: time_model.TimeModel, wrong: list[str], errors: dict[str, float]) -> dict[str, object]:
+    operations: dict[str, dict[str, int]] = {}
+    modelled: dict[str, dict[str, float]] = {}
+    guessed: set[str] = set()
+    for (form, batch), counted in proof.frames.items():
+        operations.setdefault(form, {})[str(batch)] = counted.total
+        modelled.setdefault(form, {})[str(batch)] = round(model.frame_ms(counted, batch), 2)
+        guessed |= set(model.unknown(counted))
+    return {
+        "variants": len(proof.codes) + len(proof.failed),
+        "failed": len(proof.failed),
+        "spilling": sum(code.spills > 0 or code.stack > budget.MOST_STACK for code in proof.codes),
+        "over_budget": wrong,
+        "operations": operations,
+        "modelled_ms": modelled,
+        "model_error_percent": errors,
+        "guessed_classes": sorted(guessed),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""The fast step at csm-1b's shapes over tensors without data, in every form; and what else launches kernels.
+
+Weights are packed by the project's own `pack`, so a form here is what it is on a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torchtune.models.llama3_1._position_embeddings import Llama3ScaledRoPE
+
+from bench.kernel_proof.operations import storage_of
+from bench.kernel_proof.pretended_gpu import META
+from bench.lease.forms import FORMS, new_step
+from bench.shapes import CSM_1B
+from csm_engine.execution.frame_step import PackedFrameStep
+from csm_engine.execution.weights import pack
+from csm_engine.model.csm import build_skeleton
+from csm_engine.model.shapes import ModelConfig
+from csm_engine.scheduling.buckets import BUCKETS
+from csm_engine.types import SamplingParams
+
+PROVED_FORMS = ("plain", "fused", "float8", "int8", "float8-kv", "float32")
+ALL_BATCHES = BUCKETS
+PROMPT_LENGTHS = (1, 37, 256)
+
+
+def new_traced_step(form: str, num_slots: int, config: ModelConfig = CSM_1B) -> PackedFrameStep:
+    """Call it inside a pretended GPU. form: of FORMS in bfloat16, or "float32"."""
+    model = build_skeleton(config)
+    for module in model.modules():
+        if isinstance(module, Llama3ScaledRoPE):  # it makes no table without data
+            module.cache = torch.empty(module.max_seq_len, module.dim // 2, 2, device=META)
+    if form == "float32":
+        return PackedFrameStep(pack(model.requires_grad_(False), rows=num_slots), num_slots)
+    chosen = FORMS[form]
+    model = model.to(torch.bfloat16).requires_grad_(False)
+    weights = pack(model, quantization=chosen.quantization, fused=chosen.fused, rows=num_slots)
+    return new_step(weights, form, num_slots)
+
+
+def partly_read(step: PackedFrameStep, batch: int, context: int) -> dict[int, int]:
+    """Bytes that one launch reads of caches and tables, which are far larger; by `storage_of` them."""
+    weights, config = step.weights, step.config
+    value_bytes = weights.dtype.itemsize
+    rows = {
+        storage_of(weights.text_embeddings): 0,  # no frame reads it
+        storage_of(weights.audio_embeddings): batch * config.num_codebooks * config.backbone.dim * value_bytes,
+        storage_of(weights.projected_embeddings): batch * config.depth_decoder.dim * value_bytes,
+    }
+    for stack in (weights.backbone, weights.depth_decoder):
+        rows[storage_of(stack.rope)] = batch * stack.config.head_dim * stack.rope.element_size()
+    for layer in step.backbone.cache.layers:
+        for stored in (layer.keys, layer.values):
+            rows[storage_of(stored)] = batch * (context + 1) * stored[0, 0].numel() * stored.element_size()
+    return rows
+
+
+@torch.inference_mode()
+def frame(step: PackedFrameStep, batch: int) -> None:
+    """What a captured graph holds."""
+    rows = step(torch.arange(batch, device=META))
+    assert rows.shape == (batch, step.config.num_codebooks + 1) and rows.dtype is torch.int16
+
+
+def prompts(step: PackedFrameStep) -> dict[str, Callable[[], None]]:
+    """Everything else that the engine runs on the device, by name."""
+    config, weights = step.config, step.weights
+
+    def prefill(length: int, start: int) -> None:
+        tokens = torch.zeros(length, config.num_codebooks + 1, dtype=torch.int64, device=META)
+        x = step.embed_tokens(tokens, torch.ones_like(tokens, dtype=torch.bool))
+        step.backbone.prefill(x, 0, start)
+
+    def start() -> None:
+        embedding = torch.zeros(config.backbone.dim, dtype=weights.dtype, device=META)
+        step.state.start(0, embedding, position=1, frame=0, sampling=SamplingParams())
+
+    def logits() -> None:
+        hidden = torch.zeros(2, config.backbone.dim, dtype=weights.dtype, device=META)
+        step.depth_decoder.logits(hidden, torch.zeros(2, config.num_codebooks, dtype=torch.int64, device=META))
+
+    return {
+        **{f"prefill of {n} at {at}": lambda n=n, at=at: prefill(n, at) for n in PROMPT_LENGTHS for at in (0, 300)},  # type: ignore[misc]
+        "start": start,
+        "copy": lambda: step.backbone.cache.copy(0, 1, 100),
+        "logits": logits,
+    }

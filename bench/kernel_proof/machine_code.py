@@ -1,0 +1,121 @@
+"""What Triton makes of a kernel for Hopper: registers, spills, shared memory, and which instructions.
+
+Read from the cubin by the two programs that come with triton. Results are kept in a folder under the hash of the
+kernel's source, so that what has not changed is not compiled again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import triton
+
+from bench.kernel_proof.pretended_gpu import Launch
+
+KEPT_IN = Path("build/kernels")
+_BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+_USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
+_INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?\w+\s+)?([A-Z][A-Z0-9_.]+)", re.MULTILINE)
+_TENSOR_CORE = frozenset({"HMMA", "HGMMA", "QGMMA", "IMMA", "IGMMA", "DMMA"})
+_BULK = frozenset({"UTMALDG", "UBLKCP"})  # copies by the tensor memory accelerator
+
+
+@dataclass(frozen=True, slots=True)
+class MachineCode:
+    """registers: of a thread; stack, shared: bytes; the rest are instructions in the text of the kernel.
+
+    spills: loads and stores of local memory. loads: from global memory, loads_16: of those, 16 bytes a thread or by
+    bulk copy. products: on tensor cores. asks_for_products: the source has `tl.dot`.
+    """
+
+    name: str
+    registers: int
+    stack: int
+    shared: int
+    warps: int
+    stages: int
+    instructions: int
+    spills: int
+    loads: int
+    loads_16: int
+    products: int
+    asks_for_products: bool
+
+
+def machine_code(launch: Launch, kept_in: Path = KEPT_IN) -> MachineCode:
+    """Of one variant. Raises: whatever Triton's compiler raises, with the variant in a note."""
+    file = kept_in / f"{_hash(launch)}.json"
+    if file.exists():
+        return MachineCode(**json.loads(file.read_text(encoding="utf-8")))
+    try:
+        compiled = launch.compile()
+    except Exception as error:
+        error.add_note(f"in {launch.variant()}")
+        raise
+    code = _read(launch, compiled)
+    kept_in.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(asdict(code)), encoding="utf-8")
+    part.replace(file)
+    return code
+
+
+def _hash(launch: Launch) -> str:
+    """Of all that the code depends on. Triton's `cache_key` covers the source and what it calls."""
+    shapes = [tuple(tensor.shape) for tensor in launch.tensors] if launch.kernel.launch_metadata else []
+    told = (triton.__version__, launch.kernel.cache_key, launch.variant(), shapes, _source(launch))
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:32]
+
+
+def _source(launch: Launch) -> str:
+    return str(launch.kernel.raw_src if hasattr(launch.kernel, "raw_src") else launch.kernel.src)
+
+
+def _read(launch: Launch, compiled: Any) -> MachineCode:
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        usage = _USAGE.search(_output("cuobjdump", "-res-usage", file.name))
+        text = _output("nvdisasm", "-c", file.name)
+    if usage is None:
+        raise RuntimeError(f"cuobjdump told nothing of {launch.name}")
+    instructions = Counter(_INSTRUCTION.findall(text))
+    if not instructions:
+        raise RuntimeError(f"nvdisasm told nothing of {launch.name}")
+
+    def total(*families: str) -> int:
+        return sum(number for name, number in instructions.items() if name.split(".")[0] in families)
+
+    bulk = total(*_BULK)
+    wide = sum(
+        number
+        for name, number in instructions.items()
+        if name.split(".")[0] in ("LDG", "LDGSTS") and "128" in name.split(".")
+    )
+    return MachineCode(
+        name=launch.name,
+        registers=int(usage[1]),
+        stack=int(usage[2]),
+        shared=int(compiled.metadata.shared),
+        warps=int(compiled.metadata.num_warps),
+        stages=int(compiled.metadata.num_stages),
+        instructions=sum(instructions.values()),
+        spills=total("LDL", "STL"),
+        loads=total("LDG", "LDGSTS") + bulk,
+        loads_16=wide + bulk,
+        products=total(*_TENSOR_CORE),
+        asks_for_products="tl.dot" in _source(launch),
+    )
+
+
+def _output(program: str, *arguments: str) -> str:
+    done = subprocess.run([_BIN / program, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout

@@ -1,0 +1,83 @@
+"""Counts what a function would have a device do: kernels of Triton, operations of torch, and the bytes they touch.
+
+Torch's operations are counted as it dispatches them, views left out; a vendor's library may launch one more for some
+(cuBLAS does where it splits a product's sum). Bytes are those of the tensors that are given and made; of caches and of
+tables only the rows that a frame reads.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bench.kernel_proof.pretended_gpu import Launch, pretended_gpu
+
+_NO_KERNEL = frozenset(
+    "view _unsafe_view reshape _reshape_alias t transpose permute slice select expand unsqueeze squeeze alias detach"
+    " as_strided unbind split chunk split_with_sizes is_same_size empty new_empty empty_like empty_strided"
+    " new_empty_strided lift_fresh unfold view_as_real view_as_complex resolve_conj resolve_neg".split()
+)
+_PRODUCTS = frozenset("mm addmm addmm_ bmm baddbmm linear _scaled_mm _int_mm".split())
+PRODUCT = "product of torch"
+OTHER = "other of torch"
+
+
+@dataclass
+class Operations:
+    """By class: a Triton kernel's name, PRODUCT or OTHER."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    bytes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    launches: list[Launch] = field(default_factory=list)
+    torch_names: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(self.bytes.values())
+
+
+def count(function: Callable[[], object], partly_read: dict[int, int] | None = None) -> Operations:
+    """What the function does. partly_read: bytes that a launch reads of a storage, by `storage_of` a tensor of it."""
+    made, partly = Operations(), partly_read or {}
+
+    def size_of(tensors: list[Tensor]) -> int:
+        sizes = {}
+        for tensor in tensors:
+            whole = tensor.numel() * tensor.element_size()
+            sizes[storage_of(tensor)] = min(whole, partly.get(storage_of(tensor), whole))
+        return sum(sizes.values())
+
+    def record(launch: Launch) -> None:
+        made.launches.append(launch)
+        made.counts[launch.name] += 1
+        made.bytes[launch.name] += size_of(launch.tensors)
+
+    class Mode(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            name = func._schema.name.split("::")[1]
+            if name not in _NO_KERNEL:
+                group = PRODUCT if name in _PRODUCTS else OTHER
+                results = result if isinstance(result, (tuple, list)) else [result]
+                made.torch_names[name] += 1
+                made.counts[group] += 1
+                made.bytes[group] += size_of([tensor for tensor in (*args, *results) if isinstance(tensor, Tensor)])
+            return result
+
+    with pretended_gpu(record), Mode():
+        function()
+    return made
+
+
+def storage_of(tensor: Tensor) -> int:
+    """What views of one tensor have in common."""
+    return tensor.untyped_storage()._cdata

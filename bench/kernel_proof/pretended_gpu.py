@@ -1,0 +1,117 @@
+"""A GPU that is not there: tensors without data pass for CUDA tensors, and Triton's launches are recorded.
+
+Nothing runs. A launch is kept with the shapes of its tensors, so that it can be compiled afterwards, for sm_90, as it
+would be on such a device. Needs TRITON_INTERPRET=0 from the start of the process. It knows nothing of the fast step.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from triton import knobs
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction, MockTensor
+
+HOPPER = GPUTarget("cuda", 90, 32)
+META = torch.device("meta")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch of a kernel. arguments: as given, tensors without data among them; options: by keyword."""
+
+    kernel: Any  # JITFunction
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.kernel.__name__)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        given = (*self.arguments, *self.options.values())
+        return [argument for argument in given if isinstance(argument, Tensor)]
+
+    def variant(self) -> tuple[Any, ...]:
+        """Equal for two launches that Triton compiles once: types, what integers are multiples of, and constants."""
+        parameters = self.kernel.params
+        positional = tuple(
+            "integer"
+            if parameters[index].do_not_specialize and isinstance(argument, int)
+            else argument
+            if parameters[index].is_constexpr
+            else _specialized(argument)
+            for index, argument in enumerate(self.arguments)
+        )
+        named = tuple(
+            (name, _specialized(value) if isinstance(value, Tensor) else str(value))
+            for name, value in sorted(self.options.items())
+        )
+        return (self.kernel.__module__, self.name, positional, named)
+
+    def compile(self) -> Any:
+        """Triton's compiled kernel for Hopper; once for each variant, and kept by Triton on disk."""
+        arguments = [_without_data(argument) for argument in self.arguments]
+        options = {name: _without_data(value) for name, value in self.options.items()}
+        return _RUN(self.kernel, *arguments, grid=(1,), warmup=True, **options)
+
+
+def _specialized(argument: Any) -> object:
+    if isinstance(argument, Tensor):
+        return str(argument.dtype)
+    if isinstance(argument, int) and not isinstance(argument, bool):
+        return "1" if argument == 1 else "multiple of 16" if argument % 16 == 0 else "integer"
+    return type(argument).__name__
+
+
+def _without_data(argument: Any) -> Any:
+    return MockTensor(argument.dtype, list(argument.shape)) if isinstance(argument, Tensor) else argument
+
+
+class _NoDriver:
+    """What Triton's compiler asks of a driver."""
+
+    def get_current_target(self) -> GPUTarget:
+        return HOPPER
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_active_torch_device(self) -> torch.device:
+        return META
+
+
+_RUN = JITFunction.run
+
+
+@contextmanager
+def pretended_gpu(record: Callable[[Launch], None]) -> Iterator[None]:
+    """Inside, meta tensors say that they are on CUDA, and each launch goes to `record`.
+
+    Raises: RuntimeError when this process interprets kernels.
+    """
+    if knobs.runtime.interpret or os.environ.get("TRITON_INTERPRET") == "1":
+        raise RuntimeError("TRITON_INTERPRET is 1: kernels of this process are interpreted; start it with 0")
+
+    def run(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        record(Launch(self, args, kwargs))
+
+    driver.set_active(_NoDriver())
+    torch.Tensor.is_cuda = property(lambda self: self.device.type == "meta")  # type: ignore[assignment]
+    JITFunction.run = run
+    try:
+        yield
+    finally:
+        JITFunction.run = _RUN
+        del torch.Tensor.is_cuda

@@ -1,0 +1,68 @@
+"""The whole proof: every form and batch traced, every kernel variant compiled, all of it held against the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from bench.kernel_proof.budget import CONTEXT, complaints_about_code, complaints_about_frame
+from bench.kernel_proof.fast_step import frame, new_traced_step, partly_read, prompts
+from bench.kernel_proof.machine_code import KEPT_IN, MachineCode, machine_code
+from bench.kernel_proof.operations import Operations, count
+from bench.kernel_proof.pretended_gpu import Launch, pretended_gpu
+
+
+@dataclass
+class Proof:
+    """frames: by form and batch; variants: of every kernel that is launched, each once."""
+
+    frames: dict[tuple[str, int], Operations] = field(default_factory=dict)
+    variants: dict[object, Launch] = field(default_factory=dict)
+    codes: list[MachineCode] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)  # to compile
+
+    def trace(self, forms: Iterable[str], batches: Iterable[int]) -> None:
+        """Frames of these forms and batches, and what else launches kernels."""
+        sizes = list(batches)
+        for form in forms:
+            with pretended_gpu(lambda launch: None):
+                step = new_traced_step(form, max(sizes))
+            for batch in sizes:
+                rows = partly_read(step, batch, CONTEXT)
+                self._took(self.frames.setdefault((form, batch), count(partial(frame, step, batch), rows)))
+            for function in prompts(step).values():
+                self._took(count(function))
+
+    def _took(self, operations: Operations) -> None:
+        for launch in operations.launches:
+            self.variants.setdefault(launch.variant(), launch)
+
+    def compile(self, launches: Iterable[Launch], kept_in: Path = KEPT_IN) -> None:
+        for launch in launches:
+            try:
+                self.codes.append(machine_code(launch, kept_in))
+            except Exception as error:  # the compiler raises many kinds; each is a kernel that a GPU could not run
+                self.failed.append(f"{launch.name}: {error}")
+
+    def complaints(self) -> list[str]:
+        """Empty when everything is within the budget."""
+        wrong = [f"does not compile: {failure}" for failure in self.failed]
+        wrong += complaints_about_code(self.codes)
+        for (form, batch), operations in self.frames.items():
+            wrong += complaints_about_frame(form, batch, operations.total, operations.total_bytes)
+        return wrong
+
+
+def representatives(launches: Iterable[Launch]) -> list[Launch]:
+    """One launch for each kernel, types of its tensors, and switches: the one whose numbers are largest."""
+    chosen: dict[object, tuple[int, Launch]] = {}
+    for launch in launches:
+        options = launch.options.items()
+        switches = tuple((name, value) for name, value in options if isinstance(value, bool))
+        kind = (launch.name, tuple(str(tensor.dtype) for tensor in launch.tensors), switches)
+        size = sum(value for _, value in options if isinstance(value, int) and not isinstance(value, bool))
+        if kind not in chosen or size > chosen[kind][0]:
+            chosen[kind] = (size, launch)
+    return [launch for _, launch in chosen.values()]

@@ -1,0 +1,133 @@
+"""Milliseconds of a frame by its operations and bytes: a model, fitted to one measured profile.
+
+A launch of a class takes `fixed + row x batch` microseconds beside its bytes at the device's copy bandwidth, and there
+is a gap before every launch. `fixed` and `row` are fitted by class to the profile of an H100 (non-negative least
+squares), the gap is the median of what a frame takes beyond its kernels. A vendor's operation that launches two kernels
+counts as one here, and its time has both. A kernel that the profile does not know takes what the known ones take in the
+median: such a figure is marked.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.kernel_proof.operations import OTHER, PRODUCT, Operations
+
+PROFILE = Path("bench/results/kernel_profile_csm_1b_h100.json")
+FITTED = Path("bench/results/time_model_csm_1b_h100.json")
+COPY_BYTES_PER_US = 2.76e6  # read and written by a large copy on that H100
+_VENDOR = ("nvjet", "cutlass", "cublas", "gemv", "splitK")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of a launch, in microseconds, beside its bytes; those count unless it is faster than they could be read."""
+
+    fixed: float
+    row: float
+    reads: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TimeModel:
+    """costs: by class of operations; gap: microseconds before a launch."""
+
+    costs: Mapping[str, Cost]
+    gap: float
+
+    def frame_ms(self, operations: Operations, batch: int) -> float:
+        total = 0.0
+        for name, number in operations.counts.items():
+            cost = self.costs.get(name) or self._unknown
+            total += number * (self.gap + cost.fixed + cost.row * batch)
+            total += operations.bytes[name] / COPY_BYTES_PER_US if cost.reads else 0.0
+        return total / 1000
+
+    def unknown(self, operations: Operations) -> list[str]:
+        """Classes of which the profile has no time."""
+        return sorted(set(operations.counts) - set(self.costs))
+
+    @property
+    def _unknown(self) -> Cost:
+        costs = list(self.costs.values())
+        return Cost(statistics.median(c.fixed for c in costs), statistics.median(c.row for c in costs))
+
+
+def class_of(kernel: str) -> str:
+    """Of a kernel's name in the profile."""
+    if any(word in kernel for word in _VENDOR):
+        return PRODUCT
+    return kernel if kernel.endswith("_kernel") and "::" not in kernel else OTHER
+
+
+def profile_rows(path: Path = PROFILE) -> list[dict[str, Any]]:
+    """What `bench.kernel_profile` wrote."""
+    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    return rows
+
+
+def fit(rows: list[dict[str, Any]], counted: Mapping[tuple[str, int], Operations]) -> TimeModel:
+    """rows: of the profile; counted: the operations of each row's (form, batch), of the code that was profiled."""
+    seen: dict[str, list[Point]] = defaultdict(list)
+    gaps = []
+    for row in rows:
+        operations, batch = counted[row["form"], row["batch"]], int(row["batch"])
+        gaps.append(1000 * (row["frame_ms"] - row["kernels_ms"]) / row["launches"])
+        times: dict[str, float] = defaultdict(float)
+        for kernel, figures in row["kernels"].items():
+            times[class_of(kernel)] += figures["us"]
+        for name, us in times.items():
+            if number := operations.counts[name]:
+                seen[name].append(
+                    Point(us / number, operations.bytes[name] / COPY_BYTES_PER_US / number, number, batch)
+                )
+    return TimeModel({name: _fitted(points) for name, points in seen.items()}, statistics.median(gaps))
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """us: of a launch, measured; read_us: of its bytes at the copy bandwidth."""
+
+    us: float
+    read_us: float
+    launches: int
+    batch: int
+
+
+def _fitted(points: list[Point]) -> Cost:
+    """Least squares of `fixed + row x batch`, neither below zero; each point weighs as much as its launches."""
+    reads = all(point.us > point.read_us for point in points)
+    rest = np.array([point.us - (point.read_us if reads else 0.0) for point in points])
+    weight = np.array([float(point.launches) for point in points])
+    batch = np.array([float(point.batch) for point in points])
+    best = (float("inf"), Cost(0.0, 0.0))
+    both = ((True, True), (False, True)) if len(set(batch)) > 1 else ()
+    for columns in ((True, False), *both):
+        table = np.stack([np.ones_like(batch), batch], axis=1)[:, list(columns)]
+        root = np.sqrt(weight)
+        solution = np.linalg.lstsq(table * root[:, None], rest * root, rcond=None)[0]
+        if (solution < 0).any():
+            continue
+        error = float((weight * (table @ solution - rest) ** 2).sum())
+        whole = np.zeros(2)
+        whole[list(columns)] = solution
+        if error < best[0] - 1e-12:
+            best = (error, Cost(float(whole[0]), float(whole[1]), reads))
+    return best[1]
+
+
+def to_json(model: TimeModel) -> dict[str, Any]:
+    costs = {name: [round(cost.fixed, 3), round(cost.row, 5), cost.reads] for name, cost in sorted(model.costs.items())}
+    return {"gap_us": round(model.gap, 3), "fixed_row_us_and_reads": costs}
+
+
+def from_json(values: Mapping[str, Any]) -> TimeModel:
+    return TimeModel({name: Cost(*pair) for name, pair in values["fixed_row_us_and_reads"].items()}, values["gap_us"])

@@ -1,0 +1,136 @@
+"""Spends one short lease of a GPU machine: parts in the order of their worth, each with a limit, until time is up.
+
+    python3 -m bench.lease                                  # every part, at most nine minutes in all
+    python3 -m bench.lease --parts smoke,serving --minutes 8
+    python3 -m bench.lease --parts grid -- --forms plain,fused --batches 1,1024
+    python3 -m bench.lease --rehearse                       # the same programs on a CPU at tiny shapes
+
+Needs Python 3.12 with torch, triton, transformers and numpy, and the wheels of `wheels.txt` in `.whl/` where they are
+not installed; neither network nor git nor a virtual environment. Run it from the project's folder. Two files are
+written into the folder of --out (or of the variable OUT): `figures.jsonl`, a line for each figure once it is measured,
+and `parts.log`, all that the parts print. What stands behind `--` goes to every part that is run. The last line is one
+JSON object with what each part gave; the exit code is 0 when all of them ended well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from bench.lease import figures
+from bench.lease.parts import PARTS, Part, named
+from bench.lease.wheels import install
+
+LEAST_S = 20.0  # a part with less time than this is not started
+_KILL_AFTER_S = 5.0
+
+
+def main() -> int:
+    own, extra = _split(sys.argv[1:])
+    arguments = parse_arguments(own)
+    folder: Path = arguments.out
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = environment_of(arguments)
+    until = time.monotonic() + 60 * arguments.minutes
+    told: dict[str, dict[str, object]] = {}
+    for part in arguments.parts:
+        left_s = until - time.monotonic()
+        if left_s < LEAST_S:
+            told[part.name] = {"left_out": f"{left_s:.0f} s were left; {LEAST_S:.0f} are needed"}
+            continue
+        command = command_of(part, arguments.rehearse, folder / "figures.jsonl", extra)
+        told[part.name] = run(part, command, min(left_s, part.limit_s), environment, folder)
+        print(f"== {part.name}: {json.dumps(told[part.name])}", flush=True)
+    ended_well = all(item.get("exit_code") == 0 for item in told.values())
+    line = {"lease": "rehearsal" if arguments.rehearse else "gpu", "ended_well": ended_well, "parts": told}
+    print(json.dumps(line))
+    return 0 if ended_well else 1
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """What is this program's, and what is behind `--`."""
+    return (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
+
+
+def parse_arguments(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python3 -m bench.lease", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--parts",
+        type=lambda text: named(text.split(",")),
+        default=list(PARTS),
+        help=", ".join(part.name for part in PARTS),
+    )
+    parser.add_argument("--minutes", type=float, default=9.0, help="for all parts together (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "build/lease")))
+    parser.add_argument("--rehearse", action="store_true", help="on a CPU at tiny shapes")
+    parser.add_argument("--wheels", type=Path, default=Path(".whl"), help="folder of wheels to install, if it exists")
+    parser.add_argument("--site", type=Path, default=Path("/tmp/csm-lease-site"), help="where they are installed")
+    return parser.parse_args(words)
+
+
+def environment_of(arguments: argparse.Namespace) -> dict[str, str]:
+    """Of the parts: kernels compiled and not interpreted, packages of the wheels behind the project's own."""
+    paths, threads = ["."], {"OMP_NUM_THREADS": "1"} if arguments.rehearse else {}
+    if not arguments.rehearse and arguments.wheels.is_dir():
+        install(arguments.wheels, arguments.site)
+        paths.append(str(arguments.site))
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "TRITON_INTERPRET": "0", "PYTHONWARNINGS": "ignore"} | threads
+    if before := os.environ.get("PYTHONPATH"):
+        paths.append(before)
+    return environment | {"PYTHONPATH": ":".join(paths)}
+
+
+def command_of(part: Part, rehearse: bool, file: Path, extra: list[str]) -> list[str]:
+    arguments = part.rehearsed if rehearse else part.arguments
+    return [sys.executable, *arguments, *(("--out", str(file)) if part.figures else ()), *extra]
+
+
+def run(part: Part, command: list[str], limit_s: float, environment: dict[str, str], folder: Path) -> dict[str, object]:
+    """What the part gave. It is ended when its time is up; what it has written until then counts."""
+    before = len(figures.read(folder / "figures.jsonl"))
+    began = time.monotonic()
+    with (folder / "parts.log").open("a", encoding="utf-8") as log:
+        log.write(f"== {part.name}: {' '.join(command)}\n")
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
+        timer = threading.Timer(limit_s, _end, [process])
+        timer.start()
+        last = ""
+        assert process.stdout is not None
+        with process.stdout:
+            for text in process.stdout:
+                log.write(text)
+                log.flush()
+                sys.stdout.write(text)
+                last = text.strip() or last
+        exit_code = process.wait()
+        timer.cancel()
+    seconds = time.monotonic() - began
+    return {
+        "exit_code": exit_code,
+        "seconds": round(seconds, 1),
+        "timed_out": seconds >= limit_s,
+        "figures": len(figures.read(folder / "figures.jsonl")) - before,
+        "last_line": last[:300],
+    }
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(_KILL_AFTER_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""Figures of a lease: each is a line of a file as soon as it is measured, so that a lease that ends early loses none.
+
+A line is one JSON object: the part, the seconds since its start, and what was measured. It knows no device.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+
+class Figures:
+    """Appends to one file; several parts may write to it one after the other."""
+
+    def __init__(self, path: Path, part: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._part, self._began = path, part, time.monotonic()
+
+    def add(self, **figures: object) -> None:
+        """Writes a line, on disk when this returns, and prints it."""
+        line = json.dumps({"part": self._part, "at_s": round(time.monotonic() - self._began, 1)} | figures)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        print(line, flush=True)
+
+
+def read(path: Path) -> list[dict[str, object]]:
+    """Every line so far; none without a file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []

@@ -1,0 +1,98 @@
+"""The forms of the fast step that are measured and proved, over seeded random weights that are made on the device."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from csm_engine.execution.frame_step import PackedFrameStep
+from csm_engine.execution.matrix import FLOAT8, Quantization
+from csm_engine.execution.weights import PackedWeights, pack
+from csm_engine.model.loader import random_model
+from csm_engine.model.shapes import ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """quantization: of the layers' matrices; fused: products by our own kernels; float8_kv: keys and values."""
+
+    quantization: Quantization = "none"
+    fused: bool = False
+    float8_kv: bool = False
+
+
+FORMS = {
+    "plain": Form(),
+    "fused": Form(fused=True),
+    "float8": Form(quantization="float8"),
+    "int8": Form(quantization="int8"),
+    "float8-kv": Form(float8_kv=True),
+    "fused-float8-kv": Form(fused=True, float8_kv=True),
+    "float8-float8-kv": Form(quantization="float8", float8_kv=True),
+}
+
+_KEPT_BYTES = 8 * 2**30
+
+
+def form_names(text: str) -> list[str]:
+    """ "plain,fused" as a list. Raises: ValueError naming the form that is none and those that are."""
+    names = text.split(",")
+    for name in names:
+        if name not in FORMS:
+            raise ValueError(f"form {name!r} is unknown; allowed are {', '.join(FORMS)}")
+    return names
+
+
+def new_weights(
+    config: ModelConfig, form: str, *, device: torch.device, dtype: torch.dtype, rows: int
+) -> PackedWeights:
+    """rows: of a step at most."""
+    release_memory(device)
+    model = random_model(config, seed=0, device=device, dtype=dtype, drawn_on=device)
+    chosen = FORMS[form]
+    return pack(model, quantization=chosen.quantization, fused=chosen.fused, rows=rows)
+
+
+def new_step(weights: PackedWeights, form: str, num_slots: int) -> PackedFrameStep:
+    return PackedFrameStep(weights, num_slots, kv_dtype=FLOAT8 if FORMS[form].float8_kv else None)
+
+
+def slots_that_fit(config: ModelConfig, form: str, *, device: torch.device, dtype: torch.dtype) -> int:
+    """How many slots there is memory for beside weights and steps, for which 8 GiB are kept; no limit on a CPU."""
+    if device.type != "cuda":
+        return 2**31
+    release_memory(device)
+    stack = config.backbone
+    value_bytes = 1 if FORMS[form].float8_kv else dtype.itemsize
+    slot_bytes = 2 * stack.num_layers * stack.max_seq_len * stack.num_kv_heads * stack.head_dim * value_bytes
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return int((free_bytes - _KEPT_BYTES) // slot_bytes) - 1  # one slot is for padding
+
+
+def fill_cache(step: PackedFrameStep) -> None:
+    """Every slot's keys and values become random numbers: as good as a prompt for timing, and there at once."""
+    for layer in step.backbone.cache.layers:
+        for stored in (layer.keys, layer.values):
+            one = torch.randn(stored.shape[1:], device=stored.device).to(stored.dtype)
+            stored.copy_(one.expand_as(stored))
+
+
+def release_memory(device: torch.device) -> None:
+    """Gives back what no tensor holds any more: the next form needs the room."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def spread(values: Sequence[float], scale: float = 1000.0) -> dict[str, float]:
+    """p50, p95 and max by nearest rank, seconds to milliseconds unless scaled otherwise. values: at least one"""
+    ordered = sorted(values)
+
+    def rank(share: float) -> float:
+        return round(scale * ordered[math.ceil(share * len(ordered)) - 1], 3)
+
+    return {"p50": rank(0.5), "p95": rank(0.95), "max": rank(1.0)}

@@ -1,0 +1,41 @@
+"""Options that every part of a lease has in common."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from bench.lease.figures import Figures
+from bench.shapes import SHAPES
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def numbers(text: str) -> list[int]:
+    """ "1,64" as a list."""
+    return [int(item) for item in text.split(",")]
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """With --out, --shape, --device and --dtype."""
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--out", type=Path, default=Path("build/lease/figures.jsonl"), help="file of figures")
+    options.add_argument("--shape", choices=SHAPES, default="csm-1b")
+    options.add_argument("--device", type=torch.device, default=torch.device("cuda"))
+    options.add_argument("--dtype", choices=DTYPES, default="bfloat16")
+    return options
+
+
+def opened(part: str, options: argparse.Namespace) -> Figures:
+    """The figures of a part, with a first line of what they are measured on."""
+    figures = Figures(options.out, part)
+    on_gpu = options.device.type == "cuda"
+    figures.add(
+        device=torch.cuda.get_device_name(options.device) if on_gpu else "cpu",
+        torch=torch.__version__,
+        shape=options.shape,
+        dtype=options.dtype,
+    )
+    return figures

@@ -1,0 +1,69 @@
+"""The parts of a lease in the order of their worth: what each runs, on a GPU and in the rehearsal on a CPU.
+
+Each part is a program of its own, so that one that fails, hangs or leaves the device in disorder costs no other. It
+knows nothing of how they are run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_PYTEST = ("-m", "pytest", "-c", "/dev/null", "--rootdir=.", "--import-mode=importlib", "-p", "no:cacheprovider", "-q")
+_KERNELS = "tests/gpu/test_kernels_on_device.py"
+_TINY = ("--shape", "tiny", "--device", "cpu", "--dtype", "float32")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """arguments: of Python on the GPU; rehearsed: the same on a CPU at tiny shapes; limit_s: below nine minutes.
+
+    figures: whether it writes them; the others only pass or fail.
+    """
+
+    name: str
+    limit_s: int
+    arguments: tuple[str, ...]
+    rehearsed: tuple[str, ...]
+    figures: bool = True
+
+
+def _program(name: str, limit_s: int, *tiny: str) -> Part:
+    return Part(name, limit_s, ("-m", f"bench.lease.{name}"), ("-m", f"bench.lease.{name}", *_TINY, *tiny))
+
+
+PARTS = (
+    # Without a GPU the tests can only be collected: that shows that all imports are there.
+    Part(
+        "smoke",
+        150,
+        (*_PYTEST, "--maxfail=20", "-m", "gpu", _KERNELS),
+        (*_PYTEST, "--collect-only", "-m", "gpu", _KERNELS),
+        figures=False,
+    ),
+    Part(
+        "tests",
+        240,
+        (*_PYTEST, "-m", "gpu", "--durations=8", "--deselect", _KERNELS, "tests/gpu"),
+        (*_PYTEST, "--collect-only", "-m", "gpu", "--deselect", _KERNELS, "tests/gpu"),
+        figures=False,
+    ),
+    _program("frame_step", 400, "--batches", "1,2", "--context", "16", "--frames", "2", "--published-frames", "2",
+             "--rounds", "1", "--forms", "ours,ours-fused,ours-float8,ours-float8-kv"),
+    _program("kernel_profile", 240, "--forms", "plain", "--batches", "2", "--context", "16"),
+    _program("grid", 400, "--forms", "plain,float8-kv", "--batches", "1,3", "--contexts", "16,200", "--frames", "2",
+             "--rounds", "1"),
+    _program("prefill", 200, "--lengths", "32,300", "--chunks", "256,2048", "--unseen", "3", "--rounds", "2"),
+    _program("next_turn", 240, "--positions", "300", "--trials", "1", "--beside", "2"),
+    _program("codec", 400, "--bundle", "bundles/builtin", "--batches", "1,2", "--frames", "2", "--rounds", "1",
+             "--trials", "1"),
+    _program("serving", 400, "--levels", "1,3", "--warm-s", "2", "--window-s", "4", "--mean-frames", "20"),
+)  # fmt: skip
+
+
+def named(names: list[str]) -> list[Part]:
+    """In the order given. Raises: ValueError naming a part that there is not, and those that there are."""
+    known = {part.name: part for part in PARTS}
+    for name in names:
+        if name not in known:
+            raise ValueError(f"part {name!r} is unknown; allowed are {', '.join(known)}")
+    return [known[name] for name in names]

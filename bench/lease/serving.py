@@ -1,0 +1,74 @@
+"""Part of a lease: the engine under open load, from one stream to a thousand, a playback clock behind every stream.
+
+    python3 -m bench.lease.serving --levels 1,16,64,256,512,768,1000 --form plain
+
+In one process, without network and codec: what the engine alone gives. `ttfa_ms` is from the request to its first
+frame, `with_0_ms_buffer` tells of players that start with the first frame, `with_160_ms_buffer` of those that wait for
+two frames more. `streams/open_load.py` says what the load is.
+"""
+
+from __future__ import annotations
+
+import time
+
+from bench.lease.forms import FORMS, slots_that_fit
+from bench.lease.options import DTYPES, numbers, opened, parser
+from bench.lease.streams import open_load
+from bench.lease.streams.running_engine import running_engine
+from bench.shapes import SHAPES
+from csm_engine.config import EngineConfig
+
+_MORE_SLOTS = 24  # than the streams that are wanted: at random times come more
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--form", choices=FORMS, default="plain")
+    options.add_argument("--levels", type=numbers, default=[1, 16, 64, 256, 512, 768, 1000], help="streams at once")
+    options.add_argument("--warm-s", type=float, default=6.0, help="seconds before the measured window of a level")
+    options.add_argument("--window-s", type=float, default=15.0, help="seconds that are measured")
+    options.add_argument("--mean-frames", type=int, default=125, help="of an utterance: 10 s")
+    options.add_argument(
+        "--max-playout-lead-s", type=float, default=2.0, help="seconds that a stream may be ahead; 0 is no limit"
+    )
+    options.add_argument("--saturation-batch", type=int, default=64)
+    options.add_argument("--prefill-chunk", type=int, default=256)
+    options.add_argument("--context-frames", type=int, default=0, help="of a turn before each utterance, all unlike")
+    arguments = options.parse_args()
+    figures = opened("serving", arguments)
+    model, device, dtype = SHAPES[arguments.shape], arguments.device, DTYPES[arguments.dtype]
+    most = slots_that_fit(model, arguments.form, device=device, dtype=dtype) - _MORE_SLOTS
+    levels = [level for level in sorted(arguments.levels) if level <= most]
+    if len(levels) < len(arguments.levels):
+        figures.add(form=arguments.form, left_out=sorted(arguments.levels)[len(levels) :], streams_that_fit=most)
+    slots = max(levels) + _MORE_SLOTS
+    config = EngineConfig(
+        num_slots=slots,
+        num_spare_slots=0,
+        max_waiting=4 * slots,
+        prefill_chunk=arguments.prefill_chunk,
+        max_playout_lead_s=arguments.max_playout_lead_s,
+        saturation_batch=min(arguments.saturation_batch, slots),
+        pipeline_depth=int(arguments.device.type == "cuda"),
+    )
+    began = time.monotonic()
+    with running_engine(model, arguments.form, config, device=device, dtype=dtype) as engine:
+        ready_s = round(time.monotonic() - began, 1)
+        figures.add(form=arguments.form, slots=slots, max_playout_lead_s=arguments.max_playout_lead_s, ready_s=ready_s)
+        open_load.run(engine, open_load.Load(min(4, slots), 0.5, 0.5, 12))  # what is made once is made
+        for level in levels:
+            load = open_load.Load(
+                level,
+                arguments.warm_s,
+                arguments.window_s,
+                # With few streams short utterances, so that there are some first frames to look at.
+                max(min(20, arguments.mean_frames), min(arguments.mean_frames, 8 * level)),
+                arguments.context_frames,
+                model.num_codebooks,
+                model.codebook_size,
+            )
+            figures.add(form=arguments.form, **open_load.run(engine, load))
+
+
+if __name__ == "__main__":
+    main()

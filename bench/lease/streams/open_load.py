@@ -1,0 +1,160 @@
+"""Open load on an engine: requests come at random times and wait for no one; a playback clock behind every stream.
+
+The load is given in streams: with utterances of a mean length and arrivals at `streams / mean length` a second, so many
+run at once when the engine keeps up. To be there from the beginning, as many requests of remaining length are spread
+over the first seconds. Streams asked for before the measured window are load, not figures.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.lease.forms import spread
+from bench.lease.streams.running_engine import RunningEngine, Stream
+from bench.listeners.playback import Arrival, Playback, play
+from csm_engine.scheduling.admission import FRAME_SECONDS
+from csm_engine.types import GenerationRequest, SamplingParams, Segment
+
+TEXTS = (
+    "Right, so that is the plan for tomorrow then.",
+    "I had not thought of it that way, but it does make sense.",
+    "Could you say that again, a little more slowly this time?",
+    "We left early in the morning and were there before anyone else had arrived.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """streams: wanted at once; warm_s: before the measured window of window_s; mean_frames: of an utterance;
+    context_frames: of a turn before it, as codes of that many codebooks and that size, 0 for none.
+    """
+
+    streams: int
+    warm_s: float
+    window_s: float
+    mean_frames: int
+    context_frames: int = 0
+    num_codebooks: int = 32
+    codebook_size: int = 2048
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    at_s: float
+    frames: int
+
+
+def planned(load: Load) -> list[Planned]:
+    """When requests are made and how many frames each asks for, in order of time."""
+    numbers = random.Random(f"{load.seed} {load.streams}")
+
+    def frames() -> int:
+        return max(2, round(load.mean_frames * numbers.uniform(0.5, 1.5)))
+
+    ramp_s = load.warm_s / 2
+    plan = [
+        Planned(ramp_s * index / load.streams, max(2, round(frames() * numbers.random())))
+        for index in range(load.streams)
+    ]
+    rate = load.streams / (load.mean_frames * FRAME_SECONDS)
+    at_s = numbers.expovariate(rate)
+    while at_s < load.warm_s + load.window_s:
+        plan.append(Planned(at_s, frames()))
+        at_s += numbers.expovariate(rate)
+    return sorted(plan, key=lambda item: item.at_s)
+
+
+def run(engine: RunningEngine, load: Load) -> dict[str, object]:
+    """Runs the load and returns its figures; the engine is idle afterwards."""
+    streams: list[Stream] = []
+    lag_s: list[float] = []
+    plan = planned(load)
+    began = time.monotonic()
+    window_at = began + load.warm_s
+
+    def ask(items: list[Planned]) -> None:
+        for item in items:
+            _sleep_until(began + item.at_s)
+            streams.append(engine.ask(request_of(load, len(streams), item.frames)))
+            lag_s.append(streams[-1].asked_at_s - began - item.at_s)
+
+    ask([item for item in plan if item.at_s < load.warm_s])
+    _sleep_until(window_at)
+    window_at, steps, rows = time.monotonic(), engine.steps, engine.rows
+    ask([item for item in plan if item.at_s >= load.warm_s])
+    _sleep_until(window_at + load.window_s)
+    ended = time.monotonic()
+    steps, rows = engine.steps - steps, engine.rows - rows
+    counted = [stream for stream in streams if stream.asked_at_s >= window_at] or streams
+    held = sum(stream.ended_at_s is None for stream in streams)
+    engine.clear()
+    measured_s = ended - window_at
+    return {
+        "streams": load.streams,
+        "mean_frames": load.mean_frames,
+        "context_frames": load.context_frames,
+        "requests_per_second": round(load.streams / (load.mean_frames * FRAME_SECONDS), 2),
+        "held_at_the_end": held,
+        "frames_per_second": round(rows / measured_s, 1),
+        "steps_per_second": round(steps / measured_s, 1),
+        "rows_per_step": round(rows / max(1, steps), 1),
+        "asked_late_ms": spread(lag_s),
+        **figures_of(counted, ended),
+    }
+
+
+def request_of(load: Load, number: int, frames: int) -> GenerationRequest:
+    """One utterance; with a turn before it that no other request has, where the load asks for one."""
+    speaker, text = number % 4, TEXTS[number % len(TEXTS)]
+    segments = [Segment(speaker, text)]
+    if load.context_frames:
+        numbers = np.random.default_rng(number)
+        codes = numbers.integers(1, load.codebook_size, (load.context_frames, load.num_codebooks))
+        segments.insert(0, Segment(1 - speaker % 2, TEXTS[number % 3], codes.astype(np.int16)))
+    return GenerationRequest(f"{load.streams}-{number}", segments, frames, SamplingParams(seed=number), live=True)
+
+
+def figures_of(streams: list[Stream], ended_s: float) -> dict[str, object]:
+    """streams: at least one; ended_s: end of the window. A stream without sound by then counts as `silent`."""
+    first = [stream.arrived_at_s[0] - stream.asked_at_s for stream in streams if stream.arrived_at_s]
+    refused = sum(
+        stream.sequence is not None and stream.sequence.done() and stream.sequence.exception() is not None
+        for stream in streams
+    )
+    row: dict[str, object] = {
+        "counted": len(streams),
+        "refused": refused,
+        "silent": len(streams) - len(first) - refused,
+        "ttfa_ms": spread(first) if first else None,
+    }
+    for buffer_s in (0.0, 0.16):
+        playbacks = [play for stream in streams if (play := playback_of(stream, ended_s, buffer_s)) is not None]
+        dry = [playback for playback in playbacks if playback.stalls]
+        row[f"with_{round(1000 * buffer_s)}_ms_buffer"] = {
+            "streams_with_underrun": len(dry),
+            "underruns": sum(len(playback.stalls) for playback in dry),
+            "stalled_s": round(sum(playback.stalled_s for playback in dry), 3),
+            "longest_stall_ms": round(1000 * max((s.seconds for p in dry for s in p.stalls), default=0.0), 1),
+        }
+    return row
+
+
+def playback_of(stream: Stream, ended_s: float, buffer_s: float) -> Playback | None:
+    """None when no frame came. A stream that is dry at the window's end is stalled until then."""
+    arrivals = [Arrival(at_s, FRAME_SECONDS) for at_s in stream.arrived_at_s if at_s <= ended_s]
+    if stream.ended_at_s is None and arrivals:
+        dry_at_s = arrivals[0].at_s + buffer_s + FRAME_SECONDS * len(arrivals)
+        if dry_at_s < ended_s:
+            arrivals.append(Arrival(ended_s, FRAME_SECONDS))
+    return play(arrivals, buffer_s)
+
+
+def _sleep_until(at_s: float) -> None:
+    wait = at_s - time.monotonic()
+    if wait > 0:
+        time.sleep(wait)

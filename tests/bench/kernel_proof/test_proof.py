@@ -1,0 +1,96 @@
+"""Kernels compile for Hopper within the budget, frames launch no more than it allows; what is over it is seen."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from bench.kernel_proof.budget import OPERATIONS, complaints_about_code, complaints_about_frame
+from bench.kernel_proof.machine_code import MachineCode
+from bench.kernel_proof.time_model import Cost, Point, _fitted, class_of
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+GOOD = MachineCode("kernel", 96, 0, 45_000, 4, 3, 744, 0, 31, 30, 8, True)
+
+
+def test_a_representative_of_every_kernel_compiles_within_the_budget(compiling: Run) -> None:
+    done = compiling("-m", "bench.kernel_proof", "--representative")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["variants"] > 10 and (told["failed"], told["spilling"], told["over_budget"]) == (0, 0, [])
+    assert set(told["operations"]) == {"plain", "fused", "float8", "int8", "float8-kv"}
+
+
+def test_more_operations_and_bytes_than_before_are_seen() -> None:
+    most = OPERATIONS["plain"][64]
+    assert complaints_about_frame("plain", 64, most, 10**9) == []
+    assert complaints_about_frame("plain", 48, most + 1, 10**9) == [
+        f"plain at batch 48: {most + 1} operations; at most {most}"
+    ]
+    assert "GB; at most" in complaints_about_frame("plain", 64, most, 10**12)[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"spills": 2}, "2 spills; at most 0"),
+        ({"stack": 64}, "64 bytes of stack"),
+        ({"shared": 200_000}, "200000 bytes of shared memory"),
+        ({"warps": 32}, "98304 registers of a block"),
+        ({"products": 0}, "not on tensor cores"),
+        ({"loads_16": 3}, "3 of 31 loads are of 16 bytes"),
+    ],
+)
+def test_code_that_is_over_budget_is_seen(change: dict[str, int], told: str) -> None:
+    assert complaints_about_code([GOOD]) == []
+    (line,) = complaints_about_code([replace(GOOD, **change)])  # type: ignore[arg-type]
+    assert told in line
+
+
+SPILLING = """
+import torch, triton, triton.language as tl
+from bench.kernel_proof.machine_code import machine_code
+from bench.kernel_proof.pretended_gpu import pretended_gpu
+from pathlib import Path
+import tempfile
+
+@triton.jit
+def greedy_kernel(x_ptr, out_ptr, N: tl.constexpr):
+    index = tl.arange(0, N)[:, None] * N + tl.arange(0, N)[None, :]
+    x = tl.load(x_ptr + index)
+    tl.store(out_ptr + index, tl.sort(x, dim=1) + tl.cumsum(x, axis=0) + x)
+
+launches = []
+with pretended_gpu(launches.append):
+    x = torch.empty(64, 64, device="meta")
+    assert x.is_cuda
+    greedy_kernel[(1,)](x, x, N=64, num_warps=1)
+assert not x.is_cuda
+print(machine_code(launches[0], Path(tempfile.mkdtemp())).spills)
+"""
+
+
+def test_a_kernel_that_spills_is_seen_to(compiling: Run, tmp_path_factory: pytest.TempPathFactory) -> None:
+    program = tmp_path_factory.mktemp("kernel") / "greedy.py"  # Triton reads a kernel's source from its file
+    program.write_text(SPILLING)
+    done = compiling(str(program))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout.splitlines()[-1]) > 0
+
+
+def test_costs_are_fitted_to_what_was_measured() -> None:
+    points = [Point(us=12.0, read_us=2.0, launches=16, batch=0), Point(us=32.0, read_us=2.0, launches=16, batch=10)]
+    cost = _fitted(points)
+    assert [cost.fixed, cost.row] == pytest.approx([10.0, 2.0])
+    assert cost.reads
+    assert _fitted([Point(us=1.0, read_us=5.0, launches=1, batch=1)]) == Cost(1.0, 0.0, False)
+
+
+def test_kernels_of_a_vendor_are_products_and_those_of_torch_are_others() -> None:
+    assert class_of("nvjet_sm90_tst_128x8_64x12_2x1_v_bz_TNT") == class_of("void cublasLt::splitKreduce_kernel<32")
+    assert class_of("at::native::reduce_kernel") == "other of torch"
+    assert class_of("rms_norm_kernel") == "rms_norm_kernel"

@@ -1,0 +1,71 @@
+"""A lease's parts: each with a limit, its figures kept whatever becomes of it; and the whole of it at tiny shapes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.lease import figures
+from bench.lease.__main__ import command_of, run
+from bench.lease.parts import PARTS, Part, named
+
+ROOT = Path(__file__).parents[3]
+WRITES_ONE = (
+    "import sys; from pathlib import Path; from bench.lease.figures import Figures;"
+    "Figures(Path(sys.argv[2]), 'one').add(frame_ms=8.5);"
+)
+
+
+def run_program(program: str, folder: Path, limit_s: float = 30.0) -> dict[str, object]:
+    part = Part("one", 60, ("-c", program), ("-c", program))
+    command = command_of(part, False, folder / "figures.jsonl", [])
+    return run(part, command, limit_s, os.environ | {"PYTHONPATH": str(ROOT)}, folder)
+
+
+def test_a_part_that_hangs_is_ended_and_its_figures_count(tmp_path: Path) -> None:
+    told = run_program(WRITES_ONE + "import time; time.sleep(600)", tmp_path, limit_s=3.0)
+    assert told["timed_out"] and told["exit_code"] != 0 and told["figures"] == 1
+    assert [line["frame_ms"] for line in figures.read(tmp_path / "figures.jsonl")] == [8.5]
+
+
+def test_a_part_that_fails_says_so_with_its_last_line(tmp_path: Path) -> None:
+    told = run_program(WRITES_ONE + "sys.exit('no device')", tmp_path)
+    assert told["exit_code"] == 1 and not told["timed_out"] and told["last_line"] == "no device"
+    assert "no device" in (tmp_path / "parts.log").read_text()
+
+
+def test_figures_are_on_disk_when_they_are_added(tmp_path: Path) -> None:
+    file = tmp_path / "folder" / "figures.jsonl"
+    written = figures.Figures(file, "grid")
+    for batch in (1, 64):
+        written.add(batch=batch)
+        assert json.loads(file.read_text().splitlines()[-1])["batch"] == batch
+    assert {line["part"] for line in figures.read(file)} == {"grid"}
+
+
+def test_every_part_ends_within_nine_minutes() -> None:
+    assert all(0 < part.limit_s < 540 for part in PARTS)
+
+
+def test_an_unknown_part_is_named_with_those_that_there_are() -> None:
+    with pytest.raises(ValueError, match="'codecs' is unknown; allowed are smoke, tests, .*codec"):
+        named(["smoke", "codecs"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_rehearsal_gives_figures_of_every_part(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench.lease", "--rehearse", "--minutes", "14", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=880)
+    line = json.loads(done.stdout.splitlines()[-1])
+    assert line["ended_well"] and done.returncode == 0, done.stdout[-3000:]
+    assert set(line["parts"]) == {part.name for part in PARTS}
+    for part in PARTS:
+        told = line["parts"][part.name]
+        assert told["figures"] > 1 if part.figures else "collected" in told["last_line"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["figures.jsonl", "parts.log"]

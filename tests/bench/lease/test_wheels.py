@@ -1,0 +1,25 @@
+"""The list of wheels is one of exact versions, and what does not fit is refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bench.lease.wheels import LIST, check, wanted
+
+
+def test_every_wheel_has_its_version() -> None:
+    names = wanted(LIST.read_text())
+    assert len(names) == len(set(names)) > 20
+    assert [name for name in names if not re.fullmatch(r"[a-z0-9-]+==[0-9][0-9.]*", name)] == []
+
+
+def test_too_many_bytes_and_too_few_wheels_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a-1.whl").write_bytes(b"12345")
+    assert check(tmp_path, 1, most_bytes=5) == (5, 5)
+    with pytest.raises(RuntimeError, match="take 5 bytes; at most 4 are allowed"):
+        check(tmp_path, 1, most_bytes=4)
+    with pytest.raises(RuntimeError, match="holds 1 wheels; 2 are wanted"):
+        check(tmp_path, 2)
