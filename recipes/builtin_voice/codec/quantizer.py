@@ -80,16 +80,10 @@ class Quantizer:
         parts = features.reshape(-1, PARTS, NUM_CEPSTRA + NUM_BANDS)
         pitch = self.first[ids[:, 0]]
         pulses = pitch[:, : len(PULSES)].argmax(dim=1).numpy() + PULSES[0]
-<<<<<<< HEAD
         glide = pitch[:, len(PULSES) : PITCH_DIMS].argmax(dim=1).numpy() + GLIDES[0]
-        strengths = np.clip(parts[..., NUM_CEPSTRA:], 0, 1)
-        return Frames(parts[..., :NUM_CEPSTRA], strengths, pulses, glide)
-=======
-        glide = pitch[:, len(PULSES) : _PITCH_DIMS].argmax(dim=1).numpy() + GLIDES[0]
         cepstra = parts[..., :NUM_CEPSTRA].astype(np.float32, copy=False)
         strengths = np.clip(parts[..., NUM_CEPSTRA:], 0, 1).astype(np.float32, copy=False)
         return Frames(cepstra, strengths, pulses, glide)
->>>>>>> main
 
     def save(self, path: Path) -> None:
         torch.save(vars(self), path)

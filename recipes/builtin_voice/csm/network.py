@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torchtune.modules import TransformerDecoder
 
-from csm_engine.model.shapes import ModelConfig, TransformerConfig
 from csm_engine.model.csm import CSM, build_rope
 from csm_engine.model.loader import random_model
+from csm_engine.model.shapes import ModelConfig, TransformerConfig
 from recipes.builtin_voice.csm.tokenizer import VOCAB_SIZE
 
 
