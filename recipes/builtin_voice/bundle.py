@@ -3,8 +3,9 @@
     python -m recipes.builtin_voice.bundle build/voice bundles/builtin
     python -m recipes.builtin_voice.bundle build/voice build/bundle --weights build/weights --codec-of bundles/builtin
 
---weights: the CSM's weights as a training exports them, in place of its checkpoint. --codec-of: a bundle whose codec and
-watermark are taken over as they are. Weights are written as float16. The watermark's folder is left as it is (recipes/builtin_voice/watermark).
+--weights: the CSM's weights as a training exports them, in place of its checkpoint. --codec-of: a bundle whose codec
+and watermark are taken over as they are. Weights are written as float16. The watermark's folder is left as it is
+(recipes/builtin_voice/watermark).
 """
 
 from __future__ import annotations

@@ -15,14 +15,16 @@ from recipes.builtin_voice.spoken import DAYS, MONTHS, Figures
 from recipes.builtin_voice.wordnet import WordNet
 
 PEOPLE = (
-    "James Mary John Patricia Robert Jennifer Michael Linda William Elizabeth David Barbara Richard Susan Joseph Jessica"
+    "James Mary John Patricia Robert Jennifer Michael Linda William Elizabeth David Barbara Richard Susan Joseph"
+    " Jessica"
     " Thomas Sarah Charles Karen Daniel Nancy Matthew Lisa Anthony Betty Mark Margaret Donald Sandra Steven Ashley Paul"
     " Kimberly Andrew Emily Joshua Donna Kenneth Michelle Kevin Carol Brian Amanda George Melissa Edward Deborah Ronald"
     " Stephanie Timothy Rebecca Jason Laura Jeffrey Sharon Ryan Cynthia Jacob Kathleen Gary Amy Nicholas Angela Eric"
     " Shirley Jonathan Anna Stephen Ruth Larry Brenda Justin Pamela Scott Nicole Brandon Catherine Benjamin Samantha"
     " Samuel Christine Frank Emma Gregory Helen Raymond Rachel Alexander Maria Patrick Heather Jack Diane Dennis Julie"
     " Jerry Joyce Tyler Victoria Aaron Kelly Henry Christina Jose Joan Adam Evelyn Douglas Judith Nathan Olivia Peter"
-    " Alice Oliver Clara Simon Martin Sophie Lucy Felix Hannah Max Julia Leo Nina Oscar Ivan Vera Walter Rosa Hugo Grace"
+    " Alice Oliver Clara Simon Martin Sophie Lucy Felix Hannah Max Julia Leo Nina Oscar Ivan Vera Walter Rosa Hugo"
+    " Grace"
 ).split()
 SURNAMES = (
     "Smith Johnson Williams Brown Jones Garcia Miller Davis Rodriguez Martinez Wilson Anderson Taylor Thomas Moore"
@@ -30,7 +32,8 @@ SURNAMES = (
     " Adams Nelson Baker Hall Rivera Campbell Mitchell Carter Roberts Phillips Evans Turner Parker Collins Edwards"
     " Stewart Morris Murphy Cook Rogers Morgan Cooper Peterson Reed Bailey Bell Kelly Howard Ward Cox Richardson Wood"
     " Watson Brooks Bennett Gray James Hughes Price Myers Long Foster Sanders Ross Powell Sullivan Russell Fisher Ford"
-    " Hamilton Graham Wallace West Cole Hayes Bryant Ellis Stevens Murray Marshall Owens McDonald Harrison Kennedy Wells"
+    " Hamilton Graham Wallace West Cole Hayes Bryant Ellis Stevens Murray Marshall Owens McDonald Harrison Kennedy"
+    " Wells"
 ).split()
 LISTS: dict[str, list[str]] = {
     name: [word.strip() for word in words.split(",")]
@@ -40,17 +43,21 @@ LISTS: dict[str, list[str]] = {
         " their son, my friend, the driver, a colleague, the manager, our daughter, the police, somebody, nobody,"
         " everyone, the children, my parents, the waiter, the nurse, a student, the landlord, my cousin, the boy,"
         " a woman, the old man, the girl next door, people, your brother, the captain, the secretary",
-        "place": "station, airport, hospital, library, museum, hotel, restaurant, post office, bank, school, university,"
-        " pharmacy, supermarket, bakery, park, beach, harbor, theater, cinema, church, bus stop, police station, office,"
+        "place": "station, airport, hospital, library, museum, hotel, restaurant, post office, bank, school,"
+        " university,"
+        " pharmacy, supermarket, bakery, park, beach, harbor, theater, cinema, church, bus stop, police station,"
+        " office,"
         " garden, swimming pool, market, city hall, gas station, parking lot, cafe, gym, stadium, castle, zoo, factory",
-        "food": "coffee, tea, bread, cheese, soup, chicken, rice, salad, fish, pasta, an apple, orange juice, chocolate,"
+        "food": "coffee, tea, bread, cheese, soup, chicken, rice, salad, fish, pasta, an apple, orange juice,"
+        " chocolate,"
         " ice cream, water, milk, a sandwich, potatoes, tomatoes, an omelet, pancakes, red wine, beer, lemonade, honey,"
         " vegetables, strawberries, mushrooms, onions, garlic, butter, olive oil, a piece of cake, cereal, sausages",
         "thing": "the keys, my phone, the bill, a ticket, the newspaper, my glasses, an umbrella, the map, a pen, the"
         " suitcase, the door, the window, the light, the car, the computer, the dishes, my wallet, the letter, a chair,"
         " the radio, the oven, the bicycle, a blanket, the heating, the camera, that picture, the box, the remote"
         " control, my jacket, these shoes, the towels, the printer, the alarm clock, the medicine, a receipt, the menu",
-        "do": "open the window, call a taxi, wait for the bus, cook dinner, go for a walk, learn a language, buy a house,"
+        "do": "open the window, call a taxi, wait for the bus, cook dinner, go for a walk, learn a language, buy a"
+        " house,"
         " clean the kitchen, write an email, fix the roof, pay the rent, read the instructions, take a shower, feed the"
         " dog, play the piano, watch a movie, wash the car, meet some friends, visit the museum, find a job, plant some"
         " trees, drive to work, make a cake, paint the wall, sleep late, sign the contract, cross the street, change"
@@ -71,7 +78,8 @@ LISTS: dict[str, list[str]] = {
         " dangerous, important, strange, funny, heavy, loud, quiet, clean, dirty, warm, cold, fresh, broken, empty,"
         " full, long, short, wonderful, terrible, delicious, comfortable, dark, bright, useful, closed, fast, slow",
         "when": "today, tomorrow, yesterday, tonight, this morning, this afternoon, next week, last night, next month,"
-        " last year, on the weekend, every day, right now, in a minute, soon, later, as usual, in the summer, in winter,"
+        " last year, on the weekend, every day, right now, in a minute, soon, later, as usual, in the summer, in"
+        " winter,"
         " after work, before lunch, at noon, at midnight, the day after tomorrow, two weeks ago, once a week, all day",
         "weather": "raining, snowing, sunny, cloudy, windy, freezing, foggy, hot, cold, humid, warm, dry, wet, stormy",
         "color": "red, blue, green, yellow, black, white, brown, gray, orange, purple, pink",
@@ -79,7 +87,8 @@ LISTS: dict[str, list[str]] = {
         " remember, I wonder, Nobody knows, Please tell me, May I ask, She asked me, Let me check, I forgot",
         "polite": "Please, Could you, Would you, Can you, Will you, Could you please, Would you please",
         "can": "can, could, must, should, will, would, might, cannot, should not, will not, may, could not, would not",
-        "open": "Well, So, Yes, No, Okay, Actually, I think, Maybe, Sorry, Of course, You know, Anyway, Look, Oh, However,"
+        "open": "Well, So, Yes, No, Okay, Actually, I think, Maybe, Sorry, Of course, You know, Anyway, Look, Oh,"
+        " However,"
         " By the way, To be honest, In fact, I am afraid, I guess, Unfortunately, Fortunately, First, Then, Finally",
         "tag": "is it, do you think, right, don't you, please, thank you, I think, you know, of course, my friend, sir,"
         " madam, or not, then, again, too, as well, at all, for me, for us, if you like, if you can",
@@ -87,12 +96,10 @@ LISTS: dict[str, list[str]] = {
         " Who? How? What? Never. Always. Sometimes. Exactly. Right. Wrong. Stop. Wait. Help. Listen. Perfect. Great."
         " Absolutely. Definitely. Certainly. Nothing. Everything. Tomorrow. Good. Bad. Fine. Welcome. Cheers. Hi."
         " Good morning. Good night. See you. Thank you. No problem. Not yet. I see. Me too. Come in. Let's go."
-        " I don't know. I'm sorry. That's right. It's okay. You're welcome. Don't worry. What's that? Who's there?".replace(
-            ".", ".,"
-        ).replace("?", "?,"),
+        " I don't know. I'm sorry. That's right. It's okay. You're welcome. Don't worry. What's that? Who's there?",
     }.items()
 }
-LISTS["short"] = [short for short in LISTS["short"] if short]
+LISTS["short"] = re.findall(r"[^.?]+[.?]", LISTS["short"][0].replace(". ", ".").replace("? ", "?"))
 TEMPLATES = """
 {ask} where the {place} is{end}
 {ask} how to get to the {place} from {town}{end}

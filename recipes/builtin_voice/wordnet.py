@@ -1,4 +1,4 @@
-"""Natural text from WordNet (Debian's package `wordnet-base`, Princeton's licence): example sentences, definitions, names.
+"""Natural text from WordNet (Debian's package `wordnet-base`, Princeton's licence): examples, definitions, names.
 
 WordNet 3.0 gives each of its 117,659 meanings a gloss: a definition, and often examples in quotation marks. Both are
 written by people and touch nearly every English word; its proper nouns are places, people, peoples and works. What has
