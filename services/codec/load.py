@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -53,6 +53,9 @@ def load_codec(settings: CodecSettings) -> LoadedCodec:
     mimi = load_mimi(bundle.path("mimi"), device=settings.device)
     _check_identity(bundle, mimi)
     silentcipher = load_silentcipher(bundle.path("silentcipher"), device=settings.device)
+    sdr_db = bundle.message_sdr_db if settings.watermark_sdr_db is None else settings.watermark_sdr_db
+    if sdr_db is not None:
+        silentcipher = replace(silentcipher, hparams=replace(silentcipher.hparams, sdr_db=sdr_db))
     on_cpu = torch.device(settings.device).type == "cpu"
     width = min(settings.slots, settings.lane_width or (_CPU_LANE_WIDTH if on_cpu else settings.slots))
     num_lanes = -(-settings.slots // width)

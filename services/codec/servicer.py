@@ -11,20 +11,19 @@ import numpy as np
 from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from csm.rvq.v1 import rvq_pb2
 
-from csm_bundle.errors import InvalidRequestError, KeyringError, WatermarkError
+from csm_bundle.errors import InvalidRequestError, WatermarkError
 from csm_codec.mimi.encoder import check_recording, encode
 from csm_codec.resample import Pcm, StreamResampler
 from csm_codec.stream import Audio, Complete
-from csm_codec.watermark.detect.detector import detect
-from csm_codec.watermark.keys.keyring import WatermarkKey
 from csm_codec.watermark.stream.coverage import Coverage
 from services.codec import convert
 from services.codec.async_codec import AsyncCodec, StreamHandle
+from services.codec.detection import WatermarkSearch, named_key
 from services.codec.load import LoadedCodec
 from services.codec.metrics import CodecMetrics
 from services.codec.recordings import RecordingWorker
 from services.common import values
-from services.common.rpc.status import Resource, StatusError
+from services.common.rpc.status import StatusError
 from services.common.telemetry import logs, spans
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -42,18 +41,20 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         async_codec: AsyncCodec,
         recordings: RecordingWorker,
         metrics: CodecMetrics,
+        search: WatermarkSearch,
         *,
         max_recording_seconds: float,
         require_full_watermark: bool,
     ) -> None:
         self._loaded, self._async_codec, self._recordings, self._metrics = loaded, async_codec, recordings, metrics
+        self._search = search
         self._max_recording_seconds = max_recording_seconds
         self._require_full_watermark = require_full_watermark
         self._identity = loaded.mimi.identity
 
     async def StreamDecode(self, requests: Requests, context: Context) -> None:
         config = await self._read_config(requests)
-        handle = await self._async_codec.open(self._key(config.watermark_key_id).id)
+        handle = await self._async_codec.open(named_key(self._loaded, config.watermark_key_id).id)
         context.add_done_callback(lambda _: handle.close())  # type: ignore[arg-type]
         reader = asyncio.create_task(self._read_frames(requests, handle))
         try:
@@ -73,15 +74,12 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         self, request: codec_pb2.DetectWatermarkRequest, context: Context
     ) -> codec_pb2.DetectWatermarkResponse:
         pcm = self._to_recording(request)
-        # Each once, however often it is named: every try makes chance agreement likelier, and costs.
-        named = map(self._key, dict.fromkeys(request.key_ids) or self._loaded.keyring.keys)
-        keys = list({key.id: key for key in named}.values())
-        silentcipher, rate_hz = self._loaded.silentcipher, request.sample_rate_hertz
-        found = await self._recordings.run(lambda: detect(silentcipher, keys, pcm, rate_hz))
-        self._metrics.observe_detection(found)
-        return codec_pb2.DetectWatermarkResponse(
-            detected=found.detected, confidence=found.confidence, key_id=found.key_id
-        )
+        return await self._search.search(pcm, request.sample_rate_hertz, request.key_ids)
+
+    async def StreamDetectWatermark(
+        self, requests: AsyncIterator[codec_pb2.StreamDetectWatermarkRequest], context: Context
+    ) -> None:
+        await self._search.stream(requests, context)
 
     async def GetCodecInfo(
         self, request: codec_pb2.GetCodecInfoRequest, context: Context
@@ -175,17 +173,6 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             allowed = f"{self._max_recording_seconds:g} s"
             raise InvalidRequestError("samples", f"last {duration_s:.1f} s; at most {allowed} are allowed")
         return pcm
-
-    def _key(self, key_id: str) -> WatermarkKey:
-        try:
-            return self._loaded.keyring.get(key_id)
-        except KeyringError as error:
-            raise StatusError(
-                grpc.StatusCode.NOT_FOUND,
-                "WATERMARK_KEY_NOT_FOUND",
-                str(error),
-                resource=Resource("watermark_key", key_id),
-            ) from None
 
     def _check_codec(self, theirs: rvq_pb2.CodecIdentity) -> None:
         """The codes must belong to this codec; fields that the caller leaves out pass."""

@@ -187,13 +187,25 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
             raise self.refusal
         return codec_pb2.EncodeResponse(codes=fake_frames(0, 3), codec=fake_identity())
 
-    async def DetectWatermark(
-        self, request: codec_pb2.DetectWatermarkRequest, context: Context
-    ) -> codec_pb2.DetectWatermarkResponse:
-        self.detected.append(request)
+    async def StreamDetectWatermark(
+        self, requests: AsyncIterator[codec_pb2.StreamDetectWatermarkRequest], context: Context
+    ) -> None:
+        """What has come is kept as one request."""
+        config = (await anext(requests)).config
         if self.refusal is not None:
             raise self.refusal
-        return self.detection
+        started = codec_pb2.StreamDetectWatermarkStarted()
+        await context.write(codec_pb2.StreamDetectWatermarkResponse(started=started))
+        samples = [request.samples async for request in requests]
+        self.detected.append(
+            codec_pb2.DetectWatermarkRequest(
+                samples=b"".join(samples),
+                sample_format=config.sample_format,
+                sample_rate_hertz=config.sample_rate_hertz,
+                key_ids=config.key_ids,
+            )
+        )
+        await context.write(codec_pb2.StreamDetectWatermarkResponse(complete=self.detection))
 
     async def GetCodecInfo(
         self, request: codec_pb2.GetCodecInfoRequest, context: Context

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, BinaryIO, Self, Unpack
 
 import grpc
 from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2, watermark_pb2_grpc
@@ -100,6 +100,19 @@ class AsyncClient:
         """Whether a recording was made by this server. wav: a WAV file, or Ogg Opus; key_ids: all keys when empty"""
         request = requests.detect_request(wav, key_ids)
         answer: watermark_pb2.DetectWatermarkResponse = await self._call(self._watermark.DetectWatermark, request)
+        return answer
+
+    async def find_watermarks(
+        self, file: BinaryIO, key_ids: Sequence[str] = ()
+    ) -> watermark_pb2.StreamDetectWatermarkResponse:
+        """The marked stretches of a recording of up to an hour, which is sent as it is read.
+
+        file: WAV, or Ogg Opus; key_ids: all keys when empty
+        """
+        messages = requests.detect_messages(file, key_ids)
+        answer: watermark_pb2.StreamDetectWatermarkResponse = await self._call(
+            self._watermark.StreamDetectWatermark, messages
+        )
         return answer
 
     async def _call(self, method: Any, request: Any) -> Any:

@@ -15,6 +15,7 @@ from services.common.rpc.calls import Context, caller_name, is_uuid
 from services.common.rpc.status import FieldViolation, invalid_argument
 from services.common.telemetry import logs
 from services.gateway.audio.formats import ENCODINGS, sample_rates_hz
+from services.gateway.auth.code_sealing import open_code_seal
 from services.gateway.auth.quotas import StreamQuotas
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.rpc import responses as convert
@@ -49,12 +50,14 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         metrics: GatewayMetrics,
         quotas: StreamQuotas,
     ) -> None:
+        """Raises KeyringError when codes are to be sealed and their keys cannot be read or made."""
         self._settings = settings
         self._engine = engine
         self._codec = codec
         self._catalogs = catalogs
         self._metrics = metrics
         self._quotas = quotas
+        self._seal = open_code_seal(settings.code_sealing, settings.code_sealing_keyring)
 
     async def Synthesize(self, request: tts_pb2.SynthesizeRequest, context: Context) -> tts_pb2.SynthesizeResponse:
         with self._quotas.one_more(caller_name.get()):
@@ -147,7 +150,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             logs.request_id.set(request.request_id)
         deadline.require(self._settings.min_first_audio_seconds)
         catalog = await self._catalogs.get(deadline.remaining_s)
-        given = (request, logs.request_id.get(), catalog, self._settings)
+        given = (request, logs.request_id.get(), catalog, self._settings, self._seal)
         if any(turn.audio.HasField("recording") for turn in request.context.turns):  # to be decoded
             plan = await asyncio.to_thread(plan_synthesis, *given, words_follow=words_follow)
         else:

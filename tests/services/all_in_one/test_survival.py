@@ -49,7 +49,7 @@ async def deployment(bundle: Path, keyring: Path) -> AsyncIterator[Deployment]:
             "codec_target": target_of([stage.server.port for stage in codecs]),
             "codec_health_target": target_of([stage.server.health_port for stage in codecs]),
         }
-        gateway = await start_gateway(GatewaySettings(**(LOCAL | targets)))
+        gateway = await start_gateway(GatewaySettings(**(LOCAL | targets | {"code_sealing": "open"})))
         stack.push_async_callback(gateway.stop)
         await gateway.wait_ready()
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{gateway.server.port}")
