@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bench.machine import commit, cpu_name
 from csm_codec.resample import Pcm
 from csm_engine.types import Segment
 from csm_text.frontend import load
@@ -52,7 +53,9 @@ class Words:
         for listener, grammar in grammars.items():
             for arm in arms:
                 heard = self._heard(arm, asked, grammar)
-                rows.append({"set": name, "arm": arm, "listener": listener, **_rates(asked, heard)})
+                rows.append(
+                    {"set": name, "texts": len(texts), "arm": arm, "listener": listener, **_rates(asked, heard)}
+                )
                 print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
         return rows
 
@@ -127,7 +130,9 @@ def main() -> None:
     for name in arguments.sets.split(","):
         rows += words.rows(name, judged(name, arguments.at_most), teachers=not arguments.voice_only)
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+        sampling = {"temperature": voice.temperature, "top_k": voice.top_k}
+        head = {"benchmark": "words", "device": cpu_name(), "commit": commit(), "sampling": sampling}
+        arguments.json.write_text(json.dumps({**head, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
