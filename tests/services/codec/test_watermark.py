@@ -185,26 +185,27 @@ async def test_more_keys_than_can_be_told_from_chance_are_refused(settings: Code
 async def test_searches_beyond_the_slots_wait_and_beyond_the_queue_are_refused(settings: CodecSettings) -> None:
     async with running_codec(settings, max_detections=1, max_waiting=1) as (_, stub):
         good = detect_messages(bytes(400), 400)
-        first, second = stub.StreamDetectWatermark(), stub.StreamDetectWatermark()
+        first = stub.StreamDetectWatermark()
         await first.write(good[0])
         assert (await first.read()).WhichOneof("event") == "started"
-        await second.write(good[0])
-        waits = asyncio.ensure_future(second.read())
-        while True:  # until the second is in the queue
-            third = stub.StreamDetectWatermark()
-            await third.write(good[0])
-            try:
-                async with asyncio.timeout(0.2):
-                    await third.read()
-            except TimeoutError:
-                third.cancel()
-            except grpc.aio.AioRpcError as error:
-                assert from_rpc_error(error).code is grpc.StatusCode.UNAVAILABLE
-                break
+
+        async def opened(call: Any) -> str:
+            await call.write(good[0])
+            return str((await call.read()).WhichOneof("event"))
+
+        others = {asyncio.ensure_future(opened(stub.StreamDetectWatermark())) for _ in range(3)}
+        refused: set[asyncio.Future[str]] = set()
+        while len(refused) < 2:  # whichever come after the one that waits
+            done, others = await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+            refused |= done
+        for task in refused:
+            error = task.exception()
+            assert isinstance(error, grpc.aio.AioRpcError)
+            assert from_rpc_error(error).code is grpc.StatusCode.UNAVAILABLE
+        (waits,) = others
         assert not waits.done()
         first.cancel()
-        assert (await waits).WhichOneof("event") == "started"
-        second.cancel()
+        assert await waits == "started"
 
 
 async def test_a_search_whose_samples_stop_coming_is_ended(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
