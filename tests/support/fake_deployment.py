@@ -76,7 +76,7 @@ async def fake_deployment(*, replica_count: int = 1, **gateway_settings: Any) ->
         "codec_target": target_of([server.port for server in codec_servers]),
         "codec_health_target": target_of([server.health_port for server in codec_servers]),
         "drain_seconds": 0.0,
-        "repair_wait_seconds": 0.5,
+        "failover_wait_seconds": 0.5,
     }
     gateway = await start_gateway(GatewaySettings(**(settings | gateway_settings)))
     try:

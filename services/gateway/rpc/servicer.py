@@ -166,7 +166,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
     ) -> Synthesis:
         """waits_when_full: because its caller has heard something already"""
         failovers = Failovers(
-            FailoverLimits(self._settings.max_repairs, self._settings.repair_wait_seconds),
+            FailoverLimits(self._settings.max_failovers, self._settings.failover_wait_seconds),
             lambda stage, outcome: self._metrics.failovers.labels(stage.lower(), outcome).inc(),
             waits_when_full=waits_when_full,
         )

@@ -171,7 +171,7 @@ def test_greedy_frames_are_identical(
     layout: str, step: str, checkpoint: Path, expected_frames: np.ndarray, tokenizer: TextTokenizer, tmp_path: Path
 ) -> None:
     model = load_layout(layout, checkpoint, tmp_path)
-    config = EngineConfig(num_slots=2, prefill_chunk=7)
+    config = EngineConfig(slots=2, prefill_chunk=7)
     slots = config.total_slots
     frame_step = PackedFrameStep(pack(model), slots) if step == "packed" else FrameStep(model, slots)
     engine = Engine(frame_step, tokenizer, config)
