@@ -99,6 +99,7 @@ class Bundle:
     hub: Hub
     sampling: RecommendedSampling = RecommendedSampling()
     text_frontend: str = ""  # csm_text/frontend.py; "" is none: the model reads spelling
+    message_sdr_db: float | None = None  # of the watermark; that of the networks' own file when None
 
     def path(self, part: str) -> Path:
         """Local path of a part, downloaded first if it has to be.
@@ -204,6 +205,7 @@ def _from_manifest(file: Path, locate: Callable[[str], Path | HubReference], hub
         hub,
         manifest.sampling,
         manifest.text_frontend,
+        manifest.message_sdr_db,
     )
 
 

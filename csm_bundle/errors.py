@@ -78,4 +78,4 @@ class WatermarkError(CodecError):
 
 
 class KeyringError(CsmError):
-    """Watermark keys are missing, malformed or not allowed."""
+    """Keys, of the watermark or of sealed codes, are missing, malformed or not allowed."""

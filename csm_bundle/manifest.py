@@ -15,9 +15,12 @@ from csm_bundle.errors import BundleError
 from csm_bundle.hub import HubReference, checked_relative_path
 
 FORMAT = 1
+MIN_SDR_DB, MAX_SDR_DB = 10.0, 80.0  # audio over its watermark: louder is no mark but noise, fainter is none
 PARTS = ("model", "tokenizer", "mimi", "silentcipher", "lexicon")
 
-_KEYS = frozenset({"format", "name", "version", "notice", "parts", "codec", "sampling", "text_frontend", "voices"})
+_KEYS = frozenset(
+    {"format", "name", "version", "notice", "parts", "codec", "sampling", "text_frontend", "message_sdr_db", "voices"}
+)
 _VOICE_KEYS = frozenset({"name", "speaker", "language_codes", "description"})
 _SAMPLING_KEYS = frozenset({"temperature", "top_k"})
 _CODEC_NUMBERS = ("codebook_count", "codebook_size", "frame_sample_count", "sample_rate_hertz")
@@ -66,6 +69,7 @@ class Manifest:
     sampling: RecommendedSampling
     parts: Mapping[str, HubReference | str]
     text_frontend: str = ""
+    message_sdr_db: float | None = None  # of the watermark; that of the networks' own file when None
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -104,7 +108,15 @@ class _Reader:
             sampling=self._sampling(top.get("sampling", {})),
             parts=self._parts(top.get("parts")),
             text_frontend=self._string(top, "text_frontend", "text_frontend", default=""),
+            message_sdr_db=self._decibels(top.get("message_sdr_db")),
         )
+
+    def _decibels(self, value: object) -> float | None:
+        if value is None:
+            return None
+        if not isinstance(value, int | float) or isinstance(value, bool) or not MIN_SDR_DB <= value <= MAX_SDR_DB:
+            raise self._error("message_sdr_db", value, f"decibels from {MIN_SDR_DB:g} to {MAX_SDR_DB:g} are needed")
+        return float(value)
 
     def _parts(self, value: object) -> dict[str, HubReference | str]:
         parts = self._object(value, "parts", allowed=frozenset(PARTS))

@@ -23,7 +23,8 @@ RUN /opt/csm/bin/pip install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDE
     --no-deps --requirement /tmp/gateway.txt
 
 FROM ${PYTHON_IMAGE}
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin csm
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin csm \
+    && install --directory --owner=10001 --group=10001 /var/lib/csm/keys
 COPY --from=packages /opt/csm /opt/csm
 COPY --from=stubs /build/stubs /app/stubs
 COPY LICENSE THIRD_PARTY_NOTICES.md docker/healthcheck.py /app/
@@ -32,7 +33,8 @@ COPY services /app/services
 ENV PATH=/opt/csm/bin:$PATH \
     PYTHONPATH=/app:/app/stubs \
     PYTHONUNBUFFERED=1 \
-    PYTHONDONTWRITEBYTECODE=1
+    PYTHONDONTWRITEBYTECODE=1 \
+    CSM_GATEWAY_CODE_SEALING_KEYRING=/var/lib/csm/keys/code_sealing.json
 WORKDIR /app
 USER 10001:10001
 EXPOSE 50051 50052 9460

@@ -44,7 +44,8 @@ class AllInOneSettings(BundleSettings):
         " when unset.",
     )
     watermark_keyring: Path | None = Field(
-        default=None, description="File of the watermark keys; the codec stage's place when unset."
+        default=None,
+        description="File of the watermark keys; those that seal codes lie beside it. The stages' places when unset.",
     )
 
     def engine(self) -> EngineSettings:
@@ -59,6 +60,8 @@ class AllInOneSettings(BundleSettings):
         """targets: engine_target and the others that GatewaySettings has"""
         values: dict[str, Any] = self.model_dump(include=set(StageSettings.model_fields))
         plaintext = dict.fromkeys(("stage_tls_ca", "stage_tls_certificate", "stage_tls_key"))  # they are on loopback
+        if self.watermark_keyring is not None:
+            values["code_sealing_keyring"] = self.watermark_keyring.with_name("code_sealing_keys.json")
         return GatewaySettings(**(values | targets | plaintext | {"default_deadline_seconds": DEADLINE_S}))
 
     def _inner(self) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from csm_bundle.errors import CodecBusyError
 class Admission:
     """Counts the slots of one codec; first come, first served. All methods are called on the event loop."""
 
-    def __init__(self, num_slots: int, max_waiting: int) -> None:
+    def __init__(self, num_slots: int, max_waiting: int, what: str = "decode slots") -> None:
+        """what: the slots are of, for messages"""
+        self._what = what
         self._num_slots = num_slots
         self._max_waiting = max_waiting
         self._free = asyncio.Semaphore(num_slots)
@@ -27,7 +29,7 @@ class Admission:
         """
         if self._free.locked() and self.num_waiting >= self._max_waiting:
             raise CodecBusyError(
-                f"All {self._num_slots} decode slots are taken and {self.num_waiting} streams wait;"
+                f"All {self._num_slots} {self._what} are taken and {self.num_waiting} calls wait;"
                 f" at most {self._max_waiting} may wait."
             )
         self.num_waiting += 1

@@ -14,6 +14,7 @@ from csm_codec.codec import Codec
 from csm_codec.codec_thread import CodecThread
 from csm_codec.codes import Codes
 from csm_codec.stream import Audio, DecodeStream, Failed, Output
+from csm_codec.watermark.stream.progress import START, ClipProgress
 from services.codec.admission import Admission
 
 MAX_AHEAD_FRAMES = 64  # that a stream may be given beyond those whose output has been taken
@@ -48,10 +49,13 @@ class AsyncCodec:
         )
         self.thread.start()
 
-    async def open(self, key_id: str) -> StreamHandle:
-        """Waits for a slot and takes it. Raises CodecBusyError, KeyringError or CodecStoppedError."""
+    async def open(self, key_id: str, before: ClipProgress = START) -> StreamHandle:
+        """Waits for a slot and takes it. before: what the clip has had in earlier streams.
+
+        Raises CodecBusyError, KeyringError or CodecStoppedError.
+        """
         await self.admission.take()
-        opened = self.thread.open(key_id)
+        opened = self.thread.open(key_id, before)
         try:
             stream = await asyncio.wrap_future(opened)
         except BaseException:

@@ -33,6 +33,11 @@ def check_format(sample_format: codec_pb2.SampleFormat) -> None:
         raise InvalidRequestError("sample_format", f"is {sample_format}; allowed are {names}")
 
 
+def sample_size(sample_format: codec_pb2.SampleFormat) -> int:
+    """Bytes of one sample of a format that `check_format` has passed."""
+    return _DTYPES[sample_format].itemsize
+
+
 def to_pcm(samples: bytes, sample_format: codec_pb2.SampleFormat) -> Pcm:
     """Float samples, -1 to 1 for 16-bit ones. Raises InvalidRequestError."""
     check_format(sample_format)

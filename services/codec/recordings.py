@@ -33,6 +33,10 @@ class RecordingWorker:
         finally:
             self._accepted -= 1
 
+    async def run_admitted(self, work: Callable[[], T]) -> T:
+        """The same for a call that was admitted elsewhere, piece by piece: it is not refused between two pieces."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
     async def stop(self) -> None:
         """Returns when the running work has ended."""
         await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)

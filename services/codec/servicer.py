@@ -11,20 +11,19 @@ import numpy as np
 from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from csm.rvq.v1 import rvq_pb2
 
-from csm_bundle.errors import InvalidRequestError, KeyringError, WatermarkError
+from csm_bundle.errors import InvalidRequestError, WatermarkError
 from csm_codec.mimi.encoder import check_recording, encode
 from csm_codec.resample import Pcm, StreamResampler
 from csm_codec.stream import Audio, Complete
-from csm_codec.watermark.detect.detector import detect
-from csm_codec.watermark.keys.keyring import WatermarkKey
 from csm_codec.watermark.stream.coverage import Coverage
-from services.codec import convert
+from services.codec import convert, resume
 from services.codec.async_codec import AsyncCodec, StreamHandle
+from services.codec.detection import WatermarkSearch, named_key
 from services.codec.load import LoadedCodec
 from services.codec.metrics import CodecMetrics
 from services.codec.recordings import RecordingWorker
 from services.common import values
-from services.common.rpc.status import Resource, StatusError
+from services.common.rpc.status import StatusError
 from services.common.telemetry import logs, spans
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -42,21 +41,26 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         async_codec: AsyncCodec,
         recordings: RecordingWorker,
         metrics: CodecMetrics,
+        search: WatermarkSearch,
         *,
         max_recording_seconds: float,
         require_full_watermark: bool,
     ) -> None:
         self._loaded, self._async_codec, self._recordings, self._metrics = loaded, async_codec, recordings, metrics
+        self._search = search
         self._max_recording_seconds = max_recording_seconds
         self._require_full_watermark = require_full_watermark
         self._identity = loaded.mimi.identity
 
     async def StreamDecode(self, requests: Requests, context: Context) -> None:
         config = await self._read_config(requests)
-        handle = await self._async_codec.open(self._key(config.watermark_key_id).id)
+        key_id = named_key(self._loaded, config.watermark_key_id).id
+        before = resume.from_bytes(config.resume, self._loaded.resume_digest, key_id)
+        handle = await self._async_codec.open(key_id, before)
         context.add_done_callback(lambda _: handle.close())  # type: ignore[arg-type]
         reader = asyncio.create_task(self._read_frames(requests, handle))
         try:
+            await context.write(codec_pb2.StreamDecodeResponse(started=codec_pb2.StreamDecodeStarted()))
             await self._write_audio(config, handle, context)
         finally:
             reader.cancel()
@@ -73,15 +77,12 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         self, request: codec_pb2.DetectWatermarkRequest, context: Context
     ) -> codec_pb2.DetectWatermarkResponse:
         pcm = self._to_recording(request)
-        # Each once, however often it is named: every try makes chance agreement likelier, and costs.
-        named = map(self._key, dict.fromkeys(request.key_ids) or self._loaded.keyring.keys)
-        keys = list({key.id: key for key in named}.values())
-        silentcipher, rate_hz = self._loaded.silentcipher, request.sample_rate_hertz
-        found = await self._recordings.run(lambda: detect(silentcipher, keys, pcm, rate_hz))
-        self._metrics.observe_detection(found)
-        return codec_pb2.DetectWatermarkResponse(
-            detected=found.detected, confidence=found.confidence, key_id=found.key_id
-        )
+        return await self._search.search(pcm, request.sample_rate_hertz, request.key_ids)
+
+    async def StreamDetectWatermark(
+        self, requests: AsyncIterator[codec_pb2.StreamDetectWatermarkRequest], context: Context
+    ) -> None:
+        await self._search.stream(requests, context)
 
     async def GetCodecInfo(
         self, request: codec_pb2.GetCodecInfoRequest, context: Context
@@ -94,6 +95,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             active_key_id=loaded.keyring.active.id,
             key_ids=list(loaded.keyring.keys),
             notice=loaded.bundle.notice,
+            sends_started=True,
         )
 
     async def _read_config(self, requests: Requests) -> codec_pb2.StreamDecodeConfig:
@@ -133,7 +135,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             outputs = await handle.take()
             complete = next((output for output in outputs if isinstance(output, Complete)), None)
             if complete is not None:
-                self._check_coverage(complete)
+                self._check_coverage(complete, config)
             new = [output.pcm for output in outputs if isinstance(output, Audio)]
             pcm: Pcm = resampler.push(np.concatenate((*new, np.zeros(0, np.float32))), last=complete is not None)
             if len(pcm):
@@ -146,9 +148,11 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
                 sent += len(pcm)
         await context.write(codec_pb2.StreamDecodeResponse(complete=self._complete(complete, sent)))
 
-    def _check_coverage(self, complete: Complete) -> None:
+    def _check_coverage(self, complete: Complete, config: codec_pb2.StreamDecodeConfig) -> None:
         """What was sent before cannot be taken back; the status tells the caller that the audio must not be used."""
-        if self._require_full_watermark and complete.coverage is not Coverage.FULL:
+        if not self._require_full_watermark or config.clip_continues:
+            return
+        if complete.coverage is not Coverage.FULL:
             raise WatermarkError(
                 "The audio is too short or too quiet to carry one whole watermark message, which this server requires."
             )
@@ -165,6 +169,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             ),
             decode_duration=values.seconds(stream.decode_s),
             watermark_duration=values.seconds(stream.watermark_s),
+            resume=resume.to_bytes(complete.progress, self._loaded.resume_digest, stream.key_id),
         )
 
     def _to_recording(self, request: codec_pb2.EncodeRequest | codec_pb2.DetectWatermarkRequest) -> Pcm:
@@ -175,17 +180,6 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             allowed = f"{self._max_recording_seconds:g} s"
             raise InvalidRequestError("samples", f"last {duration_s:.1f} s; at most {allowed} are allowed")
         return pcm
-
-    def _key(self, key_id: str) -> WatermarkKey:
-        try:
-            return self._loaded.keyring.get(key_id)
-        except KeyringError as error:
-            raise StatusError(
-                grpc.StatusCode.NOT_FOUND,
-                "WATERMARK_KEY_NOT_FOUND",
-                str(error),
-                resource=Resource("watermark_key", key_id),
-            ) from None
 
     def _check_codec(self, theirs: rvq_pb2.CodecIdentity) -> None:
         """The codes must belong to this codec; fields that the caller leaves out pass."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from csm_bundle.manifest import MAX_SDR_DB, MIN_SDR_DB
 from csm_codec.config import CodecConfig
 from services.common.bundle_settings import BundleSettings
 from services.common.settings import HealthPort, MetricsPort, ReceiveLimit, ServingPort
@@ -32,12 +33,28 @@ class CodecSettings(BundleSettings, CodecConfig):
     allow_public_watermark_key: bool = Field(
         False, description="Accept the key that is published in CSM's source. Its mark proves nothing."
     )
+    watermark_sdr_db: float | None = Field(
+        None,
+        ge=MIN_SDR_DB,
+        le=MAX_SDR_DB,
+        description="Decibels of the audio over its mark: less is a stronger mark, better found and better heard. Unset"
+        " is what the bundle says, or else the networks' own file.",
+    )
     require_full_watermark: bool = Field(
         False,
         description="Fail a stream whose audio is too short or too quiet to carry one whole watermark message.",
     )
     max_recording_seconds: float = Field(
-        120.0, gt=0, le=3600, description="Longest recording that is encoded or searched for the watermark."
+        120.0,
+        gt=0,
+        le=3600,
+        description="Longest recording that is encoded, or searched for the watermark, in one message.",
+    )
+    max_detection_seconds: float = Field(
+        3600.0, gt=0, le=3600, description="Longest recording that is searched for the watermark as it comes in."
+    )
+    max_detections: int = Field(
+        4, ge=1, le=64, description="Recordings searched at once as they come in, with 20 MB each; more wait."
     )
     max_waiting: int = Field(
         16, ge=0, le=10_000, description="Recordings that wait for their turn before one is refused."

@@ -7,7 +7,9 @@ import logging
 
 from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 
+from services.codec.admission import Admission
 from services.codec.async_codec import AsyncCodec
+from services.codec.detection import WatermarkSearch
 from services.codec.load import load_codec
 from services.codec.metrics import CodecMetrics
 from services.codec.recordings import RecordingWorker
@@ -62,6 +64,13 @@ async def start_codec(settings: CodecSettings) -> CodecStage:
         async_codec,
         recordings,
         codec_metrics,
+        WatermarkSearch(
+            loaded,
+            recordings,
+            Admission(settings.max_detections, settings.max_waiting, "searches"),
+            codec_metrics,
+            settings.max_detection_seconds,
+        ),
         max_recording_seconds=settings.max_recording_seconds,
         require_full_watermark=settings.require_full_watermark,
     )

@@ -57,7 +57,8 @@ def load_engine(settings: EngineSettings) -> LoadedEngine:
     spoken_text = SpokenText(bundle, settings.lexicon)
     model = _load_model(bundle, settings)
     tokenizer = TextTokenizer(bundle.path("tokenizer"), model.config.text_vocab_size)
-    weights = pack(model, quantization=settings.quantization, fused=settings.fused_products, rows=settings.slots)
+    fused = settings.fused_products or None  # None: where measured to be faster
+    weights = pack(model, quantization=settings.quantization, fused=fused, rows=settings.slots)
     packed = PackedFrameStep(
         weights, settings.total_slots, kv_dtype=FLOAT8 if settings.kv_cache_dtype == "float8" else None
     )

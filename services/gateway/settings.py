@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -55,6 +55,17 @@ class GatewaySettings(StageSettings):
         " entry has max_streams; 0 is no limit.",
     )
 
+    code_sealing: Literal["sealed", "open", "off"] = Field(
+        default="sealed",
+        description="Codes that are returned and come back: sealed, so that only gateways with the same keys can open"
+        " them; open, for everybody, who can decode them without a watermark; or off, neither returned nor taken.",
+    )
+    code_sealing_keyring: Path = Field(
+        default=Path("~/.config/csm/code_sealing_keys.json"),
+        description="File of the keys of --code-sealing=sealed; made with one new key if it is not there. All gateways"
+        " behind one name need the same.",
+    )
+
     default_temperature: float | None = Field(
         default=None, ge=0, le=2, description="Temperature of requests that set none; else what the bundle recommends."
     )
@@ -67,6 +78,21 @@ class GatewaySettings(StageSettings):
     max_turn_count: int = Field(default=64, ge=0, le=1024, description="Most context turns.")
     max_context_audio_seconds: float = Field(
         default=160.0, ge=0, le=3600, description="Most context audio, all turns together."
+    )
+    max_recording_seconds: float = Field(
+        default=300.0, gt=0, le=3600, description="Longest recording in one message: a turn's, or one that is searched."
+    )
+    max_detection_seconds: float = Field(
+        default=3600.0,
+        gt=0,
+        le=3600,
+        description="Longest recording that is searched for the watermark as it comes in.",
+    )
+    max_detections: int = Field(
+        default=4, ge=1, le=256, description="Recordings searched for the watermark at once, over all callers."
+    )
+    max_waiting_detections: int = Field(
+        default=64, ge=0, le=100_000, description="Searches that wait for their turn before one is refused."
     )
     max_remembered_sentences: int = Field(
         default=3,
@@ -107,6 +133,13 @@ class GatewaySettings(StageSettings):
     )
     failover_wait_seconds: float = Field(
         default=5.0, gt=0, le=600, description="How long such a stream waits for another replica to take it up."
+    )
+
+    full_wait_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        le=600,
+        description="How long a later sentence of a text waits for room at an engine or codec that is full.",
     )
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ import logging
 
 from csm.codec.v1 import codec_pb2_grpc
 from csm.engine.v1 import engine_pb2_grpc
-from csm.v1 import tts_pb2_grpc, watermark_pb2_grpc
+from csm.v1 import tts_pb2_grpc
 
 from services.common.rpc.channel import open_channel
 from services.common.rpc.server import StageServer, StageService
@@ -20,6 +20,7 @@ from services.gateway.auth.tokens import BearerTokens
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.rpc.servicer import TextToSpeechServicer
 from services.gateway.rpc.watermark_servicer import WatermarkServicer
+from services.gateway.rpc.watermark_servicer import add_to_server as add_watermark_to_server
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.backends import GrpcCodec, GrpcEngine
 from services.gateway.stages.catalog import CatalogSource
@@ -57,12 +58,12 @@ class GatewayStage:
         self._catalogs = CatalogSource(engine, codec)
         quotas = _quotas(settings, tokens, gateway_metrics)
         speech = TextToSpeechServicer(settings, engine, codec, self._catalogs, gateway_metrics, quotas)
-        watermark = WatermarkServicer(settings, codec)
+        self._watermark = WatermarkServicer(settings, codec, quotas)
         self.server = StageServer(
             settings,
             [
                 StageService(tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server, speech, TTS_SERVICE),
-                StageService(watermark_pb2_grpc.add_WatermarkServiceServicer_to_server, watermark, WATERMARK_SERVICE),
+                StageService(add_watermark_to_server, self._watermark, WATERMARK_SERVICE),
             ],
             metrics,
             None if tokens is None else tokens.admit,
@@ -85,6 +86,7 @@ class GatewayStage:
     async def stop(self) -> None:
         """Drains, then lets go of the other stages."""
         await self.server.drain()
+        await self._watermark.stop()
         tasks = [*self._watching, *([self._checking] if self._checking is not None else [])]
         for task in tasks:
             task.cancel()

@@ -141,11 +141,11 @@ def test_compose_publishes_only_the_gateway(compose: dict[str, Any], settings_cl
 def test_compose_gives_the_engine_a_gpu_and_the_stages_volumes(compose: dict[str, Any]) -> None:
     engine = compose["services"]["engine"]
     assert engine["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
-    for name in ("engine", "codec"):
+    for name in ("engine", "codec", "gateway"):
         service = compose["services"][name]
-        assert "HF_TOKEN" in service["environment"]
+        assert ("HF_TOKEN" in service.get("environment", [])) == (name != "gateway")
         assert {volume.split(":")[0] for volume in service["volumes"]} <= set(compose["volumes"])
-    assert not {"volumes", "environment"} & set(compose["services"]["gateway"])
+    assert [volume.split(":")[0] for volume in compose["services"]["gateway"]["volumes"]] == ["sealing"]
 
 
 def test_mounted_folders_are_made_for_the_user(compose: dict[str, Any], repository: Path, stage: str) -> None:

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from csm.rvq.v1 import rvq_pb2
 
 from csm_codec.watermark.keys.keyring import open_keyring
 from services.common.settings import StageSettings
+from services.gateway.auth.code_sealing import CodeSeal
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +48,14 @@ def test_keyring_command_makes_a_keyring(page: str, tmp_path: Path) -> None:
     (command,) = re.findall(r"^ *(printf .*) > keyring\.json$", page, re.MULTILINE)
     (tmp_path / "keyring.json").write_bytes(subprocess.check_output(["bash", "-c", command]))
     assert open_keyring(tmp_path / "keyring.json").active.id == "key-1"
+
+
+def test_sealing_command_makes_keys_that_seal(page: str, tmp_path: Path) -> None:
+    (command,) = re.findall(r"^ *(printf .*) > sealing\.json$", page, re.MULTILINE)
+    (tmp_path / "sealing.json").write_bytes(subprocess.check_output(["bash", "-c", command]))
+    codes, codec = rvq_pb2.CodeFrames(frame_count=1, codes=b"ab"), rvq_pb2.CodecIdentity(name="mimi")
+    seal = CodeSeal(tmp_path / "sealing.json")
+    assert seal.open(seal.seal(codes, codec), codec) == codes
 
 
 def test_paths_on_the_page_exist(page: str, repository: Path) -> None:

@@ -228,17 +228,25 @@ def test_weights_are_kept_where_the_image_looks_for_them(repository: Path, conta
         assert f"HF_HOME={paths['weights']}" in dockerfile
 
 
-def test_watermark_keys_are_in_the_codec_alone(rendered: list[Manifest], stage: str) -> None:
+def test_watermark_keys_are_in_the_codec_alone_and_sealing_keys_in_the_gateway(
+    rendered: list[Manifest], stage: str
+) -> None:
     spec = named(rendered, "Deployment", stage)["spec"]["template"]["spec"]
     secrets = {volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume}
-    assert secrets == ({"watermark-keyring"} if stage == "codec" else set())
+    assert secrets == {"codec": {"watermark-keyring"}, "gateway": {"code-sealing-keyring"}}.get(stage, set())
 
 
-def test_keyring_is_read_from_the_secret(rendered: list[Manifest], settings_classes: SettingsClasses) -> None:
-    (container,) = named(rendered, "Deployment", "codec")["spec"]["template"]["spec"]["containers"]
-    (mount,) = [m for m in container["volumeMounts"] if m["name"] == "watermark"]
+@pytest.mark.parametrize(
+    ("of", "volume", "setting"),
+    [("codec", "watermark", "watermark_keyring"), ("gateway", "code-sealing", "code_sealing_keyring")],
+)
+def test_keyring_is_read_from_the_secret(
+    rendered: list[Manifest], settings_classes: SettingsClasses, of: str, volume: str, setting: str
+) -> None:
+    (container,) = named(rendered, "Deployment", of)["spec"]["template"]["spec"]["containers"]
+    (mount,) = [m for m in container["volumeMounts"] if m["name"] == volume]
     assert mount["readOnly"] is True
-    keyring = settings_of(rendered, settings_classes, "codec").watermark_keyring
+    keyring = getattr(settings_of(rendered, settings_classes, of), setting)
     assert str(Path(keyring).parent) == mount["mountPath"]
 
 

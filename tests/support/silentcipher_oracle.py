@@ -7,6 +7,7 @@ dependencies.
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import warnings
 from argparse import Namespace
@@ -15,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import yaml
 
 from csm_codec.resample import Pcm
+from csm_codec.watermark.networks.silentcipher import SilentCipher
 from csm_codec.watermark.stream.level import FixedLevel, Level
 
 
@@ -29,7 +32,8 @@ class PackageOracle:
     model: Any
 
     @classmethod
-    def load(cls, folder: Path, device: str = "cpu") -> PackageOracle:
+    def load(cls, folder: Path, device: str = "cpu", *, as_shipped: bool = False) -> PackageOracle:
+        """as_shipped: in train mode, which the package never leaves: normalisation by the statistics of each clip."""
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             from silentcipher.server import Model
@@ -49,7 +53,7 @@ class PackageOracle:
         kind = Embedder if any(name.startswith("dec_m_") for name in hparams) else Model
         model = kind(Namespace(**hparams, load_ckpt=str(folder)), device)
         for module in (model.enc_c, model.dec_c, *model.dec_m):
-            module.eval()
+            module.train(as_shipped)
         return cls(model)
 
     def embed(self, pcm: Pcm, payload: bytes) -> Pcm:
@@ -62,6 +66,19 @@ class PackageOracle:
         gain = float(np.sqrt(self.model.average_energy_VCTK / np.mean(pcm**2)))
         carrier, _ = self.model.stft.transform(torch.from_numpy(pcm * np.float32(gain))[None].to(self.model.device))
         return FixedLevel(Level(gain, float(carrier.square().mean().sqrt()) / gain))
+
+    def read(self, silentcipher: SilentCipher, pcm: Pcm) -> npt.NDArray[np.int64]:
+        """The likeliest symbol of each frame, as the package's message decoder reads a clip at its rate.
+
+        silentcipher: networks whose message decoder is used where the package cannot load the folder's; it is left in
+        the mode of the package's other networks, with the statistics it came with.
+        """
+        decoder = copy.deepcopy(silentcipher.message_decoder).train(self.model.enc_c.training)
+        gain = np.float32(np.sqrt(self.model.average_energy_VCTK / np.mean(pcm**2)))
+        with torch.no_grad():
+            carrier, _ = self.model.stft.transform(torch.from_numpy(pcm * gain)[None])
+            logits = decoder(carrier[:, None, : silentcipher.hparams.band])
+        return np.asarray(logits[0, 0].argmax(0).numpy())
 
     def detect(self, pcm: Pcm) -> dict[str, Any]:
         return self.model.decode_wav(pcm, self.model.sr, phase_shift_decoding=False)

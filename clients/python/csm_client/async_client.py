@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, BinaryIO, Self, Unpack
 
 import grpc
 from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2, watermark_pb2_grpc
@@ -102,6 +102,19 @@ class AsyncClient:
         answer: watermark_pb2.DetectWatermarkResponse = await self._call(self._watermark.DetectWatermark, request)
         return answer
 
+    async def find_watermarks(
+        self, file: BinaryIO, key_ids: Sequence[str] = ()
+    ) -> watermark_pb2.StreamDetectWatermarkResponse:
+        """The marked stretches of a recording of up to an hour, which is sent as it is read.
+
+        file: WAV, or Ogg Opus; key_ids: all keys when empty
+        """
+        messages = requests.detect_messages(file, key_ids)
+        answer: watermark_pb2.StreamDetectWatermarkResponse = await self._call(
+            self._watermark.StreamDetectWatermark, messages
+        )
+        return answer
+
     async def _call(self, method: Any, request: Any) -> Any:
         try:
             return await method(request, timeout=self._timeout_s, metadata=self._metadata + trace_metadata())
@@ -119,6 +132,7 @@ class AsyncSpeechStream:
         self._call = call
         self._writer = writer
         self._reader = SpeechReader()
+        self._is_left = False
 
     @property
     def header(self) -> tts_pb2.SynthesisHeader | None:
@@ -141,17 +155,24 @@ class AsyncSpeechStream:
                 if (chunk := self._reader.accept(message)) is not None:
                     yield chunk
         except grpc.aio.AioRpcError as error:
-            self._reader.fail(from_rpc_error(error))
+            if not self._ended_while_writing:
+                self._reader.fail(from_rpc_error(error))
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
             if self._writer is not None and self._writer.error is not None:
                 raise self._writer.error from None
-            self._reader.fail(cancelled_here())  # by `cancel`, which is no reason to end the task that reads
+            if not self._ended_while_writing:
+                self._reader.fail(cancelled_here())  # by `cancel`, which is no reason to end the task that reads
         finally:
-            self.cancel()
+            self._call.cancel()
         self._reader.end()
+
+    @property
+    def _ended_while_writing(self) -> bool:
+        """Whether all has come and only the status is lost: grpc.aio loses it where a write meets the end of a call."""
+        return self._writer is not None and self._reader.summary is not None and not self._is_left
 
     async def read_all(self) -> Speech:
         """The whole utterance."""
@@ -160,6 +181,7 @@ class AsyncSpeechStream:
 
     def cancel(self) -> None:
         """Ends the call if it still runs; the server stops working on it. Who iterates gets an error of this client."""
+        self._is_left = True
         self._call.cancel()
 
     async def __aenter__(self) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Self, Unpack
+from typing import Any, BinaryIO, Self, Unpack
 
 import grpc
 from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2, watermark_pb2_grpc
@@ -79,6 +79,16 @@ class Client:
     def detect_watermark(self, wav: bytes, key_ids: Sequence[str] = ()) -> watermark_pb2.DetectWatermarkResponse:
         request = requests.detect_request(wav, key_ids)
         answer: watermark_pb2.DetectWatermarkResponse = self._call(self._watermark.DetectWatermark, request)
+        return answer
+
+    def find_watermarks(
+        self, file: BinaryIO, key_ids: Sequence[str] = ()
+    ) -> watermark_pb2.StreamDetectWatermarkResponse:
+        """`file` is read in a thread of gRPC's."""
+        messages = requests.detect_messages(file, key_ids)
+        answer: watermark_pb2.StreamDetectWatermarkResponse = self._call(
+            self._watermark.StreamDetectWatermark, messages
+        )
         return answer
 
     def _call(self, method: Any, request: Any) -> Any:

@@ -15,14 +15,15 @@ from csm.rvq.v1 import rvq_pb2
 from google.protobuf.message import DecodeError
 
 from csm_client.errors import ContextFileError
-from csm_client.requests import Turn
+from csm_client.requests import Codes, Turn
 
+SEALED = b"CSMS"  # what sealed codes begin with; no open ones do
 LARGEST_SPEAKER = 2**31 - 1  # of the field
 
 
-def save_codes(path: Path, codes: rvq_pb2.CodeFrames) -> None:
-    """Codes as a csm.rvq.v1.CodeFrames message."""
-    path.write_bytes(codes.SerializeToString())
+def save_codes(path: Path, codes: Codes) -> None:
+    """Sealed codes as they came, open ones as a csm.rvq.v1.CodeFrames message."""
+    path.write_bytes(codes if isinstance(codes, bytes) else codes.SerializeToString())
 
 
 def load_context(path: Path) -> list[Turn]:
@@ -72,7 +73,9 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def _parse_codes(where: str, content: bytes) -> rvq_pb2.CodeFrames:
+def _parse_codes(where: str, content: bytes) -> Codes:
+    if content.startswith(SEALED):
+        return content
     try:
         return rvq_pb2.CodeFrames.FromString(content)
     except DecodeError:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import BinaryIO, Literal, TypedDict
 
 from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2, watermark_pb2
 from google.protobuf import duration_pb2
+
+Codes = rvq_pb2.CodeFrames | bytes  # open ones, or sealed ones that only the server can open
+
+PIECE_BYTES = 64 * 1024  # of a recording that is sent in pieces
 
 Encoding = Literal["pcm", "wav", "opus", "mulaw", "alaw"]
 
@@ -28,7 +32,7 @@ class Turn:
     speaker: int
     text: str
     wav: bytes | None = None  # a WAV file (PCM, float, mu-law or A-law), or one of Ogg Opus; any sample rate
-    codes: rvq_pb2.CodeFrames | None = None
+    codes: Codes | None = None  # of an earlier answer, as it gave them
 
 
 class SpeechOptions(TypedDict, total=False):
@@ -82,6 +86,16 @@ def detect_request(wav: bytes, key_ids: Sequence[str]) -> watermark_pb2.DetectWa
     return watermark_pb2.DetectWatermarkRequest(recording=_recording(wav), key_ids=key_ids)
 
 
+def detect_messages(file: BinaryIO, key_ids: Sequence[str]) -> Iterator[watermark_pb2.StreamDetectWatermarkRequest]:
+    """A recording of any length, in pieces. file: WAV, or Ogg Opus, from where it stands"""
+    piece = file.read(PIECE_BYTES)
+    config = watermark_pb2.StreamDetectWatermarkConfig(audio_format=_file_format(piece), key_ids=key_ids)
+    yield watermark_pb2.StreamDetectWatermarkRequest(config=config)
+    while piece:
+        yield watermark_pb2.StreamDetectWatermarkRequest(audio_content=piece)
+        piece = file.read(PIECE_BYTES)
+
+
 def _fill(
     request: tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest, text: str, options: SpeechOptions
 ) -> None:
@@ -112,6 +126,8 @@ def _turn(turn: Turn) -> tts_pb2.Turn:
     message = tts_pb2.Turn(speaker=turn.speaker, text=turn.text)
     if turn.wav is not None:
         message.audio.recording.CopyFrom(_recording(turn.wav))
+    elif isinstance(turn.codes, bytes):
+        message.audio.sealed_codes = turn.codes
     elif turn.codes is not None:
         message.audio.codes.CopyFrom(turn.codes)
     return message
@@ -119,9 +135,12 @@ def _turn(turn: Turn) -> tts_pb2.Turn:
 
 def _recording(file: bytes) -> tts_pb2.AudioRecording:
     """file: WAV, or Ogg Opus"""
-    is_ogg = file.startswith(b"OggS")
-    encoding = tts_pb2.AUDIO_ENCODING_OGG_OPUS if is_ogg else tts_pb2.AUDIO_ENCODING_WAV
-    return tts_pb2.AudioRecording(audio_content=file, audio_format=tts_pb2.AudioFormat(audio_encoding=encoding))
+    return tts_pb2.AudioRecording(audio_content=file, audio_format=_file_format(file))
+
+
+def _file_format(start: bytes) -> tts_pb2.AudioFormat:
+    is_ogg = start.startswith(b"OggS")
+    return tts_pb2.AudioFormat(audio_encoding=tts_pb2.AUDIO_ENCODING_OGG_OPUS if is_ogg else tts_pb2.AUDIO_ENCODING_WAV)
 
 
 def _duration(seconds: float) -> duration_pb2.Duration:

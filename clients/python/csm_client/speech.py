@@ -12,6 +12,7 @@ from typing import NoReturn
 from csm.v1 import tts_pb2
 
 from csm_client.errors import IncompleteAudioError, ServerError
+from csm_client.requests import Codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,18 @@ class Speech:
     @property
     def duration_s(self) -> float:
         return self.summary.stats.sample_count / self.sample_rate_hz
+
+    @property
+    def codes(self) -> Codes | None:
+        """For a turn of a later context; None unless the request asked for them."""
+        return codes_of(self.summary)
+
+
+def codes_of(summary: tts_pb2.SynthesisSummary) -> Codes | None:
+    """Sealed or open, as the server returns them."""
+    if summary.sealed_codes:
+        return summary.sealed_codes
+    return summary.codes if summary.HasField("codes") else None
 
 
 def from_unary(response: tts_pb2.SynthesizeResponse) -> Speech:

@@ -19,6 +19,7 @@ import torch
 
 from csm_codec.resample import Pcm, resample
 from csm_codec.watermark.detect.false_alarm import needed_agreements
+from csm_codec.watermark.detect.loudest import loudest
 from csm_codec.watermark.keys.keyring import WatermarkKey
 from csm_codec.watermark.keys.payload import NUM_SYMBOLS, PERIOD, frame_symbols
 from csm_codec.watermark.networks.silentcipher import MESSAGE_DIM, SilentCipher
@@ -47,9 +48,13 @@ class Detection:
 
 def detect(silentcipher: SilentCipher, keys: Sequence[WatermarkKey], pcm: Pcm, sample_rate_hz: int) -> Detection:
     """Looks for any of `keys` in a mono recording of any length and rate."""
-    hparams = silentcipher.hparams
-    native = resample(pcm, sample_rate_hz, hparams.sample_rate_hz)
-    reading = native[loudest(native, round(READ_SECONDS * hparams.sample_rate_hz))]
+    rate_hz = silentcipher.hparams.sample_rate_hz
+    native = resample(pcm, sample_rate_hz, rate_hz)
+    return detect_piece(silentcipher, keys, native[loudest(native, round(READ_SECONDS * rate_hz))])
+
+
+def detect_piece(silentcipher: SilentCipher, keys: Sequence[WatermarkKey], reading: Pcm) -> Detection:
+    """The same in all of a short piece at the networks' rate."""
     power = float(np.mean(np.square(reading, dtype=np.float64))) if len(reading) else 0.0
     if not keys or power == 0:
         return Detection(False, 0.0, "")
@@ -87,15 +92,6 @@ def most_agreements(votes: Votes, expected: npt.NDArray[np.int64]) -> npt.NDArra
     shifted = np.stack([np.roll(heard, shift) for shift in range(PERIOD)])[:, :NUM_SYMBOLS]
     agreeing = shifted[None] == expected[:, None, :NUM_SYMBOLS]  # (keys, shifts, symbols)
     return np.asarray(agreeing.sum(axis=2).max(axis=1))
-
-
-def loudest(pcm: Pcm, length: int) -> slice:
-    """Where the piece of that length with the most energy is; all of it when it is no longer."""
-    if len(pcm) <= length:
-        return slice(0, len(pcm))
-    energy = np.concatenate(([0.0], np.cumsum(np.square(pcm, dtype=np.float64))))
-    start = int((energy[length:] - energy[:-length]).argmax())
-    return slice(start, start + length)
 
 
 def _best_phase(silentcipher: SilentCipher, pcm: Pcm, expected: npt.NDArray[np.int64]) -> int:

@@ -42,6 +42,9 @@ KEEPALIVE_OPTIONS: tuple[ChannelOption, ...] = (
 )
 
 
+UNREAD_BYTES = 512 * 1024  # of one call
+
+
 class StageService(NamedTuple):
     """One gRPC service of a stage."""
 
@@ -56,6 +59,10 @@ def server_options(settings: StageSettings) -> list[ChannelOption]:
         *KEEPALIVE_OPTIONS,
         ("grpc.max_receive_message_length", settings.max_receive_message_bytes),
         ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server behind it
+        # A message that no handler has asked for yet is not taken in beyond this. By default the library measures the
+        # line and takes as much as fits on it, which on a fast one is every message whole.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", UNREAD_BYTES),
     ]
     if settings.max_connection_age_seconds:
         options.append(("grpc.max_connection_age_ms", settings.max_connection_age_seconds * 1000))

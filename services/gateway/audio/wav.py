@@ -8,12 +8,16 @@ with the unknown lengths (0xFFFFFFFF) of a stream. Format: Multimedia Programmin
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
+from typing import Protocol
 
-from services.gateway.audio.decoders import LAYOUTS, UnreadableAudioError, decode_samples
-from services.gateway.audio.recording import Recording
+from services.gateway.audio.decoders import LAYOUTS, UnreadableAudioError
 
 UNKNOWN_LENGTH = 0xFFFFFFFF
 HEADER_SIZE = 44
+MAX_CHUNKS = 100  # before the samples
+_MOST_FORMAT_BYTES = 64  # of a 'fmt ' chunk that are looked at
+_SKIPPED_BYTES = 65_536  # at once
 _PCM, _EXTENSIBLE = 1, 0xFFFE
 
 # Format tag and bits per sample -> FFmpeg's name of the codec.
@@ -26,6 +30,13 @@ _CODECS = {
     (6, 8): "pcm_alaw",
     (7, 8): "pcm_mulaw",
 }
+
+
+class ReadableFile(Protocol):
+    """Bytes in order. It cannot be sought in."""
+
+    def read(self, size: int = -1) -> bytes:
+        """At most `size` bytes, perhaps fewer; b"" at the end. It may block."""
 
 
 class WavError(UnreadableAudioError):
@@ -47,35 +58,62 @@ def wav_header(sample_rate_hz: int, sample_count: int | None) -> bytes:
     )
 
 
-def read_wav(content: bytes) -> Recording:
-    """Raises WavError with a sentence that says what is allowed."""
-    if len(content) < 12 or content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+@dataclass(frozen=True, slots=True)
+class WavHeader:
+    """What stands before the samples."""
+
+    codec: str  # FFmpeg's name
+    channel_count: int
+    sample_rate_hz: int
+    data_size: int  # bytes of samples; UNKNOWN_LENGTH or too much where a stream did not know
+
+
+def read_wav_header(file: ReadableFile) -> WavHeader:
+    """Reads up to the first sample. Raises WavError with a sentence that says what is allowed."""
+    start = _read(file, 12)
+    if len(start) < 12 or start[:4] != b"RIFF" or start[8:] != b"WAVE":
         raise WavError("is not a WAV file: it does not start with RIFF and WAVE.")
     layout: tuple[int, int, int, int] | None = None  # format tag, channels, rate, bits
-    position = 12
-    while position + 8 <= len(content):
-        name, size = struct.unpack_from("<4sI", content, position)
-        position += 8
-        if name == b"fmt ":
-            layout = _read_layout(content, position, size)
-        elif name == b"data":
+    for _ in range(MAX_CHUNKS):
+        head = _read(file, 8)
+        if len(head) < 8:
+            raise WavError("holds no 'data' chunk.")
+        name, size = struct.unpack("<4sI", head)
+        if name == b"data":
             if layout is None:
                 raise WavError("has no 'fmt ' chunk before its samples.")
-            return _recording(content[position : position + size], *layout)
-        position += size + size % 2  # chunks are padded to even sizes
-    raise WavError("holds no 'data' chunk.")
+            return _header(*layout, data_size=size)
+        if name == b"fmt ":
+            content = _read(file, min(size, _MOST_FORMAT_BYTES))
+            layout = _read_layout(content)
+            size -= len(content)
+        _skip(file, size + size % 2)  # chunks are padded to even sizes
+    raise WavError(f"holds more than {MAX_CHUNKS} chunks before its samples.")
 
 
-def _read_layout(content: bytes, position: int, size: int) -> tuple[int, int, int, int]:
-    if size < 16 or position + size > len(content):
+def _read(file: ReadableFile, size: int) -> bytes:
+    """That many bytes, fewer at the end only."""
+    content = b""
+    while len(content) < size and (more := file.read(size - len(content))):
+        content += more
+    return content
+
+
+def _skip(file: ReadableFile, size: int) -> None:
+    while size > 0 and (skipped := file.read(min(size, _SKIPPED_BYTES))):
+        size -= len(skipped)
+
+
+def _read_layout(content: bytes) -> tuple[int, int, int, int]:
+    if len(content) < 16:
         raise WavError("ends inside its 'fmt ' chunk.")
-    tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", content, position)
-    if tag == _EXTENSIBLE and size >= 26:
-        (tag,) = struct.unpack_from("<H", content, position + 24)  # first bytes of the subformat's id
+    tag, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", content)
+    if tag == _EXTENSIBLE and len(content) >= 26:
+        (tag,) = struct.unpack_from("<H", content, 24)  # first bytes of the subformat's id
     return tag, channels, rate, bits
 
 
-def _recording(samples: bytes, tag: int, channels: int, rate: int, bits: int) -> Recording:
+def _header(tag: int, channels: int, rate: int, bits: int, data_size: int) -> WavHeader:
     if (tag, bits) not in _CODECS:
         raise WavError(
             f"holds {bits}-bit samples of format {tag}; PCM of 8, 16, 24 and 32 bits, 32-bit float, mu-law and A-law"
@@ -83,4 +121,4 @@ def _recording(samples: bytes, tag: int, channels: int, rate: int, bits: int) ->
         )
     if channels not in LAYOUTS:
         raise WavError(f"has {channels} channels; it must be mono or stereo.")
-    return decode_samples(_CODECS[tag, bits], samples, channels, rate)
+    return WavHeader(_CODECS[tag, bits], channels, rate, data_size)

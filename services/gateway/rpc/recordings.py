@@ -4,13 +4,17 @@ resamples. It knows no RPC.
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
+
 from csm.v1 import tts_pb2
 
 from services.common.rpc.status import FieldViolation
-from services.gateway.audio.decoders import LAYOUTS, UnreadableAudioError, decode_ogg_opus, decode_samples
+from services.gateway.audio.decoders import LAYOUTS, UnreadableAudioError, sample_format_of
 from services.gateway.audio.formats import ENCODINGS, encoding_name
+from services.gateway.audio.pieces import joined, ogg_opus_pieces, sample_pieces, wav_pieces
 from services.gateway.audio.recording import Recording
-from services.gateway.audio.wav import read_wav
+from services.gateway.audio.wav import ReadableFile, read_wav_header
 
 MIN_SAMPLE_RATE_HZ = 8_000
 MAX_SAMPLE_RATE_HZ = 192_000
@@ -22,59 +26,96 @@ _HEADERLESS = {
 }
 
 
-def read_recording(field: str, recording: tts_pb2.AudioRecording, violations: list[FieldViolation]) -> Recording | None:
+def read_recording(
+    field: str, recording: tts_pb2.AudioRecording, violations: list[FieldViolation], max_seconds: float
+) -> Recording | None:
     """The samples of `recording`; None after adding to `violations` what is wrong with it.
 
-    Minutes of Opus take a second: not for the event loop's thread.
+    max_seconds: the longest; what is longer by its size or its header is refused before anything is decoded. Minutes of
+    Opus take a second: not for the event loop's thread.
     """
-    audio_format = recording.audio_format
-    encoding = audio_format.audio_encoding
-    if encoding not in ENCODINGS:
-        known = ", ".join(map(encoding_name, ENCODINGS))
-        why = f"is {encoding_name(encoding)}; it must be one of {known}."
-        violations.append(FieldViolation(f"{field}.audio_format.audio_encoding", why, "UNSUPPORTED_ENCODING"))
-        return None
-    if audio_format.channel_count not in (0, *LAYOUTS):
-        why = f"is {audio_format.channel_count}; recordings must be mono or stereo."
-        violations.append(FieldViolation(f"{field}.audio_format.channel_count", why))
-        return None
-    if encoding in _HEADERLESS and not _is_rate(audio_format.sample_rate_hertz):
-        violations.append(_wrong_rate(field, audio_format.sample_rate_hertz))
+    violation = check_format(field, recording.audio_format)
+    if violation is None:
+        violation = check_size(field, recording, max_seconds)
+    if violation is not None:
+        violations.append(violation)
         return None
     try:
-        read = _decode(recording)
+        read = joined(open_pieces(recording.audio_format, io.BytesIO(recording.audio_content)), max_seconds)
     except UnreadableAudioError as error:
-        violations.append(FieldViolation(f"{field}.audio_content", str(error), "AUDIO_UNREADABLE"))
-        return None
-    if not _is_rate(read.sample_rate_hz):
-        violations.append(_wrong_rate(field, read.sample_rate_hz))
+        violations.append(unreadable(field, error))
         return None
     if not read.samples:
         violations.append(FieldViolation(f"{field}.audio_content", "holds no samples.", "AUDIO_EMPTY"))
         return None
+    if not is_rate(read.sample_rate_hz):
+        violations.append(wrong_rate(field, read.sample_rate_hz))
+        return None
     return read
 
 
-def _decode(recording: tts_pb2.AudioRecording) -> Recording:
-    """Raises UnreadableAudioError."""
-    content, audio_format = recording.audio_content, recording.audio_format
+def check_format(field: str, audio_format: tts_pb2.AudioFormat) -> FieldViolation | None:
+    """What is wrong with the format of a recording, as far as it says it itself."""
+    encoding = audio_format.audio_encoding
+    if encoding not in ENCODINGS:
+        known = ", ".join(map(encoding_name, ENCODINGS))
+        why = f"is {encoding_name(encoding)}; it must be one of {known}."
+        return FieldViolation(f"{field}.audio_format.audio_encoding", why, "UNSUPPORTED_ENCODING")
+    if audio_format.channel_count not in (0, *LAYOUTS):
+        why = f"is {audio_format.channel_count}; recordings must be mono or stereo."
+        return FieldViolation(f"{field}.audio_format.channel_count", why)
+    if encoding in _HEADERLESS and not is_rate(audio_format.sample_rate_hertz):
+        return wrong_rate(field, audio_format.sample_rate_hertz)
+    return None
+
+
+def open_pieces(audio_format: tts_pb2.AudioFormat, file: ReadableFile) -> Iterator[Recording]:
+    """The samples of a recording whose format has been checked. Raises UnreadableAudioError on the way."""
     encoding = audio_format.audio_encoding
     if encoding == tts_pb2.AUDIO_ENCODING_WAV:
-        return read_wav(content)
+        return wav_pieces(file)
     if encoding == tts_pb2.AUDIO_ENCODING_OGG_OPUS:
-        return decode_ogg_opus(content)
+        return ogg_opus_pieces(file)
     channels = audio_format.channel_count or 1
-    block = channels * (2 if encoding == tts_pb2.AUDIO_ENCODING_PCM else 1)
-    if len(content) % block:
-        raise UnreadableAudioError(f"holds {len(content)} bytes, which is not a whole number of {block}-byte samples.")
-    return decode_samples(_HEADERLESS[encoding], content, channels, audio_format.sample_rate_hertz)
+    return sample_pieces(_HEADERLESS[encoding], file, channels, audio_format.sample_rate_hertz)
 
 
-def _is_rate(sample_rate_hz: int) -> bool:
+def unreadable(field: str, error: UnreadableAudioError) -> FieldViolation:
+    return FieldViolation(f"{field}.audio_content", str(error), "AUDIO_UNREADABLE")
+
+
+def check_size(field: str, recording: tts_pb2.AudioRecording, max_seconds: float) -> FieldViolation | None:
+    """Headerless samples and WAV tell their length without being decoded."""
+    audio_format, size = recording.audio_format, len(recording.audio_content)
+    encoding, channels = audio_format.audio_encoding, audio_format.channel_count or 1
+    if encoding in _HEADERLESS:
+        bytes_per_second = audio_format.sample_rate_hertz * channels * _sample_bytes(_HEADERLESS[encoding])
+    elif encoding == tts_pb2.AUDIO_ENCODING_WAV:
+        try:
+            header = read_wav_header(io.BytesIO(recording.audio_content))
+        except UnreadableAudioError as error:
+            return unreadable(field, error)
+        if not is_rate(header.sample_rate_hz):
+            return wrong_rate(field, header.sample_rate_hz)
+        size = min(size, header.data_size)
+        bytes_per_second = header.sample_rate_hz * header.channel_count * _sample_bytes(header.codec)
+    else:
+        return None
+    if size / bytes_per_second > max_seconds:
+        why = f"lasts {size / bytes_per_second:.1f} s; at most {max_seconds:g} s are allowed."
+        return FieldViolation(f"{field}.audio_content", why, "AUDIO_TOO_LONG")
+    return None
+
+
+def _sample_bytes(codec: str) -> int:
+    return sample_format_of(codec)[0]
+
+
+def is_rate(sample_rate_hz: int) -> bool:
     return MIN_SAMPLE_RATE_HZ <= sample_rate_hz <= MAX_SAMPLE_RATE_HZ
 
 
-def _wrong_rate(field: str, given: int) -> FieldViolation:
+def wrong_rate(field: str, given: int) -> FieldViolation:
     return FieldViolation(
         f"{field}.audio_format.sample_rate_hertz",
         f"is {given}; it must be {MIN_SAMPLE_RATE_HZ} to {MAX_SAMPLE_RATE_HZ}.",

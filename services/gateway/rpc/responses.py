@@ -66,5 +66,6 @@ def summary(plan: SynthesisPlan, result: SynthesisResult, sample_count: int) -> 
             scheme=result.watermark.scheme,
             key_id=result.watermark.key_id,
         ),
-        codes=result.codes if plan.return_codes else None,
+        codes=result.codes if plan.return_codes and plan.seal is None else None,
+        sealed_codes=plan.seal(result.codes) if plan.return_codes and plan.seal is not None else b"",
     )

@@ -16,6 +16,7 @@ from services.common.rpc.calls import is_uuid
 from services.common.rpc.status import FieldViolation, invalid_argument
 from services.gateway.audio.formats import ENCODINGS, bytes_per_second, encoding_name, sample_rates_hz
 from services.gateway.audio.recording import Recording
+from services.gateway.auth.code_sealing import CodeSeal, SealError
 from services.gateway.rpc.limits import unary_seconds, whole_frames
 from services.gateway.rpc.recordings import read_recording
 from services.gateway.rpc.sampling import default_sampling
@@ -32,14 +33,21 @@ Request = tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest
 
 
 def plan_synthesis(
-    request: Request, request_id: str, catalog: Catalog, settings: GatewaySettings, *, words_follow: bool = False
+    request: Request,
+    request_id: str,
+    catalog: Catalog,
+    settings: GatewaySettings,
+    seal: CodeSeal | None = None,
+    *,
+    words_follow: bool = False,
 ) -> SynthesisPlan:
     """The plan of a request that is logged under `request_id`.
 
+    seal: of codes that leave and come back, with --code-sealing=sealed.
     words_follow: it is the `config` of StreamSynthesizeText. Raises StatusError: INVALID_ARGUMENT with every violation,
     NOT_FOUND for an unknown voice.
     """
-    checks = _Checks(catalog, settings, parent="config." if words_follow else "")
+    checks = _Checks(catalog, settings, seal, parent="config." if words_follow else "")
     checks.request_id(request.request_id)
     text = request.input.text
     if not words_follow:
@@ -52,6 +60,7 @@ def plan_synthesis(
     max_frames = checks.max_frames(request, sample_rate_hz)
     chunk_frames = checks.chunk_frames(request, sample_rate_hz)
     checks.labels(request)
+    checks.return_codes(request.return_codes)
     if request.input.HasField("speaker"):
         checks.speaker("input.speaker", request.input.speaker)
     if checks.violations:
@@ -74,6 +83,7 @@ def plan_synthesis(
         encoding=request.audio_config.audio_encoding,
         sample_rate_hz=sample_rate_hz,
         return_codes=request.return_codes,
+        seal=None if seal is None else lambda codes: seal.seal(codes, catalog.identity),
         chunk_frames=chunk_frames,
         first_batch_frames=min(first_batch_frames, max_frames),
         max_batch_frames=settings.max_batch_frame_count if streaming else UNARY_BATCH_FRAMES,
@@ -84,12 +94,13 @@ def plan_synthesis(
 class _Checks:
     """Reads the parts of a request and collects what is wrong."""
 
-    def __init__(self, catalog: Catalog, settings: GatewaySettings, parent: str) -> None:
+    def __init__(self, catalog: Catalog, settings: GatewaySettings, seal: CodeSeal | None, parent: str) -> None:
         """parent: what comes before every field's path"""
         self.violations: list[FieldViolation] = []
         self._parent = parent
         self._catalog = catalog
         self._settings = settings
+        self._seal = seal
 
     def wrong(self, field: str, description: str, reason: str = "") -> None:
         self.violations.append(FieldViolation(self._parent + field, description, reason))
@@ -191,6 +202,10 @@ class _Checks:
         if longest > MAX_LABEL_LENGTH:
             self.wrong("labels", f"has a word of {longest} characters; at most {MAX_LABEL_LENGTH} are allowed.")
 
+    def return_codes(self, asked: bool) -> None:
+        if asked and self._settings.code_sealing == "off":
+            self.wrong("return_codes", "is set, but this server returns no codes.", "CODES_OFF")
+
     def turns(self, context: tts_pb2.SynthesisContext) -> tuple[ContextTurn, ...]:
         most = self._settings.max_turn_count
         if len(context.turns) > most:
@@ -221,13 +236,44 @@ class _Checks:
             match turn.audio.WhichOneof("source"):
                 case "recording":
                     recording = read_recording(
-                        f"{self._parent}{field}.audio.recording", turn.audio.recording, self.violations
+                        f"{self._parent}{field}.audio.recording",
+                        turn.audio.recording,
+                        self.violations,
+                        self._settings.max_recording_seconds,
                     )
                 case "codes":
-                    codes = self._codes(f"{field}.audio.codes", turn.audio.codes)
+                    codes = self._open_codes(f"{field}.audio.codes", turn.audio.codes)
+                case "sealed_codes":
+                    codes = self._sealed_codes(f"{field}.audio.sealed_codes", turn.audio.sealed_codes)
                 case _:
                     self.wrong(f"{field}.audio", "holds neither a recording nor codes.")
         return ContextTurn(speaker, text, recording, codes)
+
+    def _open_codes(self, field: str, codes: rvq_pb2.CodeFrames) -> rvq_pb2.CodeFrames | None:
+        match self._settings.code_sealing:
+            case "open":
+                return self._codes(field, codes)
+            case "sealed":
+                why = (
+                    "holds open codes, and this server takes sealed ones alone: send `sealed_codes` as they were"
+                    " returned, or the turn's audio as a recording."
+                )
+                self.wrong(field, why, "CODES_NOT_SEALED")
+            case _:
+                self.wrong(field, "holds codes, and this server takes none: send a recording.", "CODES_OFF")
+        return None
+
+    def _sealed_codes(self, field: str, sealed: bytes) -> rvq_pb2.CodeFrames | None:
+        if self._seal is None:
+            why = "holds sealed codes, and this server has no keys to open them: send a recording."
+            self.wrong(field, why, "CODES_OFF" if self._settings.code_sealing == "off" else "CODES_SEALED")
+            return None
+        try:
+            codes = self._seal.open(sealed, self._catalog.identity)
+        except SealError as error:
+            self.wrong(field, str(error), error.reason)
+            return None
+        return self._codes(field, codes)
 
     def _codes(self, field: str, codes: rvq_pb2.CodeFrames) -> rvq_pb2.CodeFrames | None:
         identity = self._catalog.identity

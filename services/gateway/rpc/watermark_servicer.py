@@ -1,47 +1,225 @@
-"""csm.v1.WatermarkService: tells whether a recording was made here. The keys never leave the codec."""
+"""csm.v1.WatermarkService: tells whether a recording was made here, and which parts of it. Keys never leave the codec.
+
+A recording goes to the codec in pieces, as it is decoded: what a search holds does not grow with it. A search takes its
+turn before its request is read, so that recordings which wait lie with their senders and not here.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import io
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import grpc
 from csm.codec.v1 import codec_pb2
-from csm.v1 import watermark_pb2, watermark_pb2_grpc
+from csm.v1 import tts_pb2, watermark_pb2
 
-from services.common.rpc.calls import Context
-from services.common.rpc.status import FieldViolation, invalid_argument
-from services.gateway.rpc.recordings import read_recording
+from services.common.rpc.calls import Context, caller_name
+from services.common.rpc.status import FieldViolation, StatusError, invalid_argument
+from services.gateway.audio.decoders import UnreadableAudioError
+from services.gateway.audio.pieces import limited
+from services.gateway.audio.recording import Recording
+from services.gateway.audio.wav import ReadableFile
+from services.gateway.auth.quotas import StreamQuotas
+from services.gateway.rpc.byte_pipe import BytePipe, PipeTimeoutError
+from services.gateway.rpc.recordings import check_format, check_size, is_rate, open_pieces, unreadable, wrong_rate
+from services.gateway.rpc.turns import Turns
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.backends import Detects
 from services.gateway.stages.errors import StageError
 from services.gateway.synthesis.context_fields import recording_in_public_terms
 from services.gateway.synthesis.deadline import Deadline
 
+SERVICE = "csm.v1.WatermarkService"
+IDLE_SECONDS = 30.0  # that a search waits for the next bytes of its recording
+REFUSED_SECONDS = 5.0  # that the rest of a refused recording is still taken, and dropped
 
-class WatermarkServicer(watermark_pb2_grpc.WatermarkServiceServicer):
+_Unary = AsyncIterator[watermark_pb2.DetectWatermarkRequest]
+_Pieces = AsyncIterator[watermark_pb2.StreamDetectWatermarkRequest]
+
+
+class WatermarkServicer:
     """Passes recordings to the codec."""
 
-    def __init__(self, settings: GatewaySettings, codec: Detects) -> None:
-        self._settings = settings
-        self._codec = codec
+    def __init__(self, settings: GatewaySettings, codec: Detects, quotas: StreamQuotas) -> None:
+        self._settings, self._codec, self._quotas = settings, codec, quotas
+        self._turns = Turns(settings.max_detections, settings.max_waiting_detections)
+        self._threads = ThreadPoolExecutor(settings.max_detections, thread_name_prefix="detection")
 
-    async def DetectWatermark(
-        self, request: watermark_pb2.DetectWatermarkRequest, context: Context
-    ) -> watermark_pb2.DetectWatermarkResponse:
-        deadline = Deadline.of(context, self._settings.default_deadline_seconds)
-        violations: list[FieldViolation] = []
-        recording = await asyncio.to_thread(read_recording, "recording", request.recording, violations)
-        if recording is None:
-            raise invalid_argument(violations)
-        detect = codec_pb2.DetectWatermarkRequest(
-            samples=recording.samples,
-            sample_format=recording.sample_format,
-            sample_rate_hertz=recording.sample_rate_hz,
-            key_ids=dict.fromkeys(request.key_ids),  # each once: every key that is looked for costs certainty and time
-        )
+    async def DetectWatermark(self, requests: _Unary, context: Context) -> watermark_pb2.DetectWatermarkResponse:
+        """requests: the one message of a unary call, which is not received before it is asked for."""
+        deadline = self._deadline(context)
+        with self._quotas.one_more(caller_name.get()):
+            async with self._turns.take(deadline):
+                request = await _next(requests)
+                if request is None or await _next(requests) is not None:  # at its end the library lets go of it
+                    raise _violated("recording", "is missing, or there is more than one.")
+                recording, longest_s = request.recording, self._settings.max_recording_seconds
+                _check(check_format("recording", recording.audio_format))
+                _check(check_size("recording", recording, longest_s))
+                file = io.BytesIO(recording.audio_content)
+                audio_format, key_ids = tts_pb2.AudioFormat(), list(request.key_ids)
+                audio_format.CopyFrom(recording.audio_format)  # a part of a message holds all of it
+                del request, recording  # the bytes are held once
+                found = await self._detect("recording", audio_format, file, key_ids, longest_s, deadline)
+        return watermark_pb2.DetectWatermarkResponse(**_fields(found))
+
+    async def StreamDetectWatermark(
+        self, requests: _Pieces, context: Context
+    ) -> watermark_pb2.StreamDetectWatermarkResponse:
+        deadline = self._deadline(context)
+        with self._quotas.one_more(caller_name.get()):
+            async with self._turns.take(deadline):
+                first = await _next(requests)
+                if first is None or first.WhichOneof("part") != "config":
+                    raise _violated("config", "is missing; it must be the first message.")
+                _check(check_format("config", first.config.audio_format))
+                pipe = BytePipe(IDLE_SECONDS)
+                feeding = asyncio.create_task(_feed(requests, pipe))
+                try:
+                    longest_s = self._settings.max_detection_seconds
+                    config = first.config
+                    found = await self._detect("", config.audio_format, pipe, config.key_ids, longest_s, deadline)
+                    await feeding
+                except PipeTimeoutError:  # because of the sender, as the feeding may know
+                    await asyncio.wait({feeding}, timeout=0)
+                    error = feeding.exception() if feeding.done() and not feeding.cancelled() else None
+                    raise (error or _stalled()) from None
+                except StatusError:
+                    # A sender that is still writing when the call ends may lose the status.
+                    pipe.abort()
+                    await asyncio.wait({feeding}, timeout=REFUSED_SECONDS)
+                    raise
+                finally:
+                    pipe.abort()
+                    feeding.cancel()
+        return watermark_pb2.StreamDetectWatermarkResponse(**_fields(found))
+
+    async def stop(self) -> None:
+        """Once no call runs any more."""
+        await asyncio.to_thread(self._threads.shutdown)
+
+    async def _detect(
+        self,
+        field: str,
+        audio_format: tts_pb2.AudioFormat,
+        file: ReadableFile,
+        key_ids: Sequence[str],
+        longest_s: float,
+        deadline: Deadline,
+    ) -> codec_pb2.DetectWatermarkResponse:
+        """field: of the recording, "" in a stream"""
+        pieces = limited(open_pieces(audio_format, file), longest_s)
         try:
-            found = await self._codec.detect(detect, deadline.remaining_s)
+            first = await self._next_piece(pieces)
+            if first is None:
+                raise _violated(_content(field), "holds no samples.", "AUDIO_EMPTY")
+            if not is_rate(first.sample_rate_hz):
+                _check(wrong_rate(field or "config", first.sample_rate_hz))
+            config = codec_pb2.StreamDetectWatermarkConfig(
+                sample_format=first.sample_format,
+                sample_rate_hertz=first.sample_rate_hz,
+                key_ids=dict.fromkeys(key_ids),  # each once: every key that is looked for costs certainty and time
+            )
+            return await self._codec.detect(config, self._samples(first, pieces), deadline.remaining_s)
+        except UnreadableAudioError as error:
+            violation = unreadable(field, error)
+            raise _violated(_content(field), violation.description, violation.reason) from None
         except StageError as error:
-            raise recording_in_public_terms(error, "recording") from None
-        return watermark_pb2.DetectWatermarkResponse(
-            detected=found.detected, confidence=found.confidence, key_id=found.key_id
+            raise recording_in_public_terms(error, field or "config") from None
+
+    async def _samples(self, first: Recording, pieces: Iterator[Recording]) -> AsyncIterator[bytes]:
+        piece: Recording | None = first
+        while piece is not None:
+            yield piece.samples
+            piece = await self._next_piece(pieces)
+
+    async def _next_piece(self, pieces: Iterator[Recording]) -> Recording | None:
+        """Decoded in a thread, in which the reading of a recording that still comes may block."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, next, pieces, None)
+
+    def _deadline(self, context: Context) -> Deadline:
+        return Deadline.of(context, self._settings.default_deadline_seconds)
+
+
+async def _next(requests: AsyncIterator[Any]) -> Any:
+    """The next message, None at the half-close. Raises StatusError RECORDING_STALLED."""
+    try:
+        async with asyncio.timeout(IDLE_SECONDS):
+            return await anext(requests, None)
+    except TimeoutError:
+        raise _stalled() from None
+
+
+def _stalled() -> StatusError:
+    return StatusError(
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        "RECORDING_STALLED",
+        f"Nothing of the recording has come for {IDLE_SECONDS:g} s.",
+    )
+
+
+async def _feed(requests: _Pieces, pipe: BytePipe) -> None:
+    """Bytes of a recording into the pipe, as there is room."""
+    try:
+        while (request := await _next(requests)) is not None:
+            if request.WhichOneof("part") != "audio_content":
+                raise _violated("part", "must be audio_content after the first message.")
+            await pipe.write(request.audio_content)
+    except StatusError:
+        pipe.abort()
+        raise
+    pipe.end()
+
+
+def _fields(found: codec_pb2.DetectWatermarkResponse) -> dict[str, Any]:
+    """Of both public responses."""
+    stretches = [
+        watermark_pb2.WatermarkedStretch(
+            start_offset=stretch.start_offset,
+            end_offset=stretch.end_offset,
+            key_id=stretch.key_id,
+            confidence=stretch.confidence,
         )
+        for stretch in found.stretches
+    ]
+    return {
+        "detected": found.detected,
+        "confidence": found.confidence,
+        "key_id": found.key_id,
+        "stretches": stretches,
+    }
+
+
+def _content(field: str) -> str:
+    return f"{field}.audio_content" if field else "audio_content"
+
+
+def _violated(field: str, description: str, reason: str = "") -> StatusError:
+    return invalid_argument([FieldViolation(field, description, reason)])
+
+
+def _check(violation: FieldViolation | None) -> None:
+    if violation is not None:
+        raise invalid_argument([violation])
+
+
+def add_to_server(servicer: Any, server: grpc.aio.Server) -> None:
+    """As the generated function does, but a unary request is received when the method asks for it.
+
+    The wire is the same for both kinds of methods. The generated handler receives the request before the method runs:
+    a hundred callers would then have a hundred recordings in memory, whoever's turn it is.
+    """
+    request, response = watermark_pb2.DetectWatermarkRequest, watermark_pb2.DetectWatermarkResponse
+    pieces, whole = watermark_pb2.StreamDetectWatermarkRequest, watermark_pb2.StreamDetectWatermarkResponse
+    handlers = {
+        "DetectWatermark": grpc.stream_unary_rpc_method_handler(
+            servicer.DetectWatermark, request.FromString, response.SerializeToString
+        ),
+        "StreamDetectWatermark": grpc.stream_unary_rpc_method_handler(
+            servicer.StreamDetectWatermark, pieces.FromString, whole.SerializeToString
+        ),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))

@@ -16,7 +16,7 @@ from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 
 from services.common.rpc.channel import call_metadata
-from services.gateway.stages.errors import StageName, from_stage, unreachable
+from services.gateway.stages.errors import StageName, broken, from_stage, unreachable
 from services.gateway.stages.reloading_channel import ReloadingChannel, Stub
 
 
@@ -38,7 +38,7 @@ class Encodes(Protocol):
 
 class Detects(Protocol):
     async def detect(
-        self, request: codec_pb2.DetectWatermarkRequest, timeout_s: float
+        self, config: codec_pb2.StreamDetectWatermarkConfig, samples: AsyncIterator[bytes], timeout_s: float
     ) -> codec_pb2.DetectWatermarkResponse: ...
 
 
@@ -111,13 +111,30 @@ class GrpcCodec:
             return answer
 
     async def detect(
-        self, request: codec_pb2.DetectWatermarkRequest, timeout_s: float
+        self, config: codec_pb2.StreamDetectWatermarkConfig, samples: AsyncIterator[bytes], timeout_s: float
     ) -> codec_pb2.DetectWatermarkResponse:
+        """Sends no samples before the codec has begun: the status of a refusal would be lost in the writes."""
+        message = codec_pb2.StreamDetectWatermarkRequest
         async with _calling("CODEC", self._channel) as stub:
-            answer: codec_pb2.DetectWatermarkResponse = await stub.DetectWatermark(
-                request, timeout=timeout_s, metadata=call_metadata()
-            )
-            return answer
+            call = stub.StreamDetectWatermark(timeout=timeout_s, metadata=call_metadata())
+            try:
+                await call.write(message(config=config))
+                await call.read()  # that it has started, or raises why not
+                async for piece in samples:
+                    if call.done():
+                        break  # it has a status, which the next read raises
+                    await call.write(message(samples=piece))
+                else:
+                    await call.done_writing()
+                answer = await call.read()
+            except asyncio.InvalidStateError:  # a write came after the end of the call
+                answer = await call.read()
+            finally:
+                call.cancel()
+            if answer is grpc.aio.EOF or answer.WhichOneof("event") != "complete":  # type: ignore[attr-defined]
+                raise broken("CODEC", "a search for the watermark ended without an answer")
+            complete: codec_pb2.DetectWatermarkResponse = answer.complete
+            return complete
 
     async def codec_info(self, timeout_s: float, *, wait_for_ready: bool = False) -> codec_pb2.GetCodecInfoResponse:
         """wait_for_ready: waits for a replica where there is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from csm.rvq.v1 import rvq_pb2
@@ -40,3 +41,4 @@ class SynthesisPlan:
     first_batch_frames: int  # frames of the engine's first message
     max_batch_frames: int  # frames of its later messages; 0 is the engine's choice
     live: bool  # the caller takes the audio while it is made
+    seal: Callable[[rvq_pb2.CodeFrames], bytes] | None = None  # for codes that are returned; None leaves them open

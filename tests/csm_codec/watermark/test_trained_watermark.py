@@ -11,6 +11,7 @@ import torch
 
 from csm_codec.resample import Pcm, resample
 from csm_codec.watermark.detect.detector import detect
+from csm_codec.watermark.detect.scanner import scan
 from csm_codec.watermark.embed.embedder import Chunk, Embedder, mark_clip
 from csm_codec.watermark.keys.keyring import WatermarkKey
 from csm_codec.watermark.keys.payload import frame_symbols
@@ -91,6 +92,22 @@ def test_the_mark_is_the_package_s(trained: SilentCipher, speech: Pcm) -> None:
     assert np.abs(ours - speech).max() > 1e-4
 
 
+def test_our_mark_is_found_by_the_package_as_shipped_and_its_mark_by_us(
+    trained: SilentCipher, speech: Pcm, marked: Pcm
+) -> None:
+    """It never calls eval(): its networks normalise by the statistics of the clip. The marks differ; both are read."""
+    shipped = PackageOracle.load(ROOT / "bundles" / "builtin" / "silentcipher", as_shipped=True)
+    theirs = shipped.embed(speech, KEYS[0].payload)
+    assert detect(trained, KEYS, _sixteen_bit(theirs), RATE_HZ).key_id == KEYS[0].id
+    read = shipped.read(trained, _sixteen_bit(marked))
+    expected = np.resize(frame_symbols(KEYS[0].payload), len(read))
+    assert np.mean(read == expected) > 0.8
+    assert np.mean(shipped.read(trained, speech) == expected) < 0.5
+    exact = PackageOracle.load(ROOT / "bundles" / "builtin" / "silentcipher").embed(speech, KEYS[0].payload)
+    difference, mark = np.sum((theirs - exact) ** 2), np.sum((exact - speech) ** 2)
+    assert 1e-6 < difference / mark < 0.5
+
+
 def test_the_key_is_what_tells_apart(trained: SilentCipher, speech: Pcm) -> None:
     other, _ = _mark_streaming(trained, speech, KEYS[2], seed=0)
     assert detect(trained, KEYS, other, RATE_HZ).key_id == KEYS[2].id
@@ -107,6 +124,37 @@ def test_the_mark_of_another_key_is_not_found(trained: SilentCipher, marked: Pcm
 
 def test_the_mark_survives_mu_law(trained: SilentCipher, marked: Pcm) -> None:
     assert detect(trained, KEYS, _mu_law(marked), RATE_HZ).key_id == KEYS[0].id
+
+
+@pytest.mark.parametrize("channel", ["none", "mu-law", "telephone rate"])
+def test_turns_joined_with_other_speech_and_silence_are_found_where_they_are(
+    trained: SilentCipher, speech: Pcm, marked: Pcm, channel: str
+) -> None:
+    """Two turns of one key, one of another, cut at samples of no grid; unmarked speech and silence between."""
+    other, _ = _mark_streaming(trained, speech[9000:], KEYS[1], seed=4)
+    silence = np.zeros(30_011, np.float32)
+    parts = [silence, speech, marked[101:], 2 * speech, other, silence, marked[20_077:75_003], speech[:40_000], marked]
+    borders = np.cumsum([0, *map(len, parts)]) / RATE_HZ
+    turns = [
+        (borders[i], borders[i + 1], key.id) for i, key in ((2, KEYS[0]), (4, KEYS[1]), (6, KEYS[0]), (8, KEYS[0]))
+    ]
+    recording, rate_hz = np.concatenate(parts), RATE_HZ
+    if channel == "mu-law":
+        recording = _mu_law(recording)
+    elif channel == "telephone rate":
+        recording, rate_hz = resample(recording, RATE_HZ, 8000), 8000
+    stretches = scan(trained, KEYS, recording, rate_hz).stretches
+    assert [stretch.key_id for stretch in stretches] == [key_id for *_, key_id in turns]
+    for stretch, (start_s, end_s, _) in zip(stretches, turns, strict=True):
+        assert abs(stretch.start_s - start_s) < 0.7 and abs(stretch.end_s - end_s) < 0.7
+        assert stretch.confidence >= 0.9
+
+
+def test_an_hour_of_nothing_but_speech_has_no_stretch_by_calculation_and_a_minute_by_test(
+    trained: SilentCipher, speech: Pcm
+) -> None:
+    """recipes/builtin_voice/watermark/false_alarms.py does the same for hours."""
+    assert scan(trained, KEYS, np.tile(speech, 17), RATE_HZ).stretches == ()
 
 
 @pytest.mark.parametrize("start", [211, 5003])

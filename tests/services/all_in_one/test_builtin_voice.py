@@ -96,7 +96,7 @@ def test_mark_of_its_speech_is_found(client: csm_client.Client, spoken: Any) -> 
 def test_voice_follows_the_context(client: csm_client.Client, spoken: Any) -> None:
     """Speaker 0 is the woman, unless the conversation has shown that it is the man."""
     text, question = SENTENCES[:2]
-    heard_as_a_man = [Turn(0, question, codes=spoken[question, "rms"].summary.codes)]
+    heard_as_a_man = [Turn(0, question, codes=spoken[question, "rms"].codes)]
     alone = client.synthesize(text, speaker=0, seed=2)
     answered = client.synthesize(text, speaker=0, seed=2, context=heard_as_a_man)
     pitches = [pitch_hz(pcm(speech), speech.sample_rate_hz) for speech in (alone, answered)]

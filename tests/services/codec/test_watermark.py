@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,10 @@ from csm.codec.v1 import codec_pb2
 
 from csm_codec.mimi.loader import load_mimi
 from csm_codec.watermark.detect.detector import Detection
-from services.codec import servicer
+from csm_codec.watermark.detect.evidence import most_keys
+from csm_codec.watermark.detect.scanner import Scan
+from csm_codec.watermark.keys.payload import PERIOD
+from services.codec import detection
 from services.codec.settings import CodecSettings
 from services.common.rpc.status import from_rpc_error
 from tests.support.codec_stage import (
@@ -43,6 +49,25 @@ async def test_audio_is_the_decoded_clip_with_a_faint_mark(stub: Any, bundle: Pa
     assert complete.decode_duration.nanos > 0 and complete.watermark_duration.nanos > 0
 
 
+@pytest.mark.parametrize(("in_bundle", "in_settings", "wanted_db"), [(36, None, 36), (36, 30, 30), (None, 40, 40)])
+async def test_strength_of_the_mark_is_the_setting_s_or_the_bundle_s(
+    bundle: Path, settings: CodecSettings, tmp_path: Path, in_bundle: float, in_settings: float, wanted_db: float
+) -> None:
+    """In this order; else that of hparams.yaml, 47 dB."""
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle, folder)
+    manifest = json.loads((folder / "bundle.json").read_text())
+    if in_bundle is not None:
+        manifest["message_sdr_db"] = in_bundle
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    async with running_codec(settings, bundle=str(folder), watermark_sdr_db=in_settings) as (_, stub):
+        samples, _ = await decode(stub, stream_of(random_codes(), [FRAMES]))
+    with torch.inference_mode():
+        clean = load_mimi(bundle / "mimi").model.decode(torch.from_numpy(random_codes()).T[None])[0, 0].numpy()
+    measured_db = -20 * np.log10(np.std(np.frombuffer(samples, "<f4") - clean) / np.std(clean))
+    assert wanted_db - 1.5 < measured_db < wanted_db + 5  # the mark is cut to what the audio holds
+
+
 async def test_short_audio_is_whole_and_partly_marked(stub: Any) -> None:
     _, complete = await decode(stub, stream_of(random_codes(1), [1]))
     assert complete.sample_count == 1920
@@ -60,7 +85,7 @@ async def test_a_partial_mark_is_an_error_where_a_full_one_is_required(settings:
         status = from_rpc_error(caught.value)
         assert (status.code, status.reason) == (grpc.StatusCode.INTERNAL, "WATERMARK_FAILED")
         assert "too short or too quiet" in status.message
-        assert all(message.WhichOneof("event") == "audio" for message in messages)
+        assert all(message.WhichOneof("event") == "audio" for message in messages[1:])
         _, complete = await decode(stub, stream_of(random_codes(), [FRAMES]))
         assert complete.watermark.coverage == codec_pb2.WATERMARK_COVERAGE_FULL
         await eventually(lambda: stage.async_codec.thread.num_streams == 0)
@@ -86,11 +111,11 @@ async def test_untrained_networks_detect_nothing(stub: Any) -> None:
 async def test_a_key_named_more_than_once_is_looked_for_once(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     searched: list[list[str]] = []
 
-    def detect(silentcipher: Any, keys: Any, pcm: Any, rate_hz: int) -> Detection:
+    def scan(silentcipher: Any, keys: Any, pcm: Any, rate_hz: int) -> Scan:
         searched.append(sorted(key.id for key in keys))
-        return Detection(False, 0.0, "")
+        return Scan(Detection(False, 0.0, ""), ())
 
-    monkeypatch.setattr(servicer, "detect", detect)
+    monkeypatch.setattr(detection, "scan", scan)
     for key_ids in (["new"] * 1000, ["", "new"], ["old", "", "old"], []):
         await stub.DetectWatermark(
             codec_pb2.DetectWatermarkRequest(
@@ -98,3 +123,94 @@ async def test_a_key_named_more_than_once_is_looked_for_once(stub: Any, monkeypa
             )
         )
     assert searched == [["new"], ["new"], ["new", "old"], ["new", "old"]]
+
+
+def detect_messages(samples: bytes, size: int, **config: Any) -> list[codec_pb2.StreamDetectWatermarkRequest]:
+    """Config, then the samples in messages of `size` bytes."""
+    message = codec_pb2.StreamDetectWatermarkRequest
+    config = {"sample_format": F32, "sample_rate_hertz": 24000, **config}
+    first = message(config=codec_pb2.StreamDetectWatermarkConfig(**config))
+    return [first, *(message(samples=samples[start : start + size]) for start in range(0, len(samples), size))]
+
+
+async def answers(stub: Any, messages: list[codec_pb2.StreamDetectWatermarkRequest]) -> list[Any]:
+    return [answer async for answer in stub.StreamDetectWatermark(iter(messages))]
+
+
+async def test_a_recording_in_pieces_is_searched_as_in_one(stub: Any) -> None:
+    """Pieces may cut samples. Untrained networks detect nothing, but agree on how little."""
+    samples, _ = await decode(stub, stream_of(random_codes(), [FRAMES]))
+    whole = await stub.DetectWatermark(
+        codec_pb2.DetectWatermarkRequest(samples=samples, sample_format=F32, sample_rate_hertz=24000)
+    )
+    for size in (4001, 100_000, len(samples)):
+        started, answer = await answers(stub, detect_messages(samples, size))
+        assert started.WhichOneof("event") == "started" and answer.complete == whole
+
+
+async def test_a_search_that_is_wrong_is_refused_with_the_field(stub: Any, settings: CodecSettings) -> None:
+    message = codec_pb2.StreamDetectWatermarkRequest
+    good = detect_messages(bytes(400), 400)
+    for messages, field in (
+        ([], "config"),
+        (good[1:], "config"),
+        ([good[0], good[0]], "request"),
+        (good[:1], "samples"),
+        ([*good, message(samples=b"abc")], "samples"),
+        ([good[0], message(samples=np.array([np.nan], "<f4").tobytes())], "samples"),
+        (detect_messages(bytes(4), 4, sample_format=0), "sample_format"),
+        (detect_messages(bytes(4), 4, sample_rate_hertz=7999), "sample_rate_hertz"),
+    ):
+        status = await refusal(answers(stub, messages))
+        assert status.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert [violation.field for violation in status.field_violations] == [field]
+    status = await refusal(answers(stub, detect_messages(bytes(4), 4, key_ids=["nobody"])))
+    assert status.reason == "WATERMARK_KEY_NOT_FOUND"
+    async with running_codec(settings, max_detection_seconds=1) as (_, other):
+        status = await refusal(answers(other, detect_messages(bytes(4 * 24_001), 8000)))
+        assert "1 s" in status.field_violations[0].description
+
+
+async def test_more_keys_than_can_be_told_from_chance_are_refused(settings: CodecSettings, tmp_path: Path) -> None:
+    most = most_keys(PERIOD * 256 / 24000)
+    keys = {f"key-{number}": f"{number:010x}" for number in range(1, most + 2)}
+    (tmp_path / "many.json").write_text(json.dumps({"format": 1, "active": "key-1", "keys": keys}))
+    async with running_codec(settings, watermark_keyring=tmp_path / "many.json") as (_, stub):
+        status = await refusal(answers(stub, detect_messages(bytes(400), 400)))
+        assert [violation.field for violation in status.field_violations] == ["key_ids"]
+        assert f"at most {most}" in status.message
+        await answers(stub, detect_messages(bytes(400), 400, key_ids=list(keys)[:most]))
+
+
+async def test_searches_beyond_the_slots_wait_and_beyond_the_queue_are_refused(settings: CodecSettings) -> None:
+    async with running_codec(settings, max_detections=1, max_waiting=1) as (_, stub):
+        good = detect_messages(bytes(400), 400)
+        first, second = stub.StreamDetectWatermark(), stub.StreamDetectWatermark()
+        await first.write(good[0])
+        assert (await first.read()).WhichOneof("event") == "started"
+        await second.write(good[0])
+        waits = asyncio.ensure_future(second.read())
+        while True:  # until the second is in the queue
+            third = stub.StreamDetectWatermark()
+            await third.write(good[0])
+            try:
+                async with asyncio.timeout(0.2):
+                    await third.read()
+            except TimeoutError:
+                third.cancel()
+            except grpc.aio.AioRpcError as error:
+                assert from_rpc_error(error).code is grpc.StatusCode.UNAVAILABLE
+                break
+        assert not waits.done()
+        first.cancel()
+        assert (await waits).WhichOneof("event") == "started"
+        second.cancel()
+
+
+async def test_a_search_whose_samples_stop_coming_is_ended(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detection, "IDLE_SECONDS", 0.1)
+    call = stub.StreamDetectWatermark()
+    await call.write(detect_messages(bytes(4), 4)[0])
+    await call.read()
+    status = await refusal(call.read())
+    assert (status.code, status.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "RECORDING_STALLED")

@@ -16,13 +16,13 @@ from pathlib import Path
 from csm.v1 import tts_pb2
 
 from csm_client.async_client import DEFAULT_TIMEOUT_S, AsyncClient
+from csm_client.command.detect import detect
 from csm_client.command.say import say
 from csm_client.credentials import ConnectionOptions, load_token
 from csm_client.errors import CsmClientError, ServerError
 from csm_client.files import is_unicode
 from csm_client.requests import ENCODINGS
 
-NOT_FOUND = 3
 INTERRUPTED = 130
 LONGEST_DEADLINE_S = 1e9
 
@@ -56,7 +56,7 @@ async def _run(arguments: Namespace) -> int:
             case "voices":
                 return await _voices(client)
             case "detect":
-                return await _detect(client, arguments.file, arguments.key_id)
+                return await detect(client, arguments.file, arguments.key_id, as_json=arguments.json)
             case _:
                 return await _serve_info(client)
 
@@ -80,15 +80,6 @@ async def _voices(client: AsyncClient) -> int:
     for voice in await client.list_voices():
         languages = ",".join(voice.language_codes)
         print(f"{voice.name:<20} speaker {voice.speaker:<4} {languages:<12} {voice.description}".rstrip())
-    return 0
-
-
-async def _detect(client: AsyncClient, file: Path, key_ids: Sequence[str]) -> int:
-    found = await client.detect_watermark(file.read_bytes(), key_ids)
-    if not found.detected:
-        print(f"no watermark found (confidence {found.confidence:.2f})")
-        return NOT_FOUND
-    print(f"watermark of key {found.key_id} found (confidence {found.confidence:.2f})")
     return 0
 
 
@@ -160,11 +151,14 @@ def _parser() -> ArgumentParser:
     add_say_options(say_parser)
     commands.add_parser("serve-info", parents=[common], help="what the server runs and accepts")
     commands.add_parser("voices", parents=[common], help="the voices of the server")
-    detect = commands.add_parser("detect", parents=[common], help="look for the server's watermark in a file")
-    detect.add_argument("file", type=Path, help="WAV or Ogg Opus")
-    detect.add_argument(
+    detect_parser = commands.add_parser(
+        "detect", parents=[common], help="find what is marked in a file of up to an hour"
+    )
+    detect_parser.add_argument("file", type=Path, help="WAV or Ogg Opus")
+    detect_parser.add_argument(
         "--key-id", type=utf8, action="append", default=[], help="look for this key only; may be repeated"
     )
+    detect_parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 

@@ -17,6 +17,7 @@ from csm_client.command.progress import Progress
 from csm_client.errors import IncompleteAudioError
 from csm_client.files import load_context, save_codes
 from csm_client.requests import StreamOptions
+from csm_client.speech import codes_of
 
 
 async def say(client: AsyncClient, arguments: Namespace) -> int:
@@ -36,8 +37,9 @@ async def say(client: AsyncClient, arguments: Namespace) -> int:
     finally:
         progress.end()
     _report(stream, first_audio_s, time.monotonic() - started_s, output, notice)
-    if arguments.return_codes is not None and stream.summary is not None:
-        save_codes(arguments.return_codes, stream.summary.codes)
+    codes = None if stream.summary is None else codes_of(stream.summary)
+    if arguments.return_codes is not None and codes is not None:
+        save_codes(arguments.return_codes, codes)
         print(f"codes                {arguments.return_codes}")
     return 0
 

@@ -234,6 +234,30 @@ def test_detect_names_the_key_or_exits_with_three(
     assert "no watermark found (confidence 0.10)" in capsys.readouterr().out
 
 
+def test_detect_prints_each_stretch_and_takes_files_larger_than_a_message(
+    server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = tmp_path / "long.wav"
+    with wave.open(str(long), "wb") as file:
+        file.setparams((1, 2, 24_000, 0, "NONE", ""))
+        file.writeframes(bytes(20 * 2**20))
+    found = codec_pb2.DetectWatermarkResponse(confidence=0.6)
+    stretch = found.stretches.add(key_id="key-1", confidence=1)
+    stretch.start_offset.FromMilliseconds(61_250)
+    stretch.end_offset.FromMilliseconds(119_999)
+    server.deployment.codec.detection = found
+    assert main(["detect", str(long), "--target", server.target]) == 0
+    assert capsys.readouterr().out == "1:01.25 to 2:00.00  key key-1  confidence 1.00\n"
+    assert main(["detect", str(long), "--json", "--target", server.target]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "detected": False,
+        "confidence": 0.6,
+        "key_id": "",
+        "stretches": [{"start_s": 61.25, "end_s": 119.999, "key_id": "key-1", "confidence": 1.0}],
+    }
+    assert len(server.deployment.codec.detected[-1].samples) == 20 * 2**20
+
+
 def test_interrupt_leaves_no_file_and_frees_the_engine(server: Any, tmp_path: Path) -> None:
     server.deployment.engine.script.pause_at = 5
     command = [sys.executable, "-m", "csm_client", "say", "Hello.", "--out", "x.wav", "--target", server.target]

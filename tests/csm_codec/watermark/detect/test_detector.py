@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from csm_codec.resample import resample
-from csm_codec.watermark.detect.detector import detect, loudest, most_agreements, read_symbols, read_votes
+from csm_codec.watermark.detect.detector import detect, most_agreements, read_symbols, read_votes
 from csm_codec.watermark.detect.false_alarm import needed_agreements, tail
+from csm_codec.watermark.detect.loudest import loudest
 from csm_codec.watermark.keys.keyring import WatermarkKey
 from csm_codec.watermark.keys.payload import PERIOD, frame_symbols
 from csm_codec.watermark.networks.silentcipher import SilentCipher

@@ -11,11 +11,10 @@ import pytest
 import soundfile
 from csm.codec.v1 import codec_pb2
 
-from services.gateway.audio import decoders
-from services.gateway.audio.decoders import UnreadableAudioError, decode_ogg_opus, decode_samples
+from services.gateway.audio.decoders import UnreadableAudioError, decode_samples
 from services.gateway.audio.frames import to_frame
+from services.gateway.audio.pieces import joined, ogg_opus_pieces, sample_pieces, wav_pieces
 from services.gateway.audio.recording import Recording
-from services.gateway.audio.wav import read_wav
 
 RATE_HZ = 16_000
 
@@ -28,6 +27,14 @@ def written(samples: np.ndarray, container: str, subtype: str, rate_hz: int = RA
     file = io.BytesIO()
     soundfile.write(file, samples, rate_hz, format=container, subtype=subtype)
     return file.getvalue()
+
+
+def read_wav(content: bytes) -> Recording:
+    return joined(wav_pieces(io.BytesIO(content)), 3600)
+
+
+def decode_ogg_opus(content: bytes, max_seconds: float = 3600) -> Recording:
+    return joined(ogg_opus_pieces(io.BytesIO(content)), max_seconds)
 
 
 def values(recording: Recording) -> np.ndarray:
@@ -110,7 +117,28 @@ def test_torn_opus_gives_what_is_there_or_a_sentence(damage: tuple[int, int]) ->
         assert str(error).endswith(".")
 
 
-def test_opus_that_lasts_too_long_is_refused_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoders, "MAX_OPUS_SECONDS", 0.5)
+def test_what_lasts_too_long_is_refused_at_the_first_piece_that_does() -> None:
     with pytest.raises(UnreadableAudioError, match=r"lasts more than 0\.5 s"):
-        decode_ogg_opus(written(tone(), "OGG", "OPUS"))
+        decode_ogg_opus(written(tone(), "OGG", "OPUS"), 0.5)
+    file = io.BytesIO(bytes(100 * RATE_HZ))
+    with pytest.raises(UnreadableAudioError, match="lasts more than 10 s"):
+        joined(sample_pieces("pcm_alaw", file, 1, RATE_HZ), 10)
+    assert file.tell() < 15 * RATE_HZ
+
+
+@pytest.mark.parametrize(
+    ("codec", "channels"), [("pcm_mulaw", 1), ("pcm_s16le", 2), ("pcm_s24le", 2), ("pcm_f32le", 1)]
+)
+def test_pieces_joined_are_the_whole_whatever_is_read_at_once(codec: str, channels: int) -> None:
+    size = {"pcm_mulaw": 1, "pcm_s16le": 2, "pcm_s24le": 3, "pcm_f32le": 4}[codec] * channels
+    samples = np.sin(np.arange(50_000)).astype("<f4").tobytes() if codec == "pcm_f32le" else bytes(range(240)) * 1000
+    samples = samples[: len(samples) // size * size]
+    whole = decode_samples(codec, samples, channels, RATE_HZ)
+
+    class Dribble(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            return super().read(min(size or 1, 997))
+
+    assert joined(sample_pieces(codec, Dribble(samples), channels, RATE_HZ), 3600) == whole
+    with pytest.raises(UnreadableAudioError, match="not a whole"):
+        joined(sample_pieces("pcm_s16le", Dribble(b"abc"), 1, RATE_HZ), 3600)

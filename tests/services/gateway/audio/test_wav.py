@@ -10,8 +10,9 @@ import pytest
 from csm.codec.v1 import codec_pb2
 
 from services.codec.settings import CodecSettings
-from services.gateway.audio.decoders import MAX_OPUS_SECONDS
-from services.gateway.audio.wav import WavError, read_wav, wav_header
+from services.gateway.audio.pieces import joined, wav_pieces
+from services.gateway.audio.recording import Recording
+from services.gateway.audio.wav import MAX_CHUNKS, WavError, wav_header
 from services.gateway.settings import GatewaySettings
 
 S16, F32 = codec_pb2.SAMPLE_FORMAT_S16LE, codec_pb2.SAMPLE_FORMAT_F32LE
@@ -24,6 +25,10 @@ def chunk(name: bytes, content: bytes) -> bytes:
 def wav(fmt: bytes, samples: bytes, *before: bytes) -> bytes:
     body = b"WAVE" + chunk(b"fmt ", fmt) + b"".join(before) + chunk(b"data", samples)
     return chunk(b"RIFF", body)
+
+
+def read_wav(content: bytes) -> Recording:
+    return joined(wav_pieces(io.BytesIO(content)), 3600)
 
 
 def fmt(tag: int = 1, channels: int = 1, rate: int = 16_000, bits: int = 16) -> bytes:
@@ -85,4 +90,11 @@ def test_recording_that_the_gateway_takes_fits_into_a_message_to_the_codec(tag: 
     }
     read = read_wav(wav(fmt(tag, bits=bits), bytes(room[GatewaySettings])))
     assert len(read.samples) < room[CodecSettings]
-    assert MAX_OPUS_SECONDS * 48_000 * 2 < room[CodecSettings]
+    longest_s = GatewaySettings.model_fields["max_recording_seconds"].default
+    assert longest_s * 48_000 * 2 < room[CodecSettings]  # of Opus, whose bytes say little about its length
+
+
+def test_header_of_endless_chunks_is_refused() -> None:
+    assert read_wav(wav(fmt(), b"abcd", *[chunk(b"junk", b"")] * (MAX_CHUNKS - 2))).samples == b"abcd"
+    with pytest.raises(WavError, match=f"more than {MAX_CHUNKS} chunks"):
+        read_wav(wav(fmt(), b"abcd", *[chunk(b"junk", b"")] * MAX_CHUNKS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -214,11 +215,11 @@ async def test_recordings_beyond_the_longest_context_are_not_decoded(
 ) -> None:
     decoded = []
 
-    def decode(codec: str, content: bytes, channel_count: int, sample_rate_hz: int) -> Recording:
-        decoded.append(content)
-        return Recording(bytes(2 * 100 * 24_000), codec_pb2.SAMPLE_FORMAT_S16LE, 24_000)
+    def pieces(audio_format: tts_pb2.AudioFormat, file: io.BytesIO) -> list[Recording]:
+        decoded.append(file.read())
+        return [Recording(bytes(2 * 100 * 24_000), codec_pb2.SAMPLE_FORMAT_S16LE, 24_000)]
 
-    monkeypatch.setattr(recordings, "decode_samples", decode)
+    monkeypatch.setattr(recordings, "open_pieces", pieces)
     for _ in range(20):
         recording = stream_request.context.turns.add(text="Hello.").audio.recording
         recording.audio_content = b"\xff"

@@ -1,0 +1,62 @@
+"""`csm detect`: the marked stretches of an audio file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from csm.v1 import watermark_pb2
+from google.protobuf import duration_pb2
+
+from csm_client.async_client import AsyncClient
+
+NOT_FOUND = 3  # exit code
+
+
+async def detect(client: AsyncClient, path: Path, key_ids: Sequence[str], *, as_json: bool) -> int:
+    """Prints what is found; returns the exit code. Raises OSError for a file that cannot be read."""
+    with path.open("rb") as file:
+        found = await client.find_watermarks(file, key_ids)
+    print(json.dumps(_values(found)) if as_json else "\n".join(_lines(found)))
+    return 0 if found.detected or found.stretches else NOT_FOUND
+
+
+def _lines(found: watermark_pb2.StreamDetectWatermarkResponse) -> list[str]:
+    lines = [
+        f"{_clock(stretch.start_offset)} to {_clock(stretch.end_offset)}  key {stretch.key_id}"
+        f"  confidence {stretch.confidence:.2f}"
+        for stretch in found.stretches
+    ]
+    if found.detected:
+        lines.append(f"watermark of key {found.key_id} found (confidence {found.confidence:.2f})")
+    elif not found.stretches:
+        lines.append(f"no watermark found (confidence {found.confidence:.2f})")
+    return lines
+
+
+def _values(found: watermark_pb2.StreamDetectWatermarkResponse) -> dict[str, object]:
+    return {
+        "detected": found.detected,
+        "confidence": round(found.confidence, 4),
+        "key_id": found.key_id,
+        "stretches": [
+            {
+                "start_s": round(_seconds(stretch.start_offset), 3),
+                "end_s": round(_seconds(stretch.end_offset), 3),
+                "key_id": stretch.key_id,
+                "confidence": round(stretch.confidence, 4),
+            }
+            for stretch in found.stretches
+        ],
+    }
+
+
+def _clock(offset: duration_pb2.Duration) -> str:
+    """ "0:07.25", minutes and seconds"""
+    minutes, seconds = divmod(round(_seconds(offset), 2), 60)
+    return f"{minutes:.0f}:{seconds:05.2f}"
+
+
+def _seconds(offset: duration_pb2.Duration) -> float:
+    return offset.seconds + offset.nanos / 1e9

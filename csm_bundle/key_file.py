@@ -1,0 +1,109 @@
+"""Files of secret keys: small JSON, made with one random key if there is none, readable by its owner alone.
+
+    {"format": 1, "active": "key-3f9c1a", "keys": {"key-3f9c1a": "0a1b2c3d4e"}}
+
+The active key is for what is new; all keys are accepted. It knows not what the keys are for.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from csm_bundle.errors import KeyringError
+
+FORMAT = 1
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """Keys by id, in the file's order."""
+
+    active_id: str
+    keys: Mapping[str, bytes] = field(repr=False)
+
+
+def open_key_file(
+    path: Path, *, kind: str, num_bytes: int, check: Callable[[str, bytes], None] = lambda key_id, key: None
+) -> KeyFile:
+    """Reads the file; makes it first if it is not there.
+
+    kind: of keys, for messages; check: of each key, raises KeyringError. Raises KeyringError for a file that cannot be
+    read or made.
+    """
+    try:
+        if not path.exists():
+            _create(path, num_bytes)
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeyringError(f"The {kind} keyring {path} cannot be read or made: {error}.") from error
+    return _parse(path, text, num_bytes, check)
+
+
+def _create(path: Path, num_bytes: int) -> None:
+    """Of several processes that start at once, one makes the file."""
+    key_id = f"key-{secrets.token_hex(3)}"
+    content = {"format": FORMAT, "active": key_id, "keys": {key_id: secrets.token_hex(num_bytes)}}
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(json.dumps(content, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(draft, path)  # unlike a rename, this never replaces keys that are in use
+        except FileExistsError:
+            pass
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _parse(path: Path, text: str, num_bytes: int, check: Callable[[str, bytes], None]) -> KeyFile:
+    try:
+        content = json.loads(text, object_pairs_hook=lambda pairs: _named_once(path, pairs))
+    except json.JSONDecodeError as error:
+        raise KeyringError(f"{path}, line {error.lineno}: not valid JSON.") from None
+    except RecursionError:
+        raise KeyringError(f"{path}: nested too deeply to be a keyring.") from None
+    if not isinstance(content, dict) or set(content) != {"format", "active", "keys"}:
+        raise KeyringError(f'{path}: an object with the keys "format", "active" and "keys" is needed.')
+    if content["format"] != FORMAT:
+        raise KeyringError(f"{path}: format is {content['format']}; {FORMAT} is the only format known.")
+    if not isinstance(content["keys"], dict) or not content["keys"]:
+        raise KeyringError(f"{path}: keys must be an object with at least one key.")
+    keys: dict[str, bytes] = {}
+    for key_id, value in content["keys"].items():
+        key = _bytes(path, key_id, value, num_bytes)
+        check(key_id, key)
+        if any(hmac.compare_digest(key, other) for other in keys.values()):
+            raise KeyringError(f'{path}: key "{key_id}" has the same bytes as another one.')
+        keys[key_id] = key
+    if not isinstance(content["active"], str) or content["active"] not in keys:
+        raise KeyringError(f"{path}: active is not one of the keys, which are {', '.join(keys)}.")
+    return KeyFile(content["active"], keys)
+
+
+def _named_once(path: Path, pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Of two values with one name JSON keeps the last: what was made with the other key would be lost."""
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise KeyringError(f'{path}: "{twice}" is there twice.')
+    return dict(pairs)
+
+
+def _bytes(path: Path, key_id: str, value: object, num_bytes: int) -> bytes:
+    if not _ID.fullmatch(key_id):
+        raise KeyringError(f"{path}: a key id must be 1 to 64 of letters, digits, dot, dash and underscore.")
+    if isinstance(value, str) and re.fullmatch(f"[0-9a-fA-F]{{{2 * num_bytes}}}", value):
+        return bytes.fromhex(value)
+    raise KeyringError(f'{path}: key "{key_id}" must be {2 * num_bytes} hexadecimal digits.')

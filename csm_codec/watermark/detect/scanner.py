@@ -1,0 +1,122 @@
+"""Searches a recording of any length for marked stretches, as it comes in, in bounded memory.
+
+It keeps the readings of the decoder (40 bytes a frame: 7 MB for an hour at the small networks' 47 frames a second), the
+loudest six seconds for the verdict on the whole, and one block of audio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from csm_codec.resample import Pcm, StreamResampler
+from csm_codec.watermark.detect.detector import READ_SECONDS, Detection, detect_piece
+from csm_codec.watermark.detect.evidence import PHASES, Indices, log_threshold
+from csm_codec.watermark.detect.loudest import LoudestPiece
+from csm_codec.watermark.detect.stretches import GridStretch, Stretch, join
+from csm_codec.watermark.detect.symbol_grid import Block, SymbolGrid
+from csm_codec.watermark.detect.windows import hits
+from csm_codec.watermark.keys.keyring import WatermarkKey
+from csm_codec.watermark.keys.payload import NUM_SYMBOLS, PERIOD, frame_symbols
+from csm_codec.watermark.networks.silentcipher import MESSAGE_DIM, SilentCipher
+
+_SUSPICIOUS = float(np.log(1e-6))  # chance of a window at which the phases between are read as well
+
+_Halves = npt.NDArray[np.float16]
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """whole: the verdict on the loudest six seconds. stretches: in the order of their beginnings."""
+
+    whole: Detection
+    stretches: tuple[Stretch, ...]
+
+
+class Scanner:
+    """One recording."""
+
+    def __init__(self, silentcipher: SilentCipher, keys: Sequence[WatermarkKey], sample_rate_hz: int) -> None:
+        hparams = silentcipher.hparams
+        self._networks, self._keys = silentcipher, keys
+        self._rate_hz, self._hop = hparams.sample_rate_hz, hparams.hop
+        self._resampler = StreamResampler(sample_rate_hz, hparams.sample_rate_hz)
+        self._grid = SymbolGrid(silentcipher)
+        self._loudest = LoudestPiece(round(READ_SECONDS * hparams.sample_rate_hz))
+        self._symbols: list[Indices] = [
+            np.array(frame_symbols(key.payload)[:NUM_SYMBOLS], np.int64) - 1 for key in keys
+        ]
+        self._log_limit = log_threshold(PERIOD * self._hop / self._rate_hz, max(1, len(keys)))
+        self._readings: list[_Halves] = []  # (PHASES, frames, MESSAGE_DIM) of each block
+        self._num_samples = 0  # at the network's rate
+        self._waiting: list[Pcm] = []  # samples that are not worth the work yet
+        self._num_waiting, self._least_samples = 0, sample_rate_hz // 2
+
+    def push(self, pcm: Pcm) -> None:
+        """The next samples, -1 to 1, at the recording's rate. Pieces may be of any length."""
+        self._waiting.append(pcm)
+        self._num_waiting += len(pcm)
+        if self._num_waiting >= self._least_samples:
+            self._push(self._resampler.push(self._take_waiting()))
+
+    def finish(self) -> Scan:
+        """Once, after the last samples."""
+        self._push(self._resampler.push(self._take_waiting(), last=True))
+        self._read(self._grid.finish())
+        whole = detect_piece(self._networks, self._keys, self._loudest.get())
+        if not self._readings or not self._keys:
+            return Scan(whole, ())
+        readings = np.concatenate(self._readings, axis=1).astype(np.float32)
+        self._readings.clear()
+        found = [hit for phase in range(PHASES) for hit in hits(readings[phase], phase, self._symbols, self._log_limit)]
+        return Scan(whole, tuple(map(self._in_seconds, join(found, readings, self._symbols))))
+
+    def _take_waiting(self) -> Pcm:
+        pcm = np.concatenate((*self._waiting, np.zeros(0, np.float32)))
+        self._waiting, self._num_waiting = [], 0
+        return pcm
+
+    def _push(self, native: Pcm) -> None:
+        self._num_samples += len(native)
+        self._loudest.push(native)
+        self._read(self._grid.push(native))
+
+    def _read(self, blocks: Sequence[Block]) -> None:
+        for block in blocks:
+            readings = np.zeros((PHASES, block.num_frames, MESSAGE_DIM), np.float16)
+            readings[0::2] = block.read(between=False)
+            if self._is_doubtful(readings):
+                readings[1::2] = block.read(between=True)
+            self._readings.append(readings)
+
+    def _is_doubtful(self, readings: _Halves) -> bool:
+        """Whether a mark may be there and is not sure yet: a cut may have put it between the phases."""
+        best = min(
+            (
+                hit.log_chance
+                for phase in range(0, PHASES, 2)
+                for hit in hits(readings[phase].astype(np.float32), phase, self._symbols, _SUSPICIOUS)
+            ),
+            default=0.0,
+        )
+        return self._log_limit < best <= _SUSPICIOUS
+
+    def _in_seconds(self, stretch: GridStretch) -> Stretch:
+        """Frames are centred at multiples of the hop; a stretch reaches half a hop beyond its outermost centres."""
+        duration_s = self._num_samples / self._rate_hz
+        offset = stretch.phase / PHASES - 0.5
+        start_s = max(0.0, (stretch.first_frame + offset) * self._hop / self._rate_hz)
+        end_s = min(duration_s, (stretch.end_frame + offset) * self._hop / self._rate_hz)
+        return Stretch(start_s, end_s, self._keys[stretch.key].id, stretch.confidence)
+
+
+def scan(silentcipher: SilentCipher, keys: Sequence[WatermarkKey], pcm: Pcm, sample_rate_hz: int) -> Scan:
+    """The same for a whole recording."""
+    scanner = Scanner(silentcipher, keys, sample_rate_hz)
+    piece = 10 * sample_rate_hz
+    for start in range(0, len(pcm), piece):
+        scanner.push(pcm[start : start + piece])
+    return scanner.finish()

@@ -1,0 +1,55 @@
+"""Windows over the readings of a recording: which fit a key better than chance explains. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from csm_codec.watermark.detect.evidence import WINDOW_PERIODS, Floats, Indices, log_chances
+from csm_codec.watermark.keys.payload import NUM_SYMBOLS, PERIOD
+
+_LEAST_AGREEMENTS = 12  # of twenty symbols; windows with fewer are not worth a bound
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One window that carries the mark of one key. Frames are those of its phase."""
+
+    first_frame: int
+    end_frame: int
+    phase: int
+    shift: int  # of the message: frames f with f % PERIOD == shift carry its first symbol
+    key: int
+    log_chance: float
+
+
+def hits(readings: Floats, phase: int, symbols: Sequence[Indices], log_limit: float) -> list[Hit]:
+    """Every window of one phase whose chance is at most exp(log_limit), at every length, place, shift and key.
+
+    readings: (frames, MESSAGE_DIM) log-probabilities. symbols: of each key, (NUM_SYMBOLS,), 0 to 3.
+    """
+    num_periods = -(-len(readings) // PERIOD)
+    padded = np.pad(readings, ((0, num_periods * PERIOD - len(readings)), (0, 0)))
+    periods = padded.reshape(num_periods, PERIOD, -1)[:, :, 1:]  # the end mark tells nothing about the key
+    sums = np.concatenate((np.zeros_like(periods[:1], np.float64), np.cumsum(periods, axis=0, dtype=np.float64)))
+    found: list[Hit] = []
+    lengths = sorted({min(length, num_periods) for length in WINDOW_PERIODS if num_periods})
+    for length in lengths:
+        votes = (sums[length:] - sums[:-length]).astype(np.float32)  # (windows, PERIOD, 4)
+        heard = np.where(np.ptp(votes, axis=2) > 0, votes.argmax(axis=2), -1)
+        for shift in range(PERIOD):
+            places = (shift + np.arange(NUM_SYMBOLS)) % PERIOD
+            for key, expected in enumerate(symbols):
+                agreeing = (heard[:, places] == expected).sum(axis=1)
+                candidates = np.flatnonzero(agreeing >= _LEAST_AGREEMENTS)
+                if not len(candidates):
+                    continue
+                chances = log_chances(votes[candidates][:, places], expected)
+                found += [
+                    Hit(first * PERIOD, min((first + length) * PERIOD, len(readings)), phase, shift, key, float(chance))
+                    for first, chance in zip(candidates.tolist(), chances, strict=True)
+                    if chance <= log_limit
+                ]
+    return found

@@ -1,0 +1,156 @@
+"""Looking for the watermark: a recording in one message, or one of up to an hour as it comes in.
+
+Searches share the recording worker's thread, a second of audio at a time, so that encoding is not held up by them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import grpc
+import numpy as np
+from csm.codec.v1 import codec_pb2
+
+from csm_bundle.errors import InvalidRequestError, KeyringError
+from csm_codec.mimi.encoder import check_recording
+from csm_codec.resample import Pcm
+from csm_codec.watermark.detect.evidence import most_keys
+from csm_codec.watermark.detect.scanner import Scan, Scanner, scan
+from csm_codec.watermark.keys.keyring import WatermarkKey
+from csm_codec.watermark.keys.payload import PERIOD
+from services.codec import convert
+from services.codec.admission import Admission
+from services.codec.load import LoadedCodec
+from services.codec.metrics import CodecMetrics
+from services.codec.recordings import RecordingWorker
+from services.common import values
+from services.common.rpc.status import Resource, StatusError
+
+Requests = AsyncIterator[codec_pb2.StreamDetectWatermarkRequest]
+
+IDLE_SECONDS = 30.0  # that a search waits for the next samples
+
+
+class WatermarkSearch:
+    """Searches recordings for the marks of this codec's keys."""
+
+    def __init__(
+        self,
+        loaded: LoadedCodec,
+        recordings: RecordingWorker,
+        slots: Admission,
+        metrics: CodecMetrics,
+        max_seconds: float,
+    ) -> None:
+        """slots: for recordings that come in pieces; max_seconds: the longest of them"""
+        self._loaded, self._recordings, self._slots, self._metrics = loaded, recordings, slots, metrics
+        self._max_seconds = max_seconds
+
+    async def search(self, pcm: Pcm, sample_rate_hz: int, key_ids: Iterable[str]) -> codec_pb2.DetectWatermarkResponse:
+        """A whole recording, which has been checked."""
+        networks, keys = self._loaded.silentcipher, self._keys(key_ids)
+        return self._response(await self._recordings.run(lambda: scan(networks, keys, pcm, sample_rate_hz)))
+
+    async def stream(self, requests: Requests, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """Raises InvalidRequestError, CodecBusyError, StatusError WATERMARK_KEY_NOT_FOUND or RECORDING_STALLED."""
+        first = await _next(requests)
+        if first is None or first.WhichOneof("request") != "config":
+            raise InvalidRequestError("config", "is missing; it must be the first message")
+        config = first.config
+        convert.check_format(config.sample_format)
+        check_recording(np.zeros(1, np.float32), config.sample_rate_hertz)
+        keys = self._keys(config.key_ids)
+        await self._slots.take()
+        try:
+            started = codec_pb2.StreamDetectWatermarkStarted()
+            await context.write(codec_pb2.StreamDetectWatermarkResponse(started=started))
+            scanner = Scanner(self._loaded.silentcipher, keys, config.sample_rate_hertz)
+            await self._push_all(requests, config, scanner)
+            found = await self._recordings.run_admitted(scanner.finish)
+        finally:
+            self._slots.leave()
+        await context.write(codec_pb2.StreamDetectWatermarkResponse(complete=self._response(found)))
+
+    async def _push_all(
+        self, requests: Requests, config: codec_pb2.StreamDetectWatermarkConfig, scanner: Scanner
+    ) -> None:
+        size = convert.sample_size(config.sample_format)
+        rest, num_samples, piece = b"", 0, config.sample_rate_hertz
+        while (request := await _next(requests)) is not None:
+            if request.WhichOneof("request") != "samples":
+                raise InvalidRequestError("request", "must be samples after the first message")
+            content = rest + request.samples
+            whole = len(content) - len(content) % size
+            rest = content[whole:]
+            pcm = convert.to_pcm(content[:whole], config.sample_format)
+            num_samples += len(pcm)
+            if num_samples > self._max_seconds * config.sample_rate_hertz:
+                raise InvalidRequestError(
+                    "samples", f"last more than {self._max_seconds:g} s, which is the most allowed"
+                )
+            if not np.isfinite(pcm).all():
+                raise InvalidRequestError("samples", "hold numbers that are not finite")
+            for start in range(0, len(pcm), piece):
+                part = pcm[start : start + piece]
+                await self._recordings.run_admitted(lambda part=part: scanner.push(part))  # type: ignore[misc]
+        if rest:
+            raise InvalidRequestError("samples", f"end with {len(rest)} bytes of a sample of {size}")
+        if not num_samples:
+            raise InvalidRequestError("samples", "are missing; at least one mono sample is needed")
+
+    def _response(self, found: Scan) -> codec_pb2.DetectWatermarkResponse:
+        self._metrics.observe_detection(found.whole)
+        return codec_pb2.DetectWatermarkResponse(
+            detected=found.whole.detected,
+            confidence=found.whole.confidence,
+            key_id=found.whole.key_id,
+            stretches=[
+                codec_pb2.WatermarkedStretch(
+                    start_offset=values.seconds(stretch.start_s),
+                    end_offset=values.seconds(stretch.end_s),
+                    key_id=stretch.key_id,
+                    confidence=stretch.confidence,
+                )
+                for stretch in found.stretches
+            ],
+        )
+
+    def _keys(self, key_ids: Iterable[str]) -> list[WatermarkKey]:
+        """Each once, however often it is named: every try makes chance agreement likelier, and costs."""
+        named = map(self._key, dict.fromkeys(key_ids) or self._loaded.keyring.keys)
+        keys = list({key.id: key for key in named}.values())
+        hparams = self._loaded.silentcipher.hparams
+        most = most_keys(PERIOD * hparams.hop / hparams.sample_rate_hz)
+        if len(keys) > most:
+            raise InvalidRequestError(
+                "key_ids", f"name {len(keys)} keys; at most {most} can be told from chance at once"
+            )
+        return keys
+
+    def _key(self, key_id: str) -> WatermarkKey:
+        return named_key(self._loaded, key_id)
+
+
+def named_key(loaded: LoadedCodec, key_id: str) -> WatermarkKey:
+    """The key of that id; the active one for "". Raises StatusError NOT_FOUND."""
+    try:
+        return loaded.keyring.get(key_id)
+    except KeyringError as error:
+        raise StatusError(
+            grpc.StatusCode.NOT_FOUND,
+            "WATERMARK_KEY_NOT_FOUND",
+            str(error),
+            resource=Resource("watermark_key", key_id),
+        ) from None
+
+
+async def _next(requests: Requests) -> codec_pb2.StreamDetectWatermarkRequest | None:
+    try:
+        async with asyncio.timeout(IDLE_SECONDS):
+            return await anext(requests, None)
+    except TimeoutError:
+        raise StatusError(
+            grpc.StatusCode.DEADLINE_EXCEEDED, "RECORDING_STALLED", f"No samples have come for {IDLE_SECONDS:g} s."
+        ) from None

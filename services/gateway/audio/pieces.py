@@ -1,0 +1,102 @@
+"""A recording of any format as a sequence of short pieces of samples: memory does not grow with its length.
+
+It reads from a file that may block, in the caller's thread. What is wrong raises UnreadableAudioError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import av
+from av import AudioFrame
+from av.error import FFmpegError
+from csm.codec.v1 import codec_pb2
+
+from services.gateway.audio.decoders import UnreadableAudioError, decode_samples, mono_pieces, sample_format_of
+from services.gateway.audio.recording import Recording
+from services.gateway.audio.wav import ReadableFile, read_wav_header
+
+PIECE_BYTES = 48_000  # of content, read at once: a multiple of every block of samples
+_LEAST_SAMPLES = 4800  # of a piece of Opus, whose frames are short
+
+
+def sample_pieces(codec: str, file: ReadableFile, channel_count: int, sample_rate_hz: int) -> Iterator[Recording]:
+    """Headerless samples. codec: FFmpeg's name. Raises UnreadableAudioError for half a sample at the end."""
+    block = _block(codec, channel_count)
+    rest = b""
+    while content := file.read(PIECE_BYTES):
+        content = rest + content
+        whole = len(content) - len(content) % block
+        rest = content[whole:]
+        if whole:
+            yield decode_samples(codec, content[:whole], channel_count, sample_rate_hz)
+    if rest:
+        raise UnreadableAudioError(f"ends with {len(rest)} bytes, which are not a whole {block}-byte sample.")
+
+
+def wav_pieces(file: ReadableFile) -> Iterator[Recording]:
+    """Raises WavError. Half a sample at the end is left out, as a stream that was cut off may have one."""
+    header = read_wav_header(file)
+    block = _block(header.codec, header.channel_count)
+    left, rest = header.data_size, b""
+    while left > 0 and (content := file.read(min(PIECE_BYTES, left))):
+        left -= len(content)
+        content = rest + content
+        whole = len(content) - len(content) % block
+        rest = content[whole:]
+        if whole:
+            yield decode_samples(header.codec, content[:whole], header.channel_count, header.sample_rate_hz)
+    while file.read(PIECE_BYTES):  # what follows the samples is nobody's: a sender must get rid of it all the same
+        pass
+
+
+def ogg_opus_pieces(file: ReadableFile) -> Iterator[Recording]:
+    """Samples at 48 kHz. Raises UnreadableAudioError."""
+    try:
+        # Titles and the like may be in any encoding; nobody here reads them.
+        with av.open(_OnlyRead(file), "r", format="ogg", metadata_errors="replace") as container:
+            streams = container.streams.audio
+            if len(container.streams) != 1 or not streams or streams[0].codec_context.name != "opus":
+                raise UnreadableAudioError("is not one Opus stream in an Ogg container.")
+            frames: Iterable[AudioFrame] = container.decode(streams[0])
+            joined = bytearray()
+            for samples in mono_pieces(frames, "s16"):
+                joined += samples
+                if len(joined) >= 2 * _LEAST_SAMPLES:
+                    yield Recording(bytes(joined), codec_pb2.SAMPLE_FORMAT_S16LE, streams[0].rate)
+                    joined.clear()
+            if joined:
+                yield Recording(bytes(joined), codec_pb2.SAMPLE_FORMAT_S16LE, streams[0].rate)
+    except FFmpegError as error:
+        raise UnreadableAudioError(f"is not Ogg Opus that can be read: {error.strerror}.") from None
+
+
+class _OnlyRead:
+    """So that the library does not try to seek."""
+
+    def __init__(self, file: ReadableFile) -> None:
+        self.read = file.read
+
+
+def _block(codec: str, channel_count: int) -> int:
+    return sample_format_of(codec)[0] * channel_count
+
+
+def joined(pieces: Iterable[Recording], max_seconds: float) -> Recording:
+    """One recording of all pieces. Raises UnreadableAudioError when they last longer; what follows is not decoded."""
+    samples, last = bytearray(), None
+    for last in limited(pieces, max_seconds):
+        samples += last.samples
+    if last is None:
+        return Recording(b"", codec_pb2.SAMPLE_FORMAT_S16LE, 0)
+    return Recording(bytes(samples), last.sample_format, last.sample_rate_hz)
+
+
+def limited(pieces: Iterable[Recording], max_seconds: float) -> Iterator[Recording]:
+    """The pieces. Raises UnreadableAudioError at the first one that goes beyond `max_seconds`."""
+    num_samples = 0
+    for piece in pieces:
+        num_samples += len(piece.samples) // piece.sample_size
+        if num_samples > max_seconds * piece.sample_rate_hz:
+            raise UnreadableAudioError(f"lasts more than {max_seconds:g} s, which is the most allowed.")
+        yield piece

@@ -1,0 +1,95 @@
+"""Codes that leave the gateway, sealed: only gateways with the same keys can open them.
+
+Codes are unmarked audio: whoever can read them can decode them with the public Mimi and has speech without a watermark.
+AES-GCM-SIV (RFC 8452) seals them: many gateways may share one key without counting nonces. A sealed message is
+
+    "CSMS" version key-id-length key-id codec-tag nonce ciphertext
+
+and all that stands before the ciphertext is authenticated with it. The tag is of the codec that the codes belong to.
+It knows no request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from pathlib import Path
+from typing import Literal
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
+from csm.rvq.v1 import rvq_pb2
+from google.protobuf.message import DecodeError
+
+from csm_bundle.key_file import open_key_file
+
+Mode = Literal["sealed", "open", "off"]
+
+KEY_BYTES = 32
+MAGIC = b"CSMS\x01"
+_TAG_BYTES = 8
+_NONCE_BYTES = 12
+
+
+class SealError(ValueError):
+    """Sealed codes that are not opened. The message ends a sentence that begins with their field."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class CodeSeal:
+    """Seals with the active key and opens what any key of the file has sealed."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises KeyringError."""
+        keyring = open_key_file(path.expanduser(), kind="code sealing", num_bytes=KEY_BYTES)
+        self._active_id = keyring.active_id
+        self._ciphers = {key_id: AESGCMSIV(key) for key_id, key in keyring.keys.items()}
+
+    def seal(self, codes: rvq_pb2.CodeFrames, codec: rvq_pb2.CodecIdentity) -> bytes:
+        key_id = self._active_id.encode()
+        header = MAGIC + bytes([len(key_id)]) + key_id + _tag(codec)
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        cipher = self._ciphers[self._active_id]
+        return header + nonce + cipher.encrypt(nonce, codes.SerializeToString(), header + nonce)
+
+    def open(self, sealed: bytes, codec: rvq_pb2.CodecIdentity) -> rvq_pb2.CodeFrames:
+        """Raises SealError."""
+        if not sealed.startswith(MAGIC) or len(sealed) <= len(MAGIC):
+            raise SealError("SEALED_CODES_MALFORMED", "are not sealed codes as a server returns them.")
+        begin = len(MAGIC) + 1
+        end = begin + sealed[len(MAGIC)]
+        key_id, tag = sealed[begin:end], sealed[end : end + _TAG_BYTES]
+        start = end + _TAG_BYTES + _NONCE_BYTES
+        if len(sealed) <= start:
+            raise SealError("SEALED_CODES_MALFORMED", "end before their first code.")
+        cipher = self._ciphers.get(key_id.decode("ascii", "replace"))
+        if cipher is None:
+            raise SealError(
+                "SEALED_CODES_UNKNOWN_KEY",
+                "were sealed with a key that this server does not have; send the turn's audio as a recording.",
+            )
+        if tag != _tag(codec):
+            raise SealError(
+                "SEALED_CODES_OTHER_CODEC",
+                "belong to another codec than this server's; send the turn's audio as a recording.",
+            )
+        try:
+            content = cipher.decrypt(sealed[start - _NONCE_BYTES : start], sealed[start:], sealed[:start])
+            return rvq_pb2.CodeFrames.FromString(content)
+        except (InvalidTag, DecodeError):
+            raise SealError(
+                "SEALED_CODES_CHANGED", "are not as the server returned them: bytes were changed."
+            ) from None
+
+
+def open_code_seal(mode: Mode, path: Path) -> CodeSeal | None:
+    """None unless codes are to be sealed. Raises KeyringError."""
+    return CodeSeal(path) if mode == "sealed" else None
+
+
+def _tag(codec: rvq_pb2.CodecIdentity) -> bytes:
+    values = [str(getattr(codec, field.name)) for field in codec.DESCRIPTOR.fields]
+    return hashlib.sha256("\0".join(values).encode()).digest()[:_TAG_BYTES]

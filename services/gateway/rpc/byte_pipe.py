@@ -1,0 +1,65 @@
+"""Bytes from the event loop to a thread that reads them like a file. Both wait for the other, neither for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+CAPACITY_BYTES = 256 * 1024
+STEP_SECONDS = 0.01  # between two looks of the event loop for room
+
+
+class PipeTimeoutError(Exception):
+    """The other side has done nothing for too long, or has gone."""
+
+
+class BytePipe:
+    """One writer on the event loop, one reader in a thread."""
+
+    def __init__(self, idle_seconds: float) -> None:
+        """idle_seconds: that either side waits for the other"""
+        self._idle_seconds = idle_seconds
+        self._held = bytearray()
+        self._changed = threading.Condition()
+        self._ended = self._aborted = False
+
+    async def write(self, content: bytes) -> None:
+        """Waits while there is no room. Raises PipeTimeoutError."""
+        given_up_at_s = time.monotonic() + self._idle_seconds
+        while True:
+            with self._changed:
+                if self._aborted:
+                    return
+                if len(self._held) < CAPACITY_BYTES:
+                    self._held += content
+                    self._changed.notify_all()
+                    return
+            if time.monotonic() > given_up_at_s:
+                raise PipeTimeoutError(f"Nothing was read for {self._idle_seconds:g} s.")
+            await asyncio.sleep(STEP_SECONDS)
+
+    def end(self) -> None:
+        """Nothing follows."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def abort(self) -> None:
+        """Neither side waits any more: the reader gets PipeTimeoutError, and what is written is dropped."""
+        with self._changed:
+            self._aborted = True
+            self._held.clear()
+            self._changed.notify_all()
+
+    def read(self, size: int = -1) -> bytes:
+        """At most `size` bytes, b"" at the end. Blocks. Raises PipeTimeoutError."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._held or self._ended or self._aborted, self._idle_seconds):
+                raise PipeTimeoutError(f"Nothing has come for {self._idle_seconds:g} s.")
+            if self._aborted:
+                raise PipeTimeoutError("The writer has gone.")
+            count = len(self._held) if size < 0 else min(size, len(self._held))
+            content = bytes(self._held[:count])
+            del self._held[:count]
+            return content

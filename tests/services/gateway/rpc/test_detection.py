@@ -1,0 +1,174 @@
+"""Recordings that are searched: streamed to the codec as they come, one turn each, and what is said of wrong ones."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, cast
+
+import grpc
+import numpy as np
+import pytest
+import soundfile
+from csm.codec.v1 import codec_pb2
+from csm.v1 import tts_pb2, watermark_pb2, watermark_pb2_grpc
+
+from services.common.rpc import status
+from services.common.rpc.status import StatusError
+from services.gateway.audio.wav import wav_header
+from services.gateway.rpc import watermark_servicer
+from tests.support.fake_deployment import FakeDeployment, fake_deployment
+
+Code = grpc.StatusCode
+WAV, PCM, OPUS = tts_pb2.AUDIO_ENCODING_WAV, tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_OGG_OPUS
+SAMPLES = (3000 * np.sin(np.arange(100_000))).astype("<i2").tobytes()
+
+
+def messages(
+    content: bytes, encoding: int, size: int = 5003, rate_hz: int = 0, key_ids: tuple[str, ...] = ()
+) -> Iterator[watermark_pb2.StreamDetectWatermarkRequest]:
+    message = watermark_pb2.StreamDetectWatermarkRequest
+    config = watermark_pb2.StreamDetectWatermarkConfig(key_ids=key_ids)
+    config.audio_format.audio_encoding = cast(tts_pb2.AudioEncoding, encoding)
+    config.audio_format.sample_rate_hertz = rate_hz
+    yield message(config=config)
+    for start in range(0, len(content), size):
+        yield message(audio_content=content[start : start + size])
+
+
+async def refused(call: Any) -> StatusError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return status.from_rpc_error(caught.value)
+
+
+def unary(content: bytes = SAMPLES) -> watermark_pb2.DetectWatermarkRequest:
+    request = watermark_pb2.DetectWatermarkRequest()
+    request.recording.audio_content = content
+    request.recording.audio_format.audio_encoding = PCM
+    request.recording.audio_format.sample_rate_hertz = 24_000
+    return request
+
+
+async def test_stretches_and_verdict_are_those_of_the_codec(deployment: FakeDeployment, watermark: Any) -> None:
+    stretch = deployment.codec.detection.stretches.add(key_id="key-1", confidence=0.95)
+    stretch.start_offset.FromMilliseconds(1250)
+    stretch.end_offset.FromMilliseconds(8000)
+    for answer in (
+        await watermark.DetectWatermark(unary()),
+        await watermark.StreamDetectWatermark(messages(SAMPLES, PCM, rate_hz=24_000)),
+    ):
+        assert (answer.detected, answer.confidence, answer.key_id) == (True, 0.75, "key-1")
+        (found,) = answer.stretches
+        assert found.start_offset.ToMilliseconds() == 1250 and found.end_offset.ToMilliseconds() == 8000
+        assert (found.key_id, found.confidence) == ("key-1", 0.95)
+
+
+@pytest.mark.parametrize("encoding", [PCM, WAV, OPUS])
+@pytest.mark.parametrize("size", [997, 2**20])
+async def test_samples_of_a_streamed_recording_reach_the_codec(
+    deployment: FakeDeployment, watermark: Any, encoding: int, size: int
+) -> None:
+    content, rate_hz = SAMPLES, 24_000
+    if encoding == WAV:
+        content = wav_header(24_000, None) + SAMPLES
+    elif encoding == OPUS:
+        file, rate_hz = io.BytesIO(), 48_000
+        soundfile.write(file, np.frombuffer(SAMPLES, "<i2"), 24_000, format="OGG", subtype="OPUS")
+        content = file.getvalue()
+    await watermark.StreamDetectWatermark(messages(content, encoding, size, 24_000, ("key-1", "key-1")))
+    (sent,) = deployment.codec.detected
+    assert (sent.sample_rate_hertz, list(sent.key_ids)) == (rate_hz, ["key-1"])
+    if encoding == OPUS:
+        assert len(sent.samples) == 2 * len(SAMPLES)
+    else:
+        assert sent.samples == SAMPLES
+
+
+async def test_wrong_streams_are_refused_with_the_field(deployment: FakeDeployment, watermark: Any) -> None:
+    good = list(messages(SAMPLES, PCM, rate_hz=24_000))
+    for sent, field in (
+        ([], "config"),
+        (good[1:], "config"),
+        ([good[0], good[1], good[0]], "part"),
+        (good[:1], "audio_content"),
+        ([*good, watermark_pb2.StreamDetectWatermarkRequest(audio_content=b"1")], "audio_content"),
+        (list(messages(b"RIFFabcd", WAV)), "audio_content"),
+        (list(messages(wav_header(7999, None) + bytes(100), WAV)), "config.audio_format.sample_rate_hertz"),
+        (list(messages(SAMPLES, PCM)), "config.audio_format.sample_rate_hertz"),
+        (list(messages(SAMPLES, 99)), "config.audio_format.audio_encoding"),
+    ):
+        error = await refused(watermark.StreamDetectWatermark(iter(sent)))
+        assert error.code is Code.INVALID_ARGUMENT
+        assert [violation.field for violation in error.field_violations] == [field]
+
+
+async def test_a_refusal_of_the_codec_is_told_in_public_terms(deployment: FakeDeployment, watermark: Any) -> None:
+    """Before any samples are sent: their writes would cost the status."""
+    deployment.codec.refusal = StatusError(Code.NOT_FOUND, "WATERMARK_KEY_NOT_FOUND", "No such key.")
+    for _ in range(5):
+        error = await refused(watermark.StreamDetectWatermark(messages(40 * SAMPLES, PCM, 60_000, 24_000)))
+        assert error.reason == "WATERMARK_KEY_NOT_FOUND"
+
+
+async def test_what_is_too_long_is_refused_by_its_size_and_on_the_way() -> None:
+    async with fake_deployment(max_recording_seconds=2, max_detection_seconds=3) as deployment:
+        async with grpc.aio.insecure_channel(deployment.target) as channel:
+            watermark: Any = watermark_pb2_grpc.WatermarkServiceStub(channel)  # type: ignore[no-untyped-call]
+            error = await refused(watermark.DetectWatermark(unary()))
+            assert [(v.field, v.reason) for v in error.field_violations] == [
+                ("recording.audio_content", "AUDIO_TOO_LONG")
+            ]
+            assert deployment.codec.detected == []
+            error = await refused(watermark.StreamDetectWatermark(messages(SAMPLES, PCM, rate_hz=24_000)))
+            assert "more than 3 s" in error.field_violations[0].description
+            for _ in range(5):  # also when the sender is far from its end
+                error = await refused(watermark.StreamDetectWatermark(messages(60 * SAMPLES, PCM, 2**16, 24_000)))
+                assert "more than 3 s" in error.field_violations[0].description
+            await watermark.StreamDetectWatermark(messages(SAMPLES[: 6 * 24_000], PCM, rate_hz=24_000))
+
+
+async def test_searches_wait_for_their_turn_and_too_many_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with fake_deployment(max_detections=1, max_waiting_detections=1) as deployment:
+        async with grpc.aio.insecure_channel(deployment.target) as channel:
+            watermark: Any = watermark_pb2_grpc.WatermarkServiceStub(channel)  # type: ignore[no-untyped-call]
+            hold = asyncio.Event()
+
+            async def held() -> AsyncIterator[watermark_pb2.StreamDetectWatermarkRequest]:
+                for message in messages(SAMPLES, PCM, rate_hz=24_000):
+                    yield message
+                await hold.wait()
+
+            turns = deployment.gateway._watermark._turns
+            first = asyncio.ensure_future(watermark.StreamDetectWatermark(held()))
+            async with asyncio.timeout(10):
+                while not turns._free.locked():
+                    await asyncio.sleep(0.01)
+                second = asyncio.ensure_future(watermark.DetectWatermark(unary()))
+                while turns.num_waiting != 1:
+                    await asyncio.sleep(0.01)
+            error = await refused(watermark.DetectWatermark(unary()))
+            assert (error.code, error.reason) == (Code.RESOURCE_EXHAUSTED, "DETECTION_BUSY")
+            assert error.retry_delay_s is not None
+            hold.set()
+            assert (await first).detected and (await second).detected
+            assert turns.num_waiting == 0 and not turns._free.locked()
+
+
+async def test_a_sender_that_stalls_is_ended_and_its_turn_is_free(
+    deployment: FakeDeployment, watermark: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watermark_servicer, "IDLE_SECONDS", 0.2)
+
+    async def stalls() -> AsyncIterator[watermark_pb2.StreamDetectWatermarkRequest]:
+        yield next(messages(SAMPLES, PCM, rate_hz=24_000))
+        await asyncio.sleep(60)
+
+    error = await refused(watermark.StreamDetectWatermark(stalls()))
+    assert (error.code, error.reason) == (Code.DEADLINE_EXCEEDED, "RECORDING_STALLED")
+    assert (await watermark.DetectWatermark(unary())).detected
+    (sent,) = deployment.codec.detected
+    assert sent == codec_pb2.DetectWatermarkRequest(
+        samples=SAMPLES, sample_format=codec_pb2.SAMPLE_FORMAT_S16LE, sample_rate_hertz=24_000
+    )
