@@ -14,24 +14,20 @@ from dataclasses import dataclass
 import torch
 
 from csm_engine.config import EngineConfig
-from csm_engine.execution.frame_step import PackedFrameStep
-from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.execution.stage_timer import StageTimer
 from csm_engine.kv.host_offload import OffloadedKV
 from csm_engine.kv.offload_index import OffloadIndex
 from csm_engine.kv.slot_pool import Lease, SlotPool
 from csm_engine.loop.in_flight_steps import InFlightSteps
+from csm_engine.loop.step import Step
 from csm_engine.model.prompt import PromptBuilder
 from csm_engine.model.tokenizer import TextTokenizer
-from csm_engine.reference.frame_step import FrameStep
 from csm_engine.scheduling.admission import RealTimeBudget
 from csm_engine.scheduling.outcome import FINISH_REASONS, Outcome
 from csm_engine.scheduling.pacing import Pacing
 from csm_engine.scheduling.scheduler import FrameBatch, PrefillChunk, Scheduler
 from csm_engine.scheduling.sequence import Sequence, SequenceStatus
 from csm_engine.types import Codes, FinishReason, GenerationRequest
-
-Step = FrameStep | PackedFrameStep | GraphRunner
 
 
 @dataclass(frozen=True, slots=True)
