@@ -24,6 +24,7 @@ class Problem:
     path: tuple[int | str, ...]  # of keys and indices
     given: object
     rule: str
+    kind: str  # pydantic's, such as "missing"
 
     @property
     def key(self) -> str:
@@ -39,7 +40,8 @@ def first_problem(error: ValidationError) -> Problem:
     """Of all that the error lists."""
     details = error.errors(include_url=False)[0]
     context = details.get("ctx", {})
-    return Problem((*details["loc"], *context.get("below", ())), context.get("given", details["input"]), details["msg"])
+    path = (*details["loc"], *context.get("below", ()))
+    return Problem(path, context.get("given", details["input"]), details["msg"], details["type"])
 
 
 def refuse(rule: str, *below: int | str, **given: object) -> PydanticCustomError:
