@@ -95,12 +95,6 @@ def unpermute_rotary(weight: Tensor, heads: int) -> Tensor:
     return weight.view(heads, 2, rows // heads // 2, dim).transpose(1, 2).reshape(rows, dim)
 
 
-def permute_rotary(weight: Tensor, heads: int) -> Tensor:
-    """The inverse of `unpermute_rotary`."""
-    rows, dim = weight.shape
-    return weight.view(heads, rows // heads // 2, 2, dim).transpose(1, 2).reshape(rows, dim)
-
-
 def _finish(model: CSM, state: dict[str, Tensor], device: torch.device) -> CSM:
     model.load_state_dict(state, strict=True, assign=True)
     build_rope(model, device)

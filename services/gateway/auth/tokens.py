@@ -139,9 +139,9 @@ def _without_value(problem: Problem) -> str:
             return " must be a list of objects with name and sha256"
         case (int(index), str(key)) if key in ("name", "sha256", "max_streams"):
             return f", entry {index + 1}: {key} must be {problem.rule}"
-        case (index, *_):
+        case path:
             wanted = "name, sha256 and perhaps max_streams, and nothing else"
-            return f", entry {int(index) + 1} must be an object with {wanted}"
+            return f", entry {int(path[0]) + 1} must be an object with {wanted}"
 
 
 def _limits(entries: Iterable[TokenEntry]) -> dict[str, set[int | None]]:
