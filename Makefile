@@ -38,7 +38,7 @@ API_IMAGE := protos/api.binpb
 ASKED := $(if $(filter $(TINY),$(BUNDLE)),$(TINY)/bundle.json)
 
 .PHONY: say serve test test-slow test-gpu test-polyglot bench bench-gpu kernels gpu-lease gpu-lease-rehearsal wheels \
-	voice voice-rehearsal evaluate check coverage format protos protos-freeze lock notices clean
+	voice voice-rehearsal evaluate check coverage format protos protos-freeze lock notices settings-page clean
 
 say: $(STAMPS)/run $(ASKED)
 	@$(BIN)/python -m services.all_in_one.say --bundle '$(BUNDLE)' --text '$(subst ','\'',$(TEXT))' --out '$(OUT)' \
@@ -197,6 +197,10 @@ lock: $(STAMPS)/venv
 # After `make lock`: the licences of the packages that the lock names.
 notices: $(STAMPS)/dev
 	$(BIN)/python requirements/notices.py
+
+# After a change of a setting: docs/settings.md.
+settings-page: $(STAMPS)/dev
+	$(BIN)/python docs/settings_page.py
 
 clean:
 	rm -rf $(VENV) build gen clients/node/node_modules *.egg-info

@@ -151,10 +151,10 @@ def launches(case: Case, copies: int | None = None) -> tuple[list[Callable[[], o
         caches = [torch.randn(2, slots, 2048, 8, 64, device=device, dtype=BF16) for _ in range(min(copies, 4))]
         rope, positions = torch.ones(2048, 32, 2, device=device), torch.full_like(index, context)
         return [
-            lambda at=at: triton_ops.backbone_attention(  # type: ignore[misc]
-                qkv, *caches[at % len(caches)], index, positions, rope, 32, shape=case.candidate
+            lambda kv=kv: triton_ops.backbone_attention(  # type: ignore[misc]
+                qkv, kv[0], kv[1], index, positions, rope, 32, shape=case.candidate
             )
-            for at in range(copies)
+            for kv in (caches[at % len(caches)] for at in range(copies))
         ], rows * context * 512 * 4
     if case.kind == "depth":
         position, warps, members = case.candidate

@@ -15,12 +15,32 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal
 
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from csm_bundle.checked_json import Problem, first_problem
 from csm_bundle.errors import KeyringError
 
 FORMAT = 1
 
-_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+def _digits(value: object) -> str:
+    """What is no text has none."""
+    return value if isinstance(value, str) else ""
+
+
+class _Content(BaseModel):
+    """The file as it is."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    format: Literal[1]
+    active: str
+    keys: Annotated[
+        dict[Annotated[str, Field(pattern="^[A-Za-z0-9._-]{1,64}$")], Annotated[str, BeforeValidator(_digits)]],
+        Field(min_length=1),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,27 +89,27 @@ def _create(path: Path, num_bytes: int) -> None:
 
 def _parse(path: Path, text: str, num_bytes: int, check: Callable[[str, bytes], None]) -> KeyFile:
     try:
-        content = json.loads(text, object_pairs_hook=lambda pairs: _named_once(path, pairs))
+        parsed = json.loads(text, object_pairs_hook=lambda pairs: _named_once(path, pairs))
     except json.JSONDecodeError as error:
         raise KeyringError(f"{path}, line {error.lineno}: not valid JSON.") from None
     except RecursionError:
         raise KeyringError(f"{path}: nested too deeply to be a keyring.") from None
-    if not isinstance(content, dict) or set(content) != {"format", "active", "keys"}:
-        raise KeyringError(f'{path}: an object with the keys "format", "active" and "keys" is needed.')
-    if content["format"] != FORMAT:
-        raise KeyringError(f"{path}: format is {content['format']}; {FORMAT} is the only format known.")
-    if not isinstance(content["keys"], dict) or not content["keys"]:
-        raise KeyringError(f"{path}: keys must be an object with at least one key.")
+    try:
+        content = _Content.model_validate(parsed)
+    except ValidationError as error:
+        raise KeyringError(f"{path}: {_without_key(first_problem(error))}.") from None
     keys: dict[str, bytes] = {}
-    for key_id, value in content["keys"].items():
-        key = _bytes(path, key_id, value, num_bytes)
+    for key_id, digits in content.keys.items():
+        if not re.fullmatch(f"[0-9a-fA-F]{{{2 * num_bytes}}}", digits):
+            raise KeyringError(f'{path}: key "{key_id}" must be {2 * num_bytes} hexadecimal digits.')
+        key = bytes.fromhex(digits)
         check(key_id, key)
         if any(hmac.compare_digest(key, other) for other in keys.values()):
             raise KeyringError(f'{path}: key "{key_id}" has the same bytes as another one.')
         keys[key_id] = key
-    if not isinstance(content["active"], str) or content["active"] not in keys:
+    if content.active not in keys:
         raise KeyringError(f"{path}: active is not one of the keys, which are {', '.join(keys)}.")
-    return KeyFile(content["active"], keys)
+    return KeyFile(content.active, keys)
 
 
 def _named_once(path: Path, pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -101,9 +121,16 @@ def _named_once(path: Path, pairs: list[tuple[str, object]]) -> dict[str, object
     return dict(pairs)
 
 
-def _bytes(path: Path, key_id: str, value: object, num_bytes: int) -> bytes:
-    if not _ID.fullmatch(key_id):
-        raise KeyringError(f"{path}: a key id must be 1 to 64 of letters, digits, dot, dash and underscore.")
-    if isinstance(value, str) and re.fullmatch(f"[0-9a-fA-F]{{{2 * num_bytes}}}", value):
-        return bytes.fromhex(value)
-    raise KeyringError(f'{path}: key "{key_id}" must be {2 * num_bytes} hexadecimal digits.')
+def _without_key(problem: Problem) -> str:
+    """Never repeats what is wrong: it may be a key."""
+    match problem.path:
+        case ("format",) if problem.kind != "missing" and isinstance(problem.given, int):
+            return f"format is {problem.given}; {FORMAT} is the only format known"
+        case ("active",) if problem.kind != "missing":
+            return "active is not one of the keys"
+        case ("keys",) if problem.kind != "missing":
+            return "keys must be an object with at least one key"
+        case ("keys", _, "[key]"):
+            return "a key id must be 1 to 64 of letters, digits, dot, dash and underscore"
+        case _:
+            return 'an object with the keys "format", "active" and "keys" is needed'

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -16,17 +17,54 @@ from csm_bundle.errors import CheckpointError
 INDEX_SUFFIX = ".index.json"
 
 
+class _Index(BaseModel):
+    weight_map: dict[str, str]  # the shard, by key
+
+
+class TensorFiles(Mapping[str, Tensor]):
+    """Tensors by key; shards are opened and tensors read when they are asked for. Reading raises CheckpointError."""
+
+    def __init__(self, path: Path) -> None:
+        """path: a safetensors file, or the index of shards beside it. Raises CheckpointError."""
+        self._files: dict[Path, tuple[Any, frozenset[str]]] = {}
+        self._index = path if path.name.endswith(INDEX_SUFFIX) else None
+        self._shards = _shards(path) if self._index else dict.fromkeys(self._open(path)[1], path)
+
+    def __getitem__(self, key: str) -> Tensor:
+        path = self._shards[key]
+        file, found = self._open(path)
+        if key not in found:
+            raise CheckpointError(f"{path}: the index says that {key} is in it, but it is not.")
+        try:
+            return file.get_tensor(key)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path}: {key} cannot be read as safetensors: {error}") from error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shards)
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    def _open(self, path: Path) -> tuple[Any, frozenset[str]]:
+        """The file and its keys."""
+        if path not in self._files:
+            try:
+                file = safe_open(path, framework="pt")
+            except (OSError, SafetensorError) as error:
+                where = f"{self._index}: names the shard {path.name}" if self._index else str(path)
+                raise CheckpointError(f"{where}: cannot be read as safetensors: {error}") from error
+            self._files[path] = file, frozenset(file.keys())
+        return self._files[path]
+
+
 def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
-    """The tensors whose keys begin with the prefix, without it; other tensors are not read.
+    """The tensors whose keys begin with the prefix, without it; other tensors and their shards are not read.
 
     path: a safetensors file, or the index of shards beside it. Raises CheckpointError.
     """
-    files = _shards(path) if path.name.endswith(INDEX_SUFFIX) else {path: None}
-    tensors: dict[str, Tensor] = {}
-    for file, keys in files.items():
-        if keys is None or any(key.startswith(prefix) for key in keys):
-            tensors |= _read(file, prefix, keys)
-    return tensors
+    tensors = TensorFiles(path)
+    return {key.removeprefix(prefix): tensors[key] for key in tensors if key.startswith(prefix)}
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
@@ -38,31 +76,13 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _read(path: Path, prefix: str, keys: list[str] | None) -> dict[str, Tensor]:
-    """keys: those that the index puts into this file; all that it has when None."""
+def _shards(index: Path) -> dict[str, Path]:
+    """The shard of every key."""
     try:
-        with safe_open(path, framework="pt") as file:
-            found = set(file.keys())
-            wanted = [key for key in (found if keys is None else keys) if key.startswith(prefix)]
-            for key in wanted:
-                if key not in found:
-                    raise CheckpointError(f"{path}: the index says that {key} is in it, but it is not.")
-            return {key.removeprefix(prefix): file.get_tensor(key) for key in wanted}
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from error
-
-
-def _shards(index: Path) -> dict[Path, list[str] | None]:
-    try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        pairs = [(str(key), str(name)) for key, name in weight_map.items()]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        weight_map = _Index.model_validate_json(index.read_bytes()).weight_map
+    except (OSError, ValidationError) as error:
         raise CheckpointError(f"{index}: is not a safetensors index with a weight_map.") from error
-    shards: dict[Path, list[str] | None] = {}
-    for key, name in pairs:
+    for name in weight_map.values():
         if Path(name).name != name:
             raise CheckpointError(f"{index}: names the shard {name}, which is not beside it.")
-        keys = shards.setdefault(index.parent / name, [])
-        assert keys is not None
-        keys.append(key)
-    return shards
+    return {key: index.parent / name for key, name in weight_map.items()}

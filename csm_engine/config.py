@@ -1,40 +1,73 @@
-"""Settings of the engine: frozen, validated. It knows no model. No torch."""
+"""Settings of the engine, declared once: the stage's settings inherit them, and its flags and documentation come from
+these descriptions. They know no model. No torch.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pydantic import BaseModel, ConfigDict, Field
 
 
-@dataclass(frozen=True, slots=True)
-class EngineConfig:
-    """How the engine runs, whatever the model."""
+class EngineConfig(BaseModel):
+    """How the engine runs, whatever the model. Raises ValidationError, a ValueError, that names the field."""
 
-    num_slots: int = 8  # sequences that run at once
-    num_spare_slots: int = 8  # more slots that only remember what was said, for prompts that begin alike
-    max_waiting: int = 32  # sequences that wait for a slot before requests are refused
-    prefill_chunk: int = 256  # prompt positions between two frame steps
-    real_time_share: float = 0.0  # of a frame's 80 ms that a step may take before streams are kept out; 0 is no limit
-    max_playout_lead_s: float = 0.0  # seconds of sound that a live sequence may be ahead of its listener; 0 is no limit
-    saturation_batch: int = 64  # a step of so many rows costs little more than a step of one
-    offload_bytes: int = 0  # host memory for what slots remembered when they were given away
-    pipeline_depth: int = 0  # steps launched before the last one is read; 1 keeps a GPU busy, on a CPU it only delays
-    reserved_frames: int = 250  # room kept for new frames when context turns are dropped: 20 s
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    slots: int = Field(8, ge=1, le=4096, description="Sequences that run at once.")
+    spare_slots: int = Field(
+        8,
+        ge=0,
+        le=65536,
+        description="More slots that only keep the cache of earlier prompts, for prompts that begin alike.",
+    )
+    offload_bytes: int = Field(
+        0,
+        ge=0,
+        description="Host memory, in bytes, for caches whose slot was needed, pinned with CUDA; a prompt that begins"
+        " like one of them gets it back. 0 keeps nothing.",
+    )
+    max_waiting: int = Field(
+        32, ge=0, le=100_000, description="Sequences that wait for a slot before a request is refused."
+    )
+    real_time_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of a frame's 80 ms that a frame step may take; a stream that would make steps longer"
+        " waits or is refused, so that running ones keep up. 0 is no limit.",
+    )
+    max_playout_lead_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=600,
+        description="Seconds of speech that a live stream may be ahead of its listener; past half of it streams pause"
+        " until one of them needs a frame. 0 is no limit. Calls that are not live are never held back.",
+    )
+    saturation_batch: int = Field(
+        64,
+        ge=1,
+        le=4096,
+        description="Sequences in a step that cost little more than one. While a stream's next frame is urgent, a step"
+        " takes no more than these, or all urgent ones if they are more.",
+    )
+    prefill_chunk: int = Field(256, ge=1, le=2048, description="Prompt positions between two frame steps.")
+    reserved_frames: int = Field(
+        250, ge=1, le=2048, description="Frames that context turns must leave room for; older turns are dropped."
+    )
+    pipeline_depth: int | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Frame steps that are launched before the last one is read: 1 keeps a GPU busy while the host"
+        " hands frames on, on a CPU it only delays them. 1 on CUDA and 0 elsewhere when unset.",
+    )
 
     @property
     def total_slots(self) -> int:
-        return self.num_slots + self.num_spare_slots
+        """Slots of the cache: those that run and those that only keep."""
+        return self.slots + self.spare_slots
 
-    def __post_init__(self) -> None:
-        for name, low in (
-            ("num_slots", 1),
-            ("num_spare_slots", 0),
-            ("max_waiting", 0),
-            ("prefill_chunk", 1),
-            ("max_playout_lead_s", 0),
-            ("saturation_batch", 1),
-            ("offload_bytes", 0),
-            ("pipeline_depth", 0),
-            ("reserved_frames", 1),
-        ):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {low}")
+    def pipeline_depth_on(self, device_type: str) -> int:
+        """device_type: of torch, such as "cuda" """
+        if self.pipeline_depth is not None:
+            return self.pipeline_depth
+        return int(device_type == "cuda")

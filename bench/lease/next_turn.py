@@ -40,10 +40,10 @@ def main() -> None:
     arguments = options.parse_args()
     figures = opened("next_turn", arguments)
     config = EngineConfig(
-        num_slots=arguments.beside + 2,
-        num_spare_slots=2,
+        slots=arguments.beside + 2,
+        spare_slots=2,
         max_waiting=2 * arguments.beside + 8,
-        max_playout_lead_s=2.0,
+        max_playout_lead_seconds=2.0,
         offload_bytes=2**33 if arguments.device.type == "cuda" else 2**28,
         pipeline_depth=int(arguments.device.type == "cuda"),
         reserved_frames=ANSWER_FRAMES,

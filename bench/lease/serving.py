@@ -43,11 +43,11 @@ def main() -> None:
         figures.add(form=arguments.form, left_out=sorted(arguments.levels)[len(levels) :], streams_that_fit=most)
     slots = max(levels) + _MORE_SLOTS
     config = EngineConfig(
-        num_slots=slots,
-        num_spare_slots=0,
+        slots=slots,
+        spare_slots=0,
         max_waiting=4 * slots,
         prefill_chunk=arguments.prefill_chunk,
-        max_playout_lead_s=arguments.max_playout_lead_s,
+        max_playout_lead_seconds=arguments.max_playout_lead_s,
         saturation_batch=min(arguments.saturation_batch, slots),
         pipeline_depth=int(arguments.device.type == "cuda"),
     )

@@ -14,24 +14,20 @@ from dataclasses import dataclass
 import torch
 
 from csm_engine.config import EngineConfig
-from csm_engine.execution.frame_step import PackedFrameStep
-from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.execution.stage_timer import StageTimer
 from csm_engine.kv.host_offload import OffloadedKV
 from csm_engine.kv.offload_index import OffloadIndex
 from csm_engine.kv.slot_pool import Lease, SlotPool
 from csm_engine.loop.in_flight_steps import InFlightSteps
+from csm_engine.loop.step import Step
 from csm_engine.model.prompt import PromptBuilder
 from csm_engine.model.tokenizer import TextTokenizer
-from csm_engine.reference.frame_step import FrameStep
 from csm_engine.scheduling.admission import RealTimeBudget
 from csm_engine.scheduling.outcome import FINISH_REASONS, Outcome
 from csm_engine.scheduling.pacing import Pacing
 from csm_engine.scheduling.scheduler import FrameBatch, PrefillChunk, Scheduler
 from csm_engine.scheduling.sequence import Sequence, SequenceStatus
 from csm_engine.types import Codes, FinishReason, GenerationRequest
-
-Step = FrameStep | PackedFrameStep | GraphRunner
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +58,7 @@ class Engine:
         self._frame_step = frame_step
         self._model_config = model_config = frame_step.config
         self._device = frame_step.device
-        self._num_slots = config.num_slots
+        self._num_slots = config.slots
         self._prompts = PromptBuilder(
             tokenizer,
             num_codebooks=model_config.num_codebooks,
@@ -74,23 +70,23 @@ class Engine:
         self._offloaded = OffloadedKV(cache)
         self._offload_index = OffloadIndex(config.offload_bytes, cache.bytes_per_position)
         self._scheduler = Scheduler(
-            SlotPool(config.num_slots, config.num_spare_slots, self._offload_index),
+            SlotPool(config.slots, config.spare_slots, self._offload_index),
             max_waiting=config.max_waiting,
             prefill_chunk=config.prefill_chunk,
             pacing=Pacing(
-                max_rows=config.num_slots,
+                max_rows=config.slots,
                 saturation_batch=config.saturation_batch,
-                max_playout_lead_s=config.max_playout_lead_s,
+                max_playout_lead_s=config.max_playout_lead_seconds,
             ),
             budget=RealTimeBudget(config.real_time_share),
         )
         self._prefill_timer: StageTimer[Sequence] = StageTimer(self._device)
-        self._pipeline_depth = config.pipeline_depth
+        self._pipeline_depth = config.pipeline_depth_on(self._device.type)
         self._steps = InFlightSteps(
             frame_step,
-            num_rows=config.num_slots,
+            num_rows=config.slots,
             num_codebooks=model_config.num_codebooks,
-            depth=config.pipeline_depth,
+            depth=self._pipeline_depth,
             device=self._device,
         )
 

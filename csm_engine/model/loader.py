@@ -6,15 +6,14 @@ Random weights are made only by `random_model`, which no loader calls.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from csm_bundle.errors import CheckpointError
+from csm_bundle.safetensors_files import INDEX_SUFFIX, TensorFiles
 from csm_engine.model.checkpoint_keys import (
     CODEC_PREFIX,
     TIED_AUDIO_EMBEDDINGS,
@@ -42,16 +41,17 @@ def load_model(path: Path, *, device: str | torch.device = "cpu", dtype: torch.d
     """
     weights = _weight_file(path) if path.is_dir() else path
     config = ModelConfig.from_json(weights.parent / "config.json")
-    tensors = _TensorFile.open(weights)
-    if is_transformers_layout(tensors.keys):
-        maps, ignored = transformers_keys(config), _ignored_transformers_keys(tensors.keys)
+    tensors = _open_tensors(weights)
+    keys = list(tensors)
+    if is_transformers_layout(keys):
+        maps, ignored = transformers_keys(config), _ignored_transformers_keys(keys)
     else:
         maps, ignored = original_keys(config), set()
-    _check_keys(weights, maps, set(tensors.keys) - ignored)
+    _check_keys(weights, maps, set(keys) - ignored)
     model = build_skeleton(config)
     state = {}
     for entry, parameter in _paired(maps, model):
-        tensor = tensors.get(entry.theirs)
+        tensor = tensors[entry.theirs]
         if tensor.shape != parameter.shape:
             raise CheckpointError(
                 f"{weights}: {entry.theirs} is {tuple(tensor.shape)}; the config asks for {tuple(parameter.shape)}"
@@ -95,12 +95,6 @@ def unpermute_rotary(weight: Tensor, heads: int) -> Tensor:
     return weight.view(heads, 2, rows // heads // 2, dim).transpose(1, 2).reshape(rows, dim)
 
 
-def permute_rotary(weight: Tensor, heads: int) -> Tensor:
-    """The inverse of `unpermute_rotary`."""
-    rows, dim = weight.shape
-    return weight.view(heads, rows // heads // 2, 2, dim).transpose(1, 2).reshape(rows, dim)
-
-
 def _finish(model: CSM, state: dict[str, Tensor], device: torch.device) -> CSM:
     model.load_state_dict(state, strict=True, assign=True)
     build_rope(model, device)
@@ -132,60 +126,15 @@ def _check_keys(path: Path, maps: list[KeyMap], found: set[str]) -> None:
             raise CheckpointError(f"{path}: key {first} {problem}{more}")
 
 
-def _weight_map(index: Path) -> dict[str, str]:
-    """The shard of every key."""
-    try:
-        weight_map = json.loads(index.read_text())["weight_map"]
-    except (ValueError, KeyError, TypeError):
-        weight_map = None
-    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-        raise CheckpointError(f"{index}: is not a safetensors index with a weight_map")
-    return weight_map
-
-
-class _TensorFile:
+def _open_tensors(path: Path) -> Mapping[str, Tensor]:
     """Named tensors of a weight file, read one at a time."""
-
-    def __init__(self, keys: list[str], get: Callable[[str], Tensor]) -> None:
-        self.keys = keys
-        self.get = get
-
-    @classmethod
-    def open(cls, path: Path) -> _TensorFile:
-        if path.name.endswith(".index.json"):
-            return cls._open_shards(path)
-        if path.suffix == ".safetensors":
-            return cls._open_safetensors(path)
-        return cls._open_pickle(path)
-
-    @classmethod
-    def _open_safetensors(cls, path: Path) -> _TensorFile:
-        try:
-            file = safe_open(path, framework="pt")
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from None
-        return cls(list(file.keys()), file.get_tensor)
-
-    @classmethod
-    def _open_shards(cls, index: Path) -> _TensorFile:
-        weight_map = _weight_map(index)
-        shards = {}
-        for name in sorted(set(weight_map.values())):
-            if Path(name).name != name or not (index.parent / name).is_file():
-                raise CheckpointError(f"{index}: names the shard {name}, which is not beside it")
-            shards[name] = cls._open_safetensors(index.parent / name)
-        for key, name in weight_map.items():
-            if key not in shards[name].keys:
-                raise CheckpointError(f"{index}: says that {key} is in {name}, but it is not")
-        return cls(list(weight_map), lambda key: shards[weight_map[key]].get(key))
-
-    @classmethod
-    def _open_pickle(cls, path: Path) -> _TensorFile:
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except Exception as error:  # torch.load raises many kinds; all mean that the file is no checkpoint
-            raise CheckpointError(f"{path}: cannot be read as a torch checkpoint: {error}") from None
-        state = state.get("model", state) if isinstance(state, dict) else state
-        if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-            raise CheckpointError(f"{path}: is not a dictionary of tensors")
-        return cls(list(state), state.__getitem__)
+    if path.name.endswith(INDEX_SUFFIX) or path.suffix == ".safetensors":
+        return TensorFiles(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch.load raises many kinds; all mean that the file is no checkpoint
+        raise CheckpointError(f"{path}: cannot be read as a torch checkpoint: {error}") from None
+    state = state.get("model", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{path}: is not a dictionary of tensors")
+    return state

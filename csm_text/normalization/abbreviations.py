@@ -70,8 +70,6 @@ WORDS = {
 # Read so only where that is what they can mean: "no. 5", "Fig. 2", "5 min.", "Sat. 3 March".
 _BEFORE_FIGURES = frozenset("p no nos ext fig vol pp ed est max ca apt".split())
 _WITH_CAPITAL = frozenset("mon tue tues wed thu thurs fri sat sun inc ltd corp co ave rd blvd ln jr sr bros".split())
-# With no full stop: only these, which are no other word.
-BARE = {"mr": "mister", "mrs": "missus", "dr": "doctor", "vs": "versus", "prof": "professor", "ms": "miz"}
 LATIN = {"e.g": "for example", "i.e": "that is", "a.k.a": "also known as", "w/o": "without", "w/": "with", "n/a": "N A"}
 
 _names = "|".join(sorted({*TITLES, *WORDS, "st"}, key=len, reverse=True))

@@ -26,7 +26,6 @@ log = logging.getLogger("csm.codec")
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _WARM_UP_FRAMES = 3
-_CPU_LANE_WIDTH = 4  # the published decoder takes no longer for four streams than for one
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +58,15 @@ def load_codec(settings: CodecSettings) -> LoadedCodec:
     sdr_db = bundle.message_sdr_db if settings.watermark_sdr_db is None else settings.watermark_sdr_db
     if sdr_db is not None:
         silentcipher = replace(silentcipher, hparams=replace(silentcipher.hparams, sdr_db=sdr_db))
-    on_cpu = torch.device(settings.device).type == "cpu"
-    width = min(settings.slots, settings.lane_width or (_CPU_LANE_WIDTH if on_cpu else settings.slots))
+    device_type = torch.device(settings.device).type
+    width = settings.lane_width_on(device_type)
     num_lanes = -(-settings.slots // width)
     decoder = MimiDecoder(mimi, num_lanes=num_lanes, lane_width=width, dtype=_DTYPES[settings.dtype])
     embedder = Embedder(
         silentcipher,
         sample_rate_hz=mimi.identity.sample_rate_hertz,
         num_slots=num_lanes * width,
-        lane_width=1 if on_cpu else width,
+        lane_width=1 if device_type == "cpu" else width,
         look_ahead=LookAhead(
             settings.watermark_first_look_ahead,
             settings.watermark_look_ahead_growth,

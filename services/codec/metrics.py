@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from csm_codec.stream import Audio, Complete, DecodeStream, Failed, Output
 from csm_codec.watermark.detect.detector import Detection
+from services.common.telemetry.former_metrics import FormerMetrics
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28)
 
@@ -17,7 +18,7 @@ class CodecMetrics:
         self.active_streams = Gauge("codec_active_streams", "Streams that hold a slot.", registry=registry)
         self.waiting_streams = Gauge("codec_waiting_streams", "Streams that wait for a slot.", registry=registry)
         self._step_seconds = Histogram(
-            "codec_tick_seconds", "Time to take one frame of every ready stream.", buckets=_SECONDS, registry=registry
+            "codec_step_seconds", "Time to take one frame of every ready stream.", buckets=_SECONDS, registry=registry
         )
         self._frames = Counter("codec_frames", "Frames decoded.", registry=registry)
         self._decode_seconds = Counter("codec_decode_seconds", "Time in the decoder.", registry=registry)
@@ -28,6 +29,7 @@ class CodecMetrics:
         )
         self._detections = Counter("codec_detect", "Recordings searched for the mark.", ["found"], registry=registry)
         self._encoded_seconds = Counter("codec_encoded_audio_seconds", "Audio encoded.", registry=registry)
+        FormerMetrics(registry, {"codec_tick_seconds": self._step_seconds})
 
     def observe_step(self, outputs: Sequence[Output], seconds: float) -> None:
         self._step_seconds.observe(seconds)

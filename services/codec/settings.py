@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from csm_bundle.manifest import MAX_SDR_DB, MIN_SDR_DB
+from csm_codec.config import CodecConfig
 from services.common.bundle_settings import BundleSettings
 from services.common.settings import HealthPort, MetricsPort, ReceiveLimit, ServingPort
 
 
-class CodecSettings(BundleSettings):
-    """What the codec stage can be told."""
+class CodecSettings(BundleSettings, CodecConfig):
+    """What the codec stage can be told: the library's settings and the stage's own."""
 
     model_config = SettingsConfigDict(env_prefix="CSM_CODEC_")
 
@@ -23,23 +23,8 @@ class CodecSettings(BundleSettings):
     metrics_port: MetricsPort = 9462
     max_receive_message_bytes: ReceiveLimit = 40 * 2**20  # recordings grow when the gateway decodes them, up to double
     device: str = Field("cpu", min_length=1, description="Torch device: cpu, cuda, cuda:1, ...")
-    dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Type of the decoder's weights; the quantizer stays float32."
-    )
-    watermark_dtype: Literal["float32", "bfloat16"] = Field(
-        "float32",
-        description="Type of the embedding networks' convolutions; the detector stays float32. bfloat16 is faster where"
-        " the machine multiplies it, and then the mark differs a little from the package's.",
-    )
-    slots: int = Field(16, ge=1, le=4096, description="Streams that are decoded at once, rounded up to whole lanes.")
     max_waiting_streams: int = Field(
         64, ge=0, le=100_000, description="Streams that wait for a slot before one is refused."
-    )
-    lane_width: int = Field(
-        0,
-        ge=0,
-        le=4096,
-        description="Streams decoded as one batch; 0 is four on a CPU and all slots on a GPU.",
     )
     watermark_keyring: Path = Field(
         Path("~/.config/csm/watermark_keys.json"),
@@ -54,22 +39,6 @@ class CodecSettings(BundleSettings):
         le=MAX_SDR_DB,
         description="Decibels of the audio over its mark: less is a stronger mark, better found and better heard. Unset"
         " is what the bundle says, or else the networks' own file.",
-    )
-    watermark_first_look_ahead: int = Field(
-        0,
-        ge=0,
-        le=1000,
-        description="STFT frames of future that the mark takes into account at the start of a stream. More delays the"
-        " first audio by a hop each, to no use beyond what the networks look ahead.",
-    )
-    watermark_look_ahead_growth: int = Field(
-        8, ge=1, le=100_000, description="STFT frames after which the look-ahead grows by one."
-    )
-    watermark_most_look_ahead: int = Field(
-        1000,
-        ge=0,
-        le=1000,
-        description="Largest look-ahead; the networks' own is the limit. Less costs computing time.",
     )
     require_full_watermark: bool = Field(
         False,

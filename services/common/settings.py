@@ -7,14 +7,16 @@ class is the reference. This module knows no stage.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict
+
+from services.common.former_names import FormerVariables, flag_of, renamed_flags
 
 # Annotated types, so that a stage can change a default and keep the description and the bounds.
 ServingPort = Annotated[int, Field(ge=0, le=65535, description="Port of the API; 0 takes a free one.")]
@@ -44,6 +46,9 @@ class StageSettings(BaseSettings):
         env_prefix="CSM_",
         protected_namespaces=(),
     )
+    former_names: ClassVar[
+        Mapping[str, str]
+    ] = {}  # former field -> field; flag and variable still work, with a warning
 
     host: str = Field(default="0.0.0.0", min_length=1, description="Address to listen on.")
     port: ServingPort = 0
@@ -86,6 +91,18 @@ class StageSettings(BaseSettings):
         description="Share of the traces that begin here that is sent; a caller's trace is sent if the caller says so.",
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """First is strongest: what is passed, the variables, the variables by their former names."""
+        return init_settings, env_settings, FormerVariables(settings_cls, cls.former_names)
+
     @field_validator("host")
     @classmethod
     def _host_without_brackets(cls, host: str) -> str:
@@ -117,7 +134,7 @@ def load_settings(settings_class: type[S], arguments: Sequence[str] | None = Non
     """
     argument_list = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        return CliApp.run(settings_class, cli_args=argument_list)
+        return CliApp.run(settings_class, cli_args=renamed_flags(argument_list, settings_class.former_names))
     except ValidationError as error:
         sys.stderr.write(describe_bad_settings(settings_class, error))
         raise SystemExit(2) from None
@@ -133,7 +150,7 @@ def describe_bad_settings(settings_class: type[StageSettings], error: Validation
         if not field:
             lines.append(f"error: {rule}\n")
             continue
-        name = f"{_flag(field)} ({prefix}{field.upper()})"
+        name = f"{flag_of(field)} ({prefix}{field.upper()})"
         if problem["type"] == "missing":
             lines.append(f"error: {name} must be given.\n")
         else:
@@ -155,7 +172,7 @@ def setting_names(settings_class: type[StageSettings]) -> list[SettingName]:
     """Every setting of a stage; manifests and Dockerfiles are compared against it."""
     prefix = settings_class.model_config.get("env_prefix", "")
     return [
-        SettingName(name, _flag(name), f"{prefix}{name.upper()}", field.annotation is bool)
+        SettingName(name, flag_of(name), f"{prefix}{name.upper()}", field.annotation is bool)
         for name, field in settings_class.model_fields.items()
     ]
 
@@ -175,7 +192,3 @@ def _is_address(url: str) -> bool:
     if parts.scheme not in ("http", "https") or not host or not port:
         return False
     return not any((parts.path.strip("/"), parts.query, parts.fragment, parts.username))
-
-
-def _flag(field: str) -> str:
-    return "--" + field.replace("_", "-")

@@ -11,7 +11,6 @@ import torch
 from csm_bundle.bundle import Bundle, open_bundle
 from csm_bundle.errors import BundleError
 from csm_bundle.manifest import CodecIdentity
-from csm_engine.config import EngineConfig
 from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.execution.matrix import FLOAT8
@@ -57,26 +56,14 @@ def load_engine(settings: EngineSettings) -> LoadedEngine:
     )
     spoken_text = SpokenText(bundle, settings.lexicon)
     model = _load_model(bundle, settings)
-    config = EngineConfig(
-        num_slots=settings.slots,
-        num_spare_slots=settings.spare_slots,
-        max_waiting=settings.max_waiting,
-        prefill_chunk=settings.prefill_chunk,
-        real_time_share=settings.real_time_share,
-        offload_bytes=settings.spill_bytes,
-        max_playout_lead_s=settings.max_lead,
-        saturation_batch=settings.cheap_rows,
-        pipeline_depth=settings.host_lag if settings.host_lag is not None else int(settings.device.startswith("cuda")),
-        reserved_frames=settings.reserved_frames,
-    )
     tokenizer = TextTokenizer(bundle.path("tokenizer"), model.config.text_vocab_size)
     fused = settings.fused_products or None  # None: where measured to be faster
     weights = pack(model, quantization=settings.quantization, fused=fused, rows=settings.slots)
     packed = PackedFrameStep(
-        weights, config.total_slots, kv_dtype=FLOAT8 if settings.kv_cache_dtype == "float8" else None
+        weights, settings.total_slots, kv_dtype=FLOAT8 if settings.kv_cache_dtype == "float8" else None
     )
-    step = GraphRunner(packed, config.num_slots, constant_shape=settings.constant_shape)
-    engine = Engine(step, tokenizer, config)
+    step = GraphRunner(packed, settings.slots, constant_shape=settings.constant_shape)
+    engine = Engine(step, tokenizer, settings)
     _warm_up(engine, spoken_text)
     notice = bundle.notice
     if settings.random_weights:

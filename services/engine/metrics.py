@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from csm_engine.loop.engine import Output
 from csm_engine.scheduling.buckets import BUCKETS
 from csm_engine.scheduling.sequence import Sequence, SequenceStatus
+from services.common.telemetry.former_metrics import FormerMetrics
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -18,7 +19,7 @@ class EngineMetrics:
             "engine_queue_depth", "Sequences that wait for a slot, or for their prefill.", registry=registry
         )
         self.offloaded_bytes = Gauge(
-            "engine_spilled_bytes", "Keys and values kept in host memory (--spill-bytes).", registry=registry
+            "engine_offloaded_bytes", "Keys and values kept in host memory (--offload-bytes).", registry=registry
         )
         self._frames = Counter("engine_frames", "Frames made.", registry=registry)
         self._step_frames = Histogram(
@@ -46,6 +47,7 @@ class EngineMetrics:
         self._stage_seconds = Counter(
             "engine_stage_seconds", "Time in each stage of a frame step, per sequence.", ["stage"], registry=registry
         )
+        FormerMetrics(registry, {"engine_spilled_bytes": self.offloaded_bytes})
 
     def observe_step(self, outputs: list[Output]) -> None:
         if frames := sum(output.frame is not None for output in outputs):

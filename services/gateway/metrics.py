@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from services.common.telemetry.former_metrics import FormerMetrics
+
 _LATENCY_SECONDS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0)
 _FACTORS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 5.0, 10.0)
 
@@ -40,7 +42,7 @@ class GatewayMetrics:
         )
         self.failed = Counter("tts_failed", "Syntheses that failed, by reason.", ["reason"], registry=registry)
         self.failovers = Counter(
-            "tts_repairs",
+            "tts_failovers",
             "Losses of a stage in a running stream, by stage and by what came of it: resumed, failed, exhausted.",
             ["stage", "outcome"],
             registry=registry,
@@ -51,3 +53,4 @@ class GatewayMetrics:
             ["reason"],
             registry=registry,
         )
+        FormerMetrics(registry, {"tts_repairs": self.failovers})

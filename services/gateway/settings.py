@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -16,6 +17,10 @@ class GatewaySettings(StageSettings):
     """What the gateway can be told."""
 
     model_config = SettingsConfigDict(env_prefix="CSM_GATEWAY_", cli_prog_name="python -m services.gateway")
+    former_names: ClassVar[Mapping[str, str]] = {
+        "max_repairs": "max_failovers",
+        "repair_wait_seconds": "failover_wait_seconds",
+    }
 
     port: ServingPort = 50051
     health_port: HealthPort = 50052
@@ -127,13 +132,13 @@ class GatewaySettings(StageSettings):
         le=10_000,
         description="Frames that the codec may be ahead of the client, beside the codec's own latency.",
     )
-    max_repairs: int = Field(
+    max_failovers: int = Field(
         default=3,
         ge=0,
         le=100,
         description="How often a stream whose engine or codec was lost goes on at another replica; 0 is never.",
     )
-    repair_wait_seconds: float = Field(
+    failover_wait_seconds: float = Field(
         default=5.0, gt=0, le=600, description="How long such a stream waits for another replica to take it up."
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,18 @@ def test_ports_are_the_defaults(page: str, settings_classes: Mapping[str, type[S
         "health": [settings.health_port for settings in defaults],
         "metrics": [settings.metrics_port for settings in defaults],
     }
+
+
+def test_page_of_settings_is_what_the_classes_make(repository: Path) -> None:
+    made = runpy.run_path(str(repository / "docs" / "settings_page.py"))["page"]()
+    assert (repository / "docs" / "settings.md").read_text(encoding="utf-8") == made, "run `make settings-page`"
+
+
+def test_page_of_settings_tells_default_bounds_and_former_name(repository: Path) -> None:
+    lines = (repository / "docs" / "settings.md").read_text(encoding="utf-8").splitlines()
+    (row,) = [line for line in lines if line.startswith("| `--max-playout-lead-seconds`")]
+    assert row.startswith("| `--max-playout-lead-seconds` | `0.0` | from 0 to 600 | Seconds of speech")
+    assert sum("`--max-lead` (`--max-playout-lead-seconds`)" in line for line in lines) == 1
 
 
 def test_keyring_command_makes_a_keyring(page: str, tmp_path: Path) -> None:

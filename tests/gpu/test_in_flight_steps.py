@@ -43,8 +43,8 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
 
 
 def engine(weights: PackedWeights, tokenizer: TextTokenizer, lag: int) -> Engine:
-    config = EngineConfig(num_slots=4, num_spare_slots=2, prefill_chunk=16, max_waiting=99, pipeline_depth=lag)
-    runner = GraphRunner(PackedFrameStep(weights, config.total_slots), config.num_slots, constant_shape=True)
+    config = EngineConfig(slots=4, spare_slots=2, prefill_chunk=16, max_waiting=99, pipeline_depth=lag)
+    runner = GraphRunner(PackedFrameStep(weights, config.total_slots), config.slots, constant_shape=True)
     return Engine(runner, tokenizer, config)
 
 

@@ -123,14 +123,14 @@ def test_bits_of_backbone_attention_do_not_depend_on_the_batch(cached: torch.dty
     heads, kv_heads, head_dim = BACKBONE.values()
     rows, length = 70, 1024
     qkv, rope = random(rows, (heads + 2 * kv_heads) * head_dim).cuda(), rope_table(length, head_dim).cuda()
-    caches = [random(rows, length, kv_heads, head_dim, seed=seed).to(cached).cuda() for seed in (1, 2)]
+    keys, values = [random(rows, length, kv_heads, head_dim, seed=seed).to(cached).cuda() for seed in (1, 2)]
     slots = torch.arange(rows).cuda()
     positions = (slots * 131 + 7) % length
     for _ in range(20):  # the writes are the same every time
-        together = ops_triton.backbone_attention(qkv, *caches, slots, positions, rope, heads)
+        together = ops_triton.backbone_attention(qkv, keys, values, slots, positions, rope, heads)
         for row in (0, 33, 69):
             one = slice(row, row + 1)
-            alone = ops_triton.backbone_attention(qkv[one], *caches, slots[one], positions[one], rope, heads)
+            alone = ops_triton.backbone_attention(qkv[one], keys, values, slots[one], positions[one], rope, heads)
             assert torch.equal(alone, together[one])
 
 

@@ -78,7 +78,7 @@ async def fake_deployment(
         "codec_target": target_of([server.port for server in codec_servers]),
         "codec_health_target": target_of([server.health_port for server in codec_servers]),
         "drain_seconds": 0.0,
-        "repair_wait_seconds": 0.5,
+        "failover_wait_seconds": 0.5,
         "code_sealing": "open",
     }
     gateway = await start_gateway(GatewaySettings(**(settings | gateway_settings)))

@@ -22,7 +22,17 @@ import yaml
 
 from csm_codec.resample import Pcm
 from csm_codec.watermark.networks.silentcipher import SilentCipher
-from csm_codec.watermark.stream.level import FixedLevel, Level
+from csm_codec.watermark.stream.level import Level
+
+
+class FixedLevel:
+    """A level that is known beforehand, of a finished clip."""
+
+    def __init__(self, level: Level) -> None:
+        self._level = level
+
+    def observe(self, mean_square: float) -> Level:
+        return self._level
 
 
 @dataclass(frozen=True)

@@ -116,8 +116,8 @@ def running_engine(
     """Captures every bucket first; the engine has stopped when the context ends."""
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = byte_tokenizer(Path(folder), model.text_vocab_size)
-    weights = new_weights(model, form, device=device, dtype=dtype, rows=config.num_slots)
-    runner = GraphRunner(new_step(weights, form, config.total_slots), config.num_slots)
+    weights = new_weights(model, form, device=device, dtype=dtype, rows=config.slots)
+    runner = GraphRunner(new_step(weights, form, config.total_slots), config.slots)
     running = RunningEngine(Engine(runner, tokenizer, config))
     running.start()
     try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import yaml
+from pydantic import AfterValidator, Field, Strict, TypeAdapter, ValidationError
 
+from csm_bundle.checked_json import Positive, first_problem, needed, refuse
 from csm_bundle.errors import CheckpointError
 from csm_codec.watermark.keys.payload import PERIOD
 
@@ -22,28 +23,40 @@ _VARIANT = {
     "utterance_level_normalization": True,
     "no_normalization": False,
 }
-_SIZES = ("SR", "N_FFT", "HOP_LENGTH", "message_band_size", "enc_n_layers", "dec_c_n_layers")
-# The published file leaves these to the package's defaults.
-_OPTIONAL_SIZES = {"dec_m_channel_dim": 128, "dec_m_num_layers": 10}
+# An infinite ratio leaves no mark.
+_Decibels = Annotated[float, Strict(), Field(allow_inf_nan=False), needed("a number of decibels is needed")]
 
 
 @dataclass(frozen=True, slots=True)
 class Hparams:
-    """Sizes of the networks and of the transform they work on."""
+    """Sizes of the networks and of the transform they work on. Aliases are the file's keys."""
 
-    sample_rate_hz: int
-    n_fft: int
-    hop: int  # samples, half of n_fft
-    band: int  # lowest bins, which carry the message
-    enc_layers: int
-    dec_layers: int
-    reader_channels: int  # of the message decoder
-    reader_layers: int
-    sdr_db: float  # of the marked audio
+    sample_rate_hz: Annotated[Positive, Field(validation_alias="SR")]
+    n_fft: Annotated[Positive, Field(validation_alias="N_FFT")]
+    hop: Annotated[Positive, Field(validation_alias="HOP_LENGTH")]  # samples, half of n_fft
+    band: Annotated[Positive, Field(validation_alias="message_band_size")]  # lowest bins, which carry the message
+    enc_layers: Annotated[Positive, Field(validation_alias="enc_n_layers")]
+    dec_layers: Annotated[Positive, Field(validation_alias="dec_c_n_layers")]
+    sdr_db: Annotated[_Decibels, Field(validation_alias="message_sdr")]  # of the marked audio
+    # Of the message decoder. The published file leaves these to the package's defaults.
+    reader_channels: Annotated[Positive, Field(validation_alias="dec_m_channel_dim")] = 128
+    reader_layers: Annotated[Positive, Field(validation_alias="dec_m_num_layers")] = 10
 
     @property
     def num_bins(self) -> int:
         return self.n_fft // 2 + 1
+
+
+def _fitting(hparams: Hparams) -> Hparams:
+    if hparams.n_fft != 2 * hparams.hop:
+        rule = f"half of N_FFT, which is {hparams.n_fft}, is needed"
+        raise refuse(rule, "HOP_LENGTH", given=hparams.hop)
+    if hparams.band > hparams.num_bins:
+        raise refuse(f"at most {hparams.num_bins} bins are there", "message_band_size", given=hparams.band)
+    return hparams
+
+
+_HPARAMS: TypeAdapter[Hparams] = TypeAdapter(Annotated[Hparams, AfterValidator(_fitting)])
 
 
 def read_hparams(path: Path) -> Hparams:
@@ -55,34 +68,14 @@ def read_hparams(path: Path) -> Hparams:
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: holds {type(values).__name__}; a mapping is needed.")
     for key, wanted in _VARIANT.items():
-        if _get(path, values, key) != wanted:
+        if key not in values:
+            raise CheckpointError(f"{path}: key {key} is missing.")
+        if values[key] != wanted:
             raise CheckpointError(f"{path}: {key} is {values[key]}; only {wanted} is supported.")
-    values = _OPTIONAL_SIZES | values
-    for key in (*_SIZES, *_OPTIONAL_SIZES):
-        if not isinstance(_get(path, values, key), int) or values[key] < 1:
-            raise CheckpointError(f"{path}: {key} is {values[key]!r}; a whole number of at least 1 is needed.")
-    sdr_db = _get(path, values, "message_sdr")
-    if not isinstance(sdr_db, int | float) or not math.isfinite(sdr_db):  # an infinite ratio leaves no mark
-        raise CheckpointError(f"{path}: message_sdr is {sdr_db!r}; a number of decibels is needed.")
-    n_fft, hop, band = values["N_FFT"], values["HOP_LENGTH"], values["message_band_size"]
-    if n_fft != 2 * hop:
-        raise CheckpointError(f"{path}: HOP_LENGTH is {hop}; half of N_FFT, which is {n_fft}, is needed.")
-    if band > n_fft // 2 + 1:
-        raise CheckpointError(f"{path}: message_band_size is {band}; at most {n_fft // 2 + 1} bins are there.")
-    return Hparams(
-        sample_rate_hz=values["SR"],
-        n_fft=n_fft,
-        hop=hop,
-        band=band,
-        enc_layers=values["enc_n_layers"],
-        dec_layers=values["dec_c_n_layers"],
-        reader_channels=values["dec_m_channel_dim"],
-        reader_layers=values["dec_m_num_layers"],
-        sdr_db=float(sdr_db),
-    )
-
-
-def _get(path: Path, values: dict[str, Any], key: str) -> Any:
-    if key not in values:
-        raise CheckpointError(f"{path}: key {key} is missing.")
-    return values[key]
+    try:
+        return _HPARAMS.validate_python(values)
+    except ValidationError as error:
+        problem = first_problem(error)
+    if problem.kind == "missing":
+        raise CheckpointError(f"{path}: key {problem.key} is missing.")
+    raise CheckpointError(f"{path}: {problem.key} is {problem.given!r}; {problem.rule}.")

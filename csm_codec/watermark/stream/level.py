@@ -34,16 +34,6 @@ class LevelEstimate(Protocol):
         """Takes the next frame's mean square over all bins, gives the level to use from here on."""
 
 
-class FixedLevel:
-    """A level that is known beforehand, of a finished clip."""
-
-    def __init__(self, level: Level) -> None:
-        self._level = level
-
-    def observe(self, mean_square: float) -> Level:
-        return self._level
-
-
 class RunningLevel:
     """The mean so far, over at least FIRST_FRAMES frames."""
 

@@ -43,7 +43,7 @@ class Voice:
         """temperature, top_k: in place of what the bundle recommends."""
         bundle = open_bundle(str(folder))
         model = load_model(bundle.path("model"))
-        config = EngineConfig(num_slots=BATCH, num_spare_slots=0, max_waiting=100_000)
+        config = EngineConfig(slots=BATCH, spare_slots=0, max_waiting=100_000)
         tokenizer = TextTokenizer(bundle.path("tokenizer"), model.config.text_vocab_size)
         self._engine = Engine(PackedFrameStep(pack(model), config.total_slots), tokenizer, config)
         self._mimi: Mimi = load_mimi(bundle.path("mimi"))

@@ -13,12 +13,15 @@ import json
 import logging
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import grpc
+from pydantic import Field, Strict, TypeAdapter, ValidationError
 
+from csm_bundle.checked_json import Problem, first_problem, keys, needed
 from services.common.rpc.status import StatusError
 from services.common.telemetry.spans import CallMetadata
 from services.common.watched_files import WatchedFiles
@@ -32,7 +35,11 @@ INVALID = "CREDENTIAL_INVALID"
 OPEN_TO_ALL = "/grpc.reflection."  # it tells the protos, which are public; --no-reflection turns it off
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+_CallerName = Annotated[
+    str, Strict(), Field(pattern=f"^(?:{_NAME.pattern})$"), needed("1 to 64 letters, digits or . _ @ -")
+]
+_Digest = Annotated[str, Strict(), Field(pattern="^[0-9a-f]{64}$"), needed("64 hexadecimal digits in lower case")]
+_StreamLimit = Annotated[int, Strict(), Field(ge=1), needed("a whole number of at least 1")]
 
 
 class TokensFileError(OSError):
@@ -43,9 +50,14 @@ class TokensFileError(OSError):
 class TokenEntry:
     """One token that is let in."""
 
-    name: str  # of the caller, for the log
-    sha256: str  # of the token, 64 hexadecimal digits
-    max_streams: int | None = None  # syntheses at once; None is what all callers have
+    name: _CallerName  # for the log
+    sha256: _Digest  # of the token
+    max_streams: _StreamLimit | None = None  # syntheses at once; None is what all callers have
+
+
+_ENTRIES: TypeAdapter[list[TokenEntry]] = TypeAdapter(
+    list[Annotated[TokenEntry, keys(("name", "sha256"), ("max_streams",))]]
+)
 
 
 class BearerTokens:
@@ -108,9 +120,10 @@ def load_entries(path: Path) -> list[TokenEntry]:
         listed = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise TokensFileError(f"--auth-tokens-file {path} cannot be read: {error}") from None
-    if not isinstance(listed, list):
-        raise TokensFileError(f"--auth-tokens-file {path} must be a list of objects with name and sha256.")
-    entries = [_entry(f"--auth-tokens-file {path}, entry {number}", item) for number, item in enumerate(listed, 1)]
+    try:
+        entries = _ENTRIES.validate_python(listed)
+    except ValidationError as error:
+        raise TokensFileError(f"--auth-tokens-file {path}{_without_value(first_problem(error))}.") from None
     if len({entry.sha256 for entry in entries}) != len(entries):
         raise TokensFileError(f"--auth-tokens-file {path} has a digest twice.")
     for name, limits in _limits(entries).items():
@@ -119,25 +132,23 @@ def load_entries(path: Path) -> list[TokenEntry]:
     return entries
 
 
+def _without_value(problem: Problem) -> str:
+    """Does not repeat what is wrong: a token may stand where its digest belongs."""
+    match problem.path:
+        case ():
+            return " must be a list of objects with name and sha256"
+        case (int(index), str(key)) if key in ("name", "sha256", "max_streams"):
+            return f", entry {index + 1}: {key} must be {problem.rule}"
+        case path:
+            wanted = "name, sha256 and perhaps max_streams, and nothing else"
+            return f", entry {int(path[0]) + 1} must be an object with {wanted}"
+
+
 def _limits(entries: Iterable[TokenEntry]) -> dict[str, set[int | None]]:
     limits: dict[str, set[int | None]] = {}
     for entry in entries:
         limits.setdefault(entry.name, set()).add(entry.max_streams)
     return limits
-
-
-def _entry(where: str, item: object) -> TokenEntry:
-    """Does not repeat what is wrong: somebody may have put a token where its digest belongs."""
-    if not isinstance(item, Mapping) or set(item) - {"max_streams"} != {"name", "sha256"}:
-        raise TokensFileError(f"{where} must be an object with name, sha256 and perhaps max_streams, and nothing else.")
-    name, digest, limit = item["name"], item["sha256"], item.get("max_streams")
-    if not isinstance(name, str) or not is_name(name):
-        raise TokensFileError(f"{where}: name must be 1 to 64 letters, digits or . _ @ -")
-    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-        raise TokensFileError(f"{where}: sha256 must be 64 hexadecimal digits in lower case.")
-    if limit is not None and (type(limit) is not int or limit < 1):
-        raise TokensFileError(f"{where}: max_streams must be a whole number of at least 1.")
-    return TokenEntry(name, digest, limit)
 
 
 def is_name(text: str) -> bool:

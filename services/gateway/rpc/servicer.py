@@ -188,7 +188,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         """waits_when_full: because the caller has heard something already"""
         return Failovers(
             FailoverLimits(
-                self._settings.max_repairs, self._settings.repair_wait_seconds, self._settings.full_wait_seconds
+                self._settings.max_failovers, self._settings.failover_wait_seconds, self._settings.full_wait_seconds
             ),
             lambda stage, outcome: self._metrics.failovers.labels(stage.lower(), outcome).inc(),
             waits_when_full=waits_when_full,

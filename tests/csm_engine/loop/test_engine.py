@@ -27,7 +27,7 @@ MakeEngine = Callable[..., Engine]
 
 @pytest.fixture
 def engine(make_engine: MakeEngine) -> Engine:
-    return make_engine(num_slots=4, max_waiting=16, prefill_chunk=8, reserved_frames=10)
+    return make_engine(slots=4, max_waiting=16, prefill_chunk=8, reserved_frames=10)
 
 
 def codes(frames: int, seed: int = 0) -> Codes:
@@ -89,13 +89,13 @@ def test_join_late_changes_nothing(engine: Engine) -> None:
 
 
 def test_chunked_prefill_equals_whole(make_engine: MakeEngine) -> None:
-    results = [run_all(make_engine(num_slots=2, prefill_chunk=chunk), [request("a")])["a"] for chunk in (1, 3, 64)]
+    results = [run_all(make_engine(slots=2, prefill_chunk=chunk), [request("a")])["a"] for chunk in (1, 3, 64)]
     for other in results[1:]:
         np.testing.assert_array_equal(results[0], other)
 
 
 def test_slot_reuse_leaves_nothing_behind(make_engine: MakeEngine) -> None:
-    one_slot = make_engine(num_slots=1, num_spare_slots=0)
+    one_slot = make_engine(slots=1, spare_slots=0)
     fresh = run_all(one_slot, [request("a", text="Short.")])["a"]
     run_all(one_slot, [request("b", text="A much longer text that fills more of the slot.", frames=30)])
     np.testing.assert_array_equal(run_all(one_slot, [request("a", text="Short.")])["a"], fresh)
@@ -188,7 +188,7 @@ def test_all_zero_frame_ends_speech_and_is_not_delivered(make_engine: MakeEngine
     for name, parameter in silent.named_parameters():
         if name in ("codebook0_head.weight", "audio_head"):
             parameter.zero_()  # all logits tie: greedy draws id 0 everywhere
-    engine = make_engine(silent, num_slots=1)
+    engine = make_engine(silent, slots=1)
     greedy = replace(request(), sampling=SamplingParams(temperature=0.0))
     assert run_all(engine, [greedy]) == {}
     assert finish_reason(engine, greedy) is FinishReason.END_OF_SPEECH
@@ -231,7 +231,7 @@ def test_wrong_request_names_the_field_and_takes_no_slot(field: str, engine: Eng
 
 
 def test_full_queue_is_refused(make_engine: MakeEngine) -> None:
-    engine = make_engine(num_slots=1, max_waiting=1)
+    engine = make_engine(slots=1, max_waiting=1)
     engine.add_request(request("a"))
     engine.step()
     engine.add_request(request("b"))

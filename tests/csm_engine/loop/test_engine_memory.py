@@ -19,7 +19,7 @@ VOICE_ROWS = len("[1]Who?") + 2 + 6 + 1
 
 @pytest.fixture
 def engine(make_engine: MakeEngine) -> Engine:
-    return make_engine(num_slots=4, max_waiting=16, prefill_chunk=8, reserved_frames=10)
+    return make_engine(slots=4, max_waiting=16, prefill_chunk=8, reserved_frames=10)
 
 
 def request(name: str = "a", *, frames: int = 12, seed: int = 7, text: str = "Hello.") -> GenerationRequest:
@@ -47,7 +47,7 @@ def test_next_turn_reuses_what_the_last_one_left(engine: Engine, make_engine: Ma
     reused, frames = reused_by(engine, turn)
     prompt_rows = VOICE_ROWS + len("[0]Hello.") + 2
     assert reused == prompt_rows + 11  # the last of the 12 frames was made but never fed
-    fresh = make_engine(num_slots=1, num_spare_slots=0)
+    fresh = make_engine(slots=1, spare_slots=0)
     assert reused_by(fresh, turn)[0] == 0
     np.testing.assert_array_equal(frames, run_all(fresh, [turn])["next"])
 
@@ -79,10 +79,8 @@ def test_cancelled_prefill_leaves_only_what_was_done(engine: Engine) -> None:
 def test_voice_prompt_of_requests_that_come_together_is_prefilled_once(make_engine: MakeEngine) -> None:
     """None of them has ended: the second and the third copy from a slot whose sequence is running."""
     names = ["One.", "Two, longer.", "Three."]
-    alone = {
-        name: run_all(make_engine(num_slots=1, num_spare_slots=0), [request(name, text=name)])[name] for name in names
-    }
-    engine = make_engine(num_slots=3, num_spare_slots=0, prefill_chunk=8)
+    alone = {name: run_all(make_engine(slots=1, spare_slots=0), [request(name, text=name)])[name] for name in names}
+    engine = make_engine(slots=3, spare_slots=0, prefill_chunk=8)
     sequences = [engine.add_request(request(name, text=name, frames=40)) for name in names]
     while engine.num_waiting:
         engine.step()
@@ -97,9 +95,9 @@ def test_voice_prompt_of_requests_that_come_together_is_prefilled_once(make_engi
 
 
 def test_source_of_a_copy_may_be_cancelled_at_any_time(make_engine: MakeEngine) -> None:
-    expected = run_all(make_engine(num_slots=1, num_spare_slots=0), [request("b", text="Two.")])["b"]
+    expected = run_all(make_engine(slots=1, spare_slots=0), [request("b", text="Two.")])["b"]
     for steps in range(1, 9):
-        engine = make_engine(num_slots=2, num_spare_slots=0, prefill_chunk=8)
+        engine = make_engine(slots=2, spare_slots=0, prefill_chunk=8)
         first = engine.add_request(request("a", text="One."))
         second = engine.add_request(request("b", text="Two."))
         for _ in range(steps):
@@ -109,7 +107,7 @@ def test_source_of_a_copy_may_be_cancelled_at_any_time(make_engine: MakeEngine) 
         np.testing.assert_array_equal(np.stack(second.frames), expected)
 
 
-ONE_SLOT = {"num_slots": 1, "num_spare_slots": 0, "prefill_chunk": 8}
+ONE_SLOT = {"slots": 1, "spare_slots": 0, "prefill_chunk": 8}
 
 
 def conversation(engine: Engine) -> list[tuple[int, Codes]]:

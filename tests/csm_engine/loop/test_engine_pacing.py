@@ -38,7 +38,7 @@ def model(tiny_config: ModelConfig) -> CSM:
 
 
 def engine(model: CSM, tokenizer: TextTokenizer, clock: Clock | None = None, **settings: float) -> Engine:
-    config = EngineConfig(num_slots=4, **settings)  # type: ignore[arg-type]
+    config = EngineConfig(slots=4, **settings)
     step = PackedFrameStep(pack(model), config.total_slots)
     return Engine(step, tokenizer, config, clock or time.monotonic)
 
@@ -63,7 +63,7 @@ def test_a_live_sequence_stays_ahead_by_half_the_limit_and_says_the_same(
     lag: int, model: CSM, tokenizer: TextTokenizer
 ) -> None:
     clock = Clock()
-    paced = engine(model, tokenizer, clock, max_playout_lead_s=1.0, pipeline_depth=lag)
+    paced = engine(model, tokenizer, clock, max_playout_lead_seconds=1.0, pipeline_depth=lag)
     paced.add_request(request("a"))
     outputs = run_until_idle(paced)
     assert len(frames_of(outputs, "a")) == 7  # 0.56 s, the first count that is half a second
@@ -81,7 +81,7 @@ def test_a_live_sequence_stays_ahead_by_half_the_limit_and_says_the_same(
 
 
 def test_offline_work_goes_on_while_live_listeners_have_enough(model: CSM, tokenizer: TextTokenizer) -> None:
-    paced = engine(model, tokenizer, Clock(), max_playout_lead_s=1.0)
+    paced = engine(model, tokenizer, Clock(), max_playout_lead_seconds=1.0)
     paced.add_request(request("a"))
     paced.add_request(request("offline", live=False))
     outputs = run_until_idle(paced)
@@ -90,7 +90,7 @@ def test_offline_work_goes_on_while_live_listeners_have_enough(model: CSM, token
 
 
 def test_a_newcomer_is_served_at_once_while_the_others_rest(model: CSM, tokenizer: TextTokenizer) -> None:
-    paced = engine(model, tokenizer, Clock(), max_playout_lead_s=1.0)
+    paced = engine(model, tokenizer, Clock(), max_playout_lead_seconds=1.0)
     paced.add_request(request("a"))
     run_until_idle(paced)
     paced.add_request(request("bb"))
@@ -99,7 +99,7 @@ def test_a_newcomer_is_served_at_once_while_the_others_rest(model: CSM, tokenize
 
 def test_the_thread_sleeps_while_everybody_has_enough(model: CSM, tokenizer: TextTokenizer) -> None:
     """Thirty frames take their time, and hardly more steps than frames: it neither spins nor oversleeps."""
-    paced = engine(model, tokenizer, max_playout_lead_s=1.6)
+    paced = engine(model, tokenizer, max_playout_lead_seconds=1.6)
     steps, ended, arrivals = 0, threading.Event(), []
     run_step = paced.step
 

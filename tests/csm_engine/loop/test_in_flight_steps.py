@@ -80,8 +80,7 @@ def test_lagged_equals_unlagged_whoever_joins_finishes_or_is_cancelled(
     requests = [request(seed, 12 if seed % 4 == 0 else 1000) for seed in range(24)]
     cancel_at = {"3": 4, "9": 2, "10": 1}
     at_once, later = (
-        staggered(engine(model, tokenizer, lag, num_slots=slots, num_spare_slots=0), requests, cancel_at)
-        for lag in (0, 1)
+        staggered(engine(model, tokenizer, lag, slots=slots, spare_slots=0), requests, cancel_at) for lag in (0, 1)
     )
     assert {reason for _, reason, _ in at_once.values()} == set(FinishReason), "every way to end must come up"
     for name, (frames, reason, _) in at_once.items():  # what is remembered may differ: slots come free a step later
@@ -93,7 +92,7 @@ def test_lagged_equals_unlagged_whoever_joins_finishes_or_is_cancelled(
 def test_next_turn_reuses_what_was_said_and_nothing_that_a_dead_step_left(
     lag: int, model: CSM, tokenizer: TextTokenizer
 ) -> None:
-    running = engine(model, tokenizer, lag, num_slots=1, num_spare_slots=0)
+    running = engine(model, tokenizer, lag, slots=1, spare_slots=0)
     endings = set()
     for seed in range(20):
         first = request(seed, 24)
@@ -104,15 +103,15 @@ def test_next_turn_reuses_what_was_said_and_nothing_that_a_dead_step_left(
         (spoken, _, reused) = staggered(running, [turn], {})["next"]
         fed = len(said) if ending is FinishReason.END_OF_SPEECH else len(said) - 1
         assert reused == len("[0]" + first.segments[0].text) + 2 + fed
-        fresh = staggered(engine(model, tokenizer, 0, num_slots=1, num_spare_slots=0), [turn], {})["next"]
+        fresh = staggered(engine(model, tokenizer, 0, slots=1, spare_slots=0), [turn], {})["next"]
         np.testing.assert_array_equal(spoken, fresh[0])
     assert endings == {FinishReason.END_OF_SPEECH, FinishReason.MAX_FRAMES}
 
 
 def test_resume_goes_on_as_if_it_had_never_stopped(model: CSM, tokenizer: TextTokenizer) -> None:
-    whole = staggered(engine(model, tokenizer, 1, num_slots=2), [request(5, 12)], {})["5"][0]
+    whole = staggered(engine(model, tokenizer, 1, slots=2), [request(5, 12)], {})["5"][0]
     assert len(whole) > 4
-    rest = staggered(engine(model, tokenizer, 1, num_slots=2), [request(5, 12, resume=whole[:3])], {})["5"][0]
+    rest = staggered(engine(model, tokenizer, 1, slots=2), [request(5, 12, resume=whole[:3])], {})["5"][0]
     np.testing.assert_array_equal(rest, whole[3:])
 
 
@@ -143,7 +142,7 @@ def test_a_row_that_has_ended_runs_on_without_a_trace(kind: str, why: Outcome, m
 
 def test_dead_steps_are_not_taken_for_slow_ones(model: CSM, tokenizer: TextTokenizer) -> None:
     """The step that nobody reads until the next request comes must not close the door on it."""
-    running = engine(model, tokenizer, 1, num_slots=2)
+    running = engine(model, tokenizer, 1, slots=2)
     observed = []
     running._scheduler.budget.observe = lambda rows, seconds: observed.append(seconds)  # type: ignore[method-assign]
     staggered(running, [request(5, 4)], {})

@@ -16,13 +16,13 @@ from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.weights import pack
 from csm_engine.loop.engine import Engine
 from csm_engine.model.csm import CSM
-from csm_engine.model.loader import load_model, permute_rotary
+from csm_engine.model.loader import load_model
 from csm_engine.model.prompt import Prompt, PromptBuilder
 from csm_engine.model.shapes import ModelConfig, TransformerConfig
 from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.reference.frame_step import FrameStep
 from csm_engine.types import GenerationRequest, SamplingParams, Segment
-from tests.support.tiny.csm import transformers_config, write_original, write_transformers
+from tests.support.tiny.csm import permute_rotary, transformers_config, write_original, write_transformers
 from tests.support.tiny.tokenizer import byte_tokenizer
 
 SEED = 11
@@ -171,7 +171,7 @@ def test_greedy_frames_are_identical(
     layout: str, step: str, checkpoint: Path, expected_frames: np.ndarray, tokenizer: TextTokenizer, tmp_path: Path
 ) -> None:
     model = load_layout(layout, checkpoint, tmp_path)
-    config = EngineConfig(num_slots=2, prefill_chunk=7)
+    config = EngineConfig(slots=2, prefill_chunk=7)
     slots = config.total_slots
     frame_step = PackedFrameStep(pack(model), slots) if step == "packed" else FrameStep(model, slots)
     engine = Engine(frame_step, tokenizer, config)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
 import pytest
 from pydantic import Field, ValidationError
 from pydantic_settings import SettingsConfigDict
 
+from services.codec.settings import CodecSettings
 from services.common.settings import ServingPort, StageSettings, load_settings, setting_names
+from services.engine.settings import EngineSettings
+from services.gateway.settings import GatewaySettings
 
 
 class DemoSettings(StageSettings):
@@ -14,6 +20,52 @@ class DemoSettings(StageSettings):
 
     port: ServingPort = 50061
     queue_limit: int = Field(8, ge=1, description="Longest queue.")
+
+
+class RenamedSettings(DemoSettings):
+    former_names: ClassVar[Mapping[str, str]] = {"longest_queue": "queue_limit"}
+
+
+@pytest.mark.parametrize("arguments", [["--longest-queue", "5"], ["--longest-queue=5"]])
+def test_former_flag_works_and_warns_once(arguments: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    assert load_settings(RenamedSettings, ["--longest-queue=4", *arguments]).queue_limit == 5
+    assert [record.getMessage() for record in caplog.records] == [
+        "--longest-queue is now --queue-limit; the former name will not work in the next release"
+    ]
+
+
+@pytest.mark.parametrize("load", [lambda: load_settings(RenamedSettings, []), RenamedSettings])
+def test_former_variable_works_and_warns_once(
+    load: Callable[[], RenamedSettings], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CSM_DEMO_LONGEST_QUEUE", "5")
+    assert load().queue_limit == 5
+    assert [record.getMessage() for record in caplog.records] == [
+        "CSM_DEMO_LONGEST_QUEUE is now CSM_DEMO_QUEUE_LIMIT; the former name will not work in the next release"
+    ]
+
+
+def test_present_names_beat_former_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CSM_DEMO_LONGEST_QUEUE", "5")
+    monkeypatch.setenv("CSM_DEMO_QUEUE_LIMIT", "6")
+    assert load_settings(RenamedSettings, []).queue_limit == 6
+    assert load_settings(RenamedSettings, ["--queue-limit", "7"]).queue_limit == 7
+
+
+def test_bad_value_under_a_former_name_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CSM_DEMO_LONGEST_QUEUE", "0")
+    with pytest.raises(SystemExit):
+        load_settings(RenamedSettings, [])
+    assert "--queue-limit (CSM_DEMO_QUEUE_LIMIT) must be greater than or equal to 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("settings_class", [EngineSettings, CodecSettings, GatewaySettings])
+def test_former_names_lead_to_settings(settings_class: type[StageSettings]) -> None:
+    fields = set(settings_class.model_fields)
+    assert set(settings_class.former_names.values()) <= fields
+    assert not set(settings_class.former_names) & fields
 
 
 def test_flag_beats_environment_beats_default(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -303,7 +303,7 @@ async def test_missing_bundle_is_an_error(settings: EngineSettings, tmp_path: An
 async def test_live_streams_are_held_back_when_asked_for_and_others_never(settings: EngineSettings) -> None:
     from csm.engine.v1 import engine_pb2_grpc
 
-    stage = await start_engine(settings.model_copy(update={"drain_seconds": 0.0, "max_lead": 1.0}))
+    stage = await start_engine(settings.model_copy(update={"drain_seconds": 0.0, "max_playout_lead_seconds": 1.0}))
     loop = asyncio.get_running_loop()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:

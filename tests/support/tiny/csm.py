@@ -17,7 +17,7 @@ from torch import Tensor
 
 from csm_engine.model.checkpoint_keys import TIED_AUDIO_EMBEDDINGS, KeyMap, original_keys, transformers_keys
 from csm_engine.model.csm import CSM
-from csm_engine.model.loader import permute_rotary, random_model
+from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig, TransformerConfig
 
 # Hundreds of frames a second, with every feature of the real one: GQA, two stacks, 3 spare ids.
@@ -38,6 +38,12 @@ TINY_BUNDLE = ModelConfig(
     num_codebooks=32,
     codebook_size=2048,
 )
+
+
+def permute_rotary(weight: Tensor, heads: int) -> Tensor:
+    """The inverse of `unpermute_rotary`."""
+    rows, dim = weight.shape
+    return weight.view(heads, rows // heads // 2, 2, dim).transpose(1, 2).reshape(rows, dim)
 
 
 def write_original(folder: Path, config: ModelConfig, *, seed: int, pickle: bool = False) -> CSM:

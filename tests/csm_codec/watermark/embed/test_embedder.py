@@ -13,9 +13,9 @@ from csm_codec.watermark.keys.payload import frame_symbols
 from csm_codec.watermark.networks.silentcipher import SilentCipher, load_silentcipher
 from csm_codec.watermark.stream.block_resample import block_resample
 from csm_codec.watermark.stream.coverage import Coverage
-from csm_codec.watermark.stream.level import FixedLevel, LevelEstimate, RunningLevel
+from csm_codec.watermark.stream.level import LevelEstimate, RunningLevel
 from csm_codec.watermark.stream.look_ahead import ADAPTIVE, FRAMES_PER_GROWTH, FULL, LookAhead
-from tests.support.silentcipher_oracle import PackageOracle
+from tests.support.silentcipher_oracle import FixedLevel, PackageOracle
 from tests.support.tiny.silentcipher import write_tiny_silentcipher
 
 PAYLOAD = bytes([1, 200, 33, 4, 250])

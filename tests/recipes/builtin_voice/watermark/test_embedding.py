@@ -11,10 +11,11 @@ import torch
 from csm_codec.watermark.embed.embedder import mark_clip
 from csm_codec.watermark.keys.payload import PERIOD, frame_symbols
 from csm_codec.watermark.networks.silentcipher import SilentCipher, load_silentcipher
-from csm_codec.watermark.stream.level import FixedLevel, Level
+from csm_codec.watermark.stream.level import Level
 from recipes.builtin_voice.sentences import sentences, split_of
 from recipes.builtin_voice.watermark.distortions import mu_law
 from recipes.builtin_voice.watermark.embedding import TrainingEmbedder
+from tests.support.silentcipher_oracle import FixedLevel
 from tests.support.tiny.silentcipher import write_tiny_silentcipher
 
 FRAMES, HOP = 40, 128

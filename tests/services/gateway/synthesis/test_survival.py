@@ -20,7 +20,7 @@ FRAMES = 40
 
 @pytest.fixture
 async def deployment() -> AsyncIterator[FakeDeployment]:
-    async with fake_deployment(replica_count=2, repair_wait_seconds=5.0) as running:
+    async with fake_deployment(replica_count=2, failover_wait_seconds=5.0) as running:
         for engine in running.engines:
             engine.frame_count = FRAMES
         await running.gateway.wait_ready()
@@ -290,7 +290,7 @@ async def test_deadline_during_a_failover_is_the_deadline(
 
 async def test_failover_can_be_turned_off(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
     async with (
-        fake_deployment(replica_count=2, max_repairs=0) as deployment,
+        fake_deployment(replica_count=2, max_failovers=0) as deployment,
         grpc.aio.insecure_channel(deployment.target) as channel,
     ):
         pause(deployment.engines, 5)

@@ -1,0 +1,85 @@
+"""What pydantic says about a parsed file, as one sentence: which key, what stands there, what is needed.
+
+It knows no file. Types carry their rule: `Positive` below is an example.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, MinLen
+from pydantic import BeforeValidator, Strict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic_core import PydanticCustomError
+
+_REFUSED = "refused"  # type of the errors that `refuse` makes
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The first thing that is wrong with a file."""
+
+    path: tuple[int | str, ...]  # of keys and indices
+    given: object
+    rule: str
+    kind: str  # pydantic's, such as "missing"
+
+    @property
+    def key(self) -> str:
+        """As people write it: voices[1].name."""
+        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.path)
+        return key.removeprefix(".") or "the top level"
+
+    def __str__(self) -> str:
+        return f"{self.key} is {json.dumps(self.given)[:80]}; {self.rule}"
+
+
+def first_problem(error: ValidationError) -> Problem:
+    """Of all that the error lists."""
+    details = error.errors(include_url=False)[0]
+    context = details.get("ctx", {})
+    path = (*details["loc"], *context.get("below", ()))
+    return Problem(path, context.get("given", details["input"]), details["msg"], details["type"])
+
+
+def refuse(rule: str, *below: int | str, **given: object) -> PydanticCustomError:
+    """An error for a validator. below: the path from the validated value to what is wrong; given: instead of that."""
+    return PydanticCustomError(_REFUSED, "{rule}", {"rule": rule, "below": below, **given})
+
+
+def needed(rule: str) -> WrapValidator:
+    """Whatever is wrong with the value itself, that is what is needed. Says nothing about values below."""
+
+    def check(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return validate(value)
+        except ValidationError as error:
+            details = error.errors(include_url=False)[0]
+            if details["loc"] or details["type"] == _REFUSED:
+                raise
+            raise refuse(rule) from None
+
+    return WrapValidator(check)
+
+
+def keys(required: Collection[str], optional: Collection[str] = ()) -> BeforeValidator:
+    """An object with no other keys. Required ones that are missing are null, and refused for that."""
+    allowed = sorted({*required, *optional})
+
+    def check(value: object) -> object:
+        if not isinstance(value, dict):
+            raise refuse("an object is needed")
+        for name in value:
+            if name not in allowed:
+                raise refuse(f"allowed keys are {', '.join(allowed)}", given=name)
+        return dict.fromkeys(required) | value
+
+    return BeforeValidator(check)
+
+
+Text = Annotated[str, Strict(), needed("a string is needed")]
+Name = Annotated[str, Strict(), MinLen(1), needed("a string is needed")]
+Natural = Annotated[int, Strict(), Ge(0), needed("a whole number of at least 0 is needed")]
+Positive = Annotated[int, Strict(), Ge(1), needed("a whole number of at least 1 is needed")]

@@ -1,0 +1,55 @@
+"""Settings of the codec, declared once: the stage's settings inherit them, and its flags and documentation come from
+these descriptions. They know no decoder and no network. No torch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class CodecConfig(BaseModel):
+    """How the codec runs, whatever its weights. Raises ValidationError, a ValueError, that names the field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Type of the decoder's weights; the quantizer stays float32."
+    )
+    slots: int = Field(16, ge=1, le=4096, description="Streams that are decoded at once, rounded up to whole lanes.")
+    lane_width: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="Streams decoded as one batch; 0 is four on a CPU and all slots on a GPU.",
+    )
+    watermark_dtype: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="Type of the embedding networks' convolutions; the detector stays float32. bfloat16 is faster where"
+        " the machine multiplies it, and then the mark differs a little from the package's.",
+    )
+    watermark_first_look_ahead: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="STFT frames of future that the mark takes into account at the start of a stream. More delays the"
+        " first audio by a hop each, to no use beyond what the networks look ahead.",
+    )
+    watermark_look_ahead_growth: int = Field(
+        8, ge=1, le=100_000, description="STFT frames after which the look-ahead grows by one."
+    )
+    watermark_most_look_ahead: int = Field(
+        1000,
+        ge=0,
+        le=1000,
+        description="Largest look-ahead, in STFT frames; the networks' own is the limit. Less costs computing time.",
+    )
+
+    def lane_width_on(self, device_type: str) -> int:
+        """device_type: of torch, such as "cpu" """
+        widest = _CPU_LANE_WIDTH if device_type == "cpu" else self.slots
+        return min(self.slots, self.lane_width or widest)
+
+
+_CPU_LANE_WIDTH = 4  # the published decoder takes no longer for four streams than for one
