@@ -32,17 +32,18 @@ class TileShape:
 # have NOT run on a device. With the splits over programs, TileShape(64, 64, 128, 4, 1, 4, 6) of (1024, 8192), products
 # with a norm were wrong by 12 to 14 % on an H100 at 33, 64 and 128 rows, differently from run to run, and right at 1
 # and 16. Its products without a norm, which are what a frame has, were compared for their first 16 rows only: equal.
+# Nor has the tile of (8192, 1024) over eight bits for 64 rows: the measured one spilled registers.
 MEASURED: dict[tuple[int, int, bool, int], dict[int, TileShape]] = {
     (8192, 1024, True, 2): {16: TileShape(64, 16, 128, 1, 1, 4, 3), 64: TileShape(64, 64, 128, 1, 1, 4, 3)},
-    (1024, 8192, False, 2): {16: TileShape(64, 16, 128, 4, 1, 4, 6), 64: TileShape(64, 64, 128, 4, 4, 4, 6)},
+    (1024, 8192, False, 2): {16: TileShape(64, 16, 128, 4, 1, 4, 6), 64: TileShape(64, 64, 128, 4, 4, 4, 4)},
     (1536, 1024, False, 2): {16: TileShape(16, 16, 128, 1, 1, 2, 6), 64: TileShape(16, 64, 128, 1, 1, 4, 6)},
     (1024, 1024, False, 2): {16: TileShape(16, 16, 256, 1, 1, 4, 3), 64: TileShape(16, 64, 256, 1, 1, 4, 3)},
     (2048, 1024, False, 2): {16: TileShape(16, 16, 128, 1, 1, 2, 6), 64: TileShape(16, 64, 128, 1, 1, 4, 6)},
     (8192, 2048, True, 2): {16: TileShape(64, 16, 128, 1, 1, 4, 3), 64: TileShape(64, 64, 128, 1, 1, 4, 3)},
     (2048, 8192, False, 2): {16: TileShape(64, 16, 64, 4, 1, 4, 8), 64: TileShape(64, 64, 64, 4, 4, 4, 8)},
     (3072, 2048, False, 2): {16: TileShape(32, 16, 128, 1, 1, 4, 6), 64: TileShape(32, 64, 128, 1, 1, 4, 6)},
-    (2048, 2048, False, 2): {16: TileShape(16, 16, 128, 2, 1, 2, 6), 64: TileShape(16, 64, 128, 2, 2, 2, 6)},
-    (8192, 1024, True, 1): {16: TileShape(64, 16, 128, 1, 1, 4, 6), 64: TileShape(64, 64, 128, 1, 1, 4, 4)},
+    (2048, 2048, False, 2): {16: TileShape(16, 16, 128, 2, 1, 2, 6), 64: TileShape(16, 64, 128, 2, 2, 4, 6)},
+    (8192, 1024, True, 1): {16: TileShape(64, 16, 128, 1, 1, 4, 6), 64: TileShape(64, 64, 64, 1, 1, 4, 6)},
     (1024, 8192, False, 1): {16: TileShape(64, 16, 64, 8, 1, 4, 6), 64: TileShape(64, 64, 64, 8, 1, 4, 6)},
     (1536, 1024, False, 1): {16: TileShape(16, 16, 256, 1, 1, 4, 3), 64: TileShape(16, 64, 256, 1, 1, 4, 3)},
     (1024, 1024, False, 1): {16: TileShape(16, 16, 128, 4, 1, 2, 3), 64: TileShape(16, 64, 128, 4, 1, 4, 3)},
