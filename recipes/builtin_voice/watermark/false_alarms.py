@@ -136,15 +136,16 @@ def main() -> None:
     run = search(load_silentcipher(arguments.silentcipher), arguments.seed, arguments.hours)
     runs: list[dict[str, object]] = []
     if arguments.json is not None and arguments.json.exists():
-        runs = [run for run in json.loads(arguments.json.read_text())["runs"] if run["seed"] != arguments.seed]
+        runs = [run for run in json.loads(arguments.json.read_text())["rows"] if run["seed"] != arguments.seed]
     runs.append(run)
     result = {
         "benchmark": "watermark_false_alarms",
         "device": cpu_name(),
+        "commit": run["commit"],
         "hours": round(sum(float(str(run["hours"])) for run in runs), 3),
         "stretches": sum(len(run["stretches"]) for run in runs if isinstance(run["stretches"], list)),
         "stretches_per_hour_by_calculation": MAX_FALSE_ALARMS_PER_HOUR,
-        "runs": runs,
+        "rows": runs,
     }
     if arguments.json is not None:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
