@@ -150,12 +150,14 @@ def launches(case: Case, copies: int | None = None) -> tuple[list[Callable[[], o
         qkv = torch.randn(rows, 48 * 64, device=device, dtype=BF16)
         caches = [torch.randn(2, slots, 2048, 8, 64, device=device, dtype=BF16) for _ in range(min(copies, 4))]
         rope, positions = torch.ones(2048, 32, 2, device=device), torch.full_like(index, context)
-        return [
-            lambda kv=kv: triton_ops.backbone_attention(  # type: ignore[misc]
-                qkv, kv[0], kv[1], index, positions, rope, 32, shape=case.candidate
+
+        def attention(keys: torch.Tensor, values: torch.Tensor) -> Callable[[], object]:
+            return lambda: triton_ops.backbone_attention(
+                qkv, keys, values, index, positions, rope, 32, shape=case.candidate
             )
-            for kv in (caches[at % len(caches)] for at in range(copies))
-        ], rows * context * 512 * 4
+
+        calls = [attention(keys, values) for keys, values in caches]
+        return [calls[at % len(calls)] for at in range(copies)], rows * context * 512 * 4
     if case.kind == "depth":
         position, warps, members = case.candidate
         qkv, rope = torch.randn(rows, 12 * 128, device=device, dtype=BF16), torch.ones(32, 64, 2, device=device)

@@ -21,7 +21,7 @@ from bench.kernel_proof.fast_step import ALL_BATCHES, PROVED_FORMS
 from bench.kernel_proof.machine_code import KEPT_IN
 from bench.kernel_proof.proof import Proof, representatives
 
-REPRESENTATIVE_FORMS = ("plain", "fused", "float8", "int8", "float8-kv")
+REPRESENTATIVE_FORMS = ("auto", "plain", "fused", "float8", "int8", "float8-kv")
 REPRESENTATIVE_BATCHES = (1, 64, 256)
 
 

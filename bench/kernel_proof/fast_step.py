@@ -21,7 +21,7 @@ from csm_engine.model.shapes import ModelConfig
 from csm_engine.scheduling.buckets import BUCKETS
 from csm_engine.types import SamplingParams
 
-PROVED_FORMS = ("plain", "fused", "float8", "int8", "float8-kv", "float32")
+PROVED_FORMS = ("auto", "plain", "fused", "float8", "int8", "float8-kv", "float32")
 ALL_BATCHES = BUCKETS
 PROMPT_LENGTHS = (1, 37, 256)
 

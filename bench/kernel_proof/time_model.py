@@ -22,7 +22,7 @@ import numpy as np
 from bench.kernel_proof.operations import OTHER, PRODUCT, Operations
 
 PROFILE = Path("bench/results/kernel_profile_csm_1b_h100.json")
-FITTED = Path("bench/results/time_model_csm_1b_h100.json")
+FITTED = Path("bench/kernel_proof/time_model.json")
 COPY_BYTES_PER_US = 2.76e6  # read and written by a large copy on that H100
 _VENDOR = ("nvjet", "cutlass", "cublas", "gemv", "splitK")
 

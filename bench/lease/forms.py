@@ -11,7 +11,7 @@ import torch
 
 from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.matrix import FLOAT8, Quantization
-from csm_engine.execution.weights import PackedWeights, pack
+from csm_engine.execution.weights import FusedProducts, PackedWeights, pack
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig
 
@@ -20,16 +20,16 @@ from csm_engine.model.shapes import ModelConfig
 class Form:
     """quantization: of the layers' matrices; float8_kv: keys and values.
 
-    fused: products by our own kernels, all of them or none; None is the default of `pack`, where they are faster.
+    fused: products by our own kernels: none, which is the default of `pack`, all, or where they are faster.
     """
 
     quantization: Quantization = "none"
-    fused: bool | None = False
+    fused: FusedProducts = False
     float8_kv: bool = False
 
 
 FORMS = {
-    "auto": Form(fused=None),
+    "auto": Form(fused="where_faster"),
     "plain": Form(),
     "fused": Form(fused=True),
     "float8": Form(quantization="float8"),

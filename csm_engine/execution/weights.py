@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from torch import Tensor
 from csm_engine.execution.matrix import Matrix, Quantization, plain, quantized
 from csm_engine.model.csm import CSM
 from csm_engine.model.shapes import ModelConfig, TransformerConfig
+
+FusedProducts = bool | Literal["where_faster"]
 
 _PROJECTION_ROWS = 4096  # audio embeddings projected at a time
 
@@ -68,18 +70,16 @@ class PackedWeights:
 
 @torch.inference_mode()
 def pack(
-    model: CSM, *, quantization: Quantization = "none", fused: bool | None = None, rows: int = 16
+    model: CSM, *, quantization: Quantization = "none", fused: FusedProducts = False, rows: int = 16
 ) -> PackedWeights:
     """Packs a loaded model. Layer by layer the originals can be freed: nothing packed refers to them but embeddings.
 
-    quantization: of the layers' matrices. fused: products by our own kernels on CUDA, for few rows: all of them, none,
-    or None, those that were measured to be faster so. Those over eight bits always are.
+    quantization: of the layers' matrices. fused: products in the model's type by our own kernels on CUDA, for few rows:
+    none, all of them, or those that were measured to be faster so. Those over eight bits always are.
     rows: of a step at most; on a CPU matrices are laid out for them.
     """
-    where_faster = fused is None
-    if fused is None:
-        fused = model.text_embeddings.weight.is_cuda
-    folded = fused or quantization != "none"
+    by_us, where_faster = bool(fused), fused == "where_faster"
+    folded = by_us or quantization != "none"
 
     def matrix(*parts: Tensor, norm: Tensor | None = None) -> Matrix:
         weight = torch.cat(parts) if len(parts) > 1 else parts[0]
@@ -87,12 +87,12 @@ def pack(
             weight = (weight.float() * norm.float()).to(weight.dtype)
         if quantization != "none":
             return quantized(weight, quantization)
-        return plain(weight, rows=rows, fused=fused, where_faster=where_faster)
+        return plain(weight, rows=rows, fused=by_us, where_faster=where_faster)
 
     def head(weight: Tensor, norm: Tensor | None = None) -> Matrix:
         if norm is not None:
             weight = (weight.float() * norm.float()).to(weight.dtype)
-        return plain(weight, rows=rows, fused=folded, where_faster=where_faster)
+        return plain(weight, rows=rows, fused=by_us, where_faster=where_faster)
 
     depth_decoder = _pack_stack(model.depth_decoder, model.config.depth_decoder, matrix, folded)
     heads_norm = depth_decoder.norm if folded else None

@@ -57,8 +57,11 @@ def load_engine(settings: EngineSettings) -> LoadedEngine:
     spoken_text = SpokenText(bundle, settings.lexicon)
     model = _load_model(bundle, settings)
     tokenizer = TextTokenizer(bundle.path("tokenizer"), model.config.text_vocab_size)
-    fused = settings.fused_products or None  # None: where measured to be faster
-    weights = pack(model, quantization=settings.quantization, fused=fused, rows=settings.slots)
+    if settings.fused_products:
+        log.warning(
+            "fused products are on: they are experimental and gave wrong results on an H100, so do not serve them"
+        )
+    weights = pack(model, quantization=settings.quantization, fused=settings.fused_products, rows=settings.slots)
     packed = PackedFrameStep(
         weights, settings.total_slots, kv_dtype=FLOAT8 if settings.kv_cache_dtype == "float8" else None
     )

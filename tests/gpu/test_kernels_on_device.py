@@ -14,7 +14,7 @@ from csm_engine.execution.matrix import FLOAT8, Matrix, Quantization, quantized 
 from csm_engine.execution.ops import dispatch as ops  # noqa: E402
 from csm_engine.execution.ops import torch_ops as ops_torch  # noqa: E402
 from csm_engine.execution.ops import triton_ops as ops_triton  # noqa: E402
-from csm_engine.execution.ops.tile_shapes import row_block_of  # noqa: E402
+from csm_engine.execution.ops.tile_shapes import MEASURED, row_block_of  # noqa: E402
 from csm_engine.execution.sampler import SamplingRows  # noqa: E402
 
 BF16 = torch.bfloat16
@@ -63,6 +63,34 @@ def test_product_and_what_stands_around_it(quantization: Quantization, rows: int
     residual = random(rows, outputs, seed=3)
     ours = ops_triton.product(x.cuda(), on_device, added=residual.cuda())
     assert_close(ours, ops.add_linear(residual.clone(), x, matrix))
+
+
+@pytest.mark.parametrize("rows", [1, 16, 33, 64, 128])
+@pytest.mark.parametrize("tile", MEASURED, ids=str)
+@pytest.mark.parametrize("around", ["as in a frame", "with a norm"])
+def test_every_measured_tile_gives_the_product(tile: tuple[int, int, bool, int], rows: int, around: str) -> None:
+    """As a frame has it: added to what is there, or gated behind a norm. And, where not gated, behind a norm."""
+    outputs, width, gated, weight_bytes = tile
+    if gated and around == "with a norm":
+        pytest.skip("a gated product has a norm in a frame, too")
+    x, weight = random(rows, width), random(outputs * (1 + gated), width, seed=2) * width**-0.5
+    matrix = Matrix(weight) if weight_bytes == 2 else quantized(weight, "float8")
+    on_device = Matrix(matrix.values.cuda(), None if matrix.scale is None else matrix.scale.cuda(), fused=True)
+    residual = torch.zeros(rows, outputs, dtype=BF16)  # of zeros: another would hide a part of an error
+    if gated:
+        expected = ops.norm_gated(x, None, matrix, 1e-5)
+    elif around == "with a norm":
+        expected = ops.norm_linear(x, None, matrix, 1e-5)
+    else:
+        expected = ops.add_linear(residual.clone(), x, matrix)
+    for _ in range(20):  # a race does not show every time
+        if gated or around == "with a norm":
+            ours = ops_triton.product(x.cuda(), on_device, norm=True, eps=1e-5, gated=gated)
+        else:
+            ours = ops_triton.product(x.cuda(), on_device, added=residual.cuda())
+        assert_close(ours, expected, 3e-2 if gated else 2e-2)
+        worst = (ours.float().cpu() - expected.float()).norm(dim=1) / expected.float().norm(dim=1)
+        assert worst.max() <= 5e-2, f"row {int(worst.argmax())} is off by {worst.max():.0%}"
 
 
 @pytest.mark.parametrize("quantization", ["none", "float8", "int8"])

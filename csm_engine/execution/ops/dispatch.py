@@ -78,7 +78,7 @@ def norm_gated(x: Tensor, norm: Tensor | None, matrix: Matrix, eps: float) -> Te
 
 def add_linear(x: Tensor, y: Tensor, matrix: Matrix) -> Tensor:
     """x: (B, N), changed in place; y: (B, K) -> x."""
-    if _is_fused(x, matrix):
+    if _is_fused(y, matrix):
         return _product(y, matrix, added=x)
     if matrix.is_packed or matrix.scale is not None:
         return x.add_(linear(y, matrix))

@@ -19,6 +19,15 @@ def test_tiles_cut_their_matrix_evenly_and_in_the_same_splits(matrix: tuple[int,
     assert [shape.row_block for shape in shapes] == [16, 32, 64, 64]
 
 
+@pytest.mark.parametrize("matrix", [*MEASURED, (1024, 16384, False, 2), (1024, 16384, False, 4)], ids=str)
+def test_splits_over_programs_are_for_16_rows_or_eight_bits(matrix: tuple[int, int, bool, int]) -> None:
+    """More of wider weights gave wrong products on a device."""
+    outputs, width, gated, weight_bytes = matrix
+    for rows in (17, 33, 64, 128):
+        shape = tile_shape(outputs, width, rows, gated=gated, weight_bytes=weight_bytes)
+        assert shape.splits_here == shape.splits or weight_bytes == 1
+
+
 def test_ours_runs_up_to_the_rows_it_was_measured_at_and_over_bfloat16_only() -> None:
     for (outputs, width, gated), rows in FASTER_UP_TO.items():
         assert is_faster(outputs, width, rows, gated=gated, weight_bytes=2)
