@@ -77,6 +77,7 @@ async def fake_deployment(*, replica_count: int = 1, **gateway_settings: Any) ->
         "codec_health_target": target_of([server.health_port for server in codec_servers]),
         "drain_seconds": 0.0,
         "repair_wait_seconds": 0.5,
+        "stage_silence_seconds": 60.0,  # fakes tell of no progress, and tests run on busy machines
         "code_sealing": "open",
     }
     gateway = await start_gateway(GatewaySettings(**(settings | gateway_settings)))

@@ -6,7 +6,7 @@ A stage that cannot be reached is UNAVAILABLE, which clients may retry; what a s
 from __future__ import annotations
 
 import logging
-from typing import Literal
+from typing import Literal, TypeVar
 
 import grpc
 
@@ -16,6 +16,7 @@ from services.common.rpc.status import StatusError
 log = logging.getLogger("csm.gateway")
 
 StageName = Literal["ENGINE", "CODEC"]
+Answer = TypeVar("Answer")
 
 # What the library of either side answers when a server goes away, unless the server gave a reason of its own.
 _LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN}
@@ -46,6 +47,14 @@ def unreachable(stage: StageName) -> StageError:
     )
     error.retry_delay_s = 1.0
     return error
+
+
+def checked(stage: StageName, answer: Answer | None) -> Answer:
+    """The answer. Raises StageError for one that was no message, which the library gives as None: a loss."""
+    if answer is None:
+        log.warning("the %s has answered with bytes that are no message", stage.lower())
+        raise unreachable(stage)
+    return answer
 
 
 def other_model(stage: StageName) -> StageError:
