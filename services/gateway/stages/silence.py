@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import grpc
 
-TICKS = 10  # of the silence that is allowed
+TICKS = 20  # of the silence that is allowed
 
 
 class SilenceWatch:
