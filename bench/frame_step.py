@@ -8,7 +8,7 @@ was gated and how many codes agreed; an arm that runs alone is not gated. Then t
 rounds over the same weights, prompts and frame counts. Prefill is not counted. `ours-bfloat16` is our step with its
 weights in bfloat16 whatever --dtype says, `ours-int8` the same with the layers' matrices in int8, `ours-float8` with
 them in float8, `ours-float8-kv` with the conversations' keys and values in float8; how far the logits of these are from
-those of ours is measured with them. `ours-fused` is ours with its own matrix products, which only a GPU has. Prints a
+those of ours is measured with them. On a GPU, `ours-fused` has its own matrix products and `ours-vendor` none. Prints a
 table; the last line is one JSON object.
 """
 
@@ -81,7 +81,7 @@ def parse_arguments() -> argparse.Namespace:
         type=lambda text: text.split(","),
         default=["reference", "transformers", "ours"],
         help="who runs: reference, transformers, ours, ours-bfloat16, ours-int8, ours-float8, ours-float8-kv,"
-        " ours-fused",
+        " ours-fused, ours-vendor",
     )
     arguments = parser.parse_args()
     window = SHAPES[arguments.shape].max_seq_len
@@ -113,6 +113,7 @@ def make_arms(
         "ours-int8": lambda: Ours(pack(model(torch.bfloat16), quantization="int8", rows=batch), batch),
         "ours-float8-kv": lambda: Ours(pack(model(), rows=batch), batch, kv_dtype=FLOAT8),
         "ours-fused": lambda: Ours(pack(model(), fused=True), batch),
+        "ours-vendor": lambda: Ours(pack(model(), fused=False), batch),
     }
     return {name: makers[name]() for name in wanted}
 

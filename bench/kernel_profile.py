@@ -24,10 +24,11 @@ from bench.machine import commit
 from bench.shapes import SHAPES
 from bench.timing import synchronize
 from csm_engine.execution.matrix import FLOAT8
+from csm_engine.execution.ops import triton_ops
 from csm_engine.execution.weights import pack
 from csm_engine.model.loader import random_model
 
-FORMS = ("plain", "fused", "float8", "int8", "float8-kv")
+FORMS = ("auto", "plain", "fused", "float8", "int8", "float8-kv")
 FRAMES = 5
 
 
@@ -37,7 +38,9 @@ def main() -> None:
     parser.add_argument("--forms", type=lambda text: text.split(","), default=["plain"], help=", ".join(FORMS))
     parser.add_argument("--batches", type=lambda text: [int(item) for item in text.split(",")], default=[1, 64])
     parser.add_argument("--context", type=int, default=512)
+    parser.add_argument("--dependent-launch", action="store_true", help="kernels start while the one before them ends")
     arguments = parser.parse_args()
+    triton_ops.dependent_launch = arguments.dependent_launch
     rows = []
     with torch.inference_mode():
         for form in arguments.forms:
@@ -89,7 +92,8 @@ def profile(
 def new_arm(shape: str, form: str, batch: int, device: torch.device, dtype: torch.dtype) -> Ours:
     model = random_model(SHAPES[shape], seed=0, device=device, dtype=dtype, drawn_on=device)
     eight_bits = form if form in ("float8", "int8") else "none"
-    weights = pack(model, quantization=eight_bits, fused=form == "fused", rows=batch)  # type: ignore[arg-type]
+    fused = {"plain": False, "fused": True}.get(form)
+    weights = pack(model, quantization=eight_bits, fused=fused, rows=batch)  # type: ignore[arg-type]
     return Ours(weights, batch, kv_dtype=FLOAT8 if form == "float8-kv" else None)
 
 

@@ -24,6 +24,7 @@ from csm_codec.watermark.keys.keyring import Keyring
 from csm_codec.watermark.keys.payload import frame_symbols
 from csm_codec.watermark.stream.level import RunningLevel
 from csm_codec.watermark.stream.marked_stream import MarkedStream
+from csm_codec.watermark.stream.progress import START, ClipProgress
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +55,15 @@ class Codec:
     def has_work(self) -> bool:
         return any(stream.ready for stream in self._streams.values())
 
-    def open(self, key_id: str = "") -> DecodeStream:
-        """A new stream, marked with that key ("" is the active one). Raises CodecBusyError or KeyringError."""
+    def open(self, key_id: str = "", before: ClipProgress = START) -> DecodeStream:
+        """A new stream, marked with that key ("" is the active one). Raises CodecBusyError or KeyringError.
+
+        before: of the stream whose clip this one goes on with, as its Complete has told it
+        """
         key = self._keyring.get(key_id)
         slot = self._lanes.take()
-        level = RunningLevel(self._embedder.n_fft)
-        self._marks[slot] = self._embedder.join(slot.number, frame_symbols(key.payload), level)
+        level = RunningLevel(self._embedder.n_fft, before)
+        self._marks[slot] = self._embedder.join(slot.number, frame_symbols(key.payload), level, before)
         stream = DecodeStream(slot, key.id)
         self._streams[slot] = stream
         return stream
@@ -134,7 +138,8 @@ class Codec:
         stream.num_samples += len(pcm)
         outputs: list[Output] = [Audio(stream, pcm, stream.num_frames, num_new_frames)]
         if last:
-            outputs.append(Complete(stream, self._marks[stream.slot].coverage))
+            marks = self._marks[stream.slot]
+            outputs.append(Complete(stream, marks.coverage, marks.progress))
             self._leave(stream)
         return outputs
 

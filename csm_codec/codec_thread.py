@@ -14,6 +14,7 @@ from csm_bundle.runtime.worker_thread import Fail, WorkerThread
 from csm_codec.codec import Codec
 from csm_codec.codes import Codes
 from csm_codec.stream import DecodeStream, Output
+from csm_codec.watermark.stream.progress import START, ClipProgress
 
 Deliver = Callable[[list[Output], float], None]
 
@@ -40,12 +41,12 @@ class CodecThread:
     def num_streams(self) -> int:
         return self._codec.num_streams
 
-    def open(self, key_id: str = "") -> Future[DecodeStream]:
+    def open(self, key_id: str = "", before: ClipProgress = START) -> Future[DecodeStream]:
         """A future of the stream, or of CodecBusyError, KeyringError, CodecStoppedError.
 
         If it was cancelled before the thread came to it, no slot is taken.
         """
-        return self.worker.call(lambda: self._codec.open(key_id), CodecStoppedError("The codec has stopped."))
+        return self.worker.call(lambda: self._codec.open(key_id, before), CodecStoppedError("The codec has stopped."))
 
     def push(self, stream: DecodeStream, codes: Codes) -> None:
         """Queues frames, (frames, codebooks), checked before."""

@@ -10,6 +10,7 @@ from csm_codec.codes import Codes
 from csm_codec.lanes import Slot
 from csm_codec.resample import Pcm
 from csm_codec.watermark.stream.coverage import Coverage
+from csm_codec.watermark.stream.progress import ClipProgress
 
 
 @dataclass(slots=True, eq=False)
@@ -47,7 +48,8 @@ class Complete:
     """All samples of the stream have been given out."""
 
     stream: DecodeStream
-    coverage: Coverage
+    coverage: Coverage  # of the clip
+    progress: ClipProgress  # where another stream may go on with the clip
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ class PackedFrameStep:
         self.device = weights.device
         self.backbone = PackedBackbone(weights, num_slots, kv_dtype or weights.dtype)
         self.depth_decoder = PackedDepthDecoder(weights)
+        self._codebook0_head = weights.codebook0_head.first(weights.config.codebook_size)
         backbone = weights.config.backbone
         self.state = SlotState(
             num_slots, backbone.dim, backbone.max_seq_len, device=weights.device, dtype=weights.dtype
@@ -48,24 +49,23 @@ class PackedFrameStep:
         slots: (B,) int64, each once -> (B, K + 1) int16: codes, and in the last column an Outcome.
         """
         state, config = self.state, self.weights.config
-        slots = state.live(slots)
         with self.timer.measure("backbone"):
-            hidden = self.backbone.step(state.next_embedding[slots], slots, state.position[slots])
+            rows = ops.gather(state, slots)
+            hidden = self.backbone.step(rows.embedding, rows.slots, rows.position, in_place=True)
             draw = ops.FrameDraw(
-                seed=state.seed[slots],
-                frame=state.frame[slots],
-                temperature=state.temperature[slots],
-                top_k=state.top_k[slots],
+                seed=rows.seed,
+                frame=rows.frame,
+                temperature=rows.temperature,
+                top_k=rows.top_k,
                 num_codebooks=config.num_codebooks,
                 codebook_size=config.codebook_size,
+                vocab_size=config.audio_vocab_size,
             )
-            logits = ops.linear(hidden, self.weights.codebook0_head)
-            code0, fed = draw.codes(logits, 0, self.weights.projected_embeddings)
+            logits = ops.linear(hidden, self._codebook0_head)
+            _, fed = draw.codes(logits, 0, self.weights.projected_embeddings)
         with self.timer.measure("depth_decoder"):
-            codes = self.depth_decoder.frame(hidden, code0, fed, draw)
-            offsets = torch.arange(config.num_codebooks, device=codes.device) * config.audio_vocab_size
-            embeddings = F.embedding(codes + offsets, self.weights.audio_embeddings).sum(dim=1)
-            return state.advance(slots, codes, embeddings)
+            codes = self.depth_decoder.frame(hidden, fed, draw)
+            return ops.advance(state, rows.slots, codes, self.weights.audio_embeddings, config.audio_vocab_size)
 
 
 class PackedBackbone:
@@ -75,9 +75,9 @@ class PackedBackbone:
         self._stack = weights.backbone
         self.cache = SlotKVCache(weights.config.backbone, num_slots, device=weights.device, dtype=kv_dtype)
 
-    def step(self, x: Tensor, slots: Tensor, positions: Tensor) -> Tensor:
-        """x: (B, D), one position a row; slots, positions: (B,) int64 -> (B, D) hidden states."""
-        stack, x = self._stack, x.clone()  # layers add to x in place
+    def step(self, x: Tensor, slots: Tensor, positions: Tensor, *, in_place: bool = False) -> Tensor:
+        """x: (B, D), one position a row; slots, positions: (B,) int64 -> (B, D) hidden states. in_place: x is lost."""
+        stack, x = self._stack, x if in_place else x.clone()  # layers add to x in place
         for layer, cache in zip(stack.layers, self.cache.layers, strict=True):
             qkv = ops.norm_linear(x, layer.attention_norm, layer.qkv, stack.config.norm_eps)
             attended = ops.backbone_attention(qkv, cache.keys, cache.values, slots, positions, stack)
@@ -109,22 +109,20 @@ class PackedDepthDecoder:
     def __init__(self, weights: PackedWeights) -> None:
         self._weights = weights
         self._stack: PackedStack = weights.depth_decoder
+        self._heads = [head.first(weights.config.codebook_size) for head in weights.depth_heads]  # what can be drawn
         self._caches: dict[int, list[tuple[Tensor, Tensor]]] = {}  # by number of rows
 
-    def frame(self, hidden: Tensor, code0: Tensor, fed: Tensor | None, draw: ops.FrameDraw) -> Tensor:
-        """hidden: (B, D); code0: (B,) int64; fed: (B, d) what is fed for it -> (B, K) int64, codebook 0 first."""
+    def frame(self, hidden: Tensor, fed: Tensor | None, draw: ops.FrameDraw) -> Tensor:
+        """hidden: (B, D); fed: (B, d) what is fed for codebook 0, which is drawn -> (B, K) int64, codebook 0 first."""
         weights, last = self._weights, self._weights.config.num_codebooks - 1
         caches = self._frame_caches(len(hidden))
         self._run(ops.linear(hidden, weights.projection), 0, caches)
-        codes = [code0]
         for codebook in range(1, last + 1):
             assert fed is not None
             x = self._run(fed, codebook, caches)
-            x = ops.rms_norm(x, self._stack.norm, self._stack.config.norm_eps)
-            logits = ops.linear(x, weights.depth_heads[codebook - 1])
-            code, fed = draw.codes(logits, codebook, weights.projected_embeddings if codebook < last else None)
-            codes.append(code)
-        return torch.stack(codes, dim=1)
+            logits = ops.norm_linear(x, self._stack.norm, self._heads[codebook - 1], self._stack.config.norm_eps)
+            _, fed = draw.codes(logits, codebook, weights.projected_embeddings if codebook < last else None)
+        return draw.frame()
 
     def logits(self, hidden: Tensor, codes: Tensor) -> Tensor:
         """Teacher forcing. hidden: (B, D); codes: (B, K) int64 -> (B, K - 1, V) of codebooks 1..K-1."""
@@ -134,7 +132,7 @@ class PackedDepthDecoder:
         for codebook, head in enumerate(weights.depth_heads, start=1):
             fed = codes[:, codebook - 1] + (codebook - 1) * weights.config.audio_vocab_size
             x = self._run(F.embedding(fed, weights.projected_embeddings), codebook, caches)
-            all_logits.append(ops.linear(ops.rms_norm(x, self._stack.norm, self._stack.config.norm_eps), head))
+            all_logits.append(ops.norm_linear(x, self._stack.norm, head, self._stack.config.norm_eps))
         return torch.stack(all_logits, dim=1)
 
     def _run(self, x: Tensor, position: int, caches: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -149,9 +147,7 @@ class PackedDepthDecoder:
     def _frame_caches(self, rows: int) -> list[tuple[Tensor, Tensor]]:
         """Keys and values of one frame, (rows, G, K, E) a layer; every position is written before it is read."""
         if rows not in self._caches:
-            config = self._stack.config
+            config, like = self._stack.config, self._weights.projected_embeddings
             shape = (rows, config.num_kv_heads, self._weights.config.num_codebooks, config.head_dim)
-            self._caches[rows] = [
-                (self._stack.norm.new_empty(shape), self._stack.norm.new_empty(shape)) for _ in self._stack.layers
-            ]
+            self._caches[rows] = [(like.new_empty(shape), like.new_empty(shape)) for _ in self._stack.layers]
         return self._caches[rows]

@@ -6,7 +6,7 @@ whole numbers: weights alone, activations stay in the model's type. Who multipli
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -28,14 +28,22 @@ class Matrix:
     values: Tensor  # (N, K), of the model's type or in eight bits; opaque when `is_packed`
     scale: Tensor | None = None  # (N,) float32, what the rows are multiplied by; None is one
     fused: bool = False  # on CUDA, for few rows: by our own kernel, with what stands before and behind the product
+    where_faster: bool = False  # if fused: only at sizes at which our kernel was measured to be the faster one
     is_packed: bool = False
 
+    def first(self, outputs: int) -> Matrix:
+        """The first outputs alone, over the same memory; all of them where the layout is opaque."""
+        if self.is_packed or outputs == len(self.values):
+            return self
+        scale = None if self.scale is None else self.scale[:outputs]
+        return replace(self, values=self.values[:outputs], scale=scale)
 
-def plain(weight: Tensor, *, rows: int, fused: bool = False) -> Matrix:
+
+def plain(weight: Tensor, *, rows: int, fused: bool = False, where_faster: bool = False) -> Matrix:
     """weight: (N, K); rows: of a step, about."""
     if is_worth_packing(weight):
         return Matrix(packed(weight, rows), is_packed=True)
-    return Matrix(weight, fused=fused)
+    return Matrix(weight, fused=fused, where_faster=where_faster)
 
 
 def quantized(weight: Tensor, quantization: Literal["float8", "int8"]) -> Matrix:

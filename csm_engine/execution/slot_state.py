@@ -6,6 +6,8 @@ that has ended runs on as padding until the host takes it out, and touches nothi
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,19 @@ from csm_engine.scheduling.outcome import Outcome
 from csm_engine.types import SamplingParams
 
 NO_LIMIT = 2**62  # frames
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRows:
+    """What a frame needs of each row's slot. B rows."""
+
+    slots: Tensor  # (B,) int64, the spare slot in place of those that have ended
+    embedding: Tensor  # (B, D), the rows' own
+    position: Tensor  # (B,) int64
+    seed: Tensor  # (B,) int64
+    frame: Tensor  # (B,) int64
+    temperature: Tensor  # (B,) float32
+    top_k: Tensor  # (B,) int64
 
 
 class SlotState:
@@ -28,7 +43,7 @@ class SlotState:
     ) -> None:
         """max_positions: positions of a slot; a row ends when its next one would lie past them."""
         rows = num_slots + 1
-        self._pad_slot, self._max_positions = num_slots, max_positions
+        self.pad_slot, self.max_positions = num_slots, max_positions
         self.next_embedding = torch.zeros(rows, dim, device=device, dtype=dtype)
         self.position = torch.zeros(rows, device=device, dtype=torch.int64)
         self.frame = torch.zeros(rows, device=device, dtype=torch.int64)
@@ -63,7 +78,20 @@ class SlotState:
 
     def live(self, slots: Tensor) -> Tensor:
         """slots: (B,) int64 -> the same, with the spare slot in place of those that have ended."""
-        return slots.masked_fill(~self.active[slots], self._pad_slot)
+        return slots.masked_fill(~self.active[slots], self.pad_slot)
+
+    def gather(self, slots: Tensor) -> SlotRows:
+        """slots: (B,) int64, each once but the spare one -> what their frame needs; the embeddings may be changed."""
+        slots = self.live(slots)
+        return SlotRows(
+            slots=slots,
+            embedding=self.next_embedding[slots],
+            position=self.position[slots],
+            seed=self.seed[slots],
+            frame=self.frame[slots],
+            temperature=self.temperature[slots],
+            top_k=self.top_k[slots],
+        )
 
     def advance(self, slots: Tensor, codes: Tensor, embeddings: Tensor) -> Tensor:
         """Moves the rows on by the frames just made.
@@ -73,7 +101,7 @@ class SlotState:
         """
         position, frame = self.position[slots] + 1, self.frame[slots] + 1
         outcome = torch.full_like(frame, Outcome.FRAME)
-        outcome.masked_fill_(position >= self._max_positions, Outcome.CONTEXT_WINDOW)
+        outcome.masked_fill_(position >= self.max_positions, Outcome.CONTEXT_WINDOW)
         outcome.masked_fill_(frame >= self.max_frames[slots], Outcome.MAX_FRAMES)
         outcome.masked_fill_((codes == 0).all(dim=1), Outcome.END_OF_SPEECH)
         outcome.masked_fill_(~self.active[slots], Outcome.NOTHING)

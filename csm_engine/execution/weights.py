@@ -1,14 +1,14 @@
 """A CSM's weights, packed for the fast step: q, k and v in one matrix, gate and up in another, projected embeddings.
 
-Packing changes no value but one: the depth decoder's projection is applied to every audio embedding once, here,
-instead of to each code of every frame. Where eight bits are asked for, the layers' matrices are rounded to them; heads,
-norms and embeddings stay. Knows no slots and no requests.
+The depth decoder's projection is applied to every audio embedding once, here, instead of to each code of every frame.
+Where products are fused, the weights of a norm are multiplied into the matrix behind it. Where eight bits are asked
+for, the layers' matrices are rounded to them; heads and embeddings stay. Knows no slots and no requests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,10 +25,10 @@ _PROJECTION_ROWS = 4096  # audio embeddings projected at a time
 class PackedLayer:
     """One transformer layer. D: width; H, G: query and key heads; E: head dimension; F: ffn width."""
 
-    attention_norm: Tensor  # (D,)
+    attention_norm: Tensor | None  # (D,); None where its weights are in qkv
     qkv: Matrix  # ((H + 2 G) E, D)
     out: Matrix  # (D, H E)
-    mlp_norm: Tensor  # (D,)
+    mlp_norm: Tensor | None  # (D,); None where its weights are in gate_up
     gate_up: Matrix  # (2 F, D)
     down: Matrix  # (D, F)
 
@@ -39,7 +39,7 @@ class PackedStack:
 
     config: TransformerConfig
     layers: tuple[PackedLayer, ...]
-    norm: Tensor  # (D,)
+    norm: Tensor | None  # (D,); None where its weights are in the heads
     rope: Tensor
 
 
@@ -67,48 +67,69 @@ class PackedWeights:
 
 
 @torch.inference_mode()
-def pack(model: CSM, *, quantization: Quantization = "none", fused: bool = False, rows: int = 16) -> PackedWeights:
+def pack(
+    model: CSM, *, quantization: Quantization = "none", fused: bool | None = None, rows: int = 16
+) -> PackedWeights:
     """Packs a loaded model. Layer by layer the originals can be freed: nothing packed refers to them but embeddings.
 
-    quantization: of the layers' matrices. fused: on CUDA, by our own kernels for few rows; eight bits always are.
+    quantization: of the layers' matrices. fused: products by our own kernels on CUDA, for few rows: all of them, none,
+    or None, those that were measured to be faster so. Those over eight bits always are.
     rows: of a step at most; on a CPU matrices are laid out for them.
     """
+    where_faster = fused is None
+    if fused is None:
+        fused = model.text_embeddings.weight.is_cuda
+    folded = fused or quantization != "none"
 
-    def matrix(*parts: Tensor) -> Matrix:
+    def matrix(*parts: Tensor, norm: Tensor | None = None) -> Matrix:
         weight = torch.cat(parts) if len(parts) > 1 else parts[0]
-        return quantized(weight, quantization) if quantization != "none" else plain(weight, rows=rows, fused=fused)
+        if norm is not None:
+            weight = (weight.float() * norm.float()).to(weight.dtype)
+        if quantization != "none":
+            return quantized(weight, quantization)
+        return plain(weight, rows=rows, fused=fused, where_faster=where_faster)
 
+    def head(weight: Tensor, norm: Tensor | None = None) -> Matrix:
+        if norm is not None:
+            weight = (weight.float() * norm.float()).to(weight.dtype)
+        return plain(weight, rows=rows, fused=folded, where_faster=where_faster)
+
+    depth_decoder = _pack_stack(model.depth_decoder, model.config.depth_decoder, matrix, folded)
+    heads_norm = depth_decoder.norm if folded else None
     return PackedWeights(
         config=model.config,
-        backbone=_pack_stack(model.backbone, model.config.backbone, matrix),
-        depth_decoder=_pack_stack(model.depth_decoder, model.config.depth_decoder, matrix),
+        backbone=_pack_stack(model.backbone, model.config.backbone, matrix, folded),
+        depth_decoder=replace(depth_decoder, norm=None) if folded else depth_decoder,
         text_embeddings=model.text_embeddings.weight,
         audio_embeddings=model.audio_embeddings.weight,
         projected_embeddings=_project(model),
-        projection=plain(model.projection.weight, rows=rows),
-        codebook0_head=plain(model.codebook0_head.weight, rows=rows),
-        depth_heads=tuple(plain(head, rows=rows) for head in model.audio_head.transpose(1, 2).contiguous()),
+        projection=head(model.projection.weight),
+        codebook0_head=head(model.codebook0_head.weight),
+        depth_heads=tuple(head(one, heads_norm) for one in model.audio_head.transpose(1, 2).contiguous()),
     )
 
 
-def _pack_stack(stack: Any, config: TransformerConfig, matrix: Callable[..., Matrix]) -> PackedStack:
+def _pack_stack(stack: Any, config: TransformerConfig, matrix: Callable[..., Matrix], folded: bool) -> PackedStack:
+    """folded: the weights of the layers' norms go into the matrices behind them."""
     return PackedStack(
         config=config,
-        layers=tuple(_pack_layer(layer, matrix) for layer in stack.layers),
+        layers=tuple(_pack_layer(layer, matrix, folded) for layer in stack.layers),
         norm=stack.norm.scale,
         rope=stack.layers[0].attn.pos_embeddings.cache[: config.max_seq_len].contiguous(),
     )
 
 
-def _pack_layer(layer: Any, matrix: Callable[..., Matrix]) -> PackedLayer:
+def _pack_layer(layer: Any, matrix: Callable[..., Matrix], folded: bool) -> PackedLayer:
     """layer: torchtune's TransformerSelfAttentionLayer."""
     attention, mlp = layer.attn, layer.mlp
+    attention_norm, mlp_norm = layer.sa_norm.scale, layer.mlp_norm.scale
+    query, key, value = (part.weight for part in (attention.q_proj, attention.k_proj, attention.v_proj))
     return PackedLayer(
-        attention_norm=layer.sa_norm.scale,
-        qkv=matrix(attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight),
+        attention_norm=None if folded else attention_norm,
+        qkv=matrix(query, key, value, norm=attention_norm if folded else None),
         out=matrix(attention.output_proj.weight),
-        mlp_norm=layer.mlp_norm.scale,
-        gate_up=matrix(mlp.w1.weight, mlp.w3.weight),
+        mlp_norm=None if folded else mlp_norm,
+        gate_up=matrix(mlp.w1.weight, mlp.w3.weight, norm=mlp_norm if folded else None),
         down=matrix(mlp.w2.weight),
     )
 

@@ -14,6 +14,7 @@ from csm_codec.codec import Codec
 from csm_codec.codec_thread import CodecThread
 from csm_codec.codes import Codes
 from csm_codec.stream import Audio, DecodeStream, Failed, Output
+from csm_codec.watermark.stream.progress import START, ClipProgress
 from services.codec.admission import Admission
 from services.common.pulse import Pulse
 
@@ -60,17 +61,20 @@ class AsyncCodec:
         )
         self._pulse_task = asyncio.create_task(self.pulse.run())
 
-    async def open(self, key_id: str) -> StreamHandle:
-        """Waits for a slot and takes it. Raises CodecBusyError, KeyringError or CodecStoppedError."""
+    async def open(self, key_id: str, before: ClipProgress = START) -> StreamHandle:
+        """Waits for a slot and takes it. before: what the clip has had in earlier streams.
+
+        Raises CodecBusyError, KeyringError or CodecStoppedError.
+        """
         self._opening += 1
         try:
-            return await self._open(key_id)
+            return await self._open(key_id, before)
         finally:
             self._opening -= 1
 
-    async def _open(self, key_id: str) -> StreamHandle:
+    async def _open(self, key_id: str, before: ClipProgress) -> StreamHandle:
         await self.admission.take()
-        opened = self.thread.open(key_id)
+        opened = self.thread.open(key_id, before)
         try:
             stream = await asyncio.wrap_future(opened)
         except BaseException:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from csm_bundle.bundle import Bundle, open_bundle
 from csm_bundle.errors import BundleError
+from csm_bundle.identity import weights_digest
 from csm_codec.codec import Codec
 from csm_codec.mimi.decoder import MimiDecoder
 from csm_codec.mimi.loader import Mimi, load_mimi
@@ -37,6 +39,7 @@ class LoadedCodec:
     keyring: Keyring
     latency_samples: int
     bundle: Bundle
+    resume_digest: str  # of all weights, and the mark's strength, that the audio of a clip depends on
 
 
 def load_codec(settings: CodecSettings) -> LoadedCodec:
@@ -75,7 +78,13 @@ def load_codec(settings: CodecSettings) -> LoadedCodec:
     )
     codec = Codec(decoder, embedder, keyring)
     _warm_up(codec, num_lanes * width, mimi.identity.codebook_count)
-    return LoadedCodec(codec, mimi, silentcipher, keyring, embedder.latency_samples, bundle)
+    digest = _resume_digest(mimi, bundle.path("silentcipher"), silentcipher.hparams.sdr_db)
+    return LoadedCodec(codec, mimi, silentcipher, keyring, embedder.latency_samples, bundle, digest)
+
+
+def _resume_digest(mimi: Mimi, silentcipher: Path, sdr_db: float) -> str:
+    embedding = [weights_digest(silentcipher / name) for name in ("hparams.yaml", "enc_c.ckpt", "dec_c.ckpt")]
+    return " ".join((mimi.identity.weights_digest, *embedding, f"{sdr_db:g} dB"))
 
 
 def _check_identity(bundle: Bundle, mimi: Mimi) -> None:

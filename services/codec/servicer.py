@@ -16,7 +16,8 @@ from csm_codec.mimi.encoder import check_recording, encode
 from csm_codec.resample import Pcm, StreamResampler
 from csm_codec.stream import Audio, Complete
 from csm_codec.watermark.stream.coverage import Coverage
-from services.codec import convert
+from csm_codec.watermark.stream.progress import ClipProgress
+from services.codec import convert, resume
 from services.codec.async_codec import AsyncCodec, StreamHandle
 from services.codec.detection import WatermarkSearch, named_key
 from services.codec.load import LoadedCodec
@@ -56,19 +57,22 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
 
     async def StreamDecode(self, requests: Requests, context: Context) -> None:
         config = await self._read_config(requests)
-        handle = await self._open(named_key(self._loaded, config.watermark_key_id).id, context)
+        key_id = named_key(self._loaded, config.watermark_key_id).id
+        before = resume.from_bytes(config.resume, self._loaded.resume_digest, key_id)
+        handle = await self._open(key_id, before, context)
         context.add_done_callback(lambda _: handle.close())  # type: ignore[arg-type]
         reader = asyncio.create_task(self._read_frames(requests, handle))
         try:
+            await context.write(codec_pb2.StreamDecodeResponse(started=codec_pb2.StreamDecodeStarted()))
             await self._write_audio(config, handle, context)
         finally:
             reader.cancel()
             handle.close()
             logs.annotate(frames=handle.stream.num_frames, samples=handle.stream.num_samples)
 
-    async def _open(self, key_id: str, context: Context) -> StreamHandle:
+    async def _open(self, key_id: str, before: ClipProgress, context: Context) -> StreamHandle:
         """Waits for a slot, and tells the caller meanwhile that the codec is alive."""
-        opening = asyncio.create_task(self._async_codec.open(key_id))
+        opening = asyncio.create_task(self._async_codec.open(key_id, before))
         try:
             while not (await asyncio.wait({opening}, timeout=2 * BEAT_S))[0]:
                 if self._async_codec.pulse.beats:
@@ -107,6 +111,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             active_key_id=loaded.keyring.active.id,
             key_ids=list(loaded.keyring.keys),
             notice=loaded.bundle.notice,
+            sends_started=True,
         )
 
     async def _read_config(self, requests: Requests) -> codec_pb2.StreamDecodeConfig:
@@ -149,7 +154,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
                 continue
             complete = next((output for output in outputs if isinstance(output, Complete)), None)
             if complete is not None:
-                self._check_coverage(complete)
+                self._check_coverage(complete, config)
             new = [output.pcm for output in outputs if isinstance(output, Audio)]
             pcm: Pcm = resampler.push(np.concatenate((*new, np.zeros(0, np.float32))), last=complete is not None)
             if len(pcm):
@@ -162,9 +167,11 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
                 sent += len(pcm)
         await context.write(codec_pb2.StreamDecodeResponse(complete=self._complete(complete, sent)))
 
-    def _check_coverage(self, complete: Complete) -> None:
+    def _check_coverage(self, complete: Complete, config: codec_pb2.StreamDecodeConfig) -> None:
         """What was sent before cannot be taken back; the status tells the caller that the audio must not be used."""
-        if self._require_full_watermark and complete.coverage is not Coverage.FULL:
+        if not self._require_full_watermark or config.clip_continues:
+            return
+        if complete.coverage is not Coverage.FULL:
             raise WatermarkError(
                 "The audio is too short or too quiet to carry one whole watermark message, which this server requires."
             )
@@ -181,6 +188,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             ),
             decode_duration=values.seconds(stream.decode_s),
             watermark_duration=values.seconds(stream.watermark_s),
+            resume=resume.to_bytes(complete.progress, self._loaded.resume_digest, stream.key_id),
         )
 
     def _to_recording(self, request: codec_pb2.EncodeRequest | codec_pb2.DetectWatermarkRequest) -> Pcm:

@@ -38,7 +38,9 @@ class EngineSettings(BundleSettings):
         description="Type of the conversations' keys and values; float8 halves them on a GPU, and gives other codes.",
     )
     fused_products: bool = Field(
-        False, description="On a GPU, matrix products of our own with norm, gate and residual in them."
+        False,
+        description="On a GPU, all matrix products by our own kernel, with norm, gate and residual; otherwise those"
+        " measured to be faster so.",
     )
     lexicon: Path | None = Field(
         None,

@@ -137,6 +137,13 @@ class GatewaySettings(StageSettings):
         default=5.0, gt=0, le=600, description="How long such a stream waits for another replica to take it up."
     )
 
+    full_wait_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        le=600,
+        description="How long a later sentence of a text waits for room at an engine or codec that is full.",
+    )
+
     @model_validator(mode="after")
     def _belong_together(self) -> Self:
         if (self.stage_tls_certificate is None) != (self.stage_tls_key is None):

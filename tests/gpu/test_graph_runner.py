@@ -11,6 +11,7 @@ import torch
 from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.execution.matrix import FLOAT8
+from csm_engine.execution.ops import triton_ops
 from csm_engine.execution.weights import pack
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
@@ -74,6 +75,19 @@ def frames_of(step: Step, slots: list[int], watched: int, num_frames: int = 10) 
 def test_graph_equals_eager(model: CSM, form: str, runner: GraphRunner) -> None:
     slots = list(range(ROWS))
     assert torch.equal(frames_of(runner, slots, 3), frames_of(new_step(model, form), slots, 3))
+
+
+@pytest.mark.parametrize("rows", [1, 64])
+def test_dependent_launches_give_the_same_codes(
+    model: CSM, form: str, runner: GraphRunner, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kernels that start before the one before them has ended read nothing too early: many frames, bit by bit."""
+    slots = list(range(rows))
+    expected = frames_of(runner, slots, 0, 50)
+    monkeypatch.setattr(triton_ops, "dependent_launch", True)
+    dependent = GraphRunner(new_step(model, form), rows)
+    for _ in range(3):
+        assert torch.equal(frames_of(dependent, slots, 0, 50), expected)
 
 
 @pytest.mark.parametrize("bucket", [bucket for bucket in buckets_up_to(ROWS) if bucket > 4])

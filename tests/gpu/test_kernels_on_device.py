@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import product as combinations
-from typing import Any
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from csm_engine.execution.matrix import FLOAT8, Matrix, Quantization, quantized 
 from csm_engine.execution.ops import dispatch as ops  # noqa: E402
 from csm_engine.execution.ops import torch_ops as ops_torch  # noqa: E402
 from csm_engine.execution.ops import triton_ops as ops_triton  # noqa: E402
+from csm_engine.execution.ops.tile_shapes import row_block_of  # noqa: E402
 
 BF16 = torch.bfloat16
 BACKBONE = {"heads": 32, "kv_heads": 8, "head_dim": 64}
@@ -51,17 +51,99 @@ def test_silu_mul() -> None:
 @pytest.mark.parametrize("rows", [1, 16, 33, 64, 128])
 @pytest.mark.parametrize(("outputs", "width"), [(1536, 1024), (1024, 8192), (3072, 2048)])
 def test_product_and_what_stands_around_it(quantization: Quantization, rows: int, outputs: int, width: int) -> None:
-    x, norm, weight = random(rows, width), random(width, seed=1), random(outputs, width, seed=2) * width**-0.5
+    x, weight = random(rows, width), random(outputs, width, seed=2) * width**-0.5
     matrix = Matrix(weight) if quantization == "none" else quantized(weight, quantization)
     scale = None if matrix.scale is None else matrix.scale.cuda()
     on_device = Matrix(matrix.values.cuda(), scale, fused=True)
-    args: dict[str, Any] = {"norm": norm.cuda(), "eps": 1e-5}
-    assert_close(ops_triton.product(x.cuda(), on_device, **args), ops.norm_linear(x, norm, matrix, 1e-5))
-    ours = ops_triton.product(x.cuda(), on_device, gated=True, **args)
-    assert_close(ours, ops.norm_gated(x, norm, matrix, 1e-5), 3e-2)
+    ours = ops_triton.product(x.cuda(), on_device, norm=True, eps=1e-5)
+    assert_close(ours, ops.norm_linear(x, None, matrix, 1e-5))
+    ours = ops_triton.product(x.cuda(), on_device, norm=True, eps=1e-5, gated=True)
+    assert_close(ours, ops.norm_gated(x, None, matrix, 1e-5), 3e-2)
     residual = random(rows, outputs, seed=3)
     ours = ops_triton.product(x.cuda(), on_device, added=residual.cuda())
     assert_close(ours, ops.add_linear(residual.clone(), x, matrix))
+
+
+@pytest.mark.parametrize("quantization", ["none", "float8", "int8"])
+@pytest.mark.parametrize(
+    ("outputs", "width", "around"),
+    [
+        (8192, 1024, "gated"), (1024, 8192, "added"), (1536, 1024, "norm"), (1024, 1024, "added"),
+        (8192, 2048, "gated"), (2048, 8192, "added"), (3072, 2048, "norm"), (2048, 2048, "added"), (2051, 1024, "norm"),
+    ],
+)  # fmt: skip
+def test_bits_of_a_row_do_not_depend_on_the_batch(
+    quantization: Quantization, outputs: int, width: int, around: str
+) -> None:
+    """At every kind of tile: 16, 32, 64 and 128 rows, whole and not, one tile and several.
+
+    Where there is no norm, over all of them; with one, among batches of one row block: the order in which a row's
+    squares are added goes with the tile.
+    """
+    x = random(1024, width).cuda()
+    weight = random(outputs * (2 if around == "gated" else 1), width, seed=2) * width**-0.5
+    matrix = Matrix(weight.cuda(), fused=True) if quantization == "none" else quantized(weight.cuda(), quantization)
+    residual = random(1024, outputs, seed=3).cuda()
+
+    def of(rows: slice) -> Tensor:
+        if around == "added":
+            return ops_triton.product(x[rows], matrix, added=residual[rows].clone())
+        return ops_triton.product(x[rows], matrix, norm=True, eps=1e-5, gated=around == "gated")
+
+    alone = torch.cat([of(slice(row, row + 1)) for row in range(16)])
+    expected = {16: alone}
+    for rows in (16, 20, 32, 33, 64, 128, 200, 1024):
+        ours, block = of(slice(0, rows))[:16], 16 if around == "added" else row_block_of(rows)
+        assert torch.equal(ours, expected.setdefault(block, ours)), f"{rows} rows"
+        assert_close(ours, alone.cpu(), 5e-3)
+
+
+@pytest.mark.parametrize("rows", [1, 16, 17, 64, 65])
+@pytest.mark.parametrize(("outputs", "width"), [(1536, 1024), (1024, 8192), (3072, 2048)])
+def test_whoever_is_faster_gives_the_same_products(rows: int, outputs: int, width: int) -> None:
+    x, weight = random(rows, width), random(outputs, width, seed=2) * width**-0.5
+    matrix = Matrix(weight.cuda(), fused=True, where_faster=True)
+    assert_close(ops.norm_linear(x.cuda(), None, matrix, 1e-5), ops.norm_linear(x, None, Matrix(weight), 1e-5))
+    residual = random(rows, outputs, seed=3)
+    ours = ops.add_linear(residual.cuda(), x.cuda(), matrix)
+    assert_close(ours, ops.add_linear(residual.clone(), x, Matrix(weight)))
+
+
+def test_a_product_in_splits_is_the_same_every_time() -> None:
+    """Whoever arrives last: a thousand launches of one product give one result."""
+    x, weight = random(16, 8192).cuda(), (random(1024, 8192, seed=2) * 8192**-0.5).cuda()
+    first = ops_triton.product(x, Matrix(weight, fused=True))
+    results = [ops_triton.product(x, Matrix(weight, fused=True)) for _ in range(1000)]
+    assert all(torch.equal(result, first) for result in results)
+
+
+@pytest.mark.parametrize("cached", [BF16, FLOAT8], ids=["bf16", "float8"])
+def test_bits_of_backbone_attention_do_not_depend_on_the_batch(cached: torch.dtype) -> None:
+    heads, kv_heads, head_dim = BACKBONE.values()
+    rows, length = 70, 1024
+    qkv, rope = random(rows, (heads + 2 * kv_heads) * head_dim).cuda(), rope_table(length, head_dim).cuda()
+    caches = [random(rows, length, kv_heads, head_dim, seed=seed).to(cached).cuda() for seed in (1, 2)]
+    slots = torch.arange(rows).cuda()
+    positions = (slots * 131 + 7) % length
+    for _ in range(20):  # the writes are the same every time
+        together = ops_triton.backbone_attention(qkv, *caches, slots, positions, rope, heads)
+        for row in (0, 33, 69):
+            one = slice(row, row + 1)
+            alone = ops_triton.backbone_attention(qkv[one], *caches, slots[one], positions[one], rope, heads)
+            assert torch.equal(alone, together[one])
+
+
+def test_bits_of_depth_attention_do_not_depend_on_the_batch() -> None:
+    heads, kv_heads, head_dim = DEPTH.values()
+    rope = rope_table(32, head_dim).cuda()
+    for position in (0, 1, 8, 9, 31):
+        qkv = random(100, (heads + 2 * kv_heads) * head_dim).cuda()
+        keys, values = (random(100, kv_heads, 32, head_dim, seed=seed).cuda() for seed in (1, 2))
+        together = ops_triton.depth_attention(qkv, keys, values, position, rope, heads)
+        for row in (0, 64, 99):
+            one = slice(row, row + 1)
+            alone = ops_triton.depth_attention(qkv[one], keys[one], values[one], position, rope, heads)
+            assert torch.equal(alone, together[one])
 
 
 @pytest.mark.parametrize("cached", [BF16, FLOAT8], ids=["bf16", "float8"])
@@ -107,7 +189,7 @@ def test_sampler_draws_the_same_codes(dtype: torch.dtype, codebook: int) -> None
     table = random(32 * vocab_size, width)
     codes, fed = ops_triton.sample_and_feed(
         logits.cuda(), seed.cuda(), frame.cuda(), temperature.cuda(), top_k.cuda(), codebook, codebook_size,
-        table.cuda(),
+        vocab_size, table.cuda(),
     )  # fmt: skip
     twin = ops_torch.FrameDraw(seed, frame, temperature, top_k, codebook + 1, codebook_size)
     expected = twin.sample(logits, codebook)

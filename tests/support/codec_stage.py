@@ -74,6 +74,8 @@ async def decode(
     samples, complete, position = b"", None, 0
     async for response in stub.StreamDecode(iter(requests)):
         assert complete is None
+        if response.WhichOneof("event") == "started":
+            continue
         if response.WhichOneof("event") == "complete":
             complete = response.complete
             continue

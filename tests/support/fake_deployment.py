@@ -59,13 +59,15 @@ class FakeDeployment:
 
 
 @asynccontextmanager
-async def fake_deployment(*, replica_count: int = 1, **gateway_settings: Any) -> AsyncIterator[FakeDeployment]:
+async def fake_deployment(
+    *, replica_count: int = 1, codec: Callable[[], FakeCodec] = FakeCodec, **gateway_settings: Any
+) -> AsyncIterator[FakeDeployment]:
     """All of them listen on free ports; readiness follows by itself. replica_count: of engine and of codec"""
     traces = {key: value for key, value in gateway_settings.items() if key.startswith("trace_")}
     engines = [FakeEngine() for _ in range(replica_count)]
-    codecs = [FakeCodec() for _ in range(replica_count)]
+    codecs = [codec() for _ in range(replica_count)]
     engine_servers = [await _serve("engine", engine, traces) for engine in engines]
-    codec_servers = [await _serve("codec", codec, traces) for codec in codecs]
+    codec_servers = [await _serve("codec", each, traces) for each in codecs]
     settings: dict[str, Any] = {
         "host": "127.0.0.1",
         "port": 0,

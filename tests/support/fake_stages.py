@@ -58,7 +58,7 @@ class CallRecord:
     remaining_s: float | None = None
     frame_count: int = 0  # sent by the engine with those it was resumed from, received by the codec
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    error: str = ""  # type of what ended the call; "" at a regular end
+    error: str = ""  # type of what ended the call; "" at a regular end; a lost caller is a cancel, also within a write
 
 
 @dataclass
@@ -145,12 +145,18 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
         self.script = Script()
         self.calls: list[CallRecord] = []
         self.refusal: Exception | None = None  # of recordings
+        self.refusals: list[Exception | None] = []  # of the next streams
+        self.sends_started = True  # that `info` says so is another matter
         self.coverages: list[codec_pb2.WatermarkCoverage] = []  # of the next streams; full when empty
         self.encoded: list[codec_pb2.EncodeRequest] = []
         self.detected: list[codec_pb2.DetectWatermarkRequest] = []
         self.detection = codec_pb2.DetectWatermarkResponse(detected=True, confidence=0.75, key_id="key-1")
         self.info = codec_pb2.GetCodecInfoResponse(
-            codec=fake_identity(), watermark_scheme="fake/1", active_key_id="key-1", key_ids=["key-1"]
+            codec=fake_identity(),
+            watermark_scheme="fake/1",
+            active_key_id="key-1",
+            key_ids=["key-1"],
+            sends_started=True,
         )
 
     async def StreamDecode(self, requests: AsyncIterator[codec_pb2.StreamDecodeRequest], context: Context) -> None:
@@ -158,6 +164,10 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
             call.request = (await anext(requests)).config
             if call.request.codec != self.info.codec:
                 raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, "CODEC_MISMATCH", "The codes are of another.")
+            if (refusal := self.refusals.pop(0) if self.refusals else None) is not None:
+                raise refusal
+            if self.sends_started:
+                await context.write(codec_pb2.StreamDecodeResponse(started=codec_pb2.StreamDecodeStarted()))
             held, sent = bytearray(), 0
             async for request in requests:
                 held += await self._decode(request.frames, call)
@@ -172,6 +182,7 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
                     scheme="fake/1",
                     key_id="key-1",
                 ),
+                resume=call.request.resume + b"." if self.sends_started else b"",
             )
             await context.write(codec_pb2.StreamDecodeResponse(complete=complete))
 
@@ -229,6 +240,9 @@ async def _recorded(calls: list[CallRecord], request: Any, context: Context) -> 
     calls.append(call)
     try:
         yield call
+    except grpc.aio.InternalError:  # the call was over in the middle of a write, before the cancel came here
+        call.error = asyncio.CancelledError.__name__
+        raise
     except BaseException as error:
         call.error = type(error).__name__
         raise

@@ -132,6 +132,7 @@ class AsyncSpeechStream:
         self._call = call
         self._writer = writer
         self._reader = SpeechReader()
+        self._is_left = False
 
     @property
     def header(self) -> tts_pb2.SynthesisHeader | None:
@@ -154,17 +155,24 @@ class AsyncSpeechStream:
                 if (chunk := self._reader.accept(message)) is not None:
                     yield chunk
         except grpc.aio.AioRpcError as error:
-            self._reader.fail(from_rpc_error(error))
+            if not self._ended_while_writing:
+                self._reader.fail(from_rpc_error(error))
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
             if self._writer is not None and self._writer.error is not None:
                 raise self._writer.error from None
-            self._reader.fail(cancelled_here())  # by `cancel`, which is no reason to end the task that reads
+            if not self._ended_while_writing:
+                self._reader.fail(cancelled_here())  # by `cancel`, which is no reason to end the task that reads
         finally:
-            self.cancel()
+            self._call.cancel()
         self._reader.end()
+
+    @property
+    def _ended_while_writing(self) -> bool:
+        """Whether all has come and only the status is lost: grpc.aio loses it where a write meets the end of a call."""
+        return self._writer is not None and self._reader.summary is not None and not self._is_left
 
     async def read_all(self) -> Speech:
         """The whole utterance."""
@@ -173,6 +181,7 @@ class AsyncSpeechStream:
 
     def cancel(self) -> None:
         """Ends the call if it still runs; the server stops working on it. Who iterates gets an error of this client."""
+        self._is_left = True
         self._call.cancel()
 
     async def __aenter__(self) -> Self:

@@ -27,6 +27,7 @@ from csm_codec.watermark.stream.block_resample import BlockResampler
 from csm_codec.watermark.stream.level import LevelEstimate
 from csm_codec.watermark.stream.look_ahead import FULL, LookAhead
 from csm_codec.watermark.stream.marked_stream import MarkedStream
+from csm_codec.watermark.stream.progress import START, ClipProgress, Grid, grid_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +104,16 @@ class Embedder:
         """Silence that a stream's clip begins with, at the networks' rate."""
         return self._lead
 
-    def join(self, slot: int, symbols: tuple[int, ...], level: LevelEstimate) -> MarkedStream:
-        """Starts a stream, in place of what sat there. symbols: of one period, as payload.frame_symbols gives them."""
+    def join(
+        self, slot: int, symbols: tuple[int, ...], level: LevelEstimate, before: ClipProgress = START
+    ) -> MarkedStream:
+        """Starts a stream, in place of what sat there. symbols: of one period, as payload.frame_symbols gives them.
+
+        before: `progress` of the stream that this one goes on from, which `level` knows too.
+        """
         hparams, lag = self._silentcipher.hparams, self._lanes[0].lag
-        stream = MarkedStream(hparams, self._sample_rate_hz, symbols, level, self._look_ahead, lag, self._lead)
+        grid = Grid(0, self._lead) if before == START else grid_at(before.position, hparams.hop, self._lead)
+        stream = MarkedStream(hparams, self._sample_rate_hz, symbols, level, self._look_ahead, lag, grid, before)
         self._streams[slot] = stream
         return stream
 

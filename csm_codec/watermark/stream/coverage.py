@@ -18,9 +18,11 @@ class Coverage(Enum):
 
 
 class CoverageMeter:
-    """Counts the audible frames of one stream. Each frame carries one symbol of the message."""
+    """Counts the audible frames of one clip. Each frame carries one symbol of the message."""
 
-    def __init__(self) -> None:
+    def __init__(self, audible_frames: int = 0) -> None:
+        """audible_frames: of the clip, before"""
+        self._before = audible_frames
         self._audible = 0
 
     def observe(self, power: float) -> None:
@@ -28,6 +30,10 @@ class CoverageMeter:
         if power > 0 and 10 * math.log10(power) > SILENCE_DBFS:
             self._audible += 1
 
-    @property
-    def coverage(self) -> Coverage:
-        return Coverage.FULL if self._audible >= PERIOD else Coverage.PARTIAL
+    def coverage(self, hops: int) -> Coverage:
+        """Of the clip so far. hops: as for `audible_frames`"""
+        return Coverage.FULL if self.audible_frames(hops) >= PERIOD else Coverage.PARTIAL
+
+    def audible_frames(self, hops: int) -> int:
+        """Of the clip so far. hops: of this stream's audio, whose first and last frame share one"""
+        return self._before + min(self._audible, hops)

@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
+from csm_codec.watermark.stream.progress import START, ClipProgress
+
 # Mean square of the speech that the networks were trained on (VCTK); the package brings every input to it.
 NOMINAL_POWER = 0.002837200844477648
 FIRST_FRAMES = 8  # that the nominal loudness stands in for; the mark lags by nearly as many
@@ -45,11 +47,12 @@ class FixedLevel:
 class RunningLevel:
     """The mean so far, over at least FIRST_FRAMES frames."""
 
-    def __init__(self, n_fft: int) -> None:
+    def __init__(self, n_fft: int, before: ClipProgress = START) -> None:
+        """before: what the clip has had in earlier streams"""
         self._nominal = nominal_magnitude(n_fft)
         self._least = self._nominal * math.sqrt(LEAST_POWER / NOMINAL_POWER)
-        self._sum = 0.0
-        self._frames = 0
+        self._sum = before.square_sum
+        self._frames = before.hops
 
     def observe(self, mean_square: float) -> Level:
         self._sum += mean_square

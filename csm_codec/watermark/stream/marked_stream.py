@@ -15,6 +15,9 @@ from csm_codec.watermark.stream.coverage import Coverage, CoverageMeter
 from csm_codec.watermark.stream.framing import Framer
 from csm_codec.watermark.stream.level import Level, LevelEstimate
 from csm_codec.watermark.stream.look_ahead import LookAhead
+from csm_codec.watermark.stream.progress import START, ClipProgress, Grid
+
+FROM_THE_START = Grid(first_frame=0, lead=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +43,23 @@ class MarkedStream:
         level: LevelEstimate,
         look_ahead: LookAhead,
         lag: int,
-        lead: int = 0,
+        grid: Grid = FROM_THE_START,
+        before: ClipProgress = START,
     ) -> None:
-        """lag: the networks' own look-ahead, in frames. lead: samples of silence before the clip, at their rate."""
+        """symbols: from the clip's first frame on. lag: the networks' own look-ahead, in frames. before: what the clip
+        has had in earlier streams, with which grid and level agree
+        """
         self._to_network = BlockResampler(sample_rate_hz, hparams.sample_rate_hz)
         self._from_network = BlockResampler(hparams.sample_rate_hz, sample_rate_hz)
         self._framer = Framer(hparams.hop)
-        self._framer.push(np.zeros(lead, np.float32))
-        self._lead_left = lead  # of the silence, whose mark has not come
+        self._framer.push(np.zeros(grid.lead, np.float32))
+        self._lead_left = grid.lead  # of the silence, whose mark has not come
+        self._grid, self._before, self._square_sum = grid, before, 0.0
+        self._hop = hparams.hop
         self._silence = np.zeros(hparams.n_fft, np.float32)
-        self._symbols, self._level, self._look_ahead, self._lag = symbols, level, look_ahead, lag
-        self._meter = CoverageMeter()
+        self._symbols, self._level = grid.symbols(symbols), level
+        self._look_ahead, self._lag = look_ahead, lag
+        self._meter = CoverageMeter(before.audible_frames)
         self._full_scale = hparams.n_fft * 3 / 8  # mean square over the bins of a signal whose mean square is 1
         self._newest_level = Level(0.0, 0.0)
         self._next_frame = self._next_output = 0
@@ -62,7 +71,23 @@ class MarkedStream:
 
     @property
     def coverage(self) -> Coverage:
-        return self._meter.coverage
+        """Of the clip, this stream so far and those before it."""
+        return self._meter.coverage(int(self._hops))
+
+    @property
+    def progress(self) -> ClipProgress:
+        """Of the clip, once this stream has ended."""
+        return ClipProgress(
+            position=self._grid.first_frame * self._hop + self._framer.num_samples,
+            hops=self._before.hops + self._hops,
+            square_sum=self._before.square_sum + self._square_sum,
+            audible_frames=self._meter.audible_frames(int(self._hops)),
+        )
+
+    @property
+    def _hops(self) -> float:
+        """Of audio that has come."""
+        return (self._framer.num_samples - self._grid.lead) / self._hop
 
     def push(self, pcm: Pcm, *, last: bool) -> None:
         self._unmarked.append(pcm)
@@ -75,7 +100,9 @@ class MarkedStream:
         """What the next step needs of this stream; None until more audio comes."""
         frame, num_frames, look_ahead = self._next_frame, self._framer.num_frames, self._lag
         if frame < num_frames:
-            window, observe = self._framer.take(), self._observe
+            window = self._framer.take()
+            has_audio = (frame + 1) * self._hop > self._grid.lead
+            observe = self._observe if has_audio else self._observe_nothing
             look_ahead = min(self._lag, self._look_ahead.at(frame))
         elif frame < num_frames + self._lag:
             window, observe = self._silence, self._observe_nothing  # the steps that push the last marks out
@@ -109,6 +136,7 @@ class MarkedStream:
 
     def _observe(self, mean_square: float) -> Level:
         self._meter.observe(mean_square / self._full_scale)
+        self._square_sum += mean_square
         self._newest_level = self._level.observe(mean_square)
         return self._newest_level
 

@@ -12,9 +12,11 @@ from torch import Tensor
 from csm_bundle.runtime.packed_linear import packed_linear
 from csm_engine.execution.matrix import Matrix
 from csm_engine.execution.ops import torch_ops as ops_torch
+from csm_engine.execution.ops.tile_shapes import is_faster
+from csm_engine.execution.slot_state import SlotRows, SlotState
 from csm_engine.execution.weights import PackedLayer, PackedStack
 
-_FUSED_ROWS = 128  # more rows, as prompts have them, are better off with the vendor's product
+_FUSED_ROWS = 1024  # more rows are better off with the vendor's product
 _INT8_WIDTH = 16  # inputs that are multiplied at a time
 _INT8_ROWS = 48  # on a CPU: more rows are better off with the matrix widened first
 
@@ -27,14 +29,20 @@ def _ops(x: Tensor) -> ModuleType:
     return ops_triton
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x: (B, D); weight: (D,) -> (B, D)."""
+def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    """x: (B, D); weight: (D,), None is one -> (B, D)."""
     normed: Tensor = _ops(x).rms_norm(x, weight, eps)
     return normed
 
 
 def linear(x: Tensor, matrix: Matrix) -> Tensor:
     """x: (B, K); matrix: (N, K) -> (B, N)."""
+    if _is_fused(x, matrix):
+        return _product(x, matrix)
+    return _unfused(x, matrix)
+
+
+def _unfused(x: Tensor, matrix: Matrix) -> Tensor:
     values, scale = matrix.values, matrix.scale
     if matrix.is_packed:
         return packed_linear(x, values)
@@ -52,17 +60,17 @@ def _is_for_int8_product(x: Tensor, values: Tensor) -> bool:
     return known and len(x) <= _INT8_ROWS and x.shape[1] % _INT8_WIDTH == 0
 
 
-def norm_linear(x: Tensor, norm: Tensor, matrix: Matrix, eps: float) -> Tensor:
-    """x: (B, K), normed first -> (B, N)."""
-    if _is_fused(x, matrix):
-        return _product(x, matrix, norm=norm, eps=eps)
+def norm_linear(x: Tensor, norm: Tensor | None, matrix: Matrix, eps: float) -> Tensor:
+    """x: (B, K), normed first; norm: (K,), None where its weights are in the matrix -> (B, N)."""
+    if norm is None and _is_fused(x, matrix):
+        return _product(x, matrix, norm=True, eps=eps)
     return linear(rms_norm(x, norm, eps), matrix)
 
 
-def norm_gated(x: Tensor, norm: Tensor, matrix: Matrix, eps: float) -> Tensor:
-    """x: (B, K), normed first; matrix: (2 F, K), gate before up -> (B, F)."""
-    if _is_fused(x, matrix):
-        return _product(x, matrix, norm=norm, eps=eps, gated=True)
+def norm_gated(x: Tensor, norm: Tensor | None, matrix: Matrix, eps: float) -> Tensor:
+    """x: (B, K), normed first; norm: as in norm_linear; matrix: (2 F, K), gate before up -> (B, F)."""
+    if norm is None and _is_fused(x, matrix, gated=True):
+        return _product(x, matrix, norm=True, eps=eps, gated=True)
     gated: Tensor = _ops(x).silu_mul(linear(rms_norm(x, norm, eps), matrix))
     return gated
 
@@ -76,8 +84,13 @@ def add_linear(x: Tensor, y: Tensor, matrix: Matrix) -> Tensor:
     return x.addmm_(y, matrix.values.t())
 
 
-def _is_fused(x: Tensor, matrix: Matrix) -> bool:
-    return x.is_cuda and matrix.fused and len(x) <= _FUSED_ROWS
+def _is_fused(x: Tensor, matrix: Matrix, *, gated: bool = False) -> bool:
+    rows, width = x.shape
+    if not x.is_cuda or not matrix.fused or rows > _FUSED_ROWS:
+        return False
+    outputs = len(matrix.values) // (2 if gated else 1)
+    size = matrix.values.element_size()
+    return not matrix.where_faster or is_faster(outputs, width, rows, gated=gated, weight_bytes=size)
 
 
 def _product(x: Tensor, matrix: Matrix, **around: Any) -> Tensor:
@@ -126,24 +139,65 @@ def write_prompt(qkv: Tensor, keys: Tensor, values: Tensor, start: int, stack: P
     return turned[:, : config.num_heads]
 
 
+def gather(state: SlotState, slots: Tensor) -> SlotRows:
+    """slots: (B,) int64 -> what their frame needs."""
+    if not slots.is_cuda:
+        return state.gather(slots)
+    from csm_engine.execution.ops import state_launches
+
+    return state_launches.gather(state, slots)
+
+
+def advance(state: SlotState, slots: Tensor, codes: Tensor, table: Tensor, vocab_size: int) -> Tensor:
+    """Moves the rows on by the frames just made; table: (K * vocab_size, D), what the codes are summed from.
+
+    slots: (B,) as gathered; codes: (B, K) int64 -> (B, K + 1) int16: the codes, and in the last column an Outcome.
+    """
+    if slots.is_cuda:
+        from csm_engine.execution.ops import state_launches
+
+        return state_launches.advance(state, slots, codes, table, vocab_size)
+    offsets = torch.arange(codes.shape[1]) * vocab_size
+    return state.advance(slots, codes, F.embedding(codes + offsets, table).sum(dim=1))
+
+
 class FrameDraw:
     """How the rows of one frame are drawn. seed, frame, top_k: (B,) int64; temperature: (B,) float32."""
 
     def __init__(
-        self, seed: Tensor, frame: Tensor, temperature: Tensor, top_k: Tensor, num_codebooks: int, codebook_size: int
+        self,
+        seed: Tensor,
+        frame: Tensor,
+        temperature: Tensor,
+        top_k: Tensor,
+        *,
+        num_codebooks: int,
+        codebook_size: int,
+        vocab_size: int,
     ) -> None:
+        """codebook_size: ids that may be drawn; vocab_size: rows of the fed table per codebook."""
         self._rows = (seed, frame, temperature, top_k)
-        self._codebook_size = codebook_size
+        self._codebook_size, self._vocab_size = codebook_size, vocab_size
+        self._codes = seed.new_empty(len(seed), num_codebooks)
         self._cpu_draw = None if seed.is_cuda else ops_torch.FrameDraw(*self._rows, num_codebooks, codebook_size)
 
     def codes(self, logits: Tensor, codebook: int, table: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Draws the codes of one codebook and looks up what the depth decoder is fed for them.
 
-        logits: (B, V); table: (fed codebooks * V, d), None for the last codebook -> (B,) int64, (B, d).
+        logits: (B, codebook_size or more); table: (fed codebooks * V, d), None for the last codebook -> (B,) int64,
+        (B, d).
         """
         if self._cpu_draw is None:
             from csm_engine.execution.ops import triton_ops as ops_triton
 
-            return ops_triton.sample_and_feed(logits, *self._rows, codebook, self._codebook_size, table)
+            return ops_triton.sample_and_feed(
+                logits, *self._rows, codebook, self._codebook_size, self._vocab_size, table,
+                codes=self._codes[:, codebook],
+            )  # fmt: skip
         codes = self._cpu_draw.sample(logits, codebook)
-        return codes, None if table is None else F.embedding(codes + codebook * logits.shape[1], table)
+        self._codes[:, codebook] = codes
+        return codes, None if table is None else F.embedding(codes + codebook * self._vocab_size, table)
+
+    def frame(self) -> Tensor:
+        """(B, K) int64: the codes of every codebook, once all are drawn."""
+        return self._codes

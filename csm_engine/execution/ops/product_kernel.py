@@ -1,8 +1,11 @@
-"""Triton kernel of a matrix product with few rows, and all that stands around it in a layer: RMS norm before it,
+"""Triton kernel of a matrix product over few rows, and all that stands around it in a layer: RMS norm before it,
 gate, scale or residual behind it. Five launches a layer in place of eight.
 
-Weights are read once, in their own type. The sum over inputs goes in blocks of a fixed size that does not depend on
-the batch. Importing needs triton.
+Weights are the left operand: a tile is some outputs of all rows, so tensor cores take as few as 16 rows and weights
+stream from memory into shared memory without passing a register. A row's products are added in one order at every
+batch size: the inputs are cut into a fixed number of splits, each added in order from its first input, and the splits'
+sums are added in order. The squares of a norm are added in an order that goes with the tile: with a norm, a row's bits
+are the same among batches of one row block only (measured on an H100). Importing needs triton.
 """
 
 from __future__ import annotations
@@ -10,58 +13,127 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from csm_engine.execution.ops.dependent_launch import await_inputs
+
 # ruff: noqa: N803  (constexpr arguments are upper case, as is Triton's custom)
 
 
 @triton.jit
 def product_kernel(
-    x_ptr, norm_ptr, weight_ptr, scale_ptr, out_ptr, rows, eps,
+    x_ptr, weight_ptr, scale_ptr, out_ptr, part_ptr, arrivals_ptr, rows, eps,
     WIDTH: tl.constexpr, OUTPUTS: tl.constexpr,
-    NORM: tl.constexpr, GATED: tl.constexpr, SCALED: tl.constexpr, ADDED: tl.constexpr, WIDE: tl.constexpr,
+    NORM: tl.constexpr, GATED: tl.constexpr, SCALED: tl.constexpr, ADDED: tl.constexpr,
     ROW_BLOCK: tl.constexpr, OUTPUT_BLOCK: tl.constexpr, WIDTH_BLOCK: tl.constexpr,
+    SPLITS: tl.constexpr, SPLITS_HERE: tl.constexpr, EVEN: tl.constexpr, EVICT: tl.constexpr,
+    WIDE: tl.constexpr, PDL: tl.constexpr, PREFETCH: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
-    """Grid (OUTPUTS / OUTPUT_BLOCK, B / ROW_BLOCK): x (B, WIDTH), weight (OUTPUTS, WIDTH) -> out (B, OUTPUTS).
+    """Grid (B / ROW_BLOCK, OUTPUTS / OUTPUT_BLOCK, SPLITS / SPLITS_HERE): x (B, WIDTH) -> out (B, OUTPUTS).
 
-    NORM: x is normed first. GATED: weight holds OUTPUTS rows of gates before those of values. SCALED: each row of
-    weight has a factor. ADDED: the product is added to what is in out. WIDE: multiplies in float32, for Triton's
-    interpreter, whose dot does not know bfloat16.
+    weight: (OUTPUTS, WIDTH), or twice as many outputs.
+    NORM: the product is divided by the root mean square of the row's inputs; the norm's weights are in the matrix.
+    GATED: weight holds OUTPUTS rows of gates before those of values. SCALED: each row of weight has a factor.
+    ADDED: the product goes on top of what is in out.
+    SPLITS: parts of the sum over WIDTH; SPLITS_HERE: how many of them one program adds, all or one. Where it is one,
+    part (tiles, SPLITS, ...) float32 holds them: products, values where GATED, sums of squares by row where NORM.
+    arrivals (tiles,) int32, zero before and after, counts them, and the program of a tile that arrives last adds up.
+    EVEN: OUTPUT_BLOCK divides OUTPUTS, and WIDTH_BLOCK a split. WIDE: multiplies in float32, for Triton's interpreter.
+    PDL: launched before the kernel before it has ended; PREFETCH: instruction that asks for the program's weights
+    meanwhile, in CHUNKS a row of weights, 0 for none.
     """
-    row = tl.program_id(1) * ROW_BLOCK + tl.arange(0, ROW_BLOCK)
-    output = tl.program_id(0) * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)
+    row = tl.program_id(0) * ROW_BLOCK + tl.arange(0, ROW_BLOCK)
+    output = tl.program_id(1) * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)
+    SPLIT_WIDTH: tl.constexpr = WIDTH // SPLITS
     is_row, is_output = row < rows, output < OUTPUTS
-    product = tl.zeros((ROW_BLOCK, OUTPUT_BLOCK), tl.float32)
-    value = tl.zeros((ROW_BLOCK, OUTPUT_BLOCK), tl.float32)
-    squares = tl.zeros((ROW_BLOCK,), tl.float32)
+    if CHUNKS:
+        chunk = tl.arange(0, OUTPUT_BLOCK * CHUNKS)
+        ahead = (tl.program_id(1) * OUTPUT_BLOCK + chunk // CHUNKS).to(tl.int64) * WIDTH
+        ahead = weight_ptr + ahead + tl.program_id(2) * SPLIT_WIDTH + chunk % CHUNKS * (SPLIT_WIDTH // CHUNKS)
+        tl.inline_asm_elementwise(PREFETCH, "=r,l", [ahead.to(tl.int64)], dtype=tl.int32, is_pure=False, pack=1)
+        if GATED:
+            ahead += OUTPUTS * WIDTH
+            tl.inline_asm_elementwise(PREFETCH, "=r,l", [ahead.to(tl.int64)], dtype=tl.int32, is_pure=False, pack=1)
+    await_inputs(PDL)
     x_rows = x_ptr + row.to(tl.int64)[:, None] * WIDTH
     weight_rows = weight_ptr + output.to(tl.int64)[:, None] * WIDTH
-    for start in range(0, WIDTH, WIDTH_BLOCK):
-        index = start + tl.arange(0, WIDTH_BLOCK)
-        inside = index < WIDTH
-        x = tl.load(x_rows + index[None, :], mask=is_row[:, None] & inside[None, :], other=0.0)
-        if NORM:
-            wide = x.to(tl.float32)
-            squares += tl.sum(wide * wide, axis=1)
-            norm = tl.load(norm_ptr + index, mask=inside, other=0.0).to(tl.float32)
-            x = (wide * norm[None, :]).to(x.dtype)
-        if WIDE:
-            x = x.to(tl.float32)
-        read = is_output[:, None] & inside[None, :]
-        weight = tl.load(weight_rows + index[None, :], mask=read, other=0.0).to(x.dtype)
-        product = tl.dot(x, tl.trans(weight), product, input_precision="ieee")
-        if GATED:
-            weight = tl.load(weight_rows + OUTPUTS * WIDTH + index[None, :], mask=read, other=0.0).to(x.dtype)
-            value = tl.dot(x, tl.trans(weight), value, input_precision="ieee")
-    if SCALED:
-        product *= tl.load(scale_ptr + output, mask=is_output, other=0.0)[None, :]
-        if GATED:
-            value *= tl.load(scale_ptr + OUTPUTS + output, mask=is_output, other=0.0)[None, :]
+    place = out_ptr + row.to(tl.int64)[None, :] * OUTPUTS + output[:, None]
+    written = is_row[None, :] & is_output[:, None]
+    if ADDED and SPLITS_HERE == SPLITS:
+        added = tl.load(place, mask=written, other=0.0)  # long before it is needed
+    product = tl.zeros((OUTPUT_BLOCK, ROW_BLOCK), tl.float32)
+    value = tl.zeros((OUTPUT_BLOCK, ROW_BLOCK), tl.float32)
+    squares = tl.zeros((ROW_BLOCK, WIDTH_BLOCK), tl.float32)
+    for part in range(SPLITS_HERE):
+        first = (tl.program_id(2) + part) * SPLIT_WIDTH
+        one_product = tl.zeros((OUTPUT_BLOCK, ROW_BLOCK), tl.float32)
+        one_value = tl.zeros((OUTPUT_BLOCK, ROW_BLOCK), tl.float32)
+        for start in range(first, first + SPLIT_WIDTH, WIDTH_BLOCK):
+            index = start + tl.arange(0, WIDTH_BLOCK)
+            if EVEN:
+                x = tl.load(x_rows + index[None, :], mask=is_row[:, None], other=0.0, eviction_policy="evict_last")
+                weight = tl.load(weight_rows + index[None, :], eviction_policy=EVICT)
+            else:
+                inside = index < first + SPLIT_WIDTH
+                read = is_output[:, None] & inside[None, :]
+                x = tl.load(x_rows + index[None, :], mask=is_row[:, None] & inside[None, :], other=0.0)
+                weight = tl.load(weight_rows + index[None, :], mask=read, other=0.0)
+            if WIDE:
+                x = x.to(tl.float32)
+            one_product = tl.dot(weight.to(x.dtype), tl.trans(x), one_product, input_precision="ieee")
+            if GATED:
+                if EVEN:
+                    weight = tl.load(weight_rows + OUTPUTS * WIDTH + index[None, :], eviction_policy=EVICT)
+                else:
+                    weight = tl.load(weight_rows + OUTPUTS * WIDTH + index[None, :], mask=read, other=0.0)
+                one_value = tl.dot(weight.to(x.dtype), tl.trans(x), one_value, input_precision="ieee")
+            if NORM:
+                squares += x.to(tl.float32) * x.to(tl.float32)
+        if SPLITS_HERE == 1:
+            product, value = one_product, one_value
+        else:
+            product += one_product
+            value += one_value
     if NORM:
-        length = tl.rsqrt(squares / WIDTH + eps)[:, None]
+        square = tl.sum(squares, axis=1)
+    if SPLITS_HERE < SPLITS:
+        tl.static_assert(SPLITS_HERE == 1)
+        TILE: tl.constexpr = OUTPUT_BLOCK * ROW_BLOCK
+        PART: tl.constexpr = TILE * (2 if GATED else 1) + (ROW_BLOCK if NORM else 0)
+        tile = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
+        parts = part_ptr + tile.to(tl.int64) * (SPLITS * PART)
+        mine = parts + tl.program_id(2) * PART
+        within = tl.arange(0, OUTPUT_BLOCK)[:, None] + tl.arange(0, ROW_BLOCK)[None, :] * OUTPUT_BLOCK
+        of_row = PART - ROW_BLOCK + tl.arange(0, ROW_BLOCK)
+        tl.store(mine + within, product)
+        if GATED:
+            tl.store(mine + TILE + within, value)
+        if NORM:
+            tl.store(mine + of_row, square)
+        tl.debug_barrier()  # the count goes up when all threads have written
+        if tl.atomic_add(arrivals_ptr + tile, 1, sem="acq_rel") < SPLITS - 1:
+            return
+        tl.store(arrivals_ptr + tile, 0)
+        if ADDED:
+            added = tl.load(place, mask=written, other=0.0)
+        product = tl.zeros((OUTPUT_BLOCK, ROW_BLOCK), tl.float32)
+        if GATED:
+            value = tl.zeros((OUTPUT_BLOCK, ROW_BLOCK), tl.float32)
+        if NORM:
+            square = tl.zeros((ROW_BLOCK,), tl.float32)
+        for split in tl.static_range(SPLITS):
+            product += tl.load(parts + split * PART + within, cache_modifier=".cg")
+            if GATED:
+                value += tl.load(parts + split * PART + TILE + within, cache_modifier=".cg")
+            if NORM:
+                square += tl.load(parts + split * PART + of_row, cache_modifier=".cg")
+    if SCALED:
+        product *= tl.load(scale_ptr + output, mask=is_output, other=0.0)[:, None]
+        if GATED:
+            value *= tl.load(scale_ptr + OUTPUTS + output, mask=is_output, other=0.0)[:, None]
+    if NORM:
+        length = tl.rsqrt(square / WIDTH + eps)[None, :]
         product, value = product * length, value * length
     if GATED:
         product = product * tl.sigmoid(product) * value
-    place = out_ptr + row.to(tl.int64)[:, None] * OUTPUTS + output[None, :]
-    written = is_row[:, None] & is_output[None, :]
     if ADDED:
-        product += tl.load(place, mask=written, other=0.0).to(tl.float32)
+        product += added.to(tl.float32)
     tl.store(place, product.to(out_ptr.dtype.element_ty), mask=written)

@@ -23,11 +23,12 @@ def _constant(value: float) -> Tensor:
     return torch.tensor(value)
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x: (B, D); weight: (D,). In float32, as torchtune's RMSNorm."""
+def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    """x: (B, D); weight: (D,), None is one. In float32, as torchtune's RMSNorm."""
     wide = x.float()
     length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    return (wide / torch.hypot(length * x.shape[-1] ** -0.5, _constant(eps**0.5)) * weight).to(x.dtype)
+    normed = wide / torch.hypot(length * x.shape[-1] ** -0.5, _constant(eps**0.5))
+    return (normed if weight is None else normed * weight).to(x.dtype)
 
 
 def silu_mul(gate_up: Tensor) -> Tensor:

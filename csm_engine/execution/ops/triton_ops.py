@@ -8,20 +8,58 @@ from triton import next_power_of_2
 
 from csm_engine.execution.matrix import Matrix
 from csm_engine.execution.ops import kernels
+from csm_engine.execution.ops.backbone_attention_kernel import backbone_attention_kernel
+from csm_engine.execution.ops.depth_attention_kernel import depth_attention_kernel
 from csm_engine.execution.ops.product_kernel import product_kernel
+from csm_engine.execution.ops.sample_kernel import sample_kernel
+from csm_engine.execution.ops.tile_shapes import (
+    BACKBONE,
+    DEPTH_WARPS,
+    MOST_DEPTH_KEYS,
+    SAMPLER_WARPS,
+    BackboneShape,
+    TileShape,
+    tile_shape,
+)
 
-_SPLIT = 256  # keys per program of the backbone's attention
-_KEY_BLOCK = 64
+_LEAST_MEMBERS = 16  # query heads of a tile: what tensor cores take
 _FFN_BLOCK = 1024
-_LEAST_ROWS, _MOST_ROWS = 16, 64  # of a tile: what tensor cores take, and what shared memory holds
-_WIDTH_BLOCK = 128  # inputs that are added at a time
-_NARROW_OUTPUTS = 4096  # up to here a tile is narrow, so that there are tiles for all processors
+_LEAST_DEPTH_KEYS = 8  # of the depth decoder's attention: what a program holds
+_FEW_ROWS = 64  # up to here each query head of the depth decoder has a program of its own
+_MOST_ARRIVALS = 2**15  # tiles of one launch whose programs count each other
+
+dependent_launch = False  # whether kernels start while the one before them ends; set before graphs are captured
+
+_arrivals_by_device: dict[torch.device, Tensor] = {}
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x: (B, D); weight: (D,)."""
+def _arrivals(device: torch.device, tiles: int) -> Tensor:
+    """(tiles,) int32 zeros, which every launch leaves zero. Launches of one device share them: they go one by one."""
+    if tiles > _MOST_ARRIVALS:
+        raise ValueError(f"{tiles} tiles are counted in one launch; it must be at most {_MOST_ARRIVALS}")
+    if device not in _arrivals_by_device:
+        _arrivals_by_device[device] = torch.zeros(_MOST_ARRIVALS, device=device, dtype=torch.int32)
+    return _arrivals_by_device[device]
+
+
+def launch_options() -> dict[str, bool]:
+    """What a launch is told of `dependent_launch`."""
+    return {"PDL": True, "launch_pdl": True} if dependent_launch else {"PDL": False}
+
+
+def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    """x: (B, D); weight: (D,), None is one."""
     out, width = torch.empty_like(x), x.shape[-1]
-    kernels.rms_norm_kernel[(len(x),)](x, weight, out, eps, WIDTH=width, BLOCK=next_power_of_2(width))
+    kernels.rms_norm_kernel[(len(x),)](
+        x,
+        weight,
+        out,
+        eps,
+        WIDTH=width,
+        BLOCK=next_power_of_2(width),
+        WEIGHTED=weight is not None,
+        **launch_options(),
+    )
     return out
 
 
@@ -30,7 +68,7 @@ def silu_mul(gate_up: Tensor) -> Tensor:
     rows, width = gate_up.shape[0], gate_up.shape[1] // 2
     out = gate_up.new_empty(rows, width)
     block = min(_FFN_BLOCK, next_power_of_2(width))
-    kernels.silu_mul_kernel[(rows, -(-width // block))](gate_up, out, WIDTH=width, BLOCK=block)
+    kernels.silu_mul_kernel[(rows, -(-width // block))](gate_up, out, WIDTH=width, BLOCK=block, **launch_options())
     return out
 
 
@@ -38,57 +76,102 @@ def product(
     x: Tensor,
     matrix: Matrix,
     *,
-    norm: Tensor | None = None,
+    norm: bool = False,
     eps: float = 0.0,
     gated: bool = False,
     added: Tensor | None = None,
+    shape: TileShape | None = None,
 ) -> Tensor:
-    """x: (B, K), by a matrix (N, K). With norm (K,) x is normed first; gated halves the outputs, gate before up, to
-    (B, N / 2); added (B, N) is what the product goes on top of, in place.
+    """x: (B, K), by a matrix (N, K) -> (B, N).
+
+    norm: each row of x is divided by its root mean square first; the norm's weights are in the matrix. gated: halves
+    the outputs, gate before up, to (B, N / 2); added: (B, N), what the product goes on top of, in place. shape: of a
+    tile, as `tile_shapes` has it when None.
     """
     rows, width = x.shape
     outputs = len(matrix.values) // (2 if gated else 1)
+    if shape is None:
+        shape = tile_shape(outputs, width, rows, gated=gated, weight_bytes=matrix.values.element_size())
     out = x.new_empty(rows, outputs) if added is None else added
-    row_block = min(max(_LEAST_ROWS, next_power_of_2(rows)), _MOST_ROWS)
-    output_block = 16 if outputs <= _NARROW_OUTPUTS else 32
-    product_kernel[(-(-outputs // output_block), -(-rows // row_block))](
-        x, norm, matrix.values, matrix.scale, out, rows, eps,
+    even = outputs % shape.output_block == 0 and width % (shape.splits * shape.width_block) == 0
+    row_tiles, output_tiles = -(-rows // shape.row_block), -(-outputs // shape.output_block)
+    part = arrivals = None
+    if shape.splits_here < shape.splits:
+        tiles = row_tiles * output_tiles
+        size = shape.row_block * (shape.output_block * (1 + gated) + norm)
+        part = x.new_empty(tiles * shape.splits * size, dtype=torch.float32)
+        arrivals = _arrivals(x.device, tiles)
+    product_kernel[(row_tiles, output_tiles, shape.splits // shape.splits_here)](
+        x, matrix.values, matrix.scale, out, part, arrivals, rows, eps,
         WIDTH=width, OUTPUTS=outputs,
-        NORM=norm is not None, GATED=gated, SCALED=matrix.scale is not None, ADDED=added is not None,
-        WIDE=not x.is_cuda, ROW_BLOCK=row_block, OUTPUT_BLOCK=output_block, WIDTH_BLOCK=_WIDTH_BLOCK,
+        NORM=norm, GATED=gated, SCALED=matrix.scale is not None, ADDED=added is not None,
+        ROW_BLOCK=shape.row_block, OUTPUT_BLOCK=shape.output_block, WIDTH_BLOCK=shape.width_block,
+        SPLITS=shape.splits, SPLITS_HERE=shape.splits_here,
+        EVEN=even,
+        EVICT="evict_first" if row_tiles == 1 else "", WIDE=not x.is_cuda,
+        num_warps=shape.warps, num_stages=shape.stages, **_prefetch(matrix.values, width, shape, even),
+        **launch_options(),
     )  # fmt: skip
     return out
+
+
+def _prefetch(weight: Tensor, width: int, shape: TileShape, even: bool) -> dict[str, str | int]:
+    """The instruction by which a program asks for its weights before its inputs are there; one a thread."""
+    chunks = max(1, 32 * shape.warps // shape.output_block)
+    size = width // shape.splits // chunks * weight.element_size()
+    if not dependent_launch or not even or size % 16:
+        return {"PREFETCH": "", "CHUNKS": 0}
+    return {"PREFETCH": f"cp.async.bulk.prefetch.L2.global [$1], {size}; // $0", "CHUNKS": chunks}
 
 
 def backbone_attention(
-    qkv: Tensor, keys: Tensor, values: Tensor, slots: Tensor, positions: Tensor, rope: Tensor, num_heads: int
+    qkv: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    slots: Tensor,
+    positions: Tensor,
+    rope: Tensor,
+    num_heads: int,
+    *,
+    shape: BackboneShape = BACKBONE,
 ) -> Tensor:
     """qkv: (B, (H + 2 G) E); keys, values: (S, L, G, E); slots, positions: (B,) int64 -> (B, H E)."""
     rows, (max_positions, num_kv_heads, head_dim) = len(qkv), keys.shape[1:]
-    shape = {"HEADS": num_heads, "HEAD_DIM": head_dim}
-    splits = {"SPLIT": _SPLIT, "SPLITS": -(-max_positions // _SPLIT)}
-    query = qkv.new_empty(rows, num_heads, head_dim)
-    kernels.turn_and_write_kernel[(rows, num_heads + 2 * num_kv_heads)](
-        qkv, query, keys, values, slots, positions, rope, max_positions, KV_HEADS=num_kv_heads, **shape
-    )
-    part = torch.empty(rows, num_heads, splits["SPLITS"], head_dim, device=qkv.device, dtype=torch.float32)
+    splits = -(-max_positions // shape.split)
+    part = torch.empty(rows, num_heads, splits, head_dim, device=qkv.device, dtype=torch.float32)
     peak, total = (torch.empty(part.shape[:3], device=qkv.device, dtype=torch.float32) for _ in range(2))
-    kernels.split_attention_kernel[(rows, num_kv_heads, splits["SPLITS"])](
-        query, keys, values, slots, positions, part, peak, total, max_positions, head_dim**-0.5,
-        KV_HEADS=num_kv_heads, BLOCK=_KEY_BLOCK, **shape, **splits,
-    )  # fmt: skip
     out = qkv.new_empty(rows, num_heads * head_dim)
-    kernels.join_splits_kernel[(rows, num_heads)](part, peak, total, positions, out, **shape, **splits)
+    backbone_attention_kernel[(rows, num_kv_heads, splits)](
+        qkv, keys, values, slots, positions, rope, part, peak, total, _arrivals(qkv.device, rows * num_kv_heads), out,
+        max_positions, head_dim**-0.5,
+        HEADS=num_heads, KV_HEADS=num_kv_heads, HEAD_DIM=head_dim,
+        MEMBERS=max(_LEAST_MEMBERS, next_power_of_2(num_heads // num_kv_heads)),
+        SPLIT=shape.split, SPLITS=splits, ALL_SPLITS=next_power_of_2(splits), BLOCK=shape.block, WIDE=not qkv.is_cuda,
+        num_warps=shape.warps, num_stages=shape.stages, **launch_options(),
+    )  # fmt: skip
     return out
 
 
-def depth_attention(qkv: Tensor, keys: Tensor, values: Tensor, position: int, rope: Tensor, num_heads: int) -> Tensor:
-    """qkv: (B, (H + 2 G) E); keys, values: (B, G, K, E) -> (B, H E)."""
+def depth_attention(
+    qkv: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    position: int,
+    rope: Tensor,
+    num_heads: int,
+    *,
+    warps: int | None = None,
+    members: int | None = None,
+) -> Tensor:
+    """qkv: (B, (H + 2 G) E); keys, values: (B, G, K, E) -> (B, H E). members: query heads of a program."""
     rows, num_kv_heads, length, head_dim = keys.shape
     out = qkv.new_empty(rows, num_heads * head_dim)
-    kernels.depth_attention_kernel[(rows, num_kv_heads)](
+    block = max(_LEAST_DEPTH_KEYS, next_power_of_2(position))
+    members = members or (1 if rows <= _FEW_ROWS else num_heads // num_kv_heads)
+    depth_attention_kernel[(rows, num_heads // members)](
         qkv, keys, values, rope, out, position, head_dim**-0.5,
-        HEADS=num_heads, KV_HEADS=num_kv_heads, HEAD_DIM=head_dim, LENGTH=length, BLOCK=next_power_of_2(length),
+        HEADS=num_heads, KV_HEADS=num_kv_heads, HEAD_DIM=head_dim, LENGTH=length, BLOCK=block, MEMBERS=members,
+        num_warps=warps or DEPTH_WARPS[min(block, MOST_DEPTH_KEYS)], **launch_options(),
     )  # fmt: skip
     return out
 
@@ -101,17 +184,27 @@ def sample_and_feed(
     top_k: Tensor,
     codebook: int,
     codebook_size: int,
+    vocab_size: int,
     table: Tensor | None,
+    *,
+    codes: Tensor | None = None,
+    warps: int = SAMPLER_WARPS,
 ) -> tuple[Tensor, Tensor | None]:
-    """logits: (B, V); table: (fed codebooks * V, d) -> codes (B,) int64 and what is fed for them (B, d)."""
-    rows, vocab_size = logits.shape
-    codes = torch.empty(rows, device=logits.device, dtype=torch.int64)
+    """logits: (B, codebook_size or more); table: (fed codebooks * vocab_size, d) -> codes (B,) int64, fed (B, d).
+
+    codes: where they go, any stride; new when None.
+    """
+    rows, stride = logits.shape
+    if codes is None:
+        codes = torch.empty(rows, device=logits.device, dtype=torch.int64)
     fed = None if table is None else table.new_empty(rows, table.shape[1])
     width = 1 if table is None else table.shape[1]
-    kernels.sample_kernel[(rows,)](
+    sample_kernel[(rows,)](
         logits, seed, frame, temperature, top_k, codes, table, fed, codebook, vocab_size,
-        CODEBOOK_SIZE=codebook_size, BLOCK=next_power_of_2(codebook_size),
+        STRIDE=stride, CODE_STRIDE=codes.stride(0), CODEBOOK_SIZE=codebook_size,
+        BLOCK=max(4, next_power_of_2(codebook_size)),
         KEY_BITS=16 if logits.dtype is torch.bfloat16 else 32,
-        FEED=table is not None, WIDTH=width, WIDTH_BLOCK=next_power_of_2(width),
+        FEED=table is not None, WIDTH=width, WIDTH_BLOCK=next_power_of_2(width), num_warps=warps,
+        **launch_options(),
     )  # fmt: skip
     return codes, fed

@@ -19,6 +19,7 @@ import grpc
 
 from csm_bundle.errors import CsmError
 from services.common.rpc import status
+from services.common.rpc.lingering import lingering
 from services.common.telemetry import logs, spans
 from services.common.telemetry.metrics import StageMetrics
 from services.common.telemetry.spans import CallMetadata, CallSpan, Tracer
@@ -59,13 +60,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 caller = self._admit(method, handler_call_details.invocation_metadata or ())
             except status.StatusError as error:
                 # A handler of streams: for the others the library would read the request first.
-                return grpc.stream_stream_rpc_method_handler(self._watch(kind, method, _refusing(error)))
+                refusing = _refusing(error)
+                refuse = self._watch(kind, method, lingering(refusing) if handler.request_streaming else refusing)
+                return grpc.stream_stream_rpc_method_handler(refuse)
         serialization = (handler.request_deserializer, handler.response_serializer)
         if handler.request_streaming and handler.response_streaming:
-            watched = self._watch(kind, method, _writing(handler.stream_stream), caller)
+            watched = self._watch(kind, method, lingering(_writing(handler.stream_stream)), caller)
             return grpc.stream_stream_rpc_method_handler(watched, *serialization)
         if handler.request_streaming:
-            watched = self._watch(kind, method, handler.stream_unary, caller)
+            watched = self._watch(kind, method, lingering(handler.stream_unary), caller)
             return grpc.stream_unary_rpc_method_handler(watched, *serialization)
         if handler.response_streaming:
             watched = self._watch(kind, method, _writing(handler.unary_stream), caller)

@@ -9,6 +9,7 @@ import asyncio
 import json
 import re
 
+from csm.codec.v1 import codec_pb2
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from services.common.rpc.calls import Context, caller_name, is_uuid
@@ -27,6 +28,8 @@ from services.gateway.rpc.text_stream import Requests, read_config, read_sentenc
 from services.gateway.rpc.validation import Request, plan_synthesis
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog, CatalogSource
+from services.gateway.synthesis.clip import Clip
+from services.gateway.synthesis.codec_stream import CodecStream
 from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.failover import FailoverLimits, Failovers
 from services.gateway.synthesis.plan import SynthesisPlan
@@ -84,12 +87,21 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             sentences = read_sentences(requests, language_code, self._settings.max_text_length)
             timeout_s = self._settings.write_timeout_seconds
             sink = StreamSink(context, plan, catalog, timeout_s, tts_pb2.StreamSynthesizeTextResponse)
+            clip = Clip(continues=True)
 
             def synthesis_of(sentence: SynthesisPlan, before_decoding: BeforeDecoding, goes_on: bool) -> Synthesis:
-                return self._synthesis(sentence, catalog, before_decoding, waits_when_full=goes_on)
+                return self._synthesis(sentence, catalog, before_decoding, clip, waits_when_full=goes_on)
+
+            async def close_clip(deadline: Deadline) -> codec_pb2.WatermarkResult | None:
+                if not clip.resume:  # a codec of an earlier version, which has judged every sentence alone
+                    return None
+                clip.continues = False
+                failovers = self._failovers(waits_when_full=True)
+                stream = CodecStream(plan.request_id, catalog, self._codec, 1, failovers, clip)
+                return await stream.close(deadline)
 
             remembered = self._settings.max_remembered_sentences
-            text = TextSynthesis(plan, sentences, synthesis_of, sink.begin_sentence, remembered)
+            text = TextSynthesis(plan, sentences, synthesis_of, sink.begin_sentence, close_clip, remembered)
             result = await self._run(text, plan, catalog, deadline, sink.deliver)
             await sink.finish(result)
 
@@ -164,17 +176,23 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         plan: SynthesisPlan,
         catalog: Catalog,
         before_decoding: BeforeDecoding | None = None,
+        clip: Clip | None = None,
         *,
         waits_when_full: bool = False,
     ) -> Synthesis:
-        """waits_when_full: because its caller has heard something already"""
-        failovers = Failovers(
-            FailoverLimits(self._settings.max_repairs, self._settings.repair_wait_seconds),
+        failovers = self._failovers(waits_when_full=waits_when_full)
+        ahead_frames = self._settings.decode_ahead_frames
+        return Synthesis(plan, catalog, self._engine, self._codec, ahead_frames, failovers, before_decoding, clip)
+
+    def _failovers(self, *, waits_when_full: bool) -> Failovers:
+        """waits_when_full: because the caller has heard something already"""
+        return Failovers(
+            FailoverLimits(
+                self._settings.max_repairs, self._settings.repair_wait_seconds, self._settings.full_wait_seconds
+            ),
             lambda stage, outcome: self._metrics.failovers.labels(stage.lower(), outcome).inc(),
             waits_when_full=waits_when_full,
         )
-        ahead_frames = self._settings.decode_ahead_frames
-        return Synthesis(plan, catalog, self._engine, self._codec, ahead_frames, failovers, before_decoding)
 
     async def _run(
         self,

@@ -18,6 +18,8 @@ log = logging.getLogger("csm.gateway")
 StageName = Literal["ENGINE", "CODEC"]
 Answer = TypeVar("Answer")
 
+FULL = "QUEUE_FULL"  # reason of a stage that has no room, now
+
 # What the library of either side answers when a server goes away, unless the server gave a reason of its own.
 _LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN}
 # The library's words when a write met the end of the call; the status of the other side is lost with it.
@@ -95,11 +97,13 @@ def lost_after(error: StageError, delivered_sample_count: int) -> StageError:
     """The same failure after audio was sent: the call cannot be repeated unseen any more."""
     if error.code is not grpc.StatusCode.UNAVAILABLE or not delivered_sample_count:
         return error
+    stage = error.stage.lower()
+    if error.reason == FULL:
+        reason, what = FULL, f"The {stage} has no room to go on"
+    else:
+        reason, what = f"{error.stage}_LOST", f"The {stage} was lost"
     lost = StageError(
-        error.stage,
-        error.code,
-        f"{error.stage}_LOST",
-        f"The {error.stage.lower()} was lost after {delivered_sample_count} samples; the audio is incomplete.",
+        error.stage, error.code, reason, f"{what} after {delivered_sample_count} samples; the audio is incomplete."
     )
     lost.metadata = {"delivered_sample_count": str(delivered_sample_count)}
     return lost

@@ -16,15 +16,15 @@ from typing import Literal
 import grpc
 
 from services.common.telemetry import spans
-from services.gateway.stages.errors import StageError, StageName
+from services.gateway.stages.errors import FULL, StageError, StageName
 
 log = logging.getLogger("csm.gateway")
 
 Outcome = Literal["resumed", "failed", "exhausted"]
 Report = Callable[[StageName, Outcome], None]
 
-FULL = "QUEUE_FULL"
 ASK_FULL_AGAIN_S = 0.25
+FIRST_DELAY_S, MOST_DELAY_S = 0.05, 1.0  # between two calls of a stage that is full
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class FailoverLimits:
 
     most: int  # repairs, both stages together
     wait_s: float  # from a loss until another replica takes the stream up
+    full_wait_s: float = 30.0  # for room at a stage that is full, where that is worth a wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,14 @@ class _Loss:
 
     error: StageError
     until_s: float  # on the clock
+
+
+@dataclass(slots=True)
+class _Full:
+    """A stage that has had no room for a while."""
+
+    until_s: float  # on the clock
+    delay_s: float = FIRST_DELAY_S  # before the next call
 
 
 class Failovers:
@@ -54,13 +63,16 @@ class Failovers:
         *,
         waits_when_full: bool = False,
     ) -> None:
-        """report: told once of every loss what came of it. waits_when_full: a full queue is no answer but a delay"""
+        """report: told once of every loss what came of it. waits_when_full: a full queue is a delay before it is an
+        answer
+        """
         self._limits = limits
         self._report = report
         self._waits_when_full = waits_when_full
         self._clock = clock
         self._count = 0
         self._losses: dict[StageName, _Loss] = {}
+        self._full: dict[StageName, _Full] = {}
 
     async def prepare(
         self, error: StageError, remaining_s: float, find_replica: Callable[[float], Awaitable[object]]
@@ -72,7 +84,7 @@ class Failovers:
         """
         loss = self._losses.get(error.stage)
         if loss is None and self._waits_when_full and error.reason == FULL:
-            await asyncio.sleep(min(error.retry_delay_s or 1.0, remaining_s))
+            await self._wait_for_room(error, remaining_s)
             return
         now_s = self._clock()
         if loss is None:
@@ -94,9 +106,21 @@ class Failovers:
 
     def answered(self, stage: StageName) -> None:
         """The stage's newest call has begun to answer."""
+        self._full.pop(stage, None)
         if self._losses.pop(stage, None):
             log.info("the stream goes on at another %s", stage.lower())
             self._tell(stage, "resumed")
+
+    async def _wait_for_room(self, error: StageError, remaining_s: float) -> None:
+        """Longer each time, at most as long as the stage says. Raises `error` when it has been full for too long."""
+        now_s = self._clock()
+        full = self._full.setdefault(error.stage, _Full(now_s + self._limits.full_wait_s))
+        left_s = min(full.until_s - now_s, remaining_s)
+        if left_s <= 0:
+            raise error
+        asked_s = MOST_DELAY_S if error.retry_delay_s is None else error.retry_delay_s
+        await asyncio.sleep(min(full.delay_s, asked_s, left_s))
+        full.delay_s = min(2 * full.delay_s, MOST_DELAY_S)
 
     def _count_one(self, stage: StageName, loss: _Loss) -> None:
         if self._count >= self._limits.most:

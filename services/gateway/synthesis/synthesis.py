@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Protocol
 
@@ -25,10 +25,12 @@ from services.common.telemetry import spans
 from services.gateway.stages.backends import Decodes, DescribesCodec, DescribesModel, Encodes, Generates
 from services.gateway.stages.catalog import Catalog
 from services.gateway.stages.errors import StageError, broken, lost_after, other_model, unreachable
+from services.gateway.synthesis.clip import Clip
+from services.gateway.synthesis.codec_stream import CodecStream
 from services.gateway.synthesis.context_codes import with_codes
 from services.gateway.synthesis.context_fields import in_public_terms
 from services.gateway.synthesis.deadline import Deadline
-from services.gateway.synthesis.decoding import Chunker, DecodeWindow, FrameBuffer
+from services.gateway.synthesis.decoding import Chunker, FrameBuffer
 from services.gateway.synthesis.failover import Failovers
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
@@ -62,8 +64,9 @@ class Synthesis:
         decode_ahead_frames: int,
         failovers: Failovers,
         before_decoding: Callable[[], Awaitable[None]] | None = None,
+        clip: Clip | None = None,
     ) -> None:
-        """before_decoding: returns when the codec may get something"""
+        """before_decoding: returns when the codec may get something. clip: that the audio goes on with, else its own"""
         self.phase = "context"  # then "queue", "generate"
         self.turns = plan.turns
         self.generated: asyncio.Future[rvq_pb2.CodeFrames] = asyncio.get_running_loop().create_future()
@@ -75,11 +78,12 @@ class Synthesis:
         self._engine = engine
         self._codec = codec
         self._buffer = FrameBuffer()
-        self._decode_ahead_frames = decode_ahead_frames
+        self._codec_stream = CodecStream(
+            plan.request_id, catalog, codec, decode_ahead_frames, failovers, clip or Clip()
+        )
         self._failovers = failovers
         self._before_decoding = before_decoding
         self._chunker = Chunker(plan.chunk_frames * catalog.frame_samples)
-        self._decoded_samples = 0  # taken from the codec, each once
         self._started: asyncio.Future[engine_pb2.GenerateStarted] = asyncio.get_running_loop().create_future()
         self._complete: engine_pb2.GenerateComplete | None = None
         self._queue_s = 0.0
@@ -159,11 +163,6 @@ class Synthesis:
     async def _find_engine(self, wait_s: float) -> None:
         await self._engine.model_info(wait_s, wait_for_ready=True)
 
-    async def _find_codec(self, wait_s: float) -> None:
-        info = await self._codec.codec_info(wait_s, wait_for_ready=True)
-        if info.codec != self._catalog.identity:  # it would refuse; a call that is written to may not tell so
-            raise other_model("CODEC")
-
     async def _read_engine(
         self, request: engine_pb2.GenerateRequest, deadline: Deadline
     ) -> engine_pb2.GenerateComplete:
@@ -216,67 +215,18 @@ class Synthesis:
             raise broken("ENGINE", str(error)) from None
         self._buffer.put(frames)
 
-    async def _decode_requests(self, window: DecodeWindow) -> AsyncIterator[codec_pb2.StreamDecodeRequest]:
-        config = codec_pb2.StreamDecodeConfig(
-            request_id=self._plan.request_id,
-            codec=self._catalog.identity,
-            sample_format=codec_pb2.SAMPLE_FORMAT_S16LE,
-            sample_rate_hertz=self._catalog.sample_rate_hz,
-            watermark_key_id=self._catalog.codec.active_key_id,  # the same in every replica, also while keys change
-        )
-        yield codec_pb2.StreamDecodeRequest(config=config)
-        async for frames in self._buffer:
-            await window.admit(frames.frame_count)
-            yield codec_pb2.StreamDecodeRequest(frames=frames)
-
     async def _decode(self, deadline: Deadline, deliver: Deliver) -> codec_pb2.WatermarkResult:
-        """Audio from one codec, or from several in turn, from the moment that the engine has begun."""
+        """Audio from the moment that the engine has begun."""
         await self._started
         if self._before_decoding is not None:
             await self._before_decoding()
-        while True:
-            try:
-                complete = await self._read_codec(deadline, deliver)
-                break
-            except StageError as error:
-                await self._failovers.prepare(error, deadline.remaining_s, self._find_codec)
+
+        async def take(samples: bytes) -> None:
+            await self._deliver(self._chunker.push(samples), deliver)
+
+        watermark = await self._codec_stream.run(self._buffer, deadline, take)
         await self._deliver(self._chunker.flush(), deliver)
-        return complete.watermark
-
-    async def _read_codec(self, deadline: Deadline, deliver: Deliver) -> codec_pb2.StreamDecodeComplete:
-        """Decodes from frame 0 and takes the samples that no codec has given before."""
-        catalog = self._catalog
-        window = DecodeWindow(self._decode_ahead_frames, catalog.codec.latency_sample_count, catalog.frame_samples)
-        complete: codec_pb2.StreamDecodeComplete | None = None
-        offset = 0
-        try:
-            async with aclosing(self._codec.decode(self._decode_requests(window), deadline.remaining_s)) as responses:
-                async for response in responses:
-                    self._failovers.answered("CODEC")
-                    match response.WhichOneof("event"):
-                        case "audio":
-                            audio = response.audio
-                            if audio.sample_offset != offset or len(audio.samples) != 2 * audio.sample_count:
-                                raise broken("CODEC", f"audio at {audio.sample_offset} is not what follows.")
-                            offset += audio.sample_count
-                            await self._take_audio(audio, deliver)
-                            window.taken(audio.sample_count)
-                        case "complete":
-                            complete = response.complete
-        finally:
-            window.release()
-        if complete is None:
-            raise unreachable("CODEC")
-        if complete.frame_count != self._buffer.frame_count:
-            raise broken("CODEC", f"it decoded {complete.frame_count} of {self._buffer.frame_count} frames.")
-        if not complete.sample_count == offset == self._decoded_samples:
-            raise broken("CODEC", f"it counts {complete.sample_count} samples; {self._decoded_samples} were taken.")
-        return complete
-
-    async def _take_audio(self, audio: codec_pb2.AudioSamples, deliver: Deliver) -> None:
-        new = audio.samples[2 * max(0, self._decoded_samples - audio.sample_offset) :]
-        self._decoded_samples += len(new) // 2
-        await self._deliver(self._chunker.push(new), deliver)
+        return watermark
 
     async def _deliver(self, chunks: list[bytes], deliver: Deliver) -> None:
         for chunk in chunks:

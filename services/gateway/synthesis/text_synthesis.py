@@ -1,7 +1,7 @@
 """The life of a text that is said while it is written: one synthesis for each sentence, each going on from the last.
 
 The engine makes a sentence while those before are still being heard, with the codes of the last ones as context, which
-it may still hold; the codec decodes them one after the other. Each is watermarked from its first sample on. It knows no
+it may still hold; the codec decodes them one after the other. All of them are one clip for the watermark. It knows no
 public message and no audio format.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 from csm.codec.v1 import codec_pb2
@@ -28,6 +28,7 @@ from services.gateway.synthesis.synthesis import Deliver, Synthesis
 SEEDS = 2**63
 
 BeforeDecoding = Callable[[], Awaitable[None]]
+CloseClip = Callable[[Deadline], Awaitable[codec_pb2.WatermarkResult | None]]
 SynthesisOf = Callable[[SynthesisPlan, BeforeDecoding, bool], Synthesis]
 
 
@@ -40,15 +41,18 @@ class TextSynthesis:
         sentences: AsyncIterator[str],
         synthesis_of: SynthesisOf,
         begin_sentence: Callable[[str], None],
+        close_clip: CloseClip,
         max_remembered: int,
     ) -> None:
         """plan: of every sentence, but for its words. synthesis_of: one sentence, and whether others were before it.
-        begin_sentence: told before the samples of each. max_remembered: most sentences before one among its context
+        begin_sentence: told before the samples of each. close_clip: lets the codec judge the whole, when all is said.
+        max_remembered: most sentences before one among its context
         """
         self._plan = plan
         self._sentences = sentences
         self._synthesis_of = synthesis_of
         self._begin_sentence = begin_sentence
+        self._close_clip = close_clip
         self._remembered: deque[ContextTurn] = deque(maxlen=max_remembered)
         self._began_at_s = time.monotonic()
         self._spoken: list[Synthesis] = []
@@ -80,7 +84,13 @@ class TextSynthesis:
             raise self._as_failure(error) from error.__cause__
         if not self._results:
             raise invalid_argument([FieldViolation("text", "is empty; there is nothing to say.", "TEXT_EMPTY")])
-        return self._together()
+        watermark = self._results[-1].watermark
+        if watermark.coverage != codec_pb2.WATERMARK_COVERAGE_FULL:  # a codec may refuse that, now that all is said
+            try:
+                watermark = await self._close_clip(deadline) or watermark
+            except StageError as error:
+                raise self._as_failure(error) from None
+        return self._together(watermark)
 
     async def _say_all(self, group: asyncio.TaskGroup, deadline: Deadline, deliver: Deliver) -> None:
         given, num_frames = self._plan.turns, 0
@@ -132,7 +142,7 @@ class TextSynthesis:
         sent_samples = sum(synthesis.sent_samples for synthesis in self._spoken)
         return lost_after(renamed(error, _in_text_terms), sent_samples)
 
-    def _together(self) -> SynthesisResult:
+    def _together(self, watermark: codec_pb2.WatermarkResult) -> SynthesisResult:
         """The results are in order: each sentence waits for the one before."""
         first, last = self._results[0], self._results[-1]
         buffer = FrameBuffer()
@@ -144,7 +154,7 @@ class TextSynthesis:
         return SynthesisResult(
             complete=engine_pb2.GenerateComplete(finish_reason=self._finish_reason(), frame_count=buffer.frame_count),
             started=started,
-            watermark=_fullest([result.watermark for result in self._results]),
+            watermark=watermark,
             codes=buffer.joined(first.codes.codebook_count),
             queue_s=first.queue_s,
             first_audio_s=first.first_audio_s,
@@ -163,9 +173,3 @@ class TextSynthesis:
 def _in_text_terms(field: str) -> str:
     """Fields of the one request of StreamSynthesize, as StreamSynthesizeText has them."""
     return "text" if field in ("input", "input.text") else f"config.{field}"
-
-
-def _fullest(watermarks: Sequence[codec_pb2.WatermarkResult]) -> codec_pb2.WatermarkResult:
-    """One whole message is in the audio if it is in one of the sentences."""
-    full = [mark for mark in watermarks if mark.coverage == codec_pb2.WATERMARK_COVERAGE_FULL]
-    return (full or watermarks)[0]

@@ -113,3 +113,19 @@ async def test_what_is_typed_is_said_line_by_line(monkeypatch: pytest.MonkeyPatc
     file.seek(0)
     monkeypatch.setattr(file, "isatty", lambda: True)
     assert [line async for line in lines(file)] == ["One\n\n", "Two\n\n"]
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.001, 0.02])
+async def test_audio_that_is_whole_before_the_text_is_written_is_no_failure(
+    client: csm_client.AsyncClient, pause_s: float
+) -> None:
+    """A write that meets the end of the call takes the place of its status."""
+
+    async def endless() -> AsyncIterator[str]:
+        while True:
+            yield "A word. "
+            await asyncio.sleep(pause_s)
+
+    for _ in range(16):
+        speech = await client.stream_synthesize_text(endless(), max_seconds=0.8).read_all()
+        assert speech.duration_s == 0.8

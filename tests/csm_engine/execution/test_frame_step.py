@@ -110,8 +110,23 @@ def test_weights_in_eight_bits_are_the_model_s_rounded_and_nothing_else(
     model, rounded = random_model(tiny_config, seed=4), random_model(tiny_config, seed=4)
     for layer in (*rounded.backbone.layers, *rounded.depth_decoder.layers):
         attention, mlp = layer.attn, layer.mlp
-        projections = attention.q_proj, attention.k_proj, attention.v_proj, attention.output_proj
-        for part in (*projections, mlp.w1, mlp.w2, mlp.w3):
+        behind_norms = (
+            (layer.sa_norm, (attention.q_proj, attention.k_proj, attention.v_proj)),
+            (layer.mlp_norm, (mlp.w1, mlp.w3)),
+        )
+        for norm, parts in behind_norms:  # whose weights are in the matrices behind them before those are rounded
+            for part in parts:
+                part.weight.mul_(norm.scale)
+            norm.scale.fill_(1)
+        for part in (
+            attention.q_proj,
+            attention.k_proj,
+            attention.v_proj,
+            attention.output_proj,
+            mlp.w1,
+            mlp.w2,
+            mlp.w3,
+        ):
             part.weight.copy_(nearest_in_eight_bits(part.weight, quantization))
     slots, packed = [0, 3, 1], (pack(model, quantization=quantization), pack(rounded))
     made, expected = (frames_of(PackedFrameStep(weights, SLOTS), model, slots, 20) for weights in packed)

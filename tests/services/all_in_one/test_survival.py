@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from services.engine.settings import EngineSettings
 from services.engine.stage import EngineStage, start_engine
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import GatewayStage, start_gateway
+from tests.services.all_in_one.conftest import BUILTIN
 from tests.support.fake_deployment import target_of
 
 LOCAL: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "health_port": 0, "metrics_port": -1, "drain_seconds": 0.0}
@@ -35,6 +36,12 @@ class Deployment:
 
 @pytest.fixture
 async def deployment(bundle: Path, keyring: Path) -> AsyncIterator[Deployment]:
+    async with two_of_each(bundle, keyring) as running:
+        yield running
+
+
+@asynccontextmanager
+async def two_of_each(bundle: Path, keyring: Path) -> AsyncIterator[Deployment]:
     async with AsyncExitStack() as stack:
         model: dict[str, Any] = LOCAL | {"bundle": str(bundle), "threads": 1, "slots": 2}
         engines, codecs = [], []
@@ -102,3 +109,41 @@ async def test_audio_is_bit_equal_after_the_loss_of_an_engine_and_of_a_codec(dep
     value = deployment.gateway.server.metrics.registry.get_sample_value
     for stage in ("engine", "codec"):
         assert value("tts_repairs_total", {"stage": stage, "outcome": "resumed"}) == 1
+
+
+async def test_a_text_is_bit_equal_after_the_loss_of_a_codec_in_its_third_sentence(keyring: Path) -> None:
+    """The replacement decodes that sentence from its start, and none of those before."""
+    asked = request()
+    asked.input.text = ""
+    asked.max_audio_duration.FromSeconds(60)
+    text = "The station is closed. Emma is tired. Please wait until Monday. The water is warm."
+    messages = [
+        tts_pb2.StreamSynthesizeTextRequest(config=asked),
+        tts_pb2.StreamSynthesizeTextRequest(text=tts_pb2.TextPiece(text=text)),
+    ]
+    async with two_of_each(BUILTIN, keyring) as deployment:
+        survivors: list[tuple[CodecStage, int]] = []
+
+        async def collect(kill_in_sentence: int) -> tuple[bytes, list[int]]:
+            samples, offsets, killed = b"", list[int](), not kill_in_sentence
+            async for message in deployment.stub.StreamSynthesizeText(messages, timeout=100):
+                if message.HasField("sentence"):
+                    offsets.append(message.sentence.sample_offset)
+                samples += message.audio_chunk.audio_content
+                if not killed and len(offsets) == kill_in_sentence and message.HasField("audio_chunk"):
+                    busy = next(stage for stage in deployment.codecs if stage.async_codec.thread.num_streams)
+                    survivors.extend((stage, frames_of(stage)) for stage in deployment.codecs if stage is not busy)
+                    await busy.server.drain(0)
+                    killed = True
+            return samples, offsets
+
+        def frames_of(stage: CodecStage) -> int:
+            return int(stage.server.metrics.registry.get_sample_value("codec_frames_total") or 0)
+
+        undisturbed = await collect(0)
+        disturbed = await collect(3)
+        assert disturbed == undisturbed
+        ((survivor, before),) = survivors
+        assert frames_of(survivor) - before == len(undisturbed[0]) // 3840 - undisturbed[1][2] // 1920
+    value = deployment.gateway.server.metrics.registry.get_sample_value
+    assert value("tts_repairs_total", {"stage": "codec", "outcome": "resumed"}) == 1

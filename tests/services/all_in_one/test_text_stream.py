@@ -4,7 +4,12 @@ its sentences by itself.
 
 from __future__ import annotations
 
+import io
+import wave
+
 import csm_client
+import numpy as np
+import pytest
 from csm.v1 import tts_pb2
 from csm_client import Turn
 
@@ -12,7 +17,7 @@ SENTENCES = ("The station is closed.", "Please wait until Monday.", "Emma is tir
 
 
 def test_a_text_is_its_sentences_one_after_the_other(voice_target: str) -> None:
-    """Bit for bit, with the seeds that follow the first and the codes of those before as context."""
+    """With the seeds that follow the first and the codes of those before as context; only the mark is another."""
     with csm_client.Client(voice_target, timeout_s=100) as client:
         turns: list[Turn] = []
         samples, codes = b"", b""
@@ -27,5 +32,56 @@ def test_a_text_is_its_sentences_one_after_the_other(voice_target: str) -> None:
     assert text.summary.finish_reason == tts_pb2.FINISH_REASON_END_OF_SPEECH
     assert tuple(sentence.text for sentence in stream.sentences) == SENTENCES
     assert text.summary.codes.codes == codes
-    assert text.samples == samples
+    alone, together = (np.frombuffer(said, "<i2").astype(np.float64) for said in (samples, text.samples))
+    first = stream.sentences[1].sample_offset
+    assert np.array_equal(together[:first], alone[:first])
+    assert 25 < 10 * np.log10(np.mean(alone**2) / np.mean((together - alone) ** 2))  # the marks lie at 30 dB
     assert text.summary.stats.dropped_turn_count == 0
+
+
+def test_the_mark_of_a_text_is_found_in_the_whole(voice_target: str) -> None:
+    """Whoever speaks, and where the sentences are shorter than a message of the mark: flushed every two words."""
+    words = " ".join(SENTENCES).split()
+    flushed = [f"{' '.join(words[at : at + 2])}\n\n" for at in range(0, len(words), 2)]
+    with csm_client.Client(voice_target, timeout_s=100) as client:
+        for speaker in (0, 1):
+            for pieces in ([" ".join(SENTENCES)], flushed):
+                stream = client.stream_synthesize_text(pieces, speaker=speaker, seed=3)
+                speech = stream.read_all()
+                assert len(stream.sentences) == (3 if len(pieces) == 1 else len(pieces))
+                answer = client.detect_watermark(_wav(speech))
+                assert answer.detected, (speaker, len(pieces), answer.confidence)
+                assert speech.summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_FULL
+
+
+def _wav(speech: csm_client.Speech) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setparams((1, 2, speech.sample_rate_hz, 0, "NONE", ""))
+        writer.writeframes(speech.samples)
+    return file.getvalue()
+
+
+MORE = ("The train leaves at nine.", "Good morning.", "We are at home.", "It is cold today.", "They sing well.")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_mark_of_100_of_100_texts_is_found(voice_target: str) -> None:
+    """Three to five sentences, every other text flushed every three words, both speakers."""
+    missed = []
+    random = np.random.default_rng(0)
+    with csm_client.Client(voice_target, timeout_s=300) as client:
+        for number in range(100):
+            count = int(random.integers(3, 6))
+            text = " ".join(random.permutation([*SENTENCES, *MORE])[:count])
+            words = text.split()
+            flushed = [f"{' '.join(words[at : at + 3])}\n\n" for at in range(0, len(words), 3)]
+            stream = client.stream_synthesize_text(
+                flushed if number % 2 else [text], speaker=number // 2 % 2, seed=number
+            )
+            speech = stream.read_all()
+            assert speech.summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_FULL
+            if not (answer := client.detect_watermark(_wav(speech))).detected:
+                missed.append((number, text, answer.confidence))
+    assert missed == []

@@ -67,7 +67,7 @@ async def test_deadline_frees_the_slot(stub: Any, stage: CodecStage) -> None:
 async def test_a_stage_that_stops_tells_its_streams(stub: Any, stage: CodecStage) -> None:
     call = stub.StreamDecode()
     await call.write(config_message())
-    await eventually(lambda: stage.async_codec.thread.num_streams == 1)
+    assert (await call.read()).HasField("started")
     reading = asyncio.ensure_future(call.read())
     await stage.async_codec.stop()
     status = await refusal(reading)

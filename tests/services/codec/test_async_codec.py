@@ -49,10 +49,10 @@ async def test_an_opening_that_is_cancelled_halfway_lets_the_next_in(
     codec: Any = stage.async_codec.thread._codec
     sitting_down, go_on, opened = threading.Event(), threading.Event(), codec.open
 
-    def slow_open(key_id: str) -> Any:
+    def slow_open(*asked: Any) -> Any:
         sitting_down.set()
         go_on.wait(10)
-        return opened(key_id)
+        return opened(*asked)
 
     first = await stage.async_codec.open("")
     monkeypatch.setattr(codec, "open", slow_open)

@@ -37,6 +37,7 @@ async def test_first_audio_comes_with_the_first_frame_unless_the_future_is_waite
 ) -> None:
     call = stub.StreamDecode()
     await call.write(config_message())
+    assert (await call.read()).HasField("started")
     await call.write(frames_message(random_codes(1), 0))
     first = await call.read()
     assert 1920 - first.audio.sample_count <= 2 * 256  # two hops
@@ -45,6 +46,7 @@ async def test_first_audio_comes_with_the_first_frame_unless_the_future_is_waite
     async with running_codec(settings, watermark_first_look_ahead=6) as (_, patient):
         call = patient.StreamDecode()
         await call.write(config_message())
+        assert (await call.read()).HasField("started")
         for index in range(2):
             await call.write(frames_message(random_codes(1), index))
         first = await call.read()
@@ -55,6 +57,7 @@ async def test_first_audio_comes_with_the_first_frame_unless_the_future_is_waite
 async def test_first_audio_comes_before_the_last_frame_is_sent(stub: Any) -> None:
     call = stub.StreamDecode()
     await call.write(config_message())
+    assert (await call.read()).HasField("started")
     for index in range(10):
         await call.write(frames_message(random_codes(1), index))
     first = await call.read()

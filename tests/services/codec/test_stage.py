@@ -50,7 +50,8 @@ async def test_the_work_for_a_stream_that_is_cancelled_is_counted(settings: Code
         call = stub.StreamDecode()
         await call.write(config_message())
         await call.write(frames_message(random_codes(4)))
-        await call.read()
+        while not (await call.read()).HasField("audio"):
+            pass
         call.cancel()
         await eventually(lambda: stage.async_codec.thread.num_streams == 0)
         text = await _metrics(stage)

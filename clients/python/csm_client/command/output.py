@@ -159,7 +159,7 @@ def _check_suffix(path: Path, encoding: Encoding) -> None:
     suffix = path.suffix.lower()
     if suffix in _OTHERS:
         raise OutputFileError(
-            f"{path} cannot hold {encoding}: {suffix} is another format; name it .wav, .ogg, .opus, .raw, .ulaw or .alaw."
+            f"{path} cannot hold {encoding}: {suffix} is another format. Names may end in {', '.join(_BY_SUFFIX)}."
         )
     if encoding == "opus" and suffix not in _OGG:
         raise OutputFileError(f"{path} cannot hold Ogg Opus; its name must end in .ogg or .opus.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from csm_engine.execution.matrix import FLOAT8, Matrix, Quantization, quantized 
 from csm_engine.execution.ops import dispatch as ops  # noqa: E402
 from csm_engine.execution.ops import torch_ops as ops_torch
 from csm_engine.execution.ops import triton_ops as ops_triton
+from csm_engine.execution.ops.tile_shapes import TileShape
 
 ROWS, HEADS, KV_HEADS, HEAD_DIM = 5, 8, 2, 16
 
@@ -32,6 +35,7 @@ DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=[
 def test_rms_norm(dtype: torch.dtype, width: int) -> None:
     x, weight = random(ROWS, width, dtype=dtype), random(width, seed=1, dtype=dtype)
     assert_close(ops_triton.rms_norm(x, weight, 1e-5), ops_torch.rms_norm(x, weight, 1e-5), dtype)
+    assert_close(ops_triton.rms_norm(x, None, 1e-5), ops_torch.rms_norm(x, None, 1e-5), dtype)
 
 
 @DTYPES
@@ -45,22 +49,55 @@ FORMS = pytest.mark.parametrize("float8", [False, True], ids=["plain", "float8"]
 QUANTIZATIONS = pytest.mark.parametrize("quantization", ["none", "float8", "int8"])
 
 
+SHAPES = {
+    "one split": TileShape(16, 16, 32, splits=1, splits_here=1, warps=4, stages=2),
+    "splits of programs": TileShape(16, 32, 16, splits=4, splits_here=1, warps=4, stages=2),
+    "splits of one program": TileShape(16, 16, 16, splits=4, splits_here=4, warps=4, stages=2),
+}
+
+
 @DTYPES
 @QUANTIZATIONS
+@pytest.mark.parametrize("shape", [None, SHAPES["one split"]], ids=["by rule", "one split"])
 @pytest.mark.parametrize(("rows", "width", "outputs"), [(1, 64, 40), (17, 300, 96), (70, 32, 16)])
 def test_product_and_what_stands_around_it(
-    dtype: torch.dtype, quantization: Quantization, rows: int, width: int, outputs: int
+    dtype: torch.dtype, quantization: Quantization, shape: TileShape | None, rows: int, width: int, outputs: int
 ) -> None:
-    x, norm = random(rows, width, dtype=dtype), random(width, seed=1, dtype=dtype)
+    x = random(rows, width, dtype=dtype)
     weight = random(outputs, width, seed=2, dtype=dtype)
     matrix = Matrix(weight) if quantization == "none" else quantized(weight, quantization)
-    ours = ops_triton.product(x, matrix, norm=norm, eps=1e-5)
-    assert_close(ours, ops.norm_linear(x, norm, matrix, 1e-5), dtype)
-    ours = ops_triton.product(x, matrix, norm=norm, eps=1e-5, gated=True)
-    assert_close(ours, ops.norm_gated(x, norm, matrix, 1e-5), dtype)
+    ours = ops_triton.product(x, matrix, norm=True, eps=1e-5, shape=shape)
+    assert_close(ours, ops.norm_linear(x, None, matrix, 1e-5), dtype)
+    ours = ops_triton.product(x, matrix, norm=True, eps=1e-5, gated=True, shape=shape)
+    assert_close(ours, ops.norm_gated(x, None, matrix, 1e-5), dtype)
     residual = random(rows, outputs, seed=3, dtype=dtype)
-    ours = ops_triton.product(x, matrix, added=residual.clone())
+    ours = ops_triton.product(x, matrix, added=residual.clone(), shape=shape)
     assert_close(ours, ops.add_linear(residual.clone(), x, matrix), dtype)
+
+
+@DTYPES
+@pytest.mark.parametrize("quantization", ["none", "float8"])
+@pytest.mark.parametrize("rows", [1, 17, 40])
+@pytest.mark.parametrize("shape", ["splits of programs", "splits of one program"])
+def test_a_product_in_splits(dtype: torch.dtype, quantization: Quantization, rows: int, shape: str) -> None:
+    """Twice, since the count of arrivals must be zero again."""
+    x, weight = random(rows, 192, dtype=dtype), random(48, 192, seed=2, dtype=dtype)
+    matrix = Matrix(weight) if quantization == "none" else quantized(weight, quantization)
+    for seed in (3, 4):
+        residual = random(rows, 48, seed=seed, dtype=dtype)
+        ours = ops_triton.product(x, matrix, added=residual.clone(), shape=SHAPES[shape])
+        assert_close(ours, ops.add_linear(residual.clone(), x, matrix), dtype)
+        ours = ops_triton.product(x, matrix, norm=True, eps=1e-5, shape=SHAPES[shape])
+        assert_close(ours, ops.norm_linear(x, None, matrix, 1e-5), dtype)
+        ours = ops_triton.product(x, matrix, norm=True, eps=1e-5, gated=True, shape=SHAPES[shape])
+        assert_close(ours, ops.norm_gated(x, None, matrix, 1e-5), dtype)
+
+
+def test_splits_add_up_to_the_same_bits_in_one_program_and_in_many() -> None:
+    x, matrix = random(20, 192), Matrix(random(48, 192, seed=1))
+    many = ops_triton.product(x, matrix, shape=replace(SHAPES["splits of programs"], row_block=16))
+    one = ops_triton.product(x, matrix, shape=SHAPES["splits of one program"])
+    assert torch.equal(many, one)
 
 
 def test_product_of_a_row_does_not_depend_on_the_batch() -> None:
@@ -133,7 +170,9 @@ def test_sample_draws_the_same_codes_and_feeds_their_rows(dtype: torch.dtype, co
     temperature = torch.tensor([0.0, 0.3, 0.9, 1.0, 2.0, 50.0])
     top_k = torch.tensor([1, 2, 10, 50, 67, 1000])
     table = random(5 * vocab_size, width)
-    codes, fed = ops_triton.sample_and_feed(logits, seed, frame, temperature, top_k, codebook, codebook_size, table)
+    codes, fed = ops_triton.sample_and_feed(
+        logits, seed, frame, temperature, top_k, codebook, codebook_size, vocab_size, table
+    )
     twin = ops_torch.FrameDraw(seed, frame, temperature, top_k, codebook + 1, codebook_size)
     assert torch.equal(codes, twin.sample(logits, codebook))
     assert fed is not None and torch.equal(fed, table[codebook * vocab_size + codes])
@@ -146,7 +185,7 @@ def test_negative_and_zero_logits_keep_their_order() -> None:
         drawn = {
             int(
                 ops_triton.sample_and_feed(
-                    logits, one, torch.tensor([frame]), torch.tensor([100.0]), torch.tensor([top_k]), 0, 6, None
+                    logits, one, torch.tensor([frame]), torch.tensor([100.0]), torch.tensor([top_k]), 0, 6, 6, None
                 )[0]
             )
             for frame in range(20)

@@ -13,6 +13,7 @@ from csm.engine.v1 import engine_pb2
 from csm.v1 import tts_pb2, tts_pb2_grpc
 from google.protobuf import duration_pb2
 
+from csm_bundle.errors import WatermarkError
 from services.common.rpc import status
 from services.common.rpc.status import StatusError
 from services.gateway.stages.catalog import Catalog
@@ -171,16 +172,40 @@ async def test_the_longest_audio_counts_for_all_sentences(
     assert summary.finish_reason == tts_pb2.FINISH_REASON_MAX_AUDIO_DURATION
 
 
-async def test_one_full_mark_is_a_full_mark(
+async def test_all_sentences_are_one_clip_for_the_codec(
     deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    deployment.codec.coverages = [
-        codec_pb2.WATERMARK_COVERAGE_PARTIAL,
-        codec_pb2.WATERMARK_COVERAGE_FULL,
-        codec_pb2.WATERMARK_COVERAGE_PARTIAL,
-    ]
+    """Each goes on from what the codec told of the one before; the last one's coverage is that of all."""
+    partial, full = codec_pb2.WATERMARK_COVERAGE_PARTIAL, codec_pb2.WATERMARK_COVERAGE_FULL
+    deployment.codec.coverages = [partial, partial, full]
     *_, summary = await collect(tts.StreamSynthesizeText(messages_of(config)))
     assert summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_FULL
+    requests = [call.request for call in deployment.codec.calls]
+    assert [(request.resume, request.clip_continues) for request in requests] == [(b"", 1), (b".", 1), (b"..", 1)]
+
+
+async def test_a_clip_that_is_partly_marked_is_closed_so_that_the_codec_may_refuse_it(
+    deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
+) -> None:
+    partial = codec_pb2.WATERMARK_COVERAGE_PARTIAL
+    deployment.codec.coverages = [codec_pb2.WATERMARK_COVERAGE_FULL, partial, partial, partial]
+    *_, summary = await collect(tts.StreamSynthesizeText(messages_of(config)))
+    assert summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_PARTIAL
+    last = deployment.codec.calls[-1]
+    assert (last.request.resume, last.request.clip_continues, last.frame_count) == (b"...", False, 0)
+
+    deployment.codec.coverages = [partial] * 3
+    deployment.codec.refusals = [None, None, None, WatermarkError("too short")]
+    error = await failure(tts.StreamSynthesizeText(messages_of(config)))
+    assert (error.code, error.reason) == (Code.INTERNAL, "WATERMARK_FAILED")
+
+
+async def test_one_utterance_is_a_clip_that_ends(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
+    _ = [message async for message in tts.StreamSynthesize(stream_request)]
+    (call,) = deployment.codec.calls
+    assert (call.request.resume, call.request.clip_continues) == (b"", False)
 
 
 async def test_a_sentence_without_audio_is_told_and_is_no_context(

@@ -1,0 +1,45 @@
+"""How far a clip is that several streams make one after the other, such as the sentences of a text. No torch.
+
+Each stream is embedded as a clip of its own, whose end is flushed; what goes on from one to the next is where the STFT
+frames lie, where in its message the mark is, how loud the clip has been, and how much of it is marked. So the audio of
+all of them carries one mark at one phase and one level, and what a stream gives depends on its own codes and this
+alone: it can be made again anywhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from csm_codec.watermark.keys.payload import PERIOD
+
+
+@dataclass(frozen=True, slots=True)
+class ClipProgress:
+    """All but the first count what is in the streams so far."""
+
+    position: int = 0  # of the next sample at the networks' rate, from where the first STFT frame is centred
+    hops: float = 0.0  # of audio
+    square_sum: float = 0.0  # over those hops' frames, of each one's mean square over all bins
+    audible_frames: int = 0
+
+
+START = ClipProgress()
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Where the STFT frames of a stream lie: its first frame is centred `lead` samples before its audio."""
+
+    first_frame: int  # its number in the clip
+    lead: int  # samples of silence, at the networks' rate
+
+    def symbols(self, symbols: tuple[int, ...]) -> tuple[int, ...]:
+        """Of one period, from the stream's first frame on. symbols: from the clip's first frame on"""
+        start = self.first_frame % PERIOD
+        return symbols[start:] + symbols[:start]
+
+
+def grid_at(position: int, hop: int, least_lead: int) -> Grid:
+    """The grid of a stream whose audio begins at that position of its clip. least_lead: at most one hop"""
+    frame, lead = divmod(position, hop)
+    return Grid(frame, lead) if lead >= least_lead else Grid(frame - 1, lead + hop)

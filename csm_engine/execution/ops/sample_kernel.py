@@ -1,0 +1,64 @@
+"""Triton kernel that draws one code of every row and looks up what the depth decoder is fed for it.
+
+Importing needs triton.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from csm_engine.execution.ops.dependent_launch import await_inputs
+
+# ruff: noqa: N803  (constexpr arguments are upper case, as is Triton's custom)
+
+
+@triton.jit(do_not_specialize=["codebook"])
+def sample_kernel(
+    logits_ptr, seed_ptr, frame_ptr, temperature_ptr, top_k_ptr, code_ptr, table_ptr, fed_ptr, codebook, vocab_size,
+    STRIDE: tl.constexpr, CODE_STRIDE: tl.constexpr, CODEBOOK_SIZE: tl.constexpr, BLOCK: tl.constexpr,
+    KEY_BITS: tl.constexpr, FEED: tl.constexpr, WIDTH: tl.constexpr, WIDTH_BLOCK: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """Grid (B,): draws one code of a row from logits, STRIDE values a row.
+
+    The k-th largest logit is found two bits at a time on an order-preserving integer key; KEY_BITS: 16 where the logits
+    are bfloat16, whose lower half is zero, otherwise 32. Four neighbouring ids share one block of Philox.
+    code (B,) int64, CODE_STRIDE apart; table ((K - 1) V, WIDTH) -> fed (B, WIDTH).
+    """
+    row = tl.program_id(0).to(tl.int64)
+    seed = tl.load(seed_ptr + row)
+    frame = tl.load(frame_ptr + row).to(tl.uint32)
+    block = tl.arange(0, BLOCK // 4).to(tl.uint32)
+    zero = block * 0
+    word0, word1, word2, word3 = tl.philox(seed, block, zero + codebook.to(tl.uint32), zero + frame, zero)
+    word = tl.reshape(tl.join(tl.join(word0, word2), tl.join(word1, word3)), (BLOCK,))
+    uniform = ((word >> 9).to(tl.float32) + 0.5) * 1.1920928955078125e-07  # 2**-23
+    noise = -tl.log(-tl.log(uniform))
+    temperature = tl.load(temperature_ptr + row)
+    top_k = tl.minimum(tl.load(top_k_ptr + row), CODEBOOK_SIZE)
+    await_inputs(PDL)  # what has been read so far was written long before
+    ids = tl.arange(0, BLOCK)
+    valid = ids < CODEBOOK_SIZE
+    logits = tl.load(logits_ptr + row * STRIDE + ids, mask=valid, other=0.0).to(tl.float32) + 0.0  # no -0.0
+    bits = logits.to(tl.uint32, bitcast=True)
+    key = tl.where(bits >> 31 != 0, bits ^ 0xFFFFFFFF, bits | 0x80000000)
+    key = tl.where(valid, key, 0)  # below every bound
+    threshold = tl.zeros((), tl.uint32)
+    for step in tl.static_range(KEY_BITS // 2):
+        low, middle, high = (
+            threshold | (1 << (30 - 2 * step)), threshold | (2 << (30 - 2 * step)), threshold | (3 << (30 - 2 * step))
+        )  # fmt: skip
+        # Three counts in one sum: how many keys reach each bound, 20 bits apart.
+        reached = (key >= low).to(tl.int64) + ((key >= middle).to(tl.int64) << 20) + ((key >= high).to(tl.int64) << 40)
+        counts = tl.sum(reached, axis=0)
+        threshold = tl.where((counts & 0xFFFFF) >= top_k, low, threshold)
+        threshold = tl.where(((counts >> 20) & 0xFFFFF) >= top_k, middle, threshold)
+        threshold = tl.where((counts >> 40) >= top_k, high, threshold)
+    scores = tl.where(valid & (key >= threshold), logits + temperature * noise, float("-inf"))
+    code = tl.argmax(scores, axis=0, tie_break_left=True)
+    tl.store(code_ptr + row * CODE_STRIDE, code.to(tl.int64))
+    if FEED:
+        width = tl.arange(0, WIDTH_BLOCK)
+        inside = width < WIDTH
+        source = table_ptr + (codebook * vocab_size + code).to(tl.int64) * WIDTH
+        tl.store(fed_ptr + row * WIDTH + width, tl.load(source + width, mask=inside), mask=inside)

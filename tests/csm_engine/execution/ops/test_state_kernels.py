@@ -1,0 +1,62 @@
+"""The kernels between the slots' state and the rows of a frame against `SlotState`, in Triton's interpreter."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import fields
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="triton comes with CUDA builds of torch and with requirements/dev.txt")
+
+from csm_engine.execution.ops import dispatch as ops  # noqa: E402
+from csm_engine.execution.ops import state_launches
+from csm_engine.execution.slot_state import SlotState
+from csm_engine.types import SamplingParams
+
+SLOTS, WIDTH, CODEBOOKS, VOCAB = 7, 100, 5, 19
+PAD = SLOTS
+OF_SLOTS = ("next_embedding", "position", "frame", "active", "seed", "temperature", "top_k", "max_frames")
+
+
+@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def state(request: pytest.FixtureRequest) -> SlotState:
+    """Slot 0 is free, 1 is at its last position, 2 before its last frame, the others in the middle."""
+    state = SlotState(SLOTS, WIDTH, 50, device=torch.device("cpu"), dtype=request.param)
+    for slot in range(1, SLOTS):
+        sampling = SamplingParams(seed=2**40 + slot, temperature=0.1 * slot, top_k=slot)
+        position, frame = (49, 3) if slot == 1 else (10 * slot // 2, 7 * slot)
+        embedding = torch.randn(WIDTH, generator=torch.Generator().manual_seed(slot)).to(request.param)
+        state.start(
+            slot, embedding, position=position, frame=frame, sampling=sampling, max_frames=15 if slot == 2 else 1000
+        )
+    return state
+
+
+@pytest.mark.parametrize("slots", [[4], [6, 0, 2, PAD, PAD, 1, 3]])
+def test_gathered_is_what_the_slots_hold(state: SlotState, slots: list[int]) -> None:
+    index = torch.tensor(slots)
+    ours, expected = state_launches.gather(state, index), state.gather(index)
+    for field in fields(expected):
+        assert torch.equal(getattr(ours, field.name), getattr(expected, field.name)), field.name
+
+
+@pytest.mark.parametrize("slots", [[4], [6, 0, 2, PAD, PAD, 1, 3]])
+def test_every_outcome_and_what_is_left_in_the_slots(state: SlotState, slots: list[int]) -> None:
+    live = state.live(torch.tensor(slots))
+    codes = torch.randint(0, VOCAB, (len(slots), CODEBOOKS), generator=torch.Generator().manual_seed(1))
+    codes[:, 0] = 3
+    if len(slots) > 1:
+        codes[slots.index(6)] = 0  # end of speech
+    table = torch.randn(CODEBOOKS * VOCAB, WIDTH).to(state.next_embedding.dtype)
+    twin = deepcopy(state)
+    rows = state_launches.advance(state, live, codes, table, VOCAB)
+    assert torch.equal(rows[:, -1], ops.advance(twin, live, codes, table, VOCAB)[:, -1])
+    assert torch.equal(rows[:, :-1], codes.to(torch.int16))
+    for name in OF_SLOTS:
+        ours, expected = getattr(state, name)[:SLOTS], getattr(twin, name)[:SLOTS]
+        assert torch.allclose(ours.float(), expected.float(), rtol=1e-2, atol=1e-2), name
+        if name != "next_embedding":
+            assert torch.equal(ours, expected), name
+    assert not state.active[PAD] and state.position[PAD] == 0

@@ -1,0 +1,85 @@
+"""Streams that go on with the clip of another: one mark, at one phase and level, judged as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+from csm.codec.v1 import codec_pb2
+
+from services.codec import resume
+from services.codec.settings import CodecSettings
+from tests.support.codec_stage import config_message, decode, random_codes, refusal, running_codec, stream_of
+
+FULL, PARTIAL = codec_pb2.WATERMARK_COVERAGE_FULL, codec_pb2.WATERMARK_COVERAGE_PARTIAL
+
+
+async def begun(stub: Any, frames: int = 3) -> bytes:
+    """What a stream of so many frames tells of its clip."""
+    _, complete = await decode(stub, stream_of(random_codes(frames), [frames]))
+    return complete.resume
+
+
+async def test_a_stream_that_goes_on_is_the_same_again_and_not_that_of_a_new_clip(stub: Any) -> None:
+    state = await begun(stub)
+    codes = random_codes(4, seed=1)
+    first, second = [await decode(stub, stream_of(codes, sizes, resume=state)) for sizes in ([4], [1, 3])]
+    assert first == second or (first[0], first[1].resume) == (second[0], second[1].resume)
+    anew, complete = await decode(stub, stream_of(codes, [4]))
+    assert anew != first[0] and complete.resume != first[1].resume
+    assert first[1].sample_count == 4 * 1920
+
+
+async def test_coverage_is_that_of_the_clip(stub: Any) -> None:
+    """A frame of the tiny Mimi is 7.5 symbols of 256 samples; a message has 21."""
+    state, coverages = b"", []
+    for _ in range(4):
+        _, complete = await decode(stub, stream_of(random_codes(1), [1], resume=state, clip_continues=True))
+        state = complete.resume
+        coverages.append(complete.watermark.coverage)
+    assert coverages == [PARTIAL, PARTIAL, FULL, FULL]
+    _, complete = await decode(stub, [config_message(resume=state)])
+    assert (complete.watermark.coverage, complete.sample_count) == (FULL, 0)
+
+
+async def test_a_full_mark_is_required_of_the_clip_that_ends(settings: CodecSettings) -> None:
+    async with running_codec(settings, require_full_watermark=True) as (_, stub):
+        short = stream_of(random_codes(1), [1], clip_continues=True)
+        _, complete = await decode(stub, short)
+        status = await refusal(decode(stub, [config_message(resume=complete.resume)]))
+        assert (status.code, status.reason) == (grpc.StatusCode.INTERNAL, "WATERMARK_FAILED")
+        _, complete = await decode(stub, stream_of(random_codes(4), [4], resume=complete.resume))
+        assert complete.watermark.coverage == FULL
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda state: state[:-1], "bytes"),
+        (lambda state: state + b"x", "bytes"),
+        (lambda state: bytes(1025), "at most 1024"),
+        (lambda state: b"\x02" + state[1:], "version 2"),
+        (lambda state: state[:9] + bytes([state[9] ^ 1]) + state[10:], "was changed"),
+        (lambda state: b"\x01", "bytes"),
+    ],
+)
+async def test_what_is_no_state_is_refused(stub: Any, change: Callable[[bytes], bytes], words: str) -> None:
+    status = await refusal(decode(stub, [config_message(resume=change(await begun(stub)))]))
+    assert (status.code, status.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "RESUME_INVALID")
+    assert [violation.field for violation in status.field_violations] == ["config.resume"]
+    assert words in status.message
+
+
+async def test_the_state_of_another_key_is_refused(stub: Any) -> None:
+    status = await refusal(decode(stub, [config_message(resume=await begun(stub), watermark_key_id="old")]))
+    assert (status.code, status.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "RESUME_INVALID")
+    assert "'old'" in status.message
+
+
+def test_the_state_of_other_weights_is_refused() -> None:
+    state = resume.to_bytes(resume.from_bytes(b"", "a", "key"), "a", "key")
+    resume.from_bytes(state, "a", "key")
+    with pytest.raises(Exception, match="other weights"):
+        resume.from_bytes(state, "b", "key")
