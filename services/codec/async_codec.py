@@ -51,10 +51,8 @@ class AsyncCodec:
             fail=lambda error: self._post(self._fail, error),
         )
         self.thread.start()
-        self._opening = 0  # streams that wait for a slot or for the thread
         self.pulse = Pulse(
             self.thread.worker,
-            is_busy=lambda: bool(self._handles) or self._opening > 0,
             on_beat=self._tell_quiet_streams,
             on_stall=on_stall or _ignore,
             stall_s=stall_s,
@@ -66,13 +64,6 @@ class AsyncCodec:
 
         Raises CodecBusyError, KeyringError or CodecStoppedError.
         """
-        self._opening += 1
-        try:
-            return await self._open(key_id, before)
-        finally:
-            self._opening -= 1
-
-    async def _open(self, key_id: str, before: ClipProgress) -> StreamHandle:
         await self.admission.take()
         opened = self.thread.open(key_id, before)
         try:

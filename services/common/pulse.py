@@ -25,24 +25,23 @@ class Turning(Protocol):
 
 
 class Pulse:
-    """Counts the beats that a worker has missed while it had work. `run` in a task of its own."""
+    """Counts the beats that a worker has missed; one without work misses none. `run` in a task of its own."""
 
     def __init__(
         self,
         worker: Turning,
         *,
-        is_busy: Callable[[], bool],
         on_beat: Callable[[], None],
         on_stall: Callable[[bool], Awaitable[None]],
         stall_s: float,
         beat_s: float = BEAT_S,
     ) -> None:
-        """is_busy: whether the worker owes somebody something; on_beat: after each beat that it has not missed;
-        on_stall: with True when it has been silent for `stall_s` seconds, with False when it goes on
+        """on_beat: after each beat that it has not missed; on_stall: with True when it has been silent for `stall_s`
+        seconds, with False when it goes on
         """
         self.missed = 0  # beats in a row
         self._worker = worker
-        self._is_busy, self._on_beat, self._on_stall = is_busy, on_beat, on_stall
+        self._on_beat, self._on_stall = on_beat, on_stall
         self._beat_s = beat_s
         self._most_missed = max(1, round(stall_s / beat_s))
 
@@ -57,7 +56,7 @@ class Pulse:
             turns = self._worker.turns
             self._worker.nudge()
             await asyncio.sleep(self._beat_s)
-            if self._worker.turns == turns and self._is_busy():
+            if self._worker.turns == turns:
                 await self._miss()
             else:
                 await self._beat()

@@ -49,7 +49,6 @@ class AsyncEngine:
         self.thread.start()
         self.pulse = Pulse(
             self.thread.worker,
-            is_busy=lambda: bool(self._streams),
             on_beat=self._tell_quiet_streams,
             on_stall=on_stall or _ignore,
             stall_s=stall_s,
