@@ -30,7 +30,7 @@ _BY_SUFFIX: dict[str, Encoding] = {
     ".ulaw": "mulaw",
     ".alaw": "alaw",
 }
-_IN_WAV = ("wav", "pcm", "mulaw", "alaw")
+_SEVERAL: dict[str, tuple[Encoding, ...]] = {".wav": ("pcm", "mulaw", "alaw"), ".raw": ("mulaw", "alaw")}
 _OTHERS = (
     ".aac",
     ".aif",
@@ -166,7 +166,7 @@ def _check_suffix(path: Path, encoding: Encoding) -> None:
     if encoding != "opus" and suffix in _OGG:
         raise OutputFileError(f"{path} cannot hold {encoding}; files of that name hold Ogg Opus.")
     held = _BY_SUFFIX.get(suffix, encoding)
-    if held != encoding and not (suffix == ".wav" and encoding in _IN_WAV):
+    if held != encoding and encoding not in _SEVERAL.get(suffix, ()):
         raise OutputFileError(f"{path} cannot hold {encoding}; files of that name hold {held}.")
 
 
