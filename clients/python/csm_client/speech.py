@@ -55,6 +55,11 @@ def from_unary(response: tts_pb2.SynthesizeResponse) -> Speech:
     return Speech(response.audio_content, header, response.summary)
 
 
+def _sound_of(header: tts_pb2.SynthesisHeader) -> tuple[object, ...]:
+    """What must be the same for the same samples."""
+    return header.model_version, header.seed, header.voice, header.audio_format.SerializeToString()
+
+
 class SpeechReader:
     """Takes the messages of one stream in order and tells whether it is whole."""
 
@@ -63,17 +68,24 @@ class SpeechReader:
         self.summary: tts_pb2.SynthesisSummary | None = None
         self.sentences: list[tts_pb2.Sentence] = []
         self.sample_count = 0
+        self._position = 0  # of the call that is read
+        self._has_header = False  # likewise
+
+    def begin_again(self) -> None:
+        """Another call brings the stream from its start: what has come is dropped."""
+        self.summary = None
+        self._position, self._has_header = 0, False
 
     def accept(
         self, message: tts_pb2.StreamSynthesizeResponse | tts_pb2.StreamSynthesizeTextResponse
     ) -> tts_pb2.AudioChunk | None:
         """The audio of a message, if it has any. Raises IncompleteAudioError for a gap or a wrong order."""
         match message.WhichOneof("event"):
-            case "header" if self.header is None:
-                self.header = message.header
-            case "audio_chunk" if self.header is not None and self.summary is None:
+            case "header" if not self._has_header:
+                self._accept_header(message.header)
+            case "audio_chunk" if self._has_header and self.summary is None:
                 return self._accept_audio(message.audio_chunk)
-            case "summary" if self.header is not None and self.summary is None:
+            case "summary" if self._has_header and self.header is not None and self.summary is None:
                 self.summary = message.summary
             case "sentence" if self.header is not None and self.summary is None:
                 assert isinstance(message, tts_pb2.StreamSynthesizeTextResponse)
@@ -84,9 +96,25 @@ class SpeechReader:
                 raise self._incomplete(f"The server sent '{event}' out of order.")
         return None
 
-    def _accept_audio(self, chunk: tts_pb2.AudioChunk) -> tts_pb2.AudioChunk:
-        if chunk.sample_offset != self.sample_count:
-            raise self._incomplete(f"Audio from sample {self.sample_count} to {chunk.sample_offset} is missing.")
+    def _accept_header(self, header: tts_pb2.SynthesisHeader) -> None:
+        self._has_header = True
+        if self.header is None:
+            self.header = header
+        elif _sound_of(header) != _sound_of(self.header):
+            raise self._incomplete("The server that went on has another model or other settings.")
+
+    def _accept_audio(self, chunk: tts_pb2.AudioChunk) -> tts_pb2.AudioChunk | None:
+        if chunk.sample_offset != self._position:
+            raise self._incomplete(f"Audio from sample {self._position} to {chunk.sample_offset} is missing.")
+        self._position += chunk.sample_count
+        new = self._position - self.sample_count
+        if new <= 0 < chunk.sample_count:
+            return None
+        if new < chunk.sample_count:
+            width = len(chunk.audio_content) // chunk.sample_count
+            chunk = tts_pb2.AudioChunk(
+                audio_content=chunk.audio_content[-new * width :], sample_offset=self.sample_count, sample_count=new
+            )
         self.sample_count += chunk.sample_count
         return chunk
 
