@@ -6,7 +6,6 @@ raise here: they return Malformed, which `checked` turns into the status where t
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,6 @@ from google.protobuf.message import DecodeError
 from services.common.rpc.status import StatusError
 
 REASON = "MESSAGE_MALFORMED"
-LIBRARY_LOGGER = "grpc._cython.cygrpc"
 
 Deserialize = Callable[[bytes], Any]
 
@@ -52,13 +50,3 @@ def checked(message: Any) -> Any:
             f"The request is no message of this method: its {message.size} bytes cannot be read as protobuf.",
         )
     return message
-
-
-class RawMetadataFilter(logging.Filter):
-    """Keeps metadata that is not UTF-8 out of the log: the library writes the bytes as they are, with a traceback."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if "Invalid encoding" in str(record.msg):
-            record.msg, record.args, record.exc_info = "metadata of a call is not UTF-8", (), None
-            record.levelno, record.levelname = logging.WARNING, "WARNING"
-        return True

@@ -115,7 +115,9 @@ class StageServer:
         host = self.settings.host
         await self._set_readiness(_NOT_SERVING)
         await self._health.set(LIVENESS, _SERVING)
-        self._health_server = grpc.aio.server(options=[*GATEWAY_KEEPALIVE_OPTIONS, ("grpc.so_reuseport", 0)])
+        self._health_server = grpc.aio.server(
+            interceptors=[CallInterceptor(None)], options=[*GATEWAY_KEEPALIVE_OPTIONS, ("grpc.so_reuseport", 0)]
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
         if self.settings.reflection:
             names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
