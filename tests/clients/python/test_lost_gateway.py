@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,12 @@ class Gateways:
 
 @pytest.fixture
 async def gateways(tmp_path: Path) -> AsyncIterator[Gateways]:
+    async with running_gateways(tmp_path) as running:
+        yield running
+
+
+@asynccontextmanager
+async def running_gateways(tmp_path: Path) -> AsyncIterator[Gateways]:
     async with AsyncExitStack() as stack:
         deployment = await stack.enter_async_context(fake_deployment())
         deployment.engine.frame_count = FRAMES

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import struct
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
 import pytest
 from csm.codec.v1 import codec_pb2
-from csm.engine.v1 import engine_pb2
 
 from services.common.rpc import status
-from services.common.telemetry.logs import RawMetadataFilter
+from services.common.telemetry.logs import GRPC_LOGGER, RawMetadataFilter
 
 NO_MESSAGE = b"\xff\xff\xff\xff"
 MESSAGE = codec_pb2.StreamDecodeRequest().SerializeToString()
@@ -76,20 +77,41 @@ async def test_so_it_is_on_the_health_port(
     assert_malformed(await refusal(open_call(stage.health_channel, method)), caplog)
 
 
-def test_metadata_that_is_not_utf8_is_not_logged_raw() -> None:
-    record = logging.LogRecord(
-        "grpc", logging.ERROR, "", 1, "Invalid encoding on %s", (b"\xff\x1b[31m",), (ValueError, ValueError(), None)
-    )
-    assert RawMetadataFilter().filter(record)
-    assert record.getMessage() == "the metadata of a call is not UTF-8" and record.exc_info is None
+async def test_metadata_that_is_not_utf8_is_not_logged_raw(stage: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Sent as a client of HTTP/2 could that does not check what it sends."""
+    caplog.set_level(logging.INFO)
+    logger, guard = logging.getLogger(GRPC_LOGGER), RawMetadataFilter()
+    logger.addFilter(guard)
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", stage.server.port)
+        headers = {
+            b":method": b"POST",
+            b":scheme": b"http",
+            b":path": CODEC.encode() + b"GetCodecInfo",
+            b":authority": b"x",
+            b"te": b"trailers",
+            b"content-type": b"application/grpc",
+            b"x-request-id": b"\xff\x1b[31mred",
+        }
+        block = b"".join(b"\0" + bytes([len(key)]) + key + bytes([len(v)]) + v for key, v in headers.items())
+        request = _frame(0x4, 0, 0, b"") + _frame(0x1, 0x4, 1, block) + _frame(0x0, 0x1, 1, bytes(5))
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + request)
+        async with asyncio.timeout(20):
+            await reader.readuntil(b"grpc-status")
+        writer.close()
+        await writer.wait_closed()
+    finally:
+        logger.removeFilter(guard)
+    lines = [record.getMessage() for record in caplog.records]
+    assert "the metadata of a call is not UTF-8" in lines
+    assert all("\x1b" not in line and "\\x1b" not in line for line in (*lines, caplog.text))
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """RFC 9113, 4.1"""
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
 
 
 def test_other_lines_of_the_library_stay() -> None:
     record = logging.LogRecord("grpc", logging.ERROR, "", 1, "Something %s", ("else",), None)
     assert RawMetadataFilter().filter(record) and record.getMessage() == "Something else"
-
-
-def test_the_bytes_are_no_message() -> None:
-    for message in (codec_pb2.GetCodecInfoRequest, engine_pb2.GenerateRequest):
-        with pytest.raises(Exception, match=".*"):
-            message.FromString(NO_MESSAGE)
