@@ -25,10 +25,10 @@ TINY := build/bundles/tiny
 BUNDLE ?= $(BUILTIN)
 VOICE ?= build/voice
 VOICE_BUNDLE ?= $(BUILTIN)
-TEXTS ?= 6000
-MORE_TEXTS ?= 5000
-MORE_SEEDS ?= 2 3 4 5 6 7 8 9 10
+TEXTS ?= 174500
+TRACK_TEXTS ?= 6000
 HELD_OUT_TEXTS ?= 200
+VOICE_DEVICE ?= cpu
 DECODER_MINUTES ?= 195
 CSM_MINUTES ?= 370
 ENCODER_MINUTES ?= 50
@@ -94,20 +94,20 @@ gpu-lease-rehearsal: $(STAMPS)/dev
 wheels:
 	$(PYTHON) -m bench.lease.wheels
 
-# The voice in the box again, from nothing: about eight hours of two CPU cores. Every part goes on where it
-# was stopped. Needs Debian's flite. recipes/builtin_voice/README.md says what each part does.
+# The built-in voice again, from nothing: about nine hours of two CPU cores; VOICE_DEVICE=cuda CSM_MINUTES=9 trains the
+# CSM on a GPU. Every part goes on where it was stopped. Needs Debian's flite and wordnet-base.
+# recipes/builtin_voice/README.md says what each part does.
 voice: $(STAMPS)/dev
-	$(BIN)/python -m recipes.builtin_voice.tracks $(VOICE)/tracks-train.npz --texts $(TEXTS)
-	for seed in $(MORE_SEEDS); do \
-		$(BIN)/python -m recipes.builtin_voice.tracks $(VOICE)/tracks-train-$$seed.npz --texts $(MORE_TEXTS) \
-			--seed $$seed || exit 1; \
-	done
-	$(BIN)/python -m recipes.builtin_voice.tracks $(VOICE)/tracks-heldout.npz --split held-out \
-		--texts $(HELD_OUT_TEXTS) --seed 11
+	$(BIN)/python -m recipes.builtin_voice.texts $(VOICE)/texts-train.txt --texts $(TEXTS)
+	$(BIN)/python -m recipes.builtin_voice.texts $(VOICE)/texts-heldout.txt --texts $(HELD_OUT_TEXTS) --split held-out
+	$(BIN)/python -m recipes.builtin_voice.tracks $(VOICE)/tracks-train.npz $(VOICE)/texts-train.txt \
+		--texts $(TRACK_TEXTS)
+	$(BIN)/python -m recipes.builtin_voice.tracks $(VOICE)/tracks-heldout.npz $(VOICE)/texts-heldout.txt
 	$(BIN)/python -m recipes.builtin_voice.codec.quantizer $(VOICE)
-	$(BIN)/python -m recipes.builtin_voice.csm.turns $(VOICE)
+	$(BIN)/python -m recipes.builtin_voice.csm.turns $(VOICE) --processes 2
 	$(BIN)/python -m recipes.builtin_voice.codec.train_decoder $(VOICE) --minutes $(DECODER_MINUTES) & \
-		$(BIN)/python -m recipes.builtin_voice.csm.train $(VOICE) --minutes $(CSM_MINUTES) && wait $$!
+		$(BIN)/python -m recipes.builtin_voice.csm.train $(VOICE) --minutes $(CSM_MINUTES) \
+		--device $(VOICE_DEVICE) && wait $$!
 	$(BIN)/python -m recipes.builtin_voice.codec.train_encoder $(VOICE) --minutes $(ENCODER_MINUTES)
 	$(BIN)/python -m recipes.builtin_voice.bundle $(VOICE) $(VOICE_BUNDLE)
 
@@ -117,11 +117,13 @@ voice-rehearsal:
 	rm -rf $(REHEARSAL)
 	mkdir -p $(REHEARSAL)/bundle
 	cp -r $(BUILTIN)/silentcipher $(REHEARSAL)/bundle
-	$(MAKE) voice VOICE=$(REHEARSAL) VOICE_BUNDLE=$(REHEARSAL)/bundle TEXTS=200 MORE_TEXTS=100 MORE_SEEDS=2 \
+	$(MAKE) voice VOICE=$(REHEARSAL) VOICE_BUNDLE=$(REHEARSAL)/bundle TEXTS=200 TRACK_TEXTS=100 \
 		HELD_OUT_TEXTS=20 DECODER_MINUTES=1 CSM_MINUTES=2 ENCODER_MINUTES=1
 	$(MAKE) say BUNDLE=$(REHEARSAL)/bundle OUT=$(REHEARSAL)/hello.wav MAX_SECONDS=3
 
 evaluate: $(STAMPS)/dev $(ASKED)
+	$(BIN)/python -m recipes.builtin_voice.evaluation.words $(BUNDLE) --cache build/heard \
+		--json bench/results/builtin_voice_words.json
 	$(BIN)/python -m recipes.builtin_voice.evaluation $(BUNDLE) --json bench/results/builtin_voice.json
 
 check: $(STAMPS)/dev

@@ -25,6 +25,7 @@ import torch
 from csm_engine.execution.matrix import FLOAT8, Matrix
 from csm_engine.execution.ops import triton_ops
 from csm_engine.execution.ops.tile_shapes import BackboneShape, TileShape, row_block_of
+from csm_engine.execution.sampler import SamplingRows
 
 BF16 = torch.bfloat16
 DTYPES = {"bf16": BF16, "float8": FLOAT8, "int8": torch.int8}
@@ -163,11 +164,9 @@ def launches(case: Case, copies: int | None = None) -> tuple[list[Callable[[], o
             lambda: triton_ops.depth_attention(qkv, keys, values, position, rope, 8, warps=warps, members=members)
         ] * copies, rows * position * 1024
     logits, table = torch.randn(rows, 2048, device=device, dtype=BF16), torch.zeros(2051, 1024, device=device)
-    temperature, top_k = torch.full((rows,), 0.9, device=device), torch.full_like(index, 50)
+    sampling = SamplingRows(torch.full((rows,), 0.9, device=device), torch.full_like(index, 50), index)
     return [
-        lambda: triton_ops.sample_and_feed(
-            logits, index, index, temperature, top_k, 0, 2048, 2051, table, warps=case.candidate
-        )
+        lambda: triton_ops.sample_and_feed(logits, sampling, index, index, 0, 2048, 2051, table, warps=case.candidate)
     ] * copies, rows * 4096
 
 

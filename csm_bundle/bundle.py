@@ -30,7 +30,8 @@ from pathlib import Path, PurePosixPath
 
 from csm_bundle.errors import BundleError
 from csm_bundle.hub import Hub, HubReference
-from csm_bundle.manifest import PARTS, CodecIdentity, RecommendedSampling, Voice, read_manifest
+from csm_bundle.manifest import PARTS, CodecIdentity, Voice, read_manifest
+from csm_bundle.sampling import RecommendedSampling
 
 __all__ = ["Bundle", "CodecIdentity", "RecommendedSampling", "Voice", "open_bundle"]
 

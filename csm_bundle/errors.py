@@ -40,7 +40,7 @@ class CheckpointError(CsmError):
 class InvalidRequestError(CsmError):
     """A request asks for something that is not allowed.
 
-    field: path of the field as the API names it, such as "sampling_params.top_k"
+    field: path of the field as the function that raises it names its own, such as "sampling.top_k"
     """
 
     def __init__(self, field: str, message: str) -> None:

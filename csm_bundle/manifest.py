@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from csm_bundle.errors import BundleError
 from csm_bundle.hub import HubReference, checked_relative_path
+from csm_bundle.sampling import LARGEST_INTEGER, LIMITS, RecommendedSampling
 
 FORMAT = 1
 MIN_SDR_DB, MAX_SDR_DB = 10.0, 80.0  # audio over its watermark: louder is no mark but noise, fainter is none
@@ -22,7 +24,7 @@ _KEYS = frozenset(
     {"format", "name", "version", "notice", "parts", "codec", "sampling", "text_frontend", "message_sdr_db", "voices"}
 )
 _VOICE_KEYS = frozenset({"name", "speaker", "language_codes", "description"})
-_SAMPLING_KEYS = frozenset({"temperature", "top_k"})
+_SAMPLING_KEYS = frozenset(field.name for field in fields(RecommendedSampling))
 _CODEC_NUMBERS = ("codebook_count", "codebook_size", "frame_sample_count", "sample_rate_hertz")
 _CODEC_KEYS = frozenset({"name", "weights_digest", *_CODEC_NUMBERS})
 
@@ -35,14 +37,6 @@ class Voice:
     speaker: int
     language_codes: tuple[str, ...] = ()  # BCP-47
     description: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RecommendedSampling:
-    """How codes are best drawn from this model; None where the bundle says nothing."""
-
-    temperature: float | None = None  # 0 is greedy
-    top_k: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +153,18 @@ class _Reader:
 
     def _sampling(self, value: object) -> RecommendedSampling:
         sampling = self._object(value, "sampling", allowed=_SAMPLING_KEYS)
-        temperature = sampling.get("temperature")
-        if temperature is not None and (
-            not isinstance(temperature, int | float) or isinstance(temperature, bool) or not 0 <= temperature <= 2
-        ):
-            raise self._error("sampling.temperature", temperature, "a number from 0 to 2 is needed")
-        top_k = self._integer(sampling, "top_k", "sampling.top_k", least=1) if "top_k" in sampling else None
-        return RecommendedSampling(None if temperature is None else float(temperature), top_k)
+        return RecommendedSampling(
+            **{name: self._sampled(name, value) for name, value in sampling.items() if value is not None}
+        )
+
+    def _sampled(self, name: str, value: object) -> Any:
+        """One field of `sampling`, a number of its kind. How many codes the codec has is not known here."""
+        limits = LIMITS[name].at(LARGEST_INTEGER)
+        whole = limits.kind is int
+        if not isinstance(value, int if whole else int | float) or isinstance(value, bool) or not limits.allow(value):
+            noun, link = "whole number" if whole else "number", "of" if limits.most == LARGEST_INTEGER else "from"
+            raise self._error(f"sampling.{name}", value, f"a {noun} {link} {limits} is needed")
+        return limits.kind(value)
 
     def _object(self, value: object, key: str, allowed: frozenset[str]) -> Mapping[str, object]:
         if not isinstance(value, dict):

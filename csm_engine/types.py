@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
 
 from csm_bundle.errors import InvalidRequestError
+from csm_bundle.sampling import LIMITS
+from csm_bundle.sampling import SamplingParams as SamplingParams  # a request's part, by its own name
 
 Codes = npt.NDArray[np.int16]  # (frames, codebooks), frame-major
 
@@ -34,15 +35,6 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class SamplingParams:
-    """How codes are drawn. The same seed gives the same codes, whoever else is in the batch."""
-
-    temperature: float = 0.9  # 0 is greedy
-    top_k: int = 50  # ties at the k-th place are all kept; more than there are codes keeps all
-    seed: int = 0  # 0 .. 2**63 - 1
-
-
-@dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One utterance to make: `segments` oldest first, the last one is spoken.
 
@@ -61,25 +53,15 @@ class GenerationRequest:
     listener_frames: int = 1
 
     def check(self) -> None:
-        """Raises: InvalidRequestError naming the first field that is out of range."""
+        """Raises: InvalidRequestError naming the first field of this class that is out of range."""
         made = 0 if self.resume is None else len(self.resume)
-        sampling = self.sampling
-        _require("max_frame_count", self.max_frames > made, self.max_frames, f"more than {made}")
-        _require(
-            "sampling_params.temperature",
-            math.isfinite(sampling.temperature) and sampling.temperature >= 0,
-            sampling.temperature,
-            "a finite number from 0",
-        )
-        _require(
-            "sampling_params.top_k",
-            1 <= sampling.top_k < 2**31,
-            sampling.top_k,
-            "1 or more",
-        )
-        _require("sampling_params.seed", 0 <= sampling.seed < 2**63, sampling.seed, "0..2**63-1")
+        _require("max_frames", self.max_frames > made, self.max_frames, f"more than {made}")
+        for name in (item.name for item in fields(self.sampling)):
+            limits, value = LIMITS[name], getattr(self.sampling, name)
+            kind = "a finite number from" if limits.kind is float else "a whole number of 64 bits from"
+            _require(f"sampling.{name}", limits.fit_sampler(value), value, f"{kind} {limits.least}")
         for index, segment in enumerate(self.segments):
-            _require(f"segments[{index}].speaker_id", segment.speaker >= 0, segment.speaker, "0 or more")
+            _require(f"segments[{index}].speaker", segment.speaker >= 0, segment.speaker, "0 or more")
 
 
 def _require(field: str, holds: bool, given: object, allowed: str) -> None:

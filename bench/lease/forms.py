@@ -18,14 +18,18 @@ from csm_engine.model.shapes import ModelConfig
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """quantization: of the layers' matrices; fused: products by our own kernels; float8_kv: keys and values."""
+    """quantization: of the layers' matrices; float8_kv: keys and values.
+
+    fused: products by our own kernels, all of them or none; None is the default of `pack`, where they are faster.
+    """
 
     quantization: Quantization = "none"
-    fused: bool = False
+    fused: bool | None = False
     float8_kv: bool = False
 
 
 FORMS = {
+    "auto": Form(fused=None),
     "plain": Form(),
     "fused": Form(fused=True),
     "float8": Form(quantization="float8"),

@@ -36,8 +36,8 @@ def check_recording(pcm: Pcm, sample_rate_hz: int) -> None:
     """Raises InvalidRequestError unless this is sound that can be worked on."""
     if not MIN_SAMPLE_RATE_HZ <= sample_rate_hz <= MAX_SAMPLE_RATE_HZ:
         allowed = f"{MIN_SAMPLE_RATE_HZ}..{MAX_SAMPLE_RATE_HZ}"
-        raise InvalidRequestError("sample_rate_hertz", f"is {sample_rate_hz}; allowed is {allowed}")
+        raise InvalidRequestError("sample_rate_hz", f"is {sample_rate_hz}; allowed is {allowed}")
     if pcm.ndim != 1 or len(pcm) == 0:
-        raise InvalidRequestError("samples", f"have shape {pcm.shape}; at least one mono sample is needed")
+        raise InvalidRequestError("pcm", f"has shape {pcm.shape}; at least one mono sample is needed")
     if not np.isfinite(pcm).all():
-        raise InvalidRequestError("samples", "hold numbers that are not finite")
+        raise InvalidRequestError("pcm", "holds numbers that are not finite")

@@ -53,10 +53,9 @@ class PackedFrameStep:
             rows = ops.gather(state, slots)
             hidden = self.backbone.step(rows.embedding, rows.slots, rows.position, in_place=True)
             draw = ops.FrameDraw(
-                seed=rows.seed,
-                frame=rows.frame,
-                temperature=rows.temperature,
-                top_k=rows.top_k,
+                state.sampling,
+                rows.slots,
+                rows.frame,
                 num_codebooks=config.num_codebooks,
                 codebook_size=config.codebook_size,
                 vocab_size=config.audio_vocab_size,

@@ -10,12 +10,14 @@ github.com/SesameAILabs/csm models.py does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from csm_bundle.sampling import LIMITS, SamplingParams
 
 _ROUNDS = 10
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -78,17 +80,49 @@ def _gumbel(words: Tensor) -> Tensor:
     return -torch.log(-torch.log(uniform))
 
 
+_DTYPES = {float: torch.float32, int: torch.int64}
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingRows:
+    """SamplingParams of many rows, on the device: (B,) each, float32 or int64."""
+
+    temperature: Tensor  # 0 is greedy
+    top_k: Tensor  # at least 1
+    seed: Tensor
+
+    @classmethod
+    def empty(cls, num_rows: int, device: torch.device) -> Self:
+        """Rows of the least values, which are safe to draw with."""
+
+        def least(name: str) -> Tensor:
+            limits = LIMITS[name]
+            return torch.full((num_rows,), limits.least, dtype=_DTYPES[limits.kind], device=device)
+
+        return cls(**{field.name: least(field.name) for field in fields(cls)})
+
+    def set(self, row: int, sampling: SamplingParams) -> None:
+        for field in fields(self):
+            getattr(self, field.name)[row] = getattr(sampling, field.name)
+
+    def at(self, rows: Tensor | slice) -> Self:
+        """Those rows. rows: (N,) int64"""
+        return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    def cuda(self) -> Self:
+        return type(self)(**{field.name: getattr(self, field.name).cuda() for field in fields(self)})
+
+
 @dataclass(frozen=True, slots=True)
 class FrameSampler:
     """Draws one frame's codes, codebook by codebook.
 
-    noise: (B, K, V) float32; temperature: (B,) float32, 0 is greedy; top_k: (B,) int64, at least 1.
-    max_top_k: largest top_k of the batch, known to the host; codebook_size: first id that is no code.
+    noise: (B, K, V) float32; sampling: of B rows; codebook_size: first id that is no code.
+    max_top_k: largest top_k of the batch, known to the host.
     """
 
     noise: Tensor
-    temperature: Tensor
-    top_k: Tensor
+    sampling: SamplingRows
     max_top_k: int
     codebook_size: int
 
@@ -97,8 +131,8 @@ class FrameSampler:
         logits = logits[:, : self.codebook_size].float()
         noise = self.noise[:, codebook, : self.codebook_size]
         best = torch.topk(logits, min(self.max_top_k, self.codebook_size), dim=-1).values
-        last = (self.top_k.clamp(max=best.shape[-1]) - 1).unsqueeze(-1)
+        last = (self.sampling.top_k.clamp(max=best.shape[-1]) - 1).unsqueeze(-1)
         kept = logits.masked_fill(logits < best.gather(-1, last), float("-inf"))
         # Greedy is the limit of temperature 0: the noise fades and the order of the logits is all that is left.
-        scores = kept + self.temperature.unsqueeze(-1) * noise
+        scores = kept + self.sampling.temperature.unsqueeze(-1) * noise
         return scores.argmax(dim=-1)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from csm_engine.execution.sampler import SamplingRows
 from csm_engine.scheduling.outcome import Outcome
 from csm_engine.types import SamplingParams
 
@@ -24,10 +25,7 @@ class SlotRows:
     slots: Tensor  # (B,) int64, the spare slot in place of those that have ended
     embedding: Tensor  # (B, D), the rows' own
     position: Tensor  # (B,) int64
-    seed: Tensor  # (B,) int64
     frame: Tensor  # (B,) int64
-    temperature: Tensor  # (B,) float32
-    top_k: Tensor  # (B,) int64
 
 
 class SlotState:
@@ -35,7 +33,7 @@ class SlotState:
 
     next_embedding: (S + 1, D) the backbone's next input; position, frame: (S + 1,) int64 where it goes and which
     frame comes of it; max_frames: (S + 1,) int64 where frames end; active: (S + 1,) bool, false once a row has ended
-    and always in the spare row; seed, top_k: (S + 1,) int64; temperature: (S + 1,) float32.
+    and always in the spare row; sampling: of S + 1 rows.
     """
 
     def __init__(
@@ -49,9 +47,7 @@ class SlotState:
         self.frame = torch.zeros(rows, device=device, dtype=torch.int64)
         self.max_frames = torch.zeros(rows, device=device, dtype=torch.int64)
         self.active = torch.zeros(rows, device=device, dtype=torch.bool)
-        self.seed = torch.zeros(rows, device=device, dtype=torch.int64)
-        self.temperature = torch.zeros(rows, device=device, dtype=torch.float32)
-        self.top_k = torch.ones(rows, device=device, dtype=torch.int64)
+        self.sampling = SamplingRows.empty(rows, device)
 
     def start(
         self,
@@ -72,9 +68,7 @@ class SlotState:
         self.frame[slot] = frame
         self.max_frames[slot] = max_frames
         self.active[slot] = True
-        self.seed[slot] = sampling.seed
-        self.temperature[slot] = sampling.temperature
-        self.top_k[slot] = sampling.top_k
+        self.sampling.set(slot, sampling)
 
     def live(self, slots: Tensor) -> Tensor:
         """slots: (B,) int64 -> the same, with the spare slot in place of those that have ended."""
@@ -87,10 +81,7 @@ class SlotState:
             slots=slots,
             embedding=self.next_embedding[slots],
             position=self.position[slots],
-            seed=self.seed[slots],
             frame=self.frame[slots],
-            temperature=self.temperature[slots],
-            top_k=self.top_k[slots],
         )
 
     def advance(self, slots: Tensor, codes: Tensor, embeddings: Tensor) -> Tensor:

@@ -68,12 +68,12 @@ class PromptBuilder:
         parts = [self._segment(f"segments[{i}]", segment) for i, segment in enumerate(segments)]
         spoken = parts[-1]
         if resume is not None:
-            parts.append(self._audio("resume_frames", resume))
+            parts.append(self._audio("resume", resume))
         # The newest of them may lie in the window's last position: one more frame comes of it.
         needed = len(spoken[0]) + (0 if resume is None else max(len(resume) - 1, 0))
         if needed >= self._max_seq_len:
             raise PromptTooLongError(
-                "input.text",
+                f"segments[{len(segments) - 1}].text",
                 f"the text takes {needed} positions; the model's window is {self._max_seq_len} and must leave room for"
                 " at least one frame",
             )

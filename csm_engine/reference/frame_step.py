@@ -44,16 +44,16 @@ class FrameStep:
             positions = state.position[slots]
             window = int(positions.max()) + 1
             hidden = self.backbone.step(state.next_embedding[slots], slots, positions, window)
+            sampling = state.sampling.at(slots)
             sampler = FrameSampler(
                 noise=gumbel_noise(
-                    state.seed[slots],
+                    sampling.seed,
                     state.frame[slots],
                     config.num_codebooks,
                     config.audio_vocab_size,
                 ),
-                temperature=state.temperature[slots],
-                top_k=state.top_k[slots],
-                max_top_k=int(state.top_k[slots].max()),
+                sampling=sampling,
+                max_top_k=int(sampling.top_k.max()),
                 codebook_size=config.codebook_size,
             )
             code0 = sampler.sample(self.backbone.codebook0_logits(hidden), 0)

@@ -1,8 +1,11 @@
 """Puts what was trained together as a bundle, in the production bundle's file formats.
 
     python -m recipes.builtin_voice.bundle build/voice bundles/builtin
+    python -m recipes.builtin_voice.bundle build/voice build/bundle --weights build/weights --codec-of bundles/builtin
 
-Weights are written as float16. The watermark's folder is left as it is (recipes/builtin_voice/watermark).
+--weights: the CSM's weights as a training exports them, in place of its checkpoint. --codec-of: a bundle whose codec
+and watermark are taken over as they are. Weights are written as float16. The watermark's folder is left as it is
+(recipes/builtin_voice/watermark).
 """
 
 from __future__ import annotations
@@ -16,10 +19,13 @@ from pathlib import Path
 import torch
 
 from csm_bundle.identity import CodecIdentity
+from csm_codec.mimi.loader import load_mimi
 from recipes.builtin_voice.codec import train_decoder, train_encoder
 from recipes.builtin_voice.codec.network import mimi_config, new_mimi
 from recipes.builtin_voice.codec.quantizer import Quantizer
 from recipes.builtin_voice.csm.network import csm_config, new_csm
+from recipes.builtin_voice.csm.shards import read_shards
+from recipes.builtin_voice.csm.tokenizer import TEXT_FRONTEND, write_tokenizer
 from recipes.builtin_voice.training import state_of
 from tests.support.tiny.csm import save_original
 from tests.support.tiny.mimi import save_mimi
@@ -32,13 +38,20 @@ VOICES = (("slt", "A woman, after the voice slt of flite."), ("rms", "A man, aft
 SAMPLING = {"temperature": 0.15, "top_k": 20}
 
 
-def write_bundle(trained: Path, folder: Path, version: str) -> None:
-    """trained: the folder with quantizer.pt, decoder.pt, encoder.pt, csm.pt and tokenizer.json."""
+def write_bundle(
+    trained: Path, folder: Path, version: str, *, weights: Path | None = None, codec_of: Path | None = None
+) -> None:
+    """trained: the folder with quantizer.pt, and decoder.pt, encoder.pt, csm.pt where the others are not given."""
     quantizer = Quantizer.load(trained / "quantizer.pt")
-    codec = _write_mimi(trained, folder / "mimi", quantizer)
-    _write_csm(trained, folder / "model", quantizer)
-    _round_silentcipher(folder / "silentcipher")
-    shutil.copyfile(trained / "tokenizer.json", folder / "tokenizer.json")
+    if codec_of:
+        for part in ("mimi", "silentcipher"):
+            shutil.copytree(codec_of / part, folder / part, dirs_exist_ok=True)
+        codec = load_mimi(folder / "mimi").identity
+    else:
+        codec = _write_mimi(trained, folder / "mimi", quantizer)
+        _round_silentcipher(folder / "silentcipher")
+    _write_csm(trained, folder / "model", quantizer, weights)
+    write_tokenizer(folder / "tokenizer.json")
     (folder / "bundle.json").write_text(json.dumps(_manifest(version, codec), indent=2) + "\n")
 
 
@@ -55,9 +68,12 @@ def _write_mimi(trained: Path, folder: Path, quantizer: Quantizer) -> CodecIdent
     return save_mimi(folder, model, mimi_config(quantizer), dtype=torch.float16)
 
 
-def _write_csm(trained: Path, folder: Path, quantizer: Quantizer) -> None:
+def _write_csm(trained: Path, folder: Path, quantizer: Quantizer, weights: Path | None) -> None:
     model = new_csm(csm_config(quantizer.num_codebooks, quantizer.bins), seed=0)
-    state_of(trained / "csm.pt", model, prefix="csm.")
+    if weights:
+        read_shards(weights, model)
+    else:
+        state_of(trained / "csm.pt", model, prefix="csm.")
     save_original(folder, model, dtype=torch.float16)
 
 
@@ -75,6 +91,7 @@ def _manifest(version: str, codec: CodecIdentity) -> dict[str, object]:
         "version": version,
         "notice": NOTICE,
         "parts": {"model": "model", "tokenizer": "tokenizer.json", "mimi": "mimi", "silentcipher": "silentcipher"},
+        "text_frontend": TEXT_FRONTEND,
         "codec": asdict(codec),
         "sampling": SAMPLING,
         "voices": [
@@ -89,8 +106,16 @@ def main() -> None:
     parser.add_argument("trained", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--version", default="1")
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--codec-of", type=Path)
     arguments = parser.parse_args()
-    write_bundle(arguments.trained, arguments.folder, arguments.version)
+    write_bundle(
+        arguments.trained,
+        arguments.folder,
+        arguments.version,
+        weights=arguments.weights,
+        codec_of=arguments.codec_of,
+    )
 
 
 if __name__ == "__main__":

@@ -37,6 +37,14 @@ class Phone:
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """phones: flite's names, each with the stress of its syllable, "0" or "1": "hh0", "ax0", "l1", "ow1"."""
+
+    phones: tuple[str, ...]
+    punctuation: str  # that follows it, if any
+
+
+@dataclass(frozen=True, slots=True)
 class Utterance:
     """The tracks have T entries of TRACK_SECONDS each."""
 
@@ -45,6 +53,7 @@ class Utterance:
     cepstra: Floats  # (T, NUM_CEPSTRA) mel-cepstrum of the spectral envelope, warped by ALL_PASS
     strengths: Floats  # (T, NUM_BANDS) 0..1, how much of each band the pulses make; noise makes the rest
     phones: tuple[Phone, ...]
+    words: tuple[Word, ...]
 
 
 def utter(text: str, voice: str) -> Utterance:
@@ -67,6 +76,7 @@ def utter(text: str, voice: str) -> Utterance:
             cepstra=params[:, 1 : 1 + NUM_CEPSTRA],
             strengths=_array(flite.val_track(flite.feat_val(features, b"str_track"))),
             phones=tuple(_phones(flite, utterance)),
+            words=tuple(_words(flite, utterance)),
         )
     finally:
         flite.delete_utterance(utterance)
@@ -156,6 +166,10 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "item_next": (c_void_p, [c_void_p]),
     "item_feat_string": (c_char_p, [c_void_p, c_char_p]),
     "item_feat_float": (c_float, [c_void_p, c_char_p]),
+    "item_feat_present": (c_int, [c_void_p, c_char_p]),
+    "item_as": (c_void_p, [c_void_p, c_char_p]),
+    "item_daughter": (c_void_p, [c_void_p]),
+    "item_parent": (c_void_p, [c_void_p]),
     "feat_set": (None, [c_void_p, c_char_p, c_void_p]),
     "feat_remove": (c_int, [c_void_p, c_char_p]),
     "new_audio_streaming_info": (POINTER(_Listener), []),
@@ -211,3 +225,36 @@ def _phones(flite: Any, utterance: Any) -> list[Phone]:
         phones.append(Phone(name, float(flite.item_feat_float(item, b"end"))))
         item = flite.item_next(item)
     return phones
+
+
+def _words(flite: Any, utterance: Any) -> Iterator[Word]:
+    """As they are written: what flite splits off, as in "he's", belongs to the word before it."""
+    words: list[Word] = []
+    item = flite.relation_head(flite.utt_relation(utterance, b"Word"))
+    while item:
+        word = _word(flite, item)
+        if words and flite.item_feat_string(item, b"name").startswith(b"'"):
+            words[-1] = Word(words[-1].phones + word.phones, word.punctuation)
+        else:
+            words.append(word)
+        item = flite.item_next(item)
+    yield from words
+
+
+def _word(flite: Any, item: Any) -> Word:
+    phones = []
+    for syllable in _daughters(flite, flite.item_as(item, b"SylStructure")):
+        stress = flite.item_feat_string(syllable, b"stress").decode()
+        phones += [flite.item_feat_string(phone, b"name").decode() + stress for phone in _daughters(flite, syllable)]
+    in_token = flite.item_as(item, b"Token")
+    token = flite.item_parent(in_token)
+    ends_token = not flite.item_next(in_token) and flite.item_feat_present(token, b"punc")
+    punctuation = flite.item_feat_string(token, b"punc") if ends_token else b""
+    return Word(tuple(phones), punctuation.decode("ascii", "replace"))
+
+
+def _daughters(flite: Any, item: Any) -> Iterator[Any]:
+    daughter = flite.item_daughter(item)
+    while daughter:
+        yield daughter
+        daughter = flite.item_next(daughter)

@@ -1,26 +1,33 @@
-"""What the voice learns to say: sentences of the domain, turns of small talk, and free text of common words.
+"""What the voice learns to say, in words: natural text, everyday talk, sentences of the domain, small talk.
 
-Half of it is the domain (sentences.py), in which the figures of the model card are taken; small talk is what people
-try first; free text teaches how English is spelled. Some numbers stand in figures; a sentence that is held out in
-words is held out in figures too. The words of free text come in the order of how often they are
-used (package `wordfreq`, whose data is CC BY-SA 4.0), drawn without grammar. It knows no audio.
+    python -m recipes.builtin_voice.texts build/voice/texts-train.txt --texts 300000
+
+Natural text is WordNet's: example sentences and definitions (wordnet.py). Everyday talk comes from templates
+(everyday.py), the domain from those of sentences.py. There are no figures: the text front end makes words of them.
+What is held out follows from the text itself; what the evaluation reads aloud is in neither split, nor is any other
+text that has six words in a row with it. It knows no audio.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
-from wordfreq import top_n_list
 
-from recipes.builtin_voice.sentences import WORDS, Split, sentences, split_of
+from recipes.builtin_voice.everyday import Everyday
+from recipes.builtin_voice.sentences import Split, sentences, split_of
+from recipes.builtin_voice.wordnet import read_wordnet
 
-SHARES = {"domain": 0.5, "small talk": 0.2, "free text": 0.3}
-VOCABULARY = 6000  # words of free text
-LENGTHS = range(3, 10)  # words of a free sentence
-FIGURES_SHARE = 0.15  # of the domain's sentences, and of free text
-FIGURES = dict(zip(WORDS["number"], "2 3 4 5 6 7 8 9 10 11 12 15 20 30 40".split(), strict=True))
+SHARES = {"examples": 0.28, "definitions": 0.2, "everyday": 0.36, "domain": 0.1, "small talk": 0.06}
+JOINED_SHARE = 0.1  # of the texts: two of them, one after the other
+JOINED_WORDS = 16  # at most
+JUDGED = Path(__file__).parent / "evaluation" / "texts"
+SHARED_RUN = 6  # words
 
 _OPENINGS = (
     "Hello. Hi. Good morning. Good evening. Good night. Hello again. Hi there. Welcome back. Thank you. Thanks a lot."
@@ -40,66 +47,74 @@ _TURNS = (
 
 
 def texts(split: Split, seed: int, shares: dict[str, float] = SHARES) -> Iterator[str]:
-    """Without end. Of small talk and free text, like of the domain, what is held out follows from the text itself."""
+    """Without end. Raises FileNotFoundError where WordNet is missing."""
     random = np.random.default_rng(seed)
-    domain = sentences(split, int(random.integers(2**31)))
-    words = _weighted_words()
-    kinds = list(shares)
+    sources = _sources(split, random)
+    kinds, chances = list(shares), np.array(list(shares.values())) / sum(shares.values())
+    waiting = ""
     while True:
-        kind = random.choice(kinds, p=np.array(list(shares.values())) / sum(shares.values()))
-        match kind:
-            case "domain":
-                sentence = next(domain)
-                yield in_figures(sentence) if random.random() < FIGURES_SHARE else sentence
-                continue
-            case "small talk":
-                text = _small_talk(random)
-            case _:
-                text = _free_text(random, *words)
-        if split_of(text) == split:
-            yield text
+        text = next(sources[str(random.choice(kinds, p=chances))])
+        if waiting and len(f"{waiting} {text}".split()) <= JOINED_WORDS:
+            text, waiting = f"{waiting} {text}", ""
+        elif not waiting and random.random() < JOINED_SHARE:
+            waiting = text
+            continue
+        yield text
 
 
-def in_figures(sentence: str) -> str:
-    """With its numbers in figures."""
-    return re.sub(r"\b[a-z]+\b", lambda match: FIGURES.get(match[0], match[0]), sentence)
+def words_of(text: str) -> list[str]:
+    return re.sub(r"[^a-z' ]", " ", text.lower()).split()
 
 
-def _small_talk(random: np.random.Generator) -> str:
-    count = int(random.integers(1, 3))
-    turns = [str(turn) for turn in random.choice(_phrases(_TURNS), size=count, replace=False)]
-    if random.random() < 0.6:
-        turns.insert(0, str(random.choice(_phrases(_OPENINGS))))
-    return " ".join(turns)
+def _sources(split: Split, random: np.random.Generator) -> dict[str, Iterator[str]]:
+    wordnet = read_wordnet()
+    domain = sentences(split, int(random.integers(2**31)))  # knows what is held out
+    return {
+        "examples": _usable(_shuffled(wordnet.examples, random), split),
+        "definitions": _usable(_shuffled(wordnet.definitions, random), split),
+        "everyday": _usable(Everyday(random, wordnet), split),
+        "domain": (text for text in domain if not _is_judged(text)),
+        "small talk": _usable(_small_talk(random), split),
+    }
 
 
-def _free_text(random: np.random.Generator, words: list[str], weights: np.ndarray) -> str:
-    chosen = [str(word) for word in random.choice(words, size=int(random.choice(list(LENGTHS))), p=weights)]
-    if len(chosen) > 5 and random.random() < 0.5:
-        chosen[len(chosen) // 2] += ","
-    if random.random() < FIGURES_SHARE:
-        chosen[int(random.integers(len(chosen)))] = _number(random)
-    text = " ".join(chosen) + ("?" if random.random() < 0.1 else ".")
-    return text[0].upper() + text[1:]
+def _usable(chosen: Iterable[str], split: Split) -> Iterator[str]:
+    return (text for text in chosen if split_of(text) == split and not _is_judged(text))
 
 
-def _number(random: np.random.Generator) -> str:
-    """A count, a year or a time of day."""
-    match int(random.integers(3)):
-        case 0:
-            return str(int(10 ** random.uniform(0, 4)))
-        case 1:
-            return str(int(random.integers(1900, 2030)))
-        case _:
-            return f"{random.integers(1, 13)}:{random.integers(60):02}"
+def _shuffled(chosen: tuple[str, ...], random: np.random.Generator) -> Iterator[str]:
+    """All of them in a new order, again and again."""
+    while True:
+        for index in random.permutation(len(chosen)):
+            yield chosen[index]
 
 
-def _weighted_words() -> tuple[list[str], np.ndarray]:
-    """Rarer words more often than they are used: a word is learned from a few hearings."""
-    words = [word for word in top_n_list("en", 2 * VOCABULARY) if word.isalpha() and word.isascii()]
-    words = [word for word in words if len(word) > 2 or word in _SHORT][:VOCABULARY]
-    weights = (np.arange(len(words)) + 50.0) ** -0.5
-    return words, weights / weights.sum()
+def _small_talk(random: np.random.Generator) -> Iterator[str]:
+    openings, turns = _phrases(_OPENINGS), _phrases(_TURNS)
+    while True:
+        chosen = random.choice(turns, size=int(random.integers(1, 3)), replace=False).tolist()
+        if random.random() < 0.6:
+            chosen.insert(0, str(random.choice(openings)))
+        yield " ".join(chosen)
+
+
+def _is_judged(text: str) -> bool:
+    """Whether it shares a run of words with a text of the evaluation, or is one."""
+    words = words_of(text)
+    runs = {" ".join(words[start : start + SHARED_RUN]) for start in range(max(1, len(words) - SHARED_RUN + 1))}
+    return not runs.isdisjoint(_judged_runs())
+
+
+@cache
+def _judged_runs() -> frozenset[str]:
+    """All runs of SHARED_RUN words; whole texts that are shorter."""
+    runs = set()
+    for path in JUDGED.glob("*.txt"):
+        for line in path.read_text().splitlines():
+            for said in line.replace("|", "\t").split("\t"):
+                words = words_of(said)
+                runs |= {" ".join(words[i : i + SHARED_RUN]) for i in range(max(1, len(words) - SHARED_RUN + 1))}
+    return frozenset(runs)
 
 
 def _phrases(text: str) -> list[str]:
@@ -107,4 +122,22 @@ def _phrases(text: str) -> list[str]:
     return [phrase.strip() for phrase in phrases]
 
 
-_SHORT = frozenset("a i am an as at be by do go he if in is it me my no of oh on or so to up us we".split())
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--split", choices=["train", "held-out"], default="train")
+    parser.add_argument("--texts", type=int, default=300_000)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    if arguments.path.exists():
+        print(f"{arguments.path} is there already")
+        return
+    arguments.path.parent.mkdir(parents=True, exist_ok=True)
+    draft = arguments.path.with_suffix(".new")
+    chosen = islice(texts(arguments.split, arguments.seed), arguments.texts)
+    draft.write_text("".join(text + "\n" for text in chosen))
+    draft.rename(arguments.path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
-"""Flite's tracks of many texts, made once and kept in one file: what the codec and the CSM are trained on.
+"""Flite's tracks of many texts, made once and kept in one file: what the codec is trained on.
 
-    python -m recipes.builtin_voice.tracks build/voice/tracks-train.npz --split train --texts 5000
+    python -m recipes.builtin_voice.tracks build/voice/tracks-train.npz build/voice/texts-train.txt --texts 5000
 
 Every text is said by every voice. About 160 times as fast as it is spoken, on one core.
 """
@@ -10,19 +10,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from recipes.builtin_voice.flite import TRACK_SECONDS, VOICES, Utterance, tracks_of
-from recipes.builtin_voice.texts import texts
+from recipes.builtin_voice.flite import TRACK_SECONDS, Utterance
+from recipes.builtin_voice.speaking import phones_of, speak
 from recipes.builtin_voice.vocoder import PARTS, Frames, frames_of
 
 FRAME_SECONDS = PARTS * TRACK_SECONDS
-LONGEST_SECONDS = 9.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,8 @@ def write_tracks(path: Path, spoken: Iterator[tuple[str, int, Utterance]]) -> No
         said.append(text)
         voices.append(voice)
         frames.append(made)
-        phones.append(_phones_of(utterance, len(made), names))
+        names += sorted({phone.name for phone in utterance.phones} - set(names))
+        phones.append(phones_of(utterance, len(made), names))
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".new.npz")
     np.savez(
@@ -86,39 +85,18 @@ def write_tracks(path: Path, spoken: Iterator[tuple[str, int, Utterance]]) -> No
     draft.rename(path)
 
 
-def speak(chosen: Iterator[str]) -> Iterator[tuple[str, int, Utterance]]:
-    """Every text by every voice; texts that are too long in one of them are left out."""
-    for text in chosen:
-        utterances = [tracks_of(text, voice) for voice in VOICES]
-        if all(len(utterance.pitch_hz) * TRACK_SECONDS < LONGEST_SECONDS for utterance in utterances):
-            for voice, utterance in enumerate(utterances):
-                yield text, voice, utterance
-
-
-def _phones_of(utterance: Utterance, num_frames: int, names: list[str]) -> npt.NDArray[np.int64]:
-    """(num_frames, PARTS); adds names that are new."""
-    ends = np.array([phone.end_seconds for phone in utterance.phones])
-    for phone in utterance.phones:
-        if phone.name not in names:
-            names.append(phone.name)
-    middle = (np.arange(num_frames * PARTS) + 0.5) * TRACK_SECONDS
-    which = np.minimum(np.searchsorted(ends, middle), len(ends) - 1)
-    ids = np.array([names.index(phone.name) for phone in utterance.phones])
-    return ids[which].reshape(num_frames, PARTS)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", type=Path)
-    parser.add_argument("--split", choices=["train", "held-out"], default="train")
+    parser.add_argument("source", type=Path, help="a text a line (texts.py)")
+    parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--texts", type=int, default=5000)
-    parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.path.exists():
         print(f"{arguments.path} is there already")
         return
-    chosen = islice(texts(arguments.split, arguments.seed), arguments.texts)
-    write_tracks(arguments.path, speak(iter(tqdm(chosen, total=arguments.texts, unit="text"))))
+    chosen = arguments.source.read_text().splitlines()[arguments.first : arguments.first + arguments.texts]
+    write_tracks(arguments.path, speak(tqdm(chosen, unit="text")))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The loop that every part is trained by: steps until the minutes are over, with checkpoints and a log.
 
-The clock is the schedule: the rate rises over the first steps and falls by a cosine over the minutes asked for.
+The clock is the schedule: the rate rises over the first steps and falls to nothing by a cosine over the minutes asked
+for. What was lost is read every some steps only, so that a GPU need not be waited for.
 A run that was stopped goes on from its last checkpoint, with the time that it had spent. It knows no network.
 """
 
@@ -14,12 +15,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-LEAST_RATE_SHARE = 0.02
 SAVE_EVERY_S = 120.0
 
 Losses = Mapping[str, Tensor]  # scalars by name
@@ -46,6 +45,7 @@ class Training:
         self._parameters = list(parts.parameters())
         self._optimizers = _optimizers(parts, schedule.rate, weight_decay)
         self.steps, self.seconds = 0, 0.0
+        self._savers: list[Callable[[], None]] = []
         if path.exists():
             self._load()
 
@@ -59,18 +59,20 @@ class Training:
     ) -> None:
         """losses: of a new batch; total: of them, what is made small; judge: figures on held-out data."""
         began, saved = time.monotonic() - self.seconds, time.monotonic()
-        running: list[dict[str, float]] = []
+        running: list[Losses] = []
         with tqdm(
-            total=round(60 * self._schedule.minutes), initial=round(self.seconds), unit="s", mininterval=5
+            total=round(60 * self._schedule.minutes), initial=round(self.seconds), unit="s", mininterval=5, disable=None
         ) as bar:
             while self.progress < 1:
                 found = losses()
                 self._step(total(found))
-                running.append({name: loss.item() for name, loss in found.items()})
+                running.append({name: loss.detach() for name, loss in found.items()})
                 bar.update(round(time.monotonic() - began) - round(self.seconds))
                 self.seconds = time.monotonic() - began
                 if self.steps % self._schedule.log_every == 0:
-                    self._log("train", {name: float(np.mean([r[name] for r in running])) for name in running[0]})
+                    self._log(
+                        "train", {name: torch.stack([r[name] for r in running]).mean().item() for name in running[0]}
+                    )
                     running = []
                 if self.steps % self._schedule.judge_every == 0:
                     self._log("held-out", judge())
@@ -80,7 +82,13 @@ class Training:
         self._log("held-out", judge())
         self.save()
 
+    def also_saves(self, saver: Callable[[], None]) -> None:
+        """Calls it whenever the state is saved."""
+        self._savers.append(saver)
+
     def save(self) -> None:
+        for saver in self._savers:
+            saver()
         draft = self._path.with_suffix(".new")
         optimizers = [optimizer.state_dict() for optimizer in self._optimizers]
         state = {"parts": self._parts.state_dict(), "optimizers": optimizers}
@@ -90,7 +98,7 @@ class Training:
     def _step(self, total: Tensor) -> None:
         warm_up = min(1.0, (self.steps + 1) / self._schedule.warm_up_steps)
         fall = (1 + math.cos(math.pi * self.progress)) / 2
-        rate = self._schedule.rate * warm_up * (LEAST_RATE_SHARE + (1 - LEAST_RATE_SHARE) * fall)
+        rate = self._schedule.rate * warm_up * fall
         self._parts.zero_grad(set_to_none=True)
         total.backward()
         nn.utils.clip_grad_norm_(self._parameters, 1.0)
@@ -101,7 +109,7 @@ class Training:
         self.steps += 1
 
     def _load(self) -> None:
-        state = torch.load(self._path, weights_only=True)
+        state = torch.load(self._path, weights_only=True, map_location=self._parameters[0].device)
         self._parts.load_state_dict(state["parts"])
         for optimizer, its_state in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(its_state)
@@ -110,6 +118,7 @@ class Training:
     def _log(self, split: str, figures: Figures) -> None:
         row: dict[str, object] = {"split": split, "steps": self.steps, "minutes": round(self.seconds / 60, 2)}
         row |= {name: round(figure, 4) for name, figure in figures.items()}
+        print(json.dumps(row), flush=True)
         with self._path.with_suffix(".jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
 
@@ -137,14 +146,22 @@ def _optimizers(parts: nn.Module, rate: float, weight_decay: float) -> list[torc
     return [adam, torch.optim.Muon(inner, lr=rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")]
 
 
-def arguments(documentation: str | None, *, minutes: float, rate: float) -> argparse.Namespace:
-    """The command line that the parts share: folder, minutes, rate, threads, seed. Seeds and threads are set."""
+def arguments(
+    documentation: str | None, *, minutes: float, rate: float, more: Mapping[str, Callable[[str], object]] = {}
+) -> argparse.Namespace:
+    """The command line that the parts share: folder, minutes, rate, threads, seed, device. Seeds and threads are set.
+
+    more: further options by name, with the type of each.
+    """
     parser = argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=float, default=minutes)
     parser.add_argument("--rate", type=float, default=rate)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="as cuda")
+    for name, kind in more.items():
+        parser.add_argument(f"--{name}", type=kind)
     found = parser.parse_args()
     torch.manual_seed(found.seed)
     torch.set_num_threads(found.threads)

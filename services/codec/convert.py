@@ -10,6 +10,7 @@ from csm_bundle.errors import InvalidRequestError
 from csm_bundle.identity import CodecIdentity
 from csm_codec.codes import Codes as CheckedCodes
 from csm_codec.codes import checked_codes
+from csm_codec.mimi import encoder
 from csm_codec.mimi.encoder import Codes
 from csm_codec.resample import Pcm
 from csm_codec.watermark.stream.coverage import Coverage
@@ -23,6 +24,7 @@ _COVERAGES = {
     Coverage.FULL: codec_pb2.WATERMARK_COVERAGE_FULL,
     Coverage.PARTIAL: codec_pb2.WATERMARK_COVERAGE_PARTIAL,
 }
+_API_NAMES = {"pcm": "samples", "sample_rate_hz": "sample_rate_hertz"}  # of the library's fields
 _S16_SCALE = 32768
 
 
@@ -36,6 +38,14 @@ def check_format(sample_format: codec_pb2.SampleFormat) -> None:
 def sample_size(sample_format: codec_pb2.SampleFormat) -> int:
     """Bytes of one sample of a format that `check_format` has passed."""
     return _DTYPES[sample_format].itemsize
+
+
+def check_recording(pcm: Pcm, sample_rate_hz: int) -> None:
+    """Raises InvalidRequestError, its field as csm/codec/v1/codec.proto names it."""
+    try:
+        encoder.check_recording(pcm, sample_rate_hz)
+    except InvalidRequestError as error:
+        raise InvalidRequestError(_API_NAMES[error.field], error.message) from None
 
 
 def to_pcm(samples: bytes, sample_format: codec_pb2.SampleFormat) -> Pcm:

@@ -14,7 +14,6 @@ import numpy as np
 from csm.codec.v1 import codec_pb2
 
 from csm_bundle.errors import InvalidRequestError, KeyringError
-from csm_codec.mimi.encoder import check_recording
 from csm_codec.resample import Pcm
 from csm_codec.watermark.detect.evidence import most_keys
 from csm_codec.watermark.detect.scanner import Scan, Scanner, scan
@@ -60,7 +59,7 @@ class WatermarkSearch:
             raise InvalidRequestError("config", "is missing; it must be the first message")
         config = first.config
         convert.check_format(config.sample_format)
-        check_recording(np.zeros(1, np.float32), config.sample_rate_hertz)
+        convert.check_recording(np.zeros(1, np.float32), config.sample_rate_hertz)
         keys = self._keys(config.key_ids)
         await self._slots.take()
         try:

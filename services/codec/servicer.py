@@ -12,7 +12,7 @@ from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from csm.rvq.v1 import rvq_pb2
 
 from csm_bundle.errors import InvalidRequestError, WatermarkError
-from csm_codec.mimi.encoder import check_recording, encode
+from csm_codec.mimi.encoder import encode
 from csm_codec.resample import Pcm, StreamResampler
 from csm_codec.stream import Audio, Complete
 from csm_codec.watermark.stream.coverage import Coverage
@@ -193,7 +193,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
 
     def _to_recording(self, request: codec_pb2.EncodeRequest | codec_pb2.DetectWatermarkRequest) -> Pcm:
         pcm = convert.to_pcm(request.samples, request.sample_format)
-        check_recording(pcm, request.sample_rate_hertz)
+        convert.check_recording(pcm, request.sample_rate_hertz)
         duration_s = len(pcm) / request.sample_rate_hertz
         if duration_s > self._max_recording_seconds:
             allowed = f"{self._max_recording_seconds:g} s"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from csm.rvq.v1 import rvq_pb2
 from google.protobuf import duration_pb2
+from google.protobuf.message import Message
 
 from csm_bundle.manifest import CodecIdentity
 
@@ -17,6 +20,15 @@ def from_identity(identity: CodecIdentity) -> rvq_pb2.CodecIdentity:
         frame_sample_count=identity.frame_sample_count,
         sample_rate_hertz=identity.sample_rate_hertz,
     )
+
+
+def set_fields(message: Message) -> dict[str, Any]:
+    """The fields of a message by name, but for those that are unset. Numbers that have no presence are never unset."""
+    return {
+        field.name: getattr(message, field.name)
+        for field in message.DESCRIPTOR.fields
+        if not field.has_presence or message.HasField(field.name)
+    }
 
 
 def seconds(value: float) -> duration_pb2.Duration:

@@ -7,11 +7,12 @@ from csm.engine.v1 import engine_pb2
 from csm.rvq.v1 import rvq_pb2
 
 from csm_bundle.errors import InvalidRequestError
-from csm_bundle.manifest import RecommendedSampling
+from csm_bundle.sampling import RecommendedSampling, SamplingParams
 from csm_engine.scheduling.sequence import Sequence
-from csm_engine.types import Codes, FinishReason, GenerationRequest, SamplingParams, Segment
+from csm_engine.types import Codes, FinishReason, GenerationRequest, Segment
 from services.common.frames import MalformedFramesError, check_shape
-from services.common.values import seconds
+from services.common.rpc import field_paths
+from services.common.values import seconds, set_fields
 
 _FINISH_REASONS = {
     FinishReason.END_OF_SPEECH: engine_pb2.FINISH_REASON_END_OF_SPEECH,
@@ -19,24 +20,32 @@ _FINISH_REASONS = {
     FinishReason.CONTEXT_WINDOW: engine_pb2.FINISH_REASON_CONTEXT_WINDOW,
 }
 
+_API_NAMES = {"max_frames": "max_frame_count", "sampling": "sampling_params", "resume": "resume_frames"}
+
 
 def to_request(message: engine_pb2.GenerateRequest, num_codebooks: int) -> GenerationRequest:
     """Raises: InvalidRequestError naming the first field that cannot be read."""
     _check_message_sizes(message)
-    defaults, sampling = SamplingParams(), message.sampling_params
     return GenerationRequest(
         request_id=message.request_id,
         segments=[_to_segment(index, segment, num_codebooks) for index, segment in enumerate(message.segments)],
         max_frames=message.max_frame_count,
-        sampling=SamplingParams(
-            temperature=sampling.temperature if sampling.HasField("temperature") else defaults.temperature,
-            top_k=sampling.top_k if sampling.HasField("top_k") else defaults.top_k,
-            seed=sampling.seed,
-        ),
+        sampling=SamplingParams(**set_fields(message.sampling_params)),
         resume=_to_resume(message, num_codebooks),
         live=message.live,
         listener_frames=message.first_batch_frame_count or 1,
     )
+
+
+def in_api_terms(error: InvalidRequestError) -> InvalidRequestError:
+    """The same error of the library, its field as csm/engine/v1/engine.proto names it."""
+    path = field_paths.parse(error.field)
+    match path:
+        case ("segments", int(index), "speaker"):
+            path = ("segments", index, "speaker_id")
+        case (str(first), *rest) if first in _API_NAMES:
+            path = (_API_NAMES[first], *rest)
+    return InvalidRequestError(field_paths.render(path), error.message)
 
 
 def _check_message_sizes(message: engine_pb2.GenerateRequest) -> None:
@@ -97,7 +106,7 @@ def started(sequence: Sequence, weights_digest: str) -> engine_pb2.GenerateStart
 
 
 def from_recommended(sampling: RecommendedSampling) -> engine_pb2.SamplingParams:
-    return engine_pb2.SamplingParams(temperature=sampling.temperature, top_k=sampling.top_k)
+    return engine_pb2.SamplingParams(**sampling.given())
 
 
 def complete(sequence: Sequence) -> engine_pb2.GenerateComplete:

@@ -9,6 +9,7 @@ import grpc
 from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 from csm.rvq.v1 import rvq_pb2
 
+from csm_bundle.errors import InvalidRequestError
 from csm_engine.loop.engine import Output
 from csm_engine.scheduling.sequence import Sequence
 from services.common import values
@@ -47,7 +48,10 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         self._check_codec(request.codec)
         generation = convert.to_request(request, self._info.codec.codebook_count)
         generation = await self._spoken_text.read_request(generation)
-        stream = await self._async_engine.open(generation)
+        try:
+            stream = await self._async_engine.open(generation)
+        except InvalidRequestError as error:
+            raise convert.in_api_terms(error) from None
         sequence = stream.added.result()
         context.add_done_callback(lambda _: stream.close())  # type: ignore[arg-type]
         try:

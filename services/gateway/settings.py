@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from csm_bundle.sampling import LIMITS
 from services.common.settings import HealthPort, MetricsPort, ServingPort, StageSettings
 
 
@@ -62,10 +63,16 @@ class GatewaySettings(StageSettings):
     )
 
     default_temperature: float | None = Field(
-        default=None, ge=0, le=2, description="Temperature of requests that set none; else what the bundle recommends."
+        default=None,
+        ge=LIMITS["temperature"].least,
+        le=LIMITS["temperature"].most,
+        description="Temperature of requests that set none; else what the bundle recommends.",
     )
     default_top_k: int | None = Field(
-        default=None, ge=1, le=2048, description="top_k of requests that set none; else what the bundle recommends."
+        default=None,
+        ge=LIMITS["top_k"].least,
+        le=LIMITS["top_k"].most,
+        description="top_k of requests that set none; else what the bundle recommends.",
     )
 
     max_text_length: int = Field(default=2000, ge=1, le=100_000, description="Longest text, in characters.")

@@ -15,6 +15,7 @@ from csm_engine.execution.ops import dispatch as ops  # noqa: E402
 from csm_engine.execution.ops import torch_ops as ops_torch  # noqa: E402
 from csm_engine.execution.ops import triton_ops as ops_triton  # noqa: E402
 from csm_engine.execution.ops.tile_shapes import row_block_of  # noqa: E402
+from csm_engine.execution.sampler import SamplingRows  # noqa: E402
 
 BF16 = torch.bfloat16
 BACKBONE = {"heads": 32, "kv_heads": 8, "head_dim": 64}
@@ -187,11 +188,12 @@ def test_sampler_draws_the_same_codes(dtype: torch.dtype, codebook: int) -> None
     temperature = torch.linspace(0, 1.5, rows)
     top_k = torch.arange(rows) + 1
     table = random(32 * vocab_size, width)
+    sampling = SamplingRows(temperature, top_k, seed)
     codes, fed = ops_triton.sample_and_feed(
-        logits.cuda(), seed.cuda(), frame.cuda(), temperature.cuda(), top_k.cuda(), codebook, codebook_size,
-        vocab_size, table.cuda(),
+        logits.cuda(), sampling.cuda(), torch.arange(rows).cuda(), frame.cuda(), codebook, codebook_size, vocab_size,
+        table.cuda(),
     )  # fmt: skip
-    twin = ops_torch.FrameDraw(seed, frame, temperature, top_k, codebook + 1, codebook_size)
+    twin = ops_torch.FrameDraw(sampling, frame, codebook + 1, codebook_size)
     expected = twin.sample(logits, codebook)
     assert torch.equal(codes.cpu(), expected)
     assert fed is not None and torch.equal(fed.cpu(), table[codebook * vocab_size + expected])

@@ -24,8 +24,9 @@ from csm_client.errors import (
     UnavailableError,
 )
 from csm_client.files import load_context, save_codes
-from csm_client.requests import Encoding, SpeechOptions, StreamOptions, Turn
+from csm_client.requests import SpeechOptions, StreamOptions, Turn
 from csm_client.speech import Speech
+from csm_client.tables.encodings import Encoding
 
 __all__ = [
     "AsyncClient",

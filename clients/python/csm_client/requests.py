@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Literal, TypedDict
+from typing import BinaryIO
 
 from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2, watermark_pb2
 from google.protobuf import duration_pb2
 
+from csm_client.tables.encodings import ENCODINGS, Encoding, encoding_of_file
+from csm_client.tables.sampling import SAMPLING, SamplingOptions
+
 Codes = rvq_pb2.CodeFrames | bytes  # open ones, or sealed ones that only the server can open
 
 PIECE_BYTES = 64 * 1024  # of a recording that is sent in pieces
-
-Encoding = Literal["pcm", "wav", "opus", "mulaw", "alaw"]
-
-ENCODINGS: dict[Encoding, tts_pb2.AudioEncoding] = {
-    "pcm": tts_pb2.AUDIO_ENCODING_PCM,
-    "wav": tts_pb2.AUDIO_ENCODING_WAV,
-    "opus": tts_pb2.AUDIO_ENCODING_OGG_OPUS,
-    "mulaw": tts_pb2.AUDIO_ENCODING_MULAW,
-    "alaw": tts_pb2.AUDIO_ENCODING_ALAW,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +28,13 @@ class Turn:
     codes: Codes | None = None  # of an earlier answer, as it gave them
 
 
-class SpeechOptions(TypedDict, total=False):
-    """What a request may set; the server has a default for everything."""
+class SpeechOptions(SamplingOptions, total=False):
+    """What a request may set, beside its sampling; the server has a default for everything."""
 
     speaker: int
     voice: str
     language: str  # BCP-47 tag
     context: Sequence[Turn]  # oldest first
-    temperature: float  # 0 is greedy
-    top_k: int
-    seed: int
     max_seconds: float
     encoding: Encoding  # of the audio; "pcm" when unset
     sample_rate_hz: int  # of the audio; the model's own when unset
@@ -100,7 +90,7 @@ def _fill(
     request: tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest, text: str, options: SpeechOptions
 ) -> None:
     request.input.text = text
-    request.audio_config.audio_encoding = ENCODINGS[options.get("encoding", "pcm")]
+    request.audio_config.audio_encoding = ENCODINGS[options.get("encoding", "pcm")].number
     request.audio_config.sample_rate_hertz = options.get("sample_rate_hz", 0)
     request.request_id = options.get("request_id", "")
     request.return_codes = options.get("return_codes", False)
@@ -111,12 +101,9 @@ def _fill(
         request.voice.name = options["voice"]
     if "language" in options:
         request.voice.language_code = options["language"]
-    if "temperature" in options:
-        request.sampling_params.temperature = options["temperature"]
-    if "top_k" in options:
-        request.sampling_params.top_k = options["top_k"]
-    if "seed" in options:
-        request.sampling_params.seed = options["seed"]
+    for name, value in options.items():
+        if name in SAMPLING:
+            setattr(request.sampling_params, name, value)
     if "max_seconds" in options:
         request.max_audio_duration.CopyFrom(_duration(options["max_seconds"]))
     request.context.turns.extend(_turn(turn) for turn in options.get("context", ()))
@@ -139,8 +126,7 @@ def _recording(file: bytes) -> tts_pb2.AudioRecording:
 
 
 def _file_format(start: bytes) -> tts_pb2.AudioFormat:
-    is_ogg = start.startswith(b"OggS")
-    return tts_pb2.AudioFormat(audio_encoding=tts_pb2.AUDIO_ENCODING_OGG_OPUS if is_ogg else tts_pb2.AUDIO_ENCODING_WAV)
+    return tts_pb2.AudioFormat(audio_encoding=encoding_of_file(start))
 
 
 def _duration(seconds: float) -> duration_pb2.Duration:

@@ -13,6 +13,7 @@ from csm_bundle.runtime.packed_linear import packed_linear
 from csm_engine.execution.matrix import Matrix
 from csm_engine.execution.ops import torch_ops as ops_torch
 from csm_engine.execution.ops.tile_shapes import is_faster
+from csm_engine.execution.sampler import SamplingRows
 from csm_engine.execution.slot_state import SlotRows, SlotState
 from csm_engine.execution.weights import PackedLayer, PackedStack
 
@@ -162,24 +163,25 @@ def advance(state: SlotState, slots: Tensor, codes: Tensor, table: Tensor, vocab
 
 
 class FrameDraw:
-    """How the rows of one frame are drawn. seed, frame, top_k: (B,) int64; temperature: (B,) float32."""
+    """How the rows of one frame are drawn. sampling: of every slot; slots: (B,), of the rows; frame: (B,) int64."""
 
     def __init__(
         self,
-        seed: Tensor,
+        sampling: SamplingRows,
+        slots: Tensor,
         frame: Tensor,
-        temperature: Tensor,
-        top_k: Tensor,
         *,
         num_codebooks: int,
         codebook_size: int,
         vocab_size: int,
     ) -> None:
         """codebook_size: ids that may be drawn; vocab_size: rows of the fed table per codebook."""
-        self._rows = (seed, frame, temperature, top_k)
+        self._sampling, self._slots, self._frame = sampling, slots, frame
         self._codebook_size, self._vocab_size = codebook_size, vocab_size
-        self._codes = seed.new_empty(len(seed), num_codebooks)
-        self._cpu_draw = None if seed.is_cuda else ops_torch.FrameDraw(*self._rows, num_codebooks, codebook_size)
+        self._codes = slots.new_empty(len(slots), num_codebooks)
+        self._cpu_draw = (
+            None if slots.is_cuda else ops_torch.FrameDraw(sampling.at(slots), frame, num_codebooks, codebook_size)
+        )
 
     def codes(self, logits: Tensor, codebook: int, table: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Draws the codes of one codebook and looks up what the depth decoder is fed for them.
@@ -191,8 +193,8 @@ class FrameDraw:
             from csm_engine.execution.ops import triton_ops as ops_triton
 
             return ops_triton.sample_and_feed(
-                logits, *self._rows, codebook, self._codebook_size, self._vocab_size, table,
-                codes=self._codes[:, codebook],
+                logits, self._sampling, self._slots, self._frame, codebook, self._codebook_size, self._vocab_size,
+                table, codes=self._codes[:, codebook],
             )  # fmt: skip
         codes = self._cpu_draw.sample(logits, codebook)
         self._codes[:, codebook] = codes

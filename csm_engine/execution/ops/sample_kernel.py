@@ -15,18 +15,20 @@ from csm_engine.execution.ops.dependent_launch import await_inputs
 
 @triton.jit(do_not_specialize=["codebook"])
 def sample_kernel(
-    logits_ptr, seed_ptr, frame_ptr, temperature_ptr, top_k_ptr, code_ptr, table_ptr, fed_ptr, codebook, vocab_size,
+    logits_ptr, slot_ptr, frame_ptr, seed_ptr, temperature_ptr, top_k_ptr, code_ptr, table_ptr, fed_ptr, codebook,
+    vocab_size,
     STRIDE: tl.constexpr, CODE_STRIDE: tl.constexpr, CODEBOOK_SIZE: tl.constexpr, BLOCK: tl.constexpr,
     KEY_BITS: tl.constexpr, FEED: tl.constexpr, WIDTH: tl.constexpr, WIDTH_BLOCK: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (B,): draws one code of a row from logits, STRIDE values a row.
+    """Grid (B,): draws one code of a row from logits, STRIDE values a row. seed, temperature and top_k are by slot.
 
     The k-th largest logit is found two bits at a time on an order-preserving integer key; KEY_BITS: 16 where the logits
     are bfloat16, whose lower half is zero, otherwise 32. Four neighbouring ids share one block of Philox.
     code (B,) int64, CODE_STRIDE apart; table ((K - 1) V, WIDTH) -> fed (B, WIDTH).
     """
     row = tl.program_id(0).to(tl.int64)
-    seed = tl.load(seed_ptr + row)
+    slot = tl.load(slot_ptr + row)
+    seed = tl.load(seed_ptr + slot)
     frame = tl.load(frame_ptr + row).to(tl.uint32)
     block = tl.arange(0, BLOCK // 4).to(tl.uint32)
     zero = block * 0
@@ -34,8 +36,8 @@ def sample_kernel(
     word = tl.reshape(tl.join(tl.join(word0, word2), tl.join(word1, word3)), (BLOCK,))
     uniform = ((word >> 9).to(tl.float32) + 0.5) * 1.1920928955078125e-07  # 2**-23
     noise = -tl.log(-tl.log(uniform))
-    temperature = tl.load(temperature_ptr + row)
-    top_k = tl.minimum(tl.load(top_k_ptr + row), CODEBOOK_SIZE)
+    temperature = tl.load(temperature_ptr + slot)
+    top_k = tl.minimum(tl.load(top_k_ptr + slot), CODEBOOK_SIZE)
     await_inputs(PDL)  # what has been read so far was written long before
     ids = tl.arange(0, BLOCK)
     valid = ids < CODEBOOK_SIZE

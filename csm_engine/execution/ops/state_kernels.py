@@ -14,8 +14,8 @@ from csm_engine.execution.ops.dependent_launch import await_inputs
 
 @triton.jit
 def gather_kernel(
-    slot_ptr, active_ptr, embedding_ptr, position_ptr, seed_ptr, frame_ptr, temperature_ptr, top_k_ptr,
-    live_ptr, x_ptr, positions_ptr, seeds_ptr, frames_ptr, temperatures_ptr, top_ks_ptr, pad_slot,
+    slot_ptr, active_ptr, embedding_ptr, position_ptr, frame_ptr,
+    live_ptr, x_ptr, positions_ptr, frames_ptr, pad_slot,
     WIDTH: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Grid (B,): slot (B,) -> live (B,), the spare slot where the slot is not active, and what is known of it, by row.
@@ -28,10 +28,7 @@ def gather_kernel(
     slot = tl.where(tl.load(active_ptr + slot) != 0, slot, pad_slot).to(tl.int64)
     tl.store(live_ptr + row, slot)
     tl.store(positions_ptr + row, tl.load(position_ptr + slot))
-    tl.store(seeds_ptr + row, tl.load(seed_ptr + slot))
     tl.store(frames_ptr + row, tl.load(frame_ptr + slot))
-    tl.store(temperatures_ptr + row, tl.load(temperature_ptr + slot))
-    tl.store(top_ks_ptr + row, tl.load(top_k_ptr + slot))
     index = tl.arange(0, BLOCK)
     inside = index < WIDTH
     x = tl.load(embedding_ptr + slot * WIDTH + index, mask=inside)

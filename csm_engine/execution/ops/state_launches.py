@@ -21,16 +21,11 @@ def gather(state: SlotState, slots: Tensor) -> SlotRows:
         slots=torch.empty_like(slots),
         embedding=state.next_embedding.new_empty(rows, width),
         position=torch.empty_like(slots),
-        seed=torch.empty_like(slots),
         frame=torch.empty_like(slots),
-        temperature=state.temperature.new_empty(rows),
-        top_k=torch.empty_like(slots),
     )
     gather_kernel[(rows,)](
-        slots, state.active.view(torch.int8), state.next_embedding, state.position, state.seed, state.frame,
-        state.temperature, state.top_k,
-        gathered.slots, gathered.embedding, gathered.position, gathered.seed, gathered.frame, gathered.temperature,
-        gathered.top_k, state.pad_slot,
+        slots, state.active.view(torch.int8), state.next_embedding, state.position, state.frame,
+        gathered.slots, gathered.embedding, gathered.position, gathered.frame, state.pad_slot,
         WIDTH=width, BLOCK=next_power_of_2(width), **triton_ops.launch_options(),
     )  # fmt: skip
     return gathered

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from csm_engine.execution.sampler import gumbel_noise, gumbel_noise_of
+from csm_engine.execution.sampler import SamplingRows, gumbel_noise, gumbel_noise_of
 
 _TIES = 8  # candidates past the k-th, so that ties there are seen
 _ROWS_OF_WHOLE_NOISE = 2  # largest batch for which one pass over all candidates is the cheaper one
@@ -92,20 +92,18 @@ def depth_attention(qkv: Tensor, keys: Tensor, values: Tensor, position: int, ro
 class FrameDraw:
     """Draws the codes of one frame. What is the same for all codebooks is made once, here.
 
-    seed, frame, top_k: (B,) int64; temperature: (B,) float32. Small batches make the noise of the whole frame at once,
-    larger ones that of the candidates alone: the same numbers.
+    sampling: of B rows; frame: (B,) int64. Small batches make the noise of the whole frame at once, larger ones that of
+    the candidates alone: the same numbers.
     """
 
-    def __init__(
-        self, seed: Tensor, frame: Tensor, temperature: Tensor, top_k: Tensor, num_codebooks: int, codebook_size: int
-    ) -> None:
-        self._seed, self._frame, self._codebook_size = seed, frame, codebook_size
-        self._temperature = temperature.unsqueeze(-1)
-        self._count = min(int(top_k.max()) + _TIES, codebook_size)
-        self._last = (top_k.clamp(max=self._count) - 1).unsqueeze(-1)
+    def __init__(self, sampling: SamplingRows, frame: Tensor, num_codebooks: int, codebook_size: int) -> None:
+        self._seed, self._frame, self._codebook_size = sampling.seed, frame, codebook_size
+        self._temperature = sampling.temperature.unsqueeze(-1)
+        self._count = min(int(sampling.top_k.max()) + _TIES, codebook_size)
+        self._last = (sampling.top_k.clamp(max=self._count) - 1).unsqueeze(-1)
         self._noise = None
-        if len(seed) <= _ROWS_OF_WHOLE_NOISE:
-            self._noise = gumbel_noise(seed, frame, num_codebooks, codebook_size)
+        if len(frame) <= _ROWS_OF_WHOLE_NOISE:
+            self._noise = gumbel_noise(sampling.seed, frame, num_codebooks, codebook_size)
 
     def sample(self, logits: Tensor, codebook: int) -> Tensor:
         """logits: (B, V) of one codebook -> (B,) int64 codes. Ties go to the lowest id."""

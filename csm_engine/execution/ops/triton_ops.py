@@ -21,6 +21,7 @@ from csm_engine.execution.ops.tile_shapes import (
     TileShape,
     tile_shape,
 )
+from csm_engine.execution.sampler import SamplingRows
 
 _LEAST_MEMBERS = 16  # query heads of a tile: what tensor cores take
 _FFN_BLOCK = 1024
@@ -178,10 +179,9 @@ def depth_attention(
 
 def sample_and_feed(
     logits: Tensor,
-    seed: Tensor,
+    sampling: SamplingRows,
+    slots: Tensor,
     frame: Tensor,
-    temperature: Tensor,
-    top_k: Tensor,
     codebook: int,
     codebook_size: int,
     vocab_size: int,
@@ -190,7 +190,8 @@ def sample_and_feed(
     codes: Tensor | None = None,
     warps: int = SAMPLER_WARPS,
 ) -> tuple[Tensor, Tensor | None]:
-    """logits: (B, codebook_size or more); table: (fed codebooks * vocab_size, d) -> codes (B,) int64, fed (B, d).
+    """logits: (B, codebook_size or more); sampling: of every slot; slots: (B,) those of the rows; frame: (B,) int64;
+    table: (fed codebooks * vocab_size, d) -> codes (B,) int64, fed (B, d).
 
     codes: where they go, any stride; new when None.
     """
@@ -200,7 +201,8 @@ def sample_and_feed(
     fed = None if table is None else table.new_empty(rows, table.shape[1])
     width = 1 if table is None else table.shape[1]
     sample_kernel[(rows,)](
-        logits, seed, frame, temperature, top_k, codes, table, fed, codebook, vocab_size,
+        logits, slots, frame, sampling.seed, sampling.temperature, sampling.top_k, codes, table, fed, codebook,
+        vocab_size,
         STRIDE=stride, CODE_STRIDE=codes.stride(0), CODEBOOK_SIZE=codebook_size,
         BLOCK=max(4, next_power_of_2(codebook_size)),
         KEY_BITS=16 if logits.dtype is torch.bfloat16 else 32,

@@ -26,9 +26,10 @@ Codes = npt.NDArray[np.int64]  # (N, codebooks)
 
 DIM = 64  # of both quantizers' spaces
 COARSE = 12  # principal components that the first codebook sees
-_PITCH_DIMS = len(PULSES) + len(GLIDES)
+PITCH_DIMS = len(PULSES) + len(GLIDES)
 _COARSE_SCALE = 0.01  # beside the pitch's ones and zeros: the nearest entry always has the right pitch
 _REST_SCALE = 0.1  # to numbers that a network likes
+COARSE_OF_REST = _COARSE_SCALE / _REST_SCALE  # what the first codebook sees of what the rest sees
 _STRENGTH_WEIGHT = 1.5  # of a voicing strength beside a cepstral coefficient
 _SAMPLE = 120_000  # frames that k-means looks at
 _ROUNDS = 20
@@ -59,7 +60,7 @@ class Quantizer:
     def joined(self, latents: Tensor, spectral: Tensor) -> Tensor:
         """latents with other spectra: (N, DIM), as what the rest of the codebooks see."""
         semantic = latents[:, :DIM].clone()
-        semantic[:, _PITCH_DIMS : _PITCH_DIMS + COARSE] = _coarse(spectral)
+        semantic[:, PITCH_DIMS : PITCH_DIMS + COARSE] = _coarse(spectral)
         return torch.cat([semantic, spectral], dim=1)
 
     def encode(self, latents: Tensor) -> Codes:
@@ -79,7 +80,7 @@ class Quantizer:
         parts = features.reshape(-1, PARTS, NUM_CEPSTRA + NUM_BANDS)
         pitch = self.first[ids[:, 0]]
         pulses = pitch[:, : len(PULSES)].argmax(dim=1).numpy() + PULSES[0]
-        glide = pitch[:, len(PULSES) : _PITCH_DIMS].argmax(dim=1).numpy() + GLIDES[0]
+        glide = pitch[:, len(PULSES) : PITCH_DIMS].argmax(dim=1).numpy() + GLIDES[0]
         cepstra = parts[..., :NUM_CEPSTRA].astype(np.float32, copy=False)
         strengths = np.clip(parts[..., NUM_CEPSTRA:], 0, 1).astype(np.float32, copy=False)
         return Frames(cepstra, strengths, pulses, glide)
@@ -170,12 +171,12 @@ def _semantic(frames: Frames, spectral: Tensor) -> Tensor:
     rows = torch.arange(len(frames))
     semantic[rows, torch.from_numpy(frames.pulses - PULSES[0])] = 1.0
     semantic[rows, torch.from_numpy(frames.glide - GLIDES[0] + len(PULSES))] = 1.0
-    semantic[:, _PITCH_DIMS : _PITCH_DIMS + COARSE] = _coarse(spectral)
+    semantic[:, PITCH_DIMS : PITCH_DIMS + COARSE] = _coarse(spectral)
     return semantic
 
 
 def _coarse(spectral: Tensor) -> Tensor:
-    return spectral[:, :COARSE] / _REST_SCALE * _COARSE_SCALE
+    return spectral[:, :COARSE] * COARSE_OF_REST
 
 
 def _weights() -> Floats:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchtune.modules import TransformerDecoder
 
-from csm_engine.model.csm import CSM
+from csm_engine.model.csm import CSM, build_rope
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig, TransformerConfig
 from recipes.builtin_voice.csm.tokenizer import VOCAB_SIZE
@@ -14,8 +14,8 @@ from recipes.builtin_voice.csm.tokenizer import VOCAB_SIZE
 
 def csm_config(num_codebooks: int, codebook_size: int) -> ModelConfig:
     return ModelConfig(
-        backbone=TransformerConfig(num_layers=5, dim=256, num_heads=4, num_kv_heads=2, ffn_dim=640),
-        depth_decoder=TransformerConfig(num_layers=3, dim=128, num_heads=2, num_kv_heads=1, ffn_dim=384),
+        backbone=TransformerConfig(num_layers=6, dim=384, num_heads=6, num_kv_heads=2, ffn_dim=896),
+        depth_decoder=TransformerConfig(num_layers=3, dim=192, num_heads=3, num_kv_heads=1, ffn_dim=512),
         text_vocab_size=VOCAB_SIZE,
         audio_vocab_size=codebook_size + 3,
         num_codebooks=num_codebooks,
@@ -23,7 +23,7 @@ def csm_config(num_codebooks: int, codebook_size: int) -> ModelConfig:
     )
 
 
-def new_csm(config: ModelConfig, *, seed: int) -> CSM:
+def new_csm(config: ModelConfig, *, seed: int, device: torch.device | str = "cpu") -> CSM:
     """Random weights to train from: small embeddings, so that the sum over a frame's codes is about one."""
     model = random_model(config, seed=seed)
     with torch.no_grad():
@@ -34,6 +34,7 @@ def new_csm(config: ModelConfig, *, seed: int) -> CSM:
                 parameter.fill_(1.0)
             if name.endswith(("output_proj.weight", "w2.weight")):
                 parameter.mul_(0.3)  # what layers add at first
+    build_rope(model.to(device), torch.device(device))
     return model.train().requires_grad_(True)
 
 
@@ -48,7 +49,7 @@ def backbone_states(model: CSM, tokens: Tensor, is_audio: Tensor) -> Tensor:
 
 def depth_logits(model: CSM, states: Tensor, codes: Tensor) -> Tensor:
     """states: (N, D) that the frames follow from; codes: (N, K) of those frames -> (N, K - 1, V): codebooks 1 on."""
-    earlier = codes[:, :-1] + torch.arange(codes.shape[1] - 1) * model.config.audio_vocab_size
+    earlier = codes[:, :-1] + torch.arange(codes.shape[1] - 1, device=codes.device) * model.config.audio_vocab_size
     inputs = torch.cat([states[:, None], model.audio_embeddings(earlier).to(states.dtype)], dim=1)
     hidden = _run(model.depth_decoder, model.projection(inputs))[:, 1:]
     return torch.einsum("nkd,kdv->nkv", hidden, model.audio_head.to(hidden.dtype))

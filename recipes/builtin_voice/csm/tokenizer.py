@@ -1,29 +1,30 @@
-"""The text side: a byte-level BPE in a `tokenizer.json` of the Llama 3 kind, trained on the texts of the corpus.
+"""The text side: a `tokenizer.json` whose tokens are the symbols of the front end `english-phonemes-1`.
 
-Few merges: near enough to letters that words never heard are spelled, short enough for a small model.
+A segment reads `[speaker]symbol symbol ...`. Speakers 0 to 9 have tokens of their own; everything else is unknown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import BPE
-from tokenizers.trainers import BpeTrainer
+from tokenizers import AddedToken, Regex, Tokenizer, pre_tokenizers
+from tokenizers.models import WordLevel
 
 from csm_engine.model.tokenizer import BOS, EOS
+from csm_text.symbols import SYMBOLS
 
-VOCAB_SIZE = 384  # 256 bytes, merges, and BOS and EOS
+TEXT_FRONTEND = "english-phonemes-1"
+NUM_SPEAKERS = 10
+UNKNOWN = "[unknown]"
+TOKENS = (UNKNOWN, BOS, EOS, *(f"[{speaker}]" for speaker in range(NUM_SPEAKERS)), *SYMBOLS)
+IDS = {token: index for index, token in enumerate(TOKENS)}
+VOCAB_SIZE = 96  # a few to spare
 
 
-def write_tokenizer(path: Path, texts: Iterable[str]) -> None:
-    tokenizer = Tokenizer(BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = BpeTrainer(
-        vocab_size=VOCAB_SIZE - 2, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
+def write_tokenizer(path: Path) -> None:
+    tokenizer = Tokenizer(WordLevel(IDS, UNKNOWN))
+    speaker = pre_tokenizers.Split(Regex(r"^\[\d+\]"), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([speaker, pre_tokenizers.WhitespaceSplit()])
     tokenizer.add_special_tokens([AddedToken(BOS, special=True), AddedToken(EOS, special=True)])
+    path.parent.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(path))

@@ -1,18 +1,25 @@
 """Trains the small CSM on the codes of the corpus.
 
     python -m recipes.builtin_voice.csm.train build/voice --minutes 370
+    python -m recipes.builtin_voice.csm.train build/voice --minutes 9 --device cuda --export build/weights
 
 Loss: codebook 0 of every frame from the backbone, the others from the depth decoder on a share of the frames, as the
 published training does (sesame.com/research, "compute amortization"), the end of speech among them; and, so that text
 and sound are aligned sooner, which phones the next frame says, from a head that is not kept. Some of the codes that
 the model reads are replaced by random ones and, once it speaks, by what it would have said there itself (scheduled
-sampling for transformers, arXiv 1906.07651), so that it recovers from its own mistakes. Stops after the minutes or
-at Ctrl-C; running it again goes on from the last checkpoint.
+sampling for transformers, arXiv 1906.07651), so that it recovers from its own mistakes. Files of turns that appear
+while it runs are taken in. Stops after the minutes or at Ctrl-C; running it again goes on from the last checkpoint.
+
+--export: a folder for the weights alone, as float16 in files of less than 15 MiB, written whenever the state is saved.
+--begin: such a folder, whose weights are gone on from in place of random ones.
 """
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,38 +28,48 @@ from torch.nn import functional as F
 
 from csm_engine.model.csm import CSM
 from recipes.builtin_voice.codec.quantizer import Quantizer
+from recipes.builtin_voice.csm.ahead import ahead
 from recipes.builtin_voice.csm.corpus import DIALOGUE_SHARE, Batch, TrainingCorpus
+from recipes.builtin_voice.csm.misheard import Misheard
 from recipes.builtin_voice.csm.network import backbone_states, csm_config, depth_logits, new_csm
-from recipes.builtin_voice.csm.tokenizer import write_tokenizer
-from recipes.builtin_voice.csm.turns import PHONE_PARTS
-from recipes.builtin_voice.tracks import read_tracks
+from recipes.builtin_voice.csm.shards import read_shards, write_shards
+from recipes.builtin_voice.csm.turns import PHONE_PARTS, PHONES
+from recipes.builtin_voice.csm.utterances import Utterances
 from recipes.builtin_voice.training import Schedule, Training, arguments
 
-EARLY_SHARE = 0.5  # of the time, in which steps are small and hardly a dialogue is heard: text and sound find together
-EARLY_POSITIONS, POSITIONS = 2048, 4096  # per step
+EARLY_SHARE = 0.35  # of the time, in which steps are small and hardly a dialogue is heard: text and sound find together
 EARLY_DIALOGUE_SHARE = 0.05
-DEPTH_SHARE = 0.3  # of the frames
+POSITIONS = {"cpu": (2048, 4096), "cuda": (16384, 32768)}  # per step, early and later
+DEPTH_SHARE = {"cpu": 0.3, "cuda": 0.5}  # of the frames
 PHONE_WEIGHT = 1.0
 REPLACED_SHARE = 0.06  # of the codes that the model reads, by random ones
 OWN_BATCHES = 0.5  # share of the batches in which it reads its own frames
 OWN_SHARE = 0.3  # of the frames of such a batch, on average over rows that have none to twice as many
 OWN_TEMPERATURE = 0.6
 JUDGED_BATCHES = 4
+LOOK_EVERY_S = 20.0  # for new files, and how fast it goes
 
 
 def main() -> None:
-    asked = arguments(__doc__, minutes=370, rate=2e-3)
-    folder = asked.folder
-    if not (folder / "tokenizer.json").exists():
-        write_tokenizer(folder / "tokenizer.json", read_tracks(folder / "tracks-train.npz").texts)
-    quantizer = Quantizer.load(folder / "quantizer.pt")
-    corpus = TrainingCorpus.open(folder, "train")
-    held_out = TrainingCorpus.open(folder, "heldout", corpus.phone_names)
-    model = new_csm(csm_config(quantizer.num_codebooks, quantizer.bins), seed=asked.seed)
-    teacher = Teacher(model, len(corpus.phone_names))
-    schedule = Schedule(asked.minutes, asked.rate, warm_up_steps=200, log_every=25, judge_every=250)
-    training = Training(teacher.parts, folder / "csm.pt", schedule, weight_decay=0.05)
-    batches = _batches(corpus, training, np.random.default_rng(asked.seed + training.steps))
+    asked = arguments(__doc__, minutes=370, rate=2e-3, more={"export": Path, "begin": Path})
+    device = torch.device(asked.device)
+    quantizer = Quantizer.load(asked.folder / "quantizer.pt")
+    utterances = Utterances(asked.folder, "train", device)
+    misheard = Misheard(quantizer, device)
+    held_out = TrainingCorpus(Utterances(asked.folder, "heldout", device), misheard)
+    model = new_csm(csm_config(quantizer.num_codebooks, quantizer.bins), seed=asked.seed, device=device)
+    if asked.begin:
+        read_shards(asked.begin, model)
+    teacher = Teacher(model, len(PHONES))
+    cuda = device.type == "cuda"
+    schedule = Schedule(
+        asked.minutes, asked.rate, 200, log_every=100 if cuda else 25, judge_every=1000 if cuda else 250
+    )
+    training = Training(teacher.parts, asked.folder / "csm.pt", schedule, weight_decay=0.05)
+    if asked.export:
+        training.also_saves(lambda: write_shards(asked.export, model))
+    random = np.random.default_rng(asked.seed + training.steps)
+    batches = ahead(_batches(TrainingCorpus(utterances, misheard), training, random))
     training.run(
         lambda: teacher.losses(
             next(batches), replaced_share=REPLACED_SHARE, own_batches=0.0 if _is_early(training) else OWN_BATCHES
@@ -67,58 +84,83 @@ class Teacher:
 
     def __init__(self, model: CSM, num_phones: int) -> None:
         self.model = model
-        self.phone_head = nn.Linear(model.config.backbone.dim, len(PHONE_PARTS) * num_phones)
+        self.phone_head = nn.Linear(model.config.backbone.dim, len(PHONE_PARTS) * num_phones).to(model.device)
         self.parts = nn.ModuleDict({"csm": model, "phone_head": self.phone_head})
 
     def losses(self, batch: Batch, *, replaced_share: float, own_batches: float) -> dict[str, Tensor]:
         """Mean cross-entropies in nats: of a code of codebook 0, of one of the others, of a phone."""
+        device = self.model.device
         tokens = _some_replaced(batch, replaced_share, self.model.config.codebook_size)
-        with torch.autocast("cpu", torch.bfloat16):
-            if torch.rand(()) < own_batches:
+        if torch.rand(()) < own_batches:
+            with torch.autocast(device.type, torch.bfloat16):
                 tokens = self._some_own(batch, tokens)
-            states = backbone_states(self.model, tokens, batch.is_audio)[:, :-1]
-            learned = batch.is_learned[:, 1:]
-            states, frames, phones = states[learned], batch.tokens[:, 1:, :-1][learned], batch.phones[:, 1:][learned]
+        with torch.autocast(device.type, torch.bfloat16):
+            states = backbone_states(self.model, tokens, batch.is_audio).flatten(0, 1)[batch.learned - 1]
+            frames = batch.tokens.flatten(0, 1)[batch.learned, :-1]
             logits0 = self.model.codebook0_head(states)
             spoken = self.phone_head(states).view(-1, self.phone_head.out_features // len(PHONE_PARTS))
-            chosen = (torch.rand(len(frames)) < DEPTH_SHARE) | (frames == 0).all(dim=1)
-            others = depth_logits(self.model, states[chosen], frames[chosen])
+            wanted = frames[batch.deep]
+            others = depth_logits(self.model, states[batch.deep], wanted)
         return {
             "codebook0": F.cross_entropy(logits0.float(), frames[:, 0]),
-            "depth": F.cross_entropy(others.float().flatten(0, 1), frames[chosen][:, 1:].flatten()),
-            "phones": F.cross_entropy(spoken.float(), phones.flatten()),
+            "depth": F.cross_entropy(others.float().flatten(0, 1), wanted[:, 1:].flatten()),
+            "phones": F.cross_entropy(spoken.float(), batch.phones.flatten()),
         }
 
     @torch.no_grad()
     def _some_own(self, batch: Batch, tokens: Tensor) -> Tensor:
         """tokens with some whole frames exchanged for what the model would say there, having read the tokens."""
-        wanted = torch.rand(len(tokens), 1) * 2 * OWN_SHARE
+        rows, width, _ = tokens.shape
+        wanted = torch.rand(rows, 1, device=tokens.device) * 2 * OWN_SHARE
         speech = batch.is_audio & (batch.tokens[..., :-1] != 0).any(dim=-1)
-        chosen = (torch.rand(speech.shape) < wanted)[:, 1:] & speech[:, 1:]
-        states = backbone_states(self.model, tokens, batch.is_audio)[:, :-1][chosen]
+        speech[:, 0] = False
+        places = ((torch.rand(rows, width, device=tokens.device) < wanted) & speech).flatten().nonzero()[:, 0]
+        states = backbone_states(self.model, tokens, batch.is_audio).flatten(0, 1)[places - 1]
         logits0 = self.model.codebook0_head(states)[:, None]
-        others = depth_logits(self.model, states, batch.tokens[:, 1:, :-1][chosen])
+        others = depth_logits(self.model, states, batch.tokens.flatten(0, 1)[places, :-1])
         own = _sampled(torch.cat([logits0, others], dim=1)[..., : self.model.config.codebook_size])
         tokens = tokens.clone()
-        tokens[:, 1:, :-1][chosen] = own
+        tokens.view(rows * width, -1)[places, :-1] = own
         return tokens
 
     @torch.no_grad()
     def judge(self, held_out: TrainingCorpus) -> dict[str, float]:
-        batches = held_out.batches(np.random.default_rng(0), positions=POSITIONS, pool=200)
+        kind = self.model.device.type
+        batches = held_out.batches(
+            np.random.default_rng(0),
+            positions=POSITIONS[kind][1],
+            dialogue_share=DIALOGUE_SHARE,
+            depth_share=DEPTH_SHARE[kind],
+            pool=1200,
+        )
         rows = [self.losses(next(batches), replaced_share=0.0, own_batches=0.0) for _ in range(JUDGED_BATCHES)]
         return {name: float(np.mean([row[name].item() for row in rows])) for name in rows[0]}
 
 
 def _batches(corpus: TrainingCorpus, training: Training, random: np.random.Generator) -> Iterator[Batch]:
-    """Without end."""
+    """Without end; looks for new files now and then, and tells how fast it goes."""
+    looked, steps, positions = time.monotonic(), training.steps, 0
+    device = corpus.utterances.codes.device
     while True:
         early = _is_early(training)
-        yield from corpus.batches(
+        for batch in corpus.batches(
             random,
-            positions=EARLY_POSITIONS if early else POSITIONS,
+            positions=POSITIONS[device.type][0 if early else 1],
             dialogue_share=EARLY_DIALOGUE_SHARE if early else DIALOGUE_SHARE,
-        )
+            depth_share=DEPTH_SHARE[device.type],
+            pool=4096 if device.type == "cuda" else 512,
+        ):
+            positions += batch.is_audio.numel()
+            yield batch
+            if time.monotonic() - looked > LOOK_EVERY_S:
+                seconds = time.monotonic() - looked
+                new = corpus.utterances.look()
+                speed = {"steps_per_s": (training.steps - steps) / seconds, "positions_per_s": positions / seconds}
+                counts = {"utterances": len(corpus.utterances), "new_files": new}
+                print(json.dumps({name: round(value, 1) for name, value in speed.items()} | counts), flush=True)
+                looked, steps, positions = time.monotonic(), training.steps, 0
+                if new:
+                    break
 
 
 def _is_early(training: Training) -> bool:
@@ -137,8 +179,8 @@ def _some_replaced(batch: Batch, share: float, codebook_size: int) -> Tensor:
         return batch.tokens
     codes = batch.tokens[..., :-1]
     ends = (codes == 0).all(dim=-1, keepdim=True)
-    replaced = (torch.rand(codes.shape) < share) & batch.is_audio[..., None] & ~ends
-    noisy = torch.where(replaced, torch.randint(1, codebook_size, codes.shape), codes)
+    replaced = (torch.rand(codes.shape, device=codes.device) < share) & batch.is_audio[..., None] & ~ends
+    noisy = torch.where(replaced, torch.randint(1, codebook_size, codes.shape, device=codes.device), codes)
     return torch.cat([noisy, batch.tokens[..., -1:]], dim=-1)
 
 

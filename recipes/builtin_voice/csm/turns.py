@@ -1,17 +1,20 @@
-"""What is said in the training sequences: each utterance's text, voice and codes, kept in one file for each file of
-tracks.
+"""What is said in the training sequences: each utterance's symbols, voice, codes and phones, a file for 500 texts.
 
-    python -m recipes.builtin_voice.csm.turns build/voice
+    python -m recipes.builtin_voice.csm.turns build/voice --processes 2
 
-Codes come twice: exactly, as the tracks have them, and as they would be heard by the encoder, which misses some of a
-recording's spectrum and at times its pitch.
+Reads `texts-train.txt` and `texts-heldout.txt` of the folder; every text is said by every voice. About 70 utterances a
+second on one core. Files that are there are left alone, so it goes on where it was stopped; a training that runs
+meanwhile takes each new file in. A frame's eight codes are kept in ten bytes.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -19,84 +22,130 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from recipes.builtin_voice.codec.quantizer import DIM, Quantizer
-from recipes.builtin_voice.tracks import Tracks, read_tracks
-from recipes.builtin_voice.vocoder import PARTS, PULSES, Frames
+from recipes.builtin_voice.codec.quantizer import Quantizer
+from recipes.builtin_voice.csm.symbols import symbols_of
+from recipes.builtin_voice.flite import Utterance
+from recipes.builtin_voice.speaking import phones_of, speak
+from recipes.builtin_voice.vocoder import PARTS, frames_of
 
 Ints = npt.NDArray[np.integer]
 
+TEXTS_A_FILE = 500
+SPLITS = ("heldout", "train")
+BITS = 10  # of a code
 PHONE_PARTS = tuple(range(2, PARTS, 4))  # where in a frame the auxiliary loss asks for the phone
-MISHEARD = 0.5  # of the spectrum, as a standard deviation: what the encoder leaves unexplained is about its square
-MISHEARD_PITCHES = 0.15  # share of the frames whose pitch is off by one
+PHONES = (
+    "pau aa ae ah ao aw ax ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh t th uh uw v w y z zh"
+).split()  # of flite
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    text: str
-    voice: int
-    codes: Ints  # (frames, K)
-    heard: Ints  # (frames, K) of a recording, by the encoder
-    phones: Ints  # (frames, len(PHONE_PARTS)) what is being said, an index into the phones' names
+@dataclass(frozen=True)
+class Turns:
+    """U utterances, their frames one after another."""
+
+    texts: list[str]
+    symbols: list[str]  # separated by spaces
+    voices: npt.NDArray[np.uint8]  # (U,)
+    starts: npt.NDArray[np.int64]  # (U + 1,) where the frames of each begin
+    codes: npt.NDArray[np.int16]  # (frames, K)
+    phones: npt.NDArray[np.uint8]  # (frames, len(PHONE_PARTS)) what is being said, an index into PHONES
+
+    def __len__(self) -> int:
+        return len(self.texts)
 
 
-def open_turns(folder: Path, split: str, phone_names: list[str] | None = None) -> tuple[list[Turn], list[str]]:
-    """The turns of every `tracks-SPLIT*.npz` of the folder, and the names of their phones.
-
-    phone_names: to count the phones by; those of the first file when None. Phones without a name count as the first.
-    """
-    turns: list[Turn] = []
-    for path in turn_files(folder, split):
-        with np.load(path) as file:
-            its_names = file["phone_names"].tolist()
-            phone_names = phone_names or its_names
-            numbers = np.array([phone_names.index(name) if name in phone_names else 0 for name in its_names], np.uint8)
-            codes, heard, phones, starts = file["codes"], file["heard"], numbers[file["phones"]], file["starts"]
-            for index, (text, voice) in enumerate(zip(file["texts"].tolist(), file["voices"].tolist(), strict=True)):
-                rows = slice(starts[index], starts[index + 1])
-                turns.append(Turn(text, voice, codes[rows], heard[rows], phones[rows]))
-    return turns, phone_names or []
+def read_turns(path: Path) -> Turns:
+    with np.load(path) as file:
+        starts = file["starts"]
+        return Turns(
+            texts=bytes(file["texts"]).decode().splitlines(),
+            symbols=bytes(file["symbols"]).decode().splitlines(),
+            voices=file["voices"],
+            starts=starts,
+            codes=unpacked(file["codes"], int(starts[-1])),
+            phones=file["phones"],
+        )
 
 
-def turn_files(folder: Path, split: str) -> Iterator[Path]:
-    """One for each file of tracks, in the order of their numbers; made where it is not there."""
-    for tracks in sorted(folder.glob(f"tracks-{split}*.npz"), key=lambda path: (len(path.stem), path.stem)):
-        path = tracks.with_name(tracks.name.replace("tracks-", "turns-"))
-        if not path.exists():
-            _write(path, read_tracks(tracks), Quantizer.load(folder / "quantizer.pt"))
-        yield path
+def turn_files(folder: Path, split: str) -> list[Path]:
+    """Those that are there, in the order of their texts."""
+    return sorted(folder.glob(f"turns-{split}-*[0-9].npz"))
 
 
-def misheard(frames: Frames, quantizer: Quantizer, random: np.random.Generator) -> Ints:
-    """(N, K) codes of frames that an encoder has understood badly."""
-    steps = random.choice([-1, 0, 1], len(frames), p=[MISHEARD_PITCHES / 2, 1 - MISHEARD_PITCHES, MISHEARD_PITCHES / 2])
-    latents = quantizer.latents(replace(frames, pulses=np.clip(frames.pulses + steps, PULSES[0], PULSES[-1])))
-    spectral = latents[:, DIM:]
-    noise = torch.from_numpy(random.standard_normal(spectral.shape, np.float32))
-    return quantizer.encode(quantizer.joined(latents, spectral + MISHEARD * spectral.std(dim=0, correction=0) * noise))
+def packed(codes: Ints) -> npt.NDArray[np.uint8]:
+    """(N, K) codes below 1024 to N * K * BITS bits."""
+    bits = (codes[..., None] >> np.arange(BITS)) & 1
+    return np.packbits(bits.astype(np.uint8))
 
 
-def _write(path: Path, tracks: Tracks, quantizer: Quantizer) -> None:
-    random = np.random.default_rng(0)
+def unpacked(data: npt.NDArray[np.uint8], num_frames: int) -> npt.NDArray[np.int16]:
+    """The inverse of `packed`; rows are of as many codes as the data holds."""
+    num_codes = len(data) * 8 // BITS // max(1, num_frames)
+    bits = np.unpackbits(data)[: num_frames * num_codes * BITS].reshape(num_frames, num_codes, BITS)
+    return (bits.astype(np.int16) << np.arange(BITS, dtype=np.int16)).sum(axis=-1, dtype=np.int16)
+
+
+def write_turns(path: Path, texts: Iterator[str], quantizer: Quantizer) -> None:
+    """Texts that are too long for a voice are left out."""
+    random = np.random.default_rng(len(path.name) * 1000 + sum(path.name.encode()))
+    said: list[tuple[str, str, int]] = []
+    codes, phones = [], []
+    for text, voice, utterance in speak(texts):
+        said.append((text, symbols_of(utterance.words, random), voice))
+        its_codes, its_phones = _frames(utterance, quantizer)
+        codes.append(its_codes)
+        phones.append(its_phones)
     draft = path.with_suffix(".new.npz")
-    np.savez(
+    np.savez_compressed(
         draft,
-        texts=np.array(tracks.texts),
-        voices=tracks.voices,
-        starts=tracks.starts,
-        codes=quantizer.encode(quantizer.latents(tracks.frames)).astype(np.int16),
-        heard=misheard(tracks.frames, quantizer, random).astype(np.int16),
-        phones=tracks.phones[:, PHONE_PARTS].astype(np.uint8),
-        phone_names=np.array(tracks.phone_names),
+        texts=np.frombuffer("\n".join(text for text, _, _ in said).encode(), np.uint8),
+        symbols=np.frombuffer("\n".join(symbols for _, symbols, _ in said).encode(), np.uint8),
+        voices=np.array([voice for _, _, voice in said], np.uint8),
+        starts=np.cumsum([0] + [len(rows) for rows in codes]),
+        codes=packed(np.concatenate(codes)),
+        phones=np.concatenate(phones),
     )
     draft.rename(path)
+
+
+def _frames(utterance: Utterance, quantizer: Quantizer) -> tuple[Ints, npt.NDArray[np.uint8]]:
+    frames = frames_of(utterance)
+    phones = phones_of(utterance, len(frames), PHONES)[:, PHONE_PARTS]
+    return quantizer.encode(quantizer.latents(frames)), phones.astype(np.uint8)
+
+
+def _make(job: tuple[Path, Path, int]) -> None:
+    """texts, file of turns, number of the file."""
+    source, path, number = job
+    lines = _lines(source)[number * TEXTS_A_FILE : (number + 1) * TEXTS_A_FILE]
+    write_turns(path, iter(lines), Quantizer.load(path.parent / "quantizer.pt"))
+
+
+@cache
+def _lines(source: Path) -> list[str]:
+    return source.read_text().splitlines()
+
+
+def _begin() -> None:
+    """A worker's own settings."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
-    for split in ("heldout", "train"):
-        for _ in tqdm(turn_files(folder, split), desc=split, unit="file"):
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--texts", type=int, help="as many of the file's; all when left out")
+    arguments = parser.parse_args()
+    jobs = []
+    for split in SPLITS:
+        source = arguments.folder / f"texts-{split}.txt"
+        count = -(-len(_lines(source)[: arguments.texts]) // TEXTS_A_FILE)
+        paths = [arguments.folder / f"turns-{split}-{number:05}.npz" for number in range(count)]
+        jobs += [(source, path, number) for number, path in enumerate(paths) if not path.exists()]
+    with get_context("spawn").Pool(arguments.processes, _begin) as pool:
+        for _ in tqdm(pool.imap_unordered(_make, jobs), total=len(jobs), unit="file", disable=None):
             pass
 
 

@@ -45,11 +45,13 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--sentences", type=int, default=50, help="each is said by both speakers")
     parser.add_argument("--watermark-clips", type=int, default=40)
+    parser.add_argument("--voice-only", action="store_true", help="not what it imitates, nor the codec")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    figures = Evaluation(Voice(arguments.bundle), arguments.sentences, arguments.watermark_clips).run()
+    evaluation = Evaluation(Voice(arguments.bundle), arguments.sentences, arguments.watermark_clips)
+    figures = evaluation.run(voice_only=arguments.voice_only)
     result = {"benchmark": "voice", "device": cpu_name(), "commit": commit(), **figures}
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
@@ -66,29 +68,38 @@ class Evaluation:
         self._said_by_flite = [flite.utter(text, flite.VOICES[speaker]) for text, speaker in self._asked]
         self._vocoded = [synthesize(frames_of(utterance)) for utterance in self._said_by_flite]
 
-    def run(self) -> dict[str, object]:
+    def run(self, *, voice_only: bool) -> dict[str, object]:
         sayings = self._voice.say([[Segment(speaker, text)] for text, speaker in self._asked])
         return {
             "sentences": len(self._asked),
             "sampling": {"temperature": self._voice.temperature, "top_k": self._voice.top_k},
-            "rows": self._words(sayings),
+            "rows": self._words(sayings, voice_only=voice_only),
             "endings": self._endings(sayings),
             "speakers": self._speakers(sayings),
-            "codec": self._codec(),
+            **({} if voice_only else {"codec": self._codec()}),
             "watermark": self._watermark(sayings),
         }
 
-    def _words(self, sayings: Sequence[Saying]) -> list[dict[str, object]]:
+    def _words(self, sayings: Sequence[Saying], *, voice_only: bool) -> list[dict[str, object]]:
         """Word error rates by listener, of the voice and of what it is to be held against."""
         noise = np.random.default_rng(SEED)
         voice_hz = self._voice.sample_rate_hz
         arms: dict[str, tuple[list[Pcm], int]] = {
             "voice": ([saying.pcm for saying in sayings], voice_hz),
-            "flite": ([utterance.pcm for utterance in self._said_by_flite], flite.SAMPLE_RATE_HZ),
-            "vocoder": (self._vocoded, SAMPLE_RATE_HZ),
-            "codec": ([self._through_codec(pcm) for pcm in self._vocoded], voice_hz),
-            "noise": ([noise.normal(scale=0.07, size=len(pcm)).astype(np.float32) for pcm in self._vocoded], voice_hz),
         }
+        arms |= (
+            {}
+            if voice_only
+            else {
+                "flite": ([utterance.pcm for utterance in self._said_by_flite], flite.SAMPLE_RATE_HZ),
+                "vocoder": (self._vocoded, SAMPLE_RATE_HZ),
+                "codec": ([self._through_codec(pcm) for pcm in self._vocoded], voice_hz),
+                "noise": (
+                    [noise.normal(scale=0.07, size=len(pcm)).astype(np.float32) for pcm in self._vocoded],
+                    voice_hz,
+                ),
+            }
+        )
         return [{"arm": name, **self._word_error_rates(name, *arm)} for name, arm in arms.items()]
 
     def _word_error_rates(self, name: str, clips: Sequence[Pcm], sample_rate_hz: int) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from csm_engine.model.loader import load_model
 from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.scheduling.sequence import Sequence as EngineSequence
 from csm_engine.types import Codes, FinishReason, GenerationRequest, SamplingParams, Segment
+from csm_text.frontend import load
 
 BATCH = 16
 MAX_FRAMES = 150  # 12 s; no sentence of the domain takes half of it
@@ -38,7 +39,8 @@ class Saying:
 class Voice:
     """Says many things in batches."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, temperature: float | None = None, top_k: int | None = None) -> None:
+        """temperature, top_k: in place of what the bundle recommends."""
         bundle = open_bundle(str(folder))
         model = load_model(bundle.path("model"))
         config = EngineConfig(num_slots=BATCH, num_spare_slots=0, max_waiting=100_000)
@@ -46,8 +48,11 @@ class Voice:
         self._engine = Engine(PackedFrameStep(pack(model), config.total_slots), tokenizer, config)
         self._mimi: Mimi = load_mimi(bundle.path("mimi"))
         recommended, defaults = bundle.sampling, SamplingParams()
-        self.temperature = defaults.temperature if recommended.temperature is None else recommended.temperature
-        self.top_k = recommended.top_k or defaults.top_k
+        wanted = (temperature, recommended.temperature, defaults.temperature)
+        self.temperature = next(value for value in wanted if value is not None)
+        self.top_k = top_k or recommended.top_k or defaults.top_k
+        self._front_end = load(bundle.text_frontend) if bundle.text_frontend else None
+        self.codec_digest = self._mimi.identity.weights_digest
         self.sample_rate_hz = self._mimi.identity.sample_rate_hertz
         self.silentcipher = bundle.path("silentcipher")
 
@@ -56,7 +61,10 @@ class Voice:
         sequences = [
             self._engine.add_request(
                 GenerationRequest(
-                    str(index), segments, MAX_FRAMES, SamplingParams(self.temperature, self.top_k, first_seed + index)
+                    str(index),
+                    [self._spoken(segment) for segment in segments],
+                    MAX_FRAMES,
+                    SamplingParams(self.temperature, self.top_k, first_seed + index),
                 )
             )
             for index, segments in enumerate(requests)
@@ -64,6 +72,10 @@ class Voice:
         while self._engine.has_work:
             self._engine.step()
         return [self._saying(sequence) for sequence in sequences]
+
+    def _spoken(self, segment: Segment) -> Segment:
+        """As the model reads it."""
+        return replace(segment, text=self._front_end.phonemize(segment.text)) if self._front_end else segment
 
     @torch.inference_mode()
     def decode(self, codes: Codes) -> Pcm:

@@ -117,7 +117,8 @@ def search(silentcipher: SilentCipher, seed: int, hours: float) -> dict[str, obj
         "seed": seed,
         "hours": round(audio_s / 3600, 3),
         "keys": NUM_KEYS,
-        "stretches": found,
+        "stretches": len(found),
+        "found": "; ".join(found),
         "recordings_detected": whole,
         "times_real_time": round(audio_s / search_s, 1),
         "largest_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
@@ -136,15 +137,16 @@ def main() -> None:
     run = search(load_silentcipher(arguments.silentcipher), arguments.seed, arguments.hours)
     runs: list[dict[str, object]] = []
     if arguments.json is not None and arguments.json.exists():
-        runs = [run for run in json.loads(arguments.json.read_text())["runs"] if run["seed"] != arguments.seed]
+        runs = [run for run in json.loads(arguments.json.read_text())["rows"] if run["seed"] != arguments.seed]
     runs.append(run)
     result = {
         "benchmark": "watermark_false_alarms",
         "device": cpu_name(),
         "hours": round(sum(float(str(run["hours"])) for run in runs), 3),
-        "stretches": sum(len(run["stretches"]) for run in runs if isinstance(run["stretches"], list)),
+        "stretches": sum(int(str(run["stretches"])) for run in runs),
         "stretches_per_hour_by_calculation": MAX_FALSE_ALARMS_PER_HOUR,
-        "runs": runs,
+        "commit": commit(),
+        "rows": runs,
     }
     if arguments.json is not None:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)

@@ -14,13 +14,23 @@ import av
 from av import AudioStream
 
 from services.gateway.audio.encoded import EncodedAudio
-from services.gateway.audio.formats import OPUS_BIT_RATES, OPUS_PACKET_MS
 from services.gateway.audio.frames import to_frame
 from services.gateway.audio.resampler import Resampler
 from services.gateway.audio.single_thread import seeing_one_cpu
 
+# Of each sample rate that Opus knows (RFC 6716, section 2), bits per second. Speech is transparent at less; the
+# watermark is glad of the rest.
+OPUS_BIT_RATES = {8_000: 24_000, 12_000: 32_000, 16_000: 32_000, 24_000: 48_000, 48_000: 64_000}
+OPUS_PACKET_MS = 20
+_PAGE_OVERHEAD = 28  # bytes; every packet has a page of its own
+_MARGIN = 1.1  # the bit rate is an average
 _GRANULES_HZ = 48_000  # positions in Ogg Opus count at this rate, whatever the audio's
 _SERIALS = 2**31
+
+
+def opus_bytes_per_second(sample_rate_hz: int) -> int:
+    """A bound that holds for any second or longer."""
+    return round(OPUS_BIT_RATES[sample_rate_hz] / 8 * _MARGIN + _PAGE_OVERHEAD * 1000 / OPUS_PACKET_MS)
 
 
 class OggOpusEncoder:

@@ -11,19 +11,13 @@ from csm.v1 import tts_pb2
 
 from services.common.rpc.status import FieldViolation
 from services.gateway.audio.decoders import LAYOUTS, UnreadableAudioError, sample_format_of
-from services.gateway.audio.formats import ENCODINGS, encoding_name
-from services.gateway.audio.pieces import joined, ogg_opus_pieces, sample_pieces, wav_pieces
+from services.gateway.audio.encodings import ENCODINGS, encoding_name
+from services.gateway.audio.pieces import joined
 from services.gateway.audio.recording import Recording
-from services.gateway.audio.wav import ReadableFile, read_wav_header
+from services.gateway.audio.wav import ReadableFile
 
 MIN_SAMPLE_RATE_HZ = 8_000
 MAX_SAMPLE_RATE_HZ = 192_000
-
-_HEADERLESS = {
-    tts_pb2.AUDIO_ENCODING_PCM: "pcm_s16le",
-    tts_pb2.AUDIO_ENCODING_MULAW: "pcm_mulaw",
-    tts_pb2.AUDIO_ENCODING_ALAW: "pcm_alaw",
-}
 
 
 def read_recording(
@@ -64,20 +58,15 @@ def check_format(field: str, audio_format: tts_pb2.AudioFormat) -> FieldViolatio
     if audio_format.channel_count not in (0, *LAYOUTS):
         why = f"is {audio_format.channel_count}; recordings must be mono or stereo."
         return FieldViolation(f"{field}.audio_format.channel_count", why)
-    if encoding in _HEADERLESS and not is_rate(audio_format.sample_rate_hertz):
+    if ENCODINGS[encoding].is_headerless and not is_rate(audio_format.sample_rate_hertz):
         return wrong_rate(field, audio_format.sample_rate_hertz)
     return None
 
 
 def open_pieces(audio_format: tts_pb2.AudioFormat, file: ReadableFile) -> Iterator[Recording]:
     """The samples of a recording whose format has been checked. Raises UnreadableAudioError on the way."""
-    encoding = audio_format.audio_encoding
-    if encoding == tts_pb2.AUDIO_ENCODING_WAV:
-        return wav_pieces(file)
-    if encoding == tts_pb2.AUDIO_ENCODING_OGG_OPUS:
-        return ogg_opus_pieces(file)
-    channels = audio_format.channel_count or 1
-    return sample_pieces(_HEADERLESS[encoding], file, channels, audio_format.sample_rate_hertz)
+    encoding = ENCODINGS[audio_format.audio_encoding]
+    return encoding.open_pieces(file, audio_format.channel_count or 1, audio_format.sample_rate_hertz)
 
 
 def unreadable(field: str, error: UnreadableAudioError) -> FieldViolation:
@@ -86,29 +75,22 @@ def unreadable(field: str, error: UnreadableAudioError) -> FieldViolation:
 
 def check_size(field: str, recording: tts_pb2.AudioRecording, max_seconds: float) -> FieldViolation | None:
     """Headerless samples and WAV tell their length without being decoded."""
-    audio_format, size = recording.audio_format, len(recording.audio_content)
-    encoding, channels = audio_format.audio_encoding, audio_format.channel_count or 1
-    if encoding in _HEADERLESS:
-        bytes_per_second = audio_format.sample_rate_hertz * channels * _sample_bytes(_HEADERLESS[encoding])
-    elif encoding == tts_pb2.AUDIO_ENCODING_WAV:
-        try:
-            header = read_wav_header(io.BytesIO(recording.audio_content))
-        except UnreadableAudioError as error:
-            return unreadable(field, error)
-        if not is_rate(header.sample_rate_hz):
-            return wrong_rate(field, header.sample_rate_hz)
-        size = min(size, header.data_size)
-        bytes_per_second = header.sample_rate_hz * header.channel_count * _sample_bytes(header.codec)
-    else:
+    audio_format, content = recording.audio_format, recording.audio_content
+    encoding, channels = ENCODINGS[audio_format.audio_encoding], audio_format.channel_count or 1
+    try:
+        layout = encoding.read_layout(content, channels, audio_format.sample_rate_hertz)
+    except UnreadableAudioError as error:
+        return unreadable(field, error)
+    if layout is None:
         return None
+    if not is_rate(layout.sample_rate_hz):
+        return wrong_rate(field, layout.sample_rate_hz)
+    size = min(len(content), layout.data_size)
+    bytes_per_second = layout.sample_rate_hz * layout.channel_count * sample_format_of(layout.codec)[0]
     if size / bytes_per_second > max_seconds:
         why = f"lasts {size / bytes_per_second:.1f} s; at most {max_seconds:g} s are allowed."
         return FieldViolation(f"{field}.audio_content", why, "AUDIO_TOO_LONG")
     return None
-
-
-def _sample_bytes(codec: str) -> int:
-    return sample_format_of(codec)[0]
 
 
 def is_rate(sample_rate_hz: int) -> bool:

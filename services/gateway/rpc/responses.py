@@ -38,7 +38,7 @@ def header(plan: SynthesisPlan, catalog: Catalog) -> tts_pb2.SynthesisHeader:
         audio_format=audio_format(plan),
         voice=plan.voice,
         model_version=catalog.model.model_version,
-        seed=plan.seed,
+        seed=plan.sampling.seed,
     )
 
 

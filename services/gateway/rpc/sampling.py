@@ -1,21 +1,42 @@
-"""The sampling of requests that set none: the operator's choice, else the bundle's, else the published reference's."""
+"""The sampling of a synthesis: what the request sets, else the operator's choice, else the bundle's, else the library's
+default. Fields are passed on by name, so that a new one needs nothing here.
+"""
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Callable
+from dataclasses import asdict, fields
+
 from csm.v1 import tts_pb2
 
+from csm_bundle.sampling import LIMITS, RecommendedSampling, SamplingParams
+from services.common.values import set_fields
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog
 
-REFERENCE_TEMPERATURE, REFERENCE_TOP_K = 0.9, 50  # github.com/SesameAILabs/csm generator.py
+DRAWN_SEEDS = 2**32  # short enough to be typed again, and exact in every language's numbers
 
 
 def default_sampling(catalog: Catalog, settings: GatewaySettings) -> tts_pb2.SamplingParams:
-    """Temperature and top_k; the seed is not set."""
-    recommended = catalog.model.recommended_sampling_params
-    temperature, top_k = settings.default_temperature, settings.default_top_k
-    if temperature is None:
-        temperature = recommended.temperature if recommended.HasField("temperature") else REFERENCE_TEMPERATURE
-    if top_k is None:
-        top_k = recommended.top_k if recommended.HasField("top_k") else REFERENCE_TOP_K
-    return tts_pb2.SamplingParams(temperature=temperature, top_k=top_k)
+    """All fields but the seed, which is drawn for each request."""
+    recommended, library = set_fields(catalog.model.recommended_sampling_params), asdict(SamplingParams())
+    defaults = tts_pb2.SamplingParams()
+    for name in (field.name for field in fields(RecommendedSampling)):
+        chosen = getattr(settings, f"default_{name}")
+        setattr(defaults, name, recommended.get(name, library[name]) if chosen is None else chosen)
+    return defaults
+
+
+def read_sampling(
+    given: tts_pb2.SamplingParams, catalog: Catalog, settings: GatewaySettings, wrong: Callable[[str, str], None]
+) -> SamplingParams:
+    """The sampling of a request. wrong: told the field and what is the matter with it"""
+    values = {"seed": secrets.randbelow(DRAWN_SEEDS), **set_fields(default_sampling(catalog, settings))}
+    values |= set_fields(given)
+    for name, value in values.items():
+        limits = LIMITS[name].at(catalog.identity.codebook_size)
+        if not limits.allow(value):
+            shown = f"{value:g}" if limits.kind is float else str(value)
+            wrong(f"sampling_params.{name}", f"is {shown}; it must be {limits}.")
+    return SamplingParams(**values)

@@ -15,7 +15,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc
 from services.common.rpc.calls import Context, caller_name, is_uuid
 from services.common.rpc.status import FieldViolation, invalid_argument
 from services.common.telemetry import logs
-from services.gateway.audio.formats import ENCODINGS, sample_rates_hz
+from services.gateway.audio.encodings import ENCODINGS, sample_rates_hz
 from services.gateway.auth.code_sealing import open_code_seal
 from services.gateway.auth.quotas import StreamQuotas
 from services.gateway.metrics import GatewayMetrics
@@ -135,7 +135,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             model_notice=catalog.notice,
             default_voice=voices[0].name if voices else "",
             natural_sample_rate_hertz=catalog.sample_rate_hz,
-            audio_encodings=ENCODINGS,
+            audio_encodings=list(ENCODINGS),
             sample_rates_hertz=sample_rates_hz(tts_pb2.AUDIO_ENCODING_PCM, catalog.sample_rate_hz),
             watermark=tts_pb2.WatermarkInfo(scheme=catalog.codec.watermark_scheme, key_id=catalog.codec.active_key_id),
             limits=self._limits(catalog),

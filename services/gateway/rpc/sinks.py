@@ -10,8 +10,7 @@ from csm.v1 import tts_pb2
 from services.common.rpc.calls import Context
 from services.common.rpc.status import StatusError
 from services.gateway.audio.encoded import AudioEncoder, EncodedAudio
-from services.gateway.audio.encoders import open_encoder
-from services.gateway.audio.wav import wav_header
+from services.gateway.audio.encodings import ENCODINGS, open_encoder
 from services.gateway.rpc import responses as convert
 from services.gateway.stages.catalog import Catalog
 from services.gateway.synthesis.plan import SynthesisPlan
@@ -132,7 +131,7 @@ class WholeSink:
             summary=convert.summary(plan, result, self._sample_count),
             voice=plan.voice,
             model_version=self._catalog.model.model_version,
-            seed=plan.seed,
+            seed=plan.sampling.seed,
         )
 
     def _collect(self, audio: EncodedAudio) -> int:
@@ -142,7 +141,7 @@ class WholeSink:
 
 
 def encoder_of(plan: SynthesisPlan, catalog: Catalog) -> AudioEncoder:
-    return open_encoder(plan.encoding, catalog.sample_rate_hz, plan.sample_rate_hz, serial=plan.seed)
+    return open_encoder(plan.encoding, catalog.sample_rate_hz, plan.sample_rate_hz, serial=plan.sampling.seed)
 
 
 async def encode(encoder: AudioEncoder, samples: bytes) -> EncodedAudio:
@@ -156,6 +155,4 @@ async def encode(encoder: AudioEncoder, samples: bytes) -> EncodedAudio:
 
 def container_header(plan: SynthesisPlan, sample_count: int | None) -> bytes:
     """What comes before the samples in the asked encoding, unless its encoder makes it."""
-    if plan.encoding == tts_pb2.AUDIO_ENCODING_WAV:
-        return wav_header(plan.sample_rate_hz, sample_count)
-    return b""
+    return ENCODINGS[plan.encoding].header(plan.sample_rate_hz, sample_count)

@@ -6,7 +6,6 @@ Field paths are those of csm/v1/tts.proto, such as `context.turns[2].audio.codes
 from __future__ import annotations
 
 import math
-import secrets
 
 from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2
@@ -14,19 +13,18 @@ from csm.v1 import tts_pb2
 from services.common import frames
 from services.common.rpc.calls import is_uuid
 from services.common.rpc.status import FieldViolation, invalid_argument
-from services.gateway.audio.formats import ENCODINGS, bytes_per_second, encoding_name, sample_rates_hz
+from services.gateway.audio.encodings import ENCODINGS, bytes_per_second, encoding_name, sample_rates_hz
 from services.gateway.audio.recording import Recording
 from services.gateway.auth.code_sealing import CodeSeal, SealError
 from services.gateway.rpc.limits import unary_seconds, whole_frames
 from services.gateway.rpc.recordings import read_recording
-from services.gateway.rpc.sampling import default_sampling
+from services.gateway.rpc.sampling import read_sampling
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog
 from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
 
 MAX_LABEL_COUNT = 8
 MAX_LABEL_LENGTH = 64
-DRAWN_SEEDS = 2**32  # short enough to be typed again, and exact in every language's numbers
 UNARY_BATCH_FRAMES = 25  # nobody waits for the first frame of a unary call
 
 Request = tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest
@@ -55,7 +53,7 @@ def plan_synthesis(
     elif text:
         checks.wrong("input.text", "must be empty; the words come in later messages.")
     sample_rate_hz = checks.audio_format(request.audio_config)
-    temperature, top_k, seed = checks.sampling(request.sampling_params)
+    sampling = read_sampling(request.sampling_params, catalog, settings, checks.wrong)
     turns = checks.turns(request.context)
     max_frames = checks.max_frames(request, sample_rate_hz)
     chunk_frames = checks.chunk_frames(request, sample_rate_hz)
@@ -76,9 +74,7 @@ def plan_synthesis(
         speaker=speaker,
         voice=voice.name if request.voice.name or voice.speaker_id == speaker else "",
         turns=turns,
-        temperature=temperature,
-        top_k=top_k,
-        seed=seed,
+        sampling=sampling,
         max_frames=max_frames,
         encoding=request.audio_config.audio_encoding,
         sample_rate_hz=sample_rate_hz,
@@ -145,20 +141,6 @@ class _Checks:
             )
             return 0
         return asked_hz
-
-    def sampling(self, given: tts_pb2.SamplingParams) -> tuple[float, int, int]:
-        defaults = default_sampling(self._catalog, self._settings)
-        temperature = given.temperature if given.HasField("temperature") else defaults.temperature
-        top_k = given.top_k if given.HasField("top_k") else defaults.top_k
-        seed = given.seed if given.HasField("seed") else secrets.randbelow(DRAWN_SEEDS)
-        largest_k = self._catalog.identity.codebook_size
-        if not 0 <= temperature <= 2:  # false for NaN as well
-            self.wrong("sampling_params.temperature", f"is {temperature:g}; it must be 0 to 2.")
-        if not 1 <= top_k <= largest_k:
-            self.wrong("sampling_params.top_k", f"is {top_k}; it must be 1 to {largest_k}.")
-        if seed < 0:
-            self.wrong("sampling_params.seed", f"is {seed}; it must not be negative.")
-        return temperature, top_k, seed
 
     def max_frames(self, request: Request, sample_rate_hz: int) -> int:
         """sample_rate_hz: of the audio; 0 when its format is wrong"""

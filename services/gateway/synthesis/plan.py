@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2
 
+from csm_bundle.sampling import SamplingParams
 from services.gateway.audio.recording import Recording
 
 
@@ -30,9 +31,7 @@ class SynthesisPlan:
     speaker: int
     voice: str
     turns: tuple[ContextTurn, ...]
-    temperature: float
-    top_k: int
-    seed: int
+    sampling: SamplingParams
     max_frames: int
     encoding: tts_pb2.AudioEncoding
     sample_rate_hz: int  # of the audio that the caller gets

@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import asdict
 from typing import Protocol
 
 from csm.codec.v1 import codec_pb2
@@ -137,7 +138,7 @@ class Synthesis:
         return engine_pb2.GenerateRequest(
             request_id=plan.request_id,
             segments=[*segments, engine_pb2.Segment(speaker_id=plan.speaker, text=plan.text)],
-            sampling_params=engine_pb2.SamplingParams(temperature=plan.temperature, top_k=plan.top_k, seed=plan.seed),
+            sampling_params=engine_pb2.SamplingParams(**asdict(plan.sampling)),
             max_frame_count=plan.max_frames,
             first_batch_frame_count=plan.first_batch_frames,
             max_batch_frame_count=plan.max_batch_frames,

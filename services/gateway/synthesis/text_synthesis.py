@@ -119,7 +119,7 @@ class TextSynthesis:
             plan,
             text=text,
             turns=turns,
-            seed=(plan.seed + len(self._spoken)) % SEEDS,
+            sampling=replace(plan.sampling, seed=(plan.sampling.seed + len(self._spoken)) % SEEDS),
             max_frames=left,
             first_batch_frames=min(plan.first_batch_frames, left),
         )

@@ -43,10 +43,10 @@ def test_other_rates_give_the_frames_of_their_duration(mimi: Mimi, rate_hz: int)
 @pytest.mark.parametrize(
     ("pcm", "rate_hz", "field"),
     [
-        (np.zeros(0, np.float32), 24000, "samples"),
-        (np.full(9, np.nan, np.float32), 24000, "samples"),
-        (np.zeros((9, 2), np.float32), 24000, "samples"),
-        (np.zeros(9, np.float32), 7999, "sample_rate_hertz"),
+        (np.zeros(0, np.float32), 24000, "pcm"),
+        (np.full(9, np.nan, np.float32), 24000, "pcm"),
+        (np.zeros((9, 2), np.float32), 24000, "pcm"),
+        (np.zeros(9, np.float32), 7999, "sample_rate_hz"),
     ],
 )
 def test_what_is_no_recording_is_refused(mimi: Mimi, pcm: np.ndarray, rate_hz: int, field: str) -> None:

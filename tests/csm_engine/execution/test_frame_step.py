@@ -13,7 +13,7 @@ from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.execution.matrix import FLOAT8, Quantization, quantized
 from csm_engine.execution.ops import dispatch as ops
 from csm_engine.execution.ops import torch_ops as ops_torch
-from csm_engine.execution.sampler import FrameSampler, gumbel_noise
+from csm_engine.execution.sampler import FrameSampler, SamplingRows, gumbel_noise
 from csm_engine.execution.weights import pack
 from csm_engine.kv.host_offload import OffloadedKV
 from csm_engine.model.csm import CSM
@@ -213,8 +213,9 @@ def test_drawing_from_candidates_equals_drawing_from_all(top_k: int, rows: slice
     seed, frame = torch.arange(6) + 2**40, torch.arange(6)
     temperature, top_ks = torch.tensor([0.0, 0.5, 1.0, 2.0, 9.0, 1.0]), torch.full((6,), top_k)
     noise = gumbel_noise(seed, frame, 4, 64)
-    expected = FrameSampler(noise, temperature, top_ks, top_k, 64).sample(logits, 3)
-    draw = ops_torch.FrameDraw(seed[rows], frame[rows], temperature[rows], top_ks[rows], 4, 64)
+    sampling = SamplingRows(temperature, top_ks, seed)
+    expected = FrameSampler(noise, sampling, top_k, 64).sample(logits, 3)
+    draw = ops_torch.FrameDraw(sampling.at(rows), frame[rows], 4, 64)
     assert torch.equal(draw.sample(logits[rows], 3), expected[rows])
 
 
@@ -225,8 +226,9 @@ def test_equal_scores_go_to_the_lowest_id_although_nobody_is_greedy(top_k: int) 
     seed, frame = torch.arange(64), torch.arange(64)
     temperature, top_ks = torch.full((64,), 1e-9), torch.full((64,), top_k)  # too cold to tell them apart
     noise = gumbel_noise(seed, frame, 4, 512)
-    expected = FrameSampler(noise, temperature, top_ks, top_k, 512).sample(logits, 3)
-    draw = ops_torch.FrameDraw(seed, frame, temperature, top_ks, 4, 512)
+    sampling = SamplingRows(temperature, top_ks, seed)
+    expected = FrameSampler(noise, sampling, top_k, 512).sample(logits, 3)
+    draw = ops_torch.FrameDraw(sampling, frame, 4, 512)
     assert torch.equal(draw.sample(logits, 3), expected)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from csm_engine.execution.sampler import FrameSampler, gumbel_noise, gumbel_noise_of, philox
+from csm_engine.execution.sampler import FrameSampler, SamplingRows, gumbel_noise, gumbel_noise_of, philox
 
 
 def words(*values: int) -> torch.Tensor:
@@ -74,8 +74,9 @@ def draw(logits: torch.Tensor, *, draws: int, temperature: float, top_k: int, co
         frames = torch.arange(first, first + 1000)
         sampler = FrameSampler(
             noise=gumbel_noise(torch.full_like(frames, 99), frames, 1, logits.shape[-1]),
-            temperature=torch.full((1000,), temperature),
-            top_k=torch.full((1000,), top_k),
+            sampling=SamplingRows(
+                torch.full((1000,), temperature), torch.full((1000,), top_k), torch.full_like(frames, 99)
+            ),
             max_top_k=top_k,
             codebook_size=codebook_size,
         )
@@ -112,7 +113,7 @@ def test_ties_at_the_kth_place_are_all_kept() -> None:
 def test_each_row_has_its_own_top_k_and_temperature() -> None:
     logits = torch.randn(3, 32, generator=torch.Generator().manual_seed(4))
     noise = gumbel_noise(words(1, 1, 1), words(0, 0, 0), 1, 32)
-    sampler = FrameSampler(noise, torch.tensor([0.0, 5.0, 5.0]), words(32, 1, 32), 32, 32)
+    sampler = FrameSampler(noise, SamplingRows(torch.tensor([0.0, 5.0, 5.0]), words(32, 1, 32), words(1, 1, 1)), 32, 32)
     codes = sampler.sample(logits, 0)
     assert codes[0] == logits[0].argmax()  # greedy by temperature
     assert codes[1] == logits[1].argmax()  # greedy by top-k
@@ -120,5 +121,7 @@ def test_each_row_has_its_own_top_k_and_temperature() -> None:
 
 
 def test_greedy_ties_go_to_the_lowest_id() -> None:
-    sampler = FrameSampler(gumbel_noise(words(1), words(0), 1, 4), torch.zeros(1), words(4), 4, 4)
+    sampler = FrameSampler(
+        gumbel_noise(words(1), words(0), 1, 4), SamplingRows(torch.zeros(1), words(4), words(1)), 4, 4
+    )
     assert sampler.sample(torch.tensor([[0.0, 7.0, 7.0, 7.0]]), 0).item() == 1

@@ -211,14 +211,14 @@ def test_oldest_context_is_dropped_first_and_counted(engine: Engine) -> None:
 
 
 WRONG = {
-    "sampling_params.temperature": replace(request(), sampling=SamplingParams(temperature=-0.1)),
-    "sampling_params.top_k": replace(request(), sampling=SamplingParams(top_k=0)),
-    "sampling_params.seed": replace(request(), sampling=SamplingParams(seed=-1)),
-    "max_frame_count": request(frames=0),
+    "sampling.temperature": replace(request(), sampling=SamplingParams(temperature=-0.1)),
+    "sampling.top_k": replace(request(), sampling=SamplingParams(top_k=0)),
+    "sampling.seed": replace(request(), sampling=SamplingParams(seed=-1)),
+    "max_frames": request(frames=0),
     "segments": replace(request(), segments=[]),
-    "segments[0].speaker_id": replace(request(), segments=[Segment(-1, "x")]),
+    "segments[0].speaker": replace(request(), segments=[Segment(-1, "x")]),
     "segments[0].codes": replace(request(), segments=[Segment(0, "x", codes(3)[:, :7]), Segment(0, "y")]),
-    "resume_frames": replace(request(), resume=np.full((2, 8), 64, dtype=np.int16)),
+    "resume": replace(request(), resume=np.full((2, 8), 64, dtype=np.int16)),
 }
 
 

@@ -1,29 +1,75 @@
-"""What is learned from and what is judged by never meet, in words or in figures."""
+"""What is learned from and what is judged by never meet. Needs Debian's wordnet-base."""
 
 from __future__ import annotations
 
 import re
 from itertools import islice
 
+import pytest
+
+from recipes.builtin_voice.evaluation.sets import DEVELOPMENT, SETS, judged
 from recipes.builtin_voice.sentences import split_of
-from recipes.builtin_voice.texts import FIGURES, in_figures, texts
+from recipes.builtin_voice.texts import JUDGED, SHARED_RUN, texts, words_of
+from recipes.builtin_voice.wordnet import FOLDER, LENGTHS, PARTS_OF_SPEECH, read_wordnet
+
+WRITTEN = ("everyday", "figures", "names", DEVELOPMENT)  # by hand
+needs_wordnet = pytest.mark.skipif(
+    not all((FOLDER / f"data.{part}").exists() for part in PARTS_OF_SPEECH), reason="wordnet-base is not installed"
+)
 
 
+def runs(text: str) -> set[str]:
+    words = words_of(text)
+    return {" ".join(words[at : at + SHARED_RUN]) for at in range(len(words) - SHARED_RUN + 1)}
+
+
+@needs_wordnet
 def test_splits_share_no_text() -> None:
-    learned, judged = (set(islice(texts(split, 3), 3000)) for split in ("train", "held-out"))
-    assert learned and judged and not learned & judged
+    learned, kept = (set(islice(texts(split, 3), 2000)) for split in ("train", "held-out"))
+    assert learned and kept and not learned & kept
 
 
-def test_a_sentence_that_is_held_out_is_not_learned_in_figures() -> None:
-    in_words = {figure: word for word, figure in FIGURES.items()}
-    learned = [text for text in islice(texts("train", 4, {"domain": 1.0}), 3000) if re.search(r"\d", text)]
-    assert len(learned) > 200
-    assert {split_of(re.sub(r"\d+", lambda match: in_words[match[0]], text)) for text in learned} == {"train"}
+@needs_wordnet
+def test_nothing_is_learned_that_has_six_words_in_a_row_with_what_is_judged() -> None:
+    learned = set[str]().union(*(runs(text) for text in islice(texts("train", 4), 3000)))
+    asked = set[str]().union(*(runs(reading) for name in WRITTEN for text in judged(name) for reading in text.readings))
+    assert len(learned) > 3000 and len(asked) > 300 and not learned & asked
 
 
-def test_figures_replace_number_words_only() -> None:
-    assert in_figures("It is seven past twelve and the tent is closed.") == "It is 7 past 12 and the tent is closed."
-
-
+@needs_wordnet
 def test_the_same_seed_gives_the_same_texts() -> None:
     assert list(islice(texts("train", 5), 100)) == list(islice(texts("train", 5), 100))
+
+
+@needs_wordnet
+def test_texts_of_wordnet_are_short_and_plain() -> None:
+    wordnet = read_wordnet()
+    assert len(wordnet.examples) > 30_000 and len(wordnet.definitions) > 30_000
+    for text in wordnet.examples + wordnet.definitions:
+        assert len(text.split()) in LENGTHS and text[0].isupper() and text[-1] in ".?!"
+        assert not re.search(r"[^A-Za-z' ,;:?!.-]", text)
+
+
+def test_at_least_200_everyday_sentences_are_judged_and_none_is_chosen_on() -> None:
+    everyday, development = ({text.text for text in judged(name)} for name in ("everyday", DEVELOPMENT))
+    assert len(everyday) >= 200 and development and not everyday & development
+    assert DEVELOPMENT not in SETS
+
+
+def test_what_may_be_heard_of_a_text_has_no_figures() -> None:
+    for name in WRITTEN:
+        assert (JUDGED / f"{name}.txt").exists()
+        for text in judged(name):
+            assert text.readings and not any(re.search(r"\d", reading) for reading in text.readings), text
+
+
+def test_the_reading_that_is_nearest_counts() -> None:
+    (text,) = [text for text in judged("figures") if len(text.readings) > 1][:1]
+    for reading in text.readings:
+        assert text.word_errors(reading)[0] == 0
+    wrong, words = text.word_errors("")
+    assert wrong == words > 0
+
+
+def test_domain_sentences_know_their_split() -> None:
+    assert {split_of(text.text) for text in judged("domain", 20)} == {"held-out"}

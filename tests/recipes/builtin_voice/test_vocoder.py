@@ -92,7 +92,7 @@ def test_tracks_become_whole_frames_with_the_pitch_of_what_is_around_them() -> N
     pitch = np.full(entries, 150.0, np.float32)
     pitch[PARTS : 2 * PARTS] = 0
     tracks = Utterance(
-        np.zeros(0, np.float32), pitch, np.zeros((entries, 25), np.float32), np.ones((entries, 5), np.float32), ()
+        np.zeros(0, np.float32), pitch, np.zeros((entries, 25), np.float32), np.ones((entries, 5), np.float32), (), ()
     )
     frames = frames_of(tracks)
     assert frames.pulses.tolist() == [12, 12, 12, 12]  # 150 Hz for 80 ms

@@ -172,7 +172,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "resume_frames.first_frame_index": {
         "resume_frames": rvq_pb2.CodeFrames(first_frame_index=3, frame_count=1, codebook_count=4, codes=b"\0" * 8)
     },
-    "input.text": {"segments": [engine_pb2.Segment(text="x" * 600)]},
+    "segments[0].text": {"segments": [engine_pb2.Segment(text="x" * 600)]},
 }
 
 

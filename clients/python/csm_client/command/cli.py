@@ -10,7 +10,7 @@ import asyncio
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from csm.v1 import tts_pb2
@@ -22,7 +22,8 @@ from csm_client.command.say import say
 from csm_client.credentials import ConnectionOptions, load_token
 from csm_client.errors import CsmClientError, ServerError
 from csm_client.files import is_unicode
-from csm_client.requests import ENCODINGS
+from csm_client.tables.encodings import ENCODINGS
+from csm_client.tables.sampling import SAMPLING
 
 INTERRUPTED = 130
 LONGEST_DEADLINE_S = 1e9
@@ -176,10 +177,13 @@ def add_say_options(parser: ArgumentParser) -> None:
     parser.add_argument("--rate", type=_int32, metavar="HZ", help="sample rate; the model's own when unset")
     parser.add_argument("--speaker", type=_int32, help="speaker number; the voice's when unset")
     parser.add_argument("--voice", type=utf8, help="name of a voice")
-    parser.add_argument("--seed", type=_int64, help="the same seed gives the same audio")
     parser.add_argument("--context", type=Path, metavar="JSON", help="the conversation so far, a list of turns")
-    parser.add_argument("--temperature", type=float, help="0 is greedy")
-    parser.add_argument("--top-k", type=_int32, help="candidates kept per code")
+    for name, option in SAMPLING.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=_NUMBERS[option.bits],
+            help=f"{option.meaning} ({option.allowed})",
+        )
     parser.add_argument("--max-seconds", type=seconds, help="longest audio")
     parser.add_argument(
         "--by-sentence", action="store_true", help="say each sentence on its own, with the last ones as context"
@@ -222,6 +226,9 @@ def _int32(text: str) -> int:
 
 def _int64(text: str) -> int:
     return _whole(text, 64)
+
+
+_NUMBERS: Mapping[int, Callable[[str], float]] = {0: float, 32: _int32, 64: _int64}
 
 
 def _whole(text: str, bits: int) -> int:

@@ -15,45 +15,16 @@ from typing import BinaryIO
 
 from csm_client.audio_files import AudioFile, WavFile
 from csm_client.errors import OutputFileError
-from csm_client.requests import Encoding
+from csm_client.tables.encodings import ENCODINGS, Encoding, encoding_of_suffix
 
 STANDARD_OUTPUT = Path("-")
 ASK_AGAIN_S = 0.1  # for a reader of a FIFO
 
-_OGG = (".ogg", ".opus")
-_BY_SUFFIX: dict[str, Encoding] = {
-    ".wav": "wav",
-    ".ogg": "opus",
-    ".opus": "opus",
-    ".raw": "pcm",
-    ".pcm": "pcm",
-    ".ulaw": "mulaw",
-    ".alaw": "alaw",
-}
+# What files of a suffix may hold beside what the table of encodings says.
 _SEVERAL: dict[str, tuple[Encoding, ...]] = {".wav": ("pcm", "mulaw", "alaw"), ".raw": ("mulaw", "alaw")}
-_OTHERS = (
-    ".aac",
-    ".aif",
-    ".aiff",
-    ".amr",
-    ".au",
-    ".caf",
-    ".flac",
-    ".m4a",
-    ".mka",
-    ".mp3",
-    ".mp4",
-    ".weba",
-    ".webm",
-    ".wma",
-)
-_DEFAULT_NAMES: dict[Encoding, str] = {
-    "wav": "speech.wav",
-    "pcm": "speech.raw",
-    "opus": "speech.ogg",
-    "mulaw": "speech.wav",
-    "alaw": "speech.wav",
-}
+_OTHERS = frozenset(
+    ".aac .aif .aiff .amr .au .caf .flac .m4a .mka .mp3 .mp4 .weba .webm .wma".split()
+)  # suffixes of formats that nothing here is in
 
 
 @dataclass(slots=True)
@@ -114,8 +85,8 @@ def choose_output(path: Path | None, encoding: Encoding | None) -> Output:
         encoding = encoding or "wav"
         return Output(path, "pcm" if encoding == "wav" else encoding, encoding == "wav", is_straight=True)
     if encoding is None:
-        encoding = _BY_SUFFIX.get(path.suffix.lower(), "wav") if path else "wav"
-    path = path or Path(_DEFAULT_NAMES[encoding])
+        encoding = encoding_of_suffix(path.suffix) or "wav" if path else "wav"
+    path = path or Path(ENCODINGS[encoding].file)
     if not path.name or path.is_dir():
         raise OutputFileError(f"{path} is a folder; it must be a file.")
     check_folder(path)
@@ -156,17 +127,17 @@ def is_standard_output(path: Path) -> bool:
 
 
 def _check_suffix(path: Path, encoding: Encoding) -> None:
-    suffix = path.suffix.lower()
+    suffix, row, own = path.suffix.lower(), ENCODINGS[encoding], encoding_of_suffix(path.suffix)
     if suffix in _OTHERS:
-        raise OutputFileError(
-            f"{path} cannot hold {encoding}: {suffix} is another format. Names may end in {', '.join(_BY_SUFFIX)}."
-        )
-    if encoding == "opus" and suffix not in _OGG:
-        raise OutputFileError(f"{path} cannot hold Ogg Opus; its name must end in .ogg or .opus.")
-    if encoding != "opus" and suffix in _OGG:
-        raise OutputFileError(f"{path} cannot hold {encoding}; files of that name hold Ogg Opus.")
-    held = _BY_SUFFIX.get(suffix, encoding)
-    if held != encoding and encoding not in _SEVERAL.get(suffix, ()):
+        allowed = ", ".join(suffix for row in ENCODINGS.values() for suffix in row.suffixes)
+        raise OutputFileError(f"{path} cannot hold {encoding}: {suffix} is another format; names may end in {allowed}.")
+    if own == encoding or encoding in _SEVERAL.get(suffix, ()):
+        return
+    if row.container:
+        suffixes = " or ".join(row.suffixes)
+        raise OutputFileError(f"{path} cannot hold {row.container}; its name must end in {suffixes}.")
+    if own is not None:
+        held = ENCODINGS[own].container or own
         raise OutputFileError(f"{path} cannot hold {encoding}; files of that name hold {held}.")
 
 

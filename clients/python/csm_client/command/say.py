@@ -6,7 +6,7 @@ import sys
 import time
 from argparse import Namespace
 from contextlib import ExitStack
-from typing import TextIO
+from typing import TextIO, cast
 
 from csm.v1 import tts_pb2
 
@@ -19,6 +19,7 @@ from csm_client.errors import IncompleteAudioError, SpeakerError
 from csm_client.files import load_context, save_codes
 from csm_client.requests import StreamOptions
 from csm_client.speech import codes_of
+from csm_client.tables.sampling import SAMPLING
 
 
 async def say(client: AsyncClient, arguments: Namespace) -> int:
@@ -88,12 +89,8 @@ def _options(arguments: Namespace, output: Output) -> StreamOptions:
         options["speaker"] = arguments.speaker
     if arguments.voice is not None:
         options["voice"] = arguments.voice
-    if arguments.seed is not None:
-        options["seed"] = arguments.seed
-    if arguments.temperature is not None:
-        options["temperature"] = arguments.temperature
-    if arguments.top_k is not None:
-        options["top_k"] = arguments.top_k
+    sampling = {name: getattr(arguments, name) for name in SAMPLING if getattr(arguments, name) is not None}
+    options.update(cast(StreamOptions, sampling))
     if arguments.max_seconds is not None:
         options["max_seconds"] = arguments.max_seconds
     if arguments.context is not None:

@@ -14,6 +14,7 @@ from csm_engine.execution.ops import dispatch as ops  # noqa: E402
 from csm_engine.execution.ops import torch_ops as ops_torch
 from csm_engine.execution.ops import triton_ops as ops_triton
 from csm_engine.execution.ops.tile_shapes import TileShape
+from csm_engine.execution.sampler import SamplingRows
 
 ROWS, HEADS, KV_HEADS, HEAD_DIM = 5, 8, 2, 16
 
@@ -170,10 +171,11 @@ def test_sample_draws_the_same_codes_and_feeds_their_rows(dtype: torch.dtype, co
     temperature = torch.tensor([0.0, 0.3, 0.9, 1.0, 2.0, 50.0])
     top_k = torch.tensor([1, 2, 10, 50, 67, 1000])
     table = random(5 * vocab_size, width)
-    codes, fed = ops_triton.sample_and_feed(
-        logits, seed, frame, temperature, top_k, codebook, codebook_size, vocab_size, table
-    )
-    twin = ops_torch.FrameDraw(seed, frame, temperature, top_k, codebook + 1, codebook_size)
+    sampling = SamplingRows(temperature, top_k, seed)
+    slots = torch.tensor([3, 0, 5, 1, 2, 4])
+    by_slot = SamplingRows(*(torch.empty_like(rows).index_put_((slots,), rows) for rows in (temperature, top_k, seed)))
+    codes, fed = ops_triton.sample_and_feed(logits, by_slot, slots, frame, codebook, codebook_size, vocab_size, table)
+    twin = ops_torch.FrameDraw(sampling, frame, codebook + 1, codebook_size)
     assert torch.equal(codes, twin.sample(logits, codebook))
     assert fed is not None and torch.equal(fed, table[codebook * vocab_size + codes])
 
@@ -182,11 +184,10 @@ def test_negative_and_zero_logits_keep_their_order() -> None:
     logits = torch.tensor([[-3.0, -0.0, 0.0, -1e-30, -torch.inf, 2.0]])
     one = torch.tensor([1])
     for top_k, kept in ((1, {5}), (2, {5, 1, 2}), (4, {5, 1, 2, 3}), (5, {0, 1, 2, 3, 5})):
+        sampling = SamplingRows(torch.tensor([100.0]), torch.tensor([top_k]), one)
         drawn = {
             int(
-                ops_triton.sample_and_feed(
-                    logits, one, torch.tensor([frame]), torch.tensor([100.0]), torch.tensor([top_k]), 0, 6, 6, None
-                )[0]
+                ops_triton.sample_and_feed(logits, sampling, torch.tensor([0]), torch.tensor([frame]), 0, 6, 6, None)[0]
             )
             for frame in range(20)
         }

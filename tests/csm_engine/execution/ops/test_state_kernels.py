@@ -17,7 +17,8 @@ from csm_engine.types import SamplingParams
 
 SLOTS, WIDTH, CODEBOOKS, VOCAB = 7, 100, 5, 19
 PAD = SLOTS
-OF_SLOTS = ("next_embedding", "position", "frame", "active", "seed", "temperature", "top_k", "max_frames")
+OF_SLOTS = ("next_embedding", "position", "frame", "active", "max_frames")
+OF_SAMPLING = ("seed", "temperature", "top_k")
 
 
 @pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
@@ -54,6 +55,8 @@ def test_every_outcome_and_what_is_left_in_the_slots(state: SlotState, slots: li
     rows = state_launches.advance(state, live, codes, table, VOCAB)
     assert torch.equal(rows[:, -1], ops.advance(twin, live, codes, table, VOCAB)[:, -1])
     assert torch.equal(rows[:, :-1], codes.to(torch.int16))
+    for name in OF_SAMPLING:
+        assert torch.equal(getattr(state.sampling, name), getattr(twin.sampling, name)), name
     for name in OF_SLOTS:
         ours, expected = getattr(state, name)[:SLOTS], getattr(twin, name)[:SLOTS]
         assert torch.allclose(ours.float(), expected.float(), rtol=1e-2, atol=1e-2), name

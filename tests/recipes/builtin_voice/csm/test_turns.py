@@ -1,17 +1,18 @@
-"""Turns are what the tracks say, exactly and as a recording of them is heard."""
+"""A file of turns holds what was said, and its codes in ten bits each."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from recipes.builtin_voice.codec.quantizer import DIM, Quantizer, train_quantizer
-from recipes.builtin_voice.csm.turns import MISHEARD_PITCHES, PHONE_PARTS, misheard, open_turns
-from recipes.builtin_voice.flite import NUM_BANDS, NUM_CEPSTRA, Phone, Utterance
-from recipes.builtin_voice.tracks import write_tracks
-from recipes.builtin_voice.vocoder import PARTS, Frames
+from recipes.builtin_voice.codec.quantizer import Quantizer, train_quantizer
+from recipes.builtin_voice.csm import turns as turns_module
+from recipes.builtin_voice.csm.turns import PHONE_PARTS, PHONES, packed, read_turns, turn_files, unpacked, write_turns
+from recipes.builtin_voice.flite import NUM_BANDS, NUM_CEPSTRA, Phone, Utterance, Word
+from recipes.builtin_voice.vocoder import PARTS, Frames, frames_of
 
 
 @pytest.fixture(scope="module")
@@ -19,44 +20,40 @@ def quantizer(frames: Frames) -> Quantizer:
     return train_quantizer(frames, num_codebooks=4, bins=96)
 
 
-def test_misheard_frames_keep_most_pitches_and_half_of_the_spectrum(quantizer: Quantizer, frames: Frames) -> None:
-    codes = misheard(frames, quantizer, np.random.default_rng(0))
-    heard = quantizer.decode(codes.astype(np.int64))
-    assert 1 - 1.5 * MISHEARD_PITCHES < (heard.pulses == frames.pulses).mean() < 1
+@pytest.mark.parametrize("count", [1, 3, 8, 101])
+def test_packed_codes_come_back(count: int) -> None:
+    codes = np.random.default_rng(count).integers(0, 1024, (count, 8)).astype(np.int16)
+    data = packed(codes)
+    assert len(data) == count * 10
+    np.testing.assert_array_equal(unpacked(data, count), codes.reshape(count, -1))
+
+
+def test_a_file_of_turns_says_what_was_said(
+    quantizer: Quantizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [("One.", 0, utterance(2, "w")), ("Two!", 1, utterance(3, "t"))]
+
+    def speak(texts: Iterator[str]) -> Iterator[tuple[str, int, Utterance]]:
+        assert list(texts) == ["One.", "Two!"]
+        return iter(said)
+
+    monkeypatch.setattr(turns_module, "speak", speak)
+    path = tmp_path / "turns-train-00000.npz"
+    write_turns(path, iter(["One.", "Two!"]), quantizer)
+    assert turn_files(tmp_path, "train") == [path] and list(tmp_path.iterdir()) == [path]
+    turns = read_turns(path)
+    assert turns.texts == ["One.", "Two!"] and turns.voices.tolist() == [0, 1]
+    assert turns.symbols == ["W .", "T !"]
+    assert turns.starts.tolist() == [0, 2, 5]
     assert (
-        abs(heard.pulses - frames.pulses) <= 1
-    ).mean() > 0.97  # where there is no such pitch, the nearest code is taken
-    latents = quantizer.latents(frames)
-    exact = (codes[:, 1:] == quantizer.encode(latents)[:, 1:]).mean()
-    assert exact < 0.9
-    error = (quantizer.latents(heard)[:, DIM:] - latents[:, DIM:]).square().sum() / latents[:, DIM:].square().sum()
-    assert error < 0.75
-
-
-def test_turns_are_made_once_for_each_file_of_tracks(quantizer: Quantizer, tmp_path: Path) -> None:
-    quantizer.save(tmp_path / "quantizer.pt")
-    write_tracks(
-        tmp_path / "tracks-train.npz", iter([("One.", 0, _utterance(2, "w")), ("Two.", 1, _utterance(3, "t"))])
+        turns.phones.tolist()
+        == [[PHONES.index("w")] * len(PHONE_PARTS)] * 2 + [[PHONES.index("t")] * len(PHONE_PARTS)] * 3
     )
-    write_tracks(tmp_path / "tracks-train-2.npz", iter([("Three.", 0, _utterance(1, "th"))]))
-    turns, names = open_turns(tmp_path, "train")
-    assert [(turn.text, turn.voice, len(turn.codes)) for turn in turns] == [
-        ("One.", 0, 2),
-        ("Two.", 1, 3),
-        ("Three.", 0, 1),
-    ]
-    assert names == ["pau", "w", "t"]
-    assert [turn.phones.tolist() for turn in turns] == [
-        [[phone] * len(PHONE_PARTS)] * count
-        for phone, count in ((1, 2), (2, 3), (0, 1))  # "th" has no name there
-    ]
-    (tmp_path / "tracks-train.npz").write_bytes(b"not read again")
-    again, _ = open_turns(tmp_path, "train")
-    np.testing.assert_array_equal(again[0].codes, turns[0].codes)
-    np.testing.assert_array_equal(again[0].heard, turns[0].heard)
+    exact = [quantizer.encode(quantizer.latents(frames_of(each))) for _, _, each in said]
+    np.testing.assert_array_equal(turns.codes, np.concatenate(exact))
 
 
-def _utterance(num_frames: int, phone: str) -> Utterance:
+def utterance(num_frames: int, phone: str) -> Utterance:
     entries = num_frames * PARTS
     return Utterance(
         pcm=np.zeros(0, np.float32),
@@ -64,4 +61,5 @@ def _utterance(num_frames: int, phone: str) -> Utterance:
         cepstra=np.full((entries, NUM_CEPSTRA), 0.1, np.float32),
         strengths=np.full((entries, NUM_BANDS), 0.5, np.float32),
         phones=(Phone(phone, entries * 0.005),),
+        words=(Word((f"{phone}0",), "!" if phone == "t" else "."),),
     )

@@ -11,8 +11,13 @@ import pytest
 from csm.v1 import tts_pb2
 
 from services.gateway.audio.encoded import EncodedAudio
-from services.gateway.audio.encoders import open_encoder
-from services.gateway.audio.formats import ENCODINGS, SAMPLE_RATES_HZ, bytes_per_second, sample_rates_hz
+from services.gateway.audio.encodings import (
+    ENCODINGS,
+    SAMPLE_RATES_HZ,
+    bytes_per_second,
+    open_encoder,
+    sample_rates_hz,
+)
 from services.gateway.rpc.sinks import encode
 
 NATURAL_HZ = 24_000

@@ -14,8 +14,8 @@ from csm.v1 import tts_pb2
 from scipy.signal import correlate
 
 from services.gateway.audio.encoded import AudioEncoder, EncodedAudio
-from services.gateway.audio.encoders import open_encoder
-from services.gateway.audio.formats import OPUS_BIT_RATES, bytes_per_second
+from services.gateway.audio.encodings import bytes_per_second, open_encoder
+from services.gateway.audio.ogg_opus import OPUS_BIT_RATES
 
 NATURAL_HZ, FRAME = 24_000, 1920
 OPUS = tts_pb2.AUDIO_ENCODING_OGG_OPUS

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.gateway.audio.formats import SAMPLE_RATES_HZ
+from services.gateway.audio.encodings import SAMPLE_RATES_HZ
 from services.gateway.audio.resampler import open_resampler
 
 NATURAL_HZ = 24_000

@@ -15,7 +15,7 @@ import soundfile
 from csm.v1 import tts_pb2
 
 from services.common.rpc import status
-from services.gateway.audio.formats import ENCODINGS, sample_rates_hz
+from services.gateway.audio.encodings import ENCODINGS, sample_rates_hz
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import FRAME_SAMPLES, SAMPLE_RATE_HZ
 

@@ -11,6 +11,7 @@ from csm.engine.v1 import engine_pb2
 from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2
 
+from csm_bundle.sampling import SamplingParams
 from services.common.rpc.status import StatusError
 from services.gateway.rpc.sinks import StreamSink
 from services.gateway.stages.catalog import Catalog
@@ -44,7 +45,7 @@ MakeSink = Callable[..., tuple[StreamSink, SlowContext]]
 @pytest.fixture
 def make_sink() -> MakeSink:
     plan = SynthesisPlan(
-        request_id="r", text="Hi.", speaker=0, voice="ada", turns=(), temperature=0.9, top_k=50, seed=1, max_frames=10,
+        request_id="r", text="Hi.", speaker=0, voice="ada", turns=(), sampling=SamplingParams(seed=1), max_frames=10,
         encoding=tts_pb2.AUDIO_ENCODING_PCM, sample_rate_hz=24_000, return_codes=False, chunk_frames=0,
         first_batch_frames=1, max_batch_frames=0, live=True,
     )  # fmt: skip

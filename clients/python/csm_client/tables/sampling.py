@@ -1,0 +1,31 @@
+"""THE client's table of sampling: what a request may set, in which range, and what it does. The server judges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypedDict
+
+
+class SamplingOptions(TypedDict, total=False):
+    """What a request may set, by the names of csm.v1.SamplingParams."""
+
+    temperature: float
+    top_k: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingOption:
+    """One row of the table. bits: of a whole number on the wire; 0 for other numbers"""
+
+    bits: int
+    allowed: str
+    meaning: str
+
+
+SAMPLING: Mapping[str, SamplingOption] = {
+    "temperature": SamplingOption(0, "0 to 2", "0 is greedy"),
+    "top_k": SamplingOption(32, "1 to 2048", "candidates kept per code"),
+    "seed": SamplingOption(64, "at least 0", "the same seed gives the same audio"),
+}

@@ -1,0 +1,56 @@
+"""What the CSM reads of what flite says: the symbols of the front end `english-phonemes-1`, from flite's own words.
+
+So it learns from exactly what is said, however flite's lexicon and the front end's may differ. Flite has one schwa for
+CMUdict's AH0, and no second stress: of the stressed vowels of a word with more than one, some are written with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from csm_text.symbols import BOUNDARY, MARKS, PHONES
+from recipes.builtin_voice.flite import Word
+
+SCHWA = "AX"
+
+
+def symbols_of(words: Iterable[Word], random: np.random.Generator) -> str:
+    """Separated by spaces."""
+    symbols: list[str] = []
+    for word in words:
+        if not word.phones:
+            continue
+        if symbols and symbols[-1] not in MARKS:
+            symbols.append(BOUNDARY)
+        symbols += _word(word, random)
+        if mark := _mark(word.punctuation):
+            symbols.append(mark)
+    return " ".join(symbols)
+
+
+def _word(word: Word, random: np.random.Generator) -> list[str]:
+    spelled = [_phone(phone) for phone in word.phones]
+    stressed = [index for index, phone in enumerate(spelled) if phone.endswith("1")]
+    if len(stressed) > 1:
+        main = int(random.choice(stressed))
+        for index in stressed:
+            if index != main:
+                spelled[index] = spelled[index][:-1] + "2"
+    return spelled
+
+
+def _phone(phone: str) -> str:
+    """Flite's name and stress, as "ax0", to a phone of CMUdict. Raises ValueError for one that it has not."""
+    name, stress = phone[:-1].upper(), phone[-1]
+    name = "AH" if name == SCHWA else name
+    for spelled in (f"{name}{stress}", name):
+        if spelled in PHONES:
+            return spelled
+    raise ValueError(f"flite's phone {phone!r} is none of CMUdict's")
+
+
+def _mark(punctuation: str) -> str:
+    """The strongest mark in it, none if there is none."""
+    return max((mark for mark in MARKS if mark in punctuation), key=MARKS.index, default="")

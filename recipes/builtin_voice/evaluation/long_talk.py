@@ -1,0 +1,60 @@
+"""How many words are heard of each turn of a long talk, whose context is what the voice itself has said.
+
+python -m recipes.builtin_voice.evaluation.long_talk bundles/builtin --talks 4 --turns 12
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from csm_engine.types import Segment
+from recipes.builtin_voice.evaluation.recognizer import hear_all
+from recipes.builtin_voice.evaluation.sets import Judged, judged
+from recipes.builtin_voice.evaluation.voice import Voice
+
+GROUP = 4  # turns that are counted together
+
+
+def errors_by_turn(voice: Voice, texts: list[list[Judged]], listeners: int) -> list[tuple[int, int]]:
+    """Wrong words and words of each turn, all talks together. texts: of a talk, the same number for each."""
+    talks: list[list[Segment]] = [[] for _ in texts]
+    counts = []
+    for turn in range(len(texts[0])):
+        asked = [talk[turn] for talk in texts]
+        speakers = [(turn + number) % 2 for number in range(len(texts))]
+        nexts = [Segment(speaker, text.text) for speaker, text in zip(speakers, asked, strict=True)]
+        sayings = voice.say([[*talk, new] for talk, new in zip(talks, nexts, strict=True)], first_seed=1000 * turn)
+        for talk, new, saying in zip(talks, nexts, sayings, strict=True):
+            talk.append(Segment(new.speaker, new.text, saying.codes))
+        heard = hear_all(None, [saying.pcm for saying in sayings], voice.sample_rate_hz, listeners)
+        pairs = [text.word_errors(words) for text, words in zip(asked, heard, strict=True)]
+        counts.append((sum(wrong for wrong, _ in pairs), sum(words for _, words in pairs)))
+    return counts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--talks", type=int, default=8)
+    parser.add_argument("--turns", type=int, default=12)
+    parser.add_argument("--set", default="everyday")
+    parser.add_argument("--listeners", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    chosen = iter(judged(arguments.set))
+    texts = [list(islice(chosen, arguments.turns)) for _ in range(arguments.talks)]
+    counts = errors_by_turn(Voice(arguments.bundle), texts, arguments.listeners)
+    for start in range(0, len(counts), GROUP):
+        group = counts[start : start + GROUP]
+        rate = sum(wrong for wrong, _ in group) / sum(words for _, words in group)
+        print(json.dumps({"turns": [start, start + len(group) - 1], "words_wrong": round(rate, 4)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""THE table of encodings: for each its content type, its files, its sample rates, its size, how it is made and how a
+recording in it is read. Requests are checked by it and audio is made by it; docs/requests.md and the Python client's
+table are compared with it by tests.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from csm.v1 import tts_pb2
+
+from services.gateway.audio.decoders import sample_format_of
+from services.gateway.audio.encoded import AudioEncoder
+from services.gateway.audio.g711 import ALAW, G711, MULAW
+from services.gateway.audio.ogg_opus import OPUS_BIT_RATES, OggOpusEncoder, opus_bytes_per_second
+from services.gateway.audio.pieces import ogg_opus_pieces, sample_pieces, wav_pieces
+from services.gateway.audio.recording import Recording
+from services.gateway.audio.resampler import Resampler, open_resampler
+from services.gateway.audio.sample_encoder import SampleEncoder
+from services.gateway.audio.wav import ReadableFile, WavHeader, read_wav_header, wav_header
+
+SAMPLE_RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+
+
+def _no_header(sample_rate_hz: int, sample_count: int | None) -> bytes:
+    return b""
+
+
+def _unknown_layout(content: bytes, channel_count: int, sample_rate_hz: int) -> WavHeader | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """One row of the table."""
+
+    content_type: str
+    suffixes: tuple[str, ...]  # of files, the usual one first
+    bytes_per_second: Callable[[int], int]  # of a sample rate; a bound that holds for any second or longer
+    open_encoder: Callable[[Resampler, int, int], AudioEncoder]  # of a resampler, its rate, and a serial number
+    open_pieces: Callable[[ReadableFile, int, int], Iterator[Recording]]  # of a file, its channels and its rate
+    # What a whole recording says of its length before it is decoded, of its content, channels and rate.
+    read_layout: Callable[[bytes, int, int], WavHeader | None] = _unknown_layout
+    header: Callable[[int, int | None], bytes] = _no_header  # before the samples: of a rate and a number of samples
+    sample_rates_hz: tuple[int, ...] | None = None  # None: any of SAMPLE_RATES_HZ, and the model's own
+    is_headerless: bool = False  # the rate and the channels of a recording must be told
+
+
+def _headerless(codec: str, pack: Callable[[int], Callable[[bytes], bytes]], **names: object) -> Encoding:
+    """codec: FFmpeg's name; pack: of a sample rate, from 16-bit samples to what is sent"""
+    size, _ = sample_format_of(codec)
+    return Encoding(
+        **names,  # type: ignore[arg-type]
+        bytes_per_second=lambda sample_rate_hz: size * sample_rate_hz,
+        open_encoder=lambda resampler, sample_rate_hz, serial: SampleEncoder(resampler, pack(sample_rate_hz)),
+        open_pieces=lambda file, channel_count, rate_hz: sample_pieces(codec, file, channel_count, rate_hz),
+        read_layout=lambda content, channel_count, rate_hz: WavHeader(codec, channel_count, rate_hz, len(content)),
+        is_headerless=True,
+    )
+
+
+def _unchanged(samples: bytes) -> bytes:
+    return samples
+
+
+ENCODINGS: Mapping[tts_pb2.AudioEncoding, Encoding] = {
+    tts_pb2.AUDIO_ENCODING_PCM: _headerless(
+        "pcm_s16le", lambda _: _unchanged, content_type="application/octet-stream", suffixes=(".raw", ".pcm")
+    ),
+    tts_pb2.AUDIO_ENCODING_WAV: Encoding(
+        content_type="audio/wav",
+        suffixes=(".wav",),
+        bytes_per_second=lambda sample_rate_hz: 2 * sample_rate_hz,
+        open_encoder=lambda resampler, sample_rate_hz, serial: SampleEncoder(resampler, _unchanged),
+        header=wav_header,
+        open_pieces=lambda file, channel_count, rate_hz: wav_pieces(file),
+        read_layout=lambda content, channel_count, rate_hz: read_wav_header(io.BytesIO(content)),
+    ),
+    tts_pb2.AUDIO_ENCODING_OGG_OPUS: Encoding(
+        content_type="audio/ogg; codecs=opus",
+        suffixes=(".ogg", ".opus"),
+        sample_rates_hz=tuple(sorted(OPUS_BIT_RATES)),
+        bytes_per_second=opus_bytes_per_second,
+        open_encoder=OggOpusEncoder,
+        open_pieces=lambda file, channel_count, rate_hz: ogg_opus_pieces(file),
+    ),
+    tts_pb2.AUDIO_ENCODING_MULAW: _headerless(
+        MULAW, lambda rate_hz: G711(MULAW, rate_hz).pack, content_type="audio/basic", suffixes=(".ulaw",)
+    ),
+    tts_pb2.AUDIO_ENCODING_ALAW: _headerless(
+        ALAW, lambda rate_hz: G711(ALAW, rate_hz).pack, content_type="audio/x-alaw-basic", suffixes=(".alaw",)
+    ),
+}
+
+
+def encoding_name(value: tts_pb2.AudioEncoding) -> str:
+    """Name of an encoding, also of one that this server does not know."""
+    known = tts_pb2.AudioEncoding.values()
+    return tts_pb2.AudioEncoding.Name(value) if value in known else f"the unknown encoding {value}"
+
+
+def sample_rates_hz(encoding: tts_pb2.AudioEncoding, natural_hz: int) -> list[int]:
+    """The rates of an encoding, in order. natural_hz: the model's own rate, which needs no resampling"""
+    rates_hz = ENCODINGS[encoding].sample_rates_hz
+    return sorted({*SAMPLE_RATES_HZ, natural_hz}) if rates_hz is None else list(rates_hz)
+
+
+def bytes_per_second(encoding: tts_pb2.AudioEncoding, sample_rate_hz: int) -> int:
+    return ENCODINGS[encoding].bytes_per_second(sample_rate_hz)
+
+
+def open_encoder(encoding: tts_pb2.AudioEncoding, from_hz: int, to_hz: int, serial: int) -> AudioEncoder:
+    """An encoder for one utterance. Its header, which depends on where the audio goes, is made apart from it.
+
+    from_hz: rate of the samples; to_hz: rate of the audio, one of `sample_rates_hz`; serial: unlike those of streams
+    that the audio may be joined with
+    """
+    if encoding not in ENCODINGS:
+        raise ValueError(f"There is no encoder for {encoding}.")
+    return ENCODINGS[encoding].open_encoder(open_resampler(from_hz, to_hz), to_hz, serial)
