@@ -15,8 +15,7 @@ from csm_client.channel import open_async_channel
 from csm_client.credentials import ConnectionOptions, call_metadata
 from csm_client.errors import ServerError, cancelled_here, from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions
-from csm_client.resuming import DEFAULT_RESUMES, NextCall, Resumes
-from csm_client.speech import Speech, SpeechReader, from_unary
+from csm_client.speech import DEFAULT_RESUMES, NextCall, Resumes, Speech, SpeechReader, from_unary
 from csm_client.text_writer import TextWriter
 from csm_client.tracing import trace_metadata
 
