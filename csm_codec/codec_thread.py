@@ -28,14 +28,14 @@ class CodecThread:
 
     def __init__(self, codec: Codec, deliver: Deliver, fail: Fail) -> None:
         self._codec, self._deliver = codec, deliver
-        self._worker = WorkerThread("codec", self._step, lambda: 0.0 if codec.has_work else None, fail)
+        self.worker = WorkerThread("codec", self._step, lambda: 0.0 if codec.has_work else None, fail)
 
     def start(self) -> None:
-        self._worker.start()
+        self.worker.start()
 
     def stop(self) -> None:
         """Ends the loop after the running step and joins the thread. Open streams get no more outputs."""
-        self._worker.stop()
+        self.worker.stop()
 
     @property
     def num_streams(self) -> int:
@@ -46,18 +46,18 @@ class CodecThread:
 
         If it was cancelled before the thread came to it, no slot is taken.
         """
-        return self._worker.call(lambda: self._codec.open(key_id, before), CodecStoppedError("The codec has stopped."))
+        return self.worker.call(lambda: self._codec.open(key_id, before), CodecStoppedError("The codec has stopped."))
 
     def push(self, stream: DecodeStream, codes: Codes) -> None:
         """Queues frames, (frames, codebooks), checked before."""
-        self._worker.submit(lambda: self._codec.push(stream, codes))
+        self.worker.submit(lambda: self._codec.push(stream, codes))
 
     def finish(self, stream: DecodeStream) -> None:
-        self._worker.submit(lambda: self._codec.finish(stream))
+        self.worker.submit(lambda: self._codec.finish(stream))
 
     def cancel(self, stream: DecodeStream) -> None:
         """Frees the slot before the next step. May be called for a stream that has ended."""
-        self._worker.submit(lambda: self._codec.cancel(stream))
+        self.worker.submit(lambda: self._codec.cancel(stream))
 
     def _step(self) -> None:
         started_s = time.perf_counter()

@@ -12,6 +12,7 @@ const DESCRIPTION = {
     seed: { type: 'string' },
     'max-seconds': { type: 'string' },
     'deadline-seconds': { type: 'string', default: '120' },
+    resumes: { type: 'string', default: '3' }, // how often a stream that lost its server goes on at another one
     unary: { type: 'boolean', default: false }, // one message instead of a stream
     tls: { type: 'boolean', default: false }, // trust the usual authorities
     'tls-ca': { type: 'string' }, // trust those of this PEM file instead; implies --tls
@@ -42,6 +43,7 @@ function withNumbers(options) {
     ...options,
     speaker: whole('speaker', options.speaker, 32),
     seed: whole('seed', options.seed, 64),
+    resumes: whole('resumes', options.resumes, 32),
     'max-seconds': seconds('max-seconds', options['max-seconds']),
     'deadline-seconds': seconds('deadline-seconds', options['deadline-seconds']),
   };

@@ -9,6 +9,7 @@
 // incomplete: there is no file, and the exit status is 1. README.md has the options.
 
 import { writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 import grpc from '@grpc/grpc-js';
@@ -17,6 +18,7 @@ import { loadSync } from '@grpc/proto-loader';
 import { channelCredentials, channelOptions } from './channel.mjs';
 import { explain } from './errors.mjs';
 import { readCommandLine } from './options.mjs';
+import { delayBeforeNextCall, Heard } from './resuming.mjs';
 import { callMetadata } from './token.mjs';
 import { wav } from './wav.mjs';
 
@@ -35,8 +37,8 @@ function connect() {
   return new TextToSpeechService(options.target, channelCredentials(options), channelOptions(options));
 }
 
-function request(text = words.join(' ')) {
-  const { voice, speaker, seed, 'max-seconds': maxSeconds } = options;
+function request(text = words.join(' '), givenSeed = undefined) {
+  const { voice, speaker, seed = givenSeed, 'max-seconds': maxSeconds } = options;
   return {
     input: { text, ...(speaker !== undefined && { speaker: Number(speaker) }) },
     audioConfig: { audioEncoding: 'AUDIO_ENCODING_PCM' },
@@ -51,7 +53,8 @@ function duration(length) {
   return { seconds: whole, nanos: Math.floor(1e9 * (length - whole)) };
 }
 
-const deadline = () => ({ deadline: Date.now() + 1000 * options['deadline-seconds'] });
+const until = Date.now() + 1000 * options['deadline-seconds']; // all calls together
+const deadline = () => ({ deadline: until });
 
 // The word `-`: the text comes from standard input, and its sentences are said while it comes.
 function begin(client, metadata) {
@@ -67,36 +70,46 @@ function begin(client, metadata) {
 }
 
 async function stream(client, metadata) {
-  const call = begin(client, metadata);
-  process.once('SIGINT', () => call.cancel());
+  let call = begin(client, metadata);
+  let interrupted = false;
+  process.once('SIGINT', () => {
+    interrupted = true;
+    call.cancel();
+  });
+  const heard = new Heard();
+  const most = words.join(' ') === '-' ? 0 : Number(options.resumes); // what was typed is gone
   try {
-    return await collect(call);
+    for (let count = 0; ; count += 1) {
+      try {
+        return await collect(call, heard);
+      } catch (error) {
+        const delay = interrupted ? undefined : delayBeforeNextCall(error, heard, count, most, until);
+        if (delay === undefined) throw error;
+        await sleep(delay);
+      }
+      heard.beginAgain();
+      const patient = metadata.clone();
+      patient.setOptions({ waitForReady: true });
+      call = client.streamSynthesize(request(undefined, heard.header.seed), patient, deadline());
+    }
   } finally {
     call.cancel(); // after the end of the stream this does nothing
     process.stdin.destroy(); // else the program would wait for somebody to type
   }
 }
 
-async function collect(call) {
-  const chunks = [];
-  let header, summary;
-  let samples = 0;
+async function collect(call, heard) {
   for await (const message of call) {
-    if (message.event === 'header') header = message.header;
-    if (message.event === 'summary') summary = message.summary;
+    if (message.event === 'header') heard.takeHeader(message.header);
+    if (message.event === 'summary') heard.summary = message.summary;
     if (message.event !== 'audioChunk') continue;
-    const { audioContent, sampleOffset, sampleCount } = message.audioChunk;
-    if (sampleOffset !== samples) {
-      throw new Error(`Audio is missing: sample ${samples} was due, ${sampleOffset} came.`);
-    }
-    chunks.push(audioContent);
-    samples += sampleCount;
-    const length = samples / header.audioFormat.sampleRateHertz;
+    heard.takeAudio(message.audioChunk);
+    const length = heard.samples / heard.header.audioFormat.sampleRateHertz;
     process.stderr.write(`\r${length.toFixed(2)} s of audio `);
   }
   process.stderr.write('\n');
-  if (!summary) throw new Error('The stream ended without a summary: the audio is incomplete.');
-  return { pcm: Buffer.concat(chunks), format: header.audioFormat, summary };
+  if (!heard.summary) throw new Error('The stream ended without a summary: the audio is incomplete.');
+  return { pcm: Buffer.concat(heard.chunks), format: heard.header.audioFormat, summary: heard.summary };
 }
 
 function unary(client, metadata) {

@@ -32,6 +32,7 @@ class WorkerThread:
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
         self._stopped = False
+        self.turns = 0  # times that the loop has gone round
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -44,6 +45,11 @@ class WorkerThread:
             self._wake.notify()
         if self._thread.is_alive():
             self._thread.join()
+
+    def nudge(self) -> None:
+        """Makes `turns` grow soon, unless the thread hangs in a step or a command. Steps nothing."""
+        with self._wake:
+            self._wake.notify()
 
     def submit(self, command: Callable[[], None]) -> bool:
         """Queues a command, to be run before the next step; false when the thread has stopped."""
@@ -89,8 +95,10 @@ class WorkerThread:
     def _wait_for_work(self) -> bool:
         """Runs the commands that have come in; false when the loop shall end."""
         with self._wake:
+            self.turns += 1
             while not (self._stopped or self._commands or (seconds := self._next_wakeup()) == 0.0):
                 self._wake.wait(timeout=seconds)
+                self.turns += 1
         self._run_commands()
         return not self._stopped
 

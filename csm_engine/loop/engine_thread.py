@@ -29,24 +29,22 @@ class EngineThread:
     def __init__(self, engine: Engine, deliver: Deliver, fail: Fail) -> None:
         self._engine, self._deliver = engine, deliver
         self._silent_since: float | None = None  # None while there is nothing to step
-        self._worker = WorkerThread("engine", self._step, self._next_wakeup, fail)
+        self.worker = WorkerThread("engine", self._step, self._next_wakeup, fail)
 
     def start(self) -> None:
-        self._worker.start()
+        self.worker.start()
 
     def stop(self) -> None:
         """Ends the loop after the running step and joins the thread. Sequences that still run get no more outputs."""
-        self._worker.stop()
+        self.worker.stop()
 
     def add_request(self, request: GenerationRequest) -> Future[Sequence]:
         """A future of the queued sequence, or of InvalidRequestError, EngineBusyError, EngineStoppedError."""
-        return self._worker.call(
-            lambda: self._engine.add_request(request), EngineStoppedError("the engine has stopped")
-        )
+        return self.worker.call(lambda: self._engine.add_request(request), EngineStoppedError("the engine has stopped"))
 
     def abort(self, sequence: Sequence) -> None:
         """Frees the sequence's slot before the next step."""
-        self._worker.submit(lambda: self._engine.abort(sequence))
+        self.worker.submit(lambda: self._engine.abort(sequence))
 
     def load(self) -> tuple[int, int]:
         """(running, waiting) sequences."""

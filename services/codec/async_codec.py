@@ -6,7 +6,7 @@ Whoever opens a stream closes it; closing frees the slot, however the reader end
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 
 from csm_bundle.errors import CodecStoppedError
@@ -16,6 +16,7 @@ from csm_codec.codes import Codes
 from csm_codec.stream import Audio, DecodeStream, Failed, Output
 from csm_codec.watermark.stream.progress import START, ClipProgress
 from services.codec.admission import Admission
+from services.common.pulse import Pulse
 
 MAX_AHEAD_FRAMES = 64  # that a stream may be given beyond those whose output has been taken
 
@@ -31,8 +32,10 @@ class AsyncCodec:
         on_step: Callable[[Sequence[Output], float], None] = lambda outputs, seconds: None,
         on_cancel: Callable[[DecodeStream], None] = lambda stream: None,
         on_failure: Callable[[BaseException], None] = lambda error: None,
+        on_stall: Callable[[bool], Awaitable[None]] | None = None,
+        stall_s: float = 2.5,
     ) -> None:
-        """max_waiting: streams that may wait for a slot.
+        """max_waiting: streams that may wait for a slot; on_stall, stall_s: see Pulse.
 
         These are called on the loop: on_step with each step's outputs and duration, on_cancel with each stream that is
         closed before its end, on_failure once if all fails.
@@ -48,6 +51,13 @@ class AsyncCodec:
             fail=lambda error: self._post(self._fail, error),
         )
         self.thread.start()
+        self.pulse = Pulse(
+            self.thread.worker,
+            on_beat=self._tell_quiet_streams,
+            on_stall=on_stall or _ignore,
+            stall_s=stall_s,
+        )
+        self._pulse_task = asyncio.create_task(self.pulse.run())
 
     async def open(self, key_id: str, before: ClipProgress = START) -> StreamHandle:
         """Waits for a slot and takes it. before: what the clip has had in earlier streams.
@@ -77,6 +87,7 @@ class AsyncCodec:
 
     async def stop(self) -> None:
         """Ends the thread; streams that are still open get CodecStoppedError."""
+        self._pulse_task.cancel()
         await asyncio.to_thread(self.thread.stop)
         self._end_streams("The codec has stopped.")
 
@@ -98,6 +109,10 @@ class AsyncCodec:
                 handle.put(output)
         self._on_step(outputs, seconds)
 
+    def _tell_quiet_streams(self) -> None:
+        for handle in self._handles.values():
+            handle.beat()
+
     def _fail(self, error: BaseException) -> None:
         self._end_streams("The codec has failed.")
         self._on_failure(error)
@@ -108,6 +123,10 @@ class AsyncCodec:
             handle.fail(CodecStoppedError(message))
 
 
+async def _ignore(stalled: bool) -> None:
+    return None
+
+
 class StreamHandle:
     """One stream's input and output. One task pushes, one takes."""
 
@@ -115,7 +134,8 @@ class StreamHandle:
         self.stream = stream
         self.has_end = False  # whether the last output has come
         self._async_codec = async_codec
-        self._outputs: asyncio.Queue[Output | Exception] = asyncio.Queue()
+        self._outputs: asyncio.Queue[Output | Exception | None] = asyncio.Queue()  # None: a beat
+        self._quiet = False  # the reader has got nothing since the last beat
         self._room = asyncio.Event()
         self._pushed_frames = self._taken_frames = 0
 
@@ -136,15 +156,25 @@ class StreamHandle:
         self._async_codec.thread.finish(self.stream)
 
     async def take(self) -> list[Output]:
-        """Waits for an output, and takes all that are there. Raises what the stream failed with."""
-        outputs = [self._checked(await self._outputs.get())]
+        """Waits for an output, and takes all that are there. Raises what the stream failed with.
+
+        Empty when nothing has come for a while though the codec is at work, or waits for frames.
+        """
+        items = [await self._outputs.get()]
         while not self._outputs.empty():
-            outputs.append(self._checked(self._outputs.get_nowait()))
-        return outputs
+            items.append(self._outputs.get_nowait())
+        self._quiet = False
+        return [self._checked(item) for item in items if item is not None]
 
     def put(self, output: Output) -> None:
         self.has_end = not isinstance(output, Audio)
         self._outputs.put_nowait(output)
+
+    def beat(self) -> None:
+        """The codec thread goes round. Ends a wait of the reader that has lasted since the last beat."""
+        if self._quiet and self._outputs.empty():
+            self._outputs.put_nowait(None)
+        self._quiet = True
 
     def fail(self, error: Exception) -> None:
         """Ends `take` with that error, after what is there already."""

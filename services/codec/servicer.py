@@ -16,6 +16,7 @@ from csm_codec.mimi.encoder import encode
 from csm_codec.resample import Pcm, StreamResampler
 from csm_codec.stream import Audio, Complete
 from csm_codec.watermark.stream.coverage import Coverage
+from csm_codec.watermark.stream.progress import ClipProgress
 from services.codec import convert, resume
 from services.codec.async_codec import AsyncCodec, StreamHandle
 from services.codec.detection import WatermarkSearch, named_key
@@ -23,12 +24,14 @@ from services.codec.load import LoadedCodec
 from services.codec.metrics import CodecMetrics
 from services.codec.recordings import RecordingWorker
 from services.common import values
+from services.common.pulse import BEAT_S
 from services.common.rpc.status import StatusError
 from services.common.telemetry import logs, spans
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Requests = AsyncIterator[codec_pb2.StreamDecodeRequest]
 
+_PROGRESS = codec_pb2.StreamDecodeResponse(progress=codec_pb2.StreamDecodeProgress())
 _MIN_RATE_HZ, _MAX_RATE_HZ = 8000, 48_000
 
 
@@ -56,7 +59,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         config = await self._read_config(requests)
         key_id = named_key(self._loaded, config.watermark_key_id).id
         before = resume.from_bytes(config.resume, self._loaded.resume_digest, key_id)
-        handle = await self._async_codec.open(key_id, before)
+        handle = await self._open(key_id, before, context)
         context.add_done_callback(lambda _: handle.close())  # type: ignore[arg-type]
         reader = asyncio.create_task(self._read_frames(requests, handle))
         try:
@@ -66,6 +69,19 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             reader.cancel()
             handle.close()
             logs.annotate(frames=handle.stream.num_frames, samples=handle.stream.num_samples)
+
+    async def _open(self, key_id: str, before: ClipProgress, context: Context) -> StreamHandle:
+        """Waits for a slot, and tells the caller meanwhile that the codec is alive."""
+        opening = asyncio.create_task(self._async_codec.open(key_id, before))
+        try:
+            while not (await asyncio.wait({opening}, timeout=2 * BEAT_S))[0]:
+                if self._async_codec.pulse.beats:
+                    await context.write(_PROGRESS)
+            return opening.result()
+        except BaseException:
+            opening.cancel()
+            opening.add_done_callback(_close_opened)
+            raise
 
     async def Encode(self, request: codec_pb2.EncodeRequest, context: Context) -> codec_pb2.EncodeResponse:
         pcm = self._to_recording(request)
@@ -133,6 +149,9 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         sent, complete = 0, None
         while complete is None:
             outputs = await handle.take()
+            if not outputs:
+                await context.write(_PROGRESS)
+                continue
             complete = next((output for output in outputs if isinstance(output, Complete)), None)
             if complete is not None:
                 self._check_coverage(complete, config)
@@ -192,6 +211,12 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
                     f"The codec here is {_described(ours)}; the codes belong to {_described(theirs)}"
                     f" ({field.name} differs).",
                 )
+
+
+def _close_opened(opening: asyncio.Task[StreamHandle]) -> None:
+    """For a stream that opened when its caller had gone."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 def _described(identity: rvq_pb2.CodecIdentity) -> str:

@@ -55,6 +55,8 @@ async def start_codec(settings: CodecSettings) -> CodecStage:
         on_step=codec_metrics.observe_step,
         on_cancel=codec_metrics.observe_cancel,
         on_failure=lambda error: server.fail(error),
+        on_stall=lambda stalled: server.set_stalled(stalled),
+        stall_s=settings.stall_seconds,
     )
     codec_metrics.active_streams.set_function(lambda: async_codec.thread.num_streams)
     codec_metrics.waiting_streams.set_function(lambda: async_codec.admission.num_waiting)
@@ -75,7 +77,7 @@ async def start_codec(settings: CodecSettings) -> CodecStage:
         require_full_watermark=settings.require_full_watermark,
     )
     service = StageService(codec_pb2_grpc.add_CodecServiceServicer_to_server, servicer, SERVICE)
-    server = StageServer(settings, [service], metrics, tracer=tracer)
+    server = StageServer(settings, [service], metrics, tracer=tracer, for_gateways=True)
     stage = CodecStage(server, async_codec, recordings)
     try:
         await server.start()

@@ -20,4 +20,11 @@ class BundleSettings(StageSettings):
     cache_dir: Path | None = Field(
         None, description="Where downloaded files are kept; Hugging Face's place when unset."
     )
+    stall_seconds: float = Field(
+        2.5,
+        ge=0.5,
+        le=3600,
+        description="How long the thread of the model may be in one step before the stage is not ready and not live;"
+        " less than the gateway's --stage-silence-seconds.",
+    )
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of torch; 0 leaves it to torch.")

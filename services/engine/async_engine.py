@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 
 from csm_bundle.errors import EngineStoppedError
@@ -16,6 +16,7 @@ from csm_engine.loop.engine import Engine, Output
 from csm_engine.loop.engine_thread import EngineThread
 from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import GenerationRequest
+from services.common.pulse import Pulse
 
 _RATE_WINDOW_S = 5.0
 
@@ -29,8 +30,12 @@ class AsyncEngine:
         *,
         on_step: Callable[[list[Output]], None] = lambda outputs: None,
         on_failure: Callable[[BaseException], None] = lambda error: None,
+        on_stall: Callable[[bool], Awaitable[None]] | None = None,
+        stall_s: float = 2.5,
     ) -> None:
-        """on_step: sees each step's outputs; on_failure: called once if the engine fails. Both on the loop."""
+        """on_step: sees each step's outputs; on_failure: called once if the engine fails; on_stall: see Pulse. All on
+        the loop.
+        """
         self._loop = asyncio.get_running_loop()
         self._streams: dict[int, SequenceStream] = {}  # by id of the request, which the stream keeps alive
         self._on_step = on_step
@@ -42,6 +47,13 @@ class AsyncEngine:
             fail=lambda error: self._post(self._fail, error),
         )
         self.thread.start()
+        self.pulse = Pulse(
+            self.thread.worker,
+            on_beat=self._tell_quiet_streams,
+            on_stall=on_stall or _ignore,
+            stall_s=stall_s,
+        )
+        self._pulse_task = asyncio.create_task(self.pulse.run())
 
     async def open(self, request: GenerationRequest) -> SequenceStream:
         """Queues the request.
@@ -67,6 +79,7 @@ class AsyncEngine:
 
     async def stop(self) -> None:
         """Ends the thread; streams that are still open get EngineStoppedError."""
+        self._pulse_task.cancel()
         await asyncio.to_thread(self.thread.stop)
         self._end_streams("the engine has stopped")
 
@@ -84,6 +97,10 @@ class AsyncEngine:
                 stream.queue.put_nowait(output)
         self._on_step(outputs)
 
+    def _tell_quiet_streams(self) -> None:
+        for stream in self._streams.values():
+            stream.beat()
+
     def _fail(self, error: BaseException) -> None:
         self._end_streams("the engine has failed")
         self._on_failure(error)
@@ -97,12 +114,17 @@ class AsyncEngine:
             self._recent.popleft()
 
 
+async def _ignore(stalled: bool) -> None:
+    return None
+
+
 class SequenceStream:
-    """One sequence's outputs."""
+    """One sequence's outputs. A wait for them lasts two beats of the pulse at most while the engine thread turns."""
 
     def __init__(self, async_engine: AsyncEngine, request: GenerationRequest, added: Future[Sequence]) -> None:
         self.added = added
-        self.queue: asyncio.Queue[Output | EngineStoppedError] = asyncio.Queue()
+        self.queue: asyncio.Queue[Output | EngineStoppedError | None] = asyncio.Queue()  # None: a beat
+        self._quiet = False  # the reader has got nothing since the last beat
         self._async_engine = async_engine
         self._request = request
         self._closed = False
@@ -110,14 +132,26 @@ class SequenceStream:
     async def next(self, at_least: int = 1, at_most: int = 1) -> list[Output]:
         """Waits for that many outputs, or for the last one, and takes those that are there with them.
 
+        Fewer, perhaps none, when nothing has come for a while though the engine is at work.
+
         Raises: EngineStoppedError.
         """
         outputs: list[Output] = []
         while len(outputs) < at_most and (len(outputs) < at_least or not self.queue.empty()):
-            outputs.append(self._checked(await self.queue.get()))
+            item = await self.queue.get()
+            if item is None:
+                break
+            outputs.append(self._checked(item))
             if outputs[-1].finish_reason is not None:
                 break
+        self._quiet = False
         return outputs
+
+    def beat(self) -> None:
+        """The engine thread goes round. Ends a wait of the reader that has lasted since the last beat."""
+        if self._quiet and self.queue.empty():
+            self.queue.put_nowait(None)
+        self._quiet = True
 
     def close(self) -> None:
         """Frees the slot. Doing it twice, or after the end, does no harm."""

@@ -23,6 +23,8 @@ from services.engine.spoken_text import SpokenText
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+_PROGRESS = engine_pb2.GenerateResponse(progress=engine_pb2.GenerateProgress())
+
 
 class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
     """Streams frames as the engine makes them."""
@@ -62,7 +64,8 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
     async def _stream(
         self, request: engine_pb2.GenerateRequest, stream: SequenceStream, sequence: Sequence, context: Context
     ) -> None:
-        await stream.next()
+        while not await stream.next():
+            await context.write(_PROGRESS)
         spans.event("admitted")
         await context.write(engine_pb2.GenerateResponse(started=convert.started(sequence, self._info.weights_digest)))
         coalescer = Coalescer(
@@ -79,6 +82,8 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
                 await context.write(engine_pb2.GenerateResponse(frames=convert.from_frames(sent, frames)))
                 sent += len(frames)
                 coalescer.sent(len(frames), time.monotonic())
+            elif not batch:
+                await context.write(_PROGRESS)
         await context.write(engine_pb2.GenerateResponse(complete=convert.complete(sequence)))
 
     async def GetModelInfo(

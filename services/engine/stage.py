@@ -47,7 +47,11 @@ async def start_engine(settings: EngineSettings) -> EngineStage:
     metrics = StageMetrics()
     engine_metrics = EngineMetrics(metrics.registry)
     async_engine = AsyncEngine(
-        loaded.engine, on_step=engine_metrics.observe_step, on_failure=lambda error: server.fail(error)
+        loaded.engine,
+        on_step=engine_metrics.observe_step,
+        on_failure=lambda error: server.fail(error),
+        on_stall=lambda stalled: server.set_stalled(stalled),
+        stall_s=settings.stall_seconds,
     )
     engine_metrics.active_slots.set_function(lambda: async_engine.thread.load()[0])
     engine_metrics.queue_depth.set_function(lambda: async_engine.thread.load()[1])
@@ -60,7 +64,7 @@ async def start_engine(settings: EngineSettings) -> EngineStage:
         max_batch_frames=settings.max_batch_frames,
     )
     service = StageService(engine_pb2_grpc.add_EngineServiceServicer_to_server, servicer, SERVICE)
-    server = StageServer(settings, [service], metrics, tracer=tracer)
+    server = StageServer(settings, [service], metrics, tracer=tracer, for_gateways=True)
     try:
         await server.start()
     except BaseException:

@@ -132,6 +132,13 @@ class GatewaySettings(StageSettings):
         le=10_000,
         description="Frames that the codec may be ahead of the client, beside the codec's own latency.",
     )
+    stage_silence_seconds: float = Field(
+        default=3.0,
+        ge=0,
+        le=600,
+        description="An engine or codec that says nothing for so long while a stream waits for it is lost; they tell of"
+        " their progress every second. 0 is never, and is for stages of versions that do not.",
+    )
     max_failovers: int = Field(
         default=3,
         ge=0,

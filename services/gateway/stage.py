@@ -30,6 +30,8 @@ from services.gateway.stages.reloading_channel import ReloadingChannel
 log = logging.getLogger("csm.gateway")
 
 TTS_SERVICE = "csm.v1.TextToSpeechService"
+ENGINE_SERVICE = "csm.engine.v1.EngineService"
+CODEC_SERVICE = "csm.codec.v1.CodecService"
 WATERMARK_SERVICE = "csm.v1.WatermarkService"
 INFO_TIMEOUT_S = 10.0
 RECHECK_S = 2.0  # between two looks at stages that serve and were not found to fit
@@ -45,16 +47,27 @@ class GatewayStage:
         gateway_metrics = GatewayMetrics(metrics.registry)
         tokens = _tokens(settings, gateway_metrics)
         self._engine_channel = ReloadingChannel(
-            settings.engine_target, engine_pb2_grpc.EngineServiceStub, _stage_tls(settings)
+            settings.engine_target,
+            engine_pb2_grpc.EngineServiceStub,
+            _stage_tls(settings),
+            health_service=ENGINE_SERVICE,
+            silence_s=settings.stage_silence_seconds,
         )
         self._codec_channel = ReloadingChannel(
-            settings.codec_target, codec_pb2_grpc.CodecServiceStub, _stage_tls(settings)
+            settings.codec_target,
+            codec_pb2_grpc.CodecServiceStub,
+            _stage_tls(settings),
+            health_service=CODEC_SERVICE,
+            silence_s=settings.stage_silence_seconds,
         )
         self._health_channels = {
-            "engine": open_channel(settings.engine_health_target),
-            "codec": open_channel(settings.codec_health_target),
+            "engine": open_channel(settings.engine_health_target, silence_s=settings.stage_silence_seconds),
+            "codec": open_channel(settings.codec_health_target, silence_s=settings.stage_silence_seconds),
         }
-        engine, codec = GrpcEngine(self._engine_channel), GrpcCodec(self._codec_channel)
+        engine, codec = (
+            GrpcEngine(self._engine_channel, settings.stage_silence_seconds),
+            GrpcCodec(self._codec_channel, settings.stage_silence_seconds),
+        )
         self._catalogs = CatalogSource(engine, codec)
         quotas = _quotas(settings, tokens, gateway_metrics)
         speech = TextToSpeechServicer(settings, engine, codec, self._catalogs, gateway_metrics, quotas)

@@ -79,6 +79,7 @@ async def fake_deployment(
         "codec_health_target": target_of([server.health_port for server in codec_servers]),
         "drain_seconds": 0.0,
         "failover_wait_seconds": 0.5,
+        "stage_silence_seconds": 60.0,  # fakes tell of no progress, and tests run on busy machines
         "code_sealing": "open",
     }
     gateway = await start_gateway(GatewaySettings(**(settings | gateway_settings)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, BinaryIO, Self, Unpack
 
@@ -13,9 +13,9 @@ from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2, watermark_pb2_grpc
 from csm_client import requests
 from csm_client.channel import open_async_channel
 from csm_client.credentials import ConnectionOptions, call_metadata
-from csm_client.errors import cancelled_here, from_rpc_error
+from csm_client.errors import ServerError, cancelled_here, from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions
-from csm_client.speech import Speech, SpeechReader, from_unary
+from csm_client.speech import DEFAULT_RESUMES, NextCall, Resumes, Speech, SpeechReader, from_unary
 from csm_client.text_writer import TextWriter
 from csm_client.tracing import trace_metadata
 
@@ -33,14 +33,17 @@ class AsyncClient:
         target: str,
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        resumes: int = DEFAULT_RESUMES,
         channel: grpc.aio.Channel | None = None,
         **connection: Unpack[ConnectionOptions],
     ) -> None:
-        """timeout_s: deadline of calls; channel: one of the caller's, to which `connection` gives no TLS
+        """timeout_s: deadline of calls; resumes: how often a stream that lost its server after the first audio goes on
+        at another one, bit for bit; 0 is never; channel: one of the caller's, to which `connection` gives no TLS
 
         See ConnectionOptions for the rest. Raises TlsFileError, TokenError.
         """
         self._timeout_s = timeout_s
+        self._resumes = resumes
         self._metadata = call_metadata(target, connection, own_channel=channel is not None)
         self._channel = channel or open_async_channel(target, connection)
         self._tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(self._channel)  # type: ignore[no-untyped-call]
@@ -63,8 +66,15 @@ class AsyncClient:
     def stream_synthesize(self, text: str, **options: Unpack[StreamOptions]) -> AsyncSpeechStream:
         """Audio as it is made. Iterate over it, or `await stream.read_all()`."""
         request = requests.stream_request(text, options)
-        call = self._tts.StreamSynthesize(request, timeout=self._timeout_s, metadata=self._metadata + trace_metadata())
-        return AsyncSpeechStream(call)
+        metadata = self._metadata + trace_metadata()
+
+        def call_again(after: NextCall) -> Any:
+            return self._tts.StreamSynthesize(
+                after.request, timeout=after.timeout_s, metadata=metadata, wait_for_ready=True
+            )
+
+        call = self._tts.StreamSynthesize(request, timeout=self._timeout_s, metadata=metadata)
+        return AsyncSpeechStream(call, None, Resumes(request, self._resumes, self._timeout_s), call_again)
 
     def stream_synthesize_text(
         self, pieces: AsyncIterable[str] | Iterable[str], **options: Unpack[StreamOptions]
@@ -128,7 +138,14 @@ class AsyncSpeechStream:
     Iterating raises IncompleteAudioError when the stream breaks after audio has come.
     """
 
-    def __init__(self, call: Any, writer: TextWriter | None = None) -> None:
+    def __init__(
+        self,
+        call: Any,
+        writer: TextWriter | None = None,
+        resumes: Resumes | None = None,
+        call_again: Callable[[NextCall], Any] | None = None,
+    ) -> None:
+        self._resumes, self._call_again = resumes, call_again
         self._call = call
         self._writer = writer
         self._reader = SpeechReader()
@@ -151,12 +168,16 @@ class AsyncSpeechStream:
 
     async def __aiter__(self) -> AsyncIterator[tts_pb2.AudioChunk]:
         try:
-            async for message in self._call:
-                if (chunk := self._reader.accept(message)) is not None:
-                    yield chunk
-        except grpc.aio.AioRpcError as error:
-            if not self._ended_while_writing:
-                self._reader.fail(from_rpc_error(error))
+            while True:
+                try:
+                    async for message in self._call:
+                        if (chunk := self._reader.accept(message)) is not None:
+                            yield chunk
+                    break
+                except grpc.aio.AioRpcError as error:
+                    if self._ended_while_writing:
+                        break
+                    await self._go_on(from_rpc_error(error))
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -168,6 +189,16 @@ class AsyncSpeechStream:
         finally:
             self._call.cancel()
         self._reader.end()
+
+    async def _go_on(self, error: ServerError) -> None:
+        """Opens the call anew, or raises `error`."""
+        after = None if self._resumes is None or self._is_left else self._resumes.after(error, self._reader)
+        if after is None or self._call_again is None:
+            self._reader.fail(error if self._resumes is None else self._resumes.cause(error, self._reader))
+        await asyncio.sleep(after.delay_s)
+        if self._is_left:
+            self._reader.fail(cancelled_here())
+        self._call = self._call_again(after)
 
     @property
     def _ended_while_writing(self) -> bool:

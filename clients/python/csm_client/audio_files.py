@@ -1,4 +1,4 @@
-"""Audio files that are whole or not there. They know no channel and no stream.
+"""Audio files that are whole or not there, and pipes. They know no channel and no stream.
 
 WAV: Multimedia Programming Interface and Data Specifications 1.0 (PCM), and its revision 3 (G.711: `fact` chunk).
 """
@@ -8,40 +8,51 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
-from typing import Literal, Self
+from typing import BinaryIO, Literal, Self
 
 SampleEncoding = Literal["pcm", "mulaw", "alaw"]
 
+_UNKNOWN = 0xFFFFFFFF  # length of what is written as it comes and cannot be gone back to
 _TAGS: dict[SampleEncoding, int] = {"pcm": 1, "alaw": 6, "mulaw": 7}
 
 
 class AudioFile:
     """A file, written as its bytes come, that gets its name only when it is complete.
 
-    Until `finish` the bytes are in a hidden file beside it, which leaving without `finish` removes.
+    Until `finish` the bytes are in a hidden file beside it, which leaving without `finish` removes. The target of a
+    symbolic link is written, and the link stays.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Raises OSError."""
-        self._path = path
-        self._part = path.with_name(f".{path.name}.part")
-        self._file = self._part.open("wb")
+    def __init__(self, path: Path, straight: BinaryIO | None = None) -> None:
+        """straight: what is open already and takes the bytes as they come, such as a pipe; it is not closed here
+
+        Raises OSError.
+        """
+        self._path = Path(os.path.realpath(path))
+        self._part = self._path.with_name(f".{self._path.name}.part")
+        self._is_straight = straight is not None
+        self._file = self._part.open("wb") if straight is None else straight
         self._finished = False
 
     def write(self, content: bytes) -> None:
         self._file.write(content)
+        if self._is_straight:
+            self._file.flush()
 
     def finish(self) -> None:
         """Gives the file its name."""
+        self._finished = True
+        if self._is_straight:
+            self._file.flush()
+            return
         self._file.close()
         os.replace(self._part, self._path)
-        self._finished = True
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self._finished:
+        if not self._finished and not self._is_straight:
             self._file.close()
             self._part.unlink()
 
@@ -49,9 +60,15 @@ class AudioFile:
 class WavFile(AudioFile):
     """A mono WAV file: 16-bit samples, or one byte of mu-law or A-law each."""
 
-    def __init__(self, path: Path, sample_rate_hz: int, encoding: SampleEncoding = "pcm") -> None:
-        """Raises OSError."""
-        super().__init__(path)
+    def __init__(
+        self,
+        path: Path,
+        sample_rate_hz: int,
+        encoding: SampleEncoding = "pcm",
+        straight: BinaryIO | None = None,
+    ) -> None:
+        """straight: see AudioFile; the header then says the largest lengths. Raises OSError."""
+        super().__init__(path, straight)
         self._sample_rate_hz = sample_rate_hz
         self._encoding = encoding
         self._size = 0
@@ -66,8 +83,9 @@ class WavFile(AudioFile):
         """Writes the true lengths and gives the file its name."""
         if self._size % 2:
             self._file.write(b"\0")  # chunks are padded to even sizes
-        self._file.seek(0)
-        self._file.write(self._header())
+        if not self._is_straight:
+            self._file.seek(0)
+            self._file.write(self._header())
         super().finish()
 
     def _header(self) -> bytes:
@@ -78,7 +96,10 @@ class WavFile(AudioFile):
             chunks = _chunk(b"fmt ", struct.pack("<HHIIHH", *layout))
         else:
             chunks = _chunk(b"fmt ", struct.pack("<HHIIHHH", *layout, 0))
-            chunks += _chunk(b"fact", struct.pack("<I", self._size // sample_size))
+            samples = _UNKNOWN if self._is_straight else self._size // sample_size
+            chunks += _chunk(b"fact", struct.pack("<I", samples))
+        if self._is_straight:
+            return struct.pack("<4sI4s", b"RIFF", _UNKNOWN, b"WAVE") + chunks + struct.pack("<4sI", b"data", _UNKNOWN)
         riff_size = 4 + len(chunks) + 8 + self._size + self._size % 2
         return struct.pack("<4sI4s", b"RIFF", riff_size, b"WAVE") + chunks + struct.pack("<4sI", b"data", self._size)
 

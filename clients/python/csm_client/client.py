@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, Self, Unpack
 
 import grpc
@@ -12,9 +13,9 @@ from csm_client import requests
 from csm_client.async_client import DEFAULT_TIMEOUT_S
 from csm_client.channel import open_channel
 from csm_client.credentials import ConnectionOptions, call_metadata
-from csm_client.errors import from_rpc_error
+from csm_client.errors import ServerError, from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions
-from csm_client.speech import Speech, SpeechReader, from_unary
+from csm_client.speech import DEFAULT_RESUMES, NextCall, Resumes, Speech, SpeechReader, from_unary
 from csm_client.text_writer import TextWriter
 from csm_client.tracing import trace_metadata
 
@@ -27,10 +28,12 @@ class Client:
         target: str,
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        resumes: int = DEFAULT_RESUMES,
         channel: grpc.Channel | None = None,
         **connection: Unpack[ConnectionOptions],
     ) -> None:
         self._timeout_s = timeout_s
+        self._resumes = resumes
         self._metadata = call_metadata(target, connection, own_channel=channel is not None)
         self._channel = channel or open_channel(target, connection)
         self._tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(self._channel)  # type: ignore[no-untyped-call]
@@ -51,8 +54,15 @@ class Client:
 
     def stream_synthesize(self, text: str, **options: Unpack[StreamOptions]) -> SpeechStream:
         request = requests.stream_request(text, options)
-        call = self._tts.StreamSynthesize(request, timeout=self._timeout_s, metadata=self._metadata + trace_metadata())
-        return SpeechStream(call)
+        metadata = self._metadata + trace_metadata()
+
+        def call_again(after: NextCall) -> Any:
+            return self._tts.StreamSynthesize(
+                after.request, timeout=after.timeout_s, metadata=metadata, wait_for_ready=True
+            )
+
+        call = self._tts.StreamSynthesize(request, timeout=self._timeout_s, metadata=metadata)
+        return SpeechStream(call, None, Resumes(request, self._resumes, self._timeout_s), call_again)
 
     def stream_synthesize_text(self, pieces: Iterable[str], **options: Unpack[StreamOptions]) -> SpeechStream:
         """`pieces` are taken in a thread of gRPC's."""
@@ -101,7 +111,15 @@ class Client:
 class SpeechStream:
     """One utterance on its way; see AsyncSpeechStream."""
 
-    def __init__(self, call: Any, writer: TextWriter | None = None) -> None:
+    def __init__(
+        self,
+        call: Any,
+        writer: TextWriter | None = None,
+        resumes: Resumes | None = None,
+        call_again: Callable[[NextCall], Any] | None = None,
+    ) -> None:
+        self._resumes, self._call_again = resumes, call_again
+        self._left = threading.Event()
         self._call = call
         self._writer = writer
         self._reader = SpeechReader()
@@ -120,22 +138,33 @@ class SpeechStream:
 
     def __iter__(self) -> Iterator[tts_pb2.AudioChunk]:
         try:
-            for message in self._call:
-                if (chunk := self._reader.accept(message)) is not None:
-                    yield chunk
-        except grpc.RpcError as error:
-            if self._writer is not None and self._writer.error is not None:
-                raise self._writer.error from None
-            self._reader.fail(from_rpc_error(error))
+            while True:
+                try:
+                    for message in self._call:
+                        if (chunk := self._reader.accept(message)) is not None:
+                            yield chunk
+                    break
+                except grpc.RpcError as error:
+                    if self._writer is not None and self._writer.error is not None:
+                        raise self._writer.error from None
+                    self._go_on(from_rpc_error(error))
         finally:
             self.cancel()
         self._reader.end()
+
+    def _go_on(self, error: ServerError) -> None:
+        """Opens the call anew, or raises `error`."""
+        after = None if self._resumes is None or self._left.is_set() else self._resumes.after(error, self._reader)
+        if after is None or self._call_again is None or self._left.wait(after.delay_s):
+            self._reader.fail(error if self._resumes is None else self._resumes.cause(error, self._reader))
+        self._call = self._call_again(after)
 
     def read_all(self) -> Speech:
         samples = b"".join([chunk.audio_content for chunk in self])
         return self._reader.speech(samples)
 
     def cancel(self) -> None:
+        self._left.set()
         self._call.cancel()
 
     def __enter__(self) -> Self:

@@ -13,7 +13,8 @@
   + TlsFileError                  a certificate or key cannot be used
   + TokenError                    a token cannot be read, or must not go out in plaintext
   + ContextFileError              a conversation file cannot be read
-  + OutputFileError               a file cannot hold the encoding
+  + OutputFileError               a file cannot be written, or cannot hold the encoding
+  + SpeakerError                  no voice has the speaker asked for
 """
 
 from __future__ import annotations
@@ -43,7 +44,11 @@ class ContextFileError(CsmClientError):
 
 
 class OutputFileError(CsmClientError):
-    """A file cannot hold the encoding asked for; the message says what can."""
+    """A file cannot be written, or cannot hold the encoding asked for; the message says why."""
+
+
+class SpeakerError(CsmClientError):
+    """No voice has the speaker asked for; the message says which there are."""
 
 
 class IncompleteAudioError(CsmClientError):

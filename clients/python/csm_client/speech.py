@@ -2,13 +2,17 @@
 
 `SpeechReader` holds the rules of the stream (header, chunks without gaps, summary, end) for the asynchronous and the
 synchronous client alike.
+`Resumes` says whether a stream that was lost is asked for again: the same request with the same seed gives the same
+samples.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import NoReturn
 
+import grpc
 from csm.v1 import tts_pb2
 
 from csm_client.errors import IncompleteAudioError, ServerError
@@ -55,6 +59,11 @@ def from_unary(response: tts_pb2.SynthesizeResponse) -> Speech:
     return Speech(response.audio_content, header, response.summary)
 
 
+def _sound_of(header: tts_pb2.SynthesisHeader) -> tuple[object, ...]:
+    """What must be the same for the same samples."""
+    return header.model_version, header.seed, header.voice, header.audio_format.SerializeToString()
+
+
 class SpeechReader:
     """Takes the messages of one stream in order and tells whether it is whole."""
 
@@ -63,17 +72,24 @@ class SpeechReader:
         self.summary: tts_pb2.SynthesisSummary | None = None
         self.sentences: list[tts_pb2.Sentence] = []
         self.sample_count = 0
+        self._position = 0  # of the call that is read
+        self._has_header = False  # likewise
+
+    def begin_again(self) -> None:
+        """Another call brings the stream from its start: what has come is dropped."""
+        self.summary = None
+        self._position, self._has_header = 0, False
 
     def accept(
         self, message: tts_pb2.StreamSynthesizeResponse | tts_pb2.StreamSynthesizeTextResponse
     ) -> tts_pb2.AudioChunk | None:
         """The audio of a message, if it has any. Raises IncompleteAudioError for a gap or a wrong order."""
         match message.WhichOneof("event"):
-            case "header" if self.header is None:
-                self.header = message.header
-            case "audio_chunk" if self.header is not None and self.summary is None:
+            case "header" if not self._has_header:
+                self._accept_header(message.header)
+            case "audio_chunk" if self._has_header and self.summary is None:
                 return self._accept_audio(message.audio_chunk)
-            case "summary" if self.header is not None and self.summary is None:
+            case "summary" if self._has_header and self.header is not None and self.summary is None:
                 self.summary = message.summary
             case "sentence" if self.header is not None and self.summary is None:
                 assert isinstance(message, tts_pb2.StreamSynthesizeTextResponse)
@@ -84,9 +100,25 @@ class SpeechReader:
                 raise self._incomplete(f"The server sent '{event}' out of order.")
         return None
 
-    def _accept_audio(self, chunk: tts_pb2.AudioChunk) -> tts_pb2.AudioChunk:
-        if chunk.sample_offset != self.sample_count:
-            raise self._incomplete(f"Audio from sample {self.sample_count} to {chunk.sample_offset} is missing.")
+    def _accept_header(self, header: tts_pb2.SynthesisHeader) -> None:
+        self._has_header = True
+        if self.header is None:
+            self.header = header
+        elif _sound_of(header) != _sound_of(self.header):
+            raise self._incomplete("The server that went on has another model or other settings.")
+
+    def _accept_audio(self, chunk: tts_pb2.AudioChunk) -> tts_pb2.AudioChunk | None:
+        if chunk.sample_offset != self._position:
+            raise self._incomplete(f"Audio from sample {self._position} to {chunk.sample_offset} is missing.")
+        self._position += chunk.sample_count
+        new = self._position - self.sample_count
+        if new <= 0 < chunk.sample_count:
+            return None
+        if new < chunk.sample_count:
+            width = len(chunk.audio_content) // chunk.sample_count
+            chunk = tts_pb2.AudioChunk(
+                audio_content=chunk.audio_content[-new * width :], sample_offset=self.sample_count, sample_count=new
+            )
         self.sample_count += chunk.sample_count
         return chunk
 
@@ -112,3 +144,54 @@ class SpeechReader:
         """The whole utterance, after `end`."""
         assert self.header is not None and self.summary is not None
         return Speech(samples, self.header, self.summary)
+
+
+DEFAULT_RESUMES = 3
+FIRST_DELAY_S, MOST_DELAY_S = 0.1, 2.0  # before a call is opened again; twice as long each time
+
+_LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+# What has a fixed number of bytes for each sample, so that samples can be dropped.
+_DIVISIBLE = {tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_MULAW, tts_pb2.AUDIO_ENCODING_ALAW}
+
+
+@dataclass(frozen=True, slots=True)
+class NextCall:
+    """A call that takes a stream up."""
+
+    request: tts_pb2.StreamSynthesizeRequest
+    timeout_s: float
+    delay_s: float  # before it is opened
+
+
+class Resumes:
+    """How often one stream may still be taken up, and until when."""
+
+    def __init__(self, request: tts_pb2.StreamSynthesizeRequest, most: int, timeout_s: float) -> None:
+        """most: calls beside the first; timeout_s: of the stream, all calls together"""
+        self._request = request
+        self._most = most
+        self._count = 0
+        self._loss: ServerError | None = None  # the first since new audio came
+        self._lost_at = -1  # sample
+        self._until_s = time.monotonic() + timeout_s
+
+    def after(self, error: ServerError, reader: SpeechReader) -> NextCall | None:
+        """What comes after the loss `error`; the reader then expects it. None when `error` is the end."""
+        left_s = self._until_s - time.monotonic()
+        header = reader.header
+        if error.code not in _LOST or header is None or self._count >= self._most or left_s <= 0:
+            return None
+        if self._request.audio_config.audio_encoding not in _DIVISIBLE:
+            return None
+        self._count += 1
+        if reader.sample_count > self._lost_at:
+            self._loss, self._lost_at = error, reader.sample_count
+        self._request.sampling_params.seed = header.seed
+        reader.begin_again()
+        asked_s = error.retry_delay_s or 0.0
+        delay_s = min(MOST_DELAY_S, max(asked_s, FIRST_DELAY_S * 2 ** (self._count - 1)), left_s)
+        return NextCall(self._request, left_s - delay_s, delay_s)
+
+    def cause(self, error: ServerError, reader: SpeechReader) -> ServerError:
+        """What the stream was lost by, when `error` ends the attempts to go on."""
+        return self._loss if self._loss is not None and reader.sample_count == self._lost_at else error

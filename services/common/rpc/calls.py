@@ -20,6 +20,7 @@ import grpc
 from csm_bundle.errors import CsmError
 from services.common.rpc import status
 from services.common.rpc.lingering import lingering
+from services.common.rpc.messages import checked, tolerant
 from services.common.telemetry import logs, spans
 from services.common.telemetry.metrics import StageMetrics
 from services.common.telemetry.spans import CallMetadata, CallSpan, Tracer
@@ -38,8 +39,15 @@ Admit = Callable[[str, CallMetadata], str]  # method and metadata -> name of the
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Sees every RPC of a server from its start to its end."""
 
-    def __init__(self, metrics: StageMetrics, admit: Admit | None = None, tracer: Tracer | None = None) -> None:
-        """admit: asked before any message of a call is read; None lets everybody in"""
+    def __init__(
+        self,
+        metrics: StageMetrics | None,
+        admit: Admit | None = None,
+        tracer: Tracer | None = None,
+    ) -> None:
+        """metrics: None neither counts nor logs calls that are well formed, as for probes; admit: asked before any
+        message of a call is read; None lets everybody in
+        """
         self._metrics = metrics
         self._tracer = tracer
         self._admit = admit
@@ -63,7 +71,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 refusing = _refusing(error)
                 refuse = self._watch(kind, method, lingering(refusing) if handler.request_streaming else refusing)
                 return grpc.stream_stream_rpc_method_handler(refuse)
-        serialization = (handler.request_deserializer, handler.response_serializer)
+        serialization = (tolerant(handler.request_deserializer), handler.response_serializer)
         if handler.request_streaming and handler.response_streaming:
             watched = self._watch(kind, method, lingering(_writing(handler.stream_stream)), caller)
             return grpc.stream_stream_rpc_method_handler(watched, *serialization)
@@ -78,15 +86,24 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
     def _watch(self, kind: str, method: str, handler: Handler, caller: str = "") -> Handler:
         service, name = method.lstrip("/").rsplit("/", 1)
+        metrics = self._metrics
+
+        async def probed(request: Any, context: Context) -> Any:
+            try:
+                return await handler(checked(request), context)
+            except status.StatusError as error:
+                log.info("call refused", extra=logs.fields_extra({"method": method, "reason": error.reason}))
+                await status.abort(context, error)
 
         async def watched(request: Any, context: Context) -> Any:
-            call = _Call(self._metrics, (kind, service, name), context, self._begin_span(service, name, context))
+            assert metrics is not None
+            call = _Call(metrics, (kind, service, name), context, self._begin_span(service, name, context))
             caller_name.set(caller)
             if caller:
                 logs.annotate(caller=caller)
             return await call.run(handler, request)
 
-        return watched
+        return probed if metrics is None else watched
 
     def _begin_span(self, service: str, name: str, context: Context) -> CallSpan:
         if self._tracer is None:
@@ -110,7 +127,7 @@ class _Call:
     async def run(self, handler: Handler, request: Any) -> Any:
         self._metrics.started.labels(*self._labels).inc()
         try:
-            response = await handler(request, self._context)
+            response = await handler(checked(request), self._context)
         except asyncio.CancelledError:
             self._caller_gone()
             raise

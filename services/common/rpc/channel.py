@@ -16,20 +16,32 @@ from services.common.telemetry import logs, spans
 
 
 def open_channel(
-    target: str, credentials: grpc.ChannelCredentials | None = None, *, max_receive_message_bytes: int = 16 * 2**20
+    target: str,
+    credentials: grpc.ChannelCredentials | None = None,
+    *,
+    max_receive_message_bytes: int = 16 * 2**20,
+    health_service: str = "",
+    silence_s: float = 0.0,
 ) -> grpc.aio.Channel:
     """A channel to every replica that `target` resolves to (a headless service), used in turn.
 
-    target: "dns:///engine:50061", "127.0.0.1:50061", ...; credentials: plaintext when None
+    target: "dns:///engine:50061", "127.0.0.1:50061", ...; credentials: plaintext when None; health_service: only
+    replicas are used that say on the same port that it is SERVING, or that have no health service; silence_s: a peer
+    that answers no ping is left before this; 0 leaves it after 50 s
     """
     service_config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
+    if health_service:
+        service_config["healthCheckConfig"] = {"serviceName": health_service}
+    keepalive_ms = (round(silence_s * 300), round(silence_s * 500)) if silence_s else (30_000, 20_000)
     options: list[tuple[str, Any]] = [
         ("grpc.service_config", json.dumps(service_config)),
         # Otherwise a new channel shares the connection state, and the backoff, of an old one to the same address.
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.enable_retries", 0),  # the caller decides whether a call may run twice
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_time_ms", keepalive_ms[0]),
+        ("grpc.keepalive_timeout_ms", keepalive_ms[1]),
+        ("grpc.keepalive_permit_without_calls", int(silence_s > 0)),
+        ("grpc.http2.max_pings_without_data", 0),  # keepalive is for streams in which only the peer sends
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 5_000),
         ("grpc.max_receive_message_length", max_receive_message_bytes),

@@ -13,6 +13,9 @@ from typing import Any
 
 import grpc
 
+from services.common.rpc.messages import checked
+from services.common.rpc.status import StatusError
+
 QUIET_S = 0.2  # without a message: the caller writes no more for now
 LINGER_S = 0.5  # at most
 
@@ -42,7 +45,7 @@ class IncomingMessages:
         if (message := reading.result()) is _END:
             self._ended = True
             raise StopAsyncIteration
-        return message
+        return checked(message)
 
     async def discard(self) -> None:
         """Reads until the caller half-closes or is quiet, for at most LINGER_S. What comes is dropped."""
@@ -52,7 +55,7 @@ class IncomingMessages:
                     async with asyncio.timeout(QUIET_S):
                         if await anext(self, _END) is _END:
                             return
-        except (TimeoutError, grpc.aio.InternalError):  # it still writes, or it is gone
+        except (TimeoutError, grpc.aio.InternalError, StatusError):  # it still writes, is gone, or writes no messages
             pass
 
     def close(self) -> None:

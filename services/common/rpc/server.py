@@ -1,9 +1,10 @@
 """The server of a stage: its services, health on a port of its own, reflection, metrics, and a graceful end.
 
 Health answers on a separate server so that a full or TLS-only API port cannot make a probe fail. Names: each service,
-"" and "readiness" (SERVING between `set_serving` and the drain), "liveness" (SERVING until a fatal failure). Keepalive
-lets clients ping every 10 s, which Node clients do and the library's default answers by closing the connection. It
-knows no service by name.
+"" and "readiness" (SERVING between `set_serving` and the drain), "liveness" (SERVING until a fatal failure); all are
+NOT_SERVING while the stage makes no progress. Engine and codec answer health on the API port too, for the load
+balancing of gateways. Keepalive lets clients ping every 10 s, which Node clients do and the library's default answers
+by closing the connection. It knows no service by name.
 """
 
 from __future__ import annotations
@@ -43,6 +44,11 @@ KEEPALIVE_OPTIONS: tuple[ChannelOption, ...] = (
 
 
 UNREAD_BYTES = 512 * 1024  # of one call
+# A gateway pings every second, to learn soon that a stage is frozen.
+GATEWAY_KEEPALIVE_OPTIONS: tuple[ChannelOption, ...] = (
+    ("grpc.http2.min_ping_interval_without_data_ms", 300),
+    *KEEPALIVE_OPTIONS[1:],
+)
 
 
 class StageService(NamedTuple):
@@ -53,10 +59,10 @@ class StageService(NamedTuple):
     name: str  # full name: "csm.v1.TextToSpeechService"
 
 
-def server_options(settings: StageSettings) -> list[ChannelOption]:
+def server_options(settings: StageSettings, *, for_gateways: bool = False) -> list[ChannelOption]:
     """The options of the API server."""
     options = [
-        *KEEPALIVE_OPTIONS,
+        *(GATEWAY_KEEPALIVE_OPTIONS if for_gateways else KEEPALIVE_OPTIONS),
         ("grpc.max_receive_message_length", settings.max_receive_message_bytes),
         ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server behind it
         # A message that no handler has asked for yet is not taken in beyond this. By default the library measures the
@@ -79,8 +85,13 @@ class StageServer:
         metrics: StageMetrics | None = None,
         admit: Admit | None = None,
         tracer: Tracer | None = None,
+        *,
+        for_gateways: bool = False,
     ) -> None:
-        """admit: whom the API port lets in, None is everybody; tracer: is stopped at the end of the drain"""
+        """admit: whom the API port lets in, None is everybody; tracer: is stopped at the end of the drain
+
+        for_gateways: the callers are gateways, which follow the health on the API port and ping often
+        """
         self.settings = settings
         self.metrics = metrics or StageMetrics()
         self.port = 0  # after start: the port that is listened on
@@ -94,7 +105,9 @@ class StageServer:
         self._health_server: grpc.aio.Server | None = None
         self._metrics_server: MetricsServer | None = None
         self._failure: asyncio.Future[BaseException] | None = None
+        self._for_gateways = for_gateways
         self._draining = False
+        self._is_serving = self._is_stalled = False
 
     async def start(self) -> None:
         """Listens on every port; readiness stays NOT_SERVING. Raises OSError for a taken port."""
@@ -102,7 +115,9 @@ class StageServer:
         host = self.settings.host
         await self._set_readiness(_NOT_SERVING)
         await self._health.set(LIVENESS, _SERVING)
-        self._health_server = grpc.aio.server(options=[*KEEPALIVE_OPTIONS, ("grpc.so_reuseport", 0)])
+        self._health_server = grpc.aio.server(
+            interceptors=[CallInterceptor(None)], options=[*GATEWAY_KEEPALIVE_OPTIONS, ("grpc.so_reuseport", 0)]
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
         if self.settings.reflection:
             names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
@@ -110,8 +125,10 @@ class StageServer:
         self.health_port = _listen(self._health_server, host, self.settings.health_port)
         self._api_server = grpc.aio.server(
             interceptors=[CallInterceptor(self.metrics, self._admit, self._tracer)],
-            options=server_options(self.settings),
+            options=server_options(self.settings, for_gateways=self._for_gateways),
         )
+        if self._for_gateways:
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._api_server)
         for service in self._services:
             service.add_to_server(service.servicer, self._api_server)
         if self.settings.reflection:
@@ -133,8 +150,15 @@ class StageServer:
 
     async def set_serving(self, serving: bool = True) -> None:
         """Readiness of the stage: weights are loaded and warm, backends answer. Has no effect in a drain."""
+        self._is_serving = serving
         if not self._draining:
-            await self._set_readiness(_SERVING if serving else _NOT_SERVING)
+            await self._set_readiness(_SERVING if serving and not self._is_stalled else _NOT_SERVING)
+
+    async def set_stalled(self, stalled: bool) -> None:
+        """The stage makes no progress: neither live nor ready until it does again."""
+        self._is_stalled = stalled
+        await self._health.set(LIVENESS, _NOT_SERVING if stalled else _SERVING)
+        await self.set_serving(self._is_serving)
 
     def fail(self, error: BaseException) -> None:
         """The stage cannot go on. Ends `wait_failed`, which makes the program exit with an error."""

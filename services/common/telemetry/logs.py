@@ -20,6 +20,8 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 trace_id: ContextVar[str] = ContextVar("trace_id", default="")
 _call_fields: ContextVar[dict[str, LogValue] | None] = ContextVar("call_fields", default=None)
 
+GRPC_LOGGER = "grpc._cython.cygrpc"
+
 
 def begin_call_fields() -> dict[str, LogValue]:
     """Opens the collection that `annotate` fills for the call that runs in this context."""
@@ -92,9 +94,20 @@ def _ids(record: logging.LogRecord) -> dict[str, str]:
     return {name: record.__dict__[name] for name in ("request_id", "trace_id") if record.__dict__.get(name)}
 
 
+class RawMetadataFilter(logging.Filter):
+    """Keeps metadata that is not UTF-8 out of the log: the library writes the bytes as they are, with a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if str(record.msg).startswith("Invalid encoding"):
+            record.msg, record.args, record.exc_info = "the metadata of a call is not UTF-8", (), None
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return True
+
+
 def configure_logging(log_format: Literal["text", "json"], level: str) -> None:
     """Sends every logger's records to standard error. Called once, by a program's main."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     handler.addFilter(RequestIdFilter())
+    logging.getLogger(GRPC_LOGGER).addFilter(RawMetadataFilter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -7,17 +7,24 @@ state on the other side. Deadline and request id are passed by hand. Failures ar
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 
 from services.common.rpc.channel import call_metadata
-from services.gateway.stages.errors import StageName, broken, from_stage, unreachable
+from services.gateway.stages.errors import StageError, StageName, broken, checked, from_stage, unreachable
 from services.gateway.stages.reloading_channel import ReloadingChannel, Stub
+from services.gateway.stages.silence import SilenceWatch
+
+log = logging.getLogger("csm.gateway")
+
+DEFAULT_SILENCE_S = 3.0
 
 
 class Generates(Protocol):
@@ -55,60 +62,62 @@ class DescribesCodec(Protocol):
 class GrpcEngine:
     """Engine replicas."""
 
-    def __init__(self, channel: ReloadingChannel[engine_pb2_grpc.EngineServiceStub]) -> None:
-        self._channel = channel
+    def __init__(
+        self, channel: ReloadingChannel[engine_pb2_grpc.EngineServiceStub], silence_s: float = DEFAULT_SILENCE_S
+    ) -> None:
+        """silence_s: after so many seconds without a word a replica is lost; 0 is never"""
+        self._channel, self._silence_s = channel, silence_s
 
-    async def generate(
+    def generate(
         self, request: engine_pb2.GenerateRequest, timeout_s: float
     ) -> AsyncGenerator[engine_pb2.GenerateResponse, None]:
-        async with _calling("ENGINE", self._channel) as stub:
-            call = stub.Generate(request, timeout=timeout_s, metadata=call_metadata())
-            try:
-                async for response in call:
-                    yield response
-            finally:
-                call.cancel()
+        """Without the progress that the engine tells of."""
+
+        def call(stub: engine_pb2_grpc.EngineServiceStub) -> Any:
+            return stub.Generate(request, timeout=timeout_s, metadata=call_metadata())
+
+        return _messages("ENGINE", self._channel, call, self._silence_s)
 
     async def model_info(self, timeout_s: float, *, wait_for_ready: bool = False) -> engine_pb2.GetModelInfoResponse:
         """wait_for_ready: waits for a replica where there is none."""
-        request = engine_pb2.GetModelInfoRequest()
-        async with _calling("ENGINE", self._channel) as stub:
-            answer: engine_pb2.GetModelInfoResponse = await stub.GetModelInfo(
+
+        def call(stub: engine_pb2_grpc.EngineServiceStub, timeout_s: float) -> Any:
+            request = engine_pb2.GetModelInfoRequest()
+            return stub.GetModelInfo(
                 request, timeout=timeout_s, metadata=call_metadata(), wait_for_ready=wait_for_ready
             )
-            return answer
+
+        answer: engine_pb2.GetModelInfoResponse = await _ask("ENGINE", self._channel, call, timeout_s, self._silence_s)
+        return answer
 
 
 class GrpcCodec:
     """Codec replicas."""
 
-    def __init__(self, channel: ReloadingChannel[codec_pb2_grpc.CodecServiceStub]) -> None:
-        self._channel = channel
+    def __init__(
+        self, channel: ReloadingChannel[codec_pb2_grpc.CodecServiceStub], silence_s: float = DEFAULT_SILENCE_S
+    ) -> None:
+        """silence_s: after so many seconds without a word a replica is lost; 0 is never"""
+        self._channel, self._silence_s = channel, silence_s
 
-    async def decode(
+    def decode(
         self, requests: AsyncIterator[codec_pb2.StreamDecodeRequest], timeout_s: float
     ) -> AsyncGenerator[codec_pb2.StreamDecodeResponse, None]:
-        """The library writes `requests` in a task of its own, so that neither side waits for the other's reading.
+        """Without the progress that the codec tells of.
 
-        When that task meets the end of the call, it cancels the call; this is told from a cancel of our own task.
+        The library writes `requests` in a task of its own, so that neither side waits for the other's reading. When
+        that task meets the end of the call, it cancels the call.
         """
-        async with _calling("CODEC", self._channel) as stub:
-            call = stub.StreamDecode(requests, timeout=timeout_s, metadata=call_metadata())
-            try:
-                async for response in call:
-                    yield response
-            except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise
-                raise unreachable("CODEC") from None
-            finally:
-                call.cancel()
+
+        def call(stub: codec_pb2_grpc.CodecServiceStub) -> Any:
+            return stub.StreamDecode(requests, timeout=timeout_s, metadata=call_metadata())
+
+        return _messages("CODEC", self._channel, call, self._silence_s)
 
     async def encode(self, request: codec_pb2.EncodeRequest, timeout_s: float) -> codec_pb2.EncodeResponse:
         async with _calling("CODEC", self._channel) as stub:
             answer: codec_pb2.EncodeResponse = await stub.Encode(request, timeout=timeout_s, metadata=call_metadata())
-            return answer
+            return checked("CODEC", answer)
 
     async def detect(
         self, config: codec_pb2.StreamDetectWatermarkConfig, samples: AsyncIterator[bytes], timeout_s: float
@@ -138,12 +147,59 @@ class GrpcCodec:
 
     async def codec_info(self, timeout_s: float, *, wait_for_ready: bool = False) -> codec_pb2.GetCodecInfoResponse:
         """wait_for_ready: waits for a replica where there is none."""
-        request = codec_pb2.GetCodecInfoRequest()
-        async with _calling("CODEC", self._channel) as stub:
-            answer: codec_pb2.GetCodecInfoResponse = await stub.GetCodecInfo(
+
+        def call(stub: codec_pb2_grpc.CodecServiceStub, timeout_s: float) -> Any:
+            request = codec_pb2.GetCodecInfoRequest()
+            return stub.GetCodecInfo(
                 request, timeout=timeout_s, metadata=call_metadata(), wait_for_ready=wait_for_ready
             )
-            return answer
+
+        answer: codec_pb2.GetCodecInfoResponse = await _ask("CODEC", self._channel, call, timeout_s, self._silence_s)
+        return answer
+
+
+async def _messages(
+    stage: StageName, channel: ReloadingChannel[Stub], open_call: Callable[[Stub], Any], silence_s: float
+) -> AsyncGenerator[Any, None]:
+    """The messages of a stream, without progress. A silent replica is lost, and later calls do not go to it."""
+    async with _calling(stage, channel) as stub:
+        call = open_call(stub)
+        watch = SilenceWatch(call, silence_s)
+        try:
+            async for message in watch:
+                if checked(stage, message).WhichOneof("event") != "progress":
+                    yield message
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            if watch.silent:
+                log.warning("the %s has been silent for %g s", stage.lower(), silence_s)
+                channel.renew(stub)
+            raise unreachable(stage) from None
+        finally:
+            watch.close()
+            call.cancel()
+
+
+async def _ask(
+    stage: StageName,
+    channel: ReloadingChannel[Stub],
+    open_call: Callable[[Stub, float], Any],
+    timeout_s: float,
+    silence_s: float,
+) -> Any:
+    """The answer to a short question, which is asked again over a new channel where a replica is silent."""
+    until_s = time.monotonic() + timeout_s
+    while True:
+        left_s = max(0.0, until_s - time.monotonic())
+        try:
+            async with _calling(stage, channel) as stub:
+                return checked(stage, await open_call(stub, min(left_s, silence_s or left_s)))
+        except StageError as error:
+            if error.code is not grpc.StatusCode.DEADLINE_EXCEEDED or not 0 < silence_s < left_s:
+                raise
+            channel.renew(stub)
 
 
 @asynccontextmanager

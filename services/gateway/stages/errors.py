@@ -6,7 +6,7 @@ A stage that cannot be reached is UNAVAILABLE, which clients may retry; what a s
 from __future__ import annotations
 
 import logging
-from typing import Literal
+from typing import Literal, TypeVar
 
 import grpc
 
@@ -16,6 +16,7 @@ from services.common.rpc.status import StatusError
 log = logging.getLogger("csm.gateway")
 
 StageName = Literal["ENGINE", "CODEC"]
+Answer = TypeVar("Answer")
 
 FULL = "QUEUE_FULL"  # reason of a stage that has no room, now
 
@@ -48,6 +49,14 @@ def unreachable(stage: StageName) -> StageError:
     )
     error.retry_delay_s = 1.0
     return error
+
+
+def checked(stage: StageName, answer: Answer | None) -> Answer:
+    """The answer. Raises StageError for one that was no message, which the library gives as None: a loss."""
+    if answer is None:
+        log.warning("the %s has answered with bytes that are no message", stage.lower())
+        raise unreachable(stage)
+    return answer
 
 
 def other_model(stage: StageName) -> StageError:

@@ -24,10 +24,23 @@ Stub = TypeVar("Stub")
 class ReloadingChannel(Generic[Stub]):
     """Calls of a stub. Must be made in a running event loop."""
 
-    def __init__(self, target: str, make_stub: Callable[[grpc.aio.Channel], Stub], tls: StageTls | None) -> None:
-        """Raises TlsFileError when a file cannot be used. tls: of this channel alone; plaintext when None"""
+    def __init__(
+        self,
+        target: str,
+        make_stub: Callable[[grpc.aio.Channel], Stub],
+        tls: StageTls | None,
+        *,
+        health_service: str = "",
+        silence_s: float = 0.0,
+    ) -> None:
+        """Raises TlsFileError when a file cannot be used.
+
+        tls: of this channel alone; plaintext when None; the others: see open_channel
+        """
         self._target, self._make_stub, self._tls = target, make_stub, tls
-        self._connection = self._connect(None if tls is None else tls.credentials())
+        self._health_service, self._silence_s = health_service, silence_s
+        self._credentials = None if tls is None else tls.credentials()
+        self._connection = self._connect()
         self._retired: set[_Connection[Stub]] = set()
 
     @asynccontextmanager
@@ -43,6 +56,12 @@ class ReloadingChannel(Generic[Stub]):
                 self._retired.remove(connection)
                 await connection.channel.close(None)
 
+    def renew(self, stub: Stub) -> None:
+        """A replica behind `stub` is silent: later calls go where connections come about and health answers."""
+        if stub is self._connection.stub:
+            log.info("connecting anew to %s", self._target)
+            self._replace()
+
     async def close(self) -> None:
         """Calls that still run are cancelled."""
         for connection in (self._connection, *self._retired):
@@ -52,12 +71,18 @@ class ReloadingChannel(Generic[Stub]):
         credentials = None if self._tls is None else self._tls.changed_credentials()
         if credentials is not None:
             log.info("new files are in use towards %s", self._target)
-            self._retired.add(self._connection)
-            self._connection = self._connect(credentials)
+            self._credentials = credentials
+            self._replace()
         return self._connection
 
-    def _connect(self, credentials: grpc.ChannelCredentials | None) -> _Connection[Stub]:
-        channel = open_channel(self._target, credentials)
+    def _replace(self) -> None:
+        self._retired.add(self._connection)
+        self._connection = self._connect()
+
+    def _connect(self) -> _Connection[Stub]:
+        channel = open_channel(
+            self._target, self._credentials, health_service=self._health_service, silence_s=self._silence_s
+        )
         return _Connection(channel, self._make_stub(channel))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 import pytest
 
@@ -117,3 +118,35 @@ def test_a_failure_is_told_and_calls_are_answered_although_a_command_fails_after
     held.set()
     assert counter.failed.wait(WAIT_S) and len(counter.failures) == 1
     assert answer.exception(WAIT_S) is STOPPED
+
+
+def test_a_nudge_makes_the_loop_go_round_and_steps_nothing() -> None:
+    steps: list[int] = []
+    worker = WorkerThread("idle", lambda: steps.append(1), lambda: None, print)
+    worker.start()
+    for _ in range(3):
+        turns, until_s = worker.turns, time.monotonic() + 20
+        while worker.turns == turns:
+            worker.nudge()
+            assert time.monotonic() < until_s
+            time.sleep(0.001)
+    worker.stop()
+    assert steps == []
+
+
+def test_a_thread_that_hangs_in_a_command_does_not_go_round() -> None:
+    entered, go_on = threading.Event(), threading.Event()
+    worker = WorkerThread("hung", lambda: None, lambda: None, print)
+    worker.start()
+
+    def hang() -> None:
+        entered.set()
+        go_on.wait(20)
+
+    worker.submit(hang)
+    assert entered.wait(20)
+    turns = worker.turns
+    worker.nudge()
+    assert worker.turns == turns
+    go_on.set()
+    worker.stop()

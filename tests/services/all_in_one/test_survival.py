@@ -41,9 +41,11 @@ async def deployment(bundle: Path, keyring: Path) -> AsyncIterator[Deployment]:
 
 
 @asynccontextmanager
-async def two_of_each(bundle: Path, keyring: Path) -> AsyncIterator[Deployment]:
+async def two_of_each(
+    bundle: Path, keyring: Path, *, stage_settings: dict[str, Any] | None = None, **gateway_settings: Any
+) -> AsyncIterator[Deployment]:
     async with AsyncExitStack() as stack:
-        model: dict[str, Any] = LOCAL | {"bundle": str(bundle), "threads": 1, "slots": 2}
+        model: dict[str, Any] = LOCAL | {"bundle": str(bundle), "threads": 1, "slots": 2} | (stage_settings or {})
         engines, codecs = [], []
         for _ in range(2):
             engines.append(await start_engine(EngineSettings(**(model | {"max_batch_frames": 2}))))
@@ -56,7 +58,9 @@ async def two_of_each(bundle: Path, keyring: Path) -> AsyncIterator[Deployment]:
             "codec_target": target_of([stage.server.port for stage in codecs]),
             "codec_health_target": target_of([stage.server.health_port for stage in codecs]),
         }
-        gateway = await start_gateway(GatewaySettings(**(LOCAL | targets | {"code_sealing": "open"})))
+        gateway = await start_gateway(
+            GatewaySettings(**(LOCAL | targets | {"code_sealing": "open"} | gateway_settings))
+        )
         stack.push_async_callback(gateway.stop)
         await gateway.wait_ready()
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{gateway.server.port}")

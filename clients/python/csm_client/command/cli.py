@@ -17,6 +17,7 @@ from csm.v1 import tts_pb2
 
 from csm_client.async_client import DEFAULT_TIMEOUT_S, AsyncClient
 from csm_client.command.detect import detect
+from csm_client.command.output import STANDARD_OUTPUT
 from csm_client.command.say import say
 from csm_client.credentials import ConnectionOptions, load_token
 from csm_client.errors import CsmClientError, ServerError
@@ -165,7 +166,11 @@ def _parser() -> ArgumentParser:
 
 def add_say_options(parser: ArgumentParser) -> None:
     """The options of `say`, also for programs that bring their own server."""
-    parser.add_argument("--out", type=Path, help="audio file (default: speech.wav, or .ogg or .raw by encoding)")
+    parser.add_argument(
+        "--out",
+        type=_out,
+        help="audio file, a FIFO or a device; - is standard output (default: speech.wav, or .ogg or .raw by encoding)",
+    )
     parser.add_argument(
         "--encoding", choices=list(ENCODINGS), help="what the file holds (default: by its name, or wav)"
     )
@@ -207,6 +212,12 @@ def seconds(text: str) -> float:
     if not abs(value) < LONGEST_DEADLINE_S:
         raise argparse.ArgumentTypeError(f"must be below {LONGEST_DEADLINE_S:g}, not {text}")
     return value
+
+
+def _out(text: str) -> Path:
+    """Type of an argument: "-" and no other spelling is standard output."""
+    path = Path(text)
+    return path.absolute() if path == STANDARD_OUTPUT and text != "-" else path
 
 
 def _int32(text: str) -> int:

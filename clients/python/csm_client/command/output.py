@@ -2,45 +2,150 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+import errno
+import os
+import stat
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from csm_client.audio_files import AudioFile, WavFile
 from csm_client.errors import OutputFileError
 from csm_client.tables.encodings import ENCODINGS, Encoding, encoding_of_suffix
 
+STANDARD_OUTPUT = Path("-")
+ASK_AGAIN_S = 0.1  # for a reader of a FIFO
 
-@dataclass(frozen=True, slots=True)
+# What files of a suffix may hold beside what the table of encodings says.
+_SEVERAL: dict[str, tuple[Encoding, ...]] = {".wav": ("pcm", "mulaw", "alaw"), ".raw": ("mulaw", "alaw")}
+_OTHERS = frozenset(
+    ".aac .aif .aiff .amr .au .caf .flac .m4a .mka .mp3 .mp4 .weba .webm .wma".split()
+)  # suffixes of formats that nothing here is in
+
+
+@dataclass(slots=True)
 class Output:
-    """A file to be."""
+    """A file to be, or what takes the bytes as they come: standard output, a FIFO, a device."""
 
     path: Path
     encoding: Encoding  # to ask for; never "wav", whose header is written here with its true lengths
     is_wav: bool
+    is_straight: bool = False
+    straight: BinaryIO | None = field(default=None, repr=False)  # once it is open
+
+    @property
+    def is_standard_output(self) -> bool:
+        """Whether nothing else may be printed there."""
+        return is_standard_output(self.path)
+
+    async def open_straight(self, timeout_s: float) -> None:
+        """Opens what is no regular file. A FIFO waits for its reader.
+
+        Raises OSError, or OutputFileError when nobody reads within `timeout_s`.
+        """
+        if not self.is_straight:
+            return
+        if self.is_standard_output:
+            self.straight = sys.stdout.buffer
+            return
+        until_s = time.monotonic() + timeout_s
+        while (descriptor := _open_writer(self.path)) is None:
+            if time.monotonic() >= until_s:
+                raise OutputFileError(f"Nobody has read from {self.path} for {timeout_s:g} s.")
+            await asyncio.sleep(ASK_AGAIN_S)
+        os.set_blocking(descriptor, True)
+        self.straight = os.fdopen(descriptor, "wb")
+
+    def close(self) -> None:
+        """Lets go of what `open_straight` has opened."""
+        if self.straight is not None and not self.is_standard_output:
+            with suppress(BrokenPipeError):  # a write has met it before
+                self.straight.close()
 
     def open(self, sample_rate_hz: int) -> AudioFile:
         """Raises OSError."""
+        assert self.is_straight == (self.straight is not None)
         if self.is_wav and (self.encoding == "mulaw" or self.encoding == "alaw"):
-            return WavFile(self.path, sample_rate_hz, self.encoding)
-        return WavFile(self.path, sample_rate_hz) if self.is_wav else AudioFile(self.path)
+            return WavFile(self.path, sample_rate_hz, self.encoding, self.straight)
+        if self.is_wav:
+            return WavFile(self.path, sample_rate_hz, straight=self.straight)
+        return AudioFile(self.path, self.straight)
 
 
 def choose_output(path: Path | None, encoding: Encoding | None) -> Output:
     """What one leaves open follows from the other. Files that end in .wav are WAV, whatever the encoding.
 
-    Raises OutputFileError when the two do not go together.
+    Raises OutputFileError when the two do not go together, or nothing can be written there.
     """
+    if path is not None and (path == STANDARD_OUTPUT or is_straight(path)):
+        encoding = encoding or "wav"
+        return Output(path, "pcm" if encoding == "wav" else encoding, encoding == "wav", is_straight=True)
     if encoding is None:
         encoding = encoding_of_suffix(path.suffix) or "wav" if path else "wav"
     path = path or Path(ENCODINGS[encoding].file)
     if not path.name or path.is_dir():
         raise OutputFileError(f"{path} is a folder; it must be a file.")
-    row, own = ENCODINGS[encoding], encoding_of_suffix(path.suffix)
-    if own != encoding:
-        if row.container:
-            suffixes = " or ".join(row.suffixes)
-            raise OutputFileError(f"{path} cannot hold {row.container}; its name must end in {suffixes}.")
-        if own is not None and ENCODINGS[own].container:
-            raise OutputFileError(f"{path} cannot hold {encoding}; files of that name hold {ENCODINGS[own].container}.")
+    check_folder(path)
+    _check_suffix(path, encoding)
     is_wav = encoding == "wav" or path.suffix.lower() == ".wav"
     return Output(path, "pcm" if encoding == "wav" else encoding, is_wav)
+
+
+def check_folder(path: Path) -> None:
+    """Raises OutputFileError unless a file can be made there."""
+    try:
+        folder = path.resolve(strict=False).parent
+    except (OSError, RuntimeError):  # RuntimeError: links in a circle
+        raise OutputFileError(f"{path} is a link that leads nowhere.") from None
+    if not folder.is_dir():
+        raise OutputFileError(f"{path} cannot be written: there is no folder {folder}.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputFileError(f"{path} cannot be written: nothing may be written into the folder {folder}.")
+
+
+def is_straight(path: Path) -> bool:
+    """Whether it is there and is no regular file and no folder, or is where standard output goes."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or is_standard_output(path)
+
+
+def is_standard_output(path: Path) -> bool:
+    """Whether it is "-", or the file that standard output is."""
+    if path == STANDARD_OUTPUT:
+        return True
+    try:
+        return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
+    except (OSError, ValueError):  # ValueError: standard output is closed, or no file
+        return False
+
+
+def _check_suffix(path: Path, encoding: Encoding) -> None:
+    suffix, row, own = path.suffix.lower(), ENCODINGS[encoding], encoding_of_suffix(path.suffix)
+    if suffix in _OTHERS:
+        allowed = ", ".join(suffix for row in ENCODINGS.values() for suffix in row.suffixes)
+        raise OutputFileError(f"{path} cannot hold {encoding}: {suffix} is another format; names may end in {allowed}.")
+    if own == encoding or encoding in _SEVERAL.get(suffix, ()):
+        return
+    if row.container:
+        suffixes = " or ".join(row.suffixes)
+        raise OutputFileError(f"{path} cannot hold {row.container}; its name must end in {suffixes}.")
+    if own is not None:
+        held = ENCODINGS[own].container or own
+        raise OutputFileError(f"{path} cannot hold {encoding}; files of that name hold {held}.")
+
+
+def _open_writer(path: Path) -> int | None:
+    """None for a FIFO that nobody reads yet."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ENXIO and stat.S_ISFIFO(path.stat().st_mode):
+            return None
+        raise

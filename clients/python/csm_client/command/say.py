@@ -6,16 +6,16 @@ import sys
 import time
 from argparse import Namespace
 from contextlib import ExitStack
-from typing import cast
+from typing import TextIO, cast
 
 from csm.v1 import tts_pb2
 
 from csm_client.async_client import AsyncClient, AsyncSpeechStream
 from csm_client.audio_files import AudioFile
-from csm_client.command.output import Output, choose_output
+from csm_client.command.output import Output, check_folder, choose_output
 from csm_client.command.pieces import lines
 from csm_client.command.progress import Progress
-from csm_client.errors import IncompleteAudioError
+from csm_client.errors import IncompleteAudioError, SpeakerError
 from csm_client.files import load_context, save_codes
 from csm_client.requests import StreamOptions
 from csm_client.speech import codes_of
@@ -25,8 +25,34 @@ from csm_client.tables.sampling import SAMPLING
 async def say(client: AsyncClient, arguments: Namespace) -> int:
     """Writes the file and prints the figures; returns the exit code."""
     output = choose_output(arguments.out, arguments.encoding)
+    if arguments.return_codes is not None:
+        check_folder(arguments.return_codes)
     options = _options(arguments, output)
     notice = (await client.server_info()).model_notice
+    await _check_speaker(client, options)
+    await output.open_straight(arguments.deadline)
+    try:
+        return await _say_into(output, client, arguments, options, notice)
+    finally:
+        output.close()
+
+
+async def _check_speaker(client: AsyncClient, options: StreamOptions) -> None:
+    """Raises SpeakerError for one that no voice has, nor a turn of the context. A model without voices has them all."""
+    if (speaker := options.get("speaker")) is None:
+        return
+    name = options.get("voice", "")
+    voices = [voice for voice in await client.list_voices() if name in ("", voice.name)]
+    known = {voice.speaker for voice in voices} | {turn.speaker for turn in options.get("context", ())}
+    if voices and speaker not in known:
+        there = ", ".join(f"{voice.speaker} ({voice.name})" for voice in voices)
+        whose = f"The voice {name}" if name else "The model"
+        raise SpeakerError(f"{whose} has no speaker {speaker}; there is {there}.")
+
+
+async def _say_into(
+    output: Output, client: AsyncClient, arguments: Namespace, options: StreamOptions, notice: str
+) -> int:
     progress = Progress(sys.stderr)
     progress.waiting(arguments.target)
     started_s = time.monotonic()
@@ -34,7 +60,8 @@ async def say(client: AsyncClient, arguments: Namespace) -> int:
         async with _open(client, arguments, options) as stream:
             first_audio_s = await _save(stream, output, progress, started_s)
     except IncompleteAudioError as error:
-        message = f"{error} {output.path} was not written."
+        left = "What came is there." if output.is_straight else f"{output.path} was not written."
+        message = f"{error} {left}"
         raise IncompleteAudioError(message, error.received_sample_count) from error
     finally:
         progress.end()
@@ -42,7 +69,7 @@ async def say(client: AsyncClient, arguments: Namespace) -> int:
     codes = None if stream.summary is None else codes_of(stream.summary)
     if arguments.return_codes is not None and codes is not None:
         save_codes(arguments.return_codes, codes)
-        print(f"codes                {arguments.return_codes}")
+        print(f"codes                {arguments.return_codes}", file=_figures(output))
     return 0
 
 
@@ -99,6 +126,7 @@ def _format(stream: AsyncSpeechStream) -> tts_pb2.AudioFormat:
 
 def _report(stream: AsyncSpeechStream, first_audio_s: float, total_s: float, output: Output, notice: str) -> None:
     assert stream.header is not None and stream.summary is not None
+    to = _figures(output)
     summary, header = stream.summary, stream.header
     audio_s = summary.stats.sample_count / header.audio_format.sample_rate_hertz
     factor = f"{total_s / audio_s:.2f}" if audio_s else "none"
@@ -116,8 +144,16 @@ def _report(stream: AsyncSpeechStream, first_audio_s: float, total_s: float, out
         ("seed", str(header.seed)),
         ("request id", header.request_id),
     ):
-        print(f"{name:<20} {value}")
+        print(f"{name:<20} {value}", file=to)
     if summary.stats.dropped_turn_count:
-        print(f"note                 {summary.stats.dropped_turn_count} of the oldest turns did not fit the window")
+        print(
+            f"note                 {summary.stats.dropped_turn_count} of the oldest turns did not fit the window",
+            file=to,
+        )
     if notice:
-        print(f"note                 {notice}")
+        print(f"note                 {notice}", file=to)
+
+
+def _figures(output: Output) -> TextIO:
+    """Where they are printed: beside the audio."""
+    return sys.stderr if output.is_standard_output else sys.stdout

@@ -1,0 +1,75 @@
+"""The pulse of a worker thread: whether its loop still goes round, asked from the event loop.
+
+A port that answers says nothing about the thread behind it, which may hang in a kernel or in a driver. So the thread is
+nudged at every beat, and its turns are counted. Time is counted in beats: a process that was frozen has missed none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+log = logging.getLogger("csm.pulse")
+
+BEAT_S = 0.5
+
+
+class Turning(Protocol):
+    """A thread whose loop goes round."""
+
+    turns: int
+
+    def nudge(self) -> None: ...
+
+
+class Pulse:
+    """Counts the beats that a worker has missed; one without work misses none. `run` in a task of its own."""
+
+    def __init__(
+        self,
+        worker: Turning,
+        *,
+        on_beat: Callable[[], None],
+        on_stall: Callable[[bool], Awaitable[None]],
+        stall_s: float,
+        beat_s: float = BEAT_S,
+    ) -> None:
+        """on_beat: after each beat that it has not missed; on_stall: with True when it has been silent for `stall_s`
+        seconds, with False when it goes on
+        """
+        self.missed = 0  # beats in a row
+        self._worker = worker
+        self._on_beat, self._on_stall = on_beat, on_stall
+        self._beat_s = beat_s
+        self._most_missed = max(1, round(stall_s / beat_s))
+
+    @property
+    def beats(self) -> bool:
+        """Whether the newest beat was not missed."""
+        return self.missed == 0
+
+    async def run(self) -> None:
+        """Never returns."""
+        while True:
+            turns = self._worker.turns
+            self._worker.nudge()
+            await asyncio.sleep(self._beat_s)
+            if self._worker.turns == turns:
+                await self._miss()
+            else:
+                await self._beat()
+
+    async def _miss(self) -> None:
+        self.missed += 1
+        if self.missed == self._most_missed:
+            log.error("the worker thread has not gone round for %.1f s", self.missed * self._beat_s)
+            await self._on_stall(True)
+
+    async def _beat(self) -> None:
+        if self.missed >= self._most_missed:
+            log.info("the worker thread goes on after %.1f s", self.missed * self._beat_s)
+            await self._on_stall(False)
+        self.missed = 0
+        self._on_beat()

@@ -1,0 +1,58 @@
+"""A call to a stage whose silence ends it. It knows no stage.
+
+Stages send progress every second while they owe something, so a call without any message is that of a stage which is
+frozen, or whose worker hangs behind a port that answers. Only the time in which the caller waits for a message counts,
+and it counts in ticks: a gateway that was itself frozen for a while has seen one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any, Self
+
+import grpc
+
+TICKS = 20  # of the silence that is allowed
+
+
+class SilenceWatch:
+    """The messages of a call. It cancels the call when none comes; an iteration then ends with CancelledError."""
+
+    def __init__(self, call: Any, silence_s: float) -> None:
+        """silence_s: 0 allows any silence"""
+        self.silent = False  # whether it has cancelled the call
+        self._call = call
+        self._tick_s = silence_s / TICKS if silence_s else math.inf
+        self._waits = False
+        self._ticks = 0  # of the wait
+        self._timer: asyncio.TimerHandle | None = None
+        self._start()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        self._waits, self._ticks = True, 0
+        message = await self._call.read()
+        self._waits = False
+        if message is grpc.aio.EOF:  # type: ignore[attr-defined]
+            raise StopAsyncIteration
+        return message
+
+    def close(self) -> None:
+        """The call has ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _start(self) -> None:
+        if math.isfinite(self._tick_s):
+            self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._tick)
+
+    def _tick(self) -> None:
+        self._ticks += self._waits
+        if self._ticks > TICKS:
+            self.silent = True
+            self._call.cancel()
+        else:
+            self._start()

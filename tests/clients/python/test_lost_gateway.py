@@ -1,0 +1,193 @@
+"""A gateway that is killed under a stream: the client goes on at another one, and no sample differs."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import csm_client
+import pytest
+from csm.v1 import tts_pb2
+from csm_client.errors import IncompleteAudioError
+
+from tests.services.all_in_one.test_programs import environment
+from tests.support.fake_deployment import FakeDeployment, fake_deployment, target_of
+from tests.support.fake_stages import CallRecord, numbered_audio
+
+pytestmark = pytest.mark.timeout(120)
+
+FRAMES = 60
+HELD_AT = 20  # frame
+AUDIO = numbered_audio(range(FRAMES))
+
+
+class Gateways:
+    """Two gateways as processes before one fake engine and codec."""
+
+    def __init__(self, deployment: FakeDeployment) -> None:
+        self.deployment = deployment
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.ports: list[int] = []
+
+    @property
+    def target(self) -> str:
+        return target_of(self.ports)
+
+    async def start(self, log: Path) -> None:
+        flags = {
+            "host": "127.0.0.1",
+            "port": 0,
+            "health-port": 0,
+            "metrics-port": -1,
+            "stage-silence-seconds": 60,
+            "engine-target": f"127.0.0.1:{self.deployment.engine_server.port}",
+            "engine-health-target": f"127.0.0.1:{self.deployment.engine_server.health_port}",
+            "codec-target": f"127.0.0.1:{self.deployment.codec_server.port}",
+            "codec-health-target": f"127.0.0.1:{self.deployment.codec_server.health_port}",
+            "code-sealing": "open",
+        }
+        arguments = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
+        with log.open("wb") as file:
+            command = [sys.executable, "-m", "services.gateway", *arguments]
+            process = subprocess.Popen(command, env=environment(), stdout=file, stderr=file)
+        self.processes.append(process)
+        while not (found := re.search(r"api port (\d+)", log.read_text())):
+            assert process.poll() is None, log.read_text()
+            await asyncio.sleep(0.05)
+        self.ports.append(int(found[1]))
+
+    def kill_all(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+async def gateways(tmp_path: Path) -> AsyncIterator[Gateways]:
+    async with running_gateways(tmp_path) as running:
+        yield running
+
+
+@asynccontextmanager
+async def running_gateways(tmp_path: Path) -> AsyncIterator[Gateways]:
+    async with AsyncExitStack() as stack:
+        deployment = await stack.enter_async_context(fake_deployment())
+        deployment.engine.frame_count = FRAMES
+        running = Gateways(deployment)
+        stack.callback(running.kill_all)
+        await asyncio.gather(*(running.start(tmp_path / f"{number}.log") for number in range(2)))
+        yield running
+
+
+async def hold_two_streams(deployment: FakeDeployment) -> list[CallRecord]:
+    """Waits until the codec has begun two streams, one of either gateway, and holds both."""
+    while len(deployment.codec.calls) < 2 or any(call.frame_count < HELD_AT for call in deployment.codec.calls):
+        await asyncio.sleep(0.02)
+    return list(deployment.codec.calls)
+
+
+async def kill_one(gateways: Gateways) -> None:
+    """Kills one of two gateways while both have a stream, then lets the codec go on."""
+    codec = gateways.deployment.codec
+    async with asyncio.timeout(60):
+        calls = await hold_two_streams(gateways.deployment)
+        gateways.processes[0].kill()
+        gateways.processes[0].wait()
+        ends = [asyncio.create_task(call.ended.wait()) for call in calls]
+        _, running = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for task in running:
+            task.cancel()
+    codec.script.pause_at = None
+    codec.script.resume.set()
+
+
+def whole_samples(chunks: list[tts_pb2.AudioChunk], summary: tts_pb2.SynthesisSummary) -> bytes:
+    position = 0
+    for chunk in chunks:
+        assert chunk.sample_offset == position
+        position += chunk.sample_count
+    assert position == summary.stats.sample_count
+    return b"".join(chunk.audio_content for chunk in chunks)
+
+
+async def warm_up(client: csm_client.AsyncClient) -> None:
+    """Until both gateways are connected to and take turns."""
+    for _ in range(10):
+        await client.server_info()
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"seed": 5, "encoding": "mulaw"}, {"chunk_seconds": 0.2, "sample_rate_hz": 16_000}],
+    ids=["seed got", "seed set", "other chunks"],
+)
+async def test_a_stream_goes_on_at_another_gateway_bit_for_bit(gateways: Gateways, options: Any) -> None:
+    deployment = gateways.deployment
+    async with csm_client.AsyncClient(gateways.target, timeout_s=100) as client:
+        await warm_up(client)
+        undisturbed = await client.stream_synthesize("Hello.", **options).read_all()
+        deployment.codec.calls.clear()
+        deployment.codec.script.pause_at = HELD_AT
+
+        async def listen() -> bytes:
+            async with client.stream_synthesize("Hello.", **options) as stream:
+                chunks = [chunk async for chunk in stream]
+                assert stream.summary is not None and stream.header is not None
+                return whole_samples(chunks, stream.summary)
+
+        killing = asyncio.create_task(kill_one(gateways))
+        heard = await asyncio.gather(listen(), listen())
+        await killing
+    assert list(heard) == [undisturbed.samples] * 2
+    assert len(deployment.codec.calls) == 3
+    if "seed" not in options:  # what goes on asks for the seed that the first call got
+        seeds = [call.request.sampling_params.seed for call in deployment.engine.calls[1:]]
+        assert len(set(seeds)) == 2
+
+
+async def test_the_synchronous_client_goes_on_too(gateways: Gateways) -> None:
+    deployment = gateways.deployment
+    deployment.codec.script.pause_at = HELD_AT
+    with csm_client.Client(gateways.target, timeout_s=100) as client:
+
+        def warm_up_here() -> None:
+            for _ in range(10):
+                client.server_info()
+                time.sleep(0.05)
+
+        await asyncio.to_thread(warm_up_here)
+
+        def listen() -> bytes:
+            with client.stream_synthesize("Hello.") as stream:
+                return b"".join(chunk.audio_content for chunk in stream)
+
+        killing = asyncio.create_task(kill_one(gateways))
+        heard = await asyncio.gather(asyncio.to_thread(listen), asyncio.to_thread(listen))
+        await killing
+    assert list(heard) == [AUDIO] * 2
+
+
+async def test_a_caller_may_do_without(gateways: Gateways) -> None:
+    deployment = gateways.deployment
+    deployment.codec.script.pause_at = HELD_AT
+    async with csm_client.AsyncClient(gateways.target, timeout_s=100, resumes=0) as client:
+        await warm_up(client)
+
+        async def listen() -> int:
+            try:
+                return len((await client.stream_synthesize("Hello.").read_all()).samples)
+            except IncompleteAudioError as error:
+                return 2 * error.received_sample_count
+
+        killing = asyncio.create_task(kill_one(gateways))
+        lengths = sorted(await asyncio.gather(listen(), listen()))
+        await killing
+    assert 0 < lengths[0] < lengths[1] == len(AUDIO)

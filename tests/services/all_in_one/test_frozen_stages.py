@@ -1,0 +1,164 @@
+"""Engines and codecs as processes, two of each, frozen under paced streams: nobody hears more than a short gap."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from csm.v1 import tts_pb2, tts_pb2_grpc
+
+from services.gateway.settings import GatewaySettings
+from services.gateway.stage import GatewayStage, start_gateway
+from tests.services.all_in_one.test_programs import environment
+from tests.support.fake_deployment import target_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+SECONDS = 8.0
+LEAD_S = 1.0  # the engine holds frames back beyond it, so a stream lasts as long as its audio
+LONGEST_GAP_S = 4.0
+
+
+@dataclass
+class StageProcess:
+    """One engine or codec. It is let go on before it is killed."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    port: int = 0
+    health_port: int = 0
+
+    async def read_ports(self) -> None:
+        """Waits until it listens."""
+        while not (found := re.search(r"api port (\d+), health port (\d+)", self.log.read_text())):
+            assert self.process.poll() is None, self.log.read_text()
+            await asyncio.sleep(0.1)
+        self.port, self.health_port = int(found[1]), int(found[2])
+
+    def freeze(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+
+@dataclass
+class Deployment:
+    engines: list[StageProcess]
+    codecs: list[StageProcess]
+    gateway: GatewayStage
+    stub: Any
+
+
+@pytest.fixture
+async def deployment(bundle: Path, keyring: Path, tmp_path: Path) -> AsyncIterator[Deployment]:
+    common = ["--bundle", str(bundle), "--threads", "1", "--slots", "2", "--host", "127.0.0.1", "--port", "0"]
+    common += ["--health-port", "0", "--metrics-port", "-1"]
+    numbers = itertools.count()
+    async with AsyncExitStack() as stack:
+
+        def start(stage: str, *arguments: str) -> StageProcess:
+            command = [sys.executable, "-m", f"services.{stage}", *common, *arguments]
+            log = tmp_path / f"{stage}-{next(numbers)}.log"
+            with log.open("wb") as stderr:
+                process = subprocess.Popen(command, env=environment(), stdout=stderr, stderr=stderr)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            return StageProcess(process, log)
+
+        engines = [start("engine", "--max-lead", str(LEAD_S), "--max-batch-frames", "2") for _ in range(2)]
+        codecs = [start("codec", "--watermark-keyring", str(keyring)) for _ in range(2)]
+        for stage in (*engines, *codecs):
+            await asyncio.wait_for(stage.read_ports(), 120)
+        settings: dict[str, Any] = {
+            "host": "127.0.0.1",
+            "port": 0,
+            "health_port": 0,
+            "metrics_port": -1,
+            "drain_seconds": 0.0,
+            "engine_target": target_of([stage.port for stage in engines]),
+            "engine_health_target": target_of([stage.health_port for stage in engines]),
+            "codec_target": target_of([stage.port for stage in codecs]),
+            "codec_health_target": target_of([stage.health_port for stage in codecs]),
+        }
+        gateway = await start_gateway(GatewaySettings(**settings))
+        stack.push_async_callback(gateway.stop)
+        await asyncio.wait_for(gateway.wait_ready(), 60)
+        channel = grpc.aio.insecure_channel(f"127.0.0.1:{gateway.server.port}")
+        stack.push_async_callback(channel.close, None)
+        yield Deployment(engines, codecs, gateway, tts_pb2_grpc.TextToSpeechServiceStub(channel))
+
+
+@dataclass
+class Heard:
+    samples: bytes
+    gap_s: float  # the longest between two messages of audio
+
+
+async def listen(stub: Any, seed: int) -> Heard:
+    asked = tts_pb2.StreamSynthesizeRequest(
+        input=tts_pb2.SynthesisInput(text="A story that goes on."),
+        audio_config=tts_pb2.AudioConfig(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM),
+        sampling_params=tts_pb2.SamplingParams(seed=seed),
+    )
+    asked.max_audio_duration.FromMilliseconds(round(SECONDS * 1000))
+    samples, times = bytearray(), []
+    async for message in stub.StreamSynthesize(asked, timeout=60):
+        if message.WhichOneof("event") == "audio_chunk":
+            assert message.audio_chunk.sample_offset == len(samples) // 2
+            samples += message.audio_chunk.audio_content
+            times.append(time.monotonic())
+    assert len(samples) == 2 * round(SECONDS * 24_000)
+    return Heard(bytes(samples), max(later - earlier for earlier, later in itertools.pairwise(times)))
+
+
+async def listen_to_two(stub: Any, meanwhile: Callable[[], Any] = lambda: None) -> list[Heard]:
+    """One stream at either replica of each stage. meanwhile: called when both have begun to be heard"""
+    streams = [asyncio.create_task(listen(stub, seed)) for seed in (11, 12)]
+    await asyncio.sleep(LEAD_S + 1.0)
+    assert not any(stream.done() for stream in streams), "the engine does not hold frames back"
+    meanwhile()
+    return await asyncio.gather(*streams)
+
+
+def repairs(deployment: Deployment, stage: str) -> float:
+    value = deployment.gateway.server.metrics.registry.get_sample_value
+    return value("tts_repairs_total", {"stage": stage, "outcome": "resumed"}) or 0.0
+
+
+@pytest.mark.parametrize("stage", ["engine", "codec"])
+async def test_a_frozen_replica_costs_its_streams_a_short_gap_and_no_sample(deployment: Deployment, stage: str) -> None:
+    undisturbed = await listen_to_two(deployment.stub)
+    assert repairs(deployment, stage) == 0, "a stream that is held back was taken for a frozen one"
+
+    frozen = (deployment.engines if stage == "engine" else deployment.codecs)[0]
+    disturbed = await listen_to_two(deployment.stub, frozen.freeze)
+    print(f"{stage}: gaps {[round(heard.gap_s, 2) for heard in disturbed]} s")
+    assert [heard.samples for heard in disturbed] == [heard.samples for heard in undisturbed]
+    assert repairs(deployment, stage) == 1
+    assert max(heard.gap_s for heard in disturbed) <= LONGEST_GAP_S
+
+    while_frozen = await listen_to_two(deployment.stub)
+    assert [heard.samples for heard in while_frozen] == [heard.samples for heard in undisturbed]
+    assert repairs(deployment, stage) == 1, "new calls went to the frozen replica"
+    assert max(heard.gap_s for heard in while_frozen) <= 1.5
+
+    frozen.thaw()
+    other = (deployment.engines if stage == "engine" else deployment.codecs)[1]
+    async with asyncio.timeout(30):
+        await asyncio.sleep(7)  # longer than the longest wait between two attempts to connect
+    other.freeze()
+    thawed = await listen_to_two(deployment.stub)
+    assert [heard.samples for heard in thawed] == [heard.samples for heard in undisturbed], "it gets no calls again"

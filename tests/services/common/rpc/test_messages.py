@@ -1,0 +1,117 @@
+"""Bytes that are no message: INVALID_ARGUMENT with a reason, and one line in the log, on every port and method."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+import pytest
+from csm.codec.v1 import codec_pb2
+
+from services.common.rpc import status
+from services.common.telemetry.logs import GRPC_LOGGER, RawMetadataFilter
+
+NO_MESSAGE = b"\xff\xff\xff\xff"
+MESSAGE = codec_pb2.StreamDecodeRequest().SerializeToString()
+CODEC = "/csm.codec.v1.CodecService/"
+UNARY = ["GetCodecInfo", "Encode", "DetectWatermark"]
+
+
+async def refusal(call: Any) -> status.StatusError:
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        if hasattr(call, "read"):
+            while await call.read() is not grpc.aio.EOF:  # type: ignore[attr-defined]
+                pass
+        else:
+            await call
+    return status.from_rpc_error(failed.value)
+
+
+def assert_malformed(error: status.StatusError, caplog: pytest.LogCaptureFixture) -> None:
+    assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MESSAGE_MALFORMED")
+    assert "4 bytes" in error.message
+    ours = [record for record in caplog.records if record.name.startswith("csm")]
+    assert len(ours) == 1 and ours[0].exc_info is None
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("method", UNARY)
+async def test_a_unary_request_is_refused(stage: Any, caplog: pytest.LogCaptureFixture, method: str) -> None:
+    caplog.set_level(logging.INFO)
+    error = await refusal(stage.channel.unary_unary(CODEC + method)(NO_MESSAGE))
+    assert_malformed(error, caplog)
+
+
+@pytest.mark.parametrize("before", [0, 2])
+async def test_a_message_of_a_stream_is_refused(stage: Any, caplog: pytest.LogCaptureFixture, before: int) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def requests() -> AsyncIterator[bytes]:
+        for _ in range(before):
+            yield MESSAGE
+        yield NO_MESSAGE
+
+    error = await refusal(stage.channel.stream_stream(CODEC + "StreamDecode")(requests()))
+    assert_malformed(error, caplog)
+
+
+@pytest.mark.parametrize(
+    ("method", "open_call"),
+    [
+        ("/grpc.health.v1.Health/Check", lambda channel, method: channel.unary_unary(method)(NO_MESSAGE)),
+        ("/grpc.health.v1.Health/Watch", lambda channel, method: channel.unary_stream(method)(NO_MESSAGE)),
+        (
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+            lambda channel, method: channel.stream_stream(method)(iter([NO_MESSAGE])),
+        ),
+    ],
+)
+async def test_so_it_is_on_the_health_port(
+    stage: Any, caplog: pytest.LogCaptureFixture, method: str, open_call: Callable[[Any, str], Any]
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert_malformed(await refusal(open_call(stage.health_channel, method)), caplog)
+
+
+async def test_metadata_that_is_not_utf8_is_not_logged_raw(stage: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Sent as a client of HTTP/2 could that does not check what it sends."""
+    caplog.set_level(logging.INFO)
+    logger, guard = logging.getLogger(GRPC_LOGGER), RawMetadataFilter()
+    logger.addFilter(guard)
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", stage.server.port)
+        headers = {
+            b":method": b"POST",
+            b":scheme": b"http",
+            b":path": CODEC.encode() + b"GetCodecInfo",
+            b":authority": b"x",
+            b"te": b"trailers",
+            b"content-type": b"application/grpc",
+            b"x-request-id": b"\xff\x1b[31mred",
+        }
+        block = b"".join(b"\0" + bytes([len(key)]) + key + bytes([len(v)]) + v for key, v in headers.items())
+        request = _frame(0x4, 0, 0, b"") + _frame(0x1, 0x4, 1, block) + _frame(0x0, 0x1, 1, bytes(5))
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + request)
+        async with asyncio.timeout(20):
+            await reader.readuntil(b"grpc-status")
+        writer.close()
+        await writer.wait_closed()
+    finally:
+        logger.removeFilter(guard)
+    lines = [record.getMessage() for record in caplog.records]
+    assert "the metadata of a call is not UTF-8" in lines
+    assert all("\x1b" not in line and "\\x1b" not in line for line in (*lines, caplog.text))
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """RFC 9113, 4.1"""
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+def test_other_lines_of_the_library_stay() -> None:
+    record = logging.LogRecord("grpc", logging.ERROR, "", 1, "Something %s", ("else",), None)
+    assert RawMetadataFilter().filter(record) and record.getMessage() == "Something else"

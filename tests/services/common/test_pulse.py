@@ -1,0 +1,63 @@
+"""A worker's pulse: whether its loop goes round, and what is told when it does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from services.common.pulse import Pulse
+
+
+class Worker:
+    """Goes round when it is nudged, unless it hangs."""
+
+    def __init__(self) -> None:
+        self.turns = 0
+        self.hangs = False
+
+    def nudge(self) -> None:
+        self.turns += not self.hangs
+
+
+class Watched:
+    def __init__(self, worker: Worker) -> None:
+        self.beats = asyncio.Event()
+        self.stalls: asyncio.Queue[bool] = asyncio.Queue()
+        self.pulse = Pulse(
+            worker,
+            on_beat=self.beats.set,
+            on_stall=self.stalls.put,
+            stall_s=0.03,
+            beat_s=0.01,
+        )
+
+
+@asynccontextmanager
+async def running(watched: Watched) -> AsyncIterator[Watched]:
+    task = asyncio.create_task(watched.pulse.run())
+    try:
+        async with asyncio.timeout(20):
+            yield watched
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_a_worker_that_goes_round_beats() -> None:
+    async with running(Watched(Worker())) as watched:
+        await watched.beats.wait()
+        assert watched.pulse.beats and watched.stalls.empty()
+
+
+async def test_a_worker_that_hangs_is_told_once_and_so_is_that_it_goes_on() -> None:
+    worker = Worker()
+    worker.hangs = True
+    async with running(Watched(worker)) as watched:
+        assert await watched.stalls.get() is True
+        assert watched.pulse.missed >= 3 and not watched.beats.is_set()
+        worker.hangs = False
+        assert await watched.stalls.get() is False
+        await watched.beats.wait()
+        assert watched.stalls.empty()
