@@ -33,6 +33,7 @@ DECODER_MINUTES ?= 195
 CSM_MINUTES ?= 370
 ENCODER_MINUTES ?= 50
 PYTEST := $(BIN)/python -m pytest
+TEST_PROCESSES ?= 2
 PACKAGES := csm_engine csm_codec csm_bundle csm_text services csm_client
 API_IMAGE := protos/api.binpb
 ASKED := $(if $(filter $(TINY),$(BUNDLE)),$(TINY)/bundle.json)
@@ -50,7 +51,7 @@ serve: $(STAMPS)/run $(ASKED)
 	@$(BIN)/python -m services.all_in_one --bundle '$(BUNDLE)'
 
 test: $(STAMPS)/dev
-	$(PYTEST)
+	$(PYTEST) -n $(TEST_PROCESSES)
 
 test-slow: $(STAMPS)/dev
 	$(PYTEST) -m slow

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from csm_bundle.manifest import CodecIdentity
+from csm_bundle.codec_identity import CodecIdentity
 
 __all__ = ["MIMI", "CodecIdentity", "weights_digest"]
 

@@ -14,7 +14,8 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le, MinLen
 from pydantic import AfterValidator, BeforeValidator, Strict, TypeAdapter, ValidationError, ValidationInfo
 
-from csm_bundle.checked_json import Name, Natural, Positive, Text, first_problem, keys, needed, refuse
+from csm_bundle.checked_json import Name, Natural, Text, first_problem, keys, needed, refuse
+from csm_bundle.codec_identity import CodecIdentity
 from csm_bundle.errors import BundleError
 from csm_bundle.hub import HubReference, checked_relative_path
 from csm_bundle.sampling import LARGEST_INTEGER, LIMITS, RecommendedSampling
@@ -40,18 +41,6 @@ class Voice:
     speaker: Natural
     language_codes: Annotated[tuple[Name, ...], needed("a list is needed")] = ()  # BCP-47
     description: Text = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CodecIdentity:
-    """What the model's codes belong to; `csm.rvq.v1.CodecIdentity` carries the same values."""
-
-    name: Name
-    weights_digest: Text  # "" when the bundle does not pin the weights
-    codebook_count: Positive
-    codebook_size: Positive
-    frame_sample_count: Positive
-    sample_rate_hertz: Positive
 
 
 def _different(voices: tuple[Voice, ...]) -> tuple[Voice, ...]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from csm_bundle.codec_identity import CodecIdentity
 from csm_bundle.errors import InvalidRequestError
-from csm_bundle.manifest import CodecIdentity
 
 Codes = npt.NDArray[np.int64]  # (frames, codebooks)
 

@@ -21,8 +21,9 @@ import torch
 from moshi.models.compression import MimiModel
 from moshi.models.loaders import get_mimi
 
+from csm_bundle.codec_identity import CodecIdentity
 from csm_bundle.errors import CheckpointError
-from csm_bundle.identity import MIMI, CodecIdentity, weights_digest
+from csm_bundle.identity import MIMI, weights_digest
 from csm_bundle.safetensors_files import read_tensors, tensors_digest
 from csm_bundle.state_dict import check_state
 from csm_codec.mimi.transformers_layout import CODEC_PREFIX, moshi_config, needed_tensors, to_moshi

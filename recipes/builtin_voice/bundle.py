@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from csm_bundle.identity import CodecIdentity
+from csm_bundle.codec_identity import CodecIdentity
 from csm_codec.mimi.loader import load_mimi
 from recipes.builtin_voice.codec import train_decoder, train_encoder
 from recipes.builtin_voice.codec.network import mimi_config, new_mimi

@@ -6,8 +6,8 @@ import numpy as np
 from csm.codec.v1 import codec_pb2
 from csm.rvq.v1 import rvq_pb2
 
+from csm_bundle.codec_identity import CodecIdentity
 from csm_bundle.errors import InvalidRequestError
-from csm_bundle.identity import CodecIdentity
 from csm_codec.codes import Codes as CheckedCodes
 from csm_codec.codes import checked_codes
 from csm_codec.mimi import encoder

@@ -8,7 +8,7 @@ from csm.rvq.v1 import rvq_pb2
 from google.protobuf import duration_pb2
 from google.protobuf.message import Message
 
-from csm_bundle.manifest import CodecIdentity
+from csm_bundle.codec_identity import CodecIdentity
 
 
 def from_identity(identity: CodecIdentity) -> rvq_pb2.CodecIdentity:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from csm_bundle.bundle import Bundle, open_bundle
+from csm_bundle.codec_identity import CodecIdentity
 from csm_bundle.errors import BundleError
-from csm_bundle.manifest import CodecIdentity
 from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.execution.matrix import FLOAT8

@@ -69,9 +69,7 @@ class AsyncClient:
         metadata = self._metadata + trace_metadata()
 
         def call_again(after: NextCall) -> Any:
-            return self._tts.StreamSynthesize(
-                after.request, timeout=after.timeout_s, metadata=metadata, wait_for_ready=True
-            )
+            return self._tts.StreamSynthesize(after.request, timeout=after.timeout_s, metadata=metadata)
 
         call = self._tts.StreamSynthesize(request, timeout=self._timeout_s, metadata=metadata)
         return AsyncSpeechStream(call, None, Resumes(request, self._resumes, self._timeout_s), call_again)

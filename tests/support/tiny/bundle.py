@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from csm_bundle.manifest import CodecIdentity
+from csm_bundle.codec_identity import CodecIdentity
 from tests.support.tiny.csm import TINY_BUNDLE, write_original
 from tests.support.tiny.mimi import write_tiny_mimi
 from tests.support.tiny.tokenizer import write_byte_tokenizer

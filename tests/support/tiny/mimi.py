@@ -14,7 +14,7 @@ from moshi.models.compression import MimiModel
 from safetensors.torch import save_file
 from torch import nn
 
-from csm_bundle.identity import CodecIdentity
+from csm_bundle.codec_identity import CodecIdentity
 from csm_codec.mimi.loader import build_mimi, load_mimi
 
 LOUDNESS = 0.07  # rms of what random codes decode to
