@@ -89,8 +89,10 @@ def product_kernel(
                 else:
                     weight = tl.load(weight_rows + OUTPUTS * WIDTH + index[None, :], mask=read, other=0.0)
                 one_value = tl.dot(weight.to(x.dtype), tl.trans(x), one_value, input_precision="ieee")
-            if NORM:  # a load of its own, whose policy keeps it apart: see above
-                if EVEN:
+            if NORM:  # where a product is asynchronous, a load of its own, whose policy keeps it apart: see above
+                if OUTPUT_BLOCK < 64:
+                    again = x
+                elif EVEN:
                     again = tl.load(x_rows + index[None, :], mask=is_row[:, None], other=0.0)
                 else:
                     read = is_row[:, None] & inside[None, :]
