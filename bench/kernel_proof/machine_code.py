@@ -33,7 +33,8 @@ class MachineCode:
     """registers: of a thread; stack, shared: bytes; the rest are instructions in the text of the kernel.
 
     spills: loads and stores of local memory. loads: from global memory, loads_16: of those, 16 bytes a thread or by
-    bulk copy. products: on tensor cores. asks_for_products: the source has `tl.dot`.
+    bulk copy. products: on tensor cores. asks_for_products: the source has `tl.dot`,
+    and not all is of 32 bits or more: tensor cores have no exact products of those.
     """
 
     name: str
@@ -112,7 +113,7 @@ def _read(launch: Launch, compiled: Any) -> MachineCode:
         loads=total("LDG", "LDGSTS") + bulk,
         loads_16=wide + bulk,
         products=total(*_TENSOR_CORE),
-        asks_for_products="tl.dot" in _source(launch),
+        asks_for_products="tl.dot" in _source(launch) and any(tensor.dtype.itemsize < 4 for tensor in launch.tensors),
     )
 
 

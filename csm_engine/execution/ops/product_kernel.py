@@ -5,7 +5,11 @@ Weights are the left operand: a tile is some outputs of all rows, so tensor core
 stream from memory into shared memory without passing a register. A row's products are added in one order at every
 batch size: the inputs are cut into a fixed number of splits, each added in order from its first input, and the splits'
 sums are added in order. The squares of a norm are added in an order that goes with the tile: with a norm, a row's bits
-are the same among batches of one row block only (measured on an H100). Importing needs triton.
+are the same among batches of one row block only (measured on an H100).
+
+The squares of a norm have a load of their own. Where one load of x fed them and an asynchronous product (`wgmma`),
+Triton gave x a buffer less than the weights, and the copy of a later block went into the one that the product still
+read: wrong results on an H100. With two loads x has as many buffers; this has not run on a device. Needs triton.
 """
 
 from __future__ import annotations
@@ -85,8 +89,15 @@ def product_kernel(
                 else:
                     weight = tl.load(weight_rows + OUTPUTS * WIDTH + index[None, :], mask=read, other=0.0)
                 one_value = tl.dot(weight.to(x.dtype), tl.trans(x), one_value, input_precision="ieee")
-            if NORM:
-                squares += x.to(tl.float32) * x.to(tl.float32)
+            if NORM:  # where a product is asynchronous, a load of its own, whose policy keeps it apart: see above
+                if OUTPUT_BLOCK < 64:
+                    again = x
+                elif EVEN:
+                    again = tl.load(x_rows + index[None, :], mask=is_row[:, None], other=0.0)
+                else:
+                    read = is_row[:, None] & inside[None, :]
+                    again = tl.load(x_rows + index[None, :], mask=read, other=0.0, eviction_policy="evict_last")
+                squares += again.to(tl.float32) * again.to(tl.float32)
         if SPLITS_HERE == 1:
             product, value = one_product, one_value
         else:

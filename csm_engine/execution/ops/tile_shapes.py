@@ -28,11 +28,11 @@ class TileShape:
 
 
 # (outputs, inputs, gated, bytes of a weight) -> row block -> the best of those that add up in one order, measured on an
-# H100 by bench.tune_product. Except: over bfloat16 at more than 16 rows one program adds all splits, and those tiles
-# have NOT run on a device. With the splits over programs, TileShape(64, 64, 128, 4, 1, 4, 6) of (1024, 8192), products
-# with a norm were wrong by 12 to 14 % on an H100 at 33, 64 and 128 rows, differently from run to run, and right at 1
-# and 16. Its products without a norm, which are what a frame has, were compared for their first 16 rows only: equal.
-# Nor has the tile of (8192, 1024) over eight bits for 64 rows: the measured one spilled registers.
+# H100 by bench.tune_product. Except: over bfloat16 at more than 16 rows one program adds all splits, and over eight
+# bits the tile of (8192, 1024) for 64 rows is another, for the measured one spilled registers: those have NOT run on a
+# device. With the splits over programs, TileShape(64, 64, 128, 4, 1, 4, 6) of (1024, 8192), products with a norm were
+# wrong by 12 to 14 % on an H100 at 33, 64 and 128 rows, differently from run to run, and right at 1 and 16. By the
+# compiled code it was the norm, not the splits: see product_kernel.py. Times are from before that was changed.
 MEASURED: dict[tuple[int, int, bool, int], dict[int, TileShape]] = {
     (8192, 1024, True, 2): {16: TileShape(64, 16, 128, 1, 1, 4, 3), 64: TileShape(64, 64, 128, 1, 1, 4, 3)},
     (1024, 8192, False, 2): {16: TileShape(64, 16, 128, 4, 1, 4, 6), 64: TileShape(64, 64, 128, 4, 4, 4, 4)},

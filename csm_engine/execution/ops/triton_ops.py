@@ -139,6 +139,7 @@ def backbone_attention(
     """qkv: (B, (H + 2 G) E); keys, values: (S, L, G, E); slots, positions: (B,) int64 -> (B, H E)."""
     rows, (max_positions, num_kv_heads, head_dim) = len(qkv), keys.shape[1:]
     splits = -(-max_positions // shape.split)
+    block = shape.block if qkv.element_size() < 4 else shape.block // 2  # registers
     part = torch.empty(rows, num_heads, splits, head_dim, device=qkv.device, dtype=torch.float32)
     peak, total = (torch.empty(part.shape[:3], device=qkv.device, dtype=torch.float32) for _ in range(2))
     out = qkv.new_empty(rows, num_heads * head_dim)
@@ -147,7 +148,7 @@ def backbone_attention(
         max_positions, head_dim**-0.5,
         HEADS=num_heads, KV_HEADS=num_kv_heads, HEAD_DIM=head_dim,
         MEMBERS=max(_LEAST_MEMBERS, next_power_of_2(num_heads // num_kv_heads)),
-        SPLIT=shape.split, SPLITS=splits, ALL_SPLITS=next_power_of_2(splits), BLOCK=shape.block, WIDE=not qkv.is_cuda,
+        SPLIT=shape.split, SPLITS=splits, ALL_SPLITS=next_power_of_2(splits), BLOCK=block, WIDE=not qkv.is_cuda,
         num_warps=shape.warps, num_stages=shape.stages, **launch_options(),
     )  # fmt: skip
     return out

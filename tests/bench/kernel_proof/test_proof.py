@@ -51,6 +51,29 @@ def test_code_that_is_over_budget_is_seen(change: dict[str, int], told: str) -> 
     assert told in line
 
 
+BUFFERS = """
+import re, torch
+from bench.kernel_proof.pretended_gpu import META, pretended_gpu
+from csm_engine.execution.matrix import Matrix
+from csm_engine.execution.ops import triton_ops
+for outputs, width, rows, gated in ((8192, 1024, 64, True), (8192, 1024, 16, True), (1024, 8192, 64, False)):
+    launches = []
+    with pretended_gpu(launches.append):
+        x, weight = (torch.empty(n, width, device=META, dtype=torch.bfloat16) for n in (rows, outputs * (1 + gated)))
+        triton_ops.product(x, Matrix(weight, fused=True), norm=True, eps=1e-5, gated=gated)
+    text = launches[0].compile().asm["ttgir"]
+    assert "isAsync = true" in text
+    print(*(sorted(set(re.findall(r"local_alloc : .*memdesc<([0-9]+)x[0-9]+x[0-9]+xbf16", text)))))
+"""
+
+
+def test_inputs_of_asynchronous_products_have_as_many_buffers_as_the_weights(compiling: Run) -> None:
+    """With one less, a copy goes into the buffer that the product still reads."""
+    done = compiling("-c", BUFFERS)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split("\n")[-4:-1] == ["3", "3", "4"]
+
+
 SPILLING = """
 import torch, triton, triton.language as tl
 from bench.kernel_proof.machine_code import machine_code
