@@ -1,5 +1,6 @@
-"""Settings of the engine, declared once: the stage's settings inherit them, and its flags and documentation come from
-these descriptions. They know no model. No torch.
+"""Settings of the engine, declared once. They do not depend on the model. No torch.
+
+The stage's settings inherit them. The flags and the documentation are generated from the descriptions.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class EngineConfig(BaseModel):
-    """How the engine runs, whatever the model. Raises ValidationError, a ValueError, that names the field."""
+    """The engine's settings. Raises pydantic's ValidationError, a ValueError, that names the field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -63,11 +64,11 @@ class EngineConfig(BaseModel):
 
     @property
     def total_slots(self) -> int:
-        """Slots of the cache: those that run and those that only keep."""
+        """All slots of the cache: `slots` and `spare_slots`."""
         return self.slots + self.spare_slots
 
     def pipeline_depth_on(self, device_type: str) -> int:
-        """device_type: of torch, such as "cuda" """
+        """The pipeline depth, in steps, on a device. device_type: torch's name for it, such as "cuda"."""
         if self.pipeline_depth is not None:
             return self.pipeline_depth
         return int(device_type == "cuda")

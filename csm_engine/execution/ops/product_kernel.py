@@ -1,11 +1,11 @@
-"""Triton kernel of a matrix product over few rows, and all that stands around it in a layer: RMS norm before it,
-gate, scale or residual behind it. Five launches a layer in place of eight.
+"""Triton kernel of a matrix product over few rows, fused with a layer's RMS norm before it and its gate, scale or
+residual behind it. A layer takes five launches in place of eight.
 
 Weights are the left operand: a tile is some outputs of all rows, so tensor cores take as few as 16 rows and weights
 stream from memory into shared memory without passing a register. A row's products are added in one order at every
 batch size: the inputs are cut into a fixed number of splits, each added in order from its first input, and the splits'
-sums are added in order. The squares of a norm are added in an order that goes with the tile: with a norm, a row's bits
-are the same among batches of one row block only (measured on an H100). Importing needs triton.
+sums are added in order. The order in which a norm's squares are added depends on the tile. So with a norm, a row's
+bits are equal only among batches of one row block (measured on an H100). Importing needs triton.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def product_kernel(
     weight: (OUTPUTS, WIDTH), or twice as many outputs.
     NORM: the product is divided by the root mean square of the row's inputs; the norm's weights are in the matrix.
     GATED: weight holds OUTPUTS rows of gates before those of values. SCALED: each row of weight has a factor.
-    ADDED: the product goes on top of what is in out.
-    SPLITS: parts of the sum over WIDTH; SPLITS_HERE: how many of them one program adds, all or one. Where it is one,
-    part (tiles, SPLITS, ...) float32 holds them: products, values where GATED, sums of squares by row where NORM.
-    arrivals (tiles,) int32, zero before and after, counts them, and the program of a tile that arrives last adds up.
+    ADDED: the product is added to out.
+    SPLITS: parts of the sum over WIDTH; SPLITS_HERE: parts that one program adds, all or one. If one, part
+    (tiles, SPLITS, ...) float32 holds the parts: products, values where GATED, sums of squares by row where NORM.
+    arrivals (tiles,) int32, zero before and after, counts them. The last program of a tile to arrive adds them up.
     EVEN: OUTPUT_BLOCK divides OUTPUTS, and WIDTH_BLOCK a split. WIDE: multiplies in float32, for Triton's interpreter.
-    PDL: launched before the kernel before it has ended; PREFETCH: instruction that asks for the program's weights
+    PDL: may start before the previous kernel has ended; PREFETCH: instruction that asks for the program's weights
     meanwhile, in CHUNKS a row of weights, 0 for none.
     """
     row = tl.program_id(0) * ROW_BLOCK + tl.arange(0, ROW_BLOCK)
@@ -108,7 +108,7 @@ def product_kernel(
             tl.store(mine + TILE + within, value)
         if NORM:
             tl.store(mine + of_row, square)
-        tl.debug_barrier()  # the count goes up when all threads have written
+        tl.debug_barrier()  # all threads must have written before the count goes up
         if tl.atomic_add(arrivals_ptr + tile, 1, sem="acq_rel") < SPLITS - 1:
             return
         tl.store(arrivals_ptr + tile, 0)

@@ -1,7 +1,7 @@
-"""How products are cut into tiles on a Hopper GPU: one entry per matrix shape and row block. Figures, no torch.
+"""Tile shapes of products on a Hopper GPU: one entry per matrix shape and row block. Figures, no torch.
 
-What fixes the order of a row's sums is one per matrix, whatever the batch: the kind of tensor core instruction, the
-splits, and the width of a block. The rest may be tuned per row block by `python -m bench.tune_product`.
+The kind of tensor core instruction, the splits and the width of a block fix the order of a row's sums. A matrix has one
+value of each, for every batch size. `python -m bench.tune_product` may tune the rest per row block.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 _LEAST_ROWS, _MOST_ROWS = 16, 128
-_BIG_MATRIX = 2**23  # weights; from here on a tile has 64 outputs, for the warp group's instruction
+_BIG_MATRIX = 2**23  # weights; from this size on a tile has 64 outputs, for the warp group's instruction
 _PROGRAMS = 128  # about as many as there are processors
 _LEAST_SPLIT = 512  # inputs
 
@@ -27,7 +27,7 @@ class TileShape:
     stages: int
 
 
-# (outputs, inputs, gated, bytes of a weight) -> row block -> the best of those that add up in one order, measured on an
+# (outputs, inputs, gated, bytes of a weight) -> row block -> the fastest tile with that order of sums, measured on an
 # H100 by bench.tune_product. Except: over bfloat16 at more than 16 rows one program adds all splits, and those tiles
 # have NOT run on a device. With the splits over programs, TileShape(64, 64, 128, 4, 1, 4, 6) of (1024, 8192), products
 # with a norm were wrong by 12 to 14 % on an H100 at 33, 64 and 128 rows, differently from run to run, and right at 1
@@ -53,9 +53,9 @@ MEASURED: dict[tuple[int, int, bool, int], dict[int, TileShape]] = {
     (2048, 2048, False, 1): {16: TileShape(16, 16, 128, 4, 1, 2, 3), 64: TileShape(16, 64, 128, 4, 1, 2, 3)},
 }
 
-# (outputs, inputs, gated) of bfloat16 -> rows up to which our product, with all that stands around it, takes less time
-# on an H100 than the vendor's with its norm, gate and sums of splits (bench.kernel_profile): at 1 and at 64 rows, us,
-# ours / vendor's. What is not here, or not measured, is the vendor's: tiles that were replaced since are.
+# (outputs, inputs, gated) of bfloat16 -> rows up to which our fused product is faster on an H100 than the vendor's
+# with its norm, gate and sums of splits (bench.kernel_profile). Comments: us at 1 row and at 64 rows, ours / vendor's.
+# Sizes that are not listed or not measured use the vendor's product. So do sizes whose tiles were replaced since.
 FASTER_UP_TO: dict[tuple[int, int, bool], int] = {
     (8192, 1024, True): 64,  # 13.3 / 17.8, 15.2 / 20.5
     (1024, 8192, False): 16,  # 9.3 / 11.0
@@ -69,7 +69,7 @@ FASTER_UP_TO: dict[tuple[int, int, bool], int] = {
 
 @dataclass(frozen=True, slots=True)
 class BackboneShape:
-    """The backbone's attention: keys of a program (which fix the order of a row's sums), and of a block of them."""
+    """Tiles of the backbone's attention: keys of a program, which fix the order of a row's sums, and of a block."""
 
     split: int = 256
     block: int = 128
@@ -78,7 +78,7 @@ class BackboneShape:
 
 
 BACKBONE = BackboneShape()
-DEPTH_WARPS = {8: 1, 16: 1, 32: 2}  # of the depth decoder's attention, by keys that a program holds
+DEPTH_WARPS = {8: 1, 16: 1, 32: 2}  # warps of the depth decoder's attention, by keys of a program
 MOST_DEPTH_KEYS = max(DEPTH_WARPS)
 SAMPLER_WARPS = 8
 
@@ -104,7 +104,7 @@ def tile_shape(outputs: int, width: int, rows: int, *, gated: bool, weight_bytes
 
 
 def is_faster(outputs: int, width: int, rows: int, *, gated: bool, weight_bytes: int) -> bool:
-    """Whether our product was measured to take less time than the vendor's and what stands around that."""
+    """Whether our fused product was measured to be faster than the vendor's with its norm, gate and residual."""
     return weight_bytes == 2 and rows <= FASTER_UP_TO.get((outputs, width, gated), 0)
 
 
