@@ -6,9 +6,9 @@
     data          dah-ta                   rms
 
 Tabs part the columns. A pronunciation is other words, or phones of symbols.py between slashes. Phones need a bundle
-with a text front end. A word with a capital matches only as it is written; a word without matches in any case. A word begins
-with a letter or a digit and may hold spaces. It matches only where no letter or digit is beside it. Where two entries
-match, the longer one is used, and a voice's own entry before one for all voices.
+with a text front end. A word with a capital matches only as it is written; a word without matches in any case. A word
+begins with a letter or a digit and may hold spaces. It matches only where no letter or digit is beside it. Where two
+entries match, the longer one is used, and a voice's own entry before one for all voices.
 
 Bundles without a front end use it too, as another spelling. It reads no bundle and knows no voices.
 """

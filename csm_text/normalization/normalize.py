@@ -6,9 +6,10 @@ twenty four ." A single capital is the name of a letter: "F B I".
 It makes one pass over the text. At each place the first rule that matches (rules.py) reads its match. Every match is
 bounded in length, so the time is linear in the length of the text. No rule can fail.
 
-Other libraries were tried on the cases of tests/csm_text: num2words reads bare numbers only and is under the LGPL; kitten-text-processing 0.1.0 (Apache-2.0) read
-"555-1234" as "five hundred and fifty five-twelve thirty four", "24/7" as "twenty four sevenths", "30 km/h" as "thirty
-kilometers per H", "AT&T" as "ATANDT", and took 20 to 90 ms a sentence, in 9 MB. So the rules are our own.
+Two libraries were tried on the cases of tests/csm_text. num2words reads bare numbers only and is under the LGPL.
+kitten-text-processing 0.1.0 (Apache-2.0) read "555-1234" as "five hundred and fifty five-twelve thirty four", "24/7" as
+"twenty four sevenths", "30 km/h" as "thirty kilometers per H", "AT&T" as "ATANDT"; it took 20 to 90 ms a sentence, and
+9 MB. So the rules are our own.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ class Reading:
         return word == "A" and inside and not after[0].isupper()
 
     def _is_spelled(self, capitals: str) -> bool:
-        """Whether capitals are spelled: unknown ones are, except if long and speakable, or if all text is in capitals."""
+        """Whether capitals are spelled: unknown ones are, unless they are speakable and long, or all is capitals."""
         small = capitals.lower()
         speakable = re.search("[AEIOUY]", capitals) is not None
         if self._shouted:

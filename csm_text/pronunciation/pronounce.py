@@ -69,7 +69,7 @@ class Pronouncer:
         self._of_word = lru_cache(maxsize=20_000)(self._without_neighbours)
 
     def __contains__(self, word: object) -> bool:
-        """Whether the dictionary has a word, given in small letters, with or without an ending."""
+        """Whether a word, given in small letters, is known as it stands."""
         return isinstance(word, str) and (word in heteronyms.PREFERRED or word in self._dictionary)
 
     def phones(self, words: list[str]) -> list[Phones]:
