@@ -18,13 +18,13 @@ class EngineConfig(BaseModel):
         8,
         ge=0,
         le=65536,
-        description="More slots that only keep the cache of earlier prompts, for prompts that begin alike.",
+        description="More slots that only keep keys and values of earlier prompts, for prompts with the same prefix.",
     )
     offload_bytes: int = Field(
         0,
         ge=0,
-        description="Host memory, in bytes, for caches whose slot was needed, pinned with CUDA; a prompt that begins"
-        " like one of them gets it back. 0 keeps nothing.",
+        description="Host memory, in bytes, for keys and values whose slot is reused; a prompt with the same prefix"
+        " restores them. Pinned with CUDA. 0 keeps nothing.",
     )
     max_waiting: int = Field(
         32, ge=0, le=100_000, description="Sequences that wait for a slot before a request is refused."
@@ -40,8 +40,8 @@ class EngineConfig(BaseModel):
         0.0,
         ge=0,
         le=600,
-        description="Seconds of speech that a live stream may be ahead of its listener; past half of it streams pause"
-        " until one of them needs a frame. 0 is no limit. Calls that are not live are never held back.",
+        description="Seconds of speech that a live stream may be ahead of playback; past half of it streams pause until"
+        " one of them needs a frame. 0 is no limit. Calls that are not live are never paused.",
     )
     saturation_batch: int = Field(
         64,
