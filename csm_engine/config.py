@@ -1,5 +1,6 @@
-"""Settings of the engine, declared once: the stage's settings inherit them, and its flags and documentation come from
-these descriptions. They know no model. No torch.
+"""Settings of the engine, declared once. They do not depend on the model. No torch.
+
+The stage's settings inherit them. The flags and the documentation are generated from the descriptions.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class EngineConfig(BaseModel):
-    """How the engine runs, whatever the model. Raises ValidationError, a ValueError, that names the field."""
+    """The engine's settings. Raises pydantic's ValidationError, a ValueError, that names the field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -17,13 +18,13 @@ class EngineConfig(BaseModel):
         8,
         ge=0,
         le=65536,
-        description="More slots that only keep the cache of earlier prompts, for prompts that begin alike.",
+        description="More slots that only keep keys and values of earlier prompts, for prompts with the same prefix.",
     )
     offload_bytes: int = Field(
         0,
         ge=0,
-        description="Host memory, in bytes, for caches whose slot was needed, pinned with CUDA; a prompt that begins"
-        " like one of them gets it back. 0 keeps nothing.",
+        description="Host memory, in bytes, for keys and values whose slot is reused; a prompt with the same prefix"
+        " restores them. Pinned with CUDA. 0 keeps nothing.",
     )
     max_waiting: int = Field(
         32, ge=0, le=100_000, description="Sequences that wait for a slot before a request is refused."
@@ -39,8 +40,8 @@ class EngineConfig(BaseModel):
         0.0,
         ge=0,
         le=600,
-        description="Seconds of speech that a live stream may be ahead of its listener; past half of it streams pause"
-        " until one of them needs a frame. 0 is no limit. Calls that are not live are never held back.",
+        description="Seconds of speech that a live stream may be ahead of playback; past half of it streams pause until"
+        " one of them needs a frame. 0 is no limit. Calls that are not live are never paused.",
     )
     saturation_batch: int = Field(
         64,
@@ -63,11 +64,11 @@ class EngineConfig(BaseModel):
 
     @property
     def total_slots(self) -> int:
-        """Slots of the cache: those that run and those that only keep."""
+        """All slots of the cache: `slots` and `spare_slots`."""
         return self.slots + self.spare_slots
 
     def pipeline_depth_on(self, device_type: str) -> int:
-        """device_type: of torch, such as "cuda" """
+        """The pipeline depth, in steps, on a device. device_type: torch's name for it, such as "cuda"."""
         if self.pipeline_depth is not None:
             return self.pipeline_depth
         return int(device_type == "cuda")

@@ -1,4 +1,4 @@
-"""The plain values that requests are made of. No torch."""
+"""The values that a request consists of. No torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from csm_bundle.errors import InvalidRequestError
 from csm_bundle.sampling import LIMITS
-from csm_bundle.sampling import SamplingParams as SamplingParams  # a request's part, by its own name
+from csm_bundle.sampling import SamplingParams as SamplingParams  # re-exported: part of a request
 
 Codes = npt.NDArray[np.int16]  # (frames, codebooks), frame-major
 
@@ -19,7 +19,7 @@ Codes = npt.NDArray[np.int16]  # (frames, codebooks), frame-major
 class FinishReason(Enum):
     """Why a sequence ended."""
 
-    END_OF_SPEECH = "end_of_speech"  # the model made the all-zero frame
+    END_OF_SPEECH = "end_of_speech"  # the model produced the all-zero frame
     MAX_FRAMES = "max_frames"
     CONTEXT_WINDOW = "context_window"
     CANCELLED = "cancelled"
@@ -27,7 +27,7 @@ class FinishReason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One turn: who, what, and how it sounded. The segment to be spoken has no codes."""
+    """One turn of the conversation: speaker, text, and its audio as codes. The segment to speak has no codes."""
 
     speaker: int
     text: str
@@ -36,12 +36,12 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One utterance to make: `segments` oldest first, the last one is spoken.
+    """One utterance to generate. segments: oldest first; the last one is spoken.
 
-    resume: (frames, codebooks) that an interrupted run of this request has already made; the engine goes on after
-    them as if it had never stopped. `max_frames` counts them too.
-    live: somebody listens while the frames are made, so it is no use to be far ahead; they come in parts of
-    `listener_frames`, and nothing of a part is heard before all of it is there.
+    resume: (frames, codebooks) codes that an interrupted run of this request has already made. The engine continues
+    after them as if it had never stopped. `max_frames` includes them.
+    live: the audio is played while it is generated, so pacing may hold the sequence back.
+    listener_frames: frames in one part of a live stream. A part is played only when it is complete.
     """
 
     request_id: str

@@ -1,1 +1,1 @@
-"""English text to what is spoken of it: words, then phones. No torch, no RPC; frontend.py is where it begins."""
+"""The text front end: English text to words, then to phones. No torch, no RPC. Start at frontend.py."""

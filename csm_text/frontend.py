@@ -1,10 +1,10 @@
-"""Text front ends by their names: a bundle asks for one, and the name is part of what its weights are.
+"""Text front ends by name. A bundle asks for one, and the name is part of its weights' digest.
 
     front_end = load("english-phonemes-1")
     front_end.phonemize("It's 3:45 pm.")  # "IH1 T S | TH R IY1 | F AO1 R T IY0 | F AY1 V | P IY1 | EH1 M ."
 
-A name with a number never changes what it makes of a text: another inventory, dictionary, model or rule that matters
-gets another number.
+A front end always returns the same symbols for the same text. A change of its inventory, dictionary, model or rules
+that changes symbols gets a new number.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ NAMES = ("english-phonemes-1",)
 
 
 class UnknownFrontEndError(ValueError):
-    """There is no front end of that name; the message lists those that there are."""
+    """No front end has that name; the message lists the known names."""
 
 
 class Lexicon(Protocol):
-    """An operator's words as a front end uses them (lexicon.py)."""
+    """The interface of an operator's lexicon (lexicon.py)."""
 
     def respell(self, text: str) -> str:
-        """The text with its words replaced: by others, or by one character of `scripts.PRIVATE` for phones."""
+        """The text with the lexicon's words replaced: by words, or by one character of `scripts.PRIVATE` for phones."""
 
     def phones(self, character: str) -> tuple[str, ...]:
-        """What such a character stands for; () for one that this lexicon did not make."""
+        """The phones behind a private character; () for a character that this lexicon did not make."""
 
 
 class FrontEnd:
-    """English text to symbols. It keeps nothing of a text, and many threads may use it."""
+    """Converts English text to symbols. It stores no text, and many threads may use it at once."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -49,13 +49,13 @@ class FrontEnd:
         self._normalize = Normalizer(self._pronouncer)
 
     def normalize(self, text: str) -> str:
-        """The words that are spoken, for people: small letters, capitals by their names, marks."""
+        """The spoken words in readable form: small letters, capitals for letter names, and marks."""
         return self._normalize(text)
 
     def phonemize(self, text: str, lexicon: Lexicon | None = None) -> str:
         """Symbols with a space between two: phones, `|` between words, marks. A text without words is a pause, ".".
 
-        lexicon: an operator's words, which go before every rule. Never an error, whatever the text.
+        lexicon: an operator's words, which take precedence over every rule. No text is an error.
         """
         text = PRIVATE.sub(" ", text)
         if lexicon is not None:
@@ -73,11 +73,11 @@ class FrontEnd:
         return " ".join(symbols) or "."
 
     def ids(self, text: str, lexicon: Lexicon | None = None) -> list[int]:
-        """Places of the symbols in `symbols`."""
+        """The symbols' ids: their places in `symbols`."""
         return [PLACES[symbol] for symbol in self.phonemize(text, lexicon).split(" ")]
 
     def _close(self, phrase: list[str], symbols: list[str], lexicon: Lexicon | None) -> None:
-        """Adds the words between two marks."""
+        """Appends the symbols of the words between two marks."""
         words = [word if word.isascii() else "" for word in phrase]
         for word, phones in zip(phrase, self._pronouncer.phones(words), strict=True):
             if lexicon is not None and not word.isascii():
@@ -90,14 +90,14 @@ class FrontEnd:
 
 @cache
 def load(name: str) -> FrontEnd:
-    """Raises UnknownFrontEndError. The second call with a name costs nothing."""
+    """The front end of that name, loaded once and cached. Raises: UnknownFrontEndError."""
     if name not in NAMES:
         raise UnknownFrontEndError(f'There is no text front end "{name}"; there is {", ".join(NAMES)}.')
     return FrontEnd(name)
 
 
 def _add_mark(symbols: list[str], mark: str) -> None:
-    """One mark between two phrases, the strongest; none before the first word."""
+    """Appends one mark between two phrases, the strongest; none before the first word."""
     if not symbols:
         return
     if symbols[-1] in STRENGTH:

@@ -1,16 +1,16 @@
-"""An operator's lexicon: how words are said, one a line.
+"""An operator's lexicon: a file of words and their pronunciations, one a line.
 
     # word        how it is said           voice (may be left out)
     CSM           see ess em
     Nguyen        /W IH1 N/
     data          dah-ta                   rms
 
-The columns are parted by tabs. How a word is said is other words, or phones between slashes, as in symbols.py, for a
-bundle with a text front end. A word with a capital is taken as it is written, one without in any case; it begins with
-a letter or a digit, may hold spaces, and is found between other characters than letters and digits. Where two
-entries fit, the longer one goes first, and a voice's own one before that of all voices.
+Tabs part the columns. A pronunciation is other words, or phones of symbols.py between slashes. Phones need a bundle
+with a text front end. A word with a capital matches only as it is written; a word without matches in any case. A word
+begins with a letter or a digit and may hold spaces. It matches only where no letter or digit is beside it. Where two
+entries match, the longer one is used, and a voice's own entry before one for all voices.
 
-It serves bundles without a front end too, as another spelling. It reads no bundle and knows no voices.
+Bundles without a front end use it too, as another spelling. It reads no bundle and knows no voices.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _START = re.compile(r"(?<![^\W_])[^\W_]+")  # letters and digits, from the first
 
 
 class LexiconError(ValueError):
-    """A lexicon that cannot be used; the message names the file and the line, what stands there and what is allowed."""
+    """A lexicon cannot be used; the message names the file, the line, the given value and the allowed ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line. `phones` or `spelling` is empty."""
+    """One line of a lexicon. Either `phones` or `spelling` is empty."""
 
     word: str
     spelling: str = ""
@@ -45,30 +45,30 @@ class Entry:
 
 
 class Lexicon:
-    """The entries that hold for one speaker. It keeps nothing of a text."""
+    """The entries that apply to one speaker. It stores no text."""
 
     def __init__(self, *files: Sequence[Entry], voices: Collection[str] = ()) -> None:
-        """files: the entries of each, the first ones go first; voices: the speaker's names."""
+        """files: the entries of each file, in order of precedence; voices: the speaker's names."""
         own = [[entry for entry in file if entry.voice in voices and entry.voice] for file in files]
         general = [[entry for entry in file if not entry.voice] for file in files]
         entries = [entry for parts in zip(own, general, strict=True) for part in parts for entry in part]
         with_phones = sorted({entry.phones for entry in entries if entry.phones})
         self._phones = {chr(_FIRST_PRIVATE + index): phones for index, phones in enumerate(with_phones)}
         characters = {phones: character for character, phones in self._phones.items()}
-        # Of each first run of letters and digits, in small letters: the entries that begin so, the longest first.
+        # First run of letters and digits, in small letters -> the entries that begin with it, longest first.
         self._beginning: dict[str, list[tuple[Entry, str]]] = {}
         for entry in sorted(entries, key=lambda entry: len(entry.word), reverse=True):
             said = characters[entry.phones] if entry.phones else entry.spelling
             self._beginning.setdefault(_first_run(entry.word), []).append((entry, said))
 
     def respell(self, text: str) -> str:
-        """The text with each word that has an entry as it is said: words, or a private character for its phones."""
+        """The text with the entries' words replaced: by other words, or by a private character for phones."""
         if not self._beginning:
             return text
         return "".join(self._pieces(text))
 
     def phones(self, character: str) -> tuple[str, ...]:
-        """() for a character that stands for no entry."""
+        """The phones behind a private character; () for a character without an entry."""
         return self._phones.get(character, ())
 
     def _pieces(self, text: str) -> Iterator[str]:
@@ -87,7 +87,7 @@ class Lexicon:
 
 
 def read_lexicon(path: Path, *, phones: bool, voices: Collection[str]) -> list[Entry]:
-    """The entries of a file. phones: whether entries may give phones; voices: those that the third column may name.
+    """Reads the entries of a file. phones: whether entries may give phones; voices: names allowed in the third column.
 
     Raises: LexiconError; OSError when the file cannot be read.
     """
@@ -110,7 +110,7 @@ def read_lexicon(path: Path, *, phones: bool, voices: Collection[str]) -> list[E
 
 def _entry(where: str, line: str, phones: bool, voices: Collection[str]) -> Entry:
     cells = [cell.strip() for cell in next(csv.reader([line], delimiter="\t", quoting=csv.QUOTE_NONE))]
-    cells = [cell for cell in cells if cell]  # several tabs make one column, for the eye
+    cells = [cell for cell in cells if cell]  # several tabs part two columns like one, for alignment
     if len(cells) not in (2, 3):
         raise LexiconError(
             f"{where} has {len(cells)} columns; a word, how it is said and perhaps a voice are needed, parted by tabs."

@@ -1,7 +1,7 @@
 """The symbols of the front end `english-phonemes-1`, in a fixed order: a symbol's place is its id.
 
-39 phones of ARPABET as CMUdict uses them, vowels with their stress (0 none, 1 first, 2 second); a boundary between two
-words; marks. The list never changes: other symbols are another front end with another name.
+They are the 39 ARPABET phones of CMUdict, vowels with their stress (0 none, 1 primary, 2 secondary), a boundary between
+two words, and marks. The list never changes: other symbols need another front end with another name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ CONSONANTS = (
 PHONES = (*(f"{vowel}{stress}" for vowel in VOWELS for stress in (0, 1, 2)), *CONSONANTS)
 
 BOUNDARY = "|"
-# From weak to strong: of marks that follow each other the strongest is kept, of equal ones the first.
+# From weak to strong. The strongest of consecutive marks is kept; of equal marks, the first.
 MARKS = ("-", ",", ":", ";", "...", ".", "!", "?")
 
 SYMBOLS = (BOUNDARY, *MARKS, *PHONES)

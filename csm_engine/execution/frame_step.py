@@ -1,8 +1,8 @@
-"""One frame for every running slot, in few operations over static buffers. The same function runs captured and not.
+"""The fast frame step: one frame of each given slot, in few operations over static buffers.
 
-Interface and results are those of the reference (`csm_engine.reference.frame_step.FrameStep`). B rows; K codebooks;
-D, d widths of backbone and depth decoder. Everything that varies between steps is on the device, by
-slot; the host gives slots.
+The same function runs inside and outside of a CUDA graph. Its interface and results are those of the reference
+(`csm_engine.reference.frame_step.FrameStep`). The state that varies between steps is on the device, by slot; the host
+passes only slots. Shapes: B rows; K codebooks; D, d widths of backbone and depth decoder.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from csm_engine.kv.cache import SlotKVCache
 
 
 class PackedFrameStep:
-    """The two stages over packed weights."""
+    """Backbone and depth decoder over packed weights."""
 
     def __init__(self, weights: PackedWeights, num_slots: int, *, kv_dtype: torch.dtype | None = None) -> None:
-        """kv_dtype: of the conversations' keys and values; that of the weights when None, or FLOAT8, unscaled."""
+        """kv_dtype: type of the KV cache; None takes the weights' type, FLOAT8 is unscaled."""
         self.weights = weights
         self.config = weights.config
         self.device = weights.device
@@ -44,7 +44,7 @@ class PackedFrameStep:
         return (torch.cat([audio, text], dim=1) * tokens_mask.unsqueeze(-1)).sum(dim=1)
 
     def __call__(self, slots: Tensor) -> Tensor:
-        """One frame of each row, whose state moves on by it; rows that have ended run as padding.
+        """Makes one frame of each row and advances the row's state; rows that have ended run as padding.
 
         slots: (B,) int64, each once -> (B, K + 1) int16: codes, and in the last column an Outcome.
         """
@@ -68,14 +68,14 @@ class PackedFrameStep:
 
 
 class PackedBackbone:
-    """Hidden states over the conversation."""
+    """The backbone: hidden states over the conversation, with a KV cache by slot."""
 
     def __init__(self, weights: PackedWeights, num_slots: int, kv_dtype: torch.dtype) -> None:
         self._stack = weights.backbone
         self.cache = SlotKVCache(weights.config.backbone, num_slots, device=weights.device, dtype=kv_dtype)
 
     def step(self, x: Tensor, slots: Tensor, positions: Tensor, *, in_place: bool = False) -> Tensor:
-        """x: (B, D), one position a row; slots, positions: (B,) int64 -> (B, D) hidden states. in_place: x is lost."""
+        """x: (B, D), one position a row; slots, positions: (B,) int64 -> (B, D) hidden. in_place: overwrites x."""
         stack, x = self._stack, x if in_place else x.clone()  # layers add to x in place
         for layer, cache in zip(stack.layers, self.cache.layers, strict=True):
             qkv = ops.norm_linear(x, layer.attention_norm, layer.qkv, stack.config.norm_eps)
@@ -91,7 +91,7 @@ class PackedBackbone:
             qkv = ops.norm_linear(x, layer.attention_norm, layer.qkv, stack.config.norm_eps)
             query = ops.write_prompt(qkv, cache.keys[slot], cache.values[slot], start, stack)
             if index == len(stack.layers) - 1:
-                return  # nobody asks for a prompt's hidden states: its last row enters a frame step
+                return  # hidden states of a prompt are not used: its last row enters a frame step
             group = stack.config.num_heads // stack.config.num_kv_heads
             attended = F.scaled_dot_product_attention(
                 query.transpose(0, 1).unsqueeze(0),
@@ -103,7 +103,7 @@ class PackedBackbone:
 
 
 class PackedDepthDecoder:
-    """Codebooks 1..K-1 of one frame. Position 0 is the hidden state, position i the code of codebook i - 1."""
+    """The depth decoder: codebooks 1..K-1 of a frame. Position 0 is the hidden state, i the code of codebook i - 1."""
 
     def __init__(self, weights: PackedWeights) -> None:
         self._weights = weights
@@ -112,7 +112,7 @@ class PackedDepthDecoder:
         self._caches: dict[int, list[tuple[Tensor, Tensor]]] = {}  # by number of rows
 
     def frame(self, hidden: Tensor, fed: Tensor | None, draw: ops.FrameDraw) -> Tensor:
-        """hidden: (B, D); fed: (B, d) what is fed for codebook 0, which is drawn -> (B, K) int64, codebook 0 first."""
+        """hidden: (B, D); fed: (B, d) input for the drawn code of codebook 0 -> (B, K) int64, codebook 0 first."""
         weights, last = self._weights, self._weights.config.num_codebooks - 1
         caches = self._frame_caches(len(hidden))
         self._run(ops.linear(hidden, weights.projection), 0, caches)

@@ -1,7 +1,8 @@
-"""The fast step as CUDA graphs: one per batch bucket, the whole frame in one launch, all captured before the first use.
+"""The graph runner: the fast step as CUDA graphs, one per batch bucket. One launch makes a whole frame.
 
-A batch is padded to the next bucket with the spare slot. The only thing that changes between launches is the list of
-slots; everything else is read from device memory by slot. On a CPU nothing is captured and the same function runs.
+All graphs are captured before the first use. A batch is padded to the next bucket with the spare slot. Only the list of
+slots changes between launches; a graph reads everything else from device memory by slot. On a CPU nothing is captured,
+and the same function runs directly.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ class _Captured:
 
 
 class GraphRunner:
-    """Stands in for a PackedFrameStep: same state, same prefill, same call."""
+    """A Step that replays a PackedFrameStep's graphs: same state, same prefill, same call."""
 
     def __init__(self, step: PackedFrameStep, max_rows: int, *, constant_shape: bool = False) -> None:
         """Captures every bucket for batches of up to `max_rows`, the largest first, in one memory pool.
 
-        constant_shape: there is one bucket, the largest. Matrix products then have the same shape in every step, so
-        a row's bits do not depend on how many others there are; small batches pay for the padding.
+        constant_shape: use one bucket, the largest. Matrix products then have the same shape in every step, so a row's
+        bits do not depend on the batch size. Small batches pay for the padding.
         """
         self._step = step
         self.config = step.config
@@ -51,7 +52,7 @@ class GraphRunner:
                 self._captured[bucket] = self._capture(bucket, pool)
 
     def __call__(self, slots: Tensor) -> Tensor:
-        """slots: (B,) int64, each once -> (B, K + 1) int16 codes and Outcome, good until the next call."""
+        """slots: (B,) int64, each once -> (B, K + 1) int16 K codes and an Outcome, valid until the next call."""
         bucket = bucket_of(len(slots), self._buckets)
         if not self._captured:
             return self._step(self._padded(slots, bucket))[: len(slots)] if self._constant_shape else self._step(slots)

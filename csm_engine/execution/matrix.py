@@ -1,7 +1,7 @@
 """A weight matrix of the fast step: in the model's type, or in eight bits with a scale for each output.
 
-In the model's type on a CPU it is in the layout of packed_linear.py. Eight bits are float8_e4m3fn (arXiv 2209.05433) or
-whole numbers: weights alone, activations stay in the model's type. Who multiplies is the business of ops/.
+On a CPU, a matrix in the model's type has the layout of packed_linear.py. Eight bits are float8_e4m3fn (arXiv
+2209.05433) or int8. Only weights have eight bits: activations stay in the model's type. ops/ chooses the product.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _TYPES = {"float8": FLOAT8, "int8": torch.int8}
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """N outputs, K inputs."""
+    """One weight matrix: N outputs, K inputs, and how to multiply by it."""
 
     values: Tensor  # (N, K), of the model's type or in eight bits; opaque when `is_packed`
-    scale: Tensor | None = None  # (N,) float32, what the rows are multiplied by; None is one
-    fused: bool = False  # on CUDA, for few rows: by our own kernel, with what stands before and behind the product
-    where_faster: bool = False  # if fused: only at sizes at which our kernel was measured to be the faster one
+    scale: Tensor | None = None  # (N,) float32, one factor a row; None is 1
+    fused: bool = False  # on CUDA, for few rows: our own kernel, with norm, gate and residual in it
+    where_faster: bool = False  # if fused: only at sizes where our kernel was measured to be faster
     is_packed: bool = False
 
     def first(self, outputs: int) -> Matrix:
-        """The first outputs alone, over the same memory; all of them where the layout is opaque."""
+        """The first `outputs` outputs over the same memory; every output where the layout is opaque."""
         if self.is_packed or outputs == len(self.values):
             return self
         scale = None if self.scale is None else self.scale[:outputs]
@@ -40,14 +40,14 @@ class Matrix:
 
 
 def plain(weight: Tensor, *, rows: int, fused: bool = False, where_faster: bool = False) -> Matrix:
-    """weight: (N, K); rows: of a step, about."""
+    """A matrix in the model's type. weight: (N, K); rows: expected rows of a step."""
     if is_worth_packing(weight):
         return Matrix(packed(weight, rows), is_packed=True)
     return Matrix(weight, fused=fused, where_faster=where_faster)
 
 
 def quantized(weight: Tensor, quantization: Literal["float8", "int8"]) -> Matrix:
-    """weight: (N, K). The largest value of each row becomes the largest there is; others are rounded to nearest."""
+    """A matrix in eight bits. weight: (N, K). Scales each row's largest value to the type's; rounds to nearest."""
     dtype = _TYPES[quantization]
     scale = weight.abs().amax(dim=1).float().clamp_min(torch.finfo(torch.float32).tiny) / _LARGEST[dtype]
     values = weight.float() / scale[:, None]

@@ -1,10 +1,11 @@
-"""Draws codes: top-k and Gumbel-max over counter-based random numbers.
+"""The sampler: top-k and Gumbel-max over counter-based random numbers.
 
-The noise of one candidate depends only on (seed, frame, codebook, token id): not on the row, the batch, or when the
-request joined. So a request can be replayed from its seed, and continued from any frame. Knows no model.
+The noise of one candidate depends only on (seed, frame, codebook, token id). It does not depend on the row, the batch,
+or when the request joined. So a request can be replayed from its seed, and continued from any frame. The sampler does
+not know the model.
 
 Random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), written in
-int64 so that CPU and GPU make the same integers. Top-k keeps every candidate that ties with the k-th, as
+int64 so that CPU and GPU compute the same integers. Top-k keeps every candidate that ties with the k-th, as
 github.com/SesameAILabs/csm models.py does.
 """
 
@@ -51,7 +52,7 @@ def philox(counter: tuple[Words, Words, Words, Words], key: tuple[Words, Words])
 def gumbel_noise(seed: Tensor, frame: Tensor, num_codebooks: int, vocab_size: int) -> Tensor:
     """seed, frame: (B,) int64 -> (B, num_codebooks, vocab_size) float32 standard Gumbel noise of one frame.
 
-    Uniforms have 23 bits and a half, so that float32 holds them exactly and neither 0 nor 1 can come up.
+    Uniforms are (n + 0.5) / 2**23 with n of 23 bits: float32 holds them exactly, and none is 0 or 1.
     """
     blocks = torch.arange(-(-vocab_size // _LANES), device=seed.device)
     codebooks = torch.arange(num_codebooks, device=seed.device).view(-1, 1)
@@ -62,7 +63,7 @@ def gumbel_noise(seed: Tensor, frame: Tensor, num_codebooks: int, vocab_size: in
 
 
 def gumbel_noise_of(seed: Tensor, frame: Tensor, codebook: int, ids: Tensor) -> Tensor:
-    """The same numbers for some candidates of one codebook, on a CPU, where numpy's calls are the cheaper ones.
+    """The same numbers for some candidates of one codebook, on a CPU, where numpy's calls cost less than torch's.
 
     seed, frame: (B,) int64; ids: (B, N) int64 -> (B, N) float32.
     """
@@ -93,7 +94,7 @@ class SamplingRows:
 
     @classmethod
     def empty(cls, num_rows: int, device: torch.device) -> Self:
-        """Rows of the least values, which are safe to draw with."""
+        """Rows of the smallest allowed values, which are safe to sample with."""
 
         def least(name: str) -> Tensor:
             limits = LIMITS[name]
@@ -106,7 +107,7 @@ class SamplingRows:
             getattr(self, field.name)[row] = getattr(sampling, field.name)
 
     def at(self, rows: Tensor | slice) -> Self:
-        """Those rows. rows: (N,) int64"""
+        """The parameters of the given rows. rows: (N,) int64, or a slice."""
         return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     def cuda(self) -> Self:
@@ -115,9 +116,9 @@ class SamplingRows:
 
 @dataclass(frozen=True, slots=True)
 class FrameSampler:
-    """Draws one frame's codes, codebook by codebook.
+    """Samples one frame's codes, codebook by codebook.
 
-    noise: (B, K, V) float32; sampling: of B rows; codebook_size: first id that is no code.
+    noise: (B, K, V) float32; sampling: of B rows; codebook_size: number of codes; larger ids are never drawn.
     max_top_k: largest top_k of the batch, known to the host.
     """
 
@@ -133,6 +134,6 @@ class FrameSampler:
         best = torch.topk(logits, min(self.max_top_k, self.codebook_size), dim=-1).values
         last = (self.sampling.top_k.clamp(max=best.shape[-1]) - 1).unsqueeze(-1)
         kept = logits.masked_fill(logits < best.gather(-1, last), float("-inf"))
-        # Greedy is the limit of temperature 0: the noise fades and the order of the logits is all that is left.
+        # Temperature 0 is greedy: the noise is multiplied by 0, and only the logits decide.
         scores = kept + self.sampling.temperature.unsqueeze(-1) * noise
         return scores.argmax(dim=-1)

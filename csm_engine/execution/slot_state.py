@@ -1,7 +1,7 @@
-"""What the device remembers of every running sequence, indexed by slot. It knows no requests.
+"""The state of every running sequence on the device, indexed by slot. It does not know requests.
 
-Here it is decided when a row ends, so that the host may launch the next step before it has read the last one: a row
-that has ended runs on as padding until the host takes it out, and touches nothing that is anybody's.
+The device decides when a row ends, so the host can launch the next step before it has read the last one. A row that has
+ended runs on as padding until the host removes it. It does not change any sequence's state.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ NO_LIMIT = 2**62  # frames
 
 @dataclass(frozen=True, slots=True)
 class SlotRows:
-    """What a frame needs of each row's slot. B rows."""
+    """The inputs of one frame, gathered from each row's slot. B rows."""
 
-    slots: Tensor  # (B,) int64, the spare slot in place of those that have ended
-    embedding: Tensor  # (B, D), the rows' own
+    slots: Tensor  # (B,) int64, the spare slot for rows that have ended
+    embedding: Tensor  # (B, D), a copy
     position: Tensor  # (B,) int64
     frame: Tensor  # (B,) int64
 
 
 class SlotState:
-    """One row per slot, and a spare last row for padding.
+    """The state tables: one row per slot, and a spare last row for padding.
 
-    next_embedding: (S + 1, D) the backbone's next input; position, frame: (S + 1,) int64 where it goes and which
-    frame comes of it; max_frames: (S + 1,) int64 where frames end; active: (S + 1,) bool, false once a row has ended
-    and always in the spare row; sampling: of S + 1 rows.
+    next_embedding: (S + 1, D) the backbone's next input; position: (S + 1,) int64 its cache position; frame: (S + 1,)
+    int64 the number of the frame that it makes; max_frames: (S + 1,) int64 the limit of frames; active: (S + 1,) bool,
+    false once a row has ended and always in the spare row; sampling: of S + 1 rows.
     """
 
     def __init__(
         self, num_slots: int, dim: int, max_positions: int, *, device: torch.device, dtype: torch.dtype
     ) -> None:
-        """max_positions: positions of a slot; a row ends when its next one would lie past them."""
+        """max_positions: positions of a slot; a row ends when its next position would exceed them."""
         rows = num_slots + 1
         self.pad_slot, self.max_positions = num_slots, max_positions
         self.next_embedding = torch.zeros(rows, dim, device=device, dtype=dtype)
@@ -59,9 +59,9 @@ class SlotState:
         sampling: SamplingParams,
         max_frames: int = NO_LIMIT,
     ) -> None:
-        """Makes the slot ready for its first frame step: embedding (D,) enters at `position`.
+        """Prepares the slot for its first frame step: embedding (D,) is the input at `position`.
 
-        frame: number of the frame that comes of it; max_frames: of all, those before it included.
+        frame: number of the frame that the step makes; max_frames: limit of frames, resumed ones included.
         """
         self.next_embedding[slot] = embedding
         self.position[slot] = position
@@ -71,11 +71,11 @@ class SlotState:
         self.sampling.set(slot, sampling)
 
     def live(self, slots: Tensor) -> Tensor:
-        """slots: (B,) int64 -> the same, with the spare slot in place of those that have ended."""
+        """slots: (B,) int64 -> the same, with the spare slot in place of slots whose row has ended."""
         return slots.masked_fill(~self.active[slots], self.pad_slot)
 
     def gather(self, slots: Tensor) -> SlotRows:
-        """slots: (B,) int64, each once but the spare one -> what their frame needs; the embeddings may be changed."""
+        """slots: (B,) int64, each once but the spare one -> their frame's inputs; callers may change the embeddings."""
         slots = self.live(slots)
         return SlotRows(
             slots=slots,
@@ -85,9 +85,9 @@ class SlotState:
         )
 
     def advance(self, slots: Tensor, codes: Tensor, embeddings: Tensor) -> Tensor:
-        """Moves the rows on by the frames just made.
+        """Advances the rows by the frames just made.
 
-        slots: (B,) as `live` gave them; codes: (B, K) int64; embeddings: (B, D) of those codes
+        slots: (B,) as `live` returned them; codes: (B, K) int64; embeddings: (B, D) of those codes
         -> (B, K + 1) int16: the codes, and in the last column an Outcome.
         """
         position, frame = self.position[slots] + 1, self.frame[slots] + 1
@@ -100,5 +100,5 @@ class SlotState:
         self.position[slots] = position
         self.frame[slots] = frame
         self.active[slots] = outcome == Outcome.FRAME
-        self.position[-1:] = 0  # padding stays where it is, however often it runs
+        self.position[-1:] = 0  # padding does not advance
         return torch.cat([codes, outcome.unsqueeze(1)], dim=1).to(torch.int16)

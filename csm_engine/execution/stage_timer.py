@@ -1,4 +1,4 @@
-"""Times what the engine does piece by piece, on the device's own clock where it has one."""
+"""A timer of the engine's stages. On CUDA it reads the device's own clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Stage = TypeVar("Stage")
 
 
 class StageTimer(Generic[Stage]):
-    """Sums seconds per stage, a name or whatever the time belongs to. On CUDA they count once the device is past."""
+    """Sums seconds per stage: a name, or a sequence. On CUDA a stage counts once the device has finished it."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
@@ -24,7 +24,7 @@ class StageTimer(Generic[Stage]):
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """Measures nothing inside: events cannot be read out of a captured graph."""
+        """Switches the timer off inside: events of a captured graph cannot be read."""
         self._on = False
         try:
             yield
@@ -47,7 +47,7 @@ class StageTimer(Generic[Stage]):
             self._seconds[stage] += time.perf_counter() - begin
 
     def take(self) -> dict[Stage, float]:
-        """Seconds per stage since the last call; never waits for the device."""
+        """Seconds per stage since the last call. Does not wait for the device."""
         while self._pending and self._pending[0][2].query():
             stage, start, end = self._pending.popleft()
             self._seconds[stage] += start.elapsed_time(end) / 1000

@@ -1,8 +1,8 @@
-"""A CSM's weights, packed for the fast step: q, k and v in one matrix, gate and up in another, projected embeddings.
+"""Packed weights of the fast step: q, k and v in one matrix, gate and up in another, projected embeddings.
 
 The depth decoder's projection is applied to every audio embedding once, here, instead of to each code of every frame.
-Where products are fused, the weights of a norm are multiplied into the matrix behind it. Where eight bits are asked
-for, the layers' matrices are rounded to them; heads and embeddings stay. Knows no slots and no requests.
+Fused products multiply a norm's weights into the matrix behind it. Quantization rounds the layers' matrices to eight
+bits; heads and embeddings keep their type. This module does not know slots or requests.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ class PackedStack:
 
 @dataclass(frozen=True, slots=True)
 class PackedWeights:
-    """All of a CSM. V: audio vocabulary; K: codebooks; D, d: widths of backbone and depth decoder."""
+    """All packed weights of a CSM. V: audio vocabulary; K: codebooks; D, d: widths of backbone and depth decoder."""
 
     config: ModelConfig
     backbone: PackedStack
     depth_decoder: PackedStack
     text_embeddings: Tensor  # (text vocabulary, D)
     audio_embeddings: Tensor  # (K V, D)
-    projected_embeddings: Tensor  # ((K - 1) V, d): what the depth decoder is fed for a code; the last is never fed
+    projected_embeddings: Tensor  # ((K - 1) V, d): the depth decoder's input for a code; the last codebook has none
     projection: Matrix  # (d, D), for the backbone's hidden state
     codebook0_head: Matrix  # (V, D)
     depth_heads: tuple[Matrix, ...]  # K - 1 of (V, d)
@@ -72,11 +72,12 @@ class PackedWeights:
 def pack(
     model: CSM, *, quantization: Quantization = "none", fused: FusedProducts = False, rows: int = 16
 ) -> PackedWeights:
-    """Packs a loaded model. Layer by layer the originals can be freed: nothing packed refers to them but embeddings.
+    """Packs a loaded model. The packed weights share only the embeddings with it, so its layers can be freed.
 
-    quantization: of the layers' matrices. fused: products in the model's type by our own kernels on CUDA, for few rows:
-    none, all of them, or those that were measured to be faster so. Those over eight bits always are.
-    rows: of a step at most; on a CPU matrices are laid out for them.
+    quantization: of the layers' matrices.
+    fused: which products in the model's type our own CUDA kernels compute, for few rows: none (False), all (True), or
+    only the sizes at which they were measured to be faster. Products over eight bits are always fused.
+    rows: most rows of a step; on a CPU the matrices are laid out for that many.
     """
     by_us, where_faster = bool(fused), fused == "where_faster"
     folded = by_us or quantization != "none"
@@ -110,7 +111,7 @@ def pack(
 
 
 def _pack_stack(stack: Any, config: TransformerConfig, matrix: Callable[..., Matrix], folded: bool) -> PackedStack:
-    """folded: the weights of the layers' norms go into the matrices behind them."""
+    """folded: the norms' weights are multiplied into the matrices behind them."""
     return PackedStack(
         config=config,
         layers=tuple(_pack_layer(layer, matrix, folded) for layer in stack.layers),

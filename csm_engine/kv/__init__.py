@@ -1,1 +1,1 @@
-"""What slots keep: keys and values on the device and in host memory, and which slot begins like a prompt."""
+"""Keys and values by slot: the cache, its slots, reuse of common prefixes, and the offload to host memory."""

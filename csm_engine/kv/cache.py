@@ -1,8 +1,8 @@
-"""Keys and values of the backbone: one row per slot, every layer. It knows slots and positions, no requests.
+"""The backbone's KV cache: one row per slot in every layer. It knows slots and positions, but no requests.
 
-torchtune's attention asks its `kv_cache` to `update` with new keys and values and uses what comes back; `LayerCache`
-answers by writing at the (slot, position) that the running step has selected and returning the selected slots' rows.
-The last slot is spare: rows that only pad a batch point to it.
+torchtune's attention calls `kv_cache.update` with new keys and values, and attends over the returned ones. `LayerCache`
+writes them at the slots and positions that the current step has selected, and returns the rows of those slots. The last
+slot is spare: rows that only pad a batch use it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from csm_engine.model.shapes import TransformerConfig
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Where the running step writes and how far it looks.
+    """The positions that the current step writes, and the keys that it reads.
 
-    slots: (B,) int64; positions: (B, T) int64; window: keys 0..window-1 are looked at, known to the host.
+    slots: (B,) int64; positions: (B, T) int64; window: keys 0..window-1 are read, a number on the host.
     """
 
     slots: Tensor
@@ -27,7 +27,7 @@ class Selection:
     window: int
 
     def mask(self) -> Tensor:
-        """(B, T, window) bool: each query sees the keys up to its own position."""
+        """(B, T, window) bool: each query attends to the keys up to its own position."""
         keys = torch.arange(self.window, device=self.positions.device)
         return keys <= self.positions.unsqueeze(-1)
 
@@ -48,7 +48,7 @@ class SlotKVCache:
 
     @property
     def bytes_per_position(self) -> int:
-        """Of one slot, all layers."""
+        """Bytes of one position of one slot, in all layers."""
         one = self.layers[0].keys[0, 0]
         return 2 * len(self.layers) * one.numel() * one.element_size()
 

@@ -1,6 +1,6 @@
-"""Keys and values in host memory, by ticket. Which, and for how long, is the shelf's business (offload_index.py).
+"""Offloaded keys and values: copies in host memory, by ticket. The index (offload_index.py) decides what is kept.
 
-On CUDA the memory is pinned and copies are queued behind the device's other work: nobody waits for them.
+On CUDA the memory is pinned. Copies are queued on the device's stream, and the host does not wait for them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from csm_engine.kv.cache import SlotKVCache
 
 
 class OffloadedKV:
-    """An entry is (layers, 2, length, kv_heads, head_dim): keys and values of one slot's first positions."""
+    """Entries by ticket. Each is (layers, 2, length, kv_heads, head_dim): one slot's first keys and values."""
 
     def __init__(self, cache: SlotKVCache) -> None:
         self._cache = cache

@@ -1,7 +1,7 @@
-"""Which keys and values are kept in host memory when their slot is given away. Policy only: no torch, no clock.
+"""The offload index: which keys and values stay in host memory when their slot is reused. No torch, no clock.
 
-An entry is what one slot stood for. Entries take bytes by their length; past the limit the least recently used go. An
-entry that another one begins with is not kept beside it.
+An entry is the prefix that one slot held. Its bytes are in proportion to its length. Past the limit the least recently
+used entries are dropped. An entry that is a prefix of another one is not kept beside it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from csm_engine.kv.prefix import Prefix, best_match
 
 @dataclass(frozen=True, slots=True)
 class OffloadedEntry:
-    """A new entry, `length` positions long, and the entries that make room for it."""
+    """A new entry of `length` positions. dropped: tickets of the entries that it replaces."""
 
     ticket: int
     length: int
@@ -23,7 +23,7 @@ class OffloadedEntry:
 
 @dataclass(frozen=True, slots=True)
 class RestoredEntry:
-    """The first `length` positions of an entry; `dropped` is its own ticket when they are all of it."""
+    """The first `length` positions of an entry. dropped: the entry's own ticket when they are the whole entry."""
 
     ticket: int
     length: int
@@ -31,7 +31,7 @@ class RestoredEntry:
 
 
 class OffloadIndex:
-    """Entries have tickets, whose numbers never come again. What is dropped is forgotten here and now."""
+    """Entries by ticket, least recently used first. A ticket is never reused; a dropped entry is gone at once."""
 
     def __init__(self, max_bytes: int, bytes_per_position: int) -> None:
         self._max_positions = max_bytes // bytes_per_position
@@ -45,13 +45,13 @@ class OffloadIndex:
         return self._num_positions * self._bytes_per_position
 
     def keep(self, prefix: Prefix) -> OffloadedEntry | None:
-        """Makes an entry; None where it has no room, or is in another one."""
+        """Adds an entry. None when it is too long, is empty, or is a prefix of another entry."""
         if not 0 < len(prefix) <= self._max_positions:
             return None
         shorter = []
         for ticket, entry in self._entries.items():
             length = min(len(prefix), len(entry))
-            if not prefix.has_in_common(entry, longer_than=length - 1):  # mostly one look at one row tells
+            if not prefix.has_in_common(entry, longer_than=length - 1):  # usually decided by one row
                 continue
             if length == len(prefix):
                 self._entries.move_to_end(ticket)
@@ -70,9 +70,10 @@ class OffloadIndex:
         return OffloadedEntry(ticket, len(prefix), tuple(dropped))
 
     def take(self, wanted: Prefix, longer_than: int) -> RestoredEntry | None:
-        """The entry that begins most like what is wanted, if it does so for more rows than that.
+        """The entry with the longest common prefix, if that is longer than `longer_than` rows; otherwise None.
 
-        It is used now; one that is wanted as a whole does not stay, for the slot will have it, and more behind it.
+        The entry becomes the most recently used. An entry that matches as a whole is dropped: the slot will hold it
+        and more.
         """
         ticket, length = best_match(wanted, self._entries.items(), longer_than)
         if ticket is None:

@@ -1,4 +1,4 @@
-"""Finds who begins like a prompt. No torch.
+"""Common prefixes of prompts and of what slots hold. No torch.
 
 Rows are compared by content (text tokens and codes), never by a hash alone.
 """
@@ -16,7 +16,7 @@ Key = TypeVar("Key")
 
 
 class Prefix:
-    """Rows that stand for keys and values, position by position. rows: (T, K + 1) int32, -1 where nothing is."""
+    """The inputs that keys and values were computed from. rows: (T, K + 1) int32, one a position, -1 where masked."""
 
     def __init__(self, rows: Rows) -> None:
         self.rows = np.ascontiguousarray(rows, dtype=np.int32)
@@ -25,9 +25,10 @@ class Prefix:
         return len(self.rows)
 
     def has_in_common(self, other: Prefix, longer_than: int = 0) -> int:
-        """Number of leading rows that are equal, if it is greater than that, otherwise 0.
+        """Number of equal leading rows, if it is greater than `longer_than`; otherwise 0.
 
-        Most of those that begin alike part at the same row; a look at one row is enough to pass over them.
+        Row `longer_than` is compared first. Prompts with a common beginning mostly differ from the same row on, so this
+        one comparison rules most of them out.
         """
         length = min(len(self), len(other))
         if length <= longer_than or self.rows[longer_than].tobytes() != other.rows[longer_than].tobytes():
@@ -38,7 +39,7 @@ class Prefix:
 
 
 def best_match(wanted: Prefix, known: Iterable[tuple[Key, Prefix]], longer_than: int = 0) -> tuple[Key | None, int]:
-    """Who of the known has most leading rows in common with what is wanted, and how many; the first among equals."""
+    """The key of the longest common prefix and its length in rows; the first key on a tie, None without a match."""
     best, length = None, longer_than
     for key, prefix in known:
         if common := wanted.has_in_common(prefix, length):

@@ -1,9 +1,9 @@
-"""Who holds which slot, and what slots remember. Policy only: no torch, no clock.
+"""The slot pool: which sequence holds which slot, and the prefix in each slot. No torch, no clock.
 
-A slot that a sequence has left keeps its keys and values until the room is needed, and one that is held has its
-sequence's prompt. A new prompt that begins like what a slot has starts from there: in the slot itself when nobody holds
-it and all of it fits, otherwise from a copy, so that a voice prompt or a conversation is prefilled once. The least
-recently used memory is given up first; with a shelf it goes to host memory and can come back.
+A released slot keeps its keys and values until the slot is needed. A held slot has those of its sequence's prompt. A
+new prompt reuses the longest common prefix, so a voice prompt or a conversation is prefilled once. It takes over the
+slot itself when that slot is idle and all of its prefix matches; otherwise it gets a copy. The least recently used slot
+is overwritten first. With an offload index, its keys and values move to host memory and can be restored.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _NOTHING = Prefix(np.zeros((0, 1), dtype=np.int32))
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A slot for a sequence: its first `reused` positions need no prefill once they are where they belong.
+    """A slot for a sequence, and the copies to make first. Its first `reused` positions then need no prefill.
 
-    In this order: `offload` what the slot has to host memory, bring the positions from the slot `copy_from` or from the
-    entry `restore`, drop what is `dropped`.
+    The engine does these in order: save the slot's old content as the entry `offload`; copy the reused positions from
+    the slot `copy_from` or from the entry `restore`; drop the entries `dropped`.
     """
 
     slot: int
@@ -37,30 +37,30 @@ class Lease:
 
     @property
     def dropped(self) -> tuple[int, ...]:
-        """Tickets of entries that are kept no more."""
+        """Tickets of the entries to drop from host memory."""
         return tuple(ticket for part in (self.offload, self.restore) if part for ticket in part.dropped)
 
 
 class SlotPool:
-    """Slots of one KV cache. `num_slots` may be held at once; `num_spare` more only remember."""
+    """The slots of one KV cache. `num_slots` may be held at once; `num_spare` more slots only keep prefixes."""
 
     def __init__(self, num_slots: int, num_spare: int = 0, offload_index: OffloadIndex | None = None) -> None:
-        """offload_index: what host memory holds; None does without."""
+        """offload_index: the entries in host memory; None offloads nothing."""
         self._num_slots = num_slots
         self._offload_index = offload_index or OffloadIndex(max_bytes=0, bytes_per_position=1)
-        # Every slot that nobody holds, least recently used first, with what it remembers.
+        # Idle slots, least recently used first, each with the prefix that it holds.
         self._idle: OrderedDict[int, Prefix] = OrderedDict((slot, _NOTHING) for slot in range(num_slots + num_spare))
         self._held: dict[int, Prefix] = {}
 
     @property
     def num_free(self) -> int:
-        """Sequences that may still be given a slot."""
+        """Number of sequences that can still get a slot."""
         return self._num_slots - len(self._held)
 
     def acquire(self, rows: Rows) -> Lease:
-        """A slot for a prompt; one must be free. The last row is never reused: a frame step must run it.
+        """Takes a slot for a prompt; one must be free. The last row is never reused: a frame step must run it.
 
-        rows: (T, K + 1) int32, -1 where nothing is.
+        rows: (T, K + 1) int32, -1 where masked.
         """
         assert self.num_free, "all slots are held"
         wanted = Prefix(rows[:-1])
@@ -78,18 +78,18 @@ class SlotPool:
         offload = self._offload_index.keep(given_up)
         if restore is not None:
             return Lease(slot, restore.length, offload=offload, restore=restore)
-        if best is None or best == slot:  # giving up the match itself: what matches is there already
+        if best is None or best == slot:  # the slot is the match itself: its keys and values are in place
             return Lease(slot, reused, offload=offload)
         if best in self._idle:
             self._idle.move_to_end(best)
         return Lease(slot, reused, copy_from=best, offload=offload)
 
     def filled(self, slot: int, rows: Rows) -> None:
-        """A held slot's keys and values now stand for these rows: others may copy them."""
+        """Records the rows that a held slot's keys and values now hold. Other sequences may copy them."""
         self._held[slot] = Prefix(rows)
 
     def release(self, slot: int, rows: Rows) -> None:
-        """Gives a slot back. rows: what its keys and values stand for, position by position."""
+        """Returns a slot to the pool. rows: (T, K + 1) int32, the inputs of its keys and values, one a position."""
         del self._held[slot]
         self._idle[slot] = Prefix(rows)
         if not len(rows):

@@ -1,1 +1,1 @@
-"""THE loop of the engine, its thread, and the steps that are in flight."""
+"""The engine's loop, the thread that drives it, and the frame steps in flight."""

@@ -1,8 +1,8 @@
-"""The engine: requests in, frames of codes out. This is THE loop.
+"""The engine: requests in, frames of codes out. Start reading here.
 
-`step` is schedule, run, deliver. Frames are read `pipeline_depth` steps after their launch, so that a device has the
-next step to do while the host looks at the last one. The engine is driven by one thread (engine_thread.py); it knows no
-audio, no codec and no network.
+`Engine.step` is the loop's body: schedule, run, deliver. The host reads a frame step `pipeline_depth` steps after it
+launched it, so the device computes the next step while the host delivers the last one. One thread drives the engine
+(engine_thread.py). The engine does not know audio, the codec or the network.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ from csm_engine.types import Codes, FinishReason, GenerationRequest
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """News of one sequence: it was admitted, made a frame, or ended.
+    """One event of one sequence: it was admitted, made a frame, or ended.
 
-    frame: (K,) int16 codes, or None when there are none in the news; finish_reason: set in the last news. (The
-    sequence itself may already be further than an output that waits to be read.)
+    frame: (K,) int16 codes; None when the event carries no frame.
+    finish_reason: set in the sequence's last output only.
+    The sequence itself may be ahead of an output that has not been read yet.
     """
 
     sequence: Sequence
@@ -44,7 +45,7 @@ class Output:
 
 
 class Engine:
-    """Runs many sequences over one model. Not thread-safe: one thread calls everything."""
+    """Runs many sequences over one model. Not thread-safe: one thread makes every call."""
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class Engine:
         config: EngineConfig,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """frame_step: made for `config.total_slots` slots; clock: seconds, what listeners hear is reckoned by."""
+        """frame_step: built for `config.total_slots` slots; clock: returns seconds, for playout leads."""
         self._clock = clock
         self._frame_step = frame_step
         self._model_config = model_config = frame_step.config
@@ -95,7 +96,7 @@ class Engine:
         return self._scheduler.has_work
 
     def next_wakeup(self) -> float | None:
-        """Seconds until `step` has something to do, 0 for now; None when that is up to somebody's request."""
+        """Seconds until `step` has work; 0 when it has work now, None when only a new request can bring work."""
         return 0.0 if self.has_work and len(self._steps) else self._scheduler.next_wakeup(self._clock())
 
     @property
@@ -108,7 +109,7 @@ class Engine:
 
     @property
     def cache_usage(self) -> float:
-        """Share of the KV cache that holds a sequence's positions, 0 to 1."""
+        """Share of the KV cache that running and prefilling sequences fill, 0 to 1."""
         prefilling = self._scheduler.prefilling
         used = 0 if prefilling is None else prefilling.prefilled
         used += sum(item.next_position for item in list(self._scheduler.running))
@@ -116,11 +117,11 @@ class Engine:
 
     @property
     def offloaded_bytes(self) -> int:
-        """Keys and values in host memory."""
+        """Bytes of keys and values in host memory."""
         return self._offload_index.num_bytes
 
     def add_request(self, request: GenerationRequest) -> Sequence:
-        """Checks and queues a request.
+        """Validates a request and queues it as a sequence.
 
         Raises: InvalidRequestError, PromptTooLongError, EngineBusyError.
         """
@@ -134,24 +135,31 @@ class Engine:
         return sequence
 
     def abort(self, sequence: Sequence) -> None:
-        """Ends a sequence and frees its slot before the next step. Doing it twice, or late, does no harm."""
+        """Cancels a sequence and frees its slot before the next step. A second or a late call has no effect."""
         if sequence.status is not SequenceStatus.FINISHED:
             sequence.finish(FinishReason.CANCELLED)
         self._scheduler.remove(sequence)
 
     @torch.inference_mode()
     def step(self) -> list[Output]:
-        """Does the next piece of work: one prefill chunk, or one frame of the running sequences that want it."""
+        """Schedules, runs and delivers one unit of work: a prefill chunk, or one frame of each sequence in a batch.
+
+        A frame batch leaves up to `pipeline_depth` steps unread. Any other call delivers every step in flight: the
+        device has the chunk to compute meanwhile, or there is no work.
+        """
+        # Schedule.
         outputs = self._admit()
         match self._scheduler.next_work(self._clock()):
+            # Run, and deliver the frames that are due.
             case PrefillChunk() as chunk:
                 self._prefill(chunk)
             case FrameBatch(sequences):
                 self._steps.launch(sequences)
                 return outputs + self._deliver(unread=self._pipeline_depth)
-        return outputs + self._deliver(unread=0)  # the chunk keeps the device busy meanwhile, or there is no work
+        return outputs + self._deliver(unread=0)
 
     def _admit(self) -> list[Output]:
+        """Gives the next waiting sequence a slot, if the scheduler admits it: at most one output."""
         admitted = self._scheduler.admit()
         if admitted is None:
             return []
@@ -161,7 +169,7 @@ class Engine:
         return [Output(sequence)]
 
     def _move_in(self, lease: Lease) -> None:
-        """Brings the keys and values that the slot shall begin with to where they belong."""
+        """Copies the keys and values that the sequence reuses into its slot."""
         if lease.offload is not None:
             self._offloaded.save(lease.offload.ticket, lease.slot, lease.offload.length)
         if lease.copy_from is not None:
@@ -172,6 +180,7 @@ class Engine:
             self._offloaded.drop(ticket)
 
     def _prefill(self, chunk: PrefillChunk) -> None:
+        """Prefills one chunk. After the last chunk the slot is ready for its first frame step."""
         sequence, slot = chunk.sequence, chunk.sequence.slot
         assert slot is not None
         if chunk.length:
@@ -196,13 +205,13 @@ class Engine:
         )
 
     def _deliver(self, unread: int) -> list[Output]:
-        """Reads all steps but the last `unread` and tells what came of them."""
+        """Reads the steps in flight, oldest first, until `unread` remain, and returns their outputs."""
         outputs = []
         while len(self._steps) > unread:
             done, stages = self._steps.read(), self._frame_step.timer.take()
             for sequence, seconds in self._prefill_timer.take().items():
                 sequence.prefill_seconds += seconds
-            # Rows of sequences that have ended since the launch are nobody's.
+            # A sequence that finished after the launch gets no output from its row.
             rows = [(item, row) for item, row in done if item.status is not SequenceStatus.FINISHED]
             if rows:
                 self._scheduler.budget.observe(len(done.sequences), done.seconds)
@@ -212,9 +221,9 @@ class Engine:
         return outputs
 
     def _deliver_row(self, sequence: Sequence, row: Codes) -> Output:
-        """row: (K + 1,) int16, codes and Outcome."""
+        """Records one row of a step in its sequence. row: (K + 1,) int16, K codes and an Outcome."""
         outcome = Outcome(row[-1])
-        # The all-zero frame ends speech and is not part of it.
+        # The all-zero frame ends the speech and is not part of it.
         frame = None if outcome is Outcome.END_OF_SPEECH else row[:-1]
         reason = FINISH_REASONS.get(outcome)
         if frame is not None:
@@ -229,5 +238,5 @@ class Engine:
 
 
 def _to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copies without waiting for what the device is doing: through pinned memory where there is such a thing."""
+    """Copies a CPU tensor to the device. On CUDA it goes through pinned memory and does not wait for the device."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

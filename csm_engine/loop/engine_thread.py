@@ -1,7 +1,7 @@
-"""The one thread that drives the engine. Others hand it requests and aborts; it hands back each step's outputs.
+"""The thread that drives the engine. Other threads submit requests and aborts; it delivers the outputs of each step.
 
-The thread also sleeps while everybody's listener has enough to hear. Outputs go to one callback per step, for the
-whole batch.
+It sleeps while there is no work, and while every live stream has enough playout lead. One callback per step delivers
+the outputs of the whole batch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class EngineThread:
     """Runs `engine.step` whenever there is work.
 
     deliver: called on the engine thread with the outputs of one step, if there are any.
-    fail: called once on the engine thread if a step raises; the engine takes no more requests after that.
+    fail: called once on the engine thread if a step raises; later requests are refused.
     """
 
     def __init__(self, engine: Engine, deliver: Deliver, fail: Fail) -> None:
@@ -35,11 +35,11 @@ class EngineThread:
         self.worker.start()
 
     def stop(self) -> None:
-        """Ends the loop after the running step and joins the thread. Sequences that still run get no more outputs."""
+        """Stops the loop after the current step and joins the thread. Unfinished sequences get no more outputs."""
         self.worker.stop()
 
     def add_request(self, request: GenerationRequest) -> Future[Sequence]:
-        """A future of the queued sequence, or of InvalidRequestError, EngineBusyError, EngineStoppedError."""
+        """A future of the queued sequence; it fails like `Engine.add_request`, or with EngineStoppedError."""
         return self.worker.call(lambda: self._engine.add_request(request), EngineStoppedError("the engine has stopped"))
 
     def abort(self, sequence: Sequence) -> None:
@@ -47,7 +47,7 @@ class EngineThread:
         self.worker.submit(lambda: self._engine.abort(sequence))
 
     def load(self) -> tuple[int, int]:
-        """(running, waiting) sequences."""
+        """Number of running and of waiting sequences."""
         return self._engine.num_running, self._engine.num_waiting
 
     def cache_usage(self) -> float:
@@ -55,11 +55,11 @@ class EngineThread:
         return self._engine.cache_usage
 
     def offloaded_bytes(self) -> int:
-        """Keys and values in host memory."""
+        """Bytes of keys and values in host memory."""
         return self._engine.offloaded_bytes
 
     def silence(self) -> float | None:
-        """Seconds since the last step, or since there is one to do again; None when idle or when all rest."""
+        """Seconds since the last step, or since work arrived; None when idle or when pacing pauses all streams."""
         since = self._silent_since
         return None if since is None or not self._engine.has_work else time.monotonic() - since
 

@@ -1,8 +1,8 @@
-"""Frame steps on their way: launched on the device, not yet read by the host.
+"""Frame steps in flight: launched on the device, not yet read by the host.
 
-On CUDA a launch returns at once. Slots go in and frames come out through pinned memory that belongs to their entry,
-so neither waits for the device, and an entry is used again only after its step was read. On a CPU a launch
-is the step, and the memory is plain.
+On CUDA a launch returns at once. Each step in flight has its own pinned memory for slots and frames, so neither copy
+waits for the device. That memory is reused only after its step was read. On a CPU a launch computes the whole step,
+and the memory is not pinned.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from csm_engine.types import Codes
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A step that was read. rows: (B, K + 1) int16, codes and Outcome; seconds: how long it took, as the host saw."""
+    """A step that was read.
+
+    rows: (B, K + 1) int16, K codes and an Outcome; seconds: the step's duration, measured by the host.
+    """
 
     sequences: list[Sequence]
     rows: Codes
@@ -32,29 +35,29 @@ class Done:
 
 
 class InFlightSteps:
-    """First launched, first read."""
+    """A queue of launched steps: first launched, first read."""
 
     def __init__(
         self, step: Callable[[Tensor], Tensor], *, num_rows: int, num_codebooks: int, depth: int, device: torch.device
     ) -> None:
-        """num_rows: largest batch; depth: steps that may stay unread when another one is launched."""
+        """num_rows: largest batch; depth: steps that may be unread when another one is launched."""
         self._step = step
         self._idle = deque(_Entry(num_rows, num_codebooks + 1, device) for _ in range(depth + 1))
         self._launched: deque[tuple[_Entry, list[Sequence], float]] = deque()
         self._last_read_at = 0.0
 
     def __len__(self) -> int:
-        """Steps that are not yet read."""
+        """Number of steps launched and not yet read."""
         return len(self._launched)
 
     def launch(self, sequences: list[Sequence]) -> None:
-        """Makes one frame of each sequence."""
+        """Launches a step that makes one frame of each sequence."""
         entry = self._idle.popleft()
         self._launched.append((entry, sequences, time.monotonic()))
         entry.launch(self._step, [sequence.slot for sequence in sequences])
 
     def read(self) -> Done:
-        """The oldest step; waits until the device has done it."""
+        """Reads the oldest step. Blocks until the device has finished it."""
         entry, sequences, launched_at = self._launched.popleft()
         rows = entry.read(len(sequences))
         self._idle.append(entry)
@@ -63,7 +66,7 @@ class InFlightSteps:
 
 
 class _Entry:
-    """Host memory of one step."""
+    """Host memory of one step in flight."""
 
     def __init__(self, num_rows: int, width: int, device: torch.device) -> None:
         cuda = device.type == "cuda"

@@ -1,4 +1,4 @@
-"""What the loop asks of a frame step: the packed one, its graphs, or the reference that they are compared with."""
+"""The interface of a frame step. The packed step, its CUDA graphs and the reference step implement it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from csm_engine.model.shapes import ModelConfig
 
 
 class Backbone(Protocol):
-    """The stack over the conversation, with a cache for each slot."""
+    """The transformer over the conversation, with a KV cache for each slot."""
 
     @property
     def cache(self) -> SlotKVCache: ...
 
     def prefill(self, embeddings: Tensor, slot: int, start: int, /) -> object:
-        """Writes keys and values of positions from `start`. embeddings: (positions, D)."""
+        """Writes keys and values of one slot from position `start` on. embeddings: (positions, D)."""
 
 
 class Step(Protocol):
-    """One frame of many slots. K: codebooks; D: width of the backbone."""
+    """Makes one frame of each of many slots. K: codebooks; D: width of the backbone."""
 
     @property
     def config(self) -> ModelConfig: ...
@@ -42,7 +42,7 @@ class Step(Protocol):
     def timer(self) -> StageTimer[str]: ...
 
     def embed_tokens(self, tokens: Tensor, tokens_mask: Tensor, /) -> Tensor:
-        """(positions, K + 1), twice -> (positions, D)."""
+        """tokens, tokens_mask: (positions, K + 1) each -> (positions, D)."""
 
     def __call__(self, slots: Tensor, /) -> Tensor:
-        """slots: (B,) -> (B, K + 1) int16, codes and Outcome."""
+        """slots: (B,) -> (B, K + 1) int16, K codes and an Outcome."""

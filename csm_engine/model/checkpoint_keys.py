@@ -1,7 +1,7 @@
-"""The key tables of the two published checkpoint layouts, as data. No torch.
+"""The key names of the two published checkpoint layouts, as tables. No torch.
 
 `original`: Sesame's own (`ckpt.pt`, `model.safetensors`). `transformers`: the transformers library's, where rows of
-q and k are permuted, because its rotary embedding turns half-splits and not neighbouring pairs.
+q and k are permuted, because its rotary embedding rotates half-splits instead of neighbouring pairs.
 Source: transformers/models/csm/convert_csm.py and github.com/SesameAILabs/csm models.py.
 """
 

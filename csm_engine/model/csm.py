@@ -1,7 +1,8 @@
 """CSM's modules: a Llama 3.2 backbone over text and audio embeddings, and a small depth decoder over codebooks.
 
 Attribute names are those of the published checkpoint, except `depth_decoder` (there: `decoder`). The stacks are
-torchtune's; how they are run, cached and sampled is not known here. Source: github.com/SesameAILabs/csm models.py.
+torchtune's. This module does not know how they are run, cached or sampled.
+Source: github.com/SesameAILabs/csm models.py.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class CSM(nn.Module):
         return self.audio_head.dtype
 
     def embed_tokens(self, tokens: Tensor, tokens_mask: Tensor) -> Tensor:
-        """tokens, tokens_mask: (T, K + 1) int64 and bool -> (T, D): the sum of what the mask shows."""
+        """tokens, tokens_mask: (T, K + 1) int64 and bool -> (T, D): the sum of the unmasked embeddings."""
         audio = self.audio_embeddings(tokens[:, :-1] + self._codebook_offsets())
         text = self.text_embeddings(tokens[:, -1:])
         embeddings = torch.cat([audio, text], dim=1)  # (T, K + 1, D)
@@ -76,7 +77,7 @@ def _stack(config: TransformerConfig) -> TransformerDecoder:
 
 
 def build_skeleton(config: ModelConfig) -> CSM:
-    """A CSM without storage (meta device): the shapes that a checkpoint must fill."""
+    """A CSM without storage (meta device): a checkpoint's tensors must match its shapes."""
     with torch.device("meta"):
         return CSM(config)
 

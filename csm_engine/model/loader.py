@@ -1,7 +1,7 @@
 """Reads a CSM checkpoint into a model: original or transformers layout, one file or shards, strictly.
 
-Every parameter must be there, nothing unknown may be, every shape must fit; the first that does not is named.
-Random weights are made only by `random_model`, which no loader calls.
+Every parameter must be present, with the right shape, and no other key may be; the error names the first key at fault.
+Only `random_model` makes random weights, and no loader calls it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def random_model(
 ) -> CSM:
     """A model of the given shapes with seeded random weights: noise, for tests and benchmarks only.
 
-    drawn_on: whose random numbers they are; a GPU's are other ones than a CPU's, and there in no time.
+    drawn_on: device that draws the numbers. A GPU draws other numbers than a CPU, and much faster.
     """
     generator = torch.Generator(drawn_on).manual_seed(seed)
     model = build_skeleton(config)

@@ -33,7 +33,7 @@ class Prompt:
         return len(self.tokens)
 
     def rows(self) -> Rows:
-        """(T, K + 1) int32 for comparison by content: -1 where the mask hides what is there."""
+        """(T, K + 1) int32 rows to compare by content: the tokens, -1 where masked."""
         return np.where(self.tokens_mask, self.tokens, -1).astype(np.int32)
 
 
@@ -58,10 +58,11 @@ class PromptBuilder:
     def build(self, segments: Sequence[Segment], *, max_frames: int, resume: Codes | None = None) -> Prompt:
         """The prompt of a request. Context that leaves too little room for frames is dropped, oldest first.
 
-        resume: (frames, K) codes that an interrupted run has already made; they follow the prompt.
+        resume: (frames, K) codes that an interrupted run has made; they follow the prompt.
 
-        Raises: InvalidRequestError for codes that are none; PromptTooLongError with the numbers if even the segment
-        to be spoken leaves no room.
+        Raises: InvalidRequestError for a last segment with codes, or codes of a wrong shape or range;
+        PromptTooLongError, with the numbers of positions, if the text to speak and the resumed frames leave no room
+        for another frame.
         """
         if not segments or segments[-1].codes is not None:
             raise InvalidRequestError("segments", "the last segment must be the text to speak, without codes")
@@ -69,7 +70,7 @@ class PromptBuilder:
         spoken = parts[-1]
         if resume is not None:
             parts.append(self._audio("resume", resume))
-        # The newest of them may lie in the window's last position: one more frame comes of it.
+        # The newest resumed frame may take the window's last position: its step still makes one frame.
         needed = len(spoken[0]) + (0 if resume is None else max(len(resume) - 1, 0))
         if needed >= self._max_seq_len:
             raise PromptTooLongError(
@@ -78,7 +79,7 @@ class PromptBuilder:
                 " at least one frame",
             )
         context = parts[: len(segments) - 1]
-        # What the first run kept, a resumed one keeps too: its frames take the room that was reserved for them.
+        # A resumed run keeps the context that the first run kept: its frames use the room reserved for them.
         room = self._max_seq_len - len(spoken[0]) - min(max(max_frames, 1), self._reserved_frames)
         room = min(room, self._max_seq_len - needed - 1)
         kept = _newest_that_fit(context, room)

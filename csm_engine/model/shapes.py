@@ -1,4 +1,4 @@
-"""Shapes of the model: frozen, validated, read once.
+"""The model's shapes, read from a checkpoint's config.json and validated.
 
 `ModelConfig.from_json` understands three dialects of a checkpoint's config.json: Sesame's flavors, the transformers
 library's `CsmConfig`, and explicit shapes (for bundles of other sizes). It reads no weights.
@@ -63,7 +63,7 @@ class ModelConfig:
     text_vocab_size: int
     audio_vocab_size: int
     num_codebooks: int
-    codebook_size: int  # codes the codec can decode; the sampler never draws an id past it
+    codebook_size: int  # codes that the codec can decode; the sampler draws no id beyond them
 
     def __post_init__(self) -> None:
         if self.num_codebooks < 2:
@@ -170,7 +170,7 @@ def _transformers_stack(values: dict[str, Any]) -> TransformerConfig:
 
 
 def _transformers_rope(values: dict[str, Any]) -> tuple[int, int]:
-    """Base and factor, once the wavelength limits are known to be torchtune's fixed 8192 and 2048 positions."""
+    """Base and factor. Refuses wavelength limits other than 8192 and 2048 positions, which torchtune fixes."""
     rope = values.get("rope_parameters") or values["rope_scaling"]
     base = rope.get("rope_theta", values.get("rope_theta"))
     if rope.get("rope_type") != "llama3" or base is None:

@@ -1,7 +1,7 @@
 """Text to token ids, as CSM was trained: `[speaker]text` between BOS and EOS of the Llama 3 tokenizer.
 
-Source: github.com/SesameAILabs/csm generator.py. One thing differs on purpose: text that spells a special token, such
-as "<|end_of_text|>", is read as plain text, so that a caller cannot end a segment from inside it.
+Source: github.com/SesameAILabs/csm generator.py. One difference is on purpose: text that spells a special token, such
+as "<|end_of_text|>", is encoded as plain text, so a caller's text cannot end its segment.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class TextTokenizer:
         except Exception as error:  # the library raises bare Exception
             raise CheckpointError(f"{path}: cannot be read as tokenizer.json: {error}") from None
         self._tokenizer.encode_special_tokens = True
-        self._tokenizer.no_truncation()  # a file keeps what it was last used with
+        self._tokenizer.no_truncation()  # the file may have stored a truncation and a padding
         self._tokenizer.no_padding()
         self._bos, self._eos = (self._special(path, token) for token in (BOS, EOS))
         largest = max(self._tokenizer.get_vocab(with_added_tokens=True).values())

@@ -1,1 +1,1 @@
-"""The eager frame step over torchtune's modules: what the fast one is compared with."""
+"""The reference: an eager frame step over torchtune's modules. The fast step is compared with it."""

@@ -1,6 +1,6 @@
 """The backbone stage: hidden states over the conversation, with a KV cache row per slot.
 
-It knows embeddings, slots and positions; codes, sampling and requests are others' business.
+It knows embeddings, slots and positions. It does not know codes, sampling or requests.
 """
 
 from __future__ import annotations

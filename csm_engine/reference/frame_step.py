@@ -1,7 +1,7 @@
-"""One frame for every running slot: backbone step, codebook 0, the depth decoder's steps, sampling.
+"""The reference frame step: backbone step, codebook 0, the depth decoder's steps, sampling, one after the other.
 
-This is the eager reference of everything faster (csm_engine/execution). All it needs of a sequence is on the device, by
-slot; the host gives the slots.
+The fast step (csm_engine/execution) is compared with it. A sequence's state is on the device, by slot; the host passes
+only slots.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from csm_engine.reference.depth_decoder import DepthDecoder
 
 
 class FrameStep:
-    """The two stages joined. K: codebooks."""
+    """Backbone and depth decoder over torchtune's modules. K: codebooks."""
 
     def __init__(self, model: CSM, num_slots: int) -> None:
         self._model = model
@@ -34,7 +34,7 @@ class FrameStep:
         return self._model.embed_tokens(tokens, tokens_mask)
 
     def __call__(self, slots: Tensor) -> Tensor:
-        """One frame of each row, whose state moves on by it; rows that have ended run as padding.
+        """Makes one frame of each row and advances the row's state; rows that have ended run as padding.
 
         slots: (B,) int64, each once -> (B, K + 1) int16: codes, and in the last column an Outcome.
         """

@@ -1,1 +1,1 @@
-"""Policies: who gets a slot, who is in a step, who is admitted. No torch, and the time is given."""
+"""Scheduling policies: admission, slots, batches. They do not use torch, and callers pass the time in."""

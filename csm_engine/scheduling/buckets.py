@@ -1,4 +1,4 @@
-"""The batch sizes that steps are prepared for. No torch."""
+"""Batch buckets: the batch sizes for which steps are captured. No torch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512
 
 
 def buckets_up_to(num_rows: int) -> list[int]:
-    """The buckets that batches of 1..num_rows need; the last one is num_rows itself."""
+    """The buckets for batches of 1 to num_rows rows, ascending; the last one is num_rows itself."""
     return [*(bucket for bucket in BUCKETS if bucket < num_rows), num_rows]
 
 
 def bucket_of(num_rows: int, buckets: Sequence[int]) -> int:
-    """The smallest bucket that holds that many rows, or the largest there is. buckets: in ascending order."""
+    """The smallest bucket that holds num_rows rows, or the largest bucket. buckets: in ascending order."""
     return buckets[min(bisect_left(buckets, num_rows), len(buckets) - 1)]

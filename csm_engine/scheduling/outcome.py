@@ -1,4 +1,4 @@
-"""What a frame step made of a row. The device decides it, the host reads it. No torch."""
+"""The outcome of one row of a frame step. The device writes it and the host reads it. No torch."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from csm_engine.types import FinishReason
 
 
 class Outcome(IntEnum):
-    """Last column of a step's result."""
+    """The value in the last column of a step's result."""
 
-    NOTHING = 0  # the row had ended before this step, or only pads the batch: its codes mean nothing
-    FRAME = 1  # a frame, and more to come
+    NOTHING = 0  # the row had ended before this step, or pads the batch: its codes are meaningless
+    FRAME = 1  # a frame; the sequence goes on
     END_OF_SPEECH = 2  # the all-zero frame, which is not part of the speech
-    MAX_FRAMES = 3  # the last frame that was asked for
-    CONTEXT_WINDOW = 4  # the last frame that has room
+    MAX_FRAMES = 3  # a frame, the last one that the request allows
+    CONTEXT_WINDOW = 4  # a frame, the last one that fits into the context window
 
 
 FINISH_REASONS = {

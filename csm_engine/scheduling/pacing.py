@@ -1,14 +1,14 @@
-"""Who makes a frame in the next step: those first whose listeners would soon have nothing to hear.
+"""Pacing: which running sequences make a frame in the next step. The least playout lead goes first.
 
-Policy only: no torch, and the time is given. A sequence's lead is the sound that it has made and that has not been
-played yet, if it is played from the first frame on without a break. In the order of a step's importance:
+A policy without torch; callers pass the time in. A sequence's playout lead is the sound, in seconds, that it has made
+and that has not been played yet. It assumes that playback starts with the first frame and never pauses. Priority:
 
-1. sequences that have made nothing yet: somebody waits for the first sound;
-2. those with little lead;
-3. opportunistic ones, least lead first, up to the rows that a step carries at no cost worth mentioning.
+1. urgent: sequences without a frame, because their callers wait for the first sound;
+2. urgent: sequences with little lead;
+3. opportunistic: all others, least lead first, while the step has rows that cost almost nothing.
 
-While nobody is in 1 or 2 there is time, and everybody is opportunistic. `max_playout_lead_s` keeps live sequences from
-running further ahead: what was made for a listener who then interrupts is made in vain.
+While no sequence is urgent, all of them may take part. `max_playout_lead_s` limits how far live sequences run ahead:
+frames that a caller interrupts before they are played are wasted.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from csm_engine.scheduling.admission import FRAME_SECONDS
 from csm_engine.scheduling.buckets import bucket_of, buckets_up_to
 from csm_engine.scheduling.sequence import Sequence
 
-URGENT_PLAYOUT_LEAD_S = 0.24  # seconds: three frames, for what the codec, the network and the player hold back
-_SHARE_TO_WAKE = 0.5  # of max_playout_lead_s
+URGENT_PLAYOUT_LEAD_S = 0.24  # seconds, three frames: what the codec, the network and the player buffer
+_SHARE_TO_WAKE = 0.5  # of max_playout_lead_s: a paused sequence whose lead falls to this share gets a step
 
 
 class Pacing:
-    """Chooses from the running sequences."""
+    """Chooses the rows of the next frame step from the running sequences."""
 
     def __init__(self, *, max_rows: int, saturation_batch: int, max_playout_lead_s: float) -> None:
-        """max_rows: most sequences that run; saturation_batch: a step of so many costs little more than a step of one.
+        """max_rows: most sequences that run; saturation_batch: a step of so many rows costs little more than one row.
 
-        max_playout_lead_s: that a live sequence may be ahead of its listener, 0 without a limit. Once all who run have
-        half of it, all rest, so that steps stay as full as they can be.
+        max_playout_lead_s: largest playout lead of a live sequence, in seconds; 0 is no limit. While every running
+        sequence has at least half of it, all of them pause, so that the next steps are as full as possible.
         """
         self._buckets = buckets_up_to(max_rows)
         self._saturation_batch = saturation_batch
@@ -36,7 +36,7 @@ class Pacing:
         self._enough = max_playout_lead_s * _SHARE_TO_WAKE
 
     def choose(self, running: list[Sequence], now: float) -> list[Sequence]:
-        """The next step's rows, in the order of `running`; nobody while all may rest. now: seconds."""
+        """The sequences of the next step, in the order of `running`; none while all may pause. now: seconds."""
         if len(running) <= self._saturation_batch and not self._max_playout_lead_s:
             return list(running)
         if self.next_wakeup(running, now) != 0.0:
@@ -54,7 +54,7 @@ class Pacing:
         return [item for item in running if id(item) in chosen]
 
     def next_wakeup(self, running: list[Sequence], now: float) -> float | None:
-        """Seconds until somebody wants a frame; 0 is now, None when nobody runs."""
+        """Seconds until a sequence needs a frame; 0 is now, None when no sequence runs."""
         surplus = min(
             (playout_lead_s(item, now) - self._enough if self._is_paced(item) else 0.0 for item in running),
             default=None,
@@ -62,17 +62,17 @@ class Pacing:
         return None if surplus is None else max(0.0, surplus)
 
     def _is_paced(self, sequence: Sequence) -> bool:
-        """Whether it may be held back: not where the listener needs more at a time than it would then have."""
+        """Whether the sequence may be paused. A caller that needs parts longer than half the limit is never paused."""
         request = sequence.request
         return self._max_playout_lead_s > 0 and request.live and request.listener_frames * FRAME_SECONDS <= self._enough
 
 
 def playout_lead_s(sequence: Sequence, now: float) -> float:
-    """Seconds of sound made, those on their way included, and not played yet; below 0 the listener waits."""
+    """Seconds of sound made and not played yet, frames in flight included; negative when playback has run dry."""
     played = 0.0 if sequence.first_frame_at is None else now - sequence.first_frame_at
     return sequence.launched * FRAME_SECONDS - played
 
 
 def is_urgent(sequence: Sequence, now: float) -> bool:
-    """Whether the sequence should be in the very next step."""
+    """Whether the sequence should be in the next step: it has no frame yet, or little playout lead."""
     return not sequence.launched or playout_lead_s(sequence, now) < URGENT_PLAYOUT_LEAD_S

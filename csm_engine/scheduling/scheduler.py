@@ -1,7 +1,8 @@
-"""Who gets a slot and what runs next. Policy only: no torch, no model, and the time is given.
+"""The scheduler: which sequence gets a slot, and what the engine runs next.
 
-First come, first served. Prompts are prefilled one after the other, in chunks. After each chunk comes a frame step if
-anybody needs one soon (pacing.py), so that none of those waits for more than one chunk.
+A policy without torch or a model; callers pass the time in. Sequences are admitted first come, first served. Prompts
+are prefilled one after the other, in chunks. If a running sequence is urgent (pacing.py), a frame step follows each
+chunk, so an urgent sequence waits for at most one chunk.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Work = PrefillChunk | FrameBatch
 
 
 class Scheduler:
-    """Keeps the queue, and the slots by way of the pool."""
+    """Holds the waiting, prefilling and running sequences. It takes slots from a SlotPool."""
 
     def __init__(
         self,
@@ -47,7 +48,7 @@ class Scheduler:
         pacing: Pacing,
         budget: RealTimeBudget | None = None,
     ) -> None:
-        """pacing: who is in the next step; budget: who is admitted beside a free slot, everyone when None."""
+        """pacing: chooses the next step's sequences; budget: admits by step time, None by free slots alone."""
         self._pool = pool
         self._pacing = pacing
         self.budget = budget or RealTimeBudget()
@@ -70,7 +71,7 @@ class Scheduler:
     def add(self, sequence: Sequence) -> None:
         """Queues the sequence.
 
-        Raises: EngineBusyError if the queue is full and nobody can be admitted.
+        Raises: EngineBusyError if the queue is full and no waiting sequence can be admitted.
         """
         room = self._pool.num_free if self._can_admit() else 0
         if len(self.waiting) >= self._max_waiting + room:
@@ -80,9 +81,10 @@ class Scheduler:
         self.waiting.append(sequence)
 
     def admit(self) -> tuple[Sequence, Lease] | None:
-        """Gives the next sequence a slot once nobody else is being prefilled; None when there is nobody to admit.
+        """Gives the next waiting sequence a slot; None when none can be admitted.
 
-        Not before: whoever is prefilled first may begin like the next, who then starts from there.
+        One sequence is prefilled at a time. The next prompt may begin like the one in prefill, and then reuses its
+        keys and values.
         """
         if self.prefilling is not None or not self.waiting or not self._can_admit():
             return None
@@ -98,9 +100,9 @@ class Scheduler:
         return self._pool.num_free > 0 and self.budget.allows(self.num_admitted + 1)
 
     def next_work(self, now: float) -> Work | None:
-        """A prefill chunk or a frame step, in turn where both are due; None when there is nothing to do yet.
+        """The next unit of work: a prefill chunk or a frame batch, alternating when both are due; None without work.
 
-        now: seconds, of the clock that the sequences' `first_frame_at` is of.
+        now: seconds, by the clock of the sequences' `first_frame_at`.
         """
         prefill_first = self.prefilling is not None and not self._frame_step_is_due(now)
         batch = [] if prefill_first else self._pacing.choose(self.running, now)
@@ -114,17 +116,17 @@ class Scheduler:
         return None
 
     def _frame_step_is_due(self, now: float) -> bool:
-        """Whether somebody who runs cannot wait for one more chunk."""
+        """Whether a frame step precedes the next chunk: a sequence is urgent, and the last work was no frame step."""
         return self._chunk_was_last and any(is_urgent(item, now) for item in self.running)
 
     def next_wakeup(self, now: float) -> float | None:
-        """Seconds until there is work, 0 when there is some; None without anybody to work for."""
+        """Seconds until there is work; 0 when there is work now, None when no sequence needs any."""
         if self.prefilling is not None or (self.waiting and self._can_admit()):
             return 0.0
         return self._pacing.next_wakeup(self.running, now)
 
     def prefilled(self, chunk: PrefillChunk) -> bool:
-        """Takes note that the chunk is in the cache; true when its sequence is ready to run."""
+        """Records that the chunk is in the cache. True when its sequence is ready to run."""
         sequence = chunk.sequence
         sequence.prefilled += chunk.length
         if sequence.status is not SequenceStatus.PREFILLING or sequence.rows_to_prefill > 0:
@@ -137,7 +139,7 @@ class Scheduler:
         return True
 
     def remove(self, sequence: Sequence) -> None:
-        """Takes the sequence out, wherever it is, and frees its slot. Doing it twice does no harm."""
+        """Removes the sequence from every queue and frees its slot. A second call has no effect."""
         if sequence is self.prefilling:
             self.prefilling = None
         for group in (self.waiting, self.running):

@@ -1,4 +1,4 @@
-"""A request inside the engine: where it is, what it has made, why it ended. No torch."""
+"""A sequence: one request inside the engine, with its status, its frames and its times. No torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from csm_engine.types import Codes, FinishReason, GenerationRequest
 
 
 class SequenceStatus(Enum):
-    WAITING = "waiting"  # for a slot
+    WAITING = "waiting"  # has no slot yet
     PREFILLING = "prefilling"
     RUNNING = "running"
     FINISHED = "finished"
@@ -21,22 +21,25 @@ class SequenceStatus(Enum):
 
 @dataclass(eq=False, slots=True)
 class Sequence:
-    """Positions: the prompt's rows, then one for every frame but the last."""
+    """One request's state in the engine.
+
+    Its cache positions are the prompt's rows, then one for each frame but the last. Times are in seconds.
+    """
 
     request: GenerationRequest
     prompt: Prompt
     status: SequenceStatus = SequenceStatus.WAITING
     slot: int | None = None
     prefilled: int = 0  # prompt rows whose keys and values are in the cache
-    reused: int = 0  # of those, rows that were there already
-    restored: int = 0  # of those, rows that came back from host memory
-    num_frames: int = 0  # made so far, an interrupted run's included
-    frames: list[Codes] = field(default_factory=list)  # made by this run, (K,) each
-    steps: int = 0  # frame steps read, the one that found the end of speech included; one more may be on its way
+    reused: int = 0  # prompt rows of `prefilled` that needed no prefill
+    restored: int = 0  # prompt rows of `reused` that came from host memory
+    num_frames: int = 0  # frames made so far, those of an interrupted run included
+    frames: list[Codes] = field(default_factory=list)  # frames made by this run, (K,) int16 each
+    steps: int = 0  # frame steps read, the one that ended the speech included; another may be in flight
     finish_reason: FinishReason | None = None
-    launched: int = 0  # frame steps launched, those that are not read yet included
-    first_frame_at: float | None = None  # when the first frame of this run was there, by the engine's clock
-    arrived_at: float = field(default_factory=time.monotonic)  # seconds
+    launched: int = 0  # frame steps launched, steps in flight included
+    first_frame_at: float | None = None  # seconds by the engine's clock, when this run's first frame was read
+    arrived_at: float = field(default_factory=time.monotonic)
     admitted_at: float = 0.0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
@@ -46,25 +49,26 @@ class Sequence:
 
     @property
     def rows_to_prefill(self) -> int:
-        """All but the last row, which enters as the first frame step's input."""
+        """Prompt rows not yet prefilled, without the last row: it is the first frame step's input."""
         return len(self.prompt) - 1 - self.prefilled
 
     @property
     def next_position(self) -> int:
-        """Position that the next frame step writes."""
+        """The cache position that the next frame step writes."""
         return len(self.prompt) - 1 + self.num_frames - self.resumed_frames
 
     def count_step(self, seconds: float, stages: dict[str, float]) -> None:
-        """A frame step of this sequence took that long, and each of its stages."""
+        """Records a frame step: its seconds, and the seconds of each stage by name."""
         self.steps += 1
         self.decode_seconds += seconds
         self.backbone_seconds += stages.get("backbone", 0.0)
         self.depth_decoder_seconds += stages.get("depth_decoder", 0.0)
 
     def cached_rows(self) -> Rows:
-        """(T, K + 1) int32: what the slot's keys and values stand for. A frame step feeds what the last one made.
+        """The inputs whose keys and values are in the slot: (T, K + 1) int32.
 
-        A step that is on its way is not counted: what it writes lies behind these rows.
+        The input of a frame step is the frame of the step before. A step in flight does not count: it writes behind
+        these rows.
         """
         prompt = self.prompt.rows()
         if not self.steps:

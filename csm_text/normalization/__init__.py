@@ -1,1 +1,1 @@
-"""Text to words: figures, dates, signs, abbreviations, capitals, other scripts."""
+"""Normalization: text to words, with rules for figures, dates, signs, abbreviations, capitals and other scripts."""

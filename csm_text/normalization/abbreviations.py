@@ -6,7 +6,7 @@ import re
 
 from csm_text.normalization.found import Groups
 
-# With a full stop. Those of TITLES stand before a name, so that their stop ends no sentence.
+# Written with a full stop. An entry of TITLES precedes a name, so its full stop ends no sentence.
 TITLES = {
     "mr": "mister",
     "mrs": "missus",
@@ -67,7 +67,7 @@ WORDS = {
     "ext": "extension",
     "p": "page",
 }
-# Read so only where that is what they can mean: "no. 5", "Fig. 2", "5 min.", "Sat. 3 March".
+# Read as abbreviations only where the context allows it: "no. 5", "Fig. 2", "5 min.", "Sat. 3 March".
 _BEFORE_FIGURES = frozenset("p no nos ext fig vol pp ed est max ca apt".split())
 _WITH_CAPITAL = frozenset("mon tue tues wed thu thurs fri sat sun inc ltd corp co ave rd blvd ln jr sr bros".split())
 LATIN = {"e.g": "for example", "i.e": "that is", "a.k.a": "also known as", "w/o": "without", "w/": "with", "n/a": "N A"}
@@ -101,7 +101,7 @@ SPELLED_SMALL = frozenset(
     "omg idk nyc uae usd diy lmao ucla nsa ufc iso utc gmt faq btw lgbt uk usa asap tbh wtf km cm".split()
 )
 WARS = {"WW": "world war", "WWI": "world war one", "WWII": "world war two"}
-# Words of up to three letters that capitals stress and do not spell.
+# Words of up to three letters: in capitals they are stressed words and are not spelled.
 STRESSED = frozenset(
     "a i am an and any are as at bad be big but buy by can day did do end far fed few for fun get go god got had"
     " has he her hey hi him his hot how if in is its job let lot low mad man may me men my new no nor not now of"
@@ -112,15 +112,17 @@ STRESSED = frozenset(
 
 
 def latin(found: Groups) -> str:
-    """ "e.g." and its kin with a pause after them, "w/o" without."""
+    """ "e.g." and similar ones with a pause after them, "w/o" without a pause."""
     if found["latin"]:
         return LATIN[found["latin"].lower().replace(" ", "")] + ","
     return LATIN[(found["slashed"] or "").lower()]
 
 
 def abbreviation(found: Groups, before: str) -> str | None:
-    """before: the text as far as it was read. None: an ordinary word at the end of a sentence. A trailing full stop in
-    what is returned ends the sentence."""
+    """The words of an abbreviation; None for an ordinary word at the end of a sentence.
+
+    before: the text up to the abbreviation. A trailing full stop in the result ends the sentence.
+    """
     written = found["abbreviation"] or ""
     name, following = written.lower(), found["next"] or ""
     ends = not following or (bool(found["after"]) and following.isupper())

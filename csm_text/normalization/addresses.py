@@ -1,4 +1,7 @@
-"""Web and mail addresses, phone numbers, dotted numbers: rules of the normalizer and how their matches are read."""
+"""Web and mail addresses, phone numbers, dotted numbers: rules of the normalizer.
+
+Each rule is a pattern and a function that reads its match.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ _SIGNS = {
 
 
 def spelled(address: str) -> list[str]:
-    """Its words and numbers as they stand, its signs by name. The words are still to be read."""
+    """An address in parts: signs by name and numbers in words. Its other words are unchanged, and are read later."""
     parts = []
     for part in _PARTS.findall(address):
         if part[0].isdigit():
@@ -79,7 +82,7 @@ def without_scheme(url: str) -> str:
 
 
 def dotted(found: Groups) -> str:
-    """Four numbers are an address of a computer, others a version."""
+    """Four numbers are an IP address, others a version."""
     parts = (found["dotted"] or "").split(".")
     address = len(parts) == 4
     words = (" dot " if address else " point ").join(

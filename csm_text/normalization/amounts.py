@@ -1,4 +1,7 @@
-"""Money, measures, fractions, temperatures: rules of the normalizer, each a pattern and how its match is read."""
+"""Money, measures, fractions, temperatures: rules of the normalizer.
+
+Each rule is a pattern and a function that reads its match.
+"""
 
 from __future__ import annotations
 
@@ -181,7 +184,7 @@ def cents(found: Groups) -> str:
 
 
 def measure(found: Groups) -> str:
-    """A unit that is one letter, or a word of its own with a hyphen, is read as the unit all the same."""
+    """A measure in words. A unit of one letter is read as the unit, and so is a whole word after a hyphen."""
     whole, part = found["uwhole"] or "0", found["upart"]
     one, many = _UNITS[found["unit"] or ""]
     attributive = found["ugap"] == "-"

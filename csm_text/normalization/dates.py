@@ -1,4 +1,7 @@
-"""Dates, times of day, years and decades: rules of the normalizer, each a pattern and how its match is read."""
+"""Dates, times of day, years and decades: rules of the normalizer.
+
+Each rule is a pattern and a function that reads its match.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ _SHORT = {**{name[:3]: name for name in MONTHS}, "Sept": "September"}
 _months = "|".join([*MONTHS, r"(?:Sept|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Oct|Nov|Dec)(?:\.(?=[\s,]))?"])
 _end = r"(?![A-Za-z0-9])"
 
-# What a number with a slash may be after: "by 3/4" is a date, "3/4 cup" is none.
+# Words after which a number with a slash is a date: "by 3/4" is one, "3/4 cup" is not.
 _DATE_WORDS = r"(?:by|on|until|till|before|after|since|from|due)"
 
 ISO_DATE = r"(?<![\w-])(?P<iyear>\d{4})-(?P<imonth>0[1-9]|1[0-2])-(?P<iday>0[1-9]|[12]\d|3[01])(?!\d|-\d)(?:T(?=\d))?"
@@ -49,7 +52,7 @@ def iso_date(found: Groups) -> str:
 
 
 def slash_date(found: Groups) -> str | None:
-    """Month first with slashes, unless it cannot be a month; day first with full stops. None: no date."""
+    """Month first with slashes, unless it cannot be a month; day first with full stops. None when it is no date."""
     first, second, number = found["sfirst"] or "", found["ssecond"] or "", found["syear"] or ""
     month, day = (second, first) if found["sep"] == "." or int(first) > 12 else (first, second)
     if not (1 <= int(month) <= 12 and 1 <= int(day) <= 31):

@@ -1,4 +1,4 @@
-"""What a rule's pattern has found: the text of each named group, None where the group took no part."""
+"""The match of a rule's pattern: the text of each named group, None where the group did not match."""
 
 from __future__ import annotations
 

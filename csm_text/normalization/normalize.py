@@ -1,13 +1,15 @@
-"""Text to words: what a reader would say aloud, in small letters, with the marks that a reader would keep.
+"""The normalizer: text to spoken words in small letters, with the marks that matter for speech.
 
 "Dr. Smith paid $12.50 on 3/4/2024." becomes "doctor smith paid twelve dollars and fifty cents on march fourth , twenty
-twenty four ." A capital that stands alone is the name of a letter: "F B I".
+twenty four ." A single capital is the name of a letter: "F B I".
 
-One pass over the text: at each place the first rule that fits (rules.py) reads what it matched. Every rule is bounded
-in length, so that the time grows with the text and no faster; none can fail. Libraries were tried on the cases of
-tests/csm_text: num2words reads bare numbers only and is under the LGPL; kitten-text-processing 0.1.0 (Apache-2.0) read
-"555-1234" as "five hundred and fifty five-twelve thirty four", "24/7" as "twenty four sevenths", "30 km/h" as "thirty
-kilometers per H", "AT&T" as "ATANDT", and took 20 to 90 ms a sentence, in 9 MB. So the rules are ours.
+It makes one pass over the text. At each place the first rule that matches (rules.py) reads its match. Every match is
+bounded in length, so the time is linear in the length of the text. No rule can fail.
+
+Two libraries were tried on the cases of tests/csm_text. num2words reads bare numbers only and is under the LGPL.
+kitten-text-processing 0.1.0 (Apache-2.0) read "555-1234" as "five hundred and fifty five-twelve thirty four", "24/7" as
+"twenty four sevenths", "30 km/h" as "thirty kilometers per H", "AT&T" as "ATANDT"; it took 20 to 90 ms a sentence, and
+9 MB. So the rules are our own.
 """
 
 from __future__ import annotations
@@ -28,11 +30,11 @@ class Normalizer:
     """Reads figures, signs, abbreviations and capitals as words."""
 
     def __init__(self, words: Container[str]) -> None:
-        """words: known ones, in small letters; whether capitals are read or spelled depends on them."""
+        """words: the known words, in small letters. They decide whether capitals are read or spelled."""
         self._words = words
 
     def __call__(self, text: str) -> str:
-        """Words, letters that are spelled, marks, and the private characters of a lexicon, with spaces between."""
+        """The spoken form, parted by spaces: words, spelled letters, marks, and a lexicon's private characters."""
         reading = Reading(self._words, plain(text))
         for match in _SCANNER.finditer(reading.text):
             reading.start, reading.end = match.span()

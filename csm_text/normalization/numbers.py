@@ -21,7 +21,7 @@ MOST_DIGITS = 3 * len(_SCALES)  # a longer number is read digit by digit
 
 
 def cardinal(digits: str) -> str:
-    """digits: "0" to "9" and thousands' commas. One with leading zeros, or too long, is read digit by digit."""
+    """digits: "0" to "9" and thousands' commas. A number with leading zeros, or too long, is read digit by digit."""
     digits = digits.replace(",", "")
     if len(digits) > MOST_DIGITS or (len(digits) > 1 and digits[0] == "0"):
         return by_digit(digits)
@@ -65,7 +65,7 @@ def is_year(digits: str) -> bool:
 
 
 def year(digits: str) -> str:
-    """In pairs where English does so."""
+    """A year in words: in pairs where English reads it so."""
     if not is_year(digits) or digits.startswith("200"):
         return cardinal(digits)
     high, low = digits[:2], digits[2:]
@@ -75,19 +75,19 @@ def year(digits: str) -> str:
 
 
 def two_digits(digits: str) -> str:
-    """As after an hour or a century: "oh five", "thirty"."""
+    """Two digits as after an hour or a century: "oh five", "thirty"."""
     return f"oh {cardinal(digits[1])}" if digits[0] == "0" and digits[1] != "0" else cardinal(digits.lstrip("0") or "0")
 
 
 def plural(words: str) -> str:
-    """Of a number in words, as in "the nineteen nineties"."""
+    """The plural of a number in words, as in "the nineteen nineties"."""
     if words.endswith("y"):
         return words[:-1] + "ies"
     return words + ("es" if words.endswith("x") else "s")
 
 
 def roman(numeral: str) -> int | None:
-    """Value of a numeral up to 39, as kings and chapters have; None if it is written in no usual way."""
+    """Value of a Roman numeral up to 39, as for kings and chapters; None if its spelling is not usual."""
     tens = len(numeral) - len(numeral.lstrip("X"))
     ones = ("", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX")
     rest = numeral[tens:]

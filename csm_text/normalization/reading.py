@@ -1,4 +1,4 @@
-"""One text while it is read: where the reader is, and the words, letters and marks so far. It knows no rule."""
+"""The state of reading one text: the position, and the words, letters and marks so far. It knows no rules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from csm_text.symbols import STRENGTH
 
 
 class Reading:
-    """What rules write to. `text[start:end]` is what the rule at work has matched."""
+    """The output that rules write to. `text[start:end]` is the current rule's match."""
 
     def __init__(self, words: Container[str], text: str) -> None:
         self.text = text
@@ -28,7 +28,7 @@ class Reading:
         return self.text[self.end : self.end + length]
 
     def say(self, words: str) -> None:
-        """Words that are written out; capitals alone are letters, marks are marks."""
+        """Adds words that are written out; a single capital is a letter, a mark is a mark."""
         for part in re.findall(r"[A-Za-z']+|[.,]", words):
             if part in STRENGTH:
                 self.mark(part)
@@ -36,7 +36,7 @@ class Reading:
                 self.out.append(part if len(part) == 1 and part.isupper() else part.lower())
 
     def mark(self, mark: str) -> None:
-        """Of marks that follow each other the strongest stays; none is before the first word."""
+        """Adds a mark. The strongest of consecutive marks is kept; none precedes the first word."""
         if not self.out:
             return
         last = self.out[-1]
@@ -46,12 +46,12 @@ class Reading:
             self.out[-1] = mark
 
     def spell(self, letters: str, ending: str = "") -> None:
-        """ending: of the last letter's name, "'s" in "CEOs"."""
+        """Adds letters by their names. ending: of the last letter's name, "'s" in "CEOs"."""
         self.out.extend(letters.upper())
         self.out[-1] += ending
 
     def word(self, word: str) -> None:
-        """A word as it is written: capitals and inner capitals are looked at."""
+        """Adds a word as it is written; capitals and inner capitals decide how it is read."""
         if word in abbreviations.WARS:
             self.say(abbreviations.WARS[word])
             return
@@ -73,7 +73,7 @@ class Reading:
             self.out.append(word.lower())
 
     def written(self, words: str) -> None:
-        """Words of an address: no article and no sentence is in it."""
+        """Adds the words of an address, which has no articles and no sentences."""
         for word in words.split(" "):
             if len(word) == 1 or word.lower() == "www":
                 self.spell(word)
@@ -81,7 +81,7 @@ class Reading:
                 self.word(word)
 
     def letters(self, part: str) -> None:
-        """Letters beside figures, as in "BA2490": short unknown ones are spelled."""
+        """Adds letters beside figures, as in "BA2490": a short unknown word is spelled."""
         if len(part) == 1 or (len(part) < 4 and part.lower() not in self._known):
             self.spell(part)
         else:
@@ -97,7 +97,7 @@ class Reading:
         return word == "A" and inside and not after[0].isupper()
 
     def _is_spelled(self, capitals: str) -> bool:
-        """Unknown capitals are, unless they are long and can be said, or all of the text is in capitals."""
+        """Whether capitals are spelled: unknown ones are, unless they are speakable and long, or all is capitals."""
         small = capitals.lower()
         speakable = re.search("[AEIOUY]", capitals) is not None
         if self._shouted:

@@ -1,6 +1,6 @@
-"""The rules of the normalizer in their order: a name, a pattern, and what reads a match of it.
+"""The normalizer's rules in order of precedence: a name, a pattern, and the function that reads a match.
 
-The last ones take what no other took: words, marks, signs. What no rule matches is white space.
+The last rules match what the others leave: words, marks, signs. Only white space matches no rule.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _marked(mark: str) -> Reader:
 
 
 def _left_out(reading: Reading, found: Groups) -> None:
-    """Nothing is said."""
+    """Reads the match as nothing."""
 
 
 def _as_words(name: str) -> Reader:
@@ -84,7 +84,7 @@ def _slash_date(reading: Reading, found: Groups) -> None:
 
 
 def _mixed(reading: Reading, found: Groups) -> None:
-    """Letters and figures: one or two digits as a number, more of them one by one."""
+    """Letters and figures: one or two digits as a number, three or more digits one by one."""
     for part in re.findall(r"[A-Za-z]+|\d+", found["mixed"] or ""):
         if part[0].isdigit():
             reading.say(numbers.cardinal(part) if len(part) <= 2 else numbers.by_digit(part))

@@ -1,8 +1,8 @@
-"""Any Unicode text to plain letters: what the rules of normalize.py can read.
+"""Unicode text to the plain letters that the rules of normalize.py read.
 
-Compatibility forms are resolved (NFKC), digits of every script become 0 to 9, accents go. Greek and Cyrillic words are
-written in Latin letters. Of every other script the listener hears its name, "Chinese text", once for a run of words;
-emoji, pictures and control characters are left out. It never fails.
+Compatibility forms are resolved (NFKC), digits of every script become 0 to 9, accents are removed. Greek and Cyrillic
+words are written in Latin letters. Words of any other script are replaced by the script's name, "Chinese text", once
+for a run of words. Emoji, pictures and control characters are left out. It never fails.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ _WIDE_JOIN = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad\ufe0e\
 
 
 def plain(text: str) -> str:
-    """ASCII, and of other characters only `– — × ° € £ ¥ ₹ ¢` and those of `PRIVATE`."""
+    """The text in ASCII. The only other characters in it are `– — × ° € £ ¥ ₹ ¢` and those of `PRIVATE`."""
     if not text.isascii():
         text = unicodedata.normalize("NFC", text.translate(_WIDE_JOIN))
         text = re.sub("(?<=[0-9])(?=[¼½¾⅐-⅞])", " ", text)
@@ -154,7 +154,7 @@ def _other_letter(character: str) -> str:
 
 
 def _greek(word: str) -> str:
-    """A letter alone by its name, more as a word."""
+    """A single letter by its name, several letters as a word."""
     letters = "".join(c for c in unicodedata.normalize("NFKD", word.lower()) if unicodedata.category(c) != "Mn")
     if len(letters) == 1 and letters in _GREEK:
         name = unicodedata.name(letters).split(" ")[-1].lower()

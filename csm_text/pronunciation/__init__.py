@@ -1,1 +1,1 @@
-"""Words to phones: the dictionary, words whose use decides, letters to sound."""
+"""Pronunciation: words to phones, by dictionary, by a word's use, and by a letter-to-sound model."""

@@ -1,6 +1,6 @@
 """CMUdict: the first pronunciation of 125,000 English words, from one compressed file.
 
-The words lie sorted in one block of bytes that is searched by halves, so that loading it is no more than unpacking it.
+The words are sorted in one block of bytes and found by binary search, so loading is only decompression.
 The file is made by recipes/english_phonemes; the notice of Carnegie Mellon University lies beside it.
 """
 
@@ -17,17 +17,17 @@ Phones = tuple[str, ...]
 
 
 class Dictionary:
-    """Phones of a word in small letters, with an apostrophe perhaps."""
+    """Looks up the phones of a word in small letters, which may have an apostrophe."""
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError or zlib.error if the file cannot be used."""
+        """Loads the file. Raises: OSError or zlib.error if it cannot be used."""
         self._lines = zlib.decompress(path.read_bytes())  # begins and ends with a line feed
 
     def get(self, word: str) -> Phones | None:
         if not word.isascii():
             return None
         wanted = word.encode()
-        low, high = 0, len(self._lines) - 1  # line feeds: the line that is sought begins after one of them
+        low, high = 0, len(self._lines) - 1  # places of line feeds: the line searched for begins between them
         while low < high:
             start = self._lines.rfind(b"\n", low, (low + high) // 2 + 1)
             end = self._lines.find(b"\n", start + 1)
@@ -45,7 +45,7 @@ class Dictionary:
 
 
 def pack(entries: dict[str, Phones]) -> bytes:
-    """What `Dictionary` reads."""
+    """The bytes of a file that `Dictionary` reads."""
     numbers = {phone: FIRST + index for index, phone in enumerate(PHONES)}
     lines = [(word, word.encode() + b" " + bytes(numbers[p] for p in phones)) for word, phones in entries.items()]
     return zlib.compress(b"\n" + b"\n".join([line for _, line in sorted(lines)]) + b"\n", 9)

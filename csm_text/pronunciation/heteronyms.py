@@ -1,7 +1,7 @@
-"""Words whose sound depends on their use, and words that CMUdict lists with a rarer sound first.
+"""Heteronyms: words whose sound depends on their use, and words that CMUdict lists with a rarer sound first.
 
-One rule for the former: the word before says whether a noun or a verb is likely; without a sign the commoner one is
-taken. It knows no grammar beyond that and is wrong now and then ("I read it yesterday").
+One rule decides a heteronym: the previous word tells a noun from a verb; without such a sign the more common sound is
+used. The rule knows no other grammar and is sometimes wrong ("I read it yesterday").
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BEFORE_ADJECTIVES = frozenset(
     " stay".split()
 )
 
-# Sound where nothing else is known, in place of the dictionary's first.
+# The default sound, in place of the dictionary's first.
 PREFERRED = {
     "to": "T AH0",  # unlike "two" and "too"
     "and": "AE1 N D",
@@ -75,7 +75,7 @@ PREFERRED = {
     "refund": "R IY1 F AH2 N D",
     "upgrade": "AH1 P G R EY2 D",
     "replay": "R IY1 P L EY2",
-    # Newer than the dictionary, or foreign.
+    # Words that are newer than the dictionary, or foreign.
     "miz": "M IH1 Z",
     "covid": "K OW1 V IH0 D",
     "podcasts": "P AA1 D K AE2 S T S",

@@ -1,7 +1,7 @@
-"""Letters to phones, for words that are in no dictionary: a joint n-gram model, searched with a beam.
+"""The letter-to-sound model, for words that are not in the dictionary: a joint n-gram model with a beam search.
 
-A word is a row of graphones (a letter with its none, one or two phones). The model says how probable a graphone is
-after those before it; what is unseen backs off to a shorter context. Every number is an integer, so that the same
+A word is a sequence of graphones: a letter with no, one or two phones. The model gives the probability of a graphone
+after the previous ones. An unseen n-gram backs off to a shorter context. Every number is an integer, so that the same
 letters give the same phones on every machine. Trained by recipes/english_phonemes from CMUdict.
 
 File, compressed with lzma: a line of JSON (graphones, n-grams of each order), then for each order the
@@ -25,10 +25,10 @@ Integers = npt.NDArray[np.int64]
 
 
 class LetterModel:
-    """Phones of a word's letters. It knows a to z and nothing else."""
+    """Predicts a word's phones from its letters, a to z only."""
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError or ValueError if the file cannot be used."""
+        """Loads the model. Raises: OSError or ValueError if the file cannot be used."""
         header, _, body = lzma.decompress(path.read_bytes()).partition(b"\n")
         described = json.loads(header)
         graphones = [(letter, tuple(phones)) for letter, phones in described["graphones"]]

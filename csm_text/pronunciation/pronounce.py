@@ -1,4 +1,4 @@
-"""Words to phones: the dictionary, a known word with an ending, letters by name, letters to sound."""
+"""Words to phones: by dictionary, as a known word with an ending, by letter names, or by the letter model."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ _BRITISH = (
     ("nce", "nse"),
     ("ogue", "og"),
 )
-LONGEST = 40  # letters of a word; what is longer, or has no vowel, is spelled
+LONGEST = 40  # letters; a longer word, or one without a vowel, is spelled
 _HISSING = frozenset({"S", "Z", "SH", "ZH", "CH", "JH"})
 _VOICELESS = frozenset({"P", "T", "K", "F", "TH"})
 _ENDINGS = {"'ll": "AH0 L", "'ve": "V", "'d": "D", "'re": "ER0", "'m": "M", "n't": "AH0 N T"}
 
 
 class Pronouncer:
-    """Phones of words, each with its neighbours."""
+    """Finds the phones of words. A word's neighbours may decide."""
 
     def __init__(self, dictionary: Dictionary, letters: LetterModel) -> None:
         self._dictionary = dictionary
@@ -69,7 +69,7 @@ class Pronouncer:
         self._of_word = lru_cache(maxsize=20_000)(self._without_neighbours)
 
     def __contains__(self, word: object) -> bool:
-        """Whether a word is known, in small letters."""
+        """Whether a word, given in small letters, is known as it stands."""
         return isinstance(word, str) and (word in heteronyms.PREFERRED or word in self._dictionary)
 
     def phones(self, words: list[str]) -> list[Phones]:
@@ -103,7 +103,7 @@ class Pronouncer:
         return self._inflected(word) or self._respelled(word) or self._unknown(word)
 
     def _respelled(self, word: str) -> Phones | None:
-        """Of words that are known in another spelling: "dont", "organised"."""
+        """Phones of a word that is known in another spelling: "dont", "organised"."""
         if word in _NO_APOSTROPHE:
             return self._dictionary.get(_NO_APOSTROPHE[word])
         for british, american in _BRITISH:
@@ -115,7 +115,7 @@ class Pronouncer:
         return None
 
     def _inflected(self, word: str) -> Phones | None:
-        """Plural of a known word: "laptops"."""
+        """Phones of the plural of a known word: "laptops"."""
         if len(word) > 3 and word.endswith("s") and not word.endswith("ss"):
             base = self._dictionary.get(word[:-1])
             if base is not None:

@@ -1,4 +1,4 @@
-"""Triton kernel of the backbone's attention over a slot: turns, writes, attends and joins in one launch.
+"""Triton kernel of the backbone's attention over a slot: rotary embedding, cache write and attention in one launch.
 
 Importing needs triton.
 """
@@ -22,12 +22,12 @@ def backbone_attention_kernel(
     SPLIT: tl.constexpr, SPLITS: tl.constexpr, ALL_SPLITS: tl.constexpr, BLOCK: tl.constexpr, WIDE: tl.constexpr,
     PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (B, G, SPLITS): the query heads of one key head over keys SPLIT * z .. of the row's slot, if it has any.
+    """Grid (B, G, SPLITS): the query heads of one key head attend over keys SPLIT * z .. of the row's slot, if any.
 
     qkv (B, (H + 2 G) E); keys, values (S, L, G, E), of any type; out (B, H, E). part (B, H, SPLITS, E), peak and total
-    (B, H, SPLITS), float32: unnormalised sum, largest score, sum of weights. arrivals (B, G) int32: zero, and zero
-    again afterwards. The program that arrives last joins the splits, in their order. The split size is fixed: what is
-    added to what depends only on the position. MEMBERS: query heads of a key head, filled up to 16; ALL_SPLITS: SPLITS
+    (B, H, SPLITS), float32: unnormalised sum, largest score, sum of weights. arrivals (B, G) int32: zero before and
+    after. The program that arrives last combines the splits, in their order. The split size is fixed, so the order of
+    the sums depends only on the position. MEMBERS: query heads of a key head, filled up to 16; ALL_SPLITS: SPLITS
     filled up to a power of two. WIDE: multiplies in float32, for Triton's interpreter.
     """
     await_inputs(PDL)
@@ -89,7 +89,7 @@ def backbone_attention_kernel(
         tl.store(part_ptr + entry[:, None] * HEAD_DIM + whole[None, :], part, mask=written)
         tl.store(peak_ptr + entry, peak, mask=is_member)
         tl.store(total_ptr + entry, total, mask=is_member)
-        tl.debug_barrier()  # the count goes up when all threads have written
+        tl.debug_barrier()  # all threads must have written before the count goes up
         counter = arrivals_ptr + row * KV_HEADS + kv_head
         if tl.atomic_add(counter, 1, sem="acq_rel") == used - 1:
             tl.store(counter, 0)

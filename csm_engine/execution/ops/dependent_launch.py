@@ -1,7 +1,7 @@
-"""Programmatic dependent launch: a kernel may start while the one before it in the stream still runs.
+"""Programmatic dependent launch: a kernel may start while the previous kernel of the stream still runs.
 
-Until `await_inputs` returns a kernel may read weights only: what the kernel before it writes is not there yet. What
-kernels further back wrote is, since each waits before it lets the next one start. Importing needs triton.
+Until `await_inputs` returns, a kernel may read only weights: the previous kernel's output is not written yet. Output of
+earlier kernels is, since each kernel waits before it lets the next one start. Importing needs triton.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 @triton.jit
 def await_inputs(PDL: tl.constexpr):
-    """Returns when the kernel before this one has ended, and lets the next one start. PDL: launched dependently."""
+    """Waits until the previous kernel has ended, then lets the next one start. PDL: launched dependently."""
     if PDL:
         gdc_wait()
         gdc_launch_dependents()

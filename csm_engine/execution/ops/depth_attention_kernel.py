@@ -1,4 +1,4 @@
-"""Triton kernel of the depth decoder's attention: one position of a frame against those before it.
+"""Triton kernel of the depth decoder's attention: one position of a frame over the positions up to it.
 
 Importing needs triton.
 """

@@ -17,9 +17,9 @@ from csm_engine.execution.sampler import SamplingRows
 from csm_engine.execution.slot_state import SlotRows, SlotState
 from csm_engine.execution.weights import PackedLayer, PackedStack
 
-_FUSED_ROWS = 1024  # more rows are better off with the vendor's product
-_INT8_WIDTH = 16  # inputs that are multiplied at a time
-_INT8_ROWS = 48  # on a CPU: more rows are better off with the matrix widened first
+_FUSED_ROWS = 1024  # with more rows the vendor's product is faster
+_INT8_WIDTH = 16  # inputs multiplied at a time
+_INT8_ROWS = 48  # on a CPU: with more rows it is faster to widen the matrix first
 
 
 def _ops(x: Tensor) -> ModuleType:
@@ -55,7 +55,7 @@ def _unfused(x: Tensor, matrix: Matrix) -> Tensor:
 
 
 def _is_for_int8_product(x: Tensor, values: Tensor) -> bool:
-    """Whether torch has a product for these on a CPU; it reads past the end of widths that it does not know."""
+    """Whether torch has a CPU product for these sizes. It reads out of bounds at widths that it does not support."""
     known = values.dtype is torch.int8 and x.dtype is torch.bfloat16 and not x.is_cuda
     known = known and hasattr(torch, "_weight_int8pack_mm")  # private: another release of torch may lack it
     return known and len(x) <= _INT8_ROWS and x.shape[1] % _INT8_WIDTH == 0
@@ -103,7 +103,7 @@ def _product(x: Tensor, matrix: Matrix, **around: Any) -> Tensor:
 def backbone_attention(
     qkv: Tensor, keys: Tensor, values: Tensor, slots: Tensor, positions: Tensor, stack: PackedStack
 ) -> Tensor:
-    """Writes one position a row into the cache and attends over the slot up to it.
+    """Writes one position of each row into the cache and attends over the slot up to it.
 
     qkv: (B, (H + 2 G) E); keys, values: (S, L, G, E); slots, positions: (B,) int64 -> (B, H E).
     """
@@ -113,7 +113,7 @@ def backbone_attention(
 
 
 def depth_attention(qkv: Tensor, keys: Tensor, values: Tensor, position: int, stack: PackedStack) -> Tensor:
-    """Writes one position of the frame in the making and attends up to it.
+    """Writes one position of the current frame and attends up to it.
 
     qkv: (B, (H + 2 G) E); keys, values: (B, G, K, E) -> (B, H E).
     """
@@ -141,7 +141,7 @@ def write_prompt(qkv: Tensor, keys: Tensor, values: Tensor, start: int, stack: P
 
 
 def gather(state: SlotState, slots: Tensor) -> SlotRows:
-    """slots: (B,) int64 -> what their frame needs."""
+    """slots: (B,) int64 -> the inputs of their frame."""
     if not slots.is_cuda:
         return state.gather(slots)
     from csm_engine.execution.ops import state_launches
@@ -150,7 +150,7 @@ def gather(state: SlotState, slots: Tensor) -> SlotRows:
 
 
 def advance(state: SlotState, slots: Tensor, codes: Tensor, table: Tensor, vocab_size: int) -> Tensor:
-    """Moves the rows on by the frames just made; table: (K * vocab_size, D), what the codes are summed from.
+    """Advances the rows by the frames just made; table: (K * vocab_size, D), the embeddings that are summed.
 
     slots: (B,) as gathered; codes: (B, K) int64 -> (B, K + 1) int16: the codes, and in the last column an Outcome.
     """
@@ -163,7 +163,7 @@ def advance(state: SlotState, slots: Tensor, codes: Tensor, table: Tensor, vocab
 
 
 class FrameDraw:
-    """How the rows of one frame are drawn. sampling: of every slot; slots: (B,), of the rows; frame: (B,) int64."""
+    """The sampling of one frame's rows. sampling: of every slot; slots: (B,), of the rows; frame: (B,) int64."""
 
     def __init__(
         self,
@@ -184,7 +184,7 @@ class FrameDraw:
         )
 
     def codes(self, logits: Tensor, codebook: int, table: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Draws the codes of one codebook and looks up what the depth decoder is fed for them.
+        """Samples the codes of one codebook and looks up the depth decoder's inputs for them.
 
         logits: (B, codebook_size or more); table: (fed codebooks * V, d), None for the last codebook -> (B,) int64,
         (B, d).

@@ -1,7 +1,7 @@
-"""Triton kernels of the fast step that go by rows. Each does what the function of its name in torch_ops.py does.
+"""Row-wise Triton kernels of the fast step. Each computes what the function of its name in torch_ops.py computes.
 
-Everything that varies between steps is read from device memory, so a captured launch stays right. Sums go in a fixed
-order that does not depend on the batch: a row's bits do not change with its neighbours. Importing needs triton.
+Everything that varies between steps is read from device memory, so a captured launch stays valid. The order of
+sums does not depend on the batch, so a row's bits do not depend on the other rows. Importing needs triton.
 """
 
 from __future__ import annotations

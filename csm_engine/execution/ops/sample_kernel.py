@@ -1,4 +1,4 @@
-"""Triton kernel that draws one code of every row and looks up what the depth decoder is fed for it.
+"""Triton kernel that samples one code of every row and looks up the depth decoder's input for it.
 
 Importing needs triton.
 """
@@ -20,7 +20,7 @@ def sample_kernel(
     STRIDE: tl.constexpr, CODE_STRIDE: tl.constexpr, CODEBOOK_SIZE: tl.constexpr, BLOCK: tl.constexpr,
     KEY_BITS: tl.constexpr, FEED: tl.constexpr, WIDTH: tl.constexpr, WIDTH_BLOCK: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (B,): draws one code of a row from logits, STRIDE values a row. seed, temperature and top_k are by slot.
+    """Grid (B,): samples one code of a row from logits, STRIDE values a row. seed, temperature and top_k are by slot.
 
     The k-th largest logit is found two bits at a time on an order-preserving integer key; KEY_BITS: 16 where the logits
     are bfloat16, whose lower half is zero, otherwise 32. Four neighbouring ids share one block of Philox.
@@ -38,7 +38,7 @@ def sample_kernel(
     noise = -tl.log(-tl.log(uniform))
     temperature = tl.load(temperature_ptr + slot)
     top_k = tl.minimum(tl.load(top_k_ptr + slot), CODEBOOK_SIZE)
-    await_inputs(PDL)  # what has been read so far was written long before
+    await_inputs(PDL)  # earlier reads are of values written before the previous kernel
     ids = tl.arange(0, BLOCK)
     valid = ids < CODEBOOK_SIZE
     logits = tl.load(logits_ptr + row * STRIDE + ids, mask=valid, other=0.0).to(tl.float32) + 0.0  # no -0.0

@@ -1,5 +1,5 @@
-"""Triton kernels between the slots' state and the rows of one frame: what a frame needs is gathered in one launch, and
-the state moves on in one. They do what `SlotState.live` and `SlotState.advance` do. Importing needs triton.
+"""Triton kernels between the slots' state and the rows of one frame. One launch gathers a frame's inputs, and one
+advances the state. They do what `SlotState.gather` and `SlotState.advance` do. Importing needs triton.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def gather_kernel(
     live_ptr, x_ptr, positions_ptr, frames_ptr, pad_slot,
     WIDTH: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (B,): slot (B,) -> live (B,), the spare slot where the slot is not active, and what is known of it, by row.
+    """Grid (B,): slot (B,) -> live (B,), the spare slot where the slot is not active, and the slot's state by row.
 
     active and the others by slot: (S + 1,); embedding: (S + 1, WIDTH) -> x (B, WIDTH).
     """
@@ -43,8 +43,8 @@ def advance_kernel(
     NOTHING: tl.constexpr, FRAME: tl.constexpr, END_OF_SPEECH: tl.constexpr, MAX_FRAMES: tl.constexpr,
     CONTEXT_WINDOW: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
-    """Grid (B, WIDTH / BLOCK): the codes' embeddings are summed into the slot's next one; the first column moves the
-    slot's position and frame on, and decides the row's outcome.
+    """Grid (B, WIDTH / BLOCK): sums the codes' embeddings into the slot's next input. The first column advances the
+    slot's position and frame, and decides the row's outcome.
 
     live: (B,) as gathered; code: (B, CODEBOOKS) int64; table: (CODEBOOKS * vocab_size, WIDTH)
     -> out (B, CODEBOOKS + 1) int16. Rows of the spare slot change nothing and are NOTHING.

@@ -11,7 +11,7 @@ from csm_engine.execution.ops.state_kernels import advance_kernel, gather_kernel
 from csm_engine.execution.slot_state import SlotRows, SlotState
 from csm_engine.scheduling.outcome import Outcome
 
-_ADVANCE_BLOCK = 256  # of an embedding: what one program sums
+_ADVANCE_BLOCK = 256  # elements of an embedding that one program sums
 
 
 def gather(state: SlotState, slots: Tensor) -> SlotRows:

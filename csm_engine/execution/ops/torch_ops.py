@@ -1,7 +1,7 @@
-"""The fast step's operations in plain torch: what a CPU runs, and what the Triton kernels are compared with.
+"""The fast step's operations in plain torch. A CPU runs them, and the Triton kernels are compared with them.
 
 Shapes: B rows, D width, H query heads, G key heads, E head dimension, S slots, L positions. Attention goes row by row
-over exactly the keys a row has, so that no row sees its neighbours' lengths.
+over exactly the row's own keys, so a row does not depend on the others' lengths.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from csm_engine.execution.sampler import SamplingRows, gumbel_noise, gumbel_noise_of
 
-_TIES = 8  # candidates past the k-th, so that ties there are seen
-_ROWS_OF_WHOLE_NOISE = 2  # largest batch for which one pass over all candidates is the cheaper one
+_TIES = 8  # candidates past the k-th, so that ties with it are found
+_ROWS_OF_WHOLE_NOISE = 2  # largest batch for which one pass over all candidates costs less
 
 
 @cache
@@ -38,7 +38,7 @@ def silu_mul(gate_up: Tensor) -> Tensor:
 
 
 def rotate(heads: Tensor, rope: Tensor) -> Tensor:
-    """heads: (B, heads, E); rope: (B, E / 2, 2) or (E / 2, 2): turns neighbouring pairs, in float32."""
+    """heads: (B, heads, E); rope: (B, E / 2, 2) or (E / 2, 2): rotates neighbouring pairs, in float32."""
     pairs = torch.view_as_complex(heads.float().unflatten(-1, (-1, 2)))
     angles = torch.view_as_complex(rope)
     turned = torch.view_as_real(pairs * (angles if angles.dim() == 1 else angles.unsqueeze(1)))
@@ -90,10 +90,10 @@ def depth_attention(qkv: Tensor, keys: Tensor, values: Tensor, position: int, ro
 
 
 class FrameDraw:
-    """Draws the codes of one frame. What is the same for all codebooks is made once, here.
+    """Samples the codes of one frame. Values that all codebooks share are computed once, here.
 
-    sampling: of B rows; frame: (B,) int64. Small batches make the noise of the whole frame at once, larger ones that of
-    the candidates alone: the same numbers.
+    sampling: of B rows; frame: (B,) int64. Small batches compute the noise of the whole frame at once, larger ones only
+    that of the candidates. The numbers are the same.
     """
 
     def __init__(self, sampling: SamplingRows, frame: Tensor, num_codebooks: int, codebook_size: int) -> None:
@@ -111,7 +111,7 @@ class FrameDraw:
         values, ids = torch.topk(logits, self._count, dim=-1)
         threshold = values.gather(-1, self._last)
         if self._count < self._codebook_size and bool((values[:, -1:] >= threshold).any()):
-            # Ties at the k-th place may reach past the candidates: everybody is one.
+            # Ties at the k-th place may reach past the candidates: take every id as one.
             values, ids = logits, torch.arange(self._codebook_size).expand_as(logits)
         scores = values + self._temperature * self._noise_of(codebook, ids)
         scores = scores.masked_fill(values < threshold, float("-inf"))

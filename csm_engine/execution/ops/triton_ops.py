@@ -23,19 +23,19 @@ from csm_engine.execution.ops.tile_shapes import (
 )
 from csm_engine.execution.sampler import SamplingRows
 
-_LEAST_MEMBERS = 16  # query heads of a tile: what tensor cores take
+_LEAST_MEMBERS = 16  # query heads of a tile, as tensor cores need
 _FFN_BLOCK = 1024
-_LEAST_DEPTH_KEYS = 8  # of the depth decoder's attention: what a program holds
-_FEW_ROWS = 64  # up to here each query head of the depth decoder has a program of its own
+_LEAST_DEPTH_KEYS = 8  # keys of one program of the depth decoder's attention
+_FEW_ROWS = 64  # rows; up to this many, each query head of the depth decoder has its own program
 _MOST_ARRIVALS = 2**15  # tiles of one launch whose programs count each other
 
-dependent_launch = False  # whether kernels start while the one before them ends; set before graphs are captured
+dependent_launch = False  # whether kernels start while the previous one ends; set before graphs are captured
 
 _arrivals_by_device: dict[torch.device, Tensor] = {}
 
 
 def _arrivals(device: torch.device, tiles: int) -> Tensor:
-    """(tiles,) int32 zeros, which every launch leaves zero. Launches of one device share them: they go one by one."""
+    """(tiles,) int32 zeros; every launch leaves them zero. Launches of a device share them, for they run in order."""
     if tiles > _MOST_ARRIVALS:
         raise ValueError(f"{tiles} tiles are counted in one launch; it must be at most {_MOST_ARRIVALS}")
     if device not in _arrivals_by_device:
@@ -44,7 +44,7 @@ def _arrivals(device: torch.device, tiles: int) -> Tensor:
 
 
 def launch_options() -> dict[str, bool]:
-    """What a launch is told of `dependent_launch`."""
+    """Launch options that follow from `dependent_launch`."""
     return {"PDL": True, "launch_pdl": True} if dependent_launch else {"PDL": False}
 
 
@@ -86,8 +86,8 @@ def product(
     """x: (B, K), by a matrix (N, K) -> (B, N).
 
     norm: each row of x is divided by its root mean square first; the norm's weights are in the matrix. gated: halves
-    the outputs, gate before up, to (B, N / 2); added: (B, N), what the product goes on top of, in place. shape: of a
-    tile, as `tile_shapes` has it when None.
+    the outputs, gate before up, to (B, N / 2); added: (B, N), to which the product is added in place. shape: of a
+    tile; None takes that of `tile_shapes`.
     """
     rows, width = x.shape
     outputs = len(matrix.values) // (2 if gated else 1)
@@ -117,7 +117,7 @@ def product(
 
 
 def _prefetch(weight: Tensor, width: int, shape: TileShape, even: bool) -> dict[str, str | int]:
-    """The instruction by which a program asks for its weights before its inputs are there; one a thread."""
+    """The instruction that prefetches a program's weights before its inputs are there; one a thread."""
     chunks = max(1, 32 * shape.warps // shape.output_block)
     size = width // shape.splits // chunks * weight.element_size()
     if not dependent_launch or not even or size % 16:
@@ -194,7 +194,7 @@ def sample_and_feed(
     """logits: (B, codebook_size or more); sampling: of every slot; slots: (B,) those of the rows; frame: (B,) int64;
     table: (fed codebooks * vocab_size, d) -> codes (B,) int64, fed (B, d).
 
-    codes: where they go, any stride; new when None.
+    codes: the output, of any stride; a new tensor when None.
     """
     rows, stride = logits.shape
     if codes is None:
