@@ -1,7 +1,7 @@
 """The interceptor round every RPC of a stage: request id, span, one log line, counters, and errors with details.
 
-Handlers raise `StatusError` or an error of the library; whatever else they raise becomes INTERNAL without a trace of
-its cause. Cancels and deadlines are counted as what they are. It knows no service.
+Handlers raise `StatusError` or an error of the library. Any other error becomes INTERNAL without its cause. Cancels
+and passed deadlines are counted as such. It knows no service.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
 
 class _Call:
-    """One RPC: runs the handler, answers for its failures, and tells how it went."""
+    """One RPC: runs the handler, turns failures into statuses, and reports the outcome."""
 
     def __init__(self, metrics: StageMetrics, labels: tuple[str, str, str], context: Context, span: CallSpan) -> None:
         self._metrics = metrics
@@ -156,7 +156,7 @@ class _Call:
         self._end(error.code, error.reason)
         try:
             await status.abort(self._context, error)
-        except grpc.aio.InternalError:  # nobody is there to be told
+        except grpc.aio.InternalError:  # the caller is gone; there is no one to answer
             raise asyncio.CancelledError from None
 
     def _caller_gone(self) -> None:
