@@ -15,7 +15,7 @@ class Admission:
     """Counts the slots of one codec; first come, first served. All methods are called on the event loop."""
 
     def __init__(self, num_slots: int, max_waiting: int, what: str = "decode slots") -> None:
-        """what: the slots are of, for messages"""
+        """what: name of the slots in messages"""
         self._what = what
         self._num_slots = num_slots
         self._max_waiting = max_waiting

@@ -44,7 +44,7 @@ class AsyncCodec:
         self._loop = asyncio.get_running_loop()
         self._handles: dict[DecodeStream, StreamHandle] = {}
         self._on_step, self._on_cancel, self._on_failure = on_step, on_cancel, on_failure
-        self._end = ""  # why the codec has ended; reported to later streams
+        self._end = ""  # why the codec has ended, as reported to streams
         self.thread = CodecThread(
             codec,
             deliver=lambda outputs, seconds: self._post(self._fan_out, outputs, seconds),

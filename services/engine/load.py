@@ -113,7 +113,7 @@ def _codec(bundle: Bundle, config: ModelConfig) -> CodecIdentity:
 
 def _digest(model: CSM, settings: EngineSettings, text_frontend: str) -> str:
     """16 hex digits over every parameter's name, shape and 64 of its values, the types that numbers are rounded to, and
-    the text front end: cheap, and replicas can be compared.
+    the text front end. It is cheap, and serves to compare replicas.
     """
     digest = hashlib.sha256()
     roundings = ((settings.dtype, "float32"), (settings.quantization, "none"), (settings.kv_cache_dtype, "auto"))

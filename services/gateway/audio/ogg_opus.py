@@ -18,8 +18,8 @@ from services.gateway.audio.frames import to_frame
 from services.gateway.audio.resampler import Resampler
 from services.gateway.audio.single_thread import seeing_one_cpu
 
-# Of each sample rate that Opus knows (RFC 6716, section 2), bits per second. Speech needs fewer; the
-# watermark needs the rest.
+# Of each sample rate that Opus knows (RFC 6716, section 2), bits per second. Speech is transparent
+# at fewer; the rest helps the watermark.
 OPUS_BIT_RATES = {8_000: 24_000, 12_000: 32_000, 16_000: 32_000, 24_000: 48_000, 48_000: 64_000}
 OPUS_PACKET_MS = 20
 _PAGE_OVERHEAD = 28  # bytes; every packet has a page of its own
