@@ -1,14 +1,14 @@
-# Each target makes what it needs, on a bare machine with Python 3.11, git and make.
+# Each target installs what it needs. The machine needs Python 3.11, git and make.
 #
 #   make say TEXT="Hello." OUT=hello.wav     speech from text, through all three stages
 #   make serve                               the three stages in one process, until Ctrl-C
 #   make test                                all tests: no network, no GPU
 #   make check                               format, lint, types, imports, protos
 #   make coverage                            all tests again, and one line of coverage for each package
-#   make evaluate                            how well the voice speaks, in figures
+#   make evaluate                            the quality of the voice, in figures
 #
-# SPEAKER=1 SEED=7 CONTEXT=dialogue.json MAX_SECONDS=10 change what `make say` says, ENCODING=opus RATE=16000 how it is
-# written (OUT=hello.ogg does as well), BUNDLE=... whose voice it is; BY_SENTENCE=1 is for a long TEXT.
+# Options of `make say`: SPEAKER=1 SEED=7 CONTEXT=dialogue.json MAX_SECONDS=10 for the speech, ENCODING=opus RATE=16000
+# for the file (or just OUT=hello.ogg), BUNDLE=... for the voice, BY_SENTENCE=1 for a long TEXT.
 
 PYTHON ?= python3
 VENV := .venv
@@ -84,8 +84,8 @@ bench-gpu: $(STAMPS)/dev
 kernels: $(STAMPS)/dev
 	TRITON_INTERPRET=0 $(BIN)/python -m bench.kernel_proof
 
-# One short lease of a GPU machine, on that machine: it needs neither network nor .venv. `make wheels` here before, and
-# take .whl along. PARTS=smoke,serving MINUTES=8 say what is run and for how long.
+# Runs on a GPU machine for a short time, without network or .venv. First run `make wheels` here, and copy .whl there.
+# PARTS=smoke,serving MINUTES=8 set which parts run and for how many minutes.
 gpu-lease:
 	$(PYTHON) -m bench.lease $(if $(PARTS),--parts $(PARTS)) $(if $(MINUTES),--minutes $(MINUTES))
 
@@ -96,7 +96,7 @@ wheels:
 	$(PYTHON) -m bench.lease.wheels
 
 # The built-in voice again, from nothing: about nine hours of two CPU cores; VOICE_DEVICE=cuda CSM_MINUTES=9 trains the
-# CSM on a GPU. Every part goes on where it was stopped. Needs Debian's flite and wordnet-base.
+# CSM on a GPU. Every part resumes where it was stopped. Needs Debian's flite and wordnet-base.
 # recipes/builtin_voice/README.md says what each part does.
 voice: $(STAMPS)/dev
 	$(BIN)/python -m recipes.builtin_voice.texts $(VOICE)/texts-train.txt --texts $(TEXTS)
@@ -112,7 +112,7 @@ voice: $(STAMPS)/dev
 	$(BIN)/python -m recipes.builtin_voice.codec.train_encoder $(VOICE) --minutes $(ENCODER_MINUTES)
 	$(BIN)/python -m recipes.builtin_voice.bundle $(VOICE) $(VOICE_BUNDLE)
 
-# The same recipe from nothing to speech in some minutes, with too little of everything to be understood.
+# The whole recipe in a few minutes, with too little data and training for intelligible speech.
 REHEARSAL := build/rehearsal
 voice-rehearsal:
 	rm -rf $(REHEARSAL)
@@ -150,7 +150,7 @@ format: $(STAMPS)/dev
 
 protos: $(STAMPS)/protos
 
-# At a release: the API as it is now is what later changes must stay compatible with.
+# At a release: freezes the API. Later changes must stay compatible with it.
 protos-freeze: $(STAMPS)/dev
 	$(BIN)/buf build protos --exclude-source-info -o $(API_IMAGE)
 
@@ -159,7 +159,7 @@ $(TINY)/bundle.json: $(STAMPS)/run $(wildcard tests/support/tiny/*.py) $(wildcar
 	@echo "making the tiny bundle in $(TINY) (untrained: it sounds like noise)"
 	@$(BIN)/python -m tests.support.tiny.bundle $(TINY)
 
-# The lock's pins contradict some packages' own, so everything but torch goes in without asking them.
+# Some packages' own pins contradict the lock, so all packages but torch are installed without their dependencies.
 $(STAMPS)/venv:
 	@echo "setting up $(VENV)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=..."; exit 1; }

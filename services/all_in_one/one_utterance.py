@@ -29,7 +29,7 @@ def run(arguments: Sequence[str] | None) -> int:
     settings = load_settings(AllInOneSettings, server_arguments)
     level = settings.log_level if "log_level" in settings.model_fields_set else "error"
     configure_logging(settings.log_format, level)
-    # Nobody else calls this server: it need not hold more, and must not get in the way of one that runs already.
+    # This server has one caller: it needs no more, and must not collide with a server that already runs.
     plain = dict.fromkeys(("tls_certificate", "tls_key", "tls_client_ca"))
     os.environ.pop("CSM_GATEWAY_AUTH_TOKENS_FILE", None)  # of a gateway with other callers
     private = settings.model_copy(

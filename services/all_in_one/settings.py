@@ -18,11 +18,11 @@ from services.gateway.settings import GatewaySettings
 
 LOOPBACK = "127.0.0.1"
 _BUNDLE_FIELDS = set(BundleSettings.model_fields) - set(StageSettings.model_fields)
-DEADLINE_S = 600.0  # of callers that set none: a laptop may be slower than speech
+DEADLINE_S = 600.0  # for callers that set none: a laptop may be slower than real time
 
 
 class AllInOneSettings(BundleSettings):
-    """What the all-in-one server can be told."""
+    """The settings of the all-in-one server."""
 
     model_config = SettingsConfigDict(env_prefix="CSM_ALL_IN_ONE_", cli_prog_name="python -m services.all_in_one")
 
@@ -65,7 +65,7 @@ class AllInOneSettings(BundleSettings):
         return GatewaySettings(**(values | targets | plaintext | {"default_deadline_seconds": DEADLINE_S}))
 
     def _inner(self) -> dict[str, Any]:
-        """What engine and codec share: free ports that nobody else needs to know."""
+        """The settings that engine and codec share. Ports are free ones, known only inside the process."""
         return {
             **self.model_dump(include=_BUNDLE_FIELDS | {"device", "dtype", "slots"}, exclude_none=True),
             "host": LOOPBACK,

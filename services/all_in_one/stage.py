@@ -65,7 +65,7 @@ async def start_all_in_one(settings: AllInOneSettings, tell: Tell) -> AllInOneSt
 
 def _import_stages() -> tuple[ModuleType, ModuleType]:
     """Imports torch, which takes seconds; the loop goes on meanwhile."""
-    for name in ("torchao", "torch.utils._pytree"):  # they warn at every import of what nobody here can change
+    for name in ("torchao", "torch.utils._pytree"):  # they warn at every import about things outside this project
         logging.getLogger(name).setLevel(logging.ERROR)
     from services.codec import stage as codec_module
     from services.engine import stage as engine_module

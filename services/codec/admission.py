@@ -1,7 +1,7 @@
-"""Who may open a stream now, and who waits for a slot. It knows no codec and no gRPC.
+"""Admission of streams to slots: it decides which streams run and which wait. It knows no codec and no gRPC.
 
-A stream may come when all slots are taken: the engine hands its slot on as soon as the last frame is made, the codec's
-slot is held until the listener has taken the sound. So streams wait in turn, and only a full queue is refused.
+A stream may arrive while all slots are taken: the engine frees its slot at the last frame, but the codec holds its slot
+until the client has read the audio. So streams wait in order of arrival, and are refused only when the queue is full.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class Admission:
     """Counts the slots of one codec; first come, first served. All methods are called on the event loop."""
 
     def __init__(self, num_slots: int, max_waiting: int, what: str = "decode slots") -> None:
-        """what: the slots are of, for messages"""
+        """what: name of the slots in messages"""
         self._what = what
         self._num_slots = num_slots
         self._max_waiting = max_waiting

@@ -1,6 +1,6 @@
 """Between the codec thread and asyncio: one hand-over per step for all streams, one queue per stream.
 
-Whoever opens a stream closes it; closing frees the slot, however the reader ended. It knows no gRPC.
+It knows no gRPC. The code that opens a stream must close it. Closing frees the slot, however the reader ended.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from csm_codec.watermark.stream.progress import START, ClipProgress
 from services.codec.admission import Admission
 from services.common.pulse import Pulse
 
-MAX_AHEAD_FRAMES = 64  # that a stream may be given beyond those whose output has been taken
+MAX_AHEAD_FRAMES = 64  # most frames of a stream whose output is not yet taken
 
 
 class AsyncCodec:
@@ -44,7 +44,7 @@ class AsyncCodec:
         self._loop = asyncio.get_running_loop()
         self._handles: dict[DecodeStream, StreamHandle] = {}
         self._on_step, self._on_cancel, self._on_failure = on_step, on_cancel, on_failure
-        self._end = ""  # what streams are told once nothing comes any more
+        self._end = ""  # why the codec has ended, as reported to streams
         self.thread = CodecThread(
             codec,
             deliver=lambda outputs, seconds: self._post(self._fan_out, outputs, seconds),
@@ -60,7 +60,7 @@ class AsyncCodec:
         self._pulse_task = asyncio.create_task(self.pulse.run())
 
     async def open(self, key_id: str, before: ClipProgress = START) -> StreamHandle:
-        """Waits for a slot and takes it. before: what the clip has had in earlier streams.
+        """Waits for a slot and takes it. before: state of the clip from earlier streams.
 
         Raises CodecBusyError, KeyringError or CodecStoppedError.
         """
@@ -78,7 +78,7 @@ class AsyncCodec:
         return handle
 
     def close(self, stream: DecodeStream) -> None:
-        """Frees the slot. Doing it twice, or after the end, does no harm."""
+        """Frees the slot. It may be called twice, or after the end."""
         if (handle := self._handles.pop(stream, None)) is not None:
             self.thread.cancel(stream)  # before the next one is let in, whose opening comes after this in the queue
             self.admission.leave()
@@ -92,7 +92,7 @@ class AsyncCodec:
         self._end_streams("The codec has stopped.")
 
     def _give_back(self, opened: Future[DecodeStream]) -> None:
-        """The slot of a stream that nobody waits for any more, or that did not open."""
+        """Frees the slot of a stream whose opener is gone, or that did not open."""
         if not opened.cancelled() and opened.exception() is None:
             self.thread.cancel(opened.result())  # before the next one is let in, as in `close`
         self.admission.leave()
@@ -101,7 +101,7 @@ class AsyncCodec:
         try:
             self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:
-            pass  # the loop has closed: nobody reads any more
+            pass  # the event loop has closed: there are no readers left
 
     def _fan_out(self, outputs: Sequence[Output], seconds: float) -> None:
         for output in outputs:
@@ -171,7 +171,7 @@ class StreamHandle:
         self._outputs.put_nowait(output)
 
     def beat(self) -> None:
-        """The codec thread goes round. Ends a wait of the reader that has lasted since the last beat."""
+        """The loop of the codec thread still runs. Ends a reader's wait that has lasted since the last beat."""
         if self._quiet and self._outputs.empty():
             self._outputs.put_nowait(None)
         self._quiet = True
@@ -181,7 +181,7 @@ class StreamHandle:
         self._outputs.put_nowait(error)
 
     def close(self) -> None:
-        """Frees the slot. Doing it twice, or after the end, does no harm."""
+        """Frees the slot. It may be called twice, or after the end."""
         self._async_codec.close(self.stream)
 
     def _checked(self, output: Output | Exception) -> Output:

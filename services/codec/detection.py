@@ -29,7 +29,7 @@ from services.common.rpc.status import Resource, StatusError
 
 Requests = AsyncIterator[codec_pb2.StreamDetectWatermarkRequest]
 
-IDLE_SECONDS = 30.0  # that a search waits for the next samples
+IDLE_SECONDS = 30.0  # longest wait of a search for the next samples
 
 
 class WatermarkSearch:
@@ -43,7 +43,7 @@ class WatermarkSearch:
         metrics: CodecMetrics,
         max_seconds: float,
     ) -> None:
-        """slots: for recordings that come in pieces; max_seconds: the longest of them"""
+        """slots: for recordings in pieces; max_seconds: the longest such recording"""
         self._loaded, self._recordings, self._slots, self._metrics = loaded, recordings, slots, metrics
         self._max_seconds = max_seconds
 
@@ -117,7 +117,7 @@ class WatermarkSearch:
         )
 
     def _keys(self, key_ids: Iterable[str]) -> list[WatermarkKey]:
-        """Each once, however often it is named: every try makes chance agreement likelier, and costs."""
+        """The keys without repetition: every further try costs time and makes a match by chance likelier."""
         named = map(self._key, dict.fromkeys(key_ids) or self._loaded.keyring.keys)
         keys = list({key.id: key for key in named}.values())
         hparams = self._loaded.silentcipher.hparams

@@ -1,6 +1,6 @@
-"""Work on whole recordings, encoding and detection: beside the decode steps, one at a time, in a thread of its own.
+"""The worker for whole recordings: it encodes and searches them one at a time, in a thread beside the decode steps.
 
-A few may wait; more are refused. It knows no RPC.
+It knows no RPC. A limited number of calls wait; further ones are refused.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class RecordingWorker:
-    """At most one recording is worked on and `max_waiting` wait."""
+    """Runs the work on one recording at a time, while at most `max_waiting` wait."""
 
     def __init__(self, max_waiting: int) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="recordings")
@@ -34,9 +34,9 @@ class RecordingWorker:
             self._accepted -= 1
 
     async def run_admitted(self, work: Callable[[], T]) -> T:
-        """The same for a call that was admitted elsewhere, piece by piece: it is not refused between two pieces."""
+        """Runs one piece of a call that was admitted elsewhere. It is never refused between two pieces."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     async def stop(self) -> None:
-        """Returns when the running work has ended."""
+        """Waits until the running work has ended."""
         await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)

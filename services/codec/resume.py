@@ -1,8 +1,8 @@
-"""How far a clip is, as bytes that its caller keeps between two streams and cannot read: a version, the numbers, and a
-digest over them and what they belong to.
+"""The state of a clip as opaque bytes, which the caller keeps between two streams.
 
-The digest finds mistakes, such as bytes of another bundle or key; it is no signature: callers of this port are trusted
-with all audio anyway. The key's bytes are not in it: five of them would be found by trying.
+They hold a version, the numbers, and a digest over these, the weights' digest and the key's id. The digest detects
+mistakes, such as bytes of another bundle or key. It is no signature: callers of this port are trusted with all audio
+anyway. The key's bytes are not in the digest, because a search would find five bytes.
 """
 
 from __future__ import annotations

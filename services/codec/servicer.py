@@ -36,7 +36,7 @@ _MIN_RATE_HZ, _MAX_RATE_HZ = 8000, 48_000
 
 
 class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
-    """Nothing leaves it without the watermark."""
+    """The servicer. All audio that it returns is watermarked."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             logs.annotate(frames=handle.stream.num_frames, samples=handle.stream.num_samples)
 
     async def _open(self, key_id: str, before: ClipProgress, context: Context) -> StreamHandle:
-        """Waits for a slot, and tells the caller meanwhile that the codec is alive."""
+        """Waits for a slot, and sends progress to the caller meanwhile."""
         opening = asyncio.create_task(self._async_codec.open(key_id, before))
         try:
             while not (await asyncio.wait({opening}, timeout=2 * BEAT_S))[0]:
@@ -168,7 +168,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         await context.write(codec_pb2.StreamDecodeResponse(complete=self._complete(complete, sent)))
 
     def _check_coverage(self, complete: Complete, config: codec_pb2.StreamDecodeConfig) -> None:
-        """What was sent before cannot be taken back; the status tells the caller that the audio must not be used."""
+        """Refuses the clip by status: audio already sent cannot be recalled, and the caller must not use it."""
         if not self._require_full_watermark or config.clip_continues:
             return
         if complete.coverage is not Coverage.FULL:
@@ -214,7 +214,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
 
 
 def _close_opened(opening: asyncio.Task[StreamHandle]) -> None:
-    """For a stream that opened when its caller had gone."""
+    """Closes a stream that opened after its caller had gone."""
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()
 

@@ -14,7 +14,7 @@ from services.common.settings import HealthPort, MetricsPort, ReceiveLimit, Serv
 
 
 class CodecSettings(BundleSettings, CodecConfig):
-    """What the codec stage can be told: the library's settings and the stage's own."""
+    """The settings of the codec stage: the library's and its own."""
 
     model_config = SettingsConfigDict(env_prefix="CSM_CODEC_")
 

@@ -1,4 +1,4 @@
-"""Names that settings had before: flags and environment variables that work for one release more, with a warning.
+"""Former names of settings: flags and environment variables that work for one more release, with a warning.
 
 This module knows no setting: a class of settings maps former field names to fields.
 """
@@ -17,7 +17,7 @@ log = logging.getLogger("csm.settings")
 
 
 def flag_of(field: str) -> str:
-    """As the command line spells it: --health-port."""
+    """The flag of a field, such as --health-port."""
     return "--" + field.replace("_", "-")
 
 
@@ -31,7 +31,7 @@ def renamed_flags(arguments: Sequence[str], former_names: Mapping[str, str]) -> 
 
 
 class FormerVariables(PydanticBaseSettingsSource):
-    """Values of environment variables under former names; a variable under the present name is stronger."""
+    """Values of environment variables under former names; a variable under the present name overrides them."""
 
     def __init__(self, settings_class: type[BaseSettings], former_names: Mapping[str, str]) -> None:
         super().__init__(settings_class)

@@ -1,7 +1,7 @@
-"""The pulse of a worker thread: whether its loop still goes round, asked from the event loop.
+"""The pulse of a worker thread: the event loop checks that the thread's loop still runs.
 
-A port that answers says nothing about the thread behind it, which may hang in a kernel or in a driver. So the thread is
-nudged at every beat, and its turns are counted. Time is counted in beats: a process that was frozen has missed none.
+A port that answers says nothing about the thread behind it, which may hang in a kernel or a driver. So every beat wakes
+the thread, and the turns of its loop are counted. Time is counted in beats: a process that was frozen has missed none.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BEAT_S = 0.5
 
 
 class Turning(Protocol):
-    """A thread whose loop goes round."""
+    """A worker thread that counts the turns of its loop."""
 
     turns: int
 

@@ -32,7 +32,7 @@ ReceiveLimit = Annotated[int, Field(ge=1024, le=256 * 2**20, description="Larges
 
 
 class StageSettings(BaseSettings):
-    """What every stage can be told."""
+    """The settings that every stage has."""
 
     model_config = SettingsConfigDict(
         frozen=True,

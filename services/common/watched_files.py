@@ -18,7 +18,7 @@ _Stamp = tuple[int, int, int] | None
 
 
 class WatchedFiles(Generic[T]):
-    """Some files and how to make something of them."""
+    """A set of files and the function that loads them."""
 
     def __init__(self, paths: Sequence[Path], load: Callable[[], T]) -> None:
         """load: reads all of `paths`; raises OSError when it cannot use them"""

@@ -1,6 +1,6 @@
 """Between the engine thread and asyncio: one hand-over per step for the whole batch, one queue per sequence.
 
-Whoever opens a stream closes it; closing frees the slot, however the reader ended. It knows no gRPC.
+It knows no gRPC. The code that opens a stream must close it. Closing frees the slot, however the reader ended.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class AsyncEngine:
         try:
             self._loop.call_soon_threadsafe(function, argument)
         except RuntimeError:
-            pass  # the loop has closed: nobody reads any more
+            pass  # the event loop has closed: there are no readers left
 
     def _fan_out(self, outputs: list[Output]) -> None:
         self._recent.append((time.monotonic(), sum(output.frame is not None for output in outputs)))
@@ -148,13 +148,13 @@ class SequenceStream:
         return outputs
 
     def beat(self) -> None:
-        """The engine thread goes round. Ends a wait of the reader that has lasted since the last beat."""
+        """The loop of the engine thread still runs. Ends a reader's wait that has lasted since the last beat."""
         if self._quiet and self.queue.empty():
             self.queue.put_nowait(None)
         self._quiet = True
 
     def close(self) -> None:
-        """Frees the slot. Doing it twice, or after the end, does no harm."""
+        """Frees the slot. It may be called twice, or after the end."""
         if self._closed:
             return
         self._closed = True

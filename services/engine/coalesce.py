@@ -1,8 +1,8 @@
-"""How many frames go into the next message. Policy only: no clock of its own, no gRPC.
+"""Decides how many frames go into the next message. It knows no clock and no gRPC.
 
-The first message holds what the caller asked for, as soon as it is there. Later ones may wait for company, but only as
-long as the listener has enough to play: a listener who started at the first frame and is `lead` frames short of
-running dry gets at least half of that lead in one message.
+The first message holds the frames that the caller asked for, as soon as they are generated. Later messages may gather
+more frames while the player has audio left. A player that started at the first frame and has `lead` frames left gets at
+least half of that lead in one message.
 """
 
 from __future__ import annotations

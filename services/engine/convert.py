@@ -49,7 +49,7 @@ def in_api_terms(error: InvalidRequestError) -> InvalidRequestError:
 
 
 def _check_message_sizes(message: engine_pb2.GenerateRequest) -> None:
-    """0 is unset; no message can hold fewer frames, and to gather them would never end."""
+    """Refuses negative counts of frames per message, which would never fill one. 0 means unset."""
     for field in ("first_batch_frame_count", "max_batch_frame_count"):
         if (count := getattr(message, field)) < 0:
             raise InvalidRequestError(field, f"is {count}; allowed is 0 or more")

@@ -29,14 +29,14 @@ log = logging.getLogger("csm.engine")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _WARM_UP_FRAMES = 3
 _RANDOM_WEIGHTS_SEED = 0
-# What the published codec has beyond what a model's own config tells, for bundles that do not name theirs.
+# Values of the published codec that a model's config does not hold, for bundles that name no codec.
 _MIMI_FRAME_SAMPLES = 1920
 _MIMI_SAMPLE_RATE = 24_000
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedEngine:
-    """An engine that has made its first frames, and what there is to tell about it."""
+    """A warm engine and its description."""
 
     engine: Engine
     bundle: Bundle
@@ -113,7 +113,7 @@ def _codec(bundle: Bundle, config: ModelConfig) -> CodecIdentity:
 
 def _digest(model: CSM, settings: EngineSettings, text_frontend: str) -> str:
     """16 hex digits over every parameter's name, shape and 64 of its values, the types that numbers are rounded to, and
-    the text front end: cheap, and replicas can be compared.
+    the text front end. It is cheap, and serves to compare replicas.
     """
     digest = hashlib.sha256()
     roundings = ((settings.dtype, "float32"), (settings.quantization, "none"), (settings.kv_cache_dtype, "auto"))

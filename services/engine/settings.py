@@ -15,7 +15,7 @@ from services.common.settings import HealthPort, MetricsPort, ServingPort
 
 
 class EngineSettings(BundleSettings, EngineConfig):
-    """What the engine stage can be told: the library's settings and the stage's own."""
+    """The settings of the engine stage: the library's and its own."""
 
     model_config = SettingsConfigDict(env_prefix="CSM_ENGINE_")
     former_names: ClassVar[Mapping[str, str]] = {

@@ -1,7 +1,7 @@
-"""From what callers write to what the model's tokenizer reads: the lexicons, then the bundle's text front end.
+"""Converts the text of a request to what the tokenizer reads: the lexicons, then the bundle's text front end.
 
-The operator's lexicon is followed while the stage runs; one that is wrong leaves the last good one in use. It knows no
-model and no gRPC.
+It knows no model and no gRPC. A changed lexicon of the operator is read again while the stage runs. When it is wrong,
+the last good one stays in use.
 """
 
 from __future__ import annotations

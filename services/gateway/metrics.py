@@ -11,7 +11,7 @@ _FACTORS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 5.0, 10.0)
 
 
 class GatewayMetrics:
-    """How speech is served, as a listener would notice it."""
+    """Counts and times of syntheses, as callers experience them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.first_audio_seconds = Histogram(

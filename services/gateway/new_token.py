@@ -1,4 +1,4 @@
-"""`python -m services.gateway.new_token NAME`: makes a token, prints it once, and the entry that lets it in."""
+"""`python -m services.gateway.new_token NAME`: makes a token and prints it with its entry for the tokens file."""
 
 from __future__ import annotations
 

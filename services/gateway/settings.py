@@ -14,7 +14,7 @@ from services.common.settings import HealthPort, MetricsPort, ServingPort, Stage
 
 
 class GatewaySettings(StageSettings):
-    """What the gateway can be told."""
+    """The settings of the gateway."""
 
     model_config = SettingsConfigDict(env_prefix="CSM_GATEWAY_", cli_prog_name="python -m services.gateway")
     former_names: ClassVar[Mapping[str, str]] = {

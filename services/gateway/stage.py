@@ -34,11 +34,11 @@ ENGINE_SERVICE = "csm.engine.v1.EngineService"
 CODEC_SERVICE = "csm.codec.v1.CodecService"
 WATERMARK_SERVICE = "csm.v1.WatermarkService"
 INFO_TIMEOUT_S = 10.0
-RECHECK_S = 2.0  # between two looks at stages that serve and were not found to fit
+RECHECK_S = 2.0  # between two checks of stages that serve but did not fit together
 
 
 class GatewayStage:
-    """A gateway that listens. Ready when both other stages are and belong together."""
+    """A gateway that listens. It is ready when engine and codec are ready and belong together."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         """Raises OSError for a file of the settings that cannot be used, or when spans cannot be sent."""
@@ -97,7 +97,7 @@ class GatewayStage:
         await self._ready.wait()
 
     async def stop(self) -> None:
-        """Drains, then lets go of the other stages."""
+        """Drains, then closes the channels to the other stages."""
         await self.server.drain()
         await self._watermark.stop()
         tasks = [*self._watching, *([self._checking] if self._checking is not None else [])]
@@ -110,7 +110,7 @@ class GatewayStage:
             await channel.close(None)
 
     async def _on_health(self) -> None:
-        """Begins anew: what an earlier check finds out is about stages as they were."""
+        """Restarts the check: the result of an earlier one may be out of date."""
         if self._checking is not None:
             self._checking.cancel()
         self._catalogs.forget()
@@ -120,7 +120,7 @@ class GatewayStage:
             await self._set_ready(False)
 
     async def _check_until_they_fit(self) -> None:
-        """A stage may say that it serves before its API port can be reached from here."""
+        """Repeats the check: a stage may report SERVING before its API port is reachable from here."""
         while not await self._stages_fit():
             await asyncio.sleep(RECHECK_S)
         await self._set_ready(True)

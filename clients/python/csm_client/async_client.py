@@ -37,8 +37,9 @@ class AsyncClient:
         channel: grpc.aio.Channel | None = None,
         **connection: Unpack[ConnectionOptions],
     ) -> None:
-        """timeout_s: deadline of calls; resumes: how often a stream that lost its server after the first audio goes on
-        at another one, bit for bit; 0 is never; channel: one of the caller's, to which `connection` gives no TLS
+        """timeout_s: deadline of each call, in seconds; resumes: how often a stream that loses its server after the
+        first audio continues at another one, bit for bit; 0 is never; channel: the caller's own, which gets no TLS from
+        `connection`
 
         See ConnectionOptions for the rest. Raises TlsFileError, TokenError.
         """
@@ -79,8 +80,8 @@ class AsyncClient:
     ) -> AsyncSpeechStream:
         """Audio of a text that is still being written, sentence by sentence.
 
-        pieces: of the text, cut anywhere, spaces included, as a language model gives them; a str is a text that is
-        all there. An exception of `pieces` ends the stream with it. `max_seconds` counts for all sentences together.
+        pieces: of the text, cut anywhere, spaces included, as a language model gives them; a str is a complete text.
+        An exception of `pieces` ends the stream and is raised. `max_seconds` counts for all sentences together.
         """
         writer = TextWriter(pieces, options)
         call = self._tts.StreamSynthesizeText(
@@ -131,9 +132,9 @@ class AsyncClient:
 
 
 class AsyncSpeechStream:
-    """One utterance on its way. Leaving it before its end cancels it: use `async with` when you may.
+    """A stream of one utterance. Use `async with` if you may leave it early: leaving cancels it.
 
-    Iterating raises IncompleteAudioError when the stream breaks after audio has come.
+    Iterating raises IncompleteAudioError when the stream breaks after its first audio.
     """
 
     def __init__(
@@ -161,7 +162,7 @@ class AsyncSpeechStream:
 
     @property
     def sentences(self) -> Sequence[tts_pb2.Sentence]:
-        """Those of a text that have begun so far."""
+        """The sentences of a text that have begun so far."""
         return self._reader.sentences
 
     async def __aiter__(self) -> AsyncIterator[tts_pb2.AudioChunk]:
@@ -183,7 +184,7 @@ class AsyncSpeechStream:
             if self._writer is not None and self._writer.error is not None:
                 raise self._writer.error from None
             if not self._ended_while_writing:
-                self._reader.fail(cancelled_here())  # by `cancel`, which is no reason to end the task that reads
+                self._reader.fail(cancelled_here())  # by `cancel`, which must not end the reading task
         finally:
             self._call.cancel()
         self._reader.end()
@@ -200,7 +201,7 @@ class AsyncSpeechStream:
 
     @property
     def _ended_while_writing(self) -> bool:
-        """Whether all has come and only the status is lost: grpc.aio loses it where a write meets the end of a call."""
+        """Whether only the status is missing: grpc.aio loses it when a write meets the end of a call."""
         return self._writer is not None and self._reader.summary is not None and not self._is_left
 
     async def read_all(self) -> Speech:
@@ -209,7 +210,7 @@ class AsyncSpeechStream:
         return self._reader.speech(samples)
 
     def cancel(self) -> None:
-        """Ends the call if it still runs; the server stops working on it. Who iterates gets an error of this client."""
+        """Cancels the call if it still runs; the server stops working on it. An iteration raises a CsmClientError."""
         self._is_left = True
         self._call.cancel()
 

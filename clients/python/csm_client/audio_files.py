@@ -1,4 +1,4 @@
-"""Audio files that are whole or not there, and pipes. They know no channel and no stream.
+"""Audio files and pipes. A file is complete or does not exist. They know no channel and no stream.
 
 WAV: Multimedia Programming Interface and Data Specifications 1.0 (PCM), and its revision 3 (G.711: `fact` chunk).
 """
@@ -12,19 +12,19 @@ from typing import BinaryIO, Literal, Self
 
 SampleEncoding = Literal["pcm", "mulaw", "alaw"]
 
-_UNKNOWN = 0xFFFFFFFF  # length of what is written as it comes and cannot be gone back to
+_UNKNOWN = 0xFFFFFFFF  # length in the header of a file that cannot be rewound
 _TAGS: dict[SampleEncoding, int] = {"pcm": 1, "alaw": 6, "mulaw": 7}
 
 
 class AudioFile:
-    """A file, written as its bytes come, that gets its name only when it is complete.
+    """A file that is written as bytes arrive, and gets its name only when it is complete.
 
-    Until `finish` the bytes are in a hidden file beside it, which leaving without `finish` removes. The target of a
-    symbolic link is written, and the link stays.
+    Until `finish` the bytes are in a hidden file beside it. Leaving the block without `finish` removes that file. For a
+    symbolic link the target is written, and the link stays.
     """
 
     def __init__(self, path: Path, straight: BinaryIO | None = None) -> None:
-        """straight: what is open already and takes the bytes as they come, such as a pipe; it is not closed here
+        """straight: an open file that takes the bytes directly, such as a pipe; it is not closed here
 
         Raises OSError.
         """

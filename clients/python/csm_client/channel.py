@@ -1,7 +1,7 @@
-"""Channels with the service config that is shipped beside this file: every replica in turn, retries of UNAVAILABLE.
+"""Channels to servers: round robin over replicas, retries of UNAVAILABLE, by the service config beside this file.
 
-A stream is retried only while nothing has come; the server sends nothing before its first audio. TLS files are read
-when the channel is opened and not again.
+gRPC retries a stream only until its first message, and the server sends nothing before its first audio. TLS files are
+read when the channel is opened and not again.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ SERVICE_CONFIG = resources.files("csm_client").joinpath("tts_service_config.json
 class TlsOptions(TypedDict, total=False):
     """How to reach a server over TLS; plaintext when nothing is set."""
 
-    tls: bool  # trust the authorities that gRPC brings with it
+    tls: bool  # trust the authorities shipped with gRPC
     tls_ca: Path | None  # trust those of this PEM file instead; implies tls
-    tls_certificate: Path | None  # PEM chain for servers that ask who calls; with tls_key
+    tls_certificate: Path | None  # PEM chain, for servers that require client certificates; with tls_key
     tls_key: Path | None  # PEM, not encrypted
 
 

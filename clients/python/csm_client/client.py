@@ -107,7 +107,7 @@ class Client:
 
 
 class SpeechStream:
-    """One utterance on its way; see AsyncSpeechStream."""
+    """A stream of one utterance; see AsyncSpeechStream."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
-"""A bearer token for every call, and the rule that it does not go out in plaintext.
+"""The bearer token of every call. It is not sent in plaintext to other hosts.
 
-Only its owner and the server may learn the token: no message and no repr here has it.
+The token is a secret: no message and no repr here contains it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class ConnectionOptions(TlsOptions, total=False):
 
 
 def call_metadata(target: str, options: ConnectionOptions, *, own_channel: bool = False) -> CallMetadata:
-    """What every call carries. Raises TokenError.
+    """The metadata of every call. Raises TokenError.
 
-    own_channel: the caller brought one, and answers for what it does with the token
+    own_channel: the caller passed its own channel, and is responsible for the token on it
     """
     token = options.get("token")
     if token is None:

@@ -69,7 +69,7 @@ class FieldViolation:
 
 @dataclass(frozen=True, slots=True)
 class ErrorDetails:
-    """What a server told beside the status."""
+    """The details that a server sent with a status."""
 
     reason: str = ""  # UPPER_SNAKE
     request_id: str = ""
@@ -78,7 +78,7 @@ class ErrorDetails:
 
 
 class ServerError(CsmClientError):
-    """The server, or the library for it, ended the call with a status other than OK."""
+    """A status other than OK, from the server or from gRPC on its behalf."""
 
     def __init__(self, code: grpc.StatusCode, message: str, details: ErrorDetails) -> None:
         super().__init__(message)
@@ -98,7 +98,7 @@ class UnauthenticatedError(ServerError):
 
 
 class NotFoundError(ServerError):
-    """Something asked for by name is not there."""
+    """A requested name does not exist."""
 
 
 class UnavailableError(ServerError):
@@ -142,11 +142,11 @@ def from_rpc_error(error: grpc.RpcError) -> ServerError:
 
 
 def cancelled_here() -> ServerError:
-    """The caller has ended the call itself."""
+    """The error of a call that this client cancelled."""
     return ServerError(grpc.StatusCode.CANCELLED, "The call was cancelled.", ErrorDetails())
 
 
-# What the library says of a connection that TLS does not let come about, and what it means.
+# Messages of gRPC for connections that fail in TLS, and what each means.
 _HANDSHAKES = (
     ("CERTIFICATE_VERIFY_FAILED", "the server's certificate is not of an authority that is trusted here"),
     ("BAD_SIGNATURE", "the server's certificate is not of an authority that is trusted here, but of a namesake"),
@@ -157,7 +157,7 @@ _HANDSHAKES = (
 
 
 def _explain_handshake(message: str) -> str:
-    if "last error: " not in message:  # a connection that did come about was lost, or a server has answered
+    if "last error: " not in message:  # an established connection was lost, or a server answered
         return message
     for words, meaning in _HANDSHAKES:
         if words in message:
@@ -168,7 +168,7 @@ def _explain_handshake(message: str) -> str:
 def _details(error: grpc.Call | grpc.aio.AioRpcError) -> ErrorDetails:
     try:
         status = rpc_status.from_call(cast(grpc.Call, error))
-    except ValueError:  # the details belong to another status: a proxy has replaced it
+    except ValueError:  # a proxy replaced the status; the details belong to the old one
         status = None
     found = ErrorDetails()
     reason, request_id, violations, retry_delay_s = "", "", found.field_violations, found.retry_delay_s

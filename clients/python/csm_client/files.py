@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from csm_client.errors import ContextFileError
 from csm_client.requests import Codes, Turn
 
-SEALED = b"CSMS"  # what sealed codes begin with; no open ones do
+SEALED = b"CSMS"  # sealed codes begin with it; open codes never do
 LARGEST_SPEAKER = 2**31 - 1  # of the field
 
 
@@ -65,7 +65,7 @@ def _load(where: str, path: Path, name: object) -> bytes:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether it can be sent: JSON can write half of a surrogate pair, and a command line can hold any bytes."""
+    """Whether the text is valid UTF-8. JSON may hold half a surrogate pair, and a command line may hold any bytes."""
     try:
         text.encode()
     except UnicodeEncodeError:

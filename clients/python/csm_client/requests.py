@@ -1,4 +1,4 @@
-"""Requests from plain values. Unless told otherwise the client asks for PCM; WAV files it makes itself."""
+"""Requests from plain values. The default encoding is PCM; the client writes WAV files itself."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def stream_request(text: str, options: StreamOptions) -> tts_pb2.StreamSynthesiz
 
 
 def text_config(options: StreamOptions) -> tts_pb2.StreamSynthesizeTextRequest:
-    """The first message of a text that is written while it is said."""
+    """The first message of StreamSynthesizeText."""
     return tts_pb2.StreamSynthesizeTextRequest(config=stream_request("", options))
 
 
@@ -77,7 +77,7 @@ def detect_request(wav: bytes, key_ids: Sequence[str]) -> watermark_pb2.DetectWa
 
 
 def detect_messages(file: BinaryIO, key_ids: Sequence[str]) -> Iterator[watermark_pb2.StreamDetectWatermarkRequest]:
-    """A recording of any length, in pieces. file: WAV, or Ogg Opus, from where it stands"""
+    """A recording of any length, in pieces. file: WAV or Ogg Opus, read from its current position"""
     piece = file.read(PIECE_BYTES)
     config = watermark_pb2.StreamDetectWatermarkConfig(audio_format=_file_format(piece), key_ids=key_ids)
     yield watermark_pb2.StreamDetectWatermarkRequest(config=config)

@@ -1,9 +1,7 @@
-"""What comes back: a whole utterance, or a stream checked message by message. It knows no channel.
+"""The answers of a synthesis: a whole utterance, or a stream checked message by message. It knows no channel.
 
-`SpeechReader` holds the rules of the stream (header, chunks without gaps, summary, end) for the asynchronous and the
-synchronous client alike.
-`Resumes` says whether a stream that was lost is asked for again: the same request with the same seed gives the same
-samples.
+`SpeechReader` checks the rules of the stream (header, chunks without gaps, summary, end) for both clients.
+`Resumes` decides whether a lost stream is requested again: the same request with the same seed gives the same samples.
 """
 
 from __future__ import annotations
@@ -60,23 +58,23 @@ def from_unary(response: tts_pb2.SynthesizeResponse) -> Speech:
 
 
 def _sound_of(header: tts_pb2.SynthesisHeader) -> tuple[object, ...]:
-    """What must be the same for the same samples."""
+    """The parts of a header that must match for the samples to be the same."""
     return header.model_version, header.seed, header.voice, header.audio_format.SerializeToString()
 
 
 class SpeechReader:
-    """Takes the messages of one stream in order and tells whether it is whole."""
+    """Checks the messages of one stream in order, and whether the stream is complete."""
 
     def __init__(self) -> None:
         self.header: tts_pb2.SynthesisHeader | None = None
         self.summary: tts_pb2.SynthesisSummary | None = None
         self.sentences: list[tts_pb2.Sentence] = []
         self.sample_count = 0
-        self._position = 0  # of the call that is read
+        self._position = 0  # in the current call
         self._has_header = False  # likewise
 
     def begin_again(self) -> None:
-        """Another call brings the stream from its start: what has come is dropped."""
+        """Starts another call, which repeats the stream from its start. Audio received before is dropped."""
         self.summary = None
         self._position, self._has_header = 0, False
 
@@ -150,13 +148,13 @@ DEFAULT_RESUMES = 3
 FIRST_DELAY_S, MOST_DELAY_S = 0.1, 2.0  # before a call is opened again; twice as long each time
 
 _LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
-# What has a fixed number of bytes for each sample, so that samples can be dropped.
+# Encodings with a fixed number of bytes per sample, so that samples can be dropped.
 _DIVISIBLE = {tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_MULAW, tts_pb2.AUDIO_ENCODING_ALAW}
 
 
 @dataclass(frozen=True, slots=True)
 class NextCall:
-    """A call that takes a stream up."""
+    """The next call of a lost stream."""
 
     request: tts_pb2.StreamSynthesizeRequest
     timeout_s: float
@@ -164,7 +162,7 @@ class NextCall:
 
 
 class Resumes:
-    """How often one stream may still be taken up, and until when."""
+    """How often one stream may still be resumed, and until when."""
 
     def __init__(self, request: tts_pb2.StreamSynthesizeRequest, most: int, timeout_s: float) -> None:
         """most: calls beside the first; timeout_s: of the stream, all calls together"""
@@ -176,7 +174,7 @@ class Resumes:
         self._until_s = time.monotonic() + timeout_s
 
     def after(self, error: ServerError, reader: SpeechReader) -> NextCall | None:
-        """What comes after the loss `error`; the reader then expects it. None when `error` is the end."""
+        """The next call after the loss `error`; the reader then expects it. None when the stream cannot be resumed."""
         left_s = self._until_s - time.monotonic()
         header = reader.header
         if error.code not in _LOST or header is None or self._count >= self._most or left_s <= 0:
@@ -193,5 +191,5 @@ class Resumes:
         return NextCall(self._request, left_s - delay_s, delay_s)
 
     def cause(self, error: ServerError, reader: SpeechReader) -> ServerError:
-        """What the stream was lost by, when `error` ends the attempts to go on."""
+        """The error to report when `error` ends the attempts to resume: the first loss."""
         return self._loss if self._loss is not None and reader.sample_count == self._lost_at else error

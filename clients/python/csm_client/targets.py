@@ -1,4 +1,4 @@
-"""Where a gRPC target leads, as far as its text tells. It asks no name service."""
+"""The hosts that a gRPC target names. It parses the text and asks no name service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The messages of a text that is said while it is written, for both clients. It knows no channel."""
+"""Writes the messages of StreamSynthesizeText, for both clients. It knows no channel."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Message = tts_pb2.StreamSynthesizeTextRequest
 
 
 class TextWriter:
-    """A configuration, then the pieces. `error` is what the pieces have raised: gRPC loses it."""
+    """A configuration, then the pieces. `error` is the exception of the pieces, which gRPC would lose."""
 
     def __init__(self, pieces: AsyncIterable[str] | Iterable[str], options: StreamOptions) -> None:
-        """pieces: cut anywhere; a str is a text that is all there"""
+        """pieces: cut anywhere; a str is a complete text"""
         self._config = text_config(options)
         self._pieces = [pieces] if isinstance(pieces, str) else pieces
         self.error: Exception | None = None

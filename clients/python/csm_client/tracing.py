@@ -1,7 +1,7 @@
-"""Passes the caller's trace on, so that what the server does becomes a part of it.
+"""Sends the current trace with each call, so that the server's spans become part of it.
 
-It counts where the process has OpenTelemetry loaded and a span is current; this package does not depend on it and makes
-no spans of its own.
+This package does not depend on OpenTelemetry and creates no spans. It sends a trace only when the process has loaded
+OpenTelemetry and a span is current.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 
 def trace_metadata() -> tuple[tuple[str, str], ...]:
     """`traceparent` and `tracestate` of the span that is current, as W3C names them; nothing without one."""
-    if "opentelemetry.trace" not in sys.modules:  # then nobody here can have begun a span
+    if "opentelemetry.trace" not in sys.modules:  # then no span can be current
         return ()
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 

@@ -1,7 +1,7 @@
-"""The interceptor round every RPC of a stage: request id, span, one log line, counters, and errors with details.
+"""The interceptor of every RPC of a stage: request id, span, one log line, counters, and errors with details.
 
-Handlers raise `StatusError` or an error of the library; whatever else they raise becomes INTERNAL without a trace of
-its cause. Cancels and deadlines are counted as what they are. It knows no service.
+Handlers raise `StatusError` or an error of the library. Any other error becomes INTERNAL without its cause. Cancels
+and passed deadlines are counted as such. It knows no service.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Admit = Callable[[str, CallMetadata], str]  # method and metadata -> name of the
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Sees every RPC of a server from its start to its end."""
+    """Wraps every RPC of a server from start to end."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
 
 class _Call:
-    """One RPC: runs the handler, answers for its failures, and tells how it went."""
+    """One RPC: runs the handler, turns failures into statuses, and reports the outcome."""
 
     def __init__(self, metrics: StageMetrics, labels: tuple[str, str, str], context: Context, span: CallSpan) -> None:
         self._metrics = metrics
@@ -135,9 +135,9 @@ class _Call:
             code = self._context.code()
             self._end(code, code.name)
             raise
-        except grpc.aio.InternalError:  # a write into a call that is over
+        except grpc.aio.InternalError:  # a write into an ended call
             self._caller_gone()
-            raise asyncio.CancelledError from None  # the library takes anything else for a bug and logs it
+            raise asyncio.CancelledError from None  # gRPC logs any other exception as a bug
         except status.StatusError as error:
             await self._fail(error)
         except CsmError as error:
@@ -156,7 +156,7 @@ class _Call:
         self._end(error.code, error.reason)
         try:
             await status.abort(self._context, error)
-        except grpc.aio.InternalError:  # nobody is there to be told
+        except grpc.aio.InternalError:  # the caller is gone; there is no one to answer
             raise asyncio.CancelledError from None
 
     def _caller_gone(self) -> None:
@@ -198,7 +198,7 @@ def is_uuid(text: str) -> bool:
 
 
 def _kind_of(handler: Any) -> str:
-    """As go-grpc-prometheus calls it."""
+    """The type of an RPC, as go-grpc-prometheus names it."""
     if handler.request_streaming:
         return "bidi_stream" if handler.response_streaming else "client_stream"
     return "server_stream" if handler.response_streaming else "unary"

@@ -25,9 +25,9 @@ def open_channel(
 ) -> grpc.aio.Channel:
     """A channel to every replica that `target` resolves to (a headless service), used in turn.
 
-    target: "dns:///engine:50061", "127.0.0.1:50061", ...; credentials: plaintext when None; health_service: only
-    replicas are used that say on the same port that it is SERVING, or that have no health service; silence_s: a peer
-    that answers no ping is left before this; 0 leaves it after 50 s
+    target: "dns:///engine:50061", "127.0.0.1:50061", ...; credentials: plaintext when None; health_service: uses
+    only replicas that report it as SERVING on the same port, or have no health service; silence_s: a connection whose
+    peer answers no ping is closed within this many seconds; 0 closes it after 50 s
     """
     service_config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
     if health_service:

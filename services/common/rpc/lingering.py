@@ -1,8 +1,8 @@
-"""A call of many requests ends when its caller does not write, or after a moment.
+"""Delays the end of a call of many requests until its caller stops writing, for a moment at most. It knows no service.
 
-grpc.aio replaces the status of a call by INTERNAL "Internal error from Core" when a write meets the end of the call,
-and never tells the true one. So a handler that is over before its caller has half-closed reads on, and drops what it
-reads: a caller that writes a lot is done by then, or waits for an answer. It knows no service.
+grpc.aio replaces the status of a call by INTERNAL "Internal error from Core" when a write meets the end of the call.
+The true status is lost. So a handler that ends before its caller has half-closed reads on and drops the requests. By
+then the caller has finished writing, or waits for an answer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Bytes that are no message: INVALID_ARGUMENT with a reason instead of the library's traceback. It knows no service.
+"""Answers bytes that are no message with INVALID_ARGUMENT and a reason. It knows no service.
 
-The library logs what a deserializer raises and goes on with None, or ends the call as UNKNOWN. So deserializers do not
-raise here: they return Malformed, which `checked` turns into the status where the request is taken.
+When a deserializer raises, gRPC logs a traceback and passes None to the handler, or ends the call as UNKNOWN. So the
+deserializers here never raise: they return Malformed. `checked` turns it into the status where the request is read.
 """
 
 from __future__ import annotations

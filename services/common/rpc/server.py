@@ -1,4 +1,4 @@
-"""The server of a stage: its services, health on a port of its own, reflection, metrics, and a graceful end.
+"""The server of a stage: its services, health on a port of its own, reflection, metrics, and a graceful stop.
 
 Health answers on a separate server so that a full or TLS-only API port cannot make a probe fail. Names: each service,
 "" and "readiness" (SERVING between `set_serving` and the drain), "liveness" (SERVING until a fatal failure); all are
@@ -44,7 +44,7 @@ KEEPALIVE_OPTIONS: tuple[ChannelOption, ...] = (
 
 
 UNREAD_BYTES = 512 * 1024  # of one call
-# A gateway pings every second, to learn soon that a stage is frozen.
+# A gateway pings every second, to detect a frozen stage early.
 GATEWAY_KEEPALIVE_OPTIONS: tuple[ChannelOption, ...] = (
     ("grpc.http2.min_ping_interval_without_data_ms", 300),
     *KEEPALIVE_OPTIONS[1:],
@@ -65,8 +65,8 @@ def server_options(settings: StageSettings, *, for_gateways: bool = False) -> li
         *(GATEWAY_KEEPALIVE_OPTIONS if for_gateways else KEEPALIVE_OPTIONS),
         ("grpc.max_receive_message_length", settings.max_receive_message_bytes),
         ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server behind it
-        # A message that no handler has asked for yet is not taken in beyond this. By default the library measures the
-        # line and takes as much as fits on it, which on a fast one is every message whole.
+        # A message that no handler has asked for yet is not taken in beyond this. By default gRPC measures the
+        # bandwidth and buffers that much. On a fast line that is every message whole.
         ("grpc.http2.bdp_probe", 0),
         ("grpc.http2.lookahead_bytes", UNREAD_BYTES),
     ]

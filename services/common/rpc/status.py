@@ -31,7 +31,7 @@ PUSHBACK_KEY = "grpc-retry-pushback-ms"
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """One field of a request that is not as it must be."""
+    """One wrong field of a request."""
 
     field: str  # path as the API names it: "context.turns[2].audio.codes"
     description: str  # a sentence: what was given, what is allowed
@@ -40,7 +40,7 @@ class FieldViolation:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """Something that was asked for by name and is not there."""
+    """A requested resource that does not exist."""
 
     type: str
     name: str
@@ -48,10 +48,10 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class QuotaViolation:
-    """More than somebody may have."""
+    """A quota that a caller exceeded."""
 
     subject: str  # "caller:NAME"
-    description: str  # what there is how much of
+    description: str  # the quota and its limit
 
 
 class StatusError(Exception):
@@ -124,7 +124,7 @@ def _details(error: StatusError) -> Iterable[message.Message]:
 
 
 def _bad_request(violations: Iterable[FieldViolation]) -> error_details_pb2.BadRequest:
-    """The first of them, as many as there is room for."""
+    """The first violations, as many as fit."""
     made = error_details_pb2.BadRequest()
     for violation in violations:
         made.field_violations.add(field=violation.field, description=violation.description, reason=violation.reason)
@@ -215,7 +215,7 @@ def told_together(violations: Sequence[FieldViolation]) -> str:
 
 
 def internal() -> StatusError:
-    """A failure of ours, of which the caller learns only that it happened and under which request id it is logged."""
+    """An internal failure. The caller gets only the request id under which it is logged."""
     return StatusError(
         grpc.StatusCode.INTERNAL,
         "INTERNAL",

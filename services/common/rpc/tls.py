@@ -1,8 +1,8 @@
 """TLS between stages and their callers: certificate, key and authorities, read from files.
 
-A file that is replaced counts from the next handshake on, towards other stages from the next call on; one that is wrong
-leaves the last good ones in use. It knows no stage. gRPC for Python either requires client certificates or does not ask
-for them, so there is no optional one.
+It knows no stage. A server uses a replaced file from the next handshake on, a caller of other stages from the next call
+on. When a file is wrong, the last good ones stay in use. gRPC for Python either requires client certificates or does
+not ask for them, so they cannot be optional.
 """
 
 from __future__ import annotations

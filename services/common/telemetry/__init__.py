@@ -1,1 +1,1 @@
-"""What a stage tells of itself: logs, metrics, spans."""
+"""What a stage reports about itself: logs, metrics, spans."""

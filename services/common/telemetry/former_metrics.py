@@ -1,4 +1,4 @@
-"""Metrics under the names that they had before, for one release: dashboards and rules can move without a gap.
+"""Metrics under their former names, for one more release: dashboards and rules can move without a gap.
 
 It knows no metric: values are copied when they are read.
 """
@@ -25,7 +25,7 @@ class FormerMetrics(Collector):
         return list(self.collect())
 
     def collect(self) -> Iterable[Metric]:
-        """Called for each reading of the registry."""
+        """Copies of the metrics, made at each scrape of the registry."""
         for former, metric in self._metrics.items():
             for present in metric.collect():
                 copy = Metric(former, f"Former name of {present.name}, until the next release.", present.type)

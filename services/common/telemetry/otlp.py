@@ -1,7 +1,7 @@
 """Spans by OpenTelemetry, sent to a collector over OTLP/gRPC. The only module of the stages that imports it.
 
-Each stage has a provider of its own, none is global, so that three of them in one process are three services. Spans
-leave from a thread: a collector that is slow or gone costs spans, never calls.
+Each stage has its own provider and none is global, so three stages in one process are three services. A thread sends
+the spans: a slow or lost collector costs spans, never calls.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from services.common.telemetry.spans import CallMetadata, SpanValue, TextMetadat
 
 log = logging.getLogger("csm.tracing")
 
-STOP_S = 5.0  # what the last spans get, out of the time that a stage has to stop
+STOP_S = 5.0  # for sending the last spans when a stage stops
 
 _W3C = TraceContextTextMapPropagator()
 _QUOTING_LOGGERS = ("opentelemetry.trace.span", "opentelemetry.trace.propagation.tracecontext")
@@ -47,7 +47,7 @@ class OtlpTracer:
 
     def __init__(self, stage: str, endpoint: str, sample_share: float) -> None:
         """endpoint: "http://collector:4317", or https; sample_share: of the traces that no caller has begun"""
-        for name in _QUOTING_LOGGERS:  # they warn of every malformed header, in the words of whoever sent it
+        for name in _QUOTING_LOGGERS:  # they log every malformed header with the text of its sender
             logging.getLogger(name).setLevel(logging.ERROR)
         resource = Resource.create(
             {"service.namespace": "csm", "service.name": stage, "host.name": socket.gethostname()}

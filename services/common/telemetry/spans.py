@@ -62,7 +62,7 @@ _running: ContextVar[CallSpan] = ContextVar("call_span", default=NO_SPAN)
 
 
 def enter(span: CallSpan) -> None:
-    """Makes it the span of the call that runs in this context."""
+    """Sets the span of the call that runs in this context."""
     _running.set(span)
     logs.trace_id.set(span.trace_id)
 

@@ -23,12 +23,12 @@ _CODECS = {
     "pcm_mulaw": (1, "s16"),
 }
 _AS_THEY_ARE = ("pcm_s16le", "pcm_f32le")
-_ANY_HZ = 48_000  # samples are decoded one by one: their rate matters to nobody
+_ANY_HZ = 48_000  # samples are decoded one by one: their rate has no effect
 _FORMATS = {"s16": codec_pb2.SAMPLE_FORMAT_S16LE, "flt": codec_pb2.SAMPLE_FORMAT_F32LE}
 
 
 class UnreadableAudioError(ValueError):
-    """Audio that cannot be decoded; the message is the end of a sentence that begins with its field."""
+    """Audio that cannot be decoded; the message completes a sentence that begins with its field."""
 
 
 def decode_samples(codec: str, content: bytes, channel_count: int, sample_rate_hz: int) -> Recording:

@@ -1,6 +1,6 @@
-"""THE table of encodings: for each its content type, its files, its sample rates, its size, how it is made and how a
-recording in it is read. Requests are checked by it and audio is made by it; docs/requests.md and the Python client's
-table are compared with it by tests.
+"""THE table of encodings: content type, files, sample rates, size, encoder and decoder of each.
+
+Validation and encoding use it. Tests compare docs/requests.md and the Python client's table with it.
 """
 
 from __future__ import annotations
@@ -37,19 +37,21 @@ class Encoding:
     """One row of the table."""
 
     content_type: str
-    suffixes: tuple[str, ...]  # of files, the usual one first
-    bytes_per_second: Callable[[int], int]  # of a sample rate; a bound that holds for any second or longer
-    open_encoder: Callable[[Resampler, int, int], AudioEncoder]  # of a resampler, its rate, and a serial number
-    open_pieces: Callable[[ReadableFile, int, int], Iterator[Recording]]  # of a file, its channels and its rate
-    # What a whole recording says of its length before it is decoded, of its content, channels and rate.
+    suffixes: tuple[str, ...]  # file suffixes, the usual one first
+    bytes_per_second: Callable[[int], int]  # from a sample rate; an upper bound over one second or more
+    open_encoder: Callable[[Resampler, int, int], AudioEncoder]  # from a resampler, its rate and a serial number
+    open_pieces: Callable[[ReadableFile, int, int], Iterator[Recording]]  # from a file, its channels and its rate
+    # From content, channels and rate: the layout of a whole recording, read without decoding.
     read_layout: Callable[[bytes, int, int], WavHeader | None] = _unknown_layout
-    header: Callable[[int, int | None], bytes] = _no_header  # before the samples: of a rate and a number of samples
+    header: Callable[[int, int | None], bytes] = (
+        _no_header  # from a rate and a number of samples; written before the samples
+    )
     sample_rates_hz: tuple[int, ...] | None = None  # None: any of SAMPLE_RATES_HZ, and the model's own
-    is_headerless: bool = False  # the rate and the channels of a recording must be told
+    is_headerless: bool = False  # a recording needs its rate and channels stated
 
 
 def _headerless(codec: str, pack: Callable[[int], Callable[[bytes], bytes]], **names: object) -> Encoding:
-    """codec: FFmpeg's name; pack: of a sample rate, from 16-bit samples to what is sent"""
+    """codec: FFmpeg's name; pack: from a sample rate, a function that packs 16-bit samples"""
     size, _ = sample_format_of(codec)
     return Encoding(
         **names,  # type: ignore[arg-type]
@@ -112,10 +114,10 @@ def bytes_per_second(encoding: tts_pb2.AudioEncoding, sample_rate_hz: int) -> in
 
 
 def open_encoder(encoding: tts_pb2.AudioEncoding, from_hz: int, to_hz: int, serial: int) -> AudioEncoder:
-    """An encoder for one utterance. Its header, which depends on where the audio goes, is made apart from it.
+    """An encoder for one utterance. It writes no container header: that depends on where the audio goes.
 
-    from_hz: rate of the samples; to_hz: rate of the audio, one of `sample_rates_hz`; serial: unlike those of streams
-    that the audio may be joined with
+    from_hz: rate of the samples; to_hz: rate of the audio, one of `sample_rates_hz`; serial: differs between streams
+    that may be joined
     """
     if encoding not in ENCODINGS:
         raise ValueError(f"There is no encoder for {encoding}.")

@@ -1,4 +1,4 @@
-"""Bytes as PyAV's frames and back. 16-bit mono unless told otherwise."""
+"""Bytes as PyAV's frames and back. 16-bit mono unless stated otherwise."""
 
 from __future__ import annotations
 

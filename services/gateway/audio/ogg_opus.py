@@ -1,7 +1,7 @@
-"""Opus in Ogg, as a stream: every 20 ms packet is a page of its own, and all pages but the last are given out at once.
+"""A streaming encoder of Opus in Ogg: one page per 20 ms packet. Every page but the newest is returned at once.
 
-The muxer holds the newest page back, since only the last may carry the mark of the end. Sample positions are read from
-the pages. Formats: RFC 6716 (Opus), RFC 7845 (Ogg Opus), RFC 3533 (Ogg).
+The muxer holds the newest page back, because the last one must carry the end-of-stream flag. Sample positions are
+read from the pages. Formats: RFC 6716 (Opus), RFC 7845 (Ogg Opus), RFC 3533 (Ogg).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from services.gateway.audio.frames import to_frame
 from services.gateway.audio.resampler import Resampler
 from services.gateway.audio.single_thread import seeing_one_cpu
 
-# Of each sample rate that Opus knows (RFC 6716, section 2), bits per second. Speech is transparent at less; the
-# watermark is glad of the rest.
+# Of each sample rate that Opus knows (RFC 6716, section 2), bits per second. Speech is transparent
+# at fewer; the rest helps the watermark.
 OPUS_BIT_RATES = {8_000: 24_000, 12_000: 32_000, 16_000: 32_000, 24_000: 48_000, 48_000: 64_000}
 OPUS_PACKET_MS = 20
 _PAGE_OVERHEAD = 28  # bytes; every packet has a page of its own
@@ -37,7 +37,7 @@ class OggOpusEncoder:
     """One utterance. The same samples and serial give the same bytes."""
 
     def __init__(self, resampler: Resampler, sample_rate_hz: int, serial: int) -> None:
-        """serial: number of the Ogg stream, unlike those of streams that it may be joined with"""
+        """serial: number of the Ogg stream; it differs between streams that may be joined"""
         self._resampler = resampler
         self._sample_rate_hz = sample_rate_hz
         self._pages = _Pages()

@@ -46,14 +46,14 @@ def wav_pieces(file: ReadableFile) -> Iterator[Recording]:
         rest = content[whole:]
         if whole:
             yield decode_samples(header.codec, content[:whole], header.channel_count, header.sample_rate_hz)
-    while file.read(PIECE_BYTES):  # what follows the samples is nobody's: a sender must get rid of it all the same
+    while file.read(PIECE_BYTES):  # content after the samples is read and dropped, so that its sender can finish
         pass
 
 
 def ogg_opus_pieces(file: ReadableFile) -> Iterator[Recording]:
     """Samples at 48 kHz. Raises UnreadableAudioError."""
     try:
-        # Titles and the like may be in any encoding; nobody here reads them.
+        # Titles and other metadata may be in any encoding; they are not read.
         with av.open(_OnlyRead(file), "r", format="ogg", metadata_errors="replace") as container:
             streams = container.streams.audio
             if len(container.streams) != 1 or not streams or streams[0].codec_context.name != "opus":
@@ -72,7 +72,7 @@ def ogg_opus_pieces(file: ReadableFile) -> Iterator[Recording]:
 
 
 class _OnlyRead:
-    """So that the library does not try to seek."""
+    """Not seekable, so that the library does not try."""
 
     def __init__(self, file: ReadableFile) -> None:
         self.read = file.read

@@ -1,4 +1,4 @@
-"""Sample rates of a stream, changed piece by piece: the pieces joined are what the whole would have become.
+"""Resamples a stream piece by piece. The joined pieces equal the resampled whole.
 
 FFmpeg's libswresample: windowed sinc, 64 taps at the lower of the two rates.
 """
@@ -18,7 +18,7 @@ class Resampler(Protocol):
     """Mono 16-bit samples in at one rate, out at another."""
 
     def push(self, samples: bytes) -> bytes:
-        """What can be made by now; the last of it comes up to 4 ms of audio late."""
+        """The samples available so far. They lag the input by up to 4 ms of audio."""
 
     def flush(self) -> bytes:
         """The rest. Nothing may be pushed after it."""
@@ -52,7 +52,7 @@ class StreamingResampler:
         return self._counted(self._graph.push(to_frame(samples, self._from_hz)))
 
     def flush(self) -> bytes:
-        """Silence pushes the last samples through the filter; what would come from it is left out."""
+        """Pushes the last samples through the filter with silence. Samples of the silence itself are dropped."""
         silence = bytes(2 * round(_TAIL_S * self._from_hz))
         return self._counted(self._graph.push(to_frame(silence, self._from_hz)) + self._graph.push(None))
 

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def seeing_one_cpu() -> Iterator[None]:
-    """Whatever FFmpeg sets up within counts one CPU, the one that this thread may run on, and starts no thread pool.
+    """Makes FFmpeg see one CPU inside the block, the one this thread is bound to, so that it starts no thread pool.
 
     For encoders: PyAV puts a filter graph before them at their first frame, and each graph would keep a thread per CPU.
-    Systems other than Linux do not let a thread choose; there the pools are started.
+    Only Linux lets a thread choose its CPU. Other systems start the pools.
     """
     if not hasattr(os, "sched_setaffinity"):
         yield

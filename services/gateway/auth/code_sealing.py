@@ -1,12 +1,11 @@
-"""Codes that leave the gateway, sealed: only gateways with the same keys can open them.
+"""Seals the codes that leave the gateway: only gateways with the same keys can open them. It knows no request.
 
-Codes are unmarked audio: whoever can read them can decode them with the public Mimi and has speech without a watermark.
+Codes are unmarked audio: a reader can decode them with the public Mimi and gets speech without a watermark.
 AES-GCM-SIV (RFC 8452) seals them: many gateways may share one key without counting nonces. A sealed message is
 
     "CSMS" version key-id-length key-id codec-tag nonce ciphertext
 
-and all that stands before the ciphertext is authenticated with it. The tag is of the codec that the codes belong to.
-It knows no request.
+Everything before the ciphertext is authenticated with it. The tag identifies the codec of the codes.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _NONCE_BYTES = 12
 
 
 class SealError(ValueError):
-    """Sealed codes that are not opened. The message ends a sentence that begins with their field."""
+    """Sealed codes that cannot be opened. The message completes a sentence that begins with their field."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -40,7 +39,7 @@ class SealError(ValueError):
 
 
 class CodeSeal:
-    """Seals with the active key and opens what any key of the file has sealed."""
+    """Seals with the active key, and opens with any key of the file."""
 
     def __init__(self, path: Path) -> None:
         """Raises KeyringError."""
@@ -86,7 +85,7 @@ class CodeSeal:
 
 
 def open_code_seal(mode: Mode, path: Path) -> CodeSeal | None:
-    """None unless codes are to be sealed. Raises KeyringError."""
+    """The seal; None when sealing is off. Raises KeyringError."""
     return CodeSeal(path) if mode == "sealed" else None
 
 

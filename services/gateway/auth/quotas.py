@@ -1,4 +1,4 @@
-"""How many syntheses a caller may run at once. It knows no token and no RPC; each gateway counts for itself."""
+"""Limits how many syntheses a caller runs at once. It knows no token and no RPC. Each gateway counts for itself."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import grpc
 from services.common.rpc.status import QuotaViolation, StatusError
 
 EXCEEDED = "QUOTA_EXCEEDED"
-_RETRY_S = 1.0  # nobody knows when one of the caller's own streams ends
+_RETRY_S = 1.0  # a guess: it is unknown when one of the caller's streams ends
 
 
 class StreamQuotas:
     """Counts the running syntheses of each caller."""
 
     def __init__(self, limit_of: Callable[[str], int], on_refusal: Callable[[], None]) -> None:
-        """limit_of: of a caller, by name; 0 is no limit."""
+        """limit_of: the limit of a caller, by name; 0 is no limit"""
         self._limit_of = limit_of
         self._on_refusal = on_refusal
         self._running: Counter[str] = Counter()
 
     @contextmanager
     def one_more(self, caller: str) -> Iterator[None]:
-        """Counts one synthesis while it runs. Raises StatusError RESOURCE_EXHAUSTED when the caller has its share."""
+        """Counts one synthesis while it runs. Raises StatusError RESOURCE_EXHAUSTED at the caller's limit."""
         limit = self._limit_of(caller)
         if limit and self._running[caller] >= limit:
             self._on_refusal()

@@ -1,8 +1,8 @@
-"""Bearer tokens: who may call the gateway. It holds digests of tokens, never a token, and knows no method but one.
+"""Checks the bearer tokens of calls. It holds digests of tokens, never a token, and knows one method: reflection.
 
-The file is a JSON list of {"name": ..., "sha256": ..., "max_streams": ...}, the last of which may be left out; a name
-may have several tokens, as while one replaces another. It is read again when it changes; one that is wrong leaves the
-last good one in use.
+The file is a JSON list of {"name": ..., "sha256": ..., "max_streams": ...}; "max_streams" is optional. A name may have
+several tokens, for example while one replaces another. A changed file is read again. When it is wrong, the last good
+one stays in use.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = logging.getLogger("csm.gateway")
 HEADER = "authorization"
 MISSING = "CREDENTIAL_MISSING"
 INVALID = "CREDENTIAL_INVALID"
-OPEN_TO_ALL = "/grpc.reflection."  # it tells the protos, which are public; --no-reflection turns it off
+OPEN_TO_ALL = "/grpc.reflection."  # returns the protos, which are public; --no-reflection turns it off
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _CallerName = Annotated[
@@ -43,16 +43,16 @@ _StreamLimit = Annotated[int, Strict(), Field(ge=1), needed("a whole number of a
 
 
 class TokensFileError(OSError):
-    """The file of tokens cannot be used; the message names it."""
+    """The tokens file cannot be used; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenEntry:
-    """One token that is let in."""
+    """One accepted token."""
 
     name: _CallerName  # for the log
     sha256: _Digest  # of the token
-    max_streams: _StreamLimit | None = None  # syntheses at once; None is what all callers have
+    max_streams: _StreamLimit | None = None  # syntheses at once; None is the limit of all callers
 
 
 _ENTRIES: TypeAdapter[list[TokenEntry]] = TypeAdapter(
@@ -61,7 +61,7 @@ _ENTRIES: TypeAdapter[list[TokenEntry]] = TypeAdapter(
 
 
 class BearerTokens:
-    """Lets calls in by their token."""
+    """Accepts or refuses calls by their token."""
 
     def __init__(self, path: Path, metrics: GatewayMetrics) -> None:
         """Raises OSError when the file cannot be used."""
@@ -71,7 +71,7 @@ class BearerTokens:
         self._entries = self._file.load()
 
     def admit(self, method: str, metadata: CallMetadata) -> str:
-        """The name of the caller; "" for who needs none. Raises StatusError UNAUTHENTICATED."""
+        """The name of the caller; "" for methods that need no token. Raises StatusError UNAUTHENTICATED."""
         if method.startswith(OPEN_TO_ALL):
             return ""
         self._follow_file()
@@ -87,11 +87,11 @@ class BearerTokens:
         return name
 
     def max_streams(self, name: str) -> int | None:
-        """Syntheses that the caller may run at once, where the file says."""
+        """Most syntheses of the caller at once; None when the file sets no limit."""
         return next((entry.max_streams for entry in self._entries if entry.name == name), None)
 
     def _name_of(self, token: str) -> str | None:
-        """Compares with every entry, so that the time taken tells nothing."""
+        """Compares with every entry, so that the time taken reveals nothing."""
         digest = digest_of(token)
         found = None
         for entry in self._entries:
@@ -133,7 +133,7 @@ def load_entries(path: Path) -> list[TokenEntry]:
 
 
 def _without_value(problem: Problem) -> str:
-    """Does not repeat what is wrong: a token may stand where its digest belongs."""
+    """The place of an error, without the wrong value: it may be a token in place of its digest."""
     match problem.path:
         case ():
             return " must be a list of objects with name and sha256"
@@ -162,5 +162,5 @@ def new_token() -> str:
 
 
 def digest_of(token: str) -> str:
-    """Unsalted: tokens are random, so there is nothing to guess."""
+    """The digest of a token. It is unsalted: tokens are random and cannot be guessed."""
     return hashlib.sha256(token.encode()).hexdigest()

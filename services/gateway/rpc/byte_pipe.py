@@ -1,4 +1,4 @@
-"""Bytes from the event loop to a thread that reads them like a file. Both wait for the other, neither for ever."""
+"""A pipe from the event loop to a thread that reads it like a file. Every wait has a limit. It knows no RPC."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import threading
 import time
 
 CAPACITY_BYTES = 256 * 1024
-STEP_SECONDS = 0.01  # between two looks of the event loop for room
+STEP_SECONDS = 0.01  # between two checks of the event loop for room
 
 
 class PipeTimeoutError(Exception):
-    """The other side has done nothing for too long, or has gone."""
+    """The other side was idle for too long, or has closed the pipe."""
 
 
 class BytePipe:
     """One writer on the event loop, one reader in a thread."""
 
     def __init__(self, idle_seconds: float) -> None:
-        """idle_seconds: that either side waits for the other"""
+        """idle_seconds: longest wait of either side for the other"""
         self._idle_seconds = idle_seconds
         self._held = bytearray()
         self._changed = threading.Condition()
@@ -40,13 +40,13 @@ class BytePipe:
             await asyncio.sleep(STEP_SECONDS)
 
     def end(self) -> None:
-        """Nothing follows."""
+        """Ends the content: the reader gets what is left, then b""."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
     def abort(self) -> None:
-        """Neither side waits any more: the reader gets PipeTimeoutError, and what is written is dropped."""
+        """Ends every wait. The reader gets PipeTimeoutError; later writes are dropped."""
         with self._changed:
             self._aborted = True
             self._held.clear()

@@ -1,4 +1,4 @@
-"""Runs a synthesis and tells metrics and log how it went."""
+"""Runs a synthesis and reports its outcome to metrics and log."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ async def instrumented_run(
     except TimeoutError:
         metrics.cancelled.labels(synthesis.phase).inc()
         raise deadline_exceeded() from None
-    except (asyncio.CancelledError, grpc.aio.InternalError):  # the caller left while we worked, or while we wrote
+    except (asyncio.CancelledError, grpc.aio.InternalError):  # the caller left, between two writes or during one
         metrics.cancelled.labels(synthesis.phase).inc()
         raise
     except StatusError as error:
         metrics.failed.labels(error.reason).inc()
         raise
-    except Exception:  # a mistake of ours, which the caller gets as INTERNAL
+    except Exception:  # a fault of the server; the caller gets INTERNAL
         metrics.failed.labels(internal().reason).inc()
         raise
     finally:

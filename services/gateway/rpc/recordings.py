@@ -1,5 +1,6 @@
-"""Recordings that callers send: checked and turned into what the codec takes. Any sample rate passes; the codec
-resamples. It knows no RPC.
+"""Checks and decodes the recordings that callers send. It knows no RPC.
+
+Samples keep the rate of the recording: the codec resamples them.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ MAX_SAMPLE_RATE_HZ = 192_000
 def read_recording(
     field: str, recording: tts_pb2.AudioRecording, violations: list[FieldViolation], max_seconds: float
 ) -> Recording | None:
-    """The samples of `recording`; None after adding to `violations` what is wrong with it.
+    """The samples of `recording`; None when it is refused, with the reason added to `violations`.
 
-    max_seconds: the longest; what is longer by its size or its header is refused before anything is decoded. Minutes of
-    Opus take a second: not for the event loop's thread.
+    max_seconds: longest allowed. A recording that is longer by its size or header is refused before decoding. Minutes
+    of Opus take a second to decode: call it in a worker thread, not on the event loop.
     """
     violation = check_format(field, recording.audio_format)
     if violation is None:
@@ -49,7 +50,7 @@ def read_recording(
 
 
 def check_format(field: str, audio_format: tts_pb2.AudioFormat) -> FieldViolation | None:
-    """What is wrong with the format of a recording, as far as it says it itself."""
+    """The violation in the declared format of a recording; None when it is allowed. It reads no samples."""
     encoding = audio_format.audio_encoding
     if encoding not in ENCODINGS:
         known = ", ".join(map(encoding_name, ENCODINGS))
@@ -64,7 +65,7 @@ def check_format(field: str, audio_format: tts_pb2.AudioFormat) -> FieldViolatio
 
 
 def open_pieces(audio_format: tts_pb2.AudioFormat, file: ReadableFile) -> Iterator[Recording]:
-    """The samples of a recording whose format has been checked. Raises UnreadableAudioError on the way."""
+    """The samples of a recording with a checked format, in pieces. Iteration may raise UnreadableAudioError."""
     encoding = ENCODINGS[audio_format.audio_encoding]
     return encoding.open_pieces(file, audio_format.channel_count or 1, audio_format.sample_rate_hertz)
 
@@ -74,7 +75,10 @@ def unreadable(field: str, error: UnreadableAudioError) -> FieldViolation:
 
 
 def check_size(field: str, recording: tts_pb2.AudioRecording, max_seconds: float) -> FieldViolation | None:
-    """Headerless samples and WAV tell their length without being decoded."""
+    """The violation in the length of a recording; None when it is allowed, or unknown before decoding.
+
+    Headerless samples and WAV show their length without decoding.
+    """
     audio_format, content = recording.audio_format, recording.audio_content
     encoding, channels = ENCODINGS[audio_format.audio_encoding], audio_format.channel_count or 1
     try:

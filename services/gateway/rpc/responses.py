@@ -1,4 +1,4 @@
-"""Results of a synthesis as public messages. Enumerations are mapped by name, not by number."""
+"""Converts the result of a synthesis to public messages. Enumerations are mapped by name, not by number."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def finish_reason(result: SynthesisResult) -> tts_pb2.FinishReason:
 
 
 def summary(plan: SynthesisPlan, result: SynthesisResult, sample_count: int) -> tts_pb2.SynthesisSummary:
-    """sample_count: samples that the caller gets, at the rate of the plan"""
+    """sample_count: samples sent to the caller, at the plan's rate"""
     return tts_pb2.SynthesisSummary(
         finish_reason=finish_reason(result),
         stats=tts_pb2.SynthesisStats(

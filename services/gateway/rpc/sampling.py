@@ -1,5 +1,7 @@
-"""The sampling of a synthesis: what the request sets, else the operator's choice, else the bundle's, else the library's
-default. Fields are passed on by name, so that a new one needs nothing here.
+"""The sampling parameters of a request, with defaults filled in.
+
+A field comes from the request, else the operator's settings, else the bundle, else the library. Fields are copied by
+name, so a new field needs no change here.
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ from services.common.values import set_fields
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog
 
-DRAWN_SEEDS = 2**32  # short enough to be typed again, and exact in every language's numbers
+DRAWN_SEEDS = 2**32  # short enough to type, and exact as a number in every language
 
 
 def default_sampling(catalog: Catalog, settings: GatewaySettings) -> tts_pb2.SamplingParams:
-    """All fields but the seed, which is drawn for each request."""
+    """The defaults of all fields except the seed, which is drawn for each request."""
     recommended, library = set_fields(catalog.model.recommended_sampling_params), asdict(SamplingParams())
     defaults = tts_pb2.SamplingParams()
     for name in (field.name for field in fields(RecommendedSampling)):
@@ -31,7 +33,7 @@ def default_sampling(catalog: Catalog, settings: GatewaySettings) -> tts_pb2.Sam
 def read_sampling(
     given: tts_pb2.SamplingParams, catalog: Catalog, settings: GatewaySettings, wrong: Callable[[str, str], None]
 ) -> SamplingParams:
-    """The sampling of a request. wrong: told the field and what is the matter with it"""
+    """The sampling of a request. wrong: called with each refused field and the reason"""
     values = {"seed": secrets.randbelow(DRAWN_SEEDS), **set_fields(default_sampling(catalog, settings))}
     values |= set_fields(given)
     for name, value in values.items():

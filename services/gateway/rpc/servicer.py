@@ -1,6 +1,6 @@
-"""csm.v1.TextToSpeechService: both ways to synthesize, the voices, and what the server is.
+"""The servicer of csm.v1.TextToSpeechService: synthesis, voices, server info.
 
-A method here checks, plans, runs and answers; how speech is made is `synthesis`.
+A method checks the request, plans, runs and answers. Synthesis itself is in `services.gateway.synthesis`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _PAGE_TOKEN = re.compile(r"[0-9]{0,9}")
 
 
 class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
-    """Stateless: everything it knows of a request lives as long as its call."""
+    """The servicer. It is stateless: data of a request lives only as long as its call."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         metrics: GatewayMetrics,
         quotas: StreamQuotas,
     ) -> None:
-        """Raises KeyringError when codes are to be sealed and their keys cannot be read or made."""
+        """Raises KeyringError when sealing is on and its keys cannot be read or created."""
         self._settings = settings
         self._engine = engine
         self._codec = codec
@@ -93,7 +93,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
                 return self._synthesis(sentence, catalog, before_decoding, clip, waits_when_full=goes_on)
 
             async def close_clip(deadline: Deadline) -> codec_pb2.WatermarkResult | None:
-                if not clip.resume:  # a codec of an earlier version, which has judged every sentence alone
+                if not clip.resume:  # an older codec, which reports each sentence by itself
                     return None
                 clip.continues = False
                 failovers = self._failovers(waits_when_full=True)
@@ -163,11 +163,13 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         deadline.require(self._settings.min_first_audio_seconds)
         catalog = await self._catalogs.get(deadline.remaining_s)
         given = (request, logs.request_id.get(), catalog, self._settings, self._seal)
-        if any(turn.audio.HasField("recording") for turn in request.context.turns):  # to be decoded
+        if any(
+            turn.audio.HasField("recording") for turn in request.context.turns
+        ):  # decoding takes too long for the event loop
             plan = await asyncio.to_thread(plan_synthesis, *given, words_follow=words_follow)
         else:
             plan = plan_synthesis(*given, words_follow=words_follow)
-        if request.labels:  # few and short, as the plan has shown
+        if request.labels:  # few and short: the plan has checked them
             logs.annotate(labels=json.dumps(dict(request.labels)))
         return plan, catalog
 
@@ -185,7 +187,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         return Synthesis(plan, catalog, self._engine, self._codec, ahead_frames, failovers, before_decoding, clip)
 
     def _failovers(self, *, waits_when_full: bool) -> Failovers:
-        """waits_when_full: because the caller has heard something already"""
+        """waits_when_full: for streams whose caller already has audio"""
         return Failovers(
             FailoverLimits(
                 self._settings.max_failovers, self._settings.failover_wait_seconds, self._settings.full_wait_seconds
@@ -207,7 +209,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
 
 
 def _page(request: tts_pb2.ListVoicesRequest) -> tuple[int, int]:
-    """First index and size of the wanted page."""
+    """First index and size of the requested page."""
     violations = []
     if request.page_size < 0:
         violations.append(FieldViolation("page_size", f"is {request.page_size}; it must not be negative."))

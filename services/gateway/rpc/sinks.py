@@ -1,4 +1,4 @@
-"""Where the samples of a synthesis go: encoded into the messages of a stream, or into the one of the unary call."""
+"""Sinks for the samples of a synthesis: encoded into the messages of a stream, or into the one unary response."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from services.gateway.stages.catalog import Catalog
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
 
-_LAST_WRITE_S = 1.0  # that a write under way may take when its call is being ended
-_PIECE_SIZE = 2 * 4800  # bytes of samples that are encoded between two looks at other calls
+_LAST_WRITE_S = 1.0  # longest wait for a running write when its call is ended
+_PIECE_SIZE = 2 * 4800  # bytes of samples encoded before other calls get a turn
 
 
 Response = tts_pb2.StreamSynthesizeResponse | tts_pb2.StreamSynthesizeTextResponse
 
 
 class StreamSink:
-    """Header before the first samples, chunks, summary; before the samples of a sentence of many, its words."""
+    """Writes a stream: header, audio chunks, summary. A sentence is announced before its audio."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class StreamSink:
         write_timeout_s: float,
         response: type[Response] = tts_pb2.StreamSynthesizeResponse,
     ) -> None:
-        """response: the messages of the stream"""
+        """response: message type of the stream"""
         self._context = context
         self._plan = plan
         self._catalog = catalog
@@ -42,17 +42,17 @@ class StreamSink:
         self._response = response
         self._encoder = encoder_of(plan, catalog)
         self._begun = False
-        self._sentences: list[tts_pb2.Sentence] = []  # not told yet
+        self._sentences: list[tts_pb2.Sentence] = []  # begun, not sent yet
         self._taken_samples = 0  # at the codec's rate
         self._sent_samples = 0  # at the caller's rate
 
     def begin_sentence(self, text: str) -> None:
-        """The next samples are those of a sentence."""
+        """Starts a sentence: the next samples belong to it."""
         offset = round(self._taken_samples * self._plan.sample_rate_hz / self._catalog.sample_rate_hz)
         self._sentences.append(tts_pb2.Sentence(text=text, sample_offset=offset))
 
     async def deliver(self, samples: bytes) -> int:
-        """Raises StatusError CLIENT_TOO_SLOW."""
+        """Encodes and writes samples; returns the number sent. Raises StatusError CLIENT_TOO_SLOW."""
         self._taken_samples += len(samples) // 2
         return await self._send(await encode(self._encoder, samples))
 
@@ -65,7 +65,7 @@ class StreamSink:
         content = await self._begin() + audio.content
         while self._sentences:
             await self._write(tts_pb2.StreamSynthesizeTextResponse(sentence=self._sentences.pop(0)))
-        if content:  # an encoder may still be waiting for more
+        if content:  # an encoder may need more samples first
             chunk = tts_pb2.AudioChunk(
                 audio_content=content, sample_offset=self._sent_samples, sample_count=audio.sample_count
             )
@@ -74,7 +74,7 @@ class StreamSink:
         return audio.sample_count
 
     async def _begin(self) -> bytes:
-        """Sends the header, once; returns what the audio has to begin with."""
+        """Sends the stream's header once; returns the container header that comes before the audio."""
         if self._begun:
             return b""
         self._begun = True
@@ -97,19 +97,19 @@ class StreamSink:
                 metadata={"sent_sample_count": str(self._sent_samples)},
             ) from None
         except asyncio.CancelledError:
-            # grpc.aio can lose the status of a call that is ended after a cancelled write: the caller would wait on.
+            # grpc.aio can lose the status of a call that ends after a cancelled write: the caller would wait for ever.
             await asyncio.wait({write}, timeout=_LAST_WRITE_S)
             raise
 
 
 def _look_at_outcome(write: asyncio.Future[None]) -> None:
-    """So that asyncio does not warn of a failure that nobody waited for."""
+    """Reads the outcome of a write, so that asyncio does not warn of an exception that was never retrieved."""
     if not write.cancelled():
         write.exception()
 
 
 class WholeSink:
-    """Collects everything."""
+    """Collects all audio for the unary response."""
 
     def __init__(self, plan: SynthesisPlan, catalog: Catalog) -> None:
         self._plan = plan
@@ -145,7 +145,7 @@ def encoder_of(plan: SynthesisPlan, catalog: Catalog) -> AudioEncoder:
 
 
 async def encode(encoder: AudioEncoder, samples: bytes) -> EncodedAudio:
-    """Encodes in pieces and lets other calls go on in between: a minute of Opus takes a second to make."""
+    """Encodes in pieces and lets other calls run in between: a minute of Opus takes a second to encode."""
     pieces: list[EncodedAudio] = []
     for at in range(0, len(samples), _PIECE_SIZE):
         pieces.append(encoder.push(samples[at : at + _PIECE_SIZE]))
@@ -154,5 +154,5 @@ async def encode(encoder: AudioEncoder, samples: bytes) -> EncodedAudio:
 
 
 def container_header(plan: SynthesisPlan, sample_count: int | None) -> bytes:
-    """What comes before the samples in the asked encoding, unless its encoder makes it."""
+    """The container header before the samples; empty when there is none or the encoder writes it."""
     return ENCODINGS[plan.encoding].header(plan.sample_rate_hz, sample_count)

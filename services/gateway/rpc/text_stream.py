@@ -1,4 +1,4 @@
-"""The messages of StreamSynthesizeText: a configuration, then a text, out of which come sentences."""
+"""Reads the requests of StreamSynthesizeText: a configuration, then pieces of text, which become sentences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Requests = AsyncIterator[tts_pb2.StreamSynthesizeTextRequest]
 
 
 async def read_config(requests: Requests) -> tts_pb2.StreamSynthesizeRequest:
-    """The first message. Raises StatusError INVALID_ARGUMENT when it is another one, or none."""
+    """The configuration in the first message. Raises StatusError INVALID_ARGUMENT when the first message holds none."""
     async for request in requests:
         if request.HasField("config"):
             return request.config
@@ -22,9 +22,9 @@ async def read_config(requests: Requests) -> tts_pb2.StreamSynthesizeRequest:
 
 
 async def read_sentences(requests: Requests, language_code: str, max_piece_length: int) -> AsyncIterator[str]:
-    """The sentences of the other messages, each when it is whole.
+    """The sentences of the later messages, each as soon as it is complete.
 
-    Raises StatusError INVALID_ARGUMENT for a message that holds no text, and for a piece of too many characters.
+    Raises StatusError INVALID_ARGUMENT for a message without text, and for a piece that is too long.
     """
     cutter = SentenceCutter(language_code)
     async for request in requests:

@@ -1,4 +1,4 @@
-"""How many calls of one kind run at once, over all callers, and how many wait for their turn. It knows no method."""
+"""A limit on calls of one kind, over all callers: how many run at once and how many wait. It knows no method."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RETRY_S = 5.0
 
 
 class Turns:
-    """First come, first served."""
+    """Turns in the order of arrival."""
 
     def __init__(self, at_once: int, max_waiting: int) -> None:
         self._at_once, self._max_waiting = at_once, max_waiting

@@ -1,4 +1,4 @@
-"""Turns a request into a plan, or names everything that is wrong with it at once. Both RPCs share it.
+"""Turns a request into a plan, or refuses it with every violation at once. All synthesis RPCs share it.
 
 Field paths are those of csm/v1/tts.proto, such as `context.turns[2].audio.codes`. It calls no stage.
 """
@@ -25,7 +25,7 @@ from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
 
 MAX_LABEL_COUNT = 8
 MAX_LABEL_LENGTH = 64
-UNARY_BATCH_FRAMES = 25  # nobody waits for the first frame of a unary call
+UNARY_BATCH_FRAMES = 25  # a unary call sends nothing before its last frame
 
 Request = tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest
 
@@ -41,9 +41,9 @@ def plan_synthesis(
 ) -> SynthesisPlan:
     """The plan of a request that is logged under `request_id`.
 
-    seal: of codes that leave and come back, with --code-sealing=sealed.
-    words_follow: it is the `config` of StreamSynthesizeText. Raises StatusError: INVALID_ARGUMENT with every violation,
-    NOT_FOUND for an unknown voice.
+    seal: seals returned codes and opens them in contexts, with --code-sealing=sealed.
+    words_follow: the request is the `config` of StreamSynthesizeText. Raises StatusError: INVALID_ARGUMENT with every
+    violation, NOT_FOUND for an unknown voice.
     """
     checks = _Checks(catalog, settings, seal, parent="config." if words_follow else "")
     checks.request_id(request.request_id)
@@ -88,10 +88,10 @@ def plan_synthesis(
 
 
 class _Checks:
-    """Reads the parts of a request and collects what is wrong."""
+    """Reads the parts of a request and collects violations."""
 
     def __init__(self, catalog: Catalog, settings: GatewaySettings, seal: CodeSeal | None, parent: str) -> None:
-        """parent: what comes before every field's path"""
+        """parent: prefix of every field's path"""
         self.violations: list[FieldViolation] = []
         self._parent = parent
         self._catalog = catalog
@@ -119,7 +119,7 @@ class _Checks:
         return speaker
 
     def audio_format(self, config: tts_pb2.AudioConfig) -> int:
-        """The sample rate of the audio; 0 when encoding and rate are not known to go together."""
+        """The sample rate of the audio in Hz; 0 when the encoding or its rate is refused."""
         encoding, natural_hz = config.audio_encoding, self._catalog.sample_rate_hz
         if encoding not in ENCODINGS:
             known = ", ".join(map(encoding_name, ENCODINGS))
@@ -143,7 +143,7 @@ class _Checks:
         return asked_hz
 
     def max_frames(self, request: Request, sample_rate_hz: int) -> int:
-        """sample_rate_hz: of the audio; 0 when its format is wrong"""
+        """Most frames of the audio. sample_rate_hz: as `audio_format` returned it"""
         field, frame_s = "max_audio_duration", self._catalog.frame_s
         longest_s = self._settings.max_stream_audio_seconds
         hint = ""
@@ -161,7 +161,7 @@ class _Checks:
         return whole_frames(min(seconds, longest_s), frame_s)
 
     def chunk_frames(self, request: Request, sample_rate_hz: int) -> int:
-        """Frames per message, of which every client can receive one. sample_rate_hz: as for `max_frames`"""
+        """Frames per message, so few that it fits gRPC's default receive limit. sample_rate_hz: as for `max_frames`"""
         if isinstance(request, tts_pb2.SynthesizeRequest) or not request.stream_config.HasField("chunk_duration"):
             return 0
         duration = request.stream_config.chunk_duration
@@ -199,7 +199,7 @@ class _Checks:
         for index, turn in enumerate(context.turns):
             turns.append(self._turn(f"context.turns[{index}]", turn))
             seconds += self._audio_seconds(turns[-1])
-            if seconds > longest_s:  # what follows is not read: a megabyte of Opus can last for hours
+            if seconds > longest_s:  # later turns are not decoded: a megabyte of Opus can last for hours
                 self.wrong(
                     "context.turns",
                     f"hold {seconds:.1f} s of audio in the first {index + 1} of them;"

@@ -1,7 +1,7 @@
-"""csm.v1.WatermarkService: tells whether a recording was made here, and which parts of it. Keys never leave the codec.
+"""The servicer of csm.v1.WatermarkService: finds the marked parts of a recording. Keys never leave the codec.
 
-A recording goes to the codec in pieces, as it is decoded: what a search holds does not grow with it. A search takes its
-turn before its request is read, so that recordings which wait lie with their senders and not here.
+A recording is decoded and sent to the codec in pieces, so the memory of a search does not grow with its length. A
+search takes its turn before its request is read, so waiting recordings stay with their senders.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from services.gateway.synthesis.context_fields import recording_in_public_terms
 from services.gateway.synthesis.deadline import Deadline
 
 SERVICE = "csm.v1.WatermarkService"
-IDLE_SECONDS = 30.0  # that a search waits for the next bytes of its recording
-REFUSED_SECONDS = 5.0  # that the rest of a refused recording is still taken, and dropped
+IDLE_SECONDS = 30.0  # longest wait of a search for the next bytes of its recording
+REFUSED_SECONDS = 5.0  # how long the rest of a refused recording is still read and dropped
 
 _Unary = AsyncIterator[watermark_pb2.DetectWatermarkRequest]
 _Pieces = AsyncIterator[watermark_pb2.StreamDetectWatermarkRequest]
 
 
 class WatermarkServicer:
-    """Passes recordings to the codec."""
+    """The servicer. It decodes recordings and passes their samples to the codec."""
 
     def __init__(self, settings: GatewaySettings, codec: Detects, quotas: StreamQuotas) -> None:
         self._settings, self._codec, self._quotas = settings, codec, quotas
@@ -49,20 +49,22 @@ class WatermarkServicer:
         self._threads = ThreadPoolExecutor(settings.max_detections, thread_name_prefix="detection")
 
     async def DetectWatermark(self, requests: _Unary, context: Context) -> watermark_pb2.DetectWatermarkResponse:
-        """requests: the one message of a unary call, which is not received before it is asked for."""
+        """requests: the one message of a unary call, received only when it is read."""
         deadline = self._deadline(context)
         with self._quotas.one_more(caller_name.get()):
             async with self._turns.take(deadline):
                 request = await _next(requests)
-                if request is None or await _next(requests) is not None:  # at its end the library lets go of it
+                if (
+                    request is None or await _next(requests) is not None
+                ):  # reading the end makes the library free the message
                     raise _violated("recording", "is missing, or there is more than one.")
                 recording, longest_s = request.recording, self._settings.max_recording_seconds
                 _check(check_format("recording", recording.audio_format))
                 _check(check_size("recording", recording, longest_s))
                 file = io.BytesIO(recording.audio_content)
                 audio_format, key_ids = tts_pb2.AudioFormat(), list(request.key_ids)
-                audio_format.CopyFrom(recording.audio_format)  # a part of a message holds all of it
-                del request, recording  # the bytes are held once
+                audio_format.CopyFrom(recording.audio_format)  # a reference to a field keeps the whole message
+                del request, recording  # so that the bytes are in memory once
                 found = await self._detect("recording", audio_format, file, key_ids, longest_s, deadline)
         return watermark_pb2.DetectWatermarkResponse(**_fields(found))
 
@@ -83,7 +85,7 @@ class WatermarkServicer:
                     config = first.config
                     found = await self._detect("", config.audio_format, pipe, config.key_ids, longest_s, deadline)
                     await feeding
-                except PipeTimeoutError:  # because of the sender, as the feeding may know
+                except PipeTimeoutError:  # caused by the sender; the feeding task may have the reason
                     await asyncio.wait({feeding}, timeout=0)
                     error = feeding.exception() if feeding.done() and not feeding.cancelled() else None
                     raise (error or _stalled()) from None
@@ -98,7 +100,7 @@ class WatermarkServicer:
         return watermark_pb2.StreamDetectWatermarkResponse(**_fields(found))
 
     async def stop(self) -> None:
-        """Once no call runs any more."""
+        """Frees the threads. Call it after the last call has ended."""
         await asyncio.to_thread(self._threads.shutdown)
 
     async def _detect(
@@ -110,7 +112,7 @@ class WatermarkServicer:
         longest_s: float,
         deadline: Deadline,
     ) -> codec_pb2.DetectWatermarkResponse:
-        """field: of the recording, "" in a stream"""
+        """field: path of the recording; "" in a stream"""
         pieces = limited(open_pieces(audio_format, file), longest_s)
         try:
             first = await self._next_piece(pieces)
@@ -121,7 +123,7 @@ class WatermarkServicer:
             config = codec_pb2.StreamDetectWatermarkConfig(
                 sample_format=first.sample_format,
                 sample_rate_hertz=first.sample_rate_hz,
-                key_ids=dict.fromkeys(key_ids),  # each once: every key that is looked for costs certainty and time
+                key_ids=dict.fromkeys(key_ids),  # each once: every extra key costs certainty and time
             )
             return await self._codec.detect(config, self._samples(first, pieces), deadline.remaining_s)
         except UnreadableAudioError as error:
@@ -137,7 +139,7 @@ class WatermarkServicer:
             piece = await self._next_piece(pieces)
 
     async def _next_piece(self, pieces: Iterator[Recording]) -> Recording | None:
-        """Decoded in a thread, in which the reading of a recording that still comes may block."""
+        """Decodes in a thread, because reading a recording that is still arriving may block."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, next, pieces, None)
 
     def _deadline(self, context: Context) -> Deadline:
@@ -162,7 +164,7 @@ def _stalled() -> StatusError:
 
 
 async def _feed(requests: _Pieces, pipe: BytePipe) -> None:
-    """Bytes of a recording into the pipe, as there is room."""
+    """Writes the bytes of a recording into the pipe, as room allows."""
     try:
         while (request := await _next(requests)) is not None:
             if request.WhichOneof("part") != "audio_content":
@@ -175,7 +177,7 @@ async def _feed(requests: _Pieces, pipe: BytePipe) -> None:
 
 
 def _fields(found: codec_pb2.DetectWatermarkResponse) -> dict[str, Any]:
-    """Of both public responses."""
+    """The fields that both public responses share."""
     stretches = [
         watermark_pb2.WatermarkedStretch(
             start_offset=stretch.start_offset,
@@ -207,10 +209,10 @@ def _check(violation: FieldViolation | None) -> None:
 
 
 def add_to_server(servicer: Any, server: grpc.aio.Server) -> None:
-    """As the generated function does, but a unary request is received when the method asks for it.
+    """Like the generated function, but a unary request is received only when the method reads it.
 
     The wire is the same for both kinds of methods. The generated handler receives the request before the method runs:
-    a hundred callers would then have a hundred recordings in memory, whoever's turn it is.
+    a hundred callers would then have a hundred recordings in memory, though few of them are searched.
     """
     request, response = watermark_pb2.DetectWatermarkRequest, watermark_pb2.DetectWatermarkResponse
     pieces, whole = watermark_pb2.StreamDetectWatermarkRequest, watermark_pb2.StreamDetectWatermarkResponse

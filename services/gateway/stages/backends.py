@@ -1,7 +1,7 @@
-"""The other stages as the gateway sees them: seams of one method each, and the same over gRPC.
+"""Clients of engine and codec: protocols of one method each, and their implementations over gRPC.
 
-A call ends with its iterator: closing it, a cancel and a failure all cancel the RPC, which frees the slot or the decode
-state on the other side. Deadline and request id are passed by hand. Failures are StageErrors.
+A call ends with its iterator: closing it, a cancel and a failure all cancel the RPC, and the stage frees its slot or
+decode state. Deadline and request id are passed explicitly. Every failure is a StageError.
 """
 
 from __future__ import annotations
@@ -60,18 +60,18 @@ class DescribesCodec(Protocol):
 
 
 class GrpcEngine:
-    """Engine replicas."""
+    """The client of the engine replicas."""
 
     def __init__(
         self, channel: ReloadingChannel[engine_pb2_grpc.EngineServiceStub], silence_s: float = DEFAULT_SILENCE_S
     ) -> None:
-        """silence_s: after so many seconds without a word a replica is lost; 0 is never"""
+        """silence_s: seconds without a message after which a replica counts as lost; 0 turns this off"""
         self._channel, self._silence_s = channel, silence_s
 
     def generate(
         self, request: engine_pb2.GenerateRequest, timeout_s: float
     ) -> AsyncGenerator[engine_pb2.GenerateResponse, None]:
-        """Without the progress that the engine tells of."""
+        """The events of Generate, without progress messages."""
 
         def call(stub: engine_pb2_grpc.EngineServiceStub) -> Any:
             return stub.Generate(request, timeout=timeout_s, metadata=call_metadata())
@@ -79,7 +79,7 @@ class GrpcEngine:
         return _messages("ENGINE", self._channel, call, self._silence_s)
 
     async def model_info(self, timeout_s: float, *, wait_for_ready: bool = False) -> engine_pb2.GetModelInfoResponse:
-        """wait_for_ready: waits for a replica where there is none."""
+        """wait_for_ready: waits for a replica when none is available."""
 
         def call(stub: engine_pb2_grpc.EngineServiceStub, timeout_s: float) -> Any:
             request = engine_pb2.GetModelInfoRequest()
@@ -92,21 +92,21 @@ class GrpcEngine:
 
 
 class GrpcCodec:
-    """Codec replicas."""
+    """The client of the codec replicas."""
 
     def __init__(
         self, channel: ReloadingChannel[codec_pb2_grpc.CodecServiceStub], silence_s: float = DEFAULT_SILENCE_S
     ) -> None:
-        """silence_s: after so many seconds without a word a replica is lost; 0 is never"""
+        """silence_s: seconds without a message after which a replica counts as lost; 0 turns this off"""
         self._channel, self._silence_s = channel, silence_s
 
     def decode(
         self, requests: AsyncIterator[codec_pb2.StreamDecodeRequest], timeout_s: float
     ) -> AsyncGenerator[codec_pb2.StreamDecodeResponse, None]:
-        """Without the progress that the codec tells of.
+        """The events of StreamDecode, without progress messages.
 
-        The library writes `requests` in a task of its own, so that neither side waits for the other's reading. When
-        that task meets the end of the call, it cancels the call.
+        gRPC writes `requests` in a separate task, so neither side waits for the other to read. When that task meets
+        the end of the call, it cancels the call.
         """
 
         def call(stub: codec_pb2_grpc.CodecServiceStub) -> Any:
@@ -122,16 +122,16 @@ class GrpcCodec:
     async def detect(
         self, config: codec_pb2.StreamDetectWatermarkConfig, samples: AsyncIterator[bytes], timeout_s: float
     ) -> codec_pb2.DetectWatermarkResponse:
-        """Sends no samples before the codec has begun: the status of a refusal would be lost in the writes."""
+        """Sends no samples before the codec has started: writes would hide the status of a refusal."""
         message = codec_pb2.StreamDetectWatermarkRequest
         async with _calling("CODEC", self._channel) as stub:
             call = stub.StreamDetectWatermark(timeout=timeout_s, metadata=call_metadata())
             try:
                 await call.write(message(config=config))
-                await call.read()  # that it has started, or raises why not
+                await call.read()  # `started`; raises if the codec refused
                 async for piece in samples:
                     if call.done():
-                        break  # it has a status, which the next read raises
+                        break  # the call has ended; the next read raises its status
                     await call.write(message(samples=piece))
                 else:
                     await call.done_writing()
@@ -146,7 +146,7 @@ class GrpcCodec:
             return complete
 
     async def codec_info(self, timeout_s: float, *, wait_for_ready: bool = False) -> codec_pb2.GetCodecInfoResponse:
-        """wait_for_ready: waits for a replica where there is none."""
+        """wait_for_ready: waits for a replica when none is available."""
 
         def call(stub: codec_pb2_grpc.CodecServiceStub, timeout_s: float) -> Any:
             request = codec_pb2.GetCodecInfoRequest()
@@ -161,7 +161,7 @@ class GrpcCodec:
 async def _messages(
     stage: StageName, channel: ReloadingChannel[Stub], open_call: Callable[[Stub], Any], silence_s: float
 ) -> AsyncGenerator[Any, None]:
-    """The messages of a stream, without progress. A silent replica is lost, and later calls do not go to it."""
+    """The messages of a stream, without progress. A silent replica counts as lost; later calls go to others."""
     async with _calling(stage, channel) as stub:
         call = open_call(stub)
         watch = SilenceWatch(call, silence_s)
@@ -189,7 +189,7 @@ async def _ask(
     timeout_s: float,
     silence_s: float,
 ) -> Any:
-    """The answer to a short question, which is asked again over a new channel where a replica is silent."""
+    """The response of a short call. It is repeated over a new channel when the replica is silent."""
     until_s = time.monotonic() + timeout_s
     while True:
         left_s = max(0.0, until_s - time.monotonic())
@@ -204,7 +204,7 @@ async def _ask(
 
 @asynccontextmanager
 async def _calling(stage: StageName, channel: ReloadingChannel[Stub]) -> AsyncIterator[Stub]:
-    """The stub for one call, whose failure is a StageError."""
+    """The stub for one call. Its failures are raised as StageError."""
     async with channel.call() as stub:
         try:
             yield stub

@@ -1,4 +1,4 @@
-"""What engine and codec say about themselves, checked to fit each other and kept for a while. It knows no request."""
+"""The catalog: the descriptions of engine and codec, checked against each other and cached. It knows no request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from csm.rvq.v1 import rvq_pb2
 from services.common.rpc.status import Resource, StatusError
 from services.gateway.stages.backends import DescribesCodec, DescribesModel
 
-MAX_AGE_S = 30.0  # replicas of a new version may answer by now
+MAX_AGE_S = 30.0  # later, replicas of a new version may answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ class Catalog:
 
     @property
     def notice(self) -> str:
-        """What people should know of the weights; said once when both stages say the same."""
+        """The notes of both stages about their weights, for people. Equal notes appear once."""
         return " ".join(dict.fromkeys(notice for notice in (self.model.notice, self.codec.notice) if notice))
 
     def voice(self, name: str, language_code: str, speaker: int | None = None) -> engine_pb2.Voice:
-        """The voice of that name, or one that speaks the language; "" asks for nothing in particular.
+        """The voice with that name, or a voice of that language; "" matches every name or language.
 
-        Of those that fit, the first of that speaker, or else the first. Raises StatusError NOT_FOUND.
+        Among several it is the first with that speaker, else the first. Raises StatusError NOT_FOUND.
         """
         fitting = [voice for voice in self.voices(language_code) if name in ("", voice.name)]
         for voice in [*(voice for voice in fitting if voice.speaker_id == speaker), *fitting]:
@@ -65,7 +65,7 @@ class Catalog:
         )
 
     def language_of(self, voice_name: str) -> str:
-        """The first language of a voice; "" when nothing is known of it."""
+        """The first language of a voice; "" when it is unknown."""
         for voice in self.model.voices:
             if voice.name == voice_name and voice.language_codes:
                 return voice.language_codes[0]
@@ -85,17 +85,17 @@ def _speaks(voice: engine_pb2.Voice, language_code: str) -> bool:
 
 
 class CatalogSource:
-    """Asks both stages and remembers the answer."""
+    """Gets the catalog from both stages and caches it."""
 
     def __init__(self, engine: DescribesModel, codec: DescribesCodec) -> None:
         self._engine = engine
         self._codec = codec
         self._catalog: Catalog | None = None
         self._asked_at_s = 0.0
-        self._forgotten = 0  # times
+        self._forgotten = 0  # count of calls of `forget`
 
     def forget(self) -> None:
-        """The next `get` asks again; an answer that is under way is not kept."""
+        """Makes the next `get` ask again. An answer still under way is not cached."""
         self._catalog = None
         self._forgotten += 1
 
@@ -114,7 +114,7 @@ class CatalogSource:
 
 
 def check_same_codec(engines: rvq_pb2.CodecIdentity, codecs: rvq_pb2.CodecIdentity) -> None:
-    """Raises StatusError FAILED_PRECONDITION unless both mean the same codec; what one leaves out is not compared."""
+    """Raises StatusError FAILED_PRECONDITION unless both name the same codec. Unset fields are not compared."""
     ours = {field.name: value for field, value in engines.ListFields()}
     for field, value in codecs.ListFields():
         if ours.get(field.name, value) != value:

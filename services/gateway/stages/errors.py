@@ -18,11 +18,11 @@ log = logging.getLogger("csm.gateway")
 StageName = Literal["ENGINE", "CODEC"]
 Answer = TypeVar("Answer")
 
-FULL = "QUEUE_FULL"  # reason of a stage that has no room, now
+FULL = "QUEUE_FULL"  # reason of a stage with a full queue
 
-# What the library of either side answers when a server goes away, unless the server gave a reason of its own.
+# The messages of gRPC on either side when a server goes away without giving a reason.
 _LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN}
-# The library's words when a write met the end of the call; the status of the other side is lost with it.
+# The message of gRPC when a write met the end of the call. The status of the other side is lost.
 _CUT_OFF_WRITE = "Internal error from Core"
 _PASSED_ON = {
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -43,7 +43,7 @@ class StageError(StatusError):
 
 
 def unreachable(stage: StageName) -> StageError:
-    """No replica of the stage answers, or the one that did is gone."""
+    """The error when no replica of the stage answers, or the answering one is gone."""
     error = StageError(
         stage, grpc.StatusCode.UNAVAILABLE, f"{stage}_UNREACHABLE", f"The {stage.lower()} cannot be reached."
     )
@@ -52,7 +52,7 @@ def unreachable(stage: StageName) -> StageError:
 
 
 def checked(stage: StageName, answer: Answer | None) -> Answer:
-    """The answer. Raises StageError for one that was no message, which the library gives as None: a loss."""
+    """The answer. Raises StageError, which is a loss, when the bytes were no message: gRPC returns None for them."""
     if answer is None:
         log.warning("the %s has answered with bytes that are no message", stage.lower())
         raise unreachable(stage)
@@ -60,7 +60,7 @@ def checked(stage: StageName, answer: Answer | None) -> Answer:
 
 
 def other_model(stage: StageName) -> StageError:
-    """A replica that would not go on as the lost one: it has other weights or settings."""
+    """The error of a replica with other weights or settings, which cannot resume the stream."""
     return StageError(
         stage,
         grpc.StatusCode.FAILED_PRECONDITION,
@@ -70,14 +70,14 @@ def other_model(stage: StageName) -> StageError:
 
 
 def broken(stage: StageName, message: str) -> StageError:
-    """The stage does not keep to its protocol."""
+    """The error of a stage that violates its protocol."""
     log.error("the %s broke its protocol: %s", stage.lower(), message)
     hidden = status.internal()
     return StageError(stage, hidden.code, hidden.reason, hidden.message)
 
 
 def from_stage(stage: StageName, error: grpc.aio.AioRpcError) -> StageError:
-    """What a failed call to a stage means for the caller of the public API."""
+    """The StageError for a failed call, in the terms of the public API."""
     answer = status.from_rpc_error(error)
     has_details = answer.reason != answer.code.name
     if (answer.code in _LOST and not has_details) or answer.message == _CUT_OFF_WRITE:
@@ -94,7 +94,7 @@ def from_stage(stage: StageName, error: grpc.aio.AioRpcError) -> StageError:
 
 
 def lost_after(error: StageError, delivered_sample_count: int) -> StageError:
-    """The same failure after audio was sent: the call cannot be repeated unseen any more."""
+    """The same failure after audio was sent: the call can no longer be retried transparently."""
     if error.code is not grpc.StatusCode.UNAVAILABLE or not delivered_sample_count:
         return error
     stage = error.stage.lower()

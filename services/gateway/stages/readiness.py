@@ -1,7 +1,7 @@
-"""Ready while engine and codec are: follows the health of both through Health.Watch and sets the gateway's own.
+"""The gateway's readiness: it follows the health of engine and codec through Health.Watch.
 
-A stage may have many replicas behind its name. The one that is watched speaks for them while it serves; while it does
-not, the next one is asked after a while.
+A stage may have many replicas behind its name. One of them is watched. When it stops serving, another one is watched
+after a while.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 class StageWatch:
-    """Follows one stage; `serving` is what it said last."""
+    """Follows one stage. `serving` is its last reported health."""
 
     def __init__(self, name: str, channel: grpc.aio.Channel, on_change: Callable[[], Awaitable[None]]) -> None:
         self.serving = False
@@ -39,7 +39,9 @@ class StageWatch:
             except grpc.aio.AioRpcError as error:
                 await self._set(False)
                 log.debug("health of the %s: %s", self._name, error.details())
-                await asyncio.sleep(ANOTHER_REPLICA_AFTER_S / 4)  # the replica refuses, it is not merely away
+                await asyncio.sleep(
+                    ANOTHER_REPLICA_AFTER_S / 4
+                )  # the replica answers with a refusal; it is not unreachable
 
     async def _follow_one_replica(self) -> None:
         """Returns when the replica has not been serving for a while."""

@@ -1,7 +1,7 @@
-"""A way to the replicas of one stage that follows the files of its TLS settings.
+"""A channel to the replicas of one stage that is reopened when its TLS files change. It knows no stage.
 
-gRPC for Python reads a channel's certificates once. So files that changed mean a new channel for the calls from then
-on; the old one is closed when its last call has ended. It knows no stage.
+gRPC for Python reads a channel's certificates once. So changed files mean a new channel for later calls. The old
+channel is closed when its last call has ended.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Stub = TypeVar("Stub")
 
 
 class ReloadingChannel(Generic[Stub]):
-    """Calls of a stub. Must be made in a running event loop."""
+    """Lends a stub for each call. Create it in a running event loop."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class ReloadingChannel(Generic[Stub]):
 
     @asynccontextmanager
     async def call(self) -> AsyncIterator[Stub]:
-        """The stub for one call, which ends inside."""
+        """The stub for one call, which must end inside the `with` block."""
         connection = self._newest()
         connection.num_calls += 1
         try:
@@ -57,13 +57,13 @@ class ReloadingChannel(Generic[Stub]):
                 await connection.channel.close(None)
 
     def renew(self, stub: Stub) -> None:
-        """A replica behind `stub` is silent: later calls go where connections come about and health answers."""
+        """Reports a silent replica behind `stub`: later calls use new connections, to replicas whose health answers."""
         if stub is self._connection.stub:
             log.info("connecting anew to %s", self._target)
             self._replace()
 
     async def close(self) -> None:
-        """Calls that still run are cancelled."""
+        """Closes all channels. Running calls are cancelled."""
         for connection in (self._connection, *self._retired):
             await connection.channel.close(None)
 

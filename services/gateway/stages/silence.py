@@ -1,8 +1,8 @@
-"""A call to a stage whose silence ends it. It knows no stage.
+"""A timeout on the silence of a call to a stage. It knows no stage.
 
-Stages send progress every second while they owe something, so a call without any message is that of a stage which is
-frozen, or whose worker hangs behind a port that answers. Only the time in which the caller waits for a message counts,
-and it counts in ticks: a gateway that was itself frozen for a while has seen one.
+A stage sends progress every second while a call is open. A silent call therefore means that the stage is frozen, or
+that its worker thread hangs behind a port that answers. Only the time in which the reader waits for a message counts.
+It is counted in ticks: a gateway that was frozen itself sees one tick.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any, Self
 
 import grpc
 
-TICKS = 20  # of the silence that is allowed
+TICKS = 20  # per allowed silence
 
 
 class SilenceWatch:
-    """The messages of a call. It cancels the call when none comes; an iteration then ends with CancelledError."""
+    """The messages of a call. When none comes it cancels the call, and the iteration ends with CancelledError."""
 
     def __init__(self, call: Any, silence_s: float) -> None:
-        """silence_s: 0 allows any silence"""
+        """silence_s: longest silence in seconds; 0 allows any"""
         self.silent = False  # whether it has cancelled the call
         self._call = call
         self._tick_s = silence_s / TICKS if silence_s else math.inf
         self._waits = False
-        self._ticks = 0  # of the wait
+        self._ticks = 0  # of the current wait
         self._timer: asyncio.TimerHandle | None = None
         self._start()
 

@@ -1,4 +1,7 @@
-"""The audio of one call as the codec marks it: one clip, of one utterance or of several. It knows no RPC."""
+"""One clip: the audio of one call, which the codec marks as a whole. It holds one utterance or several.
+
+It knows no RPC.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,10 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Clip:
-    """Its utterances are decoded one after the other, each perhaps at another replica, and go on from `resume`."""
+    """The state of a clip between two utterances.
 
-    resume: bytes = b""  # the codec's, after the last whole utterance; empty before, and from an earlier version
-    continues: bool = False  # another utterance may follow the one that is decoded now
+    Utterances are decoded one after the other. Each continues from `resume`, possibly at another replica.
+    """
+
+    resume: bytes = b""  # codec state after the last whole utterance; empty before it, and from an older codec
+    continues: bool = False  # another utterance may follow the current one

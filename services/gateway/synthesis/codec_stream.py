@@ -1,7 +1,7 @@
-"""Frames of one utterance through the codec: at one replica, or at several in turn where one is lost.
+"""Decodes the frames of one utterance, with failover to another codec replica.
 
-A stream that is opened again begins at the utterance's first frame, with what the clip was before it, and gives the
-same samples; those that were taken before are dropped. It knows no engine and no caller.
+It knows no engine and no caller. After a loss the stream starts again at the utterance's first frame, with the clip's
+state from before the utterance. The samples come out the same; those already taken are dropped.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.decoding import DecodeWindow, FrameBuffer
 from services.gateway.synthesis.failover import Failovers
 
-OLD_CODEC_AFTER_S = 5.0  # without `started`, a replica may be of a version that does not send it, beside newer ones
+OLD_CODEC_AFTER_S = 5.0  # without `started` by then, the replica may be an older version that does not send it
 
-Take = Callable[[bytes], Awaitable[None]]  # the next 16-bit samples, perhaps none; returns when there is room
+Take = Callable[[bytes], Awaitable[None]]  # takes the next 16-bit samples, possibly none; returns when there is room
 
 
 class Decoder(Decodes, DescribesCodec, Protocol):
-    """What this wants of the codec."""
+    """The codec methods that a codec stream calls."""
 
 
 class CodecStream:
@@ -44,10 +44,10 @@ class CodecStream:
     ) -> None:
         self._request_id, self._catalog, self._codec = request_id, catalog, codec
         self._decode_ahead_frames, self._failovers, self._clip = decode_ahead_frames, failovers, clip
-        self._taken_samples = 0  # each once
+        self._taken_samples = 0  # each sample counts once, also after a failover
 
     async def run(self, buffer: FrameBuffer, deadline: Deadline, take: Take) -> codec_pb2.WatermarkResult:
-        """Decodes all frames, then moves the clip on. The result counts for the clip so far.
+        """Decodes all frames, then advances the clip. The result covers the clip so far.
 
         Raises StageError, and what `take` raises.
         """
@@ -61,7 +61,7 @@ class CodecStream:
         return complete.watermark
 
     async def close(self, deadline: Deadline) -> codec_pb2.WatermarkResult:
-        """In place of `run`: no utterance follows. Lets the codec judge the whole clip."""
+        """Ends the clip without another utterance: the codec reports its watermark result. Called instead of `run`."""
         frames = FrameBuffer()
         frames.close()
 
@@ -72,19 +72,19 @@ class CodecStream:
 
     async def _find_replica(self, wait_s: float) -> None:
         info = await self._codec.codec_info(wait_s, wait_for_ready=True)
-        if info.codec != self._catalog.identity:  # it would refuse; a call that is written to may not tell so
+        if info.codec != self._catalog.identity:  # it would refuse the call, and our writes could hide the refusal
             raise other_model("CODEC")
 
     async def _requests(
         self, buffer: FrameBuffer, window: DecodeWindow, has_slot: asyncio.Event
     ) -> AsyncIterator[codec_pb2.StreamDecodeRequest]:
-        """has_slot: set once frames may be sent. A write into a call that is refused would hide the refusal."""
+        """has_slot: set once frames may be sent. A write into a refused call would hide the refusal."""
         config = codec_pb2.StreamDecodeConfig(
             request_id=self._request_id,
             codec=self._catalog.identity,
             sample_format=codec_pb2.SAMPLE_FORMAT_S16LE,
             sample_rate_hertz=self._catalog.sample_rate_hz,
-            watermark_key_id=self._catalog.codec.active_key_id,  # the same in every replica, also while keys change
+            watermark_key_id=self._catalog.codec.active_key_id,  # the same at every replica, even during a key rotation
             resume=self._clip.resume,
             clip_continues=self._clip.continues,
         )
@@ -97,7 +97,7 @@ class CodecStream:
             yield codec_pb2.StreamDecodeRequest(frames=frames)
 
     async def _read(self, buffer: FrameBuffer, deadline: Deadline, take: Take) -> codec_pb2.StreamDecodeComplete:
-        """Decodes from frame 0 and takes the samples that no codec has given before."""
+        """Decodes from frame 0 and takes only the samples that no earlier call has returned."""
         catalog = self._catalog
         window = DecodeWindow(self._decode_ahead_frames, catalog.codec.latency_sample_count, catalog.frame_samples)
         has_slot = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Recordings among the turns of a context become codes."""
+"""Encodes the recordings of a context into codes. It knows no public message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from services.gateway.synthesis.plan import ContextTurn
 
 
 async def with_codes(turns: Sequence[ContextTurn], codec: Encodes, deadline: Deadline) -> tuple[ContextTurn, ...]:
-    """The turns without recordings. They are encoded one after the other: the codec has one encoder."""
+    """The turns with codes in place of recordings. Recordings are encoded one by one: the codec has one encoder."""
     return tuple([await _with_codes(index, turn, codec, deadline) for index, turn in enumerate(turns)])
 
 

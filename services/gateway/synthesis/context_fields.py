@@ -1,4 +1,4 @@
-"""Field paths of the stages' own APIs, told in the public API's words, part by part."""
+"""Translates field paths of the engine's and codec's APIs into paths of the public API, part by part."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OF_RECORDING: Mapping[FieldPath, FieldPath] = {
 
 
 def public_path(path: FieldPath, turn_count: int) -> FieldPath:
-    """The engine's segments are the turns of the context, and after them the input."""
+    """The public path of a field of GenerateRequest. Its segments are the context's turns, then the input."""
     match path:
         case ("max_frame_count",):
             return ("max_audio_duration",)
@@ -32,17 +32,17 @@ def public_path(path: FieldPath, turn_count: int) -> FieldPath:
 
 
 def recording_in_public_terms(error: StageError, recording: str) -> StageError:
-    """The same failure of a call that carried one recording. recording: its path, such as "recording" """
+    """The failure of a call with one recording, in public field paths. recording: its path, such as "recording" """
     return renamed(error, lambda field: render((*parse(recording), *_OF_RECORDING.get(parse(field), ()))))
 
 
 def in_public_terms(error: StageError, turn_count: int) -> StageError:
-    """The same failure, its fields as the caller knows them."""
+    """The same failure, with the field paths that the caller knows."""
     return renamed(error, lambda field: render(public_path(parse(field), turn_count)))
 
 
 def renamed(error: StageError, public: Callable[[str], str]) -> StageError:
-    """The same failure with other names for its fields, in its message as well."""
+    """The same failure with its fields renamed, also in its message."""
     if error.field_violations:
         error.field_violations = tuple(
             FieldViolation(public(v.field), v.description, v.reason) for v in error.field_violations

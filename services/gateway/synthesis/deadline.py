@@ -1,4 +1,4 @@
-"""The time that a call has: the client's deadline, or the server's where the client sets none."""
+"""The deadline of a call: the client's, or the server's default when the client sets none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Deadline:
 
     @classmethod
     def of(cls, context: Context, default_s: float) -> Deadline:
-        """default_s: time of a call whose client sets no deadline"""
+        """default_s: seconds for a call whose client sets no deadline"""
         remaining_s = context.time_remaining()
         return cls(time.monotonic() + (default_s if remaining_s is None else remaining_s))
 
@@ -38,7 +38,7 @@ class Deadline:
 
 
 def deadline_exceeded() -> StatusError:
-    """The deadline that the server has set is over."""
+    """The error of a call that has passed its deadline."""
     return StatusError(
         grpc.StatusCode.DEADLINE_EXCEEDED,
         "DEADLINE_EXCEEDED",

@@ -1,8 +1,8 @@
-"""Frames on their way from engine to codec: buffered without bound, decoded only as fast as the client reads,
-and cut into messages.
+"""The frames between engine and codec: a buffer, a window that paces decoding, and a chunker for the samples.
 
-A slow client then costs 64 bytes a frame and no decoding, and never holds up the engine; and what is kept can be given
-to another engine or codec when one is lost. It knows no RPC.
+It knows no RPC. The buffer has no limit of its own, so a slow client never holds up the engine. Such a client costs
+64 bytes a frame and no decoding, because frames are decoded only as fast as the client reads. The buffer keeps every
+frame: after a loss they are sent again to another engine or codec.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from csm.rvq.v1 import rvq_pb2
 
 
 class FrameBuffer:
-    """Frames of one utterance in order, kept to its end. One side puts; each iteration begins at frame 0."""
+    """The frames of one utterance, in order, all kept. There is one writer. Each iteration starts at frame 0."""
 
     def __init__(self) -> None:
         self.frame_count = 0
@@ -51,10 +51,10 @@ class FrameBuffer:
 
 
 class DecodeWindow:
-    """How many frames the codec may have got beyond those whose audio the client has taken."""
+    """Limits the frames that the codec holds ahead of the client: sent, but their audio is not yet taken."""
 
     def __init__(self, decode_ahead_frames: int, latency_samples: int, frame_samples: int) -> None:
-        """latency_samples: the most audio that the codec holds back by design (GetCodecInfo)."""
+        """latency_samples: most audio that the codec holds back by design, in samples (GetCodecInfo)."""
         self._held_back_frames = math.ceil(latency_samples / frame_samples)
         self._size: float = decode_ahead_frames + self._held_back_frames
         self._frame_samples = frame_samples
@@ -63,7 +63,10 @@ class DecodeWindow:
         self._moved = asyncio.Event()
 
     async def admit(self, frame_count: int) -> None:
-        """Returns when the codec may get that many more; at once when all that is ahead may be held back by it."""
+        """Waits until `frame_count` more frames may be sent.
+
+        Returns at once while the codec may be holding back all frames that are ahead: waiting would never end.
+        """
         while self._ahead_frames > self._held_back_frames and self._ahead_frames + frame_count > self._size:
             self._moved.clear()
             await self._moved.wait()
@@ -75,7 +78,7 @@ class DecodeWindow:
         self._moved.set()
 
     def release(self) -> None:
-        """The codec is gone: whoever waits to send to it shall meet that."""
+        """Ends every wait: the codec call is over, and the next write meets its end."""
         self._size = math.inf
         self._moved.set()
 
@@ -85,10 +88,10 @@ class DecodeWindow:
 
 
 class Chunker:
-    """Cuts samples into messages of a wanted length."""
+    """Cuts samples into messages of equal length."""
 
     def __init__(self, chunk_samples: int) -> None:
-        """chunk_samples: samples per message; 0 passes everything on as it comes."""
+        """chunk_samples: samples per message; 0 passes samples on as they come."""
         self._chunk_size = 2 * chunk_samples
         self._held = bytearray()
 
@@ -103,7 +106,7 @@ class Chunker:
         return chunks
 
     def flush(self) -> list[bytes]:
-        """What is left."""
+        """The last message, shorter than the others; none when nothing is left."""
         rest = bytes(self._held)
         self._held.clear()
         return [rest] if rest else []

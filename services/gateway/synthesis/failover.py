@@ -1,7 +1,7 @@
-"""Which streams go on elsewhere when a stage is lost: for what failures, how often, until when.
+"""The failover policy of a stream: for which failures, how often and until when it continues at another replica.
 
-It opens no call; `synthesis` does, and asks here. Sampling depends on (seed, frame, codebook) alone and decoding is
-deterministic, so a stream that is taken up again makes what it would have made.
+It opens no call: `synthesis` opens calls and asks here first. A resumed stream gives the same audio, because sampling
+depends on (seed, frame, codebook) alone and decoding is deterministic.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ Outcome = Literal["resumed", "failed", "exhausted"]
 Report = Callable[[StageName, Outcome], None]
 
 ASK_FULL_AGAIN_S = 0.25
-FIRST_DELAY_S, MOST_DELAY_S = 0.05, 1.0  # between two calls of a stage that is full
+FIRST_DELAY_S, MOST_DELAY_S = 0.05, 1.0  # between two calls to a full stage
 
 
 @dataclass(frozen=True, slots=True)
 class FailoverLimits:
-    """What one stream may cost."""
+    """How often and how long one stream may fail over."""
 
-    most: int  # repairs, both stages together
-    wait_s: float  # from a loss until another replica takes the stream up
-    full_wait_s: float = 30.0  # for room at a stage that is full, where that is worth a wait
+    most: int  # failovers of one stream, both stages together
+    wait_s: float  # from a loss until another replica resumes the stream
+    full_wait_s: float = 30.0  # for room at a full stage, in streams that wait for it
 
 
 @dataclass(frozen=True, slots=True)
 class _Loss:
-    """What ended a call that has not been taken up again."""
+    """The loss that ended a call. No replica has resumed the stream yet."""
 
     error: StageError
     until_s: float  # on the clock
@@ -46,14 +46,14 @@ class _Loss:
 
 @dataclass(slots=True)
 class _Full:
-    """A stage that has had no room for a while."""
+    """A stage whose queue has been full for a while."""
 
     until_s: float  # on the clock
     delay_s: float = FIRST_DELAY_S  # before the next call
 
 
 class Failovers:
-    """The repairs of one stream."""
+    """The failovers of one stream."""
 
     def __init__(
         self,
@@ -63,8 +63,8 @@ class Failovers:
         *,
         waits_when_full: bool = False,
     ) -> None:
-        """report: told once of every loss what came of it. waits_when_full: a full queue is a delay before it is an
-        answer
+        """report: called once for each loss, with its outcome. waits_when_full: a full queue first delays the stream,
+        and fails it only after `full_wait_s`
         """
         self._limits = limits
         self._report = report
@@ -77,10 +77,10 @@ class Failovers:
     async def prepare(
         self, error: StageError, remaining_s: float, find_replica: Callable[[float], Awaitable[object]]
     ) -> None:
-        """Returns when the call that `error` has ended may be opened again.
+        """Waits until the call that ended with `error` may be opened again.
 
-        remaining_s: time that the whole stream has left; find_replica: waits for a replica for at most the given
-        seconds. Raises StageError: `error` itself when it is no loss, or else the loss that cannot be repaired.
+        remaining_s: time left for the whole stream, in seconds. find_replica: waits for a replica, at most the given
+        seconds. Raises StageError: `error` itself when it is no loss, else the loss that no replica took over.
         """
         loss = self._losses.get(error.stage)
         if loss is None and self._waits_when_full and error.reason == FULL:
@@ -95,7 +95,7 @@ class Failovers:
             raise self._give_up(loss, "failed", error.message)
         if loss.until_s <= now_s:
             raise self._give_up(loss, "failed", "no replica took it up in time")
-        if error.reason == FULL:  # nothing was lost: it has no room yet
+        if error.reason == FULL:  # nothing was lost: the replica has no room yet
             await asyncio.sleep(min(ASK_FULL_AGAIN_S, loss.until_s - now_s))
         else:
             self._count_one(error.stage, loss)
@@ -112,7 +112,10 @@ class Failovers:
             self._tell(stage, "resumed")
 
     async def _wait_for_room(self, error: StageError, remaining_s: float) -> None:
-        """Longer each time, at most as long as the stage says. Raises `error` when it has been full for too long."""
+        """Waits before the next call to a full stage. The delay doubles each time, up to the stage's own retry delay.
+
+        Raises `error` when the stage has been full for `full_wait_s`.
+        """
         now_s = self._clock()
         full = self._full.setdefault(error.stage, _Full(now_s + self._limits.full_wait_s))
         left_s = min(full.until_s - now_s, remaining_s)
@@ -140,5 +143,5 @@ class Failovers:
 
 
 def is_loss(error: StageError) -> bool:
-    """Whether the replica has gone away, rather than answered about the request. A full queue is an answer."""
+    """Whether the replica is gone. Any other status is its answer about the request, and so is a full queue."""
     return error.code is grpc.StatusCode.UNAVAILABLE and error.reason != FULL

@@ -1,4 +1,4 @@
-"""What a checked request asks for, with every default filled in. Plain values; it knows no RPC and no backend."""
+"""The plan of a synthesis: a checked request with every default filled in. It knows no RPC and no backend."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class SynthesisPlan:
     encoding: tts_pb2.AudioEncoding
     sample_rate_hz: int  # of the audio that the caller gets
     return_codes: bool
-    chunk_frames: int  # frames per message to the client; 0 passes audio on as it comes
+    chunk_frames: int  # frames per message to the client; 0 sends audio as it comes
     first_batch_frames: int  # frames of the engine's first message
     max_batch_frames: int  # frames of its later messages; 0 is the engine's choice
-    live: bool  # the caller takes the audio while it is made
-    seal: Callable[[rvq_pb2.CodeFrames], bytes] | None = None  # for codes that are returned; None leaves them open
+    live: bool  # the caller plays the audio while it is made
+    seal: Callable[[rvq_pb2.CodeFrames], bytes] | None = None  # seals returned codes; None returns them open

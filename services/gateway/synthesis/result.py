@@ -1,4 +1,4 @@
-"""What came of a synthesis. Plain values; it knows no RPC and no backend."""
+"""The result of a synthesis, as plain values. It knows no RPC and no backend."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from csm.rvq.v1 import rvq_pb2
 
 @dataclass(frozen=True, slots=True)
 class SynthesisResult:
-    """How a synthesis went. Times count from `arrived_at_s`."""
+    """The codes, the watermark and the times of a synthesis. Times count from the arrival of the call."""
 
     complete: engine_pb2.GenerateComplete
     started: engine_pb2.GenerateStarted

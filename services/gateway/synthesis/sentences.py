@@ -1,7 +1,7 @@
-"""Cuts a text that is still being written into sentences that can be said. It knows no RPC.
+"""Cuts a text into sentences while it is still being written. It knows no RPC.
 
-A sentence is whole when the next one has begun, as the library `sentencex` sees it (rules and abbreviations of many
-languages), when the writer says so, or when it has grown too long to wait for its end.
+A sentence is complete when the next one begins, when the writer flushes, or when it is longer than LONGEST. The
+library `sentencex` finds the beginnings, by rules and abbreviations of many languages.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ LONGEST = 300  # characters; a longer sentence is cut between words
 
 
 class SentenceCutter:
-    """Pieces in, sentences out; nothing is lost but spaces at their ends and what holds no letter and no digit."""
+    """Takes pieces of text and returns sentences. It drops spaces at their ends, and parts without letter or digit."""
 
     def __init__(self, language_code: str) -> None:
         """language_code: BCP-47; English when empty"""
@@ -20,17 +20,17 @@ class SentenceCutter:
         self._rest = ""
 
     def push(self, piece: str) -> list[str]:
-        """The sentences that are now whole."""
+        """The sentences that this piece completes."""
         *whole, self._rest = self._parts(self._rest + piece)
         return _sayable(whole)
 
     def flush(self) -> list[str]:
-        """What is left."""
+        """The last sentence, complete or not; none when nothing is left."""
         rest, self._rest = self._rest, ""
         return _sayable([rest])
 
     def _parts(self, text: str) -> list[str]:
-        """At least one; together they are the text."""
+        """The sentences of `text`, at least one. Joined they are `text`."""
         return [part for sentence in segment(self._language, text) or [text] for part in _of_bearable_length(sentence)]
 
 
@@ -44,7 +44,7 @@ def _of_bearable_length(sentence: str) -> list[str]:
 
 
 def _cut(sentence: str) -> int:
-    """Behind the last comma or the like within reach, else behind the last space, else within a word."""
+    """Where to cut a long sentence: after its last mark of `,;:)`, else its last space, else within a word."""
     for marks in (",;:)", " \t\n"):
         at = max(sentence.rfind(mark, LONGEST // 2, LONGEST) for mark in marks)
         if at > 0:

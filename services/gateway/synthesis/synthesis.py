@@ -1,11 +1,12 @@
-"""The life of one synthesis: context through the codec, frames from the engine, audio from the codec to the caller.
+"""One synthesis: the codec encodes the context, the engine generates frames, the codec decodes them for the caller.
 
     turns -- Encode --> codes -- Generate --> frames -- FrameBuffer, DecodeWindow -- StreamDecode --> deliver
 
-Engine and codec are read by two tasks of one group; whichever ends it, by failure, cancel or deadline, both RPCs are
-cancelled and nothing is left behind. Where a stage is lost, its call is opened again at another replica: the engine
-goes on after the codes that have come, the codec decodes them once more and what was taken from it before is dropped.
 It knows no public message and no audio format: it delivers 16-bit samples.
+
+Two tasks of one group read engine and codec. A failure, a cancel or the deadline ends the group, and both RPCs are
+cancelled. When a stage is lost, its call fails over to another replica. The engine continues after the codes received
+so far. The codec decodes all codes again, and samples already taken are dropped.
 """
 
 from __future__ import annotations
@@ -36,24 +37,24 @@ from services.gateway.synthesis.failover import Failovers
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
 
-# Takes 16-bit samples of the codec, never none. Returns when the caller has room, with the number of samples that the
-# caller got, at its own rate.
+# Takes the codec's 16-bit samples, at least one. Returns when the caller has room: the number of samples sent to the
+# caller, at the caller's rate.
 Deliver = Callable[[bytes], Awaitable[int]]
 
 
 class Engine(Generates, DescribesModel, Protocol):
-    """What synthesis wants of the engine."""
+    """The engine methods that a synthesis calls."""
 
 
 class Codec(Encodes, Decodes, DescribesCodec, Protocol):
-    """What synthesis wants of the codec."""
+    """The codec methods that a synthesis calls."""
 
 
 class Synthesis:
-    """One run. `phase` and the counts of samples tell how far it got, also after it has failed.
+    """One run. `phase` and the sample counts report its progress, also after a failure.
 
-    `turns` and `generated` are what another utterance can go on from: the plan's turns, with codes in place of
-    recordings once there are any, and the codes of this one when all are there.
+    The next utterance continues from `turns` and `generated`. `turns` are the plan's, with codes in place of recordings
+    once these are encoded. `generated` resolves to the codes of this utterance once all are generated.
     """
 
     def __init__(
@@ -67,11 +68,11 @@ class Synthesis:
         before_decoding: Callable[[], Awaitable[None]] | None = None,
         clip: Clip | None = None,
     ) -> None:
-        """before_decoding: returns when the codec may get something. clip: that the audio goes on with, else its own"""
+        """before_decoding: returns when decoding may begin. clip: the clip to continue; None begins a new one"""
         self.phase = "context"  # then "queue", "generate"
         self.turns = plan.turns
         self.generated: asyncio.Future[rvq_pb2.CodeFrames] = asyncio.get_running_loop().create_future()
-        self.delivered_samples = 0  # of the codec
+        self.delivered_samples = 0  # at the codec's rate
         self.sent_samples = 0  # at the caller's rate
         self._arrived_at_s = time.monotonic()
         self._plan = plan
@@ -105,7 +106,7 @@ class Synthesis:
             raise self._as_failure(error) from None
         except ExceptionGroup as failures:
             raise self._as_failure(failures.exceptions[0]) from failures.exceptions[0].__cause__
-        assert self._complete is not None  # the buffer closes only after it
+        assert self._complete is not None  # set before the buffer closes, which ends the decoding
         return SynthesisResult(
             complete=self._complete,
             started=self._started.result(),
@@ -147,7 +148,7 @@ class Synthesis:
         )
 
     async def _generate(self, deadline: Deadline) -> None:
-        """Frames from one engine, or from several in turn."""
+        """Reads all frames, from one engine replica or, after a failover, from several."""
         request = self._generate_request()
         while self._complete is None:
             try:
@@ -167,7 +168,7 @@ class Synthesis:
     async def _read_engine(
         self, request: engine_pb2.GenerateRequest, deadline: Deadline
     ) -> engine_pb2.GenerateComplete:
-        """Reads the engine as fast as it sends, whatever the client does."""
+        """Reads the engine as fast as it sends, however slowly the client reads."""
         if (reason := self._unsaid_end(request)) is not None:
             self._failovers.answered("ENGINE")
             return engine_pb2.GenerateComplete(finish_reason=reason, frame_count=self._buffer.frame_count)
@@ -186,25 +187,25 @@ class Synthesis:
         return complete
 
     def _unsaid_end(self, request: engine_pb2.GenerateRequest) -> engine_pb2.FinishReason | None:
-        """Why there is no frame to come, when only the last word of a lost engine is missing."""
+        """The finish reason of a lost engine that sent every frame but no `complete`; None if frames are missing."""
         num_frames = self._buffer.frame_count
         if num_frames == request.max_frame_count:
             return engine_pb2.FINISH_REASON_MAX_FRAMES
         if self._started.done():
-            used = self._started.result().prompt_token_count + num_frames - 1  # the last frame needs no place
+            used = self._started.result().prompt_token_count + num_frames - 1  # the last frame takes no position
             if used == self._catalog.model.context_window_size:
                 return engine_pb2.FINISH_REASON_CONTEXT_WINDOW
         return None
 
     def _start(self, started: engine_pb2.GenerateStarted) -> None:
-        """A sequence begins, or goes on where the first one would have; another model would say something else."""
+        """Checks that a resumed sequence runs on the same model with the same window: others would give other codes."""
         if not self._started.done():
             self.phase, self._queue_s = "generate", self._elapsed_s
             self._started.set_result(started)
         first = self._started.result()
         if started.weights_digest != first.weights_digest:
             raise other_model("ENGINE")
-        if started.dropped_segment_count != first.dropped_segment_count:  # its window is another
+        if started.dropped_segment_count != first.dropped_segment_count:  # its context window differs
             raise other_model("ENGINE")
         self._failovers.answered("ENGINE")
 
@@ -217,7 +218,7 @@ class Synthesis:
         self._buffer.put(frames)
 
     async def _decode(self, deadline: Deadline, deliver: Deliver) -> codec_pb2.WatermarkResult:
-        """Audio from the moment that the engine has begun."""
+        """Decodes and delivers audio, once the engine has started."""
         await self._started
         if self._before_decoding is not None:
             await self._before_decoding()

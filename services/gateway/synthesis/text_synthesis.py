@@ -1,8 +1,8 @@
-"""The life of a text that is said while it is written: one synthesis for each sentence, each going on from the last.
+"""Speech of a text that is still being written: one synthesis for each sentence, each continuing from the last.
 
-The engine makes a sentence while those before are still being heard, with the codes of the last ones as context, which
-it may still hold; the codec decodes them one after the other. All of them are one clip for the watermark. It knows no
-public message and no audio format.
+It knows no public message and no audio format. The engine generates a sentence while earlier ones are still playing.
+Its context is the codes of the last sentences, whose keys and values may still be in the engine's cache. The codec
+decodes the sentences one after the other. For the watermark they are one clip.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SynthesisOf = Callable[[SynthesisPlan, BeforeDecoding, bool], Synthesis]
 
 
 class TextSynthesis:
-    """One run over all sentences. Used like Synthesis."""
+    """One run over all sentences. It is used like Synthesis."""
 
     def __init__(
         self,
@@ -44,9 +44,10 @@ class TextSynthesis:
         close_clip: CloseClip,
         max_remembered: int,
     ) -> None:
-        """plan: of every sentence, but for its words. synthesis_of: one sentence, and whether others were before it.
-        begin_sentence: told before the samples of each. close_clip: lets the codec judge the whole, when all is said.
-        max_remembered: most sentences before one among its context
+        """plan: shared by all sentences, without text. synthesis_of: makes the synthesis of one sentence; the last
+        argument says whether earlier sentences exist. begin_sentence: called before the samples of each sentence.
+        close_clip: asks the codec for the watermark result of the whole clip, after the last sentence.
+        max_remembered: most earlier sentences in the context of one
         """
         self._plan = plan
         self._sentences = sentences
@@ -61,19 +62,19 @@ class TextSynthesis:
 
     @property
     def phase(self) -> str:
-        """How far the newest sentence is."""
+        """The phase of the newest sentence."""
         return self._spoken[-1].phase if self._spoken else "text"
 
     @property
     def delivered_samples(self) -> int:
-        """Of the codec."""
+        """Samples delivered so far, at the codec's rate."""
         return sum(synthesis.delivered_samples for synthesis in self._spoken)
 
     async def run(self, deadline: Deadline, deliver: Deliver) -> SynthesisResult:
         """Makes the audio and hands it to `deliver`.
 
-        Raises StageError for failures of a stage, StatusError for a text without words, and whatever the sentences and
-        `deliver` raise.
+        Raises StageError for a failure of a stage, StatusError for a text without words, and any error of the sentences
+        or of `deliver`.
         """
 
         try:
@@ -85,7 +86,9 @@ class TextSynthesis:
         if not self._results:
             raise invalid_argument([FieldViolation("text", "is empty; there is nothing to say.", "TEXT_EMPTY")])
         watermark = self._results[-1].watermark
-        if watermark.coverage != codec_pb2.WATERMARK_COVERAGE_FULL:  # a codec may refuse that, now that all is said
+        if (
+            watermark.coverage != codec_pb2.WATERMARK_COVERAGE_FULL
+        ):  # the codec may refuse a partial mark at the end of the clip
             try:
                 watermark = await self._close_clip(deadline) or watermark
             except StageError as error:
@@ -107,13 +110,13 @@ class TextSynthesis:
             )
             self._spoken.append(synthesis)
             group.create_task(self._say(synthesis, said, deadline, deliver))
-            codes = await asyncio.shield(synthesis.generated)  # a cancel of this wait must not be one of the future
+            codes = await asyncio.shield(synthesis.generated)  # a cancel of this wait must not cancel the future
             given, num_frames, before = synthesis.turns[: len(given)], num_frames + codes.frame_count, said
             if codes.frame_count:
                 self._remembered.append(ContextTurn(self._plan.speaker, text, codes=codes))
 
     def _plan_of(self, text: str, turns: tuple[ContextTurn, ...], num_frames: int) -> SynthesisPlan:
-        """num_frames: of the sentences before"""
+        """num_frames: frames of the earlier sentences"""
         plan, left = self._plan, self._plan.max_frames - num_frames
         return replace(
             plan,
@@ -143,7 +146,7 @@ class TextSynthesis:
         return lost_after(renamed(error, _in_text_terms), sent_samples)
 
     def _together(self, watermark: codec_pb2.WatermarkResult) -> SynthesisResult:
-        """The results are in order: each sentence waits for the one before."""
+        """One result for all sentences. The results are in order, because each sentence waits for the one before."""
         first, last = self._results[0], self._results[-1]
         buffer = FrameBuffer()
         for result in self._results:
@@ -162,7 +165,7 @@ class TextSynthesis:
         )
 
     def _finish_reason(self) -> engine_pb2.FinishReason:
-        """That of the first sentence that did not end by itself, if there is one."""
+        """The reason of the first sentence that was cut; END_OF_SPEECH when none was."""
         if self._is_cut:
             return engine_pb2.FINISH_REASON_MAX_FRAMES
         reasons = [result.complete.finish_reason for result in self._results]
@@ -171,5 +174,5 @@ class TextSynthesis:
 
 
 def _in_text_terms(field: str) -> str:
-    """Fields of the one request of StreamSynthesize, as StreamSynthesizeText has them."""
+    """The path in StreamSynthesizeText of a field of StreamSynthesizeRequest."""
     return "text" if field in ("input", "input.text") else f"config.{field}"

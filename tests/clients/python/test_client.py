@@ -23,7 +23,7 @@ class FakeServer:
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self._pool = pool
         self.channel = grpc_testing.channel([TTS, WATERMARK], grpc_testing.strict_real_time())
-        self.client = csm_client.Client("unused", channel=self.channel)
+        self.client = csm_client.Client("unused", channel=self.channel, resumes=0)  # this channel answers one call
 
     def call(self, action: Callable[[csm_client.Client], Any]) -> Future[Any]:
         return self._pool.submit(action, self.client)

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def told(work: Awaitable[int], target: str) -> int:
-    """The exit code of `work`; a failure is told on standard error and is 1."""
+    """The exit code of `work`; a failure is printed on standard error, and the code is 1."""
     try:
         return await work
     except ServerError as error:
@@ -107,7 +107,7 @@ async def _serve_info(client: AsyncClient) -> int:
 
 
 def _sentence(error: ServerError, target: str) -> str:
-    """What went wrong, where, and what to change."""
+    """The message for a failed call: the failure, the server, and what to change."""
     lines = [f"{error} ({error.code.name}, {error.reason})"]
     if error.field_violations:
         lines = [f"{violation.field} {violation.description}" for violation in error.field_violations]
@@ -165,7 +165,7 @@ def _parser() -> ArgumentParser:
 
 
 def add_say_options(parser: ArgumentParser) -> None:
-    """The options of `say`, also for programs that bring their own server."""
+    """Adds the options of `say`, also for programs that start their own server."""
     parser.add_argument(
         "--out",
         type=_out,
@@ -232,7 +232,7 @@ _NUMBERS: Mapping[int, Callable[[str], float]] = {0: float, 32: _int32, 64: _int
 
 
 def _whole(text: str, bits: int) -> int:
-    """What fits the field of the request; the server judges the rest."""
+    """Type of an argument: a number that fits the request's field. The server checks the rest."""
     end = 2 ** (bits - 1)
     try:
         value = int(text)

@@ -1,4 +1,4 @@
-"""What `csm say` writes: which encoding goes into which file. It opens files and knows no channel."""
+"""The output of `csm say`: its encoding and its file. It opens files and knows no channel."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ ASK_AGAIN_S = 0.1  # for a reader of a FIFO
 _SEVERAL: dict[str, tuple[Encoding, ...]] = {".wav": ("pcm", "mulaw", "alaw"), ".raw": ("mulaw", "alaw")}
 _OTHERS = frozenset(
     ".aac .aif .aiff .amr .au .caf .flac .m4a .mka .mp3 .mp4 .weba .webm .wma".split()
-)  # suffixes of formats that nothing here is in
+)  # suffixes of formats that the server does not make
 
 
 @dataclass(slots=True)
 class Output:
-    """A file to be, or what takes the bytes as they come: standard output, a FIFO, a device."""
+    """The destination of audio: a file to create, or an open one such as standard output, a FIFO or a device."""
 
     path: Path
     encoding: Encoding  # to ask for; never "wav", whose header is written here with its true lengths
@@ -43,9 +43,9 @@ class Output:
         return is_standard_output(self.path)
 
     async def open_straight(self, timeout_s: float) -> None:
-        """Opens what is no regular file. A FIFO waits for its reader.
+        """Opens a destination that is no regular file. A FIFO waits for its reader.
 
-        Raises OSError, or OutputFileError when nobody reads within `timeout_s`.
+        Raises OSError, or OutputFileError when a FIFO has no reader within `timeout_s`.
         """
         if not self.is_straight:
             return
@@ -61,7 +61,7 @@ class Output:
         self.straight = os.fdopen(descriptor, "wb")
 
     def close(self) -> None:
-        """Lets go of what `open_straight` has opened."""
+        """Closes what `open_straight` opened."""
         if self.straight is not None and not self.is_standard_output:
             with suppress(BrokenPipeError):  # a write has met it before
                 self.straight.close()
@@ -77,9 +77,10 @@ class Output:
 
 
 def choose_output(path: Path | None, encoding: Encoding | None) -> Output:
-    """What one leaves open follows from the other. Files that end in .wav are WAV, whatever the encoding.
+    """The destination: a missing encoding follows from the file, a missing file from the encoding.
 
-    Raises OutputFileError when the two do not go together, or nothing can be written there.
+    Files that end in .wav are WAV, with any encoding. Raises OutputFileError when file and encoding do not fit, or the
+    file cannot be written.
     """
     if path is not None and (path == STANDARD_OUTPUT or is_straight(path)):
         encoding = encoding or "wav"
@@ -142,7 +143,7 @@ def _check_suffix(path: Path, encoding: Encoding) -> None:
 
 
 def _open_writer(path: Path) -> int | None:
-    """None for a FIFO that nobody reads yet."""
+    """The open file; None for a FIFO without a reader."""
     try:
         return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Tells on standard error how a synthesis comes along: one living line on a terminal, sparse lines elsewhere."""
+"""Prints the progress of a synthesis on standard error: one updated line on a terminal, sparse lines elsewhere."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Progress:
             self._next_line_s = elapsed_s + SPARSE_S
 
     def end(self) -> None:
-        """Leaves a clean line behind."""
+        """Ends the updated line, so that the next output starts on a clean one."""
         if self._live:
             self._stream.write("\r\x1b[K")
             self._stream.flush()

@@ -38,7 +38,7 @@ async def say(client: AsyncClient, arguments: Namespace) -> int:
 
 
 async def _check_speaker(client: AsyncClient, options: StreamOptions) -> None:
-    """Raises SpeakerError for one that no voice has, nor a turn of the context. A model without voices has them all."""
+    """Raises SpeakerError for a speaker of no voice and no turn. A model without voices accepts every speaker."""
     if (speaker := options.get("speaker")) is None:
         return
     name = options.get("voice", "")
@@ -99,9 +99,9 @@ def _options(arguments: Namespace, output: Output) -> StreamOptions:
 
 
 async def _save(stream: AsyncSpeechStream, output: Output, progress: Progress, started_s: float) -> float:
-    """Writes the stream as it comes; returns when the first audio came, in seconds from the start.
+    """Writes the stream as it arrives; returns the time of the first audio, in seconds from the start.
 
-    The file appears under its name only when the stream is whole.
+    The file gets its name only when the stream is complete.
     """
     first_audio_s = 0.0
     with ExitStack() as files:
@@ -113,7 +113,7 @@ async def _save(stream: AsyncSpeechStream, output: Output, progress: Progress, s
                 file, first_audio_s = files.enter_context(output.open(rate)), elapsed_s
             file.write(chunk.audio_content)
             progress.audio((chunk.sample_offset + chunk.sample_count) / rate, elapsed_s)
-        if file is None:  # the model said nothing
+        if file is None:  # the model made no audio
             file = files.enter_context(output.open(_format(stream).sample_rate_hertz))
         file.finish()
     return first_audio_s
@@ -155,5 +155,5 @@ def _report(stream: AsyncSpeechStream, first_audio_s: float, total_s: float, out
 
 
 def _figures(output: Output) -> TextIO:
-    """Where they are printed: beside the audio."""
+    """Where figures are printed: standard error when the audio goes to standard output."""
     return sys.stderr if output.is_standard_output else sys.stdout

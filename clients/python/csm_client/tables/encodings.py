@@ -1,4 +1,4 @@
-"""THE client's table of encodings: the wire's number of each, and the files that hold it. It opens no file."""
+"""THE client's table of encodings: the protocol's number of each, and its files. It opens no file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ENCODINGS: dict[Encoding, EncodingFiles] = {
 
 
 def encoding_of_file(start: bytes) -> tts_pb2.AudioEncoding:
-    """Encoding of a recording by its first bytes; WAV when they tell nothing, and the server says what is wrong."""
+    """Encoding of a recording by its first bytes; WAV when they are unknown, and the server then reports the error."""
     for row in ENCODINGS.values():
         if row.starts_with and start.startswith(row.starts_with):
             return row.number

@@ -1,4 +1,4 @@
-"""THE client's table of sampling: what a request may set, in which range, and what it does. The server judges."""
+"""THE client's table of sampling: what a request may set, its range and its effect. The server checks the values."""
 
 from __future__ import annotations
 
