@@ -54,7 +54,7 @@ def detect(silentcipher: SilentCipher, keys: Sequence[WatermarkKey], pcm: Pcm, s
 
 
 def detect_piece(silentcipher: SilentCipher, keys: Sequence[WatermarkKey], reading: Pcm) -> Detection:
-    """The same in all of a short piece at the networks' rate."""
+    """Looks for the keys in the whole of a short piece at the networks' rate."""
     power = float(np.mean(np.square(reading, dtype=np.float64))) if len(reading) else 0.0
     if not keys or power == 0:
         return Detection(False, 0.0, "")

@@ -119,8 +119,7 @@ class SpectralEmbedder:
 
 
 def depth_removed(spectrum: Tensor, message: Tensor) -> Tensor:
-    """What the mark adds to the spectrum: -min(message, |X|) * X / |X| at each bin. Both arguments are (..., band).
-    """
+    """What the mark adds to the spectrum: -min(message, |X|) * X / |X| at each bin. Both arguments are (..., band)."""
     magnitude = spectrum.abs()
     depth = torch.minimum(message, magnitude)
     return -spectrum * (depth / magnitude.clamp_min(torch.finfo(torch.float32).tiny))
