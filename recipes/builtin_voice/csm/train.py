@@ -3,13 +3,13 @@
     python -m recipes.builtin_voice.csm.train build/voice --minutes 370
     python -m recipes.builtin_voice.csm.train build/voice --minutes 9 --device cuda --export build/weights
 
-The loss has three parts. The backbone predicts codebook 0 of every frame. The depth decoder predicts the other codebooks
-on a share of the frames, as in the published training (sesame.com/research, "compute amortization"). The end of speech
-counts as a frame. A head that is not kept predicts the phones of the next frame, so that text and sound are aligned
-sooner. Some of the codes in the input are replaced by random ones and, later in the training, by the model's own
-predictions (scheduled sampling for transformers, arXiv 1906.07651), so that it recovers from its own mistakes. Files of
-turns that appear during the run are read in. Stops after the minutes or at Ctrl-C; running it again goes on from the
-last checkpoint.
+The loss has three parts. The backbone predicts codebook 0 of every frame. The depth decoder predicts the other
+codebooks on a share of the frames, as in the published training (sesame.com/research, "compute amortization"). The end
+of speech counts as a frame. A head that is not kept predicts the phones of the next frame, so that text and sound are
+aligned sooner. Some of the codes in the input are replaced by random ones and, later in the training, by the model's
+own predictions (scheduled sampling for transformers, arXiv 1906.07651), so that it recovers from its own mistakes.
+Files of turns that appear during the run are read in. Stops after the minutes or at Ctrl-C; running it again goes on
+from the last checkpoint.
 
 --export: a folder for the weights alone, as float16 in files of less than 15 MiB, written whenever the state is saved.
 --begin: such a folder; the training starts from its weights in place of random ones.
