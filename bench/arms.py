@@ -1,9 +1,9 @@
-"""The contestants of the frame-step benchmark, all over the same weights: one frame for a whole batch per call.
+"""The arms of the frame-step benchmark, all over the same weights: one frame for a whole batch per call.
 
-`Reference` is the published way: torchtune's own forward, KV cache and masks, every code fed through the projection,
-softmax sampling (github.com/SesameAILabs/csm models.py, in our words). `Transformers` is the transformers library's
-model and caches, its depth decoder through `generate`; it draws codebook 0 greedily, which costs it less than the
-others' sampling. `Ours` is what the engine runs.
+`Reference` is the published step: torchtune's own forward, KV cache and masks, every code fed through the projection,
+softmax sampling (after github.com/SesameAILabs/csm models.py). `Transformers` is the transformers library's model and
+caches, its depth decoder through `generate`. It draws codebook 0 greedily, which costs less than the other arms'
+sampling. `Ours` is the engine's step.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Ours:
 
 
 class Reference:
-    """Needs a model of its own: it hangs torchtune's caches into it."""
+    """The published step. Needs a model of its own, because it puts torchtune's caches into it."""
 
     def __init__(self, model: CSM, batch: int) -> None:
         self.dtype = model.dtype
@@ -137,7 +137,7 @@ class Transformers:
     def start(self, prompts: Tensor, sampling: SamplingParams) -> None:
         self._next: dict[str, Tensor] = {"inputs_embeds": prompts}
         self._cache = None
-        # Nobody else draws ids that no codebook has. Leaving them out costs time: it is done in the gate only.
+        # Only this arm draws ids that no codebook has. Excluding them costs time, so only the gate does it.
         spare = list(range(self._codebook_size, self._vocab_size))
         self._options: dict[str, object] = {"do_sample": False, "suppress_tokens": spare}
         if sampling.temperature:

@@ -1,14 +1,15 @@
 """Codec benchmark: how many streams one core (or one GPU) decodes and watermarks in real time, and what the mark costs.
 
-    python -m bench.codec --batches 1,4,8,16                  # the voice in the box
+    python -m bench.codec --batches 1,4,8,16                  # the built-in voice
     python -m bench.codec --shape published --batches 1,4,8   # random weights of the published sizes
     python -m bench.codec --shape published --device cuda --dtype bfloat16 --batches 1,16,64,256
 
-First a gate: our mark of a clip must be the package's own (1e-6 of full scale); no gate, no figure. Then the arms take
-turns, ABBA, for some rounds in one process. A tick is 80 ms of audio of every stream. On a CPU the figures count CPU
-time of the process, which others on the machine disturb less than the clock; wall time stands beside it. Then the
-delay of first audio that the mark adds, and how near Mimi and the mark in bfloat16 are to float32. Prints tables; the
-last line is one JSON object.
+First a gate: our mark of a clip must equal the package's own (to 1e-6 of full scale). If the gate fails, there are no
+figures. Then the arms take turns, ABBA, for some rounds in one process. A tick is one step of the codec: 80 ms of audio
+of every stream. On a CPU the figures are CPU time of the process, which other processes disturb less than wall time;
+wall time is given too.
+Then it measures the delay of first audio that the mark adds, and how near Mimi and the mark in bfloat16 are to float32.
+Prints tables; the last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ def print_row(row: Mapping[str, object]) -> None:
 
 
 def first_audio(parts: Parts, name: str, trials: int) -> dict[str, object]:
-    """What a stream's first audio waits for because of the mark."""
+    """The delay of a stream's first audio that the mark adds."""
     looks: dict[str, LookAhead] = {"full": FULL, "adaptive": ADAPTIVE}
     codec = parts.codec(1, looks[name])
     at_once, in_real_time = [], []

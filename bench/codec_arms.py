@@ -1,8 +1,8 @@
-"""The contestants of the codec benchmark: each call makes some 80 ms frames of a batch of streams.
+"""The arms of the codec benchmark: each call makes some 80 ms frames of a batch of streams.
 
-`Decode`, `Mark` and `Both` are what the codec stage runs. `StatelessChunks` is Mimi as most public servers use it:
-0.8 s at a time, each piece from a fresh state, which clicks where pieces meet. `PackageMark` is SilentCipher's own
-`encode_wav` on whole utterances, which knows no batch and no stream.
+`Decode`, `Mark` and `Both` are the codec stage's own code. `StatelessChunks` is Mimi as most public servers use it:
+0.8 s at a time, each piece from a fresh state, which clicks between pieces. `PackageMark` is SilentCipher's own
+`encode_wav` on whole utterances, without batches or streams.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Parts:
     watermark_dtype: torch.dtype = torch.float32
 
     def in_bfloat16(self) -> Parts:
-        """The same with Mimi loaded anew, which its decoder converts in place."""
+        """The same networks with Mimi loaded again: a decoder in bfloat16 converts its weights in place."""
         mimi = load_mimi(self.mimi_path, device=self.device)
         return replace(self, mimi=mimi, dtype=torch.bfloat16, watermark_dtype=torch.bfloat16)
 
@@ -130,7 +130,7 @@ class Mark:
 
 
 class Both:
-    """A whole tick of the codec."""
+    """A whole step of the codec."""
 
     frames = 1.0
 
@@ -168,7 +168,7 @@ class StatelessChunks:
 
 
 class PackageMark:
-    """One utterance a call, at the networks' rate: the package's own resampling is left out, to its advantage."""
+    """One utterance a call, at the networks' rate. The package's own resampling is left out, in its favour."""
 
     streams = 1
 

@@ -1,6 +1,4 @@
-"""How far Mimi's decoder and the watermark in bfloat16 are from float32: the same through both, each with a state of
-its own.
-"""
+"""How far Mimi's decoder and the watermark in bfloat16 are from float32. Same input for both, separate states."""
 
 from __future__ import annotations
 
@@ -33,13 +31,13 @@ def bfloat16_snr(mimi: Path, device: torch.device) -> dict[str, float]:
 
 
 def bfloat16_mark_snr_db(silentcipher: SilentCipher, clip: Pcm, rate_hz: int) -> float:
-    """Mark in float32 to its difference from the mark in bfloat16, on the way that a CPU's streams go."""
+    """Mark in float32 to its difference from the mark in bfloat16, with the embedder for CPUs."""
     exact, rounded = (_mark(silentcipher, clip, rate_hz, dtype) for dtype in (torch.float32, torch.bfloat16))
     return round(float(10 * np.log10(np.square(exact).sum() / np.square(exact - rounded).sum())), 1)
 
 
 def _mark(silentcipher: SilentCipher, clip: Pcm, rate_hz: int, dtype: torch.dtype) -> Pcm:
-    """What is added to the clip."""
+    """The mark: what is added to the clip."""
     embedder = Embedder(silentcipher, sample_rate_hz=rate_hz, num_slots=1, lane_width=1, dtype=dtype)
     embedder.join(0, frame_symbols(b"bench"), RunningLevel(embedder.n_fft))
     return embedder.push({0: Chunk(clip, last=True)})[0] - clip

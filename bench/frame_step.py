@@ -1,15 +1,17 @@
-"""Frame-step benchmark: how long one 80 ms frame of codes takes, ours against the published ways, in one run.
+"""Frame-step benchmark: how long one 80 ms frame of codes takes, with our step and the published ones, in one run.
 
     python -m bench.frame_step --shape tiny --batches 1,16 --context 128 --frames 20
     python -m bench.frame_step --shape csm-1b --device cuda --dtype bfloat16 --batches 1,8,64 --context 512
 
-First a gate (gate.py): every arm's greedy codes must be the first arm's; no gate, no figure. The last line says what
-was gated and how many codes agreed; an arm that runs alone is not gated. Then the arms take turns, ABBA, for some
-rounds over the same weights, prompts and frame counts. Prefill is not counted. `ours-bfloat16` is our step with its
-weights in bfloat16 whatever --dtype says, `ours-int8` the same with the layers' matrices in int8, `ours-float8` with
-them in float8, `ours-float8-kv` with the conversations' keys and values in float8; how far the logits of these are from
-those of ours is measured with them. On a GPU, `ours-fused` has its own matrix products, `ours-auto` those that were
-measured to be faster, and the others none. Prints a table; the last line is one JSON object.
+First a gate (gate.py): every arm's greedy codes must equal the first arm's, or there are no figures. The last line says
+what was gated and how many codes agreed. An arm that runs alone is not gated. Then the arms take turns, ABBA, for some
+rounds over the same weights, prompts and frame counts. Prefill is not counted.
+
+`ours-bfloat16` is our step with its weights in bfloat16 for any --dtype. `ours-int8` has the layers' matrices in int8,
+`ours-float8` has them in float8, and `ours-float8-kv` has the conversations' keys and values in float8. The run also
+measures how far their logits are from those of `ours`. On a GPU, `ours-fused` uses our own kernels for matrix products,
+`ours-auto` uses them where they were measured to be faster, and the other arms use none of them. Prints a table; the
+last line is one JSON object.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What an arm of the frame-step benchmark must show before it is timed, and how far off its logits are.
+"""The check that an arm of the frame-step benchmark must pass before it is timed, and the error of its logits.
 
-Every arm draws the same frames greedily. One near tie that falls the other way changes all codes behind it, so codes
-are compared row by row up to the first that differs. Between float32 arms none may; where bfloat16 is in play, one in
-ten of those that are compared. Arms in eight bits are not held to codes: their logits' error is told instead.
+Every arm draws the same frames greedily. A near tie that goes the other way changes all later codes, so codes are
+compared row by row up to the first difference. Between float32 arms no code may differ. With bfloat16, one in ten of
+the compared codes may. Codes of arms in eight bits are not checked; their logits' error is reported instead.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _greedy_codes(arm: Arm, prompts: Tensor) -> Tensor:
 
 
 def logit_error(arm: Ours, exact: Ours, prompts: Tensor, codes: Tensor) -> dict[str, float]:
-    """How far one frame's logits are from the exact ones, with the codes given: both are asked the same questions.
+    """How far one frame's logits are from the exact ones. Both models get the same codes as input.
 
     prompts: (B, T, D); codes: (B, K) -> `relative`, root mean square error over that of the logits; `same_best`, share
     of codebooks whose most likely code is the same.
@@ -72,6 +72,6 @@ def logit_error(arm: Ours, exact: Ours, prompts: Tensor, codes: Tensor) -> dict[
 
 
 def check_nobody_ended(arms: Iterable[Arm]) -> None:
-    """A row that ends is padding from then on and costs less: such a turn is no measurement."""
+    """Refuses a turn in which a row ended: the row is padding from then on and costs less."""
     if any(isinstance(arm, Ours) and arm.somebody_ended() for arm in arms):
         sys.exit("a row ended before its turn was over; no figures")

@@ -55,7 +55,7 @@ def main() -> None:
 def profile(
     shape: str, form: str, batch: int, context: int, device: torch.device, dtype: torch.dtype
 ) -> dict[str, object]:
-    """Times of one frame: of its replay by the clock, and of its kernels by the profiler; operations on a CPU."""
+    """Times of one frame: its replay by the clock, and its kernels by the profiler (on a CPU, its operations)."""
     arm = new_arm(shape, form, batch, device, dtype)
     arm.start(make_prompts(SHAPES[shape], batch, context, device, dtype), SAMPLING)
     for _ in range(3):

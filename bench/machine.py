@@ -19,7 +19,7 @@ def cpu_name() -> str:
 
 
 def gpu_name() -> str | None:
-    """Name of the first GPU as the driver tells it; None without one."""
+    """Name of the first GPU as the driver reports it; None without one."""
     if shutil.which("nvidia-smi") is None:
         return None
     told = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
@@ -27,7 +27,7 @@ def gpu_name() -> str | None:
 
 
 def commit() -> str:
-    """Short hash of the checkout, with "-dirty" behind it when tracked files differ; empty without git."""
+    """Short hash of the checkout, followed by "-dirty" when tracked files differ; empty without git."""
     return "" if shutil.which("git") is None else _output("git", "describe", "--always", "--dirty", "--exclude=*")
 
 

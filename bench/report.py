@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def read_results(folder: Path) -> dict[str, Json]:
-    """The files by name. Raises ValueError for one that is no result of a benchmark."""
+    """The result files by name. Raises ValueError for a file that is no result of a benchmark."""
     results = {}
     for path in sorted(folder.glob("*.json")):
         result = json.loads(path.read_text())
@@ -59,7 +59,7 @@ def markdown(results: dict[str, Json]) -> str:
 
 
 def with_tables(page: str, tables: str) -> str:
-    """The page with what is between its marks replaced. Raises ValueError without marks."""
+    """The page with the text between its marks replaced. Raises ValueError without marks."""
     head, begin, rest = page.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not (begin and end):
@@ -74,7 +74,7 @@ def section(name: str, result: Json) -> str:
 
 
 def conditions(result: Json) -> Iterable[str]:
-    """What a reader has to know beside the table."""
+    """What a reader must know beside the table: shape, model, context, note."""
     if shape := result.get("shape"):
         yield f"Shape {shape}, {result.get('dtype')}"
     if model := result.get("model"):

@@ -1,32 +1,32 @@
-"""Serving benchmark: open-loop Poisson load over gRPC against csm.v1 StreamSynthesize, a listener behind every stream.
+"""Serving benchmark: open-loop Poisson load over gRPC on csm.v1 StreamSynthesize, with playback of every stream.
 
     python -m bench.serving --serve --bundle build/bundles/tiny --rates 0.2,0.5 --duration 30
     python -m bench.serving --target 127.0.0.1:50051 --rates 1,2,4 --max-audio-seconds 2:8 --context 4
 
-Requests arrive as a Poisson process and wait for nobody; nothing is retried. Prints a table; the last line is one JSON
-object, which `--out` writes to a file. With `--serve`, options that are not known here are the server's (`--slots 8`).
+Requests arrive as a Poisson process and do not wait for answers. Nothing is retried. Prints a table; the last line is
+one JSON object, which `--out` writes to a file. With `--serve`, unknown options go to the server (`--slots 8`).
 
 What the figures mean. Names and rules follow the methodology of nari-labs/benchmarks (docs/tts_bench/methodology.md)
-where it has them, so that they can be set beside its reports; [V] is VoxServe (arXiv 2602.00269).
+where it has them, so that they compare with its reports; [V] is VoxServe (arXiv 2602.00269).
 
   time zero             just before the call is made; planning and connecting do not count
   ttfa_ms               until the first message with audio has come (there: "first playable")
-  audible_ttfa_ms       until the listener hears speech begin: the first of two 20 ms windows in a row at -45 dBFS,
+  audible_ttfa_ms       until speech is played: the first of two 20 ms windows in a row at -45 dBFS,
                         by the playback clock ("audible TTFA"; figures published under that name compare with this one)
   end_to_end_ms         until status OK; complete streams only
   rtf                   end-to-end time over length of the audio, stream by stream ("per-request RTF")
   playback              starts when the first audio comes, or --jitter-buffer-ms later; goes on while there is audio
-  underruns             times that audio came after all before it had been played; stalled_s is the silence of them all
-  underrun_rate         streams with an underrun, of all that brought audio
+  underruns             times that playback ran out of audio; stalled_s is the sum of these silences
+  underrun_rate         streams with an underrun, of all with audio
   streaming_viability   streams that were complete and without underrun, of all not refused ([V]'s word; it asks every
                         gap between two messages to be shorter than the later one's audio, we ask the playback clock)
   max_in_flight         most streams held at once, refused ones not counted ("peak in flight")
-  refused               UNAVAILABLE before any audio; refused_after_ms is how long the caller was kept in doubt
+  refused               UNAVAILABLE before any audio; refused_after_ms is how long the caller waited for it
   failed                any other end but OK, and audio with a gap
   audio_s_per_s         audio received while requests were sent, over that time ("received audio xRT")
   messages_per_s        messages received in the same time: header, chunks, summary
   scheduling_lag_ms     sent later than planned: large values mean that this program, not the server, was too slow
-  probe_ms              GetServerInfo, twice a second under load: how soon the server's event loop gets round to things
+  probe_ms              GetServerInfo, twice a second under load: shows how busy the server's event loop is
   server_*              the server's own view of the complete streams, from their summaries
   percentiles           nearest rank
 """
@@ -116,7 +116,7 @@ def rates(text: str) -> list[float]:
 
 
 def complaint(options: argparse.Namespace, rest: Sequence[str]) -> str:
-    """What is wrong with the options, empty when nothing is."""
+    """The mistake in the options, empty when there is none."""
     if rest and not options.serve:
         return f"unknown options: {' '.join(rest)}"
     if options.serve and not options.bundle:

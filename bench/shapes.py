@@ -1,4 +1,4 @@
-"""Model sizes that are benchmarked, and the fewest bytes that one frame of them has to read."""
+"""Model sizes that are benchmarked, and the fewest bytes that one frame of each must read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tile of each kernel of the fast step is fastest on this GPU, at csm-1b's shapes.
+"""Finds the fastest tile of each kernel of the fast step on this GPU, at csm-1b's shapes.
 
     python -m bench.tune_product --rows 1,64 --forms bf16,float8 --out tune.json
 
@@ -173,7 +173,7 @@ def launches(case: Case, copies: int | None = None) -> tuple[list[Callable[[], o
 
 
 def compile_one(task: tuple[Case, bool]) -> str:
-    """In a process of its own: fills Triton's cache. Returns what went wrong, or nothing."""
+    """Compiles a candidate in a process of its own and fills Triton's cache. Returns the error, or an empty string."""
     case, dependent = task
     triton_ops.dependent_launch = dependent
     try:
@@ -186,7 +186,7 @@ def compile_one(task: tuple[Case, bool]) -> str:
 
 @torch.inference_mode()
 def microseconds(case: Case, dependent: bool) -> tuple[float, float]:
-    """Of one launch, the median over replays, and the TB/s that it reads."""
+    """Time of one launch, the median over replays, and the TB/s that it reads."""
     triton_ops.dependent_launch = dependent
     calls, size = launches(case)
     calls[0]()

@@ -55,7 +55,7 @@ MODEL_LAYOUTS = (
 )
 MODEL_CONFIG = "config.json"
 
-# Of these only the transformers library's layout holds the codec beside the model; a Mimi alone is the last one.
+# Of these, only the transformers library's layout of a CSM holds the codec beside the model. The last is Mimi alone.
 CODEC_LAYOUTS = (
     ("transformers.safetensors.index.json", "transformers-*-of-*.safetensors"),
     ("model.safetensors.index.json", "model-*-of-*.safetensors"),
@@ -93,7 +93,7 @@ class Bundle:
 
     name: str
     version: str
-    notice: str  # for people, such as that the model is untrained; "" when there is nothing to warn of
+    notice: str  # a warning for people, such as that the model is untrained; "" is none
     voices: tuple[Voice, ...]
     codec: CodecIdentity | None
     parts: Mapping[str, Path | HubReference]

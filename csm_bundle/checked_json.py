@@ -28,7 +28,7 @@ class Problem:
 
     @property
     def key(self) -> str:
-        """As people write it: voices[1].name."""
+        """The path as text, such as voices[1].name."""
         key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.path)
         return key.removeprefix(".") or "the top level"
 
@@ -37,7 +37,7 @@ class Problem:
 
 
 def first_problem(error: ValidationError) -> Problem:
-    """Of all that the error lists."""
+    """The first mistake that the error lists."""
     details = error.errors(include_url=False)[0]
     context = details.get("ctx", {})
     path = (*details["loc"], *context.get("below", ()))
@@ -50,7 +50,7 @@ def refuse(rule: str, *below: int | str, **given: object) -> PydanticCustomError
 
 
 def needed(rule: str) -> WrapValidator:
-    """Whatever is wrong with the value itself, that is what is needed. Says nothing about values below."""
+    """Replaces every error of the value itself by what is needed. Errors of values below it stay as they are."""
 
     def check(value: object, validate: ValidatorFunctionWrapHandler) -> object:
         try:
@@ -65,7 +65,7 @@ def needed(rule: str) -> WrapValidator:
 
 
 def keys(required: Collection[str], optional: Collection[str] = ()) -> BeforeValidator:
-    """An object with no other keys. Required ones that are missing are null, and refused for that."""
+    """A JSON object that allows no other keys. A missing required key reads as null, which its type refuses."""
     allowed = sorted({*required, *optional})
 
     def check(value: object) -> object:

@@ -2,7 +2,7 @@
 
     {"format": 1, "active": "key-3f9c1a", "keys": {"key-3f9c1a": "0a1b2c3d4e"}}
 
-The active key is for what is new; all keys are accepted. It knows not what the keys are for.
+New data uses the active key; all keys are accepted. This module does not know what the keys are for.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def open_key_file(
 
 
 def _create(path: Path, num_bytes: int) -> None:
-    """Of several processes that start at once, one makes the file."""
+    """Makes the file once: if several processes start together, one of them makes it."""
     key_id = f"key-{secrets.token_hex(3)}"
     content = {"format": FORMAT, "active": key_id, "keys": {key_id: secrets.token_hex(num_bytes)}}
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -113,7 +113,7 @@ def _parse(path: Path, text: str, num_bytes: int, check: Callable[[str, bytes], 
 
 
 def _named_once(path: Path, pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Of two values with one name JSON keeps the last: what was made with the other key would be lost."""
+    """Refuses a repeated key id. JSON would keep the last value, and data made with the other key would be lost."""
     names = [name for name, _ in pairs]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)

@@ -21,7 +21,7 @@ from csm_bundle.hub import HubReference, checked_relative_path
 from csm_bundle.sampling import LARGEST_INTEGER, LIMITS, RecommendedSampling
 
 FORMAT = 1
-MIN_SDR_DB, MAX_SDR_DB = 10.0, 80.0  # audio over its watermark: louder is no mark but noise, fainter is none
+MIN_SDR_DB, MAX_SDR_DB = 10.0, 80.0  # audio over watermark: below is audible noise, above no mark is left
 PARTS = ("model", "tokenizer", "mimi", "silentcipher", "lexicon")
 
 _Decibels = Annotated[
@@ -73,7 +73,7 @@ def _recommended(sampling: dict[str, object]) -> RecommendedSampling:
 
 
 def _sampled(name: str, value: object) -> Any:
-    """A number of the field's kind. How many codes the codec has is not known here."""
+    """Checks the number's kind and range. The codec's number of codes is not known here."""
     limits = LIMITS[name].at(LARGEST_INTEGER)
     whole = limits.kind is int
     if not isinstance(value, int if whole else int | float) or isinstance(value, bool) or not limits.allow(value):

@@ -59,7 +59,7 @@ class TensorFiles(Mapping[str, Tensor]):
 
 
 def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
-    """The tensors whose keys begin with the prefix, without it; other tensors and their shards are not read.
+    """The tensors whose keys begin with the prefix, keyed without it. Other tensors and their shards are not read.
 
     path: a safetensors file, or the index of shards beside it. Raises CheckpointError.
     """
@@ -68,7 +68,7 @@ def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """`sha256:` and the hex digest of names and bytes, in order of names: for tensors that share their file."""
+    """`sha256:` and the hex digest of names and bytes, in order of names. For tensors in a file with others."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())

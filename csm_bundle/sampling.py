@@ -17,10 +17,10 @@ Number = int | float
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How codes are drawn. The same seed gives the same codes, whoever else is in the batch."""
+    """How codes are drawn. The same seed gives the same codes in any batch."""
 
     temperature: float = 0.9  # 0 is greedy
-    top_k: int = 50  # ties at the k-th place are all kept; more than there are codes keeps all
+    top_k: int = 50  # keeps all ties at the k-th place; a k above the number of codes keeps all codes
     seed: int = 0
 
 
@@ -41,7 +41,7 @@ class RecommendedSampling:
 class Limits:
     """The values that callers, operators and bundles may choose. The sampler itself takes any finite one from `least`.
 
-    ends_at_codebook: a request may choose as many as the codec has codes; `most` is for those who know no codec.
+    ends_at_codebook: the upper limit is the codec's number of codes. `most` holds where the codec is not known.
     """
 
     kind: type[Number]
@@ -50,7 +50,7 @@ class Limits:
     ends_at_codebook: bool = False
 
     def at(self, codebook_size: int) -> Limits:
-        """Those of a model whose codec has that many codes."""
+        """The limits for a model whose codec has that many codes."""
         return replace(self, most=codebook_size) if self.ends_at_codebook else self
 
     def allow(self, value: Number) -> bool:

@@ -29,14 +29,14 @@ from csm_codec.watermark.stream.progress import START, ClipProgress
 logger = logging.getLogger(__name__)
 
 _NOTHING: Pcm = np.zeros(0, np.float32)
-_LOUDEST = 1e9  # full scale is 1; from 1e18 on the mark is not finite, which would fail the whole lane
+_LOUDEST = 1e9  # full scale is 1; from 1e18 on the mark is not finite and would fail the whole lane
 
 
 class Codec:
     """Owns the decoder and the embedder. Not safe for several threads."""
 
     def __init__(self, decoder: MimiDecoder, embedder: Embedder, keyring: Keyring) -> None:
-        """embedder: with a slot for each row of the decoder, and lanes that do not reach over those of the decoder."""
+        """embedder: has one slot for each row of the decoder; none of its lanes spans two lanes of the decoder."""
         self._decoder, self._embedder, self._keyring = decoder, embedder, keyring
         self._lanes = Lanes(decoder.num_lanes, decoder.lane_width)
         self._streams: dict[Slot, DecodeStream] = {}
@@ -58,7 +58,7 @@ class Codec:
     def open(self, key_id: str = "", before: ClipProgress = START) -> DecodeStream:
         """A new stream, marked with that key ("" is the active one). Raises CodecBusyError or KeyringError.
 
-        before: of the stream whose clip this one goes on with, as its Complete has told it
+        before: progress of the stream that this one continues, as that stream's Complete reported it
         """
         key = self._keyring.get(key_id)
         slot = self._lanes.take()
@@ -144,7 +144,7 @@ class Codec:
         return outputs
 
     def _fail_lane(self, lane: int, error: Exception) -> list[Output]:
-        """What was in the lane is lost; others go on. Raises if the lane cannot be made again."""
+        """Resets a lane after a fault. Its streams are lost, other lanes go on. Raises if the reset fails."""
         cause = error if isinstance(error, CsmError) else CodecError("The codec failed in this stream's batch.")
         streams = [stream for slot, stream in self._streams.items() if slot.lane == lane]
         self._decoder.rebuild(lane)

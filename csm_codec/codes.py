@@ -1,4 +1,4 @@
-"""Checks codes before they reach a batch: one wrong code on a GPU would take every other stream down with it.
+"""Checks codes before they reach a batch: on a GPU, one wrong code would fail every stream.
 
 Plain numpy; it knows no codec but the numbers of its identity.
 """

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class CodecConfig(BaseModel):
-    """How the codec runs, whatever its weights. Raises ValidationError, a ValueError, that names the field."""
+    """How the codec runs, for any weights. Raises ValidationError (a ValueError) that names the field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

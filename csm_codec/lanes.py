@@ -1,4 +1,4 @@
-"""Which slot a stream has, and who takes part in the next step. Policy only: it computes nothing and knows no tensor.
+"""Which slot a stream has, and which streams are in the next step. Policy only: it computes nothing, knows no tensor.
 
 Slots are rows of lanes. A lane costs the same with one stream in it as with all rows taken, so newcomers go to the
 fullest lane that has room.
@@ -51,7 +51,7 @@ class Lanes:
 
 
 def by_lane(slots: Iterable[Slot]) -> dict[int, list[Slot]]:
-    """The slots of each lane that has any, in order: one entry per batch of a step."""
+    """The given slots by lane, in order: one entry for each batch of a step. Lanes without slots are left out."""
     lanes: dict[int, list[Slot]] = {}
     for slot in sorted(slots):
         lanes.setdefault(slot.lane, []).append(slot)

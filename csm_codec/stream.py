@@ -15,7 +15,7 @@ from csm_codec.watermark.stream.progress import ClipProgress
 
 @dataclass(slots=True, eq=False)
 class DecodeStream:
-    """One listener's stream. Only the thread that steps the codec changes it."""
+    """One decode stream. Only the thread that steps the codec changes it."""
 
     slot: Slot
     key_id: str
@@ -35,7 +35,7 @@ class DecodeStream:
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """Marked samples, the next ones of the stream. Empty while the watermarker still waits for more."""
+    """The next marked samples of a stream. Empty while the embedder waits for more audio."""
 
     stream: DecodeStream
     pcm: Pcm

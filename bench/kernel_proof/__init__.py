@@ -1,1 +1,1 @@
-"""What the fast step does on a Hopper GPU, found out without one: its launches, their machine code, a model of time."""
+"""The fast step on a Hopper GPU, analysed without one: its launches, their machine code, a model of their time."""

@@ -1,11 +1,11 @@
-"""Every Triton kernel of every form and batch, compiled for Hopper without a GPU; what a frame launches and would take.
+"""Compiles every Triton kernel of every form and batch for Hopper without a GPU, and models the time of a frame.
 
     TRITON_INTERPRET=0 python -m bench.kernel_proof                       # the full grid
     TRITON_INTERPRET=0 python -m bench.kernel_proof --representative      # what `make test` compiles
     TRITON_INTERPRET=0 python -m bench.kernel_proof --fit                 # the model of time, after a new profile
 
-Compiled code is kept in build/kernels by the hash of its source. The times are a model, fitted to a profile of an H100;
-they stand beside what was measured. The last line is one JSON object; the exit code is 1 when something is over budget.
+Compiled code is kept in build/kernels by the hash of its source. The times are a model, fitted to a profile of an H100,
+and printed beside the measured ones. The last line is one JSON object. The exit code is 1 if something is over budget.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def print_codes(proof: Proof) -> None:
 
 
 def print_times(proof: Proof, model: time_model.TimeModel) -> dict[str, float]:
-    """Modelled beside measured, context 512. Percent that the model is off, where there is a measurement."""
+    """Modelled and measured times, context 512. The model's error in percent, where there is a measurement."""
     measured = {(row["form"], row["batch"]): row["frame_ms"] for row in time_model.profile_rows()}
     errors = {}
     for (form, batch), operations in proof.frames.items():

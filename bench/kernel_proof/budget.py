@@ -1,6 +1,6 @@
-"""What a frame and its kernels may cost: the numbers that a change must not raise unseen, and may lower.
+"""What a frame and its kernels may cost. A change may lower these numbers, and must not raise them unnoticed.
 
-Pure: it compares what was counted and compiled with the tables below.
+Pure: it compares the counted operations and the compiled kernels with the tables below.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ GIGABYTES: Mapping[str, Mapping[int, float]] = {
 }
 CONTEXT = 512
 
-MOST_REGISTERS = 255  # of a thread: all that there are, so spills are what is looked for
+MOST_REGISTERS = 255  # of a thread: all that there are, so spills are the check that counts
 MOST_REGISTERS_OF_BLOCK = 65_536  # of a multiprocessor
 MOST_SHARED = 160 * 1024  # bytes of a block; a multiprocessor has 227 KiB for all of its blocks
 MOST_STACK = 16  # bytes of a thread

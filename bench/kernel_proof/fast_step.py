@@ -1,6 +1,6 @@
-"""The fast step at csm-1b's shapes over tensors without data, in every form; and what else launches kernels.
+"""The fast step at csm-1b's shapes over tensors without data, in every form, and the engine's other launches.
 
-Weights are packed by the project's own `pack`, so a form here is what it is on a device.
+Weights are packed by the project's own `pack`, so a form here is the same as on a device.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PROMPT_LENGTHS = (1, 37, 256)
 
 
 def new_traced_step(form: str, num_slots: int, config: ModelConfig = CSM_1B) -> PackedFrameStep:
-    """Call it inside a pretended GPU. form: of FORMS in bfloat16, or "float32"."""
+    """To be called inside a pretended GPU. form: one of FORMS in bfloat16, or "float32"."""
     model = build_skeleton(config)
     for module in model.modules():
         if isinstance(module, Llama3ScaledRoPE):  # it makes no table without data
@@ -41,7 +41,7 @@ def new_traced_step(form: str, num_slots: int, config: ModelConfig = CSM_1B) -> 
 
 
 def partly_read(step: PackedFrameStep, batch: int, context: int) -> dict[int, int]:
-    """Bytes that one launch reads of caches and tables, which are far larger; by `storage_of` them."""
+    """Bytes that one launch reads of each cache and table, by `storage_of`. A launch reads a small part of each."""
     weights, config = step.weights, step.config
     value_bytes = weights.dtype.itemsize
     rows = {
@@ -59,7 +59,7 @@ def partly_read(step: PackedFrameStep, batch: int, context: int) -> dict[int, in
 
 @torch.inference_mode()
 def frame(step: PackedFrameStep, batch: int) -> None:
-    """What a captured graph holds."""
+    """The frame step as a captured graph holds it."""
     rows = step(torch.arange(batch, device=META))
     assert rows.shape == (batch, step.config.num_codebooks + 1) and rows.dtype is torch.int16
 

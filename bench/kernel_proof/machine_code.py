@@ -1,7 +1,7 @@
-"""What Triton makes of a kernel for Hopper: registers, spills, shared memory, and which instructions.
+"""A kernel's machine code for Hopper, as Triton compiles it: registers, spills, shared memory, kinds of instructions.
 
-Read from the cubin by the two programs that come with triton. Results are kept in a folder under the hash of the
-kernel's source, so that what has not changed is not compiled again.
+Two programs that come with triton read it from the cubin. Results are kept in a folder under the hash of the kernel's
+source, so that an unchanged kernel is not compiled again.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class MachineCode:
 
 
 def machine_code(launch: Launch, kept_in: Path = KEPT_IN) -> MachineCode:
-    """Of one variant. Raises: whatever Triton's compiler raises, with the variant in a note."""
+    """The machine code of one variant. Raises: any error of Triton's compiler, with the variant in a note."""
     file = kept_in / f"{_hash(launch)}.json"
     if file.exists():
         return MachineCode(**json.loads(file.read_text(encoding="utf-8")))
@@ -70,7 +70,7 @@ def machine_code(launch: Launch, kept_in: Path = KEPT_IN) -> MachineCode:
 
 
 def _hash(launch: Launch) -> str:
-    """Of all that the code depends on. Triton's `cache_key` covers the source and what it calls."""
+    """A digest of everything that the code depends on. Triton's `cache_key` covers the source and what it calls."""
     shapes = [tuple(tensor.shape) for tensor in launch.tensors] if launch.kernel.launch_metadata else []
     told = (triton.__version__, launch.kernel.cache_key, launch.variant(), shapes, _source(launch))
     return hashlib.sha256(repr(told).encode()).hexdigest()[:32]

@@ -1,8 +1,8 @@
-"""Counts what a function would have a device do: kernels of Triton, operations of torch, and the bytes they touch.
+"""Counts a function's work on a device: kernels of Triton, operations of torch, and the bytes that they touch.
 
-Torch's operations are counted as it dispatches them, views left out; a vendor's library may launch one more for some
-(cuBLAS does where it splits a product's sum). Bytes are those of the tensors that are given and made; of caches and of
-tables only the rows that a frame reads.
+Torch's operations are counted as torch dispatches them, without views. A vendor's library may launch one more kernel
+for an operation (cuBLAS does where it splits a product's sum). Bytes are those of the inputs and outputs. Of caches and
+tables, only the rows that a frame reads count.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Operations:
 
 
 def count(function: Callable[[], object], partly_read: dict[int, int] | None = None) -> Operations:
-    """What the function does. partly_read: bytes that a launch reads of a storage, by `storage_of` a tensor of it."""
+    """Counts the function's operations. partly_read: bytes that a launch reads of a storage, by `storage_of`."""
     made, partly = Operations(), partly_read or {}
 
     def size_of(tensors: list[Tensor]) -> int:
@@ -79,5 +79,5 @@ def count(function: Callable[[], object], partly_read: dict[int, int] | None = N
 
 
 def storage_of(tensor: Tensor) -> int:
-    """What views of one tensor have in common."""
+    """The key of a tensor's storage, which its views share."""
     return tensor.untyped_storage()._cdata

@@ -1,7 +1,7 @@
-"""A GPU that is not there: tensors without data pass for CUDA tensors, and Triton's launches are recorded.
+"""A pretended GPU: tensors without data pass for CUDA tensors, and Triton's launches are recorded.
 
-Nothing runs. A launch is kept with the shapes of its tensors, so that it can be compiled afterwards, for sm_90, as it
-would be on such a device. Needs TRITON_INTERPRET=0 from the start of the process. It knows nothing of the fast step.
+Nothing runs. A launch is kept with the shapes of its tensors, so that it can later be compiled for sm_90 as on a real
+device. Needs TRITON_INTERPRET=0 from the start of the process. It knows nothing of the fast step.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _without_data(argument: Any) -> Any:
 
 
 class _NoDriver:
-    """What Triton's compiler asks of a driver."""
+    """The part of a driver that Triton's compiler uses."""
 
     def get_current_target(self) -> GPUTarget:
         return HOPPER

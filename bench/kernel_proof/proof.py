@@ -1,4 +1,4 @@
-"""The whole proof: every form and batch traced, every kernel variant compiled, all of it held against the budget."""
+"""The whole proof: every form and batch traced, every kernel variant compiled, all compared with the budget."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Proof:
     failed: list[str] = field(default_factory=list)  # to compile
 
     def trace(self, forms: Iterable[str], batches: Iterable[int]) -> None:
-        """Frames of these forms and batches, and what else launches kernels."""
+        """Traces the frames of these forms and batches, and the engine's other launches."""
         sizes = list(batches)
         for form in forms:
             with pretended_gpu(lambda launch: None):
@@ -56,7 +56,7 @@ class Proof:
 
 
 def representatives(launches: Iterable[Launch]) -> list[Launch]:
-    """One launch for each kernel, types of its tensors, and switches: the one whose numbers are largest."""
+    """One launch for each combination of kernel, tensor types and switches: the launch with the largest numbers."""
     chosen: dict[object, tuple[int, Launch]] = {}
     for launch in launches:
         options = launch.options.items()

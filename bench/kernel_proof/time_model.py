@@ -1,10 +1,10 @@
 """Milliseconds of a frame by its operations and bytes: a model, fitted to one measured profile.
 
-A launch of a class takes `fixed + row x batch` microseconds beside its bytes at the device's copy bandwidth, and there
-is a gap before every launch. `fixed` and `row` are fitted by class to the profile of an H100 (non-negative least
-squares), the gap is the median of what a frame takes beyond its kernels. A vendor's operation that launches two kernels
-counts as one here, and its time has both. A kernel that the profile does not know takes what the known ones take in the
-median: such a figure is marked.
+A launch of a class takes `fixed + row x batch` microseconds beside its bytes at the device's copy bandwidth. There is a
+gap before every launch. `fixed` and `row` are fitted by class to the profile of an H100 (non-negative least squares).
+The gap is the median of a frame's time beyond its kernels. A vendor's operation that launches two kernels counts as one
+here, with the time of both. A kernel that the profile does not have takes the median time of the others; such a figure
+is marked.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _VENDOR = ("nvjet", "cutlass", "cublas", "gemv", "splitK")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of a launch, in microseconds, beside its bytes; those count unless it is faster than they could be read."""
+    """Microseconds of a launch beside its bytes. Bytes count unless the launch is faster than reading them could be."""
 
     fixed: float
     row: float
@@ -52,7 +52,7 @@ class TimeModel:
         return total / 1000
 
     def unknown(self, operations: Operations) -> list[str]:
-        """Classes of which the profile has no time."""
+        """Classes that have no time in the profile."""
         return sorted(set(operations.counts) - set(self.costs))
 
     @property
@@ -62,14 +62,14 @@ class TimeModel:
 
 
 def class_of(kernel: str) -> str:
-    """Of a kernel's name in the profile."""
+    """The class of a kernel's name in the profile."""
     if any(word in kernel for word in _VENDOR):
         return PRODUCT
     return kernel if kernel.endswith("_kernel") and "::" not in kernel else OTHER
 
 
 def profile_rows(path: Path = PROFILE) -> list[dict[str, Any]]:
-    """What `bench.kernel_profile` wrote."""
+    """Reads the result that `bench.kernel_profile` wrote."""
     rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
     return rows
 

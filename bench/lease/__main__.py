@@ -1,4 +1,4 @@
-"""Spends one short lease of a GPU machine: parts in the order of their worth, each with a limit, until time is up.
+"""Spends one short lease of a GPU machine: runs parts in order of importance, each with a limit, until time is up.
 
     python3 -m bench.lease                                  # every part, at most nine minutes in all
     python3 -m bench.lease --parts smoke,serving --minutes 8
@@ -6,10 +6,10 @@
     python3 -m bench.lease --rehearse                       # the same programs on a CPU at tiny shapes
 
 Needs Python 3.12 with torch, triton, transformers and numpy, and the wheels of `wheels.txt` in `.whl/` where they are
-not installed; neither network nor git nor a virtual environment. Run it from the project's folder. Two files are
-written into the folder of --out (or of the variable OUT): `figures.jsonl`, a line for each figure once it is measured,
-and `parts.log`, all that the parts print. What stands behind `--` goes to every part that is run. The last line is one
-JSON object with what each part gave; the exit code is 0 when all of them ended well.
+not installed. Needs no network, git or virtual environment. Run it from the project's folder. Two files are written
+into the folder of --out (or of the variable OUT): `figures.jsonl`, a line for each figure once it is measured, and
+`parts.log`, all that the parts print. Arguments behind `--` go to every part that is run. The last line is one JSON
+object with each part's result. The exit code is 0 when all parts ended well.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """What is this program's, and what is behind `--`."""
+    """This program's arguments, and the parts' arguments behind `--`."""
     return (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
 
 
@@ -77,7 +77,7 @@ def parse_arguments(words: list[str]) -> argparse.Namespace:
 
 
 def environment_of(arguments: argparse.Namespace) -> dict[str, str]:
-    """Of the parts: kernels compiled and not interpreted, packages of the wheels behind the project's own."""
+    """The parts' environment: kernels compiled and not interpreted, the wheels' packages after the project's own."""
     paths, threads = ["."], {"OMP_NUM_THREADS": "1"} if arguments.rehearse else {}
     if not arguments.rehearse and arguments.wheels.is_dir():
         install(arguments.wheels, arguments.site)
@@ -94,7 +94,7 @@ def command_of(part: Part, rehearse: bool, file: Path, extra: list[str]) -> list
 
 
 def run(part: Part, command: list[str], limit_s: float, environment: dict[str, str], folder: Path) -> dict[str, object]:
-    """What the part gave. It is ended when its time is up; what it has written until then counts."""
+    """Runs a part and returns its result. A part is ended when its time is up; its figures until then are kept."""
     before = len(figures.read(folder / "figures.jsonl"))
     began = time.monotonic()
     with (folder / "parts.log").open("a", encoding="utf-8") as log:

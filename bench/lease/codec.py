@@ -1,8 +1,8 @@
-"""Part of a lease: the codec on the device, Mimi and the watermark apart and together, by streams at once.
+"""Part of a lease: the codec on the device. Mimi, the watermark and both, by number of streams.
 
     python3 -m bench.lease.codec --batches 1,16,64,256
 
-Arms, gate and timing are those of `bench.codec` at the published sizes; the arms that are compared with are left out.
+Arms, gate and timing are those of `bench.codec` at the published sizes, without the arms of other implementations.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Figures of a lease: each is a line of a file as soon as it is measured, so that a lease that ends early loses none.
+"""Figures of a lease. Each is written to a file as soon as it is measured, so a lease that ends early loses none.
 
 A line is one JSON object: the part, the seconds since its start, and what was measured. It knows no device.
 """
@@ -19,7 +19,7 @@ class Figures:
         self._path, self._part, self._began = path, part, time.monotonic()
 
     def add(self, **figures: object) -> None:
-        """Writes a line, on disk when this returns, and prints it."""
+        """Writes a line and prints it. The line is on disk when this returns."""
         line = json.dumps({"part": self._part, "at_s": round(time.monotonic() - self._began, 1)} | figures)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")

@@ -43,7 +43,7 @@ _KEPT_BYTES = 8 * 2**30
 
 
 def form_names(text: str) -> list[str]:
-    """ "plain,fused" as a list. Raises: ValueError naming the form that is none and those that are."""
+    """ "plain,fused" as a list. Raises: ValueError naming the unknown form and the known ones."""
     names = text.split(",")
     for name in names:
         if name not in FORMS:
@@ -66,7 +66,7 @@ def new_step(weights: PackedWeights, form: str, num_slots: int) -> PackedFrameSt
 
 
 def slots_that_fit(config: ModelConfig, form: str, *, device: torch.device, dtype: torch.dtype) -> int:
-    """How many slots there is memory for beside weights and steps, for which 8 GiB are kept; no limit on a CPU."""
+    """How many slots fit into memory, with 8 GiB kept for steps beside the weights. No limit on a CPU."""
     if device.type != "cuda":
         return 2**31
     release_memory(device)
@@ -78,7 +78,7 @@ def slots_that_fit(config: ModelConfig, form: str, *, device: torch.device, dtyp
 
 
 def fill_cache(step: PackedFrameStep) -> None:
-    """Every slot's keys and values become random numbers: as good as a prompt for timing, and there at once."""
+    """Fills every slot's keys and values with random numbers. For timing they equal a prompt, and need no prefill."""
     for layer in step.backbone.cache.layers:
         for stored in (layer.keys, layer.values):
             one = torch.randn(stored.shape[1:], device=stored.device).to(stored.dtype)
@@ -86,7 +86,7 @@ def fill_cache(step: PackedFrameStep) -> None:
 
 
 def release_memory(device: torch.device) -> None:
-    """Gives back what no tensor holds any more: the next form needs the room."""
+    """Returns memory that no tensor holds any more, for the next form."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

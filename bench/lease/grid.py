@@ -3,7 +3,7 @@
     python3 -m bench.lease.grid --forms plain,fused --batches 1,16,64,256,1024 --contexts 128,512,1024,2020
 
 The slots hold random keys and values and start at the context's position, so no prompt is prefilled. A batch that does
-not fit into memory is left out and said to be.
+not fit into memory is left out and reported as left out.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main() -> None:
 def frame_ms(runner: GraphRunner, batch: int, context: int, frames: int) -> float:
     """Milliseconds of a frame of `batch` rows that have `context` positions at the start.
 
-    Raises: RuntimeError if a row ended meanwhile: it then is padding and costs less.
+    Raises: RuntimeError if a row ended meanwhile. Such a row is padding and costs less.
     """
     slots = torch.arange(batch, device=runner.device)
     embedding = torch.randn(runner.state.next_embedding.shape[1], device=runner.device).to(

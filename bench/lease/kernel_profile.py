@@ -2,7 +2,7 @@
 
     python3 -m bench.lease.kernel_profile --forms plain,fused --batches 1,64
 
-The profile is that of `bench.kernel_profile`; each form and batch is written when it is there.
+The profile is that of `bench.kernel_profile`. Each form and batch is written as soon as it is measured.
 """
 
 from __future__ import annotations

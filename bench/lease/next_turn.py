@@ -1,10 +1,10 @@
-"""Part of a lease: the next turn of a long conversation, by where its past is.
+"""Part of a lease: the next turn of a long conversation, by where its past is stored.
 
     python3 -m bench.lease.next_turn --positions 1990
 
-Time to the first frame of a request whose context fills the window: `new` was never here and is prefilled, `slot` finds
-its past in the slot that its last turn left, `copied` finds it in a slot that another stream holds, `host` gets it back
-from host memory. Then `new` and `slot` again while other streams run.
+It measures the time to the first frame of a request with a context that fills the window. The context of `new` is not
+stored and is prefilled. `slot` finds it in the slot of the last turn, `copied` in a slot that another stream holds, and
+`host` in host memory. Then it measures `new` and `slot` again while other streams run.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main() -> None:
             "copied": turns.copied,
             "host": turns.host,
         }
-        turns.new()  # what is made once is made
+        turns.new()  # warm-up
         for beside, names in ((0, list(cases)), (arguments.beside, ["new", "slot"])):
             for number in range(beside):
                 text = Segment(0, TEXTS[number % len(TEXTS)])
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 class NextTurns:
-    """Each trial has a conversation of its own, so that nothing of it is here before."""
+    """The cases. Each trial has a conversation of its own, so that none of its context is stored before."""
 
     def __init__(self, engine: RunningEngine, model: ModelConfig, positions: int, num_slots: int) -> None:
         """positions: of the whole prompt of the next turn, at most; num_slots: of the engine, spare ones included."""

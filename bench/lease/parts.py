@@ -1,7 +1,7 @@
-"""The parts of a lease in the order of their worth: what each runs, on a GPU and in the rehearsal on a CPU.
+"""The parts of a lease in order of importance: what each runs, on a GPU and in the rehearsal on a CPU.
 
-Each part is a program of its own, so that one that fails, hangs or leaves the device in disorder costs no other. It
-knows nothing of how they are run.
+Each part is a program of its own. So a part that fails, hangs or leaves the device in a bad state affects no other.
+This module does not know how parts are run.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ PARTS = (
 
 
 def named(names: list[str]) -> list[Part]:
-    """In the order given. Raises: ValueError naming a part that there is not, and those that there are."""
+    """The named parts, in the order given. Raises: ValueError naming the unknown part and the known ones."""
     known = {part.name: part for part in PARTS}
     for name in names:
         if name not in known:

@@ -1,4 +1,4 @@
-"""Part of a lease: how long a prompt takes, by length and chunk; what a length costs that was never seen before.
+"""Part of a lease: how long a prompt's prefill takes, by length and chunk, and what a new length costs.
 
     python3 -m bench.lease.prefill --lengths 64,256,512,1024,2040 --chunks 256,2048
 
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def prompt_seconds(runner: GraphRunner, x: torch.Tensor, chunk: int) -> tuple[float, float]:
-    """x: (T, D) -> seconds until all is launched, and until all is done."""
+    """x: (T, D) -> seconds until everything is launched, and until everything is done."""
     synchronize(runner.device)
     began = time.perf_counter()
     for start in range(0, len(x), chunk):

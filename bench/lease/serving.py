@@ -1,10 +1,10 @@
-"""Part of a lease: the engine under open load, from one stream to a thousand, a playback clock behind every stream.
+"""Part of a lease: the engine under open load, from one stream to a thousand, with simulated playback of each.
 
     python3 -m bench.lease.serving --levels 1,16,64,256,512,768,1000 --form plain
 
-In one process, without network and codec: what the engine alone gives. `ttfa_ms` is from the request to its first
-frame, `with_0_ms_buffer` tells of players that start with the first frame, `with_160_ms_buffer` of those that wait for
-two frames more. `streams/open_load.py` says what the load is.
+It runs in one process, without network and codec, so the figures are the engine's alone. `ttfa_ms` is the time from the
+request to its first frame. `with_0_ms_buffer` is for players that start with the first frame, `with_160_ms_buffer` for
+players that wait for two frames more. `streams/open_load.py` defines the load.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ def main() -> None:
     with running_engine(model, arguments.form, config, device=device, dtype=dtype) as engine:
         ready_s = round(time.monotonic() - began, 1)
         figures.add(form=arguments.form, slots=slots, max_playout_lead_s=arguments.max_playout_lead_s, ready_s=ready_s)
-        open_load.run(engine, open_load.Load(min(4, slots), 0.5, 0.5, 12))  # what is made once is made
+        open_load.run(engine, open_load.Load(min(4, slots), 0.5, 0.5, 12))  # warm-up
         for level in levels:
             load = open_load.Load(
                 level,
                 arguments.warm_s,
                 arguments.window_s,
-                # With few streams short utterances, so that there are some first frames to look at.
+                # Few streams get short utterances, so that there are enough first frames to measure.
                 max(min(20, arguments.mean_frames), min(arguments.mean_frames, 8 * level)),
                 arguments.context_frames,
                 model.num_codebooks,

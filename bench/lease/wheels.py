@@ -1,8 +1,8 @@
-"""The wheels that a GPU machine without network lacks: fetched here beforehand, installed there.
+"""The wheels that a GPU machine without network needs: fetched beforehand, installed on that machine.
 
     python3 -m bench.lease.wheels            # fetches those of wheels.txt into .whl/ and checks their size
 
-For Python 3.12 on x86-64 Linux. Fetching needs the package index, installing nothing.
+For Python 3.12 on x86-64 Linux. Fetching needs the package index. Installing needs no network.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Conversations to go on with: each turn is made by the server itself, with the turns before it as context.
+"""Conversations that requests continue: the server makes each turn, with the turns before it as context.
 
-Their answers come back as codes, so that a server that keeps what it computed for a conversation finds it again.
+Answers come back as codes, so that a server that caches a conversation can find it again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Sends planned requests to a server over gRPC at their times and writes down what each stream did.
+"""Sends planned requests to a server over gRPC at their times and records what each stream did.
 
-One task per request, all on one event loop; nothing is computed here that can wait until the run is over. Refusals are
-not tried again: the channel has no retries. It knows no percentiles and no playback.
+There is one task per request, all on one event loop. Everything that can wait is computed after the run. Refusals are
+not retried: the channel has no retries. It knows no percentiles and no playback.
 """
 
 from __future__ import annotations

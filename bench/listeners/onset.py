@@ -1,4 +1,4 @@
-"""Where speech begins in audio that comes in pieces: silence at the beginning delays what a listener hears.
+"""Where speech begins in audio that comes in pieces. Silence at the beginning delays the first audible sound.
 
 Windows of 20 ms every 10 ms; speech begins at the first of two windows in a row whose level, without its mean, reaches
 -45 dBFS. These numbers are those of the public methodology (nari-labs/benchmarks, `AudibleOnsetDetector`, version 1).

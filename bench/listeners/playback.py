@@ -1,8 +1,8 @@
-"""A listener's playback of one stream: when it starts, when it runs dry, when a given sample is heard.
+"""Simulated playback of one stream: when it starts, when it runs dry, when a given sample is played.
 
-Pure arithmetic over arrival times. Playback starts when the first audio arrives, later by the jitter buffer if there is
-one, and goes on as long as there is audio; audio that comes after all before it has been played is an underrun, and
-playback goes on at once when it comes. It knows no gRPC and no clock. The rule is that of `evaluate_playback` in
+Pure arithmetic over arrival times. Playback starts when the first audio arrives, or later by the jitter buffer. It goes
+on as long as there is audio. If all earlier audio has been played before the next audio arrives, that is an underrun;
+playback goes on when the audio arrives. It knows no gRPC and no clock. The rule is that of `evaluate_playback` in
 nari-labs/benchmarks (tts_bench), with the jitter buffer added.
 """
 
@@ -30,7 +30,7 @@ class Stall:
 
 @dataclass(frozen=True, slots=True)
 class Playback:
-    """What the listener heard. Times are on the clock of the run."""
+    """How a stream's audio was played. Times are on the clock of the run."""
 
     started_at_s: float
     audio_s: float
@@ -41,7 +41,7 @@ class Playback:
         return sum(stall.seconds for stall in self.stalls)
 
     def heard_at_s(self, position_s: float) -> float:
-        """When the sample at `position_s` of the audio is heard."""
+        """When the sample at `position_s` of the audio is played."""
         waited_s = sum(stall.seconds for stall in self.stalls if stall.position_s <= position_s)
         return self.started_at_s + position_s + waited_s
 
@@ -49,7 +49,7 @@ class Playback:
 def play(arrivals: Sequence[Arrival], buffer_s: float = 0.0) -> Playback | None:
     """Plays a stream. None when no audio came.
 
-    arrivals: in the order of the audio; buffer_s: how long the listener waits after the first audio before it plays
+    arrivals: in the order of the audio; buffer_s: how long the player waits after the first audio before it plays
     """
     if not arrivals:
         return None

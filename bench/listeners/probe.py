@@ -1,5 +1,5 @@
-"""Asks a server, again and again, something that needs no model: how long that takes tells how soon the server's
-event loop gets round to anything while streams run.
+"""Calls a method that needs no model, again and again. The call's duration shows how busy the server's event loop is
+while streams run.
 """
 
 from __future__ import annotations

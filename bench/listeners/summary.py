@@ -62,7 +62,7 @@ def summarize(record: LoadRecord, rate: float, duration_s: float, buffer_s: floa
 
 
 def server_side(complete: Sequence[StreamRecord]) -> Row:
-    """What the server says of the same streams, to tell where the time went."""
+    """The server's own figures of the same streams, to show where the time went."""
     stats = [stream.summary.stats for stream in complete if stream.summary is not None]
     return {
         "server_queue_ms": spread(stat.queue_duration.ToNanoseconds() / 1e9 for stat in stats),
@@ -79,7 +79,7 @@ def audio_s(stream: StreamRecord) -> float:
 
 
 def spread(values_s: Iterable[float], scale: float = 1000) -> dict[str, float] | None:
-    """Nearest-rank percentiles and the largest, times `scale`; None of nothing."""
+    """Nearest-rank percentiles and the largest value, times `scale`. None without values."""
     ordered = sorted(values_s)
     if not ordered:
         return None
@@ -88,7 +88,7 @@ def spread(values_s: Iterable[float], scale: float = 1000) -> dict[str, float] |
 
 
 def max_overlap(spans: Iterable[tuple[float, float]]) -> int:
-    """Most spans that hold at one time; one that ends when another begins does not count with it."""
+    """The largest number of spans that overlap. A span that ends when another begins does not overlap it."""
     steps = sorted((at_s, step) for span in spans for at_s, step in zip(span, (1, -1), strict=True))
     most = now = 0
     for _, step in steps:

@@ -1,6 +1,6 @@
-"""What is asked of a server, and when: a seeded Poisson process of requests. Pure: it knows no server and no clock.
+"""The requests of a run and their times: a seeded Poisson process. Pure: it knows no server and no clock.
 
-Arrivals do not wait for answers (open loop): a server that falls behind gets no rest.
+Arrivals do not wait for answers (open loop), so a server that falls behind gets no rest.
 """
 
 from __future__ import annotations

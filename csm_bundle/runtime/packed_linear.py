@@ -23,12 +23,12 @@ def can_pack(weight: Tensor) -> bool:
 
 
 def is_worth_packing(weight: Tensor) -> bool:
-    """Whether it can be packed and is not so small that the operators' own 12 us outweigh it. Measured on Zen 4."""
+    """Whether packing is possible and pays. The operators' own 12 us outweigh a small layer (measured on Zen 4)."""
     return can_pack(weight) and (weight.dtype is torch.bfloat16 or weight.numel() > _SMALL)
 
 
 def packed(weight: Tensor, rows: int) -> Tensor:
-    """weight: (N, K) -> an opaque tensor for packed_linear. rows: for so many at a time it is laid out best."""
+    """weight: (N, K) -> an opaque tensor for packed_linear. rows: the batch size that the layout is chosen for."""
     opaque: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), rows)
     return opaque
 
@@ -40,7 +40,7 @@ def packed_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 
 
 class PackedLinear(nn.Linear):
-    """The same as the linear layer that it is made from, over its weight packed. Not to be trained or loaded."""
+    """A linear layer over a packed weight. Equals the layer it is made from; cannot be trained or loaded."""
 
     def __init__(self, linear: nn.Linear, rows: int) -> None:
         """linear: one that can be packed; rows: as `packed`."""
@@ -54,7 +54,7 @@ class PackedLinear(nn.Linear):
         return packed_linear(x, self._packed, self.bias)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedLinear:
-        """Another type, as by `to`: packed anew."""
+        """Packs the weight again after `to` has changed its type."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._packed = packed(self.weight, self._rows)
         return self
@@ -70,7 +70,7 @@ def pack_linears(module: nn.Module, rows: int) -> None:
 
 @cache
 def _has_operators(dtype: torch.dtype) -> bool:
-    """They are private: another release of torch may lack any of them, and then nothing is packed."""
+    """The operators are private. Another release of torch may lack one of them; then nothing is packed."""
     operators = getattr(torch.ops, "mkldnn", None)
     names = ["_linear_pointwise", "_reorder_linear_weight"]
     if dtype is torch.bfloat16:

@@ -1,4 +1,4 @@
-"""A thread that owns something which only one thread may touch: it steps it, and runs what others ask for in between.
+"""A thread that owns an object that only one thread may touch. It steps the object and runs commands between steps.
 
 Nothing here polls: the thread sleeps until there is work. It does not know what it steps.
 """
@@ -47,7 +47,7 @@ class WorkerThread:
             self._thread.join()
 
     def nudge(self) -> None:
-        """Makes `turns` grow soon, unless the thread hangs in a step or a command. Steps nothing."""
+        """Wakes the loop, so that `turns` grows unless the thread hangs in a step or a command. Steps nothing."""
         with self._wake:
             self._wake.notify()
 
@@ -93,7 +93,7 @@ class WorkerThread:
             self._fail(error)
 
     def _wait_for_work(self) -> bool:
-        """Runs the commands that have come in; false when the loop shall end."""
+        """Runs the queued commands. Returns false when the loop must end."""
         with self._wake:
             self.turns += 1
             while not (self._stopped or self._commands or (seconds := self._next_wakeup()) == 0.0):
@@ -107,7 +107,7 @@ class WorkerThread:
             self._commands.popleft()()
 
     def _answer_all(self) -> None:
-        """Runs what is left of the commands after a failure, which may make them fail as well."""
+        """Runs the remaining commands after a failure. They may fail as well."""
         while self._commands:
             try:
                 self._run_commands()

@@ -1,4 +1,4 @@
-"""Transposed convolution of a few steps at a time, as streams need it on a CPU. It has no state and knows no codec."""
+"""Transposed convolution over a few steps at a time, for streams on a CPU. It has no state and knows no codec."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 
 class GemmConvTranspose1d(nn.Module):
-    """The same as the nn.ConvTranspose1d that it is made from, as one matrix product and an overlap-add.
+    """A transposed convolution as one matrix product and an overlap-add. Equals the nn.ConvTranspose1d it is made from.
 
-    For two input steps torch's own spends nearly all of its time in putting the weights into another order.
+    For two input steps, torch's own module spends nearly all its time reordering the weights.
     """
 
     def __init__(self, conv: nn.ConvTranspose1d) -> None:

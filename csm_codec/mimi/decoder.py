@@ -1,8 +1,8 @@
 """Codes to audio, frame by frame, for many streams at once: Mimi's decoder half with one state per stream.
 
-Streams sit in rows of lanes. A lane is one batch of fixed width with states of its own; a frame step computes one
-lane. The arithmetic of a row then never depends on its neighbours, bit for bit, and lanes without work cost nothing.
-It does not know who sits where (see lanes.py).
+Each stream has one row of one lane. A lane is a batch of fixed width with states of its own. A frame step computes one
+lane, so lanes without work cost nothing. A row's result never depends on its neighbours, bit for bit.
+It does not know which stream has which row (see lanes.py).
 
 State and masks are those of moshi.modules.streaming. Its ring of keys holds exactly the attention span, so that the
 second step of a frame overwrites a key that the first one still needs; the rings here are larger.
@@ -39,8 +39,8 @@ class MimiDecoder:
     def frame_step(self, lane: int, codes: Tensor, exec_mask: Tensor, reset_mask: Tensor) -> Tensor:
         """One frame for the rows of `exec_mask`; rows of `reset_mask` start a new stream with it.
 
-        codes: (lane_width, codebooks) int64, checked before; any valid codes in rows that do not take part.
-        Returns (lane_width, frame size) fp32; rows that do not take part hold nothing of use and keep their state.
+        codes: (lane_width, codebooks) int64, already checked. Rows outside `exec_mask` hold any valid codes.
+        Returns (lane_width, frame size) fp32. Rows outside `exec_mask` hold nothing of use and keep their state.
         """
         state = self._lanes[lane]
         self._half.set_streaming_state(state.modules)
@@ -54,7 +54,7 @@ class MimiDecoder:
 
     @torch.inference_mode()
     def forget(self, lane: int, row: int) -> None:
-        """Wipes a row whose numbers are not finite: a reset hides old keys and values, but zero times NaN is NaN."""
+        """Zeroes a row that is not finite. A reset only masks old keys and values, and zero times NaN is NaN."""
         for state in self._lanes[lane].modules.values():
             cache = vars(state).get("kv_cache")
             if cache is not None:
@@ -82,7 +82,7 @@ class _Lane:
 
 
 class _DecoderHalf(StreamingContainer):
-    """What decoding needs of Mimi, so that only this half streams and encoding stays stateless."""
+    """The decoding half of Mimi. Only this half streams; encoding stays stateless."""
 
     def __init__(self, mimi: Mimi, dtype: torch.dtype, lane_width: int) -> None:
         super().__init__()

@@ -37,7 +37,7 @@ TRANSFORMERS_WEIGHTS = (
     "model.safetensors",
 )
 
-# What values of another kind or size lead to.
+# The errors that a value of a wrong type or size raises.
 _NO_MIMI = (TypeError, ValueError, AttributeError, ZeroDivisionError)
 
 # The published file keeps the names of earlier modules: (theirs, ours).
@@ -158,7 +158,7 @@ def _renamed(key: str) -> str:
 
 
 def _fill_codebook_tables(model: MimiModel) -> None:
-    # The package makes these on first use, which two threads must not do at once.
+    # The package makes these on first use. Two threads must not do that at once.
     for quantizer in (model.quantizer.rvq_first, model.quantizer.rvq_rest):
         for layer in quantizer.vq.layers:
             layer._codebook.embedding  # noqa: B018

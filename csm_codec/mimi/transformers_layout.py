@@ -1,7 +1,7 @@
 """Mimi as the transformers library writes it: alone, or within a CSM checkpoint under `codec_model.`. Keys and sizes.
 
-Two things differ from moshi's own layout beside the names: q, k and v are apart, and the rows of q and k are ordered
-for a rotary embedding that turns half-splits and not neighbouring pairs.
+Beside the names, two things differ from moshi's own layout. q, k and v are separate tensors. The rows of q and k are
+ordered for a rotary embedding that rotates the two halves of a head, where moshi's rotates neighbouring pairs.
 Source: transformers/models/mimi (configuration_mimi.py, modeling_mimi.py), github.com/kyutai-labs/moshi.
 """
 
@@ -43,7 +43,7 @@ _NAMES = (
     ("._codebook.embedding_sum", ".codebook.embed_sum"),
 )
 
-# What their configuration could vary and moshi's network does not.
+# Fields that their configuration can vary and that moshi's network fixes.
 _FIXED = {
     "audio_channels": 1,
     "use_causal_conv": True,
@@ -59,7 +59,7 @@ _STEPS_PER_FRAME = 2  # of the transformers, at the encoder's rate
 
 
 def their_keys(key: str) -> tuple[str, ...]:
-    """Where one of moshi's tensors comes from: one key, or those of q, k and v."""
+    """Where one of moshi's tensors comes from: one key, or three for q, k and v."""
     if key.endswith(_IN_PROJECTION):
         stem = key.removesuffix(_IN_PROJECTION).replace(".transformer.layers.", ".layers.")
         return tuple(f"{stem}.self_attn.{name}_proj.weight" for name in "qkv")
@@ -90,7 +90,7 @@ def to_moshi(theirs: Mapping[str, Tensor], keys: Iterable[str], num_heads: int) 
 
 
 def moshi_config(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Their configuration as moshi's. Raises CheckpointError for what moshi's network cannot be, KeyError for gaps."""
+    """Their configuration as moshi's. Raises CheckpointError for values that moshi lacks, KeyError for missing keys."""
     for key, wanted in _FIXED.items():
         if values.get(key, wanted) != wanted:
             raise CheckpointError(f"{key} is {values[key]!r}; only {wanted!r} is supported")

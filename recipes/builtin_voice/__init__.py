@@ -1,1 +1,1 @@
-"""The voice in the box: small networks trained on speech that free programs make. Each part has its own folder."""
+"""The built-in voice: small networks trained on speech that free programs make. Each part has its own folder."""

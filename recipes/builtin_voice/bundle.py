@@ -1,10 +1,10 @@
-"""Puts what was trained together as a bundle, in the production bundle's file formats.
+"""Puts the trained parts together as a bundle, in the production bundle's file formats.
 
     python -m recipes.builtin_voice.bundle build/voice bundles/builtin
     python -m recipes.builtin_voice.bundle build/voice build/bundle --weights build/weights --codec-of bundles/builtin
 
---weights: the CSM's weights as a training exports them, in place of its checkpoint. --codec-of: a bundle whose codec
-and watermark are taken over as they are. Weights are written as float16. The watermark's folder is left as it is
+--weights: the CSM's weights as a training exports them, in place of its checkpoint. --codec-of: a bundle to take codec
+and watermark from, unchanged. Weights are written as float16. The watermark's folder is left as it is
 (recipes/builtin_voice/watermark).
 """
 

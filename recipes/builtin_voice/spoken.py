@@ -1,7 +1,7 @@
-"""Numbers, dates, times and money in words, as people say them: what the voice learns to say of figures.
+"""Numbers, dates, times and money in words, as people say them. The voice is trained on them.
 
-The text front end makes such words of figures (csm_text); here they are made without figures, in all their forms. It
-knows no text.
+The text front end turns figures into such words (csm_text). This module draws the words directly, in all their forms.
+It knows no text.
 """
 
 from __future__ import annotations

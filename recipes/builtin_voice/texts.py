@@ -1,11 +1,11 @@
-"""What the voice learns to say, in words: natural text, everyday talk, sentences of the domain, small talk.
+"""The training texts of the voice: natural text, everyday talk, sentences of the domain, small talk.
 
     python -m recipes.builtin_voice.texts build/voice/texts-train.txt --texts 300000
 
 Natural text is WordNet's: example sentences and definitions (wordnet.py). Everyday talk comes from templates
-(everyday.py), the domain from those of sentences.py. There are no figures: the text front end makes words of them.
-What is held out follows from the text itself; what the evaluation reads aloud is in neither split, nor is any other
-text that has six words in a row with it. It knows no audio.
+(everyday.py), the domain from those of sentences.py. There are no figures: the text front end turns them into words.
+The text itself decides whether it is held out. Texts of the evaluation are in neither split, nor is any text that
+shares six words in a row with one. It knows no audio.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The loop that every part is trained by: steps until the minutes are over, with checkpoints and a log.
 
-The clock is the schedule: the rate rises over the first steps and falls to nothing by a cosine over the minutes asked
-for. What was lost is read every some steps only, so that a GPU need not be waited for.
+The schedule follows the clock: the rate rises over the first steps and falls to zero along a cosine over the given
+minutes. The losses are read only once in several steps, so that the host does not wait for a GPU.
 A run that was stopped goes on from its last checkpoint, with the time that it had spent. It knows no network.
 """
 
@@ -27,7 +27,7 @@ Figures = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long, how fast, and after how many steps something is told."""
+    """How long, at what rate, and after how many steps a line is printed."""
 
     minutes: float
     rate: float
@@ -57,7 +57,7 @@ class Training:
     def run(
         self, losses: Callable[[], Losses], total: Callable[[Losses], Tensor], judge: Callable[[], Figures]
     ) -> None:
-        """losses: of a new batch; total: of them, what is made small; judge: figures on held-out data."""
+        """losses: of a new batch; total: the scalar of them that is minimised; judge: figures on held-out data."""
         began, saved = time.monotonic() - self.seconds, time.monotonic()
         running: list[Losses] = []
         with tqdm(

@@ -1,8 +1,8 @@
-"""Flite's tracks to sound whose phase is a function of the frame: what the voice in the box is trained to say.
+"""Flite's tracks to sound with a phase that the frame determines. The built-in voice is trained on this sound.
 
-A pitch of k pulses per 80 ms frame, the first of them at the frame's beginning, and noise that repeats every frame: so
-the samples of a frame follow from its own features and the tail of the one before, and a network can learn them by
-regression, without an adversary. The pitch moves in steps of 12.5 Hz with a glide inside the frame; loudness and
+An 80 ms frame has k pulses, the first of them at the frame's beginning, and noise that repeats every frame. So the
+samples of a frame follow from its own features and the tail of the frame before, and a network can learn them by
+regression, without an adversary. The pitch moves in steps of 12.5 Hz with a glide inside the frame. Loudness and
 voicing are flite's own, and so is the spectrum but for a postfilter that raises its peaks. Source-filter model with
 mixed excitation as in flite's own vocoder (cst_mlsa.c), filters as in Imai, "Cepstral analysis synthesis on the mel
 frequency scale", ICASSP 1983, but by Fourier transform; postfilter as in Yoshimura et al., "Incorporating a mixed

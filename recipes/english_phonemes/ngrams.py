@@ -49,7 +49,7 @@ class Model:
         return self.backed_off(ngram) if known is None else known
 
     def backed_off(self, ngram: Ngram) -> float:
-        """As if the n-gram were not in the model."""
+        """The log probability as if the n-gram were not in the model."""
         context = ngram[:-1]
         weight = self.weights[len(context) - 1].get(context, 0.0) if context else 0.0
         return weight + (self.log_probability(ngram[1:]) if context else math.log(1e-6))

@@ -1,1 +1,1 @@
-"""Streams of an engine in this process: who asks, what arrives when, what is heard."""
+"""Streams of an engine in this process: requests, arrivals of frames, playback."""

@@ -1,8 +1,8 @@
-"""Open load on an engine: requests come at random times and wait for no one; a playback clock behind every stream.
+"""Open load on an engine: requests come at random times and do not wait for answers. Playback is simulated.
 
-The load is given in streams: with utterances of a mean length and arrivals at `streams / mean length` a second, so many
-run at once when the engine keeps up. To be there from the beginning, as many requests of remaining length are spread
-over the first seconds. Streams asked for before the measured window are load, not figures.
+The load is given as a number of streams. With arrivals at `streams / mean length` a second, that many streams run at
+once if the engine keeps up. To reach that number from the beginning, as many requests of remaining length are spread
+over the first seconds. Requests before the measured window are load and give no figures.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def figures_of(streams: list[Stream], ended_s: float) -> dict[str, object]:
 
 
 def playback_of(stream: Stream, ended_s: float, buffer_s: float) -> Playback | None:
-    """None when no frame came. A stream that is dry at the window's end is stalled until then."""
+    """A stream's playback, None when no frame came. A stream that is dry at the window's end is stalled until then."""
     arrivals = [Arrival(at_s, FRAME_SECONDS) for at_s in stream.arrived_at_s if at_s <= ended_s]
     if stream.ended_at_s is None and arrivals:
         dry_at_s = arrivals[0].at_s + buffer_s + FRAME_SECONDS * len(arrivals)

@@ -44,7 +44,7 @@ class Stream:
 
 
 class RunningEngine:
-    """Takes requests, keeps a record of each stream. `ask` and `clear` are called by one thread."""
+    """Takes requests and keeps a record of each stream. One thread calls `ask` and `clear`."""
 
     def __init__(self, engine: Engine) -> None:
         self.steps = 0  # deliveries that held frames

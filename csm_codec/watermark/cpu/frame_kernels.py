@@ -32,10 +32,10 @@ Kernel = Callable[..., None]
 
 
 def _compiled(signature, *fastmath, variant=""):
-    """Now, or read from numba's cache of earlier runs; where that cannot be read or written it does without.
+    """Compiles a kernel, or reads it from numba's cache. Works without a cache that cannot be read or written.
 
-    variant: tells apart the kernels that one function makes. Each has files of its own in the cache: in files that they
-    share, two processes that start at once can leave the code of one kernel under the name of another.
+    variant: names each of the kernels that one function makes. Each has its own files in the cache. With shared files,
+    two processes that start together could store the code of one kernel under the name of another.
     """
     options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", *fastmath}}
 
@@ -169,7 +169,7 @@ def _finish(tile, channels, sums, bias, shift, filtered, y):
 
 @njit(**_INLINE)
 def _clear_rest(num_bins, channels, y):
-    """Zeros where there is no bin."""
+    """Writes zeros to the rows that are no bins."""
     y[:channels] = _f(0)
     y[(1 + num_bins) * channels :] = _f(0)
 
@@ -192,7 +192,7 @@ def _as_bits(typing_context, value):
 
 @njit(inline="always")
 def sigmoid(x):
-    """To 1e-7: no exponential function of a library becomes vector instructions."""
+    """The sigmoid to 1e-7. Written out, because a library's exponential does not become vector instructions."""
     power = -x * _LOG2_E
     power = power if power > _f(-126) else _f(-126)
     power = power if power < _f(126) else _f(126)
@@ -205,7 +205,7 @@ def sigmoid(x):
 
 
 def _load(array, at):
-    """Float32, whatever the array holds."""
+    """The value as float32, for float32 arrays and for bfloat16 bits."""
 
 
 def _store(array, at, value):

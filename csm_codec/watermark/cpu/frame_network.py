@@ -1,8 +1,8 @@
-"""SilentCipher's embedding networks for streams that each go their own way: the same numbers as networks/embedding.py.
+"""SilentCipher's embedding networks on a CPU, one frame of one stream at a time. Same numbers as networks/embedding.py.
 
-That one keeps a batch of fixed width in step, which suits a GPU. Here each frame goes through all layers on its own,
-on a CPU, and what lies outside of a clip is not computed at all; what a frame gives depends on its own row alone, bit
-for bit. Convolutions take less than a third of the multiplications (winograd.py).
+networks/embedding.py steps a batch of fixed width, which suits a GPU. Here each frame goes through all layers alone.
+Frames outside a clip are not computed. A frame's result depends on its own row alone, bit for bit. Convolutions take
+less than a third of the multiplications (winograd.py).
 
 It knows no audio: magnitudes in, magnitudes out.
 """
@@ -44,7 +44,7 @@ class Frame:
 
 
 class FrameNetwork:
-    """Rows are numbers of the caller's; one that begins is made, and one that begins again forgets what it was."""
+    """The networks and the state of every row. The caller numbers the rows. Frame 0 makes or resets a row's state."""
 
     def __init__(self, silentcipher: SilentCipher, dtype: torch.dtype = torch.float32) -> None:
         """dtype: of the convolutions."""
@@ -71,7 +71,7 @@ class FrameNetwork:
         self._rows: dict[int, _Row] = {}
 
     def step(self, frame: Frame, carrier: Spectrum) -> Spectrum | None:
-        """Takes a row's next frame; gives the message of the frame `lag` before, None where there is no such frame.
+        """Takes a row's next frame. Returns the message of the frame `lag` before it, None if there is no such frame.
 
         carrier: (bins,) magnitudes; those of frames past the end do not matter. The message is (band,), positive, with
         an rms over all bins of one over the signal-to-distortion ratio.

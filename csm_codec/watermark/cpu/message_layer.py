@@ -1,4 +1,4 @@
-"""The decoder's last layer: one output a bin, from that bin alone, and from all of them the message."""
+"""The decoder's last layer: one output for each bin, from that bin alone, and the message made of all of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from csm_codec.watermark.cpu.frame_kernels import fill_message
 
 
 class MessageLayer:
-    """From what the layers before make of a frame to its message."""
+    """Turns the output of the earlier layers for a frame into its message."""
 
     def __init__(self, layer: Any, *, band: int, num_bins: int, amplitude: float) -> None:
         """amplitude: the message's rms over `num_bins` bins, of which all but the lowest `band` are zero."""

@@ -10,11 +10,11 @@ x0 to x3, the products are
 
     m0 = (x0 - x2) a    m1 = (x1 + x2) (a + b + c) / 2    m2 = (x2 - x1) (a - b + c) / 2    m3 = (x1 - x3) c
 
-and the outputs m0 + m1 + m2, which can be had as soon as x2 is there, and m1 - m2 - m3. So nothing waits for a pair: a
-frame takes three products or one, in turn, and m1 - m2 is kept between the two.
+and the outputs are m0 + m1 + m2 and m1 - m2 - m3. The first output needs no frame after x2, so it does not wait for
+the second. Frames take three products and one product in turn; m1 - m2 is kept between the two.
 
-Rounding is some ten times that of the plain sum, still about 1e-6 of the result. In bfloat16 only the matrix products
-and what goes into them are. A frame's arithmetic depends on its row's past alone, bit for bit.
+Rounding is some ten times that of the plain sum, still about 1e-6 of the result. With bfloat16, only the matrix
+products and their inputs are in bfloat16. A frame's result depends on its row's past alone, bit for bit.
 """
 
 from __future__ import annotations
@@ -111,16 +111,16 @@ class WinogradLayer:
         self.use(torch.empty(self.workspace_size, dtype=dtype))
 
     def use(self, workspace: Tensor) -> None:
-        """Layers that share one, of at least the size that each needs, keep it in the processor's caches."""
+        """Sets the scratch memory, at least as large as needed. Layers share one, so that it stays in the caches."""
         for products in (self._first, self._second, *self._plain):
             products.use(workspace)
 
     def begin(self, x: Rows) -> Past:
-        """Takes the first frame of a clip, which alone gives nothing."""
+        """Takes the first frame of a clip. Returns no output: the first output needs a second frame."""
         return Past(self._silence, x, None)
 
     def step(self, past: Past, x: Rows | None) -> tuple[Rows, Past]:
-        """Takes the next frame of a clip, None after the last one; gives the output for the one before."""
+        """Takes the next frame of a clip, None after the last one. Returns the output for the frame before it."""
         newest = self._silence if x is None else x
         y, difference = np.empty(self._output_shape, np.float32), None
         if past.difference is None:
@@ -133,7 +133,7 @@ class WinogradLayer:
         return y, Past(past.old, newest, difference)
 
     def apply(self, older: Rows | None, x: Rows, newer: Rows | None) -> Rows:
-        """The output for x between two frames, None outside of the clip; to rounding what `step` gives."""
+        """The output for x between two frames (None outside the clip). Equals `step`'s up to rounding."""
         products, y = None, np.empty(self._output_shape, np.float32)
         for frame, plain in zip((older, x, newer), self._plain, strict=True):
             if frame is not None:

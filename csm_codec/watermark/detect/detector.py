@@ -1,9 +1,9 @@
 """Looks for the watermark of known keys in a recording.
 
 The message decoder reads one symbol per STFT frame. A recording may begin anywhere between two frames of the embedder,
-so phases of the frame grid are tried: none, then coarsely on a short loud piece, then finely about the best, and the
-whole piece that is looked at is read at that phase. A recording may also begin anywhere in the message, so all 21
-shifts are tried. See false_alarm.py for how much agreement is asked for.
+so several phases of the frame grid are tried: phase 0, then coarse phases on a short loud piece, then fine phases about
+the best one. The loudest six seconds are read at the best phase. A recording may also begin anywhere in the message, so
+all 21 shifts are tried. false_alarm.py says how many symbols must agree.
 
 With untrained networks nothing can be found.
 """
@@ -28,7 +28,7 @@ from csm_codec.watermark.stream.level import NOMINAL_POWER
 COARSE_PHASES = 8  # over one hop
 FINE_PHASES = 4  # on each side of the best coarse one
 SEARCH_PERIODS = 2  # length of the piece on which phases are tried
-READ_SECONDS = 6.0  # at most so much is read; the loudest so many seconds
+READ_SECONDS = 6.0  # s; at most so much is read, where the recording is loudest
 
 Votes = npt.NDArray[np.float32]  # (PERIOD, MESSAGE_DIM): how much speaks for each symbol, by position
 
@@ -37,8 +37,8 @@ Votes = npt.NDArray[np.float32]  # (PERIOD, MESSAGE_DIM): how much speaks for ea
 class Detection:
     """The key that fits best.
 
-    confidence: share of the key's symbols that agree, 0 to 1. About a half is what the best of many tries reaches in
-    unmarked audio; `detected` is the verdict.
+    confidence: share of the key's symbols that agree, 0 to 1. In unmarked audio the best of many tries reaches about a
+    half. `detected` is the verdict.
     """
 
     detected: bool
@@ -54,7 +54,7 @@ def detect(silentcipher: SilentCipher, keys: Sequence[WatermarkKey], pcm: Pcm, s
 
 
 def detect_piece(silentcipher: SilentCipher, keys: Sequence[WatermarkKey], reading: Pcm) -> Detection:
-    """The same in all of a short piece at the networks' rate."""
+    """Looks for the keys in the whole of a short piece at the networks' rate."""
     power = float(np.mean(np.square(reading, dtype=np.float64))) if len(reading) else 0.0
     if not keys or power == 0:
         return Detection(False, 0.0, "")
@@ -86,7 +86,7 @@ def read_votes(silentcipher: SilentCipher, pcm: Pcm) -> Votes:
 def most_agreements(votes: Votes, expected: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The most symbols that agree at any shift of the message, for each key.
 
-    expected: (keys, PERIOD), end mark last. The comparison takes the same time whatever the keys are.
+    expected: (keys, PERIOD), end mark last. The comparison takes the same time for any keys.
     """
     heard = np.where(votes.any(axis=1), votes.argmax(axis=1), -1)
     shifted = np.stack([np.roll(heard, shift) for shift in range(PERIOD)])[:, :NUM_SYMBOLS]

@@ -1,8 +1,8 @@
 """How improbable it is that votes fit a key by chance: a bound for each window, a threshold for an hour. No torch.
 
-A secret key is drawn at random and independently of the audio that is searched (see false_alarm.py). Given the votes of
-a window, whatever they are, the score of a random key is a sum of twenty independent terms, each one of four known
-values with a chance of 1/4. Chernoff's inequality bounds the chance that such a sum reaches the score of our key:
+A secret key is drawn at random and independently of the audio that is searched (see false_alarm.py). For any votes of a
+window, the score of a random key is a sum of twenty independent terms. Each term takes one of four known values with a
+chance of 1/4. Chernoff's inequality bounds the chance that such a sum reaches the score of our key:
 
     P(sum >= score) <= exp(-t * score) * prod_j mean_k exp(t * vote[j, k])      for every t >= 0
 
@@ -40,7 +40,7 @@ def log_threshold(period_s: float, num_keys: int) -> float:
 
 
 def most_keys(period_s: float) -> int:
-    """So many keys can be searched for at once: with more, even a perfect reading would be explained by chance."""
+    """How many keys can be searched for at once. With more, chance would explain even a perfect reading."""
     return floor(MAX_FALSE_ALARMS_PER_HOUR * 4**NUM_SYMBOLS / tries_per_hour(period_s, 1))
 
 

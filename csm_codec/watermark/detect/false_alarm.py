@@ -1,9 +1,9 @@
 """When agreement is proof: how many symbols must agree before a mark is said to be found. No torch.
 
-A secret key is drawn at random and has nothing to do with the audio that is searched. Whatever the network reads from
-unmarked audio, each of the twenty symbols then agrees with the key with a chance of one in four, independently, so the
-chance of k or more agreements is a binomial tail, and searching many phases, shifts and keys multiplies it at most by
-their number. This holds for any audio; it does not hold for a key that somebody chose to fit it.
+A secret key is drawn at random, independently of the audio that is searched. So each of the twenty symbols that the
+network reads from unmarked audio agrees with the key with a chance of 1/4, independently of the others. The chance of k
+or more agreements is a binomial tail. Trying many phases, shifts and keys multiplies it at most by their number. This
+holds for any audio. It does not hold for a key that was chosen to fit the audio.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def tail(agreements: int) -> float:
 
 
 def needed_agreements(tries: int, max_false_alarm: float = MAX_FALSE_ALARM) -> int:
-    """The least number of agreements that all `tries` together reach by chance at most so often.
+    """The least number of agreements that all `tries` together reach by chance at most as often as allowed.
 
     More than NUM_SYMBOLS when there are too many tries for any agreement to prove something.
     """

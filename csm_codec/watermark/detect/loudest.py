@@ -8,7 +8,7 @@ from csm_codec.resample import Pcm
 
 
 def loudest(pcm: Pcm, length: int) -> slice:
-    """Where the piece of that length with the most energy is; all of it when it is no longer."""
+    """Where the piece of that length with the most energy is. The whole recording if it is no longer than that."""
     if len(pcm) <= length:
         return slice(0, len(pcm))
     energies = _energies(pcm, length)
@@ -17,13 +17,13 @@ def loudest(pcm: Pcm, length: int) -> slice:
 
 
 def _energies(pcm: Pcm, length: int) -> np.ndarray:
-    """Of every piece of that length."""
+    """The energy of every piece of that length."""
     energy = np.concatenate(([0.0], np.cumsum(np.square(pcm, dtype=np.float64))))
     return np.asarray(energy[length:] - energy[:-length])
 
 
 class LoudestPiece:
-    """Keeps the loudest piece of what has come, and as much of the newest audio as the next piece may need."""
+    """Keeps the loudest piece so far, and as much of the newest audio as the next piece may need."""
 
     def __init__(self, length: int) -> None:
         """length: of the piece, in samples."""
@@ -44,5 +44,5 @@ class LoudestPiece:
         self._newest = audio
 
     def get(self) -> Pcm:
-        """The piece; all that has come when that is no longer."""
+        """The loudest piece. All audio so far if that is no longer than a piece."""
         return self._newest if self._best is None else self._best

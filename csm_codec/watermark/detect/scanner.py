@@ -1,4 +1,4 @@
-"""Searches a recording of any length for marked stretches, as it comes in, in bounded memory.
+"""Searches a recording of any length for marked stretches while it arrives, in bounded memory.
 
 It keeps the readings of the decoder (40 bytes a frame: 7 MB for an hour at the small networks' 47 frames a second), the
 loudest six seconds for the verdict on the whole, and one block of audio.
@@ -93,7 +93,7 @@ class Scanner:
             self._readings.append(readings)
 
     def _is_doubtful(self, readings: _Halves) -> bool:
-        """Whether a mark may be there and is not sure yet: a cut may have put it between the phases."""
+        """Whether a mark is likely and not certain yet. A cut may have put it between the phases that were read."""
         best = min(
             (
                 hit.log_chance

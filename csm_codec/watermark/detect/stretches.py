@@ -62,7 +62,7 @@ def join(found: Sequence[Hit], readings: Floats, symbols: Sequence[Indices]) -> 
 
 
 def _trimmed(hit: Hit, readings: Floats, symbols: Sequence[Indices]) -> Hit:
-    """The run of frames within a window that says most for its key: a long window may reach beyond a short stretch."""
+    """The run of frames within a window with most evidence for its key. A long window may exceed a short stretch."""
     total = _total_evidence(hit, hit.first_frame, hit.end_frame, readings, symbols)
     gains = total - np.minimum.accumulate(total)
     end = int(gains.argmax())
@@ -73,7 +73,7 @@ def _trimmed(hit: Hit, readings: Floats, symbols: Sequence[Indices]) -> Hit:
 def _total_evidence(
     of: Hit | GridStretch, first: int, end: int, readings: Floats, symbols: Sequence[Indices]
 ) -> Floats:
-    """What frames first to end say for the mark of a window or stretch: (end - first + 1,), from 0 on."""
+    """Cumulative evidence of frames first to end for the mark of a window or stretch: (end - first + 1,), from 0 on."""
     frames = np.arange(first, end)
     expected = np.concatenate((1 + symbols[of.key], [0]))[(frames - of.shift) % PERIOD]
     read = readings[of.phase, frames]
@@ -83,7 +83,7 @@ def _total_evidence(
 
 
 def _separated(stretches: Sequence[GridStretch], readings: Floats, symbols: Sequence[Indices]) -> list[GridStretch]:
-    """Where one stretch reaches into the next, the border that says most for both. One within another stays."""
+    """Cuts overlapping stretches at the border with most evidence for both. A stretch within another stays."""
     separate: list[GridStretch] = []
     for stretch in stretches:
         previous = separate[-1] if separate else None

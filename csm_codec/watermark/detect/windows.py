@@ -1,4 +1,4 @@
-"""Windows over the readings of a recording: which fit a key better than chance explains. No torch."""
+"""Windows over the readings of a recording that fit a key better than chance explains. No torch."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Hit:
 
 
 def hits(readings: Floats, phase: int, symbols: Sequence[Indices], log_limit: float) -> list[Hit]:
-    """Every window of one phase whose chance is at most exp(log_limit), at every length, place, shift and key.
+    """Every window of one phase that fits a key with a chance of at most exp(log_limit). Tries every length and shift.
 
     readings: (frames, MESSAGE_DIM) log-probabilities. symbols: of each key, (NUM_SYMBOLS,), 0 to 3.
     """
     num_periods = -(-len(readings) // PERIOD)
     padded = np.pad(readings, ((0, num_periods * PERIOD - len(readings)), (0, 0)))
-    periods = padded.reshape(num_periods, PERIOD, -1)[:, :, 1:]  # the end mark tells nothing about the key
+    periods = padded.reshape(num_periods, PERIOD, -1)[:, :, 1:]  # the end mark is the same for every key
     sums = np.concatenate((np.zeros_like(periods[:1], np.float64), np.cumsum(periods, axis=0, dtype=np.float64)))
     found: list[Hit] = []
     lengths = sorted({min(length, num_periods) for length in WINDOW_PERIODS if num_periods})

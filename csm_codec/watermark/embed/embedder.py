@@ -1,13 +1,13 @@
-"""Embeds the watermark into streams of audio, many at once: as if each whole clip had been done in one go.
+"""Embeds the watermark into many streams of audio at once. Each stream equals its whole clip embedded in one call.
 
-Audio is brought to the network's rate, framed, marked in its spectrum, and only the difference goes back to the
-audio's own rate and is added: the signal itself is never resampled. What comes out lags, less at the start than later
-if so wished (look_ahead.py), by at most `latency_samples`; the last call of a stream brings the rest, and every sample
-comes out. Lengths, chunk borders and neighbours change nothing.
+Audio is resampled to the network's rate, framed, and marked in its spectrum. Only the mark is resampled back and added;
+the signal itself is never resampled. The output lags by at most `latency_samples`, and by less at the start if the
+schedule says so (look_ahead.py). The last call of a stream returns the rest, so every sample comes out. Lengths, chunk
+borders and neighbours change nothing.
 
-Streams sit in numbered slots. Either all of them are rows that go their own way, which is best on a CPU, or some make a
-lane: a batch of fixed width, which costs the same whether it is used or not, and is best on a GPU with all slots in it.
-Both ways the arithmetic of a stream never depends on its neighbours, bit for bit. It knows no codec and no keys.
+Streams have numbered slots. On a CPU it is best to embed each slot on its own. On a GPU it is best to embed all slots
+as one lane: a batch of fixed width, which costs the same with one stream in it as with all. Both ways a stream's result
+never depends on its neighbours, bit for bit. It knows no codec and no keys.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Rows(Protocol):
         """The networks' own look-ahead, in frames."""
 
     def run(self, streams: Mapping[int, MarkedStream]) -> None:
-        """Marks all that streams, by row, have ready."""
+        """Marks all frames that the streams have ready. streams: by row."""
 
     def forget(self, rows: Iterable[int]) -> None:
         """Fresh states after a failed step, for these rows at least."""
@@ -101,15 +101,15 @@ class Embedder:
 
     @property
     def lead_samples(self) -> int:
-        """Silence that a stream's clip begins with, at the networks' rate."""
+        """Samples of silence that a stream's clip begins with, at the networks' rate."""
         return self._lead
 
     def join(
         self, slot: int, symbols: tuple[int, ...], level: LevelEstimate, before: ClipProgress = START
     ) -> MarkedStream:
-        """Starts a stream, in place of what sat there. symbols: of one period, as payload.frame_symbols gives them.
+        """Starts a stream in a slot and drops the slot's old one. symbols: one period, from payload.frame_symbols.
 
-        before: `progress` of the stream that this one goes on from, which `level` knows too.
+        before: `progress` of the stream that this one continues; `level` continues the same one.
         """
         hparams, lag = self._silentcipher.hparams, self._lanes[0].lag
         grid = Grid(0, self._lead) if before == START else grid_at(before.position, hparams.hop, self._lead)
@@ -118,9 +118,9 @@ class Embedder:
         return stream
 
     def push(self, chunks: Mapping[int, Chunk]) -> dict[int, Pcm]:
-        """Takes a chunk for some slots, gives what is ready of each, perhaps nothing.
+        """Takes a chunk for some slots. Returns the marked samples that are ready for each, perhaps none.
 
-        Raises WatermarkError if a mark is not finite: nothing of these streams may be sent then.
+        Raises WatermarkError if a mark is not finite. Nothing of these streams may be sent then.
         """
         for slot, chunk in chunks.items():
             self._streams[slot].push(chunk.pcm, last=chunk.last)
@@ -129,7 +129,7 @@ class Embedder:
         return {slot: self._streams[slot].take_marked() for slot in chunks}
 
     def rebuild(self, slots: Iterable[int]) -> None:
-        """Fresh states for these slots, and the lanes that they are in, after a failed step; what was there is lost."""
+        """Fresh states for these slots and their lanes after a failed step. The old states are lost."""
         for lane, rows in self._by_lane(slots).items():
             self._lanes[lane].forget(rows)
 
@@ -156,7 +156,7 @@ def mark_clip(
     level: LevelEstimate,
     look_ahead: LookAhead = FULL,
 ) -> Pcm:
-    """Marks a finished clip as a stream would; its length stays."""
+    """Marks a finished clip as a stream would. The length stays the same."""
     embedder = Embedder(silentcipher, sample_rate_hz=sample_rate_hz, num_slots=1, lane_width=1, look_ahead=look_ahead)
     embedder.join(0, symbols, level)
     return embedder.push({0: Chunk(pcm, last=True)})[0]

@@ -1,7 +1,7 @@
-"""Streams on a CPU, a frame at a time: spectra in, the mark's share of the spectra out, as samples.
+"""The embedder on a CPU, one frame of one stream at a time: spectra in, the samples of the mark out.
 
-The same marks as spectral_embedder.py makes for a batch of fixed width, where the formula is; here no row costs
-anything while it has nothing to do.
+It makes the same marks as spectral_embedder.py, which holds the formula and works on a batch of fixed width. Here a row
+without a frame costs nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from csm_codec.watermark.stream.marked_stream import MarkedStream, Step
 
 
 class FrameEmbedder:
-    """Rows are numbers of the caller's. What a row's frame adds comes out up to `lag` steps later, as its steps say."""
+    """Marks frames row by row. The caller numbers the rows. A frame's mark comes out up to `lag` steps after it."""
 
     def __init__(self, silentcipher: SilentCipher, dtype: torch.dtype = torch.float32) -> None:
         """dtype: of the networks' convolutions."""
@@ -52,7 +52,7 @@ class FrameEmbedder:
 
     @torch.inference_mode()
     def step(self, row: int, step: Step) -> Pcm | None:
-        """Takes a row's next frame, gives the next hop of its mark if there is one."""
+        """Takes a row's next frame. Returns the next hop of its mark if there is one."""
         spectrum = torch.fft.rfft(torch.from_numpy(step.window) * self._window)
         magnitudes = spectrum.abs()
         level = step.observe(float(magnitudes.square().mean()))
@@ -71,7 +71,7 @@ class FrameEmbedder:
         return self._block(row, step.output, marked)
 
     def _block(self, row: int, frame: int, spectrum: Tensor) -> Pcm | None:
-        """The next hop of the mark; the first frame of a row alone gives none, a hop needs two."""
+        """The next hop of the mark. None for the first frame of a row: a hop needs two frames."""
         samples = torch.fft.irfft(spectrum, n=self._n_fft) * self._window
         overlap, self._overlaps[row] = self._overlaps.get(row), samples[self._hop :]
         if frame == 0:

@@ -1,4 +1,4 @@
-"""A batch of streams, one STFT hop at a time: spectrum in, the mark's share of the spectrum out, as samples.
+"""The embedder for a batch of streams, one STFT hop at a time: spectra in, the samples of the mark out.
 
 The mark lowers magnitudes and keeps phases (ensure_negative_message), so its spectrum is -min(message, |X|) * X / |X|
 in the message band and zero elsewhere, and the inverse transform of that alone is what is added to the audio.
@@ -19,7 +19,7 @@ from csm_codec.watermark.stream.marked_stream import MarkedStream, Step
 
 
 class SpectralEmbedder:
-    """`width` rows. What a row's frame adds comes out up to `lag` steps later, as its steps say."""
+    """Marks `width` rows. A frame's mark comes out up to `lag` steps after the frame."""
 
     def __init__(self, silentcipher: SilentCipher, width: int, dtype: torch.dtype = torch.float32) -> None:
         """dtype: of the networks' convolutions."""
@@ -54,7 +54,7 @@ class SpectralEmbedder:
 
     @torch.inference_mode()
     def step(self, steps: Mapping[int, Step]) -> dict[int, Pcm]:
-        """One frame of each row given. Gives a hop of the mark for rows that are far enough."""
+        """Takes one frame of each given row. Returns a hop of the mark for each row that has one ready."""
         windows = torch.zeros(self._width, self._n_fft)
         frame, num_frames, nearer = (torch.zeros(self._width, dtype=torch.long) for _ in range(3))
         symbols = torch.zeros(self._width, self._network.encoder_lag + 1, dtype=torch.long)
@@ -86,9 +86,9 @@ class SpectralEmbedder:
     def _message(
         self, steps: Mapping[int, Step], rows: Rows, magnitude: Tensor, symbols: Tensor, nearer: Tensor
     ) -> Tensor:
-        """What to take off the magnitudes of each row's output, (width, band).
+        """What to subtract from the magnitudes of each row's output, (width, band).
 
-        nearer: (width,) how much nearer to the newest frame the output is than with the whole look-ahead.
+        nearer: (width,) frames by which the look-ahead is shorter than the whole one.
         """
         gain, strength = self._levels(steps, magnitude)
         message = self._network.step(magnitude[:, : self._network.bins] * gain[:, None], symbols, rows)
@@ -119,9 +119,7 @@ class SpectralEmbedder:
 
 
 def depth_removed(spectrum: Tensor, message: Tensor) -> Tensor:
-    """What the mark adds to the spectrum: at each bin as much of it as the message says, at most all, with its sign
-    turned. Both (..., band).
-    """
+    """What the mark adds to the spectrum: -min(message, |X|) * X / |X| at each bin. Both arguments are (..., band)."""
     magnitude = spectrum.abs()
     depth = torch.minimum(message, magnitude)
     return -spectrum * (depth / magnitude.clamp_min(torch.finfo(torch.float32).tiny))

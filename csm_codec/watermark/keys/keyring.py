@@ -3,8 +3,8 @@
     {"format": 1, "active": "key-3f9c1a", "keys": {"key-3f9c1a": "0a1b2c3d4e"}}
 
 New audio is marked with the active key; all keys are looked for. To rotate, add a key, make it active, and keep the old
-one for as long as its audio matters. Whoever has a key can forge its mark, so keys leave this module as bytes for the
-networks and nothing else: they are not shown, logged or sent.
+one for as long as its audio matters. A holder of a key can forge its mark, so keys leave this module as bytes for the
+networks alone: they are not shown, logged or sent.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from csm_bundle.errors import KeyringError
 from csm_bundle.key_file import open_key_file
 from csm_codec.watermark.keys.payload import PAYLOAD_BYTES
 
-# The key in CSM's own published source. Everybody has it, so it proves nothing; it stands here to be refused.
+# The key in CSM's own published source. It is public, so it proves nothing. It is listed here to be refused.
 PUBLIC_PAYLOAD = bytes((212, 211, 146, 56, 201))
 
 
 @dataclass(frozen=True, slots=True)
 class WatermarkKey:
-    """One key. The id may be known to everybody."""
+    """One key. The id is not secret."""
 
     id: str
     payload: bytes = field(repr=False)

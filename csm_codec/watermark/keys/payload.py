@@ -1,7 +1,7 @@
-"""What a watermark says, as the networks see it: five bytes are twenty two-bit symbols, and an end mark. No torch.
+"""The message of a watermark as the networks take it: five bytes as twenty two-bit symbols and an end mark. No torch.
 
-One symbol per STFT frame, repeated for as long as the audio lasts. On the air a symbol s is s + 1, and 0 is the end
-mark, as in SilentCipher.
+Each STFT frame carries one symbol. The message repeats for as long as the audio lasts. In a frame, symbol s is written
+s + 1, and 0 is the end mark, as in SilentCipher.
 """
 
 from __future__ import annotations

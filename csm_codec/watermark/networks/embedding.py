@@ -1,13 +1,13 @@
-"""SilentCipher's embedding networks frame by frame: the same numbers as over the whole clip, without its future.
+"""SilentCipher's embedding networks frame by frame: the same numbers as over the whole clip.
 
-The package convolves images of 3 x 3 over (bin, frame). Here each layer keeps the two frames before the newest, lags
-one frame behind its input, and yields zero outside of the clip as the package's zero padding does. What does not reach
-the output is not computed: only the message band and the bins that leak into it; the carrier and the message, which
-the package repeats over 32 channels each, are one channel each with summed weights; convolution and gate are one
-matrix, and the three frames are channels of a convolution over bins.
+The package convolves with 3 x 3 filters over (bin, frame). Here each layer keeps the two frames before the newest and
+lags one frame behind its input. Outside the clip a layer's output is zero, as with the package's zero padding. Only the
+message band and the bins that leak into it are computed. The package repeats carrier and message over 32 channels each;
+here each is one channel with summed weights. Convolution and gate are one matrix. The three frames are channels of a
+convolution over bins.
 
-The future may also be cut off: frames after the newest then count as past the end of the clip, which only takes the
-layers that the newest frame has not reached yet.
+The look-ahead may also be cut off: frames after the newest then count as past the end of the clip. Only the layers that
+the newest frame has not reached yet are computed again for that.
 
 Rows of a batch are streams, each at its own frame. It knows no audio: magnitudes in, magnitudes out.
 """
@@ -26,7 +26,7 @@ from csm_codec.watermark.networks.silentcipher import FEATURES, REPEATS, SilentC
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Who takes part in a step, and where in its clip. Masks are None where they would change nothing: they cost."""
+    """Which rows are in a step, and where each is in its clip. A mask that would change nothing is None: masks cost."""
 
     frame: Tensor  # (width,)
     num_frames: Tensor  # (width,); any larger number for a clip whose end is not known yet
@@ -35,7 +35,7 @@ class Rows:
     reset_mask: Tensor | None  # (width,); None when none begins
 
     def within(self, x: Tensor, ago: int) -> Tensor:
-        """x, of the frame so many before: zero where that is not one of the clip's."""
+        """x of the frame that many before this one; zero where the clip has no such frame."""
         return _within(x, self.frame - ago, self.num_frames) if self.near_edge else x
 
     def cleared(self, state: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class Rows:
 
 
 class EmbedNetwork:
-    """`width` streams. The state of a row is a part of every buffer below."""
+    """The networks over `width` streams. Every buffer holds a part of each row's state."""
 
     def __init__(self, silentcipher: SilentCipher, width: int, dtype: torch.dtype = torch.float32) -> None:
         """dtype: of the convolutions."""
@@ -70,7 +70,7 @@ class EmbedNetwork:
         self._carriers = torch.zeros(width, self.encoder_lag, self.bins, device=device)
 
     def step(self, carrier: Tensor, symbols: Tensor, rows: Rows) -> Tensor:
-        """Takes the next frame of each row, gives the message of the frame `lag` before it.
+        """Takes the next frame of each row. Returns the message of the frame `lag` before it.
 
         carrier: (width, bins) magnitudes; those of frames past the end do not matter.
         symbols: (width, encoder_lag + 1) on the air at frame - encoder_lag up to frame.
@@ -145,7 +145,7 @@ class _StreamingLayer:
         self.past = torch.zeros(width, 2 * conv.num_inputs, bins, device=device)
 
     def step(self, x: Tensor, rows: Rows) -> Tensor:
-        """Takes a frame (rows, inputs, bins), gives the one before it (rows, outputs, bins)."""
+        """Takes a frame (rows, inputs, bins). Returns the output for the frame before it, (rows, outputs, bins)."""
         past = rows.cleared(self.past)
         newer, y = self.peek(past, x)
         self.past = rows.kept(newer, past)

@@ -29,7 +29,7 @@ FEATURES_IN = FEATURES + 2 * REPEATS
 
 @dataclass(frozen=True, slots=True)
 class SilentCipher:
-    """The networks in eval mode: their batch statistics are those of the checkpoint, whatever passes through."""
+    """The networks in eval mode: their batch statistics stay those of the checkpoint."""
 
     hparams: Hparams
     carrier_encoder: Any

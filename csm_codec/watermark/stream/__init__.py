@@ -1,1 +1,1 @@
-"""One stream on its way through the watermark: frames, level, look-ahead, coverage. No torch."""
+"""One stream's state in the watermark: frames, level, look-ahead, coverage. No torch."""

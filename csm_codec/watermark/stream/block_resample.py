@@ -1,8 +1,8 @@
-"""Another sample rate within two milliseconds, for what must not wait: the watermark's way to its networks and back.
+"""A resampler with less than two milliseconds of delay. The watermark uses it to and from its networks' rate.
 
 soxr works in blocks of up to 40 ms. This filter is shorter than soxr's: flat to 11 kHz between 24 kHz and 44.1 or 48
 kHz, where the published watermark ends, and 90 dB down from 13 kHz on. Every so many input samples (80 of 24 kHz) give
-so many output samples (147 of 44.1 kHz) by one matrix, so cuts between calls change nothing, bit for bit.
+so many output samples (147 of 44.1 kHz) by one matrix. So chunk borders change nothing, bit for bit.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class BlockResampler:
             return np.zeros(0, np.float32)
         reach = 2 * self._margin + self._taken
         pieces = np.lib.stride_tricks.sliding_window_view(self._samples, reach)[:: self._taken][:blocks]
-        # A product for each block, not one for all, whose rounding could depend on their number.
+        # One product for each block. The rounding of one product over all blocks could depend on their number.
         given = np.matmul(np.ascontiguousarray(pieces)[:, None], self._matrix).ravel()
         self._samples = self._samples[blocks * self._taken :]
         if last:

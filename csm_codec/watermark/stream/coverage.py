@@ -31,9 +31,9 @@ class CoverageMeter:
             self._audible += 1
 
     def coverage(self, hops: int) -> Coverage:
-        """Of the clip so far. hops: as for `audible_frames`"""
+        """How much of the clip so far is marked. hops: as for `audible_frames`"""
         return Coverage.FULL if self.audible_frames(hops) >= PERIOD else Coverage.PARTIAL
 
     def audible_frames(self, hops: int) -> int:
-        """Of the clip so far. hops: of this stream's audio, whose first and last frame share one"""
+        """Audible frames of the clip so far. hops: of this stream's audio; its first and last frame share one hop"""
         return self._before + min(self._audible, hops)

@@ -1,8 +1,8 @@
-"""How loud a stream is, as far as it has been heard: the mark is made as strong as the audio allows. No torch.
+"""The running loudness of a stream, which the strength of its mark follows. No torch.
 
 SilentCipher scales its mark by the loudness of the whole utterance, which a live stream does not have. The running
-level is the mean over what has passed. A nominal loudness stands in for the first frames that have not been heard yet,
-so it starts sensibly, moves slowly and ends exactly where the whole utterance's level is.
+level is the mean over the frames so far. A nominal loudness stands in for those of the first frames that have not come
+yet. So the level starts near that of speech, moves slowly and ends exactly at the whole utterance's level.
 """
 
 from __future__ import annotations

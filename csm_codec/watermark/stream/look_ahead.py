@@ -1,9 +1,9 @@
 """How far into the future the mark of a frame looks, frame by frame: little at first, then more. No torch.
 
-The networks look a few STFT frames ahead, and audio waits that long for its mark. At the start of a stream that is
-the delay that a listener notices, so the first frames are marked as if the clip ended right behind them; later, when
-more audio has been made than was played, the look-ahead grows to the networks' own and the mark is that of the whole
-clip. The schedule counts frames and nothing else, so the same codes always give the same audio.
+The networks look a few STFT frames ahead, and audio waits that long for its mark. At the start of a stream this delay
+is noticed, so the first frames are marked as if the clip ended right behind them. Later, when more audio has been made
+than played, the look-ahead grows to the networks' own, and the mark is that of the whole clip. The schedule counts
+frames and nothing else, so the same codes always give the same audio.
 """
 
 from __future__ import annotations

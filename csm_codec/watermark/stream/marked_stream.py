@@ -1,4 +1,4 @@
-"""One stream on its way through the embedder: what is framed, what waits for its mark, what is ready. No torch."""
+"""One stream's audio in the embedder: what is framed, what waits for its mark, what is ready. No torch."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class MarkedStream:
         grid: Grid = FROM_THE_START,
         before: ClipProgress = START,
     ) -> None:
-        """symbols: from the clip's first frame on. lag: the networks' own look-ahead, in frames. before: what the clip
-        has had in earlier streams, with which grid and level agree
+        """symbols: from the clip's first frame on. lag: the networks' own look-ahead, in frames. before: the clip's
+        progress in earlier streams; grid and level continue the same progress
         """
         self._to_network = BlockResampler(sample_rate_hz, hparams.sample_rate_hz)
         self._from_network = BlockResampler(hparams.sample_rate_hz, sample_rate_hz)
         self._framer = Framer(hparams.hop)
         self._framer.push(np.zeros(grid.lead, np.float32))
-        self._lead_left = grid.lead  # of the silence, whose mark has not come
+        self._lead_left = grid.lead  # samples of silence that still wait for their mark
         self._grid, self._before, self._square_sum = grid, before, 0.0
         self._hop = hparams.hop
         self._silence = np.zeros(hparams.n_fft, np.float32)
@@ -123,7 +123,7 @@ class MarkedStream:
         self._marks.append(block)
 
     def take_marked(self) -> Pcm:
-        """The samples whose mark is complete."""
+        """The samples with a complete mark."""
         marks = self._take_marks()
         self._ready_marks = np.concatenate((self._ready_marks, marks))
         unmarked = np.concatenate((*self._unmarked, np.zeros(0, np.float32)))

@@ -1,9 +1,9 @@
-"""How far a clip is that several streams make one after the other, such as the sentences of a text. No torch.
+"""Progress of a clip that several streams make one after the other, such as the sentences of a text. No torch.
 
-Each stream is embedded as a clip of its own, whose end is flushed; what goes on from one to the next is where the STFT
-frames lie, where in its message the mark is, how loud the clip has been, and how much of it is marked. So the audio of
-all of them carries one mark at one phase and one level, and what a stream gives depends on its own codes and this
-alone: it can be made again anywhere.
+Each stream is embedded as a clip of its own, and its end is flushed. Four things carry over to the next stream: where
+the STFT frames lie, where the mark is in its message, how loud the clip has been, and how much of it is marked. So all
+streams of a clip carry one mark at one phase and one level. A stream's audio depends on its own codes and this progress
+alone, so any replica can make it again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from csm_codec.watermark.keys.payload import PERIOD
 
 @dataclass(frozen=True, slots=True)
 class ClipProgress:
-    """All but the first count what is in the streams so far."""
+    """A place in a clip. All fields but the first are totals over the streams so far."""
 
     position: int = 0  # of the next sample at the networks' rate, from where the first STFT frame is centred
     hops: float = 0.0  # of audio
@@ -40,6 +40,6 @@ class Grid:
 
 
 def grid_at(position: int, hop: int, least_lead: int) -> Grid:
-    """The grid of a stream whose audio begins at that position of its clip. least_lead: at most one hop"""
+    """The grid of a stream with audio that begins at that position of its clip. least_lead: at most one hop"""
     frame, lead = divmod(position, hop)
     return Grid(frame, lead) if lead >= least_lead else Grid(frame - 1, lead + hop)

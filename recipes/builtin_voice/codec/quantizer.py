@@ -1,8 +1,8 @@
 """The codebooks: k-means on the vocoder's features, in the split form that Mimi's quantizer has.
 
-The first codebook says the pitch exactly and coarsely what is being said: it is what a language model plans with. The
-others, a residual quantizer of their own on the principal components of a frame's spectra and voicing, say how it
-sounds. No network has to be trained for either, so the codes of the whole corpus are known before any training.
+The first codebook holds the exact pitch and the coarse spectrum; a language model plans with it. The others hold the
+detail: they are a residual quantizer of their own, on the principal components of a frame's spectra and voicing. No
+network is trained for either, so the codes of the whole corpus are known before any training.
 
     python -m recipes.builtin_voice.codec.quantizer build/voice
 """
@@ -53,7 +53,7 @@ class Quantizer:
         return self.first.shape[0]
 
     def latents(self, frames: Frames) -> Tensor:
-        """(N, 2 * DIM): what the first quantizer sees, then what the rest sees."""
+        """(N, 2 * DIM): the first quantizer's input, then the input of the rest."""
         spectral = _principal(frames, self.mean, self.components)
         return torch.cat([_semantic(frames, spectral), spectral], dim=1)
 

@@ -1,7 +1,7 @@
-"""Sound as it comes from outside, with the latents that it stands for: what the encoder is trained on.
+"""The encoder's training data: recordings with the latents that they stand for.
 
-Half of it is flite's own speech, half the locked vocoder's, which is what comes back as context. Clips of flite begin
-anywhere, and all of them at several loudnesses; the latents follow.
+Half of the clips are flite's own speech, half the locked vocoder's, which comes back as context. Clips of flite begin
+anywhere. All clips come at several loudnesses; the latents follow.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the vocoder says of each utterance's codes, kept in one file a split; random clips of it."""
+"""The decoder's training data: the vocoder's sound of each utterance's codes, one file a split. Gives random clips."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Teaches Mimi's decoder to say what the vocoder says of the same codes.
+"""Trains Mimi's decoder to make the vocoder's sound of the same codes.
 
     python -m recipes.builtin_voice.codec.train_decoder build/voice --minutes 195
 
-The codes say all that the vocoder's sound depends on, so this is regression: no adversary, no noise to invent. The
-loss is the error of samples, high frequencies raised, and that of log spectra at several resolutions. Stops after the
+The vocoder's sound depends on the codes alone, so this is regression: no adversary, no noise to invent. The loss is the
+error of samples, with high frequencies raised, and the error of log spectra at several resolutions. Stops after the
 minutes or at Ctrl-C; running it again goes on from the last checkpoint.
 """
 
@@ -64,7 +64,7 @@ def snr_db(model: MimiModel, judged: Targets) -> float:
 
 
 def decoder_parts(model: MimiModel) -> nn.ModuleDict:
-    """All that lies between codebooks and samples."""
+    """All modules between codebooks and samples."""
     quantizers: Any = model.quantizer
     assert model.decoder_transformer is not None
     return nn.ModuleDict(

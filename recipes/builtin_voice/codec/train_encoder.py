@@ -1,4 +1,4 @@
-"""Teaches Mimi's encoder to say of a recording what the quantizer says of flite's tracks.
+"""Trains Mimi's encoder to give a recording the latents that the quantizer gives flite's tracks.
 
     python -m recipes.builtin_voice.codec.train_encoder build/voice --minutes 50
 
@@ -23,7 +23,7 @@ TEXTS = 800
 CLIP_FRAMES = 16
 WARM_UP_FRAMES = 2
 BATCH = 16
-FIRST_WEIGHT = 10.0  # of an error in the first latent, whose numbers are small
+FIRST_WEIGHT = 10.0  # of an error in the first latent, which has small numbers
 
 
 def main() -> None:
@@ -69,7 +69,7 @@ def judge(model: MimiModel, judged: list[Recording], quantizer: Quantizer) -> di
 
 
 def encoder_parts(model: MimiModel) -> nn.ModuleDict:
-    """All that lies between samples and latents."""
+    """All modules between samples and latents."""
     assert model.encoder_transformer is not None
     return nn.ModuleDict(
         {

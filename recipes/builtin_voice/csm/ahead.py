@@ -1,4 +1,4 @@
-"""Makes the next things while the last one is worked on."""
+"""Makes the next items in a thread while the last one is in use."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ LONGEST_WAIT_S = 300.0
 
 
 def ahead(things: Iterable[T]) -> Iterator[T]:
-    """The same things, made by a thread of their own, at most DEPTH ahead. What fails there is raised here."""
+    """The same items, made by a thread of their own, at most DEPTH ahead. An error of the thread is raised here."""
     queue: Queue[tuple[T | None, BaseException | None]] = Queue(DEPTH)
 
     def make() -> None:
         try:
             for thing in things:
                 queue.put((thing, None))
-        except BaseException as error:  # whatever it is belongs to whoever asks next
+        except BaseException as error:  # any error is raised at the next item
             queue.put((None, error))
         else:
             queue.put((None, StopIteration()))

@@ -1,8 +1,8 @@
 """Sequences to train on: single turns and dialogues, as rows of text tokens and of codes, in the prompt's own layout.
 
-Alone, an even speaker is the first voice and an odd one the second. In a dialogue the voices may be swapped; what a
-speaker says is then only learned from once he has been heard, so that the model learns to follow the context's voice.
-Some turns of a dialogue are what the encoder would have heard of a recording (misheard.py). A batch is planned on the
+In a single turn an even speaker is the first voice and an odd speaker the second. In a dialogue the voices may be
+swapped. The loss then leaves out a speaker's first turn, so that the model learns to follow the context's voice. Some
+turns of a dialogue are codes as the encoder would give them for a recording (misheard.py). A batch is planned on the
 CPU and put together on the device.
 """
 
@@ -31,7 +31,7 @@ OTHER_SPEAKERS_SHARE = 0.2  # of the sequences: speakers other than 0 and 1
 HEARD_DIALOGUES, HEARD_TURNS = (
     0.5,
     0.5,
-)  # so many dialogues have so many turns from recordings, which nobody learns from
+)  # this share of dialogues has this share of turns from recordings, which are not in the loss
 
 Ints = npt.NDArray[np.int64]
 

@@ -1,6 +1,6 @@
-"""What the encoder hears of a recording: codes of frames that are understood badly.
+"""Imitates the encoder's errors on a recording: exact codes to codes with errors.
 
-It misses some of a recording's spectrum and at times its pitch; recordings of whole corpora are not needed for that.
+The encoder misses some of a recording's spectrum and at times its pitch. Imitating that needs no recorded corpus.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from recipes.builtin_voice.codec.quantizer import COARSE, COARSE_OF_REST, PITCH_
 from recipes.builtin_voice.vocoder import PULSES
 
 SPECTRUM = 0.5  # of the spectrum, as a standard deviation: what the encoder leaves unexplained is about its square
-PITCHES = 0.15  # share of the frames whose pitch is off by one
+PITCHES = 0.15  # share of the frames with a pitch that is off by one
 
 
 class Misheard:

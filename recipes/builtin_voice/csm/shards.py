@@ -1,4 +1,4 @@
-"""The CSM's weights alone, as float16 in several files: what comes back from a machine that sends small files only."""
+"""The CSM's weights alone, as float16 in several files, for a machine that can return small files only."""
 
 from __future__ import annotations
 

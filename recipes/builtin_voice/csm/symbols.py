@@ -1,7 +1,7 @@
-"""What the CSM reads of what flite says: the symbols of the front end `english-phonemes-1`, from flite's own words.
+"""The CSM's input for what flite says: the symbols of the front end `english-phonemes-1`, from flite's own words.
 
-So it learns from exactly what is said, however flite's lexicon and the front end's may differ. Flite has one schwa for
-CMUdict's AH0, and no second stress: of the stressed vowels of a word with more than one, some are written with it.
+So the symbols match the sound, also where flite's lexicon and the front end's differ. Flite has one schwa for CMUdict's
+AH0, and no second stress. In a word with several stressed vowels, some of them are written with second stress.
 """
 
 from __future__ import annotations

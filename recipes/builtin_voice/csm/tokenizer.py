@@ -1,4 +1,4 @@
-"""The text side: a `tokenizer.json` whose tokens are the symbols of the front end `english-phonemes-1`.
+"""The tokenizer: a `tokenizer.json` with the symbols of the front end `english-phonemes-1` as tokens.
 
 A segment reads `[speaker]symbol symbol ...`. Speakers 0 to 9 have tokens of their own; everything else is unknown.
 """

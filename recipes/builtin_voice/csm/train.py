@@ -3,15 +3,16 @@
     python -m recipes.builtin_voice.csm.train build/voice --minutes 370
     python -m recipes.builtin_voice.csm.train build/voice --minutes 9 --device cuda --export build/weights
 
-Loss: codebook 0 of every frame from the backbone, the others from the depth decoder on a share of the frames, as the
-published training does (sesame.com/research, "compute amortization"), the end of speech among them; and, so that text
-and sound are aligned sooner, which phones the next frame says, from a head that is not kept. Some of the codes that
-the model reads are replaced by random ones and, once it speaks, by what it would have said there itself (scheduled
-sampling for transformers, arXiv 1906.07651), so that it recovers from its own mistakes. Files of turns that appear
-while it runs are taken in. Stops after the minutes or at Ctrl-C; running it again goes on from the last checkpoint.
+The loss has three parts. The backbone predicts codebook 0 of every frame. The depth decoder predicts the other
+codebooks on a share of the frames, as in the published training (sesame.com/research, "compute amortization"). The end
+of speech counts as a frame. A head that is not kept predicts the phones of the next frame, so that text and sound are
+aligned sooner. Some of the codes in the input are replaced by random ones and, later in the training, by the model's
+own predictions (scheduled sampling for transformers, arXiv 1906.07651), so that it recovers from its own mistakes.
+Files of turns that appear during the run are read in. Stops after the minutes or at Ctrl-C; running it again goes on
+from the last checkpoint.
 
 --export: a folder for the weights alone, as float16 in files of less than 15 MiB, written whenever the state is saved.
---begin: such a folder, whose weights are gone on from in place of random ones.
+--begin: such a folder; the training starts from its weights in place of random ones.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ class Teacher:
 
 
 def _batches(corpus: TrainingCorpus, training: Training, random: np.random.Generator) -> Iterator[Batch]:
-    """Without end; looks for new files now and then, and tells how fast it goes."""
+    """Batches without end. Looks for new files now and then, and prints how fast the training goes."""
     looked, steps, positions = time.monotonic(), training.steps, 0
     device = corpus.utterances.codes.device
     while True:

@@ -1,10 +1,10 @@
-"""What is said in the training sequences: each utterance's symbols, voice, codes and phones, a file for 500 texts.
+"""The utterances of the training sequences: symbols, voice, codes and phones of each, in files of 500 texts.
 
     python -m recipes.builtin_voice.csm.turns build/voice --processes 2
 
 Reads `texts-train.txt` and `texts-heldout.txt` of the folder; every text is said by every voice. About 70 utterances a
-second on one core. Files that are there are left alone, so it goes on where it was stopped; a training that runs
-meanwhile takes each new file in. A frame's eight codes are kept in ten bytes.
+second on one core. Existing files are kept, so a run goes on where it was stopped. A training that runs meanwhile reads
+each new file. A frame's eight codes are kept in ten bytes.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def read_turns(path: Path) -> Turns:
 
 
 def turn_files(folder: Path, split: str) -> list[Path]:
-    """Those that are there, in the order of their texts."""
+    """The existing files, in the order of their texts."""
     return sorted(folder.glob(f"turns-{split}-*[0-9].npz"))
 
 

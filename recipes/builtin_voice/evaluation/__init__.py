@@ -1,1 +1,1 @@
-"""How good the voice in the box is: words, speakers, endings, codec, watermark."""
+"""How good the built-in voice is: words, speakers, endings, codec, watermark."""

@@ -2,9 +2,8 @@
 
     python -m recipes.builtin_voice.evaluation bundles/builtin --json bench/results/builtin_voice.json
 
-Everything is judged on held-out sentences of the domain. Beside each figure of the voice stands that of what it was
-trained to imitate (flite, the locked vocoder, the codec alone), and that of noise: a grammar turns noise into
-sentences as well.
+Everything is judged on held-out sentences of the domain. Each figure of the voice is printed with the figures of its
+models (flite, the locked vocoder, the codec alone) and of noise, because a grammar turns noise into sentences as well.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ class Evaluation:
         }
 
     def _words(self, sayings: Sequence[Saying], *, voice_only: bool) -> list[dict[str, object]]:
-        """Word error rates by listener, of the voice and of what it is to be held against."""
+        """Word error rates by recogniser, of the voice and of what it is compared with."""
         noise = np.random.default_rng(SEED)
         voice_hz = self._voice.sample_rate_hz
         arms: dict[str, tuple[list[Pcm], int]] = {

@@ -1,4 +1,4 @@
-"""How many words are heard of each turn of a long talk, whose context is what the voice itself has said.
+"""How many words of each turn of a long talk are recognised. The context is the voice's own earlier turns.
 
 python -m recipes.builtin_voice.evaluation.long_talk bundles/builtin --talks 4 --turns 12
 """

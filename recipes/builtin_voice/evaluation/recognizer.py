@@ -1,4 +1,4 @@
-"""A listener that installs from PyPI: pocketsphinx, with its open English vocabulary or with the domain's grammar."""
+"""The speech recogniser: pocketsphinx from PyPI, with its open English vocabulary or with the domain's grammar."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HISS = 1e-4  # digital silence is none of the sounds that the recogniser was tr
 
 
 class Recognizer:
-    """Hears one clip after another; what it hears of one does not depend on the others."""
+    """Recognises one clip after another. The result of one does not depend on the others."""
 
     def __init__(self, grammar: str | None = None) -> None:
         """grammar: in JSGF; any English when None."""
@@ -48,7 +48,7 @@ class Recognizer:
 
 
 def hear_all(grammar: str | None, clips: Sequence[Pcm], sample_rate_hz: int, processes: int) -> list[str]:
-    """What is heard of each clip, by as many listeners at once; nothing is heard of empty clips."""
+    """The words recognised in each clip, by that many processes at once. Empty clips give no words."""
     count = len(clips)
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         return list(pool.map(_hear, [grammar] * count, clips, [sample_rate_hz] * count, chunksize=8))

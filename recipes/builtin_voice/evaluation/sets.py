@@ -1,4 +1,4 @@
-"""What is read aloud to be judged, in sets: everyday talk, figures, names, held-out natural text, the domain.
+"""The texts of the evaluation, in sets: everyday talk, figures, names, held-out natural text, the domain.
 
 The first three are files of texts/, written by hand for this alone; nothing is trained or chosen on them, nor on any
 text that has six words in a row with them (texts.py). "development" is for choosing how to sample, and for nothing

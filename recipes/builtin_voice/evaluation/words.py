@@ -1,10 +1,10 @@
-"""How many words are heard as they were meant, by set, voice and listener, beside what the voice was taught by.
+"""How many words are recognised right, by set, voice and recogniser, beside the figures of the voice's models.
 
     python -m recipes.builtin_voice.evaluation.words bundles/builtin --sets everyday,figures --cache build/heard
     python -m recipes.builtin_voice.evaluation.words bundles/builtin --sets development --temperature 0.1
 
-The arms are flite, the frame-locked vocoder, flite's exact codes through the bundle's decoder, and the voice. What is
-heard of the first three is kept in the cache: it depends on texts, front end and codec, not on the CSM.
+The arms are flite, the frame-locked vocoder, flite's exact codes through the bundle's decoder, and the voice. The words
+recognised of the first three are cached: they depend on texts, front end and codec, not on the CSM.
 """
 
 from __future__ import annotations

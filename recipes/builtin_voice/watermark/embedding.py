@@ -1,7 +1,7 @@
 """The embedder as a differentiable function of a batch of crops: the same formula as the streaming one, in one go.
 
-Whoever changes csm_codec/watermark/{network,spectral_marker}.py changes this. Batch statistics are those of the
-module's mode; what is folded there is folded here.
+A change of csm_codec/watermark/networks/embedding.py or csm_codec/watermark/embed/spectral_embedder.py must be made
+here too. Batch statistics are those of the module's mode. Weights that are folded there are folded here.
 """
 
 from __future__ import annotations

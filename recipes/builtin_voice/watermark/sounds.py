@@ -1,4 +1,4 @@
-"""Audio other than speech that a mark must sit in: noises, chords, and what an untrained bundle says.
+"""Audio other than speech to put a mark into: noises, chords, and the sound of untrained bundles.
 
 Mono float32 at 24 kHz, every sound from its own random numbers. It knows no speech and no watermark.
 """
