@@ -28,9 +28,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+from csm_bundle.codec_identity import CodecIdentity
 from csm_bundle.errors import BundleError
 from csm_bundle.hub import Hub, HubReference
-from csm_bundle.manifest import PARTS, CodecIdentity, Voice, read_manifest
+from csm_bundle.manifest import PARTS, Voice, read_manifest
 from csm_bundle.sampling import RecommendedSampling
 
 __all__ = ["Bundle", "CodecIdentity", "RecommendedSampling", "Voice", "open_bundle"]
