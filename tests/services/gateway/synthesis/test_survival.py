@@ -88,9 +88,12 @@ async def read_frames(call: Any, count: int) -> None:
         delivered += (await call.read()).audio_chunk.sample_count
 
 
-def repairs(deployment: FakeDeployment, stage: str, outcome: str) -> float:
-    registry = deployment.gateway.server.metrics.registry
-    return registry.get_sample_value("tts_repairs_total", {"stage": stage, "outcome": outcome}) or 0
+def failovers(deployment: FakeDeployment, stage: str, outcome: str) -> float:
+    value = deployment.gateway.server.metrics.registry.get_sample_value
+    labels = {"stage": stage, "outcome": outcome}
+    count = value("tts_failovers_total", labels) or 0
+    assert (value("tts_repairs_total", labels) or 0) == count, "the former name counts the same"
+    return count
 
 
 @pytest.mark.parametrize("frame", [0, 1, 13, FRAMES])
@@ -101,7 +104,7 @@ async def test_engine_killed_goes_unheard(
     call = tts.StreamSynthesize(stream_request)
     await kill_engine(deployment)
     await assert_undisturbed(call)
-    assert repairs(deployment, "engine", "resumed") == 1
+    assert failovers(deployment, "engine", "resumed") == 1
     seeds = {call.request.sampling_params.seed for engine in deployment.engines for call in engine.calls}
     assert len(seeds) == 1
 
@@ -114,7 +117,7 @@ async def test_codec_killed_goes_unheard(
     call = tts.StreamSynthesize(stream_request)
     await kill_codec(deployment)
     await assert_undisturbed(call)
-    assert repairs(deployment, "codec", "resumed") == 1
+    assert failovers(deployment, "codec", "resumed") == 1
     assert {engine.calls[0].error for engine in deployment.engines if engine.calls} == {""}
 
 
@@ -145,7 +148,7 @@ async def test_both_killed_goes_unheard(
     await kill_codec(deployment)
     await kill_engine(deployment)
     await assert_undisturbed(call)
-    assert repairs(deployment, "engine", "resumed") == repairs(deployment, "codec", "resumed") == 1
+    assert failovers(deployment, "engine", "resumed") == failovers(deployment, "codec", "resumed") == 1
 
 
 async def test_a_stream_waits_for_room_at_a_full_engine(
@@ -207,8 +210,8 @@ async def test_losses_beyond_the_limit_end_the_stream(
     error = await failure(tts.StreamSynthesize(stream_request))
     assert error.code is Code.UNAVAILABLE
     assert sum(len(engine.calls) for engine in deployment.engines) == 4
-    assert repairs(deployment, "engine", "resumed") == 3
-    assert repairs(deployment, "engine", "exhausted") == 1
+    assert failovers(deployment, "engine", "resumed") == 3
+    assert failovers(deployment, "engine", "exhausted") == 1
 
 
 async def test_failure_that_is_no_loss_is_not_failed_over(
@@ -234,7 +237,7 @@ async def test_engine_of_other_weights_does_not_go_on(
     error = await failure(call)
     assert (error.code, error.reason) == (Code.UNAVAILABLE, "ENGINE_LOST")
     assert error.metadata["delivered_sample_count"] == str(5 * FRAME_SAMPLES)
-    assert repairs(deployment, "engine", "failed") == 1
+    assert failovers(deployment, "engine", "failed") == 1
 
 
 async def test_codec_of_other_weights_does_not_go_on(
@@ -250,7 +253,7 @@ async def test_codec_of_other_weights_does_not_go_on(
     await kill_codec(deployment)
     error = await failure(call)
     assert (error.code, error.reason) == (Code.UNAVAILABLE, "CODEC_LOST")
-    assert repairs(deployment, "codec", "failed") == 1
+    assert failovers(deployment, "codec", "failed") == 1
 
 
 async def test_cancel_during_a_failover_frees_everything(
@@ -273,7 +276,7 @@ async def test_cancel_during_a_failover_frees_everything(
     async with asyncio.timeout(5):
         while running("tts_running_requests"):
             await asyncio.sleep(0.01)
-    assert repairs(deployment, "engine", "resumed") == repairs(deployment, "engine", "failed") == 0
+    assert failovers(deployment, "engine", "resumed") == failovers(deployment, "engine", "failed") == 0
 
 
 async def test_deadline_during_a_failover_is_the_deadline(
