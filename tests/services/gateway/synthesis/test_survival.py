@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -12,7 +12,8 @@ from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from csm_bundle.errors import EngineBusyError, EngineStoppedError, WatermarkError
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
-from tests.support.fake_stages import FRAME_SAMPLES, FakeCodec, FakeEngine, fake_frames, numbered_audio
+from tests.support.fake_stages import FRAME_SAMPLES, fake_frames, numbered_audio
+from tests.support.lost_stages import failovers, go_on, kill_codec, kill_engine, pause, paused
 
 Code = grpc.StatusCode
 FRAMES = 40
@@ -31,39 +32,6 @@ async def deployment() -> AsyncIterator[FakeDeployment]:
 def stream_request(stream_request: tts_pb2.StreamSynthesizeRequest) -> tts_pb2.StreamSynthesizeRequest:
     stream_request.return_codes = True
     return stream_request
-
-
-def pause(fakes: Sequence[FakeEngine | FakeCodec], frame: int) -> None:
-    for fake in fakes:
-        fake.script.pause_at = frame
-
-
-async def paused(fakes: Sequence[FakeEngine | FakeCodec]) -> int:
-    """Index of the one that has come to its pause."""
-    waiting = [asyncio.create_task(fake.script.paused.wait()) for fake in fakes]
-    async with asyncio.timeout(10):
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    for task in waiting:
-        task.cancel()
-    return [fake.script.paused.is_set() for fake in fakes].index(True)
-
-
-def go_on(fakes: Sequence[FakeEngine | FakeCodec]) -> None:
-    for fake in fakes:
-        fake.script.resume.set()
-
-
-async def kill_engine(deployment: FakeDeployment) -> None:
-    """The one that pauses; the other runs through."""
-    index = await paused(deployment.engines)
-    go_on([deployment.engines[1 - index]])
-    await deployment.engine_servers[index].drain(0)
-
-
-async def kill_codec(deployment: FakeDeployment) -> None:
-    index = await paused(deployment.codecs)
-    go_on([deployment.codecs[1 - index]])
-    await deployment.codec_servers[index].drain(0)
 
 
 async def assert_undisturbed(call: Any) -> None:
@@ -86,14 +54,6 @@ async def read_frames(call: Any, count: int) -> None:
     delivered = 0
     while delivered < count * FRAME_SAMPLES:
         delivered += (await call.read()).audio_chunk.sample_count
-
-
-def failovers(deployment: FakeDeployment, stage: str, outcome: str) -> float:
-    value = deployment.gateway.server.metrics.registry.get_sample_value
-    labels = {"stage": stage, "outcome": outcome}
-    count = value("tts_failovers_total", labels) or 0
-    assert (value("tts_repairs_total", labels) or 0) == count, "the former name counts the same"
-    return count
 
 
 @pytest.mark.parametrize("frame", [0, 1, 13, FRAMES])
