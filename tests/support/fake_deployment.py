@@ -127,4 +127,5 @@ async def ended(calls: Any, index: int = 0) -> str:
         while len(calls) <= index:
             await asyncio.sleep(0.01)
         await calls[index].ended.wait()
-    return calls[index].error
+    error: str = calls[index].error
+    return error
