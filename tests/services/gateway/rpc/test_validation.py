@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -39,6 +40,7 @@ from tests.support.wrong_requests import (
 
 PCM, WAV, OPUS = tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_WAV, tts_pb2.AUDIO_ENCODING_OGG_OPUS
 MULAW, ALAW = tts_pb2.AUDIO_ENCODING_MULAW, tts_pb2.AUDIO_ENCODING_ALAW
+MP3, AAC, FLAC = tts_pb2.AUDIO_ENCODING_MP3, tts_pb2.AUDIO_ENCODING_AAC, tts_pb2.AUDIO_ENCODING_FLAC
 
 UNARY_TOO_LONG = [80.001, 81, 84.6, 87, 87.4, 88, 90, 91, 120, 3600]
 
@@ -103,9 +105,9 @@ async def test_recordings_beyond_the_longest_context_are_not_decoded(
 ) -> None:
     decoded = []
 
-    def pieces(audio_format: tts_pb2.AudioFormat, file: io.BytesIO) -> list[Recording]:
+    def pieces(audio_format: tts_pb2.AudioFormat, file: io.BytesIO) -> Iterator[Recording]:
         decoded.append(file.read())
-        return [Recording(bytes(2 * 100 * 24_000), codec_pb2.SAMPLE_FORMAT_S16LE, 24_000)]
+        yield Recording(bytes(2 * 100 * 24_000), codec_pb2.SAMPLE_FORMAT_S16LE, 24_000)
 
     monkeypatch.setattr(recordings, "open_pieces", pieces)
     for _ in range(20):
@@ -135,7 +137,8 @@ async def test_unary_wish_over_80_s_is_refused_before_any_work_and_pointed_to_th
 @pytest.mark.parametrize(
     ("encoding", "rate", "longest_s"),
     [(PCM, 48_000, 40), (WAV, 44_100, 43.52), (PCM, 8_000, 240), (MULAW, 24_000, 160), (ALAW, 8_000, 300)]
-    + [(OPUS, rate, 300) for rate in (8_000, 48_000)],
+    + [(OPUS, rate, 300) for rate in (8_000, 48_000)]
+    + [(MP3, 24_000, 300), (AAC, 24_000, 187.36), (FLAC, 24_000, 77.92)],
 )
 async def test_unary_limit_follows_the_size_of_the_format(encoding: int, rate: int, longest_s: float) -> None:
     async with fake_deployment(max_stream_audio_seconds=300) as deployment:
