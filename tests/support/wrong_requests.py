@@ -90,6 +90,10 @@ TWELVE_BIT = GOOD_WAV[:34] + struct.pack("<H", 12) + GOOD_WAV[36:]
 SURROUND = GOOD_WAV[:22] + struct.pack("<H", 6) + GOOD_WAV[24:]
 
 
+def speed(value: float) -> Callable[[Request], None]:
+    return lambda request: setattr(request.audio_config, "speed", value)
+
+
 def flac_of(rate_hz: int) -> bytes:
     """A second of noise of any rate."""
     encoder = open_encoder(FLAC, rate_hz, rate_hz, serial=1)
@@ -105,6 +109,10 @@ WRONG: dict[str, list[Callable[[Request], None]]] = {
         *(rate(value) for value in (-1, 1, 7999, 23999, 24001, 96000, 192000, 2**31 - 1)),
         *(audio_format(OPUS, value) for value in (11025, 22050, 32000, 44100)),
         *(audio_format(MULAW, 64000), audio_format(WAV, 6000)),
+    ],
+    "audio_config.speed": [
+        speed(value)
+        for value in (-1, -0.25, 1e-9, 0.2499, 4.0001, 5, 100, 1e30, float("nan"), float("inf"), -float("inf"))
     ],
     "sampling_params.temperature": [
         sampling("temperature", value)

@@ -38,6 +38,7 @@ class SpeechOptions(SamplingOptions, total=False):
     max_seconds: float
     encoding: Encoding  # of the audio; "pcm" when unset
     sample_rate_hz: int  # of the audio; the model's own when unset
+    speed: float  # of the speech, 0.25 to 4, its pitch kept; 1 when unset
     return_codes: bool
     request_id: str  # a UUID
     labels: Mapping[str, str]
@@ -92,6 +93,7 @@ def _fill(
     request.input.text = text
     request.audio_config.audio_encoding = ENCODINGS[options.get("encoding", "pcm")].number
     request.audio_config.sample_rate_hertz = options.get("sample_rate_hz", 0)
+    request.audio_config.speed = options.get("speed", 0.0)
     request.request_id = options.get("request_id", "")
     request.return_codes = options.get("return_codes", False)
     request.labels.update(options.get("labels", {}))

@@ -175,6 +175,7 @@ def add_say_options(parser: ArgumentParser) -> None:
         "--encoding", choices=list(ENCODINGS), help="what the file holds (default: by its name, or wav)"
     )
     parser.add_argument("--rate", type=_int32, metavar="HZ", help="sample rate; the model's own when unset")
+    parser.add_argument("--speed", type=float, help="how fast the speech is, its pitch kept (0.25 to 4; 1 when unset)")
     parser.add_argument("--speaker", type=_int32, help="speaker number; the voice's when unset")
     parser.add_argument("--voice", type=utf8, help="name of a voice")
     parser.add_argument("--context", type=Path, metavar="JSON", help="the conversation so far, a list of turns")

@@ -96,6 +96,14 @@ def test_say_writes_what_the_name_says(server: Any, tmp_path: Path, name: str, s
     assert len(codec.encoded[0].samples) == len(codec.detected[0].samples) >= 2 * 19_200
 
 
+def test_say_asks_for_the_speed(server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--out", str(tmp_path / "a.wav"), "--target", server.target]
+    assert main(["say", "Hello.", *options, "--speed", "1.5"]) == 0
+    assert server.deployment.codec.calls[0].request.speed == 1.5
+    assert main(["say", "Hello.", *options, "--speed", "5"]) == 1
+    assert "audio_config.speed is 5; it must be 0.25 to 4, or 0 for 1." in capsys.readouterr().err
+
+
 def test_say_writes_headerless_samples(server: Any, tmp_path: Path) -> None:
     for encoding, size in (("pcm", 2), ("mulaw", 1)):
         path = tmp_path / f"{encoding}.raw"

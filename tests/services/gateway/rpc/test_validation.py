@@ -33,6 +33,7 @@ from tests.support.wrong_requests import (
     sampling,
     seconds,
     speaker,
+    speed,
     text,
     turn,
     turns,
@@ -152,6 +153,36 @@ async def test_unary_limit_follows_the_size_of_the_format(encoding: int, rate: i
             request.ClearField("max_audio_duration")
             await tts.Synthesize(request)
             assert deployment.engine.calls[0].request.max_frame_count == int(longest_s / 0.08 + 1e-6)
+
+
+async def test_speed_reaches_both_stages_and_limits_are_those_of_what_is_sent(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
+    """90 s are the most that is made, of the model's speech and of what is sent."""
+    for value, wish_s, frames in ((0.5, None, 562), (2.0, None, 1125), (2.0, 8, 200), (0.5, 8, 50), (0.0, 8, 100)):
+        speed(value)(stream_request)
+        stream_request.ClearField("max_audio_duration")
+        if wish_s is not None:
+            seconds(wish_s)(stream_request)
+        [message async for message in tts.StreamSynthesize(stream_request)]
+        made = deployment.engine.calls[-1].request
+        assert (made.max_frame_count, made.speed) == (frames, value or 1)
+        assert deployment.codec.calls[-1].request.speed == (value or 1)
+    speed(2.0)(stream_request)
+    seconds(45.08)(stream_request)
+    (violation,) = await violations(tts.StreamSynthesize(stream_request).read())
+    assert violation.field == "max_audio_duration" and "at most 45 s" in violation.description
+
+
+async def test_a_codec_that_knows_no_speed_is_not_asked_for_it(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
+    deployment.codec.info.stretch_sample_count = 0
+    speed(1.0)(stream_request)
+    [message async for message in tts.StreamSynthesize(stream_request)]
+    speed(1.5)(stream_request)
+    (violation,) = await violations(tts.StreamSynthesize(stream_request).read())
+    assert (violation.field, violation.reason) == ("audio_config.speed", "SPEED_UNKNOWN")
 
 
 async def test_wrong_rate_is_told_with_the_rates_of_the_encoding(
