@@ -22,7 +22,7 @@ SLOTS = 4
 WAITING = 4
 LEAD_S = 1.0  # the engine holds frames back beyond it, so a stream lasts as long as its audio
 MAX_FAILOVERS = 20  # faults are far more frequent here than a stream's limit allows for
-FAILOVER_WAIT_S = 30.0  # the other replica may be starting, on a busy machine
+FAILOVER_WAIT_S = 120.0  # the other replica may be starting, on a busy machine
 
 SLOT_GAUGES = {
     "engine": ("engine_active_slots", "engine_queue_depth"),

@@ -79,7 +79,7 @@ async def corrupt(cluster: Cluster, replica: Replica) -> None:
     """One bit of the next two pieces of TLS, whichever way they go."""
     before = replica.api.num_corrupted
     replica.api.pieces_to_corrupt = 2
-    async with asyncio.timeout(30):  # health and keepalive pass bytes without any stream
+    async with asyncio.timeout(120):  # health and keepalive pass bytes without any stream
         while replica.api.num_corrupted == before:
             await asyncio.sleep(0.05)
     await asyncio.sleep(0.5)

@@ -14,7 +14,7 @@ import csm_client
 
 STREAM_S = 6.0
 TEXT_S = 8.0
-DEADLINE_S = 120.0
+DEADLINE_S = 600.0  # a busy machine makes no stream fail
 AT_ONCE = 4  # streams of the undisturbed run
 RESUMES = 20  # of a lost gateway; faults are far more frequent here than a client's limit allows for
 AGAIN_AFTER_S = 3.0  # after a refusal

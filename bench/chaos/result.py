@@ -11,7 +11,7 @@ from bench.chaos.listeners import Gap, Listeners
 from bench.machine import commit, cpu_name
 
 AFTER_S = 6.0  # a gap that ends so long after a fault has healed may still be its
-MOST_REFUSED = 0.25
+MOST_REFUSED = 0.5
 SHOWN = 10  # of the failures
 
 

@@ -19,8 +19,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
-START_S = 180.0  # on a busy machine; the import of torch alone takes seconds
-DRAIN_S = 60.0
+START_S = 600.0  # on a busy machine; the import of torch alone takes seconds
+DRAIN_S = 300.0
 POLL_S = 0.1
 
 _LISTENS = re.compile(r"api port (\d+), health port (\d+), metrics port (\d+)")
@@ -106,7 +106,7 @@ class StageProcess:
     async def gauges(self, *names: str) -> dict[str, float]:
         """The values of its metrics with these names."""
         url = f"http://127.0.0.1:{self.metrics_port}/metrics"
-        text = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=30).read().decode())
+        text = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=120).read().decode())
         return {
             sample.name: sample.value
             for family in text_string_to_metric_families(text)
