@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
+import struct
 from contextlib import suppress
 
 PIECE_BYTES = 64 * 1024
+RESET = struct.pack("ii", 1, 0)  # of SO_LINGER: close sends RST
 
 
 class Link:
@@ -39,6 +42,7 @@ class Link:
     def cut(self) -> None:
         """Resets every connection. New ones can be made."""
         for writer in self._writers:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             writer.transport.abort()
 
     def set_black_hole(self, is_on: bool) -> None:
