@@ -23,6 +23,7 @@ WAITING = 4
 LEAD_S = 1.0  # the engine holds frames back beyond it, so a stream lasts as long as its audio
 MAX_FAILOVERS = 20  # faults are far more frequent here than a stream's limit allows for
 FAILOVER_WAIT_S = 120.0  # the other replica may be starting, on a busy machine
+DRAIN_S = 300  # a drain cuts no stream off, on a busy machine either
 
 SLOT_GAUGES = {
     "engine": ("engine_active_slots", "engine_queue_depth"),
@@ -128,7 +129,7 @@ async def running_cluster(bundle: Path, folder: Path, seed: int) -> AsyncIterato
 
 
 def stage_options(stage: str, bundle: Path, folder: Path) -> list[str]:
-    common = ["--bundle", str(bundle), "--threads", "1", "--slots", str(SLOTS), "--drain-seconds", "30"]
+    common = ["--bundle", str(bundle), "--threads", "1", "--slots", str(SLOTS), "--drain-seconds", str(DRAIN_S)]
     if stage == "codec":
         return [*common, "--max-waiting-streams", str(WAITING), "--watermark-keyring", str(folder / "marks.json")]
     return [
@@ -140,7 +141,7 @@ def stage_options(stage: str, bundle: Path, folder: Path) -> list[str]:
 def gateway_options(replicas: dict[str, list[Replica]], authority: Path, folder: Path) -> list[str]:
     options = ["--stage-tls-ca", str(authority), "--code-sealing-keyring", str(folder / "seals.json")]
     options += ["--max-failovers", str(MAX_FAILOVERS), "--failover-wait-seconds", str(FAILOVER_WAIT_S)]
-    options += ["--drain-seconds", "30"]
+    options += ["--drain-seconds", str(DRAIN_S)]
     for stage in ("engine", "codec"):
         options += [f"--{stage}-target", target_of([replica.api for replica in replicas[stage]])]
         options += [f"--{stage}-health-target", target_of([replica.health for replica in replicas[stage]])]

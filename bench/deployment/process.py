@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 START_S = 600.0  # on a busy machine; the import of torch alone takes seconds
-DRAIN_S = 300.0
+DRAIN_S = 600.0
 POLL_S = 0.1
 
 _LISTENS = re.compile(r"api port (\d+), health port (\d+), metrics port (\d+)")
@@ -60,7 +60,7 @@ class StageProcess:
     async def wait_ready(self) -> None:
         """Returns when its readiness is SERVING. Raises TimeoutError."""
         async with asyncio.timeout(START_S), grpc.aio.insecure_channel(f"127.0.0.1:{self.health_port}") as channel:
-            stub = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]
+            stub = health_pb2_grpc.HealthStub(channel)
             request = health_pb2.HealthCheckRequest(service="readiness")
             while True:
                 answer = await stub.Check(request, timeout=START_S, wait_for_ready=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 
@@ -106,13 +107,13 @@ class Caller:
         """The status. OK for a call that the caller has left."""
         ended = threading.Event()
 
-        def requests() -> object:
+        def requests() -> Iterator[bytes]:
             yield from call.messages
             if not call.half_closes:
                 ended.wait(call.timeout_s)
 
         # Every call is one of streams here: a request of none or of two messages is malformed as well.
-        stream = self._channels[call.method.port].stream_stream(call.method.path)
+        stream: Any = self._channels[call.method.port].stream_stream(call.method.path, None, None)
         running = stream(requests(), timeout=call.timeout_s, metadata=call.metadata)
         try:
             for number, _ in enumerate(running):

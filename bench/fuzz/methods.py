@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from csm.codec.v1 import codec_pb2
 from csm.engine.v1 import engine_pb2
@@ -53,7 +54,11 @@ def methods() -> list[Method]:
 def valid_requests(codec: rvq_pb2.CodecIdentity) -> dict[str, list[Message]]:
     """Well-formed requests by method, which are the beginnings of malformed ones. Methods without any take none."""
     pcm = tts_pb2.AudioConfig(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM)
-    speech = {"input": tts_pb2.SynthesisInput(text="Hello there."), "audio_config": pcm, "return_codes": True}
+    speech: dict[str, Any] = {
+        "input": tts_pb2.SynthesisInput(text="Hello there."),
+        "audio_config": pcm,
+        "return_codes": True,
+    }
     stream = tts_pb2.StreamSynthesizeRequest(**speech)
     stream.max_audio_duration.seconds = 1
     unary = tts_pb2.SynthesizeRequest(**speech)
@@ -72,7 +77,11 @@ def valid_requests(codec: rvq_pb2.CodecIdentity) -> dict[str, list[Message]]:
     frames = rvq_pb2.CodeFrames(
         frame_count=2, codebook_count=codec.codebook_count, codes=bytes(4 * codec.codebook_count)
     )
-    pcm_16 = {"samples": bytes(9600), "sample_format": codec_pb2.SAMPLE_FORMAT_S16LE, "sample_rate_hertz": 24_000}
+    pcm_16: dict[str, Any] = {
+        "samples": bytes(9600),
+        "sample_format": codec_pb2.SAMPLE_FORMAT_S16LE,
+        "sample_rate_hertz": 24_000,
+    }
     text, detect = tts_pb2.StreamSynthesizeTextRequest, watermark_pb2.StreamDetectWatermarkRequest
     decode, search = codec_pb2.StreamDecodeRequest, codec_pb2.StreamDetectWatermarkRequest
     generate = engine_pb2.GenerateRequest(

@@ -131,7 +131,7 @@ def messages(descriptor: Descriptor, depth: int = 0) -> st.SearchStrategy[Messag
 @st.composite
 def _mutated(draw: Draw, message: Message) -> bytes:
     """A valid message with one to three fields, anywhere in it, replaced or taken away."""
-    changed = GetMessageClass(message.DESCRIPTOR)()
+    changed: Any = type(message)()
     changed.CopyFrom(message)
     for _ in range(draw(st.integers(1, 3))):
         place, depth = changed, 0
@@ -139,7 +139,7 @@ def _mutated(draw: Draw, message: Message) -> bytes:
             if draw(st.booleans()):
                 break
             place, depth = draw(st.sampled_from(inner)), depth + 1
-        field = draw(st.sampled_from(list(place.DESCRIPTOR.fields)))
+        field: Any = draw(st.sampled_from(list(place.DESCRIPTOR.fields)))
         place.ClearField(field.name)
         if draw(st.integers(0, 4)):
             _set(draw, place, field, depth)

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from csm.codec.v1 import codec_pb2
-from grpc._cython import cygrpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from csm_bundle.errors import EngineBusyError, InvalidRequestError, WatermarkError
@@ -177,10 +177,10 @@ async def test_a_method_that_the_server_lacks_is_unimplemented_without_a_traceba
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_a_caller_that_left_a_draining_server_is_no_failure(
-    stage: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    stage.codec.on_info = raising(cygrpc._ServerStoppedError("Server already stopped."))  # as a read or a write gives it
+async def test_a_caller_that_left_a_draining_server_is_no_failure(stage: Any, caplog: pytest.LogCaptureFixture) -> None:
+    stage.codec.on_info = raising(
+        cygrpc._ServerStoppedError("Server already stopped.")
+    )  # as a read or a write gives it
     call = stage.stub.GetCodecInfo(REQUEST)
     async with asyncio.timeout(30):
         while not handled(stage, "CANCELLED") + handled(stage, "INTERNAL"):
