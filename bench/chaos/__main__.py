@@ -28,6 +28,7 @@ from bench.chaos.cluster import Cluster, running_cluster
 from bench.chaos.faults import Saboteur
 from bench.chaos.listeners import STREAM_ITEMS, TEXT_ITEMS, Listeners
 from bench.chaos.result import result_of, why_not_passed
+from bench.machine import commit
 
 LONGEST_S = 1800.0  # of the disturbed run
 SETTLE_S = 120.0  # until every slot must be free
@@ -70,6 +71,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 async def disturb(options: argparse.Namespace, cluster: Cluster, listeners: Listeners) -> dict[str, Any]:
+    measured = commit()  # before somebody changes the checkout
     await listeners.hear_undisturbed()
     print("undisturbed run done", flush=True)
     rss_before, slots_before = cluster.rss_mb(), await cluster.slots()
@@ -95,6 +97,7 @@ async def disturb(options: argparse.Namespace, cluster: Cluster, listeners: List
         slots=(slots_before, await cluster.slots()),
         tracebacks={replica.process.name: replica.process.tracebacks() for replica in cluster.all},
         seed=options.seed,
+        commit=measured,
         note=options.note,
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.chaos.faults import Struck
 from bench.chaos.listeners import Gap, Listeners
-from bench.machine import commit, cpu_name
+from bench.machine import cpu_name
 
 AFTER_S = 6.0  # a gap that ends so long after a fault has healed may still be its
 MOST_REFUSED = 0.5
@@ -23,6 +23,7 @@ def result_of(
     slots: tuple[dict[str, float], dict[str, float]],
     tracebacks: dict[str, int],
     seed: int,
+    commit: str,
     note: str,
 ) -> dict[str, Any]:
     """rss_mb, slots: before and after, by process"""
@@ -37,7 +38,7 @@ def result_of(
     return {
         "benchmark": "chaos",
         "device": cpu_name(),
-        "commit": commit(),
+        "commit": commit,
         "note": note,
         "seed": seed,
         "faults": sum(row["count"] for row in rows),

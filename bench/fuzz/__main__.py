@@ -72,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def run(options: argparse.Namespace) -> dict[str, Any]:
     """The object of the last line."""
+    measured = commit()  # before somebody changes the checkout
     async with AsyncExitStack() as stack:
         folder = options.logs or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +98,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
         return {
             "benchmark": "fuzz",
             "device": cpu_name(),
-            "commit": commit(),
+            "commit": measured,
             "note": options.note,
             "seed": options.seed,
             "requests": caller.tally.by_port.total(),

@@ -111,7 +111,7 @@ async def test_the_result_counts_faults_by_kind_and_names_the_gaps_near_them() -
     nothing: dict[str, float] = {}
     made = result_of(
         struck=struck, listeners=listeners, rss_mb=(nothing, nothing), slots=(nothing, nothing), tracebacks={},
-        seed=0, note="",
+        seed=0, commit="abc1234", note="",
     )  # fmt: skip
     await listeners.close()
     assert (made["faults"], made["streams"], made["ok"]) == (5, 2, 2)
