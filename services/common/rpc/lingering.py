@@ -68,7 +68,7 @@ class IncomingMessages:
 
 
 def is_caller_gone(error: BaseException) -> bool:
-    """Whether gRPC raised it because the call has ended: a read or a write met the end, or a server that has stopped."""
+    """Whether gRPC raised it because the call has ended: a read or a write met its end, or that of the server."""
     return isinstance(error, grpc.aio.BaseError) and not isinstance(error, grpc.aio.AbortError | grpc.aio.UsageError)
 
 
