@@ -95,7 +95,7 @@ class CodecStream:
         if self._catalog.codec.sends_started:
             with suppress(TimeoutError):
                 await asyncio.wait_for(has_slot.wait(), OLD_CODEC_AFTER_S)
-        async for frames in buffer:
+        async for frames in buffer.until(lambda: window.is_released):
             await window.admit(frames.frame_count)
             yield codec_pb2.StreamDecodeRequest(frames=frames)
 
@@ -125,6 +125,7 @@ class CodecStream:
         finally:
             has_slot.set()
             window.release()
+            buffer.wake()  # a call that has ended does not cancel the task that writes its requests
         if complete is None:
             raise unreachable("CODEC")
         if complete.frame_count != buffer.frame_count:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from csm.rvq.v1 import rvq_pb2
 
@@ -37,9 +37,17 @@ class FrameBuffer:
         codes = b"".join(frames.codes for frames in self._messages)
         return rvq_pb2.CodeFrames(frame_count=self.frame_count, codebook_count=codebook_count, codes=codes)
 
-    async def __aiter__(self) -> AsyncIterator[rvq_pb2.CodeFrames]:
+    def __aiter__(self) -> AsyncIterator[rvq_pb2.CodeFrames]:
+        return self.until(lambda: False)
+
+    def wake(self) -> None:
+        """Makes every iteration ask again whether it is over."""
+        self._changed.set()
+
+    async def until(self, is_over: Callable[[], bool]) -> AsyncIterator[rvq_pb2.CodeFrames]:
+        """An iteration that also ends when `is_over`, asked after each wait, says so."""
         position = 0
-        while True:
+        while not is_over():
             for frames in self._messages[position:]:
                 position += 1
                 yield frames
@@ -83,6 +91,10 @@ class DecodeWindow:
         """Ends every wait: the codec call is over, and the next write meets its end."""
         self._size = math.inf
         self._moved.set()
+
+    @property
+    def is_released(self) -> bool:
+        return math.isinf(self._size)
 
     @property
     def _ahead_frames(self) -> float:
