@@ -28,6 +28,7 @@ from services.common.telemetry.spans import CallMetadata, CallSpan, Tracer
 log = logging.getLogger("csm.rpc")
 
 REQUEST_ID_KEY = "x-request-id"
+EARLY_S = 0.25  # a caller's deadline began when it sent the request, ours when the request arrived: it may end first
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[[Any, Context], Awaitable[Any]]
@@ -165,7 +166,7 @@ class _Call:
 
     def _caller_gone(self) -> None:
         remaining_s = self._context.time_remaining()
-        if remaining_s is not None and remaining_s <= 0:
+        if remaining_s is not None and remaining_s <= EARLY_S:
             self._end(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
         else:
             self._end(grpc.StatusCode.CANCELLED, "CANCELLED")
