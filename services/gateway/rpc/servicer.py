@@ -31,6 +31,7 @@ from services.gateway.stages.catalog import Catalog, CatalogSource
 from services.gateway.synthesis.clip import Clip
 from services.gateway.synthesis.codec_stream import CodecStream
 from services.gateway.synthesis.deadline import Deadline
+from services.gateway.synthesis.decoding import DecodePacing
 from services.gateway.synthesis.failover import FailoverLimits, Failovers
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
@@ -97,7 +98,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
                     return None
                 clip.continues = False
                 failovers = self._failovers(waits_when_full=True)
-                stream = CodecStream(plan.request_id, catalog, self._codec, 1, failovers, clip)
+                stream = CodecStream(plan.request_id, catalog, self._codec, self._pacing(), failovers, clip)
                 return await stream.close(deadline)
 
             remembered = self._settings.max_remembered_sentences
@@ -183,8 +184,15 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         waits_when_full: bool = False,
     ) -> Synthesis:
         failovers = self._failovers(waits_when_full=waits_when_full)
-        ahead_frames = self._settings.decode_ahead_frames
-        return Synthesis(plan, catalog, self._engine, self._codec, ahead_frames, failovers, before_decoding, clip)
+        return Synthesis(plan, catalog, self._engine, self._codec, self._pacing(), failovers, before_decoding, clip)
+
+    def _pacing(self) -> DecodePacing:
+        settings = self._settings
+        return DecodePacing(
+            settings.decode_ahead_frames,
+            settings.slot_patience_seconds,
+            lambda event: self._metrics.decode_slots.labels(event).inc(),
+        )
 
     def _failovers(self, *, waits_when_full: bool) -> Failovers:
         """waits_when_full: for streams whose caller already has audio"""

@@ -17,7 +17,7 @@ async def test_buffer_keeps_order_and_never_blocks_the_engine() -> None:
     for index in range(1000):
         buffer.put(fake_frames(index, 1))
     buffer.close()
-    assert [frames.first_frame_index async for frames in buffer] == list(range(1000))
+    assert [frames.first_frame_index async for frames in buffer.from_frame(0)] == list(range(1000))
 
 
 async def test_window_holds_back_until_the_client_has_taken() -> None:
