@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from csm_bundle.sampling import LIMITS
-from services.common.settings import HealthPort, MetricsPort, ServingPort, StageSettings
+from services.common.settings import ConnectionStreams, HealthPort, MetricsPort, ServingPort, StageSettings
 
 
 class GatewaySettings(StageSettings):
@@ -25,6 +25,7 @@ class GatewaySettings(StageSettings):
     port: ServingPort = 50051
     health_port: HealthPort = 50052
     metrics_port: MetricsPort = 9460
+    max_streams_per_connection: ConnectionStreams = 512
 
     engine_target: str = Field(
         default="127.0.0.1:50061", min_length=1, description="Engine replicas, such as dns:///engine:50061."

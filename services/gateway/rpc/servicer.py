@@ -23,7 +23,7 @@ from services.gateway.rpc import responses as convert
 from services.gateway.rpc.instrumented_run import instrumented_run
 from services.gateway.rpc.limits import unary_seconds
 from services.gateway.rpc.sampling import default_sampling
-from services.gateway.rpc.sinks import StreamSink, WholeSink
+from services.gateway.rpc.sinks import Response, StreamSink, WholeSink
 from services.gateway.rpc.text_stream import Requests, read_config, read_sentences
 from services.gateway.rpc.validation import Request, plan_synthesis
 from services.gateway.settings import GatewaySettings
@@ -75,19 +75,21 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         with self._quotas.one_more(caller_name.get()):
             deadline = self._deadline(context)
             plan, catalog = await self._plan(request, deadline)
-            sink = StreamSink(context, plan, catalog, self._settings.write_timeout_seconds)
+            sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse)
             result = await self._run(self._synthesis(plan, catalog), plan, catalog, deadline, sink.deliver)
             await sink.finish(result)
 
     async def StreamSynthesizeText(self, requests: Requests, context: Context) -> None:
         with self._quotas.one_more(caller_name.get()):
             deadline = self._deadline(context)
-            config = await read_config(requests)
+            idle_s = self._settings.text_idle_seconds
+            config = await read_config(requests, idle_s)
             plan, catalog = await self._plan(config, deadline, words_follow=True)
             language_code = config.voice.language_code or catalog.language_of(plan.voice)
-            sentences = read_sentences(requests, language_code, self._settings.max_text_length)
-            timeout_s = self._settings.write_timeout_seconds
-            sink = StreamSink(context, plan, catalog, timeout_s, tts_pb2.StreamSynthesizeTextResponse)
+            sentences = read_sentences(
+                requests, language_code, self._settings.max_text_length, idle_s, lambda: text.is_speaking
+            )
+            sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeTextResponse)
             clip = Clip(continues=True)
 
             def synthesis_of(sentence: SynthesisPlan, before_decoding: BeforeDecoding, goes_on: bool) -> Synthesis:
@@ -154,7 +156,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         )
 
     def _deadline(self, context: Context) -> Deadline:
-        return Deadline.of(context, self._settings.default_deadline_seconds)
+        return Deadline.of(context, self._settings.default_deadline_seconds, self._settings.max_deadline_seconds)
 
     async def _plan(
         self, request: Request, deadline: Deadline, *, words_follow: bool = False
@@ -185,6 +187,10 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
     ) -> Synthesis:
         failovers = self._failovers(waits_when_full=waits_when_full)
         return Synthesis(plan, catalog, self._engine, self._codec, self._pacing(), failovers, before_decoding, clip)
+
+    def _sink(self, context: Context, plan: SynthesisPlan, catalog: Catalog, response: type[Response]) -> StreamSink:
+        timeout_s, least_pace = self._settings.write_timeout_seconds, self._settings.min_listener_pace
+        return StreamSink(context, plan, catalog, timeout_s, response, least_pace=least_pace)
 
     def _pacing(self) -> DecodePacing:
         settings = self._settings
