@@ -75,10 +75,10 @@ class Codec:
         slot = self._lanes.take()
         try:
             marks = self._join(slot, frame_symbols(key.payload), before, point)
+            start = self._start_of(marks.place)
         except ValueError as error:
             self._lanes.leave(slot)
             raise InvalidRequestError("checkpoint", str(error)) from None
-        start = self._start_of(marks.place)
         stream = DecodeStream(slot, key.id, start, checkpoint_frames)
         stream.num_frames, stream.num_samples = start.first_frame, start.first_sample
         if point is not None:
@@ -192,12 +192,12 @@ class Codec:
         return self._embedder.join(slot.number, symbols, level, before, point)
 
     def _start_of(self, place: Place) -> StreamStart:
-        """Where a stream starts whose mark starts there."""
+        """Where a stream starts whose mark starts there. Raises ValueError for a place within a frame."""
         if place == AT_THE_START:
             return StreamStart()
         first_marked, rest = divmod(place.num_samples, self._decoder.identity.frame_sample_count)
         if rest:
-            raise InvalidRequestError("checkpoint", f"lies {place.num_samples} samples behind the start, within a frame")
+            raise ValueError(f"{place.num_samples} samples end within a frame.")
         first_decoded = max(0, first_marked - self._decoder.audio_frames)
         return StreamStart(
             first_frame=max(0, first_decoded - self._decoder.latent_frames),

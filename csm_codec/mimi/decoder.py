@@ -79,9 +79,7 @@ class MimiDecoder:
         """
         return self._run(lane, codes, exec_mask, reset_mask, self._lanes[lane].step)[:, 0].float()
 
-    def _run(
-        self, lane: int, codes: Tensor, exec_mask: Tensor, reset_mask: Tensor | None, step: CUDAGraphed
-    ) -> Tensor:
+    def _run(self, lane: int, codes: Tensor, exec_mask: Tensor, reset_mask: Tensor | None, step: CUDAGraphed) -> Tensor:
         self._half.set_streaming_state(self._lanes[lane].modules)
         try:
             if reset_mask is not None:

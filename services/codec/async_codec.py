@@ -14,7 +14,7 @@ from csm_codec.codec import Codec
 from csm_codec.codec_thread import CodecThread
 from csm_codec.codes import Codes
 from csm_codec.stream import Audio, DecodeStream, Failed, Output
-from csm_codec.watermark.stream.progress import START, ClipProgress
+from csm_codec.watermark.stream.progress import START, ClipProgress, MarkPoint
 from services.codec.admission import Admission
 from services.common.pulse import Pulse
 
@@ -59,13 +59,19 @@ class AsyncCodec:
         )
         self._pulse_task = asyncio.create_task(self.pulse.run())
 
-    async def open(self, key_id: str, before: ClipProgress = START) -> StreamHandle:
-        """Waits for a slot and takes it. before: state of the clip from earlier streams.
+    async def open(
+        self,
+        key_id: str,
+        before: ClipProgress = START,
+        point: MarkPoint | None = None,
+        checkpoint_frames: int = 0,
+    ) -> StreamHandle:
+        """Waits for a slot and takes it. The arguments are those of `Codec.open`.
 
-        Raises CodecBusyError, KeyringError or CodecStoppedError.
+        Raises what that does, and CodecStoppedError.
         """
         await self.admission.take()
-        opened = self.thread.open(key_id, before)
+        opened = self.thread.open(key_id, before, point, checkpoint_frames)
         try:
             stream = await asyncio.wrap_future(opened)
         except BaseException:
@@ -137,7 +143,7 @@ class StreamHandle:
         self._outputs: asyncio.Queue[Output | Exception | None] = asyncio.Queue()  # None: a beat
         self._quiet = False  # the reader has got nothing since the last beat
         self._room = asyncio.Event()
-        self._pushed_frames = self._taken_frames = 0
+        self._pushed_frames = self._taken_frames = stream.start.first_frame
 
     async def push(self, codes: Codes) -> None:
         """Hands in frames, as many at a time as there is room for."""

@@ -80,9 +80,7 @@ class Synthesis:
         self._engine = engine
         self._codec = codec
         self._buffer = FrameBuffer()
-        self._codec_stream = CodecStream(
-            plan.request_id, catalog, codec, pacing, failovers, clip or Clip()
-        )
+        self._codec_stream = CodecStream(plan.request_id, catalog, codec, pacing, failovers, clip or Clip())
         self._failovers = failovers
         self._before_decoding = before_decoding
         self._chunker = Chunker(plan.chunk_frames * catalog.frame_samples)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,9 +68,7 @@ def test_continues_bit_for_bit(
     whole, points, progress, _ = _run(network, pcm, look_ahead, lane_width, before, 0)
     assert len(whole) == len(pcm) and len(points) >= 2
     for point in (points[0], points[-1]):
-        rest, later, end, first_sample = _run(
-            network, pcm, look_ahead, lane_width, before, point.num_samples, point
-        )
+        rest, later, end, first_sample = _run(network, pcm, look_ahead, lane_width, before, point.num_samples, point)
         assert point.num_samples < first_sample < point.num_samples + 2 * PIECE
         assert np.array_equal(rest, whole[first_sample:])
         assert end == progress

@@ -18,7 +18,11 @@ from tests.support.fake_stages import FRAME_SAMPLES, numbered_audio
 Code = grpc.StatusCode
 FRAMES = 200
 SLOTS = 3
-SMALL_WINDOW = [("grpc.http2.lookahead_bytes", 8192), ("grpc.http2.bdp_probe", 0), ("grpc.use_local_subchannel_pool", 1)]
+SMALL_WINDOW = [
+    ("grpc.http2.lookahead_bytes", 8192),
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+]
 
 
 @pytest.fixture
