@@ -1,4 +1,4 @@
-"""The state of a clip as opaque bytes, which the caller keeps between two streams, and that of a stream at a checkpoint.
+"""The states of a clip between two streams, and of a stream at a checkpoint, as opaque bytes that the caller keeps.
 
 They hold a version, the numbers, and a digest over these, the weights' digest and the key's id. The digest detects
 mistakes, such as bytes of another bundle or key. It is no signature: callers of this port are trusted with all audio

@@ -131,15 +131,15 @@ class GatewaySettings(StageSettings):
         default=0.25,
         ge=0,
         le=1,
-        description="Least audio that a client must take, in seconds of audio for each second that the gateway waits for"
-        " it, beyond --write-timeout-seconds in all; a slower one is ended. 0 is no limit.",
+        description="Least audio that a client must take, in seconds for each second that the gateway waits for it"
+        " beyond --write-timeout-seconds in all; a slower one is ended. 0 is no limit.",
     )
     slot_patience_seconds: float = Field(
         default=2.0,
         gt=0,
         le=3600,
-        description="A stream whose client has taken nothing for so long gives its decode slot back, and takes one again"
-        " when the client reads on.",
+        description="A stream whose client has taken nothing for so long gives its decode slot back, and takes one"
+        " again when the client reads on.",
     )
     text_idle_seconds: float = Field(
         default=60.0,

@@ -66,8 +66,8 @@ class MarkedStream:
         point: MarkPoint | None = None,
     ) -> None:
         """symbols: from the clip's first frame on. lag: the networks' own look-ahead, in frames. before: the clip's
-        progress in earlier streams; grid and level continue the same progress. point: of an earlier stream with the same
-        audio, which this one continues. Raises ValueError for a point at which no stream can be continued.
+        progress in earlier streams; grid and level continue the same progress. point: of an earlier stream with the
+        same audio, which this one continues. Raises ValueError for a point at which no stream can be continued.
         """
         self._to_network = BlockResampler(sample_rate_hz, hparams.sample_rate_hz)
         self._from_network = BlockResampler(hparams.sample_rate_hz, sample_rate_hz)

@@ -37,8 +37,8 @@ class StreamSink:
         *,
         least_pace: float = 0.0,
     ) -> None:
-        """response: message type of the stream. write_timeout_s: longest wait of one write. least_pace: seconds of audio
-        that the client must take for each second of waiting beyond `write_timeout_s` in all; 0 is no limit
+        """response: message type of the stream. write_timeout_s: longest wait of one write. least_pace: seconds of
+        audio that the client must take for each second of waiting beyond `write_timeout_s` in all; 0 is no limit
         """
         self._context = context
         self._plan = plan
@@ -123,7 +123,8 @@ class StreamSink:
         else:
             why = (
                 f"The client has taken {self._taken_s:.1f} s of audio while the server waited for it for"
-                f" {self._waited_s + max(0.0, patience_s):.1f} s; at least {self._least_pace:g} s in a second are needed."
+                f" {self._waited_s + max(0.0, patience_s):.1f} s; at least {self._least_pace:g} s in a second are"
+                " needed."
             )
         metadata = {"sent_sample_count": str(self._sent_samples)}
         return StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, "CLIENT_TOO_SLOW", why, metadata=metadata)

@@ -1,4 +1,4 @@
-"""Streams that are continued from a checkpoint of another call: the same samples, at any replica with the same weights."""
+"""Streams that are continued from a checkpoint of another call: the same samples."""
 
 from __future__ import annotations
 
