@@ -1,4 +1,6 @@
-"""`python -m bench.listeners.codec_resume`: how much a codec computes before a stream that continues at another replica gives its first new sample.
+"""How much a codec computes before a stream that continues at another replica gives its first new sample.
+
+    python -m bench.listeners.codec_resume --out bench/results/codec_resume_builtin_cpu.json
 
 Seconds are those of the processor, of one thread, so that other programs on the machine count little. A stream that
 continues from a checkpoint is compared with one that is decoded again from its first frame; that one's cost is the cost

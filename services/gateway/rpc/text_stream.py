@@ -17,7 +17,7 @@ Requests = AsyncIterator[tts_pb2.StreamSynthesizeTextRequest]
 async def read_config(requests: Requests, idle_s: float) -> tts_pb2.StreamSynthesizeRequest:
     """The configuration in the first message.
 
-    Raises StatusError INVALID_ARGUMENT when the first message holds none, DEADLINE_EXCEEDED when none comes in `idle_s`.
+    Raises StatusError INVALID_ARGUMENT when the message holds none, DEADLINE_EXCEEDED when none comes for `idle_s`.
     """
     request = await _next(requests, idle_s, lambda: False)
     if request is not None and request.HasField("config"):
