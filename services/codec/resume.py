@@ -49,7 +49,7 @@ def point_from_bytes(state: bytes, weights_digest: str, key_id: str) -> MarkPoin
     position, hops, square_sum, audible, *own = layout.unpack(
         _opened(state, "checkpoint", layout, weights_digest, key_id)
     )
-    return MarkPoint(*own, before=ClipProgress(position, hops, square_sum, audible))
+    return MarkPoint(*own, ClipProgress(position, hops, square_sum, audible))
 
 
 def _progress_bytes(progress: ClipProgress) -> bytes:

@@ -88,8 +88,8 @@ class TextSynthesis:
             async with asyncio.TaskGroup() as group:
                 try:
                     await self._say_all(group, deadline, deliver)
-                except StatusError as error:
-                    if error.code is grpc.StatusCode.UNAVAILABLE:  # no more text comes; what has come is said
+                except StatusError as ending:
+                    if ending.code is grpc.StatusCode.UNAVAILABLE:  # no more text comes; what has come is said
                         for said in self._said:
                             await said.wait()
                     raise
