@@ -116,7 +116,7 @@ class GatewaySettings(StageSettings):
         default=120.0, gt=0, le=86400, description="Deadline of calls whose client sets none."
     )
     max_deadline_seconds: float = Field(
-        default=600.0,
+        default=3600.0,
         gt=0,
         le=86400,
         description="Longest a call may run, whatever deadline its client sets.",
