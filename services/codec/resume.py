@@ -46,10 +46,10 @@ def point_from_bytes(state: bytes, weights_digest: str, key_id: str) -> MarkPoin
     if not state:
         return None
     layout = struct.Struct(_NUMBERS.format + _POINT.format.removeprefix("<"))
-    position, hops, square_sum, audible, *own = layout.unpack(
-        _opened(state, "checkpoint", layout, weights_digest, key_id)
-    )
-    return MarkPoint(*own, ClipProgress(position, hops, square_sum, audible))
+    numbers = _opened(state, "checkpoint", layout, weights_digest, key_id)
+    before, own = ClipProgress(*_NUMBERS.unpack(numbers[: _NUMBERS.size])), _POINT.unpack(numbers[_NUMBERS.size :])
+    num_samples, level_sum, level_frames, square_sum, audible_frames = own
+    return MarkPoint(num_samples, level_sum, level_frames, square_sum, audible_frames, before)
 
 
 def _progress_bytes(progress: ClipProgress) -> bytes:
