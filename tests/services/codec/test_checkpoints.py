@@ -25,7 +25,8 @@ async def run(
     for index in range(started.first_frame_index, len(codes)):
         await call.write(frames_message(codes[index : index + 1], index))
     await call.done_writing()
-    samples, position, checkpoints = b"", started.sample_offset, []
+    samples, position = b"", started.sample_offset
+    checkpoints: list[codec_pb2.StreamDecodeCheckpoint] = []
     while True:
         response = await call.read()
         if response.HasField("complete"):

@@ -44,7 +44,7 @@ async def connect(deployment: FakeDeployment) -> AsyncIterator[Callable[[], Any]
 
     yield connect
     for channel in channels:
-        await channel.close()
+        await channel.close(None)
 
 
 def slots(deployment: FakeDeployment, event: str) -> float:
