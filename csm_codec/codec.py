@@ -1,6 +1,6 @@
 """Codes in, watermarked audio out, for all streams at once. There is no way to get unmarked audio out of here.
 
-One step takes one frame of every stream that has one: decode, embed, hand out. It is driven from one thread
+One step takes one frame of every stream that has one: decode, stretch, embed, hand out. It is driven from one thread
 (codec_thread.py) and knows no RPC.
 """
 
@@ -20,6 +20,7 @@ from csm_codec.lanes import Lanes, Slot, by_lane
 from csm_codec.mimi.decoder import MimiDecoder
 from csm_codec.resample import Pcm
 from csm_codec.stream import Audio, Checkpoint, Complete, DecodeStream, Failed, Output, StreamStart
+from csm_codec.stretch import Stretcher
 from csm_codec.watermark.embed.embedder import Chunk, Embedder
 from csm_codec.watermark.keys.keyring import Keyring
 from csm_codec.watermark.keys.payload import frame_symbols
@@ -43,6 +44,7 @@ class Codec:
         self._lanes = Lanes(decoder.num_lanes, decoder.lane_width)
         self._streams: dict[Slot, DecodeStream] = {}
         self._marks: dict[Slot, MarkedStream] = {}
+        self._stretchers: dict[Slot, Stretcher] = {}  # of streams of another speed than 1
 
     @property
     def num_slots(self) -> int:
@@ -63,14 +65,18 @@ class Codec:
         before: ClipProgress = START,
         point: MarkPoint | None = None,
         checkpoint_frames: int = 0,
+        speed: float = 1.0,
     ) -> DecodeStream:
         """A new stream, marked with that key ("" is the active one). Raises CodecBusyError or KeyringError, and
         InvalidRequestError for a point that belongs to no stream of this codec.
 
         before: progress of the stream before this one in the clip, as that stream's Complete reported it. point: of a
         stream with the same codes, which this one continues; it has its own `before`. checkpoint_frames: frames between
-        two checkpoints; 0 is none
+        two checkpoints; 0 is none. speed: of the speech, as Stretcher takes it; at 1 nothing is changed, and at others
+        there are no checkpoints
         """
+        if speed != 1 and point is not None:
+            raise InvalidRequestError("checkpoint", "can be continued at speed 1 alone")
         key = self._keyring.get(key_id)
         slot = self._lanes.take()
         try:
@@ -79,7 +85,9 @@ class Codec:
         except ValueError as error:
             self._lanes.leave(slot)
             raise InvalidRequestError("checkpoint", str(error)) from None
-        stream = DecodeStream(slot, key.id, start, checkpoint_frames)
+        if speed != 1:
+            self._stretchers[slot] = Stretcher(speed, self._decoder.identity.sample_rate_hertz)
+        stream = DecodeStream(slot, key.id, start, checkpoint_frames if speed == 1 else 0)
         stream.num_frames, stream.num_samples = start.first_frame, start.first_sample
         if point is not None:
             self._decoder.begin(slot.lane, slot.row, start.first_frame)
@@ -127,7 +135,8 @@ class Codec:
                 elif stream.checkpoint_frames and (stream.num_frames - 1) % stream.checkpoint_frames == 0:
                     self._marks[stream.slot].offer_point()
             if np.abs(pcm).max(initial=0) <= _LOUDEST:  # not so with NaN
-                chunks[stream.slot.number] = Chunk(pcm, last=stream.finished and not stream.pending)
+                last = stream.finished and not stream.pending
+                chunks[stream.slot.number] = Chunk(self._stretched(stream, pcm, last=last), last)
             else:
                 self._decoder.forget(lane, stream.slot.row)
                 outputs.append(
@@ -213,6 +222,15 @@ class Codec:
         marks.next_point = None
         return Checkpoint(point, self._start_of(marks.place_of(point)))
 
+    def _stretched(self, stream: DecodeStream, pcm: Pcm, *, last: bool) -> Pcm:
+        """At the stream's speed."""
+        if (stretcher := self._stretchers.get(stream.slot)) is None:
+            return pcm
+        started_s = time.perf_counter()
+        made = stretcher.push(pcm, last=last)
+        stream.decode_s += time.perf_counter() - started_s
+        return made
+
     def _hand_out(self, stream: DecodeStream, pcm: Pcm, num_new_frames: int, last: bool) -> list[Output]:
         marks = self._marks[stream.slot]
         stream.num_samples += len(pcm)
@@ -238,4 +256,5 @@ class Codec:
         stream.ended = True
         stream.pending.clear()
         del self._streams[stream.slot], self._marks[stream.slot]
+        self._stretchers.pop(stream.slot, None)
         self._lanes.leave(stream.slot)

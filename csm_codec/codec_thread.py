@@ -47,13 +47,14 @@ class CodecThread:
         before: ClipProgress = START,
         point: MarkPoint | None = None,
         checkpoint_frames: int = 0,
+        speed: float = 1.0,
     ) -> Future[DecodeStream]:
         """A future of the stream, or of what `Codec.open` raises, or of CodecStoppedError.
 
         If it was cancelled before the thread came to it, no slot is taken.
         """
         return self.worker.call(
-            lambda: self._codec.open(key_id, before, point, checkpoint_frames),
+            lambda: self._codec.open(key_id, before, point, checkpoint_frames, speed),
             CodecStoppedError("The codec has stopped."),
         )
 

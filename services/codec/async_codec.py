@@ -60,13 +60,14 @@ class AsyncCodec:
         before: ClipProgress = START,
         point: MarkPoint | None = None,
         checkpoint_frames: int = 0,
+        speed: float = 1.0,
     ) -> StreamHandle:
         """Waits for a slot and takes it. The arguments are those of `Codec.open`.
 
         Raises what that does, and CodecStoppedError.
         """
         await self.admission.take()
-        opened = self.thread.open(key_id, before, point, checkpoint_frames)
+        opened = self.thread.open(key_id, before, point, checkpoint_frames, speed)
         try:
             stream = await asyncio.wrap_future(opened)
         except BaseException:

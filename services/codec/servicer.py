@@ -15,6 +15,7 @@ from csm_bundle.errors import InvalidRequestError, WatermarkError
 from csm_codec.mimi.encoder import encode
 from csm_codec.resample import Pcm, StreamResampler
 from csm_codec.stream import Audio, Checkpoint, Complete
+from csm_codec.stretch import FASTEST, SLOWEST, held_samples
 from csm_codec.watermark.stream.coverage import Coverage
 from services.codec import convert, resume
 from services.codec.async_codec import AsyncCodec, StreamHandle
@@ -66,7 +67,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             checkpoint_frames = 0
         else:
             raise InvalidRequestError("config.checkpoint", f"can be continued at {native_hz} Hz alone")
-        opening = self._async_codec.open(key_id, before, point, checkpoint_frames)
+        opening = self._async_codec.open(key_id, before, point, checkpoint_frames, config.speed or 1.0)
         handle = await self._opened(opening, context)
         context.add_done_callback(lambda _: handle.close())  # type: ignore[arg-type]
         reader = asyncio.create_task(self._read_frames(requests, handle))
@@ -124,6 +125,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             key_ids=list(loaded.keyring.keys),
             notice=loaded.bundle.notice,
             sends_started=True,
+            stretch_sample_count=held_samples(self._identity.sample_rate_hertz),
         )
 
     async def _read_config(self, requests: Requests) -> codec_pb2.StreamDecodeConfig:
@@ -141,6 +143,10 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         if rate_hz and not _MIN_RATE_HZ <= rate_hz <= _MAX_RATE_HZ:
             raise InvalidRequestError(
                 "config.sample_rate_hertz", f"is {rate_hz}; allowed are 0 and {_MIN_RATE_HZ}..{_MAX_RATE_HZ}"
+            )
+        if config.speed and not SLOWEST <= config.speed <= FASTEST:  # not so with NaN
+            raise InvalidRequestError(
+                "config.speed", f"is {config.speed:g}; allowed are 0 and {SLOWEST:g}..{FASTEST:g}"
             )
         return config
 

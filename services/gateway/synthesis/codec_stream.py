@@ -47,9 +47,10 @@ class CodecStream:
         pacing: DecodePacing,
         failovers: Failovers,
         clip: Clip,
+        speed: float = 1.0,
     ) -> None:
         self._request_id, self._catalog, self._codec = request_id, catalog, codec
-        self._pacing, self._failovers, self._clip = pacing, failovers, clip
+        self._pacing, self._failovers, self._clip, self._speed = pacing, failovers, clip, speed
         self._checkpoint = codec_pb2.StreamDecodeCheckpoint()  # where the next call begins
         self._later_checkpoints: deque[codec_pb2.StreamDecodeCheckpoint] = deque()  # behind the samples received
         self._window = self._new_window()
@@ -145,6 +146,7 @@ class CodecStream:
             clip_continues=self._clip.continues,
             checkpoint_frame_count=CHECKPOINT_FRAMES,
             checkpoint=self._checkpoint.state,
+            speed=self._speed,
         )
         yield codec_pb2.StreamDecodeRequest(config=config)
         if self._checkpoint.state:  # only the codec knows whether it continues from there
@@ -200,8 +202,14 @@ class CodecStream:
         return complete
 
     def _new_window(self) -> DecodeWindow:
-        catalog = self._catalog
-        return DecodeWindow(self._pacing.ahead_frames, catalog.codec.latency_sample_count, catalog.frame_samples)
+        return DecodeWindow(self._pacing.ahead_frames, self._held_samples, self._catalog.frame_samples / self._speed)
+
+    @property
+    def _held_samples(self) -> float:
+        """Most samples that the codec holds back by design, at the speed at which it sends them."""
+        codec = self._catalog.codec
+        stretch_samples = codec.stretch_sample_count / self._speed if self._speed != 1 else 0
+        return codec.latency_sample_count + stretch_samples
 
     def _begin(self, started: codec_pb2.StreamDecodeStarted, window: DecodeWindow, received_samples: int) -> None:
         """Takes note of where the call begins. A codec of a version without checkpoints begins at 0."""

@@ -80,7 +80,7 @@ class Synthesis:
         self._engine = engine
         self._codec = codec
         self._buffer = FrameBuffer()
-        self._codec_stream = CodecStream(plan.request_id, catalog, codec, pacing, failovers, clip or Clip())
+        self._codec_stream = CodecStream(plan.request_id, catalog, codec, pacing, failovers, clip or Clip(), plan.speed)
         self._failovers = failovers
         self._before_decoding = before_decoding
         self._chunker = Chunker(plan.chunk_frames * catalog.frame_samples)
@@ -143,6 +143,7 @@ class Synthesis:
             max_batch_frame_count=plan.max_batch_frames,
             codec=self._catalog.identity,
             live=plan.live,
+            speed=plan.speed,
         )
 
     async def _generate(self, deadline: Deadline) -> None:
