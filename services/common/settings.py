@@ -187,6 +187,11 @@ def host_and_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def reachable_host(host: str) -> str:
+    """The address to call where `host` is listened on."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
 def _is_address(url: str) -> bool:
     """Whether it is scheme, host and port of a server, and nothing else."""
     try:

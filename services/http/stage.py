@@ -6,6 +6,7 @@ import logging
 
 from csm_client import TlsFileError
 
+from services.common.settings import host_and_port, reachable_host
 from services.common.telemetry.metrics import MetricsServer
 from services.common.telemetry.tracing import open_tracer
 from services.http.api.health import GatewayHealth
@@ -40,6 +41,12 @@ class HttpStage:
         self.server = HttpServer(build_app(self.door, self._tracer), settings)
         self.metrics_port = -1
         self._metrics_server: MetricsServer | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it can be called, without a path."""
+        scheme = "http" if self.settings.tls_certificate is None else "https"
+        return f"{scheme}://{host_and_port(reachable_host(self.settings.host), self.server.port)}"
 
     async def start(self) -> None:
         await self.server.start()

@@ -123,7 +123,7 @@ async def test_document_describes_what_is_served(door: FakeDoor) -> None:
         for router in routers(door.stage.door)
         for route in router.routes
         if isinstance(route, APIRoute)
-        for method in route.methods
+        for method in route.methods or ()
     }
     described = {(path, method) for path, methods in document["paths"].items() for method in methods}
     assert described == {(path.replace(":path", ""), method) for path, method in served}
