@@ -61,6 +61,7 @@ test-gpu: $(STAMPS)/dev
 
 test-polyglot: $(STAMPS)/dev $(TINY)/bundle.json
 	cd clients/node && npm ci --no-audit --no-fund
+	cd tests/polyglot/openai && npm ci --no-audit --no-fund
 	$(PYTEST) -m polyglot
 
 # Each prints a table and one JSON line; bench/README.md says what it means.

@@ -136,7 +136,15 @@ def test_no_test_double_reaches_the_build_of_an_image() -> None:
     assert "*" in lines
     allowed = {line[1:] for line in lines if line.startswith("!")}
     papers = {"LICENSE", "THIRD_PARTY_NOTICES.md"}
-    assert allowed == {*PRODUCT, *papers, "clients/python/csm_client", "bundles", "docker/healthcheck.py", "protos", "requirements"}
+    assert allowed == {
+        *PRODUCT,
+        *papers,
+        "clients/python/csm_client",
+        "bundles",
+        "docker/healthcheck.py",
+        "protos",
+        "requirements",
+    }
 
 
 @pytest.mark.parametrize("stage", STAGES)

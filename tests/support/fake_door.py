@@ -42,6 +42,7 @@ async def fake_door(gateway: dict[str, Any] | None = None, **settings: Any) -> A
         stage = await start_http(HttpSettings(**(own | settings)))
         url = f"http://127.0.0.1:{stage.server.port}"
         try:
+            await behind.gateway.wait_ready()
             async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as client:
                 yield FakeDoor(stage, behind, client)
         finally:

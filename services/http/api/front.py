@@ -25,7 +25,7 @@ from services.http.settings import HttpSettings
 log = logging.getLogger("csm.http")
 
 REQUEST_ID = "x-request-id"
-BROKEN = "csm.broken"  # key of a scope whose stream has failed
+BROKEN = "csm.broken"  # key of a scope whose stream has failed: the error's code
 
 
 class Front:
@@ -100,6 +100,7 @@ class _Request:
             "route": path,
             "method": self.method,
             "status": status,
+            "reason": self._scope.get(BROKEN, ""),
             "duration_ms": round(seconds * 1000, 1),
         }
         log.info("request ended", extra=logs.fields_extra(fields | self._fields))

@@ -17,7 +17,6 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from services.common.telemetry import logs
 from services.http.api.disconnect import until_disconnect
 from services.http.api.errors import ApiError, from_client_error
 from services.http.api.formats import CONTENT_TYPES
@@ -80,9 +79,8 @@ class AudioResponse(Response):
 
     async def _break(self, error: Exception, scope: Scope, send: Send) -> None:
         """Says why where the format has a place for it, and leaves the response without its end."""
-        scope[BROKEN] = True
         reason = from_client_error(error) if isinstance(error, CsmClientError) else _TOO_SLOW
-        logs.annotate(reason=str(reason.body["error"]["code"]))
+        scope[BROKEN] = reason.body["error"]["code"]
         if self._is_sse and reason is not _TOO_SLOW:
             await self._write(send, sse.error(reason))
 
