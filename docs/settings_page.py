@@ -18,7 +18,7 @@ if __name__ == "__main__":
 
 from services.all_in_one.settings import AllInOneSettings  # noqa: E402
 from services.codec.settings import CodecSettings  # noqa: E402
-from services.common.settings import SettingName, ProgramSettings, setting_names  # noqa: E402
+from services.common.settings import ProgramSettings, SettingName, setting_names  # noqa: E402
 from services.engine.settings import EngineSettings  # noqa: E402
 from services.gateway.settings import GatewaySettings  # noqa: E402
 from services.http.settings import HttpSettings  # noqa: E402

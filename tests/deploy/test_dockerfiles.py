@@ -130,7 +130,9 @@ def test_compose_gateway_finds_the_other_stages(compose: dict[str, Any], setting
         assert getattr(gateway, f"{name}_health_target") == f"dns:///{name}:{other.health_port}"
 
 
-def test_compose_publishes_only_gateway_and_http_door(compose: dict[str, Any], settings_classes: SettingsClasses) -> None:
+def test_compose_publishes_only_gateway_and_http_door(
+    compose: dict[str, Any], settings_classes: SettingsClasses
+) -> None:
     gateway = load_settings(settings_classes["gateway"], compose["services"]["gateway"]["command"])
     published = {name: service["ports"] for name, service in compose["services"].items() if "ports" in service}
     assert sorted(published) == ["gateway", "http"]

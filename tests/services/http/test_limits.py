@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,13 @@ async def test_pages_of_named_origins_alone_may_read_answers() -> None:
 async def test_wrong_timeout_header_is_named(door: FakeDoor, body: dict[str, Any]) -> None:
     answer = await door.client.post(SPEECH, json=body, headers={"x-timeout-seconds": "soon"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "x-timeout-seconds")
+
+
+async def test_small_pieces_are_sent_without_delay(door: FakeDoor) -> None:
+    async with door.client.stream("GET", "/healthz"):
+        (connection,) = door.stage.server.connections()
+        accepted = connection.get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 async def test_taken_port_is_an_error(door: FakeDoor) -> None:
