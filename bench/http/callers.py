@@ -20,7 +20,7 @@ class GrpcCaller:
 
     def __init__(self, target: str) -> None:
         self._channel = grpc.aio.insecure_channel(target)
-        self._stub: Any = tts_pb2_grpc.TextToSpeechServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._stub: Any = tts_pb2_grpc.TextToSpeechServiceStub(self._channel)
 
     async def first_audio_s(self) -> float:
         """Seconds until the first message with audio; the stream is then read to its end."""
