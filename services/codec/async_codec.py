@@ -51,12 +51,7 @@ class AsyncCodec:
             fail=lambda error: self._post(self._fail, error),
         )
         self.thread.start()
-        self.pulse = Pulse(
-            self.thread.worker,
-            on_beat=self._tell_quiet_streams,
-            on_stall=on_stall or _ignore,
-            stall_s=stall_s,
-        )
+        self.pulse = Pulse(self.thread.worker, on_beat=self._tell_quiet_streams, on_stall=on_stall, stall_s=stall_s)
         self._pulse_task = asyncio.create_task(self.pulse.run())
 
     async def open(self, key_id: str, before: ClipProgress = START) -> StreamHandle:
@@ -121,10 +116,6 @@ class AsyncCodec:
         self._end = message
         for handle in self._handles.values():
             handle.fail(CodecStoppedError(message))
-
-
-async def _ignore(stalled: bool) -> None:
-    return None
 
 
 class StreamHandle:

@@ -112,7 +112,7 @@ async def test_audio_is_bit_equal_after_the_loss_of_an_engine_and_of_a_codec(dep
     assert disturbed[0] == undisturbed[0]
     value = deployment.gateway.server.metrics.registry.get_sample_value
     for stage in ("engine", "codec"):
-        assert value("tts_repairs_total", {"stage": stage, "outcome": "resumed"}) == 1
+        assert value("tts_failovers_total", {"stage": stage, "outcome": "resumed"}) == 1
 
 
 async def test_a_text_is_bit_equal_after_the_loss_of_a_codec_in_its_third_sentence(keyring: Path) -> None:
@@ -150,4 +150,4 @@ async def test_a_text_is_bit_equal_after_the_loss_of_a_codec_in_its_third_senten
         ((survivor, before),) = survivors
         assert frames_of(survivor) - before == len(undisturbed[0]) // 3840 - undisturbed[1][2] // 1920
     value = deployment.gateway.server.metrics.registry.get_sample_value
-    assert value("tts_repairs_total", {"stage": "codec", "outcome": "resumed"}) == 1
+    assert value("tts_failovers_total", {"stage": "codec", "outcome": "resumed"}) == 1
