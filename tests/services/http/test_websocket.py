@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -234,3 +236,17 @@ async def test_text_far_ahead_of_the_speech_is_refused(door: FakeDoor) -> None:
             for _ in range(2_000):
                 await talk.say(type="input.text", text="word " * 10_000)
         assert await talk.closed() == 1013
+
+
+async def test_token_may_be_in_the_first_message(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text(json.dumps([{"name": "ann", "sha256": hashlib.sha256(b"sesame").hexdigest()}]))
+    async with fake_door({"auth_tokens_file": tokens}) as door:
+        async with talking(door, {"token": "sesame"}):
+            pass
+        async with talking(door, {}, additional_headers={"Authorization": "Bearer sesame"}):
+            pass
+        async with talking(door) as talk:
+            await talk.say(type="session.config", token="other")
+            error = await talk.next()
+            assert error["error"]["type"] == "authentication_error" and await talk.closed() == 1008
