@@ -20,6 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from services.common.rpc.tls import TlsFileError
 from services.common.settings import host_and_port
+from services.common.watched_files import WatchedFiles
 from services.http.settings import HttpSettings
 
 log = logging.getLogger("csm.http")
@@ -158,18 +159,36 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _tls_context(settings: HttpSettings) -> ssl.SSLContext | None:
-    if settings.tls_certificate is None or settings.tls_key is None:
+    """A context that every handshake asks for files that have changed; None for plaintext. Raises TlsFileError."""
+    certificate, key, client_ca = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
+    if certificate is None or key is None:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        # The empty password makes an encrypted key an error instead of a question on the terminal.
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key, password="")
-    except OSError as error:  # SSLError is one
-        raise TlsFileError(f"--tls-certificate and --tls-key cannot be used: {error}") from None
-    if settings.tls_client_ca is not None:
+
+    def load() -> ssl.SSLContext:
+        made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         try:
-            context.load_verify_locations(settings.tls_client_ca)
+            # The empty password makes an encrypted key an error instead of a question on the terminal.
+            made.load_cert_chain(certificate, key, password="")
+        except OSError as error:  # SSLError is one
+            raise TlsFileError(f"--tls-certificate and --tls-key cannot be used: {error}") from None
+        if client_ca is not None:
+            try:
+                made.load_verify_locations(client_ca)
+            except OSError as error:
+                raise TlsFileError(f"--tls-client-ca cannot be used: {error}") from None
+            made.verify_mode = ssl.CERT_REQUIRED
+        return made
+
+    files = WatchedFiles([path for path in (certificate, key, client_ca) if path is not None], load)
+    first = current = files.load()
+
+    def use_the_newest(handshake: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        nonlocal current
+        try:
+            current = files.load_changed() or current
         except OSError as error:
-            raise TlsFileError(f"--tls-client-ca cannot be used: {error}") from None
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
+            log.error("the old certificate stays in use: %s", error)
+        handshake.context = current
+
+    first.sni_callback = use_the_newest
+    return first

@@ -28,6 +28,7 @@ from services.http.endpoints.speech_request import SpeechRequest, ignored_parame
 log = logging.getLogger("csm.http")
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
+_UNBUFFERED = {"cache-control": "no-store", "x-accel-buffering": "no"}  # the second is for nginx before the door
 
 
 class AudioResponse(Response):
@@ -55,7 +56,7 @@ class AudioResponse(Response):
         self._door.metrics.first_byte_seconds.observe(time.monotonic() - scope["state"]["started_s"])
         headers = MutableHeaders()
         headers["content-type"] = EVENT_STREAM if self._is_sse else CONTENT_TYPES[self._body.response_format]
-        headers.update(describe(stream.header, ignored_parameters(self._body)))
+        headers.update(_UNBUFFERED | describe(stream.header, ignored_parameters(self._body)))
         await send({"type": "http.response.start", "status": 200, "headers": headers.raw})
         try:
             if first is not None:

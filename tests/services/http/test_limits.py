@@ -155,8 +155,31 @@ async def test_tls_with_client_certificates(tmp_path: Path, body: dict[str, Any]
             with pytest.raises(httpx.TransportError):
                 await client.post(url, json=body)
         context.load_cert_chain(own["tls_certificate"], own["tls_key"])
-        async with httpx.AsyncClient(verify=context, trust_env=False) as client:
-            assert (await client.post(url, json=body)).status_code == 200
+        for _ in range(2):
+            async with httpx.AsyncClient(verify=context, trust_env=False) as client:
+                assert (await client.post(url, json=body)).status_code == 200
+            authority.write(tmp_path / "server")  # another certificate: clients' ones are still known
+
+
+async def test_replaced_certificate_is_used_and_a_wrong_one_is_not(tmp_path: Path) -> None:
+    old, new = Authority(), Authority()
+    files = old.write(tmp_path)
+    async with fake_door(**files) as door:
+        url = door.url.replace("http", "https", 1) + "/healthz"
+
+        async def answers_to(authority: Authority) -> bool:
+            context = ssl.create_default_context(cadata=authority.pem.decode())
+            async with httpx.AsyncClient(verify=context, trust_env=False) as client:
+                try:
+                    return (await client.get(url)).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+        assert await answers_to(old) and not await answers_to(new)
+        new.write(tmp_path)
+        assert await answers_to(new) and not await answers_to(old)
+        files["tls_key"].write_text("no key")
+        assert await answers_to(new)
 
 
 async def test_wrong_tls_file_is_named(tmp_path: Path) -> None:
@@ -164,3 +187,17 @@ async def test_wrong_tls_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="--tls-certificate"):
         async with fake_door(tls_certificate=tmp_path / "x.pem", tls_key=tmp_path / "x.pem"):
             pass
+
+
+async def test_quota_of_a_caller_is_429_with_retry_after(tokens: Path, body: dict[str, Any]) -> None:
+    async with fake_door({"auth_tokens_file": tokens, "max_streams_per_caller": 1}) as door:
+        door.client.headers["authorization"] = "Bearer sesame"
+        script = door.behind.engine.script
+        script.pause_at = 3
+        asking = asyncio.create_task(door.client.post(SPEECH, json=body))
+        await script.paused.wait()
+        refused = await door.client.post(SPEECH, json=body)
+        assert (refused.status_code, refused.json()["error"]["type"]) == (429, "rate_limit_error")
+        assert refused.json()["error"]["code"] == "quota_exceeded" and int(refused.headers["retry-after"]) >= 1
+        script.resume.set()
+        assert (await asking).status_code == 200
