@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from csm_client.tables.encodings import ENCODINGS
 
-from tests.support.fake_door import fake_door
+from tests.support.door.fake_door import fake_door
 
 FOLDER = Path(__file__).parent / "openai"
 FORMATS = [name for name in ("mp3", "opus", "aac", "flac", "wav", "pcm") if name in ENCODINGS]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.fake_door import FakeDoor, fake_door
+from tests.support.door.fake_door import FakeDoor, fake_door
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from google.protobuf import duration_pb2
 
 from services.http.app import routers
-from tests.support.fake_door import FakeDoor, fake_door
+from tests.support.door.fake_door import FakeDoor, fake_door
 
 SPEECH, WATERMARK = "/v1/audio/speech", "/v1/audio/watermark"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.fake_door import FakeDoor, fake_door
+from tests.support.door.fake_door import FakeDoor, fake_door
 
 SPEECH = "/v1/audio/speech"
 

@@ -10,7 +10,7 @@ import pytest
 
 from services.common.rpc.status import StatusError
 from services.http.api.errors import body_field
-from tests.support.fake_door import FakeDoor, fake_door
+from tests.support.door.fake_door import FakeDoor, fake_door
 
 SPEECH = "/v1/audio/speech"
 

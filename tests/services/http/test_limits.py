@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.support.authority import Authority
-from tests.support.fake_door import FakeDoor, fake_door
+from tests.support.door.fake_door import FakeDoor, fake_door
 
 SPEECH = "/v1/audio/speech"
 

@@ -10,7 +10,7 @@ import pytest
 from csm_client.tables.encodings import ENCODINGS
 from openai import AsyncOpenAI
 
-from tests.support.fake_door import FakeDoor
+from tests.support.door.fake_door import FakeDoor
 from tests.support.fake_stages import numbered_audio
 
 SPEECH: dict[str, Any] = {"model": "gpt-4o-mini-tts", "voice": "coral", "input": "Hello.", "response_format": "pcm"}

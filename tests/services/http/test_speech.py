@@ -12,7 +12,7 @@ import pytest
 from csm_client.tables.encodings import ENCODINGS
 
 from services.http.api.formats import CONTENT_TYPES
-from tests.support.fake_door import FakeDoor
+from tests.support.door.fake_door import FakeDoor
 from tests.support.fake_stages import fake_frames, numbered_audio
 
 SPEECH = "/v1/audio/speech"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.services.conftest import Collector
-from tests.support.fake_door import fake_door
+from tests.support.door.fake_door import fake_door
 
 TRACE_ID, CALLER_SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = {"traceparent": f"00-{TRACE_ID}-{CALLER_SPAN}-01"}

@@ -15,7 +15,7 @@ from services.http.api.formats import CONTENT_TYPES
 from services.http.app import routers
 from services.http.endpoints.speech_request import SpeechRequest
 from services.http.settings import HttpSettings
-from tests.support.fake_door import fake_door
+from tests.support.door.fake_door import fake_door
 
 
 @pytest.fixture(scope="session")

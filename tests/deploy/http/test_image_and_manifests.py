@@ -13,7 +13,7 @@ import yaml
 
 from services.common.settings import load_settings
 from services.http.settings import HttpSettings
-from tests.support.fake_door import FakeDoor, fake_door
+from tests.support.door.fake_door import FakeDoor, fake_door
 
 DEFAULTS = HttpSettings.model_construct()
 
