@@ -22,8 +22,8 @@ Ready on {target}. Ctrl-C stops it.
 """
 
 
-_HTTP = """  HTTP        curl {url}/v1/audio/speech --json '{{"input": "Hello from the other side.",
-                "response_format": "wav"}}' --output hello.wav
+_HTTP = """  HTTP        curl {url}/v1/audio/speech -H 'Content-Type: application/json' \\
+                -d '{{"input": "Hello from the other side.", "response_format": "wav"}}' --output hello.wav
               OpenAI(base_url="{url}/v1", api_key="none").audio.speech.create(...)
 
 """
