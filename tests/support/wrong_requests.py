@@ -8,11 +8,14 @@ from typing import Any
 
 from csm.v1 import tts_pb2
 
+from services.gateway.audio.encodings import open_encoder
+from services.gateway.audio.packets.formats import flac_header
 from services.gateway.audio.wav import wav_header
 from tests.support.fake_stages import fake_frames
 
 PCM, WAV, OPUS = tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_WAV, tts_pb2.AUDIO_ENCODING_OGG_OPUS
 MULAW, ALAW = tts_pb2.AUDIO_ENCODING_MULAW, tts_pb2.AUDIO_ENCODING_ALAW
+MP3, AAC, FLAC = tts_pb2.AUDIO_ENCODING_MP3, tts_pb2.AUDIO_ENCODING_AAC, tts_pb2.AUDIO_ENCODING_FLAC
 Request = tts_pb2.StreamSynthesizeRequest
 
 
@@ -87,15 +90,29 @@ TWELVE_BIT = GOOD_WAV[:34] + struct.pack("<H", 12) + GOOD_WAV[36:]
 SURROUND = GOOD_WAV[:22] + struct.pack("<H", 6) + GOOD_WAV[24:]
 
 
+def speed(value: float) -> Callable[[Request], None]:
+    return lambda request: setattr(request.audio_config, "speed", value)
+
+
+def flac_of(rate_hz: int) -> bytes:
+    """A second of noise of any rate."""
+    encoder = open_encoder(FLAC, rate_hz, rate_hz, serial=1)
+    return flac_header(rate_hz, None) + encoder.push(bytes(range(250)) * (rate_hz // 125)).content
+
+
 WRONG: dict[str, list[Callable[[Request], None]]] = {
     "input.text": [text(""), text(" "), text("\n\t"), text("\u3000"), text("x" * 2001), text("ü" * 5000)]
     + [text(white * 7) for white in "\r\v\f "],
     "input.speaker": [speaker(value) for value in (-1, -2, -99, 100, 101, 500, 1000, 12345, 2**31 - 1, -(2**31))],
-    "audio_config.audio_encoding": [encoding(value) for value in (0, 6, 7, 8, 42, 99, 1000, -1, 2**31 - 1, -(2**31))],
+    "audio_config.audio_encoding": [encoding(value) for value in (0, 9, 10, 11, 42, 99, 1000, -1, 2**31 - 1, -(2**31))],
     "audio_config.sample_rate_hertz": [
         *(rate(value) for value in (-1, 1, 7999, 23999, 24001, 96000, 192000, 2**31 - 1)),
         *(audio_format(OPUS, value) for value in (11025, 22050, 32000, 44100)),
         *(audio_format(MULAW, 64000), audio_format(WAV, 6000)),
+    ],
+    "audio_config.speed": [
+        speed(value)
+        for value in (-1, -0.25, 1e-9, 0.2499, 4.0001, 5, 100, 1e30, float("nan"), float("inf"), -float("inf"))
     ],
     "sampling_params.temperature": [
         sampling("temperature", value)
@@ -127,11 +144,12 @@ WRONG: dict[str, list[Callable[[Request], None]]] = {
         turn(speaker=value) for value in (-1, -2, -99, 100, 101, 500, 1000, 12345, 2**31 - 1, -(2**31))
     ],
     "context.turns[0].audio.recording.audio_format.audio_encoding": [
-        recording(b"1234", value, 24000) for value in (0, 6, 7, 8, 42, 99, 1000, -1, 2**31 - 1, -(2**31))
+        recording(b"1234", value, 24000) for value in (0, 9, 10, 11, 42, 99, 1000, -1, 2**31 - 1, -(2**31))
     ],
     "context.turns[0].audio.recording.audio_format.sample_rate_hertz": [
         recording(b"1234", PCM, value) for value in (0, -1, 1, 4000, 7999, 192001, 200000, 384000, 2**31 - 1, -(2**31))
-    ],
+    ]
+    + [recording(flac_of(7_999), FLAC), recording(flac_of(655_350), FLAC)],
     "context.turns[0].audio.recording.audio_format.channel_count": [
         recording(b"1234", PCM, 24000, value) for value in (-1, 3, 4, 5, 6, 7, 8, 16, 100, -2)
     ],
@@ -141,6 +159,8 @@ WRONG: dict[str, list[Callable[[Request], None]]] = {
         *(recording(GOOD_WAV[:30], WAV), recording(TWELVE_BIT, WAV), recording(SURROUND, WAV)),
         *(recording(b"123456", PCM, 24000, 2), recording(b"123", MULAW, 8000, 2), recording(b"OggS", OPUS)),
         recording(wav_header(24_000, 0), WAV),
+        *(recording(content, value) for content in (b"", GOOD_WAV, b"ID3") for value in (MP3, AAC, FLAC)),
+        recording(flac_header(24_000, None), FLAC),
     ],
     "context.turns[0].audio.codes": [
         *(codes(frame_count=3), codes(frame_count=0), codes(frame_count=-1), codes(codebook_count=0)),

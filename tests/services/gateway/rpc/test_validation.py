@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -32,6 +33,7 @@ from tests.support.wrong_requests import (
     sampling,
     seconds,
     speaker,
+    speed,
     text,
     turn,
     turns,
@@ -39,6 +41,7 @@ from tests.support.wrong_requests import (
 
 PCM, WAV, OPUS = tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_WAV, tts_pb2.AUDIO_ENCODING_OGG_OPUS
 MULAW, ALAW = tts_pb2.AUDIO_ENCODING_MULAW, tts_pb2.AUDIO_ENCODING_ALAW
+MP3, AAC, FLAC = tts_pb2.AUDIO_ENCODING_MP3, tts_pb2.AUDIO_ENCODING_AAC, tts_pb2.AUDIO_ENCODING_FLAC
 
 UNARY_TOO_LONG = [80.001, 81, 84.6, 87, 87.4, 88, 90, 91, 120, 3600]
 
@@ -103,9 +106,9 @@ async def test_recordings_beyond_the_longest_context_are_not_decoded(
 ) -> None:
     decoded = []
 
-    def pieces(audio_format: tts_pb2.AudioFormat, file: io.BytesIO) -> list[Recording]:
+    def pieces(audio_format: tts_pb2.AudioFormat, file: io.BytesIO) -> Iterator[Recording]:
         decoded.append(file.read())
-        return [Recording(bytes(2 * 100 * 24_000), codec_pb2.SAMPLE_FORMAT_S16LE, 24_000)]
+        yield Recording(bytes(2 * 100 * 24_000), codec_pb2.SAMPLE_FORMAT_S16LE, 24_000)
 
     monkeypatch.setattr(recordings, "open_pieces", pieces)
     for _ in range(20):
@@ -135,7 +138,8 @@ async def test_unary_wish_over_80_s_is_refused_before_any_work_and_pointed_to_th
 @pytest.mark.parametrize(
     ("encoding", "rate", "longest_s"),
     [(PCM, 48_000, 40), (WAV, 44_100, 43.52), (PCM, 8_000, 240), (MULAW, 24_000, 160), (ALAW, 8_000, 300)]
-    + [(OPUS, rate, 300) for rate in (8_000, 48_000)],
+    + [(OPUS, rate, 300) for rate in (8_000, 48_000)]
+    + [(MP3, 24_000, 300), (AAC, 24_000, 187.36), (FLAC, 24_000, 77.92)],
 )
 async def test_unary_limit_follows_the_size_of_the_format(encoding: int, rate: int, longest_s: float) -> None:
     async with fake_deployment(max_stream_audio_seconds=300) as deployment:
@@ -149,6 +153,36 @@ async def test_unary_limit_follows_the_size_of_the_format(encoding: int, rate: i
             request.ClearField("max_audio_duration")
             await tts.Synthesize(request)
             assert deployment.engine.calls[0].request.max_frame_count == int(longest_s / 0.08 + 1e-6)
+
+
+async def test_speed_reaches_both_stages_and_limits_are_those_of_what_is_sent(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
+    """90 s are the most that is made, of the model's speech and of what is sent."""
+    for value, wish_s, frames in ((0.5, None, 562), (2.0, None, 1125), (2.0, 8, 200), (0.5, 8, 50), (0.0, 8, 100)):
+        speed(value)(stream_request)
+        stream_request.ClearField("max_audio_duration")
+        if wish_s is not None:
+            seconds(wish_s)(stream_request)
+        [message async for message in tts.StreamSynthesize(stream_request)]
+        made = deployment.engine.calls[-1].request
+        assert (made.max_frame_count, made.speed) == (frames, value or 1)
+        assert deployment.codec.calls[-1].request.speed == (value or 1)
+    speed(2.0)(stream_request)
+    seconds(45.08)(stream_request)
+    (violation,) = await violations(tts.StreamSynthesize(stream_request).read())
+    assert violation.field == "max_audio_duration" and "at most 45 s" in violation.description
+
+
+async def test_a_codec_that_knows_no_speed_is_not_asked_for_it(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
+    deployment.codec.info.stretch_sample_count = 0
+    speed(1.0)(stream_request)
+    [message async for message in tts.StreamSynthesize(stream_request)]
+    speed(1.5)(stream_request)
+    (violation,) = await violations(tts.StreamSynthesize(stream_request).read())
+    assert (violation.field, violation.reason) == ("audio_config.speed", "SPEED_UNKNOWN")
 
 
 async def test_wrong_rate_is_told_with_the_rates_of_the_encoding(
