@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from services.http.api.errors import wrong_field
-from services.http.api.formats import DEFAULT_FORMAT, encoding_of, speed_options
+from services.http.api.formats import DEFAULT_FORMAT, encoding_of
 from services.http.api.names import Names
 
 INT32, INT64 = 2**31 - 1, 2**63 - 1  # largest numbers of the protocol's fields
@@ -72,7 +72,7 @@ class SpeechConfig(Body):
     model: Text = Field(default="", description="A model of /v1/models; there is one.")
     voice: VoiceName = Field(default="", description="A voice of /v1/audio/voices; the default voice when empty.")
     response_format: Text = Field(default=DEFAULT_FORMAT, description="mp3, opus, aac, flac, wav, pcm, mulaw or alaw.")
-    speed: float = Field(default=1.0, ge=0.25, le=4.0, description="1 is the natural speed.")
+    speed: float = Field(default=1.0, ge=0.25, le=4.0, description="1 is the natural speed; the pitch stays.")
     instructions: str | None = Field(
         default=None, description="Ignored, and named in the response header X-Ignored-Parameters."
     )
@@ -113,7 +113,7 @@ def client_options(config: SpeechConfig, names: Names, request_id: str) -> Strea
         "return_codes": config.return_codes,
         "request_id": request_id,
         "context": [_turn(index, turn) for index, turn in enumerate(config.context)],
-        **speed_options(config.speed),
+        "speed": config.speed,
     }
     given = {
         "speaker": config.speaker,

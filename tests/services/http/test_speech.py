@@ -58,6 +58,11 @@ async def test_everything_asked_for_reaches_the_engine(door: FakeDoor, body: dic
     assert answer.headers["x-seed"] == "7" and answer.headers["x-sample-rate"] == "24000"
 
 
+async def test_speed_reaches_the_codec(door: FakeDoor, body: dict[str, Any]) -> None:
+    await door.client.post(SPEECH, json=body | {"speed": 2.0})
+    assert door.behind.codec.calls[0].request.speed == 2.0
+
+
 async def test_the_voice_used_is_told(door: FakeDoor, body: dict[str, Any]) -> None:
     named = await door.client.post(SPEECH, json=body | {"voice": "bo"})
     aliased = await door.client.post(SPEECH, json=body | {"voice": "shimmer"})
