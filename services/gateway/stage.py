@@ -40,8 +40,11 @@ RECHECK_S = 2.0  # between two checks of stages that serve but did not fit toget
 class GatewayStage:
     """A gateway that listens. It is ready when engine and codec are ready and belong together."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
-        """Raises OSError for a file of the settings that cannot be used, or when spans cannot be sent."""
+    def __init__(self, settings: GatewaySettings, private_address: str = "") -> None:
+        """private_address: see StageServer
+
+        Raises OSError for a file of the settings that cannot be used, or when spans cannot be sent.
+        """
         self.settings = settings
         metrics = StageMetrics()
         gateway_metrics = GatewayMetrics(metrics.registry)
@@ -81,6 +84,7 @@ class GatewayStage:
             metrics,
             None if tokens is None else tokens.admit,
             open_tracer(settings, "gateway"),
+            private_address=private_address,
         )
         self._watches = [StageWatch(name, channel, self._on_health) for name, channel in self._health_channels.items()]
         self._watching: list[asyncio.Task[None]] = []
@@ -165,9 +169,9 @@ def _quotas(settings: GatewaySettings, tokens: BearerTokens | None, metrics: Gat
     return StreamQuotas(limit_of, metrics.refused.labels(EXCEEDED).inc)
 
 
-async def start_gateway(settings: GatewaySettings) -> GatewayStage:
-    """Listens at once; readiness follows the other stages."""
-    stage = GatewayStage(settings)
+async def start_gateway(settings: GatewaySettings, private_address: str = "") -> GatewayStage:
+    """Listens at once; readiness follows the other stages. private_address: see StageServer"""
+    stage = GatewayStage(settings, private_address)
     try:
         await stage.start()
     except BaseException:

@@ -90,10 +90,12 @@ class StageServer:
         tracer: Tracer | None = None,
         *,
         for_gateways: bool = False,
+        private_address: str = "",
     ) -> None:
         """admit: whom the API port lets in, None is everybody; tracer: is stopped at the end of the drain
 
         for_gateways: the callers are gateways, which follow the health on the API port and ping often
+        private_address: where the API answers as well, without TLS, such as "unix:/run/private/socket"
         """
         self.settings = settings
         self.metrics = metrics or StageMetrics()
@@ -110,6 +112,7 @@ class StageServer:
         self._metrics_server: MetricsServer | None = None
         self._failure: asyncio.Future[BaseException] | None = None
         self._for_gateways = for_gateways
+        self._private_address = private_address
         self._draining = False
         self._is_serving = self._is_stalled = False
 
@@ -140,6 +143,8 @@ class StageServer:
             names = [*(service.name for service in self._services), reflection.SERVICE_NAME]
             reflection.enable_server_reflection(names, self._api_server)
         self.port = _listen(self._api_server, host, self.settings.port, _api_credentials(self.settings))
+        if self._private_address:
+            self._api_server.add_insecure_port(self._private_address)
         if self.settings.metrics_port >= 0:
             self._metrics_server = MetricsServer.start(host, self.settings.metrics_port, self.metrics.registry)
             self.metrics_port = self._metrics_server.port
