@@ -10,6 +10,7 @@ const DESCRIPTION = {
     voice: { type: 'string' },
     speaker: { type: 'string' },
     seed: { type: 'string' },
+    conversation: { type: 'string' }, // the same id for all utterances of a conversation
     'max-seconds': { type: 'string' },
     'deadline-seconds': { type: 'string', default: '120' },
     resumes: { type: 'string', default: '3' }, // how often a stream that lost its server goes on at another one

@@ -38,11 +38,12 @@ function connect() {
 }
 
 function request(text = words.join(' '), givenSeed = undefined) {
-  const { voice, speaker, seed = givenSeed, 'max-seconds': maxSeconds } = options;
+  const { voice, speaker, conversation, seed = givenSeed, 'max-seconds': maxSeconds } = options;
   return {
     input: { text, ...(speaker !== undefined && { speaker: Number(speaker) }) },
     audioConfig: { audioEncoding: 'AUDIO_ENCODING_PCM' },
     ...(voice && { voice: { name: voice } }),
+    ...(conversation && { conversationId: conversation }),
     ...(seed !== undefined && { samplingParams: { seed: seed.toString() } }),
     ...(maxSeconds !== undefined && { maxAudioDuration: duration(maxSeconds) }),
   };

@@ -29,6 +29,15 @@ MetricsPort = Annotated[
     Field(ge=-1, le=65535, description="Port of Prometheus metrics; 0 takes a free one, -1 is off."),
 ]
 ReceiveLimit = Annotated[int, Field(ge=1024, le=256 * 2**20, description="Largest request message accepted.")]
+ConnectionAge = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=86400,
+        description="Age at which a connection is closed, its calls finishing first, so that"
+        " clients look the name up again and find new replicas; 0 is never.",
+    ),
+]
 
 
 class StageSettings(BaseSettings):
@@ -63,13 +72,7 @@ class StageSettings(BaseSettings):
         default=120.0, ge=0, le=3600, description="How long running calls may go on after SIGTERM."
     )
     max_receive_message_bytes: ReceiveLimit = 16 * 2**20
-    max_connection_age_seconds: int = Field(
-        default=300,
-        ge=0,
-        le=86400,
-        description="Age at which a connection is closed, its calls finishing first, so that"
-        " clients look the name up again and find new replicas; 0 is never.",
-    )
+    max_connection_age_seconds: ConnectionAge = 300
     tls_certificate: Path | None = Field(
         default=None, description="PEM certificate chain of the API port; with --tls-key it speaks TLS alone."
     )

@@ -40,6 +40,7 @@ class SpeechOptions(SamplingOptions, total=False):
     sample_rate_hz: int  # of the audio; the model's own when unset
     return_codes: bool
     request_id: str  # a UUID
+    conversation_id: str  # the same for all utterances of a conversation, at most 128 characters
     labels: Mapping[str, str]
 
 
@@ -93,6 +94,7 @@ def _fill(
     request.audio_config.audio_encoding = ENCODINGS[options.get("encoding", "pcm")].number
     request.audio_config.sample_rate_hertz = options.get("sample_rate_hz", 0)
     request.request_id = options.get("request_id", "")
+    request.conversation_id = options.get("conversation_id", "")
     request.return_codes = options.get("return_codes", False)
     request.labels.update(options.get("labels", {}))
     if "speaker" in options:

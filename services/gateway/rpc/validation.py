@@ -21,6 +21,7 @@ from services.gateway.rpc.recordings import read_recording
 from services.gateway.rpc.sampling import read_sampling
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog
+from services.gateway.stages.conversations import MAX_ID_LENGTH, conversation_key
 from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
 
 MAX_LABEL_COUNT = 8
@@ -37,11 +38,12 @@ def plan_synthesis(
     settings: GatewaySettings,
     seal: CodeSeal | None = None,
     *,
+    caller: str = "",
     words_follow: bool = False,
 ) -> SynthesisPlan:
     """The plan of a request that is logged under `request_id`.
 
-    seal: seals returned codes and opens them in contexts, with --code-sealing=sealed.
+    seal: seals returned codes and opens them in contexts, with --code-sealing=sealed. caller: name of who calls.
     words_follow: the request is the `config` of StreamSynthesizeText. Raises StatusError: INVALID_ARGUMENT with every
     violation, NOT_FOUND for an unknown voice.
     """
@@ -58,6 +60,7 @@ def plan_synthesis(
     max_frames = checks.max_frames(request, sample_rate_hz)
     chunk_frames = checks.chunk_frames(request, sample_rate_hz)
     checks.labels(request)
+    checks.conversation_id(request.conversation_id)
     checks.return_codes(request.return_codes)
     if request.input.HasField("speaker"):
         checks.speaker("input.speaker", request.input.speaker)
@@ -84,6 +87,9 @@ def plan_synthesis(
         first_batch_frames=min(first_batch_frames, max_frames),
         max_batch_frames=settings.max_batch_frame_count if streaming else UNARY_BATCH_FRAMES,
         live=streaming,
+        conversation=conversation_key(
+            caller, request.conversation_id, turns, call_id=request_id if words_follow else ""
+        ),
     )
 
 
@@ -104,6 +110,12 @@ class _Checks:
     def request_id(self, given: str) -> None:
         if given and not is_uuid(given):
             self.wrong("request_id", "must be a UUID of 36 characters, or empty.")
+
+    def conversation_id(self, given: str) -> None:
+        if len(given) > MAX_ID_LENGTH:
+            self.wrong("conversation_id", f"has {len(given)} characters; at most {MAX_ID_LENGTH} are allowed.")
+        elif not given.isprintable():
+            self.wrong("conversation_id", "has a character that is not printable.")
 
     def text(self, field: str, text: str) -> str:
         longest = self._settings.max_text_length

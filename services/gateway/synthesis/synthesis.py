@@ -173,7 +173,7 @@ class Synthesis:
             self._failovers.answered("ENGINE")
             return engine_pb2.GenerateComplete(finish_reason=reason, frame_count=self._buffer.frame_count)
         complete: engine_pb2.GenerateComplete | None = None
-        async with aclosing(self._engine.generate(request, deadline.remaining_s)) as responses:
+        async with aclosing(self._engine.generate(request, deadline.remaining_s, self._plan.conversation)) as responses:
             async for response in responses:
                 match response.WhichOneof("event"):
                     case "started":
