@@ -33,7 +33,7 @@ def open_channel(
     target: "dns:///engine:50061", "127.0.0.1:50061", ...; credentials: plaintext when None; policy: which replica gets
     a call, as an entry of gRPC's loadBalancingConfig; health_service: uses only replicas that report it as SERVING on
     the same port, or have no health service; silence_s: a connection whose peer answers no ping is closed within this
-    many seconds, and a new one must be open in half of them; 0 closes it after 50 s
+    many seconds, and a new one must be open in a quarter of them; 0 closes it after 50 s
 
     The name is resolved again when a connection closes, as connections do at the age that the replicas allow.
     """
@@ -52,7 +52,7 @@ def open_channel(
         ("grpc.http2.max_pings_without_data", 0),  # keepalive is for streams in which only the peer sends
         ("grpc.initial_reconnect_backoff_ms", 200),
         # How long an attempt to connect may take. A ring holds the calls of a frozen replica until it fails.
-        ("grpc.min_reconnect_backoff_ms", round(silence_s * 500) or 20_000),
+        ("grpc.min_reconnect_backoff_ms", round(silence_s * 250) or 20_000),
         ("grpc.dns_min_time_between_resolutions_ms", RESOLVE_AGAIN_AFTER_MS),
         ("grpc.max_reconnect_backoff_ms", 5_000),
         ("grpc.max_receive_message_length", max_receive_message_bytes),
