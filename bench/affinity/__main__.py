@@ -11,7 +11,7 @@ than the turn before. Prints a line a phase; the last line is one JSON object.
   spread                          busiest engine's turns over the mean of all, less 1; first four turns
   failed                          turns that ended with an error, in all phases
   different_audio                 turns whose samples are not those of one engine, in all phases
-  added.first_call_s              from the new address in the name server to the first sequence that the engine ended
+  added.first_call_s              from the new address in the name server to the first call at the new engine
   added.moved, moved_elsewhere    conversations whose next turn ran at another engine than the last one: at the new
                                   engine, at another old one
   killed.moved, moved_elsewhere   likewise, when an engine is killed within a turn: those of the killed one, others
@@ -38,7 +38,7 @@ from csm_client import AsyncClient
 
 from bench.affinity.fleet import Fleet, Process
 from bench.affinity.names import Addresses, name_server, target
-from bench.affinity.turns import Conversations, IdOf, TurnRecord, named, scattered, unnamed
+from bench.affinity.turns import Conversations, IdOf, TurnRecord, named, passes_by, scattered, unnamed
 from bench.listeners.load import open_channel
 from bench.machine import commit, cpu_name
 
@@ -50,6 +50,7 @@ ADDED_TIMEOUT_S = 30.0
 DEADLINE_S = 120.0
 
 Figures = dict[str, Any]
+ROW = ("reuse_share", "spread", "first_call_s", "share", "moved", "moved_elsewhere", "settled")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,7 +82,7 @@ async def measure(options: argparse.Namespace) -> Figures:
         print(f"one engine: {single.figures}", flush=True)
         figures = await three_engines(options, single)
     share = figures["three_engines"]["reuse_share"] / single.figures["reuse_share"]
-    return {
+    told = {
         "benchmark": "affinity",
         "device": cpu_name(),
         "commit": commit(),
@@ -89,7 +90,12 @@ async def measure(options: argparse.Namespace) -> Figures:
         "reuse_share_of_single_engine": round(share, 4),
         "spread": figures["three_engines"]["spread"],
         "one_engine": single.figures,
-    } | figures
+    }
+    phases = {"one_engine": single.figures} | {
+        k: v for k, v in figures.items() if isinstance(v, dict) and k != "errors"
+    }
+    rows = [{"phase": name} | {key: phase.get(key) for key in ROW} for name, phase in phases.items()]
+    return told | figures | {"rows": rows}
 
 
 class Single:
@@ -135,9 +141,12 @@ class Running:
         engine_options = ["--slots", "4", "--max-waiting", "64", "--constant-shape", "--offload-bytes", str(2**30)]
         return await self.fleet.start_engine(name, ENGINES[name], engine_options)
 
-    def conversations(self, name: str, id_of: IdOf, count: int | None = None) -> Conversations:
-        number = self._options.conversations if count is None else count
-        return Conversations(name, number, self.clients, id_of, self._options.audio_seconds)
+    def conversations(self, name: str, id_of: IdOf) -> Conversations:
+        return Conversations(name, self._options.conversations, self.clients, id_of, self._options.audio_seconds)
+
+    def passing(self, name: str) -> Conversations:
+        """One call after the other, none of which belongs to a conversation of the others."""
+        return Conversations(name, 1, self.clients, passes_by, 0.16, most_turns=0)
 
     def figures(self, records: Sequence[TurnRecord]) -> Figures:
         """Reuse and turns by engine, of the turns that completed."""
@@ -182,7 +191,7 @@ async def three_engines(options: argparse.Namespace, single: Single) -> Figures:
         records = [record for part in (conversations, *others) for record in part.records]
         errors = Counter(record.error for record in records if record.error)
         return told | {
-            "failed": sum(errors.values()) + single.figures["failed"],
+            "failed": sum(errors.values()) + single.figures["failed"] + told["added"]["failed"],
             "errors": dict(errors),
             "different_audio": single.num_different(conversations.records),
         }
@@ -193,22 +202,23 @@ async def add_engine(here: Running, conversations: Conversations) -> Figures:
     before = here.engine_by_conversation([r for r in conversations.records if r.turn == TURNS - 1])
     process = await here.start_engine(ADDED)
     run = uuid.uuid4().hex
-    passing = here.conversations("Passing", lambda conversation, turn: f"{run}-{conversation}-{turn}", count=4)
-    traffic = asyncio.create_task(_for_ever(passing))
+    passing = [here.passing(f"{run}-{number}") for number in range(6)]
+    traffic = [asyncio.create_task(_for_ever(each)) for each in passing]
     await asyncio.sleep(2)
     here.addresses.list.append(ENGINES[ADDED])
     added_s = time.monotonic()
-    while not any(process.calls()) and time.monotonic() - added_s < ADDED_TIMEOUT_S:
+    while (first := next(process.calls(), None)) is None and time.monotonic() - added_s < ADDED_TIMEOUT_S:
         await asyncio.sleep(0.05)
-    first_call_s = time.monotonic() - added_s
-    traffic.cancel()
-    await asyncio.gather(traffic, return_exceptions=True)
+    first_call_s = time.monotonic() - added_s - (first["duration_ms"] / 1000 if first else 0.0)
     await asyncio.sleep(max(0.0, 6 - first_call_s))  # until both channels of both gateways know it
+    for task in traffic:
+        task.cancel()
+    await asyncio.gather(*traffic, return_exceptions=True)
     after = here.engine_by_conversation(await conversations.go_on(1))
     moved = [name for conversation, name in after.items() if name != before[conversation]]
     return {
         "first_call_s": round(first_call_s, 2),
-        "failed_passing": sum(bool(record.error) for record in passing.records),
+        "failed": sum(bool(record.error) for each in passing for record in each.records),
         "share": round(1 / len(here.fleet.engines), 4),
         "moved": moved.count(ADDED),
         "moved_share": round(moved.count(ADDED) / len(after), 4),

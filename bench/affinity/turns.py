@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -38,8 +39,10 @@ class Conversations:
     id_of: IdOf
     audio_s: float
     at_once: int = 6
+    most_turns: int = 16  # of a context
     records: list[TurnRecord] = field(default_factory=list)
     _said: dict[int, list[Turn]] = field(default_factory=dict)
+    _num_turns: Counter[int] = field(default_factory=Counter)
 
     async def go_on(self, turns: int, on_turn: Callable[[int], None] = lambda done: None) -> list[TurnRecord]:
         """So many more turns of every conversation. on_turn: called after each turn with the number of turns done."""
@@ -56,8 +59,8 @@ class Conversations:
         return self.records[before:]
 
     async def _say(self, conversation: int) -> TurnRecord:
-        said = self._said.setdefault(conversation, [])
-        turn, request_id = len(said), str(uuid.uuid4())
+        said, turn, request_id = self._said.get(conversation, []), self._num_turns[conversation], str(uuid.uuid4())
+        self._num_turns[conversation] += 1
         text = f"{self.name} {conversation}, the {WORDS[turn % len(WORDS)]} of turn {turn}."
         options = StreamOptions(
             context=said,
@@ -72,11 +75,15 @@ class Conversations:
         try:
             speech = await client.stream_synthesize(text, **options).read_all()
         except CsmClientError as error:
-            self._said[conversation] = [*said, Turn(0, text)]
+            self._remember(conversation, Turn(0, text))
             return TurnRecord(conversation, turn, request_id, error=f"{type(error).__name__}: {error}")
         codes = speech.summary.codes
-        self._said[conversation] = [*said, Turn(0, text, codes=codes if codes.frame_count else None)]
+        self._remember(conversation, Turn(0, text, codes=codes if codes.frame_count else None))
         return TurnRecord(conversation, turn, request_id, hashlib.sha256(speech.samples).hexdigest())
+
+    def _remember(self, conversation: int, turn: Turn) -> None:
+        turns = [*self._said.get(conversation, []), turn]
+        self._said[conversation] = turns[max(0, len(turns) - self.most_turns) :]
 
 
 def named(conversation: int, turn: int) -> str:
@@ -92,3 +99,8 @@ def unnamed(conversation: int, turn: int) -> str:
 def scattered(conversation: int, turn: int) -> str:
     """Every turn has another id: engines are chosen without regard to the conversation."""
     return f"conversation-{conversation}-{turn}"
+
+
+def passes_by(conversation: int, turn: int) -> str:
+    """Every second call has an id that no other call has. Conversations that remember nothing then have no key."""
+    return uuid.uuid4().hex if turn % 2 else ""

@@ -64,9 +64,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         finally:
             stream.close()
             self._metrics.observe_end(sequence)
-            logs.annotate(
-                frames=sequence.num_frames, prompt_tokens=len(sequence.prompt), reused_tokens=sequence.reused
-            )
+            logs.annotate(frames=sequence.num_frames, prompt_tokens=len(sequence.prompt), reused_tokens=sequence.reused)
 
     async def _stream(
         self, request: engine_pb2.GenerateRequest, stream: SequenceStream, sequence: Sequence, context: Context

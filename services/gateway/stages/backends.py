@@ -53,7 +53,7 @@ class Detects(Protocol):
 
 class DescribesModel(Protocol):
     async def model_info(
-        self, timeout_s: float, *, wait_for_ready: bool = False
+        self, timeout_s: float, *, wait_for_ready: bool = False, conversation: str = ""
     ) -> engine_pb2.GetModelInfoResponse: ...
 
 
@@ -116,16 +116,18 @@ class GrpcEngine:
         channel = self._by_conversation if conversation else self._channel
         return _messages("ENGINE", channel, call, self._silence_s)
 
-    async def model_info(self, timeout_s: float, *, wait_for_ready: bool = False) -> engine_pb2.GetModelInfoResponse:
-        """wait_for_ready: waits for a replica when none is available."""
+    async def model_info(
+        self, timeout_s: float, *, wait_for_ready: bool = False, conversation: str = ""
+    ) -> engine_pb2.GetModelInfoResponse:
+        """wait_for_ready: waits for a replica when none is available. conversation: asks the replica of this one."""
+        metadata = (*call_metadata(), *conversation_metadata(conversation, 0))
 
         def call(stub: engine_pb2_grpc.EngineServiceStub, timeout_s: float) -> Any:
             request = engine_pb2.GetModelInfoRequest()
-            return stub.GetModelInfo(
-                request, timeout=timeout_s, metadata=call_metadata(), wait_for_ready=wait_for_ready
-            )
+            return stub.GetModelInfo(request, timeout=timeout_s, metadata=metadata, wait_for_ready=wait_for_ready)
 
-        answer: engine_pb2.GetModelInfoResponse = await _ask("ENGINE", self._channel, call, timeout_s, self._silence_s)
+        channel = self._by_conversation if conversation else self._channel
+        answer: engine_pb2.GetModelInfoResponse = await _ask("ENGINE", channel, call, timeout_s, self._silence_s)
         return answer
 
 

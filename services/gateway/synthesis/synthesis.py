@@ -163,7 +163,7 @@ class Synthesis:
         self.generated.set_result(self._codes)
 
     async def _find_engine(self, wait_s: float) -> None:
-        await self._engine.model_info(wait_s, wait_for_ready=True)
+        await self._engine.model_info(wait_s, wait_for_ready=True, conversation=self._plan.conversation)
 
     async def _read_engine(
         self, request: engine_pb2.GenerateRequest, deadline: Deadline
