@@ -182,6 +182,29 @@ async def test_a_lost_engine_moves_its_conversations_alone(
         assert home in (lost, now[0])
 
 
+@pytest.mark.parametrize("name", ["a", ""], ids=["conversation", "load"])
+async def test_the_only_engine_comes_back_and_goes_on(stream_request: Request, name: str) -> None:
+    async with (
+        fake_deployment(failover_wait_seconds=20.0) as running,
+        grpc.aio.insecure_channel(running.target) as channel,
+    ):
+        await running.gateway.wait_ready()
+        stub = tts_pb2_grpc.TextToSpeechServiceStub(channel)
+        running.engine.script.pause_at = 5
+        call = asyncio.create_task(say(stub, named(stream_request, name)))
+        await asyncio.wait_for(running.engine.script.paused.wait(), 10)
+        running.engine.script.pause_at = None
+        port = running.engine_server.port
+        await running.engine_server.drain(0)
+        await asyncio.sleep(0.5)
+        again = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        engine_pb2_grpc.add_EngineServiceServicer_to_server(running.engine, again)
+        again.add_insecure_port(f"127.0.0.1:{port}")
+        await again.start()
+        assert await call == numbered_audio(range(10))
+        await again.stop(0)
+
+
 async def test_an_engine_that_is_not_serving_gets_no_conversation(
     deployment: FakeDeployment, tts: Any, stream_request: Request
 ) -> None:
