@@ -16,8 +16,7 @@ os.environ["GRPC_EXPERIMENTAL_RING_HASH_SET_REQUEST_HASH_KEY"] = "true"
 
 CONVERSATION_HEADER = "csm-conversation"
 
-# The largest ring that gRPC makes: 64 KiB a channel. With the default of 1024 entries, three replicas have more
-# unequal shares.
+# The largest ring that gRPC makes. The more points a replica has on the ring, the more equal are the shares.
 BY_CONVERSATION: dict[str, Any] = {
     "ring_hash_experimental": {
         "minRingSize": 4096,
