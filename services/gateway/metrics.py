@@ -49,7 +49,7 @@ class GatewayMetrics:
         )
         self.engine_calls = Counter(
             "tts_engine_calls",
-            "Utterances and sentences sent to an engine, by how the engine was chosen: conversation, load.",
+            "Calls to engines, by how the engine was chosen: conversation, load. A refused call that moves counts once.",
             ["by"],
             registry=registry,
         )
