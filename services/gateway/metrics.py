@@ -49,7 +49,7 @@ class GatewayMetrics:
         )
         self.engine_calls = Counter(
             "tts_engine_calls",
-            "Calls to engines, by how the engine was chosen: conversation, load. A refused call that moves counts once.",
+            "Calls to engines, by how the engine was chosen: conversation, load. A call that moves counts once.",
             ["by"],
             registry=registry,
         )
