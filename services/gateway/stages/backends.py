@@ -113,8 +113,15 @@ class GrpcEngine:
         def call(stub: engine_pb2_grpc.EngineServiceStub) -> Any:
             return stub.Generate(request, timeout=max(0.0, until_s - time.monotonic()), metadata=metadata)
 
-        channel = self._by_conversation if conversation else self._channel
-        return _messages("ENGINE", channel, call, self._silence_s)
+        return _messages("ENGINE", self._channel_for(conversation), call, self._silence_s)
+
+    def _channel_for(self, conversation: str) -> ReloadingChannel[engine_pb2_grpc.EngineServiceStub]:
+        """By load without a conversation, and for a while after a replica was silent.
+
+        The new connections to it are still being tried then, and the ring holds its calls back meanwhile.
+        """
+        learns = time.monotonic() < self._by_conversation.renewed_at_s + self._silence_s
+        return self._channel if learns or not conversation else self._by_conversation
 
     async def model_info(
         self, timeout_s: float, *, wait_for_ready: bool = False, conversation: str = ""
@@ -126,7 +133,7 @@ class GrpcEngine:
             request = engine_pb2.GetModelInfoRequest()
             return stub.GetModelInfo(request, timeout=timeout_s, metadata=metadata, wait_for_ready=wait_for_ready)
 
-        channel = self._by_conversation if conversation else self._channel
+        channel = self._channel_for(conversation)
         answer: engine_pb2.GetModelInfoResponse = await _ask("ENGINE", channel, call, timeout_s, self._silence_s)
         return answer
 

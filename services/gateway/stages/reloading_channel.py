@@ -7,6 +7,8 @@ channel is closed when its last call has ended.
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
@@ -43,6 +45,7 @@ class ReloadingChannel(Generic[Stub]):
         self._credentials = None if tls is None else tls.credentials()
         self._connection = self._connect()
         self._retired: set[_Connection[Stub]] = set()
+        self.renewed_at_s = -math.inf  # on the monotonic clock, by `renew`
 
     @asynccontextmanager
     async def call(self) -> AsyncIterator[Stub]:
@@ -61,6 +64,7 @@ class ReloadingChannel(Generic[Stub]):
         """Reports a silent replica behind `stub`: later calls use new connections, to replicas whose health answers."""
         if stub is self._connection.stub:
             log.info("connecting anew to %s", self._target)
+            self.renewed_at_s = time.monotonic()
             self._replace()
 
     async def close(self) -> None:
