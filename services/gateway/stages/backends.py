@@ -118,10 +118,17 @@ class GrpcEngine:
     def _channel_for(self, conversation: str) -> ReloadingChannel[engine_pb2_grpc.EngineServiceStub]:
         """By load without a conversation, and for a while after a replica was silent.
 
-        The new connections to it are still being tried then, and the ring holds its calls back meanwhile.
+        The new connections to it are still being tried then, and the ring holds its calls back meanwhile. The channel
+        by load gets new connections too, and uses those that are open.
         """
-        learns = time.monotonic() < self._by_conversation.renewed_at_s + self._silence_s
-        return self._channel if learns or not conversation else self._by_conversation
+        if not conversation:
+            return self._channel
+        renewed_at_s = self._by_conversation.renewed_at_s
+        if time.monotonic() >= renewed_at_s + self._silence_s:
+            return self._by_conversation
+        if self._channel.renewed_at_s < renewed_at_s:
+            self._channel.renew()
+        return self._channel
 
     async def model_info(
         self, timeout_s: float, *, wait_for_ready: bool = False, conversation: str = ""

@@ -60,9 +60,12 @@ class ReloadingChannel(Generic[Stub]):
                 self._retired.remove(connection)
                 await connection.channel.close(None)
 
-    def renew(self, stub: Stub) -> None:
-        """Reports a silent replica behind `stub`: later calls use new connections, to replicas whose health answers."""
-        if stub is self._connection.stub:
+    def renew(self, stub: Stub | None = None) -> None:
+        """Reports a silent replica behind `stub`: later calls use new connections, to replicas whose health answers.
+
+        stub: of the call that was silent; a stub of earlier connections changes nothing
+        """
+        if stub is None or stub is self._connection.stub:
             log.info("connecting anew to %s", self._target)
             self.renewed_at_s = time.monotonic()
             self._replace()
