@@ -19,7 +19,7 @@ import grpc
 
 from csm_bundle.errors import CsmError
 from services.common.rpc import status
-from services.common.rpc.lingering import lingering
+from services.common.rpc.lingering import is_caller_gone, lingering
 from services.common.rpc.messages import checked, tolerant
 from services.common.telemetry import logs, spans
 from services.common.telemetry.metrics import StageMetrics
@@ -28,6 +28,7 @@ from services.common.telemetry.spans import CallMetadata, CallSpan, Tracer
 log = logging.getLogger("csm.rpc")
 
 REQUEST_ID_KEY = "x-request-id"
+EARLY_S = 0.25  # a caller's deadline began when it sent the request, ours when the request arrived: it may end first
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[[Any, Context], Awaitable[Any]]
@@ -94,6 +95,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             except status.StatusError as error:
                 log.info("call refused", extra=logs.fields_extra({"method": method, "reason": error.reason}))
                 await status.abort(context, error)
+            except NotImplementedError:
+                await status.abort(context, status.unimplemented())
 
         async def watched(request: Any, context: Context) -> Any:
             assert metrics is not None
@@ -135,17 +138,19 @@ class _Call:
             code = self._context.code()
             self._end(code, code.name)
             raise
-        except grpc.aio.InternalError:  # a write into an ended call
-            self._caller_gone()
-            raise asyncio.CancelledError from None  # gRPC logs any other exception as a bug
         except status.StatusError as error:
             await self._fail(error)
+        except NotImplementedError:  # of a generated base class, whose servicer lacks the method
+            await self._fail(status.unimplemented())
         except CsmError as error:
             answer = status.from_library_error(error)
             if answer.code is grpc.StatusCode.INTERNAL:
                 log.error("%s failed", self._labels[2], exc_info=error)
             await self._fail(answer)
         except Exception as error:
+            if is_caller_gone(error):
+                self._caller_gone()
+                raise asyncio.CancelledError from None  # gRPC logs any other exception as a bug
             log.error("%s failed", self._labels[2], exc_info=error)
             await self._fail(status.internal())
         else:
@@ -161,7 +166,7 @@ class _Call:
 
     def _caller_gone(self) -> None:
         remaining_s = self._context.time_remaining()
-        if remaining_s is not None and remaining_s <= 0:
+        if remaining_s is not None and remaining_s <= EARLY_S:
             self._end(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
         else:
             self._end(grpc.StatusCode.CANCELLED, "CANCELLED")

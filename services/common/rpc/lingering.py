@@ -55,7 +55,7 @@ class IncomingMessages:
                     async with asyncio.timeout(QUIET_S):
                         if await anext(self, _END) is _END:
                             return
-        except (TimeoutError, grpc.aio.InternalError, StatusError):  # it still writes, is gone, or writes no messages
+        except (TimeoutError, grpc.aio.BaseError, StatusError):  # it still writes, is gone, or writes no messages
             pass
 
     def close(self) -> None:
@@ -67,6 +67,11 @@ class IncomingMessages:
         return await anext(self._messages, _END)
 
 
+def is_caller_gone(error: BaseException) -> bool:
+    """Whether gRPC raised it because the call has ended: a read or a write met its end, or that of the server."""
+    return isinstance(error, grpc.aio.BaseError) and not isinstance(error, grpc.aio.AbortError | grpc.aio.UsageError)
+
+
 def lingering(handler: Handler) -> Handler:
     """The handler of a call of many requests, whose end, good or bad, waits a moment for a caller that still writes."""
 
@@ -75,10 +80,9 @@ def lingering(handler: Handler) -> Handler:
         try:
             try:
                 response = await handler(incoming, context)
-            except grpc.aio.InternalError:  # the caller is gone
-                raise
-            except Exception:
-                await incoming.discard()
+            except Exception as error:
+                if not is_caller_gone(error):
+                    await incoming.discard()
                 raise
             await incoming.discard()
             return response

@@ -28,6 +28,13 @@ class Turn(Protocol):
     def codes(self) -> rvq_pb2.CodeFrames | None: ...
 
 
+def wrong_id(conversation_id: str) -> str:
+    """What is wrong with a caller's id; "" when nothing is."""
+    if len(conversation_id) > MAX_ID_LENGTH:
+        return f"has {len(conversation_id)} characters; at most {MAX_ID_LENGTH} are allowed."
+    return "" if conversation_id.isprintable() else "has a character that is not printable."
+
+
 def conversation_key(caller: str, conversation_id: str, turns: Iterable[Turn], call_id: str = "") -> str:
     """32 hexadecimal digits; "" when nothing identifies a conversation.
 

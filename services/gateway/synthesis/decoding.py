@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from csm.rvq.v1 import rvq_pb2
 
@@ -37,9 +37,17 @@ class FrameBuffer:
         codes = b"".join(frames.codes for frames in self._messages)
         return rvq_pb2.CodeFrames(frame_count=self.frame_count, codebook_count=codebook_count, codes=codes)
 
-    async def __aiter__(self) -> AsyncIterator[rvq_pb2.CodeFrames]:
+    def __aiter__(self) -> AsyncIterator[rvq_pb2.CodeFrames]:
+        return self.until(lambda: False)
+
+    def wake(self) -> None:
+        """Makes every iteration ask again whether it is over."""
+        self._changed.set()
+
+    async def until(self, is_over: Callable[[], bool]) -> AsyncIterator[rvq_pb2.CodeFrames]:
+        """An iteration that also ends when `is_over`, asked after each wait, says so."""
         position = 0
-        while True:
+        while not is_over():
             for frames in self._messages[position:]:
                 position += 1
                 yield frames
@@ -53,8 +61,10 @@ class FrameBuffer:
 class DecodeWindow:
     """Limits the frames that the codec holds ahead of the client: sent, but their audio is not yet taken."""
 
-    def __init__(self, decode_ahead_frames: int, latency_samples: int, frame_samples: int) -> None:
-        """latency_samples: most audio that the codec holds back by design, in samples (GetCodecInfo)."""
+    def __init__(self, decode_ahead_frames: int, latency_samples: float, frame_samples: float) -> None:
+        """latency_samples: most audio that the codec holds back by design, in samples (GetCodecInfo). frame_samples:
+        that the codec makes of a frame
+        """
         self._held_back_frames = math.ceil(latency_samples / frame_samples)
         self._size: float = decode_ahead_frames + self._held_back_frames
         self._frame_samples = frame_samples
@@ -81,6 +91,10 @@ class DecodeWindow:
         """Ends every wait: the codec call is over, and the next write meets its end."""
         self._size = math.inf
         self._moved.set()
+
+    @property
+    def is_released(self) -> bool:
+        return math.isinf(self._size)
 
     @property
     def _ahead_frames(self) -> float:

@@ -42,3 +42,4 @@ class SynthesisPlan:
     live: bool  # the caller plays the audio while it is made
     seal: Callable[[rvq_pb2.CodeFrames], bytes] | None = None  # seals returned codes; None returns them open
     conversation: str = ""  # key of the conversation, which finds its engine again; "" is none
+    speed: float = 1.0  # of the speech; 1 is as the model speaks
