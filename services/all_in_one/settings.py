@@ -92,6 +92,7 @@ class AllInOneSettings(BundleSettings):
             "port": 0,
             "health_port": 0,
             "metrics_port": -1,
+            "max_connection_age_seconds": 0,  # there is no other replica to find
             **self.model_dump(include={"drain_seconds", "trace_endpoint", "trace_sample_share"}),
             **dict.fromkeys(("tls_certificate", "tls_key", "tls_client_ca")),  # they are on loopback
         }

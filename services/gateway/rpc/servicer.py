@@ -166,12 +166,15 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         deadline.require(self._settings.min_first_audio_seconds)
         catalog = await self._catalogs.get(deadline.remaining_s)
         given = (request, logs.request_id.get(), catalog, self._settings, self._seal)
+        caller = caller_name.get()
         if any(
             turn.audio.HasField("recording") for turn in request.context.turns
         ):  # decoding takes too long for the event loop
-            plan = await asyncio.to_thread(plan_synthesis, *given, words_follow=words_follow)
+            plan = await asyncio.to_thread(plan_synthesis, *given, caller=caller, words_follow=words_follow)
         else:
-            plan = plan_synthesis(*given, words_follow=words_follow)
+            plan = plan_synthesis(*given, caller=caller, words_follow=words_follow)
+        if plan.conversation:
+            logs.annotate(conversation=plan.conversation)
         if request.labels:  # few and short: the plan has checked them
             logs.annotate(labels=json.dumps(dict(request.labels)))
         return plan, catalog

@@ -162,7 +162,7 @@ class Synthesis:
         self.generated.set_result(self._codes)
 
     async def _find_engine(self, wait_s: float) -> None:
-        await self._engine.model_info(wait_s, wait_for_ready=True)
+        await self._engine.model_info(wait_s, wait_for_ready=True, conversation=self._plan.conversation)
 
     async def _read_engine(
         self, request: engine_pb2.GenerateRequest, deadline: Deadline
@@ -172,7 +172,7 @@ class Synthesis:
             self._failovers.answered("ENGINE")
             return engine_pb2.GenerateComplete(finish_reason=reason, frame_count=self._buffer.frame_count)
         complete: engine_pb2.GenerateComplete | None = None
-        async with aclosing(self._engine.generate(request, deadline.remaining_s)) as responses:
+        async with aclosing(self._engine.generate(request, deadline.remaining_s, self._plan.conversation)) as responses:
             async for response in responses:
                 match response.WhichOneof("event"):
                     case "started":
