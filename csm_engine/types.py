@@ -42,6 +42,7 @@ class GenerationRequest:
     after them as if it had never stopped. `max_frames` includes them.
     live: the audio is played while it is generated, so pacing may hold the sequence back.
     listener_frames: frames in one part of a live stream. A part is played only when it is complete.
+    pinned_segments: the first segments that are never dropped.
     """
 
     request_id: str
@@ -51,10 +52,13 @@ class GenerationRequest:
     resume: Codes | None = None
     live: bool = False
     listener_frames: int = 1
+    pinned_segments: int = 0
 
     def check(self) -> None:
         """Raises: InvalidRequestError naming the first field of this class that is out of range."""
         made = 0 if self.resume is None else len(self.resume)
+        in_context = max(0, len(self.segments) - 1)
+        _require("pinned_segments", 0 <= self.pinned_segments <= in_context, self.pinned_segments, f"0 to {in_context}")
         _require("max_frames", self.max_frames > made, self.max_frames, f"more than {made}")
         for name in (item.name for item in fields(self.sampling)):
             limits, value = LIMITS[name], getattr(self.sampling, name)
