@@ -83,14 +83,14 @@ class GatewayStage:
         self._store = _store(settings)
         voices = VoiceDirectory(engine, codec, folder, self._store, gateway_metrics)
         speech = TextToSpeechServicer(settings, engine, codec, self._catalogs, voices, gateway_metrics, quotas, seal)
-        kept = VoiceServicer(settings, codec, self._catalogs, voices, self._store, gateway_metrics, quotas, seal)
+        self._kept = VoiceServicer(settings, codec, self._catalogs, voices, self._store, gateway_metrics, quotas, seal)
         self._watermark = WatermarkServicer(settings, codec, quotas)
         self.server = StageServer(
             settings,
             [
                 StageService(tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server, speech, TTS_SERVICE),
                 StageService(add_watermark_to_server, self._watermark, WATERMARK_SERVICE),
-                StageService(voices_pb2_grpc.add_VoiceServiceServicer_to_server, kept, VOICE_SERVICE),
+                StageService(voices_pb2_grpc.add_VoiceServiceServicer_to_server, self._kept, VOICE_SERVICE),
             ],
             metrics,
             None if tokens is None else tokens.admit,
@@ -105,7 +105,7 @@ class GatewayStage:
         """Raises OSError for a taken port, and for a database of voices that a later version has made."""
         if self._store is not None:
             try:
-                await self._store.prepare()
+                await self._kept.count()
             except StatusError as error:  # PostgreSQL may come later; each call tries again
                 log.error("%s", error.message)
         await self.server.start()

@@ -76,6 +76,10 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
         self._store_or_none, self._metrics, self._quotas, self._seal = store, metrics, quotas, seal
         self._turns = Turns(AT_ONCE, MAX_WAITING, "VOICES_BUSY", "voices are being made")
 
+    async def count(self) -> None:
+        """Sets the metric of kept voices. Raises StatusError for a database that cannot be reached."""
+        self._metrics.voices.labels("kept").set(await self._store.count())
+
     async def CreateVoice(
         self, request: voices_pb2.CreateVoiceRequest, context: Context
     ) -> voices_pb2.CreateVoiceResponse:
@@ -116,7 +120,7 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
             )
             content = b"" if codes is None else codes.codes
             await store.add(voice, content, self._settings.max_voices_per_caller)
-            await self._count(store)
+            await self.count()
         return voices_pb2.CreateVoiceResponse(voice=_described(voice, catalog, owner))
 
     async def GetVoice(self, request: voices_pb2.GetVoiceRequest, context: Context) -> voices_pb2.GetVoiceResponse:
@@ -147,7 +151,7 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
                 "VOICE_OF_ANOTHER",
                 f"The voice '{request.name}' belongs to another caller; only its owner may delete it.",
             )
-        await self._count(store)
+        await self.count()
         return voices_pb2.DeleteVoiceResponse()
 
     @property
@@ -158,9 +162,6 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
                 grpc.StatusCode.FAILED_PRECONDITION, "VOICES_OFF", "This server keeps no voices of callers."
             )
         return self._store_or_none
-
-    async def _count(self, store: VoiceStore) -> None:
-        self._metrics.voices.labels("kept").set(await store.count())
 
     async def _prompt(
         self, request: voices_pb2.CreateVoiceRequest, catalog: Catalog, deadline: Deadline
