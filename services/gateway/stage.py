@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import TYPE_CHECKING
 
 from csm.codec.v1 import codec_pb2_grpc
 from csm.engine.v1 import engine_pb2_grpc
@@ -30,7 +31,9 @@ from services.gateway.stages.readiness import StageWatch
 from services.gateway.stages.reloading_channel import ReloadingChannel
 from services.gateway.voices.directory import VoiceDirectory
 from services.gateway.voices.folder import VoiceFolder
-from services.gateway.voices.store import VoiceStore
+
+if TYPE_CHECKING:
+    from services.gateway.voices.store import VoiceStore
 
 log = logging.getLogger("csm.gateway")
 
@@ -178,7 +181,11 @@ def _tokens(settings: GatewaySettings, metrics: GatewayMetrics) -> BearerTokens 
 
 def _store(settings: GatewaySettings) -> VoiceStore | None:
     """Raises VoicesDatabaseError."""
-    return VoiceStore(settings.voices_database) if settings.voices_database else None
+    if not settings.voices_database:
+        return None
+    from services.gateway.voices.store import VoiceStore  # its libraries take 30 MiB
+
+    return VoiceStore(settings.voices_database)
 
 
 def _quotas(settings: GatewaySettings, tokens: BearerTokens | None, metrics: GatewayMetrics) -> StreamQuotas:

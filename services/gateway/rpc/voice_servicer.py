@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 import uuid
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 from csm.codec.v1 import codec_pb2
@@ -35,8 +35,17 @@ from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.plan import ContextTurn
 from services.gateway.voices import checks
 from services.gateway.voices.directory import ListedVoice, VoiceDirectory, listed_kept
-from services.gateway.voices.store import VoiceStore, already_exists, too_many
-from services.gateway.voices.voice import Audience, KeptVoice, identity_values, not_found
+from services.gateway.voices.voice import (
+    Audience,
+    KeptVoice,
+    already_exists,
+    identity_values,
+    not_found,
+    too_many,
+)
+
+if TYPE_CHECKING:
+    from services.gateway.voices.store import VoiceStore  # its libraries take 30 MiB, also where no voices are kept
 
 AT_ONCE, MAX_WAITING = 2, 16  # voices that are made
 MAX_DESCRIPTION, MAX_CONSENT_ID, MAX_CONSENT = 1000, 200, 4000  # characters

@@ -21,9 +21,9 @@ from alembic.util import CommandError
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from services.common.rpc.status import QuotaViolation, Resource, StatusError
+from services.common.rpc.status import StatusError
 from services.gateway.voices.migrate import migrate
-from services.gateway.voices.voice import Audience, KeptVoice
+from services.gateway.voices.voice import Audience, KeptVoice, already_exists, too_many
 
 log = logging.getLogger("csm.gateway")
 
@@ -178,25 +178,6 @@ class VoiceStore:
             raise VoicesDatabaseError(
                 f"--voices-database has a schema that this version does not know: {error}"
             ) from None
-
-
-def already_exists(name: str) -> StatusError:
-    return StatusError(
-        grpc.StatusCode.ALREADY_EXISTS,
-        "VOICE_EXISTS",
-        f"There is a voice '{name}' already; choose another name.",
-        resource=Resource("voice", name),
-    )
-
-
-def too_many(owner: str, most: int) -> StatusError:
-    return StatusError(
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        "VOICE_LIMIT",
-        f"{owner or 'This server'} keeps as many voices as it may: {most}; delete one first.",
-        quota=QuotaViolation(f"caller:{owner}", f"voices kept: {most}"),
-        metadata={"max_voices": str(most)},
-    )
 
 
 @asynccontextmanager

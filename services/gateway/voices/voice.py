@@ -9,7 +9,7 @@ from enum import StrEnum
 import grpc
 from csm.rvq.v1 import rvq_pb2
 
-from services.common.rpc.status import Resource, StatusError
+from services.common.rpc.status import QuotaViolation, Resource, StatusError
 from services.gateway.stages.catalog import Catalog
 
 
@@ -97,4 +97,23 @@ def not_found(name: str) -> StatusError:
         "VOICE_NOT_FOUND",
         f"There is no voice '{name}' that this caller may use; ListVoices lists those that it may.",
         resource=Resource("voice", name),
+    )
+
+
+def already_exists(name: str) -> StatusError:
+    return StatusError(
+        grpc.StatusCode.ALREADY_EXISTS,
+        "VOICE_EXISTS",
+        f"There is a voice '{name}' already; choose another name.",
+        resource=Resource("voice", name),
+    )
+
+
+def too_many(owner: str, most: int) -> StatusError:
+    return StatusError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "VOICE_LIMIT",
+        f"{owner or 'This server'} keeps as many voices as it may: {most}; delete one first.",
+        quota=QuotaViolation(f"caller:{owner}", f"voices kept: {most}"),
+        metadata={"max_voices": str(most)},
     )
