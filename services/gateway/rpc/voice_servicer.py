@@ -139,7 +139,7 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
         if await self._voices.exists(request.name, catalog):
             for listed in await self._voices.usable_by(caller, "", catalog):
                 if listed.name == request.name:
-                    return voices_pb2.GetVoiceResponse(voice=_of_others(listed, catalog))
+                    return voices_pb2.GetVoiceResponse(voice=_seen_by_all(listed, catalog))
         elif self._store_or_none is not None:
             voice = await self._store_or_none.get(request.name)
             if voice is not None and voice.may_be_used_by(caller):
@@ -278,8 +278,7 @@ def _violations(request: voices_pb2.CreateVoiceRequest, settings: GatewaySetting
 
 def _described(voice: KeptVoice, catalog: Catalog, caller: str) -> voices_pb2.KeptVoice:
     """What `caller` may see of a kept voice."""
-    described = _of_others(listed_kept(voice), catalog)
-    described.audience = _AUDIENCE_VALUES[voice.audience]
+    described = _seen_by_all(listed_kept(voice), catalog)
     described.create_time.seconds = voice.created_at
     described.model_version = voice.model_version
     if voice.prompt_frames:
@@ -294,8 +293,8 @@ def _described(voice: KeptVoice, catalog: Catalog, caller: str) -> voices_pb2.Ke
     return described
 
 
-def _of_others(voice: ListedVoice, catalog: Catalog) -> voices_pb2.KeptVoice:
-    """A voice of the model or of the operator."""
+def _seen_by_all(voice: ListedVoice, catalog: Catalog) -> voices_pb2.KeptVoice:
+    """What every caller that may use a voice sees of it."""
     return voices_pb2.KeptVoice(
-        voice=convert.listed_voice(voice, catalog), owner=voice.owner, audience=voices_pb2.VOICE_AUDIENCE_EVERYONE
+        voice=convert.listed_voice(voice, catalog), owner=voice.owner, audience=_AUDIENCE_VALUES[voice.audience]
     )

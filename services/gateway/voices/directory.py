@@ -24,7 +24,7 @@ from services.gateway.stages.backends import DescribesVoices, Encodes
 from services.gateway.stages.catalog import Catalog, speaks
 from services.gateway.voices.folder import VoiceFolder
 from services.gateway.voices.prompts import PromptCache, broken, checked, encoded
-from services.gateway.voices.voice import ChosenVoice, KeptVoice, Prompt, check_codec, not_found
+from services.gateway.voices.voice import Audience, ChosenVoice, KeptVoice, Prompt, check_codec, not_found
 
 
 class Store(Protocol):
@@ -46,6 +46,7 @@ class ListedVoice:
     seed: int | None
     has_prompt: bool
     owner: str = ""  # of a kept voice
+    audience: Audience = Audience.EVERYONE
 
 
 class VoiceDirectory:
@@ -188,7 +189,13 @@ def _listed_model(voice: engine_pb2.Voice) -> ListedVoice:
 
 def _listed_folder(voice: FolderVoice) -> ListedVoice:
     return ListedVoice(
-        voice.name, voice.speaker, voice.language_codes, voice.description, voice.seed, bool(voice.digest)
+        voice.name,
+        voice.speaker,
+        voice.language_codes,
+        voice.description,
+        voice.seed,
+        bool(voice.digest),
+        audience=Audience.EVERYONE if voice.callers is None else Audience.CALLERS,
     )
 
 
@@ -201,6 +208,7 @@ def listed_kept(voice: KeptVoice) -> ListedVoice:
         voice.seed,
         voice.prompt_frames > 0,
         voice.owner,
+        voice.audience,
     )
 
 

@@ -63,8 +63,11 @@ async def deployment_with_tokens(folder: Path, **settings: Any) -> AsyncIterator
     """A gateway for the callers of NAMES, whose codec finds no watermark."""
     tokens = [{"name": name, "sha256": digest_of(f"token-of-{name}")} for name in NAMES]
     (folder / "tokens.json").write_text(json.dumps(tokens))
-    settings = {"auth_tokens_file": folder / "tokens.json", "voices_database": str(folder / "voices.sqlite")} | settings
-    async with fake_deployment(**settings) as running:
+    mine: dict[str, Any] = {
+        "auth_tokens_file": folder / "tokens.json",
+        "voices_database": str(folder / "voices.sqlite"),
+    }
+    async with fake_deployment(**(mine | settings)) as running:
         running.codec.detection = codec_pb2.DetectWatermarkResponse()
         yield running
 

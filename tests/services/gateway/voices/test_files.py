@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 from csm.engine.v1 import engine_pb2
-from csm.v1 import tts_pb2
+from csm.v1 import tts_pb2, voices_pb2
 
 from services.gateway.voices.folder import VoiceFolder, VoicesFolderError
 from services.gateway.voices.voice import identity_values
@@ -77,6 +77,8 @@ async def test_folder_says_who_may_use_a_voice(callers: list[Caller]) -> None:
     assert await shop.listed() == ["ada", "bo", "carol", "coded", "foreign", "seeded"]
     assert "dave" in await radio.listed()
     await read(radio.say("dave"))
+    assert (await radio.get("dave")).audience == voices_pb2.VOICE_AUDIENCE_CALLERS
+    assert (await radio.get("carol")).audience == voices_pb2.VOICE_AUDIENCE_EVERYONE
     for call in (shop.say("dave"), shop.get("dave")):
         assert (await refusal(call)).reason == "VOICE_NOT_FOUND"
     assert (await refusal(shop.create("dave"))).reason == "VOICE_EXISTS"
