@@ -1,6 +1,6 @@
 """Codes in, watermarked audio out, for all streams at once. There is no way to get unmarked audio out of here.
 
-One step takes one frame of every stream that has one: decode, embed, hand out. It is driven from one thread
+One step takes one frame of every stream that has one: decode, stretch, embed, hand out. It is driven from one thread
 (codec_thread.py) and knows no RPC.
 """
 
@@ -19,6 +19,7 @@ from csm_codec.lanes import Lanes, Slot, by_lane
 from csm_codec.mimi.decoder import MimiDecoder
 from csm_codec.resample import Pcm
 from csm_codec.stream import Audio, Complete, DecodeStream, Failed, Output
+from csm_codec.stretch import Stretcher
 from csm_codec.watermark.embed.embedder import Chunk, Embedder
 from csm_codec.watermark.keys.keyring import Keyring
 from csm_codec.watermark.keys.payload import frame_symbols
@@ -41,6 +42,7 @@ class Codec:
         self._lanes = Lanes(decoder.num_lanes, decoder.lane_width)
         self._streams: dict[Slot, DecodeStream] = {}
         self._marks: dict[Slot, MarkedStream] = {}
+        self._stretchers: dict[Slot, Stretcher] = {}  # of streams of another speed than 1
 
     @property
     def num_slots(self) -> int:
@@ -55,15 +57,18 @@ class Codec:
     def has_work(self) -> bool:
         return any(stream.ready for stream in self._streams.values())
 
-    def open(self, key_id: str = "", before: ClipProgress = START) -> DecodeStream:
+    def open(self, key_id: str = "", before: ClipProgress = START, speed: float = 1.0) -> DecodeStream:
         """A new stream, marked with that key ("" is the active one). Raises CodecBusyError or KeyringError.
 
-        before: progress of the stream that this one continues, as that stream's Complete reported it
+        before: progress of the stream that this one continues, as that stream's Complete reported it. speed: of the
+        speech, as Stretcher takes it; at 1 nothing is changed
         """
         key = self._keyring.get(key_id)
         slot = self._lanes.take()
         level = RunningLevel(self._embedder.n_fft, before)
         self._marks[slot] = self._embedder.join(slot.number, frame_symbols(key.payload), level, before)
+        if speed != 1:
+            self._stretchers[slot] = Stretcher(speed, self._decoder.identity.sample_rate_hertz)
         stream = DecodeStream(slot, key.id)
         self._streams[slot] = stream
         return stream
@@ -100,7 +105,8 @@ class Codec:
         for stream in streams:
             pcm = decoded.get(stream.slot, _NOTHING)
             if np.abs(pcm).max(initial=0) <= _LOUDEST:  # not so with NaN
-                chunks[stream.slot.number] = Chunk(pcm, last=stream.finished and not stream.pending)
+                last = stream.finished and not stream.pending
+                chunks[stream.slot.number] = Chunk(self._stretched(stream, pcm, last=last), last)
             else:
                 self._decoder.forget(lane, stream.slot.row)
                 outputs.append(
@@ -134,6 +140,15 @@ class Codec:
             stream.decode_s += (time.perf_counter() - started_s) / len(streams)
         return {stream.slot: pcm[stream.slot.row] for stream in streams}
 
+    def _stretched(self, stream: DecodeStream, pcm: Pcm, *, last: bool) -> Pcm:
+        """At the stream's speed."""
+        if (stretcher := self._stretchers.get(stream.slot)) is None:
+            return pcm
+        started_s = time.perf_counter()
+        made = stretcher.push(pcm, last=last)
+        stream.decode_s += time.perf_counter() - started_s
+        return made
+
     def _hand_out(self, stream: DecodeStream, pcm: Pcm, num_new_frames: int, last: bool) -> list[Output]:
         stream.num_samples += len(pcm)
         outputs: list[Output] = [Audio(stream, pcm, stream.num_frames, num_new_frames)]
@@ -159,4 +174,5 @@ class Codec:
         stream.ended = True
         stream.pending.clear()
         del self._streams[stream.slot], self._marks[stream.slot]
+        self._stretchers.pop(stream.slot, None)
         self._lanes.leave(stream.slot)

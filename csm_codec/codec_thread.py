@@ -41,12 +41,14 @@ class CodecThread:
     def num_streams(self) -> int:
         return self._codec.num_streams
 
-    def open(self, key_id: str = "", before: ClipProgress = START) -> Future[DecodeStream]:
+    def open(self, key_id: str = "", before: ClipProgress = START, speed: float = 1.0) -> Future[DecodeStream]:
         """A future of the stream, or of CodecBusyError, KeyringError, CodecStoppedError.
 
         If it was cancelled before the thread came to it, no slot is taken.
         """
-        return self.worker.call(lambda: self._codec.open(key_id, before), CodecStoppedError("The codec has stopped."))
+        return self.worker.call(
+            lambda: self._codec.open(key_id, before, speed), CodecStoppedError("The codec has stopped.")
+        )
 
     def push(self, stream: DecodeStream, codes: Codes) -> None:
         """Queues frames, (frames, codebooks), checked before."""

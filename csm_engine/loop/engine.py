@@ -25,7 +25,7 @@ from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.scheduling.admission import RealTimeBudget
 from csm_engine.scheduling.outcome import FINISH_REASONS, Outcome
 from csm_engine.scheduling.pacing import Pacing
-from csm_engine.scheduling.scheduler import FrameBatch, PrefillChunk, Scheduler
+from csm_engine.scheduling.scheduler import FrameBatch, PrefillChunk, Scheduler, Work
 from csm_engine.scheduling.sequence import Sequence, SequenceStatus
 from csm_engine.types import Codes, FinishReason, GenerationRequest
 
@@ -144,21 +144,21 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Output]:
-        """Schedules, runs and delivers one unit of work: a prefill chunk, or one frame of each sequence in a batch.
+        """One unit of work: a prefill chunk, or one frame of each sequence in a batch. Returns all that is due."""
+        admitted, work = self._schedule()
+        self._run(work)
+        return admitted + self._deliver(work)
 
-        A frame batch leaves up to `pipeline_depth` steps unread. Any other call delivers every step in flight: the
-        device has the chunk to compute meanwhile, or there is no work.
-        """
-        # Schedule.
-        outputs = self._admit()
-        match self._scheduler.next_work(self._clock()):
-            # Run, and deliver the frames that are due.
+    def _schedule(self) -> tuple[list[Output], Work | None]:
+        """Admits at most one sequence and chooses the next work, None without work."""
+        return self._admit(), self._scheduler.next_work(self._clock())
+
+    def _run(self, work: Work | None) -> None:
+        match work:
             case PrefillChunk() as chunk:
                 self._prefill(chunk)
             case FrameBatch(sequences):
                 self._steps.launch(sequences)
-                return outputs + self._deliver(unread=self._pipeline_depth)
-        return outputs + self._deliver(unread=0)
 
     def _admit(self) -> list[Output]:
         """Gives the next waiting sequence a slot, if the scheduler admits it: at most one output."""
@@ -206,8 +206,13 @@ class Engine:
             _to_device(torch.from_numpy(tokens), self._device), _to_device(torch.from_numpy(mask), self._device)
         )
 
-    def _deliver(self, unread: int) -> list[Output]:
-        """Reads the steps in flight, oldest first, until `unread` remain, and returns their outputs."""
+    def _deliver(self, work: Work | None) -> list[Output]:
+        """Reads the steps in flight, oldest first, and returns their outputs.
+
+        After a frame batch up to `pipeline_depth` steps stay unread. After any other work none does: the device has the
+        chunk to compute meanwhile, or there is no work.
+        """
+        unread = self._pipeline_depth if isinstance(work, FrameBatch) else 0
         outputs = []
         while len(self._steps) > unread:
             done, stages = self._steps.read(), self._frame_step.timer.take()

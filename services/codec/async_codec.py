@@ -51,21 +51,16 @@ class AsyncCodec:
             fail=lambda error: self._post(self._fail, error),
         )
         self.thread.start()
-        self.pulse = Pulse(
-            self.thread.worker,
-            on_beat=self._tell_quiet_streams,
-            on_stall=on_stall or _ignore,
-            stall_s=stall_s,
-        )
+        self.pulse = Pulse(self.thread.worker, on_beat=self._tell_quiet_streams, on_stall=on_stall, stall_s=stall_s)
         self._pulse_task = asyncio.create_task(self.pulse.run())
 
-    async def open(self, key_id: str, before: ClipProgress = START) -> StreamHandle:
-        """Waits for a slot and takes it. before: state of the clip from earlier streams.
+    async def open(self, key_id: str, before: ClipProgress = START, speed: float = 1.0) -> StreamHandle:
+        """Waits for a slot and takes it. before: state of the clip from earlier streams; speed: of the speech
 
         Raises CodecBusyError, KeyringError or CodecStoppedError.
         """
         await self.admission.take()
-        opened = self.thread.open(key_id, before)
+        opened = self.thread.open(key_id, before, speed)
         try:
             stream = await asyncio.wrap_future(opened)
         except BaseException:
@@ -121,10 +116,6 @@ class AsyncCodec:
         self._end = message
         for handle in self._handles.values():
             handle.fail(CodecStoppedError(message))
-
-
-async def _ignore(stalled: bool) -> None:
-    return None
 
 
 class StreamHandle:

@@ -17,6 +17,7 @@ from csm_codec.levels import measure
 from csm_codec.mimi.encoder import encode
 from csm_codec.resample import Pcm, StreamResampler
 from csm_codec.stream import Audio, Complete
+from csm_codec.stretch import FASTEST, SLOWEST, held_samples
 from csm_codec.watermark.stream.coverage import Coverage
 from csm_codec.watermark.stream.progress import ClipProgress
 from services.codec import convert, resume
@@ -61,7 +62,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         config = await self._read_config(requests)
         key_id = named_key(self._loaded, config.watermark_key_id).id
         before = resume.from_bytes(config.resume, self._loaded.resume_digest, key_id)
-        handle = await self._open(key_id, before, context)
+        handle = await self._open(key_id, before, config.speed or 1.0, context)
         context.add_done_callback(lambda _: handle.close())  # type: ignore[arg-type]
         reader = asyncio.create_task(self._read_frames(requests, handle))
         try:
@@ -72,9 +73,9 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             handle.close()
             logs.annotate(frames=handle.stream.num_frames, samples=handle.stream.num_samples)
 
-    async def _open(self, key_id: str, before: ClipProgress, context: Context) -> StreamHandle:
+    async def _open(self, key_id: str, before: ClipProgress, speed: float, context: Context) -> StreamHandle:
         """Waits for a slot, and sends progress to the caller meanwhile."""
-        opening = asyncio.create_task(self._async_codec.open(key_id, before))
+        opening = asyncio.create_task(self._async_codec.open(key_id, before, speed))
         try:
             while not (await asyncio.wait({opening}, timeout=2 * BEAT_S))[0]:
                 if self._async_codec.pulse.beats:
@@ -118,6 +119,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             key_ids=list(loaded.keyring.keys),
             notice=loaded.bundle.notice,
             sends_started=True,
+            stretch_sample_count=held_samples(self._identity.sample_rate_hertz),
         )
 
     async def _read_config(self, requests: Requests) -> codec_pb2.StreamDecodeConfig:
@@ -131,6 +133,10 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         if rate_hz and not _MIN_RATE_HZ <= rate_hz <= _MAX_RATE_HZ:
             raise InvalidRequestError(
                 "config.sample_rate_hertz", f"is {rate_hz}; allowed are 0 and {_MIN_RATE_HZ}..{_MAX_RATE_HZ}"
+            )
+        if config.speed and not SLOWEST <= config.speed <= FASTEST:  # not so with NaN
+            raise InvalidRequestError(
+                "config.speed", f"is {config.speed:g}; allowed are 0 and {SLOWEST:g}..{FASTEST:g}"
             )
         return config
 

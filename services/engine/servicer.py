@@ -75,6 +75,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         coalescer = Coalescer(
             first=request.first_batch_frame_count or 1,
             most=request.max_batch_frame_count or self._max_batch_frames,
+            speed=request.speed or 1.0,
         )
         sent = sequence.resumed_frames
         batch: list[Output] = []

@@ -164,6 +164,7 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
             active_key_id="key-1",
             key_ids=["key-1"],
             sends_started=True,
+            stretch_sample_count=FRAME_SAMPLES,
         )
 
     async def StreamDecode(self, requests: AsyncIterator[codec_pb2.StreamDecodeRequest], context: Context) -> None:

@@ -123,7 +123,10 @@ class AsyncClient:
         return info
 
     async def detect_watermark(self, wav: bytes, key_ids: Sequence[str] = ()) -> watermark_pb2.DetectWatermarkResponse:
-        """Whether a recording was made by this server. wav: a WAV file, or Ogg Opus; key_ids: all keys when empty"""
+        """Whether a recording was made by this server.
+
+        wav: a file of WAV, Ogg Opus, MP3, AAC or FLAC; key_ids: all keys when empty
+        """
         request = requests.detect_request(wav, key_ids)
         answer: watermark_pb2.DetectWatermarkResponse = await self._call(self._watermark.DetectWatermark, request)
         return answer
@@ -133,7 +136,7 @@ class AsyncClient:
     ) -> watermark_pb2.StreamDetectWatermarkResponse:
         """The marked stretches of a recording of up to an hour, which is sent as it is read.
 
-        file: WAV, or Ogg Opus; key_ids: all keys when empty
+        file: WAV, Ogg Opus, MP3, AAC or FLAC; key_ids: all keys when empty
         """
         messages = requests.detect_messages(file, key_ids)
         answer: watermark_pb2.StreamDetectWatermarkResponse = await self._call(

@@ -25,6 +25,7 @@ from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
 from services.gateway.voices.directory import of_model
 from services.gateway.voices.voice import ChosenVoice
 
+MIN_SPEED, MAX_SPEED = 0.25, 4.0
 MAX_LABEL_COUNT = 8
 MAX_LABEL_LENGTH = 64
 UNARY_BATCH_FRAMES = 25  # a unary call sends nothing before its last frame
@@ -60,7 +61,8 @@ def plan_synthesis(
         request.sampling_params, catalog, settings, checks.wrong, None if voice is None else voice.seed
     )
     turns = checks.turns(request.context)
-    max_frames = checks.max_frames(request, sample_rate_hz)
+    speed = checks.speed(request.audio_config.speed)
+    max_frames = checks.max_frames(request, sample_rate_hz, speed)
     chunk_frames = checks.chunk_frames(request, sample_rate_hz)
     checks.labels(request)
     checks.return_codes(request.return_codes)
@@ -71,7 +73,7 @@ def plan_synthesis(
     if voice is None:
         voice = of_model(catalog, request.voice, asked_speaker(request))
     streaming = isinstance(request, tts_pb2.StreamSynthesizeRequest)
-    first_batch_frames = (chunk_frames or 1) if streaming else UNARY_BATCH_FRAMES
+    first_batch_frames = math.ceil((chunk_frames or 1) * speed) if streaming else UNARY_BATCH_FRAMES
     return SynthesisPlan(
         request_id=request_id,
         text=text,
@@ -87,6 +89,7 @@ def plan_synthesis(
         chunk_frames=chunk_frames,
         first_batch_frames=min(first_batch_frames, max_frames),
         max_batch_frames=settings.max_batch_frame_count if streaming else UNARY_BATCH_FRAMES,
+        speed=speed,
         live=streaming,
         prompt=_prompt_turn(voice),
         language_code=request.voice.language_code or voice.language_code,
@@ -173,10 +176,31 @@ class _Checks:
             return 0
         return asked_hz
 
-    def max_frames(self, request: Request, sample_rate_hz: int) -> int:
-        """Most frames of the audio. sample_rate_hz: as `audio_format` returned it"""
-        field, frame_s = "max_audio_duration", self._catalog.frame_s
-        longest_s = self._settings.max_stream_audio_seconds
+    def speed(self, asked: float) -> float:
+        """The speed of the speech; 1 when it is refused."""
+        if asked in (0, 1):
+            return 1.0
+        field = "audio_config.speed"
+        if not MIN_SPEED <= asked <= MAX_SPEED:  # not so with NaN
+            self.wrong(
+                field, f"is {asked:g}; it must be {MIN_SPEED:g} to {MAX_SPEED:g}, or 0 for 1.", "SPEED_OUT_OF_RANGE"
+            )
+            return 1.0
+        if not self._catalog.codec.stretch_sample_count:
+            self.wrong(
+                field, f"is {asked:g}, but this server's codec is of a version that knows no speed.", "SPEED_UNKNOWN"
+            )
+            return 1.0
+        return asked
+
+    def max_frames(self, request: Request, sample_rate_hz: int, speed: float) -> int:
+        """Most frames of the audio. sample_rate_hz, speed: as `audio_format` and `speed` returned them
+
+        Durations are those of the audio that is sent. What the model speaks is limited as well, so that fast speech
+        takes no more frames than other speech.
+        """
+        field, frame_s = "max_audio_duration", self._catalog.frame_s / speed
+        longest_s = self._settings.max_stream_audio_seconds / max(1.0, speed)
         hint = ""
         if isinstance(request, tts_pb2.SynthesizeRequest) and sample_rate_hz:
             size = bytes_per_second(request.audio_config.audio_encoding, sample_rate_hz)

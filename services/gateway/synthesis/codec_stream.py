@@ -41,9 +41,11 @@ class CodecStream:
         decode_ahead_frames: int,
         failovers: Failovers,
         clip: Clip,
+        speed: float = 1.0,
     ) -> None:
         self._request_id, self._catalog, self._codec = request_id, catalog, codec
         self._decode_ahead_frames, self._failovers, self._clip = decode_ahead_frames, failovers, clip
+        self._speed = speed
         self._taken_samples = 0  # each sample counts once, also after a failover
 
     async def run(self, buffer: FrameBuffer, deadline: Deadline, take: Take) -> codec_pb2.WatermarkResult:
@@ -87,6 +89,7 @@ class CodecStream:
             watermark_key_id=self._catalog.codec.active_key_id,  # the same at every replica, even during a key rotation
             resume=self._clip.resume,
             clip_continues=self._clip.continues,
+            speed=self._speed,
         )
         yield codec_pb2.StreamDecodeRequest(config=config)
         if self._catalog.codec.sends_started:
@@ -99,7 +102,7 @@ class CodecStream:
     async def _read(self, buffer: FrameBuffer, deadline: Deadline, take: Take) -> codec_pb2.StreamDecodeComplete:
         """Decodes from frame 0 and takes only the samples that no earlier call has returned."""
         catalog = self._catalog
-        window = DecodeWindow(self._decode_ahead_frames, catalog.codec.latency_sample_count, catalog.frame_samples)
+        window = DecodeWindow(self._decode_ahead_frames, self._held_samples, catalog.frame_samples / self._speed)
         has_slot = asyncio.Event()
         complete: codec_pb2.StreamDecodeComplete | None = None
         offset = 0
@@ -129,6 +132,13 @@ class CodecStream:
         if not complete.sample_count == offset == self._taken_samples:
             raise broken("CODEC", f"it counts {complete.sample_count} samples; {self._taken_samples} were taken.")
         return complete
+
+    @property
+    def _held_samples(self) -> float:
+        """Most samples that the codec holds back by design, at the speed at which it sends them."""
+        codec = self._catalog.codec
+        stretch_samples = codec.stretch_sample_count / self._speed if self._speed != 1 else 0
+        return codec.latency_sample_count + stretch_samples
 
     async def _take_new(self, audio: codec_pb2.AudioSamples, take: Take) -> None:
         new = audio.samples[2 * max(0, self._taken_samples - audio.sample_offset) :]

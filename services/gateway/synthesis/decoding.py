@@ -53,8 +53,10 @@ class FrameBuffer:
 class DecodeWindow:
     """Limits the frames that the codec holds ahead of the client: sent, but their audio is not yet taken."""
 
-    def __init__(self, decode_ahead_frames: int, latency_samples: int, frame_samples: int) -> None:
-        """latency_samples: most audio that the codec holds back by design, in samples (GetCodecInfo)."""
+    def __init__(self, decode_ahead_frames: int, latency_samples: float, frame_samples: float) -> None:
+        """latency_samples: most audio that the codec holds back by design, in samples (GetCodecInfo). frame_samples:
+        that the codec makes of a frame
+        """
         self._held_back_frames = math.ceil(latency_samples / frame_samples)
         self._size: float = decode_ahead_frames + self._held_back_frames
         self._frame_samples = frame_samples

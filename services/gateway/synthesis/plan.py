@@ -43,3 +43,4 @@ class SynthesisPlan:
     prompt: ContextTurn | None = None  # of the voice; it is before the turns and never dropped
     language_code: str = ""  # of the request or of the voice; "" when neither says
     seal: Callable[[rvq_pb2.CodeFrames], bytes] | None = None  # seals returned codes; None returns them open
+    speed: float = 1.0  # of the speech; 1 is as the model speaks

@@ -81,7 +81,7 @@ class Synthesis:
         self._codec = codec
         self._buffer = FrameBuffer()
         self._codec_stream = CodecStream(
-            plan.request_id, catalog, codec, decode_ahead_frames, failovers, clip or Clip()
+            plan.request_id, catalog, codec, decode_ahead_frames, failovers, clip or Clip(), plan.speed
         )
         self._failovers = failovers
         self._before_decoding = before_decoding
@@ -148,6 +148,7 @@ class Synthesis:
             max_batch_frame_count=plan.max_batch_frames,
             codec=self._catalog.identity,
             live=plan.live,
+            speed=plan.speed,
             pinned_segment_count=len(prompt),
         )
 

@@ -42,7 +42,7 @@ def target(bundle: Path, keyring: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def voice_target(keyring: Path) -> Iterator[str]:
-    """Address of a server over the voice in the box, whose codes are open to be compared."""
+    """Address of a server over the built-in voice, whose codes are open to be compared."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CSM_GATEWAY_CODE_SEALING", "open")
         with running_server(BUILTIN, keyring) as address:

@@ -133,26 +133,26 @@ async def listen_to_two(stub: Any, meanwhile: Callable[[], Any] = lambda: None) 
     return await asyncio.gather(*streams)
 
 
-def repairs(deployment: Deployment, stage: str) -> float:
+def failovers(deployment: Deployment, stage: str) -> float:
     value = deployment.gateway.server.metrics.registry.get_sample_value
-    return value("tts_repairs_total", {"stage": stage, "outcome": "resumed"}) or 0.0
+    return value("tts_failovers_total", {"stage": stage, "outcome": "resumed"}) or 0.0
 
 
 @pytest.mark.parametrize("stage", ["engine", "codec"])
 async def test_a_frozen_replica_costs_its_streams_a_short_gap_and_no_sample(deployment: Deployment, stage: str) -> None:
     undisturbed = await listen_to_two(deployment.stub)
-    assert repairs(deployment, stage) == 0, "a stream that is held back was taken for a frozen one"
+    assert failovers(deployment, stage) == 0, "a stream that is held back was taken for a frozen one"
 
     frozen = (deployment.engines if stage == "engine" else deployment.codecs)[0]
     disturbed = await listen_to_two(deployment.stub, frozen.freeze)
     print(f"{stage}: gaps {[round(heard.gap_s, 2) for heard in disturbed]} s")
     assert [heard.samples for heard in disturbed] == [heard.samples for heard in undisturbed]
-    assert repairs(deployment, stage) == 1
+    assert failovers(deployment, stage) == 1
     assert max(heard.gap_s for heard in disturbed) <= LONGEST_GAP_S
 
     while_frozen = await listen_to_two(deployment.stub)
     assert [heard.samples for heard in while_frozen] == [heard.samples for heard in undisturbed]
-    assert repairs(deployment, stage) == 1, "new calls went to the frozen replica"
+    assert failovers(deployment, stage) == 1, "new calls went to the frozen replica"
     assert max(heard.gap_s for heard in while_frozen) <= 1.5
 
     frozen.thaw()

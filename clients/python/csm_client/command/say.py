@@ -85,6 +85,8 @@ def _options(arguments: Namespace, output: Output) -> StreamOptions:
     options = StreamOptions(return_codes=arguments.return_codes is not None, encoding=output.encoding)
     if arguments.rate is not None:
         options["sample_rate_hz"] = arguments.rate
+    if arguments.speed is not None:
+        options["speed"] = arguments.speed
     if arguments.speaker is not None:
         options["speaker"] = arguments.speaker
     if arguments.voice is not None:
