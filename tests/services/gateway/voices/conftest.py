@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.databases import MISSING, running_postgres, server_programs
+from tests.services.gateway.voices.throwaway_postgres import MISSING, running_postgres, server_programs
 
 
 @pytest.fixture(scope="session")
