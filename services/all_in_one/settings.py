@@ -12,7 +12,7 @@ from pydantic_settings import SettingsConfigDict
 
 from services.codec.settings import CodecSettings
 from services.common.bundle_settings import BundleSettings
-from services.common.settings import HealthPort, MetricsPort, ServingPort, StageSettings
+from services.common.settings import ConnectionStreams, HealthPort, MetricsPort, ServingPort, StageSettings
 from services.engine.settings import EngineSettings
 from services.gateway.settings import GatewaySettings
 
@@ -30,6 +30,7 @@ class AllInOneSettings(BundleSettings):
     port: ServingPort = 50051
     health_port: HealthPort = 50052
     metrics_port: MetricsPort = 9460
+    max_streams_per_connection: ConnectionStreams = 512
     random_weights: bool = Field(
         default=False, description="Run the model's shapes with seeded random weights: noise, for load tests."
     )

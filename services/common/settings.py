@@ -29,6 +29,9 @@ MetricsPort = Annotated[
     Field(ge=-1, le=65535, description="Port of Prometheus metrics; 0 takes a free one, -1 is off."),
 ]
 ReceiveLimit = Annotated[int, Field(ge=1024, le=256 * 2**20, description="Largest request message accepted.")]
+ConnectionStreams = Annotated[
+    int, Field(ge=0, le=100_000, description="Calls at once on one connection; further ones wait. 0 is no limit.")
+]
 
 
 class StageSettings(BaseSettings):
@@ -63,6 +66,7 @@ class StageSettings(BaseSettings):
         default=120.0, ge=0, le=3600, description="How long running calls may go on after SIGTERM."
     )
     max_receive_message_bytes: ReceiveLimit = 16 * 2**20
+    max_streams_per_connection: ConnectionStreams = 0
     max_connection_age_seconds: int = Field(
         default=300,
         ge=0,

@@ -47,6 +47,13 @@ class GatewayMetrics:
             ["stage", "outcome"],
             registry=registry,
         )
+        self.decode_slots = Counter(
+            "tts_decode_slots",
+            "Decode slots that streams gave back because the client took nothing, and took again: given_back,"
+            " taken_again.",
+            ["event"],
+            registry=registry,
+        )
         self.refused = Counter(
             "tts_refused_calls",
             "Calls refused for who called, by reason: CREDENTIAL_MISSING, CREDENTIAL_INVALID, QUOTA_EXCEEDED.",

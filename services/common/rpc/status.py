@@ -221,3 +221,8 @@ def internal() -> StatusError:
         "INTERNAL",
         "The server failed; its log tells why under this request id.",
     )
+
+
+def unimplemented() -> StatusError:
+    """The API has the method, but this server does not."""
+    return StatusError(grpc.StatusCode.UNIMPLEMENTED, "METHOD_UNIMPLEMENTED", "This server does not have the method.")

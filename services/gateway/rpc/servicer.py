@@ -23,7 +23,7 @@ from services.gateway.rpc import responses as convert
 from services.gateway.rpc.instrumented_run import instrumented_run
 from services.gateway.rpc.limits import unary_seconds
 from services.gateway.rpc.sampling import default_sampling
-from services.gateway.rpc.sinks import StreamSink, WholeSink
+from services.gateway.rpc.sinks import Response, StreamSink, WholeSink
 from services.gateway.rpc.text_stream import Requests, read_config, read_sentences
 from services.gateway.rpc.validation import Request, asked_speaker, plan_synthesis
 from services.gateway.settings import GatewaySettings
@@ -31,6 +31,7 @@ from services.gateway.stages.catalog import Catalog, CatalogSource
 from services.gateway.synthesis.clip import Clip
 from services.gateway.synthesis.codec_stream import CodecStream
 from services.gateway.synthesis.deadline import Deadline
+from services.gateway.synthesis.decoding import DecodePacing
 from services.gateway.synthesis.failover import FailoverLimits, Failovers
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
@@ -78,18 +79,20 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         with self._quotas.one_more(caller_name.get()):
             deadline = self._deadline(context)
             plan, catalog = await self._plan(request, deadline)
-            sink = StreamSink(context, plan, catalog, self._settings.write_timeout_seconds)
+            sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse)
             result = await self._run(self._synthesis(plan, catalog), plan, catalog, deadline, sink.deliver)
             await sink.finish(result)
 
     async def StreamSynthesizeText(self, requests: Requests, context: Context) -> None:
         with self._quotas.one_more(caller_name.get()):
             deadline = self._deadline(context)
-            config = await read_config(requests)
+            idle_s = self._settings.text_idle_seconds
+            config = await read_config(requests, idle_s)
             plan, catalog = await self._plan(config, deadline, words_follow=True)
-            sentences = read_sentences(requests, plan.language_code, self._settings.max_text_length)
-            timeout_s = self._settings.write_timeout_seconds
-            sink = StreamSink(context, plan, catalog, timeout_s, tts_pb2.StreamSynthesizeTextResponse)
+            sentences = read_sentences(
+                requests, plan.language_code, self._settings.max_text_length, idle_s, lambda: text.is_speaking
+            )
+            sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeTextResponse)
             clip = Clip(continues=True)
 
             def synthesis_of(sentence: SynthesisPlan, before_decoding: BeforeDecoding, goes_on: bool) -> Synthesis:
@@ -100,7 +103,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
                     return None
                 clip.continues = False
                 failovers = self._failovers(waits_when_full=True)
-                stream = CodecStream(plan.request_id, catalog, self._codec, 1, failovers, clip)
+                stream = CodecStream(plan.request_id, catalog, self._codec, self._pacing(), failovers, clip)
                 return await stream.close(deadline)
 
             remembered = self._settings.max_remembered_sentences
@@ -147,7 +150,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         )
 
     def _deadline(self, context: Context) -> Deadline:
-        return Deadline.of(context, self._settings.default_deadline_seconds)
+        return Deadline.of(context, self._settings.default_deadline_seconds, self._settings.max_deadline_seconds)
 
     async def _plan(
         self, request: Request, deadline: Deadline, *, words_follow: bool = False
@@ -179,8 +182,19 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         waits_when_full: bool = False,
     ) -> Synthesis:
         failovers = self._failovers(waits_when_full=waits_when_full)
-        ahead_frames = self._settings.decode_ahead_frames
-        return Synthesis(plan, catalog, self._engine, self._codec, ahead_frames, failovers, before_decoding, clip)
+        return Synthesis(plan, catalog, self._engine, self._codec, self._pacing(), failovers, before_decoding, clip)
+
+    def _sink(self, context: Context, plan: SynthesisPlan, catalog: Catalog, response: type[Response]) -> StreamSink:
+        timeout_s, least_pace = self._settings.write_timeout_seconds, self._settings.min_listener_pace
+        return StreamSink(context, plan, catalog, timeout_s, response, least_pace=least_pace)
+
+    def _pacing(self) -> DecodePacing:
+        settings = self._settings
+        return DecodePacing(
+            settings.decode_ahead_frames,
+            settings.slot_patience_seconds,
+            lambda event: self._metrics.decode_slots.labels(event).inc(),
+        )
 
     def _failovers(self, *, waits_when_full: bool) -> Failovers:
         """waits_when_full: for streams whose caller already has audio"""

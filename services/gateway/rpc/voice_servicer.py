@@ -93,7 +93,7 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
         self, request: voices_pb2.CreateVoiceRequest, context: Context
     ) -> voices_pb2.CreateVoiceResponse:
         store, owner = self._store, caller_name.get()
-        deadline = Deadline.of(context, self._settings.default_deadline_seconds)
+        deadline = Deadline.of(context, self._settings.default_deadline_seconds, self._settings.max_deadline_seconds)
         logs.annotate(voice=request.name)
         with self._quotas.one_more(owner):
             catalog = await self._catalogs.get(deadline.remaining_s)
@@ -134,7 +134,7 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
 
     async def GetVoice(self, request: voices_pb2.GetVoiceRequest, context: Context) -> voices_pb2.GetVoiceResponse:
         caller = caller_name.get()
-        deadline = Deadline.of(context, self._settings.default_deadline_seconds)
+        deadline = Deadline.of(context, self._settings.default_deadline_seconds, self._settings.max_deadline_seconds)
         catalog = await self._catalogs.get(deadline.remaining_s)
         if await self._voices.exists(request.name, catalog):
             for listed in await self._voices.usable_by(caller, "", catalog):
