@@ -127,7 +127,9 @@ class Engine:
         """
         request.check()
         resume = request.resume
-        prompt = self._prompts.build(request.segments, max_frames=request.max_frames, resume=resume)
+        prompt = self._prompts.build(
+            request.segments, max_frames=request.max_frames, resume=resume, num_pinned=request.pinned_segments
+        )
         sequence = Sequence(request, prompt)
         if resume is not None:
             sequence.num_frames = sequence.resumed_frames = len(resume)

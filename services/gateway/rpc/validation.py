@@ -23,6 +23,8 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog
 from services.gateway.stages.conversations import conversation_key, wrong_id
 from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
+from services.gateway.voices.directory import of_model
+from services.gateway.voices.voice import ChosenVoice
 
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
 MAX_LABEL_COUNT = 8
@@ -38,15 +40,16 @@ def plan_synthesis(
     catalog: Catalog,
     settings: GatewaySettings,
     seal: CodeSeal | None = None,
+    voice: ChosenVoice | None = None,
     *,
     caller: str = "",
     words_follow: bool = False,
 ) -> SynthesisPlan:
     """The plan of a request that is logged under `request_id`.
 
-    seal: seals returned codes and opens them in contexts, with --code-sealing=sealed. caller: name of who calls.
-    words_follow: the request is the `config` of StreamSynthesizeText. Raises StatusError: INVALID_ARGUMENT with every
-    violation, NOT_FOUND for an unknown voice.
+    seal: seals returned codes and opens them in contexts, with --code-sealing=sealed. voice: the request's; found among
+    the model's voices when None. caller: name of who calls. words_follow: the request is the `config` of
+    StreamSynthesizeText. Raises StatusError: INVALID_ARGUMENT with every violation, NOT_FOUND for an unknown voice.
     """
     checks = _Checks(catalog, settings, seal, parent="config." if words_follow else "")
     checks.request_id(request.request_id)
@@ -56,7 +59,9 @@ def plan_synthesis(
     elif text:
         checks.wrong("input.text", "must be empty; the words come in later messages.")
     sample_rate_hz = checks.audio_format(request.audio_config)
-    sampling = read_sampling(request.sampling_params, catalog, settings, checks.wrong)
+    sampling = read_sampling(
+        request.sampling_params, catalog, settings, checks.wrong, None if voice is None else voice.seed
+    )
     turns = checks.turns(request.context)
     speed = checks.speed(request.audio_config.speed)
     max_frames = checks.max_frames(request, sample_rate_hz, speed)
@@ -69,16 +74,15 @@ def plan_synthesis(
         checks.speaker("input.speaker", request.input.speaker)
     if checks.violations:
         raise invalid_argument(checks.violations)
-    asked = request.input.speaker if request.input.HasField("speaker") else None
-    voice = catalog.voice(request.voice.name, request.voice.language_code, asked)
-    speaker = voice.speaker_id if asked is None else asked
+    if voice is None:
+        voice = of_model(catalog, request.voice, asked_speaker(request))
     streaming = isinstance(request, tts_pb2.StreamSynthesizeRequest)
     first_batch_frames = math.ceil((chunk_frames or 1) * speed) if streaming else UNARY_BATCH_FRAMES
     return SynthesisPlan(
         request_id=request_id,
         text=text,
-        speaker=speaker,
-        voice=voice.name if request.voice.name or voice.speaker_id == speaker else "",
+        speaker=voice.speaker,
+        voice=voice.name,
         turns=turns,
         sampling=sampling,
         max_frames=max_frames,
@@ -94,7 +98,34 @@ def plan_synthesis(
         conversation=conversation_key(
             caller, request.conversation_id, turns, call_id=request_id if words_follow else ""
         ),
+        prompt=_prompt_turn(voice),
+        language_code=request.voice.language_code or voice.language_code,
     )
+
+
+def _prompt_turn(voice: ChosenVoice) -> ContextTurn | None:
+    if voice.prompt is None:
+        return None
+    return ContextTurn(voice.speaker, voice.prompt.text, codes=voice.prompt.codes)
+
+
+def read_turn(
+    field: str, turn: tts_pb2.Turn, catalog: Catalog, settings: GatewaySettings, seal: CodeSeal | None
+) -> ContextTurn:
+    """One turn outside of a context, such as the prompt of a voice. Raises StatusError INVALID_ARGUMENT.
+
+    field: its path; "prompt" names fields as prompt.audio.codes
+    """
+    checks = _Checks(catalog, settings, seal, parent="")
+    read = checks.turn(field, turn)
+    if checks.violations:
+        raise invalid_argument(checks.violations)
+    return read
+
+
+def asked_speaker(request: Request) -> int | None:
+    """The speaker that the request sets."""
+    return request.input.speaker if request.input.HasField("speaker") else None
 
 
 class _Checks:
@@ -228,7 +259,7 @@ class _Checks:
         turns: list[ContextTurn] = []
         seconds = 0.0
         for index, turn in enumerate(context.turns):
-            turns.append(self._turn(f"context.turns[{index}]", turn))
+            turns.append(self.turn(f"context.turns[{index}]", turn))
             seconds += self._audio_seconds(turns[-1])
             if seconds > longest_s:  # later turns are not decoded: a megabyte of Opus can last for hours
                 self.wrong(
@@ -240,7 +271,7 @@ class _Checks:
                 break
         return tuple(turns)
 
-    def _turn(self, field: str, turn: tts_pb2.Turn) -> ContextTurn:
+    def turn(self, field: str, turn: tts_pb2.Turn) -> ContextTurn:
         speaker = self.speaker(f"{field}.speaker", turn.speaker)
         text = self.text(f"{field}.text", turn.text)
         recording: Recording | None = None
