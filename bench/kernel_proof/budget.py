@@ -20,6 +20,16 @@ OPERATIONS: Mapping[str, Mapping[int, int]] = {
     "float8-kv": {1: 1252, 64: 1252, 256: 1252, 1024: 1252},
     "float32": {1: 1252, 64: 1252, 256: 1252, 1024: 1252},
 }
+# Device operations of a prefill pass at most, whatever its rows. From the host they are one copy and one launch.
+PREFILL_OPERATIONS: Mapping[str, int] = {
+    "auto": 149,
+    "plain": 149,
+    "fused": 103,
+    "float8": 103,
+    "int8": 103,
+    "float8-kv": 149,
+    "float32": 149,
+}
 # Gigabytes read and written in it, context 512, at most.
 GIGABYTES: Mapping[str, Mapping[int, float]] = {
     "auto": {1: 9.3, 64: 11.21, 256: 19.79, 1024: 51.51},
@@ -72,3 +82,9 @@ def complaints_about_frame(form: str, batch: int, operations: int, size_bytes: i
         if given > most:
             wrong.append(f"{form} at batch {batch}: {given} {what}; at most {most}")
     return wrong
+
+
+def complaints_about_pass(form: str, rows: int, operations: int) -> list[str]:
+    """A line if a prefill pass has more operations than its budget. Raises: KeyError for a form that has none."""
+    most = PREFILL_OPERATIONS[form]
+    return [f"{form}, a pass of {rows} rows: {operations} operations; at most {most}"] if operations > most else []

@@ -127,17 +127,41 @@ def finish_layer(x: Tensor, attended: Tensor, layer: PackedLayer, eps: float) ->
     return add_linear(x, norm_gated(x, layer.mlp_norm, layer.gate_up, eps), layer.down)
 
 
-def write_prompt(qkv: Tensor, keys: Tensor, values: Tensor, start: int, stack: PackedStack) -> Tensor:
-    """Writes T positions of one slot and returns their queries.
+def embed(ids: Tensor, audio_embeddings: Tensor, text_embeddings: Tensor, audio_vocab_size: int) -> Tensor:
+    """Sums the embeddings of each row's ids.
 
-    qkv: (T, (H + 2 G) E); keys, values: (L, G, E) of the slot -> (T, H, E).
+    ids: (K + 1, T) int64, -1 where masked; audio_embeddings: (K V, D); text_embeddings: (text vocabulary, D) -> (T, D).
     """
-    config, end = stack.config, start + len(qkv)
-    heads = qkv.view(len(qkv), -1, config.head_dim)
-    turned = ops_torch.rotate(heads[:, : config.num_heads + config.num_kv_heads], stack.rope[start:end])
-    keys[start:end] = turned[:, config.num_heads :]
-    values[start:end] = heads[:, config.num_heads + config.num_kv_heads :]
-    return turned[:, : config.num_heads]
+    if not ids.is_cuda:
+        return ops_torch.embed(ids, audio_embeddings, text_embeddings, audio_vocab_size)
+    from csm_engine.execution.ops import prompt_ops
+
+    return prompt_ops.embed(ids, audio_embeddings, text_embeddings, audio_vocab_size)
+
+
+def write_rows(qkv: Tensor, keys: Tensor, values: Tensor, slots: Tensor, positions: Tensor, stack: PackedStack) -> None:
+    """Writes the keys and values of prompt rows.
+
+    qkv: (T, (H + 2 G) E); keys, values: (S, L, G, E); slots, positions: (T,) int64.
+    """
+    if not qkv.is_cuda:
+        return ops_torch.write_rows(qkv, keys, values, slots, positions, stack.rope, stack.config.num_heads)
+    from csm_engine.execution.ops import prompt_ops
+
+    return prompt_ops.write_rows(qkv, keys, values, slots, positions, stack.rope, stack.config.num_heads)
+
+
+def prompt_attention(
+    qkv: Tensor, keys: Tensor, values: Tensor, slots: Tensor, positions: Tensor, stack: PackedStack
+) -> Tensor:
+    """Each row attends over its slot up to its position. Shapes as in write_rows, whose rows must be written
+    -> (T, H E). Rows of a slot follow each other.
+    """
+    if not qkv.is_cuda:
+        return ops_torch.prompt_attention(qkv, keys, values, slots, positions, stack.rope, stack.config.num_heads)
+    from csm_engine.execution.ops import prompt_ops
+
+    return prompt_ops.prompt_attention(qkv, keys, values, slots, positions, stack.rope, stack.config.num_heads)
 
 
 def gather(state: SlotState, slots: Tensor) -> SlotRows:
