@@ -115,9 +115,12 @@ class PassTable:
             for name, row in zip(_SAMPLING, numbers[4:], strict=True)
         }
         return cls(
-            table[:ids],
-            table[ids, :num_rows],
-            table[ids + 1, :num_rows],
-            *(numbers[index] for index in range(4)),
-            SamplingRows(**sampling),
+            ids=table[:ids],
+            slots=table[ids, :num_rows],
+            positions=table[ids + 1, :num_rows],
+            started=numbers[0],
+            first_positions=numbers[1],
+            first_frames=numbers[2],
+            max_frames=numbers[3],
+            sampling=SamplingRows(**sampling),
         )

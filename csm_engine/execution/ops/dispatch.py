@@ -134,9 +134,9 @@ def embed(ids: Tensor, audio_embeddings: Tensor, text_embeddings: Tensor, audio_
     """
     if not ids.is_cuda:
         return ops_torch.embed(ids, audio_embeddings, text_embeddings, audio_vocab_size)
-    from csm_engine.execution.ops import prompt_ops
+    from csm_engine.execution.ops.prompt import prompt_launches
 
-    return prompt_ops.embed(ids, audio_embeddings, text_embeddings, audio_vocab_size)
+    return prompt_launches.embed(ids, audio_embeddings, text_embeddings, audio_vocab_size)
 
 
 def write_rows(qkv: Tensor, keys: Tensor, values: Tensor, slots: Tensor, positions: Tensor, stack: PackedStack) -> None:
@@ -146,9 +146,9 @@ def write_rows(qkv: Tensor, keys: Tensor, values: Tensor, slots: Tensor, positio
     """
     if not qkv.is_cuda:
         return ops_torch.write_rows(qkv, keys, values, slots, positions, stack.rope, stack.config.num_heads)
-    from csm_engine.execution.ops import prompt_ops
+    from csm_engine.execution.ops.prompt import prompt_launches
 
-    return prompt_ops.write_rows(qkv, keys, values, slots, positions, stack.rope, stack.config.num_heads)
+    return prompt_launches.write_rows(qkv, keys, values, slots, positions, stack.rope, stack.config.num_heads)
 
 
 def prompt_attention(
@@ -159,9 +159,9 @@ def prompt_attention(
     """
     if not qkv.is_cuda:
         return ops_torch.prompt_attention(qkv, keys, values, slots, positions, stack.rope, stack.config.num_heads)
-    from csm_engine.execution.ops import prompt_ops
+    from csm_engine.execution.ops.prompt import prompt_launches
 
-    return prompt_ops.prompt_attention(qkv, keys, values, slots, positions, stack.rope, stack.config.num_heads)
+    return prompt_launches.prompt_attention(qkv, keys, values, slots, positions, stack.rope, stack.config.num_heads)
 
 
 def gather(state: SlotState, slots: Tensor) -> SlotRows:

@@ -104,19 +104,17 @@ def prompt_attention(
         at = here.stop
         query, own = queries[here], positions[here]
         end = int(own.max()) + 1
-        seen = (
-            kept[slot, :end].to(query.dtype).repeat_interleave(num_heads // num_kv_heads, dim=1)
+        seen_keys, seen_values = (
+            kept[slot, :end].to(query.dtype).repeat_interleave(num_heads // num_kv_heads, dim=1).transpose(0, 1)
             for kept in (keys, values)
         )
-        attended.append(
-            F.scaled_dot_product_attention(
-                query.transpose(0, 1).unsqueeze(0),
-                *(heads.transpose(0, 1).unsqueeze(0) for heads in seen),
-                attn_mask=torch.arange(end) <= own.unsqueeze(1),
-            )[0]
-            .transpose(0, 1)
-            .flatten(1)
+        whole = F.scaled_dot_product_attention(
+            query.transpose(0, 1).unsqueeze(0),
+            seen_keys.unsqueeze(0),
+            seen_values.unsqueeze(0),
+            attn_mask=torch.arange(end) <= own.unsqueeze(1),
         )
+        attended.append(whole[0].transpose(0, 1).flatten(1))
     return torch.cat(attended)
 
 

@@ -1,26 +1,18 @@
-"""Prompts of a prefill pass as Triton kernels with their launches: embeddings, cache writes and attention.
+"""Triton kernels of a prefill pass: embeddings, cache writes and attention of prompt rows. Importing needs triton.
 
-Same names, shapes and results as in torch_ops.py. Each row carries its slot and position, so rows of many prompts share
-a launch. The order of a row's sums depends only on its position. Importing needs triton.
+Each row carries its slot and position, so rows of many prompts share a launch. The order of a row's sums depends only
+on its position.
 """
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
-from triton import next_power_of_2
 
-from csm_engine.execution.ops import triton_ops
 from csm_engine.execution.ops.dependent_launch import await_inputs
 from csm_engine.execution.ops.rotary import load_turned
-from csm_engine.execution.ops.tile_shapes import PROMPT, PromptShape
-from csm_engine.scheduling.buckets import PROMPT_TILE
 
 # ruff: noqa: N803  (constexpr arguments are upper case, as is Triton's custom)
-
-_EMBED_BLOCK = 512  # elements of an embedding that one program sums
 
 
 @triton.jit
@@ -122,51 +114,3 @@ def prompt_attention_kernel(
         peak = higher
     out = out_ptr + (row.to(tl.int64) * HEADS + kv_head * GROUP + member)[:, None] * HEAD_DIM + whole[None, :]
     tl.store(out, (part / total[:, None]).to(out_ptr.dtype.element_ty), mask=is_head)
-
-
-def embed(ids: Tensor, audio_embeddings: Tensor, text_embeddings: Tensor, audio_vocab_size: int) -> Tensor:
-    """ids: (K + 1, T) int64, -1 where masked -> (T, D), summed in float32."""
-    (fields, rows), width = ids.shape, audio_embeddings.shape[1]
-    out = audio_embeddings.new_empty(rows, width)
-    block = min(_EMBED_BLOCK, next_power_of_2(width))
-    embed_kernel[(rows, -(-width // block))](
-        ids, audio_embeddings, text_embeddings, out, rows, audio_vocab_size,
-        CODEBOOKS=fields - 1, WIDTH=width, BLOCK=block, **triton_ops.launch_options(),
-    )  # fmt: skip
-    return out
-
-
-def write_rows(
-    qkv: Tensor, keys: Tensor, values: Tensor, slots: Tensor, positions: Tensor, rope: Tensor, num_heads: int
-) -> None:
-    """qkv: (T, (H + 2 G) E); keys, values: (S, L, G, E); slots, positions: (T,) int64."""
-    max_positions, num_kv_heads, head_dim = keys.shape[1:]
-    write_rows_kernel[(len(qkv),)](
-        qkv, keys, values, slots, positions, rope, max_positions,
-        HEADS=num_heads, KV_HEADS=num_kv_heads, HEAD_DIM=head_dim, KV_BLOCK=next_power_of_2(num_kv_heads),
-        **triton_ops.launch_options(),
-    )  # fmt: skip
-
-
-def prompt_attention(
-    qkv: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    slots: Tensor,
-    positions: Tensor,
-    rope: Tensor,
-    num_heads: int,
-    *,
-    shape: PromptShape = PROMPT,
-) -> Tensor:
-    """Shapes as in write_rows -> (T, H E). The rows of a slot begin at a multiple of PROMPT_TILE."""
-    rows, (max_positions, num_kv_heads, head_dim) = len(qkv), keys.shape[1:]
-    out = torch.empty(rows, num_heads * head_dim, device=qkv.device, dtype=qkv.dtype)
-    wide = qkv.element_size() // 2  # twice the registers in float32
-    prompt_attention_kernel[(-(-rows // PROMPT_TILE), num_kv_heads)](
-        qkv, keys, values, slots, positions, rope, out, rows, max_positions, head_dim**-0.5,
-        HEADS=num_heads, KV_HEADS=num_kv_heads, HEAD_DIM=head_dim,
-        MEMBERS=next_power_of_2(num_heads // num_kv_heads), TILE=PROMPT_TILE, BLOCK=shape.block // wide,
-        WIDE=not qkv.is_cuda, num_warps=shape.warps * wide, num_stages=shape.stages, **triton_ops.launch_options(),
-    )  # fmt: skip
-    return out

@@ -8,8 +8,8 @@ import torch
 pytest.importorskip("triton", reason="triton comes with CUDA builds of torch and with requirements/dev.txt")
 
 from csm_engine.execution.matrix import FLOAT8  # noqa: E402
-from csm_engine.execution.ops import prompt_ops
 from csm_engine.execution.ops import torch_ops as ops_torch
+from csm_engine.execution.ops.prompt import prompt_launches
 from csm_engine.execution.ops.tile_shapes import PromptShape
 from csm_engine.scheduling.buckets import PROMPT_TILE, in_tiles
 
@@ -52,7 +52,7 @@ def test_embed_skips_what_is_masked(dtype: torch.dtype) -> None:
     ids = torch.randint(-1, vocab, (codebooks + 1, rows), generator=torch.Generator().manual_seed(2))
     ids[:, 3] = -1
     ids[:-1, 4], ids[-1, 4] = -1, 29
-    ours, expected = prompt_ops.embed(ids, audio, text, vocab), ops_torch.embed(ids, audio, text, vocab)
+    ours, expected = prompt_launches.embed(ids, audio, text, vocab), ops_torch.embed(ids, audio, text, vocab)
     assert_close(ours, expected, dtype)
     assert not ours[3].any() and torch.equal(ours[4], text[29])
 
@@ -69,13 +69,15 @@ def test_rows_of_many_prompts_are_written_and_attend_each_to_its_own_slot(
     if float8_kv:  # of numbers that need no rounding: the interpreter rounds otherwise
         qkv, rope = qkv.to(FLOAT8).to(dtype), torch.tensor([1.0, 0.0]).expand_as(rope).contiguous()
     caches = [random(SLOTS + 1, LENGTH, kv_heads, HEAD_DIM, seed=seed).to(kept) for seed in (1, 2)]
-    expected = [cache.clone() for cache in caches]
-    prompt_ops.write_rows(qkv, *caches, slots, positions, rope, heads)
-    ops_torch.write_rows(qkv, *expected, slots, positions, rope, heads)
-    for ours, twin in zip(caches, expected, strict=True):
+    keys, values = (cache.clone() for cache in caches)
+    prompt_launches.write_rows(qkv, caches[0], caches[1], slots, positions, rope, heads)
+    ops_torch.write_rows(qkv, keys, values, slots, positions, rope, heads)
+    for ours, twin in zip(caches, (keys, values), strict=True):
         assert_close(ours[:SLOTS], twin[:SLOTS], dtype)  # the spare slot holds any of the padding rows
-    attended = prompt_ops.prompt_attention(qkv, *expected, slots, positions, rope, heads, shape=PromptShape(block=32))
-    twin = ops_torch.prompt_attention(qkv, *expected, slots, positions, rope, heads)
+    attended = prompt_launches.prompt_attention(
+        qkv, keys, values, slots, positions, rope, heads, shape=PromptShape(block=32)
+    )
+    twin = ops_torch.prompt_attention(qkv, keys, values, slots, positions, rope, heads)
     assert_close(attended[real], twin[real], dtype)
     assert attended.isfinite().all()
 
@@ -84,21 +86,24 @@ def test_rows_of_many_prompts_are_written_and_attend_each_to_its_own_slot(
 def test_bits_of_a_row_depend_on_its_position_alone(dtype: torch.dtype) -> None:
     """Not on the rows beside it, nor on its place in the tile, nor on where its chunk begins."""
     heads, kv_heads = 8, 2
-    rope, caches = rope_table(), [random(SLOTS + 1, LENGTH, kv_heads, HEAD_DIM, seed=s, dtype=dtype) for s in (1, 2)]
+    rope = rope_table()
+    keys, values = (random(SLOTS + 1, LENGTH, kv_heads, HEAD_DIM, seed=seed, dtype=dtype) for seed in (1, 2))
     slots, positions, real = pass_of(PROMPTS)
     qkv = random(len(slots), (heads + 2 * kv_heads) * HEAD_DIM, dtype=dtype)
-    together = prompt_ops.prompt_attention(qkv, *caches, slots, positions, rope, heads)
+    together = prompt_launches.prompt_attention(qkv, keys, values, slots, positions, rope, heads)
     for rows in (slice(0, 20), slice(2 * PROMPT_TILE + 5, 3 * PROMPT_TILE), slice(len(slots) - 48, len(slots) - 8)):
         for first in (rows.start, rows.start + 3):
             here = torch.arange(first, rows.stop)[real[first : rows.stop]]
             if len({int(slot) for slot in slots[here]}) == 1:
-                alone = prompt_ops.prompt_attention(qkv[here], *caches, slots[here], positions[here], rope, heads)
+                alone = prompt_launches.prompt_attention(
+                    qkv[here], keys, values, slots[here], positions[here], rope, heads
+                )
                 assert torch.equal(alone, together[here])
 
 
 def test_a_prompt_s_last_tile_may_be_the_end_of_the_pass() -> None:
     slots, positions = torch.full((21,), 2), torch.arange(10, 31)
     qkv, rope = random(21, 12 * HEAD_DIM), rope_table()
-    caches = [random(SLOTS + 1, LENGTH, 2, HEAD_DIM, seed=seed) for seed in (1, 2)]
-    ours = prompt_ops.prompt_attention(qkv, *caches, slots, positions, rope, 8)
-    assert_close(ours, ops_torch.prompt_attention(qkv, *caches, slots, positions, rope, 8), torch.float32)
+    keys, values = (random(SLOTS + 1, LENGTH, 2, HEAD_DIM, seed=seed) for seed in (1, 2))
+    ours = prompt_launches.prompt_attention(qkv, keys, values, slots, positions, rope, 8)
+    assert_close(ours, ops_torch.prompt_attention(qkv, keys, values, slots, positions, rope, 8), torch.float32)
