@@ -144,10 +144,10 @@ class PackedDepthDecoder:
         """hidden: (B, D); fed: (B, d) input for the drawn code of codebook 0 -> (B, K) int64, codebook 0 first."""
         weights, last = self._weights, self._weights.config.num_codebooks - 1
         caches = self._frame_caches(len(hidden))
-        self._run(ops.linear(hidden, weights.projection), 0, caches)
+        first = ops.linear(hidden, weights.projection)
         for codebook in range(1, last + 1):
             assert fed is not None
-            x = self._run(fed, codebook, caches)
+            x = self._run(fed, codebook, caches) if codebook > 1 else self._run_first_two(first, fed, caches)
             logits = ops.norm_linear(x, self._stack.norm, self._heads[codebook - 1], self._stack.config.norm_eps)
             _, fed = draw.codes(logits, codebook, weights.projected_embeddings if codebook < last else None)
         return draw.frame()
@@ -169,6 +169,24 @@ class PackedDepthDecoder:
         for layer, (keys, values) in zip(stack.layers, caches, strict=True):
             qkv = ops.norm_linear(x, layer.attention_norm, layer.qkv, stack.config.norm_eps)
             attended = ops.depth_attention(qkv, keys, values, position, stack)
+            x = ops.finish_layer(x, attended, layer, stack.config.norm_eps)
+        return x
+
+    def _run_first_two(self, first: Tensor, second: Tensor, caches: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Positions 0 and 1 in one pass, which reads the weights once. first, second: (B, d) -> (B, d) of position 1.
+
+        With more rows than our product takes, they are two passes.
+        """
+        stack, rows = self._stack, len(first)
+        if 2 * rows > ops.FUSED_ROWS:
+            self._run(first, 0, caches)
+            return self._run(second, 1, caches)
+        x = torch.cat([first, second])
+        for layer, (keys, values) in zip(stack.layers, caches, strict=True):
+            qkv = ops.norm_linear(x, layer.attention_norm, layer.qkv, stack.config.norm_eps)
+            attended = ops.depth_attention_of_two(qkv, keys, values, stack)
+            if layer is stack.layers[-1]:
+                x, attended = x[rows:], attended[rows:]  # of position 0, later ones need only keys and values
             x = ops.finish_layer(x, attended, layer, stack.config.norm_eps)
         return x
 

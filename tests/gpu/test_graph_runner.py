@@ -109,6 +109,22 @@ def test_constant_shape_gives_the_same_codes_whatever_the_batch(model: CSM, form
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("rows", [1, 7, ROWS])
+def test_the_first_two_depth_positions_in_one_pass_equal_two_passes(model: CSM, form: str, rows: int) -> None:
+    decoder = new_step(model, form).depth_decoder
+    first, second = torch.randn(2, rows, SMALL.depth_decoder.dim, device="cuda").bfloat16()
+    caches = decoder._frame_caches(rows)
+    decoder._run(first.clone(), 0, caches)
+    expected = decoder._run(second.clone(), 1, caches).float()
+    for layer in caches:
+        for part in layer:
+            part.fill_(torch.nan)
+    ours = decoder._run_first_two(first, second, caches).float()
+    assert (ours - expected).norm() <= 2e-2 * expected.norm()
+    assert all(part[:, :, :2].isfinite().all() for layer in caches for part in layer)
+
+
+@torch.inference_mode()
 def test_copied_prefix_gives_the_same_codes(runner: GraphRunner) -> None:
     expected = frames_of(runner, [1], 1)
     start(runner, 1, 7)

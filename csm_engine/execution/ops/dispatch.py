@@ -17,7 +17,7 @@ from csm_engine.execution.sampler import SamplingRows
 from csm_engine.execution.slot_state import SlotRows, SlotState
 from csm_engine.execution.weights import PackedLayer, PackedStack
 
-_FUSED_ROWS = 1024  # with more rows the vendor's product is faster
+FUSED_ROWS = 1024  # with more rows the vendor's product is faster
 _INT8_WIDTH = 16  # inputs multiplied at a time
 _INT8_ROWS = 48  # on a CPU: with more rows it is faster to widen the matrix first
 
@@ -87,7 +87,7 @@ def add_linear(x: Tensor, y: Tensor, matrix: Matrix) -> Tensor:
 
 def _is_fused(x: Tensor, matrix: Matrix, *, gated: bool = False) -> bool:
     rows, width = x.shape
-    if not x.is_cuda or not matrix.fused or rows > _FUSED_ROWS:
+    if not x.is_cuda or not matrix.fused or rows > FUSED_ROWS:
         return False
     outputs = len(matrix.values) // (2 if gated else 1)
     size = matrix.values.element_size()
@@ -119,6 +119,16 @@ def depth_attention(qkv: Tensor, keys: Tensor, values: Tensor, position: int, st
     """
     attended: Tensor = _ops(qkv).depth_attention(qkv, keys, values, position, stack.rope, stack.config.num_heads)
     return attended
+
+
+def depth_attention_of_two(qkv: Tensor, keys: Tensor, values: Tensor, stack: PackedStack) -> Tensor:
+    """Positions 0 and 1 of the current frame. qkv: (2 B, (H + 2 G) E), those of position 0 first -> (2 B, H E)."""
+    rows, num_heads = len(keys), stack.config.num_heads
+    out = qkv.new_empty(2 * rows, num_heads * stack.config.head_dim)
+    for position in (0, 1):
+        here = slice(position * rows, (position + 1) * rows)
+        _ops(qkv).depth_attention(qkv[here], keys, values, position, stack.rope, num_heads, out=out[here])
+    return out
 
 
 def finish_layer(x: Tensor, attended: Tensor, layer: PackedLayer, eps: float) -> Tensor:

@@ -118,10 +118,19 @@ def prompt_attention(
     return torch.cat(attended)
 
 
-def depth_attention(qkv: Tensor, keys: Tensor, values: Tensor, position: int, rope: Tensor, num_heads: int) -> Tensor:
+def depth_attention(
+    qkv: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    position: int,
+    rope: Tensor,
+    num_heads: int,
+    *,
+    out: Tensor | None = None,
+) -> Tensor:
     """Writes one position of the frame in the making and attends up to it.
 
-    qkv: (B, (H + 2 G) E); keys, values: (B, G, K, E); rope: (positions, E / 2, 2) -> (B, H E).
+    qkv: (B, (H + 2 G) E); keys, values: (B, G, K, E); rope: (positions, E / 2, 2) -> (B, H E), in `out` if given.
     """
     num_kv_heads, head_dim = keys.shape[1], keys.shape[3]
     heads = qkv.view(len(qkv), -1, head_dim)
@@ -134,7 +143,8 @@ def depth_attention(qkv: Tensor, keys: Tensor, values: Tensor, position: int, ro
     seen_values = values[:, :, : position + 1].flatten(0, 1)
     scores = torch.bmm(query * head_dim**-0.5, seen_keys.transpose(1, 2))
     weights = torch.softmax(scores.float(), dim=-1).to(query.dtype)
-    return torch.bmm(weights, seen_values).view(len(qkv), -1)
+    attended = torch.bmm(weights, seen_values).view(len(qkv), -1)
+    return attended if out is None else out.copy_(attended)
 
 
 class FrameDraw:
