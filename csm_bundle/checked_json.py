@@ -1,6 +1,6 @@
 """What pydantic says about a parsed file, as one sentence: which key, what stands there, what is needed.
 
-It knows no file. Types carry their rule: `Positive` below is an example.
+It knows no file's keys. Types carry their rule: `Positive` below is an example.
 """
 
 from __future__ import annotations
@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from annotated_types import Ge, MinLen
 from pydantic import BeforeValidator, Strict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import PydanticCustomError
+
+from csm_bundle.errors import CheckpointError
 
 _REFUSED = "refused"  # type of the errors that `refuse` makes
 
@@ -33,7 +36,20 @@ class Problem:
         return key.removeprefix(".") or "the top level"
 
     def __str__(self) -> str:
-        return f"{self.key} is {json.dumps(self.given)[:80]}; {self.rule}"
+        if self.kind == "missing":
+            return f"key {self.key!r} is missing"
+        return f"{self.key} is {json.dumps(self.given, default=str)[:80]}; {self.rule}"
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The JSON object that is a checkpoint's configuration. Raises CheckpointError."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: holds {type(values).__name__}; an object is needed.")
+    return values
 
 
 def first_problem(error: ValidationError) -> Problem:

@@ -29,10 +29,6 @@ class Lanes:
         self.num_slots = num_lanes * lane_width
         self._free = [list(range(lane_width)) for _ in range(num_lanes)]
 
-    @property
-    def num_taken(self) -> int:
-        return self.num_slots - sum(len(rows) for rows in self._free)
-
     def take(self) -> Slot:
         """Raises CodecBusyError when all slots are taken."""
         open_lanes = [lane for lane, rows in enumerate(self._free) if rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from enum import Enum
@@ -41,6 +42,7 @@ class GenerationRequest:
     resume: (frames, codebooks) codes that an interrupted run of this request has already made. The engine continues
     after them as if it had never stopped. `max_frames` includes them.
     live: the audio is played while it is generated, so pacing may hold the sequence back.
+    speed: how fast the frames are played; 2 is twice as fast. For pacing alone.
     listener_frames: frames in one part of a live stream. A part is played only when it is complete.
     """
 
@@ -51,11 +53,13 @@ class GenerationRequest:
     resume: Codes | None = None
     live: bool = False
     listener_frames: int = 1
+    speed: float = 1.0
 
     def check(self) -> None:
         """Raises: InvalidRequestError naming the first field of this class that is out of range."""
         made = 0 if self.resume is None else len(self.resume)
         _require("max_frames", self.max_frames > made, self.max_frames, f"more than {made}")
+        _require("speed", 0 < self.speed < math.inf, self.speed, "a finite number above 0")
         for name in (item.name for item in fields(self.sampling)):
             limits, value = LIMITS[name], getattr(self.sampling, name)
             kind = "a finite number from" if limits.kind is float else "a whole number of 64 bits from"

@@ -10,6 +10,8 @@ const DESCRIPTION = {
     voice: { type: 'string' },
     speaker: { type: 'string' },
     seed: { type: 'string' },
+    conversation: { type: 'string' }, // the same id for all utterances of a conversation
+    speed: { type: 'string' }, // 0.25 to 4
     'max-seconds': { type: 'string' },
     'deadline-seconds': { type: 'string', default: '120' },
     resumes: { type: 'string', default: '3' }, // how often a stream that lost its server goes on at another one
@@ -44,8 +46,9 @@ function withNumbers(options) {
     speaker: whole('speaker', options.speaker, 32),
     seed: whole('seed', options.seed, 64),
     resumes: whole('resumes', options.resumes, 32),
-    'max-seconds': seconds('max-seconds', options['max-seconds']),
-    'deadline-seconds': seconds('deadline-seconds', options['deadline-seconds']),
+    speed: positive('speed', options.speed),
+    'max-seconds': positive('max-seconds', options['max-seconds']),
+    'deadline-seconds': positive('deadline-seconds', options['deadline-seconds']),
   };
 }
 
@@ -57,7 +60,7 @@ function whole(name, text, bits) {
   return BigInt(text);
 }
 
-function seconds(name, text) {
+function positive(name, text) {
   if (text === undefined) return undefined;
   const value = text.trim() === '' ? NaN : Number(text);
   if (!(value > 0 && value <= LONGEST_S)) {

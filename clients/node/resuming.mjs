@@ -35,8 +35,10 @@ export class Heard {
     }
     this.position += sampleCount;
     const fresh = this.position - this.samples;
-    if (fresh <= 0) return;
-    this.chunks.push(audioContent.subarray(Math.max(0, audioContent.length - SAMPLE_BYTES * fresh)));
+    if (fresh <= 0 && sampleCount > 0) return;
+    // Only audio that can be cut between samples comes twice.
+    const isNew = fresh >= sampleCount;
+    this.chunks.push(isNew ? audioContent : audioContent.subarray(audioContent.length - SAMPLE_BYTES * fresh));
     this.samples = this.position;
   }
 }

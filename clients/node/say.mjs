@@ -1,7 +1,8 @@
 #!/usr/bin/env node
-// Speaks a text into a WAV file. Everything comes from the raw protos; nothing is generated.
+// Speaks a text into an audio file. Everything comes from the raw protos; nothing is generated.
 //
 //   node say.mjs "Hello from the other side." --out hello.wav --speaker 1 --seed 7
+//   node say.mjs "Hello." --out hello.mp3
 //   node say.mjs "Hello." --target speech.example.com:443 --tls --token-file token
 //   some-language-model | node say.mjs - --out answer.wav
 //
@@ -17,12 +18,13 @@ import { loadSync } from '@grpc/proto-loader';
 
 import { channelCredentials, channelOptions } from './channel.mjs';
 import { explain } from './errors.mjs';
+import { encodingOf, fileOf, isDivisible } from './formats.mjs';
 import { readCommandLine } from './options.mjs';
 import { delayBeforeNextCall, Heard } from './resuming.mjs';
 import { callMetadata } from './token.mjs';
-import { wav } from './wav.mjs';
 
 const { options, words } = readCommandLine();
+const encoding = encodingOf(options.out);
 
 function connect() {
   const protos = fileURLToPath(new URL('../../protos', import.meta.url));
@@ -38,11 +40,12 @@ function connect() {
 }
 
 function request(text = words.join(' '), givenSeed = undefined) {
-  const { voice, speaker, seed = givenSeed, 'max-seconds': maxSeconds } = options;
+  const { voice, speaker, speed, conversation, seed = givenSeed, 'max-seconds': maxSeconds } = options;
   return {
     input: { text, ...(speaker !== undefined && { speaker: Number(speaker) }) },
-    audioConfig: { audioEncoding: 'AUDIO_ENCODING_PCM' },
+    audioConfig: { audioEncoding: encoding, ...(speed !== undefined && { speed }) },
     ...(voice && { voice: { name: voice } }),
+    ...(conversation && { conversationId: conversation }),
     ...(seed !== undefined && { samplingParams: { seed: seed.toString() } }),
     ...(maxSeconds !== undefined && { maxAudioDuration: duration(maxSeconds) }),
   };
@@ -77,7 +80,8 @@ async function stream(client, metadata) {
     call.cancel();
   });
   const heard = new Heard();
-  const most = words.join(' ') === '-' ? 0 : Number(options.resumes); // what was typed is gone
+  // What was typed is gone, and compressed audio cannot go on between two samples.
+  const most = words.join(' ') === '-' || !isDivisible(encoding) ? 0 : Number(options.resumes);
   try {
     for (let count = 0; ; count += 1) {
       try {
@@ -109,7 +113,7 @@ async function collect(call, heard) {
   }
   process.stderr.write('\n');
   if (!heard.summary) throw new Error('The stream ended without a summary: the audio is incomplete.');
-  return { pcm: Buffer.concat(heard.chunks), format: heard.header.audioFormat, summary: heard.summary };
+  return { audio: Buffer.concat(heard.chunks), format: heard.header.audioFormat, summary: heard.summary };
 }
 
 function unary(client, metadata) {
@@ -117,7 +121,7 @@ function unary(client, metadata) {
     client.synthesize(request(), metadata, deadline(), (error, response) => {
       if (error) return reject(error);
       const { audioContent, audioFormat, summary } = response;
-      resolve({ pcm: audioContent, format: audioFormat, summary });
+      resolve({ audio: audioContent, format: audioFormat, summary });
     });
   });
 }
@@ -136,8 +140,8 @@ let client;
 try {
   const metadata = callMetadata(options);
   client = connect();
-  const { pcm, format, summary } = await (options.unary ? unary : stream)(client, metadata);
-  writeFileSync(options.out, wav(pcm, format));
+  const { audio, format, summary } = await (options.unary ? unary : stream)(client, metadata);
+  writeFileSync(options.out, fileOf(audio, format));
   report(summary);
 } catch (error) {
   console.error([...explain(error), `${options.out} was not written.`].join('\n'));

@@ -11,7 +11,6 @@ It neither decodes nor encodes.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch
 from moshi.models.compression import MimiModel
 from moshi.models.loaders import get_mimi
 
+from csm_bundle.checked_json import read_config
 from csm_bundle.codec_identity import CodecIdentity
 from csm_bundle.errors import CheckpointError
 from csm_bundle.identity import MIMI, weights_digest
@@ -64,7 +64,7 @@ def load_mimi(path: Path, *, device: str | torch.device = "cpu") -> Mimi:
     Raises CheckpointError naming the file and the first missing, unexpected or misshaped key, or what is wrong in the
     configuration.
     """
-    config = _read_config(path / "config.json") if path.is_dir() else None
+    config = read_config(path / "config.json") if path.is_dir() else None
     if config is not None and "model_type" in config:
         model, digest = _load_transformers(path, config)
     else:
@@ -139,16 +139,6 @@ def build_mimi(config: dict[str, Any] | None, path: Path) -> MimiModel:
         raise CheckpointError(f"{path / 'config.json'}: key {error} is missing.") from None
     except (AssertionError, RuntimeError, *_NO_MIMI) as error:
         raise CheckpointError(f"{path / 'config.json'}: describes no Mimi: {error}") from error
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path}: holds {type(config).__name__}; an object is needed.")
-    return config
 
 
 def _renamed(key: str) -> str:

@@ -26,7 +26,7 @@ from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.scheduling.admission import RealTimeBudget
 from csm_engine.scheduling.outcome import FINISH_REASONS, Outcome
 from csm_engine.scheduling.pacing import Pacing
-from csm_engine.scheduling.scheduler import FrameBatch, PrefillBatch, PrefillChunk, Scheduler
+from csm_engine.scheduling.scheduler import FrameBatch, PrefillBatch, PrefillChunk, Scheduler, Work
 from csm_engine.scheduling.sequence import Sequence, SequenceStatus
 from csm_engine.types import Codes, FinishReason, GenerationRequest
 
@@ -142,21 +142,21 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Output]:
-        """Schedules, runs and delivers one unit of work: a prefill pass, or one frame of each sequence in a batch.
+        """One unit of work: a prefill pass, or one frame of each sequence in a batch. Returns all that is due."""
+        admitted, work = self._schedule()
+        self._run(work)
+        return admitted + self._deliver(work)
 
-        A frame batch leaves up to `pipeline_depth` steps unread. Any other call delivers every step in flight: the
-        device has the pass to compute meanwhile, or there is no work.
-        """
-        # Schedule.
-        outputs = self._admit()
-        match self._scheduler.next_work(self._clock()):
-            # Run, and deliver the frames that are due.
+    def _schedule(self) -> tuple[list[Output], Work | None]:
+        """Admits sequences and chooses the next work, None without work."""
+        return self._admit(), self._scheduler.next_work(self._clock())
+
+    def _run(self, work: Work | None) -> None:
+        match work:
             case PrefillBatch() as batch:
                 self._prefill(batch)
             case FrameBatch(sequences):
                 self._steps.launch(sequences)
-                return outputs + self._deliver(unread=self._pipeline_depth)
-        return outputs + self._deliver(unread=0)
 
     def _admit(self) -> list[Output]:
         """Gives waiting sequences slots, as many as the scheduler admits, and reports them."""
@@ -185,8 +185,13 @@ class Engine:
             self._frame_step.prefill([_rows_of(chunk) for chunk in batch.chunks])
         self._scheduler.prefilled(batch)
 
-    def _deliver(self, unread: int) -> list[Output]:
-        """Reads the steps in flight, oldest first, until `unread` remain, and returns their outputs."""
+    def _deliver(self, work: Work | None) -> list[Output]:
+        """Reads the steps in flight, oldest first, and returns their outputs.
+
+        After a frame batch up to `pipeline_depth` steps stay unread. After any other work none does: the device has the
+        pass to compute meanwhile, or there is no work.
+        """
+        unread = self._pipeline_depth if isinstance(work, FrameBatch) else 0
         outputs = []
         while len(self._steps) > unread:
             done, stages = self._steps.read(), self._frame_step.timer.take()

@@ -64,13 +64,14 @@ class Pacing:
     def _is_paced(self, sequence: Sequence) -> bool:
         """Whether the sequence may be paused. A caller that needs parts longer than half the limit is never paused."""
         request = sequence.request
-        return self._max_playout_lead_s > 0 and request.live and request.listener_frames * FRAME_SECONDS <= self._enough
+        part_s = request.listener_frames * FRAME_SECONDS / request.speed
+        return self._max_playout_lead_s > 0 and request.live and part_s <= self._enough
 
 
 def playout_lead_s(sequence: Sequence, now: float) -> float:
     """Seconds of sound made and not played yet, frames in flight included; negative when playback has run dry."""
     played = 0.0 if sequence.first_frame_at is None else now - sequence.first_frame_at
-    return sequence.launched * FRAME_SECONDS - played
+    return sequence.launched * FRAME_SECONDS / sequence.request.speed - played
 
 
 def is_urgent(sequence: Sequence, now: float) -> bool:

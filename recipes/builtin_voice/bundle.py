@@ -31,7 +31,7 @@ from tests.support.tiny.csm import save_original
 from tests.support.tiny.mimi import save_mimi
 
 NOTICE = (
-    "This is the small voice in the box: two synthetic speakers, English, trained in this project. It shows that"
+    "This is the small built-in voice: two synthetic speakers, English, trained in this project. It shows that"
     " everything works and does not sound like the published model."
 )
 VOICES = (("slt", "A woman, after the voice slt of flite."), ("rms", "A man, after the voice rms of flite."))

@@ -65,7 +65,7 @@ def stages(voice: Voice) -> dict[str, Pcm]:
         "flite": resample(said.pcm, flite.SAMPLE_RATE_HZ, SAMPLE_RATE_HZ),
         "the locked vocoder": vocoded,
         "vocoder through the codec": voice.decode(voice.encode(vocoded, SAMPLE_RATE_HZ)),
-        "the voice in the box": voice.say([[Segment(0, SENTENCE)]], first_seed=1)[0].pcm,
+        "the built-in voice": voice.say([[Segment(0, SENTENCE)]], first_seed=1)[0].pcm,
     }
 
 

@@ -32,7 +32,7 @@ class Pulse:
         worker: Turning,
         *,
         on_beat: Callable[[], None],
-        on_stall: Callable[[bool], Awaitable[None]],
+        on_stall: Callable[[bool], Awaitable[None]] | None = None,
         stall_s: float,
         beat_s: float = BEAT_S,
     ) -> None:
@@ -41,7 +41,7 @@ class Pulse:
         """
         self.missed = 0  # beats in a row
         self._worker = worker
-        self._on_beat, self._on_stall = on_beat, on_stall
+        self._on_beat, self._on_stall = on_beat, on_stall or _ignore
         self._beat_s = beat_s
         self._most_missed = max(1, round(stall_s / beat_s))
 
@@ -73,3 +73,7 @@ class Pulse:
             await self._on_stall(False)
         self.missed = 0
         self._on_beat()
+
+
+async def _ignore(stalled: bool) -> None:
+    return None

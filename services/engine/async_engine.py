@@ -47,12 +47,7 @@ class AsyncEngine:
             fail=lambda error: self._post(self._fail, error),
         )
         self.thread.start()
-        self.pulse = Pulse(
-            self.thread.worker,
-            on_beat=self._tell_quiet_streams,
-            on_stall=on_stall or _ignore,
-            stall_s=stall_s,
-        )
+        self.pulse = Pulse(self.thread.worker, on_beat=self._tell_quiet_streams, on_stall=on_stall, stall_s=stall_s)
         self._pulse_task = asyncio.create_task(self.pulse.run())
 
     async def open(self, request: GenerationRequest) -> SequenceStream:
@@ -112,10 +107,6 @@ class AsyncEngine:
     def _drop_old(self) -> None:
         while self._recent and self._recent[0][0] < time.monotonic() - _RATE_WINDOW_S:
             self._recent.popleft()
-
-
-async def _ignore(stalled: bool) -> None:
-    return None
 
 
 class SequenceStream:

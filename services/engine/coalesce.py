@@ -15,10 +15,14 @@ _SHARE_OF_LEAD = 0.5
 
 @dataclass(slots=True)
 class Coalescer:
-    """One stream's schedule. first: frames of the first message; most: frames of any later one."""
+    """One stream's schedule.
+
+    first: frames of the first message; most: frames of any later one; speed: at which they are played
+    """
 
     first: int
     most: int
+    speed: float = 1.0
     _sent: int = 0
     _began: float = 0.0  # when the first frames left, seconds
 
@@ -26,7 +30,7 @@ class Coalescer:
         """Frames to gather before sending; what is there beyond them, up to `limit`, goes along."""
         if not self._sent:
             return self.first
-        lead = self._sent - (now - self._began) / FRAME_SECONDS
+        lead = self._sent - (now - self._began) * self.speed / FRAME_SECONDS
         return min(max(int(lead * _SHARE_OF_LEAD), 1), self.most)
 
     @property

@@ -34,6 +34,7 @@ def to_request(message: engine_pb2.GenerateRequest, num_codebooks: int) -> Gener
         resume=_to_resume(message, num_codebooks),
         live=message.live,
         listener_frames=message.first_batch_frame_count or 1,
+        speed=message.speed or 1.0,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from pathlib import Path
 
@@ -72,6 +73,25 @@ def test_pushes_of_any_size_give_the_same_audio_bit_for_bit(codec: Codec) -> Non
     assert np.array_equal(_pcm(outputs, stream), whole)
     assert [type(output) for output in outputs].count(Complete) == 1
     assert isinstance(outputs[-1], Complete)
+
+
+@pytest.mark.parametrize("speed", [0.5, 1.5, 4.0])
+def test_stretched_stream_is_the_same_at_any_pushes_and_its_slot_is_free_of_it(codec: Codec, speed: float) -> None:
+    plain = _alone(codec, _codes(0))
+    made = []
+    for sizes in ([12], [1, 3, 8], [5, 7]):
+        stream, outputs, start = codec.open(speed=speed), [], 0
+        for size in sizes:
+            codec.push(stream, _codes(0)[start : start + size])
+            outputs += _run(codec)
+            start += size
+        codec.finish(stream)
+        outputs += _run(codec)
+        assert isinstance(outputs[-1], Complete)
+        made.append(_pcm(outputs, stream))
+    assert len(made[0]) == math.ceil(12 * 1920 / speed)
+    assert np.array_equal(made[0], made[1]) and np.array_equal(made[0], made[2])
+    assert np.array_equal(_alone(codec, _codes(0)), plain)
 
 
 def test_streams_that_join_and_leave_do_not_hear_each_other(codec: Codec) -> None:

@@ -14,7 +14,9 @@ def test_newcomers_fill_a_begun_lane_first() -> None:
     lanes.leave(Slot(0, 0, 0))
     lanes.leave(Slot(1, 0, 2))
     assert lanes.take() == Slot(0, 0, 0)
-    assert lanes.num_taken == 2
+    assert len([lanes.take() for _ in range(4)]) == 4, "two are taken"
+    with pytest.raises(CodecBusyError):
+        lanes.take()
 
 
 def test_a_full_house_says_how_many_slots_there_are() -> None:

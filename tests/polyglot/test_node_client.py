@@ -32,6 +32,30 @@ def test_unary_answer_becomes_a_playable_file(target: str, node: Any) -> None:
         assert audio.getnframes() > 0
 
 
+@pytest.mark.parametrize("way", [[], ["--unary"]])
+@pytest.mark.parametrize(
+    ("suffix", "start"),
+    [(".mp3", b"\xff\xf3"), (".aac", b"\xff\xf1"), (".flac", b"fLaC"), (".ogg", b"OggS"), (".opus", b"OggS")],
+)
+def test_name_of_the_file_says_its_format(
+    real_server: Any, node: Any, way: list[str], suffix: str, start: bytes
+) -> None:
+    out = node.out.with_suffix(suffix)
+    result = node.say(real_server.target, "Hello.", "--max-seconds", "1", "--out", str(out), *way)
+    assert result.returncode == 0, result.stderr
+    assert out.read_bytes().startswith(start)
+
+
+def test_speed_shortens_the_speech(real_server: Any, node: Any) -> None:
+    lengths = []
+    for speed in ("1", "2"):
+        result = node.say(real_server.target, "Hello.", "--seed", "7", "--max-seconds", "1", "--speed", speed)
+        assert result.returncode == 0, result.stderr
+        with wave.open(str(node.out), "rb") as audio:
+            lengths.append(audio.getnframes())
+    assert 0 < lengths[1] <= lengths[0]
+
+
 def test_length_may_be_a_fraction_of_a_second(real_server: Any, node: Any) -> None:
     result = node.say(real_server.target, "Hello.", "--max-seconds", "0.5")
     assert result.returncode == 0, result.stderr
@@ -48,6 +72,7 @@ def test_length_may_be_a_fraction_of_a_second(real_server: Any, node: Any) -> No
         ("seed", "1e3"),
         ("seed", "18446744073709551616"),
         ("max-seconds", "long"),
+        ("speed", "fast"),
         ("max-seconds", ""),
         ("deadline-seconds", "soon"),
         ("deadline-seconds", "0"),

@@ -4,6 +4,7 @@ and of the clients run against.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -81,6 +82,7 @@ async def fake_deployment(
         "failover_wait_seconds": 0.5,
         "stage_silence_seconds": 60.0,  # fakes tell of no progress, and tests run on busy machines
         "code_sealing": "open",
+        "max_full_engines": 0,  # a refusal is one call
     }
     gateway = await start_gateway(GatewaySettings(**(settings | gateway_settings)))
     try:
@@ -113,3 +115,18 @@ async def failure(call: Any) -> StatusError:
     except grpc.aio.AioRpcError as error:
         return from_rpc_error(error)
     raise AssertionError("The call has not failed.")
+
+
+async def read_until_audio(call: Any) -> None:
+    while (await call.read()).WhichOneof("event") != "audio_chunk":
+        pass
+
+
+async def ended(calls: Any, index: int = 0) -> str:
+    """Waits until a fake's call has ended; its error."""
+    async with asyncio.timeout(10):
+        while len(calls) <= index:
+            await asyncio.sleep(0.01)
+        await calls[index].ended.wait()
+    error: str = calls[index].error
+    return error

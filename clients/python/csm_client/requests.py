@@ -24,7 +24,7 @@ class Turn:
 
     speaker: int
     text: str
-    wav: bytes | None = None  # a WAV file (PCM, float, mu-law or A-law), or one of Ogg Opus; any sample rate
+    wav: bytes | None = None  # a WAV file (PCM, float, mu-law or A-law), Ogg Opus, MP3, AAC or FLAC; any sample rate
     codes: Codes | None = None  # of an earlier answer, as it gave them
 
 
@@ -38,8 +38,10 @@ class SpeechOptions(SamplingOptions, total=False):
     max_seconds: float
     encoding: Encoding  # of the audio; "pcm" when unset
     sample_rate_hz: int  # of the audio; the model's own when unset
+    speed: float  # of the speech, 0.25 to 4, its pitch kept; 1 when unset
     return_codes: bool
     request_id: str  # a UUID
+    conversation_id: str  # the same for all utterances of a conversation, at most 128 characters
     labels: Mapping[str, str]
 
 
@@ -77,7 +79,7 @@ def detect_request(wav: bytes, key_ids: Sequence[str]) -> watermark_pb2.DetectWa
 
 
 def detect_messages(file: BinaryIO, key_ids: Sequence[str]) -> Iterator[watermark_pb2.StreamDetectWatermarkRequest]:
-    """A recording of any length, in pieces. file: WAV or Ogg Opus, read from its current position"""
+    """A recording of any length, in pieces. file: WAV, Ogg Opus, MP3, AAC or FLAC, read from its current position"""
     piece = file.read(PIECE_BYTES)
     config = watermark_pb2.StreamDetectWatermarkConfig(audio_format=_file_format(piece), key_ids=key_ids)
     yield watermark_pb2.StreamDetectWatermarkRequest(config=config)
@@ -92,7 +94,9 @@ def _fill(
     request.input.text = text
     request.audio_config.audio_encoding = ENCODINGS[options.get("encoding", "pcm")].number
     request.audio_config.sample_rate_hertz = options.get("sample_rate_hz", 0)
+    request.audio_config.speed = options.get("speed", 0.0)
     request.request_id = options.get("request_id", "")
+    request.conversation_id = options.get("conversation_id", "")
     request.return_codes = options.get("return_codes", False)
     request.labels.update(options.get("labels", {}))
     if "speaker" in options:
@@ -121,7 +125,7 @@ def _turn(turn: Turn) -> tts_pb2.Turn:
 
 
 def _recording(file: bytes) -> tts_pb2.AudioRecording:
-    """file: WAV, or Ogg Opus"""
+    """file: WAV, Ogg Opus, MP3, AAC or FLAC"""
     return tts_pb2.AudioRecording(audio_content=file, audio_format=_file_format(file))
 
 

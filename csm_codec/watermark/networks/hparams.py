@@ -69,13 +69,10 @@ def read_hparams(path: Path) -> Hparams:
         raise CheckpointError(f"{path}: holds {type(values).__name__}; a mapping is needed.")
     for key, wanted in _VARIANT.items():
         if key not in values:
-            raise CheckpointError(f"{path}: key {key} is missing.")
+            raise CheckpointError(f"{path}: key {key!r} is missing.")
         if values[key] != wanted:
             raise CheckpointError(f"{path}: {key} is {values[key]}; only {wanted} is supported.")
     try:
         return _HPARAMS.validate_python(values)
     except ValidationError as error:
-        problem = first_problem(error)
-    if problem.kind == "missing":
-        raise CheckpointError(f"{path}: key {problem.key} is missing.")
-    raise CheckpointError(f"{path}: {problem.key} is {problem.given!r}; {problem.rule}.")
+        raise CheckpointError(f"{path}: {first_problem(error)}.") from None

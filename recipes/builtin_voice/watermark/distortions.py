@@ -5,15 +5,19 @@ Independent of channel.py, which only imitates some of these for training; Opus 
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.signal
+from csm.v1 import tts_pb2
 
 from csm_codec.resample import Pcm, resample
 from recipes.builtin_voice.speech import SAMPLE_RATE_HZ
 from recipes.builtin_voice.watermark.channel import opus_round_trip
+from services.gateway.audio.encodings import ENCODINGS, open_encoder
+from services.gateway.audio.pieces import joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,8 @@ def distortions() -> dict[str, Distortion]:
         "8 kHz, mu-law": lambda pcm, _: Recording(mu_law(resample(pcm, SAMPLE_RATE_HZ, 8000)), 8000),
         "Opus 24 kbit/s": lambda pcm, _: Recording(opus_round_trip(pcm, 24)),
         "Opus 16 kbit/s": lambda pcm, _: Recording(opus_round_trip(pcm, 16)),
+        "MP3 64 kbit/s": lambda pcm, _: Recording(served_as(tts_pb2.AUDIO_ENCODING_MP3, pcm)),
+        "AAC 64 kbit/s": lambda pcm, _: Recording(served_as(tts_pb2.AUDIO_ENCODING_AAC, pcm)),
         "crop": lambda pcm, random: Recording(cropped(pcm, random)),
         "crop, Opus 24 kbit/s": lambda pcm, random: Recording(opus_round_trip(cropped(pcm, random), 24)),
     }
@@ -84,6 +90,14 @@ def low_pass(pcm: Pcm, cutoff_hz: float) -> Pcm:
     """Butterworth of the sixth order, which also shifts phases."""
     sections = scipy.signal.butter(6, cutoff_hz, fs=SAMPLE_RATE_HZ, output="sos")
     return np.asarray(scipy.signal.sosfilt(sections, pcm), dtype=np.float32)
+
+
+def served_as(encoding: tts_pb2.AudioEncoding, pcm: Pcm) -> Pcm:
+    """As the gateway encodes it at 24 kHz and reads it again, with the encoder's delay."""
+    encoder = open_encoder(encoding, SAMPLE_RATE_HZ, SAMPLE_RATE_HZ, serial=1)
+    content = encoder.push(np.round(pcm.clip(-1, 1) * 32767).astype("<i2").tobytes()).content + encoder.finish().content
+    heard = joined(ENCODINGS[encoding].open_pieces(io.BytesIO(content), 1, 0), max_seconds=3600)
+    return (np.frombuffer(heard.samples, "<i2") / 32768).astype(np.float32)
 
 
 def mu_law(pcm: Pcm) -> Pcm:

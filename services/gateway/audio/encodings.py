@@ -15,6 +15,18 @@ from services.gateway.audio.decoders import sample_format_of
 from services.gateway.audio.encoded import AudioEncoder
 from services.gateway.audio.g711 import ALAW, G711, MULAW
 from services.gateway.audio.ogg_opus import OPUS_BIT_RATES, OggOpusEncoder, opus_bytes_per_second
+from services.gateway.audio.packets.encoder import PacketEncoder
+from services.gateway.audio.packets.formats import (
+    AAC,
+    FLAC,
+    MP3,
+    PacketFormat,
+    aac_bytes_per_second,
+    flac_bytes_per_second,
+    flac_header,
+    mp3_bytes_per_second,
+)
+from services.gateway.audio.packets.pieces import packet_pieces
 from services.gateway.audio.pieces import ogg_opus_pieces, sample_pieces, wav_pieces
 from services.gateway.audio.recording import Recording
 from services.gateway.audio.resampler import Resampler, open_resampler
@@ -63,6 +75,15 @@ def _headerless(codec: str, pack: Callable[[int], Callable[[bytes], bytes]], **n
     )
 
 
+def _packets(packets: PacketFormat, **names: object) -> Encoding:
+    return Encoding(
+        **names,  # type: ignore[arg-type]
+        sample_rates_hz=tuple(sorted(packets.bit_rates)) or None,
+        open_encoder=lambda resampler, sample_rate_hz, serial: PacketEncoder(packets, resampler, sample_rate_hz),
+        open_pieces=lambda file, channel_count, rate_hz: packet_pieces(packets, file),
+    )
+
+
 def _unchanged(samples: bytes) -> bytes:
     return samples
 
@@ -93,6 +114,19 @@ ENCODINGS: Mapping[tts_pb2.AudioEncoding, Encoding] = {
     ),
     tts_pb2.AUDIO_ENCODING_ALAW: _headerless(
         ALAW, lambda rate_hz: G711(ALAW, rate_hz).pack, content_type="audio/x-alaw-basic", suffixes=(".alaw",)
+    ),
+    tts_pb2.AUDIO_ENCODING_MP3: _packets(
+        MP3, content_type="audio/mpeg", suffixes=(".mp3",), bytes_per_second=mp3_bytes_per_second
+    ),
+    tts_pb2.AUDIO_ENCODING_AAC: _packets(
+        AAC, content_type="audio/aac", suffixes=(".aac",), bytes_per_second=aac_bytes_per_second
+    ),
+    tts_pb2.AUDIO_ENCODING_FLAC: _packets(
+        FLAC,
+        content_type="audio/flac",
+        suffixes=(".flac",),
+        bytes_per_second=flac_bytes_per_second,
+        header=flac_header,
     ),
 }
 

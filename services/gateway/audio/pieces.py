@@ -6,6 +6,7 @@ It reads from a file that may block, in the caller's thread. What is wrong raise
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import av
 from av import AudioFrame
@@ -17,7 +18,7 @@ from services.gateway.audio.recording import Recording
 from services.gateway.audio.wav import ReadableFile, read_wav_header
 
 PIECE_BYTES = 48_000  # of content, read at once: a multiple of every block of samples
-_LEAST_SAMPLES = 4800  # of a piece of Opus, whose frames are short
+_LEAST_SAMPLES = 4800  # of a piece of compressed audio, whose frames are short
 
 
 def sample_pieces(codec: str, file: ReadableFile, channel_count: int, sample_rate_hz: int) -> Iterator[Recording]:
@@ -58,17 +59,24 @@ def ogg_opus_pieces(file: ReadableFile) -> Iterator[Recording]:
             streams = container.streams.audio
             if len(container.streams) != 1 or not streams or streams[0].codec_context.name != "opus":
                 raise UnreadableAudioError("is not one Opus stream in an Ogg container.")
-            frames: Iterable[AudioFrame] = container.decode(streams[0])
-            joined = bytearray()
-            for samples in mono_pieces(frames, "s16"):
-                joined += samples
-                if len(joined) >= 2 * _LEAST_SAMPLES:
-                    yield Recording(bytes(joined), codec_pb2.SAMPLE_FORMAT_S16LE, streams[0].rate)
-                    joined.clear()
-            if joined:
-                yield Recording(bytes(joined), codec_pb2.SAMPLE_FORMAT_S16LE, streams[0].rate)
+            yield from gathered(container.decode(streams[0]))
     except FFmpegError as error:
         raise UnreadableAudioError(f"is not Ogg Opus that can be read: {error.strerror}.") from None
+
+
+def gathered(frames: Iterable[AudioFrame]) -> Iterator[Recording]:
+    """Frames of one kind, which may be short, as mono 16-bit pieces. Raises UnreadableAudioError."""
+    frames = iter(frames)
+    if (first := next(frames, None)) is None:
+        return
+    joined = bytearray()
+    for samples in mono_pieces(chain((first,), frames), "s16"):
+        joined += samples
+        if len(joined) >= 2 * _LEAST_SAMPLES:
+            yield Recording(bytes(joined), codec_pb2.SAMPLE_FORMAT_S16LE, first.sample_rate)
+            joined.clear()
+    if joined:
+        yield Recording(bytes(joined), codec_pb2.SAMPLE_FORMAT_S16LE, first.sample_rate)
 
 
 class _OnlyRead:

@@ -70,12 +70,12 @@ class WavHeader:
 
 def read_wav_header(file: ReadableFile) -> WavHeader:
     """Reads up to the first sample. Raises WavError with a sentence that says what is allowed."""
-    start = _read(file, 12)
+    start = read_whole(file, 12)
     if len(start) < 12 or start[:4] != b"RIFF" or start[8:] != b"WAVE":
         raise WavError("is not a WAV file: it does not start with RIFF and WAVE.")
     layout: tuple[int, int, int, int] | None = None  # format tag, channels, rate, bits
     for _ in range(MAX_CHUNKS):
-        head = _read(file, 8)
+        head = read_whole(file, 8)
         if len(head) < 8:
             raise WavError("holds no 'data' chunk.")
         name, size = struct.unpack("<4sI", head)
@@ -84,14 +84,14 @@ def read_wav_header(file: ReadableFile) -> WavHeader:
                 raise WavError("has no 'fmt ' chunk before its samples.")
             return _header(*layout, data_size=size)
         if name == b"fmt ":
-            content = _read(file, min(size, _MOST_FORMAT_BYTES))
+            content = read_whole(file, min(size, _MOST_FORMAT_BYTES))
             layout = _read_layout(content)
             size -= len(content)
-        _skip(file, size + size % 2)  # chunks are padded to even sizes
+        skip(file, size + size % 2)  # chunks are padded to even sizes
     raise WavError(f"holds more than {MAX_CHUNKS} chunks before its samples.")
 
 
-def _read(file: ReadableFile, size: int) -> bytes:
+def read_whole(file: ReadableFile, size: int) -> bytes:
     """That many bytes, fewer at the end only."""
     content = b""
     while len(content) < size and (more := file.read(size - len(content))):
@@ -99,7 +99,8 @@ def _read(file: ReadableFile, size: int) -> bytes:
     return content
 
 
-def _skip(file: ReadableFile, size: int) -> None:
+def skip(file: ReadableFile, size: int) -> None:
+    """Reads that many bytes, fewer at the end only, and drops them."""
     while size > 0 and (skipped := file.read(min(size, _SKIPPED_BYTES))):
         size -= len(skipped)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from itertools import chain
 
 from csm.v1 import tts_pb2
 
@@ -36,15 +37,17 @@ def read_recording(
         violations.append(violation)
         return None
     try:
-        read = joined(open_pieces(recording.audio_format, io.BytesIO(recording.audio_content)), max_seconds)
+        pieces = open_pieces(recording.audio_format, io.BytesIO(recording.audio_content))
+        first = next(pieces, None)
+        if first is not None and not is_rate(first.sample_rate_hz):  # before the rest is decoded
+            violations.append(wrong_rate(field, first.sample_rate_hz))
+            return None
+        read = joined(pieces if first is None else chain((first,), pieces), max_seconds)
     except UnreadableAudioError as error:
         violations.append(unreadable(field, error))
         return None
     if not read.samples:
         violations.append(FieldViolation(f"{field}.audio_content", "holds no samples.", "AUDIO_EMPTY"))
-        return None
-    if not is_rate(read.sample_rate_hz):
-        violations.append(wrong_rate(field, read.sample_rate_hz))
         return None
     return read
 

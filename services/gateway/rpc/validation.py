@@ -21,8 +21,10 @@ from services.gateway.rpc.recordings import read_recording
 from services.gateway.rpc.sampling import read_sampling
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog
+from services.gateway.stages.conversations import conversation_key, wrong_id
 from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
 
+MIN_SPEED, MAX_SPEED = 0.25, 4.0
 MAX_LABEL_COUNT = 8
 MAX_LABEL_LENGTH = 64
 UNARY_BATCH_FRAMES = 25  # a unary call sends nothing before its last frame
@@ -37,11 +39,12 @@ def plan_synthesis(
     settings: GatewaySettings,
     seal: CodeSeal | None = None,
     *,
+    caller: str = "",
     words_follow: bool = False,
 ) -> SynthesisPlan:
     """The plan of a request that is logged under `request_id`.
 
-    seal: seals returned codes and opens them in contexts, with --code-sealing=sealed.
+    seal: seals returned codes and opens them in contexts, with --code-sealing=sealed. caller: name of who calls.
     words_follow: the request is the `config` of StreamSynthesizeText. Raises StatusError: INVALID_ARGUMENT with every
     violation, NOT_FOUND for an unknown voice.
     """
@@ -55,9 +58,12 @@ def plan_synthesis(
     sample_rate_hz = checks.audio_format(request.audio_config)
     sampling = read_sampling(request.sampling_params, catalog, settings, checks.wrong)
     turns = checks.turns(request.context)
-    max_frames = checks.max_frames(request, sample_rate_hz)
+    speed = checks.speed(request.audio_config.speed)
+    max_frames = checks.max_frames(request, sample_rate_hz, speed)
     chunk_frames = checks.chunk_frames(request, sample_rate_hz)
     checks.labels(request)
+    if complaint := wrong_id(request.conversation_id):
+        checks.wrong("conversation_id", complaint)
     checks.return_codes(request.return_codes)
     if request.input.HasField("speaker"):
         checks.speaker("input.speaker", request.input.speaker)
@@ -67,7 +73,7 @@ def plan_synthesis(
     voice = catalog.voice(request.voice.name, request.voice.language_code, asked)
     speaker = voice.speaker_id if asked is None else asked
     streaming = isinstance(request, tts_pb2.StreamSynthesizeRequest)
-    first_batch_frames = (chunk_frames or 1) if streaming else UNARY_BATCH_FRAMES
+    first_batch_frames = math.ceil((chunk_frames or 1) * speed) if streaming else UNARY_BATCH_FRAMES
     return SynthesisPlan(
         request_id=request_id,
         text=text,
@@ -83,7 +89,11 @@ def plan_synthesis(
         chunk_frames=chunk_frames,
         first_batch_frames=min(first_batch_frames, max_frames),
         max_batch_frames=settings.max_batch_frame_count if streaming else UNARY_BATCH_FRAMES,
+        speed=speed,
         live=streaming,
+        conversation=conversation_key(
+            caller, request.conversation_id, turns, call_id=request_id if words_follow else ""
+        ),
     )
 
 
@@ -142,10 +152,31 @@ class _Checks:
             return 0
         return asked_hz
 
-    def max_frames(self, request: Request, sample_rate_hz: int) -> int:
-        """Most frames of the audio. sample_rate_hz: as `audio_format` returned it"""
-        field, frame_s = "max_audio_duration", self._catalog.frame_s
-        longest_s = self._settings.max_stream_audio_seconds
+    def speed(self, asked: float) -> float:
+        """The speed of the speech; 1 when it is refused."""
+        if asked in (0, 1):
+            return 1.0
+        field = "audio_config.speed"
+        if not MIN_SPEED <= asked <= MAX_SPEED:  # not so with NaN
+            self.wrong(
+                field, f"is {asked:g}; it must be {MIN_SPEED:g} to {MAX_SPEED:g}, or 0 for 1.", "SPEED_OUT_OF_RANGE"
+            )
+            return 1.0
+        if not self._catalog.codec.stretch_sample_count:
+            self.wrong(
+                field, f"is {asked:g}, but this server's codec is of a version that knows no speed.", "SPEED_UNKNOWN"
+            )
+            return 1.0
+        return asked
+
+    def max_frames(self, request: Request, sample_rate_hz: int, speed: float) -> int:
+        """Most frames of the audio. sample_rate_hz, speed: as `audio_format` and `speed` returned them
+
+        Durations are those of the audio that is sent. What the model speaks is limited as well, so that fast speech
+        takes no more frames than other speech.
+        """
+        field, frame_s = "max_audio_duration", self._catalog.frame_s / speed
+        longest_s = self._settings.max_stream_audio_seconds / max(1.0, speed)
         hint = ""
         if isinstance(request, tts_pb2.SynthesizeRequest) and sample_rate_hz:
             size = bytes_per_second(request.audio_config.audio_encoding, sample_rate_hz)

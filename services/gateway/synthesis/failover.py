@@ -104,6 +104,10 @@ class Failovers:
         except StageError as missing:
             await self.prepare(missing, remaining_s, find_replica)
 
+    def wait_when_full(self) -> None:
+        """From now on a full queue first delays the stream: its caller has audio already."""
+        self._waits_when_full = True
+
     def answered(self, stage: StageName) -> None:
         """The stage's newest call has begun to answer."""
         self._full.pop(stage, None)
@@ -127,10 +131,10 @@ class Failovers:
 
     def _count_one(self, stage: StageName, loss: _Loss) -> None:
         if self._count >= self._limits.most:
-            raise self._give_up(loss, "exhausted", f"{self._count} repairs are all that a stream gets")
+            raise self._give_up(loss, "exhausted", f"{self._count} failovers are all that a stream gets")
         self._count += 1
-        spans.event("stage lost", stage=stage.lower(), repair=self._count)
-        log.warning("the %s is lost; repair %d of %d", stage.lower(), self._count, self._limits.most)
+        spans.event("stage lost", stage=stage.lower(), failover=self._count, repair=self._count)
+        log.warning("the %s is lost; failover %d of %d", stage.lower(), self._count, self._limits.most)
 
     def _give_up(self, loss: _Loss, outcome: Outcome, why: str) -> StageError:
         log.warning("the stream cannot go on at another %s: %s", loss.error.stage.lower(), why)
@@ -138,7 +142,8 @@ class Failovers:
         return loss.error
 
     def _tell(self, stage: StageName, outcome: Outcome) -> None:
-        spans.event(f"repair {outcome}", stage=stage.lower())
+        for name in ("failover", "repair"):  # the second is the former name, until the next release
+            spans.event(f"{name} {outcome}", stage=stage.lower())
         self._report(stage, outcome)
 
 

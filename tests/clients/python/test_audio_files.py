@@ -71,6 +71,10 @@ def test_other_files_hold_what_was_written(tmp_path: Path) -> None:
         ("a.raw", "mulaw", ("a.raw", "mulaw", False)),
         ("a.ulaw", None, ("a.ulaw", "mulaw", False)),
         ("a.opus", None, ("a.opus", "opus", False)),
+        (None, "mp3", ("speech.mp3", "mp3", False)),
+        ("a.MP3", None, ("a.MP3", "mp3", False)),
+        ("a.aac", None, ("a.aac", "aac", False)),
+        ("a.flac", "flac", ("a.flac", "flac", False)),
         ("a", None, ("a", "pcm", True)),
     ],
 )

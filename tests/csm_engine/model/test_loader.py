@@ -131,15 +131,22 @@ def test_published_flavors_are_csm_1b(tmp_path: Path) -> None:
     assert (config.codebook_size, config.max_seq_len) == (2048, 2048)
 
 
+def test_flavors_count_in_a_file_of_both_dialects(tiny_config: ModelConfig, tmp_path: Path) -> None:
+    flavors = {"backbone_flavor": "llama-100M", "decoder_flavor": "llama-100M", "audio_num_codebooks": 32}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(transformers_config(tiny_config) | flavors | {"audio_vocab_size": 2051}))
+    assert ModelConfig.from_json(path).backbone == FLAVORS["llama-100M"]
+
+
 def test_config_errors_name_file_and_key(tiny_config: ModelConfig, tmp_path: Path) -> None:
     path = tmp_path / "config.json"
-    with pytest.raises(CheckpointError, match=r"config\.json: not found"):
+    with pytest.raises(CheckpointError, match=r"config\.json: cannot be read as JSON: .*No such file"):
         ModelConfig.from_json(path)
     path.write_text("{")
-    with pytest.raises(CheckpointError, match="is not JSON"):
+    with pytest.raises(CheckpointError, match=r"config\.json: cannot be read as JSON"):
         ModelConfig.from_json(path)
     path.write_text('{"backbone_flavor": "llama-9B", "decoder_flavor": "llama-100M"}')
-    with pytest.raises(CheckpointError, match="backbone_flavor is 'llama-9B'; known flavors are llama-1B, llama-100M"):
+    with pytest.raises(CheckpointError, match='backbone_flavor is "llama-9B"; known flavors are llama-1B, llama-100M'):
         ModelConfig.from_json(path)
     path.write_text('{"backbone_flavor": "llama-1B", "decoder_flavor": "llama-100M"}')
     with pytest.raises(CheckpointError, match="key 'text_vocab_size' is missing"):
@@ -155,17 +162,25 @@ def test_config_errors_name_file_and_key(tiny_config: ModelConfig, tmp_path: Pat
 def test_config_that_is_no_object_is_an_error(content: str, tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(content)
-    with pytest.raises(CheckpointError, match=r"config\.json: is not a JSON object"):
+    with pytest.raises(CheckpointError, match=r"config\.json: holds .*; an object is needed"):
         ModelConfig.from_json(path)
 
 
 @pytest.mark.parametrize(
-    "change", [{"rope_parameters": None, "rope_scaling": None}, {"num_attention_heads": 0, "head_dim": None}]
+    ("change", "message"),
+    [
+        ({"rope_parameters": None, "rope_scaling": None}, r"key 'rope_parameters\.rope_theta' is missing"),
+        ({"num_attention_heads": 0, "head_dim": None}, "num_attention_heads is 0; a whole number of at least 1"),
+        ({"head_dim": 6}, "head_dim is 6; hidden_size 32 over 4 heads is needed"),
+        ({"num_key_value_heads": 3}, "num_heads 4 must be a multiple of num_kv_heads 3"),
+        ({"num_codebooks": 17}, "depth decoder window 16 is shorter than 17 codebooks"),
+        ({"audio_codebook_size": 68}, "codebook_size 68 must be 1..67"),
+    ],
 )
 def test_config_that_makes_no_sense_is_an_error(
-    change: dict[str, object], tiny_config: ModelConfig, tmp_path: Path
+    change: dict[str, object], message: str, tiny_config: ModelConfig, tmp_path: Path
 ) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps(transformers_config(tiny_config) | change))
-    with pytest.raises(CheckpointError, match=r"config\.json: "):
+    with pytest.raises(CheckpointError, match=rf"config\.json: {message}"):
         ModelConfig.from_json(path)

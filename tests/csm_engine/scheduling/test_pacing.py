@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 
@@ -36,6 +37,12 @@ def test_lead_is_what_was_made_and_not_yet_played() -> None:
     assert abs(playout_lead_s(sequence(10, 0.5), NOW) - 0.3) < 1e-9
     assert playout_lead_s(sequence(0, None), NOW) == 0
     assert playout_lead_s(sequence(2, None), NOW) == 0.16  # on their way; nobody has begun to listen
+
+
+def test_fast_speech_is_played_sooner_than_it_is_spoken() -> None:
+    item = sequence(10, 0.3)
+    item.request = replace(item.request, speed=2.0)
+    assert abs(playout_lead_s(item, NOW) - 0.1) < 1e-9
 
 
 def test_everybody_goes_while_nobody_is_in_a_hurry() -> None:

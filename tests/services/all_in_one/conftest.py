@@ -42,7 +42,7 @@ def target(bundle: Path, keyring: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def voice_target(keyring: Path) -> Iterator[str]:
-    """Address of a server over the voice in the box, whose codes are open to be compared."""
+    """Address of a server over the built-in voice, whose codes are open to be compared."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CSM_GATEWAY_CODE_SEALING", "open")
         with running_server(BUILTIN, keyring) as address:
@@ -51,17 +51,18 @@ def voice_target(keyring: Path) -> Iterator[str]:
 
 
 def small_settings(bundle: Path, keyring: Path, **more: Any) -> AllInOneSettings:
-    return AllInOneSettings(
-        bundle=str(bundle),
-        watermark_keyring=keyring,
-        port=0,
-        health_port=0,
-        metrics_port=-1,
-        slots=2,
-        threads=1,
-        drain_seconds=0,
-        **more,
-    )
+    fixed: dict[str, Any] = {
+        "bundle": str(bundle),
+        "watermark_keyring": keyring,
+        "port": 0,
+        "health_port": 0,
+        "metrics_port": -1,
+        "http_port": -1,
+        "slots": 2,
+        "threads": 1,
+        "drain_seconds": 0,
+    }
+    return AllInOneSettings(**(fixed | more))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The voice in the box speaks: words that are understood, two people, an end, a mark. Through the whole server."""
+"""The built-in voice speaks: words that are understood, two people, an end, a mark. Through the whole server."""
 
 from __future__ import annotations
 

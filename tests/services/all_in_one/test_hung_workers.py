@@ -74,16 +74,16 @@ async def test_a_hung_worker_costs_its_stream_no_sample_and_is_not_live(bundle: 
                 assert await collect(deployment.stub.StreamSynthesize(request()), {1: begin}) == undisturbed
                 assert hang.stage is not None
                 await wait_until_liveness(hang.stage, NOT_SERVING)
-                repaired = _repairs(deployment, kind)
-                assert repaired >= 1
+                resumed = _failovers(deployment, kind)
+                assert resumed >= 1
                 for _ in range(4):
                     assert await collect(deployment.stub.StreamSynthesize(request()), {}) == undisturbed
-                assert _repairs(deployment, kind) == repaired, "new calls went to it"
+                assert _failovers(deployment, kind) == resumed, "new calls went to it"
         finally:
             hang.end()
         await wait_until_liveness(hang.stage, SERVING)
 
 
-def _repairs(deployment: Deployment, stage: str) -> float:
+def _failovers(deployment: Deployment, stage: str) -> float:
     value = deployment.gateway.server.metrics.registry.get_sample_value
-    return value("tts_repairs_total", {"stage": stage, "outcome": "resumed"}) or 0.0
+    return value("tts_failovers_total", {"stage": stage, "outcome": "resumed"}) or 0.0

@@ -68,10 +68,10 @@ async def two_of_each(
         yield Deployment(engines, codecs, gateway, tts_pb2_grpc.TextToSpeechServiceStub(channel))
 
 
-def request() -> tts_pb2.StreamSynthesizeRequest:
+def request(speed: float = 0.0) -> tts_pb2.StreamSynthesizeRequest:
     asked = tts_pb2.StreamSynthesizeRequest(
         input=tts_pb2.SynthesisInput(text="A story that goes on."),
-        audio_config=tts_pb2.AudioConfig(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM),
+        audio_config=tts_pb2.AudioConfig(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM, speed=speed),
         sampling_params=tts_pb2.SamplingParams(seed=11),
         return_codes=True,
     )
@@ -94,8 +94,11 @@ async def collect(call: Any, after_chunks: dict[int, Callable[..., Any]]) -> tup
     return bytes(samples), summary.codes.codes
 
 
-async def test_audio_is_bit_equal_after_the_loss_of_an_engine_and_of_a_codec(deployment: Deployment) -> None:
-    undisturbed = await collect(deployment.stub.StreamSynthesize(request()), {})
+@pytest.mark.parametrize("speed", [0, 1.5])
+async def test_audio_is_bit_equal_after_the_loss_of_an_engine_and_of_a_codec(
+    deployment: Deployment, speed: float
+) -> None:
+    undisturbed = await collect(deployment.stub.StreamSynthesize(request(speed)), {})
 
     async def kill_engine() -> None:
         busy = next(stage for stage in deployment.engines if sum(stage.async_engine.thread.load()))
@@ -105,14 +108,14 @@ async def test_audio_is_bit_equal_after_the_loss_of_an_engine_and_of_a_codec(dep
         busy = next(stage for stage in deployment.codecs if stage.async_codec.thread.num_streams)
         await busy.server.drain(0)
 
-    call = deployment.stub.StreamSynthesize(request())
+    call = deployment.stub.StreamSynthesize(request(speed))
     disturbed = await asyncio.wait_for(collect(call, {1: kill_engine, 4: kill_codec}), 60)
     assert len(undisturbed[0]) == 2 * round(SECONDS * 24_000)
     assert disturbed[1] == undisturbed[1]
     assert disturbed[0] == undisturbed[0]
     value = deployment.gateway.server.metrics.registry.get_sample_value
     for stage in ("engine", "codec"):
-        assert value("tts_repairs_total", {"stage": stage, "outcome": "resumed"}) == 1
+        assert value("tts_failovers_total", {"stage": stage, "outcome": "resumed"}) == 1
 
 
 async def test_a_text_is_bit_equal_after_the_loss_of_a_codec_in_its_third_sentence(keyring: Path) -> None:
@@ -150,4 +153,4 @@ async def test_a_text_is_bit_equal_after_the_loss_of_a_codec_in_its_third_senten
         ((survivor, before),) = survivors
         assert frames_of(survivor) - before == len(undisturbed[0]) // 3840 - undisturbed[1][2] // 1920
     value = deployment.gateway.server.metrics.registry.get_sample_value
-    assert value("tts_repairs_total", {"stage": "codec", "outcome": "resumed"}) == 1
+    assert value("tts_failovers_total", {"stage": "codec", "outcome": "resumed"}) == 1

@@ -1,5 +1,5 @@
-"""A text said by sentence is what its sentences are, said one after the other. With the voice in the box, which ends
-its sentences by itself.
+"""A text said by sentence is what its sentences are, said one after the other. With the built-in voice, which ends its
+sentences by itself.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import grpc
@@ -30,6 +31,7 @@ from tests.support.codec_stage import (
         ([frames_message(random_codes(1))], "config"),
         ([config_message(sample_format=0)], "sample_format"),
         ([config_message(sample_rate_hertz=4000)], "config.sample_rate_hertz"),
+        *(([config_message(speed=speed)], "config.speed") for speed in (0.24, 4.1, -1.0, math.nan, math.inf)),
         ([config_message(), config_message()], "request"),
         ([config_message(), frames_message(random_codes(2), 1)], "frames"),
         ([config_message(), frames_message(random_codes(2)), frames_message(random_codes(2), 1)], "frames"),

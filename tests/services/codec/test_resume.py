@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +54,22 @@ async def test_a_full_mark_is_required_of_the_clip_that_ends(settings: CodecSett
         assert (status.code, status.reason) == (grpc.StatusCode.INTERNAL, "WATERMARK_FAILED")
         _, complete = await decode(stub, stream_of(random_codes(4), [4], resume=complete.resume))
         assert complete.watermark.coverage == FULL
+
+
+async def test_a_clip_of_another_speed_goes_on_behind_the_samples_that_were_sent(stub: Any) -> None:
+    """Its place in the message follows the stretched audio, in each stream anew."""
+    positions = []
+    for speed in (1.0, 1.5, 0.5):
+        state = b""
+        for seed in (1, 2):
+            samples, complete = await decode(stub, stream_of(random_codes(6, seed), [6], resume=state, speed=speed))
+            assert len(samples) / 4 == complete.sample_count == math.ceil(6 * 1920 / speed)
+            again, _ = await decode(stub, stream_of(random_codes(6, seed), [1, 2, 3], resume=state, speed=speed))
+            assert samples == again
+            state = complete.resume
+        positions.append(struct.unpack_from("<q", state, 1)[0])
+    lead = positions[0] - 2 * 6 * 1920
+    assert positions[1:] == [lead + 2 * 6 * 1920 * 2 // 3, lead + 2 * 6 * 1920 * 2]
 
 
 @pytest.mark.parametrize(

@@ -3,62 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
+import struct
 import time
-from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
-import torch
 from csm.engine.v1 import engine_pb2
 from csm.rvq.v1 import rvq_pb2
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from pydantic import ValidationError
 
-from csm_bundle.errors import BundleError
-from csm_engine.model.loader import load_model
 from services.common.rpc import status
-from services.engine.load import load_engine
+from services.engine.servicer import EngineServicer
 from services.engine.settings import EngineSettings
-from services.engine.stage import SERVICE, EngineStage, start_engine
-from tests.support.tiny.csm import save_original
-
-Stub = Any
-
-
-def generate_request(frames: int = 6, **changes: Any) -> engine_pb2.GenerateRequest:
-    values: dict[str, Any] = {
-        "request_id": "r",
-        "segments": [engine_pb2.Segment(speaker_id=0, text="Hello.")],
-        "sampling_params": engine_pb2.SamplingParams(temperature=0.9, top_k=10, seed=5),
-        "max_frame_count": frames,
-    }
-    return engine_pb2.GenerateRequest(**(values | changes))
-
-
-async def collect(stub: Stub, request: engine_pb2.GenerateRequest) -> list[engine_pb2.GenerateResponse]:
-    return [response async for response in stub.Generate(request)]
-
-
-def codes_of(responses: list[engine_pb2.GenerateResponse]) -> np.ndarray:
-    parts = [
-        np.frombuffer(r.frames.codes, "<u2").reshape(r.frames.frame_count, r.frames.codebook_count)
-        for r in responses
-        if r.HasField("frames")
-    ]
-    return np.concatenate(parts)
-
-
-async def wait_for_load(stage: EngineStage, running: int, waiting: int) -> None:
-    async with asyncio.timeout(10):
-        while stage.async_engine.thread.load() != (running, waiting):
-            await asyncio.sleep(0.005)
-
-
-async def wait_until_idle(stage: EngineStage) -> None:
-    await wait_for_load(stage, 0, 0)
+from services.engine.stage import EngineStage, start_engine
+from tests.support.engine_stage import Stub, codes_of, collect, generate_request, wait_for_load, wait_until_idle
 
 
 async def test_stream_is_started_frames_complete(stub: Stub) -> None:
@@ -145,7 +104,9 @@ async def test_closed_channel_frees_slot(stage: EngineStage) -> None:
     await wait_until_idle(stage)
 
 
-async def test_full_engine_is_unavailable_with_retry_info(stage: EngineStage, stub: Stub) -> None:
+async def test_full_engine_is_unavailable_with_retry_info(
+    stage: EngineStage, stub: Stub, utilizations: list[float]
+) -> None:
     calls = [stub.Generate(generate_request(500)) for _ in range(3)]
     await wait_for_load(stage, 2, 1)
     with pytest.raises(grpc.aio.AioRpcError) as raised:
@@ -153,8 +114,35 @@ async def test_full_engine_is_unavailable_with_retry_info(stage: EngineStage, st
     error = status.from_rpc_error(raised.value)
     assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL")
     assert error.retry_delay_s and "2 sequences run and 1 wait" in error.message
+    assert utilizations == [4 / 2]  # of two slots: two run, one waits, one more asks
     for call in calls:
         call.cancel()
+
+
+async def test_an_answer_ends_with_a_load_report(stub: Stub, utilizations: list[float]) -> None:
+    await collect(stub, generate_request())
+    assert utilizations in ([1 / 2], [2 / 2])  # the slot may not be free yet
+
+
+@pytest.fixture
+def utilizations(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Those that were reported to gRPC's weighted round robin at the caller; it takes them out of the metadata.
+
+    By the wire format of xds.data.orca.v3.OrcaLoadReport: two doubles, the fields 6 and 9.
+    """
+    reported: list[float] = []
+    make_report = EngineServicer._load_report
+
+    def recorded(self: EngineServicer) -> tuple[tuple[str, bytes]]:
+        ((key, report),) = made = make_report(self)
+        assert (key, report[0], report[9]) == ("endpoint-load-metrics-bin", 6 << 3 | 1, 9 << 3 | 1)
+        rps, utilization = struct.unpack("<xdxd", report)
+        assert rps == 1
+        reported.append(utilization)
+        return made
+
+    monkeypatch.setattr(EngineServicer, "_load_report", recorded)
+    return reported
 
 
 SHORT = rvq_pb2.CodeFrames(frame_count=2, codebook_count=4, codes=b"\0" * 15)
@@ -193,111 +181,6 @@ async def test_other_codec_is_refused(stub: Stub) -> None:
     with pytest.raises(grpc.aio.AioRpcError, match="weights_digest is abc; the caller's is def") as raised:
         await collect(stub, generate_request(codec=fits))
     assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-
-
-async def test_eight_bits_tell_replicas_apart(settings: EngineSettings) -> None:
-    """A stream must not go on at a replica that would make other codes of the same weights."""
-    choices = [{}, {"quantization": "float8"}, {"kv_cache_dtype": "float8"}, {"dtype": "bfloat16"}]
-    choices.append({"dtype": "bfloat16", "quantization": "int8"})
-    loaded = [await asyncio.to_thread(load_engine, settings.model_copy(update=choice)) for choice in choices]
-    assert len({engine.weights_digest for engine in loaded}) == len(choices)
-
-
-async def test_types_tell_replicas_apart_where_the_weights_have_the_same_values_in_both(
-    settings: EngineSettings, tmp_path: Path
-) -> None:
-    shutil.copytree(settings.bundle, tmp_path / "bundle")
-    rounded = load_model(tmp_path / "bundle" / "model")
-    save_original(tmp_path / "bundle" / "model", rounded, dtype=torch.bfloat16)
-    changed = settings.model_copy(update={"bundle": str(tmp_path / "bundle")})
-    dtypes = ("float32", "bfloat16")
-    loaded = [await asyncio.to_thread(load_engine, changed.model_copy(update={"dtype": dtype})) for dtype in dtypes]
-    assert loaded[0].weights_digest != loaded[1].weights_digest
-
-
-def test_int8_wants_bfloat16() -> None:
-    with pytest.raises(ValidationError, match="--quantization int8 needs --dtype bfloat16"):
-        EngineSettings(bundle="any", quantization="int8")
-
-
-async def test_info_and_load_tell_the_truth(stage: EngineStage, stub: Stub) -> None:
-    info = await stub.GetModelInfo(engine_pb2.GetModelInfoRequest())
-    assert (info.model_version, info.notice, info.context_window_size) == ("tiny/1", "untrained", 512)
-    assert [(voice.name, voice.speaker_id) for voice in info.voices] == [("anna", 1)]
-    assert len(info.weights_digest) == 16
-    idle = await stub.GetLoad(engine_pb2.GetLoadRequest())
-    assert not idle.HasField("silence_duration") and idle.running_sequence_count == 0
-    call = stub.Generate(generate_request(500))
-    for _ in range(3):
-        await call.read()
-    busy = await stub.GetLoad(engine_pb2.GetLoadRequest())
-    assert busy.running_sequence_count == 1 and busy.frame_rate > 0 and 0 < busy.cache_usage_ratio < 1
-    call.cancel()
-    await wait_until_idle(stage)
-
-
-async def health_of(stage: EngineStage, service: str) -> Any:
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.health_port}") as channel:
-        stub: Any = health_pb2_grpc.HealthStub(channel)
-        return (await stub.Check(health_pb2.HealthCheckRequest(service=service))).status
-
-
-async def test_a_failed_engine_stops_the_stage_and_its_calls(
-    stage: EngineStage, stub: Stub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert await health_of(stage, SERVICE) == health_pb2.HealthCheckResponse.SERVING
-    call = stub.Generate(generate_request(500))
-    await call.read()
-
-    def broken() -> None:
-        raise RuntimeError("device lost")
-
-    monkeypatch.setattr(stage.async_engine.thread._engine, "step", broken)
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        while await call.read() is not grpc.aio.EOF:  # type: ignore[attr-defined]
-            pass
-        raise AssertionError("the call must not end well")
-    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert str(await asyncio.wait_for(stage.server.wait_failed(), 5)) == "device lost"
-    assert await health_of(stage, SERVICE) == health_pb2.HealthCheckResponse.NOT_SERVING
-    with pytest.raises(grpc.aio.AioRpcError, match="stopped"):
-        await collect(stub, generate_request())
-
-
-async def test_drain_lets_running_calls_finish(settings: EngineSettings) -> None:
-    from csm.engine.v1 import engine_pb2_grpc
-
-    stage = await start_engine(settings)
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
-        call = engine_pb2_grpc.EngineServiceStub(channel).Generate(generate_request(30))
-        await call.read()
-        stopping = asyncio.create_task(stage.stop())
-        responses = []
-        while (response := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
-            responses.append(response)
-        assert responses[-1].complete.frame_count == 30
-        await stopping
-
-
-async def test_random_weights_only_when_asked_for(settings: EngineSettings, tmp_path: Any) -> None:
-    broken = tmp_path / "broken"
-    shutil.copytree(settings.bundle, broken)
-    (broken / "model" / "model.safetensors").unlink()
-    changed = settings.model_copy(update={"bundle": str(broken)})
-    with pytest.raises(Exception, match="holds no weights"):
-        await start_engine(changed)
-    stage = await start_engine(changed.model_copy(update={"random_weights": True}))
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
-        from csm.engine.v1 import engine_pb2_grpc
-
-        info = await engine_pb2_grpc.EngineServiceStub(channel).GetModelInfo(engine_pb2.GetModelInfoRequest())
-    assert "random" in info.notice
-    await stage.stop()
-
-
-async def test_missing_bundle_is_an_error(settings: EngineSettings, tmp_path: Any) -> None:
-    with pytest.raises(BundleError, match="There is no folder"):
-        await start_engine(settings.model_copy(update={"bundle": str(tmp_path / "nowhere")}))
 
 
 async def test_live_streams_are_held_back_when_asked_for_and_others_never(settings: EngineSettings) -> None:

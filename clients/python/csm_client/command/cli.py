@@ -156,7 +156,7 @@ def _parser() -> ArgumentParser:
     detect_parser = commands.add_parser(
         "detect", parents=[common], help="find what is marked in a file of up to an hour"
     )
-    detect_parser.add_argument("file", type=Path, help="WAV or Ogg Opus")
+    detect_parser.add_argument("file", type=Path, help="WAV, Ogg Opus, MP3, AAC (ADTS) or FLAC")
     detect_parser.add_argument(
         "--key-id", type=utf8, action="append", default=[], help="look for this key only; may be repeated"
     )
@@ -169,15 +169,22 @@ def add_say_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=_out,
-        help="audio file, a FIFO or a device; - is standard output (default: speech.wav, or .ogg or .raw by encoding)",
+        help="audio file, a FIFO or a device; - is standard output (default: speech.wav, or by encoding)",
     )
     parser.add_argument(
         "--encoding", choices=list(ENCODINGS), help="what the file holds (default: by its name, or wav)"
     )
     parser.add_argument("--rate", type=_int32, metavar="HZ", help="sample rate; the model's own when unset")
+    parser.add_argument("--speed", type=float, help="how fast the speech is, its pitch kept (0.25 to 4; 1 when unset)")
     parser.add_argument("--speaker", type=_int32, help="speaker number; the voice's when unset")
     parser.add_argument("--voice", type=utf8, help="name of a voice")
     parser.add_argument("--context", type=Path, metavar="JSON", help="the conversation so far, a list of turns")
+    parser.add_argument(
+        "--conversation",
+        type=utf8,
+        metavar="ID",
+        help="id of the conversation, by which the server finds what it computed for the turns before",
+    )
     for name, option in SAMPLING.items():
         parser.add_argument(
             f"--{name.replace('_', '-')}",

@@ -22,9 +22,8 @@ ASK_AGAIN_S = 0.1  # for a reader of a FIFO
 
 # What files of a suffix may hold beside what the table of encodings says.
 _SEVERAL: dict[str, tuple[Encoding, ...]] = {".wav": ("pcm", "mulaw", "alaw"), ".raw": ("mulaw", "alaw")}
-_OTHERS = frozenset(
-    ".aac .aif .aiff .amr .au .caf .flac .m4a .mka .mp3 .mp4 .weba .webm .wma".split()
-)  # suffixes of formats that the server does not make
+# Suffixes of formats that the server does not make.
+_OTHERS = frozenset(".aif .aiff .amr .au .caf .m4a .mka .mp4 .weba .webm .wma".split())
 
 
 @dataclass(slots=True)

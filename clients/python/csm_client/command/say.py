@@ -85,6 +85,8 @@ def _options(arguments: Namespace, output: Output) -> StreamOptions:
     options = StreamOptions(return_codes=arguments.return_codes is not None, encoding=output.encoding)
     if arguments.rate is not None:
         options["sample_rate_hz"] = arguments.rate
+    if arguments.speed is not None:
+        options["speed"] = arguments.speed
     if arguments.speaker is not None:
         options["speaker"] = arguments.speaker
     if arguments.voice is not None:
@@ -93,6 +95,8 @@ def _options(arguments: Namespace, output: Output) -> StreamOptions:
     options.update(cast(StreamOptions, sampling))
     if arguments.max_seconds is not None:
         options["max_seconds"] = arguments.max_seconds
+    if arguments.conversation is not None:
+        options["conversation_id"] = arguments.conversation
     if arguments.context is not None:
         options["context"] = load_context(arguments.context)
     return options

@@ -94,8 +94,10 @@ def test_standard_output_gets_the_audio_and_nothing_else(server: Any, tmp_path: 
 @pytest.mark.parametrize(
     ("out", "encoding", "sentence"),
     [
-        ("a.mp3", None, ".mp3 is another format"),
-        ("a.flac", "wav", ".flac is another format"),
+        ("a.m4a", None, ".m4a is another format"),
+        ("a.wma", "wav", ".wma is another format"),
+        ("a.mp3", "flac", "its name must end in .flac"),
+        ("a.flac", "wav", "files of that name hold FLAC"),
         ("a.pcm", "wav", "files of that name hold pcm"),
         ("a.ulaw", "alaw", "files of that name hold mulaw"),
         ("a.wav", "opus", "its name must end in .ogg or .opus"),

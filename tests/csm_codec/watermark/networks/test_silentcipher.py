@@ -33,13 +33,13 @@ def _change_state(folder: Path, name: str, change: Callable[[dict[str, Any]], An
     [
         (lambda f: (f / "hparams.yaml").unlink(), "hparams.yaml: cannot be read"),
         (lambda f: (f / "hparams.yaml").write_text("- 1"), "a mapping is needed"),
-        (lambda f: _change_hparams(f, SR=None), "key SR is missing"),
-        (lambda f: _change_hparams(f, N_FFT="many"), "N_FFT is 'many'; a whole number"),
+        (lambda f: _change_hparams(f, SR=None), "key 'SR' is missing"),
+        (lambda f: _change_hparams(f, N_FFT="many"), 'N_FFT is "many"; a whole number'),
         (lambda f: _change_hparams(f, HOP_LENGTH=100), "HOP_LENGTH is 100; half of N_FFT"),
         (lambda f: _change_hparams(f, message_len=16), "message_len is 16; only 21 is supported"),
         (lambda f: _change_hparams(f, ensure_negative_message=False), "ensure_negative_message is False"),
         (lambda f: _change_hparams(f, message_band_size=999), "message_band_size is 999; at most 129"),
-        (lambda f: _change_hparams(f, message_sdr=float("inf")), "message_sdr is inf; a number of decibels"),
+        (lambda f: _change_hparams(f, message_sdr=float("inf")), "message_sdr is Infinity; a number of decibels"),
         (lambda f: _change_hparams(f, dec_m_num_layers=0), "dec_m_num_layers is 0; a whole number"),
         (
             lambda f: _change_hparams(f, dec_m_channel_dim=16),

@@ -12,6 +12,8 @@ from services.gateway.audio.encodings import ENCODINGS, open_encoder, sample_rat
 from services.gateway.audio.pieces import joined
 
 NATURAL_HZ = 24_000
+# Delay and padding that are read with the recording.
+EXTRA_SAMPLES = {tts_pb2.AUDIO_ENCODING_MP3: 1105 + 1728, tts_pb2.AUDIO_ENCODING_AAC: 1024 + 1023}
 
 
 def test_every_encoding_of_the_api_has_a_row() -> None:
@@ -36,7 +38,8 @@ def test_what_is_made_is_read_at_its_length(encoding: tts_pb2.AudioEncoding) -> 
         count = sum(part.sample_count for part in parts)
         content = row.header(rate_hz, count) + b"".join(part.content for part in parts)
         read = joined(row.open_pieces(io.BytesIO(content), 1, rate_hz), 2.0)
-        assert count == rate_hz and read.duration_s == pytest.approx(1.0, abs=0.001)
+        assert count == rate_hz and read.sample_rate_hz in (rate_hz, 48_000)
+        assert -0.001 <= read.duration_s - 1.0 <= EXTRA_SAMPLES.get(encoding, 0) / rate_hz + 0.001
         layout = row.read_layout(content, 1, rate_hz)
         assert layout is None or (layout.sample_rate_hz, layout.channel_count) == (rate_hz, 1)
         assert len(content) <= row.bytes_per_second(rate_hz) + 1000  # headers

@@ -1,4 +1,4 @@
-"""Every encoding from a real gateway over real gRPC, decoded by libsndfile."""
+"""Every encoding from a real gateway over real gRPC, decoded by libsndfile; AAC by FFmpeg."""
 
 from __future__ import annotations
 
@@ -16,13 +16,19 @@ from csm.v1 import tts_pb2
 
 from services.common.rpc import status
 from services.gateway.audio.encodings import ENCODINGS, sample_rates_hz
+from services.gateway.audio.packets.formats import AAC_DELAY_SAMPLES, MP3_DELAY_SAMPLES
+from services.gateway.audio.pieces import joined
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 PCM, WAV, OPUS = tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_WAV, tts_pb2.AUDIO_ENCODING_OGG_OPUS
+MP3, AAC, FLAC = tts_pb2.AUDIO_ENCODING_MP3, tts_pb2.AUDIO_ENCODING_AAC, tts_pb2.AUDIO_ENCODING_FLAC
 MULAW, ALAW = tts_pb2.AUDIO_ENCODING_MULAW, tts_pb2.AUDIO_ENCODING_ALAW
 RAW_SUBTYPES = {PCM: "PCM_16", MULAW: "ULAW", ALAW: "ALAW"}
 COMBINATIONS = [(encoding, rate) for encoding in ENCODINGS for rate in sample_rates_hz(encoding, SAMPLE_RATE_HZ)]
+DELAYS = {MP3: MP3_DELAY_SAMPLES, AAC: AAC_DELAY_SAMPLES}  # samples that a decoder gives before the speech
+# Hz at which one frame of the model is too little for a first chunk.
+FIRST_HZ = {MP3: 24_000, AAC: 48_000}
 TONE_HZ = 1013  # no whole number of periods in a frame or a packet: a lost one would be heard
 SECONDS = 0.8  # the fake engine's ten frames
 
@@ -37,8 +43,12 @@ def tone_of(frames: range) -> bytes:
 
 
 def decoded(content: bytes, encoding: tts_pb2.AudioEncoding, rate_hz: int) -> np.ndarray:
-    """Fails unless the content is of that rate."""
+    """The samples after the encoder's delay. Fails unless the content is of that rate."""
     file = io.BytesIO(content)
+    if encoding == AAC:
+        recording = joined(ENCODINGS[AAC].open_pieces(file, 1, 0), 60)
+        assert recording.sample_rate_hz == rate_hz
+        return np.frombuffer(recording.samples, "<i2")[AAC_DELAY_SAMPLES:] / 32_768
     if encoding in RAW_SUBTYPES:
         samples, rate = soundfile.read(
             file, format="RAW", subtype=RAW_SUBTYPES[encoding], samplerate=rate_hz, channels=1
@@ -46,11 +56,19 @@ def decoded(content: bytes, encoding: tts_pb2.AudioEncoding, rate_hz: int) -> np
     else:
         samples, rate = soundfile.read(file)
     assert rate == rate_hz and samples.ndim == 1
-    return samples
+    return samples[DELAYS.get(encoding, 0) :]
 
 
-def with_lengths(wav: bytes) -> bytes:
-    """A WAV stream of unknown length as the file that libsndfile reads."""
+def with_lengths(content: bytes, encoding: tts_pb2.AudioEncoding, sample_count: int) -> bytes:
+    """A stream of unknown length as the file that libsndfile reads, and as the unary call gives it."""
+    if encoding == FLAC:
+        (layout,) = struct.unpack_from(">Q", content, 18)
+        assert not layout & (2**36 - 1)
+        return content[:18] + struct.pack(">Q", layout | sample_count) + content[26:]
+    return wav_with_lengths(content) if encoding == WAV else content
+
+
+def wav_with_lengths(wav: bytes) -> bytes:
     assert wav[4:8] == wav[40:44] == b"\xff" * 4
     return wav[:4] + struct.pack("<I", len(wav) - 8) + wav[8:40] + struct.pack("<I", len(wav) - 44) + wav[44:]
 
@@ -84,8 +102,10 @@ async def test_stream_and_unary_give_the_tone_whole(
     assert summary.stats.audio_duration.ToTimedelta().total_seconds() == pytest.approx(SECONDS, abs=1e-4)
 
     content = b"".join(chunk.audio_content for chunk in chunks)
-    heard = decoded(with_lengths(content) if encoding == WAV else content, encoding, rate_hz)
-    assert len(heard) == expected_count
+    content = with_lengths(content, encoding, expected_count)
+    heard = decoded(content, encoding, rate_hz)
+    assert expected_count <= len(heard) <= expected_count + (1728 if encoding in DELAYS else 0)  # padding
+    heard = heard[:expected_count]
     ideal = tone(expected_count, rate_hz)
     inner = slice(rate_hz // 20, -rate_hz // 20)
     assert np.corrcoef(heard[inner], ideal[inner])[0, 1] > 0.96  # no gap, no repeat: the phase holds to the end
@@ -93,10 +113,7 @@ async def test_stream_and_unary_give_the_tone_whole(
     response = await tts.Synthesize(unary_request)
     assert response.audio_format == header.audio_format
     assert response.summary.stats.sample_count == expected_count
-    if encoding == WAV:
-        assert response.audio_content == with_lengths(content)
-    else:
-        assert response.audio_content == content
+    assert response.audio_content == content
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -108,13 +125,14 @@ async def test_first_chunk_comes_with_the_first_frame(
 ) -> None:
     deployment.codec.audio_of = tone_of
     deployment.engine.script.pause_at = 1
-    stream_request.audio_config.audio_encoding, stream_request.audio_config.sample_rate_hertz = encoding, 8_000
+    rate_hz = FIRST_HZ.get(encoding, 8_000)
+    stream_request.audio_config.audio_encoding, stream_request.audio_config.sample_rate_hertz = encoding, rate_hz
     call = tts.StreamSynthesize(stream_request)
     assert (await call.read()).WhichOneof("event") == "header"
     async with asyncio.timeout(10):
         first = (await call.read()).audio_chunk
     assert deployment.engine.calls[0].frame_count == 1
-    assert first.audio_content and first.sample_count >= 0.033 * 8_000
+    assert first.audio_content and first.sample_count >= (1 if encoding in DELAYS else 0.033 * rate_hz)
     call.cancel()
 
 
@@ -136,7 +154,7 @@ async def test_model_that_says_nothing_gives_no_samples(
     stream_request.audio_config.audio_encoding, stream_request.audio_config.sample_rate_hertz = encoding, 16_000
     messages = [message async for message in tts.StreamSynthesize(stream_request)]
     chunks = [message.audio_chunk for message in messages[1:-1]]
-    assert [len(chunk.audio_content) for chunk in chunks] == ([44] if encoding == WAV else [])
+    assert [len(chunk.audio_content) for chunk in chunks] == {WAV: [44], FLAC: [42]}.get(encoding, [])
     assert messages[-1].summary.stats.sample_count == 0
 
 
@@ -169,4 +187,5 @@ async def test_what_is_spoken_can_be_context(
     turn.audio.recording.audio_format.sample_rate_hertz = 8_000
     [message async for message in tts.StreamSynthesize(stream_request)]
     (sent,) = deployment.codec.encoded
-    assert len(sent.samples) / 2 / sent.sample_rate_hertz == SECONDS
+    extra_s = len(sent.samples) / 2 / sent.sample_rate_hertz - SECONDS
+    assert 0 <= extra_s * 8_000 <= (DELAYS[encoding] + 1728 if encoding in DELAYS else 0)

@@ -22,6 +22,7 @@ from tests.support.fake_deployment import FakeDeployment, fake_deployment
 
 Code = grpc.StatusCode
 WAV, PCM, OPUS = tts_pb2.AUDIO_ENCODING_WAV, tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_OGG_OPUS
+FLAC = tts_pb2.AUDIO_ENCODING_FLAC
 SAMPLES = (3000 * np.sin(np.arange(100_000))).astype("<i2").tobytes()
 
 
@@ -65,7 +66,7 @@ async def test_stretches_and_verdict_are_those_of_the_codec(deployment: FakeDepl
         assert (found.key_id, found.confidence) == ("key-1", 0.95)
 
 
-@pytest.mark.parametrize("encoding", [PCM, WAV, OPUS])
+@pytest.mark.parametrize("encoding", [PCM, WAV, OPUS, FLAC])
 @pytest.mark.parametrize("size", [997, 2**20])
 async def test_samples_of_a_streamed_recording_reach_the_codec(
     deployment: FakeDeployment, watermark: Any, encoding: int, size: int
@@ -76,6 +77,10 @@ async def test_samples_of_a_streamed_recording_reach_the_codec(
     elif encoding == OPUS:
         file, rate_hz = io.BytesIO(), 48_000
         soundfile.write(file, np.frombuffer(SAMPLES, "<i2"), 24_000, format="OGG", subtype="OPUS")
+        content = file.getvalue()
+    elif encoding == FLAC:
+        file = io.BytesIO()
+        soundfile.write(file, np.frombuffer(SAMPLES, "<i2"), 24_000, format="FLAC", subtype="PCM_16")
         content = file.getvalue()
     await watermark.StreamDetectWatermark(messages(content, encoding, size, 24_000, ("key-1", "key-1")))
     (sent,) = deployment.codec.detected

@@ -1,9 +1,8 @@
-"""What the caller gets when something goes wrong, and what is freed."""
+"""What the caller gets when a stage fails or refuses, and what is freed."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 from typing import Any
 
 import grpc
@@ -12,77 +11,10 @@ from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2
 
 from csm_bundle.errors import EngineBusyError, InvalidRequestError, WatermarkError
 from services.common.rpc import status
-from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
+from tests.support.fake_deployment import FakeDeployment, ended, failure, read_until_audio
 from tests.support.fake_stages import FRAME_SAMPLES, fake_frames
 
 Code = grpc.StatusCode
-
-
-async def read_until_audio(call: Any) -> None:
-    while (await call.read()).WhichOneof("event") != "audio_chunk":
-        pass
-
-
-async def ended(calls: Any, index: int = 0) -> str:
-    async with asyncio.timeout(10):
-        while len(calls) <= index:
-            await asyncio.sleep(0.01)
-        await calls[index].ended.wait()
-    return calls[index].error
-
-
-def pause(fake: Any, frame: int) -> None:
-    fake.script.pause_at = frame
-
-
-async def test_cancel_reaches_engine_and_codec(
-    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
-) -> None:
-    pause(deployment.engine, 3)
-    call = tts.StreamSynthesize(stream_request)
-    await read_until_audio(call)
-    await deployment.engine.script.paused.wait()
-    call.cancel()
-    assert await ended(deployment.engine.calls) == "CancelledError"
-    assert await ended(deployment.codec.calls) != ""
-    registry = deployment.gateway.server.metrics.registry
-    assert registry.get_sample_value("tts_cancelled_total", {"stage": "generate"}) == 1
-    assert registry.get_sample_value("tts_running_requests") == 0
-
-
-async def test_client_deadline_reaches_the_engine(
-    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
-) -> None:
-    pause(deployment.engine, 3)
-    error = await failure(tts.StreamSynthesize(stream_request, timeout=0.45))  # which gRPC rounds up on its way
-    assert error.code is Code.DEADLINE_EXCEEDED
-    assert await ended(deployment.engine.calls) == "CancelledError"
-    assert 0 < (deployment.engine.calls[0].remaining_s or 0) <= 0.5
-    assert 0 < (deployment.codec.calls[0].remaining_s or 0) <= 0.5
-
-
-async def test_server_deadline_ends_calls_whose_client_sets_none(
-    stream_request: tts_pb2.StreamSynthesizeRequest,
-) -> None:
-    async with (
-        fake_deployment(default_deadline_seconds=0.4) as deployment,
-        grpc.aio.insecure_channel(deployment.target) as channel,
-    ):
-        pause(deployment.engine, 3)
-        error = await failure(tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesize(stream_request))
-        assert (error.code, error.reason) == (Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
-        assert await ended(deployment.engine.calls) == "CancelledError"
-
-
-async def test_hopeless_deadline_is_refused_before_any_work(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
-    async with (
-        fake_deployment(min_first_audio_seconds=5) as deployment,
-        grpc.aio.insecure_channel(deployment.target) as channel,
-    ):
-        stub = tts_pb2_grpc.TextToSpeechServiceStub(channel)
-        error = await failure(stub.StreamSynthesize(stream_request, timeout=3))
-        assert (error.code, error.reason) == (Code.DEADLINE_EXCEEDED, "DEADLINE_TOO_SHORT")
-        assert deployment.engine.calls == []
 
 
 async def test_engine_away_before_audio_is_unavailable_and_retryable(
@@ -97,7 +29,7 @@ async def test_engine_away_before_audio_is_unavailable_and_retryable(
 async def test_engine_killed_after_audio_tells_how_much_was_delivered(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    pause(deployment.engine, 5)  # after messages of one frame and of four
+    deployment.engine.script.pause_at = 5  # after messages of one frame and of four
     call = tts.StreamSynthesize(stream_request)
     delivered = 0
     while delivered < 5 * FRAME_SAMPLES:
@@ -112,7 +44,7 @@ async def test_engine_killed_after_audio_tells_how_much_was_delivered(
 async def test_codec_killed_after_audio_is_codec_lost(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    pause(deployment.engine, 5)
+    deployment.engine.script.pause_at = 5
     call = tts.StreamSynthesize(stream_request)
     await read_until_audio(call)
     await deployment.codec_server.drain(0)
@@ -125,7 +57,7 @@ async def test_codec_away_before_audio_is_unreachable_and_frees_the_engine(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     await tts.GetServerInfo(tts_pb2.GetServerInfoRequest())  # the catalog is known
-    pause(deployment.engine, 5)
+    deployment.engine.script.pause_at = 5
     await deployment.codec_server.drain(0)
     await asyncio.sleep(0.2)
     error = await failure(tts.StreamSynthesize(stream_request))
@@ -179,7 +111,7 @@ async def test_failed_watermark_is_internal_and_named(
 ) -> None:
     deployment.codec.script.fail_at = 0
     deployment.codec.script.failure = WatermarkError("The message does not fit.")
-    pause(deployment.engine, 1)
+    deployment.engine.script.pause_at = 1
     call = tts.StreamSynthesize(stream_request)
     error = await failure(call)
     assert (error.code, error.reason) == (Code.INTERNAL, "WATERMARK_FAILED")
@@ -285,52 +217,3 @@ async def test_message_of_100_mb_is_refused(tts: Any, stream_request: tts_pb2.St
     turn.audio.recording.audio_content = bytes(100 * 10**6)
     error = await failure(tts.StreamSynthesize(stream_request))
     assert error.code is Code.RESOURCE_EXHAUSTED
-
-
-async def test_client_that_stops_reading_is_dropped_and_costs_no_decoding(
-    stream_request: tts_pb2.StreamSynthesizeRequest,
-) -> None:
-    window = [("grpc.http2.lookahead_bytes", 65536), ("grpc.http2.bdp_probe", 0)]
-    async with (
-        fake_deployment(write_timeout_seconds=2.0, max_stream_audio_seconds=300) as deployment,
-        grpc.aio.insecure_channel(deployment.target, options=window) as channel,
-    ):
-        deployment.engine.frame_count = 3750
-        stub = tts_pb2_grpc.TextToSpeechServiceStub(channel)
-        call = stub.StreamSynthesize(stream_request)
-        await call.read()
-        assert await ended(deployment.codec.calls) != ""
-        assert deployment.engine.calls[0].frame_count == 3750  # the engine never waited
-        assert deployment.codec.calls[0].frame_count < 3000  # the codec did
-        error = await failure(call)
-        assert (error.code, error.reason) == (Code.RESOURCE_EXHAUSTED, "CLIENT_TOO_SLOW")
-
-
-async def test_random_cancels_leave_nothing_behind(
-    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
-) -> None:
-    """Thirty streams at once, each left at another point; the others are whole."""
-    deployment.engine.frame_count = 40
-    chance = random.Random(0)
-
-    async def read_some(leave_after: int) -> list[str]:
-        call = tts.StreamSynthesize(stream_request)
-        kinds: list[str] = []
-        while (message := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
-            kinds.append(message.WhichOneof("event"))
-            if len(kinds) == leave_after:
-                call.cancel()
-                break
-        return kinds
-
-    plans = [chance.choice([1, 2, 5, 1000]) for _ in range(30)]
-    for plan, kinds in zip(plans, await asyncio.gather(*map(read_some, plans)), strict=True):
-        assert kinds[0] == "header" and set(kinds[1:-1]) <= {"audio_chunk"}
-        assert (kinds[-1] == "summary") == (plan == 1000)
-    for index in range(30):
-        await ended(deployment.engine.calls, index)
-        await ended(deployment.codec.calls, index)
-    running = deployment.gateway.server.metrics.registry.get_sample_value
-    async with asyncio.timeout(5):
-        while running("tts_running_requests"):
-            await asyncio.sleep(0.01)

@@ -50,7 +50,7 @@ def failovers(deployment: FakeDeployment) -> float:
     registry = deployment.gateway.server.metrics.registry
     outcomes = ("resumed", "failed", "exhausted")
     values = [
-        registry.get_sample_value("tts_repairs_total", {"stage": "codec", "outcome": outcome}) for outcome in outcomes
+        registry.get_sample_value("tts_failovers_total", {"stage": "codec", "outcome": outcome}) for outcome in outcomes
     ]
     return sum(value or 0 for value in values)
 

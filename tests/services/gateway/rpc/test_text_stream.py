@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
-import pytest
 from csm.codec.v1 import codec_pb2
 from csm.engine.v1 import engine_pb2
 from csm.v1 import tts_pb2, tts_pb2_grpc
 from google.protobuf import duration_pb2
 
 from csm_bundle.errors import WatermarkError
-from services.common.rpc import status
 from services.common.rpc.status import StatusError
 from services.gateway.stages.catalog import Catalog
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
 from tests.support.fake_stages import FRAME_SAMPLES, fake_frames
+from tests.support.text_streams import Message, messages_of
 
 Code = grpc.StatusCode
-Message = tts_pb2.StreamSynthesizeTextRequest
-PIECES = ("Good mor", "ning. How ", "are you", "? I am fi", "ne.")
 SENTENCES = ["Good morning.", "How are you?", "I am fine."]
 WAIT_S = 10.0
-
-
-@pytest.fixture
-def config(stream_request: tts_pb2.StreamSynthesizeRequest) -> tts_pb2.StreamSynthesizeRequest:
-    stream_request.input.text = ""
-    return stream_request
-
-
-def messages_of(config: tts_pb2.StreamSynthesizeRequest, pieces: Sequence[str] = PIECES) -> list[Message]:
-    return [Message(config=config), *(Message(text=tts_pb2.TextPiece(text=piece)) for piece in pieces)]
 
 
 async def collect(call: Any) -> Any:
@@ -255,50 +242,6 @@ async def test_cancel_ends_what_runs(
     await asyncio.wait_for(deployment.engine.calls[0].ended.wait(), WAIT_S)
     assert deployment.engine.calls[0].error == "CancelledError"
     assert len(deployment.engine.calls) == 1
-
-
-@pytest.mark.parametrize(
-    ("messages", "field", "reason"),
-    [
-        ([], "config", "INVALID_REQUEST"),
-        ([Message(text=tts_pb2.TextPiece(text="Hi."))], "config", "INVALID_REQUEST"),
-        ([Message(config=tts_pb2.StreamSynthesizeRequest())], "config.audio_config.audio_encoding", ""),
-        (["config", "config"], "text", "INVALID_REQUEST"),
-        (["config"], "text", "TEXT_EMPTY"),
-        (["config", Message(text=tts_pb2.TextPiece(text=" ... \n"))], "text", "TEXT_EMPTY"),
-        (["config", Message(text=tts_pb2.TextPiece(text="x" * 2001))], "text.text", "TEXT_TOO_LONG"),
-    ],
-)
-async def test_wrong_messages_are_named(
-    tts: Any, config: tts_pb2.StreamSynthesizeRequest, messages: Any, field: str, reason: str
-) -> None:
-    sent = [Message(config=config) if message == "config" else message for message in messages]
-    error = await failure(tts.StreamSynthesizeText(sent))
-    assert error.code is Code.INVALID_ARGUMENT
-    assert [violation.field for violation in error.field_violations] == [field]
-    assert not reason or error.reason == reason
-
-
-async def test_every_wrong_field_of_the_configuration_is_named(
-    tts: Any, config: tts_pb2.StreamSynthesizeRequest
-) -> None:
-    config.input.text = "words"
-    config.sampling_params.temperature = 9
-    config.context.turns.add(speaker=0, text="").audio.recording.audio_content = b"x"
-    error = await failure(tts.StreamSynthesizeText(messages_of(config)))
-    fields = [violation.field for violation in error.field_violations]
-    assert fields[:2] == ["config.input.text", "config.sampling_params.temperature"]
-    assert fields[2] == "config.context.turns[0].text"
-    assert fields[3].startswith("config.context.turns[0].audio.recording")
-
-
-async def test_what_the_engine_says_of_a_sentence_is_told_of_the_text(
-    deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
-) -> None:
-    deployment.engine.refusal = status.invalid_argument([status.FieldViolation("segments[0].text", "is odd.")])
-    error = await failure(tts.StreamSynthesizeText(messages_of(config)))
-    assert [violation.field for violation in error.field_violations] == ["text"]
-    assert error.message == "text: is odd."
 
 
 async def test_a_text_counts_as_one_stream_of_its_caller(

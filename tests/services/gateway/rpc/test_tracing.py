@@ -173,8 +173,9 @@ async def test_lost_engine_and_its_failover_are_events(
         await deployment.engine_servers[lost].drain(0)
         await reading
     gateway = collector.only("StreamSynthesize")
-    assert gateway.event("stage lost") == {"csm.stage": "engine", "csm.repair": 1}
-    assert gateway.event("repair resumed") == {"csm.stage": "engine"}
+    assert gateway.event("stage lost") == {"csm.stage": "engine", "csm.failover": 1, "csm.repair": 1}
+    for name in ("failover resumed", "repair resumed"):  # the second is the former name
+        assert gateway.event(name) == {"csm.stage": "engine"}
     first, second = collector.named("Generate")
     assert first.parent_id == second.parent_id == gateway.span_id
     assert [span.attributes["rpc.grpc.status_code"] for span in (first, second)] == [
@@ -197,7 +198,7 @@ async def test_stream_that_cannot_go_on_says_so(
         with pytest.raises(grpc.aio.AioRpcError):
             await read_all(stub(deployment, channels).StreamSynthesize(stream_request))
     span = collector.only("StreamSynthesize")
-    assert span.event("repair exhausted") == {"csm.stage": "engine"}
+    assert span.event("failover exhausted") == {"csm.stage": "engine"}
     assert span.is_error and span.attributes["csm.reason"] == "DRAINING"
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import struct
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -17,141 +16,33 @@ from services.gateway.audio.recording import Recording
 from services.gateway.audio.wav import wav_header
 from services.gateway.rpc import recordings
 from tests.support.fake_deployment import FakeDeployment, fake_deployment
-from tests.support.fake_stages import fake_frames
-
-Request = tts_pb2.StreamSynthesizeRequest
-
-
-def text(value: str) -> Callable[[Request], None]:
-    return lambda request: setattr(request.input, "text", value)
-
-
-def speaker(value: int) -> Callable[[Request], None]:
-    return lambda request: setattr(request.input, "speaker", value)
-
-
-def encoding(value: int) -> Callable[[Request], None]:
-    return lambda request: setattr(request.audio_config, "audio_encoding", value)
-
-
-def rate(value: int) -> Callable[[Request], None]:
-    return lambda request: setattr(request.audio_config, "sample_rate_hertz", value)
-
-
-def audio_format(encoding: Any, rate: int) -> Callable[[Request | tts_pb2.SynthesizeRequest], None]:
-    config = tts_pb2.AudioConfig(audio_encoding=encoding, sample_rate_hertz=rate)
-    return lambda request: request.audio_config.CopyFrom(config)
-
-
-def sampling(name: str, value: float) -> Callable[[Request], None]:
-    return lambda request: setattr(request.sampling_params, name, value)
-
-
-def seconds(value: float) -> Callable[[Request | tts_pb2.SynthesizeRequest], None]:
-    return lambda request: request.max_audio_duration.FromNanoseconds(round(value * 1e9))
-
-
-def chunk(value: float) -> Callable[[Request], None]:
-    return lambda request: request.stream_config.chunk_duration.FromNanoseconds(round(value * 1e9))
-
-
-def request_id(value: str) -> Callable[[Request], None]:
-    return lambda request: setattr(request, "request_id", value)
-
-
-def labels(count: int) -> Callable[[Request], None]:
-    return lambda request: request.labels.update({str(index): "x" for index in range(count)})
-
-
-def turn(**fields: Any) -> Callable[[Request], Any]:
-    return lambda request: request.context.turns.add(**({"text": "Hi.", "speaker": 0} | fields))
-
-
-def turns(count: int) -> Callable[[Request], Any]:
-    return lambda request: [turn()(request) for _ in range(count)]
-
-
-def recording(content: bytes, encoding: Any, rate: int = 0, channels: int = 0) -> Callable[[Request], None]:
-    audio_format = tts_pb2.AudioFormat(audio_encoding=encoding, sample_rate_hertz=rate, channel_count=channels)
-    made = tts_pb2.AudioRecording(audio_content=content, audio_format=audio_format)
-    return turn(audio=tts_pb2.TurnAudio(recording=made))
-
-
-def codes(first: int = 0, count: int = 2, **changes: object) -> Callable[[Request], None]:
-    frames = fake_frames(first, count)
-    for name, value in changes.items():
-        setattr(frames, name, value)
-    return turn(audio=tts_pb2.TurnAudio(codes=frames))
-
+from tests.support.wrong_requests import (
+    GOOD_WAV,
+    SURROUND,
+    TWELVE_BIT,
+    WRONG,
+    Request,
+    audio_format,
+    chunk,
+    codes,
+    encoding,
+    labels,
+    rate,
+    recording,
+    request_id,
+    sampling,
+    seconds,
+    speaker,
+    speed,
+    text,
+    turn,
+    turns,
+)
 
 PCM, WAV, OPUS = tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_WAV, tts_pb2.AUDIO_ENCODING_OGG_OPUS
 MULAW, ALAW = tts_pb2.AUDIO_ENCODING_MULAW, tts_pb2.AUDIO_ENCODING_ALAW
-GOOD_WAV = wav_header(24_000, 2400) + bytes(4800)
-TWELVE_BIT = GOOD_WAV[:34] + struct.pack("<H", 12) + GOOD_WAV[36:]
-SURROUND = GOOD_WAV[:22] + struct.pack("<H", 6) + GOOD_WAV[24:]
+MP3, AAC, FLAC = tts_pb2.AUDIO_ENCODING_MP3, tts_pb2.AUDIO_ENCODING_AAC, tts_pb2.AUDIO_ENCODING_FLAC
 
-WRONG: dict[str, list[Callable[[Request], None]]] = {
-    "input.text": [text(""), text(" "), text("\n\t"), text("\u3000"), text("x" * 2001), text("ü" * 5000)]
-    + [text(white * 7) for white in "\r\v\f "],
-    "input.speaker": [speaker(value) for value in (-1, -2, -99, 100, 101, 500, 1000, 12345, 2**31 - 1, -(2**31))],
-    "audio_config.audio_encoding": [encoding(value) for value in (0, 6, 7, 8, 42, 99, 1000, -1, 2**31 - 1, -(2**31))],
-    "audio_config.sample_rate_hertz": [
-        *(rate(value) for value in (-1, 1, 7999, 23999, 24001, 96000, 192000, 2**31 - 1)),
-        *(audio_format(OPUS, value) for value in (11025, 22050, 32000, 44100)),
-        *(audio_format(MULAW, 64000), audio_format(WAV, 6000)),
-    ],
-    "sampling_params.temperature": [
-        sampling("temperature", value)
-        for value in (-0.1, -1, -1e30, 2.1, 3, 100, 1e30, float("nan"), float("inf"), -float("inf"))
-    ],
-    "sampling_params.top_k": [
-        sampling("top_k", value) for value in (0, -1, -50, 2049, 2051, 3000, 10000, 99999, 2**31 - 1, -(2**31))
-    ],
-    "sampling_params.seed": [
-        sampling("seed", value) for value in (-1, -2, -3, -7, -42, -100, -(2**31), -(2**32), -(2**62), -(2**63))
-    ],
-    "max_audio_duration": [seconds(value) for value in (0, -1, -0.08, 0.01, 0.079, 90.001, 91, 120, 3600, 86400)],
-    "stream_config.chunk_duration": [chunk(value) for value in (0, -0.08, -1, -90, 90.001, 91, 100, 200, 3600, 86400)],
-    "request_id": [
-        request_id(value)
-        for value in (
-            *("x", "1", "not-a-uuid", "0b4a7b1e3f474a4e9f512f1f0a5a8f11", "{0b4a7b1e-3f47-4a4e-9f51-2f1f0a5a8f11}"),
-            *("urn:uuid:0b4a7b1e-3f47-4a4e-9f51-2f1f0a5a8f11", "0b4a7b1e-3f47-4a4e-9f51-2f1f0a5a8f1"),
-            *("0b4a7b1e-3f47-4a4e-9f51-2f1f0a5a8f11\n", "x" * 36, " "),
-        )
-    ],
-    "labels": [labels(count) for count in (9, 10, 11, 12, 16, 20, 32, 64)]
-    + [lambda request: request.labels.update({"a" * 65: "x"}), lambda request: request.labels.update({"a": "x" * 65})],
-    "context.turns": [turns(count) for count in (65, 66, 70, 80, 100, 128)]
-    + [recording(bytes(2 * 8000 * length), PCM, 8000) for length in (161, 170, 200, 300)],
-    "context.turns[0].text": [turn(text=value) for value in ("", " ", "\n", "\t", "  ", "\r\n", "\v", "\f")]
-    + [turn(text="x" * count) for count in (2001, 4000)],
-    "context.turns[0].speaker": [
-        turn(speaker=value) for value in (-1, -2, -99, 100, 101, 500, 1000, 12345, 2**31 - 1, -(2**31))
-    ],
-    "context.turns[0].audio.recording.audio_format.audio_encoding": [
-        recording(b"1234", value, 24000) for value in (0, 6, 7, 8, 42, 99, 1000, -1, 2**31 - 1, -(2**31))
-    ],
-    "context.turns[0].audio.recording.audio_format.sample_rate_hertz": [
-        recording(b"1234", PCM, value) for value in (0, -1, 1, 4000, 7999, 192001, 200000, 384000, 2**31 - 1, -(2**31))
-    ],
-    "context.turns[0].audio.recording.audio_format.channel_count": [
-        recording(b"1234", PCM, 24000, value) for value in (-1, 3, 4, 5, 6, 7, 8, 16, 100, -2)
-    ],
-    "context.turns[0].audio.recording.audio_content": [
-        *(recording(b"", PCM, 24000), recording(b"123", PCM, 24000), recording(b"1", PCM, 24000)),
-        *(recording(b"", WAV), recording(b"RIFF", WAV), recording(b"ID3" + bytes(60), WAV)),
-        *(recording(GOOD_WAV[:30], WAV), recording(TWELVE_BIT, WAV), recording(SURROUND, WAV)),
-        *(recording(b"123456", PCM, 24000, 2), recording(b"123", MULAW, 8000, 2), recording(b"OggS", OPUS)),
-        recording(wav_header(24_000, 0), WAV),
-    ],
-    "context.turns[0].audio.codes": [
-        *(codes(frame_count=3), codes(frame_count=0), codes(frame_count=-1), codes(codebook_count=0)),
-        *(codes(codebook_count=8), codes(codebook_count=33), codes(codes=b""), codes(codes=b"x")),
-        *(codes(codes=b"\xff" * 128), codes(codes=struct.pack("<64H", *[2048] * 64))),
-    ],
-    "context.turns[0].audio": [turn(audio=tts_pb2.TurnAudio())],
-}
 UNARY_TOO_LONG = [80.001, 81, 84.6, 87, 87.4, 88, 90, 91, 120, 3600]
 
 
@@ -215,9 +106,9 @@ async def test_recordings_beyond_the_longest_context_are_not_decoded(
 ) -> None:
     decoded = []
 
-    def pieces(audio_format: tts_pb2.AudioFormat, file: io.BytesIO) -> list[Recording]:
+    def pieces(audio_format: tts_pb2.AudioFormat, file: io.BytesIO) -> Iterator[Recording]:
         decoded.append(file.read())
-        return [Recording(bytes(2 * 100 * 24_000), codec_pb2.SAMPLE_FORMAT_S16LE, 24_000)]
+        yield Recording(bytes(2 * 100 * 24_000), codec_pb2.SAMPLE_FORMAT_S16LE, 24_000)
 
     monkeypatch.setattr(recordings, "open_pieces", pieces)
     for _ in range(20):
@@ -247,7 +138,8 @@ async def test_unary_wish_over_80_s_is_refused_before_any_work_and_pointed_to_th
 @pytest.mark.parametrize(
     ("encoding", "rate", "longest_s"),
     [(PCM, 48_000, 40), (WAV, 44_100, 43.52), (PCM, 8_000, 240), (MULAW, 24_000, 160), (ALAW, 8_000, 300)]
-    + [(OPUS, rate, 300) for rate in (8_000, 48_000)],
+    + [(OPUS, rate, 300) for rate in (8_000, 48_000)]
+    + [(MP3, 24_000, 300), (AAC, 24_000, 187.36), (FLAC, 24_000, 77.92)],
 )
 async def test_unary_limit_follows_the_size_of_the_format(encoding: int, rate: int, longest_s: float) -> None:
     async with fake_deployment(max_stream_audio_seconds=300) as deployment:
@@ -261,6 +153,36 @@ async def test_unary_limit_follows_the_size_of_the_format(encoding: int, rate: i
             request.ClearField("max_audio_duration")
             await tts.Synthesize(request)
             assert deployment.engine.calls[0].request.max_frame_count == int(longest_s / 0.08 + 1e-6)
+
+
+async def test_speed_reaches_both_stages_and_limits_are_those_of_what_is_sent(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
+    """90 s are the most that is made, of the model's speech and of what is sent."""
+    for value, wish_s, frames in ((0.5, None, 562), (2.0, None, 1125), (2.0, 8, 200), (0.5, 8, 50), (0.0, 8, 100)):
+        speed(value)(stream_request)
+        stream_request.ClearField("max_audio_duration")
+        if wish_s is not None:
+            seconds(wish_s)(stream_request)
+        [message async for message in tts.StreamSynthesize(stream_request)]
+        made = deployment.engine.calls[-1].request
+        assert (made.max_frame_count, made.speed) == (frames, value or 1)
+        assert deployment.codec.calls[-1].request.speed == (value or 1)
+    speed(2.0)(stream_request)
+    seconds(45.08)(stream_request)
+    (violation,) = await violations(tts.StreamSynthesize(stream_request).read())
+    assert violation.field == "max_audio_duration" and "at most 45 s" in violation.description
+
+
+async def test_a_codec_that_knows_no_speed_is_not_asked_for_it(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
+    deployment.codec.info.stretch_sample_count = 0
+    speed(1.0)(stream_request)
+    [message async for message in tts.StreamSynthesize(stream_request)]
+    speed(1.5)(stream_request)
+    (violation,) = await violations(tts.StreamSynthesize(stream_request).read())
+    assert (violation.field, violation.reason) == ("audio_config.speed", "SPEED_UNKNOWN")
 
 
 async def test_wrong_rate_is_told_with_the_rates_of_the_encoding(

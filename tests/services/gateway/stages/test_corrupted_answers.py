@@ -37,4 +37,4 @@ async def test_a_corrupted_answer_is_a_loss(
         audio = b"".join(message.audio_chunk.audio_content for message in messages_heard)
         assert audio == numbered_audio(range(10))
         value = deployment.gateway.server.metrics.registry.get_sample_value
-        assert value("tts_repairs_total", {"stage": stage, "outcome": "resumed"}) == 1
+        assert value("tts_failovers_total", {"stage": stage, "outcome": "resumed"}) == 1

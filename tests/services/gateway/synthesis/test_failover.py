@@ -1,4 +1,4 @@
-"""The policy of repairs: what is one, how many there are, until when. The clock is the test's."""
+"""The policy of failovers: which failures start one, how many a stream gets, until when. The clock is the test's."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -12,7 +12,8 @@ from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from csm_bundle.errors import EngineBusyError, EngineStoppedError, WatermarkError
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
-from tests.support.fake_stages import FRAME_SAMPLES, FakeCodec, FakeEngine, fake_frames, numbered_audio
+from tests.support.fake_stages import FRAME_SAMPLES, fake_frames, numbered_audio
+from tests.support.lost_stages import failovers, go_on, kill_codec, kill_engine, pause, paused
 
 Code = grpc.StatusCode
 FRAMES = 40
@@ -31,39 +32,6 @@ async def deployment() -> AsyncIterator[FakeDeployment]:
 def stream_request(stream_request: tts_pb2.StreamSynthesizeRequest) -> tts_pb2.StreamSynthesizeRequest:
     stream_request.return_codes = True
     return stream_request
-
-
-def pause(fakes: Sequence[FakeEngine | FakeCodec], frame: int) -> None:
-    for fake in fakes:
-        fake.script.pause_at = frame
-
-
-async def paused(fakes: Sequence[FakeEngine | FakeCodec]) -> int:
-    """Index of the one that has come to its pause."""
-    waiting = [asyncio.create_task(fake.script.paused.wait()) for fake in fakes]
-    async with asyncio.timeout(10):
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    for task in waiting:
-        task.cancel()
-    return [fake.script.paused.is_set() for fake in fakes].index(True)
-
-
-def go_on(fakes: Sequence[FakeEngine | FakeCodec]) -> None:
-    for fake in fakes:
-        fake.script.resume.set()
-
-
-async def kill_engine(deployment: FakeDeployment) -> None:
-    """The one that pauses; the other runs through."""
-    index = await paused(deployment.engines)
-    go_on([deployment.engines[1 - index]])
-    await deployment.engine_servers[index].drain(0)
-
-
-async def kill_codec(deployment: FakeDeployment) -> None:
-    index = await paused(deployment.codecs)
-    go_on([deployment.codecs[1 - index]])
-    await deployment.codec_servers[index].drain(0)
 
 
 async def assert_undisturbed(call: Any) -> None:
@@ -88,11 +56,6 @@ async def read_frames(call: Any, count: int) -> None:
         delivered += (await call.read()).audio_chunk.sample_count
 
 
-def repairs(deployment: FakeDeployment, stage: str, outcome: str) -> float:
-    registry = deployment.gateway.server.metrics.registry
-    return registry.get_sample_value("tts_repairs_total", {"stage": stage, "outcome": outcome}) or 0
-
-
 @pytest.mark.parametrize("frame", [0, 1, 13, FRAMES])
 async def test_engine_killed_goes_unheard(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, frame: int
@@ -101,7 +64,7 @@ async def test_engine_killed_goes_unheard(
     call = tts.StreamSynthesize(stream_request)
     await kill_engine(deployment)
     await assert_undisturbed(call)
-    assert repairs(deployment, "engine", "resumed") == 1
+    assert failovers(deployment, "engine", "resumed") == 1
     seeds = {call.request.sampling_params.seed for engine in deployment.engines for call in engine.calls}
     assert len(seeds) == 1
 
@@ -114,7 +77,7 @@ async def test_codec_killed_goes_unheard(
     call = tts.StreamSynthesize(stream_request)
     await kill_codec(deployment)
     await assert_undisturbed(call)
-    assert repairs(deployment, "codec", "resumed") == 1
+    assert failovers(deployment, "codec", "resumed") == 1
     assert {engine.calls[0].error for engine in deployment.engines if engine.calls} == {""}
 
 
@@ -127,8 +90,10 @@ async def test_codec_killed_before_its_last_word_goes_unheard(
     pause(deployment.engines, FRAMES)
     call = tts.StreamSynthesize(stream_request)
     engine = await paused(deployment.engines)
-    index = 0 if deployment.codecs[0].calls else 1
     async with asyncio.timeout(10):
+        while not any(codec.calls for codec in deployment.codecs):
+            await asyncio.sleep(0.01)
+        index = 0 if deployment.codecs[0].calls else 1
         while deployment.codecs[index].calls[0].frame_count < FRAMES:
             await asyncio.sleep(0.01)
     await deployment.codec_servers[index].drain(0)
@@ -145,7 +110,7 @@ async def test_both_killed_goes_unheard(
     await kill_codec(deployment)
     await kill_engine(deployment)
     await assert_undisturbed(call)
-    assert repairs(deployment, "engine", "resumed") == repairs(deployment, "codec", "resumed") == 1
+    assert failovers(deployment, "engine", "resumed") == failovers(deployment, "codec", "resumed") == 1
 
 
 async def test_a_stream_waits_for_room_at_a_full_engine(
@@ -207,8 +172,8 @@ async def test_losses_beyond_the_limit_end_the_stream(
     error = await failure(tts.StreamSynthesize(stream_request))
     assert error.code is Code.UNAVAILABLE
     assert sum(len(engine.calls) for engine in deployment.engines) == 4
-    assert repairs(deployment, "engine", "resumed") == 3
-    assert repairs(deployment, "engine", "exhausted") == 1
+    assert failovers(deployment, "engine", "resumed") == 3
+    assert failovers(deployment, "engine", "exhausted") == 1
 
 
 async def test_failure_that_is_no_loss_is_not_failed_over(
@@ -234,7 +199,7 @@ async def test_engine_of_other_weights_does_not_go_on(
     error = await failure(call)
     assert (error.code, error.reason) == (Code.UNAVAILABLE, "ENGINE_LOST")
     assert error.metadata["delivered_sample_count"] == str(5 * FRAME_SAMPLES)
-    assert repairs(deployment, "engine", "failed") == 1
+    assert failovers(deployment, "engine", "failed") == 1
 
 
 async def test_codec_of_other_weights_does_not_go_on(
@@ -250,7 +215,7 @@ async def test_codec_of_other_weights_does_not_go_on(
     await kill_codec(deployment)
     error = await failure(call)
     assert (error.code, error.reason) == (Code.UNAVAILABLE, "CODEC_LOST")
-    assert repairs(deployment, "codec", "failed") == 1
+    assert failovers(deployment, "codec", "failed") == 1
 
 
 async def test_cancel_during_a_failover_frees_everything(
@@ -273,7 +238,7 @@ async def test_cancel_during_a_failover_frees_everything(
     async with asyncio.timeout(5):
         while running("tts_running_requests"):
             await asyncio.sleep(0.01)
-    assert repairs(deployment, "engine", "resumed") == repairs(deployment, "engine", "failed") == 0
+    assert failovers(deployment, "engine", "resumed") == failovers(deployment, "engine", "failed") == 0
 
 
 async def test_deadline_during_a_failover_is_the_deadline(

@@ -1,0 +1,61 @@
+"""The built-in voice in formats of packets and at other speeds, over the whole server: the mark is found in each."""
+
+from __future__ import annotations
+
+import io
+import math
+import wave
+from collections.abc import Iterator
+
+import csm_client
+import pytest
+from csm.v1 import tts_pb2
+
+TEXT = "It is ten past twelve and the station is closed. Please walk until Monday, because Emma is tired."
+
+
+@pytest.fixture(scope="module")
+def client(voice_target: str) -> Iterator[csm_client.Client]:
+    with csm_client.Client(voice_target, timeout_s=100) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("encoding", ["mp3", "aac", "flac"])
+def test_mark_is_found_in_what_was_sent(client: csm_client.Client, encoding: csm_client.Encoding) -> None:
+    with client.stream_synthesize(TEXT, seed=3, encoding=encoding, max_seconds=6) as stream:
+        chunks = list(stream)
+        assert stream.summary is not None
+        assert stream.summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_FULL
+        assert sum(chunk.sample_count for chunk in chunks) == stream.summary.stats.sample_count
+    found = client.detect_watermark(b"".join(chunk.audio_content for chunk in chunks))
+    assert found.detected and found.stretches
+
+
+@pytest.mark.parametrize("speed", [0.5, 1.5, 2.0])
+def test_mark_is_found_in_stretched_speech(client: csm_client.Client, speed: float) -> None:
+    whole = client.synthesize(TEXT, seed=3, speed=speed, max_seconds=6)
+    stats = whole.summary.stats
+    assert stats.sample_count == len(whole.samples) // 2 == math.ceil(stats.frame_count * 1920 / speed)
+    assert whole.summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_FULL
+    with client.stream_synthesize(TEXT, seed=3, speed=speed, max_seconds=6) as stream:
+        assert b"".join(chunk.audio_content for chunk in stream) == whole.samples
+    with io.BytesIO() as file:
+        with wave.open(file, "wb") as audio:
+            audio.setparams((1, 2, whole.sample_rate_hz, 0, "NONE", ""))
+            audio.writeframes(whole.samples)
+        found = client.detect_watermark(file.getvalue())
+    assert found.detected and found.stretches
+
+
+def test_a_text_of_another_speed_says_where_its_sentences_begin(client: csm_client.Client) -> None:
+    """Each sentence is as long as its own frames make it, and half of that at twice the speed."""
+    offsets, lengths = [], []
+    for speed in (1.0, 2.0):
+        with client.stream_synthesize_text(TEXT, seed=3, speed=speed) as stream:
+            heard = b"".join(chunk.audio_content for chunk in stream)
+            assert stream.summary is not None
+            offsets.append([sentence.sample_offset for sentence in stream.sentences])
+            lengths.append(stream.summary.stats.sample_count)
+            assert len(heard) == 2 * lengths[-1]
+    assert offsets[0][0] == offsets[1][0] == 0 and len(offsets[0]) == len(offsets[1]) == 2
+    assert offsets[1][1] == offsets[0][1] // 2 and lengths[1] == lengths[0] // 2

@@ -1,0 +1,12 @@
+"""Configurations that texts by sentence begin with."""
+
+from __future__ import annotations
+
+import pytest
+from csm.v1 import tts_pb2
+
+
+@pytest.fixture
+def config(stream_request: tts_pb2.StreamSynthesizeRequest) -> tts_pb2.StreamSynthesizeRequest:
+    stream_request.input.text = ""
+    return stream_request

@@ -1,0 +1,46 @@
+"""For tests of csm.engine.v1: requests, answers, and waits for the load of a stage."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+from csm.engine.v1 import engine_pb2
+
+from services.engine.stage import EngineStage
+
+Stub = Any
+
+
+def generate_request(frames: int = 6, **changes: Any) -> engine_pb2.GenerateRequest:
+    values: dict[str, Any] = {
+        "request_id": "r",
+        "segments": [engine_pb2.Segment(speaker_id=0, text="Hello.")],
+        "sampling_params": engine_pb2.SamplingParams(temperature=0.9, top_k=10, seed=5),
+        "max_frame_count": frames,
+    }
+    return engine_pb2.GenerateRequest(**(values | changes))
+
+
+async def collect(stub: Stub, request: engine_pb2.GenerateRequest) -> list[engine_pb2.GenerateResponse]:
+    return [response async for response in stub.Generate(request)]
+
+
+def codes_of(responses: list[engine_pb2.GenerateResponse]) -> np.ndarray:
+    parts = [
+        np.frombuffer(r.frames.codes, "<u2").reshape(r.frames.frame_count, r.frames.codebook_count)
+        for r in responses
+        if r.HasField("frames")
+    ]
+    return np.concatenate(parts)
+
+
+async def wait_for_load(stage: EngineStage, running: int, waiting: int) -> None:
+    async with asyncio.timeout(10):
+        while stage.async_engine.thread.load() != (running, waiting):
+            await asyncio.sleep(0.005)
+
+
+async def wait_until_idle(stage: EngineStage) -> None:
+    await wait_for_load(stage, 0, 0)
