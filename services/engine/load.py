@@ -67,7 +67,9 @@ def load_engine(settings: EngineSettings) -> LoadedEngine:
     packed = PackedFrameStep(
         weights, settings.total_slots, kv_dtype=FLOAT8 if settings.kv_cache_dtype == "float8" else None
     )
-    step = GraphRunner(packed, settings.slots, constant_shape=settings.constant_shape)
+    step = GraphRunner(
+        packed, settings.slots, prefill_rows=settings.prefill_chunk, constant_shape=settings.constant_shape
+    )
     engine = Engine(step, tokenizer, settings)
     _warm_up(engine, spoken_text)
     notice = bundle.notice
