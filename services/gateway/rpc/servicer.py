@@ -19,13 +19,13 @@ from services.gateway.audio.encodings import ENCODINGS, sample_rates_hz
 from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.auth.quotas import StreamQuotas
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.requests.limits import unary_seconds
+from services.gateway.requests.sampling import default_sampling
+from services.gateway.requests.validation import Request, asked_speaker, plan_synthesis
 from services.gateway.rpc import responses as convert
 from services.gateway.rpc.instrumented_run import instrumented_run
-from services.gateway.rpc.limits import unary_seconds
-from services.gateway.rpc.sampling import default_sampling
 from services.gateway.rpc.sinks import Response, StreamSink, WholeSink
 from services.gateway.rpc.text_stream import Requests, read_config, read_sentences
-from services.gateway.rpc.validation import Request, asked_speaker, plan_synthesis
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog, CatalogSource
 from services.gateway.synthesis.clip import Clip

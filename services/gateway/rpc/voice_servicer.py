@@ -23,9 +23,9 @@ from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.auth.quotas import StreamQuotas
 from services.gateway.auth.tokens import is_name
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.requests.context import read_turn
 from services.gateway.rpc import responses as convert
 from services.gateway.rpc.turns import Turns
-from services.gateway.rpc.validation import read_turn
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.backends import Detects, Encodes
 from services.gateway.stages.catalog import Catalog, CatalogSource
