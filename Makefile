@@ -38,8 +38,8 @@ PACKAGES := csm_engine csm_codec csm_bundle csm_text services csm_client
 API_IMAGE := protos/api.binpb
 ASKED := $(if $(filter $(TINY),$(BUNDLE)),$(TINY)/bundle.json)
 
-.PHONY: say serve test test-slow test-gpu test-polyglot bench bench-gpu kernels gpu-lease gpu-lease-rehearsal wheels \
-	voice voice-rehearsal evaluate check coverage format protos protos-freeze lock notices settings-page clean
+.PHONY: say serve test test-slow test-gpu test-polyglot packages test-packages bench bench-gpu kernels \
+	gpu-lease gpu-lease-rehearsal wheels voice voice-rehearsal evaluate check coverage format protos protos-freeze lock notices settings-page clean
 
 say: $(STAMPS)/run $(ASKED)
 	@$(BIN)/python -m services.all_in_one.say --bundle '$(BUNDLE)' --text '$(subst ','\'',$(TEXT))' --out '$(OUT)' \
@@ -62,6 +62,16 @@ test-gpu: $(STAMPS)/dev
 test-polyglot: $(STAMPS)/dev $(TINY)/bundle.json
 	cd clients/node && npm ci --no-audit --no-fund
 	$(PYTEST) -m polyglot
+
+# The clients as their users install them: wheel and source of csm-client, the npm package. docs/releasing.md.
+packages: $(STAMPS)/dev
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist clients/python
+	cd clients/node && npm pack --pack-destination ../../dist
+
+# Installs the wheel into empty environments, from a package index.
+test-packages: packages
+	$(PYTEST) -m packages
 
 # Each prints a table and one JSON line; bench/README.md says what it means.
 bench: $(STAMPS)/dev $(TINY)/bundle.json
@@ -204,4 +214,4 @@ settings-page: $(STAMPS)/dev
 	$(BIN)/python docs/settings_page.py
 
 clean:
-	rm -rf $(VENV) build gen clients/node/node_modules *.egg-info
+	rm -rf $(VENV) build dist gen clients/node/node_modules clients/node/protos *.egg-info

@@ -9,117 +9,50 @@
 // incomplete: there is no file, and the exit status is 1. README.md has the options.
 
 import { writeFileSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 
-import grpc from '@grpc/grpc-js';
-import { loadSync } from '@grpc/proto-loader';
-
-import { channelCredentials, channelOptions } from './channel.mjs';
-import { explain } from './errors.mjs';
+import { Client, explain, wav } from './index.mjs';
 import { readCommandLine } from './options.mjs';
-import { delayBeforeNextCall, Heard } from './resuming.mjs';
-import { callMetadata } from './token.mjs';
-import { wav } from './wav.mjs';
 
 const { options, words } = readCommandLine();
+const text = words.join(' ');
 
-function connect() {
-  const protos = fileURLToPath(new URL('../../protos', import.meta.url));
-  const definition = loadSync('csm/v1/tts.proto', {
-    includeDirs: [protos],
-    enums: String,
-    longs: Number, // sample counts stay far below 2^53
-    defaults: true, // an unset number is 0, not undefined
-    oneofs: true, // message.event names the event that is set
-  });
-  const { TextToSpeechService } = grpc.loadPackageDefinition(definition).csm.v1;
-  return new TextToSpeechService(options.target, channelCredentials(options), channelOptions(options));
-}
+const connection = {
+  deadlineSeconds: options['deadline-seconds'],
+  resumes: Number(options.resumes),
+  tls: options.tls,
+  tlsCa: options['tls-ca'],
+  tlsCertificate: options['tls-certificate'],
+  tlsKey: options['tls-key'],
+  tokenFile: options['token-file'],
+  insecureToken: options['insecure-token'],
+};
+const speech = {
+  voice: options.voice,
+  speaker: options.speaker === undefined ? undefined : Number(options.speaker),
+  seed: options.seed,
+  maxSeconds: options['max-seconds'],
+};
 
-function request(text = words.join(' '), givenSeed = undefined) {
-  const { voice, speaker, seed = givenSeed, 'max-seconds': maxSeconds } = options;
-  return {
-    input: { text, ...(speaker !== undefined && { speaker: Number(speaker) }) },
-    audioConfig: { audioEncoding: 'AUDIO_ENCODING_PCM' },
-    ...(voice && { voice: { name: voice } }),
-    ...(seed !== undefined && { samplingParams: { seed: seed.toString() } }),
-    ...(maxSeconds !== undefined && { maxAudioDuration: duration(maxSeconds) }),
-  };
-}
-
-function duration(length) {
-  const whole = Math.floor(length);
-  return { seconds: whole, nanos: Math.floor(1e9 * (length - whole)) };
-}
-
-const until = Date.now() + 1000 * options['deadline-seconds']; // all calls together
-const deadline = () => ({ deadline: until });
-
-// The word `-`: the text comes from standard input, and its sentences are said while it comes.
-function begin(client, metadata) {
-  if (words.join(' ') !== '-') return client.streamSynthesize(request(), metadata, deadline());
-  const call = client.streamSynthesizeText(metadata, deadline());
-  call.write({ config: request('') });
-  process.stdin.setEncoding('utf8');
-  process.stdin.on('data', (text) => {
-    for (const piece of text.match(/[^]{1,1000}/gu)) call.write({ text: { text: piece } });
-  });
-  process.stdin.on('end', () => call.end());
-  return call;
-}
-
-async function stream(client, metadata) {
-  let call = begin(client, metadata);
-  let interrupted = false;
-  process.once('SIGINT', () => {
-    interrupted = true;
-    call.cancel();
-  });
-  const heard = new Heard();
-  const most = words.join(' ') === '-' ? 0 : Number(options.resumes); // what was typed is gone
+async function stream(client) {
+  // The word `-`: the text comes from standard input, and its sentences are said while it comes.
+  const speaking = text === '-' ? client.streamText(process.stdin.setEncoding('utf8'), speech) : client.stream(text, speech);
+  process.once('SIGINT', () => speaking.cancel());
+  const chunks = [];
   try {
-    for (let count = 0; ; count += 1) {
-      try {
-        return await collect(call, heard);
-      } catch (error) {
-        const delay = interrupted ? undefined : delayBeforeNextCall(error, heard, count, most, until);
-        if (delay === undefined) throw error;
-        await sleep(delay);
-      }
-      heard.beginAgain();
-      const patient = metadata.clone();
-      patient.setOptions({ waitForReady: true });
-      call = client.streamSynthesize(request(undefined, heard.header.seed), patient, deadline());
+    for await (const chunk of speaking) {
+      chunks.push(chunk);
+      process.stderr.write(`\r${speaking.seconds.toFixed(2)} s of audio `);
     }
+    process.stderr.write('\n');
   } finally {
-    call.cancel(); // after the end of the stream this does nothing
     process.stdin.destroy(); // else the program would wait for somebody to type
   }
+  return { pcm: Buffer.concat(chunks), format: speaking.header.audioFormat, summary: speaking.summary };
 }
 
-async function collect(call, heard) {
-  for await (const message of call) {
-    if (message.event === 'header') heard.takeHeader(message.header);
-    if (message.event === 'summary') heard.summary = message.summary;
-    if (message.event !== 'audioChunk') continue;
-    heard.takeAudio(message.audioChunk);
-    const length = heard.samples / heard.header.audioFormat.sampleRateHertz;
-    process.stderr.write(`\r${length.toFixed(2)} s of audio `);
-  }
-  process.stderr.write('\n');
-  if (!heard.summary) throw new Error('The stream ended without a summary: the audio is incomplete.');
-  return { pcm: Buffer.concat(heard.chunks), format: heard.header.audioFormat, summary: heard.summary };
-}
-
-function unary(client, metadata) {
-  return new Promise((resolve, reject) => {
-    client.synthesize(request(), metadata, deadline(), (error, response) => {
-      if (error) return reject(error);
-      const { audioContent, audioFormat, summary } = response;
-      resolve({ pcm: audioContent, format: audioFormat, summary });
-    });
-  });
+async function unary(client) {
+  const { audioContent, audioFormat, summary } = await client.synthesize(text, speech);
+  return { pcm: audioContent, format: audioFormat, summary };
 }
 
 const seconds = (duration) => Number(duration?.seconds ?? 0) + (duration?.nanos ?? 0) / 1e9;
@@ -134,9 +67,8 @@ function report({ stats, watermark, finishReason }) {
 
 let client;
 try {
-  const metadata = callMetadata(options);
-  client = connect();
-  const { pcm, format, summary } = await (options.unary ? unary : stream)(client, metadata);
+  client = new Client(options.target, connection);
+  const { pcm, format, summary } = await (options.unary ? unary : stream)(client);
   writeFileSync(options.out, wav(pcm, format));
   report(summary);
 } catch (error) {

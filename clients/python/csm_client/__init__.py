@@ -28,6 +28,8 @@ from csm_client.requests import SpeechOptions, StreamOptions, Turn
 from csm_client.speech import Speech
 from csm_client.tables.encodings import Encoding
 
+__version__ = "0.2.0"
+
 __all__ = [
     "AsyncClient",
     "AsyncSpeechStream",

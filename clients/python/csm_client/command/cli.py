@@ -15,6 +15,7 @@ from pathlib import Path
 
 from csm.v1 import tts_pb2
 
+from csm_client import __version__
 from csm_client.async_client import DEFAULT_TIMEOUT_S, AsyncClient
 from csm_client.command.detect import detect
 from csm_client.command.output import STANDARD_OUTPUT
@@ -31,7 +32,7 @@ LONGEST_DEADLINE_S = 1e9
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. arguments: the command line when None"""
-    parsed = _parser().parse_args(arguments)
+    parsed = command_line().parse_args(arguments)
     try:
         return asyncio.run(told(_run(parsed), parsed.target))
     except KeyboardInterrupt:
@@ -118,7 +119,8 @@ def _sentence(error: ServerError, target: str) -> str:
     return "\n       ".join(lines)
 
 
-def _parser() -> ArgumentParser:
+def command_line() -> ArgumentParser:
+    """What `csm` takes. Public for programs that make completions and pages of it."""
     common = ArgumentParser(add_help=False)
     common.add_argument(
         "--target",
@@ -145,6 +147,7 @@ def _parser() -> ArgumentParser:
         "--insecure-token", action="store_true", help="send the token without TLS too, to other hosts than this one"
     )
     parser = ArgumentParser(prog="csm", description="Speech from text over gRPC.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     say_parser = commands.add_parser("say", parents=[common], help="speak a text into an audio file")
     say_parser.add_argument(
