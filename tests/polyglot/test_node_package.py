@@ -23,7 +23,8 @@ async function listen({ Client }) {
   const stream = client.stream('Hello.', { speaker: 0, seed: 7n });
   let bytes = 0;
   for await (const chunk of stream) bytes += chunk.length;
-  console.log(JSON.stringify({ bytes, rate: stream.header.audioFormat.sampleRateHertz, end: stream.summary.finishReason }));
+  const { header, summary } = stream;
+  console.log(JSON.stringify({ bytes, rate: header.audioFormat.sampleRateHertz, end: summary.finishReason }));
   client.close();
 }
 """
@@ -58,7 +59,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"]}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
 
 
 def node_version() -> tuple[int, int]:

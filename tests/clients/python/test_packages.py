@@ -62,7 +62,13 @@ def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Runs without the checkout's paths."""
     environment = {"PATH": "/usr/bin:/bin"}
     return subprocess.run(
-        [str(word) for word in command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False
+        [str(word) for word in command],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -71,7 +77,12 @@ def test_wheel_holds_client_and_stubs_and_is_small(wheel: Path) -> None:
     source = ROOT / "clients" / "python"
     wanted = {str(path.relative_to(source)) for path in source.glob("csm_client/**/*.py")}
     assert wanted == {name for name in files if name.startswith("csm_client/") and name.endswith(".py")}
-    assert {"csm/v1/tts_pb2.pyi", "csm/v1/py.typed", "csm_client/py.typed", "csm_client/tts_service_config.json"} <= files
+    assert {
+        "csm/v1/tts_pb2.pyi",
+        "csm/v1/py.typed",
+        "csm_client/py.typed",
+        "csm_client/tts_service_config.json",
+    } <= files
     assert {name.split("/")[1] for name in files if name.startswith("csm/")} == {"v1", "rvq"}
     assert wheel.stat().st_size < MOST_BYTES
 
@@ -82,8 +93,7 @@ def test_source_distribution_holds_what_the_stubs_are_made_of(wheel: Path) -> No
     assert "/protos/csm/v1/tts.proto" in listed and "/LICENSE" in listed and "_pb2" not in listed
 
 
-def test_program_speaks_from_an_empty_environment(
-    environment: Path, wheel: Path, server: Any, tmp_path: Path) -> None:
+def test_program_speaks_from_an_empty_environment(environment: Path, wheel: Path, server: Any, tmp_path: Path) -> None:
     version = run(environment / "csm", "--version", cwd=tmp_path)
     assert version.stdout.split() == ["csm", re.findall(r"^Version: (.*)$", "\n".join(metadata(wheel)), re.M)[0]]
     said = run(environment / "csm", "say", "Hello.", "--out", "a.wav", "--target", server.target, cwd=tmp_path)
@@ -108,5 +118,3 @@ def test_types_of_client_and_stubs_are_seen_by_callers(environment: Path, tmp_pa
     )
     errors = [line for line in checked.stdout.splitlines() if "error:" in line]
     assert len(errors) == 1 and '"sead"' in errors[0], checked.stdout
-
-

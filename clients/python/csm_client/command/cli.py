@@ -169,7 +169,9 @@ def command_line() -> ArgumentParser:
 
 def add_say_options(parser: ArgumentParser) -> None:
     """Adds the options of `say`, also for programs that start their own server."""
-    parser.add_argument(
+    destination = parser.add_mutually_exclusive_group()
+    destination.add_argument("--play", action="store_true", help="play it while it is made, and write no file")
+    destination.add_argument(
         "--out",
         type=_out,
         help="audio file, a FIFO or a device; - is standard output (default: speech.wav, or .ogg or .raw by encoding)",
