@@ -38,7 +38,7 @@ PACKAGES := csm_engine csm_codec csm_bundle csm_text services csm_client
 API_IMAGE := protos/api.binpb
 ASKED := $(if $(filter $(TINY),$(BUNDLE)),$(TINY)/bundle.json)
 
-.PHONY: say serve test test-slow test-gpu test-polyglot packages test-packages bench bench-gpu kernels \
+.PHONY: say serve test test-slow test-gpu test-polyglot packages test-packages test-plugins bench bench-gpu kernels \
 	gpu-lease gpu-lease-rehearsal wheels voice voice-rehearsal evaluate check coverage format protos protos-freeze lock notices settings-page clean
 
 say: $(STAMPS)/run $(ASKED)
@@ -72,6 +72,16 @@ packages: $(STAMPS)/dev
 # Installs the wheel into empty environments, from a package index.
 test-packages: packages
 	$(PYTEST) -m packages
+
+# LiveKit Agents and Pipecat want other versions than the lock's, so their tests have an environment of their own. The
+# server that they speak to runs in .venv.
+PLUGINS := build/plugins
+test-plugins: packages
+	$(PYTHON) -m venv $(PLUGINS)
+	$(PLUGINS)/bin/pip install --quiet --force-reinstall --no-deps dist/csm_client-*.whl
+	$(PLUGINS)/bin/pip install --quiet 'csm-client[livekit,pipecat]' pytest pytest-asyncio pytest-timeout
+	CSM_SERVER_PYTHON=$(abspath $(BIN)/python) $(PLUGINS)/bin/python -m pytest -c tests/plugins/pytest.ini \
+		--rootdir tests/plugins tests/plugins
 
 # Each prints a table and one JSON line; bench/README.md says what it means.
 bench: $(STAMPS)/dev $(TINY)/bundle.json

@@ -1,5 +1,5 @@
-// Types of index.mjs. Messages are those of csm/v1/tts.proto, as proto-loader gives them: names in camelCase, enum values
-// as their names, 64-bit numbers as numbers.
+// Types of index.mjs. Messages are those of csm/v1/tts.proto, as proto-loader gives them: names in camelCase, enum
+// values as their names, 64-bit numbers as numbers.
 
 export interface ConnectionOptions {
   /** Seconds until a call is given up; 120 when unset. */

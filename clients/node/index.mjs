@@ -145,14 +145,17 @@ class SpeechStream {
 
   async* [Symbol.asyncIterator]() {
     this.#call = this.#begin();
+    let lost;
     try {
       for (let count = 0; ; count += 1) {
         try {
           yield* this.#audio();
           return;
         } catch (error) {
-          const delay = this.#left ? undefined : delayBeforeNextCall(error, this.#heard, count, this.#most, this.#until);
-          if (delay === undefined) throw error;
+          const most = this.#left ? 0 : this.#most;
+          const delay = delayBeforeNextCall(error, this.#heard, count, most, this.#until);
+          if (delay === undefined) throw error.code === grpc.status.DEADLINE_EXCEEDED ? lost ?? error : error;
+          lost = error; // when no other server comes, the caller is told of the loss and not of the wait
           await sleep(delay);
           if (this.#left) throw error;
         }

@@ -35,7 +35,9 @@ const speech = {
 
 async function stream(client) {
   // The word `-`: the text comes from standard input, and its sentences are said while it comes.
-  const speaking = text === '-' ? client.streamText(process.stdin.setEncoding('utf8'), speech) : client.stream(text, speech);
+  const speaking = text === '-'
+    ? client.streamText(process.stdin.setEncoding('utf8'), speech)
+    : client.stream(text, speech);
   process.once('SIGINT', () => speaking.cancel());
   const chunks = [];
   try {

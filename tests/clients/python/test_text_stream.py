@@ -142,7 +142,10 @@ async def test_what_is_typed_is_said_line_by_line() -> None:
 @pytest.mark.parametrize("content", [b"caf\xe9.", b"caf\xc3"])
 async def test_input_that_is_not_utf8_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "text").write_bytes(content)
-    with open(tmp_path / "text") as file, pytest.raises(csm_client.InputTextError, match="standard input must be UTF-8"):
+    with (
+        open(tmp_path / "text") as file,
+        pytest.raises(csm_client.InputTextError, match="standard input must be UTF-8"),
+    ):
         assert [piece async for piece in pieces(file)] == []
 
 
