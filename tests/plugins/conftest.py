@@ -23,7 +23,7 @@ WAIT_S = 20
 
 @dataclass(frozen=True)
 class Gateway:
-    """tests/support/fake_gateway.py, running. Each call makes 0.8 s of audio for each sentence."""
+    """tests.plugins.fake_gateway.py, running. Each call makes 0.8 s of audio for each sentence."""
 
     process: subprocess.Popen[str]
     target: str
@@ -52,7 +52,7 @@ class Gateway:
 @pytest.fixture
 def gateway() -> Iterator[Gateway]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / path) for path in PATHS)}
-    command = [os.environ.get("CSM_SERVER_PYTHON", sys.executable), "-m", "tests.support.fake_gateway"]
+    command = [os.environ.get("CSM_SERVER_PYTHON", sys.executable), "-m", "tests.plugins.fake_gateway"]
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -4,8 +4,8 @@ file.
     pip install 'csm-client[pipecat]'
     python agent.py 127.0.0.1:50051 answer.wav
 
-A line that is typed while the agent speaks interrupts it. In a pipeline of yours, a transport and the services of speech
-recognition and of a language model stand where `Echo` and `WavSink` are.
+A line that is typed while the agent speaks interrupts it. In a pipeline of yours, a transport, a speech recogniser and a
+language model stand where `Echo` and `WavSink` are.
 """
 
 from __future__ import annotations
