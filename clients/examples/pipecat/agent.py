@@ -4,7 +4,7 @@ file.
     pip install 'csm-client[pipecat]'
     python agent.py 127.0.0.1:50051 answer.wav
 
-A line that is typed while the agent speaks interrupts it. In a pipeline of yours, a transport, a speech recogniser and a
+A line that is typed while the agent speaks interrupts it. In your pipeline, a transport, a speech recogniser and a
 language model stand where `Echo` and `WavSink` are.
 """
 

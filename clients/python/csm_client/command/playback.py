@@ -19,7 +19,7 @@ from csm_client.errors import PlayerError
 PLAYERS = (
     "paplay --raw --format=s16le --channels=1 --rate={rate}",
     "aplay --quiet --file-type=raw --format=S16_LE --channels=1 --rate={rate} -",
-    "ffplay -autoexit -nodisp -loglevel error -f s16le -ch_layout mono -ar {rate} -i -",
+    "ffplay -autoexit -nodisp -loglevel error -f s16le -sample_rate {rate} -ch_layout mono -i -",
 )
 MISSING = (
     "There is nothing to play sound with: install csm-client[play] (on Linux also libportaudio2), or paplay "
