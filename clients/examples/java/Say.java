@@ -54,7 +54,8 @@ public final class Say {
     }
   }
 
-  private static SynthesisSummary say(ManagedChannel channel, String text, SynthesisContext context) throws IOException {
+  private static SynthesisSummary say(ManagedChannel channel, String text, SynthesisContext context)
+      throws IOException {
     Iterator<StreamSynthesizeResponse> stream = TextToSpeechServiceGrpc.newBlockingStub(channel)
         .withDeadlineAfter(DEADLINE_SECONDS, TimeUnit.SECONDS)
         .streamSynthesize(request(text).setContext(context).setReturnCodes(true).build());

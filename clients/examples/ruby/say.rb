@@ -45,6 +45,7 @@ else
     context = { turns: turns }
     summary = listen(stub.stream_synthesize(request(text, context: context, return_codes: true), deadline: deadline))
     sealed = summary.sealed_codes
-    turns << Turn.new(speaker: SPEAKER, text: text, audio: sealed.empty? ? { codes: summary.codes } : { sealed_codes: sealed })
+    audio = sealed.empty? ? { codes: summary.codes } : { sealed_codes: sealed }
+    turns << Turn.new(speaker: SPEAKER, text: text, audio: audio)
   end
 end
