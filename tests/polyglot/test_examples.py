@@ -46,7 +46,7 @@ def run(command: list[str], text: bytes = b"", **environment: str) -> subprocess
 
 
 def make(command: list[str], **environment: str) -> None:
-    result = run(command, **environment)
+    result = run(command, b"", **environment)
     assert result.returncode == 0, result.stderr.decode()
 
 
