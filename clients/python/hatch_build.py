@@ -11,7 +11,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-PUBLIC = ("csm/rvq/v1/rvq.proto", "csm/v1/tts.proto", "csm/v1/watermark.proto")
+PUBLIC = ("csm/rvq/v1", "csm/v1")  # packages: every proto of theirs
 
 
 class StubsHook(BuildHookInterface):  # type: ignore[type-arg]
@@ -33,8 +33,9 @@ class StubsHook(BuildHookInterface):  # type: ignore[type-arg]
         to = self._stubs.name
         well_known = str(Path(grpc_tools.__file__).parent / "_proto")
         outputs = [f"--python_out={to}", f"--pyi_out={to}", f"--grpc_python_out={to}"]
-        if protoc.main(["protoc", f"-I{protos}", f"-I{well_known}", *outputs, *PUBLIC]):
+        files = [str(file) for package in PUBLIC for file in sorted((protos / package).glob("*.proto"))]
+        if protoc.main(["protoc", f"-I{protos}", f"-I{well_known}", *outputs, *files]):
             raise RuntimeError(f"protoc could not make the stubs of {protos}")
-        for package in {Path(name).parent for name in PUBLIC}:
+        for package in PUBLIC:
             (Path(to) / package / "py.typed").touch()
         return str(Path(to) / "csm")
