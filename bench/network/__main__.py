@@ -10,8 +10,8 @@ the machine disturbs all of them alike. The last line is one JSON object.
   delay_ms, loss_percent  of every packet, each way, between the gateway and each of the two stages
   rtt_ms                  smallest of five TCP connections to the engine: what the way really takes
   ttfa_ms                 from the call to the first audio at the client, which is beside the gateway
-  with_underrun           streams that ran dry in playback that starts with the first audio, or --jitter-buffer-ms later
-  *_bytes_per_audio_s     IP bytes to and from the stage for a second of audio, health checks and acknowledgements included
+  with_underrun           streams that ran dry; playback starts with the first audio or --jitter-buffer-ms later
+  *_bytes_per_audio_s     IP bytes to and from the stage for a second of audio, with health checks and acknowledgements
 """
 
 from __future__ import annotations

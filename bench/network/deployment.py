@@ -64,7 +64,7 @@ class FarStages:
 
 @asynccontextmanager
 async def far_stages(bundle: Path, folder: Path) -> AsyncIterator[FarStages]:
-    """Gives the deployment when it is ready. Namespaces and devices are removed afterwards. folder: for logs and keys"""
+    """The deployment, ready; namespaces and devices are removed afterwards. folder: for logs and keys"""
     async with AsyncExitStack() as stack:
         ways, stages = {}, {}
         for number, stage in enumerate(FAR_STAGES, 1):
