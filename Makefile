@@ -61,6 +61,7 @@ test-gpu: $(STAMPS)/dev
 
 test-polyglot: $(STAMPS)/dev $(TINY)/bundle.json
 	cd clients/node && npm ci --no-audit --no-fund
+	cd tests/polyglot/openai && npm ci --no-audit --no-fund
 	$(PYTEST) -m polyglot
 
 # Faults under running streams, and malformed requests, in real processes; the last line is JSON. Each takes some minutes.

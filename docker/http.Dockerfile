@@ -1,0 +1,42 @@
+# The HTTP door: stateless, no model, no torch. Built from the repository's root:
+#   docker build -f docker/http.Dockerfile -t csm-http .
+
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+# pip's own configuration decides where packages come from. To name an index: --build-arg PIP_INDEX=URL
+ARG PIP_INDEX=
+
+FROM ${PYTHON_IMAGE} AS stubs
+ARG PIP_INDEX
+WORKDIR /build
+COPY requirements/dev.txt requirements/
+RUN pip install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
+    --constraint requirements/dev.txt grpcio-tools==1.85.1
+COPY protos protos
+RUN mkdir stubs && find protos -name '*.proto' -exec \
+    python -m grpc_tools.protoc -I protos --python_out=stubs --grpc_python_out=stubs {} +
+
+FROM ${PYTHON_IMAGE} AS packages
+ARG PIP_INDEX
+RUN python -m venv /opt/csm
+COPY requirements/http.txt /tmp/
+RUN /opt/csm/bin/pip install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
+    --no-deps --requirement /tmp/http.txt
+
+FROM ${PYTHON_IMAGE}
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin csm
+COPY --from=packages /opt/csm /opt/csm
+COPY --from=stubs /build/stubs /app/stubs
+COPY LICENSE THIRD_PARTY_NOTICES.md /app/
+COPY csm_bundle /app/csm_bundle
+COPY clients/python/csm_client /app/csm_client
+COPY services /app/services
+ENV PATH=/opt/csm/bin:$PATH \
+    PYTHONPATH=/app:/app/stubs \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+WORKDIR /app
+USER 10001:10001
+EXPOSE 8000 9463
+HEALTHCHECK --interval=10s --timeout=6s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=5)"]
+ENTRYPOINT ["python", "-m", "services.http"]
