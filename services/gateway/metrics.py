@@ -73,6 +73,18 @@ class GatewayMetrics:
             ["reason"],
             registry=registry,
         )
+        self.voices = Gauge(
+            "tts_voices",
+            "Voices that the gateway knows, by source: model, folder, kept.",
+            ["source"],
+            registry=registry,
+        )
+        self.voice_lookups = Counter(
+            "tts_voice_lookups",
+            "Voices of requests, by where they were found: model, folder, kept, or none.",
+            ["source"],
+            registry=registry,
+        )
         # From the first scrape on: an increase from no series to one is none to Prometheus.
         for stage in ("engine", "codec"):
             for outcome in ("resumed", "failed", "exhausted"):
