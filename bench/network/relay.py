@@ -3,9 +3,9 @@
     python -m bench.network.relay csm-bench-engine 10.77.1.1 10.77.1.2
 
 One device is here, one in the namespace. Each packet waits for the delay, or is lost. Both sides run the kernel's TCP,
-so retransmission and congestion control are real. `tc qdisc add ... netem` does the same where the kernel has the module
-sch_netem; this needs only /dev/net/tun. A line of standard input, "DELAY_MS LOSS_SHARE", sets both ways; it is answered
-by a line "BYTES_OUT BYTES_BACK": what was carried since the line before, IP headers and lost packets included.
+so retransmission and congestion control are real. `tc qdisc add ... netem` does the same where the kernel has the
+module sch_netem; this needs only /dev/net/tun. A line of standard input, "DELAY_MS LOSS_SHARE", sets both ways; it is
+answered by a line "BYTES_OUT BYTES_BACK": what was carried since the line before, IP headers and lost packets included.
 """
 
 from __future__ import annotations
