@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import sizing
-from bench.sizing import CODEC, ENGINE, NETWORK, RESULTS, Measured, fleet, is_held, main, minute
+from bench.sizing.__main__ import PAGE, RESULTS, main
+from bench.sizing.fleet import CODEC, ENGINE, NETWORK, Measured, fleet, is_held, minute
+from bench.sizing.page import page
 
 
 @pytest.fixture
@@ -26,8 +27,8 @@ def measured() -> Measured:
 
 
 def test_page_is_what_the_results_make() -> None:
-    kept = sizing.PAGE.read_text(encoding="utf-8")
-    assert kept == sizing.page(Measured.read(RESULTS)), "run `python -m bench.sizing --write`"
+    kept = PAGE.read_text(encoding="utf-8")
+    assert kept == page(Measured.read(RESULTS)), "run `python -m bench.sizing --write`"
 
 
 def test_engine_counts_the_highest_load_that_was_held(results: Path) -> None:
@@ -47,7 +48,7 @@ def test_a_new_result_changes_the_page(results: Path) -> None:
     network = json.loads((results / NETWORK).read_text())
     network["rows"][0]["codec_bytes_per_audio_s"] = 123_456
     (results / NETWORK).write_text(json.dumps(network))
-    assert "123,456" in sizing.page(Measured.read(results))
+    assert "123,456" in page(Measured.read(results))
 
 
 def test_a_fleet_is_the_listeners_over_what_a_replica_holds(measured: Measured) -> None:
@@ -74,6 +75,6 @@ def test_a_missing_result_is_named(results: Path, capsys: pytest.CaptureFixture[
 
 
 def test_every_file_of_the_page_exists() -> None:
-    links = re.findall(r"\.\./bench/results/([\w.]+)", sizing.PAGE.read_text(encoding="utf-8"))
+    links = re.findall(r"\.\./bench/results/([\w.]+)", PAGE.read_text(encoding="utf-8"))
     assert set(links) == {ENGINE, CODEC, NETWORK}
     assert all((RESULTS / name).exists() for name in links)

@@ -9,7 +9,7 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 
-from services.common.settings import StageSettings, load_settings
+from services.common.settings import ProgramSettings, StageSettings, load_settings
 from services.http.settings import HttpSettings
 from tests.deploy.components.conftest import Manifest, Render
 
@@ -71,7 +71,8 @@ def test_composition_fits_the_schemas_and_starts_every_stage(
         assert (document["metadata"].get("namespace") == "csm") is namespaced, document["metadata"]
     deployments = {d["metadata"]["name"]: d for d in documents if d["kind"] == "Deployment"}
     assert set(deployments) == {*settings_classes, "http"}
-    for stage, settings_class in {**settings_classes, "http": HttpSettings}.items():
+    classes: dict[str, type[ProgramSettings]] = {**settings_classes, "http": HttpSettings}
+    for stage, settings_class in classes.items():
         pod = deployments[stage]["spec"]["template"]["spec"]
         (container,) = pod["containers"]
         load_settings(settings_class, container["args"])  # ends the program for a flag that it does not know

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from services.common.settings import StageSettings, setting_names
+from services.common.settings import ProgramSettings, StageSettings, setting_names
 from services.http.settings import HttpSettings
 from tests.deploy.test_dashboards import exported_names  # noqa: F401
 
@@ -74,7 +74,8 @@ def test_measured_memory_on_the_page_is_the_result(page: str, repository: Path) 
 def test_flags_are_flags_of_a_stage(
     repository: Path, settings_classes: Mapping[str, type[StageSettings]], name: str
 ) -> None:
-    known = {n.flag for settings in (*settings_classes.values(), HttpSettings) for n in setting_names(settings)}
+    classes: list[type[ProgramSettings]] = [*settings_classes.values(), HttpSettings]
+    known = {name.flag for settings in classes for name in setting_names(settings)}
     text = (repository / "docs" / name).read_text(encoding="utf-8")
     assert set(re.findall(r"`(--[a-z0-9-]+)", text)) <= known
 
