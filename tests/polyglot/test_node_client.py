@@ -114,7 +114,9 @@ def test_incomplete_stream_leaves_no_file(fake_server: Any, node: Any, text: str
 def test_killed_server_leaves_no_file(request: pytest.FixtureRequest, node: Any, server: str, text: str) -> None:
     running = request.getfixturevalue(server)
     with subprocess.Popen(
-        node.command(running.target, text, "--max-seconds", "80"), stderr=subprocess.PIPE, text=True
+        node.command(running.target, text, "--max-seconds", "80", "--deadline-seconds", "20"),
+        stderr=subprocess.PIPE,
+        text=True,
     ) as client:
         assert client.stderr is not None
         progress = ""
