@@ -1,5 +1,5 @@
 // Streams speech to standard output as 16-bit samples (s16le, mono, 24 kHz with the published model).
-// docs/stubs.md says how the stubs are made and how this is compiled and run.
+// docs/callers/languages.md says how it is compiled and run.
 package main
 
 import (
