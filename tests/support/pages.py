@@ -21,9 +21,9 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def at(door: FakeDoor, program: str) -> str:
-    """The program with the addresses of running servers in place of those of `make serve`."""
+    """The program with the addresses of running servers, and a voice of theirs, in place of those of `make serve`."""
     program = program.replace("127.0.0.1:8000", door.url.removeprefix("http://"))
-    return program.replace("127.0.0.1:50051", door.behind.target)
+    return re.sub(r"\bslt\b", "ada", program.replace("127.0.0.1:50051", door.behind.target))
 
 
 async def run(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -69,7 +69,7 @@ async def test_python_example_runs(page: str, index: int, tmp_path: Path) -> Non
 @pytest.mark.parametrize("index", range(len(SHELL)))
 async def test_shell_example_runs(index: int, tmp_path: Path) -> None:
     async with fake_door() as door:
-        program = pages.blocks(FOLDER / "cli.md", "sh")[index]
+        program = pages.at(door, pages.blocks(FOLDER / "cli.md", "sh")[index])
         environment = {"PATH": pages.csm_on_path(tmp_path), "CSM_TARGET": door.behind.target}
         done = await pages.run(["bash", "-euo", "pipefail", "-c", program], tmp_path, **environment)
         assert done.returncode == 0, done.stderr
