@@ -1,4 +1,7 @@
-"""The examples of docs/callers/node.md run as they are, in a folder with the packages and the protos."""
+"""The examples of docs/callers/node.md run as they are, in a folder with the packages and the protos.
+
+So does the browser's example of websocket.md, with Node's WebSocket.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +42,16 @@ async def test_example_runs(folder: Path, index: int, printed: str, file: str, a
         done: subprocess.CompletedProcess[str] = await pages.run(["node", "example.mjs"], folder)
         assert (done.returncode, done.stdout) == (0, printed), done.stderr
         assert (folder / file).read_bytes().endswith(audio)
+
+
+async def test_browser_example_runs(folder: Path) -> None:
+    async with fake_door() as door:
+        (program,) = pages.blocks(PAGE.with_name("websocket.md"), "js")
+        (folder / "example.mjs").write_text(pages.at(door, program))
+        done = await pages.run(["node", "--experimental-websocket", "example.mjs"], folder)
+        if "bad option" in done.stderr:
+            pytest.skip("this Node has no WebSocket; 20.10 has one")
+        assert (done.returncode, done.stdout) == (0, "19200 samples\n"), done.stderr
 
 
 def test_no_example_is_left_out() -> None:
