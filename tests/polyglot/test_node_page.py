@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import pages
+from tests.support.door import page_examples as pages
 from tests.support.door.fake_door import fake_door
 from tests.support.fake_stages import numbered_audio
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha.reflection import aio  # type: ignore[attr-defined]
 
 _V1 = "grpc.reflection.v1.ServerReflection"
 
@@ -19,7 +20,7 @@ def enable_reflection(service_names: Iterable[str], server: grpc.aio.Server) -> 
     names = [*service_names, reflection.SERVICE_NAME]
     reflection.enable_server_reflection(names, server)
     method = grpc.stream_stream_rpc_method_handler(
-        reflection.aio.ReflectionServicer(names).ServerReflectionInfo,
+        aio.ReflectionServicer(names).ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )

@@ -16,7 +16,7 @@ def sentences(tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
         elif isinstance(node, ast.JoinedStr):
-            yield "".join(part.value if isinstance(part, ast.Constant) else ANY for part in node.values)
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else ANY for part in node.values)
 
 
 def test_every_sentence_is_in_the_code(repository: Path) -> None:

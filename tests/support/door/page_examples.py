@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.support.door.fake_door import FakeDoor
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 PATHS = [str(REPOSITORY / part) for part in ("", "clients/python", "gen/python")]
 
 
