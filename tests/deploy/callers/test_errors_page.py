@@ -123,7 +123,7 @@ def test_codes_of_the_door_are_in_its_table(sources: dict[Path, ast.Module], row
             match node:
                 case ast.Call(func=ast.Name(id="ApiError"), args=[ast.Constant(value=int(status)), *_]):
                     codes = [word.value for word in node.keywords if word.arg == "code"]
-                    raised.update({code.value: {str(status)} for code in codes if isinstance(code, ast.Constant)})
+                    raised.update({str(code.value): {str(status)} for code in codes if isinstance(code, ast.Constant)})
                 case ast.keyword(arg="code", value=ast.Constant(value=str(code))):
                     raised[code]
                 case ast.Call(func=ast.Name(id="_unavailable"), args=[_, ast.Constant(value=str(code))]):
