@@ -10,7 +10,6 @@ from collections.abc import Iterable
 
 import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
-from grpc_reflection.v1alpha.reflection import aio  # type: ignore[attr-defined]
 
 _V1 = "grpc.reflection.v1.ServerReflection"
 
@@ -19,8 +18,9 @@ def enable_reflection(service_names: Iterable[str], server: grpc.aio.Server) -> 
     """service_names: full names, "csm.v1.TextToSpeechService" """
     names = [*service_names, reflection.SERVICE_NAME]
     reflection.enable_server_reflection(names, server)
+    servicer = reflection.aio.ReflectionServicer(names)  # type: ignore[attr-defined]  # the stubs lack it
     method = grpc.stream_stream_rpc_method_handler(
-        aio.ReflectionServicer(names).ServerReflectionInfo,
+        servicer.ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
