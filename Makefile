@@ -40,7 +40,7 @@ ASKED := $(if $(filter $(TINY),$(BUNDLE)),$(TINY)/bundle.json)
 
 .PHONY: say serve test test-slow test-gpu test-polyglot packages test-packages test-plugins chaos fuzz bench bench-gpu \
 	kernels gpu-lease gpu-lease-rehearsal wheels voice voice-rehearsal evaluate check coverage format protos protos-freeze \
-	lock notices settings-page clean
+	lock notices settings-page api-reference clean
 
 say: $(STAMPS)/run $(ASKED)
 	@$(BIN)/python -m services.all_in_one.say --bundle '$(BUNDLE)' --text '$(subst ','\'',$(TEXT))' --out '$(OUT)' \
@@ -231,6 +231,13 @@ notices: $(STAMPS)/dev
 # After a change of a setting: docs/settings.md.
 settings-page: $(STAMPS)/dev
 	$(BIN)/python docs/settings_page.py
+
+# Every message and field of the public API as HTML, from the protos' comments: build/api-reference/html/index.html.
+api-reference: $(STAMPS)/dev
+	@mkdir -p build/api-reference
+	@cd protos && ../$(BIN)/python -m grpc_tools.protoc -I . --include_source_info \
+		-o ../build/api-reference/descriptor.pb csm/v1/*.proto csm/rvq/v1/*.proto
+	@cd docs/api-reference && ../../$(BIN)/sabledocs
 
 clean:
 	rm -rf $(VENV) build dist gen clients/node/node_modules clients/node/protos *.egg-info

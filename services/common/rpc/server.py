@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio  # type: ignore[attr-defined]
-from grpc_reflection.v1alpha import reflection
 
 from services.common.rpc.calls import Admit, CallInterceptor
 from services.common.rpc.lingering import DRAIN_QUIET_S
+from services.common.rpc.reflection import enable_reflection
 from services.common.rpc.tls import ServerTls
 from services.common.settings import StageSettings, host_and_port
 from services.common.telemetry.metrics import MetricsServer, StageMetrics
@@ -127,8 +127,7 @@ class StageServer:
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
         if self.settings.reflection:
-            names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
-            reflection.enable_server_reflection(names, self._health_server)
+            enable_reflection([health.SERVICE_NAME], self._health_server)
         self.health_port = _listen(self._health_server, host, self.settings.health_port)
         self._calls = CallInterceptor(self.metrics, self._admit, self._tracer)
         self._api_server = grpc.aio.server(
@@ -140,8 +139,7 @@ class StageServer:
         for service in self._services:
             service.add_to_server(service.servicer, self._api_server)
         if self.settings.reflection:
-            names = [*(service.name for service in self._services), reflection.SERVICE_NAME]
-            reflection.enable_server_reflection(names, self._api_server)
+            enable_reflection([service.name for service in self._services], self._api_server)
         self.port = _listen(self._api_server, host, self.settings.port, _api_credentials(self.settings))
         if self._private_address:
             self._api_server.add_insecure_port(self._private_address)

@@ -1,0 +1,82 @@
+"""Every example in Python and for the shell on the pages for callers runs against a gateway and an HTTP door."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.support.door import page_examples as pages
+from tests.support.door.fake_door import fake_door
+
+FOLDER = pages.REPOSITORY / "docs" / "callers"
+FRAMES = 10  # of every sentence that the stand-in of the engine speaks
+SPEECH = FRAMES * 1920 * 2  # bytes
+WAV = SPEECH + 44
+
+# What each example prints, in part, and the sizes of the files that it makes; None is any size.
+PYTHON: Mapping[str, list[tuple[str, dict[str, int | None]]]] = {
+    "python.md": [
+        ("0.80 s", {"hello.wav": WAV}),
+        ("", {"hello.raw": SPEECH}),
+        ("['It is half past nine.', 'Shall we go?']", {"answer.raw": 2 * SPEECH}),
+        ("24000", {}),
+        ("input.text is empty; there is nothing to say.\nsampling_params.top_k is 0", {}),
+        ("fake/1", {}),
+        ("True", {}),
+    ],
+    "grpc.md": [
+        ("24000 Hz\nFINISH_REASON_END_OF_SPEECH", {"hello.raw": SPEECH}),
+        ("At the market.\nIt was full.", {"answer.raw": 2 * SPEECH}),
+        ("INVALID_ARGUMENT TEXT_EMPTY\ninput.text is empty; there is nothing to say.", {}),
+        ("fake/1", {}),
+    ],
+    "websocket.md": [
+        ("It is half past nine.\nShall we go?", {"answer.raw": 2 * SPEECH}),
+        ("stopped", {}),
+    ],
+}
+SHELL: list[tuple[str, dict[str, int | None]]] = [
+    ("", {"hello.wav": WAV, "hello.mp3": None, "faster.ogg": None, "call.ulaw": None}),
+    ("", {"story.wav": WAV + SPEECH, "hello.raw": SPEECH}),
+    ("", {"turn0.wav": WAV, "turn1.wav": WAV}),
+    ("model                fake/1", {}),
+    ('"detected": true', {"marked.wav": WAV}),
+    ("", {"hello.wav": WAV}),
+]
+
+
+def check(folder: Path, printed: str, expected: str, files: Mapping[str, int | None]) -> None:
+    assert expected in printed
+    for name, size in files.items():
+        found = (folder / name).stat().st_size
+        assert found == size or (size is None and found), name
+
+
+@pytest.mark.parametrize(
+    ("page", "index"), [(page, i) for page, examples in PYTHON.items() for i in range(len(examples))]
+)
+async def test_python_example_runs(page: str, index: int, tmp_path: Path) -> None:
+    async with fake_door() as door:
+        program = pages.at(door, pages.blocks(FOLDER / page, "python")[index])
+        done = await pages.run([sys.executable, "-c", program], tmp_path)
+        assert done.returncode == 0, done.stderr
+        check(tmp_path, done.stdout, *PYTHON[page][index])
+
+
+@pytest.mark.parametrize("index", range(len(SHELL)))
+async def test_shell_example_runs(index: int, tmp_path: Path) -> None:
+    async with fake_door() as door:
+        program = pages.at(door, pages.blocks(FOLDER / "cli.md", "sh")[index])
+        environment = {"PATH": pages.csm_on_path(tmp_path), "CSM_TARGET": door.behind.target}
+        done = await pages.run(["bash", "-euo", "pipefail", "-c", program], tmp_path, **environment)
+        assert done.returncode == 0, done.stderr
+        check(tmp_path, done.stdout, *SHELL[index])
+
+
+def test_no_example_is_left_out() -> None:
+    found = {page.name: len(pages.blocks(page, "python")) for page in FOLDER.glob("*.md")}
+    assert {name: count for name, count in found.items() if count} == {name: len(PYTHON[name]) for name in PYTHON}
+    assert len(pages.blocks(FOLDER / "cli.md", "sh")) == len(SHELL)

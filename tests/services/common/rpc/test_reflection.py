@@ -1,0 +1,38 @@
+"""A client without protos calls the gateway by either version of reflection (`buf curl`)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.fake_deployment import fake_deployment
+
+BUF = Path(sys.executable).with_name("buf")
+
+
+async def curl(target: str, *options: str) -> subprocess.CompletedProcess[str]:
+    method = f"http://{target}/csm.v1.TextToSpeechService/GetServerInfo"
+    command = [str(BUF), "curl", "--http2-prior-knowledge", "--protocol=grpc", *options, "--data={}", method]
+    return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_reflection_tells_the_api(version: str) -> None:
+    async with fake_deployment() as running:
+        await running.gateway.wait_ready()
+        done = await curl(running.target, f"--reflect-protocol=grpc-{version}")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["modelVersion"] == "fake/1"
+
+
+async def test_reflection_may_be_off() -> None:
+    async with fake_deployment(reflection=False) as running:
+        await running.gateway.wait_ready()
+        for version in ("v1", "v1alpha"):
+            done = await curl(running.target, f"--reflect-protocol=grpc-{version}")
+            assert done.returncode != 0 and "failed to find service" in done.stderr
