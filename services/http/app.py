@@ -19,6 +19,7 @@ from services.http.api.errors import ApiError, from_client_error, from_validatio
 from services.http.api.front import REQUEST_ID, Front
 from services.http.door import Door
 from services.http.endpoints.catalog import catalog_router
+from services.http.endpoints.page import page_router
 from services.http.endpoints.probes import probes_router
 from services.http.endpoints.speech import speech_router
 from services.http.endpoints.watermark import PATH as WATERMARK_PATH
@@ -54,6 +55,7 @@ def routers(door: Door) -> list[APIRouter]:
         watermark_router(door),
         websocket_router(door),
         probes_router(door),
+        *([page_router()] if door.settings.page else []),
     ]
 
 
