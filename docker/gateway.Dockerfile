@@ -24,7 +24,7 @@ RUN /opt/csm/bin/pip install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDE
 
 FROM ${PYTHON_IMAGE}
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin csm \
-    && install --directory --owner=10001 --group=10001 /var/lib/csm/keys
+    && install --directory --owner=10001 --group=10001 /var/lib/csm/keys /var/lib/csm/voices
 COPY --from=packages /opt/csm /opt/csm
 COPY --from=stubs /build/stubs /app/stubs
 COPY LICENSE THIRD_PARTY_NOTICES.md docker/healthcheck.py /app/
@@ -34,7 +34,8 @@ ENV PATH=/opt/csm/bin:$PATH \
     PYTHONPATH=/app:/app/stubs \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    CSM_GATEWAY_CODE_SEALING_KEYRING=/var/lib/csm/keys/code_sealing.json
+    CSM_GATEWAY_CODE_SEALING_KEYRING=/var/lib/csm/keys/code_sealing.json \
+    CSM_GATEWAY_VOICES_DATABASE=/var/lib/csm/voices/voices.sqlite
 WORKDIR /app
 USER 10001:10001
 EXPOSE 50051 50052 9460

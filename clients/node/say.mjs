@@ -40,11 +40,12 @@ function connect() {
 }
 
 function request(text = words.join(' '), givenSeed = undefined) {
-  const { voice, speaker, speed, seed = givenSeed, 'max-seconds': maxSeconds } = options;
+  const { voice, speaker, speed, conversation, seed = givenSeed, 'max-seconds': maxSeconds } = options;
   return {
     input: { text, ...(speaker !== undefined && { speaker: Number(speaker) }) },
     audioConfig: { audioEncoding: encoding, ...(speed !== undefined && { speed }) },
     ...(voice && { voice: { name: voice } }),
+    ...(conversation && { conversationId: conversation }),
     ...(seed !== undefined && { samplingParams: { seed: seed.toString() } }),
     ...(maxSeconds !== undefined && { maxAudioDuration: duration(maxSeconds) }),
   };
@@ -125,6 +126,24 @@ function unary(client, metadata) {
   });
 }
 
+// A line for each voice that the caller may use.
+async function listVoices(client, metadata) {
+  let pageToken = '';
+  do {
+    const page = await new Promise((resolve, reject) => {
+      client.listVoices({ pageToken }, metadata, deadline(), (error, response) => {
+        if (error) return reject(error);
+        resolve(response);
+      });
+    });
+    for (const { name, speaker, languageCodes, description, hasPrompt } of page.voices) {
+      const parts = [name.padEnd(20), `speaker ${speaker}`.padEnd(12), languageCodes.join(',').padEnd(12), description];
+      console.log([...parts, ...(hasPrompt ? ['[prompt]'] : [])].join(' ').trimEnd());
+    }
+    pageToken = page.nextPageToken;
+  } while (pageToken);
+}
+
 const seconds = (duration) => Number(duration?.seconds ?? 0) + (duration?.nanos ?? 0) / 1e9;
 
 function report({ stats, watermark, finishReason }) {
@@ -139,11 +158,16 @@ let client;
 try {
   const metadata = callMetadata(options);
   client = connect();
-  const { audio, format, summary } = await (options.unary ? unary : stream)(client, metadata);
-  writeFileSync(options.out, fileOf(audio, format));
-  report(summary);
+  if (options['list-voices']) {
+    await listVoices(client, metadata);
+  } else {
+    const { audio, format, summary } = await (options.unary ? unary : stream)(client, metadata);
+    writeFileSync(options.out, fileOf(audio, format));
+    report(summary);
+  }
 } catch (error) {
-  console.error([...explain(error), `${options.out} was not written.`].join('\n'));
+  const unwritten = options['list-voices'] ? [] : [`${options.out} was not written.`];
+  console.error([...explain(error), ...unwritten].join('\n'));
   process.exitCode = 1;
 } finally {
   client?.close();

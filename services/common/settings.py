@@ -32,6 +32,15 @@ ReceiveLimit = Annotated[int, Field(ge=1024, le=256 * 2**20, description="Larges
 ConnectionStreams = Annotated[
     int, Field(ge=0, le=100_000, description="Calls at once on one connection; further ones wait. 0 is no limit.")
 ]
+ConnectionAge = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=86400,
+        description="Age at which a connection is closed, its calls finishing first, so that"
+        " clients look the name up again and find new replicas; 0 is never.",
+    ),
+]
 
 
 class ProgramSettings(BaseSettings):
@@ -124,13 +133,7 @@ class StageSettings(ProgramSettings):
     reflection: bool = Field(default=True, description="Answer server reflection on the API and health ports.")
     max_receive_message_bytes: ReceiveLimit = 16 * 2**20
     max_streams_per_connection: ConnectionStreams = 0
-    max_connection_age_seconds: int = Field(
-        default=300,
-        ge=0,
-        le=86400,
-        description="Age at which a connection is closed, its calls finishing first, so that"
-        " clients look the name up again and find new replicas; 0 is never.",
-    )
+    max_connection_age_seconds: ConnectionAge = 300
 
 
 S = TypeVar("S", bound=ProgramSettings)

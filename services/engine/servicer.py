@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import grpc
 from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 from csm.rvq.v1 import rvq_pb2
 
-from csm_bundle.errors import InvalidRequestError
+from csm_bundle.errors import EngineBusyError, InvalidRequestError
+from csm_bundle.voice_folder import FolderVoice
 from csm_engine.loop.engine import Output
 from csm_engine.scheduling.sequence import Sequence
 from services.common import values
-from services.common.rpc.status import StatusError
+from services.common.rpc.status import Resource, StatusError
 from services.common.telemetry import logs, spans
 from services.engine import convert
 from services.engine.async_engine import AsyncEngine, SequenceStream
@@ -22,6 +24,8 @@ from services.engine.metrics import EngineMetrics
 from services.engine.spoken_text import SpokenText
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+LOAD_REPORT_KEY = "endpoint-load-metrics-bin"  # the name is gRPC's
 
 _PROGRESS = engine_pb2.GenerateResponse(progress=engine_pb2.GenerateProgress())
 
@@ -36,10 +40,12 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         metrics: EngineMetrics,
         *,
         spoken_text: SpokenText,
+        prompted_voices: Iterable[FolderVoice] = (),
         max_batch_frames: int,
     ) -> None:
         self._async_engine = async_engine
         self._spoken_text = spoken_text
+        self._prompted_voices = {voice.name: voice for voice in prompted_voices if voice.digest}
         self._info = info
         self._metrics = metrics
         self._max_batch_frames = max_batch_frames
@@ -52,6 +58,9 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
             stream = await self._async_engine.open(generation)
         except InvalidRequestError as error:
             raise convert.in_api_terms(error) from None
+        except EngineBusyError:
+            context.set_trailing_metadata(self._load_report())
+            raise
         sequence = stream.added.result()
         context.add_done_callback(lambda _: stream.close())  # type: ignore[arg-type]
         try:
@@ -59,7 +68,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         finally:
             stream.close()
             self._metrics.observe_end(sequence)
-            logs.annotate(frames=sequence.num_frames, prompt_tokens=len(sequence.prompt))
+            logs.annotate(frames=sequence.num_frames, prompt_tokens=len(sequence.prompt), reused_tokens=sequence.reused)
 
     async def _stream(
         self, request: engine_pb2.GenerateRequest, stream: SequenceStream, sequence: Sequence, context: Context
@@ -86,6 +95,22 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
             elif not batch:
                 await context.write(_PROGRESS)
         await context.write(engine_pb2.GenerateResponse(complete=convert.complete(sequence)))
+        context.set_trailing_metadata(self._load_report())
+
+    async def GetVoicePrompt(
+        self, request: engine_pb2.GetVoicePromptRequest, context: Context
+    ) -> engine_pb2.GetVoicePromptResponse:
+        voice = self._prompted_voices.get(request.name)
+        if voice is None:
+            raise StatusError(
+                grpc.StatusCode.NOT_FOUND,
+                "VOICE_NOT_FOUND",
+                f"The bundle has no voice '{request.name}' with a prompt.",
+                resource=Resource("voice", request.name),
+            )
+        if voice.codes:
+            return engine_pb2.GetVoicePromptResponse(text=voice.text, codes=rvq_pb2.CodeFrames.FromString(voice.codes))
+        return engine_pb2.GetVoicePromptResponse(text=voice.text, recording=voice.recording)
 
     async def GetModelInfo(
         self, request: engine_pb2.GetModelInfoRequest, context: Context
@@ -102,6 +127,14 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
             frame_rate=self._async_engine.frame_rate(),
             silence_duration=None if silence is None else values.seconds(silence),
         )
+
+    def _load_report(self) -> tuple[tuple[str, bytes]]:
+        """Trailing metadata for gRPC's weighted round robin at the caller (gRFC A51, A58)."""
+        load = sum(self._async_engine.thread.load()) + 1
+        report = engine_pb2.LoadReport(
+            rps_fractional=1.0, application_utilization=load / self._info.max_running_sequence_count
+        )
+        return ((LOAD_REPORT_KEY, report.SerializeToString()),)
 
     def _check_codec(self, theirs: rvq_pb2.CodecIdentity) -> None:
         """The caller's codec must be the one that these weights speak; fields that either side leaves out pass."""

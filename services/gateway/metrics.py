@@ -54,10 +54,35 @@ class GatewayMetrics:
             ["event"],
             registry=registry,
         )
+        self.engine_calls = Counter(
+            "tts_engine_calls",
+            "Calls to engines, by how the engine was chosen: conversation, load. A call that moves counts once.",
+            ["by"],
+            registry=registry,
+        )
+        self.full_engines = Counter(
+            "tts_full_engines",
+            "Calls that a full engine refused, by how it was chosen and by what came of it: moved (sent to another"
+            " engine), refused.",
+            ["by", "outcome"],
+            registry=registry,
+        )
         self.refused = Counter(
             "tts_refused_calls",
             "Calls refused for who called, by reason: CREDENTIAL_MISSING, CREDENTIAL_INVALID, QUOTA_EXCEEDED.",
             ["reason"],
+            registry=registry,
+        )
+        self.voices = Gauge(
+            "tts_voices",
+            "Voices that the gateway knows, by source: model, folder, kept.",
+            ["source"],
+            registry=registry,
+        )
+        self.voice_lookups = Counter(
+            "tts_voice_lookups",
+            "Voices of requests, by where they were found: model, folder, kept, or none.",
+            ["source"],
             registry=registry,
         )
         FormerMetrics(registry, {"tts_repairs": self.failovers})

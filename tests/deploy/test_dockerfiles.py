@@ -147,7 +147,7 @@ def test_compose_gives_the_engine_a_gpu_and_the_stages_volumes(compose: dict[str
         service = compose["services"][name]
         assert ("HF_TOKEN" in service.get("environment", [])) == (name != "gateway")
         assert {volume.split(":")[0] for volume in service["volumes"]} <= set(compose["volumes"])
-    assert [volume.split(":")[0] for volume in compose["services"]["gateway"]["volumes"]] == ["sealing"]
+    assert [volume.split(":")[0] for volume in compose["services"]["gateway"]["volumes"]] == ["sealing", "voices"]
 
 
 def test_mounted_folders_are_made_for_the_user(compose: dict[str, Any], repository: Path, stage: str) -> None:

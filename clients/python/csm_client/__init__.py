@@ -24,7 +24,7 @@ from csm_client.errors import (
     UnavailableError,
 )
 from csm_client.files import load_context, save_codes
-from csm_client.requests import SpeechOptions, StreamOptions, Turn
+from csm_client.requests import Consent, SpeechOptions, StreamOptions, Turn, VoiceOptions
 from csm_client.speech import Speech
 from csm_client.tables.encodings import Encoding
 
@@ -34,6 +34,7 @@ __all__ = [
     "AudioFile",
     "Client",
     "ConnectionOptions",
+    "Consent",
     "ContextFileError",
     "CsmClientError",
     "DeadlineExceededError",
@@ -57,6 +58,7 @@ __all__ = [
     "Turn",
     "UnauthenticatedError",
     "UnavailableError",
+    "VoiceOptions",
     "WavFile",
     "load_context",
     "load_token",

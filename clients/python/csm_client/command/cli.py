@@ -19,6 +19,7 @@ from csm_client.async_client import DEFAULT_TIMEOUT_S, AsyncClient
 from csm_client.command.detect import detect
 from csm_client.command.output import STANDARD_OUTPUT
 from csm_client.command.say import say
+from csm_client.command.voices import add_voices_options, voices, wrong_voices_arguments
 from csm_client.credentials import ConnectionOptions, load_token
 from csm_client.errors import CsmClientError, ServerError
 from csm_client.files import is_unicode
@@ -31,7 +32,10 @@ LONGEST_DEADLINE_S = 1e9
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. arguments: the command line when None"""
-    parsed = _parser().parse_args(arguments)
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    if parsed.command == "voices" and (wrong := wrong_voices_arguments(parsed)):
+        parser.error(wrong)
     try:
         return asyncio.run(told(_run(parsed), parsed.target))
     except KeyboardInterrupt:
@@ -56,7 +60,7 @@ async def _run(arguments: Namespace) -> int:
             case "say":
                 return await say(client, arguments)
             case "voices":
-                return await _voices(client)
+                return await voices(client, arguments)
             case "detect":
                 return await detect(client, arguments.file, arguments.key_id, as_json=arguments.json)
             case _:
@@ -76,13 +80,6 @@ def _connection(arguments: Namespace) -> ConnectionOptions:
         token=token,
         insecure_token=arguments.insecure_token,
     )
-
-
-async def _voices(client: AsyncClient) -> int:
-    for voice in await client.list_voices():
-        languages = ",".join(voice.language_codes)
-        print(f"{voice.name:<20} speaker {voice.speaker:<4} {languages:<12} {voice.description}".rstrip())
-    return 0
 
 
 async def _serve_info(client: AsyncClient) -> int:
@@ -152,7 +149,8 @@ def _parser() -> ArgumentParser:
     )
     add_say_options(say_parser)
     commands.add_parser("serve-info", parents=[common], help="what the server runs and accepts")
-    commands.add_parser("voices", parents=[common], help="the voices of the server")
+    voices_parser = commands.add_parser("voices", parents=[common], help="list, add, show and delete voices")
+    add_voices_options(voices_parser, utf8)
     detect_parser = commands.add_parser(
         "detect", parents=[common], help="find what is marked in a file of up to an hour"
     )
@@ -179,6 +177,12 @@ def add_say_options(parser: ArgumentParser) -> None:
     parser.add_argument("--speaker", type=_int32, help="speaker number; the voice's when unset")
     parser.add_argument("--voice", type=utf8, help="name of a voice")
     parser.add_argument("--context", type=Path, metavar="JSON", help="the conversation so far, a list of turns")
+    parser.add_argument(
+        "--conversation",
+        type=utf8,
+        metavar="ID",
+        help="id of the conversation, by which the server finds what it computed for the turns before",
+    )
     for name, option in SAMPLING.items():
         parser.add_argument(
             f"--{name.replace('_', '-')}",
