@@ -54,7 +54,7 @@ export function showProblem(error, find = (param) => element(param)) {
     textContent: plain(error),
   });
   note.setAttribute("role", "alert");
-  field.closest(".field, .speaker, li, form").append(note);
+  field.closest(".field, .speaker, li, form, .row").append(note);
   field.setAttribute("aria-invalid", "true");
   field.dataset.described = field.getAttribute("aria-describedby") ?? "";
   field.setAttribute("aria-describedby", `${note.id} ${field.dataset.described}`.trim());

@@ -7,6 +7,7 @@ import { Output } from "./output.js";
 import { LIVE_FORMATS } from "./pcm.js";
 import { synthesize } from "./synthesis.js";
 import { Typing } from "./typing.js";
+import { KeptVoices } from "./voices.js";
 import { Watermark } from "./watermark.js";
 
 const element = (id) => document.getElementById(id);
@@ -32,6 +33,7 @@ const output = new Output(say);
 const conversation = new Conversation(output, voiceOf, onError);
 const typing = new Typing(output, say, onError);
 const watermark = new Watermark(output, say, onError);
+const keptVoices = new KeptVoices(voiceOf, connect, onError);
 output.onFind = (recording, name) => {
   openTab("watermark");
   watermark.look(recording, name);
@@ -122,11 +124,12 @@ function describeVoice() {
   const voice = voiceOf(element("voice").value);
   const parts = [voice?.description.replace(/\.$/, ""), voice?.languages.join(", ")];
   element("voice-about").textContent = parts.filter(Boolean).join(" · ");
+  keptVoices.show(voice);
 }
 
 // The server: its voices and its model, and the token that it may want
 
-async function connect() {
+async function connect(chosenVoice = null) {
   const server = element("server");
   try {
     voices = (await getJson("v1/audio/voices")).data;
@@ -135,6 +138,7 @@ async function connect() {
       element(id).replaceChildren(...options);
       element(id).selectedIndex = Math.min(chosen, voices.length - 1);
     }
+    if (chosenVoice !== null) element("voice").value = chosenVoice;
     describeVoice();
     element("server-text").textContent = (await getJson("v1/models")).data[0].id;
     await call("readyz");
