@@ -55,6 +55,7 @@ export class Conversation {
   }
 
   async _speak() {
+    if (element("turn-go").disabled) return; // it speaks already
     clearProblems();
     const side = this._side;
     const text = element("turn-text").value.trim();

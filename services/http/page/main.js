@@ -42,6 +42,7 @@ output.onFind = (recording, name) => {
 // Speak
 
 async function speak() {
+  if (element("speak-go").disabled) return; // it speaks already
   clearProblems();
   element("speak-go").disabled = true;
   try {

@@ -22,17 +22,34 @@ export class Output {
     element("find").addEventListener("click", () => this.onFind(this.recording(), this._sound.name));
   }
 
-  /** A new sound begins. In a click or a key press. onStop: what a stop ends besides the playback */
-  async begin(name, onStop = null) {
+  /**
+   * A new sound begins, in a click or a key press. Resolves to it.
+   * @param {(() => void) | null} onStop what a stop ends besides the playback
+   * @param {{isPaced?: boolean}} about isPaced: it comes as somebody writes it, so that its real-time factor means nothing
+   */
+  async begin(name, onStop = null, { isPaced = false } = {}) {
     this.stop();
     await this.player.open();
     this.player.start();
     this._onStop = onStop;
-    this._sound = { name, pieces: [], rate: 24_000, length: 0, file: null, askedMs: performance.now(), firstMs: null };
+    this._sound = { name, isPaced, pieces: [], rate: 24_000, length: 0, askedMs: performance.now(), firstMs: null };
+    const sound = this._sound;
     this.plot.clear(24_000);
     for (const name of ["first", "factor", "length", "gaps"]) element(`stat-${name}`).textContent = "–";
     element("outcome").textContent = "";
     this._showButtons();
+    return sound;
+  }
+
+  /** The same sound goes on after it was finished. */
+  goOn(onStop) {
+    this._onStop = onStop;
+    this._showButtons();
+  }
+
+  /** Whether this sound is the one on the card. */
+  has(sound) {
+    return this._sound === sound;
   }
 
   /** Plays and draws what has come. continues: false where a pause before it is no gap */
@@ -59,12 +76,6 @@ export class Output {
     const text = `${Math.round(sound.firstMs)} ms`;
     element("stat-first").textContent = text;
     this._say(`First audio after ${text}.`);
-  }
-
-  /** Time to first audio counts from now. */
-  restartClock() {
-    this._sound.askedMs = performance.now();
-    this._sound.firstMs = null;
   }
 
   /**
@@ -139,7 +150,7 @@ export class Output {
     const seconds = this._sound.length / this._sound.rate;
     if (!seconds) return;
     element("stat-length").textContent = `${seconds.toFixed(1)} s`;
-    element("stat-factor").textContent = (makingSeconds / seconds).toFixed(2);
+    if (!this._sound.isPaced) element("stat-factor").textContent = (makingSeconds / seconds).toFixed(2);
     element("stat-gaps").textContent = String(this.player.gaps);
   }
 

@@ -18,7 +18,7 @@ const EXTENSIONS = { opus: "ogg", pcm: "wav" };
 export async function synthesize(body, output, name) {
   const format = body.response_format ?? "pcm";
   const leaving = new AbortController();
-  await output.begin(name, () => leaving.abort());
+  const sound = await output.begin(name, () => leaving.abort());
   const askedMs = performance.now();
   try {
     const answer = await call("v1/audio/speech", {
@@ -52,10 +52,10 @@ export async function synthesize(body, output, name) {
     throw new Problem("The connection broke: the audio is not complete.", { code: "incomplete_audio" });
   } catch (error) {
     if (leaving.signal.aborted) {
-      output.finish("Stopped.");
+      if (output.has(sound)) output.finish("Stopped.");
       return null;
     }
-    output.finish("");
+    if (output.has(sound)) output.finish("");
     output.stop();
     throw error;
   }

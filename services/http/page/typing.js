@@ -17,6 +17,7 @@ export class Typing {
     this._onError = onError;
     this._socket = null;
     this._lines = []; // items that wait or are spoken
+    this._stops = 0; // so many times
     this._field = element("typing-text");
     this._field.addEventListener("input", () => this._typed());
     this._field.addEventListener("keydown", (event) => {
@@ -31,8 +32,9 @@ export class Typing {
 
   /** Stops at once, and drops what has not been spoken. */
   stop() {
-    if (this._isCancelling || !this._isOpen) return;
-    this._isCancelling = true; // audio that is under way is not played
+    if (this._isCancelling) return;
+    this._stops += 1;
+    this._isCancelling = this._isOpen; // audio that is under way is not played
     this._tell({ type: "input.cancel" });
     this._output.stop();
     for (const line of this._lines) line.dataset.state = "dropped";
@@ -59,13 +61,18 @@ export class Typing {
   async _send(text, isEnd) {
     this._field.value = this._field.value.slice(text.length);
     const written = text.trim();
+    const wasIdle = !this._lines.length && !this._utteranceSinceMs && !this._output.player.isPlaying;
+    const stops = this._stops;
     if (written) this._addLine(written);
     else if (!this._utteranceSinceMs) return;
     try {
-      if (!this._utteranceSinceMs && !this._output.player.isPlaying) this._begun = this._begin();
+      if (wasIdle) this._begun = this._begin();
+      else this._output.goOn(() => this.stop());
+      this._showBusy(true);
       this._utteranceSinceMs ??= performance.now();
       await this._begun;
       await this._connect();
+      if (stops !== this._stops) return;
       if (written) this._tell({ type: "input.text", text: `${written} ` });
       if (isEnd || performance.now() - this._utteranceSinceMs > LONGEST_UTTERANCE_MS) {
         this._tell({ type: "input.done" });
@@ -78,9 +85,7 @@ export class Typing {
 
   async _begin() {
     clearProblems();
-    this._isCancelling = false;
-    await this._output.begin("typed", () => this.stop());
-    this._showBusy(true);
+    await this._output.begin("typed", () => this.stop(), { isPaced: true });
   }
 
   _addLine(text) {
@@ -115,6 +120,7 @@ export class Typing {
       socket.binaryType = "arraybuffer";
       this._socket = socket;
       this._decode = decoderOf("pcm");
+      this._isCancelling = false;
       socket.addEventListener("open", () => socket.send(config));
       socket.addEventListener("message", ({ data }) => {
         if (data instanceof ArrayBuffer) return this._play(new Uint8Array(data));
@@ -150,7 +156,7 @@ export class Typing {
       case "audio.cancelled":
         this._isCancelling = false;
         this._decode = decoderOf("pcm");
-        this._output.finish("Stopped.");
+        if (!this._utteranceSinceMs) this._output.finish("Stopped.");
         break;
       case "session.done":
         if (this._isCancelling) break;
