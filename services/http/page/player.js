@@ -1,6 +1,7 @@
 // Plays samples as they come: each piece is scheduled at the end of the one before it.
 
 const LEAD_S = 0.08; // before the first piece, so that a late second one makes no gap
+const LONGEST_LEAD_S = 1.3; // each gap doubles it: few long gaps are easier to listen to than many short ones
 const CONTEXT_RATE_HZ = 24_000;
 
 export class Player {
@@ -49,8 +50,11 @@ export class Player {
     const source = new AudioBufferSourceNode(context, { buffer });
     source.connect(context.destination);
     if (this._next === null || this._next < context.currentTime) {
-      if (this._next !== null && continues) this.gaps += 1;
-      this._next = context.currentTime + LEAD_S;
+      if (this._next !== null && continues) {
+        this.gaps += 1;
+        this._lead = Math.min(2 * this._lead, LONGEST_LEAD_S);
+      }
+      this._next = context.currentTime + this._lead;
       this._anchors.push({ at: this._next, offset: this._length });
     }
     source.addEventListener("ended", () => {
@@ -72,6 +76,7 @@ export class Player {
 
   _reset() {
     this._next = null; // when the next piece begins, in seconds of the context
+    this._lead = LEAD_S;
     this._length = 0; // seconds that have been scheduled
     this._anchors = []; // where playback began or went on: time of the context, offset in the sound
   }
