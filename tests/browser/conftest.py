@@ -1,4 +1,4 @@
-"""The page in Chromium, before a real door and a real gateway with stand-ins behind it. `make test-browser` runs this."""
+"""The page in Chromium, before a real door and a real gateway with stand-ins behind it: `make test-browser`."""
 
 from __future__ import annotations
 

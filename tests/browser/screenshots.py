@@ -1,5 +1,6 @@
-"""`make screenshots`: docs/images from the page before the real stages with the built-in voice. Its figures are measured
-on the machine that it runs on; the first picture is of a run without gaps, if there is one in eight.
+"""`make screenshots`: docs/images from the page before the real stages with the built-in voice.
+
+Its figures are of the machine that it runs on; the first picture is of a run without gaps, if there is one in eight.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tests.support.door.chromium import Page, chromium, missing
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "images"
-COLOURS = 256  # of an image: smaller files
+QUALITY = 92  # of 100
 TEXTS = ("Where have you been all day?", "I went for a long walk by the sea.")
 
 
@@ -40,11 +41,14 @@ def serving(bundle: str) -> Iterator[str]:
             server.terminate()
 
 
-def take(page: Page, scheme: str) -> None:
+def take_while_it_plays(page: Page, scheme: str) -> None:
     page.use_colours(scheme)
-    file = FOLDER / f"page-{scheme}.png"
+    page.click("play")
+    page.script("return new Promise((done) => setTimeout(done, 1500))")
+    file = FOLDER / f"page-{scheme}.webp"
     with Image.open(io.BytesIO(page.screenshot())) as image:
-        image.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE).save(file, optimize=True)
+        image.convert("RGB").save(file, quality=QUALITY, method=6)
+    page.until_quiet()
     print(f"{file.name} has {file.stat().st_size // 1024} KB")
 
 
@@ -63,18 +67,14 @@ def main() -> None:
             page.until_quiet()
             if run and page.text("stat-gaps") == "0":  # the first one warms the stages
                 break
-        page.click("play")
-        page.until(lambda: page.script("return window.heard.samples") > 0)
-        page.script("return new Promise((done) => setTimeout(done, 1800))")
-        take(page, "light")
-        page.until_quiet()
+        take_while_it_plays(page, "light")
         page.click("tab-conversation")
         for number, text in enumerate(TEXTS, 1):
             page.write("turn-text", text)
             page.click("turn-go")
             page.until(lambda number=number: len(page.all("#turns li")) == number)  # type: ignore[misc]
             page.until_quiet()
-        take(page, "dark")
+        take_while_it_plays(page, "dark")
 
 
 if __name__ == "__main__":

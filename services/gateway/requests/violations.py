@@ -9,8 +9,7 @@ class Violations:
     """Collects the wrong fields of one message, so that its sender is told all of them at once."""
 
     def __init__(self, parent: str = "") -> None:
-        """parent: prefix of every field's path, such as "config."
-        """
+        """parent: prefix of every field's path, such as "config." """
         self._parent = parent
         self._found: list[FieldViolation] = []
 

@@ -1,4 +1,4 @@
-"""GET / and GET /page/NAME: a page to listen and to try. It is static, and calls the other addresses as any client does."""
+"""GET / and GET /page/NAME: a page to listen and to try. It is static, and calls the door as any client does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page's files: what is served, what they may load, and that no other host is named. The browser's tests run them."""
+"""The page's files: what is served, what they may load, and that they name no other host. tests/browser runs them."""
 
 from __future__ import annotations
 

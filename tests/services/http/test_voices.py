@@ -47,9 +47,7 @@ async def test_voice_is_kept_used_shown_and_deleted(keeping: FakeDoor, voice: di
     made = await keeping.client.post(VOICES, json=voice | {"languages": ["en"], "seed": 7})
     assert made.status_code == 201, made.text
     assert made.json()["prompt_seconds"] == 0.24 and made.json()["audience"] == "owner"
-    (listed,) = [
-        one for one in (await keeping.client.get(VOICES)).json()["data"] if one["name"] == "eve"
-    ]
+    (listed,) = [one for one in (await keeping.client.get(VOICES)).json()["data"] if one["name"] == "eve"]
     assert (listed["has_prompt"], listed["seed"], listed["speaker"], listed["languages"]) == (True, 7, 1, ["en"])
     shown = (await keeping.client.get(f"{VOICES}/eve")).json()
     assert shown == made.json() and shown["consent"] == voice["consent"]

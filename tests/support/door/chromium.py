@@ -138,7 +138,11 @@ class Page:
         """scheme: light or dark"""
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-        self.script("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        self.script(
+            "const twice = (done) => requestAnimationFrame(() => requestAnimationFrame(done));"
+            "return new Promise(twice).then(() => Promise.all(document.getAnimations()"
+            ".filter((one) => one instanceof CSSTransition).map((one) => one.finished)))"
+        )
 
     def screenshot(self) -> bytes:
         """A PNG of the whole page."""
