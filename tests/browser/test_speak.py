@@ -83,7 +83,7 @@ def test_error_stands_at_its_field(page: Page, field: str, value: str, words: st
     assert note.text == words and note.get_attribute("role") == "alert"
     wrong = page.find(field)
     assert wrong.get_attribute("aria-invalid") == "true" and wrong == page.driver.switch_to.active_element
-    assert note.get_attribute("id") in str(wrong.get_attribute("aria-describedby"))
+    assert str(note.get_attribute("id")) in str(wrong.get_attribute("aria-describedby"))
     page.write(field, "1")
     page.click("speak-go")
     page.until(lambda: page.text("outcome"))
