@@ -50,14 +50,16 @@ def test_stop_stops_the_upstream_call_and_the_sound(page: Page, door: ThreadedDo
 def test_settings_reach_the_engine(page: Page, door: ThreadedDoor) -> None:
     seed = 2**62 + 1  # more than a JavaScript number holds
     page.script("document.getElementById('voice').value = 'bo'")
+    page.script("document.getElementById('speed').value = 1")  # twice as fast
     for name, value in (("temperature", "0.5"), ("top_k", "7"), ("seed", str(seed)), ("max_audio_seconds", "1")):
         page.write(name, value)
     page.find("text").send_keys(Keys.CONTROL, Keys.ENTER)
     page.until(lambda: "Cut at the longest length." in page.text("outcome"))
     request = door.engine.calls[0].request
-    assert request.segments[-1].speaker_id == 1 and request.max_frame_count == 12
+    assert request.segments[-1].speaker_id == 1 and request.max_frame_count == 25
     sampling = request.sampling_params
     assert (sampling.temperature, sampling.top_k, sampling.seed) == (0.5, 7, seed)
+    assert door.codec.calls[0].request.speed == 2
     page.write("seed", "")
     page.click("seed-keep")
     assert page.find("seed").get_attribute("value") == str(seed)

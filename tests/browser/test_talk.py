@@ -84,3 +84,15 @@ def test_error_of_the_socket_stands_at_its_field(page: Page) -> None:
     page.find("typing-text").send_keys("Hello.", Keys.ENTER)
     page.until(lambda: page.all(".wrong"))
     assert page.find("temperature").get_attribute("aria-invalid") == "true"
+
+
+def test_text_typed_while_the_first_waits_joins_it(page: Page, door: ThreadedDoor) -> None:
+    door.engine.script.pause_at = 0
+    page.click("tab-typing")
+    field = page.find("typing-text")
+    field.send_keys("First one.", Keys.ENTER, "Second one.", Keys.ENTER)
+    page.until(lambda: door.engine.script.paused.is_set())
+    door.resume()
+    page.until(lambda: page.text("outcome") == "All is said.")
+    assert [call.request.segments[-1].text.strip() for call in door.engine.calls] == ["First one.", "Second one."]
+    assert [line.get_attribute("data-state") for line in page.all("#said li")] == ["said", "said"]

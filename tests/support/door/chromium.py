@@ -151,5 +151,6 @@ class Page:
 
     def faults(self) -> list[str]:
         """What the console has that no test may cause: scripts that failed, files that the policy forbids."""
-        messages = [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+        entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        messages = [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
         return [message for message in messages if "Failed to load resource" not in message or "/page/" in message]
