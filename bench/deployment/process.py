@@ -29,13 +29,23 @@ _LISTENS = re.compile(r"api port (\d+), health port (\d+), metrics port (\d+)")
 class StageProcess:
     """A stage that can be lost. `log` keeps what all its runs wrote."""
 
-    def __init__(self, stage: str, number: int, options: Sequence[str], folder: Path) -> None:
-        """stage: "engine", "codec" or "gateway"; options: of its command line, without address and ports"""
+    def __init__(
+        self,
+        stage: str,
+        number: int,
+        options: Sequence[str],
+        folder: Path,
+        host: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
+    ) -> None:
+        """stage: "engine", "codec" or "gateway"; options: of its command line, without address and ports; host: address
+        that it listens on; prefix: command that executes the stage's, such as `ip netns exec NAME`"""
         self.name = f"{stage} {number}"
+        self.host = host
         self.log = folder / f"{stage}-{number}.log"
         self.api_port = self.health_port = self.metrics_port = 0
         self._command = [
-            sys.executable, "-m", f"services.{stage}", *options, "--host", "127.0.0.1", "--port", "0",
+            *prefix, sys.executable, "-m", f"services.{stage}", *options, "--host", host, "--port", "0",
             "--health-port", "0", "--metrics-port", "0",
         ]  # fmt: skip
         self._process: asyncio.subprocess.Process | None = None
@@ -59,7 +69,7 @@ class StageProcess:
 
     async def wait_ready(self) -> None:
         """Returns when its readiness is SERVING. Raises TimeoutError."""
-        async with asyncio.timeout(START_S), grpc.aio.insecure_channel(f"127.0.0.1:{self.health_port}") as channel:
+        async with asyncio.timeout(START_S), grpc.aio.insecure_channel(f"{self.host}:{self.health_port}") as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             request = health_pb2.HealthCheckRequest(service="readiness")
             while True:
@@ -103,9 +113,16 @@ class StageProcess:
         found = re.search(r"VmRSS:\s+(\d+) kB", status)
         return round(int(found[1]) / 1024, 1) if found else 0.0
 
+    def cpu_s(self) -> float:
+        """Seconds of CPU that all its threads have used; 0 for one that does not run."""
+        if self._process is None or not self.is_alive:
+            return 0.0
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     async def gauges(self, *names: str) -> dict[str, float]:
         """The values of its metrics with these names."""
-        url = f"http://127.0.0.1:{self.metrics_port}/metrics"
+        url = f"http://{self.host}:{self.metrics_port}/metrics"
         text = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=120).read().decode())
         return {
             sample.name: sample.value

@@ -44,14 +44,15 @@ def main() -> None:
     codec = _load(arguments.bundle, arguments.lane_width)
     frame_s = _seconds_per_frame(codec, arguments.frames)
     result = {
-        "machine": cpu_name(),
+        "benchmark": "codec_resume",
+        "device": cpu_name(),
         "commit": commit(),
         "bundle": arguments.bundle,
         "lane_width": arguments.lane_width,
         "frame_cpu_s": round(frame_s, 5),
         "latent_frames": codec._decoder.latent_frames,
         "audio_frames": codec._decoder.audio_frames,
-        "positions": [_position(codec, position_s, frame_s) for position_s in POSITIONS_S],
+        "rows": [_position(codec, position_s, frame_s) for position_s in POSITIONS_S],
     }
     print(json.dumps(result))
     if arguments.out:

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from csm_codec.stream import Audio, Complete, DecodeStream, Failed, Output
 from csm_codec.watermark.detect.detector import Detection
+from csm_codec.watermark.stream.coverage import Coverage
 from services.common.telemetry.former_metrics import FormerMetrics
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28)
@@ -27,6 +28,11 @@ class CodecMetrics:
         self._coverage = Counter(
             "codec_watermarked_streams", "Streams completed, by coverage.", ["coverage"], registry=registry
         )
+        # From the first scrape on: an increase from no series to one is none to Prometheus.
+        for outcome in ("complete", "failed", "cancelled"):
+            self._streams.labels(outcome)
+        for coverage in Coverage:
+            self._coverage.labels(coverage.value)
         self._detections = Counter("codec_detect", "Recordings searched for the mark.", ["found"], registry=registry)
         self._encoded_seconds = Counter("codec_encoded_audio_seconds", "Audio encoded.", registry=registry)
         FormerMetrics(registry, {"codec_tick_seconds": self._step_seconds})

@@ -85,4 +85,11 @@ class GatewayMetrics:
             ["source"],
             registry=registry,
         )
+        # From the first scrape on: an increase from no series to one is none to Prometheus.
+        for stage in ("engine", "codec"):
+            for outcome in ("resumed", "failed", "exhausted"):
+                self.failovers.labels(stage, outcome)
+        for by in ("conversation", "load"):
+            for outcome in ("moved", "refused"):
+                self.full_engines.labels(by, outcome)
         FormerMetrics(registry, {"tts_repairs": self.failovers})

@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.door import chromium
 from tests.support.door.fake_door import FakeDoor, fake_door
 from tests.support.fake_stages import FRAME_SAMPLES, SAMPLE_RATE_HZ, CallRecord
-
-chromium = pytest.importorskip("tests.support.door.chromium", reason="selenium is missing: make test-browser")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

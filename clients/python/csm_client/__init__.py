@@ -11,10 +11,12 @@ from csm_client.errors import (
     DeadlineExceededError,
     FieldViolation,
     IncompleteAudioError,
+    InputTextError,
     InternalServerError,
     InvalidRequestError,
     NotFoundError,
     OutputFileError,
+    PlayerError,
     ResourceExhaustedError,
     ServerError,
     SpeakerError,
@@ -27,6 +29,8 @@ from csm_client.files import load_context, save_codes
 from csm_client.requests import Consent, SpeechOptions, StreamOptions, Turn, VoiceOptions
 from csm_client.speech import Speech
 from csm_client.tables.encodings import Encoding
+
+__version__ = "0.2.0"
 
 __all__ = [
     "AsyncClient",
@@ -41,10 +45,12 @@ __all__ = [
     "Encoding",
     "FieldViolation",
     "IncompleteAudioError",
+    "InputTextError",
     "InternalServerError",
     "InvalidRequestError",
     "NotFoundError",
     "OutputFileError",
+    "PlayerError",
     "SpeakerError",
     "ResourceExhaustedError",
     "ServerError",

@@ -47,6 +47,14 @@ class OutputFileError(CsmClientError):
     """A file cannot be written, or cannot hold the encoding asked for; the message says why."""
 
 
+class InputTextError(CsmClientError):
+    """A text cannot be read from standard input, or is not UTF-8."""
+
+
+class PlayerError(CsmClientError):
+    """Sound cannot be played; the message says what to install, or what has failed."""
+
+
 class SpeakerError(CsmClientError):
     """No voice has the speaker asked for; the message says which there are."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from csm.v1 import tts_pb2
 
+from csm_client import __version__
 from csm_client.async_client import DEFAULT_TIMEOUT_S, AsyncClient
 from csm_client.command.detect import detect
 from csm_client.command.output import STANDARD_OUTPUT
@@ -32,7 +33,7 @@ LONGEST_DEADLINE_S = 1e9
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. arguments: the command line when None"""
-    parser = _parser()
+    parser = command_line()
     parsed = parser.parse_args(arguments)
     if parsed.command == "voices" and (wrong := wrong_voices_arguments(parsed)):
         parser.error(wrong)
@@ -115,7 +116,8 @@ def _sentence(error: ServerError, target: str) -> str:
     return "\n       ".join(lines)
 
 
-def _parser() -> ArgumentParser:
+def command_line() -> ArgumentParser:
+    """What `csm` takes. Public for programs that make completions and pages of it."""
     common = ArgumentParser(add_help=False)
     common.add_argument(
         "--target",
@@ -142,6 +144,7 @@ def _parser() -> ArgumentParser:
         "--insecure-token", action="store_true", help="send the token without TLS too, to other hosts than this one"
     )
     parser = ArgumentParser(prog="csm", description="Speech from text over gRPC.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     say_parser = commands.add_parser("say", parents=[common], help="speak a text into an audio file")
     say_parser.add_argument(
@@ -164,7 +167,9 @@ def _parser() -> ArgumentParser:
 
 def add_say_options(parser: ArgumentParser) -> None:
     """Adds the options of `say`, also for programs that start their own server."""
-    parser.add_argument(
+    destination = parser.add_mutually_exclusive_group()
+    destination.add_argument("--play", action="store_true", help="play it while it is made, and write no file")
+    destination.add_argument(
         "--out",
         type=_out,
         help="audio file, a FIFO or a device; - is standard output (default: speech.wav, or by encoding)",

@@ -1,0 +1,1 @@
+"""From the kept measurements to a fleet: docs/sizing.md."""

@@ -1,0 +1,102 @@
+"""What one stream was measured to take, and what a fleet and a minute of speech take by it. Pure arithmetic."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ENGINE, CODEC, NETWORK = "engine_under_load_csm_1b_h100.json", "codec_published_cpu.json", "network_tiny_cpu.json"
+FIRST_AUDIO_MS = 1000  # a load counts as held when 95 % of its first frames come sooner
+FULL_AT = 0.75  # the share of its slots at which deploy/kubernetes adds an engine
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one stream costs, each figure with the machine that it was measured on."""
+
+    streams_per_gpu: int
+    gpu: str
+    streams_per_codec_core: float
+    codec_batch: int
+    codec_core: str
+    gateway_core: float  # share of a core for a stream in real time
+    engine_bytes: int  # between gateway and engine, both ways, for a second of audio
+    codec_bytes: int
+    small_core: str  # that gateway and bytes were measured on
+    rss_mb: dict[str, float]  # of a process, by stage
+
+    @classmethod
+    def read(cls, folder: Path) -> Measured:
+        """Raises FileNotFoundError for a file that is not there, ValueError for one without the figures."""
+        engine, codec, network = (json.loads((folder / name).read_text()) for name in (ENGINE, CODEC, NETWORK))
+        held = [row for row in engine["rows"] if is_held(row)]
+        both = [row for row in codec["rows"] if row["arm"] == "both"]
+        near = [row for row in network["rows"] if not row["delay_ms"] and not row["loss_percent"]]
+        if not (held and both and near):
+            raise ValueError(f"{folder} has no load that an engine held, no codec arm `both`, or no undelayed network.")
+        best = max(both, key=lambda row: row["streams_in_real_time"])
+        return cls(
+            streams_per_gpu=max(row["streams"] for row in held),
+            gpu=engine["device"],
+            streams_per_codec_core=best["streams_in_real_time"],
+            codec_batch=best["batch"],
+            codec_core=codec["device"],
+            gateway_core=network["stages"]["gateway"]["cpu_s_per_audio_s"],
+            engine_bytes=near[0]["engine_bytes_per_audio_s"],
+            codec_bytes=near[0]["codec_bytes_per_audio_s"],
+            small_core=network["device"],
+            rss_mb={name: stage["rss_mb"] for name, stage in network["stages"].items()},
+        )
+
+
+def is_held(row: Json) -> bool:
+    """Whether an engine held this load: all began, none ran dry, first frames soon."""
+    late = row["ttfa_p95_ms"] is None or row["ttfa_p95_ms"] > FIRST_AUDIO_MS
+    return not (late or row["refused"] or row["silent"] or row["streams_with_underrun"])
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What a number of listeners at the same moment needs."""
+
+    listeners: int
+    engines: int
+    codec_cores: int
+    gateway_cores: int
+    inner_bits: float  # a second, between the stages
+    outer_bits: float  # a second, to the callers, at least
+
+
+def fleet(listeners: int, measured: Measured, full_at: float = FULL_AT, rate_hz: int = 24_000) -> Fleet:
+    """full_at: share of a replica's measured load that it is given; rate_hz: of 16-bit samples to callers"""
+    streams = listeners / full_at
+    return Fleet(
+        listeners,
+        math.ceil(streams / measured.streams_per_gpu),
+        math.ceil(streams / measured.streams_per_codec_core),
+        math.ceil(streams * measured.gateway_core),
+        8.0 * listeners * (measured.engine_bytes + measured.codec_bytes),
+        8.0 * listeners * 2 * rate_hz,
+    )
+
+
+@dataclass(frozen=True)
+class Minute:
+    """What one minute of speech takes, at a fleet that is full to a share."""
+
+    gpu_hours: float
+    core_hours: float
+    gigabytes: float  # to callers
+
+    def cost(self, gpu_hour: float, core_hour: float, gigabyte: float) -> float:
+        return self.gpu_hours * gpu_hour + self.core_hours * core_hour + self.gigabytes * gigabyte
+
+
+def minute(measured: Measured, full_at: float = FULL_AT, rate_hz: int = 24_000) -> Minute:
+    cores = 1 / measured.streams_per_codec_core + measured.gateway_core
+    return Minute(1 / (60 * measured.streams_per_gpu * full_at), cores / (60 * full_at), 60 * 2 * rate_hz / 1e9)

@@ -1,0 +1,95 @@
+"""The text of docs/sizing.md."""
+
+from __future__ import annotations
+
+from bench.sizing.fleet import CODEC, ENGINE, FIRST_AUDIO_MS, FULL_AT, NETWORK, Measured, fleet, minute
+
+STEPS = (1, 1_000, 100_000, 1_000_000)
+
+
+def page(measured: Measured) -> str:
+    """docs/sizing.md."""
+    million, one = fleet(1_000_000, measured), minute(measured)
+    rows = "\n".join(
+        f"| {each.listeners:,} | {each.engines:,} | {each.codec_cores:,} | {each.gateway_cores:,} |"
+        f" {bits(each.inner_bits)} | {bits(each.outer_bits)} |"
+        for each in (fleet(count, measured) for count in STEPS)
+    )
+    rss = ", ".join(f"{name} {mb:.0f} MB" for name, mb in measured.rss_mb.items())
+    ratio, full = million.codec_cores / million.engines, f"{100 * FULL_AT:.0f} %"
+    return f"""# Sizing: from one machine to a million listeners
+
+Made by `python -m bench.sizing --write` from `bench/results`; do not edit it. A listener is a stream that plays now, in
+real time. A caller that listens a third of the time is a third of a listener.
+
+## What one stream takes
+
+| | measured | on | from |
+|---|---|---|---|
+| streams per GPU, engine | {measured.streams_per_gpu} | {measured.gpu} | {link(ENGINE)} |
+| streams per core, codec with mark | {measured.streams_per_codec_core:g} | {measured.codec_core} | {link(CODEC)} |
+| cores per stream, gateway | {measured.gateway_core:g} | {measured.small_core} | {link(NETWORK)} |
+| bytes a second of audio, gateway and engine | {measured.engine_bytes:,} | {measured.small_core} | {link(NETWORK)} |
+| bytes a second of audio, gateway and codec | {measured.codec_bytes:,} | {measured.small_core} | {link(NETWORK)} |
+
+* **Engine:** the highest load of the file that was held: every stream began, none ran dry, 95 % of the first frames
+  came within {FIRST_AUDIO_MS} ms. CSM-1B's sizes with random weights, alone, with products that are not the default
+  any more. `--slots` must be as large. The next load of the file was not held.
+* **Codec:** the published sizes in float32, at batch {measured.codec_batch}, the best of the file. Random weights.
+* **Gateway and bytes:** the tiny bundle, which has CSM-1B's 32 codebooks and 24 kHz; one stream at a time, so what
+  streams share counts in full. Bytes are those of IP, both ways, with acknowledgements and health checks.
+
+**Memory.** Keys and values of CSM-1B are 64 MiB a slot in bfloat16, by its shapes ([engine.md](engine.md)); the memory
+of a GPU in use was not measured. Processes of the tiny bundle, resident: {rss}
+({link(NETWORK)}).
+
+## A fleet
+
+Every replica is given {full} of what it held: the share of its slots at which the autoscaler adds an engine.
+
+| listeners | engines (GPUs) | codec cores | gateway cores | between the stages | to callers |
+|---:|---:|---:|---:|---:|---:|
+{rows}
+
+* engines = listeners / {FULL_AT:g} / {measured.streams_per_gpu}
+* codec cores = listeners / {FULL_AT:g} / {measured.streams_per_codec_core:g}
+* gateway cores = listeners / {FULL_AT:g} × {measured.gateway_core:g}
+* between the stages = listeners × ({measured.engine_bytes:,} + {measured.codec_bytes:,}) bytes a second
+* to callers = listeners × 48,000 bytes a second of 16-bit samples at 24 kHz, and more for what carries them
+
+One replica more of each stage for a loss, and at least two of each. A million listeners want
+{million.codec_cores:,} cores of codecs for {million.engines:,} GPUs, {ratio:.0f} cores a GPU: the codec is where to
+save. No deployment of this size was tried. Its name server, gateways that each hold connections to thousands of
+engines, and Kubernetes itself have limits of their own. Several deployments side by side, of some thousand listeners
+each, avoid that question.
+
+## A minute of speech
+
+With G the price of a GPU for an hour, C that of a core for an hour and B that of a gigabyte to callers:
+
+    cost of a minute = {one.gpu_hours:.3g} × G + {one.core_hours:.3g} × C + {one.gigabytes:.3g} × B
+
+It holds for a fleet that is always {full} full. At a mean load of a share s of that, divide the first two by s.
+`python -m bench.sizing --gpu-hour G --core-hour C --gigabyte B` calculates it. Storage, memory and traffic between
+zones are not in it.
+
+## Not measured
+
+* the whole service on a GPU: engine, codec and gateway together
+* the codec on a GPU, alone or beside an engine, by MIG or time-slicing
+* the default form of the engine at this load, the published weights, and any GPU but the one above
+* a gateway under thousands of streams; the bytes of Opus, MP3 and AAC to callers; the HTTP door's cores
+* more than one engine on GPUs; conversations' share of reuse there
+"""
+
+
+def link(name: str) -> str:
+    return f"[`{name}`](../bench/results/{name})"
+
+
+def bits(per_second: float) -> str:
+    """ "461 Gbit/s"."""
+    for unit, size in (("Gbit/s", 1e9), ("Mbit/s", 1e6)):
+        if per_second >= size:
+            return f"{per_second / size:.3g} {unit}"
+    return f"{per_second / 1e3:.3g} kbit/s"

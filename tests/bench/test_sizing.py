@@ -1,0 +1,80 @@
+"""Sizing: every figure is one of the results, the arithmetic, and the page that is kept."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bench.sizing.__main__ import PAGE, RESULTS, main
+from bench.sizing.fleet import CODEC, ENGINE, NETWORK, Measured, fleet, is_held, minute
+from bench.sizing.page import page
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    for name in (ENGINE, CODEC, NETWORK):
+        shutil.copy(RESULTS / name, tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def measured() -> Measured:
+    return Measured(100, "a GPU", 4.0, 8, "a CPU", 0.02, 1_000, 49_000, "a CPU", {"engine": 600.0})
+
+
+def test_page_is_what_the_results_make() -> None:
+    kept = PAGE.read_text(encoding="utf-8")
+    assert kept == page(Measured.read(RESULTS)), "run `python -m bench.sizing --write`"
+
+
+def test_engine_counts_the_highest_load_that_was_held(results: Path) -> None:
+    rows = json.loads((results / ENGINE).read_text())["rows"]
+    held = Measured.read(results).streams_per_gpu
+    assert held == max(row["streams"] for row in rows if is_held(row))
+    assert any(row["streams"] > held for row in rows)  # the next load was tried
+
+
+@pytest.mark.parametrize("change", [{"refused": 1}, {"silent": 1}, {"streams_with_underrun": 1}, {"ttfa_p95_ms": 1001}])
+def test_a_load_with_losses_was_not_held(change: dict[str, int]) -> None:
+    row = {"refused": 0, "silent": 0, "streams_with_underrun": 0, "ttfa_p95_ms": 30}
+    assert is_held(row) and not is_held({**row, **change}) and not is_held({**row, "ttfa_p95_ms": None})
+
+
+def test_a_new_result_changes_the_page(results: Path) -> None:
+    network = json.loads((results / NETWORK).read_text())
+    network["rows"][0]["codec_bytes_per_audio_s"] = 123_456
+    (results / NETWORK).write_text(json.dumps(network))
+    assert "123,456" in page(Measured.read(results))
+
+
+def test_a_fleet_is_the_listeners_over_what_a_replica_holds(measured: Measured) -> None:
+    one = fleet(1_000_000, measured, full_at=0.5)
+    assert (one.engines, one.codec_cores, one.gateway_cores) == (20_000, 500_000, 40_000)
+    assert (one.inner_bits, one.outer_bits) == (400e9, 384e9)
+    assert fleet(1, measured).engines == 1
+
+
+def test_a_minute_costs_what_its_share_of_the_fleet_costs(measured: Measured) -> None:
+    fleet_hour = fleet(30_000, measured)
+    cores = fleet_hour.codec_cores + fleet_hour.gateway_cores
+    assert minute(measured).cost(2.0, 0.04, 0.0) == pytest.approx(
+        (2.0 * fleet_hour.engines + 0.04 * cores) / (30_000 * 60), rel=1e-3
+    )
+    assert minute(measured).cost(0.0, 0.0, 1.0) == pytest.approx(60 * 48_000 / 1e9)
+
+
+@pytest.mark.parametrize("name", [ENGINE, CODEC, NETWORK])
+def test_a_missing_result_is_named(results: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    (results / name).unlink()
+    assert main(["--results", str(results)]) == 1
+    assert name in capsys.readouterr().err
+
+
+def test_every_file_of_the_page_exists() -> None:
+    links = re.findall(r"\.\./bench/results/([\w.]+)", PAGE.read_text(encoding="utf-8"))
+    assert set(links) == {ENGINE, CODEC, NETWORK}
+    assert all((RESULTS / name).exists() for name in links)
