@@ -67,7 +67,7 @@ test-polyglot: $(STAMPS)/dev $(TINY)/bundle.json
 
 # Needs Chromium and its driver; on Debian: apt-get install chromium chromium-driver. Without them the tests are skipped.
 test-browser: $(STAMPS)/dev
-	$(PYTEST) -m browser -rs
+	$(PYTEST) tests/browser -m browser -rs
 
 # docs/images, from the page with the built-in voice.
 screenshots: $(STAMPS)/dev
