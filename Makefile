@@ -38,9 +38,9 @@ PACKAGES := csm_engine csm_codec csm_bundle csm_text services csm_client
 API_IMAGE := protos/api.binpb
 ASKED := $(if $(filter $(TINY),$(BUNDLE)),$(TINY)/bundle.json)
 
-.PHONY: say serve test test-slow test-gpu test-polyglot packages test-packages test-plugins chaos fuzz bench bench-gpu \
-	kernels gpu-lease gpu-lease-rehearsal wheels voice voice-rehearsal evaluate check coverage format protos protos-freeze \
-	lock notices settings-page api-reference clean
+.PHONY: say serve test test-slow test-gpu test-polyglot test-browser screenshots packages test-packages test-plugins chaos \
+	fuzz bench bench-gpu kernels gpu-lease gpu-lease-rehearsal wheels voice voice-rehearsal evaluate check coverage format \
+	protos protos-freeze lock notices settings-page api-reference clean
 
 say: $(STAMPS)/run $(ASKED)
 	@$(BIN)/python -m services.all_in_one.say --bundle '$(BUNDLE)' --text '$(subst ','\'',$(TEXT))' --out '$(OUT)' \
@@ -64,6 +64,14 @@ test-polyglot: $(STAMPS)/dev $(TINY)/bundle.json
 	cd clients/node && npm ci --no-audit --no-fund
 	cd tests/polyglot/openai && npm ci --no-audit --no-fund
 	$(PYTEST) -m polyglot
+
+# Needs Chromium and its driver; on Debian: apt-get install chromium chromium-driver. Without them the tests are skipped.
+test-browser: $(STAMPS)/dev
+	$(PYTEST) tests/browser -m browser -rs
+
+# docs/images, from the page with the built-in voice.
+screenshots: $(STAMPS)/dev
+	$(BIN)/python -m tests.browser.screenshots
 
 # Faults under running streams, and malformed requests, in real processes; the last line is JSON. Each takes some minutes.
 chaos: $(STAMPS)/dev $(TINY)/bundle.json

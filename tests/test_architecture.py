@@ -110,6 +110,8 @@ def test_wheel_holds_the_product_and_no_test_double(copy: Path) -> None:
         wanted = {str(path.relative_to(source)) for path in (source / package).rglob("*.py") if path.parent.is_dir()}
         assert wanted == {name for name in files if name.startswith(f"{package}/") and name.endswith(".py")}
     assert doubles(files) == set()
+    page = {f"services/http/page/{path.name}" for path in (ROOT / "services/http/page").iterdir()}
+    assert len(page) > 10 and page <= files
 
 
 def copied(stage: str) -> list[str]:
@@ -129,6 +131,11 @@ def test_images_take_no_test_double(stage: str) -> None:
         for path in ([ROOT / source] if (ROOT / source).is_file() else (ROOT / source).rglob("*"))
     }
     assert doubles({file for file in files if "__pycache__" not in file and not file.startswith("bundles/")}) == set()
+
+
+def test_http_image_takes_the_page() -> None:
+    ignored = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("!")]
+    assert "services" in copied("http") and not [line for line in ignored if re.search(r"page|html|js|css|svg", line)]
 
 
 def test_no_test_double_reaches_the_build_of_an_image() -> None:

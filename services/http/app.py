@@ -19,8 +19,10 @@ from services.http.api.errors import ApiError, from_client_error, from_validatio
 from services.http.api.front import REQUEST_ID, Front
 from services.http.door import Door
 from services.http.endpoints.catalog import catalog_router
+from services.http.endpoints.page import page_router
 from services.http.endpoints.probes import probes_router
 from services.http.endpoints.speech import speech_router
+from services.http.endpoints.voices import voices_router
 from services.http.endpoints.watermark import PATH as WATERMARK_PATH
 from services.http.endpoints.watermark import watermark_router
 from services.http.endpoints.websocket import websocket_router
@@ -51,9 +53,11 @@ def routers(door: Door) -> list[APIRouter]:
     return [
         speech_router(door),
         catalog_router(door),
+        voices_router(door),
         watermark_router(door),
         websocket_router(door),
         probes_router(door),
+        *([page_router()] if door.settings.page else []),
     ]
 
 
@@ -83,7 +87,7 @@ def build_app(door: Door, tracer: Tracer | None = None) -> ASGIApp:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
             expose_headers=_EXPOSED,
         )

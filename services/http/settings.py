@@ -51,6 +51,8 @@ class HttpSettings(ProgramSettings):
         " Without one, only pages of the door itself may.",
     )
 
+    page: bool = Field(default=True, description="Serve the page to listen and to try at /.")
+
     max_streams: int = Field(
         default=1000, ge=1, le=100_000, description="Syntheses and WebSockets at once; more are refused with 503."
     )

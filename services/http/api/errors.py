@@ -46,6 +46,10 @@ _FIELDS = (
     (re.compile(r"^(context\[\d+\])\.audio\.(sealed_)?codes.*"), r"\1.codes"),
     (re.compile(r"^(context\[\d+\])\.audio\..*"), r"\1.audio"),
     (re.compile(r"^context\.turns$"), "context"),
+    (re.compile(r"^prompt\.text$"), "text"),
+    (re.compile(r"^prompt\.audio\.(sealed_)?codes.*"), "codes"),
+    (re.compile(r"^prompt(\.audio.*)?$"), "audio"),
+    (re.compile(r"^language_codes$"), "languages"),
     (re.compile(r"^recording\..*|^config\.audio_format.*|^audio_(content|format).*"), "file"),
 )
 
@@ -111,6 +115,8 @@ def from_client_error(error: CsmClientError) -> ApiError:
     param = fields[0][0] if fields else None
     if error.reason == "VOICE_NOT_FOUND":
         param = "voice"
+    if error.reason == "VOICE_EXISTS":
+        param = "name"
     delay_s = error.retry_delay_s
     if delay_s is None and status == 503:
         delay_s = 1.0

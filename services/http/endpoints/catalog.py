@@ -33,6 +33,8 @@ def catalog_router(door: Door) -> APIRouter:
                 "languages": list(voice.language_codes),
                 "description": voice.description,
                 "speaker": voice.speaker,
+                "has_prompt": voice.has_prompt,
+                "seed": voice.seed if voice.HasField("seed") else None,
                 "sample_rate": voice.natural_sample_rate_hertz,
                 "aliases": [alias for alias, meant in door.names.voices.items() if (meant or default) == voice.name],
             }

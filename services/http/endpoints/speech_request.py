@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from csm.rvq.v1 import rvq_pb2
 from csm_client import StreamOptions, Turn
 from csm_client.files import SEALED, is_unicode
+from csm_client.requests import Codes
 from google.protobuf.message import DecodeError
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -127,19 +128,28 @@ def client_options(config: SpeechConfig, names: Names, request_id: str) -> Strea
 
 
 def _turn(index: int, turn: ContextTurn) -> Turn:
-    if turn.audio is not None and turn.codes is not None:
-        raise wrong_field(f"context[{index}].codes", "must not be beside audio; one of them is enough.")
-    audio = None if turn.audio is None else _decoded(f"context[{index}].audio", turn.audio)
-    if turn.codes is None:
-        return Turn(turn.speaker, turn.text, audio)
-    field = f"context[{index}].codes"
-    codes = _decoded(field, turn.codes)
-    if codes.startswith(SEALED):
-        return Turn(turn.speaker, turn.text, codes=codes)
+    audio, codes = recording_of(f"context[{index}].", turn.audio, turn.codes)
+    return Turn(turn.speaker, turn.text, audio, codes)
+
+
+def recording_of(path: str, audio: str | None, codes: str | None) -> tuple[bytes | None, Codes | None]:
+    """A recording and codes of an earlier answer from their base64; one of them at most. Raises ApiError.
+
+    path: what is before the names of the fields `audio` and `codes`
+    """
+    if audio is not None and codes is not None:
+        raise wrong_field(f"{path}codes", "must not be beside audio; one of them is enough.")
+    if audio is not None:
+        return _decoded(f"{path}audio", audio), None
+    if codes is None:
+        return None, None
+    content = _decoded(f"{path}codes", codes)
+    if content.startswith(SEALED):
+        return None, content
     try:
-        return Turn(turn.speaker, turn.text, codes=rvq_pb2.CodeFrames.FromString(codes))
+        return None, rvq_pb2.CodeFrames.FromString(content)
     except DecodeError:
-        raise wrong_field(field, "is not what an answer returned.") from None
+        raise wrong_field(f"{path}codes", "is not what an answer returned.") from None
 
 
 def _decoded(field: str, value: str) -> bytes:

@@ -14,6 +14,7 @@ from services.common.settings import setting_names
 from services.http.api.formats import CONTENT_TYPES
 from services.http.app import routers
 from services.http.endpoints.speech_request import SpeechRequest
+from services.http.endpoints.voices import VoiceRequest
 from services.http.settings import HttpSettings
 from tests.support.door.fake_door import fake_door
 
@@ -32,13 +33,18 @@ def test_every_field_is_in_the_table(page: str) -> None:
     named = {name for line in table for name in re.findall(r"`(\w+)`", line.split("|")[1])}
     assert set(SpeechRequest.model_fields) <= named
     assert all(f"`{name}`" in page for name in CONTENT_TYPES)
+    table = [line for line in section(page, "Voices").splitlines() if line.startswith("| `")]
+    assert set(VoiceRequest.model_fields) == {
+        name for line in table for name in re.findall(r"`(\w+)`", line.split("|")[1])
+    }
 
 
 async def test_every_address_is_in_the_table(page: str) -> None:
     async with fake_door() as door:
         for router in routers(door.stage.door):
             for route in router.routes:
-                path = getattr(route, "path", "").replace("{model:path}", "NAME")
+                path = getattr(route, "path", "")
+                path = re.sub(r"\{[\w:]+\}", "NAME", path)
                 assert f"{path}`" in page, path
 
 
@@ -68,3 +74,10 @@ async def test_curl_examples_are_right_requests(page: str) -> None:
     async with fake_door() as door:
         answer = await door.client.post("/v1/audio/speech", content=data, headers={"content-type": "application/json"})
         assert answer.status_code == 200
+
+
+def test_pictures_are_small_and_shown(repository: Path, page: str) -> None:
+    pictures = {path.name: path.stat().st_size for path in (repository / "docs" / "images").iterdir()}
+    assert set(pictures) == {"page-dark.webp", "page-light.webp"} and max(pictures.values()) < 150_000
+    readme = (repository / "README.md").read_text(encoding="utf-8")
+    assert all(f"docs/images/{name}" in readme for name in pictures)

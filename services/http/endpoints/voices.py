@@ -1,0 +1,119 @@
+"""POST /v1/audio/voices, and GET and DELETE of /v1/audio/voices/NAME: voices that callers keep at the gateway."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from csm.v1 import voices_pb2
+from csm_client import AsyncClient, Consent, VoiceOptions
+from fastapi import APIRouter, Request
+from pydantic import Field
+from starlette.responses import Response
+
+from services.http.api.errors import wrong_field
+from services.http.door import Door
+from services.http.endpoints.speech_request import INT32, INT64, Body, Text, recording_of
+
+_AUDIENCES = {
+    voices_pb2.VOICE_AUDIENCE_OWNER: "owner",
+    voices_pb2.VOICE_AUDIENCE_CALLERS: "callers",
+    voices_pb2.VOICE_AUDIENCE_EVERYONE: "everyone",
+}
+
+
+class ConsentBody(Body):
+    """That the person whose voice it is agrees."""
+
+    id: Text = Field(description="Where the consent is kept.")
+    text: Text = Field(description="What the person agreed to.")
+
+
+class VoiceRequest(Body):
+    """The body of POST /v1/audio/voices. A voice needs a prompt (text, audio or codes, consent), a seed, or both."""
+
+    name: Text = Field(description="The name, which no voice of the server has yet.")
+    text: Text = Field(default="", description="What is said in the recording.")
+    audio: str | None = Field(default=None, description="A recording of the speaker, a whole file in base64.")
+    codes: str | None = Field(default=None, description="In place of audio: the `codes` of an earlier answer.")
+    consent: ConsentBody | None = Field(default=None, description="Required with a prompt.")
+    seed: int | None = Field(default=None, ge=-INT64, le=INT64, description="Of requests that set none.")
+    speaker: int = Field(default=0, ge=-INT32, le=INT32, description="Speaker, as the model numbers them.")
+    languages: list[Text] = Field(default_factory=list, description="BCP-47 tags.")
+    description: Text = Field(default="", description="A short text for people.")
+    callers: list[Text] = Field(default_factory=list, description="Who may use it besides its owner.")
+    everyone: bool = Field(default=False, description="Every caller may use it.")
+
+
+def voices_router(door: Door) -> APIRouter:
+    router = APIRouter()
+
+    def client_of(request: Request) -> AsyncClient:
+        return door.upstream.client(door.upstream.caller(request.headers))
+
+    @router.post("/v1/audio/voices", summary="Keeps a voice; its owner is the caller", status_code=201)
+    async def create_voice(body: VoiceRequest, request: Request) -> dict[str, Any]:
+        options = voice_options(body)
+        with door.streams.one_more():
+            return described(await client_of(request).create_voice(body.name, **options))
+
+    @router.get("/v1/audio/voices/{voice}", summary="One voice that the caller may use")
+    async def get_voice(voice: str, request: Request) -> dict[str, Any]:
+        return described(await client_of(request).get_voice(voice))
+
+    @router.delete("/v1/audio/voices/{voice}", summary="Deletes a voice of the caller's", status_code=204)
+    async def delete_voice(voice: str, request: Request) -> Response:
+        await client_of(request).delete_voice(voice)
+        return Response(status_code=204)
+
+    return router
+
+
+def voice_options(body: VoiceRequest) -> VoiceOptions:
+    """The same for the client. Raises ApiError."""
+    if body.callers and body.everyone:
+        raise wrong_field("callers", "must be empty where everyone is true.")
+    options = VoiceOptions(
+        speaker=body.speaker,
+        languages=body.languages,
+        description=body.description,
+        callers=body.callers,
+        everyone=body.everyone,
+    )
+    audio, codes = recording_of("", body.audio, body.codes)
+    if audio is not None:
+        options["audio"] = audio
+    if codes is not None:
+        options["codes"] = codes
+    if body.text:
+        options["text"] = body.text
+    if body.consent is not None:
+        options["consent"] = Consent(body.consent.id, body.consent.text)
+    if body.seed is not None:
+        options["seed"] = body.seed
+    return options
+
+
+def described(kept: voices_pb2.KeptVoice) -> dict[str, Any]:
+    """The voice in JSON. What is for its owner alone is left out for others."""
+    voice = kept.voice
+    found: dict[str, Any] = {
+        "id": voice.name,
+        "object": "voice",
+        "name": voice.name,
+        "languages": list(voice.language_codes),
+        "description": voice.description,
+        "speaker": voice.speaker,
+        "seed": voice.seed if voice.HasField("seed") else None,
+        "owner": kept.owner,
+        "audience": _AUDIENCES.get(kept.audience, "unknown"),
+        "prompt_seconds": kept.prompt_duration.ToNanoseconds() / 1e9 if voice.has_prompt else None,
+    }
+    if kept.callers:
+        found["callers"] = list(kept.callers)
+    if kept.HasField("consent"):
+        found["consent"] = {"id": kept.consent.id, "text": kept.consent.text}
+    if kept.prompt_text:
+        found["prompt_text"] = kept.prompt_text
+    if kept.HasField("create_time"):
+        found["created"] = kept.create_time.ToSeconds()
+    return found
