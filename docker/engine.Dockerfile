@@ -22,11 +22,20 @@ FROM ${PYTHON_IMAGE} AS packages
 ARG PIP_INDEX
 ARG TORCH_INDEX
 RUN index="${TORCH_INDEX:-${PIP_INDEX}}" \
-    && python -m venv /opt/csm \
-    && /opt/csm/bin/pip install --no-cache-dir ${index:+--index-url "${index}"} torch==2.13.0
+    && python -m venv --without-pip /opt/csm \
+    && python -m pip --python /opt/csm/bin/python install --no-cache-dir ${index:+--index-url "${index}"} torch==2.13.0
 COPY requirements/engine.txt /tmp/
-RUN /opt/csm/bin/pip install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
+RUN python -m pip --python /opt/csm/bin/python install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
     --no-deps --requirement /tmp/engine.txt
+COPY docker/prune.py /tmp/
+RUN python /tmp/prune.py /opt/csm
+# The software bill of materials, with each package's licence and its text. Its maker stays out of the image.
+COPY requirements/dev.txt /tmp/
+RUN python -m venv /opt/tools \
+    && /opt/tools/bin/pip install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
+    --constraint /tmp/dev.txt cyclonedx-bom==7.5.0 \
+    && /opt/tools/bin/cyclonedx-py environment --gather-license-texts --output-reproducible \
+    --output-file /tmp/sbom.cdx.json /opt/csm/bin/python
 
 FROM ${PYTHON_IMAGE}
 # Triton compiles the launchers of its kernels with the C compiler it finds; without a GPU nothing asks for one.
@@ -38,6 +47,7 @@ RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin csm \
     && install --directory --owner=10001 --group=10001 /var/lib/csm/huggingface
 COPY --from=packages /opt/csm /opt/csm
 COPY --from=stubs /build/stubs /app/stubs
+COPY --from=packages /tmp/sbom.cdx.json /app/
 COPY LICENSE THIRD_PARTY_NOTICES.md docker/healthcheck.py /app/
 COPY bundles /app/bundles
 COPY csm_bundle /app/csm_bundle
