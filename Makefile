@@ -38,7 +38,7 @@ PACKAGES := csm_engine csm_codec csm_bundle csm_text services csm_client
 API_IMAGE := protos/api.binpb
 ASKED := $(if $(filter $(TINY),$(BUNDLE)),$(TINY)/bundle.json)
 
-.PHONY: say serve test test-slow test-gpu test-polyglot bench bench-gpu kernels gpu-lease gpu-lease-rehearsal wheels \
+.PHONY: say serve test test-slow test-gpu test-polyglot chaos fuzz bench bench-gpu kernels gpu-lease gpu-lease-rehearsal wheels \
 	voice voice-rehearsal evaluate check coverage format protos protos-freeze lock notices settings-page clean
 
 say: $(STAMPS)/run $(ASKED)
@@ -61,7 +61,15 @@ test-gpu: $(STAMPS)/dev
 
 test-polyglot: $(STAMPS)/dev $(TINY)/bundle.json
 	cd clients/node && npm ci --no-audit --no-fund
+	cd tests/polyglot/openai && npm ci --no-audit --no-fund
 	$(PYTEST) -m polyglot
+
+# Faults under running streams, and malformed requests, in real processes; the last line is JSON. Each takes some minutes.
+chaos: $(STAMPS)/dev $(TINY)/bundle.json
+	$(BIN)/python -m bench.chaos --bundle $(TINY) --faults 100 --out bench/results/chaos_tiny_cpu.json
+
+fuzz: $(STAMPS)/dev $(TINY)/bundle.json
+	$(BIN)/python -m bench.fuzz --bundle $(TINY) --requests 10000 --out bench/results/fuzz_tiny_cpu.json
 
 # Each prints a table and one JSON line; bench/README.md says what it means.
 bench: $(STAMPS)/dev $(TINY)/bundle.json

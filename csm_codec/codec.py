@@ -9,27 +9,29 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from csm_bundle.errors import CodecError, CsmError
+from csm_bundle.errors import CodecError, CsmError, InvalidRequestError
 from csm_codec.codes import Codes
 from csm_codec.lanes import Lanes, Slot, by_lane
 from csm_codec.mimi.decoder import MimiDecoder
 from csm_codec.resample import Pcm
-from csm_codec.stream import Audio, Complete, DecodeStream, Failed, Output
+from csm_codec.stream import Audio, Checkpoint, Complete, DecodeStream, Failed, Output, StreamStart
 from csm_codec.stretch import Stretcher
 from csm_codec.watermark.embed.embedder import Chunk, Embedder
 from csm_codec.watermark.keys.keyring import Keyring
 from csm_codec.watermark.keys.payload import frame_symbols
 from csm_codec.watermark.stream.level import RunningLevel
-from csm_codec.watermark.stream.marked_stream import MarkedStream
-from csm_codec.watermark.stream.progress import START, ClipProgress
+from csm_codec.watermark.stream.marked_stream import AT_THE_START, MarkedStream, Place
+from csm_codec.watermark.stream.progress import START, ClipProgress, MarkPoint
 
 logger = logging.getLogger(__name__)
 
 _NOTHING: Pcm = np.zeros(0, np.float32)
+_MOST_LATENTS = 8  # frames of a stream in one step
 _LOUDEST = 1e9  # full scale is 1; from 1e18 on the mark is not finite and would fail the whole lane
 
 
@@ -57,20 +59,39 @@ class Codec:
     def has_work(self) -> bool:
         return any(stream.ready for stream in self._streams.values())
 
-    def open(self, key_id: str = "", before: ClipProgress = START, speed: float = 1.0) -> DecodeStream:
-        """A new stream, marked with that key ("" is the active one). Raises CodecBusyError or KeyringError.
+    def open(
+        self,
+        key_id: str = "",
+        before: ClipProgress = START,
+        point: MarkPoint | None = None,
+        checkpoint_frames: int = 0,
+        speed: float = 1.0,
+    ) -> DecodeStream:
+        """A new stream, marked with that key ("" is the active one). Raises CodecBusyError or KeyringError, and
+        InvalidRequestError for a point that belongs to no stream of this codec.
 
-        before: progress of the stream that this one continues, as that stream's Complete reported it. speed: of the
-        speech, as Stretcher takes it; at 1 nothing is changed
+        before: progress of the stream before this one in the clip, as that stream's Complete reported it. point: of a
+        stream with the same codes, which this one continues; it has its own `before`. checkpoint_frames: frames between
+        two checkpoints; 0 is none. speed: of the speech, as Stretcher takes it; at 1 nothing is changed, and at others
+        there are no checkpoints
         """
+        if speed != 1 and point is not None:
+            raise InvalidRequestError("checkpoint", "can be continued at speed 1 alone")
         key = self._keyring.get(key_id)
         slot = self._lanes.take()
-        level = RunningLevel(self._embedder.n_fft, before)
-        self._marks[slot] = self._embedder.join(slot.number, frame_symbols(key.payload), level, before)
+        try:
+            marks = self._join(slot, frame_symbols(key.payload), before, point)
+            start = self._start_of(marks.place)
+        except ValueError as error:
+            self._lanes.leave(slot)
+            raise InvalidRequestError("checkpoint", str(error)) from None
         if speed != 1:
             self._stretchers[slot] = Stretcher(speed, self._decoder.identity.sample_rate_hertz)
-        stream = DecodeStream(slot, key.id)
-        self._streams[slot] = stream
+        stream = DecodeStream(slot, key.id, start, checkpoint_frames if speed == 1 else 0)
+        stream.num_frames, stream.num_samples = start.first_frame, start.first_sample
+        if point is not None:
+            self._decoder.begin(slot.lane, slot.row, start.first_frame)
+        self._streams[slot], self._marks[slot] = stream, marks
         return stream
 
     def push(self, stream: DecodeStream, codes: Codes) -> None:
@@ -99,11 +120,20 @@ class Codec:
         return outputs
 
     def _step_lane(self, lane: int, streams: Sequence[DecodeStream]) -> list[Output]:
+        behind = [stream for stream in streams if stream.pending and stream.is_catching_up]
+        outputs = self._catch_up(lane, behind)
+        streams = [stream for stream in streams if stream not in behind]
+        if not streams:
+            return outputs
         decoded = self._decode(lane, [stream for stream in streams if stream.pending])
-        outputs: list[Output] = []
         chunks: dict[int, Chunk] = {}
         for stream in streams:
             pcm = decoded.get(stream.slot, _NOTHING)
+            if stream.slot in decoded:
+                if stream.num_frames <= stream.start.first_marked:
+                    pcm = _NOTHING  # the convolutions' states were not complete
+                elif stream.checkpoint_frames and (stream.num_frames - 1) % stream.checkpoint_frames == 0:
+                    self._marks[stream.slot].offer_point()
             if np.abs(pcm).max(initial=0) <= _LOUDEST:  # not so with NaN
                 last = stream.finished and not stream.pending
                 chunks[stream.slot.number] = Chunk(self._stretched(stream, pcm, last=last), last)
@@ -122,23 +152,75 @@ class Codec:
                 outputs += self._hand_out(stream, marked[number], num_new_frames, chunks[number].last)
         return outputs
 
+    def _catch_up(self, lane: int, streams: Sequence[DecodeStream]) -> list[Output]:
+        """The latents of the next frames of each stream, of a few frames at most, as others wait meanwhile."""
+        started_s = time.perf_counter()
+        num_before = {stream.slot: stream.num_frames for stream in streams}
+        for _ in range(_MOST_LATENTS):
+            going = [stream for stream in streams if stream.pending and stream.is_catching_up]
+            if not going:
+                break
+            self._decoder.latent_step(lane, *self._next_codes(going))
+        for stream in streams:
+            stream.decode_s += (time.perf_counter() - started_s) / len(streams)
+        return [Audio(s, _NOTHING, s.num_frames, s.num_frames - num_before[s.slot]) for s in streams]
+
     def _decode(self, lane: int, streams: Sequence[DecodeStream]) -> dict[Slot, Pcm]:
         """The next frame of each stream."""
         if not streams:
             return {}
         started_s = time.perf_counter()
-        width, codebooks = self._decoder.lane_width, self._decoder.identity.codebook_count
-        codes = torch.zeros(width, codebooks, dtype=torch.long)
-        exec_mask, reset_mask = torch.zeros(width, dtype=torch.bool), torch.zeros(width, dtype=torch.bool)
+        reset_mask = torch.zeros(self._decoder.lane_width, dtype=torch.bool)
         for stream in streams:
-            row = stream.slot.row
-            codes[row] = torch.from_numpy(stream.pending.popleft())
-            exec_mask[row], reset_mask[row] = True, stream.num_frames == 0
-            stream.num_frames += 1
-        pcm = self._decoder.frame_step(lane, codes, exec_mask, reset_mask).cpu().numpy()
+            reset_mask[stream.slot.row] = stream.num_frames == 0
+        pcm = self._decoder.frame_step(lane, *self._next_codes(streams), reset_mask).cpu().numpy()
         for stream in streams:
             stream.decode_s += (time.perf_counter() - started_s) / len(streams)
         return {stream.slot: pcm[stream.slot.row] for stream in streams}
+
+    def _next_codes(self, streams: Sequence[DecodeStream]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Takes the next frame of each stream of a lane: (lane width, codebooks), and the mask of the streams' rows."""
+        width, codebooks = self._decoder.lane_width, self._decoder.identity.codebook_count
+        codes, exec_mask = torch.zeros(width, codebooks, dtype=torch.long), torch.zeros(width, dtype=torch.bool)
+        for stream in streams:
+            codes[stream.slot.row] = torch.from_numpy(stream.pending.popleft())
+            exec_mask[stream.slot.row] = True
+            stream.num_frames += 1
+        return codes, exec_mask
+
+    def _join(
+        self, slot: Slot, symbols: tuple[int, ...], before: ClipProgress, point: MarkPoint | None
+    ) -> MarkedStream:
+        """Raises ValueError for a point that cannot be one."""
+        if point is not None:
+            before = point.before
+        so_far = before
+        if point is not None:
+            so_far = replace(before, square_sum=point.level_sum, hops=point.level_frames)
+        level = RunningLevel(self._embedder.n_fft, so_far)
+        return self._embedder.join(slot.number, symbols, level, before, point)
+
+    def _start_of(self, place: Place) -> StreamStart:
+        """Where a stream starts whose mark starts there. Raises ValueError for a place within a frame."""
+        if place == AT_THE_START:
+            return StreamStart()
+        first_marked, rest = divmod(place.num_samples, self._decoder.identity.frame_sample_count)
+        if rest:
+            raise ValueError(f"{place.num_samples} samples end within a frame.")
+        first_decoded = max(0, first_marked - self._decoder.audio_frames)
+        return StreamStart(
+            first_frame=max(0, first_decoded - self._decoder.latent_frames),
+            first_decoded=first_decoded,
+            first_marked=first_marked,
+            first_sample=place.first_sample,
+        )
+
+    def _checkpoint(self, marks: MarkedStream) -> Checkpoint | None:
+        """The stream's newest one, once."""
+        if (point := marks.next_point) is None:
+            return None
+        marks.next_point = None
+        return Checkpoint(point, self._start_of(marks.place_of(point)))
 
     def _stretched(self, stream: DecodeStream, pcm: Pcm, *, last: bool) -> Pcm:
         """At the stream's speed."""
@@ -150,10 +232,10 @@ class Codec:
         return made
 
     def _hand_out(self, stream: DecodeStream, pcm: Pcm, num_new_frames: int, last: bool) -> list[Output]:
+        marks = self._marks[stream.slot]
         stream.num_samples += len(pcm)
-        outputs: list[Output] = [Audio(stream, pcm, stream.num_frames, num_new_frames)]
+        outputs: list[Output] = [Audio(stream, pcm, stream.num_frames, num_new_frames, self._checkpoint(marks))]
         if last:
-            marks = self._marks[stream.slot]
             outputs.append(Complete(stream, marks.coverage, marks.progress))
             self._leave(stream)
         return outputs

@@ -14,7 +14,7 @@ from csm_bundle.runtime.worker_thread import Fail, WorkerThread
 from csm_codec.codec import Codec
 from csm_codec.codes import Codes
 from csm_codec.stream import DecodeStream, Output
-from csm_codec.watermark.stream.progress import START, ClipProgress
+from csm_codec.watermark.stream.progress import START, ClipProgress, MarkPoint
 
 Deliver = Callable[[list[Output], float], None]
 
@@ -41,13 +41,21 @@ class CodecThread:
     def num_streams(self) -> int:
         return self._codec.num_streams
 
-    def open(self, key_id: str = "", before: ClipProgress = START, speed: float = 1.0) -> Future[DecodeStream]:
-        """A future of the stream, or of CodecBusyError, KeyringError, CodecStoppedError.
+    def open(
+        self,
+        key_id: str = "",
+        before: ClipProgress = START,
+        point: MarkPoint | None = None,
+        checkpoint_frames: int = 0,
+        speed: float = 1.0,
+    ) -> Future[DecodeStream]:
+        """A future of the stream, or of what `Codec.open` raises, or of CodecStoppedError.
 
         If it was cancelled before the thread came to it, no slot is taken.
         """
         return self.worker.call(
-            lambda: self._codec.open(key_id, before, speed), CodecStoppedError("The codec has stopped.")
+            lambda: self._codec.open(key_id, before, point, checkpoint_frames, speed),
+            CodecStoppedError("The codec has stopped."),
         )
 
     def push(self, stream: DecodeStream, codes: Codes) -> None:

@@ -10,7 +10,25 @@ from csm_codec.codes import Codes
 from csm_codec.lanes import Slot
 from csm_codec.resample import Pcm
 from csm_codec.watermark.stream.coverage import Coverage
-from csm_codec.watermark.stream.progress import ClipProgress
+from csm_codec.watermark.stream.progress import ClipProgress, MarkPoint
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStart:
+    """Where a stream starts: at its beginning, or in the middle of one that it continues."""
+
+    first_frame: int = 0  # the first one that is pushed
+    first_decoded: int = 0  # of the frames before, only latents are computed
+    first_marked: int = 0  # of the frames before, the audio is dropped
+    first_sample: int = 0  # the first one that is given out
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A place in a stream where another can continue it."""
+
+    point: MarkPoint
+    start: StreamStart  # of the stream that does
 
 
 @dataclass(slots=True, eq=False)
@@ -19,11 +37,13 @@ class DecodeStream:
 
     slot: Slot
     key_id: str
+    start: StreamStart = field(default_factory=lambda: StreamStart())
+    checkpoint_frames: int = 0  # between two checkpoints; 0 is none
     pending: deque[Codes] = field(default_factory=deque)  # (codebooks,) each
     finished: bool = False  # no more codes will come
     ended: bool = False  # its slot is free
-    num_frames: int = 0  # decoded
-    num_samples: int = 0  # given out
+    num_frames: int = 0  # of the stream so far, those before its start included
+    num_samples: int = 0  # likewise, given out
     decode_s: float = 0.0
     watermark_s: float = 0.0
 
@@ -31,6 +51,11 @@ class DecodeStream:
     def ready(self) -> bool:
         """Whether it takes part in the next step."""
         return not self.ended and (bool(self.pending) or self.finished)
+
+    @property
+    def is_catching_up(self) -> bool:
+        """Whether its next frame gives no audio and only its latent is needed."""
+        return self.num_frames < self.start.first_decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +65,8 @@ class Audio:
     stream: DecodeStream
     pcm: Pcm
     num_frames: int  # decoded so far
-    num_new_frames: int  # of them in this step, 0 or 1
+    num_new_frames: int  # of them in this step
+    checkpoint: Checkpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)

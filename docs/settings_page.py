@@ -18,15 +18,17 @@ if __name__ == "__main__":
 
 from services.all_in_one.settings import AllInOneSettings  # noqa: E402
 from services.codec.settings import CodecSettings  # noqa: E402
-from services.common.settings import SettingName, StageSettings, setting_names  # noqa: E402
+from services.common.settings import ProgramSettings, SettingName, setting_names  # noqa: E402
 from services.engine.settings import EngineSettings  # noqa: E402
 from services.gateway.settings import GatewaySettings  # noqa: E402
+from services.http.settings import HttpSettings  # noqa: E402
 
 PAGE = ROOT / "docs" / "settings.md"
-PROGRAMS: Sequence[tuple[str, str, type[StageSettings]]] = (
+PROGRAMS: Sequence[tuple[str, str, type[ProgramSettings]]] = (
     ("Gateway", "services.gateway", GatewaySettings),
     ("Engine", "services.engine", EngineSettings),
     ("Codec", "services.codec", CodecSettings),
+    ("HTTP door", "services.http", HttpSettings),
     ("All in one", "services.all_in_one", AllInOneSettings),
 )
 INTRODUCTION = """# Settings
@@ -44,7 +46,7 @@ def page() -> str:
     return INTRODUCTION + "".join(_program(*program) for program in PROGRAMS)
 
 
-def _program(title: str, module: str, settings: type[StageSettings]) -> str:
+def _program(title: str, module: str, settings: type[ProgramSettings]) -> str:
     prefix = settings.model_config.get("env_prefix", "")
     rows = "".join(_row(name, settings.model_fields[name.field]) for name in setting_names(settings))
     return (
@@ -76,7 +78,7 @@ def _allowed(field: FieldInfo) -> str:
     return ", ".join(f"`{choice}`" for choice in choices if isinstance(choice, str))
 
 
-def _former(settings: type[StageSettings]) -> str:
+def _former(settings: type[ProgramSettings]) -> str:
     if not settings.former_names:
         return ""
     flags = {name.field: name.flag for name in setting_names(settings)}

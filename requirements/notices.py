@@ -15,7 +15,13 @@ from pathlib import Path
 REQUIREMENTS = Path(__file__).parent
 NOTICES = REQUIREMENTS.parent / "THIRD_PARTY_NOTICES.md"
 MARKERS = ("<!-- packages -->\n", "<!-- end of packages -->\n")
-SETS = ("gateway", "engine", "codec", "client")  # what an image or the client installs; everything else is "dev"
+SETS = (
+    "gateway",
+    "http",
+    "engine",
+    "codec",
+    "client",
+)  # what an image or the client installs; everything else is "dev"
 LONGEST_LICENSE = 80  # characters; past that a package's metadata holds the licence's text in place of its name
 
 # What the metadata of these packages does not name; read from the licence files in their wheels.

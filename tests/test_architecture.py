@@ -26,7 +26,7 @@ NOT_OURS = {".venv", "gen", "build", "node_modules"}
 TEST_DOUBLE = re.compile(
     r"(?<![a-z])(fakes?|tests?|testing|conftest|tiny|scripted|humming|oracle|mocks?|dummy)(?![a-z])"
 )
-STAGES = ["gateway", "engine", "codec"]
+STAGES = ["gateway", "engine", "codec", "http"]
 
 
 def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
@@ -136,7 +136,15 @@ def test_no_test_double_reaches_the_build_of_an_image() -> None:
     assert "*" in lines
     allowed = {line[1:] for line in lines if line.startswith("!")}
     papers = {"LICENSE", "THIRD_PARTY_NOTICES.md"}
-    assert allowed == {*PRODUCT, *papers, "bundles", "docker/healthcheck.py", "protos", "requirements"}
+    assert allowed == {
+        *PRODUCT,
+        *papers,
+        "clients/python/csm_client",
+        "bundles",
+        "docker/healthcheck.py",
+        "protos",
+        "requirements",
+    }
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -153,6 +161,8 @@ def test_images_take_every_package_that_their_program_imports(stage: str) -> Non
         "services.gateway.stage",
         "csm_client",
         "csm_client.command.cli",
+        "services.http.__main__",
+        "services.http.stage",
         "services.engine.settings",
         "services.codec.settings",
         "services.all_in_one.settings",

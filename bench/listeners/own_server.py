@@ -25,7 +25,7 @@ async def own_server(bundle: str, options: Sequence[str], log: Path | None = Non
         log = log or Path(folder, "server.log")
         command = [
             sys.executable, "-m", "services.all_in_one", "--bundle", bundle, "--host", "127.0.0.1", "--port", "0",
-            "--health-port", "0", "--metrics-port", "-1", "--drain-seconds", "5",
+            "--http-port", "-1", "--health-port", "0", "--metrics-port", "-1", "--drain-seconds", "5",
             "--watermark-keyring", str(Path(folder, "keys.json")), *options,
         ]  # fmt: skip
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # it finds what we find

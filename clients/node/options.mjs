@@ -10,6 +10,7 @@ const DESCRIPTION = {
     voice: { type: 'string' },
     speaker: { type: 'string' },
     seed: { type: 'string' },
+    conversation: { type: 'string' }, // the same id for all utterances of a conversation
     speed: { type: 'string' }, // 0.25 to 4
     'max-seconds': { type: 'string' },
     'deadline-seconds': { type: 'string', default: '120' },

@@ -40,11 +40,12 @@ function connect() {
 }
 
 function request(text = words.join(' '), givenSeed = undefined) {
-  const { voice, speaker, speed, seed = givenSeed, 'max-seconds': maxSeconds } = options;
+  const { voice, speaker, speed, conversation, seed = givenSeed, 'max-seconds': maxSeconds } = options;
   return {
     input: { text, ...(speaker !== undefined && { speaker: Number(speaker) }) },
     audioConfig: { audioEncoding: encoding, ...(speed !== undefined && { speed }) },
     ...(voice && { voice: { name: voice } }),
+    ...(conversation && { conversationId: conversation }),
     ...(seed !== undefined && { samplingParams: { seed: seed.toString() } }),
     ...(maxSeconds !== undefined && { maxAudioDuration: duration(maxSeconds) }),
   };

@@ -4,16 +4,22 @@ Each stream has one row of one lane. A lane is a batch of fixed width with state
 lane, so lanes without work cost nothing. A row's result never depends on its neighbours, bit for bit.
 It does not know which stream has which row (see lanes.py).
 
+A row may also begin in the middle of a stream. Attention and convolutions reach a fixed number of frames back. When so
+many frames have been computed, the row's state is that of a stream computed from its beginning, bit for bit: positions,
+and with them the order of the keys in the ring, are counted from the beginning. For the attention alone the latent is
+enough, which costs less than a frame of audio.
+
 State and masks are those of moshi.modules.streaming. Its ring of keys holds exactly the attention span, so that the
 second step of a frame overwrites a key that the first one still needs; the rings here are larger.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
-from moshi.modules.conv import NormConvTranspose1d
+from moshi.modules.conv import NormConvTranspose1d, StreamingConv1d, StreamingConvTranspose1d
 from moshi.modules.streaming import StreamingContainer
 from moshi.modules.transformer import RingKVCache, StreamingMultiheadAttention
 from moshi.utils.compile import CUDAGraphed
@@ -35,6 +41,35 @@ class MimiDecoder:
         self.device = next(self._half.parameters()).device
         self._lanes = [self._new_lane() for _ in range(num_lanes)]
 
+    @property
+    def latent_frames(self) -> int:
+        """Frames that a frame's latent depends on, besides itself."""
+        return self._half.latent_frames
+
+    @property
+    def audio_frames(self) -> int:
+        """Frames whose latents a frame's audio depends on, besides its own."""
+        return self._half.audio_frames
+
+    @torch.inference_mode()
+    def begin(self, lane: int, row: int, frame: int) -> None:
+        """Starts a stream in the middle: that frame comes next in the row."""
+        first = torch.zeros(self.lane_width, dtype=torch.bool, device=self.device)
+        first[row] = True
+        for state in self._lanes[lane].modules.values():
+            state.reset(first)
+            for counter in ("offset", "offsets"):
+                if counter in vars(state):
+                    vars(state)[counter][row] = frame * self._half.steps_per_frame
+            cache = vars(state).get("kv_cache")
+            if cache is not None:
+                cache.end_offset[row] = frame * self._half.steps_per_frame
+
+    @torch.inference_mode()
+    def latent_step(self, lane: int, codes: Tensor, exec_mask: Tensor) -> None:
+        """Like `frame_step` up to the latent: it costs less, and gives no audio."""
+        self._run(lane, codes, exec_mask, None, self._lanes[lane].latent_step)
+
     @torch.inference_mode()
     def frame_step(self, lane: int, codes: Tensor, exec_mask: Tensor, reset_mask: Tensor) -> Tensor:
         """One frame for the rows of `exec_mask`; rows of `reset_mask` start a new stream with it.
@@ -42,15 +77,18 @@ class MimiDecoder:
         codes: (lane_width, codebooks) int64, already checked. Rows outside `exec_mask` hold any valid codes.
         Returns (lane_width, frame size) fp32. Rows outside `exec_mask` hold nothing of use and keep their state.
         """
-        state = self._lanes[lane]
-        self._half.set_streaming_state(state.modules)
+        return self._run(lane, codes, exec_mask, reset_mask, self._lanes[lane].step)[:, 0].float()
+
+    def _run(self, lane: int, codes: Tensor, exec_mask: Tensor, reset_mask: Tensor | None, step: CUDAGraphed) -> Tensor:
+        self._half.set_streaming_state(self._lanes[lane].modules)
         try:
-            self._half.reset_streaming(reset_mask)
+            if reset_mask is not None:
+                self._half.reset_streaming(reset_mask)
             self._half.set_exec_mask(exec_mask)
-            pcm: Tensor = state.step(codes.to(self.device)[:, :, None])
+            output: Tensor = step(codes.to(self.device)[:, :, None])
         finally:
             self._half._stop_streaming()
-        return pcm[:, 0].float()
+        return output
 
     @torch.inference_mode()
     def forget(self, lane: int, row: int) -> None:
@@ -70,15 +108,20 @@ class MimiDecoder:
         modules = self._half.get_streaming_state()
         _enlarge_rings(self._half, self.lane_width)
         self._half._stop_streaming()
-        return _Lane(modules, CUDAGraphed(self._half, disable=self.device.type != "cuda"))
+        no_graphs = self.device.type != "cuda"
+        return _Lane(
+            modules,
+            CUDAGraphed(self._half, disable=no_graphs),
+            CUDAGraphed(self._half.latent, disable=no_graphs),
+        )
 
 
 class _Lane:
-    """The streaming state of every module, by name, and the step function that is captured with it."""
+    """The streaming state of every module, by name, and the step functions that are captured with it."""
 
-    def __init__(self, modules: dict[str, Any], step: CUDAGraphed) -> None:
+    def __init__(self, modules: dict[str, Any], step: CUDAGraphed, latent_step: CUDAGraphed) -> None:
         self.modules = modules
-        self.step = step
+        self.step, self.latent_step = step, latent_step
 
 
 class _DecoderHalf(StreamingContainer):
@@ -103,11 +146,35 @@ class _DecoderHalf(StreamingContainer):
         steps: int = self.upsample.convtr._stride
         return steps
 
+    @property
+    def latent_frames(self) -> int:
+        """Each layer's attention reaches `context` - 1 steps back, and the upsampling one frame."""
+        attentions = [module for module in self.modules() if isinstance(module, StreamingMultiheadAttention)]
+        num_steps = sum(attention.context - 1 for attention in attentions if attention.context is not None)
+        return math.ceil(num_steps / self.steps_per_frame) + 1
+
+    @property
+    def audio_frames(self) -> int:
+        """Each convolution reaches as far back as its state: so many steps at its own rate."""
+        steps_per_frame, num_frames = float(self.steps_per_frame), 0.0
+        for module in self.decoder.modules():
+            if isinstance(module, StreamingConv1d):
+                num_frames += module._padding_total / steps_per_frame
+                steps_per_frame /= module._stride
+            elif isinstance(module, StreamingConvTranspose1d):
+                num_frames += math.ceil((module._kernel_size - module._stride) / module._stride) / steps_per_frame
+                steps_per_frame *= module._stride
+        return math.ceil(num_frames)
+
+    def latent(self, codes: Tensor) -> Tensor:
+        """(rows, codebooks, 1) to (rows, width, steps per frame)"""
+        (latent,) = self.decoder_transformer(self.upsample(self.quantizer.decode(codes).to(self.dtype)))
+        made: Tensor = latent
+        return made
+
     def forward(self, codes: Tensor) -> Tensor:
         """(rows, codebooks, 1) to (rows, 1, frame size)"""
-        latent = self.upsample(self.quantizer.decode(codes).to(self.dtype))
-        (latent,) = self.decoder_transformer(latent)
-        return self.decoder(latent)
+        return self.decoder(self.latent(codes))
 
 
 def _replace_transposed_convolutions(decoder: nn.Module) -> None:

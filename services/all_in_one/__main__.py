@@ -1,4 +1,4 @@
-"""`python -m services.all_in_one --bundle FOLDER`: all three stages until Ctrl-C."""
+"""`python -m services.all_in_one --bundle FOLDER`: all stages and the HTTP door until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def main() -> int:
 
     async def start() -> AllInOneStage:
         stage = await start_all_in_one(settings, log.info)
-        print(usage(settings.host, stage.server.port, stage.server.health_port), flush=True)
+        url = stage.http.url if stage.http is not None else ""
+        print(usage(settings.host, stage.server.port, stage.server.health_port, url), flush=True)
         return stage
 
     return run_stage(settings, start)

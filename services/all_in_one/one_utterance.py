@@ -33,7 +33,7 @@ def run(arguments: Sequence[str] | None) -> int:
     plain = dict.fromkeys(("tls_certificate", "tls_key", "tls_client_ca"))
     os.environ.pop("CSM_GATEWAY_AUTH_TOKENS_FILE", None)  # of a gateway with other callers
     private = settings.model_copy(
-        update={"host": LOOPBACK, "port": 0, "health_port": 0, "metrics_port": -1, "slots": 1, **plain}
+        update={"host": LOOPBACK, "port": 0, "health_port": 0, "metrics_port": -1, "http_port": -1, "slots": 1, **plain}
     )
     try:
         return asyncio.run(_serve_and_say(private, parsed))

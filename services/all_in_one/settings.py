@@ -12,9 +12,17 @@ from pydantic_settings import SettingsConfigDict
 
 from services.codec.settings import CodecSettings
 from services.common.bundle_settings import BundleSettings
-from services.common.settings import HealthPort, MetricsPort, ServingPort, StageSettings
+from services.common.settings import (
+    ConnectionStreams,
+    HealthPort,
+    MetricsPort,
+    ProgramSettings,
+    ServingPort,
+    StageSettings,
+)
 from services.engine.settings import EngineSettings
 from services.gateway.settings import GatewaySettings
+from services.http.settings import HttpSettings
 
 LOOPBACK = "127.0.0.1"
 _BUNDLE_FIELDS = set(BundleSettings.model_fields) - set(StageSettings.model_fields)
@@ -30,6 +38,11 @@ class AllInOneSettings(BundleSettings):
     port: ServingPort = 50051
     health_port: HealthPort = 50052
     metrics_port: MetricsPort = 9460
+    max_streams_per_connection: ConnectionStreams = 512
+    http_host: str = Field(default=LOOPBACK, min_length=1, description="Address that the HTTP door listens on.")
+    http_port: int = Field(
+        default=8000, ge=-1, le=65535, description="Port of the HTTP door; 0 takes a free one, -1 is off."
+    )
     random_weights: bool = Field(
         default=False, description="Run the model's shapes with seeded random weights: noise, for load tests."
     )
@@ -64,6 +77,13 @@ class AllInOneSettings(BundleSettings):
             values["code_sealing_keyring"] = self.watermark_keyring.with_name("code_sealing_keys.json")
         return GatewaySettings(**(values | targets | plaintext | {"default_deadline_seconds": DEADLINE_S}))
 
+    def http(self, **targets: str) -> HttpSettings:
+        """targets: gateway_target and gateway_health_target"""
+        values = self.model_dump(include=set(ProgramSettings.model_fields) - {"host", "port", "metrics_port"})
+        own: dict[str, Any] = {"host": self.http_host, "port": self.http_port, "metrics_port": -1}
+        plaintext = dict.fromkeys(("gateway_tls_ca", "gateway_tls_certificate", "gateway_tls_key"))
+        return HttpSettings(**(values | own | targets | plaintext | {"deadline_seconds": DEADLINE_S}))
+
     def _inner(self) -> dict[str, Any]:
         """The settings that engine and codec share. Ports are free ones, known only inside the process."""
         return {
@@ -72,6 +92,7 @@ class AllInOneSettings(BundleSettings):
             "port": 0,
             "health_port": 0,
             "metrics_port": -1,
+            "max_connection_age_seconds": 0,  # there is no other replica to find
             **self.model_dump(include={"drain_seconds", "trace_endpoint", "trace_sample_share"}),
             **dict.fromkeys(("tls_certificate", "tls_key", "tls_client_ca")),  # they are on loopback
         }

@@ -1,26 +1,44 @@
-"""Starts the three stages in one process, wired over loopback ports with real gRPC, and stops them in turn."""
+"""Starts the stages and the HTTP door in one process, wired with real gRPC, and stops them in turn.
+
+Engine and codec are on loopback ports. The door calls the gateway over a socket in a folder that only this user can
+open, so that it needs no certificate where the gateway's port wants TLS.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import ModuleType
+from typing import Protocol
 
 from services.all_in_one.settings import LOOPBACK, AllInOneSettings
 from services.common.rpc.server import StageServer
-from services.common.run import Stage
+from services.common.run import Server
+from services.common.settings import host_and_port, reachable_host
 from services.gateway.stage import GatewayStage, start_gateway
+from services.http.stage import HttpStage, start_http
 
 Tell = Callable[[str], None]  # takes a line about what is going on
 
 
-class AllInOneStage:
-    """All three stages; `server` is the gateway's."""
+class GrpcStage(Protocol):
+    """Engine or codec."""
 
-    def __init__(self, gateway: GatewayStage, stages: AsyncExitStack) -> None:
+    @property
+    def server(self) -> StageServer: ...
+
+    async def stop(self) -> None: ...
+
+
+class AllInOneStage:
+    """All stages; `server` is the gateway's, and `http` is None where the door is off."""
+
+    def __init__(self, gateway: GatewayStage, http: HttpStage | None, stages: AsyncExitStack) -> None:
         self.gateway = gateway
+        self.http = http
         self._stages = stages
 
     @property
@@ -28,7 +46,7 @@ class AllInOneStage:
         return self.gateway.server
 
     async def stop(self) -> None:
-        """Gateway first, so that its calls can end."""
+        """Door and gateway first, so that their calls can end."""
         await self._stages.aclose()
 
 
@@ -41,25 +59,32 @@ async def start_all_in_one(settings: AllInOneSettings, tell: Tell) -> AllInOneSt
         tell("loading torch ...")
         engine_module, codec_module = await asyncio.to_thread(_import_stages)
         tell(f"loading the engine from {settings.bundle} ...")
-        engine: Stage = await engine_module.start_engine(settings.engine())
+        engine: GrpcStage = await engine_module.start_engine(settings.engine())
         stages.push_async_callback(engine.stop)
         tell("loading the codec ...")
-        codec: Stage = await codec_module.start_codec(settings.codec())
+        codec: GrpcStage = await codec_module.start_codec(settings.codec())
         stages.push_async_callback(codec.stop)
+        private = f"unix:{stages.enter_context(tempfile.TemporaryDirectory(prefix='csm-'))}/gateway"
         gateway = await start_gateway(
             settings.gateway(
                 engine_target=f"{LOOPBACK}:{engine.server.port}",
                 engine_health_target=f"{LOOPBACK}:{engine.server.health_port}",
                 codec_target=f"{LOOPBACK}:{codec.server.port}",
                 codec_health_target=f"{LOOPBACK}:{codec.server.health_port}",
-            )
+            ),
+            private,
         )
         stages.push_async_callback(gateway.stop)
         for stage in (engine, codec):
-            watch = asyncio.create_task(_pass_failure_on(stage.server, gateway.server))
-            stages.callback(watch.cancel)
+            _pass_failures(stage.server, gateway.server, stages)
         await gateway.wait_ready()
-        return AllInOneStage(gateway, stages.pop_all())
+        http = None
+        if settings.http_port >= 0:
+            health_target = host_and_port(reachable_host(settings.host), gateway.server.health_port)
+            http = await start_http(settings.http(gateway_target=private, gateway_health_target=health_target))
+            stages.push_async_callback(http.stop)
+            _pass_failures(http.server, gateway.server, stages)
+        return AllInOneStage(gateway, http, stages.pop_all())
     raise AssertionError("unreachable")
 
 
@@ -73,5 +98,10 @@ def _import_stages() -> tuple[ModuleType, ModuleType]:
     return engine_module, codec_module
 
 
-async def _pass_failure_on(stage: StageServer, to: StageServer) -> None:
-    to.fail(await stage.wait_failed())
+def _pass_failures(of: Server, to: StageServer, stages: AsyncExitStack) -> None:
+    """Until `stages` are stopped."""
+
+    async def watch() -> None:
+        to.fail(await of.wait_failed())
+
+    stages.callback(asyncio.create_task(watch()).cancel)

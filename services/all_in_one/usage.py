@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.common.settings import host_and_port
+from services.common.settings import host_and_port, reachable_host
 
 _USAGE = """
 Ready on {target}. Ctrl-C stops it.
@@ -18,11 +18,22 @@ Ready on {target}. Ctrl-C stops it.
                 "audio_config": {{"audio_encoding": "AUDIO_ENCODING_WAV"}}}}' \\
                 {target} csm.v1.TextToSpeechService/StreamSynthesize
 
-  health      grpcurl -plaintext -d '{{"service": "readiness"}}' {health_target} grpc.health.v1.Health/Check
+{http}  health      grpcurl -plaintext -d '{{"service": "readiness"}}' {health_target} grpc.health.v1.Health/Check
 """
 
 
-def usage(host: str, port: int, health_port: int) -> str:
-    """host: the address that is listened on"""
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return _USAGE.format(target=host_and_port(reachable, port), health_target=host_and_port(reachable, health_port))
+_HTTP = """  HTTP        curl {url}/v1/audio/speech -H 'Content-Type: application/json' \\
+                -d '{{"input": "Hello from the other side.", "response_format": "wav"}}' --output hello.wav
+              OpenAI(base_url="{url}/v1", api_key="none").audio.speech.create(...)
+
+"""
+
+
+def usage(host: str, port: int, health_port: int, http_url: str = "") -> str:
+    """host: the address that is listened on; http_url: of the HTTP door, "" where it is off"""
+    address = reachable_host(host)
+    return _USAGE.format(
+        target=host_and_port(address, port),
+        health_target=host_and_port(address, health_port),
+        http=_HTTP.format(url=http_url) if http_url else "",
+    )

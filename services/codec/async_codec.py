@@ -14,7 +14,7 @@ from csm_codec.codec import Codec
 from csm_codec.codec_thread import CodecThread
 from csm_codec.codes import Codes
 from csm_codec.stream import Audio, DecodeStream, Failed, Output
-from csm_codec.watermark.stream.progress import START, ClipProgress
+from csm_codec.watermark.stream.progress import START, ClipProgress, MarkPoint
 from services.codec.admission import Admission
 from services.common.pulse import Pulse
 
@@ -54,13 +54,20 @@ class AsyncCodec:
         self.pulse = Pulse(self.thread.worker, on_beat=self._tell_quiet_streams, on_stall=on_stall, stall_s=stall_s)
         self._pulse_task = asyncio.create_task(self.pulse.run())
 
-    async def open(self, key_id: str, before: ClipProgress = START, speed: float = 1.0) -> StreamHandle:
-        """Waits for a slot and takes it. before: state of the clip from earlier streams; speed: of the speech
+    async def open(
+        self,
+        key_id: str,
+        before: ClipProgress = START,
+        point: MarkPoint | None = None,
+        checkpoint_frames: int = 0,
+        speed: float = 1.0,
+    ) -> StreamHandle:
+        """Waits for a slot and takes it. The arguments are those of `Codec.open`.
 
-        Raises CodecBusyError, KeyringError or CodecStoppedError.
+        Raises what that does, and CodecStoppedError.
         """
         await self.admission.take()
-        opened = self.thread.open(key_id, before, speed)
+        opened = self.thread.open(key_id, before, point, checkpoint_frames, speed)
         try:
             stream = await asyncio.wrap_future(opened)
         except BaseException:
@@ -128,7 +135,7 @@ class StreamHandle:
         self._outputs: asyncio.Queue[Output | Exception | None] = asyncio.Queue()  # None: a beat
         self._quiet = False  # the reader has got nothing since the last beat
         self._room = asyncio.Event()
-        self._pushed_frames = self._taken_frames = 0
+        self._pushed_frames = self._taken_frames = stream.start.first_frame
 
     async def push(self, codes: Codes) -> None:
         """Hands in frames, as many at a time as there is room for."""

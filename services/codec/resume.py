@@ -1,4 +1,4 @@
-"""The state of a clip as opaque bytes, which the caller keeps between two streams.
+"""The states of a clip between two streams, and of a stream at a checkpoint, as opaque bytes that the caller keeps.
 
 They hold a version, the numbers, and a digest over these, the weights' digest and the key's id. The digest detects
 mistakes, such as bytes of another bundle or key. It is no signature: callers of this port are trusted with all audio
@@ -11,47 +11,75 @@ import hashlib
 import math
 import struct
 
-from csm_codec.watermark.stream.progress import START, ClipProgress
+from csm_codec.watermark.stream.progress import START, ClipProgress, MarkPoint
 from services.common.rpc.status import FieldViolation, StatusError, invalid_argument
 
 MOST_BYTES = 1024
 _VERSION = b"\x01"
 _NUMBERS = struct.Struct("<qddq")
+_POINT = struct.Struct("<qdddq")
 _DIGEST_BYTES = 16
 _LONGEST = 2**48  # samples, hops or frames: some 90 years
 
 
 def to_bytes(progress: ClipProgress, weights_digest: str, key_id: str) -> bytes:
     """weights_digest: of decoder and embedder together"""
-    numbers = _NUMBERS.pack(progress.position, progress.hops, progress.square_sum, progress.audible_frames)
-    body = _VERSION + numbers
-    return body + _digest(body, weights_digest, key_id)
+    return _sealed(_VERSION + _progress_bytes(progress), "resume", weights_digest, key_id)
 
 
 def from_bytes(state: bytes, weights_digest: str, key_id: str) -> ClipProgress:
     """The start for no bytes. Raises StatusError INVALID_ARGUMENT, reason RESUME_INVALID."""
     if not state:
         return START
+    return ClipProgress(*_NUMBERS.unpack(_opened(state, "resume", _NUMBERS, weights_digest, key_id)))
+
+
+def point_to_bytes(point: MarkPoint, weights_digest: str, key_id: str) -> bytes:
+    """weights_digest: as for `to_bytes`"""
+    numbers = (point.num_samples, point.level_sum, point.level_frames, point.square_sum, point.audible_frames)
+    body = _VERSION + _progress_bytes(point.before) + _POINT.pack(*numbers)
+    return _sealed(body, "checkpoint", weights_digest, key_id)
+
+
+def point_from_bytes(state: bytes, weights_digest: str, key_id: str) -> MarkPoint | None:
+    """None for no bytes. Raises StatusError INVALID_ARGUMENT, reason RESUME_INVALID."""
+    if not state:
+        return None
+    layout = struct.Struct(_NUMBERS.format + _POINT.format.removeprefix("<"))
+    numbers = _opened(state, "checkpoint", layout, weights_digest, key_id)
+    before, own = ClipProgress(*_NUMBERS.unpack(numbers[: _NUMBERS.size])), _POINT.unpack(numbers[_NUMBERS.size :])
+    num_samples, level_sum, level_frames, square_sum, audible_frames = own
+    return MarkPoint(num_samples, level_sum, level_frames, square_sum, audible_frames, before)
+
+
+def _progress_bytes(progress: ClipProgress) -> bytes:
+    return _NUMBERS.pack(progress.position, progress.hops, progress.square_sum, progress.audible_frames)
+
+
+def _sealed(body: bytes, field: str, weights_digest: str, key_id: str) -> bytes:
+    return body + _digest(body, field, weights_digest, key_id)
+
+
+def _opened(state: bytes, field: str, layout: struct.Struct, weights_digest: str, key_id: str) -> bytes:
+    """The checked numbers as bytes. Raises StatusError INVALID_ARGUMENT, reason RESUME_INVALID."""
     if len(state) > MOST_BYTES:
-        raise _wrong(f"has {len(state)} bytes; at most {MOST_BYTES} are allowed.")
+        raise _wrong(field, f"has {len(state)} bytes; at most {MOST_BYTES} are allowed.")
     if state[:1] != _VERSION:
-        raise _wrong(f"is of version {state[0]}; this codec knows version {_VERSION[0]}.")
+        raise _wrong(field, f"is of version {state[0]}; this codec knows version {_VERSION[0]}.")
     body, digest = state[:-_DIGEST_BYTES], state[-_DIGEST_BYTES:]
-    if len(body) != 1 + _NUMBERS.size:
-        raise _wrong(f"has {len(state)} bytes; {1 + _NUMBERS.size + _DIGEST_BYTES} are needed.")
-    if digest != _digest(body, weights_digest, key_id):
-        raise _wrong(f"was changed, or belongs to other weights or another key than '{key_id}'.")
-    progress = ClipProgress(*_NUMBERS.unpack(body[1:]))
-    numbers = (progress.position, progress.hops, progress.square_sum, progress.audible_frames)
-    if not all(math.isfinite(number) and 0 <= number < _LONGEST for number in numbers):
-        raise _wrong("holds numbers that no clip has.")
-    return progress
+    if len(body) != 1 + layout.size:
+        raise _wrong(field, f"has {len(state)} bytes; {1 + layout.size + _DIGEST_BYTES} are needed.")
+    if digest != _digest(body, field, weights_digest, key_id):
+        raise _wrong(field, f"was changed, or belongs to other weights or another key than '{key_id}'.")
+    if not all(math.isfinite(number) and 0 <= number < _LONGEST for number in layout.unpack(body[1:])):
+        raise _wrong(field, "holds numbers that no clip has.")
+    return body[1:]
 
 
-def _digest(body: bytes, weights_digest: str, key_id: str) -> bytes:
-    bound = "\0".join(("csm.codec.v1 resume", weights_digest, key_id)).encode()
+def _digest(body: bytes, field: str, weights_digest: str, key_id: str) -> bytes:
+    bound = "\0".join((f"csm.codec.v1 {field}", weights_digest, key_id)).encode()
     return hashlib.sha256(bound + b"\0" + body).digest()[:_DIGEST_BYTES]
 
 
-def _wrong(description: str) -> StatusError:
-    return invalid_argument([FieldViolation("config.resume", description, "RESUME_INVALID")])
+def _wrong(field: str, description: str) -> StatusError:
+    return invalid_argument([FieldViolation(f"config.{field}", description, "RESUME_INVALID")])

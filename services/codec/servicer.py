@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import grpc
@@ -14,10 +14,9 @@ from csm.rvq.v1 import rvq_pb2
 from csm_bundle.errors import InvalidRequestError, WatermarkError
 from csm_codec.mimi.encoder import encode
 from csm_codec.resample import Pcm, StreamResampler
-from csm_codec.stream import Audio, Complete
+from csm_codec.stream import Audio, Checkpoint, Complete
 from csm_codec.stretch import FASTEST, SLOWEST, held_samples
 from csm_codec.watermark.stream.coverage import Coverage
-from csm_codec.watermark.stream.progress import ClipProgress
 from services.codec import convert, resume
 from services.codec.async_codec import AsyncCodec, StreamHandle
 from services.codec.detection import WatermarkSearch, named_key
@@ -60,20 +59,33 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         config = await self._read_config(requests)
         key_id = named_key(self._loaded, config.watermark_key_id).id
         before = resume.from_bytes(config.resume, self._loaded.resume_digest, key_id)
-        handle = await self._open(key_id, before, config.speed or 1.0, context)
+        point = resume.point_from_bytes(config.checkpoint, self._loaded.resume_digest, key_id)
+        native_hz = self._identity.sample_rate_hertz
+        if config.sample_rate_hertz in (0, native_hz):
+            checkpoint_frames = config.checkpoint_frame_count
+        elif point is None:
+            checkpoint_frames = 0
+        else:
+            raise InvalidRequestError("config.checkpoint", f"can be continued at {native_hz} Hz alone")
+        opening = self._async_codec.open(key_id, before, point, checkpoint_frames, config.speed or 1.0)
+        handle = await self._opened(opening, context)
         context.add_done_callback(lambda _: handle.close())  # type: ignore[arg-type]
         reader = asyncio.create_task(self._read_frames(requests, handle))
         try:
-            await context.write(codec_pb2.StreamDecodeResponse(started=codec_pb2.StreamDecodeStarted()))
+            start = handle.stream.start
+            started = codec_pb2.StreamDecodeStarted(
+                first_frame_index=start.first_frame, sample_offset=start.first_sample
+            )
+            await context.write(codec_pb2.StreamDecodeResponse(started=started))
             await self._write_audio(config, handle, context)
         finally:
             reader.cancel()
             handle.close()
             logs.annotate(frames=handle.stream.num_frames, samples=handle.stream.num_samples)
 
-    async def _open(self, key_id: str, before: ClipProgress, speed: float, context: Context) -> StreamHandle:
+    async def _opened(self, waiting: Coroutine[Any, Any, StreamHandle], context: Context) -> StreamHandle:
         """Waits for a slot, and sends progress to the caller meanwhile."""
-        opening = asyncio.create_task(self._async_codec.open(key_id, before, speed))
+        opening = asyncio.create_task(waiting)
         try:
             while not (await asyncio.wait({opening}, timeout=2 * BEAT_S))[0]:
                 if self._async_codec.pulse.beats:
@@ -123,6 +135,10 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         config = first.config
         self._check_codec(config.codec)
         convert.check_format(config.sample_format)
+        if config.checkpoint_frame_count < 0:
+            raise InvalidRequestError(
+                "config.checkpoint_frame_count", f"is {config.checkpoint_frame_count}; it must not be negative"
+            )
         rate_hz = config.sample_rate_hertz
         if rate_hz and not _MIN_RATE_HZ <= rate_hz <= _MAX_RATE_HZ:
             raise InvalidRequestError(
@@ -136,7 +152,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
 
     async def _read_frames(self, requests: Requests, handle: StreamHandle) -> None:
         """Feeds the stream until the caller half-closes. What goes wrong ends the writer."""
-        next_frame_index = 0
+        next_frame_index = handle.stream.start.first_frame
         try:
             async for request in requests:
                 if request.WhichOneof("request") != "frames":
@@ -152,7 +168,8 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
     async def _write_audio(self, config: codec_pb2.StreamDecodeConfig, handle: StreamHandle, context: Context) -> None:
         native_hz = self._identity.sample_rate_hertz
         resampler = StreamResampler(native_hz, config.sample_rate_hertz or native_hz)
-        sent, complete = 0, None
+        sent, complete = handle.stream.start.first_sample, None
+        checkpoint: Checkpoint | None = None  # not sent yet
         while complete is None:
             outputs = await handle.take()
             if not outputs:
@@ -161,13 +178,19 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             complete = next((output for output in outputs if isinstance(output, Complete)), None)
             if complete is not None:
                 self._check_coverage(complete, config)
+            for output in outputs:
+                if isinstance(output, Audio):
+                    checkpoint = output.checkpoint or checkpoint
             new = [output.pcm for output in outputs if isinstance(output, Audio)]
             pcm: Pcm = resampler.push(np.concatenate((*new, np.zeros(0, np.float32))), last=complete is not None)
             if len(pcm):
                 audio = codec_pb2.AudioSamples(
                     samples=convert.from_pcm(pcm, config.sample_format), sample_offset=sent, sample_count=len(pcm)
                 )
-                if not sent:
+                if checkpoint is not None:
+                    audio.checkpoint.CopyFrom(self._checkpoint(checkpoint, handle.stream.key_id))
+                    checkpoint = None
+                if sent == handle.stream.start.first_sample:
                     spans.event("first audio")
                 await context.write(codec_pb2.StreamDecodeResponse(audio=audio))
                 sent += len(pcm)
@@ -195,6 +218,13 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             decode_duration=values.seconds(stream.decode_s),
             watermark_duration=values.seconds(stream.watermark_s),
             resume=resume.to_bytes(complete.progress, self._loaded.resume_digest, stream.key_id),
+        )
+
+    def _checkpoint(self, checkpoint: Checkpoint, key_id: str) -> codec_pb2.StreamDecodeCheckpoint:
+        return codec_pb2.StreamDecodeCheckpoint(
+            state=resume.point_to_bytes(checkpoint.point, self._loaded.resume_digest, key_id),
+            first_frame_index=checkpoint.start.first_frame,
+            sample_offset=checkpoint.start.first_sample,
         )
 
     def _to_recording(self, request: codec_pb2.EncodeRequest | codec_pb2.DetectWatermarkRequest) -> Pcm:

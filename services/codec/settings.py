@@ -10,7 +10,7 @@ from pydantic_settings import SettingsConfigDict
 from csm_bundle.manifest import MAX_SDR_DB, MIN_SDR_DB
 from csm_codec.config import CodecConfig
 from services.common.bundle_settings import BundleSettings
-from services.common.settings import HealthPort, MetricsPort, ReceiveLimit, ServingPort
+from services.common.settings import ConnectionAge, HealthPort, MetricsPort, ReceiveLimit, ServingPort
 
 
 class CodecSettings(BundleSettings, CodecConfig):
@@ -21,6 +21,7 @@ class CodecSettings(BundleSettings, CodecConfig):
     port: ServingPort = 50062
     health_port: HealthPort = 50072
     metrics_port: MetricsPort = 9462
+    max_connection_age_seconds: ConnectionAge = 4  # a new replica gets calls within 5 s
     max_receive_message_bytes: ReceiveLimit = 40 * 2**20  # recordings grow when the gateway decodes them, up to double
     device: str = Field("cpu", min_length=1, description="Torch device: cpu, cuda, cuda:1, ...")
     max_waiting_streams: int = Field(

@@ -13,24 +13,30 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from csm_bundle.errors import CsmError
-from services.common.rpc.server import StageServer
-from services.common.settings import StageSettings
+from services.common.settings import ProgramSettings
 from services.common.telemetry.logs import configure_logging
 
 log = logging.getLogger("csm.run")
+
+
+class Server(Protocol):
+    """What listens in a stage."""
+
+    async def wait_failed(self) -> BaseException:
+        """Returns when the stage cannot go on, with the reason."""
 
 
 class Stage(Protocol):
     """A started stage."""
 
     @property
-    def server(self) -> StageServer: ...
+    def server(self) -> Server: ...
 
     async def stop(self) -> None:
         """Drains the server and frees what the stage holds."""
 
 
-def run_stage(settings: StageSettings, start: Callable[[], Awaitable[Stage]]) -> int:
+def run_stage(settings: ProgramSettings, start: Callable[[], Awaitable[Stage]]) -> int:
     """Runs the stage that `start` makes until it ends; returns the exit code of the program."""
     configure_logging(settings.log_format, settings.log_level)
     return asyncio.run(serve_until_stopped(start))

@@ -1,7 +1,7 @@
-"""Settings of a stage: command-line flags over environment variables over defaults, checked before anything starts.
+"""Settings of a program: command-line flags over environment variables over defaults, checked before anything starts.
 
-Each stage subclasses `StageSettings` and adds its own fields; a field's description is its line in `--help`, so the
-class is the reference. This module knows no stage.
+Each gRPC stage subclasses `StageSettings`, any other program `ProgramSettings`, and adds its own fields. A field's
+description is its line in `--help`, so the class is the reference. This module knows no stage.
 """
 
 from __future__ import annotations
@@ -29,10 +29,22 @@ MetricsPort = Annotated[
     Field(ge=-1, le=65535, description="Port of Prometheus metrics; 0 takes a free one, -1 is off."),
 ]
 ReceiveLimit = Annotated[int, Field(ge=1024, le=256 * 2**20, description="Largest request message accepted.")]
+ConnectionStreams = Annotated[
+    int, Field(ge=0, le=100_000, description="Calls at once on one connection; further ones wait. 0 is no limit.")
+]
+ConnectionAge = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=86400,
+        description="Age at which a connection is closed, its calls finishing first, so that"
+        " clients look the name up again and find new replicas; 0 is never.",
+    ),
+]
 
 
-class StageSettings(BaseSettings):
-    """The settings that every stage has."""
+class ProgramSettings(BaseSettings):
+    """The settings that every program has that listens."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -52,23 +64,13 @@ class StageSettings(BaseSettings):
 
     host: str = Field(default="0.0.0.0", min_length=1, description="Address to listen on.")
     port: ServingPort = 0
-    health_port: HealthPort = 0
     metrics_port: MetricsPort = -1
     log_format: Literal["text", "json"] = Field(default="text", description="One line per event, as text or JSON.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severity that is logged."
     )
-    reflection: bool = Field(default=True, description="Answer server reflection on the API and health ports.")
     drain_seconds: float = Field(
         default=120.0, ge=0, le=3600, description="How long running calls may go on after SIGTERM."
-    )
-    max_receive_message_bytes: ReceiveLimit = 16 * 2**20
-    max_connection_age_seconds: int = Field(
-        default=300,
-        ge=0,
-        le=86400,
-        description="Age at which a connection is closed, its calls finishing first, so that"
-        " clients look the name up again and find new replicas; 0 is never.",
     )
     tls_certificate: Path | None = Field(
         default=None, description="PEM certificate chain of the API port; with --tls-key it speaks TLS alone."
@@ -124,7 +126,17 @@ class StageSettings(BaseSettings):
         return self
 
 
-S = TypeVar("S", bound=StageSettings)
+class StageSettings(ProgramSettings):
+    """The settings that every gRPC stage has."""
+
+    health_port: HealthPort = 0
+    reflection: bool = Field(default=True, description="Answer server reflection on the API and health ports.")
+    max_receive_message_bytes: ReceiveLimit = 16 * 2**20
+    max_streams_per_connection: ConnectionStreams = 0
+    max_connection_age_seconds: ConnectionAge = 300
+
+
+S = TypeVar("S", bound=ProgramSettings)
 
 
 def load_settings(settings_class: type[S], arguments: Sequence[str] | None = None) -> S:
@@ -140,7 +152,7 @@ def load_settings(settings_class: type[S], arguments: Sequence[str] | None = Non
         raise SystemExit(2) from None
 
 
-def describe_bad_settings(settings_class: type[StageSettings], error: ValidationError) -> str:
+def describe_bad_settings(settings_class: type[ProgramSettings], error: ValidationError) -> str:
     """One line per bad value: the flag, the variable, what is allowed and what was given."""
     prefix = settings_class.model_config.get("env_prefix", "")
     lines = []
@@ -168,8 +180,8 @@ class SettingName:
     is_switch: bool  # a boolean: `--reflection` and `--no-reflection`
 
 
-def setting_names(settings_class: type[StageSettings]) -> list[SettingName]:
-    """Every setting of a stage; manifests and Dockerfiles are compared against it."""
+def setting_names(settings_class: type[ProgramSettings]) -> list[SettingName]:
+    """Every setting of a program; manifests and Dockerfiles are compared against it."""
     prefix = settings_class.model_config.get("env_prefix", "")
     return [
         SettingName(name, flag_of(name), f"{prefix}{name.upper()}", field.annotation is bool)
@@ -180,6 +192,11 @@ def setting_names(settings_class: type[StageSettings]) -> list[SettingName]:
 def host_and_port(host: str, port: int) -> str:
     """As targets and addresses write them: [::1]:50051, 127.0.0.1:50051."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def reachable_host(host: str) -> str:
+    """The address to call where `host` is listened on."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 def _is_address(url: str) -> bool:

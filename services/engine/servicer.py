@@ -9,7 +9,7 @@ import grpc
 from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 from csm.rvq.v1 import rvq_pb2
 
-from csm_bundle.errors import InvalidRequestError
+from csm_bundle.errors import EngineBusyError, InvalidRequestError
 from csm_engine.loop.engine import Output
 from csm_engine.scheduling.sequence import Sequence
 from services.common import values
@@ -22,6 +22,8 @@ from services.engine.metrics import EngineMetrics
 from services.engine.spoken_text import SpokenText
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+LOAD_REPORT_KEY = "endpoint-load-metrics-bin"  # the name is gRPC's
 
 _PROGRESS = engine_pb2.GenerateResponse(progress=engine_pb2.GenerateProgress())
 
@@ -52,6 +54,9 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
             stream = await self._async_engine.open(generation)
         except InvalidRequestError as error:
             raise convert.in_api_terms(error) from None
+        except EngineBusyError:
+            context.set_trailing_metadata(self._load_report())
+            raise
         sequence = stream.added.result()
         context.add_done_callback(lambda _: stream.close())  # type: ignore[arg-type]
         try:
@@ -59,7 +64,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         finally:
             stream.close()
             self._metrics.observe_end(sequence)
-            logs.annotate(frames=sequence.num_frames, prompt_tokens=len(sequence.prompt))
+            logs.annotate(frames=sequence.num_frames, prompt_tokens=len(sequence.prompt), reused_tokens=sequence.reused)
 
     async def _stream(
         self, request: engine_pb2.GenerateRequest, stream: SequenceStream, sequence: Sequence, context: Context
@@ -86,6 +91,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
             elif not batch:
                 await context.write(_PROGRESS)
         await context.write(engine_pb2.GenerateResponse(complete=convert.complete(sequence)))
+        context.set_trailing_metadata(self._load_report())
 
     async def GetModelInfo(
         self, request: engine_pb2.GetModelInfoRequest, context: Context
@@ -102,6 +108,14 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
             frame_rate=self._async_engine.frame_rate(),
             silence_duration=None if silence is None else values.seconds(silence),
         )
+
+    def _load_report(self) -> tuple[tuple[str, bytes]]:
+        """Trailing metadata for gRPC's weighted round robin at the caller (gRFC A51, A58)."""
+        load = sum(self._async_engine.thread.load()) + 1
+        report = engine_pb2.LoadReport(
+            rps_fractional=1.0, application_utilization=load / self._info.max_running_sequence_count
+        )
+        return ((LOAD_REPORT_KEY, report.SerializeToString()),)
 
     def _check_codec(self, theirs: rvq_pb2.CodecIdentity) -> None:
         """The caller's codec must be the one that these weights speak; fields that either side leaves out pass."""

@@ -11,7 +11,7 @@ from pydantic_settings import SettingsConfigDict
 
 from csm_engine.config import EngineConfig
 from services.common.bundle_settings import BundleSettings
-from services.common.settings import HealthPort, MetricsPort, ServingPort
+from services.common.settings import ConnectionAge, HealthPort, MetricsPort, ServingPort
 
 
 class EngineSettings(BundleSettings, EngineConfig):
@@ -28,6 +28,7 @@ class EngineSettings(BundleSettings, EngineConfig):
     port: ServingPort = 50061
     health_port: HealthPort = 50071
     metrics_port: MetricsPort = 9461
+    max_connection_age_seconds: ConnectionAge = 4  # a new replica gets calls within 5 s
     random_weights: bool = Field(
         False, description="Run the bundle's shapes with seeded random weights: noise, for load tests."
     )

@@ -47,6 +47,26 @@ class GatewayMetrics:
             ["stage", "outcome"],
             registry=registry,
         )
+        self.decode_slots = Counter(
+            "tts_decode_slots",
+            "Decode slots that streams gave back because the client took nothing, and took again: given_back,"
+            " taken_again.",
+            ["event"],
+            registry=registry,
+        )
+        self.engine_calls = Counter(
+            "tts_engine_calls",
+            "Calls to engines, by how the engine was chosen: conversation, load. A call that moves counts once.",
+            ["by"],
+            registry=registry,
+        )
+        self.full_engines = Counter(
+            "tts_full_engines",
+            "Calls that a full engine refused, by how it was chosen and by what came of it: moved (sent to another"
+            " engine), refused.",
+            ["by", "outcome"],
+            registry=registry,
+        )
         self.refused = Counter(
             "tts_refused_calls",
             "Calls refused for who called, by reason: CREDENTIAL_MISSING, CREDENTIAL_INVALID, QUOTA_EXCEEDED.",

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from csm_bundle.sampling import LIMITS
-from services.common.settings import HealthPort, MetricsPort, ServingPort, StageSettings
+from services.common.settings import ConnectionStreams, HealthPort, MetricsPort, ServingPort, StageSettings
 
 
 class GatewaySettings(StageSettings):
@@ -25,6 +25,7 @@ class GatewaySettings(StageSettings):
     port: ServingPort = 50051
     health_port: HealthPort = 50052
     metrics_port: MetricsPort = 9460
+    max_streams_per_connection: ConnectionStreams = 512
 
     engine_target: str = Field(
         default="127.0.0.1:50061", min_length=1, description="Engine replicas, such as dns:///engine:50061."
@@ -114,11 +115,37 @@ class GatewaySettings(StageSettings):
     default_deadline_seconds: float = Field(
         default=120.0, gt=0, le=86400, description="Deadline of calls whose client sets none."
     )
+    max_deadline_seconds: float = Field(
+        default=3600.0,
+        gt=0,
+        le=86400,
+        description="Longest a call may run, whatever deadline its client sets.",
+    )
     min_first_audio_seconds: float = Field(
         default=0.05, ge=0, le=60, description="Calls with less time left than this are refused at once."
     )
     write_timeout_seconds: float = Field(
         default=30.0, gt=0, le=3600, description="How long one message may wait for a client that does not read."
+    )
+    min_listener_pace: float = Field(
+        default=0.25,
+        ge=0,
+        le=1,
+        description="Least audio that a client must take, in seconds for each second that the gateway waits for it"
+        " beyond --write-timeout-seconds in all; a slower one is ended. 0 is no limit.",
+    )
+    slot_patience_seconds: float = Field(
+        default=2.0,
+        gt=0,
+        le=3600,
+        description="A stream whose client has taken nothing for so long gives its decode slot back, and takes one"
+        " again when the client reads on.",
+    )
+    text_idle_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        le=3600,
+        description="How long StreamSynthesizeText waits for the next message of its client.",
     )
     max_batch_frame_count: int = Field(
         default=0,
@@ -149,6 +176,12 @@ class GatewaySettings(StageSettings):
         default=5.0, gt=0, le=600, description="How long such a stream waits for another replica to take it up."
     )
 
+    max_full_engines: int = Field(
+        default=3,
+        ge=0,
+        le=100,
+        description="How often a call that a full engine refused is sent to another one at once; 0 is never.",
+    )
     full_wait_seconds: float = Field(
         default=30.0,
         ge=0,

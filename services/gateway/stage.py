@@ -23,6 +23,7 @@ from services.gateway.rpc.watermark_servicer import WatermarkServicer
 from services.gateway.rpc.watermark_servicer import add_to_server as add_watermark_to_server
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.backends import GrpcCodec, GrpcEngine
+from services.gateway.stages.balancing import BY_CONVERSATION, BY_LOAD
 from services.gateway.stages.catalog import CatalogSource
 from services.gateway.stages.readiness import StageWatch
 from services.gateway.stages.reloading_channel import ReloadingChannel
@@ -40,34 +41,46 @@ RECHECK_S = 2.0  # between two checks of stages that serve but did not fit toget
 class GatewayStage:
     """A gateway that listens. It is ready when engine and codec are ready and belong together."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
-        """Raises OSError for a file of the settings that cannot be used, or when spans cannot be sent."""
+    def __init__(self, settings: GatewaySettings, private_address: str = "") -> None:
+        """private_address: see StageServer
+
+        Raises OSError for a file of the settings that cannot be used, or when spans cannot be sent.
+        """
         self.settings = settings
         metrics = StageMetrics()
         gateway_metrics = GatewayMetrics(metrics.registry)
         tokens = _tokens(settings, gateway_metrics)
-        self._engine_channel = ReloadingChannel(
-            settings.engine_target,
-            engine_pb2_grpc.EngineServiceStub,
-            _stage_tls(settings),
-            health_service=ENGINE_SERVICE,
-            silence_s=settings.stage_silence_seconds,
+        by_load, by_conversation = (
+            ReloadingChannel(
+                settings.engine_target,
+                engine_pb2_grpc.EngineServiceStub,
+                _stage_tls(settings),
+                policy=policy,
+                health_service=ENGINE_SERVICE,
+                silence_s=settings.stage_silence_seconds,
+            )
+            for policy in (BY_LOAD, BY_CONVERSATION)
         )
-        self._codec_channel = ReloadingChannel(
+        codec_channel = ReloadingChannel(
             settings.codec_target,
             codec_pb2_grpc.CodecServiceStub,
             _stage_tls(settings),
             health_service=CODEC_SERVICE,
             silence_s=settings.stage_silence_seconds,
         )
+        self._close_channels = [by_load.close, by_conversation.close, codec_channel.close]
         self._health_channels = {
             "engine": open_channel(settings.engine_health_target, silence_s=settings.stage_silence_seconds),
             "codec": open_channel(settings.codec_health_target, silence_s=settings.stage_silence_seconds),
         }
-        engine, codec = (
-            GrpcEngine(self._engine_channel, settings.stage_silence_seconds),
-            GrpcCodec(self._codec_channel, settings.stage_silence_seconds),
+        engine = GrpcEngine(
+            by_load,
+            by_conversation,
+            metrics=gateway_metrics,
+            max_full_engines=settings.max_full_engines,
+            silence_s=settings.stage_silence_seconds,
         )
+        codec = GrpcCodec(codec_channel, settings.stage_silence_seconds)
         self._catalogs = CatalogSource(engine, codec)
         quotas = _quotas(settings, tokens, gateway_metrics)
         speech = TextToSpeechServicer(settings, engine, codec, self._catalogs, gateway_metrics, quotas)
@@ -81,6 +94,7 @@ class GatewayStage:
             metrics,
             None if tokens is None else tokens.admit,
             open_tracer(settings, "gateway"),
+            private_address=private_address,
         )
         self._watches = [StageWatch(name, channel, self._on_health) for name, channel in self._health_channels.items()]
         self._watching: list[asyncio.Task[None]] = []
@@ -104,8 +118,8 @@ class GatewayStage:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._engine_channel.close()
-        await self._codec_channel.close()
+        for close in self._close_channels:
+            await close()
         for channel in self._health_channels.values():
             await channel.close(None)
 
@@ -165,9 +179,9 @@ def _quotas(settings: GatewaySettings, tokens: BearerTokens | None, metrics: Gat
     return StreamQuotas(limit_of, metrics.refused.labels(EXCEEDED).inc)
 
 
-async def start_gateway(settings: GatewaySettings) -> GatewayStage:
-    """Listens at once; readiness follows the other stages."""
-    stage = GatewayStage(settings)
+async def start_gateway(settings: GatewaySettings, private_address: str = "") -> GatewayStage:
+    """Listens at once; readiness follows the other stages. private_address: see StageServer"""
+    stage = GatewayStage(settings, private_address)
     try:
         await stage.start()
     except BaseException:

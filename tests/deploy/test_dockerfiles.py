@@ -108,7 +108,7 @@ def test_everything_copied_exists_and_reaches_the_build(dockerfile: Path, reposi
 
 
 def test_compose_builds_each_stage(compose: dict[str, Any], repository: Path) -> None:
-    assert sorted(compose["services"]) == sorted(STAGES)
+    assert sorted(compose["services"]) == sorted([*STAGES, "http"])
     for name, service in compose["services"].items():
         context = repository / "docker" / service["build"]["context"]
         assert (context / service["build"]["dockerfile"]) == context / f"docker/{name}.Dockerfile"
@@ -130,10 +130,12 @@ def test_compose_gateway_finds_the_other_stages(compose: dict[str, Any], setting
         assert getattr(gateway, f"{name}_health_target") == f"dns:///{name}:{other.health_port}"
 
 
-def test_compose_publishes_only_the_gateway(compose: dict[str, Any], settings_classes: SettingsClasses) -> None:
+def test_compose_publishes_only_gateway_and_http_door(
+    compose: dict[str, Any], settings_classes: SettingsClasses
+) -> None:
     gateway = load_settings(settings_classes["gateway"], compose["services"]["gateway"]["command"])
     published = {name: service["ports"] for name, service in compose["services"].items() if "ports" in service}
-    assert list(published) == ["gateway"]
+    assert sorted(published) == ["gateway", "http"]
     inner = [int(port.rsplit(":", 1)[1]) for port in published["gateway"]]
     assert inner == [gateway.port, gateway.metrics_port]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SETS = ["gateway", "engine", "codec", "client"]
+SETS = ["gateway", "http", "engine", "codec", "client"]
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 ImportsReader = Callable[[Path], Iterator[str]]
-OURS = {"csm_bundle", "csm_codec", "csm_engine", "csm_text", "services"}
+OURS = {"csm_bundle", "csm_client", "csm_codec", "csm_engine", "csm_text", "services"}
 STUBS = {"csm"}  # generated from protos/ while the image is built
 
 
 def source_of(module: str, root: Path) -> Path | None:
-    path = root / Path(*module.split("."))
+    path = (root / "clients" / "python" if module.startswith("csm_client") else root) / Path(*module.split("."))
     candidates = (path.with_suffix(".py"), path / "__init__.py")
     return next((file for file in candidates if file.is_file()), None)
 
@@ -47,7 +47,7 @@ def third_party_imports(start: str, root: Path, imported_names: ImportsReader) -
 def locked_packages(stage: str, root: Path) -> set[str]:
     lines = (root / "requirements" / f"{stage}.txt").read_text().splitlines()
     names = {normalized(line.split("==")[0]) for line in lines if "==" in line}
-    return names if stage == "gateway" else names | {"torch", "triton"}  # triton comes with torch
+    return names if stage in ("gateway", "http") else names | {"torch", "triton"}  # triton comes with torch
 
 
 def normalized(distribution: str) -> str:
@@ -62,7 +62,7 @@ def test_following_imports_finds_what_is_imported_indirectly(imported_names: Imp
     assert third_party_imports("services.a", tmp_path, imported_names) == {"numpy.random"}
 
 
-@pytest.mark.parametrize("stage", ["gateway", "engine", "codec"])
+@pytest.mark.parametrize("stage", ["gateway", "http", "engine", "codec"])
 def test_image_installs_what_the_program_imports(imported_names: ImportsReader, repository: Path, stage: str) -> None:
     locked = locked_packages(stage, repository)
     distributions = packages_distributions()
@@ -75,5 +75,6 @@ def test_image_installs_what_the_program_imports(imported_names: ImportsReader, 
         )
 
 
-def test_gateway_image_has_no_torch(repository: Path) -> None:
-    assert not {"torch", "numpy"} & locked_packages("gateway", repository)
+@pytest.mark.parametrize("stage", ["gateway", "http"])
+def test_light_images_have_no_torch(repository: Path, stage: str) -> None:
+    assert not {"torch", "numpy"} & locked_packages(stage, repository)

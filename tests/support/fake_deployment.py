@@ -82,6 +82,7 @@ async def fake_deployment(
         "failover_wait_seconds": 0.5,
         "stage_silence_seconds": 60.0,  # fakes tell of no progress, and tests run on busy machines
         "code_sealing": "open",
+        "max_full_engines": 0,  # a refusal is one call
     }
     gateway = await start_gateway(GatewaySettings(**(settings | gateway_settings)))
     try:

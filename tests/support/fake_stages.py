@@ -147,6 +147,8 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
         self.refusal: Exception | None = None  # of recordings
         self.refusals: list[Exception | None] = []  # of the next streams
         self.sends_started = True  # that `info` says so is another matter
+        self.slots = asyncio.Semaphore(1000)  # for streams; one that finds none waits
+        self.sends_checkpoints = True
         self.coverages: list[codec_pb2.WatermarkCoverage] = []  # of the next streams; full when empty
         self.encoded: list[codec_pb2.EncodeRequest] = []
         self.detected: list[codec_pb2.DetectWatermarkRequest] = []
@@ -167,25 +169,46 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
                 raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, "CODEC_MISMATCH", "The codes are of another.")
             if (refusal := self.refusals.pop(0) if self.refusals else None) is not None:
                 raise refusal
-            if self.sends_started:
-                await context.write(codec_pb2.StreamDecodeResponse(started=codec_pb2.StreamDecodeStarted()))
-            held, sent = bytearray(), 0
-            async for request in requests:
-                held += await self._decode(request.frames, call)
-                ready = max(0, len(held) // 2 - self.info.latency_sample_count)
-                sent = await _send_audio(context, held, sent, ready)
-            sent = await _send_audio(context, held, sent, len(held) // 2)
-            complete = codec_pb2.StreamDecodeComplete(
-                frame_count=call.frame_count,
-                sample_count=sent,
-                watermark=codec_pb2.WatermarkResult(
-                    coverage=self.coverages.pop(0) if self.coverages else codec_pb2.WATERMARK_COVERAGE_FULL,
-                    scheme="fake/1",
-                    key_id="key-1",
-                ),
-                resume=call.request.resume + b"." if self.sends_started else b"",
-            )
-            await context.write(codec_pb2.StreamDecodeResponse(complete=complete))
+            async with self.slots:
+                await self._stream(requests, context, call)
+
+    async def _stream(
+        self, requests: AsyncIterator[codec_pb2.StreamDecodeRequest], context: Context, call: CallRecord
+    ) -> None:
+        start = codec_pb2.StreamDecodeStarted()
+        if self.sends_checkpoints:
+            start.MergeFromString(call.request.checkpoint)  # the state is the place itself
+        call.frame_count = start.first_frame_index
+        if self.sends_started:
+            await context.write(codec_pb2.StreamDecodeResponse(started=start))
+        held, sent = bytearray(), start.sample_offset
+        unwanted = 2 * (start.sample_offset - FRAME_SAMPLES * start.first_frame_index)
+        async for request in requests:
+            held += await self._decode(request.frames, call)
+            unwanted -= (dropped := min(unwanted, len(held)))
+            del held[:dropped]
+            ready = max(0, len(held) // 2 - self.info.latency_sample_count)
+            sent = await _send_audio(context, held, sent, ready, self._checkpoint(call))
+        sent = await _send_audio(context, held, sent, len(held) // 2, None)
+        complete = codec_pb2.StreamDecodeComplete(
+            frame_count=call.frame_count,
+            sample_count=sent,
+            watermark=codec_pb2.WatermarkResult(
+                coverage=self.coverages.pop(0) if self.coverages else codec_pb2.WATERMARK_COVERAGE_FULL,
+                scheme="fake/1",
+                key_id="key-1",
+            ),
+            resume=call.request.resume + b"." if self.sends_started else b"",
+        )
+        await context.write(codec_pb2.StreamDecodeResponse(complete=complete))
+
+    def _checkpoint(self, call: CallRecord) -> codec_pb2.StreamDecodeCheckpoint | None:
+        """At the last frame so far. The three frames before it are needed again."""
+        if not self.sends_checkpoints or not call.request.checkpoint_frame_count:
+            return None
+        first, offset = max(0, call.frame_count - 3), FRAME_SAMPLES * call.frame_count
+        state = codec_pb2.StreamDecodeStarted(first_frame_index=first, sample_offset=offset).SerializeToString()
+        return codec_pb2.StreamDecodeCheckpoint(state=state, first_frame_index=first, sample_offset=offset)
 
     async def _decode(self, frames: rvq_pb2.CodeFrames, call: CallRecord) -> bytes:
         await self.script.reach(call.frame_count)
@@ -225,10 +248,14 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
         return self.info
 
 
-async def _send_audio(context: Context, held: bytearray, sent: int, count: int) -> int:
+async def _send_audio(
+    context: Context, held: bytearray, sent: int, count: int, checkpoint: codec_pb2.StreamDecodeCheckpoint | None
+) -> int:
     """Sends the first `count` samples of `held`; returns how many have been sent altogether."""
     if count:
         samples = codec_pb2.AudioSamples(samples=bytes(held[: 2 * count]), sample_offset=sent, sample_count=count)
+        if checkpoint is not None:
+            samples.checkpoint.CopyFrom(checkpoint)
         await context.write(codec_pb2.StreamDecodeResponse(audio=samples))
         del held[: 2 * count]
     return sent + count

@@ -12,7 +12,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2, watermark_pb2_grpc
 
 from csm_client import requests
 from csm_client.channel import open_async_channel
-from csm_client.credentials import ConnectionOptions, call_metadata
+from csm_client.credentials import CallMetadata, ConnectionOptions, call_metadata
 from csm_client.errors import ServerError, cancelled_here, from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions
 from csm_client.speech import DEFAULT_RESUMES, NextCall, Resumes, Speech, SpeechReader, from_unary
@@ -35,17 +35,18 @@ class AsyncClient:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         resumes: int = DEFAULT_RESUMES,
         channel: grpc.aio.Channel | None = None,
+        metadata: CallMetadata = (),
         **connection: Unpack[ConnectionOptions],
     ) -> None:
         """timeout_s: deadline of each call, in seconds; resumes: how often a stream that loses its server after the
         first audio continues at another one, bit for bit; 0 is never; channel: the caller's own, which gets no TLS from
-        `connection`
+        `connection`; metadata: sent with every call, such as the `traceparent` of a request that is passed on
 
         See ConnectionOptions for the rest. Raises TlsFileError, TokenError.
         """
         self._timeout_s = timeout_s
         self._resumes = resumes
-        self._metadata = call_metadata(target, connection, own_channel=channel is not None)
+        self._metadata = call_metadata(target, connection, own_channel=channel is not None) + metadata
         self._channel = channel or open_async_channel(target, connection)
         self._tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._watermark: Any = watermark_pb2_grpc.WatermarkServiceStub(self._channel)  # type: ignore[no-untyped-call]
@@ -76,11 +77,12 @@ class AsyncClient:
         return AsyncSpeechStream(call, None, Resumes(request, self._resumes, self._timeout_s), call_again)
 
     def stream_synthesize_text(
-        self, pieces: AsyncIterable[str] | Iterable[str], **options: Unpack[StreamOptions]
+        self, pieces: AsyncIterable[str | tts_pb2.TextPiece] | Iterable[str], **options: Unpack[StreamOptions]
     ) -> AsyncSpeechStream:
         """Audio of a text that is still being written, sentence by sentence.
 
         pieces: of the text, cut anywhere, spaces included, as a language model gives them; a str is a complete text.
+        A TextPiece goes out as it is, and may end a sentence with its `flush`.
         An exception of `pieces` ends the stream and is raised. `max_seconds` counts for all sentences together.
         """
         writer = TextWriter(pieces, options)

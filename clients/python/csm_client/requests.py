@@ -41,6 +41,7 @@ class SpeechOptions(SamplingOptions, total=False):
     speed: float  # of the speech, 0.25 to 4, its pitch kept; 1 when unset
     return_codes: bool
     request_id: str  # a UUID
+    conversation_id: str  # the same for all utterances of a conversation, at most 128 characters
     labels: Mapping[str, str]
 
 
@@ -95,6 +96,7 @@ def _fill(
     request.audio_config.sample_rate_hertz = options.get("sample_rate_hz", 0)
     request.audio_config.speed = options.get("speed", 0.0)
     request.request_id = options.get("request_id", "")
+    request.conversation_id = options.get("conversation_id", "")
     request.return_codes = options.get("return_codes", False)
     request.labels.update(options.get("labels", {}))
     if "speaker" in options:

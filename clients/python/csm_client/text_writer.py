@@ -16,7 +16,7 @@ Message = tts_pb2.StreamSynthesizeTextRequest
 class TextWriter:
     """A configuration, then the pieces. `error` is the exception of the pieces, which gRPC would lose."""
 
-    def __init__(self, pieces: AsyncIterable[str] | Iterable[str], options: StreamOptions) -> None:
+    def __init__(self, pieces: AsyncIterable[str | tts_pb2.TextPiece] | Iterable[str], options: StreamOptions) -> None:
         """pieces: cut anywhere; a str is a complete text"""
         self._config = text_config(options)
         self._pieces = [pieces] if isinstance(pieces, str) else pieces
@@ -48,6 +48,9 @@ class TextWriter:
             raise
 
 
-def _messages_of(piece: str) -> Iterator[Message]:
+def _messages_of(piece: str | tts_pb2.TextPiece) -> Iterator[Message]:
+    if isinstance(piece, tts_pb2.TextPiece):
+        yield Message(text=piece)
+        return
     for at in range(0, len(piece), LONGEST_PIECE):
         yield text_piece(piece[at : at + LONGEST_PIECE])

@@ -27,7 +27,7 @@ from csm_codec.watermark.stream.block_resample import BlockResampler
 from csm_codec.watermark.stream.level import LevelEstimate
 from csm_codec.watermark.stream.look_ahead import FULL, LookAhead
 from csm_codec.watermark.stream.marked_stream import MarkedStream
-from csm_codec.watermark.stream.progress import START, ClipProgress, Grid, grid_at
+from csm_codec.watermark.stream.progress import START, ClipProgress, Grid, MarkPoint, grid_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +105,21 @@ class Embedder:
         return self._lead
 
     def join(
-        self, slot: int, symbols: tuple[int, ...], level: LevelEstimate, before: ClipProgress = START
+        self,
+        slot: int,
+        symbols: tuple[int, ...],
+        level: LevelEstimate,
+        before: ClipProgress = START,
+        point: MarkPoint | None = None,
     ) -> MarkedStream:
         """Starts a stream in a slot and drops the slot's old one. symbols: one period, from payload.frame_symbols.
 
-        before: `progress` of the stream that this one continues; `level` continues the same one.
+        before: `progress` of the stream before this one in the clip; `level` continues the same one. point: of a stream
+        with the same audio, which this one continues; `level` too. Raises ValueError for a point that cannot be one.
         """
         hparams, lag = self._silentcipher.hparams, self._lanes[0].lag
         grid = Grid(0, self._lead) if before == START else grid_at(before.position, hparams.hop, self._lead)
-        stream = MarkedStream(hparams, self._sample_rate_hz, symbols, level, self._look_ahead, lag, grid, before)
+        stream = MarkedStream(hparams, self._sample_rate_hz, symbols, level, self._look_ahead, lag, grid, before, point)
         self._streams[slot] = stream
         return stream
 

@@ -33,6 +33,25 @@ class BlockResampler:
         self._received = self._sent = 0
 
     @property
+    def block(self) -> int:
+        """Input samples of a block."""
+        return 1 if self._equal else self._taken
+
+    @property
+    def block_given(self) -> int:
+        """Output samples of a block."""
+        return 1 if self._equal else self._given
+
+    def begin_at(self, block: int) -> None:
+        """Starts at that block, before the first sample. Samples before it count as silence."""
+        self._received, self._sent = block * self.block, block * self.block_given
+
+    def first_exact_block(self, position: int) -> int:
+        """The first block that depends on no input before that position."""
+        margin = 0 if self._equal else self._margin
+        return -(-(position + margin) // self.block)
+
+    @property
     def lag_samples(self) -> int:
         """Input samples whose output is not there yet, at most."""
         return 0 if self._equal else self._margin + self._taken - 1

@@ -20,10 +20,10 @@ class Coverage(Enum):
 class CoverageMeter:
     """Counts the audible frames of one clip. Each frame carries one symbol of the message."""
 
-    def __init__(self, audible_frames: int = 0) -> None:
-        """audible_frames: of the clip, before"""
+    def __init__(self, audible_frames: int = 0, observed: int = 0) -> None:
+        """audible_frames: of the clip, before this stream. observed: of this stream, in an earlier call"""
         self._before = audible_frames
-        self._audible = 0
+        self._audible = observed
 
     def observe(self, power: float) -> None:
         """power: mean square of a frame's samples."""
@@ -33,6 +33,11 @@ class CoverageMeter:
     def coverage(self, hops: int) -> Coverage:
         """How much of the clip so far is marked. hops: as for `audible_frames`"""
         return Coverage.FULL if self.audible_frames(hops) >= PERIOD else Coverage.PARTIAL
+
+    @property
+    def observed(self) -> int:
+        """Audible frames of this stream."""
+        return self._audible
 
     def audible_frames(self, hops: int) -> int:
         """Audible frames of the clip so far. hops: of this stream's audio; its first and last frame share one hop"""

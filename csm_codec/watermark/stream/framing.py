@@ -17,11 +17,15 @@ UNKNOWN = 2**62  # number of frames of a clip that has not ended
 class Framer:
     """Audio in, windows of 2 * hop samples out, one every hop."""
 
-    def __init__(self, hop: int) -> None:
+    def __init__(self, hop: int, position: int = 0, first_frame: int = 0) -> None:
+        """position: of the next sample in the clip. first_frame: the frame of the first window, whose samples must not
+        lie before `position`; 0 starts at the clip's beginning
+        """
         self._hop = hop
+        self._unused = (first_frame - 1) * hop - position if first_frame else 0  # samples before the first window
         self._samples: Pcm = np.zeros(0, np.float32)  # from the start of the next window on, once `_begun`
-        self._begun = False
-        self._received = 0
+        self._begun = first_frame > 0
+        self._received = position
         self.num_frames = UNKNOWN
 
     @property
@@ -52,7 +56,9 @@ class Framer:
         return window
 
     def _append(self, pcm: npt.NDArray[np.float32]) -> None:
-        self._samples = np.concatenate((self._samples, pcm))
+        unused = min(self._unused, len(pcm))
+        self._unused -= unused
+        self._samples = np.concatenate((self._samples, pcm[unused:]))
         if not self._begun and len(self._samples) > self._hop:
             self._begun = True
             self._samples = np.concatenate((self._samples[self._hop : 0 : -1], self._samples))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,8 +16,9 @@ from csm_codec.watermark.stream.coverage import Coverage, CoverageMeter
 from csm_codec.watermark.stream.framing import Framer
 from csm_codec.watermark.stream.level import Level, LevelEstimate
 from csm_codec.watermark.stream.look_ahead import LookAhead
-from csm_codec.watermark.stream.progress import START, ClipProgress, Grid
+from csm_codec.watermark.stream.progress import START, ClipProgress, Grid, MarkPoint
 
+FRAMES_TOGETHER = 2  # the networks on a CPU compute outputs in pairs (cpu/winograd.py), counted from the first frame
 FROM_THE_START = Grid(first_frame=0, lead=0)
 
 
@@ -32,6 +34,22 @@ class Step:
     observe: Callable[[float], Level]  # takes the frame's mean square over all bins
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a stream starts that continues an earlier one at a MarkPoint. Frames are those of the earlier one."""
+
+    num_samples: int  # at the stream's rate, of the audio before
+    block: int  # of the resampler to the networks' rate, the first one
+    position: int  # of that block's first sample, from the first frame's centre on
+    frame: int  # the first one
+    mark_block: int  # of the resampler back, the first one
+    marks_unused: int  # samples of the mark before that block
+    first_sample: int  # at the stream's rate; from here on the marked audio is that of the earlier stream
+
+
+AT_THE_START = Place(0, 0, 0, 0, 0, 0, 0)
+
+
 class MarkedStream:
     """Audio at the stream's rate in, the same audio with the mark out, later."""
 
@@ -45,27 +63,51 @@ class MarkedStream:
         lag: int,
         grid: Grid = FROM_THE_START,
         before: ClipProgress = START,
+        point: MarkPoint | None = None,
     ) -> None:
         """symbols: from the clip's first frame on. lag: the networks' own look-ahead, in frames. before: the clip's
-        progress in earlier streams; grid and level continue the same progress
+        progress in earlier streams; grid and level continue the same progress. point: of an earlier stream with the
+        same audio, which this one continues. Raises ValueError for a point at which no stream can be continued.
         """
         self._to_network = BlockResampler(sample_rate_hz, hparams.sample_rate_hz)
         self._from_network = BlockResampler(hparams.sample_rate_hz, sample_rate_hz)
-        self._framer = Framer(hparams.hop)
-        self._framer.push(np.zeros(grid.lead, np.float32))
-        self._lead_left = grid.lead  # samples of silence that still wait for their mark
-        self._grid, self._before, self._square_sum = grid, before, 0.0
-        self._hop = hparams.hop
+        self._grid, self._before, self._hop, self._lag = grid, before, hparams.hop, lag
+        place = AT_THE_START if point is None else self._place(point.num_samples)
+        if place is None:
+            raise ValueError(f"No stream can be continued after {point and point.num_samples} samples.")
+        self.place = place
+        self.next_point: MarkPoint | None = None  # the newest one, until it is taken
+        self._coming: deque[Place] = deque()  # of points whose frame has not come yet
+        self._to_network.begin_at(place.block)
+        self._from_network.begin_at(place.mark_block)
+        self._framer = Framer(hparams.hop, place.position, place.frame)
+        self._num_samples = place.num_samples  # at the stream's rate
+        if point is None:
+            self._framer.push(np.zeros(grid.lead, np.float32))
+            self._marks_unused = grid.lead  # samples of silence that still wait for their mark
+            self._square_sum, self._level_sum, self._level_frames = 0.0, before.square_sum, before.hops
+            self._meter = CoverageMeter(before.audible_frames)
+            self._unmarked_unused = self._unsure = 0
+        else:
+            self._marks_unused = place.marks_unused
+            self._square_sum, self._level_sum, self._level_frames = (
+                point.square_sum,
+                point.level_sum,
+                point.level_frames,
+            )
+            self._meter = CoverageMeter(before.audible_frames, point.audible_frames)
+            first_sample = place.mark_block * self._from_network.block_given  # of those that get a mark
+            self._unmarked_unused = first_sample - place.num_samples
+            self._unsure = place.first_sample - first_sample  # whose mark is not that of the earlier stream
         self._silence = np.zeros(hparams.n_fft, np.float32)
-        self._symbols, self._level = grid.symbols(symbols), level
-        self._look_ahead, self._lag = look_ahead, lag
-        self._meter = CoverageMeter(before.audible_frames)
+        self._symbols = Grid(grid.first_frame + place.frame, 0).symbols(symbols)
+        self._level, self._look_ahead = level, look_ahead
         self._full_scale = hparams.n_fft * 3 / 8  # mean square over the bins of a signal whose mean square is 1
         self._newest_level = Level(0.0, 0.0)
         self._next_frame = self._next_output = 0
         self._unmarked: list[Pcm] = []  # at the stream's rate
         self._marks: list[Pcm] = []  # at the network's rate
-        self._num_mark_samples = 0
+        self._num_mark_samples = place.frame * self._hop
         self._ready_marks: Pcm = np.zeros(0, np.float32)  # at the stream's rate
         self._ended = False
 
@@ -89,8 +131,22 @@ class MarkedStream:
         """Of audio that has come."""
         return (self._framer.num_samples - self._grid.lead) / self._hop
 
+    def offer_point(self) -> None:
+        """Makes a point here, if a stream can be continued here. It is `next_point` some frames later."""
+        if (place := self._place(self._num_samples)) is not None:
+            self._coming.append(place)
+
+    def place_of(self, point: MarkPoint) -> Place:
+        """Where a stream starts that continues this one there. point: one that this stream has made"""
+        place = self._place(point.num_samples)
+        assert place is not None
+        return place
+
     def push(self, pcm: Pcm, *, last: bool) -> None:
-        self._unmarked.append(pcm)
+        self._num_samples += len(pcm)
+        unused = min(self._unmarked_unused, len(pcm))
+        self._unmarked_unused -= unused
+        self._unmarked.append(pcm[unused:])
         self._framer.push(self._to_network.push(pcm, last=last))
         if last:
             self._ended = True
@@ -98,18 +154,20 @@ class MarkedStream:
 
     def next_step(self) -> Step | None:
         """What the next step needs of this stream; None until more audio comes."""
-        frame, num_frames, look_ahead = self._next_frame, self._framer.num_frames, self._lag
+        start = self.place.frame
+        frame, num_frames, look_ahead = self._next_frame, self._framer.num_frames - start, self._lag
         if frame < num_frames:
             window = self._framer.take()
-            has_audio = (frame + 1) * self._hop > self._grid.lead
+            has_audio = (start + frame + 1) * self._hop > self._grid.lead
             observe = self._observe if has_audio else self._observe_nothing
-            look_ahead = min(self._lag, self._look_ahead.at(frame))
+            look_ahead = min(self._lag, self._look_ahead.at(start + frame))
         elif frame < num_frames + self._lag:
             window, observe = self._silence, self._observe_nothing  # the steps that push the last marks out
         else:
             return None
         if window is None:
             return None
+        self._note_point(start + frame)
         self._next_frame += 1
         # None while the look-ahead grows, and at the end where it is larger than it was before.
         output = self._next_output if frame - look_ahead == self._next_output else None
@@ -132,11 +190,52 @@ class MarkedStream:
         marked = unmarked[:count].copy()
         marked[: len(mark)] += mark  # rounding of lengths between two rates may leave the last sample without
         self._unmarked, self._ready_marks = [unmarked[count:]], self._ready_marks[count:]
-        return marked
+        unsure = min(self._unsure, count)
+        self._unsure -= unsure
+        return marked[unsure:]
+
+    def _place(self, num_samples: int) -> Place | None:
+        """None where the resampler has no block boundary."""
+        there, back = self._to_network, self._from_network
+        block, rest = divmod(num_samples, there.block)
+        if rest:
+            return None
+        lead, hop = self._grid.lead, self._hop
+        exact = there.first_exact_block(num_samples) * there.block_given  # the first sample of real audio alone
+        frame = -(-(lead + exact) // hop) + 1  # its window begins a hop before its centre
+        frame += frame % FRAMES_TOGETHER
+        marks = frame * hop - lead  # where the marks of a stream begin that has this as its first frame
+        mark_block = -(-marks // back.block)
+        first_exact = back.first_exact_block((frame + self._lag) * hop - lead)  # the networks look `lag` frames back
+        return Place(
+            num_samples=num_samples,
+            block=block,
+            position=lead + block * there.block_given,
+            frame=frame,
+            mark_block=mark_block,
+            marks_unused=mark_block * back.block - marks,
+            first_sample=max(mark_block, first_exact) * back.block_given,
+        )
+
+    def _note_point(self, frame: int) -> None:
+        """Makes the point that waits for this frame, before the frame is observed."""
+        while self._coming and self._coming[0].frame <= frame:
+            place = self._coming.popleft()
+            if place.frame == frame and not self._ended:
+                self.next_point = MarkPoint(
+                    num_samples=place.num_samples,
+                    level_sum=self._level_sum,
+                    level_frames=self._level_frames,
+                    square_sum=self._square_sum,
+                    audible_frames=self._meter.observed,
+                    before=self._before,
+                )
 
     def _observe(self, mean_square: float) -> Level:
         self._meter.observe(mean_square / self._full_scale)
         self._square_sum += mean_square
+        self._level_sum += mean_square
+        self._level_frames += 1
         self._newest_level = self._level.observe(mean_square)
         return self._newest_level
 
@@ -149,6 +248,6 @@ class MarkedStream:
         left = self._framer.num_samples - self._num_mark_samples  # the padding of the end is dropped
         blocks = blocks[:left]
         self._num_mark_samples += len(blocks)
-        silent = min(self._lead_left, len(blocks))
-        self._lead_left -= silent
-        return self._from_network.push(blocks[silent:], last=self._ended)
+        unused = min(self._marks_unused, len(blocks))
+        self._marks_unused -= unused
+        return self._from_network.push(blocks[unused:], last=self._ended)

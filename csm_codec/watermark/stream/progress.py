@@ -27,6 +27,22 @@ START = ClipProgress()
 
 
 @dataclass(frozen=True, slots=True)
+class MarkPoint:
+    """A place within a stream from which its mark can be made again: all that does not follow from the audio around it.
+
+    The networks' states and the buffers are no part of it. They are the same again after some frames of audio, because
+    convolutions, windows and filters reach only so far.
+    """
+
+    num_samples: int  # of the stream's audio that comes before, at its rate
+    level_sum: float  # of the running level before the first STFT frame that follows, and the frames in it
+    level_frames: float
+    square_sum: float  # of this stream's part of the clip, up to the same frame
+    audible_frames: int
+    before: ClipProgress  # of the clip, in the streams before this one
+
+
+@dataclass(frozen=True, slots=True)
 class Grid:
     """Where the STFT frames of a stream lie: its first frame is centred `lead` samples before its audio."""
 

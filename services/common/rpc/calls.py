@@ -19,7 +19,7 @@ import grpc
 
 from csm_bundle.errors import CsmError
 from services.common.rpc import status
-from services.common.rpc.lingering import lingering
+from services.common.rpc.lingering import is_caller_gone, lingering
 from services.common.rpc.messages import checked, tolerant
 from services.common.telemetry import logs, spans
 from services.common.telemetry.metrics import StageMetrics
@@ -28,6 +28,7 @@ from services.common.telemetry.spans import CallMetadata, CallSpan, Tracer
 log = logging.getLogger("csm.rpc")
 
 REQUEST_ID_KEY = "x-request-id"
+EARLY_S = 0.25  # a caller's deadline began when it sent the request, ours when the request arrived: it may end first
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler = Callable[[Any, Context], Awaitable[Any]]
@@ -51,6 +52,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._metrics = metrics
         self._tracer = tracer
         self._admit = admit
+        self._drain: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.num_running = 0  # calls with a handler at work
+
+    def drain(self) -> None:
+        """The server drains. May be called twice."""
+        if not self._drain.done():
+            self._drain.set_result(None)
 
     async def intercept_service(
         self,
@@ -69,14 +77,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             except status.StatusError as error:
                 # A handler of streams: for the others the library would read the request first.
                 refusing = _refusing(error)
-                refuse = self._watch(kind, method, lingering(refusing) if handler.request_streaming else refusing)
+                if handler.request_streaming:
+                    refusing = lingering(refusing, self._drain)
+                refuse = self._watch(kind, method, refusing)
                 return grpc.stream_stream_rpc_method_handler(refuse)
         serialization = (tolerant(handler.request_deserializer), handler.response_serializer)
         if handler.request_streaming and handler.response_streaming:
-            watched = self._watch(kind, method, lingering(_writing(handler.stream_stream)), caller)
+            watched = self._watch(kind, method, lingering(_writing(handler.stream_stream), self._drain), caller)
             return grpc.stream_stream_rpc_method_handler(watched, *serialization)
         if handler.request_streaming:
-            watched = self._watch(kind, method, lingering(handler.stream_unary), caller)
+            watched = self._watch(kind, method, lingering(handler.stream_unary, self._drain), caller)
             return grpc.stream_unary_rpc_method_handler(watched, *serialization)
         if handler.response_streaming:
             watched = self._watch(kind, method, _writing(handler.unary_stream), caller)
@@ -94,6 +104,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             except status.StatusError as error:
                 log.info("call refused", extra=logs.fields_extra({"method": method, "reason": error.reason}))
                 await status.abort(context, error)
+            except NotImplementedError:
+                await status.abort(context, status.unimplemented())
 
         async def watched(request: Any, context: Context) -> Any:
             assert metrics is not None
@@ -101,7 +113,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             caller_name.set(caller)
             if caller:
                 logs.annotate(caller=caller)
-            return await call.run(handler, request)
+            self.num_running += 1
+            try:
+                return await call.run(handler, request)
+            finally:
+                self.num_running -= 1
 
         return probed if metrics is None else watched
 
@@ -135,17 +151,19 @@ class _Call:
             code = self._context.code()
             self._end(code, code.name)
             raise
-        except grpc.aio.InternalError:  # a write into an ended call
-            self._caller_gone()
-            raise asyncio.CancelledError from None  # gRPC logs any other exception as a bug
         except status.StatusError as error:
             await self._fail(error)
+        except NotImplementedError:  # of a generated base class, whose servicer lacks the method
+            await self._fail(status.unimplemented())
         except CsmError as error:
             answer = status.from_library_error(error)
             if answer.code is grpc.StatusCode.INTERNAL:
                 log.error("%s failed", self._labels[2], exc_info=error)
             await self._fail(answer)
         except Exception as error:
+            if is_caller_gone(error):
+                self._caller_gone()
+                raise asyncio.CancelledError from None  # gRPC logs any other exception as a bug
             log.error("%s failed", self._labels[2], exc_info=error)
             await self._fail(status.internal())
         else:
@@ -161,7 +179,7 @@ class _Call:
 
     def _caller_gone(self) -> None:
         remaining_s = self._context.time_remaining()
-        if remaining_s is not None and remaining_s <= 0:
+        if remaining_s is not None and remaining_s <= EARLY_S:
             self._end(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
         else:
             self._end(grpc.StatusCode.CANCELLED, "CANCELLED")

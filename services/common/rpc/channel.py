@@ -7,6 +7,7 @@ Deadlines, the request id and the trace do not travel by themselves in Python; `
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -14,22 +15,29 @@ import grpc
 from services.common.rpc.calls import REQUEST_ID_KEY
 from services.common.telemetry import logs, spans
 
+ROUND_ROBIN: Mapping[str, Any] = {"round_robin": {}}
+RESOLVE_AGAIN_AFTER_MS = 1_000  # gRPC's own default is 30 s, in which a new replica gets no call
+
 
 def open_channel(
     target: str,
     credentials: grpc.ChannelCredentials | None = None,
     *,
+    policy: Mapping[str, Any] = ROUND_ROBIN,
     max_receive_message_bytes: int = 16 * 2**20,
     health_service: str = "",
     silence_s: float = 0.0,
 ) -> grpc.aio.Channel:
-    """A channel to every replica that `target` resolves to (a headless service), used in turn.
+    """A channel to every replica that `target` resolves to (a headless service).
 
-    target: "dns:///engine:50061", "127.0.0.1:50061", ...; credentials: plaintext when None; health_service: uses
-    only replicas that report it as SERVING on the same port, or have no health service; silence_s: a connection whose
-    peer answers no ping is closed within this many seconds; 0 closes it after 50 s
+    target: "dns:///engine:50061", "127.0.0.1:50061", ...; credentials: plaintext when None; policy: which replica gets
+    a call, as an entry of gRPC's loadBalancingConfig; health_service: uses only replicas that report it as SERVING on
+    the same port, or have no health service; silence_s: a connection whose peer answers no ping is closed within this
+    many seconds, and a new one must be open in a quarter of them; 0 closes it after 50 s
+
+    The name is resolved again when a connection closes, as connections do at the age that the replicas allow.
     """
-    service_config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
+    service_config: dict[str, Any] = {"loadBalancingConfig": [dict(policy)]}
     if health_service:
         service_config["healthCheckConfig"] = {"serviceName": health_service}
     keepalive_ms = (round(silence_s * 300), round(silence_s * 500)) if silence_s else (30_000, 20_000)
@@ -43,6 +51,9 @@ def open_channel(
         ("grpc.keepalive_permit_without_calls", int(silence_s > 0)),
         ("grpc.http2.max_pings_without_data", 0),  # keepalive is for streams in which only the peer sends
         ("grpc.initial_reconnect_backoff_ms", 200),
+        # How long an attempt to connect may take. A ring holds the calls of a frozen replica until it fails.
+        ("grpc.min_reconnect_backoff_ms", round(silence_s * 250) or 20_000),
+        ("grpc.dns_min_time_between_resolutions_ms", RESOLVE_AGAIN_AFTER_MS),
         ("grpc.max_reconnect_backoff_ms", 5_000),
         ("grpc.max_receive_message_length", max_receive_message_bytes),
     ]

@@ -1,8 +1,12 @@
-"""Delays the end of a call of many requests until its caller stops writing, for a moment at most. It knows no service.
+"""Calls of many requests: their end, and what a drain does to them. It knows no service.
+
+It delays the end of a call until its caller stops writing, for a moment at most.
 
 grpc.aio replaces the status of a call by INTERNAL "Internal error from Core" when a write meets the end of the call.
 The true status is lost. So a handler that ends before its caller has half-closed reads on and drops the requests. By
 then the caller has finished writing, or waits for an answer.
+
+A drain does not wait for a caller that keeps a call open and sends nothing: the call ends as UNAVAILABLE, DRAINING.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ from services.common.rpc.status import StatusError
 QUIET_S = 0.2  # without a message: the caller writes no more for now
 LINGER_S = 0.5  # at most
 
+DRAIN_QUIET_S = 2.0  # without a message, in a drain: the call ends
+
 Handler = Callable[[Any, Any], Awaitable[Any]]  # requests, context
 
 _END = object()
@@ -27,8 +33,9 @@ _END = object()
 class IncomingMessages:
     """The requests of a call. An iteration that is cancelled loses none, so another one can go on."""
 
-    def __init__(self, messages: AsyncIterator[Any]) -> None:
-        self._messages = messages
+    def __init__(self, messages: AsyncIterator[Any], drain: asyncio.Future[None]) -> None:
+        """drain: done once the server drains"""
+        self._messages, self._drain = messages, drain
         self._reading: asyncio.Task[Any] | None = None
         self._ended = False
 
@@ -40,7 +47,10 @@ class IncomingMessages:
             raise StopAsyncIteration
         if self._reading is None:
             self._reading = asyncio.create_task(self._read())
-        await asyncio.wait({self._reading})  # a cancel of the wait is none of the task
+        # A cancel of the wait is none of the task.
+        await asyncio.wait({self._reading, self._drain}, return_when=asyncio.FIRST_COMPLETED)
+        if not self._reading.done() and not (await asyncio.wait({self._reading}, timeout=DRAIN_QUIET_S))[0]:
+            raise draining()
         reading, self._reading = self._reading, None
         if (message := reading.result()) is _END:
             self._ended = True
@@ -55,7 +65,7 @@ class IncomingMessages:
                     async with asyncio.timeout(QUIET_S):
                         if await anext(self, _END) is _END:
                             return
-        except (TimeoutError, grpc.aio.InternalError, StatusError):  # it still writes, is gone, or writes no messages
+        except (TimeoutError, grpc.aio.BaseError, StatusError):  # it still writes, is gone, or writes no messages
             pass
 
     def close(self) -> None:
@@ -67,18 +77,35 @@ class IncomingMessages:
         return await anext(self._messages, _END)
 
 
-def lingering(handler: Handler) -> Handler:
-    """The handler of a call of many requests, whose end, good or bad, waits a moment for a caller that still writes."""
+def is_caller_gone(error: BaseException) -> bool:
+    """Whether gRPC raised it because the call has ended: a read or a write met its end, or that of the server."""
+    return isinstance(error, grpc.aio.BaseError) and not isinstance(error, grpc.aio.AbortError | grpc.aio.UsageError)
+
+
+def draining() -> StatusError:
+    """The error of a call that a drain does not wait for."""
+    return StatusError(
+        grpc.StatusCode.UNAVAILABLE,
+        "DRAINING",
+        f"The server is stopping, and the caller has sent nothing for {DRAIN_QUIET_S:g} s.",
+        retry_delay_s=1.0,
+    )
+
+
+def lingering(handler: Handler, drain: asyncio.Future[None]) -> Handler:
+    """The handler of a call of many requests, whose end, good or bad, waits a moment for a caller that still writes.
+
+    drain: done once the server drains
+    """
 
     async def linger(requests: AsyncIterator[Any], context: Any) -> Any:
-        incoming = IncomingMessages(requests)
+        incoming = IncomingMessages(requests, drain)
         try:
             try:
                 response = await handler(incoming, context)
-            except grpc.aio.InternalError:  # the caller is gone
-                raise
-            except Exception:
-                await incoming.discard()
+            except Exception as error:
+                if not is_caller_gone(error):
+                    await incoming.discard()
                 raise
             await incoming.discard()
             return response

@@ -20,6 +20,7 @@ from grpc_health.v1.health import aio as health_aio  # type: ignore[attr-defined
 from grpc_reflection.v1alpha import reflection
 
 from services.common.rpc.calls import Admit, CallInterceptor
+from services.common.rpc.lingering import DRAIN_QUIET_S
 from services.common.rpc.tls import ServerTls
 from services.common.settings import StageSettings, host_and_port
 from services.common.telemetry.metrics import MetricsServer, StageMetrics
@@ -70,6 +71,8 @@ def server_options(settings: StageSettings, *, for_gateways: bool = False) -> li
         ("grpc.http2.bdp_probe", 0),
         ("grpc.http2.lookahead_bytes", UNREAD_BYTES),
     ]
+    if settings.max_streams_per_connection:
+        options.append(("grpc.max_concurrent_streams", settings.max_streams_per_connection))
     if settings.max_connection_age_seconds:
         options.append(("grpc.max_connection_age_ms", settings.max_connection_age_seconds * 1000))
     return options
@@ -87,10 +90,12 @@ class StageServer:
         tracer: Tracer | None = None,
         *,
         for_gateways: bool = False,
+        private_address: str = "",
     ) -> None:
         """admit: whom the API port lets in, None is everybody; tracer: is stopped at the end of the drain
 
         for_gateways: the callers are gateways, which follow the health on the API port and ping often
+        private_address: where the API answers as well, without TLS, such as "unix:/run/private/socket"
         """
         self.settings = settings
         self.metrics = metrics or StageMetrics()
@@ -102,10 +107,12 @@ class StageServer:
         self._services = [StageService(*service) for service in services]
         self._health = health_aio.HealthServicer()
         self._api_server: grpc.aio.Server | None = None
+        self._calls: CallInterceptor | None = None  # of the API port
         self._health_server: grpc.aio.Server | None = None
         self._metrics_server: MetricsServer | None = None
         self._failure: asyncio.Future[BaseException] | None = None
         self._for_gateways = for_gateways
+        self._private_address = private_address
         self._draining = False
         self._is_serving = self._is_stalled = False
 
@@ -123,8 +130,9 @@ class StageServer:
             names = [health.SERVICE_NAME, reflection.SERVICE_NAME]
             reflection.enable_server_reflection(names, self._health_server)
         self.health_port = _listen(self._health_server, host, self.settings.health_port)
+        self._calls = CallInterceptor(self.metrics, self._admit, self._tracer)
         self._api_server = grpc.aio.server(
-            interceptors=[CallInterceptor(self.metrics, self._admit, self._tracer)],
+            interceptors=[self._calls],
             options=server_options(self.settings, for_gateways=self._for_gateways),
         )
         if self._for_gateways:
@@ -135,6 +143,8 @@ class StageServer:
             names = [*(service.name for service in self._services), reflection.SERVICE_NAME]
             reflection.enable_server_reflection(names, self._api_server)
         self.port = _listen(self._api_server, host, self.settings.port, _api_credentials(self.settings))
+        if self._private_address:
+            self._api_server.add_insecure_port(self._private_address)
         if self.settings.metrics_port >= 0:
             self._metrics_server = MetricsServer.start(host, self.settings.metrics_port, self.metrics.registry)
             self.metrics_port = self._metrics_server.port
@@ -175,12 +185,15 @@ class StageServer:
         return error
 
     async def drain(self, grace_s: float | None = None) -> None:
-        """NOT_SERVING, no new calls, running calls get `grace_s` (settings.drain_seconds) to end. Then all stops."""
+        """NOT_SERVING, no new calls, running calls get `grace_s` (settings.drain_seconds) to end. Then all stops.
+
+        Calls that wait for their caller's next message end sooner (lingering.py), and so do those without a handler.
+        """
         if not self._draining:
             await self._set_readiness(_NOT_SERVING)
             self._draining = True
         if self._api_server is not None:
-            await self._api_server.stop(self.settings.drain_seconds if grace_s is None else grace_s)
+            await self._stop_calls(self.settings.drain_seconds if grace_s is None else grace_s)
         if self._tracer is not None:
             await self._tracer.stop()
             self._tracer = None
@@ -189,6 +202,18 @@ class StageServer:
             self._metrics_server = None
         if self._health_server is not None:
             await self._health_server.stop(0)
+
+    async def _stop_calls(self, grace_s: float) -> None:
+        assert self._api_server is not None and self._calls is not None
+        self._calls.drain()
+        stopping = asyncio.create_task(self._api_server.stop(grace_s))
+        while not (await asyncio.wait({stopping}, timeout=DRAIN_QUIET_S))[0]:
+            if not self._calls.num_running:  # what is left has not sent its request: the library waits for it
+                stopping.cancel()
+                await asyncio.wait({stopping})
+                await self._api_server.stop(0)
+                return
+        await stopping
 
     async def _set_readiness(self, value: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in ["", READINESS, *(service.name for service in self._services)]:

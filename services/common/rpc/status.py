@@ -84,9 +84,12 @@ class StatusError(Exception):
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: StatusError) -> NoReturn:
-    """Ends the call with `error` and its details. Raises grpc's AbortError, which must be let through."""
+    """Ends the call with `error` and its details, beside the trailing metadata that the handler has set.
+
+    Raises grpc's AbortError, which must be let through.
+    """
     status = rpc_status.to_status(_to_proto(error))
-    trailers = tuple(status.trailing_metadata)
+    trailers = (*(context.trailing_metadata() or ()), *status.trailing_metadata)
     if error.retry_delay_s is not None:
         trailers += ((PUSHBACK_KEY, str(round(error.retry_delay_s * 1000))),)
     await context.abort(status.code, status.details, trailers)
@@ -221,3 +224,8 @@ def internal() -> StatusError:
         "INTERNAL",
         "The server failed; its log tells why under this request id.",
     )
+
+
+def unimplemented() -> StatusError:
+    """The API has the method, but this server does not."""
+    return StatusError(grpc.StatusCode.UNIMPLEMENTED, "METHOD_UNIMPLEMENTED", "This server does not have the method.")

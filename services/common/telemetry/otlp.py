@@ -58,6 +58,10 @@ class OtlpTracer:
         self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("csm")
 
+    @property
+    def provider(self) -> TracerProvider:
+        return self._provider
+
     def begin(self, service: str, method: str, metadata: CallMetadata) -> OtlpSpan:
         carrier = {key: str(value) for key, value in metadata if key in _W3C.fields}
         return OtlpSpan(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 
@@ -36,6 +36,10 @@ class CallSpan(Protocol):
 
 class Tracer(Protocol):
     """Makes the spans of one stage and sends them away."""
+
+    @property
+    def provider(self) -> Any:
+        """OpenTelemetry's TracerProvider, for libraries that make spans themselves."""
 
     def begin(self, service: str, method: str, metadata: CallMetadata) -> CallSpan:
         """The span of a call that has just come; a trace in its metadata is continued."""

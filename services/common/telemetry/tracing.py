@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.common.settings import StageSettings
+from services.common.settings import ProgramSettings
 from services.common.telemetry.spans import Tracer
 
 
@@ -10,7 +10,7 @@ class TracingPackagesError(OSError):
     """Traces are wanted, and the packages that send them are not installed."""
 
 
-def open_tracer(settings: StageSettings, stage: str) -> Tracer | None:
+def open_tracer(settings: ProgramSettings, stage: str) -> Tracer | None:
     """None when the settings name no collector; nothing is imported then.
 
     stage: the service's name in traces. Raises TracingPackagesError.

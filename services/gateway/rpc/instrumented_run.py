@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-import grpc
 from csm.v1 import tts_pb2
 
+from services.common.rpc.lingering import is_caller_gone
 from services.common.rpc.status import StatusError, internal
 from services.common.telemetry import logs
 from services.gateway.metrics import GatewayMetrics
@@ -33,14 +33,17 @@ async def instrumented_run(
     except TimeoutError:
         metrics.cancelled.labels(synthesis.phase).inc()
         raise deadline_exceeded() from None
-    except (asyncio.CancelledError, grpc.aio.InternalError):  # the caller left, between two writes or during one
+    except asyncio.CancelledError:  # the caller left between two writes
         metrics.cancelled.labels(synthesis.phase).inc()
         raise
     except StatusError as error:
         metrics.failed.labels(error.reason).inc()
         raise
-    except Exception:  # a fault of the server; the caller gets INTERNAL
-        metrics.failed.labels(internal().reason).inc()
+    except Exception as error:
+        if is_caller_gone(error):  # during a write
+            metrics.cancelled.labels(synthesis.phase).inc()
+        else:  # a fault of the server; the caller gets INTERNAL
+            metrics.failed.labels(internal().reason).inc()
         raise
     finally:
         audio_s = synthesis.delivered_samples / catalog.sample_rate_hz

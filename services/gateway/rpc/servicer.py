@@ -23,7 +23,7 @@ from services.gateway.rpc import responses as convert
 from services.gateway.rpc.instrumented_run import instrumented_run
 from services.gateway.rpc.limits import unary_seconds
 from services.gateway.rpc.sampling import default_sampling
-from services.gateway.rpc.sinks import StreamSink, WholeSink
+from services.gateway.rpc.sinks import Response, StreamSink, WholeSink
 from services.gateway.rpc.text_stream import Requests, read_config, read_sentences
 from services.gateway.rpc.validation import Request, plan_synthesis
 from services.gateway.settings import GatewaySettings
@@ -31,6 +31,7 @@ from services.gateway.stages.catalog import Catalog, CatalogSource
 from services.gateway.synthesis.clip import Clip
 from services.gateway.synthesis.codec_stream import CodecStream
 from services.gateway.synthesis.deadline import Deadline
+from services.gateway.synthesis.decoding import DecodePacing
 from services.gateway.synthesis.failover import FailoverLimits, Failovers
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
@@ -74,19 +75,21 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         with self._quotas.one_more(caller_name.get()):
             deadline = self._deadline(context)
             plan, catalog = await self._plan(request, deadline)
-            sink = StreamSink(context, plan, catalog, self._settings.write_timeout_seconds)
+            sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse)
             result = await self._run(self._synthesis(plan, catalog), plan, catalog, deadline, sink.deliver)
             await sink.finish(result)
 
     async def StreamSynthesizeText(self, requests: Requests, context: Context) -> None:
         with self._quotas.one_more(caller_name.get()):
             deadline = self._deadline(context)
-            config = await read_config(requests)
+            idle_s = self._settings.text_idle_seconds
+            config = await read_config(requests, idle_s)
             plan, catalog = await self._plan(config, deadline, words_follow=True)
             language_code = config.voice.language_code or catalog.language_of(plan.voice)
-            sentences = read_sentences(requests, language_code, self._settings.max_text_length)
-            timeout_s = self._settings.write_timeout_seconds
-            sink = StreamSink(context, plan, catalog, timeout_s, tts_pb2.StreamSynthesizeTextResponse)
+            sentences = read_sentences(
+                requests, language_code, self._settings.max_text_length, idle_s, lambda: text.is_speaking
+            )
+            sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeTextResponse)
             clip = Clip(continues=True)
 
             def synthesis_of(sentence: SynthesisPlan, before_decoding: BeforeDecoding, goes_on: bool) -> Synthesis:
@@ -97,7 +100,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
                     return None
                 clip.continues = False
                 failovers = self._failovers(waits_when_full=True)
-                stream = CodecStream(plan.request_id, catalog, self._codec, 1, failovers, clip)
+                stream = CodecStream(plan.request_id, catalog, self._codec, self._pacing(), failovers, clip)
                 return await stream.close(deadline)
 
             remembered = self._settings.max_remembered_sentences
@@ -153,7 +156,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         )
 
     def _deadline(self, context: Context) -> Deadline:
-        return Deadline.of(context, self._settings.default_deadline_seconds)
+        return Deadline.of(context, self._settings.default_deadline_seconds, self._settings.max_deadline_seconds)
 
     async def _plan(
         self, request: Request, deadline: Deadline, *, words_follow: bool = False
@@ -163,12 +166,15 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         deadline.require(self._settings.min_first_audio_seconds)
         catalog = await self._catalogs.get(deadline.remaining_s)
         given = (request, logs.request_id.get(), catalog, self._settings, self._seal)
+        caller = caller_name.get()
         if any(
             turn.audio.HasField("recording") for turn in request.context.turns
         ):  # decoding takes too long for the event loop
-            plan = await asyncio.to_thread(plan_synthesis, *given, words_follow=words_follow)
+            plan = await asyncio.to_thread(plan_synthesis, *given, caller=caller, words_follow=words_follow)
         else:
-            plan = plan_synthesis(*given, words_follow=words_follow)
+            plan = plan_synthesis(*given, caller=caller, words_follow=words_follow)
+        if plan.conversation:
+            logs.annotate(conversation=plan.conversation)
         if request.labels:  # few and short: the plan has checked them
             logs.annotate(labels=json.dumps(dict(request.labels)))
         return plan, catalog
@@ -183,8 +189,19 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         waits_when_full: bool = False,
     ) -> Synthesis:
         failovers = self._failovers(waits_when_full=waits_when_full)
-        ahead_frames = self._settings.decode_ahead_frames
-        return Synthesis(plan, catalog, self._engine, self._codec, ahead_frames, failovers, before_decoding, clip)
+        return Synthesis(plan, catalog, self._engine, self._codec, self._pacing(), failovers, before_decoding, clip)
+
+    def _sink(self, context: Context, plan: SynthesisPlan, catalog: Catalog, response: type[Response]) -> StreamSink:
+        timeout_s, least_pace = self._settings.write_timeout_seconds, self._settings.min_listener_pace
+        return StreamSink(context, plan, catalog, timeout_s, response, least_pace=least_pace)
+
+    def _pacing(self) -> DecodePacing:
+        settings = self._settings
+        return DecodePacing(
+            settings.decode_ahead_frames,
+            settings.slot_patience_seconds,
+            lambda event: self._metrics.decode_slots.labels(event).inc(),
+        )
 
     def _failovers(self, *, waits_when_full: bool) -> Failovers:
         """waits_when_full: for streams whose caller already has audio"""

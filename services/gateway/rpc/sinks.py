@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import grpc
 from csm.v1 import tts_pb2
@@ -33,12 +34,17 @@ class StreamSink:
         catalog: Catalog,
         write_timeout_s: float,
         response: type[Response] = tts_pb2.StreamSynthesizeResponse,
+        *,
+        least_pace: float = 0.0,
     ) -> None:
-        """response: message type of the stream"""
+        """response: message type of the stream. write_timeout_s: longest wait of one write. least_pace: seconds of
+        audio that the client must take for each second of waiting beyond `write_timeout_s` in all; 0 is no limit
+        """
         self._context = context
         self._plan = plan
         self._catalog = catalog
-        self._write_timeout_s = write_timeout_s
+        self._write_timeout_s, self._least_pace = write_timeout_s, least_pace
+        self._waited_s = 0.0  # for the client, in all writes
         self._response = response
         self._encoder = encoder_of(plan, catalog)
         self._begun = False
@@ -85,21 +91,43 @@ class StreamSink:
     async def _write(self, message: Response) -> None:
         write = asyncio.ensure_future(self._context.write(message))
         write.add_done_callback(_look_at_outcome)
+        began_s = time.monotonic()
+        patience_s = self._patience_s
         try:
-            async with asyncio.timeout(self._write_timeout_s):
+            async with asyncio.timeout(patience_s):
                 await asyncio.shield(write)
         except TimeoutError:
             write.cancel()
-            raise StatusError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                "CLIENT_TOO_SLOW",
-                f"The client has taken nothing for {self._write_timeout_s:g} s.",
-                metadata={"sent_sample_count": str(self._sent_samples)},
-            ) from None
+            raise self._too_slow(patience_s) from None
         except asyncio.CancelledError:
             # grpc.aio can lose the status of a call that ends after a cancelled write: the caller would wait for ever.
             await asyncio.wait({write}, timeout=_LAST_WRITE_S)
             raise
+        self._waited_s += time.monotonic() - began_s
+
+    @property
+    def _patience_s(self) -> float:
+        """How long the next write may wait."""
+        if not self._least_pace:
+            return self._write_timeout_s
+        return self._write_timeout_s + min(0.0, self._taken_s / self._least_pace - self._waited_s)
+
+    @property
+    def _taken_s(self) -> float:
+        """Seconds of audio that the client has taken."""
+        return self._sent_samples / self._plan.sample_rate_hz
+
+    def _too_slow(self, patience_s: float) -> StatusError:
+        if patience_s == self._write_timeout_s:
+            why = f"The client has taken nothing for {self._write_timeout_s:g} s."
+        else:
+            why = (
+                f"The client has taken {self._taken_s:.1f} s of audio while the server waited for it for"
+                f" {self._waited_s + max(0.0, patience_s):.1f} s; at least {self._least_pace:g} s in a second are"
+                " needed."
+            )
+        metadata = {"sent_sample_count": str(self._sent_samples)}
+        return StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, "CLIENT_TOO_SLOW", why, metadata=metadata)
 
 
 def _look_at_outcome(write: asyncio.Future[None]) -> None:

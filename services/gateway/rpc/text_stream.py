@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 
+import grpc
 from csm.v1 import tts_pb2
 
 from services.common.rpc.status import FieldViolation, StatusError, invalid_argument
@@ -12,22 +14,31 @@ from services.gateway.synthesis.sentences import SentenceCutter
 Requests = AsyncIterator[tts_pb2.StreamSynthesizeTextRequest]
 
 
-async def read_config(requests: Requests) -> tts_pb2.StreamSynthesizeRequest:
-    """The configuration in the first message. Raises StatusError INVALID_ARGUMENT when the first message holds none."""
-    async for request in requests:
-        if request.HasField("config"):
-            return request.config
-        break
+async def read_config(requests: Requests, idle_s: float) -> tts_pb2.StreamSynthesizeRequest:
+    """The configuration in the first message.
+
+    Raises StatusError INVALID_ARGUMENT when the message holds none, DEADLINE_EXCEEDED when none comes for `idle_s`.
+    """
+    request = await _next(requests, idle_s, lambda: False)
+    if request is not None and request.HasField("config"):
+        return request.config
     raise _wrong("config", "is missing; it must be in the first message.")
 
 
-async def read_sentences(requests: Requests, language_code: str, max_piece_length: int) -> AsyncIterator[str]:
+async def read_sentences(
+    requests: Requests,
+    language_code: str,
+    max_piece_length: int,
+    idle_s: float,
+    is_speaking: Callable[[], bool],
+) -> AsyncIterator[str]:
     """The sentences of the later messages, each as soon as it is complete.
 
-    Raises StatusError INVALID_ARGUMENT for a message without text, and for a piece that is too long.
+    Raises StatusError INVALID_ARGUMENT for a message without text, and for a piece that is too long; DEADLINE_EXCEEDED
+    when no message comes for `idle_s` while nothing is spoken.
     """
     cutter = SentenceCutter(language_code)
-    async for request in requests:
+    while (request := await _next(requests, idle_s, is_speaking)) is not None:
         if not request.HasField("text"):
             raise _wrong("text", "is missing; only the first message is without text.")
         piece = request.text
@@ -41,6 +52,24 @@ async def read_sentences(requests: Requests, language_code: str, max_piece_lengt
                 yield sentence
     for sentence in cutter.flush():
         yield sentence
+
+
+async def _next(
+    requests: Requests, idle_s: float, is_speaking: Callable[[], bool]
+) -> tts_pb2.StreamSynthesizeTextRequest | None:
+    """The next message, None at the half-close."""
+    reading = asyncio.ensure_future(anext(requests, None))
+    try:
+        while not (await asyncio.wait({reading}, timeout=idle_s))[0]:
+            if not is_speaking():
+                raise StatusError(
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                    "TEXT_STALLED",
+                    f"No text has come for {idle_s:g} s, and nothing is left to say.",
+                )
+        return reading.result()
+    finally:
+        reading.cancel()
 
 
 def _wrong(field: str, description: str, reason: str = "") -> StatusError:

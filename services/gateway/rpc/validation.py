@@ -21,6 +21,7 @@ from services.gateway.rpc.recordings import read_recording
 from services.gateway.rpc.sampling import read_sampling
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog
+from services.gateway.stages.conversations import conversation_key, wrong_id
 from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
 
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
@@ -38,11 +39,12 @@ def plan_synthesis(
     settings: GatewaySettings,
     seal: CodeSeal | None = None,
     *,
+    caller: str = "",
     words_follow: bool = False,
 ) -> SynthesisPlan:
     """The plan of a request that is logged under `request_id`.
 
-    seal: seals returned codes and opens them in contexts, with --code-sealing=sealed.
+    seal: seals returned codes and opens them in contexts, with --code-sealing=sealed. caller: name of who calls.
     words_follow: the request is the `config` of StreamSynthesizeText. Raises StatusError: INVALID_ARGUMENT with every
     violation, NOT_FOUND for an unknown voice.
     """
@@ -60,6 +62,8 @@ def plan_synthesis(
     max_frames = checks.max_frames(request, sample_rate_hz, speed)
     chunk_frames = checks.chunk_frames(request, sample_rate_hz)
     checks.labels(request)
+    if complaint := wrong_id(request.conversation_id):
+        checks.wrong("conversation_id", complaint)
     checks.return_codes(request.return_codes)
     if request.input.HasField("speaker"):
         checks.speaker("input.speaker", request.input.speaker)
@@ -87,6 +91,9 @@ def plan_synthesis(
         max_batch_frames=settings.max_batch_frame_count if streaming else UNARY_BATCH_FRAMES,
         speed=speed,
         live=streaming,
+        conversation=conversation_key(
+            caller, request.conversation_id, turns, call_id=request_id if words_follow else ""
+        ),
     )
 
 

@@ -143,7 +143,7 @@ class WatermarkServicer:
         return await asyncio.get_running_loop().run_in_executor(self._threads, next, pieces, None)
 
     def _deadline(self, context: Context) -> Deadline:
-        return Deadline.of(context, self._settings.default_deadline_seconds)
+        return Deadline.of(context, self._settings.default_deadline_seconds, self._settings.max_deadline_seconds)
 
 
 async def _next(requests: AsyncIterator[Any]) -> Any:

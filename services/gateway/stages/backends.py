@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Protocol
 
 import grpc
@@ -18,7 +18,9 @@ from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 
 from services.common.rpc.channel import call_metadata
-from services.gateway.stages.errors import StageError, StageName, broken, checked, from_stage, unreachable
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.stages.balancing import conversation_metadata
+from services.gateway.stages.errors import FULL, StageError, StageName, broken, checked, from_stage, unreachable
 from services.gateway.stages.reloading_channel import ReloadingChannel, Stub
 from services.gateway.stages.silence import SilenceWatch
 
@@ -29,7 +31,7 @@ DEFAULT_SILENCE_S = 3.0
 
 class Generates(Protocol):
     def generate(
-        self, request: engine_pb2.GenerateRequest, timeout_s: float
+        self, request: engine_pb2.GenerateRequest, timeout_s: float, conversation: str = ""
     ) -> AsyncGenerator[engine_pb2.GenerateResponse, None]: ...
 
 
@@ -51,7 +53,7 @@ class Detects(Protocol):
 
 class DescribesModel(Protocol):
     async def model_info(
-        self, timeout_s: float, *, wait_for_ready: bool = False
+        self, timeout_s: float, *, wait_for_ready: bool = False, conversation: str = ""
     ) -> engine_pb2.GetModelInfoResponse: ...
 
 
@@ -63,31 +65,83 @@ class GrpcEngine:
     """The client of the engine replicas."""
 
     def __init__(
-        self, channel: ReloadingChannel[engine_pb2_grpc.EngineServiceStub], silence_s: float = DEFAULT_SILENCE_S
+        self,
+        channel: ReloadingChannel[engine_pb2_grpc.EngineServiceStub],
+        by_conversation: ReloadingChannel[engine_pb2_grpc.EngineServiceStub],
+        *,
+        metrics: GatewayMetrics,
+        max_full_engines: int,
+        silence_s: float = DEFAULT_SILENCE_S,
     ) -> None:
-        """silence_s: seconds without a message after which a replica counts as lost; 0 turns this off"""
-        self._channel, self._silence_s = channel, silence_s
+        """channel: for calls without a conversation. max_full_engines: how often a call that a full replica refused is
+        sent again, to another one. silence_s: seconds without a message after which a replica counts as lost; 0 turns
+        this off.
+        """
+        self._channel, self._by_conversation, self._silence_s = channel, by_conversation, silence_s
+        self._max_full_engines, self._metrics = max_full_engines, metrics
 
-    def generate(
-        self, request: engine_pb2.GenerateRequest, timeout_s: float
+    async def generate(
+        self, request: engine_pb2.GenerateRequest, timeout_s: float, conversation: str = ""
     ) -> AsyncGenerator[engine_pb2.GenerateResponse, None]:
-        """The events of Generate, without progress messages."""
+        """The events of Generate, without progress messages.
+
+        conversation: key of the conversation that the request continues; "" goes to the least loaded replica. A replica
+        that is full has made nothing of the request, so it goes on to another one.
+        """
+        by = "conversation" if conversation else "load"
+        self._metrics.engine_calls.labels(by).inc()
+        until_s = time.monotonic() + timeout_s
+        for attempt in range(self._max_full_engines + 1):
+            try:
+                async with aclosing(self._attempt(request, until_s, conversation, attempt)) as messages:
+                    async for message in messages:
+                        yield message
+                return
+            except StageError as error:
+                if error.reason != FULL:
+                    raise
+                moves = attempt < self._max_full_engines
+                self._metrics.full_engines.labels(by, "moved" if moves else "refused").inc()
+                if not moves:
+                    raise
+
+    def _attempt(
+        self, request: engine_pb2.GenerateRequest, until_s: float, conversation: str, attempt: int
+    ) -> AsyncGenerator[engine_pb2.GenerateResponse, None]:
+        metadata = (*call_metadata(), *conversation_metadata(conversation, attempt))
 
         def call(stub: engine_pb2_grpc.EngineServiceStub) -> Any:
-            return stub.Generate(request, timeout=timeout_s, metadata=call_metadata())
+            return stub.Generate(request, timeout=max(0.0, until_s - time.monotonic()), metadata=metadata)
 
-        return _messages("ENGINE", self._channel, call, self._silence_s)
+        return _messages("ENGINE", self._channel_for(conversation), call, self._silence_s)
 
-    async def model_info(self, timeout_s: float, *, wait_for_ready: bool = False) -> engine_pb2.GetModelInfoResponse:
-        """wait_for_ready: waits for a replica when none is available."""
+    def _channel_for(self, conversation: str) -> ReloadingChannel[engine_pb2_grpc.EngineServiceStub]:
+        """By load without a conversation, and for a while after a replica was silent.
+
+        The new connections to it are still being tried then, and the ring holds its calls back meanwhile. The channel
+        by load gets new connections too, and uses those that are open.
+        """
+        if not conversation:
+            return self._channel
+        renewed_at_s = self._by_conversation.renewed_at_s
+        if time.monotonic() >= renewed_at_s + self._silence_s:
+            return self._by_conversation
+        if self._channel.renewed_at_s < renewed_at_s:
+            self._channel.renew()
+        return self._channel
+
+    async def model_info(
+        self, timeout_s: float, *, wait_for_ready: bool = False, conversation: str = ""
+    ) -> engine_pb2.GetModelInfoResponse:
+        """wait_for_ready: waits for a replica when none is available. conversation: asks the replica of this one."""
+        metadata = (*call_metadata(), *conversation_metadata(conversation, 0))
 
         def call(stub: engine_pb2_grpc.EngineServiceStub, timeout_s: float) -> Any:
             request = engine_pb2.GetModelInfoRequest()
-            return stub.GetModelInfo(
-                request, timeout=timeout_s, metadata=call_metadata(), wait_for_ready=wait_for_ready
-            )
+            return stub.GetModelInfo(request, timeout=timeout_s, metadata=metadata, wait_for_ready=wait_for_ready)
 
-        answer: engine_pb2.GetModelInfoResponse = await _ask("ENGINE", self._channel, call, timeout_s, self._silence_s)
+        channel = self._channel_for(conversation)
+        answer: engine_pb2.GetModelInfoResponse = await _ask("ENGINE", channel, call, timeout_s, self._silence_s)
         return answer
 
 

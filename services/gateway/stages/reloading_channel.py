@@ -7,13 +7,15 @@ channel is closed when its last call has ended.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import grpc
 
-from services.common.rpc.channel import open_channel
+from services.common.rpc.channel import ROUND_ROBIN, open_channel
 from services.common.rpc.tls import StageTls
 
 log = logging.getLogger("csm.tls")
@@ -30,6 +32,7 @@ class ReloadingChannel(Generic[Stub]):
         make_stub: Callable[[grpc.aio.Channel], Stub],
         tls: StageTls | None,
         *,
+        policy: Mapping[str, Any] = ROUND_ROBIN,
         health_service: str = "",
         silence_s: float = 0.0,
     ) -> None:
@@ -38,10 +41,11 @@ class ReloadingChannel(Generic[Stub]):
         tls: of this channel alone; plaintext when None; the others: see open_channel
         """
         self._target, self._make_stub, self._tls = target, make_stub, tls
-        self._health_service, self._silence_s = health_service, silence_s
+        self._policy, self._health_service, self._silence_s = policy, health_service, silence_s
         self._credentials = None if tls is None else tls.credentials()
         self._connection = self._connect()
         self._retired: set[_Connection[Stub]] = set()
+        self.renewed_at_s = -math.inf  # on the monotonic clock, by `renew`
 
     @asynccontextmanager
     async def call(self) -> AsyncIterator[Stub]:
@@ -56,10 +60,14 @@ class ReloadingChannel(Generic[Stub]):
                 self._retired.remove(connection)
                 await connection.channel.close(None)
 
-    def renew(self, stub: Stub) -> None:
-        """Reports a silent replica behind `stub`: later calls use new connections, to replicas whose health answers."""
-        if stub is self._connection.stub:
+    def renew(self, stub: Stub | None = None) -> None:
+        """Reports a silent replica behind `stub`: later calls use new connections, to replicas whose health answers.
+
+        stub: of the call that was silent; a stub of earlier connections changes nothing
+        """
+        if stub is None or stub is self._connection.stub:
             log.info("connecting anew to %s", self._target)
+            self.renewed_at_s = time.monotonic()
             self._replace()
 
     async def close(self) -> None:
@@ -81,7 +89,11 @@ class ReloadingChannel(Generic[Stub]):
 
     def _connect(self) -> _Connection[Stub]:
         channel = open_channel(
-            self._target, self._credentials, health_service=self._health_service, silence_s=self._silence_s
+            self._target,
+            self._credentials,
+            policy=self._policy,
+            health_service=self._health_service,
+            silence_s=self._silence_s,
         )
         return _Connection(channel, self._make_stub(channel))
 

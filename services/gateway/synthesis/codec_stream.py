@@ -1,16 +1,20 @@
-"""Decodes the frames of one utterance, with failover to another codec replica.
+"""Decodes the frames of one utterance. It goes on at another codec replica after a loss, and gives its decode slot back
+while the caller takes nothing.
 
-It knows no engine and no caller. After a loss the stream starts again at the utterance's first frame, with the clip's
-state from before the utterance. The samples come out the same; those already taken are dropped.
+It knows no engine and no caller. Both ways the stream continues in a new call: from the codec's last checkpoint that
+does not lie behind the samples received, else from the utterance's first frame. The samples come out the same; those
+already received are dropped.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from typing import Protocol
 
+import grpc
 from csm.codec.v1 import codec_pb2
 
 from services.gateway.stages.backends import Decodes, DescribesCodec
@@ -18,12 +22,14 @@ from services.gateway.stages.catalog import Catalog
 from services.gateway.stages.errors import StageError, broken, other_model, unreachable
 from services.gateway.synthesis.clip import Clip
 from services.gateway.synthesis.deadline import Deadline
-from services.gateway.synthesis.decoding import DecodeWindow, FrameBuffer
+from services.gateway.synthesis.decoding import DecodePacing, DecodeWindow, FrameBuffer
 from services.gateway.synthesis.failover import Failovers
+from services.gateway.synthesis.listener import Listener, Take
 
 OLD_CODEC_AFTER_S = 5.0  # without `started` by then, the replica may be an older version that does not send it
 
-Take = Callable[[bytes], Awaitable[None]]  # takes the next 16-bit samples, possibly none; returns when there is room
+CHECKPOINT_FRAMES = 5  # between two checkpoints: so many frames more are decoded again after a loss
+MOST_TAKEN_FRAMES = 10  # handed to the caller at once: progress is seen in pieces of this size
 
 
 class Decoder(Decodes, DescribesCodec, Protocol):
@@ -38,27 +44,42 @@ class CodecStream:
         request_id: str,
         catalog: Catalog,
         codec: Decoder,
-        decode_ahead_frames: int,
+        pacing: DecodePacing,
         failovers: Failovers,
         clip: Clip,
         speed: float = 1.0,
     ) -> None:
         self._request_id, self._catalog, self._codec = request_id, catalog, codec
-        self._decode_ahead_frames, self._failovers, self._clip = decode_ahead_frames, failovers, clip
-        self._speed = speed
-        self._taken_samples = 0  # each sample counts once, also after a failover
+        self._pacing, self._failovers, self._clip, self._speed = pacing, failovers, clip, speed
+        self._checkpoint = codec_pb2.StreamDecodeCheckpoint()  # where the next call begins
+        self._later_checkpoints: deque[codec_pb2.StreamDecodeCheckpoint] = deque()  # behind the samples received
+        self._window = self._new_window()
+        self._offset = 0  # of the next sample of the current call
 
     async def run(self, buffer: FrameBuffer, deadline: Deadline, take: Take) -> codec_pb2.WatermarkResult:
         """Decodes all frames, then advances the clip. The result covers the clip so far.
 
         Raises StageError, and what `take` raises.
         """
-        while True:
-            try:
-                complete = await self._read(buffer, deadline, take)
-                break
-            except StageError as error:
-                await self._failovers.prepare(error, deadline.remaining_s, self._find_replica)
+        listener = Listener(
+            take,
+            self._pacing.patience_s,
+            MOST_TAKEN_FRAMES * self._catalog.frame_samples,
+            lambda: self._window.taken(min(self._offset, listener.taken_samples)),
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                listening = group.create_task(listener.run())
+                try:
+                    complete = await self._decode(buffer, deadline, listener)
+                except StageError as error:
+                    if error.code is grpc.StatusCode.UNAVAILABLE:  # the caller still gets what was decoded
+                        await listener.end()
+                        await listening
+                    raise
+                await listener.end()
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures.exceptions[0].__cause__
         self._clip.resume = complete.resume
         return complete.watermark
 
@@ -72,15 +93,49 @@ class CodecStream:
 
         return await self.run(frames, deadline, take_nothing)
 
+    async def _decode(
+        self, buffer: FrameBuffer, deadline: Deadline, listener: Listener
+    ) -> codec_pb2.StreamDecodeComplete:
+        """Decodes all frames, in as many calls as it takes."""
+        low_samples = max(1, self._pacing.ahead_frames * self._catalog.frame_samples // 2)
+        while True:
+            try:
+                complete = await self._read_while_taken(buffer, deadline, listener)
+            except StageError as error:
+                await self._failovers.prepare(error, deadline.remaining_s, self._find_replica)
+                continue
+            if complete is not None:
+                return complete
+            self._pacing.report("given_back")
+            self._failovers.wait_when_full()
+            await listener.caught_up(low_samples)
+            self._pacing.report("taken_again")
+
+    async def _read_while_taken(
+        self, buffer: FrameBuffer, deadline: Deadline, listener: Listener
+    ) -> codec_pb2.StreamDecodeComplete | None:
+        """One call. None if it was ended, and its slot given back, because the caller is behind."""
+        reading = asyncio.create_task(self._read(buffer, deadline, listener))
+        behind = asyncio.create_task(listener.behind())
+        try:
+            await asyncio.wait({reading, behind}, return_when=asyncio.FIRST_COMPLETED)
+            return reading.result() if reading.done() else None
+        finally:
+            reading.cancel()
+            behind.cancel()
+            await asyncio.wait({reading, behind})
+            if not reading.cancelled():
+                reading.exception()  # or asyncio warns that it was never retrieved
+
     async def _find_replica(self, wait_s: float) -> None:
         info = await self._codec.codec_info(wait_s, wait_for_ready=True)
         if info.codec != self._catalog.identity:  # it would refuse the call, and our writes could hide the refusal
             raise other_model("CODEC")
 
     async def _requests(
-        self, buffer: FrameBuffer, window: DecodeWindow, has_slot: asyncio.Event
+        self, buffer: FrameBuffer, window: DecodeWindow, first_frame: asyncio.Future[int]
     ) -> AsyncIterator[codec_pb2.StreamDecodeRequest]:
-        """has_slot: set once frames may be sent. A write into a refused call would hide the refusal."""
+        """first_frame: set once frames may be sent. A write into a refused call would hide the refusal."""
         config = codec_pb2.StreamDecodeConfig(
             request_id=self._request_id,
             codec=self._catalog.identity,
@@ -89,49 +144,67 @@ class CodecStream:
             watermark_key_id=self._catalog.codec.active_key_id,  # the same at every replica, even during a key rotation
             resume=self._clip.resume,
             clip_continues=self._clip.continues,
+            checkpoint_frame_count=CHECKPOINT_FRAMES,
+            checkpoint=self._checkpoint.state,
             speed=self._speed,
         )
         yield codec_pb2.StreamDecodeRequest(config=config)
-        if self._catalog.codec.sends_started:
+        if self._checkpoint.state:  # only the codec knows whether it continues from there
+            await asyncio.wait({first_frame})
+        elif self._catalog.codec.sends_started:
             with suppress(TimeoutError):
-                await asyncio.wait_for(has_slot.wait(), OLD_CODEC_AFTER_S)
-        async for frames in buffer:
+                await asyncio.wait_for(asyncio.shield(first_frame), OLD_CODEC_AFTER_S)
+        start = first_frame.result() if first_frame.done() else 0
+        async for frames in buffer.from_frame(start, is_over=lambda: window.is_released):
             await window.admit(frames.frame_count)
             yield codec_pb2.StreamDecodeRequest(frames=frames)
 
-    async def _read(self, buffer: FrameBuffer, deadline: Deadline, take: Take) -> codec_pb2.StreamDecodeComplete:
-        """Decodes from frame 0 and takes only the samples that no earlier call has returned."""
-        catalog = self._catalog
-        window = DecodeWindow(self._decode_ahead_frames, self._held_samples, catalog.frame_samples / self._speed)
-        has_slot = asyncio.Event()
+    async def _read(
+        self, buffer: FrameBuffer, deadline: Deadline, listener: Listener
+    ) -> codec_pb2.StreamDecodeComplete:
+        """One call. Puts only the samples that no earlier call has returned."""
+        self._advance_checkpoint(listener.put_samples)
+        self._later_checkpoints.clear()  # this call sends them again
+        window = self._window = self._new_window()
+        first_frame: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         complete: codec_pb2.StreamDecodeComplete | None = None
-        offset = 0
+        self._offset = 0
         try:
-            requests = self._requests(buffer, window, has_slot)
+            requests = self._requests(buffer, window, first_frame)
             async with aclosing(self._codec.decode(requests, deadline.remaining_s)) as responses:
                 async for response in responses:
-                    has_slot.set()
                     self._failovers.answered("CODEC")
+                    if not first_frame.done():
+                        self._begin(response.started, window, listener.put_samples)
+                        first_frame.set_result(response.started.first_frame_index)
                     match response.WhichOneof("event"):
                         case "audio":
                             audio = response.audio
-                            if audio.sample_offset != offset or len(audio.samples) != 2 * audio.sample_count:
+                            if audio.sample_offset != self._offset or len(audio.samples) != 2 * audio.sample_count:
                                 raise broken("CODEC", f"audio at {audio.sample_offset} is not what follows.")
-                            offset += audio.sample_count
-                            await self._take_new(audio, take)
-                            window.taken(audio.sample_count)
+                            self._offset += audio.sample_count
+                            if audio.HasField("checkpoint"):
+                                self._later_checkpoints.append(audio.checkpoint)
+                            await listener.put(audio.samples[2 * max(0, listener.put_samples - audio.sample_offset) :])
+                            window.taken(min(self._offset, listener.taken_samples))
+                            self._advance_checkpoint(listener.put_samples)
                         case "complete":
                             complete = response.complete
         finally:
-            has_slot.set()
+            if not first_frame.done():
+                first_frame.set_result(0)
             window.release()
+            buffer.wake()  # a call that has ended does not cancel the task that writes its requests
         if complete is None:
             raise unreachable("CODEC")
         if complete.frame_count != buffer.frame_count:
             raise broken("CODEC", f"it decoded {complete.frame_count} of {buffer.frame_count} frames.")
-        if not complete.sample_count == offset == self._taken_samples:
-            raise broken("CODEC", f"it counts {complete.sample_count} samples; {self._taken_samples} were taken.")
+        if not complete.sample_count == self._offset == listener.put_samples:
+            raise broken("CODEC", f"it counts {complete.sample_count} samples; {listener.put_samples} were received.")
         return complete
+
+    def _new_window(self) -> DecodeWindow:
+        return DecodeWindow(self._pacing.ahead_frames, self._held_samples, self._catalog.frame_samples / self._speed)
 
     @property
     def _held_samples(self) -> float:
@@ -140,7 +213,16 @@ class CodecStream:
         stretch_samples = codec.stretch_sample_count / self._speed if self._speed != 1 else 0
         return codec.latency_sample_count + stretch_samples
 
-    async def _take_new(self, audio: codec_pb2.AudioSamples, take: Take) -> None:
-        new = audio.samples[2 * max(0, self._taken_samples - audio.sample_offset) :]
-        self._taken_samples += len(new) // 2
-        await take(new)
+    def _begin(self, started: codec_pb2.StreamDecodeStarted, window: DecodeWindow, received_samples: int) -> None:
+        """Takes note of where the call begins. A codec of a version without checkpoints begins at 0."""
+        first_frame, offset = started.first_frame_index, started.sample_offset
+        if first_frame > self._checkpoint.first_frame_index or offset > received_samples:
+            raise broken("CODEC", f"it begins at frame {first_frame} and sample {offset}.")
+        self._offset = offset
+        window.begin(first_frame, offset)
+
+    def _advance_checkpoint(self, received_samples: int) -> None:
+        """Chooses the last checkpoint that does not lie behind the samples received."""
+        later = self._later_checkpoints
+        while later and later[0].sample_offset <= received_samples:
+            self._checkpoint = later.popleft()

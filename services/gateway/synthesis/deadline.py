@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -18,10 +19,10 @@ class Deadline:
     at_s: float
 
     @classmethod
-    def of(cls, context: Context, default_s: float) -> Deadline:
-        """default_s: seconds for a call whose client sets no deadline"""
+    def of(cls, context: Context, default_s: float, most_s: float = math.inf) -> Deadline:
+        """default_s: seconds for a call whose client sets no deadline. most_s: seconds for any call"""
         remaining_s = context.time_remaining()
-        return cls(time.monotonic() + (default_s if remaining_s is None else remaining_s))
+        return cls(time.monotonic() + min(most_s, default_s if remaining_s is None else remaining_s))
 
     @property
     def remaining_s(self) -> float:

@@ -9,13 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Literal
 
 from csm.rvq.v1 import rvq_pb2
 
+from services.common.frames import BYTES_PER_CODE
+
+SlotEvent = Literal["given_back", "taken_again"]
+
+
+def _ignore(event: SlotEvent) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class DecodePacing:
+    """How far the codec may run ahead of a caller, and how long a caller that takes nothing keeps its decode slot."""
+
+    ahead_frames: int  # decoded ahead of the caller, beside the codec's own latency
+    patience_s: float = 2.0  # without progress of the caller, until the slot is given back
+    report: Callable[[SlotEvent], None] = _ignore
+
 
 class FrameBuffer:
-    """The frames of one utterance, in order, all kept. There is one writer. Each iteration starts at frame 0."""
+    """The frames of one utterance, in order, all kept. There is one writer."""
 
     def __init__(self) -> None:
         self.frame_count = 0
@@ -37,12 +56,23 @@ class FrameBuffer:
         codes = b"".join(frames.codes for frames in self._messages)
         return rvq_pb2.CodeFrames(frame_count=self.frame_count, codebook_count=codebook_count, codes=codes)
 
-    async def __aiter__(self) -> AsyncIterator[rvq_pb2.CodeFrames]:
+    def wake(self) -> None:
+        """Makes every iteration ask again whether it is over."""
+        self._changed.set()
+
+    async def from_frame(
+        self, first_frame: int, is_over: Callable[[], bool] = lambda: False
+    ) -> AsyncIterator[rvq_pb2.CodeFrames]:
+        """The frames from that one on, those to come included. `first_frame` must be in the buffer, or its end.
+
+        is_over: asked after each wait; ends the iteration
+        """
         position = 0
-        while True:
+        while not is_over():
             for frames in self._messages[position:]:
                 position += 1
-                yield frames
+                if (left_out := first_frame - frames.first_frame_index) < frames.frame_count:
+                    yield _without(frames, left_out) if left_out > 0 else frames
             if position == len(self._messages):
                 if self._closed:
                     return
@@ -50,8 +80,18 @@ class FrameBuffer:
                 await self._changed.wait()
 
 
+def _without(frames: rvq_pb2.CodeFrames, count: int) -> rvq_pb2.CodeFrames:
+    """The message without its first `count` frames."""
+    return rvq_pb2.CodeFrames(
+        first_frame_index=frames.first_frame_index + count,
+        frame_count=frames.frame_count - count,
+        codebook_count=frames.codebook_count,
+        codes=frames.codes[count * frames.codebook_count * BYTES_PER_CODE :],
+    )
+
+
 class DecodeWindow:
-    """Limits the frames that the codec holds ahead of the client: sent, but their audio is not yet taken."""
+    """Limits the frames that are ahead of the client: sent to the codec, but their audio is not yet taken."""
 
     def __init__(self, decode_ahead_frames: int, latency_samples: float, frame_samples: float) -> None:
         """latency_samples: most audio that the codec holds back by design, in samples (GetCodecInfo). frame_samples:
@@ -64,6 +104,10 @@ class DecodeWindow:
         self._taken_samples = 0
         self._moved = asyncio.Event()
 
+    def begin(self, first_frame: int, sample_offset: int) -> None:
+        """The call starts at that frame, and its audio at that sample. Both are 0 otherwise."""
+        self._sent_frames, self._taken_samples = first_frame, sample_offset
+
     async def admit(self, frame_count: int) -> None:
         """Waits until `frame_count` more frames may be sent.
 
@@ -75,14 +119,18 @@ class DecodeWindow:
         self._sent_frames += frame_count
 
     def taken(self, sample_count: int) -> None:
-        """The client has taken these samples."""
-        self._taken_samples += sample_count
+        """The client has taken the utterance's first `sample_count` samples, at least."""
+        self._taken_samples = max(self._taken_samples, sample_count)
         self._moved.set()
 
     def release(self) -> None:
         """Ends every wait: the codec call is over, and the next write meets its end."""
         self._size = math.inf
         self._moved.set()
+
+    @property
+    def is_released(self) -> bool:
+        return math.isinf(self._size)
 
     @property
     def _ahead_frames(self) -> float:

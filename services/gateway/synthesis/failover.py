@@ -104,6 +104,10 @@ class Failovers:
         except StageError as missing:
             await self.prepare(missing, remaining_s, find_replica)
 
+    def wait_when_full(self) -> None:
+        """From now on a full queue first delays the stream: its caller has audio already."""
+        self._waits_when_full = True
+
     def answered(self, stage: StageName) -> None:
         """The stage's newest call has begun to answer."""
         self._full.pop(stage, None)

@@ -6,7 +6,7 @@ It knows no public message and no audio format: it delivers 16-bit samples.
 
 Two tasks of one group read engine and codec. A failure, a cancel or the deadline ends the group, and both RPCs are
 cancelled. When a stage is lost, its call fails over to another replica. The engine continues after the codes received
-so far. The codec decodes all codes again, and samples already taken are dropped.
+so far. The codec decodes again from its last checkpoint, and samples already received are dropped.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from services.gateway.synthesis.codec_stream import CodecStream
 from services.gateway.synthesis.context_codes import with_codes
 from services.gateway.synthesis.context_fields import in_public_terms
 from services.gateway.synthesis.deadline import Deadline
-from services.gateway.synthesis.decoding import Chunker, FrameBuffer
+from services.gateway.synthesis.decoding import Chunker, DecodePacing, FrameBuffer
 from services.gateway.synthesis.failover import Failovers
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
@@ -63,7 +63,7 @@ class Synthesis:
         catalog: Catalog,
         engine: Engine,
         codec: Codec,
-        decode_ahead_frames: int,
+        pacing: DecodePacing,
         failovers: Failovers,
         before_decoding: Callable[[], Awaitable[None]] | None = None,
         clip: Clip | None = None,
@@ -80,9 +80,7 @@ class Synthesis:
         self._engine = engine
         self._codec = codec
         self._buffer = FrameBuffer()
-        self._codec_stream = CodecStream(
-            plan.request_id, catalog, codec, decode_ahead_frames, failovers, clip or Clip(), plan.speed
-        )
+        self._codec_stream = CodecStream(plan.request_id, catalog, codec, pacing, failovers, clip or Clip(), plan.speed)
         self._failovers = failovers
         self._before_decoding = before_decoding
         self._chunker = Chunker(plan.chunk_frames * catalog.frame_samples)
@@ -164,7 +162,7 @@ class Synthesis:
         self.generated.set_result(self._codes)
 
     async def _find_engine(self, wait_s: float) -> None:
-        await self._engine.model_info(wait_s, wait_for_ready=True)
+        await self._engine.model_info(wait_s, wait_for_ready=True, conversation=self._plan.conversation)
 
     async def _read_engine(
         self, request: engine_pb2.GenerateRequest, deadline: Deadline
@@ -174,7 +172,7 @@ class Synthesis:
             self._failovers.answered("ENGINE")
             return engine_pb2.GenerateComplete(finish_reason=reason, frame_count=self._buffer.frame_count)
         complete: engine_pb2.GenerateComplete | None = None
-        async with aclosing(self._engine.generate(request, deadline.remaining_s)) as responses:
+        async with aclosing(self._engine.generate(request, deadline.remaining_s, self._plan.conversation)) as responses:
             async for response in responses:
                 match response.WhichOneof("event"):
                     case "started":

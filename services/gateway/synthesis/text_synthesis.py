@@ -13,10 +13,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
+import grpc
 from csm.codec.v1 import codec_pb2
 from csm.engine.v1 import engine_pb2
 
-from services.common.rpc.status import FieldViolation, invalid_argument
+from services.common.rpc.status import FieldViolation, StatusError, invalid_argument
 from services.gateway.stages.errors import StageError, lost_after
 from services.gateway.synthesis.context_fields import renamed
 from services.gateway.synthesis.deadline import Deadline
@@ -57,6 +58,7 @@ class TextSynthesis:
         self._remembered: deque[ContextTurn] = deque(maxlen=max_remembered)
         self._began_at_s = time.monotonic()
         self._spoken: list[Synthesis] = []
+        self._said: list[asyncio.Event] = []  # of each sentence
         self._results: list[SynthesisResult] = []
         self._is_cut = False
 
@@ -70,6 +72,11 @@ class TextSynthesis:
         """Samples delivered so far, at the codec's rate."""
         return sum(synthesis.delivered_samples for synthesis in self._spoken)
 
+    @property
+    def is_speaking(self) -> bool:
+        """Whether audio of a sentence is still to come."""
+        return not all(said.is_set() for said in self._said)
+
     async def run(self, deadline: Deadline, deliver: Deliver) -> SynthesisResult:
         """Makes the audio and hands it to `deliver`.
 
@@ -79,7 +86,13 @@ class TextSynthesis:
 
         try:
             async with asyncio.TaskGroup() as group:
-                await self._say_all(group, deadline, deliver)
+                try:
+                    await self._say_all(group, deadline, deliver)
+                except StatusError as ending:
+                    if ending.code is grpc.StatusCode.UNAVAILABLE:  # no more text comes; what has come is said
+                        for said in self._said:
+                            await said.wait()
+                    raise
         except ExceptionGroup as failures:
             error = failures.exceptions[0]
             raise self._as_failure(error) from error.__cause__
@@ -109,6 +122,7 @@ class TextSynthesis:
                 before is not None,
             )
             self._spoken.append(synthesis)
+            self._said.append(said)
             group.create_task(self._say(synthesis, said, deadline, deliver))
             codes = await asyncio.shield(synthesis.generated)  # a cancel of this wait must not cancel the future
             given, num_frames, before = synthesis.turns[: len(given)], num_frames + codes.frame_count, said

@@ -12,6 +12,7 @@ from csm.v1 import tts_pb2
 from csm_client import AsyncClient, Turn
 
 from csm_bundle.errors import EngineBusyError
+from services.gateway.stages.conversations import conversation_key
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import FRAME_SAMPLES, NOTICE, fake_frames
 
@@ -58,6 +59,7 @@ async def test_every_option_reaches_the_server(deployment: FakeDeployment, clien
         max_seconds=0.4,
         return_codes=True,
         request_id="0b4a7b1e-3f47-4a4e-9f51-2f1f0a5a8f11",
+        conversation_id="a talk",
         labels={"a": "b"},
         chunk_seconds=0.16,
     )
@@ -69,6 +71,7 @@ async def test_every_option_reaches_the_server(deployment: FakeDeployment, clien
     assert (sampling.temperature, sampling.top_k, sampling.seed, sent.max_frame_count) == (0, 1, 0, 5)
     assert speech.header.request_id == options["request_id"] and speech.header.voice == "bo"
     assert speech.summary.codes == fake_frames(0, 5)
+    assert deployment.engine.calls[0].metadata["csm-conversation"] == conversation_key("", "a talk", [])
 
 
 async def test_invalid_request_lists_every_field(client: AsyncClient) -> None:

@@ -51,17 +51,18 @@ def voice_target(keyring: Path) -> Iterator[str]:
 
 
 def small_settings(bundle: Path, keyring: Path, **more: Any) -> AllInOneSettings:
-    return AllInOneSettings(
-        bundle=str(bundle),
-        watermark_keyring=keyring,
-        port=0,
-        health_port=0,
-        metrics_port=-1,
-        slots=2,
-        threads=1,
-        drain_seconds=0,
-        **more,
-    )
+    fixed: dict[str, Any] = {
+        "bundle": str(bundle),
+        "watermark_keyring": keyring,
+        "port": 0,
+        "health_port": 0,
+        "metrics_port": -1,
+        "http_port": -1,
+        "slots": 2,
+        "threads": 1,
+        "drain_seconds": 0,
+    }
+    return AllInOneSettings(**(fixed | more))
 
 
 @pytest.fixture

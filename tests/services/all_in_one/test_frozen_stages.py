@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,25 @@ class Deployment:
     codecs: list[StageProcess]
     gateway: GatewayStage
     stub: Any
+    ids: list[str] = field(default_factory=list)  # of a conversation at either engine
+
+    async def find_ids(self) -> None:
+        """Fills `ids`: tries conversations until one has been made at each engine."""
+        found = dict[int, str]()
+        for number in range(32):
+            before = self._num_calls()
+            await listen(self.stub, 0, f"conversation {number}", seconds=0.08)
+            while (after := self._num_calls()) == before:  # the line comes after the answer
+                await asyncio.sleep(0.05)
+            index = [count > earlier for count, earlier in zip(after, before, strict=True)].index(True)
+            found.setdefault(index, f"conversation {number}")
+            if len(found) == len(self.engines):
+                break
+        self.ids = [found[index] for index in sorted(found)]
+
+    def _num_calls(self) -> list[int]:
+        """Sequences that have ended, by engine."""
+        return [engine.log.read_text().count("EngineService/Generate") for engine in self.engines]
 
 
 @pytest.fixture
@@ -98,7 +117,9 @@ async def deployment(bundle: Path, keyring: Path, tmp_path: Path) -> AsyncIterat
         await asyncio.wait_for(gateway.wait_ready(), 60)
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{gateway.server.port}")
         stack.push_async_callback(channel.close, None)
-        yield Deployment(engines, codecs, gateway, tts_pb2_grpc.TextToSpeechServiceStub(channel))
+        deployment = Deployment(engines, codecs, gateway, tts_pb2_grpc.TextToSpeechServiceStub(channel))
+        await deployment.find_ids()
+        yield deployment
 
 
 @dataclass
@@ -107,26 +128,28 @@ class Heard:
     gap_s: float  # the longest between two messages of audio
 
 
-async def listen(stub: Any, seed: int) -> Heard:
+async def listen(stub: Any, seed: int, conversation_id: str, seconds: float = SECONDS) -> Heard:
     asked = tts_pb2.StreamSynthesizeRequest(
         input=tts_pb2.SynthesisInput(text="A story that goes on."),
         audio_config=tts_pb2.AudioConfig(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM),
         sampling_params=tts_pb2.SamplingParams(seed=seed),
+        conversation_id=conversation_id,
     )
-    asked.max_audio_duration.FromMilliseconds(round(SECONDS * 1000))
+    asked.max_audio_duration.FromMilliseconds(round(seconds * 1000))
     samples, times = bytearray(), []
     async for message in stub.StreamSynthesize(asked, timeout=60):
         if message.WhichOneof("event") == "audio_chunk":
             assert message.audio_chunk.sample_offset == len(samples) // 2
             samples += message.audio_chunk.audio_content
             times.append(time.monotonic())
-    assert len(samples) == 2 * round(SECONDS * 24_000)
-    return Heard(bytes(samples), max(later - earlier for earlier, later in itertools.pairwise(times)))
+    assert len(samples) == 2 * round(seconds * 24_000)
+    return Heard(bytes(samples), max((later - earlier for earlier, later in itertools.pairwise(times)), default=0.0))
 
 
-async def listen_to_two(stub: Any, meanwhile: Callable[[], Any] = lambda: None) -> list[Heard]:
+async def listen_to_two(deployment: Deployment, meanwhile: Callable[[], Any] = lambda: None) -> list[Heard]:
     """One stream at either replica of each stage. meanwhile: called when both have begun to be heard"""
-    streams = [asyncio.create_task(listen(stub, seed)) for seed in (11, 12)]
+    named = zip((11, 12), deployment.ids, strict=True)
+    streams = [asyncio.create_task(listen(deployment.stub, seed, name)) for seed, name in named]
     await asyncio.sleep(LEAD_S + 1.0)
     assert not any(stream.done() for stream in streams), "the engine does not hold frames back"
     meanwhile()
@@ -140,17 +163,17 @@ def failovers(deployment: Deployment, stage: str) -> float:
 
 @pytest.mark.parametrize("stage", ["engine", "codec"])
 async def test_a_frozen_replica_costs_its_streams_a_short_gap_and_no_sample(deployment: Deployment, stage: str) -> None:
-    undisturbed = await listen_to_two(deployment.stub)
+    undisturbed = await listen_to_two(deployment)
     assert failovers(deployment, stage) == 0, "a stream that is held back was taken for a frozen one"
 
     frozen = (deployment.engines if stage == "engine" else deployment.codecs)[0]
-    disturbed = await listen_to_two(deployment.stub, frozen.freeze)
+    disturbed = await listen_to_two(deployment, frozen.freeze)
     print(f"{stage}: gaps {[round(heard.gap_s, 2) for heard in disturbed]} s")
     assert [heard.samples for heard in disturbed] == [heard.samples for heard in undisturbed]
     assert failovers(deployment, stage) == 1
     assert max(heard.gap_s for heard in disturbed) <= LONGEST_GAP_S
 
-    while_frozen = await listen_to_two(deployment.stub)
+    while_frozen = await listen_to_two(deployment)
     assert [heard.samples for heard in while_frozen] == [heard.samples for heard in undisturbed]
     assert failovers(deployment, stage) == 1, "new calls went to the frozen replica"
     assert max(heard.gap_s for heard in while_frozen) <= 1.5
@@ -160,5 +183,5 @@ async def test_a_frozen_replica_costs_its_streams_a_short_gap_and_no_sample(depl
     async with asyncio.timeout(30):
         await asyncio.sleep(7)  # longer than the longest wait between two attempts to connect
     other.freeze()
-    thawed = await listen_to_two(deployment.stub)
+    thawed = await listen_to_two(deployment)
     assert [heard.samples for heard in thawed] == [heard.samples for heard in undisturbed], "it gets no calls again"

@@ -179,6 +179,12 @@ def add_say_options(parser: ArgumentParser) -> None:
     parser.add_argument("--speaker", type=_int32, help="speaker number; the voice's when unset")
     parser.add_argument("--voice", type=utf8, help="name of a voice")
     parser.add_argument("--context", type=Path, metavar="JSON", help="the conversation so far, a list of turns")
+    parser.add_argument(
+        "--conversation",
+        type=utf8,
+        metavar="ID",
+        help="id of the conversation, by which the server finds what it computed for the turns before",
+    )
     for name, option in SAMPLING.items():
         parser.add_argument(
             f"--{name.replace('_', '-')}",

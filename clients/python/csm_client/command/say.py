@@ -95,6 +95,8 @@ def _options(arguments: Namespace, output: Output) -> StreamOptions:
     options.update(cast(StreamOptions, sampling))
     if arguments.max_seconds is not None:
         options["max_seconds"] = arguments.max_seconds
+    if arguments.conversation is not None:
+        options["conversation_id"] = arguments.conversation
     if arguments.context is not None:
         options["context"] = load_context(arguments.context)
     return options

@@ -19,6 +19,7 @@ from csm.codec.v1 import codec_pb2
 from csm_client.command.cli import main
 from csm_client.command.progress import Progress
 
+from services.gateway.stages.conversations import conversation_key
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import FRAME_SAMPLES, NOTICE
 
@@ -154,6 +155,13 @@ def test_returned_codes_are_context_of_the_next_call(server: Any, tmp_path: Path
     assert [segment.codes.frame_count for segment in request.segments] == [10, 3, 0]
     assert (request.sampling_params.temperature, request.sampling_params.top_k) == (0, 1)
     assert request.max_frame_count == 2
+
+
+def test_a_conversation_is_named(server: Any, tmp_path: Path) -> None:
+    options = ["--conversation", "a talk", "--out", str(tmp_path / "a.wav"), "--target", server.target]
+    assert main(["say", "Hello.", *options]) == 0
+    key = conversation_key("", "a talk", [])
+    assert server.deployment.engine.calls[0].metadata["csm-conversation"] == key
 
 
 def test_server_killed_in_the_middle_leaves_no_file_and_fails(

@@ -9,6 +9,8 @@ from typing import Any
 import grpc
 import pytest
 from csm.codec.v1 import codec_pb2
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from csm_bundle.errors import EngineBusyError, InvalidRequestError, WatermarkError
 from services.common.rpc import status
@@ -158,3 +160,31 @@ async def test_stream_that_ends_is_counted_ok(stage: Any) -> None:
     call = stage.stub.StreamDecode(iter([codec_pb2.StreamDecodeRequest()] * 3))
     assert len([message async for message in call]) == 4
     assert handled(stage, "OK", "StreamDecode", "bidi_stream") == 1
+
+
+@pytest.mark.parametrize("on_port", ["api", "health"])
+async def test_a_method_that_the_server_lacks_is_unimplemented_without_a_traceback(
+    stage: Any, caplog: pytest.LogCaptureFixture, on_port: str
+) -> None:
+    if on_port == "api":
+        call = stage.stub.Encode(codec_pb2.EncodeRequest())
+    else:
+        call = health_pb2_grpc.HealthStub(stage.health_channel).List(health_pb2.HealthListRequest())
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call
+    error = status.from_rpc_error(refused.value)
+    assert (error.code, error.reason) == (grpc.StatusCode.UNIMPLEMENTED, "METHOD_UNIMPLEMENTED")
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_a_caller_that_left_a_draining_server_is_no_failure(stage: Any, caplog: pytest.LogCaptureFixture) -> None:
+    stage.codec.on_info = raising(
+        cygrpc._ServerStoppedError("Server already stopped.")
+    )  # as a read or a write gives it
+    call = stage.stub.GetCodecInfo(REQUEST)
+    async with asyncio.timeout(30):
+        while not handled(stage, "CANCELLED") + handled(stage, "INTERNAL"):
+            await asyncio.sleep(0.01)
+    call.cancel()
+    assert (handled(stage, "INTERNAL"), handled(stage, "CANCELLED")) == (0, 1)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

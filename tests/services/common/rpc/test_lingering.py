@@ -6,10 +6,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 
+import grpc
 import pytest
 
 from services.common.rpc import lingering as module
 from services.common.rpc.lingering import IncomingMessages, lingering
+from services.common.rpc.status import StatusError
 
 
 async def numbers(count: int, pause_s: float = 0.0) -> AsyncIterator[int]:
@@ -23,8 +25,32 @@ async def silence() -> AsyncIterator[int]:
     yield 0
 
 
+def no_drain() -> asyncio.Future[None]:
+    return asyncio.get_running_loop().create_future()
+
+
+async def test_a_drain_ends_the_wait_for_a_caller_that_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DRAIN_QUIET_S", 0.05)
+    drain = no_drain()
+    messages = IncomingMessages(silence(), drain)
+    reading = asyncio.ensure_future(anext(messages))
+    assert not (await asyncio.wait({reading}, timeout=0.2))[0]
+    drain.set_result(None)
+    with pytest.raises(StatusError, match="has sent nothing for 0.05 s") as raised:
+        await reading
+    assert (raised.value.code, raised.value.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+    messages.close()
+
+
+async def test_a_drain_lets_a_caller_that_sends_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DRAIN_QUIET_S", 30)
+    drain = no_drain()
+    drain.set_result(None)
+    assert [number async for number in IncomingMessages(numbers(3, 0.05), drain)] == [0, 1, 2]
+
+
 async def test_a_cancelled_read_loses_no_message() -> None:
-    messages = IncomingMessages(numbers(3, 0.05))
+    messages = IncomingMessages(numbers(3, 0.05), no_drain())
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await anext(messages)
@@ -45,7 +71,7 @@ async def test_what_a_caller_still_writes_is_read_before_the_failure() -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        await lingering(fail)(requests(), None)
+        await lingering(fail, no_drain())(requests(), None)
     assert read == list(range(20))
 
 
@@ -60,5 +86,5 @@ async def test_the_end_waits_for_a_moment_only(
 
     began_s = time.monotonic()
     async with asyncio.timeout(30):
-        assert await lingering(answer)(requests(), None) == "done"
+        assert await lingering(answer, no_drain())(requests(), None) == "done"
     assert time.monotonic() - began_s >= 0.05

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
-from csm.v1 import tts_pb2, tts_pb2_grpc
+from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2, watermark_pb2_grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from pydantic import ValidationError
@@ -74,6 +74,26 @@ async def test_one_caller_s_share_is_no_other_s(tmp_path: Path, stream_request: 
         assert await ended(stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30)) == "OK"
         seen = running.gateway.server.metrics.registry.get_sample_value
         assert seen("tts_refused_calls_total", {"reason": "QUOTA_EXCEEDED"}) == 1
+
+
+async def test_search_for_the_watermark_counts_in_the_quota(tmp_path: Path, stream_request: Any) -> None:
+    async with shared(tmp_path, entry("ada", max_streams=1), entry("bo")) as (running, stub):
+        speaking = stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30)
+        await running.engine.script.paused.wait()
+        recording = tts_pb2.AudioRecording(
+            audio_format=tts_pb2.AudioFormat(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM, sample_rate_hertz=24_000),
+            audio_content=bytes(4800),
+        )
+        request = watermark_pb2.DetectWatermarkRequest(recording=recording)
+        async with grpc.aio.insecure_channel(running.target) as channel:
+            detect = watermark_pb2_grpc.WatermarkServiceStub(channel).DetectWatermark
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await detect(request, metadata=of("ada"), timeout=30)
+            assert status.from_rpc_error(raised.value).reason == "QUOTA_EXCEEDED"
+            assert (await detect(request, metadata=of("bo"), timeout=30)).detected
+            running.engine.script.resume.set()
+            assert await ended(speaking) == "OK"
+            assert (await detect(request, metadata=of("ada"), timeout=30)).detected
 
 
 async def test_refusal_says_whose_quota_it_is_and_when_to_come_again(tmp_path: Path, stream_request: Any) -> None:

@@ -112,7 +112,7 @@ async def test_ready_again_when_a_stage_serves_before_it_can_be_reached(
     monkeypatch.setattr("services.gateway.stage.RECHECK_S", 0.05)
     engine, asked = deployment.gateway._catalogs._engine, asyncio.Event()
 
-    async def model_info(timeout_s: float, *, wait_for_ready: bool = False) -> engine_pb2.GetModelInfoResponse:
+    async def model_info(timeout_s: float, **_: object) -> engine_pb2.GetModelInfoResponse:
         if not asked.is_set():
             asked.set()
             raise unreachable("ENGINE")
@@ -132,7 +132,7 @@ async def test_not_ready_when_a_stage_goes_away_while_the_other_is_asked(
     await wait_health(deployment, "readiness", NOT_SERVING)
     engine, asked, answer = deployment.gateway._catalogs._engine, asyncio.Event(), asyncio.Event()
 
-    async def model_info(timeout_s: float, *, wait_for_ready: bool = False) -> engine_pb2.GetModelInfoResponse:
+    async def model_info(timeout_s: float, **_: object) -> engine_pb2.GetModelInfoResponse:
         asked.set()
         await answer.wait()
         return deployment.engine.info

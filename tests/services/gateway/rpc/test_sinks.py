@@ -51,10 +51,11 @@ def make_sink() -> MakeSink:
     )  # fmt: skip
     codec = codec_pb2.GetCodecInfoResponse(codec=rvq_pb2.CodecIdentity(sample_rate_hertz=24_000))
 
-    def make(write_timeout_s: float = 30.0) -> tuple[StreamSink, SlowContext]:
+    def make(write_timeout_s: float = 30.0, least_pace: float = 0.0) -> tuple[StreamSink, SlowContext]:
         context = SlowContext()
         catalog = Catalog(engine_pb2.GetModelInfoResponse(), codec)
-        return StreamSink(context, plan, catalog, write_timeout_s), context  # type: ignore[arg-type]
+        sink = StreamSink(context, plan, catalog, write_timeout_s, least_pace=least_pace)  # type: ignore[arg-type]
+        return sink, context
 
     return make
 
@@ -79,3 +80,31 @@ async def test_a_caller_who_takes_nothing_is_told_so_and_does_not_hold_the_work(
     assert raised.value.reason == "CLIENT_TOO_SLOW"
     await asyncio.sleep(0)
     assert context.cancelled_writes == 1
+
+
+async def test_waits_of_many_writes_add_up_to_the_least_pace(make_sink: MakeSink) -> None:
+    """Each write is taken in time, and yet the caller takes a hundredth of what it must."""
+    sink, context = make_sink(write_timeout_s=0.3, least_pace=1.0)
+
+    async def take_slowly() -> None:
+        while True:
+            await asyncio.sleep(0.1)
+            context.taken.set()
+            await asyncio.sleep(0)
+            context.taken.clear()
+
+    taking = asyncio.create_task(take_slowly())
+    with pytest.raises(StatusError, match="at least 1 s in a second are needed") as raised:
+        for _ in range(100):
+            await sink.deliver(SAMPLES[:48])  # a millisecond
+    taking.cancel()
+    assert raised.value.reason == "CLIENT_TOO_SLOW"
+    assert context.written  # so no single write was too long
+
+
+async def test_caller_at_the_least_pace_is_let_be(make_sink: MakeSink) -> None:
+    sink, context = make_sink(write_timeout_s=0.2, least_pace=0.001)
+    context.taken.set()
+    for _ in range(20):
+        await sink.deliver(SAMPLES)
+    assert len(context.written) == 21

@@ -17,7 +17,37 @@ async def test_buffer_keeps_order_and_never_blocks_the_engine() -> None:
     for index in range(1000):
         buffer.put(fake_frames(index, 1))
     buffer.close()
-    assert [frames.first_frame_index async for frames in buffer] == list(range(1000))
+    assert [frames.first_frame_index async for frames in buffer.from_frame(0)] == list(range(1000))
+
+
+async def test_buffer_is_read_from_any_frame() -> None:
+    """Also from within a message, and what comes later."""
+    buffer = FrameBuffer()
+    for index in range(0, 20, 4):
+        buffer.put(fake_frames(index, 4))
+    reading = asyncio.create_task(_codes_from(buffer, 6))
+    await asyncio.sleep(0)
+    buffer.put(fake_frames(20, 4))
+    buffer.close()
+    assert await reading == fake_frames(6, 18).codes
+    assert await _codes_from(buffer, 24) == b""
+
+
+async def _codes_from(buffer: FrameBuffer, first_frame: int) -> bytes:
+    codes = b""
+    async for frames in buffer.from_frame(first_frame):
+        assert frames.first_frame_index == first_frame + len(codes) // len(fake_frames(0, 1).codes)
+        codes += frames.codes
+    return codes
+
+
+async def test_window_of_a_continued_call_counts_from_its_first_sample() -> None:
+    window = DecodeWindow(10, 0, FRAME_SAMPLES)
+    window.begin(80, 100 * FRAME_SAMPLES)
+    await window.admit(30)  # twenty of them are computed again
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await window.admit(1)
 
 
 async def test_window_holds_back_until_the_client_has_taken() -> None:

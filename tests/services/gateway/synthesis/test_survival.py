@@ -90,8 +90,10 @@ async def test_codec_killed_before_its_last_word_goes_unheard(
     pause(deployment.engines, FRAMES)
     call = tts.StreamSynthesize(stream_request)
     engine = await paused(deployment.engines)
-    index = 0 if deployment.codecs[0].calls else 1
     async with asyncio.timeout(10):
+        while not any(codec.calls for codec in deployment.codecs):
+            await asyncio.sleep(0.01)
+        index = 0 if deployment.codecs[0].calls else 1
         while deployment.codecs[index].calls[0].frame_count < FRAMES:
             await asyncio.sleep(0.01)
     await deployment.codec_servers[index].drain(0)

@@ -1,0 +1,1 @@
+"""Faults under running streams, in real processes: `python -m bench.chaos`."""

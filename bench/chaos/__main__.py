@@ -1,0 +1,113 @@
+"""Faults under running streams: two gateways, two engines, two codecs, each a process of its own.
+
+    python -m bench.chaos --bundle build/bundles/tiny --faults 100 --out bench/results/chaos_tiny_cpu.json
+
+Streams and texts with fixed seeds run undisturbed first. Then they run again and again while faults strike: kill -9,
+SIGSTOP, restarts, connections that are cut, black-holed, slow or corrupted, full replicas, slow and stalled readers.
+Of each stage one replica is struck at a time. Every stream must end OK with the same samples as undisturbed, or be
+refused before its first sample. The last line is one JSON object. The exit code is 1 if a stream failed or differed,
+a slot was not given back, a log has a traceback, or more than half of the streams were refused.
+
+A text does not go on at another gateway, so gateways are killed and cut off where no text is. Bytes are corrupted
+between gateways and stages, which speak TLS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.chaos.cluster import Cluster, running_cluster
+from bench.chaos.faults import Saboteur
+from bench.chaos.listeners import STREAM_ITEMS, TEXT_ITEMS, Listeners
+from bench.chaos.result import result_of, why_not_passed
+from bench.machine import commit
+
+LONGEST_S = 1800.0  # of the disturbed run
+SETTLE_S = 120.0  # until every slot must be free
+READERS = (("fast",), ("fast", "slow"), ("fast", "stalled", "fast"))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code. arguments: the command line when None"""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--bundle", type=Path, default=Path("build/bundles/tiny"))
+    parser.add_argument("--faults", type=int, default=100, help="at least so many (default: %(default)s)")
+    parser.add_argument("--most-seconds", type=float, default=LONGEST_S, help="of the disturbed run")
+    parser.add_argument("--seed", type=int, default=0, help="of the order of the faults")
+    parser.add_argument("--logs", type=Path, help="folder for the processes' logs; nowhere when not given")
+    parser.add_argument("--note", default="", help="what a reader has to know, for the JSON")
+    parser.add_argument("--out", type=Path, help="file for the JSON")
+    options = parser.parse_args(arguments)
+    result = asyncio.run(run(options))
+    if options.out is not None:
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+    if wrong := why_not_passed(result):
+        print(f"not passed: {'; '.join(wrong)}", file=sys.stderr)
+    print(json.dumps(result))
+    return 1 if wrong else 0
+
+
+async def run(options: argparse.Namespace) -> dict[str, Any]:
+    """The object of the last line."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.logs or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        async with running_cluster(options.bundle, folder, options.seed) as cluster:
+            listeners = Listeners(cluster.gateway_target(0, 1), cluster.gateway_target(1))
+            try:
+                return await disturb(options, cluster, listeners)
+            finally:
+                await listeners.close()
+
+
+async def disturb(options: argparse.Namespace, cluster: Cluster, listeners: Listeners) -> dict[str, Any]:
+    measured = commit()  # before somebody changes the checkout
+    await listeners.hear_undisturbed()
+    print("undisturbed run done", flush=True)
+    rss_before, slots_before = cluster.rss_mb(), await cluster.slots()
+    saboteurs = [Saboteur(cluster, stage, options.seed) for stage in cluster.replicas]
+    until_s = time.monotonic() + options.most_seconds
+
+    def num_faults() -> int:
+        return sum(len(saboteur.struck) for saboteur in saboteurs) + listeners.reader_faults.total()
+
+    def goes_on() -> bool:
+        return num_faults() < options.faults and time.monotonic() < until_s
+
+    await asyncio.gather(
+        *(saboteur.run(goes_on) for saboteur in saboteurs),
+        *(listeners.listen(STREAM_ITEMS, lambda: not goes_on(), readers) for readers in READERS),
+        listeners.listen(TEXT_ITEMS, lambda: not goes_on(), ("fast", "stalled")),
+    )
+    await settle(cluster)
+    return result_of(
+        struck=[struck for saboteur in saboteurs for struck in saboteur.struck],
+        listeners=listeners,
+        rss_mb=(rss_before, cluster.rss_mb()),
+        slots=(slots_before, await cluster.slots()),
+        tracebacks={replica.process.name: replica.process.tracebacks() for replica in cluster.all},
+        seed=options.seed,
+        commit=measured,
+        note=options.note,
+    )
+
+
+async def settle(cluster: Cluster) -> None:
+    """Waits until no slot is taken, at most SETTLE_S."""
+    until_s = time.monotonic() + SETTLE_S
+    while any((await cluster.slots()).values()) and time.monotonic() < until_s:
+        await asyncio.sleep(0.5)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""The deployment that is disturbed: two gateways, two engines, two codecs, every connection through a link.
+
+Stages are called over TLS. Without it nothing protects the bytes of a message: a changed code is another code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from bench.chaos.link import Link
+from bench.deployment.process import StageProcess
+from tests.support.authority import Authority, write_pair
+
+SLOTS = 4
+WAITING = 4
+LEAD_S = 1.0  # the engine holds frames back beyond it, so a stream lasts as long as its audio
+MAX_FAILOVERS = 20  # faults are far more frequent here than a stream's limit allows for
+FAILOVER_WAIT_S = 120.0  # the other replica may be starting, on a busy machine
+DRAIN_S = 300  # a drain cuts no stream off, on a busy machine either
+
+SLOT_GAUGES = {
+    "engine": ("engine_active_slots", "engine_queue_depth"),
+    "codec": ("codec_active_streams", "codec_waiting_streams"),
+    "gateway": ("tts_running_requests",),
+}
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One process of a stage, and the links that lead to it."""
+
+    stage: str
+    process: StageProcess
+    api: Link
+    health: Link
+
+    async def start(self) -> None:
+        """Starts it, again when it was lost, and returns when it listens."""
+        await self.process.start()
+        self.api.target_port, self.health.target_port = self.process.api_port, self.process.health_port
+
+    async def restart(self) -> None:
+        await self.start()
+        await self.process.wait_ready()
+
+    @property
+    def links(self) -> tuple[Link, Link]:
+        return self.api, self.health
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """All replicas by stage."""
+
+    replicas: dict[str, list[Replica]]
+    credentials: grpc.ChannelCredentials
+    certified_name: dict[str, str]  # by stage
+
+    @property
+    def all(self) -> list[Replica]:
+        return [replica for replicas in self.replicas.values() for replica in replicas]
+
+    def gateway_target(self, *numbers: int) -> str:
+        return target_of([self.replicas["gateway"][number].api for number in numbers])
+
+    def direct_channel(self, replica: Replica) -> grpc.aio.Channel:
+        """A channel to an engine or codec past its link."""
+        options = [("grpc.ssl_target_name_override", self.certified_name[replica.stage])]
+        return grpc.aio.secure_channel(f"127.0.0.1:{replica.process.api_port}", self.credentials, options)
+
+    def rss_mb(self) -> dict[str, float]:
+        return {replica.process.name: replica.process.rss_mb() for replica in self.all}
+
+    async def slots(self) -> dict[str, float]:
+        """Slots and places in queues that are taken, by process."""
+        taken = {}
+        for replica in self.all:
+            gauges = await replica.process.gauges(*SLOT_GAUGES[replica.stage])
+            taken[replica.process.name] = sum(gauges.values())
+        return taken
+
+
+def target_of(links: list[Link]) -> str:
+    return "ipv4:" + ",".join(f"127.0.0.1:{link.port}" for link in links)
+
+
+@asynccontextmanager
+async def running_cluster(bundle: Path, folder: Path, seed: int) -> AsyncIterator[Cluster]:
+    """Gives the cluster when every process is ready. folder: for logs, keys and certificates"""
+    authority = Authority()
+    numbers = itertools.count(seed)
+    async with AsyncExitStack() as stack:
+
+        async def linked(stage: str, number: int, options: list[str]) -> Replica:
+            replica = Replica(
+                stage, StageProcess(stage, number, options, folder), Link(next(numbers)), Link(next(numbers))
+            )
+            for link in replica.links:
+                await link.start()
+                stack.push_async_callback(link.stop)
+            stack.push_async_callback(replica.process.kill)
+            return replica
+
+        certified_name = {}
+        replicas = {}
+        for stage in ("engine", "codec"):
+            certificate = folder / stage
+            options = [*stage_options(stage, bundle, folder), "--tls-certificate", str(certificate / "tls.crt")]
+            options += ["--tls-key", str(certificate / "tls.key")]
+            replicas[stage] = [await linked(stage, number, options) for number in range(2)]
+            # A list of addresses is one name to gRPC, and the certificate is for that name.
+            certified_name[stage] = target_of([replica.api for replica in replicas[stage]]).removeprefix("ipv4:")
+            write_pair(certificate, *authority.issue(certified_name[stage]))
+        await asyncio.gather(*(replica.start() for stage in replicas.values() for replica in stage))
+        options = gateway_options(replicas, authority.write_ca(folder), folder)
+        replicas["gateway"] = [await linked("gateway", number, options) for number in range(2)]
+        for replica in replicas["gateway"]:  # one after the other: the first makes the file of keys
+            await replica.start()
+        cluster = Cluster(replicas, grpc.ssl_channel_credentials(authority.pem), certified_name)
+        await asyncio.gather(*(replica.process.wait_ready() for replica in cluster.all))
+        yield cluster
+
+
+def stage_options(stage: str, bundle: Path, folder: Path) -> list[str]:
+    common = ["--bundle", str(bundle), "--threads", "1", "--slots", str(SLOTS), "--drain-seconds", str(DRAIN_S)]
+    if stage == "codec":
+        return [*common, "--max-waiting-streams", str(WAITING), "--watermark-keyring", str(folder / "marks.json")]
+    return [
+        *common, "--max-waiting", str(WAITING), "--max-playout-lead-seconds", str(LEAD_S), "--max-batch-frames", "2",
+        "--constant-shape",
+    ]  # fmt: skip
+
+
+def gateway_options(replicas: dict[str, list[Replica]], authority: Path, folder: Path) -> list[str]:
+    options = ["--stage-tls-ca", str(authority), "--code-sealing-keyring", str(folder / "seals.json")]
+    options += ["--max-failovers", str(MAX_FAILOVERS), "--failover-wait-seconds", str(FAILOVER_WAIT_S)]
+    options += ["--drain-seconds", str(DRAIN_S)]
+    for stage in ("engine", "codec"):
+        options += [f"--{stage}-target", target_of([replica.api for replica in replicas[stage]])]
+        options += [f"--{stage}-health-target", target_of([replica.health for replica in replicas[stage]])]
+    return options

@@ -1,0 +1,99 @@
+"""A TCP link to a process that can be cut, stopped, delayed and corrupted. It knows no protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import struct
+from contextlib import suppress
+
+PIECE_BYTES = 64 * 1024
+RESET = struct.pack("ii", 1, 0)  # of SO_LINGER: close sends RST
+
+
+class Link:
+    """Listens on a port of its own and passes bytes on to `target_port`, which may change between connections."""
+
+    def __init__(self, seed: int) -> None:
+        self.port = 0
+        self.target_port = 0
+        self.delay_s = 0.0  # of every piece, in both directions
+        self.pieces_to_corrupt = 0  # one bit in each of the next pieces
+        self.num_corrupted = 0
+        self._random = random.Random(seed)
+        self._passes = asyncio.Event()
+        self._passes.set()
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for task in self._running:
+            task.cancel()
+        self.cut()
+
+    def cut(self) -> None:
+        """Resets every connection. New ones can be made."""
+        for writer in self._writers:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            writer.transport.abort()
+
+    def set_black_hole(self, is_on: bool) -> None:
+        """While it is on no byte passes and no connection ends, as without a network. Afterwards all of them pass."""
+        if is_on:
+            self._passes.clear()
+        else:
+            self._passes.set()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        self._writers.add(writer)
+        with suppress(OSError, asyncio.CancelledError):
+            await self._passes.wait()
+            there, to_there = await asyncio.open_connection("127.0.0.1", self.target_port)
+            self._writers.add(to_there)
+            try:
+                await self._join((reader, to_there), (there, writer))
+            finally:
+                to_there.transport.abort()
+                self._writers.discard(to_there)
+        writer.transport.abort()
+        self._writers.discard(writer)
+        self._running.discard(task)
+
+    async def _join(self, *ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+        """Passes bytes both ways until one side ends."""
+        passing = [asyncio.create_task(self._pass_on(reader, writer)) for reader, writer in ways]
+        try:
+            await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in passing:
+                task.cancel()
+            await asyncio.gather(*passing, return_exceptions=True)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while piece := await reader.read(PIECE_BYTES):
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
+                await self._passes.wait()
+                writer.write(self._corrupted(piece))
+                await writer.drain()
+
+    def _corrupted(self, piece: bytes) -> bytes:
+        if not self.pieces_to_corrupt:
+            return piece
+        self.pieces_to_corrupt -= 1
+        self.num_corrupted += 1
+        wrong = bytearray(piece)
+        wrong[self._random.randrange(len(wrong))] ^= 1 << self._random.randrange(8)
+        return bytes(wrong)

@@ -1,0 +1,84 @@
+"""What a run came to: the object of the last line, and whether that is a pass."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from bench.chaos.faults import Struck
+from bench.chaos.listeners import Gap, Listeners
+from bench.machine import cpu_name
+
+AFTER_S = 6.0  # a gap that ends so long after a fault has healed may still be its
+MOST_REFUSED = 0.5
+SHOWN = 10  # of the failures
+
+
+def result_of(
+    *,
+    struck: Sequence[Struck],
+    listeners: Listeners,
+    rss_mb: tuple[dict[str, float], dict[str, float]],
+    slots: tuple[dict[str, float], dict[str, float]],
+    tracebacks: dict[str, int],
+    seed: int,
+    commit: str,
+    note: str,
+) -> dict[str, Any]:
+    """rss_mb, slots: before and after, by process"""
+    outcomes = listeners.outcomes
+    by_kind = Counter(fault.kind for fault in struck)
+    rows = [
+        {"fault": kind, "count": count, "longest_gap_s": _longest_near(kind, struck, outcomes.gaps)}
+        for kind, count in sorted(by_kind.items())
+    ]
+    rows += [{"fault": k, "count": n, "longest_gap_s": None} for k, n in sorted(listeners.reader_faults.items())]
+    gaps = sorted(gap.seconds for gap in outcomes.gaps)
+    return {
+        "benchmark": "chaos",
+        "device": cpu_name(),
+        "commit": commit,
+        "note": note,
+        "seed": seed,
+        "faults": sum(row["count"] for row in rows),
+        "streams": outcomes.streams,
+        "ok": outcomes.ok,
+        "refused": outcomes.refused,
+        "refusals": dict(outcomes.refusals),
+        "failed": len(outcomes.failed),
+        "different": len(outcomes.different),
+        "failures": [*outcomes.failed, *outcomes.different][:SHOWN],
+        "longest_gap_s": {name: _percentile(gaps, share) for name, share in (("p50", 0.5), ("p95", 0.95), ("max", 1))},
+        "rss_mb": {"before": rss_mb[0], "after": rss_mb[1]},
+        "slots": {"before": slots[0], "after": slots[1]},
+        "tracebacks": tracebacks,
+        "rows": rows,
+    }
+
+
+def why_not_passed(result: dict[str, Any]) -> list[str]:
+    """Empty for a pass."""
+    wrong = [f"{result[what]} {what}" for what in ("failed", "different") if result[what]]
+    if taken := {name: count for name, count in result["slots"]["after"].items() if count}:
+        wrong.append(f"slots are still taken: {taken}")
+    if raised := {name: count for name, count in result["tracebacks"].items() if count}:
+        wrong.append(f"tracebacks in the logs: {raised}")
+    if result["refused"] > MOST_REFUSED * result["streams"]:
+        wrong.append(f"{result['refused']} of {result['streams']} streams were refused")
+    return wrong
+
+
+def _longest_near(kind: str, struck: Sequence[Struck], gaps: Sequence[Gap]) -> float | None:
+    """The longest gap that ended during or soon after a fault of this kind. Other faults may have been its cause."""
+    near = [
+        gap.seconds
+        for gap in gaps
+        if any(f.kind == kind and f.from_s <= gap.ended_at_s <= f.until_s + AFTER_S for f in struck)
+    ]
+    return round(max(near), 2) if near else None
+
+
+def _percentile(values: Sequence[float], share: float) -> float | None:
+    """Nearest rank."""
+    return round(values[max(0, -int(-share * len(values) // 1) - 1)], 2) if values else None

@@ -1,0 +1,124 @@
+"""One stage as a child process: started, frozen, killed, started again, and looked at from outside.
+
+Its ports are free ones and change at every start, so whoever calls it follows `api_port` and `health_port`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+import urllib.request
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client.parser import text_string_to_metric_families
+
+START_S = 600.0  # on a busy machine; the import of torch alone takes seconds
+DRAIN_S = 600.0
+POLL_S = 0.1
+
+_LISTENS = re.compile(r"api port (\d+), health port (\d+), metrics port (\d+)")
+
+
+class StageProcess:
+    """A stage that can be lost. `log` keeps what all its runs wrote."""
+
+    def __init__(self, stage: str, number: int, options: Sequence[str], folder: Path) -> None:
+        """stage: "engine", "codec" or "gateway"; options: of its command line, without address and ports"""
+        self.name = f"{stage} {number}"
+        self.log = folder / f"{stage}-{number}.log"
+        self.api_port = self.health_port = self.metrics_port = 0
+        self._command = [
+            sys.executable, "-m", f"services.{stage}", *options, "--host", "127.0.0.1", "--port", "0",
+            "--health-port", "0", "--metrics-port", "0",
+        ]  # fmt: skip
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Returns when it listens. Raises RuntimeError with the end of its log when it does not."""
+        log_bytes = self.log.stat().st_size if self.log.exists() else 0
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+        with self.log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, stdout=output, stderr=output, env=environment, start_new_session=True
+            )
+        with suppress(TimeoutError):
+            async with asyncio.timeout(START_S):
+                while self.is_alive:
+                    if found := _LISTENS.search(self.log.read_bytes()[log_bytes:].decode(errors="replace")):
+                        self.api_port, self.health_port, self.metrics_port = map(int, found.groups())
+                        return
+                    await asyncio.sleep(POLL_S)
+        raise RuntimeError(f"The {self.name} did not start. Its log ends with:\n{self.log.read_text()[-2000:]}")
+
+    async def wait_ready(self) -> None:
+        """Returns when its readiness is SERVING. Raises TimeoutError."""
+        async with asyncio.timeout(START_S), grpc.aio.insecure_channel(f"127.0.0.1:{self.health_port}") as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            request = health_pb2.HealthCheckRequest(service="readiness")
+            while True:
+                answer = await stub.Check(request, timeout=START_S, wait_for_ready=True)
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+                await asyncio.sleep(POLL_S)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    def freeze(self) -> None:
+        self._send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._send(signal.SIGCONT)
+
+    async def kill(self) -> None:
+        """kill -9, also of a frozen one."""
+        self._send(signal.SIGKILL)
+        if self._process is not None:
+            await self._process.wait()
+
+    async def stop(self) -> int | None:
+        """SIGTERM, and the exit code of the drain. None when the drain took too long and it was killed."""
+        self._send(signal.SIGTERM)
+        assert self._process is not None
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                return await self._process.wait()
+        except TimeoutError:
+            await self.kill()
+            return None
+
+    def rss_mb(self) -> float:
+        """Resident memory, in MB; 0 for one that does not run."""
+        if self._process is None or not self.is_alive:
+            return 0.0
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        return round(int(found[1]) / 1024, 1) if found else 0.0
+
+    async def gauges(self, *names: str) -> dict[str, float]:
+        """The values of its metrics with these names."""
+        url = f"http://127.0.0.1:{self.metrics_port}/metrics"
+        text = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=120).read().decode())
+        return {
+            sample.name: sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name in names
+        }
+
+    def tracebacks(self) -> int:
+        """How often a traceback stands in its log."""
+        return self.log.read_bytes().count(b"Traceback (most recent call last)")
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._process is not None and self.is_alive:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)

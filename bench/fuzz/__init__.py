@@ -1,0 +1,1 @@
+"""Malformed requests on all ports and methods of real processes: `python -m bench.fuzz`."""

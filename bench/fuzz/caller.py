@@ -1,0 +1,127 @@
+"""Makes calls and connections, and says how each ended. It draws nothing."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from bench.fuzz.strategies import Call
+
+AT_ONCE = 16
+MOST_FINDINGS = 50
+SOCKET_S = 0.5  # until a peer that says nothing is left
+
+NEVER = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
+
+
+@dataclass
+class Tally:
+    """How all calls ended."""
+
+    codes: Counter[str] = field(default_factory=Counter)
+    by_port: Counter[str] = field(default_factory=Counter)
+    findings: list[str] = field(default_factory=list)  # calls with a status that no caller may ever get
+    num_findings: int = 0
+
+
+class Caller:
+    """Calls over one connection a port, several calls at once."""
+
+    def __init__(self, ports: dict[str, int]) -> None:
+        self.tally = Tally()
+        self.ports = ports
+        # Larger messages than a server takes may be sent, and answers of any size be read.
+        options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+        self._channels = {
+            name: grpc.insecure_channel(f"127.0.0.1:{port}", options)
+            for name, port in ports.items()
+            if not name.endswith("metrics")
+        }
+        self.num_made = 0
+        self.broken: BaseException | None = None
+        self._pool = ThreadPoolExecutor(AT_ONCE)
+        self._room = threading.Semaphore(AT_ONCE)
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        self._pool.shutdown()
+        for channel in self._channels.values():
+            channel.close()
+
+    def call(self, call: Call) -> None:
+        """Begins a call, once there is room."""
+        self._begin(self._call, call)
+
+    def connect(self, port: str, content: bytes) -> None:
+        """Begins to send bytes, which need not be HTTP/2, over a connection of their own."""
+        self._begin(self._connect, port, content)
+
+    def wait(self) -> None:
+        """Returns when all that was begun has ended."""
+        for _ in range(AT_ONCE):
+            self._room.acquire()
+        self._room.release(AT_ONCE)
+
+    def _begin(self, make: Callable[..., None], *what: object) -> None:
+        self.num_made += 1
+        self._room.acquire()
+        made = self._pool.submit(make, *what)
+        made.add_done_callback(self._ended)
+
+    def _ended(self, made: Future[None]) -> None:
+        self._room.release()
+        if (error := made.exception()) is not None:  # a bug of this program
+            self.broken = error
+
+    def _connect(self, port: str, content: bytes) -> None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.ports[port]), SOCKET_S) as connection:
+            connection.settimeout(SOCKET_S)
+            connection.sendall(content)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(65536):
+                pass
+        with self._lock:
+            self.tally.by_port[port] += 1
+            self.tally.codes["raw bytes"] += 1
+
+    def _call(self, call: Call) -> None:
+        code, details = self._ending(call)
+        with self._lock:
+            self.tally.by_port[call.method.port] += 1
+            self.tally.codes[code.name] += 1
+            if code in NEVER:
+                self.tally.num_findings += 1
+                if len(self.tally.findings) < MOST_FINDINGS:
+                    sent = " ".join(message[:200].hex() or "(empty)" for message in call.messages)
+                    self.tally.findings.append(f"{call.method}: {code.name} {details}; sent {sent}")
+
+    def _ending(self, call: Call) -> tuple[grpc.StatusCode, str]:
+        """The status. OK for a call that the caller has left."""
+        ended = threading.Event()
+
+        def requests() -> Iterator[bytes]:
+            yield from call.messages
+            if not call.half_closes:
+                ended.wait(call.timeout_s)
+
+        # Every call is one of streams here: a request of none or of two messages is malformed as well.
+        stream: Any = self._channels[call.method.port].stream_stream(call.method.path, None, None)
+        running = stream(requests(), timeout=call.timeout_s, metadata=call.metadata)
+        try:
+            for number, _ in enumerate(running):
+                if number >= call.most_responses:
+                    running.cancel()
+                    return grpc.StatusCode.CANCELLED, "by the caller"
+            return grpc.StatusCode.OK, ""
+        except grpc.RpcError:
+            return running.code(), running.details() or ""
+        finally:
+            ended.set()

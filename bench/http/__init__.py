@@ -1,0 +1,1 @@
+"""What the HTTP door costs over gRPC, and how many streams it holds."""

@@ -1,0 +1,211 @@
+"""The HTTP door: first byte of audio over HTTP against gRPC's first message, and many streams at once.
+
+    python -m bench.http
+    python -m bench.http --pairs 100 --streams 200 --seconds 20 --out bench/results/http_door_cpu.json
+
+Gateway and door are processes of their own; engine and codec are stand-ins that make audio at once. Calls go to the
+two doors in turn, on one kept channel and one kept connection. Then all streams run at once, each read as fast as it
+comes, while the resident memory of the door is read four times a second. The last line is one JSON object.
+
+  first_audio_ms        until the first audio message, or the first byte of the audio
+  added_p50_ms          by how much HTTP's median is later
+  memory_growth         of the door, from when the last stream had its first audio: largest over first reading
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.http.callers import GrpcCaller, HttpCaller
+from bench.machine import commit, cpu_name
+
+SHORT_FRAMES = 10  # of the calls whose first audio is timed
+FRAME_S = 0.08
+WARM_UP = 10
+START_S = 60.0
+EVERY_S = 0.25
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code. arguments: the command line when None"""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=100, help="calls to each door, in turn")
+    parser.add_argument("--streams", type=int, default=200, help="HTTP streams at once")
+    parser.add_argument("--seconds", type=float, default=20.0, help="audio of each of those")
+    parser.add_argument("--out", type=Path, help="write the result here as well")
+    options = parser.parse_args(arguments)
+    try:
+        result = asyncio.run(benchmark(options.pairs, options.streams, options.seconds))
+    except (RuntimeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for row in result["rows"]:
+        print("  ".join(f"{name} {value}" for name, value in row.items()))
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
+    return 0
+
+
+async def benchmark(pairs: int, streams: int, seconds: float) -> dict[str, Any]:
+    """Raises RuntimeError when a process does not start or an answer is wrong."""
+    async with doors(SHORT_FRAMES) as (gateway_port, http_port, _):
+        grpc_s, http_s = await in_turn(gateway_port, http_port, pairs)
+    frames = round(seconds / FRAME_S)
+    async with doors(frames) as (_, http_port, pid):
+        load = await at_once(http_port, pid, streams, frames)
+    rows: list[dict[str, Any]] = [
+        {
+            "door": name,
+            "calls": len(times_s),
+            "first_audio_p50_ms": percentile_ms(times_s, "p50"),
+            "first_audio_p95_ms": percentile_ms(times_s, "p95"),
+        }
+        for name, times_s in (("gRPC", grpc_s), ("HTTP", http_s))
+    ]
+    added = round(rows[1]["first_audio_p50_ms"] - rows[0]["first_audio_p50_ms"], 2)
+    note = (
+        f"HTTP's first byte is {added} ms after gRPC's first message (medians). {streams} HTTP streams at once of"
+        f" {seconds:g} s: {load['complete']} complete in {load['wall_s']} s; the door's memory {load['first_mib']} MiB"
+        f" when the last one had audio, {load['most_mib']} MiB at most"
+    )
+    return {
+        "benchmark": "http door",
+        "device": cpu_name(),
+        "commit": commit(),
+        "added_p50_ms": added,
+        "load": load,
+        "note": note,
+        "rows": rows,
+    }
+
+
+async def in_turn(gateway_port: int, http_port: int, pairs: int) -> tuple[list[float], list[float]]:
+    """Seconds to the first audio, by gRPC and by HTTP."""
+    grpc_caller, http_caller = GrpcCaller(f"127.0.0.1:{gateway_port}"), HttpCaller(http_port)
+    await http_caller.open()
+    grpc_s, http_s = [], []
+    for _ in range(WARM_UP + pairs):
+        grpc_s.append(await grpc_caller.first_audio_s())
+        http_s.append((await http_caller.first_audio_s())[0])
+    await grpc_caller.close()
+    await http_caller.close()
+    return grpc_s[WARM_UP:], http_s[WARM_UP:]
+
+
+async def at_once(http_port: int, pid: int, streams: int, frames: int) -> dict[str, Any]:
+    """Raises RuntimeError for a stream that is not whole."""
+    callers = [HttpCaller(http_port) for _ in range(streams)]
+    for caller in callers:
+        await caller.open()
+    begun = 0
+
+    def on_first() -> None:
+        nonlocal begun
+        begun += 1
+
+    readings: list[tuple[int, float]] = []  # streams begun, MiB
+
+    async def watch() -> None:
+        while True:
+            readings.append((begun, resident_mib(pid)))
+            await asyncio.sleep(EVERY_S)
+
+    watching = asyncio.create_task(watch())
+    started_s = time.perf_counter()
+    answers = await asyncio.gather(*(caller.first_audio_s(on_first) for caller in callers))
+    wall_s = time.perf_counter() - started_s
+    watching.cancel()
+    for caller in callers:
+        await caller.close()
+    whole = sum(count == frames * 1920 * 2 for _, count in answers)
+    if whole != streams:
+        raise RuntimeError(f"only {whole} of {streams} streams were whole")
+    with_all = [mib for count, mib in readings if count == streams] or [readings[-1][1]]
+    return {
+        "streams": streams,
+        "audio_s": frames * FRAME_S,
+        "complete": whole,
+        "wall_s": round(wall_s, 1),
+        "first_audio_p50_ms": percentile_ms([first_s for first_s, _ in answers], "p50"),
+        "readings": len(with_all),
+        "first_mib": round(with_all[0], 1),
+        "last_mib": round(with_all[-1], 1),
+        "most_mib": round(max(with_all), 1),
+        "memory_growth": round(max(with_all) / with_all[0], 3),
+    }
+
+
+def percentile_ms(times_s: Sequence[float], which: str) -> float:
+    """Nearest rank. which: "p50" """
+    rank = math.ceil(len(times_s) * int(which[1:]) / 100)
+    return round(1000 * sorted(times_s)[rank - 1], 2)
+
+
+def resident_mib(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@asynccontextmanager
+async def doors(frame_count: int) -> AsyncIterator[tuple[int, int, int]]:
+    """Port of a gateway, port and process of the HTTP door before it."""
+    async with AsyncExitStack() as running:
+        stand_ins = await running.enter_async_context(program("bench.http.stand_ins", str(frame_count)))
+        ports = (await line_of(stand_ins.stdout)).split()
+        door = await running.enter_async_context(
+            program(
+                "services.http", "--host", "127.0.0.1", "--port", "0", "--metrics-port", "-1", "--drain-seconds", "0",
+                "--gateway-target", f"127.0.0.1:{ports[0]}", "--gateway-health-target", f"127.0.0.1:{ports[1]}",
+            )
+        )  # fmt: skip
+        told = await line_of(door.stderr, "http port ")
+        unread = asyncio.create_task(drop(door.stderr))
+        running.callback(unread.cancel)
+        yield int(ports[0]), int(told.split("http port ")[1].split(",")[0]), door.pid
+
+
+@asynccontextmanager
+async def program(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    pipe, environment = asyncio.subprocess.PIPE, os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    errors = pipe if command[0] == "services.http" else asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", *command, stdout=pipe, stderr=errors, env=environment
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def line_of(stream: asyncio.StreamReader | None, words: str = "") -> str:
+    """The first line with `words`. Raises RuntimeError when the process ends before."""
+    assert stream is not None
+    async with asyncio.timeout(START_S):
+        async for line in stream:
+            if words in line.decode():
+                return line.decode()
+    raise RuntimeError("a process ended before it was ready")
+
+
+async def drop(stream: asyncio.StreamReader | None) -> None:
+    """Reads a log, so that its writer does not wait."""
+    assert stream is not None
+    while await stream.read(2**16):
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""How much a codec computes before a stream that continues at another replica gives its first new sample.
+
+    python -m bench.listeners.codec_resume --out bench/results/codec_resume_builtin_cpu.json
+
+Seconds are those of the processor, of one thread, so that other programs on the machine count little. A stream that
+continues from a checkpoint is compared with one that is decoded again from its first frame; that one's cost is the cost
+of a frame, measured over `--frames` frames, times the frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.machine import commit, cpu_name
+from csm_bundle.bundle import open_bundle
+from csm_codec.codec import Codec
+from csm_codec.mimi.decoder import MimiDecoder
+from csm_codec.mimi.loader import load_mimi
+from csm_codec.stream import Audio, DecodeStream
+from csm_codec.watermark.embed.embedder import Embedder
+from csm_codec.watermark.keys.keyring import Keyring, WatermarkKey
+from csm_codec.watermark.networks.silentcipher import load_silentcipher
+from csm_codec.watermark.stream.look_ahead import ADAPTIVE
+from csm_codec.watermark.stream.progress import START, MarkPoint
+
+POSITIONS_S = (10.0, 60.0, 300.0)
+AGAIN_FRAMES = 5 + 50 // 10  # a checkpoint is as old as the gateway's spacing; codes come in messages
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bundle", default="bundles/builtin")
+    parser.add_argument("--frames", type=int, default=60, help="frames over which a frame's cost is measured")
+    parser.add_argument("--lane-width", type=int, default=4)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    codec = _load(arguments.bundle, arguments.lane_width)
+    frame_s = _seconds_per_frame(codec, arguments.frames)
+    result = {
+        "machine": cpu_name(),
+        "commit": commit(),
+        "bundle": arguments.bundle,
+        "lane_width": arguments.lane_width,
+        "frame_cpu_s": round(frame_s, 5),
+        "latent_frames": codec._decoder.latent_frames,
+        "audio_frames": codec._decoder.audio_frames,
+        "positions": [_position(codec, position_s, frame_s) for position_s in POSITIONS_S],
+    }
+    print(json.dumps(result))
+    if arguments.out:
+        arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def _load(bundle_name: str, lane_width: int) -> Codec:
+    bundle = open_bundle(bundle_name)
+    mimi = load_mimi(bundle.path("mimi"))
+    decoder = MimiDecoder(mimi, num_lanes=1, lane_width=lane_width)
+    embedder = Embedder(
+        load_silentcipher(bundle.path("silentcipher")),
+        sample_rate_hz=mimi.identity.sample_rate_hertz,
+        num_slots=lane_width,
+        lane_width=1,
+        look_ahead=ADAPTIVE,
+        first_samples=mimi.identity.frame_sample_count,
+    )
+    key = WatermarkKey("bench", b"bench")
+    return Codec(decoder, embedder, Keyring(key, {"bench": key}))
+
+
+def _codes(codec: Codec, num_frames: int) -> np.ndarray:
+    identity = codec._decoder.identity
+    return np.random.default_rng(0).integers(0, identity.codebook_size, (num_frames, identity.codebook_count))
+
+
+def _seconds_per_frame(codec: Codec, num_frames: int) -> float:
+    for count in (20, num_frames):  # the first time is not counted
+        stream = codec.open()
+        codec.push(stream, _codes(codec, count))
+        began_s = time.thread_time()
+        while stream.pending:
+            codec.step()
+        seconds = (time.thread_time() - began_s) / count
+        codec.cancel(stream)
+    return seconds
+
+
+def _position(codec: Codec, position_s: float, frame_s: float) -> dict[str, float]:
+    """A stream that was lost at that position, `AGAIN_FRAMES` frames after its checkpoint."""
+    identity = codec._decoder.identity
+    position = round(position_s * identity.sample_rate_hertz / identity.frame_sample_count)
+    hops = position * identity.frame_sample_count / (codec._embedder.n_fft / 2)
+    point = MarkPoint((position - AGAIN_FRAMES) * identity.frame_sample_count, hops, hops, hops, int(hops), START)
+    began_s = time.thread_time()
+    stream = codec.open("", START, point)
+    codec.push(stream, _codes(codec, position + 20 - stream.start.first_frame))
+    replayed = position - stream.start.first_frame
+    _step_until(codec, stream, position * identity.frame_sample_count)
+    resumed_s = time.thread_time() - began_s
+    codec.cancel(stream)
+    return {
+        "position_s": position_s,
+        "frames_sent_again": replayed,
+        "from_checkpoint_cpu_s": round(resumed_s, 3),
+        "from_first_frame_cpu_s": round(position * frame_s, 2),
+        "cpu_s_per_minute_said": round(resumed_s / (position_s / 60), 3),
+    }
+
+
+def _step_until(codec: Codec, stream: DecodeStream, sample: int) -> None:
+    """Until a sample behind that one has come."""
+    while stream.num_samples <= sample:
+        outputs = codec.step()
+        assert any(isinstance(output, Audio) for output in outputs)
+
+
+if __name__ == "__main__":
+    main()

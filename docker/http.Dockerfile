@@ -1,0 +1,52 @@
+# The HTTP door: stateless, no model, no torch. Built from the repository's root:
+#   docker build -f docker/http.Dockerfile -t csm-http .
+
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+# pip's own configuration decides where packages come from. To name an index: --build-arg PIP_INDEX=URL
+ARG PIP_INDEX=
+
+FROM ${PYTHON_IMAGE} AS stubs
+ARG PIP_INDEX
+WORKDIR /build
+COPY requirements/dev.txt requirements/
+RUN pip install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
+    --constraint requirements/dev.txt grpcio-tools==1.85.1
+COPY protos protos
+RUN mkdir stubs && find protos -name '*.proto' -exec \
+    python -m grpc_tools.protoc -I protos --python_out=stubs --grpc_python_out=stubs {} +
+
+FROM ${PYTHON_IMAGE} AS packages
+ARG PIP_INDEX
+RUN python -m venv --without-pip /opt/csm
+COPY requirements/http.txt /tmp/
+RUN python -m pip --python /opt/csm/bin/python install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
+    --no-deps --requirement /tmp/http.txt
+COPY docker/prune.py /tmp/
+RUN python /tmp/prune.py /opt/csm
+# The software bill of materials, with each package's licence and its text. Its maker stays out of the image.
+COPY requirements/dev.txt /tmp/
+RUN python -m venv /opt/tools \
+    && /opt/tools/bin/pip install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
+    --constraint /tmp/dev.txt cyclonedx-bom==7.5.0 \
+    && /opt/tools/bin/cyclonedx-py environment --gather-license-texts --output-reproducible \
+    --output-file /tmp/sbom.cdx.json /opt/csm/bin/python
+
+FROM ${PYTHON_IMAGE}
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin csm
+COPY --from=packages /opt/csm /opt/csm
+COPY --from=stubs /build/stubs /app/stubs
+COPY --from=packages /tmp/sbom.cdx.json /app/
+COPY LICENSE THIRD_PARTY_NOTICES.md /app/
+COPY csm_bundle /app/csm_bundle
+COPY clients/python/csm_client /app/csm_client
+COPY services /app/services
+ENV PATH=/opt/csm/bin:$PATH \
+    PYTHONPATH=/app:/app/stubs \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+WORKDIR /app
+USER 10001:10001
+EXPOSE 8000 9463
+HEALTHCHECK --interval=10s --timeout=6s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=5)"]
+ENTRYPOINT ["python", "-m", "services.http"]

@@ -1,0 +1,1 @@
+"""What every request shares: who calls, limits, errors in OpenAI's shape, counters."""

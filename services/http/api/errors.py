@@ -1,0 +1,143 @@
+"""Errors as OpenAI's API shapes them: {"error": {message, type, param, code}}, with the HTTP status and Retry-After.
+
+They are made from the client's errors. Paths of the gateway's fields become those of the HTTP body.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import grpc
+from csm_client import CsmClientError, IncompleteAudioError, ServerError, TokenError
+from pydantic_core import ErrorDetails
+
+INVALID = "invalid_request_error"
+SERVER = "server_error"
+
+_STATUS: Mapping[grpc.StatusCode, tuple[int, str]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: (400, INVALID),
+    grpc.StatusCode.OUT_OF_RANGE: (400, INVALID),
+    grpc.StatusCode.UNAUTHENTICATED: (401, "authentication_error"),
+    grpc.StatusCode.PERMISSION_DENIED: (403, "permission_error"),
+    grpc.StatusCode.NOT_FOUND: (404, INVALID),
+    grpc.StatusCode.ALREADY_EXISTS: (409, INVALID),
+    grpc.StatusCode.FAILED_PRECONDITION: (400, INVALID),
+    grpc.StatusCode.RESOURCE_EXHAUSTED: (429, "rate_limit_error"),
+    grpc.StatusCode.CANCELLED: (499, INVALID),
+    grpc.StatusCode.UNIMPLEMENTED: (501, SERVER),
+    grpc.StatusCode.UNAVAILABLE: (503, SERVER),
+    grpc.StatusCode.DEADLINE_EXCEEDED: (504, SERVER),
+}
+# Paths in csm/v1/tts.proto, and the body's fields.
+_FIELDS = (
+    (re.compile(r"^config\."), ""),
+    (re.compile(r"^input\.text$|^text\.text$"), "input"),
+    (re.compile(r"^input\.speaker$"), "speaker"),
+    (re.compile(r"^voice\.name$"), "voice"),
+    (re.compile(r"^voice\.language_code$"), "language"),
+    (re.compile(r"^audio_config\.audio_encoding$"), "response_format"),
+    (re.compile(r"^audio_config\.sample_rate_hertz$"), "sample_rate"),
+    (re.compile(r"^(audio_config|sampling_params)\."), ""),
+    (re.compile(r"^max_audio_duration$"), "max_audio_seconds"),
+    (re.compile(r"^context\.turns\["), "context["),
+    (re.compile(r"^(context\[\d+\])\.audio\.(sealed_)?codes.*"), r"\1.codes"),
+    (re.compile(r"^(context\[\d+\])\.audio\..*"), r"\1.audio"),
+    (re.compile(r"^context\.turns$"), "context"),
+    (re.compile(r"^recording\..*|^config\.audio_format.*|^audio_(content|format).*"), "file"),
+)
+
+
+class ApiError(Exception):
+    """An answer that is no success."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str = INVALID,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        """kind: OpenAI's `type`; param: the body's field; code: a word for programs"""
+        super().__init__(message)
+        self.status = status
+        self.retry_after_s = retry_after_s
+        self.body: dict[str, Any] = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Retry-After in whole seconds, and in the milliseconds that OpenAI's clients prefer."""
+        if self.retry_after_s is None:
+            return {}
+        return {
+            "retry-after": str(max(1, math.ceil(self.retry_after_s))),
+            "retry-after-ms": str(max(1, round(self.retry_after_s * 1000))),
+        }
+
+
+def wrong_field(field: str, why: str, *, status: int = 400, code: str = "invalid_value") -> ApiError:
+    """why: what was given and what is allowed"""
+    return ApiError(status, f"{field}: {why}", param=field, code=code)
+
+
+def body_field(path: str) -> str:
+    """The body's name of a field of the gateway."""
+    for pattern, name in _FIELDS:
+        path = pattern.sub(name, path, count=1)
+    return path
+
+
+def from_client_error(error: CsmClientError) -> ApiError:
+    """What the gateway answered, or gRPC on its behalf."""
+    if isinstance(error, IncompleteAudioError):
+        cause = error.__cause__
+        if isinstance(cause, ServerError):
+            return from_client_error(cause)
+        return ApiError(502, str(error), kind=SERVER, code="incomplete_audio")
+    if isinstance(error, TokenError):
+        return ApiError(401, str(error), kind="authentication_error", code="credential_invalid")
+    if not isinstance(error, ServerError):
+        return ApiError(500, "The server failed.", kind=SERVER, code="internal")
+    status, kind = _STATUS.get(error.code, (500, SERVER))
+    if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED and error.reason == error.code.name:
+        status, kind = 413, INVALID  # gRPC's own: a message is too large
+    fields = [(body_field(violation.field), violation.description) for violation in error.field_violations]
+    message = "; ".join(f"{field}: {why}" for field, why in fields) or str(error)
+    param = fields[0][0] if fields else None
+    if error.reason == "VOICE_NOT_FOUND":
+        param = "voice"
+    delay_s = error.retry_delay_s
+    if delay_s is None and status == 503:
+        delay_s = 1.0
+    return ApiError(status, message, kind=kind, param=param, code=error.reason.lower(), retry_after_s=delay_s)
+
+
+def from_validation(problems: Iterable[ErrorDetails]) -> ApiError:
+    """Every wrong field of a body; `param` is the first one."""
+    found = [(_path(problem["loc"]), problem) for problem in problems]
+    sentences = [f"{path}: {_sentence(problem)}" if path else _sentence(problem) for path, problem in found]
+    first_path, first = found[0]
+    codes = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}
+    code = codes.get(first["type"], "invalid_value")
+    return ApiError(400, "; ".join(sentences), param=first_path or None, code=code)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location if part != "body"]
+    return "".join(parts).removeprefix(".")
+
+
+def _sentence(problem: ErrorDetails) -> str:
+    match problem["type"]:
+        case "missing":
+            return "is missing."
+        case "extra_forbidden":
+            return "is no parameter that this server knows."
+        case "json_invalid":
+            return f"The body is no JSON: {problem.get('ctx', {}).get('error', '')}."
+    return problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be").rstrip(".") + "."

@@ -1,0 +1,142 @@
+"""The front of the door: every request's id, limits of its body, its log line and its counters.
+
+It knows no endpoint. A broken stream is left without its end, so that the server closes the connection under it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.common.rpc.calls import is_uuid
+from services.common.telemetry import logs
+from services.http.api.disconnect import CallerGoneError
+from services.http.api.errors import SERVER, ApiError
+from services.http.metrics import HttpMetrics
+from services.http.settings import HttpSettings
+
+log = logging.getLogger("csm.http")
+
+REQUEST_ID = "x-request-id"
+BROKEN = "csm.broken"  # key of a scope whose stream has failed: the error's code
+
+
+class Front:
+    """An ASGI application round another one."""
+
+    def __init__(self, app: ASGIApp, settings: HttpSettings, metrics: HttpMetrics, large_paths: frozenset[str]) -> None:
+        """large_paths: routes whose body may have --max-upload-bytes instead of --max-body-bytes"""
+        self._app = app
+        self._settings = settings
+        self._metrics = metrics
+        self._large_paths = large_paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        request = _Request(scope, send, self._metrics)
+        most = self._settings.max_upload_bytes if scope["path"] in self._large_paths else self._settings.max_body_bytes
+        body = _Body(receive, most, self._settings.body_timeout_seconds)
+        try:
+            if scope["type"] == "http":
+                body.check_length(request.headers)
+                await self._app(scope, body.receive, request.send)
+            else:
+                await self._app(scope, receive, request.send)
+        except CallerGoneError:
+            request.status = "499"
+        except ApiError as error:
+            await request.answer(error, receive)
+        except Exception:
+            log.exception("%s %s failed", request.method, scope["path"])
+            await request.answer(ApiError(500, "The server failed.", kind=SERVER, code="internal"), receive)
+        finally:
+            request.end()
+
+
+class _Request:
+    """One request from its headers to its end."""
+
+    def __init__(self, scope: Scope, send: Send, metrics: HttpMetrics) -> None:
+        self.headers = Headers(scope=scope)
+        self.method = "WEBSOCKET" if scope["type"] == "websocket" else scope["method"]
+        self.status = ""
+        self._scope, self._send, self._metrics = scope, send, metrics
+        self._started_s = time.monotonic()
+        asked = self.headers.get(REQUEST_ID, "")
+        self.id = asked if is_uuid(asked) else str(uuid.uuid4())
+        scope.setdefault("state", {})["request_id"] = self.id
+        scope["state"]["started_s"] = self._started_s
+        logs.request_id.set(self.id)
+        self._fields = logs.begin_call_fields()
+
+    async def send(self, message: Message) -> None:
+        if message["type"] in ("http.response.start", "websocket.accept"):
+            self.status = str(message.get("status", 101))
+            MutableHeaders(scope=message)[REQUEST_ID] = self.id
+        await self._send(message)
+
+    async def answer(self, error: ApiError, receive: Receive) -> None:
+        """Answers with an error, if nothing has been answered yet."""
+        if self._scope["type"] == "http" and not self.status:
+            await JSONResponse(error.body, error.status, error.headers)(self._scope, receive, self.send)
+
+    def end(self) -> None:
+        seconds = time.monotonic() - self._started_s
+        status = "broken" if BROKEN in self._scope else self.status or "none"
+        route: Any = self._scope.get("route")
+        path = getattr(route, "path", "unknown")
+        self._metrics.requests.labels(path, self.method, status).inc()
+        self._metrics.seconds.labels(path).observe(seconds)
+        fields: dict[str, logs.LogValue] = {
+            "route": path,
+            "method": self.method,
+            "status": status,
+            "reason": self._scope.get(BROKEN, ""),
+            "duration_ms": round(seconds * 1000, 1),
+        }
+        log.info("request ended", extra=logs.fields_extra(fields | self._fields))
+
+
+class _Body:
+    """A request's body with a limit of its size and of the time that it takes."""
+
+    def __init__(self, receive: Receive, most_bytes: int, timeout_s: float) -> None:
+        self._receive = receive
+        self._most_bytes = most_bytes
+        self._until_s = asyncio.get_running_loop().time() + timeout_s
+        self._taken = 0
+        self._is_whole = False
+
+    def check_length(self, headers: Headers) -> None:
+        """Raises ApiError 413 for a length that is too large before any of it is read."""
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length) > self._most_bytes:
+            raise self._too_large()
+
+    async def receive(self) -> Message:
+        if self._is_whole:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._until_s):
+                message = await self._receive()
+        except TimeoutError:
+            raise ApiError(408, "The body did not come in time.", code="body_too_slow") from None
+        if message["type"] == "http.disconnect":
+            raise CallerGoneError
+        self._taken += len(message.get("body", b""))
+        if self._taken > self._most_bytes:
+            raise self._too_large()
+        self._is_whole = not message.get("more_body", False)
+        return message
+
+    def _too_large(self) -> ApiError:
+        return ApiError(413, f"The body has more than {self._most_bytes} bytes.", code="body_too_large")

@@ -1,0 +1,32 @@
+"""Whether the gateway is ready, asked at its health port."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.common.rpc.channel import open_channel
+
+READINESS = "readiness"
+TIMEOUT_S = 2.0
+
+
+class GatewayHealth:
+    """The health port of the gateway, which is always plaintext."""
+
+    def __init__(self, target: str) -> None:
+        self._channel = open_channel(target)
+        self._stub: Any = health_pb2_grpc.HealthStub(self._channel)
+
+    async def is_ready(self) -> bool:
+        """False too when it cannot be reached within two seconds."""
+        try:
+            answer = await self._stub.Check(health_pb2.HealthCheckRequest(service=READINESS), timeout=TIMEOUT_S)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    async def close(self) -> None:
+        await self._channel.close(None)

@@ -1,0 +1,38 @@
+"""THE table of names: OpenAI's voices and models, and what they are here. It knows no request."""
+
+from __future__ import annotations
+
+from services.http.settings import HttpSettings, comma_separated
+
+DEFAULT_VOICE = ""  # the gateway's own choice
+
+# OpenAI's voices. None of them is here: each is the gateway's default voice, unless --voice-aliases says another.
+OPENAI_VOICES = (
+    "alloy",
+    "ash",
+    "ballad",
+    "cedar",
+    "coral",
+    "echo",
+    "fable",
+    "marin",
+    "nova",
+    "onyx",
+    "sage",
+    "shimmer",
+    "verse",
+)
+
+
+class Names:
+    """The voices and models that a request may name beside those of the gateway."""
+
+    def __init__(self, settings: HttpSettings) -> None:
+        pairs = [pair.partition("=") for pair in comma_separated(settings.voice_aliases)]
+        own = {alias.strip(): voice.strip() for alias, _, voice in pairs}
+        self.voices = dict.fromkeys(OPENAI_VOICES, DEFAULT_VOICE) | own
+        self.models = comma_separated(settings.model_aliases)
+
+    def voice(self, name: str) -> str:
+        """The gateway's name of a voice; "" is its default voice."""
+        return self.voices.get(name, name)

@@ -1,0 +1,57 @@
+"""How many syntheses run at once, and the end of them in a drain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from services.http.api.errors import SERVER, ApiError
+
+RETRY_S = 1.0
+
+
+class Streams:
+    """Counts what runs; refuses one too many, and everything once it drains."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._count = 0
+        self._none_left = asyncio.Event()
+        self._none_left.set()
+        self.draining = asyncio.Event()
+
+    @property
+    def count(self) -> int:
+        return self._count
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        """Raises ApiError 503."""
+        if self.draining.is_set():
+            raise _unavailable("This server is about to stop.", "draining")
+        if self._count >= self._most:
+            raise _unavailable(
+                f"{self._most} syntheses run at once here, and one more is too many.", "too_many_streams"
+            )
+        self._count += 1
+        self._none_left.clear()
+        try:
+            yield
+        finally:
+            self._count -= 1
+            if not self._count:
+                self._none_left.set()
+
+    async def drain(self, grace_s: float) -> None:
+        """Takes no more, and returns when none is left or `grace_s` seconds have passed."""
+        self.draining.set()
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._none_left.wait()
+        except TimeoutError:
+            pass
+
+
+def _unavailable(message: str, code: str) -> ApiError:
+    return ApiError(503, message, kind=SERVER, code=code, retry_after_s=RETRY_S)

@@ -1,0 +1,92 @@
+"""The gateway behind the door: one channel for all callers, and a client for each call with the caller's own token."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+
+from csm_client import AsyncClient, TlsOptions
+from csm_client.channel import is_encrypted, open_async_channel
+from csm_client.credentials import CallMetadata
+from csm_client.targets import is_loopback
+from starlette.datastructures import Headers
+
+from services.http.api.errors import ApiError, wrong_field
+from services.http.settings import HttpSettings
+
+log = logging.getLogger("csm.http")
+
+TIMEOUT_HEADER = "x-timeout-seconds"
+_TRACE_HEADERS = ("traceparent", "tracestate")
+_NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+_PRINTABLE = re.compile(r"[ -~]{1,512}")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, and what of the request goes on to the gateway."""
+
+    token: str | None
+    timeout_s: float
+    trace: CallMetadata = ()
+
+
+class Upstream:
+    """The gateway. Its channel is shared; nothing of a caller stays."""
+
+    def __init__(self, settings: HttpSettings) -> None:
+        """Raises TlsFileError."""
+        tls: TlsOptions = {
+            "tls_ca": settings.gateway_tls_ca,
+            "tls_certificate": settings.gateway_tls_certificate,
+            "tls_key": settings.gateway_tls_key,
+        }
+        self._settings = settings
+        self._channel = open_async_channel(settings.gateway_target, tls)
+        if not is_encrypted(tls) and not is_loopback(settings.gateway_target):
+            log.warning("callers' tokens go to %s in plaintext: see --gateway-tls-ca", settings.gateway_target)
+
+    def caller(self, headers: Headers) -> Caller:
+        """Raises ApiError for a header that cannot be understood."""
+        if self._settings.trace_endpoint is not None:  # the span of this request is current, and the client sends it
+            return Caller(_token(headers), self._timeout_s(headers))
+        trace = tuple((name, headers[name]) for name in _TRACE_HEADERS if _PRINTABLE.fullmatch(headers.get(name, "")))
+        return Caller(_token(headers), self._timeout_s(headers), trace)
+
+    def client(self, caller: Caller) -> AsyncClient:
+        """A client that calls as `caller`. It is not closed: the channel is everybody's. Raises TokenError."""
+        return AsyncClient(
+            self._settings.gateway_target,
+            timeout_s=caller.timeout_s,
+            channel=self._channel,
+            metadata=caller.trace,
+            token=caller.token,
+        )
+
+    async def close(self) -> None:
+        await self._channel.close(None)
+
+    def _timeout_s(self, headers: Headers) -> float:
+        most_s = self._settings.deadline_seconds
+        asked = headers.get(TIMEOUT_HEADER)
+        if asked is None:
+            return most_s
+        if not _NUMBER.fullmatch(asked) or float(asked) <= 0:
+            raise wrong_field(TIMEOUT_HEADER, "is no number of seconds above 0.")
+        return min(float(asked), most_s)
+
+
+def _token(headers: Headers) -> str | None:
+    value = headers.get("authorization")
+    if value is None:
+        return None
+    scheme, _, token = value.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise ApiError(
+            401,
+            "The header Authorization must be: Bearer TOKEN.",
+            kind="authentication_error",
+            code="credential_invalid",
+        )
+    return token.strip()

@@ -1,0 +1,139 @@
+"""The ASGI application: routes, errors in OpenAI's shape, cross-origin rules, and the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from csm_client import CsmClientError
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp
+
+from services.common.telemetry.spans import Tracer
+from services.http.api.disconnect import CallerGoneError
+from services.http.api.errors import ApiError, from_client_error, from_validation
+from services.http.api.front import REQUEST_ID, Front
+from services.http.door import Door
+from services.http.endpoints.catalog import catalog_router
+from services.http.endpoints.probes import probes_router
+from services.http.endpoints.speech import speech_router
+from services.http.endpoints.watermark import PATH as WATERMARK_PATH
+from services.http.endpoints.watermark import watermark_router
+from services.http.endpoints.websocket import websocket_router
+from services.http.settings import comma_separated
+
+VERSION = "1"  # of this API
+_EXPOSED = [REQUEST_ID, "x-voice", "x-model-version", "x-seed", "x-sample-rate", "x-ignored-parameters", "retry-after"]
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+
+
+def routers(door: Door) -> list[APIRouter]:
+    """Everything that is served."""
+    return [
+        speech_router(door),
+        catalog_router(door),
+        watermark_router(door),
+        websocket_router(door),
+        probes_router(door),
+    ]
+
+
+def build_app(door: Door, tracer: Tracer | None = None) -> ASGIApp:
+    """The application of one door. tracer: takes the spans of requests, which the gateway's continue"""
+    app = FastAPI(
+        title="CSM speech",
+        version=VERSION,
+        docs_url=None,
+        redoc_url=None,
+        telemetry={
+            "auto_configure": False,
+            "tracing": tracer is not None,
+            "tracer_provider": None if tracer is None else tracer.provider,
+            "metrics": False,
+            "logs": False,
+        },
+    )
+    for router in routers(door):
+        app.include_router(router)
+    app.add_exception_handler(ApiError, _answer)
+    app.add_exception_handler(CsmClientError, _answer)
+    app.add_exception_handler(RequestValidationError, _answer)
+    app.add_exception_handler(HTTPException, _answer)
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way to change it
+    if origins := comma_separated(door.settings.cors_origins):
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=_EXPOSED,
+        )
+    return Front(app, door.settings, door.metrics, frozenset({WATERMARK_PATH}))
+
+
+async def _answer(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, HTTPException) and isinstance(error.__cause__, ApiError | CallerGoneError):
+        error = error.__cause__  # of the body, which FastAPI was reading
+    answer = as_api_error(error)
+    return JSONResponse(answer.body, answer.status, answer.headers)
+
+
+def as_api_error(error: Exception) -> ApiError:
+    """The answer to an error that a handler raised."""
+    match error:
+        case ApiError():
+            return error
+        case CsmClientError():
+            return from_client_error(error)
+        case RequestValidationError():
+            return from_validation(error.errors())
+        case HTTPException(status_code=404):
+            return ApiError(404, "There is nothing at this address.", code="not_found")
+        case HTTPException(status_code=405):
+            return ApiError(405, "This address does not take this method.", code="method_not_allowed")
+        case HTTPException():
+            return ApiError(error.status_code, str(error.detail), code="bad_request")
+    raise error
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document, with the errors that are really answered in place of its own."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        schemas = document["components"]["schemas"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        schemas["Error"] = _ERROR
+        error = {"description": "An error", "content": {"application/json": {"schema": {"$ref": _ref("Error")}}}}
+        for path, methods in document["paths"].items():
+            for operation in methods.values():
+                operation["responses"].pop("422", None)
+                if path.startswith("/v1/"):
+                    operation["responses"]["default"] = error
+                    operation["security"] = [{"bearer": []}, {}]
+        document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _ref(name: str) -> str:
+    return f"#/components/schemas/{name}"

@@ -1,0 +1,24 @@
+"""What every endpoint needs, in one object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.http.api.health import GatewayHealth
+from services.http.api.names import Names
+from services.http.api.streams import Streams
+from services.http.api.upstream import Upstream
+from services.http.metrics import HttpMetrics
+from services.http.settings import HttpSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """The parts that all requests share. None of them knows a request."""
+
+    settings: HttpSettings
+    upstream: Upstream
+    health: GatewayHealth
+    names: Names
+    streams: Streams
+    metrics: HttpMetrics

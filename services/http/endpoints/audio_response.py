@@ -1,0 +1,107 @@
+"""The response that is speech: its status waits for the first audio, and its end is the end of the speech alone.
+
+A caller that leaves cancels the call of the gateway. A stream that breaks is not ended: the server then closes the
+connection, and no client takes what it has for the whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from csm.v1 import tts_pb2
+from csm_client import AsyncSpeechStream, CsmClientError
+from starlette.datastructures import MutableHeaders
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from services.http.api.disconnect import until_disconnect
+from services.http.api.errors import ApiError, from_client_error
+from services.http.api.formats import CONTENT_TYPES
+from services.http.api.front import BROKEN
+from services.http.door import Door
+from services.http.endpoints import sse
+from services.http.endpoints.speech_request import SpeechRequest, ignored_parameters
+
+log = logging.getLogger("csm.http")
+
+EVENT_STREAM = "text/event-stream; charset=utf-8"
+_UNBUFFERED = {"cache-control": "no-store", "x-accel-buffering": "no"}  # the second is for nginx before the door
+
+
+class AudioResponse(Response):
+    """Audio as it is made, as bytes or as events."""
+
+    def __init__(self, door: Door, open_stream: Callable[[], AsyncSpeechStream], body: SpeechRequest) -> None:
+        super().__init__()
+        self._door = door
+        self._open_stream = open_stream
+        self._body = body
+        self._is_sse = body.stream_format == "sse"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises ApiError and CallerGoneError before the first audio alone."""
+        with self._door.streams.one_more():
+            async with self._open_stream() as stream:
+                await until_disconnect(receive, self._speak(stream, scope, send))
+
+    async def _speak(self, stream: AsyncSpeechStream, scope: Scope, send: Send) -> None:
+        chunks = aiter(stream)
+        try:
+            first = await anext(chunks, None)
+        except CsmClientError as error:
+            raise from_client_error(error) from None
+        self._door.metrics.first_byte_seconds.observe(time.monotonic() - scope["state"]["started_s"])
+        headers = MutableHeaders()
+        headers["content-type"] = EVENT_STREAM if self._is_sse else CONTENT_TYPES[self._body.response_format]
+        headers.update(_UNBUFFERED | describe(stream.header, ignored_parameters(self._body)))
+        await send({"type": "http.response.start", "status": 200, "headers": headers.raw})
+        try:
+            if first is not None:
+                await self._write(send, self._packed(first))
+            async for chunk in chunks:
+                await self._write(send, self._packed(chunk))
+        except (CsmClientError, TimeoutError) as error:
+            await self._break(error, scope, send)
+            return
+        end = sse.done(stream.summary, stream.header) if self._is_sse and stream.summary is not None else b""
+        await self._write(send, end, more=False)
+
+    def _packed(self, chunk: tts_pb2.AudioChunk) -> bytes:
+        return sse.delta(chunk.audio_content) if self._is_sse else chunk.audio_content
+
+    async def _write(self, send: Send, content: bytes, *, more: bool = True) -> None:
+        """Raises TimeoutError when the client does not read."""
+        message: Message = {"type": "http.response.body", "body": content, "more_body": more}
+        async with asyncio.timeout(self._door.settings.write_timeout_seconds):
+            await send(message)
+
+    async def _break(self, error: Exception, scope: Scope, send: Send) -> None:
+        """Says why where the format has a place for it, and leaves the response without its end."""
+        reason = from_client_error(error) if isinstance(error, CsmClientError) else _TOO_SLOW
+        scope[BROKEN] = reason.body["error"]["code"]
+        if self._is_sse and reason is not _TOO_SLOW:
+            await self._write(send, sse.error(reason))
+
+
+_TOO_SLOW = ApiError(408, "The client does not read.", code="client_too_slow")
+
+
+def describe(header: tts_pb2.SynthesisHeader | None, ignored: list[str]) -> dict[str, str]:
+    """Response headers: what was used."""
+    found = {"x-ignored-parameters": ", ".join(ignored)} if ignored else {}
+    if header is not None:
+        found |= {
+            "x-voice": _ascii(header.voice),
+            "x-model-version": _ascii(header.model_version),
+            "x-seed": str(header.seed),
+            "x-sample-rate": str(header.audio_format.sample_rate_hertz),
+        }
+    return found
+
+
+def _ascii(text: str) -> str:
+    """The text as a header may hold it."""
+    return "".join(character if " " <= character <= "~" else "?" for character in text)

@@ -1,0 +1,63 @@
+"""GET /v1/audio/voices, GET /v1/models and GET /v1/models/NAME."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from csm_client import AsyncClient
+from fastapi import APIRouter, Request
+
+from services.http.api.errors import wrong_field
+from services.http.door import Door
+
+OWNER = "csm"
+
+
+def catalog_router(door: Door) -> APIRouter:
+    router = APIRouter()
+
+    def client_of(request: Request) -> AsyncClient:
+        return door.upstream.client(door.upstream.caller(request.headers))
+
+    @router.get("/v1/audio/voices", summary="The voices that the caller may use")
+    async def list_voices(request: Request, language: str = "") -> dict[str, Any]:
+        client = client_of(request)
+        voices = await client.list_voices(language)
+        names = [voice.name for voice in voices]
+        default = (await client.server_info()).default_voice
+        found = [
+            {
+                "id": voice.name,
+                "object": "voice",
+                "name": voice.name,
+                "languages": list(voice.language_codes),
+                "description": voice.description,
+                "speaker": voice.speaker,
+                "sample_rate": voice.natural_sample_rate_hertz,
+                "aliases": [alias for alias, meant in door.names.voices.items() if (meant or default) == voice.name],
+            }
+            for voice in voices
+        ]
+        return {"object": "list", "data": found, "voices": names}
+
+    async def model_ids(request: Request) -> list[str]:
+        return list(dict.fromkeys([(await client_of(request).server_info()).model_version, *door.names.models]))
+
+    @router.get("/v1/models", summary="The model, under every name that it has")
+    async def list_models(request: Request) -> dict[str, Any]:
+        return {"object": "list", "data": [_model(name) for name in await model_ids(request)]}
+
+    @router.get("/v1/models/{model:path}", summary="The model under one of its names")
+    async def retrieve_model(model: str, request: Request) -> dict[str, Any]:
+        known = await model_ids(request)
+        if model not in known:
+            raise wrong_field(
+                "model", f"is '{model}'; the models are {', '.join(known)}.", status=404, code="model_not_found"
+            )
+        return _model(model)
+
+    return router
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": OWNER}

@@ -1,0 +1,38 @@
+"""GET /healthz, GET /readyz and GET /metrics."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import PlainTextResponse, Response
+
+from services.http.door import Door
+
+
+def probes_router(door: Door) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/healthz", summary="Whether this process answers", response_class=PlainTextResponse)
+    async def healthz() -> str:
+        return "ok\n"
+
+    @router.get(
+        "/readyz",
+        summary="Whether requests would be answered: the gateway is ready, and this process is not stopping",
+        response_class=PlainTextResponse,
+        responses={503: {"description": "They would not"}},
+    )
+    async def readyz() -> PlainTextResponse:
+        if door.streams.draining.is_set():
+            return PlainTextResponse("draining\n", 503)
+        if not await door.health.is_ready():
+            return PlainTextResponse("the gateway is not ready\n", 503)
+        return PlainTextResponse("ok\n")
+
+    if door.settings.metrics_at_api_port:
+
+        @router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
+        async def metrics() -> Response:
+            return Response(generate_latest(door.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router

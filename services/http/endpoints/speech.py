@@ -1,0 +1,53 @@
+"""POST /v1/audio/speech."""
+
+from __future__ import annotations
+
+from csm_client import AsyncClient
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from services.http.api.errors import wrong_field
+from services.http.door import Door
+from services.http.endpoints.audio_response import AudioResponse
+from services.http.endpoints.speech_request import SpeechRequest, client_options
+
+_AUDIO = {"type": "string", "format": "binary"}
+
+
+def speech_router(door: Door) -> APIRouter:
+    router = APIRouter()
+
+    @router.post(
+        "/v1/audio/speech",
+        summary="Speech from text, as it is made",
+        response_class=Response,
+        responses={
+            200: {
+                "description": "The audio, or its events",
+                "content": {
+                    "audio/mpeg": {"schema": _AUDIO},
+                    "audio/wav": {"schema": _AUDIO},
+                    "text/event-stream": {"schema": {"type": "string"}},
+                },
+            }
+        },
+    )
+    async def create_speech(body: SpeechRequest, request: Request) -> AudioResponse:
+        if body.return_codes and body.stream_format != "sse":
+            raise wrong_field("return_codes", "needs stream_format sse: audio alone has no place for codes.")
+        options = client_options(body, door.names, request.state.request_id)
+        client = door.upstream.client(door.upstream.caller(request.headers))
+        await check_model(door, client, body.model)
+        return AudioResponse(door, lambda: client.stream_synthesize(body.input, **options), body)
+
+    return router
+
+
+async def check_model(door: Door, client: AsyncClient, name: str) -> None:
+    """Raises ApiError 404 for a model that is not here."""
+    if not name or name in door.names.models:
+        return
+    own = (await client.server_info()).model_version
+    if name != own:
+        known = ", ".join([*door.names.models, own])
+        raise wrong_field("model", f"is '{name}'; the models are {known}.", status=404, code="model_not_found")

@@ -1,0 +1,149 @@
+"""The body of a speech request, and the options of the client that it becomes. The gateway checks the values."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from csm.rvq.v1 import rvq_pb2
+from csm_client import StreamOptions, Turn
+from csm_client.files import SEALED, is_unicode
+from google.protobuf.message import DecodeError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from services.http.api.errors import wrong_field
+from services.http.api.formats import DEFAULT_FORMAT, encoding_of
+from services.http.api.names import Names
+
+INT32, INT64 = 2**31 - 1, 2**63 - 1  # largest numbers of the protocol's fields
+LONGEST_S = 86_400.0
+
+
+def _voice_name(value: object) -> object:
+    """The name in {"id": name}."""
+    if isinstance(value, Mapping):
+        if set(value) != {"id"} or not isinstance(value["id"], str):
+            raise ValueError('Input should be a name, or {"id": name}')
+        return value["id"]
+    return value
+
+
+def _unicode(value: str) -> str:
+    if not is_unicode(value):
+        raise ValueError("Input should be valid Unicode; it has half of a surrogate pair")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
+VoiceName = Annotated[
+    Text,
+    BeforeValidator(_voice_name),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]},
+            ]
+        }
+    ),
+]
+
+
+class Body(BaseModel):
+    """A JSON object without unknown fields and without silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ContextTurn(Body):
+    """One turn of the conversation so far."""
+
+    text: Text = Field(description="What was said.")
+    speaker: int = Field(default=0, ge=-INT32, le=INT32, description="Who said it, as the model numbers them.")
+    audio: str | None = Field(default=None, description="A recording of it, a whole file in base64.")
+    codes: str | None = Field(default=None, description="The `codes` that an earlier answer returned.")
+
+
+class SpeechConfig(Body):
+    """Everything that speech may be asked for but its words."""
+
+    model: Text = Field(default="", description="A model of /v1/models; there is one.")
+    voice: VoiceName = Field(default="", description="A voice of /v1/audio/voices; the default voice when empty.")
+    response_format: Text = Field(default=DEFAULT_FORMAT, description="mp3, opus, aac, flac, wav, pcm, mulaw or alaw.")
+    speed: float = Field(default=1.0, ge=0.25, le=4.0, description="1 is the natural speed; the pitch stays.")
+    instructions: str | None = Field(
+        default=None, description="Ignored, and named in the response header X-Ignored-Parameters."
+    )
+    language: Text = Field(default="", description="BCP-47 tag that the voice must speak.")
+    speaker: int | None = Field(default=None, ge=-INT32, le=INT32, description="Speaker, as the model numbers them.")
+    sample_rate: int = Field(default=0, ge=-INT32, le=INT32, description="In Hz; the model's own rate when 0.")
+    seed: int | None = Field(default=None, ge=-INT64, le=INT64, description="The same seed gives the same audio.")
+    temperature: float | None = Field(default=None, description="0 is greedy.")
+    top_k: int | None = Field(default=None, ge=-INT32, le=INT32, description="Candidates kept for each code.")
+    max_audio_seconds: float | None = Field(default=None, ge=0, le=LONGEST_S, description="Longest audio.")
+    context: list[ContextTurn] = Field(default_factory=list, description="The conversation so far, oldest turn first.")
+    return_codes: bool = Field(
+        default=False, description="Return the audio's codes, for a later turn's context; needs stream_format sse."
+    )
+
+
+class SpeechRequest(SpeechConfig):
+    """The body of POST /v1/audio/speech."""
+
+    input: Text = Field(description="What to say.")
+    stream_format: Literal["audio", "sse"] = Field(
+        default="audio", description="audio: the bytes as they are made; sse: server-sent events with base64."
+    )
+
+
+def ignored_parameters(config: SpeechConfig) -> list[str]:
+    """What was asked for and has no effect."""
+    return ["instructions"] if config.instructions else []
+
+
+def client_options(config: SpeechConfig, names: Names, request_id: str) -> StreamOptions:
+    """The same for the client. Raises ApiError for what this server cannot do."""
+    options: dict[str, Any] = {
+        "voice": names.voice(config.voice),
+        "language": config.language,
+        "encoding": encoding_of(config.response_format),
+        "sample_rate_hz": config.sample_rate,
+        "return_codes": config.return_codes,
+        "request_id": request_id,
+        "context": [_turn(index, turn) for index, turn in enumerate(config.context)],
+        "speed": config.speed,
+    }
+    given = {
+        "speaker": config.speaker,
+        "max_seconds": config.max_audio_seconds,
+        "seed": config.seed,
+        "temperature": config.temperature,
+        "top_k": config.top_k,
+    }
+    options |= {name: value for name, value in given.items() if value is not None}
+    return StreamOptions(**options)  # type: ignore[typeddict-item, no-any-return]
+
+
+def _turn(index: int, turn: ContextTurn) -> Turn:
+    if turn.audio is not None and turn.codes is not None:
+        raise wrong_field(f"context[{index}].codes", "must not be beside audio; one of them is enough.")
+    audio = None if turn.audio is None else _decoded(f"context[{index}].audio", turn.audio)
+    if turn.codes is None:
+        return Turn(turn.speaker, turn.text, audio)
+    field = f"context[{index}].codes"
+    codes = _decoded(field, turn.codes)
+    if codes.startswith(SEALED):
+        return Turn(turn.speaker, turn.text, codes=codes)
+    try:
+        return Turn(turn.speaker, turn.text, codes=rvq_pb2.CodeFrames.FromString(codes))
+    except DecodeError:
+        raise wrong_field(field, "is not what an answer returned.") from None
+
+
+def _decoded(field: str, value: str) -> bytes:
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise wrong_field(field, "is no base64.") from None

@@ -1,0 +1,101 @@
+"""One utterance of a WebSocket session: its text as it comes, its audio as it is made."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from csm.v1 import tts_pb2
+from csm_client import AsyncClient, AsyncSpeechStream, CsmClientError, StreamOptions
+
+from services.http.api.errors import ApiError, from_client_error
+from services.http.endpoints import sse
+from services.http.endpoints.websocket_messages import LONGEST_PIECE
+
+MOST_WAITING_CHARACTERS = 200_000  # that the gateway has not taken yet
+MOST_WAITING_PIECES = 20_000
+
+SendJson = Callable[[dict[str, Any]], Awaitable[None]]
+SendBytes = Callable[[bytes], Awaitable[None]]
+
+
+class Utterance:
+    """A text that grows until `end`, and one call of the gateway that speaks it."""
+
+    def __init__(self, client: AsyncClient, options: StreamOptions, response_format: str) -> None:
+        self._client = client
+        self._options = options
+        self._format = response_format
+        self._pieces: asyncio.Queue[tts_pb2.TextPiece | None] = asyncio.Queue()
+        self._waiting_characters = 0
+        self.is_open = True
+        self.sent_samples = 0
+        self._begun = 0  # sentences
+
+    def push(self, text: str, flush: bool) -> None:
+        """Raises ApiError when the text is far ahead of the speech."""
+        self._waiting_characters += len(text)
+        if self._waiting_characters > MOST_WAITING_CHARACTERS or self._pieces.qsize() >= MOST_WAITING_PIECES:
+            raise ApiError(429, "The text is too far ahead of the speech.", param="text", code="text_too_fast")
+        for at in range(0, len(text), LONGEST_PIECE):
+            self._pieces.put_nowait(tts_pb2.TextPiece(text=text[at : at + LONGEST_PIECE]))
+        if flush:
+            self._pieces.put_nowait(tts_pb2.TextPiece(flush=True))
+
+    def end(self) -> None:
+        self.is_open = False
+        self._pieces.put_nowait(None)
+
+    async def speak(self, send_json: SendJson, send_bytes: SendBytes | None) -> None:
+        """Sends sentence marks and audio until the end of the text. send_bytes: None sends audio as JSON too
+
+        Raises ApiError.
+        """
+        try:
+            async with self._client.stream_synthesize_text(self._texts(), **self._options) as stream:
+                async for chunk in stream:
+                    await self._mark(stream, send_json)
+                    if send_bytes is not None:
+                        await send_bytes(chunk.audio_content)
+                    else:
+                        audio = base64.b64encode(chunk.audio_content).decode()
+                        await send_json({"type": "audio.delta", "audio": audio})
+                    self.sent_samples += chunk.sample_count
+        except CsmClientError as error:
+            raise from_client_error(error) from None
+        if self._begun:
+            await send_json(self._sentence_done())
+        outcome = {} if stream.summary is None else sse.outcome(stream.summary, stream.header)
+        await send_json({"type": "session.done", "total_sentences": self._begun, **outcome})
+
+    def cancelled(self) -> dict[str, Any]:
+        """What a client is told when it has stopped the speech."""
+        return {"type": "audio.cancelled", "sentence_index": self._begun - 1, "sent_samples": self.sent_samples}
+
+    async def _mark(self, stream: AsyncSpeechStream, send_json: SendJson) -> None:
+        """Announces the sentences that have begun since the last audio."""
+        assert stream.header is not None
+        for sentence in stream.sentences[self._begun :]:
+            if self._begun:
+                await send_json(self._sentence_done())
+            await send_json(
+                {
+                    "type": "audio.start",
+                    "sentence_index": self._begun,
+                    "sentence_text": sentence.text,
+                    "sample_offset": sentence.sample_offset,
+                    "format": self._format,
+                    "sample_rate": stream.header.audio_format.sample_rate_hertz,
+                }
+            )
+            self._begun += 1
+
+    def _sentence_done(self) -> dict[str, Any]:
+        return {"type": "audio.done", "sentence_index": self._begun - 1}
+
+    async def _texts(self) -> AsyncIterator[tts_pb2.TextPiece]:
+        while (piece := await self._pieces.get()) is not None:
+            self._waiting_characters -= len(piece.text)
+            yield piece

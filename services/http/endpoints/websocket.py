@@ -1,0 +1,221 @@
+"""WS /v1/audio/stream: text in pieces in, audio and sentence marks out; flush, cancel, several utterances in turn."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections import deque
+from typing import Any
+from urllib.parse import urlsplit
+
+from csm_client import AsyncClient, CsmClientError
+from fastapi import APIRouter, WebSocket
+from starlette.responses import JSONResponse
+from starlette.websockets import WebSocketDisconnect
+
+from services.http.api.errors import ApiError, from_client_error
+from services.http.api.upstream import Caller
+from services.http.door import Door
+from services.http.endpoints.speech import check_model
+from services.http.endpoints.speech_request import client_options, ignored_parameters
+from services.http.endpoints.utterance import Utterance
+from services.http.endpoints.websocket_messages import (
+    ClientMessage,
+    InputCancel,
+    InputDone,
+    InputFlush,
+    InputText,
+    SessionConfig,
+    parse_first,
+    parse_later,
+)
+from services.http.settings import comma_separated
+
+PATH = "/v1/audio/stream"
+MOST_UTTERANCES = 32  # that wait for their turn
+GOING_AWAY, POLICY, FAILED, TRY_LATER, RESTART = 1001, 1008, 1011, 1013, 1012
+
+
+def websocket_router(door: Door) -> APIRouter:
+    router = APIRouter()
+
+    @router.websocket(PATH)
+    async def stream(websocket: WebSocket) -> None:
+        try:
+            _check_origin(websocket, comma_separated(door.settings.cors_origins))
+            caller = door.upstream.caller(websocket.headers)
+            slot = door.streams.one_more()
+            slot.__enter__()
+        except ApiError as error:
+            await websocket.send_denial_response(JSONResponse(error.body, error.status, error.headers))
+            return
+        try:
+            await websocket.accept()
+            await _Session(door, websocket, caller).run()
+        finally:
+            slot.__exit__(None, None, None)
+
+    return router
+
+
+def _check_origin(websocket: WebSocket, allowed: list[str]) -> None:
+    """Raises ApiError 403 for a page of another origin: browsers ask no one before they open a WebSocket."""
+    origin = websocket.headers.get("origin")
+    if origin is None or "*" in allowed or origin in allowed:
+        return
+    if urlsplit(origin).netloc != websocket.headers.get("host"):
+        raise ApiError(403, f"Pages of {origin} may not call; see --cors-origins.", code="origin_not_allowed")
+
+
+class _Session:
+    """One WebSocket: a configuration, then utterances one after another."""
+
+    def __init__(self, door: Door, websocket: WebSocket, caller: Caller) -> None:
+        self._door = door
+        self._websocket = websocket
+        self._caller = caller
+        self._utterances: deque[Utterance] = deque()  # the first one is being spoken
+        self._speaking: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        draining = asyncio.create_task(self._door.streams.draining.wait())
+        receiving: asyncio.Task[ClientMessage] | None = None
+        try:
+            await self._configure(await self._first_message())
+            await self._send_json(await self._created())
+            receiving = asyncio.create_task(self._receive())
+            while True:
+                tasks: set[asyncio.Task[Any]] = {receiving, *([self._speaking] if self._speaking else [])}
+                if not self._speaking:
+                    tasks.add(draining)
+                idle_s = None if self._speaking else self._door.settings.websocket_idle_seconds
+                done, _ = await asyncio.wait(tasks, timeout=idle_s, return_when=asyncio.FIRST_COMPLETED)
+                if not done:
+                    await self._websocket.close(GOING_AWAY, "idle")
+                    return
+                if self._speaking in done:
+                    self._end_utterance()
+                if receiving in done:
+                    await self._handle(receiving.result())
+                    receiving = asyncio.create_task(self._receive())
+                elif draining.done() and not self._speaking:
+                    await self._websocket.close(RESTART, "the server stops")
+                    return
+        except (WebSocketDisconnect, TimeoutError):
+            pass
+        except ApiError as error:
+            await self._fail(error)
+        except CsmClientError as error:
+            await self._fail(from_client_error(error))
+        finally:
+            tasks = {task for task in (draining, receiving, self._speaking) if task is not None}
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _first_message(self) -> SessionConfig:
+        try:
+            async with asyncio.timeout(self._door.settings.header_timeout_seconds):
+                return parse_first(await self._message())
+        except TimeoutError:
+            raise ApiError(408, "The first message did not come in time.", code="config_too_slow") from None
+
+    async def _configure(self, config: SessionConfig) -> None:
+        """Raises ApiError for what this server cannot do."""
+        if config.token is not None:
+            self._caller = dataclasses.replace(self._caller, token=config.token)
+        self._client: AsyncClient = self._door.upstream.client(self._caller)
+        await check_model(self._door, self._client, config.model)
+        client_options(config, self._door.names, "")
+        self._config = config
+
+    async def _created(self) -> dict[str, Any]:
+        """The answer to the first message; the call behind it shows that the token is right."""
+        info = await self._client.server_info()
+        found: dict[str, Any] = {
+            "type": "session.created",
+            "id": self._websocket.state.request_id,
+            "model": info.model_version,
+            "sample_rate": self._config.sample_rate or info.natural_sample_rate_hertz,
+        }
+        ignored = ignored_parameters(self._config)
+        return found | ({"ignored_parameters": ignored} if ignored else {})
+
+    async def _handle(self, message: ClientMessage) -> None:
+        match message:
+            case SessionConfig():
+                await self._configure(message)
+            case InputText():
+                self._open_utterance().push(message.text, message.flush)
+            case InputFlush():
+                self._open_utterance().push("", flush=True)
+            case InputDone():
+                if self._utterances and self._utterances[-1].is_open:
+                    self._utterances[-1].end()
+                elif not self._utterances:
+                    await self._send_json({"type": "session.done", "total_sentences": 0})
+            case InputCancel():
+                await self._cancel()
+
+    def _open_utterance(self) -> Utterance:
+        if self._utterances and self._utterances[-1].is_open:
+            return self._utterances[-1]
+        if len(self._utterances) >= MOST_UTTERANCES:
+            raise ApiError(429, f"{MOST_UTTERANCES} utterances wait already.", code="too_many_utterances")
+        options = client_options(self._config, self._door.names, "")
+        self._utterances.append(Utterance(self._client, options, self._config.response_format))
+        self._speak_next()
+        return self._utterances[-1]
+
+    def _speak_next(self) -> None:
+        if self._speaking is None and self._utterances:
+            send_bytes = self._send_bytes if self._config.audio == "binary" else None
+            self._speaking = asyncio.create_task(self._utterances[0].speak(self._send_json, send_bytes))
+
+    def _end_utterance(self) -> None:
+        """Raises ApiError when it failed."""
+        assert self._speaking is not None
+        speaking, self._speaking = self._speaking, None
+        self._utterances.popleft()
+        speaking.result()
+        self._speak_next()
+
+    async def _cancel(self) -> None:
+        """Stops what is spoken and forgets what waits; says so even when there was nothing."""
+        stopped = self._utterances[0] if self._utterances else None
+        self._utterances.clear()
+        if self._speaking is not None:
+            self._speaking.cancel()
+            await asyncio.gather(self._speaking, return_exceptions=True)
+            self._speaking = None
+        nothing = {"type": "audio.cancelled", "sentence_index": -1, "sent_samples": 0}
+        await self._send_json(nothing if stopped is None else stopped.cancelled())
+
+    async def _receive(self) -> ClientMessage:
+        return parse_later(await self._message())
+
+    async def _message(self) -> str | bytes:
+        """Raises WebSocketDisconnect."""
+        message = await self._websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1000))
+        text = message.get("text")
+        content: str | bytes = text if text is not None else message.get("bytes") or b""
+        return content
+
+    async def _send_json(self, value: dict[str, Any]) -> None:
+        async with asyncio.timeout(self._door.settings.write_timeout_seconds):
+            await self._websocket.send_json(value)
+
+    async def _send_bytes(self, content: bytes) -> None:
+        async with asyncio.timeout(self._door.settings.write_timeout_seconds):
+            await self._websocket.send_bytes(content)
+
+    async def _fail(self, error: ApiError) -> None:
+        """Tells the client and closes."""
+        code = TRY_LATER if error.status in (429, 503) else POLICY if error.status < 500 else FAILED
+        try:
+            await self._send_json({"type": "error", **error.body})
+            await self._websocket.close(code, str(error.body["error"]["code"]))
+        except (WebSocketDisconnect, RuntimeError, TimeoutError):
+            pass  # it has left

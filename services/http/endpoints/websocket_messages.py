@@ -1,0 +1,82 @@
+"""Messages of WS /v1/audio/stream: what a client may send.
+
+The names are vLLM-Omni's; the `{"text": ...}` of ElevenLabs works too.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from services.http.api.errors import ApiError, from_validation
+from services.http.endpoints.speech_request import Body, SpeechConfig, Text
+
+LONGEST_PIECE = 1000  # characters in a message to the gateway; any gateway takes as many
+
+
+class SessionConfig(SpeechConfig):
+    """The first message, and any later one that changes what comes next."""
+
+    type: Literal["session.config"] = "session.config"
+    response_format: Text = Field(default="pcm", description="As in the body of a speech request.")
+    audio: Literal["binary", "base64"] = Field(default="binary", description="Audio in binary messages, or in JSON.")
+    token: str | None = Field(default=None, description="For browsers, which cannot send the header Authorization.")
+
+
+class InputText(Body):
+    """A piece of the text, cut anywhere, spaces included. `flush` ends its sentence."""
+
+    type: Literal["input.text"] = "input.text"
+    text: Text = Field(max_length=100_000)
+    flush: bool = False
+
+
+class InputFlush(Body):
+    """Ends the sentence."""
+
+    type: Literal["input.flush"]
+
+
+class InputDone(Body):
+    """Ends the text: what has come is spoken to its end."""
+
+    type: Literal["input.done"]
+
+
+class InputCancel(Body):
+    """Stops speaking at once, and drops what has not been spoken."""
+
+    type: Literal["input.cancel"]
+
+
+ClientMessage = SessionConfig | InputText | InputFlush | InputDone | InputCancel
+_LATER: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
+_TEXT: TypeAdapter[InputText] = TypeAdapter(InputText)
+_FIRST: TypeAdapter[SessionConfig] = TypeAdapter(SessionConfig)
+
+
+def parse_first(message: str | bytes) -> SessionConfig:
+    """Raises ApiError."""
+    return _parsed(_FIRST, message)
+
+
+def parse_later(message: str | bytes) -> ClientMessage:
+    """A message without `type` is a text, and an empty one ends it. Raises ApiError."""
+    try:
+        found = _TEXT.validate_json(message)
+    except ValidationError:
+        return _parsed(_LATER, message)
+    return found if found.text or found.flush else InputDone(type="input.done")
+
+
+T = TypeVar("T")
+
+
+def _parsed(adapter: TypeAdapter[T], message: str | bytes) -> T:
+    try:
+        return adapter.validate_json(message)
+    except ValidationError as error:
+        raise from_validation(error.errors(include_url=False, include_input=False)) from None
+    except RecursionError:
+        raise ApiError(400, "The message is nested too deeply.", code="invalid_value") from None

@@ -1,0 +1,194 @@
+"""The server under the application: uvicorn in a loop that is not its own, with a limit of how long headers may take.
+
+It takes no signals: a stage stops it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import h11
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from services.common.rpc.tls import TlsFileError
+from services.common.settings import host_and_port
+from services.common.watched_files import WatchedFiles
+from services.http.settings import HttpSettings
+
+log = logging.getLogger("csm.http")
+
+HEADER_BYTES = 64 * 1024  # most, of one request
+LAST_SECONDS = 5  # for answers that are still being written when the door closes
+_BACKLOG = 2048
+
+
+class HttpServer:
+    """A listening server."""
+
+    def __init__(self, app: ASGIApp, settings: HttpSettings) -> None:
+        """Raises TlsFileError for TLS files that cannot be used."""
+        self.port = 0  # after start: the port that is listened on
+        self._settings = settings
+        self._server = _Server(self._config(app, settings))
+        self._serving: asyncio.Task[None] | None = None
+
+    @staticmethod
+    def _config(app: ASGIApp, settings: HttpSettings) -> uvicorn.Config:
+        tls: dict[str, Any] = {}
+        if (context := _tls_context(settings)) is not None:
+            tls["ssl_context_factory"] = lambda config, default: context
+        return uvicorn.Config(
+            app,
+            http=_protocol(settings.header_timeout_seconds),
+            ws="websockets-sansio",
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            ws_max_size=settings.max_body_bytes,
+            ws_per_message_deflate=False,
+            limit_concurrency=settings.max_connections,
+            timeout_keep_alive=settings.keep_alive_seconds,
+            timeout_graceful_shutdown=LAST_SECONDS,
+            h11_max_incomplete_event_size=HEADER_BYTES,
+            **tls,
+        )
+
+    async def start(self) -> None:
+        """Returns when it answers. Raises OSError for a taken port."""
+        listening = _listen(self._settings.host, self._settings.port)
+        self.port = listening.getsockname()[1]
+        logging.getLogger("uvicorn.error").addFilter(_expected)
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
+        while not self._server.started:
+            if self._serving.done():
+                self._serving.result()
+                raise OSError("The HTTP server ended while it was starting.")
+            await asyncio.sleep(0.01)
+
+    def connections(self) -> list[asyncio.Transport]:
+        """Those that are open."""
+        return [connection.transport for connection in self._server.server_state.connections]
+
+    async def wait_failed(self) -> BaseException:
+        """Returns when the server ends without having been told to."""
+        assert self._serving is not None
+        await asyncio.wait({self._serving})
+        error = None if self._serving.cancelled() else self._serving.exception()
+        return error or OSError("The HTTP server has ended.")
+
+    async def stop(self) -> None:
+        """Closes every connection; answers that are being written get a few seconds."""
+        self._server.should_exit = True
+        if self._serving is not None:
+            await asyncio.wait({self._serving})
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _expected(record: logging.LogRecord) -> bool:
+    """A response without its end is how a broken stream is told: it has a log line of its own."""
+    return not str(record.msg).startswith("ASGI callable returned without completing response")
+
+
+def _protocol(header_timeout_s: float) -> type[H11Protocol]:
+    """uvicorn's protocol, which alone would wait for headers for ever."""
+
+    class Protocol(H11Protocol):
+        _headers_late: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._await_headers()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.conn.their_state is not h11.IDLE:
+                self._stop_awaiting()
+            elif self._headers_late is None:
+                self._await_headers()
+
+        def handle_websocket_upgrade(self, event: h11.Request) -> None:
+            self._stop_awaiting()
+            super().handle_websocket_upgrade(event)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_awaiting()
+            super().connection_lost(exc)
+
+        def _await_headers(self) -> None:
+            self._headers_late = self.loop.call_later(header_timeout_s, self.transport.close)
+
+        def _stop_awaiting(self) -> None:
+            if self._headers_late is not None:
+                self._headers_late.cancel()
+                self._headers_late = None
+
+    return Protocol
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sends without delay (TCP_NODELAY) only where the protocol is named; otherwise first audio waits for an
+    # acknowledgement, 40 ms.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(_BACKLOG)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        raise OSError(f"Cannot listen on {host_and_port(host, port)}: {error.strerror or error}.") from None
+    return listening
+
+
+def _tls_context(settings: HttpSettings) -> ssl.SSLContext | None:
+    """A context that every handshake asks for files that have changed; None for plaintext. Raises TlsFileError."""
+    certificate, key, client_ca = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
+    if certificate is None or key is None:
+        return None
+
+    def load() -> ssl.SSLContext:
+        made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            # The empty password makes an encrypted key an error instead of a question on the terminal.
+            made.load_cert_chain(certificate, key, password="")
+        except OSError as error:  # SSLError is one
+            raise TlsFileError(f"--tls-certificate and --tls-key cannot be used: {error}") from None
+        if client_ca is not None:
+            try:
+                made.load_verify_locations(client_ca)
+            except OSError as error:
+                raise TlsFileError(f"--tls-client-ca cannot be used: {error}") from None
+            made.verify_mode = ssl.CERT_REQUIRED
+        return made
+
+    files = WatchedFiles([path for path in (certificate, key, client_ca) if path is not None], load)
+    first = current = files.load()
+
+    def use_the_newest(handshake: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        nonlocal current
+        try:
+            current = files.load_changed() or current
+        except OSError as error:
+            log.error("the old certificate stays in use: %s", error)
+        handshake.context = current
+
+    first.sni_callback = use_the_newest
+    return first

@@ -1,0 +1,107 @@
+"""Settings of the HTTP door: where the gateway is, what a request may cost, and names beside those of the gateway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from services.common.settings import MetricsPort, ProgramSettings, ServingPort
+
+
+class HttpSettings(ProgramSettings):
+    """The settings of the HTTP door."""
+
+    model_config = SettingsConfigDict(env_prefix="CSM_HTTP_", cli_prog_name="python -m services.http")
+
+    port: ServingPort = 8000
+    metrics_port: MetricsPort = 9463
+    metrics_at_api_port: bool = Field(default=True, description="Answer /metrics on the API port too.")
+
+    gateway_target: str = Field(
+        default="127.0.0.1:50051", min_length=1, description="Gateway replicas, such as dns:///gateway:50051."
+    )
+    gateway_health_target: str = Field(
+        default="127.0.0.1:50052", min_length=1, description="Health port of the gateway."
+    )
+    gateway_tls_ca: Path | None = Field(
+        default=None, description="PEM certificates of who signs the gateway; with it it is called over TLS alone."
+    )
+    gateway_tls_certificate: Path | None = Field(
+        default=None, description="PEM certificate chain shown to the gateway, where it asks for one."
+    )
+    gateway_tls_key: Path | None = Field(
+        default=None, description="PEM key of --gateway-tls-certificate, not encrypted."
+    )
+
+    voice_aliases: str = Field(
+        default="",
+        description="Voices under other names: alias=voice, separated by commas; they come before OpenAI's names"
+        " (alloy, ash, ...), each of which is the gateway's default voice.",
+    )
+    model_aliases: str = Field(
+        default="csm,tts-1,tts-1-hd,gpt-4o-mini-tts",
+        description="Names for the one model beside its own, separated by commas.",
+    )
+    cors_origins: str = Field(
+        default="",
+        description="Origins whose pages may call, such as https://example.org, separated by commas; * is all."
+        " Without one, only pages of the door itself may.",
+    )
+
+    max_streams: int = Field(
+        default=1000, ge=1, le=100_000, description="Syntheses and WebSockets at once; more are refused with 503."
+    )
+    max_connections: int = Field(default=4096, ge=1, le=1_000_000, description="Connections at once.")
+    max_body_bytes: int = Field(
+        default=16 * 2**20, ge=1024, le=256 * 2**20, description="Largest JSON body or message."
+    )
+    max_upload_bytes: int = Field(
+        default=64 * 2**20, ge=1024, le=2**31, description="Largest recording that is searched for the watermark."
+    )
+    header_timeout_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        le=600,
+        description="How long a request's headers, or a WebSocket's first message, may take.",
+    )
+    body_timeout_seconds: float = Field(default=60.0, gt=0, le=3600, description="How long a request's body may take.")
+    keep_alive_seconds: int = Field(
+        default=30, ge=1, le=3600, description="How long a connection may wait for its next request."
+    )
+    write_timeout_seconds: float = Field(
+        default=30.0, gt=0, le=3600, description="How long audio may wait for a client that does not read."
+    )
+    websocket_idle_seconds: float = Field(
+        default=300.0, gt=0, le=86400, description="How long a WebSocket may be silent while nothing is spoken."
+    )
+    deadline_seconds: float = Field(
+        default=120.0,
+        gt=0,
+        le=86400,
+        description="Longest time that one call of the gateway may take; the header X-Timeout-Seconds may shorten it.",
+    )
+
+    @field_validator("voice_aliases")
+    @classmethod
+    def _voice_aliases_are_pairs(cls, value: str) -> str:
+        for pair in comma_separated(value):
+            alias, equals, voice = pair.partition("=")
+            if not (alias.strip() and equals and voice.strip()):
+                raise ValueError("alias=voice, separated by commas")
+        return value
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        if (self.gateway_tls_certificate is None) != (self.gateway_tls_key is None):
+            raise ValueError("--gateway-tls-certificate and --gateway-tls-key must be given together.")
+        if self.gateway_tls_certificate is not None and self.gateway_tls_ca is None:
+            raise ValueError("--gateway-tls-certificate and --gateway-tls-key need --gateway-tls-ca.")
+        return self
+
+
+def comma_separated(value: str) -> list[str]:
+    """The parts of a list in one setting."""
+    return [part.strip() for part in value.split(",") if part.strip()]

@@ -1,0 +1,84 @@
+"""The HTTP door as a running stage: a channel to the gateway, the application, its server, metrics."""
+
+from __future__ import annotations
+
+import logging
+
+from csm_client import TlsFileError
+
+from services.common.settings import host_and_port, reachable_host
+from services.common.telemetry.metrics import MetricsServer
+from services.common.telemetry.tracing import open_tracer
+from services.http.api.health import GatewayHealth
+from services.http.api.names import Names
+from services.http.api.streams import Streams
+from services.http.api.upstream import Upstream
+from services.http.app import build_app
+from services.http.door import Door
+from services.http.metrics import HttpMetrics
+from services.http.server import HttpServer
+from services.http.settings import HttpSettings
+
+log = logging.getLogger("csm.http")
+
+
+class HttpStage:
+    """A door that listens. It is stateless: data of a request lives only as long as its connection."""
+
+    def __init__(self, settings: HttpSettings) -> None:
+        """Raises OSError for a taken port or a TLS file that cannot be used."""
+        self.settings = settings
+        streams = Streams(settings.max_streams)
+        self.door = Door(
+            settings,
+            Upstream(settings),
+            GatewayHealth(settings.gateway_health_target),
+            Names(settings),
+            streams,
+            HttpMetrics(lambda: streams.count),
+        )
+        self._tracer = open_tracer(settings, "http")
+        self.server = HttpServer(build_app(self.door, self._tracer), settings)
+        self.metrics_port = -1
+        self._metrics_server: MetricsServer | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it can be called, without a path."""
+        scheme = "http" if self.settings.tls_certificate is None else "https"
+        return f"{scheme}://{host_and_port(reachable_host(self.settings.host), self.server.port)}"
+
+    async def start(self) -> None:
+        await self.server.start()
+        if self.settings.metrics_port >= 0:
+            registry = self.door.metrics.registry
+            self._metrics_server = MetricsServer.start(self.settings.host, self.settings.metrics_port, registry)
+            self.metrics_port = self._metrics_server.port
+        log.info(
+            "listening on %s: http port %d, metrics port %d", self.settings.host, self.server.port, self.metrics_port
+        )
+
+    async def stop(self) -> None:
+        """Not ready, no new syntheses; those that run get --drain-seconds. Then all stops."""
+        await self.door.streams.drain(self.settings.drain_seconds)
+        await self.server.stop()
+        if self._tracer is not None:
+            await self._tracer.stop()
+        if self._metrics_server is not None:
+            await self._metrics_server.stop()
+        await self.door.upstream.close()
+        await self.door.health.close()
+
+
+async def start_http(settings: HttpSettings) -> HttpStage:
+    """Returns when it answers; readiness follows the gateway."""
+    try:
+        stage = HttpStage(settings)
+    except TlsFileError as error:
+        raise OSError(str(error)) from None
+    try:
+        await stage.start()
+    except BaseException:
+        await stage.stop()
+        raise
+    return stage

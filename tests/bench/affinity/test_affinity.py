@@ -1,0 +1,92 @@
+"""The parts of `python -m bench.affinity` that need no model: the name server, and conversations over two gateways."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import grpc
+from csm_client import AsyncClient
+
+from bench.affinity.names import name_server, target
+from bench.affinity.turns import Conversations, named, passes_by, scattered, unnamed
+from services.common.rpc.channel import ROUND_ROBIN, open_channel
+from services.gateway.stages.balancing import BY_CONVERSATION, CONVERSATION_HEADER
+from tests.support.fake_deployment import fake_deployment
+
+ADDRESSES = ["127.0.0.41", "127.0.0.42", "127.0.0.43"]
+
+
+def free_port(kind: socket.SocketKind) -> int:
+    with socket.socket(socket.AF_INET, kind) as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+async def serve(address: str, port: int) -> grpc.aio.Server:
+    """Answers with its address. Its connections live for a second."""
+
+    async def answer(request: bytes, context: object) -> bytes:
+        return address.encode()
+
+    server = grpc.aio.server(options=[("grpc.max_connection_age_ms", 1000), ("grpc.so_reuseport", 0)])
+    handler = grpc.unary_unary_rpc_method_handler(answer)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Replica", {"Ask": handler}),))
+    server.add_insecure_port(f"{address}:{port}")
+    await server.start()
+    return server
+
+
+async def found(ask: Any) -> set[bytes]:
+    """The replicas that answer to forty keys."""
+    keys = [((CONVERSATION_HEADER, str(number)),) for number in range(40)]
+    return {await ask(b"", timeout=10, metadata=key) for key in keys}
+
+
+async def test_a_replica_that_joins_the_name_gets_calls_without_a_new_channel() -> None:
+    """By the age of connections."""
+    dns_port, port = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_STREAM)
+    servers = [await serve(address, port) for address in ADDRESSES]
+    with name_server(dns_port) as addresses:
+        for policy in (ROUND_ROBIN, BY_CONVERSATION):
+            addresses.list = ADDRESSES[:2]
+            async with open_channel(target(dns_port, port), policy=policy) as channel:
+                ask = channel.unary_unary("/test.Replica/Ask", None, None)
+
+                assert await found(ask) == {address.encode() for address in ADDRESSES[:2]}
+                addresses.list = ADDRESSES
+                async with asyncio.timeout(30):
+                    while await found(ask) != {address.encode() for address in ADDRESSES}:
+                        await asyncio.sleep(0.1)
+    for server in servers:
+        await server.stop(0)
+
+
+async def test_turns_go_on_from_each_other_and_alternate_between_gateways() -> None:
+    async with fake_deployment() as one, fake_deployment() as other:
+        clients = [AsyncClient(deployment.target) for deployment in (one, other)]
+        conversations = Conversations("Talk", 3, clients, named, 0.32)
+        records = await conversations.go_on(4)
+        assert [len(deployment.engine.calls) for deployment in (one, other)] == [6, 6]
+        assert {(record.conversation, record.turn) for record in records} == {
+            (c, t) for c in range(3) for t in range(4)
+        }
+        assert not any(record.error for record in records)
+        calls = [call.request for deployment in (one, other) for call in deployment.engine.calls]
+        last = [request.segments for request in calls if len(request.segments) == 4]
+        assert [[part.codes.frame_count for part in segments] for segments in last] == [[4, 4, 4, 0]] * 3
+        assert len({record.digest for record in records}) == 1  # the fakes say the same whatever the words
+
+        other.engine.refusal = RuntimeError("scripted")
+        failed = [record for record in await conversations.go_on(2) if record.error]
+        assert len(failed) == 3
+        for client in clients:
+            await client.close()
+
+
+def test_ids_are_as_they_are_named() -> None:
+    assert named(3, 0) == named(3, 1) != named(4, 0)
+    assert len({scattered(c, t) for c in range(3) for t in range(3)}) == 9
+    assert unnamed(3, 1) == passes_by(3, 0) == ""
+    assert passes_by(3, 1) != passes_by(3, 1)

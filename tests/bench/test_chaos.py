@@ -1,0 +1,134 @@
+"""Chaos: the link that is disturbed, what counts as a pass, and a short run of real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.chaos import __main__ as chaos
+from bench.chaos.faults import Struck
+from bench.chaos.link import Link
+from bench.chaos.listeners import Gap, Listeners
+from bench.chaos.result import result_of, why_not_passed
+from tests.support.tiny.bundle import write_tiny_bundle
+
+SENT = bytes(range(256))
+
+
+@asynccontextmanager
+async def linked() -> AsyncIterator[tuple[Link, asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A link to a server that sends back what it gets, and a connection through it."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(1024):
+            writer.write(piece)
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    link = Link(seed=1)
+    await link.start()
+    link.target_port = server.sockets[0].getsockname()[1]
+    reader, writer = await asyncio.open_connection("127.0.0.1", link.port)
+    try:
+        async with asyncio.timeout(30):
+            yield link, reader, writer
+    finally:
+        writer.close()
+        await link.stop()
+        server.close()
+
+
+async def test_a_link_passes_bytes_both_ways() -> None:
+    async with linked() as (_, reader, writer):
+        writer.write(SENT)
+        assert await reader.readexactly(256) == SENT
+
+
+async def test_a_corrupted_piece_has_one_other_bit() -> None:
+    async with linked() as (link, reader, writer):
+        link.pieces_to_corrupt = 1
+        writer.write(SENT)
+        came = await reader.readexactly(256)
+    assert sum((a ^ b).bit_count() for a, b in zip(SENT, came, strict=True)) == 1 == link.num_corrupted
+
+
+async def test_a_cut_ends_the_connection_and_not_the_next_one() -> None:
+    async with linked() as (link, reader, writer):
+        writer.write(SENT)
+        await reader.readexactly(256)
+        link.cut()
+        with pytest.raises(ConnectionResetError):
+            await reader.readexactly(1)
+        other_reader, other_writer = await asyncio.open_connection("127.0.0.1", link.port)
+        other_writer.write(SENT)
+        assert await other_reader.readexactly(256) == SENT
+        other_writer.close()
+
+
+async def test_a_black_hole_keeps_bytes_back_and_loses_none() -> None:
+    async with linked() as (link, reader, writer):
+        link.set_black_hole(True)
+        writer.write(SENT)
+        reading = asyncio.create_task(reader.readexactly(256))
+        await asyncio.sleep(0.2)
+        assert not reading.done()
+        link.set_black_hole(False)
+        assert await reading == SENT
+
+
+def result(**changed: Any) -> dict[str, Any]:
+    passed = {"failed": 0, "different": 0, "refused": 1, "streams": 4, "slots": {"after": {"engine 0": 0.0}}}
+    return passed | {"tracebacks": {"engine 0": 0}} | changed
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({}, []),
+        ({"failed": 1}, ["1 failed"]),
+        ({"different": 2}, ["2 different"]),
+        ({"refused": 3}, ["3 of 4 streams were refused"]),
+        ({"slots": {"after": {"engine 0": 1.0}}}, ["slots are still taken: {'engine 0': 1.0}"]),
+        ({"tracebacks": {"codec 1": 1}}, ["tracebacks in the logs: {'codec 1': 1}"]),
+    ],
+)
+def test_a_run_passes_only_without_a_loss(changed: dict[str, Any], why: list[str]) -> None:
+    assert why_not_passed(result(**changed)) == why
+
+
+async def test_the_result_counts_faults_by_kind_and_names_the_gaps_near_them() -> None:
+    listeners = Listeners("127.0.0.1:1", "127.0.0.1:1")
+    listeners.outcomes.ok = 2
+    listeners.outcomes.gaps = [Gap(0.5, 100.0), Gap(3.25, 21.0)]
+    listeners.reader_faults["slow reader"] = 2
+    struck = [Struck("kill engine", 10.0, 20.0), Struck("cut codec", 99.0, 99.0), Struck("cut codec", 50.0, 50.0)]
+    nothing: dict[str, float] = {}
+    made = result_of(
+        struck=struck, listeners=listeners, rss_mb=(nothing, nothing), slots=(nothing, nothing), tracebacks={},
+        seed=0, commit="abc1234", note="",
+    )  # fmt: skip
+    await listeners.close()
+    assert (made["faults"], made["streams"], made["ok"]) == (5, 2, 2)
+    assert made["longest_gap_s"] == {"p50": 0.5, "p95": 3.25, "max": 3.25}
+    assert made["rows"] == [
+        {"fault": "cut codec", "count": 2, "longest_gap_s": 0.5},
+        {"fault": "kill engine", "count": 1, "longest_gap_s": 3.25},
+        {"fault": "slow reader", "count": 2, "longest_gap_s": None},
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_streams_survive_a_dozen_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tiny_bundle(tmp_path / "tiny")
+    options = ["--bundle", str(tmp_path / "tiny"), "--logs", str(tmp_path / "logs"), "--faults", "12"]
+    code = chaos.main([*options, "--most-seconds", "60"])
+    printed = capsys.readouterr().out.splitlines()[-1]
+    assert code == 0, printed
+    assert json.loads(printed)["ok"] > 0

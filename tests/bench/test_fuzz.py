@@ -1,0 +1,89 @@
+"""Fuzzing: what is drawn, what counts as a pass, and a short run against real processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from csm.rvq.v1 import rvq_pb2
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
+from hypothesis import HealthCheck, Phase, find, given, settings
+
+from bench.fuzz import __main__ as fuzz
+from bench.fuzz.methods import methods, valid_requests
+from bench.fuzz.strategies import Call, calls
+from tests.support.tiny.bundle import write_tiny_bundle
+
+CODEC = rvq_pb2.CodecIdentity(codebook_count=32)
+CALLS = calls(methods(), valid_requests(CODEC))
+SEARCH = settings(
+    max_examples=5000, phases=[Phase.generate], suppress_health_check=list(HealthCheck), database=None, derandomize=True
+)
+
+
+def is_message(call: Call) -> bool:
+    if call.method.request is None:
+        return True
+    made = GetMessageClass(call.method.request)
+    try:
+        for content in call.messages:
+            made.FromString(content)
+    except DecodeError:
+        return False
+    return True
+
+
+def test_every_port_and_every_method_is_called() -> None:
+    ports = {method.port for method in methods()}
+    assert ports == {f"{stage} {kind}" for stage in ("gateway", "engine", "codec") for kind in ("api", "health")}
+    paths = {method.path for method in methods()}
+    for name in ("csm.v1.TextToSpeechService/StreamSynthesizeText", "csm.engine.v1.EngineService/Generate"):
+        assert f"/{name}" in paths
+    assert "/csm.codec.v1.CodecService/StreamDecode" in paths and "/grpc.health.v1.Health/Watch" in paths
+
+
+@pytest.mark.parametrize("is_one", [True, False])
+def test_messages_and_bytes_that_are_none_are_drawn(is_one: bool) -> None:
+    find(CALLS, lambda call: bool(call.messages) and is_message(call) is is_one, settings=SEARCH)
+
+
+@given(CALLS)
+@settings(max_examples=100, suppress_health_check=list(HealthCheck), database=None, deadline=None, derandomize=True)
+def test_a_unary_call_has_one_message(call: Call) -> None:
+    assert call.method.streams_requests or len(call.messages) == 1
+
+
+def result(**changed: Any) -> dict[str, Any]:
+    passed = {"crashed": [], "answers": True, "never_allowed": 0, "tracebacks": {"engine": 0}}
+    passed |= {"slots": {"engine": {"engine_active_slots": 0.0}}}
+    return passed | {"rss_mb": {"warm": {"engine": 600.0}, "after": {"engine": 610.0}}} | changed
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({"crashed": ["engine"]}, "crashed"),
+        ({"answers": False}, "answers"),
+        ({"never_allowed": 1}, "INTERNAL"),
+        ({"tracebacks": {"engine": 2}}, "tracebacks"),
+        ({"slots": {"engine": {"engine_active_slots": 1.0}}}, "slots"),
+        ({"rss_mb": {"warm": {"engine": 600.0}, "after": {"engine": 700.0}}}, "grew"),
+    ],
+)
+def test_a_run_passes_only_without_a_finding(changed: dict[str, Any], word: str) -> None:
+    assert fuzz.why_not_passed(result()) == []
+    (why,) = fuzz.why_not_passed(result(**changed))
+    assert word in why
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_thousand_malformed_requests_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tiny_bundle(tmp_path / "tiny")
+    code = fuzz.main(["--bundle", str(tmp_path / "tiny"), "--logs", str(tmp_path / "logs"), "--requests", "1000"])
+    printed = capsys.readouterr().out.splitlines()[-1]
+    assert code == 0, printed
+    assert json.loads(printed)["requests"] >= 1000

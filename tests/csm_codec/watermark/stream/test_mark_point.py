@@ -1,0 +1,84 @@
+"""A stream that continues another at a point: the same samples bit for bit from where it says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from csm_codec.watermark.embed.embedder import Chunk, Embedder
+from csm_codec.watermark.keys.payload import frame_symbols
+from csm_codec.watermark.networks.silentcipher import SilentCipher, load_silentcipher
+from csm_codec.watermark.stream.level import RunningLevel
+from csm_codec.watermark.stream.look_ahead import ADAPTIVE, FULL, LookAhead
+from csm_codec.watermark.stream.progress import START, ClipProgress, MarkPoint
+from tests.support.tiny.silentcipher import write_tiny_silentcipher
+
+SYMBOLS = frame_symbols(bytes([1, 200, 33, 4, 250]))
+PIECE = 1920
+LATER = ClipProgress(position=12_345, hops=96.4453125, square_sum=17.3, audible_frames=90)
+
+
+@pytest.fixture(scope="session", params=[24_000, 44_100, 16_000])
+def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SilentCipher:
+    """At the stream's rate, at one that ends blocks with every piece, and at one that does so every eleventh piece."""
+    folder = tmp_path_factory.mktemp("silentcipher")
+    write_tiny_silentcipher(folder, 0, n_fft=256, band=32, sample_rate_hz=request.param)
+    return load_silentcipher(folder)
+
+
+@pytest.fixture(scope="session")
+def pcm() -> np.ndarray:
+    """Two seconds, in whole pieces but for the last."""
+    length = 25 * PIECE + 321
+    loudness = 0.02 + 0.1 * np.abs(np.sin(np.arange(length) / 7000))
+    return (loudness * np.random.default_rng(3).standard_normal(length)).astype(np.float32)
+
+
+def _run(
+    network: SilentCipher, pcm: np.ndarray, look_ahead: LookAhead, lane_width: int, before: ClipProgress, first: int,
+    point: MarkPoint | None = None,
+) -> tuple[np.ndarray, list[MarkPoint], ClipProgress, int]:  # fmt: skip
+    """The samples from sample `first` on, the points, and the first sample."""
+    embedder = Embedder(
+        network, sample_rate_hz=24_000, num_slots=lane_width, lane_width=lane_width, look_ahead=look_ahead,
+        first_samples=PIECE,
+    )  # fmt: skip
+    level = RunningLevel(embedder.n_fft, before)
+    if point is not None:
+        level = RunningLevel(embedder.n_fft, replace(before, square_sum=point.level_sum, hops=point.level_frames))
+    stream = embedder.join(0, SYMBOLS, level, before, point)
+    points, marked = [], []
+    for at in range(first, len(pcm), PIECE):
+        stream.offer_point()
+        marked.append(embedder.push({0: Chunk(pcm[at : at + PIECE], last=at + PIECE >= len(pcm))})[0])
+        if stream.next_point is not None:
+            points.append(stream.next_point)
+            stream.next_point = None
+    return np.concatenate(marked), points, stream.progress, stream.place.first_sample
+
+
+@pytest.mark.parametrize("lane_width", [1, 2], ids=["alone", "lane"])
+@pytest.mark.parametrize("look_ahead", [FULL, ADAPTIVE, LookAhead(1, 1, 3)], ids=["full", "adaptive", "short"])
+@pytest.mark.parametrize("before", [START, LATER], ids=["begins", "continues"])
+def test_continues_bit_for_bit(
+    network: SilentCipher, pcm: np.ndarray, look_ahead: LookAhead, lane_width: int, before: ClipProgress
+) -> None:
+    whole, points, progress, _ = _run(network, pcm, look_ahead, lane_width, before, 0)
+    assert len(whole) == len(pcm) and len(points) >= 2
+    for point in (points[0], points[-1]):
+        rest, later, end, first_sample = _run(network, pcm, look_ahead, lane_width, before, point.num_samples, point)
+        assert point.num_samples < first_sample < point.num_samples + 2 * PIECE
+        assert np.array_equal(rest, whole[first_sample:])
+        assert end == progress
+        assert later == [other for other in points if other.num_samples >= point.num_samples]
+    assert progress.audible_frames > before.audible_frames
+
+
+def test_point_that_is_no_block_boundary_is_refused(network: SilentCipher) -> None:
+    if network.hparams.sample_rate_hz == 24_000:
+        pytest.skip("there every sample is a boundary")
+    embedder = Embedder(network, sample_rate_hz=24_000, num_slots=1, lane_width=1)
+    with pytest.raises(ValueError, match="after 1 samples"):
+        embedder.join(0, SYMBOLS, RunningLevel(256), START, MarkPoint(1, 0.0, 0.0, 0.0, 0, START))

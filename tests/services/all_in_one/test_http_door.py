@@ -1,0 +1,48 @@
+"""The HTTP door of the all-in-one server, before the real engine and codec."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from services.all_in_one.settings import AllInOneSettings
+from services.all_in_one.stage import start_all_in_one
+from services.all_in_one.usage import usage
+from tests.services.all_in_one.conftest import small_settings
+from tests.support.authority import Authority
+
+BODY = {"input": "Hello.", "voice": "alloy", "response_format": "wav", "max_audio_seconds": 0.4, "seed": 7}
+
+
+@pytest.mark.parametrize("is_tls", [False, True])
+async def test_door_speaks_and_finds_its_watermark(bundle: Path, keyring: Path, tmp_path: Path, is_tls: bool) -> None:
+    authority = Authority()
+    files: dict[str, Any] = authority.write(tmp_path) if is_tls else {}
+    stage = await start_all_in_one(small_settings(bundle, keyring, http_port=0, **files), lambda line: None)
+    try:
+        assert stage.http is not None and stage.http.url.startswith("https://" if is_tls else "http://")
+        context = ssl.create_default_context(cafile=str(authority.write_ca(tmp_path)))
+        async with httpx.AsyncClient(base_url=stage.http.url, verify=context, trust_env=False, timeout=100) as client:
+            answer = await client.post("/v1/audio/speech", json=BODY)
+            assert answer.status_code == 200 and len(answer.content) == 44 + 5 * 2 * 1920
+            detected = await client.post("/v1/audio/watermark", content=answer.content)
+            assert detected.status_code == 200 and detected.json()["object"] == "audio.watermark"
+            assert (await client.get("/readyz")).status_code == 200
+    finally:
+        await stage.stop()
+
+
+def test_door_has_the_certificate_the_tokens_address_and_no_port_of_metrics() -> None:
+    settings = AllInOneSettings(bundle="unused", tls_certificate=Path("tls.crt"), tls_key=Path("tls.key"))
+    door = settings.http(gateway_target="unix:/x")
+    assert (door.host, door.port, door.metrics_port) == ("127.0.0.1", 8000, -1)
+    assert door.tls_certificate == Path("tls.crt") and door.gateway_target == "unix:/x"
+
+
+def test_usage_tells_of_the_door_where_there_is_one() -> None:
+    assert "curl http://127.0.0.1:8000/v1/audio/speech" in usage("127.0.0.1", 1, 2, "http://127.0.0.1:8000")
+    assert "curl http" not in usage("127.0.0.1", 1, 2)

@@ -1,0 +1,80 @@
+"""Streams that are continued from a checkpoint of another call: the same samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import pytest
+from csm.codec.v1 import codec_pb2
+
+from services.codec import resume
+from tests.support.codec_stage import S16, Codes, config_message, frames_message, random_codes, refusal
+
+FRAMES = 24
+Code = grpc.StatusCode
+
+
+async def run(
+    stub: Any, codes: Codes, **config: Any
+) -> tuple[bytes, list[codec_pb2.StreamDecodeCheckpoint], codec_pb2.StreamDecodeComplete]:
+    """The samples, the checkpoints and the closing message of a stream that gets what frames it asks for."""
+    call = stub.StreamDecode()
+    await call.write(config_message(sample_format=S16, checkpoint_frame_count=2, **config))
+    started = (await call.read()).started
+    for index in range(started.first_frame_index, len(codes)):
+        await call.write(frames_message(codes[index : index + 1], index))
+    await call.done_writing()
+    samples, position = b"", started.sample_offset
+    checkpoints: list[codec_pb2.StreamDecodeCheckpoint] = []
+    while True:
+        response = await call.read()
+        if response.HasField("complete"):
+            assert response.complete.sample_count == position
+            return samples, checkpoints, response.complete
+        if response.HasField("audio"):
+            assert response.audio.sample_offset == position
+            position += response.audio.sample_count
+            samples += response.audio.samples
+            if response.audio.HasField("checkpoint"):
+                checkpoints.append(response.audio.checkpoint)
+
+
+async def test_stream_is_continued_bit_for_bit(stub: Any) -> None:
+    codes = random_codes(FRAMES)
+    before = (await run(stub, random_codes(3)))[2].resume
+    whole, checkpoints, complete = await run(stub, codes, resume=before)
+    assert complete.frame_count == FRAMES and len(whole) == 2 * 1920 * FRAMES
+    last = checkpoints[-1]
+    assert len(last.state) <= resume.MOST_BYTES and last.first_frame_index < FRAMES
+    assert 1920 * (FRAMES - 8) < last.sample_offset < 1920 * FRAMES
+    for checkpoint in (checkpoints[0], last):
+        rest, _, end = await run(stub, codes, checkpoint=checkpoint.state)
+        assert rest == whole[2 * checkpoint.sample_offset :]
+        assert (end.frame_count, end.sample_count, end.resume) == (FRAMES, FRAMES * 1920, complete.resume)
+        assert end.watermark == complete.watermark
+
+
+async def test_checkpoint_that_is_none_of_this_codec_is_refused(stub: Any) -> None:
+    _, checkpoints, _ = await run(stub, random_codes(12))
+    state = checkpoints[0].state
+    for wrong, words in ((state[:-1], "bytes"), (bytes([state[0], state[1] ^ 1]) + state[2:], "was changed")):
+        status = await refusal(run(stub, random_codes(12), checkpoint=wrong))
+        assert (status.code, status.reason) == (Code.INVALID_ARGUMENT, "RESUME_INVALID")
+        assert status.field_violations[0].field == "config.checkpoint" and words in status.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [({"sample_rate_hertz": 16_000}, "config.checkpoint"), ({"checkpoint_frame_count": -1}, "checkpoint_frame_count")],
+)
+async def test_what_no_checkpoint_fits_is_refused(stub: Any, fields: dict[str, Any], field: str) -> None:
+    _, checkpoints, _ = await run(stub, random_codes(12))
+    call = stub.StreamDecode(iter([config_message(checkpoint=checkpoints[0].state, **fields)]))
+    status = await refusal(call.read())
+    assert status.code is Code.INVALID_ARGUMENT and field in status.message
+
+
+async def test_no_checkpoints_at_another_rate(stub: Any) -> None:
+    _, checkpoints, _ = await run(stub, random_codes(12), sample_rate_hertz=16_000)
+    assert not checkpoints

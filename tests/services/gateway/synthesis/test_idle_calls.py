@@ -1,0 +1,156 @@
+"""Calls that send or take nothing: how long they may stay, how many there may be, and that a drain leaves them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import grpc
+import pytest
+from csm.v1 import tts_pb2, tts_pb2_grpc
+
+from services.common.rpc import lingering, server
+from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
+from tests.support.fake_stages import numbered_audio
+
+Code = grpc.StatusCode
+LONG_S = 60.0
+
+
+@pytest.fixture(autouse=True)
+def quick_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (lingering, server):
+        monkeypatch.setattr(module, "DRAIN_QUIET_S", 0.2)
+
+
+def config(request: tts_pb2.StreamSynthesizeRequest) -> tts_pb2.StreamSynthesizeTextRequest:
+    made = tts_pb2.StreamSynthesizeTextRequest(config=request)
+    made.config.ClearField("input")
+    return made
+
+
+def text(words: str) -> tts_pb2.StreamSynthesizeTextRequest:
+    return tts_pb2.StreamSynthesizeTextRequest(text=tts_pb2.TextPiece(text=words, flush=True))
+
+
+@pytest.mark.parametrize("sends_config", [False, True])
+async def test_text_call_that_sends_nothing_is_ended(
+    stream_request: tts_pb2.StreamSynthesizeRequest, sends_config: bool
+) -> None:
+    async with fake_deployment(text_idle_seconds=0.3) as deployment, _channel(deployment) as channel:
+        await deployment.gateway.wait_ready()
+        call = tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesizeText()
+        if sends_config:
+            await call.write(config(stream_request))
+        error = await failure(call)
+        assert (error.code, error.reason) == (Code.DEADLINE_EXCEEDED, "TEXT_STALLED")
+        assert "No text has come for 0.3 s" in error.message
+
+
+async def test_text_call_is_not_idle_while_it_is_spoken(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
+    async with fake_deployment(text_idle_seconds=0.1) as deployment, _channel(deployment) as channel:
+        await deployment.gateway.wait_ready()
+        deployment.engine.script.pause_at = 5
+        call = tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesizeText()
+        await call.write(config(stream_request))
+        await call.write(text("One."))
+        async with asyncio.timeout(LONG_S):
+            await deployment.engine.script.paused.wait()
+            await asyncio.sleep(0.5)
+            deployment.engine.script.resume.set()
+            assert await _audio(call, 10) == numbered_audio(range(10))
+            error = await failure(call)
+        assert error.reason == "TEXT_STALLED"
+
+
+async def test_longest_deadline_is_enforced(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
+    async with fake_deployment(max_deadline_seconds=0.5) as deployment, _channel(deployment) as channel:
+        await deployment.gateway.wait_ready()
+        deployment.engine.script.pause_at = 5
+        call = tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesize(stream_request, timeout=3600)
+        async with asyncio.timeout(LONG_S):
+            error = await failure(call)
+        assert (error.code, error.reason) == (Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
+
+
+async def test_streams_of_a_connection_are_bounded(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
+    """The library of the client keeps further calls until there is room. Another connection has its own."""
+    async with fake_deployment(max_streams_per_connection=2) as deployment, _channel(deployment) as channel:
+        await deployment.gateway.wait_ready()
+        deployment.engine.script.pause_at = 5
+        stub = tts_pb2_grpc.TextToSpeechServiceStub(channel)
+        first = [stub.StreamSynthesize(stream_request) for _ in range(2)]
+        for call in first:
+            await call.read()
+        third = stub.StreamSynthesize(stream_request)
+        async with _channel(deployment) as other:
+            fourth = tts_pb2_grpc.TextToSpeechServiceStub(other).StreamSynthesize(stream_request)
+            async with asyncio.timeout(LONG_S):
+                await fourth.read()
+        assert len(deployment.engine.calls) == 3
+        first[0].cancel()
+        async with asyncio.timeout(LONG_S):
+            await third.read()
+        assert len(deployment.engine.calls) == 4
+
+
+async def _half_open_text(channel: grpc.aio.Channel, request: tts_pb2.StreamSynthesizeRequest) -> Any:
+    call = tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesizeText()
+    await call.write(config(request))
+    return call
+
+
+async def _no_message(channel: grpc.aio.Channel, request: tts_pb2.StreamSynthesizeRequest) -> Any:
+    """A call of StreamSynthesize whose request never comes."""
+    stub: Any = channel.stream_stream(
+        "/csm.v1.TextToSpeechService/StreamSynthesize",
+        request_serializer=tts_pb2.StreamSynthesizeRequest.SerializeToString,
+        response_deserializer=tts_pb2.StreamSynthesizeResponse.FromString,
+    )
+    call = stub()
+    await call.wait_for_connection()
+    return call
+
+
+@pytest.mark.parametrize("open_call", [_half_open_text, _no_message])
+async def test_drain_does_not_wait_for_a_half_open_call(
+    stream_request: tts_pb2.StreamSynthesizeRequest, open_call: Any
+) -> None:
+    async with fake_deployment(drain_seconds=LONG_S) as deployment, _channel(deployment) as channel:
+        await deployment.gateway.wait_ready()
+        call = await open_call(channel, stream_request)
+        await asyncio.sleep(0.2)
+        began_s = time.monotonic()
+        await deployment.gateway.server.drain()
+        assert time.monotonic() - began_s < LONG_S / 2
+        assert (await failure(call)).code is Code.UNAVAILABLE
+
+
+async def test_drain_lets_a_text_say_what_has_come(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
+    async with fake_deployment(drain_seconds=LONG_S) as deployment, _channel(deployment) as channel:
+        await deployment.gateway.wait_ready()
+        deployment.engine.script.pause_at = 5
+        call = await _half_open_text(channel, stream_request)
+        await call.write(text("One."))
+        await deployment.engine.script.paused.wait()
+        draining = asyncio.create_task(deployment.gateway.server.drain())
+        await asyncio.sleep(1.0)
+        assert not draining.done()
+        deployment.engine.script.resume.set()
+        async with asyncio.timeout(LONG_S):
+            assert await _audio(call, 10) == numbered_audio(range(10))
+            error = await failure(call)
+            await draining
+        assert (error.code, error.reason) == (Code.UNAVAILABLE, "DRAINING")
+
+
+async def _audio(call: Any, frame_count: int) -> bytes:
+    content = b""
+    while len(content) < 2 * 1920 * frame_count:
+        content += (await call.read()).audio_chunk.audio_content
+    return content
+
+
+def _channel(deployment: FakeDeployment) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(deployment.target, options=[("grpc.use_local_subchannel_pool", 1)])

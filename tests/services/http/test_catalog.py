@@ -1,0 +1,145 @@
+"""Voices, models, the watermark's detection, probes, metrics, and the document that describes them all."""
+
+from __future__ import annotations
+
+import io
+import wave
+from typing import Any
+
+import pytest
+from csm.codec.v1 import codec_pb2
+from fastapi.routing import APIRoute
+from google.protobuf import duration_pb2
+
+from services.http.app import routers
+from tests.support.door.fake_door import FakeDoor, fake_door
+
+SPEECH, WATERMARK = "/v1/audio/speech", "/v1/audio/watermark"
+
+
+async def test_voices_have_their_aliases() -> None:
+    async with fake_door(voice_aliases="nova=bo, anchor=bo") as door:
+        answer = (await door.client.get("/v1/audio/voices")).json()
+        assert answer["voices"] == ["ada", "bo"]
+        ada, bo = answer["data"]
+        assert bo["aliases"] == ["nova", "anchor"] and "alloy" in ada["aliases"] and "nova" not in ada["aliases"]
+        assert bo["languages"] == ["en", "de"] and ada["description"] == "the first"
+        german = (await door.client.get("/v1/audio/voices", params={"language": "de"})).json()
+        assert german["voices"] == ["bo"]
+        for alias, voice in (("nova", "bo"), ("anchor", "bo"), ("echo", "ada")):
+            body = {"input": "Hello.", "voice": alias, "response_format": "pcm"}
+            assert (await door.client.post(SPEECH, json=body)).headers["x-voice"] == voice
+
+
+async def test_models_are_the_one_under_its_names(door: FakeDoor) -> None:
+    answer = (await door.client.get("/v1/models")).json()
+    names = [model["id"] for model in answer["data"]]
+    assert names[0] == "fake/1" and "tts-1" in names and answer["object"] == "list"
+    for name in names:
+        assert (await door.client.get(f"/v1/models/{name}")).json()["id"] == name
+        body = {"input": "Hello.", "model": name, "response_format": "pcm"}
+        assert (await door.client.post(SPEECH, json=body)).status_code == 200
+    assert (await door.client.get("/v1/models/none")).json()["error"]["code"] == "model_not_found"
+
+
+def recording() -> bytes:
+    made = io.BytesIO()
+    with wave.open(made, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(24_000)
+        file.writeframes(b"\1\0" * 24_000)
+    return made.getvalue()
+
+
+@pytest.mark.parametrize("is_form", [True, False])
+async def test_watermark_is_found_with_its_stretches(door: FakeDoor, is_form: bool) -> None:
+    stretch = codec_pb2.WatermarkedStretch(
+        start_offset=duration_pb2.Duration(seconds=1),
+        end_offset=duration_pb2.Duration(seconds=2, nanos=500_000_000),
+        key_id="key-1",
+        confidence=0.5,
+    )
+    door.behind.codec.detection.stretches.append(stretch)
+    sent: dict[str, Any] = (
+        {"files": {"file": ("a.wav", recording())}}
+        if is_form
+        else {"content": recording(), "headers": {"content-type": "audio/wav"}}
+    )
+    answer = await door.client.post(WATERMARK, **sent)
+    assert answer.json() == {
+        "object": "audio.watermark",
+        "detected": True,
+        "confidence": 0.75,
+        "key_id": "key-1",
+        "stretches": [{"start": 1.0, "end": 2.5, "key_id": "key-1", "confidence": 0.5}],
+    }
+    assert len(door.behind.codec.detected[0].samples) == 48_000
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [{"content": b""}, {"content": b"no sound"}, {"files": {"other": b"x"}}, {"data": {"file": "x"}}],
+)
+async def test_watermark_of_no_recording_names_the_file(door: FakeDoor, sent: dict[str, Any]) -> None:
+    answer = await door.client.post(WATERMARK, **sent)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "file"), answer.text
+
+
+async def test_large_recording_is_refused() -> None:
+    async with fake_door(max_upload_bytes=1024) as door:
+        assert (await door.client.post(WATERMARK, content=recording())).status_code == 413
+
+
+async def test_readiness_follows_the_gateway(door: FakeDoor) -> None:
+    assert (await door.client.get("/readyz")).status_code == 200
+    await door.behind.gateway.server.set_serving(False)
+    assert (await door.client.get("/readyz")).status_code == 503
+    await door.behind.gateway.stop()
+    assert (await door.client.get("/readyz")).status_code == 503
+    assert (await door.client.get("/healthz")).status_code == 200
+
+
+async def test_metrics_count_requests_and_first_audio(door: FakeDoor, body: dict[str, Any]) -> None:
+    await door.client.post(SPEECH, json=body)
+    await door.client.get("/nowhere")
+    metrics = (await door.client.get("/metrics")).text
+    assert 'http_requests_total{method="POST",route="/v1/audio/speech",status="200"} 1.0' in metrics
+    assert 'http_requests_total{method="GET",route="unknown",status="404"} 1.0' in metrics
+    assert "http_first_audio_seconds_count 1.0" in metrics and "http_running_streams 0.0" in metrics
+
+
+async def test_metrics_can_be_off_at_the_api_port() -> None:
+    async with fake_door(metrics_at_api_port=False, metrics_port=0) as door:
+        assert (await door.client.get("/metrics")).status_code == 404
+        other = await door.client.get(f"http://127.0.0.1:{door.stage.metrics_port}/metrics")
+        assert "http_requests_total" in other.text
+
+
+async def test_document_describes_what_is_served(door: FakeDoor) -> None:
+    document = (await door.client.get("/openapi.json")).json()
+    served = {
+        (route.path, method.lower())
+        for router in routers(door.stage.door)
+        for route in router.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods or ()
+    }
+    described = {(path, method) for path, methods in document["paths"].items() for method in methods}
+    assert described == {(path.replace(":path", ""), method) for path, method in served}
+    assert len(described) == 8
+    for path, method in described:
+        answer = await door.client.request(method, path.replace("{model}", "tts-1"))
+        assert answer.status_code not in (404, 405), path
+        assert "ValidationError" not in str(document)
+        if path.startswith("/v1/"):
+            assert "default" in document["paths"][path][method]["responses"]
+
+
+async def test_every_described_field_is_taken_and_no_other(door: FakeDoor) -> None:
+    document = (await door.client.get("/openapi.json")).json()
+    schema = document["components"]["schemas"]["SpeechRequest"]
+    assert schema["additionalProperties"] is False and schema["required"] == ["input"]
+    defaults = {name: field["default"] for name, field in schema["properties"].items() if "default" in field}
+    answer = await door.client.post(SPEECH, json=defaults | {"input": "Hello.", "response_format": "pcm"})
+    assert answer.status_code == 200, answer.text

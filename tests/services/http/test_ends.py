@@ -1,0 +1,110 @@
+"""How streams end: a caller that leaves cancels the work, and a stream that breaks never looks complete."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.door.fake_door import FakeDoor, fake_door
+
+SPEECH = "/v1/audio/speech"
+
+
+@pytest.mark.parametrize("pause_at", [0, 3])
+async def test_leaving_caller_cancels_upstream(door: FakeDoor, body: dict[str, Any], pause_at: int) -> None:
+    script = door.behind.engine.script
+    script.pause_at = pause_at
+    asking = asyncio.create_task(door.client.post(SPEECH, json=body))
+    await script.paused.wait()
+    asking.cancel()
+    call = door.behind.engine.calls[0]
+    await asyncio.wait_for(call.ended.wait(), 10)
+    assert call.error == "CancelledError"
+    await _until_no_stream(door)
+
+
+async def _until_no_stream(door: FakeDoor) -> None:
+    async with asyncio.timeout(10):
+        while door.stage.door.streams.count:
+            await asyncio.sleep(0.01)
+
+
+def read_whole(url: str, body: dict[str, Any], after_first: Callable[[], object] = lambda: None) -> bytes:
+    """By the standard library's client."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=20)
+    connection.request("POST", SPEECH, json.dumps(body), {"content-type": "application/json"})
+    answer = connection.getresponse()
+    assert answer.status == 200
+    try:
+        first = answer.read1()
+        after_first()
+        return first + answer.read()
+    finally:
+        answer.close()
+        connection.close()
+
+
+@pytest.mark.parametrize("stream_format", ["audio", "sse"])
+async def test_broken_stream_is_an_incomplete_read(door: FakeDoor, body: dict[str, Any], stream_format: str) -> None:
+    script = door.behind.engine.script
+    script.pause_at = script.fail_at = 5
+    loop = asyncio.get_running_loop()
+
+    def go_on() -> None:
+        loop.call_soon_threadsafe(script.resume.set)
+
+    with pytest.raises(http.client.IncompleteRead) as caught:
+        await asyncio.to_thread(read_whole, door.url, body | {"stream_format": stream_format}, go_on)
+    assert caught.value.partial
+    if stream_format == "sse":
+        last = json.loads(caught.value.partial.decode().strip().splitlines()[-1].removeprefix("data: "))
+        assert last["type"] == "error" and last["error"]["type"] == "server_error"
+        assert b"speech.audio.done" not in caught.value.partial
+    await _until_no_stream(door)
+    metrics = (await door.client.get("/metrics")).text
+    assert 'http_requests_total{method="POST",route="/v1/audio/speech",status="broken"} 1.0' in metrics
+
+
+async def test_connection_lives_on_after_a_whole_stream(door: FakeDoor, body: dict[str, Any]) -> None:
+    def twice() -> list[int]:
+        connection = http.client.HTTPConnection(door.url.removeprefix("http://"), timeout=20)
+        sizes = []
+        for _ in range(2):
+            connection.request("POST", SPEECH, json.dumps(body), {"content-type": "application/json"})
+            sizes.append(len(connection.getresponse().read()))
+        connection.close()
+        return sizes
+
+    assert await asyncio.to_thread(twice) == [38_400, 38_400]
+
+
+async def test_drain_lets_a_stream_end_and_takes_no_more(body: dict[str, Any]) -> None:
+    async with fake_door(drain_seconds=20.0) as door:
+        script = door.behind.engine.script
+        script.pause_at = 3
+        asking = asyncio.create_task(door.client.post(SPEECH, json=body))
+        await script.paused.wait()
+        stopping = asyncio.create_task(door.stage.stop())
+        await door.stage.door.streams.draining.wait()
+        refused, ready = await door.client.post(SPEECH, json=body), await door.client.get("/readyz")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
+        assert ready.status_code == 503 and (await door.client.get("/healthz")).status_code == 200
+        script.resume.set()
+        assert len((await asking).content) == 38_400
+        await stopping
+
+
+async def test_drain_ends_a_stream_that_takes_too_long(body: dict[str, Any]) -> None:
+    async with fake_door(drain_seconds=0.2) as door:
+        script = door.behind.engine.script
+        script.pause_at = 3
+        asking = asyncio.create_task(asyncio.to_thread(read_whole, door.url, body))
+        await script.paused.wait()
+        await door.stage.stop()
+        with pytest.raises(http.client.IncompleteRead):
+            await asking

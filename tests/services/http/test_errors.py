@@ -1,0 +1,124 @@
+"""Errors in OpenAI's shape: status, type, field and Retry-After."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import grpc
+import pytest
+
+from services.common.rpc.status import StatusError
+from services.http.api.errors import body_field
+from tests.support.door.fake_door import FakeDoor, fake_door
+
+SPEECH = "/v1/audio/speech"
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "words"),
+    [
+        ({"input": ""}, "input", "empty"),
+        ({"input": "x" * 3000}, "input", "2000"),
+        ({"input": 5}, "input", "valid string"),
+        ({"speed": 9.0}, "speed", "less than or equal to 4"),
+        ({"temperature": 5.0}, "temperature", "0 to 2"),
+        ({"top_k": 0}, "top_k", "1"),
+        ({"seed": -1}, "seed", "0"),
+        ({"seed": 2**70}, "seed", "less than"),
+        ({"sample_rate": 12345}, "sample_rate", "12345"),
+        ({"response_format": "midi"}, "response_format", "midi"),
+        ({"response_format": "opus", "sample_rate": 44100}, "sample_rate", "44100"),
+        ({"max_audio_seconds": 1000.0}, "max_audio_seconds", "90"),
+        ({"voice": {"name": "ada"}}, "voice", '{"id": name}'),
+        ({"voice": 7}, "voice", "string"),
+        ({"stream_format": "mp4"}, "stream_format", "audio"),
+        ({"return_codes": True}, "return_codes", "sse"),
+        ({"colour": "blue"}, "colour", "knows"),
+        ({"context": [{"speaker": 0}]}, "context[0].text", "missing"),
+        ({"context": [{"text": "a"}, {"text": ""}]}, "context[1].text", ""),
+        ({"context": [{"text": "a", "audio": "?"}]}, "context[0].audio", "base64"),
+        ({"context": [{"text": "a", "audio": "AAAA"}]}, "context[0].audio", ""),
+        ({"context": [{"text": "a", "codes": "AAAA"}]}, "context[0].codes", ""),
+        ({"input": "\ud800"}, "input", ""),
+    ],
+)
+async def test_wrong_field_is_named(
+    door: FakeDoor, body: dict[str, Any], change: dict[str, Any], param: str, words: str
+) -> None:
+    answer = await door.client.post(
+        SPEECH, content=json.dumps(body | change), headers={"content-type": "application/json"}
+    )
+    error = answer.json()["error"]
+    assert answer.status_code == 400, error
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["type"] == "invalid_request_error" and error["param"] == param, error
+    assert words in error["message"] and "audio_config" not in error["message"]
+
+
+async def test_missing_input_is_named(door: FakeDoor) -> None:
+    error = (await door.client.post(SPEECH, json={"model": "tts-1"})).json()["error"]
+    assert (error["param"], error["code"]) == ("input", "missing_required_parameter")
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"[" * 100_000, b""])
+async def test_body_that_is_no_json_object_is_a_wrong_request(door: FakeDoor, content: bytes) -> None:
+    answer = await door.client.post(SPEECH, content=content, headers={"content-type": "application/json"})
+    assert answer.status_code == 400 and answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "code"),
+    [({"voice": "nobody"}, "voice", "voice_not_found"), ({"model": "gpt-9"}, "model", "model_not_found")],
+)
+async def test_unknown_name_is_not_found(
+    door: FakeDoor, body: dict[str, Any], change: dict[str, Any], param: str, code: str
+) -> None:
+    answer = await door.client.post(SPEECH, json=body | change)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"], error["code"]) == (404, param, code)
+
+
+async def test_unknown_address_and_method_have_the_shape(door: FakeDoor) -> None:
+    unknown, wrong = await door.client.get("/v2"), await door.client.get(SPEECH)
+    assert (unknown.status_code, wrong.status_code) == (404, 405)
+    assert unknown.json()["error"]["code"] == "not_found" and wrong.json()["error"]["code"] == "method_not_allowed"
+
+
+async def test_full_engine_is_503_with_retry_after(door: FakeDoor, body: dict[str, Any]) -> None:
+    door.behind.engine.refusal = StatusError(grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL", "Full.", retry_delay_s=2.5)
+    answer = await door.client.post(SPEECH, json=body, headers={"x-timeout-seconds": "3"})
+    assert answer.status_code in (503, 504)  # the client's channel tries it again within the deadline
+    if answer.status_code == 503:
+        assert answer.headers["retry-after"] == "3" and answer.headers["retry-after-ms"] == "2500"
+        assert answer.json()["error"]["code"] == "queue_full"
+
+
+async def test_failure_behind_is_500_without_its_cause(door: FakeDoor, body: dict[str, Any]) -> None:
+    door.behind.engine.script.fail_at = 0
+    answer = await door.client.post(SPEECH, json=body)
+    assert answer.status_code == 500 and answer.json()["error"]["type"] == "server_error"
+    assert "scripted" not in answer.text
+
+
+async def test_passed_deadline_is_504(door: FakeDoor, body: dict[str, Any]) -> None:
+    door.behind.engine.script.pause_at = 0
+    answer = await door.client.post(SPEECH, json=body, headers={"x-timeout-seconds": "0.3"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
+
+
+async def test_lost_gateway_is_503() -> None:
+    async with fake_door() as door:
+        await door.behind.gateway.stop()
+        answer = await door.client.post(
+            SPEECH, json={"input": "Hello.", "response_format": "pcm"}, headers={"x-timeout-seconds": "5"}
+        )
+        assert answer.status_code == 503 and "retry-after" in answer.headers
+
+
+def test_gateways_paths_become_fields_of_the_body() -> None:
+    assert body_field("config.audio_config.audio_encoding") == "response_format"
+    assert body_field("context.turns[2].audio.codes.frame_count") == "context[2].codes"
+    assert body_field("context.turns[0].audio.recording.audio_content") == "context[0].audio"
+    assert body_field("sampling_params.seed") == "seed"
+    assert body_field("audio_config.speed") == "speed"

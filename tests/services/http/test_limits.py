@@ -1,0 +1,203 @@
+"""Limits: of bodies, of time, of streams at once; and who is let in."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.authority import Authority
+from tests.support.door.fake_door import FakeDoor, fake_door
+
+SPEECH = "/v1/audio/speech"
+
+
+async def raw(door: FakeDoor, request: bytes) -> bytes:
+    """The answer to bytes, or to none."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
+    writer.write(request)
+    try:
+        return await asyncio.wait_for(reader.read(), 20)
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_large_body_is_refused(body: dict[str, Any], chunked: bool) -> None:
+    async with fake_door(max_body_bytes=2000) as door:
+        content = json.dumps(body | {"input": "x" * 4000}).encode()
+
+        async def pieces() -> Any:
+            yield content
+
+        answer = await door.client.post(
+            SPEECH, content=pieces() if chunked else content, headers={"content-type": "application/json"}
+        )
+        assert answer.status_code == 413 and answer.json()["error"]["code"] == "body_too_large"
+
+
+@pytest.mark.parametrize("request_start", [b"", b"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\n"])
+async def test_late_headers_close_the_connection(request_start: bytes) -> None:
+    async with fake_door(header_timeout_seconds=0.2) as door:
+        assert await raw(door, request_start) == b""
+
+
+async def test_late_body_is_refused() -> None:
+    async with fake_door(body_timeout_seconds=0.2) as door:
+        start = b"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        answer = await raw(door, start + b"Content-Length: 10\r\nConnection: close\r\n\r\n{")
+        assert answer.startswith(b"HTTP/1.1 408 ") and b"body_too_slow" in answer
+
+
+async def test_one_stream_too_many_is_refused(body: dict[str, Any]) -> None:
+    async with fake_door(max_streams=1) as door:
+        script = door.behind.engine.script
+        script.pause_at = 3
+        asking = asyncio.create_task(door.client.post(SPEECH, json=body))
+        await script.paused.wait()
+        refused = await door.client.post(SPEECH, json=body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "too_many_streams")
+        assert refused.headers["retry-after"] == "1"
+        script.resume.set()
+        assert (await asking).status_code == 200
+        assert (await door.client.post(SPEECH, json=body)).status_code == 200
+
+
+async def test_client_that_does_not_read_ends_its_stream(body: dict[str, Any]) -> None:
+    async with fake_door({"write_timeout_seconds": 60.0}, write_timeout_seconds=0.3) as door:
+        door.behind.engine.frame_count = 1000
+        content = json.dumps(body | {"sample_rate": 48_000}).encode()
+        start = b"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port, limit=1024)
+        writer.write(start + f"Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        async with asyncio.timeout(30):
+            while not door.behind.engine.calls:
+                await asyncio.sleep(0.01)
+            await door.behind.engine.calls[0].ended.wait()
+            while door.stage.door.streams.count:
+                await asyncio.sleep(0.01)
+        writer.close()
+        assert 'status="broken"' in (await door.client.get("/metrics")).text
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Path:
+    path = tmp_path / "tokens.json"
+    path.write_text(json.dumps([{"name": "ann", "sha256": hashlib.sha256(b"sesame").hexdigest()}]))
+    return path
+
+
+async def test_token_is_passed_on(tokens: Path, body: dict[str, Any]) -> None:
+    async with fake_door({"auth_tokens_file": tokens}) as door:
+        for header, status in (
+            ({}, 401),
+            ({"authorization": "Bearer wrong"}, 401),
+            ({"authorization": "Basic sesame"}, 401),
+            ({"authorization": "Bearer two words"}, 401),
+            ({"authorization": "Bearer sesame"}, 200),
+        ):
+            answer = await door.client.post(SPEECH, json=body, headers=header)
+            assert answer.status_code == status, header
+            if status == 401:
+                assert answer.json()["error"]["type"] == "authentication_error"
+                assert "wrong" not in answer.text
+            assert (await door.client.get("/v1/audio/voices", headers=header)).status_code == status
+            assert (await door.client.get("/readyz", headers=header)).status_code == 200
+
+
+async def test_pages_of_named_origins_alone_may_read_answers() -> None:
+    page = {"origin": "https://good.example"}
+    preflight = page | {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+    async with fake_door() as door:
+        assert "access-control-allow-origin" not in (await door.client.get("/v1/models", headers=page)).headers
+    async with fake_door(cors_origins="https://good.example") as door:
+        answer = await door.client.get("/v1/models", headers=page)
+        assert answer.headers["access-control-allow-origin"] == "https://good.example"
+        assert (await door.client.options(SPEECH, headers=preflight)).status_code == 200
+        bad = await door.client.get("/v1/models", headers={"origin": "https://bad.example"})
+        assert bad.headers.get("access-control-allow-origin") != "https://bad.example"
+
+
+async def test_wrong_timeout_header_is_named(door: FakeDoor, body: dict[str, Any]) -> None:
+    answer = await door.client.post(SPEECH, json=body, headers={"x-timeout-seconds": "soon"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "x-timeout-seconds")
+
+
+async def test_small_pieces_are_sent_without_delay(door: FakeDoor) -> None:
+    async with door.client.stream("GET", "/healthz"):
+        (connection,) = door.stage.server.connections()
+        accepted = connection.get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_taken_port_is_an_error(door: FakeDoor) -> None:
+    with pytest.raises(OSError, match="Cannot listen"):
+        async with fake_door(port=door.stage.server.port):
+            pass
+
+
+async def test_tls_with_client_certificates(tmp_path: Path, body: dict[str, Any]) -> None:
+    authority = Authority()
+    files = authority.write(tmp_path / "server")
+    ca = authority.write_ca(tmp_path)
+    own = authority.write(tmp_path / "client")
+    async with fake_door(**files, tls_client_ca=ca) as door:
+        url = door.url.replace("http", "https", 1) + SPEECH
+        context = ssl.create_default_context(cafile=str(ca))
+        async with httpx.AsyncClient(verify=context, trust_env=False) as client:
+            with pytest.raises(httpx.TransportError):
+                await client.post(url, json=body)
+        context.load_cert_chain(own["tls_certificate"], own["tls_key"])
+        for _ in range(2):
+            async with httpx.AsyncClient(verify=context, trust_env=False) as client:
+                assert (await client.post(url, json=body)).status_code == 200
+            authority.write(tmp_path / "server")  # another certificate: clients' ones are still known
+
+
+async def test_replaced_certificate_is_used_and_a_wrong_one_is_not(tmp_path: Path) -> None:
+    old, new = Authority(), Authority()
+    files = old.write(tmp_path)
+    async with fake_door(**files) as door:
+        url = door.url.replace("http", "https", 1) + "/healthz"
+
+        async def answers_to(authority: Authority) -> bool:
+            context = ssl.create_default_context(cadata=authority.pem.decode())
+            async with httpx.AsyncClient(verify=context, trust_env=False) as client:
+                try:
+                    return (await client.get(url)).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+        assert await answers_to(old) and not await answers_to(new)
+        new.write(tmp_path)
+        assert await answers_to(new) and not await answers_to(old)
+        files["tls_key"].write_text("no key")
+        assert await answers_to(new)
+
+
+async def test_wrong_tls_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.pem").write_text("no certificate")
+    with pytest.raises(OSError, match="--tls-certificate"):
+        async with fake_door(tls_certificate=tmp_path / "x.pem", tls_key=tmp_path / "x.pem"):
+            pass
+
+
+async def test_quota_of_a_caller_is_429_with_retry_after(tokens: Path, body: dict[str, Any]) -> None:
+    async with fake_door({"auth_tokens_file": tokens, "max_streams_per_caller": 1}) as door:
+        door.client.headers["authorization"] = "Bearer sesame"
+        script = door.behind.engine.script
+        script.pause_at = 3
+        asking = asyncio.create_task(door.client.post(SPEECH, json=body))
+        await script.paused.wait()
+        refused = await door.client.post(SPEECH, json=body)
+        assert (refused.status_code, refused.json()["error"]["type"]) == (429, "rate_limit_error")
+        assert refused.json()["error"]["code"] == "quota_exceeded" and int(refused.headers["retry-after"]) >= 1
+        script.resume.set()
+        assert (await asking).status_code == 200

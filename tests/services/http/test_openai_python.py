@@ -1,0 +1,92 @@
+"""OpenAI's own Python client against the door: it cannot tell it from OpenAI's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import openai
+import pytest
+from csm_client.tables.encodings import ENCODINGS
+from openai import AsyncOpenAI
+
+from tests.support.door.fake_door import FakeDoor
+from tests.support.fake_stages import numbered_audio
+
+SPEECH: dict[str, Any] = {"model": "gpt-4o-mini-tts", "voice": "coral", "input": "Hello.", "response_format": "pcm"}
+FORMATS = [name for name in ("mp3", "opus", "aac", "flac", "wav", "pcm") if name in ENCODINGS]
+
+
+@pytest.fixture
+async def client(door: FakeDoor) -> AsyncIterator[AsyncOpenAI]:
+    async with AsyncOpenAI(base_url=f"{door.url}/v1", api_key="sk-any", max_retries=0, timeout=30) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("response_format", FORMATS)
+async def test_every_format_comes_whole(client: AsyncOpenAI, response_format: str) -> None:
+    answer = await client.audio.speech.create(**SPEECH | {"response_format": response_format})
+    assert len(answer.content) > 100
+    if response_format == "pcm":
+        assert answer.content == numbered_audio(range(10))
+
+
+async def test_audio_is_streamed_to_it(client: AsyncOpenAI, door: FakeDoor) -> None:
+    script = door.behind.engine.script
+    script.pause_at = 5
+    async with client.audio.speech.with_streaming_response.create(**SPEECH) as answer:
+        pieces = answer.iter_bytes(1024)
+        found = await anext(pieces)
+        script.resume.set()
+        found += b"".join([piece async for piece in pieces])
+    assert found == numbered_audio(range(10))
+
+
+async def test_events_are_streamed_to_it(client: AsyncOpenAI) -> None:
+    async with client.audio.speech.with_streaming_response.create(**SPEECH, stream_format="sse") as answer:
+        lines = [line async for line in answer.iter_lines()]
+    assert sum("speech.audio.delta" in line for line in lines) > 1 and "speech.audio.done" in lines[-2]
+
+
+async def test_more_than_openai_has_goes_in_the_body(client: AsyncOpenAI, door: FakeDoor) -> None:
+    context = [{"speaker": 1, "text": "Hi."}]
+    await client.audio.speech.create(**SPEECH, extra_body={"seed": 9, "context": context})
+    request = door.behind.engine.calls[0].request
+    assert request.sampling_params.seed == 9 and request.segments[0].text == "Hi."
+
+
+async def test_voice_may_be_an_object(client: AsyncOpenAI) -> None:
+    answer = await client.audio.speech.with_raw_response.create(**SPEECH | {"voice": {"id": "bo"}})
+    assert answer.headers["x-voice"] == "bo" and answer.headers["x-request-id"]
+
+
+async def test_its_errors_are_typed_and_name_the_field(client: AsyncOpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as wrong:
+        await client.audio.speech.create(**SPEECH | {"input": ""})
+    assert (wrong.value.param, wrong.value.type) == ("input", "invalid_request_error")
+    assert wrong.value.request_id
+    with pytest.raises(openai.NotFoundError) as unknown:
+        await client.audio.speech.create(**SPEECH | {"voice": "nobody"})
+    assert (unknown.value.param, unknown.value.code) == ("voice", "voice_not_found")
+
+
+async def test_it_sees_a_broken_stream(client: AsyncOpenAI, door: FakeDoor) -> None:
+    script = door.behind.engine.script
+    script.pause_at = script.fail_at = 5
+    with pytest.raises(Exception, match="(?i)incomplete|peer closed"):
+        async with client.audio.speech.with_streaming_response.create(**SPEECH) as answer:
+            async for _ in answer.iter_bytes(1024):
+                script.resume.set()
+
+
+async def test_it_retries_a_full_server(door: FakeDoor) -> None:
+    door.stage.door.streams._most = 0
+    async with AsyncOpenAI(base_url=f"{door.url}/v1", api_key="sk-any", max_retries=0) as impatient:
+        with pytest.raises(openai.InternalServerError) as refused:
+            await impatient.audio.speech.create(**SPEECH)
+    assert refused.value.status_code == 503 and refused.value.response.headers["retry-after"] == "1"
+
+
+async def test_models_are_listed_to_it(client: AsyncOpenAI) -> None:
+    names = [model.id async for model in client.models.list()]
+    assert "fake/1" in names and (await client.models.retrieve("tts-1")).id == "tts-1"

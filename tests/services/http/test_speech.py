@@ -1,0 +1,140 @@
+"""POST /v1/audio/speech: formats, streaming, what goes on to the gateway, what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from typing import Any
+
+import httpx
+import pytest
+from csm_client.tables.encodings import ENCODINGS
+
+from services.http.api.formats import CONTENT_TYPES
+from tests.support.door.fake_door import FakeDoor
+from tests.support.fake_stages import fake_frames, numbered_audio
+
+SPEECH = "/v1/audio/speech"
+STARTS = {"wav": b"RIFF", "opus": b"OggS", "flac": b"fLaC"}
+
+
+def test_every_format_of_the_client_has_a_content_type() -> None:
+    assert set(ENCODINGS) <= set(CONTENT_TYPES)
+
+
+@pytest.mark.parametrize("response_format", [name for name in CONTENT_TYPES if name in ENCODINGS])
+async def test_every_format_is_streamed(door: FakeDoor, body: dict[str, Any], response_format: str) -> None:
+    answer = await door.client.post(SPEECH, json=body | {"response_format": response_format})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == CONTENT_TYPES[response_format]
+    assert answer.headers["transfer-encoding"] == "chunked" and answer.headers["cache-control"] == "no-store"
+    assert answer.content.startswith(STARTS.get(response_format, b""))
+    if response_format == "pcm":
+        assert answer.content == numbered_audio(range(10))
+
+
+async def test_first_audio_comes_before_the_last_frame_is_made(door: FakeDoor, body: dict[str, Any]) -> None:
+    script = door.behind.engine.script
+    script.pause_at = 5
+    async with door.client.stream("POST", SPEECH, json=body) as answer:
+        pieces = answer.aiter_raw()
+        first = await anext(pieces)
+        assert first == numbered_audio(range(10))[: len(first)]
+        assert not script.resume.is_set()
+        script.resume.set()
+        rest = b"".join([piece async for piece in pieces])
+    assert first + rest == numbered_audio(range(10))
+
+
+async def test_everything_asked_for_reaches_the_engine(door: FakeDoor, body: dict[str, Any]) -> None:
+    more = {"voice": {"id": "bo"}, "seed": 7, "temperature": 0.5, "top_k": 3, "max_audio_seconds": 0.24, "speaker": 4}
+    answer = await door.client.post(SPEECH, json=body | more)
+    assert answer.content == numbered_audio(range(3))
+    request = door.behind.engine.calls[0].request
+    assert request.sampling_params.seed == 7 and request.sampling_params.top_k == 3
+    assert request.sampling_params.temperature == 0.5
+    assert request.segments[-1].speaker_id == 4
+    assert answer.headers["x-seed"] == "7" and answer.headers["x-sample-rate"] == "24000"
+
+
+async def test_speed_reaches_the_codec(door: FakeDoor, body: dict[str, Any]) -> None:
+    await door.client.post(SPEECH, json=body | {"speed": 2.0})
+    assert door.behind.codec.calls[0].request.speed == 2.0
+
+
+async def test_the_voice_used_is_told(door: FakeDoor, body: dict[str, Any]) -> None:
+    named = await door.client.post(SPEECH, json=body | {"voice": "bo"})
+    aliased = await door.client.post(SPEECH, json=body | {"voice": "shimmer"})
+    assert (named.headers["x-voice"], aliased.headers["x-voice"]) == ("bo", "ada")
+    assert named.headers["x-model-version"] == "fake/1"
+
+
+async def test_instructions_are_answered_as_ignored(door: FakeDoor, body: dict[str, Any]) -> None:
+    plain = await door.client.post(SPEECH, json=body)
+    told = await door.client.post(SPEECH, json=body | {"instructions": "Whisper."})
+    assert "x-ignored-parameters" not in plain.headers
+    assert told.status_code == 200 and told.headers["x-ignored-parameters"] == "instructions"
+
+
+async def test_request_id_and_trace_go_on_to_the_gateway(door: FakeDoor, body: dict[str, Any]) -> None:
+    own = "11111111-2222-4333-8444-555555555555"
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    answer = await door.client.post(SPEECH, json=body, headers={"x-request-id": own, "traceparent": trace})
+    assert answer.headers["x-request-id"] == own
+    assert door.behind.engine.calls[0].metadata["x-request-id"] == own
+
+
+async def test_deadline_header_shortens_the_deadline(door: FakeDoor, body: dict[str, Any]) -> None:
+    await door.client.post(SPEECH, json=body, headers={"x-timeout-seconds": "5"})
+    remaining_s = door.behind.engine.calls[0].remaining_s
+    assert remaining_s is not None and remaining_s <= 5
+
+
+async def test_context_is_recordings_and_codes(door: FakeDoor, body: dict[str, Any]) -> None:
+    wav = (await door.client.post(SPEECH, json=body | {"response_format": "wav"})).content
+    codes = fake_frames(0, 3).SerializeToString()
+    context = [
+        {"speaker": 1, "text": "One.", "audio": base64.b64encode(wav).decode()},
+        {"speaker": 0, "text": "Two.", "codes": base64.b64encode(codes).decode()},
+        {"text": "Three."},
+    ]
+    answer = await door.client.post(SPEECH, json=body | {"context": context})
+    assert answer.status_code == 200, answer.text
+    segments = door.behind.engine.calls[-1].request.segments
+    assert [segment.text for segment in segments[:3]] == ["One.", "Two.", "Three."]
+
+
+async def events(answer: httpx.Response) -> list[dict[str, Any]]:
+    found = []
+    async for line in answer.aiter_lines():
+        if line.startswith("data: "):
+            found.append(json.loads(line.removeprefix("data: ")))
+    return found
+
+
+async def test_events_hold_the_audio_and_end_with_done(door: FakeDoor, body: dict[str, Any]) -> None:
+    more = {"stream_format": "sse", "return_codes": True, "seed": 3}
+    async with door.client.stream("POST", SPEECH, json=body | more) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        found = await events(answer)
+    *deltas, done = found
+    assert len(deltas) > 1 and {event["type"] for event in deltas} == {"speech.audio.delta"}
+    assert b"".join(base64.b64decode(event["audio"]) for event in deltas) == numbered_audio(range(10))
+    assert done["type"] == "speech.audio.done"
+    assert done["usage"] == {"input_tokens": 5, "output_tokens": 10, "total_tokens": 15}
+    assert done["seed"] == 3 and done["finish_reason"] == "end_of_speech"
+    codes = base64.b64decode(done["codes"])
+    context = [{"text": "Before.", "codes": base64.b64encode(codes).decode()}]
+    assert (await door.client.post(SPEECH, json=body | {"context": context})).status_code == 200
+
+
+async def test_utterance_without_audio_is_an_empty_success(door: FakeDoor, body: dict[str, Any]) -> None:
+    door.behind.engine.frame_count = 0
+    answer = await door.client.post(SPEECH, json=body)
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+async def test_many_streams_at_once_do_not_mix(door: FakeDoor, body: dict[str, Any]) -> None:
+    answers = await asyncio.gather(*(door.client.post(SPEECH, json=body) for _ in range(20)))
+    assert {answer.content for answer in answers} == {numbered_audio(range(10))}

@@ -1,0 +1,36 @@
+"""Traces through the door: a caller's is passed on, and with a collector the door's own span stands between."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.services.conftest import Collector
+from tests.support.door.fake_door import fake_door
+
+TRACE_ID, CALLER_SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACEPARENT = {"traceparent": f"00-{TRACE_ID}-{CALLER_SPAN}-01"}
+
+
+@pytest.mark.parametrize("door_traces", [False, True])
+async def test_one_trace_from_the_caller_to_the_gateway(
+    collector: Collector, body: dict[str, Any], door_traces: bool
+) -> None:
+    own = {"trace_endpoint": collector.endpoint} if door_traces else {}
+    async with fake_door({"trace_endpoint": collector.endpoint}, **own) as door:
+        answer = await door.client.post("/v1/audio/speech", json=body, headers=TRACEPARENT)
+        assert answer.status_code == 200
+    spoken = collector.only("TextToSpeechService/StreamSynthesize")
+    assert spoken.trace_id == TRACE_ID
+    if door_traces:
+        (asked,) = [span for span in collector.spans if span.service == "http" and "/v1/audio/speech" in span.name]
+        assert (asked.trace_id, asked.parent_id, spoken.parent_id) == (TRACE_ID, CALLER_SPAN, asked.span_id)
+    else:
+        assert spoken.parent_id == CALLER_SPAN
+
+
+async def test_header_that_is_no_trace_harms_nothing(body: dict[str, Any]) -> None:
+    async with fake_door() as door:
+        answer = await door.client.post("/v1/audio/speech", json=body, headers={"traceparent": "x" * 5000})
+        assert answer.status_code == 200
