@@ -11,6 +11,10 @@ WORKDIR /build
 COPY requirements/dev.txt requirements/
 RUN pip install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
     --constraint requirements/dev.txt grpcio-tools==1.85.1
+# What writes the bill of materials; like the maker of the stubs it stays out of the image.
+RUN python -m venv /opt/bill \
+    && /opt/bill/bin/pip install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
+    --constraint requirements/dev.txt cyclonedx-bom==7.5.0
 COPY protos protos
 RUN mkdir stubs && find protos -name '*.proto' -exec \
     python -m grpc_tools.protoc -I protos --python_out=stubs --grpc_python_out=stubs {} +
@@ -23,12 +27,9 @@ RUN python -m pip --python /opt/csm/bin/python install --no-cache-dir ${PIP_INDE
     --no-deps --requirement /tmp/gateway.txt
 COPY docker/prune.py /tmp/
 RUN python /tmp/prune.py /opt/csm
-# The software bill of materials, with each package's licence and its text. Its maker stays out of the image.
-COPY requirements/dev.txt /tmp/
-RUN python -m venv /opt/tools \
-    && /opt/tools/bin/pip install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
-    --constraint /tmp/dev.txt cyclonedx-bom==7.5.0 \
-    && /opt/tools/bin/cyclonedx-py environment --gather-license-texts --output-reproducible \
+# The software bill of materials, with each package's licence and its text.
+COPY --from=stubs /opt/bill /opt/bill
+RUN /opt/bill/bin/cyclonedx-py environment --gather-license-texts --output-reproducible \
     --output-file /tmp/sbom.cdx.json /opt/csm/bin/python
 
 FROM ${PYTHON_IMAGE}

@@ -1,7 +1,7 @@
 """Removes from an image's packages what no stage reads: tests, C++ headers and test programs, parts of Arrow.
 
-Usage: python prune.py ENVIRONMENT. It prints the megabytes (10^6 bytes) that each rule removed. Bytecode stays: a stage on a
-read-only root file system would compile it again at every start.
+Usage: python prune.py ENVIRONMENT. It prints the megabytes (10^6 bytes) that each rule removed. Bytecode stays: on a
+read-only root file system a stage would compile it again at every start.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 # Paths under site-packages that go (globs), and among them those that stay, because their package reads them.
 REMOVED = {
-    "tests inside packages": ["**/tests", "**/test"],
+    "tests inside packages": ["**/tests/", "**/test/"],
     "torch's programs": ["torch/bin/*"],  # tests in C++ and protoc
     "torch's headers": ["torch/include", "torch/share/cmake"],  # for extensions in C++, which no stage compiles
     "Arrow over a network, of other plans, and its sources": [
@@ -34,13 +34,8 @@ def matches(packages: Path, patterns: list[str]) -> Iterator[Path]:
     """The files and folders that a rule removes; a folder inside one that went is skipped."""
     for pattern in patterns:
         for path in sorted(packages.glob(pattern)):
-            if path.exists() and str(path.relative_to(packages)) not in KEPT and not is_module(path):
+            if path.exists() and str(path.relative_to(packages)) not in KEPT:
                 yield path
-
-
-def is_module(path: Path) -> bool:
-    """Whether a rule for folders matched a file, such as a program named `test`."""
-    return path.name in ("test", "tests") and not path.is_dir()
 
 
 def size(path: Path) -> int:

@@ -10,10 +10,9 @@ import json
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-from bench.machine import describe_machine
+from bench.machine import commit, cpu_name
 from recipes.images import debian_base, pip_configuration
 from recipes.images.catalog import FOLDER, ROOT, budgets, image_name, names
 from recipes.images.container_tool import BUILD_SECONDS, ContainerTool, ContainerToolError, find_tool
@@ -24,8 +23,8 @@ def build(tool: ContainerTool, name: str, base: str | None) -> dict[str, Any]:
     arguments = [f"PYTHON_IMAGE={base}"] if base else []
     arguments += [f"{index}={os.environ[index]}" for index in ("PIP_INDEX", "TORCH_INDEX") if os.environ.get(index)]
     options = [option for argument in arguments for option in ("--build-arg", argument)]
-    if tool.name == "podman":  # Docker reads .dockerignore and the network as they are, and mounts nothing
-        options += ["--network", "host", *pip_configuration.mounts(FOLDER)]
+    if tool.name == "podman":  # Docker does so by itself, but it mounts nothing into a build
+        options += ["--network", "host", "--format", "docker", *pip_configuration.mounts(FOLDER)]
     began = time.monotonic()
     file, tag = ROOT / "docker" / f"{name}.Dockerfile", image_name(name)
     tool.run("build", "--file", str(file), "--tag", tag, *options, str(ROOT), seconds=BUILD_SECONDS)
@@ -42,14 +41,17 @@ def main() -> int:
     try:
         tool = find_tool(FOLDER)
         base = debian_base.make(tool, FOLDER) if options.base == "debian" else options.base
-        results: dict[str, Any] = {"machine": describe_machine(), "tool": tool.name, "images": {}}
+        results: dict[str, Any] = {"device": cpu_name(), "commit": commit(), "tool": tool.name, "images": {}}
         if base:
             results["base"] = {"name": base, "bytes": tool.image_bytes(base)}
         over = []
         for name in options.names or names():
             results["images"][name] = built = build(tool, name, base)
             budget = budgets()[name]
-            print(f"{image_name(name)}: {built['bytes'] / 1e6:.0f} MB of {budget} MB, {built['build_seconds']:.0f} s", flush=True)
+            print(
+                f"{image_name(name)}: {built['bytes'] / 1e6:.0f} MB of {budget} MB, {built['build_seconds']:.0f} s",
+                flush=True,
+            )
             over += [name] if built["bytes"] > budget * 1e6 else []
             (FOLDER / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     except ContainerToolError as error:
