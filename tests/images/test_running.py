@@ -6,13 +6,11 @@ import io
 import json
 import urllib.request
 import wave
-from pathlib import Path
 
 import pytest
-import yaml
 from csm_client import Client, Speech
 
-from recipes.images.catalog import FOLDER, ROOT
+from recipes.images.catalog import FOLDER
 from tests.images.conftest import Deployment, stages
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(900)]
@@ -100,13 +98,3 @@ def test_sigterm_ends_a_stream_whole_and_the_program_with_status_0(deployment: D
     assert stream.summary is not None and len(whole) > 2 * 24000
     for stage in ("http", "engine-builtin", "codec-builtin"):
         assert deployment.stop(stage) == 0, stage
-
-
-def test_default_profile_is_the_built_in_voice() -> None:
-    variables = (ROOT / "docker" / ".env").read_text(encoding="utf-8").splitlines()
-    assert "COMPOSE_PROFILES=builtin" in variables
-    services = yaml.safe_load(Path(ROOT / "docker" / "compose.yaml").read_text(encoding="utf-8"))["services"]
-    assert {profile for service in services.values() for profile in service.get("profiles", [])} == {
-        "builtin",
-        "csm-1b",
-    }
