@@ -39,7 +39,7 @@ PACKAGES := csm_engine csm_codec csm_bundle csm_text services csm_client
 API_IMAGE := protos/api.binpb
 ASKED := $(if $(filter $(TINY),$(BUNDLE)),$(TINY)/bundle.json)
 
-.PHONY: say serve test test-slow test-gpu test-polyglot chaos fuzz bench bench-gpu kernels gpu-lease gpu-lease-rehearsal wheels \
+.PHONY: say serve test images test-images test-slow test-gpu test-polyglot chaos fuzz bench bench-gpu kernels gpu-lease gpu-lease-rehearsal wheels \
 	voice voice-rehearsal evaluate check coverage format protos protos-freeze lock notices settings-page clean
 
 say: $(STAMPS)/run $(ASKED)

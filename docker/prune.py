@@ -1,4 +1,4 @@
-"""Removes from an image's packages what no stage reads: tests, C++ headers and test programs, parts of Arrow.
+"""Removes from an image's packages what no stage reads: tests, C++ headers and test programs, Arrow over a network.
 
 Usage: python prune.py ENVIRONMENT. It prints the megabytes (10^6 bytes) that each rule removed. Bytecode stays: on a
 read-only root file system a stage would compile it again at every start.
@@ -16,12 +16,12 @@ REMOVED = {
     "tests inside packages": ["**/tests/", "**/test/"],
     "torch's programs": ["torch/bin/*"],  # tests in C++ and protoc
     "torch's headers": ["torch/include", "torch/share/cmake"],  # for extensions in C++, which no stage compiles
-    "Arrow over a network, of other plans, and its sources": [
+    "Arrow over a network, and its sources": [
         "pyarrow/libarrow_flight*",
         "pyarrow/libarrow_python_flight*",
         "pyarrow/_flight*",
-        "pyarrow/libarrow_substrait*",
-        "pyarrow/_substrait*",
+        "pyarrow/libarrow_s3*",
+        "pyarrow/_s3fs*",
         "pyarrow/include",
         "pyarrow/src",
         "pyarrow/includes",

@@ -30,7 +30,7 @@ class ContainerToolError(Exception):
     """No program for containers works here, or it failed; the message holds what it printed last."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ContainerTool:
     """Docker or Podman with the environment it needs."""
 
