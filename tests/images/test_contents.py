@@ -15,8 +15,8 @@ from tests.test_architecture import doubles
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(300)]
 
-# Their wheels hold no licence's text: sentencepiece is under Apache-2.0, whose text is /app/LICENSE, sentencex under MIT.
-WITHOUT_TEXT = {"sentencepiece", "sentencex"}
+# Their wheels hold no licence's text: sentencex is under MIT, the others under Apache-2.0, whose text is /app/LICENSE.
+WITHOUT_TEXT = {"sentencepiece", "sentencex", "tokenizers"}
 INSIDE = """
 import importlib.metadata, importlib.util, json, os, pathlib
 app = pathlib.Path("/app")
