@@ -39,8 +39,9 @@ PACKAGES := csm_engine csm_codec csm_bundle csm_text services csm_client
 API_IMAGE := protos/api.binpb
 ASKED := $(if $(filter $(TINY),$(BUNDLE)),$(TINY)/bundle.json)
 
-.PHONY: say serve test images test-images test-slow test-gpu test-polyglot chaos fuzz bench bench-gpu kernels gpu-lease gpu-lease-rehearsal wheels \
-	voice voice-rehearsal evaluate check coverage format protos protos-freeze lock notices settings-page clean
+.PHONY: say serve test images test-images test-slow test-gpu test-polyglot packages test-packages test-plugins chaos fuzz bench \
+	bench-gpu kernels gpu-lease gpu-lease-rehearsal wheels voice voice-rehearsal evaluate check coverage format protos protos-freeze \
+	lock notices settings-page clean
 
 say: $(STAMPS)/run $(ASKED)
 	@$(BIN)/python -m services.all_in_one.say --bundle '$(BUNDLE)' --text '$(subst ','\'',$(TEXT))' --out '$(OUT)' \
@@ -79,6 +80,26 @@ images: $(STAMPS)/dev
 
 test-images: images
 	$(PYTEST) -m images
+
+# The clients as their users install them: wheel and source of csm-client, the npm package. docs/releasing.md.
+packages: $(STAMPS)/dev
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist clients/python
+	cd clients/node && npm pack --pack-destination ../../dist
+
+# Installs the wheel into empty environments, from a package index.
+test-packages: packages
+	$(PYTEST) -m packages
+
+# LiveKit Agents and Pipecat want other versions than the lock's, so their tests have an environment of their own. The
+# server that they speak to runs in .venv.
+PLUGINS := build/plugins
+test-plugins: packages
+	$(PYTHON) -m venv $(PLUGINS)
+	$(PLUGINS)/bin/pip install --quiet --force-reinstall --no-deps dist/csm_client-*.whl
+	$(PLUGINS)/bin/pip install --quiet 'csm-client[livekit,pipecat]' pytest pytest-asyncio pytest-timeout
+	CSM_SERVER_PYTHON=$(abspath $(BIN)/python) $(PLUGINS)/bin/python -m pytest -c tests/plugins/pytest.ini \
+		--rootdir tests/plugins tests/plugins
 
 # Each prints a table and one JSON line; bench/README.md says what it means.
 bench: $(STAMPS)/dev $(TINY)/bundle.json
@@ -221,4 +242,4 @@ settings-page: $(STAMPS)/dev
 	$(BIN)/python docs/settings_page.py
 
 clean:
-	rm -rf $(VENV) build gen clients/node/node_modules *.egg-info
+	rm -rf $(VENV) build dist gen clients/node/node_modules clients/node/protos *.egg-info

@@ -10,7 +10,7 @@
                "frame_sample_count": 1920, "sample_rate_hertz": 24000},
      "sampling": {"temperature": 0.9, "top_k": 50},
      "text_frontend": "english-phonemes-1",
-     "voices": [{"name": "speaker-0", "speaker": 0, "language_codes": ["en"], "description": ""}]}
+     "voices": [{"name": "speaker-0", "speaker": 0, "language_codes": ["en"], "description": "", "seed": 7}]}
 
 A part is a path relative to the folder, or `hf:OWNER/REPO[@REVISION][:PATH]`, resolved by
 `csm_bundle.hub` when it is asked for and not before, so that a stage downloads only what it uses.
@@ -18,7 +18,8 @@ A folder or repository of bare weights, without bundle.json, is a bundle too: it
 their known names, and those it does not hold are taken from `DEFAULT_PARTS`.
 
 Without "text_frontend" the model reads spelling, as csm-1b does; with it the tokenizer reads the symbols of that front
-end (csm_text/frontend.py). The part "lexicon" (csm_text/lexicon.py) may be left out.
+end (csm_text/frontend.py). The parts "lexicon" (csm_text/lexicon.py) and "voices" (csm_bundle/voice_folder.py: voices
+with a prompt, beside those named here) may be left out. A voice with "seed" gives it to requests that set none.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class Bundle:
         "model" is a folder with the weights in one of MODEL_LAYOUTS and config.json beside them, or one weights file;
         "tokenizer" is tokenizer.json; "mimi" is one safetensors file, or a folder with config.json and weights in one
         of CODEC_LAYOUTS, which may be that of a CSM; "silentcipher" is a folder of checkpoints with hparams.yaml;
-        "lexicon" is a file of words.
+        "lexicon" is a file of words; "voices" is a folder of voices with prompts.
 
         Raises BundleError (missing), GatedRepositoryError or HubUnavailableError.
         """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Le, MinLen
 from pydantic import BeforeValidator, Strict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import PydanticCustomError
 
@@ -98,4 +98,5 @@ def keys(required: Collection[str], optional: Collection[str] = ()) -> BeforeVal
 Text = Annotated[str, Strict(), needed("a string is needed")]
 Name = Annotated[str, Strict(), MinLen(1), needed("a string is needed")]
 Natural = Annotated[int, Strict(), Ge(0), needed("a whole number of at least 0 is needed")]
+Seed = Annotated[int, Strict(), Ge(0), Le(2**63 - 1), needed("a whole number from 0 to 2^63 - 1 is needed")]
 Positive = Annotated[int, Strict(), Ge(1), needed("a whole number of at least 1 is needed")]

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le, MinLen
 from pydantic import AfterValidator, BeforeValidator, Strict, TypeAdapter, ValidationError, ValidationInfo
 
-from csm_bundle.checked_json import Name, Natural, Text, first_problem, keys, needed, refuse
+from csm_bundle.checked_json import Name, Natural, Seed, Text, first_problem, keys, needed, refuse
 from csm_bundle.codec_identity import CodecIdentity
 from csm_bundle.errors import BundleError
 from csm_bundle.hub import HubReference, checked_relative_path
@@ -22,7 +22,7 @@ from csm_bundle.sampling import LARGEST_INTEGER, LIMITS, RecommendedSampling
 
 FORMAT = 1
 MIN_SDR_DB, MAX_SDR_DB = 10.0, 80.0  # audio over watermark: below is audible noise, above no mark is left
-PARTS = ("model", "tokenizer", "mimi", "silentcipher", "lexicon")
+PARTS = ("model", "tokenizer", "mimi", "silentcipher", "lexicon", "voices")
 
 _Decibels = Annotated[
     float,
@@ -41,6 +41,7 @@ class Voice:
     speaker: Natural
     language_codes: Annotated[tuple[Name, ...], needed("a list is needed")] = ()  # BCP-47
     description: Text = ""
+    seed: Seed | None = None  # of requests that set none; drawn when None
 
 
 def _different(voices: tuple[Voice, ...]) -> tuple[Voice, ...]:
@@ -93,7 +94,7 @@ _Codec = Annotated[
     keys(("name", "codebook_count", "codebook_size", "frame_sample_count", "sample_rate_hertz"), ("weights_digest",)),
 ]
 _Voices = Annotated[
-    tuple[Annotated[Voice, keys(("name", "speaker"), ("language_codes", "description"))], ...],
+    tuple[Annotated[Voice, keys(("name", "speaker"), ("language_codes", "description", "seed"))], ...],
     MinLen(1),
     AfterValidator(_different),
     needed("at least one voice is needed"),

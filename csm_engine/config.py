@@ -50,7 +50,13 @@ class EngineConfig(BaseModel):
         description="Sequences in a step that cost little more than one. While a stream's next frame is urgent, a step"
         " takes no more than these, or all urgent ones if they are more.",
     )
-    prefill_chunk: int = Field(256, ge=1, le=2048, description="Prompt positions between two frame steps.")
+    prefill_chunk: int = Field(
+        256,
+        ge=1,
+        le=2048,
+        description="Most prompt positions of a prefill pass, of all prompts in it. While a stream's next frame is"
+        " urgent, a frame step follows each pass.",
+    )
     reserved_frames: int = Field(
         250, ge=1, le=2048, description="Frames that context turns must leave room for; older turns are dropped."
     )

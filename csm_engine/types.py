@@ -44,6 +44,7 @@ class GenerationRequest:
     live: the audio is played while it is generated, so pacing may hold the sequence back.
     speed: how fast the frames are played; 2 is twice as fast. For pacing alone.
     listener_frames: frames in one part of a live stream. A part is played only when it is complete.
+    pinned_segments: the first segments that are never dropped.
     """
 
     request_id: str
@@ -54,10 +55,13 @@ class GenerationRequest:
     live: bool = False
     listener_frames: int = 1
     speed: float = 1.0
+    pinned_segments: int = 0
 
     def check(self) -> None:
         """Raises: InvalidRequestError naming the first field of this class that is out of range."""
         made = 0 if self.resume is None else len(self.resume)
+        in_context = max(0, len(self.segments) - 1)
+        _require("pinned_segments", 0 <= self.pinned_segments <= in_context, self.pinned_segments, f"0 to {in_context}")
         _require("max_frames", self.max_frames > made, self.max_frames, f"more than {made}")
         _require("speed", 0 < self.speed < math.inf, self.speed, "a finite number above 0")
         for name in (item.name for item in fields(self.sampling)):

@@ -34,7 +34,7 @@ RUN /opt/bill/bin/cyclonedx-py environment --gather-license-texts --output-repro
 
 FROM ${PYTHON_IMAGE}
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin csm \
-    && install --directory --owner=10001 --group=10001 /var/lib/csm/keys
+    && install --directory --owner=10001 --group=10001 /var/lib/csm/keys /var/lib/csm/voices
 COPY --from=packages /opt/csm /opt/csm
 COPY --from=stubs /build/stubs /app/stubs
 COPY --from=packages /tmp/sbom.cdx.json /app/
@@ -45,7 +45,8 @@ ENV PATH=/opt/csm/bin:$PATH \
     PYTHONPATH=/app:/app/stubs \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    CSM_GATEWAY_CODE_SEALING_KEYRING=/var/lib/csm/keys/code_sealing.json
+    CSM_GATEWAY_CODE_SEALING_KEYRING=/var/lib/csm/keys/code_sealing.json \
+    CSM_GATEWAY_VOICES_DATABASE=/var/lib/csm/voices/voices.sqlite
 WORKDIR /app
 USER 10001:10001
 EXPOSE 50051 50052 9460

@@ -19,10 +19,13 @@ from pathlib import Path
 from bench.kernel_proof import budget, time_model
 from bench.kernel_proof.fast_step import ALL_BATCHES, PROVED_FORMS
 from bench.kernel_proof.machine_code import KEPT_IN
+from bench.kernel_proof.prefill_model import PassModel, admissions_per_second
 from bench.kernel_proof.proof import Proof, representatives
+from bench.shapes import CSM_1B
 
 REPRESENTATIVE_FORMS = ("auto", "plain", "fused", "float8", "int8", "float8-kv")
 REPRESENTATIVE_BATCHES = (1, 64, 256)
+PROMPT_ROWS = 40  # of a prompt without context, in the model of admissions
 
 
 def main() -> int:
@@ -41,10 +44,11 @@ def main() -> int:
     print_codes(proof)
     model = time_model.from_json(json.loads(time_model.FITTED.read_text(encoding="utf-8")))
     errors = print_times(proof, model)
+    passes = print_passes(proof, model)
     wrong = proof.complaints()
     for line in wrong:
         print(f"over budget: {line}")
-    print(json.dumps(summary(proof, model, wrong, errors)))
+    print(json.dumps(summary(proof, model, wrong, errors) | passes))
     return 1 if wrong else 0
 
 
@@ -89,6 +93,29 @@ def print_times(proof: Proof, model: time_model.TimeModel) -> dict[str, float]:
             line += f"  guessed: {', '.join(unknown)}"
         print(line)
     return errors
+
+
+def print_passes(proof: Proof, model: time_model.TimeModel) -> dict[str, object]:
+    """Modelled times of prefill passes, and modelled admissions per second; nothing of it is measured."""
+    operations: dict[str, dict[str, int]] = {}
+    modelled: dict[str, dict[str, float]] = {}
+    for (form, rows), counted in proof.passes.items():
+        passes = PassModel(model, CSM_1B.backbone, kv_bytes=1 if "float8-kv" in form else 2)
+        short, long = (passes.pass_ms(counted, rows, context) for context in (PROMPT_ROWS, 2040))
+        operations.setdefault(form, {})[str(rows)] = counted.total
+        modelled.setdefault(form, {})[str(rows)] = round(short, 2)
+        line = f"{form:>10} pass of {rows:>3} rows  {counted.total:>4} operations  modelled {short:.2f} ms,"
+        print(f"{line} {long:.2f} ms where each row attends to 2,040 positions")
+    admissions: dict[str, dict[str, float]] = {}
+    for (form, batch), frame in proof.frames.items():
+        if (form, 256) in proof.passes:
+            rate = admissions_per_second(modelled[form]["256"], model.frame_ms(frame, batch), 256, PROMPT_ROWS)
+            admissions.setdefault(form, {})[str(batch)] = round(rate)
+    return {
+        "prefill_operations": operations,
+        "modelled_prefill_ms": modelled,
+        "modelled_admissions_per_second": admissions,
+    }
 
 
 def summary(proof: Proof, model: time_model.TimeModel, wrong: list[str], errors: dict[str, float]) -> dict[str, object]:

@@ -7,8 +7,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from bench.kernel_proof.budget import CONTEXT, complaints_about_code, complaints_about_frame
-from bench.kernel_proof.fast_step import frame, new_traced_step, partly_read, prompts
+from bench.kernel_proof.budget import CONTEXT, complaints_about_code, complaints_about_frame, complaints_about_pass
+from bench.kernel_proof.fast_step import (
+    PREFILL_ROWS,
+    frame,
+    new_traced_step,
+    partly_read,
+    prefill,
+    prefill_table,
+    prompts,
+)
 from bench.kernel_proof.machine_code import KEPT_IN, MachineCode, machine_code
 from bench.kernel_proof.operations import Operations, count
 from bench.kernel_proof.pretended_gpu import Launch, pretended_gpu
@@ -16,15 +24,16 @@ from bench.kernel_proof.pretended_gpu import Launch, pretended_gpu
 
 @dataclass
 class Proof:
-    """frames: by form and batch; variants: of every kernel that is launched, each once."""
+    """frames: by form and batch; passes: of prefill, by form and rows; variants: of every kernel, each once."""
 
     frames: dict[tuple[str, int], Operations] = field(default_factory=dict)
+    passes: dict[tuple[str, int], Operations] = field(default_factory=dict)
     variants: dict[object, Launch] = field(default_factory=dict)
     codes: list[MachineCode] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)  # to compile
 
     def trace(self, forms: Iterable[str], batches: Iterable[int]) -> None:
-        """Traces the frames of these forms and batches, and the engine's other launches."""
+        """Traces the frames of these forms and batches, the passes of prefill, and the engine's other launches."""
         sizes = list(batches)
         for form in forms:
             with pretended_gpu(lambda launch: None):
@@ -32,6 +41,9 @@ class Proof:
             for batch in sizes:
                 rows = partly_read(step, batch, CONTEXT)
                 self._took(self.frames.setdefault((form, batch), count(partial(frame, step, batch), rows)))
+            for pass_rows in PREFILL_ROWS:
+                table, read = prefill_table(step, pass_rows), partly_read(step, pass_rows, 0)
+                self._took(self.passes.setdefault((form, pass_rows), count(partial(prefill, step, table), read)))
             for function in prompts(step).values():
                 self._took(count(function))
 
@@ -52,6 +64,8 @@ class Proof:
         wrong += complaints_about_code(self.codes)
         for (form, batch), operations in self.frames.items():
             wrong += complaints_about_frame(form, batch, operations.total, operations.total_bytes)
+        for (form, rows), operations in self.passes.items():
+            wrong += complaints_about_pass(form, rows, operations.total)
         return wrong
 
 

@@ -34,6 +34,7 @@ def main() -> None:
     options.add_argument("--saturation-batch", type=int, default=64)
     options.add_argument("--prefill-chunk", type=int, default=256)
     options.add_argument("--context-frames", type=int, default=0, help="of a turn before each utterance, all unlike")
+    options.add_argument("--same-texts", action="store_true", help="four texts, whose prompts are soon all reused")
     arguments = options.parse_args()
     figures = opened("serving", arguments)
     model, device, dtype = SHAPES[arguments.shape], arguments.device, DTYPES[arguments.dtype]
@@ -54,7 +55,14 @@ def main() -> None:
     began = time.monotonic()
     with running_engine(model, arguments.form, config, device=device, dtype=dtype) as engine:
         ready_s = round(time.monotonic() - began, 1)
-        figures.add(form=arguments.form, slots=slots, max_playout_lead_s=arguments.max_playout_lead_s, ready_s=ready_s)
+        figures.add(
+            form=arguments.form,
+            slots=slots,
+            max_playout_lead_s=arguments.max_playout_lead_s,
+            prefill_chunk=arguments.prefill_chunk,
+            saturation_batch=config.saturation_batch,
+            ready_s=ready_s,
+        )
         open_load.run(engine, open_load.Load(min(4, slots), 0.5, 0.5, 12))  # warm-up
         for level in levels:
             load = open_load.Load(
@@ -66,8 +74,9 @@ def main() -> None:
                 arguments.context_frames,
                 model.num_codebooks,
                 model.codebook_size,
+                arguments.same_texts,
             )
-            figures.add(form=arguments.form, **open_load.run(engine, load))
+            figures.add(form=arguments.form, same_texts=arguments.same_texts, **open_load.run(engine, load))
 
 
 if __name__ == "__main__":

@@ -5,19 +5,17 @@ import { extname } from 'node:path';
 import { wav } from './wav.mjs';
 
 const ENCODINGS = {
-  '.ogg': 'AUDIO_ENCODING_OGG_OPUS',
-  '.opus': 'AUDIO_ENCODING_OGG_OPUS',
-  '.mp3': 'AUDIO_ENCODING_MP3',
-  '.aac': 'AUDIO_ENCODING_AAC',
-  '.flac': 'AUDIO_ENCODING_FLAC',
+  '.ogg': 'ogg_opus',
+  '.opus': 'ogg_opus',
+  '.mp3': 'mp3',
+  '.aac': 'aac',
+  '.flac': 'flac',
 };
-const SAMPLES = 'AUDIO_ENCODING_PCM'; // of a WAV file, whose header is written here with its true lengths
 
-// The encoding to ask for. Names with other ends are WAV files.
-export const encodingOf = (path) => ENCODINGS[extname(path).toLowerCase()] ?? SAMPLES;
-
-// Whether audio of that encoding can be cut between two samples.
-export const isDivisible = (encoding) => encoding === SAMPLES;
+// The encoding to ask for. Names with other ends are WAV files, whose header is written here with its true lengths.
+export const encodingOf = (path) => ENCODINGS[extname(path).toLowerCase()] ?? 'pcm';
 
 // The content of a file with audio of that format.
-export const fileOf = (audio, format) => (format.audioEncoding === SAMPLES ? wav(audio, format) : audio);
+export const fileOf = (audio, format) => (
+  format.audioEncoding === 'AUDIO_ENCODING_PCM' ? wav(audio, format) : audio
+);

@@ -12,7 +12,6 @@ export class Heard {
   constructor() {
     this.header = undefined;
     this.samples = 0;
-    this.chunks = [];
     this.beginAgain();
   }
 
@@ -29,17 +28,17 @@ export class Heard {
     this.header = header;
   }
 
+  // The bytes of a message that have not been heard before; undefined when there are none.
   takeAudio({ audioContent, sampleOffset, sampleCount }) {
     if (sampleOffset !== this.position) {
       throw new Error(`Audio is missing: sample ${this.position} was due, ${sampleOffset} came.`);
     }
     this.position += sampleCount;
     const fresh = this.position - this.samples;
-    if (fresh <= 0 && sampleCount > 0) return;
+    if (fresh <= 0 && sampleCount > 0) return undefined;
     // Only audio that can be cut between samples comes twice.
-    const isNew = fresh >= sampleCount;
-    this.chunks.push(isNew ? audioContent : audioContent.subarray(audioContent.length - SAMPLE_BYTES * fresh));
     this.samples = this.position;
+    return fresh >= sampleCount ? audioContent : audioContent.subarray(audioContent.length - SAMPLE_BYTES * fresh);
   }
 }
 

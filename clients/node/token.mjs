@@ -12,7 +12,7 @@ import { isLoopback } from './targets.mjs';
 export function callMetadata(options) {
   const metadata = new grpc.Metadata();
   const file = options['token-file'];
-  const token = file === undefined ? process.env.CSM_TOKEN : loadToken(file);
+  const token = options.token ?? (file === undefined ? process.env.CSM_TOKEN : loadToken(file));
   if (!token) return metadata;
   if (!/^[!-~]+$/.test(token)) {
     throw new Error('A token is one word of printable ASCII characters; this one is not.');

@@ -7,15 +7,19 @@ passes only slots. Shapes: B rows; K codebooks; D, d widths of backbone and dept
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from csm_engine.execution.ops import dispatch as ops
+from csm_engine.execution.prompt_rows import PassTable, PromptRows, rows_in, table_of
 from csm_engine.execution.slot_state import SlotState
 from csm_engine.execution.stage_timer import StageTimer
 from csm_engine.execution.weights import PackedStack, PackedWeights
 from csm_engine.kv.cache import SlotKVCache
+from csm_engine.scheduling.buckets import PROMPT_TILE
 
 
 class PackedFrameStep:
@@ -35,13 +39,36 @@ class PackedFrameStep:
         )
         self.timer: StageTimer[str] = StageTimer(weights.device)
 
-    def embed_tokens(self, tokens: Tensor, tokens_mask: Tensor) -> Tensor:
-        """tokens, tokens_mask: (T, K + 1) int64 and bool -> (T, D)."""
-        config = self.weights.config
-        offsets = torch.arange(config.num_codebooks, device=tokens.device) * config.audio_vocab_size
-        audio = F.embedding(tokens[:, :-1] + offsets, self.weights.audio_embeddings)
-        text = F.embedding(tokens[:, -1:], self.weights.text_embeddings)
-        return (torch.cat([audio, text], dim=1) * tokens_mask.unsqueeze(-1)).sum(dim=1)
+    def prefill(self, prompts: Sequence[PromptRows]) -> None:
+        """Fills the cache with the prompts' rows, and starts the slots whose prompts are complete. Each slot once.
+
+        Raises: ValueError with more than MOST_PROMPTS prompts.
+        """
+        tile = PROMPT_TILE if self.device.type == "cuda" else 1
+        table = self.prompt_table(prompts, rows_in(prompts, tile), tile)
+        self.prefill_pass(table.pin_memory().to(self.device, non_blocking=True) if tile > 1 else table)
+
+    def prompt_table(self, prompts: Sequence[PromptRows], num_rows: int, tile: int) -> Tensor:
+        """The table of a pass of `num_rows` rows, on the CPU."""
+        return table_of(
+            prompts, num_rows, num_codebooks=self.config.num_codebooks, pad_slot=self.state.pad_slot, tile=tile
+        )
+
+    def prefill_pass(self, table: Tensor) -> None:
+        """table: as `prompt_table` made it, on the step's device. Runs inside and outside of a CUDA graph."""
+        rows, weights = PassTable.of(table), self.weights
+        x = ops.embed(rows.ids, weights.audio_embeddings, weights.text_embeddings, self.config.audio_vocab_size)
+        num_rows = len(rows.slots)
+        if num_rows:
+            self.backbone.prefill_rows(x[:num_rows], rows.slots, rows.positions)
+        self.state.start_rows(
+            rows.started,
+            x[num_rows:],
+            position=rows.first_positions,
+            frame=rows.first_frames,
+            max_frames=rows.max_frames,
+            sampling=rows.sampling,
+        )
 
     def __call__(self, slots: Tensor) -> Tensor:
         """Makes one frame of each row and advances the row's state; rows that have ended run as padding.
@@ -85,21 +112,23 @@ class PackedBackbone:
 
     def prefill(self, x: Tensor, slot: int, start: int) -> None:
         """x: (T, D) of positions start..start+T-1 of one slot: fills the slot's keys and values."""
-        stack, end, x = self._stack, start + len(x), x.clone()
-        visible = torch.ones(len(x), end, dtype=torch.bool, device=x.device).tril(start)
+        slots = torch.full((len(x),), slot, device=x.device)
+        self.prefill_rows(x.clone(), slots, torch.arange(start, start + len(x), device=x.device))
+
+    def prefill_rows(self, x: Tensor, slots: Tensor, positions: Tensor) -> None:
+        """Fills keys and values with rows of any slots. A row attends to its own slot up to its own position.
+
+        x: (T, D), overwritten; slots, positions: (T,) int64. A slot's rows follow each other in the order of their
+        positions. On a GPU they begin at a multiple of PROMPT_TILE.
+        """
+        stack = self._stack
         for index, (layer, cache) in enumerate(zip(stack.layers, self.cache.layers, strict=True)):
             qkv = ops.norm_linear(x, layer.attention_norm, layer.qkv, stack.config.norm_eps)
-            query = ops.write_prompt(qkv, cache.keys[slot], cache.values[slot], start, stack)
+            ops.write_rows(qkv, cache.keys, cache.values, slots, positions, stack)
             if index == len(stack.layers) - 1:
                 return  # hidden states of a prompt are not used: its last row enters a frame step
-            group = stack.config.num_heads // stack.config.num_kv_heads
-            attended = F.scaled_dot_product_attention(
-                query.transpose(0, 1).unsqueeze(0),
-                cache.keys[slot, :end].to(x.dtype).repeat_interleave(group, dim=1).transpose(0, 1).unsqueeze(0),
-                cache.values[slot, :end].to(x.dtype).repeat_interleave(group, dim=1).transpose(0, 1).unsqueeze(0),
-                attn_mask=visible,
-            )
-            x = ops.finish_layer(x, attended[0].transpose(0, 1).flatten(1), layer, stack.config.norm_eps)
+            attended = ops.prompt_attention(qkv, cache.keys, cache.values, slots, positions, stack)
+            x = ops.finish_layer(x, attended, layer, stack.config.norm_eps)
 
 
 class PackedDepthDecoder:
@@ -115,10 +144,10 @@ class PackedDepthDecoder:
         """hidden: (B, D); fed: (B, d) input for the drawn code of codebook 0 -> (B, K) int64, codebook 0 first."""
         weights, last = self._weights, self._weights.config.num_codebooks - 1
         caches = self._frame_caches(len(hidden))
-        self._run(ops.linear(hidden, weights.projection), 0, caches)
+        first = ops.linear(hidden, weights.projection)
         for codebook in range(1, last + 1):
             assert fed is not None
-            x = self._run(fed, codebook, caches)
+            x = self._run(fed, codebook, caches) if codebook > 1 else self._run_first_two(first, fed, caches)
             logits = ops.norm_linear(x, self._stack.norm, self._heads[codebook - 1], self._stack.config.norm_eps)
             _, fed = draw.codes(logits, codebook, weights.projected_embeddings if codebook < last else None)
         return draw.frame()
@@ -140,6 +169,24 @@ class PackedDepthDecoder:
         for layer, (keys, values) in zip(stack.layers, caches, strict=True):
             qkv = ops.norm_linear(x, layer.attention_norm, layer.qkv, stack.config.norm_eps)
             attended = ops.depth_attention(qkv, keys, values, position, stack)
+            x = ops.finish_layer(x, attended, layer, stack.config.norm_eps)
+        return x
+
+    def _run_first_two(self, first: Tensor, second: Tensor, caches: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Positions 0 and 1 in one pass, which reads the weights once. first, second: (B, d) -> (B, d) of position 1.
+
+        With more rows than our product takes, they are two passes.
+        """
+        stack, rows = self._stack, len(first)
+        if 2 * rows > ops.FUSED_ROWS:
+            self._run(first, 0, caches)
+            return self._run(second, 1, caches)
+        x = torch.cat([first, second])
+        for layer, (keys, values) in zip(stack.layers, caches, strict=True):
+            qkv = ops.norm_linear(x, layer.attention_norm, layer.qkv, stack.config.norm_eps)
+            attended = ops.depth_attention_of_two(qkv, keys, values, stack)
+            if layer is stack.layers[-1]:
+                x, attended = x[rows:], attended[rows:]  # of position 0, later ones need only keys and values
             x = ops.finish_layer(x, attended, layer, stack.config.norm_eps)
         return x
 

@@ -1,23 +1,28 @@
-"""The graph runner: the fast step as CUDA graphs, one per batch bucket. One launch makes a whole frame.
+"""The graph runner: the fast step as CUDA graphs, one per batch bucket, and prefill, one per bucket of rows.
 
-All graphs are captured before the first use. A batch is padded to the next bucket with the spare slot. Only the list of
-slots changes between launches; a graph reads everything else from device memory by slot. On a CPU nothing is captured,
-and the same function runs directly.
+One launch makes a whole frame, or prefills all prompts of a pass. All graphs are captured before the first use. A batch
+is padded to the next bucket with the spare slot. Only the list of slots, or the table of a pass, changes between
+launches; a graph reads everything else from device memory by slot. On a CPU nothing is captured, and the same functions
+run directly.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from csm_engine.execution.frame_step import PackedFrameStep
-from csm_engine.scheduling.buckets import bucket_of, buckets_up_to
+from csm_engine.execution.prompt_rows import PromptRows, rows_in
+from csm_engine.scheduling.buckets import PROMPT_TILE, bucket_of, buckets_up_to, prefill_buckets_up_to
 
 _WARM_UPS = 3
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +32,23 @@ class _Captured:
     rows: Tensor  # (bucket, K + 1) int16, written by it
 
 
+@dataclass(frozen=True, slots=True)
+class _CapturedPass:
+    graph: torch.cuda.CUDAGraph
+    table: Tensor  # of a prefill pass (prompt_rows.py), read by the graph
+
+
 class GraphRunner:
     """A Step that replays a PackedFrameStep's graphs: same state, same prefill, same call."""
 
-    def __init__(self, step: PackedFrameStep, max_rows: int, *, constant_shape: bool = False) -> None:
-        """Captures every bucket for batches of up to `max_rows`, the largest first, in one memory pool.
+    def __init__(
+        self, step: PackedFrameStep, max_rows: int, *, prefill_rows: int = 256, constant_shape: bool = False
+    ) -> None:
+        """Captures every bucket, the largest first, in one memory pool.
 
-        constant_shape: use one bucket, the largest. Matrix products then have the same shape in every step, so a row's
-        bits do not depend on the batch size. Small batches pay for the padding.
+        max_rows: of a batch; prefill_rows: prompt rows of a pass.
+        constant_shape: use one bucket for steps and one for passes, the largest. Matrix products then have the same
+        shape in every step, so a row's bits do not depend on the batch size. Small batches pay for the padding.
         """
         self._step = step
         self.config = step.config
@@ -42,14 +56,36 @@ class GraphRunner:
         self.backbone = step.backbone
         self.state = step.state
         self.timer = step.timer
-        self.embed_tokens = step.embed_tokens
         self._constant_shape = constant_shape
         self._buckets = [max_rows] if constant_shape else buckets_up_to(max_rows)
+        self._prefill_buckets = prefill_buckets_up_to(prefill_rows)
+        if constant_shape:
+            self._prefill_buckets = [0, self._prefill_buckets[-1]]
         self._captured: dict[int, _Captured] = {}
+        self._captured_passes: dict[int, _CapturedPass] = {}
         if self.device.type == "cuda":
             pool = torch.cuda.graph_pool_handle()
+            for rows in reversed(self._prefill_buckets):
+                self._captured_passes[rows] = self._capture_pass(rows, pool)
             for bucket in reversed(self._buckets):
                 self._captured[bucket] = self._capture(bucket, pool)
+
+    def prefill(self, prompts: Sequence[PromptRows]) -> None:
+        """As PackedFrameStep.prefill, in one launch. At most `prefill_rows` rows; each prompt counts in whole tiles.
+
+        Raises: ValueError with more rows or prompts than that.
+        """
+        if not self._captured_passes:
+            if not self._constant_shape:
+                return self._step.prefill(prompts)
+            bucket = bucket_of(rows_in(prompts, 1), self._prefill_buckets)
+            return self._step.prefill_pass(self._step.prompt_table(prompts, bucket, 1))
+        bucket = bucket_of(rows_in(prompts, PROMPT_TILE), self._prefill_buckets)
+        captured = self._captured_passes[bucket]
+        table = self._step.prompt_table(prompts, bucket, PROMPT_TILE)
+        captured.table.copy_(table.pin_memory(), non_blocking=True)
+        captured.graph.replay()
+        return None
 
     def __call__(self, slots: Tensor) -> Tensor:
         """slots: (B,) int64, each once -> (B, K + 1) int16 K codes and an Outcome, valid until the next call."""
@@ -68,13 +104,23 @@ class GraphRunner:
     @torch.inference_mode()
     def _capture(self, bucket: int, pool: Any) -> _Captured:
         slots = torch.full((bucket,), self.backbone.cache.pad_slot, device=self.device)
+        graph, rows = self._graph_of(lambda: self._step(slots), pool)
+        return _Captured(graph, slots, rows)
+
+    @torch.inference_mode()
+    def _capture_pass(self, rows: int, pool: Any) -> _CapturedPass:
+        table = self._step.prompt_table([], rows, PROMPT_TILE).to(self.device)
+        graph, _ = self._graph_of(lambda: self._step.prefill_pass(table), pool)
+        return _CapturedPass(graph, table)
+
+    def _graph_of(self, function: Callable[[], Result], pool: Any) -> tuple[torch.cuda.CUDAGraph, Result]:
         stream = torch.cuda.Stream(self.device)
         stream.wait_stream(torch.cuda.current_stream(self.device))
         with self.timer.off(), torch.cuda.stream(stream):
             for _ in range(_WARM_UPS):  # compiles kernels and picks algorithms outside of the capture
-                self._step(slots)
+                function()
         torch.cuda.current_stream(self.device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with self.timer.off(), torch.cuda.graph(graph, pool=pool):
-            rows = self._step(slots)
-        return _Captured(graph, slots, rows)
+            result = function()
+        return graph, result

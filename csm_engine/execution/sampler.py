@@ -106,6 +106,11 @@ class SamplingRows:
         for field in fields(self):
             getattr(self, field.name)[row] = getattr(sampling, field.name)
 
+    def set_rows(self, rows: Tensor, values: SamplingRows) -> None:
+        """rows: (N,) int64; values: of N rows."""
+        for field in fields(self):
+            getattr(self, field.name)[rows] = getattr(values, field.name)
+
     def at(self, rows: Tensor | slice) -> Self:
         """The parameters of the given rows. rows: (N,) int64, or a slice."""
         return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})

@@ -70,6 +70,27 @@ class SlotState:
         self.active[slot] = True
         self.sampling.set(slot, sampling)
 
+    def start_rows(
+        self,
+        slots: Tensor,
+        embeddings: Tensor,
+        *,
+        position: Tensor,
+        frame: Tensor,
+        max_frames: Tensor,
+        sampling: SamplingRows,
+    ) -> None:
+        """As `start`, for many slots at once. slots and the numbers: (N,) int64; embeddings: (N, D).
+
+        Rows that start nothing have the spare slot, which stays inactive.
+        """
+        self.next_embedding[slots] = embeddings
+        self.position[slots] = position
+        self.frame[slots] = frame
+        self.max_frames[slots] = max_frames
+        self.active[slots] = slots != self.pad_slot
+        self.sampling.set_rows(slots, sampling)
+
     def live(self, slots: Tensor) -> Tensor:
         """slots: (B,) int64 -> the same, with the spare slot in place of slots whose row has ended."""
         return slots.masked_fill(~self.active[slots], self.pad_slot)

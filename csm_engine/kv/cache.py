@@ -53,10 +53,11 @@ class SlotKVCache:
         return 2 * len(self.layers) * one.numel() * one.element_size()
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """Copies the first `length` positions of one slot into another."""
-        for layer in self.layers:
-            layer.keys[target, :length] = layer.keys[source, :length]
-            layer.values[target, :length] = layer.values[source, :length]
+        """Copies the first `length` positions of one slot into another; on a GPU in one launch for all layers."""
+        stored = [kept for layer in self.layers for kept in (layer.keys, layer.values)]
+        if stored[0].itemsize == 1:
+            stored = [kept.view(torch.uint8) for kept in stored]  # copied in one launch only as a common type
+        torch._foreach_copy_([kept[target, :length] for kept in stored], [kept[source, :length] for kept in stored])
 
     def select(self, selection: Selection) -> None:
         for layer in self.layers:

@@ -68,6 +68,10 @@ class SlotPool:
         self._held[lease.slot] = Prefix(wanted.rows[: lease.reused])
         return lease
 
+    def match_length(self, wanted: Prefix) -> int:
+        """Number of leading rows of a prompt that some slot holds now."""
+        return best_match(wanted, chain(self._idle.items(), self._held.items()))[1]
+
     def _lease(self, wanted: Prefix) -> Lease:
         best, reused = best_match(wanted, chain(self._idle.items(), self._held.items()))
         restore = self._offload_index.take(wanted, longer_than=reused)

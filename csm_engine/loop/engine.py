@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from csm_engine.config import EngineConfig
+from csm_engine.execution.prompt_rows import FirstFrame, PromptRows
 from csm_engine.execution.stage_timer import StageTimer
 from csm_engine.kv.host_offload import OffloadedKV
 from csm_engine.kv.offload_index import OffloadIndex
@@ -25,7 +26,7 @@ from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.scheduling.admission import RealTimeBudget
 from csm_engine.scheduling.outcome import FINISH_REASONS, Outcome
 from csm_engine.scheduling.pacing import Pacing
-from csm_engine.scheduling.scheduler import FrameBatch, PrefillChunk, Scheduler, Work
+from csm_engine.scheduling.scheduler import FrameBatch, PrefillBatch, PrefillChunk, Scheduler, Work
 from csm_engine.scheduling.sequence import Sequence, SequenceStatus
 from csm_engine.types import Codes, FinishReason, GenerationRequest
 
@@ -81,7 +82,7 @@ class Engine:
             ),
             budget=RealTimeBudget(config.real_time_share),
         )
-        self._prefill_timer: StageTimer[Sequence] = StageTimer(self._device)
+        self._prefill_timer: StageTimer[PrefillBatch] = StageTimer(self._device)
         self._pipeline_depth = config.pipeline_depth_on(self._device.type)
         self._steps = InFlightSteps(
             frame_step,
@@ -110,8 +111,7 @@ class Engine:
     @property
     def cache_usage(self) -> float:
         """Share of the KV cache that running and prefilling sequences fill, 0 to 1."""
-        prefilling = self._scheduler.prefilling
-        used = 0 if prefilling is None else prefilling.prefilled
+        used = sum(item.prefilled for item in list(self._scheduler.prefilling))
         used += sum(item.next_position for item in list(self._scheduler.running))
         return used / (self._num_slots * self._model_config.max_seq_len)
 
@@ -127,7 +127,9 @@ class Engine:
         """
         request.check()
         resume = request.resume
-        prompt = self._prompts.build(request.segments, max_frames=request.max_frames, resume=resume)
+        prompt = self._prompts.build(
+            request.segments, max_frames=request.max_frames, resume=resume, num_pinned=request.pinned_segments
+        )
         sequence = Sequence(request, prompt)
         if resume is not None:
             sequence.num_frames = sequence.resumed_frames = len(resume)
@@ -142,31 +144,31 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Output]:
-        """One unit of work: a prefill chunk, or one frame of each sequence in a batch. Returns all that is due."""
+        """One unit of work: a prefill pass, or one frame of each sequence in a batch. Returns all that is due."""
         admitted, work = self._schedule()
         self._run(work)
         return admitted + self._deliver(work)
 
     def _schedule(self) -> tuple[list[Output], Work | None]:
-        """Admits at most one sequence and chooses the next work, None without work."""
+        """Admits sequences and chooses the next work, None without work."""
         return self._admit(), self._scheduler.next_work(self._clock())
 
     def _run(self, work: Work | None) -> None:
         match work:
-            case PrefillChunk() as chunk:
-                self._prefill(chunk)
+            case PrefillBatch() as batch:
+                self._prefill(batch)
             case FrameBatch(sequences):
                 self._steps.launch(sequences)
 
     def _admit(self) -> list[Output]:
-        """Gives the next waiting sequence a slot, if the scheduler admits it: at most one output."""
-        admitted = self._scheduler.admit()
-        if admitted is None:
-            return []
-        sequence, lease = admitted
-        sequence.admitted_at = time.monotonic()
-        self._move_in(lease)
-        return [Output(sequence)]
+        """Gives waiting sequences slots, as many as the scheduler admits, and reports them."""
+        outputs = []
+        while (admitted := self._scheduler.admit()) is not None:
+            sequence, lease = admitted
+            sequence.admitted_at = time.monotonic()
+            self._move_in(lease)
+            outputs.append(Output(sequence))
+        return outputs
 
     def _move_in(self, lease: Lease) -> None:
         """Copies the keys and values that the sequence reuses into its slot."""
@@ -179,43 +181,26 @@ class Engine:
         for ticket in lease.dropped:
             self._offloaded.drop(ticket)
 
-    def _prefill(self, chunk: PrefillChunk) -> None:
-        """Prefills one chunk. After the last chunk the slot is ready for its first frame step."""
-        sequence, slot = chunk.sequence, chunk.sequence.slot
-        assert slot is not None
-        if chunk.length:
-            with self._prefill_timer.measure(sequence):
-                embeddings = self._embed(sequence, chunk.start, chunk.start + chunk.length)
-                self._frame_step.backbone.prefill(embeddings, slot, chunk.start)
-        if self._scheduler.prefilled(chunk):
-            last = len(sequence.prompt) - 1
-            self._frame_step.state.start(
-                slot,
-                self._embed(sequence, last, last + 1)[0],
-                position=last,
-                frame=sequence.num_frames,
-                sampling=sequence.request.sampling,
-                max_frames=sequence.request.max_frames,
-            )
-
-    def _embed(self, sequence: Sequence, start: int, end: int) -> torch.Tensor:
-        tokens, mask = sequence.prompt.tokens[start:end], sequence.prompt.tokens_mask[start:end]
-        return self._frame_step.embed_tokens(
-            _to_device(torch.from_numpy(tokens), self._device), _to_device(torch.from_numpy(mask), self._device)
-        )
+    def _prefill(self, batch: PrefillBatch) -> None:
+        """Prefills chunks in one pass. After its last chunk a slot is ready for its first frame step."""
+        with self._prefill_timer.measure(batch):
+            self._frame_step.prefill([_rows_of(chunk) for chunk in batch.chunks])
+        self._scheduler.prefilled(batch)
 
     def _deliver(self, work: Work | None) -> list[Output]:
         """Reads the steps in flight, oldest first, and returns their outputs.
 
         After a frame batch up to `pipeline_depth` steps stay unread. After any other work none does: the device has the
-        chunk to compute meanwhile, or there is no work.
+        pass to compute meanwhile, or there is no work.
         """
         unread = self._pipeline_depth if isinstance(work, FrameBatch) else 0
         outputs = []
         while len(self._steps) > unread:
             done, stages = self._steps.read(), self._frame_step.timer.take()
-            for sequence, seconds in self._prefill_timer.take().items():
-                sequence.prefill_seconds += seconds
+            for batch, seconds in self._prefill_timer.take().items():
+                self._scheduler.prefill_budget.observe(batch.num_rows, seconds)
+                for chunk in batch.chunks:
+                    chunk.sequence.prefill_seconds += seconds
             # A sequence that finished after the launch gets no output from its row.
             rows = [(item, row) for item, row in done if item.status is not SequenceStatus.FINISHED]
             if rows:
@@ -242,6 +227,11 @@ class Engine:
         return Output(sequence, frame, reason)
 
 
-def _to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copies a CPU tensor to the device. On CUDA it goes through pinned memory and does not wait for the device."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+def _rows_of(chunk: PrefillChunk) -> PromptRows:
+    sequence = chunk.sequence
+    slot, request, rows = sequence.slot, sequence.request, sequence.prompt.rows()
+    assert slot is not None
+    first_frame = None
+    if chunk.is_last:
+        first_frame = FirstFrame(rows[-1], len(rows) - 1, sequence.num_frames, request.sampling, request.max_frames)
+    return PromptRows(slot, chunk.start, rows[chunk.start : chunk.start + chunk.length], first_frame)

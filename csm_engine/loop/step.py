@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from csm_engine.execution.prompt_rows import PromptRows
 from csm_engine.execution.slot_state import SlotState
 from csm_engine.execution.stage_timer import StageTimer
 from csm_engine.kv.cache import SlotKVCache
@@ -18,9 +20,6 @@ class Backbone(Protocol):
 
     @property
     def cache(self) -> SlotKVCache: ...
-
-    def prefill(self, embeddings: Tensor, slot: int, start: int, /) -> object:
-        """Writes keys and values of one slot from position `start` on. embeddings: (positions, D)."""
 
 
 class Step(Protocol):
@@ -41,8 +40,8 @@ class Step(Protocol):
     @property
     def timer(self) -> StageTimer[str]: ...
 
-    def embed_tokens(self, tokens: Tensor, tokens_mask: Tensor, /) -> Tensor:
-        """tokens, tokens_mask: (positions, K + 1) each -> (positions, D)."""
+    def prefill(self, prompts: Sequence[PromptRows], /) -> None:
+        """Fills the cache with rows of prompts in one pass, and starts the slots whose prompts are complete."""
 
     def __call__(self, slots: Tensor, /) -> Tensor:
         """slots: (B,) -> (B, K + 1) int16, K codes and an Outcome."""

@@ -55,14 +55,17 @@ class PromptBuilder:
         self._max_seq_len = max_seq_len
         self._reserved_frames = reserved_frames
 
-    def build(self, segments: Sequence[Segment], *, max_frames: int, resume: Codes | None = None) -> Prompt:
+    def build(
+        self, segments: Sequence[Segment], *, max_frames: int, resume: Codes | None = None, num_pinned: int = 0
+    ) -> Prompt:
         """The prompt of a request. Context that leaves too little room for frames is dropped, oldest first.
 
-        resume: (frames, K) codes that an interrupted run has made; they follow the prompt.
+        resume: (frames, K) codes that an interrupted run has made; they follow the prompt. num_pinned: the first
+        segments that are never dropped, such as the prompt of a voice.
 
         Raises: InvalidRequestError for a last segment with codes, or codes of a wrong shape or range;
         PromptTooLongError, with the numbers of positions, if the text to speak and the resumed frames leave no room
-        for another frame.
+        for another frame, or pinned segments none for the frames that context must leave room for.
         """
         if not segments or segments[-1].codes is not None:
             raise InvalidRequestError("segments", "the last segment must be the text to speak, without codes")
@@ -82,8 +85,16 @@ class PromptBuilder:
         # A resumed run keeps the context that the first run kept: its frames use the room reserved for them.
         room = self._max_seq_len - len(spoken[0]) - min(max(max_frames, 1), self._reserved_frames)
         room = min(room, self._max_seq_len - needed - 1)
+        pinned, context = context[:num_pinned], context[num_pinned:]
+        room -= (num_pinned_rows := sum(len(tokens) for tokens, _ in pinned))
+        if pinned and room < 0:
+            raise PromptTooLongError(
+                f"segments[{num_pinned - 1}]",
+                f"the pinned segments take {num_pinned_rows} positions, {-room} more than the model's window of"
+                f" {self._max_seq_len} leaves beside the text and its frames",
+            )
         kept = _newest_that_fit(context, room)
-        rows = [*kept, *parts[len(segments) - 1 :]]
+        rows = [*pinned, *kept, *parts[len(segments) - 1 :]]
         return Prompt(
             tokens=np.concatenate([tokens for tokens, _ in rows]),
             tokens_mask=np.concatenate([mask for _, mask in rows]),

@@ -6,12 +6,17 @@ only slots.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
+from csm_engine.execution.prompt_rows import PromptRows
 from csm_engine.execution.sampler import FrameSampler, gumbel_noise
 from csm_engine.execution.slot_state import SlotState
 from csm_engine.execution.stage_timer import StageTimer
 from csm_engine.model.csm import CSM
+from csm_engine.model.prompt import Rows
 from csm_engine.reference.backbone import Backbone
 from csm_engine.reference.depth_decoder import DepthDecoder
 
@@ -29,9 +34,25 @@ class FrameStep:
         self.state = SlotState(num_slots, backbone.dim, backbone.max_seq_len, device=model.device, dtype=model.dtype)
         self.timer: StageTimer[str] = StageTimer(model.device)
 
-    def embed_tokens(self, tokens: Tensor, tokens_mask: Tensor) -> Tensor:
-        """tokens, tokens_mask: (T, K + 1) int64 and bool -> (T, D)."""
-        return self._model.embed_tokens(tokens, tokens_mask)
+    def prefill(self, prompts: Sequence[PromptRows]) -> None:
+        """Prefills the prompts one after the other, and starts the slots whose prompts are complete."""
+        for prompt in prompts:
+            if len(prompt.rows):
+                self.backbone.prefill(self._embed(prompt.rows), prompt.slot, prompt.start)
+            if (first := prompt.first_frame) is not None:
+                self.state.start(
+                    prompt.slot,
+                    self._embed(first.row[None])[0],
+                    position=first.position,
+                    frame=first.frame,
+                    sampling=first.sampling,
+                    max_frames=first.max_frames,
+                )
+
+    def _embed(self, rows: Rows) -> Tensor:
+        """rows: (T, K + 1), -1 where masked -> (T, D)."""
+        ids = torch.from_numpy(rows).to(self.device, torch.int64)
+        return self._model.embed_tokens(ids.clamp(min=0), ids >= 0)
 
     def __call__(self, slots: Tensor) -> Tensor:
         """Makes one frame of each row and advances the row's state; rows that have ended run as padding.

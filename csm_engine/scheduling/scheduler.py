@@ -1,8 +1,9 @@
 """The scheduler: which sequence gets a slot, and what the engine runs next.
 
 A policy without torch or a model; callers pass the time in. Sequences are admitted first come, first served. Prompts
-are prefilled one after the other, in chunks. If a running sequence is urgent (pacing.py), a frame step follows each
-chunk, so an urgent sequence waits for at most one chunk.
+that wait together share a prefill pass of at most `prefill_chunk` rows. A longer prompt takes several passes. If a
+running sequence is urgent (pacing.py), a frame step follows each pass: an urgent sequence waits for one pass at most. A
+prompt joins a pass with its whole next chunk or not at all, so its chunks do not depend on the other prompts.
 """
 
 from __future__ import annotations
@@ -11,10 +12,15 @@ from collections import deque
 from dataclasses import dataclass
 
 from csm_bundle.errors import EngineBusyError
+from csm_engine.kv.prefix import Prefix
 from csm_engine.kv.slot_pool import Lease, SlotPool
 from csm_engine.scheduling.admission import RealTimeBudget
-from csm_engine.scheduling.pacing import Pacing, is_urgent
+from csm_engine.scheduling.buckets import MOST_PROMPTS, in_tiles
+from csm_engine.scheduling.pacing import Pacing, is_urgent, playout_lead_s
+from csm_engine.scheduling.prefill_budget import PrefillBudget
 from csm_engine.scheduling.sequence import Sequence, SequenceStatus
+
+LEAST_SHARED = 16  # rows; a prompt waits for a prefix that is being prefilled if it saves at least so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,22 @@ class PrefillChunk:
     start: int
     length: int
 
+    @property
+    def is_last(self) -> bool:
+        """Whether the prompt is prefilled after it: the last row of a prompt is the first frame step's input."""
+        return self.start + self.length == len(self.sequence.prompt) - 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrefillBatch:
+    """Chunks that are prefilled in one pass, each of another sequence."""
+
+    chunks: list[PrefillChunk]
+
+    @property
+    def num_rows(self) -> int:
+        return sum(chunk.length for chunk in self.chunks)
+
 
 @dataclass(frozen=True, slots=True)
 class FrameBatch:
@@ -33,7 +55,7 @@ class FrameBatch:
     sequences: list[Sequence]
 
 
-Work = PrefillChunk | FrameBatch
+Work = PrefillBatch | FrameBatch
 
 
 class Scheduler:
@@ -48,16 +70,19 @@ class Scheduler:
         pacing: Pacing,
         budget: RealTimeBudget | None = None,
     ) -> None:
-        """pacing: chooses the next step's sequences; budget: admits by step time, None by free slots alone."""
+        """prefill_chunk: most prompt rows of a pass; pacing: chooses the next step's sequences; budget: admits by step
+        time, None by free slots alone.
+        """
         self._pool = pool
         self._pacing = pacing
         self.budget = budget or RealTimeBudget()
+        self.prefill_budget = PrefillBudget()
         self._max_waiting = max_waiting
         self._prefill_chunk = prefill_chunk
         self.waiting: deque[Sequence] = deque()
-        self.prefilling: Sequence | None = None
+        self.prefilling: list[Sequence] = []
         self.running: list[Sequence] = []
-        self._chunk_was_last = False
+        self._pass_was_last = False
 
     @property
     def has_work(self) -> bool:
@@ -66,7 +91,7 @@ class Scheduler:
     @property
     def num_admitted(self) -> int:
         """Sequences that hold a slot."""
-        return len(self.running) + (self.prefilling is not None)
+        return len(self.running) + len(self.prefilling)
 
     def add(self, sequence: Sequence) -> None:
         """Queues the sequence.
@@ -81,14 +106,16 @@ class Scheduler:
         self.waiting.append(sequence)
 
     def admit(self) -> tuple[Sequence, Lease] | None:
-        """Gives the next waiting sequence a slot; None when none can be admitted.
+        """Gives the next waiting sequence a slot; None when none can be admitted, or when the next pass is full.
 
-        One sequence is prefilled at a time. The next prompt may begin like the one in prefill, and then reuses its
-        keys and values.
+        A prompt that begins like one in prefill waits until it can copy those keys and values.
         """
-        if self.prefilling is not None or not self.waiting or not self._can_admit():
+        if not self.waiting or not self._can_admit() or not self._pass_has_room():
             return None
-        sequence = self.prefilling = self.waiting.popleft()
+        if self._waits_for_prefix(self.waiting[0]):
+            return None
+        sequence = self.waiting.popleft()
+        self.prefilling.append(sequence)
         lease = self._pool.acquire(sequence.prompt.rows())
         sequence.slot = lease.slot
         sequence.prefilled = sequence.reused = lease.reused
@@ -96,53 +123,78 @@ class Scheduler:
         sequence.status = SequenceStatus.PREFILLING
         return sequence, lease
 
+    def _pass_has_room(self) -> bool:
+        rows = sum(in_tiles(self._chunk_of(item).length) for item in self.prefilling)
+        return len(self.prefilling) < MOST_PROMPTS and rows < in_tiles(self._prefill_chunk)
+
+    def _waits_for_prefix(self, sequence: Sequence) -> bool:
+        """Whether a prompt in prefill will leave a longer prefix than any slot holds now, by LEAST_SHARED or more."""
+        wanted = Prefix(sequence.prompt.rows()[:-1])
+        coming = max(
+            (wanted.has_in_common(Prefix(item.prompt.rows()[:-1]), LEAST_SHARED - 1) for item in self.prefilling),
+            default=0,
+        )
+        return coming >= LEAST_SHARED and coming - self._pool.match_length(wanted) >= LEAST_SHARED
+
     def _can_admit(self) -> bool:
         return self._pool.num_free > 0 and self.budget.allows(self.num_admitted + 1)
 
     def next_work(self, now: float) -> Work | None:
-        """The next unit of work: a prefill chunk or a frame batch, alternating when both are due; None without work.
+        """The next unit of work: a prefill pass or a frame batch, alternating when both are due; None without work.
 
         now: seconds, by the clock of the sequences' `first_frame_at`.
         """
-        prefill_first = self.prefilling is not None and not self._frame_step_is_due(now)
+        prefill_first = bool(self.prefilling) and not self._frame_step_is_due(now)
         batch = [] if prefill_first else self._pacing.choose(self.running, now)
-        self._chunk_was_last = not batch
+        self._pass_was_last = not batch
         if batch:
             for sequence in batch:
                 sequence.launched += 1
             return FrameBatch(batch)
-        if (prompt_of := self.prefilling) is not None:
-            return PrefillChunk(prompt_of, prompt_of.prefilled, min(self._prefill_chunk, prompt_of.rows_to_prefill))
-        return None
+        return PrefillBatch(self._next_chunks(now)) if self.prefilling else None
+
+    def _next_chunks(self, now: float) -> list[PrefillChunk]:
+        """The first prompt's next chunk, and those of the next prompts while they fit and streams can wait."""
+        leads_s = (playout_lead_s(item, now) for item in self.running if item.first_frame_at is not None)
+        least_lead_s = min(leads_s, default=None)
+        chunks: list[PrefillChunk] = []
+        room, rows = in_tiles(self._prefill_chunk), 0
+        for chunk in map(self._chunk_of, self.prefilling):
+            room, rows = room - in_tiles(chunk.length), rows + chunk.length
+            if chunks and (room < 0 or not self.prefill_budget.allows(rows, least_lead_s)):
+                break
+            chunks.append(chunk)
+        return chunks
+
+    def _chunk_of(self, sequence: Sequence) -> PrefillChunk:
+        return PrefillChunk(sequence, sequence.prefilled, min(self._prefill_chunk, sequence.rows_to_prefill))
 
     def _frame_step_is_due(self, now: float) -> bool:
-        """Whether a frame step precedes the next chunk: a sequence is urgent, and the last work was no frame step."""
-        return self._chunk_was_last and any(is_urgent(item, now) for item in self.running)
+        """Whether a frame step precedes the next pass: a sequence is urgent, and the last work was no frame step."""
+        return self._pass_was_last and any(is_urgent(item, now) for item in self.running)
 
     def next_wakeup(self, now: float) -> float | None:
         """Seconds until there is work; 0 when there is work now, None when no sequence needs any."""
-        if self.prefilling is not None or (self.waiting and self._can_admit()):
+        if self.prefilling or (self.waiting and self._can_admit()):
             return 0.0
         return self._pacing.next_wakeup(self.running, now)
 
-    def prefilled(self, chunk: PrefillChunk) -> bool:
-        """Records that the chunk is in the cache. True when its sequence is ready to run."""
-        sequence = chunk.sequence
-        sequence.prefilled += chunk.length
-        if sequence.status is not SequenceStatus.PREFILLING or sequence.rows_to_prefill > 0:
-            return False
-        assert sequence.slot is not None
-        self._pool.filled(sequence.slot, sequence.cached_rows())
-        self.prefilling = None
-        sequence.status = SequenceStatus.RUNNING
-        self.running.append(sequence)
-        return True
+    def prefilled(self, batch: PrefillBatch) -> None:
+        """Records that the chunks are in the cache. Sequences whose prompt is complete run from now on."""
+        for chunk in batch.chunks:
+            sequence = chunk.sequence
+            sequence.prefilled += chunk.length
+            if sequence.status is not SequenceStatus.PREFILLING or sequence.rows_to_prefill > 0:
+                continue
+            assert sequence.slot is not None
+            self._pool.filled(sequence.slot, sequence.cached_rows())
+            self.prefilling.remove(sequence)
+            sequence.status = SequenceStatus.RUNNING
+            self.running.append(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """Removes the sequence from every queue and frees its slot. A second call has no effect."""
-        if sequence is self.prefilling:
-            self.prefilling = None
-        for group in (self.waiting, self.running):
+        for group in (self.waiting, self.prefilling, self.running):
             if sequence in group:
                 group.remove(sequence)
         if sequence.slot is not None:

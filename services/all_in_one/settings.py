@@ -58,7 +58,8 @@ class AllInOneSettings(BundleSettings):
     )
     watermark_keyring: Path | None = Field(
         default=None,
-        description="File of the watermark keys; those that seal codes lie beside it. The stages' places when unset.",
+        description="File of the watermark keys; those that seal codes and the voices that callers keep lie beside it."
+        " The stages' places when unset.",
     )
 
     def engine(self) -> EngineSettings:
@@ -75,6 +76,7 @@ class AllInOneSettings(BundleSettings):
         plaintext = dict.fromkeys(("stage_tls_ca", "stage_tls_certificate", "stage_tls_key"))  # they are on loopback
         if self.watermark_keyring is not None:
             values["code_sealing_keyring"] = self.watermark_keyring.with_name("code_sealing_keys.json")
+            values["voices_database"] = str(self.watermark_keyring.with_name("voices.sqlite"))
         return GatewaySettings(**(values | targets | plaintext | {"default_deadline_seconds": DEADLINE_S}))
 
     def http(self, **targets: str) -> HttpSettings:

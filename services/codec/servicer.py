@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import asdict
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from csm.rvq.v1 import rvq_pb2
 
 from csm_bundle.errors import InvalidRequestError, WatermarkError
+from csm_codec.levels import measure
 from csm_codec.mimi.encoder import encode
 from csm_codec.resample import Pcm, StreamResampler
 from csm_codec.stream import Audio, Checkpoint, Complete
@@ -100,7 +102,11 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         pcm = self._to_recording(request)
         codes = await self._recordings.run(lambda: encode(self._loaded.mimi, pcm, request.sample_rate_hertz))
         self._metrics.observe_encoding(len(pcm) / request.sample_rate_hertz)
-        return codec_pb2.EncodeResponse(codes=convert.from_codes(codes), codec=values.from_identity(self._identity))
+        response = codec_pb2.EncodeResponse(codes=convert.from_codes(codes), codec=values.from_identity(self._identity))
+        if request.measure:
+            levels = await self._recordings.run_admitted(lambda: measure(pcm, request.sample_rate_hertz))
+            response.levels.CopyFrom(codec_pb2.RecordingLevels(**asdict(levels)))
+        return response
 
     async def DetectWatermark(
         self, request: codec_pb2.DetectWatermarkRequest, context: Context

@@ -20,7 +20,12 @@ _FINISH_REASONS = {
     FinishReason.CONTEXT_WINDOW: engine_pb2.FINISH_REASON_CONTEXT_WINDOW,
 }
 
-_API_NAMES = {"max_frames": "max_frame_count", "sampling": "sampling_params", "resume": "resume_frames"}
+_API_NAMES = {
+    "max_frames": "max_frame_count",
+    "sampling": "sampling_params",
+    "resume": "resume_frames",
+    "pinned_segments": "pinned_segment_count",
+}
 
 
 def to_request(message: engine_pb2.GenerateRequest, num_codebooks: int) -> GenerationRequest:
@@ -35,6 +40,7 @@ def to_request(message: engine_pb2.GenerateRequest, num_codebooks: int) -> Gener
         live=message.live,
         listener_frames=message.first_batch_frame_count or 1,
         speed=message.speed or 1.0,
+        pinned_segments=message.pinned_segment_count,
     )
 
 

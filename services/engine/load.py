@@ -11,6 +11,7 @@ import torch
 from csm_bundle.bundle import Bundle, open_bundle
 from csm_bundle.codec_identity import CodecIdentity
 from csm_bundle.errors import BundleError
+from csm_bundle.voice_folder import FolderVoice, read_voices
 from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.execution.matrix import FLOAT8
@@ -45,6 +46,7 @@ class LoadedEngine:
     weights_digest: str
     notice: str
     spoken_text: SpokenText
+    prompted_voices: list[FolderVoice]
 
 
 def load_engine(settings: EngineSettings) -> LoadedEngine:
@@ -65,7 +67,9 @@ def load_engine(settings: EngineSettings) -> LoadedEngine:
     packed = PackedFrameStep(
         weights, settings.total_slots, kv_dtype=FLOAT8 if settings.kv_cache_dtype == "float8" else None
     )
-    step = GraphRunner(packed, settings.slots, constant_shape=settings.constant_shape)
+    step = GraphRunner(
+        packed, settings.slots, prefill_rows=settings.prefill_chunk, constant_shape=settings.constant_shape
+    )
     engine = Engine(step, tokenizer, settings)
     _warm_up(engine, spoken_text)
     notice = bundle.notice
@@ -74,8 +78,23 @@ def load_engine(settings: EngineSettings) -> LoadedEngine:
     codec = _codec(bundle, model.config)
     digest = _digest(model, settings, bundle.text_frontend)
     return LoadedEngine(
-        engine, bundle, model.config, codec, digest, notice, spoken_text
+        engine, bundle, model.config, codec, digest, notice, spoken_text, _prompted_voices(bundle, codec)
     )  # unpacked weights go with model
+
+
+def _prompted_voices(bundle: Bundle, codec: CodecIdentity) -> list[FolderVoice]:
+    """The voices of the part "voices". Raises BundleError also for codes of another codec, and for a name used twice.
+
+    The callers that a voice names are not asked for here: a bundle's voices are for everyone.
+    """
+    voices = read_voices(bundle.path("voices")) if "voices" in bundle.parts else []
+    named = {voice.name for voice in bundle.voices}
+    for voice in voices:
+        if voice.name in named:
+            raise BundleError(f"Bundle {bundle.name} has two voices named {voice.name}.")
+        if voice.codec is not None and voice.codec != codec:
+            raise BundleError(f"Bundle {bundle.name}: the codes of voice {voice.name} belong to another codec.")
+    return voices
 
 
 def _load_model(bundle: Bundle, settings: EngineSettings) -> CSM:

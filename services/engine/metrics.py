@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from csm_engine.loop.engine import Output
-from csm_engine.scheduling.buckets import BUCKETS
+from csm_engine.scheduling.buckets import BUCKETS, MOST_PROMPTS
 from csm_engine.scheduling.sequence import Sequence, SequenceStatus
 from services.common.telemetry.former_metrics import FormerMetrics
 
@@ -24,6 +24,12 @@ class EngineMetrics:
         self._frames = Counter("engine_frames", "Frames made.", registry=registry)
         self._step_frames = Histogram(
             "engine_step_frames", "Frames that came of one step.", buckets=BUCKETS, registry=registry
+        )
+        self._step_admissions = Histogram(
+            "engine_step_admissions",
+            "Sequences that got a slot together, for a shared prefill.",
+            buckets=range(1, MOST_PROMPTS + 1),
+            registry=registry,
         )
         self._finished = Counter("engine_sequences_finished", "Sequences ended.", ["reason"], registry=registry)
         self._queue_seconds = Histogram(
@@ -53,6 +59,8 @@ class EngineMetrics:
         if frames := sum(output.frame is not None for output in outputs):
             self._frames.inc(frames)
             self._step_frames.observe(frames)
+        if admitted := sum(output.frame is None and output.finish_reason is None for output in outputs):
+            self._step_admissions.observe(admitted)
 
     def observe_end(self, sequence: Sequence) -> None:
         """Called once a sequence, when its call ends."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import grpc
@@ -10,10 +11,11 @@ from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 from csm.rvq.v1 import rvq_pb2
 
 from csm_bundle.errors import EngineBusyError, InvalidRequestError
+from csm_bundle.voice_folder import FolderVoice
 from csm_engine.loop.engine import Output
 from csm_engine.scheduling.sequence import Sequence
 from services.common import values
-from services.common.rpc.status import StatusError
+from services.common.rpc.status import Resource, StatusError
 from services.common.telemetry import logs, spans
 from services.engine import convert
 from services.engine.async_engine import AsyncEngine, SequenceStream
@@ -38,10 +40,12 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         metrics: EngineMetrics,
         *,
         spoken_text: SpokenText,
+        prompted_voices: Iterable[FolderVoice] = (),
         max_batch_frames: int,
     ) -> None:
         self._async_engine = async_engine
         self._spoken_text = spoken_text
+        self._prompted_voices = {voice.name: voice for voice in prompted_voices if voice.digest}
         self._info = info
         self._metrics = metrics
         self._max_batch_frames = max_batch_frames
@@ -92,6 +96,21 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
                 await context.write(_PROGRESS)
         await context.write(engine_pb2.GenerateResponse(complete=convert.complete(sequence)))
         context.set_trailing_metadata(self._load_report())
+
+    async def GetVoicePrompt(
+        self, request: engine_pb2.GetVoicePromptRequest, context: Context
+    ) -> engine_pb2.GetVoicePromptResponse:
+        voice = self._prompted_voices.get(request.name)
+        if voice is None:
+            raise StatusError(
+                grpc.StatusCode.NOT_FOUND,
+                "VOICE_NOT_FOUND",
+                f"The bundle has no voice '{request.name}' with a prompt.",
+                resource=Resource("voice", request.name),
+            )
+        if voice.codes:
+            return engine_pb2.GetVoicePromptResponse(text=voice.text, codes=rvq_pb2.CodeFrames.FromString(voice.codes))
+        return engine_pb2.GetVoicePromptResponse(text=voice.text, recording=voice.recording)
 
     async def GetModelInfo(
         self, request: engine_pb2.GetModelInfoRequest, context: Context

@@ -61,6 +61,7 @@ async def start_engine(settings: EngineSettings) -> EngineStage:
         _model_info(loaded, settings),
         engine_metrics,
         spoken_text=loaded.spoken_text,
+        prompted_voices=loaded.prompted_voices,
         max_batch_frames=settings.max_batch_frames,
     )
     service = StageService(engine_pb2_grpc.add_EngineServiceServicer_to_server, servicer, SERVICE)
@@ -89,8 +90,20 @@ def _model_info(loaded: LoadedEngine, settings: EngineSettings) -> engine_pb2.Ge
                 speaker_id=voice.speaker,
                 language_codes=voice.language_codes,
                 description=voice.description,
+                seed=voice.seed,
             )
             for voice in loaded.bundle.voices
+        ]
+        + [
+            engine_pb2.Voice(
+                name=voice.name,
+                speaker_id=voice.speaker,
+                language_codes=voice.language_codes,
+                description=voice.description,
+                seed=voice.seed,
+                prompt_digest=voice.digest,
+            )
+            for voice in loaded.prompted_voices
         ],
         notice=loaded.notice,
         recommended_sampling_params=from_recommended(loaded.bundle.sampling),

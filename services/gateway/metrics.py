@@ -73,4 +73,16 @@ class GatewayMetrics:
             ["reason"],
             registry=registry,
         )
+        self.voices = Gauge(
+            "tts_voices",
+            "Voices that the gateway knows, by source: model, folder, kept.",
+            ["source"],
+            registry=registry,
+        )
+        self.voice_lookups = Counter(
+            "tts_voice_lookups",
+            "Voices of requests, by where they were found: model, folder, kept, or none.",
+            ["source"],
+            registry=registry,
+        )
         FormerMetrics(registry, {"tts_repairs": self.failovers})

@@ -68,6 +68,27 @@ class GatewaySettings(StageSettings):
         " behind one name need the same.",
     )
 
+    voices_database: str = Field(
+        default="~/.local/share/csm/voices.sqlite",
+        description="Voices that callers keep: path of a SQLite file, which is made if it is not there, or"
+        " postgresql://USER:PASSWORD@HOST/NAME, which gateways behind one name need; empty keeps none. Give a URL with"
+        " a password by the variable: other users of the machine can see flags.",
+    )
+    voices_folder: Path | None = Field(
+        default=None, description="Folder of the operator's voices, one folder each (docs/voices.md)."
+    )
+    max_voices_per_caller: int = Field(
+        default=20, ge=0, le=100_000, description="Voices that one caller, by the name of its token, may keep."
+    )
+    max_voice_prompt_seconds: float = Field(
+        default=30.0, ge=1, le=120, description="Longest prompt of a voice that a caller keeps."
+    )
+    voices_from_own_output: bool = Field(
+        default=False,
+        description="Let callers keep voices whose prompt is this server's own output: codes of an answer, or a"
+        " recording that carries the watermark.",
+    )
+
     default_temperature: float | None = Field(
         default=None,
         ge=LIMITS["temperature"].least,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import TYPE_CHECKING
 
 from csm.codec.v1 import codec_pb2_grpc
 from csm.engine.v1 import engine_pb2_grpc
-from csm.v1 import tts_pb2_grpc
+from csm.v1 import tts_pb2_grpc, voices_pb2_grpc
 
 from services.common.rpc.channel import open_channel
 from services.common.rpc.server import StageServer, StageService
@@ -15,10 +16,12 @@ from services.common.rpc.status import StatusError
 from services.common.rpc.tls import StageTls
 from services.common.telemetry.metrics import StageMetrics
 from services.common.telemetry.tracing import open_tracer
+from services.gateway.auth.code_sealing import open_code_seal
 from services.gateway.auth.quotas import EXCEEDED, StreamQuotas
 from services.gateway.auth.tokens import BearerTokens
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.rpc.servicer import TextToSpeechServicer
+from services.gateway.rpc.voice_servicer import VoiceServicer
 from services.gateway.rpc.watermark_servicer import WatermarkServicer
 from services.gateway.rpc.watermark_servicer import add_to_server as add_watermark_to_server
 from services.gateway.settings import GatewaySettings
@@ -27,6 +30,11 @@ from services.gateway.stages.balancing import BY_CONVERSATION, BY_LOAD
 from services.gateway.stages.catalog import CatalogSource
 from services.gateway.stages.readiness import StageWatch
 from services.gateway.stages.reloading_channel import ReloadingChannel
+from services.gateway.voices.directory import VoiceDirectory
+from services.gateway.voices.folder import VoiceFolder
+
+if TYPE_CHECKING:
+    from services.gateway.voices.store import VoiceStore
 
 log = logging.getLogger("csm.gateway")
 
@@ -34,6 +42,7 @@ TTS_SERVICE = "csm.v1.TextToSpeechService"
 ENGINE_SERVICE = "csm.engine.v1.EngineService"
 CODEC_SERVICE = "csm.codec.v1.CodecService"
 WATERMARK_SERVICE = "csm.v1.WatermarkService"
+VOICE_SERVICE = "csm.v1.VoiceService"
 INFO_TIMEOUT_S = 10.0
 RECHECK_S = 2.0  # between two checks of stages that serve but did not fit together
 
@@ -44,7 +53,8 @@ class GatewayStage:
     def __init__(self, settings: GatewaySettings, private_address: str = "") -> None:
         """private_address: see StageServer
 
-        Raises OSError for a file of the settings that cannot be used, or when spans cannot be sent.
+        Raises KeyringError for the keys of sealing, OSError for another file of the settings that cannot be used, or
+        when spans cannot be sent.
         """
         self.settings = settings
         metrics = StageMetrics()
@@ -83,13 +93,19 @@ class GatewayStage:
         codec = GrpcCodec(codec_channel, settings.stage_silence_seconds)
         self._catalogs = CatalogSource(engine, codec)
         quotas = _quotas(settings, tokens, gateway_metrics)
-        speech = TextToSpeechServicer(settings, engine, codec, self._catalogs, gateway_metrics, quotas)
+        seal = open_code_seal(settings.code_sealing, settings.code_sealing_keyring)
+        folder = None if settings.voices_folder is None else VoiceFolder(settings.voices_folder)
+        self._store = _store(settings)
+        voices = VoiceDirectory(engine, codec, folder, self._store, gateway_metrics)
+        speech = TextToSpeechServicer(settings, engine, codec, self._catalogs, voices, gateway_metrics, quotas, seal)
+        self._kept = VoiceServicer(settings, codec, self._catalogs, voices, self._store, gateway_metrics, quotas, seal)
         self._watermark = WatermarkServicer(settings, codec, quotas)
         self.server = StageServer(
             settings,
             [
                 StageService(tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server, speech, TTS_SERVICE),
                 StageService(add_watermark_to_server, self._watermark, WATERMARK_SERVICE),
+                StageService(voices_pb2_grpc.add_VoiceServiceServicer_to_server, self._kept, VOICE_SERVICE),
             ],
             metrics,
             None if tokens is None else tokens.admit,
@@ -102,7 +118,12 @@ class GatewayStage:
         self._ready = asyncio.Event()
 
     async def start(self) -> None:
-        """Raises OSError for a taken port."""
+        """Raises OSError for a taken port, and for a database of voices that a later version has made."""
+        if self._store is not None:
+            try:
+                await self._kept.count()
+            except StatusError as error:  # PostgreSQL may come later; each call tries again
+                log.error("%s", error.message)
         await self.server.start()
         self._watching = [asyncio.create_task(watch.run()) for watch in self._watches]
 
@@ -114,6 +135,8 @@ class GatewayStage:
         """Drains, then closes the channels to the other stages."""
         await self.server.drain()
         await self._watermark.stop()
+        if self._store is not None:
+            await self._store.close()
         tasks = [*self._watching, *([self._checking] if self._checking is not None else [])]
         for task in tasks:
             task.cancel()
@@ -167,6 +190,15 @@ def _tokens(settings: GatewaySettings, metrics: GatewayMetrics) -> BearerTokens 
     if settings.tls_certificate is None:
         log.warning("tokens are taken over plaintext: without TLS in front of this port, the network can read them")
     return BearerTokens(settings.auth_tokens_file, metrics)
+
+
+def _store(settings: GatewaySettings) -> VoiceStore | None:
+    """Raises VoicesDatabaseError."""
+    if not settings.voices_database:
+        return None
+    from services.gateway.voices.store import VoiceStore  # its libraries take 30 MiB
+
+    return VoiceStore(settings.voices_database)
 
 
 def _quotas(settings: GatewaySettings, tokens: BearerTokens | None, metrics: GatewayMetrics) -> StreamQuotas:

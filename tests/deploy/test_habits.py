@@ -10,6 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import csm_client
 import pytest
 import yaml
 
@@ -102,7 +103,9 @@ def test_what_repeats_the_version_agrees_with_pyproject(repository: Path, versio
     }
     newest = re.findall(r"^## \[([\d.]+)\]", (repository / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[0]
     assert tags == {newest} == {version}
-    assert "version" not in json.loads((repository / "clients/node/package.json").read_text(encoding="utf-8"))
+    assert csm_client.__version__ == version
+    for name in ("package.json", "package-lock.json"):
+        assert json.loads((repository / "clients/node" / name).read_text(encoding="utf-8"))["version"] == version
 
 
 def test_deployment_page_tags_images_with_the_version(repository: Path, version: str) -> None:

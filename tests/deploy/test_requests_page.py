@@ -12,7 +12,7 @@ from csm_client.tables.sampling import SAMPLING
 
 from csm_bundle.sampling import LIMITS, SamplingParams
 from services.gateway.audio.encodings import ENCODINGS, SAMPLE_RATES_HZ
-from services.gateway.rpc.recordings import MAX_SAMPLE_RATE_HZ, MIN_SAMPLE_RATE_HZ
+from services.gateway.requests.recordings import MAX_SAMPLE_RATE_HZ, MIN_SAMPLE_RATE_HZ
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,12 +14,13 @@ from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.execution.matrix import FLOAT8
 from csm_engine.execution.ops import triton_ops
+from csm_engine.execution.prompt_rows import FirstFrame, PromptRows
 from csm_engine.execution.weights import pack
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig, TransformerConfig
 from csm_engine.reference.frame_step import FrameStep
-from csm_engine.scheduling.buckets import buckets_up_to
+from csm_engine.scheduling.buckets import PROMPT_TILE, buckets_up_to
 from csm_engine.types import SamplingParams
 
 ROWS = 64
@@ -106,6 +109,22 @@ def test_constant_shape_gives_the_same_codes_whatever_the_batch(model: CSM, form
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("rows", [1, 7, ROWS])
+def test_the_first_two_depth_positions_in_one_pass_equal_two_passes(model: CSM, form: str, rows: int) -> None:
+    decoder = new_step(model, form).depth_decoder
+    first, second = torch.randn(2, rows, SMALL.depth_decoder.dim, device="cuda").bfloat16()
+    caches = decoder._frame_caches(rows)
+    decoder._run(first.clone(), 0, caches)
+    expected = decoder._run(second.clone(), 1, caches).float()
+    for layer in caches:
+        for part in layer:
+            part.fill_(torch.nan)
+    ours = decoder._run_first_two(first, second, caches).float()
+    assert (ours - expected).norm() <= 2e-2 * expected.norm()
+    assert all(part[:, :, :2].isfinite().all() for layer in caches for part in layer)
+
+
+@torch.inference_mode()
 def test_copied_prefix_gives_the_same_codes(runner: GraphRunner) -> None:
     expected = frames_of(runner, [1], 1)
     start(runner, 1, 7)
@@ -148,3 +167,81 @@ def test_packed_logits_are_near_the_reference(model: CSM, form: str) -> None:
     expected = reference.backbone.step(embedding, slots, positions, int(positions) + 1).float()
     ours = packed.backbone.step(embedding, slots, positions).float()
     assert (ours - expected).abs().max() <= (0.2 if form == "float8" else 0.03) * expected.abs().max()
+
+
+PROMPT_ROWS = {4: 37, 0: 9, 2: 1, 61: 200, 33: 65}  # slot -> rows of its prompt
+
+
+def prompt_of(slot: int, start: int = 0, end: int | None = None) -> PromptRows:
+    """Rows start..end of a slot's prompt of text and codes, and its start where they are the last."""
+    numbers, length = np.random.default_rng(slot), PROMPT_ROWS[slot]
+    rows = numbers.integers(0, SMALL.codebook_size, (length, SMALL.num_codebooks + 1), dtype=np.int32)
+    rows[: length // 2, :-1], rows[length // 2 :, -1] = -1, -1
+    rows[: length // 2, -1] %= SMALL.text_vocab_size
+    last = length - 1
+    end = last if end is None else end
+    first = FirstFrame(rows[-1], last, 0, SamplingParams(seed=slot)) if end == last else None
+    return PromptRows(slot, start, rows[start:end], first)
+
+
+@torch.inference_mode()
+def after_passes(step: Step, passes: list[list[PromptRows]], num_frames: int = 10) -> torch.Tensor:
+    """(frames, slots, K + 1) of every slot that has a prompt."""
+    for prompts in passes:
+        step.prefill(prompts)
+    index = torch.tensor(list(PROMPT_ROWS), device="cuda")
+    return torch.stack([step(index).clone() for _ in range(num_frames)]).cpu()
+
+
+def test_captured_pass_equals_eager(model: CSM, form: str) -> None:
+    """In one bucket of rows, so that products have one shape."""
+    passes = [
+        [prompt_of(4), prompt_of(0)],
+        [prompt_of(2)],
+        [prompt_of(61)],
+        [prompt_of(33, 0, 40)],
+        [prompt_of(33, 40)],
+    ]
+    captured, eager = GraphRunner(new_step(model, form), ROWS, constant_shape=True), new_step(model, form)
+    expected = after_passes(captured, passes)
+    with torch.inference_mode():
+        for prompts in passes:
+            eager.prefill_pass(eager.prompt_table(prompts, 256, PROMPT_TILE).cuda())
+    again = GraphRunner(eager, ROWS, constant_shape=True)
+    assert torch.equal(after_passes(again, []), expected)
+
+
+def test_prompts_prefilled_together_equal_each_alone(model: CSM, form: str) -> None:
+    """In constant shape, whatever is beside a prompt, and wherever it is cut."""
+    runner = GraphRunner(new_step(model, form), ROWS, prefill_rows=512, constant_shape=True)
+    expected = after_passes(runner, [[prompt_of(slot)] for slot in PROMPT_ROWS])
+    assert torch.equal(after_passes(runner, [[prompt_of(slot) for slot in PROMPT_ROWS]]), expected)
+    cut = [
+        [prompt_of(61, 0, 19), prompt_of(4)],
+        [prompt_of(0), prompt_of(61, 19, 150)],
+        [prompt_of(2), prompt_of(61, 150)],
+    ]
+    assert torch.equal(after_passes(runner, [*cut, [prompt_of(33)]]), expected)
+
+
+@torch.inference_mode()
+def test_a_captured_pass_leaves_keys_near_the_reference(model: CSM, form: str) -> None:
+    reference, runner = FrameStep(model, ROWS), GraphRunner(new_step(model, form), ROWS)
+    for step in (reference, runner):
+        step.prefill([prompt_of(slot) for slot in (4, 33)])
+        step.prefill([prompt_of(61)])
+    for slot, rows in ((4, 36), (33, 64), (61, 199)):
+        for ours, theirs in zip(runner.backbone.cache.layers, reference.backbone.cache.layers, strict=True):
+            expected = theirs.keys[slot, :rows].float()
+            error = (ours.keys[slot, :rows].float() - expected).norm() / expected.norm()
+            assert error <= (0.15 if form == "float8" else 0.02)
+
+
+@torch.inference_mode()
+def test_a_pass_is_one_copy_and_one_launch(runner: GraphRunner, host_syncs_refused: Refused) -> None:
+    prompts = [prompt_of(slot) for slot in (4, 0, 2)]
+    runner.prefill(prompts)
+    with torch.profiler.profile() as profile, host_syncs_refused():  # of all activities, so calls of CUDA are in it
+        runner.prefill(prompts)
+    calls = Counter(event.name for event in profile.events() if event.name.startswith(("cuda", "cu")))
+    assert calls["cudaGraphLaunch"] == 1 and calls["cudaMemcpyAsync"] <= 1 and calls["cudaLaunchKernel"] == 0, calls

@@ -14,8 +14,10 @@ from csm_engine.execution.matrix import FLOAT8, Matrix, Quantization, quantized 
 from csm_engine.execution.ops import dispatch as ops  # noqa: E402
 from csm_engine.execution.ops import torch_ops as ops_torch  # noqa: E402
 from csm_engine.execution.ops import triton_ops as ops_triton  # noqa: E402
+from csm_engine.execution.ops.prompt import prompt_launches  # noqa: E402
 from csm_engine.execution.ops.tile_shapes import MEASURED, row_block_of  # noqa: E402
 from csm_engine.execution.sampler import SamplingRows  # noqa: E402
+from csm_engine.scheduling.buckets import in_tiles  # noqa: E402
 
 BF16 = torch.bfloat16
 BACKBONE = {"heads": 32, "kv_heads": 8, "head_dim": 64}
@@ -192,6 +194,67 @@ def test_backbone_attention_at_every_kind_of_position(cached: torch.dtype) -> No
     assert_close(attended, ops_torch.backbone_attention(qkv, keys, values, slots, positions, rope, heads))
     for one, other in zip(ours, expected, strict=True):
         assert_close(one, other)
+
+
+PROMPTS = {3: (0, 40), 0: (1000, 256), 5: (63, 1), 1: (2047, 1), 6: (0, 300)}  # slot -> first position, rows
+
+
+def pass_of(prompts: dict[int, tuple[int, int]], pad_slot: int) -> tuple[Tensor, Tensor, Tensor]:
+    """slots and positions of a prefill pass, each prompt in whole tiles, and which rows are real."""
+    slots, positions, real = [], [], []
+    for slot, (first, rows) in prompts.items():
+        padding = in_tiles(rows) - rows
+        slots += [slot] * rows + [pad_slot] * padding
+        positions += [*range(first, first + rows), *([0] * padding)]
+        real += [True] * rows + [False] * padding
+    return torch.tensor(slots), torch.tensor(positions), torch.tensor(real)
+
+
+@pytest.mark.parametrize("cached", [BF16, FLOAT8, torch.float32], ids=["bf16", "float8", "float32"])
+def test_prompts_of_one_pass_are_written_and_attend_each_to_its_own_slot(cached: torch.dtype) -> None:
+    heads, kv_heads, head_dim = BACKBONE.values()
+    slots, positions, real = pass_of(PROMPTS, 7)
+    dtype = cached if cached is torch.float32 else BF16
+    qkv = random(len(slots), (heads + 2 * kv_heads) * head_dim, dtype=dtype)
+    rope = rope_table(2048, head_dim)
+    expected = [random(8, 2048, kv_heads, head_dim, seed=seed).to(cached) for seed in (1, 2)]
+    ours = [cache.cuda() for cache in expected]
+    on_device, ours_keys, ours_values = qkv.cuda(), ours[0], ours[1]
+    where, turns = (slots.cuda(), positions.cuda()), rope.cuda()
+    prompt_launches.write_rows(on_device, ours_keys, ours_values, where[0], where[1], turns, heads)
+    ops_torch.write_rows(qkv, expected[0], expected[1], slots, positions, rope, heads)
+    for one, other in zip(ours, expected, strict=True):
+        assert_close(one[:7], other[:7])
+    twin = ops_torch.prompt_attention(qkv, expected[0], expected[1], slots, positions, rope, heads)[real]
+    first = prompt_launches.prompt_attention(on_device, ours_keys, ours_values, where[0], where[1], turns, heads)
+    for _ in range(20):  # a race does not show every time
+        attended = prompt_launches.prompt_attention(on_device, ours_keys, ours_values, where[0], where[1], turns, heads)
+        assert torch.equal(attended, first)
+    assert_close(first.cpu()[real], twin)
+    worst = (first.cpu()[real].float() - twin.float()).norm(dim=1) / twin.float().norm(dim=1)
+    assert worst.max() <= 5e-2, f"row {int(worst.argmax())} is off by {worst.max():.0%}"
+
+
+@pytest.mark.parametrize("cached", [BF16, FLOAT8], ids=["bf16", "float8"])
+def test_bits_of_a_prompt_s_rows_depend_on_their_positions_alone(cached: torch.dtype) -> None:
+    heads, kv_heads, head_dim = BACKBONE.values()
+    slots, positions, real = (part.cuda() for part in pass_of(PROMPTS, 7))
+    qkv, rope = random(len(slots), (heads + 2 * kv_heads) * head_dim).cuda(), rope_table(2048, head_dim).cuda()
+    keys, values = [random(8, 2048, kv_heads, head_dim, seed=seed).to(cached).cuda() for seed in (1, 2)]
+    together = prompt_launches.prompt_attention(qkv, keys, values, slots, positions, rope, heads)
+    for slot, (_, rows) in PROMPTS.items():
+        here = (slots == slot).nonzero()[:, 0]
+        for skipped in {0, rows // 3}:  # another place in its tile
+            own = here[skipped:]
+            alone = prompt_launches.prompt_attention(qkv[own], keys, values, slots[own], positions[own], rope, heads)
+            assert torch.equal(alone, together[own])
+
+
+def test_embeddings_of_a_pass() -> None:
+    ids = torch.randint(-1, 2051, (33, 300), generator=torch.Generator().manual_seed(3))
+    audio, text = random(32 * 2051, 2048), random(4000, 2048, seed=1)
+    ours = prompt_launches.embed(ids.cuda(), audio.cuda(), text.cuda(), 2051)
+    assert_close(ours, ops_torch.embed(ids, audio, text, 2051))
 
 
 @pytest.mark.parametrize("rows", [1, 64])

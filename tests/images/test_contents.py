@@ -68,6 +68,7 @@ def test_user_may_write_to_temporary_and_declared_folders_alone(tool: ContainerT
         "/run",  # Podman mounts temporary folders at all three
         "/var/lib/csm/huggingface",
         "/var/lib/csm/keys",
+        "/var/lib/csm/voices",
     )
     assert [folder for folder in inside(tool, image)["writable"] if not folder.startswith(allowed)] == []
 

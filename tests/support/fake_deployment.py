@@ -83,6 +83,7 @@ async def fake_deployment(
         "stage_silence_seconds": 60.0,  # fakes tell of no progress, and tests run on busy machines
         "code_sealing": "open",
         "max_full_engines": 0,  # a refusal is one call
+        "voices_database": "",
     }
     gateway = await start_gateway(GatewaySettings(**(settings | gateway_settings)))
     try:

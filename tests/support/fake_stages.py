@@ -90,6 +90,7 @@ class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
         self.frame_counts: list[int] = []  # of the next calls, before `frame_count` counts
         self.refusals: list[Exception | None] = []  # likewise
         self.calls: list[CallRecord] = []
+        self.voice_prompts: dict[str, engine_pb2.GetVoicePromptResponse] = {}
         self.info = engine_pb2.GetModelInfoResponse(
             model_version="fake/1",
             context_window_size=2048,
@@ -131,6 +132,11 @@ class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
             complete = engine_pb2.GenerateComplete(finish_reason=reason, frame_count=total)
             await context.write(engine_pb2.GenerateResponse(complete=complete))
 
+    async def GetVoicePrompt(
+        self, request: engine_pb2.GetVoicePromptRequest, context: Context
+    ) -> engine_pb2.GetVoicePromptResponse:
+        return self.voice_prompts[request.name]
+
     async def GetModelInfo(
         self, request: engine_pb2.GetModelInfoRequest, context: Context
     ) -> engine_pb2.GetModelInfoResponse:
@@ -151,6 +157,7 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
         self.sends_checkpoints = True
         self.coverages: list[codec_pb2.WatermarkCoverage] = []  # of the next streams; full when empty
         self.encoded: list[codec_pb2.EncodeRequest] = []
+        self.levels: codec_pb2.RecordingLevels | None = codec_pb2.RecordingLevels(speech_level_db=-20)  # of recordings
         self.detected: list[codec_pb2.DetectWatermarkRequest] = []
         self.detection = codec_pb2.DetectWatermarkResponse(detected=True, confidence=0.75, key_id="key-1")
         self.info = codec_pb2.GetCodecInfoResponse(
@@ -220,7 +227,10 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
         self.encoded.append(request)
         if self.refusal is not None:
             raise self.refusal
-        return codec_pb2.EncodeResponse(codes=fake_frames(0, 3), codec=fake_identity())
+        response = codec_pb2.EncodeResponse(codes=fake_frames(0, 3), codec=self.info.codec)
+        if request.measure and self.levels is not None:
+            response.levels.CopyFrom(self.levels)
+        return response
 
     async def StreamDetectWatermark(
         self, requests: AsyncIterator[codec_pb2.StreamDetectWatermarkRequest], context: Context

@@ -31,6 +31,7 @@ TEXTS = (
 class Load:
     """streams: wanted at once; warm_s: before the measured window of window_s; mean_frames: of an utterance;
     context_frames: of a turn before it, as codes of that many codebooks and that size, 0 for none.
+    same_texts: four texts only, so after the first requests a slot already holds each prompt and none is prefilled.
     """
 
     streams: int
@@ -40,6 +41,7 @@ class Load:
     context_frames: int = 0
     num_codebooks: int = 32
     codebook_size: int = 2048
+    same_texts: bool = False
     seed: int = 0
 
 
@@ -111,6 +113,8 @@ def run(engine: RunningEngine, load: Load) -> dict[str, object]:
 def request_of(load: Load, number: int, frames: int) -> GenerationRequest:
     """One utterance; with a turn before it that no other request has, where the load asks for one."""
     speaker, text = number % 4, TEXTS[number % len(TEXTS)]
+    if not load.same_texts:
+        text = f"{number}: {text}"
     segments = [Segment(speaker, text)]
     if load.context_frames:
         numbers = np.random.default_rng(number)

@@ -117,7 +117,8 @@ def running_engine(
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = byte_tokenizer(Path(folder), model.text_vocab_size)
     weights = new_weights(model, form, device=device, dtype=dtype, rows=config.slots)
-    runner = GraphRunner(new_step(weights, form, config.total_slots), config.slots)
+    step = new_step(weights, form, config.total_slots)
+    runner = GraphRunner(step, config.slots, prefill_rows=config.prefill_chunk)
     running = RunningEngine(Engine(runner, tokenizer, config))
     running.start()
     try:

@@ -11,10 +11,12 @@ from csm_client.errors import (
     DeadlineExceededError,
     FieldViolation,
     IncompleteAudioError,
+    InputTextError,
     InternalServerError,
     InvalidRequestError,
     NotFoundError,
     OutputFileError,
+    PlayerError,
     ResourceExhaustedError,
     ServerError,
     SpeakerError,
@@ -24,9 +26,11 @@ from csm_client.errors import (
     UnavailableError,
 )
 from csm_client.files import load_context, save_codes
-from csm_client.requests import SpeechOptions, StreamOptions, Turn
+from csm_client.requests import Consent, SpeechOptions, StreamOptions, Turn, VoiceOptions
 from csm_client.speech import Speech
 from csm_client.tables.encodings import Encoding
+
+__version__ = "0.2.0"
 
 __all__ = [
     "AsyncClient",
@@ -34,16 +38,19 @@ __all__ = [
     "AudioFile",
     "Client",
     "ConnectionOptions",
+    "Consent",
     "ContextFileError",
     "CsmClientError",
     "DeadlineExceededError",
     "Encoding",
     "FieldViolation",
     "IncompleteAudioError",
+    "InputTextError",
     "InternalServerError",
     "InvalidRequestError",
     "NotFoundError",
     "OutputFileError",
+    "PlayerError",
     "SpeakerError",
     "ResourceExhaustedError",
     "ServerError",
@@ -57,6 +64,7 @@ __all__ = [
     "Turn",
     "UnauthenticatedError",
     "UnavailableError",
+    "VoiceOptions",
     "WavFile",
     "load_context",
     "load_token",

@@ -8,13 +8,13 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self, Unpack
 
 import grpc
-from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2, watermark_pb2_grpc
+from csm.v1 import tts_pb2, tts_pb2_grpc, voices_pb2, voices_pb2_grpc, watermark_pb2, watermark_pb2_grpc
 
 from csm_client import requests
 from csm_client.channel import open_async_channel
 from csm_client.credentials import CallMetadata, ConnectionOptions, call_metadata
 from csm_client.errors import ServerError, cancelled_here, from_rpc_error
-from csm_client.requests import SpeechOptions, StreamOptions
+from csm_client.requests import SpeechOptions, StreamOptions, VoiceOptions
 from csm_client.speech import DEFAULT_RESUMES, NextCall, Resumes, Speech, SpeechReader, from_unary
 from csm_client.text_writer import TextWriter
 from csm_client.tracing import trace_metadata
@@ -49,6 +49,7 @@ class AsyncClient:
         self._metadata = call_metadata(target, connection, own_channel=channel is not None) + metadata
         self._channel = channel or open_async_channel(target, connection)
         self._tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._voices: Any = voices_pb2_grpc.VoiceServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._watermark: Any = watermark_pb2_grpc.WatermarkServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     async def __aenter__(self) -> Self:
@@ -101,6 +102,22 @@ class AsyncClient:
             if not page.next_page_token:
                 return voices
             request.page_token = page.next_page_token
+
+    async def create_voice(self, name: str, **options: Unpack[VoiceOptions]) -> voices_pb2.KeptVoice:
+        """Keeps a voice under a name; its owner is the caller. See VoiceOptions. Raises ValueError."""
+        request = requests.create_voice_request(name, options)
+        answer: voices_pb2.CreateVoiceResponse = await self._call(self._voices.CreateVoice, request)
+        return answer.voice
+
+    async def get_voice(self, name: str) -> voices_pb2.KeptVoice:
+        """One voice; its consent and its prompt's text are there for its owner alone."""
+        request = voices_pb2.GetVoiceRequest(name=name)
+        answer: voices_pb2.GetVoiceResponse = await self._call(self._voices.GetVoice, request)
+        return answer.voice
+
+    async def delete_voice(self, name: str) -> None:
+        """Deletes a voice of the caller's. Running streams go on."""
+        await self._call(self._voices.DeleteVoice, voices_pb2.DeleteVoiceRequest(name=name))
 
     async def server_info(self) -> tts_pb2.GetServerInfoResponse:
         """What the server runs and accepts."""

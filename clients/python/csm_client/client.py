@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, Self, Unpack
 
 import grpc
-from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2, watermark_pb2_grpc
+from csm.v1 import tts_pb2, tts_pb2_grpc, voices_pb2, voices_pb2_grpc, watermark_pb2, watermark_pb2_grpc
 
 from csm_client import requests
 from csm_client.async_client import DEFAULT_TIMEOUT_S
 from csm_client.channel import open_channel
 from csm_client.credentials import ConnectionOptions, call_metadata
 from csm_client.errors import ServerError, from_rpc_error
-from csm_client.requests import SpeechOptions, StreamOptions
+from csm_client.requests import SpeechOptions, StreamOptions, VoiceOptions
 from csm_client.speech import DEFAULT_RESUMES, NextCall, Resumes, Speech, SpeechReader, from_unary
 from csm_client.text_writer import TextWriter
 from csm_client.tracing import trace_metadata
@@ -37,6 +37,7 @@ class Client:
         self._metadata = call_metadata(target, connection, own_channel=channel is not None)
         self._channel = channel or open_channel(target, connection)
         self._tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._voices: Any = voices_pb2_grpc.VoiceServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._watermark: Any = watermark_pb2_grpc.WatermarkServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Self:
@@ -79,6 +80,19 @@ class Client:
             if not page.next_page_token:
                 return voices
             request.page_token = page.next_page_token
+
+    def create_voice(self, name: str, **options: Unpack[VoiceOptions]) -> voices_pb2.KeptVoice:
+        request = requests.create_voice_request(name, options)
+        answer: voices_pb2.CreateVoiceResponse = self._call(self._voices.CreateVoice, request)
+        return answer.voice
+
+    def get_voice(self, name: str) -> voices_pb2.KeptVoice:
+        request = voices_pb2.GetVoiceRequest(name=name)
+        answer: voices_pb2.GetVoiceResponse = self._call(self._voices.GetVoice, request)
+        return answer.voice
+
+    def delete_voice(self, name: str) -> None:
+        self._call(self._voices.DeleteVoice, voices_pb2.DeleteVoiceRequest(name=name))
 
     def server_info(self) -> tts_pb2.GetServerInfoResponse:
         info: tts_pb2.GetServerInfoResponse = self._call(self._tts.GetServerInfo, tts_pb2.GetServerInfoRequest())

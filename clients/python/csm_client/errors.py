@@ -4,10 +4,10 @@
   + ServerError                   the server answered with a status; has code, reason, request_id
     - InvalidRequestError         a field is wrong; has field_violations
     - UnauthenticatedError        the server wants a token, or does not know this one
-    - NotFoundError               a voice is not there
+    - NotFoundError               a voice is not there, or not for this caller
     - UnavailableError            no server can take the call now; has retry_delay_s
     - DeadlineExceededError       the audio was not ready in time
-    - ResourceExhaustedError      too large a message, too slow a reader, more streams at once than the caller may have
+    - ResourceExhaustedError      too large a message, too slow a reader, more streams or voices than it may have
     - InternalServerError         the server failed
   + IncompleteAudioError          the stream ended before its summary; has received_sample_count
   + TlsFileError                  a certificate or key cannot be used
@@ -45,6 +45,14 @@ class ContextFileError(CsmClientError):
 
 class OutputFileError(CsmClientError):
     """A file cannot be written, or cannot hold the encoding asked for; the message says why."""
+
+
+class InputTextError(CsmClientError):
+    """A text cannot be read from standard input, or is not UTF-8."""
+
+
+class PlayerError(CsmClientError):
+    """Sound cannot be played; the message says what to install, or what has failed."""
 
 
 class SpeakerError(CsmClientError):

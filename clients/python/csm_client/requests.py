@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, TypedDict
 
 from csm.rvq.v1 import rvq_pb2
-from csm.v1 import tts_pb2, watermark_pb2
+from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
 from google.protobuf import duration_pb2
 
 from csm_client.tables.encodings import ENCODINGS, Encoding, encoding_of_file
@@ -49,6 +49,54 @@ class StreamOptions(SpeechOptions, total=False):
     """What a streaming request may set as well."""
 
     chunk_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """That the person whose voice it is agrees."""
+
+    id: str  # where the consent is kept
+    text: str  # what the person agreed to
+
+
+class VoiceOptions(TypedDict, total=False):
+    """What a kept voice may have. It needs a prompt (`text`, `audio` or `codes`, and `consent`), a seed, or both."""
+
+    text: str  # what is said in the recording
+    audio: bytes  # a WAV file, or one of Ogg Opus
+    codes: Codes  # in place of audio: of an earlier answer, where the server allows it
+    consent: Consent
+    speaker: int
+    languages: Sequence[str]  # BCP-47 tags
+    description: str
+    seed: int  # of requests that set none
+    callers: Sequence[str]  # that may use it, by the names of their tokens, besides its owner
+    everyone: bool  # every caller may use it
+
+
+def create_voice_request(name: str, options: VoiceOptions) -> voices_pb2.CreateVoiceRequest:
+    """Raises ValueError for both `callers` and `everyone`."""
+    request = voices_pb2.CreateVoiceRequest(
+        name=name,
+        speaker=options.get("speaker", 0),
+        language_codes=options.get("languages", ()),
+        description=options.get("description", ""),
+        callers=options.get("callers", ()),
+        seed=options.get("seed"),
+    )
+    if request.callers and options.get("everyone"):
+        raise ValueError("A voice is for some callers or for everyone, not both.")
+    if request.callers:
+        request.audience = voices_pb2.VOICE_AUDIENCE_CALLERS
+    elif options.get("everyone"):
+        request.audience = voices_pb2.VOICE_AUDIENCE_EVERYONE
+    if "audio" in options or "codes" in options or "text" in options:
+        turn = _turn(Turn(0, options.get("text", ""), options.get("audio"), options.get("codes")))
+        request.prompt.text = turn.text
+        request.prompt.audio.CopyFrom(turn.audio)
+    if "consent" in options:
+        request.consent.id, request.consent.text = options["consent"].id, options["consent"].text
+    return request
 
 
 def unary_request(text: str, options: SpeechOptions) -> tts_pb2.SynthesizeRequest:

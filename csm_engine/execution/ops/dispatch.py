@@ -17,7 +17,7 @@ from csm_engine.execution.sampler import SamplingRows
 from csm_engine.execution.slot_state import SlotRows, SlotState
 from csm_engine.execution.weights import PackedLayer, PackedStack
 
-_FUSED_ROWS = 1024  # with more rows the vendor's product is faster
+FUSED_ROWS = 1024  # with more rows the vendor's product is faster
 _INT8_WIDTH = 16  # inputs multiplied at a time
 _INT8_ROWS = 48  # on a CPU: with more rows it is faster to widen the matrix first
 
@@ -87,7 +87,7 @@ def add_linear(x: Tensor, y: Tensor, matrix: Matrix) -> Tensor:
 
 def _is_fused(x: Tensor, matrix: Matrix, *, gated: bool = False) -> bool:
     rows, width = x.shape
-    if not x.is_cuda or not matrix.fused or rows > _FUSED_ROWS:
+    if not x.is_cuda or not matrix.fused or rows > FUSED_ROWS:
         return False
     outputs = len(matrix.values) // (2 if gated else 1)
     size = matrix.values.element_size()
@@ -121,23 +121,57 @@ def depth_attention(qkv: Tensor, keys: Tensor, values: Tensor, position: int, st
     return attended
 
 
+def depth_attention_of_two(qkv: Tensor, keys: Tensor, values: Tensor, stack: PackedStack) -> Tensor:
+    """Positions 0 and 1 of the current frame. qkv: (2 B, (H + 2 G) E), those of position 0 first -> (2 B, H E)."""
+    rows, num_heads = len(keys), stack.config.num_heads
+    out = qkv.new_empty(2 * rows, num_heads * stack.config.head_dim)
+    for position in (0, 1):
+        here = slice(position * rows, (position + 1) * rows)
+        _ops(qkv).depth_attention(qkv[here], keys, values, position, stack.rope, num_heads, out=out[here])
+    return out
+
+
 def finish_layer(x: Tensor, attended: Tensor, layer: PackedLayer, eps: float) -> Tensor:
     """Output projection, residual, MLP, residual. x: (B, D), changed in place; attended: (B, H E) -> (B, D)."""
     add_linear(x, attended, layer.out)
     return add_linear(x, norm_gated(x, layer.mlp_norm, layer.gate_up, eps), layer.down)
 
 
-def write_prompt(qkv: Tensor, keys: Tensor, values: Tensor, start: int, stack: PackedStack) -> Tensor:
-    """Writes T positions of one slot and returns their queries.
+def embed(ids: Tensor, audio_embeddings: Tensor, text_embeddings: Tensor, audio_vocab_size: int) -> Tensor:
+    """Sums the embeddings of each row's ids.
 
-    qkv: (T, (H + 2 G) E); keys, values: (L, G, E) of the slot -> (T, H, E).
+    ids: (K + 1, T) int64, -1 where masked; audio_embeddings: (K V, D); text_embeddings: (text vocabulary, D) -> (T, D).
     """
-    config, end = stack.config, start + len(qkv)
-    heads = qkv.view(len(qkv), -1, config.head_dim)
-    turned = ops_torch.rotate(heads[:, : config.num_heads + config.num_kv_heads], stack.rope[start:end])
-    keys[start:end] = turned[:, config.num_heads :]
-    values[start:end] = heads[:, config.num_heads + config.num_kv_heads :]
-    return turned[:, : config.num_heads]
+    if not ids.is_cuda:
+        return ops_torch.embed(ids, audio_embeddings, text_embeddings, audio_vocab_size)
+    from csm_engine.execution.ops.prompt import prompt_launches
+
+    return prompt_launches.embed(ids, audio_embeddings, text_embeddings, audio_vocab_size)
+
+
+def write_rows(qkv: Tensor, keys: Tensor, values: Tensor, slots: Tensor, positions: Tensor, stack: PackedStack) -> None:
+    """Writes the keys and values of prompt rows.
+
+    qkv: (T, (H + 2 G) E); keys, values: (S, L, G, E); slots, positions: (T,) int64.
+    """
+    if not qkv.is_cuda:
+        return ops_torch.write_rows(qkv, keys, values, slots, positions, stack.rope, stack.config.num_heads)
+    from csm_engine.execution.ops.prompt import prompt_launches
+
+    return prompt_launches.write_rows(qkv, keys, values, slots, positions, stack.rope, stack.config.num_heads)
+
+
+def prompt_attention(
+    qkv: Tensor, keys: Tensor, values: Tensor, slots: Tensor, positions: Tensor, stack: PackedStack
+) -> Tensor:
+    """Each row attends over its slot up to its position. Shapes as in write_rows, whose rows must be written
+    -> (T, H E). Rows of a slot follow each other.
+    """
+    if not qkv.is_cuda:
+        return ops_torch.prompt_attention(qkv, keys, values, slots, positions, stack.rope, stack.config.num_heads)
+    from csm_engine.execution.ops.prompt import prompt_launches
+
+    return prompt_launches.prompt_attention(qkv, keys, values, slots, positions, stack.rope, stack.config.num_heads)
 
 
 def gather(state: SlotState, slots: Tensor) -> SlotRows:

@@ -77,7 +77,17 @@ class BackboneShape:
     stages: int = 2
 
 
+@dataclass(frozen=True, slots=True)
+class PromptShape:
+    """Attention of prompt rows: keys of a block, whose order is the order of a row's sums. Not measured."""
+
+    block: int = 64
+    warps: int = 4
+    stages: int = 3
+
+
 BACKBONE = BackboneShape()
+PROMPT = PromptShape()
 DEPTH_WARPS = {8: 1, 16: 1, 32: 2}  # of the depth decoder's attention, by keys that a program holds
 MOST_DEPTH_KEYS = max(DEPTH_WARPS)
 SAMPLER_WARPS = 8

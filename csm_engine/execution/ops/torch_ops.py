@@ -7,6 +7,7 @@ over exactly the row's own keys, so a row does not depend on the others' lengths
 from __future__ import annotations
 
 from functools import cache
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
@@ -70,10 +71,66 @@ def backbone_attention(
     return torch.cat(attended)
 
 
-def depth_attention(qkv: Tensor, keys: Tensor, values: Tensor, position: int, rope: Tensor, num_heads: int) -> Tensor:
+def embed(ids: Tensor, audio_embeddings: Tensor, text_embeddings: Tensor, audio_vocab_size: int) -> Tensor:
+    """ids: (K + 1, T) int64, -1 where masked; embeddings (K V, D) and (text vocabulary, D) -> (T, D), their sums."""
+    rows = ids.t()
+    known = rows.clamp(min=0)
+    offsets = torch.arange(len(ids) - 1) * audio_vocab_size
+    audio = F.embedding(known[:, :-1] + offsets, audio_embeddings)
+    text = F.embedding(known[:, -1:], text_embeddings)
+    return (torch.cat([audio, text], dim=1) * (rows >= 0).unsqueeze(-1)).sum(dim=1)
+
+
+def write_rows(
+    qkv: Tensor, keys: Tensor, values: Tensor, slots: Tensor, positions: Tensor, rope: Tensor, num_heads: int
+) -> None:
+    """qkv: (T, (H + 2 G) E); keys, values: (S, L, G, E); slots, positions: (T,) int64; rope: (L, E / 2, 2)."""
+    num_kv_heads, head_dim = keys.shape[2:]
+    heads = qkv.view(len(qkv), -1, head_dim)
+    turned = rotate(heads[:, num_heads : num_heads + num_kv_heads], rope[positions])
+    keys[slots, positions] = turned.to(keys.dtype)
+    values[slots, positions] = heads[:, num_heads + num_kv_heads :].to(values.dtype)
+
+
+def prompt_attention(
+    qkv: Tensor, keys: Tensor, values: Tensor, slots: Tensor, positions: Tensor, rope: Tensor, num_heads: int
+) -> Tensor:
+    """Shapes as in write_rows, whose rows must be written. Rows of a slot follow each other -> (T, H E)."""
+    num_kv_heads, head_dim = keys.shape[2:]
+    queries = rotate(qkv.view(len(qkv), -1, head_dim)[:, :num_heads], rope[positions])
+    attended, at = [], 0
+    for slot, rows in groupby(slots.tolist()):
+        here = slice(at, at + len(list(rows)))
+        at = here.stop
+        query, own = queries[here], positions[here]
+        end = int(own.max()) + 1
+        seen_keys, seen_values = (
+            kept[slot, :end].to(query.dtype).repeat_interleave(num_heads // num_kv_heads, dim=1).transpose(0, 1)
+            for kept in (keys, values)
+        )
+        whole = F.scaled_dot_product_attention(
+            query.transpose(0, 1).unsqueeze(0),
+            seen_keys.unsqueeze(0),
+            seen_values.unsqueeze(0),
+            attn_mask=torch.arange(end) <= own.unsqueeze(1),
+        )
+        attended.append(whole[0].transpose(0, 1).flatten(1))
+    return torch.cat(attended)
+
+
+def depth_attention(
+    qkv: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    position: int,
+    rope: Tensor,
+    num_heads: int,
+    *,
+    out: Tensor | None = None,
+) -> Tensor:
     """Writes one position of the frame in the making and attends up to it.
 
-    qkv: (B, (H + 2 G) E); keys, values: (B, G, K, E); rope: (positions, E / 2, 2) -> (B, H E).
+    qkv: (B, (H + 2 G) E); keys, values: (B, G, K, E); rope: (positions, E / 2, 2) -> (B, H E), in `out` if given.
     """
     num_kv_heads, head_dim = keys.shape[1], keys.shape[3]
     heads = qkv.view(len(qkv), -1, head_dim)
@@ -86,7 +143,8 @@ def depth_attention(qkv: Tensor, keys: Tensor, values: Tensor, position: int, ro
     seen_values = values[:, :, : position + 1].flatten(0, 1)
     scores = torch.bmm(query * head_dim**-0.5, seen_keys.transpose(1, 2))
     weights = torch.softmax(scores.float(), dim=-1).to(query.dtype)
-    return torch.bmm(weights, seen_values).view(len(qkv), -1)
+    attended = torch.bmm(weights, seen_values).view(len(qkv), -1)
+    return attended if out is None else out.copy_(attended)
 
 
 class FrameDraw:

@@ -164,10 +164,14 @@ def depth_attention(
     *,
     warps: int | None = None,
     members: int | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
-    """qkv: (B, (H + 2 G) E); keys, values: (B, G, K, E) -> (B, H E). members: query heads of a program."""
+    """qkv: (B, (H + 2 G) E); keys, values: (B, G, K, E) -> (B, H E), in `out` if given. members: query heads of a
+    program.
+    """
     rows, num_kv_heads, length, head_dim = keys.shape
-    out = qkv.new_empty(rows, num_heads * head_dim)
+    if out is None:
+        out = qkv.new_empty(rows, num_heads * head_dim)
     block = max(_LEAST_DEPTH_KEYS, next_power_of_2(position))
     members = members or (1 if rows <= _FEW_ROWS else num_heads // num_kv_heads)
     depth_attention_kernel[(rows, num_heads // members)](

@@ -1,4 +1,6 @@
-"""How many words of each turn of a long talk are recognised. The context is the voice's own earlier turns.
+"""How many words of each turn of a long talk are recognised, in the talk and alone.
+
+The context of a turn is the voice's own earlier turns. The same texts without a context tell what the context costs.
 
 python -m recipes.builtin_voice.evaluation.long_talk bundles/builtin --talks 4 --turns 12
 """
@@ -20,15 +22,21 @@ from recipes.builtin_voice.evaluation.voice import Voice
 GROUP = 4  # turns that are counted together
 
 
-def errors_by_turn(voice: Voice, texts: list[list[Judged]], listeners: int) -> list[tuple[int, int]]:
-    """Wrong words and words of each turn, all talks together. texts: of a talk, the same number for each."""
+def errors_by_turn(
+    voice: Voice, texts: list[list[Judged]], listeners: int, *, context: bool = True
+) -> list[tuple[int, int]]:
+    """Wrong words and words of each turn, all talks together.
+
+    texts: of a talk, the same number for each. context: whether a turn has the earlier ones as its context
+    """
     talks: list[list[Segment]] = [[] for _ in texts]
     counts = []
     for turn in range(len(texts[0])):
         asked = [talk[turn] for talk in texts]
         speakers = [(turn + number) % 2 for number in range(len(texts))]
         nexts = [Segment(speaker, text.text) for speaker, text in zip(speakers, asked, strict=True)]
-        sayings = voice.say([[*talk, new] for talk, new in zip(talks, nexts, strict=True)], first_seed=1000 * turn)
+        prompts = [[*(talk if context else ()), new] for talk, new in zip(talks, nexts, strict=True)]
+        sayings = voice.say(prompts, first_seed=1000 * turn)
         for talk, new, saying in zip(talks, nexts, sayings, strict=True):
             talk.append(Segment(new.speaker, new.text, saying.codes))
         heard = hear_all(None, [saying.pcm for saying in sayings], voice.sample_rate_hz, listeners)
@@ -49,11 +57,22 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     chosen = iter(judged(arguments.set))
     texts = [list(islice(chosen, arguments.turns)) for _ in range(arguments.talks)]
-    counts = errors_by_turn(Voice(arguments.bundle), texts, arguments.listeners)
-    for start in range(0, len(counts), GROUP):
-        group = counts[start : start + GROUP]
-        rate = sum(wrong for wrong, _ in group) / sum(words for _, words in group)
-        print(json.dumps({"turns": [start, start + len(group) - 1], "words_wrong": round(rate, 4)}), flush=True)
+    voice = Voice(arguments.bundle)
+    talk = errors_by_turn(voice, texts, arguments.listeners)
+    alone = errors_by_turn(voice, texts, arguments.listeners, context=False)
+    for start in range(0, len(talk), GROUP):
+        turns = slice(start, start + GROUP)
+        row = {
+            "turns": [start, min(start + GROUP, len(talk)) - 1],
+            "words": sum(words for _, words in talk[turns]),
+            "words_wrong": _rate(talk[turns]),
+            "words_wrong_alone": _rate(alone[turns]),
+        }
+        print(json.dumps(row), flush=True)
+
+
+def _rate(counts: list[tuple[int, int]]) -> float:
+    return round(sum(wrong for wrong, _ in counts) / sum(words for _, words in counts), 4)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from recipes.builtin_voice.evaluation.voice import Voice
 from recipes.builtin_voice.vocoder import SAMPLE_RATE_HZ, frames_of, synthesize
 
 SPEAKERS = range(len(flite.VOICES))
-TEACHERS = ("flite", "vocoder", "codes")
+ARMS = ("flite", "vocoder", "codes", "voice")
 Clips = Sequence[tuple[Pcm, int]]  # samples, rate
 
 
@@ -44,14 +44,13 @@ class Words:
         self._voice, self._quantizer, self._cache, self._listeners = voice, quantizer, cache, listeners
         self._normalize = load(TEXT_FRONTEND).normalize
 
-    def rows(self, name: str, texts: Sequence[Judged], *, teachers: bool) -> list[dict[str, object]]:
+    def rows(self, name: str, texts: Sequence[Judged], arms: Sequence[str]) -> list[dict[str, object]]:
         """One for each arm and listener."""
         asked = [(text, speaker) for text in texts for speaker in SPEAKERS]
         grammars = {"open": None} | ({"grammar": domain_grammar()} if name == "domain" else {})
-        arms = [arm for arm in TEACHERS if teachers and (arm != "codes" or self._quantizer)] + ["voice"]
         rows = []
         for listener, grammar in grammars.items():
-            for arm in arms:
+            for arm in (arm for arm in arms if arm != "codes" or self._quantizer):
                 heard = self._heard(arm, asked, grammar)
                 rows.append(
                     {"set": name, "texts": len(texts), "arm": arm, "listener": listener, **_rates(asked, heard)}
@@ -115,7 +114,7 @@ def main() -> None:
     parser.add_argument("--at-most", type=int, help="texts of a set")
     parser.add_argument("--quantizer", type=Path, help="for the arm of exact codes")
     parser.add_argument("--cache", type=Path)
-    parser.add_argument("--voice-only", action="store_true")
+    parser.add_argument("--arms", default=",".join(ARMS))
     parser.add_argument("--temperature", type=float)
     parser.add_argument("--top-k", type=int)
     parser.add_argument("--listeners", type=int, default=2)
@@ -128,7 +127,7 @@ def main() -> None:
     words = Words(voice, quantizer, arguments.cache, arguments.listeners)
     rows = []
     for name in arguments.sets.split(","):
-        rows += words.rows(name, judged(name, arguments.at_most), teachers=not arguments.voice_only)
+        rows += words.rows(name, judged(name, arguments.at_most), arguments.arms.split(","))
     if arguments.json:
         sampling = {"temperature": voice.temperature, "top_k": voice.top_k}
         head = {"benchmark": "words", "device": cpu_name(), "commit": commit(), "sampling": sampling}

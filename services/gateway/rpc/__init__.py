@@ -1,1 +1,1 @@
-"""The public API: servicers, validation of requests, responses."""
+"""The public API: servicers and responses."""

@@ -10,6 +10,7 @@ from google.protobuf import duration_pb2
 from services.gateway.stages.catalog import Catalog
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
+from services.gateway.voices.directory import ListedVoice
 
 _FINISH_REASONS = {
     engine_pb2.FINISH_REASON_END_OF_SPEECH: tts_pb2.FINISH_REASON_END_OF_SPEECH,
@@ -39,6 +40,19 @@ def header(plan: SynthesisPlan, catalog: Catalog) -> tts_pb2.SynthesisHeader:
         voice=plan.voice,
         model_version=catalog.model.model_version,
         seed=plan.sampling.seed,
+    )
+
+
+def listed_voice(voice: ListedVoice, catalog: Catalog) -> tts_pb2.Voice:
+    return tts_pb2.Voice(
+        name=voice.name,
+        language_codes=voice.language_codes,
+        natural_sample_rate_hertz=catalog.sample_rate_hz,
+        description=voice.description,
+        speaker=voice.speaker,
+        seed=voice.seed,
+        has_prompt=voice.has_prompt,
+        owner=voice.owner,
     )
 
 

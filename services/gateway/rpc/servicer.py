@@ -16,16 +16,16 @@ from services.common.rpc.calls import Context, caller_name, is_uuid
 from services.common.rpc.status import FieldViolation, invalid_argument
 from services.common.telemetry import logs
 from services.gateway.audio.encodings import ENCODINGS, sample_rates_hz
-from services.gateway.auth.code_sealing import open_code_seal
+from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.auth.quotas import StreamQuotas
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.requests.limits import unary_seconds
+from services.gateway.requests.sampling import default_sampling
+from services.gateway.requests.validation import Request, asked_speaker, plan_synthesis
 from services.gateway.rpc import responses as convert
 from services.gateway.rpc.instrumented_run import instrumented_run
-from services.gateway.rpc.limits import unary_seconds
-from services.gateway.rpc.sampling import default_sampling
 from services.gateway.rpc.sinks import Response, StreamSink, WholeSink
 from services.gateway.rpc.text_stream import Requests, read_config, read_sentences
-from services.gateway.rpc.validation import Request, plan_synthesis
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog, CatalogSource
 from services.gateway.synthesis.clip import Clip
@@ -37,6 +37,7 @@ from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
 from services.gateway.synthesis.synthesis import Codec, Deliver, Engine, Synthesis
 from services.gateway.synthesis.text_synthesis import BeforeDecoding, TextSynthesis
+from services.gateway.voices.directory import VoiceDirectory
 
 MAX_VOICES_PER_PAGE = 100
 _PAGE_TOKEN = re.compile(r"[0-9]{0,9}")
@@ -51,17 +52,20 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         engine: Engine,
         codec: Codec,
         catalogs: CatalogSource,
+        voices: VoiceDirectory,
         metrics: GatewayMetrics,
         quotas: StreamQuotas,
+        seal: CodeSeal | None,
     ) -> None:
-        """Raises KeyringError when sealing is on and its keys cannot be read or created."""
+        """seal: with --code-sealing=sealed"""
         self._settings = settings
         self._engine = engine
         self._codec = codec
         self._catalogs = catalogs
+        self._voices = voices
         self._metrics = metrics
         self._quotas = quotas
-        self._seal = open_code_seal(settings.code_sealing, settings.code_sealing_keyring)
+        self._seal = seal
 
     async def Synthesize(self, request: tts_pb2.SynthesizeRequest, context: Context) -> tts_pb2.SynthesizeResponse:
         with self._quotas.one_more(caller_name.get()):
@@ -85,9 +89,8 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             idle_s = self._settings.text_idle_seconds
             config = await read_config(requests, idle_s)
             plan, catalog = await self._plan(config, deadline, words_follow=True)
-            language_code = config.voice.language_code or catalog.language_of(plan.voice)
             sentences = read_sentences(
-                requests, language_code, self._settings.max_text_length, idle_s, lambda: text.is_speaking
+                requests, plan.language_code, self._settings.max_text_length, idle_s, lambda: text.is_speaking
             )
             sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeTextResponse)
             clip = Clip(continues=True)
@@ -110,21 +113,12 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
 
     async def ListVoices(self, request: tts_pb2.ListVoicesRequest, context: Context) -> tts_pb2.ListVoicesResponse:
         catalog = await self._catalogs.get(self._deadline(context).remaining_s)
-        voices = catalog.voices(request.language_code)
+        voices = await self._voices.usable_by(caller_name.get(), request.language_code, catalog)
         first, size = _page(request)
         page = voices[first : first + size]
         more = first + size < len(voices)
         return tts_pb2.ListVoicesResponse(
-            voices=[
-                tts_pb2.Voice(
-                    name=voice.name,
-                    language_codes=voice.language_codes,
-                    natural_sample_rate_hertz=catalog.sample_rate_hz,
-                    description=voice.description,
-                    speaker=voice.speaker_id,
-                )
-                for voice in page
-            ],
+            voices=[convert.listed_voice(voice, catalog) for voice in page],
             next_page_token=str(first + size) if more else "",
         )
 
@@ -165,8 +159,9 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             logs.request_id.set(request.request_id)
         deadline.require(self._settings.min_first_audio_seconds)
         catalog = await self._catalogs.get(deadline.remaining_s)
-        given = (request, logs.request_id.get(), catalog, self._settings, self._seal)
-        caller = caller_name.get()
+        caller, speaker = caller_name.get(), asked_speaker(request)
+        voice = await self._voices.choose(request.voice, speaker, catalog, caller, deadline.remaining_s)
+        given = (request, logs.request_id.get(), catalog, self._settings, self._seal, voice)
         if any(
             turn.audio.HasField("recording") for turn in request.context.turns
         ):  # decoding takes too long for the event loop

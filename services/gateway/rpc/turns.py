@@ -18,8 +18,12 @@ _RETRY_S = 5.0
 class Turns:
     """Turns in the order of arrival."""
 
-    def __init__(self, at_once: int, max_waiting: int) -> None:
+    def __init__(
+        self, at_once: int, max_waiting: int, reason: str = BUSY, doing: str = "recordings are being searched"
+    ) -> None:
+        """reason: of the error when too many wait; doing: what runs, for its message"""
         self._at_once, self._max_waiting = at_once, max_waiting
+        self._reason, self._doing = reason, doing
         self._free = asyncio.Semaphore(at_once)
         self.num_waiting = 0
 
@@ -44,7 +48,7 @@ class Turns:
     def _busy(self, why: str) -> StatusError:
         return StatusError(
             grpc.StatusCode.RESOURCE_EXHAUSTED,
-            BUSY,
-            f"{self._at_once} recordings are being searched, and others wait: {why}.",
+            self._reason,
+            f"{self._at_once} {self._doing}, and others wait: {why}.",
             retry_delay_s=_RETRY_S,
         )

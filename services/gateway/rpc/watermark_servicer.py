@@ -23,8 +23,8 @@ from services.gateway.audio.pieces import limited
 from services.gateway.audio.recording import Recording
 from services.gateway.audio.wav import ReadableFile
 from services.gateway.auth.quotas import StreamQuotas
+from services.gateway.requests.recordings import check_format, check_size, is_rate, open_pieces, unreadable, wrong_rate
 from services.gateway.rpc.byte_pipe import BytePipe, PipeTimeoutError
-from services.gateway.rpc.recordings import check_format, check_size, is_rate, open_pieces, unreadable, wrong_rate
 from services.gateway.rpc.turns import Turns
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.backends import Detects

@@ -57,6 +57,10 @@ class DescribesModel(Protocol):
     ) -> engine_pb2.GetModelInfoResponse: ...
 
 
+class DescribesVoices(Protocol):
+    async def voice_prompt(self, name: str, timeout_s: float) -> engine_pb2.GetVoicePromptResponse: ...
+
+
 class DescribesCodec(Protocol):
     async def codec_info(self, timeout_s: float, *, wait_for_ready: bool = False) -> codec_pb2.GetCodecInfoResponse: ...
 
@@ -143,6 +147,14 @@ class GrpcEngine:
         channel = self._channel_for(conversation)
         answer: engine_pb2.GetModelInfoResponse = await _ask("ENGINE", channel, call, timeout_s, self._silence_s)
         return answer
+
+    async def voice_prompt(self, name: str, timeout_s: float) -> engine_pb2.GetVoicePromptResponse:
+        request = engine_pb2.GetVoicePromptRequest(name=name)
+        async with _calling("ENGINE", self._channel) as stub:
+            answer: engine_pb2.GetVoicePromptResponse = await stub.GetVoicePrompt(
+                request, timeout=timeout_s, metadata=call_metadata()
+            )
+            return checked("ENGINE", answer)
 
 
 class GrpcCodec:

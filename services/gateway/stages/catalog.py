@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import grpc
@@ -64,23 +65,17 @@ class Catalog:
             resource=Resource("voice", name),
         )
 
-    def language_of(self, voice_name: str) -> str:
-        """The first language of a voice; "" when it is unknown."""
-        for voice in self.model.voices:
-            if voice.name == voice_name and voice.language_codes:
-                return voice.language_codes[0]
-        return ""
-
     def voices(self, language_code: str) -> list[engine_pb2.Voice]:
         """The voices that speak a language ("en" includes "en-GB"); all for ""."""
-        return [voice for voice in self.model.voices if _speaks(voice, language_code)]
+        return [voice for voice in self.model.voices if speaks(voice.language_codes, language_code)]
 
 
-def _speaks(voice: engine_pb2.Voice, language_code: str) -> bool:
+def speaks(language_codes: Iterable[str], language_code: str) -> bool:
+    """Whether a voice of these languages speaks one ("en" includes "en-GB"); true for ""."""
     wanted = language_code.lower()
     return not wanted or any(
         code == wanted or code.startswith(f"{wanted}-") or wanted.startswith(f"{code}-")
-        for code in map(str.lower, voice.language_codes)
+        for code in map(str.lower, language_codes)
     )
 
 

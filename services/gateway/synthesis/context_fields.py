@@ -18,13 +18,19 @@ _OF_RECORDING: Mapping[FieldPath, FieldPath] = {
 }
 
 
-def public_path(path: FieldPath, turn_count: int) -> FieldPath:
-    """The public path of a field of GenerateRequest. Its segments are the context's turns, then the input."""
+def public_path(path: FieldPath, turn_count: int, *, has_prompt: bool = False) -> FieldPath:
+    """The public path of a field of GenerateRequest. Its segments are the context's turns, then the input.
+
+    has_prompt: the first segment is the voice's prompt
+    """
     match path:
         case ("max_frame_count",):
             return ("max_audio_duration",)
         case ("segments", int(index), *rest):
             part = str(rest[0]) if rest else ""
+            index -= has_prompt
+            if index < 0:
+                return ("voice", "name")
             if index >= turn_count:
                 return ("input", *_OF_INPUT.get(part, ()))
             return ("context", "turns", index, *_OF_TURN.get(part, ()))
@@ -36,9 +42,9 @@ def recording_in_public_terms(error: StageError, recording: str) -> StageError:
     return renamed(error, lambda field: render((*parse(recording), *_OF_RECORDING.get(parse(field), ()))))
 
 
-def in_public_terms(error: StageError, turn_count: int) -> StageError:
+def in_public_terms(error: StageError, turn_count: int, *, has_prompt: bool = False) -> StageError:
     """The same failure, with the field paths that the caller knows."""
-    return renamed(error, lambda field: render(public_path(parse(field), turn_count)))
+    return renamed(error, lambda field: render(public_path(parse(field), turn_count, has_prompt=has_prompt)))
 
 
 def renamed(error: StageError, public: Callable[[str], str]) -> StageError:

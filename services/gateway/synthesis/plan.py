@@ -40,6 +40,8 @@ class SynthesisPlan:
     first_batch_frames: int  # frames of the engine's first message
     max_batch_frames: int  # frames of its later messages; 0 is the engine's choice
     live: bool  # the caller plays the audio while it is made
+    prompt: ContextTurn | None = None  # of the voice; it is before the turns and never dropped
+    language_code: str = ""  # of the request or of the voice; "" when neither says
     seal: Callable[[rvq_pb2.CodeFrames], bytes] | None = None  # seals returned codes; None returns them open
     conversation: str = ""  # key of the conversation, which finds its engine again; "" is none
     speed: float = 1.0  # of the speech; 1 is as the model speaks

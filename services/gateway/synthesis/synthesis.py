@@ -126,13 +126,16 @@ class Synthesis:
 
     def _as_failure(self, error: Exception) -> Exception:
         if isinstance(error, StageError):
-            return lost_after(in_public_terms(error, len(self._plan.turns)), self.sent_samples)
+            has_prompt = self._plan.prompt is not None
+            return lost_after(in_public_terms(error, len(self._plan.turns), has_prompt=has_prompt), self.sent_samples)
         return error
 
     def _generate_request(self) -> engine_pb2.GenerateRequest:
         plan = self._plan
+        prompt = () if plan.prompt is None else (plan.prompt,)
         segments = [
-            engine_pb2.Segment(speaker_id=turn.speaker, text=turn.text, codes=turn.codes) for turn in self.turns
+            engine_pb2.Segment(speaker_id=turn.speaker, text=turn.text, codes=turn.codes)
+            for turn in (*prompt, *self.turns)
         ]
         return engine_pb2.GenerateRequest(
             request_id=plan.request_id,
@@ -144,6 +147,7 @@ class Synthesis:
             codec=self._catalog.identity,
             live=plan.live,
             speed=plan.speed,
+            pinned_segment_count=len(prompt),
         )
 
     async def _generate(self, deadline: Deadline) -> None:

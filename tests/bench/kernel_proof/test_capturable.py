@@ -42,7 +42,7 @@ def test_what_a_capture_allows_runs() -> None:
 
 STEP = """
 from bench.kernel_proof.capturable import Capturable
-from bench.kernel_proof.fast_step import frame, new_traced_step, prompts
+from bench.kernel_proof.fast_step import PREFILL_ROWS, frame, new_traced_step, prefill, prefill_table, prompts
 from bench.kernel_proof.pretended_gpu import pretended_gpu
 from bench.shapes import SHAPES
 for form in ("auto", "plain", "fused", "float8", "int8", "float8-kv", "float32"):
@@ -52,6 +52,10 @@ for form in ("auto", "plain", "fused", "float8", "int8", "float8-kv", "float32")
         for batch in (1, 48, 64):
             with Capturable("meta"):
                 frame(step, batch)
+        for rows in PREFILL_ROWS:
+            table = prefill_table(step, rows)
+            with Capturable("meta"):
+                prefill(step, table)
         for name, function in prompts(step).items():
             with Capturable("meta"):
                 function()

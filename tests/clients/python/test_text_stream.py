@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
+import pty
+import subprocess
+import sys
 import wave
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,7 +17,7 @@ import csm_client
 import pytest
 from csm_client import AsyncClient
 from csm_client.command import cli
-from csm_client.command.pieces import lines
+from csm_client.command.pieces import pieces
 
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import FRAME_SAMPLES
@@ -107,12 +111,70 @@ def test_say_takes_a_text_from_standard_input_or_by_sentence(
     assert [len(call.request.segments) for call in server.deployment.engine.calls] == [1, 2]
 
 
-async def test_what_is_typed_is_said_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    file = io.StringIO("One\nTwo\n")
-    assert [line async for line in lines(file)] == ["One\n", "Two\n"]
-    file.seek(0)
-    monkeypatch.setattr(file, "isatty", lambda: True)
-    assert [line async for line in lines(file)] == ["One\n\n", "Two\n\n"]
+async def test_tokens_without_line_ends_are_read_as_they_come() -> None:
+    reader, writer = os.pipe()
+    with open(reader) as file, open(writer, "wb", buffering=0) as typing:
+        read = pieces(file)
+        for written, text in (
+            (b"Good", "Good"),
+            (b" mor", " mor"),
+            (b"ning, \xc3", "ning, "),
+            (b"\xa9t\xc3\xa9", "\u00e9t\u00e9"),
+        ):
+            typing.write(written)  # the next one is written when this one has been read
+            assert await asyncio.wait_for(anext(read), 20) == text
+        typing.close()
+        assert [piece async for piece in read] == []
+
+
+async def test_what_is_typed_is_said_line_by_line() -> None:
+    terminal, typed = pty.openpty()
+    with open(typed) as file:
+        read = pieces(file)
+        for line in ("One", "Two"):
+            os.write(terminal, f"{line}\n".encode())
+            assert await asyncio.wait_for(anext(read), 20) == f"{line}\n\n"
+        os.write(terminal, b"\x04")  # the end of what is typed
+        assert [piece async for piece in read] == []
+    os.close(terminal)
+
+
+@pytest.mark.parametrize("content", [b"caf\xe9.", b"caf\xc3"])
+async def test_input_that_is_not_utf8_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "text").write_bytes(content)
+    with (
+        open(tmp_path / "text") as file,
+        pytest.raises(csm_client.InputTextError, match="standard input must be UTF-8"),
+    ):
+        assert [piece async for piece in pieces(file)] == []
+
+
+def test_first_sentence_sounds_while_the_second_is_written_without_a_line_end(server: Any) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "csm_client",
+        "say",
+        "-",
+        "--out",
+        "-",
+        "--encoding",
+        "pcm",
+        "--target",
+        server.target,
+    ]
+    paths = ":".join(path for path in sys.path if path)
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": paths}
+    ) as program:
+        assert program.stdin is not None and program.stdout is not None
+        program.stdin.write(b"Good morning. How ")
+        program.stdin.flush()
+        assert len(program.stdout.read(2 * SAMPLES // 2)) == SAMPLES  # the first sentence, whole
+        program.stdin.write(b"are you?")
+        program.stdin.close()
+        assert len(program.stdout.read()) == SAMPLES
+    assert program.returncode == 0
 
 
 @pytest.mark.parametrize("pause_s", [0.0, 0.001, 0.02])

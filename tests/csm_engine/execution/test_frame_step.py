@@ -70,6 +70,31 @@ def test_each_row_gets_alone_what_it_gets_in_a_batch(model: CSM) -> None:
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("rows", [1, 3])
+def test_the_first_two_positions_in_one_pass_equal_two_passes(model: CSM, rows: int) -> None:
+    decoder = PackedFrameStep(pack(model), SLOTS).depth_decoder
+    width = model.config.depth_decoder.dim
+    first, second = torch.randn(2, rows, width, generator=torch.Generator().manual_seed(rows))
+    caches = decoder._frame_caches(rows)
+    decoder._run(first.clone(), 0, caches)
+    expected = decoder._run(second.clone(), 1, caches)
+    kept = [part[:, :, :2].clone() for layer in caches for part in layer]
+    for layer in caches:
+        for part in layer:
+            part.fill_(torch.nan)
+    torch.testing.assert_close(decoder._run_first_two(first, second, caches), expected)
+    for ours, theirs in zip((part[:, :, :2] for layer in caches for part in layer), kept, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@torch.inference_mode()
+def test_many_rows_take_two_passes_and_give_the_same_codes(model: CSM, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = frames_of(PackedFrameStep(pack(model), SLOTS), model, [3, 0], 12)
+    monkeypatch.setattr(ops, "FUSED_ROWS", 3)
+    np.testing.assert_array_equal(frames_of(PackedFrameStep(pack(model), SLOTS), model, [3, 0], 12), expected)
+
+
+@torch.inference_mode()
 def test_hidden_states_agree_to_rounding(model: CSM) -> None:
     reference, packed = FrameStep(model, SLOTS), PackedFrameStep(pack(model), SLOTS)
     prompt = prompt_for(model, 3)
@@ -178,8 +203,10 @@ def test_tokens_embed_as_in_the_reference(model: CSM) -> None:
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(0, 64, (6, model.config.num_codebooks + 1), generator=generator)
     mask = torch.rand(tokens.shape, generator=generator) < 0.5
-    packed = PackedFrameStep(pack(model), 1)
-    assert torch.allclose(packed.embed_tokens(tokens, mask), model.embed_tokens(tokens, mask))
+    packed = pack(model)
+    ids = tokens.masked_fill(~mask, -1).t()
+    ours = ops.embed(ids, packed.audio_embeddings, packed.text_embeddings, model.config.audio_vocab_size)
+    assert torch.allclose(ours, model.embed_tokens(tokens, mask))
 
 
 @pytest.mark.parametrize("padding", [1, 3])

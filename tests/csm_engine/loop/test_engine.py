@@ -121,6 +121,29 @@ def test_resume_keeps_the_context_that_the_first_run_kept(engine: Engine) -> Non
     assert sequence.prompt.dropped_segments
 
 
+def test_pinned_segments_are_kept_and_older_turns_after_them_are_dropped(engine: Engine) -> None:
+    pinned, filler = Segment(speaker=1, text="p" * 20), Segment(speaker=0, text="x" * 20)
+    spoken = request("a").segments[-1]
+    asked = replace(request("a"), segments=[pinned, *[filler] * 20, spoken], pinned_segments=1)
+    sequence = engine.add_request(asked)
+    engine.abort(sequence)
+    kept = 20 - sequence.prompt.dropped_segments
+    assert 0 < kept < 20
+    alone = engine.add_request(replace(asked, segments=[pinned, *[filler] * kept, spoken]))
+    engine.abort(alone)
+    assert alone.prompt.dropped_segments == 0
+    np.testing.assert_array_equal(sequence.prompt.tokens, alone.prompt.tokens)
+
+
+def test_pinned_segments_that_do_not_fit_are_refused(engine: Engine) -> None:
+    segments = [Segment(1, "p" * 120), request("a").segments[-1]]
+    with pytest.raises(PromptTooLongError, match=r"segments\[0\]: the pinned segments take"):
+        engine.add_request(replace(request("a"), segments=segments, pinned_segments=1))
+    for wrong in (-1, 2):
+        with pytest.raises(InvalidRequestError, match="pinned_segments"):
+            engine.add_request(replace(request("a"), segments=segments, pinned_segments=wrong))
+
+
 @pytest.mark.parametrize("text", ["y" * 40, "y" * 110], ids=["with context", "text alone"])
 def test_resume_makes_the_last_frames_that_the_window_has_room_for(engine: Engine, text: str) -> None:
     filler = Segment(speaker=0, text="x" * 60) if len(text) < 60 else Segment(0, "x" * 20)

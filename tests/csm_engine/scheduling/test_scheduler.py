@@ -13,7 +13,7 @@ from csm_engine.kv.slot_pool import SlotPool
 from csm_engine.model.prompt import Prompt
 from csm_engine.scheduling.admission import RealTimeBudget
 from csm_engine.scheduling.pacing import Pacing
-from csm_engine.scheduling.scheduler import FrameBatch, PrefillChunk, Scheduler
+from csm_engine.scheduling.scheduler import FrameBatch, PrefillBatch, PrefillChunk, Scheduler
 from csm_engine.scheduling.sequence import Sequence, SequenceStatus
 from csm_engine.types import GenerationRequest, Segment
 
@@ -46,13 +46,19 @@ def admitted(policy: Scheduler) -> list[Sequence]:
 
 
 def run_prefill(policy: Scheduler) -> PrefillChunk:
-    """The next chunk, and the frame step before it if there is one."""
-    chunk = policy.next_work(now=0.0)
-    if isinstance(chunk, FrameBatch):
-        chunk = policy.next_work(now=0.0)
-    assert isinstance(chunk, PrefillChunk)
-    policy.prefilled(chunk)
+    """The next chunk, alone in its pass, and the frame step before it if there is one."""
+    (chunk,) = run_pass(policy)
     return chunk
+
+
+def run_pass(policy: Scheduler, now: float = 0.0) -> list[PrefillChunk]:
+    """The chunks of the next pass, and the frame step before it if there is one."""
+    work = policy.next_work(now)
+    if isinstance(work, FrameBatch):
+        work = policy.next_work(now)
+    assert isinstance(work, PrefillBatch)
+    policy.prefilled(work)
+    return work.chunks
 
 
 def test_first_come_first_served_and_queue_is_bounded() -> None:
@@ -66,21 +72,6 @@ def test_first_come_first_served_and_queue_is_bounded() -> None:
     assert admitted(policy) == []
     policy.remove(first)
     assert admitted(policy) == [second]
-
-
-def test_the_next_prompt_waits_until_the_last_one_is_there_and_starts_from_it() -> None:
-    policy = scheduler(num_slots=2, max_waiting=2)
-    first, second = sequence(9), sequence(9)
-    second.prompt = first.prompt
-    for item in (first, second):
-        policy.add(item)
-    assert policy.admit() is not None
-    run_prefill(policy)
-    assert policy.admit() is None, "half of the first prompt is missing"
-    run_prefill(policy)
-    news = policy.admit()
-    assert news is not None and news[0] is second
-    assert (news[1].copy_from, news[1].reused, second.rows_to_prefill) == (first.slot, 8, 0)
 
 
 def test_queue_is_bounded_before_anyone_is_admitted() -> None:
@@ -121,10 +112,10 @@ def test_no_running_sequence_waits_for_more_than_one_chunk() -> None:
     for _ in range(6):
         work = policy.next_work(now=0.0)
         kinds.append(type(work))
-        if isinstance(work, PrefillChunk):
-            assert work.length <= 4
+        if isinstance(work, PrefillBatch):
+            assert work.num_rows <= 4
             policy.prefilled(work)
-    assert kinds == [FrameBatch, PrefillChunk] * 3 or kinds == [PrefillChunk, FrameBatch] * 3
+    assert kinds == [FrameBatch, PrefillBatch] * 3 or kinds == [PrefillBatch, FrameBatch] * 3
 
 
 def test_prompt_goes_first_while_those_who_run_have_enough_to_be_heard() -> None:
@@ -133,7 +124,7 @@ def test_prompt_goes_first_while_those_who_run_have_enough_to_be_heard() -> None
     chunks = [run_prefill(policy) for _ in range(3)]
     assert [chunk.start for chunk in chunks] == [0, 4, 8]
     assert policy.next_work(now=0.7) == FrameBatch([running])  # 0.1 s are left
-    assert isinstance(policy.next_work(now=0.7), PrefillChunk)
+    assert isinstance(policy.next_work(now=0.7), PrefillBatch)
 
 
 def test_prompt_is_prefilled_while_those_who_run_rest() -> None:

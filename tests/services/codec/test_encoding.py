@@ -26,6 +26,16 @@ async def test_encoding_gives_the_models_codes(stub: Any, bundle: Path) -> None:
     assert answer.codec.weights_digest
 
 
+async def test_levels_are_returned_when_they_are_asked_for(stub: Any) -> None:
+    pcm = (0.1 * np.ones(24000)).astype("<f4")
+    request = codec_pb2.EncodeRequest(samples=pcm.tobytes(), sample_format=F32, sample_rate_hertz=24000)
+    assert not (await stub.Encode(request)).HasField("levels")
+    request.measure = True
+    levels = (await stub.Encode(request)).levels
+    assert abs(levels.speech_level_db - -20) < 0.01
+    assert (levels.silent_ratio, levels.clipped_ratio) == (0, 0)
+
+
 async def test_encoding_beside_decoding_changes_neither(stub: Any) -> None:
     alone, _ = await decode(stub, stream_of(random_codes(), [4]))
     samples = np.random.default_rng(0).integers(-9000, 9000, 48000).astype("<i2").tobytes()

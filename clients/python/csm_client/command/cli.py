@@ -15,10 +15,12 @@ from pathlib import Path
 
 from csm.v1 import tts_pb2
 
+from csm_client import __version__
 from csm_client.async_client import DEFAULT_TIMEOUT_S, AsyncClient
 from csm_client.command.detect import detect
 from csm_client.command.output import STANDARD_OUTPUT
 from csm_client.command.say import say
+from csm_client.command.voices import add_voices_options, voices, wrong_voices_arguments
 from csm_client.credentials import ConnectionOptions, load_token
 from csm_client.errors import CsmClientError, ServerError
 from csm_client.files import is_unicode
@@ -31,7 +33,10 @@ LONGEST_DEADLINE_S = 1e9
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. arguments: the command line when None"""
-    parsed = _parser().parse_args(arguments)
+    parser = command_line()
+    parsed = parser.parse_args(arguments)
+    if parsed.command == "voices" and (wrong := wrong_voices_arguments(parsed)):
+        parser.error(wrong)
     try:
         return asyncio.run(told(_run(parsed), parsed.target))
     except KeyboardInterrupt:
@@ -56,7 +61,7 @@ async def _run(arguments: Namespace) -> int:
             case "say":
                 return await say(client, arguments)
             case "voices":
-                return await _voices(client)
+                return await voices(client, arguments)
             case "detect":
                 return await detect(client, arguments.file, arguments.key_id, as_json=arguments.json)
             case _:
@@ -76,13 +81,6 @@ def _connection(arguments: Namespace) -> ConnectionOptions:
         token=token,
         insecure_token=arguments.insecure_token,
     )
-
-
-async def _voices(client: AsyncClient) -> int:
-    for voice in await client.list_voices():
-        languages = ",".join(voice.language_codes)
-        print(f"{voice.name:<20} speaker {voice.speaker:<4} {languages:<12} {voice.description}".rstrip())
-    return 0
 
 
 async def _serve_info(client: AsyncClient) -> int:
@@ -118,7 +116,8 @@ def _sentence(error: ServerError, target: str) -> str:
     return "\n       ".join(lines)
 
 
-def _parser() -> ArgumentParser:
+def command_line() -> ArgumentParser:
+    """What `csm` takes. Public for programs that make completions and pages of it."""
     common = ArgumentParser(add_help=False)
     common.add_argument(
         "--target",
@@ -145,6 +144,7 @@ def _parser() -> ArgumentParser:
         "--insecure-token", action="store_true", help="send the token without TLS too, to other hosts than this one"
     )
     parser = ArgumentParser(prog="csm", description="Speech from text over gRPC.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     say_parser = commands.add_parser("say", parents=[common], help="speak a text into an audio file")
     say_parser.add_argument(
@@ -152,7 +152,8 @@ def _parser() -> ArgumentParser:
     )
     add_say_options(say_parser)
     commands.add_parser("serve-info", parents=[common], help="what the server runs and accepts")
-    commands.add_parser("voices", parents=[common], help="the voices of the server")
+    voices_parser = commands.add_parser("voices", parents=[common], help="list, add, show and delete voices")
+    add_voices_options(voices_parser, utf8)
     detect_parser = commands.add_parser(
         "detect", parents=[common], help="find what is marked in a file of up to an hour"
     )
@@ -166,7 +167,9 @@ def _parser() -> ArgumentParser:
 
 def add_say_options(parser: ArgumentParser) -> None:
     """Adds the options of `say`, also for programs that start their own server."""
-    parser.add_argument(
+    destination = parser.add_mutually_exclusive_group()
+    destination.add_argument("--play", action="store_true", help="play it while it is made, and write no file")
+    destination.add_argument(
         "--out",
         type=_out,
         help="audio file, a FIFO or a device; - is standard output (default: speech.wav, or by encoding)",

@@ -59,6 +59,9 @@ class Output:
         os.set_blocking(descriptor, True)
         self.straight = os.fdopen(descriptor, "wb")
 
+    async def drain(self) -> None:
+        """Waits until what was written has arrived; files have it at once."""
+
     def close(self) -> None:
         """Closes what `open_straight` opened."""
         if self.straight is not None and not self.is_standard_output:

@@ -1,26 +1,62 @@
-"""Reads a text from standard input line by line, while it is still being written."""
+"""Reads a text from standard input piece by piece, while it is still being written."""
 
 from __future__ import annotations
 
 import asyncio
+import codecs
+import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import CancelledError
 from contextlib import suppress
+from io import UnsupportedOperation
 from typing import TextIO
 
+from csm_client.errors import InputTextError
 
-async def lines(file: TextIO) -> AsyncIterator[str]:
-    """The lines with their ends. At a terminal each line is a paragraph, so that it is spoken at once."""
-    loop, read = asyncio.get_running_loop(), asyncio.Queue[str]()
-    end = "\n" if file.isatty() else ""
+MOST_WAITING = 64  # pieces that have been read and not been sent
+PIECE_BYTES = 4096
+
+
+async def pieces(file: TextIO) -> AsyncIterator[str]:
+    """The text in pieces, cut anywhere, as soon as they are there. At a terminal each line is a paragraph of its own,
+    so that it is spoken at once.
+
+    file: UTF-8, whatever the locale says. Raises InputTextError.
+    """
+    loop, read = asyncio.get_running_loop(), asyncio.Queue[str | Exception](MOST_WAITING)
+
+    def put(piece: str | Exception) -> None:
+        asyncio.run_coroutine_threadsafe(read.put(piece), loop).result()
 
     def reader() -> None:
-        with suppress(RuntimeError):  # the event loop has closed: the text is no longer read
-            for line in file:
-                loop.call_soon_threadsafe(read.put_nowait, line + end)
-            loop.call_soon_threadsafe(read.put_nowait, "")
+        with suppress(RuntimeError, CancelledError):  # the event loop has ended: the text is no longer read
+            try:
+                for piece in _read(file):
+                    put(piece)
+                put("")
+            except OSError as error:
+                put(InputTextError(f"standard input cannot be read: {error}"))
+            except UnicodeDecodeError as error:
+                put(InputTextError(f"standard input must be UTF-8: {error}"))
 
     # A daemon, so that the program can end while this thread waits for input.
     threading.Thread(target=reader, daemon=True).start()
-    while line := await read.get():
-        yield line
+    while piece := await read.get():
+        if isinstance(piece, Exception):
+            raise piece
+        yield piece
+
+
+def _read(file: TextIO) -> Iterator[str]:
+    try:
+        descriptor = file.fileno()
+    except UnsupportedOperation:  # text that is in memory
+        yield file.read()
+        return
+    end = "\n" if file.isatty() else ""  # a terminal gives whole lines
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    while content := os.read(descriptor, PIECE_BYTES):
+        if text := decoder.decode(content):
+            yield text + end
+    decoder.decode(b"", final=True)

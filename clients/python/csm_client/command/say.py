@@ -1,4 +1,4 @@
-"""`csm say`: one utterance from the server into an audio file, with progress and figures."""
+"""`csm say`: one utterance from the server into an audio file or through the speakers, with progress and figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from csm.v1 import tts_pb2
 from csm_client.async_client import AsyncClient, AsyncSpeechStream
 from csm_client.audio_files import AudioFile
 from csm_client.command.output import Output, check_folder, choose_output
-from csm_client.command.pieces import lines
+from csm_client.command.pieces import pieces
+from csm_client.command.playback import Playback
 from csm_client.command.progress import Progress
 from csm_client.errors import IncompleteAudioError, SpeakerError
 from csm_client.files import load_context, save_codes
@@ -24,7 +25,7 @@ from csm_client.tables.sampling import SAMPLING
 
 async def say(client: AsyncClient, arguments: Namespace) -> int:
     """Writes the file and prints the figures; returns the exit code."""
-    output = choose_output(arguments.out, arguments.encoding)
+    output = Playback(arguments.encoding) if arguments.play else choose_output(arguments.out, arguments.encoding)
     if arguments.return_codes is not None:
         check_folder(arguments.return_codes)
     options = _options(arguments, output)
@@ -32,7 +33,9 @@ async def say(client: AsyncClient, arguments: Namespace) -> int:
     await _check_speaker(client, options)
     await output.open_straight(arguments.deadline)
     try:
-        return await _say_into(output, client, arguments, options, notice)
+        code = await _say_into(output, client, arguments, options, notice)
+        await output.drain()
+        return code
     finally:
         output.close()
 
@@ -75,7 +78,7 @@ async def _say_into(
 
 def _open(client: AsyncClient, arguments: Namespace, options: StreamOptions) -> AsyncSpeechStream:
     if arguments.text == "-":
-        return client.stream_synthesize_text(lines(sys.stdin), **options)
+        return client.stream_synthesize_text(pieces(sys.stdin), **options)
     if arguments.by_sentence:
         return client.stream_synthesize_text(arguments.text, **options)
     return client.stream_synthesize(arguments.text, **options)

@@ -21,7 +21,7 @@ from tests.support.fake_stages import NOTICE
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-SERVICES = ["csm.v1.TextToSpeechService", "csm.v1.WatermarkService"]
+SERVICES = ["csm.v1.TextToSpeechService", "csm.v1.WatermarkService", "csm.v1.VoiceService"]
 
 
 async def wait_health(deployment: FakeDeployment, name: str, wanted: int) -> None:

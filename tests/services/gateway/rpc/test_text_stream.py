@@ -15,6 +15,7 @@ from google.protobuf import duration_pb2
 from csm_bundle.errors import WatermarkError
 from services.common.rpc.status import StatusError
 from services.gateway.stages.catalog import Catalog
+from services.gateway.voices.directory import of_model
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
 from tests.support.fake_stages import FRAME_SAMPLES, fake_frames
 from tests.support.text_streams import Message, messages_of
@@ -101,7 +102,8 @@ def test_a_voice_speaks_its_first_language() -> None:
     karl = engine_pb2.Voice(name="karl", language_codes=["de", "en"])
     model = engine_pb2.GetModelInfoResponse(voices=[engine_pb2.Voice(name="nobody"), karl])
     catalog = Catalog(model, codec_pb2.GetCodecInfoResponse())
-    assert [catalog.language_of(name) for name in ("karl", "nobody", "")] == ["de", "", ""]
+    chosen = [of_model(catalog, tts_pb2.VoiceSelection(name=name), None) for name in ("karl", "nobody", "")]
+    assert [voice.language_code for voice in chosen] == ["de", "", ""]
 
 
 async def test_a_sentence_is_heard_before_the_next_is_written(

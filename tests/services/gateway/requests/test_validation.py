@@ -14,7 +14,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2
 from services.common.rpc import status
 from services.gateway.audio.recording import Recording
 from services.gateway.audio.wav import wav_header
-from services.gateway.rpc import recordings
+from services.gateway.requests import recordings
 from tests.support.fake_deployment import FakeDeployment, fake_deployment
 from tests.support.wrong_requests import (
     GOOD_WAV,

@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import math
 
-from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2
 
-from services.common import frames
 from services.common.rpc.calls import is_uuid
-from services.common.rpc.status import FieldViolation, invalid_argument
 from services.gateway.audio.encodings import ENCODINGS, bytes_per_second, encoding_name, sample_rates_hz
-from services.gateway.audio.recording import Recording
-from services.gateway.auth.code_sealing import CodeSeal, SealError
-from services.gateway.rpc.limits import unary_seconds, whole_frames
-from services.gateway.rpc.recordings import read_recording
-from services.gateway.rpc.sampling import read_sampling
+from services.gateway.auth.code_sealing import CodeSeal
+from services.gateway.requests.context import ContextReader
+from services.gateway.requests.limits import unary_seconds, whole_frames
+from services.gateway.requests.sampling import read_sampling
+from services.gateway.requests.violations import Violations
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog
 from services.gateway.stages.conversations import conversation_key, wrong_id
 from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
+from services.gateway.voices.directory import of_model
+from services.gateway.voices.voice import ChosenVoice
 
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
 MAX_LABEL_COUNT = 8
@@ -38,47 +37,50 @@ def plan_synthesis(
     catalog: Catalog,
     settings: GatewaySettings,
     seal: CodeSeal | None = None,
+    voice: ChosenVoice | None = None,
     *,
     caller: str = "",
     words_follow: bool = False,
 ) -> SynthesisPlan:
     """The plan of a request that is logged under `request_id`.
 
-    seal: seals returned codes and opens them in contexts, with --code-sealing=sealed. caller: name of who calls.
-    words_follow: the request is the `config` of StreamSynthesizeText. Raises StatusError: INVALID_ARGUMENT with every
-    violation, NOT_FOUND for an unknown voice.
+    seal: seals returned codes and opens them in contexts, with --code-sealing=sealed. voice: the request's; found among
+    the model's voices when None. caller: name of who calls. words_follow: the request is the `config` of
+    StreamSynthesizeText. Raises StatusError: INVALID_ARGUMENT with every violation, NOT_FOUND for an unknown voice.
     """
-    checks = _Checks(catalog, settings, seal, parent="config." if words_follow else "")
+    violations = Violations(parent="config." if words_follow else "")
+    checks = _Checks(catalog, settings, violations)
+    context = ContextReader(catalog, settings, seal, violations)
     checks.request_id(request.request_id)
     text = request.input.text
     if not words_follow:
-        checks.text("input.text", text)
+        context.text("input.text", text)
     elif text:
-        checks.wrong("input.text", "must be empty; the words come in later messages.")
+        violations.wrong("input.text", "must be empty; the words come in later messages.")
     sample_rate_hz = checks.audio_format(request.audio_config)
-    sampling = read_sampling(request.sampling_params, catalog, settings, checks.wrong)
-    turns = checks.turns(request.context)
+    sampling = read_sampling(
+        request.sampling_params, catalog, settings, violations.wrong, None if voice is None else voice.seed
+    )
+    turns = context.turns(request.context)
     speed = checks.speed(request.audio_config.speed)
     max_frames = checks.max_frames(request, sample_rate_hz, speed)
     chunk_frames = checks.chunk_frames(request, sample_rate_hz)
     checks.labels(request)
     if complaint := wrong_id(request.conversation_id):
-        checks.wrong("conversation_id", complaint)
+        violations.wrong("conversation_id", complaint)
     checks.return_codes(request.return_codes)
     if request.input.HasField("speaker"):
-        checks.speaker("input.speaker", request.input.speaker)
-    if checks.violations:
-        raise invalid_argument(checks.violations)
-    asked = request.input.speaker if request.input.HasField("speaker") else None
-    voice = catalog.voice(request.voice.name, request.voice.language_code, asked)
-    speaker = voice.speaker_id if asked is None else asked
+        context.speaker("input.speaker", request.input.speaker)
+    violations.raise_if_any()
+    if voice is None:
+        voice = of_model(catalog, request.voice, asked_speaker(request))
     streaming = isinstance(request, tts_pb2.StreamSynthesizeRequest)
     first_batch_frames = math.ceil((chunk_frames or 1) * speed) if streaming else UNARY_BATCH_FRAMES
     return SynthesisPlan(
         request_id=request_id,
         text=text,
-        speaker=speaker,
-        voice=voice.name if request.voice.name or voice.speaker_id == speaker else "",
+        speaker=voice.speaker,
+        voice=voice.name,
         turns=turns,
         sampling=sampling,
         max_frames=max_frames,
@@ -94,39 +96,32 @@ def plan_synthesis(
         conversation=conversation_key(
             caller, request.conversation_id, turns, call_id=request_id if words_follow else ""
         ),
+        prompt=_prompt_turn(voice),
+        language_code=request.voice.language_code or voice.language_code,
     )
 
 
+def _prompt_turn(voice: ChosenVoice) -> ContextTurn | None:
+    if voice.prompt is None:
+        return None
+    return ContextTurn(voice.speaker, voice.prompt.text, codes=voice.prompt.codes)
+
+
+def asked_speaker(request: Request) -> int | None:
+    """The speaker that the request sets."""
+    return request.input.speaker if request.input.HasField("speaker") else None
+
+
 class _Checks:
-    """Reads the parts of a request and collects violations."""
+    """Reads what a request asks for, beside its context and its voice."""
 
-    def __init__(self, catalog: Catalog, settings: GatewaySettings, seal: CodeSeal | None, parent: str) -> None:
-        """parent: prefix of every field's path"""
-        self.violations: list[FieldViolation] = []
-        self._parent = parent
-        self._catalog = catalog
-        self._settings = settings
-        self._seal = seal
-
-    def wrong(self, field: str, description: str, reason: str = "") -> None:
-        self.violations.append(FieldViolation(self._parent + field, description, reason))
+    def __init__(self, catalog: Catalog, settings: GatewaySettings, violations: Violations) -> None:
+        self._catalog, self._settings = catalog, settings
+        self.wrong = violations.wrong
 
     def request_id(self, given: str) -> None:
         if given and not is_uuid(given):
             self.wrong("request_id", "must be a UUID of 36 characters, or empty.")
-
-    def text(self, field: str, text: str) -> str:
-        longest = self._settings.max_text_length
-        if not text.strip():
-            self.wrong(field, "is empty; there is nothing to say.", "TEXT_EMPTY")
-        elif len(text) > longest:
-            self.wrong(field, f"has {len(text)} characters; at most {longest} are allowed.", "TEXT_TOO_LONG")
-        return text
-
-    def speaker(self, field: str, speaker: int) -> int:
-        if not 0 <= speaker <= self._settings.max_speaker:
-            self.wrong(field, f"is {speaker}; it must be 0 to {self._settings.max_speaker}.")
-        return speaker
 
     def audio_format(self, config: tts_pb2.AudioConfig) -> int:
         """The sample rate of the audio in Hz; 0 when the encoding or its rate is refused."""
@@ -218,87 +213,3 @@ class _Checks:
     def return_codes(self, asked: bool) -> None:
         if asked and self._settings.code_sealing == "off":
             self.wrong("return_codes", "is set, but this server returns no codes.", "CODES_OFF")
-
-    def turns(self, context: tts_pb2.SynthesisContext) -> tuple[ContextTurn, ...]:
-        most = self._settings.max_turn_count
-        if len(context.turns) > most:
-            self.wrong("context.turns", f"holds {len(context.turns)} turns; at most {most} are allowed.")
-            return ()
-        longest_s = self._settings.max_context_audio_seconds
-        turns: list[ContextTurn] = []
-        seconds = 0.0
-        for index, turn in enumerate(context.turns):
-            turns.append(self._turn(f"context.turns[{index}]", turn))
-            seconds += self._audio_seconds(turns[-1])
-            if seconds > longest_s:  # later turns are not decoded: a megabyte of Opus can last for hours
-                self.wrong(
-                    "context.turns",
-                    f"hold {seconds:.1f} s of audio in the first {index + 1} of them;"
-                    f" at most {longest_s:g} s are allowed.",
-                    "CONTEXT_TOO_LONG",
-                )
-                break
-        return tuple(turns)
-
-    def _turn(self, field: str, turn: tts_pb2.Turn) -> ContextTurn:
-        speaker = self.speaker(f"{field}.speaker", turn.speaker)
-        text = self.text(f"{field}.text", turn.text)
-        recording: Recording | None = None
-        codes: rvq_pb2.CodeFrames | None = None
-        if turn.HasField("audio"):
-            match turn.audio.WhichOneof("source"):
-                case "recording":
-                    recording = read_recording(
-                        f"{self._parent}{field}.audio.recording",
-                        turn.audio.recording,
-                        self.violations,
-                        self._settings.max_recording_seconds,
-                    )
-                case "codes":
-                    codes = self._open_codes(f"{field}.audio.codes", turn.audio.codes)
-                case "sealed_codes":
-                    codes = self._sealed_codes(f"{field}.audio.sealed_codes", turn.audio.sealed_codes)
-                case _:
-                    self.wrong(f"{field}.audio", "holds neither a recording nor codes.")
-        return ContextTurn(speaker, text, recording, codes)
-
-    def _open_codes(self, field: str, codes: rvq_pb2.CodeFrames) -> rvq_pb2.CodeFrames | None:
-        match self._settings.code_sealing:
-            case "open":
-                return self._codes(field, codes)
-            case "sealed":
-                why = (
-                    "holds open codes, and this server takes sealed ones alone: send `sealed_codes` as they were"
-                    " returned, or the turn's audio as a recording."
-                )
-                self.wrong(field, why, "CODES_NOT_SEALED")
-            case _:
-                self.wrong(field, "holds codes, and this server takes none: send a recording.", "CODES_OFF")
-        return None
-
-    def _sealed_codes(self, field: str, sealed: bytes) -> rvq_pb2.CodeFrames | None:
-        if self._seal is None:
-            why = "holds sealed codes, and this server has no keys to open them: send a recording."
-            self.wrong(field, why, "CODES_OFF" if self._settings.code_sealing == "off" else "CODES_SEALED")
-            return None
-        try:
-            codes = self._seal.open(sealed, self._catalog.identity)
-        except SealError as error:
-            self.wrong(field, str(error), error.reason)
-            return None
-        return self._codes(field, codes)
-
-    def _codes(self, field: str, codes: rvq_pb2.CodeFrames) -> rvq_pb2.CodeFrames | None:
-        identity = self._catalog.identity
-        try:
-            frames.check_shape(codes, identity.codebook_count)
-            frames.check_range(codes, identity.codebook_size)
-        except frames.MalformedFramesError as error:
-            self.wrong(field, str(error), "CODES_MALFORMED")
-            return None
-        return codes
-
-    def _audio_seconds(self, turn: ContextTurn) -> float:
-        if turn.recording is not None:
-            return turn.recording.duration_s
-        return turn.codes.frame_count * self._catalog.frame_s if turn.codes is not None else 0.0

@@ -31,10 +31,18 @@ def default_sampling(catalog: Catalog, settings: GatewaySettings) -> tts_pb2.Sam
 
 
 def read_sampling(
-    given: tts_pb2.SamplingParams, catalog: Catalog, settings: GatewaySettings, wrong: Callable[[str, str], None]
+    given: tts_pb2.SamplingParams,
+    catalog: Catalog,
+    settings: GatewaySettings,
+    wrong: Callable[[str, str], None],
+    voice_seed: int | None = None,
 ) -> SamplingParams:
-    """The sampling of a request. wrong: called with each refused field and the reason"""
-    values = {"seed": secrets.randbelow(DRAWN_SEEDS), **set_fields(default_sampling(catalog, settings))}
+    """The sampling of a request. wrong: called with each refused field and the reason
+
+    voice_seed: of a request that sets none; drawn when None
+    """
+    seed = secrets.randbelow(DRAWN_SEEDS) if voice_seed is None else voice_seed
+    values = {"seed": seed, **set_fields(default_sampling(catalog, settings))}
     values |= set_fields(given)
     for name, value in values.items():
         limits = LIMITS[name].at(catalog.identity.codebook_size)

@@ -17,13 +17,14 @@ from services.gateway.audio.encodings import ENCODINGS, encoding_name
 from services.gateway.audio.pieces import joined
 from services.gateway.audio.recording import Recording
 from services.gateway.audio.wav import ReadableFile
+from services.gateway.requests.violations import Violations
 
 MIN_SAMPLE_RATE_HZ = 8_000
 MAX_SAMPLE_RATE_HZ = 192_000
 
 
 def read_recording(
-    field: str, recording: tts_pb2.AudioRecording, violations: list[FieldViolation], max_seconds: float
+    field: str, recording: tts_pb2.AudioRecording, violations: Violations, max_seconds: float
 ) -> Recording | None:
     """The samples of `recording`; None when it is refused, with the reason added to `violations`.
 
@@ -34,20 +35,20 @@ def read_recording(
     if violation is None:
         violation = check_size(field, recording, max_seconds)
     if violation is not None:
-        violations.append(violation)
+        violations.add(violation)
         return None
     try:
         pieces = open_pieces(recording.audio_format, io.BytesIO(recording.audio_content))
         first = next(pieces, None)
         if first is not None and not is_rate(first.sample_rate_hz):  # before the rest is decoded
-            violations.append(wrong_rate(field, first.sample_rate_hz))
+            violations.add(wrong_rate(field, first.sample_rate_hz))
             return None
         read = joined(pieces if first is None else chain((first,), pieces), max_seconds)
     except UnreadableAudioError as error:
-        violations.append(unreadable(field, error))
+        violations.add(unreadable(field, error))
         return None
     if not read.samples:
-        violations.append(FieldViolation(f"{field}.audio_content", "holds no samples.", "AUDIO_EMPTY"))
+        violations.add(FieldViolation(f"{field}.audio_content", "holds no samples.", "AUDIO_EMPTY"))
         return None
     return read
 

@@ -1,0 +1,123 @@
+// Types of index.mjs. Messages are those of csm/v1/tts.proto, as proto-loader gives them: names in camelCase, enum
+// values as their names, 64-bit numbers as numbers.
+
+export interface ConnectionOptions {
+  /** Seconds until a call is given up; 120 when unset. */
+  deadlineSeconds?: number;
+  /** How often a PCM stream that has lost its server goes on at another one; 3 when unset, 0 is never. */
+  resumes?: number;
+  /** Speak TLS; trust the authorities that Node brings with it. */
+  tls?: boolean;
+  /** PEM file of the authorities to trust instead; implies `tls`. */
+  tlsCa?: string;
+  /** PEM chain and its key, not encrypted, for a server that asks who calls. */
+  tlsCertificate?: string;
+  tlsKey?: string;
+  /** A bearer token; without it that of `tokenFile`, or of CSM_TOKEN. */
+  token?: string;
+  tokenFile?: string;
+  /** Send the token without TLS too, to other hosts than this one. */
+  insecureToken?: boolean;
+}
+
+export interface Turn {
+  speaker: number;
+  text: string;
+  /** How it was said: a WAV file or one of Ogg Opus, or the codes that an earlier answer's summary gave. */
+  recording?: Uint8Array;
+  sealedCodes?: Uint8Array;
+  codes?: object;
+}
+
+export interface SpeechOptions {
+  voice?: string;
+  speaker?: number;
+  /** The same request with the same seed gives the same speech. */
+  seed?: number | bigint;
+  /** How fast the speech is, 0.25 to 4, its pitch kept; 1 when unset. */
+  speed?: number;
+  maxSeconds?: number;
+  /** The same id for all utterances of a conversation, at most 128 characters: its turns find the same engine. */
+  conversationId?: string;
+  /** A name of the API's AudioEncoding, in lower case; "pcm" when unset. */
+  encoding?: 'pcm' | 'wav' | 'ogg_opus' | 'mulaw' | 'alaw' | 'mp3' | 'aac' | 'flac' | (string & {});
+  /** The conversation so far, oldest turn first. */
+  context?: Turn[];
+  returnCodes?: boolean;
+}
+
+export interface Duration {
+  seconds: number;
+  nanos: number;
+}
+
+export interface AudioFormat {
+  audioEncoding: string;
+  sampleRateHertz: number;
+  channelCount: number;
+}
+
+export interface SynthesisHeader {
+  requestId: string;
+  audioFormat: AudioFormat;
+  voice: string;
+  modelVersion: string;
+  seed: number;
+}
+
+export interface SynthesisSummary {
+  finishReason: string;
+  stats: { frameCount: number; sampleCount: number; audioDuration: Duration | null } | null;
+  watermark: { scheme: string; keyId: string; coverage: string } | null;
+  codes: object | null;
+  sealedCodes: Uint8Array;
+}
+
+export interface SynthesizeResponse {
+  requestId: string;
+  audioContent: Buffer;
+  audioFormat: AudioFormat;
+  summary: SynthesisSummary;
+  voice: string;
+  modelVersion: string;
+  seed: number;
+}
+
+export interface Voice {
+  name: string;
+  speaker: number;
+  languageCodes: string[];
+  description: string;
+  /** Whether a recording and its text go before every context. */
+  hasPrompt: boolean;
+}
+
+/** One utterance. Iterate over it once, for the bytes of its audio; leaving the loop cancels the call. */
+export interface SpeechStream extends AsyncIterable<Buffer> {
+  /** Known from the first audio on. */
+  readonly header: SynthesisHeader | undefined;
+  /** Known when the iteration has ended. */
+  readonly summary: SynthesisSummary | undefined;
+  /** Length of the audio so far. */
+  readonly seconds: number;
+  cancel(): void;
+}
+
+export class Client {
+  /** target: "host:port", or another gRPC target */
+  constructor(target: string, options?: ConnectionOptions);
+  /** The whole utterance in one message: at most 80 s of PCM at 24 kHz. */
+  synthesize(text: string, speech?: SpeechOptions): Promise<SynthesizeResponse>;
+  /** Audio as it is made. */
+  stream(text: string, speech?: SpeechOptions): SpeechStream;
+  /** Audio of a text that is still being written; its pieces are cut anywhere. */
+  streamText(pieces: string | Iterable<string> | AsyncIterable<string>, speech?: SpeechOptions): SpeechStream;
+  listVoices(): Promise<Voice[]>;
+  close(): void;
+}
+
+/** A failed call in lines for people: code, message, wrong fields, reason. */
+export function explain(error: unknown): string[];
+
+/** A WAV file of 16-bit samples. */
+export function wav(pcm: Uint8Array, format: Pick<AudioFormat, 'sampleRateHertz' | 'channelCount'>): Buffer;

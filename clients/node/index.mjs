@@ -1,0 +1,226 @@
+// The library: a client of csm.v1.TextToSpeechService, from the raw protos. Nothing is generated.
+
+import { existsSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+import grpc from '@grpc/grpc-js';
+import { loadSync } from '@grpc/proto-loader';
+
+import { channelCredentials, channelOptions } from './channel.mjs';
+import { delayBeforeNextCall, Heard } from './resuming.mjs';
+import { callMetadata } from './token.mjs';
+
+export { explain } from './errors.mjs';
+export { wav } from './wav.mjs';
+
+const LONGEST_PIECE = /[^]{1,1000}/gu; // characters in a message; any server takes as many
+
+// A package has the protos beside this file, a checkout two folders up.
+const PROTOS = ['protos', '../../protos']
+  .map((folder) => fileURLToPath(new URL(folder, import.meta.url)))
+  .find((folder) => existsSync(folder));
+
+function loadService() {
+  const definition = loadSync('csm/v1/tts.proto', {
+    includeDirs: [PROTOS],
+    enums: String,
+    longs: Number, // sample counts stay far below 2^53
+    defaults: true, // an unset number is 0, not undefined
+    oneofs: true, // message.event names the event that is set
+  });
+  return grpc.loadPackageDefinition(definition).csm.v1.TextToSpeechService;
+}
+
+// One server, or all replicas behind a name. Every call has a deadline. index.d.ts says what the options are.
+export class Client {
+  #stub;
+  #metadata;
+  #deadlineSeconds;
+  #resumes;
+
+  constructor(target, { deadlineSeconds = 120, resumes = 3, ...connection } = {}) {
+    const options = {
+      target,
+      tls: connection.tls ?? false,
+      'tls-ca': connection.tlsCa,
+      'tls-certificate': connection.tlsCertificate,
+      'tls-key': connection.tlsKey,
+      token: connection.token,
+      'token-file': connection.tokenFile,
+      'insecure-token': connection.insecureToken ?? false,
+    };
+    this.#metadata = callMetadata(options);
+    this.#stub = new (loadService())(target, channelCredentials(options), channelOptions(options));
+    this.#deadlineSeconds = deadlineSeconds;
+    this.#resumes = resumes;
+  }
+
+  // The whole utterance in one message.
+  synthesize(text, speech = {}) {
+    return new Promise((resolve, reject) => {
+      const done = (error, response) => (error ? reject(error) : resolve(response));
+      this.#stub.synthesize(request(text, speech), this.#metadata, { deadline: this.#until() }, done);
+    });
+  }
+
+  // Audio as it is made. The call begins when the stream is iterated over.
+  stream(text, speech = {}) {
+    const until = this.#until();
+    const open = (seed, metadata) => this.#stub.streamSynthesize(
+      request(text, seed === undefined ? speech : { ...speech, seed }), metadata, { deadline: until });
+    const again = (seed) => {
+      const patient = this.#metadata.clone();
+      patient.setOptions({ waitForReady: true });
+      return open(seed, patient);
+    };
+    const resumes = (speech.encoding ?? 'pcm') === 'pcm' ? this.#resumes : 0;
+    return new SpeechStream(() => open(undefined, this.#metadata), again, resumes, until);
+  }
+
+  // Audio of a text that is still being written. pieces: an iterable or async iterable of strings, cut anywhere. What
+  // it throws ends the call, and the stream throws it.
+  streamText(pieces, speech = {}) {
+    const until = this.#until();
+    const begin = () => {
+      const call = this.#stub.streamSynthesizeText(this.#metadata, { deadline: until });
+      call.write({ config: request('', speech) });
+      send(pieces, call).then(() => call.end(), (error) => call.destroy(error));
+      return call;
+    };
+    return new SpeechStream(begin, undefined, 0, until); // what was sent is gone: nothing is taken up again
+  }
+
+  // The voices that the caller may use.
+  async listVoices() {
+    const voices = [];
+    for (let pageToken; pageToken !== '';) {
+      const page = await new Promise((resolve, reject) => {
+        const done = (error, response) => (error ? reject(error) : resolve(response));
+        this.#stub.listVoices({ pageToken }, this.#metadata, { deadline: this.#until() }, done);
+      });
+      voices.push(...page.voices);
+      pageToken = page.nextPageToken;
+    }
+    return voices;
+  }
+
+  close() {
+    this.#stub.close();
+  }
+
+  #until() {
+    return Date.now() + 1000 * this.#deadlineSeconds;
+  }
+}
+
+// One utterance. Iterate over it once, for the bytes of its audio; leaving the loop cancels the call.
+class SpeechStream {
+  #begin;
+  #again;
+  #most;
+  #until;
+  #call;
+  #heard = new Heard();
+  #left = false;
+
+  constructor(begin, again, most, until) {
+    this.#begin = begin;
+    this.#again = again;
+    this.#most = most;
+    this.#until = until;
+  }
+
+  get header() {
+    return this.#heard.header;
+  }
+
+  get summary() {
+    return this.#heard.summary;
+  }
+
+  // Seconds of audio so far.
+  get seconds() {
+    return this.header === undefined ? 0 : this.#heard.samples / this.header.audioFormat.sampleRateHertz;
+  }
+
+  cancel() {
+    this.#left = true;
+    this.#call?.cancel();
+  }
+
+  async* [Symbol.asyncIterator]() {
+    this.#call = this.#begin();
+    let lost;
+    try {
+      for (let count = 0; ; count += 1) {
+        try {
+          yield* this.#audio();
+          return;
+        } catch (error) {
+          const most = this.#left ? 0 : this.#most;
+          const delay = delayBeforeNextCall(error, this.#heard, count, most, this.#until);
+          if (delay === undefined) throw error.code === grpc.status.DEADLINE_EXCEEDED ? lost ?? error : error;
+          lost = error; // when no other server comes, the caller is told of the loss and not of the wait
+          await sleep(delay);
+          if (this.#left) throw error;
+        }
+        this.#heard.beginAgain();
+        this.#call = this.#again(this.#heard.header.seed);
+      }
+    } finally {
+      this.#call.cancel(); // after the end of the stream this does nothing
+    }
+  }
+
+  async* #audio() {
+    for await (const message of this.#call) {
+      if (message.event === 'header') this.#heard.takeHeader(message.header);
+      if (message.event === 'summary') this.#heard.summary = message.summary;
+      if (message.event !== 'audioChunk') continue;
+      const fresh = this.#heard.takeAudio(message.audioChunk);
+      if (fresh !== undefined) yield fresh;
+    }
+    if (!this.summary) throw new Error('The stream ended without a summary: the audio is incomplete.');
+  }
+}
+
+async function send(pieces, call) {
+  for await (const piece of typeof pieces === 'string' ? [pieces] : pieces) {
+    if (call.destroyed) return;
+    for (const text of piece.match(LONGEST_PIECE) ?? []) call.write({ text: { text } });
+  }
+}
+
+function request(text, speech) {
+  const { voice, speaker, seed, speed, maxSeconds, encoding = 'pcm', conversationId, context, returnCodes = false } = speech;
+  return {
+    input: { text, ...(speaker !== undefined && { speaker }) },
+    audioConfig: {
+      audioEncoding: `AUDIO_ENCODING_${encoding.toUpperCase()}`,
+      ...(speed !== undefined && { speed }),
+    },
+    returnCodes,
+    ...(conversationId !== undefined && { conversationId }),
+    ...(voice !== undefined && { voice: { name: voice } }),
+    ...(seed !== undefined && { samplingParams: { seed: seed.toString() } }),
+    ...(maxSeconds !== undefined && { maxAudioDuration: duration(maxSeconds) }),
+    ...(context !== undefined && { context: { turns: context.map(turn) } }),
+  };
+}
+
+// A turn's sound is a recording (WAV or Ogg Opus), or the codes that an earlier answer's summary gave.
+function turn({ speaker, text, recording, codes, sealedCodes }) {
+  if (recording !== undefined) {
+    const audioEncoding = recording.toString('latin1', 0, 4) === 'OggS' ? 'OGG_OPUS' : 'WAV';
+    const audioFormat = { audioEncoding: `AUDIO_ENCODING_${audioEncoding}` };
+    return { speaker, text, audio: { recording: { audioContent: recording, audioFormat } } };
+  }
+  if (sealedCodes !== undefined) return { speaker, text, audio: { sealedCodes } };
+  return codes === undefined ? { speaker, text } : { speaker, text, audio: { codes } };
+}
+
+function duration(length) {
+  const whole = Math.floor(length);
+  return { seconds: whole, nanos: Math.floor(1e9 * (length - whole)) };
+}

@@ -1,0 +1,106 @@
+"""`csm voices [list]`, `csm voices add|show|delete NAME`: the voices that a server has, and those that it keeps."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+from csm.v1 import tts_pb2, voices_pb2
+
+from csm_client.async_client import AsyncClient
+from csm_client.requests import Consent, VoiceOptions
+
+_ACTIONS = ("list", "add", "show", "delete")
+
+
+async def voices(client: AsyncClient, arguments: Namespace) -> int:
+    """Returns the exit code. Raises OSError for a recording that cannot be read."""
+    match arguments.action:
+        case "add":
+            _print_voice(await client.create_voice(arguments.name, **_options(arguments)))
+        case "show":
+            _print_voice(await client.get_voice(arguments.name))
+        case "delete":
+            await client.delete_voice(arguments.name)
+        case _:
+            for voice in await client.list_voices():
+                print(_line(voice))
+    return 0
+
+
+def add_voices_options(parser: ArgumentParser, utf8: Callable[[str], str]) -> None:
+    """utf8: type of an argument that is sent"""
+    parser.add_argument("action", nargs="?", choices=_ACTIONS, default="list", help="what to do (default: %(default)s)")
+    parser.add_argument("name", nargs="?", type=utf8, help="of the voice to add, show or delete")
+    add = parser.add_argument_group("of add: a voice needs a prompt (audio, text, consent), a seed, or both")
+    add.add_argument("--audio", type=Path, metavar="FILE", help="recording of the speaker: WAV or Ogg Opus")
+    add.add_argument("--text", type=utf8, help="what is said in the recording")
+    add.add_argument("--consent-id", type=utf8, help="where the speaker's consent is kept")
+    add.add_argument("--consent-text", type=utf8, help="what the speaker agreed to")
+    add.add_argument("--speaker", type=int, default=0, help="speaker number (default: %(default)s)")
+    add.add_argument("--language", type=utf8, action="append", default=[], help="BCP-47 tag; may be repeated")
+    add.add_argument("--description", type=utf8, default="", help="a short text for people")
+    add.add_argument("--seed", type=int, help="of requests that set none")
+    audience = add.add_mutually_exclusive_group()
+    audience.add_argument(
+        "--caller", type=utf8, action="append", default=[], help="name of a token that may use it; may be repeated"
+    )
+    audience.add_argument("--everyone", action="store_true", help="every caller may use it (default: you alone)")
+
+
+def wrong_voices_arguments(arguments: Namespace) -> str:
+    """What is wrong with the arguments together; "" if nothing is."""
+    if arguments.action == "list":
+        return "list takes no name" if arguments.name is not None else ""
+    return f"{arguments.action} needs the name of a voice" if arguments.name is None else ""
+
+
+def _options(arguments: Namespace) -> VoiceOptions:
+    options = VoiceOptions(
+        speaker=arguments.speaker,
+        languages=arguments.language,
+        description=arguments.description,
+        callers=arguments.caller,
+        everyone=arguments.everyone,
+    )
+    if arguments.audio is not None:
+        options["audio"] = arguments.audio.read_bytes()
+    if arguments.text is not None:
+        options["text"] = arguments.text
+    if arguments.consent_id is not None or arguments.consent_text is not None:
+        options["consent"] = Consent(arguments.consent_id or "", arguments.consent_text or "")
+    if arguments.seed is not None:
+        options["seed"] = arguments.seed
+    return options
+
+
+def _line(voice: tts_pb2.Voice) -> str:
+    languages = ",".join(voice.language_codes)
+    marks = [
+        mark for mark, has in (("prompt", voice.has_prompt), (f"seed {voice.seed}", voice.HasField("seed"))) if has
+    ]
+    notes = " ".join(filter(None, (voice.description, f"[{', '.join(marks)}]" if marks else "")))
+    return f"{voice.name:<20} speaker {voice.speaker:<4} {languages:<12} {notes}".rstrip()
+
+
+def _print_voice(kept: voices_pb2.KeptVoice) -> None:
+    voice = kept.voice
+    audience = voices_pb2.VoiceAudience.Name(kept.audience).removeprefix("VOICE_AUDIENCE_").lower()
+    for name, value in (
+        ("name", voice.name),
+        ("speaker", str(voice.speaker)),
+        ("languages", ", ".join(voice.language_codes)),
+        ("description", voice.description),
+        ("seed", str(voice.seed) if voice.HasField("seed") else ""),
+        ("owner", kept.owner),
+        ("for", ", ".join(kept.callers) or audience),
+        ("prompt", f"{kept.prompt_duration.ToTimedelta().total_seconds():g} s" if voice.has_prompt else ""),
+        ("prompt text", kept.prompt_text),
+        ("level", f"{kept.prompt_level_db:.1f} dB" if kept.HasField("prompt_level_db") else ""),
+        ("consent", f"{kept.consent.id}: {kept.consent.text}" if kept.HasField("consent") else ""),
+        ("made", kept.create_time.ToJsonString() if kept.HasField("create_time") else ""),
+        ("model", kept.model_version),
+    ):
+        if value:
+            print(f"{name:<20} {value}")

@@ -1,0 +1,167 @@
+"""Voices with a prompt as files: a folder with one folder for each voice, named as the voice. It decodes no audio.
+
+    NAME/voice.json   {"format": 1, "speaker": 0, "text": "What is said in the recording.", "audio": "prompt.wav",
+                       "consent": {"id": "contract 17", "text": "Ada agreed on 2026-03-01 to ..."},
+                       "language_codes": ["en"], "description": "", "seed": 7, "callers": ["shop"]}
+    NAME/prompt.wav   or "codes": "prompt.codes" with "codec": the identity, as in bundle.json
+
+"audio" is a WAV file, or one of Ogg Opus. "codes" is a csm.rvq.v1.CodeFrames message. "callers" are the callers that
+may use the voice, all when it is left out. A voice needs a prompt ("text" and one of "audio" and "codes"), a "seed", or
+both; a prompt needs "consent".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from annotated_types import MinLen
+from pydantic import AfterValidator, TypeAdapter, ValidationError
+
+from csm_bundle.checked_json import Name, Natural, Seed, Text, first_problem, keys, needed, refuse
+from csm_bundle.codec_identity import CodecIdentity
+from csm_bundle.errors import BundleError
+
+FORMAT = 1
+MANIFEST = "voice.json"
+MAX_PROMPT_BYTES = 3_500_000  # fits one gRPC message; 72 s of 16-bit samples at 24 kHz
+VOICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """That the speaker of a prompt agrees."""
+
+    id: Name
+    text: Name
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """One voice.json."""
+
+    format: Annotated[int, AfterValidator(lambda given: _of_this_format(given))]
+    speaker: Natural
+    text: Text = ""
+    audio: Text = ""
+    codes: Text = ""
+    codec: (
+        Annotated[
+            CodecIdentity,
+            keys(
+                ("name", "codebook_count", "codebook_size", "frame_sample_count", "sample_rate_hertz", "weights_digest")
+            ),
+        ]
+        | None
+    ) = None
+    consent: Annotated[Consent, keys(("id", "text"))] | None = None
+    language_codes: Annotated[tuple[Name, ...], needed("a list is needed")] = ()
+    description: Text = ""
+    seed: Seed | None = None
+    callers: Annotated[tuple[Name, ...], MinLen(1), needed("a list of names is needed")] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FolderVoice:
+    """One voice. `digest` identifies its prompt; "" for a voice without one."""
+
+    name: str
+    speaker: int
+    text: str
+    recording: bytes  # a file; b"" when the prompt is codes
+    codes: bytes  # a serialized csm.rvq.v1.CodeFrames; b"" when the prompt is a recording
+    codec: CodecIdentity | None  # of `codes`
+    language_codes: tuple[str, ...]
+    description: str
+    seed: int | None
+    callers: tuple[str, ...] | None  # that may use it; None is all
+    digest: str
+
+
+_CONTENT: TypeAdapter[_Content] = TypeAdapter(
+    Annotated[
+        _Content,
+        keys(
+            ("format", "speaker"),
+            ("text", "audio", "codes", "codec", "consent", "language_codes", "description", "seed", "callers"),
+        ),
+    ]
+)
+
+
+def voice_files(folder: Path) -> list[Path]:
+    """The voice.json files of a folder of voices, in order. Raises OSError."""
+    return sorted(path / MANIFEST for path in folder.iterdir() if (path / MANIFEST).is_file())
+
+
+def read_voices(folder: Path) -> list[FolderVoice]:
+    """Every voice of the folder, in the order of their names. Raises BundleError."""
+    try:
+        return [_read(path) for path in voice_files(folder)]
+    except OSError as error:
+        raise BundleError(f"{folder} cannot be read: {error}.") from error
+
+
+def _read(path: Path) -> FolderVoice:
+    name = path.parent.name
+    if VOICE_NAME.fullmatch(name) is None:
+        raise BundleError(f"{path.parent}: a voice's name is 1 to 64 letters, digits or . _ -")
+    try:
+        content = _CONTENT.validate_python(json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path} is not valid JSON: {error}.") from error
+    except ValidationError as error:
+        raise BundleError(f"{path}: {first_problem(error)}.") from error
+    if why := _wrong_together(content):
+        raise BundleError(f"{path}: {why}.")
+    recording, codes = _prompt_file(path, content.audio), _prompt_file(path, content.codes)
+    digest = hashlib.sha256(b"\0".join((content.text.encode(), recording, codes))).hexdigest() if content.text else ""
+    return FolderVoice(
+        name,
+        content.speaker,
+        content.text,
+        recording,
+        codes,
+        content.codec,
+        content.language_codes,
+        content.description,
+        content.seed,
+        content.callers,
+        digest,
+    )
+
+
+def _wrong_together(content: _Content) -> str:
+    """What is wrong with the keys together; "" if nothing is."""
+    has_audio = bool(content.audio) + bool(content.codes)
+    if has_audio != bool(content.text.strip()):
+        return "a prompt needs text, and one of audio and codes"
+    if has_audio and content.consent is None:
+        return "consent is missing; a prompt needs it"
+    if bool(content.codes) != (content.codec is not None):
+        return "codes and codec must be given together"
+    if not has_audio and content.seed is None:
+        return "it has neither a prompt nor a seed"
+    return ""
+
+
+def _prompt_file(path: Path, name: str) -> bytes:
+    if not name:
+        return b""
+    file = path.parent / name
+    if file.parent != path.parent or file.is_symlink() and not file.exists():
+        raise BundleError(f"{path}: {name} must be a file beside it.")
+    content = file.read_bytes()
+    if not 0 < len(content) <= MAX_PROMPT_BYTES:
+        raise BundleError(f"{file} has {len(content)} bytes; 1 to {MAX_PROMPT_BYTES} are allowed.")
+    return content
+
+
+def _of_this_format(given: int) -> int:
+    if given != FORMAT:
+        raise refuse(f"{FORMAT} is the only format known", given=given)
+    return given

@@ -1,0 +1,1 @@
+"""Prompts of a prefill pass as Triton kernels, and their launches."""

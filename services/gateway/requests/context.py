@@ -1,0 +1,136 @@
+"""Reads the context of a request: turns, their recordings and their codes, open or sealed."""
+
+from __future__ import annotations
+
+from csm.rvq.v1 import rvq_pb2
+from csm.v1 import tts_pb2
+
+from services.common import frames
+from services.gateway.audio.recording import Recording
+from services.gateway.auth.code_sealing import CodeSeal, SealError
+from services.gateway.requests.recordings import read_recording
+from services.gateway.requests.violations import Violations
+from services.gateway.settings import GatewaySettings
+from services.gateway.stages.catalog import Catalog
+from services.gateway.synthesis.plan import ContextTurn
+
+
+def read_turn(
+    field: str, turn: tts_pb2.Turn, catalog: Catalog, settings: GatewaySettings, seal: CodeSeal | None
+) -> ContextTurn:
+    """One turn outside of a context, such as the prompt of a voice. Raises StatusError INVALID_ARGUMENT.
+
+    field: its path; "prompt" names fields as prompt.audio.codes
+    """
+    violations = Violations()
+    read = ContextReader(catalog, settings, seal, violations).turn(field, turn)
+    violations.raise_if_any()
+    return read
+
+
+class ContextReader:
+    """Reads turns, and adds what is wrong with them to the violations."""
+
+    def __init__(
+        self, catalog: Catalog, settings: GatewaySettings, seal: CodeSeal | None, violations: Violations
+    ) -> None:
+        """seal: opens sealed codes; None refuses them"""
+        self._catalog, self._settings, self._seal, self._violations = catalog, settings, seal, violations
+        self._wrong = violations.wrong
+
+    def text(self, field: str, text: str) -> str:
+        longest = self._settings.max_text_length
+        if not text.strip():
+            self._wrong(field, "is empty; there is nothing to say.", "TEXT_EMPTY")
+        elif len(text) > longest:
+            self._wrong(field, f"has {len(text)} characters; at most {longest} are allowed.", "TEXT_TOO_LONG")
+        return text
+
+    def speaker(self, field: str, speaker: int) -> int:
+        if not 0 <= speaker <= self._settings.max_speaker:
+            self._wrong(field, f"is {speaker}; it must be 0 to {self._settings.max_speaker}.")
+        return speaker
+
+    def turns(self, context: tts_pb2.SynthesisContext) -> tuple[ContextTurn, ...]:
+        most = self._settings.max_turn_count
+        if len(context.turns) > most:
+            self._wrong("context.turns", f"holds {len(context.turns)} turns; at most {most} are allowed.")
+            return ()
+        longest_s = self._settings.max_context_audio_seconds
+        turns: list[ContextTurn] = []
+        seconds = 0.0
+        for index, turn in enumerate(context.turns):
+            turns.append(self.turn(f"context.turns[{index}]", turn))
+            seconds += self._audio_seconds(turns[-1])
+            if seconds > longest_s:  # later turns are not decoded: a megabyte of Opus can last for hours
+                self._wrong(
+                    "context.turns",
+                    f"hold {seconds:.1f} s of audio in the first {index + 1} of them;"
+                    f" at most {longest_s:g} s are allowed.",
+                    "CONTEXT_TOO_LONG",
+                )
+                break
+        return tuple(turns)
+
+    def turn(self, field: str, turn: tts_pb2.Turn) -> ContextTurn:
+        speaker = self.speaker(f"{field}.speaker", turn.speaker)
+        text = self.text(f"{field}.text", turn.text)
+        recording: Recording | None = None
+        codes: rvq_pb2.CodeFrames | None = None
+        if turn.HasField("audio"):
+            match turn.audio.WhichOneof("source"):
+                case "recording":
+                    recording = read_recording(
+                        f"{field}.audio.recording",
+                        turn.audio.recording,
+                        self._violations,
+                        self._settings.max_recording_seconds,
+                    )
+                case "codes":
+                    codes = self._open_codes(f"{field}.audio.codes", turn.audio.codes)
+                case "sealed_codes":
+                    codes = self._sealed_codes(f"{field}.audio.sealed_codes", turn.audio.sealed_codes)
+                case _:
+                    self._wrong(f"{field}.audio", "holds neither a recording nor codes.")
+        return ContextTurn(speaker, text, recording, codes)
+
+    def _open_codes(self, field: str, codes: rvq_pb2.CodeFrames) -> rvq_pb2.CodeFrames | None:
+        match self._settings.code_sealing:
+            case "open":
+                return self._codes(field, codes)
+            case "sealed":
+                why = (
+                    "holds open codes, and this server takes sealed ones alone: send `sealed_codes` as they were"
+                    " returned, or the turn's audio as a recording."
+                )
+                self._wrong(field, why, "CODES_NOT_SEALED")
+            case _:
+                self._wrong(field, "holds codes, and this server takes none: send a recording.", "CODES_OFF")
+        return None
+
+    def _sealed_codes(self, field: str, sealed: bytes) -> rvq_pb2.CodeFrames | None:
+        if self._seal is None:
+            why = "holds sealed codes, and this server has no keys to open them: send a recording."
+            self._wrong(field, why, "CODES_OFF" if self._settings.code_sealing == "off" else "CODES_SEALED")
+            return None
+        try:
+            codes = self._seal.open(sealed, self._catalog.identity)
+        except SealError as error:
+            self._wrong(field, str(error), error.reason)
+            return None
+        return self._codes(field, codes)
+
+    def _codes(self, field: str, codes: rvq_pb2.CodeFrames) -> rvq_pb2.CodeFrames | None:
+        identity = self._catalog.identity
+        try:
+            frames.check_shape(codes, identity.codebook_count)
+            frames.check_range(codes, identity.codebook_size)
+        except frames.MalformedFramesError as error:
+            self._wrong(field, str(error), "CODES_MALFORMED")
+            return None
+        return codes
+
+    def _audio_seconds(self, turn: ContextTurn) -> float:
+        if turn.recording is not None:
+            return turn.recording.duration_s
+        return turn.codes.frame_count * self._catalog.frame_s if turn.codes is not None else 0.0

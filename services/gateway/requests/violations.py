@@ -1,0 +1,26 @@
+"""What is wrong with a request, field by field."""
+
+from __future__ import annotations
+
+from services.common.rpc.status import FieldViolation, invalid_argument
+
+
+class Violations:
+    """Collects the wrong fields of one message, so that its sender is told all of them at once."""
+
+    def __init__(self, parent: str = "") -> None:
+        """parent: prefix of every field's path, such as "config." """
+        self._parent = parent
+        self._found: list[FieldViolation] = []
+
+    def wrong(self, field: str, description: str, reason: str = "") -> None:
+        self._found.append(FieldViolation(self._parent + field, description, reason))
+
+    def add(self, violation: FieldViolation) -> None:
+        """A violation whose field has no parent yet."""
+        self.wrong(violation.field, violation.description, violation.reason)
+
+    def raise_if_any(self) -> None:
+        """Raises StatusError INVALID_ARGUMENT with all of them."""
+        if self._found:
+            raise invalid_argument(self._found)

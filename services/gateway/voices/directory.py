@@ -1,0 +1,238 @@
+"""Finds the voice of a request: among the model's, in the operator's folder, in the database, in this order.
+
+A voice that a caller may not use does not exist for that caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+import grpc
+from csm.engine.v1 import engine_pb2
+from csm.rvq.v1 import rvq_pb2
+from csm.v1 import tts_pb2
+from google.protobuf.message import DecodeError
+
+from csm_bundle.voice_folder import FolderVoice
+from services.common.rpc.status import StatusError
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.stages.backends import DescribesVoices, Encodes
+from services.gateway.stages.catalog import Catalog, speaks
+from services.gateway.voices.folder import VoiceFolder
+from services.gateway.voices.prompts import PromptCache, broken, checked, encoded
+from services.gateway.voices.voice import Audience, ChosenVoice, KeptVoice, Prompt, check_codec, not_found
+
+
+class Store(Protocol):
+    """The methods of the database that a lookup calls."""
+
+    async def get(self, name: str) -> KeptVoice | None: ...
+    async def codes(self, uid: str) -> bytes | None: ...
+    async def usable_by(self, caller: str) -> list[KeptVoice]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ListedVoice:
+    """A voice as ListVoices shows it."""
+
+    name: str
+    speaker: int
+    language_codes: tuple[str, ...]
+    description: str
+    seed: int | None
+    has_prompt: bool
+    owner: str = ""  # of a kept voice
+    audience: Audience = Audience.EVERYONE
+
+
+class VoiceDirectory:
+    """All voices of a gateway."""
+
+    def __init__(
+        self,
+        engine: DescribesVoices,
+        codec: Encodes,
+        folder: VoiceFolder | None,
+        store: Store | None,
+        metrics: GatewayMetrics,
+    ) -> None:
+        self._engine, self._codec, self._folder, self._store, self._metrics = engine, codec, folder, store, metrics
+        self._prompts = PromptCache()
+
+    async def choose(
+        self, selection: tts_pb2.VoiceSelection, speaker: int | None, catalog: Catalog, caller: str, timeout_s: float
+    ) -> ChosenVoice:
+        """The voice of a request, with its prompt. speaker: that the request sets
+
+        Raises StatusError: NOT_FOUND, FAILED_PRECONDITION for a voice of another codec, UNAVAILABLE.
+        """
+        async with _within(timeout_s):
+            return await self._choose(selection, speaker, catalog, caller, timeout_s)
+
+    async def exists(self, name: str, catalog: Catalog) -> bool:
+        """Whether the model or the folder has a voice of that name, for any caller."""
+        return any(voice.name == name for voice in catalog.model.voices) or name in await self._in_folder()
+
+    async def usable_by(self, caller: str, language_code: str, catalog: Catalog) -> list[ListedVoice]:
+        """The model's voices in the bundle's order, then the operator's and the kept ones by name; each name once."""
+        listed = [_listed_model(voice) for voice in catalog.model.voices]
+        folder = await self._in_folder()
+        others = [_listed_folder(voice) for voice in folder.values() if _may_use(voice, caller)]
+        if self._store is not None:
+            kept = await self._store.usable_by(caller)
+            others += [listed_kept(voice) for voice in kept if voice.name not in folder]
+        taken = {voice.name for voice in listed}
+        listed += sorted((voice for voice in others if voice.name not in taken), key=lambda voice: voice.name)
+        for source, count in (("model", len(catalog.model.voices)), ("folder", len(folder))):
+            self._metrics.voices.labels(source).set(count)
+        return [voice for voice in listed if speaks(voice.language_codes, language_code)]
+
+    async def _choose(
+        self, selection: tts_pb2.VoiceSelection, speaker: int | None, catalog: Catalog, caller: str, timeout_s: float
+    ) -> ChosenVoice:
+        name, language_code = selection.name, selection.language_code
+        source, chosen = "model", None
+        if name and not any(voice.name == name for voice in catalog.model.voices):
+            source, chosen = "folder", await self._from_folder(name, language_code, catalog, caller, timeout_s)
+            if chosen is None and self._store is not None:
+                source, chosen = "kept", await self._from_store(self._store, name, language_code, catalog, caller)
+            if chosen is not None and speaker is not None:
+                chosen = ChosenVoice(chosen.name, speaker, chosen.prompt, chosen.seed, chosen.language_code)
+        if chosen is None:
+            source = "model"
+            try:
+                chosen = of_model(catalog, selection, speaker)
+            except StatusError:
+                self._metrics.voice_lookups.labels("none").inc()
+                raise
+            voice = next((voice for voice in catalog.model.voices if voice.name == chosen.name), None)
+            if voice is not None and voice.prompt_digest:
+                prompt = await self._prompts.get(
+                    voice.prompt_digest, catalog, lambda: self._of_engine(voice.name, catalog, timeout_s)
+                )
+                chosen = ChosenVoice(chosen.name, chosen.speaker, prompt, chosen.seed, chosen.language_code)
+        self._metrics.voice_lookups.labels(source).inc()
+        return chosen
+
+    async def _in_folder(self) -> dict[str, FolderVoice]:
+        return {} if self._folder is None else dict(await self._folder.voices())
+
+    async def _from_folder(
+        self, name: str, language_code: str, catalog: Catalog, caller: str, timeout_s: float
+    ) -> ChosenVoice | None:
+        voice = (await self._in_folder()).get(name)
+        if voice is None or not _may_use(voice, caller) or not _fits(voice.language_codes, language_code):
+            return None
+        prompt = None
+        if voice.digest:
+            if voice.codec is not None:
+                check_codec(name, asdict(voice.codec), catalog)
+            prompt = await self._prompts.get(voice.digest, catalog, lambda: self._of_files(voice, catalog, timeout_s))
+        return ChosenVoice(name, voice.speaker, prompt, voice.seed, _first(voice.language_codes))
+
+    async def _from_store(
+        self, store: Store, name: str, language_code: str, catalog: Catalog, caller: str
+    ) -> ChosenVoice | None:
+        voice = await store.get(name)
+        if voice is None or not voice.may_be_used_by(caller) or not _fits(voice.language_codes, language_code):
+            return None
+        prompt = None
+        if voice.prompt_frames:
+            check_codec(name, voice.codec, catalog)
+            prompt = await self._prompts.get(voice.uid, catalog, lambda: self._of_store(store, voice, catalog))
+        return ChosenVoice(name, voice.speaker, prompt, voice.seed, _first(voice.language_codes))
+
+    async def _of_engine(self, name: str, catalog: Catalog, timeout_s: float) -> Prompt:
+        answer = await self._engine.voice_prompt(name, timeout_s)
+        if answer.WhichOneof("audio") == "codes":
+            return checked(name, answer.text, answer.codes, catalog)
+        return await encoded(name, answer.text, answer.recording, catalog, self._codec, timeout_s)
+
+    async def _of_files(self, voice: FolderVoice, catalog: Catalog, timeout_s: float) -> Prompt:
+        if not voice.codes:
+            return await encoded(voice.name, voice.text, voice.recording, catalog, self._codec, timeout_s)
+        try:
+            codes = rvq_pb2.CodeFrames.FromString(voice.codes)
+        except DecodeError:
+            raise broken(voice.name, "its codes are no csm.rvq.v1.CodeFrames message.") from None
+        return checked(voice.name, voice.text, codes, catalog)
+
+    async def _of_store(self, store: Store, voice: KeptVoice, catalog: Catalog) -> Prompt:
+        codes = await store.codes(voice.uid)
+        if codes is None:
+            raise not_found(voice.name)
+        frames = rvq_pb2.CodeFrames(
+            frame_count=voice.prompt_frames, codebook_count=catalog.identity.codebook_count, codes=codes
+        )
+        return checked(voice.name, voice.prompt_text, frames, catalog)
+
+
+def of_model(catalog: Catalog, selection: tts_pb2.VoiceSelection, speaker: int | None) -> ChosenVoice:
+    """The voice among the model's, without its prompt. Raises StatusError NOT_FOUND. speaker: that the request sets"""
+    voice = catalog.voice(selection.name, selection.language_code, speaker)
+    number = voice.speaker_id if speaker is None else speaker
+    if not selection.name and number != voice.speaker_id:
+        return ChosenVoice("", number)
+    seed = voice.seed if voice.HasField("seed") else None
+    return ChosenVoice(voice.name, number, None, seed, _first(voice.language_codes))
+
+
+def _listed_model(voice: engine_pb2.Voice) -> ListedVoice:
+    seed = voice.seed if voice.HasField("seed") else None
+    languages = tuple(voice.language_codes)
+    return ListedVoice(voice.name, voice.speaker_id, languages, voice.description, seed, bool(voice.prompt_digest))
+
+
+def _listed_folder(voice: FolderVoice) -> ListedVoice:
+    return ListedVoice(
+        voice.name,
+        voice.speaker,
+        voice.language_codes,
+        voice.description,
+        voice.seed,
+        bool(voice.digest),
+        audience=Audience.EVERYONE if voice.callers is None else Audience.CALLERS,
+    )
+
+
+def listed_kept(voice: KeptVoice) -> ListedVoice:
+    return ListedVoice(
+        voice.name,
+        voice.speaker,
+        voice.language_codes,
+        voice.description,
+        voice.seed,
+        voice.prompt_frames > 0,
+        voice.owner,
+        voice.audience,
+    )
+
+
+def _may_use(voice: FolderVoice, caller: str) -> bool:
+    return voice.callers is None or caller in voice.callers
+
+
+def _fits(language_codes: tuple[str, ...], language_code: str) -> bool:
+    """A voice that names no language may speak any."""
+    return not language_codes or speaks(language_codes, language_code)
+
+
+def _first(language_codes: Sequence[str]) -> str:
+    return language_codes[0] if language_codes else ""
+
+
+@asynccontextmanager
+async def _within(timeout_s: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError:
+        raise StatusError(
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+            "DEADLINE_EXCEEDED",
+            "The voice was not found within the deadline.",
+        ) from None

@@ -1,0 +1,41 @@
+"""The table of voices."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "voices",
+        sa.Column("name", sa.String(64), primary_key=True),
+        sa.Column("uid", sa.String(32), nullable=False),
+        sa.Column("owner", sa.String(64), nullable=False),
+        sa.Column("audience", sa.String(16), nullable=False),
+        sa.Column("callers", sa.JSON, nullable=False),
+        sa.Column("speaker", sa.Integer, nullable=False),
+        sa.Column("language_codes", sa.JSON, nullable=False),
+        sa.Column("description", sa.Text, nullable=False),
+        sa.Column("seed", sa.BigInteger, nullable=True),
+        sa.Column("consent_id", sa.Text, nullable=False),
+        sa.Column("consent_text", sa.Text, nullable=False),
+        sa.Column("prompt_text", sa.Text, nullable=False),
+        sa.Column("prompt_frames", sa.Integer, nullable=False),
+        sa.Column("prompt_level_db", sa.Float, nullable=True),
+        sa.Column("codec", sa.JSON, nullable=False),
+        sa.Column("model_version", sa.Text, nullable=False),
+        sa.Column("created_at", sa.BigInteger, nullable=False),
+        sa.Column("codes", sa.LargeBinary, nullable=False),
+        if_not_exists=True,
+    )
+    op.create_index("voices_by_owner", "voices", ["owner"], if_not_exists=True)
+
+
+def downgrade() -> None:
+    op.drop_table("voices")

@@ -1,0 +1,88 @@
+"""Prompts that are files, as codes: decoded in a thread, encoded by the codec once, then held in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+
+import grpc
+from csm.codec.v1 import codec_pb2
+from csm.rvq.v1 import rvq_pb2
+from csm.v1 import tts_pb2
+
+from services.common import frames
+from services.common.rpc.status import StatusError
+from services.gateway.audio.decoders import UnreadableAudioError
+from services.gateway.audio.encodings import ENCODINGS
+from services.gateway.audio.pieces import joined
+from services.gateway.audio.recording import Recording
+from services.gateway.stages.backends import Encodes
+from services.gateway.stages.catalog import Catalog
+from services.gateway.voices.voice import Prompt, identity_values
+
+MAX_HELD = 256  # 24 KB each for 30 s of 32 codebooks
+
+_Key = tuple[str, str]
+
+
+class PromptCache:
+    """Prompts by their digest and the codec. Calls for one that is being made wait for it."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[_Key, Prompt] = OrderedDict()
+        self._making: dict[_Key, asyncio.Lock] = {}
+
+    async def get(self, digest: str, catalog: Catalog, make: Callable[[], Awaitable[Prompt]]) -> Prompt:
+        """The prompt; `make` makes it, and its failure is raised."""
+        key = (digest, str(identity_values(catalog.identity)))
+        if key not in self._held:
+            lock = self._making.setdefault(key, asyncio.Lock())
+            try:
+                async with lock:
+                    if key not in self._held:
+                        self._held[key] = await make()
+            finally:
+                self._making.pop(key, None)
+        self._held.move_to_end(key)
+        while len(self._held) > MAX_HELD:
+            self._held.popitem(last=False)
+        return self._held[key]
+
+
+async def encoded(name: str, text: str, file: bytes, catalog: Catalog, codec: Encodes, timeout_s: float) -> Prompt:
+    """The prompt of a recording. file: WAV, or Ogg Opus. Raises StatusError FAILED_PRECONDITION, StageError."""
+    try:
+        recording = await asyncio.to_thread(_read, file)
+    except UnreadableAudioError as error:
+        raise broken(name, f"its recording {error}") from None
+    request = codec_pb2.EncodeRequest(
+        samples=recording.samples,
+        sample_format=recording.sample_format,
+        sample_rate_hertz=recording.sample_rate_hz,
+    )
+    return checked(name, text, (await codec.encode(request, timeout_s)).codes, catalog)
+
+
+def checked(name: str, text: str, codes: rvq_pb2.CodeFrames, catalog: Catalog) -> Prompt:
+    """Raises StatusError FAILED_PRECONDITION for codes that the model cannot take."""
+    try:
+        frames.check_shape(codes, catalog.identity.codebook_count)
+        frames.check_range(codes, catalog.identity.codebook_size)
+    except frames.MalformedFramesError as error:
+        raise broken(name, str(error)) from None
+    return Prompt(text, codes)
+
+
+def broken(name: str, why: str) -> StatusError:
+    return StatusError(grpc.StatusCode.FAILED_PRECONDITION, "VOICE_BROKEN", f"The voice '{name}' cannot be used: {why}")
+
+
+def _read(file: bytes) -> Recording:
+    is_wav = file.startswith(b"RIFF")
+    encoding = ENCODINGS[tts_pb2.AUDIO_ENCODING_WAV if is_wav else tts_pb2.AUDIO_ENCODING_OGG_OPUS]
+    read = joined(encoding.open_pieces(io.BytesIO(file), 1, 0), float("inf"))
+    if not read.samples:
+        raise UnreadableAudioError("holds no samples.")
+    return read

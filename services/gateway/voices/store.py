@@ -1,0 +1,267 @@
+"""The database of kept voices: SQLite in a file, or PostgreSQL. It knows no caller's request and no codec.
+
+Every method has a time limit. A database that cannot be reached is UNAVAILABLE, reason VOICES_UNREACHABLE.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import grpc
+import sqlalchemy as sa
+from alembic.util import CommandError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from services.common.rpc.status import StatusError
+from services.gateway.voices.migrate import migrate
+from services.gateway.voices.voice import Audience, KeptVoice, already_exists, too_many
+
+log = logging.getLogger("csm.gateway")
+
+TIMEOUT_S = 5.0  # of one method
+BUSY_S = 3.0  # how long SQLite waits for another writer
+ATTEMPTS = 8  # of a transaction that lost against another one
+POOL_SIZE = 4
+
+VOICES = sa.Table(
+    "voices",
+    sa.MetaData(),
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("uid", sa.String(32)),
+    sa.Column("owner", sa.String(64)),
+    sa.Column("audience", sa.String(16)),
+    sa.Column("callers", sa.JSON),
+    sa.Column("speaker", sa.Integer),
+    sa.Column("language_codes", sa.JSON),
+    sa.Column("description", sa.Text),
+    sa.Column("seed", sa.BigInteger),
+    sa.Column("consent_id", sa.Text),
+    sa.Column("consent_text", sa.Text),
+    sa.Column("prompt_text", sa.Text),
+    sa.Column("prompt_frames", sa.Integer),
+    sa.Column("prompt_level_db", sa.Float),
+    sa.Column("codec", sa.JSON),
+    sa.Column("model_version", sa.Text),
+    sa.Column("created_at", sa.BigInteger),
+    sa.Column("codes", sa.LargeBinary),  # the bytes of csm.rvq.v1.CodeFrames.codes
+)
+_MIGRATING: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+_FIELDS = [VOICES.c[field.name] for field in fields(KeptVoice)]  # all but the codes
+
+
+class VoicesDatabaseError(OSError):
+    """The database of the settings cannot be used; the message names the setting, never a password."""
+
+
+class VoiceStore:
+    """The kept voices of one database. Gateways share it."""
+
+    def __init__(self, database: str) -> None:
+        """database: path of a SQLite file, which is made when it is not there, or postgresql://USER:PASSWORD@HOST/NAME.
+
+        Raises VoicesDatabaseError for a path that cannot be used, and for a URL of another kind.
+        """
+        self._engine = _open_engine(database)
+        self._is_ready = False
+        self._preparing = asyncio.Lock()
+
+    async def prepare(self) -> None:
+        """Brings the schema up to date, once. Raises VoicesDatabaseError, or StatusError when it cannot be reached."""
+        async with self._preparing:
+            if self._is_ready:
+                return
+            async with _bounded(), _one_at_a_time():
+                try:
+                    await self._migrate()
+                except DBAPIError:  # another process may have just done the same
+                    await self._migrate()
+            self._is_ready = True
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def get(self, name: str) -> KeptVoice | None:
+        async with self._reading() as connection:
+            row = (await connection.execute(sa.select(*_FIELDS).where(VOICES.c.name == name))).one_or_none()
+        return None if row is None else _voice(row)
+
+    async def codes(self, uid: str) -> bytes | None:
+        """The codes of a voice; None when it was deleted meanwhile."""
+        async with self._reading() as connection:
+            found: bytes | None = await connection.scalar(sa.select(VOICES.c.codes).where(VOICES.c.uid == uid))
+        return found
+
+    async def usable_by(self, caller: str) -> list[KeptVoice]:
+        """By name."""
+        may = sa.or_(VOICES.c.owner == caller, VOICES.c.audience != Audience.OWNER.value)
+        async with self._reading() as connection:
+            rows = (await connection.execute(sa.select(*_FIELDS).where(may).order_by(VOICES.c.name))).all()
+        return [voice for voice in map(_voice, rows) if voice.may_be_used_by(caller)]
+
+    async def count(self, owner: str | None = None) -> int:
+        """Voices of that owner; all for None."""
+        query = sa.select(sa.func.count()).select_from(VOICES)
+        async with self._reading() as connection:
+            return await connection.scalar(query if owner is None else query.where(VOICES.c.owner == owner)) or 0
+
+    async def add(self, voice: KeptVoice, codes: bytes, max_per_owner: int) -> None:
+        """Raises StatusError ALREADY_EXISTS, reason VOICE_EXISTS, or RESOURCE_EXHAUSTED, reason VOICE_LIMIT."""
+        values = {field.name: getattr(voice, field.name) for field in fields(KeptVoice)} | {
+            "audience": voice.audience.value,
+            "callers": list(voice.callers),
+            "language_codes": list(voice.language_codes),
+            "codec": dict(voice.codec),
+            "codes": codes,
+        }
+
+        async def insert(connection: AsyncConnection) -> None:
+            await connection.execute(sa.insert(VOICES).values(**values))  # takes SQLite's lock before the count
+            owned = sa.select(sa.func.count()).select_from(VOICES).where(VOICES.c.owner == voice.owner)
+            if (await connection.scalar(owned) or 0) > max_per_owner:
+                raise too_many(voice.owner, max_per_owner)
+
+        try:
+            await self._write(insert)
+        except IntegrityError:
+            raise already_exists(voice.name) from None
+
+    async def delete(self, name: str, owner: str) -> bool:
+        """Whether there was one of that owner."""
+        gone = 0
+
+        async def remove(connection: AsyncConnection) -> None:
+            nonlocal gone
+            query = sa.delete(VOICES).where(VOICES.c.name == name, VOICES.c.owner == owner)
+            gone = (await connection.execute(query)).rowcount
+
+        await self._write(remove)
+        return gone > 0
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncConnection]:
+        await self.prepare()
+        async with _bounded(), self._engine.connect() as connection:
+            yield connection
+
+    async def _write(self, work: Callable[[AsyncConnection], Any]) -> None:
+        """Runs `work` in a transaction as if no other ran beside it. Raises IntegrityError, StatusError."""
+        await self.prepare()
+        async with _bounded():
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    async with self._engine.connect() as connection:
+                        await connection.execution_options(isolation_level="SERIALIZABLE")
+                        async with connection.begin():
+                            await work(connection)
+                    return
+                except IntegrityError:
+                    raise
+                except DBAPIError as error:
+                    if attempt == ATTEMPTS or not _lost_a_race(error):
+                        raise
+                    await asyncio.sleep(random.uniform(0, 0.02 * attempt))
+
+    async def _migrate(self) -> None:
+        try:
+            async with self._engine.begin() as connection:
+                await connection.run_sync(migrate)
+        except CommandError as error:
+            raise VoicesDatabaseError(
+                f"--voices-database has a schema that this version does not know: {error}"
+            ) from None
+
+
+@asynccontextmanager
+async def _one_at_a_time() -> AsyncIterator[None]:
+    """Alembic has global state, so the stores of one event loop migrate one after the other."""
+    async with _MIGRATING.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+        yield
+
+
+@asynccontextmanager
+async def _bounded() -> AsyncIterator[None]:
+    """Gives the block TIMEOUT_S. Failures of the database and of the network are raised as StatusError."""
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            yield
+    except (IntegrityError, VoicesDatabaseError):
+        raise
+    except (SQLAlchemyError, OSError) as error:  # TimeoutError is an OSError
+        log.error("the database of voices cannot be used: %s", _without_values(error))
+        raise StatusError(
+            grpc.StatusCode.UNAVAILABLE,
+            "VOICES_UNREACHABLE",
+            "The database of voices cannot be reached.",
+            retry_delay_s=1.0,
+        ) from None
+
+
+def _without_values(error: Exception) -> str:
+    """The driver's message. SQLAlchemy's own would show the values of the statement."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return f"{type(cause).__name__}: {cause}"
+
+
+def _lost_a_race(error: DBAPIError) -> bool:
+    """A serialization failure or deadlock of PostgreSQL, or a lock of SQLite."""
+    return getattr(error.orig, "sqlstate", "") in ("40001", "40P01") or "database is locked" in str(error.orig)
+
+
+def _voice(row: sa.Row[Any]) -> KeptVoice:
+    values = row._asdict()
+    changed = {
+        "audience": Audience(values["audience"]),
+        "callers": tuple(values["callers"]),
+        "language_codes": tuple(values["language_codes"]),
+    }
+    return KeptVoice(**(values | changed))
+
+
+def _open_engine(database: str) -> AsyncEngine:
+    if "://" not in database:
+        return _open_sqlite(Path(database).expanduser())
+    try:
+        url = sa.make_url(database)
+        if url.get_backend_name() != "postgresql":
+            raise ArgumentError
+        return create_async_engine(
+            url.set(drivername="postgresql+asyncpg"),
+            pool_size=POOL_SIZE,
+            max_overflow=POOL_SIZE,
+            pool_timeout=TIMEOUT_S,
+            pool_pre_ping=True,  # a connection that the server has closed is replaced
+            hide_parameters=True,
+        )
+    except (ArgumentError, ValueError):
+        raise VoicesDatabaseError("--voices-database must be a path or postgresql://USER:PASSWORD@HOST/NAME.") from None
+
+
+def _open_sqlite(path: Path) -> AsyncEngine:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        with path.open("r+b"):
+            pass
+    except OSError as error:
+        raise VoicesDatabaseError(f"--voices-database {path} cannot be used: {error}") from None
+    engine = create_async_engine(
+        sa.URL.create("sqlite+aiosqlite", database=str(path)),
+        connect_args={"timeout": BUSY_S},
+        hide_parameters=True,
+    )
+
+    @sa.event.listens_for(engine.sync_engine, "connect")
+    def _configure(connection: Any, record: object) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")  # readers do not wait for the writer
+        connection.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
+
+    return engine

@@ -1,0 +1,74 @@
+"""Voices with a prompt in a bundle: the part "voices"."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from csm_bundle.bundle import open_bundle
+from csm_bundle.errors import BundleError
+from csm_bundle.voice_folder import MAX_PROMPT_BYTES, read_voices
+from tests.support.tiny.manifest import valid_manifest, write_bundle
+
+CONTENT = {
+    "format": 1,
+    "speaker": 3,
+    "text": "What she says.",
+    "audio": "prompt.wav",
+    "consent": {"id": "17", "text": "She agrees."},
+    "language_codes": ["en"],
+    "seed": 7,
+}
+
+
+def write_voice(folder: Path, name: str, audio: bytes = b"RIFF") -> None:
+    (folder / name).mkdir(parents=True)
+    (folder / name / "voice.json").write_text(json.dumps(CONTENT))
+    (folder / name / "prompt.wav").write_bytes(audio)
+
+
+def test_bundle_has_a_folder_of_voices(tmp_path: Path) -> None:
+    parts = {"model": "model", "voices": "voices"}
+    write_bundle(tmp_path, valid_manifest(parts=parts))
+    for name in ("cy", "carol"):
+        write_voice(tmp_path / "voices", name)
+    (tmp_path / "voices" / "README.md").write_text("no voice")
+    carol, cy = read_voices(open_bundle(str(tmp_path)).path("voices"))
+    assert (carol.name, cy.name) == ("carol", "cy")
+    assert (carol.speaker, carol.text, carol.recording, carol.codes) == (3, "What she says.", b"RIFF", b"")
+    assert (carol.language_codes, carol.seed, carol.callers) == (("en",), 7, None)
+    assert carol.digest == cy.digest != ""
+
+
+def test_digest_follows_the_prompt(tmp_path: Path) -> None:
+    write_voice(tmp_path, "carol")
+    write_voice(tmp_path, "cy", b"RIFX")
+    carol, cy = read_voices(tmp_path)
+    assert carol.digest != cy.digest
+
+
+@pytest.mark.parametrize("size", [0, MAX_PROMPT_BYTES + 1])
+def test_size_of_a_prompt_is_limited(tmp_path: Path, size: int) -> None:
+    write_voice(tmp_path, "carol", bytes(size))
+    with pytest.raises(BundleError, match=f"prompt.wav has {size} bytes; 1 to {MAX_PROMPT_BYTES} are allowed"):
+        read_voices(tmp_path)
+
+
+def test_name_that_no_request_can_send_is_refused(tmp_path: Path) -> None:
+    write_voice(tmp_path, "no spaces")
+    with pytest.raises(BundleError, match="no spaces: a voice's name is 1 to 64 letters"):
+        read_voices(tmp_path)
+
+
+def test_voice_of_the_manifest_may_fix_a_seed(tmp_path: Path) -> None:
+    write_bundle(tmp_path, valid_manifest(voices=[{"name": "ann", "speaker": 0, "seed": 2**63 - 1}]))
+    assert open_bundle(str(tmp_path)).voices[0].seed == 2**63 - 1
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 1.5, True])
+def test_wrong_seed_is_refused(tmp_path: Path, seed: object) -> None:
+    write_bundle(tmp_path, valid_manifest(voices=[{"name": "ann", "speaker": 0, "seed": seed}]))
+    with pytest.raises(BundleError, match=r"voices\[0\].seed is .*a whole number from 0"):
+        open_bundle(str(tmp_path))

@@ -1,0 +1,63 @@
+"""A server for the plugins: a program of its own, because the frameworks want other packages than the stages do.
+
+CSM_SERVER_PYTHON names the interpreter that has the stages' packages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PATHS = (".", "gen/python", "clients/python")
+WAIT_S = 20
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """tests.plugins.fake_gateway.py, running. Each call makes 0.8 s of audio for each sentence."""
+
+    process: subprocess.Popen[str]
+    target: str
+
+    def tell(self, line: str) -> str:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def calls(self) -> list[tuple[str, str]]:
+        """Of each call of the engine its text, and "open" or "ended" with the type of its error."""
+        return [(text, state) for text, state in json.loads(self.tell("calls"))]
+
+    def wait_until_ended(self) -> list[tuple[str, str]]:
+        """The calls, once none is open."""
+        until_s = time.monotonic() + WAIT_S
+        calls = self.calls()
+        while any(state == "open" for _, state in calls):
+            assert time.monotonic() < until_s, calls
+            time.sleep(0.05)
+            calls = self.calls()
+        return calls
+
+
+@pytest.fixture
+def gateway() -> Iterator[Gateway]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / path) for path in PATHS)}
+    command = [os.environ.get("CSM_SERVER_PYTHON", sys.executable), "-m", "tests.plugins.fake_gateway"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield Gateway(process, process.stdout.readline().strip())
+        finally:
+            process.kill()

@@ -1,0 +1,110 @@
+"""The npm package, packed and installed into an empty folder: as a library, as a command, and its types."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import wave
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.humming_server import FRAME
+
+pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(500)]
+
+NODE_CLIENT = Path(__file__).parents[2] / "clients" / "node"
+
+LISTEN = """
+async function listen({ Client }) {
+  const client = new Client(process.argv[2]);
+  const stream = client.stream('Hello.', { speaker: 0, seed: 7n });
+  let bytes = 0;
+  for await (const chunk of stream) bytes += chunk.length;
+  const { header, summary } = stream;
+  console.log(JSON.stringify({ bytes, rate: header.audioFormat.sampleRateHertz, end: summary.finishReason }));
+  client.close();
+}
+"""
+PROGRAMS = {
+    "listen.mjs": f"import * as csm from 'csm-client-node';\n{LISTEN}\nawait listen(csm);",
+    "imports.cjs": f"{LISTEN}\nimport('csm-client-node').then(listen);",
+    "requires.cjs": f"{LISTEN}\nlisten(require('csm-client-node'));",
+}
+TYPED = """
+import { Client, wav } from 'csm-client-node';
+const client = new Client('127.0.0.1:1', { deadlineSeconds: 5 });
+const stream = client.streamText(['Hello, ', 'you.'], { voice: 'anna', seed: 7n });
+for await (const chunk of stream) wav(chunk, stream.header!.audioFormat).writeUInt8(0);
+// @ts-expect-error
+client.stream('Hello.', { sead: 7 });
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package and nothing of the checkout."""
+    folder = tmp_path_factory.mktemp("npm")
+    packed = subprocess.check_output(["npm", "pack", "--json", "--pack-destination", str(folder)], cwd=NODE_CLIENT)
+    (folder / "package.json").write_text('{"private": true}')
+    tarball = next(folder.glob("*.tgz"))
+    assert tarball.stat().st_size < 100_000, packed
+    quiet = ["--no-audit", "--no-fund", "--ignore-scripts"]
+    packages = [f"./{tarball.name}", "typescript@5.9.3", "@types/node@20"]
+    subprocess.run(["npm", "install", *quiet, *packages], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"]}
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
+
+
+def node_version() -> tuple[int, int]:
+    major, minor, _ = subprocess.check_output(["node", "-p", "process.versions.node"], text=True).split(".")
+    return int(major), int(minor)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_package_is_a_library_for_modules_of_both_kinds(folder: Path, fake_server: Any, program: str) -> None:
+    if program == "requires.cjs" and node_version() < (20, 19):
+        pytest.skip("this Node cannot require a module; it can import() one")
+    (folder / program).write_text(PROGRAMS[program])
+    done = run(folder, "node", program, fake_server.target)
+    assert done.returncode == 0, done.stderr
+    heard = json.loads(done.stdout)
+    assert heard == {"bytes": 13 * len(FRAME), "rate": 24_000, "end": "FINISH_REASON_END_OF_SPEECH"}
+
+
+def test_package_brings_a_command(folder: Path, fake_server: Any) -> None:
+    done = run(folder, "node_modules/.bin/csm-say", "Hello.", "--target", fake_server.target, "--out", "a.wav")
+    assert done.returncode == 0, done.stderr
+    with wave.open(str(folder / "a.wav")) as file:
+        assert file.getnframes() == 13 * len(FRAME) // 2
+
+
+def test_types_fit_a_caller_and_refuse_a_wrong_option(folder: Path) -> None:
+    (folder / "caller.mts").write_text(TYPED)
+    options = ["--noEmit", "--strict", "--module", "nodenext", "--target", "es2022"]
+    done = run(folder, "node_modules/.bin/tsc", *options, "caller.mts")
+    assert done.returncode == 0, done.stdout
+
+
+def test_what_the_pieces_throw_is_thrown_and_a_left_stream_ends_its_call(folder: Path, fake_server: Any) -> None:
+    program = """
+import { Client } from 'csm-client-node';
+const client = new Client(process.argv[2], { deadlineSeconds: 20 });
+async function* broken() { yield 'One. '; throw new Error('the model failed'); }
+try { for await (const _ of client.streamText(broken())); } catch (error) { console.log(error.message); }
+const stalled = client.stream('stall');
+for await (const chunk of stalled) { if (stalled.seconds > 0.2) break; }
+console.log('left');
+client.close();
+"""
+    (folder / "broken.mjs").write_text(program)
+    done = run(folder, "node", "broken.mjs", fake_server.target)
+    assert (done.returncode, done.stdout.splitlines()) == (0, ["the model failed", "left"]), done.stderr

@@ -1,0 +1,47 @@
+"""Databases for voices: SQLite always, PostgreSQL where its server is installed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.services.gateway.voices.throwaway_postgres import MISSING, running_postgres, server_programs
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """URL of a PostgreSQL server of this session's."""
+    programs = server_programs()
+    if programs is None:
+        pytest.skip(MISSING)
+    with tempfile.TemporaryDirectory(prefix="csm-pg-") as folder, running_postgres(programs, Path(folder)) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database without voices, as --voices-database takes it."""
+    if request.param == "sqlite":
+        return str(tmp_path / "voices.sqlite")
+    url: str = request.getfixturevalue("postgres")
+    return emptied(url)
+
+
+def emptied(url: str) -> str:
+    """The URL, after all tables are gone."""
+    import asyncio
+
+    import asyncpg
+
+    async def drop() -> None:
+        connection = await asyncpg.connect(url)
+        try:
+            await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        finally:
+            await connection.close()
+
+    asyncio.run(drop())
+    return url

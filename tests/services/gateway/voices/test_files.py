@@ -1,0 +1,152 @@
+"""Voices with prompts that are files: the operator's folder and the bundle's, as the engine gives them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from csm.engine.v1 import engine_pb2
+from csm.v1 import tts_pb2, voices_pb2
+
+from services.gateway.voices.folder import VoiceFolder, VoicesFolderError
+from services.gateway.voices.voice import identity_values
+from tests.services.gateway.voices.callers import Caller, calling, deployment_with_tokens, read, refusal, wav
+from tests.support.fake_deployment import FakeDeployment
+from tests.support.fake_stages import fake_frames, fake_identity
+
+CONSENT = {"id": "contract 17", "text": "She agrees."}
+
+
+def write_voice(folder: Path, name: str, **changes: Any) -> None:
+    content = {"format": 1, "speaker": 1, "text": "What she says.", "audio": "prompt.wav", "consent": CONSENT}
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / name / "prompt.wav").write_bytes(wav())
+    kept = {key: value for key, value in (content | changes).items() if value is not None}
+    (folder / name / "voice.json").write_text(json.dumps(kept))
+
+
+def write_codes(folder: Path, name: str, **changes: Any) -> None:
+    write_voice(folder, name, audio=None, codes="prompt.codes", codec=identity_values(fake_identity()) | changes)
+    (folder / name / "prompt.codes").write_bytes(fake_frames(0, 5).SerializeToString())
+
+
+@pytest.fixture
+async def deployment(tmp_path: Path) -> AsyncIterator[FakeDeployment]:
+    folder = tmp_path / "voices"
+    write_voice(folder, "carol")
+    write_voice(folder, "dave", callers=["radio"])
+    write_voice(folder, "seeded", text=None, audio=None, consent=None, seed=7)
+    write_codes(folder, "coded")
+    write_codes(folder, "foreign", weights_digest="f1")
+    async with deployment_with_tokens(tmp_path, voices_folder=folder) as running:
+        yield running
+
+
+@pytest.fixture
+async def callers(deployment: FakeDeployment) -> AsyncIterator[list[Caller]]:
+    async with calling(deployment, "shop", "radio") as found:
+        yield found
+
+
+async def test_recording_of_the_folder_is_encoded_once(deployment: FakeDeployment, callers: list[Caller]) -> None:
+    await asyncio.gather(*(read(callers[0].say("carol")) for _ in range(3)))
+    assert len(deployment.codec.encoded) == 1
+    assert deployment.codec.encoded[0].sample_rate_hertz == 8000
+    for call in deployment.engine.calls:
+        assert call.request.segments[0].codes == fake_frames(0, 3)
+
+
+async def test_codes_of_the_folder_are_used_as_they_are(deployment: FakeDeployment, callers: list[Caller]) -> None:
+    await read(callers[0].say("coded"))
+    assert deployment.codec.encoded == []
+    assert deployment.engine.calls[0].request.segments[0].codes == fake_frames(0, 5)
+
+
+async def test_codes_of_another_codec_are_refused(callers: list[Caller]) -> None:
+    error = await refusal(callers[0].say("foreign"))
+    assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "VOICE_OTHER_CODEC")
+
+
+async def test_folder_says_who_may_use_a_voice(callers: list[Caller]) -> None:
+    shop, radio = callers
+    assert await shop.listed() == ["ada", "bo", "carol", "coded", "foreign", "seeded"]
+    assert "dave" in await radio.listed()
+    await read(radio.say("dave"))
+    assert (await radio.get("dave")).audience == voices_pb2.VOICE_AUDIENCE_CALLERS
+    assert (await radio.get("carol")).audience == voices_pb2.VOICE_AUDIENCE_EVERYONE
+    for call in (shop.say("dave"), shop.get("dave")):
+        assert (await refusal(call)).reason == "VOICE_NOT_FOUND"
+    assert (await refusal(shop.create("dave"))).reason == "VOICE_EXISTS"
+
+
+async def test_seed_of_the_folder_is_that_of_requests_that_set_none(callers: list[Caller]) -> None:
+    header: Any = await read(callers[0].say("seeded"))
+    assert header.seed == 7
+
+
+async def test_changed_folder_is_read_again_and_a_wrong_one_is_not_used(
+    deployment: FakeDeployment, callers: list[Caller], tmp_path: Path
+) -> None:
+    async def listed_soon(name: str) -> None:
+        async with asyncio.timeout(10):
+            while name not in await callers[0].listed():
+                await asyncio.sleep(0.1)
+
+    write_voice(tmp_path / "voices", "erin")
+    await listed_soon("erin")
+    (tmp_path / "voices" / "erin" / "voice.json").write_text("{}")
+    write_voice(tmp_path / "voices", "frank")
+    await asyncio.sleep(0.7)
+    assert "erin" in await callers[0].listed() and "frank" not in await callers[0].listed()
+    write_voice(tmp_path / "voices", "erin")
+    await listed_soon("frank")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"format": 2}, "format is 2; 1 is the only format known"),
+        ({"speaker": -1}, "speaker is -1"),
+        ({"text": None}, "a prompt needs text, and one of audio and codes"),
+        ({"codes": "prompt.wav"}, "a prompt needs text, and one of audio and codes"),
+        ({"consent": None}, "consent is missing"),
+        ({"consent": {"id": "17"}}, "consent.text is null"),
+        ({"audio": "../prompt.wav"}, "must be a file beside it"),
+        ({"audio": "other.wav"}, "other.wav"),
+        ({"seed": -1}, "seed is -1"),
+        ({"callers": []}, "callers is []"),
+        ({"text": None, "audio": None}, "neither a prompt nor a seed"),
+        ({"colour": "red"}, "allowed keys are"),
+    ],
+)
+def test_wrong_voice_stops_the_start_and_is_named(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
+    write_voice(tmp_path, "carol", **changes)
+    with pytest.raises(VoicesFolderError) as failed:
+        VoiceFolder(tmp_path)
+    assert why in str(failed.value) and "carol" in str(failed.value)
+
+
+@pytest.mark.parametrize("as_codes", [False, True])
+async def test_prompt_of_the_bundle_is_asked_for_once(tmp_path: Path, as_codes: bool) -> None:
+    async with deployment_with_tokens(tmp_path) as running, calling(running, "shop") as (shop,):
+        running.engine.info.voices.add(name="eve", speaker_id=2, prompt_digest="d0", seed=3)
+        prompt = engine_pb2.GetVoicePromptResponse(text="What she says.", recording=wav())
+        if as_codes:
+            prompt = engine_pb2.GetVoicePromptResponse(text="What she says.", codes=fake_frames(0, 5))
+        running.engine.voice_prompts["eve"] = prompt
+        running.gateway._catalogs.forget()
+        for _ in range(2):
+            header: Any = await read(shop.say("eve"))
+            assert header.seed == 3
+        running.engine.voice_prompts.clear()
+        await read(shop.say("eve"))
+        assert len(running.codec.encoded) == (0 if as_codes else 1)
+        for call in running.engine.calls:
+            assert call.request.segments[0].codes == fake_frames(0, 5 if as_codes else 3)
+        answer = await shop.tts.ListVoices(tts_pb2.ListVoicesRequest(), metadata=shop.metadata)
+        assert [voice.has_prompt for voice in answer.voices] == [False, False, True]

@@ -1,0 +1,159 @@
+"""The database of voices, the same over SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import grpc
+import pytest
+import sqlalchemy as sa
+
+from services.common.rpc.status import StatusError
+from services.gateway.voices.store import VOICES, VoicesDatabaseError, VoiceStore
+from services.gateway.voices.voice import Audience, KeptVoice
+
+VOICE = KeptVoice(
+    name="ada",
+    uid="0" * 32,
+    owner="shop",
+    audience=Audience.OWNER,
+    callers=(),
+    speaker=1,
+    language_codes=("en", "de"),
+    description="Calm.",
+    seed=2**63 - 1,
+    consent_id="contract 17",
+    consent_text="She agrees. Ü",
+    prompt_text="What she says.",
+    prompt_frames=2,
+    prompt_level_db=-21.5,
+    codec={"name": "mimi", "codebook_count": 32},
+    model_version="fake/1",
+    created_at=1_800_000_000,
+)
+
+
+@pytest.fixture
+async def store(database: str) -> AsyncIterator[VoiceStore]:
+    opened = VoiceStore(database)
+    yield opened
+    await opened.close()
+
+
+async def test_voice_is_returned_as_it_was_added(store: VoiceStore) -> None:
+    assert await store.get("ada") is None
+    await store.add(VOICE, b"\x01\x00", 1)
+    assert await store.get("ada") == VOICE
+    assert await store.codes(VOICE.uid) == b"\x01\x00"
+    assert await store.codes("other") is None
+
+
+async def test_voice_without_seed_and_prompt_is_returned_as_it_was_added(store: VoiceStore) -> None:
+    bare = replace(VOICE, seed=None, prompt_level_db=None, codec={}, prompt_frames=0, audience=Audience.EVERYONE)
+    await store.add(bare, b"", 1)
+    assert await store.get("ada") == bare
+
+
+async def test_name_is_kept_once_over_all_owners(store: VoiceStore) -> None:
+    await store.add(VOICE, b"1", 5)
+    with pytest.raises(StatusError) as failed:
+        await store.add(replace(VOICE, uid="1" * 32, owner="other"), b"2", 5)
+    assert (failed.value.code, failed.value.reason) == (grpc.StatusCode.ALREADY_EXISTS, "VOICE_EXISTS")
+    assert await store.codes(VOICE.uid) == b"1"
+
+
+async def test_limit_of_an_owner_holds_also_for_voices_added_at_once(store: VoiceStore) -> None:
+    async def add(number: int) -> str:
+        try:
+            await store.add(replace(VOICE, name=f"voice-{number}", uid=f"{number:032}"), b"", 3)
+        except StatusError as error:
+            return error.reason
+        return "OK"
+
+    outcomes = await asyncio.gather(*(add(number) for number in range(6)))
+    assert outcomes.count("OK") == await store.count("shop") == 3
+    assert set(outcomes) == {"OK", "VOICE_LIMIT"}
+    await store.add(replace(VOICE, owner="other"), b"", 3)
+
+
+async def test_only_the_owner_deletes(store: VoiceStore) -> None:
+    await store.add(VOICE, b"", 1)
+    assert not await store.delete("ada", "other")
+    assert await store.delete("ada", "shop")
+    assert not await store.delete("ada", "shop")
+    assert (await store.get("ada"), await store.count()) == (None, 0)
+
+
+async def test_callers_see_what_they_may_use(store: VoiceStore) -> None:
+    for name, owner, audience, callers in (
+        ("all", "shop", Audience.EVERYONE, ()),
+        ("some", "shop", Audience.CALLERS, ("radio",)),
+        ("none", "shop", Audience.OWNER, ()),
+    ):
+        await store.add(
+            replace(VOICE, name=name, uid=f"{name:>032}", owner=owner, audience=audience, callers=callers), b"", 9
+        )
+    for caller, wanted in (("shop", ["all", "none", "some"]), ("radio", ["all", "some"]), ("tv", ["all"])):
+        assert [voice.name for voice in await store.usable_by(caller)] == wanted
+
+
+async def test_gateways_that_start_together_make_one_schema(database: str) -> None:
+    stores = [VoiceStore(database) for _ in range(3)]
+    try:
+        await asyncio.gather(*(store.prepare() for store in stores))
+        await stores[0].add(VOICE, b"", 1)
+        assert await stores[2].get("ada") == VOICE
+    finally:
+        for store in stores:
+            await store.close()
+
+
+async def test_migrations_make_the_table_that_the_store_reads(store: VoiceStore) -> None:
+    await store.prepare()
+    async with store._engine.connect() as connection:
+        columns = await connection.run_sync(lambda sync: sa.inspect(sync).get_columns("voices"))
+    assert [column["name"] for column in columns] == [column.name for column in VOICES.columns]
+    for made, read in zip(columns, VOICES.columns, strict=True):
+        assert made["type"]._type_affinity is read.type._type_affinity, read.name
+
+
+async def test_schema_of_a_later_version_is_refused(database: str) -> None:
+    store, late = VoiceStore(database), VoiceStore(database)
+    try:
+        await store.prepare()
+        async with store._engine.begin() as connection:
+            await connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        with pytest.raises(VoicesDatabaseError, match="9999"):
+            await late.prepare()
+    finally:
+        await store.close()
+        await late.close()
+
+
+async def test_lost_server_is_unavailable_and_its_password_is_not_shown(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    store = VoiceStore(f"postgresql://csm:secret@/postgres?host={tmp_path}")
+    with pytest.raises(StatusError) as failed:
+        await store.get("ada")
+    assert (failed.value.code, failed.value.reason) == (grpc.StatusCode.UNAVAILABLE, "VOICES_UNREACHABLE")
+    assert "secret" not in caplog.text + failed.value.message
+    await store.close()
+
+
+@pytest.mark.parametrize("wrong", ["mysql://host/name", "postgresql://host:port/name", "/proc/none/voices.sqlite"])
+def test_wrong_setting_is_refused(wrong: str) -> None:
+    with pytest.raises(VoicesDatabaseError, match="--voices-database"):
+        VoiceStore(wrong)
+
+
+async def test_file_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "voices.sqlite"
+    store = VoiceStore(str(path))
+    await store.add(VOICE, b"", 1)
+    await store.close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
