@@ -6,13 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from recipes.images.catalog import ROOT
 
-def prune(repository: Path, environment: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(repository / "docker" / "prune.py"), str(environment)]
+
+def prune(environment: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "docker" / "prune.py"), str(environment)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_tests_and_headers_go_and_the_rest_stays(repository: Path, tmp_path: Path) -> None:
+def test_tests_and_headers_go_and_the_rest_stays(tmp_path: Path) -> None:
     stays = [
         "numpy/core.py",
         "torch/bin/torch_shm_manager",
@@ -31,11 +33,11 @@ def test_tests_and_headers_go_and_the_rest_stays(repository: Path, tmp_path: Pat
     for name in (*stays, *goes):
         (packages / name).parent.mkdir(parents=True, exist_ok=True)
         (packages / name).write_text("x" * 1000)
-    done = prune(repository, tmp_path)
+    done = prune(tmp_path)
     assert done.returncode == 0, done.stderr
     assert sorted(str(path.relative_to(packages)) for path in packages.rglob("*") if path.is_file()) == sorted(stays)
 
 
-def test_a_folder_without_packages_is_an_error(repository: Path, tmp_path: Path) -> None:
-    done = prune(repository, tmp_path)
+def test_a_folder_without_packages_is_an_error(tmp_path: Path) -> None:
+    done = prune(tmp_path)
     assert done.returncode == 1 and "expected one site-packages folder, found 0" in done.stderr
