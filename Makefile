@@ -6,6 +6,7 @@
 #   make check                               format, lint, types, imports, protos
 #   make coverage                            all tests again, and one line of coverage for each package
 #   make evaluate                            the quality of the voice, in figures
+#   make images                              the container images; make test-images also runs them
 #
 # Options of `make say`: SPEAKER=1 SEED=7 CONTEXT=dialogue.json MAX_SECONDS=10 for the speech, ENCODING=opus RATE=16000
 # for the file (or just OUT=hello.ogg), BUNDLE=... for the voice, BY_SENTENCE=1 for a long TEXT.
@@ -38,8 +39,8 @@ PACKAGES := csm_engine csm_codec csm_bundle csm_text services csm_client
 API_IMAGE := protos/api.binpb
 ASKED := $(if $(filter $(TINY),$(BUNDLE)),$(TINY)/bundle.json)
 
-.PHONY: say serve test test-slow test-gpu test-polyglot test-browser screenshots packages test-packages test-plugins chaos \
-	fuzz bench bench-gpu kernels gpu-lease gpu-lease-rehearsal wheels voice voice-rehearsal evaluate check coverage format \
+.PHONY: say serve test images test-images test-slow test-gpu test-polyglot test-browser screenshots packages test-packages test-plugins \
+	chaos fuzz bench bench-gpu kernels gpu-lease gpu-lease-rehearsal wheels voice voice-rehearsal evaluate check coverage format \
 	protos protos-freeze lock notices settings-page api-reference clean
 
 say: $(STAMPS)/run $(ASKED)
@@ -79,6 +80,14 @@ chaos: $(STAMPS)/dev $(TINY)/bundle.json
 
 fuzz: $(STAMPS)/dev $(TINY)/bundle.json
 	$(BIN)/python -m bench.fuzz --bundle $(TINY) --requests 10000 --out bench/results/fuzz_tiny_cpu.json
+
+# The images of docker/*.Dockerfile, with Docker or Podman. BASE=debian makes the base image from Debian's packages, where no
+# registry is in reach; BASE=NAME names another. PIP_INDEX and TORCH_INDEX name indices, IMAGES="gateway codec" some images.
+images: $(STAMPS)/dev
+	$(BIN)/python -m recipes.images $(IMAGES) $(if $(BASE),--base $(BASE))
+
+test-images: images
+	$(PYTEST) -m images
 
 # The clients as their users install them: wheel and source of csm-client, the npm package. docs/releasing.md.
 packages: $(STAMPS)/dev

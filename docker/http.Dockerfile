@@ -11,21 +11,32 @@ WORKDIR /build
 COPY requirements/dev.txt requirements/
 RUN pip install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
     --constraint requirements/dev.txt grpcio-tools==1.85.1
+# What writes the bill of materials; like the maker of the stubs it stays out of the image.
+RUN python -m venv /opt/bill \
+    && /opt/bill/bin/pip install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
+    --constraint requirements/dev.txt cyclonedx-bom==7.5.0
 COPY protos protos
 RUN mkdir stubs && find protos -name '*.proto' -exec \
     python -m grpc_tools.protoc -I protos --python_out=stubs --grpc_python_out=stubs {} +
 
 FROM ${PYTHON_IMAGE} AS packages
 ARG PIP_INDEX
-RUN python -m venv /opt/csm
+RUN python -m venv --without-pip /opt/csm
 COPY requirements/http.txt /tmp/
-RUN /opt/csm/bin/pip install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
+RUN python -m pip --python /opt/csm/bin/python install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
     --no-deps --requirement /tmp/http.txt
+COPY docker/prune.py /tmp/
+RUN python /tmp/prune.py /opt/csm
+# The software bill of materials, with each package's licence and its text.
+COPY --from=stubs /opt/bill /opt/bill
+RUN /opt/bill/bin/cyclonedx-py environment --gather-license-texts --output-reproducible \
+    --output-file /tmp/sbom.cdx.json /opt/csm/bin/python
 
 FROM ${PYTHON_IMAGE}
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin csm
 COPY --from=packages /opt/csm /opt/csm
 COPY --from=stubs /build/stubs /app/stubs
+COPY --from=packages /tmp/sbom.cdx.json /app/
 COPY LICENSE THIRD_PARTY_NOTICES.md /app/
 COPY csm_bundle /app/csm_bundle
 COPY clients/python/csm_client /app/csm_client

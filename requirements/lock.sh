@@ -19,4 +19,4 @@ compile() {  # compile NAME [extra uv arguments]: NAME.in -> NAME.txt
 
 torch_family_of_dev=${torch_family/--no-emit-package triton /}  # tests run the kernels in its interpreter
 torch_family=$torch_family_of_dev compile dev "$@"
-for stage in client gateway http engine codec all_in_one; do compile "$stage" --constraint dev.txt; done
+for stage in client gateway http engine codec all_in_one; do compile "$stage" --constraint dev.txt --override unused.txt; done

@@ -149,6 +149,7 @@ def test_no_test_double_reaches_the_build_of_an_image() -> None:
         "clients/python/csm_client",
         "bundles",
         "docker/healthcheck.py",
+        "docker/prune.py",
         "protos",
         "requirements",
     }

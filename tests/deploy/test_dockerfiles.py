@@ -107,55 +107,82 @@ def test_everything_copied_exists_and_reaches_the_build(dockerfile: Path, reposi
                 assert any(source == name or source.startswith(f"{name}/") for name in allowed), source
 
 
-def test_compose_builds_each_stage(compose: dict[str, Any], repository: Path) -> None:
-    assert sorted(compose["services"]) == sorted([*STAGES, "http"])
-    for name, service in compose["services"].items():
+def services_of(compose: dict[str, Any], profile: str) -> dict[str, Any]:
+    """Stage -> service, as the profile starts them."""
+    started = {name: item for name, item in compose["services"].items() if profile in item.get("profiles", [profile])}
+    return {name.removesuffix(f"-{profile}"): service for name, service in started.items()}
+
+
+@pytest.fixture(params=["builtin", "csm-1b"])
+def services(request: pytest.FixtureRequest, compose: dict[str, Any]) -> dict[str, Any]:
+    return services_of(compose, request.param)
+
+
+def test_compose_builds_each_stage(services: dict[str, Any], repository: Path) -> None:
+    assert sorted(services) == sorted([*STAGES, "http"])
+    for name, service in services.items():
         context = repository / "docker" / service["build"]["context"]
         assert (context / service["build"]["dockerfile"]) == context / f"docker/{name}.Dockerfile"
         assert (context / service["build"]["dockerfile"]).is_file()
+        assert service["image"] == f"localhost/csm-{name}:${{CSM_VERSION:-dev}}"
 
 
-def test_compose_commands_are_settings(compose: dict[str, Any], settings_classes: SettingsClasses, stage: str) -> None:
-    service = compose["services"][stage]
-    settings = load_settings(settings_classes[stage], service["command"])
-    grace_seconds = int(service["stop_grace_period"].removesuffix("s"))
+def test_compose_commands_are_settings(services: dict[str, Any], settings_classes: SettingsClasses, stage: str) -> None:
+    settings = load_settings(settings_classes[stage], services[stage]["command"])
+    grace_seconds = int(services[stage]["stop_grace_period"].removesuffix("s"))
     assert grace_seconds > settings.drain_seconds
 
 
-def test_compose_gateway_finds_the_other_stages(compose: dict[str, Any], settings_classes: SettingsClasses) -> None:
-    gateway = load_settings(settings_classes["gateway"], compose["services"]["gateway"]["command"])
+def test_compose_gateway_finds_the_other_stages(services: dict[str, Any], settings_classes: SettingsClasses) -> None:
+    gateway = load_settings(settings_classes["gateway"], services["gateway"]["command"])
     for name in ("engine", "codec"):
-        other = load_settings(settings_classes[name], compose["services"][name]["command"])
+        assert services[name]["networks"]["default"]["aliases"] == [name]
+        other = load_settings(settings_classes[name], services[name]["command"])
         assert getattr(gateway, f"{name}_target") == f"dns:///{name}:{other.port}"
         assert getattr(gateway, f"{name}_health_target") == f"dns:///{name}:{other.health_port}"
 
 
 def test_compose_publishes_only_gateway_and_http_door(
-    compose: dict[str, Any], settings_classes: SettingsClasses
+    services: dict[str, Any], settings_classes: SettingsClasses
 ) -> None:
-    gateway = load_settings(settings_classes["gateway"], compose["services"]["gateway"]["command"])
-    published = {name: service["ports"] for name, service in compose["services"].items() if "ports" in service}
+    gateway = load_settings(settings_classes["gateway"], services["gateway"]["command"])
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
     assert sorted(published) == ["gateway", "http"]
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
     inner = [int(port.rsplit(":", 1)[1]) for port in published["gateway"]]
     assert inner == [gateway.port, gateway.metrics_port]
 
 
-def test_compose_gives_the_engine_a_gpu_and_the_stages_volumes(compose: dict[str, Any]) -> None:
-    engine = compose["services"]["engine"]
-    assert engine["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
-    for name in ("engine", "codec", "gateway"):
-        service = compose["services"][name]
-        assert ("HF_TOKEN" in service.get("environment", [])) == (name != "gateway")
-        assert {volume.split(":")[0] for volume in service["volumes"]} <= set(compose["volumes"])
-    assert [volume.split(":")[0] for volume in compose["services"]["gateway"]["volumes"]] == ["sealing", "voices"]
+def test_compose_gives_a_gpu_and_the_hub_token_to_the_published_model_alone(compose: dict[str, Any]) -> None:
+    published, builtin = services_of(compose, "csm-1b"), services_of(compose, "builtin")
+    (device,) = published["engine"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
+    for name in ("engine", "codec"):
+        assert "--bundle=bundles/csm-1b" in published[name]["command"]
+        assert "HF_TOKEN" in published[name]["environment"]
+        assert "--bundle=bundles/builtin" in builtin[name]["command"]
+        assert not {"environment", "deploy"} & set(builtin[name])
 
 
-def test_mounted_folders_are_made_for_the_user(compose: dict[str, Any], repository: Path, stage: str) -> None:
+def test_compose_starts_the_built_in_voice_unless_asked_otherwise(repository: Path) -> None:
+    lines = (repository / "docker" / ".env").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == ["COMPOSE_PROFILES=builtin"]
+
+
+def test_compose_services_write_to_volumes_and_temporary_files_alone(compose: dict[str, Any]) -> None:
+    for service in compose["services"].values():
+        assert service["read_only"] and service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges"]
+        assert [path.split(":")[0] for path in service["tmpfs"]] == ["/tmp"]
+        assert {volume.split(":")[0] for volume in service.get("volumes", [])} <= set(compose["volumes"])
+
+
+def test_mounted_folders_are_made_for_the_user(services: dict[str, Any], repository: Path, stage: str) -> None:
     """A named volume takes the owner of the image's folder; without one it would belong to root."""
     text = (repository / "docker" / f"{stage}.Dockerfile").read_text()
     made = re.findall(r"install --directory --owner=10001 --group=10001 (.*)", text)
     folders = made[0].split() if made else []
-    for volume in compose["services"][stage].get("volumes", []):
+    for volume in services[stage].get("volumes", []):
         assert volume.split(":")[1] in folders
 
 

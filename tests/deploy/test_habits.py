@@ -48,7 +48,10 @@ def test_workflow_and_script_call_the_same_targets(repository: Path) -> None:
     assert job["strategy"]["matrix"]["target"] == ci_targets(repository) == ["check", "test"]
 
 
-@pytest.mark.parametrize("path", [".ci/run", ".github/workflows/coverage.yml", "CONTRIBUTING.md", "README.md"])
+@pytest.mark.parametrize(
+    "path",
+    [".ci/run", ".github/workflows/coverage.yml", ".github/workflows/images.yml", "CONTRIBUTING.md", "README.md"],
+)
 def test_targets_that_are_named_exist(repository: Path, makefile: str, path: str) -> None:
     text = (repository / path).read_text(encoding="utf-8")
     named = {

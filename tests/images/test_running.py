@@ -1,0 +1,101 @@
+"""compose.yaml on these images: the built-in voice speaks through all containers, and a stop loses nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+import urllib.request
+import wave
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from csm_client import Client, Speech
+
+from recipes.images.catalog import FOLDER
+from tests.images.conftest import Deployment, stages
+
+pytestmark = [pytest.mark.images, pytest.mark.timeout(900)]
+
+TEXT = "Hello from a container. This is the voice that was trained in this project."
+METRICS = {
+    "gateway": (9460, "tts_"),
+    "engine-builtin": (9461, "engine_"),
+    "codec-builtin": (9462, "codec_"),
+    "http": (9463, "http_"),
+}
+SCRAPE = (
+    "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:{}/metrics', timeout=20).read().decode())"
+)
+WRITE = "open('/{}/probe', 'w').close()"
+
+
+def read(url: str, body: bytes | None = None) -> bytes:
+    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"} if body else {})
+    with urllib.request.urlopen(request, timeout=100) as answer:
+        content: bytes = answer.read()
+    return content
+
+
+def wav(speech: Speech) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setparams((1, 2, speech.sample_rate_hz, 0, "NONE", ""))
+        writer.writeframes(speech.samples)
+    return file.getvalue()
+
+
+def client(deployment: Deployment) -> Client:
+    return Client(f"127.0.0.1:{deployment.port}")
+
+
+def test_speech_is_made_and_its_mark_is_found(deployment: Deployment) -> None:
+    with client(deployment) as csm:
+        speech = csm.synthesize(TEXT, seed=3)
+        assert speech.duration_s > 2
+        assert csm.detect_watermark(wav(speech)).detected
+
+
+def test_http_door_speaks_through_the_gateway(deployment: Deployment) -> None:
+    body = json.dumps({"model": "tts-1", "voice": "alloy", "input": "Hello.", "response_format": "wav"}).encode()
+    assert read(f"http://127.0.0.1:{deployment.http_port}/v1/audio/speech", body)[:4] == b"RIFF"
+
+
+def test_every_stage_reports_its_metrics(deployment: Deployment) -> None:
+    assert set(METRICS) == set(stages())
+    for stage, (port, prefix) in METRICS.items():
+        lines = deployment.python(stage, SCRAPE.format(port)).splitlines()
+        assert any(line.startswith(prefix) for line in lines), stage
+    assert b"tts_" in read(f"http://127.0.0.1:{deployment.metrics_port}/metrics")
+
+
+def test_root_file_systems_are_read_only(deployment: Deployment) -> None:
+    for stage in stages():
+        assert deployment.tool.inspect("container", deployment.container(stage))["HostConfig"]["ReadonlyRootfs"], stage
+        deployment.python(stage, WRITE.format("tmp"))
+
+
+def test_programs_have_no_capability_and_get_none(deployment: Deployment) -> None:
+    for stage in stages():
+        status = deployment.python(stage, "print(open('/proc/1/status').read())")
+        fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        assert (fields["CapEff"], fields["CapBnd"], fields["NoNewPrivs"]) == ("0" * 16, "0" * 16, "1"), stage
+
+
+def test_measurements_are_kept(deployment: Deployment) -> None:
+    file = FOLDER / "results.json"
+    results = json.loads(file.read_text(encoding="utf-8"))
+    results["compose_ready_seconds"] = round(deployment.ready_seconds, 1)
+    file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+def test_sigterm_ends_a_stream_whole_and_the_program_with_status_0(deployment: Deployment) -> None:
+    """Last: the containers are gone after it."""
+    with client(deployment) as csm, csm.stream_synthesize(TEXT, seed=3) as stream, ThreadPoolExecutor(1) as beside:
+        pieces = iter(stream)
+        first = next(pieces)
+        status = beside.submit(deployment.stop, "gateway")
+        whole = b"".join(chunk.audio_content for chunk in [first, *pieces])
+        assert status.result() == 0
+    assert stream.summary is not None and len(whole) > 2 * 24000
+    for stage in ("http", "engine-builtin", "codec-builtin"):
+        assert deployment.stop(stage) == 0, stage
