@@ -41,12 +41,14 @@ def main() -> int:
     try:
         tool = find_tool(FOLDER)
         base = debian_base.make(tool, FOLDER) if options.base == "debian" else options.base
-        results: dict[str, Any] = {"device": cpu_name(), "commit": commit(), "tool": tool.name, "images": {}}
+        results: dict[str, Any] = {"benchmark": "images", "device": cpu_name(), "commit": commit(), "tool": tool.name}
+        results["rows"] = []
         if base:
             results["base"] = {"name": base, "bytes": tool.image_bytes(base)}
         over = []
         for name in options.names or names():
-            results["images"][name] = built = build(tool, name, base)
+            built = build(tool, name, base)
+            results["rows"].append({"image": name, **built})
             budget = budgets()[name]
             print(
                 f"{image_name(name)}: {built['bytes'] / 1e6:.0f} MB of {budget} MB, {built['build_seconds']:.0f} s",
