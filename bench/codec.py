@@ -5,10 +5,10 @@
     python -m bench.codec --shape published --device cuda --dtype bfloat16 --batches 1,16,64,256
 
 First a gate: our mark of a clip must equal the package's own (to 1e-6 of full scale). If the gate fails, there are no
-figures. Then the arms take turns, ABBA, for some rounds in one process. The arms named "modules" have moshi's modules for
-Mimi, in lanes of four on a CPU, as the codec stage had them before csm_codec/mimi/cpu. A tick is one step of the codec: 80 ms of audio
-of every stream. On a CPU the figures are CPU time of the process, which other processes disturb less than wall time;
-wall time is given too.
+figures. Then the arms take turns, ABBA, for some rounds in one process. The arms named "modules" have moshi's modules
+for Mimi, in lanes of four on a CPU, as the codec stage had them before csm_codec/mimi/cpu. A tick is one step of the
+codec: 80 ms of audio of every stream. On a CPU the figures are CPU time of the process, which other processes disturb
+less than wall time; wall time is given too.
 Then it measures the delay of first audio that the mark adds, and how near Mimi and the mark in bfloat16 are to float32.
 Prints tables; the last line is one JSON object.
 """

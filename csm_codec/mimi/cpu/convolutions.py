@@ -61,7 +61,9 @@ class _Kind(Enum):
 class Convolutions:
     """The layers, with room to work in, and no state. A row's state is one array per layer, from `new_state`."""
 
-    def __init__(self, decoder: SEANetDecoder, kernels: FrameKernels, rows: int, steps: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, decoder: SEANetDecoder, kernels: FrameKernels, rows: int, steps: int, dtype: torch.dtype
+    ) -> None:
         """decoder: one that `fits`. steps: of a frame's latent."""
         self._kernels = kernels
         self._layers: list[_Layer] = []
@@ -98,7 +100,11 @@ class Convolutions:
             and all(module.alpha == 1 for module in modules if isinstance(module, nn.ELU))
             and all(isinstance(block.shortcut, nn.Identity) and len(block.block) == 4 for block in blocks)
             and all(conv.pad_mode == "constant" and conv._stride == 1 for conv in convs)
-            and all(type(module.conv) is nn.Conv1d and module.conv.groups == 1 for module in modules if isinstance(module, NormConv1d))
+            and all(
+                type(module.conv) is nn.Conv1d and module.conv.groups == 1
+                for module in modules
+                if isinstance(module, NormConv1d)
+            )
             and all(_is_of_strides(module.convtr) for module in modules if isinstance(module, NormConvTranspose1d))
             and convs[-1].conv.conv.out_channels == 1
             and convs[-1].conv.conv.dilation[0] == 1

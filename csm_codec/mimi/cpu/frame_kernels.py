@@ -1,7 +1,7 @@
 """What is done between the matrix products of Mimi's decoder, in one pass over memory each. Compiled by numba.
 
-All arrays are flat, and channels lie side by side: (steps, channels). "Stored" arrays have the decoder's dtype, bfloat16
-as its bits. All else is in float32, or in float64 for a decoder in float64.
+All arrays are flat, and channels lie side by side: (steps, channels). "Stored" arrays have the decoder's dtype,
+bfloat16 as its bits. All else is in float32, or in float64 for a decoder in float64.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def frame_kernels(name: str) -> FrameKernels:
 
     @compiled(types.void(numbers, numbers, numbers, numbers), variant=variant)
     def upsample(latent, weight, kept, x):
-        """latent, kept: (channels,), this frame's and the last one's. weight: (2 * steps, channels). x: (steps, channels)"""
+        """latent, kept: (channels,), of this frame and the last. weight: (2 * steps, channels). x: (steps, channels)"""
         channels = len(latent)
         steps = len(x) // channels
         for step in range(steps):

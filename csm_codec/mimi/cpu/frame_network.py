@@ -1,7 +1,7 @@
 """Mimi's decoding half on a CPU: a frame of codes of some rows of a lane to latents and to audio.
 
-The same network as moshi's modules, with state and memory laid out for one frame at a time. A row's result depends on its
-own past alone, bit for bit.
+The same network as moshi's modules, with state and memory laid out for one frame at a time. A row's result depends on
+its own past alone, bit for bit.
 """
 
 from __future__ import annotations

@@ -58,5 +58,3 @@ class Product:
 def flat(x: Tensor) -> Array:
     """The same memory, of one dimension. As numpy has no bfloat16, its bits."""
     return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).view(-1).numpy()
-
-

@@ -8,7 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from moshi.modules.transformer import LayerScale, ProjectedTransformer, StreamingMultiheadAttention, StreamingTransformerLayer
+from moshi.modules.transformer import (
+    LayerScale,
+    ProjectedTransformer,
+    StreamingMultiheadAttention,
+    StreamingTransformerLayer,
+)
 from torch import Tensor, nn
 from torch.nn import functional
 
