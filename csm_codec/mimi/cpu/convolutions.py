@@ -34,7 +34,7 @@ class _Filter:
     stride: int  # steps made of one
 
     @staticmethod
-    def of(module: StreamingConv1d | StreamingConvTranspose1d) -> _Filter:
+    def of(module: Any) -> _Filter:
         if isinstance(module, StreamingConv1d):
             conv = module.conv.conv
             return _Filter(conv.weight.transpose(1, 2), conv.bias, conv.dilation[0], 1)

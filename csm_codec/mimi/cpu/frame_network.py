@@ -6,9 +6,10 @@ its own past alone, bit for bit.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
-from moshi.models.compression import MimiModel
 from torch import Tensor, nn
 
 from csm_codec.mimi.cpu.convolutions import Convolutions
@@ -34,8 +35,8 @@ class RowState:
 class FrameNetwork:
     """The network, with room to work in, and no state."""
 
-    def __init__(self, model: MimiModel, rows: int, dtype: torch.dtype) -> None:
-        """model: one that `fits`; it stays as it is. rows: of a lane."""
+    def __init__(self, model: Any, rows: int, dtype: torch.dtype) -> None:
+        """model: moshi's MimiModel, one that `fits`; it stays as it is. rows: of a lane."""
         self._kernels = kernels = frame_kernels(str(dtype).removeprefix("torch."))
         real = torch.float64 if dtype is torch.float64 else torch.float32
         quantizer, conv = model.quantizer, model.upsample.convtr.convtr.convtr
@@ -52,7 +53,7 @@ class FrameNetwork:
         self._frame_size = model.frame_size
 
     @staticmethod
-    def fits(model: MimiModel) -> bool:
+    def fits(model: Any) -> bool:
         """Whether this is a Mimi of the usual build. Sizes may be any."""
         conv = model.upsample.convtr.convtr.convtr
         parts = (model.quantizer.rvq_first, model.quantizer.rvq_rest)
@@ -90,8 +91,9 @@ class FrameNetwork:
         """What the transformer takes in, (rows * steps * width,)."""
         halves, book = [], 0
         for tables in self._tables:
-            total = sum(nn.functional.embedding(codes[:, book + i], table) for i, table in enumerate(tables))
-            halves.append(total)
+            halves.append(
+                torch.stack([nn.functional.embedding(codes[:, book + i], t) for i, t in enumerate(tables)]).sum(0)
+            )
             book += len(tables)
         self._quantized.fill(torch.cat(halves, dim=1))
         latents = self._quantized.multiply().reshape(self._rows, -1)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from moshi.modules.transformer import (
     LayerScale,
-    ProjectedTransformer,
     StreamingMultiheadAttention,
-    StreamingTransformerLayer,
 )
 from torch import Tensor, nn
 from torch.nn import functional
@@ -26,10 +25,8 @@ Rings = tuple[Array, Array]  # keys and values
 class Transformer:
     """The layers, with room to work in, and no state."""
 
-    def __init__(
-        self, module: ProjectedTransformer, kernels: FrameKernels, rows: int, steps: int, dtype: torch.dtype
-    ) -> None:
-        """module: one that `fits`. steps: of a frame."""
+    def __init__(self, module: Any, kernels: FrameKernels, rows: int, steps: int, dtype: torch.dtype) -> None:
+        """module: moshi's ProjectedTransformer, one that `fits`. steps: of a frame."""
         self._layers = [_Layer(layer, kernels, rows, steps, dtype) for layer in module.transformer.layers]
         self._steps = steps
         attention = module.transformer.layers[0].self_attn
@@ -39,7 +36,7 @@ class Transformer:
         self._kernels = kernels
 
     @staticmethod
-    def fits(module: ProjectedTransformer) -> bool:
+    def fits(module: Any) -> bool:
         """Layers as Mimi has them, of the width of the latent."""
         inner = module.transformer
         return (
@@ -82,9 +79,7 @@ class Turn:
 
 
 class _Layer:
-    def __init__(
-        self, module: StreamingTransformerLayer, kernels: FrameKernels, rows: int, steps: int, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, module: Any, kernels: FrameKernels, rows: int, steps: int, dtype: torch.dtype) -> None:
         attention = module.self_attn
         self._kernels, self._steps, self._rows = kernels, steps, rows
         self._heads, self._context = attention.num_heads, attention.context
@@ -131,7 +126,7 @@ class _Norm:
         self._kernel(x, self._weight, self._bias, self._epsilon, into)
 
 
-def _fits(layer: StreamingTransformerLayer) -> bool:
+def _fits(layer: Any) -> bool:
     attention = getattr(layer, "self_attn", None)
     return (
         isinstance(attention, StreamingMultiheadAttention)
