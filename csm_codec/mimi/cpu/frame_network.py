@@ -6,6 +6,7 @@ its own past alone, bit for bit.
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -91,9 +92,8 @@ class FrameNetwork:
         """What the transformer takes in, (rows * steps * width,)."""
         halves, book = [], 0
         for tables in self._tables:
-            halves.append(
-                torch.stack([nn.functional.embedding(codes[:, book + i], t) for i, t in enumerate(tables)]).sum(0)
-            )
+            parts = [nn.functional.embedding(codes[:, book + i], table) for i, table in enumerate(tables)]
+            halves.append(reduce(torch.add, parts))  # in one order for every row
             book += len(tables)
         self._quantized.fill(torch.cat(halves, dim=1))
         latents = self._quantized.multiply().reshape(self._rows, -1)
