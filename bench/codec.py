@@ -5,9 +5,10 @@
     python -m bench.codec --shape published --device cuda --dtype bfloat16 --batches 1,16,64,256
 
 First a gate: our mark of a clip must equal the package's own (to 1e-6 of full scale). If the gate fails, there are no
-figures. Then the arms take turns, ABBA, for some rounds in one process. A tick is one step of the codec: 80 ms of audio
-of every stream. On a CPU the figures are CPU time of the process, which other processes disturb less than wall time;
-wall time is given too.
+figures. Then the arms take turns, ABBA, for some rounds in one process. The arms named "modules" have moshi's modules
+for Mimi, in lanes of four on a CPU, as the codec stage had them before csm_codec/mimi/cpu. A tick is one step of the
+codec: 80 ms of audio of every stream. On a CPU the figures are CPU time of the process, which other processes disturb
+less than wall time; wall time is given too.
 Then it measures the delay of first audio that the mark adds, and how near Mimi and the mark in bfloat16 are to float32.
 Prints tables; the last line is one JSON object.
 """
@@ -59,13 +60,18 @@ def main() -> None:
         print(f"Mimi in bfloat16: {bfloat16['snr_db']} dB, at least {bfloat16['least_frame_snr_db']} dB in a frame")
         mark_snr_db = bfloat16_mark_snr_db(parts.silentcipher, parts.noise(UTTERANCE_S, RATE_HZ), RATE_HZ)
         print(f"The mark in bfloat16: {mark_snr_db} dB")
-        in_bfloat16 = parts.in_bfloat16()
+        in_bfloat16, modules = parts.in_bfloat16(), parts.in_bfloat16(modules=True)
         rows = []
         for batch in arguments.batches:
-            both = {"both": Both(parts, batch), "both bfloat16": Both(in_bfloat16, batch)}
+            both = {
+                "both": Both(parts, batch),
+                "both bfloat16": Both(in_bfloat16, batch),
+                "both, modules bfloat16": Both(modules, batch),
+            }
             arms: dict[str, Arm] = {
                 "decode": Decode(parts, batch),
                 "decode bfloat16": Decode(in_bfloat16, batch),
+                "decode, modules bfloat16": Decode(modules, batch),
                 "watermark": Mark(parts, batch),
                 "watermark bfloat16": Mark(in_bfloat16, batch),
                 **both,
@@ -79,7 +85,7 @@ def main() -> None:
             for name, arm in both.items():
                 row = next(row for row in rows if (row["arm"], row["batch"]) == (name, batch))
                 row["watermark_share"] = round(arm.watermark_share(), 3)
-                print(f"{name:>18}  the watermark takes {arm.watermark_share():.0%} of the tick")
+                print(f"{name:>24}  the watermark takes {arm.watermark_share():.0%} of the tick")
         first = [first_audio(parts, name, arguments.trials) for name in ("full", "adaptive")]
         for row in first:
             print(
@@ -168,7 +174,7 @@ def make_row(arm: str, batch: int, turns: list[tuple[float, float]], device: tor
 
 def print_row(row: Mapping[str, object]) -> None:
     print(
-        f"{row['arm']:>18}  batch {row['batch']:>4}  {row['tick_ms']:>9} ms/tick  (wall {row['tick_wall_ms']})"
+        f"{row['arm']:>24}  batch {row['batch']:>4}  {row['tick_ms']:>9} ms/tick  (wall {row['tick_wall_ms']})"
         f"  {row['stream_frame_ms']:>8} ms per stream and frame  {row['streams_in_real_time']:>7} streams",
         flush=True,
     )
@@ -239,6 +245,8 @@ def summary(
         "gate_difference": gate,
         "watermark_speedup_vs_package": ratio("package watermark", "watermark"),
         "decode_cost_vs_stateless": ratio("decode", "stateless decode"),
+        "decode_speedup_vs_modules": ratio("decode, modules bfloat16", "decode bfloat16"),
+        "speedup_vs_modules": ratio("both, modules bfloat16", "both bfloat16"),
         "bfloat16_decode": bfloat16,
         "bfloat16_mark_snr_db": mark_snr_db,
         "first_audio": first,

@@ -28,7 +28,8 @@ from csm_codec.watermark.stream.look_ahead import FULL, LookAhead
 from tests.support.silentcipher_oracle import PackageOracle
 
 KEY = WatermarkKey("bench", b"bench")
-CPU_LANE_WIDTH = 4  # rows per batch of the decoder, as the codec stage has it
+CPU_LANE_WIDTH = 8  # rows per batch of the decoder, as the codec stage has it
+MODULES_LANE_WIDTH = 4  # as the codec stage had it when it ran moshi's modules on a CPU
 STATELESS_FRAMES = 10
 UTTERANCE_S = 2.0
 
@@ -43,11 +44,12 @@ class Parts:
     silentcipher_folder: Path
     dtype: torch.dtype  # of the decoder
     watermark_dtype: torch.dtype = torch.float32
+    modules: bool = False  # moshi's for Mimi, on a CPU too
 
-    def in_bfloat16(self) -> Parts:
-        """The same networks with Mimi loaded again: a decoder in bfloat16 converts its weights in place."""
+    def in_bfloat16(self, *, modules: bool = False) -> Parts:
+        """The same networks with Mimi loaded again: modules in bfloat16 convert its weights in place."""
         mimi = load_mimi(self.mimi_path, device=self.device)
-        return replace(self, mimi=mimi, dtype=torch.bfloat16, watermark_dtype=torch.bfloat16)
+        return replace(self, mimi=mimi, dtype=torch.bfloat16, watermark_dtype=torch.bfloat16, modules=modules)
 
     @property
     def device(self) -> torch.device:
@@ -58,8 +60,14 @@ class Parts:
         return self.mimi.identity.frame_sample_count
 
     def decoder(self, batch: int) -> MimiDecoder:
-        width = min(batch, CPU_LANE_WIDTH) if self.device.type == "cpu" else batch
-        return MimiDecoder(self.mimi, num_lanes=-(-batch // width), lane_width=width, dtype=self.dtype)
+        width = min(batch, self._widest) if self.device.type == "cpu" else batch
+        return MimiDecoder(
+            self.mimi, num_lanes=-(-batch // width), lane_width=width, dtype=self.dtype, modules=self.modules
+        )
+
+    @property
+    def _widest(self) -> int:
+        return MODULES_LANE_WIDTH if self.modules else CPU_LANE_WIDTH
 
     def embedder(self, batch: int, look_ahead: LookAhead = FULL) -> Embedder:
         """Admission for the rows of `decoder`."""
@@ -67,7 +75,7 @@ class Parts:
         return Embedder(
             self.silentcipher,
             sample_rate_hz=self.mimi.identity.sample_rate_hertz,
-            num_slots=-(-batch // CPU_LANE_WIDTH) * CPU_LANE_WIDTH if width == 1 else batch,
+            num_slots=-(-batch // self._widest) * self._widest if width == 1 else batch,
             lane_width=width,
             look_ahead=look_ahead,
             first_samples=self.frame_samples,
@@ -158,7 +166,7 @@ class StatelessChunks:
 
     def __init__(self, parts: Parts, batch: int) -> None:
         self.streams = batch
-        self._model = parts.mimi.model
+        self._model = load_mimi(parts.mimi_path, device=parts.device).model
         self._codes = torch.from_numpy(parts.codes(STATELESS_FRAMES).T[None]).to(parts.device)
 
     @torch.inference_mode()

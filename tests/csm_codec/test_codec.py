@@ -13,6 +13,7 @@ import torch
 from csm_bundle.errors import CodecBusyError, CodecError, CodecStoppedError, KeyringError, WatermarkError
 from csm_codec.codec import Codec
 from csm_codec.codec_thread import CodecThread
+from csm_codec.mimi.cpu.frame_lanes import FrameLanes
 from csm_codec.mimi.decoder import MimiDecoder
 from csm_codec.mimi.loader import load_mimi
 from csm_codec.stream import Audio, Complete, DecodeStream, Failed, Output
@@ -166,10 +167,9 @@ def test_a_row_that_is_not_finite_fails_alone_and_its_slot_recovers(
         codec.push(stream, _codes(9))
         codec.finish(stream)
     outputs = codec.step()
-    with torch.inference_mode():
-        for state in codec._decoder._lanes[0].modules.values():
-            if (cache := vars(state).get("kv_cache")) is not None:
-                cache.cache[:, 0] = torch.nan
+    assert isinstance(codec._decoder._half, FrameLanes)
+    for keys, values in codec._decoder._half._lanes[0][0].rings:
+        keys[:] = values[:] = np.nan
     outputs += _run(codec)
     failed = [output for output in outputs if isinstance(output, Failed)]
     assert [output.stream for output in failed] == [streams[0]]

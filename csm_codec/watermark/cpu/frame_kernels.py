@@ -8,15 +8,13 @@ the gates'. The formulas are those of winograd.py's transforms, written out; its
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import lru_cache
 
-import numba
 import numpy as np
-from llvmlite import ir
-from numba import float32, int32, njit, types, uint16, uint32
-from numba.extending import intrinsic, overload
+from numba import float32, njit, types, uint16
+
+from csm_codec.compiled import compiled, exp, load, store
 
 TILE = 6  # outputs at a time
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # one more than TILE; the last point of all is at infinity
@@ -25,28 +23,8 @@ NUM_POINTS = len(POINTS) + 1
 _INLINE = {"forceinline": True, "fastmath": {"contract"}}
 _f = np.float32
 _ROWS = float32[:, ::1]
-_LOG2_E = _f(math.log2(math.e))
-_EXP2 = tuple(_f(math.log(2) ** power / math.factorial(power)) for power in range(8))  # of 2**x, |x| <= 1/2
 
 Kernel = Callable[..., None]
-
-
-def _compiled(signature, *fastmath, variant=""):
-    """Compiles a kernel, or reads it from numba's cache. Works without a cache that cannot be read or written.
-
-    variant: names each of the kernels that one function makes. Each has its own files in the cache. With shared files,
-    two processes that start together could store the code of one kernel under the name of another.
-    """
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", *fastmath}}
-
-    def decorate(function):
-        function.__qualname__ += variant
-        try:
-            return njit(signature, cache=True, **options)(function)
-        except Exception:  # full disks and files cut off by a crash raise anything at all; wrong code raises again
-            return njit(signature, **options)(function)
-
-    return decorate
 
 
 @lru_cache
@@ -59,7 +37,7 @@ def input_kernels(tiles: int, channels: int, narrow: bool) -> tuple[Kernel, Kern
     stored = uint16[::1] if narrow else float32[::1]
     variant = f"_{tiles}_{channels}_{stored.dtype}"
 
-    @_compiled(types.void(_ROWS, _ROWS, _ROWS, stored), variant=variant)
+    @compiled(types.void(_ROWS, _ROWS, _ROWS, stored), variant=variant)
     def first(x0, x1, x2, into):
         x0, x1, x2 = x0.reshape(x0.size), x1.reshape(x1.size), x2.reshape(x2.size)
         for tile in range(tiles):
@@ -69,7 +47,7 @@ def input_kernels(tiles: int, channels: int, narrow: bool) -> tuple[Kernel, Kern
                 _put_sum(into, at + NUM_POINTS * points, points, channels, x1, x2, _f(1), row)
                 _put_sum(into, at + 2 * NUM_POINTS * points, points, channels, x2, x1, _f(-1), row)
 
-    @_compiled(types.void(_ROWS, _ROWS, stored), variant=variant)
+    @compiled(types.void(_ROWS, _ROWS, stored), variant=variant)
     def second(x1, x3, into):
         x1, x3 = x1.reshape(x1.size), x3.reshape(x3.size)
         for tile in range(tiles):
@@ -93,7 +71,7 @@ def output_kernels(tiles: int, num_bins: int, channels: int, narrow: bool) -> tu
     stored = uint16[::1] if narrow else float32[::1]
     variant = f"_{tiles}_{num_bins}_{channels}_{stored.dtype}"
 
-    @_compiled(types.void(stored, float32[::1], float32[::1], float32[::1], _ROWS), variant=variant)
+    @compiled(types.void(stored, float32[::1], float32[::1], float32[::1], _ROWS), variant=variant)
     def first(products, bias, shift, difference, y):
         y = y.reshape(y.size)
         sums, filtered = np.empty(NUM_POINTS * both, np.float32), np.empty(TILE * both, np.float32)
@@ -101,13 +79,13 @@ def output_kernels(tiles: int, num_bins: int, channels: int, narrow: bool) -> tu
             for point in range(NUM_POINTS):
                 at = point * points + tile * both
                 for c in range(both):
-                    m1, m2 = _load(products, at + product + c), _load(products, at + 2 * product + c)
+                    m1, m2 = load(products, at + product + c), load(products, at + 2 * product + c)
                     difference[at + c] = m1 - m2
-                    sums[point * both + c] = _load(products, at + c) + (m1 + m2)
+                    sums[point * both + c] = load(products, at + c) + (m1 + m2)
             _finish(tile, channels, sums, bias, shift, filtered, y)
         _clear_rest(num_bins, channels, y)
 
-    @_compiled(types.void(stored, float32[::1], float32[::1], float32[::1], _ROWS), variant=variant)
+    @compiled(types.void(stored, float32[::1], float32[::1], float32[::1], _ROWS), variant=variant)
     def second(products, difference, bias, shift, y):
         y = y.reshape(y.size)
         sums, filtered = np.empty(NUM_POINTS * both, np.float32), np.empty(TILE * both, np.float32)
@@ -115,7 +93,7 @@ def output_kernels(tiles: int, num_bins: int, channels: int, narrow: bool) -> tu
             for point in range(NUM_POINTS):
                 at = point * points + tile * both
                 for c in range(both):
-                    sums[point * both + c] = difference[at + c] + _load(products, at + c)
+                    sums[point * both + c] = difference[at + c] + load(products, at + c)
             _finish(tile, channels, sums, bias, shift, filtered, y)
         _clear_rest(num_bins, channels, y)
 
@@ -136,14 +114,14 @@ def _put_sum(into, at, points, channels, x, y, sign, row):
     even, odd = d6 + d2 - _f(4.25) * d4, d5 + d1 - _f(4.25) * d3
     even_2, odd_2 = d6 - _f(1.25) * d4 + _f(0.25) * d2, _f(2) * d5 - _f(2.5) * d3 + _f(0.5) * d1
     even_half, odd_half = d6 - _f(5) * d4 + _f(4) * d2, _f(0.5) * d5 - _f(2.5) * d3 + _f(2) * d1
-    _store(into, at, d6 - d0 + _f(5.25) * (d2 - d4))
-    _store(into, at + points, even + odd)
-    _store(into, at + 2 * points, even - odd)
-    _store(into, at + 3 * points, even_2 + odd_2)
-    _store(into, at + 4 * points, even_2 - odd_2)
-    _store(into, at + 5 * points, even_half + odd_half)
-    _store(into, at + 6 * points, even_half - odd_half)
-    _store(into, at + 7 * points, d7 - d1 + _f(5.25) * (d3 - d5))
+    store(into, at, d6 - d0 + _f(5.25) * (d2 - d4))
+    store(into, at + points, even + odd)
+    store(into, at + 2 * points, even - odd)
+    store(into, at + 3 * points, even_2 + odd_2)
+    store(into, at + 4 * points, even_2 - odd_2)
+    store(into, at + 5 * points, even_half + odd_half)
+    store(into, at + 6 * points, even_half - odd_half)
+    store(into, at + 7 * points, d7 - d1 + _f(5.25) * (d3 - d5))
 
 
 @njit(inline="always")
@@ -174,68 +152,13 @@ def _clear_rest(num_bins, channels, y):
     y[(1 + num_bins) * channels :] = _f(0)
 
 
-@intrinsic
-def _as_float32(typing_context, bits):
-    def generate(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], ir.FloatType())
-
-    return float32(uint32), generate
-
-
-@intrinsic
-def _as_bits(typing_context, value):
-    def generate(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], ir.IntType(32))
-
-    return uint32(float32), generate
-
-
 @njit(inline="always")
 def sigmoid(x):
-    """The sigmoid to 1e-7. Written out, because a library's exponential does not become vector instructions."""
-    power = -x * _LOG2_E
-    power = power if power > _f(-126) else _f(-126)
-    power = power if power < _f(126) else _f(126)
-    whole = np.floor(power + _f(0.5))
-    rest = power - whole
-    result = _EXP2[7]
-    for index in range(6, -1, -1):
-        result = result * rest + _EXP2[index]
-    return _f(1) / (_f(1) + result * _as_float32(uint32((int32(whole) + int32(127)) << int32(23))))
+    """The sigmoid to 1e-7."""
+    return _f(1) / (_f(1) + exp(-x))
 
 
-def _load(array, at):
-    """The value as float32, for float32 arrays and for bfloat16 bits."""
-
-
-def _store(array, at, value):
-    """The value, rounded to what the array holds."""
-
-
-@overload(_load)
-def _load_as_float32(array, at):
-    if array.dtype == numba.uint16:
-        return lambda array, at: _as_float32(uint32(array[at]) << uint32(16))
-    return lambda array, at: array[at]
-
-
-@overload(_store)
-def _store_rounded(array, at, value):
-    if array.dtype == numba.uint16:
-
-        def store(array, at, value):
-            bits = _as_bits(value)
-            array[at] = uint16((bits + uint32(0x7FFF) + ((bits >> uint32(16)) & uint32(1))) >> uint32(16))
-
-        return store
-
-    def store(array, at, value):
-        array[at] = value
-
-    return store
-
-
-@_compiled(types.void(_ROWS, _ROWS, float32[::1], float32[::1], float32, float32[::1]), "reassoc", "nsz")
+@compiled(types.void(_ROWS, _ROWS, float32[::1], float32[::1], float32, float32[::1]), "reassoc", "nsz")
 def fill_message(x, weight, bias, norm, length, message):
     """x: (rows, inputs), as winograd.py has them. weight: (2, inputs), value and gate. norm: scale and shift.
 

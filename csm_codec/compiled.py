@@ -1,0 +1,116 @@
+"""What kernels compiled by numba share: the compiler's options and cache, bfloat16 in memory, an exponential."""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import float32, float64, int32, njit, uint16, uint32
+from numba.extending import intrinsic, overload
+
+_f = np.float32
+_LOG2_E = _f(math.log2(math.e))
+_EXP2 = tuple(_f(math.log(2) ** power / math.factorial(power)) for power in range(8))  # of 2**x, |x| <= 1/2
+
+
+def compiled(signature, *fastmath, variant=""):
+    """Compiles a kernel, or reads it from numba's cache. Works without a cache that cannot be read or written.
+
+    variant: names each of the kernels that one function makes. Each has its own files in the cache. With shared files,
+    two processes that start together could store the code of one kernel under the name of another.
+    """
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", *fastmath}}
+
+    def decorate(function):
+        function.__qualname__ += variant
+        try:
+            return njit(signature, cache=True, **options)(function)
+        except Exception:  # full disks and files cut off by a crash raise anything at all; wrong code raises again
+            return njit(signature, **options)(function)
+
+    return decorate
+
+
+@intrinsic
+def _as_float32(typing_context, bits):
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return float32(uint32), generate
+
+
+@intrinsic
+def _as_bits(typing_context, value):
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return uint32(float32), generate
+
+
+@njit(inline="always")
+def exp(x):
+    """The exponential of a float32 to 1e-7. Written out, because a library's does not become vector instructions."""
+    power = x * _LOG2_E
+    power = power if power > _f(-126) else _f(-126)
+    power = power if power < _f(126) else _f(126)
+    whole = np.floor(power + _f(0.5))
+    rest = power - whole
+    result = _EXP2[7]
+    for index in range(6, -1, -1):
+        result = result * rest + _EXP2[index]
+    return result * _as_float32(uint32((int32(whole) + int32(127)) << int32(23)))
+
+
+def exponential(x):
+    """Of a float32 as `exp`, or of a float64."""
+
+
+def elu(x):
+    """Of a float32 to 1e-7, or of a float64. Keeps NaN."""
+
+
+def load(array, at):
+    """The value as float32, for float32 arrays and for bfloat16 bits."""
+
+
+def store(array, at, value):
+    """The value, rounded to what the array holds."""
+
+
+@overload(exponential, inline="always")
+def _exponential_of_type(x):
+    if x == float64:
+        return lambda x: math.exp(x)
+    return lambda x: exp(x)
+
+
+@overload(elu, inline="always")
+def _elu_of_type(x):
+    if x == float64:
+        return lambda x: exponential(x) - 1.0 if x <= 0.0 else x
+    return lambda x: exponential(x) - _f(1) if x <= _f(0) else x
+
+
+@overload(load)
+def _load_as_float32(array, at):
+    if array.dtype == numba.uint16:
+        return lambda array, at: _as_float32(uint32(array[at]) << uint32(16))
+    return lambda array, at: array[at]
+
+
+@overload(store)
+def _store_rounded(array, at, value):
+    if array.dtype == numba.uint16:
+
+        def store(array, at, value):
+            bits = _as_bits(value)
+            array[at] = uint16((bits + uint32(0x7FFF) + ((bits >> uint32(16)) & uint32(1))) >> uint32(16))
+
+        return store
+
+    def store(array, at, value):
+        array[at] = value
+
+    return store

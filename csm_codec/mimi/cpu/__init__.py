@@ -1,0 +1,1 @@
+"""Mimi's decoder on a CPU, in few passes over memory."""

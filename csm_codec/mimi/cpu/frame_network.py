@@ -1,0 +1,103 @@
+"""Mimi's decoding half on a CPU: a frame of codes of some rows of a lane to latents and to audio.
+
+The same network as moshi's modules, with state and memory laid out for one frame at a time. A row's result depends on
+its own past alone, bit for bit.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from csm_codec.mimi.cpu.convolutions import Convolutions
+from csm_codec.mimi.cpu.frame_kernels import frame_kernels
+from csm_codec.mimi.cpu.product import Array, Product, flat
+from csm_codec.mimi.cpu.transformer import Rings, Transformer, Turn
+
+
+class RowState:
+    """Of one stream."""
+
+    def __init__(self, latent: Array, rings: list[Rings], kept: list[Array]) -> None:
+        self.latent, self.rings, self.kept = latent, rings, kept
+        self.begin(0)
+
+    def begin(self, position: int) -> None:
+        """Starts at that step of a stream. Keys and values before it are not looked at, so they may stay."""
+        self.position = self.first = position
+        for array in (self.latent, *self.kept):
+            array[:] = 0
+
+
+class FrameNetwork:
+    """The network, with room to work in, and no state."""
+
+    def __init__(self, model: Any, rows: int, dtype: torch.dtype) -> None:
+        """model: moshi's MimiModel, one that `fits`; it stays as it is. rows: of a lane."""
+        self._kernels = kernels = frame_kernels(str(dtype).removeprefix("torch."))
+        real = torch.float64 if dtype is torch.float64 else torch.float32
+        quantizer, conv = model.quantizer, model.upsample.convtr.convtr.convtr
+        self._tables, products = [], []
+        for part in (quantizer.rvq_first, quantizer.rvq_rest):
+            self._tables.append([layer._codebook.embedding.to(real) for layer in part.vq.layers[: part.n_q]])
+            products.append(part.output_proj.weight.squeeze(2))
+        self._quantized = Product(torch.cat(products, dim=1), None, rows, real)
+        self._steps: int = conv.stride[0]
+        self._upsampling = flat(conv.weight[:, 0].t().to(real).contiguous())
+        self._rows, self._width = rows, conv.in_channels
+        self._transformer = Transformer(model.decoder_transformer, kernels, rows, self._steps, dtype)
+        self._convolutions = Convolutions(model.decoder, kernels, rows, self._steps, dtype)
+        self._frame_size = model.frame_size
+
+    @staticmethod
+    def fits(model: Any) -> bool:
+        """Whether this is a Mimi of the usual build. Sizes may be any."""
+        conv = model.upsample.convtr.convtr.convtr
+        parts = (model.quantizer.rvq_first, model.quantizer.rvq_rest)
+        return (
+            isinstance(conv, nn.ConvTranspose1d)
+            and conv.groups == conv.in_channels == conv.out_channels
+            and conv.kernel_size[0] == 2 * conv.stride[0]
+            and all(isinstance(part.output_proj, nn.Conv1d) and part.output_proj.bias is None for part in parts)
+            and all(isinstance(layer.project_out, nn.Identity) for part in parts for layer in part.vq.layers)
+            and Transformer.fits(model.decoder_transformer)
+            and Convolutions.fits(model.decoder)
+        )
+
+    def new_row(self) -> RowState:
+        latent = np.zeros(self._width, self._kernels.real)
+        return RowState(latent, self._transformer.new_state(), self._convolutions.new_state())
+
+    def step(self, codes: Tensor, states: dict[int, RowState], *, audio: bool) -> Tensor:
+        """codes: (rows, codebooks). states: of the rows to compute.
+
+        Returns (rows, frame size) float; without `audio`, zeros, and the convolutions' states stay. What other rows get
+        is of no use.
+        """
+        x = self._latent(codes, states)
+        turns = [Turn(row, state.position, state.first, state.rings) for row, state in states.items()]
+        self._transformer.step(x, turns)
+        pcm = np.zeros((self._rows, self._frame_size), self._kernels.real)
+        if audio:
+            self._convolutions.step(x, {row: state.kept for row, state in states.items()}, pcm)
+        for state in states.values():
+            state.position += self._steps
+        return torch.from_numpy(pcm)
+
+    def _latent(self, codes: Tensor, states: dict[int, RowState]) -> Array:
+        """What the transformer takes in, (rows * steps * width,)."""
+        halves, book = [], 0
+        for tables in self._tables:
+            parts = [nn.functional.embedding(codes[:, book + i], table) for i, table in enumerate(tables)]
+            halves.append(reduce(torch.add, parts))  # in one order for every row
+            book += len(tables)
+        self._quantized.fill(torch.cat(halves, dim=1))
+        latents = self._quantized.multiply().reshape(self._rows, -1)
+        x = np.zeros((self._rows, self._steps * self._width), self._kernels.real)
+        for row, state in states.items():
+            self._kernels.upsample(latents[row], self._upsampling, state.latent, x[row])
+        return x.reshape(-1)

@@ -1,0 +1,145 @@
+"""Mimi's decoder transformer for one frame of the rows of a lane: a few products, and kernels between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from moshi.modules.transformer import (
+    LayerScale,
+    StreamingMultiheadAttention,
+)
+from torch import Tensor, nn
+from torch.nn import functional
+
+from csm_codec.mimi.cpu.frame_kernels import FrameKernels
+from csm_codec.mimi.cpu.product import Array, Product
+
+Rings = tuple[Array, Array]  # keys and values
+
+
+class Transformer:
+    """The layers, with room to work in, and no state."""
+
+    def __init__(self, module: Any, kernels: FrameKernels, rows: int, steps: int, dtype: torch.dtype) -> None:
+        """module: moshi's ProjectedTransformer, one that `fits`. steps: of a frame."""
+        self._layers = [_Layer(layer, kernels, rows, steps, dtype) for layer in module.transformer.layers]
+        self._steps = steps
+        attention = module.transformer.layers[0].self_attn
+        pairs = attention.embed_dim // attention.num_heads // 2
+        # As moshi.modules.rope computes them.
+        self._frequencies = torch.exp(torch.arange(pairs).float() * (-math.log(attention.rope.max_period) / pairs))
+        self._kernels = kernels
+
+    @staticmethod
+    def fits(module: Any) -> bool:
+        """Layers as Mimi has them, of the width of the latent."""
+        inner = module.transformer
+        return (
+            module.input_proj is None
+            and len(module.output_projs) == 1
+            and isinstance(module.output_projs[0], nn.Identity)
+            and inner.positional_embedding == "rope"
+            and len(inner.layers) > 0
+            and all(_fits(layer) for layer in inner.layers)
+        )
+
+    def new_state(self) -> list[Rings]:
+        """Keys and values of one row, by layer."""
+        return [layer.new_rings() for layer in self._layers]
+
+    def step(self, x: Array, turns: Sequence[Turn]) -> None:
+        """x: (rows * steps * width,), changed in place. Rows without a turn hold nothing of use."""
+        angles = [self._angles(turn.position) for turn in turns]
+        for index, layer in enumerate(self._layers):
+            layer.attend(x, [(turn, turn.rings[index], *angle) for turn, angle in zip(turns, angles, strict=True)])
+            layer.feed_forward(x)
+
+    def _angles(self, position: int) -> tuple[Array, Array]:
+        """Cosines and sines, (steps * pairs,), of a frame that begins there."""
+        angles = self._frequencies * torch.arange(position, position + self._steps)[:, None].float()
+        return self._real(angles.cos()), self._real(angles.sin())
+
+    def _real(self, x: Tensor) -> Array:
+        return x.flatten().numpy().astype(self._kernels.real)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A row that is computed."""
+
+    row: int
+    position: int  # of the frame's first step, since the start of the stream
+    first: int  # the first position that the rings have been given
+    rings: list[Rings]
+
+
+class _Layer:
+    def __init__(self, module: Any, kernels: FrameKernels, rows: int, steps: int, dtype: torch.dtype) -> None:
+        attention = module.self_attn
+        self._kernels, self._steps, self._rows = kernels, steps, rows
+        self._heads, self._context = attention.num_heads, attention.context
+        self._ring_size = (self._context + steps) * attention.embed_dim
+        self._norms = [_Norm(norm, kernels) for norm in (module.norm1, module.norm2)]
+
+        def product(linear: nn.Linear, scale: nn.Module | None = None) -> Product:
+            weight = linear.weight.detach()
+            if isinstance(scale, LayerScale):
+                weight = scale.scale.detach()[:, None] * weight
+            return Product(weight, linear.bias, rows * steps, dtype)
+
+        self._project = product(attention.in_projs[0])
+        self._merge = product(attention.out_projs[0], module.layer_scale_1)
+        self._widen = product(module.linear1)
+        self._narrow = product(module.linear2, module.layer_scale_2)
+
+    def new_rings(self) -> Rings:
+        return np.zeros(self._ring_size, self._kernels.stored), np.zeros(self._ring_size, self._kernels.stored)
+
+    def attend(self, x: Array, turns: Sequence[tuple[Turn, Rings, Array, Array]]) -> None:
+        self._norms[0](x, self._project.inputs)
+        projected = self._project.multiply().reshape(self._rows, -1)
+        into = self._merge.inputs.reshape(self._rows, -1)
+        for turn, (keys, values), cosines, sines in turns:
+            self._kernels.attend(
+                projected[turn.row], cosines, sines, self._steps, turn.position, turn.first, self._context, self._heads,
+                keys, values, into[turn.row],
+            )  # fmt: skip
+        self._kernels.add(x, self._merge.multiply())
+
+    def feed_forward(self, x: Array) -> None:
+        self._norms[1](x, self._widen.inputs)
+        self._widen.multiply_gelu(self._narrow)
+        self._kernels.add(x, self._narrow.multiply())
+
+
+class _Norm:
+    def __init__(self, norm: nn.LayerNorm, kernels: FrameKernels) -> None:
+        self._kernel, self._epsilon = kernels.normalize, norm.eps
+        self._weight, self._bias = (p.detach().numpy().astype(kernels.real) for p in (norm.weight, norm.bias))
+
+    def __call__(self, x: Array, into: Array) -> None:
+        self._kernel(x, self._weight, self._bias, self._epsilon, into)
+
+
+def _fits(layer: Any) -> bool:
+    attention = getattr(layer, "self_attn", None)
+    return (
+        isinstance(attention, StreamingMultiheadAttention)
+        and attention.causal
+        and attention.context is not None
+        and attention.kv_repeat == 1
+        and attention.rope is not None
+        and attention.rope.interleave
+        and len(attention.in_projs) == len(attention.out_projs) == 1
+        and layer.cross_attention is None
+        and type(layer.linear1) is nn.Linear
+        and type(layer.linear2) is nn.Linear
+        and layer.activation is functional.gelu
+        and all(type(norm) is nn.LayerNorm for norm in (layer.norm1, layer.norm2))
+        and all(isinstance(s, LayerScale | nn.Identity) for s in (layer.layer_scale_1, layer.layer_scale_2))
+    )

@@ -1,0 +1,78 @@
+"""Mimi's decoding half on a CPU against moshi's modules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from csm_codec.mimi.cpu.frame_lanes import FrameLanes
+from csm_codec.mimi.cpu.frame_network import FrameNetwork
+from csm_codec.mimi.decoder import MimiDecoder
+from csm_codec.mimi.loader import load_mimi
+from csm_codec.mimi.module_lanes import ModuleLanes
+
+FRAMES = 24  # twice what the ring of the fixture holds
+
+
+def _stream(decoder: MimiDecoder, codes: Tensor) -> Tensor:
+    """One stream in the last row, which rests between its frames while another row is computed."""
+    width, row, pcm = decoder.lane_width, decoder.lane_width - 1, []
+    for index, frame in enumerate(codes):
+        mine, first = torch.zeros(width, dtype=torch.bool), torch.zeros(width, dtype=torch.bool)
+        mine[row], first[row] = True, index == 0
+        pcm.append(decoder.frame_step(0, frame.expand(width, -1), mine, first)[row].clone())
+        decoder.frame_step(0, frame.expand(width, -1), ~mine, first & ~mine)
+    return torch.cat(pcm)
+
+
+def _codes() -> Tensor:
+    return torch.randint(64, (FRAMES, 4), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(("dtype", "least_db"), [(torch.float64, 120), (torch.float32, 90), (torch.bfloat16, 25)])
+def test_audio_is_that_of_the_modules(mimi_folder: Path, dtype: torch.dtype, least_db: float) -> None:
+    mimi, exact = load_mimi(mimi_folder), load_mimi(mimi_folder)
+    exact.model.double()
+    if dtype is torch.float64:
+        mimi.model.double()
+    ours = MimiDecoder(mimi, num_lanes=1, lane_width=2, dtype=dtype)
+    modules = MimiDecoder(exact, num_lanes=1, lane_width=2, dtype=torch.float64, modules=True)
+    assert isinstance(ours._half, FrameLanes) and isinstance(modules._half, ModuleLanes)
+    expected = _stream(modules, _codes())
+    noise = _stream(ours, _codes()) - expected
+    assert 20 * torch.log10(expected.std() / noise.std()) > least_db
+
+
+def test_weights_stay_as_they_were(mimi_folder: Path) -> None:
+    mimi, other = load_mimi(mimi_folder), load_mimi(mimi_folder)
+    MimiDecoder(mimi, num_lanes=1, lane_width=1, dtype=torch.bfloat16)
+    for (name, mine), theirs in zip(mimi.model.state_dict().items(), other.model.state_dict().values(), strict=True):
+        assert torch.equal(mine, theirs), name
+
+
+def test_network_of_another_build_is_left_to_the_modules(mimi_folder: Path) -> None:
+    mimi = load_mimi(mimi_folder)
+    assert FrameNetwork.fits(mimi.model)
+    mimi.model.decoder.model[2] = nn.Identity()
+    assert not FrameNetwork.fits(mimi.model)
+    mimi = load_mimi(mimi_folder)
+    mimi.model.decoder_transformer.transformer.layers[0].activation = torch.relu
+    assert not FrameNetwork.fits(mimi.model)
+    decoder = MimiDecoder(mimi, num_lanes=1, lane_width=1)
+    assert isinstance(decoder._half, ModuleLanes)
+    assert np.isfinite(_stream(MimiDecoder(mimi, num_lanes=1, lane_width=2), _codes()[:2]).numpy()).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_not_finite_stays_so_to_the_samples(mimi_folder: Path, dtype: torch.dtype) -> None:
+    """An exponential that is clamped would make sound of it."""
+    mimi = load_mimi(mimi_folder)
+    with torch.no_grad():
+        mimi.model.decoder.model[0].conv.conv.bias.fill_(torch.nan)
+    decoder = MimiDecoder(mimi, num_lanes=1, lane_width=1, dtype=dtype)
+    every = torch.ones(1, dtype=torch.bool)
+    assert decoder.frame_step(0, _codes()[:1], every, every).isnan().all()
