@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +58,8 @@ def test_weights_stay_as_they_were(mimi_folder: Path) -> None:
 def test_network_of_another_build_is_left_to_the_modules(mimi_folder: Path) -> None:
     mimi = load_mimi(mimi_folder)
     assert FrameNetwork.fits(mimi.model)
-    mimi.model.decoder.model[2] = nn.Identity()
+    layers: Any = mimi.model.decoder.model
+    layers[2] = nn.Identity()
     assert not FrameNetwork.fits(mimi.model)
     mimi = load_mimi(mimi_folder)
     mimi.model.decoder_transformer.transformer.layers[0].activation = torch.relu
