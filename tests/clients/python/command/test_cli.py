@@ -295,11 +295,18 @@ def test_detect_prints_each_stretch_and_takes_files_larger_than_a_message(
     assert len(server.deployment.codec.detected[-1].samples) == 20 * 2**20
 
 
+def heed_interrupts() -> None:
+    """A shell without job control makes what it runs in the background ignore them, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_interrupt_leaves_no_file_and_frees_the_engine(server: Any, tmp_path: Path) -> None:
     server.deployment.engine.script.pause_at = 5
     command = [sys.executable, "-m", "csm_client", "say", "Hello.", "--out", "x.wav", "--target", server.target]
     environment = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    ) as process:
         assert process.stderr is not None
         while "s of audio" not in process.stderr.readline():
             pass
