@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ from bench.chaos.cluster import Cluster, running_cluster
 from bench.chaos.faults import Saboteur
 from bench.chaos.listeners import STREAM_ITEMS, TEXT_ITEMS, Listeners
 from bench.chaos.result import result_of, why_not_passed
+from bench.deployment.command import parser_of, tell
 from bench.machine import commit
 
 LONGEST_S = 1800.0  # of the disturbed run
@@ -37,24 +37,12 @@ READERS = (("fast",), ("fast", "slow"), ("fast", "stalled", "fast"))
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. arguments: the command line when None"""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--bundle", type=Path, default=Path("build/bundles/tiny"))
+    parser = parser_of("python -m bench.chaos", __doc__)
     parser.add_argument("--faults", type=int, default=100, help="at least so many (default: %(default)s)")
     parser.add_argument("--most-seconds", type=float, default=LONGEST_S, help="of the disturbed run")
-    parser.add_argument("--seed", type=int, default=0, help="of the order of the faults")
-    parser.add_argument("--logs", type=Path, help="folder for the processes' logs; nowhere when not given")
-    parser.add_argument("--note", default="", help="what a reader has to know, for the JSON")
-    parser.add_argument("--out", type=Path, help="file for the JSON")
     options = parser.parse_args(arguments)
     result = asyncio.run(run(options))
-    if options.out is not None:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
-    if wrong := why_not_passed(result):
-        print(f"not passed: {'; '.join(wrong)}", file=sys.stderr)
-    print(json.dumps(result))
-    return 1 if wrong else 0
+    return tell(result, why_not_passed(result), options)
 
 
 async def run(options: argparse.Namespace) -> dict[str, Any]:

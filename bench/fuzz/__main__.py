@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 import time
@@ -29,6 +28,7 @@ from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from bench.deployment.command import parser_of, tell
 from bench.deployment.process import StageProcess
 from bench.fuzz.caller import Caller
 from bench.fuzz.methods import methods, valid_requests
@@ -51,23 +51,11 @@ Sizes = dict[str, float]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. arguments: the command line when None"""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--bundle", type=Path, default=Path("build/bundles/tiny"))
+    parser = parser_of("python -m bench.fuzz", __doc__)
     parser.add_argument("--requests", type=int, default=10_000, help="at least so many (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--logs", type=Path, help="folder for the processes' logs; nowhere when not given")
-    parser.add_argument("--note", default="", help="what a reader has to know, for the JSON")
-    parser.add_argument("--out", type=Path, help="file for the JSON")
     options = parser.parse_args(arguments)
     result = asyncio.run(run(options))
-    if options.out is not None:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
-    if wrong := why_not_passed(result):
-        print(f"not passed: {'; '.join(wrong)}", file=sys.stderr)
-    print(json.dumps(result))
-    return 1 if wrong else 0
+    return tell(result, why_not_passed(result), options)
 
 
 async def run(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,0 +1,31 @@
+"""What the programs that disturb a deployment share: their options, and how they end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def parser_of(program: str, description: str | None) -> ArgumentParser:
+    """A parser with the options that all of them have."""
+    parser = ArgumentParser(prog=program, description=description, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, default=Path("build/bundles/tiny"))
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
+    parser.add_argument("--logs", type=Path, help="folder for the processes' logs; nowhere when not given")
+    parser.add_argument("--note", default="", help="what a reader has to know, for the JSON")
+    parser.add_argument("--out", type=Path, help="file for the JSON")
+    return parser
+
+
+def tell(result: Mapping[str, Any], wrong: Sequence[str], options: Namespace) -> int:
+    """Prints the result, and writes it where --out says. Returns the exit code. wrong: why the run did not pass"""
+    if options.out is not None:
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+    if wrong:
+        print(f"not passed: {'; '.join(wrong)}", file=sys.stderr)
+    print(json.dumps(result))
+    return 1 if wrong else 0
