@@ -15,5 +15,5 @@ class Clock:
         return self._real() + self._ahead_s
 
     def put_forward(self, seconds: float) -> None:
-        """All that waits in the calling loop for less than this is woken in its next round; gRPC's own deadlines not."""
+        """Wakes what waits in the calling loop for no longer than this. gRPC's own deadlines stay."""
         self._ahead_s += seconds
