@@ -161,7 +161,7 @@ async def test_call_past_its_deadline_is_an_error(
 async def test_lost_engine_and_its_failover_are_events(
     collector: Any, channels: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    async with traced(collector, replica_count=2, failover_wait_seconds=5.0) as deployment:
+    async with traced(collector, replica_count=2, failover_wait_seconds=20.0) as deployment:
         await deployment.gateway.wait_ready()
         for engine in deployment.engines:
             engine.script.pause_at = 5
