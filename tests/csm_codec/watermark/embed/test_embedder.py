@@ -41,7 +41,7 @@ def _marked_in_pieces(
 
 
 @LANE_WIDTHS
-@pytest.mark.parametrize("length", [16_321, 256 * 40, 256 * 40 - 1, 129, 128, 127, 5, 1])
+@pytest.mark.parametrize("length", [9_793, 256 * 30, 256 * 30 - 1, 129, 128, 127, 5, 1])
 def test_marks_as_the_package_does(
     silentcipher: SilentCipher, oracle: PackageOracle, speechlike: np.ndarray, length: int, lane_width: int
 ) -> None:
@@ -54,7 +54,7 @@ def test_marks_as_the_package_does(
 
 @LANE_WIDTHS
 @pytest.mark.parametrize("look_ahead", [FULL, ADAPTIVE, LookAhead(1, 1, 3)], ids=["full", "adaptive", "short"])
-@pytest.mark.parametrize("length", [16_321, 1500])
+@pytest.mark.parametrize("length", [9_793, 1500])
 def test_chunked_equals_whole_bit_for_bit(
     silentcipher: SilentCipher, speechlike: np.ndarray, look_ahead: LookAhead, length: int, lane_width: int
 ) -> None:
@@ -204,7 +204,7 @@ def test_another_rate_of_the_network_leaves_the_signal_alone(tmp_path: Path, spe
     up = block_resample(speechlike, 24000, 44100)
     expected = speechlike + block_resample(oracle.embed(up, PAYLOAD) - up, 44100, 24000)[: len(speechlike)]
     level: FixedLevel = oracle.level(up)
-    marked = _marked_in_pieces(silentcipher, speechlike, [1920, 3840, 10_000], level)
+    marked = _marked_in_pieces(silentcipher, speechlike, [1920, 3840, 8000], level)
     assert len(marked) == len(speechlike)
     assert np.abs(marked - expected).max() < 1e-6
     assert np.abs(marked - speechlike).max() > 1e-5
@@ -216,7 +216,7 @@ def test_running_level_holds_the_signal_to_distortion_ratio(
     silentcipher: SilentCipher, oracle: PackageOracle, speechlike: np.ndarray, gain: float, look_ahead: LookAhead
 ) -> None:
     """Within 1.5 dB of what the package reaches with the loudness of the whole clip."""
-    pcm = np.tile(speechlike, 4) * np.float32(gain)
+    pcm = np.tile(speechlike, 5) * np.float32(gain)
     expected = _sdr_db(pcm, oracle.embed(pcm, PAYLOAD))
     marked = _marked_in_pieces(silentcipher, pcm, [], RunningLevel(256), look_ahead)
     assert _sdr_db(pcm, marked) == pytest.approx(expected, abs=1.5)
