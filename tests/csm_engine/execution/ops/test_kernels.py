@@ -151,7 +151,7 @@ def test_backbone_attention_of_a_row_does_not_depend_on_the_batch() -> None:
 
 @DTYPES
 def test_depth_attention_through_a_whole_frame(dtype: torch.dtype) -> None:
-    length, rope = 9, rope_table(9)
+    length, rope = 6, rope_table(6)
     caches = [random(ROWS, KV_HEADS, length, HEAD_DIM, dtype=dtype) for _ in range(4)]
     our_keys, our_values, keys, values = caches
     for position in range(length):
