@@ -52,8 +52,10 @@ say: $(STAMPS)/run $(ASKED)
 serve: $(STAMPS)/run $(ASKED)
 	@$(BIN)/python -m services.all_in_one --bundle '$(BUNDLE)'
 
+# Each process begins with a half of the tests, so that most of what tests share is made once, and ends with what the
+# other one has left.
 test: $(STAMPS)/dev
-	$(PYTEST) -n $(TEST_PROCESSES)
+	$(PYTEST) -n $(TEST_PROCESSES) --dist worksteal
 
 test-slow: $(STAMPS)/dev
 	$(PYTEST) -m slow

@@ -5,11 +5,14 @@ from __future__ import annotations
 import ast
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.clock import Clock
 
 Listen = Callable[[Callable[[Any, Any], None], object], Awaitable[str]]
 
@@ -24,6 +27,14 @@ def one_torch_thread() -> None:
     """Tests run beside each other on few cores; imports of torch stay where the tests need it."""
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of this process, for tests of what happens after some time: they put it forward."""
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", clock)
+    return clock
 
 
 @pytest.fixture

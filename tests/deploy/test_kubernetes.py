@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import kubernetes_validate
 import pytest
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -101,6 +100,8 @@ def ports_of(container: Manifest) -> dict[str, int]:
 
 
 def test_base_files_fit_the_schemas(manifests: Path) -> None:
+    import kubernetes_validate  # takes seconds
+
     files = [p for p in sorted((manifests / "base").glob("*.yaml")) if p.name != "kustomization.yaml"]
     assert len(files) >= 7
     for file in files:
@@ -115,12 +116,16 @@ def test_base_lists_all_its_files(manifests: Path) -> None:
 
 
 def test_rendered_resources_fit_the_schemas(rendered: list[Manifest]) -> None:
+    import kubernetes_validate  # takes seconds
+
     for version in (SCHEMAS, kubernetes_validate.latest_version()):
         for document in rendered:
             kubernetes_validate.validate(document, version, strict=True)
 
 
 def test_schemas_would_refuse_a_misspelt_field(rendered: list[Manifest]) -> None:
+    import kubernetes_validate  # takes seconds
+
     document = named(rendered, "Deployment", "engine")
     broken = {**document, "spec": {**document["spec"], "replica": 1}}
     with pytest.raises(kubernetes_validate.ValidationError):

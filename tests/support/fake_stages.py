@@ -55,6 +55,7 @@ class CallRecord:
 
     request: Any = None
     metadata: dict[str, str] = field(default_factory=dict)
+    peer: str = ""  # address of the caller's connection
     remaining_s: float | None = None
     frame_count: int = 0  # sent by the engine with those it was resumed from, received by the codec
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -274,7 +275,7 @@ async def _send_audio(
 @asynccontextmanager
 async def _recorded(calls: list[CallRecord], request: Any, context: Context) -> AsyncIterator[CallRecord]:
     metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
-    call = CallRecord(request=request, metadata=metadata, remaining_s=context.time_remaining())
+    call = CallRecord(request, metadata, str(context.peer()), context.time_remaining())
     calls.append(call)
     try:
         yield call

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,15 +14,31 @@ import pytest
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[subprocess.Popen[str]]:
+    """forks.py, running."""
+    pytest.importorskip("triton")
+    environment = os.environ | {"TRITON_INTERPRET": "0", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tests.bench.kernel_proof.forks"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 @pytest.fixture
-def compiling() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs Python with these arguments; 110 seconds at most."""
+def compiling(forks: subprocess.Popen[str], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs Python with these arguments."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        pytest.importorskip("triton")
-        environment = os.environ | {"TRITON_INTERPRET": "0", "PYTHONPATH": str(ROOT)}
-        return subprocess.run(
-            [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=110
-        )
+        assert forks.stdin is not None and forks.stdout is not None
+        stdout, stderr = tmp_path / "stdout", tmp_path / "stderr"
+        program = {"arguments": arguments, "stdout": str(stdout), "stderr": str(stderr)}
+        print(json.dumps(program), file=forks.stdin, flush=True)
+        code = int(forks.stdout.readline())
+        return subprocess.CompletedProcess(arguments, code, stdout.read_text(), stderr.read_text())
 
     return run

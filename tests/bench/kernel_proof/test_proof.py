@@ -9,20 +9,27 @@ from dataclasses import replace
 
 import pytest
 
+from bench.kernel_proof.__main__ import REPRESENTATIVE_FORMS
 from bench.kernel_proof.budget import OPERATIONS, complaints_about_code, complaints_about_frame
 from bench.kernel_proof.machine_code import MachineCode
 from bench.kernel_proof.time_model import Cost, Point, _fitted, class_of
 
+FORMS = (("auto", "plain"), ("fused", "float8"), ("int8", "float8-kv"))  # which takes as long as one test may
 Run = Callable[..., subprocess.CompletedProcess[str]]
 GOOD = MachineCode("kernel", 96, 0, 45_000, 4, 3, 744, 0, 31, 30, 8, True)
 
 
-def test_a_representative_of_every_kernel_compiles_within_the_budget(compiling: Run) -> None:
-    done = compiling("-m", "bench.kernel_proof", "--representative")
+def test_every_form_has_its_kernels_compiled() -> None:
+    assert [form for forms in FORMS for form in forms] == list(REPRESENTATIVE_FORMS)
+
+
+@pytest.mark.parametrize("forms", FORMS, ids=" and ".join)
+def test_a_representative_of_every_kernel_compiles_within_the_budget(compiling: Run, forms: tuple[str, ...]) -> None:
+    done = compiling("-m", "bench.kernel_proof", "--representative", "--forms", ",".join(forms))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["variants"] > 10 and (told["failed"], told["spilling"], told["over_budget"]) == (0, 0, [])
-    assert set(told["operations"]) == {"auto", "plain", "fused", "float8", "int8", "float8-kv"}
+    assert set(told["operations"]) == set(forms)
 
 
 def test_more_operations_and_bytes_than_before_are_seen() -> None:

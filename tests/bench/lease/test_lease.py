@@ -28,8 +28,12 @@ def run_program(program: str, folder: Path, limit_s: float = 30.0) -> dict[str, 
 
 
 def test_a_part_that_hangs_is_ended_and_its_figures_count(tmp_path: Path) -> None:
-    told = run_program(WRITES_ONE + "import time; time.sleep(600)", tmp_path, limit_s=3.0)
-    assert told["timed_out"] and told["exit_code"] != 0 and told["figures"] == 1
+    for limit_s in (3.0, 30.0):  # where a machine is busy it may end before the program has begun
+        told = run_program(WRITES_ONE + "import time; time.sleep(600)", tmp_path, limit_s=limit_s)
+        assert told["timed_out"] and told["exit_code"] != 0
+        if told["figures"]:
+            break
+    assert told["figures"] == 1
     assert [line["frame_ms"] for line in figures.read(tmp_path / "figures.jsonl")] == [8.5]
 
 

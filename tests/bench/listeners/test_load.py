@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 import pytest
 from csm_client.requests import Turn
@@ -84,13 +86,21 @@ async def test_a_stream_that_breaks_after_audio_has_failed(
     assert row["ttfa_ms"] is not None  # its first audio was heard
 
 
-async def test_requests_do_not_wait_for_answers(server: ScriptedServer) -> None:
-    """In real time: both streams are open at once, though the first one takes longer than the second one's start."""
+async def test_requests_do_not_wait_for_answers(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first stream says nothing before the second one has come."""
+
+    async def until_both_have_come(seconds: float) -> None:
+        while len(server.service.requests) < 2:
+            await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(server.service, "_pass", until_both_have_come)
     text = server.script("long", Chunk(0.0, 0.5), Chunk(0.5, 0.5))
     load = Load(server.channel, probe_interval_s=0.05)
-    record = await load.run([request(text, 0.0), request(text, 0.1)])
+    async with asyncio.timeout(60):
+        record = await load.run([request(text, 0.0), request(text, 0.1)])
     first, second = record.streams
-    assert first.dispatched_at_s < 0.1 <= second.dispatched_at_s < first.ended_at_s
+    assert first.dispatched_at_s < second.dispatched_at_s < first.ended_at_s
+    assert second.dispatched_at_s >= 0.1
     assert summarize(record, 1, 1, 0)["max_in_flight"] == 2
     assert record.probes.took_s and not record.probes.failed
 

@@ -129,13 +129,16 @@ async def test_leaving_the_stream_cancels_it(deployment: FakeDeployment, client:
 async def test_cancel_from_another_task_is_an_error_for_the_reader_and_does_not_cancel_it(
     deployment: FakeDeployment, client: AsyncClient
 ) -> None:
+    async def read(stream: csm_client.AsyncSpeechStream, heard: asyncio.Event) -> None:
+        async for _ in stream:
+            heard.set()
+
     for pause_at, error in ((0, csm_client.ServerError), (5, csm_client.IncompleteAudioError)):
         deployment.engine.script.pause_at = pause_at
         deployment.engine.script.paused.clear()
-        stream = client.stream_synthesize("Hello.")
-        reading = asyncio.create_task(stream.read_all())
-        await deployment.engine.script.paused.wait()
-        await asyncio.sleep(0.1)  # what was made arrives
+        stream, heard = client.stream_synthesize("Hello."), asyncio.Event()
+        reading = asyncio.create_task(read(stream, heard))
+        await (heard if pause_at else deployment.engine.script.paused).wait()
         stream.cancel()
         with pytest.raises(error, match="cancelled"):
             await reading

@@ -6,8 +6,7 @@ import asyncio
 import re
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -117,11 +116,14 @@ def whole_samples(chunks: list[tts_pb2.AudioChunk], summary: tts_pb2.SynthesisSu
     return b"".join(chunk.audio_content for chunk in chunks)
 
 
-async def warm_up(client: csm_client.AsyncClient) -> None:
-    """Until both gateways are connected to and take turns."""
-    for _ in range(10):
-        await client.server_info()
-        await asyncio.sleep(0.05)
+async def warm_up(deployment: FakeDeployment, say: Callable[[], Awaitable[object]]) -> None:
+    """Until both gateways are connected to and take turns. Forgets the calls."""
+    calls = deployment.engine.calls
+    async with asyncio.timeout(60):
+        while len({call.peer for call in calls[-2:]}) < 2:
+            await say()
+    calls.clear()
+    deployment.codec.calls.clear()
 
 
 @pytest.mark.parametrize(
@@ -132,7 +134,7 @@ async def warm_up(client: csm_client.AsyncClient) -> None:
 async def test_a_stream_goes_on_at_another_gateway_bit_for_bit(gateways: Gateways, options: Any) -> None:
     deployment = gateways.deployment
     async with csm_client.AsyncClient(gateways.target, timeout_s=100) as client:
-        await warm_up(client)
+        await warm_up(deployment, lambda: client.synthesize("Hello.", max_seconds=0.08))
         undisturbed = await client.stream_synthesize("Hello.", **options).read_all()
         deployment.codec.calls.clear()
         deployment.codec.script.pause_at = HELD_AT
@@ -157,13 +159,7 @@ async def test_the_synchronous_client_goes_on_too(gateways: Gateways) -> None:
     deployment = gateways.deployment
     deployment.codec.script.pause_at = HELD_AT
     with csm_client.Client(gateways.target, timeout_s=100) as client:
-
-        def warm_up_here() -> None:
-            for _ in range(10):
-                client.server_info()
-                time.sleep(0.05)
-
-        await asyncio.to_thread(warm_up_here)
+        await warm_up(deployment, lambda: asyncio.to_thread(client.synthesize, "Hello.", max_seconds=0.08))
 
         def listen() -> bytes:
             with client.stream_synthesize("Hello.") as stream:
@@ -179,7 +175,7 @@ async def test_a_caller_may_do_without(gateways: Gateways) -> None:
     deployment = gateways.deployment
     deployment.codec.script.pause_at = HELD_AT
     async with csm_client.AsyncClient(gateways.target, timeout_s=100, resumes=0) as client:
-        await warm_up(client)
+        await warm_up(deployment, lambda: client.synthesize("Hello.", max_seconds=0.08))
 
         async def listen() -> int:
             try:

@@ -19,6 +19,7 @@ from csm_client import AsyncClient
 from csm_client.command import cli
 from csm_client.command.pieces import pieces
 
+from services.common.rpc import lingering
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import FRAME_SAMPLES
 
@@ -179,9 +180,10 @@ def test_first_sentence_sounds_while_the_second_is_written_without_a_line_end(se
 
 @pytest.mark.parametrize("pause_s", [0.0, 0.001, 0.02])
 async def test_audio_that_is_whole_before_the_text_is_written_is_no_failure(
-    client: csm_client.AsyncClient, pause_s: float
+    client: csm_client.AsyncClient, pause_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A write that meets the end of the call takes the place of its status."""
+    monkeypatch.setattr(lingering, "LINGER_S", 0.1)
 
     async def endless() -> AsyncIterator[str]:
         while True:

@@ -34,9 +34,9 @@ def oracle(silentcipher_folder: Path) -> PackageOracle:
 
 @pytest.fixture(scope="session")
 def speechlike() -> np.ndarray:
-    """0.7 s at 24 kHz whose loudness moves, with a silent gap."""
+    """0.3 s at 24 kHz whose loudness moves, with a silent gap."""
     random = np.random.default_rng(5)
-    times = np.arange(16_321) / 24000
+    times = np.arange(6_465) / 24000
     pcm = 0.15 * random.standard_normal(len(times)) * (0.2 + np.abs(np.sin(5 * times)))
-    pcm[5000:6000] = 0
+    pcm[3000:3600] = 0
     return pcm.astype(np.float32)

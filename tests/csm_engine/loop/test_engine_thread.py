@@ -50,7 +50,7 @@ def thread(engine: HeldEngine) -> Iterator[EngineThread]:
 
 
 def ask(thread: EngineThread) -> None:
-    thread.add_request(GenerationRequest("r", [Segment(0, "x")], 1)).result(5)
+    thread.add_request(GenerationRequest("r", [Segment(0, "x")], 1)).result(60)
 
 
 def test_silence_begins_with_the_work_and_not_when_there_was_some_before(thread: EngineThread) -> None:

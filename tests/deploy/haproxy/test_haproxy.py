@@ -115,15 +115,19 @@ async def test_a_cancel_reaches_the_engine(config: str, tmp_path: Path) -> None:
 
 
 async def test_a_deadline_passes_both_ways(config: str, tmp_path: Path) -> None:
-    async with balanced(config, tmp_path) as ways, csm_client.AsyncClient(ways.target, timeout_s=1.0) as client:
+    async with balanced(config, tmp_path) as ways:
         for gateway in ways.gateways:
             gateway.engine.script.pause_at = 0
-        with pytest.raises(csm_client.DeadlineExceededError):
-            async for _ in client.stream_synthesize("Hello.", max_seconds=SECONDS):
-                pass
+        for timeout_s in (1.0, 20.0):  # where a machine is busy it may pass before the engine is asked
+            async with csm_client.AsyncClient(ways.target, timeout_s=timeout_s) as client:
+                with pytest.raises(csm_client.DeadlineExceededError):
+                    async for _ in client.stream_synthesize("Hello.", max_seconds=SECONDS):
+                        pass
+            if sum(ways.calls()):
+                break
         await ended(ways)
         (call,) = [call for gateway in ways.gateways for call in gateway.engine.calls]
-        assert call.remaining_s is not None and call.remaining_s < 1.0
+        assert call.remaining_s is not None and call.remaining_s < timeout_s
 
 
 async def test_errors_pass_with_their_details(config: str, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_serve_answers_csm_say_and_a_kill_leaves_no_short_file(
     bundle: Path, keyring: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--bundle", str(bundle), "--watermark-keyring", str(keyring), "--port", "0", "--health-port", "0"]
-    more = ["--http-port", "-1", "--metrics-port", "-1", "--slots", "1"]
+    more = ["--http-port", "-1", "--metrics-port", "-1", "--slots", "1", "--threads", "1"]
     with running("services.all_in_one", *arguments, *more) as server:
         target = read_target(server)
         out = tmp_path / "hello.wav"

@@ -39,19 +39,18 @@ def test_a_text_is_its_sentences_one_after_the_other(voice_target: str) -> None:
     assert text.summary.stats.dropped_turn_count == 0
 
 
-def test_the_mark_of_a_text_is_found_in_the_whole(voice_target: str) -> None:
+@pytest.mark.parametrize(("speaker", "words_a_flush"), [(0, 2), (1, 100)])
+def test_the_mark_of_a_text_is_found_in_the_whole(voice_target: str, speaker: int, words_a_flush: int) -> None:
     """Whoever speaks, and where the sentences are shorter than a message of the mark: flushed every two words."""
     words = " ".join(SENTENCES).split()
-    flushed = [f"{' '.join(words[at : at + 2])}\n\n" for at in range(0, len(words), 2)]
+    pieces = [f"{' '.join(words[at : at + words_a_flush])}\n\n" for at in range(0, len(words), words_a_flush)]
     with csm_client.Client(voice_target, timeout_s=100) as client:
-        for speaker in (0, 1):
-            for pieces in ([" ".join(SENTENCES)], flushed):
-                stream = client.stream_synthesize_text(pieces, speaker=speaker, seed=3)
-                speech = stream.read_all()
-                assert len(stream.sentences) == (3 if len(pieces) == 1 else len(pieces))
-                answer = client.detect_watermark(_wav(speech))
-                assert answer.detected, (speaker, len(pieces), answer.confidence)
-                assert speech.summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_FULL
+        stream = client.stream_synthesize_text(pieces, speaker=speaker, seed=3)
+        speech = stream.read_all()
+        assert len(stream.sentences) == max(len(SENTENCES), len(pieces))
+        answer = client.detect_watermark(_wav(speech))
+    assert answer.detected, answer.confidence
+    assert speech.summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_FULL
 
 
 def _wav(speech: csm_client.Speech) -> bytes:

@@ -206,11 +206,10 @@ async def test_page_of_another_origin_may_not_call() -> None:
 
 
 async def test_silent_and_late_clients_are_closed() -> None:
-    async with fake_door(websocket_idle_seconds=0.2, header_timeout_seconds=0.2) as door:
-        async with talking(door, {}) as talk:
-            assert await talk.closed() == 1001
-        async with talking(door) as talk:
-            assert (await talk.next())["error"]["code"] == "config_too_slow"
+    async with fake_door(websocket_idle_seconds=0.2) as door, talking(door, {}) as talk:
+        assert await talk.closed() == 1001
+    async with fake_door(header_timeout_seconds=0.2) as door, talking(door) as talk:
+        assert (await talk.next())["error"]["code"] == "config_too_slow"
 
 
 async def test_drain_lets_speech_end_and_closes_with_restart() -> None:

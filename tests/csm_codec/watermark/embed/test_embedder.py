@@ -41,7 +41,7 @@ def _marked_in_pieces(
 
 
 @LANE_WIDTHS
-@pytest.mark.parametrize("length", [16_321, 256 * 40, 256 * 40 - 1, 129, 128, 127, 5, 1])
+@pytest.mark.parametrize("length", [6_465, 256 * 20, 256 * 20 - 1, 129, 128, 127, 5, 1])
 def test_marks_as_the_package_does(
     silentcipher: SilentCipher, oracle: PackageOracle, speechlike: np.ndarray, length: int, lane_width: int
 ) -> None:
@@ -54,7 +54,7 @@ def test_marks_as_the_package_does(
 
 @LANE_WIDTHS
 @pytest.mark.parametrize("look_ahead", [FULL, ADAPTIVE, LookAhead(1, 1, 3)], ids=["full", "adaptive", "short"])
-@pytest.mark.parametrize("length", [16_321, 1500])
+@pytest.mark.parametrize("length", [6_465, 1500])
 def test_chunked_equals_whole_bit_for_bit(
     silentcipher: SilentCipher, speechlike: np.ndarray, look_ahead: LookAhead, length: int, lane_width: int
 ) -> None:
@@ -100,7 +100,7 @@ def test_row_is_bitwise_the_same_whoever_sits_beside_it(
                 heard[row].append(pcm)
         return {row: np.concatenate(parts) for row, parts in heard.items()}
 
-    together = run({0: 1920, 1: 700, 2: 5000})
+    together = run({0: 1920, 1: 700, 2: 4000})
     for row in range(3):
         alone = run({row: 1920})[row]
         assert len(alone) == len(speechlike)
@@ -112,7 +112,7 @@ def test_a_row_taken_over_starts_afresh(silentcipher: SilentCipher, speechlike: 
     expected = _marked_in_pieces(silentcipher, speechlike, [], RunningLevel(256), lane_width=lane_width)
     embedder = Embedder(silentcipher, sample_rate_hz=24000, num_slots=3, lane_width=lane_width)
     embedder.join(0, SYMBOLS, RunningLevel(256))
-    embedder.push({0: Chunk(speechlike[:7777])})  # left without an end
+    embedder.push({0: Chunk(speechlike[:3777])})  # left without an end
     embedder.join(0, SYMBOLS, RunningLevel(256))
     again = embedder.push({0: Chunk(speechlike, last=True)})[0]
     assert np.array_equal(again, expected)
@@ -127,13 +127,13 @@ def test_slots_made_anew_are_as_good_as_new(
     embedder = Embedder(silentcipher, sample_rate_hz=24000, num_slots=6, lane_width=lane_width)
     for slot in (0, 5):
         embedder.join(slot, SYMBOLS, RunningLevel(256))
-    begun = embedder.push({5: Chunk(speechlike[:8000])})[5]
+    begun = embedder.push({5: Chunk(speechlike[:4000])})[5]
     with pytest.raises(WatermarkError):
         embedder.push({0: Chunk(np.full(4000, np.nan, np.float32))})
     embedder.rebuild([0])
     embedder.join(0, SYMBOLS, RunningLevel(256))
     assert np.array_equal(embedder.push({0: Chunk(speechlike, last=True)})[0], expected)
-    rest = embedder.push({5: Chunk(speechlike[8000:], last=True)})[5]
+    rest = embedder.push({5: Chunk(speechlike[4000:], last=True)})[5]
     assert np.array_equal(np.concatenate((begun, rest)), expected)
 
 
@@ -149,9 +149,9 @@ def test_output_lags_no_more_than_stated(
         load_silentcipher(tmp_path), sample_rate_hz=24000, num_slots=1, lane_width=1, look_ahead=look_ahead
     )
     embedder.join(0, SYMBOLS, RunningLevel(256))
-    came = 0
+    came, pcm = 0, np.tile(speechlike, 2)
     for start in range(0, 9600, 120):
-        came += len(embedder.push({0: Chunk(speechlike[start : start + 120])})[0])
+        came += len(embedder.push({0: Chunk(pcm[start : start + 120])})[0])
         assert start + 120 - came <= embedder.latency_samples
     assert embedder.latency_samples == latency
     if rate_hz == 24000:
@@ -204,7 +204,7 @@ def test_another_rate_of_the_network_leaves_the_signal_alone(tmp_path: Path, spe
     up = block_resample(speechlike, 24000, 44100)
     expected = speechlike + block_resample(oracle.embed(up, PAYLOAD) - up, 44100, 24000)[: len(speechlike)]
     level: FixedLevel = oracle.level(up)
-    marked = _marked_in_pieces(silentcipher, speechlike, [1920, 3840, 10_000], level)
+    marked = _marked_in_pieces(silentcipher, speechlike, [1920, 3840, 5000], level)
     assert len(marked) == len(speechlike)
     assert np.abs(marked - expected).max() < 1e-6
     assert np.abs(marked - speechlike).max() > 1e-5
@@ -216,7 +216,7 @@ def test_running_level_holds_the_signal_to_distortion_ratio(
     silentcipher: SilentCipher, oracle: PackageOracle, speechlike: np.ndarray, gain: float, look_ahead: LookAhead
 ) -> None:
     """Within 1.5 dB of what the package reaches with the loudness of the whole clip."""
-    pcm = np.tile(speechlike, 4) * np.float32(gain)
+    pcm = np.tile(speechlike, 8) * np.float32(gain)
     expected = _sdr_db(pcm, oracle.embed(pcm, PAYLOAD))
     marked = _marked_in_pieces(silentcipher, pcm, [], RunningLevel(256), look_ahead)
     assert _sdr_db(pcm, marked) == pytest.approx(expected, abs=1.5)

@@ -24,14 +24,14 @@ LATER = ClipProgress(position=12_345, hops=96.4453125, square_sum=17.3, audible_
 def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SilentCipher:
     """At the stream's rate, at one that ends blocks with every piece, and at one that does so every eleventh piece."""
     folder = tmp_path_factory.mktemp("silentcipher")
-    write_tiny_silentcipher(folder, 0, n_fft=256, band=32, sample_rate_hz=request.param)
+    write_tiny_silentcipher(folder, 0, n_fft=512, band=32, sample_rate_hz=request.param)
     return load_silentcipher(folder)
 
 
 @pytest.fixture(scope="session")
-def pcm() -> np.ndarray:
-    """Two seconds, in whole pieces but for the last."""
-    length = 25 * PIECE + 321
+def pcm(network: SilentCipher) -> np.ndarray:
+    """Whole pieces but for the last: enough for two blocks and all growth of the look-ahead."""
+    length = (25 if network.hparams.sample_rate_hz == 16_000 else 12) * PIECE + 321
     loudness = 0.02 + 0.1 * np.abs(np.sin(np.arange(length) / 7000))
     return (loudness * np.random.default_rng(3).standard_normal(length)).astype(np.float32)
 
@@ -84,4 +84,4 @@ def test_point_that_is_no_block_boundary_is_refused(network: SilentCipher) -> No
         pytest.skip("there every sample is a boundary")
     embedder = Embedder(network, sample_rate_hz=24_000, num_slots=1, lane_width=1)
     with pytest.raises(ValueError, match="after 1 samples"):
-        embedder.join(0, SYMBOLS, RunningLevel(256), START, MarkPoint(1, 0.0, 0.0, 0.0, 0, START))
+        embedder.join(0, SYMBOLS, RunningLevel(512), START, MarkPoint(1, 0.0, 0.0, 0.0, 0, START))

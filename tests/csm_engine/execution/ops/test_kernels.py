@@ -60,7 +60,7 @@ SHAPES = {
 @DTYPES
 @QUANTIZATIONS
 @pytest.mark.parametrize("shape", [None, SHAPES["one split"]], ids=["by rule", "one split"])
-@pytest.mark.parametrize(("rows", "width", "outputs"), [(1, 64, 40), (17, 300, 96), (70, 32, 16)])
+@pytest.mark.parametrize(("rows", "width", "outputs"), [(1, 64, 40), (17, 300, 48), (70, 32, 16)])
 def test_product_and_what_stands_around_it(
     dtype: torch.dtype, quantization: Quantization, shape: TileShape | None, rows: int, width: int, outputs: int
 ) -> None:
@@ -78,14 +78,14 @@ def test_product_and_what_stands_around_it(
 
 @DTYPES
 @pytest.mark.parametrize("quantization", ["none", "float8"])
-@pytest.mark.parametrize("rows", [1, 17, 40])
+@pytest.mark.parametrize("rows", [1, 33])
 @pytest.mark.parametrize("shape", ["splits of programs", "splits of one program"])
 def test_a_product_in_splits(dtype: torch.dtype, quantization: Quantization, rows: int, shape: str) -> None:
-    """Twice, since the count of arrivals must be zero again."""
-    x, weight = random(rows, 192, dtype=dtype), random(48, 192, seed=2, dtype=dtype)
+    """More rows and outputs than a block, no whole blocks. Twice, since the count of arrivals must be zero again."""
+    x, weight = random(rows, 192, dtype=dtype), random(24, 192, seed=2, dtype=dtype)
     matrix = Matrix(weight) if quantization == "none" else quantized(weight, quantization)
     for seed in (3, 4):
-        residual = random(rows, 48, seed=seed, dtype=dtype)
+        residual = random(rows, 24, seed=seed, dtype=dtype)
         ours = ops_triton.product(x, matrix, added=residual.clone(), shape=SHAPES[shape])
         assert_close(ours, ops.add_linear(residual.clone(), x, matrix), dtype)
         ours = ops_triton.product(x, matrix, norm=True, eps=1e-5, shape=SHAPES[shape])
@@ -151,7 +151,7 @@ def test_backbone_attention_of_a_row_does_not_depend_on_the_batch() -> None:
 
 @DTYPES
 def test_depth_attention_through_a_whole_frame(dtype: torch.dtype) -> None:
-    length, rope = 9, rope_table(9)
+    length, rope = 6, rope_table(6)
     caches = [random(ROWS, KV_HEADS, length, HEAD_DIM, dtype=dtype) for _ in range(4)]
     our_keys, our_values, keys, values = caches
     for position in range(length):

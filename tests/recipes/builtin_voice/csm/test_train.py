@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from recipes.builtin_voice.csm.corpus import Batch
@@ -59,7 +60,9 @@ def test_what_follows_a_position_is_learned_from_it() -> None:
     optimizer = torch.optim.AdamW(taught.parts.parameters(), lr=2e-3)
     for _ in range(60):
         losses = taught.losses(batch, replaced_share=0.0, own_batches=0.0)
+        if losses["codebook0"] < 0.1 and losses["depth"] < 0.5:
+            return
         optimizer.zero_grad()
         sum(losses.values(), torch.zeros(())).backward()
         optimizer.step()
-    assert losses["codebook0"] < 0.1 and losses["depth"] < 0.5
+    pytest.fail(f"not learned in 60 steps: {losses}")

@@ -50,15 +50,25 @@ async def test_a_drain_lets_a_caller_that_sends_go_on(monkeypatch: pytest.Monkey
 
 
 async def test_a_cancelled_read_loses_no_message() -> None:
-    messages = IncomingMessages(numbers(3, 0.05), no_drain())
+    come = asyncio.Event()
+
+    async def late() -> AsyncIterator[int]:
+        await come.wait()
+        async for number in numbers(3):
+            yield number
+
+    messages = IncomingMessages(late(), no_drain())
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await anext(messages)
+    come.set()
     assert [number async for number in messages] == [0, 1, 2]
     assert [number async for number in messages] == []
 
 
-async def test_what_a_caller_still_writes_is_read_before_the_failure() -> None:
+async def test_what_a_caller_still_writes_is_read_before_the_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("QUIET_S", "LINGER_S"):
+        monkeypatch.setattr(module, name, 30)
     read: list[int] = []
 
     async def requests() -> AsyncIterator[int]:

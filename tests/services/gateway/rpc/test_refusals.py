@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -25,10 +26,11 @@ FULL = "All slots are taken and 64 streams wait."
 
 
 class FullBetweenSentences(FakeCodec):
-    """Has no room for FULL_S after the first stream of each call."""
+    """Has no room for a while after the first stream of each call."""
 
-    def __init__(self) -> None:
+    def __init__(self, full_s: float = FULL_S) -> None:
         super().__init__()
+        self._full_s = full_s
         self.full_until_s: dict[str, float] = {}  # by request id
 
     async def StreamDecode(self, requests: AsyncIterator[codec_pb2.StreamDecodeRequest], context: Context) -> None:
@@ -36,7 +38,7 @@ class FullBetweenSentences(FakeCodec):
         if time.monotonic() < self.full_until_s.get(call, 0.0):
             raise CodecBusyError(FULL)
         await super().StreamDecode(requests, context)
-        self.full_until_s.setdefault(call, time.monotonic() + FULL_S)
+        self.full_until_s.setdefault(call, time.monotonic() + self._full_s)
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ async def test_80_of_80_texts_survive_a_codec_that_is_full_between_two_sentences
 async def test_a_text_does_not_wait_for_ever(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
     stream_request.input.text = ""
     async with (
-        fake_deployment(codec=FullBetweenSentences, full_wait_seconds=0.1) as deployment,
+        fake_deployment(codec=lambda: FullBetweenSentences(math.inf), full_wait_seconds=0.1) as deployment,
         grpc.aio.insecure_channel(deployment.target) as channel,
     ):
         tts = tts_pb2_grpc.TextToSpeechServiceStub(channel)

@@ -16,6 +16,7 @@ from services.common.rpc.status import StatusError
 from services.gateway.rpc.sinks import StreamSink
 from services.gateway.stages.catalog import Catalog
 from services.gateway.synthesis.plan import SynthesisPlan
+from tests.support.clock import Clock
 
 SAMPLES = b"\0" * 3840  # one frame
 
@@ -73,27 +74,35 @@ async def test_a_write_under_way_is_not_cancelled_with_the_work_that_began_it(ma
     assert context.cancelled_writes == 0 and len(context.written) == 1
 
 
-async def test_a_caller_who_takes_nothing_is_told_so_and_does_not_hold_the_work(make_sink: MakeSink) -> None:
-    sink, context = make_sink(write_timeout_s=0.05)
-    with pytest.raises(StatusError, match="has taken nothing for 0.05 s") as raised:
-        await sink.deliver(SAMPLES)
+async def test_a_caller_who_takes_nothing_is_told_so_and_does_not_hold_the_work(
+    make_sink: MakeSink, clock: Clock
+) -> None:
+    sink, context = make_sink(write_timeout_s=30.0)
+    delivering = asyncio.ensure_future(sink.deliver(SAMPLES))
+    await context.writing.wait()
+    clock.put_forward(30.0)
+    with pytest.raises(StatusError, match="has taken nothing for 30 s") as raised:
+        await delivering
     assert raised.value.reason == "CLIENT_TOO_SLOW"
     await asyncio.sleep(0)
     assert context.cancelled_writes == 1
 
 
-async def test_waits_of_many_writes_add_up_to_the_least_pace(make_sink: MakeSink) -> None:
+async def take_slowly(context: SlowContext, clock: Clock, pause_s: float) -> None:
+    """Takes each message after a pause."""
+    while True:
+        await context.writing.wait()
+        context.writing.clear()
+        clock.put_forward(pause_s)
+        context.taken.set()
+        await asyncio.sleep(0)
+        context.taken.clear()
+
+
+async def test_waits_of_many_writes_add_up_to_the_least_pace(make_sink: MakeSink, clock: Clock) -> None:
     """Each write is taken in time, and yet the caller takes a hundredth of what it must."""
-    sink, context = make_sink(write_timeout_s=0.3, least_pace=1.0)
-
-    async def take_slowly() -> None:
-        while True:
-            await asyncio.sleep(0.1)
-            context.taken.set()
-            await asyncio.sleep(0)
-            context.taken.clear()
-
-    taking = asyncio.create_task(take_slowly())
+    sink, context = make_sink(write_timeout_s=30.0, least_pace=1.0)
+    taking = asyncio.create_task(take_slowly(context, clock, 10.0))
     with pytest.raises(StatusError, match="at least 1 s in a second are needed") as raised:
         for _ in range(100):
             await sink.deliver(SAMPLES[:48])  # a millisecond
@@ -102,9 +111,10 @@ async def test_waits_of_many_writes_add_up_to_the_least_pace(make_sink: MakeSink
     assert context.written  # so no single write was too long
 
 
-async def test_caller_at_the_least_pace_is_let_be(make_sink: MakeSink) -> None:
-    sink, context = make_sink(write_timeout_s=0.2, least_pace=0.001)
-    context.taken.set()
+async def test_caller_at_the_least_pace_is_let_be(make_sink: MakeSink, clock: Clock) -> None:
+    sink, context = make_sink(write_timeout_s=30.0, least_pace=0.004)
+    taking = asyncio.create_task(take_slowly(context, clock, 10.0))
     for _ in range(20):
-        await sink.deliver(SAMPLES)
+        await sink.deliver(SAMPLES)  # 20 s at the least pace
+    taking.cancel()
     assert len(context.written) == 21

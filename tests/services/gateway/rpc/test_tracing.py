@@ -14,7 +14,8 @@ from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from csm_bundle.errors import EngineStoppedError
 from services.common.telemetry import logs
-from tests.support.fake_deployment import FakeDeployment, fake_deployment
+from tests.support.clock import Clock
+from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
 from tests.support.fake_stages import fake_frames
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -143,15 +144,15 @@ async def test_cancelled_call_ends_its_spans_as_cancelled(
 
 
 async def test_call_past_its_deadline_is_an_error(
-    collector: Any, channels: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+    collector: Any, channels: Any, stream_request: tts_pb2.StreamSynthesizeRequest, clock: Clock
 ) -> None:
     async with traced(collector) as deployment:
         await deployment.gateway.wait_ready()
         deployment.engine.script.pause_at = 5
-        call = stub(deployment, channels).StreamSynthesize(stream_request, timeout=0.5)
-        with pytest.raises(grpc.aio.AioRpcError):
-            while True:
-                await call.read()
+        call = stub(deployment, channels).StreamSynthesize(stream_request, timeout=20.0)
+        await deployment.engine.script.paused.wait()
+        clock.put_forward(20.0)
+        assert (await failure(call)).code is grpc.StatusCode.DEADLINE_EXCEEDED
     span = collector.only("StreamSynthesize")
     assert span.attributes["rpc.grpc.status_code"] == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
     assert span.is_error
@@ -160,7 +161,7 @@ async def test_call_past_its_deadline_is_an_error(
 async def test_lost_engine_and_its_failover_are_events(
     collector: Any, channels: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    async with traced(collector, replica_count=2, failover_wait_seconds=5.0) as deployment:
+    async with traced(collector, replica_count=2, failover_wait_seconds=20.0) as deployment:
         await deployment.gateway.wait_ready()
         for engine in deployment.engines:
             engine.script.pause_at = 5

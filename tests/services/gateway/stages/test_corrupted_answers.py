@@ -29,7 +29,7 @@ async def test_a_corrupted_answer_is_a_loss(
         return message
 
     monkeypatch.setattr(SilenceWatch, "__anext__", sometimes_none)
-    async with fake_deployment(replica_count=2, failover_wait_seconds=5.0) as deployment:
+    async with fake_deployment(replica_count=2, failover_wait_seconds=20.0) as deployment:
         await deployment.gateway.wait_ready()
         async with grpc.aio.insecure_channel(deployment.target) as channel:
             stub: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)

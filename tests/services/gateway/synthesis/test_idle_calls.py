@@ -11,11 +11,13 @@ import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from services.common.rpc import lingering, server
+from tests.support.clock import Clock
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
 from tests.support.fake_stages import numbered_audio
 
 Code = grpc.StatusCode
 LONG_S = 60.0
+SHORT_S = 10.0  # less than a write or a silent stage gets
 
 
 @pytest.fixture(autouse=True)
@@ -48,29 +50,37 @@ async def test_text_call_that_sends_nothing_is_ended(
         assert "No text has come for 0.3 s" in error.message
 
 
-async def test_text_call_is_not_idle_while_it_is_spoken(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
-    async with fake_deployment(text_idle_seconds=0.1) as deployment, _channel(deployment) as channel:
+async def test_text_call_is_not_idle_while_it_is_spoken(
+    stream_request: tts_pb2.StreamSynthesizeRequest, clock: Clock
+) -> None:
+    async with fake_deployment(text_idle_seconds=SHORT_S) as deployment, _channel(deployment) as channel:
         await deployment.gateway.wait_ready()
-        deployment.engine.script.pause_at = 5
+        deployment.engine.script.pause_at = 0
         call = tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesizeText()
         await call.write(config(stream_request))
         await call.write(text("One."))
-        async with asyncio.timeout(LONG_S):
-            await deployment.engine.script.paused.wait()
-            await asyncio.sleep(0.5)
-            deployment.engine.script.resume.set()
-            assert await _audio(call, 10) == numbered_audio(range(10))
-            error = await failure(call)
-        assert error.reason == "TEXT_STALLED"
+        await deployment.engine.script.paused.wait()
+        for _ in range(5):  # each wait for a text begins anew
+            clock.put_forward(SHORT_S)
+            await asyncio.sleep(0.01)
+        assert not call.done()
+        deployment.engine.script.resume.set()
+        assert await _audio(call, 10) == numbered_audio(range(10))
+        failing = asyncio.create_task(failure(call))
+        while not failing.done():
+            clock.put_forward(SHORT_S)
+            await asyncio.sleep(0.01)
+        assert (await failing).reason == "TEXT_STALLED"
 
 
-async def test_longest_deadline_is_enforced(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
-    async with fake_deployment(max_deadline_seconds=0.5) as deployment, _channel(deployment) as channel:
+async def test_longest_deadline_is_enforced(stream_request: tts_pb2.StreamSynthesizeRequest, clock: Clock) -> None:
+    async with fake_deployment(max_deadline_seconds=SHORT_S) as deployment, _channel(deployment) as channel:
         await deployment.gateway.wait_ready()
         deployment.engine.script.pause_at = 5
         call = tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesize(stream_request, timeout=3600)
-        async with asyncio.timeout(LONG_S):
-            error = await failure(call)
+        await deployment.engine.script.paused.wait()
+        clock.put_forward(SHORT_S)
+        error = await failure(call)
         assert (error.code, error.reason) == (Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
 
 
@@ -127,7 +137,9 @@ async def test_drain_does_not_wait_for_a_half_open_call(
         assert (await failure(call)).code is Code.UNAVAILABLE
 
 
-async def test_drain_lets_a_text_say_what_has_come(stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
+async def test_drain_lets_a_text_say_what_has_come(
+    stream_request: tts_pb2.StreamSynthesizeRequest, clock: Clock
+) -> None:
     async with fake_deployment(drain_seconds=LONG_S) as deployment, _channel(deployment) as channel:
         await deployment.gateway.wait_ready()
         deployment.engine.script.pause_at = 5
@@ -135,7 +147,9 @@ async def test_drain_lets_a_text_say_what_has_come(stream_request: tts_pb2.Strea
         await call.write(text("One."))
         await deployment.engine.script.paused.wait()
         draining = asyncio.create_task(deployment.gateway.server.drain())
-        await asyncio.sleep(1.0)
+        for _ in range(5):
+            await asyncio.sleep(0.02)
+            clock.put_forward(1.0)  # five times as long as a drain waits for one that is quiet
         assert not draining.done()
         deployment.engine.script.resume.set()
         async with asyncio.timeout(LONG_S):

@@ -11,6 +11,7 @@ import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from csm_bundle.errors import EngineBusyError, EngineStoppedError, WatermarkError
+from tests.support.clock import Clock
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
 from tests.support.fake_stages import FRAME_SAMPLES, fake_frames, numbered_audio
 from tests.support.lost_stages import failovers, go_on, kill_codec, kill_engine, pause, paused
@@ -228,7 +229,7 @@ async def test_cancel_during_a_failover_frees_everything(
         pass
     for server in deployment.engine_servers:
         await server.drain(0)
-    await asyncio.sleep(0.1)  # into the wait for a replica
+    await asyncio.sleep(0.1)  # into the wait for a replica; sooner is as well
     call.cancel()
     codec = next(codec for codec in deployment.codecs if codec.calls)
     async with asyncio.timeout(10):
@@ -242,14 +243,16 @@ async def test_cancel_during_a_failover_frees_everything(
 
 
 async def test_deadline_during_a_failover_is_the_deadline(
-    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, clock: Clock
 ) -> None:
     pause(deployment.engines, 5)
-    call = tts.StreamSynthesize(stream_request, timeout=1.0)
+    call = tts.StreamSynthesize(stream_request, timeout=20.0)
     await paused(deployment.engines)
     await read_frames(call, 5)
     for server in deployment.engine_servers:
         await server.drain(0)
+    await asyncio.sleep(0.1)  # into the wait for a replica
+    clock.put_forward(20.0)
     assert (await failure(call)).code is Code.DEADLINE_EXCEEDED
 
 

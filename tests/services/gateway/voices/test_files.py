@@ -13,9 +13,10 @@ import pytest
 from csm.engine.v1 import engine_pb2
 from csm.v1 import tts_pb2, voices_pb2
 
-from services.gateway.voices.folder import VoiceFolder, VoicesFolderError
+from services.gateway.voices.folder import LOOK_AGAIN_S, VoiceFolder, VoicesFolderError
 from services.gateway.voices.voice import identity_values
 from tests.services.gateway.voices.callers import Caller, calling, deployment_with_tokens, read, refusal, wav
+from tests.support.clock import Clock
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import fake_frames, fake_identity
 
@@ -90,21 +91,20 @@ async def test_seed_of_the_folder_is_that_of_requests_that_set_none(callers: lis
 
 
 async def test_changed_folder_is_read_again_and_a_wrong_one_is_not_used(
-    deployment: FakeDeployment, callers: list[Caller], tmp_path: Path
+    deployment: FakeDeployment, callers: list[Caller], tmp_path: Path, clock: Clock
 ) -> None:
-    async def listed_soon(name: str) -> None:
-        async with asyncio.timeout(10):
-            while name not in await callers[0].listed():
-                await asyncio.sleep(0.1)
+    async def listed() -> list[str]:
+        clock.put_forward(2 * LOOK_AGAIN_S)
+        return await callers[0].listed()
 
     write_voice(tmp_path / "voices", "erin")
-    await listed_soon("erin")
+    assert "erin" in await listed()
     (tmp_path / "voices" / "erin" / "voice.json").write_text("{}")
     write_voice(tmp_path / "voices", "frank")
-    await asyncio.sleep(0.7)
-    assert "erin" in await callers[0].listed() and "frank" not in await callers[0].listed()
+    names = await listed()
+    assert "erin" in names and "frank" not in names
     write_voice(tmp_path / "voices", "erin")
-    await listed_soon("frank")
+    assert "frank" in await listed()
 
 
 @pytest.mark.parametrize(

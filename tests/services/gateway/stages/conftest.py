@@ -1,0 +1,17 @@
+"""A gateway before several engines."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.services.gateway.stages.engines import REPLICAS
+from tests.support.fake_deployment import FakeDeployment, fake_deployment
+
+
+@pytest.fixture
+async def deployment() -> AsyncIterator[FakeDeployment]:
+    async with fake_deployment(replica_count=REPLICAS, failover_wait_seconds=20.0, max_full_engines=3) as running:
+        await running.gateway.wait_ready()
+        yield running

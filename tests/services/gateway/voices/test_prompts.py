@@ -1,0 +1,125 @@
+"""Prompts of kept voices: what their recordings, codes and other fields must be."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from csm.codec.v1 import codec_pb2
+from csm.v1 import tts_pb2, voices_pb2
+
+from tests.services.gateway.voices.callers import (
+    Caller,
+    calling,
+    deployment_with_tokens,
+    read,
+    recording,
+    refusal,
+)
+from tests.support.fake_deployment import FakeDeployment
+from tests.support.fake_stages import fake_frames
+
+LEVELS = codec_pb2.RecordingLevels
+
+
+@pytest.fixture
+async def deployment(tmp_path: Path) -> AsyncIterator[FakeDeployment]:
+    async with deployment_with_tokens(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def callers(deployment: FakeDeployment) -> AsyncIterator[list[Caller]]:
+    async with calling(deployment, "shop") as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("levels", "reason"),
+    [
+        (LEVELS(speech_level_db=-45), "PROMPT_TOO_QUIET"),
+        (LEVELS(speech_level_db=-20, silent_ratio=0.7), "PROMPT_SILENT"),
+        (LEVELS(speech_level_db=-200, silent_ratio=1), "PROMPT_SILENT"),
+        (LEVELS(speech_level_db=-20, clipped_ratio=0.02), "PROMPT_CLIPPED"),
+    ],
+)
+async def test_bad_recording_is_refused(
+    deployment: FakeDeployment, callers: list[Caller], levels: LEVELS, reason: str
+) -> None:
+    deployment.codec.levels = levels
+    error = await refusal(callers[0].create("carol"))
+    assert error.code is grpc.StatusCode.INVALID_ARGUMENT
+    (violation,) = error.field_violations
+    assert (violation.field, violation.reason) == ("prompt.audio.recording.audio_content", reason)
+    assert "carol" not in await callers[0].listed()
+
+
+@pytest.mark.parametrize(("seconds", "reason"), [(0.5, "PROMPT_TOO_SHORT"), (31, "AUDIO_TOO_LONG")])
+async def test_length_of_a_recording_is_limited(callers: list[Caller], seconds: float, reason: str) -> None:
+    prompt = voices_pb2.VoicePrompt(text="What she says.", audio=recording(seconds))
+    error = await refusal(callers[0].create("carol", prompt=prompt))
+    (violation,) = error.field_violations
+    assert (violation.field, violation.reason) == ("prompt.audio.recording.audio_content", reason)
+
+
+async def test_own_output_is_refused(deployment: FakeDeployment, callers: list[Caller]) -> None:
+    deployment.codec.detection = codec_pb2.DetectWatermarkResponse(
+        stretches=[codec_pb2.WatermarkedStretch(key_id="key-1")]
+    )
+    codes = tts_pb2.TurnAudio(codes=fake_frames(0, 30))
+    for audio, field in (
+        (recording(), "prompt.audio.recording.audio_content"),
+        (codes, "prompt.audio"),
+    ):
+        error = await refusal(callers[0].create("carol", prompt=voices_pb2.VoicePrompt(text="Words.", audio=audio)))
+        (violation,) = error.field_violations
+        assert (violation.field, violation.reason) == (field, "PROMPT_IS_OWN_OUTPUT")
+
+
+async def test_own_output_is_taken_where_the_operator_allows_it(tmp_path: Path) -> None:
+    async with deployment_with_tokens(tmp_path, voices_from_own_output=True) as running:
+        running.codec.detection.detected = True
+        async with calling(running, "shop") as (shop,):
+            await shop.create("carol")
+            codes = tts_pb2.TurnAudio(codes=fake_frames(0, 30))
+            made = await shop.create("dave", prompt=voices_pb2.VoicePrompt(text="Words.", audio=codes))
+            assert made.prompt_duration.ToTimedelta().total_seconds() == 2.4
+            await read(shop.say("dave"))
+            assert running.engine.calls[-1].request.segments[0].codes.codes == fake_frames(0, 30).codes
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "reason"),
+    [
+        ({"name": "no spaces"}, "name", "VOICE_NAME_INVALID"),
+        ({"speaker": -1}, "speaker", ""),
+        ({"consent": voices_pb2.Consent(text="She agrees.")}, "consent.id", "NO_CONSENT"),
+        ({"consent": voices_pb2.Consent(id="17")}, "consent.text", "NO_CONSENT"),
+        ({"prompt": voices_pb2.VoicePrompt(audio=recording())}, "prompt.text", "TEXT_EMPTY"),
+        ({"prompt": voices_pb2.VoicePrompt(text="Words.")}, "prompt.audio", ""),
+        ({"prompt": None}, "prompt", "VOICE_EMPTY"),
+        ({"seed": -1}, "seed", ""),
+        ({"description": 1001 * "x"}, "description", ""),
+        ({"language_codes": ["not a tag"]}, "language_codes", ""),
+        ({"audience": 9}, "audience", ""),
+        ({"callers": ["radio"]}, "callers", ""),
+        ({"audience": voices_pb2.VOICE_AUDIENCE_CALLERS}, "callers", ""),
+        ({"audience": voices_pb2.VOICE_AUDIENCE_CALLERS, "callers": ["no spaces"]}, "callers", ""),
+    ],
+)
+async def test_wrong_field_is_named(tmp_path: Path, changes: dict[str, Any], field: str, reason: str) -> None:
+    async with deployment_with_tokens(tmp_path) as running, calling(running, "shop") as (shop,):
+        error = await refusal(shop.create(changes.pop("name", "carol"), **changes))
+        assert error.code is grpc.StatusCode.INVALID_ARGUMENT
+        (violation,) = error.field_violations
+        assert (violation.field, violation.reason) == (field, reason)
+        assert not running.codec.encoded
+
+
+async def test_codec_that_cannot_measure_is_named(deployment: FakeDeployment, callers: list[Caller]) -> None:
+    deployment.codec.levels = None
+    error = await refusal(callers[0].create("carol"))
+    assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "CODEC_TOO_OLD")
