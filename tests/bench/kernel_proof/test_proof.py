@@ -22,7 +22,7 @@ def test_a_representative_of_every_kernel_compiles_within_the_budget(compiling: 
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["variants"] > 10 and (told["failed"], told["spilling"], told["over_budget"]) == (0, 0, [])
-    assert set(told["operations"]) == {"auto", "plain", "fused", "float8", "int8", "float8-kv"}
+    assert set(told["operations"]) == {"auto", "plain", "fused", "float8", "int8", "float8-kv", "depth-kernel"}
 
 
 def test_more_operations_and_bytes_than_before_are_seen() -> None:
