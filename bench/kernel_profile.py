@@ -28,7 +28,7 @@ from csm_engine.execution.ops import triton_ops
 from csm_engine.execution.weights import FusedProducts, pack
 from csm_engine.model.loader import random_model
 
-FORMS = ("auto", "plain", "fused", "float8", "int8", "float8-kv")
+FORMS = ("auto", "plain", "fused", "float8", "int8", "float8-kv", "depth-kernel")
 FRAMES = 5
 
 
@@ -93,7 +93,7 @@ def new_arm(shape: str, form: str, batch: int, device: torch.device, dtype: torc
     model = random_model(SHAPES[shape], seed=0, device=device, dtype=dtype, drawn_on=device)
     eight_bits = form if form in ("float8", "int8") else "none"
     fused: FusedProducts = "where_faster" if form == "auto" else form == "fused"
-    weights = pack(model, quantization=eight_bits, fused=fused, rows=batch)  # type: ignore[arg-type]
+    weights = pack(model, quantization=eight_bits, fused=fused, rows=batch, depth_kernel=form == "depth-kernel")  # type: ignore[arg-type]
     return Ours(weights, batch, kv_dtype=FLOAT8 if form == "float8-kv" else None)
 
 

@@ -22,7 +22,7 @@ from csm_engine.model.shapes import ModelConfig
 from csm_engine.scheduling.buckets import BUCKETS, PROMPT_TILE
 from csm_engine.types import SamplingParams
 
-PROVED_FORMS = ("auto", "plain", "fused", "float8", "int8", "float8-kv", "float32")
+PROVED_FORMS = ("auto", "plain", "fused", "float8", "int8", "float8-kv", "float32", "depth-kernel")
 ALL_BATCHES = BUCKETS
 PREFILL_ROWS = (0, 32, 256, 512)
 PROMPT_LENGTHS = (1, 37)
@@ -38,7 +38,13 @@ def new_traced_step(form: str, num_slots: int, config: ModelConfig = CSM_1B) -> 
         return PackedFrameStep(pack(model.requires_grad_(False), rows=num_slots), num_slots)
     chosen = FORMS[form]
     model = model.to(torch.bfloat16).requires_grad_(False)
-    weights = pack(model, quantization=chosen.quantization, fused=chosen.fused, rows=num_slots)
+    weights = pack(
+        model,
+        quantization=chosen.quantization,
+        fused=chosen.fused,
+        rows=num_slots,
+        depth_kernel=chosen.depth_kernel,
+    )
     return new_step(weights, form, num_slots)
 
 

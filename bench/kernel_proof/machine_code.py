@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import triton
+from triton.runtime.jit import JITFunction
 
 from bench.kernel_proof.pretended_gpu import Launch
 
@@ -77,7 +78,21 @@ def _hash(launch: Launch) -> str:
 
 
 def _source(launch: Launch) -> str:
-    return str(launch.kernel.raw_src if hasattr(launch.kernel, "raw_src") else launch.kernel.src)
+    return _source_of(launch.kernel)
+
+
+def _source_of(function: Any) -> str:
+    return str(function.raw_src if hasattr(function, "raw_src") else function.src)
+
+
+def _asks_for_products(function: Any) -> bool:
+    """Whether its source, or that of a function of Triton's that it calls, has `tl.dot`."""
+    source = _source_of(function)
+    if "tl.dot" in source:
+        return True
+    names = set(re.findall(r"\b\w+(?=\()", source)) - {function.__name__}
+    called = [function.fn.__globals__.get(name) for name in names]
+    return any(_asks_for_products(one) for one in called if isinstance(one, JITFunction))
 
 
 def _read(launch: Launch, compiled: Any) -> MachineCode:
@@ -113,7 +128,7 @@ def _read(launch: Launch, compiled: Any) -> MachineCode:
         loads=total("LDG", "LDGSTS") + bulk,
         loads_16=wide + bulk,
         products=total(*_TENSOR_CORE),
-        asks_for_products="tl.dot" in _source(launch) and any(tensor.dtype.itemsize < 4 for tensor in launch.tensors),
+        asks_for_products=_asks_for_products(launch.kernel) and any(t.dtype.itemsize < 4 for t in launch.tensors),
     )
 
 

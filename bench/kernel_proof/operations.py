@@ -23,8 +23,10 @@ _NO_KERNEL = frozenset(
     " new_empty_strided lift_fresh unfold view_as_real view_as_complex resolve_conj resolve_neg".split()
 )
 _PRODUCTS = frozenset("mm addmm addmm_ bmm baddbmm linear _scaled_mm _int_mm".split())
+_LAYERS = ("qkv_weight", "out_weight", "gate_up_weight", "down_weight")  # that a frame reads once a pass
 PRODUCT = "product of torch"
 OTHER = "other of torch"
+DEPTH_FRAME = "depth_frame_kernel"
 
 
 @dataclass
@@ -59,7 +61,7 @@ def count(function: Callable[[], object], partly_read: dict[int, int] | None = N
     def record(launch: Launch) -> None:
         made.launches.append(launch)
         made.counts[launch.name] += 1
-        made.bytes[launch.name] += size_of(launch.tensors)
+        made.bytes[launch.name] += size_of(launch.tensors) + _read_again(launch)
 
     class Mode(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -76,6 +78,14 @@ def count(function: Callable[[], object], partly_read: dict[int, int] | None = N
     with pretended_gpu(record), Mode():
         function()
     return made
+
+
+def _read_again(launch: Launch) -> int:
+    """Bytes that a launch reads once more than once: the depth decoder's layers in all passes but the first."""
+    if launch.name != DEPTH_FRAME:
+        return 0
+    layers = [launch.arguments[launch.kernel.arg_names.index(name)] for name in _LAYERS]
+    return (launch.options["S"].codebooks - 2) * sum(matrix.numel() * matrix.element_size() for matrix in layers)
 
 
 def storage_of(tensor: Tensor) -> int:

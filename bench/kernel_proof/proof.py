@@ -39,6 +39,8 @@ class Proof:
             with pretended_gpu(lambda launch: None):
                 step = new_traced_step(form, max(sizes))
             for batch in sizes:
+                if step.weights.stacked_depth is not None:
+                    count(partial(frame, step, batch))  # its buffers are made once
                 rows = partly_read(step, batch, CONTEXT)
                 self._took(self.frames.setdefault((form, batch), count(partial(frame, step, batch), rows)))
             for pass_rows in PREFILL_ROWS:
@@ -76,7 +78,8 @@ def representatives(launches: Iterable[Launch]) -> list[Launch]:
         options = launch.options.items()
         switches = tuple((name, value) for name, value in options if isinstance(value, bool))
         kind = (launch.name, tuple(str(tensor.dtype) for tensor in launch.tensors), switches)
-        size = sum(value for _, value in options if isinstance(value, int) and not isinstance(value, bool))
+        numbers = [getattr(value, "row_block", value) for _, value in options]
+        size = sum(value for value in numbers if isinstance(value, int) and not isinstance(value, bool))
         if kind not in chosen or size > chosen[kind][0]:
             chosen[kind] = (size, launch)
     return [launch for _, launch in chosen.values()]

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.kernel_proof.operations import OTHER, PRODUCT, Operations
+from bench.kernel_proof.operations import DEPTH_FRAME, OTHER, PRODUCT, Operations
+from bench.kernel_proof.pretended_gpu import Launch
 
 PROFILE = Path("bench/results/kernel_profile_csm_1b_h100.json")
 FITTED = Path("bench/kernel_proof/time_model.json")
@@ -46,19 +47,30 @@ class TimeModel:
     def frame_ms(self, operations: Operations, batch: int) -> float:
         total = 0.0
         for name, number in operations.counts.items():
+            if name == DEPTH_FRAME:
+                total += sum(depth_frame_us(launch) for launch in operations.launches if launch.name == name)
+                continue
             cost = self.costs.get(name) or self._unknown
             total += number * (self.gap + cost.fixed + cost.row * batch)
             total += operations.bytes[name] / COPY_BYTES_PER_US if cost.reads else 0.0
         return total / 1000
 
     def unknown(self, operations: Operations) -> list[str]:
-        """Classes that have no time in the profile."""
+        """Classes that have no time in the profile. That of the depth decoder's frame is a model of its own."""
         return sorted(set(operations.counts) - set(self.costs))
 
     @property
     def _unknown(self) -> Cost:
         costs = list(self.costs.values())
         return Cost(statistics.median(c.fixed for c in costs), statistics.median(c.row for c in costs))
+
+
+def depth_frame_us(launch: Launch) -> float:
+    """Of the kernel that makes the depth decoder's frame, whose phases are modelled in depth_model.py."""
+    from bench.kernel_proof.depth_model import frame_us  # needs triton
+
+    codes = launch.arguments[launch.kernel.arg_names.index("codes")]
+    return frame_us(launch.options["S"], len(codes))
 
 
 def class_of(kernel: str) -> str:

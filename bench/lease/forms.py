@@ -21,11 +21,13 @@ class Form:
     """quantization: of the layers' matrices; float8_kv: keys and values.
 
     fused: products by our own kernels: none, which is the default of `pack`, all, or where they are faster.
+    depth_kernel: for few rows, one launch for all codebooks after the first; it has not run on a GPU.
     """
 
     quantization: Quantization = "none"
     fused: FusedProducts = False
     float8_kv: bool = False
+    depth_kernel: bool = False
 
 
 FORMS = {
@@ -35,6 +37,7 @@ FORMS = {
     "float8": Form(quantization="float8"),
     "int8": Form(quantization="int8"),
     "float8-kv": Form(float8_kv=True),
+    "depth-kernel": Form(depth_kernel=True),
     "fused-float8-kv": Form(fused=True, float8_kv=True),
     "float8-float8-kv": Form(quantization="float8", float8_kv=True),
 }
@@ -58,7 +61,7 @@ def new_weights(
     release_memory(device)
     model = random_model(config, seed=0, device=device, dtype=dtype, drawn_on=device)
     chosen = FORMS[form]
-    return pack(model, quantization=chosen.quantization, fused=chosen.fused, rows=rows)
+    return pack(model, quantization=chosen.quantization, fused=chosen.fused, rows=rows, depth_kernel=chosen.depth_kernel)
 
 
 def new_step(weights: PackedWeights, form: str, num_slots: int) -> PackedFrameStep:

@@ -139,12 +139,15 @@ class PackedDepthDecoder:
         self._stack: PackedStack = weights.depth_decoder
         self._heads = [head.first(weights.config.codebook_size) for head in weights.depth_heads]  # what can be drawn
         self._caches: dict[int, list[tuple[Tensor, Tensor]]] = {}  # by number of rows
+        self._kernel = ops.depth_kernel(weights)
 
     def frame(self, hidden: Tensor, fed: Tensor | None, draw: ops.FrameDraw) -> Tensor:
         """hidden: (B, D); fed: (B, d) input for the drawn code of codebook 0 -> (B, K) int64, codebook 0 first."""
         weights, last = self._weights, self._weights.config.num_codebooks - 1
-        caches = self._frame_caches(len(hidden))
         first = ops.linear(hidden, weights.projection)
+        if self._kernel is not None and fed is not None and len(hidden) <= ops.DEPTH_KERNEL_ROWS:
+            return draw.codes_after_first(first, fed, self._kernel)
+        caches = self._frame_caches(len(hidden))
         for codebook in range(1, last + 1):
             assert fed is not None
             x = self._run(fed, codebook, caches) if codebook > 1 else self._run_first_two(first, fed, caches)

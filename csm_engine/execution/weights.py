@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from csm_engine.execution.depth_weights import DepthWeights, check_sizes
 from csm_engine.execution.matrix import Matrix, Quantization, plain, quantized
 from csm_engine.model.csm import CSM
 from csm_engine.model.shapes import ModelConfig, TransformerConfig
@@ -58,6 +59,7 @@ class PackedWeights:
     projection: Matrix  # (d, D), for the backbone's hidden state
     codebook0_head: Matrix  # (V, D)
     depth_heads: tuple[Matrix, ...]  # K - 1 of (V, d)
+    stacked_depth: DepthWeights | None = None  # the same for the kernel of the depth decoder's whole frame
 
     @property
     def device(self) -> torch.device:
@@ -70,7 +72,12 @@ class PackedWeights:
 
 @torch.inference_mode()
 def pack(
-    model: CSM, *, quantization: Quantization = "none", fused: FusedProducts = False, rows: int = 16
+    model: CSM,
+    *,
+    quantization: Quantization = "none",
+    fused: FusedProducts = False,
+    rows: int = 16,
+    depth_kernel: bool = False,
 ) -> PackedWeights:
     """Packs a loaded model. The packed weights share only the embeddings with it, so its layers can be freed.
 
@@ -78,7 +85,11 @@ def pack(
     fused: which products in the model's type our own CUDA kernels compute, for few rows: none (False), all (True), or
     only the sizes at which they were measured to be faster. Products over eight bits are always fused.
     rows: most rows of a step; on a CPU the matrices are laid out for that many.
+    depth_kernel: on CUDA, one kernel makes the depth decoder's frames of few rows. Raises: ValueError for sizes or types
+    that it cannot take.
     """
+    if depth_kernel and quantization != "none":
+        raise ValueError(f"the depth kernel needs weights without quantization; given is {quantization}")
     by_us, where_faster = bool(fused), fused == "where_faster"
     folded = by_us or quantization != "none"
 
@@ -95,18 +106,50 @@ def pack(
             weight = (weight.float() * norm.float()).to(weight.dtype)
         return plain(weight, rows=rows, fused=by_us, where_faster=where_faster)
 
-    depth_decoder = _pack_stack(model.depth_decoder, model.config.depth_decoder, matrix, folded)
-    heads_norm = depth_decoder.norm if folded else None
-    return PackedWeights(
+    folded_depth = folded or depth_kernel
+    depth_decoder = _pack_stack(model.depth_decoder, model.config.depth_decoder, matrix, folded_depth)
+    heads_norm = depth_decoder.norm if folded_depth else None
+    packed = PackedWeights(
         config=model.config,
         backbone=_pack_stack(model.backbone, model.config.backbone, matrix, folded),
-        depth_decoder=replace(depth_decoder, norm=None) if folded else depth_decoder,
+        depth_decoder=replace(depth_decoder, norm=None) if folded_depth else depth_decoder,
         text_embeddings=model.text_embeddings.weight,
         audio_embeddings=model.audio_embeddings.weight,
         projected_embeddings=_project(model),
         projection=head(model.projection.weight),
         codebook0_head=head(model.codebook0_head.weight),
         depth_heads=tuple(head(one, heads_norm) for one in model.audio_head.transpose(1, 2).contiguous()),
+    )
+    return stack_depth(packed) if depth_kernel and packed.projected_embeddings.is_cuda else packed
+
+
+def stack_depth(weights: PackedWeights) -> PackedWeights:
+    """The same with `stacked_depth`, of which the depth decoder's matrices become views.
+
+    weights: with the depth decoder's norms in its matrices. Raises: ValueError for sizes or types that the kernel
+    cannot take.
+    """
+    table = weights.projected_embeddings
+    check_sizes(weights.config, table.dtype, on_gpu=table.is_cuda)
+    layers = weights.depth_decoder.layers
+    kinds = {
+        kind: torch.stack([getattr(layer, kind).values for layer in layers])
+        for kind in ("qkv", "out", "gate_up", "down")
+    }
+    heads = torch.stack([head.values for head in weights.depth_heads])
+    return replace(
+        weights,
+        depth_decoder=replace(
+            weights.depth_decoder,
+            layers=tuple(
+                replace(layer, **{kind: replace(getattr(layer, kind), values=all_[at]) for kind, all_ in kinds.items()})
+                for at, layer in enumerate(layers)
+            ),
+        ),
+        depth_heads=tuple(replace(head, values=values) for head, values in zip(weights.depth_heads, heads, strict=True)),
+        stacked_depth=DepthWeights(
+            weights.config, **kinds, heads=heads, table=table, rope=weights.depth_decoder.rope
+        ),
     )
 
 

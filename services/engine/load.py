@@ -63,7 +63,15 @@ def load_engine(settings: EngineSettings) -> LoadedEngine:
         log.warning(
             "fused products are on: they are experimental and gave wrong results on an H100, so do not serve them"
         )
-    weights = pack(model, quantization=settings.quantization, fused=settings.fused_products, rows=settings.slots)
+    if settings.depth_kernel:
+        log.warning("the depth kernel is on: it is experimental and has not run on a GPU, so do not serve with it")
+    weights = pack(
+        model,
+        quantization=settings.quantization,
+        fused=settings.fused_products,
+        rows=settings.slots,
+        depth_kernel=settings.depth_kernel,
+    )
     packed = PackedFrameStep(
         weights, settings.total_slots, kv_dtype=FLOAT8 if settings.kv_cache_dtype == "float8" else None
     )

@@ -51,6 +51,11 @@ class EngineSettings(BundleSettings, EngineConfig):
         description="Experimental, not for serving: on a GPU, all matrix products by our own kernel, with norm, gate"
         " and residual. A product in bfloat16 was wrong on an H100 at 33 rows and more.",
     )
+    depth_kernel: bool = Field(
+        False,
+        description="Experimental, not for serving: on a GPU in bfloat16, for up to 64 rows, one cooperative launch makes"
+        " all of a frame's codebooks after the first. It has not run on a GPU.",
+    )
     lexicon: Path | None = Field(
         None,
         description="File of words and how they are said, a line each (docs/text.md), beside the bundle's own; it is"

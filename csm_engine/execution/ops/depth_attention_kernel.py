@@ -14,27 +14,24 @@ from csm_engine.execution.ops.rotary import load_turned
 # ruff: noqa: N803  (constexpr arguments are upper case, as is Triton's custom)
 
 
-@triton.jit(do_not_specialize=["position"])
-def depth_attention_kernel(
-    qkv_ptr, keys_ptr, values_ptr, rope_ptr, out_ptr, position, scale,
+@triton.jit
+def attend(
+    qkv_ptr, keys_ptr, values_ptr, rope_ptr, out_ptr, row, first_head, position, scale,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, LENGTH: tl.constexpr,
-    BLOCK: tl.constexpr, MEMBERS: tl.constexpr, PDL: tl.constexpr,
+    BLOCK: tl.constexpr, MEMBERS: tl.constexpr,
 ):  # fmt: skip
-    """Grid (B, H / MEMBERS): MEMBERS query heads of one key head attend over positions 0..position.
+    """MEMBERS query heads of one key head of one row, from first_head on, attend over positions 0..position.
 
     qkv (B, (H + 2 G) E); keys, values (B, G, LENGTH, E); out (B, H, E). BLOCK: at least `position`, a power of two.
-    The first program of a key head writes the position's key and value; all take them from registers.
+    The first heads of a key head write the position's key and value; all take them from registers.
     """
-    row = tl.program_id(0).to(tl.int64)
     GROUP: tl.constexpr = HEADS // KV_HEADS
-    first_head = tl.program_id(1) * MEMBERS
     kv_head = first_head // GROUP
     whole = tl.arange(0, HEAD_DIM)
     inside = whole < HEAD_DIM
     rope = rope_ptr + position * HEAD_DIM
     heads = qkv_ptr + row * (HEADS + 2 * KV_HEADS) * HEAD_DIM
     cache = (row * KV_HEADS + kv_head) * LENGTH * HEAD_DIM
-    await_inputs(PDL)
     key = tl.arange(0, BLOCK)
     earlier = key < position
     offset = cache + key[:, None] * HEAD_DIM + whole[None, :]
@@ -56,3 +53,20 @@ def depth_attention_kernel(
         attended = tl.sum(weights[:, None] * values.to(tl.float32), axis=0) + own_weight * own_value.to(tl.float32)
         attended = attended / (tl.sum(weights, axis=0) + own_weight)
         tl.store(out_ptr + (row * HEADS + head) * HEAD_DIM + whole, attended.to(out_ptr.dtype.element_ty))
+
+
+@triton.jit(do_not_specialize=["position"])
+def depth_attention_kernel(
+    qkv_ptr, keys_ptr, values_ptr, rope_ptr, out_ptr, position, scale,
+    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, LENGTH: tl.constexpr,
+    BLOCK: tl.constexpr, MEMBERS: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    """Grid (B, H / MEMBERS): MEMBERS query heads of one key head attend over positions 0..position.
+
+    Shapes: as in `attend`.
+    """
+    await_inputs(PDL)
+    attend(
+        qkv_ptr, keys_ptr, values_ptr, rope_ptr, out_ptr, tl.program_id(0).to(tl.int64), tl.program_id(1) * MEMBERS,
+        position, scale, HEADS, KV_HEADS, HEAD_DIM, LENGTH, BLOCK, MEMBERS,
+    )  # fmt: skip

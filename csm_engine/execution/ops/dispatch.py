@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +15,13 @@ from csm_engine.execution.ops import torch_ops as ops_torch
 from csm_engine.execution.ops.tile_shapes import is_faster
 from csm_engine.execution.sampler import SamplingRows
 from csm_engine.execution.slot_state import SlotRows, SlotState
-from csm_engine.execution.weights import PackedLayer, PackedStack
+from csm_engine.execution.weights import PackedLayer, PackedStack, PackedWeights
+
+if TYPE_CHECKING:
+    from csm_engine.execution.ops.depth.depth_launches import DepthKernel
 
 FUSED_ROWS = 1024  # with more rows the vendor's product is faster
+DEPTH_KERNEL_ROWS = 64  # with more rows the depth decoder's frame is no single launch
 _INT8_WIDTH = 16  # inputs multiplied at a time
 _INT8_ROWS = 48  # on a CPU: with more rows it is faster to widen the matrix first
 
@@ -174,6 +178,15 @@ def prompt_attention(
     return prompt_launches.prompt_attention(qkv, keys, values, slots, positions, stack.rope, stack.config.num_heads)
 
 
+def depth_kernel(weights: PackedWeights) -> DepthKernel | None:
+    """What makes the depth decoder's frames of few rows in one launch, where the weights are packed for it."""
+    if weights.stacked_depth is None or not weights.projected_embeddings.is_cuda:
+        return None
+    from csm_engine.execution.ops.depth.depth_launches import DepthKernel
+
+    return DepthKernel(weights.stacked_depth)
+
+
 def gather(state: SlotState, slots: Tensor) -> SlotRows:
     """slots: (B,) int64 -> the inputs of their frame."""
     if not slots.is_cuda:
@@ -233,6 +246,14 @@ class FrameDraw:
         codes = self._cpu_draw.sample(logits, codebook)
         self._codes[:, codebook] = codes
         return codes, None if table is None else F.embedding(codes + codebook * self._vocab_size, table)
+
+    def codes_after_first(self, first: Tensor, fed: Tensor, kernel: DepthKernel) -> Tensor:
+        """Runs the depth decoder over codebooks 1..K-1 in one launch. first, fed: (B, d), inputs of positions 0 and 1
+        -> (B, K) as `frame`.
+        """
+        from csm_engine.execution.ops.depth.depth_launches import Drawing
+
+        return kernel.frame(first, fed, Drawing(self._sampling, self._slots, self._frame, self._codes))
 
     def frame(self) -> Tensor:
         """(B, K) int64: the codes of every codebook, once all are drawn."""

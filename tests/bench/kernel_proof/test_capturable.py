@@ -45,7 +45,7 @@ from bench.kernel_proof.capturable import Capturable
 from bench.kernel_proof.fast_step import PREFILL_ROWS, frame, new_traced_step, prefill, prefill_table, prompts
 from bench.kernel_proof.pretended_gpu import pretended_gpu
 from bench.shapes import SHAPES
-for form in ("auto", "plain", "fused", "float8", "int8", "float8-kv", "float32"):
+for form in ("auto", "plain", "fused", "float8", "int8", "float8-kv", "float32", "depth-kernel"):
     with pretended_gpu(lambda launch: None):
         step = new_traced_step(form, 64, SHAPES["tiny"])
         frame(step, 1)  # what is made once is made

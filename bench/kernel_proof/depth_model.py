@@ -1,0 +1,97 @@
+"""Microseconds of the kernel that makes the depth decoder's whole frame: arithmetic over its phases. Nothing of it is
+measured; the assumptions are the constants below.
+
+Memory is a queue: the weights that programs ask for behind a phase arrive one after the other while the next phases
+run. A phase ends when its work is done and its last weights are there; then comes a barrier.
+"""
+
+from __future__ import annotations
+
+from csm_engine.execution.ops.depth.depth_launches import Phase, phases_of
+from csm_engine.execution.ops.depth.depth_shape import DepthShape
+from csm_engine.execution.ops.depth.frame_kernels import ATTEND, DOWN, DRAW, GATE_UP, HEAD, OUT, QKV, TAKE
+
+BYTES_PER_US = 2.76e6  # of memory: read and written by a large copy on an H100
+CACHE_BYTES_PER_US = 5e6  # of the L2 cache, by all programs together: assumed
+BARRIER_US = 1.5  # assumed; `bench.lease.barriers` measures it
+START_US = 1.0  # of a phase's first loads from the L2 cache: assumed
+ATTENTION_US = 2.5  # of a program's row and head, that of the launch measured on an H100
+DRAW_US = 5.9  # of a row, as ATTENTION_US
+MULTIPLY_FLOP_PER_US = 400e6  # of `mma.sync` in bfloat16, by all programs together: assumed
+VALUE = 2  # bytes
+PROGRAMS = 132
+
+
+def frame_us(shape: DepthShape, rows: int, *, barrier_us: float = BARRIER_US) -> float:
+    """Of a frame of `rows` rows on an H100."""
+    clock = memory = 0.0  # until when phases and memory have run
+    arrival: dict[Phase, float] = {}
+    phases = list(phases_of(shape))
+    for index, phase in enumerate(phases):
+        work_us = START_US + _work_us(phase, shape, rows)
+        if (size := _weight_bytes(phase, shape)) and phase not in arrival:  # nobody has asked before
+            memory = max(clock, memory) + size / BYTES_PER_US
+            arrival[phase] = memory
+        clock = max(clock + work_us, arrival.get(phase, 0.0))
+        for later in phases[index + 1 :]:
+            if not _asks_for(phase, later, shape):
+                break
+            if later not in arrival and (size := _weight_bytes(later, shape)):
+                memory = max(clock, memory) + size / BYTES_PER_US
+                arrival[later] = memory
+        clock += barrier_us
+    return clock
+
+
+def num_barriers(shape: DepthShape) -> int:
+    return sum(1 for _ in phases_of(shape))
+
+
+def _weight_bytes(phase: Phase, shape: DepthShape) -> int:
+    inputs, outputs = _product(phase, shape)
+    return VALUE * inputs * outputs * (2 if phase[0] == GATE_UP.value else 1)
+
+
+def _product(phase: Phase, shape: DepthShape) -> tuple[int, int]:
+    return {
+        QKV.value: (shape.dim, shape.qkv_rows),
+        OUT.value: (shape.attended, shape.dim),
+        GATE_UP.value: (shape.dim, shape.ffn),
+        DOWN.value: (shape.ffn, shape.dim),
+        HEAD.value: (shape.dim, shape.codebook_size),
+    }.get(phase[0], (0, 0))
+
+
+def _work_us(phase: Phase, shape: DepthShape, rows: int) -> float:
+    """Beside the weights' way from memory."""
+    number, codebook, _, _ = phase
+    if number == ATTEND.value:
+        return ATTENTION_US * -(-rows * (shape.heads // shape.members) // PROGRAMS)
+    if number in (TAKE.value, DRAW.value):
+        return (DRAW_US if number == DRAW.value else 0.0) * -(-rows // PROGRAMS)
+    inputs, outputs = _product(phase, shape)
+    here = rows * (2 if codebook == 1 and number != HEAD.value else 1)
+    in_blocks = -(-here // shape.row_block) * shape.row_block
+    narrow = number in (QKV.value, HEAD.value)
+    tiles = outputs // (shape.narrow_block if narrow else shape.output_block)
+    read = _weight_bytes(phase, shape) + VALUE * tiles * in_blocks * inputs
+    if number in (OUT.value, DOWN.value):
+        read += 2 * 4 * shape.splits * in_blocks * outputs  # parts of sums, written and read
+    flop = 2 * in_blocks * _weight_bytes(phase, shape) // VALUE
+    return max(read / CACHE_BYTES_PER_US, flop / MULTIPLY_FLOP_PER_US)
+
+
+def _asks_for(phase: Phase, later: Phase, shape: DepthShape) -> bool:
+    """Whether weights of `later` are on their way once `phase` has ended; as `ask_ahead` has it."""
+    number, _, layer, _ = phase
+    asked = {
+        TAKE.value: (QKV, ATTEND, OUT, GATE_UP),
+        QKV.value: (ATTEND, OUT, GATE_UP),
+        ATTEND.value: (ATTEND, OUT, GATE_UP),
+        OUT.value: (GATE_UP,),
+        GATE_UP.value: (DOWN,),
+        DOWN.value: (QKV, ATTEND, OUT) if layer + 1 < shape.layers else (HEAD,),
+        HEAD.value: (DRAW, QKV, ATTEND, OUT),
+        DRAW.value: (QKV, ATTEND, OUT, GATE_UP),
+    }[number]
+    return later[0] in [one.value for one in asked]

@@ -1,0 +1,51 @@
+"""The depth decoder's weights as the kernel of its whole frame reads them: each kind of matrix of all layers in one
+tensor. The packed weights become views of these, so nothing is held twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from csm_engine.model.shapes import ModelConfig
+
+_LEAST_DIM, _LEAST_SPLIT, _SPLITS = 32, 16, 4
+
+
+@dataclass(frozen=True, slots=True)
+class DepthWeights:
+    """L: layers; d, F: widths; H, G: query and key heads; E: head dimension; K: codebooks; V: audio vocabulary.
+
+    The norms' weights are in the matrices behind them.
+    """
+
+    config: ModelConfig
+    qkv: Tensor  # (L, (H + 2 G) E, d)
+    out: Tensor  # (L, d, H E)
+    gate_up: Tensor  # (L, 2 F, d)
+    down: Tensor  # (L, d, F)
+    heads: Tensor  # (K - 1, V, d)
+    table: Tensor  # ((K - 1) V, d), inputs for codes
+    rope: Tensor  # (positions, E / 2, 2) float32
+
+
+def check_sizes(config: ModelConfig, dtype: torch.dtype, *, on_gpu: bool) -> None:
+    """Raises: ValueError naming the size that the kernel cannot take, and what it can."""
+    stack = config.depth_decoder
+    powers = {"dim": stack.dim, "ffn_dim": stack.ffn_dim, "head_dim": stack.head_dim, "heads": stack.num_heads,
+              "key heads": stack.num_kv_heads, "codebook_size": config.codebook_size}  # fmt: skip
+    for name, size in powers.items():
+        if size & (size - 1):
+            raise ValueError(f"the depth kernel needs a power of two as {name}; given is {size}")
+    for name, size, least in (
+        ("dim", stack.dim, max(_LEAST_DIM, _SPLITS * _LEAST_SPLIT)),
+        ("ffn_dim", stack.ffn_dim, _SPLITS * _LEAST_SPLIT),
+        ("head_dim", stack.head_dim, 16),
+        ("codebook_size", config.codebook_size, 16),
+    ):
+        if size < least:
+            raise ValueError(f"the depth kernel needs a {name} of at least {least}; given is {size}")
+    if on_gpu and dtype is not torch.bfloat16:
+        raise ValueError(f"the depth kernel needs bfloat16; given is {dtype}")

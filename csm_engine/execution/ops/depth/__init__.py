@@ -1,0 +1,1 @@
+"""The depth decoder's whole frame as one cooperative launch (docs/depth-decoder-kernel.md). Experimental."""

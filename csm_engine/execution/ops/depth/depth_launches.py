@@ -1,0 +1,167 @@
+"""Launches of the depth decoder's frame, and the buffers between its phases. Importing needs triton."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from csm_engine.execution.depth_weights import DepthWeights
+from csm_engine.execution.ops.depth import frame_kernels
+from csm_engine.execution.ops.depth.depth_shape import DepthShape
+from csm_engine.execution.ops.tile_shapes import row_block_of
+from csm_engine.execution.sampler import SamplingRows
+
+_WARPS = 8
+_FEW_ROWS = 16  # up to this many, each query head has its own program
+_LEAST_ASKED = 256  # inputs, of which a thread's part is the 16 bytes that can be asked for
+_HOPPER_PROGRAMS = 132  # one for each multiprocessor; where there is no device to ask
+
+# A phase of a pass: its number, codebook, layer, position.
+Phase = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class DepthBuffers:
+    """What phases leave for each other, for B rows; a pass has 2 B or B of them, in whole row blocks.
+
+    Rows that are not written stay zero. square: parts of the sum of a row's squares; part, arrivals: of products in
+    splits; keys, values: (L, B, G, K, E).
+    """
+
+    x: Tensor
+    square: Tensor
+    qkv: Tensor
+    attended: Tensor
+    inner: Tensor
+    logits: Tensor
+    part: Tensor
+    arrivals: Tensor
+    keys: Tensor
+    values: Tensor
+
+    @classmethod
+    def of(cls, shape: DepthShape, rows: int, like: Tensor) -> DepthBuffers:
+        block = shape.row_block
+        in_first_pass, in_blocks = -(-2 * rows // block), -(-rows // block)
+        num_rows = max(in_first_pass * block, in_blocks * block + rows)  # heads read from row B on
+        tiles = shape.parts * in_first_pass
+        cache = (shape.layers, rows, shape.kv_heads, shape.codebooks, shape.head_dim)
+
+        def zeros(*size: int, dtype: torch.dtype | None = None) -> Tensor:
+            return torch.zeros(size, dtype=dtype or like.dtype, device=like.device)
+
+        return cls(
+            x=zeros(num_rows, shape.dim),
+            square=zeros(num_rows, shape.parts, dtype=torch.float64),
+            qkv=zeros(num_rows, shape.qkv_rows),
+            attended=zeros(num_rows, shape.attended),
+            inner=zeros(num_rows, shape.ffn),
+            logits=zeros(num_rows, shape.codebook_size),
+            part=zeros(tiles * shape.splits * block * shape.output_block, dtype=torch.float32),
+            arrivals=zeros(tiles, dtype=torch.int32),
+            keys=zeros(*cache),
+            values=zeros(*cache),
+        )
+
+    def all(self) -> tuple[Tensor, ...]:
+        return (self.x, self.square, self.qkv, self.attended, self.inner, self.logits, self.part, self.arrivals,
+                self.keys, self.values)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """What codes are drawn by: of every slot, the rows' slots and frames, (B,) int64; and the drawn codes, (B, K)."""
+
+    sampling: SamplingRows
+    slots: Tensor
+    frame: Tensor
+    codes: Tensor
+
+
+class DepthKernel:
+    """Makes codebooks 1..K-1 of a frame in one launch. One frame at a time: launches share buffers and the barrier."""
+
+    def __init__(self, weights: DepthWeights, *, programs: int | None = None, stages: int | None = None) -> None:
+        """programs: of a launch, all of which must run at once; None is one for each multiprocessor."""
+        self.weights = weights
+        device = weights.table.device
+        if programs is None and device.type == "cuda":
+            programs = torch.cuda.get_device_properties(device).multi_processor_count
+        self.programs = programs or _HOPPER_PROGRAMS
+        self._stages = stages
+        self._counter = torch.zeros(1, dtype=torch.int32, device=device)
+        self._buffers: dict[int, DepthBuffers] = {}  # by number of rows
+
+    def frame(self, first: Tensor, fed: Tensor, drawing: Drawing) -> Tensor:
+        """first, fed: (B, d), inputs of positions 0 and 1 -> the codes (B, K), whose first column is as it was."""
+        rows, shape = len(first), self.shape(len(first))
+        frame_kernels.depth_frame_kernel[(self.programs,)](
+            *self._arguments(first, fed, drawing), self._counter, rows, S=shape, num_warps=_WARPS, num_stages=1,
+            launch_cooperative_grid=True,
+        )  # fmt: skip
+        return drawing.codes
+
+    def frame_by_phases(self, first: Tensor, fed: Tensor, drawing: Drawing) -> Iterator[Phase]:
+        """The same to the bit with a launch for each phase, so without barriers. Yields each phase that has run."""
+        rows, shape = len(first), self.shape(len(first))
+        arguments = self._arguments(first, fed, drawing)
+        for phase in phases_of(shape):
+            number, codebook, layer, position = phase
+            frame_kernels.depth_phase_kernel[(self.programs,)](
+                *arguments, codebook, layer, position, rows, PHASE=number, S=shape, num_warps=_WARPS, num_stages=1
+            )
+            yield phase
+
+    def buffers(self, rows: int) -> DepthBuffers:
+        if rows not in self._buffers:
+            self._buffers[rows] = DepthBuffers.of(self.shape(rows), rows, self.weights.table)
+        return self._buffers[rows]
+
+    def shape(self, rows: int) -> DepthShape:
+        weights, stack = self.weights, self.weights.config.depth_decoder
+        config, on_gpu, bits = weights.config, weights.table.is_cuda, 8 * weights.table.element_size()
+        shape = DepthShape(
+            dim=stack.dim,
+            ffn=stack.ffn_dim,
+            heads=stack.num_heads,
+            kv_heads=stack.num_kv_heads,
+            head_dim=stack.head_dim,
+            layers=stack.num_layers,
+            codebooks=config.num_codebooks,
+            codebook_size=config.codebook_size,
+            head_rows=weights.heads.shape[1],
+            vocab_size=config.audio_vocab_size,
+            eps=stack.norm_eps,
+            row_block=row_block_of(rows),
+            members=1 if rows <= _FEW_ROWS else stack.num_heads // stack.num_kv_heads,
+            key_bits=bits,
+            asking=32 * _WARPS if on_gpu and min(stack.dim, stack.ffn_dim) >= _LEAST_ASKED else 0,
+            wide=not on_gpu,
+        )
+        return shape if self._stages is None else replace(shape, stages=self._stages)
+
+    def _arguments(self, first: Tensor, fed: Tensor, drawing: Drawing) -> tuple[Tensor, ...]:
+        weights, sampling = self.weights, drawing.sampling
+        return (
+            first, fed,
+            weights.qkv, weights.out, weights.gate_up, weights.down, weights.heads, weights.table, weights.rope,
+            *self.buffers(len(first)).all(),
+            drawing.slots, drawing.frame, sampling.seed, sampling.temperature, sampling.top_k, drawing.codes,
+        )  # fmt: skip
+
+
+def phases_of(shape: DepthShape) -> Iterator[Phase]:
+    """The phases of a frame in their order."""
+    yield frame_kernels.TAKE.value, 1, 0, 0
+    for codebook in range(1, shape.codebooks):
+        for layer in range(shape.layers):
+            yield frame_kernels.QKV.value, codebook, layer, 0
+            for position in range(0 if codebook == 1 else codebook, codebook + 1):
+                yield frame_kernels.ATTEND.value, codebook, layer, position
+            for number in (frame_kernels.OUT, frame_kernels.GATE_UP, frame_kernels.DOWN):
+                yield number.value, codebook, layer, 0
+        yield frame_kernels.HEAD.value, codebook, 0, 0
+        yield frame_kernels.DRAW.value, codebook, 0, 0

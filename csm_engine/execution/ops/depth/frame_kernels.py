@@ -1,0 +1,218 @@
+"""The depth decoder's frame: its phases in one launch each, or all in one launch with barriers in between.
+
+Both run the same `phase`. Importing needs triton.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from csm_engine.execution.ops.depth.grid_barrier import wait_for_all
+from csm_engine.execution.ops.depth.phases import (
+    added_product,
+    ask_for,
+    attend_rows,
+    draw_rows,
+    normed_product,
+    take_rows,
+)
+
+# ruff: noqa: N803, N806  (constants are upper case, as is Triton's custom)
+
+TAKE, QKV, ATTEND, OUT, GATE_UP, DOWN, HEAD, DRAW = (tl.constexpr(number) for number in range(8))
+
+
+@triton.jit
+def phase(
+    PHASE: tl.constexpr, program, programs, codebook, layer, position, rows, inputs, weights, buffers, draw,
+    S: tl.constexpr,
+):  # fmt: skip
+    """One phase of the pass that ends in a code of `codebook`. The pass of codebook 1 has positions 0 and 1, the rows
+    of position 1 behind those of position 0; a later pass has the codebook's own position. rows: of one position.
+
+    inputs, weights, buffers, draw: as `depth_frame_kernel` has them. S: a DepthShape.
+    """
+    first, fed = inputs
+    qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, table, rope = weights
+    x, square, qkv, attended, inner, logits, part, arrivals, keys, values = buffers
+    first_position = tl.where(codebook == 1, 0, codebook)
+    here = rows * (codebook - first_position + 1)
+    if PHASE == TAKE:
+        take_rows(program, programs, first, x, square, rows, S.dim, S.parts)
+        take_rows(program, programs, fed, x + rows * S.dim, square + rows * S.parts, rows, S.dim, S.parts)
+    elif PHASE == QKV:
+        normed_product(
+            program, programs, x, square, qkv_weight + layer * (S.qkv_rows * S.dim), qkv, here, S.eps,
+            S.dim, S.qkv_rows, False, S.parts, S.row_block, S.narrow_block, S.narrow_step, S.stages, S.wide,
+        )  # fmt: skip
+    elif PHASE == ATTEND:
+        cache = layer * rows * (S.kv_heads * S.codebooks * S.head_dim)
+        before = (position - first_position) * rows
+        attend_rows(
+            program, programs, qkv + before * S.qkv_rows, keys + cache, values + cache, rope,
+            attended + before * S.attended, position, rows, S.head_dim**-0.5,
+            S.heads, S.kv_heads, S.head_dim, S.codebooks, S.keys, S.members,
+        )  # fmt: skip
+    elif PHASE == OUT:
+        added_product(
+            program, programs, attended, out_weight + layer * (S.dim * S.attended), x, square, part, arrivals, here,
+            S.attended, S.dim, S.splits, S.row_block, S.output_block, S.out_step, S.stages, S.wide,
+        )  # fmt: skip
+    elif PHASE == GATE_UP:
+        normed_product(
+            program, programs, x, square, gate_up_weight + layer * (2 * S.ffn * S.dim), inner, here, S.eps,
+            S.dim, S.ffn, True, S.parts, S.row_block, S.output_block, S.wide_step, S.stages, S.wide,
+        )  # fmt: skip
+    elif PHASE == DOWN:
+        added_product(
+            program, programs, inner, down_weight + layer * (S.dim * S.ffn), x, square, part, arrivals, here,
+            S.ffn, S.dim, S.splits, S.row_block, S.output_block, S.down_step, S.stages, S.wide,
+        )  # fmt: skip
+    elif PHASE == HEAD:
+        before = here - rows
+        normed_product(
+            program, programs, x + before * S.dim, square + before * S.parts,
+            head_weight + (codebook - 1) * (S.head_rows * S.dim), logits, rows, S.eps,
+            S.dim, S.codebook_size, False, S.parts, S.row_block, S.narrow_block, S.narrow_step, S.stages, S.wide,
+        )  # fmt: skip
+    else:
+        tl.static_assert(PHASE == DRAW)
+        slot, frame, seed, temperature, top_k, codes = draw
+        draw_rows(
+            program, programs, logits, slot, frame, seed, temperature, top_k, codes, table, x, square, rows, codebook,
+            S.vocab_size, S.codebooks, S.codebook_size, S.key_bits, S.dim, S.parts,
+        )  # fmt: skip
+
+
+@triton.jit
+def ask_for_attention(program, programs, layer, here, weights, S: tl.constexpr):
+    """Asks for the matrices around a layer's attention."""
+    qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, table, rope = weights
+    ask_for(
+        program, programs, qkv_weight + layer * (S.qkv_rows * S.dim), here,
+        S.dim, S.qkv_rows, 1, S.row_block, S.narrow_block, S.asking,
+    )  # fmt: skip
+    ask_for(
+        program, programs, out_weight + layer * (S.dim * S.attended), here,
+        S.attended, S.dim, S.splits, S.row_block, S.output_block, S.asking,
+    )  # fmt: skip
+
+
+@triton.jit
+def ask_for_gate_up(program, programs, layer, here, weights, S: tl.constexpr):
+    qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, table, rope = weights
+    gates = gate_up_weight + layer * (2 * S.ffn * S.dim)
+    ask_for(program, programs, gates, here, S.dim, S.ffn, 1, S.row_block, S.output_block, S.asking)
+    ask_for(program, programs, gates + S.ffn * S.dim, here, S.dim, S.ffn, 1, S.row_block, S.output_block, S.asking)
+
+
+@triton.jit
+def ask_ahead(PHASE: tl.constexpr, program, programs, codebook, layer, rows, weights, S: tl.constexpr):
+    """Behind a phase, asks for the weights that come into the L2 cache while there are none to multiply by.
+
+    The cache holds a layer's gate and up, the largest of all, beside a small matrix: so at most these are on their way.
+    """
+    qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, table, rope = weights
+    here = rows * tl.where(codebook == 1, 2, 1)
+    if PHASE == TAKE:
+        ask_for_attention(program, programs, 0, here, weights, S)
+        ask_for_gate_up(program, programs, 0, here, weights, S)
+    elif PHASE == QKV:
+        if layer > 0:
+            ask_for_gate_up(program, programs, layer, here, weights, S)
+    elif PHASE == GATE_UP:
+        ask_for(
+            program, programs, down_weight + layer * (S.dim * S.ffn), here,
+            S.ffn, S.dim, S.splits, S.row_block, S.output_block, S.asking,
+        )  # fmt: skip
+    elif PHASE == DOWN:
+        if layer + 1 < S.layers:
+            ask_for_attention(program, programs, layer + 1, here, weights, S)
+        else:
+            ask_for(
+                program, programs, head_weight + (codebook - 1) * (S.head_rows * S.dim), rows,
+                S.dim, S.codebook_size, 1, S.row_block, S.narrow_block, S.asking,
+            )  # fmt: skip
+    elif PHASE == HEAD:
+        if codebook + 1 < S.codebooks:
+            ask_for_attention(program, programs, 0, rows, weights, S)
+    elif PHASE == DRAW:
+        if codebook + 1 < S.codebooks:
+            ask_for_gate_up(program, programs, 0, rows, weights, S)
+
+
+@triton.jit(do_not_specialize=["codebook", "layer", "position", "rows"])
+def depth_phase_kernel(
+    first, fed,
+    qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, table, rope,
+    x, square, qkv, attended, inner, logits, part, arrivals, keys, values,
+    slot, frame, seed, temperature, top_k, codes,
+    codebook, layer, position, rows, PHASE: tl.constexpr, S: tl.constexpr,
+):  # fmt: skip
+    """One phase. Any number of programs; arguments as of `depth_frame_kernel`."""
+    phase(
+        PHASE, tl.program_id(0), tl.num_programs(0), codebook, layer, position, rows, (first, fed),
+        (qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, table, rope),
+        (x, square, qkv, attended, inner, logits, part, arrivals, keys, values),
+        (slot, frame, seed, temperature, top_k, codes), S,
+    )  # fmt: skip
+
+
+@triton.jit
+def step(
+    PHASE: tl.constexpr, program, programs, codebook, layer, position, rows, inputs, weights, buffers, draw, counter,
+    patience, S: tl.constexpr,
+):  # fmt: skip
+    """A phase, the wish for what comes next, and the barrier behind it. Returns the patience that is left."""
+    phase(PHASE, program, programs, codebook, layer, position, rows, inputs, weights, buffers, draw, S)
+    if S.asking:
+        ask_ahead(PHASE, program, programs, codebook, layer, rows, weights, S)
+    return wait_for_all(counter, program, programs, patience)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def depth_frame_kernel(
+    first, fed,
+    qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, table, rope,
+    x, square, qkv, attended, inner, logits, part, arrivals, keys, values,
+    slot, frame, seed, temperature, top_k, codes,
+    counter, rows, S: tl.constexpr,
+):  # fmt: skip
+    """Codebooks 1..K-1 of a frame of B rows in one cooperative launch of any number of programs.
+
+    first, fed (B, d): inputs of positions 0 and 1. Weights of all layers: qkv (L, (H + 2 G) E, d), out (L, d, H E),
+    gate_up (L, 2 F, d), down (L, d, F), head (K - 1, V, d); table ((K - 1) V, d). Buffers: `DepthBuffers`.
+    slot, frame (B,) int64; seed, temperature, top_k by slot; codes (B, K) int64, of which the first column stays.
+    counter: of the barriers.
+    """
+    program, programs = tl.program_id(0), tl.num_programs(0)
+    inputs = (first, fed)
+    weights = (qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, table, rope)
+    buffers = (x, square, qkv, attended, inner, logits, part, arrivals, keys, values)
+    draw = (slot, frame, seed, temperature, top_k, codes)
+    left = program * 0 + S.patience
+    left = step(TAKE, program, programs, 1, 0, 0, rows, inputs, weights, buffers, draw, counter, left, S)
+    for codebook in range(1, S.codebooks):
+        for layer in range(0, S.layers):
+            left = step(
+                QKV, program, programs, codebook, layer, 0, rows, inputs, weights, buffers, draw, counter, left, S
+            )
+            for position in range(tl.where(codebook == 1, 0, codebook), codebook + 1):
+                left = step(
+                    ATTEND, program, programs, codebook, layer, position, rows, inputs, weights, buffers, draw,
+                    counter, left, S,
+                )  # fmt: skip
+            left = step(
+                OUT, program, programs, codebook, layer, 0, rows, inputs, weights, buffers, draw, counter, left, S
+            )
+            left = step(
+                GATE_UP, program, programs, codebook, layer, 0, rows, inputs, weights, buffers, draw, counter, left, S
+            )
+            left = step(
+                DOWN, program, programs, codebook, layer, 0, rows, inputs, weights, buffers, draw, counter, left, S
+            )
+        left = step(HEAD, program, programs, codebook, 0, 0, rows, inputs, weights, buffers, draw, counter, left, S)
+        left = step(DRAW, program, programs, codebook, 0, 0, rows, inputs, weights, buffers, draw, counter, left, S)
+    if left == 0:  # some program does not run, so the codes are worthless: the device reports a failed launch
+        tl.inline_asm_elementwise("trap; mov.u32 $0, $1;", "=r,r", [left], dtype=tl.int32, is_pure=False, pack=1)

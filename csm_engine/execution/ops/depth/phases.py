@@ -1,0 +1,211 @@
+"""The phases of a frame of the depth decoder, each for the programs that share one launch. Importing needs triton.
+
+A phase is cut into tiles or rows; a program takes those whose number is its own modulo the number of programs. So what
+is added in which order does not depend on that number. Nor does it depend on the batch: products are of one kind of
+tensor core instruction (fewer than 64 outputs a tile, so `mma.sync`), their splits are fixed, and a row's squares are
+added in float64, in which the order cannot be seen in the float32 that is made of them.
+
+Rows: of the buffers, whole blocks of ROW_BLOCK; only `rows` of them are written.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from csm_engine.execution.ops.depth_attention_kernel import attend
+from csm_engine.execution.ops.sample_kernel import best_code, gumbel_noise
+
+# ruff: noqa: N803  (constexpr arguments are upper case, as is Triton's custom)
+
+
+@triton.jit
+def ask_for(
+    program, programs, weight_ptr, rows,
+    WIDTH: tl.constexpr, OUTPUTS: tl.constexpr, SPLITS: tl.constexpr, ROW_BLOCK: tl.constexpr,
+    OUTPUT_BLOCK: tl.constexpr, THREADS: tl.constexpr,
+):  # fmt: skip
+    """Asks for the weights of the program's tiles in a later product, so that they are in the L2 cache by then."""
+    row_blocks = tl.cdiv(rows, ROW_BLOCK)
+    CHUNKS: tl.constexpr = THREADS // OUTPUT_BLOCK
+    INPUTS: tl.constexpr = WIDTH // SPLITS // CHUNKS
+    chunk = tl.arange(0, THREADS)
+    size = tl.full((THREADS,), INPUTS * (weight_ptr.dtype.element_ty.primitive_bitwidth // 8), tl.int32)
+    for task in range(program, OUTPUTS // OUTPUT_BLOCK * SPLITS * row_blocks, programs):
+        split, block = task // row_blocks % SPLITS, task // row_blocks // SPLITS
+        place = weight_ptr + (block * OUTPUT_BLOCK + chunk // CHUNKS) * WIDTH
+        place += split * (WIDTH // SPLITS) + chunk % CHUNKS * INPUTS
+        tl.inline_asm_elementwise(
+            "cp.async.bulk.prefetch.L2.global [$1], $2; // $0", "=r,l,r", [place.to(tl.int64), size],
+            dtype=tl.int32, is_pure=False, pack=1,
+        )  # fmt: skip
+
+
+@triton.jit
+def product_tile(
+    x_ptr, weight_ptr, row, output, first_input,
+    WIDTH: tl.constexpr, INPUTS: tl.constexpr, WIDTH_BLOCK: tl.constexpr, STAGES: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """The sum over INPUTS inputs from first_input on: x (rows, WIDTH), weight (outputs, WIDTH) -> (output, row).
+
+    WIDE: multiplies in float32, for Triton's interpreter.
+    """
+    product = tl.zeros((output.shape[0], row.shape[0]), tl.float32)
+    for start in tl.range(first_input, first_input + INPUTS, WIDTH_BLOCK, num_stages=STAGES):
+        index = start + tl.arange(0, WIDTH_BLOCK)
+        x = tl.load(x_ptr + row[:, None] * WIDTH + index[None, :], eviction_policy="evict_last")
+        weight = tl.load(weight_ptr + output[:, None] * WIDTH + index[None, :], eviction_policy="evict_first")
+        if WIDE:
+            x, weight = x.to(tl.float32), weight.to(tl.float32)
+        product = tl.dot(weight, tl.trans(x), product, input_precision="ieee")
+    return product
+
+
+@triton.jit
+def gated_tile(
+    x_ptr, weight_ptr, row, output,
+    WIDTH: tl.constexpr, OUTPUTS: tl.constexpr, WIDTH_BLOCK: tl.constexpr, STAGES: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """As `product_tile` over all inputs, of gates and of values. weight: (2 OUTPUTS, WIDTH), gates before values."""
+    gate = tl.zeros((output.shape[0], row.shape[0]), tl.float32)
+    value = tl.zeros((output.shape[0], row.shape[0]), tl.float32)
+    for start in tl.range(0, WIDTH, WIDTH_BLOCK, num_stages=STAGES):
+        index = start + tl.arange(0, WIDTH_BLOCK)
+        x = tl.load(x_ptr + row[:, None] * WIDTH + index[None, :], eviction_policy="evict_last")
+        place = weight_ptr + output[:, None] * WIDTH + index[None, :]
+        gates = tl.load(place, eviction_policy="evict_first")
+        values = tl.load(place + OUTPUTS * WIDTH, eviction_policy="evict_first")
+        if WIDE:
+            x, gates, values = x.to(tl.float32), gates.to(tl.float32), values.to(tl.float32)
+        gate = tl.dot(gates, tl.trans(x), gate, input_precision="ieee")
+        value = tl.dot(values, tl.trans(x), value, input_precision="ieee")
+    return gate, value
+
+
+@triton.jit
+def row_scale(square_ptr, row, eps, WIDTH: tl.constexpr, PARTS: tl.constexpr):
+    """One over the root mean square of each row. square: (rows, PARTS) float64, sums of squares."""
+    squares = tl.load(square_ptr + row[:, None] * PARTS + tl.arange(0, PARTS)[None, :])
+    return tl.rsqrt((tl.sum(squares, axis=1) / WIDTH).to(tl.float32) + eps)
+
+
+@triton.jit
+def take_rows(program, programs, source_ptr, x_ptr, square_ptr, rows, WIDTH: tl.constexpr, PARTS: tl.constexpr):
+    """Copies source (rows, WIDTH) to x, and adds the squares of each row."""
+    for row in range(program, rows, programs):
+        take_row(source_ptr + row * WIDTH, x_ptr, square_ptr, row, WIDTH, PARTS)
+
+
+@triton.jit
+def take_row(source_ptr, x_ptr, square_ptr, row, WIDTH: tl.constexpr, PARTS: tl.constexpr):
+    """One row, WIDTH values at source, to x and square."""
+    index = tl.arange(0, WIDTH)
+    values = tl.load(source_ptr + index)
+    tl.store(x_ptr + row * WIDTH + index, values)
+    wide = values.to(tl.float64)
+    squares = tl.sum(tl.reshape(wide * wide, (PARTS, WIDTH // PARTS)), axis=1)
+    tl.store(square_ptr + row * PARTS + tl.arange(0, PARTS), squares)
+
+
+@triton.jit
+def normed_product(
+    program, programs, x_ptr, square_ptr, weight_ptr, out_ptr, rows, eps,
+    WIDTH: tl.constexpr, OUTPUTS: tl.constexpr, GATED: tl.constexpr, PARTS: tl.constexpr,
+    ROW_BLOCK: tl.constexpr, OUTPUT_BLOCK: tl.constexpr, WIDTH_BLOCK: tl.constexpr, STAGES: tl.constexpr,
+    WIDE: tl.constexpr,
+):  # fmt: skip
+    """out (rows, OUTPUTS) = x (rows, WIDTH), each row over its root mean square, by weight; GATED: with SiLU."""
+    row_blocks = tl.cdiv(rows, ROW_BLOCK)
+    for tile in range(program, OUTPUTS // OUTPUT_BLOCK * row_blocks, programs):
+        row = tile % row_blocks * ROW_BLOCK + tl.arange(0, ROW_BLOCK)
+        output = tile // row_blocks * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)
+        scale = row_scale(square_ptr, row, eps, WIDTH, PARTS)[None, :]
+        if GATED:
+            gate, value = gated_tile(x_ptr, weight_ptr, row, output, WIDTH, OUTPUTS, WIDTH_BLOCK, STAGES, WIDE)
+            gate *= scale
+            product = gate * tl.sigmoid(gate) * (value * scale)
+        else:
+            product = product_tile(x_ptr, weight_ptr, row, output, 0, WIDTH, WIDTH, WIDTH_BLOCK, STAGES, WIDE) * scale
+        place = out_ptr + row[None, :] * OUTPUTS + output[:, None]
+        tl.store(place, product.to(out_ptr.dtype.element_ty), mask=(row < rows)[None, :])
+
+
+@triton.jit
+def added_product(
+    program, programs, y_ptr, weight_ptr, x_ptr, square_ptr, part_ptr, arrivals_ptr, rows,
+    WIDTH: tl.constexpr, OUTPUTS: tl.constexpr, SPLITS: tl.constexpr,
+    ROW_BLOCK: tl.constexpr, OUTPUT_BLOCK: tl.constexpr, WIDTH_BLOCK: tl.constexpr, STAGES: tl.constexpr,
+    WIDE: tl.constexpr,
+):  # fmt: skip
+    """x (rows, OUTPUTS) += y (rows, WIDTH) by weight (OUTPUTS, WIDTH); then x's squares, a part for each tile.
+
+    The sum over WIDTH is cut into SPLITS. part: (tiles, SPLITS, ROW_BLOCK, OUTPUT_BLOCK) float32. arrivals: (tiles,)
+    int32, zero before and after; whoever arrives last at a tile adds its parts in their order.
+    """
+    row_blocks = tl.cdiv(rows, ROW_BLOCK)
+    SPLIT_WIDTH: tl.constexpr = WIDTH // SPLITS
+    PART: tl.constexpr = ROW_BLOCK * OUTPUT_BLOCK
+    PARTS: tl.constexpr = OUTPUTS // OUTPUT_BLOCK
+    for task in range(program, PARTS * SPLITS * row_blocks, programs):
+        split, tile = task // row_blocks % SPLITS, task // row_blocks // SPLITS * row_blocks + task % row_blocks
+        row = task % row_blocks * ROW_BLOCK + tl.arange(0, ROW_BLOCK)
+        part_of_row = task // row_blocks // SPLITS
+        output = part_of_row * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)
+        product = product_tile(
+            y_ptr, weight_ptr, row, output, split * SPLIT_WIDTH, WIDTH, SPLIT_WIDTH, WIDTH_BLOCK, STAGES, WIDE
+        )
+        within = tl.arange(0, OUTPUT_BLOCK)[:, None] + tl.arange(0, ROW_BLOCK)[None, :] * OUTPUT_BLOCK
+        parts = part_ptr + tile * (SPLITS * PART)
+        tl.store(parts + split * PART + within, product)
+        tl.debug_barrier()  # the count goes up when all threads have written
+        if tl.atomic_add(arrivals_ptr + tile, 1, sem="acq_rel") == SPLITS - 1:
+            tl.store(arrivals_ptr + tile, 0)
+            total = tl.zeros((OUTPUT_BLOCK, ROW_BLOCK), tl.float32)
+            for part in tl.static_range(SPLITS):
+                total += tl.load(parts + part * PART + within, cache_modifier=".cg")
+            place = x_ptr + row[None, :] * OUTPUTS + output[:, None]
+            written = (row < rows)[None, :]
+            sums = (total + tl.load(place, mask=written, other=0.0).to(tl.float32)).to(x_ptr.dtype.element_ty)
+            tl.store(place, sums, mask=written)
+            wide = sums.to(tl.float64)
+            tl.store(square_ptr + row * PARTS + part_of_row, tl.sum(wide * wide, axis=0), mask=row < rows)
+
+
+@triton.jit
+def attend_rows(
+    program, programs, qkv_ptr, keys_ptr, values_ptr, rope_ptr, out_ptr, position, rows, scale,
+    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, LENGTH: tl.constexpr,
+    BLOCK: tl.constexpr, MEMBERS: tl.constexpr,
+):  # fmt: skip
+    """One position of each row attends to the positions up to it. Shapes: as in `attend`."""
+    GROUPS: tl.constexpr = HEADS // MEMBERS
+    for task in range(program, rows * GROUPS, programs):
+        attend(
+            qkv_ptr, keys_ptr, values_ptr, rope_ptr, out_ptr, task // GROUPS, task % GROUPS * MEMBERS,
+            position, scale, HEADS, KV_HEADS, HEAD_DIM, LENGTH, BLOCK, MEMBERS,
+        )  # fmt: skip
+
+
+@triton.jit
+def draw_rows(
+    program, programs, logits_ptr, slot_ptr, frame_ptr, seed_ptr, temperature_ptr, top_k_ptr, code_ptr, table_ptr,
+    x_ptr, square_ptr, rows, codebook, vocab_size,
+    CODEBOOKS: tl.constexpr, CODEBOOK_SIZE: tl.constexpr, KEY_BITS: tl.constexpr, WIDTH: tl.constexpr,
+    PARTS: tl.constexpr,
+):  # fmt: skip
+    """Samples one code of each row and takes the next position's input for it, unless it is the last codebook's.
+
+    logits: (rows, CODEBOOK_SIZE); seed, temperature, top_k: by slot; code: (rows, CODEBOOKS) int64; table:
+    ((CODEBOOKS - 1) vocab_size, WIDTH).
+    """
+    for row in range(program, rows, programs):
+        slot = tl.load(slot_ptr + row)
+        noise = gumbel_noise(tl.load(seed_ptr + slot), tl.load(frame_ptr + row), codebook, CODEBOOK_SIZE)
+        temperature = tl.load(temperature_ptr + slot)
+        top_k = tl.minimum(tl.load(top_k_ptr + slot), CODEBOOK_SIZE)
+        logits = logits_ptr + row * CODEBOOK_SIZE
+        code = best_code(logits, noise, temperature, top_k, CODEBOOK_SIZE, CODEBOOK_SIZE, KEY_BITS)
+        tl.store(code_ptr + row * CODEBOOKS + codebook, code.to(tl.int64))
+        if codebook < CODEBOOKS - 1:
+            source = table_ptr + (codebook * vocab_size + code).to(tl.int64) * WIDTH
+            take_row(source, x_ptr, square_ptr, row, WIDTH, PARTS)
