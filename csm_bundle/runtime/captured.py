@@ -44,14 +44,14 @@ class Captured:
         self._run()
 
 
-def pinned(values: Tensor, device: torch.device) -> Tensor:
-    """Host values from where a copy to the device is queued and not waited for. The same on other devices than CUDA."""
-    return values.pin_memory() if device.type == "cuda" else values
+def host_room(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros on the host, from where a copy to the device may be queued (`non_blocking`) and not waited for."""
+    return torch.zeros(shape, dtype=dtype, pin_memory=device.type == "cuda")
 
 
 def on_device(values: Tensor, device: torch.device) -> Tensor:
     """Host values on the device. Nothing waits."""
-    return pinned(values, device).to(device, non_blocking=True)
+    return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
 
 
 def on_host(values: Tensor) -> Tensor:

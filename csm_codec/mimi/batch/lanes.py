@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from csm_bundle.runtime.captured import Captured, graph_pool, on_device, on_host, pinned
+from csm_bundle.runtime.captured import Captured, graph_pool, host_room, on_device, on_host
 from csm_codec.buckets import bucket_of, buckets_up_to
 from csm_codec.mimi.batch.network import FIRST, POSITION, TAKES_PART, BatchNetwork
 from csm_codec.mimi.loader import Mimi
@@ -75,14 +75,14 @@ class _Lane:
 
     def step(self, codes: Tensor, exec_mask: Tensor, *, audio: bool) -> Tensor:
         """codes: (width, codebooks). Returns the samples of the bucket's rows, on the host; nothing without `audio`."""
-        books, device = self._network.num_codebooks, self._network.device
+        books = self._network.num_codebooks
         rows = int(exec_mask.nonzero()[-1]) + 1 if exec_mask.any() else 0
         bucket = bucket_of(rows, self._buckets)
-        table = torch.empty(bucket, self._table.shape[1], dtype=torch.int64)
+        table = host_room((bucket, self._table.shape[1]), torch.int64, self._network.device)
         table[:, :books] = codes[:bucket]
         table[:, books + POSITION], table[:, books + FIRST] = self._numbers[:, :bucket]
         table[:, books + TAKES_PART] = exec_mask[:bucket]
-        self._table[:bucket].copy_(pinned(table, device), non_blocking=True)
+        self._table[:bucket].copy_(table, non_blocking=True)
         self._steps[bucket, audio]()
         self._numbers[0] += exec_mask * self._network.steps
         return on_host(self._pcm[:bucket]) if audio else self._pcm[:0]
