@@ -161,9 +161,10 @@ class SpectralEmbedder:
     def _look_nearer(self) -> None:
         """The same for rows whose look-ahead is shorter."""
         read, written = self._near_rows
-        messages = self._network.without_future(self._numbers[:, _NUM_COLUMNS:], self._numbers[:, _FRAME], read)
-        wanted = (self._numbers[:, _NEARER][read] - 1).clamp_min(0)
-        self._messages[written] = messages[torch.arange(len(read), device=self._device), wanted]
+        numbers, nearer = self._numbers, self._numbers[:, _NEARER][read].clamp_min(1)
+        self._messages[written] = self._network.without_future(
+            numbers[:, _NUM_COLUMNS:], numbers[:, _FRAME], read, nearer
+        )
 
     def _make_blocks(self, bucket: int) -> None:
         """The next hop of each row's mark."""

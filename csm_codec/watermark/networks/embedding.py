@@ -58,8 +58,10 @@ class EmbedNetwork:
         layers += [_GatedConv(layer, dtype, fold_inputs=index == 0) for index, layer in enumerate(decoder_layers)]
         self._layers = [_StreamingLayer(layer, width, self.bins, device) for layer in layers]
         self._last = _GatedConv(last, torch.float32)
-        self._messages = message_table(encoder, self.bins)  # (symbols, bins)
-        self._carriers = torch.zeros(width, self.encoder_lag, self.bins, device=device)
+        self._everywhere = torch.ones(1, 1, 1, device=device)
+        self._messages = message_table(encoder, self.bins).to(dtype)  # (symbols, bins)
+        self._carriers = torch.zeros(width, self.encoder_lag, self.bins, dtype=dtype, device=device)
+        self._ages, self._dtype = torch.arange(self.lag + 1, device=device), dtype
 
     def begin(self, rows: Tensor) -> None:
         """Starts clips in these rows, (N,) int64."""
@@ -73,41 +75,46 @@ class EmbedNetwork:
         symbols: (rows, encoder_lag + 1) on the air at frame - encoder_lag up to frame.
         Returns (rows, band), positive, with an rms over all bins of one over the signal-to-distortion ratio.
         """
-        carriers = self._carriers[: len(carrier)]
+        carriers, insides = self._carriers[: len(carrier)], self._insides(rows.frame, rows.num_frames)
+        carrier = carrier.to(self._dtype) * insides[0][:, 0]
         x = carrier[:, None]
         for index, layer in enumerate(self._layers):
             if index == self.encoder_lag:
-                x = torch.cat((x, carriers[:, :1], self._messages[symbols[:, 0]][:, None]), dim=1)
-            x = layer.step(_within(x, rows.frame - index, rows.num_frames), rows)
+                x = torch.cat((x, carriers[:, :1], self._messages[symbols[:, :1]] * insides[index]), dim=1)
+            x = layer.step(x, insides[index + 1], rows)
         rows.keep(torch.cat((carriers[:, 1:], carrier[:, None]), dim=1), carriers)
         return self._message(x)
 
-    def without_future(self, symbols: Tensor, frame: Tensor, numbers: Tensor) -> Tensor:
-        """Messages of the `lag` frames after the one of the last step, as if `frame` were the last of each clip.
+    def without_future(self, symbols: Tensor, frame: Tensor, numbers: Tensor, nearer: Tensor) -> Tensor:
+        """The message of a frame behind the one of the last step, as if `frame` were the last of each clip.
 
         symbols, frame: as in the last step. numbers: of the rows that are asked for, (N,), which took part in it.
-        Returns (N, lag, band); the last one is that of `frame` itself. Changes no state.
+        nearer: (N,) how many frames behind, 1 to `lag`; `lag` is `frame` itself. Returns (N, band). Changes no state.
         """
         symbols, frame = symbols[numbers], frame[numbers]
         pasts = [layer.past[numbers] for layer in self._layers]
-        carriers = self._carriers[numbers]
-        messages = []
+        carriers, outputs = self._carriers[numbers], []
         for ahead in range(1, self.lag + 1):  # frame + ahead passes through; layers before the first see nothing new
-            first = ahead - 1
+            first, insides = ahead - 1, self._insides(frame + ahead, frame + 1)
             x = pasts[first].new_zeros(len(numbers), self._layers[first].num_inputs, self.bins)
             for index in range(first, self.lag):
                 if index == self.encoder_lag != first:
-                    symbol = symbols[:, ahead]
-                    x = torch.cat((x, carriers[:, first:ahead], self._messages[symbol][:, None]), dim=1)
-                x = _within(x, frame + ahead - index, frame + 1)
-                pasts[index], x = self._layers[index].peek(pasts[index], x)
-            messages.append(self._message(x))
-        return torch.stack(messages, dim=1)
+                    message = self._messages[symbols[:, ahead : ahead + 1]] * insides[index]
+                    x = torch.cat((x, carriers[:, first:ahead], message), dim=1)
+                pasts[index], x = self._layers[index].peek(pasts[index], x, insides[index + 1])
+            outputs.append(x)
+        return self._message(torch.stack(outputs, dim=1)[torch.arange(len(numbers), device=frame.device), nearer - 1])
+
+    def _insides(self, frame: Tensor, num_frames: Tensor) -> tuple[Tensor, ...]:
+        """By frames ago, 0 to `lag`: 1 where that frame is one of the clip's, else 0; (rows, 1, 1) each."""
+        frames = frame - self._ages[:, None]  # (lag + 1, rows)
+        inside = ((frames >= 0) & (frames < num_frames)).to(self._dtype)
+        return inside[:, :, None, None].unbind(0)
 
     def _message(self, x: Tensor) -> Tensor:
-        message = self._last(x)[:, 0, : self._band].abs()
+        message = self._last(x.float(), self._everywhere)[:, 0, : self._band].abs()
         rms = (message.square().sum(dim=1, keepdim=True) / self._num_bins).sqrt()
-        return message / rms.clamp_min(torch.finfo(rms.dtype).tiny) * self._amplitude
+        return message * (self._amplitude / rms.clamp_min(torch.finfo(rms.dtype).tiny))
 
 
 class _GatedConv:
@@ -121,18 +128,20 @@ class _GatedConv:
             weight = torch.cat((features, carrier.sum(1, keepdim=True), message.sum(1, keepdim=True)), dim=1)
         self.num_inputs = weight.shape[1]
         weight = weight.permute(0, 3, 1, 2).flatten(1, 2).contiguous()  # (outputs, frames * inputs, bins)
-        self.dtype, self._weight = dtype, weight.to(dtype)
-        self._bias = torch.cat((layer.conv.bias, layer.gate.bias))
         norm = layer.bn
-        self._scale = (norm.weight * torch.rsqrt(norm.running_var + norm.eps))[:, None]
-        self._shift = norm.bias[:, None] - norm.running_mean[:, None] * self._scale
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        self._shift = (norm.bias - norm.running_mean * scale)[:, None].to(dtype)
+        scales = torch.cat((scale, torch.ones_like(scale)))  # of values, not of gates
+        self.dtype, self._weight = dtype, (weight * scales[:, None, None]).to(dtype)
+        self._bias = (torch.cat((layer.conv.bias, layer.gate.bias)) * scales).to(dtype)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """(rows, frames * inputs, bins) to (rows, outputs, bins)"""
-        weight = self._weight
-        y = F.conv1d(x.to(weight.dtype), weight, self._bias.to(weight.dtype), padding=weight.shape[2] // 2).float()
-        value, gate = y.chunk(2, dim=1)
-        return value * torch.sigmoid(gate) * self._scale + self._shift
+    def __call__(self, x: Tensor, inside: Tensor) -> Tensor:
+        """(rows, frames * inputs, bins) to (rows, outputs, bins). inside: (rows, 1, 1), by which outputs are multiplied.
+
+        Numbers beside the convolution have its type.
+        """
+        y = F.conv1d(x, self._weight, self._bias, padding=self._weight.shape[2] // 2)
+        return torch.addcmul(self._shift * inside, F.glu(y, dim=1), inside)
 
 
 class _StreamingLayer:
@@ -143,27 +152,24 @@ class _StreamingLayer:
         self.num_inputs = conv.num_inputs
         self.past = torch.zeros(width, 2 * conv.num_inputs, bins, dtype=conv.dtype, device=device)
 
-    def step(self, x: Tensor, rows: Rows) -> Tensor:
-        """Takes a frame (rows, inputs, bins). Returns the output for the frame before it, (rows, outputs, bins)."""
+    def step(self, x: Tensor, inside: Tensor, rows: Rows) -> Tensor:
+        """Takes a frame (rows, inputs, bins). Returns the output for the frame before it, (rows, outputs, bins).
+
+        inside: whether that one is in the clip, (rows, 1, 1).
+        """
         past = self.past[: len(x)]
-        newer, y = self.peek(past, x)
+        newer, y = self.peek(past, x, inside)
         rows.keep(newer, past)
         return y
 
-    def peek(self, past: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    def peek(self, past: Tensor, x: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
         """The past after taking a frame, and the output for the frame before it. Changes nothing."""
-        frames = torch.cat((past, x.to(past.dtype)), dim=1)
-        return frames[:, x.shape[1] :], self._conv(frames)
+        frames = torch.cat((past, x), dim=1)
+        return frames[:, x.shape[1] :], self._conv(frames, inside)
 
 
 def _like(mask: Tensor, state: Tensor) -> Tensor:
     return mask.view(-1, *(1,) * (state.dim() - 1))
-
-
-def _within(x: Tensor, frame: Tensor, num_frames: Tensor) -> Tensor:
-    """Zero where the frame is not one of the clip's."""
-    inside = (frame >= 0) & (frame < num_frames)
-    return torch.where(inside[:, None, None], x, 0.0)
 
 
 def message_table(encoder: Any, bins: int) -> Tensor:
