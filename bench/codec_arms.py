@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from csm_codec.codec import Codec
-from csm_codec.mimi.decoder import MimiDecoder
+from csm_codec.mimi.decoder import Form, MimiDecoder
 from csm_codec.mimi.loader import Mimi, load_mimi
 from csm_codec.resample import Pcm
 from csm_codec.stream import Failed
@@ -62,7 +62,11 @@ class Parts:
     def decoder(self, batch: int) -> MimiDecoder:
         width = min(batch, self._widest) if self.device.type == "cpu" else batch
         return MimiDecoder(
-            self.mimi, num_lanes=-(-batch // width), lane_width=width, dtype=self.dtype, modules=self.modules
+            self.mimi,
+            num_lanes=-(-batch // width),
+            lane_width=width,
+            dtype=self.dtype,
+            form=Form.MODULES if self.modules else None,
         )
 
     @property

@@ -24,6 +24,11 @@ class CodecConfig(BaseModel):
         le=4096,
         description="Streams decoded as one batch; 0 is eight on a CPU and all slots on a GPU.",
     )
+    constant_shape: bool = Field(
+        False,
+        description="On a GPU, compute every step at the size of the whole batch: a stream's bits then do not depend on"
+        " how many others there are. Each step costs as much as the largest.",
+    )
     watermark_dtype: Literal["float32", "bfloat16"] = Field(
         "float32",
         description="Type of the embedding networks' convolutions; the detector stays float32. bfloat16 is faster where"

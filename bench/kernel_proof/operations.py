@@ -22,7 +22,13 @@ _NO_KERNEL = frozenset(
     " as_strided unbind split chunk split_with_sizes is_same_size empty new_empty empty_like empty_strided"
     " new_empty_strided lift_fresh unfold view_as_real view_as_complex resolve_conj resolve_neg".split()
 )
-_PRODUCTS = frozenset("mm addmm addmm_ bmm baddbmm linear _scaled_mm _int_mm".split())
+_PRODUCTS = frozenset(
+    "mm addmm addmm_ bmm baddbmm linear matmul _scaled_mm _int_mm conv1d convolution"
+    " _scaled_dot_product_efficient_attention".split()
+)
+_MAYBE_NOTHING = frozenset(
+    "to contiguous flatten unflatten".split()
+)  # they return what they are given where that will do
 _LAYERS = ("qkv_weight", "out_weight", "gate_up_weight", "down_weight")  # that a frame reads once a pass
 PRODUCT = "product of torch"
 OTHER = "other of torch"
@@ -49,35 +55,52 @@ class Operations:
 
 def count(function: Callable[[], object], partly_read: dict[int, int] | None = None) -> Operations:
     """Counts the function's operations. partly_read: bytes that a launch reads of a storage, by `storage_of`."""
-    made, partly = Operations(), partly_read or {}
+    mode = _Counting(partly_read or {})
+    with pretended_gpu(mode.record), mode:
+        function()
+    return mode.made
 
-    def size_of(tensors: list[Tensor]) -> int:
+
+def count_torch(function: Callable[[], object], partly_read: dict[int, int] | None = None) -> Operations:
+    """The same for a function that launches no kernel of Triton. This process may interpret kernels."""
+    with _Counting(partly_read or {}) as mode:
+        function()
+    return mode.made
+
+
+class _Counting(TorchDispatchMode):
+    def __init__(self, partly_read: dict[int, int]) -> None:
+        super().__init__()
+        self.made, self._partly = Operations(), partly_read
+
+    def record(self, launch: Launch) -> None:
+        self.made.launches.append(launch)
+        self.made.counts[launch.name] += 1
+        self.made.bytes[launch.name] += self._size_of(launch.tensors) + _read_again(launch)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = func._schema.name.split("::")[1]
+        if name in _NO_KERNEL or (name in _MAYBE_NOTHING and storage_of(result) == storage_of(args[0])):
+            return result
+        group = PRODUCT if name in _PRODUCTS else OTHER
+        self.made.torch_names[name] += 1
+        self.made.counts[group] += 1
+        if name == "index_put_":  # it touches what it writes, and not all that there is
+            self.made.bytes[group] += 2 * args[2].numel() * args[2].element_size()
+            return result
+        listed = [tensor for given in args if isinstance(given, (tuple, list)) for tensor in given]
+        results = result if isinstance(result, (tuple, list)) else [result]
+        tensors = [tensor for tensor in (*args, *listed, *results) if isinstance(tensor, Tensor)]
+        self.made.bytes[group] += self._size_of(tensors)
+        return result
+
+    def _size_of(self, tensors: list[Tensor]) -> int:
         sizes = {}
         for tensor in tensors:
             whole = tensor.numel() * tensor.element_size()
-            sizes[storage_of(tensor)] = min(whole, partly.get(storage_of(tensor), whole))
+            sizes[storage_of(tensor)] = min(whole, self._partly.get(storage_of(tensor), whole))
         return sum(sizes.values())
-
-    def record(launch: Launch) -> None:
-        made.launches.append(launch)
-        made.counts[launch.name] += 1
-        made.bytes[launch.name] += size_of(launch.tensors) + _read_again(launch)
-
-    class Mode(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            result = func(*args, **(kwargs or {}))
-            name = func._schema.name.split("::")[1]
-            if name not in _NO_KERNEL:
-                group = PRODUCT if name in _PRODUCTS else OTHER
-                results = result if isinstance(result, (tuple, list)) else [result]
-                made.torch_names[name] += 1
-                made.counts[group] += 1
-                made.bytes[group] += size_of([tensor for tensor in (*args, *results) if isinstance(tensor, Tensor)])
-            return result
-
-    with pretended_gpu(record), Mode():
-        function()
-    return made
 
 
 def _read_again(launch: Launch) -> int:

@@ -9,20 +9,31 @@ many frames have been computed, the row's state is that of a stream computed fro
 and with them the order of the keys in the ring, are counted from the beginning. For the attention alone the latent is
 enough, which costs less than a frame of audio.
 
-On a CPU the network is computed by cpu/, which takes less than half the time of moshi's modules. On a GPU, and on a CPU
-for a network of another build than Mimi's usual one, moshi's modules compute it.
+On a CPU the network is computed by cpu/, which takes less than half the time of moshi's modules. On a GPU batch/
+computes it in captured steps. A network of another build than Mimi's usual one is left to moshi's modules.
 """
 
 from __future__ import annotations
+
+from enum import Enum
 
 import torch
 from torch import Tensor
 
 from csm_codec.mimi import reach
+from csm_codec.mimi.batch.lanes import BatchLanes
 from csm_codec.mimi.cpu.frame_lanes import FrameLanes
 from csm_codec.mimi.cpu.frame_network import FrameNetwork
 from csm_codec.mimi.loader import Mimi
 from csm_codec.mimi.module_lanes import ModuleLanes
+
+
+class Form(Enum):
+    """What computes the network."""
+
+    FRAMES = "frames"  # cpu/
+    BATCH = "batch"  # batch/, on any device
+    MODULES = "modules"  # moshi's, which convert the weights in place for bfloat16
 
 
 class MimiDecoder:
@@ -35,19 +46,28 @@ class MimiDecoder:
         num_lanes: int,
         lane_width: int,
         dtype: torch.dtype = torch.float32,
-        modules: bool = False,
+        form: Form | None = None,
+        constant_shape: bool = False,
     ) -> None:
-        """dtype: of all but the quantizer, which stays as loaded. modules: moshi's modules on a CPU too, which convert
-        the weights in place for bfloat16.
+        """dtype: of all but the quantizer, which stays as loaded. form: what computes it; None is the device's own.
+
+        constant_shape: see BatchLanes; other forms have one shape anyway.
         """
         self.identity = mimi.identity
         self.num_lanes, self.lane_width = num_lanes, lane_width
         self.device = next(mimi.model.parameters()).device
         self._reach = reach.latent_frames(mimi.model), reach.audio_frames(mimi.model)
-        by_frames = not modules and self.device.type == "cpu" and FrameNetwork.fits(mimi.model)
-        self._half: FrameLanes | ModuleLanes = (FrameLanes if by_frames else ModuleLanes)(
-            mimi, num_lanes, lane_width, dtype
-        )
+        if form is None:
+            form = Form.FRAMES if self.device.type == "cpu" else Form.BATCH
+            form = form if FrameNetwork.fits(mimi.model) else Form.MODULES
+        self._half: FrameLanes | BatchLanes | ModuleLanes
+        match form:
+            case Form.FRAMES:
+                self._half = FrameLanes(mimi, num_lanes, lane_width, dtype)
+            case Form.BATCH:
+                self._half = BatchLanes(mimi, num_lanes, lane_width, dtype, constant_shape)
+            case Form.MODULES:
+                self._half = ModuleLanes(mimi, num_lanes, lane_width, dtype)
 
     @property
     def latent_frames(self) -> int:
@@ -71,7 +91,8 @@ class MimiDecoder:
         """One frame for the rows of `exec_mask`; rows of `reset_mask` start a new stream with it.
 
         codes: (lane_width, codebooks) int64, already checked. Rows outside `exec_mask` hold any valid codes.
-        Returns (lane_width, frame size) fp32. Rows outside `exec_mask` hold nothing of use and keep their state.
+        Returns (rows, frame size) fp32, the lane's rows or its first ones up to the last of `exec_mask` at least. Rows
+        outside `exec_mask` hold nothing of use and keep their state.
         """
         return self._half.frame_step(lane, codes, exec_mask, reset_mask)
 

@@ -146,10 +146,10 @@ def stack_depth(weights: PackedWeights) -> PackedWeights:
                 for at, layer in enumerate(layers)
             ),
         ),
-        depth_heads=tuple(replace(head, values=values) for head, values in zip(weights.depth_heads, heads, strict=True)),
-        stacked_depth=DepthWeights(
-            weights.config, **kinds, heads=heads, table=table, rope=weights.depth_decoder.rope
+        depth_heads=tuple(
+            replace(head, values=values) for head, values in zip(weights.depth_heads, heads, strict=True)
         ),
+        stacked_depth=DepthWeights(weights.config, **kinds, heads=heads, table=table, rope=weights.depth_decoder.rope),
     )
 
 

@@ -61,7 +61,13 @@ def load_codec(settings: CodecSettings) -> LoadedCodec:
     device_type = torch.device(settings.device).type
     width = settings.lane_width_on(device_type)
     num_lanes = -(-settings.slots // width)
-    decoder = MimiDecoder(mimi, num_lanes=num_lanes, lane_width=width, dtype=_DTYPES[settings.dtype])
+    decoder = MimiDecoder(
+        mimi,
+        num_lanes=num_lanes,
+        lane_width=width,
+        dtype=_DTYPES[settings.dtype],
+        constant_shape=settings.constant_shape,
+    )
     embedder = Embedder(
         silentcipher,
         sample_rate_hz=mimi.identity.sample_rate_hertz,
@@ -74,6 +80,7 @@ def load_codec(settings: CodecSettings) -> LoadedCodec:
         ),
         first_samples=mimi.identity.frame_sample_count,
         dtype=_DTYPES[settings.watermark_dtype],
+        constant_shape=settings.constant_shape,
     )
     codec = Codec(decoder, embedder, keyring)
     _warm_up(codec, num_lanes * width, mimi.identity.codebook_count)

@@ -9,7 +9,7 @@ import pytest
 
 from csm_bundle.errors import InvalidRequestError
 from csm_codec.codec import Codec
-from csm_codec.mimi.decoder import MimiDecoder
+from csm_codec.mimi.decoder import Form, MimiDecoder
 from csm_codec.mimi.loader import load_mimi
 from csm_codec.stream import Audio, Checkpoint, Complete, Output
 from csm_codec.watermark.embed.embedder import Embedder
@@ -32,8 +32,9 @@ def silentcipher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=[1, 2], ids=["alone", "lane"])
 def codec(request: pytest.FixtureRequest, mimi_folder: Path, silentcipher_folder: Path) -> Codec:
-    """Two lanes of two rows. The parameter is the width of the embedder's lanes."""
-    decoder = MimiDecoder(load_mimi(mimi_folder), num_lanes=2, lane_width=2)
+    """Two lanes of two rows. The parameter is the width of the embedder's lanes; 2 is as on a GPU, with Mimi too."""
+    form = Form.BATCH if request.param == 2 else None
+    decoder = MimiDecoder(load_mimi(mimi_folder), num_lanes=2, lane_width=2, form=form)
     embedder = Embedder(
         load_silentcipher(silentcipher_folder), sample_rate_hz=24000, num_slots=4, lane_width=request.param,
         first_samples=1920,

@@ -17,6 +17,7 @@ from csm_codec.mimi.cpu.convolutions import Convolutions
 from csm_codec.mimi.cpu.frame_kernels import frame_kernels
 from csm_codec.mimi.cpu.product import Array, Product, flat
 from csm_codec.mimi.cpu.transformer import Rings, Transformer, Turn
+from csm_codec.mimi.filters import fits
 
 
 class RowState:
@@ -65,7 +66,7 @@ class FrameNetwork:
             and all(isinstance(part.output_proj, nn.Conv1d) and part.output_proj.bias is None for part in parts)
             and all(isinstance(layer.project_out, nn.Identity) for part in parts for layer in part.vq.layers)
             and Transformer.fits(model.decoder_transformer)
-            and Convolutions.fits(model.decoder)
+            and fits(model.decoder)
         )
 
     def new_row(self) -> RowState:

@@ -6,8 +6,8 @@ schedule says so (look_ahead.py). The last call of a stream returns the rest, so
 borders and neighbours change nothing.
 
 Streams have numbered slots. On a CPU it is best to embed each slot on its own. On a GPU it is best to embed all slots
-as one lane: a batch of fixed width, which costs the same with one stream in it as with all. Both ways a stream's result
-never depends on its neighbours, bit for bit. It knows no codec and no keys.
+as one lane: a batch that costs as much as the bucket of its last row with a stream. Both ways a stream's result never
+depends on its neighbours, bit for bit, within a bucket. It knows no codec and no keys.
 """
 
 from __future__ import annotations
@@ -65,9 +65,10 @@ class Embedder:
         look_ahead: LookAhead = FULL,
         first_samples: int = 0,
         dtype: torch.dtype = torch.float32,
+        constant_shape: bool = False,
     ) -> None:
         """num_slots: a multiple of lane_width. lane_width: 1 is no lanes, on a CPU. dtype: of the networks'
-        convolutions.
+        convolutions. constant_shape: a lane's steps are all of its whole width, see SpectralEmbedder.
 
         first_samples: if not 0, STFT frames lie so that the first so many samples of a stream, at its rate, complete a
         hop, where that is possible: streams are embedded as clips with so much silence before them as this takes.
@@ -81,7 +82,10 @@ class Embedder:
             self._lane_width, self._lanes = num_slots, [FrameEmbedder(silentcipher, dtype)]
         else:
             self._lane_width = lane_width
-            self._lanes = [SpectralEmbedder(silentcipher, lane_width, dtype) for _ in range(num_slots // lane_width)]
+            self._lanes = [
+                SpectralEmbedder(silentcipher, lane_width, dtype, constant_shape=constant_shape)
+                for _ in range(num_slots // lane_width)
+            ]
         self._streams: dict[int, MarkedStream] = {}
 
     @property

@@ -26,89 +26,95 @@ from csm_codec.watermark.networks.silentcipher import FEATURES, REPEATS, SilentC
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Which rows are in a step, and where each is in its clip. A mask that would change nothing is None: masks cost."""
+    """Which rows are in a step, and where each is in its clip."""
 
-    frame: Tensor  # (width,)
-    num_frames: Tensor  # (width,); any larger number for a clip whose end is not known yet
-    near_edge: bool  # some row's layers see frames that are not in its clip
-    exec_mask: Tensor | None  # (width,); None when all take part
-    reset_mask: Tensor | None  # (width,); None when none begins
+    frame: Tensor  # (rows,); those of rows that rest are of no use
+    num_frames: Tensor  # (rows,); any larger number for a clip whose end is not known yet
+    exec_mask: Tensor  # (rows,)
 
-    def within(self, x: Tensor, ago: int) -> Tensor:
-        """x of the frame that many before this one; zero where the clip has no such frame."""
-        return _within(x, self.frame - ago, self.num_frames) if self.near_edge else x
-
-    def cleared(self, state: Tensor) -> Tensor:
-        """The state with zeros for rows that begin. state: rows first."""
-        return state if self.reset_mask is None else torch.where(_like(self.reset_mask, state), 0.0, state)
-
-    def kept(self, new: Tensor, old: Tensor) -> Tensor:
-        """The new state of rows that take part, the old one of others."""
-        return new if self.exec_mask is None else torch.where(_like(self.exec_mask, new), new, old)
+    def keep(self, new: Tensor, state: Tensor) -> None:
+        """Puts the new state of rows that take part in place of the old one."""
+        torch.where(_like(self.exec_mask, new), new, state, out=state)
 
 
 class EmbedNetwork:
-    """The networks over `width` streams. Every buffer holds a part of each row's state."""
+    """The networks over `width` streams. Every buffer holds a part of each row's state, at a fixed address.
+
+    All shapes are fixed, and nothing waits for the device. A step may take the first so many rows alone.
+    """
 
     def __init__(self, silentcipher: SilentCipher, width: int, dtype: torch.dtype = torch.float32) -> None:
         """dtype: of the convolutions."""
         hparams = silentcipher.hparams
         encoder, decoder = silentcipher.carrier_encoder, silentcipher.carrier_decoder
         *decoder_layers, last = decoder.main
-        self._width, self._num_bins, self._band = width, hparams.num_bins, hparams.band
+        self._num_bins, self._band = hparams.num_bins, hparams.band
         self.encoder_lag, decoder_lag = len(encoder.main), len(decoder_layers)
         self.lag = self.encoder_lag + decoder_lag  # frames
         self.bins = min(hparams.num_bins, hparams.band + self.lag)  # lowest bins that matter
         device = silentcipher.device
-        shape = (width, self.bins, device)
         self._amplitude = 10 ** (-hparams.sdr_db / 20)
         layers = [_GatedConv(layer, dtype) for layer in encoder.main]
         layers += [_GatedConv(layer, dtype, fold_inputs=index == 0) for index, layer in enumerate(decoder_layers)]
-        self._layers = [_StreamingLayer(layer, *shape) for layer in layers]
+        self._layers = [_StreamingLayer(layer, width, self.bins, device) for layer in layers]
         self._last = _GatedConv(last, torch.float32)
-        self._messages = message_table(encoder, self.bins)  # (symbols, bins)
-        self._carriers = torch.zeros(width, self.encoder_lag, self.bins, device=device)
+        self._everywhere = torch.ones(1, 1, 1, device=device)
+        self._messages = message_table(encoder, self.bins).to(dtype)  # (symbols, bins)
+        self._carriers = torch.zeros(width, self.encoder_lag, self.bins, dtype=dtype, device=device)
+        self._ages, self._dtype = torch.arange(self.lag + 1, device=device), dtype
+
+    def begin(self, rows: Tensor) -> None:
+        """Starts clips in these rows, (N,) int64."""
+        for state in (self._carriers, *(layer.past for layer in self._layers)):
+            state.index_fill_(0, rows, 0)
 
     def step(self, carrier: Tensor, symbols: Tensor, rows: Rows) -> Tensor:
-        """Takes the next frame of each row. Returns the message of the frame `lag` before it.
+        """Takes the next frame of each of the first rows. Returns the message of the frame `lag` before it.
 
-        carrier: (width, bins) magnitudes; those of frames past the end do not matter.
-        symbols: (width, encoder_lag + 1) on the air at frame - encoder_lag up to frame.
-        Returns (width, band), positive, with an rms over all bins of one over the signal-to-distortion ratio.
+        carrier: (rows, bins) magnitudes; those of frames past the end do not matter.
+        symbols: (rows, encoder_lag + 1) on the air at frame - encoder_lag up to frame.
+        Returns (rows, band), positive, with an rms over all bins of one over the signal-to-distortion ratio.
         """
-        past = rows.cleared(self._carriers)
+        carriers, insides = self._carriers[: len(carrier)], self._insides(rows.frame, rows.num_frames)
+        carrier = carrier.to(self._dtype) * insides[0][:, 0]
         x = carrier[:, None]
         for index, layer in enumerate(self._layers):
             if index == self.encoder_lag:
-                x = torch.cat((x, past[:, :1], self._messages[symbols[:, 0]][:, None]), dim=1)
-            x = layer.step(rows.within(x, index), rows)
-        self._carriers = rows.kept(torch.cat((past[:, 1:], carrier[:, None]), dim=1), past)
+                x = torch.cat((x, carriers[:, :1], self._messages[symbols[:, :1]] * insides[index]), dim=1)
+            x = layer.step(x, insides[index + 1], rows)
+        rows.keep(torch.cat((carriers[:, 1:], carrier[:, None]), dim=1), carriers)
         return self._message(x)
 
-    def without_future(self, symbols: Tensor, frame: Tensor, count: int) -> list[Tensor]:
-        """Messages of the `count` frames after the one of the last step, as if `frame` were the last of each clip.
+    def without_future(self, symbols: Tensor, frame: Tensor, numbers: Tensor, nearer: Tensor) -> Tensor:
+        """The message of a frame behind the one of the last step, as if `frame` were the last of each clip.
 
-        symbols, frame: as in the last step. At most `lag` messages; the last of these is that of `frame` itself.
-        Changes no state. Rows that did not take part in the last step hold nothing of use.
+        symbols, frame: as in the last step. numbers: of the rows that are asked for, (N,), which took part in it.
+        nearer: (N,) how many frames behind, 1 to `lag`; `lag` is `frame` itself. Returns (N, band). Changes no state.
         """
-        pasts = [layer.past for layer in self._layers]
-        messages = []
-        for ahead in range(1, count + 1):  # frame + ahead passes through; layers before the first one see nothing new
-            first = ahead - 1
-            x = pasts[first].new_zeros(self._width, self._layers[first].num_inputs, self.bins)
+        symbols, frame = symbols[numbers], frame[numbers]
+        pasts = [layer.past[numbers] for layer in self._layers]
+        carriers, outputs = self._carriers[numbers], []
+        for ahead in range(1, self.lag + 1):  # frame + ahead passes through; layers before the first see nothing new
+            first, insides = ahead - 1, self._insides(frame + ahead, frame + 1)
+            x = pasts[first].new_zeros(len(numbers), self._layers[first].num_inputs, self.bins)
             for index in range(first, self.lag):
                 if index == self.encoder_lag != first:
-                    symbol = symbols[:, ahead]
-                    x = torch.cat((x, self._carriers[:, first:ahead], self._messages[symbol][:, None]), dim=1)
-                x = _within(x, frame + ahead - index, frame + 1)
-                pasts[index], x = self._layers[index].peek(pasts[index], x)
-            messages.append(self._message(x))
-        return messages
+                    message = self._messages[symbols[:, ahead : ahead + 1]] * insides[index]
+                    x = torch.cat((x, carriers[:, first:ahead], message), dim=1)
+                pasts[index], x = self._layers[index].peek(pasts[index], x, insides[index + 1])
+            outputs.append(x)
+        return self._message(torch.stack(outputs, dim=1)[torch.arange(len(numbers), device=frame.device), nearer - 1])
+
+    def _insides(self, frame: Tensor, num_frames: Tensor) -> tuple[Tensor, ...]:
+        """By frames ago, 0 to `lag`: 1 where that frame is one of the clip's, else 0; (rows, 1, 1) each."""
+        frames = frame - self._ages[:, None]  # (lag + 1, rows)
+        inside = ((frames >= 0) & (frames < num_frames)).to(self._dtype)
+        return inside[:, :, None, None].unbind(0)
 
     def _message(self, x: Tensor) -> Tensor:
-        message = self._last(x)[:, 0, : self._band].abs()
+        message = self._last(x.float(), self._everywhere)[:, 0, : self._band].abs()
         rms = (message.square().sum(dim=1, keepdim=True) / self._num_bins).sqrt()
-        return message / rms.clamp_min(torch.finfo(rms.dtype).tiny) * self._amplitude
+        return message * (self._amplitude / rms.clamp_min(torch.finfo(rms.dtype).tiny))
 
 
 class _GatedConv:
@@ -122,18 +128,20 @@ class _GatedConv:
             weight = torch.cat((features, carrier.sum(1, keepdim=True), message.sum(1, keepdim=True)), dim=1)
         self.num_inputs = weight.shape[1]
         weight = weight.permute(0, 3, 1, 2).flatten(1, 2).contiguous()  # (outputs, frames * inputs, bins)
-        self._weight = weight.to(dtype)
-        self._bias = torch.cat((layer.conv.bias, layer.gate.bias))
         norm = layer.bn
-        self._scale = (norm.weight * torch.rsqrt(norm.running_var + norm.eps))[:, None]
-        self._shift = norm.bias[:, None] - norm.running_mean[:, None] * self._scale
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        self._shift = (norm.bias - norm.running_mean * scale)[:, None].to(dtype)
+        scales = torch.cat((scale, torch.ones_like(scale)))  # of values, not of gates
+        self.dtype, self._weight = dtype, (weight * scales[:, None, None]).to(dtype)
+        self._bias = (torch.cat((layer.conv.bias, layer.gate.bias)) * scales).to(dtype)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """(rows, frames * inputs, bins) to (rows, outputs, bins)"""
-        weight = self._weight
-        y = F.conv1d(x.to(weight.dtype), weight, self._bias.to(weight.dtype), padding=weight.shape[2] // 2).float()
-        value, gate = y.chunk(2, dim=1)
-        return value * torch.sigmoid(gate) * self._scale + self._shift
+    def __call__(self, x: Tensor, inside: Tensor) -> Tensor:
+        """(rows, frames * inputs, bins) to (rows, outputs, bins). inside: (rows, 1, 1), by which outputs are multiplied.
+
+        Numbers beside the convolution have its type.
+        """
+        y = F.conv1d(x, self._weight, self._bias, padding=self._weight.shape[2] // 2)
+        return torch.addcmul(self._shift * inside, F.glu(y, dim=1), inside)
 
 
 class _StreamingLayer:
@@ -142,29 +150,26 @@ class _StreamingLayer:
     def __init__(self, conv: _GatedConv, width: int, bins: int, device: torch.device) -> None:
         self._conv = conv
         self.num_inputs = conv.num_inputs
-        self.past = torch.zeros(width, 2 * conv.num_inputs, bins, device=device)
+        self.past = torch.zeros(width, 2 * conv.num_inputs, bins, dtype=conv.dtype, device=device)
 
-    def step(self, x: Tensor, rows: Rows) -> Tensor:
-        """Takes a frame (rows, inputs, bins). Returns the output for the frame before it, (rows, outputs, bins)."""
-        past = rows.cleared(self.past)
-        newer, y = self.peek(past, x)
-        self.past = rows.kept(newer, past)
+    def step(self, x: Tensor, inside: Tensor, rows: Rows) -> Tensor:
+        """Takes a frame (rows, inputs, bins). Returns the output for the frame before it, (rows, outputs, bins).
+
+        inside: whether that one is in the clip, (rows, 1, 1).
+        """
+        past = self.past[: len(x)]
+        newer, y = self.peek(past, x, inside)
+        rows.keep(newer, past)
         return y
 
-    def peek(self, past: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The past after taking a frame, and the frame before it. Changes nothing."""
+    def peek(self, past: Tensor, x: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+        """The past after taking a frame, and the output for the frame before it. Changes nothing."""
         frames = torch.cat((past, x), dim=1)
-        return frames[:, x.shape[1] :], self._conv(frames)
+        return frames[:, x.shape[1] :], self._conv(frames, inside)
 
 
 def _like(mask: Tensor, state: Tensor) -> Tensor:
     return mask.view(-1, *(1,) * (state.dim() - 1))
-
-
-def _within(x: Tensor, frame: Tensor, num_frames: Tensor) -> Tensor:
-    """Zero where the frame is not one of the clip's."""
-    inside = (frame >= 0) & (frame < num_frames)
-    return torch.where(inside[:, None, None], x, 0.0)
 
 
 def message_table(encoder: Any, bins: int) -> Tensor:

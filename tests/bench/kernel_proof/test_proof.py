@@ -14,7 +14,11 @@ from bench.kernel_proof.budget import OPERATIONS, complaints_about_code, complai
 from bench.kernel_proof.machine_code import MachineCode
 from bench.kernel_proof.time_model import Cost, Point, _fitted, class_of
 
-FORMS = (("auto", "plain"), ("fused", "float8"), ("int8", "float8-kv", "depth-kernel"))  # which takes as long as one test may
+FORMS = (
+    ("auto", "plain"),
+    ("fused", "float8"),
+    ("int8", "float8-kv", "depth-kernel"),
+)  # which takes as long as one test may
 Run = Callable[..., subprocess.CompletedProcess[str]]
 GOOD = MachineCode("kernel", 96, 0, 45_000, 4, 3, 744, 0, 31, 30, 8, True)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from csm_codec.mimi.cpu.frame_lanes import FrameLanes
 from csm_codec.mimi.cpu.frame_network import FrameNetwork
-from csm_codec.mimi.decoder import MimiDecoder
+from csm_codec.mimi.decoder import Form, MimiDecoder
 from csm_codec.mimi.loader import load_mimi
 from csm_codec.mimi.module_lanes import ModuleLanes
 
@@ -41,7 +41,7 @@ def test_audio_is_that_of_the_modules(mimi_folder: Path, dtype: torch.dtype, lea
     if dtype is torch.float64:
         mimi.model.double()
     ours = MimiDecoder(mimi, num_lanes=1, lane_width=2, dtype=dtype)
-    modules = MimiDecoder(exact, num_lanes=1, lane_width=2, dtype=torch.float64, modules=True)
+    modules = MimiDecoder(exact, num_lanes=1, lane_width=2, dtype=torch.float64, form=Form.MODULES)
     assert isinstance(ours._half, FrameLanes) and isinstance(modules._half, ModuleLanes)
     expected = _stream(modules, _codes())
     noise = _stream(ours, _codes()) - expected

@@ -59,7 +59,7 @@ def test_the_networks_are_those_of_the_lanes(silentcipher: SilentCipher, carrier
     found = _run(network, [Frame(0, index, end, SYMBOLS[0]) for index in range(end + LAG)], carriers)
     for index in range(end + LAG):
         symbols = [SYMBOLS[0][(index - lane.encoder_lag + at) % 21] for at in range(lane.encoder_lag + 1)]
-        rows = Rows(torch.tensor([index]), torch.tensor([end]), True, None, None)
+        rows = Rows(torch.tensor([index]), torch.tensor([end]), torch.ones(1, dtype=torch.bool))
         carrier = torch.from_numpy(carriers[0, index][None])
         expected = lane.step(carrier, torch.tensor([symbols]), rows)[0].numpy()
         if index >= LAG:

@@ -15,17 +15,8 @@ WIDTH, LAG = 2, 6
 def _step(network: EmbedNetwork, carriers: torch.Tensor, symbols: torch.Tensor, frame: int, end: int) -> torch.Tensor:
     """carriers: (frames, WIDTH, bins); symbols: (frames, WIDTH)"""
     carrier = carriers[frame] if frame < end else torch.full_like(carriers[0], 7.0)
-    return network.step(
-        carrier,
-        _on_air(network, symbols, frame),
-        Rows(
-            torch.full((WIDTH,), frame),
-            torch.full((WIDTH,), end),
-            near_edge=frame < network.lag or frame >= end,
-            exec_mask=None,
-            reset_mask=torch.ones(WIDTH, dtype=torch.bool) if frame == 0 else None,
-        ),
-    )
+    rows = Rows(torch.full((WIDTH,), frame), torch.full((WIDTH,), end), torch.ones(WIDTH, dtype=torch.bool))
+    return network.step(carrier, _on_air(network, symbols, frame), rows)
 
 
 def _on_air(network: EmbedNetwork, symbols: torch.Tensor, frame: int) -> torch.Tensor:
@@ -42,9 +33,12 @@ def test_without_future_every_frame_is_marked_as_if_the_clip_ended(silentcipher:
     for frame in range(last + 1):
         _step(early, carriers, symbols, frame, UNKNOWN)
         _step(ended, carriers, symbols, frame, last + 1)
-    found = early.without_future(_on_air(early, symbols, last), torch.full((WIDTH,), last), LAG)
+    on_air, rows = _on_air(early, symbols, last), torch.arange(WIDTH)
+    found = [
+        early.without_future(on_air, torch.full((WIDTH,), last), rows, torch.full((WIDTH,), ahead + 1))
+        for ahead in range(LAG)
+    ]
     expected = [_step(ended, carriers, symbols, last + ahead, last + 1) for ahead in range(1, LAG + 1)]
-    assert len(found) == LAG
     for message, wanted in list(zip(found, expected, strict=True))[max(0, LAG - 1 - last) :]:  # frames before 0: none
         assert torch.equal(message, wanted)
 

@@ -1,0 +1,22 @@
+"""Numbers of rows for which steps are captured. Policy only: no torch."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+LEAST = 8  # rows; fewer cost as much
+
+
+def buckets_up_to(num_rows: int) -> list[int]:
+    """Powers of two from LEAST on, ascending; the last one is num_rows itself."""
+    buckets, bucket = [], LEAST
+    while bucket < num_rows:
+        buckets.append(bucket)
+        bucket *= 2
+    return [*buckets, num_rows]
+
+
+def bucket_of(num_rows: int, buckets: Sequence[int]) -> int:
+    """The smallest bucket that holds num_rows rows, or the largest. buckets: in ascending order."""
+    return buckets[min(bisect_left(buckets, num_rows), len(buckets) - 1)]
