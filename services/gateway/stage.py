@@ -112,6 +112,7 @@ class GatewayStage:
             None if tokens is None else tokens.admit,
             open_tracer(settings, "gateway"),
             private_address=private_address,
+            streams_per_connection=settings.max_streams_per_connection,
         )
         self._watches = [StageWatch(name, channel, self._on_health) for name, channel in self._health_channels.items()]
         self._watching: list[asyncio.Task[None]] = []
