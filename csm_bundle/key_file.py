@@ -54,17 +54,29 @@ class KeyFile:
 def open_key_file(
     path: Path, *, kind: str, num_bytes: int, check: Callable[[str, bytes], None] = lambda key_id, key: None
 ) -> KeyFile:
-    """Reads the file; makes it first if it is not there.
+    """Reads the file; makes it first if it is not there. The arguments are those of `read_key_file`.
 
-    kind: of keys, for messages; check: of each key, raises KeyringError. Raises KeyringError for a file that cannot be
-    read or made.
+    Raises KeyringError for a file that cannot be read or made.
     """
     try:
         if not path.exists():
             _create(path, num_bytes)
+    except OSError as error:
+        raise KeyringError(f"The {kind} keyring {path} cannot be made: {error}.") from error
+    return read_key_file(path, kind=kind, num_bytes=num_bytes, check=check)
+
+
+def read_key_file(
+    path: Path, *, kind: str, num_bytes: int, check: Callable[[str, bytes], None] = lambda key_id, key: None
+) -> KeyFile:
+    """kind: of keys, for messages; check: of each key, raises KeyringError. Raises KeyringError.
+
+    For a file that is followed: one that is gone for a moment must not come back with other keys.
+    """
+    try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise KeyringError(f"The {kind} keyring {path} cannot be read or made: {error}.") from error
+        raise KeyringError(f"The {kind} keyring {path} cannot be read: {error}.") from error
     return _parse(path, text, num_bytes, check)
 
 

@@ -22,7 +22,7 @@ from csm_codec.resample import Pcm
 from csm_codec.stream import Audio, Checkpoint, Complete, DecodeStream, Failed, Output, StreamStart
 from csm_codec.stretch import Stretcher
 from csm_codec.watermark.embed.embedder import Chunk, Embedder
-from csm_codec.watermark.keys.keyring import Keyring
+from csm_codec.watermark.keys.keyring import FindsKey
 from csm_codec.watermark.keys.payload import frame_symbols
 from csm_codec.watermark.stream.level import RunningLevel
 from csm_codec.watermark.stream.marked_stream import AT_THE_START, MarkedStream, Place
@@ -38,7 +38,7 @@ _LOUDEST = 1e9  # full scale is 1; from 1e18 on the mark is not finite and would
 class Codec:
     """Owns the decoder and the embedder. Not safe for several threads."""
 
-    def __init__(self, decoder: MimiDecoder, embedder: Embedder, keyring: Keyring) -> None:
+    def __init__(self, decoder: MimiDecoder, embedder: Embedder, keyring: FindsKey) -> None:
         """embedder: has one slot for each row of the decoder; none of its lanes spans two lanes of the decoder."""
         self._decoder, self._embedder, self._keyring = decoder, embedder, keyring
         self._lanes = Lanes(decoder.num_lanes, decoder.lane_width)

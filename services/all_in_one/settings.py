@@ -72,7 +72,9 @@ class AllInOneSettings(BundleSettings):
 
     def gateway(self, **targets: str) -> GatewaySettings:
         """targets: engine_target and the others that GatewaySettings has"""
-        values: dict[str, Any] = self.model_dump(include=set(StageSettings.model_fields))
+        values: dict[str, Any] = self.model_dump(
+            include=set(StageSettings.model_fields) | {"max_streams_per_connection"}
+        )
         plaintext = dict.fromkeys(("stage_tls_ca", "stage_tls_certificate", "stage_tls_key"))  # they are on loopback
         if self.watermark_keyring is not None:
             values["code_sealing_keyring"] = self.watermark_keyring.with_name("code_sealing_keys.json")
@@ -83,6 +85,7 @@ class AllInOneSettings(BundleSettings):
         """targets: gateway_target and gateway_health_target"""
         values = self.model_dump(include=set(ProgramSettings.model_fields) - {"host", "port", "metrics_port"})
         own: dict[str, Any] = {"host": self.http_host, "port": self.http_port, "metrics_port": -1}
+        own["gateway_streams_per_connection"] = self.max_streams_per_connection
         plaintext = dict.fromkeys(("gateway_tls_ca", "gateway_tls_certificate", "gateway_tls_key"))
         return HttpSettings(**(values | own | targets | plaintext | {"deadline_seconds": DEADLINE_S}))
 

@@ -17,7 +17,7 @@ from csm_bundle.errors import InvalidRequestError, KeyringError
 from csm_codec.resample import Pcm
 from csm_codec.watermark.detect.evidence import most_keys
 from csm_codec.watermark.detect.scanner import Scan, Scanner, scan
-from csm_codec.watermark.keys.keyring import WatermarkKey
+from csm_codec.watermark.keys.keyring import FindsKey, WatermarkKey
 from csm_codec.watermark.keys.payload import PERIOD
 from services.codec import convert
 from services.codec.admission import Admission
@@ -118,7 +118,8 @@ class WatermarkSearch:
 
     def _keys(self, key_ids: Iterable[str]) -> list[WatermarkKey]:
         """The keys without repetition: every further try costs time and makes a match by chance likelier."""
-        named = map(self._key, dict.fromkeys(key_ids) or self._loaded.keyring.keys)
+        keyring = self._loaded.keyring.current()
+        named = [named_key(keyring, key_id) for key_id in dict.fromkeys(key_ids) or keyring.keys]
         keys = list({key.id: key for key in named}.values())
         hparams = self._loaded.silentcipher.hparams
         most = most_keys(PERIOD * hparams.hop / hparams.sample_rate_hz)
@@ -128,14 +129,11 @@ class WatermarkSearch:
             )
         return keys
 
-    def _key(self, key_id: str) -> WatermarkKey:
-        return named_key(self._loaded, key_id)
 
-
-def named_key(loaded: LoadedCodec, key_id: str) -> WatermarkKey:
+def named_key(keys: FindsKey, key_id: str) -> WatermarkKey:
     """The key of that id; the active one for "". Raises StatusError NOT_FOUND."""
     try:
-        return loaded.keyring.get(key_id)
+        return keys.get(key_id)
     except KeyringError as error:
         raise StatusError(
             grpc.StatusCode.NOT_FOUND,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from csm_codec.mimi.decoder import MimiDecoder
 from csm_codec.mimi.loader import Mimi, load_mimi
 from csm_codec.stream import Failed
 from csm_codec.watermark.embed.embedder import Embedder
-from csm_codec.watermark.keys.keyring import Keyring, open_keyring
 from csm_codec.watermark.networks.silentcipher import SilentCipher, load_silentcipher
 from csm_codec.watermark.stream.look_ahead import LookAhead
+from services.codec.keyring import FollowedKeyring
 from services.codec.settings import CodecSettings
 
 log = logging.getLogger("csm.codec")
@@ -35,23 +36,27 @@ class LoadedCodec:
     codec: Codec
     mimi: Mimi
     silentcipher: SilentCipher
-    keyring: Keyring
+    keyring: FollowedKeyring
     latency_samples: int
     bundle: Bundle
     resume_digest: str  # of all weights, and the mark's strength, that the audio of a clip depends on
 
 
-def load_codec(settings: CodecSettings) -> LoadedCodec:
-    """Raises BundleError, CheckpointError, KeyringError, or an error of torch for a device that is not there."""
+def load_codec(settings: CodecSettings, on_keyring_reload: Callable[[bool], None] = lambda usable: None) -> LoadedCodec:
+    """on_keyring_reload: see FollowedFiles
+
+    Raises BundleError, CheckpointError, KeyringError, or an error of torch for a device that is not there."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    keyring = open_keyring(
-        settings.watermark_keyring.expanduser(), allow_public_key=settings.allow_public_watermark_key
+    keyring = FollowedKeyring(
+        settings.watermark_keyring.expanduser(),
+        allow_public_key=settings.allow_public_watermark_key,
+        on_reload=on_keyring_reload,
     )
     bundle = open_bundle(
         settings.bundle, revision=settings.revision, offline=settings.offline, cache_dir=settings.cache_dir
     )
-    log.info("loading %s on %s, watermark key %s", bundle.name, settings.device, keyring.active.id)
+    log.info("loading %s on %s, watermark key %s", bundle.name, settings.device, keyring.current().active.id)
     mimi = load_mimi(bundle.path("mimi"), device=settings.device)
     _check_identity(bundle, mimi)
     silentcipher = load_silentcipher(bundle.path("silentcipher"), device=settings.device)

@@ -59,7 +59,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
 
     async def StreamDecode(self, requests: Requests, context: Context) -> None:
         config = await self._read_config(requests)
-        key_id = named_key(self._loaded, config.watermark_key_id).id
+        key_id = named_key(self._loaded.keyring, config.watermark_key_id).id
         before = resume.from_bytes(config.resume, self._loaded.resume_digest, key_id)
         point = resume.point_from_bytes(config.checkpoint, self._loaded.resume_digest, key_id)
         native_hz = self._identity.sample_rate_hertz
@@ -122,13 +122,13 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
     async def GetCodecInfo(
         self, request: codec_pb2.GetCodecInfoRequest, context: Context
     ) -> codec_pb2.GetCodecInfoResponse:
-        loaded = self._loaded
+        loaded, keyring = self._loaded, self._loaded.keyring.current()
         return codec_pb2.GetCodecInfoResponse(
             codec=values.from_identity(self._identity),
             watermark_scheme=loaded.silentcipher.scheme,
             latency_sample_count=loaded.latency_samples,
-            active_key_id=loaded.keyring.active.id,
-            key_ids=list(loaded.keyring.keys),
+            active_key_id=keyring.active.id,
+            key_ids=list(keyring.keys),
             notice=loaded.bundle.notice,
             sends_started=True,
             stretch_sample_count=held_samples(self._identity.sample_rate_hertz),

@@ -45,8 +45,8 @@ async def start_codec(settings: CodecSettings) -> CodecStage:
     Raises: CsmError when bundle or keys cannot be loaded; OSError when a port is taken or spans cannot be sent.
     """
     tracer = open_tracer(settings, "codec")
-    loaded = await asyncio.to_thread(load_codec, settings)
     metrics = StageMetrics()
+    loaded = await asyncio.to_thread(load_codec, settings, metrics.file_reloads("watermark_keyring"))
     codec_metrics = CodecMetrics(metrics.registry)
 
     async_codec = AsyncCodec(

@@ -132,7 +132,6 @@ class StageSettings(ProgramSettings):
     health_port: HealthPort = 0
     reflection: bool = Field(default=True, description="Answer server reflection on the API and health ports.")
     max_receive_message_bytes: ReceiveLimit = 16 * 2**20
-    max_streams_per_connection: ConnectionStreams = 0
     max_connection_age_seconds: ConnectionAge = 300
 
 

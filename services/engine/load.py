@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -49,14 +50,18 @@ class LoadedEngine:
     prompted_voices: list[FolderVoice]
 
 
-def load_engine(settings: EngineSettings) -> LoadedEngine:
-    """Raises: BundleError, CheckpointError, LexiconFileError, or an error of torch for a device that is not there."""
+def load_engine(
+    settings: EngineSettings, on_lexicon_reload: Callable[[bool], None] = lambda usable: None
+) -> LoadedEngine:
+    """on_lexicon_reload: see FollowedFiles
+
+    Raises: BundleError, CheckpointError, LexiconFileError, or an error of torch for a device that is not there."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
     bundle = open_bundle(
         settings.bundle, revision=settings.revision, offline=settings.offline, cache_dir=settings.cache_dir
     )
-    spoken_text = SpokenText(bundle, settings.lexicon)
+    spoken_text = SpokenText(bundle, settings.lexicon, on_lexicon_reload)
     model = _load_model(bundle, settings)
     tokenizer = TextTokenizer(bundle.path("tokenizer"), model.config.text_vocab_size)
     if settings.fused_products:

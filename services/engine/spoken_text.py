@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from csm_bundle.bundle import Bundle
@@ -17,9 +16,9 @@ from csm_bundle.errors import BundleError
 from csm_engine.types import GenerationRequest
 from csm_text.frontend import FrontEnd, UnknownFrontEndError, load
 from csm_text.lexicon import Entry, Lexicon, LexiconError, read_lexicon
-from services.common.watched_files import WatchedFiles
+from services.common.watched_files import FollowedFiles
 
-log = logging.getLogger("csm.engine")
+_Lexicons = Mapping[int | None, Lexicon]  # of speakers; None: of those that have no name
 
 
 class LexiconFileError(OSError):
@@ -29,18 +28,22 @@ class LexiconFileError(OSError):
 class SpokenText:
     """What is read of a text, for each speaker. Threads may share it."""
 
-    def __init__(self, bundle: Bundle, lexicon: Path | None) -> None:
-        """lexicon: the operator's file; its entries go before those of the bundle.
+    def __init__(
+        self, bundle: Bundle, lexicon: Path | None, on_reload: Callable[[bool], None] = lambda usable: None
+    ) -> None:
+        """lexicon: the operator's file; its entries go before those of the bundle. on_reload: see FollowedFiles
 
         Raises: BundleError, LexiconFileError.
         """
         self.front_end = _front_end(bundle)
         self._voices = {voice.name: voice.speaker for voice in bundle.voices}
         self._own = self._bundle_entries(bundle)
-        self._path = lexicon
-        self._file = None if lexicon is None else WatchedFiles([lexicon], lambda: self._operator_entries(lexicon))
-        entries = [] if self._file is None else self._file.load()
-        self._lexicons = self._of_speakers(entries)
+        self._unchanged = self._of_speakers([])
+        self._file: FollowedFiles[_Lexicons] | None = None
+        if lexicon is not None:
+            self._file = FollowedFiles(
+                [lexicon], lambda: self._of_speakers(self._operator_entries(lexicon)), on_reload=on_reload
+            )
 
     @property
     def changes_nothing(self) -> bool:
@@ -49,7 +52,13 @@ class SpokenText:
 
     def read(self, speaker: int, text: str) -> str:
         """Pure computation, 0.2 ms a sentence; no text is an error."""
-        lexicon = self._lexicons.get(speaker, self._lexicons[None])
+        return self._read(self._lexicons(), speaker, text)
+
+    def _lexicons(self) -> _Lexicons:
+        return self._unchanged if self._file is None else self._file.get()
+
+    def _read(self, lexicons: _Lexicons, speaker: int, text: str) -> str:
+        lexicon = lexicons.get(speaker, lexicons[None])
         if self.front_end is None:
             return lexicon.respell(text)
         return self.front_end.phonemize(text, lexicon)
@@ -61,26 +70,14 @@ class SpokenText:
         return await asyncio.to_thread(self._read_request, request)
 
     def _read_request(self, request: GenerationRequest) -> GenerationRequest:
-        self._follow_file()
+        lexicons = self._lexicons()  # one version for the whole request
         segments = [
-            dataclasses.replace(segment, text=self.read(segment.speaker, segment.text)) for segment in request.segments
+            dataclasses.replace(segment, text=self._read(lexicons, segment.speaker, segment.text))
+            for segment in request.segments
         ]
         return dataclasses.replace(request, segments=segments)
 
-    def _follow_file(self) -> None:
-        if self._file is None:
-            return
-        try:
-            entries = self._file.load_changed()
-        except OSError as error:
-            log.error("the old lexicon stays in use: %s", error)
-            return
-        if entries is not None:
-            self._lexicons = self._of_speakers(entries)
-            log.info("%d words of %s are in use now", len(entries), self._path)
-
-    def _of_speakers(self, entries: Sequence[Entry]) -> dict[int | None, Lexicon]:
-        """None: of speakers that have no name."""
+    def _of_speakers(self, entries: Sequence[Entry]) -> _Lexicons:
         lexicons: dict[int | None, Lexicon] = {None: Lexicon(entries, self._own)}
         for speaker in set(self._voices.values()):
             names = [name for name, number in self._voices.items() if number == speaker]

@@ -43,8 +43,8 @@ async def start_engine(settings: EngineSettings) -> EngineStage:
     cannot be used.
     """
     tracer = open_tracer(settings, "engine")
-    loaded = await asyncio.to_thread(load_engine, settings)
     metrics = StageMetrics()
+    loaded = await asyncio.to_thread(load_engine, settings, metrics.file_reloads("lexicon"))
     engine_metrics = EngineMetrics(metrics.registry)
     async_engine = AsyncEngine(
         loaded.engine,

@@ -59,7 +59,7 @@ class GatewayStage:
         self.settings = settings
         metrics = StageMetrics()
         gateway_metrics = GatewayMetrics(metrics.registry)
-        tokens = _tokens(settings, gateway_metrics)
+        tokens = _tokens(settings, gateway_metrics, metrics)
         by_load, by_conversation = (
             ReloadingChannel(
                 settings.engine_target,
@@ -93,7 +93,8 @@ class GatewayStage:
         codec = GrpcCodec(codec_channel, settings.stage_silence_seconds)
         self._catalogs = CatalogSource(engine, codec)
         quotas = _quotas(settings, tokens, gateway_metrics)
-        seal = open_code_seal(settings.code_sealing, settings.code_sealing_keyring)
+        keyring_reloads = metrics.file_reloads("code_sealing_keyring")
+        seal = open_code_seal(settings.code_sealing, settings.code_sealing_keyring, keyring_reloads)
         folder = None if settings.voices_folder is None else VoiceFolder(settings.voices_folder)
         self._store = _store(settings)
         voices = VoiceDirectory(engine, codec, folder, self._store, gateway_metrics)
@@ -111,6 +112,7 @@ class GatewayStage:
             None if tokens is None else tokens.admit,
             open_tracer(settings, "gateway"),
             private_address=private_address,
+            streams_per_connection=settings.max_streams_per_connection,
         )
         self._watches = [StageWatch(name, channel, self._on_health) for name, channel in self._health_channels.items()]
         self._watching: list[asyncio.Task[None]] = []
@@ -184,12 +186,12 @@ def _stage_tls(settings: GatewaySettings) -> StageTls | None:
     return StageTls(settings.stage_tls_ca, settings.stage_tls_certificate, settings.stage_tls_key)
 
 
-def _tokens(settings: GatewaySettings, metrics: GatewayMetrics) -> BearerTokens | None:
+def _tokens(settings: GatewaySettings, metrics: GatewayMetrics, of_stage: StageMetrics) -> BearerTokens | None:
     if settings.auth_tokens_file is None:
         return None
     if settings.tls_certificate is None:
         log.warning("tokens are taken over plaintext: without TLS in front of this port, the network can read them")
-    return BearerTokens(settings.auth_tokens_file, metrics)
+    return BearerTokens(settings.auth_tokens_file, metrics, of_stage.file_reloads("auth_tokens_file"))
 
 
 def _store(settings: GatewaySettings) -> VoiceStore | None:

@@ -8,7 +8,7 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from services.common.settings import MetricsPort, ProgramSettings, ServingPort
+from services.common.settings import ConnectionStreams, MetricsPort, ProgramSettings, ServingPort
 
 
 class HttpSettings(ProgramSettings):
@@ -25,6 +25,11 @@ class HttpSettings(ProgramSettings):
     )
     gateway_health_target: str = Field(
         default="127.0.0.1:50052", min_length=1, description="Health port of the gateway."
+    )
+    gateway_streams_per_connection: ConnectionStreams = Field(
+        default=512,
+        description="Calls at once on one connection to the gateway, its --max-streams-per-connection; a further one"
+        " opens another connection. 0 is no limit.",
     )
     gateway_tls_ca: Path | None = Field(
         default=None, description="PEM certificates of who signs the gateway; with it it is called over TLS alone."

@@ -32,6 +32,8 @@ def _options(target: str) -> list[tuple[str, str | int]]:
     return [
         ("grpc.enable_http_proxy", 0 if is_loopback(target) else 1),  # a proxy's loopback is another host
         ("grpc.service_config", SERVICE_CONFIG.read_text()),
+        # Otherwise channels of one process share a connection, and the calls that a server takes on it.
+        ("grpc.use_local_subchannel_pool", 1),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 20_000),
     ]

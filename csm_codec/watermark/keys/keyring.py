@@ -10,12 +10,13 @@ networks alone: they are not shown, logged or sent.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from csm_bundle.errors import KeyringError
-from csm_bundle.key_file import open_key_file
+from csm_bundle.key_file import KeyFile, open_key_file, read_key_file
 from csm_codec.watermark.keys.payload import PAYLOAD_BYTES
 
 # The key in CSM's own published source. It is public, so it proves nothing. It is listed here to be refused.
@@ -46,11 +47,26 @@ class Keyring:
         return self.keys[key_id]
 
 
+class FindsKey(Protocol):
+    """The method that marking calls."""
+
+    def get(self, key_id: str) -> WatermarkKey: ...
+
+
 def open_keyring(path: Path, *, allow_public_key: bool = False) -> Keyring:
     """Reads the file; makes it first, with one new secret key, if it is not there.
 
     Raises KeyringError for a file that cannot be read or made, and for a public key that was not asked for.
     """
+    return _keyring(path, allow_public_key, open_key_file)
+
+
+def read_keyring(path: Path, *, allow_public_key: bool = False) -> Keyring:
+    """Reads the file. Raises KeyringError as `open_keyring`, and when it is not there."""
+    return _keyring(path, allow_public_key, read_key_file)
+
+
+def _keyring(path: Path, allow_public_key: bool, read: Callable[..., KeyFile]) -> Keyring:
 
     def check(key_id: str, payload: bytes) -> None:
         if not allow_public_key and hmac.compare_digest(payload, PUBLIC_PAYLOAD):
@@ -59,6 +75,6 @@ def open_keyring(path: Path, *, allow_public_key: bool = False) -> Keyring:
                 " mark. Use a key of your own, or allow the public key explicitly."
             )
 
-    file = open_key_file(path, kind="watermark", num_bytes=PAYLOAD_BYTES, check=check)
+    file = read(path, kind="watermark", num_bytes=PAYLOAD_BYTES, check=check)
     keys = {key_id: WatermarkKey(key_id, payload) for key_id, payload in file.keys.items()}
     return Keyring(keys[file.active_id], keys)

@@ -60,7 +60,9 @@ class StageService(NamedTuple):
     name: str  # full name: "csm.v1.TextToSpeechService"
 
 
-def server_options(settings: StageSettings, *, for_gateways: bool = False) -> list[ChannelOption]:
+def server_options(
+    settings: StageSettings, *, for_gateways: bool = False, streams_per_connection: int = 0
+) -> list[ChannelOption]:
     """The options of the API server."""
     options = [
         *(GATEWAY_KEEPALIVE_OPTIONS if for_gateways else KEEPALIVE_OPTIONS),
@@ -71,8 +73,8 @@ def server_options(settings: StageSettings, *, for_gateways: bool = False) -> li
         ("grpc.http2.bdp_probe", 0),
         ("grpc.http2.lookahead_bytes", UNREAD_BYTES),
     ]
-    if settings.max_streams_per_connection:
-        options.append(("grpc.max_concurrent_streams", settings.max_streams_per_connection))
+    if streams_per_connection:
+        options.append(("grpc.max_concurrent_streams", streams_per_connection))
     if settings.max_connection_age_seconds:
         options.append(("grpc.max_connection_age_ms", settings.max_connection_age_seconds * 1000))
     return options
@@ -91,11 +93,14 @@ class StageServer:
         *,
         for_gateways: bool = False,
         private_address: str = "",
+        streams_per_connection: int = 0,
     ) -> None:
         """admit: whom the API port lets in, None is everybody; tracer: is stopped at the end of the drain
 
         for_gateways: the callers are gateways, which follow the health on the API port and ping often
         private_address: where the API answers as well, without TLS, such as "unix:/run/private/socket"
+        streams_per_connection: calls at once on one connection; 0 is no limit. A gateway takes a call that waits for
+        room on its connection for one of a frozen stage, so stages have none
         """
         self.settings = settings
         self.metrics = metrics or StageMetrics()
@@ -113,6 +118,7 @@ class StageServer:
         self._failure: asyncio.Future[BaseException] | None = None
         self._for_gateways = for_gateways
         self._private_address = private_address
+        self._streams_per_connection = streams_per_connection
         self._draining = False
         self._is_serving = self._is_stalled = False
 
@@ -132,7 +138,11 @@ class StageServer:
         self._calls = CallInterceptor(self.metrics, self._admit, self._tracer)
         self._api_server = grpc.aio.server(
             interceptors=[self._calls],
-            options=server_options(self.settings, for_gateways=self._for_gateways),
+            options=server_options(
+                self.settings,
+                for_gateways=self._for_gateways,
+                streams_per_connection=self._streams_per_connection,
+            ),
         )
         if self._for_gateways:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self._api_server)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
@@ -35,6 +36,20 @@ class StageMetrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._file_reloads = Counter(
+            "stage_file_reloads",
+            "Changes of a file that is followed while the stage runs, by its setting and by what came of it: used,"
+            " refused (what was read before stays in use).",
+            ["setting", "outcome"],
+            registry=self.registry,
+        )
+
+    def file_reloads(self, setting: str) -> Callable[[bool], None]:
+        """Counts the changes of one file; it is called with whether a change could be used."""
+        outcomes = {
+            usable: self._file_reloads.labels(setting, "used" if usable else "refused") for usable in (True, False)
+        }
+        return lambda usable: outcomes[usable].inc()
 
 
 class MetricsServer:

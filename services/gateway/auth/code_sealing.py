@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -20,10 +22,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 from csm.rvq.v1 import rvq_pb2
 from google.protobuf.message import DecodeError
 
-from csm_bundle.key_file import open_key_file
+from csm_bundle.errors import KeyringError
+from csm_bundle.key_file import open_key_file, read_key_file
+from services.common.watched_files import FollowedFiles
 
 Mode = Literal["sealed", "open", "off"]
 
+KIND = "code sealing"  # keys, in messages
 KEY_BYTES = 32
 MAGIC = b"CSMS\x01"
 _TAG_BYTES = 8
@@ -38,20 +43,27 @@ class SealError(ValueError):
         self.reason = reason
 
 
-class CodeSeal:
-    """Seals with the active key, and opens with any key of the file."""
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    active_id: str
+    ciphers: Mapping[str, AESGCMSIV]
 
-    def __init__(self, path: Path) -> None:
-        """Raises KeyringError."""
-        keyring = open_key_file(path.expanduser(), kind="code sealing", num_bytes=KEY_BYTES)
-        self._active_id = keyring.active_id
-        self._ciphers = {key_id: AESGCMSIV(key) for key_id, key in keyring.keys.items()}
+
+class CodeSeal:
+    """Seals with the active key, and opens with any key of the file, as it is when the codes leave or come back."""
+
+    def __init__(self, path: Path, on_reload: Callable[[bool], None] = lambda usable: None) -> None:
+        """Raises KeyringError. on_reload: see FollowedFiles"""
+        path = path.expanduser()
+        open_key_file(path, kind=KIND, num_bytes=KEY_BYTES)  # makes the file
+        self._file = FollowedFiles([path], lambda: _read(path), KeyringError, on_reload)
 
     def seal(self, codes: rvq_pb2.CodeFrames, codec: rvq_pb2.CodecIdentity) -> bytes:
-        key_id = self._active_id.encode()
+        keys = self._file.get()
+        key_id = keys.active_id.encode()
         header = MAGIC + bytes([len(key_id)]) + key_id + _tag(codec)
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        cipher = self._ciphers[self._active_id]
+        cipher = keys.ciphers[keys.active_id]
         return header + nonce + cipher.encrypt(nonce, codes.SerializeToString(), header + nonce)
 
     def open(self, sealed: bytes, codec: rvq_pb2.CodecIdentity) -> rvq_pb2.CodeFrames:
@@ -64,7 +76,7 @@ class CodeSeal:
         start = end + _TAG_BYTES + _NONCE_BYTES
         if len(sealed) <= start:
             raise SealError("SEALED_CODES_MALFORMED", "end before their first code.")
-        cipher = self._ciphers.get(key_id.decode("ascii", "replace"))
+        cipher = self._file.get().ciphers.get(key_id.decode("ascii", "replace"))
         if cipher is None:
             raise SealError(
                 "SEALED_CODES_UNKNOWN_KEY",
@@ -84,9 +96,14 @@ class CodeSeal:
             ) from None
 
 
-def open_code_seal(mode: Mode, path: Path) -> CodeSeal | None:
-    """The seal; None when sealing is off. Raises KeyringError."""
-    return CodeSeal(path) if mode == "sealed" else None
+def open_code_seal(mode: Mode, path: Path, on_reload: Callable[[bool], None]) -> CodeSeal | None:
+    """The seal; None when sealing is off. The rest is as for CodeSeal."""
+    return CodeSeal(path, on_reload) if mode == "sealed" else None
+
+
+def _read(path: Path) -> _Keys:
+    file = read_key_file(path, kind=KIND, num_bytes=KEY_BYTES)
+    return _Keys(file.active_id, {key_id: AESGCMSIV(key) for key_id, key in file.keys.items()})
 
 
 def _tag(codec: rvq_pb2.CodecIdentity) -> bytes:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import logging
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -24,10 +23,8 @@ from pydantic import Field, Strict, TypeAdapter, ValidationError
 from csm_bundle.checked_json import Problem, first_problem, keys, needed
 from services.common.rpc.status import StatusError
 from services.common.telemetry.spans import CallMetadata
-from services.common.watched_files import WatchedFiles
+from services.common.watched_files import FollowedFiles
 from services.gateway.metrics import GatewayMetrics
-
-log = logging.getLogger("csm.gateway")
 
 HEADER = "authorization"
 MISSING = "CREDENTIAL_MISSING"
@@ -63,18 +60,17 @@ _ENTRIES: TypeAdapter[list[TokenEntry]] = TypeAdapter(
 class BearerTokens:
     """Accepts or refuses calls by their token."""
 
-    def __init__(self, path: Path, metrics: GatewayMetrics) -> None:
-        """Raises OSError when the file cannot be used."""
-        self._path = path
+    def __init__(
+        self, path: Path, metrics: GatewayMetrics, on_reload: Callable[[bool], None] = lambda usable: None
+    ) -> None:
+        """Raises OSError when the file cannot be used. on_reload: see FollowedFiles"""
         self._refused = metrics.refused
-        self._file = WatchedFiles([path], lambda: load_entries(path))
-        self._entries = self._file.load()
+        self._file = FollowedFiles([path], lambda: load_entries(path), on_reload=on_reload)
 
     def admit(self, method: str, metadata: CallMetadata) -> str:
         """The name of the caller; "" for methods that need no token. Raises StatusError UNAUTHENTICATED."""
         if method.startswith(OPEN_TO_ALL):
             return ""
-        self._follow_file()
         values = [value for key, value in metadata if key == HEADER]
         if not values:
             raise self._refusal(MISSING, "This server wants a token, as metadata 'authorization: Bearer TOKEN'.")
@@ -88,26 +84,16 @@ class BearerTokens:
 
     def max_streams(self, name: str) -> int | None:
         """Most syntheses of the caller at once; None when the file sets no limit."""
-        return next((entry.max_streams for entry in self._entries if entry.name == name), None)
+        return next((entry.max_streams for entry in self._file.get() if entry.name == name), None)
 
     def _name_of(self, token: str) -> str | None:
         """Compares with every entry, so that the time taken reveals nothing."""
         digest = digest_of(token)
         found = None
-        for entry in self._entries:
+        for entry in self._file.get():
             if hmac.compare_digest(entry.sha256, digest):
                 found = entry.name
         return found
-
-    def _follow_file(self) -> None:
-        try:
-            entries = self._file.load_changed()
-        except OSError as error:
-            log.error("the old tokens stay in use: %s", error)
-            return
-        if entries is not None:
-            self._entries = entries
-            log.info("%d tokens are let in now", len(entries))
 
     def _refusal(self, reason: str, message: str) -> StatusError:
         self._refused.labels(reason).inc()

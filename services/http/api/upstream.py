@@ -1,4 +1,4 @@
-"""The gateway behind the door: one channel for all callers, and a client for each call with the caller's own token."""
+"""The gateway behind the door: channels for all callers, and a client for each call with the caller's own token."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from csm_client.credentials import CallMetadata
 from csm_client.targets import is_loopback
 from starlette.datastructures import Headers
 
+from services.http.api.channels import ChannelPool
 from services.http.api.errors import ApiError, wrong_field
 from services.http.settings import HttpSettings
 
@@ -33,7 +34,7 @@ class Caller:
 
 
 class Upstream:
-    """The gateway. Its channel is shared; nothing of a caller stays."""
+    """The gateway. Its channels are shared; nothing of a caller stays."""
 
     def __init__(self, settings: HttpSettings) -> None:
         """Raises TlsFileError."""
@@ -43,7 +44,9 @@ class Upstream:
             "tls_key": settings.gateway_tls_key,
         }
         self._settings = settings
-        self._channel = open_async_channel(settings.gateway_target, tls)
+        self.channels = ChannelPool(
+            lambda: open_async_channel(settings.gateway_target, tls), settings.gateway_streams_per_connection
+        )
         if not is_encrypted(tls) and not is_loopback(settings.gateway_target):
             log.warning("callers' tokens go to %s in plaintext: see --gateway-tls-ca", settings.gateway_target)
 
@@ -59,13 +62,13 @@ class Upstream:
         return AsyncClient(
             self._settings.gateway_target,
             timeout_s=caller.timeout_s,
-            channel=self._channel,
+            channel=self.channels,
             metadata=caller.trace,
             token=caller.token,
         )
 
     async def close(self) -> None:
-        await self._channel.close(None)
+        await self.channels.close()
 
     def _timeout_s(self, headers: Headers) -> float:
         most_s = self._settings.deadline_seconds

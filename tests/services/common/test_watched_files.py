@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.watched_files import ATTEMPTS, WatchedFiles
+from services.common.watched_files import ATTEMPTS, FollowedFiles, WatchedFiles
 
 
 def pair_of(folder: Path) -> list[Path]:
@@ -77,3 +77,36 @@ def test_only_a_change_is_loaded_and_a_bad_one_is_told_once(tmp_path: Path) -> N
     assert files.load_changed() is None
     write(tmp_path, "4444")
     assert files.load_changed() == 4444
+
+
+def test_followed_files_keep_what_was_right_and_count_each_change_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, "1")
+    counted: list[bool] = []
+
+    class WrongError(Exception):
+        pass
+
+    def load() -> int:
+        try:
+            return int((tmp_path / "a").read_text())
+        except (ValueError, OSError) as error:
+            raise WrongError(f"{tmp_path}: {error}") from None
+
+    followed = FollowedFiles(pair_of(tmp_path), load, WrongError, counted.append)
+    assert followed.get() == 1 and counted == []
+    write(tmp_path, "22")
+    assert [followed.get(), followed.get()] == [22, 22]
+    write(tmp_path, "bad")
+    assert [followed.get(), followed.get()] == [22, 22]
+    (tmp_path / "a").unlink()
+    assert [followed.get(), followed.get()] == [22, 22]
+    assert counted == [True, False, False]
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 2 and all(str(tmp_path) in error for error in errors)
+    write(tmp_path, "4444")
+    assert followed.get() == 4444
+    write(tmp_path, "bad")
+    with pytest.raises(WrongError):
+        FollowedFiles(pair_of(tmp_path), load, WrongError)

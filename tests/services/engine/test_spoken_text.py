@@ -139,7 +139,7 @@ async def test_a_changed_lexicon_is_followed_without_a_restart(
         counts = [(await generate(stub, "csm"))[0].text_token_count]
         write(lexicon, "csm\tsesame\n")
         counts.append((await generate(stub, "csm"))[0].text_token_count)
-        with caplog.at_level(logging.ERROR, "csm.engine"):
+        with caplog.at_level(logging.ERROR, "csm.files"):
             write(lexicon, "csm\n")
             counts.append((await generate(stub, "csm"))[0].text_token_count)
             counts.append((await generate(stub, "csm"))[0].text_token_count)
@@ -148,8 +148,8 @@ async def test_a_changed_lexicon_is_followed_without_a_restart(
     said = [len(text) for text in ("see ess em", "sesame", "sesame", "sesame", "sesame")]
     assert counts == [PREFIX_AND_ENDS + length for length in said]
     assert [r.getMessage() for r in caplog.records].count(
-        f"the old lexicon stays in use: --lexicon cannot be used: {lexicon}, line 1 has 1 columns; a word, how it is"
-        " said and perhaps a voice are needed, parted by tabs."
+        f"what was read before stays in use: --lexicon cannot be used: {lexicon}, line 1 has 1 columns; a word, how"
+        " it is said and perhaps a voice are needed, parted by tabs."
     ) == 1, "a mistake is told once"
 
 

@@ -80,7 +80,7 @@ def test_malformed_keyring_is_refused_without_showing_keys(tmp_path: Path, text:
 
 def test_unreadable_keyring_is_an_error_not_a_new_key(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    with pytest.raises(KeyringError, match="cannot be read or made"):
+    with pytest.raises(KeyringError, match="cannot be read"):
         open_keyring(tmp_path / "folder")
 
 

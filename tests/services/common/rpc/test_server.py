@@ -10,15 +10,19 @@ from typing import Any
 import grpc
 import pytest
 from csm.codec.v1 import codec_pb2
+from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from services.common.rpc.server import StageServer, server_options
+from services.common.rpc.server import StageServer, StageService, server_options
 from services.common.settings import StageSettings
+from services.gateway.settings import GatewaySettings
+from tests.support.fake_stages import FakeEngine
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 NAMES = ["", "readiness", "csm.codec.v1.CodecService"]
+CALLS = GatewaySettings.model_fields["max_streams_per_connection"].default + 100
 
 
 def has_ipv6_loopback() -> bool:
@@ -112,6 +116,24 @@ async def test_metrics_count_calls_by_code(stage: Any) -> None:
     await exporter.drain(0)
     assert 'grpc_server_handled_total{grpc_code="OK",grpc_method="GetCodecInfo"' in body
     assert "grpc_server_started_total" in body and "grpc_server_handling_seconds_bucket" in body
+
+
+async def test_a_stage_takes_more_calls_on_one_connection_than_a_gateway() -> None:
+    """A gateway has one connection to each engine and codec."""
+    engine = FakeEngine()
+    engine.script.pause_at = 0
+    service = StageService(engine_pb2_grpc.add_EngineServiceServicer_to_server, engine, "csm.engine.v1.EngineService")
+    server = StageServer(StageSettings(host="127.0.0.1"), [service], for_gateways=True)
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        stub: Any = engine_pb2_grpc.EngineServiceStub(channel)  # type: ignore[no-untyped-call]
+        calls = [stub.Generate(engine_pb2.GenerateRequest(max_frame_count=1)) for _ in range(CALLS)]
+        async with asyncio.timeout(60):
+            while len(engine.calls) < CALLS:
+                await asyncio.sleep(0.01)
+        for call in calls:
+            call.cancel()
+    await server.drain(0)
 
 
 def test_default_clients_may_ping_every_ten_seconds() -> None:

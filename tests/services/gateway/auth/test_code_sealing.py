@@ -82,6 +82,44 @@ def test_rotation_seals_with_the_active_key_and_opens_the_old(tmp_path: Path) ->
         new.open(old.seal(CODES, CODEC), CODEC)
 
 
+def test_a_changed_file_is_followed_and_a_wrong_one_is_not(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path, counted = tmp_path / "seal.json", list[bool]()
+    seal = CodeSeal(keys_file(path, "a", a="01" * 32), counted.append)
+    by_a = seal.seal(CODES, CODEC)
+    keys_file(path, "b", a="01" * 32, b="02" * 32)
+    by_b = seal.seal(CODES, CODEC)
+    assert b"\x01b" in by_b[:8] and seal.open(by_a, CODEC) == seal.open(by_b, CODEC) == CODES
+    path.write_text("{")
+    assert seal.seal(CODES, CODEC)[:8] == by_b[:8] and seal.open(by_a, CODEC) == CODES
+    path.unlink()
+    assert seal.open(by_a, CODEC) == CODES
+    assert not path.exists(), "no other key takes the place of a file that is gone"
+    assert counted == [True, False, False]
+    assert caplog.text.count("what was read before stays in use") == 2
+    keys_file(path, "b", b="02" * 32)
+    assert seal.open(by_b, CODEC) == CODES
+    with pytest.raises(SealError) as refused:
+        seal.open(by_a, CODEC)
+    assert refused.value.reason == "SEALED_CODES_UNKNOWN_KEY"
+
+
+async def test_a_running_gateway_seals_with_the_key_that_became_active(
+    tmp_path: Path, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
+    path = keys_file(tmp_path / "seal.json", "a", a="01" * 32)
+    stream_request.return_codes = True
+    async with gateway(code_sealing="sealed", code_sealing_keyring=path) as (deployment, tts):
+        before = (await summary_of(tts, stream_request)).sealed_codes
+        keys_file(path, "b", a="01" * 32, b="02" * 32)
+        after = (await summary_of(tts, stream_request)).sealed_codes
+        assert (before[5:7], after[5:7]) == (b"\x01a", b"\x01b")
+        for sealed in (before, after):
+            await summary_of(tts, with_turn(stream_request, sealed_codes=sealed))
+        labels = {"setting": "code_sealing_keyring", "outcome": "used"}
+        registry = deployment.gateway.server.metrics.registry
+        assert registry.get_sample_value("stage_file_reloads_total", labels) == 1
+
+
 def test_a_file_that_is_no_keyring_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(KeyringError, match="64 hexadecimal digits"):
         CodeSeal(keys_file(tmp_path / "short.json", "a", a="0102"))

@@ -149,7 +149,7 @@ async def test_changed_file_counts_at_once_and_a_wrong_one_does_not(
         assert await call(channel, info, b"", bearer(BO)) == "OK"
         file.write_text(entries(bo=BO) + "]")
         assert await call(channel, info, b"", bearer(ADA)) == "OK"
-        assert "the old tokens stay in use: --auth-tokens-file" in caplog.text
+        assert "what was read before stays in use: --auth-tokens-file" in caplog.text
         file.unlink()
         assert await call(channel, info, b"", bearer(ADA)) == "OK"
         file.write_text(entries(bo=BO))
