@@ -34,11 +34,12 @@ class Gateways:
     def __init__(self, deployment: FakeDeployment) -> None:
         self.deployment = deployment
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.ports: list[int] = []
+        self._ports: dict[subprocess.Popen[bytes], int] = {}  # filled by whichever listens first
 
     @property
     def target(self) -> str:
-        return target_of(self.ports)
+        """The addresses, in the order of `processes`."""
+        return target_of([self._ports[process] for process in self.processes])
 
     async def start(self, log: Path) -> None:
         flags = {
@@ -61,7 +62,7 @@ class Gateways:
         while not (found := re.search(r"api port (\d+)", log.read_text())):
             assert process.poll() is None, log.read_text()
             await asyncio.sleep(0.05)
-        self.ports.append(int(found[1]))
+        self._ports[process] = int(found[1])
 
     def kill_all(self) -> None:
         for process in self.processes:

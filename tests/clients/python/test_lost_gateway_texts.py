@@ -1,0 +1,175 @@
+"""A gateway that is killed under a text: the client says it again at another one, and no sample differs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import csm_client
+import grpc
+import pytest
+from csm.v1 import tts_pb2
+from csm_client.errors import IncompleteAudioError
+
+from tests.clients.python.test_lost_gateway import Gateways, running_gateways, whole_samples
+from tests.support.fake_stages import FRAME_SAMPLES, FakeCodec, Script, numbered_audio
+
+pytestmark = pytest.mark.timeout(120)
+
+PIECES = ("One is he", "re. Two", " is here. Three", " is ", "here.")
+SENTENCES = ["One is here.", "Two is here.", "Three is here."]
+FRAMES, HELD_AT = 20, 10  # of each sentence
+SENTENCE = numbered_audio(range(FRAMES))
+AUDIO = 3 * SENTENCE
+
+
+class HeldSentence(Script):
+    """Holds one sentence, by its number among the calls of the codec."""
+
+    def __init__(self, codec: FakeCodec, number: int) -> None:
+        super().__init__(pause_at=HELD_AT)
+        self._calls, self._number = codec.calls, number
+
+    async def reach(self, frame: int) -> None:
+        if len(self._calls) == self._number + 1:
+            await super().reach(frame)
+
+
+@pytest.fixture
+async def gateways(tmp_path: Path) -> AsyncIterator[Gateways]:
+    async with running_gateways(tmp_path) as running:
+        running.deployment.engine.frame_count = FRAMES
+        yield running
+
+
+class Listener:
+    """Reads a stream in a task."""
+
+    def __init__(self, stream: csm_client.AsyncSpeechStream) -> None:
+        self.stream = stream
+        self.chunks: list[tts_pb2.AudioChunk] = []
+        self.task = asyncio.create_task(self._listen())
+
+    async def _listen(self) -> bytes:
+        async with self.stream:
+            async for chunk in self.stream:
+                self.chunks.append(chunk)
+        assert self.stream.summary is not None
+        return whole_samples(self.chunks, self.stream.summary)
+
+
+async def lose_first(gateways: Gateways, held: int, has_audio: Callable[[], object]) -> None:
+    """Kills the first gateway in the middle of that sentence, once its caller has audio."""
+    codec = gateways.deployment.codec
+    codec.script = HeldSentence(codec, held)
+    async with asyncio.timeout(60):
+        await codec.script.paused.wait()
+        while not has_audio():
+            await asyncio.sleep(0.02)
+        calls = (*codec.calls, *gateways.deployment.engine.calls)
+        gateways.processes[0].kill()
+        gateways.processes[0].wait()
+        await asyncio.gather(*(call.ended.wait() for call in calls))
+
+
+def requests_of(gateways: Gateways) -> list[Any]:
+    """What the engine was asked for, sentence by sentence: words, context, seed."""
+    requests = [call.request for call in gateways.deployment.engine.calls]
+    for request in requests:
+        request.ClearField("request_id")
+    return requests
+
+
+def first_of(gateways: Gateways, **options: Any) -> csm_client.AsyncClient:
+    """A client that calls the first gateway, and the second one when that is lost."""
+    return csm_client.AsyncClient("", timeout_s=100, channel=grpc.aio.insecure_channel(gateways.target), **options)
+
+
+@pytest.mark.parametrize(
+    ("held", "written", "options"),
+    [
+        pytest.param(1, 3, {}, id="second sentence, half written, seed got"),
+        pytest.param(0, 2, {"seed": 7}, id="first sentence, half written, seed set", marks=pytest.mark.slow),
+        pytest.param(2, 5, {"encoding": "mulaw"}, id="last sentence, all written", marks=pytest.mark.slow),
+    ],
+)
+async def test_a_text_goes_on_at_another_gateway_bit_for_bit(
+    gateways: Gateways, held: int, written: int, options: Any
+) -> None:
+    """written: pieces before the loss"""
+    lost = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[str]:
+        for number, piece in enumerate(PIECES):
+            if number == written:
+                await lost.wait()
+            yield piece
+
+    async with first_of(gateways) as client:
+        stream = client.stream_synthesize_text(pieces(), **options)
+        listener = Listener(stream)
+        await lose_first(gateways, held, lambda: listener.chunks)
+        lost.set()
+        heard = await listener.task
+        assert stream.header is not None
+        again = await Listener(client.stream_synthesize_text(PIECES, **(options | {"seed": stream.header.seed}))).task
+    assert heard == again and (options.get("encoding") or heard == AUDIO)
+    assert [sentence.text for sentence in stream.sentences] == SENTENCES
+    assert [sentence.sample_offset for sentence in stream.sentences] == [
+        0,
+        FRAMES * FRAME_SAMPLES,
+        2 * FRAMES * FRAME_SAMPLES,
+    ]
+    *lost_ones, _, _, _, _, _, _ = requests = requests_of(gateways)
+    assert held < len(lost_ones) <= 3
+    assert requests == [*requests[-3:][: len(lost_ones)], *requests[-3:], *requests[-3:]]
+
+
+async def test_a_text_of_the_synchronous_client_goes_on_too(gateways: Gateways) -> None:
+    lost = threading.Event()
+
+    def pieces() -> Iterator[str]:
+        for number, piece in enumerate(PIECES):
+            if number == 3:
+                lost.wait(60)
+            yield piece
+
+    channel = grpc.insecure_channel(gateways.target)
+    with csm_client.Client("", timeout_s=100, channel=channel) as client:
+        stream = client.stream_synthesize_text(pieces(), seed=7)
+        listening = asyncio.create_task(asyncio.to_thread(stream.read_all))
+        await lose_first(gateways, 1, lambda: stream.sentences)
+        lost.set()
+        speech = await listening
+    assert speech.samples == AUDIO
+    assert [sentence.text for sentence in stream.sentences] == SENTENCES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [({"encoding": "opus"}, "Audio in this encoding"), ({"pieces": [*[" " * 999] * 300, *PIECES]}, "256 KiB")],
+    ids=["encoding", "long text"],
+)
+async def test_what_cannot_go_on_says_why(gateways: Gateways, options: dict[str, Any], why: str) -> None:
+    pieces = options.pop("pieces", PIECES)
+    async with first_of(gateways) as client:
+        listener = Listener(client.stream_synthesize_text(pieces, **options))
+        await lose_first(gateways, 0, lambda: listener.chunks)
+        with pytest.raises(IncompleteAudioError, match=why) as failed:
+            await listener.task
+    assert isinstance(failed.value.__cause__, csm_client.UnavailableError)
+
+
+@pytest.mark.slow
+async def test_a_text_may_be_interrupted_while_it_goes_on(gateways: Gateways) -> None:
+    async with first_of(gateways) as client:
+        listener = Listener(client.stream_synthesize_text(PIECES, seed=7))
+        await lose_first(gateways, 1, lambda: listener.chunks)
+        listener.stream.cancel()
+        with pytest.raises(csm_client.CsmClientError):
+            await listener.task
+    assert sum(chunk.sample_count for chunk in listener.chunks) < len(AUDIO) // 2
