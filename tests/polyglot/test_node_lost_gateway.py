@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.clients.python import test_lost_gateway_texts as texts
 from tests.clients.python.test_lost_gateway import AUDIO, HELD_AT, Gateways, running_gateways
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
@@ -51,3 +52,59 @@ async def test_a_caller_may_do_without(tmp_path: Path, node: Any) -> None:
         code, stderr = await say_and_kill(gateways, node, "--resumes", "0")
         assert code == 1 and "UNAVAILABLE" in stderr
         assert not node.out.exists()
+
+
+async def type_and_kill(
+    gateways: Gateways, node: Any, held: int, before: str, after: str, *arguments: str
+) -> tuple[int, str]:
+    """The same with a text from standard input, whose gateway is lost in that sentence. before, after: the loss"""
+    gateways.deployment.engine.frame_count = texts.FRAMES
+    client = await asyncio.create_subprocess_exec(
+        *node.command(gateways.target, "-", *arguments), stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert client.stdin is not None and client.stderr is not None
+    client.stdin.write(before.encode())
+    heard = bytearray()
+
+    async def listen() -> None:
+        while piece := await client.stderr.read(1000):
+            heard.extend(piece)
+
+    async with asyncio.timeout(100):
+        listening = asyncio.create_task(listen())
+        if not after:
+            client.stdin.close()
+        await texts.lose_first(gateways, held, lambda: b"s of audio" in heard)
+        if after:
+            client.stdin.write(after.encode())
+            client.stdin.close()
+        await listening
+        code = await client.wait()
+    return code, heard.decode()
+
+
+@pytest.mark.parametrize(
+    ("held", "written", "arguments"),
+    [(0, 2, []), (1, 3, ["--seed", "7"]), (2, 5, [])],
+    ids=["first sentence, half written", "second sentence, seed set", "last sentence, all written"],
+)
+async def test_a_text_goes_on_at_another_gateway_bit_for_bit(
+    tmp_path: Path, node: Any, held: int, written: int, arguments: list[str]
+) -> None:
+    async with running_gateways(tmp_path) as gateways:
+        before, after = "".join(texts.PIECES[:written]), "".join(texts.PIECES[written:])
+        code, stderr = await type_and_kill(gateways, node, held, before, after, *arguments)
+        assert code == 0, stderr
+        with wave.open(str(node.out), "rb") as audio:
+            assert audio.readframes(audio.getnframes()) == texts.AUDIO
+        *lost, _, _, _ = requests = texts.requests_of(gateways)
+        assert held < len(lost) <= 3
+        assert [(r.segments, r.sampling_params) for r in lost] == [
+            (r.segments, r.sampling_params) for r in requests[-3:][: len(lost)]
+        ]
+
+
+async def test_a_text_that_is_too_long_to_go_on_says_so(tmp_path: Path, node: Any) -> None:
+    async with running_gateways(tmp_path) as gateways:
+        code, stderr = await type_and_kill(gateways, node, 0, " " * 300_000 + "".join(texts.PIECES), "")
+        assert code == 1 and "So long a text does not go on" in stderr
