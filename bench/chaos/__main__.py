@@ -8,8 +8,8 @@ Of each stage one replica is struck at a time. Every stream must end OK with the
 refused before its first sample. The last line is one JSON object. The exit code is 1 if a stream failed or differed,
 a slot was not given back, a log has a traceback, or more than half of the streams were refused.
 
-Streams and texts take both gateways in turn, and go on at the other one when theirs is lost. Bytes are corrupted between
-gateways and stages, which speak TLS.
+Streams and texts take both gateways in turn, and go on at the other one when theirs is lost. Bytes are corrupted
+between gateways and stages, which speak TLS.
 """
 
 from __future__ import annotations

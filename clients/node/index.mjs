@@ -66,20 +66,20 @@ export class Client {
   // Audio as it is made. The call begins when the stream is iterated over.
   stream(text, speech = {}) {
     const open = (seed, ...options) => this.#stub.streamSynthesize(request(text, withSeed(speech, seed)), ...options);
-    return this.#open(open, speech);
+    return this.#open(open);
   }
 
   // Audio of a text that is still being written. pieces: an iterable or async iterable of strings, cut anywhere. What
   // it throws ends the call, and the stream throws it.
   streamText(pieces, speech = {}) {
-    const writer = new TextWriter(pieces, this.#resumes > 0 && canResume(speech));
+    const writer = new TextWriter(pieces, this.#resumes > 0);
     const open = (seed, ...options) => {
       const call = this.#stub.streamSynthesizeText(...options);
       call.write({ config: request('', withSeed(speech, seed)) });
       writer.writeTo(call);
       return call;
     };
-    return this.#open(open, speech, writer);
+    return this.#open(open, writer);
   }
 
   // The voices that the caller may use.
@@ -101,15 +101,15 @@ export class Client {
   }
 
   // open: seed, metadata, options -> call
-  #open(open, speech, writer) {
+  #open(open, writer) {
     const until = this.#until();
     const again = (seed) => {
       const patient = this.#metadata.clone();
       patient.setOptions({ waitForReady: true });
       return open(seed, patient, { deadline: until });
     };
-    const resumes = canResume(speech) ? this.#resumes : 0;
-    return new SpeechStream(() => open(undefined, this.#metadata, { deadline: until }), again, resumes, until, writer);
+    const begin = () => open(undefined, this.#metadata, { deadline: until });
+    return new SpeechStream(begin, again, this.#resumes, until, writer);
   }
 
   #until() {
@@ -191,9 +191,6 @@ class SpeechStream {
     if (!this.summary) throw new Error('The stream ended without a summary: the audio is incomplete.');
   }
 }
-
-// Audio of other encodings cannot be cut between two samples.
-const canResume = (speech) => (speech.encoding ?? 'pcm') === 'pcm';
 
 const withSeed = (speech, seed) => (seed === undefined ? speech : { ...speech, seed });
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import wave
 from pathlib import Path
 from typing import Any
 
+import csm_client
 import pytest
 
 from tests.clients.python import test_lost_gateway_texts as texts
@@ -45,6 +47,16 @@ async def test_a_stream_goes_on_at_another_gateway_bit_for_bit(tmp_path: Path, n
         with wave.open(str(node.out), "rb") as audio:
             assert audio.readframes(audio.getnframes()) == AUDIO
         assert len(gateways.deployment.codec.calls) == 2
+
+
+async def test_compressed_audio_goes_on_too(tmp_path: Path, node: Any) -> None:
+    async with running_gateways(tmp_path) as gateways:
+        mp3 = dataclasses.replace(node, out=tmp_path / "speech.mp3")
+        code, stderr = await say_and_kill(gateways, mp3, "--seed", "7")
+        assert code == 0, stderr
+        async with csm_client.AsyncClient(gateways.target) as client:
+            undisturbed = await client.stream_synthesize("Hello.", seed=7, encoding="mp3").read_all()
+        assert mp3.out.read_bytes() == undisturbed.samples
 
 
 async def test_a_caller_may_do_without(tmp_path: Path, node: Any) -> None:

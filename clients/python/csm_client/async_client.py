@@ -15,7 +15,7 @@ from csm_client.channel import open_async_channel
 from csm_client.credentials import CallMetadata, ConnectionOptions, call_metadata
 from csm_client.errors import ServerError, cancelled_here, from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions, VoiceOptions
-from csm_client.speech import DEFAULT_RESUMES, NextCall, Resumes, Speech, SpeechReader, can_resume, from_unary
+from csm_client.speech import DEFAULT_RESUMES, NextCall, Resumes, Speech, SpeechReader, from_unary
 from csm_client.text_writer import TextWriter
 from csm_client.tracing import trace_metadata
 
@@ -88,7 +88,7 @@ class AsyncClient:
         Text that has been sent is kept, up to 256 KiB, and sent again when the server is lost after the first audio.
         """
         request = requests.stream_request("", options)
-        writer = TextWriter(pieces, request, keep=self._resumes > 0 and can_resume(request))
+        writer = TextWriter(pieces, request, keep=self._resumes > 0)
         metadata = self._metadata + trace_metadata()
 
         def call_again(after: NextCall) -> Any:

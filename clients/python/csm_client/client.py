@@ -15,7 +15,7 @@ from csm_client.channel import open_channel
 from csm_client.credentials import ConnectionOptions, call_metadata
 from csm_client.errors import ServerError, from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions, VoiceOptions
-from csm_client.speech import DEFAULT_RESUMES, NextCall, Resumes, Speech, SpeechReader, can_resume, from_unary
+from csm_client.speech import DEFAULT_RESUMES, NextCall, Resumes, Speech, SpeechReader, from_unary
 from csm_client.text_writer import TextWriter
 from csm_client.tracing import trace_metadata
 
@@ -66,7 +66,7 @@ class Client:
     def stream_synthesize_text(self, pieces: Iterable[str], **options: Unpack[StreamOptions]) -> SpeechStream:
         """`pieces` are taken in a thread of gRPC's."""
         request = requests.stream_request("", options)
-        writer = TextWriter(pieces, request, keep=self._resumes > 0 and can_resume(request))
+        writer = TextWriter(pieces, request, keep=self._resumes > 0)
         metadata = self._metadata + trace_metadata()
 
         def call_again(after: NextCall) -> Any:

@@ -7,6 +7,7 @@ and so does a text whose pieces are the same.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
 from typing import NoReturn
@@ -72,14 +73,16 @@ class SpeechReader:
         self.summary: tts_pb2.SynthesisSummary | None = None
         self.sentences: list[tts_pb2.Sentence] = []
         self.sample_count = 0
-        self._position = 0  # in the current call
-        self._has_header = False  # likewise
-        self._num_sentences = 0  # likewise
+        self._num_bytes = 0
+        self._digest = hashlib.sha256()  # of these bytes
+        self.begin_again()
 
     def begin_again(self) -> None:
         """Starts another call, which repeats the stream from its start. What was received before is dropped."""
         self.summary = None
-        self._position, self._num_sentences, self._has_header = 0, 0, False
+        self._has_header = False
+        self._position = self._byte_position = self._num_sentences = 0
+        self._repeated = hashlib.sha256()  # of the bytes that had come before
 
     def accept(
         self, message: tts_pb2.StreamSynthesizeResponse | tts_pb2.StreamSynthesizeTextResponse
@@ -118,17 +121,32 @@ class SpeechReader:
     def _accept_audio(self, chunk: tts_pb2.AudioChunk) -> tts_pb2.AudioChunk | None:
         if chunk.sample_offset != self._position:
             raise self._incomplete(f"Audio from sample {self._position} to {chunk.sample_offset} is missing.")
+        content = chunk.audio_content
+        num_repeated = min(len(content), self._num_bytes - self._byte_position)
         self._position += chunk.sample_count
-        new = self._position - self.sample_count
-        if new <= 0 < chunk.sample_count:
-            return None
-        if new < chunk.sample_count:
-            width = len(chunk.audio_content) // chunk.sample_count
+        self._byte_position += len(content)
+        if num_repeated > 0:
+            self._repeated.update(content[:num_repeated])
+            if self._byte_position >= self._num_bytes:
+                self._check_repeated()
+            if num_repeated == len(content):
+                return None
             chunk = tts_pb2.AudioChunk(
-                audio_content=chunk.audio_content[-new * width :], sample_offset=self.sample_count, sample_count=new
+                audio_content=content[num_repeated:],
+                sample_offset=self.sample_count,
+                sample_count=self._position - self.sample_count,
             )
+        self._digest.update(chunk.audio_content)
+        self._num_bytes += len(chunk.audio_content)
         self.sample_count += chunk.sample_count
         return chunk
+
+    def _check_repeated(self) -> None:
+        """Compressed audio continues bit for bit or not at all: a decoder needs what came before."""
+        assert self.header is not None
+        is_compressed = self.header.audio_format.audio_encoding not in _UNCOMPRESSED
+        if is_compressed and self._repeated.digest() != self._digest.digest():
+            raise self._incomplete("The server that went on has encoded the audio in another way.")
 
     def end(self) -> None:
         """The stream ended with OK. Raises IncompleteAudioError when no summary came."""
@@ -163,8 +181,12 @@ FIRST_DELAY_S, MOST_DELAY_S = 0.1, 2.0  # before a call is opened again; twice a
 # The message of grpc.aio when a write met the end of the call. The true status is lost.
 _CUT_OFF_WRITE = "Internal error from Core"
 _LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
-# Encodings with a fixed number of bytes per sample, so that samples can be dropped.
-_DIVISIBLE = {tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_MULAW, tts_pb2.AUDIO_ENCODING_ALAW}
+_UNCOMPRESSED = {
+    tts_pb2.AUDIO_ENCODING_PCM,
+    tts_pb2.AUDIO_ENCODING_WAV,
+    tts_pb2.AUDIO_ENCODING_MULAW,
+    tts_pb2.AUDIO_ENCODING_ALAW,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +226,6 @@ class Resumes:
         header = reader.header
         if not self._is_loss(error) or header is None or self._count >= self._most or left_s <= 0:
             return None
-        if not can_resume(self._request):
-            self.hindrance = "Audio in this encoding does not go on at another server."
-            return None
         if self._writer is not None and not self._writer.is_kept:
             self.hindrance = f"A text of over {MOST_KEPT_BYTES // 1024} KiB does not go on at another server."
             return None
@@ -225,8 +244,3 @@ class Resumes:
     def cause(self, error: ServerError, reader: SpeechReader) -> ServerError:
         """The error to report when `error` ends the attempts to resume: the first loss."""
         return self._loss if self._loss is not None and reader.sample_count == self._lost_at else error
-
-
-def can_resume(request: tts_pb2.StreamSynthesizeRequest) -> bool:
-    """Whether audio in the request's encoding can be cut between two samples."""
-    return request.audio_config.audio_encoding in _DIVISIBLE
