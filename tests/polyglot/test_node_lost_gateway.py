@@ -29,8 +29,9 @@ async def say_and_kill(gateways: Gateways, node: Any, *arguments: str) -> tuple[
         heard = await client.stderr.readuntil(b"s of audio")
         while codec.calls[0].frame_count < HELD_AT:
             await asyncio.sleep(0.02)
-        gateways.processes[0].kill()  # the first of the target is the one that is used
-        gateways.processes[0].wait()
+        process = gateways.process_of(gateways.deployment.engine.calls[0])
+        process.kill()
+        process.wait()
         await codec.calls[0].ended.wait()
         codec.script.pause_at = None
         codec.script.resume.set()
@@ -86,7 +87,7 @@ async def type_and_kill(
         listening = asyncio.create_task(listen())
         if not after:
             client.stdin.close()
-        await texts.lose_first(gateways, held, lambda: b"s of audio" in heard)
+        await texts.lose(gateways, held, lambda: b"s of audio" in heard)
         if after:
             client.stdin.write(after.encode())
             client.stdin.close()

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.timeout(120)
 FRAMES = 60
 HELD_AT = 20  # frame
 AUDIO = numbered_audio(range(FRAMES))
+BATCH_FRAMES = 4  # of the first gateway, one more of the next: so a call of the engine tells whose it is
 
 
 class Gateways:
@@ -41,8 +42,13 @@ class Gateways:
         """The addresses, in the order of `processes`."""
         return target_of([self._ports[process] for process in self.processes])
 
+    def process_of(self, call: CallRecord) -> subprocess.Popen[bytes]:
+        """The gateway that made this call of the engine."""
+        return self.processes[call.request.max_batch_frame_count - BATCH_FRAMES]
+
     async def start(self, log: Path) -> None:
         flags = {
+            "max-batch-frame-count": BATCH_FRAMES + len(self.processes),
             "host": "127.0.0.1",
             "port": 0,
             "health-port": 0,

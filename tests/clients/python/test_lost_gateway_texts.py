@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import csm_client
-import grpc
 import pytest
 from csm.v1 import tts_pb2
 from csm_client.errors import IncompleteAudioError
 
 from tests.clients.python.test_lost_gateway import Gateways, running_gateways, whole_samples
+from tests.services.all_in_one.test_programs import environment
 from tests.support.fake_stages import FRAME_SAMPLES, FakeCodec, Script, numbered_audio
 
 pytestmark = pytest.mark.timeout(120)
@@ -61,8 +63,8 @@ class Listener:
         return whole_samples(self.chunks, self.stream.summary)
 
 
-async def lose_first(gateways: Gateways, held: int, has_audio: Callable[[], object]) -> None:
-    """Kills the first gateway in the middle of that sentence, once its caller has audio."""
+async def lose(gateways: Gateways, held: int, has_audio: Callable[[], object]) -> None:
+    """Kills the gateway of the only text in the middle of that sentence, once its caller has audio."""
     codec = gateways.deployment.codec
     codec.script = HeldSentence(codec, held)
     async with asyncio.timeout(60):
@@ -70,8 +72,9 @@ async def lose_first(gateways: Gateways, held: int, has_audio: Callable[[], obje
         while not has_audio():
             await asyncio.sleep(0.02)
         calls = (*codec.calls, *gateways.deployment.engine.calls)
-        gateways.processes[0].kill()
-        gateways.processes[0].wait()
+        process = gateways.process_of(gateways.deployment.engine.calls[0])
+        process.kill()
+        process.wait()
         await asyncio.gather(*(call.ended.wait() for call in calls))
 
 
@@ -80,12 +83,8 @@ def requests_of(gateways: Gateways) -> list[Any]:
     requests = [call.request for call in gateways.deployment.engine.calls]
     for request in requests:
         request.ClearField("request_id")
+        request.ClearField("max_batch_frame_count")
     return requests
-
-
-def first_of(gateways: Gateways, **options: Any) -> csm_client.AsyncClient:
-    """A client that calls the first gateway, and the second one when that is lost."""
-    return csm_client.AsyncClient("", timeout_s=100, channel=grpc.aio.insecure_channel(gateways.target), **options)
 
 
 @pytest.mark.parametrize(
@@ -108,10 +107,10 @@ async def test_a_text_goes_on_at_another_gateway_bit_for_bit(
                 await lost.wait()
             yield piece
 
-    async with first_of(gateways) as client:
+    async with csm_client.AsyncClient(gateways.target, timeout_s=100) as client:
         stream = client.stream_synthesize_text(pieces(), **options)
         listener = Listener(stream)
-        await lose_first(gateways, held, lambda: listener.chunks)
+        await lose(gateways, held, lambda: listener.chunks)
         lost.set()
         heard = await listener.task
         assert stream.header is not None
@@ -137,11 +136,10 @@ async def test_a_text_of_the_synchronous_client_goes_on_too(gateways: Gateways) 
                 lost.wait(60)
             yield piece
 
-    channel = grpc.insecure_channel(gateways.target)
-    with csm_client.Client("", timeout_s=100, channel=channel) as client:
+    with csm_client.Client(gateways.target, timeout_s=100) as client:
         stream = client.stream_synthesize_text(pieces(), seed=7)
         listening = asyncio.create_task(asyncio.to_thread(stream.read_all))
-        await lose_first(gateways, 1, lambda: stream.sentences)
+        await lose(gateways, 1, lambda: stream.sentences)
         lost.set()
         speech = await listening
     assert speech.samples == AUDIO
@@ -149,10 +147,27 @@ async def test_a_text_of_the_synchronous_client_goes_on_too(gateways: Gateways) 
 
 
 @pytest.mark.slow
+async def test_a_text_from_standard_input_goes_on_too(gateways: Gateways, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "csm_client", "say", "-", "--target", gateways.target, "--out", "-"]
+    program = await asyncio.create_subprocess_exec(
+        *command, "--encoding", "pcm", stdin=PIPE, stdout=PIPE, env=environment(), limit=2 * len(AUDIO)
+    )
+    assert program.stdin is not None and program.stdout is not None
+    program.stdin.write("".join(PIECES[:3]).encode())
+    heard = bytearray(await program.stdout.readexactly(2))
+    await lose(gateways, 1, lambda: heard)
+    program.stdin.write("".join(PIECES[3:]).encode())
+    program.stdin.close()
+    heard += await program.stdout.read()
+    assert await program.wait() == 0
+    assert heard == AUDIO
+
+
+@pytest.mark.slow
 async def test_a_text_that_is_too_long_to_go_on_says_so(gateways: Gateways) -> None:
-    async with first_of(gateways) as client:
+    async with csm_client.AsyncClient(gateways.target, timeout_s=100) as client:
         listener = Listener(client.stream_synthesize_text([*[" " * 999] * 300, *PIECES]))
-        await lose_first(gateways, 0, lambda: listener.chunks)
+        await lose(gateways, 0, lambda: listener.chunks)
         with pytest.raises(IncompleteAudioError, match="over 256 KiB") as failed:
             await listener.task
     assert isinstance(failed.value.__cause__, csm_client.UnavailableError)
@@ -160,9 +175,9 @@ async def test_a_text_that_is_too_long_to_go_on_says_so(gateways: Gateways) -> N
 
 @pytest.mark.slow
 async def test_a_text_may_be_interrupted_while_it_goes_on(gateways: Gateways) -> None:
-    async with first_of(gateways) as client:
+    async with csm_client.AsyncClient(gateways.target, timeout_s=100) as client:
         listener = Listener(client.stream_synthesize_text(PIECES, seed=7))
-        await lose_first(gateways, 1, lambda: listener.chunks)
+        await lose(gateways, 1, lambda: listener.chunks)
         listener.stream.cancel()
         with pytest.raises(csm_client.CsmClientError):
             await listener.task
