@@ -65,7 +65,7 @@ export class Client {
 
   // Audio as it is made. The call begins when the stream is iterated over.
   stream(text, speech = {}) {
-    const open = (seed, ...options) => this.#stub.streamSynthesize(request(text, withSeed(speech, seed)), ...options);
+    const open = (heard, ...options) => this.#stub.streamSynthesize({ ...request(text, speech), ...heard }, ...options);
     return this.#open(open);
   }
 
@@ -73,9 +73,9 @@ export class Client {
   // it throws ends the call, and the stream throws it.
   streamText(pieces, speech = {}) {
     const writer = new TextWriter(pieces, this.#resumes > 0);
-    const open = (seed, ...options) => {
+    const open = (heard, ...options) => {
       const call = this.#stub.streamSynthesizeText(...options);
-      call.write({ config: request('', withSeed(speech, seed)) });
+      call.write({ config: { ...request('', speech), ...heard } });
       writer.writeTo(call);
       return call;
     };
@@ -100,15 +100,16 @@ export class Client {
     this.#stub.close();
   }
 
-  // open: seed, metadata, options -> call
+  // open: what another call has that the first has not, metadata, options -> call
   #open(open, writer) {
     const until = this.#until();
-    const again = (seed) => {
+    const again = ({ header: { seed }, samples }) => {
       const patient = this.#metadata.clone();
       patient.setOptions({ waitForReady: true });
-      return open(seed, patient, { deadline: until });
+      const heard = { samplingParams: { seed: seed.toString() }, streamConfig: { heardSampleCount: samples } };
+      return open(heard, patient, { deadline: until });
     };
-    const begin = () => open(undefined, this.#metadata, { deadline: until });
+    const begin = () => open({}, this.#metadata, { deadline: until });
     return new SpeechStream(begin, again, this.#resumes, until, writer);
   }
 
@@ -172,7 +173,7 @@ class SpeechStream {
           if (this.#left) throw error;
         }
         this.#heard.beginAgain();
-        this.#call = this.#again(this.#heard.header.seed);
+        this.#call = this.#again(this.#heard);
       }
     } finally {
       this.#call.cancel(); // after the end of the stream this does nothing
@@ -191,8 +192,6 @@ class SpeechStream {
     if (!this.summary) throw new Error('The stream ended without a summary: the audio is incomplete.');
   }
 }
-
-const withSeed = (speech, seed) => (seed === undefined ? speech : { ...speech, seed });
 
 const tooLong = (error) => new Error(
   `${error.message}: the audio is incomplete. So long a text does not go on at another server.`, { cause: error });

@@ -233,6 +233,7 @@ class Resumes:
         if reader.sample_count > self._lost_at:
             self._loss, self._lost_at = error, reader.sample_count
         self._request.sampling_params.seed = header.seed
+        self._request.stream_config.heard_sample_count = reader.sample_count
         reader.begin_again()
         asked_s = error.retry_delay_s or 0.0
         delay_s = min(MOST_DELAY_S, max(asked_s, FIRST_DELAY_S * 2 ** (self._count - 1)), left_s)
