@@ -79,12 +79,12 @@ async def type_and_kill(
     client.stdin.write(before.encode())
     heard = bytearray()
 
-    async def listen() -> None:
-        while piece := await client.stderr.read(1000):
+    async def listen(stderr: asyncio.StreamReader) -> None:
+        while piece := await stderr.read(1000):
             heard.extend(piece)
 
     async with asyncio.timeout(100):
-        listening = asyncio.create_task(listen())
+        listening = asyncio.create_task(listen(client.stderr))
         if not after:
             client.stdin.close()
         await texts.lose(gateways, held, lambda: b"s of audio" in heard)

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -100,11 +100,17 @@ async def hold_two_streams(deployment: FakeDeployment) -> list[CallRecord]:
     return list(deployment.codec.calls)
 
 
-async def kill_one(gateways: Gateways) -> None:
-    """Kills one of two gateways while both have a stream, then lets the codec go on."""
+async def kill_one(gateways: Gateways, have_audio: Callable[[], bool] = lambda: True) -> None:
+    """Kills one of two gateways while both have a stream, then lets the codec go on. A caller that has no audio yet is
+    not told of the loss: gRPC repeats its call.
+
+    have_audio: asked again until the callers have some
+    """
     codec = gateways.deployment.codec
     async with asyncio.timeout(60):
         calls = await hold_two_streams(gateways.deployment)
+        while not have_audio():
+            await asyncio.sleep(0.02)
         gateways.processes[0].kill()
         gateways.processes[0].wait()
         ends = [asyncio.create_task(call.ended.wait()) for call in calls]
@@ -188,13 +194,15 @@ async def test_a_caller_may_do_without(gateways: Gateways) -> None:
     async with csm_client.AsyncClient(gateways.target, timeout_s=100, resumes=0) as client:
         await warm_up(client)
 
-        async def listen() -> int:
+        streams = [client.stream_synthesize("Hello.") for _ in range(2)]
+
+        async def listen(stream: csm_client.AsyncSpeechStream) -> int:
             try:
-                return len((await client.stream_synthesize("Hello.").read_all()).samples)
+                return len((await stream.read_all()).samples)
             except IncompleteAudioError as error:
                 return 2 * error.received_sample_count
 
-        killing = asyncio.create_task(kill_one(gateways))
-        lengths = sorted(await asyncio.gather(listen(), listen()))
+        killing = asyncio.create_task(kill_one(gateways, lambda: all(stream.header is not None for stream in streams)))
+        lengths = sorted(await asyncio.gather(*map(listen, streams)))
         await killing
     assert 0 < lengths[0] < lengths[1] == len(AUDIO)
