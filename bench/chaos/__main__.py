@@ -8,7 +8,7 @@ Of each stage one replica is struck at a time. Every stream must end OK with the
 refused before its first sample. The last line is one JSON object. The exit code is 1 if a stream failed or differed,
 a slot was not given back, a log has a traceback, or more than half of the streams were refused.
 
-A text does not go on at another gateway, so gateways are killed and cut off where no text is. Bytes are corrupted
+Streams and texts take both gateways in turn, and go on at the other one when theirs is lost. Bytes are corrupted
 between gateways and stages, which speak TLS.
 """
 
@@ -51,7 +51,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
         folder = options.logs or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         async with running_cluster(options.bundle, folder, options.seed) as cluster:
-            listeners = Listeners(cluster.gateway_target(0, 1), cluster.gateway_target(1))
+            listeners = Listeners(cluster.gateway_target)
             try:
                 return await disturb(options, cluster, listeners)
             finally:

@@ -67,8 +67,9 @@ class Cluster:
     def all(self) -> list[Replica]:
         return [replica for replicas in self.replicas.values() for replica in replicas]
 
-    def gateway_target(self, *numbers: int) -> str:
-        return target_of([self.replicas["gateway"][number].api for number in numbers])
+    @property
+    def gateway_target(self) -> str:
+        return target_of([replica.api for replica in self.replicas["gateway"]])
 
     def direct_channel(self, replica: Replica) -> grpc.aio.Channel:
         """A channel to an engine or codec past its link."""

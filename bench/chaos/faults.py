@@ -122,7 +122,6 @@ OF_STAGES: dict[str, Fault] = {
 }  # fmt: skip
 # A gateway has no queue, and its clients speak plaintext here, which nothing protects.
 OF_GATEWAYS = {kind: fault for kind, fault in OF_STAGES.items() if kind not in ("full", "corrupt")}
-LOSES_CALLS = {"kill", "cut"}  # of a gateway: they strike the one without texts
 
 
 class Saboteur:
@@ -144,10 +143,7 @@ class Saboteur:
             await asyncio.sleep(CALM_S + self._random.random())
 
     async def _strike(self, kind: str) -> None:
-        number = self._random.randrange(2)
-        if self._stage == "gateway" and kind in LOSES_CALLS:
-            number = 0
-        replica = self._cluster.replicas[self._stage][number]
+        replica = self._random.choice(self._cluster.replicas[self._stage])
         from_s = time.monotonic()
         await self._faults[kind](self._cluster, replica)
         self.struck.append(Struck(f"{kind} {self._stage}", from_s, time.monotonic()))

@@ -70,17 +70,15 @@ class Outcomes:
 class Listeners:
     """Asks for the items one after the other and reads what comes, fast, slowly or with a stall."""
 
-    def __init__(self, stream_target: str, text_target: str) -> None:
-        """text_target: of one gateway. A text does not go on at another one, so that one must not be lost"""
+    def __init__(self, target: str) -> None:
+        """target: of all gateways"""
         self.outcomes = Outcomes()
-        self._streams = csm_client.AsyncClient(stream_target, timeout_s=DEADLINE_S, resumes=RESUMES)
-        self._texts = csm_client.AsyncClient(text_target, timeout_s=DEADLINE_S)
+        self._client = csm_client.AsyncClient(target, timeout_s=DEADLINE_S, resumes=RESUMES)
         self._expected: dict[Item, str] = {}
         self.reader_faults: Counter[str] = Counter()
 
     async def close(self) -> None:
-        await self._streams.close()
-        await self._texts.close()
+        await self._client.close()
 
     async def hear_undisturbed(self) -> None:
         """The run that later ones are compared with. Raises csm_client.CsmClientError when a stream fails."""
@@ -120,9 +118,9 @@ class Listeners:
     async def _hear(self, item: Item, reader: str) -> tuple[str, Gap]:
         """Digest of the samples, and the longest gap that was not the reader's own."""
         if item.is_text:
-            stream = self._texts.stream_synthesize_text(item.words, seed=item.seed, max_seconds=TEXT_S)
+            stream = self._client.stream_synthesize_text(item.words, seed=item.seed, max_seconds=TEXT_S)
         else:
-            stream = self._streams.stream_synthesize(item.words, seed=item.seed, max_seconds=STREAM_S)
+            stream = self._client.stream_synthesize(item.words, seed=item.seed, max_seconds=STREAM_S)
         digest = hashlib.sha256()
         longest, asked_at_s = Gap(0.0, 0.0), 0.0
         number = 0

@@ -4,7 +4,7 @@
 export interface ConnectionOptions {
   /** Seconds until a call is given up; 120 when unset. */
   deadlineSeconds?: number;
-  /** How often a PCM stream that has lost its server goes on at another one; 3 when unset, 0 is never. */
+  /** How often a stream or text that has lost its server goes on at another one; 3 when unset, 0 is never. */
   resumes?: number;
   /** Speak TLS; trust the authorities that Node brings with it. */
   tls?: boolean;

@@ -9,12 +9,11 @@ import { loadSync } from '@grpc/proto-loader';
 
 import { channelCredentials, channelOptions } from './channel.mjs';
 import { delayBeforeNextCall, Heard } from './resuming.mjs';
+import { TextWriter } from './text.mjs';
 import { callMetadata } from './token.mjs';
 
 export { explain } from './errors.mjs';
 export { wav } from './wav.mjs';
-
-const LONGEST_PIECE = /[^]{1,1000}/gu; // characters in a message; any server takes as many
 
 // A package has the protos beside this file, a checkout two folders up.
 const PROTOS = ['protos', '../../protos']
@@ -66,29 +65,21 @@ export class Client {
 
   // Audio as it is made. The call begins when the stream is iterated over.
   stream(text, speech = {}) {
-    const until = this.#until();
-    const open = (seed, metadata) => this.#stub.streamSynthesize(
-      request(text, seed === undefined ? speech : { ...speech, seed }), metadata, { deadline: until });
-    const again = (seed) => {
-      const patient = this.#metadata.clone();
-      patient.setOptions({ waitForReady: true });
-      return open(seed, patient);
-    };
-    const resumes = (speech.encoding ?? 'pcm') === 'pcm' ? this.#resumes : 0;
-    return new SpeechStream(() => open(undefined, this.#metadata), again, resumes, until);
+    const open = (heard, ...options) => this.#stub.streamSynthesize({ ...request(text, speech), ...heard }, ...options);
+    return this.#open(open);
   }
 
   // Audio of a text that is still being written. pieces: an iterable or async iterable of strings, cut anywhere. What
   // it throws ends the call, and the stream throws it.
   streamText(pieces, speech = {}) {
-    const until = this.#until();
-    const begin = () => {
-      const call = this.#stub.streamSynthesizeText(this.#metadata, { deadline: until });
-      call.write({ config: request('', speech) });
-      send(pieces, call).then(() => call.end(), (error) => call.destroy(error));
+    const writer = new TextWriter(pieces, this.#resumes > 0);
+    const open = (heard, ...options) => {
+      const call = this.#stub.streamSynthesizeText(...options);
+      call.write({ config: { ...request('', speech), ...heard } });
+      writer.writeTo(call);
       return call;
     };
-    return new SpeechStream(begin, undefined, 0, until); // what was sent is gone: nothing is taken up again
+    return this.#open(open, writer);
   }
 
   // The voices that the caller may use.
@@ -109,6 +100,19 @@ export class Client {
     this.#stub.close();
   }
 
+  // open: what another call has that the first has not, metadata, options -> call
+  #open(open, writer) {
+    const until = this.#until();
+    const again = ({ header: { seed }, samples }) => {
+      const patient = this.#metadata.clone();
+      patient.setOptions({ waitForReady: true });
+      const heard = { samplingParams: { seed: seed.toString() }, streamConfig: { heardSampleCount: samples } };
+      return open(heard, patient, { deadline: until });
+    };
+    const begin = () => open({}, this.#metadata, { deadline: until });
+    return new SpeechStream(begin, again, this.#resumes, until, writer);
+  }
+
   #until() {
     return Date.now() + 1000 * this.#deadlineSeconds;
   }
@@ -123,12 +127,14 @@ class SpeechStream {
   #call;
   #heard = new Heard();
   #left = false;
+  #writer;
 
-  constructor(begin, again, most, until) {
+  constructor(begin, again, most, until, writer) {
     this.#begin = begin;
     this.#again = again;
     this.#most = most;
     this.#until = until;
+    this.#writer = writer; // of a text
   }
 
   get header() {
@@ -158,18 +164,20 @@ class SpeechStream {
           yield* this.#audio();
           return;
         } catch (error) {
-          const most = this.#left ? 0 : this.#most;
+          const most = this.#left || this.#writer?.error !== undefined ? 0 : this.#most;
           const delay = delayBeforeNextCall(error, this.#heard, count, most, this.#until);
           if (delay === undefined) throw error.code === grpc.status.DEADLINE_EXCEEDED ? lost ?? error : error;
+          if (this.#writer?.isKept === false) throw tooLong(error);
           lost = error; // when no other server comes, the caller is told of the loss and not of the wait
           await sleep(delay);
           if (this.#left) throw error;
         }
         this.#heard.beginAgain();
-        this.#call = this.#again(this.#heard.header.seed);
+        this.#call = this.#again(this.#heard);
       }
     } finally {
       this.#call.cancel(); // after the end of the stream this does nothing
+      this.#writer?.close();
     }
   }
 
@@ -185,12 +193,8 @@ class SpeechStream {
   }
 }
 
-async function send(pieces, call) {
-  for await (const piece of typeof pieces === 'string' ? [pieces] : pieces) {
-    if (call.destroyed) return;
-    for (const text of piece.match(LONGEST_PIECE) ?? []) call.write({ text: { text } });
-  }
-}
+const tooLong = (error) => new Error(
+  `${error.message}: the audio is incomplete. So long a text does not go on at another server.`, { cause: error });
 
 function request(text, speech) {
   const { voice, speaker, seed, speed, maxSeconds, encoding = 'pcm', conversationId, context, returnCodes = false } = speech;

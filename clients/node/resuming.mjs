@@ -1,23 +1,29 @@
 // A stream that goes on at another gateway: the same request with the same seed gives the same samples, and those that
 // have come are dropped. It knows no channel.
 
+import { createHash } from 'node:crypto';
+
 import { status } from '@grpc/grpc-js';
 
 const LOST = [status.UNAVAILABLE, status.CANCELLED];
 const FIRST_DELAY_MS = 100; // before a call is opened again; twice as long each time
-const SAMPLE_BYTES = 2;
+const UNCOMPRESSED = ['PCM', 'WAV', 'MULAW', 'ALAW'].map((name) => `AUDIO_ENCODING_${name}`);
 
 // What has been heard of one utterance, over all its calls.
 export class Heard {
   constructor() {
     this.header = undefined;
     this.samples = 0;
+    this.bytes = 0;
+    this.digest = createHash('sha256'); // of these bytes
     this.beginAgain();
   }
 
   // Another call brings the utterance from its start.
   beginAgain() {
     this.position = 0;
+    this.bytePosition = 0;
+    this.repeated = createHash('sha256'); // of the bytes that had come before
     this.summary = undefined;
   }
 
@@ -33,12 +39,26 @@ export class Heard {
     if (sampleOffset !== this.position) {
       throw new Error(`Audio is missing: sample ${this.position} was due, ${sampleOffset} came.`);
     }
+    const repeated = Math.min(audioContent.length, this.bytes - this.bytePosition);
     this.position += sampleCount;
-    const fresh = this.position - this.samples;
-    if (fresh <= 0 && sampleCount > 0) return undefined;
-    // Only audio that can be cut between samples comes twice.
+    this.bytePosition += audioContent.length;
+    if (repeated > 0) {
+      this.repeated.update(audioContent.subarray(0, repeated));
+      if (this.bytePosition >= this.bytes) this.checkRepeated();
+      if (repeated === audioContent.length) return undefined;
+    }
+    const fresh = repeated > 0 ? audioContent.subarray(repeated) : audioContent;
+    this.digest.update(fresh);
+    this.bytes += fresh.length;
     this.samples = this.position;
-    return fresh >= sampleCount ? audioContent : audioContent.subarray(audioContent.length - SAMPLE_BYTES * fresh);
+    return fresh;
+  }
+
+  // Compressed audio continues bit for bit or not at all: a decoder needs what came before.
+  checkRepeated() {
+    if (UNCOMPRESSED.includes(this.header.audioFormat.audioEncoding)) return;
+    if (this.repeated.digest('hex') === this.digest.copy().digest('hex')) return;
+    throw new Error('The server that went on has encoded the audio in another way: the audio is incomplete.');
   }
 }
 

@@ -103,7 +103,7 @@ def test_a_run_passes_only_without_a_loss(changed: dict[str, Any], why: list[str
 
 
 async def test_the_result_counts_faults_by_kind_and_names_the_gaps_near_them() -> None:
-    listeners = Listeners("127.0.0.1:1", "127.0.0.1:1")
+    listeners = Listeners("127.0.0.1:1")
     listeners.outcomes.ok = 2
     listeners.outcomes.gaps = [Gap(0.5, 100.0), Gap(3.25, 21.0)]
     listeners.reader_faults["slow reader"] = 2

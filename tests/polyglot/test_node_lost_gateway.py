@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import wave
 from pathlib import Path
 from typing import Any
 
+import csm_client
 import pytest
 
+from tests.clients.python import test_lost_gateway_texts as texts
 from tests.clients.python.test_lost_gateway import AUDIO, HELD_AT, Gateways, running_gateways
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
@@ -26,8 +29,9 @@ async def say_and_kill(gateways: Gateways, node: Any, *arguments: str) -> tuple[
         heard = await client.stderr.readuntil(b"s of audio")
         while codec.calls[0].frame_count < HELD_AT:
             await asyncio.sleep(0.02)
-        gateways.processes[0].kill()  # the first of the target is the one that is used
-        gateways.processes[0].wait()
+        process = gateways.process_of(gateways.deployment.engine.calls[0])
+        process.kill()
+        process.wait()
         await codec.calls[0].ended.wait()
         codec.script.pause_at = None
         codec.script.resume.set()
@@ -46,8 +50,73 @@ async def test_a_stream_goes_on_at_another_gateway_bit_for_bit(tmp_path: Path, n
         assert len(gateways.deployment.codec.calls) == 2
 
 
+async def test_compressed_audio_goes_on_too(tmp_path: Path, node: Any) -> None:
+    async with running_gateways(tmp_path) as gateways:
+        mp3 = dataclasses.replace(node, out=tmp_path / "speech.mp3")
+        code, stderr = await say_and_kill(gateways, mp3, "--seed", "7")
+        assert code == 0, stderr
+        async with csm_client.AsyncClient(gateways.target) as client:
+            undisturbed = await client.stream_synthesize("Hello.", seed=7, encoding="mp3").read_all()
+        assert mp3.out.read_bytes() == undisturbed.samples
+
+
 async def test_a_caller_may_do_without(tmp_path: Path, node: Any) -> None:
     async with running_gateways(tmp_path) as gateways:
         code, stderr = await say_and_kill(gateways, node, "--resumes", "0")
         assert code == 1 and "UNAVAILABLE" in stderr
         assert not node.out.exists()
+
+
+async def type_and_kill(
+    gateways: Gateways, node: Any, held: int, before: str, after: str, *arguments: str
+) -> tuple[int, str]:
+    """The same with a text from standard input, whose gateway is lost in that sentence. before, after: the loss"""
+    gateways.deployment.engine.frame_count = texts.FRAMES
+    client = await asyncio.create_subprocess_exec(
+        *node.command(gateways.target, "-", *arguments), stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert client.stdin is not None and client.stderr is not None
+    client.stdin.write(before.encode())
+    heard = bytearray()
+
+    async def listen(stderr: asyncio.StreamReader) -> None:
+        while piece := await stderr.read(1000):
+            heard.extend(piece)
+
+    async with asyncio.timeout(100):
+        listening = asyncio.create_task(listen(client.stderr))
+        if not after:
+            client.stdin.close()
+        await texts.lose(gateways, held, lambda: b"s of audio" in heard)
+        if after:
+            client.stdin.write(after.encode())
+            client.stdin.close()
+        await listening
+        code = await client.wait()
+    return code, heard.decode()
+
+
+@pytest.mark.parametrize(
+    ("held", "written", "arguments"),
+    [(0, 2, []), (1, 3, ["--seed", "7"]), (2, 5, [])],
+    ids=["first sentence, half written", "second sentence, seed set", "last sentence, all written"],
+)
+async def test_a_text_goes_on_at_another_gateway_bit_for_bit(
+    tmp_path: Path, node: Any, held: int, written: int, arguments: list[str]
+) -> None:
+    async with running_gateways(tmp_path) as gateways:
+        before, after = "".join(texts.PIECES[:written]), "".join(texts.PIECES[written:])
+        code, stderr = await type_and_kill(gateways, node, held, before, after, *arguments)
+        assert code == 0, stderr
+        with wave.open(str(node.out), "rb") as audio:
+            assert audio.readframes(audio.getnframes()) == texts.AUDIO
+        *lost, _, _, _ = requests = texts.requests_of(gateways)
+        assert held < len(lost) <= 3
+        assert lost == requests[-3:][: len(lost)]
+        assert not gateways.deployment.engine.calls[-3].request.live  # what has been heard is made at once
+
+
+async def test_a_text_that_is_too_long_to_go_on_says_so(tmp_path: Path, node: Any) -> None:
+    async with running_gateways(tmp_path) as gateways:
+        code, stderr = await type_and_kill(gateways, node, 0, " " * 300_000 + "".join(texts.PIECES), "")
+        assert code == 1 and "So long a text does not go on" in stderr

@@ -52,6 +52,10 @@ def chunk(value: float) -> Callable[[Request], None]:
     return lambda request: request.stream_config.chunk_duration.FromNanoseconds(round(value * 1e9))
 
 
+def heard(value: int) -> Callable[[Request], None]:
+    return lambda request: setattr(request.stream_config, "heard_sample_count", value)
+
+
 def request_id(value: str) -> Callable[[Request], None]:
     return lambda request: setattr(request, "request_id", value)
 
@@ -126,6 +130,9 @@ WRONG: dict[str, list[Callable[[Request], None]]] = {
     ],
     "max_audio_duration": [seconds(value) for value in (0, -1, -0.08, 0.01, 0.079, 90.001, 91, 120, 3600, 86400)],
     "stream_config.chunk_duration": [chunk(value) for value in (0, -0.08, -1, -90, 90.001, 91, 100, 200, 3600, 86400)],
+    "stream_config.heard_sample_count": [
+        heard(value) for value in (-1, -2, -3, -7, -42, -100, -(2**31), -(2**32), -(2**62), -(2**63))
+    ],
     "request_id": [
         request_id(value)
         for value in (

@@ -85,12 +85,17 @@ class AsyncClient:
         pieces: of the text, cut anywhere, spaces included, as a language model gives them; a str is a complete text.
         A TextPiece goes out as it is, and may end a sentence with its `flush`.
         An exception of `pieces` ends the stream and is raised. `max_seconds` counts for all sentences together.
+        Text that has been sent is kept, up to 256 KiB, and sent again when the server is lost after the first audio.
         """
-        writer = TextWriter(pieces, options)
-        call = self._tts.StreamSynthesizeText(
-            writer.messages_async(), timeout=self._timeout_s, metadata=self._metadata + trace_metadata()
-        )
-        return AsyncSpeechStream(call, writer)
+        request = requests.stream_request("", options)
+        writer = TextWriter(pieces, request, keep=self._resumes > 0)
+        metadata = self._metadata + trace_metadata()
+
+        def call_again(after: NextCall) -> Any:
+            return self._tts.StreamSynthesizeText(writer.messages_async(), timeout=after.timeout_s, metadata=metadata)
+
+        call = self._tts.StreamSynthesizeText(writer.messages_async(), timeout=self._timeout_s, metadata=metadata)
+        return AsyncSpeechStream(call, writer, Resumes(request, self._resumes, self._timeout_s, writer), call_again)
 
     async def list_voices(self, language: str = "") -> list[tts_pb2.Voice]:
         """Every voice, or those of a language (BCP-47)."""
@@ -162,9 +167,9 @@ class AsyncSpeechStream:
     def __init__(
         self,
         call: Any,
-        writer: TextWriter | None = None,
-        resumes: Resumes | None = None,
-        call_again: Callable[[NextCall], Any] | None = None,
+        writer: TextWriter | None,
+        resumes: Resumes,
+        call_again: Callable[[NextCall], Any],
     ) -> None:
         self._resumes, self._call_again = resumes, call_again
         self._call = call
@@ -196,26 +201,30 @@ class AsyncSpeechStream:
                             yield chunk
                     break
                 except grpc.aio.AioRpcError as error:
-                    if self._ended_while_writing:
-                        break
-                    await self._go_on(from_rpc_error(error))
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            if self._writer is not None and self._writer.error is not None:
-                raise self._writer.error from None
-            if not self._ended_while_writing:
-                self._reader.fail(cancelled_here())  # by `cancel`, which must not end the reading task
+                    failure = from_rpc_error(error)
+                except asyncio.CancelledError:
+                    # By `cancel`, which must not end the reading task, or by grpc.aio when a write met a lost call.
+                    task = asyncio.current_task()
+                    if task is not None and task.cancelling():
+                        raise
+                    failure = cancelled_here()
+                if self._writer is not None and self._writer.error is not None:
+                    raise self._writer.error from None
+                if self._ended_while_writing:
+                    break
+                await self._go_on(failure)
         finally:
-            self._call.cancel()
+            self._stop()
         self._reader.end()
 
     async def _go_on(self, error: ServerError) -> None:
         """Opens the call anew, or raises `error`."""
-        after = None if self._resumes is None or self._is_left else self._resumes.after(error, self._reader)
-        if after is None or self._call_again is None:
-            self._reader.fail(error if self._resumes is None else self._resumes.cause(error, self._reader))
+        if self._is_left:
+            self._reader.fail(error)
+        after = self._resumes.after(error, self._reader)
+        if after is None:
+            self._reader.fail(self._resumes.cause(error, self._reader), self._resumes.hindrance)
+        self._call.cancel()  # after a write that met its end, it may still run
         await asyncio.sleep(after.delay_s)
         if self._is_left:
             self._reader.fail(cancelled_here())
@@ -234,7 +243,12 @@ class AsyncSpeechStream:
     def cancel(self) -> None:
         """Cancels the call if it still runs; the server stops working on it. An iteration raises a CsmClientError."""
         self._is_left = True
+        self._stop()
+
+    def _stop(self) -> None:
         self._call.cancel()
+        if self._writer is not None:
+            self._writer.close()
 
     async def __aenter__(self) -> Self:
         return self

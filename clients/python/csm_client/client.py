@@ -65,11 +65,15 @@ class Client:
 
     def stream_synthesize_text(self, pieces: Iterable[str], **options: Unpack[StreamOptions]) -> SpeechStream:
         """`pieces` are taken in a thread of gRPC's."""
-        writer = TextWriter(pieces, options)
-        call = self._tts.StreamSynthesizeText(
-            writer.messages(), timeout=self._timeout_s, metadata=self._metadata + trace_metadata()
-        )
-        return SpeechStream(call, writer)
+        request = requests.stream_request("", options)
+        writer = TextWriter(pieces, request, keep=self._resumes > 0)
+        metadata = self._metadata + trace_metadata()
+
+        def call_again(after: NextCall) -> Any:
+            return self._tts.StreamSynthesizeText(writer.messages(), timeout=after.timeout_s, metadata=metadata)
+
+        call = self._tts.StreamSynthesizeText(writer.messages(), timeout=self._timeout_s, metadata=metadata)
+        return SpeechStream(call, writer, Resumes(request, self._resumes, self._timeout_s, writer), call_again)
 
     def list_voices(self, language: str = "") -> list[tts_pb2.Voice]:
         voices: list[tts_pb2.Voice] = []
@@ -126,9 +130,9 @@ class SpeechStream:
     def __init__(
         self,
         call: Any,
-        writer: TextWriter | None = None,
-        resumes: Resumes | None = None,
-        call_again: Callable[[NextCall], Any] | None = None,
+        writer: TextWriter | None,
+        resumes: Resumes,
+        call_again: Callable[[NextCall], Any],
     ) -> None:
         self._resumes, self._call_again = resumes, call_again
         self._left = threading.Event()
@@ -166,9 +170,9 @@ class SpeechStream:
 
     def _go_on(self, error: ServerError) -> None:
         """Opens the call anew, or raises `error`."""
-        after = None if self._resumes is None or self._left.is_set() else self._resumes.after(error, self._reader)
-        if after is None or self._call_again is None or self._left.wait(after.delay_s):
-            self._reader.fail(error if self._resumes is None else self._resumes.cause(error, self._reader))
+        after = None if self._left.is_set() else self._resumes.after(error, self._reader)
+        if after is None or self._left.wait(after.delay_s):
+            self._reader.fail(self._resumes.cause(error, self._reader), self._resumes.hindrance)
         self._call = self._call_again(after)
 
     def read_all(self) -> Speech:
@@ -178,6 +182,8 @@ class SpeechStream:
     def cancel(self) -> None:
         self._left.set()
         self._call.cancel()
+        if self._writer is not None:
+            self._writer.close()
 
     def __enter__(self) -> Self:
         return self

@@ -113,11 +113,6 @@ def stream_request(text: str, options: StreamOptions) -> tts_pb2.StreamSynthesiz
     return request
 
 
-def text_config(options: StreamOptions) -> tts_pb2.StreamSynthesizeTextRequest:
-    """The first message of StreamSynthesizeText."""
-    return tts_pb2.StreamSynthesizeTextRequest(config=stream_request("", options))
-
-
 def text_piece(text: str) -> tts_pb2.StreamSynthesizeTextRequest:
     return tts_pb2.StreamSynthesizeTextRequest(text=tts_pb2.TextPiece(text=text))
 

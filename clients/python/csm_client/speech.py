@@ -1,11 +1,13 @@
 """The answers of a synthesis: a whole utterance, or a stream checked message by message. It knows no channel.
 
 `SpeechReader` checks the rules of the stream (header, chunks without gaps, summary, end) for both clients.
-`Resumes` decides whether a lost stream is requested again: the same request with the same seed gives the same samples.
+`Resumes` decides whether a lost stream is requested again: the same request with the same seed gives the same samples,
+and so does a text whose pieces are the same.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
 from typing import NoReturn
@@ -15,6 +17,7 @@ from csm.v1 import tts_pb2
 
 from csm_client.errors import IncompleteAudioError, ServerError
 from csm_client.requests import Codes
+from csm_client.text_writer import MOST_KEPT_BYTES, TextWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +73,16 @@ class SpeechReader:
         self.summary: tts_pb2.SynthesisSummary | None = None
         self.sentences: list[tts_pb2.Sentence] = []
         self.sample_count = 0
-        self._position = 0  # in the current call
-        self._has_header = False  # likewise
+        self._num_bytes = 0
+        self._digest = hashlib.sha256()  # of these bytes
+        self.begin_again()
 
     def begin_again(self) -> None:
-        """Starts another call, which repeats the stream from its start. Audio received before is dropped."""
+        """Starts another call, which repeats the stream from its start. What was received before is dropped."""
         self.summary = None
-        self._position, self._has_header = 0, False
+        self._has_header = False
+        self._position = self._byte_position = self._num_sentences = 0
+        self._repeated = hashlib.sha256()  # of the bytes that had come before
 
     def accept(
         self, message: tts_pb2.StreamSynthesizeResponse | tts_pb2.StreamSynthesizeTextResponse
@@ -91,7 +97,7 @@ class SpeechReader:
                 self.summary = message.summary
             case "sentence" if self.header is not None and self.summary is None:
                 assert isinstance(message, tts_pb2.StreamSynthesizeTextResponse)
-                self.sentences.append(message.sentence)
+                self._accept_sentence(message.sentence)
             case None:
                 pass  # an event of a newer server
             case event:
@@ -105,20 +111,42 @@ class SpeechReader:
         elif _sound_of(header) != _sound_of(self.header):
             raise self._incomplete("The server that went on has another model or other settings.")
 
+    def _accept_sentence(self, sentence: tts_pb2.Sentence) -> None:
+        if self._num_sentences == len(self.sentences):
+            self.sentences.append(sentence)
+        elif sentence != self.sentences[self._num_sentences]:
+            raise self._incomplete("The server that went on cuts the text into other sentences.")
+        self._num_sentences += 1
+
     def _accept_audio(self, chunk: tts_pb2.AudioChunk) -> tts_pb2.AudioChunk | None:
         if chunk.sample_offset != self._position:
             raise self._incomplete(f"Audio from sample {self._position} to {chunk.sample_offset} is missing.")
+        content = chunk.audio_content
+        num_repeated = min(len(content), self._num_bytes - self._byte_position)
         self._position += chunk.sample_count
-        new = self._position - self.sample_count
-        if new <= 0 < chunk.sample_count:
-            return None
-        if new < chunk.sample_count:
-            width = len(chunk.audio_content) // chunk.sample_count
+        self._byte_position += len(content)
+        if num_repeated > 0:
+            self._repeated.update(content[:num_repeated])
+            if self._byte_position >= self._num_bytes:
+                self._check_repeated()
+            if num_repeated == len(content):
+                return None
             chunk = tts_pb2.AudioChunk(
-                audio_content=chunk.audio_content[-new * width :], sample_offset=self.sample_count, sample_count=new
+                audio_content=content[num_repeated:],
+                sample_offset=self.sample_count,
+                sample_count=self._position - self.sample_count,
             )
+        self._digest.update(chunk.audio_content)
+        self._num_bytes += len(chunk.audio_content)
         self.sample_count += chunk.sample_count
         return chunk
+
+    def _check_repeated(self) -> None:
+        """Compressed audio continues bit for bit or not at all: a decoder needs what came before."""
+        assert self.header is not None
+        is_compressed = self.header.audio_format.audio_encoding not in _UNCOMPRESSED
+        if is_compressed and self._repeated.digest() != self._digest.digest():
+            raise self._incomplete("The server that went on has encoded the audio in another way.")
 
     def end(self) -> None:
         """The stream ended with OK. Raises IncompleteAudioError when no summary came."""
@@ -129,11 +157,14 @@ class SpeechReader:
                 f"The server counts {self.summary.stats.sample_count} samples, but {self.sample_count} came."
             )
 
-    def fail(self, error: ServerError) -> NoReturn:
-        """The stream ended with `error`. Raises it; once audio has come, IncompleteAudioError from it."""
+    def fail(self, error: ServerError, hindrance: str = "") -> NoReturn:
+        """The stream ended with `error`. Raises it; once audio has come, IncompleteAudioError from it.
+
+        hindrance: why the stream did not go on at another server
+        """
         if not self.sample_count:
             raise error from None
-        raise self._incomplete(str(error)) from error
+        raise self._incomplete(f"{error} {hindrance}".rstrip()) from error
 
     def _incomplete(self, why: str) -> IncompleteAudioError:
         return IncompleteAudioError(f"The audio is incomplete. {why}", self.sample_count)
@@ -147,9 +178,15 @@ class SpeechReader:
 DEFAULT_RESUMES = 3
 FIRST_DELAY_S, MOST_DELAY_S = 0.1, 2.0  # before a call is opened again; twice as long each time
 
+# The message of grpc.aio when a write met the end of the call. The true status is lost.
+_CUT_OFF_WRITE = "Internal error from Core"
 _LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
-# Encodings with a fixed number of bytes per sample, so that samples can be dropped.
-_DIVISIBLE = {tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_MULAW, tts_pb2.AUDIO_ENCODING_ALAW}
+_UNCOMPRESSED = {
+    tts_pb2.AUDIO_ENCODING_PCM,
+    tts_pb2.AUDIO_ENCODING_WAV,
+    tts_pb2.AUDIO_ENCODING_MULAW,
+    tts_pb2.AUDIO_ENCODING_ALAW,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +201,20 @@ class NextCall:
 class Resumes:
     """How often one stream may still be resumed, and until when."""
 
-    def __init__(self, request: tts_pb2.StreamSynthesizeRequest, most: int, timeout_s: float) -> None:
-        """most: calls beside the first; timeout_s: of the stream, all calls together"""
+    def __init__(
+        self,
+        request: tts_pb2.StreamSynthesizeRequest,
+        most: int,
+        timeout_s: float,
+        writer: TextWriter | None = None,
+    ) -> None:
+        """request: of a text, its configuration, which gets the seed of the first call. most: calls beside the first.
+        timeout_s: of the stream, all calls together
+        """
+        self.hindrance = ""  # why the last loss ended the stream, if the cause is not the loss itself
         self._request = request
         self._most = most
+        self._writer = writer
         self._count = 0
         self._loss: ServerError | None = None  # the first since new audio came
         self._lost_at = -1  # sample
@@ -177,18 +224,23 @@ class Resumes:
         """The next call after the loss `error`; the reader then expects it. None when the stream cannot be resumed."""
         left_s = self._until_s - time.monotonic()
         header = reader.header
-        if error.code not in _LOST or header is None or self._count >= self._most or left_s <= 0:
+        if not self._is_loss(error) or header is None or self._count >= self._most or left_s <= 0:
             return None
-        if self._request.audio_config.audio_encoding not in _DIVISIBLE:
+        if self._writer is not None and not self._writer.is_kept:
+            self.hindrance = f"A text of over {MOST_KEPT_BYTES // 1024} KiB does not go on at another server."
             return None
         self._count += 1
         if reader.sample_count > self._lost_at:
             self._loss, self._lost_at = error, reader.sample_count
         self._request.sampling_params.seed = header.seed
+        self._request.stream_config.heard_sample_count = reader.sample_count
         reader.begin_again()
         asked_s = error.retry_delay_s or 0.0
         delay_s = min(MOST_DELAY_S, max(asked_s, FIRST_DELAY_S * 2 ** (self._count - 1)), left_s)
         return NextCall(self._request, left_s - delay_s, delay_s)
+
+    def _is_loss(self, error: ServerError) -> bool:
+        return error.code in _LOST or (self._writer is not None and str(error) == _CUT_OFF_WRITE)
 
     def cause(self, error: ServerError, reader: SpeechReader) -> ServerError:
         """The error to report when `error` ends the attempts to resume: the first loss."""

@@ -1,54 +1,152 @@
-"""Writes the messages of StreamSynthesizeText, for both clients. It knows no channel."""
+"""Writes the messages of StreamSynthesizeText, for both clients. It knows no channel.
+
+A text that has lost its server is written again from its start. The server cuts sentences by the pieces alone and never
+by time, so the same pieces give the same sentences.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 
 from csm.v1 import tts_pb2
 
-from csm_client.requests import StreamOptions, text_config, text_piece
+from csm_client.errors import cancelled_here
+from csm_client.requests import text_piece
 
 LONGEST_PIECE = 1000  # characters in a message; any server takes as many
+MOST_KEPT_BYTES = 256 * 1024  # of a text that may be written again; many times what a server says in one call
+PIECE_COST_BYTES = 64  # of a message in memory, beside its content
 
 Message = tts_pb2.StreamSynthesizeTextRequest
+Piece = str | tts_pb2.TextPiece
 
 
 class TextWriter:
-    """A configuration, then the pieces. `error` is the exception of the pieces, which gRPC would lose."""
+    """A configuration, then the pieces, which are taken when a call asks for them. Only its newest call gets any.
 
-    def __init__(self, pieces: AsyncIterable[str | tts_pb2.TextPiece] | Iterable[str], options: StreamOptions) -> None:
-        """pieces: cut anywhere; a str is a complete text"""
-        self._config = text_config(options)
-        self._pieces = [pieces] if isinstance(pieces, str) else pieces
+    `error` is the exception of the pieces, which gRPC would lose. `is_kept`: whether another call can write the text
+    from its start.
+    """
+
+    def __init__(
+        self, pieces: AsyncIterable[Piece] | Iterable[Piece], config: tts_pb2.StreamSynthesizeRequest, *, keep: bool
+    ) -> None:
+        """pieces: cut anywhere; a str is a complete text. config: may change between calls. keep: the messages, up to
+        MOST_KEPT_BYTES
+        """
+        self._config = config
         self.error: Exception | None = None
-
-    async def messages_async(self) -> AsyncIterator[Message]:
-        if not isinstance(self._pieces, AsyncIterable):
-            for message in self.messages():
-                yield message
-            return
-        yield self._config
-        try:
-            async for piece in self._pieces:
-                for message in _messages_of(piece):
-                    yield message
-        except Exception as error:
-            self.error = error
-            raise
+        self.is_kept = keep
+        whole = [pieces] if isinstance(pieces, str) else pieces
+        self._async_pieces = aiter(whole) if isinstance(whole, AsyncIterable) else None
+        self._pieces = iter(()) if isinstance(whole, AsyncIterable) else iter(whole)
+        self._ended = False
+        self._messages: deque[Message] = deque()  # taken from the pieces; while the text is kept, all of them
+        self._num_dropped = 0
+        self._kept_bytes = 0
+        self._call = 0  # number of the newest call
+        self._taking = threading.Lock()  # held while a piece is taken in a thread
+        self._taken: asyncio.Task[None] | None = None  # the same on an event loop
 
     def messages(self) -> Iterator[Message]:
-        """Needs pieces that are no AsyncIterable."""
-        assert not isinstance(self._pieces, AsyncIterable)
-        yield self._config
+        """All messages, for one more call. Needs pieces that are no AsyncIterable. Raises their exception."""
+        self._call += 1
+        return self._write(self._call)
+
+    def messages_async(self) -> AsyncIterator[Message]:
+        """The same on an event loop, for pieces of either kind."""
+        self._call += 1
+        return self._write_async(self._call)
+
+    def close(self) -> None:
+        """No more pieces are taken."""
+        self._ended = True
+        if self._taken is not None:
+            self._taken.cancel()
+
+    def _write(self, call: int) -> Iterator[Message]:
+        yield Message(config=self._config)
+        number = 0
+        while (message := self._wait_for(number, call)) is not None:
+            yield message
+            number += 1
+
+    async def _write_async(self, call: int) -> AsyncIterator[Message]:
+        yield Message(config=self._config)
+        number = 0
+        while (message := await self._wait_for_async(number, call)) is not None:
+            yield message
+            number += 1
+
+    def _wait_for(self, number: int, call: int) -> Message | None:
+        with self._taking:  # of a lost call, a thread may still wait for the next piece
+            while self._waits_for(number, call):
+                self._take()
+        return self._message(number, call)
+
+    async def _wait_for_async(self, number: int, call: int) -> Message | None:
+        while self._waits_for(number, call):
+            if self._async_pieces is None:
+                self._take()
+                continue
+            if self._taken is None or self._taken.done():
+                self._taken = asyncio.create_task(self._take_async(self._async_pieces))
+            await asyncio.wait({self._taken})  # a cancelled call does not cancel the task: the next one needs the piece
+        return self._message(number, call)
+
+    def _waits_for(self, number: int, call: int) -> bool:
+        has = number < self._num_dropped + len(self._messages)
+        return not has and not self._ended and call == self._call
+
+    def _message(self, number: int, call: int) -> Message | None:
+        """None after the last one. Raises the exception of the pieces."""
+        if self.error is not None:
+            raise self.error
+        at = number - self._num_dropped
+        if call != self._call or at >= len(self._messages):
+            return None
+        message = self._messages[at]
+        if not self.is_kept:
+            for _ in range(at + 1):
+                self._messages.popleft()
+            self._num_dropped = number + 1
+        return message
+
+    def _take(self) -> None:
         try:
-            for piece in self._pieces:
-                yield from _messages_of(piece)
+            self._add(next(self._pieces))
+        except StopIteration:
+            self._ended = True
         except Exception as error:
-            self.error = error
-            raise
+            self._fail(error)
+
+    async def _take_async(self, pieces: AsyncIterator[Piece]) -> None:
+        try:
+            self._add(await anext(pieces))
+        except StopAsyncIteration:
+            self._ended = True
+        except asyncio.CancelledError:
+            if not self._ended:  # by the pieces themselves
+                self._fail(cancelled_here())
+        except Exception as error:
+            self._fail(error)
+
+    def _add(self, piece: Piece) -> None:
+        for message in _messages_of(piece):
+            self._messages.append(message)
+            self._kept_bytes += message.ByteSize() + PIECE_COST_BYTES
+        if self._kept_bytes > MOST_KEPT_BYTES:
+            self.is_kept = False
+
+    def _fail(self, error: Exception) -> None:
+        self._ended = True
+        self.error = error
 
 
-def _messages_of(piece: str | tts_pb2.TextPiece) -> Iterator[Message]:
+def _messages_of(piece: Piece) -> Iterator[Message]:
     if isinstance(piece, tts_pb2.TextPiece):
         yield Message(text=piece)
         return

@@ -65,6 +65,7 @@ def plan_synthesis(
     speed = checks.speed(request.audio_config.speed)
     max_frames = checks.max_frames(request, sample_rate_hz, speed)
     chunk_frames = checks.chunk_frames(request, sample_rate_hz)
+    heard_frames = checks.heard_frames(request, sample_rate_hz, speed)
     checks.labels(request)
     if complaint := wrong_id(request.conversation_id):
         violations.wrong("conversation_id", complaint)
@@ -92,7 +93,8 @@ def plan_synthesis(
         first_batch_frames=min(first_batch_frames, max_frames),
         max_batch_frames=settings.max_batch_frame_count if streaming else UNARY_BATCH_FRAMES,
         speed=speed,
-        live=streaming,
+        live=streaming and (words_follow or not heard_frames),
+        heard_frames=heard_frames,
         conversation=conversation_key(
             caller, request.conversation_id, turns, call_id=request_id if words_follow else ""
         ),
@@ -202,6 +204,17 @@ class _Checks:
             size = bytes_per_second(request.audio_config.audio_encoding, sample_rate_hz)
             longest_s = unary_seconds(size, longest_s)
         return min(math.ceil(seconds / frame_s - 1e-6), max(1, whole_frames(longest_s, frame_s)))
+
+    def heard_frames(self, request: Request, sample_rate_hz: int, speed: float) -> int:
+        """Frames behind the samples that the caller has already. sample_rate_hz: as for `max_frames`"""
+        if isinstance(request, tts_pb2.SynthesizeRequest):
+            return 0
+        heard_samples = request.stream_config.heard_sample_count
+        if heard_samples < 0:
+            self.wrong("stream_config.heard_sample_count", f"is {heard_samples}; it must not be negative.")
+        if not sample_rate_hz:
+            return 0
+        return math.ceil(heard_samples / sample_rate_hz * speed / self._catalog.frame_s)
 
     def labels(self, request: Request) -> None:
         if len(request.labels) > MAX_LABEL_COUNT:

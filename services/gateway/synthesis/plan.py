@@ -39,9 +39,10 @@ class SynthesisPlan:
     chunk_frames: int  # frames per message to the client; 0 sends audio as it comes
     first_batch_frames: int  # frames of the engine's first message
     max_batch_frames: int  # frames of its later messages; 0 is the engine's choice
-    live: bool  # the caller plays the audio while it is made
+    live: bool  # the caller plays the audio while it is made; of a text, from `heard_frames` on
     prompt: ContextTurn | None = None  # of the voice; it is before the turns and never dropped
     language_code: str = ""  # of the request or of the voice; "" when neither says
     seal: Callable[[rvq_pb2.CodeFrames], bytes] | None = None  # seals returned codes; None returns them open
     conversation: str = ""  # key of the conversation, which finds its engine again; "" is none
     speed: float = 1.0  # of the speech; 1 is as the model speaks
+    heard_frames: int = 0  # that the caller of a text has from an earlier call

@@ -139,6 +139,7 @@ class TextSynthesis:
             sampling=replace(plan.sampling, seed=(plan.sampling.seed + len(self._spoken)) % SEEDS),
             max_frames=left,
             first_batch_frames=min(plan.first_batch_frames, left),
+            live=num_frames >= plan.heard_frames,
         )
 
     def _turn_to_speak(self, text: str, before: asyncio.Event | None) -> BeforeDecoding:

@@ -52,3 +52,55 @@ def test_whole_stream_passes_and_unknown_events_are_skipped() -> None:
 def test_stream_that_is_not_whole_raises(messages: Any, sentence: str) -> None:
     with pytest.raises(IncompleteAudioError, match=sentence):
         read(*messages)
+
+
+def encoded(offset: int, count: int, content: bytes) -> tts_pb2.StreamSynthesizeResponse:
+    chunk = tts_pb2.AudioChunk(audio_content=content, sample_offset=offset, sample_count=count)
+    return tts_pb2.StreamSynthesizeResponse(audio_chunk=chunk)
+
+
+def resumed(encoding: tts_pb2.AudioEncoding, *again: tts_pb2.StreamSynthesizeResponse) -> list[tuple[bytes, int, int]]:
+    """The chunks of two calls: the first is lost after "abcd", its first 3 samples. again: the second one's audio"""
+    header = tts_pb2.SynthesisHeader(audio_format=tts_pb2.AudioFormat(audio_encoding=encoding))
+    reader, chunks = SpeechReader(), []
+    first = [encoded(0, 2, b"ab"), encoded(2, 1, b"cd")]
+    for messages in (first, again):
+        reader.begin_again()
+        for message in (tts_pb2.StreamSynthesizeResponse(header=header), *messages):
+            if (chunk := reader.accept(message)) is not None:
+                chunks.append((chunk.audio_content, chunk.sample_offset, chunk.sample_count))
+    return chunks
+
+
+@pytest.mark.parametrize("encoding", tts_pb2.AudioEncoding.values())
+def test_a_second_call_continues_after_the_bytes_that_came_however_it_is_cut(encoding: tts_pb2.AudioEncoding) -> None:
+    heard = [(b"ab", 0, 2), (b"cd", 2, 1)]
+    assert resumed(encoding, encoded(0, 4, b"abcde"), encoded(4, 1, b"f")) == [*heard, (b"e", 3, 1), (b"f", 4, 1)]
+    assert resumed(encoding, encoded(0, 3, b"abcd"), encoded(3, 2, b"ef")) == [*heard, (b"ef", 3, 2)]
+    assert resumed(encoding, encoded(0, 1, b"a"), encoded(1, 1, b"bc")) == heard
+
+
+def test_compressed_audio_with_other_bytes_does_not_continue() -> None:
+    with pytest.raises(IncompleteAudioError, match="encoded the audio in another way"):
+        resumed(tts_pb2.AUDIO_ENCODING_MP3, encoded(0, 4, b"abXde"))
+    assert resumed(tts_pb2.AUDIO_ENCODING_PCM, encoded(0, 4, b"abXde"))[-1] == (b"e", 3, 1)
+
+
+def said(text: str, offset: int = 0) -> tts_pb2.StreamSynthesizeTextResponse:
+    return tts_pb2.StreamSynthesizeTextResponse(sentence=tts_pb2.Sentence(text=text, sample_offset=offset))
+
+
+def test_sentences_of_a_second_call_are_listed_once_and_must_be_the_same() -> None:
+    reader = SpeechReader()
+    for messages in (
+        (HEADER, said("One."), said("Two.", 4)),
+        (HEADER, said("One."), said("Two.", 4), said("Three.", 8)),
+    ):
+        reader.begin_again()
+        for message in messages:
+            reader.accept(message)
+    assert [sentence.text for sentence in reader.sentences] == ["One.", "Two.", "Three."]
+    reader.begin_again()
+    reader.accept(HEADER)
+    with pytest.raises(IncompleteAudioError, match="other sentences"):
+        reader.accept(said("One. Two."))

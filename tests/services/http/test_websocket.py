@@ -58,7 +58,14 @@ class Talk:
 
 @asynccontextmanager
 async def talking(door: FakeDoor, config: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[Talk]:
-    url = door.url.replace("http", "ws", 1) + "/v1/audio/stream"
+    async with talk_at(door.url, config, **options) as talk:
+        yield talk
+
+
+@asynccontextmanager
+async def talk_at(url: str, config: dict[str, Any] | None = None, **options: Any) -> AsyncIterator[Talk]:
+    """url: of the door"""
+    url = url.replace("http", "ws", 1) + "/v1/audio/stream"
     async with connect(url, proxy=None, max_size=None, **options) as connection:
         talk = Talk(connection)
         if config is not None:

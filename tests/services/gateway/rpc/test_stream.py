@@ -61,6 +61,16 @@ async def test_engine_is_told_whether_somebody_listens_meanwhile(
     assert [call.request.live for call in deployment.engine.calls] == [True, False]
 
 
+@pytest.mark.parametrize("heard", [1, 5 * FRAME_SAMPLES, 2**63 - 1])
+async def test_what_a_caller_had_before_a_loss_is_made_without_pacing_and_sent_again(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, heard: int
+) -> None:
+    stream_request.stream_config.heard_sample_count = heard
+    _, chunks, _ = await collect(tts.StreamSynthesize(stream_request))
+    assert not deployment.engine.calls[0].request.live
+    assert chunks[0].sample_offset == 0 and sum(chunk.sample_count for chunk in chunks) == 10 * FRAME_SAMPLES
+
+
 async def test_first_chunk_is_one_frame(tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest) -> None:
     _, chunks, _ = await collect(tts.StreamSynthesize(stream_request))
     assert chunks[0].sample_count == FRAME_SAMPLES

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
+import pytest
 from csm.codec.v1 import codec_pb2
 from csm.engine.v1 import engine_pb2
 from csm.v1 import tts_pb2, tts_pb2_grpc
@@ -37,6 +38,20 @@ async def collect(call: Any) -> Any:
         assert chunk.sample_offset == position
         position += chunk.sample_count
     return messages[0].header, sentences, b"".join(chunk.audio_content for chunk in chunks), messages[-1].summary
+
+
+@pytest.mark.parametrize(
+    ("heard_frames", "live"),
+    [(0, [True] * 3), (10, [False, True, True]), (10.1, [False, False, True]), (1000, [False] * 3)],
+)
+async def test_sentences_that_a_caller_had_before_a_loss_are_made_without_pacing(
+    deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest, heard_frames: float, live: list[bool]
+) -> None:
+    config.audio_config.speed = 2.0  # of a frame half the samples are sent
+    config.stream_config.heard_sample_count = round(heard_frames * FRAME_SAMPLES / 2)
+    _, sentences, _, _ = await collect(tts.StreamSynthesizeText(messages_of(config)))
+    assert [text for text, _ in sentences] == SENTENCES
+    assert [call.request.live for call in deployment.engine.calls] == live
 
 
 async def test_each_sentence_goes_on_from_those_before(

@@ -1,0 +1,72 @@
+// Writes a text into calls of StreamSynthesizeText. What was written is kept, so that another call can say it from its
+// start: the server cuts sentences by the pieces alone. It knows no channel.
+
+const LONGEST_PIECE = /[^]{1,1000}/gu; // characters in a message; any server takes as many
+const MOST_KEPT_BYTES = 256 * 1024; // many times what a server says in one call
+const PIECE_COST_BYTES = 64; // of a message in memory, beside its content
+
+export class TextWriter {
+  #pieces;
+  #messages = []; // taken from the pieces; while the text is kept, all of them
+  #dropped = 0;
+  #keptBytes = 0;
+  #taking; // the next piece, which may be due to a call that was lost meanwhile
+  #ended = false;
+  #newest;
+
+  // pieces: an iterable or async iterable of strings. keep: the messages, up to MOST_KEPT_BYTES
+  constructor(pieces, keep) {
+    const whole = typeof pieces === 'string' ? [pieces] : pieces;
+    this.#pieces = whole[Symbol.asyncIterator]?.() ?? whole[Symbol.iterator]();
+    this.isKept = keep;
+    this.error = undefined; // what the pieces have thrown
+  }
+
+  // Writes the whole text, then ends the call; a newer call takes its place. What the pieces throw destroys the call.
+  async writeTo(call) {
+    this.#newest = call;
+    try {
+      for (let number = 0; ; number += 1) {
+        while (call === this.#newest && number === this.#dropped + this.#messages.length && !this.#ended) {
+          this.#taking ??= this.#take();
+          await this.#taking;
+        }
+        if (this.error !== undefined) throw this.error;
+        if (call !== this.#newest || call.destroyed) return;
+        if (number === this.#dropped + this.#messages.length) break;
+        call.write(this.#messages[number - this.#dropped]);
+        if (!this.isKept) this.#dropped += this.#messages.splice(0, number + 1 - this.#dropped).length;
+      }
+      call.end();
+    } catch (error) {
+      call.destroy(error);
+    }
+  }
+
+  // No more pieces are taken.
+  close() {
+    this.#ended = true;
+    this.#newest = undefined;
+    this.#pieces.return?.()?.catch?.(() => {});
+  }
+
+  async #take() {
+    try {
+      const { value, done } = await this.#pieces.next();
+      if (done) this.#ended = true;
+      else this.#add(value);
+    } catch (error) {
+      this.error = error;
+    } finally {
+      this.#taking = undefined;
+    }
+  }
+
+  #add(piece) {
+    for (const text of piece.match(LONGEST_PIECE) ?? []) {
+      this.#messages.push({ text: { text } });
+      this.#keptBytes += Buffer.byteLength(text) + PIECE_COST_BYTES;
+    }
+    if (this.#keptBytes > MOST_KEPT_BYTES) this.isKept = false;
+  }
+}

@@ -1,0 +1,183 @@
+"""A gateway that is killed under a text: the client says it again at another one, and no sample differs."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import csm_client
+import pytest
+from csm.v1 import tts_pb2
+from csm_client.errors import IncompleteAudioError
+
+from tests.clients.python.test_lost_gateway import Gateways, running_gateways, whole_samples
+from tests.services.all_in_one.test_programs import environment
+from tests.support.fake_stages import FRAME_SAMPLES, FakeCodec, Script, numbered_audio
+
+pytestmark = pytest.mark.timeout(120)
+
+PIECES = ("One is he", "re. Two", " is here. Three", " is ", "here.")
+SENTENCES = ["One is here.", "Two is here.", "Three is here."]
+FRAMES, HELD_AT = 20, 10  # of each sentence
+SENTENCE = numbered_audio(range(FRAMES))
+AUDIO = 3 * SENTENCE
+
+
+class HeldSentence(Script):
+    """Holds one sentence, by its number among the calls of the codec."""
+
+    def __init__(self, codec: FakeCodec, number: int) -> None:
+        super().__init__(pause_at=HELD_AT)
+        self._calls, self._number = codec.calls, number
+
+    async def reach(self, frame: int) -> None:
+        if len(self._calls) == self._number + 1:
+            await super().reach(frame)
+
+
+@pytest.fixture
+async def gateways(tmp_path: Path) -> AsyncIterator[Gateways]:
+    async with running_gateways(tmp_path) as running:
+        running.deployment.engine.frame_count = FRAMES
+        yield running
+
+
+class Listener:
+    """Reads a stream in a task."""
+
+    def __init__(self, stream: csm_client.AsyncSpeechStream) -> None:
+        self.stream = stream
+        self.chunks: list[tts_pb2.AudioChunk] = []
+        self.task = asyncio.create_task(self._listen())
+
+    async def _listen(self) -> bytes:
+        async with self.stream:
+            async for chunk in self.stream:
+                self.chunks.append(chunk)
+        assert self.stream.summary is not None
+        return whole_samples(self.chunks, self.stream.summary)
+
+
+async def lose(gateways: Gateways, held: int, has_audio: Callable[[], object]) -> None:
+    """Kills the gateway of the only text in the middle of that sentence, once its caller has audio."""
+    codec = gateways.deployment.codec
+    codec.script = HeldSentence(codec, held)
+    async with asyncio.timeout(60):
+        await codec.script.paused.wait()
+        while not has_audio():
+            await asyncio.sleep(0.02)
+        calls = (*codec.calls, *gateways.deployment.engine.calls)
+        process = gateways.process_of(gateways.deployment.engine.calls[0])
+        process.kill()
+        process.wait()
+        await asyncio.gather(*(call.ended.wait() for call in calls))
+
+
+def requests_of(gateways: Gateways) -> list[Any]:
+    """What the engine was asked for, sentence by sentence, as far as it decides the samples."""
+    requests = [call.request for call in gateways.deployment.engine.calls]
+    return [(request.segments, request.sampling_params, request.max_frame_count) for request in requests]
+
+
+@pytest.mark.parametrize(
+    ("held", "written", "options"),
+    [
+        pytest.param(1, 3, {}, id="second sentence, half written, seed got"),
+        pytest.param(0, 2, {"seed": 7}, id="first sentence, half written, seed set", marks=pytest.mark.slow),
+        pytest.param(2, 5, {"encoding": "opus"}, id="last sentence, all written, opus", marks=pytest.mark.slow),
+    ],
+)
+async def test_a_text_goes_on_at_another_gateway_bit_for_bit(
+    gateways: Gateways, held: int, written: int, options: Any
+) -> None:
+    """written: pieces before the loss"""
+    lost = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[str]:
+        for number, piece in enumerate(PIECES):
+            if number == written:
+                await lost.wait()
+            yield piece
+
+    async with csm_client.AsyncClient(gateways.target, timeout_s=100) as client:
+        stream = client.stream_synthesize_text(pieces(), **options)
+        listener = Listener(stream)
+        await lose(gateways, held, lambda: listener.chunks)
+        lost.set()
+        heard = await listener.task
+        assert stream.header is not None
+        again = await Listener(client.stream_synthesize_text(PIECES, **(options | {"seed": stream.header.seed}))).task
+    assert heard == again and (options.get("encoding") or heard == AUDIO)
+    assert [sentence.text for sentence in stream.sentences] == SENTENCES
+    assert [sentence.sample_offset for sentence in stream.sentences] == [
+        0,
+        FRAMES * FRAME_SAMPLES,
+        2 * FRAMES * FRAME_SAMPLES,
+    ]
+    first, _, last = [call.request.live for call in gateways.deployment.engine.calls[-6:-3]]
+    assert not first and (last or held == 2)  # what has been heard is made at once
+    *lost_ones, _, _, _, _, _, _ = requests = requests_of(gateways)
+    assert held < len(lost_ones) <= 3
+    assert requests == [*requests[-3:][: len(lost_ones)], *requests[-3:], *requests[-3:]]
+
+
+async def test_a_text_of_the_synchronous_client_goes_on_too(gateways: Gateways) -> None:
+    lost = threading.Event()
+
+    def pieces() -> Iterator[str]:
+        for number, piece in enumerate(PIECES):
+            if number == 3:
+                lost.wait(60)
+            yield piece
+
+    with csm_client.Client(gateways.target, timeout_s=100) as client:
+        stream = client.stream_synthesize_text(pieces(), seed=7)
+        listening = asyncio.create_task(asyncio.to_thread(stream.read_all))
+        await lose(gateways, 1, lambda: stream.sentences)
+        lost.set()
+        speech = await listening
+    assert speech.samples == AUDIO
+    assert [sentence.text for sentence in stream.sentences] == SENTENCES
+
+
+@pytest.mark.slow
+async def test_a_text_from_standard_input_goes_on_too(gateways: Gateways, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "csm_client", "say", "-", "--target", gateways.target, "--out", "-"]
+    program = await asyncio.create_subprocess_exec(
+        *command, "--encoding", "pcm", stdin=PIPE, stdout=PIPE, env=environment(), limit=2 * len(AUDIO)
+    )
+    assert program.stdin is not None and program.stdout is not None
+    program.stdin.write("".join(PIECES[:3]).encode())
+    heard = bytearray(await program.stdout.readexactly(2))
+    await lose(gateways, 1, lambda: heard)
+    program.stdin.write("".join(PIECES[3:]).encode())
+    program.stdin.close()
+    heard += await program.stdout.read()
+    assert await program.wait() == 0
+    assert heard == AUDIO
+
+
+@pytest.mark.slow
+async def test_a_text_that_is_too_long_to_go_on_says_so(gateways: Gateways) -> None:
+    async with csm_client.AsyncClient(gateways.target, timeout_s=100) as client:
+        listener = Listener(client.stream_synthesize_text([*[" " * 999] * 300, *PIECES]))
+        await lose(gateways, 0, lambda: listener.chunks)
+        with pytest.raises(IncompleteAudioError, match="over 256 KiB") as failed:
+            await listener.task
+    assert isinstance(failed.value.__cause__, csm_client.UnavailableError)
+
+
+@pytest.mark.slow
+async def test_a_text_may_be_interrupted_while_it_goes_on(gateways: Gateways) -> None:
+    async with csm_client.AsyncClient(gateways.target, timeout_s=100) as client:
+        listener = Listener(client.stream_synthesize_text(PIECES, seed=7))
+        await lose(gateways, 1, lambda: listener.chunks)
+        listener.stream.cancel()
+        with pytest.raises(csm_client.CsmClientError):
+            await listener.task
+    assert sum(chunk.sample_count for chunk in listener.chunks) < len(AUDIO) // 2
