@@ -43,6 +43,30 @@ async def test_large_body_is_refused(body: dict[str, Any], chunked: bool) -> Non
         assert answer.status_code == 413 and answer.json()["error"]["code"] == "body_too_large"
 
 
+async def test_json_of_many_values_is_refused_unread(door: FakeDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json, "loads", None)  # FastAPI's reader of bodies; a million values would block it for minutes
+    content = b'{"input": "Hi.", "context": [' + b"{}," * 10**6 + b"{}]}"
+    answer = await door.client.post(SPEECH, content=content, headers={"content-type": "application/json"})
+    monkeypatch.undo()
+    assert answer.status_code == 413 and answer.json()["error"]["code"] == "body_too_large"
+
+
+async def test_bodies_together_are_limited(body: dict[str, Any]) -> None:
+    content = json.dumps(body).encode()
+    async with fake_door(max_bodies_bytes=1024 + len(content) // 2) as door:
+        head = b"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
+        writer.write(head + b"Content-Length: 1030\r\n\r\n" + b" " * 1026)
+        async with asyncio.timeout(10):
+            while (refused := await door.client.post(SPEECH, json=body)).status_code != 503:
+                await asyncio.sleep(0.01)
+        assert refused.json()["error"]["code"] == "too_many_bodies" and refused.headers["retry-after"] == "1"
+        writer.write(b"{}  ")
+        assert b" 400 " in await reader.readline()
+        assert (await door.client.post(SPEECH, json=body)).status_code == 200
+        writer.close()
+
+
 @pytest.mark.parametrize("request_start", [b"", b"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\n"])
 async def test_late_headers_close_the_connection(request_start: bytes) -> None:
     async with fake_door(header_timeout_seconds=0.2) as door:
