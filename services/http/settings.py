@@ -51,6 +51,12 @@ class HttpSettings(ProgramSettings):
         " Without one, only pages of the door itself may.",
     )
 
+    allowed_hosts: str = Field(
+        default="",
+        description="Names of this server in the header Host, separated by commas; * is all. Without one: all, but"
+        " localhost alone where --host is a loopback address. Addresses are always allowed.",
+    )
+
     page: bool = Field(default=True, description="Serve the page to listen and to try at /.")
 
     max_streams: int = Field(

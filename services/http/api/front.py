@@ -13,12 +13,14 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from services.common.rpc.calls import is_uuid
 from services.common.telemetry import logs
 from services.http.api.bodies import Bodies, Body
 from services.http.api.disconnect import CallerGoneError
 from services.http.api.errors import SERVER, ApiError
+from services.http.api.origins import Origins
 from services.http.metrics import HttpMetrics
 from services.http.settings import HttpSettings
 
@@ -38,6 +40,7 @@ class Front:
         self._settings = settings
         self._metrics = metrics
         self._large_paths = large_paths
+        self._origins = Origins(settings)
         self._bodies = Bodies(settings.max_bodies_bytes)
         self._uploads = Bodies(UPLOADS * settings.max_upload_bytes)
 
@@ -48,6 +51,8 @@ class Front:
         request = _Request(scope, send, self._metrics)
         body = self._body(scope, receive)
         try:
+            self._origins.check_host(request.headers)
+            self._origins.check_page(request.headers, request.method)
             if scope["type"] == "http":
                 body.check_length(request.headers)
                 await self._app(scope, body.receive, request.send)
@@ -88,15 +93,20 @@ class _Request:
         self._fields = logs.begin_call_fields()
 
     async def send(self, message: Message) -> None:
-        if message["type"] in ("http.response.start", "websocket.accept"):
+        if message["type"] in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
             self.status = str(message.get("status", 101))
             MutableHeaders(scope=message)[REQUEST_ID] = self.id
         await self._send(message)
 
     async def answer(self, error: ApiError, receive: Receive) -> None:
         """Answers with an error, if nothing has been answered yet."""
-        if self._scope["type"] == "http" and not self.status:
-            await JSONResponse(error.body, error.status, error.headers)(self._scope, receive, self.send)
+        if self.status:
+            return
+        response = JSONResponse(error.body, error.status, error.headers)
+        if self._scope["type"] == "http":
+            await response(self._scope, receive, self.send)
+        else:
+            await WebSocket(self._scope, receive, self.send).send_denial_response(response)
 
     def end(self) -> None:
         seconds = time.monotonic() - self._started_s

@@ -54,7 +54,7 @@ async def test_json_of_many_values_is_refused_unread(door: FakeDoor, monkeypatch
 async def test_bodies_together_are_limited(body: dict[str, Any]) -> None:
     content = json.dumps(body).encode()
     async with fake_door(max_bodies_bytes=1024 + len(content) // 2) as door:
-        head = b"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        head = b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
         writer.write(head + b"Content-Length: 1030\r\n\r\n" + b" " * 1026)
         async with asyncio.timeout(10):
@@ -67,7 +67,7 @@ async def test_bodies_together_are_limited(body: dict[str, Any]) -> None:
         writer.close()
 
 
-@pytest.mark.parametrize("request_start", [b"", b"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\n"])
+@pytest.mark.parametrize("request_start", [b"", b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\n"])
 async def test_late_headers_close_the_connection(request_start: bytes) -> None:
     async with fake_door(header_timeout_seconds=0.2) as door:
         assert await raw(door, request_start) == b""
@@ -75,7 +75,7 @@ async def test_late_headers_close_the_connection(request_start: bytes) -> None:
 
 async def test_late_body_is_refused() -> None:
     async with fake_door(body_timeout_seconds=0.2) as door:
-        start = b"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        start = b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         answer = await raw(door, start + b"Content-Length: 10\r\nConnection: close\r\n\r\n{")
         assert answer.startswith(b"HTTP/1.1 408 ") and b"body_too_slow" in answer
 
@@ -98,7 +98,7 @@ async def test_client_that_does_not_read_ends_its_stream(body: dict[str, Any]) -
     async with fake_door({"write_timeout_seconds": 60.0}, write_timeout_seconds=0.3) as door:
         door.behind.engine.frame_count = 1000
         content = json.dumps(body | {"sample_rate": 48_000}).encode()
-        start = b"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        start = b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port, limit=1024)
         writer.write(start + f"Content-Length: {len(content)}\r\n\r\n".encode() + content)
         async with asyncio.timeout(30):
