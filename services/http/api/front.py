@@ -28,6 +28,8 @@ log = logging.getLogger("csm.http")
 
 REQUEST_ID = "x-request-id"
 UPLOADS = 16  # of the largest size at once; they are on the disk
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})  # that metrics and logs name
+ASKED_METHOD = "csm.method"  # key of a scope whose method is not the request's
 BROKEN = "csm.broken"  # key of a scope whose stream has failed: the error's code
 
 
@@ -48,6 +50,8 @@ class Front:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
+        if scope.get("method") == "HEAD":  # the server sends no body of its own accord
+            scope = {**scope, "method": "GET", ASKED_METHOD: "HEAD"}
         request = _Request(scope, send, self._metrics)
         body = self._body(scope, receive)
         try:
@@ -81,7 +85,7 @@ class _Request:
 
     def __init__(self, scope: Scope, send: Send, metrics: HttpMetrics) -> None:
         self.headers = Headers(scope=scope)
-        self.method = "WEBSOCKET" if scope["type"] == "websocket" else scope["method"]
+        self.method = _method(scope)
         self.status = ""
         self._scope, self._send, self._metrics = scope, send, metrics
         self._started_s = time.monotonic()
@@ -123,3 +127,11 @@ class _Request:
             "duration_ms": round(seconds * 1000, 1),
         }
         log.info("request ended", extra=logs.fields_extra(fields | self._fields))
+
+
+def _method(scope: Scope) -> str:
+    """One of few words, whatever a caller sends."""
+    if scope["type"] == "websocket":
+        return "WEBSOCKET"
+    method: str = scope.get(ASKED_METHOD, scope["method"])
+    return method if method in METHODS else "other"

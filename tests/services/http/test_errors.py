@@ -95,6 +95,8 @@ async def test_unknown_name_is_not_found(
 async def test_unknown_address_and_method_have_the_shape(door: FakeDoor) -> None:
     unknown, wrong = await door.client.get("/v2"), await door.client.get(SPEECH)
     assert (unknown.status_code, wrong.status_code) == (404, 405)
+    assert wrong.headers["allow"] == "POST"
+    assert (await door.client.post(SPEECH + "/", json={})).status_code == 404  # and no redirect
     assert unknown.json()["error"]["code"] == "not_found" and wrong.json()["error"]["code"] == "method_not_allowed"
 
 

@@ -125,6 +125,7 @@ async def test_token_is_passed_on(tokens: Path, body: dict[str, Any]) -> None:
             ({"authorization": "Bearer wrong"}, 401),
             ({"authorization": "Basic sesame"}, 401),
             ({"authorization": "Bearer two words"}, 401),
+            ({"authorization": "Bearer " + "x" * 60_000}, 401),
             ({"authorization": "Bearer sesame"}, 200),
         ):
             answer = await door.client.post(SPEECH, json=body, headers=header)
@@ -141,10 +142,12 @@ async def test_pages_of_named_origins_alone_may_read_answers() -> None:
     preflight = page | {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
     async with fake_door() as door:
         assert "access-control-allow-origin" not in (await door.client.get("/v1/models", headers=page)).headers
-    async with fake_door(cors_origins="https://good.example") as door:
+    async with fake_door(cors_origins="https://good.example", max_body_bytes=2000) as door:
         answer = await door.client.get("/v1/models", headers=page)
         assert answer.headers["access-control-allow-origin"] == "https://good.example"
         assert (await door.client.options(SPEECH, headers=preflight)).status_code == 200
+        large = await door.client.post(SPEECH, content=b"x" * 3000, headers=page)
+        assert large.status_code == 413 and "access-control-allow-origin" in large.headers
         bad = await door.client.get("/v1/models", headers={"origin": "https://bad.example"})
         assert bad.headers.get("access-control-allow-origin") != "https://bad.example"
 
