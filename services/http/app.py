@@ -100,8 +100,10 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, HTTPException) and isinstance(error.__cause__, ApiError | CallerGoneError):
         error = error.__cause__  # of the body, which FastAPI was reading
     answer = as_api_error(error)
-    allowed = {"allow": error.headers["Allow"]} if isinstance(error, HTTPException) and error.status_code == 405 else {}
-    return JSONResponse(answer.body, answer.status, answer.headers | allowed)
+    headers = answer.headers
+    if isinstance(error, HTTPException) and error.headers:
+        headers |= error.headers  # Allow, with a 405
+    return JSONResponse(answer.body, answer.status, headers)
 
 
 def as_api_error(error: Exception) -> ApiError:
