@@ -68,6 +68,7 @@ def build_app(door: Door, tracer: Tracer | None = None) -> ASGIApp:
         version=VERSION,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would go to whatever host and scheme the request seems to have
         telemetry={
             "auto_configure": False,
             "tracing": tracer is not None,
@@ -83,22 +84,26 @@ def build_app(door: Door, tracer: Tracer | None = None) -> ASGIApp:
     app.add_exception_handler(RequestValidationError, _answer)
     app.add_exception_handler(HTTPException, _answer)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way to change it
+    front = Front(app, door.settings, door.metrics, frozenset({WATERMARK_PATH}))
     if origins := comma_separated(door.settings.cors_origins):
-        app.add_middleware(
-            CORSMiddleware,
+        return CORSMiddleware(  # around all, so that pages may read errors of the front too
+            front,
             allow_origins=origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
             expose_headers=_EXPOSED,
         )
-    return Front(app, door.settings, door.metrics, frozenset({WATERMARK_PATH}))
+    return front
 
 
 async def _answer(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, HTTPException) and isinstance(error.__cause__, ApiError | CallerGoneError):
         error = error.__cause__  # of the body, which FastAPI was reading
     answer = as_api_error(error)
-    return JSONResponse(answer.body, answer.status, answer.headers)
+    headers = answer.headers
+    if isinstance(error, HTTPException) and error.headers:
+        headers |= error.headers  # Allow, with a 405
+    return JSONResponse(answer.body, answer.status, headers)
 
 
 def as_api_error(error: Exception) -> ApiError:

@@ -1,4 +1,4 @@
-"""The server under the application: uvicorn in a loop that is not its own, with a limit of how long headers may take.
+"""The server under the application: uvicorn in a loop that is not its own.
 
 It takes no signals: a stage stops it.
 """
@@ -13,14 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import h11
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from services.common.rpc.tls import TlsFileError
 from services.common.settings import host_and_port
 from services.common.watched_files import WatchedFiles
+from services.http.connections import SlowCloses, WebSocketConnection, http_connection
 from services.http.settings import HttpSettings
 
 log = logging.getLogger("csm.http")
@@ -39,6 +38,7 @@ class HttpServer:
         self._settings = settings
         self._server = _Server(self._config(app, settings))
         self._serving: asyncio.Task[None] | None = None
+        self._cutting: asyncio.Task[None] | None = None
 
     @staticmethod
     def _config(app: ASGIApp, settings: HttpSettings) -> uvicorn.Config:
@@ -47,8 +47,8 @@ class HttpServer:
             tls["ssl_context_factory"] = lambda config, default: context
         return uvicorn.Config(
             app,
-            http=_protocol(settings.header_timeout_seconds),
-            ws="websockets-sansio",
+            http=http_connection(settings.header_timeout_seconds),
+            ws=WebSocketConnection,
             loop="none",
             lifespan="off",
             log_config=None,
@@ -71,6 +71,7 @@ class HttpServer:
         logging.getLogger("uvicorn.error").addFilter(_expected)
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
+        self._cutting = asyncio.create_task(self._cut_slow_closes())
         while not self._server.started:
             if self._serving.done():
                 self._serving.result()
@@ -93,6 +94,15 @@ class HttpServer:
         self._server.should_exit = True
         if self._serving is not None:
             await asyncio.wait({self._serving})
+        if self._cutting is not None:
+            self._cutting.cancel()
+
+    async def _cut_slow_closes(self) -> None:
+        most_s = self._settings.write_timeout_seconds
+        slow = SlowCloses(most_s)
+        while True:
+            await asyncio.sleep(min(most_s, 1.0))
+            slow.cut(self._server.server_state.connections, asyncio.get_running_loop().time())
 
 
 class _Server(uvicorn.Server):
@@ -104,42 +114,6 @@ class _Server(uvicorn.Server):
 def _expected(record: logging.LogRecord) -> bool:
     """A response without its end is how a broken stream is told: it has a log line of its own."""
     return not str(record.msg).startswith("ASGI callable returned without completing response")
-
-
-def _protocol(header_timeout_s: float) -> type[H11Protocol]:
-    """uvicorn's protocol, which alone would wait for headers for ever."""
-
-    class Protocol(H11Protocol):
-        _headers_late: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self._await_headers()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self.conn.their_state is not h11.IDLE:
-                self._stop_awaiting()
-            elif self._headers_late is None:
-                self._await_headers()
-
-        def handle_websocket_upgrade(self, event: h11.Request) -> None:
-            self._stop_awaiting()
-            super().handle_websocket_upgrade(event)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_awaiting()
-            super().connection_lost(exc)
-
-        def _await_headers(self) -> None:
-            self._headers_late = self.loop.call_later(header_timeout_s, self.transport.close)
-
-        def _stop_awaiting(self) -> None:
-            if self._headers_late is not None:
-                self._headers_late.cancel()
-                self._headers_late = None
-
-    return Protocol
 
 
 def _listen(host: str, port: int) -> socket.socket:

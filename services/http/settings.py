@@ -56,6 +56,12 @@ class HttpSettings(ProgramSettings):
         " Without one, only pages of the door itself may.",
     )
 
+    allowed_hosts: str = Field(
+        default="",
+        description="Names of this server in the header Host, separated by commas; * is all. Without one: all, but"
+        " localhost alone where --host is a loopback address. Addresses are always allowed.",
+    )
+
     page: bool = Field(default=True, description="Serve the page to listen and to try at /.")
 
     max_streams: int = Field(
@@ -64,6 +70,11 @@ class HttpSettings(ProgramSettings):
     max_connections: int = Field(default=4096, ge=1, le=1_000_000, description="Connections at once.")
     max_body_bytes: int = Field(
         default=16 * 2**20, ge=1024, le=256 * 2**20, description="Largest JSON body or message."
+    )
+    max_bodies_bytes: int = Field(
+        default=512 * 2**20,
+        ge=1024,
+        description="Bytes of all JSON bodies of running requests together; more are refused with 503.",
     )
     max_upload_bytes: int = Field(
         default=64 * 2**20, ge=1024, le=2**31, description="Largest recording that is searched for the watermark."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 import time
 import uuid
 from typing import TYPE_CHECKING, Protocol
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from services.gateway.voices.store import VoiceStore  # its libraries take 30 MiB, also where no voices are kept
 
 AT_ONCE, MAX_WAITING = 2, 16  # voices that are made
-MAX_DESCRIPTION, MAX_CONSENT_ID, MAX_CONSENT = 1000, 200, 4000  # characters
+LONGEST = {"description": 1000, "consent.id": 200, "consent.text": 4000, "prompt.text": sys.maxsize}  # characters
 MAX_CALLERS, MAX_LANGUAGES = 100, 16
 _LANGUAGE = re.compile(r"[A-Za-z0-9-]{1,35}")
 _RECORDING = "prompt.audio.recording"
@@ -242,19 +243,18 @@ def _violations(request: voices_pb2.CreateVoiceRequest, settings: GatewaySetting
     def wrong(field: str, why: str, reason: str = "") -> None:
         found.append(FieldViolation(field, why, reason))
 
-    def at_most(field: str, text: str, most: int) -> None:
-        if len(text) > most:
-            wrong(field, f"has {len(text)} characters; at most {most} are allowed.")
-
     if VOICE_NAME.fullmatch(request.name) is None:
         wrong("name", "must be 1 to 64 letters, digits or . _ -, a letter or digit first.", "VOICE_NAME_INVALID")
     if not 0 <= request.speaker <= settings.max_speaker:
         wrong("speaker", f"is {request.speaker}; it must be 0 to {settings.max_speaker}.")
     if len(request.language_codes) > MAX_LANGUAGES or not all(map(_LANGUAGE.fullmatch, request.language_codes)):
         wrong("language_codes", f"must be at most {MAX_LANGUAGES} BCP-47 tags.")
-    at_most("description", request.description, MAX_DESCRIPTION)
-    at_most("consent.id", request.consent.id, MAX_CONSENT_ID)
-    at_most("consent.text", request.consent.text, MAX_CONSENT)
+    texts = (request.description, request.consent.id, request.consent.text, request.prompt.text)
+    for (field, most), text in zip(LONGEST.items(), texts, strict=True):
+        if len(text) > most:
+            wrong(field, f"has {len(text)} characters; at most {most} are allowed.")
+        if "\0" in text:
+            wrong(field, "has the character U+0000, which is not kept.")
     if request.HasField("seed") and not LIMITS["seed"].allow(request.seed):
         wrong("seed", f"is {request.seed}; it must be {LIMITS['seed']}.")
     if request.HasField("prompt"):

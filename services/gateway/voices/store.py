@@ -21,6 +21,7 @@ from alembic.util import CommandError
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from csm_bundle.voice_folder import VOICE_NAME
 from services.common.rpc.status import StatusError
 from services.gateway.voices.migrate import migrate
 from services.gateway.voices.voice import Audience, KeptVoice, already_exists, too_many
@@ -90,6 +91,8 @@ class VoiceStore:
         await self._engine.dispose()
 
     async def get(self, name: str) -> KeptVoice | None:
+        if not _may_be_kept(name):
+            return None
         async with self._reading() as connection:
             row = (await connection.execute(sa.select(*_FIELDS).where(VOICES.c.name == name))).one_or_none()
         return None if row is None else _voice(row)
@@ -136,6 +139,8 @@ class VoiceStore:
 
     async def delete(self, name: str, owner: str) -> bool:
         """Whether there was one of that owner."""
+        if not _may_be_kept(name):
+            return False
         gone = 0
 
         async def remove(connection: AsyncConnection) -> None:
@@ -209,6 +214,11 @@ def _without_values(error: Exception) -> str:
     """The driver's message. SQLAlchemy's own would show the values of the statement."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     return f"{type(cause).__name__}: {cause}"
+
+
+def _may_be_kept(name: str) -> bool:
+    """Whether a voice can have this name. PostgreSQL fails for some others, such as those with U+0000."""
+    return VOICE_NAME.fullmatch(name) is not None
 
 
 def _lost_a_race(error: DBAPIError) -> bool:

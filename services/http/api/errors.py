@@ -16,6 +16,8 @@ from pydantic_core import ErrorDetails
 
 INVALID = "invalid_request_error"
 SERVER = "server_error"
+MOST_PROBLEMS = 20  # that a message names
+LONGEST_MESSAGE = 4000  # characters; callers' own values may be in it
 
 _STATUS: Mapping[grpc.StatusCode, tuple[int, str]] = {
     grpc.StatusCode.INVALID_ARGUMENT: (400, INVALID),
@@ -68,6 +70,8 @@ class ApiError(Exception):
         retry_after_s: float | None = None,
     ) -> None:
         """kind: OpenAI's `type`; param: the body's field; code: a word for programs"""
+        if len(message) > LONGEST_MESSAGE:
+            message = message[: LONGEST_MESSAGE - 1] + "\N{HORIZONTAL ELLIPSIS}"
         super().__init__(message)
         self.status = status
         self.retry_after_s = retry_after_s
@@ -124,9 +128,12 @@ def from_client_error(error: CsmClientError) -> ApiError:
 
 
 def from_validation(problems: Iterable[ErrorDetails]) -> ApiError:
-    """Every wrong field of a body; `param` is the first one."""
+    """The wrong fields of a body, the first of them by name; `param` is the first one."""
     found = [(_path(problem["loc"]), problem) for problem in problems]
-    sentences = [f"{path}: {_sentence(problem)}" if path else _sentence(problem) for path, problem in found]
+    told = found[:MOST_PROBLEMS]
+    sentences = [f"{path}: {_sentence(problem)}" if path else _sentence(problem) for path, problem in told]
+    if more := len(found) - len(told):
+        sentences.append(f"and {more} more.")
     first_path, first = found[0]
     codes = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}
     code = codes.get(first["type"], "invalid_value")
@@ -146,4 +153,6 @@ def _sentence(problem: ErrorDetails) -> str:
             return "is no parameter that this server knows."
         case "json_invalid":
             return f"The body is no JSON: {problem.get('ctx', {}).get('error', '')}."
+        case "model_attributes_type":
+            return "The body must be a JSON object, and the header Content-Type application/json."
     return problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be").rstrip(".") + "."

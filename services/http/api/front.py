@@ -5,7 +5,6 @@ It knows no endpoint. A broken stream is left without its end, so that the serve
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 import uuid
@@ -14,17 +13,23 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from services.common.rpc.calls import is_uuid
 from services.common.telemetry import logs
+from services.http.api.bodies import Bodies, Body
 from services.http.api.disconnect import CallerGoneError
 from services.http.api.errors import SERVER, ApiError
+from services.http.api.origins import Origins
 from services.http.metrics import HttpMetrics
 from services.http.settings import HttpSettings
 
 log = logging.getLogger("csm.http")
 
 REQUEST_ID = "x-request-id"
+UPLOADS = 16  # of the largest size at once; they are on the disk
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})  # that metrics and logs name
+ASKED_METHOD = "csm.method"  # key of a scope whose method is not the request's
 BROKEN = "csm.broken"  # key of a scope whose stream has failed: the error's code
 
 
@@ -32,20 +37,26 @@ class Front:
     """An ASGI application round another one."""
 
     def __init__(self, app: ASGIApp, settings: HttpSettings, metrics: HttpMetrics, large_paths: frozenset[str]) -> None:
-        """large_paths: routes whose body may have --max-upload-bytes instead of --max-body-bytes"""
+        """large_paths: routes whose body is no JSON, and may have --max-upload-bytes instead of --max-body-bytes"""
         self._app = app
         self._settings = settings
         self._metrics = metrics
         self._large_paths = large_paths
+        self._origins = Origins(settings)
+        self._bodies = Bodies(settings.max_bodies_bytes)
+        self._uploads = Bodies(UPLOADS * settings.max_upload_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
+        if scope.get("method") == "HEAD":  # the server sends no body of its own accord
+            scope = {**scope, "method": "GET", ASKED_METHOD: "HEAD"}
         request = _Request(scope, send, self._metrics)
-        most = self._settings.max_upload_bytes if scope["path"] in self._large_paths else self._settings.max_body_bytes
-        body = _Body(receive, most, self._settings.body_timeout_seconds)
+        body = self._body(scope, receive)
         try:
+            self._origins.check_host(request.headers)
+            self._origins.check_page(request.headers, request.method)
             if scope["type"] == "http":
                 body.check_length(request.headers)
                 await self._app(scope, body.receive, request.send)
@@ -59,7 +70,14 @@ class Front:
             log.exception("%s %s failed", request.method, scope["path"])
             await request.answer(ApiError(500, "The server failed.", kind=SERVER, code="internal"), receive)
         finally:
+            body.end()
             request.end()
+
+    def _body(self, scope: Scope, receive: Receive) -> Body:
+        late_s = self._settings.body_timeout_seconds
+        if scope["path"] in self._large_paths:
+            return Body(receive, self._settings.max_upload_bytes, late_s, self._uploads, is_json=False)
+        return Body(receive, self._settings.max_body_bytes, late_s, self._bodies, is_json=True)
 
 
 class _Request:
@@ -67,7 +85,7 @@ class _Request:
 
     def __init__(self, scope: Scope, send: Send, metrics: HttpMetrics) -> None:
         self.headers = Headers(scope=scope)
-        self.method = "WEBSOCKET" if scope["type"] == "websocket" else scope["method"]
+        self.method = _method(scope)
         self.status = ""
         self._scope, self._send, self._metrics = scope, send, metrics
         self._started_s = time.monotonic()
@@ -79,15 +97,20 @@ class _Request:
         self._fields = logs.begin_call_fields()
 
     async def send(self, message: Message) -> None:
-        if message["type"] in ("http.response.start", "websocket.accept"):
+        if message["type"] in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
             self.status = str(message.get("status", 101))
             MutableHeaders(scope=message)[REQUEST_ID] = self.id
         await self._send(message)
 
     async def answer(self, error: ApiError, receive: Receive) -> None:
         """Answers with an error, if nothing has been answered yet."""
-        if self._scope["type"] == "http" and not self.status:
-            await JSONResponse(error.body, error.status, error.headers)(self._scope, receive, self.send)
+        if self.status:
+            return
+        response = JSONResponse(error.body, error.status, error.headers)
+        if self._scope["type"] == "http":
+            await response(self._scope, receive, self.send)
+        else:
+            await WebSocket(self._scope, receive, self.send).send_denial_response(response)
 
     def end(self) -> None:
         seconds = time.monotonic() - self._started_s
@@ -106,37 +129,9 @@ class _Request:
         log.info("request ended", extra=logs.fields_extra(fields | self._fields))
 
 
-class _Body:
-    """A request's body with a limit of its size and of the time that it takes."""
-
-    def __init__(self, receive: Receive, most_bytes: int, timeout_s: float) -> None:
-        self._receive = receive
-        self._most_bytes = most_bytes
-        self._until_s = asyncio.get_running_loop().time() + timeout_s
-        self._taken = 0
-        self._is_whole = False
-
-    def check_length(self, headers: Headers) -> None:
-        """Raises ApiError 413 for a length that is too large before any of it is read."""
-        length = headers.get("content-length", "")
-        if length.isdigit() and int(length) > self._most_bytes:
-            raise self._too_large()
-
-    async def receive(self) -> Message:
-        if self._is_whole:
-            return await self._receive()
-        try:
-            async with asyncio.timeout_at(self._until_s):
-                message = await self._receive()
-        except TimeoutError:
-            raise ApiError(408, "The body did not come in time.", code="body_too_slow") from None
-        if message["type"] == "http.disconnect":
-            raise CallerGoneError
-        self._taken += len(message.get("body", b""))
-        if self._taken > self._most_bytes:
-            raise self._too_large()
-        self._is_whole = not message.get("more_body", False)
-        return message
-
-    def _too_large(self) -> ApiError:
-        return ApiError(413, f"The body has more than {self._most_bytes} bytes.", code="body_too_large")
+def _method(scope: Scope) -> str:
+    """One of few words, whatever a caller sends."""
+    if scope["type"] == "websocket":
+        return "WEBSOCKET"
+    method: str = scope.get(ASKED_METHOD, scope["method"])
+    return method if method in METHODS else "other"

@@ -19,6 +19,7 @@ from services.http.settings import HttpSettings
 log = logging.getLogger("csm.http")
 
 TIMEOUT_HEADER = "x-timeout-seconds"
+LONGEST_TOKEN = 4096  # gRPC breaks calls whose metadata is longer than 8 to 16 KiB
 _TRACE_HEADERS = ("traceparent", "tracestate")
 _NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 _PRINTABLE = re.compile(r"[ -~]{1,512}")
@@ -85,7 +86,7 @@ def _token(headers: Headers) -> str | None:
     if value is None:
         return None
     scheme, _, token = value.partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+    if scheme.lower() != "bearer" or not token.strip() or len(token) > LONGEST_TOKEN:
         raise ApiError(
             401,
             "The header Authorization must be: Bearer TOKEN.",

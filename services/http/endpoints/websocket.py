@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 from collections import deque
 from typing import Any
-from urllib.parse import urlsplit
 
 from csm_client import AsyncClient, CsmClientError
 from fastapi import APIRouter, WebSocket
@@ -29,7 +28,6 @@ from services.http.endpoints.websocket_messages import (
     parse_first,
     parse_later,
 )
-from services.http.settings import comma_separated
 
 PATH = "/v1/audio/stream"
 MOST_UTTERANCES = 32  # that wait for their turn
@@ -42,7 +40,6 @@ def websocket_router(door: Door) -> APIRouter:
     @router.websocket(PATH)
     async def stream(websocket: WebSocket) -> None:
         try:
-            _check_origin(websocket, comma_separated(door.settings.cors_origins))
             caller = door.upstream.caller(websocket.headers)
             slot = door.streams.one_more()
             slot.__enter__()
@@ -56,15 +53,6 @@ def websocket_router(door: Door) -> APIRouter:
             slot.__exit__(None, None, None)
 
     return router
-
-
-def _check_origin(websocket: WebSocket, allowed: list[str]) -> None:
-    """Raises ApiError 403 for a page of another origin: browsers ask no one before they open a WebSocket."""
-    origin = websocket.headers.get("origin")
-    if origin is None or "*" in allowed or origin in allowed:
-        return
-    if urlsplit(origin).netloc != websocket.headers.get("host"):
-        raise ApiError(403, f"Pages of {origin} may not call; see --cors-origins.", code="origin_not_allowed")
 
 
 class _Session:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from services.http.api.bodies import check_values, values_in
 from services.http.api.errors import ApiError, from_validation
 from services.http.endpoints.speech_request import Body, SpeechConfig, Text
 
@@ -58,11 +59,13 @@ _FIRST: TypeAdapter[SessionConfig] = TypeAdapter(SessionConfig)
 
 def parse_first(message: str | bytes) -> SessionConfig:
     """Raises ApiError."""
+    check_values(values_in(message))
     return _parsed(_FIRST, message)
 
 
 def parse_later(message: str | bytes) -> ClientMessage:
     """A message without `type` is a text, and an empty one ends it. Raises ApiError."""
+    check_values(values_in(message))
     try:
         found = _TEXT.validate_json(message)
     except ValidationError:

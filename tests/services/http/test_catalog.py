@@ -109,6 +109,24 @@ async def test_metrics_count_requests_and_first_audio(door: FakeDoor, body: dict
     assert "http_first_audio_seconds_count 1.0" in metrics and "http_running_streams 0.0" in metrics
 
 
+async def test_made_up_methods_make_no_metrics(door: FakeDoor) -> None:
+    for number in range(3):
+        assert (await door.client.request(f"MADEUP{number}", SPEECH)).status_code == 405
+    metrics = (await door.client.get("/metrics")).text
+    assert 'http_requests_total{method="other",route="/v1/audio/speech",status="405"} 3.0' in metrics
+    assert "MADEUP" not in metrics
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/v1/models", "/v1/audio/voices/ada"])
+async def test_head_is_get_without_its_body(door: FakeDoor, path: str) -> None:
+    whole, head = await door.client.get(path), await door.client.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == whole.headers["content-length"] == str(len(whole.content))
+    assert f'method="HEAD",route="{"/v1/audio/voices/{voice}" if "ada" in path else path}"' in (
+        (await door.client.get("/metrics")).text.replace("{model:path}", "")
+    )
+
+
 async def test_metrics_can_be_off_at_the_api_port() -> None:
     async with fake_door(metrics_at_api_port=False, metrics_port=0) as door:
         assert (await door.client.get("/metrics")).status_code == 404

@@ -1,67 +1,125 @@
-"""Calls at once on one connection to the gateway: every request that the door admits reaches it."""
+"""Connections that no caller can keep, or fill the memory with; and ends that no client takes for others."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 from typing import Any
 
-import httpx
+import pytest
+from websockets.asyncio.client import connect
+from websockets.frames import Frame, Opcode
 
+from services.http import connections
 from tests.support.door.fake_door import FakeDoor, fake_door
-from tests.support.fake_stages import numbered_audio
 
-SPEECH = "/v1/audio/speech"
-PER_CONNECTION = 2
+STREAM = "/v1/audio/stream"
 
 
-async def speaking(door: FakeDoor, body: dict[str, Any], count: int) -> list[asyncio.Task[httpx.Response]]:
-    """So many requests, once all of them have reached the engine."""
-    asked = [asyncio.create_task(door.client.post(SPEECH, json=body)) for _ in range(count)]
+def request(body: dict[str, Any], version: str = "1.1") -> bytes:
+    content = json.dumps(body).encode()
+    head = f"POST /v1/audio/speech HTTP/{version}\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
+
+
+async def no_connection(door: FakeDoor) -> None:
     async with asyncio.timeout(20):
-        while len(door.behind.engine.calls) < count:
+        while door.stage.server.connections():
             await asyncio.sleep(0.01)
-    return asked
 
 
-async def test_streams_beyond_a_connection_s_limit_reach_the_gateway_and_more_than_the_door_s_are_refused(
-    body: dict[str, Any],
+@pytest.mark.parametrize(
+    "start", [b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n\r\n",
+              b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999\r\n\r\n"]
+)  # fmt: skip
+async def test_body_after_its_answer_does_not_keep_the_connection(
+    door: FakeDoor, start: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gateway = {"max_streams_per_connection": PER_CONNECTION}
-    async with fake_door(gateway, gateway_streams_per_connection=PER_CONNECTION, max_streams=5) as door:
-        script = door.behind.engine.script
-        script.pause_at = 3
-        asked = await speaking(door, body, 5)
-        async with asyncio.timeout(20):
-            refused = await door.client.post(SPEECH, json=body)
-            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "too_many_streams")
-            assert refused.headers["retry-after"] == "1"
-            voices = [door.client.get("/v1/audio/voices") for _ in range(4)]  # no streams, but calls
-            assert [answer.status_code for answer in await asyncio.gather(*voices)] == [200] * 4
-        pool = door.stage.door.upstream.channels
-        assert max(pool.num_calls) == PER_CONNECTION and sum(pool.num_calls) == 5
-        script.resume.set()
-        for answer in await asyncio.gather(*asked):
-            assert (answer.status_code, answer.content) == (200, numbered_audio(range(10)))
-        assert sum(pool.num_calls) == 0
-        num_channels = len(pool.num_calls)
-        assert (await door.client.post(SPEECH, json=body)).status_code == 200
-        assert len(pool.num_calls) == num_channels, "connections are used again"
+    monkeypatch.setattr(connections, "UNREAD_BODY_S", 0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
+    writer.write(start)
+    reading = asyncio.create_task(reader.read())  # to the end of the connection
+    async with asyncio.timeout(10):
+        while not reading.done():
+            writer.write(b"x")
+            await asyncio.sleep(0.02)
+    writer.close()
+    await no_connection(door)
 
 
-async def test_calls_that_fail_or_whose_caller_leaves_give_their_place_back(body: dict[str, Any]) -> None:
-    async with fake_door(gateway_streams_per_connection=1) as door:
-        pool = door.stage.door.upstream.channels
-        assert (await door.client.post(SPEECH, json=body | {"voice": "nobody"})).status_code == 404
-        door.behind.engine.script.pause_at = 3
-        (asking,) = await speaking(door, body, 1)
-        assert sum(pool.num_calls) == 1
-        asking.cancel()
-        async with asyncio.timeout(20):
-            while sum(pool.num_calls):
+async def test_body_that_ends_after_its_answer_leaves_the_connection_usable(door: FakeDoor) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
+    for _ in range(2):
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\n")
+        assert (await reader.readuntil(b"ok\n")).startswith(b"HTTP/1.1 200 ")
+        writer.write(b"abc")
+    writer.close()
+
+
+async def test_client_that_does_not_read_loses_its_connection(body: dict[str, Any]) -> None:
+    async with fake_door({"write_timeout_seconds": 60.0}, write_timeout_seconds=0.3) as door:
+        door.behind.engine.frame_count = 1000
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", door.stage.server.port))
+        connection.send(request(body | {"sample_rate": 48_000}))
+        async with asyncio.timeout(30):
+            while not door.behind.engine.calls:
                 await asyncio.sleep(0.01)
+        await no_connection(door)
+        connection.close()
 
 
-async def test_one_connection_is_enough_for_calls_one_after_another(door: FakeDoor, body: dict[str, Any]) -> None:
-    for _ in range(3):
-        assert (await door.client.post(SPEECH, json=body)).status_code == 200
-    assert len(door.stage.door.upstream.channels.num_calls) == 1
+async def test_unread_pongs_do_not_fill_the_memory(door: FakeDoor) -> None:
+    async with connect(f"ws://127.0.0.1:{door.stage.server.port}{STREAM}") as client:
+        client.transport.pause_reading()  # type: ignore[attr-defined]
+        ping = Frame(Opcode.PING, b"p" * 125).serialize(mask=True)
+        sent = 0
+        async with asyncio.timeout(30):
+            while not client.transport.is_closing() and sent < 64 * 2**20:
+                client.transport.write(ping * 1000)
+                sent += 1000 * len(ping)
+                (other,) = door.stage.server.connections() or (None,)
+                assert other is None or other.get_write_buffer_size() < 2**20
+                await asyncio.sleep(0)
+                if other is None:
+                    break
+        client.transport.abort()
+    await no_connection(door)
+
+
+async def test_message_of_too_many_fragments_is_refused(door: FakeDoor) -> None:
+    async with connect(f"ws://127.0.0.1:{door.stage.server.port}{STREAM}") as client:
+        client.transport.write(Frame(Opcode.TEXT, b"{", fin=False).serialize(mask=True))
+        for _ in range(connections.MOST_FRAGMENTS):
+            client.transport.write(Frame(Opcode.CONT, b"", fin=False).serialize(mask=True))
+        await asyncio.wait_for(client.wait_closed(), 20)
+        assert client.close_code == 1009
+
+
+async def test_message_in_some_fragments_is_read(door: FakeDoor) -> None:
+    async with connect(f"ws://127.0.0.1:{door.stage.server.port}{STREAM}") as client:
+        await client.send(iter(['{"type": ', '"session', '.config"}']))
+        assert json.loads(await client.recv())["type"] == "session.created"
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+async def test_broken_stream_over_http_1_0_is_a_reset(door: FakeDoor, body: dict[str, Any], is_broken: bool) -> None:
+    script = door.behind.engine.script
+    if is_broken:
+        script.pause_at = script.fail_at = 5
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
+    writer.write(request(body, "1.0"))
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert b"200 OK" in head and b"chunked" not in head.lower()
+    await reader.readexactly(100)
+    script.resume.set()
+    if is_broken:
+        with pytest.raises(ConnectionResetError):
+            while await reader.read(2**16):
+                pass
+    else:
+        assert len(await reader.read()) == 38_300
+    writer.close()

@@ -61,10 +61,23 @@ async def test_missing_input_is_named(door: FakeDoor) -> None:
     assert (error["param"], error["code"]) == ("input", "missing_required_parameter")
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"[" * 100_000, b""])
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b"[" * 10_000, b""])
 async def test_body_that_is_no_json_object_is_a_wrong_request(door: FakeDoor, content: bytes) -> None:
     answer = await door.client.post(SPEECH, content=content, headers={"content-type": "application/json"})
     assert answer.status_code == 400 and answer.json()["error"]["message"]
+
+
+async def test_json_of_another_content_type_is_refused_by_name(door: FakeDoor, body: dict[str, Any]) -> None:
+    answer = await door.client.post(SPEECH, content=json.dumps(body), headers={"content-type": "text/plain"})
+    assert answer.status_code == 400 and "Content-Type application/json" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("change", [{"context": [{}] * 500}, {"response_format": "x" * 1_000_000}])
+async def test_message_stays_short(door: FakeDoor, body: dict[str, Any], change: dict[str, Any]) -> None:
+    answer = await door.client.post(SPEECH, json=body | change)
+    assert answer.status_code == 400 and len(answer.content) < 5000
+    if "context" in change:
+        assert "context[19].text: is missing." in answer.text and "and 480 more." in answer.text
 
 
 @pytest.mark.parametrize(
@@ -82,6 +95,8 @@ async def test_unknown_name_is_not_found(
 async def test_unknown_address_and_method_have_the_shape(door: FakeDoor) -> None:
     unknown, wrong = await door.client.get("/v2"), await door.client.get(SPEECH)
     assert (unknown.status_code, wrong.status_code) == (404, 405)
+    assert wrong.headers["allow"] == "POST"
+    assert (await door.client.post(SPEECH + "/", json={})).status_code == 404  # and no redirect
     assert unknown.json()["error"]["code"] == "not_found" and wrong.json()["error"]["code"] == "method_not_allowed"
 
 

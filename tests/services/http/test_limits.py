@@ -43,7 +43,31 @@ async def test_large_body_is_refused(body: dict[str, Any], chunked: bool) -> Non
         assert answer.status_code == 413 and answer.json()["error"]["code"] == "body_too_large"
 
 
-@pytest.mark.parametrize("request_start", [b"", b"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\n"])
+async def test_json_of_many_values_is_refused_unread(door: FakeDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json, "loads", None)  # FastAPI's reader of bodies; a million values would block it for minutes
+    content = b'{"input": "Hi.", "context": [' + b"{}," * 10**6 + b"{}]}"
+    answer = await door.client.post(SPEECH, content=content, headers={"content-type": "application/json"})
+    monkeypatch.undo()
+    assert answer.status_code == 413 and answer.json()["error"]["code"] == "body_too_large"
+
+
+async def test_bodies_together_are_limited(body: dict[str, Any]) -> None:
+    content = json.dumps(body).encode()
+    async with fake_door(max_bodies_bytes=1024 + len(content) // 2) as door:
+        head = b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
+        writer.write(head + b"Content-Length: 1030\r\n\r\n" + b" " * 1026)
+        async with asyncio.timeout(10):
+            while (refused := await door.client.post(SPEECH, json=body)).status_code != 503:
+                await asyncio.sleep(0.01)
+        assert refused.json()["error"]["code"] == "too_many_bodies" and refused.headers["retry-after"] == "1"
+        writer.write(b"{}  ")
+        assert b" 400 " in await reader.readline()
+        assert (await door.client.post(SPEECH, json=body)).status_code == 200
+        writer.close()
+
+
+@pytest.mark.parametrize("request_start", [b"", b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\n"])
 async def test_late_headers_close_the_connection(request_start: bytes) -> None:
     async with fake_door(header_timeout_seconds=0.2) as door:
         assert await raw(door, request_start) == b""
@@ -51,7 +75,7 @@ async def test_late_headers_close_the_connection(request_start: bytes) -> None:
 
 async def test_late_body_is_refused() -> None:
     async with fake_door(body_timeout_seconds=0.2) as door:
-        start = b"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        start = b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         answer = await raw(door, start + b"Content-Length: 10\r\nConnection: close\r\n\r\n{")
         assert answer.startswith(b"HTTP/1.1 408 ") and b"body_too_slow" in answer
 
@@ -74,7 +98,7 @@ async def test_client_that_does_not_read_ends_its_stream(body: dict[str, Any]) -
     async with fake_door({"write_timeout_seconds": 60.0}, write_timeout_seconds=0.3) as door:
         door.behind.engine.frame_count = 1000
         content = json.dumps(body | {"sample_rate": 48_000}).encode()
-        start = b"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        start = b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port, limit=1024)
         writer.write(start + f"Content-Length: {len(content)}\r\n\r\n".encode() + content)
         async with asyncio.timeout(30):
@@ -101,6 +125,7 @@ async def test_token_is_passed_on(tokens: Path, body: dict[str, Any]) -> None:
             ({"authorization": "Bearer wrong"}, 401),
             ({"authorization": "Basic sesame"}, 401),
             ({"authorization": "Bearer two words"}, 401),
+            ({"authorization": "Bearer " + "x" * 60_000}, 401),
             ({"authorization": "Bearer sesame"}, 200),
         ):
             answer = await door.client.post(SPEECH, json=body, headers=header)
@@ -117,10 +142,12 @@ async def test_pages_of_named_origins_alone_may_read_answers() -> None:
     preflight = page | {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
     async with fake_door() as door:
         assert "access-control-allow-origin" not in (await door.client.get("/v1/models", headers=page)).headers
-    async with fake_door(cors_origins="https://good.example") as door:
+    async with fake_door(cors_origins="https://good.example", max_body_bytes=2000) as door:
         answer = await door.client.get("/v1/models", headers=page)
         assert answer.headers["access-control-allow-origin"] == "https://good.example"
         assert (await door.client.options(SPEECH, headers=preflight)).status_code == 200
+        large = await door.client.post(SPEECH, content=b"x" * 3000, headers=page)
+        assert large.status_code == 413 and "access-control-allow-origin" in large.headers
         bad = await door.client.get("/v1/models", headers={"origin": "https://bad.example"})
         assert bad.headers.get("access-control-allow-origin") != "https://bad.example"
 

@@ -181,6 +181,13 @@ async def test_message_that_is_none_closes(door: FakeDoor, message: str) -> None
         assert await talk.closed() == 1008
 
 
+async def test_message_of_many_values_is_refused(door: FakeDoor) -> None:
+    async with talking(door, {}) as talk:
+        await talk.say(type="session.config", context=[{}] * 30_000)
+        error = await talk.next()
+        assert error["error"]["code"] == "body_too_large" and await talk.closed() == 1008
+
+
 async def test_unknown_voice_is_named_when_it_is_first_needed(door: FakeDoor) -> None:
     async with talking(door, {"voice": "nobody"}) as talk:
         await talk.say(type="input.text", text="Hello. ")

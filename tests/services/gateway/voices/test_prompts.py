@@ -103,6 +103,8 @@ async def test_own_output_is_taken_where_the_operator_allows_it(tmp_path: Path) 
         ({"prompt": None}, "prompt", "VOICE_EMPTY"),
         ({"seed": -1}, "seed", ""),
         ({"description": 1001 * "x"}, "description", ""),
+        ({"description": "a\0b"}, "description", ""),
+        ({"prompt": voices_pb2.VoicePrompt(text="a\0b", audio=recording())}, "prompt.text", ""),
         ({"language_codes": ["not a tag"]}, "language_codes", ""),
         ({"audience": 9}, "audience", ""),
         ({"callers": ["radio"]}, "callers", ""),

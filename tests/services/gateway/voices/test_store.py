@@ -52,6 +52,12 @@ async def test_voice_is_returned_as_it_was_added(store: VoiceStore) -> None:
     assert await store.codes("other") is None
 
 
+@pytest.mark.parametrize("name", ["a\0b", "", "x" * 100_000, "a/b", "\N{GRINNING FACE}"])
+async def test_name_that_no_voice_has_is_not_found(store: VoiceStore, name: str) -> None:
+    assert await store.get(name) is None
+    assert not await store.delete(name, "shop")
+
+
 async def test_voice_without_seed_and_prompt_is_returned_as_it_was_added(store: VoiceStore) -> None:
     bare = replace(VOICE, seed=None, prompt_level_db=None, codec={}, prompt_frames=0, audience=Audience.EVERYONE)
     await store.add(bare, b"", 1)

@@ -1,0 +1,99 @@
+"""Limits of bodies: how large one is, how long it takes, how many values its JSON has, how much all have together."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive
+
+from services.http.api.disconnect import CallerGoneError
+from services.http.api.errors import SERVER, ApiError
+
+MOST_VALUES = 20_000  # in one JSON text; each costs some hundred bytes and microseconds, however short it is
+RETRY_S = 1.0
+
+
+class Bodies:
+    """The bytes of the bodies of all running requests."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._held = 0
+
+    def take(self, count: int) -> None:
+        """Raises ApiError 503 when there is no room."""
+        if self._held + count > self._most_bytes:
+            raise ApiError(
+                503,
+                "Too many large bodies are here at once.",
+                kind=SERVER,
+                code="too_many_bodies",
+                retry_after_s=RETRY_S,
+            )
+        self._held += count
+
+    def give_back(self, count: int) -> None:
+        self._held -= count
+
+
+class Body:
+    """The body of one request."""
+
+    def __init__(self, receive: Receive, most_bytes: int, timeout_s: float, bodies: Bodies, *, is_json: bool) -> None:
+        self._receive = receive
+        self._most_bytes = most_bytes
+        self._bodies = bodies
+        self._is_json = is_json
+        self._until_s = asyncio.get_running_loop().time() + timeout_s
+        self._taken = 0
+        self._values = 0
+        self._is_whole = False
+
+    def check_length(self, headers: Headers) -> None:
+        """Raises ApiError 413 for a length that is too large before any of it is read."""
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length) > self._most_bytes:
+            raise self._too_large()
+
+    async def receive(self) -> Message:
+        """Raises ApiError and CallerGoneError."""
+        if self._is_whole:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._until_s):
+                message = await self._receive()
+        except TimeoutError:
+            raise ApiError(408, "The body did not come in time.", code="body_too_slow") from None
+        if message["type"] == "http.disconnect":
+            raise CallerGoneError
+        piece = message.get("body", b"")
+        self._bodies.take(len(piece))
+        self._taken += len(piece)
+        if self._taken > self._most_bytes:
+            raise self._too_large()
+        if self._is_json:
+            self._values += values_in(piece)
+            check_values(self._values)
+        self._is_whole = not message.get("more_body", False)
+        return message
+
+    def end(self) -> None:
+        """Its request has ended."""
+        self._bodies.give_back(self._taken)
+
+    def _too_large(self) -> ApiError:
+        return ApiError(413, f"The body has more than {self._most_bytes} bytes.", code="body_too_large")
+
+
+def values_in(json: bytes | str) -> int:
+    """About how many values a JSON text has, without reading it: no fewer than there are, less one."""
+    if isinstance(json, str):
+        return json.count(",") + json.count("[") + json.count("{")
+    return json.count(b",") + json.count(b"[") + json.count(b"{")
+
+
+def check_values(count: int) -> None:
+    """Raises ApiError 413."""
+    if count > MOST_VALUES:
+        raise ApiError(413, f"The JSON has more than {MOST_VALUES} values.", code="body_too_large")

@@ -1,0 +1,126 @@
+"""uvicorn's connections, with the limits that it does not set: how long headers, an unread body and a close may take,
+how many pongs wait for a client, and in how many fragments a message comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Iterable
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
+
+UNREAD_BODY_S = 5.0  # how long a body may still come once its request has been answered
+MOST_FRAGMENTS = 1024  # of one WebSocket message
+_RESET, _NO_RESET = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)  # values of SO_LINGER
+
+
+def http_connection(header_timeout_s: float) -> type[H11Protocol]:
+    """The class of connections whose headers may take `header_timeout_s` seconds."""
+
+    class Connection(H11Protocol):
+        _headers_late: asyncio.TimerHandle | None = None
+        _body_late: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._await_headers()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.conn.their_state is not h11.SEND_BODY:
+                self._stop_awaiting_body()
+            if self.conn.their_state is not h11.IDLE:
+                self._stop_awaiting_headers()
+            elif self._headers_late is None:
+                self._await_headers()
+            if _is_unframed(self):
+                _reset_at_close(self.transport, True)
+
+        def handle_websocket_upgrade(self, event: h11.Request) -> None:
+            self._stop_awaiting_headers()
+            super().handle_websocket_upgrade(event)
+
+        def on_response_complete(self) -> None:
+            if _is_unframed(self):
+                _reset_at_close(self.transport, False)
+            super().on_response_complete()
+            if self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
+                self._body_late = self.loop.call_later(UNREAD_BODY_S, self.transport.close)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_awaiting_headers()
+            self._stop_awaiting_body()
+            super().connection_lost(exc)
+
+        def _await_headers(self) -> None:
+            self._headers_late = self.loop.call_later(header_timeout_s, self.transport.close)
+
+        def _stop_awaiting_headers(self) -> None:
+            if self._headers_late is not None:
+                self._headers_late.cancel()
+                self._headers_late = None
+
+        def _stop_awaiting_body(self) -> None:
+            if self._body_late is not None:
+                self._body_late.cancel()
+                self._body_late = None
+
+    return Connection
+
+
+class WebSocketConnection(WebSocketsSansIOProtocol):
+    """A WebSocket that cannot fill the memory with pongs or fragments."""
+
+    def handle_ping(self) -> None:
+        if not self.writable.is_set():  # the client reads nothing, not even pongs
+            self.transport.abort()
+            return
+        super().handle_ping()
+
+    def handle_cont(self, event: Frame) -> None:
+        if len(self.frames) >= MOST_FRAGMENTS:
+            self.conn.fail(CloseCode.MESSAGE_TOO_BIG, f"more than {MOST_FRAGMENTS} fragments")
+            self.handle_parser_exception()
+            return
+        super().handle_cont(event)
+
+
+class HasTransport(Protocol):
+    """A connection of uvicorn's."""
+
+    transport: asyncio.Transport
+
+
+class SlowCloses:
+    """Cuts connections that are closed here, and whose clients do not read what is still to be sent."""
+
+    def __init__(self, most_s: float) -> None:
+        self._most_s = most_s
+        self._closing: WeakKeyDictionary[asyncio.Transport, float] = WeakKeyDictionary()  # since when
+
+    def cut(self, connections: Iterable[HasTransport], now_s: float) -> None:
+        """Aborts connections that were closing at a call `most_s` seconds ago and still are."""
+        for connection in list(connections):
+            if not connection.transport.is_closing():
+                continue
+            if now_s - self._closing.setdefault(connection.transport, now_s) >= self._most_s:
+                connection.transport.abort()
+
+
+def _is_unframed(connection: H11Protocol) -> bool:
+    """Whether the end of the connection is the end of the response: HTTP/1.0 has no other sign of it."""
+    return connection.cycle is not None and connection.scope["http_version"] == "1.0"
+
+
+def _reset_at_close(transport: asyncio.Transport, is_reset: bool) -> None:
+    """Whether a close resets the connection, so that a client sees that the response is not whole."""
+    transport.get_extra_info("socket").setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, _RESET if is_reset else _NO_RESET
+    )
