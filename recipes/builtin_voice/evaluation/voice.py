@@ -55,6 +55,10 @@ class Voice:
         self.codec_digest = self._mimi.identity.weights_digest
         self.sample_rate_hz = self._mimi.identity.sample_rate_hertz
         self.silentcipher = bundle.path("silentcipher")
+        self.conditions: dict[str, object] = {
+            "voice": f"{bundle.name}/{bundle.version}",
+            "sampling": {"temperature": self.temperature, "top_k": self.top_k},
+        }
 
     def say(self, requests: Sequence[Sequence[Segment]], *, first_seed: int = 0) -> list[Saying]:
         """requests: segments, the last of each is spoken; request i has the seed first_seed + i."""

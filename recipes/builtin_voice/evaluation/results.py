@@ -1,0 +1,46 @@
+"""Figures in a JSON file of bench/results, written as they come: what is cut off has its figures up to there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.machine import commit, cpu_name
+
+Row = dict[str, object]
+
+
+class Results:
+    """The rows of one benchmark. Those of earlier runs stay until they are measured again."""
+
+    def __init__(self, path: Path | None, benchmark: str, key: Sequence[str], conditions: Row) -> None:
+        """path: None keeps nothing. key: the fields that tell a row from the others. conditions: of all rows.
+
+        Raises ValueError where the file has figures of another device or under other conditions.
+        """
+        self._path, self._key = path, key
+        self._head = {"benchmark": benchmark, "device": cpu_name(), **conditions}
+        self._commit = commit()
+        self.rows: list[Row] = []
+        if path and path.exists():
+            kept = json.loads(path.read_text())
+            if differing := [name for name, value in self._head.items() if kept.get(name) != value]:
+                raise ValueError(f"{path} has figures with another {', '.join(differing)}; name another file.")
+            self.rows = kept["rows"]
+
+    def put(self, row: Row) -> None:
+        """In place of the row with the same key, or at the end."""
+        row = {**row, "commit": self._commit}
+        same = [index for index, other in enumerate(self.rows) if self._of(other) == self._of(row)]
+        if same:
+            self.rows[same[0]] = row
+        else:
+            self.rows.append(row)
+        if self._path:
+            text = json.dumps({**self._head, "commit": self._commit, "rows": self.rows}, indent=1)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.write_text(text + "\n")
+
+    def _of(self, row: Row) -> list[object]:
+        return [row.get(name) for name in self._key]
