@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from csm_codec.resample import Pcm, resample
+from csm_codec.watermark.keys.keyring import WatermarkKey
 from csm_codec.watermark.networks.silentcipher import load_silentcipher
 from csm_codec.watermark.stream.look_ahead import ADAPTIVE
 from csm_engine.types import Segment
@@ -60,7 +61,9 @@ class Mark:
             clips, name = clips[:at_most], flite.VOICES[speaker]
             keys = [random_key(self._random) for _ in clips]
             marked = [mark(self._silentcipher, clip, key, ADAPTIVE) for clip, key in zip(clips, keys, strict=True)]
-            ratio_db = round(float(np.mean([sdr_db(clip, other) for clip, other in zip(clips, marked, strict=True)])), 2)
+            ratio_db = round(
+                float(np.mean([sdr_db(clip, other) for clip, other in zip(clips, marked, strict=True)])), 2
+            )
             for title, distortion in distortions().items():
                 self._look(marked, keys, name, title, in_three_seconds(title, distortion), sdr_db=ratio_db)
             others = [random_key(self._random) for _ in clips]
@@ -89,7 +92,7 @@ class Mark:
     def _look(
         self,
         clips: Sequence[Pcm],
-        keys: Sequence[object],
+        keys: Sequence[WatermarkKey],
         audio: str,
         title: str,
         distortion: Distortion,
@@ -97,7 +100,7 @@ class Mark:
         **more: float,
     ) -> None:
         judge = Judge(self._silentcipher)
-        judge.look(clips, keys, audio, title, distortion, look_ahead)  # type: ignore[arg-type]
+        judge.look(clips, keys, audio, title, distortion, look_ahead)
         self._results.put({**asdict(judge.rows[0]), **more})
 
 

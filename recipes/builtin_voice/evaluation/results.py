@@ -30,13 +30,11 @@ class Results:
             self.rows = kept["rows"]
 
     def put(self, row: Row) -> None:
-        """In place of the row with the same key, or at the end."""
-        row = {**row, "commit": self._commit}
-        same = [index for index, other in enumerate(self.rows) if self._of(other) == self._of(row)]
-        if same:
-            self.rows[same[0]] = row
-        else:
-            self.rows.append(row)
+        """Into the row with the same key, or at the end."""
+        same = next((kept for kept in self.rows if self._of(kept) == self._of(row)), None)
+        if same is None:
+            self.rows.append(same := {})
+        same |= {**row, "commit": self._commit}
         if self._path:
             text = json.dumps({**self._head, "commit": self._commit, "rows": self.rows}, indent=1)
             self._path.parent.mkdir(parents=True, exist_ok=True)

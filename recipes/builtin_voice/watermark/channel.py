@@ -110,5 +110,7 @@ def opus_round_trip(pcm: Pcm, kbit_per_s: int) -> Pcm:
     with av.open(file, "r", format="ogg") as container:
         pieces = [frame.to_ndarray() for frame in container.decode(audio=0)]
         rate_hz = container.streams.audio[0].rate
-    heard = resample(np.concatenate(pieces, axis=-1).reshape(-1).astype(np.float32), rate_hz, SAMPLE_RATE_HZ)[: len(pcm)]
+    heard = resample(np.concatenate(pieces, axis=-1).reshape(-1).astype(np.float32), rate_hz, SAMPLE_RATE_HZ)[
+        : len(pcm)
+    ]
     return np.pad(heard, (0, len(pcm) - len(heard)))
