@@ -20,7 +20,6 @@ import torch
 
 from csm_codec.resample import Pcm, resample
 from csm_codec.watermark.keys.keyring import WatermarkKey
-from csm_codec.watermark.networks.silentcipher import load_silentcipher
 from csm_codec.watermark.stream.look_ahead import ADAPTIVE
 from csm_engine.types import Segment
 from csm_text.frontend import load
@@ -45,7 +44,7 @@ class Mark:
 
     def __init__(self, voice: Voice, texts: Sequence[Judged], results: Results) -> None:
         self._texts, self._results = texts, results
-        self._silentcipher = load_silentcipher(voice.silentcipher)
+        self._silentcipher = voice.silentcipher
         self._random = np.random.default_rng(SEED)
         asked = [(text, speaker) for speaker in range(len(flite.VOICES)) for text in texts]
         sayings = voice.say([[Segment(speaker, text.text)] for text, speaker in asked])
@@ -147,7 +146,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     voice = Voice(arguments.bundle)
-    results = Results(arguments.json, "voice_mark", ("audio", "distortion"), voice.conditions)
+    conditions = {**voice.conditions, "nominal_sdr_db": voice.silentcipher.hparams.sdr_db}
+    results = Results(arguments.json, "voice_mark", ("audio", "distortion"), conditions)
     print("speaking", file=sys.stderr, flush=True)
     judge = Mark(voice, judged("everyday", arguments.texts), results)
     if "marked" in arguments.parts.split(","):
