@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,13 +13,13 @@ Row = dict[str, object]
 
 
 class Results:
-    """The rows of one benchmark. Those of earlier runs stay until they are measured again."""
+    """The rows of one benchmark. Those of earlier runs stay until they are measured again.
+
+    Rows of another device, or under other conditions, are not comparable: a file with such begins anew.
+    """
 
     def __init__(self, path: Path | None, benchmark: str, key: Sequence[str], conditions: Row) -> None:
-        """path: None keeps nothing. key: the fields that tell a row from the others. conditions: of all rows.
-
-        Raises ValueError where the file has figures of another device or under other conditions.
-        """
+        """path: None keeps nothing. key: the fields that tell a row from the others. conditions: of all rows."""
         self._path, self._key = path, key
         self._head = {"benchmark": benchmark, "device": cpu_name(), **conditions}
         self._commit = commit()
@@ -26,8 +27,9 @@ class Results:
         if path and path.exists():
             kept = json.loads(path.read_text())
             if differing := [name for name, value in self._head.items() if kept.get(name) != value]:
-                raise ValueError(f"{path} has figures with another {', '.join(differing)}; name another file.")
-            self.rows = kept["rows"]
+                print(f"{path} begins anew: it was of another {', '.join(differing)}", file=sys.stderr)
+            else:
+                self.rows = kept["rows"]
 
     def put(self, row: Row) -> None:
         """Into the row with the same key, or at the end."""

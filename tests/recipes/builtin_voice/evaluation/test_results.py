@@ -45,8 +45,10 @@ def test_parts_of_a_row_may_come_one_by_one(tmp_path: Path) -> None:
     assert (row["ended"], row["told_apart"]) == (100, 99)
 
 
-def test_figures_of_another_voice_are_not_mixed_in(tmp_path: Path) -> None:
+def test_figures_of_another_voice_are_not_mixed_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "words.json"
     Results(path, "words", ("set",), CONDITIONS).put({"set": "names"})
-    with pytest.raises(ValueError, match="another voice"):
-        Results(path, "words", ("set",), {**CONDITIONS, "voice": "fake/2"})
+    Results(path, "words", ("set",), {**CONDITIONS, "voice": "fake/2"}).put({"set": "domain"})
+    kept = json.loads(path.read_text())
+    assert kept["voice"] == "fake/2" and [row["set"] for row in kept["rows"]] == ["domain"]
+    assert "begins anew: it was of another voice" in capsys.readouterr().err
