@@ -174,6 +174,7 @@ evaluate: $(STAMPS)/dev $(ASKED)
 	$(BIN)/python -m recipes.builtin_voice.evaluation.words $(BUNDLE) --cache build/heard \
 		--json bench/results/builtin_voice_words.json
 	$(BIN)/python -m recipes.builtin_voice.evaluation $(BUNDLE) --json bench/results/builtin_voice.json
+	$(BIN)/python -m recipes.builtin_voice.evaluation.mark $(BUNDLE) --json bench/results/builtin_voice_mark.json
 
 check: $(STAMPS)/dev
 	$(BIN)/ruff format --check .

@@ -87,7 +87,7 @@ def _round_silentcipher(folder: Path) -> None:
 def _manifest(version: str, codec: CodecIdentity) -> dict[str, object]:
     return {
         "format": 1,
-        "name": "voice-in-the-box",
+        "name": "builtin",
         "version": version,
         "notice": NOTICE,
         "parts": {"model": "model", "tokenizer": "tokenizer.json", "mimi": "mimi", "silentcipher": "silentcipher"},

@@ -13,6 +13,7 @@ from csm_bundle.bundle import open_bundle
 from csm_codec.mimi.encoder import encode
 from csm_codec.mimi.loader import Mimi, load_mimi
 from csm_codec.resample import Pcm
+from csm_codec.watermark.networks.silentcipher import load_silentcipher
 from csm_engine.config import EngineConfig
 from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.weights import pack
@@ -54,7 +55,14 @@ class Voice:
         self._front_end = load(bundle.text_frontend) if bundle.text_frontend else None
         self.codec_digest = self._mimi.identity.weights_digest
         self.sample_rate_hz = self._mimi.identity.sample_rate_hertz
-        self.silentcipher = bundle.path("silentcipher")
+        self.silentcipher = load_silentcipher(bundle.path("silentcipher"))
+        if bundle.message_sdr_db is not None:
+            hparams = replace(self.silentcipher.hparams, sdr_db=bundle.message_sdr_db)
+            self.silentcipher = replace(self.silentcipher, hparams=hparams)
+        self.conditions: dict[str, object] = {
+            "voice": f"{bundle.name}/{bundle.version}",
+            "sampling": {"temperature": self.temperature, "top_k": self.top_k},
+        }
 
     def say(self, requests: Sequence[Sequence[Segment]], *, first_seed: int = 0) -> list[Saying]:
         """requests: segments, the last of each is spoken; request i has the seed first_seed + i."""

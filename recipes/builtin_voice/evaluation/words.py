@@ -3,8 +3,9 @@
     python -m recipes.builtin_voice.evaluation.words bundles/builtin --sets everyday,figures --cache build/heard
     python -m recipes.builtin_voice.evaluation.words bundles/builtin --sets development --temperature 0.1
 
-The arms are flite, the frame-locked vocoder, flite's exact codes through the bundle's decoder, and the voice. The words
-recognised of the first three are cached: they depend on texts, front end and codec, not on the CSM.
+The arms are flite, the frame-locked vocoder, the vocoder's sound through the bundle's encoder and decoder ("codec"),
+flite's exact codes through the bundle's decoder, noise, which a grammar turns into sentences as well, and the voice.
+The words recognised of all but the voice are cached: they depend on texts, front end and codec, not on the CSM.
 """
 
 from __future__ import annotations
@@ -12,14 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from bench.machine import commit, cpu_name
 from csm_codec.resample import Pcm
 from csm_engine.types import Segment
 from csm_text.frontend import load
@@ -27,12 +27,14 @@ from recipes.builtin_voice import flite
 from recipes.builtin_voice.codec.quantizer import Quantizer
 from recipes.builtin_voice.csm.tokenizer import TEXT_FRONTEND
 from recipes.builtin_voice.evaluation.recognizer import domain_grammar, hear_all
+from recipes.builtin_voice.evaluation.results import Results, Row
 from recipes.builtin_voice.evaluation.sets import SETS, Judged, judged
 from recipes.builtin_voice.evaluation.voice import Voice
 from recipes.builtin_voice.vocoder import SAMPLE_RATE_HZ, frames_of, synthesize
 
 SPEAKERS = range(len(flite.VOICES))
-ARMS = ("flite", "vocoder", "codes", "voice")
+ARMS = ("flite", "vocoder", "codec", "codes", "noise", "voice")
+NOISE_LEVEL = 0.07  # about that of speech
 Clips = Sequence[tuple[Pcm, int]]  # samples, rate
 
 
@@ -44,19 +46,14 @@ class Words:
         self._voice, self._quantizer, self._cache, self._listeners = voice, quantizer, cache, listeners
         self._normalize = load(TEXT_FRONTEND).normalize
 
-    def rows(self, name: str, texts: Sequence[Judged], arms: Sequence[str]) -> list[dict[str, object]]:
-        """One for each arm and listener."""
+    def rows(self, name: str, texts: Sequence[Judged], arms: Sequence[str]) -> Iterator[Row]:
+        """One for each arm and listener, as it is done."""
         asked = [(text, speaker) for text in texts for speaker in SPEAKERS]
         grammars = {"open": None} | ({"grammar": domain_grammar()} if name == "domain" else {})
-        rows = []
         for listener, grammar in grammars.items():
             for arm in (arm for arm in arms if arm != "codes" or self._quantizer):
                 heard = self._heard(arm, asked, grammar)
-                rows.append(
-                    {"set": name, "texts": len(texts), "arm": arm, "listener": listener, **_rates(asked, heard)}
-                )
-                print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-        return rows
+                yield {"set": name, "texts": len(texts), "arm": arm, "listener": listener, **_rates(asked, heard)}
 
     def _heard(self, arm: str, asked: Sequence[tuple[Judged, int]], grammar: str | None) -> list[str]:
         if arm == "voice":
@@ -72,7 +69,7 @@ class Words:
         return heard
 
     def _kept(self, arm: str, asked: Sequence[tuple[Judged, int]], grammar: str | None) -> Path | None:
-        codec = self._voice.codec_digest if arm == "codes" else ""
+        codec = self._voice.codec_digest if arm in ("codec", "codes") else ""
         spoken = [self._normalize(text.text) for text, _ in asked]
         digest = sha256(json.dumps([arm, codec, grammar, spoken]).encode()).hexdigest()
         return self._cache / f"{digest[:24]}.json" if self._cache else None
@@ -82,11 +79,19 @@ class Words:
         if arm == "flite":
             return said.pcm, flite.SAMPLE_RATE_HZ
         frames = frames_of(said)
-        if arm == "vocoder":
-            return synthesize(frames), SAMPLE_RATE_HZ
+        if arm in ("vocoder", "codec", "noise"):
+            return self._changed(arm, synthesize(frames))
         assert self._quantizer is not None
         codes = self._quantizer.encode(self._quantizer.latents(frames)).astype(np.int16)
         return self._voice.decode(codes), self._voice.sample_rate_hz
+
+    def _changed(self, arm: str, vocoded: Pcm) -> tuple[Pcm, int]:
+        if arm == "codec":
+            return self._voice.decode(self._voice.encode(vocoded, SAMPLE_RATE_HZ)), self._voice.sample_rate_hz
+        if arm == "noise":
+            random = np.random.default_rng(len(vocoded))
+            return random.normal(scale=NOISE_LEVEL, size=len(vocoded)).astype(np.float32), SAMPLE_RATE_HZ
+        return vocoded, SAMPLE_RATE_HZ
 
     def _listen(self, clips: Clips, grammar: str | None) -> list[str]:
         rate = clips[0][1]
@@ -125,13 +130,11 @@ def main() -> None:
     voice = Voice(arguments.bundle, temperature=arguments.temperature, top_k=arguments.top_k)
     quantizer = Quantizer.load(arguments.quantizer) if arguments.quantizer else None
     words = Words(voice, quantizer, arguments.cache, arguments.listeners)
-    rows = []
+    results = Results(arguments.json, "words", ("set", "arm", "listener"), voice.conditions)
     for name in arguments.sets.split(","):
-        rows += words.rows(name, judged(name, arguments.at_most), arguments.arms.split(","))
-    if arguments.json:
-        sampling = {"temperature": voice.temperature, "top_k": voice.top_k}
-        head = {"benchmark": "words", "device": cpu_name(), "commit": commit(), "sampling": sampling}
-        arguments.json.write_text(json.dumps({**head, "rows": rows}, indent=1) + "\n")
+        for row in words.rows(name, judged(name, arguments.at_most), arguments.arms.split(",")):
+            results.put(row)
+            print(json.dumps(row), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,15 @@ Filters and noise are differentiable; mu-law, 16 bits and Opus are not, and grad
 
 from __future__ import annotations
 
-import subprocess
+import io
+from fractions import Fraction
 
+import av
 import numpy as np
 import torch
 from torch import Tensor
 
+from csm_codec.resample import Pcm, resample
 from recipes.builtin_voice.speech import SAMPLE_RATE_HZ
 
 
@@ -86,7 +89,7 @@ def _mu_law(pcm: Tensor) -> Tensor:
 
 
 def _opus(pcm: Tensor, kbit_per_s: int) -> Tensor:
-    """All rows as one recording through ffmpeg's libopus, which keeps the timing."""
+    """All rows as one recording through libopus, which keeps the timing."""
     rows = pcm.detach().numpy()
     silence = np.zeros((1, SAMPLE_RATE_HZ // 20), np.float32).repeat(len(rows), axis=0)
     joined = np.concatenate((rows, silence), axis=1)
@@ -94,13 +97,20 @@ def _opus(pcm: Tensor, kbit_per_s: int) -> Tensor:
     return torch.from_numpy(heard.reshape(joined.shape)[:, : rows.shape[1]].copy())
 
 
-def opus_round_trip(pcm: np.ndarray, kbit_per_s: int) -> np.ndarray:
-    """24 kHz float32 in and out, the same length. Raises CalledProcessError or FileNotFoundError."""
-    raw = ["-f", "f32le", "-ar", str(SAMPLE_RATE_HZ), "-ac", "1"]
-    quiet = ["ffmpeg", "-loglevel", "error"]
-    encode = [*quiet, *raw, "-i", "pipe:", "-c:a", "libopus", "-b:a", f"{kbit_per_s}k", "-f", "ogg", "pipe:"]
-    decode = [*quiet, "-c:a", "libopus", "-i", "pipe:", *raw, "pipe:"]
-    packets = subprocess.run(encode, input=pcm.astype("<f4").tobytes(), check=True, capture_output=True).stdout
-    heard = subprocess.run(decode, input=packets, check=True, capture_output=True).stdout
-    samples = np.frombuffer(heard, "<f4")[: len(pcm)].astype(np.float32)
-    return np.pad(samples, (0, len(pcm) - len(samples)))
+def opus_round_trip(pcm: Pcm, kbit_per_s: int) -> Pcm:
+    """24 kHz in and out, the same length, through libopus as FFmpeg sets it up."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="ogg") as container:
+        stream = container.add_stream("libopus", rate=SAMPLE_RATE_HZ)
+        stream.bit_rate, stream.layout, stream.format = 1000 * kbit_per_s, "mono", "flt"
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(pcm[None], np.float32), "flt", "mono")
+        frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE_HZ, 0, Fraction(1, SAMPLE_RATE_HZ)
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    file.seek(0)
+    with av.open(file, "r", format="ogg") as container:
+        pieces = [frame.to_ndarray() for frame in container.decode(audio=0)]
+        rate_hz = container.streams.audio[0].rate
+    heard = resample(np.concatenate(pieces, axis=-1).reshape(-1).astype(np.float32), rate_hz, SAMPLE_RATE_HZ)[
+        : len(pcm)
+    ]
+    return np.pad(heard, (0, len(pcm) - len(heard)))

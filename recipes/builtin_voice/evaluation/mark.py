@@ -1,0 +1,160 @@
+"""Whether the watermark of the voice's own speech is found, and none where there is none.
+
+    python -m recipes.builtin_voice.evaluation.mark bundles/builtin --json bench/results/builtin_voice_mark.json
+
+A clip is a few everyday sayings of one speaker, marked in one stream with a key of its own and with the look-ahead that
+the service has. Of each marked clip three seconds are kept and distorted: the first ones, where the stream's level is
+new, or with a crop those from a random place. Pieces without a mark come from the voice, the vocoder and flite.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from csm_codec.resample import Pcm, resample
+from csm_codec.watermark.keys.keyring import WatermarkKey
+from csm_codec.watermark.stream.look_ahead import ADAPTIVE
+from csm_engine.types import Segment
+from csm_text.frontend import load
+from recipes.builtin_voice import flite
+from recipes.builtin_voice.csm.tokenizer import TEXT_FRONTEND
+from recipes.builtin_voice.evaluation.results import Results
+from recipes.builtin_voice.evaluation.sets import Judged, judged
+from recipes.builtin_voice.evaluation.voice import Voice
+from recipes.builtin_voice.speech import SAMPLE_RATE_HZ
+from recipes.builtin_voice.vocoder import frames_of, synthesize
+from recipes.builtin_voice.watermark.distortions import Distortion, Recording, distortions, piece
+from recipes.builtin_voice.watermark.evaluate import Judge, mark, random_key, sdr_db
+
+SEED = 41
+SECONDS = 3.0  # of a recording
+LEAST_SECONDS = 4.0  # of a marked clip, so that a crop has a choice
+UNMARKED_SHARES = {"voice": 0.4, "vocoder": 0.3, "flite": 0.3}  # of the pieces without a mark
+
+
+class Mark:
+    """Judges one bundle. The voice must speak at SAMPLE_RATE_HZ, as flite and the vocoder do here."""
+
+    def __init__(self, voice: Voice, texts: Sequence[Judged], results: Results) -> None:
+        self._texts, self._results = texts, results
+        self._silentcipher = voice.silentcipher
+        self._random = np.random.default_rng(SEED)
+        asked = [(text, speaker) for speaker in range(len(flite.VOICES)) for text in texts]
+        sayings = voice.say([[Segment(speaker, text.text)] for text, speaker in asked])
+        said = [saying.pcm for saying in sayings]
+        self._clips = {
+            speaker: joined([pcm for pcm, (_, who) in zip(said, asked, strict=True) if who == speaker])
+            for speaker in range(len(flite.VOICES))
+        }
+
+    def marked(self, at_most: int) -> None:
+        """A row for each speaker and distortion, and one for the key of somebody else."""
+        for speaker, clips in self._clips.items():
+            clips, name = clips[:at_most], flite.VOICES[speaker]
+            keys = [random_key(self._random) for _ in clips]
+            marked = [mark(self._silentcipher, clip, key, ADAPTIVE) for clip, key in zip(clips, keys, strict=True)]
+            ratio_db = round(
+                float(np.mean([sdr_db(clip, other) for clip, other in zip(clips, marked, strict=True)])), 2
+            )
+            for title, distortion in distortions().items():
+                self._look(marked, keys, name, title, in_three_seconds(title, distortion), sdr_db=ratio_db)
+            others = [random_key(self._random) for _ in clips]
+            plain = in_three_seconds("none", distortions()["none"])
+            self._look(marked, others, name, "none, another key", plain, sdr_db=ratio_db)
+
+    def unmarked(self, count: int) -> None:
+        """A row for each kind of sound: pieces of half a second to the whole clip, each searched for a random key."""
+        for kind, share in UNMARKED_SHARES.items():
+            clips = self._unmarked_clips(kind)
+            chosen = [clips[index % len(clips)] for index in range(round(share * count))]
+            keys = [random_key(self._random) for _ in chosen]
+            self._look(chosen, keys, kind, "not marked, a piece", piece, look_ahead=None)
+
+    def _unmarked_clips(self, kind: str) -> list[Pcm]:
+        if kind == "voice":
+            return [clip for clips in self._clips.values() for clip in clips]
+        normalize = load(TEXT_FRONTEND).normalize
+        make: Callable[[flite.Utterance], Pcm] = _as_flite if kind == "flite" else _as_vocoder
+        return [
+            clip
+            for voice in flite.VOICES
+            for clip in joined([make(flite.utter(normalize(text.text), voice)) for text in self._texts])
+        ]
+
+    def _look(
+        self,
+        clips: Sequence[Pcm],
+        keys: Sequence[WatermarkKey],
+        audio: str,
+        title: str,
+        distortion: Distortion,
+        look_ahead: str | None = "adaptive",
+        **more: float,
+    ) -> None:
+        judge = Judge(self._silentcipher)
+        judge.look(clips, keys, audio, title, distortion, look_ahead)
+        self._results.put({**asdict(judge.rows[0]), **more})
+
+
+def joined(sayings: Sequence[Pcm]) -> list[Pcm]:
+    """Sayings in a row, as few as give LEAST_SECONDS; a rest that is too short is left out."""
+    clips: list[Pcm] = []
+    pieces: list[Pcm] = []
+    for pcm in sayings:
+        pieces.append(pcm)
+        if sum(map(len, pieces)) >= LEAST_SECONDS * SAMPLE_RATE_HZ:
+            clips.append(np.concatenate(pieces))
+            pieces = []
+    return clips
+
+
+def in_three_seconds(title: str, distortion: Distortion) -> Distortion:
+    """The distortion of the first SECONDS of a clip, or of those from a random place where it is a crop."""
+    wanted = round(SECONDS * SAMPLE_RATE_HZ)
+
+    def cut(pcm: Pcm, random: np.random.Generator) -> Recording:
+        first = int(random.integers(len(pcm) - wanted + 1)) if title.startswith("crop") else 0
+        return distortion(pcm[first : first + wanted], random)
+
+    return cut
+
+
+def _as_flite(said: flite.Utterance) -> Pcm:
+    return resample(said.pcm, flite.SAMPLE_RATE_HZ, SAMPLE_RATE_HZ)
+
+
+def _as_vocoder(said: flite.Utterance) -> Pcm:
+    return synthesize(frames_of(said))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--parts", default="marked,unmarked")
+    parser.add_argument("--texts", type=int, help="everyday sentences, each said by both speakers; all by default")
+    parser.add_argument("--clips", type=int, default=100, help="of each speaker, at most")
+    parser.add_argument("--unmarked", type=int, default=1000, help="pieces to look for false alarms on")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    voice = Voice(arguments.bundle)
+    conditions = {**voice.conditions, "nominal_sdr_db": voice.silentcipher.hparams.sdr_db}
+    results = Results(arguments.json, "voice_mark", ("audio", "distortion"), conditions)
+    print("speaking", file=sys.stderr, flush=True)
+    judge = Mark(voice, judged("everyday", arguments.texts), results)
+    if "marked" in arguments.parts.split(","):
+        judge.marked(arguments.clips)
+    if "unmarked" in arguments.parts.split(","):
+        judge.unmarked(arguments.unmarked)
+
+
+if __name__ == "__main__":
+    main()
