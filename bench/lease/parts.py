@@ -47,6 +47,7 @@ PARTS = (
         (*_PYTEST, "--collect-only", "-m", "gpu", "--deselect", _KERNELS, "tests/gpu"),
         figures=False,
     ),
+    _program("barriers", 60),
     _program("frame_step", 400, "--batches", "1,2", "--context", "16", "--frames", "2", "--published-frames", "2",
              "--rounds", "1", "--forms", "ours,ours-fused,ours-float8,ours-float8-kv"),
     _program("kernel_profile", 240, "--forms", "plain", "--batches", "2", "--context", "16"),

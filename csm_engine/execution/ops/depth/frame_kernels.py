@@ -165,6 +165,8 @@ def step(
     patience, S: tl.constexpr,
 ):  # fmt: skip
     """A phase, the wish for what comes next, and the barrier behind it. Returns the patience that is left."""
+    # Zero, which the compiler does not know: it would compute every phase's places before the loops, and spill them.
+    program += patience >> 31
     phase(PHASE, program, programs, codebook, layer, position, rows, inputs, weights, buffers, draw, S)
     if S.asking:
         ask_ahead(PHASE, program, programs, codebook, layer, rows, weights, S)

@@ -29,7 +29,10 @@ def ask_for(
     row_blocks = tl.cdiv(rows, ROW_BLOCK)
     CHUNKS: tl.constexpr = THREADS // OUTPUT_BLOCK
     INPUTS: tl.constexpr = WIDTH // SPLITS // CHUNKS
-    chunk = tl.arange(0, THREADS)
+    # Copied by an instruction that stays here: what follows from it is not computed early and kept in registers.
+    chunk = tl.inline_asm_elementwise(
+        "mov.b32 $0, $1;", "=r,r", [tl.arange(0, THREADS)], dtype=tl.int32, is_pure=False, pack=1
+    )
     size = tl.full((THREADS,), INPUTS * (weight_ptr.dtype.element_ty.primitive_bitwidth // 8), tl.int32)
     for task in range(program, OUTPUTS // OUTPUT_BLOCK * SPLITS * row_blocks, programs):
         split, block = task // row_blocks % SPLITS, task // row_blocks // SPLITS
