@@ -18,7 +18,7 @@ class TextWriter:
 
     def __init__(self, pieces: AsyncIterable[str | tts_pb2.TextPiece] | Iterable[str], options: StreamOptions) -> None:
         """pieces: cut anywhere; a str is a complete text"""
-        self._config = text_config(options)
+        self.config = text_config(options)
         self._pieces = [pieces] if isinstance(pieces, str) else pieces
         self.error: Exception | None = None
 
@@ -27,7 +27,7 @@ class TextWriter:
             for message in self.messages():
                 yield message
             return
-        yield self._config
+        yield self.config
         try:
             async for piece in self._pieces:
                 for message in _messages_of(piece):
@@ -39,7 +39,7 @@ class TextWriter:
     def messages(self) -> Iterator[Message]:
         """Needs pieces that are no AsyncIterable."""
         assert not isinstance(self._pieces, AsyncIterable)
-        yield self._config
+        yield self.config
         try:
             for piece in self._pieces:
                 yield from _messages_of(piece)
