@@ -73,6 +73,21 @@ class GatewayMetrics:
             ["reason"],
             registry=registry,
         )
+        self.large_requests = Gauge(
+            "tts_large_requests", "Large requests that arrive, or wait to be decoded.", registry=registry
+        )
+        self.recording_bytes = Gauge(
+            "tts_recording_bytes", "Decoded samples of recordings that are being encoded.", registry=registry
+        )
+        self.waiting_recordings = Gauge(
+            "tts_waiting_recordings", "Calls whose recordings wait to be decoded.", registry=registry
+        )
+        self.refused_recordings = Counter(
+            "tts_refused_recordings",
+            "Calls refused for want of memory for their recordings, by where they were: arriving, waiting.",
+            ["where"],
+            registry=registry,
+        )
         self.voices = Gauge(
             "tts_voices",
             "Voices that the gateway knows, by source: model, folder, kept.",
@@ -89,6 +104,8 @@ class GatewayMetrics:
         for stage in ("engine", "codec"):
             for outcome in ("resumed", "failed", "exhausted"):
                 self.failovers.labels(stage, outcome)
+        for where in ("arriving", "waiting"):
+            self.refused_recordings.labels(where)
         for by in ("conversation", "load"):
             for outcome in ("moved", "refused"):
                 self.full_engines.labels(by, outcome)

@@ -111,6 +111,22 @@ class GatewaySettings(StageSettings):
     max_recording_seconds: float = Field(
         default=300.0, gt=0, le=3600, description="Longest recording in one message: a turn's, or one that is searched."
     )
+    max_large_requests: int = Field(
+        default=4,
+        ge=1,
+        le=10_000,
+        description="Requests of more than 512 KiB that arrive, or wait to be decoded, at once.",
+    )
+    max_recording_bytes: int = Field(
+        default=16 * 2**20,
+        ge=2**20,
+        le=2**40,
+        description="Samples of context recordings and prompts decoded and encoded at once, over all calls; about four"
+        " times as much memory is used for them.",
+    )
+    max_waiting_recordings: int = Field(
+        default=64, ge=0, le=100_000, description="Calls that wait for either before one is refused."
+    )
     max_detection_seconds: float = Field(
         default=3600.0,
         gt=0,

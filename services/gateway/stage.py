@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from csm.codec.v1 import codec_pb2_grpc
 from csm.engine.v1 import engine_pb2_grpc
-from csm.v1 import tts_pb2_grpc, voices_pb2_grpc
+from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
+from google.protobuf.descriptor import FileDescriptor
 
 from services.common.rpc.channel import open_channel
+from services.common.rpc.one_request import add_to_server
 from services.common.rpc.server import StageServer, StageService
 from services.common.rpc.status import StatusError
 from services.common.rpc.tls import StageTls
@@ -20,10 +23,11 @@ from services.gateway.auth.code_sealing import open_code_seal
 from services.gateway.auth.quotas import EXCEEDED, StreamQuotas
 from services.gateway.auth.tokens import BearerTokens
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.rpc import servicer, voice_servicer, watermark_servicer
+from services.gateway.rpc.planning import Planner, RecordingBudget
 from services.gateway.rpc.servicer import TextToSpeechServicer
 from services.gateway.rpc.voice_servicer import VoiceServicer
 from services.gateway.rpc.watermark_servicer import WatermarkServicer
-from services.gateway.rpc.watermark_servicer import add_to_server as add_watermark_to_server
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.backends import GrpcCodec, GrpcEngine
 from services.gateway.stages.balancing import BY_CONVERSATION, BY_LOAD
@@ -98,15 +102,19 @@ class GatewayStage:
         folder = None if settings.voices_folder is None else VoiceFolder(settings.voices_folder)
         self._store = _store(settings)
         voices = VoiceDirectory(engine, codec, folder, self._store, gateway_metrics)
-        speech = TextToSpeechServicer(settings, engine, codec, self._catalogs, voices, gateway_metrics, quotas, seal)
-        self._kept = VoiceServicer(settings, codec, self._catalogs, voices, self._store, gateway_metrics, quotas, seal)
+        budget = RecordingBudget(settings, gateway_metrics)
+        planner = Planner(settings, codec, self._catalogs, voices, gateway_metrics, seal, budget)
+        speech = TextToSpeechServicer(settings, engine, codec, self._catalogs, voices, gateway_metrics, quotas, planner)
+        self._kept = VoiceServicer(
+            settings, codec, self._catalogs, voices, self._store, gateway_metrics, quotas, seal, budget
+        )
         self._watermark = WatermarkServicer(settings, codec, quotas)
         self.server = StageServer(
             settings,
             [
-                StageService(tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server, speech, TTS_SERVICE),
-                StageService(add_watermark_to_server, self._watermark, WATERMARK_SERVICE),
-                StageService(voices_pb2_grpc.add_VoiceServiceServicer_to_server, self._kept, VOICE_SERVICE),
+                _service(tts_pb2.DESCRIPTOR, speech, TTS_SERVICE, servicer.READ_LATE),
+                _service(watermark_pb2.DESCRIPTOR, self._watermark, WATERMARK_SERVICE, watermark_servicer.READ_LATE),
+                _service(voices_pb2.DESCRIPTOR, self._kept, VOICE_SERVICE, voice_servicer.READ_LATE),
             ],
             metrics,
             None if tokens is None else tokens.admit,
@@ -178,6 +186,12 @@ class GatewayStage:
             log.error("not ready: %s", error.message)
             return False
         return True
+
+
+def _service(file: FileDescriptor, servicer: object, name: str, read_late: Sequence[str]) -> StageService:
+    """read_late: see add_to_server"""
+    descriptor = file.services_by_name[name.rpartition(".")[2]]
+    return StageService(add_to_server(descriptor, read_late), servicer, name)
 
 
 def _stage_tls(settings: GatewaySettings) -> StageTls | None:

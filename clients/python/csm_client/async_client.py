@@ -69,7 +69,7 @@ class AsyncClient:
     def stream_synthesize(self, text: str, **options: Unpack[StreamOptions]) -> AsyncSpeechStream:
         """Audio as it is made. Iterate over it, or `await stream.read_all()`."""
         request = requests.stream_request(text, options)
-        metadata = self._metadata + trace_metadata()
+        metadata = self._metadata + trace_metadata() + requests.size_metadata(request)
 
         def call_again(after: NextCall) -> Any:
             return self._tts.StreamSynthesize(after.request, timeout=after.timeout_s, metadata=metadata)
@@ -89,7 +89,7 @@ class AsyncClient:
         """
         request = requests.stream_request("", options)
         writer = TextWriter(pieces, request, keep=self._resumes > 0)
-        metadata = self._metadata + trace_metadata()
+        metadata = self._metadata + trace_metadata() + requests.size_metadata(request)
 
         def call_again(after: NextCall) -> Any:
             return self._tts.StreamSynthesizeText(writer.messages_async(), timeout=after.timeout_s, metadata=metadata)
@@ -152,8 +152,9 @@ class AsyncClient:
         return answer
 
     async def _call(self, method: Any, request: Any) -> Any:
+        metadata = self._metadata + trace_metadata() + requests.size_metadata(request)
         try:
-            return await method(request, timeout=self._timeout_s, metadata=self._metadata + trace_metadata())
+            return await method(request, timeout=self._timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
 

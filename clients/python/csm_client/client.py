@@ -55,7 +55,7 @@ class Client:
 
     def stream_synthesize(self, text: str, **options: Unpack[StreamOptions]) -> SpeechStream:
         request = requests.stream_request(text, options)
-        metadata = self._metadata + trace_metadata()
+        metadata = self._metadata + trace_metadata() + requests.size_metadata(request)
 
         def call_again(after: NextCall) -> Any:
             return self._tts.StreamSynthesize(after.request, timeout=after.timeout_s, metadata=metadata)
@@ -67,7 +67,7 @@ class Client:
         """`pieces` are taken in a thread of gRPC's."""
         request = requests.stream_request("", options)
         writer = TextWriter(pieces, request, keep=self._resumes > 0)
-        metadata = self._metadata + trace_metadata()
+        metadata = self._metadata + trace_metadata() + requests.size_metadata(request)
 
         def call_again(after: NextCall) -> Any:
             return self._tts.StreamSynthesizeText(writer.messages(), timeout=after.timeout_s, metadata=metadata)
@@ -118,8 +118,9 @@ class Client:
         return answer
 
     def _call(self, method: Any, request: Any) -> Any:
+        metadata = self._metadata + trace_metadata() + requests.size_metadata(request)
         try:
-            return method(request, timeout=self._timeout_s, metadata=self._metadata + trace_metadata())
+            return method(request, timeout=self._timeout_s, metadata=metadata)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 

@@ -9,6 +9,7 @@ from typing import BinaryIO, TypedDict
 from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
 from google.protobuf import duration_pb2
+from google.protobuf.message import Message
 
 from csm_client.tables.encodings import ENCODINGS, Encoding, encoding_of_file
 from csm_client.tables.sampling import SAMPLING, SamplingOptions
@@ -16,6 +17,13 @@ from csm_client.tables.sampling import SAMPLING, SamplingOptions
 Codes = rvq_pb2.CodeFrames | bytes  # open ones, or sealed ones that only the server can open
 
 PIECE_BYTES = 64 * 1024  # of a recording that is sent in pieces
+LARGE_BYTES = 256 * 1024  # a server lets larger requests wait while it has too many of them
+
+
+def size_metadata(request: object) -> tuple[tuple[str, str], ...]:
+    """Announces a large request: the server then lets it wait, where it would be refused otherwise."""
+    size = request.ByteSize() if isinstance(request, Message) else 0
+    return (("csm-request-bytes", str(size)),) if size > LARGE_BYTES else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import traceback
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -21,6 +22,7 @@ from csm_bundle.errors import CsmError
 from services.common.rpc import status
 from services.common.rpc.lingering import is_caller_gone, lingering
 from services.common.rpc.messages import checked, tolerant
+from services.common.rpc.one_request import is_one_request
 from services.common.telemetry import logs, spans
 from services.common.telemetry.metrics import StageMetrics
 from services.common.telemetry.spans import CallMetadata, CallSpan, Tracer
@@ -81,12 +83,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                     refusing = lingering(refusing, self._drain)
                 refuse = self._watch(kind, method, refusing)
                 return grpc.stream_stream_rpc_method_handler(refuse)
+        one = is_one_request(handler)
         serialization = (tolerant(handler.request_deserializer), handler.response_serializer)
         if handler.request_streaming and handler.response_streaming:
-            watched = self._watch(kind, method, lingering(_writing(handler.stream_stream), self._drain), caller)
+            watched = self._watch(
+                kind, method, lingering(_writing(handler.stream_stream), self._drain, one_request=one), caller
+            )
             return grpc.stream_stream_rpc_method_handler(watched, *serialization)
         if handler.request_streaming:
-            watched = self._watch(kind, method, lingering(handler.stream_unary, self._drain), caller)
+            watched = self._watch(kind, method, lingering(handler.stream_unary, self._drain, one_request=one), caller)
             return grpc.stream_unary_rpc_method_handler(watched, *serialization)
         if handler.response_streaming:
             watched = self._watch(kind, method, _writing(handler.unary_stream), caller)
@@ -143,7 +148,7 @@ class _Call:
     async def run(self, handler: Handler, request: Any) -> Any:
         self._metrics.started.labels(*self._labels).inc()
         try:
-            response = await handler(checked(request), self._context)
+            response = await _run_and_forget(handler, checked(request), self._context)
         except asyncio.CancelledError:
             self._caller_gone()
             raise
@@ -199,6 +204,15 @@ class _Call:
         self._span.end(code, reason, {"request_id": logs.request_id.get()} | self._fields)
 
 
+async def _run_and_forget(handler: Handler, request: Any, context: Context) -> Any:
+    """A failure keeps no locals of the handler. It may be in a cycle with its frames, and these hold large requests."""
+    try:
+        return await handler(request, context)
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)
+        raise
+
+
 def _request_id_of(context: Context) -> str:
     """The id that the caller sent in metadata, when it is a UUID; a new one otherwise."""
     for key, value in context.invocation_metadata() or ():
@@ -217,7 +231,7 @@ def is_uuid(text: str) -> bool:
 
 def _kind_of(handler: Any) -> str:
     """The type of an RPC, as go-grpc-prometheus names it."""
-    if handler.request_streaming:
+    if handler.request_streaming and not is_one_request(handler):
         return "bidi_stream" if handler.response_streaming else "client_stream"
     return "server_stream" if handler.response_streaming else "unary"
 

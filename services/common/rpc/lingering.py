@@ -92,24 +92,41 @@ def draining() -> StatusError:
     )
 
 
-def lingering(handler: Handler, drain: asyncio.Future[None]) -> Handler:
+def lingering(handler: Handler, drain: asyncio.Future[None], *, one_request: bool = False) -> Handler:
     """The handler of a call of many requests, whose end, good or bad, waits a moment for a caller that still writes.
 
-    drain: done once the server drains
+    drain: done once the server drains. one_request: the caller writes once, and cannot lose the status by it
     """
 
-    async def linger(requests: AsyncIterator[Any], context: Any) -> Any:
-        incoming = IncomingMessages(requests, drain)
+    async def linger(_: AsyncIterator[Any], context: Any) -> Any:
+        incoming = IncomingMessages(_Messages(context), drain)
         try:
             try:
                 response = await handler(incoming, context)
             except Exception as error:
-                if not is_caller_gone(error):
+                if not one_request and not is_caller_gone(error):
                     await incoming.discard()
                 raise
-            await incoming.discard()
+            if not one_request:
+                await incoming.discard()
             return response
         finally:
             incoming.close()
 
     return linger
+
+
+class _Messages:
+    """The requests of a call. The library's own iterator keeps the last one until the next one has come."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    def __aiter__(self) -> _Messages:
+        return self
+
+    async def __anext__(self) -> Any:
+        message = await self._context.read()
+        if message is grpc.aio.EOF:  # type: ignore[attr-defined]  # the stubs forget it
+            raise StopAsyncIteration
+        return message

@@ -22,6 +22,7 @@ _CODECS = {
     "pcm_alaw": (1, "s16"),
     "pcm_mulaw": (1, "s16"),
 }
+SAMPLE_BYTES = {"s16": 2, "flt": 4}  # of what it is decoded to
 _AS_THEY_ARE = ("pcm_s16le", "pcm_f32le")
 _ANY_HZ = 48_000  # samples are decoded one by one: their rate has no effect
 _FORMATS = {"s16": codec_pb2.SAMPLE_FORMAT_S16LE, "flt": codec_pb2.SAMPLE_FORMAT_F32LE}

@@ -100,6 +100,16 @@ def joined(pieces: Iterable[Recording], max_seconds: float) -> Recording:
     return Recording(bytes(samples), last.sample_format, last.sample_rate_hz)
 
 
+def up_to(pieces: Iterable[Recording], seconds: float) -> Iterator[Recording]:
+    """The pieces up to the first one that goes beyond `seconds`; what follows is not decoded."""
+    num_samples = 0
+    for piece in pieces:
+        yield piece
+        num_samples += len(piece.samples) // piece.sample_size
+        if num_samples > seconds * piece.sample_rate_hz:
+            return
+
+
 def limited(pieces: Iterable[Recording], max_seconds: float) -> Iterator[Recording]:
     """The pieces. Raises UnreadableAudioError at the first one that goes beyond `max_seconds`."""
     num_samples = 0

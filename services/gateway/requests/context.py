@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2
 
@@ -60,19 +62,20 @@ class ContextReader:
         turns: list[ContextTurn] = []
         seconds = 0.0
         for index, turn in enumerate(context.turns):
-            turns.append(self.turn(f"context.turns[{index}]", turn))
+            turns.append(self.turn(f"context.turns[{index}]", turn, longest_s - seconds))
             seconds += self._audio_seconds(turns[-1])
             if seconds > longest_s:  # later turns are not decoded: a megabyte of Opus can last for hours
                 self._wrong(
                     "context.turns",
-                    f"hold {seconds:.1f} s of audio in the first {index + 1} of them;"
-                    f" at most {longest_s:g} s are allowed.",
+                    f"hold more than {longest_s:g} s of audio in the first {index + 1} of them; at most"
+                    f" {longest_s:g} s are allowed.",
                     "CONTEXT_TOO_LONG",
                 )
                 break
         return tuple(turns)
 
-    def turn(self, field: str, turn: tts_pb2.Turn) -> ContextTurn:
+    def turn(self, field: str, turn: tts_pb2.Turn, until_seconds: float = math.inf) -> ContextTurn:
+        """until_seconds: a recording is not decoded beyond"""
         speaker = self.speaker(f"{field}.speaker", turn.speaker)
         text = self.text(f"{field}.text", turn.text)
         recording: Recording | None = None
@@ -85,6 +88,7 @@ class ContextReader:
                         turn.audio.recording,
                         self._violations,
                         self._settings.max_recording_seconds,
+                        until_seconds,
                     )
                 case "codes":
                     codes = self._open_codes(f"{field}.audio.codes", turn.audio.codes)
@@ -128,7 +132,9 @@ class ContextReader:
         except frames.MalformedFramesError as error:
             self._wrong(field, str(error), "CODES_MALFORMED")
             return None
-        return codes
+        own = rvq_pb2.CodeFrames()
+        own.CopyFrom(codes)  # a reference to a field keeps the whole request, with its recordings
+        return own
 
     def _audio_seconds(self, turn: ContextTurn) -> float:
         if turn.recording is not None:

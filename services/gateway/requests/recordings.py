@@ -6,30 +6,59 @@ Samples keep the rate of the recording: the codec resamples them.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from csm.v1 import tts_pb2
 
 from services.common.rpc.status import FieldViolation
-from services.gateway.audio.decoders import LAYOUTS, UnreadableAudioError, sample_format_of
+from services.gateway.audio.decoders import LAYOUTS, SAMPLE_BYTES, UnreadableAudioError, sample_format_of
 from services.gateway.audio.encodings import ENCODINGS, encoding_name
-from services.gateway.audio.pieces import joined
+from services.gateway.audio.pieces import joined, up_to
 from services.gateway.audio.recording import Recording
-from services.gateway.audio.wav import ReadableFile
+from services.gateway.audio.wav import ReadableFile, WavHeader
 from services.gateway.requests.violations import Violations
 
 MIN_SAMPLE_RATE_HZ = 8_000
 MAX_SAMPLE_RATE_HZ = 192_000
+_MOST_HZ = {tts_pb2.AUDIO_ENCODING_OGG_OPUS: 48_000, tts_pb2.AUDIO_ENCODING_MP3: 48_000}  # that it decodes to
+
+
+def most_decoded_bytes(recordings: Iterable[tts_pb2.AudioRecording], max_seconds: float) -> int:
+    """Most bytes of samples that they decode to together; nothing is decoded for it.
+
+    max_seconds: of all together, where decoding ends. Headerless samples and WAV show their length.
+    """
+    known, most_hz = 0, 0
+    for recording in recordings:
+        encoding = recording.audio_format.audio_encoding
+        try:
+            content = recording.audio_content  # a copy
+            layout = _layout(recording.audio_format, content) if encoding in ENCODINGS else None
+        except UnreadableAudioError:  # it will be refused
+            continue
+        if layout is not None:
+            size, to_format = sample_format_of(layout.codec)
+            known += min(len(content), layout.data_size) // (size * layout.channel_count) * SAMPLE_BYTES[to_format]
+        elif encoding in ENCODINGS:
+            most_hz = max(most_hz, _MOST_HZ.get(encoding, MAX_SAMPLE_RATE_HZ))
+    return known + int(max_seconds * most_hz) * SAMPLE_BYTES["s16"]
 
 
 def read_recording(
-    field: str, recording: tts_pb2.AudioRecording, violations: Violations, max_seconds: float
+    field: str,
+    recording: tts_pb2.AudioRecording,
+    violations: Violations,
+    max_seconds: float,
+    until_seconds: float = math.inf,
 ) -> Recording | None:
     """The samples of `recording`; None when it is refused, with the reason added to `violations`.
 
-    max_seconds: longest allowed. A recording that is longer by its size or header is refused before decoding. Minutes
-    of Opus take a second to decode: call it in a worker thread, not on the event loop.
+    max_seconds: longest allowed. until_seconds: decoding ends behind it, and the recording is cut there.
+
+    A recording that is longer by its size or header is refused before decoding. Minutes of Opus take a second to
+    decode: call it in a worker thread, not on the event loop.
     """
     violation = check_format(field, recording.audio_format)
     if violation is None:
@@ -43,7 +72,8 @@ def read_recording(
         if first is not None and not is_rate(first.sample_rate_hz):  # before the rest is decoded
             violations.add(wrong_rate(field, first.sample_rate_hz))
             return None
-        read = joined(pieces if first is None else chain((first,), pieces), max_seconds)
+        whole = pieces if first is None else chain((first,), pieces)
+        read = joined(up_to(whole, until_seconds), max_seconds)
     except UnreadableAudioError as error:
         violations.add(unreadable(field, error))
         return None
@@ -83,10 +113,9 @@ def check_size(field: str, recording: tts_pb2.AudioRecording, max_seconds: float
 
     Headerless samples and WAV show their length without decoding.
     """
-    audio_format, content = recording.audio_format, recording.audio_content
-    encoding, channels = ENCODINGS[audio_format.audio_encoding], audio_format.channel_count or 1
+    content = recording.audio_content
     try:
-        layout = encoding.read_layout(content, channels, audio_format.sample_rate_hertz)
+        layout = _layout(recording.audio_format, content)
     except UnreadableAudioError as error:
         return unreadable(field, error)
     if layout is None:
@@ -99,6 +128,12 @@ def check_size(field: str, recording: tts_pb2.AudioRecording, max_seconds: float
         why = f"lasts {size / bytes_per_second:.1f} s; at most {max_seconds:g} s are allowed."
         return FieldViolation(f"{field}.audio_content", why, "AUDIO_TOO_LONG")
     return None
+
+
+def _layout(audio_format: tts_pb2.AudioFormat, content: bytes) -> WavHeader | None:
+    """None where only decoding shows it. Raises UnreadableAudioError."""
+    encoding = ENCODINGS[audio_format.audio_encoding]
+    return encoding.read_layout(content, audio_format.channel_count or 1, audio_format.sample_rate_hertz)
 
 
 def is_rate(sample_rate_hz: int) -> bool:

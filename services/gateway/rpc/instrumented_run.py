@@ -1,8 +1,10 @@
-"""Runs a synthesis and reports its outcome to metrics and log."""
+"""Runs a synthesis, or a part of one, and reports its outcome to metrics and log."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from csm.v1 import tts_pb2
 
@@ -27,24 +29,8 @@ async def instrumented_run(
 ) -> SynthesisResult:
     """Like `Synthesis.run`; also raises StatusError DEADLINE_EXCEEDED when the deadline passes first."""
     try:
-        with metrics.running_requests.track_inprogress():
-            async with asyncio.timeout(deadline.remaining_s):
-                result = await synthesis.run(deadline, deliver)
-    except TimeoutError:
-        metrics.cancelled.labels(synthesis.phase).inc()
-        raise deadline_exceeded() from None
-    except asyncio.CancelledError:  # the caller left between two writes
-        metrics.cancelled.labels(synthesis.phase).inc()
-        raise
-    except StatusError as error:
-        metrics.failed.labels(error.reason).inc()
-        raise
-    except Exception as error:
-        if is_caller_gone(error):  # during a write
-            metrics.cancelled.labels(synthesis.phase).inc()
-        else:  # a fault of the server; the caller gets INTERNAL
-            metrics.failed.labels(internal().reason).inc()
-        raise
+        async with instrumented(metrics, deadline, lambda: synthesis.phase):
+            result = await synthesis.run(deadline, deliver)
     finally:
         audio_s = synthesis.delivered_samples / catalog.sample_rate_hz
         metrics.audio_seconds.inc(audio_s)
@@ -60,3 +46,27 @@ async def instrumented_run(
         finish_reason=tts_pb2.FinishReason.Name(convert.finish_reason(result)),
     )
     return result
+
+
+@asynccontextmanager
+async def instrumented(metrics: GatewayMetrics, deadline: Deadline, phase: Callable[[], str]) -> AsyncIterator[None]:
+    """Counts what ends the block early. Raises StatusError DEADLINE_EXCEEDED. phase: where it is then"""
+    try:
+        with metrics.running_requests.track_inprogress():
+            async with asyncio.timeout(deadline.remaining_s):
+                yield
+    except TimeoutError:
+        metrics.cancelled.labels(phase()).inc()
+        raise deadline_exceeded() from None
+    except asyncio.CancelledError:  # the caller left between two writes
+        metrics.cancelled.labels(phase()).inc()
+        raise
+    except StatusError as error:
+        metrics.failed.labels(error.reason).inc()
+        raise
+    except Exception as error:
+        if is_caller_gone(error):  # during a write
+            metrics.cancelled.labels(phase()).inc()
+        else:  # a fault of the server; the caller gets INTERNAL
+            metrics.failed.labels(internal().reason).inc()
+        raise

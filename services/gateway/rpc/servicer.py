@@ -5,25 +5,25 @@ A method checks the request, plans, runs and answers. Synthesis itself is in `se
 
 from __future__ import annotations
 
-import asyncio
-import json
 import re
+from collections.abc import AsyncIterator
+from typing import TypeVar
 
 from csm.codec.v1 import codec_pb2
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
-from services.common.rpc.calls import Context, caller_name, is_uuid
+from services.common.rpc.calls import Context, caller_name
 from services.common.rpc.status import FieldViolation, invalid_argument
 from services.common.telemetry import logs
 from services.gateway.audio.encodings import ENCODINGS, sample_rates_hz
-from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.auth.quotas import StreamQuotas
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.requests.limits import unary_seconds
 from services.gateway.requests.sampling import default_sampling
-from services.gateway.requests.validation import Request, asked_speaker, plan_synthesis
 from services.gateway.rpc import responses as convert
+from services.gateway.rpc.arrivals import announced_bytes
 from services.gateway.rpc.instrumented_run import instrumented_run
+from services.gateway.rpc.planning import Planner
 from services.gateway.rpc.sinks import Response, StreamSink, WholeSink
 from services.gateway.rpc.text_stream import Requests, read_config, read_sentences
 from services.gateway.settings import GatewaySettings
@@ -39,8 +39,13 @@ from services.gateway.synthesis.synthesis import Codec, Deliver, Engine, Synthes
 from services.gateway.synthesis.text_synthesis import BeforeDecoding, TextSynthesis
 from services.gateway.voices.directory import VoiceDirectory
 
+READ_LATE = ("Synthesize", "StreamSynthesize")  # methods of one request, which they receive when they read it
 MAX_VOICES_PER_PAGE = 100
 _PAGE_TOKEN = re.compile(r"[0-9]{0,9}")
+
+R = TypeVar("R")
+_Whole = AsyncIterator[tts_pb2.SynthesizeRequest]
+_Streamed = AsyncIterator[tts_pb2.StreamSynthesizeRequest]
 
 
 class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
@@ -55,9 +60,8 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         voices: VoiceDirectory,
         metrics: GatewayMetrics,
         quotas: StreamQuotas,
-        seal: CodeSeal | None,
+        planner: Planner,
     ) -> None:
-        """seal: with --code-sealing=sealed"""
         self._settings = settings
         self._engine = engine
         self._codec = codec
@@ -65,30 +69,34 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         self._voices = voices
         self._metrics = metrics
         self._quotas = quotas
-        self._seal = seal
+        self._planner = planner
 
-    async def Synthesize(self, request: tts_pb2.SynthesizeRequest, context: Context) -> tts_pb2.SynthesizeResponse:
+    async def Synthesize(self, requests: _Whole, context: Context) -> tts_pb2.SynthesizeResponse:
+        """requests: the one message of a unary call, received only when it is read."""
         with self._quotas.one_more(caller_name.get()):
             deadline = self._deadline(context)
-            plan, catalog = await self._plan(request, deadline)
+            plan, catalog = await self._planner.plan(_one(requests), deadline, announced_bytes(context))
             sink = WholeSink(plan, catalog)
-            result = await self._run(self._synthesis(plan, catalog), plan, catalog, deadline, sink.deliver)
+            synthesis = self._synthesis(plan, catalog, arrived_at_s=plan.arrived_at_s)
+            result = await self._run(synthesis, plan, catalog, deadline, sink.deliver)
             return sink.response(result)
 
-    async def StreamSynthesize(self, request: tts_pb2.StreamSynthesizeRequest, context: Context) -> None:
+    async def StreamSynthesize(self, requests: _Streamed, context: Context) -> None:
+        """requests: as for Synthesize"""
         with self._quotas.one_more(caller_name.get()):
             deadline = self._deadline(context)
-            plan, catalog = await self._plan(request, deadline)
+            plan, catalog = await self._planner.plan(_one(requests), deadline, announced_bytes(context))
             sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse)
-            result = await self._run(self._synthesis(plan, catalog), plan, catalog, deadline, sink.deliver)
+            synthesis = self._synthesis(plan, catalog, arrived_at_s=plan.arrived_at_s)
+            result = await self._run(synthesis, plan, catalog, deadline, sink.deliver)
             await sink.finish(result)
 
     async def StreamSynthesizeText(self, requests: Requests, context: Context) -> None:
         with self._quotas.one_more(caller_name.get()):
             deadline = self._deadline(context)
             idle_s = self._settings.text_idle_seconds
-            config = await read_config(requests, idle_s)
-            plan, catalog = await self._plan(config, deadline, words_follow=True)
+            reading = read_config(requests, idle_s)
+            plan, catalog = await self._planner.plan(reading, deadline, announced_bytes(context), words_follow=True)
             sentences = read_sentences(
                 requests, plan.language_code, self._settings.max_text_length, idle_s, lambda: text.is_speaking
             )
@@ -152,28 +160,6 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
     def _deadline(self, context: Context) -> Deadline:
         return Deadline.of(context, self._settings.default_deadline_seconds, self._settings.max_deadline_seconds)
 
-    async def _plan(
-        self, request: Request, deadline: Deadline, *, words_follow: bool = False
-    ) -> tuple[SynthesisPlan, Catalog]:
-        if is_uuid(request.request_id):
-            logs.request_id.set(request.request_id)
-        deadline.require(self._settings.min_first_audio_seconds)
-        catalog = await self._catalogs.get(deadline.remaining_s)
-        caller, speaker = caller_name.get(), asked_speaker(request)
-        voice = await self._voices.choose(request.voice, speaker, catalog, caller, deadline.remaining_s)
-        given = (request, logs.request_id.get(), catalog, self._settings, self._seal, voice)
-        if any(
-            turn.audio.HasField("recording") for turn in request.context.turns
-        ):  # decoding takes too long for the event loop
-            plan = await asyncio.to_thread(plan_synthesis, *given, caller=caller, words_follow=words_follow)
-        else:
-            plan = plan_synthesis(*given, caller=caller, words_follow=words_follow)
-        if plan.conversation:
-            logs.annotate(conversation=plan.conversation)
-        if request.labels:  # few and short: the plan has checked them
-            logs.annotate(labels=json.dumps(dict(request.labels)))
-        return plan, catalog
-
     def _synthesis(
         self,
         plan: SynthesisPlan,
@@ -182,9 +168,19 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         clip: Clip | None = None,
         *,
         waits_when_full: bool = False,
+        arrived_at_s: float | None = None,
     ) -> Synthesis:
-        failovers = self._failovers(waits_when_full=waits_when_full)
-        return Synthesis(plan, catalog, self._engine, self._codec, self._pacing(), failovers, before_decoding, clip)
+        return Synthesis(
+            plan,
+            catalog,
+            self._engine,
+            self._codec,
+            self._pacing(),
+            self._failovers(waits_when_full=waits_when_full),
+            before_decoding,
+            clip,
+            arrived_at_s,
+        )
 
     def _sink(self, context: Context, plan: SynthesisPlan, catalog: Catalog, response: type[Response]) -> StreamSink:
         timeout_s, least_pace = self._settings.write_timeout_seconds, self._settings.min_listener_pace
@@ -218,6 +214,10 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
     ) -> SynthesisResult:
         logs.annotate(voice=plan.voice, turns=len(plan.turns))
         return await instrumented_run(synthesis, catalog, deadline, deliver, self._metrics)
+
+
+async def _one(requests: AsyncIterator[R]) -> R | None:
+    return await anext(requests, None)
 
 
 def _page(request: tts_pb2.ListVoicesRequest) -> tuple[int, int]:

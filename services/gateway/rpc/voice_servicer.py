@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sys
 import time
 import uuid
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import grpc
-from csm.codec.v1 import codec_pb2
-from csm.rvq.v1 import rvq_pb2
-from csm.v1 import tts_pb2, voices_pb2, voices_pb2_grpc
+from csm.v1 import voices_pb2, voices_pb2_grpc
 
 from csm_bundle.sampling import LIMITS
 from csm_bundle.voice_folder import VOICE_NAME
 from services.common.rpc.calls import Context, caller_name
 from services.common.rpc.status import FieldViolation, StatusError, invalid_argument
 from services.common.telemetry import logs
-from services.gateway.audio.recording import Recording
 from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.auth.quotas import StreamQuotas
 from services.gateway.auth.tokens import is_name
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.requests.context import read_turn
 from services.gateway.rpc import responses as convert
+from services.gateway.rpc.arrivals import announced_bytes
+from services.gateway.rpc.planning import RecordingBudget
 from services.gateway.rpc.turns import Turns
+from services.gateway.rpc.voice_prompts import PromptCodec, VoicePrompts
 from services.gateway.settings import GatewaySettings
-from services.gateway.stages.backends import Detects, Encodes
 from services.gateway.stages.catalog import Catalog, CatalogSource
-from services.gateway.stages.errors import StageError
-from services.gateway.synthesis.context_fields import recording_in_public_terms
 from services.gateway.synthesis.deadline import Deadline
-from services.gateway.synthesis.plan import ContextTurn
-from services.gateway.voices import checks
 from services.gateway.voices.directory import ListedVoice, VoiceDirectory, listed_kept
 from services.gateway.voices.voice import (
     Audience,
@@ -48,11 +42,11 @@ from services.gateway.voices.voice import (
 if TYPE_CHECKING:
     from services.gateway.voices.store import VoiceStore  # its libraries take 30 MiB, also where no voices are kept
 
+READ_LATE = ("CreateVoice",)  # methods of one request, which they receive when they read it
 AT_ONCE, MAX_WAITING = 2, 16  # voices that are made
 LONGEST = {"description": 1000, "consent.id": 200, "consent.text": 4000, "prompt.text": sys.maxsize}  # characters
 MAX_CALLERS, MAX_LANGUAGES = 100, 16
 _LANGUAGE = re.compile(r"[A-Za-z0-9-]{1,35}")
-_RECORDING = "prompt.audio.recording"
 
 _AUDIENCES = {
     voices_pb2.VOICE_AUDIENCE_UNSPECIFIED: Audience.OWNER,
@@ -63,27 +57,25 @@ _AUDIENCES = {
 _AUDIENCE_VALUES = {audience: value for value, audience in _AUDIENCES.items()}
 
 
-class _Codec(Encodes, Detects, Protocol):
-    """The codec methods that making a voice calls."""
-
-
 class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
     """The servicer. Voices are in the database alone."""
 
     def __init__(
         self,
         settings: GatewaySettings,
-        codec: _Codec,
+        codec: PromptCodec,
         catalogs: CatalogSource,
         voices: VoiceDirectory,
         store: VoiceStore | None,
         metrics: GatewayMetrics,
         quotas: StreamQuotas,
         seal: CodeSeal | None,
+        budget: RecordingBudget,
     ) -> None:
         """store: None keeps no voices; seal: with --code-sealing=sealed"""
-        self._settings, self._codec, self._catalogs, self._voices = settings, codec, catalogs, voices
-        self._store_or_none, self._metrics, self._quotas, self._seal = store, metrics, quotas, seal
+        self._settings, self._catalogs, self._voices, self._budget = settings, catalogs, voices, budget
+        self._store_or_none, self._metrics, self._quotas = store, metrics, quotas
+        self._prompts = VoicePrompts(settings, codec, catalogs, seal, budget)
         self._turns = Turns(AT_ONCE, MAX_WAITING, "VOICES_BUSY", "voices are being made")
 
     async def count(self) -> None:
@@ -91,47 +83,56 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
         self._metrics.voices.labels("kept").set(await self._store.count())
 
     async def CreateVoice(
-        self, request: voices_pb2.CreateVoiceRequest, context: Context
+        self, requests: AsyncIterator[voices_pb2.CreateVoiceRequest], context: Context
     ) -> voices_pb2.CreateVoiceResponse:
+        """requests: the one message of a unary call, received only when it is read."""
         store, owner = self._store, caller_name.get()
         deadline = Deadline.of(context, self._settings.default_deadline_seconds, self._settings.max_deadline_seconds)
-        logs.annotate(voice=request.name)
         with self._quotas.one_more(owner):
-            catalog = await self._catalogs.get(deadline.remaining_s)
-            violations = _violations(request, self._settings)
-            if violations:
-                raise invalid_argument(violations)
-            if await self._voices.exists(request.name, catalog) or await store.get(request.name) is not None:
-                raise already_exists(request.name)
-            if await store.count(owner) >= self._settings.max_voices_per_caller:
-                raise too_many(owner, self._settings.max_voices_per_caller)
-            codes, level_db = None, None
-            if request.HasField("prompt"):
-                async with self._turns.take(deadline):
-                    codes, level_db = await self._prompt(request, catalog, deadline)
-            voice = KeptVoice(
-                name=request.name,
-                uid=uuid.uuid4().hex,
-                owner=owner,
-                audience=_AUDIENCES[request.audience],
-                callers=tuple(dict.fromkeys(request.callers)),
-                speaker=request.speaker,
-                language_codes=tuple(request.language_codes),
-                description=request.description,
-                seed=request.seed if request.HasField("seed") else None,
-                consent_id=request.consent.id,
-                consent_text=request.consent.text,
-                prompt_text=request.prompt.text if codes is not None else "",
-                prompt_frames=codes.frame_count if codes is not None else 0,
-                prompt_level_db=level_db,
-                codec=identity_values(catalog.identity) if codes is not None else {},
-                model_version=catalog.model.model_version,
-                created_at=int(time.time()),
-            )
-            content = b"" if codes is None else codes.codes
-            await store.add(voice, content, self._settings.max_voices_per_caller)
-            await self.count()
+            announced = announced_bytes(context)
+            async with self._budget.arrivals.receive(_one(requests), deadline, announced) as request:
+                logs.annotate(voice=request.name)
+                voice, catalog = await self._create(request, store, owner, deadline)
         return voices_pb2.CreateVoiceResponse(voice=_described(voice, catalog, owner))
+
+    async def _create(
+        self, request: voices_pb2.CreateVoiceRequest, store: VoiceStore, owner: str, deadline: Deadline
+    ) -> tuple[KeptVoice, Catalog]:
+        catalog = await self._catalogs.get(deadline.remaining_s)
+        violations = _violations(request, self._settings)
+        if violations:
+            raise invalid_argument(violations)
+        if await self._voices.exists(request.name, catalog) or await store.get(request.name) is not None:
+            raise already_exists(request.name)
+        if await store.count(owner) >= self._settings.max_voices_per_caller:
+            raise too_many(owner, self._settings.max_voices_per_caller)
+        codes, level_db = None, None
+        if request.HasField("prompt"):
+            async with self._turns.take(deadline):
+                codes, level_db = await self._prompts.make(request, catalog, deadline)
+        voice = KeptVoice(
+            name=request.name,
+            uid=uuid.uuid4().hex,
+            owner=owner,
+            audience=_AUDIENCES[request.audience],
+            callers=tuple(dict.fromkeys(request.callers)),
+            speaker=request.speaker,
+            language_codes=tuple(request.language_codes),
+            description=request.description,
+            seed=request.seed if request.HasField("seed") else None,
+            consent_id=request.consent.id,
+            consent_text=request.consent.text,
+            prompt_text=request.prompt.text if codes is not None else "",
+            prompt_frames=codes.frame_count if codes is not None else 0,
+            prompt_level_db=level_db,
+            codec=identity_values(catalog.identity) if codes is not None else {},
+            model_version=catalog.model.model_version,
+            created_at=int(time.time()),
+        )
+        content = b"" if codes is None else codes.codes
+        await store.add(voice, content, self._settings.max_voices_per_caller)
+        await self.count()
+        return voice, catalog
 
     async def GetVoice(self, request: voices_pb2.GetVoiceRequest, context: Context) -> voices_pb2.GetVoiceResponse:
         caller = caller_name.get()
@@ -173,67 +174,9 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
             )
         return self._store_or_none
 
-    async def _prompt(
-        self, request: voices_pb2.CreateVoiceRequest, catalog: Catalog, deadline: Deadline
-    ) -> tuple[rvq_pb2.CodeFrames, float | None]:
-        """The codes of the prompt, and the level of its recording in dB of full scale."""
-        settings = self._settings.model_copy(update={"max_recording_seconds": self._settings.max_voice_prompt_seconds})
-        turn = tts_pb2.Turn(speaker=request.speaker, text=request.prompt.text, audio=request.prompt.audio)
-        # Decoding takes too long for the event loop.
-        read = await asyncio.to_thread(read_turn, "prompt", turn, catalog, settings, self._seal)
-        if read.recording is not None:
-            return await self._encode(read.recording, catalog, deadline)
-        return self._checked_codes(read, catalog), None
 
-    def _checked_codes(self, turn: ContextTurn, catalog: Catalog) -> rvq_pb2.CodeFrames:
-        """The codes of an earlier answer, which are this server's own output."""
-        assert turn.codes is not None  # a turn of a voice has audio
-        field, longest_s = "prompt.audio", self._settings.max_voice_prompt_seconds
-        if not self._settings.voices_from_own_output:
-            raise invalid_argument(
-                [FieldViolation(field, f"holds codes of an answer: {checks.OWN_OUTPUT}", "PROMPT_IS_OWN_OUTPUT")]
-            )
-        seconds = turn.codes.frame_count * catalog.frame_s
-        violations = checks.too_short(field, seconds)
-        if seconds > longest_s:
-            why = f"lasts {seconds:.1f} s; at most {longest_s:g} s are allowed."
-            violations.append(FieldViolation(field, why, "AUDIO_TOO_LONG"))
-        if violations:
-            raise invalid_argument(violations)
-        return turn.codes
-
-    async def _encode(
-        self, recording: Recording, catalog: Catalog, deadline: Deadline
-    ) -> tuple[rvq_pb2.CodeFrames, float]:
-        field = f"{_RECORDING}.audio_content"
-        if violations := checks.too_short(field, recording.duration_s):
-            raise invalid_argument(violations)
-        message = codec_pb2.EncodeRequest(
-            samples=recording.samples,
-            sample_format=recording.sample_format,
-            sample_rate_hertz=recording.sample_rate_hz,
-            measure=True,
-        )
-        try:
-            answer = await self._codec.encode(message, deadline.remaining_s)
-            if not answer.HasField("levels"):
-                raise checks.old_codec()
-            violations = checks.wrong_levels(field, answer.levels)
-            if not violations and not self._settings.voices_from_own_output:
-                violations = await checks.own_watermark(field, recording, self._codec, deadline.remaining_s)
-        except StageError as error:
-            raise recording_in_public_terms(error, _RECORDING) from None
-        if violations:
-            raise invalid_argument(violations)
-        if answer.codec != catalog.identity:  # a codec of another version; the next call sees its identity
-            self._catalogs.forget()
-            raise StatusError(
-                grpc.StatusCode.UNAVAILABLE,
-                "CODEC_CHANGED",
-                "The codec has changed while the voice was made; call again.",
-                retry_delay_s=1.0,
-            )
-        return answer.codes, answer.levels.speech_level_db
+async def _one(requests: AsyncIterator[voices_pb2.CreateVoiceRequest]) -> voices_pb2.CreateVoiceRequest | None:
+    return await anext(requests, None)
 
 
 def _violations(request: voices_pb2.CreateVoiceRequest, settings: GatewaySettings) -> list[FieldViolation]:

@@ -32,7 +32,7 @@ from services.gateway.stages.errors import StageError
 from services.gateway.synthesis.context_fields import recording_in_public_terms
 from services.gateway.synthesis.deadline import Deadline
 
-SERVICE = "csm.v1.WatermarkService"
+READ_LATE = ("DetectWatermark",)  # methods of one request, which they receive when they read it
 IDLE_SECONDS = 30.0  # longest wait of a search for the next bytes of its recording
 REFUSED_SECONDS = 5.0  # how long the rest of a refused recording is still read and dropped
 
@@ -54,10 +54,8 @@ class WatermarkServicer:
         with self._quotas.one_more(caller_name.get()):
             async with self._turns.take(deadline):
                 request = await _next(requests)
-                if (
-                    request is None or await _next(requests) is not None
-                ):  # reading the end makes the library free the message
-                    raise _violated("recording", "is missing, or there is more than one.")
+                if request is None:
+                    raise _violated("recording", "is missing.")
                 recording, longest_s = request.recording, self._settings.max_recording_seconds
                 _check(check_format("recording", recording.audio_format))
                 _check(check_size("recording", recording, longest_s))
@@ -206,22 +204,3 @@ def _violated(field: str, description: str, reason: str = "") -> StatusError:
 def _check(violation: FieldViolation | None) -> None:
     if violation is not None:
         raise invalid_argument([violation])
-
-
-def add_to_server(servicer: Any, server: grpc.aio.Server) -> None:
-    """Like the generated function, but a unary request is received only when the method reads it.
-
-    The wire is the same for both kinds of methods. The generated handler receives the request before the method runs:
-    a hundred callers would then have a hundred recordings in memory, though few of them are searched.
-    """
-    request, response = watermark_pb2.DetectWatermarkRequest, watermark_pb2.DetectWatermarkResponse
-    pieces, whole = watermark_pb2.StreamDetectWatermarkRequest, watermark_pb2.StreamDetectWatermarkResponse
-    handlers = {
-        "DetectWatermark": grpc.stream_unary_rpc_method_handler(
-            servicer.DetectWatermark, request.FromString, response.SerializeToString
-        ),
-        "StreamDetectWatermark": grpc.stream_unary_rpc_method_handler(
-            servicer.StreamDetectWatermark, pieces.FromString, whole.SerializeToString
-        ),
-    }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))

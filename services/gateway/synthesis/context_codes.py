@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from csm.codec.v1 import codec_pb2
+from csm.rvq.v1 import rvq_pb2
 
 from services.gateway.stages.backends import Encodes
 from services.gateway.stages.errors import StageError
@@ -13,21 +12,24 @@ from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.plan import ContextTurn
 
 
-async def with_codes(turns: Sequence[ContextTurn], codec: Encodes, deadline: Deadline) -> tuple[ContextTurn, ...]:
-    """The turns with codes in place of recordings. Recordings are encoded one by one: the codec has one encoder."""
-    return tuple([await _with_codes(index, turn, codec, deadline) for index, turn in enumerate(turns)])
+async def put_codes(turns: list[ContextTurn], codec: Encodes, deadline: Deadline) -> None:
+    """Puts codes in place of recordings, each as soon as it is encoded. The codec has one encoder, so one by one."""
+    for index, turn in enumerate(turns):
+        if turn.recording is not None:
+            request = codec_pb2.EncodeRequest(
+                samples=turn.recording.samples,
+                sample_format=turn.recording.sample_format,
+                sample_rate_hertz=turn.recording.sample_rate_hz,
+            )
+            turns[index] = turn = ContextTurn(turn.speaker, turn.text)  # the samples are in the request now
+            codes = await _codes(index, request, codec, deadline)
+            turns[index] = ContextTurn(turn.speaker, turn.text, codes=codes)
 
 
-async def _with_codes(index: int, turn: ContextTurn, codec: Encodes, deadline: Deadline) -> ContextTurn:
-    if turn.recording is None:
-        return turn
-    request = codec_pb2.EncodeRequest(
-        samples=turn.recording.samples,
-        sample_format=turn.recording.sample_format,
-        sample_rate_hertz=turn.recording.sample_rate_hz,
-    )
+async def _codes(
+    index: int, request: codec_pb2.EncodeRequest, codec: Encodes, deadline: Deadline
+) -> rvq_pb2.CodeFrames:
     try:
-        codes = (await codec.encode(request, deadline.remaining_s)).codes
+        return (await codec.encode(request, deadline.remaining_s)).codes
     except StageError as error:
         raise recording_in_public_terms(error, f"context.turns[{index}].audio.recording") from None
-    return ContextTurn(turn.speaker, turn.text, codes=codes)

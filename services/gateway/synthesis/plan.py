@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2
@@ -14,7 +15,7 @@ from services.gateway.audio.recording import Recording
 
 @dataclass(frozen=True, slots=True)
 class ContextTurn:
-    """A turn of the conversation so far: with a recording, with codes, or with words only."""
+    """A turn of the conversation so far: with a recording until it is encoded, with codes, or with words only."""
 
     speaker: int
     text: str
@@ -46,3 +47,4 @@ class SynthesisPlan:
     conversation: str = ""  # key of the conversation, which finds its engine again; "" is none
     speed: float = 1.0  # of the speech; 1 is as the model speaks
     heard_frames: int = 0  # that the caller of a text has from an earlier call
+    arrived_at_s: float = field(default_factory=time.monotonic, compare=False)  # of the request, on the monotonic clock

@@ -1,6 +1,6 @@
-"""One synthesis: the codec encodes the context, the engine generates frames, the codec decodes them for the caller.
+"""One synthesis: the engine generates frames, the codec decodes them for the caller. The context is codes already.
 
-    turns -- Encode --> codes -- Generate --> frames -- FrameBuffer, DecodeWindow -- StreamDecode --> deliver
+    codes -- Generate --> frames -- FrameBuffer, DecodeWindow -- StreamDecode --> deliver
 
 It knows no public message and no audio format: it delivers 16-bit samples.
 
@@ -24,12 +24,11 @@ from csm.rvq.v1 import rvq_pb2
 
 from services.common import frames as code_frames
 from services.common.telemetry import spans
-from services.gateway.stages.backends import Decodes, DescribesCodec, DescribesModel, Encodes, Generates
+from services.gateway.stages.backends import Decodes, DescribesCodec, DescribesModel, Generates
 from services.gateway.stages.catalog import Catalog
 from services.gateway.stages.errors import StageError, broken, lost_after, other_model, unreachable
 from services.gateway.synthesis.clip import Clip
 from services.gateway.synthesis.codec_stream import CodecStream
-from services.gateway.synthesis.context_codes import with_codes
 from services.gateway.synthesis.context_fields import in_public_terms
 from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.decoding import Chunker, DecodePacing, FrameBuffer
@@ -46,15 +45,14 @@ class Engine(Generates, DescribesModel, Protocol):
     """The engine methods that a synthesis calls."""
 
 
-class Codec(Encodes, Decodes, DescribesCodec, Protocol):
+class Codec(Decodes, DescribesCodec, Protocol):
     """The codec methods that a synthesis calls."""
 
 
 class Synthesis:
     """One run. `phase` and the sample counts report its progress, also after a failure.
 
-    The next utterance continues from `turns` and `generated`. `turns` are the plan's, with codes in place of recordings
-    once these are encoded. `generated` resolves to the codes of this utterance once all are generated.
+    The next utterance continues from `generated`, which resolves to the codes of this utterance once all are generated.
     """
 
     def __init__(
@@ -67,14 +65,16 @@ class Synthesis:
         failovers: Failovers,
         before_decoding: Callable[[], Awaitable[None]] | None = None,
         clip: Clip | None = None,
+        arrived_at_s: float | None = None,
     ) -> None:
-        """before_decoding: returns when decoding may begin. clip: the clip to continue; None begins a new one"""
-        self.phase = "context"  # then "queue", "generate"
-        self.turns = plan.turns
+        """before_decoding: returns when decoding may begin. clip: the clip to continue; None begins a new one.
+        arrived_at_s: of the call, on the monotonic clock; None is now
+        """
+        self.phase = "queue"  # then "generate"
         self.generated: asyncio.Future[rvq_pb2.CodeFrames] = asyncio.get_running_loop().create_future()
         self.delivered_samples = 0  # at the codec's rate
         self.sent_samples = 0  # at the caller's rate
-        self._arrived_at_s = time.monotonic()
+        self._arrived_at_s = time.monotonic() if arrived_at_s is None else arrived_at_s
         self._plan = plan
         self._catalog = catalog
         self._engine = engine
@@ -95,8 +95,6 @@ class Synthesis:
         Raises StageError for failures of a stage, and whatever `deliver` raises.
         """
         try:
-            self.turns = await with_codes(self._plan.turns, self._codec, deadline)
-            self.phase = "queue"
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._generate(deadline))
                 watermark = await self._decode(deadline, deliver)
@@ -135,7 +133,7 @@ class Synthesis:
         prompt = () if plan.prompt is None else (plan.prompt,)
         segments = [
             engine_pb2.Segment(speaker_id=turn.speaker, text=turn.text, codes=turn.codes)
-            for turn in (*prompt, *self.turns)
+            for turn in (*prompt, *plan.turns)
         ]
         return engine_pb2.GenerateRequest(
             request_id=plan.request_id,

@@ -125,7 +125,7 @@ class TextSynthesis:
             self._said.append(said)
             group.create_task(self._say(synthesis, said, deadline, deliver))
             codes = await asyncio.shield(synthesis.generated)  # a cancel of this wait must not cancel the future
-            given, num_frames, before = synthesis.turns[: len(given)], num_frames + codes.frame_count, said
+            num_frames, before = num_frames + codes.frame_count, said
             if codes.frame_count:
                 self._remembered.append(ContextTurn(self._plan.speaker, text, codes=codes))
 
@@ -158,7 +158,7 @@ class TextSynthesis:
         if not isinstance(error, StageError):
             return error
         sent_samples = sum(synthesis.sent_samples for synthesis in self._spoken)
-        return lost_after(renamed(error, _in_text_terms), sent_samples)
+        return lost_after(in_text_terms(error), sent_samples)
 
     def _together(self, watermark: codec_pb2.WatermarkResult) -> SynthesisResult:
         """One result for all sentences. The results are in order, because each sentence waits for the one before."""
@@ -188,6 +188,10 @@ class TextSynthesis:
         return cuts[0] if cuts else engine_pb2.FINISH_REASON_END_OF_SPEECH
 
 
+def in_text_terms(error: StageError) -> StageError:
+    """The same failure, with fields of StreamSynthesizeRequest as those of StreamSynthesizeText."""
+    return renamed(error, _in_text_terms)
+
+
 def _in_text_terms(field: str) -> str:
-    """The path in StreamSynthesizeText of a field of StreamSynthesizeRequest."""
     return "text" if field in ("input", "input.text") else f"config.{field}"

@@ -25,6 +25,16 @@ async def silence() -> AsyncIterator[int]:
     yield 0
 
 
+class Context:
+    """The context of a call with these requests."""
+
+    def __init__(self, requests: AsyncIterator[int]) -> None:
+        self._requests = requests
+
+    async def read(self) -> object:
+        return await anext(self._requests, grpc.aio.EOF)  # type: ignore[attr-defined]  # the stubs forget it
+
+
 def no_drain() -> asyncio.Future[None]:
     return asyncio.get_running_loop().create_future()
 
@@ -81,8 +91,17 @@ async def test_what_a_caller_still_writes_is_read_before_the_failure(monkeypatch
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        await lingering(fail, no_drain())(requests(), None)
+        await lingering(fail, no_drain())(requests(), Context(requests()))
     assert read == list(range(20))
+
+
+async def test_the_caller_of_one_request_is_not_waited_for() -> None:
+    async def answer(incoming: AsyncIterator[int], context: object) -> int:
+        return await anext(incoming)
+
+    requests = numbers(10**6, 0.005)
+    assert await lingering(answer, no_drain(), one_request=True)(requests, Context(requests)) == 0
+    assert await anext(requests) == 1, "nothing else was read"
 
 
 @pytest.mark.parametrize("requests", [silence, lambda: numbers(10**6, 0.005)], ids=["quiet", "never done"])
@@ -96,5 +115,5 @@ async def test_the_end_waits_for_a_moment_only(
 
     began_s = time.monotonic()
     async with asyncio.timeout(30):
-        assert await lingering(answer, no_drain())(requests(), None) == "done"
+        assert await lingering(answer, no_drain())(requests(), Context(requests())) == "done"
     assert time.monotonic() - began_s >= 0.05

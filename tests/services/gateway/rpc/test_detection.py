@@ -148,7 +148,7 @@ async def test_searches_wait_for_their_turn_and_too_many_are_refused(monkeypatch
             turns = deployment.gateway._watermark._turns
             first = asyncio.ensure_future(watermark.StreamDetectWatermark(held()))
             async with asyncio.timeout(10):
-                while not turns._free.locked():
+                while not turns.taken:
                     await asyncio.sleep(0.01)
                 second = asyncio.ensure_future(watermark.DetectWatermark(unary()))
                 while turns.num_waiting != 1:
@@ -158,7 +158,7 @@ async def test_searches_wait_for_their_turn_and_too_many_are_refused(monkeypatch
             assert error.retry_delay_s is not None
             hold.set()
             assert (await first).detected and (await second).detected
-            assert turns.num_waiting == 0 and not turns._free.locked()
+            assert (turns.num_waiting, turns.taken) == (0, 0)
 
 
 async def test_a_sender_that_stalls_is_ended_and_its_turn_is_free(

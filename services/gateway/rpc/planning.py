@@ -1,0 +1,132 @@
+"""From the request of a synthesis to its plan, with codes in place of recordings. All synthesis RPCs share it.
+
+Recordings are in memory from the arrival of their request until they are encoded, and no longer. Over all calls the
+large requests are counted, and the decoded samples have a budget of bytes. A running stream holds codes alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from csm.v1 import tts_pb2
+
+from services.common.rpc.calls import caller_name, is_uuid
+from services.common.telemetry import logs
+from services.gateway.auth.code_sealing import CodeSeal
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.requests.recordings import most_decoded_bytes
+from services.gateway.requests.validation import Request, asked_speaker, plan_synthesis
+from services.gateway.rpc.arrivals import BUSY, Arrivals
+from services.gateway.rpc.instrumented_run import instrumented
+from services.gateway.rpc.turns import Turns
+from services.gateway.settings import GatewaySettings
+from services.gateway.stages.backends import Encodes
+from services.gateway.stages.catalog import Catalog, CatalogSource
+from services.gateway.stages.errors import StageError
+from services.gateway.synthesis.context_codes import put_codes
+from services.gateway.synthesis.deadline import Deadline
+from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
+from services.gateway.synthesis.text_synthesis import in_text_terms
+from services.gateway.voices.directory import VoiceDirectory
+
+R = TypeVar("R", tts_pb2.SynthesizeRequest, tts_pb2.StreamSynthesizeRequest)
+
+
+class RecordingBudget:
+    """What recordings may take of the gateway's memory, over all calls and methods."""
+
+    def __init__(self, settings: GatewaySettings, metrics: GatewayMetrics) -> None:
+        self.arrivals = Arrivals(
+            settings.max_large_requests,
+            settings.max_waiting_recordings,
+            metrics.refused_recordings.labels("arriving").inc,
+        )
+        self.decoded = Turns(
+            settings.max_recording_bytes,
+            settings.max_waiting_recordings,
+            BUSY,
+            "bytes of recordings are being decoded",
+            metrics.refused_recordings.labels("waiting").inc,
+        )
+        metrics.large_requests.set_function(lambda: self.arrivals.num_large)
+        metrics.recording_bytes.set_function(lambda: self.decoded.taken)
+        metrics.waiting_recordings.set_function(lambda: self.decoded.num_waiting)
+
+
+class Planner:
+    """Receives requests and plans them."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        codec: Encodes,
+        catalogs: CatalogSource,
+        voices: VoiceDirectory,
+        metrics: GatewayMetrics,
+        seal: CodeSeal | None,
+        budget: RecordingBudget,
+    ) -> None:
+        """seal: with --code-sealing=sealed"""
+        self._settings, self._codec, self._catalogs, self._voices = settings, codec, catalogs, voices
+        self._metrics, self._seal, self._budget = metrics, seal, budget
+
+    async def plan(
+        self,
+        reading: Coroutine[Any, Any, R | None],
+        deadline: Deadline,
+        announced_bytes: int,
+        *,
+        words_follow: bool = False,
+    ) -> tuple[SynthesisPlan, Catalog]:
+        """reading, announced_bytes: see Arrivals. words_follow: it is the `config` of StreamSynthesizeText
+
+        Raises StatusError, also RESOURCE_EXHAUSTED for want of memory, and StageError of the codec.
+        """
+        async with AsyncExitStack() as turn:
+            async with self._budget.arrivals.receive(reading, deadline, announced_bytes) as request:
+                plan, catalog = await self._decoded(request, deadline, turn, words_follow=words_follow)
+                del request  # with all that arrived
+            turns = list(plan.turns)
+            if any(each.recording is not None for each in turns):
+                plan = replace(plan, turns=())  # so that nothing but the list holds the samples
+                await self._encode(turns, deadline, words_follow=words_follow)
+                plan = replace(plan, turns=tuple(turns))
+        return plan, catalog
+
+    async def _decoded(
+        self, request: Request, deadline: Deadline, turn: AsyncExitStack, *, words_follow: bool
+    ) -> tuple[SynthesisPlan, Catalog]:
+        """turn: holds the bytes of the samples"""
+        if is_uuid(request.request_id):
+            logs.request_id.set(request.request_id)
+        deadline.require(self._settings.min_first_audio_seconds)
+        catalog = await self._catalogs.get(deadline.remaining_s)
+        caller, speaker = caller_name.get(), asked_speaker(request)
+        voice = await self._voices.choose(request.voice, speaker, catalog, caller, deadline.remaining_s)
+        given = (request, logs.request_id.get(), catalog, self._settings, self._seal, voice)
+        recordings = [each.audio.recording for each in request.context.turns if each.audio.HasField("recording")]
+        if recordings:
+            most = most_decoded_bytes(recordings, self._settings.max_context_audio_seconds)
+            taken = await turn.enter_async_context(self._budget.decoded.take(deadline, most))
+            # Decoding takes too long for the event loop.
+            plan = await asyncio.to_thread(plan_synthesis, *given, caller=caller, words_follow=words_follow)
+            taken.shrink(sum(len(each.recording.samples) for each in plan.turns if each.recording is not None))
+        else:
+            plan = plan_synthesis(*given, caller=caller, words_follow=words_follow)
+        if plan.conversation:
+            logs.annotate(conversation=plan.conversation)
+        if request.labels:  # few and short: the plan has checked them
+            logs.annotate(labels=json.dumps(dict(request.labels)))
+        return plan, catalog
+
+    async def _encode(self, turns: list[ContextTurn], deadline: Deadline, *, words_follow: bool) -> None:
+        async with instrumented(self._metrics, deadline, lambda: "context"):
+            try:
+                await put_codes(turns, self._codec, deadline)
+            except StageError as error:
+                raise (in_text_terms(error) if words_follow else error) from None

@@ -1,0 +1,117 @@
+"""Makes the prompt of a voice that a caller keeps: decoded, encoded, measured and searched for our own mark."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import grpc
+from csm.codec.v1 import codec_pb2
+from csm.rvq.v1 import rvq_pb2
+from csm.v1 import tts_pb2, voices_pb2
+
+from services.common.rpc.status import FieldViolation, StatusError, invalid_argument
+from services.gateway.audio.recording import Recording
+from services.gateway.auth.code_sealing import CodeSeal
+from services.gateway.requests.context import read_turn
+from services.gateway.requests.recordings import most_decoded_bytes
+from services.gateway.rpc.planning import RecordingBudget
+from services.gateway.settings import GatewaySettings
+from services.gateway.stages.backends import Detects, Encodes
+from services.gateway.stages.catalog import Catalog, CatalogSource
+from services.gateway.stages.errors import StageError
+from services.gateway.synthesis.context_fields import recording_in_public_terms
+from services.gateway.synthesis.deadline import Deadline
+from services.gateway.synthesis.plan import ContextTurn
+from services.gateway.voices import checks
+
+_RECORDING = "prompt.audio.recording"
+
+
+class PromptCodec(Encodes, Detects, Protocol):
+    """The codec methods that making a voice calls."""
+
+
+class VoicePrompts:
+    """Prompts from requests."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        codec: PromptCodec,
+        catalogs: CatalogSource,
+        seal: CodeSeal | None,
+        budget: RecordingBudget,
+    ) -> None:
+        """seal: with --code-sealing=sealed"""
+        self._settings, self._codec, self._catalogs = settings, codec, catalogs
+        self._seal, self._budget = seal, budget
+
+    async def make(
+        self, request: voices_pb2.CreateVoiceRequest, catalog: Catalog, deadline: Deadline
+    ) -> tuple[rvq_pb2.CodeFrames, float | None]:
+        """The codes of the prompt, and the level of its recording in dB of full scale.
+
+        Raises StatusError, StageError.
+        """
+        settings = self._settings.model_copy(update={"max_recording_seconds": self._settings.max_voice_prompt_seconds})
+        turn = tts_pb2.Turn(speaker=request.speaker, text=request.prompt.text, audio=request.prompt.audio)
+        recordings = [turn.audio.recording] if turn.audio.HasField("recording") else []
+        most = most_decoded_bytes(recordings, settings.max_recording_seconds)
+        async with self._budget.decoded.take(deadline, most) as taken:
+            # Decoding takes too long for the event loop.
+            read = await asyncio.to_thread(read_turn, "prompt", turn, catalog, settings, self._seal)
+            if read.recording is None:
+                return self._checked_codes(read, catalog), None
+            taken.shrink(len(read.recording.samples))
+            return await self._encode(read.recording, catalog, deadline)
+
+    def _checked_codes(self, turn: ContextTurn, catalog: Catalog) -> rvq_pb2.CodeFrames:
+        """The codes of an earlier answer, which are this server's own output."""
+        assert turn.codes is not None  # a turn of a voice has audio
+        field, longest_s = "prompt.audio", self._settings.max_voice_prompt_seconds
+        if not self._settings.voices_from_own_output:
+            raise invalid_argument(
+                [FieldViolation(field, f"holds codes of an answer: {checks.OWN_OUTPUT}", "PROMPT_IS_OWN_OUTPUT")]
+            )
+        seconds = turn.codes.frame_count * catalog.frame_s
+        violations = checks.too_short(field, seconds)
+        if seconds > longest_s:
+            why = f"lasts {seconds:.1f} s; at most {longest_s:g} s are allowed."
+            violations.append(FieldViolation(field, why, "AUDIO_TOO_LONG"))
+        if violations:
+            raise invalid_argument(violations)
+        return turn.codes
+
+    async def _encode(
+        self, recording: Recording, catalog: Catalog, deadline: Deadline
+    ) -> tuple[rvq_pb2.CodeFrames, float]:
+        field = f"{_RECORDING}.audio_content"
+        if violations := checks.too_short(field, recording.duration_s):
+            raise invalid_argument(violations)
+        message = codec_pb2.EncodeRequest(
+            samples=recording.samples,
+            sample_format=recording.sample_format,
+            sample_rate_hertz=recording.sample_rate_hz,
+            measure=True,
+        )
+        try:
+            answer = await self._codec.encode(message, deadline.remaining_s)
+            if not answer.HasField("levels"):
+                raise checks.old_codec()
+            violations = checks.wrong_levels(field, answer.levels)
+            if not violations and not self._settings.voices_from_own_output:
+                violations = await checks.own_watermark(field, recording, self._codec, deadline.remaining_s)
+        except StageError as error:
+            raise recording_in_public_terms(error, _RECORDING) from None
+        if violations:
+            raise invalid_argument(violations)
+        if answer.codec != catalog.identity:  # a codec of another version; the next call sees its identity
+            self._catalogs.forget()
+            raise StatusError(
+                grpc.StatusCode.UNAVAILABLE,
+                "CODEC_CHANGED",
+                "The codec has changed while the voice was made; call again.",
+                retry_delay_s=1.0,
+            )
+        return answer.codes, answer.levels.speech_level_db

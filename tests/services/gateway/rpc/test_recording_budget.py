@@ -1,0 +1,193 @@
+"""Recordings of all methods share one budget, are gone once they are encoded, and text calls pass meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from csm.codec.v1 import codec_pb2
+from csm.v1 import tts_pb2, tts_pb2_grpc, voices_pb2, voices_pb2_grpc
+
+from services.common.rpc import status
+from services.common.rpc.calls import Context
+from services.gateway.audio.recording import Recording
+from tests.support.fake_deployment import FakeDeployment, fake_deployment
+from tests.support.fake_stages import FakeCodec
+
+MIB = 2**20
+CONTENT = bytes(MIB)  # of A-law, 2 MiB of samples: more than the budget
+
+
+class Codec(FakeCodec):
+    """Encodes when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoding, self.may_encode = asyncio.Event(), asyncio.Event()
+
+    async def Encode(self, request: codec_pb2.EncodeRequest, context: Context) -> codec_pb2.EncodeResponse:
+        self.encoding.set()
+        await self.may_encode.wait()
+        return await super().Encode(request, context)
+
+
+Call = Callable[[grpc.aio.Channel], Awaitable[Any]]
+
+
+def recording() -> tts_pb2.AudioRecording:
+    made = tts_pb2.AudioRecording(audio_content=CONTENT)
+    made.audio_format.audio_encoding = tts_pb2.AUDIO_ENCODING_ALAW
+    made.audio_format.sample_rate_hertz = 192_000
+    return made
+
+
+def asked(*, text: str = "Hello.", with_recording: bool = True) -> tts_pb2.StreamSynthesizeRequest:
+    request = tts_pb2.StreamSynthesizeRequest(input=tts_pb2.SynthesisInput(text=text))
+    request.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_PCM
+    if with_recording:
+        request.context.turns.add(text="Before.").audio.recording.CopyFrom(recording())
+    return request
+
+
+async def streamed(channel: grpc.aio.Channel) -> Any:
+    return [answer async for answer in tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesize(asked())]
+
+
+async def whole(channel: grpc.aio.Channel) -> Any:
+    request = tts_pb2.SynthesizeRequest.FromString(asked().SerializeToString())
+    return await tts_pb2_grpc.TextToSpeechServiceStub(channel).Synthesize(request)
+
+
+async def written(channel: grpc.aio.Channel) -> Any:
+    messages = [
+        tts_pb2.StreamSynthesizeTextRequest(config=asked(text="")),
+        tts_pb2.StreamSynthesizeTextRequest(text=tts_pb2.TextPiece(text="Hello.")),
+    ]
+    stub = tts_pb2_grpc.TextToSpeechServiceStub(channel)
+    return [answer async for answer in stub.StreamSynthesizeText(iter(messages))]
+
+
+async def kept(channel: grpc.aio.Channel) -> Any:
+    request = voices_pb2.CreateVoiceRequest(name="mine", consent=voices_pb2.Consent(id="1", text="Yes."))
+    request.prompt.text = "Before."
+    request.prompt.audio.recording.CopyFrom(recording())
+    return await voices_pb2_grpc.VoiceServiceStub(channel).CreateVoice(request)
+
+
+@asynccontextmanager
+async def budget(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[FakeDeployment, Codec, grpc.aio.Channel]]:
+    own = {"max_recording_bytes": MIB, "voices_database": str(tmp_path / "voices.sqlite")}
+    async with fake_deployment(codec=Codec, **(own | settings)) as running:
+        await running.gateway.wait_ready()
+        async with grpc.aio.insecure_channel(running.target) as channel:
+            codec = running.codec
+            assert isinstance(codec, Codec)
+            codec.detection = codec_pb2.DetectWatermarkResponse()
+            yield running, codec, channel
+
+
+def gauge(running: FakeDeployment, name: str) -> float | None:
+    return running.gateway.server.metrics.registry.get_sample_value(name)
+
+
+def refused(running: FakeDeployment, where: str) -> float | None:
+    registry = running.gateway.server.metrics.registry
+    return registry.get_sample_value("tts_refused_recordings_total", {"where": where})
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("call", [streamed, whole, written, kept])
+async def test_calls_wait_for_the_budget_and_one_too_many_is_refused(tmp_path: Path, call: Call) -> None:
+    async with budget(tmp_path, max_waiting_recordings=1) as (running, codec, channel):
+        first = asyncio.ensure_future(streamed(channel))
+        await codec.encoding.wait()
+        assert gauge(running, "tts_recording_bytes") == MIB
+        second = asyncio.ensure_future(call(channel))
+        await until(lambda: gauge(running, "tts_waiting_recordings") == 1)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(channel)
+        error = status.from_rpc_error(caught.value)
+        assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RECORDINGS_BUSY")
+        assert error.retry_delay_s is not None and refused(running, "waiting") == 1
+        stub = tts_pb2_grpc.TextToSpeechServiceStub(channel)
+        assert len([_ async for _ in stub.StreamSynthesize(asked(with_recording=False))]) > 1, "no recording, no wait"
+        codec.may_encode.set()
+        assert await first and await second
+        for name in ("tts_recording_bytes", "tts_waiting_recordings", "tts_large_requests"):
+            assert gauge(running, name) == 0
+        assert len(codec.encoded) == 2
+
+
+async def test_a_running_stream_holds_no_recording(tmp_path: Path) -> None:
+    async with budget(tmp_path) as (running, codec, channel):
+        codec.may_encode.set()
+        running.engine.script.pause_at = 3
+        stream = asyncio.ensure_future(streamed(channel))
+        text = asyncio.ensure_future(written(channel))
+        await until(lambda: len(running.engine.calls) == 2)
+        codec.encoded.clear()
+        gc.collect()
+        assert not [each for each in gc.get_objects() if isinstance(each, Recording)]
+        assert gauge(running, "tts_recording_bytes") == gauge(running, "tts_large_requests") == 0
+        running.engine.script.resume.set()
+        assert await stream and await text
+
+
+async def test_large_requests_are_bounded_before_they_are_decoded(tmp_path: Path) -> None:
+    async with budget(tmp_path, max_large_requests=1) as (running, codec, channel):
+        first = asyncio.ensure_future(streamed(channel))
+        await codec.encoding.wait()
+        second = asyncio.ensure_future(streamed(channel))  # has a place, and waits for the budget
+        await until(lambda: gauge(running, "tts_waiting_recordings") == 1)
+        assert gauge(running, "tts_large_requests") == 1
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await streamed(channel)
+        assert status.from_rpc_error(caught.value).reason == "RECORDINGS_BUSY"
+        assert refused(running, "arriving") == 1
+        announced = tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesize(
+            asked(), metadata=(("csm-request-bytes", str(len(CONTENT))),)
+        )
+        await asyncio.sleep(0.1)
+        assert not announced.done()
+        codec.may_encode.set()
+        assert await first and await second
+        assert len([_ async for _ in announced]) > 1
+
+
+async def test_a_failed_or_cancelled_call_gives_its_share_back(tmp_path: Path) -> None:
+    async with budget(tmp_path) as (running, codec, channel):
+        leaving = asyncio.ensure_future(streamed(channel))
+        await codec.encoding.wait()
+        leaving.cancel()
+        await until(lambda: gauge(running, "tts_recording_bytes") == 0)
+        labels = {"stage": "context"}
+        registry = running.gateway.server.metrics.registry
+        await until(lambda: registry.get_sample_value("tts_cancelled_total", labels) == 1)
+        codec.may_encode.set()
+        codec.refusal = status.StatusError(grpc.StatusCode.UNAVAILABLE, "CODEC_BUSY", "It is full.")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await streamed(channel)
+        assert status.from_rpc_error(caught.value).reason == "CODEC_BUSY"
+        assert registry.get_sample_value("tts_failed_total", {"reason": "CODEC_BUSY"}) == 1
+        assert gauge(running, "tts_recording_bytes") == 0
+
+
+def test_the_key_of_the_client_is_that_of_the_gateway() -> None:
+    from csm_client.requests import size_metadata
+
+    from services.gateway.rpc.arrivals import ANNOUNCED_KEY
+
+    ((key, value),) = size_metadata(asked())
+    assert key == ANNOUNCED_KEY and int(value) >= len(CONTENT)
+    assert size_metadata(asked(with_recording=False)) == ()

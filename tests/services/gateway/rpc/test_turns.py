@@ -1,0 +1,106 @@
+"""Turns of different sizes: order, what is given back, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import grpc
+import pytest
+
+from services.common.rpc.status import StatusError
+from services.gateway.rpc.turns import Turns
+from services.gateway.synthesis.deadline import Deadline
+
+
+def soon(seconds: float = 30.0) -> Deadline:
+    return Deadline(time.monotonic() + seconds)
+
+
+def taking(turns: Turns, size: int = 1, seconds: float = 30.0) -> tuple[Any, asyncio.Task[Any]]:
+    """A turn that is not given back, and the wait for it."""
+    turn = turns.take(soon(seconds), size)
+    return turn, asyncio.create_task(turn.__aenter__())
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_sizes_add_up_and_calls_come_in_order() -> None:
+    turns, done = Turns(10, 8), list[str]()
+    release = {name: asyncio.Event() for name in "abcd"}
+
+    async def work(name: str, size: int) -> None:
+        async with turns.take(soon(), size):
+            done.append(name)
+            await release[name].wait()
+
+    tasks = [asyncio.create_task(work(name, size)) for name, size in zip("abcd", (6, 4, 5, 1), strict=True)]
+    await settle()
+    assert done == ["a", "b"] and (turns.taken, turns.num_waiting) == (10, 2)
+    release["b"].set()
+    await settle()
+    assert done == ["a", "b"], "a small one does not overtake"
+    release["a"].set()
+    await settle()
+    assert done == ["a", "b", "c", "d"] and turns.taken == 6
+    for event in release.values():
+        event.set()
+    await asyncio.gather(*tasks)
+    assert (turns.taken, turns.num_waiting) == (0, 0)
+
+
+async def test_what_is_larger_than_all_runs_alone_and_what_is_not_needed_is_given_back() -> None:
+    turns = Turns(10, 8)
+    async with turns.take(soon(), 1000) as turn:
+        assert turns.taken == 10 and not turns.has_room
+        _, waiting = kept = taking(turns, 3)
+        await settle()
+        assert not waiting.done()
+        turn.shrink(6)
+        await settle()
+        assert waiting.done() and turns.taken == 9
+        turn.shrink(8)
+        assert turns.taken == 9, "a turn never grows"
+    assert turns.taken == 3
+    await kept[0].__aexit__(None, None, None)
+    assert turns.taken == 0
+
+
+async def test_one_too_many_and_one_too_late_are_refused_and_counted() -> None:
+    refusals = list[int]()
+    turns = Turns(1, 1, "BUSY", "things run", lambda: refusals.append(1))
+    async with turns.take(soon()):
+        _, waiting = taking(turns, seconds=0.05)
+        await settle()
+        with pytest.raises(StatusError, match="1 things run, and others wait: at most 1 may wait") as refused:
+            await turns.take(soon()).__aenter__()
+        assert (refused.value.code, refused.value.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "BUSY")
+        assert refused.value.retry_delay_s is not None
+        with pytest.raises(StatusError, match="deadline came before"):
+            await waiting
+    assert (turns.taken, turns.num_waiting, len(refusals)) == (0, 0, 2)
+
+
+async def test_callers_that_leave_give_back_what_they_had_or_waited_for() -> None:
+    turns = Turns(4, 8)
+    first, entered = taking(turns, 3)
+    await entered
+    _, large = taking(turns, 4)
+    await settle()
+    second, small = taking(turns, 1)
+    await settle()
+    assert not small.done()
+    large.cancel()
+    await settle()
+    assert small.done() and turns.taken == 4, "the one behind it goes on"
+    _, granted = taking(turns, 4)
+    await settle()
+    for turn in (first, second):
+        await turn.__aexit__(None, None, None)
+    granted.cancel()  # at the moment in which it is granted
+    await settle()
+    assert (turns.taken, turns.num_waiting) == (0, 0)

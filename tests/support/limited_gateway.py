@@ -1,0 +1,128 @@
+"""A gateway as a process of its own with a limit on its memory, under calls of another process."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from csm.codec.v1 import codec_pb2_grpc
+from csm.engine.v1 import engine_pb2_grpc
+from csm.v1 import tts_pb2, tts_pb2_grpc
+
+from services.common.rpc.server import StageServer, StageService
+from services.common.settings import StageSettings
+from tests.support.fake_stages import FakeCodec, FakeEngine
+
+MIB = 2**20
+MEMORY_LIMIT_BYTES = 2**30  # of private memory that the process may ask for, as its container's
+
+
+@asynccontextmanager
+async def limited_gateway(
+    tmp_path: Path, codec: FakeCodec, engine: FakeEngine
+) -> AsyncIterator[tuple[subprocess.Popen[str], str]]:
+    """The process and its address. codec, engine: what is behind it"""
+    servers = []
+    for add, servicer, name in (
+        (engine_pb2_grpc.add_EngineServiceServicer_to_server, engine, "csm.engine.v1.EngineService"),
+        (codec_pb2_grpc.add_CodecServiceServicer_to_server, codec, "csm.codec.v1.CodecService"),
+    ):
+        settings = StageSettings(host="127.0.0.1", max_receive_message_bytes=40 * MIB)  # as the codec's
+        server = StageServer(settings, [StageService(add, servicer, name)])
+        await server.start()
+        await server.set_serving()
+        servers.append(server)
+    engine_server, codec_server = servers
+    command = [
+        *(sys.executable, "-m", "services.gateway", "--host=127.0.0.1", "--port=0", "--health-port=0"),
+        *("--metrics-port=-1", "--code-sealing=open", "--stage-silence-seconds=60"),
+        *(
+            f"--engine-target=127.0.0.1:{engine_server.port}",
+            f"--engine-health-target=127.0.0.1:{engine_server.health_port}",
+        ),
+        *(
+            f"--codec-target=127.0.0.1:{codec_server.port}",
+            f"--codec-health-target=127.0.0.1:{codec_server.health_port}",
+        ),
+    ]
+    environment = {
+        "PYTHONPATH": ":".join(path for path in sys.path if path),
+        "HOME": str(tmp_path),
+        "MALLOC_MMAP_THRESHOLD_": "1048576",
+    }
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            text=True,
+            stderr=log,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES)),
+        )
+    try:
+        async with asyncio.timeout(30):
+            while not (found := re.search(r"api port (\d+)", (tmp_path / "log").read_text())):
+                await asyncio.sleep(0.05)
+        yield process, f"127.0.0.1:{found[1]}"
+    finally:
+        process.kill()
+        process.wait()
+        for server in (codec_server, engine_server):
+            await server.drain(0)
+
+
+def peak_rss_bytes(process: subprocess.Popen[str]) -> int:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+
+
+@dataclass(frozen=True)
+class Load:
+    """What came of many calls at once."""
+
+    counts: list[int]  # as the sender printed them
+    p50_s: float  # of other calls meanwhile; one that is refused takes for ever
+    p95_s: float
+    peak_rss_bytes: int  # of the gateway
+
+
+async def load(
+    tmp_path: Path, sender: str, *arguments: object, codec: FakeCodec, engine: FakeEngine | None = None
+) -> Load:
+    """sender: a program that is given the address and `arguments`, and prints numbers"""
+    async with limited_gateway(tmp_path, codec, engine or FakeEngine()) as (process, target):
+        async with grpc.aio.insecure_channel(target) as channel:
+            tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)  # type: ignore[no-untyped-call]
+            request = tts_pb2.SynthesizeRequest(input=tts_pb2.SynthesisInput(text="Hello."))
+            request.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_PCM
+            await tts.Synthesize(request, wait_for_ready=True, timeout=20)
+            sending = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", sender, target, *map(str, arguments)),
+                env={"PYTHONPATH": ":".join(path for path in sys.path if path)},
+                stdout=asyncio.subprocess.PIPE,
+            )
+            output = asyncio.ensure_future(sending.communicate())
+            times_s = []
+            while not output.done():
+                began = time.monotonic()
+                try:
+                    await tts.Synthesize(request, timeout=20)
+                    times_s.append(time.monotonic() - began)
+                except grpc.aio.AioRpcError:
+                    times_s.append(math.inf)
+                await asyncio.sleep(0.02)
+            assert process.poll() is None
+            counts = [int(number) for number in output.result()[0].split()]
+            times_s.sort()
+            middle, late = times_s[len(times_s) // 2], times_s[int(0.95 * len(times_s))]
+            return Load(counts, middle, late, peak_rss_bytes(process))
