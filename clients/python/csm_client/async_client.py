@@ -229,7 +229,10 @@ class AsyncSpeechStream:
         await asyncio.sleep(after.delay_s)
         if self._is_left:
             self._reader.fail(cancelled_here())
-        self._call = self._call_again(after)
+        try:
+            self._call = self._call_again(after)
+        except grpc.aio.UsageError:  # the client was closed
+            self._reader.fail(error)
 
     @property
     def _ended_while_writing(self) -> bool:

@@ -174,7 +174,10 @@ class SpeechStream:
         after = None if self._left.is_set() else self._resumes.after(error, self._reader)
         if after is None or self._left.wait(after.delay_s):
             self._reader.fail(self._resumes.cause(error, self._reader), self._resumes.hindrance)
-        self._call = self._call_again(after)
+        try:
+            self._call = self._call_again(after)
+        except ValueError:  # the client was closed
+            self._reader.fail(error)
 
     def read_all(self) -> Speech:
         samples = b"".join([chunk.audio_content for chunk in self])

@@ -144,6 +144,20 @@ async def test_cancel_from_another_task_is_an_error_for_the_reader_and_does_not_
             await reading
 
 
+@pytest.mark.parametrize("is_text", [False, True])
+async def test_a_stream_of_a_client_that_is_closed_is_incomplete(
+    deployment: FakeDeployment, client: AsyncClient, is_text: bool
+) -> None:
+    deployment.engine.script.pause_at = 3
+    say = client.stream_synthesize_text if is_text else client.stream_synthesize
+    chunks = aiter(say("Hello."))
+    await anext(chunks)
+    await client.close()
+    with pytest.raises(csm_client.IncompleteAudioError):
+        while True:
+            await anext(chunks)
+
+
 async def test_a_cancelled_reader_is_cancelled_and_ends_the_call(
     deployment: FakeDeployment, client: AsyncClient
 ) -> None:

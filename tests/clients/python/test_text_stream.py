@@ -98,6 +98,18 @@ def test_the_blocking_client_does_the_same(server: Any) -> None:
             client.stream_synthesize_text(broken()).read_all()
 
 
+@pytest.mark.parametrize("is_text", [False, True])
+def test_a_stream_of_a_blocking_client_that_is_closed_is_incomplete(server: Any, is_text: bool) -> None:
+    server.deployment.engine.script.pause_at = 3
+    client = csm_client.Client(server.target, timeout_s=20)
+    chunks = iter((client.stream_synthesize_text if is_text else client.stream_synthesize)("Hello."))
+    next(chunks)
+    client.close()
+    with pytest.raises(csm_client.IncompleteAudioError):
+        while True:
+            next(chunks)
+
+
 @pytest.mark.parametrize(
     ("arguments", "typed"), [(["-"], "".join(PIECES) + "\n"), (["--by-sentence", "".join(PIECES)], "")]
 )
