@@ -1,9 +1,17 @@
-"""What kernels compiled by numba share: the compiler's options and cache, bfloat16 in memory, an exponential."""
+"""What kernels compiled by numba share: the compiler's options and cache, bfloat16 in memory, an exponential.
+
+Kernels are compiled for a level of processors (x86-64-v3), not for the one at hand. So an image can hold them compiled,
+and all replicas run the same code. On other processors numba compiles for the one at hand.
+"""
 
 from __future__ import annotations
 
 import math
+import platform
+import shutil
+from pathlib import Path
 
+import llvmlite.binding
 import numba
 import numpy as np
 from llvmlite import ir
@@ -13,6 +21,29 @@ from numba.extending import intrinsic, overload
 _f = np.float32
 _LOG2_E = _f(math.log2(math.e))
 _EXP2 = tuple(_f(math.log(2) ** power / math.factorial(power)) for power in range(8))  # of 2**x, |x| <= 1/2
+
+BUILT = Path(__file__).with_name("__kernels__")  # kernels that an image holds, as kernels.py compiled them
+_LEVEL = "x86-64-v3"  # Intel since Haswell (2013), AMD since Excavator (2015)
+_NEEDED = ("avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe")  # what it has and the level before has not
+
+
+def _choose_processor() -> None:
+    """For the level if this processor is at it, unless NUMBA_CPU_NAME names another. Before anything is compiled."""
+    if numba.config.CPU_NAME is None and platform.machine() in ("x86_64", "AMD64"):
+        has = llvmlite.binding.get_host_cpu_features()
+        if all(has.get(feature) for feature in _NEEDED):
+            numba.config.CPU_NAME, numba.config.CPU_FEATURES = _LEVEL, ""
+
+
+def _copy_built() -> None:
+    """numba reads no cache that it cannot write, so kernels of an image are copied to where it may do both."""
+    folder = numba.config.CACHE_DIR
+    if folder and BUILT.is_dir() and not BUILT.samefile(Path(folder).absolute() if Path(folder).exists() else "/"):
+        shutil.copytree(BUILT, folder, dirs_exist_ok=True)
+
+
+_choose_processor()
+_copy_built()
 
 
 def compiled(signature, *fastmath, variant=""):

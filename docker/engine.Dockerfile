@@ -7,48 +7,50 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 ARG PIP_INDEX=
 ARG TORCH_INDEX=
 
-FROM ${PYTHON_IMAGE} AS stubs
+# What makes the stubs and writes the bill of materials. It stays out of the image, and is the same for all of them.
+FROM ${PYTHON_IMAGE} AS tools
 ARG PIP_INDEX
 WORKDIR /build
 COPY requirements/dev.txt requirements/
-RUN pip install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
-    --constraint requirements/dev.txt grpcio-tools==1.85.1
-# What writes the bill of materials; like the maker of the stubs it stays out of the image.
-RUN python -m venv /opt/bill \
-    && /opt/bill/bin/pip install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
-    --constraint requirements/dev.txt cyclonedx-bom==7.5.0
+RUN python -m venv --without-pip /opt/tools \
+    && python -m pip --python /opt/tools/bin/python install --no-cache-dir --no-compile \
+    ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
+    --constraint requirements/dev.txt grpcio-tools==1.85.1 cyclonedx-bom==7.5.0
 COPY protos protos
 RUN mkdir stubs && find protos -name '*.proto' -exec \
-    python -m grpc_tools.protoc -I protos --python_out=stubs --grpc_python_out=stubs {} +
+    /opt/tools/bin/python -m grpc_tools.protoc -I protos --python_out=stubs --grpc_python_out=stubs {} +
 
 # torch comes first and with its own dependencies, so that a machine gets the build that fits it; the rest is the lock.
-FROM ${PYTHON_IMAGE} AS packages
+# This layer is the same in engine and codec: it is built, stored and pulled once.
+FROM ${PYTHON_IMAGE}
 ARG PIP_INDEX
 ARG TORCH_INDEX
-RUN index="${TORCH_INDEX:-${PIP_INDEX}}" \
+RUN --mount=type=bind,source=docker/prune.py,target=/run/prune.py \
+    index="${TORCH_INDEX:-${PIP_INDEX}}" \
+    && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin csm \
     && python -m venv --without-pip /opt/csm \
-    && python -m pip --python /opt/csm/bin/python install --no-cache-dir ${index:+--index-url "${index}"} torch==2.13.0
-COPY requirements/engine.txt /tmp/
-RUN python -m pip --python /opt/csm/bin/python install --no-cache-dir ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
-    --no-deps --requirement /tmp/engine.txt
-COPY docker/prune.py /tmp/
-RUN python /tmp/prune.py /opt/csm
-# The software bill of materials, with each package's licence and its text.
-COPY --from=stubs /opt/bill /opt/bill
-RUN /opt/bill/bin/cyclonedx-py environment --gather-license-texts --output-reproducible \
-    --output-file /tmp/sbom.cdx.json /opt/csm/bin/python
-
-FROM ${PYTHON_IMAGE}
+    && python -m pip --python /opt/csm/bin/python install --no-cache-dir --no-compile \
+    ${index:+--index-url "${index}"} torch==2.13.0 \
+    && python /run/prune.py /opt/csm
 # Triton compiles the launchers of its kernels with the C compiler it finds; without a GPU nothing asks for one.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin csm \
+# The lock, what nobody reads taken out again, and the bill of materials with each package's licence and its text: one
+# layer, so that nothing is stored twice.
+RUN --mount=type=bind,source=requirements/engine.txt,target=/run/engine.txt \
+    --mount=type=bind,source=docker/prune.py,target=/run/prune.py \
+    --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
+    python -m pip --python /opt/csm/bin/python install --no-cache-dir --no-compile \
+    ${PIP_INDEX:+--index-url "${PIP_INDEX}"} \
+    --no-deps --requirement /run/engine.txt \
+    && python /run/prune.py /opt/csm \
+    && mkdir /app \
+    && /opt/tools/bin/python -m cyclonedx_py environment --gather-license-texts --output-reproducible \
+    --output-file /app/sbom.cdx.json /opt/csm/bin/python \
     && install --directory --owner=10001 --group=10001 /var/lib/csm/huggingface
-COPY --from=packages /opt/csm /opt/csm
-COPY --from=stubs /build/stubs /app/stubs
-COPY --from=packages /tmp/sbom.cdx.json /app/
+COPY --from=tools /build/stubs /app/stubs
 COPY LICENSE THIRD_PARTY_NOTICES.md docker/healthcheck.py /app/
 COPY bundles /app/bundles
 COPY csm_bundle /app/csm_bundle
@@ -59,9 +61,13 @@ ENV PATH=/opt/csm/bin:$PATH \
     PYTHONPATH=/app:/app/stubs \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    OMP_WAIT_POLICY=PASSIVE \
     HF_HOME=/var/lib/csm/huggingface \
     TRITON_CACHE_DIR=/tmp/triton
 WORKDIR /app
+# Bytecode of what a start imports: later the file system is read-only.
+RUN --mount=type=bind,source=docker/warm.py,target=/run/warm.py \
+    PYTHONDONTWRITEBYTECODE='' python /run/warm.py engine
 USER 10001:10001
 EXPOSE 50061 50071 9461
 HEALTHCHECK --interval=10s --timeout=6s --start-period=15m --retries=3 \

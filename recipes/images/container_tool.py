@@ -83,7 +83,7 @@ def find_tool(folder: Path) -> ContainerTool:
     if not shutil.which("podman") or not shutil.which("crun"):
         raise ContainerToolError(
             "Docker does not answer, and Podman is not installed;"
-            " on Debian: apt-get install podman crun netavark aardvark-dns"
+            " on Debian: apt-get install podman crun netavark aardvark-dns catatonit"
         )
     if os.getuid() != 0:
         raise ContainerToolError("Docker does not answer, and without it Podman builds as root alone")

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import sys
 
-from services.all_in_one.settings import AllInOneSettings
-from services.all_in_one.stage import AllInOneStage, start_all_in_one
-from services.all_in_one.usage import usage
-from services.common.run import run_stage
-from services.common.settings import load_settings
+from services.common.stop import end_at_sigterm
 
 log = logging.getLogger("csm.all_in_one")
 
 
 def main() -> int:
+    end_at_sigterm()  # before the imports: they take seconds
+    from services.all_in_one.settings import AllInOneSettings
+    from services.all_in_one.stage import AllInOneStage, start_all_in_one
+    from services.all_in_one.usage import usage
+    from services.common.run import run_stage
+    from services.common.settings import load_settings
+
     settings = load_settings(AllInOneSettings)
 
     async def start() -> AllInOneStage:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from services.codec.settings import CodecSettings
-from services.common.run import run_stage
-from services.common.settings import load_settings
+from services.common.stop import end_at_sigterm
 
 
 def main() -> int:
+    end_at_sigterm()  # before the imports: they take seconds
+    from services.codec.settings import CodecSettings
+    from services.common.run import run_stage
+    from services.common.settings import load_settings
+
     settings = load_settings(CodecSettings)
     from services.codec.stage import start_codec  # after the settings: a wrong flag must not wait for torch
 

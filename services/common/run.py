@@ -1,7 +1,8 @@
 """Runs a stage as a program: start, serve until a signal or a fatal failure, drain, exit code. It knows no stage.
 
-SIGTERM and SIGINT drain and exit with 0, also while the stage is still loading; a second signal ends the process at
-once. A failure to start and a stage that reports `server.fail` exit with 1.
+SIGTERM and SIGINT drain and exit with 0. While the stage is still loading they end the process within seconds, also
+with 0. A second signal ends it at once, with 143 for SIGTERM. A failure to start and a stage that reports `server.fail`
+exit with 1.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from typing import Any, Protocol
 
 from csm_bundle.errors import CsmError
 from services.common.settings import ProgramSettings
+from services.common.stop import end_at_once, end_at_sigterm
 from services.common.telemetry.logs import configure_logging
 
 log = logging.getLogger("csm.run")
+
+_CANCEL_SECONDS = 5.0  # for a start to give back what it holds
 
 
 class Server(Protocol):
@@ -42,8 +46,14 @@ def run_stage(settings: ProgramSettings, start: Callable[[], Awaitable[Stage]]) 
     return asyncio.run(serve_until_stopped(start))
 
 
-async def serve_until_stopped(start: Callable[[], Awaitable[Stage]]) -> int:
-    """Starts a stage and serves until SIGTERM, SIGINT or a fatal failure; returns the exit code."""
+async def serve_until_stopped(
+    start: Callable[[], Awaitable[Stage]], abandon: Callable[[int], object] = end_at_once
+) -> int:
+    """Starts a stage and serves until SIGTERM, SIGINT or a fatal failure; returns the exit code.
+
+    abandon: ends the process with an exit code when it is stopped while it starts. A thread that loads weights cannot
+    be cancelled, and the end of the event loop would wait for it.
+    """
     stop = _stop_signal()
     starting: asyncio.Future[Stage] = asyncio.ensure_future(start())
     waiting: set[asyncio.Future[Any]] = {starting, stop}
@@ -51,7 +61,8 @@ async def serve_until_stopped(start: Callable[[], Awaitable[Stage]]) -> int:
     if not starting.done():
         log.info("stopped while starting")
         starting.cancel()
-        await asyncio.wait({starting})
+        await asyncio.wait({starting}, timeout=_CANCEL_SECONDS)
+        abandon(0)
         return 0
     try:
         stage = starting.result()
@@ -76,7 +87,7 @@ async def serve_until_stopped(start: Callable[[], Awaitable[Stage]]) -> int:
 
 
 def _stop_signal() -> asyncio.Future[None]:
-    """Done at the first SIGTERM or SIGINT; the second one has its usual, immediate effect."""
+    """Done at the first SIGTERM or SIGINT; the second one ends the process at once."""
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[None] = loop.create_future()
     signals = (signal.SIGTERM, signal.SIGINT)
@@ -84,6 +95,7 @@ def _stop_signal() -> asyncio.Future[None]:
     def on_signal() -> None:
         for number in signals:
             loop.remove_signal_handler(number)
+        end_at_sigterm(128 + signal.SIGTERM)
         if not stop.done():
             stop.set_result(None)
 

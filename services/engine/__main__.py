@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from services.common.run import run_stage
-from services.common.settings import load_settings
-from services.engine.settings import EngineSettings
+from services.common.stop import end_at_sigterm
 
 
 def main() -> int:
+    end_at_sigterm()  # before the imports: they take seconds
+    from services.common.run import run_stage
+    from services.common.settings import load_settings
+    from services.engine.settings import EngineSettings
+
     settings = load_settings(EngineSettings)
     from services.engine.stage import start_engine  # after the settings: a wrong flag must not wait for torch
 

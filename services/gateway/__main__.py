@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from services.common.run import run_stage
-from services.common.settings import load_settings
-from services.gateway.settings import GatewaySettings
-from services.gateway.stage import start_gateway
+from services.common.stop import end_at_sigterm
 
 
 def main() -> int:
+    end_at_sigterm()  # before the imports: they take seconds
+    from services.common.run import run_stage
+    from services.common.settings import load_settings
+    from services.gateway.settings import GatewaySettings
+    from services.gateway.stage import start_gateway
+
     settings = load_settings(GatewaySettings)
     return run_stage(settings, lambda: start_gateway(settings))
 

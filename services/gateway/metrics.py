@@ -109,4 +109,13 @@ class GatewayMetrics:
         for by in ("conversation", "load"):
             for outcome in ("moved", "refused"):
                 self.full_engines.labels(by, outcome)
+            self.engine_calls.labels(by)
+        for source in ("model", "folder", "kept"):
+            self.voices.labels(source)
+            self.voice_lookups.labels(source)
+        self.voice_lookups.labels("none")
+        for event in ("given_back", "taken_again"):
+            self.decode_slots.labels(event)
+        for reason in ("CREDENTIAL_MISSING", "CREDENTIAL_INVALID", "QUOTA_EXCEEDED"):
+            self.refused.labels(reason)
         FormerMetrics(registry, {"tts_repairs": self.failovers})

@@ -58,3 +58,12 @@ def test_every_series_asked_for_is_exported(
         asked = series(expression)
         assert asked, expression
         assert asked <= exported_names, expression
+
+
+@pytest.mark.parametrize("stage", ["gateway", "http"])
+def test_every_metric_of_what_callers_reach_is_on_the_dashboard(repository: Path, stage: str) -> None:
+    text = (repository / "services" / stage / "metrics.py").read_text()
+    names = set(re.findall(r'"((?:tts|http)_[a-z_]+)"', text)) - {"tts_repairs"}  # a former name
+    shown = {name for expression in dashboard_expressions(repository) for name in series(expression)}
+    assert len(names) > 3
+    assert {name for name in names if not any(found.startswith(name) for found in shown)} == set()

@@ -89,7 +89,8 @@ def test_health_check_asks_the_health_port(final_image: list[Instruction], defau
 
 def test_packages_are_the_lock_and_torch_fits_it(dockerfile: Path, repository: Path, stage: str) -> None:
     text = dockerfile.read_text()
-    assert f"--no-deps --requirement /tmp/{stage}.txt" in text
+    assert f"--no-deps --requirement /run/{stage}.txt" in text
+    assert f"--mount=type=bind,source=requirements/{stage}.txt,target=/run/{stage}.txt" in text
     assert (repository / "requirements" / f"{stage}.txt").is_file()
     torch = re.findall(r"torch==[\d.]+", text)
     assert torch == re.findall(r"^torch==[\d.]+", (repository / f"requirements/{stage}.in").read_text(), re.MULTILINE)
@@ -101,10 +102,44 @@ def test_packages_are_the_lock_and_torch_fits_it(dockerfile: Path, repository: P
 def test_everything_copied_exists_and_reaches_the_build(dockerfile: Path, repository: Path) -> None:
     allowed = [line[1:] for line in (repository / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for keyword, rest in instructions(dockerfile):
-        if keyword == "COPY" and not rest.startswith("--from"):
-            for source in rest.split()[:-1]:
-                assert (repository / source).exists(), source
-                assert any(source == name or source.startswith(f"{name}/") for name in allowed), source
+        sources = rest.split()[:-1] if keyword == "COPY" and not rest.startswith("--from") else []
+        sources += re.findall(r"--mount=type=bind,source=([^,]+)", rest) if keyword == "RUN" else []
+        for source in sources:
+            assert (repository / source).exists(), source
+            assert any(source == name or source.startswith(f"{name}/") for name in allowed), source
+
+
+def test_the_stages_of_a_model_share_the_layer_with_torch(repository: Path) -> None:
+    """It is built, stored and pulled once only where the instructions up to it are the same, to the letter."""
+    layers = {}
+    for stage in ("engine", "codec"):
+        whole = instructions(repository / "docker" / f"{stage}.Dockerfile")
+        last = max(index for index, (keyword, _) in enumerate(whole) if keyword == "FROM")
+        (torch,) = [index for index, (_, rest) in enumerate(whole) if " torch==" in rest]
+        layers[stage] = whole[last : torch + 1]
+    assert layers["engine"] == layers["codec"]
+
+
+def test_the_tools_of_a_build_are_the_same_for_all_images(repository: Path) -> None:
+    tools = set()
+    for path in (repository / "docker").glob("*.Dockerfile"):
+        whole = instructions(path)
+        first, last = [index for index, (keyword, _) in enumerate(whole) if keyword == "FROM"]
+        tools.add(tuple(whole[first:last]))
+    assert len(tools) == 1
+
+
+def test_every_stage_can_be_started_while_its_image_is_built(
+    repository: Path, settings_classes: SettingsClasses, stage: str
+) -> None:
+    spec = importlib.util.spec_from_file_location("warm", repository / "docker" / "warm.py")
+    assert spec is not None and spec.loader is not None
+    warm = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(warm)
+    arguments = [argument.format("/folder") for argument in (*warm.ANY_PORT, *warm.ARGUMENTS[stage])]
+    settings = load_settings(settings_classes[stage], arguments)
+    assert (settings.port, settings.health_port, settings.metrics_port) == (0, 0, 0)
+    assert f"python /run/warm.py {stage}" in (repository / "docker" / f"{stage}.Dockerfile").read_text()
 
 
 def services_of(compose: dict[str, Any], profile: str) -> dict[str, Any]:
@@ -167,6 +202,11 @@ def test_compose_gives_a_gpu_and_the_hub_token_to_the_published_model_alone(comp
 def test_compose_starts_the_built_in_voice_unless_asked_otherwise(repository: Path) -> None:
     lines = (repository / "docker" / ".env").read_text().splitlines()
     assert [line for line in lines if not line.startswith("#")] == ["COMPOSE_PROFILES=builtin"]
+
+
+def test_compose_gives_every_container_an_init(compose: dict[str, Any]) -> None:
+    """As process 1 Python would not notice SIGTERM before it handles it."""
+    assert all(service["init"] for service in compose["services"].values())
 
 
 def test_compose_services_write_to_volumes_and_temporary_files_alone(compose: dict[str, Any]) -> None:

@@ -33,6 +33,13 @@ print(json.dumps({
     "bill": json.loads((app / "sbom.cdx.json").read_text()),
 }))
 """
+START = """
+import importlib, json, os, sys
+import services.{0}.stage
+modules = [module.__spec__ for module in list(sys.modules.values()) if getattr(module, "__spec__", None)]
+sources = [spec for spec in modules if spec.has_location and spec.origin.endswith(".py")]
+print(json.dumps([len(sources), [spec.origin for spec in sources if not os.path.exists(spec.cached)]]))
+"""
 
 
 @cache
@@ -98,6 +105,13 @@ def test_bill_of_materials_names_every_package_with_its_licence(tool: ContainerT
     unknown = {name for name, part in components.items() if not part.get("licenses")}
     assert {name for name in unknown if f"| {name} |" not in notices} == set()
     assert {"LICENSE", "THIRD_PARTY_NOTICES.md"} <= set(answer["files"])
+
+
+def test_start_compiles_no_bytecode(tool: ContainerTool, image: str) -> None:
+    command = ("run", "--rm", "--read-only", "--network=none", "--entrypoint", "python", image_name(image), "-c")
+    count, without = json.loads(tool.run(*command, START.format(image)))
+    assert count > 100
+    assert without == []
 
 
 def test_packages_bring_the_texts_of_their_licences(tool: ContainerTool, image: str) -> None:

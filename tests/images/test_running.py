@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 import urllib.request
 import wave
 from concurrent.futures import ThreadPoolExecutor
@@ -27,10 +28,24 @@ SCRAPE = (
     "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:{}/metrics', timeout=20).read().decode())"
 )
 WRITE = "open('/{}/probe', 'w').close()"
+# Beside it there is the init, and this program itself.
+STATUS = """
+import os, pathlib
+for process in pathlib.Path("/proc").glob("[0-9]*"):
+    if b"\\0services." in (process / "cmdline").read_bytes():
+        print((process / "status").read_text())
+"""
+COMPILED = """
+import pathlib
+from csm_codec.compiled import BUILT
+for folder in (BUILT, pathlib.Path("/tmp/numba")):
+    print(*sorted(str(path.relative_to(folder)) for path in folder.rglob("*.nb?")))
+"""
+STOP_SECONDS_WHILE_STARTING = 20.0
 
 
-def read(url: str, body: bytes | None = None) -> bytes:
-    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"} if body else {})
+def read(url: str, body: bytes | None = None, content_type: str = "application/json") -> bytes:
+    request = urllib.request.Request(url, data=body, headers={"Content-Type": content_type} if body else {})
     with urllib.request.urlopen(request, timeout=100) as answer:
         content: bytes = answer.read()
     return content
@@ -55,9 +70,17 @@ def test_speech_is_made_and_its_mark_is_found(deployment: Deployment) -> None:
         assert csm.detect_watermark(wav(speech)).detected
 
 
-def test_http_door_speaks_through_the_gateway(deployment: Deployment) -> None:
-    body = json.dumps({"model": "tts-1", "voice": "alloy", "input": "Hello.", "response_format": "wav"}).encode()
-    assert read(f"http://127.0.0.1:{deployment.http_port}/v1/audio/speech", body)[:4] == b"RIFF"
+def test_http_door_speaks_and_finds_the_mark(deployment: Deployment) -> None:
+    door = f"http://127.0.0.1:{deployment.http_port}/v1/audio"
+    body = json.dumps({"model": "tts-1", "voice": "alloy", "input": TEXT, "response_format": "wav"}).encode()
+    speech = read(f"{door}/speech", body)
+    assert speech[:4] == b"RIFF"
+    assert json.loads(read(f"{door}/watermark", speech, "audio/wav"))["detected"]
+
+
+def test_codec_starts_with_the_kernels_of_its_image(deployment: Deployment) -> None:
+    built, used = deployment.python("codec-builtin", COMPILED).splitlines()
+    assert len(built.split()) > 30 and used == built
 
 
 def test_every_stage_reports_its_metrics(deployment: Deployment) -> None:
@@ -76,7 +99,7 @@ def test_root_file_systems_are_read_only(deployment: Deployment) -> None:
 
 def test_programs_have_no_capability_and_get_none(deployment: Deployment) -> None:
     for stage in stages():
-        status = deployment.python(stage, "print(open('/proc/1/status').read())")
+        status = deployment.python(stage, STATUS)
         fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
         assert (fields["CapEff"], fields["CapBnd"], fields["NoNewPrivs"]) == ("0" * 16, "0" * 16, "1"), stage
 
@@ -99,3 +122,14 @@ def test_sigterm_ends_a_stream_whole_and_the_program_with_status_0(deployment: D
     assert stream.summary is not None and len(whole) > 2 * 24000
     for stage in ("http", "engine-builtin", "codec-builtin"):
         assert deployment.stop(stage) == 0, stage
+
+
+@pytest.mark.parametrize("after_seconds", [0.0, 1.0, 4.0])
+def test_sigterm_while_the_codec_starts_ends_it_at_once(deployment: Deployment, after_seconds: float) -> None:
+    """0 once the program handles the signal; 143 before, when the interpreter itself starts. 137 would be a kill."""
+    container = deployment.container("codec-builtin")
+    deployment.tool.run("start", container)
+    time.sleep(after_seconds)
+    began = time.monotonic()
+    assert deployment.stop("codec-builtin") in (0, 143)
+    assert time.monotonic() - began < STOP_SECONDS_WHILE_STARTING

@@ -52,7 +52,7 @@ def test_image_runs_the_program_without_root_and_exposes_its_ports(dockerfile: P
     assert 'ENTRYPOINT ["python", "-m", "services.http"]' in text and "USER 10001:10001" in text
     assert f"EXPOSE {DEFAULTS.port} {DEFAULTS.metrics_port}\n" in text
     assert f"http://127.0.0.1:{DEFAULTS.port}/readyz" in text
-    assert "--no-deps --requirement /tmp/http.txt" in text and "torch" not in text.replace("no torch", "")
+    assert "--no-deps --requirement /run/http.txt" in text and "torch" not in text.replace("no torch", "")
 
 
 async def test_probes_ask_for_what_the_door_answers(container: dict[str, Any], door: FakeDoor) -> None:

@@ -44,7 +44,9 @@ async def test_sigterm_while_loading_exits_with_zero() -> None:
         await asyncio.Event().wait()
         return stage
 
-    assert await serve_until_stopped(load_forever) == 0
+    codes: list[int] = []
+    assert await serve_until_stopped(load_forever, codes.append) == 0
+    assert codes == [0]
 
 
 async def test_fatal_failure_exits_with_one() -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+_ROOT = Path(__file__).parents[4]
+
 # A process of its own, as each start is one.
 _START = """
 import numpy as np
@@ -46,3 +48,44 @@ def test_a_cache_cut_off_by_a_crash_does_not_stop_the_start(cache: Path, tmp_pat
     cut_off = sorted(tmp_path.glob(f"*/*.{kind}"))[0]
     cut_off.write_bytes(b"")
     _start(tmp_path)
+
+
+_IN_AN_IMAGE = """
+import sys
+from pathlib import Path
+import llvmlite.binding, numba
+llvmlite.binding.get_host_cpu_name = lambda: sys.argv[1]  # another processor of the same level
+from csm_codec import compiled
+from csm_codec.watermark.cpu.frame_kernels import fill_message, input_kernels
+kernels = [fill_message, *input_kernels(1, 1, False)]
+print(numba.config.CPU_NAME, sum(len(kernel.stats.cache_hits) for kernel in kernels), len(kernels))
+"""
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package that holds its kernels compiled, as an image does."""
+    folder = tmp_path_factory.mktemp("image")
+    for name in ("csm_codec", "csm_bundle"):
+        shutil.copytree(_ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    _started(folder, folder / "csm_codec" / "__kernels__", "the-machine-that-builds")
+    return folder
+
+
+def _started(image: Path, cache: Path, processor: str) -> list[str]:
+    environment = {**os.environ, "PYTHONPATH": str(image), "NUMBA_CACHE_DIR": str(cache)}
+    command = [sys.executable, "-c", _IN_AN_IMAGE, processor]
+    return subprocess.run(command, env=environment, cwd=image, capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_kernels_of_an_image_are_read_on_another_processor(image: Path, tmp_path: Path) -> None:
+    name, hits, kernels = _started(image, tmp_path / "numba", "another-machine")
+    if name != "x86-64-v3":
+        pytest.skip("this processor is not at the level that kernels are compiled for")
+    assert hits == kernels == "3"
+
+
+def test_a_cache_folder_that_is_there_gets_the_kernels_too(image: Path, tmp_path: Path) -> None:
+    assert len(_started(image, tmp_path, "another-machine")) == 3
+    built = sorted(path.name for path in (image / "csm_codec" / "__kernels__").rglob("*.nbi"))
+    assert built and sorted(path.name for path in tmp_path.rglob("*.nbi")) == built

@@ -1,0 +1,35 @@
+"""SIGTERM before a stage can drain: while it imports and loads, and a second time.
+
+The kernel does not deliver a signal to process 1 of a container unless the program handles it. So every program handles
+SIGTERM before it imports what takes seconds. It knows no stage, and imports nothing slow itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+
+def end_at_sigterm(code: int = 0) -> None:
+    """From here on SIGTERM ends the process at once, until a stage handles it itself.
+
+    code: the exit status. 0 while nothing is served yet: nothing is lost, as after a drain.
+    """
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        end_at_once(code)
+
+    signal.signal(signal.SIGTERM, end)
+
+
+def end_at_once(code: int) -> NoReturn:
+    """Ends the process without waiting for its threads, of which one may be loading weights."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, RuntimeError, AttributeError):  # closed, or written to right now
+            pass
+    os._exit(code)

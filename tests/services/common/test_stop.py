@@ -1,0 +1,128 @@
+"""SIGTERM before a stage serves, in processes of their own, also as process 1 of a PID namespace as in a container."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+AS_PROCESS_1 = ("unshare", "--pid", "--fork", "--kill-child")
+PROGRAMS = ("all_in_one", "codec", "engine", "gateway", "http")
+# The first import after the program's own module never ends: stands for a slow import of torch.
+WITHOUT_END = """
+import sys, time
+from services.{program}.__main__ import main
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        print("importing", flush=True)
+        time.sleep(60)
+sys.meta_path.insert(0, Slow())
+sys.exit(main())
+"""
+# A thread that loads and does not end, as the compiler of kernels does not when it is asked.
+LOADING = """
+import asyncio, sys, time
+from services.common.run import run_stage
+from services.common.settings import ProgramSettings
+from services.common.stop import end_at_sigterm
+def load():
+    print("loading", flush=True)
+    time.sleep(60)
+end_at_sigterm()
+sys.exit(run_stage(ProgramSettings(), lambda: asyncio.to_thread(load)))
+"""
+# A drain that does not end.
+DRAINING = """
+import asyncio, sys
+from services.common.run import run_stage
+from services.common.settings import ProgramSettings
+class Stage:
+    @property
+    def server(self):
+        return self
+    async def wait_failed(self):
+        print("serving", flush=True)
+        await asyncio.Event().wait()
+    async def stop(self):
+        print("draining", flush=True)
+        await asyncio.Event().wait()
+async def start():
+    return Stage()
+sys.exit(run_stage(ProgramSettings(), start))
+"""
+
+
+def can_unshare() -> bool:
+    command = [*AS_PROCESS_1, "true"]
+    return bool(shutil.which("unshare")) and subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture(params=["process 1", "any process"])
+def prefix(request: pytest.FixtureRequest) -> Sequence[str]:
+    if request.param == "any process":
+        return ()
+    if not can_unshare():
+        pytest.skip("a PID namespace cannot be made here")
+    return AS_PROCESS_1
+
+
+class Running:
+    """A Python program, alone or as process 1 of its namespace."""
+
+    def __init__(self, process: subprocess.Popen[str], inside: bool) -> None:
+        self.process = process
+        self._inside = inside
+
+    def says(self, line: str) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == line + "\n"
+
+    def terminate(self) -> None:
+        """Sends SIGTERM to the program itself, not to the process that made its namespace."""
+        pid = self.process.pid
+        if self._inside:
+            pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+        os.kill(pid, signal.SIGTERM)
+
+
+@contextmanager
+def running(program: str, prefix: Sequence[str]) -> Iterator[Running]:
+    environment = {"PYTHONPATH": f"{ROOT}:{ROOT}/gen/python:{ROOT}/clients/python", "PATH": os.environ["PATH"]}
+    command = [*prefix, sys.executable, "-c", program]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield Running(process, bool(prefix))
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_sigterm_while_a_program_imports_ends_it_with_zero(name: str, prefix: Sequence[str]) -> None:
+    with running(WITHOUT_END.format(program=name), prefix) as program:
+        program.says("importing")
+        program.terminate()
+        assert program.process.wait(20) == 0
+
+
+def test_sigterm_while_a_thread_loads_ends_the_program_with_zero(prefix: Sequence[str]) -> None:
+    with running(LOADING, prefix) as program:
+        program.says("loading")
+        program.terminate()
+        assert program.process.wait(20) == 0
+
+
+def test_a_second_sigterm_ends_a_drain_at_once(prefix: Sequence[str]) -> None:
+    with running(DRAINING, prefix) as program:
+        program.says("serving")
+        program.terminate()
+        program.says("draining")
+        program.terminate()
+        assert program.process.wait(20) in (143, -signal.SIGTERM)
