@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.humming_server import FRAME
+from tests.polyglot.humming_server import FRAME
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(500)]
 
