@@ -59,7 +59,7 @@ class Server:
 
 @pytest.fixture
 def fake_server() -> Iterator[Server]:
-    program = REPOSITORY / "tests" / "support" / "humming_server.py"
+    program = REPOSITORY / "tests" / "polyglot" / "humming_server.py"
     with running([str(program)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         yield Server(process, f"127.0.0.1:{int(process.stdout.readline())}")
