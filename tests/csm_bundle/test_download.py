@@ -12,7 +12,7 @@ import pytest
 
 from csm_bundle.bundle import open_bundle
 from csm_bundle.download import main
-from tests.support.hub_server import running_hub
+from tests.csm_bundle.hub_server import running_hub
 from tests.support.tiny.manifest import valid_manifest
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from csm_bundle.errors import BundleError, GatedRepositoryError, HubUnavailableError
 from csm_bundle.hub import Hub, HubReference
-from tests.support.hub_server import HubServer, running_hub
+from tests.csm_bundle.hub_server import HubServer, running_hub
 
 REPOSITORY = "acme/voice"
 FIRST = {"config.json": b"{}", "weights/a.bin": b"a" * 1000, "weights/b.bin": b"b"}

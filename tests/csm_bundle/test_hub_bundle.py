@@ -11,7 +11,7 @@ import pytest
 
 from csm_bundle.bundle import Bundle, open_bundle
 from csm_bundle.errors import BundleError, HubUnavailableError
-from tests.support.hub_server import HubServer, running_hub
+from tests.csm_bundle.hub_server import HubServer, running_hub
 from tests.support.tiny.manifest import valid_manifest, write_bundle
 
 

@@ -21,7 +21,7 @@ from services.common.rpc.messages import checked
 from services.common.rpc.status import StatusError
 
 QUIET_S = 0.2  # without a message: the caller writes no more for now
-LINGER_S = 0.5  # at most
+LINGER_S = 2.0  # at most; on a busy machine a caller may need long for what it has to write
 
 DRAIN_QUIET_S = 2.0  # without a message, in a drain: the call ends
 

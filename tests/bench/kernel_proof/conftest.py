@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
+numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -35,10 +37,12 @@ def compiling(forks: subprocess.Popen[str], tmp_path: Path) -> Callable[..., sub
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         assert forks.stdin is not None and forks.stdout is not None
-        stdout, stderr = tmp_path / "stdout", tmp_path / "stderr"
-        program = {"arguments": arguments, "stdout": str(stdout), "stderr": str(stderr)}
+        number, stdout, stderr = next(numbers), tmp_path / "stdout", tmp_path / "stderr"
+        program = {"number": number, "arguments": arguments, "stdout": str(stdout), "stderr": str(stderr)}
         print(json.dumps(program), file=forks.stdin, flush=True)
-        code = int(forks.stdout.readline())
+        ended, code = -1, 0
+        while ended != number:  # one that a test did not wait for may end before
+            ended, code = map(int, forks.stdout.readline().split())
         return subprocess.CompletedProcess(arguments, code, stdout.read_text(), stderr.read_text())
 
     return run

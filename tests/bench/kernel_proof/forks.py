@@ -2,8 +2,8 @@
 
     TRITON_INTERPRET=0 python -m tests.bench.kernel_proof.forks
 
-A line on standard input is a program as JSON: arguments as Python takes them, and files for what it prints. The answer
-is its exit code.
+A line on standard input is a program as JSON: its number, arguments as Python takes them, and files for what it prints.
+The answer is its number and its exit code.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main() -> None:
         program = json.loads(line)
         if not (child := os.fork()):
             _run(program["arguments"], program["stdout"], program["stderr"])
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        print(program["number"], os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
 def _run(arguments: list[str], stdout: str, stderr: str) -> NoReturn:

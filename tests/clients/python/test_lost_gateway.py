@@ -20,8 +20,6 @@ from tests.services.all_in_one.test_programs import environment
 from tests.support.fake_deployment import FakeDeployment, fake_deployment, target_of
 from tests.support.fake_stages import CallRecord, numbered_audio
 
-pytestmark = pytest.mark.timeout(120)
-
 FRAMES = 60
 HELD_AT = 20  # frame
 AUDIO = numbered_audio(range(FRAMES))

@@ -15,8 +15,7 @@ from services.common.rpc import status
 from services.gateway.audio.recording import Recording
 from services.gateway.audio.wav import wav_header
 from services.gateway.requests import recordings
-from tests.support.fake_deployment import FakeDeployment, fake_deployment
-from tests.support.wrong_requests import (
+from tests.services.gateway.requests.wrong_requests import (
     GOOD_WAV,
     SURROUND,
     TWELVE_BIT,
@@ -38,6 +37,7 @@ from tests.support.wrong_requests import (
     turn,
     turns,
 )
+from tests.support.fake_deployment import FakeDeployment, fake_deployment
 
 PCM, WAV, OPUS = tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_WAV, tts_pb2.AUDIO_ENCODING_OGG_OPUS
 MULAW, ALAW = tts_pb2.AUDIO_ENCODING_MULAW, tts_pb2.AUDIO_ENCODING_ALAW

@@ -11,10 +11,10 @@ import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from csm_bundle.errors import EngineBusyError, EngineStoppedError, WatermarkError
+from tests.services.gateway.synthesis.lost_stages import failovers, go_on, kill_codec, kill_engine, pause, paused
 from tests.support.clock import Clock
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
 from tests.support.fake_stages import FRAME_SAMPLES, fake_frames, numbered_audio
-from tests.support.lost_stages import failovers, go_on, kill_codec, kill_engine, pause, paused
 
 Code = grpc.StatusCode
 FRAMES = 40
