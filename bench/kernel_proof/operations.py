@@ -26,7 +26,9 @@ _PRODUCTS = frozenset(
     "mm addmm addmm_ bmm baddbmm linear matmul _scaled_mm _int_mm conv1d convolution"
     " _scaled_dot_product_efficient_attention".split()
 )
-_MAYBE_NOTHING = frozenset("to contiguous flatten unflatten".split())  # they return what they are given where that will do
+_MAYBE_NOTHING = frozenset(
+    "to contiguous flatten unflatten".split()
+)  # they return what they are given where that will do
 PRODUCT = "product of torch"
 OTHER = "other of torch"
 

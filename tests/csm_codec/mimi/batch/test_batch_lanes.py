@@ -18,10 +18,10 @@ FRAMES = 24  # twice what the ring of the fixture holds
 WIDTH = 20  # buckets of 8, 16 and 20 rows
 
 
-def _decoder(mimi: Mimi, dtype: torch.dtype = torch.float32, width: int = WIDTH, *, constant: bool = False) -> MimiDecoder:
-    return MimiDecoder(
-        mimi, num_lanes=1, lane_width=width, dtype=dtype, form=Form.BATCH, constant_shape=constant
-    )
+def _decoder(
+    mimi: Mimi, dtype: torch.dtype = torch.float32, width: int = WIDTH, *, constant: bool = False
+) -> MimiDecoder:
+    return MimiDecoder(mimi, num_lanes=1, lane_width=width, dtype=dtype, form=Form.BATCH, constant_shape=constant)
 
 
 def _codes(seed: int = 0, frames: int = FRAMES) -> Tensor:
