@@ -167,6 +167,7 @@ def make_row(arm: str, batch: int, turns: list[tuple[float, float]], device: tor
         "batch": batch,
         "tick_ms": round(batch * busy_ms, 2),
         "tick_wall_ms": round(batch * wall_ms, 2),
+        "tick_cpu_ms": round(batch * cpu_ms, 2),
         "stream_frame_ms": round(busy_ms, 3),
         "streams_in_real_time": round(FRAME_MS / busy_ms, 1),
     }

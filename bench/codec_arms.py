@@ -44,7 +44,8 @@ class Parts:
     silentcipher_folder: Path
     dtype: torch.dtype  # of the decoder
     watermark_dtype: torch.dtype = torch.float32
-    modules: bool = False  # moshi's for Mimi, on a CPU too
+    modules: bool = False  # moshi's for Mimi, on any device
+    constant_shape: bool = False
 
     def in_bfloat16(self, *, modules: bool = False) -> Parts:
         """The same networks with Mimi loaded again: modules in bfloat16 convert its weights in place."""
@@ -67,6 +68,7 @@ class Parts:
             lane_width=width,
             dtype=self.dtype,
             form=Form.MODULES if self.modules else None,
+            constant_shape=self.constant_shape,
         )
 
     @property
@@ -84,6 +86,7 @@ class Parts:
             look_ahead=look_ahead,
             first_samples=self.frame_samples,
             dtype=self.watermark_dtype,
+            constant_shape=self.constant_shape,
         )
 
     def codec(self, batch: int, look_ahead: LookAhead = FULL) -> Codec:

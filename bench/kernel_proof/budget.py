@@ -44,6 +44,16 @@ GIGABYTES: Mapping[str, Mapping[int, float]] = {
     "depth-kernel": {1: 9.01, 64: 10.32, 256: 19.54, 1024: 51.51},
 }
 CONTEXT = 512
+# Device operations of the codec's captured parts at the published sizes, at most, whatever the bucket of rows.
+CODEC_OPERATIONS: Mapping[str, Mapping[str, int]] = {
+    "float32": {"mimi": 200, "latent": 135, "mark": 85, "near": 191},
+    "bfloat16": {"mimi": 235, "latent": 168, "mark": 87, "near": 192},
+}
+# Gigabytes read and written in a part, for 1,024 rows ("near": 64 of them), at most.
+CODEC_GIGABYTES: Mapping[str, Mapping[str, float]] = {
+    "float32": {"mimi": 28.6, "latent": 6.2, "mark": 28.8, "near": 9.7},
+    "bfloat16": {"mimi": 17.5, "latent": 3.7, "mark": 15.5, "near": 4.9},
+}
 
 MOST_REGISTERS = 255  # of a thread: all that there are, so spills are the check that counts
 MOST_REGISTERS_OF_BLOCK = 65_536  # of a multiprocessor
@@ -91,3 +101,14 @@ def complaints_about_pass(form: str, rows: int, operations: int) -> list[str]:
     """A line if a prefill pass has more operations than its budget. Raises: KeyError for a form that has none."""
     most = PREFILL_OPERATIONS[form]
     return [f"{form}, a pass of {rows} rows: {operations} operations; at most {most}"] if operations > most else []
+
+
+def complaints_about_codec(form: str, part: str, rows: int, operations: int, size_bytes: int) -> list[str]:
+    """A line for each number of a part of the codec's step that is over its budget. Raises: KeyError as above."""
+    wrong = []
+    if operations > (most := CODEC_OPERATIONS[form][part]):
+        wrong.append(f"codec in {form}, {part}, {rows} rows: {operations} operations; at most {most}")
+    gigabytes = round(size_bytes / 1e9, 1)
+    if rows <= 1024 and gigabytes > CODEC_GIGABYTES[form][part]:
+        wrong.append(f"codec in {form}, {part}, {rows} rows: {gigabytes} GB; at most {CODEC_GIGABYTES[form][part]}")
+    return wrong

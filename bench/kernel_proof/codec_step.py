@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.kernel_proof.operations import PRODUCT, Operations, count_torch, storage_of
+from bench.kernel_proof.operations import Operations, count_torch, storage_of
 from bench.kernel_proof.time_model import COPY_BYTES_PER_US, TimeModel
 from csm_codec.mimi.batch.network import BatchNetwork
 from csm_codec.mimi.loader import build_mimi
@@ -41,7 +41,7 @@ META = torch.device("meta")
 
 @dataclass(frozen=True, slots=True)
 class CodecStep:
-    """One part for one bucket. flops: two for each multiplication and addition."""
+    """One part for one bucket. flops: a multiplication and an addition are two."""
 
     operations: Operations
     flops: int
@@ -60,9 +60,10 @@ class TracedCodec:
         model = _mimi()
         self._rows = rows
         self.network = BatchNetwork(model, CODEC_FORMS[form])
-        silentcipher = build_silentcipher(PUBLISHED)
+        with META:
+            silentcipher = build_silentcipher(PUBLISHED)
         for module in (silentcipher.carrier_encoder, silentcipher.carrier_decoder):
-            module.to(META).eval().requires_grad_(False)
+            module.eval().requires_grad_(False)
         self.embedder = SpectralEmbedder(silentcipher, rows, CODEC_FORMS[form])
 
     def part(self, name: str) -> Callable[[], None]:
@@ -108,10 +109,6 @@ def tick_ms(steps: dict[str, CodecStep], model: TimeModel, form: str, near_rows:
     return steps["mimi"].modelled_ms(model, form) + MARKS_PER_FRAME * (steps["mark"].modelled_ms(model, form) + near)
 
 
+@cache
 def _mimi() -> Any:
-    model = build_mimi(None, Path()).to(META).requires_grad_(False)
-    return model
-
-
-def products(step: CodecStep) -> int:
-    return step.operations.counts[PRODUCT]
+    return build_mimi(None, Path()).to(META).requires_grad_(False)

@@ -16,16 +16,19 @@ computes it in captured steps. A network of another build than Mimi's usual one 
 from __future__ import annotations
 
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from csm_codec.mimi import reach
 from csm_codec.mimi.batch.lanes import BatchLanes
-from csm_codec.mimi.cpu.frame_lanes import FrameLanes
-from csm_codec.mimi.cpu.frame_network import FrameNetwork
 from csm_codec.mimi.loader import Mimi
 from csm_codec.mimi.module_lanes import ModuleLanes
+from csm_codec.mimi.usual_build import is_usual
+
+if TYPE_CHECKING:
+    from csm_codec.mimi.cpu.frame_lanes import FrameLanes
 
 
 class Form(Enum):
@@ -59,10 +62,12 @@ class MimiDecoder:
         self._reach = reach.latent_frames(mimi.model), reach.audio_frames(mimi.model)
         if form is None:
             form = Form.FRAMES if self.device.type == "cpu" else Form.BATCH
-            form = form if FrameNetwork.fits(mimi.model) else Form.MODULES
+            form = form if is_usual(mimi.model) else Form.MODULES
         self._half: FrameLanes | BatchLanes | ModuleLanes
         match form:
             case Form.FRAMES:
+                from csm_codec.mimi.cpu.frame_lanes import FrameLanes  # with numba, which a GPU does not need
+
                 self._half = FrameLanes(mimi, num_lanes, lane_width, dtype)
             case Form.BATCH:
                 self._half = BatchLanes(mimi, num_lanes, lane_width, dtype, constant_shape)

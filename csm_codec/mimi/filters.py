@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from moshi.modules.conv import NormConv1d, NormConvTranspose1d, StreamingConv1d, StreamingConvTranspose1d
+from moshi.modules.conv import StreamingConv1d, StreamingConvTranspose1d
 from moshi.modules.seanet import SEANetDecoder, SEANetResnetBlock
-from torch import Tensor, nn
+from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,38 +61,3 @@ def convolutions(decoder: SEANetDecoder) -> list[tuple[Any, Kind]]:
         elif isinstance(module, SEANetResnetBlock):
             found += [(module.block[1], Kind.NARROW), (module.block[3], Kind.WIDEN)]
     return found
-
-
-def fits(decoder: SEANetDecoder) -> bool:
-    """ELU and plain convolutions, one residual block with a plain shortcut behind each transposed convolution, one
-    channel at the end.
-    """
-    names = [type(module).__name__ for module in decoder.model]
-    stage = ["ELU", "StreamingConvTranspose1d", "SEANetResnetBlock"]
-    stages, rest = divmod(len(names) - 3, len(stage))
-    modules = list(decoder.modules())
-    blocks = [module for module in modules if isinstance(module, SEANetResnetBlock)]
-    convs = [module for module in modules if isinstance(module, StreamingConv1d)]
-    return (
-        stages > 0
-        and rest == 0
-        and names == ["StreamingConv1d", *stages * stage, "ELU", "StreamingConv1d"]
-        and all(module.alpha == 1 for module in modules if isinstance(module, nn.ELU))
-        and all(isinstance(block.shortcut, nn.Identity) and len(block.block) == 4 for block in blocks)
-        and all(conv.pad_mode == "constant" and conv._stride == 1 for conv in convs)
-        and all(
-            type(module.conv) is nn.Conv1d and module.conv.groups == 1
-            for module in modules
-            if isinstance(module, NormConv1d)
-        )
-        and all(_is_of_strides(module.convtr) for module in modules if isinstance(module, NormConvTranspose1d))
-        and convs[-1].conv.conv.out_channels == 1
-        and convs[-1].conv.conv.dilation[0] == 1
-    )
-
-
-def _is_of_strides(conv: nn.Module) -> bool:
-    """One group, no padding, no dilation, a kernel of whole strides."""
-    if type(conv) is not nn.ConvTranspose1d or conv.groups != 1 or conv.dilation != (1,):
-        return False
-    return conv.padding == conv.output_padding == (0,) and conv.kernel_size[0] % conv.stride[0] == 0

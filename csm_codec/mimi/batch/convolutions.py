@@ -19,7 +19,7 @@ class BatchConvolutions:
     """The layers. Channels lie side by side: (rows, steps, channels)."""
 
     def __init__(self, decoder: SEANetDecoder, dtype: torch.dtype, real: torch.dtype) -> None:
-        """decoder: one that `fits`. real: type of the last layer, which makes the samples."""
+        """decoder: of a model that `is_usual`. real: type of the last layer, which makes the samples."""
         *layers, (last, _) = convolutions(decoder)
         self._layers = [_Layer(CausalFilter.of(module), kind, dtype) for module, kind in layers]
         conv = last.conv.conv

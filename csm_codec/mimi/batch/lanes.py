@@ -22,7 +22,7 @@ class BatchLanes:
     def __init__(
         self, mimi: Mimi, num_lanes: int, lane_width: int, dtype: torch.dtype, constant_shape: bool = False
     ) -> None:
-        """mimi: one whose model `FrameNetwork.fits`. dtype: of all but the quantizer.
+        """mimi: one whose model `is_usual`. dtype: of all but the quantizer.
 
         constant_shape: one bucket, the whole lane. Then the library's products have one shape in every step, and a
         row's bits do not depend on how many rows take part.

@@ -51,7 +51,7 @@ class BatchNetwork:
     """The network; it holds no state."""
 
     def __init__(self, model: Any, dtype: torch.dtype) -> None:
-        """model: moshi's MimiModel, one that `FrameNetwork.fits`; it stays as it is. dtype: of all but the quantizer."""
+        """model: moshi's MimiModel, one that `is_usual`; it stays as it is. dtype: of all but the quantizer."""
         real = torch.float64 if dtype is torch.float64 else torch.float32
         quantizer, conv = model.quantizer, model.upsample.convtr.convtr.convtr
         parts = (quantizer.rvq_first, quantizer.rvq_rest)

@@ -36,7 +36,7 @@ class BatchTransformer:
     """The layers. It holds the weights and no state."""
 
     def __init__(self, module: Any, steps: int, dtype: torch.dtype, real: torch.dtype) -> None:
-        """module: moshi's ProjectedTransformer, one that `Transformer.fits`. steps: of a frame."""
+        """module: moshi's ProjectedTransformer, of such a model. steps: of a frame."""
         layers = module.transformer.layers
         self._layers = [_Layer(layer, dtype) for layer in layers]
         attention = layers[0].self_attn

@@ -23,7 +23,7 @@ class Convolutions:
     def __init__(
         self, decoder: SEANetDecoder, kernels: FrameKernels, rows: int, steps: int, dtype: torch.dtype
     ) -> None:
-        """decoder: one that `fits`. steps: of a frame's latent."""
+        """decoder: of a model that `is_usual`. steps: of a frame's latent."""
         self._kernels = kernels
         self._layers: list[_Layer] = []
         *layers, (last, _) = convolutions(decoder)

@@ -12,7 +12,7 @@ from csm_codec.mimi.reach import steps_per_frame
 
 class FrameLanes:
     def __init__(self, mimi: Mimi, num_lanes: int, lane_width: int, dtype: torch.dtype) -> None:
-        """mimi: one whose model `fits`. dtype: of all but the quantizer."""
+        """mimi: one whose model `is_usual`. dtype: of all but the quantizer."""
         with torch.inference_mode():
             self._network = FrameNetwork(mimi.model, lane_width, dtype)
         self._steps, self._width = steps_per_frame(mimi.model), lane_width

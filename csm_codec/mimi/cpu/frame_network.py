@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
 from csm_codec.mimi.cpu.convolutions import Convolutions
 from csm_codec.mimi.cpu.frame_kernels import frame_kernels
 from csm_codec.mimi.cpu.product import Array, Product, flat
 from csm_codec.mimi.cpu.transformer import Rings, Transformer, Turn
-from csm_codec.mimi.filters import fits
 
 
 class RowState:
@@ -38,7 +38,7 @@ class FrameNetwork:
     """The network, with room to work in, and no state."""
 
     def __init__(self, model: Any, rows: int, dtype: torch.dtype) -> None:
-        """model: moshi's MimiModel, one that `fits`; it stays as it is. rows: of a lane."""
+        """model: moshi's MimiModel, one that `is_usual`; it stays as it is. rows: of a lane."""
         self._kernels = kernels = frame_kernels(str(dtype).removeprefix("torch."))
         real = torch.float64 if dtype is torch.float64 else torch.float32
         quantizer, conv = model.quantizer, model.upsample.convtr.convtr.convtr
@@ -53,21 +53,6 @@ class FrameNetwork:
         self._transformer = Transformer(model.decoder_transformer, kernels, rows, self._steps, dtype)
         self._convolutions = Convolutions(model.decoder, kernels, rows, self._steps, dtype)
         self._frame_size = model.frame_size
-
-    @staticmethod
-    def fits(model: Any) -> bool:
-        """Whether this is a Mimi of the usual build. Sizes may be any."""
-        conv = model.upsample.convtr.convtr.convtr
-        parts = (model.quantizer.rvq_first, model.quantizer.rvq_rest)
-        return (
-            isinstance(conv, nn.ConvTranspose1d)
-            and conv.groups == conv.in_channels == conv.out_channels
-            and conv.kernel_size[0] == 2 * conv.stride[0]
-            and all(isinstance(part.output_proj, nn.Conv1d) and part.output_proj.bias is None for part in parts)
-            and all(isinstance(layer.project_out, nn.Identity) for part in parts for layer in part.vq.layers)
-            and Transformer.fits(model.decoder_transformer)
-            and fits(model.decoder)
-        )
 
     def new_row(self) -> RowState:
         latent = np.zeros(self._width, self._kernels.real)
@@ -93,7 +78,7 @@ class FrameNetwork:
         """What the transformer takes in, (rows * steps * width,)."""
         halves, book = [], 0
         for tables in self._tables:
-            parts = [nn.functional.embedding(codes[:, book + i], table) for i, table in enumerate(tables)]
+            parts = [functional.embedding(codes[:, book + i], table) for i, table in enumerate(tables)]
             halves.append(reduce(torch.add, parts))  # in one order for every row
             book += len(tables)
         self._quantized.fill(torch.cat(halves, dim=1))

@@ -9,12 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from moshi.modules.transformer import (
-    LayerScale,
-    StreamingMultiheadAttention,
-)
+from moshi.modules.transformer import LayerScale
 from torch import Tensor, nn
-from torch.nn import functional
 
 from csm_codec.mimi.cpu.frame_kernels import FrameKernels
 from csm_codec.mimi.cpu.product import Array, Product
@@ -26,7 +22,7 @@ class Transformer:
     """The layers, with room to work in, and no state."""
 
     def __init__(self, module: Any, kernels: FrameKernels, rows: int, steps: int, dtype: torch.dtype) -> None:
-        """module: moshi's ProjectedTransformer, one that `fits`. steps: of a frame."""
+        """module: moshi's ProjectedTransformer, one of a model that `is_usual`. steps: of a frame."""
         self._layers = [_Layer(layer, kernels, rows, steps, dtype) for layer in module.transformer.layers]
         self._steps = steps
         attention = module.transformer.layers[0].self_attn
@@ -34,19 +30,6 @@ class Transformer:
         # As moshi.modules.rope computes them.
         self._frequencies = torch.exp(torch.arange(pairs).float() * (-math.log(attention.rope.max_period) / pairs))
         self._kernels = kernels
-
-    @staticmethod
-    def fits(module: Any) -> bool:
-        """Layers as Mimi has them, of the width of the latent."""
-        inner = module.transformer
-        return (
-            module.input_proj is None
-            and len(module.output_projs) == 1
-            and isinstance(module.output_projs[0], nn.Identity)
-            and inner.positional_embedding == "rope"
-            and len(inner.layers) > 0
-            and all(_fits(layer) for layer in inner.layers)
-        )
 
     def new_state(self) -> list[Rings]:
         """Keys and values of one row, by layer."""
@@ -124,22 +107,3 @@ class _Norm:
 
     def __call__(self, x: Array, into: Array) -> None:
         self._kernel(x, self._weight, self._bias, self._epsilon, into)
-
-
-def _fits(layer: Any) -> bool:
-    attention = getattr(layer, "self_attn", None)
-    return (
-        isinstance(attention, StreamingMultiheadAttention)
-        and attention.causal
-        and attention.context is not None
-        and attention.kv_repeat == 1
-        and attention.rope is not None
-        and attention.rope.interleave
-        and len(attention.in_projs) == len(attention.out_projs) == 1
-        and layer.cross_attention is None
-        and type(layer.linear1) is nn.Linear
-        and type(layer.linear2) is nn.Linear
-        and layer.activation is functional.gelu
-        and all(type(norm) is nn.LayerNorm for norm in (layer.norm1, layer.norm2))
-        and all(isinstance(s, LayerScale | nn.Identity) for s in (layer.layer_scale_1, layer.layer_scale_2))
-    )

@@ -20,7 +20,6 @@ from typing import Protocol
 import torch
 
 from csm_codec.resample import Pcm
-from csm_codec.watermark.embed.frame_embedder import FrameEmbedder
 from csm_codec.watermark.embed.spectral_embedder import SpectralEmbedder
 from csm_codec.watermark.networks.silentcipher import SilentCipher
 from csm_codec.watermark.stream.block_resample import BlockResampler
@@ -79,6 +78,8 @@ class Embedder:
         self._lead = self._lead_samples(first_samples) if first_samples else 0
         self._lanes: list[Rows]
         if lane_width == 1 and silentcipher.device.type == "cpu":
+            from csm_codec.watermark.embed.frame_embedder import FrameEmbedder  # with numba, which a GPU does not need
+
             self._lane_width, self._lanes = num_slots, [FrameEmbedder(silentcipher, dtype)]
         else:
             self._lane_width = lane_width

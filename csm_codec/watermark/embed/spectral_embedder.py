@@ -8,7 +8,7 @@ rows, over the first rows of the lane. A codec frame completes one or two STFT f
 1.72 in the mean, at a phase of each stream's own), and a stream's end some more. So the shape that is fixed is one STFT
 frame of every row, with masks, and a step is launched until no row has one: twice a codec frame. Rows near the start of
 their stream, whose look-ahead is cut off, need the layers in front again; a graph of its own does that for NEAR_ROWS
-rows at a time.
+rows at a time. The end of a stream brings some ten frames at once, so it is copied to a narrow lane and ends there.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from csm_codec.watermark.networks.silentcipher import SilentCipher
 from csm_codec.watermark.stream.marked_stream import MarkedStream, Step
 
 NEAR_ROWS = 64
+ENDING_ROWS = 16
 # Columns of a row's numbers in front of its symbols. NEARER: frames by which the look-ahead is shorter than the whole.
 _FRAME, _NUM_FRAMES, _TAKES_PART, _GIVES, _NEARER, _NUM_COLUMNS = range(6)
 
@@ -42,11 +43,19 @@ class SpectralEmbedder:
         dtype: torch.dtype = torch.float32,
         *,
         constant_shape: bool = False,
+        ending: bool = True,
     ) -> None:
-        """dtype: of the networks' convolutions. constant_shape: one bucket, the whole width."""
+        """dtype: of the networks' convolutions. constant_shape: one bucket, the whole width. ending: with a narrow lane
+        in which streams end.
+        """
         hparams = silentcipher.hparams
         self._n_fft, self._hop, self._band = hparams.n_fft, hparams.hop, hparams.band
         self._device = device = silentcipher.device
+        self._ending: SpectralEmbedder | None = None
+        if ending:
+            self._ending = SpectralEmbedder(
+                silentcipher, min(ENDING_ROWS, width), dtype, constant_shape=True, ending=False
+            )
         with torch.inference_mode():
             self._network = EmbedNetwork(silentcipher, width, dtype)
             window = torch.hann_window(hparams.n_fft)
@@ -88,14 +97,50 @@ class SpectralEmbedder:
 
     def run(self, streams: Mapping[int, MarkedStream]) -> None:
         """Marks all that streams, by row, have ready."""
-        while steps := {row: step for row, stream in streams.items() if (step := stream.next_step()) is not None}:
-            for row, block in self.step(steps).items():
-                streams[row].add_mark(block)
+        ends: dict[int, Step] = {}  # the first step of each one's end
+        going, bucket = dict(streams), self._bucket(streams)
+        while going:
+            steps = {row: step for row, stream in going.items() if (step := stream.next_step()) is not None}
+            ends |= {row: step for row, step in steps.items() if step.is_end and self._ending is not None}
+            going = {row: streams[row] for row in steps.keys() - ends.keys()}
+            if going:
+                self._add_marks(self.step({row: steps[row] for row in going}, bucket), streams)
+        rows = sorted(ends)
+        for start in range(0, len(rows), ENDING_ROWS):
+            self._end({row: ends[row] for row in rows[start : start + ENDING_ROWS]}, streams)
 
     @torch.inference_mode()
-    def step(self, steps: Mapping[int, Step]) -> dict[int, Pcm]:
-        """Takes one frame of each given row. Returns a hop of the mark for each row that has one ready."""
-        bucket = bucket_of(max(steps) + 1, self._buckets)
+    def _end(self, steps: Mapping[int, Step], streams: Mapping[int, MarkedStream]) -> None:
+        """Lets these streams, by row, end in the narrow lane."""
+        assert self._ending is not None
+        taken = on_device(torch.tensor(list(steps)), self._device)
+        for theirs, mine in zip(self._ending._states, self._states, strict=True):
+            theirs[: len(taken)] = mine[taken]
+        by_row = {place: streams[row] for place, row in enumerate(steps)}
+        next_steps = dict(enumerate(steps.values()))
+        while next_steps:
+            self._add_marks(self._ending.step(next_steps), by_row)
+            next_steps = {row: step for row, stream in by_row.items() if (step := stream.next_step()) is not None}
+
+    def _add_marks(self, blocks: Mapping[int, Pcm], streams: Mapping[int, MarkedStream]) -> None:
+        for row, block in blocks.items():
+            streams[row].add_mark(block)
+
+    def _bucket(self, rows: Iterable[int]) -> int:
+        return bucket_of(max(rows) + 1, self._buckets)
+
+    @property
+    def _states(self) -> tuple[Tensor, ...]:
+        """Of all streams, rows first."""
+        return (*self._network.states, self._spectra, self._overlap)
+
+    @torch.inference_mode()
+    def step(self, steps: Mapping[int, Step], bucket: int = 0) -> dict[int, Pcm]:
+        """Takes one frame of each given row. Returns a hop of the mark for each row that has one ready.
+
+        bucket: that holds the rows; 0 is the smallest
+        """
+        bucket = bucket or self._bucket(steps)
         if starting := [row for row, step in steps.items() if step.frame == 0]:
             self._begin(starting)
         self._write(steps, bucket)
@@ -112,9 +157,8 @@ class SpectralEmbedder:
 
     def _begin(self, rows: Iterable[int]) -> None:
         numbers = on_device(torch.tensor(list(rows)), self._device)
-        self._network.begin(numbers)
-        self._spectra.index_fill_(0, numbers, 0)
-        self._overlap.index_fill_(0, numbers, 0)
+        for state in self._states:
+            state.index_fill_(0, numbers, 0)
 
     def _write(self, steps: Mapping[int, Step], bucket: int) -> None:
         """What the device reads in this step."""

@@ -63,10 +63,10 @@ class EmbedNetwork:
         self._carriers = torch.zeros(width, self.encoder_lag, self.bins, dtype=dtype, device=device)
         self._ages, self._dtype = torch.arange(self.lag + 1, device=device), dtype
 
-    def begin(self, rows: Tensor) -> None:
-        """Starts clips in these rows, (N,) int64."""
-        for state in (self._carriers, *(layer.past for layer in self._layers)):
-            state.index_fill_(0, rows, 0)
+    @property
+    def states(self) -> tuple[Tensor, ...]:
+        """All of them, rows first. A row whose clip begins must be zero."""
+        return (self._carriers, *(layer.past for layer in self._layers))
 
     def step(self, carrier: Tensor, symbols: Tensor, rows: Rows) -> Tensor:
         """Takes the next frame of each of the first rows. Returns the message of the frame `lag` before it.

@@ -32,6 +32,7 @@ class Step:
     output: int | None  # the frame whose mark comes out
     symbols: tuple[int, ...]
     observe: Callable[[float], Level]  # takes the frame's mean square over all bins
+    is_end: bool = False  # only the end of the stream brings it; the same steps, whenever the end is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,8 @@ class MarkedStream:
         # None while the look-ahead grows, and at the end where it is larger than it was before.
         output = self._next_output if frame - look_ahead == self._next_output else None
         self._next_output += output is not None
-        return Step(window, frame, num_frames, output, self._symbols, observe)
+        in_audio = (start + frame + 1) * self._hop <= self._grid.lead + self._to_network.ready(self._num_samples)
+        return Step(window, frame, num_frames, output, self._symbols, observe, is_end=not in_audio)
 
     def add_mark(self, block: Pcm) -> None:
         """The next hop of the mark. Raises WatermarkError if it is not finite."""

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from csm_codec.mimi.cpu.frame_lanes import FrameLanes
-from csm_codec.mimi.cpu.frame_network import FrameNetwork
 from csm_codec.mimi.decoder import Form, MimiDecoder
 from csm_codec.mimi.loader import load_mimi
 from csm_codec.mimi.module_lanes import ModuleLanes
+from csm_codec.mimi.usual_build import is_usual
 
 FRAMES = 24  # twice what the ring of the fixture holds
 
@@ -57,13 +57,13 @@ def test_weights_stay_as_they_were(mimi_folder: Path) -> None:
 
 def test_network_of_another_build_is_left_to_the_modules(mimi_folder: Path) -> None:
     mimi = load_mimi(mimi_folder)
-    assert FrameNetwork.fits(mimi.model)
+    assert is_usual(mimi.model)
     layers: Any = mimi.model.decoder.model
     layers[2] = nn.Identity()
-    assert not FrameNetwork.fits(mimi.model)
+    assert not is_usual(mimi.model)
     mimi = load_mimi(mimi_folder)
     mimi.model.decoder_transformer.transformer.layers[0].activation = torch.relu
-    assert not FrameNetwork.fits(mimi.model)
+    assert not is_usual(mimi.model)
     decoder = MimiDecoder(mimi, num_lanes=1, lane_width=1)
     assert isinstance(decoder._half, ModuleLanes)
     assert np.isfinite(_stream(MimiDecoder(mimi, num_lanes=1, lane_width=2), _codes()[:2]).numpy()).all()

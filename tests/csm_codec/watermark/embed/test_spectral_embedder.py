@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -57,6 +59,45 @@ def test_rows_near_their_start_beyond_one_graph_full_are_marked_alike(
     assert np.array_equal(_marked(silentcipher, speechlike, [3])[0], first)
 
 
+def test_streams_that_end_take_no_steps_of_the_others(
+    silentcipher: SilentCipher, speechlike: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They end in the narrow lane, also when there are more of them than it has rows, with the same mark."""
+    (expected,) = _marked(silentcipher, speechlike, [0], constant=True)
+    monkeypatch.setattr(spectral_embedder, "ENDING_ROWS", 2)
+    steps: list[int] = []
+    step = SpectralEmbedder.step
+
+    def counted(self: SpectralEmbedder, *arguments: Any) -> dict[int, np.ndarray]:
+        steps.append(len(self._overlap))
+        return step(self, *arguments)
+
+    monkeypatch.setattr(SpectralEmbedder, "step", counted)
+    made = _marked(silentcipher, speechlike, [0, 1, 4, 5, 8], constant=True)
+    assert all(np.abs(one - expected).max() < 1e-6 for one in made)
+    assert all(np.array_equal(one, made[0]) for one in made)
+    assert steps.count(WIDTH) == 31  # frames 0 to 30, whose windows end by sample 31 * 128
+    assert steps.count(2) == 3 * 8  # three pairs; frames 31 and 32, and six that push the last marks out
+
+
+def test_the_same_steps_are_the_end_whenever_it_is_known(silentcipher: SilentCipher, speechlike: np.ndarray) -> None:
+    def ends(borders: list[int]) -> list[bool]:
+        stream = Embedder(silentcipher, sample_rate_hz=24000, num_slots=1, lane_width=1).join(
+            0, SYMBOLS, RunningLevel(256)
+        )
+        found = []
+        pieces = np.split(speechlike[:4000], borders)
+        for index, piece in enumerate(pieces):
+            stream.push(piece, last=index == len(pieces) - 1)
+            while (step := stream.next_step()) is not None:
+                step.observe(0.1)
+                found.append(step.is_end)
+        return found
+
+    assert ends([4000]) == ends([]) == ends([1920])
+    assert sorted(ends([])) == ends([]) and 6 < sum(ends([])) < 12
+
+
 @torch.inference_mode()
 def test_a_step_is_capturable_and_keeps_every_address(silentcipher: SilentCipher, speechlike: np.ndarray) -> None:
     embedder = SpectralEmbedder(silentcipher, WIDTH)
@@ -67,8 +108,7 @@ def test_a_step_is_capturable_and_keeps_every_address(silentcipher: SilentCipher
     }
     embedder.step(steps)
     buffers = (
-        embedder._spectra, embedder._overlap, embedder._blocks, embedder._messages, embedder._network._carriers,
-        *(layer.past for layer in embedder._network._layers),
+        *embedder._states, embedder._blocks, embedder._messages,
     )  # fmt: skip
     before = [buffer.data_ptr() for buffer in buffers]
     embedder._blocks.zero_()
