@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 _PYTEST = ("-m", "pytest", "-c", "/dev/null", "--rootdir=.", "--import-mode=importlib", "-p", "no:cacheprovider", "-q")
 _KERNELS = "tests/gpu/test_kernels_on_device.py"
+_DEPTH_FRAME = "tests/gpu/test_depth_frame.py"
 _TINY = ("--shape", "tiny", "--device", "cpu", "--dtype", "float32")
 
 
@@ -43,11 +44,19 @@ PARTS = (
     Part(
         "tests",
         240,
-        (*_PYTEST, "-m", "gpu", "--durations=8", "--deselect", _KERNELS, "tests/gpu"),
-        (*_PYTEST, "--collect-only", "-m", "gpu", "--deselect", _KERNELS, "tests/gpu"),
+        (*_PYTEST, "-m", "gpu", "--durations=8", "--deselect", _KERNELS, "--deselect", _DEPTH_FRAME, "tests/gpu"),
+        (*_PYTEST, "--collect-only", "-m", "gpu", "--deselect", _KERNELS, "--deselect", _DEPTH_FRAME, "tests/gpu"),
         figures=False,
     ),
     _program("barriers", 60),
+    # A part of its own: programs that wait in vain end their process' use of the device.
+    Part(
+        "depth_frame",
+        150,
+        (*_PYTEST, "-m", "gpu", _DEPTH_FRAME),
+        (*_PYTEST, "--collect-only", "-m", "gpu", _DEPTH_FRAME),
+        figures=False,
+    ),
     _program("frame_step", 400, "--batches", "1,2", "--context", "16", "--frames", "2", "--published-frames", "2",
              "--rounds", "1", "--forms", "ours,ours-fused,ours-float8,ours-float8-kv"),
     _program("kernel_profile", 240, "--forms", "plain", "--batches", "2", "--context", "16"),

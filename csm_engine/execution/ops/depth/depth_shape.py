@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 
 
@@ -34,6 +35,10 @@ class DepthShape:
     asking: int = 0  # threads of a program that ask for weights ahead; 0: none do
     wide: bool = False  # products in float32, for Triton's interpreter
     patience: int = 2**23  # how often a barrier looks; some seconds, where it takes microseconds
+
+    def mangle(self) -> str:
+        """What Triton names functions by that have this as an argument: letters and figures."""
+        return f"S{zlib.crc32(repr(self).encode()):08x}"
 
     @property
     def qkv_rows(self) -> int:

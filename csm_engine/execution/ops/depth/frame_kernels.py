@@ -23,7 +23,7 @@ from csm_engine.execution.ops.depth.phases import (
 TAKE, QKV, ATTEND, OUT, GATE_UP, DOWN, HEAD, DRAW = (tl.constexpr(number) for number in range(8))
 
 
-@triton.jit
+@triton.jit(noinline=True)  # so that phases share no registers
 def phase(
     PHASE: tl.constexpr, program, programs, codebook, layer, position, rows, inputs, weights, buffers, draw,
     S: tl.constexpr,
@@ -165,7 +165,7 @@ def step(
     patience, S: tl.constexpr,
 ):  # fmt: skip
     """A phase, the wish for what comes next, and the barrier behind it. Returns the patience that is left."""
-    # Zero, which the compiler does not know: it would compute every phase's places before the loops, and spill them.
+    # Zero, which the compiler does not know: it would compute places for every phase before the loops, and spill them.
     program += patience >> 31
     phase(PHASE, program, programs, codebook, layer, position, rows, inputs, weights, buffers, draw, S)
     if S.asking:

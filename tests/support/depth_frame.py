@@ -1,0 +1,124 @@
+"""Frames of the depth decoder for its kernel, and the check of each of its phases against its plain-torch twin."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from csm_engine.execution.frame_step import PackedDepthDecoder
+from csm_engine.execution.matrix import Matrix
+from csm_engine.execution.ops import dispatch as ops
+from csm_engine.execution.ops import torch_ops as ops_torch
+from csm_engine.execution.ops.depth import frame_kernels as kernels
+from csm_engine.execution.ops.depth.depth_launches import DepthKernel, Drawing
+from csm_engine.execution.sampler import SamplingRows
+from csm_engine.execution.weights import PackedWeights
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame to make: inputs of positions 0 and 1, what codes are drawn by, and the codes without the kernel."""
+
+    first: Tensor
+    fed: Tensor
+    drawing: Drawing
+    expected: Tensor
+
+    @property
+    def rows(self) -> int:
+        return len(self.first)
+
+    def again(self, rows: int | None = None) -> Frame:
+        """The first rows of it, all by default. Of its codes, only those of codebook 0 are known."""
+        here = slice(rows)
+        codes = torch.zeros_like(self.expected[here])
+        codes[:, 0] = self.expected[here, 0]
+        drawing = Drawing(self.drawing.sampling, self.drawing.slots[here], self.drawing.frame[here], codes)
+        return Frame(self.first[here], self.fed[here], drawing, self.expected[here])
+
+
+def new_frame(weights: PackedWeights, rows: int, seed: int = 0) -> Frame:
+    """On the weights' device; of weights whose matrices are not stacked, so that no kernel makes its codes."""
+    generator, config, device = torch.Generator().manual_seed(seed), weights.config, weights.device
+    hidden = torch.randn(rows, config.backbone.dim, generator=generator).to(device, weights.dtype)
+    slots, frame = torch.randperm(rows, generator=generator).to(device), torch.arange(rows, device=device) + 5
+    sampling = SamplingRows(
+        torch.rand(rows, generator=generator).to(device),
+        torch.randint(1, min(50, config.codebook_size), (rows,), generator=generator).to(device),
+        torch.arange(rows, device=device) * 7,
+    )
+    sizes = {"codebook_size": config.codebook_size, "vocab_size": config.audio_vocab_size}
+    draw = ops.FrameDraw(sampling, slots, frame, num_codebooks=config.num_codebooks, **sizes)
+    logits = torch.randn(rows, config.codebook_size, generator=generator).to(device)
+    _, fed = draw.codes(logits, 0, weights.projected_embeddings)
+    assert fed is not None
+    expected = PackedDepthDecoder(replace(weights, stacked_depth=None)).frame(hidden, fed, draw)
+    first = ops.linear(hidden, weights.projection)
+    return Frame(first, fed, Drawing(sampling, slots, frame, expected), expected).again()
+
+
+def check_phases(
+    kernel: DepthKernel, weights: PackedWeights, frame: Frame, assert_close: Callable[[Tensor, Tensor], None]
+) -> Counter[int]:
+    """Runs a frame phase by phase, and holds each against its twin on the very inputs that the phase had.
+
+    Returns how often each phase was checked. The twins run on a CPU.
+    """
+    rows, config, drawing = frame.rows, weights.config, frame.drawing
+    buffers, stack, eps = kernel.buffers(rows), weights.depth_decoder, config.depth_decoder.norm_eps
+    rope, num_heads = stack.rope.cpu(), stack.config.num_heads
+    checked: Counter[int] = Counter()
+    before = buffers.x.cpu().clone()
+    for number, codebook, layer, position in kernel.frame_by_phases(frame.first, frame.fed, drawing):
+        here, packed = slice(0, 2 * rows if codebook == 1 else rows), stack.layers[layer]
+        x, after = before[here], buffers.x[here].cpu()
+
+        def on_cpu(kind: str, packed: object = packed) -> Matrix:
+            matrix: Matrix = getattr(packed, kind)
+            return replace(matrix, values=matrix.values.cpu())
+
+        if number == kernels.TAKE.value:
+            assert torch.equal(after, torch.cat([frame.first, frame.fed]).cpu())
+        elif number == kernels.QKV.value:
+            assert_close(buffers.qkv[here], ops.norm_linear(x, None, on_cpu("qkv"), eps))
+        elif number == kernels.ATTEND.value:
+            keys, values = buffers.keys[layer].cpu().clone(), buffers.values[layer].cpu().clone()
+            own = slice(rows, 2 * rows) if (codebook, position) == (1, 1) else slice(0, rows)
+            qkv = buffers.qkv[own].cpu()
+            twin = ops_torch.depth_attention(qkv, keys, values, position, rope, num_heads)
+            assert_close(buffers.attended[own], twin)
+            assert_close(buffers.keys[layer, :, :, position], keys[:, :, position])  # as the twin has written them
+            assert_close(buffers.values[layer, :, :, position], values[:, :, position])
+        elif number == kernels.OUT.value:
+            assert_close(after, ops.add_linear(x.clone(), buffers.attended[here].cpu(), on_cpu("out")))
+        elif number == kernels.GATE_UP.value:
+            assert_close(buffers.inner[here], ops.norm_gated(x, None, on_cpu("gate_up"), eps))
+        elif number == kernels.DOWN.value:
+            assert_close(after, ops.add_linear(x.clone(), buffers.inner[here].cpu(), on_cpu("down")))
+        elif number == kernels.HEAD.value:
+            head = weights.depth_heads[codebook - 1].first(config.codebook_size)
+            head = replace(head, values=head.values.cpu())
+            assert_close(buffers.logits[:rows], ops.norm_linear(x[-rows:], None, head, eps))
+        else:
+            _check_draw(weights, frame, buffers.logits[:rows].cpu(), buffers.x[:rows].cpu(), codebook)
+        assert not buffers.arrivals.any()
+        assert_close(buffers.square[here].sum(dim=1).cpu(), after.double().square().sum(dim=1))
+        checked[number] += 1
+        before = buffers.x.cpu().clone()
+    return checked
+
+
+def _check_draw(weights: PackedWeights, frame: Frame, logits: Tensor, fed: Tensor, codebook: int) -> None:
+    config, drawing = weights.config, frame.drawing
+    on_cpu = SamplingRows(*(getattr(drawing.sampling, name).cpu() for name in ("temperature", "top_k", "seed")))
+    sampling = on_cpu.at(drawing.slots.cpu())
+    twin = ops_torch.FrameDraw(sampling, drawing.frame.cpu(), codebook + 1, config.codebook_size)
+    codes = drawing.codes[:, codebook]
+    assert torch.equal(codes.cpu(), twin.sample(logits, codebook))
+    if codebook < config.num_codebooks - 1:
+        rows = weights.projected_embeddings[codes + codebook * config.audio_vocab_size]
+        assert torch.equal(fed, rows.cpu())
