@@ -70,17 +70,18 @@ class Arrivals:
                 if announced_bytes > UNREAD_BYTES:
                     await held.enter_async_context(self._places.take(deadline))
                     receiving = asyncio.ensure_future(reading)
+                    await self._wait_in_place(receiving, deadline)
                 else:
                     async with self._slot(deadline):
                         receiving = asyncio.ensure_future(reading)
-                        if not await self._came_at_once(receiving, deadline) or _is_large(receiving.result()):
+                        came_at_once = await self._came_at_once(receiving, deadline)
+                        if not came_at_once or _is_large(receiving.result()):
                             await held.enter_async_context(self._place_now(deadline))
-                await self._wait_in_place(receiving, deadline)
+                    if not came_at_once:
+                        await self._wait_in_place(receiving, deadline)
                 request = receiving.result()
                 if request is None:
                     raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, MALFORMED, "The request is missing.")
-                if not _is_large(request):
-                    await held.aclose()
                 yield request
         finally:
             if receiving is None:
@@ -161,4 +162,5 @@ def announced_bytes(context: Context) -> int:
 
 
 def _is_large(request: Message | None) -> bool:
+    """The library serializes a request for its size."""
     return request is not None and request.ByteSize() > UNREAD_BYTES

@@ -105,13 +105,6 @@ async def test_an_announced_request_waits_unread_and_an_unannounced_one_is_refus
     assert arrivals.num_large == 0
 
 
-async def test_an_announced_request_that_is_small_keeps_no_place() -> None:
-    arrivals = Arrivals(1, 0)
-    async with arrivals.receive(Request().read(), soon(), 10**9):
-        assert arrivals.num_large == 0
-        assert await received(arrivals, Request(LARGE)) == LARGE
-
-
 async def test_places_are_free_again_however_a_call_ends(quick: None) -> None:
     arrivals = Arrivals(1, 0)
     with pytest.raises(ValueError, match="its handler"):

@@ -93,6 +93,7 @@ class Load:
     counts: list[int]  # as the sender printed them
     p50_s: float  # of other calls meanwhile; one that is refused takes for ever
     p95_s: float
+    p95_cpu_s: float  # the processor time of the gateway in such a call: on a machine of its own it takes no longer
     peak_rss_bytes: int  # of the gateway
 
 
@@ -112,17 +113,27 @@ async def load(
                 stdout=asyncio.subprocess.PIPE,
             )
             output = asyncio.ensure_future(sending.communicate())
-            times_s = []
+            times_s, cpu_times_s = [], []
             while not output.done():
-                began = time.monotonic()
+                began, cpu_began = time.monotonic(), cpu_s(process)
                 try:
                     await tts.Synthesize(request, timeout=20)
                     times_s.append(time.monotonic() - began)
+                    cpu_times_s.append(cpu_s(process) - cpu_began)
                 except grpc.aio.AioRpcError:
                     times_s.append(math.inf)
                 await asyncio.sleep(0.02)
             assert process.poll() is None
             counts = [int(number) for number in output.result()[0].split()]
-            times_s.sort()
-            middle, late = times_s[len(times_s) // 2], times_s[int(0.95 * len(times_s))]
-            return Load(counts, middle, late, peak_rss_bytes(process))
+            middle, late, busy = quantile(times_s, 0.5), quantile(times_s, 0.95), quantile(cpu_times_s, 0.95)
+            return Load(counts, middle, late, busy, peak_rss_bytes(process))
+
+
+def quantile(values: list[float], share: float) -> float:
+    return sorted(values)[int(share * len(values))]
+
+
+def cpu_s(process: subprocess.Popen[str]) -> float:
+    """Processor time of all threads so far."""
+    tasks = Path(f"/proc/{process.pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9

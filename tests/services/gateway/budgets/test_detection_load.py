@@ -14,7 +14,7 @@ from csm.codec.v1 import codec_pb2
 
 from services.common.rpc.calls import Context
 from tests.support.fake_stages import FakeCodec
-from tests.support.limited_gateway import MIB, load
+from tests.services.gateway.budgets.limited_gateway import MIB, load
 
 MAX_RSS_BYTES = 512 * MIB
 SEARCH_PACE = 60 * MIB  # bytes of samples that the codec takes in a second: what a search costs it

@@ -82,7 +82,7 @@ async def kept(channel: grpc.aio.Channel) -> Any:
 
 @asynccontextmanager
 async def budget(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[FakeDeployment, Codec, grpc.aio.Channel]]:
-    own = {"max_recording_bytes": MIB, "voices_database": str(tmp_path / "voices.sqlite")}
+    own: dict[str, Any] = {"max_recording_bytes": MIB, "voices_database": str(tmp_path / "voices.sqlite")}
     async with fake_deployment(codec=Codec, **(own | settings)) as running:
         await running.gateway.wait_ready()
         async with grpc.aio.insecure_channel(running.target) as channel:

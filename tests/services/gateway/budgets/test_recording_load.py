@@ -14,7 +14,7 @@ from csm.engine.v1 import engine_pb2
 
 from services.common.rpc.calls import Context
 from tests.support.fake_stages import FakeCodec, FakeEngine
-from tests.support.limited_gateway import MIB, load
+from tests.services.gateway.budgets.limited_gateway import MIB, load
 
 MAX_RSS_BYTES = 512 * MIB
 ENCODE_PACE = 200 * MIB  # bytes of samples that the codec encodes in a second
@@ -34,7 +34,7 @@ async def speak(tts, request):
     while True:
         try:
             async for _ in tts.StreamSynthesize(
-                request, timeout=seconds, metadata=size_metadata(request) if announce else None
+                request, timeout=max(1, until - time.monotonic()), metadata=size_metadata(request) if announce else None
             ):
                 pass
             return True
@@ -95,16 +95,6 @@ class _Engine(FakeEngine):
         self.calls.clear()
 
 
-async def test_streams_hold_no_recordings(tmp_path: Path) -> None:
-    """Twelve of 8 MB, as A-law 192 MB of samples. They wait for their turn, and then run together."""
-    engine = _Engine()
-    found = await load(tmp_path, SENDER, 12, 8 * MIB, 1, 60, codec=_Codec(), engine=engine)
-    print(found, engine.most_running)
-    assert found.counts == [12, 0, 0] and engine.most_running >= 6
-    assert found.peak_rss_bytes < 400 * MIB
-    assert found.p95_s < 1.0  # of a shared machine; the slow test has the bar
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("announced", [1, 0], ids=["announced", "unannounced"])
@@ -112,11 +102,12 @@ async def test_a_hundred_syntheses_with_16_mb_each_leave_memory_and_other_calls_
     tmp_path: Path, announced: int
 ) -> None:
     engine = _Engine()
-    found = await load(tmp_path, SENDER, 100, 16 * MIB - 1024, announced, 200, codec=_Codec(), engine=engine)
+    found = await load(tmp_path, SENDER, 100, 16 * MIB - 1024, announced, 150, codec=_Codec(), engine=engine)
     print(found, engine.most_running)
     spoken, never, _ = found.counts
     assert spoken + never == 100
     assert found.peak_rss_bytes < MAX_RSS_BYTES
+    assert found.p95_cpu_s < 0.2
     if announced:  # others are read before they can be refused, which takes the line and the processor
         assert spoken >= 64
         assert found.p95_s < 0.2
