@@ -71,7 +71,8 @@ def test_a_thread_of_a_lost_call_gives_its_piece_to_the_next_call() -> None:
         yield "b"
 
     writer = writer_of(pieces())
-    lost, found = writer.messages(), []
+    lost = writer.messages()
+    found: list[tts_pb2.StreamSynthesizeTextRequest] = []
     thread = threading.Thread(target=lambda: found.extend(lost))
     thread.start()
     assert asked.wait(30)

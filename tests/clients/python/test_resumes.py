@@ -1,0 +1,75 @@
+"""When a lost stream is asked for again, how often and until when."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from csm.v1 import tts_pb2
+from csm_client import speech
+from csm_client.errors import ErrorDetails, ServerError
+from csm_client.speech import NextCall, Resumes, SpeechReader
+from csm_client.text_writer import TextWriter
+
+CODES = grpc.StatusCode
+LOSS = ServerError(CODES.UNAVAILABLE, "lost", ErrorDetails())
+CUT_OFF_WRITE = ServerError(CODES.INTERNAL, "Internal error from Core", ErrorDetails())
+
+
+class Clock:
+    now_s = 100.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(speech, "time", clock)
+    return clock
+
+
+def reader_of(samples: int = 7) -> SpeechReader:
+    """Has heard so many samples of a stream whose seed is 5."""
+    reader = SpeechReader()
+    reader.accept(tts_pb2.StreamSynthesizeResponse(header=tts_pb2.SynthesisHeader(seed=5)))
+    chunk = tts_pb2.AudioChunk(audio_content=bytes(2 * samples), sample_count=samples)
+    reader.accept(tts_pb2.StreamSynthesizeResponse(audio_chunk=chunk))
+    return reader
+
+
+def request() -> tts_pb2.StreamSynthesizeRequest:
+    return tts_pb2.StreamSynthesizeRequest()
+
+
+def test_calls_are_so_many_and_later_each_time_within_one_deadline(clock: Clock) -> None:
+    asked = request()
+    resumes, reader = Resumes(asked, 3, timeout_s=10.0), reader_of()
+    calls = []
+    for _ in range(4):
+        clock.now_s += 2.0
+        calls.append(resumes.after(LOSS, reader))
+    found = [None if call is None else (round(call.delay_s, 3), round(call.timeout_s, 3)) for call in calls]
+    assert found == [(0.1, 7.9), (0.2, 5.8), (0.4, 3.6), None]
+    assert (asked.sampling_params.seed, asked.stream_config.heard_sample_count) == (5, 7)
+
+
+def test_nothing_is_asked_for_after_the_deadline_without_a_header_or_after_a_refusal(clock: Clock) -> None:
+    resumes = Resumes(request(), 3, timeout_s=10.0)
+    assert resumes.after(LOSS, SpeechReader()) is None
+    assert resumes.after(ServerError(CODES.INVALID_ARGUMENT, "wrong", ErrorDetails()), reader_of()) is None
+    clock.now_s += 10.0
+    assert resumes.after(LOSS, reader_of()) is None
+    assert Resumes(request(), 0, timeout_s=10.0).after(LOSS, reader_of()) is None
+
+
+def test_a_status_that_a_write_has_replaced_may_be_a_loss_of_a_text_alone() -> None:
+    writer = TextWriter(["a"], request(), keep=True)
+    assert isinstance(Resumes(request(), 3, 10.0, writer).after(CUT_OFF_WRITE, reader_of()), NextCall)
+    assert Resumes(request(), 3, 10.0).after(CUT_OFF_WRITE, reader_of()) is None
+
+
+def test_a_text_that_was_not_kept_says_so() -> None:
+    resumes = Resumes(request(), 3, 10.0, TextWriter(["a"], request(), keep=False))
+    assert resumes.after(LOSS, reader_of()) is None
+    assert resumes.hindrance == "A text of over 256 KiB does not go on at another server."
