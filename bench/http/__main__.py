@@ -3,9 +3,13 @@
     python -m bench.http
     python -m bench.http --pairs 100 --streams 200 --seconds 20 --out bench/results/http_door_cpu.json
 
+    python -m bench.http --bundle bundles/builtin --pairs 50 --out bench/results/http_door_builtin_voice_cpu.json
+
 Gateway and door are processes of their own; engine and codec are stand-ins that make audio at once. Calls go to the
-two doors in turn, on one kept channel and one kept connection. Then all streams run at once, each read as fast as it
-comes, while the resident memory of the door is read four times a second. The last line is one JSON object.
+two doors in turn, on one kept channel and one kept connection, with the same text and seed. Then all streams run at
+once, each read as fast as it comes, while the resident memory of the door is read four times a second. With --bundle an
+all-in-one server speaks instead, before a door of its own, and there are no streams at once. The last line is one JSON
+object.
 
   first_audio_ms        until the first audio message, or the first byte of the audio
   added_p50_ms          by how much HTTP's median is later
@@ -27,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.http.callers import GrpcCaller, HttpCaller
+from bench.listeners.own_server import own_server
 from bench.machine import commit, cpu_name
 
 SHORT_FRAMES = 10  # of the calls whose first audio is timed
@@ -42,10 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pairs", type=int, default=100, help="calls to each door, in turn")
     parser.add_argument("--streams", type=int, default=200, help="HTTP streams at once")
     parser.add_argument("--seconds", type=float, default=20.0, help="audio of each of those")
+    parser.add_argument("--bundle", help="real stages with this bundle, in place of the stand-ins")
     parser.add_argument("--out", type=Path, help="write the result here as well")
     options = parser.parse_args(arguments)
     try:
-        result = asyncio.run(benchmark(options.pairs, options.streams, options.seconds))
+        if options.bundle is None:
+            result = asyncio.run(benchmark(options.pairs, options.streams, options.seconds))
+        else:
+            result = asyncio.run(with_real_stages(options.bundle, options.pairs))
     except (RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -65,6 +74,26 @@ async def benchmark(pairs: int, streams: int, seconds: float) -> dict[str, Any]:
     frames = round(seconds / FRAME_S)
     async with doors(frames) as (_, http_port, pid):
         load = await at_once(http_port, pid, streams, frames)
+    result = compared(grpc_s, http_s)
+    result["load"] = load
+    result["note"] += (
+        f" {streams} HTTP streams at once of {seconds:g} s: {load['complete']} complete in {load['wall_s']} s; the"
+        f" door's memory {load['first_mib']} MiB when the last one had audio, {load['most_mib']} MiB at most"
+    )
+    return result
+
+
+async def with_real_stages(bundle: str, pairs: int) -> dict[str, Any]:
+    """Raises RuntimeError when a process does not start or an answer is wrong."""
+    async with own_server(bundle, []) as target, door(target, target) as (http_port, _):
+        grpc_s, http_s = await in_turn(int(target.rpartition(":")[2]), http_port, pairs)
+    result = compared(grpc_s, http_s) | {"bundle": bundle, "load_average": round(os.getloadavg()[0], 1)}
+    result["note"] += f" Real stages; load average {result['load_average']} on {os.cpu_count()} cores"
+    return result
+
+
+def compared(grpc_s: Sequence[float], http_s: Sequence[float]) -> dict[str, Any]:
+    """The result of both doors' times to the first audio, in seconds."""
     rows: list[dict[str, Any]] = [
         {
             "door": name,
@@ -75,25 +104,20 @@ async def benchmark(pairs: int, streams: int, seconds: float) -> dict[str, Any]:
         for name, times_s in (("gRPC", grpc_s), ("HTTP", http_s))
     ]
     added = round(rows[1]["first_audio_p50_ms"] - rows[0]["first_audio_p50_ms"], 2)
-    note = (
-        f"HTTP's first byte is {added} ms after gRPC's first message (medians). {streams} HTTP streams at once of"
-        f" {seconds:g} s: {load['complete']} complete in {load['wall_s']} s; the door's memory {load['first_mib']} MiB"
-        f" when the last one had audio, {load['most_mib']} MiB at most"
-    )
     return {
         "benchmark": "http door",
         "device": cpu_name(),
         "commit": commit(),
         "added_p50_ms": added,
-        "load": load,
-        "note": note,
+        "note": f"HTTP's first byte is {added} ms after gRPC's first message (medians).",
         "rows": rows,
     }
 
 
 async def in_turn(gateway_port: int, http_port: int, pairs: int) -> tuple[list[float], list[float]]:
     """Seconds to the first audio, by gRPC and by HTTP."""
-    grpc_caller, http_caller = GrpcCaller(f"127.0.0.1:{gateway_port}"), HttpCaller(http_port)
+    most_s = SHORT_FRAMES * FRAME_S
+    grpc_caller, http_caller = GrpcCaller(f"127.0.0.1:{gateway_port}", most_s), HttpCaller(http_port, most_s)
     await http_caller.open()
     grpc_s, http_s = [], []
     for _ in range(WARM_UP + pairs):
@@ -106,7 +130,7 @@ async def in_turn(gateway_port: int, http_port: int, pairs: int) -> tuple[list[f
 
 async def at_once(http_port: int, pid: int, streams: int, frames: int) -> dict[str, Any]:
     """Raises RuntimeError for a stream that is not whole."""
-    callers = [HttpCaller(http_port) for _ in range(streams)]
+    callers = [HttpCaller(http_port, frames * FRAME_S) for _ in range(streams)]
     for caller in callers:
         await caller.open()
     begun = 0
@@ -164,16 +188,25 @@ async def doors(frame_count: int) -> AsyncIterator[tuple[int, int, int]]:
     async with AsyncExitStack() as running:
         stand_ins = await running.enter_async_context(program("bench.http.stand_ins", str(frame_count)))
         ports = (await line_of(stand_ins.stdout)).split()
-        door = await running.enter_async_context(
-            program(
-                "services.http", "--host", "127.0.0.1", "--port", "0", "--metrics-port", "-1", "--drain-seconds", "0",
-                "--gateway-target", f"127.0.0.1:{ports[0]}", "--gateway-health-target", f"127.0.0.1:{ports[1]}",
-            )
-        )  # fmt: skip
-        told = await line_of(door.stderr, "http port ")
-        unread = asyncio.create_task(drop(door.stderr))
-        running.callback(unread.cancel)
-        yield int(ports[0]), int(told.split("http port ")[1].split(",")[0]), door.pid
+        targets = [f"127.0.0.1:{port}" for port in ports]
+        http_port, pid = await running.enter_async_context(door(*targets))
+        yield int(ports[0]), http_port, pid
+
+
+@asynccontextmanager
+async def door(target: str, health_target: str) -> AsyncIterator[tuple[int, int]]:
+    """Port and process of an HTTP door before a gateway."""
+    command = [
+        "services.http", "--host", "127.0.0.1", "--port", "0", "--metrics-port", "-1", "--drain-seconds", "0",
+        "--gateway-target", target, "--gateway-health-target", health_target,
+    ]  # fmt: skip
+    async with program(*command) as process:
+        told = await line_of(process.stderr, "http port ")
+        unread = asyncio.create_task(drop(process.stderr))
+        try:
+            yield int(told.split("http port ")[1].split(",")[0]), process.pid
+        finally:
+            unread.cancel()
 
 
 @asynccontextmanager

@@ -10,23 +10,31 @@ from typing import Any
 
 import grpc
 from csm.v1 import tts_pb2, tts_pb2_grpc
+from google.protobuf import duration_pb2
 
 TEXT = "Hello from the other side."
 TIMEOUT_S = 300.0
+SEED = 7  # so that a real engine does the same work for both doors
 
 
 class GrpcCaller:
     """One channel to the gateway."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, most_s: float) -> None:
+        """most_s: longest audio"""
+        self._most_s = most_s
         self._channel = grpc.aio.insecure_channel(target)
         self._stub: Any = tts_pb2_grpc.TextToSpeechServiceStub(self._channel)
 
     async def first_audio_s(self) -> float:
         """Seconds until the first message with audio; the stream is then read to its end."""
+        longest = duration_pb2.Duration()
+        longest.FromMilliseconds(round(1000 * self._most_s))
         request = tts_pb2.StreamSynthesizeRequest(
             input=tts_pb2.SynthesisInput(text=TEXT),
             audio_config=tts_pb2.AudioConfig(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM),
+            sampling_params=tts_pb2.SamplingParams(seed=SEED),
+            max_audio_duration=longest,
         )
         started_s, first_s = time.perf_counter(), 0.0
         async for message in self._stub.StreamSynthesize(request, timeout=TIMEOUT_S):
@@ -41,9 +49,11 @@ class GrpcCaller:
 class HttpCaller:
     """One kept connection to the door."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, most_s: float) -> None:
+        """most_s: longest audio"""
         self._port = port
-        body = json.dumps({"model": "csm", "input": TEXT, "response_format": "pcm"}).encode()
+        speech = {"input": TEXT, "response_format": "pcm", "seed": SEED, "max_audio_seconds": most_s}
+        body = json.dumps(speech).encode()
         self._request = (
             f"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"

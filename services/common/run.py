@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from services.common.telemetry.logs import configure_logging
 log = logging.getLogger("csm.run")
 
 _CANCEL_SECONDS = 5.0  # for a start to give back what it holds
+MOST_FILES = 2**20  # open at once; every connection is one
 
 
 class Server(Protocol):
@@ -43,7 +45,19 @@ class Stage(Protocol):
 def run_stage(settings: ProgramSettings, start: Callable[[], Awaitable[Stage]]) -> int:
     """Runs the stage that `start` makes until it ends; returns the exit code of the program."""
     configure_logging(settings.log_format, settings.log_level)
+    raise_file_limit()
     return asyncio.run(serve_until_stopped(start))
+
+
+def raise_file_limit() -> None:
+    """Lets the process open as many files as it may: shells and service managers give 1024 at first."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        except (OSError, ValueError) as error:
+            log.warning("at most %d files may be open: %s", soft, error)
 
 
 async def serve_until_stopped(

@@ -1,5 +1,5 @@
-"""uvicorn's connections, with the limits that it does not set: how long headers, an unread body and a close may take,
-how many pongs wait for a client, and in how many fragments a message comes.
+"""uvicorn's connections, with the limits that it does not set: how many are open, how long headers, an unread body and
+a close may take, how many pongs wait for a client, and in how many fragments a message comes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode, Frame
 
 UNREAD_BODY_S = 5.0  # how long a body may still come once its request has been answered
+SPARE_CONNECTIONS = 64  # over --max-connections, which are told so; more are cut at once
 MOST_FRAGMENTS = 1024  # of one WebSocket message
 _RESET, _NO_RESET = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)  # values of SO_LINGER
 
@@ -30,6 +31,9 @@ def http_connection(header_timeout_s: float) -> type[H11Protocol]:
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            if self.limit_concurrency and len(self.connections) > self.limit_concurrency + SPARE_CONNECTIONS:
+                transport.abort()
+                return
             self._await_headers()
 
         def data_received(self, data: bytes) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import socket
 import ssl
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ log = logging.getLogger("csm.http")
 
 HEADER_BYTES = 64 * 1024  # most, of one request
 LAST_SECONDS = 5  # for answers that are still being written when the door closes
+OTHER_FILES = 192  # than connections of callers
 _BACKLOG = 2048
 
 
@@ -57,7 +59,7 @@ class HttpServer:
             server_header=False,
             ws_max_size=settings.max_body_bytes,
             ws_per_message_deflate=False,
-            limit_concurrency=settings.max_connections,
+            limit_concurrency=_most_connections(settings.max_connections),
             timeout_keep_alive=settings.keep_alive_seconds,
             timeout_graceful_shutdown=LAST_SECONDS,
             h11_max_incomplete_event_size=HEADER_BYTES,
@@ -114,6 +116,15 @@ class _Server(uvicorn.Server):
 def _expected(record: logging.LogRecord) -> bool:
     """A response without its end is how a broken stream is told: it has a log line of its own."""
     return not str(record.msg).startswith("ASGI callable returned without completing response")
+
+
+def _most_connections(asked: int) -> int:
+    """As many as are asked for, or fewer where the process may not open so many files."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = asked if files == resource.RLIM_INFINITY else min(asked, max(1, files - OTHER_FILES))
+    if most < asked:
+        log.warning("--max-connections is %d here and not %d: the limit of open files is %d", most, asked, files)
+    return most
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
+
+import pytest
 
 from csm_bundle.errors import BundleError
 from services.common.rpc.server import StageServer
-from services.common.run import serve_until_stopped
+from services.common.run import MOST_FILES, raise_file_limit, serve_until_stopped
 from services.common.settings import StageSettings
 
 
@@ -61,3 +64,18 @@ async def test_failing_start_exits_with_one() -> None:
         raise BundleError("There is no bundle at /nowhere.")
 
     assert await serve_until_stopped(cannot) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [((1024, 4096), (4096, 4096)), ((1024, resource.RLIM_INFINITY), (MOST_FILES, resource.RLIM_INFINITY))],
+)
+def test_as_many_files_may_be_open_as_are_allowed(
+    monkeypatch: pytest.MonkeyPatch, before: tuple[int, int], after: tuple[int, int]
+) -> None:
+    limits = [before]
+    monkeypatch.setattr(resource, "getrlimit", lambda which: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda which, new: limits.append(new))
+    raise_file_limit()
+    raise_file_limit()  # which changes nothing any more
+    assert limits == [before, after]

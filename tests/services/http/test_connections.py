@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import socket
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.frames import Frame, Opcode
 
-from services.http import connections
+from services.http import connections, server
 from tests.support.door.fake_door import FakeDoor, fake_door
 
 STREAM = "/v1/audio/stream"
@@ -55,6 +56,28 @@ async def test_body_that_ends_after_its_answer_leaves_the_connection_usable(door
         assert (await reader.readuntil(b"ok\n")).startswith(b"HTTP/1.1 200 ")
         writer.write(b"abc")
     writer.close()
+
+
+async def test_connections_over_the_limit_are_told_so_or_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "SPARE_CONNECTIONS", 3)
+    async with fake_door(max_connections=3) as door:
+        ends = [await asyncio.open_connection("127.0.0.1", door.stage.server.port) for _ in range(6)]
+        late_reader, late_writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
+        assert await late_reader.read(1) == b""
+        assert len(door.stage.server.connections()) == 6
+        reader, writer = ends[0]
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 503 ")
+        for writer in [late_writer, *(writer for _, writer in ends)]:
+            writer.close()
+        await no_connection(door)
+        assert (await door.client.get("/healthz")).status_code == 200
+
+
+def test_connections_are_no_more_than_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))
+    assert server._most_connections(4096) == 1024 - server.OTHER_FILES
+    assert server._most_connections(100) == 100
 
 
 async def test_client_that_does_not_read_loses_its_connection(body: dict[str, Any]) -> None:
