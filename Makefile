@@ -33,6 +33,7 @@ VOICE_DEVICE ?= cpu
 DECODER_MINUTES ?= 195
 CSM_MINUTES ?= 370
 ENCODER_MINUTES ?= 50
+ENCODER_TEXTS ?= 800
 PYTEST := $(BIN)/python -m pytest
 TEST_PROCESSES ?= 2
 PACKAGES := csm_engine csm_codec csm_bundle csm_text services csm_client
@@ -157,7 +158,8 @@ voice: $(STAMPS)/dev
 	$(BIN)/python -m recipes.builtin_voice.codec.train_decoder $(VOICE) --minutes $(DECODER_MINUTES) & \
 		$(BIN)/python -m recipes.builtin_voice.csm.train $(VOICE) --minutes $(CSM_MINUTES) \
 		--device $(VOICE_DEVICE) && wait $$!
-	$(BIN)/python -m recipes.builtin_voice.codec.train_encoder $(VOICE) --minutes $(ENCODER_MINUTES)
+	$(BIN)/python -m recipes.builtin_voice.codec.train_encoder $(VOICE) --minutes $(ENCODER_MINUTES) \
+		--texts $(ENCODER_TEXTS)
 	$(BIN)/python -m recipes.builtin_voice.bundle $(VOICE) $(VOICE_BUNDLE)
 
 # The whole recipe in a few minutes, with too little data and training for intelligible speech.
@@ -167,7 +169,7 @@ voice-rehearsal:
 	mkdir -p $(REHEARSAL)/bundle
 	cp -r $(BUILTIN)/silentcipher $(REHEARSAL)/bundle
 	$(MAKE) voice VOICE=$(REHEARSAL) VOICE_BUNDLE=$(REHEARSAL)/bundle TEXTS=200 TRACK_TEXTS=100 \
-		HELD_OUT_TEXTS=20 DECODER_MINUTES=1 CSM_MINUTES=2 ENCODER_MINUTES=1
+		HELD_OUT_TEXTS=20 DECODER_MINUTES=1 CSM_MINUTES=2 ENCODER_MINUTES=1 ENCODER_TEXTS=40
 	$(MAKE) say BUNDLE=$(REHEARSAL)/bundle OUT=$(REHEARSAL)/hello.wav MAX_SECONDS=3
 
 evaluate: $(STAMPS)/dev $(ASKED)

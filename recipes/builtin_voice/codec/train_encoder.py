@@ -19,7 +19,7 @@ from recipes.builtin_voice.codec.recordings import Recording, clips, record
 from recipes.builtin_voice.training import Schedule, Training, arguments
 
 GAIN = 10.0  # sound comes at this times its level to the network
-TEXTS = 800
+TEXTS = 800  # said by every voice, unless --texts says otherwise
 CLIP_FRAMES = 16
 WARM_UP_FRAMES = 2
 BATCH = 16
@@ -27,9 +27,9 @@ FIRST_WEIGHT = 10.0  # of an error in the first latent, which has small numbers
 
 
 def main() -> None:
-    asked = arguments(__doc__, minutes=50, rate=2e-3)
+    asked = arguments(__doc__, minutes=50, rate=2e-3, more={"texts": int})
     quantizer = Quantizer.load(asked.folder / "quantizer.pt")
-    recordings = record("train", TEXTS, seed=21)
+    recordings = record("train", asked.texts or TEXTS, seed=21)
     judged = record("held-out", 40, seed=22)
     model = new_mimi(quantizer, seed=asked.seed)
     schedule = Schedule(asked.minutes, asked.rate, warm_up_steps=100, log_every=50, judge_every=250)
