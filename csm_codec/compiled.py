@@ -38,8 +38,12 @@ def _choose_processor() -> None:
 def _copy_built() -> None:
     """numba reads no cache that it cannot write, so kernels of an image are copied to where it may do both."""
     folder = numba.config.CACHE_DIR
-    if folder and BUILT.is_dir() and not BUILT.samefile(Path(folder).absolute() if Path(folder).exists() else "/"):
+    if not folder or not BUILT.is_dir() or Path(folder).resolve() == BUILT.resolve():
+        return
+    try:
         shutil.copytree(BUILT, folder, dirs_exist_ok=True)
+    except OSError:  # such as a full disk: what is missing is compiled
+        pass
 
 
 _choose_processor()

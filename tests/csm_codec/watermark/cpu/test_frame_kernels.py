@@ -75,7 +75,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _started(image: Path, cache: Path, processor: str) -> list[str]:
     environment = {**os.environ, "PYTHONPATH": str(image), "NUMBA_CACHE_DIR": str(cache)}
     command = [sys.executable, "-c", _IN_AN_IMAGE, processor]
-    return subprocess.run(command, env=environment, cwd=image, capture_output=True, text=True, check=True).stdout.split()
+    return subprocess.run(
+        command, env=environment, cwd=image, capture_output=True, text=True, check=True
+    ).stdout.split()
 
 
 def test_kernels_of_an_image_are_read_on_another_processor(image: Path, tmp_path: Path) -> None:
