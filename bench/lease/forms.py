@@ -61,7 +61,9 @@ def new_weights(
     release_memory(device)
     model = random_model(config, seed=0, device=device, dtype=dtype, drawn_on=device)
     chosen = FORMS[form]
-    return pack(model, quantization=chosen.quantization, fused=chosen.fused, rows=rows, depth_kernel=chosen.depth_kernel)
+    return pack(
+        model, quantization=chosen.quantization, fused=chosen.fused, rows=rows, depth_kernel=chosen.depth_kernel
+    )
 
 
 def new_step(weights: PackedWeights, form: str, num_slots: int) -> PackedFrameStep:
