@@ -13,6 +13,7 @@ from torchtune.models.llama3_1._position_embeddings import Llama3ScaledRoPE
 
 from bench.kernel_proof.operations import storage_of
 from bench.kernel_proof.pretended_gpu import META
+from bench.lease.barriers import BARRIERS, BLOCK, BLOCKS, PARTS, ROUNDS
 from bench.lease.forms import FORMS, new_step
 from bench.shapes import CSM_1B
 from csm_engine.execution.frame_step import PackedFrameStep
@@ -26,6 +27,7 @@ PROVED_FORMS = ("auto", "plain", "fused", "float8", "int8", "float8-kv", "float3
 ALL_BATCHES = BUCKETS
 PREFILL_ROWS = (0, 32, 256, 512)
 PROMPT_LENGTHS = (1, 37)
+HOPPER_PROGRAMS = 132  # multiprocessors
 
 
 def new_traced_step(form: str, num_slots: int, config: ModelConfig = CSM_1B) -> PackedFrameStep:
@@ -104,3 +106,15 @@ def prompts(step: PackedFrameStep) -> dict[str, Callable[[], None]]:
         "copy": lambda: step.backbone.cache.copy(0, 1, 100),
         "logits": logits,
     }
+
+
+def barrier_programs() -> None:
+    """What `bench.lease.barriers` launches."""
+    from bench.lease.barrier_kernels import run_barriers, run_stream  # needs triton
+
+    counter, left = (torch.empty(size, dtype=torch.int32, device=META) for size in (1, HOPPER_PROGRAMS))
+    data = torch.empty(PARTS, HOPPER_PROGRAMS, BLOCKS, BLOCK, dtype=torch.int32, device=META)
+    for warps in (4, 8):
+        run_barriers(counter, left, BARRIERS, warps)
+    for barriers, prefetch in ((False, False), (True, False), (True, True)):
+        run_stream(counter, left, data, left, ROUNDS, barriers=barriers, prefetch=prefetch)

@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.kernel_proof.budget import CONTEXT, complaints_about_code, complaints_about_frame, complaints_about_pass
 from bench.kernel_proof.fast_step import (
     PREFILL_ROWS,
+    barrier_programs,
     frame,
     new_traced_step,
     partly_read,
@@ -35,6 +36,7 @@ class Proof:
     def trace(self, forms: Iterable[str], batches: Iterable[int]) -> None:
         """Traces the frames of these forms and batches, the passes of prefill, and the engine's other launches."""
         sizes = list(batches)
+        self._took(count(barrier_programs))
         for form in forms:
             with pretended_gpu(lambda launch: None):
                 step = new_traced_step(form, max(sizes))

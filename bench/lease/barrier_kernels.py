@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from csm_engine.execution.ops.depth.grid_barrier import wait_for_all
 
 # ruff: noqa: N803  (constexpr arguments are upper case, as is Triton's custom)
+
+PATIENCE = 2**20  # looks; a second or so
+STREAM_WARPS = 8
 
 
 @triton.jit
@@ -29,8 +33,8 @@ def stream_kernel(
     """Reads all of data `rounds` times, in PARTS parts with a barrier behind each. sum (programs,) int32: of all that
     a program has read.
 
-    data (PARTS, programs, BLOCKS, BLOCK) int32. BARRIERS: whether there are any. PREFETCH: behind a part, a program asks
-    for its next one, so that it comes into the L2 cache while the program waits.
+    data (PARTS, programs, BLOCKS, BLOCK) int32. BARRIERS: whether there are any. PREFETCH: behind a part, a program
+    asks for its next one, so that it comes into the L2 cache while the program waits.
     """
     program, programs = tl.program_id(0), tl.num_programs(0)
     left = patience
@@ -54,3 +58,20 @@ def stream_kernel(
                 left = wait_for_all(counter_ptr, program, programs, left)
     tl.store(sum_ptr + program, tl.sum(total, axis=0))
     tl.store(left_ptr + program, left)
+
+
+def run_barriers(counter: Tensor, left: Tensor, number: int, warps: int) -> None:
+    """counter: (1,) int32; left: (programs,) int32, as the kernels have them."""
+    barriers_kernel[(len(left),)](counter, left, number, PATIENCE, num_warps=warps, launch_cooperative_grid=True)
+
+
+def run_stream(
+    counter: Tensor, left: Tensor, data: Tensor, sums: Tensor, rounds: int, *, barriers: bool, prefetch: bool
+) -> None:
+    """data: (parts, programs, blocks, block) int32; left, sums: (programs,) int32."""
+    parts, programs, blocks, block = data.shape
+    stream_kernel[(programs,)](
+        counter, left, data, sums, rounds, PATIENCE,
+        PARTS=parts, BLOCK=block, BLOCKS=blocks, THREADS=32 * STREAM_WARPS, BARRIERS=barriers, PREFETCH=prefetch,
+        num_warps=STREAM_WARPS, launch_cooperative_grid=True,
+    )  # fmt: skip

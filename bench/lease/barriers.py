@@ -14,16 +14,18 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from bench.lease.figures import Figures
 from bench.lease.options import opened, parser
 
 BARRIERS, ROUNDS, PARTS = 558, 31, 18
 MOST_BARRIER_US, MOST_ROUND_US = 3.0, 130.0  # above these the design is dropped
 BLOCK, BLOCKS = 8192, 3  # int32 of one load, and loads of a program in a part: 132 programs read 233 MB a round
-PATIENCE = 2**20  # looks; a second or so
 REPEATS = 7
 
 
@@ -36,65 +38,53 @@ def main() -> None:
     if not on_gpu and os.environ.get("TRITON_INTERPRET") != "1":  # what imports triton decides for the whole process
         again = [sys.executable, "-m", "bench.lease.barriers", *sys.argv[1:]]
         os.execve(sys.executable, again, os.environ | {"TRITON_INTERPRET": "1"})
-    from bench.lease.barrier_kernels import barriers_kernel
-
     figures = opened("barriers", arguments)
     programs = arguments.programs
     if programs is None:
         programs = torch.cuda.get_device_properties(device).multi_processor_count if on_gpu else 1
-    number, rounds, parts, block = (BARRIERS, ROUNDS, PARTS, BLOCK) if on_gpu else (4, 2, 3, 64)
     counter = torch.zeros(1, dtype=torch.int32, device=device)
+    barriers(figures, counter, programs, BARRIERS if on_gpu else 4, device)
+    stream(figures, counter, programs, device)
+
+
+def barriers(figures: Figures, counter: Tensor, programs: int, number: int, device: torch.device) -> None:
+    """`number` barriers of one and of two programs a multiprocessor, launched and replayed from a graph."""
+    from bench.lease.barrier_kernels import run_barriers
+
+    on_gpu = device.type == "cuda"
     for many in (programs, 2 * programs) if on_gpu else (programs,):
         for warps in (4, 8):
             left = torch.empty(many, dtype=torch.int32, device=device)
-
-            def barriers(many: int = many, warps: int = warps, left: torch.Tensor = left) -> None:
-                barriers_kernel[(many,)](
-                    counter, left, number, PATIENCE, num_warps=warps, launch_cooperative_grid=True
-                )
-
             for captured in (False, True) if on_gpu else (False,):
-                told = timed(barriers, left, captured, device)
+                told = timed(partial(run_barriers, counter, left, number, warps), left, captured, device)
                 if "us" in told:
                     each = told["us"] / number
                     told |= {"us_a_barrier": round(each, 3)} | stands(each, MOST_BARRIER_US, device)
                 figures.add(programs=many, warps=warps, barriers=number, captured=captured, **told)
-    stream(figures, counter, programs, rounds, parts, block, device)
 
 
-def stream(
-    figures: Any, counter: torch.Tensor, programs: int, rounds: int, parts: int, block: int, device: torch.device
-) -> None:
+def stream(figures: Figures, counter: Tensor, programs: int, device: torch.device) -> None:
     """Reads in parts, in every way. Each program's sum shows that it has read all."""
-    from bench.lease.barrier_kernels import stream_kernel
+    from bench.lease.barrier_kernels import run_stream
 
+    on_gpu = device.type == "cuda"
+    rounds, parts, block = (ROUNDS, PARTS, BLOCK) if on_gpu else (2, 3, 256)
     data = torch.ones(parts, programs, BLOCKS, block, dtype=torch.int32, device=device)
+    size = data.numel() * data.element_size()
     left, sums = (torch.empty(programs, dtype=torch.int32, device=device) for _ in range(2))
-    warps = 8
-    ways = ((False, False), (True, False), (True, True)) if device.type == "cuda" else ((False, False), (True, False))
-    for with_barriers, prefetch in ways:
-
-        def launch(with_barriers: bool = with_barriers, prefetch: bool = prefetch) -> None:
-            stream_kernel[(programs,)](
-                counter, left, data, sums, rounds, PATIENCE,
-                PARTS=parts, BLOCK=block, BLOCKS=BLOCKS, THREADS=32 * warps, BARRIERS=with_barriers, PREFETCH=prefetch,
-                num_warps=warps, launch_cooperative_grid=True,
-            )  # fmt: skip
-
+    for with_barriers, prefetch in ((False, False), (True, False), (True, True)) if on_gpu else ((True, False),):
+        launch = partial(run_stream, counter, left, data, sums, rounds, barriers=with_barriers, prefetch=prefetch)
         told = timed(launch, left, False, device)
-        right = bool((sums == rounds * parts * BLOCKS * block).all())
         if "us" in told:
             each = told["us"] / rounds
-            size = data.numel() * data.element_size()
             told |= {"us_a_round": round(each, 2), "tb_per_s": round(size / each / 1e6, 3)}
-            if with_barriers:
-                told |= stands(each, MOST_ROUND_US, device)
+            told |= {"read_all": bool((sums == rounds * parts * BLOCKS * block).all())}
+            told |= stands(each, MOST_ROUND_US, device) if with_barriers else {}
         figures.add(
             programs=programs,
-            megabytes_a_round=round(data.numel() * data.element_size() / 1e6, 1),
+            megabytes_a_round=round(size / 1e6, 1),
             barriers_a_round=parts if with_barriers else 0,
             prefetch=prefetch,
-            read_all=right,
             **told,
         )
 
@@ -104,7 +94,7 @@ def stands(us: float, most_us: float, device: torch.device) -> dict[str, bool]:
     return {"design_stands": us <= most_us} if device.type == "cuda" else {}
 
 
-def timed(launch: Callable[[], None], left: torch.Tensor, captured: bool, device: torch.device) -> dict[str, Any]:
+def timed(launch: Callable[[], None], left: Tensor, captured: bool, device: torch.device) -> dict[str, Any]:
     """Microseconds of a launch, the median; or what went wrong. left: as the kernels fill it."""
     try:
         run = launch

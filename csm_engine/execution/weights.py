@@ -85,8 +85,9 @@ def pack(
     fused: which products in the model's type our own CUDA kernels compute, for few rows: none (False), all (True), or
     only the sizes at which they were measured to be faster. Products over eight bits are always fused.
     rows: most rows of a step; on a CPU the matrices are laid out for that many.
-    depth_kernel: on CUDA, one kernel makes the depth decoder's frames of few rows. Raises: ValueError for sizes or types
-    that it cannot take.
+    depth_kernel: on CUDA, one kernel makes the depth decoder's frames of few rows.
+
+    Raises: ValueError for sizes or types that the depth kernel cannot take.
     """
     if depth_kernel and quantization != "none":
         raise ValueError(f"the depth kernel needs weights without quantization; given is {quantization}")

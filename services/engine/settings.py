@@ -53,8 +53,8 @@ class EngineSettings(BundleSettings, EngineConfig):
     )
     depth_kernel: bool = Field(
         False,
-        description="Experimental, not for serving: on a GPU in bfloat16, for up to 64 rows, one cooperative launch makes"
-        " all of a frame's codebooks after the first. It has not run on a GPU.",
+        description="Experimental, not for serving: on a GPU in bfloat16, for up to 64 rows, one cooperative launch"
+        " makes all of a frame's codebooks after the first. It has not run on a GPU.",
     )
     lexicon: Path | None = Field(
         None,
@@ -70,4 +70,10 @@ class EngineSettings(BundleSettings, EngineConfig):
     def _int8_multiplies_bfloat16(self) -> Self:
         if self.quantization == "int8" and self.dtype != "bfloat16":
             raise ValueError("--quantization int8 needs --dtype bfloat16.")
+        return self
+
+    @model_validator(mode="after")
+    def _depth_kernel_multiplies_bfloat16(self) -> Self:
+        if self.depth_kernel and (self.dtype, self.quantization) != ("bfloat16", "none"):
+            raise ValueError("--depth-kernel needs --dtype bfloat16 and --quantization none.")
         return self

@@ -48,6 +48,20 @@ def test_int8_wants_bfloat16() -> None:
         EngineSettings(bundle="any", quantization="int8")
 
 
+def test_the_depth_kernel_wants_bfloat16_and_no_quantization() -> None:
+    for others in ({"dtype": "float32"}, {"dtype": "bfloat16", "quantization": "float8"}):
+        with pytest.raises(ValidationError, match="--depth-kernel needs --dtype bfloat16 and --quantization none"):
+            EngineSettings(bundle="any", depth_kernel=True, **others)  # type: ignore[arg-type]
+
+
+def test_experimental_kernels_are_off_and_told_of_when_on(
+    caplog: pytest.LogCaptureFixture, settings: EngineSettings
+) -> None:
+    assert not settings.depth_kernel and not settings.fused_products
+    load_engine(settings.model_copy(update={"depth_kernel": True, "dtype": "bfloat16"}))
+    assert "depth kernel is on: it is experimental and has not run on a GPU" in caplog.text
+
+
 async def test_info_and_load_tell_the_truth(stage: EngineStage, stub: Stub) -> None:
     info = await stub.GetModelInfo(engine_pb2.GetModelInfoRequest())
     assert (info.model_version, info.notice, info.context_window_size) == ("tiny/1", "untrained", 512)

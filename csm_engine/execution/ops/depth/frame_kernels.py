@@ -196,7 +196,7 @@ def depth_frame_kernel(
     left = program * 0 + S.patience
     left = step(TAKE, program, programs, 1, 0, 0, rows, inputs, weights, buffers, draw, counter, left, S)
     for codebook in range(1, S.codebooks):
-        for layer in range(0, S.layers):
+        for layer in range(S.layers):
             left = step(
                 QKV, program, programs, codebook, layer, 0, rows, inputs, weights, buffers, draw, counter, left, S
             )
