@@ -141,9 +141,8 @@ def print_codec(model: time_model.TimeModel) -> tuple[dict[str, object], list[st
             operations[form] = {part: step.operations.total for part, step in steps.items()}
             times = [round(tick_ms(steps, model, form, near), 1) for near in (0, rows // 4)]
             modelled.setdefault(form, {})[str(rows)] = times
-            print(
-                f"{'codec ' + form:>15}  frame {rows:>4} rows  modelled {times[0]} ms; a quarter near its start {times[1]} ms"
-            )
+            line = f"{'codec ' + form:>15}  frame {rows:>4} rows  modelled {times[0]} ms"
+            print(f"{line}; with a quarter of them near their start {times[1]} ms")
     return {"codec_operations": operations, "modelled_codec_ms": modelled}, wrong
 
 

@@ -2,7 +2,7 @@
 
     python3 -m bench.lease.codec --batches 64,256,512,1024
 
-At the published sizes with random weights, Mimi and the mark's convolutions in --dtype, after the gate of `bench.codec`.
+At the published sizes, random weights, Mimi and the mark's convolutions in --dtype, after the gate of `bench.codec`.
 Arms, each a codec frame of every stream:
 
 * `mimi`, `mark`: the device's work alone, captured (the mark's step twice, as a codec frame needs it) and `eager`;

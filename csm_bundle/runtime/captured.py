@@ -29,7 +29,7 @@ class Captured:
         self._run = function
         if device.type != "cuda":
             return
-        stream = torch.cuda.Stream(device)
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
             for _ in range(_WARM_UPS):  # libraries pick algorithms and plans outside of the capture

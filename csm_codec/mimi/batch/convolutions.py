@@ -1,4 +1,4 @@
-"""Mimi's stack of convolutions for a batch of rows: the filters of filters.py, a product each over its taps side by side.
+"""Mimi's stack of convolutions for a batch of rows: the filters of filters.py, each a product over taps side by side.
 
 All shapes are fixed. It holds the weights and no state.
 """

@@ -1,4 +1,4 @@
-"""Mimi's decoding half for a batch of rows: a frame of codes to latents and to audio, in a fixed sequence of operations.
+"""Mimi's decoding half for a batch of rows: a frame of codes to latents and audio, in a fixed sequence of operations.
 
 All that varies between frames is in device memory: states by row, and a table of numbers that the host writes before
 each frame. So a CUDA graph can hold a frame, and the same function runs on a CPU. A row's result depends on its own

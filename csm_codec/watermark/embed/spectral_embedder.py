@@ -14,6 +14,7 @@ rows at a time. The end of a stream brings some ten frames at once, so it is cop
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -72,8 +73,8 @@ class SpectralEmbedder:
             self._near = Captured(self._look_nearer, device, pool)
             self._messages_of, self._blocks_of = {}, {}
             for bucket in reversed(self._buckets):
-                self._messages_of[bucket] = Captured(lambda rows=bucket: self._make_messages(rows), device, pool)
-                self._blocks_of[bucket] = Captured(lambda rows=bucket: self._make_blocks(rows), device, pool)
+                self._messages_of[bucket] = Captured(partial(self._make_messages, bucket), device, pool)
+                self._blocks_of[bucket] = Captured(partial(self._make_blocks, bucket), device, pool)
 
     def _allocate(self, width: int, device: torch.device) -> None:
         """What the host writes before a step, and what the parts of a step leave for the next part and the host."""

@@ -136,9 +136,9 @@ class _GatedConv:
         self._bias = (torch.cat((layer.conv.bias, layer.gate.bias)) * scales).to(dtype)
 
     def __call__(self, x: Tensor, inside: Tensor) -> Tensor:
-        """(rows, frames * inputs, bins) to (rows, outputs, bins). inside: (rows, 1, 1), by which outputs are multiplied.
+        """(rows, frames * inputs, bins) to (rows, outputs, bins), all in the convolution's type.
 
-        Numbers beside the convolution have its type.
+        inside: (rows, 1, 1), by which outputs are multiplied.
         """
         y = F.conv1d(x, self._weight, self._bias, padding=self._weight.shape[2] // 2)
         return torch.addcmul(self._shift * inside, F.glu(y, dim=1), inside)
