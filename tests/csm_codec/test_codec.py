@@ -216,7 +216,7 @@ def test_a_lane_that_cannot_be_rebuilt_stops_the_codec(codec: Codec, monkeypatch
     failed, delivered = threading.Event(), []
     thread = CodecThread(codec, deliver=lambda outputs, _: delivered.extend(outputs), fail=lambda _: failed.set())
     thread.start()
-    stream = thread.open().result(timeout=10)
+    stream = thread.open().result(timeout=60)
 
     def fail(*arguments: object) -> None:
         raise RuntimeError("the device is gone")
@@ -224,9 +224,9 @@ def test_a_lane_that_cannot_be_rebuilt_stops_the_codec(codec: Codec, monkeypatch
     monkeypatch.setattr(codec._decoder, "frame_step", fail)
     monkeypatch.setattr(codec._decoder, "rebuild", fail)
     thread.push(stream, _codes(0))
-    assert failed.wait(timeout=10)
+    assert failed.wait(timeout=60)
     with pytest.raises(CodecStoppedError):
-        thread.open().result(timeout=10)
+        thread.open().result(timeout=60)
     thread.stop()
 
 
@@ -241,12 +241,12 @@ def test_the_thread_delivers_once_per_step_and_stops(codec: Codec) -> None:
 
     thread = CodecThread(codec, deliver=deliver, fail=lambda error: done.set())
     thread.start()
-    stream = thread.open().result(timeout=10)
+    stream = thread.open().result(timeout=60)
     thread.push(stream, _codes(0))
     thread.finish(stream)
-    assert done.wait(timeout=20)
+    assert done.wait(timeout=60)
     thread.stop()
     assert len(steps) == 12
     thread.cancel(stream)
     with pytest.raises(CodecStoppedError):
-        thread.open().result(timeout=10)
+        thread.open().result(timeout=60)

@@ -96,6 +96,6 @@ async def refusal(call: Awaitable[Any]) -> StatusError:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)

@@ -37,7 +37,7 @@ def codes_of(responses: list[engine_pb2.GenerateResponse]) -> np.ndarray:
 
 
 async def wait_for_load(stage: EngineStage, running: int, waiting: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while stage.async_engine.thread.load() != (running, waiting):
             await asyncio.sleep(0.005)
 

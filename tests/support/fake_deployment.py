@@ -125,7 +125,7 @@ async def read_until_audio(call: Any) -> None:
 
 async def ended(calls: Any, index: int = 0) -> str:
     """Waits until a fake's call has ended; its error."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(calls) <= index:
             await asyncio.sleep(0.01)
         await calls[index].ended.wait()

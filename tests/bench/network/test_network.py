@@ -17,7 +17,7 @@ from bench.network.__main__ import ConditionRuns
 from bench.network.deployment import why_not
 from bench.network.relay import Relay, connect
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 @pytest.fixture

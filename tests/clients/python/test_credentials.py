@@ -105,7 +105,7 @@ async def test_proxy_of_the_environment_does_not_see_calls_to_this_host(monkeypa
     async with fake_deployment() as running:
         await running.gateway.wait_ready()
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-        async with AsyncClient(running.target, token=TOKEN, timeout_s=5) as client:
+        async with AsyncClient(running.target, token=TOKEN, timeout_s=60) as client:
             assert (await client.server_info()).model_version == "fake/1"
 
 

@@ -67,13 +67,13 @@ async def test_what_the_pieces_raise_is_raised_and_ends_the_call(
 
     with pytest.raises(LookupError, match="the model is gone"):
         await client.stream_synthesize_text(broken()).read_all()
-    await asyncio.wait_for(asyncio.gather(*(call.ended.wait() for call in deployment.engine.calls)), 10)
+    await asyncio.wait_for(asyncio.gather(*(call.ended.wait() for call in deployment.engine.calls)), 60)
 
 
 async def test_a_cancel_stays_a_cancel(deployment: FakeDeployment, client: AsyncClient) -> None:
     deployment.engine.script.pause_at = 3
     reading = asyncio.create_task(client.stream_synthesize_text(written("One. Two.")).read_all())
-    await asyncio.wait_for(deployment.engine.script.paused.wait(), 10)
+    await asyncio.wait_for(deployment.engine.script.paused.wait(), 60)
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading

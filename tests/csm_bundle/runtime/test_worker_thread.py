@@ -10,7 +10,7 @@ import pytest
 
 from csm_bundle.runtime.worker_thread import WorkerThread
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 class Countdown:

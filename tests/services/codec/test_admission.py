@@ -27,7 +27,7 @@ async def test_a_full_stage_lets_streams_wait_then_refuses_and_a_cancel_lets_the
     assert (status.code, status.reason) == (grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL")
     assert status.retry_delay_s is not None
     calls[0].cancel()
-    samples, _ = await asyncio.wait_for(waiting, 10)  # its turn has come
+    samples, _ = await asyncio.wait_for(waiting, 60)  # its turn has come
     assert samples
     calls[1].cancel()
     await eventually(lambda: stage.async_codec.thread.num_streams == 0)

@@ -100,7 +100,7 @@ async def test_a_failed_engine_stops_the_stage_and_its_calls(
             pass
         raise AssertionError("the call must not end well")
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert str(await asyncio.wait_for(stage.server.wait_failed(), 5)) == "device lost"
+    assert str(await asyncio.wait_for(stage.server.wait_failed(), 60)) == "device lost"
     assert await health_of(stage, SERVICE) == health_pb2.HealthCheckResponse.NOT_SERVING
     with pytest.raises(grpc.aio.AioRpcError, match="stopped"):
         await collect(stub, generate_request())

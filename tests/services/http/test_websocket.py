@@ -118,7 +118,7 @@ async def test_cancel_stops_the_engine_and_the_session_goes_on(door: FakeDoor) -
         stopped = (await talk.until("audio.cancelled"))[-1]
         assert stopped["sentence_index"] == 0 and stopped["sent_samples"] == len(talk.audio) // 2 > 0
         call = door.behind.engine.calls[0]
-        await asyncio.wait_for(call.ended.wait(), 10)
+        await asyncio.wait_for(call.ended.wait(), 60)
         assert call.error == "CancelledError"
         script.pause_at = None
         talk.audio = b""
@@ -135,7 +135,7 @@ async def test_leaving_client_stops_the_engine(door: FakeDoor) -> None:
         await talk.say(type="input.text", text="Hello there. ", flush=True)
         await script.paused.wait()
         await talk.leave()
-        await asyncio.wait_for(door.behind.engine.calls[0].ended.wait(), 10)
+        await asyncio.wait_for(door.behind.engine.calls[0].ended.wait(), 60)
     assert door.behind.engine.calls[0].error == "CancelledError"
 
 

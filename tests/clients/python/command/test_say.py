@@ -167,7 +167,7 @@ def test_server_killed_in_the_middle_leaves_no_file_and_fails(
     killed = server.do(lambda: kill_when_paused(server.deployment))
     out = tmp_path / "hello.wav"
     assert main(["say", "Hello.", "--out", str(out), "--target", server.target]) == 1
-    killed.result(10)
+    killed.result(60)
     assert list(tmp_path.iterdir()) == []
     printed = capsys.readouterr()
     assert "error: The audio is incomplete." in printed.err and "was not written" in printed.err
@@ -206,5 +206,5 @@ def test_interrupt_leaves_no_file_and_frees_the_engine(server: Any, tmp_path: Pa
             pass
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
-    server.do(lambda: server.deployment.engine.calls[0].ended.wait()).result(10)
+    server.do(lambda: server.deployment.engine.calls[0].ended.wait()).result(60)
     assert list(tmp_path.iterdir()) == []

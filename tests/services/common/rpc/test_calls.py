@@ -134,7 +134,7 @@ async def test_malformed_request_id_is_replaced(stage: Any) -> None:
 
 
 async def ended(stage: Any) -> str:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not stage.codec.decode_ended_with:
             await asyncio.sleep(0.01)
     return stage.codec.decode_ended_with[0]

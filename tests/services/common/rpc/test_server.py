@@ -161,7 +161,7 @@ async def test_every_port_listens_on_ipv6(host: str) -> None:
             request = health_pb2.HealthCheckRequest(service="liveness")
             assert (await health_pb2_grpc.HealthStub(channel).Check(request)).status == SERVING
         async with grpc.aio.insecure_channel(f"[::1]:{server.port}") as channel:
-            await asyncio.wait_for(channel.channel_ready(), 5)
+            await asyncio.wait_for(channel.channel_ready(), 60)
         url = f"http://[::1]:{server.metrics_port}/metrics"
         assert b"grpc_server" in await asyncio.to_thread(lambda: urllib.request.urlopen(url).read())
     finally:

@@ -147,7 +147,7 @@ async def test_searches_wait_for_their_turn_and_too_many_are_refused(monkeypatch
 
             turns = deployment.gateway._watermark._turns
             first = asyncio.ensure_future(watermark.StreamDetectWatermark(held()))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not turns.taken:
                     await asyncio.sleep(0.01)
                 second = asyncio.ensure_future(watermark.DetectWatermark(unary()))

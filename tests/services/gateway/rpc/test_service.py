@@ -26,7 +26,7 @@ SERVICES = ["csm.v1.TextToSpeechService", "csm.v1.WatermarkService", "csm.v1.Voi
 
 async def wait_health(deployment: FakeDeployment, name: str, wanted: int) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{deployment.gateway.server.health_port}") as channel:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             async for answer in health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=name)):
                 if answer.status == wanted:
                     return

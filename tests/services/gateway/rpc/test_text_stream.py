@@ -23,7 +23,7 @@ from tests.support.text_streams import Message, messages_of
 
 Code = grpc.StatusCode
 SENTENCES = ["Good morning.", "How are you?", "I am fine."]
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 async def collect(call: Any) -> Any:

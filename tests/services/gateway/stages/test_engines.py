@@ -65,7 +65,7 @@ async def test_a_lost_engine_moves_its_conversations_alone(
     for engine in deployment.engines:
         engine.script.pause_at = 5
     call = asyncio.create_task(say(tts, asked[0]))
-    await asyncio.wait_for(deployment.engines[lost].script.paused.wait(), 10)
+    await asyncio.wait_for(deployment.engines[lost].script.paused.wait(), 60)
     for engine in deployment.engines:
         engine.script.pause_at = None
     await deployment.engine_servers[lost].drain(0)
@@ -86,7 +86,7 @@ async def test_the_only_engine_comes_back_and_goes_on(stream_request: Request, n
         stub = tts_pb2_grpc.TextToSpeechServiceStub(channel)
         running.engine.script.pause_at = 5
         call = asyncio.create_task(say(stub, named(stream_request, name)))
-        await asyncio.wait_for(running.engine.script.paused.wait(), 10)
+        await asyncio.wait_for(running.engine.script.paused.wait(), 60)
         running.engine.script.pause_at = None
         port = running.engine_server.port
         await running.engine_server.drain(0)
@@ -120,7 +120,7 @@ async def test_an_engine_that_is_not_serving_gets_no_conversation(
         await say(stub, asked)
         home = counts(engines).index(1)
         await healths[home].set("csm.engine.v1.EngineService", health_pb2.HealthCheckResponse.NOT_SERVING)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not engines[1 - home].calls:
                 await say(stub, asked)
     await gateway.stop()

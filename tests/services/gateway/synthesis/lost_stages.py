@@ -17,7 +17,7 @@ def pause(fakes: Sequence[FakeEngine | FakeCodec], frame: int) -> None:
 async def paused(fakes: Sequence[FakeEngine | FakeCodec]) -> int:
     """Index of the one that has come to its pause."""
     waiting = [asyncio.create_task(fake.script.paused.wait()) for fake in fakes]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     for task in waiting:
         task.cancel()

@@ -91,7 +91,7 @@ async def test_codec_killed_before_its_last_word_goes_unheard(
     pause(deployment.engines, FRAMES)
     call = tts.StreamSynthesize(stream_request)
     engine = await paused(deployment.engines)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not any(codec.calls for codec in deployment.codecs):
             await asyncio.sleep(0.01)
         index = 0 if deployment.codecs[0].calls else 1
@@ -232,11 +232,11 @@ async def test_cancel_during_a_failover_frees_everything(
     await asyncio.sleep(0.1)  # into the wait for a replica; sooner is as well
     call.cancel()
     codec = next(codec for codec in deployment.codecs if codec.calls)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await codec.calls[0].ended.wait()
     assert codec.calls[0].error != ""
     running = deployment.gateway.server.metrics.registry.get_sample_value
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while running("tts_running_requests"):
             await asyncio.sleep(0.01)
     assert failovers(deployment, "engine", "resumed") == failovers(deployment, "engine", "failed") == 0
