@@ -28,7 +28,7 @@ from services.gateway.synthesis.deadline import Deadline, deadline_exceeded
 
 ANNOUNCED_KEY = "csm-request-bytes"  # metadata: the size of a large request
 BUSY = "RECORDINGS_BUSY"
-SLOTS = 8
+SLOTS = 4
 SLICE_S, SLICES = 0.05, 5  # a slot is for so long; a busy event loop costs one slice. What comes later counts as large
 PATIENCE_S = 5.0  # of who waits for a slot while too many do
 SLOW_AFTER_S = 10.0  # then a request that still arrives gives its place to one that wants it

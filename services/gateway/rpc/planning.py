@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -34,6 +34,7 @@ from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
 from services.gateway.synthesis.text_synthesis import in_text_terms
 from services.gateway.voices.directory import VoiceDirectory
 
+T = TypeVar("T")
 R = TypeVar("R", tts_pb2.SynthesizeRequest, tts_pb2.StreamSynthesizeRequest)
 
 
@@ -56,6 +57,21 @@ class RecordingBudget:
         metrics.large_requests.set_function(lambda: self.arrivals.num_large)
         metrics.recording_bytes.set_function(lambda: self.decoded.taken)
         metrics.waiting_recordings.set_function(lambda: self.decoded.num_waiting)
+
+
+async def decoded_in_thread(decode: Callable[[], T]) -> T:
+    """Decoding takes too long for the event loop.
+
+    A thread cannot be cancelled. A cancel waits for its end, so that its share of the budget is not given back before.
+    """
+    decoding = asyncio.ensure_future(asyncio.to_thread(decode))
+    try:
+        return await asyncio.shield(decoding)
+    except asyncio.CancelledError:
+        await asyncio.wait({decoding})
+        if not decoding.cancelled():
+            decoding.exception()  # or asyncio warns that it was never retrieved
+        raise
 
 
 class Planner:
@@ -113,8 +129,7 @@ class Planner:
         if recordings:
             most = most_decoded_bytes(recordings, self._settings.max_context_audio_seconds)
             taken = await turn.enter_async_context(self._budget.decoded.take(deadline, most))
-            # Decoding takes too long for the event loop.
-            plan = await asyncio.to_thread(plan_synthesis, *given, caller=caller, words_follow=words_follow)
+            plan = await decoded_in_thread(lambda: plan_synthesis(*given, caller=caller, words_follow=words_follow))
             taken.shrink(sum(len(each.recording.samples) for each in plan.turns if each.recording is not None))
         else:
             plan = plan_synthesis(*given, caller=caller, words_follow=words_follow)

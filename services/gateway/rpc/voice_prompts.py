@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Protocol
 
 import grpc
@@ -15,7 +14,7 @@ from services.gateway.audio.recording import Recording
 from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.requests.context import read_turn
 from services.gateway.requests.recordings import most_decoded_bytes
-from services.gateway.rpc.planning import RecordingBudget
+from services.gateway.rpc.planning import RecordingBudget, decoded_in_thread
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.backends import Detects, Encodes
 from services.gateway.stages.catalog import Catalog, CatalogSource
@@ -59,8 +58,7 @@ class VoicePrompts:
         recordings = [turn.audio.recording] if turn.audio.HasField("recording") else []
         most = most_decoded_bytes(recordings, settings.max_recording_seconds)
         async with self._budget.decoded.take(deadline, most) as taken:
-            # Decoding takes too long for the event loop.
-            read = await asyncio.to_thread(read_turn, "prompt", turn, catalog, settings, self._seal)
+            read = await decoded_in_thread(lambda: read_turn("prompt", turn, catalog, settings, self._seal))
             if read.recording is None:
                 return self._checked_codes(read, catalog), None
             taken.shrink(len(read.recording.samples))

@@ -13,8 +13,8 @@ import pytest
 from csm.codec.v1 import codec_pb2
 
 from services.common.rpc.calls import Context
-from tests.support.fake_stages import FakeCodec
 from tests.services.gateway.budgets.limited_gateway import MIB, load
+from tests.support.fake_stages import FakeCodec
 
 MAX_RSS_BYTES = 512 * MIB
 SEARCH_PACE = 60 * MIB  # bytes of samples that the codec takes in a second: what a search costs it
@@ -60,7 +60,7 @@ async def test_recordings_that_come_at_once_are_not_all_held(tmp_path: Path) -> 
     found = await load(tmp_path, SENDER, 12, 8 * MIB, codec=_Codec())
     assert found.counts == [12, 0]
     assert found.peak_rss_bytes < 300 * MIB
-    assert found.p95_s < 5.0  # also where the machine is busy with something else; the slow test has the bar
+    assert found.p95_cpu_s < 0.2  # the slow test measures by the clock
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc, voices_pb2, voices_pb2_grpc
 from services.common.rpc import status
 from services.common.rpc.calls import Context
 from services.gateway.audio.recording import Recording
+from services.gateway.rpc import planning
 from tests.support.fake_deployment import FakeDeployment, fake_deployment
 from tests.support.fake_stages import FakeCodec
 
@@ -181,6 +183,29 @@ async def test_a_failed_or_cancelled_call_gives_its_share_back(tmp_path: Path) -
         assert status.from_rpc_error(caught.value).reason == "CODEC_BUSY"
         assert registry.get_sample_value("tts_failed_total", {"reason": "CODEC_BUSY"}) == 1
         assert gauge(running, "tts_recording_bytes") == 0
+
+
+async def test_a_decoder_that_is_cancelled_keeps_its_share_until_its_thread_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+    plan_synthesis = planning.plan_synthesis
+
+    def decode(*given: Any, **named: Any) -> Any:
+        begun.set()
+        may_end.wait(30)
+        return plan_synthesis(*given, **named)
+
+    monkeypatch.setattr(planning, "plan_synthesis", decode)
+    async with budget(tmp_path) as (running, codec, channel):
+        leaving = asyncio.ensure_future(streamed(channel))
+        await asyncio.to_thread(begun.wait, 30)
+        leaving.cancel()
+        await asyncio.sleep(0.1)
+        assert gauge(running, "tts_recording_bytes") == MIB
+        may_end.set()
+        await until(lambda: gauge(running, "tts_recording_bytes") == 0)
+        assert not codec.encoded
 
 
 def test_the_key_of_the_client_is_that_of_the_gateway() -> None:

@@ -13,8 +13,8 @@ from csm.codec.v1 import codec_pb2
 from csm.engine.v1 import engine_pb2
 
 from services.common.rpc.calls import Context
-from tests.support.fake_stages import FakeCodec, FakeEngine
 from tests.services.gateway.budgets.limited_gateway import MIB, load
+from tests.support.fake_stages import FakeCodec, FakeEngine
 
 MAX_RSS_BYTES = 512 * MIB
 ENCODE_PACE = 200 * MIB  # bytes of samples that the codec encodes in a second
