@@ -31,8 +31,11 @@ export function channelCredentials(options) {
   return grpc.credentials.createSsl(roots, ...readPair(certificate, key));
 }
 
-// A proxy's loopback is another host.
-export const channelOptions = ({ target }) => ({ 'grpc.enable_http_proxy': isLoopback(target) ? 0 : 1 });
+export const channelOptions = ({ target }) => ({
+  'grpc.enable_http_proxy': isLoopback(target) ? 0 : 1, // a proxy's loopback is another host
+  'grpc.initial_reconnect_backoff_ms': 200, // by default a server that was away is tried again after up to two minutes
+  'grpc.max_reconnect_backoff_ms': 5000,
+});
 
 function readAuthorities(file) {
   try {

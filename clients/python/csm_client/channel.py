@@ -36,6 +36,9 @@ def _options(target: str) -> list[tuple[str, str | int]]:
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 20_000),
+        # By default a server that was away is tried again after up to two minutes, while the others may be lost too.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 5_000),
     ]
 
 

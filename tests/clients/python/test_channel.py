@@ -1,0 +1,30 @@
+"""How a channel behaves towards a server that is away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from csm_client import AsyncClient
+
+LONGEST_S = 5.0 * 1.2 + 1.0  # with gRPC's jitter, on a busy machine
+
+
+@pytest.mark.slow
+async def test_a_server_that_is_away_is_tried_again_every_few_seconds() -> None:
+    tried_at_s: list[float] = []
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tried_at_s.append(time.monotonic())
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as away:
+        target = f"127.0.0.1:{away.sockets[0].getsockname()[1]}"
+        async with AsyncClient(target) as client:
+            client._channel.get_state(try_to_connect=True)
+            for _ in range(30):
+                await asyncio.sleep(1.0)
+                client._channel.get_state(try_to_connect=True)
+    waits_s = [after - before for before, after in zip(tried_at_s, tried_at_s[1:], strict=False)]
+    assert len(waits_s) >= 5 and max(waits_s) <= LONGEST_S, waits_s
