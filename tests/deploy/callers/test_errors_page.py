@@ -17,7 +17,8 @@ from services.http.api.errors import from_client_error
 WORD = re.compile(r"[A-Z][A-Z_]{3,}")
 STAGES = ("ENGINE", "CODEC")
 # Strings in capitals that are no reasons.
-OTHER_WORDS = {"CANCELLED", "ERROR", "WARNING", "FLAC", "POST", "DELETE", "WEBSOCKET", "SERIALIZABLE", *STAGES}
+METHODS = {"HEAD", "POST", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"}  # of HTTP
+OTHER_WORDS = {"CANCELLED", "ERROR", "WARNING", "FLAC", "SERIALIZABLE", *METHODS, *STAGES}
 OTHER_PREFIXES = ("CSM_", "GRPC_")
 # Calls that make one violation of a field.
 VIOLATIONS = {"FieldViolation", "SealError", "wrong", "_wrong", "_violated"}
