@@ -10,9 +10,9 @@ new, or with a crop those from a random place. Pieces without a mark come from t
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -36,46 +36,51 @@ from recipes.builtin_voice.watermark.evaluate import Judge, mark, random_key, sd
 SEED = 41
 SECONDS = 3.0  # of a recording
 LEAST_SECONDS = 4.0  # of a marked clip, so that a crop has a choice
-UNMARKED_SHARES = {"voice": 0.4, "vocoder": 0.3, "flite": 0.3}  # of the pieces without a mark
+SPEAKERS = range(len(flite.VOICES))
+UNMARKED = {"voice": 400, "vocoder": 300, "flite": 300}  # pieces without a mark
+PARTS = ("marked", *UNMARKED)
 
 
 class Mark:
     """Judges one bundle. The voice must speak at SAMPLE_RATE_HZ, as flite and the vocoder do here."""
 
     def __init__(self, voice: Voice, texts: Sequence[Judged], results: Results) -> None:
-        self._texts, self._results = texts, results
+        self._voice, self._texts, self._results = voice, texts, results
         self._silentcipher = voice.silentcipher
-        self._random = np.random.default_rng(SEED)
-        asked = [(text, speaker) for speaker in range(len(flite.VOICES)) for text in texts]
-        sayings = voice.say([[Segment(speaker, text.text)] for text, speaker in asked])
+
+    @cached_property
+    def _clips(self) -> dict[int, list[Pcm]]:
+        """What each speaker says."""
+        asked = [(text, speaker) for speaker in SPEAKERS for text in self._texts]
+        sayings = self._voice.say([[Segment(speaker, text.text)] for text, speaker in asked])
         said = [saying.pcm for saying in sayings]
-        self._clips = {
+        return {
             speaker: joined([pcm for pcm, (_, who) in zip(said, asked, strict=True) if who == speaker])
-            for speaker in range(len(flite.VOICES))
+            for speaker in SPEAKERS
         }
 
     def marked(self, at_most: int) -> None:
         """A row for each speaker and distortion, and one for the key of somebody else."""
+        random = np.random.default_rng(SEED)
         for speaker, clips in self._clips.items():
             clips, name = clips[:at_most], flite.VOICES[speaker]
-            keys = [random_key(self._random) for _ in clips]
+            keys = [random_key(random) for _ in clips]
             marked = [mark(self._silentcipher, clip, key, ADAPTIVE) for clip, key in zip(clips, keys, strict=True)]
             ratio_db = round(
                 float(np.mean([sdr_db(clip, other) for clip, other in zip(clips, marked, strict=True)])), 2
             )
             for title, distortion in distortions().items():
                 self._look(marked, keys, name, title, in_three_seconds(title, distortion), sdr_db=ratio_db)
-            others = [random_key(self._random) for _ in clips]
+            others = [random_key(random) for _ in clips]
             plain = in_three_seconds("none", distortions()["none"])
             self._look(marked, others, name, "none, another key", plain, sdr_db=ratio_db)
 
-    def unmarked(self, count: int) -> None:
-        """A row for each kind of sound: pieces of half a second to the whole clip, each searched for a random key."""
-        for kind, share in UNMARKED_SHARES.items():
-            clips = self._unmarked_clips(kind)
-            chosen = [clips[index % len(clips)] for index in range(round(share * count))]
-            keys = [random_key(self._random) for _ in chosen]
-            self._look(chosen, keys, kind, "not marked, a piece", piece, look_ahead=None)
+    def unmarked(self, kind: str, count: int) -> None:
+        """A row for one kind of sound: pieces of half a second to the whole clip, each searched for a random key."""
+        random = np.random.default_rng([SEED, *kind.encode()])
+        clips = self._unmarked_clips(kind)
+        chosen = [clips[index % len(clips)] for index in range(count)]
+        self._look(chosen, [random_key(random) for _ in chosen], kind, "not marked, a piece", piece, look_ahead=None)
 
     def _unmarked_clips(self, kind: str) -> list[Pcm]:
         if kind == "voice":
@@ -137,23 +142,25 @@ def _as_vocoder(said: flite.Utterance) -> Pcm:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--parts", default="marked,unmarked")
+    parser.add_argument("--parts", default=",".join(PARTS), help=f"of {', '.join(PARTS)}; the last three are unmarked")
     parser.add_argument("--texts", type=int, help="everyday sentences, each said by both speakers; all by default")
-    parser.add_argument("--clips", type=int, default=100, help="of each speaker, at most")
-    parser.add_argument("--unmarked", type=int, default=1000, help="pieces to look for false alarms on")
+    parser.add_argument("--clips", type=int, default=50, help="of each speaker, at most")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    parts = arguments.parts.split(",")
+    if unknown := set(parts) - set(PARTS):
+        parser.error(f"--parts has {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}.")
     torch.set_num_threads(arguments.threads)
     voice = Voice(arguments.bundle)
     conditions = {**voice.conditions, "nominal_sdr_db": voice.silentcipher.hparams.sdr_db}
     results = Results(arguments.json, "voice_mark", ("audio", "distortion"), conditions)
-    print("speaking", file=sys.stderr, flush=True)
     judge = Mark(voice, judged("everyday", arguments.texts), results)
-    if "marked" in arguments.parts.split(","):
-        judge.marked(arguments.clips)
-    if "unmarked" in arguments.parts.split(","):
-        judge.unmarked(arguments.unmarked)
+    for part in parts:
+        if part == "marked":
+            judge.marked(arguments.clips)
+        else:
+            judge.unmarked(part, UNMARKED[part])
 
 
 if __name__ == "__main__":
