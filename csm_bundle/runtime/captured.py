@@ -29,15 +29,14 @@ class Captured:
         self._run = function
         if device.type != "cuda":
             return
-        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
+        with torch.cuda.stream(stream):  # it also makes its device the current one, which may be another card
             for _ in range(_WARM_UPS):  # libraries pick algorithms and plans outside of the capture
                 function()
+            with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+                function()
         torch.cuda.current_stream(device).wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            function()
         self._run = graph.replay
 
     def __call__(self) -> None:

@@ -32,11 +32,15 @@ def silentcipher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=[1, 2], ids=["alone", "lane"])
 def codec(request: pytest.FixtureRequest, mimi_folder: Path, silentcipher_folder: Path) -> Codec:
-    """Two lanes of two rows. The parameter is the width of the embedder's lanes; 2 is as on a GPU, with Mimi too."""
-    form = Form.BATCH if request.param == 2 else None
+    return _new_codec(mimi_folder, silentcipher_folder, request.param)
+
+
+def _new_codec(mimi_folder: Path, silentcipher_folder: Path, embedder_width: int) -> Codec:
+    """Two lanes of two rows. With an embedder of width 2 it is as on a GPU, with Mimi too."""
+    form = Form.BATCH if embedder_width == 2 else None
     decoder = MimiDecoder(load_mimi(mimi_folder), num_lanes=2, lane_width=2, form=form)
     embedder = Embedder(
-        load_silentcipher(silentcipher_folder), sample_rate_hz=24000, num_slots=4, lane_width=request.param,
+        load_silentcipher(silentcipher_folder), sample_rate_hz=24000, num_slots=4, lane_width=embedder_width,
         first_samples=1920,
     )  # fmt: skip
     return Codec(decoder, embedder, Keyring(KEY, {"key": KEY}))
@@ -78,6 +82,17 @@ def test_samples_are_the_same_bit_for_bit(codec: Codec, before: ClipProgress) ->
         assert complete.progress == end.progress and complete.coverage == end.coverage
         assert complete.stream.num_frames == FRAMES and complete.stream.num_samples == len(whole)
         assert later == [c for c in checkpoints if c.point.num_samples >= checkpoint.point.num_samples]
+
+
+@pytest.mark.parametrize("first", [1, 2], ids=["from a CPU", "from a GPU"])
+def test_a_codec_of_the_other_kind_continues_within_rounding(
+    mimi_folder: Path, silentcipher_folder: Path, first: int
+) -> None:
+    codes = _codes(0)
+    whole, checkpoints, _ = _run(_new_codec(mimi_folder, silentcipher_folder, first), codes)
+    rest, _, _ = _run(_new_codec(mimi_folder, silentcipher_folder, 3 - first), codes, START, checkpoints[-1])
+    expected = whole[checkpoints[-1].start.first_sample :]
+    assert len(rest) == len(expected) and np.abs(rest - expected).max() < 1e-4 * np.abs(whole).max()
 
 
 def test_replay_is_bounded_by_what_the_networks_look_back(codec: Codec) -> None:
