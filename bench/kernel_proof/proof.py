@@ -38,6 +38,8 @@ class Proof:
         for form in forms:
             with pretended_gpu(lambda launch: None):
                 step = new_traced_step(form, max(sizes))
+                if not self.frames:
+                    frame(step, 1)  # what is made once in a process is made
             for batch in sizes:
                 rows = partly_read(step, batch, CONTEXT)
                 self._took(self.frames.setdefault((form, batch), count(partial(frame, step, batch), rows)))
