@@ -40,6 +40,8 @@ class Proof:
         for form in forms:
             with pretended_gpu(lambda launch: None):
                 step = new_traced_step(form, max(sizes))
+                if not self.frames:
+                    frame(step, 1)  # what is made once in a process is made
             for batch in sizes:
                 if step.weights.stacked_depth is not None:
                     count(partial(frame, step, batch))  # its buffers are made once
