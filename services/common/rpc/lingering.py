@@ -70,8 +70,9 @@ class IncomingMessages:
 
     def close(self) -> None:
         """Nothing is read any more."""
-        if self._reading is not None:
-            self._reading.cancel()
+        reading, self._reading = self._reading, None  # a cancelled task keeps its frames, and these keep the call
+        if reading is not None:
+            reading.cancel()
 
     async def _read(self) -> Any:
         return await anext(self._messages, _END)

@@ -18,6 +18,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc, voices_pb2, voices_pb2_grpc
 from services.common.rpc import status
 from services.common.rpc.calls import Context
 from services.gateway.audio.recording import Recording
+from services.gateway.requests.validation import plan_synthesis
 from services.gateway.rpc import planning
 from tests.support.fake_deployment import FakeDeployment, fake_deployment
 from tests.support.fake_stages import FakeCodec
@@ -140,7 +141,7 @@ async def test_a_running_stream_holds_no_recording(tmp_path: Path) -> None:
         await until(lambda: len(running.engine.calls) == 2)
         codec.encoded.clear()
         gc.collect()
-        assert not [each for each in gc.get_objects() if isinstance(each, Recording)]
+        assert not [each for each in gc.get_objects() if type(each) is Recording]
         assert gauge(running, "tts_recording_bytes") == gauge(running, "tts_large_requests") == 0
         running.engine.script.resume.set()
         assert await stream and await text
@@ -189,7 +190,6 @@ async def test_a_decoder_that_is_cancelled_keeps_its_share_until_its_thread_has_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, may_end = threading.Event(), threading.Event()
-    plan_synthesis = planning.plan_synthesis
 
     def decode(*given: Any, **named: Any) -> Any:
         begun.set()
