@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
 
-from bench.http.__main__ import main, percentile_ms
+from bench.http.__main__ import cpu_s, main, percentile_ms
 
 
 async def test_the_last_line_is_the_json_that_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,3 +27,7 @@ async def test_the_last_line_is_the_json_that_is_written(tmp_path: Path, capsys:
 def test_percentiles_are_nearest_rank() -> None:
     times_s = [0.001 * index for index in range(1, 101)]
     assert (percentile_ms(times_s, "p50"), percentile_ms(times_s, "p95")) == (50.0, 95.0)
+
+
+def test_processor_time_is_that_of_the_process() -> None:
+    assert cpu_s(os.getpid()) == pytest.approx(time.process_time(), abs=0.1)
