@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from recipes.builtin_voice.evaluation.results import Results
+from recipes.builtin_voice.evaluation.results import Results, Row
 
-CONDITIONS = {"voice": "fake/1", "sampling": {"temperature": 0.15}}
+CONDITIONS: Row = {"voice": "fake/1", "sampling": {"temperature": 0.15}}
 
 
 def test_what_was_measured_before_a_run_was_cut_off_is_in_the_file(tmp_path: Path) -> None:
