@@ -36,7 +36,7 @@ RUN --mount=type=bind,source=docker/prune.py,target=/run/prune.py \
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev \
-    && rm -rf /var/lib/apt/lists/*
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 # The lock, what nobody reads taken out again, and the bill of materials with each package's licence and its text: one
 # layer, so that nothing is stored twice.
 RUN --mount=type=bind,source=requirements/engine.txt,target=/run/engine.txt \

@@ -150,6 +150,7 @@ def test_no_test_double_reaches_the_build_of_an_image() -> None:
         "bundles",
         "docker/healthcheck.py",
         "docker/prune.py",
+        "docker/warm.py",
         "protos",
         "requirements",
     }
