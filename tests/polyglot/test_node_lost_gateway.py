@@ -11,8 +11,8 @@ from typing import Any
 import csm_client
 import pytest
 
-from tests.clients.python import test_lost_gateway_texts as texts
-from tests.clients.python.test_lost_gateway import AUDIO, HELD_AT, Gateways, running_gateways
+from tests.clients.python.lost_gateway import test_lost_gateway_texts as texts
+from tests.clients.python.lost_gateway.test_lost_gateway import AUDIO, HELD_AT, Gateways, running_gateways
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
 

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 
 from services.http.settings import HttpSettings
 from services.http.stage import HttpStage, start_http
-from tests.clients.python.test_lost_gateway import HELD_AT, Gateways, kill_one, running_gateways, warm_up
+from tests.clients.python.lost_gateway.test_lost_gateway import HELD_AT, Gateways, kill_one, running_gateways, warm_up
 from tests.services.http.test_websocket import talk_at
 
 pytestmark = pytest.mark.timeout(120)

@@ -15,7 +15,7 @@ import pytest
 from csm.v1 import tts_pb2
 from csm_client.errors import IncompleteAudioError
 
-from tests.clients.python.test_lost_gateway import Gateways, running_gateways, whole_samples
+from tests.clients.python.lost_gateway.test_lost_gateway import Gateways, running_gateways, whole_samples
 from tests.services.all_in_one.test_programs import environment
 from tests.support.fake_stages import FRAME_SAMPLES, FakeCodec, Script, numbered_audio
 
