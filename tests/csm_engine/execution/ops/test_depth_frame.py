@@ -38,6 +38,11 @@ def weights_of(config: ModelConfig, dtype: torch.dtype) -> PackedWeights:
     return stack_depth(pack(random_model(config, seed=1, dtype=dtype), depth_kernel=True))
 
 
+def kernel_of(weights: PackedWeights, programs: int) -> DepthKernel:
+    assert weights.stacked_depth is not None
+    return DepthKernel(weights.stacked_depth, programs=programs)
+
+
 def assert_close(ours: Tensor, expected: Tensor) -> None:
     assert (ours.float() - expected.float()).abs().max() <= 2e-5 * expected.float().abs().max()
 
@@ -47,7 +52,7 @@ def test_every_phase_equals_its_twin_and_one_launch_equals_the_phases() -> None:
     """Phase by phase on the very inputs that the phase had; then all buffers and codes of one launch, to the bit."""
     weights = weights_of(SMALL, torch.float32)
     frame = new_frame(weights, ROWS)
-    kernel, one = (DepthKernel(weights.stacked_depth, programs=programs) for programs in (5, 1))
+    kernel, one = (kernel_of(weights, programs) for programs in (5, 1))
     assert check_phases(kernel, weights, frame, assert_close) == {0: 1, 1: 4, 2: 6, 3: 4, 4: 4, 5: 4, 6: 2, 7: 2}
     assert torch.equal(frame.drawing.codes, frame.expected)
     assert torch.equal(one.frame(frame.first, frame.fed, frame.again().drawing), frame.expected)
@@ -64,7 +69,7 @@ def test_frames_in_bfloat16_follow_each_other_in_the_same_buffers(rows: int, mon
     """
     monkeypatch.setattr(matrix, "is_worth_packing", lambda weight: False)
     weights = weights_of(SMALL, torch.bfloat16)
-    by_phases, one = DepthKernel(weights.stacked_depth, programs=7), DepthKernel(weights.stacked_depth, programs=1)
+    by_phases, one = kernel_of(weights, 7), kernel_of(weights, 1)
     for seed in range(2):
         frame = new_frame(weights, rows, seed)
         drawings = [frame.again().drawing for _ in range(2)]
@@ -79,7 +84,7 @@ def test_frames_in_bfloat16_follow_each_other_in_the_same_buffers(rows: int, mon
 
 def test_a_frame_has_as_many_phases_as_the_design_says() -> None:
     config = replace(SMALL, num_codebooks=32, depth_decoder=replace(SMALL.depth_decoder, num_layers=4, max_seq_len=32))
-    phases = list(phases_of(DepthKernel(weights_of(config, torch.float32).stacked_depth, programs=1).shape(1)))
+    phases = list(phases_of(kernel_of(weights_of(config, torch.float32), 1).shape(1)))
     assert len(phases) == 1 + 31 * (4 * 5 + 2) + 4
 
 
