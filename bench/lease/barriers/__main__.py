@@ -49,7 +49,7 @@ def main() -> None:
 
 def barriers(figures: Figures, counter: Tensor, programs: int, number: int, device: torch.device) -> None:
     """`number` barriers of one and of two programs a multiprocessor, launched and replayed from a graph."""
-    from bench.lease.barrier_kernels import run_barriers
+    from bench.lease.barriers.barrier_kernels import run_barriers
 
     on_gpu = device.type == "cuda"
     for many in (programs, 2 * programs) if on_gpu else (programs,):
@@ -65,7 +65,7 @@ def barriers(figures: Figures, counter: Tensor, programs: int, number: int, devi
 
 def stream(figures: Figures, counter: Tensor, programs: int, device: torch.device) -> None:
     """Reads in parts, in every way. Each program's sum shows that it has read all."""
-    from bench.lease.barrier_kernels import run_stream
+    from bench.lease.barriers.barrier_kernels import run_stream
 
     on_gpu = device.type == "cuda"
     rounds, parts, block = (ROUNDS, PARTS, BLOCK) if on_gpu else (2, 3, 256)
