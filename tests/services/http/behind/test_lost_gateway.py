@@ -30,7 +30,8 @@ async def door_of(gateways: Gateways) -> AsyncIterator[HttpStage]:
     settings: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "metrics_port": -1, "drain_seconds": 0.0}
     stage = await start_http(HttpSettings(gateway_target=gateways.target, **settings))
     try:
-        await warm_up(stage.door.upstream.client(stage.door.upstream.caller(Headers())))
+        client = stage.door.upstream.client(stage.door.upstream.caller(Headers()))
+        await warm_up(gateways.deployment, lambda: client.synthesize("Hello.", max_seconds=0.08))
         yield stage
     finally:
         await stage.stop()
