@@ -13,7 +13,7 @@ from torchtune.models.llama3_1._position_embeddings import Llama3ScaledRoPE
 
 from bench.kernel_proof.operations import storage_of
 from bench.kernel_proof.pretended_gpu import META
-from bench.lease.barriers.__main__ import BARRIERS, BLOCK, BLOCKS, PARTS, ROUNDS
+from bench.lease.barriers.sizes import BARRIERS, BLOCK, BLOCKS, PARTS, ROUNDS
 from bench.lease.forms import FORMS, new_step
 from bench.shapes import CSM_1B
 from csm_engine.execution.frame_step import PackedFrameStep
@@ -110,7 +110,7 @@ def prompts(step: PackedFrameStep) -> dict[str, Callable[[], None]]:
 
 def barrier_programs() -> None:
     """What `bench.lease.barriers` launches."""
-    from bench.lease.barriers.barrier_kernels import run_barriers, run_stream  # needs triton
+    from bench.lease.barriers.kernels import run_barriers, run_stream  # needs triton
 
     counter, left = (torch.empty(size, dtype=torch.int32, device=META) for size in (1, HOPPER_PROGRAMS))
     data = torch.empty(PARTS, HOPPER_PROGRAMS, BLOCKS, BLOCK, dtype=torch.int32, device=META)

@@ -21,7 +21,7 @@ from csm_engine.execution.ops.depth.depth_launches import DepthKernel  # noqa: E
 from csm_engine.execution.weights import PackedWeights, pack  # noqa: E402
 from csm_engine.model.loader import random_model  # noqa: E402
 from csm_engine.types import SamplingParams  # noqa: E402
-from tests.support.depth_frame import Frame, check_phases, new_frame  # noqa: E402
+from tests.support.kernels.depth_frame import Frame, check_phases, new_frame  # noqa: E402
 
 CONFIG = replace(
     SHAPES["csm-1b"], backbone=SHAPES["csm-1b-shallow"].backbone, text_vocab_size=320

@@ -20,12 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.lease.barriers.sizes import BARRIERS, BLOCK, BLOCKS, PARTS, ROUNDS
 from bench.lease.figures import Figures
 from bench.lease.options import opened, parser
 
-BARRIERS, ROUNDS, PARTS = 558, 31, 18
 MOST_BARRIER_US, MOST_ROUND_US = 3.0, 130.0  # above these the design is dropped
-BLOCK, BLOCKS = 8192, 3  # int32 of one load, and loads of a program in a part: 132 programs read 233 MB a round
 REPEATS = 7
 
 
@@ -49,7 +48,7 @@ def main() -> None:
 
 def barriers(figures: Figures, counter: Tensor, programs: int, number: int, device: torch.device) -> None:
     """`number` barriers of one and of two programs a multiprocessor, launched and replayed from a graph."""
-    from bench.lease.barriers.barrier_kernels import run_barriers
+    from bench.lease.barriers.kernels import run_barriers
 
     on_gpu = device.type == "cuda"
     for many in (programs, 2 * programs) if on_gpu else (programs,):
@@ -65,7 +64,7 @@ def barriers(figures: Figures, counter: Tensor, programs: int, number: int, devi
 
 def stream(figures: Figures, counter: Tensor, programs: int, device: torch.device) -> None:
     """Reads in parts, in every way. Each program's sum shows that it has read all."""
-    from bench.lease.barriers.barrier_kernels import run_stream
+    from bench.lease.barriers.kernels import run_stream
 
     on_gpu = device.type == "cuda"
     rounds, parts, block = (ROUNDS, PARTS, BLOCK) if on_gpu else (2, 3, 256)

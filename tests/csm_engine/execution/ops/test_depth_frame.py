@@ -21,7 +21,7 @@ from csm_engine.execution.ops.depth.depth_launches import DepthKernel, phases_of
 from csm_engine.execution.weights import PackedWeights, pack, stack_depth  # noqa: E402
 from csm_engine.model.loader import random_model  # noqa: E402
 from csm_engine.model.shapes import ModelConfig, TransformerConfig  # noqa: E402
-from tests.support.depth_frame import check_phases, new_frame  # noqa: E402
+from tests.support.kernels.depth_frame import check_phases, new_frame  # noqa: E402
 
 SMALL = ModelConfig(
     backbone=TransformerConfig(num_layers=1, dim=32, num_heads=2, num_kv_heads=1, ffn_dim=32, max_seq_len=32),

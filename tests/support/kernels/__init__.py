@@ -1,0 +1,1 @@
+"""Checks of kernels that run on the device and in the interpreter."""
