@@ -36,6 +36,6 @@ def test_limits_are_those_of_the_code(page: str) -> None:
 def test_reasons_are_those_of_the_code(page: str, repository: Path) -> None:
     told = set(re.findall(r"`((?:VOICES?|PROMPT|NO|CODEC)_[A-Z_]+)`", page))
     gateway = repository / "services" / "gateway"
-    sources = [*(gateway / "voices").glob("*.py"), gateway / "rpc" / "voice_servicer.py"]
+    sources = [*(gateway / "voices").glob("*.py"), *(gateway / "rpc").glob("voice_*.py")]
     raised = set(re.findall(r'"((?:VOICES?|PROMPT|NO|CODEC)_[A-Z_]+)"', "".join(map(Path.read_text, sources))))
     assert told == raised
