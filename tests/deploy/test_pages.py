@@ -12,7 +12,7 @@ from services.all_in_one.settings import AllInOneSettings
 from services.common.settings import StageSettings, setting_names
 
 ROOT = Path(__file__).parents[2]
-SKIPPED = {".venv", "node_modules", "build", "gen"}
+SKIPPED = {".pytest_cache", ".venv", "node_modules", "build", "gen"}
 PAGES = sorted(page for page in ROOT.rglob("*.md") if not SKIPPED & set(page.relative_to(ROOT).parts))
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
 
