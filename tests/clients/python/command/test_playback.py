@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -52,7 +53,7 @@ def test_first_sound_is_played_before_the_last_is_made(server: Any, programs: Pa
     command = f'({typing}) | "{sys.executable}" -m csm_client say - --play --target {server.target}'
     paths = ":".join(path for path in sys.path if path)
     environment = {"PATH": f"{programs}:/usr/bin:/bin", "PYTHONPATH": paths}
-    assert os.spawnle(os.P_WAIT, "/bin/sh", "sh", "-c", command, environment) == 0
+    assert subprocess.run(["/bin/sh", "-c", command], env=environment).returncode == 0
     assert len(server.deployment.engine.calls) == 2
 
 
