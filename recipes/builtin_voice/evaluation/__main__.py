@@ -26,6 +26,7 @@ from recipes.builtin_voice import flite
 from recipes.builtin_voice.codec.recordings import sound_of
 from recipes.builtin_voice.csm.tokenizer import TEXT_FRONTEND
 from recipes.builtin_voice.evaluation.codec_quality import mel_distance_db
+from recipes.builtin_voice.evaluation.options import chosen_parts
 from recipes.builtin_voice.evaluation.results import Results, Row
 from recipes.builtin_voice.evaluation.sets import SEED, judged
 from recipes.builtin_voice.evaluation.speaker import SpeakerClassifier
@@ -132,9 +133,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    parts = arguments.parts.split(",")
-    if unknown := set(parts) - set(PARTS):
-        parser.error(f"--parts has {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}.")
+    parts = chosen_parts(parser, arguments.parts, PARTS)
     torch.set_num_threads(arguments.threads)
     voice = Voice(arguments.bundle)
     results = Results(arguments.json, "voice", ("set",), voice.conditions)

@@ -25,6 +25,7 @@ from csm_engine.types import Segment
 from csm_text.frontend import load
 from recipes.builtin_voice import flite
 from recipes.builtin_voice.csm.tokenizer import TEXT_FRONTEND
+from recipes.builtin_voice.evaluation.options import chosen_parts
 from recipes.builtin_voice.evaluation.results import Results
 from recipes.builtin_voice.evaluation.sets import Judged, judged
 from recipes.builtin_voice.evaluation.voice import Voice
@@ -148,9 +149,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    parts = arguments.parts.split(",")
-    if unknown := set(parts) - set(PARTS):
-        parser.error(f"--parts has {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}.")
+    parts = chosen_parts(parser, arguments.parts, PARTS)
     torch.set_num_threads(arguments.threads)
     voice = Voice(arguments.bundle)
     conditions = {**voice.conditions, "nominal_sdr_db": voice.silentcipher.hparams.sdr_db}
