@@ -47,6 +47,13 @@ class GatewayMetrics:
             ["stage", "outcome"],
             registry=registry,
         )
+        self.resumed_texts = Counter(
+            "tts_resumed_texts",
+            "Texts that another gateway had begun, by where they went on: checkpoint (behind the last sentence that was"
+            " said), codes (said sentences were decoded and encoded again, not generated), start.",
+            ["at"],
+            registry=registry,
+        )
         self.decode_slots = Counter(
             "tts_decode_slots",
             "Decode slots that streams gave back because the client took nothing, and took again: given_back,"
@@ -114,6 +121,8 @@ class GatewayMetrics:
             self.voices.labels(source)
             self.voice_lookups.labels(source)
         self.voice_lookups.labels("none")
+        for at in ("checkpoint", "codes", "start"):
+            self.resumed_texts.labels(at)
         for event in ("given_back", "taken_again"):
             self.decode_slots.labels(event)
         for reason in ("CREDENTIAL_MISSING", "CREDENTIAL_INVALID", "QUOTA_EXCEEDED"):

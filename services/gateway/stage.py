@@ -104,7 +104,9 @@ class GatewayStage:
         voices = VoiceDirectory(engine, codec, folder, self._store, gateway_metrics)
         budget = RecordingBudget(settings, gateway_metrics)
         planner = Planner(settings, codec, self._catalogs, voices, gateway_metrics, seal, budget)
-        speech = TextToSpeechServicer(settings, engine, codec, self._catalogs, voices, gateway_metrics, quotas, planner)
+        speech = TextToSpeechServicer(
+            settings, engine, codec, self._catalogs, voices, gateway_metrics, quotas, planner, seal
+        )
         self._kept = VoiceServicer(
             settings, codec, self._catalogs, voices, self._store, gateway_metrics, quotas, seal, budget
         )

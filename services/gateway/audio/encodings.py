@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from csm.v1 import tts_pb2
 
+from services.gateway.audio.continuation import ContinuedResampler, LastSamples, Place, can_continue
 from services.gateway.audio.decoders import sample_format_of
 from services.gateway.audio.encoded import AudioEncoder
 from services.gateway.audio.g711 import ALAW, G711, MULAW
@@ -19,6 +20,7 @@ from services.gateway.audio.packets.encoder import PacketEncoder
 from services.gateway.audio.packets.formats import (
     AAC,
     FLAC,
+    FLAC_FRAMES_HZ,
     MP3,
     PacketFormat,
     aac_bytes_per_second,
@@ -38,6 +40,15 @@ SAMPLE_RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100
 
 def _no_header(sample_rate_hz: int, sample_count: int | None) -> bytes:
     return b""
+
+
+def _nothing_to_skip(encoder: AudioEncoder, sample_count: int) -> None:
+    return None
+
+
+def _skip_packets(encoder: AudioEncoder, sample_count: int) -> None:
+    assert isinstance(encoder, PacketEncoder)
+    encoder.skip(sample_count)
 
 
 def _unknown_layout(content: bytes, channel_count: int, sample_rate_hz: int) -> WavHeader | None:
@@ -60,6 +71,9 @@ class Encoding:
     )
     sample_rates_hz: tuple[int, ...] | None = None  # None: any of SAMPLE_RATES_HZ, and the model's own
     is_headerless: bool = False  # a recording needs its rate and channels stated
+    # From a new encoder and the number of samples that another one has encoded: it goes on bit for bit. None: none can.
+    skip: Callable[[AudioEncoder, int], None] | None = None
+    lag_s: float = 0.0  # of audio that such an encoder may hold back, beside the resampler
 
 
 def _headerless(codec: str, pack: Callable[[int], Callable[[bytes], bytes]], **names: object) -> Encoding:
@@ -72,6 +86,7 @@ def _headerless(codec: str, pack: Callable[[int], Callable[[bytes], bytes]], **n
         open_pieces=lambda file, channel_count, rate_hz: sample_pieces(codec, file, channel_count, rate_hz),
         read_layout=lambda content, channel_count, rate_hz: WavHeader(codec, channel_count, rate_hz, len(content)),
         is_headerless=True,
+        skip=_nothing_to_skip,
     )
 
 
@@ -100,6 +115,7 @@ ENCODINGS: Mapping[tts_pb2.AudioEncoding, Encoding] = {
         header=wav_header,
         open_pieces=lambda file, channel_count, rate_hz: wav_pieces(file),
         read_layout=lambda content, channel_count, rate_hz: read_wav_header(io.BytesIO(content)),
+        skip=_nothing_to_skip,
     ),
     tts_pb2.AUDIO_ENCODING_OGG_OPUS: Encoding(
         content_type="audio/ogg; codecs=opus",
@@ -127,6 +143,8 @@ ENCODINGS: Mapping[tts_pb2.AudioEncoding, Encoding] = {
         suffixes=(".flac",),
         bytes_per_second=flac_bytes_per_second,
         header=flac_header,
+        skip=_skip_packets,
+        lag_s=1 / FLAC_FRAMES_HZ,
     ),
 }
 
@@ -147,12 +165,32 @@ def bytes_per_second(encoding: tts_pb2.AudioEncoding, sample_rate_hz: int) -> in
     return ENCODINGS[encoding].bytes_per_second(sample_rate_hz)
 
 
-def open_encoder(encoding: tts_pb2.AudioEncoding, from_hz: int, to_hz: int, serial: int) -> AudioEncoder:
+def can_go_on(encoding: tts_pb2.AudioEncoding, from_hz: int, to_hz: int) -> bool:
+    """Whether an encoder can be opened at a place. The rates are those of `open_encoder`."""
+    row = ENCODINGS[encoding]
+    return row.skip is not None and can_continue(from_hz, to_hz, row.lag_s)
+
+
+def open_last_samples(encoding: tts_pb2.AudioEncoding, from_hz: int, to_hz: int, place: Place | None) -> LastSamples:
+    """Keeps what a place in the stream of an encoder needs. The arguments are those of `open_encoder`."""
+    return LastSamples(from_hz, to_hz, ENCODINGS[encoding].lag_s, b"" if place is None else place.last_samples)
+
+
+def open_encoder(
+    encoding: tts_pb2.AudioEncoding, from_hz: int, to_hz: int, serial: int, place: Place | None = None
+) -> AudioEncoder:
     """An encoder for one utterance. It writes no container header: that depends on where the audio goes.
 
     from_hz: rate of the samples; to_hz: rate of the audio, one of `sample_rates_hz`; serial: differs between streams
-    that may be joined
+    that may be joined. place: where it goes on after another encoder, if it `can_go_on`; None is the start
     """
     if encoding not in ENCODINGS:
         raise ValueError(f"There is no encoder for {encoding}.")
-    return ENCODINGS[encoding].open_encoder(open_resampler(from_hz, to_hz), to_hz, serial)
+    row = ENCODINGS[encoding]
+    if place is None:
+        return row.open_encoder(open_resampler(from_hz, to_hz), to_hz, serial)
+    if row.skip is None:
+        raise ValueError(f"No encoder goes on after another one for {encoding_name(encoding)}.")
+    encoder = row.open_encoder(ContinuedResampler(from_hz, to_hz, place), to_hz, serial)
+    row.skip(encoder, place.sent_samples)
+    return encoder

@@ -5,7 +5,8 @@ AES-GCM-SIV (RFC 8452) seals them: many gateways may share one key without count
 
     "CSMS" version key-id-length key-id codec-tag nonce ciphertext
 
-Everything before the ciphertext is authenticated with it. The tag identifies the codec of the codes.
+Everything before the ciphertext is authenticated with it. The tag identifies the codec of the codes. A state, of which
+codes are a part, is sealed alike after "CSMT"; it says itself what it belongs to, and its tag is empty.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ Mode = Literal["sealed", "open", "off"]
 KIND = "code sealing"  # keys, in messages
 KEY_BYTES = 32
 MAGIC = b"CSMS\x01"
+STATE_MAGIC = b"CSMT\x01"
 _TAG_BYTES = 8
 _NONCE_BYTES = 12
+_CHANGED = "are not as the server returned them: bytes were changed."
 
 
 class SealError(ValueError):
@@ -59,19 +62,43 @@ class CodeSeal:
         self._file = FollowedFiles([path], lambda: _read(path), KeyringError, on_reload)
 
     def seal(self, codes: rvq_pb2.CodeFrames, codec: rvq_pb2.CodecIdentity) -> bytes:
-        keys = self._file.get()
-        key_id = keys.active_id.encode()
-        header = MAGIC + bytes([len(key_id)]) + key_id + _tag(codec)
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        cipher = keys.ciphers[keys.active_id]
-        return header + nonce + cipher.encrypt(nonce, codes.SerializeToString(), header + nonce)
+        return self._sealed(MAGIC, _tag(codec), codes.SerializeToString())
 
     def open(self, sealed: bytes, codec: rvq_pb2.CodecIdentity) -> rvq_pb2.CodeFrames:
         """Raises SealError."""
-        if not sealed.startswith(MAGIC) or len(sealed) <= len(MAGIC):
+        tag, content = self._opened(MAGIC, sealed)
+        if tag != _tag(codec):
+            raise SealError(
+                "SEALED_CODES_OTHER_CODEC",
+                "belong to another codec than this server's; send the turn's audio as a recording.",
+            )
+        try:
+            return rvq_pb2.CodeFrames.FromString(content)
+        except DecodeError:
+            raise SealError("SEALED_CODES_CHANGED", _CHANGED) from None
+
+    def seal_state(self, state: bytes) -> bytes:
+        """Seals a state that is no codes alone. Neither kind can be opened as the other."""
+        return self._sealed(STATE_MAGIC, bytes(_TAG_BYTES), state)
+
+    def open_state(self, sealed: bytes) -> bytes:
+        """Raises SealError, also for a state of a later version: SEALED_CODES_MALFORMED."""
+        return self._opened(STATE_MAGIC, sealed)[1]
+
+    def _sealed(self, magic: bytes, tag: bytes, content: bytes) -> bytes:
+        keys = self._file.get()
+        key_id = keys.active_id.encode()
+        header = magic + bytes([len(key_id)]) + key_id + tag
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        cipher = keys.ciphers[keys.active_id]
+        return header + nonce + cipher.encrypt(nonce, content, header + nonce)
+
+    def _opened(self, magic: bytes, sealed: bytes) -> tuple[bytes, bytes]:
+        """The tag and the content. Raises SealError."""
+        if not sealed.startswith(magic) or len(sealed) <= len(magic):
             raise SealError("SEALED_CODES_MALFORMED", "are not sealed codes as a server returns them.")
-        begin = len(MAGIC) + 1
-        end = begin + sealed[len(MAGIC)]
+        begin = len(magic) + 1
+        end = begin + sealed[len(magic)]
         key_id, tag = sealed[begin:end], sealed[end : end + _TAG_BYTES]
         start = end + _TAG_BYTES + _NONCE_BYTES
         if len(sealed) <= start:
@@ -82,18 +109,10 @@ class CodeSeal:
                 "SEALED_CODES_UNKNOWN_KEY",
                 "were sealed with a key that this server does not have; send the turn's audio as a recording.",
             )
-        if tag != _tag(codec):
-            raise SealError(
-                "SEALED_CODES_OTHER_CODEC",
-                "belong to another codec than this server's; send the turn's audio as a recording.",
-            )
         try:
-            content = cipher.decrypt(sealed[start - _NONCE_BYTES : start], sealed[start:], sealed[:start])
-            return rvq_pb2.CodeFrames.FromString(content)
-        except (InvalidTag, DecodeError):
-            raise SealError(
-                "SEALED_CODES_CHANGED", "are not as the server returned them: bytes were changed."
-            ) from None
+            return tag, cipher.decrypt(sealed[start - _NONCE_BYTES : start], sealed[start:], sealed[:start])
+        except InvalidTag:
+            raise SealError("SEALED_CODES_CHANGED", _CHANGED) from None
 
 
 def open_code_seal(mode: Mode, path: Path, on_reload: Callable[[bool], None]) -> CodeSeal | None:

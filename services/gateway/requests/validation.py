@@ -5,6 +5,7 @@ Field paths are those of csm/v1/tts.proto, such as `context.turns[2].audio.codes
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 from csm.v1 import tts_pb2
@@ -66,6 +67,7 @@ def plan_synthesis(
     max_frames = checks.max_frames(request, sample_rate_hz, speed)
     chunk_frames = checks.chunk_frames(request, sample_rate_hz)
     heard_frames = checks.heard_frames(request, sample_rate_hz, speed)
+    send_checkpoints, checkpoints = checks.checkpoints(request, words_follow=words_follow)
     checks.labels(request)
     if complaint := wrong_id(request.conversation_id):
         violations.wrong("conversation_id", complaint)
@@ -95,6 +97,9 @@ def plan_synthesis(
         speed=speed,
         live=streaming and (words_follow or not heard_frames),
         heard_frames=heard_frames,
+        send_checkpoints=send_checkpoints,
+        checkpoints=checkpoints,
+        context_digest=_digest_of(request.context) if send_checkpoints or checkpoints else b"",
         conversation=conversation_key(
             caller, request.conversation_id, turns, call_id=request_id if words_follow else ""
         ),
@@ -107,6 +112,13 @@ def _prompt_turn(voice: ChosenVoice) -> ContextTurn | None:
     if voice.prompt is None:
         return None
     return ContextTurn(voice.speaker, voice.prompt.text, codes=voice.prompt.codes)
+
+
+def _digest_of(context: tts_pb2.SynthesisContext) -> bytes:
+    digest = hashlib.sha256()
+    for turn in context.turns:
+        digest.update(hashlib.sha256(turn.SerializeToString(deterministic=True)).digest())
+    return digest.digest()
 
 
 def asked_speaker(request: Request) -> int | None:
@@ -215,6 +227,15 @@ class _Checks:
         if not sample_rate_hz:
             return 0
         return math.ceil(heard_samples / sample_rate_hz * speed / self._catalog.frame_s)
+
+    def checkpoints(self, request: Request, *, words_follow: bool) -> tuple[bool, tuple[bytes, ...]]:
+        """Whether a text's checkpoints are asked for, and those that the caller has."""
+        if isinstance(request, tts_pb2.SynthesizeRequest):
+            return False, ()
+        given = tuple(request.stream_config.checkpoints)
+        if given and not words_follow:
+            self.wrong("stream_config.checkpoints", "must be empty; only StreamSynthesizeText goes on at checkpoints.")
+        return request.stream_config.send_checkpoints and words_follow, given
 
     def labels(self, request: Request) -> None:
         if len(request.labels) > MAX_LABEL_COUNT:

@@ -14,14 +14,16 @@ from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from services.common.rpc.calls import Context, caller_name
 from services.common.rpc.status import FieldViolation, invalid_argument
-from services.common.telemetry import logs
+from services.common.telemetry import logs, spans
 from services.gateway.audio.encodings import ENCODINGS, sample_rates_hz
+from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.auth.quotas import StreamQuotas
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.requests.limits import unary_seconds
 from services.gateway.requests.sampling import default_sampling
 from services.gateway.rpc import responses as convert
 from services.gateway.rpc.arrivals import announced_bytes
+from services.gateway.rpc.checkpoints import Checkpoints, Earlier
 from services.gateway.rpc.instrumented_run import instrumented_run
 from services.gateway.rpc.planning import Planner
 from services.gateway.rpc.sinks import Response, StreamSink, WholeSink
@@ -35,12 +37,14 @@ from services.gateway.synthesis.decoding import DecodePacing
 from services.gateway.synthesis.failover import FailoverLimits, Failovers
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
+from services.gateway.synthesis.said import Said
 from services.gateway.synthesis.synthesis import Codec, Deliver, Engine, Synthesis
 from services.gateway.synthesis.text_synthesis import BeforeDecoding, TextSynthesis
 from services.gateway.voices.directory import VoiceDirectory
 
 READ_LATE = ("Synthesize", "StreamSynthesize")  # methods of one request, which they receive when they read it
 MAX_VOICES_PER_PAGE = 100
+_NOTHING_SAID = Earlier()
 _PAGE_TOKEN = re.compile(r"[0-9]{0,9}")
 
 R = TypeVar("R")
@@ -61,7 +65,9 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         metrics: GatewayMetrics,
         quotas: StreamQuotas,
         planner: Planner,
+        seal: CodeSeal | None,
     ) -> None:
+        """seal: with --code-sealing=sealed"""
         self._settings = settings
         self._engine = engine
         self._codec = codec
@@ -70,6 +76,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         self._metrics = metrics
         self._quotas = quotas
         self._planner = planner
+        self._seal = seal
 
     async def Synthesize(self, requests: _Whole, context: Context) -> tts_pb2.SynthesizeResponse:
         """requests: the one message of a unary call, received only when it is read."""
@@ -100,11 +107,24 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             sentences = read_sentences(
                 requests, plan.language_code, self._settings.max_text_length, idle_s, lambda: text.is_speaking
             )
-            sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeTextResponse)
-            clip = Clip(continues=True)
+            checkpoints = self._checkpoints(plan, catalog)
+            earlier = _NOTHING_SAID if checkpoints is None else checkpoints.open(plan.checkpoints)
+            self._report_resumed(plan, earlier)
+            sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeTextResponse, earlier)
+            clip = earlier.clip()
 
-            def synthesis_of(sentence: SynthesisPlan, before_decoding: BeforeDecoding, goes_on: bool) -> Synthesis:
-                return self._synthesis(sentence, catalog, before_decoding, clip, waits_when_full=goes_on)
+            def synthesis_of(
+                sentence: SynthesisPlan,
+                before_decoding: BeforeDecoding,
+                goes_on: bool,
+                made: SynthesisResult | None,
+            ) -> Synthesis:
+                return self._synthesis(sentence, catalog, before_decoding, clip, waits_when_full=goes_on, made=made)
+
+            async def end_sentence(text: str, result: SynthesisResult) -> None:
+                if checkpoints is not None and plan.send_checkpoints:
+                    said = Said(text, result, clip.resume)
+                    await sink.end_sentence(lambda place: checkpoints.make(said, place))
 
             async def close_clip(deadline: Deadline) -> codec_pb2.WatermarkResult | None:
                 if not clip.resume:  # an older codec, which reports each sentence by itself
@@ -114,8 +134,17 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
                 stream = CodecStream(plan.request_id, catalog, self._codec, self._pacing(), failovers, clip)
                 return await stream.close(deadline)
 
-            remembered = self._settings.max_remembered_sentences
-            text = TextSynthesis(plan, sentences, synthesis_of, sink.begin_sentence, close_clip, remembered)
+            text = TextSynthesis(
+                plan,
+                sentences,
+                synthesis_of,
+                sink.begin_sentence,
+                end_sentence,
+                close_clip,
+                self._settings.max_remembered_sentences,
+                earlier.said,
+                decodes_earlier=earlier.place is None,
+            )
             result = await self._run(text, plan, catalog, deadline, sink.deliver)
             await sink.finish(result)
 
@@ -169,6 +198,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         *,
         waits_when_full: bool = False,
         arrived_at_s: float | None = None,
+        made: SynthesisResult | None = None,
     ) -> Synthesis:
         return Synthesis(
             plan,
@@ -180,11 +210,41 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             before_decoding,
             clip,
             arrived_at_s,
+            made,
         )
 
-    def _sink(self, context: Context, plan: SynthesisPlan, catalog: Catalog, response: type[Response]) -> StreamSink:
-        timeout_s, least_pace = self._settings.write_timeout_seconds, self._settings.min_listener_pace
-        return StreamSink(context, plan, catalog, timeout_s, response, least_pace=least_pace)
+    def _checkpoints(self, plan: SynthesisPlan, catalog: Catalog) -> Checkpoints | None:
+        """None where there are no keys to seal them with, or nobody asks for them."""
+        if self._seal is None or not (plan.send_checkpoints or plan.checkpoints):
+            return None
+        return Checkpoints(self._seal, plan, catalog, self._settings.max_remembered_sentences)
+
+    def _report_resumed(self, plan: SynthesisPlan, earlier: Earlier) -> None:
+        if not plan.heard_frames and not plan.checkpoints:
+            return
+        outcome = "start" if not earlier.said else "codes" if earlier.place is None else "checkpoint"
+        self._metrics.resumed_texts.labels(outcome).inc()
+        logs.annotate(resumed_sentences=len(earlier.said))
+        spans.event("text resumed", sentences=len(earlier.said), at=outcome)
+
+    def _sink(
+        self,
+        context: Context,
+        plan: SynthesisPlan,
+        catalog: Catalog,
+        response: type[Response],
+        earlier: Earlier = _NOTHING_SAID,
+    ) -> StreamSink:
+        return StreamSink(
+            context,
+            plan,
+            catalog,
+            self._settings.write_timeout_seconds,
+            response,
+            least_pace=self._settings.min_listener_pace,
+            place=earlier.place,
+            resumed_sentences=len(earlier.said),
+        )
 
     def _pacing(self) -> DecodePacing:
         settings = self._settings

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import grpc
 from csm.v1 import tts_pb2
 
 from services.common.rpc.calls import Context
 from services.common.rpc.status import StatusError
+from services.gateway.audio.continuation import Place
 from services.gateway.audio.encoded import AudioEncoder, EncodedAudio
-from services.gateway.audio.encodings import ENCODINGS, open_encoder
+from services.gateway.audio.encodings import ENCODINGS, open_encoder, open_last_samples
 from services.gateway.rpc import responses as convert
 from services.gateway.stages.catalog import Catalog
 from services.gateway.synthesis.plan import SynthesisPlan
@@ -36,9 +38,12 @@ class StreamSink:
         response: type[Response] = tts_pb2.StreamSynthesizeResponse,
         *,
         least_pace: float = 0.0,
+        place: Place | None = None,
+        resumed_sentences: int = 0,
     ) -> None:
         """response: message type of the stream. write_timeout_s: longest wait of one write. least_pace: seconds of
-        audio that the client must take for each second of waiting beyond `write_timeout_s` in all; 0 is no limit
+        audio that the client must take for each second of waiting beyond `write_timeout_s` in all; 0 is no limit.
+        place: where it goes on, behind `resumed_sentences` sentences; None is the start
         """
         self._context = context
         self._plan = plan
@@ -46,11 +51,13 @@ class StreamSink:
         self._write_timeout_s, self._least_pace = write_timeout_s, least_pace
         self._waited_s = 0.0  # for the client, in all writes
         self._response = response
-        self._encoder = encoder_of(plan, catalog)
+        self._encoder = encoder_of(plan, catalog, place)
         self._begun = False
         self._sentences: list[tts_pb2.Sentence] = []  # begun, not sent yet
-        self._taken_samples = 0  # at the codec's rate
-        self._sent_samples = 0  # at the caller's rate
+        self._begins_at, self._resumed_sentences = place, resumed_sentences
+        self._last_samples = open_last_samples(plan.encoding, catalog.sample_rate_hz, plan.sample_rate_hz, place)
+        self._taken_samples = 0 if place is None else place.decoded_samples  # at the codec's rate
+        self._sent_samples = self._had_samples = 0 if place is None else place.sent_samples  # at the caller's rate
 
     def begin_sentence(self, text: str) -> None:
         """Starts a sentence: the next samples belong to it."""
@@ -60,7 +67,14 @@ class StreamSink:
     async def deliver(self, samples: bytes) -> int:
         """Encodes and writes samples; returns the number sent. Raises StatusError CLIENT_TOO_SLOW."""
         self._taken_samples += len(samples) // 2
+        self._last_samples.push(samples)
         return await self._send(await encode(self._encoder, samples))
+
+    async def end_sentence(self, checkpoint: Callable[[Place], bytes]) -> None:
+        """Sends the checkpoint of the sentence whose last samples were delivered. checkpoint: makes it for a place"""
+        await self._send(EncodedAudio(b"", 0))  # of a sentence without audio, that it has begun
+        state = checkpoint(self._last_samples.place(self._taken_samples, self._sent_samples))
+        await self._write(tts_pb2.StreamSynthesizeTextResponse(checkpoint=tts_pb2.TextCheckpoint(state=state)))
 
     async def finish(self, result: SynthesisResult) -> None:
         await self._send(self._encoder.finish())
@@ -85,8 +99,11 @@ class StreamSink:
             return b""
         self._begun = True
         header = convert.header(self._plan, self._catalog)
+        header.resumed_sentence_count = self._resumed_sentences
+        if self._begins_at is not None:
+            header.first_sentence_index = self._resumed_sentences
         await self._write(self._response(header=header))
-        return container_header(self._plan, None)
+        return b"" if self._begins_at is not None else container_header(self._plan, None)
 
     async def _write(self, message: Response) -> None:
         write = asyncio.ensure_future(self._context.write(message))
@@ -115,7 +132,7 @@ class StreamSink:
     @property
     def _taken_s(self) -> float:
         """Seconds of audio that the client has taken."""
-        return self._sent_samples / self._plan.sample_rate_hz
+        return (self._sent_samples - self._had_samples) / self._plan.sample_rate_hz
 
     def _too_slow(self, patience_s: float) -> StatusError:
         if patience_s == self._write_timeout_s:
@@ -168,8 +185,9 @@ class WholeSink:
         return audio.sample_count
 
 
-def encoder_of(plan: SynthesisPlan, catalog: Catalog) -> AudioEncoder:
-    return open_encoder(plan.encoding, catalog.sample_rate_hz, plan.sample_rate_hz, serial=plan.sampling.seed)
+def encoder_of(plan: SynthesisPlan, catalog: Catalog, place: Place | None = None) -> AudioEncoder:
+    """place: where it goes on; None is the start"""
+    return open_encoder(plan.encoding, catalog.sample_rate_hz, plan.sample_rate_hz, plan.sampling.seed, place)
 
 
 async def encode(encoder: AudioEncoder, samples: bytes) -> EncodedAudio:

@@ -17,3 +17,4 @@ class Clip:
 
     resume: bytes = b""  # codec state after the last whole utterance; empty before it, and from an older codec
     continues: bool = False  # another utterance may follow the current one
+    key_id: str = ""  # of the mark, for a clip that another gateway began; "" is the codec's active key

@@ -141,7 +141,8 @@ class CodecStream:
             codec=self._catalog.identity,
             sample_format=codec_pb2.SAMPLE_FORMAT_S16LE,
             sample_rate_hertz=self._catalog.sample_rate_hz,
-            watermark_key_id=self._catalog.codec.active_key_id,  # the same at every replica, even during a key rotation
+            # The same at every replica, even during a key rotation.
+            watermark_key_id=self._clip.key_id or self._catalog.codec.active_key_id,
             resume=self._clip.resume,
             clip_continues=self._clip.continues,
             checkpoint_frame_count=CHECKPOINT_FRAMES,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -78,6 +78,19 @@ class FrameBuffer:
                     return
                 self._changed.clear()
                 await self._changed.wait()
+
+
+def in_messages(frames: rvq_pb2.CodeFrames, size: int) -> Iterator[rvq_pb2.CodeFrames]:
+    """The frames in messages of at most `size` frames."""
+    frame_bytes = frames.codebook_count * BYTES_PER_CODE
+    for at in range(0, frames.frame_count, size):
+        count = min(size, frames.frame_count - at)
+        yield rvq_pb2.CodeFrames(
+            first_frame_index=frames.first_frame_index + at,
+            frame_count=count,
+            codebook_count=frames.codebook_count,
+            codes=frames.codes[at * frame_bytes : (at + count) * frame_bytes],
+        )
 
 
 def _without(frames: rvq_pb2.CodeFrames, count: int) -> rvq_pb2.CodeFrames:

@@ -31,10 +31,12 @@ from services.gateway.synthesis.clip import Clip
 from services.gateway.synthesis.codec_stream import CodecStream
 from services.gateway.synthesis.context_fields import in_public_terms
 from services.gateway.synthesis.deadline import Deadline
-from services.gateway.synthesis.decoding import Chunker, DecodePacing, FrameBuffer
+from services.gateway.synthesis.decoding import Chunker, DecodePacing, FrameBuffer, in_messages
 from services.gateway.synthesis.failover import Failovers
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
+
+_MADE_FRAMES = 8  # in a message to the codec, of frames that are there already
 
 # Takes the codec's 16-bit samples, at least one. Returns when the caller has room: the number of samples sent to the
 # caller, at the caller's rate.
@@ -66,9 +68,11 @@ class Synthesis:
         before_decoding: Callable[[], Awaitable[None]] | None = None,
         clip: Clip | None = None,
         arrived_at_s: float | None = None,
+        made: SynthesisResult | None = None,
     ) -> None:
         """before_decoding: returns when decoding may begin. clip: the clip to continue; None begins a new one.
-        arrived_at_s: of the call, on the monotonic clock; None is now
+        arrived_at_s: of the call, on the monotonic clock; None is now. made: what another run of the plan came to; the
+        engine is not asked again
         """
         self.phase = "queue"  # then "generate"
         self.generated: asyncio.Future[rvq_pb2.CodeFrames] = asyncio.get_running_loop().create_future()
@@ -86,6 +90,7 @@ class Synthesis:
         self._chunker = Chunker(plan.chunk_frames * catalog.frame_samples)
         self._started: asyncio.Future[engine_pb2.GenerateStarted] = asyncio.get_running_loop().create_future()
         self._complete: engine_pb2.GenerateComplete | None = None
+        self._made = made
         self._queue_s = 0.0
         self._first_audio_s = 0.0
 
@@ -150,6 +155,9 @@ class Synthesis:
 
     async def _generate(self, deadline: Deadline) -> None:
         """Reads all frames, from one engine replica or, after a failover, from several."""
+        if self._made is not None:
+            self._take_made(self._made)
+            return
         request = self._generate_request()
         while self._complete is None:
             try:
@@ -160,6 +168,14 @@ class Synthesis:
         counted, sent = self._complete.frame_count, self._buffer.frame_count
         if counted != sent:
             raise broken("ENGINE", f"it counts {counted} frames but sent {sent}.")
+        self._buffer.close()
+        self.generated.set_result(self._codes)
+
+    def _take_made(self, made: SynthesisResult) -> None:
+        self.phase, self._complete = "generate", made.complete
+        self._started.set_result(made.started)
+        for frames in in_messages(made.codes, _MADE_FRAMES):
+            self._buffer.put(frames)
         self._buffer.close()
         self.generated.set_result(self._codes)
 

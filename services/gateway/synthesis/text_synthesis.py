@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import grpc
@@ -24,13 +24,15 @@ from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.decoding import FrameBuffer
 from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
+from services.gateway.synthesis.said import Said
 from services.gateway.synthesis.synthesis import Deliver, Synthesis
 
 SEEDS = 2**63
 
 BeforeDecoding = Callable[[], Awaitable[None]]
+EndSentence = Callable[[str, SynthesisResult], Awaitable[None]]
 CloseClip = Callable[[Deadline], Awaitable[codec_pb2.WatermarkResult | None]]
-SynthesisOf = Callable[[SynthesisPlan, BeforeDecoding, bool], Synthesis]
+SynthesisOf = Callable[[SynthesisPlan, BeforeDecoding, bool, SynthesisResult | None], Synthesis]
 
 
 class TextSynthesis:
@@ -42,19 +44,27 @@ class TextSynthesis:
         sentences: AsyncIterator[str],
         synthesis_of: SynthesisOf,
         begin_sentence: Callable[[str], None],
+        end_sentence: EndSentence,
         close_clip: CloseClip,
         max_remembered: int,
+        earlier: Sequence[Said] = (),
+        *,
+        decodes_earlier: bool = False,
     ) -> None:
         """plan: shared by all sentences, without text. synthesis_of: makes the synthesis of one sentence; the last
-        argument says whether earlier sentences exist. begin_sentence: called before the samples of each sentence.
-        close_clip: asks the codec for the watermark result of the whole clip, after the last sentence.
-        max_remembered: most earlier sentences in the context of one
+        arguments say whether earlier sentences exist, and what it came to if another gateway has made it.
+        begin_sentence: called before the samples of each sentence. end_sentence: after those of each sentence that was
+        made here. close_clip: asks the codec for the watermark result of the whole clip, after the last sentence.
+        max_remembered: most earlier sentences in the context of one. earlier: sentences that another gateway has said,
+        the first ones of the text; decodes_earlier: their audio is wanted again
         """
         self._plan = plan
         self._sentences = sentences
         self._synthesis_of = synthesis_of
-        self._begin_sentence = begin_sentence
+        self._begin_sentence, self._end_sentence = begin_sentence, end_sentence
         self._close_clip = close_clip
+        self._earlier, self._decodes_earlier = earlier, decodes_earlier
+        self._number = 0  # of the next sentence
         self._remembered: deque[ContextTurn] = deque(maxlen=max_remembered)
         self._began_at_s = time.monotonic()
         self._spoken: list[Synthesis] = []
@@ -112,22 +122,41 @@ class TextSynthesis:
         given, num_frames = self._plan.turns, 0
         before: asyncio.Event | None = None
         async for text in self._sentences:
-            if num_frames == self._plan.max_frames:
-                self._is_cut = True
-                return
-            said = asyncio.Event()
-            synthesis = self._synthesis_of(
-                self._plan_of(text, (*given, *self._remembered), num_frames),
-                self._turn_to_speak(text, before),
-                before is not None,
-            )
-            self._spoken.append(synthesis)
-            self._said.append(said)
-            group.create_task(self._say(synthesis, said, deadline, deliver))
-            codes = await asyncio.shield(synthesis.generated)  # a cancel of this wait must not cancel the future
-            num_frames, before = num_frames + codes.frame_count, said
+            made = self._made_before(text)
+            if made is not None and not self._decodes_earlier:
+                self._results.append(made)
+                codes = made.codes
+            else:
+                if num_frames == self._plan.max_frames:
+                    self._is_cut = True
+                    return
+                said = asyncio.Event()
+                synthesis = self._synthesis_of(
+                    self._plan_of(text, (*given, *self._remembered), num_frames),
+                    self._turn_to_speak(text, before),
+                    bool(self._number or self._earlier),
+                    made,
+                )
+                self._spoken.append(synthesis)
+                self._said.append(said)
+                group.create_task(self._say(text, synthesis, said, deadline, deliver))
+                codes = await asyncio.shield(synthesis.generated)  # a cancel of this wait must not cancel the future
+                before = said
+            self._number += 1
+            num_frames += codes.frame_count
             if codes.frame_count:
                 self._remembered.append(ContextTurn(self._plan.speaker, text, codes=codes))
+        if self._number < len(self._earlier):
+            raise _other_text(self._number)
+
+    def _made_before(self, text: str) -> SynthesisResult | None:
+        """What the next sentence came to at another gateway. Raises StatusError if that was another sentence."""
+        if self._number >= len(self._earlier):
+            return None
+        said = self._earlier[self._number]
+        if said.text != text:
+            raise _other_text(self._number)
+        return said.result
 
     def _plan_of(self, text: str, turns: tuple[ContextTurn, ...], num_frames: int) -> SynthesisPlan:
         """num_frames: frames of the earlier sentences"""
@@ -136,7 +165,7 @@ class TextSynthesis:
             plan,
             text=text,
             turns=turns,
-            sampling=replace(plan.sampling, seed=(plan.sampling.seed + len(self._spoken)) % SEEDS),
+            sampling=replace(plan.sampling, seed=(plan.sampling.seed + self._number) % SEEDS),
             max_frames=left,
             first_batch_frames=min(plan.first_batch_frames, left),
             live=num_frames >= plan.heard_frames,
@@ -150,8 +179,13 @@ class TextSynthesis:
 
         return wait
 
-    async def _say(self, synthesis: Synthesis, said: asyncio.Event, deadline: Deadline, deliver: Deliver) -> None:
-        self._results.append(await synthesis.run(deadline, deliver))
+    async def _say(
+        self, text: str, synthesis: Synthesis, said: asyncio.Event, deadline: Deadline, deliver: Deliver
+    ) -> None:
+        result = await synthesis.run(deadline, deliver)
+        self._results.append(result)
+        if len(self._results) > len(self._earlier):
+            await self._end_sentence(text, result)
         said.set()
 
     def _as_failure(self, error: Exception) -> Exception:
@@ -162,7 +196,8 @@ class TextSynthesis:
 
     def _together(self, watermark: codec_pb2.WatermarkResult) -> SynthesisResult:
         """One result for all sentences. The results are in order, because each sentence waits for the one before."""
-        first, last = self._results[0], self._results[-1]
+        last = self._results[-1]
+        made_here = self._results[-len(self._spoken) :] if self._spoken else []
         buffer = FrameBuffer()
         for result in self._results:
             buffer.put(result.codes)
@@ -173,9 +208,9 @@ class TextSynthesis:
             complete=engine_pb2.GenerateComplete(finish_reason=self._finish_reason(), frame_count=buffer.frame_count),
             started=started,
             watermark=watermark,
-            codes=buffer.joined(first.codes.codebook_count),
-            queue_s=first.queue_s,
-            first_audio_s=first.first_audio_s,
+            codes=buffer.joined(last.codes.codebook_count),
+            queue_s=made_here[0].queue_s if made_here else 0.0,
+            first_audio_s=made_here[0].first_audio_s if made_here else 0.0,
             total_s=time.monotonic() - self._began_at_s,
         )
 
@@ -186,6 +221,11 @@ class TextSynthesis:
         reasons = [result.complete.finish_reason for result in self._results]
         cuts = [reason for reason in reasons if reason != engine_pb2.FINISH_REASON_END_OF_SPEECH]
         return cuts[0] if cuts else engine_pb2.FINISH_REASON_END_OF_SPEECH
+
+
+def _other_text(index: int) -> StatusError:
+    why = f"does not begin with the sentences of the checkpoints: sentence {index} is another one or is missing."
+    return invalid_argument([FieldViolation("text", why, "CHECKPOINT_OTHER_TEXT")])
 
 
 def in_text_terms(error: StageError) -> StageError:
