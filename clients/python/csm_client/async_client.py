@@ -86,16 +86,19 @@ class AsyncClient:
         A TextPiece goes out as it is, and may end a sentence with its `flush`.
         An exception of `pieces` ends the stream and is raised. `max_seconds` counts for all sentences together.
         Text that has been sent is kept, up to 256 KiB, and sent again when the server is lost after the first audio.
+        Sentences whose end the server has told are then not made again.
         """
         request = requests.stream_request("", options)
+        request.stream_config.send_checkpoints = self._resumes > 0
         writer = TextWriter(pieces, request, keep=self._resumes > 0)
-        metadata = self._metadata + trace_metadata() + requests.size_metadata(request)
+        traced = self._metadata + trace_metadata()
 
-        def call_again(after: NextCall) -> Any:
-            return self._tts.StreamSynthesizeText(writer.messages_async(), timeout=after.timeout_s, metadata=metadata)
+        def text_call(timeout_s: float) -> Any:
+            metadata = traced + requests.size_metadata(request)
+            return self._tts.StreamSynthesizeText(writer.messages_async(), timeout=timeout_s, metadata=metadata)
 
-        call = self._tts.StreamSynthesizeText(writer.messages_async(), timeout=self._timeout_s, metadata=metadata)
-        return AsyncSpeechStream(call, writer, Resumes(request, self._resumes, self._timeout_s, writer), call_again)
+        resumes = Resumes(request, self._resumes, self._timeout_s, writer)
+        return AsyncSpeechStream(text_call(self._timeout_s), writer, resumes, lambda after: text_call(after.timeout_s))
 
     async def list_voices(self, language: str = "") -> list[tts_pb2.Voice]:
         """Every voice, or those of a language (BCP-47)."""

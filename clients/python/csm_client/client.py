@@ -66,14 +66,16 @@ class Client:
     def stream_synthesize_text(self, pieces: Iterable[str], **options: Unpack[StreamOptions]) -> SpeechStream:
         """`pieces` are taken in a thread of gRPC's."""
         request = requests.stream_request("", options)
+        request.stream_config.send_checkpoints = self._resumes > 0
         writer = TextWriter(pieces, request, keep=self._resumes > 0)
-        metadata = self._metadata + trace_metadata() + requests.size_metadata(request)
+        traced = self._metadata + trace_metadata()
 
-        def call_again(after: NextCall) -> Any:
-            return self._tts.StreamSynthesizeText(writer.messages(), timeout=after.timeout_s, metadata=metadata)
+        def text_call(timeout_s: float) -> Any:
+            metadata = traced + requests.size_metadata(request)
+            return self._tts.StreamSynthesizeText(writer.messages(), timeout=timeout_s, metadata=metadata)
 
-        call = self._tts.StreamSynthesizeText(writer.messages(), timeout=self._timeout_s, metadata=metadata)
-        return SpeechStream(call, writer, Resumes(request, self._resumes, self._timeout_s, writer), call_again)
+        resumes = Resumes(request, self._resumes, self._timeout_s, writer)
+        return SpeechStream(text_call(self._timeout_s), writer, resumes, lambda after: text_call(after.timeout_s))
 
     def list_voices(self, language: str = "") -> list[tts_pb2.Voice]:
         voices: list[tts_pb2.Voice] = []

@@ -2,7 +2,8 @@
 
 `SpeechReader` checks the rules of the stream (header, chunks without gaps, summary, end) for both clients.
 `Resumes` decides whether a lost stream is requested again: the same request with the same seed gives the same samples,
-and so does a text whose pieces are the same.
+and so does a text whose pieces are the same. A text goes on behind the last sentence that the server sent a checkpoint
+of, if the next server can open it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import grpc
 from csm.v1 import tts_pb2
@@ -65,6 +66,16 @@ def _sound_of(header: tts_pb2.SynthesisHeader) -> tuple[object, ...]:
     return header.model_version, header.seed, header.voice, header.audio_format.SerializeToString()
 
 
+@dataclass(frozen=True, slots=True)
+class _Checkpoint:
+    """A place in the stream of a text, behind a sentence."""
+
+    state: bytes
+    position: int  # of the next sample
+    byte_position: int
+    sentences: int  # so far
+
+
 class SpeechReader:
     """Checks the messages of one stream in order, and whether the stream is complete."""
 
@@ -75,14 +86,26 @@ class SpeechReader:
         self.sample_count = 0
         self._num_bytes = 0
         self._digest = hashlib.sha256()  # of these bytes
+        self._checkpoints: list[_Checkpoint] = []
+        self._digest_since: Any = None  # of the bytes since the last checkpoint; None if not all of them are known
         self.begin_again()
 
     def begin_again(self) -> None:
-        """Starts another call, which repeats the stream from its start. What was received before is dropped."""
+        """Starts another call, which repeats the stream from its start or from its last checkpoint. What was received
+        before is dropped.
+        """
         self.summary = None
         self._has_header = False
         self._position = self._byte_position = self._num_sentences = 0
         self._repeated = hashlib.sha256()  # of the bytes that had come before
+        self._expected: Any = self._digest  # what it must come to
+
+    @property
+    def checkpoints(self) -> list[bytes]:
+        """States with which another call can go on; none where it could not be checked that the audio is the same."""
+        if self._digest_since is None and self._is_compressed:
+            return []
+        return [checkpoint.state for checkpoint in self._checkpoints]
 
     def accept(
         self, message: tts_pb2.StreamSynthesizeResponse | tts_pb2.StreamSynthesizeTextResponse
@@ -98,6 +121,9 @@ class SpeechReader:
             case "sentence" if self.header is not None and self.summary is None:
                 assert isinstance(message, tts_pb2.StreamSynthesizeTextResponse)
                 self._accept_sentence(message.sentence)
+            case "checkpoint" if self.header is not None and self.summary is None:
+                assert isinstance(message, tts_pb2.StreamSynthesizeTextResponse)
+                self._accept_checkpoint(message.checkpoint)
             case None:
                 pass  # an event of a newer server
             case event:
@@ -110,6 +136,19 @@ class SpeechReader:
             self.header = header
         elif _sound_of(header) != _sound_of(self.header):
             raise self._incomplete("The server that went on has another model or other settings.")
+        if not header.resumed_sentence_count:
+            self._checkpoints.clear()  # its own take their place
+        elif header.resumed_sentence_count != len(self._checkpoints):
+            raise self._incomplete("The server that went on knows other sentences.")
+        if header.first_sentence_index:
+            last = self._checkpoints[-1]
+            self._position, self._byte_position, self._num_sentences = last.position, last.byte_position, last.sentences
+            self._expected = self._digest_since
+
+    def _accept_checkpoint(self, checkpoint: tts_pb2.TextCheckpoint) -> None:
+        place = _Checkpoint(checkpoint.state, self._position, self._byte_position, self._num_sentences)
+        self._checkpoints.append(place)
+        self._digest_since = hashlib.sha256() if self._byte_position == self._num_bytes else None
 
     def _accept_sentence(self, sentence: tts_pb2.Sentence) -> None:
         if self._num_sentences == len(self.sentences):
@@ -137,16 +176,20 @@ class SpeechReader:
                 sample_count=self._position - self.sample_count,
             )
         self._digest.update(chunk.audio_content)
+        if self._digest_since is not None:
+            self._digest_since.update(chunk.audio_content)
         self._num_bytes += len(chunk.audio_content)
         self.sample_count += chunk.sample_count
         return chunk
 
     def _check_repeated(self) -> None:
         """Compressed audio continues bit for bit or not at all: a decoder needs what came before."""
-        assert self.header is not None
-        is_compressed = self.header.audio_format.audio_encoding not in _UNCOMPRESSED
-        if is_compressed and self._repeated.digest() != self._digest.digest():
+        if self._is_compressed and self._repeated.digest() != self._expected.digest():
             raise self._incomplete("The server that went on has encoded the audio in another way.")
+
+    @property
+    def _is_compressed(self) -> bool:
+        return self.header is not None and self.header.audio_format.audio_encoding not in _UNCOMPRESSED
 
     def end(self) -> None:
         """The stream ended with OK. Raises IncompleteAudioError when no summary came."""
@@ -234,6 +277,9 @@ class Resumes:
             self._loss, self._lost_at = error, reader.sample_count
         self._request.sampling_params.seed = header.seed
         self._request.stream_config.heard_sample_count = reader.sample_count
+        if self._writer is not None:
+            del self._request.stream_config.checkpoints[:]
+            self._request.stream_config.checkpoints.extend(reader.checkpoints)
         reader.begin_again()
         asked_s = error.retry_delay_s or 0.0
         delay_s = min(MOST_DELAY_S, max(asked_s, FIRST_DELAY_S * 2 ** (self._count - 1)), left_s)

@@ -51,7 +51,7 @@ class Checkpoints:
         self._last = b""  # digest of the newest checkpoint
 
     def open(self, sealed: Sequence[bytes]) -> Earlier:
-        """Nothing said if this gateway lacks a key or the version is of a later one: then the text begins anew.
+        """Nothing said if this gateway lacks the key or their version is another one: then the text begins anew.
 
         Raises StatusError INVALID_ARGUMENT for checkpoints that were changed or do not belong here.
         """
@@ -90,7 +90,7 @@ class Checkpoints:
 
     def _opened(self, index: int, sealed: bytes) -> said_sentence_pb2.SaidSentence | None:
         """None if this gateway cannot know what is in it."""
-        if sealed[:4] == STATE_MAGIC[:4] and sealed[4:5] > STATE_MAGIC[4:]:
+        if sealed[:4] == STATE_MAGIC[:4] and sealed[4:5] != STATE_MAGIC[4:]:
             return None
         try:
             state = said_sentence_pb2.SaidSentence.FromString(self._seal.open_state(sealed))
@@ -117,7 +117,7 @@ def _said(state: said_sentence_pb2.SaidSentence) -> Said:
 
 def _digest_of(plan: SynthesisPlan, catalog: Catalog, max_remembered: int) -> bytes:
     """Of all that decides the audio, beside the words. Not of codes made of recordings: another processor's may differ
-    in the last bits, and the text goes on with those of its own.
+    in the last bits, and the text goes on with those of its own. A change here needs another version of the state.
     """
     decides = [
         plan.speaker,

@@ -16,6 +16,7 @@ import pytest
 from csm.v1 import tts_pb2
 from csm_client.errors import IncompleteAudioError
 
+from services.gateway.auth.code_sealing import CodeSeal
 from tests.services.all_in_one.test_programs import environment
 from tests.support.fake_deployment import FakeDeployment, fake_deployment, target_of
 from tests.support.fake_stages import CallRecord, numbered_audio
@@ -29,8 +30,13 @@ BATCH_FRAMES = 4  # of the first gateway, one more of the next: so a call of the
 class Gateways:
     """Two gateways as processes before one fake engine and codec."""
 
-    def __init__(self, deployment: FakeDeployment) -> None:
+    def __init__(self, deployment: FakeDeployment, keys: Path | None) -> None:
+        """keys: seals codes; None leaves them open"""
         self.deployment = deployment
+        self._sealing = {"code-sealing": "open"}
+        if keys is not None:
+            CodeSeal(keys)  # makes the file, before two gateways look for it
+            self._sealing = {"code-sealing": "sealed", "code-sealing-keyring": keys}
         self.processes: list[subprocess.Popen[bytes]] = []
         self._ports: dict[subprocess.Popen[bytes], int] = {}  # filled by whichever listens first
 
@@ -55,7 +61,7 @@ class Gateways:
             "engine-health-target": f"127.0.0.1:{self.deployment.engine_server.health_port}",
             "codec-target": f"127.0.0.1:{self.deployment.codec_server.port}",
             "codec-health-target": f"127.0.0.1:{self.deployment.codec_server.health_port}",
-            "code-sealing": "open",
+            **self._sealing,
         }
         arguments = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
         with log.open("wb") as file:
@@ -80,11 +86,11 @@ async def gateways(tmp_path: Path) -> AsyncIterator[Gateways]:
 
 
 @asynccontextmanager
-async def running_gateways(tmp_path: Path) -> AsyncIterator[Gateways]:
+async def running_gateways(tmp_path: Path, *, seals: bool = False) -> AsyncIterator[Gateways]:
     async with AsyncExitStack() as stack:
         deployment = await stack.enter_async_context(fake_deployment())
         deployment.engine.frame_count = FRAMES
-        running = Gateways(deployment)
+        running = Gateways(deployment, tmp_path / "seals.json" if seals else None)
         stack.callback(running.kill_all)
         await asyncio.gather(*(running.start(tmp_path / f"{number}.log") for number in range(2)))
         yield running

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -111,11 +110,10 @@ def without_times(summary: tts_pb2.SynthesisSummary) -> tts_pb2.SynthesisSummary
 
 
 @pytest.mark.parametrize(
-    ("encoding", "rate_hz", "speed"),
-    [("pcm", 0, 1.0), ("wav", 0, 1.0), ("pcm", 11_025, 1.0), ("mulaw", 8_000, 1.0), ("flac", 44_100, 1.0)],
+    ("encoding", "rate_hz"), [("pcm", 0), ("wav", 0), ("pcm", 11_025), ("mulaw", 8_000), ("flac", 44_100)]
 )
 async def test_a_text_goes_on_after_each_sentence_bit_for_bit(
-    running: tuple[FakeDeployment, Any], asked: Config, encoding: str, rate_hz: int, speed: float
+    running: tuple[FakeDeployment, Any], asked: Config, encoding: str, rate_hz: int
 ) -> None:
     deployment, tts = running
     asked.audio_config.audio_encoding, asked.audio_config.sample_rate_hertz = ENCODINGS[encoding], rate_hz  # type: ignore[assignment]
@@ -143,3 +141,145 @@ async def test_a_text_goes_on_after_each_sentence_bit_for_bit(
         ]
         assert [call.request.resume for call in deployment.codec.calls] == clips[count:]
         assert len(rest.states) == len(FRAMES) - count
+
+
+async def test_encoders_that_cannot_go_on_get_the_said_sentences_again_without_the_engine(
+    running: tuple[FakeDeployment, Any], asked: Config
+) -> None:
+    deployment, tts = running
+    asked.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_MP3
+    begin(deployment, 0)
+    whole = await hear(tts, asked)
+    begin(deployment, 3)
+    again = await hear(tts, asked, after=whole.states[:3])
+    assert (again.header.resumed_sentence_count, again.header.first_sentence_index) == (3, 0)
+    assert (again.content, again.sentences, again.end) == (whole.content, whole.sentences, whole.end)
+    assert without_times(again.summary) == without_times(whole.summary)
+    assert [call.request.segments[-1].text for call in deployment.engine.calls] == ["Four is much longer.", "Five."]
+    assert [call.frame_count for call in deployment.codec.calls] == FRAMES
+    assert len(again.states) == 2
+    begin(deployment, 4)
+    once_more = await hear(tts, asked, after=[*whole.states[:3], again.states[0]])
+    assert once_more.header.resumed_sentence_count == 4 and once_more.content == whole.content
+
+
+async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(tmp_path: Path, asked: Config) -> None:
+    """The second one has taken a new key of the mark meanwhile: the clip keeps the one that it began with."""
+    async with gateway(tmp_path / "seals.json") as (deployment, tts):
+        whole = await hear(tts, asked)
+    states = whole.states[:1]
+    for count in (1, 3):
+        async with gateway(tmp_path / "seals.json") as (deployment, tts):
+            deployment.codec.info.active_key_id = "key-2"
+            begin(deployment, count)
+            rest = await hear(tts, asked, after=states)
+            assert rest.content == whole.content[whole.places[count - 1][1] :]
+            assert {call.request.watermark_key_id for call in deployment.codec.calls} == {"key-1"}
+            states += rest.states[:2]
+    begin(deployment, 0)
+
+
+async def test_a_gateway_that_lacks_the_key_makes_everything_again(tmp_path: Path, asked: Config) -> None:
+    async with gateway(tmp_path / "seals.json") as (_, tts):
+        whole = await hear(tts, asked)
+    later_version = STATE_MAGIC[:-1] + b"\xff" + whole.states[0][len(STATE_MAGIC) :]
+    for keys, states in (("other.json", whole.states[:2]), ("seals.json", [later_version])):
+        async with gateway(tmp_path / keys) as (deployment, tts):
+            again = await hear(tts, asked, after=states)
+            assert (again.header.resumed_sentence_count, again.header.first_sentence_index) == (0, 0)
+            assert again.content == whole.content and len(deployment.engine.calls) == len(again.states) == len(FRAMES)
+            after = await hear(tts, asked, after=again.states)  # they take the place of the others
+            assert after.header.resumed_sentence_count == len(FRAMES)
+            registry = deployment.gateway.server.metrics.registry
+            counts = [
+                registry.get_sample_value("tts_resumed_texts_total", {"at": at}) for at in ("start", "checkpoint")
+            ]
+            assert counts == [1, 1]
+    async with gateway(tmp_path / "none.json", code_sealing="open") as (_, tts):
+        again = await hear(tts, asked, after=whole.states[:2])
+        assert again.content == whole.content and not again.states
+
+
+async def test_nobody_gets_checkpoints_who_does_not_ask(running: tuple[FakeDeployment, Any], asked: Config) -> None:
+    deployment, tts = running
+    whole = await hear(tts, asked)
+    begin(deployment, 0)
+    asked.stream_config.send_checkpoints = False
+    plain = await hear(tts, asked)
+    assert not plain.states and plain.content == whole.content
+    begin(deployment, 2)
+    assert not (await hear(tts, asked, after=whole.states[:2])).states
+
+
+async def test_checkpoints_show_no_word_and_no_code(running: tuple[FakeDeployment, Any], asked: Config) -> None:
+    deployment, tts = running
+    asked.audio_config.sample_rate_hertz = 8_000
+    heard = await hear(tts, asked)
+    codes = [call.request.segments[1].codes.codes for call in deployment.engine.calls if len(call.request.segments) > 2]
+    assert codes[0][:64] and not any(codes[0][-64:] in state or b"first" in state for state in heard.states)
+    for state, frames in zip(heard.states, FRAMES, strict=True):
+        assert len(state) < 64 * frames + 3000  # codes, samples for the filter, and some numbers
+
+
+async def test_checkpoints_that_do_not_belong_here_are_refused(
+    running: tuple[FakeDeployment, Any], asked: Config
+) -> None:
+    _, tts = running
+    states = (await hear(tts, asked)).states
+    other_call = (await hear(tts, asked)).states
+    changed = bytearray(states[1])
+    changed[len(changed) // 2] ^= 1
+    for given, index, reason in (
+        ([states[0], bytes(changed)], 1, "CHECKPOINT_CHANGED"),
+        ([states[0][:-1]], 0, "CHECKPOINT_CHANGED"),
+        ([b""], 0, "CHECKPOINT_CHANGED"),
+        ([MAGIC + states[0][len(MAGIC) :]], 0, "CHECKPOINT_CHANGED"),
+        ([states[1]], 0, "CHECKPOINT_OUT_OF_ORDER"),
+        ([states[0], states[2]], 1, "CHECKPOINT_OUT_OF_ORDER"),
+        ([states[0], states[0]], 1, "CHECKPOINT_OUT_OF_ORDER"),
+        ([states[0], other_call[1]], 1, "CHECKPOINT_OUT_OF_ORDER"),
+    ):
+        assert await refusal(tts, asked, given) == (f"config.stream_config.checkpoints[{index}]", reason)
+    for change in OTHER_REQUESTS:
+        other = Config()
+        other.CopyFrom(asked)
+        other.MergeFrom(change)
+        found = await refusal(tts, other, states[:1])
+        assert found == ("config.stream_config.checkpoints[0]", "CHECKPOINT_OTHER_REQUEST"), change
+    other_text = ("text", "CHECKPOINT_OTHER_TEXT")
+    assert await refusal(tts, asked, states[:3], ["One is first. Another one. ", *TEXT[2:]]) == other_text
+    assert await refusal(tts, asked, states[:3], ["One is first. "]) == other_text
+
+
+OTHER_REQUESTS = [
+    Config(sampling_params=tts_pb2.SamplingParams(seed=8)),
+    Config(sampling_params=tts_pb2.SamplingParams(top_k=3)),
+    Config(input=tts_pb2.SynthesisInput(speaker=2)),
+    Config(voice=tts_pb2.VoiceSelection(name="ada")),
+    Config(voice=tts_pb2.VoiceSelection(language_code="en-GB")),
+    Config(audio_config=tts_pb2.AudioConfig(speed=2)),
+    Config(audio_config=tts_pb2.AudioConfig(sample_rate_hertz=8000)),
+    Config(audio_config=tts_pb2.AudioConfig(audio_encoding=tts_pb2.AUDIO_ENCODING_WAV)),
+    Config(context=tts_pb2.SynthesisContext(turns=[tts_pb2.Turn(speaker=1, text="Well.")])),
+    Config(max_audio_duration={"seconds": 9}),
+]
+
+
+async def refusal(tts: Any, config: Config, after: Sequence[bytes], text: Sequence[str] = TEXT) -> tuple[str, str]:
+    """The field and the reason."""
+    asked = Config()
+    asked.CopyFrom(config)
+    asked.stream_config.checkpoints.extend(after)
+    error = await failure(tts.StreamSynthesizeText(messages_of(asked, text)))
+    assert error.code is Code.INVALID_ARGUMENT
+    (violation,) = error.field_violations
+    return violation.field, violation.reason
+
+
+async def test_an_utterance_has_no_checkpoints(tts: Any, stream_request: Config) -> None:
+    stream_request.stream_config.send_checkpoints = True
+    events = {message.WhichOneof("event") async for message in tts.StreamSynthesize(stream_request)}
+    assert events == {"header", "audio_chunk", "summary"}
+    stream_request.stream_config.checkpoints.append(b"any")
+    error = await failure(tts.StreamSynthesize(stream_request))
+    assert [violation.field for violation in error.field_violations] == ["stream_config.checkpoints"]
