@@ -73,9 +73,10 @@ export class Client {
   // it throws ends the call, and the stream throws it.
   streamText(pieces, speech = {}) {
     const writer = new TextWriter(pieces, this.#resumes > 0);
-    const open = (heard, ...options) => {
+    const open = ({ streamConfig, ...heard }, ...options) => {
       const call = this.#stub.streamSynthesizeText(...options);
-      call.write({ config: { ...request('', speech), ...heard } });
+      const config = { ...request('', speech), ...heard };
+      call.write({ config: { ...config, streamConfig: { ...streamConfig, sendCheckpoints: this.#resumes > 0 } } });
       writer.writeTo(call);
       return call;
     };
@@ -103,10 +104,11 @@ export class Client {
   // open: what another call has that the first has not, metadata, options -> call
   #open(open, writer) {
     const until = this.#until();
-    const again = ({ header: { seed }, samples }) => {
+    const again = ({ header: { seed }, samples, states }) => {
       const patient = this.#metadata.clone();
       patient.setOptions({ waitForReady: true });
-      const heard = { samplingParams: { seed: seed.toString() }, streamConfig: { heardSampleCount: samples } };
+      const streamConfig = { heardSampleCount: samples, checkpoints: states };
+      const heard = { samplingParams: { seed: seed.toString() }, streamConfig };
       return open(heard, patient, { deadline: until });
     };
     const begin = () => open({}, this.#metadata, { deadline: until });
@@ -184,6 +186,7 @@ class SpeechStream {
   async* #audio() {
     for await (const message of this.#call) {
       if (message.event === 'header') this.#heard.takeHeader(message.header);
+      if (message.event === 'checkpoint') this.#heard.takeCheckpoint(message.checkpoint);
       if (message.event === 'summary') this.#heard.summary = message.summary;
       if (message.event !== 'audioChunk') continue;
       const fresh = this.#heard.takeAudio(message.audioChunk);

@@ -1,5 +1,5 @@
 // A stream that goes on at another gateway: the same request with the same seed gives the same samples, and those that
-// have come are dropped. It knows no channel.
+// have come are dropped. A text goes on behind the last sentence with a checkpoint. It knows no channel.
 
 import { createHash } from 'node:crypto';
 
@@ -16,14 +16,27 @@ export class Heard {
     this.samples = 0;
     this.bytes = 0;
     this.digest = createHash('sha256'); // of these bytes
+    this.checkpoints = []; // of a text: states, and where each stands
+    this.since = undefined; // digest of the bytes since the last checkpoint, if all of them are known
     this.beginAgain();
   }
 
-  // Another call brings the utterance from its start.
+  // States with which another call can go on; none where it could not be checked that the audio is the same.
+  get states() {
+    if (this.header === undefined || (this.since === undefined && this.isCompressed)) return [];
+    return this.checkpoints.map(({ state }) => state);
+  }
+
+  get isCompressed() {
+    return !UNCOMPRESSED.includes(this.header.audioFormat.audioEncoding);
+  }
+
+  // Another call brings the utterance from its start or from its last checkpoint.
   beginAgain() {
     this.position = 0;
     this.bytePosition = 0;
     this.repeated = createHash('sha256'); // of the bytes that had come before
+    this.expected = this.digest; // what it must come to
     this.summary = undefined;
   }
 
@@ -32,6 +45,18 @@ export class Heard {
       throw new Error('The server that went on has another model or other settings: the audio is incomplete.');
     }
     this.header = header;
+    if (!header.resumedSentenceCount) this.checkpoints = []; // its own take their place
+    else if (header.resumedSentenceCount !== this.checkpoints.length) {
+      throw new Error('The server that went on knows other sentences: the audio is incomplete.');
+    }
+    if (!header.firstSentenceIndex) return;
+    ({ position: this.position, bytePosition: this.bytePosition } = this.checkpoints.at(-1));
+    this.expected = this.since;
+  }
+
+  takeCheckpoint({ state }) {
+    this.checkpoints.push({ state, position: this.position, bytePosition: this.bytePosition });
+    this.since = this.bytePosition === this.bytes ? createHash('sha256') : undefined;
   }
 
   // The bytes of a message that have not been heard before; undefined when there are none.
@@ -49,6 +74,7 @@ export class Heard {
     }
     const fresh = repeated > 0 ? audioContent.subarray(repeated) : audioContent;
     this.digest.update(fresh);
+    this.since?.update(fresh);
     this.bytes += fresh.length;
     this.samples = this.position;
     return fresh;
@@ -56,8 +82,7 @@ export class Heard {
 
   // Compressed audio continues bit for bit or not at all: a decoder needs what came before.
   checkRepeated() {
-    if (UNCOMPRESSED.includes(this.header.audioFormat.audioEncoding)) return;
-    if (this.repeated.digest('hex') === this.digest.copy().digest('hex')) return;
+    if (!this.isCompressed || this.repeated.digest('hex') === this.expected.copy().digest('hex')) return;
     throw new Error('The server that went on has encoded the audio in another way: the audio is incomplete.');
   }
 }

@@ -104,3 +104,77 @@ def test_sentences_of_a_second_call_are_listed_once_and_must_be_the_same() -> No
     reader.accept(HEADER)
     with pytest.raises(IncompleteAudioError, match="other sentences"):
         reader.accept(said("One. Two."))
+
+
+def checkpoint(state: bytes) -> tts_pb2.StreamSynthesizeTextResponse:
+    return tts_pb2.StreamSynthesizeTextResponse(checkpoint=tts_pb2.TextCheckpoint(state=state))
+
+
+class TextCalls:
+    """Calls of one text, one after the other lost, that a reader hears."""
+
+    def __init__(self, encoding: tts_pb2.AudioEncoding) -> None:
+        self.reader = SpeechReader()
+        self.heard = b""
+        self._format = tts_pb2.AudioFormat(audio_encoding=encoding)
+
+    def hear(self, *messages: Any, resumed: int = 0, first: int = 0) -> None:
+        """The messages of the next call. resumed, first: of its header"""
+        self.reader.begin_again()
+        header = tts_pb2.SynthesisHeader(
+            audio_format=self._format, resumed_sentence_count=resumed, first_sentence_index=first
+        )
+        for message in (tts_pb2.StreamSynthesizeTextResponse(header=header), *messages):
+            if (chunk := self.reader.accept(message)) is not None:
+                assert chunk.sample_offset == len(self.heard)
+                self.heard += chunk.audio_content
+
+
+FLAC, MP3 = tts_pb2.AUDIO_ENCODING_FLAC, tts_pb2.AUDIO_ENCODING_MP3
+BEGUN = (said("One."), encoded(0, 2, b"ab"), checkpoint(b"1"), said("Two.", 2), encoded(2, 2, b"cd"))
+
+
+@pytest.mark.parametrize("encoding", [tts_pb2.AUDIO_ENCODING_PCM, FLAC])
+def test_a_text_goes_on_at_its_last_checkpoint_call_after_call(encoding: tts_pb2.AudioEncoding) -> None:
+    calls = TextCalls(encoding)
+    assert calls.reader.checkpoints == []
+    calls.hear(*BEGUN)
+    assert calls.reader.checkpoints == [b"1"]
+    calls.hear(said("Two.", 2), encoded(2, 3, b"cde"), checkpoint(b"2"), resumed=1, first=1)
+    assert calls.reader.checkpoints == [b"1", b"2"]
+    calls.hear(said("Three.", 5), encoded(5, 1, b"f"), summary(6), resumed=2, first=2)
+    calls.reader.end()
+    assert calls.heard == b"abcdef" and calls.reader.sample_count == 6
+    assert [sentence.text for sentence in calls.reader.sentences] == ["One.", "Two.", "Three."]
+
+
+def test_a_text_that_begins_anew_has_new_checkpoints() -> None:
+    """Where nothing is compressed, also those that come with what has been heard."""
+    for encoding, usable in ((tts_pb2.AUDIO_ENCODING_PCM, [b"new"]), (FLAC, [])):
+        calls = TextCalls(encoding)
+        calls.hear(*BEGUN)
+        calls.hear(said("One."), encoded(0, 2, b"ab"), checkpoint(b"new"))
+        assert calls.reader.checkpoints == usable  # whether "cd" is the same could not be told any more
+        calls.hear(*BEGUN, encoded(4, 1, b"e"), checkpoint(b"2"))
+        assert calls.reader.checkpoints == [b"1", b"2"] and calls.heard == b"abcde"
+
+
+def test_a_text_whose_encoder_begins_anew_keeps_its_checkpoints() -> None:
+    calls = TextCalls(MP3)
+    calls.hear(*BEGUN)
+    for _ in range(2):
+        calls.hear(said("One."), encoded(0, 2, b"ab"), resumed=1)
+        assert calls.reader.checkpoints == [b"1"]
+    calls.hear(*BEGUN[:2], *BEGUN[3:], encoded(4, 1, b"e"), checkpoint(b"2"), resumed=1)
+    assert calls.reader.checkpoints == [b"1", b"2"] and calls.heard == b"abcde"
+
+
+def test_a_text_that_goes_on_otherwise_is_incomplete() -> None:
+    for again, why in (
+        ({"resumed": 1, "first": 1, "audio": b"cX"}, "another way"),
+        ({"resumed": 2, "first": 2, "audio": b"cd"}, "other sentences"),
+    ):
+        calls = TextCalls(FLAC)
+        calls.hear(*BEGUN)
+        with pytest.raises(IncompleteAudioError, match=why):
+            calls.hear(encoded(2, 2, again["audio"]), resumed=again["resumed"], first=again["first"])  # type: ignore[arg-type]

@@ -73,3 +73,18 @@ def test_a_text_that_was_not_kept_says_so() -> None:
     resumes = Resumes(request(), 3, 10.0, TextWriter(["a"], request(), keep=False))
     assert resumes.after(LOSS, reader_of()) is None
     assert resumes.hindrance == "A text of over 256 KiB does not go on at another server."
+
+
+def test_a_text_is_asked_for_with_its_checkpoints_of_that_moment() -> None:
+    asked = request()
+    resumes, reader = Resumes(asked, 3, 10.0, TextWriter(["a"], asked, keep=True)), reader_of()
+    for states in ([b"1"], [b"1", b"2"]):
+        message = tts_pb2.StreamSynthesizeTextResponse(checkpoint=tts_pb2.TextCheckpoint(state=states[-1]))
+        reader.accept(message)
+        assert resumes.after(LOSS, reader) is not None
+        assert list(asked.stream_config.checkpoints) == states
+        again = tts_pb2.SynthesisHeader(seed=5, resumed_sentence_count=len(states), first_sentence_index=len(states))
+        reader.accept(tts_pb2.StreamSynthesizeTextResponse(header=again))
+    reader.begin_again()
+    reader.accept(tts_pb2.StreamSynthesizeTextResponse(header=tts_pb2.SynthesisHeader(seed=5)))
+    assert resumes.after(LOSS, reader) is not None and not asked.stream_config.checkpoints
