@@ -1,0 +1,152 @@
+"""What a text costs that goes on after its gateway was lost, by how many of its sentences had been said.
+
+    python -m bench.listeners.text_resume --out bench/results/text_resume_builtin_cpu.json
+
+A caller hears so many sentences and half of the next one, and leaves: as far as the server can tell, its gateway is lost.
+Then the text is asked for again, without checkpoints ("start") and with them, in turn. Measured is the time until the
+first sample that the caller has not heard yet: on the clock, and of the processor in the whole server. Server and caller
+are one process, so the engine has the context's keys and values in its cache, as after the loss of a gateway alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+from csm.v1 import tts_pb2, tts_pb2_grpc
+
+from bench.machine import commit, cpu_name
+from services.all_in_one.settings import AllInOneSettings
+from services.all_in_one.stage import start_all_in_one
+
+SENTENCES = (
+    "The station is closed.", "Please wait until Monday.", "Emma is tired.", "The train leaves at nine.",
+    "It is cold today.", "They sing well.", "We are at home.", "Good morning.",
+)  # fmt: skip
+SAID = (3, 10, 30)
+ENCODINGS = {"pcm": tts_pb2.AUDIO_ENCODING_PCM, "opus": tts_pb2.AUDIO_ENCODING_OGG_OPUS}
+IDLE_S = 1.0  # after the first call: what it had begun has ended
+
+
+@dataclass
+class Call:
+    """One call until it has brought so many sentences and samples."""
+
+    samples: int = 0
+    sentences: list[tts_pb2.Sentence] = field(default_factory=list)
+    states: list[bytes] = field(default_factory=list)
+
+    async def run(self, call: Any, sentences: int, samples: int) -> None:
+        """Leaves behind the first chunk with which `sentences` have begun and sample `samples` has come."""
+        async for message in call:
+            match message.WhichOneof("event"):
+                case "sentence":
+                    self.sentences.append(message.sentence)
+                case "checkpoint":
+                    self.states.append(message.checkpoint.state)
+                case "audio_chunk":
+                    self.samples = message.audio_chunk.sample_offset + message.audio_chunk.sample_count
+                    begun = self.sentences[sentences - 1].sample_offset if len(self.sentences) >= sentences else None
+                    if begun is not None and self.samples > begun + samples:
+                        break
+        call.cancel()
+
+
+class Bench:
+    """Texts of one server."""
+
+    def __init__(self, tts: Any, half_sentence: int) -> None:
+        """half_sentence: samples"""
+        self._tts, self._half_sentence = tts, half_sentence
+
+    async def losses(self, said: int, encoding: str, rounds: int) -> list[dict[str, Any]]:
+        """A row for each way in which the text goes on."""
+        first = Call()
+        await first.run(self._open(said, encoding), said + 1, self._half_sentence)
+        ways: dict[str, Sequence[bytes]] = {"start": (), "checkpoints": first.states}
+        assert len(first.states) == said
+        figures: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+        for _ in range(rounds):
+            for way, states in ways.items():
+                await asyncio.sleep(IDLE_S)
+                figures[way].append(await self._go_on(said, encoding, first.samples, states))
+        return [
+            {
+                "encoding": encoding,
+                "said": said,
+                "heard_s": round(first.samples / 24_000, 2),
+                "from": way,
+                "first_new_sample_s": round(statistics.median(clock_s for clock_s, _ in found), 3),
+                "cpu_s": round(statistics.median(cpu_s for _, cpu_s in found), 3),
+                "checkpoint_bytes": sum(map(len, states)),
+            }
+            for (way, states), found in zip(ways.items(), figures.values(), strict=True)
+        ]
+
+    async def _go_on(self, said: int, encoding: str, heard: int, states: Sequence[bytes]) -> tuple[float, float]:
+        clock_s, cpu_s = time.monotonic(), time.process_time()
+        await Call().run(self._open(said, encoding, heard, states), 0, heard)
+        return time.monotonic() - clock_s, time.process_time() - cpu_s
+
+    def _open(self, said: int, encoding: str, heard: int = 0, states: Sequence[bytes] = ()) -> Any:
+        config = tts_pb2.StreamSynthesizeRequest()
+        config.audio_config.audio_encoding = ENCODINGS[encoding]
+        config.sampling_params.seed = 5
+        config.stream_config.send_checkpoints = True
+        config.stream_config.heard_sample_count = heard
+        config.stream_config.checkpoints.extend(states)
+        text = " ".join(SENTENCES[number % len(SENTENCES)] for number in range(said + 1))
+        piece = tts_pb2.TextPiece(text=text)
+        message = tts_pb2.StreamSynthesizeTextRequest
+        return self._tts.StreamSynthesizeText(iter([message(config=config), message(text=piece)]), timeout=600)
+
+
+async def measure(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    os.environ["CSM_GATEWAY_CODE_SEALING_KEYRING"] = str(folder / "seals.json")
+    settings = AllInOneSettings(
+        bundle=arguments.bundle, watermark_keyring=folder / "marks.json", port=0, health_port=0, metrics_port=-1,
+        http_port=-1, threads=1, drain_seconds=0, max_playout_lead_seconds=0,
+    )  # fmt: skip
+    stage = await start_all_in_one(settings, lambda line: None)
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
+            bench = Bench(tts_pb2_grpc.TextToSpeechServiceStub(channel), half_sentence=12_000)  # type: ignore[no-untyped-call]
+            await bench.losses(3, "pcm", 1)  # the first time is not counted
+            rows = []
+            for encoding in ENCODINGS:
+                for said in SAID:
+                    rows += await bench.losses(said, encoding, arguments.rounds)
+                    print(*map(json.dumps, rows[-2:]), sep="\n", flush=True)
+            return rows
+    finally:
+        await stage.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", default="bundles/builtin")
+    parser.add_argument("--rounds", type=int, default=3, help="of which the median is told")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    measured = commit()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = asyncio.run(measure(arguments, Path(folder)))
+    result = {"benchmark": "text_resume", "device": cpu_name(), "commit": measured, "bundle": arguments.bundle}
+    result |= {"rounds": arguments.rounds, "rows": rows}
+    print(json.dumps(result))
+    if arguments.out:
+        arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
