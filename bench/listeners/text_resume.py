@@ -2,10 +2,11 @@
 
     python -m bench.listeners.text_resume --out bench/results/text_resume_builtin_cpu.json
 
-A caller hears so many sentences and half of the next one, and leaves: as far as the server can tell, its gateway is lost.
-Then the text is asked for again, without checkpoints ("start") and with them, in turn. Measured is the time until the
-first sample that the caller has not heard yet: on the clock, and of the processor in the whole server. Server and caller
-are one process, so the engine has the context's keys and values in its cache, as after the loss of a gateway alone.
+A caller hears so many sentences and half of the next one, and leaves: as far as engine and codec can tell, its gateway
+is lost. Then the text is asked for again, without checkpoints ("start") and with them, in turn. Measured is the time
+until the first sample that the caller has not heard yet: on the clock, and of the processor in the whole server. Server
+and caller are one process, so the engine has the context's keys and values in its cache, as after the loss of a gateway
+alone.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class Call:
     states: list[bytes] = field(default_factory=list)
 
     async def run(self, call: Any, sentences: int, samples: int) -> None:
-        """Leaves behind the first chunk with which `sentences` have begun and sample `samples` has come."""
+        """Leaves behind the first chunk with which more than so many samples of a sentence have come. sentences: its
+        number, from 1; 0 is the text
+        """
         async for message in call:
             match message.WhichOneof("event"):
                 case "sentence":
@@ -56,10 +59,14 @@ class Call:
                     self.states.append(message.checkpoint.state)
                 case "audio_chunk":
                     self.samples = message.audio_chunk.sample_offset + message.audio_chunk.sample_count
-                    begun = self.sentences[sentences - 1].sample_offset if len(self.sentences) >= sentences else None
-                    if begun is not None and self.samples > begun + samples:
+                    if self._has(sentences, samples):
                         break
         call.cancel()
+
+    def _has(self, sentences: int, samples: int) -> bool:
+        if len(self.sentences) < sentences:
+            return False
+        return self.samples > samples + (self.sentences[sentences - 1].sample_offset if sentences else 0)
 
 
 class Bench:
@@ -115,7 +122,7 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> list[dict[str,
     os.environ["CSM_GATEWAY_CODE_SEALING_KEYRING"] = str(folder / "seals.json")
     settings = AllInOneSettings(
         bundle=arguments.bundle, watermark_keyring=folder / "marks.json", port=0, health_port=0, metrics_port=-1,
-        http_port=-1, threads=1, drain_seconds=0, max_playout_lead_seconds=0,
+        http_port=-1, threads=1, drain_seconds=0,
     )  # fmt: skip
     stage = await start_all_in_one(settings, lambda line: None)
     try:
