@@ -33,7 +33,7 @@ class Gateways:
     def __init__(self, deployment: FakeDeployment, keys: Path | None) -> None:
         """keys: seals codes; None leaves them open"""
         self.deployment = deployment
-        self._sealing = {"code-sealing": "open"}
+        self._sealing: dict[str, object] = {"code-sealing": "open"}
         if keys is not None:
             CodeSeal(keys)  # makes the file, before two gateways look for it
             self._sealing = {"code-sealing": "sealed", "code-sealing-keyring": keys}

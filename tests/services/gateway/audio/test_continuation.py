@@ -60,5 +60,6 @@ def test_a_stream_goes_on_bit_for_bit_again_and_again(encoding: tts_pb2.AudioEnc
         place = last.place(end // 2, sum(piece.sample_count for piece in pieces))
         assert len(place.last_samples) <= 2 * 1900
     assert joined([*pieces, encoder.finish()]) == whole
+    assert place is not None
     if rate_hz == NATURAL_HZ and encoding != tts_pb2.AUDIO_ENCODING_FLAC:
         assert len(place.last_samples) <= 2

@@ -69,9 +69,9 @@ async def gateway(keys: Path, **settings: Any) -> AsyncIterator[tuple[FakeDeploy
     def audio_of(frames: range) -> bytes:
         return noise[2 * FRAME_SAMPLES * frames.start : 2 * FRAME_SAMPLES * frames.stop]
 
-    settings = {"code_sealing": "sealed", "code_sealing_keyring": keys} | settings
+    sealing: dict[str, Any] = {"code_sealing": "sealed", "code_sealing_keyring": keys} | settings
     async with (
-        fake_deployment(**settings) as deployment,
+        fake_deployment(**sealing) as deployment,
         grpc.aio.insecure_channel(deployment.target) as channel,
     ):
         deployment.engine.frame_counts = FRAMES * 100
