@@ -132,11 +132,7 @@ class GatewayStage:
 
     async def start(self) -> None:
         """Raises OSError for a taken port, and for a database of voices that a later version has made."""
-        if self._store is not None:
-            try:
-                await self._kept.count()
-            except StatusError as error:  # PostgreSQL may come later; each call tries again
-                log.error("%s", error.message)
+        await self._kept.count()  # PostgreSQL may come later; each call tries again
         await self.server.start()
         self._watching = [asyncio.create_task(watch.run()) for watch in self._watches]
 

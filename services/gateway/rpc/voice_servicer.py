@@ -7,6 +7,7 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import grpc
@@ -79,8 +80,10 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
         self._turns = Turns(AT_ONCE, MAX_WAITING, "VOICES_BUSY", "voices are being made")
 
     async def count(self) -> None:
-        """Sets the metric of kept voices. Raises StatusError for a database that cannot be reached."""
-        self._metrics.voices.labels("kept").set(await self._store.count())
+        """Sets the metric of kept voices. A database that cannot be reached is logged, and the metric stays."""
+        if self._store_or_none is not None:
+            with suppress(StatusError):
+                self._metrics.voices.labels("kept").set(await self._store_or_none.count())
 
     async def CreateVoice(
         self, requests: AsyncIterator[voices_pb2.CreateVoiceRequest], context: Context
