@@ -13,7 +13,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
 from csm_client import AsyncClient
-from csm_client.command.cli import INTERRUPTED, add_say_options, deadline, told, utf8
+from csm_client.command.argument_types import deadline, utf8
+from csm_client.command.cli import INTERRUPTED, add_say_options, told
 from csm_client.command.say import say
 
 from csm_bundle.errors import CsmError
