@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from csm_client import AsyncClient
 from fastapi import APIRouter, Request
 
 from services.http.api.errors import wrong_field
@@ -16,12 +15,9 @@ OWNER = "csm"
 def catalog_router(door: Door) -> APIRouter:
     router = APIRouter()
 
-    def client_of(request: Request) -> AsyncClient:
-        return door.upstream.client(door.upstream.caller(request.headers))
-
     @router.get("/v1/audio/voices", summary="The voices that the caller may use")
     async def list_voices(request: Request, language: str = "") -> dict[str, Any]:
-        client = client_of(request)
+        client = door.upstream.client_of(request.headers)
         voices = await client.list_voices(language)
         names = [voice.name for voice in voices]
         default = (await client.server_info()).default_voice
@@ -43,7 +39,11 @@ def catalog_router(door: Door) -> APIRouter:
         return {"object": "list", "data": found, "voices": names}
 
     async def model_ids(request: Request) -> list[str]:
-        return list(dict.fromkeys([(await client_of(request).server_info()).model_version, *door.names.models]))
+        return list(
+            dict.fromkeys(
+                [(await door.upstream.client_of(request.headers).server_info()).model_version, *door.names.models]
+            )
+        )
 
     @router.get("/v1/models", summary="The model, under every name that it has")
     async def list_models(request: Request) -> dict[str, Any]:
