@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 import time
@@ -39,6 +38,7 @@ from csm_client import AsyncClient
 from bench.affinity.fleet import Fleet, Process
 from bench.affinity.names import Addresses, name_server, target
 from bench.affinity.turns import Conversations, IdOf, TurnRecord, named, passes_by, scattered, unnamed
+from bench.ending import tell
 from bench.listeners.load import open_channel
 from bench.machine import commit, cpu_name
 
@@ -69,9 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    if options.out is not None:
-        options.out.write_text(json.dumps(figures, indent=1) + "\n")
-    print(json.dumps(figures))
+    tell(figures, options.out)
     return 0 if not figures["failed"] else 1
 
 
