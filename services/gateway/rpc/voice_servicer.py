@@ -226,7 +226,8 @@ def _described(voice: KeptVoice, catalog: Catalog, caller: str) -> voices_pb2.Ke
         described.prompt_duration.CopyFrom(seconds(voice.prompt_frames * frame_s))
     if caller == voice.owner:
         described.callers.extend(voice.callers)
-        described.consent.id, described.consent.text = voice.consent_id, voice.consent_text
+        if voice.consent_id or voice.consent_text:
+            described.consent.id, described.consent.text = voice.consent_id, voice.consent_text
         described.prompt_text = voice.prompt_text
         if voice.prompt_level_db is not None:
             described.prompt_level_db = voice.prompt_level_db

@@ -96,6 +96,13 @@ async def test_fixed_seed_is_that_of_requests_that_set_none(callers: list[Caller
     assert (await shop.get("carol")).voice.seed == 7
 
 
+async def test_voice_without_a_prompt_is_shown_without_a_consent(callers: list[Caller]) -> None:
+    await callers[0].voices.CreateVoice(
+        voices_pb2.CreateVoiceRequest(name="plain", seed=7), metadata=callers[0].metadata
+    )
+    assert not (await callers[0].get("plain")).HasField("consent")
+
+
 async def test_voice_is_for_whom_its_owner_says(callers: list[Caller]) -> None:
     shop, radio, tv = callers
     await shop.create("carol", audience=voices_pb2.VOICE_AUDIENCE_CALLERS, callers=["radio"])
