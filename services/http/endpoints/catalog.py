@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from csm.v1 import tts_pb2
 from fastapi import APIRouter, Request
 
 from services.http.api.errors import wrong_field
@@ -22,15 +23,9 @@ def catalog_router(door: Door) -> APIRouter:
         names = [voice.name for voice in voices]
         default = (await client.server_info()).default_voice
         found = [
-            {
-                "id": voice.name,
-                "object": "voice",
-                "name": voice.name,
-                "languages": list(voice.language_codes),
-                "description": voice.description,
-                "speaker": voice.speaker,
+            described(voice)
+            | {
                 "has_prompt": voice.has_prompt,
-                "seed": voice.seed if voice.HasField("seed") else None,
                 "sample_rate": voice.natural_sample_rate_hertz,
                 "aliases": [alias for alias, meant in door.names.voices.items() if (meant or default) == voice.name],
             }
@@ -59,6 +54,19 @@ def catalog_router(door: Door) -> APIRouter:
         return _model(model)
 
     return router
+
+
+def described(voice: tts_pb2.Voice) -> dict[str, Any]:
+    """What the JSON of a voice has everywhere."""
+    return {
+        "id": voice.name,
+        "object": "voice",
+        "name": voice.name,
+        "languages": list(voice.language_codes),
+        "description": voice.description,
+        "speaker": voice.speaker,
+        "seed": voice.seed if voice.HasField("seed") else None,
+    }
 
 
 def _model(name: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from services.http.api.errors import wrong_field
 from services.http.door import Door
+from services.http.endpoints.catalog import described
 from services.http.endpoints.speech_request import INT32, INT64, Body, Text, recording_of
 
 _AUDIENCES = {
@@ -51,11 +52,11 @@ def voices_router(door: Door) -> APIRouter:
     async def create_voice(body: VoiceRequest, request: Request) -> dict[str, Any]:
         options = voice_options(body)
         with door.streams.one_more():
-            return described(await door.upstream.client_of(request.headers).create_voice(body.name, **options))
+            return described_kept(await door.upstream.client_of(request.headers).create_voice(body.name, **options))
 
     @router.get("/v1/audio/voices/{voice}", summary="One voice that the caller may use")
     async def get_voice(voice: str, request: Request) -> dict[str, Any]:
-        return described(await door.upstream.client_of(request.headers).get_voice(voice))
+        return described_kept(await door.upstream.client_of(request.headers).get_voice(voice))
 
     @router.delete("/v1/audio/voices/{voice}", summary="Deletes a voice of the caller's", status_code=204)
     async def delete_voice(voice: str, request: Request) -> Response:
@@ -90,17 +91,10 @@ def voice_options(body: VoiceRequest) -> VoiceOptions:
     return options
 
 
-def described(kept: voices_pb2.KeptVoice) -> dict[str, Any]:
+def described_kept(kept: voices_pb2.KeptVoice) -> dict[str, Any]:
     """The voice in JSON. What is for its owner alone is left out for others."""
     voice = kept.voice
-    found: dict[str, Any] = {
-        "id": voice.name,
-        "object": "voice",
-        "name": voice.name,
-        "languages": list(voice.language_codes),
-        "description": voice.description,
-        "speaker": voice.speaker,
-        "seed": voice.seed if voice.HasField("seed") else None,
+    found = described(voice) | {
         "owner": kept.owner,
         "audience": _AUDIENCES.get(kept.audience, "unknown"),
         "prompt_seconds": kept.prompt_duration.ToNanoseconds() / 1e9 if voice.has_prompt else None,
