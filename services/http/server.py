@@ -85,7 +85,7 @@ class HttpServer:
         return [connection.transport for connection in self._server.server_state.connections]
 
     async def wait_failed(self) -> BaseException:
-        """Returns when the server ends without having been told to."""
+        """Returns when the server ends without a stop."""
         assert self._serving is not None
         await asyncio.wait({self._serving})
         error = None if self._serving.cancelled() else self._serving.exception()
@@ -114,7 +114,7 @@ class _Server(uvicorn.Server):
 
 
 def _expected(record: logging.LogRecord) -> bool:
-    """A response without its end is how a broken stream is told: it has a log line of its own."""
+    """A response without its end is how a broken stream is reported: it has a log line of its own."""
     return not str(record.msg).startswith("ASGI callable returned without completing response")
 
 

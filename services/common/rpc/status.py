@@ -208,10 +208,10 @@ def from_library_error(error: errors.CsmError) -> StatusError:
 def invalid_argument(violations: Sequence[FieldViolation]) -> StatusError:
     """INVALID_ARGUMENT that names all wrong fields at once; its reason is that of the first."""
     reason = next((v.reason for v in violations if v.reason), "INVALID_REQUEST")
-    return StatusError(grpc.StatusCode.INVALID_ARGUMENT, reason, told_together(violations), field_violations=violations)
+    return StatusError(grpc.StatusCode.INVALID_ARGUMENT, reason, message_of(violations), field_violations=violations)
 
 
-def told_together(violations: Sequence[FieldViolation]) -> str:
+def message_of(violations: Sequence[FieldViolation]) -> str:
     """The message of a status that has them."""
     return "; ".join(f"{v.field}: {v.description}" for v in violations)
 

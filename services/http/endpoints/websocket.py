@@ -198,7 +198,7 @@ class _Session:
             await self._websocket.send_bytes(content)
 
     async def _fail(self, error: ApiError) -> None:
-        """Tells the client and closes."""
+        """Reports the error to the client and closes."""
         code = TRY_LATER if error.status in (429, 503) else POLICY if error.status < 500 else FAILED
         try:
             await self._send_json({"type": "error", **error.body})

@@ -35,13 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parsed.command == "voices" and (wrong := wrong_voices_arguments(parsed)):
         parser.error(wrong)
     try:
-        return asyncio.run(told(_run(parsed), parsed.target))
+        return asyncio.run(exit_code_of(_run(parsed), parsed.target))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
 
 
-async def told(work: Awaitable[int], target: str) -> int:
+async def exit_code_of(work: Awaitable[int], target: str) -> int:
     """The exit code of `work`; a failure is printed on standard error, and the code is 1."""
     try:
         return await work
