@@ -36,7 +36,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ipaddress
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +46,7 @@ from csm.v1 import tts_pb2
 from csm_client import AsyncClient
 from csm_client.errors import CsmClientError
 
+from bench.ending import tell
 from bench.listeners.conversations import prepare_conversations
 from bench.listeners.load import Load, open_channel
 from bench.listeners.own_server import own_server
@@ -66,11 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CsmClientError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    line = json.dumps(result)
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(line)
+    tell(result, options.out)
     return 0
 
 

@@ -35,8 +35,6 @@ from csm_bundle.hub import Hub, HubReference
 from csm_bundle.manifest import PARTS, Voice, read_manifest
 from csm_bundle.sampling import RecommendedSampling
 
-__all__ = ["Bundle", "CodecIdentity", "RecommendedSampling", "Voice", "open_bundle"]
-
 MANIFEST = "bundle.json"
 
 # Where the parts of the published model are, for bare weights that come without them.

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from csm_bundle.checked_json import Name, Positive, Text
 
+MIMI = "mimi"
+
 
 @dataclass(frozen=True, slots=True)
 class CodecIdentity:

@@ -67,6 +67,12 @@ def read_tensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
     return {key.removeprefix(prefix): tensors[key] for key in tensors if key.startswith(prefix)}
 
 
+def weights_digest(path: Path) -> str:
+    """`sha256:` and the hex digest of a weights file."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     """`sha256:` and the hex digest of names and bytes, in order of names. For tensors in a file with others."""
     digest = hashlib.sha256()

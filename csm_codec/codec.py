@@ -192,10 +192,9 @@ class Codec:
         self, slot: Slot, symbols: tuple[int, ...], before: ClipProgress, point: MarkPoint | None
     ) -> MarkedStream:
         """Raises ValueError for a point that cannot be one."""
-        if point is not None:
-            before = point.before
         so_far = before
         if point is not None:
+            before = point.before
             so_far = replace(before, square_sum=point.level_sum, hops=point.level_frames)
         level = RunningLevel(self._embedder.n_fft, so_far)
         return self._embedder.join(slot.number, symbols, level, before, point)

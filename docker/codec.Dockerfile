@@ -55,7 +55,6 @@ ENV PATH=/opt/csm/bin:$PATH \
     PYTHONPATH=/app:/app/stubs \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    OMP_WAIT_POLICY=PASSIVE \
     HF_HOME=/var/lib/csm/huggingface \
     NUMBA_CACHE_DIR=/tmp/numba
 WORKDIR /app

@@ -61,7 +61,6 @@ ENV PATH=/opt/csm/bin:$PATH \
     PYTHONPATH=/app:/app/stubs \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    OMP_WAIT_POLICY=PASSIVE \
     HF_HOME=/var/lib/csm/huggingface \
     TRITON_CACHE_DIR=/tmp/triton
 WORKDIR /app

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 import time
@@ -36,16 +35,18 @@ from typing import Any
 
 from csm_client import AsyncClient
 
-from bench.affinity.fleet import Fleet, Process
+from bench.affinity.fleet import Fleet, calls
 from bench.affinity.names import Addresses, name_server, target
 from bench.affinity.turns import Conversations, IdOf, TurnRecord, named, passes_by, scattered, unnamed
+from bench.deployment.process import StageProcess
+from bench.ending import tell
 from bench.listeners.load import open_channel
 from bench.machine import commit, cpu_name
 
 TURNS, LATER_TURNS = 4, 4  # later: one after an engine is added, one in which one is killed, two after
 GATEWAYS = ["127.0.0.1", "127.0.0.2"]
-ENGINES = {"engine-1": "127.0.0.11", "engine-2": "127.0.0.12", "engine-3": "127.0.0.13", "engine-4": "127.0.0.14"}
-KILLED, ADDED = "engine-2", "engine-4"
+ENGINES = {number: f"127.0.0.1{number}" for number in (1, 2, 3, 4)}
+KILLED, ADDED = 2, 4
 ADDED_TIMEOUT_S = 30.0
 DEADLINE_S = 120.0
 
@@ -69,9 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    if options.out is not None:
-        options.out.write_text(json.dumps(figures, indent=1) + "\n")
-    print(json.dumps(figures))
+    tell(figures, options.out)
     return 0 if not figures["failed"] else 1
 
 
@@ -113,14 +112,14 @@ class Single:
 
 
 @asynccontextmanager
-async def running(options: argparse.Namespace, engines: Sequence[str]) -> AsyncIterator[Running]:
+async def running(options: argparse.Namespace, engines: Sequence[int]) -> AsyncIterator[Running]:
     """The fleet, with that many engines under the name."""
     dns_port = options.base_port + 6
     with tempfile.TemporaryDirectory() as folder, name_server(dns_port) as addresses:
         async with Fleet(Path(folder), options.bundle, options.base_port) as fleet:
             here = Running(fleet, addresses, options)
-            await asyncio.gather(fleet.start_codec(options.keyring), *(here.start_engine(name) for name in engines))
-            addresses.list = [ENGINES[name] for name in engines]
+            await asyncio.gather(fleet.start_codec(options.keyring), *(here.start_engine(number) for number in engines))
+            addresses.list = [ENGINES[number] for number in engines]
             targets = await fleet.start_gateways(GATEWAYS, lambda port: target(dns_port, port))
             channels = [open_channel(target) for target in targets]
             here.clients = [AsyncClient("", timeout_s=DEADLINE_S, resumes=0, channel=channel) for channel in channels]
@@ -136,10 +135,10 @@ class Running:
         self.fleet, self.addresses, self._options = fleet, addresses, options
         self.clients: list[AsyncClient] = []
 
-    async def start_engine(self, name: str) -> Process:
+    async def start_engine(self, number: int) -> StageProcess:
         """Rows are bit-equal whatever the batch, and everything that was computed is kept."""
         engine_options = ["--slots", "4", "--max-waiting", "64", "--constant-shape", "--offload-bytes", str(2**30)]
-        return await self.fleet.start_engine(name, ENGINES[name], engine_options)
+        return await self.fleet.start_engine(number, ENGINES[number], engine_options)
 
     def conversations(self, name: str, id_of: IdOf) -> Conversations:
         return Conversations(name, self._options.conversations, self.clients, id_of, self._options.audio_seconds)
@@ -166,7 +165,7 @@ class Running:
 
 
 async def one_engine(options: argparse.Namespace) -> Single:
-    async with running(options, ["engine-1"]) as here:
+    async with running(options, [1]) as here:
         conversations = here.conversations("Talk", named)
         first = await conversations.go_on(TURNS)
         figures = here.figures(first) | {"failed": sum(bool(record.error) for record in first)}
@@ -207,7 +206,7 @@ async def add_engine(here: Running, conversations: Conversations) -> Figures:
     await asyncio.sleep(2)
     here.addresses.list.append(ENGINES[ADDED])
     added_s = time.monotonic()
-    while (first := next(process.calls(), None)) is None and time.monotonic() - added_s < ADDED_TIMEOUT_S:
+    while (first := next(calls(process), None)) is None and time.monotonic() - added_s < ADDED_TIMEOUT_S:
         await asyncio.sleep(0.05)
     first_call_s = time.monotonic() - added_s - (first["duration_ms"] / 1000 if first else 0.0)
     await asyncio.sleep(max(0.0, 6 - first_call_s))  # until both channels of both gateways know it
@@ -220,29 +219,30 @@ async def add_engine(here: Running, conversations: Conversations) -> Figures:
         "first_call_s": round(first_call_s, 2),
         "failed": sum(bool(record.error) for each in passing for record in each.records),
         "share": round(1 / len(here.fleet.engines), 4),
-        "moved": moved.count(ADDED),
-        "moved_share": round(moved.count(ADDED) / len(after), 4),
-        "moved_elsewhere": len(moved) - moved.count(ADDED),
+        "moved": moved.count(process.name),
+        "moved_share": round(moved.count(process.name) / len(after), 4),
+        "moved_elsewhere": len(moved) - moved.count(process.name),
     }
 
 
 async def kill_engine(here: Running, conversations: Conversations) -> Figures:
     """One engine dies, without a drain, when a third of the turns are done; its name server entry stays for a while."""
     before = here.engine_by_conversation([r for r in conversations.records if r.turn == TURNS])
-    third = conversations.count // 3
+    third, killed, killing = conversations.count // 3, here.fleet.engines[KILLED], list[asyncio.Task[None]]()
 
     def on_turn(done: int) -> None:
         if done == third:
-            here.fleet.engines[KILLED].kill()
+            killing.append(asyncio.create_task(killed.kill()))
 
     await conversations.go_on(1, on_turn)
+    await asyncio.gather(*killing)
     here.addresses.list.remove(ENGINES[KILLED])
     first = here.engine_by_conversation(await conversations.go_on(1))
     second = here.engine_by_conversation(await conversations.go_on(1))
     moved = [conversation for conversation, name in first.items() if name != before[conversation]]
-    of_killed = [conversation for conversation in moved if before[conversation] == KILLED]
+    of_killed = [conversation for conversation in moved if before[conversation] == killed.name]
     return {
-        "had": list(before.values()).count(KILLED),
+        "had": list(before.values()).count(killed.name),
         "moved": len(of_killed),
         "moved_elsewhere": len(moved) - len(of_killed),
         "settled": sum(second[conversation] == first[conversation] for conversation in of_killed),

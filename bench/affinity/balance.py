@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any
 import grpc
 from csm.engine.v1 import engine_pb2
 
+from bench.ending import tell
 from bench.listeners.workload import arrivals
 from bench.machine import commit, cpu_name
 from services.common.rpc.channel import ROUND_ROBIN, open_channel
@@ -157,9 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="file for the JSON")
     options = parser.parse_args(arguments)
     figures = asyncio.run(measure(options))
-    if options.out is not None:
-        options.out.write_text(json.dumps(figures, indent=1) + "\n")
-    print(json.dumps(figures))
+    tell(figures, options.out)
     return 0
 
 

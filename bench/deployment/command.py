@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from bench import ending
 
 
 def parser_of(program: str, description: str | None) -> ArgumentParser:
@@ -23,9 +24,7 @@ def parser_of(program: str, description: str | None) -> ArgumentParser:
 
 def tell(result: Mapping[str, Any], wrong: Sequence[str], options: Namespace) -> int:
     """Prints the result, and writes it where --out says. Returns the exit code. wrong: why the run did not pass"""
-    if options.out is not None:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
     if wrong:
         print(f"not passed: {'; '.join(wrong)}", file=sys.stderr)
-    print(json.dumps(result))
+    ending.tell(result, options.out)
     return 1 if wrong else 0

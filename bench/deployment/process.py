@@ -1,6 +1,6 @@
 """One stage as a child process: started, frozen, killed, started again, and looked at from outside.
 
-Its ports are free ones and change at every start, so whoever calls it follows `api_port` and `health_port`.
+Free ports change at every start, so whoever calls it follows `api_port` and `health_port`.
 """
 
 from __future__ import annotations
@@ -37,16 +37,19 @@ class StageProcess:
         folder: Path,
         host: str = "127.0.0.1",
         prefix: Sequence[str] = (),
+        ports: tuple[int, int] = (0, 0),
     ) -> None:
         """stage: "engine", "codec" or "gateway"; options: of its command line, without address and ports; host: address
-        that it listens on; prefix: command that executes the stage's, such as `ip netns exec NAME`"""
+        that it listens on; prefix: command that executes the stage's, such as `ip netns exec NAME`; ports: of its API
+        and its health, free ones when 0
+        """
         self.name = f"{stage} {number}"
         self.host = host
         self.log = folder / f"{stage}-{number}.log"
         self.api_port = self.health_port = self.metrics_port = 0
         self._command = [
-            *prefix, sys.executable, "-m", f"services.{stage}", *options, "--host", host, "--port", "0",
-            "--health-port", "0", "--metrics-port", "0",
+            *prefix, sys.executable, "-m", f"services.{stage}", *options, "--host", host, "--port", str(ports[0]),
+            "--health-port", str(ports[1]), "--metrics-port", "0",
         ]  # fmt: skip
         self._process: asyncio.subprocess.Process | None = None
 

@@ -114,6 +114,7 @@ async def start(stack: AsyncExitStack, bundle: Path, folder: Path) -> dict[str, 
     for name in STAGES:
         if name == "gateway":
             options[name] = ["--code-sealing-keyring", str(folder / "seals.json")]
+            options[name] += ["--voices-database", str(folder / "voices.sqlite")]
             for stage in ("engine", "codec"):
                 options[name] += [f"--{stage}-target", f"127.0.0.1:{stages[stage].api_port}"]
                 options[name] += [f"--{stage}-health-target", f"127.0.0.1:{stages[stage].health_port}"]

@@ -9,7 +9,7 @@ from typing import Any
 from csm.codec.v1 import codec_pb2
 from csm.engine.v1 import engine_pb2
 from csm.rvq.v1 import rvq_pb2
-from csm.v1 import tts_pb2, watermark_pb2
+from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
 from google.protobuf.descriptor import Descriptor, FileDescriptor
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
@@ -17,7 +17,12 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 # The files whose services a port answers. Every port has health but the gateway's API.
 _PORTS: dict[str, Sequence[FileDescriptor]] = {
-    "gateway api": (tts_pb2.DESCRIPTOR, watermark_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR),
+    "gateway api": (
+        tts_pb2.DESCRIPTOR,
+        voices_pb2.DESCRIPTOR,
+        watermark_pb2.DESCRIPTOR,
+        reflection_pb2.DESCRIPTOR,
+    ),
     "gateway health": (health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR),
     "engine api": (engine_pb2.DESCRIPTOR, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR),
     "engine health": (health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR),
@@ -94,6 +99,16 @@ def valid_requests(codec: rvq_pb2.CodecIdentity) -> dict[str, list[Message]]:
         "StreamSynthesize": [stream],
         "StreamSynthesizeText": [text(config=config), text(text=tts_pb2.TextPiece(text="One. Two.", flush=True))],
         "ListVoices": [tts_pb2.ListVoicesRequest(page_size=1, page_token="0", language_code="en")],
+        "CreateVoice": [
+            voices_pb2.CreateVoiceRequest(
+                name="carol",
+                prompt=voices_pb2.VoicePrompt(text="Yes?", audio=turn.audio),
+                consent=voices_pb2.Consent(id="1", text="Yes."),
+            ),
+            voices_pb2.CreateVoiceRequest(name="dave", seed=7),
+        ],
+        "GetVoice": [voices_pb2.GetVoiceRequest(name="dave")],
+        "DeleteVoice": [voices_pb2.DeleteVoiceRequest(name="dave")],
         "DetectWatermark": [
             watermark_pb2.DetectWatermarkRequest(recording=recording, key_ids=["a"]),
             codec_pb2.DetectWatermarkRequest(**pcm_16),

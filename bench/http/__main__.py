@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import math
 import os
 import sys
@@ -31,6 +30,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.ending import tell
 from bench.http.callers import GrpcCaller, HttpCaller
 from bench.listeners.own_server import own_server
 from bench.machine import commit, cpu_name
@@ -61,10 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     for row in result["rows"]:
         print("  ".join(f"{name} {value}" for name, value in row.items()))
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
+    tell(result, options.out)
     return 0
 
 

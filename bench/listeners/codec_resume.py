@@ -10,13 +10,13 @@ of a frame, measured over `--frames` frames, times the frames.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from bench.ending import tell
 from bench.machine import commit, cpu_name
 from csm_bundle.bundle import open_bundle
 from csm_codec.codec import Codec
@@ -54,9 +54,7 @@ def main() -> None:
         "audio_frames": codec._decoder.audio_frames,
         "rows": [_position(codec, position_s, frame_s) for position_s in POSITIONS_S],
     }
-    print(json.dumps(result))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    tell(result, arguments.out)
 
 
 def _load(bundle_name: str, lane_width: int) -> Codec:

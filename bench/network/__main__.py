@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.ending import tell
 from bench.listeners.load import Load, StreamRecord, open_channel
 from bench.listeners.playback import play
 from bench.listeners.summary import audio_s, ratio, spread
@@ -57,9 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"skipped, nothing was measured: {reason}", file=sys.stderr)
         return 0
     result = asyncio.run(benchmark(options))
-    if options.out is not None:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
+    tell(result, options.out)
     return 0
 
 

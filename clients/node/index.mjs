@@ -219,7 +219,7 @@ function request(text, speech) {
 // A turn's sound is a recording (WAV or Ogg Opus), or the codes that an earlier answer's summary gave.
 function turn({ speaker, text, recording, codes, sealedCodes }) {
   if (recording !== undefined) {
-    const audioEncoding = recording.toString('latin1', 0, 4) === 'OggS' ? 'OGG_OPUS' : 'WAV';
+    const audioEncoding = Buffer.from(recording.subarray(0, 4)).toString('latin1') === 'OggS' ? 'OGG_OPUS' : 'WAV';
     const audioFormat = { audioEncoding: `AUDIO_ENCODING_${audioEncoding}` };
     return { speaker, text, audio: { recording: { audioContent: recording, audioFormat } } };
   }

@@ -21,10 +21,9 @@ from moshi.models.compression import MimiModel
 from moshi.models.loaders import get_mimi
 
 from csm_bundle.checked_json import read_config
-from csm_bundle.codec_identity import CodecIdentity
+from csm_bundle.codec_identity import MIMI, CodecIdentity
 from csm_bundle.errors import CheckpointError
-from csm_bundle.identity import MIMI, weights_digest
-from csm_bundle.safetensors_files import read_tensors, tensors_digest
+from csm_bundle.safetensors_files import read_tensors, tensors_digest, weights_digest
 from csm_bundle.state_dict import check_state
 from csm_codec.mimi.transformers_layout import CODEC_PREFIX, moshi_config, needed_tensors, to_moshi
 

@@ -1,4 +1,4 @@
-"""Mimi's decoding half as moshi's modules, with states for many streams: on a GPU, and for networks of unusual build.
+"""Mimi's decoding half as moshi's modules, with states for many streams, for networks of unusual build.
 
 State and masks are those of moshi.modules.streaming. Its ring of keys holds exactly the attention span, so that the
 second step of a frame overwrites a key that the first one still needs; the rings here are larger.
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from csm_bundle.runtime.packed_linear import pack_linears
 from csm_codec.mimi.conv_transpose import GemmConvTranspose1d
 from csm_codec.mimi.loader import Mimi
+from csm_codec.mimi.reach import steps_per_frame
 
 
 class ModuleLanes:
@@ -106,17 +107,11 @@ class _DecoderHalf(StreamingContainer):
         self.upsample = model.upsample.to(dtype)
         self.decoder_transformer = model.decoder_transformer.to(dtype)
         self.decoder = model.decoder.to(dtype)
-        self.dtype = dtype
+        self.dtype, self.steps_per_frame = dtype, steps_per_frame(model)
         if next(self.decoder.parameters()).device.type == "cpu":
             _replace_transposed_convolutions(self.decoder)
             for part in (self.decoder_transformer, self.decoder):
                 pack_linears(part, lane_width * self.steps_per_frame)
-
-    @property
-    def steps_per_frame(self) -> int:
-        """Of the transformer."""
-        steps: int = self.upsample.convtr._stride
-        return steps
 
     def latent(self, codes: Tensor) -> Tensor:
         """(rows, codebooks, 1) to (rows, width, steps per frame)"""

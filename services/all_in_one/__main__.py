@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
+from services.common.openmp import let_waiting_threads_sleep
 from services.common.stop import end_at_sigterm
 
 log = logging.getLogger("csm.all_in_one")
@@ -12,6 +13,7 @@ log = logging.getLogger("csm.all_in_one")
 
 def main() -> int:
     end_at_sigterm()  # before the imports: they take seconds
+    let_waiting_threads_sleep()
     from services.all_in_one.settings import AllInOneSettings
     from services.all_in_one.stage import AllInOneStage, start_all_in_one
     from services.all_in_one.usage import usage

@@ -13,7 +13,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
 from csm_client import AsyncClient
-from csm_client.command.cli import INTERRUPTED, add_say_options, deadline, told, utf8
+from csm_client.command.argument_types import deadline, utf8
+from csm_client.command.cli import INTERRUPTED, add_say_options, exit_code_of
 from csm_client.command.say import say
 
 from csm_bundle.errors import CsmError
@@ -52,7 +53,7 @@ async def _serve_and_say(settings: AllInOneSettings, parsed: Namespace) -> int:
         _tell(f"ready after {time.monotonic() - started_s:.1f} s")
         parsed.target = f"{LOOPBACK}:{stage.server.port}"
         async with AsyncClient(parsed.target, timeout_s=parsed.deadline) as client:
-            return await told(say(client, parsed), parsed.target)
+            return await exit_code_of(say(client, parsed), parsed.target)
     finally:
         await stage.stop()
 

@@ -6,10 +6,13 @@ import os
 import sys
 from collections.abc import Sequence
 
+from services.common.openmp import let_waiting_threads_sleep
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. arguments: the command line when None"""
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read at import; it would tell of every connection that is closed
+    let_waiting_threads_sleep()
     from services.all_in_one.one_utterance import run
 
     return run(arguments)

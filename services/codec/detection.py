@@ -1,6 +1,7 @@
 """Looking for the watermark: a recording in one message, or one of up to an hour as it comes in.
 
-Searches share the recording worker's thread, a second of audio at a time, so that encoding is not held up by them.
+Those that come in share the recording worker's thread, a second of audio at a time, so that encoding is not held up by
+them.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import torch
 
 from csm_bundle.bundle import Bundle, open_bundle
 from csm_bundle.errors import BundleError
-from csm_bundle.identity import weights_digest
+from csm_bundle.safetensors_files import weights_digest
 from csm_codec.codec import Codec
 from csm_codec.mimi.decoder import MimiDecoder
 from csm_codec.mimi.loader import Mimi, load_mimi

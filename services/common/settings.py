@@ -119,8 +119,7 @@ class ProgramSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:
-        if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ValueError("--tls-certificate and --tls-key must be given together.")
+        check_pair(self, "tls_certificate", "tls_key")
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise ValueError("--tls-client-ca needs --tls-certificate and --tls-key.")
         return self
@@ -133,6 +132,16 @@ class StageSettings(ProgramSettings):
     reflection: bool = Field(default=True, description="Answer server reflection on the API and health ports.")
     max_receive_message_bytes: ReceiveLimit = 16 * 2**20
     max_connection_age_seconds: ConnectionAge = 300
+
+
+def check_pair(settings: ProgramSettings, first: str, second: str, *, needs: str = "") -> None:
+    """Raises ValueError unless both fields are set or neither, and with them the one that they need."""
+    both = f"{flag_of(first)} and {flag_of(second)}"
+    is_set = getattr(settings, first) is not None
+    if is_set != (getattr(settings, second) is not None):
+        raise ValueError(f"{both} must be given together.")
+    if needs and is_set and getattr(settings, needs) is None:
+        raise ValueError(f"{both} need {flag_of(needs)}.")
 
 
 S = TypeVar("S", bound=ProgramSettings)

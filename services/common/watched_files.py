@@ -18,29 +18,49 @@ T = TypeVar("T")
 
 ATTEMPTS = 3
 
-_Stamp = tuple[int, int, int] | None
+_Stamp = tuple[Path, tuple[int, int, int] | None]
 
 
-class WatchedFiles(Generic[T]):
-    """A set of files and the function that loads them."""
+class FollowedFiles(Generic[T]):
+    """What is in files now, or was when they could last be used. Threads may share it."""
 
-    def __init__(self, paths: Sequence[Path], load: Callable[[], T], errors: type[Exception] = OSError) -> None:
-        """load: reads all of `paths`; raises one of `errors` when it cannot use them"""
-        self._paths = paths
-        self._load = load
-        self._errors = errors
+    def __init__(
+        self,
+        paths: Sequence[Path] | Callable[[], Sequence[Path]],
+        load: Callable[[], T],
+        errors: type[Exception] = OSError,
+        on_reload: Callable[[bool], None] = lambda usable: None,
+    ) -> None:
+        """paths: the files, or what lists those that there are. load: reads them all; raises one of `errors`, which
+        name the file, when it cannot use them. on_reload: called with whether they could be used, once for each change.
+
+        Raises what `load` raises, and OSError when the files do not stop changing.
+        """
+        self._paths = paths if callable(paths) else lambda: paths
+        self._load, self._errors, self._on_reload = load, errors, on_reload
         self._lock = threading.Lock()
         self._seen: list[_Stamp] = []
+        self._current = self._load_whole()
 
-    def load(self) -> T:
-        """What is in the files now. Raises what `load` does, and OSError when they do not stop changing."""
-        with self._lock:
-            return self._load_whole()
+    def get(self) -> T:
+        """Looks for a change first; without one it is the same object as before.
 
-    def load_changed(self) -> T | None:
-        """None: nothing has changed since the last attempt. Raises as `load`, once for a change that cannot be used."""
+        A change that cannot be used is an error in the log, and nothing else.
+        """
         with self._lock:
-            return None if self._stamps() == self._seen else self._load_whole()
+            if self._stamps() != self._seen:
+                self._reload()
+            return self._current
+
+    def _reload(self) -> None:
+        try:
+            self._current = self._load_whole()
+        except (OSError, self._errors) as error:
+            log.error("what was read before stays in use: %s", error)
+            self._on_reload(False)
+        else:
+            log.info("in use as changed: %s", self._names())
+            self._on_reload(True)
 
     def _load_whole(self) -> T:
         for _ in range(ATTEMPTS):
@@ -53,44 +73,16 @@ class WatchedFiles(Generic[T]):
             else:
                 if self._stamps() == self._seen:
                     return loaded
-        names = ", ".join(map(str, self._paths))
-        raise OSError(f"{names}: written while being read, {ATTEMPTS} times over")
+        raise OSError(f"{self._names()}: written while being read, {ATTEMPTS} times over")
+
+    def _names(self) -> str:
+        return ", ".join(str(path) for path, _ in self._seen)
 
     def _stamps(self) -> list[_Stamp]:
-        return [_stamp(path) for path in self._paths]
-
-
-class FollowedFiles(Generic[T]):
-    """What is in files now, or was when they could last be used. Threads may share it."""
-
-    def __init__(
-        self,
-        paths: Sequence[Path],
-        load: Callable[[], T],
-        errors: type[Exception] = OSError,
-        on_reload: Callable[[bool], None] = lambda usable: None,
-    ) -> None:
-        """load: reads all of `paths`; raises one of `errors`, which name the file, when it cannot use them.
-
-        on_reload: called with whether the files could be used, once for each change. Raises what `load` raises.
-        """
-        self._paths, self._errors, self._on_reload = paths, errors, on_reload
-        self._files = WatchedFiles(paths, load, errors)
-        self._current = self._files.load()
-
-    def get(self) -> T:
-        """Looks for a change first. One that cannot be used is an error in the log, and nothing else."""
         try:
-            changed = self._files.load_changed()
-        except (OSError, self._errors) as error:
-            log.error("what was read before stays in use: %s", error)
-            self._on_reload(False)
-        else:
-            if changed is not None:
-                self._current = changed
-                log.info("in use as changed: %s", ", ".join(map(str, self._paths)))
-                self._on_reload(True)
-        return self._current
+            return [_stamp(path) for path in self._paths()]
+        except OSError:  # of a folder that cannot be listed
+            return []
 
 
 def _stamp(path: Path) -> _Stamp:
@@ -98,5 +90,5 @@ def _stamp(path: Path) -> _Stamp:
     try:
         stat = path.stat()
     except OSError:
-        return None
-    return (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+        return (path, None)
+    return (path, (stat.st_mtime_ns, stat.st_ino, stat.st_size))

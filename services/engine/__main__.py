@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 
+from services.common.openmp import let_waiting_threads_sleep
 from services.common.stop import end_at_sigterm
 
 
 def main() -> int:
     end_at_sigterm()  # before the imports: they take seconds
+    let_waiting_threads_sleep()
     from services.common.run import run_stage
     from services.common.settings import load_settings
     from services.engine.settings import EngineSettings

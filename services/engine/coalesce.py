@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FRAME_SECONDS = 0.08
+from csm_engine.scheduling.admission import FRAME_SECONDS
+
 _SHARE_OF_LEAD = 0.5
 
 

@@ -7,6 +7,8 @@ import logging
 
 from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 
+from csm_bundle.manifest import Voice
+from csm_bundle.voice_folder import FolderVoice
 from services.common import values
 from services.common.rpc.server import StageServer, StageService
 from services.common.telemetry.metrics import StageMetrics
@@ -85,26 +87,20 @@ def _model_info(loaded: LoadedEngine, settings: EngineSettings) -> engine_pb2.Ge
         max_running_sequence_count=settings.slots,
         max_waiting_sequence_count=settings.max_waiting,
         voices=[
-            engine_pb2.Voice(
-                name=voice.name,
-                speaker_id=voice.speaker,
-                language_codes=voice.language_codes,
-                description=voice.description,
-                seed=voice.seed,
-            )
-            for voice in loaded.bundle.voices
-        ]
-        + [
-            engine_pb2.Voice(
-                name=voice.name,
-                speaker_id=voice.speaker,
-                language_codes=voice.language_codes,
-                description=voice.description,
-                seed=voice.seed,
-                prompt_digest=voice.digest,
-            )
-            for voice in loaded.prompted_voices
+            *(_voice(voice) for voice in loaded.bundle.voices),
+            *(_voice(voice, voice.digest) for voice in loaded.prompted_voices),
         ],
         notice=loaded.notice,
         recommended_sampling_params=from_recommended(loaded.bundle.sampling),
+    )
+
+
+def _voice(voice: Voice | FolderVoice, prompt_digest: str = "") -> engine_pb2.Voice:
+    return engine_pb2.Voice(
+        name=voice.name,
+        speaker_id=voice.speaker,
+        language_codes=voice.language_codes,
+        description=voice.description,
+        seed=voice.seed,
+        prompt_digest=prompt_digest,
     )

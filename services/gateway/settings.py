@@ -10,7 +10,14 @@ from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from csm_bundle.sampling import LIMITS
-from services.common.settings import ConnectionStreams, HealthPort, MetricsPort, ServingPort, StageSettings
+from services.common.settings import (
+    ConnectionStreams,
+    HealthPort,
+    MetricsPort,
+    ServingPort,
+    StageSettings,
+    check_pair,
+)
 
 
 class GatewaySettings(StageSettings):
@@ -228,10 +235,7 @@ class GatewaySettings(StageSettings):
 
     @model_validator(mode="after")
     def _belong_together(self) -> Self:
-        if (self.stage_tls_certificate is None) != (self.stage_tls_key is None):
-            raise ValueError("--stage-tls-certificate and --stage-tls-key must be given together.")
-        if self.stage_tls_certificate is not None and self.stage_tls_ca is None:
-            raise ValueError("--stage-tls-certificate and --stage-tls-key need --stage-tls-ca.")
+        check_pair(self, "stage_tls_certificate", "stage_tls_key", needs="stage_tls_ca")
         if self.max_streams_per_caller and self.auth_tokens_file is None:
             raise ValueError(
                 "--max-streams-per-caller needs --auth-tokens-file: callers are told apart by their tokens."

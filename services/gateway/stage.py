@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import grpc
 from csm.codec.v1 import codec_pb2_grpc
 from csm.engine.v1 import engine_pb2_grpc
 from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
@@ -16,9 +17,10 @@ from services.common.rpc.channel import open_channel
 from services.common.rpc.one_request import add_to_server
 from services.common.rpc.server import StageServer, StageService
 from services.common.rpc.status import StatusError
-from services.common.rpc.tls import StageTls
+from services.common.rpc.tls import stage_credentials
 from services.common.telemetry.metrics import StageMetrics
 from services.common.telemetry.tracing import open_tracer
+from services.common.watched_files import FollowedFiles
 from services.gateway.auth.code_sealing import open_code_seal
 from services.gateway.auth.quotas import EXCEEDED, StreamQuotas
 from services.gateway.auth.tokens import BearerTokens
@@ -64,11 +66,12 @@ class GatewayStage:
         metrics = StageMetrics()
         gateway_metrics = GatewayMetrics(metrics.registry)
         tokens = _tokens(settings, gateway_metrics, metrics)
+        tls = _stage_tls(settings, metrics)
         by_load, by_conversation = (
             ReloadingChannel(
                 settings.engine_target,
                 engine_pb2_grpc.EngineServiceStub,
-                _stage_tls(settings),
+                tls,
                 policy=policy,
                 health_service=ENGINE_SERVICE,
                 silence_s=settings.stage_silence_seconds,
@@ -78,7 +81,7 @@ class GatewayStage:
         codec_channel = ReloadingChannel(
             settings.codec_target,
             codec_pb2_grpc.CodecServiceStub,
-            _stage_tls(settings),
+            tls,
             health_service=CODEC_SERVICE,
             silence_s=settings.stage_silence_seconds,
         )
@@ -99,7 +102,7 @@ class GatewayStage:
         quotas = _quotas(settings, tokens, gateway_metrics)
         keyring_reloads = metrics.file_reloads("code_sealing_keyring")
         seal = open_code_seal(settings.code_sealing, settings.code_sealing_keyring, keyring_reloads)
-        folder = None if settings.voices_folder is None else VoiceFolder(settings.voices_folder)
+        folder = _voice_folder(settings, metrics)
         self._store = _store(settings)
         voices = VoiceDirectory(engine, codec, folder, self._store, gateway_metrics)
         budget = RecordingBudget(settings, gateway_metrics)
@@ -131,11 +134,7 @@ class GatewayStage:
 
     async def start(self) -> None:
         """Raises OSError for a taken port, and for a database of voices that a later version has made."""
-        if self._store is not None:
-            try:
-                await self._kept.count()
-            except StatusError as error:  # PostgreSQL may come later; each call tries again
-                log.error("%s", error.message)
+        await self._kept.count()  # PostgreSQL may come later; each call tries again
         await self.server.start()
         self._watching = [asyncio.create_task(watch.run()) for watch in self._watches]
 
@@ -196,10 +195,17 @@ def _service(file: FileDescriptor, servicer: object, name: str, read_late: Seque
     return StageService(add_to_server(descriptor, read_late), servicer, name)
 
 
-def _stage_tls(settings: GatewaySettings) -> StageTls | None:
+def _stage_tls(settings: GatewaySettings, metrics: StageMetrics) -> FollowedFiles[grpc.ChannelCredentials] | None:
     if settings.stage_tls_ca is None:
         return None
-    return StageTls(settings.stage_tls_ca, settings.stage_tls_certificate, settings.stage_tls_key)
+    reloads = metrics.file_reloads("stage_tls_ca")
+    return stage_credentials(settings.stage_tls_ca, settings.stage_tls_certificate, settings.stage_tls_key, reloads)
+
+
+def _voice_folder(settings: GatewaySettings, metrics: StageMetrics) -> VoiceFolder | None:
+    if settings.voices_folder is None:
+        return None
+    return VoiceFolder(settings.voices_folder, metrics.file_reloads("voices_folder"))
 
 
 def _tokens(settings: GatewaySettings, metrics: GatewayMetrics, of_stage: StageMetrics) -> BearerTokens | None:

@@ -17,7 +17,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode, Frame
 
 UNREAD_BODY_S = 5.0  # how long a body may still come once its request has been answered
-SPARE_CONNECTIONS = 64  # over --max-connections, which are told so; more are cut at once
+SPARE_CONNECTIONS = 64  # over --max-connections, which get an answer that says so; more are cut at once
 MOST_FRAGMENTS = 1024  # of one WebSocket message
 _RESET, _NO_RESET = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)  # values of SO_LINGER
 

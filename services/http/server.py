@@ -10,7 +10,7 @@ import logging
 import resource
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 
 from services.common.rpc.tls import TlsFileError
 from services.common.settings import host_and_port
-from services.common.watched_files import WatchedFiles
+from services.common.watched_files import FollowedFiles
 from services.http.connections import SlowCloses, WebSocketConnection, http_connection
 from services.http.settings import HttpSettings
 
@@ -34,19 +34,19 @@ _BACKLOG = 2048
 class HttpServer:
     """A listening server."""
 
-    def __init__(self, app: ASGIApp, settings: HttpSettings) -> None:
-        """Raises TlsFileError for TLS files that cannot be used."""
+    def __init__(
+        self, app: ASGIApp, settings: HttpSettings, on_reload: Callable[[bool], None] = lambda usable: None
+    ) -> None:
+        """on_reload: of the TLS files; see FollowedFiles. Raises TlsFileError for those that cannot be used."""
         self.port = 0  # after start: the port that is listened on
         self._settings = settings
-        self._server = _Server(self._config(app, settings))
+        self._server = _Server(self._config(app, settings, _tls_context(settings, on_reload)))
         self._serving: asyncio.Task[None] | None = None
         self._cutting: asyncio.Task[None] | None = None
 
     @staticmethod
-    def _config(app: ASGIApp, settings: HttpSettings) -> uvicorn.Config:
-        tls: dict[str, Any] = {}
-        if (context := _tls_context(settings)) is not None:
-            tls["ssl_context_factory"] = lambda config, default: context
+    def _config(app: ASGIApp, settings: HttpSettings, context: ssl.SSLContext | None) -> uvicorn.Config:
+        tls: dict[str, Any] = {} if context is None else {"ssl_context_factory": lambda config, default: context}
         return uvicorn.Config(
             app,
             http=http_connection(settings.header_timeout_seconds),
@@ -85,7 +85,7 @@ class HttpServer:
         return [connection.transport for connection in self._server.server_state.connections]
 
     async def wait_failed(self) -> BaseException:
-        """Returns when the server ends without having been told to."""
+        """Returns when the server ends without a stop."""
         assert self._serving is not None
         await asyncio.wait({self._serving})
         error = None if self._serving.cancelled() else self._serving.exception()
@@ -114,7 +114,7 @@ class _Server(uvicorn.Server):
 
 
 def _expected(record: logging.LogRecord) -> bool:
-    """A response without its end is how a broken stream is told: it has a log line of its own."""
+    """A response without its end is how a broken stream is reported: it has a log line of its own."""
     return not str(record.msg).startswith("ASGI callable returned without completing response")
 
 
@@ -143,7 +143,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _tls_context(settings: HttpSettings) -> ssl.SSLContext | None:
+def _tls_context(settings: HttpSettings, on_reload: Callable[[bool], None]) -> ssl.SSLContext | None:
     """A context that every handshake asks for files that have changed; None for plaintext. Raises TlsFileError."""
     certificate, key, client_ca = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
     if certificate is None or key is None:
@@ -164,16 +164,13 @@ def _tls_context(settings: HttpSettings) -> ssl.SSLContext | None:
             made.verify_mode = ssl.CERT_REQUIRED
         return made
 
-    files = WatchedFiles([path for path in (certificate, key, client_ca) if path is not None], load)
-    first = current = files.load()
+    files = FollowedFiles(
+        [path for path in (certificate, key, client_ca) if path is not None], load, on_reload=on_reload
+    )
 
     def use_the_newest(handshake: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
-        nonlocal current
-        try:
-            current = files.load_changed() or current
-        except OSError as error:
-            log.error("the old certificate stays in use: %s", error)
-        handshake.context = current
+        handshake.context = files.get()
 
+    first = files.get()
     first.sni_callback = use_the_newest
     return first

@@ -8,7 +8,7 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from services.common.settings import ConnectionStreams, MetricsPort, ProgramSettings, ServingPort
+from services.common.settings import ConnectionStreams, MetricsPort, ProgramSettings, ServingPort, check_pair
 
 
 class HttpSettings(ProgramSettings):
@@ -113,10 +113,7 @@ class HttpSettings(ProgramSettings):
 
     @model_validator(mode="after")
     def _belong_together(self) -> Self:
-        if (self.gateway_tls_certificate is None) != (self.gateway_tls_key is None):
-            raise ValueError("--gateway-tls-certificate and --gateway-tls-key must be given together.")
-        if self.gateway_tls_certificate is not None and self.gateway_tls_ca is None:
-            raise ValueError("--gateway-tls-certificate and --gateway-tls-key need --gateway-tls-ca.")
+        check_pair(self, "gateway_tls_certificate", "gateway_tls_key", needs="gateway_tls_ca")
         return self
 
 

@@ -38,7 +38,8 @@ class HttpStage:
             HttpMetrics(lambda: streams.count),
         )
         self._tracer = open_tracer(settings, "http")
-        self.server = HttpServer(build_app(self.door, self._tracer), settings)
+        reloads = self.door.metrics.file_reloads("tls_certificate")
+        self.server = HttpServer(build_app(self.door, self._tracer), settings, reloads)
         self.metrics_port = -1
         self._metrics_server: MetricsServer | None = None
 

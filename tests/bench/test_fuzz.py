@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from bench.fuzz.methods import methods, valid_requests
 from bench.fuzz.strategies import Call, calls
 from tests.support.tiny.bundle import write_tiny_bundle
 
+ROOT = Path(__file__).parents[2]
 CODEC = rvq_pb2.CodecIdentity(codebook_count=32)
 CALLS = calls(methods(), valid_requests(CODEC))
 SEARCH = settings(
@@ -40,9 +42,12 @@ def test_every_port_and_every_method_is_called() -> None:
     ports = {method.port for method in methods()}
     assert ports == {f"{stage} {kind}" for stage in ("gateway", "engine", "codec") for kind in ("api", "health")}
     paths = {method.path for method in methods()}
-    for name in ("csm.v1.TextToSpeechService/StreamSynthesizeText", "csm.engine.v1.EngineService/Generate"):
-        assert f"/{name}" in paths
-    assert "/csm.codec.v1.CodecService/StreamDecode" in paths and "/grpc.health.v1.Health/Watch" in paths
+    for proto in (ROOT / "protos").rglob("*.proto"):
+        module = proto.relative_to(ROOT / "protos").with_suffix("").as_posix().replace("/", ".")
+        for service in importlib.import_module(f"{module}_pb2").DESCRIPTOR.services_by_name.values():
+            for method in service.methods:
+                assert f"/{service.full_name}/{method.name}" in paths
+    assert "/grpc.health.v1.Health/Watch" in paths
 
 
 @pytest.mark.parametrize("is_one", [True, False])

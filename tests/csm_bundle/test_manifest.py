@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from csm_bundle.bundle import CodecIdentity, RecommendedSampling, Voice, open_bundle
+from csm_bundle.bundle import open_bundle
+from csm_bundle.codec_identity import CodecIdentity
 from csm_bundle.errors import BundleError
+from csm_bundle.manifest import Voice
+from csm_bundle.sampling import RecommendedSampling
 from tests.support.tiny.manifest import valid_manifest, write_bundle
 
 VOICE = {"name": "ann", "speaker": 0}

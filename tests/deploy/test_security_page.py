@@ -16,7 +16,7 @@ from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 
 from services.common.rpc.channel import open_channel
 from services.common.rpc.server import StageServer
-from services.common.rpc.tls import StageTls
+from services.common.rpc.tls import stage_credentials
 from services.common.settings import StageSettings, load_settings
 
 STAGES = ["gateway", "engine", "codec"]
@@ -64,8 +64,8 @@ async def test_certificates_let_the_gateway_in_and_nobody_without_one(certificat
     await server.start()
     ca, own = certificates / "ca.crt", (certificates / "gateway.crt", certificates / "gateway.key")
     codes = []
-    for tls in (StageTls(ca, *own), StageTls(ca, None, None)):
-        async with open_channel(f"dns:///localhost:{server.port}", tls.credentials()) as channel:
+    for tls in (stage_credentials(ca, *own), stage_credentials(ca, None, None)):
+        async with open_channel(f"dns:///localhost:{server.port}", tls.get()) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as failed:
                 stub: Any = codec_pb2_grpc.CodecServiceStub(channel)  # type: ignore[no-untyped-call]
                 await stub.GetCodecInfo(codec_pb2.GetCodecInfoRequest(), timeout=10)

@@ -14,6 +14,8 @@
   + TokenError                    a token cannot be read, or must not go out in plaintext
   + ContextFileError              a conversation file cannot be read
   + OutputFileError               a file cannot be written, or cannot hold the encoding
+  + InputTextError                standard input cannot be read, or is not UTF-8
+  + PlayerError                   sound cannot be played
   + SpeakerError                  no voice has the speaker asked for
 """
 

@@ -70,14 +70,9 @@ def detect_piece(silentcipher: SilentCipher, keys: Sequence[WatermarkKey], readi
     return Detection(detected, float(agreements[best]) / NUM_SYMBOLS, keys[best].id if detected else "")
 
 
-def read_symbols(silentcipher: SilentCipher, pcm: Pcm) -> npt.NDArray[np.int64]:
-    """The likeliest symbol of each frame, (frames,); pcm at the network's rate and nominal loudness."""
-    return np.asarray(_probabilities(silentcipher, pcm).argmax(axis=1))
-
-
 def read_votes(silentcipher: SilentCipher, pcm: Pcm) -> Votes:
     """Sums each frame's probabilities at its place in the message, counted from the recording's first frame."""
-    probabilities = _probabilities(silentcipher, pcm)
+    probabilities = read_frames(silentcipher, pcm)
     votes = np.zeros((PERIOD, MESSAGE_DIM), np.float32)
     np.add.at(votes, np.arange(len(probabilities)) % PERIOD, probabilities)
     return votes
@@ -111,8 +106,11 @@ def _best_phase(silentcipher: SilentCipher, pcm: Pcm, expected: npt.NDArray[np.i
 
 
 @torch.inference_mode()
-def _probabilities(silentcipher: SilentCipher, pcm: Pcm) -> npt.NDArray[np.float32]:
-    """(frames, MESSAGE_DIM), over frames as the package takes them: padded to whole windows, mirrored at the ends."""
+def read_frames(silentcipher: SilentCipher, pcm: Pcm) -> npt.NDArray[np.float32]:
+    """The probabilities of each frame, (frames, MESSAGE_DIM).
+
+    Frames are as the package takes them: padded to whole windows, mirrored at the ends.
+    """
     hparams = silentcipher.hparams
     device = silentcipher.device
     padded = np.pad(pcm, (0, hparams.n_fft - len(pcm) % hparams.n_fft))

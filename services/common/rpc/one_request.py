@@ -8,12 +8,13 @@ keeps such a request until the call ends.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
+Request = TypeVar("Request")
 Method = Callable[[AsyncIterator[Any], Any], Awaitable[Any]]
 
 
@@ -46,6 +47,11 @@ def add_to_server(service: ServiceDescriptor, read_late: Collection[str]) -> Cal
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
 
     return add
+
+
+async def read_one(requests: AsyncIterator[Request]) -> Request | None:
+    """The request of such a method; None when the caller has sent none."""
+    return await anext(requests, None)
 
 
 def is_one_request(handler: grpc.RpcMethodHandler[Any, Any]) -> bool:

@@ -21,7 +21,7 @@ from grpc_health.v1.health import aio as health_aio  # type: ignore[attr-defined
 from services.common.rpc.calls import Admit, CallInterceptor
 from services.common.rpc.lingering import DRAIN_QUIET_S
 from services.common.rpc.reflection import enable_reflection
-from services.common.rpc.tls import ServerTls
+from services.common.rpc.tls import server_credentials
 from services.common.settings import StageSettings, host_and_port
 from services.common.telemetry.metrics import MetricsServer, StageMetrics
 from services.common.telemetry.spans import Tracer
@@ -150,7 +150,7 @@ class StageServer:
             service.add_to_server(service.servicer, self._api_server)
         if self.settings.reflection:
             enable_reflection([service.name for service in self._services], self._api_server)
-        self.port = _listen(self._api_server, host, self.settings.port, _api_credentials(self.settings))
+        self.port = _listen(self._api_server, host, self.settings.port, self._credentials())
         if self._private_address:
             self._api_server.add_insecure_port(self._private_address)
         if self.settings.metrics_port >= 0:
@@ -223,15 +223,16 @@ class StageServer:
                 return
         await stopping
 
+    def _credentials(self) -> grpc.ServerCredentials | None:
+        certificate, key = self.settings.tls_certificate, self.settings.tls_key
+        if certificate is None or key is None:
+            return None
+        reloads = self.metrics.file_reloads("tls_certificate")
+        return server_credentials(certificate, key, self.settings.tls_client_ca, reloads)
+
     async def _set_readiness(self, value: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in ["", READINESS, *(service.name for service in self._services)]:
             await self._health.set(name, value)
-
-
-def _api_credentials(settings: StageSettings) -> grpc.ServerCredentials | None:
-    if settings.tls_certificate is None or settings.tls_key is None:
-        return None
-    return ServerTls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca).credentials()
 
 
 def _listen(server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None = None) -> int:

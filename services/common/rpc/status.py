@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
 import grpc
-from google.protobuf import any_pb2, duration_pb2, message
+from google.protobuf import any_pb2, message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from csm_bundle import errors
 from services.common.telemetry import logs
+from services.common.values import seconds
 
 DOMAIN = "csm"
 
@@ -111,9 +112,7 @@ def _details(error: StatusError) -> Iterable[message.Message]:
     if error.field_violations:
         yield bad_request
     if error.retry_delay_s is not None:
-        delay = duration_pb2.Duration()
-        delay.FromNanoseconds(round(error.retry_delay_s * 1e9))
-        yield error_details_pb2.RetryInfo(retry_delay=delay)
+        yield error_details_pb2.RetryInfo(retry_delay=seconds(error.retry_delay_s))
     if error.resource is not None:
         name = _cut(error.resource.name, MOST_NAME_BYTES)
         yield error_details_pb2.ResourceInfo(resource_type=error.resource.type, resource_name=name)
@@ -209,10 +208,10 @@ def from_library_error(error: errors.CsmError) -> StatusError:
 def invalid_argument(violations: Sequence[FieldViolation]) -> StatusError:
     """INVALID_ARGUMENT that names all wrong fields at once; its reason is that of the first."""
     reason = next((v.reason for v in violations if v.reason), "INVALID_REQUEST")
-    return StatusError(grpc.StatusCode.INVALID_ARGUMENT, reason, told_together(violations), field_violations=violations)
+    return StatusError(grpc.StatusCode.INVALID_ARGUMENT, reason, message_of(violations), field_violations=violations)
 
 
-def told_together(violations: Sequence[FieldViolation]) -> str:
+def message_of(violations: Sequence[FieldViolation]) -> str:
     """The message of a status that has them."""
     return "; ".join(f"{v.field}: {v.description}" for v in violations)
 

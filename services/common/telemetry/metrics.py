@@ -36,19 +36,24 @@ class StageMetrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self._file_reloads = Counter(
+        self.file_reloads = FileReloads(self.registry)
+
+
+class FileReloads:
+    """Counts the changes of files that are followed."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._counter = Counter(
             "stage_file_reloads",
             "Changes of a file that is followed while the stage runs, by its setting and by what came of it: used,"
             " refused (what was read before stays in use).",
             ["setting", "outcome"],
-            registry=self.registry,
+            registry=registry,
         )
 
-    def file_reloads(self, setting: str) -> Callable[[bool], None]:
-        """Counts the changes of one file; it is called with whether a change could be used."""
-        outcomes = {
-            usable: self._file_reloads.labels(setting, "used" if usable else "refused") for usable in (True, False)
-        }
+    def __call__(self, setting: str) -> Callable[[bool], None]:
+        """Counts the changes of one file; the result is called with whether a change could be used."""
+        outcomes = {usable: self._counter.labels(setting, "used" if usable else "refused") for usable in (True, False)}
         return lambda usable: outcomes[usable].inc()
 
 

@@ -94,8 +94,8 @@ class OtlpSpan:
         self._span.add_event(name, {f"csm.{key}": value for key, value in attributes.items()})
 
     def end(self, code: grpc.StatusCode, reason: str, fields: Mapping[str, logs.LogValue]) -> None:
-        told = {key: value for key, value in fields.items() if value is not None and key not in _LOGGED_ONLY}
-        self._span.set_attributes({f"csm.{key}": value for key, value in told.items()})
+        shown = {key: value for key, value in fields.items() if value is not None and key not in _LOGGED_ONLY}
+        self._span.set_attributes({f"csm.{key}": value for key, value in shown.items()})
         self._span.set_attribute("rpc.grpc.status_code", code.value[0])
         if reason:
             self._span.set_attribute("csm.reason", reason)

@@ -6,7 +6,7 @@ from services.common.rpc.status import FieldViolation, invalid_argument
 
 
 class Violations:
-    """Collects the wrong fields of one message, so that its sender is told all of them at once."""
+    """Collects the wrong fields of one message, so that one answer names them all."""
 
     def __init__(self, parent: str = "") -> None:
         """parent: prefix of every field's path, such as "config." """

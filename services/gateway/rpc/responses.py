@@ -5,8 +5,8 @@ from __future__ import annotations
 from csm.codec.v1 import codec_pb2
 from csm.engine.v1 import engine_pb2
 from csm.v1 import tts_pb2
-from google.protobuf import duration_pb2
 
+from services.common.values import seconds
 from services.gateway.stages.catalog import Catalog
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
@@ -21,12 +21,6 @@ _COVERAGES = {
     codec_pb2.WATERMARK_COVERAGE_FULL: tts_pb2.WATERMARK_COVERAGE_FULL,
     codec_pb2.WATERMARK_COVERAGE_PARTIAL: tts_pb2.WATERMARK_COVERAGE_PARTIAL,
 }
-
-
-def duration(seconds: float) -> duration_pb2.Duration:
-    made = duration_pb2.Duration()
-    made.FromNanoseconds(round(seconds * 1e9))
-    return made
 
 
 def audio_format(plan: SynthesisPlan) -> tts_pb2.AudioFormat:
@@ -67,10 +61,10 @@ def summary(plan: SynthesisPlan, result: SynthesisResult, sample_count: int) -> 
         stats=tts_pb2.SynthesisStats(
             frame_count=result.complete.frame_count,
             sample_count=sample_count,
-            audio_duration=duration(sample_count / plan.sample_rate_hz),
-            queue_duration=duration(result.queue_s),
-            first_audio_latency=duration(result.first_audio_s),
-            total_duration=duration(result.total_s),
+            audio_duration=seconds(sample_count / plan.sample_rate_hz),
+            queue_duration=seconds(result.queue_s),
+            first_audio_latency=seconds(result.first_audio_s),
+            total_duration=seconds(result.total_s),
             input_token_count=result.started.text_token_count,
             context_token_count=result.started.prompt_token_count,
             dropped_turn_count=result.started.dropped_segment_count,

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from typing import TypeVar
 
 from csm.codec.v1 import codec_pb2
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
+from services.common import values
 from services.common.rpc.calls import Context, caller_name
+from services.common.rpc.one_request import read_one
 from services.common.rpc.status import FieldViolation, invalid_argument
 from services.common.telemetry import logs, spans
 from services.gateway.audio.encodings import ENCODINGS, sample_rates_hz
@@ -47,7 +48,6 @@ MAX_VOICES_PER_PAGE = 100
 _NOTHING_SAID = Earlier()
 _PAGE_TOKEN = re.compile(r"[0-9]{0,9}")
 
-R = TypeVar("R")
 _Whole = AsyncIterator[tts_pb2.SynthesizeRequest]
 _Streamed = AsyncIterator[tts_pb2.StreamSynthesizeRequest]
 
@@ -82,7 +82,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         """requests: the one message of a unary call, received only when it is read."""
         with self._quotas.one_more(caller_name.get()):
             deadline = self._deadline(context)
-            plan, catalog = await self._planner.plan(_one(requests), deadline, announced_bytes(context))
+            plan, catalog = await self._planner.plan(read_one(requests), deadline, announced_bytes(context))
             sink = WholeSink(plan, catalog)
             synthesis = self._synthesis(plan, catalog, arrived_at_s=plan.arrived_at_s)
             result = await self._run(synthesis, plan, catalog, deadline, sink.deliver)
@@ -92,7 +92,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         """requests: as for Synthesize"""
         with self._quotas.one_more(caller_name.get()):
             deadline = self._deadline(context)
-            plan, catalog = await self._planner.plan(_one(requests), deadline, announced_bytes(context))
+            plan, catalog = await self._planner.plan(read_one(requests), deadline, announced_bytes(context))
             sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse)
             synthesis = self._synthesis(plan, catalog, arrived_at_s=plan.arrived_at_s)
             result = await self._run(synthesis, plan, catalog, deadline, sink.deliver)
@@ -181,13 +181,13 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         return tts_pb2.SynthesisLimits(
             max_text_length=self._settings.max_text_length,
             max_turn_count=self._settings.max_turn_count,
-            max_context_audio_duration=convert.duration(self._settings.max_context_audio_seconds),
-            max_stream_audio_duration=convert.duration(longest_s),
-            max_unary_audio_duration=convert.duration(unary_seconds(2 * catalog.sample_rate_hz, longest_s)),
+            max_context_audio_duration=values.seconds(self._settings.max_context_audio_seconds),
+            max_stream_audio_duration=values.seconds(longest_s),
+            max_unary_audio_duration=values.seconds(unary_seconds(2 * catalog.sample_rate_hz, longest_s)),
         )
 
     def _deadline(self, context: Context) -> Deadline:
-        return Deadline.of(context, self._settings.default_deadline_seconds, self._settings.max_deadline_seconds)
+        return Deadline.of(context, self._settings)
 
     def _synthesis(
         self,
@@ -274,10 +274,6 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
     ) -> SynthesisResult:
         logs.annotate(voice=plan.voice, turns=len(plan.turns))
         return await instrumented_run(synthesis, catalog, deadline, deliver, self._metrics)
-
-
-async def _one(requests: AsyncIterator[R]) -> R | None:
-    return await anext(requests, None)
 
 
 def _page(request: tts_pb2.ListVoicesRequest) -> tuple[int, int]:

@@ -55,12 +55,12 @@ class VoicePrompts:
         """
         settings = self._settings.model_copy(update={"max_recording_seconds": self._settings.max_voice_prompt_seconds})
         turn = tts_pb2.Turn(speaker=request.speaker, text=request.prompt.text, audio=request.prompt.audio)
-        recordings = [turn.audio.recording] if turn.audio.HasField("recording") else []
-        most = most_decoded_bytes(recordings, settings.max_recording_seconds)
+        if not turn.audio.HasField("recording"):
+            return self._checked_codes(read_turn("prompt", turn, catalog, settings, self._seal), catalog), None
+        most = most_decoded_bytes([turn.audio.recording], settings.max_recording_seconds)
         async with self._budget.decoded.take(deadline, most) as taken:
             read = await decoded_in_thread(lambda: read_turn("prompt", turn, catalog, settings, self._seal))
-            if read.recording is None:
-                return self._checked_codes(read, catalog), None
+            assert read.recording is not None
             taken.shrink(len(read.recording.samples))
             return await self._encode(read.recording, catalog, deadline)
 

@@ -7,6 +7,7 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import grpc
@@ -15,12 +16,15 @@ from csm.v1 import voices_pb2, voices_pb2_grpc
 from csm_bundle.sampling import LIMITS
 from csm_bundle.voice_folder import VOICE_NAME
 from services.common.rpc.calls import Context, caller_name
-from services.common.rpc.status import FieldViolation, StatusError, invalid_argument
+from services.common.rpc.one_request import read_one
+from services.common.rpc.status import StatusError
 from services.common.telemetry import logs
+from services.common.values import seconds
 from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.auth.quotas import StreamQuotas
 from services.gateway.auth.tokens import is_name
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.requests.violations import Violations
 from services.gateway.rpc import responses as convert
 from services.gateway.rpc.arrivals import announced_bytes
 from services.gateway.rpc.planning import RecordingBudget
@@ -79,18 +83,20 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
         self._turns = Turns(AT_ONCE, MAX_WAITING, "VOICES_BUSY", "voices are being made")
 
     async def count(self) -> None:
-        """Sets the metric of kept voices. Raises StatusError for a database that cannot be reached."""
-        self._metrics.voices.labels("kept").set(await self._store.count())
+        """Sets the metric of kept voices. A database that cannot be reached is logged, and the metric stays."""
+        if self._store_or_none is not None:
+            with suppress(StatusError):
+                self._metrics.voices.labels("kept").set(await self._store_or_none.count())
 
     async def CreateVoice(
         self, requests: AsyncIterator[voices_pb2.CreateVoiceRequest], context: Context
     ) -> voices_pb2.CreateVoiceResponse:
         """requests: the one message of a unary call, received only when it is read."""
         store, owner = self._store, caller_name.get()
-        deadline = Deadline.of(context, self._settings.default_deadline_seconds, self._settings.max_deadline_seconds)
+        deadline = Deadline.of(context, self._settings)
         with self._quotas.one_more(owner):
             announced = announced_bytes(context)
-            async with self._budget.arrivals.receive(_one(requests), deadline, announced) as request:
+            async with self._budget.arrivals.receive(read_one(requests), deadline, announced) as request:
                 logs.annotate(voice=request.name)
                 voice, catalog = await self._create(request, store, owner, deadline)
         return voices_pb2.CreateVoiceResponse(voice=_described(voice, catalog, owner))
@@ -99,9 +105,7 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
         self, request: voices_pb2.CreateVoiceRequest, store: VoiceStore, owner: str, deadline: Deadline
     ) -> tuple[KeptVoice, Catalog]:
         catalog = await self._catalogs.get(deadline.remaining_s)
-        violations = _violations(request, self._settings)
-        if violations:
-            raise invalid_argument(violations)
+        _check(request, self._settings)
         if await self._voices.exists(request.name, catalog) or await store.get(request.name) is not None:
             raise already_exists(request.name)
         if await store.count(owner) >= self._settings.max_voices_per_caller:
@@ -136,7 +140,7 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
 
     async def GetVoice(self, request: voices_pb2.GetVoiceRequest, context: Context) -> voices_pb2.GetVoiceResponse:
         caller = caller_name.get()
-        deadline = Deadline.of(context, self._settings.default_deadline_seconds, self._settings.max_deadline_seconds)
+        deadline = Deadline.of(context, self._settings)
         catalog = await self._catalogs.get(deadline.remaining_s)
         if await self._voices.exists(request.name, catalog):
             for listed in await self._voices.usable_by(caller, "", catalog):
@@ -175,17 +179,10 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
         return self._store_or_none
 
 
-async def _one(requests: AsyncIterator[voices_pb2.CreateVoiceRequest]) -> voices_pb2.CreateVoiceRequest | None:
-    return await anext(requests, None)
-
-
-def _violations(request: voices_pb2.CreateVoiceRequest, settings: GatewaySettings) -> list[FieldViolation]:
-    """Everything that is wrong with a request but its audio."""
-    found: list[FieldViolation] = []
-
-    def wrong(field: str, why: str, reason: str = "") -> None:
-        found.append(FieldViolation(field, why, reason))
-
+def _check(request: voices_pb2.CreateVoiceRequest, settings: GatewaySettings) -> None:
+    """Raises StatusError INVALID_ARGUMENT with everything that is wrong with a request but its audio."""
+    violations = Violations()
+    wrong = violations.wrong
     if VOICE_NAME.fullmatch(request.name) is None:
         wrong("name", "must be 1 to 64 letters, digits or . _ -, a letter or digit first.", "VOICE_NAME_INVALID")
     if not 0 <= request.speaker <= settings.max_speaker:
@@ -216,7 +213,7 @@ def _violations(request: voices_pb2.CreateVoiceRequest, settings: GatewaySetting
         wrong("callers", "must be given with VOICE_AUDIENCE_CALLERS, and only with it.")
     if len(request.callers) > MAX_CALLERS or not all(map(is_name, request.callers)):
         wrong("callers", f"must be at most {MAX_CALLERS} names of tokens.")
-    return found
+    violations.raise_if_any()
 
 
 def _described(voice: KeptVoice, catalog: Catalog, caller: str) -> voices_pb2.KeptVoice:
@@ -226,10 +223,11 @@ def _described(voice: KeptVoice, catalog: Catalog, caller: str) -> voices_pb2.Ke
     described.model_version = voice.model_version
     if voice.prompt_frames:
         frame_s = int(voice.codec["frame_sample_count"]) / int(voice.codec["sample_rate_hertz"])
-        described.prompt_duration.CopyFrom(convert.duration(voice.prompt_frames * frame_s))
+        described.prompt_duration.CopyFrom(seconds(voice.prompt_frames * frame_s))
     if caller == voice.owner:
         described.callers.extend(voice.callers)
-        described.consent.id, described.consent.text = voice.consent_id, voice.consent_text
+        if voice.consent_id or voice.consent_text:
+            described.consent.id, described.consent.text = voice.consent_id, voice.consent_text
         described.prompt_text = voice.prompt_text
         if voice.prompt_level_db is not None:
             described.prompt_level_db = voice.prompt_level_db

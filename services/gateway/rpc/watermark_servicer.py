@@ -50,7 +50,7 @@ class WatermarkServicer:
 
     async def DetectWatermark(self, requests: _Unary, context: Context) -> watermark_pb2.DetectWatermarkResponse:
         """requests: the one message of a unary call, received only when it is read."""
-        deadline = self._deadline(context)
+        deadline = Deadline.of(context, self._settings)
         with self._quotas.one_more(caller_name.get()):
             async with self._turns.take(deadline):
                 request = await _next(requests)
@@ -69,7 +69,7 @@ class WatermarkServicer:
     async def StreamDetectWatermark(
         self, requests: _Pieces, context: Context
     ) -> watermark_pb2.StreamDetectWatermarkResponse:
-        deadline = self._deadline(context)
+        deadline = Deadline.of(context, self._settings)
         with self._quotas.one_more(caller_name.get()):
             async with self._turns.take(deadline):
                 first = await _next(requests)
@@ -139,9 +139,6 @@ class WatermarkServicer:
     async def _next_piece(self, pieces: Iterator[Recording]) -> Recording | None:
         """Decodes in a thread, because reading a recording that is still arriving may block."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, next, pieces, None)
-
-    def _deadline(self, context: Context) -> Deadline:
-        return Deadline.of(context, self._settings.default_deadline_seconds, self._settings.max_deadline_seconds)
 
 
 async def _next(requests: AsyncIterator[Any]) -> Any:

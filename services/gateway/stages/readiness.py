@@ -35,16 +35,16 @@ class StageWatch:
         """Never returns."""
         while True:
             try:
-                await self._follow_one_replica()
+                ended = await self._follow_one_replica()
             except grpc.aio.AioRpcError as error:
+                ended = error.details() or error.code().name
+            if ended:
                 await self._set(False)
-                log.debug("health of the %s: %s", self._name, error.details())
-                await asyncio.sleep(
-                    ANOTHER_REPLICA_AFTER_S / 4
-                )  # the replica answers with a refusal; it is not unreachable
+                log.debug("health of the %s: %s", self._name, ended)
+                await asyncio.sleep(ANOTHER_REPLICA_AFTER_S / 4)  # the replica answers; it is not unreachable
 
-    async def _follow_one_replica(self) -> None:
-        """Returns when the replica has not been serving for a while."""
+    async def _follow_one_replica(self) -> str:
+        """Returns when the replica has not been serving for a while, or how it has ended the call."""
         request = health_pb2.HealthCheckRequest(service=READINESS)
         call = self._stub.Watch(request, wait_for_ready=True)
         try:
@@ -52,10 +52,10 @@ class StageWatch:
                 async with asyncio.timeout(None if self.serving else ANOTHER_REPLICA_AFTER_S):
                     answer = await call.read()
                 if answer is grpc.aio.EOF:  # type: ignore[attr-defined]
-                    return
+                    return "it has ended"
                 await self._set(answer.status == _SERVING)
         except TimeoutError:
-            return
+            return ""
         finally:
             call.cancel()
 

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 import grpc
 
 from services.common.rpc.channel import ROUND_ROBIN, open_channel
-from services.common.rpc.tls import StageTls
+from services.common.watched_files import FollowedFiles
 
 log = logging.getLogger("csm.tls")
 
@@ -30,19 +30,16 @@ class ReloadingChannel(Generic[Stub]):
         self,
         target: str,
         make_stub: Callable[[grpc.aio.Channel], Stub],
-        tls: StageTls | None,
+        tls: FollowedFiles[grpc.ChannelCredentials] | None,
         *,
         policy: Mapping[str, Any] = ROUND_ROBIN,
         health_service: str = "",
         silence_s: float = 0.0,
     ) -> None:
-        """Raises TlsFileError when a file cannot be used.
-
-        tls: of this channel alone; plaintext when None; the others: see open_channel
-        """
+        """tls: plaintext when None; the others: see open_channel"""
         self._target, self._make_stub, self._tls = target, make_stub, tls
         self._policy, self._health_service, self._silence_s = policy, health_service, silence_s
-        self._credentials = None if tls is None else tls.credentials()
+        self._credentials = None if tls is None else tls.get()
         self._connection = self._connect()
         self._retired: set[_Connection[Stub]] = set()
         self.renewed_at_s = -math.inf  # on the monotonic clock, by `renew`
@@ -76,9 +73,8 @@ class ReloadingChannel(Generic[Stub]):
             await connection.channel.close(None)
 
     def _newest(self) -> _Connection[Stub]:
-        credentials = None if self._tls is None else self._tls.changed_credentials()
-        if credentials is not None:
-            log.info("new files are in use towards %s", self._target)
+        credentials = None if self._tls is None else self._tls.get()
+        if credentials is not self._credentials:
             self._credentials = credentials
             self._replace()
         return self._connection

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from services.common.rpc.field_paths import FieldPath, parse, render
-from services.common.rpc.status import FieldViolation, told_together
+from services.common.rpc.status import FieldViolation, message_of
 from services.gateway.stages.errors import StageError
 
 # Fields of csm.engine.v1.Segment as those of csm.v1.Turn and csm.v1.SynthesisInput.
@@ -53,5 +53,5 @@ def renamed(error: StageError, public: Callable[[str], str]) -> StageError:
         error.field_violations = tuple(
             FieldViolation(public(v.field), v.description, v.reason) for v in error.field_violations
         )
-        error.message = told_together(error.field_violations)
+        error.message = message_of(error.field_violations)
     return error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import grpc
 
 from services.common.rpc.calls import Context
 from services.common.rpc.status import StatusError
+from services.gateway.settings import GatewaySettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,11 @@ class Deadline:
     at_s: float
 
     @classmethod
-    def of(cls, context: Context, default_s: float, most_s: float = math.inf) -> Deadline:
-        """default_s: seconds for a call whose client sets no deadline. most_s: seconds for any call"""
+    def of(cls, context: Context, settings: GatewaySettings) -> Deadline:
+        """That of a call which has just come."""
         remaining_s = context.time_remaining()
-        return cls(time.monotonic() + min(most_s, default_s if remaining_s is None else remaining_s))
+        allowed_s = settings.default_deadline_seconds if remaining_s is None else remaining_s
+        return cls(time.monotonic() + min(settings.max_deadline_seconds, allowed_s))
 
     @property
     def remaining_s(self) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
 import grpc
@@ -101,7 +101,7 @@ class VoiceDirectory:
             if chosen is None and self._store is not None:
                 source, chosen = "kept", await self._from_store(self._store, name, language_code, catalog, caller)
             if chosen is not None and speaker is not None:
-                chosen = ChosenVoice(chosen.name, speaker, chosen.prompt, chosen.seed, chosen.language_code)
+                chosen = replace(chosen, speaker=speaker)
         if chosen is None:
             source = "model"
             try:
@@ -114,7 +114,7 @@ class VoiceDirectory:
                 prompt = await self._prompts.get(
                     voice.prompt_digest, catalog, lambda: self._of_engine(voice.name, catalog, timeout_s)
                 )
-                chosen = ChosenVoice(chosen.name, chosen.speaker, prompt, chosen.seed, chosen.language_code)
+                chosen = replace(chosen, prompt=prompt)
         self._metrics.voice_lookups.labels(source).inc()
         return chosen
 

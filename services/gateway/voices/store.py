@@ -77,10 +77,10 @@ class VoiceStore:
 
     async def prepare(self) -> None:
         """Brings the schema up to date, once. Raises VoicesDatabaseError, or StatusError when it cannot be reached."""
-        async with self._preparing:
+        async with _bounded(), self._preparing:  # the wait for another caller's attempt is bounded too
             if self._is_ready:
                 return
-            async with _bounded(), _one_at_a_time():
+            async with _one_at_a_time():
                 try:
                     await self._migrate()
                 except DBAPIError:  # another process may have just done the same

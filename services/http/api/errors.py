@@ -130,9 +130,9 @@ def from_client_error(error: CsmClientError) -> ApiError:
 def from_validation(problems: Iterable[ErrorDetails]) -> ApiError:
     """The wrong fields of a body, the first of them by name; `param` is the first one."""
     found = [(_path(problem["loc"]), problem) for problem in problems]
-    told = found[:MOST_PROBLEMS]
-    sentences = [f"{path}: {_sentence(problem)}" if path else _sentence(problem) for path, problem in told]
-    if more := len(found) - len(told):
+    named = found[:MOST_PROBLEMS]
+    sentences = [f"{path}: {_sentence(problem)}" if path else _sentence(problem) for path, problem in named]
+    if more := len(found) - len(named):
         sentences.append(f"and {more} more.")
     first_path, first = found[0]
     codes = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}

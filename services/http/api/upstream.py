@@ -68,6 +68,10 @@ class Upstream:
             token=caller.token,
         )
 
+    def client_of(self, headers: Headers) -> AsyncClient:
+        """The client of a request's caller. Raises ApiError, TokenError."""
+        return self.client(self.caller(headers))
+
     async def close(self) -> None:
         await self.channels.close()
 

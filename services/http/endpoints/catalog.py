@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from csm_client import AsyncClient
+from csm.v1 import tts_pb2
 from fastapi import APIRouter, Request
 
 from services.http.api.errors import wrong_field
@@ -16,25 +16,16 @@ OWNER = "csm"
 def catalog_router(door: Door) -> APIRouter:
     router = APIRouter()
 
-    def client_of(request: Request) -> AsyncClient:
-        return door.upstream.client(door.upstream.caller(request.headers))
-
     @router.get("/v1/audio/voices", summary="The voices that the caller may use")
     async def list_voices(request: Request, language: str = "") -> dict[str, Any]:
-        client = client_of(request)
+        client = door.upstream.client_of(request.headers)
         voices = await client.list_voices(language)
         names = [voice.name for voice in voices]
         default = (await client.server_info()).default_voice
         found = [
-            {
-                "id": voice.name,
-                "object": "voice",
-                "name": voice.name,
-                "languages": list(voice.language_codes),
-                "description": voice.description,
-                "speaker": voice.speaker,
+            described(voice)
+            | {
                 "has_prompt": voice.has_prompt,
-                "seed": voice.seed if voice.HasField("seed") else None,
                 "sample_rate": voice.natural_sample_rate_hertz,
                 "aliases": [alias for alias, meant in door.names.voices.items() if (meant or default) == voice.name],
             }
@@ -43,7 +34,11 @@ def catalog_router(door: Door) -> APIRouter:
         return {"object": "list", "data": found, "voices": names}
 
     async def model_ids(request: Request) -> list[str]:
-        return list(dict.fromkeys([(await client_of(request).server_info()).model_version, *door.names.models]))
+        return list(
+            dict.fromkeys(
+                [(await door.upstream.client_of(request.headers).server_info()).model_version, *door.names.models]
+            )
+        )
 
     @router.get("/v1/models", summary="The model, under every name that it has")
     async def list_models(request: Request) -> dict[str, Any]:
@@ -59,6 +54,19 @@ def catalog_router(door: Door) -> APIRouter:
         return _model(model)
 
     return router
+
+
+def described(voice: tts_pb2.Voice) -> dict[str, Any]:
+    """What the JSON of a voice has everywhere."""
+    return {
+        "id": voice.name,
+        "object": "voice",
+        "name": voice.name,
+        "languages": list(voice.language_codes),
+        "description": voice.description,
+        "speaker": voice.speaker,
+        "seed": voice.seed if voice.HasField("seed") else None,
+    }
 
 
 def _model(name: str) -> dict[str, Any]:

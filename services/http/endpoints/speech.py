@@ -36,7 +36,7 @@ def speech_router(door: Door) -> APIRouter:
         if body.return_codes and body.stream_format != "sse":
             raise wrong_field("return_codes", "needs stream_format sse: audio alone has no place for codes.")
         options = client_options(body, door.names, request.state.request_id)
-        client = door.upstream.client(door.upstream.caller(request.headers))
+        client = door.upstream.client_of(request.headers)
         await check_model(door, client, body.model)
         return AudioResponse(door, lambda: client.stream_synthesize(body.input, **options), body)
 

@@ -71,7 +71,7 @@ class Utterance:
         await send_json({"type": "session.done", "total_sentences": self._begun, **outcome})
 
     def cancelled(self) -> dict[str, Any]:
-        """What a client is told when it has stopped the speech."""
+        """The answer to a client that has stopped the speech."""
         return {"type": "audio.cancelled", "sentence_index": self._begun - 1, "sent_samples": self.sent_samples}
 
     async def _mark(self, stream: AsyncSpeechStream, send_json: SendJson) -> None:

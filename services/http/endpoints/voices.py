@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from csm.v1 import voices_pb2
-from csm_client import AsyncClient, Consent, VoiceOptions
+from csm_client import Consent, VoiceOptions
 from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import Response
 
 from services.http.api.errors import wrong_field
 from services.http.door import Door
+from services.http.endpoints.catalog import described
 from services.http.endpoints.speech_request import INT32, INT64, Body, Text, recording_of
 
 _AUDIENCES = {
@@ -47,22 +48,19 @@ class VoiceRequest(Body):
 def voices_router(door: Door) -> APIRouter:
     router = APIRouter()
 
-    def client_of(request: Request) -> AsyncClient:
-        return door.upstream.client(door.upstream.caller(request.headers))
-
     @router.post("/v1/audio/voices", summary="Keeps a voice; its owner is the caller", status_code=201)
     async def create_voice(body: VoiceRequest, request: Request) -> dict[str, Any]:
         options = voice_options(body)
         with door.streams.one_more():
-            return described(await client_of(request).create_voice(body.name, **options))
+            return described_kept(await door.upstream.client_of(request.headers).create_voice(body.name, **options))
 
     @router.get("/v1/audio/voices/{voice}", summary="One voice that the caller may use")
     async def get_voice(voice: str, request: Request) -> dict[str, Any]:
-        return described(await client_of(request).get_voice(voice))
+        return described_kept(await door.upstream.client_of(request.headers).get_voice(voice))
 
     @router.delete("/v1/audio/voices/{voice}", summary="Deletes a voice of the caller's", status_code=204)
     async def delete_voice(voice: str, request: Request) -> Response:
-        await client_of(request).delete_voice(voice)
+        await door.upstream.client_of(request.headers).delete_voice(voice)
         return Response(status_code=204)
 
     return router
@@ -93,17 +91,10 @@ def voice_options(body: VoiceRequest) -> VoiceOptions:
     return options
 
 
-def described(kept: voices_pb2.KeptVoice) -> dict[str, Any]:
+def described_kept(kept: voices_pb2.KeptVoice) -> dict[str, Any]:
     """The voice in JSON. What is for its owner alone is left out for others."""
     voice = kept.voice
-    found: dict[str, Any] = {
-        "id": voice.name,
-        "object": "voice",
-        "name": voice.name,
-        "languages": list(voice.language_codes),
-        "description": voice.description,
-        "speaker": voice.speaker,
-        "seed": voice.seed if voice.HasField("seed") else None,
+    found = described(voice) | {
         "owner": kept.owner,
         "audience": _AUDIENCES.get(kept.audience, "unknown"),
         "prompt_seconds": kept.prompt_duration.ToNanoseconds() / 1e9 if voice.has_prompt else None,

@@ -38,7 +38,7 @@ def watermark_router(door: Door) -> APIRouter:
         },
     )
     async def detect_watermark(request: Request) -> dict[str, Any]:
-        client = door.upstream.client(door.upstream.caller(request.headers))
+        client = door.upstream.client_of(request.headers)
         with door.streams.one_more():
             if request.headers.get("content-type", "").startswith("multipart/form-data"):
                 async with request.form(max_files=1, max_fields=4) as form:

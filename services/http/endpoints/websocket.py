@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import deque
+from contextlib import ExitStack
 from typing import Any
 
 from csm_client import AsyncClient, CsmClientError
@@ -39,18 +40,15 @@ def websocket_router(door: Door) -> APIRouter:
 
     @router.websocket(PATH)
     async def stream(websocket: WebSocket) -> None:
-        try:
-            caller = door.upstream.caller(websocket.headers)
-            slot = door.streams.one_more()
-            slot.__enter__()
-        except ApiError as error:
-            await websocket.send_denial_response(JSONResponse(error.body, error.status, error.headers))
-            return
-        try:
+        with ExitStack() as held:
+            try:
+                caller = door.upstream.caller(websocket.headers)
+                held.enter_context(door.streams.one_more())
+            except ApiError as error:
+                await websocket.send_denial_response(JSONResponse(error.body, error.status, error.headers))
+                return
             await websocket.accept()
             await _Session(door, websocket, caller).run()
-        finally:
-            slot.__exit__(None, None, None)
 
     return router
 
@@ -200,7 +198,7 @@ class _Session:
             await self._websocket.send_bytes(content)
 
     async def _fail(self, error: ApiError) -> None:
-        """Tells the client and closes."""
+        """Reports the error to the client and closes."""
         code = TRY_LATER if error.status in (429, 503) else POLICY if error.status < 500 else FAILED
         try:
             await self._send_json({"type": "error", **error.body})

@@ -80,6 +80,8 @@ def test_command_adds_shows_lists_and_deletes(
         (["add"], "add needs the name"),
         (["delete"], "delete needs the name"),
         (["list", "carol"], "list takes no name"),
+        (["add", "carol", "--seed", str(2**63)], f"argument --seed: must be {-(2**63)} to {2**63 - 1}"),
+        (["add", "carol", f"--speaker={-(2**31) - 1}"], "argument --speaker: must be -2147483648 to 2147483647"),
         (["add", "carol", "--caller", "shop", "--everyone"], "not allowed with"),
         (["rename", "carol"], "invalid choice"),
     ],

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import MimiConfig, MimiModel
 
 from csm_bundle.errors import CheckpointError
-from csm_bundle.identity import weights_digest
+from csm_bundle.safetensors_files import weights_digest
 from csm_codec.mimi.loader import Mimi, load_mimi
 
 

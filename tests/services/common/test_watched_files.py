@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.watched_files import ATTEMPTS, FollowedFiles, WatchedFiles
+from services.common.watched_files import ATTEMPTS, FollowedFiles
 
 
 def pair_of(folder: Path) -> list[Path]:
@@ -28,7 +28,7 @@ def test_change_between_the_reads_of_two_files_is_no_mixture(tmp_path: Path) -> 
             write(tmp_path, text)
         return first, (tmp_path / "b").read_text()
 
-    assert WatchedFiles(pair_of(tmp_path), load).load() == ("newer", "newer")
+    assert FollowedFiles(pair_of(tmp_path), load).get() == ("newer", "newer")
 
 
 def test_failure_caused_by_a_change_is_tried_again(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_failure_caused_by_a_change_is_tried_again(tmp_path: Path) -> None:
             raise OSError("they do not belong together")
         return (tmp_path / "a").read_text()
 
-    assert WatchedFiles(pair_of(tmp_path), load).load() == "newer"
+    assert FollowedFiles(pair_of(tmp_path), load).get() == "newer"
 
 
 def test_files_that_do_not_stop_changing_are_an_error(tmp_path: Path) -> None:
@@ -53,35 +53,11 @@ def test_files_that_do_not_stop_changing_are_an_error(tmp_path: Path) -> None:
         write(tmp_path, "x" * len(sizes))
 
     with pytest.raises(OSError, match="written while being read"):
-        WatchedFiles(pair_of(tmp_path), load).load()
+        FollowedFiles(pair_of(tmp_path), load).get()
     assert len(sizes) == ATTEMPTS
 
 
-def test_only_a_change_is_loaded_and_a_bad_one_is_told_once(tmp_path: Path) -> None:
-    write(tmp_path, "1")
-
-    def load() -> int:
-        try:
-            return int((tmp_path / "a").read_text())
-        except ValueError:
-            raise OSError("no number") from None
-
-    files = WatchedFiles(pair_of(tmp_path), load)
-    assert files.load() == 1
-    assert files.load_changed() is None
-    write(tmp_path, "22")
-    assert files.load_changed() == 22
-    write(tmp_path, "bad")
-    with pytest.raises(OSError, match="no number"):
-        files.load_changed()
-    assert files.load_changed() is None
-    write(tmp_path, "4444")
-    assert files.load_changed() == 4444
-
-
-def test_followed_files_keep_what_was_right_and_count_each_change_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_was_right_stays_and_each_change_counts_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path, "1")
     counted: list[bool] = []
 
@@ -110,3 +86,22 @@ def test_followed_files_keep_what_was_right_and_count_each_change_once(
     write(tmp_path, "bad")
     with pytest.raises(WrongError):
         FollowedFiles(pair_of(tmp_path), load, WrongError)
+
+
+def test_files_of_a_folder_come_and_go(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder, counted = tmp_path / "folder", list[bool]()
+    folder.mkdir()
+
+    def names() -> list[str]:
+        return [path.name for path in folder.iterdir()]
+
+    followed = FollowedFiles(lambda: sorted(folder.iterdir()), names, on_reload=counted.append)
+    assert followed.get() == [] and followed.get() is followed.get()
+    write(folder, "1")
+    assert sorted(followed.get()) == ["a", "b"]
+    (folder / "a").rename(folder / "c")
+    assert sorted(followed.get()) == ["b", "c"]
+    folder.rename(tmp_path / "elsewhere")
+    assert [sorted(followed.get()) for _ in range(2)] == 2 * [["b", "c"]]
+    assert counted == [True, True, False]
+    assert caplog.text.count("what was read before stays in use") == 1

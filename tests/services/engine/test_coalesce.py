@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.engine.coalesce import FRAME_SECONDS, Coalescer
+from csm_engine.scheduling.admission import FRAME_SECONDS
+from services.engine.coalesce import Coalescer
 
 
 def test_first_message_is_what_was_asked_for() -> None:

@@ -207,6 +207,9 @@ async def test_replaced_certificate_is_used_and_a_wrong_one_is_not(tmp_path: Pat
         assert await answers_to(new) and not await answers_to(old)
         files["tls_key"].write_text("no key")
         assert await answers_to(new)
+        for outcome in ("used", "refused"):
+            labels = {"setting": "tls_certificate", "outcome": outcome}
+            assert door.stage.door.metrics.registry.get_sample_value("stage_file_reloads_total", labels) == 1
 
 
 async def test_wrong_tls_file_is_named(tmp_path: Path) -> None:

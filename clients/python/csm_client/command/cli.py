@@ -5,30 +5,27 @@ Exit codes: 0 done, 1 failed (a sentence says why), 2 wrong arguments, 3 no wate
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 
 from csm.v1 import tts_pb2
 
 from csm_client import __version__
 from csm_client.async_client import DEFAULT_TIMEOUT_S, AsyncClient
+from csm_client.command.argument_types import NUMBERS, deadline, int32, out, seconds, utf8
 from csm_client.command.detect import detect
-from csm_client.command.output import STANDARD_OUTPUT
 from csm_client.command.say import say
 from csm_client.command.voices import add_voices_options, voices, wrong_voices_arguments
 from csm_client.credentials import ConnectionOptions, load_token
 from csm_client.errors import CsmClientError, ServerError
-from csm_client.files import is_unicode
 from csm_client.tables.encodings import ENCODINGS
 from csm_client.tables.sampling import SAMPLING
 
 INTERRUPTED = 130
-LONGEST_DEADLINE_S = 1e9
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,13 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parsed.command == "voices" and (wrong := wrong_voices_arguments(parsed)):
         parser.error(wrong)
     try:
-        return asyncio.run(told(_run(parsed), parsed.target))
+        return asyncio.run(exit_code_of(_run(parsed), parsed.target))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
 
 
-async def told(work: Awaitable[int], target: str) -> int:
+async def exit_code_of(work: Awaitable[int], target: str) -> int:
     """The exit code of `work`; a failure is printed on standard error, and the code is 1."""
     try:
         return await work
@@ -153,7 +150,7 @@ def command_line() -> ArgumentParser:
     add_say_options(say_parser)
     commands.add_parser("serve-info", parents=[common], help="what the server runs and accepts")
     voices_parser = commands.add_parser("voices", parents=[common], help="list, add, show and delete voices")
-    add_voices_options(voices_parser, utf8)
+    add_voices_options(voices_parser)
     detect_parser = commands.add_parser(
         "detect", parents=[common], help="find what is marked in a file of up to an hour"
     )
@@ -171,15 +168,15 @@ def add_say_options(parser: ArgumentParser) -> None:
     destination.add_argument("--play", action="store_true", help="play it while it is made, and write no file")
     destination.add_argument(
         "--out",
-        type=_out,
+        type=out,
         help="audio file, a FIFO or a device; - is standard output (default: speech.wav, or by encoding)",
     )
     parser.add_argument(
         "--encoding", choices=list(ENCODINGS), help="what the file holds (default: by its name, or wav)"
     )
-    parser.add_argument("--rate", type=_int32, metavar="HZ", help="sample rate; the model's own when unset")
+    parser.add_argument("--rate", type=int32, metavar="HZ", help="sample rate; the model's own when unset")
     parser.add_argument("--speed", type=float, help="how fast the speech is, its pitch kept (0.25 to 4; 1 when unset)")
-    parser.add_argument("--speaker", type=_int32, help="speaker number; the voice's when unset")
+    parser.add_argument("--speaker", type=int32, help="speaker number; the voice's when unset")
     parser.add_argument("--voice", type=utf8, help="name of a voice")
     parser.add_argument("--context", type=Path, metavar="JSON", help="the conversation so far, a list of turns")
     parser.add_argument(
@@ -191,7 +188,7 @@ def add_say_options(parser: ArgumentParser) -> None:
     for name, option in SAMPLING.items():
         parser.add_argument(
             f"--{name.replace('_', '-')}",
-            type=_NUMBERS[option.bits],
+            type=NUMBERS[option.bits],
             help=f"{option.meaning} ({option.allowed})",
         )
     parser.add_argument("--max-seconds", type=seconds, help="longest audio")
@@ -199,58 +196,6 @@ def add_say_options(parser: ArgumentParser) -> None:
         "--by-sentence", action="store_true", help="say each sentence on its own, with the last ones as context"
     )
     parser.add_argument("--return-codes", type=Path, metavar="FILE", help="save the codes, for a turn of a context")
-
-
-def deadline(text: str) -> float:
-    """Type of an argument: seconds that the library can wait."""
-    value = float(text)
-    if not 0 < value <= LONGEST_DEADLINE_S:
-        raise argparse.ArgumentTypeError(f"must be above 0 and at most {LONGEST_DEADLINE_S:g}, not {text}")
-    return value
-
-
-def utf8(text: str) -> str:
-    """Type of an argument: text that can be sent."""
-    if not is_unicode(text):
-        raise argparse.ArgumentTypeError("must be UTF-8")
-    return text
-
-
-def seconds(text: str) -> float:
-    """Type of an argument: a length that can be sent."""
-    value = float(text)
-    if not abs(value) < LONGEST_DEADLINE_S:
-        raise argparse.ArgumentTypeError(f"must be below {LONGEST_DEADLINE_S:g}, not {text}")
-    return value
-
-
-def _out(text: str) -> Path:
-    """Type of an argument: "-" and no other spelling is standard output."""
-    path = Path(text)
-    return path.absolute() if path == STANDARD_OUTPUT and text != "-" else path
-
-
-def _int32(text: str) -> int:
-    return _whole(text, 32)
-
-
-def _int64(text: str) -> int:
-    return _whole(text, 64)
-
-
-_NUMBERS: Mapping[int, Callable[[str], float]] = {0: float, 32: _int32, 64: _int64}
-
-
-def _whole(text: str, bits: int) -> int:
-    """Type of an argument: a number that fits the request's field. The server checks the rest."""
-    end = 2 ** (bits - 1)
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
-    if not -end <= value < end:
-        raise argparse.ArgumentTypeError(f"must be at most {end - 1}, not {text}")
-    return value
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
 from pathlib import Path
 
 from csm.v1 import tts_pb2, voices_pb2
 
 from csm_client.async_client import AsyncClient
+from csm_client.command.argument_types import int32, int64, utf8
 from csm_client.requests import Consent, VoiceOptions
 
 _ACTIONS = ("list", "add", "show", "delete")
@@ -29,8 +29,7 @@ async def voices(client: AsyncClient, arguments: Namespace) -> int:
     return 0
 
 
-def add_voices_options(parser: ArgumentParser, utf8: Callable[[str], str]) -> None:
-    """utf8: type of an argument that is sent"""
+def add_voices_options(parser: ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", choices=_ACTIONS, default="list", help="what to do (default: %(default)s)")
     parser.add_argument("name", nargs="?", type=utf8, help="of the voice to add, show or delete")
     add = parser.add_argument_group("of add: a voice needs a prompt (audio, text, consent), a seed, or both")
@@ -38,10 +37,10 @@ def add_voices_options(parser: ArgumentParser, utf8: Callable[[str], str]) -> No
     add.add_argument("--text", type=utf8, help="what is said in the recording")
     add.add_argument("--consent-id", type=utf8, help="where the speaker's consent is kept")
     add.add_argument("--consent-text", type=utf8, help="what the speaker agreed to")
-    add.add_argument("--speaker", type=int, default=0, help="speaker number (default: %(default)s)")
+    add.add_argument("--speaker", type=int32, default=0, help="speaker number (default: %(default)s)")
     add.add_argument("--language", type=utf8, action="append", default=[], help="BCP-47 tag; may be repeated")
     add.add_argument("--description", type=utf8, default="", help="a short text for people")
-    add.add_argument("--seed", type=int, help="of requests that set none")
+    add.add_argument("--seed", type=int64, help="of requests that set none")
     audience = add.add_mutually_exclusive_group()
     audience.add_argument(
         "--caller", type=utf8, action="append", default=[], help="name of a token that may use it; may be repeated"

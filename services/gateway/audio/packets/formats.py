@@ -68,7 +68,7 @@ def flac_bytes_per_second(sample_rate_hz: int) -> int:
 
 
 def flac_header(sample_rate_hz: int, sample_count: int | None) -> bytes:
-    """What a FLAC file begins with. sample_count: None when it is not known yet; the file then tells none"""
+    """What a FLAC file begins with. sample_count: None when it is not known yet; the file then states none"""
     block = _flac_block(sample_rate_hz)
     layout = sample_rate_hz << 44 | (16 - 1) << 36 | (sample_count or 0)  # one channel of 16 bits
     sizes = 2 * block.to_bytes(2) + bytes(6)  # of blocks; those of frames are unknown

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from csm_codec.resample import resample
-from csm_codec.watermark.detect.detector import detect, most_agreements, read_symbols, read_votes
+from csm_codec.watermark.detect.detector import detect, most_agreements, read_frames, read_votes
 from csm_codec.watermark.detect.false_alarm import needed_agreements, tail
 from csm_codec.watermark.detect.loudest import loudest
 from csm_codec.watermark.keys.keyring import WatermarkKey
@@ -28,7 +28,8 @@ def test_symbols_are_those_the_package_reads(
 ) -> None:
     """The package's vote over all periods, as symbols; it also rotates them to the end mark, if it hears one."""
     power = np.mean(speechlike**2)
-    symbols = read_symbols(silentcipher, speechlike * np.float32(np.sqrt(NOMINAL_POWER / power)))
+    nominal = speechlike * np.float32(np.sqrt(NOMINAL_POWER / power))
+    symbols = read_frames(silentcipher, nominal).argmax(axis=1)
     with torch.no_grad():
         carrier, _ = oracle.model.stft.transform(
             torch.from_numpy(speechlike * np.float32(np.sqrt(oracle.model.average_energy_VCTK / power)))[None]

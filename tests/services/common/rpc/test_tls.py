@@ -85,6 +85,9 @@ async def test_replaced_certificate_is_taken_up_and_a_broken_one_is_not(tmp_path
         assert await ask(server, grpc.ssl_channel_credentials(first.pem)) == "UNAVAILABLE"
         write_pair(tmp_path, first.issue()[0], first.issue()[1])  # a key of another certificate
         assert await ask(server, grpc.ssl_channel_credentials(second.pem)) == "fine"
+        for outcome in ("used", "refused"):
+            labels = {"setting": "tls_certificate", "outcome": outcome}
+            assert server.metrics.registry.get_sample_value("stage_file_reloads_total", labels) == 1
 
 
 async def test_unusable_file_stops_the_start_and_names_the_flag(tmp_path: Path) -> None:

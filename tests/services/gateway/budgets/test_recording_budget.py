@@ -21,7 +21,7 @@ from services.gateway.audio.recording import Recording
 from services.gateway.requests.validation import plan_synthesis
 from services.gateway.rpc import planning
 from tests.support.fake_deployment import FakeDeployment, fake_deployment
-from tests.support.fake_stages import FakeCodec
+from tests.support.fake_stages import FakeCodec, fake_frames
 
 MIB = 2**20
 CONTENT = bytes(MIB)  # of A-law, 2 MiB of samples: more than the budget
@@ -130,6 +130,20 @@ async def test_calls_wait_for_the_budget_and_one_too_many_is_refused(tmp_path: P
         for name in ("tts_recording_bytes", "tts_waiting_recordings", "tts_large_requests"):
             assert gauge(running, name) == 0
         assert len(codec.encoded) == 2
+
+
+async def test_a_voice_from_codes_needs_no_memory_for_recordings(tmp_path: Path) -> None:
+    settings = {"max_waiting_recordings": 1, "code_sealing": "open", "voices_from_own_output": True}
+    async with budget(tmp_path, **settings) as (running, codec, channel):
+        calls = [asyncio.ensure_future(streamed(channel)) for _ in range(2)]
+        await until(lambda: gauge(running, "tts_waiting_recordings") == 1)
+        request = voices_pb2.CreateVoiceRequest(name="mine", consent=voices_pb2.Consent(id="1", text="Yes."))
+        request.prompt.text = "Before."
+        request.prompt.audio.codes.CopyFrom(fake_frames(0, 30))
+        answer = await voices_pb2_grpc.VoiceServiceStub(channel).CreateVoice(request)
+        assert answer.voice.voice.has_prompt
+        codec.may_encode.set()
+        assert all(await asyncio.gather(*calls))
 
 
 async def test_a_running_stream_holds_no_recording(tmp_path: Path) -> None:

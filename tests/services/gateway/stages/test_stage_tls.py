@@ -15,7 +15,7 @@ from csm.engine.v1 import engine_pb2_grpc
 from csm.v1 import tts_pb2_grpc
 
 from services.common.rpc.server import StageServer, StageService
-from services.common.rpc.tls import StageTls, TlsFileError
+from services.common.rpc.tls import TlsFileError, stage_credentials
 from services.common.settings import StageSettings, load_settings
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import GatewayStage, start_gateway
@@ -116,7 +116,13 @@ async def test_streams_that_run_outlive_a_new_certificate_and_wrong_files_change
         engine.script.resume.set()
         assert await begun == 10 * FRAME_SAMPLES
     refusals = [record for record in caplog.records if "--stage-tls-key" in record.getMessage()]
-    assert len(refusals) == 2  # of the engine's link and of the codec's, once each
+    assert len(refusals) == 1
+    labels = {"setting": "stage_tls_ca"}
+    outcomes = [
+        gateway.server.metrics.registry.get_sample_value("stage_file_reloads_total", labels | {"outcome": outcome})
+        for outcome in ("used", "refused")
+    ]
+    assert outcomes == [1, 1]
 
 
 async def test_the_old_channel_closes_with_its_last_call(tmp_path: Path) -> None:
@@ -127,7 +133,7 @@ async def test_the_old_channel_closes_with_its_last_call(tmp_path: Path) -> None
         channels.append(channel)
         return channel
 
-    channel = ReloadingChannel("localhost:1", remembered, StageTls(ours.write_ca(tmp_path), None, None))
+    channel = ReloadingChannel("localhost:1", remembered, stage_credentials(ours.write_ca(tmp_path), None, None))
     async with channel.call(), channel.call():
         Authority().write_ca(tmp_path)
         async with channel.call() as newest:

@@ -103,6 +103,8 @@ async def test_changed_folder_is_read_again_and_a_wrong_one_is_not_used(
     write_voice(tmp_path / "voices", "frank")
     names = await listed()
     assert "erin" in names and "frank" not in names
+    labels = {"setting": "voices_folder", "outcome": "refused"}
+    assert deployment.gateway.server.metrics.registry.get_sample_value("stage_file_reloads_total", labels) == 1
     write_voice(tmp_path / "voices", "erin")
     assert "frank" in await listed()
 

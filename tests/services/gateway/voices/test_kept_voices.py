@@ -11,6 +11,7 @@ import pytest
 from csm.v1 import tts_pb2, voices_pb2
 
 from csm_bundle.errors import InvalidRequestError
+from services.common.rpc.status import StatusError
 from tests.services.gateway.voices.callers import (
     Caller,
     calling,
@@ -93,6 +94,13 @@ async def test_fixed_seed_is_that_of_requests_that_set_none(callers: list[Caller
     header = await read(shop.say("carol", sampling_params=tts_pb2.SamplingParams(seed=8)))
     assert header.seed == 8
     assert (await shop.get("carol")).voice.seed == 7
+
+
+async def test_voice_without_a_prompt_is_shown_without_a_consent(callers: list[Caller]) -> None:
+    await callers[0].voices.CreateVoice(
+        voices_pb2.CreateVoiceRequest(name="plain", seed=7), metadata=callers[0].metadata
+    )
+    assert not (await callers[0].get("plain")).HasField("consent")
 
 
 async def test_voice_is_for_whom_its_owner_says(callers: list[Caller]) -> None:
@@ -223,3 +231,21 @@ async def test_metrics_count_lookups_and_voices(deployment: FakeDeployment, call
     for source, count in (("kept", 1), ("model", 1), ("none", 1)):
         assert value("tts_voice_lookups_total", {"source": source}) == count
     assert value("tts_voices", {"source": "kept"}) == 1
+
+
+async def test_voice_that_is_kept_is_no_failure_when_only_the_count_fails(
+    deployment: FakeDeployment, callers: list[Caller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = deployment.gateway._store
+    assert store is not None
+    of_owner = store.count
+
+    async def lost_for_the_metric(owner: str | None = None) -> int:
+        if owner is None:
+            raise StatusError(grpc.StatusCode.UNAVAILABLE, "VOICES_UNREACHABLE", "The database cannot be reached.")
+        return await of_owner(owner)
+
+    monkeypatch.setattr(store, "count", lost_for_the_metric)
+    assert (await callers[0].create("carol")).voice.name == "carol"
+    await callers[0].delete("carol")
+    assert (await refusal(callers[0].get("carol"))).reason == "VOICE_NOT_FOUND"

@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from services.common.rpc.status import StatusError
+from services.gateway.voices import store as store_module
 from services.gateway.voices.store import VOICES, VoicesDatabaseError, VoiceStore
 from services.gateway.voices.voice import Audience, KeptVoice
 
@@ -148,6 +149,18 @@ async def test_lost_server_is_unavailable_and_its_password_is_not_shown(
         await store.get("ada")
     assert (failed.value.code, failed.value.reason) == (grpc.StatusCode.UNAVAILABLE, "VOICES_UNREACHABLE")
     assert "secret" not in caplog.text + failed.value.message
+    await store.close()
+
+
+async def test_calls_do_not_wait_for_each_other_while_the_server_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = VoiceStore(str(tmp_path / "voices.sqlite"))
+    monkeypatch.setattr(store_module, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(store, "_migrate", asyncio.Event().wait)
+    async with asyncio.timeout(2.5):  # a twentieth of a second for each, one after another, would be 5 s
+        answers = await asyncio.gather(*(store.get("ada") for _ in range(100)), return_exceptions=True)
+    assert {getattr(answer, "reason", answer) for answer in answers} == {"VOICES_UNREACHABLE"}
     await store.close()
 
 

@@ -1,0 +1,61 @@
+"""The gateway's view of a stage, from the answers of its health."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+
+from services.gateway.stages import readiness
+from services.gateway.stages.readiness import StageWatch
+
+SERVING = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+
+
+class Calls:
+    """Health.Watch of which every call has its own answers, and says nothing more after them."""
+
+    def __init__(self, *answers: list[Any]) -> None:
+        self.num_made = 0
+        self._answers = list(answers)
+
+    def Watch(self, request: Any, wait_for_ready: bool) -> Any:
+        self.num_made += 1
+        return _Call(self._answers.pop(0) if self._answers else [])
+
+
+class _Call:
+    def __init__(self, answers: list[Any]) -> None:
+        self._answers = list(answers)
+
+    async def read(self) -> Any:
+        if not self._answers:
+            await asyncio.Event().wait()
+        return self._answers.pop(0)
+
+    def cancel(self) -> None:
+        pass
+
+
+async def test_stage_whose_health_ends_without_an_error_does_not_count_as_serving(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(readiness, "ANOTHER_REPLICA_AFTER_S", 0.04)
+    changes: list[bool] = []
+
+    async def on_change() -> None:
+        changes.append(watch.serving)
+
+    watch = StageWatch("engine", grpc.aio.insecure_channel("127.0.0.1:1"), on_change)
+    watch._stub = calls = Calls([SERVING, grpc.aio.EOF], [], [SERVING])  # type: ignore[attr-defined]
+    following = asyncio.create_task(watch.run())
+    try:
+        async with asyncio.timeout(5):
+            while changes != [True, False, True]:
+                await asyncio.sleep(0.005)
+    finally:
+        following.cancel()
+    assert calls.num_made == 3
