@@ -22,7 +22,7 @@ from services.gateway.stages.catalog import Catalog
 from services.gateway.synthesis.clip import Clip
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
-from services.gateway.synthesis.said import Said
+from services.gateway.synthesis.texts.said import Said
 
 _FIELD = "config.stream_config.checkpoints"
 

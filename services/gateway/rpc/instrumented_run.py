@@ -17,7 +17,7 @@ from services.gateway.stages.catalog import Catalog
 from services.gateway.synthesis.deadline import Deadline, deadline_exceeded
 from services.gateway.synthesis.result import SynthesisResult
 from services.gateway.synthesis.synthesis import Deliver, Synthesis
-from services.gateway.synthesis.text_synthesis import TextSynthesis
+from services.gateway.synthesis.texts.text_synthesis import TextSynthesis
 
 
 async def instrumented_run(

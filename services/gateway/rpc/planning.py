@@ -31,7 +31,7 @@ from services.gateway.stages.errors import StageError
 from services.gateway.synthesis.context_codes import put_codes
 from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
-from services.gateway.synthesis.text_synthesis import in_text_terms
+from services.gateway.synthesis.texts.text_synthesis import in_text_terms
 from services.gateway.voices.directory import VoiceDirectory
 
 T = TypeVar("T")

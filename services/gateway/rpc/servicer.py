@@ -38,9 +38,9 @@ from services.gateway.synthesis.decoding import DecodePacing
 from services.gateway.synthesis.failover import FailoverLimits, Failovers
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
-from services.gateway.synthesis.said import Said
 from services.gateway.synthesis.synthesis import Codec, Deliver, Engine, Synthesis
-from services.gateway.synthesis.text_synthesis import BeforeDecoding, TextSynthesis
+from services.gateway.synthesis.texts.said import Said
+from services.gateway.synthesis.texts.text_synthesis import BeforeDecoding, TextSynthesis
 from services.gateway.voices.directory import VoiceDirectory
 
 READ_LATE = ("Synthesize", "StreamSynthesize")  # methods of one request, which they receive when they read it

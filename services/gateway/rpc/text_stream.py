@@ -9,7 +9,7 @@ import grpc
 from csm.v1 import tts_pb2
 
 from services.common.rpc.status import FieldViolation, StatusError, invalid_argument
-from services.gateway.synthesis.sentences import SentenceCutter
+from services.gateway.synthesis.texts.sentences import SentenceCutter
 
 Requests = AsyncIterator[tts_pb2.StreamSynthesizeTextRequest]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.gateway.synthesis.sentences import LONGEST, SentenceCutter
+from services.gateway.synthesis.texts.sentences import LONGEST, SentenceCutter
 
 
 def cut(text: str, size: int = 1, language: str = "en") -> list[str]:

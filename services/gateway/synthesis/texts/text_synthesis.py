@@ -24,8 +24,8 @@ from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.decoding import FrameBuffer
 from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
-from services.gateway.synthesis.said import Said
 from services.gateway.synthesis.synthesis import Deliver, Synthesis
+from services.gateway.synthesis.texts.said import Said
 
 SEEDS = 2**63
 

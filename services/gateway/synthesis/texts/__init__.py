@@ -1,0 +1,1 @@
+"""A text that is said sentence by sentence as one clip."""
