@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from csm.v1 import tts_pb2
 
-from services.gateway.audio.continuation import ContinuedResampler, LastSamples, Place, can_continue
 from services.gateway.audio.decoders import sample_format_of
 from services.gateway.audio.encoded import AudioEncoder
 from services.gateway.audio.g711 import ALAW, G711, MULAW
@@ -31,7 +30,8 @@ from services.gateway.audio.packets.formats import (
 from services.gateway.audio.packets.pieces import packet_pieces
 from services.gateway.audio.pieces import ogg_opus_pieces, sample_pieces, wav_pieces
 from services.gateway.audio.recording import Recording
-from services.gateway.audio.resampler import Resampler, open_resampler
+from services.gateway.audio.resampling.continuation import ContinuedResampler, LastSamples, Place, can_continue
+from services.gateway.audio.resampling.resampler import Resampler, open_resampler
 from services.gateway.audio.sample_encoder import SampleEncoder
 from services.gateway.audio.wav import ReadableFile, WavHeader, read_wav_header, wav_header
 

@@ -15,7 +15,7 @@ from av import AudioStream
 
 from services.gateway.audio.encoded import EncodedAudio
 from services.gateway.audio.frames import to_frame
-from services.gateway.audio.resampler import Resampler
+from services.gateway.audio.resampling.resampler import Resampler
 from services.gateway.audio.single_thread import seeing_one_cpu
 
 # Of each sample rate that Opus knows (RFC 6716, section 2), bits per second. Speech is transparent

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from services.gateway.audio.encoded import EncodedAudio
-from services.gateway.audio.resampler import Resampler
+from services.gateway.audio.resampling.resampler import Resampler
 
 
 class SampleEncoder:

@@ -15,8 +15,8 @@ from csm.gateway.v1 import said_sentence_pb2
 from google.protobuf.message import DecodeError
 
 from services.common.rpc.status import FieldViolation, StatusError, invalid_argument
-from services.gateway.audio.continuation import Place
 from services.gateway.audio.encodings import can_go_on
+from services.gateway.audio.resampling.continuation import Place
 from services.gateway.auth.code_sealing import STATE_MAGIC, CodeSeal, SealError
 from services.gateway.stages.catalog import Catalog
 from services.gateway.synthesis.clip import Clip

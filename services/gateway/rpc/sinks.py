@@ -11,9 +11,9 @@ from csm.v1 import tts_pb2
 
 from services.common.rpc.calls import Context
 from services.common.rpc.status import StatusError
-from services.gateway.audio.continuation import Place
 from services.gateway.audio.encoded import AudioEncoder, EncodedAudio
 from services.gateway.audio.encodings import ENCODINGS, open_encoder, open_last_samples
+from services.gateway.audio.resampling.continuation import Place
 from services.gateway.rpc import responses as convert
 from services.gateway.stages.catalog import Catalog
 from services.gateway.synthesis.plan import SynthesisPlan

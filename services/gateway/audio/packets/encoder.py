@@ -12,7 +12,7 @@ from av import AudioCodecContext, CodecContext, Packet
 from services.gateway.audio.encoded import EncodedAudio
 from services.gateway.audio.frames import to_frame
 from services.gateway.audio.packets.formats import PacketFormat
-from services.gateway.audio.resampler import Resampler
+from services.gateway.audio.resampling.resampler import Resampler
 from services.gateway.audio.single_thread import seeing_one_cpu
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from csm.v1 import tts_pb2
 
-from services.gateway.audio.continuation import Place
 from services.gateway.audio.encoded import EncodedAudio
 from services.gateway.audio.encodings import (
     ENCODINGS,
@@ -17,6 +16,7 @@ from services.gateway.audio.encodings import (
     open_last_samples,
     sample_rates_hz,
 )
+from services.gateway.audio.resampling.continuation import Place
 
 NATURAL_HZ = 24_000
 COMBINATIONS = [

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.gateway.audio.encodings import SAMPLE_RATES_HZ
-from services.gateway.audio.resampler import open_resampler
+from services.gateway.audio.resampling.resampler import open_resampler
 
 NATURAL_HZ = 24_000
 OTHER_RATES_HZ = [rate for rate in SAMPLE_RATES_HZ if rate != NATURAL_HZ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from services.gateway.audio.resampler import FILTER_TAPS, open_resampler
+from services.gateway.audio.resampling.resampler import FILTER_TAPS, open_resampler
 
 _MOST_KEPT_SAMPLES = 4096  # at uncommon rates more would be needed
 

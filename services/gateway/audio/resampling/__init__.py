@@ -1,0 +1,1 @@
+"""Samples at another rate, piece by piece, and from any place on."""
