@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from csm.v1 import tts_pb2
 from csm_client import AsyncSpeechStream, CsmClientError
@@ -83,7 +84,8 @@ class AudioResponse(Response):
         reason = from_client_error(error) if isinstance(error, CsmClientError) else _TOO_SLOW
         scope[BROKEN] = reason.body["error"]["code"]
         if self._is_sse and reason is not _TOO_SLOW:
-            await self._write(send, sse.error(reason))
+            with suppress(TimeoutError):
+                await self._write(send, sse.error(reason))
 
 
 _TOO_SLOW = ApiError(408, "The client does not read.", code="client_too_slow")

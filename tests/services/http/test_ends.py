@@ -9,7 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from csm_client import IncompleteAudioError
 
+from services.http.api.front import BROKEN
+from services.http.endpoints.audio_response import AudioResponse
+from services.http.endpoints.speech_request import SpeechRequest
 from tests.support.door.fake_door import FakeDoor, fake_door
 
 SPEECH = "/v1/audio/speech"
@@ -41,7 +45,7 @@ def read_whole(url: str, body: dict[str, Any], after_first: Callable[[], object]
     answer = connection.getresponse()
     assert answer.status == 200
     try:
-        first = answer.read1()
+        first = answer.read(1)  # no more, so that there is something left
         after_first()
         return first + answer.read()
     finally:
@@ -68,6 +72,18 @@ async def test_broken_stream_is_an_incomplete_read(door: FakeDoor, body: dict[st
     await _until_no_stream(door)
     metrics = (await door.client.get("/metrics")).text
     assert 'http_requests_total{method="POST",route="/v1/audio/speech",status="broken"} 1.0' in metrics
+
+
+async def test_client_that_does_not_read_the_error_of_a_broken_stream_is_no_failure_of_the_door() -> None:
+    async with fake_door(write_timeout_seconds=0.01) as door:
+        response = AudioResponse(door.stage.door, lambda: None, SpeechRequest(input="Hello.", stream_format="sse"))  # type: ignore[arg-type, return-value]
+
+        async def unread(message: Any) -> None:
+            await asyncio.Event().wait()
+
+        scope: dict[str, Any] = {}
+        await response._break(IncompleteAudioError("The audio is incomplete.", 3), scope, unread)
+        assert scope[BROKEN] == "incomplete_audio"
 
 
 async def test_connection_lives_on_after_a_whole_stream(door: FakeDoor, body: dict[str, Any]) -> None:
