@@ -1,4 +1,4 @@
-"""Tables and plots from bench/results/*.json.
+"""Tables and plots from bench/results/*.json, and how benchmarks write these.
 
     python -m bench.report                  # markdown
     python -m bench.report --write          # puts it into bench/README.md, between the marks
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,14 @@ BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 
 Json = dict[str, Any]
 Column = tuple[str, Callable[[Json], object]]  # heading, value of a row
+
+
+def tell(result: Mapping[str, Any], out: Path | None) -> None:
+    """Ends a benchmark: its result is the last line of the output, and in a file where `out` names one."""
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

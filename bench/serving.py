@@ -46,13 +46,13 @@ from csm.v1 import tts_pb2
 from csm_client import AsyncClient
 from csm_client.errors import CsmClientError
 
-from bench.ending import tell
 from bench.listeners.conversations import prepare_conversations
 from bench.listeners.load import Load, open_channel
 from bench.listeners.own_server import own_server
 from bench.listeners.summary import Row, summarize
 from bench.listeners.workload import PROMPTS, AudioLength, PlannedRequest, plan
 from bench.machine import commit, cpu_name, gpu_name
+from bench.report import tell
 
 LONGEST_RUN_S = 3600.0
 HIGHEST_RATE = 1000.0

@@ -39,9 +39,9 @@ from bench.affinity.fleet import Fleet, calls
 from bench.affinity.names import Addresses, name_server, target
 from bench.affinity.turns import Conversations, IdOf, TurnRecord, named, passes_by, scattered, unnamed
 from bench.deployment.process import StageProcess
-from bench.ending import tell
 from bench.listeners.load import open_channel
 from bench.machine import commit, cpu_name
+from bench.report import tell
 
 TURNS, LATER_TURNS = 4, 4  # later: one after an engine is added, one in which one is killed, two after
 GATEWAYS = ["127.0.0.1", "127.0.0.2"]

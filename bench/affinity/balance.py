@@ -25,9 +25,9 @@ from typing import Any
 import grpc
 from csm.engine.v1 import engine_pb2
 
-from bench.ending import tell
 from bench.listeners.workload import arrivals
 from bench.machine import commit, cpu_name
+from bench.report import tell
 from services.common.rpc.channel import ROUND_ROBIN, open_channel
 from services.gateway.stages.balancing import BY_LOAD
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import ending
+from bench import report
 
 
 def parser_of(program: str, description: str | None) -> ArgumentParser:
@@ -26,5 +26,5 @@ def tell(result: Mapping[str, Any], wrong: Sequence[str], options: Namespace) ->
     """Prints the result, and writes it where --out says. Returns the exit code. wrong: why the run did not pass"""
     if wrong:
         print(f"not passed: {'; '.join(wrong)}", file=sys.stderr)
-    ending.tell(result, options.out)
+    report.tell(result, options.out)
     return 1 if wrong else 0

@@ -30,10 +30,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.ending import tell
 from bench.http.callers import GrpcCaller, HttpCaller
 from bench.listeners.own_server import own_server
 from bench.machine import commit, cpu_name
+from bench.report import tell
 
 SHORT_FRAMES = 10  # of the calls whose first audio is timed
 FRAME_S = 0.08

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.ending import tell
 from bench.machine import commit, cpu_name
+from bench.report import tell
 from csm_bundle.bundle import open_bundle
 from csm_codec.codec import Codec
 from csm_codec.mimi.decoder import MimiDecoder

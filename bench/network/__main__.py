@@ -25,13 +25,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.ending import tell
 from bench.listeners.load import Load, StreamRecord, open_channel
 from bench.listeners.playback import play
 from bench.listeners.summary import audio_s, ratio, spread
 from bench.listeners.workload import PROMPTS, PlannedRequest
 from bench.machine import commit, cpu_name
 from bench.network.deployment import FAR_STAGES, FarStages, far_stages, why_not
+from bench.report import tell
 
 DEADLINE_S = 120.0
 PROBES = 5
