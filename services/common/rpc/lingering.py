@@ -38,6 +38,7 @@ class IncomingMessages:
         self._messages, self._drain = messages, drain
         self._reading: asyncio.Task[Any] | None = None
         self._ended = False
+        self.num_bytes = 0  # of the last message
 
     def __aiter__(self) -> IncomingMessages:
         return self
@@ -55,6 +56,7 @@ class IncomingMessages:
         if (message := reading.result()) is _END:
             self._ended = True
             raise StopAsyncIteration
+        self.num_bytes = message.num_bytes
         return checked(message)
 
     async def discard(self) -> None:

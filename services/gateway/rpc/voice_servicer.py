@@ -6,7 +6,6 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import grpc
@@ -15,6 +14,7 @@ from csm.v1 import voices_pb2, voices_pb2_grpc
 from csm_bundle.sampling import LIMITS
 from csm_bundle.voice_folder import VOICE_NAME
 from services.common.rpc.calls import Context, caller_name
+from services.common.rpc.lingering import IncomingMessages
 from services.common.rpc.status import FieldViolation, StatusError, invalid_argument
 from services.common.telemetry import logs
 from services.gateway.auth.code_sealing import CodeSeal
@@ -82,15 +82,12 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
         """Sets the metric of kept voices. Raises StatusError for a database that cannot be reached."""
         self._metrics.voices.labels("kept").set(await self._store.count())
 
-    async def CreateVoice(
-        self, requests: AsyncIterator[voices_pb2.CreateVoiceRequest], context: Context
-    ) -> voices_pb2.CreateVoiceResponse:
+    async def CreateVoice(self, requests: IncomingMessages, context: Context) -> voices_pb2.CreateVoiceResponse:
         """requests: the one message of a unary call, received only when it is read."""
         store, owner = self._store, caller_name.get()
         deadline = Deadline.of(context, self._settings.default_deadline_seconds, self._settings.max_deadline_seconds)
         with self._quotas.one_more(owner):
-            announced = announced_bytes(context)
-            async with self._budget.arrivals.receive(_one(requests), deadline, announced) as request:
+            async with self._budget.arrivals.receive(requests, deadline, announced_bytes(context)) as request:
                 logs.annotate(voice=request.name)
                 voice, catalog = await self._create(request, store, owner, deadline)
         return voices_pb2.CreateVoiceResponse(voice=_described(voice, catalog, owner))
@@ -173,10 +170,6 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
                 grpc.StatusCode.FAILED_PRECONDITION, "VOICES_OFF", "This server keeps no voices of callers."
             )
         return self._store_or_none
-
-
-async def _one(requests: AsyncIterator[voices_pb2.CreateVoiceRequest]) -> voices_pb2.CreateVoiceRequest | None:
-    return await anext(requests, None)
 
 
 def _violations(request: voices_pb2.CreateVoiceRequest, settings: GatewaySettings) -> list[FieldViolation]:
