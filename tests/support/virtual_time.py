@@ -24,8 +24,10 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
         return self.now_s
 
     def _run_once(self) -> None:
-        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
-            self.now_s = max(self.now_s, self._scheduled[0].when())  # type: ignore[attr-defined]
+        timers: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
+        nexts_s = [timer.when() for timer in timers if not timer.cancelled()]
+        if nexts_s and not self._ready:  # type: ignore[attr-defined]
+            self.now_s = max(self.now_s, min(nexts_s)) + 1e-6  # late, as real timers are, or a rest may never pass
         super()._run_once()  # type: ignore[misc]
 
 

@@ -101,11 +101,11 @@ class Caller:
         if isinstance(outcome, StatusError):
             assert outcome.code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED)
             if outcome.code is grpc.StatusCode.DEADLINE_EXCEEDED:
-                assert self.is_read and self.took_s == pytest.approx(self.deadline_s)
+                assert self.is_read and self.took_s == pytest.approx(self.deadline_s, abs=1e-3)
             else:
                 assert outcome.retry_delay_s
                 if not self.is_announced and not self.is_read:
-                    assert self.took_s == pytest.approx(min(PATIENCE_S, self.deadline_s))
+                    assert self.took_s == pytest.approx(min(PATIENCE_S, self.deadline_s), abs=1e-3)
             return outcome.code.name
         assert outcome is None or self.fails or isinstance(outcome, asyncio.CancelledError), repr(outcome)
         if outcome is None:
@@ -139,7 +139,7 @@ async def _storm(drawn: random.Random) -> None:
         *("NoneType", "CancelledError", "ValueError"),
         *("RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"),
     }
-    assert 1 < watch.most_large <= PLACES < watch.most_reading <= PLACES + SLOTS
+    assert 1 < watch.most_large <= PLACES and 1 < watch.most_reading <= PLACES + SLOTS
     assert not watch.overtaken, "who announced is served in the order of arrival"
     assert (watch.large, watch.reading, arrivals.num_large) == (0, 0, 0)
     await _all_is_free(arrivals, drawn)
@@ -159,7 +159,7 @@ async def _all_is_free(arrivals: Arrivals, drawn: random.Random) -> None:
     held = [asyncio.create_task(served(number, LARGE, 50.0)) for number in range(PLACES)]
     await asyncio.sleep(1.0)
     assert await served(PLACES, SMALL, 0.0) == 0.0
-    assert await asyncio.gather(*held) == pytest.approx([0.0] * PLACES)
+    assert await asyncio.gather(*held) == pytest.approx([0.0] * PLACES, abs=1e-3)
 
 
 @pytest.mark.parametrize("announced", [0, LARGE], ids=["unannounced", "announced"])
