@@ -20,7 +20,7 @@ from services.gateway.synthesis import deadline as deadline_module
 from services.gateway.synthesis.deadline import Deadline
 from tests.support.virtual_time import run_in_virtual_time
 
-PLACES, MAX_WAITING, CALLERS = 3, 8, 150
+PLACES, MAX_WAITING, CALLERS = 3, 8, 400
 NEVER_S = 1e6
 LARGE, SMALL = UNREAD_BYTES + 1, 100
 
@@ -113,7 +113,7 @@ class Caller:
         return type(outcome).__name__
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(4))
 def test_what_always_holds_holds(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     modules = (module, turns_module, deadline_module)
     run_in_virtual_time(_storm(random.Random(seed)), monkeypatch, *modules)
@@ -139,7 +139,7 @@ async def _storm(drawn: random.Random) -> None:
         *("NoneType", "CancelledError", "ValueError"),
         *("RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"),
     }
-    assert 1 < watch.most_large <= PLACES and 1 < watch.most_reading <= PLACES + SLOTS
+    assert watch.most_large == PLACES and PLACES < watch.most_reading <= PLACES + SLOTS
     assert not watch.overtaken, "who announced is served in the order of arrival"
     assert (watch.large, watch.reading, arrivals.num_large) == (0, 0, 0)
     await _all_is_free(arrivals, drawn)
