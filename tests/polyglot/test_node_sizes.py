@@ -34,7 +34,7 @@ client.close();
 """
 
 
-class Recorder(grpc.GenericRpcHandler):
+class Recorder(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # only the stubs have arguments
     """Notes what each call announces and the bytes of its request. It loses the first call of StreamSynthesize."""
 
     def __init__(self) -> None:

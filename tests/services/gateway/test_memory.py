@@ -1,4 +1,4 @@
-"""Large blocks go back to the system also after such blocks have been freed, which is where glibc keeps them by itself."""
+"""Large blocks go back to the system, also where glibc would keep them: after such blocks have been freed once."""
 
 from __future__ import annotations
 

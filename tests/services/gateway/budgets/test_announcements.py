@@ -35,7 +35,7 @@ async def test_who_announces_and_sends_nothing_gives_way(tmp_path: Path, monkeyp
     async with budget(tmp_path, max_large_requests=1) as (running, codec, channel):
         codec.may_encode.set()
         method = "/csm.v1.TextToSpeechService/Synthesize"
-        silent: Any = channel.stream_unary(method)(_nothing(), metadata=announced, timeout=20)
+        silent: Any = channel.stream_unary(method, bytes, bytes)(_nothing(), metadata=announced, timeout=20)
         await until(lambda: gauge(running, "tts_large_requests") == 1)
         stub = tts_pb2_grpc.TextToSpeechServiceStub(channel)
         assert len([_ async for _ in stub.StreamSynthesize(asked(), metadata=announced, timeout=20)]) > 1
