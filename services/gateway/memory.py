@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 
 LARGE_BYTES = 2**20
-MAX_ARENAS = 2
+MAX_ARENAS = 4  # threads wait for each other where there are few: with two, other calls took longer in a flood
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of glibc's malloc.h
 
 
