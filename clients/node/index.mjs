@@ -20,6 +20,8 @@ const PROTOS = ['protos', '../../protos']
   .map((folder) => fileURLToPath(new URL(folder, import.meta.url)))
   .find((folder) => existsSync(folder));
 
+const LARGE_BYTES = 256 * 1024; // a server lets larger requests wait while it has too many of them
+
 function loadService() {
   const definition = loadSync('csm/v1/tts.proto', {
     includeDirs: [PROTOS],
@@ -59,28 +61,31 @@ export class Client {
   synthesize(text, speech = {}) {
     return new Promise((resolve, reject) => {
       const done = (error, response) => (error ? reject(error) : resolve(response));
-      this.#stub.synthesize(request(text, speech), this.#metadata, { deadline: this.#until() }, done);
+      const message = request(text, speech);
+      this.#stub.synthesize(message, this.#announcing('synthesize', message), { deadline: this.#until() }, done);
     });
   }
 
   // Audio as it is made. The call begins when the stream is iterated over.
   stream(text, speech = {}) {
-    const open = (heard, ...options) => this.#stub.streamSynthesize({ ...request(text, speech), ...heard }, ...options);
-    return this.#open(open);
+    const message = request(text, speech);
+    const open = (heard, ...options) => this.#stub.streamSynthesize({ ...message, ...heard }, ...options);
+    return this.#open(open, this.#announcing('streamSynthesize', message));
   }
 
   // Audio of a text that is still being written. pieces: an iterable or async iterable of strings, cut anywhere. What
   // it throws ends the call, and the stream throws it.
   streamText(pieces, speech = {}) {
     const writer = new TextWriter(pieces, this.#resumes > 0);
+    const config = request('', speech);
     const open = ({ streamConfig, ...heard }, ...options) => {
       const call = this.#stub.streamSynthesizeText(...options);
-      const config = { ...request('', speech), ...heard };
-      call.write({ config: { ...config, streamConfig: { ...streamConfig, sendCheckpoints: this.#resumes > 0 } } });
+      const again = { ...config, ...heard };
+      call.write({ config: { ...again, streamConfig: { ...streamConfig, sendCheckpoints: this.#resumes > 0 } } });
       writer.writeTo(call);
       return call;
     };
-    return this.#open(open, writer);
+    return this.#open(open, this.#announcing('streamSynthesizeText', { config }), writer);
   }
 
   // The voices that the caller may use.
@@ -101,17 +106,25 @@ export class Client {
     this.#stub.close();
   }
 
+  // The metadata of a call. It announces a large request: the server then lets it wait, where it would be refused.
+  #announcing(method, message) {
+    const size = this.#stub[method].requestSerialize(message).length;
+    const metadata = this.#metadata.clone();
+    if (size > LARGE_BYTES) metadata.set('csm-request-bytes', String(size));
+    return metadata;
+  }
+
   // open: what another call has that the first has not, metadata, options -> call
-  #open(open, writer) {
+  #open(open, metadata, writer) {
     const until = this.#until();
     const again = ({ header: { seed }, samples, states }) => {
-      const patient = this.#metadata.clone();
+      const patient = metadata.clone();
       patient.setOptions({ waitForReady: true });
       const streamConfig = { heardSampleCount: samples, checkpoints: states };
       const heard = { samplingParams: { seed: seed.toString() }, streamConfig };
       return open(heard, patient, { deadline: until });
     };
-    const begin = () => open({}, this.#metadata, { deadline: until });
+    const begin = () => open({}, metadata, { deadline: until });
     return new SpeechStream(begin, again, this.#resumes, until, writer);
   }
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 
 from services.common.stop import end_at_sigterm
+from services.gateway.memory import return_large_blocks
 
 
 def main() -> int:
     end_at_sigterm()  # before the imports: they take seconds
+    return_large_blocks()
     from services.common.run import run_stage
     from services.common.settings import load_settings
     from services.gateway.settings import GatewaySettings

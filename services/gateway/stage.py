@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from csm.codec.v1 import codec_pb2_grpc
@@ -13,8 +14,10 @@ from csm.engine.v1 import engine_pb2_grpc
 from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
 from google.protobuf.descriptor import FileDescriptor
 
+from services.common.rpc.calls import Context
 from services.common.rpc.channel import open_channel
-from services.common.rpc.one_request import add_to_server
+from services.common.rpc.lingering import IncomingMessages
+from services.common.rpc.one_request import Receive, add_to_server
 from services.common.rpc.server import StageServer, StageService
 from services.common.rpc.status import StatusError
 from services.common.rpc.tls import stage_credentials
@@ -26,6 +29,7 @@ from services.gateway.auth.quotas import EXCEEDED, StreamQuotas
 from services.gateway.auth.tokens import BearerTokens
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.rpc import servicer, voice_servicer, watermark_servicer
+from services.gateway.rpc.arrivals import announced_bytes
 from services.gateway.rpc.planning import Planner, RecordingBudget
 from services.gateway.rpc.servicer import TextToSpeechServicer
 from services.gateway.rpc.voice_servicer import VoiceServicer
@@ -36,6 +40,7 @@ from services.gateway.stages.balancing import BY_CONVERSATION, BY_LOAD
 from services.gateway.stages.catalog import CatalogSource
 from services.gateway.stages.readiness import StageWatch
 from services.gateway.stages.reloading_channel import ReloadingChannel
+from services.gateway.synthesis.deadline import Deadline
 from services.gateway.voices.directory import VoiceDirectory
 from services.gateway.voices.folder import VoiceFolder
 
@@ -114,12 +119,19 @@ class GatewayStage:
             settings, codec, self._catalogs, voices, self._store, gateway_metrics, quotas, seal, budget
         )
         self._watermark = WatermarkServicer(settings, codec, quotas)
+
+        def receive(requests: IncomingMessages, context: Context) -> AbstractAsyncContextManager[Any]:
+            deadline = Deadline.of(context, settings)
+            return budget.arrivals.receive(requests, deadline, announced_bytes(context))
+
         self.server = StageServer(
             settings,
             [
-                _service(tts_pb2.DESCRIPTOR, speech, TTS_SERVICE, servicer.READ_LATE),
-                _service(watermark_pb2.DESCRIPTOR, self._watermark, WATERMARK_SERVICE, watermark_servicer.READ_LATE),
-                _service(voices_pb2.DESCRIPTOR, self._kept, VOICE_SERVICE, voice_servicer.READ_LATE),
+                _service(tts_pb2.DESCRIPTOR, speech, TTS_SERVICE, servicer.READ_LATE, receive),
+                _service(
+                    watermark_pb2.DESCRIPTOR, self._watermark, WATERMARK_SERVICE, watermark_servicer.READ_LATE, receive
+                ),
+                _service(voices_pb2.DESCRIPTOR, self._kept, VOICE_SERVICE, voice_servicer.READ_LATE, receive),
             ],
             metrics,
             None if tokens is None else tokens.admit,
@@ -189,10 +201,12 @@ class GatewayStage:
         return True
 
 
-def _service(file: FileDescriptor, servicer: object, name: str, read_late: Sequence[str]) -> StageService:
-    """read_late: see add_to_server"""
+def _service(
+    file: FileDescriptor, servicer: object, name: str, read_late: Sequence[str], receive: Receive
+) -> StageService:
+    """read_late, receive: see add_to_server"""
     descriptor = file.services_by_name[name.rpartition(".")[2]]
-    return StageService(add_to_server(descriptor, read_late), servicer, name)
+    return StageService(add_to_server(descriptor, read_late, receive), servicer, name)
 
 
 def _stage_tls(settings: GatewaySettings, metrics: StageMetrics) -> FollowedFiles[grpc.ChannelCredentials] | None:

@@ -4,7 +4,9 @@ It delays the end of a call until its caller stops writing, for a moment at most
 
 grpc.aio replaces the status of a call by INTERNAL "Internal error from Core" when a write meets the end of the call.
 The true status is lost. So a handler that ends before its caller has half-closed reads on and drops the requests. By
-then the caller has finished writing, or waits for an answer.
+then the caller has finished writing, or waits for an answer. A caller that is starved for longer than QUIET_S between
+two writes may still lose its status: on the wire it looks like one that waits for an answer, so only time tells them
+apart. A call of one request never does: what cannot be written twice needs no wait.
 
 A drain does not wait for a caller that keeps a call open and sends nothing: the call ends as UNAVAILABLE, DRAINING.
 """
@@ -38,6 +40,7 @@ class IncomingMessages:
         self._messages, self._drain = messages, drain
         self._reading: asyncio.Task[Any] | None = None
         self._ended = False
+        self.num_bytes = 0  # of the last message
 
     def __aiter__(self) -> IncomingMessages:
         return self
@@ -55,6 +58,7 @@ class IncomingMessages:
         if (message := reading.result()) is _END:
             self._ended = True
             raise StopAsyncIteration
+        self.num_bytes = message.num_bytes
         return checked(message)
 
     async def discard(self) -> None:

@@ -1,7 +1,7 @@
-"""Answers bytes that are no message with INVALID_ARGUMENT and a reason. It knows no service.
+"""Messages as they came: their size, and INVALID_ARGUMENT for bytes that are none. It knows no service.
 
 When a deserializer raises, gRPC logs a traceback and passes None to the handler, or ends the call as UNKNOWN. So the
-deserializers here never raise: they return Malformed. `checked` turns it into the status where the request is read.
+deserializers here never raise. `checked` raises the status where the request is read.
 """
 
 from __future__ import annotations
@@ -21,32 +21,35 @@ Deserialize = Callable[[bytes], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Malformed:
-    """Bytes that could not be read."""
+class Received:
+    """message: None when the bytes are none. num_bytes: of it; the library would serialize it for its size"""
 
-    size: int
+    message: Any
+    num_bytes: int
 
 
 def tolerant(deserialize: Deserialize | None) -> Deserialize | None:
-    """The deserializer, giving Malformed for what is no message."""
+    """The deserializer, giving Received."""
     if deserialize is None:
         return None
 
     def read(content: bytes) -> Any:
         try:
-            return deserialize(content)
+            return Received(deserialize(content), len(content))
         except (DecodeError, UnicodeDecodeError, ValueError, RecursionError):
-            return Malformed(len(content))
+            return Received(None, len(content))
 
     return read
 
 
-def checked(message: Any) -> Any:
-    """The message. Raises StatusError INVALID_ARGUMENT."""
-    if isinstance(message, Malformed):
+def checked(request: Any) -> Any:
+    """The message; an iterator of messages as it is. Raises StatusError INVALID_ARGUMENT."""
+    if not isinstance(request, Received):
+        return request
+    if request.message is None:
         raise StatusError(
             grpc.StatusCode.INVALID_ARGUMENT,
             REASON,
-            f"The request is no message of this method: its {message.size} bytes cannot be read as protobuf.",
+            f"The request is no message of this method: its {request.num_bytes} bytes cannot be read as protobuf.",
         )
-    return message
+    return request.message

@@ -1,21 +1,22 @@
-"""Methods of one request that is received when the method reads it. It knows no service.
+"""Methods of one request that is received when it is read. It knows no service.
 
 The wire is the same for both kinds of methods. A generated handler receives the request before the method runs: a
-hundred callers would then have a hundred large requests in memory, though few of them are worked on. The library also
-keeps such a request until the call ends.
+hundred callers would then have a hundred large requests in memory, though few of them are worked on, and none of them
+is one that the method takes. The library also keeps such a request until the call ends.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from typing import Any, TypeVar
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-Request = TypeVar("Request")
 Method = Callable[[AsyncIterator[Any], Any], Awaitable[Any]]
+Receive = Callable[[Any, Any], AbstractAsyncContextManager[Any]]  # requests, context -> the request
 
 
 class OneRequest:
@@ -28,19 +29,26 @@ class OneRequest:
         return self._method(requests, context)
 
 
-def add_to_server(service: ServiceDescriptor, read_late: Collection[str]) -> Callable[[Any, grpc.aio.Server], None]:
-    """Like the generated function. read_late: methods of one request that take an iterator of it"""
+def add_to_server(
+    service: ServiceDescriptor, read_late: Collection[str], receive: Receive
+) -> Callable[[Any, grpc.aio.Server], None]:
+    """Like the generated function.
+
+    read_late: methods of one request that take an iterator of it. receive: receives the request of the others, which
+    have one answer
+    """
 
     def add(servicer: Any, server: grpc.aio.Server) -> None:
         handlers = {}
         for method in service.methods:
             behaviour = getattr(servicer, method.name)
-            late = method.name in read_late
-            asked = "stream" if late or method.client_streaming else "unary"
+            if not method.client_streaming:
+                late = method.name in read_late
+                behaviour = OneRequest(behaviour if late else _receiving(behaviour, receive))
             answered = "stream" if method.server_streaming else "unary"
-            make = getattr(grpc, f"{asked}_{answered}_rpc_method_handler")
+            make = getattr(grpc, f"stream_{answered}_rpc_method_handler")
             handlers[method.name] = make(
-                OneRequest(behaviour) if late else behaviour,
+                behaviour,
                 GetMessageClass(method.input_type).FromString,
                 GetMessageClass(method.output_type).SerializeToString,
             )
@@ -49,9 +57,12 @@ def add_to_server(service: ServiceDescriptor, read_late: Collection[str]) -> Cal
     return add
 
 
-async def read_one(requests: AsyncIterator[Request]) -> Request | None:
-    """The request of such a method; None when the caller has sent none."""
-    return await anext(requests, None)
+def _receiving(method: Callable[[Any, Any], Awaitable[Any]], receive: Receive) -> Method:
+    async def receive_and_run(requests: AsyncIterator[Any], context: Any) -> Any:
+        async with receive(requests, context) as request:
+            return await method(request, context)
+
+    return receive_and_run
 
 
 def is_one_request(handler: grpc.RpcMethodHandler[Any, Any]) -> bool:

@@ -13,15 +13,14 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from csm.v1 import tts_pb2
-
 from services.common.rpc.calls import caller_name, is_uuid
+from services.common.rpc.lingering import IncomingMessages
 from services.common.telemetry import logs
 from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.requests.recordings import most_decoded_bytes
 from services.gateway.requests.validation import Request, asked_speaker, plan_synthesis
-from services.gateway.rpc.arrivals import BUSY, Arrivals
+from services.gateway.rpc.arrivals import BUSY, Arrivals, one
 from services.gateway.rpc.instrumented_run import instrumented
 from services.gateway.rpc.turns import Turns
 from services.gateway.settings import GatewaySettings
@@ -35,7 +34,6 @@ from services.gateway.synthesis.texts.text_synthesis import in_text_terms
 from services.gateway.voices.directory import VoiceDirectory
 
 T = TypeVar("T")
-R = TypeVar("R", tts_pb2.SynthesizeRequest, tts_pb2.StreamSynthesizeRequest)
 
 
 class RecordingBudget:
@@ -93,18 +91,19 @@ class Planner:
 
     async def plan(
         self,
-        reading: Coroutine[Any, Any, R | None],
+        requests: IncomingMessages,
         deadline: Deadline,
         announced_bytes: int,
+        read: Callable[[IncomingMessages], Coroutine[Any, Any, Any]] = one,
         *,
         words_follow: bool = False,
     ) -> tuple[SynthesisPlan, Catalog]:
-        """reading, announced_bytes: see Arrivals. words_follow: it is the `config` of StreamSynthesizeText
+        """requests, announced_bytes, read: see Arrivals. words_follow: it is the `config` of StreamSynthesizeText
 
         Raises StatusError, also RESOURCE_EXHAUSTED for want of memory, and StageError of the codec.
         """
         async with AsyncExitStack() as turn:
-            async with self._budget.arrivals.receive(reading, deadline, announced_bytes) as request:
+            async with self._budget.arrivals.receive(requests, deadline, announced_bytes, read) as request:
                 plan, catalog = await self._decoded(request, deadline, turn, words_follow=words_follow)
                 del request  # with all that arrived
             turns = list(plan.turns)

@@ -6,14 +6,13 @@ A method checks the request, plans, runs and answers. Synthesis itself is in `se
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 
 from csm.codec.v1 import codec_pb2
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from services.common import values
 from services.common.rpc.calls import Context, caller_name
-from services.common.rpc.one_request import read_one
+from services.common.rpc.lingering import IncomingMessages
 from services.common.rpc.status import FieldViolation, invalid_argument
 from services.common.telemetry import logs, spans
 from services.gateway.audio.encodings import ENCODINGS, sample_rates_hz
@@ -28,7 +27,7 @@ from services.gateway.rpc.checkpoints import Checkpoints, Earlier
 from services.gateway.rpc.instrumented_run import instrumented_run
 from services.gateway.rpc.planning import Planner
 from services.gateway.rpc.sinks import Response, StreamSink, WholeSink
-from services.gateway.rpc.text_stream import Requests, read_config, read_sentences
+from services.gateway.rpc.text_stream import read_config, read_sentences
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog, CatalogSource
 from services.gateway.synthesis.clip import Clip
@@ -47,9 +46,6 @@ READ_LATE = ("Synthesize", "StreamSynthesize")  # methods of one request, which 
 MAX_VOICES_PER_PAGE = 100
 _NOTHING_SAID = Earlier()
 _PAGE_TOKEN = re.compile(r"[0-9]{0,9}")
-
-_Whole = AsyncIterator[tts_pb2.SynthesizeRequest]
-_Streamed = AsyncIterator[tts_pb2.StreamSynthesizeRequest]
 
 
 class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
@@ -78,32 +74,37 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         self._planner = planner
         self._seal = seal
 
-    async def Synthesize(self, requests: _Whole, context: Context) -> tts_pb2.SynthesizeResponse:
+    async def Synthesize(self, requests: IncomingMessages, context: Context) -> tts_pb2.SynthesizeResponse:
         """requests: the one message of a unary call, received only when it is read."""
         with self._quotas.one_more(caller_name.get()):
             deadline = self._deadline(context)
-            plan, catalog = await self._planner.plan(read_one(requests), deadline, announced_bytes(context))
+            plan, catalog = await self._planner.plan(requests, deadline, announced_bytes(context))
             sink = WholeSink(plan, catalog)
             synthesis = self._synthesis(plan, catalog, arrived_at_s=plan.arrived_at_s)
             result = await self._run(synthesis, plan, catalog, deadline, sink.deliver)
             return sink.response(result)
 
-    async def StreamSynthesize(self, requests: _Streamed, context: Context) -> None:
+    async def StreamSynthesize(self, requests: IncomingMessages, context: Context) -> None:
         """requests: as for Synthesize"""
         with self._quotas.one_more(caller_name.get()):
             deadline = self._deadline(context)
-            plan, catalog = await self._planner.plan(read_one(requests), deadline, announced_bytes(context))
+            plan, catalog = await self._planner.plan(requests, deadline, announced_bytes(context))
             sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse)
             synthesis = self._synthesis(plan, catalog, arrived_at_s=plan.arrived_at_s)
             result = await self._run(synthesis, plan, catalog, deadline, sink.deliver)
             await sink.finish(result)
 
-    async def StreamSynthesizeText(self, requests: Requests, context: Context) -> None:
+    async def StreamSynthesizeText(self, requests: IncomingMessages, context: Context) -> None:
         with self._quotas.one_more(caller_name.get()):
             deadline = self._deadline(context)
             idle_s = self._settings.text_idle_seconds
-            reading = read_config(requests, idle_s)
-            plan, catalog = await self._planner.plan(reading, deadline, announced_bytes(context), words_follow=True)
+            plan, catalog = await self._planner.plan(
+                requests,
+                deadline,
+                announced_bytes(context),
+                lambda given: read_config(given, idle_s),
+                words_follow=True,
+            )
             sentences = read_sentences(
                 requests, plan.language_code, self._settings.max_text_length, idle_s, lambda: text.is_speaking
             )

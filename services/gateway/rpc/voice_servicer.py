@@ -6,7 +6,6 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from csm.v1 import voices_pb2, voices_pb2_grpc
 from csm_bundle.sampling import LIMITS
 from csm_bundle.voice_folder import VOICE_NAME
 from services.common.rpc.calls import Context, caller_name
-from services.common.rpc.one_request import read_one
+from services.common.rpc.lingering import IncomingMessages
 from services.common.rpc.status import StatusError
 from services.common.telemetry import logs
 from services.common.values import seconds
@@ -88,15 +87,12 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
             with suppress(StatusError):
                 self._metrics.voices.labels("kept").set(await self._store_or_none.count())
 
-    async def CreateVoice(
-        self, requests: AsyncIterator[voices_pb2.CreateVoiceRequest], context: Context
-    ) -> voices_pb2.CreateVoiceResponse:
+    async def CreateVoice(self, requests: IncomingMessages, context: Context) -> voices_pb2.CreateVoiceResponse:
         """requests: the one message of a unary call, received only when it is read."""
         store, owner = self._store, caller_name.get()
         deadline = Deadline.of(context, self._settings)
         with self._quotas.one_more(owner):
-            announced = announced_bytes(context)
-            async with self._budget.arrivals.receive(read_one(requests), deadline, announced) as request:
+            async with self._budget.arrivals.receive(requests, deadline, announced_bytes(context)) as request:
                 logs.annotate(voice=request.name)
                 voice, catalog = await self._create(request, store, owner, deadline)
         return voices_pb2.CreateVoiceResponse(voice=_described(voice, catalog, owner))

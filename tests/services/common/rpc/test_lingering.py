@@ -11,24 +11,25 @@ import pytest
 
 from services.common.rpc import lingering as module
 from services.common.rpc.lingering import IncomingMessages, lingering
+from services.common.rpc.messages import Received
 from services.common.rpc.status import StatusError
 
 
-async def numbers(count: int, pause_s: float = 0.0) -> AsyncIterator[int]:
+async def numbers(count: int, pause_s: float = 0.0) -> AsyncIterator[Received]:
     for number in range(count):
         await asyncio.sleep(pause_s)
-        yield number
+        yield Received(number, num_bytes=10 * number)
 
 
-async def silence() -> AsyncIterator[int]:
+async def silence() -> AsyncIterator[Received]:
     await asyncio.sleep(3600)
-    yield 0
+    yield Received(0, 0)
 
 
 class Context:
     """The context of a call with these requests."""
 
-    def __init__(self, requests: AsyncIterator[int]) -> None:
+    def __init__(self, requests: AsyncIterator[Received]) -> None:
         self._requests = requests
 
     async def read(self) -> object:
@@ -62,7 +63,7 @@ async def test_a_drain_lets_a_caller_that_sends_go_on(monkeypatch: pytest.Monkey
 async def test_a_cancelled_read_loses_no_message() -> None:
     come = asyncio.Event()
 
-    async def late() -> AsyncIterator[int]:
+    async def late() -> AsyncIterator[Received]:
         await come.wait()
         async for number in numbers(3):
             yield number
@@ -72,7 +73,7 @@ async def test_a_cancelled_read_loses_no_message() -> None:
         async with asyncio.timeout(0.01):
             await anext(messages)
     come.set()
-    assert [number async for number in messages] == [0, 1, 2]
+    assert [(number, messages.num_bytes) async for number in messages] == [(0, 0), (1, 10), (2, 20)]
     assert [number async for number in messages] == []
 
 
@@ -81,10 +82,10 @@ async def test_what_a_caller_still_writes_is_read_before_the_failure(monkeypatch
         monkeypatch.setattr(module, name, 30)
     read: list[int] = []
 
-    async def requests() -> AsyncIterator[int]:
-        async for number in numbers(20, 0.005):
-            read.append(number)
-            yield number
+    async def requests() -> AsyncIterator[Received]:
+        async for request in numbers(20, 0.005):
+            read.append(request.message)
+            yield request
 
     async def fail(incoming: AsyncIterator[int], context: object) -> None:
         assert await anext(incoming) == 0
@@ -101,12 +102,12 @@ async def test_the_caller_of_one_request_is_not_waited_for() -> None:
 
     requests = numbers(10**6, 0.005)
     assert await lingering(answer, no_drain(), one_request=True)(requests, Context(requests)) == 0
-    assert await anext(requests) == 1, "nothing else was read"
+    assert (await anext(requests)).message == 1, "nothing else was read"
 
 
 @pytest.mark.parametrize("requests", [silence, lambda: numbers(10**6, 0.005)], ids=["quiet", "never done"])
 async def test_the_end_waits_for_a_moment_only(
-    requests: Callable[[], AsyncIterator[int]], monkeypatch: pytest.MonkeyPatch
+    requests: Callable[[], AsyncIterator[Received]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LINGER_S", 0.2)
 

@@ -56,11 +56,7 @@ async def limited_gateway(
             f"--codec-health-target=127.0.0.1:{codec_server.health_port}",
         ),
     ]
-    environment = {
-        "PYTHONPATH": ":".join(path for path in sys.path if path),
-        "HOME": str(tmp_path),
-        "MALLOC_MMAP_THRESHOLD_": "1048576",
-    }
+    environment = {"PYTHONPATH": ":".join(path for path in sys.path if path), "HOME": str(tmp_path)}
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
             command,

@@ -22,16 +22,19 @@ SMALL, LARGE = rvq_pb2.CodeFrames(codes=b"small"), rvq_pb2.CodeFrames(codes=byte
 
 
 class Request:
-    """A request that comes when it is told to. `is_read`: whether it has been asked for"""
+    """The requests of a call, of which one comes when it is told to. `is_read`: whether it has been asked for"""
 
     def __init__(self, message: rvq_pb2.CodeFrames | None = SMALL, *, comes: bool = True) -> None:
-        self.message, self.is_read, self.comes = message, False, asyncio.Event()
+        self.message, self.is_read, self.comes, self.num_bytes = message, False, asyncio.Event(), 0
         if comes:
             self.comes.set()
 
-    async def read(self) -> rvq_pb2.CodeFrames | None:
+    async def __anext__(self) -> rvq_pb2.CodeFrames:
         self.is_read = True
         await self.comes.wait()
+        if self.message is None:
+            raise StopAsyncIteration
+        self.num_bytes = self.message.ByteSize()
         return self.message
 
 
@@ -52,7 +55,7 @@ async def held(arrivals: Arrivals, count: int) -> AsyncIterator[None]:
     stop = asyncio.Event()
 
     async def hold() -> None:
-        async with arrivals.receive(Request(LARGE).read(), soon()):
+        async with receive(arrivals, Request(LARGE), soon()):
             await stop.wait()
 
     tasks = [asyncio.create_task(hold()) for _ in range(count)]
@@ -70,8 +73,12 @@ async def until(condition: Callable[[], Any]) -> None:
             await asyncio.sleep(0.001)
 
 
+def receive(arrivals: Arrivals, request: Any, deadline: Deadline, announced_bytes: int = 0) -> Any:
+    return arrivals.receive(request, deadline, announced_bytes)
+
+
 async def received(arrivals: Arrivals, request: Request, announced_bytes: int = 0, deadline_s: float = 30.0) -> Any:
-    async with arrivals.receive(request.read(), soon(deadline_s), announced_bytes) as message:
+    async with receive(arrivals, request, soon(deadline_s), announced_bytes) as message:
         return message
 
 
@@ -108,7 +115,7 @@ async def test_an_announced_request_waits_unread_and_an_unannounced_one_is_refus
 async def test_places_are_free_again_however_a_call_ends(quick: None) -> None:
     arrivals = Arrivals(1, 0)
     with pytest.raises(ValueError, match="its handler"):
-        async with arrivals.receive(Request(LARGE).read(), soon()):
+        async with receive(arrivals, Request(LARGE), soon()):
             raise ValueError("its handler fails")
     late = Request(comes=False)
     assert (await refused(received(arrivals, late, deadline_s=0.05))).code is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -136,23 +143,23 @@ async def test_the_newest_request_is_read_first_and_late_ones_give_way(quick: No
         assert any(isinstance(error, StatusError) and error.reason == "RECORDINGS_BUSY" for error in errors)
 
 
-async def test_those_that_wait_in_vain_for_a_slot_are_bounded_and_the_oldest_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "PATIENCE_S", -1.0)
+async def test_who_waits_in_vain_for_a_slot_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No place is free, so the requests that are read stay as long as nobody wants their slots."""
+    monkeypatch.setattr(module, "PATIENCE_S", 0.05)
     arrivals = Arrivals(1, 1)
-    absent = [Request(comes=False) for _ in range(SLOTS)]
-    reading = [asyncio.create_task(received(arrivals, request)) for request in absent]
-    await until(lambda: all(request.is_read for request in absent))
-    first, second = Request(), Request()
-    waiting = [asyncio.create_task(received(arrivals, request)) for request in (first, second)]
-    assert (await refused(waiting[0])).reason == "RECORDINGS_BUSY"
-    assert not first.is_read and not second.is_read
-    absent[0].comes.set()
-    assert await waiting[1] == SMALL
-    for request in absent:
-        request.comes.set()
-    assert await asyncio.gather(*reading) == [SMALL] * SLOTS
+    async with held(arrivals, 1):
+        absent = [Request(comes=False) for _ in range(SLOTS)]
+        reading = [asyncio.create_task(received(arrivals, request)) for request in absent]
+        await until(lambda: all(request.is_read for request in absent))
+        monkeypatch.setattr(module, "SLICE_S", 30.0)
+        await asyncio.sleep(0.1)
+        waiting = Request()
+        error = await refused(received(arrivals, waiting))
+        assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RECORDINGS_BUSY")
+        assert "did not come in time" in error.message and not waiting.is_read
+        for request in absent:
+            request.comes.set()
+        assert await asyncio.gather(*reading) == [SMALL] * SLOTS
 
 
 async def test_a_slow_request_gives_its_place_to_one_that_waits(quick: None) -> None:

@@ -1,0 +1,144 @@
+"""Random takes, ends, cancels and deadlines of turns, against a slow model that says who runs and who waits."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from services.common.rpc.status import StatusError
+from services.gateway.rpc import turns as module
+from services.gateway.rpc.turns import Turn, Turns
+from services.gateway.synthesis import deadline as deadline_module
+from services.gateway.synthesis.deadline import Deadline
+from tests.support.virtual_time import run_in_virtual_time
+
+AT_ONCE, MAX_WAITING, STEPS = 10, 4, 400
+
+
+class Model:
+    """What should be: by number of the call, in the order of arrival."""
+
+    def __init__(self, newest_first: bool) -> None:
+        self.newest_first = newest_first
+        self.running: dict[int, int] = {}
+        self.waiting: list[tuple[int, int]] = []
+
+    def take(self, number: int, size: int) -> bool:
+        """False when it is refused."""
+        size = min(size, AT_ONCE)
+        if not self.waiting and size <= self.free:
+            self.running[number] = size
+            return True
+        if len(self.waiting) == MAX_WAITING:
+            return False
+        self.waiting.append((number, size))
+        self.advance()
+        return True
+
+    def leave(self, number: int) -> None:
+        self.running.pop(number, None)
+        self.waiting = [each for each in self.waiting if each[0] != number]
+        self.advance()
+
+    def advance(self) -> None:
+        while self.waiting and self.waiting[-1 if self.newest_first else 0][1] <= self.free:
+            number, size = self.waiting.pop(-1 if self.newest_first else 0)
+            self.running[number] = size
+
+    @property
+    def free(self) -> int:
+        return AT_ONCE - sum(self.running.values())
+
+
+class Calls:
+    """Real calls, each a task that holds its turn until it is told to end."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self.running: dict[int, Turn] = {}
+        self.tasks: dict[int, asyncio.Task[None]] = {}
+        self.ends: dict[int, asyncio.Event] = {}
+
+    def begin(self, number: int, size: int, seconds: float) -> None:
+        self.ends[number] = asyncio.Event()
+        self.tasks[number] = asyncio.create_task(self._hold(number, size, seconds))
+
+    async def _hold(self, number: int, size: int, seconds: float) -> None:
+        deadline = Deadline(asyncio.get_running_loop().time() + seconds)
+        try:
+            async with self._turns.take(deadline, size) as turn:
+                self.running[number] = turn
+                await self.ends[number].wait()
+        finally:
+            self.running.pop(number, None)
+
+    def refused(self) -> Iterator[int]:
+        """Calls that were refused since it was last asked."""
+        for number, task in list(self.tasks.items()):
+            if task.done():
+                del self.tasks[number]
+                if not task.cancelled() and isinstance(task.exception(), StatusError):
+                    yield number
+
+
+@pytest.mark.parametrize("newest_first", [False, True], ids=["in order", "newest first"])
+@pytest.mark.parametrize("seed", range(5))
+def test_turns_are_those_of_the_model(newest_first: bool, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_in_virtual_time(_compare(newest_first, random.Random(seed)), monkeypatch, module, deadline_module)
+
+
+async def _compare(newest_first: bool, drawn: random.Random) -> None:
+    loop = asyncio.get_running_loop()
+    turns = Turns(AT_ONCE, MAX_WAITING, newest_first=newest_first)
+    model, calls = Model(newest_first), Calls(turns)
+    until: dict[int, float] = {}  # of those that wait
+    outcomes: set[str] = set()
+    for number in range(STEPS):
+        step = drawn.choices(["take", "end", "cancel", "shrink", "pass time"], [5, 4, 1, 1, 1])[0]
+        chosen = drawn.choice(list(calls.tasks)) if calls.tasks else None
+        refused: set[int] = set()
+        if step == "take":
+            size, seconds = drawn.choice([1, 1, 2, 5, 10, 99]), drawn.choice([1.5, 1000.0])
+            calls.begin(number, size, seconds)
+            until[number] = loop.time() + seconds
+            if not model.take(number, size):
+                refused.add(number)
+        elif step == "end" and model.running:
+            ended = drawn.choice(list(model.running))
+            calls.ends[ended].set()
+            model.leave(ended)
+        elif step == "cancel" and chosen is not None:
+            calls.tasks[chosen].cancel()
+            model.leave(chosen)
+        elif step == "shrink" and model.running:
+            shrunk = drawn.choice(list(model.running))
+            calls.running[shrunk].shrink(1)
+            model.running[shrunk] = 1
+            model.advance()
+        elif step == "pass time":
+            await asyncio.sleep(1.0)
+            for late in [each for each, _ in model.waiting if until[each] <= loop.time()]:
+                model.leave(late)
+                refused.add(late)
+        await _settle()
+        outcomes |= {step} if step != "pass time" or refused else set()
+        outcomes |= {"full"} if step == "take" and refused else set()
+        assert set(calls.refused()) == refused
+        assert set(calls.running) == set(model.running)
+        assert (turns.taken, turns.num_waiting) == (AT_ONCE - model.free, len(model.waiting))
+    assert outcomes == {"take", "end", "cancel", "shrink", "pass time", "full"}, "all of it has happened"
+    for task in calls.tasks.values():
+        task.cancel()
+    for task in calls.tasks.values():
+        with suppress(asyncio.CancelledError):
+            await task
+    assert (turns.taken, turns.num_waiting) == (0, 0)
+
+
+async def _settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
