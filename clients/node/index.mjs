@@ -70,7 +70,7 @@ export class Client {
   stream(text, speech = {}) {
     const message = request(text, speech);
     const open = (heard, ...options) => this.#stub.streamSynthesize({ ...message, ...heard }, ...options);
-    return this.#open(open, this.#announcing('streamSynthesize', message));
+    return this.#open(open, (heard) => this.#announcing('streamSynthesize', { ...message, ...heard }));
   }
 
   // Audio of a text that is still being written. pieces: an iterable or async iterable of strings, cut anywhere. What
@@ -85,7 +85,8 @@ export class Client {
       writer.writeTo(call);
       return call;
     };
-    return this.#open(open, this.#announcing('streamSynthesizeText', { config }), writer);
+    const announcing = (heard) => this.#announcing('streamSynthesizeText', { config: { ...config, ...heard } });
+    return this.#open(open, announcing, writer);
   }
 
   // The voices that the caller may use.
@@ -115,16 +116,16 @@ export class Client {
   }
 
   // open: what another call has that the first has not, metadata, options -> call
-  #open(open, metadata, writer) {
+  #open(open, announcing, writer) {
     const until = this.#until();
     const again = ({ header: { seed }, samples, states }) => {
-      const patient = metadata.clone();
-      patient.setOptions({ waitForReady: true });
       const streamConfig = { heardSampleCount: samples, checkpoints: states };
       const heard = { samplingParams: { seed: seed.toString() }, streamConfig };
+      const patient = announcing(heard);
+      patient.setOptions({ waitForReady: true });
       return open(heard, patient, { deadline: until });
     };
-    const begin = () => open({}, metadata, { deadline: until });
+    const begin = () => open({}, announcing({}), { deadline: until });
     return new SpeechStream(begin, again, this.#resumes, until, writer);
   }
 
