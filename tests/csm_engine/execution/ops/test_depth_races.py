@@ -60,7 +60,7 @@ def test_five_programs_have_no_race_and_draw_the_codes_of_the_plain_form() -> No
     weights = stack_depth(pack(random_model(SMALL, seed=1, dtype=torch.float32), depth_kernel=True))
     assert weights.stacked_depth is not None
     kernel, frame = DepthKernel(weights.stacked_depth, programs=5), new_frame(weights, 2)
-    barriers = len(list(phases_of(kernel.shape(2))))
+    barriers = len(list(phases_of(2, 3)))
     accesses = checked_frame(kernel, frame.first, frame.fed, frame.drawing, random.Random(0).choice)
     assert accesses.races == [] and accesses.arrivals == [barriers] * 5
     assert torch.equal(frame.drawing.codes, frame.expected)
@@ -113,7 +113,7 @@ def test_programs_of_an_h100_have_no_race_at_the_sizes_of_csm_1b(rows: int) -> N
     pass are idle where one program attends with all heads of a key head.
     """
     accesses, shape = empty_frame(CSM_1B_SHORT, rows, random.Random(rows).choice, dtype=torch.bfloat16)
-    phases = list(phases_of(shape))
+    phases = list(phases_of(shape.layers, shape.codebooks))
     assert accesses.races == [] and accesses.arrivals == [len(phases)] * 132
     between = [n for n, phase in enumerate(phases) if phase == (frame_kernels.ATTEND.value, 1, phase[2], 0)]
     assert accesses.idle == (between if shape.members > 1 else []) + [len(phases) - 1]
