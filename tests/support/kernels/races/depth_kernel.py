@@ -16,7 +16,20 @@ from csm_engine.model.shapes import ModelConfig
 from tests.support.kernels.races.accesses import Accesses
 from tests.support.kernels.races.turns import Choose, run_in_turns
 
-WRITTEN = ("x", "square", "qkv", "attended", "inner", "logits", "part", "arrivals", "keys", "values", "codes", "counter")
+WRITTEN = (
+    "x",
+    "square",
+    "qkv",
+    "attended",
+    "inner",
+    "logits",
+    "part",
+    "arrivals",
+    "keys",
+    "values",
+    "codes",
+    "counter",
+)
 ORDERED = ("part", "arrivals")  # shared between two barriers by those that count
 _WHOLE = 2**16  # more inputs than any product has
 

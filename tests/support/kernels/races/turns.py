@@ -22,7 +22,9 @@ from triton.runtime import interpreter
 Addresses = npt.NDArray[np.uint64]
 Choose = Callable[[Sequence[int]], int]
 
-_ACQUIRE, _RELEASE, _BOTH = (getattr(interpreter._ir.MEM_SEMANTIC, n) for n in ("ACQUIRE", "RELEASE", "ACQUIRE_RELEASE"))
+_ACQUIRE, _RELEASE, _BOTH = (
+    getattr(interpreter._ir.MEM_SEMANTIC, n) for n in ("ACQUIRE", "RELEASE", "ACQUIRE_RELEASE")
+)
 _GPU = interpreter._ir.MEM_SYNC_SCOPE.GPU
 
 
