@@ -9,8 +9,8 @@ Pure: it reads the text of PTX and of machine code. What it holds against them:
 * No load is non-coherent (`ld.global.nc`; LDG.CONSTANT), by which a value of before a barrier could be read.
 * Copies into shared memory have ended (`cp.async.wait_group 0`) before an atomic operation of the same function and
   before its end: a barrier does not wait for them.
-* In machine code, a fence of the GPU's scope stands before each atomic operation, and the L1 cache is invalidated behind
-  each of them and each acquiring load.
+* In machine code, a fence of the GPU's scope stands before each atomic operation, and the L1 cache is invalidated
+  behind each of them and each acquiring load.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def complaints_about_ptx(ptx: str) -> list[str]:
         if not (atomic or look) or "shared" in line.split(" [")[0]:
             continue
         orders += 1
-        kinds = set((atomic or look)[1].split("."))  # type: ignore[index]
+        kinds = set(line.split(" [")[0].replace(" ", ".").split("."))
         if not {"global", "gpu"} <= kinds or (atomic and "acq_rel" not in kinds):
             wrong.append(f"{number + 1}: not an acquiring and releasing operation of the GPU: {line}")
         for way, step in (("before", -1), ("behind", 1)):
@@ -66,7 +66,7 @@ def _copies_under_way(lines: list[str]) -> list[str]:
     """In the order of the text: a loop's copies end behind it."""
     wrong, under_way = [], 0
     for number, line in enumerate(lines, 1):
-        if line.startswith("cp.async.commit_group") or line.startswith("cp.async.c"):
+        if line.startswith("cp.async.c"):
             under_way = under_way or number
         elif re.match(r"cp\.async\.wait_group 0\b", line) or line.startswith("cp.async.wait_all"):
             under_way = 0

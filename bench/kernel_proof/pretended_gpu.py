@@ -26,8 +26,8 @@ META = torch.device("meta")
 
 @dataclass(frozen=True)
 class Launch:
-    """One launch of a kernel. arguments: as given, tensors without data among them; options: by keyword; grid: as given,
-    numbers or a function of the options.
+    """One launch of a kernel. arguments: as given, tensors without data among them; options: by keyword; grid: numbers
+    or a function of the options.
     """
 
     kernel: Any  # JITFunction

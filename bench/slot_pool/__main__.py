@@ -5,9 +5,9 @@
 
 Half of the slots are held, half keep what was said. Prompts: `fresh` have nothing in common; `voice` begin with one of
 four voices of 150 rows; `talk` go on with what a slot keeps. Both pools take the same sequences, one pool after the
-other, and leases that are not equal are an error. --cold: before each call, 16 MB are written, so that nothing of the pool
-is left in the processor's caches. The last line is one JSON object: microseconds of process time, the medians, and
-their ratio.
+other, and leases that are not equal are an error. --cold: before each call, 16 MB are written, so that nothing of the
+pool is left in the processor's caches. The last line is one JSON object: microseconds of process time, the medians,
+and their ratio.
 """
 
 from __future__ import annotations

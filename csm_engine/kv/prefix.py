@@ -39,8 +39,9 @@ class Prefix:
         """(T,) int32: equal for equal rows, and for few others."""
         width = self.rows.shape[1]
         if width not in self._factors:
-            self._factors[width] = _chance.integers(-(2**31), 2**31, width).astype(np.int32) | 1
-        return self.rows @ self._factors[width]
+            self._factors[width] = _chance.integers(-(2**30), 2**30, width, np.int32) * 2 + 1
+        fingerprints: Fingerprints = self.rows @ self._factors[width]
+        return fingerprints
 
     def fingerprints_in_common(self, other: Prefix) -> int:
         """Number of leading rows with equal fingerprints."""

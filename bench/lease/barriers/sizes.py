@@ -1,5 +1,5 @@
-"""What is measured: as many barriers as a frame of csm-1b's depth decoder has, and rounds that read as much as one of its
-passes, in as many parts as a pass has barriers. Importing needs triton.
+"""What is measured: as many barriers as a frame of csm-1b's depth decoder has, and rounds that read as much as one of
+its passes, in as many parts as a pass has barriers. Importing needs triton.
 """
 
 from bench.shapes import CSM_1B

@@ -1,5 +1,5 @@
-"""The depth decoder's cooperative launch with all of its programs, in Triton's interpreter: no two of them touch the same
-value between two barriers unless both read it.
+"""The depth decoder's cooperative launch with all of its programs, in Triton's interpreter: no two of them touch the
+same value between two barriers unless both read it.
 
 The rules, and what they are shown to see, are those of tests/support/kernels/races. What they do not show: that a GPU
 keeps its promises about atomic operations. What the compiled code asks of it is held by

@@ -8,7 +8,8 @@ A program's interval ends when it adds to the counter of the barriers with a rel
   are in an order that follows from atomic operations (release, then acquire), whatever else the programs do.
 * Behind a barrier, a program touches nothing before it has acquired what every program released at that barrier, and
   before its threads have met. It releases nothing that its threads have not met since.
-* Buffers that are not `written` are only read. Nothing outside of all buffers is touched. Atomics are of the GPU's scope.
+* Buffers that are not `written` are only read. Nothing outside of all buffers is touched. Atomic operations are of the
+  GPU's scope.
 
 The first rule does not depend on the order in which programs ran; the others are of the order that was run.
 """

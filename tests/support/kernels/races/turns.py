@@ -220,4 +220,5 @@ class _Results:
 
 
 def _unmasked(pointers: Any, mask: Any) -> Addresses:
-    return pointers.data.ravel() if mask.data.all() else pointers.data[np.broadcast_to(mask.data, pointers.data.shape)]
+    addresses: Addresses = pointers.data
+    return addresses.ravel() if mask.data.all() else addresses[np.broadcast_to(mask.data, addresses.shape)]
