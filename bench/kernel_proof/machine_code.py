@@ -89,7 +89,14 @@ def machine_code(launch: Launch, kept_in: Path = KEPT_IN) -> MachineCode:
 def _hash(launch: Launch) -> str:
     """A digest of everything that the code depends on. Triton's `cache_key` covers the source and what it calls."""
     shapes = [tuple(tensor.shape) for tensor in launch.tensors] if launch.kernel.launch_metadata else []
-    told = (triton.__version__, launch.kernel.cache_key, launch.variant(), shapes, _source(launch), _FIELDS)
+    told: tuple[object, ...] = (
+        triton.__version__,
+        launch.kernel.cache_key,
+        launch.variant(),
+        shapes,
+        _source(launch),
+        _FIELDS,
+    )
     if launch.must_run_at_once:
         told += (launch.must_run_at_once, inspect.getsource(memory_order))
     return hashlib.sha256(repr(told).encode()).hexdigest()[:32]

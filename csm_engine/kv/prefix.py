@@ -39,7 +39,8 @@ class Prefix:
         """(T,) int32: equal for equal rows, and for few others."""
         width = self.rows.shape[1]
         if width not in self._factors:
-            self._factors[width] = _chance.integers(-(2**30), 2**30, width, np.int32) * 2 + 1
+            odd: Fingerprints = _chance.integers(-(2**30), 2**30, width, np.int32) * 2 + 1
+            self._factors[width] = odd
         fingerprints: Fingerprints = self.rows @ self._factors[width]
         return fingerprints
 

@@ -9,15 +9,10 @@ import torch
 
 pytest.importorskip("triton", reason="triton comes with CUDA builds of torch and with requirements/dev.txt")
 
-import triton  # noqa: E402
-import triton.language as tl  # noqa: E402
-
-from csm_engine.execution.ops.depth.grid_barrier import wait_for_all  # noqa: E402
 from tests.support.kernels.races.accesses import Accesses  # noqa: E402
 from tests.support.kernels.races.barrier_states import added_by, explore  # noqa: E402
+from tests.support.kernels.races.small_kernels import meet_kernel  # noqa: E402
 from tests.support.kernels.races.turns import Choose, backward, forward, run_in_turns  # noqa: E402
-
-# ruff: noqa: N803  (constexpr arguments are upper case, as is Triton's custom)
 
 HALF = 8  # of the counter of 4 bits that the machine has by default
 
@@ -47,18 +42,6 @@ def test_the_machine_sees_a_barrier_that_is_wrong() -> None:
     assert explore(3, 2, 0, added=lambda *given: HALF).early is not None
 
 
-@triton.jit
-def meet_kernel(data, counter, BARRIERS: tl.constexpr):
-    program, programs = tl.program_id(0), tl.num_programs(0)
-    left = tl.full((), 1000, tl.int32)
-    for barrier in range(BARRIERS):
-        tl.store(data + program, barrier)
-        left = wait_for_all(counter, program, programs, left)
-        tl.load(data + (program + 1) % programs)
-        left = wait_for_all(counter, program, programs, left)
-    tl.store(data + program, left)
-
-
 def run(kernel: object, programs: int, choose: Choose, start: int = 0, **constants: int) -> tuple[Accesses, list[int]]:
     """data: what the programs have left in it."""
     data, counter = torch.zeros(programs, dtype=torch.int32), torch.tensor([start], dtype=torch.int32)
@@ -69,9 +52,10 @@ def run(kernel: object, programs: int, choose: Choose, start: int = 0, **constan
     return accesses, [*data.tolist(), counter.item()]
 
 
-@pytest.mark.parametrize("start", [0, pytest.param(-(2**31), marks=pytest.mark.slow)])
-def test_the_code_holds_two_programs_together_in_every_order(start: int) -> None:
-    """Two barriers, so the highest bit turns both ways, and the counter's 32 bits wrap around."""
+@pytest.mark.parametrize("start", [0, -(2**31)])
+@pytest.mark.parametrize("barriers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_the_code_holds_two_programs_together_in_every_order(barriers: int, start: int) -> None:
+    """From both values that a launch can leave: the highest bit turns both ways, and the 32 bits wrap around."""
     orders, taken = 0, [0]
     while taken:
         told: list[int] = []
@@ -84,18 +68,19 @@ def test_the_code_holds_two_programs_together_in_every_order(start: int) -> None
                 taken.append(0)
             return ready[taken[place]]
 
-        accesses, (*left, counter) = run(meet_kernel, 2, choose, start, BARRIERS=1)
-        assert accesses.races == [] and accesses.arrivals == [2, 2] and counter == start
-        assert min(left) > 990
+        accesses, (*left, counter) = run(meet_kernel, 2, choose, start, BARRIERS=barriers)
+        assert accesses.races == [] and accesses.arrivals == [barriers] * 2
+        assert counter % 2**32 == (start + barriers * 2**31) % 2**32
+        assert barriers % 2 or min(left) > 990
         orders += 1
         while taken and taken[-1] + 1 == told[len(taken) - 1]:
             taken.pop()
         if taken:
             taken[-1] += 1
-    assert orders > 10
+    assert orders > 5 * barriers
 
 
 @pytest.mark.parametrize("choose", [forward, backward])
 def test_programs_that_meet_have_no_race_and_need_every_barrier_but_the_last(choose: Choose) -> None:
-    accesses, _ = run(meet_kernel, 4, choose, BARRIERS=2)
+    accesses, _ = run(meet_kernel, 4, choose, BARRIERS=4)
     assert accesses.races == [] and accesses.arrivals == [4] * 4 and accesses.idle == []
