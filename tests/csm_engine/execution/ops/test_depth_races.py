@@ -46,10 +46,10 @@ def empty_frame(
 ) -> tuple[Accesses, DepthShape]:
     """A frame without values; programs: as many as an H100 has by default."""
     kernel = DepthKernel(weights_without_values(config, dtype), programs=programs)
-    inputs = [torch.zeros(rows, config.depth_decoder.dim, dtype=dtype) for _ in range(2)]
+    first, fed = (torch.zeros(rows, config.depth_decoder.dim, dtype=dtype) for _ in range(2))
     shape = as_on_a_gpu(kernel.shape(rows))
     drawing = drawing_of(rows, config.num_codebooks)
-    return checked_frame(kernel, *inputs, drawing, choose, shape=shape, values=False), shape
+    return checked_frame(kernel, first, fed, drawing, choose, shape=shape, values=False), shape
 
 
 @torch.inference_mode()
