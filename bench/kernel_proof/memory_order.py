@@ -30,22 +30,18 @@ def complaints_about_ptx(ptx: str) -> list[str]:
     """A line for each breach of the rules; each begins with the number of the line in the PTX."""
     lines = [" ".join(line.split("//")[0].split()) for line in ptx.splitlines()]
     wrong = []
-    orders = 0
     for number, line in enumerate(lines):
         if _NON_COHERENT.match(line):
             wrong.append(f"{number + 1}: a non-coherent load: {line}")
         atomic, look = _ATOMIC.match(line), _ACQUIRING.match(line)
         if not (atomic or look) or "shared" in line.split(" [")[0]:
             continue
-        orders += 1
         kinds = set(line.split(" [")[0].replace(" ", ".").split("."))
         if not {"global", "gpu"} <= kinds or (atomic and "acq_rel" not in kinds):
             wrong.append(f"{number + 1}: not an acquiring and releasing operation of the GPU: {line}")
         for way, step in (("before", -1), ("behind", 1)):
             if between := _until_sync(lines, number, step):
                 wrong.append(f"{number + 1}: no bar.sync {way} {line}: first comes {between}")
-    if not orders:
-        wrong.append("0: no atomic operation at all")
     return wrong + _copies_under_way(lines)
 
 
@@ -80,7 +76,7 @@ def complaints_about_machine_code(text: str, operations: int) -> list[str]:
     """text: of nvdisasm; operations: atomic ones and acquiring loads that the PTX has."""
     names = [found[1] for line in text.splitlines() if (found := _INSTRUCTION.match(line.strip()))]
     wrong = []
-    atomic = [place for place, name in enumerate(names) if name.startswith(("ATOMG", "RED", "ATOM."))]
+    atomic = [place for place, name in enumerate(names) if name.startswith(("ATOMG.", "RED.", "ATOM."))]
     for place in atomic:
         before, behind = names[max(0, place - 4) : place], names[place + 1 : place + 2]
         if not any(name.startswith("MEMBAR") and name.endswith("GPU") for name in before):
