@@ -55,6 +55,7 @@ CODEC_GIGABYTES: Mapping[str, Mapping[str, float]] = {
     "bfloat16": {"mimi": 17.5, "latent": 3.7, "mark": 15.5, "near": 4.9},
 }
 
+MULTIPROCESSORS = 132  # of an H100
 MOST_REGISTERS = 255  # of a thread: all that there are, so spills are the check that counts
 MOST_REGISTERS_OF_BLOCK = 65_536  # of a multiprocessor
 MOST_SHARED = 160 * 1024  # bytes of a block; a multiprocessor has 227 KiB for all of its blocks
@@ -74,6 +75,9 @@ def complaints_about_code(codes: Iterable[MachineCode]) -> list[str]:
             ("spills", code.spills, 0),
         )
         wrong += [f"{code.name}: {given} {what}; at most {most}" for what, given, most in limits if given > most]
+        if code.must_run_at_once > (most := MULTIPROCESSORS * code.programs_of_multiprocessor):
+            wrong.append(f"{code.name}: {code.must_run_at_once} programs must run at once; {most} can")
+        wrong += [f"{code.name}: {breach}" for breach in code.disorder]
         if code.asks_for_products and not code.products:
             wrong.append(f"{code.name}: its products are not on tensor cores")
         if code.products and code.loads_16 < LEAST_WIDE * code.loads:

@@ -26,7 +26,7 @@ def frame_us(shape: DepthShape, rows: int, *, barrier_us: float = BARRIER_US) ->
     """Of a frame of `rows` rows on an H100."""
     clock = memory = 0.0  # until when phases and memory have run
     arrival: dict[Phase, float] = {}
-    phases = list(phases_of(shape))
+    phases = list(phases_of(shape.layers, shape.codebooks))
     for index, phase in enumerate(phases):
         work_us = START_US + _work_us(phase, shape, rows)
         if (size := _weight_bytes(phase, shape)) and phase not in arrival:  # nobody has asked before
@@ -41,10 +41,6 @@ def frame_us(shape: DepthShape, rows: int, *, barrier_us: float = BARRIER_US) ->
                 arrival[later] = memory
         clock += barrier_us
     return clock
-
-
-def num_barriers(shape: DepthShape) -> int:
-    return sum(1 for _ in phases_of(shape))
 
 
 def _weight_bytes(phase: Phase, shape: DepthShape) -> int:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torchtune.models.llama3_1._position_embeddings import Llama3ScaledRoPE
 
+from bench.kernel_proof.budget import MULTIPROCESSORS
 from bench.kernel_proof.operations import storage_of
 from bench.kernel_proof.pretended_gpu import META
 from bench.lease.barriers.sizes import BARRIERS, BLOCK, BLOCKS, PARTS, ROUNDS
@@ -27,7 +28,6 @@ PROVED_FORMS = ("auto", "plain", "fused", "float8", "int8", "float8-kv", "float3
 ALL_BATCHES = BUCKETS
 PREFILL_ROWS = (0, 32, 256, 512)
 PROMPT_LENGTHS = (1, 37)
-HOPPER_PROGRAMS = 132  # multiprocessors
 
 
 def new_traced_step(form: str, num_slots: int, config: ModelConfig = CSM_1B) -> PackedFrameStep:
@@ -112,8 +112,8 @@ def barrier_programs() -> None:
     """What `bench.lease.barriers` launches."""
     from bench.lease.barriers.kernels import run_barriers, run_stream  # needs triton
 
-    counter, left = (torch.empty(size, dtype=torch.int32, device=META) for size in (1, HOPPER_PROGRAMS))
-    data = torch.empty(PARTS, HOPPER_PROGRAMS, BLOCKS, BLOCK, dtype=torch.int32, device=META)
+    counter, left = (torch.empty(size, dtype=torch.int32, device=META) for size in (1, MULTIPROCESSORS))
+    data = torch.empty(PARTS, MULTIPROCESSORS, BLOCKS, BLOCK, dtype=torch.int32, device=META)
     for warps in (4, 8):
         run_barriers(counter, left, BARRIERS, warps)
     for barriers, prefetch in ((False, False), (True, False), (True, True)):

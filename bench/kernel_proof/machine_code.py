@@ -7,6 +7,7 @@ source, so that an unchanged kernel is not compiled again.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import re
 import subprocess
@@ -19,6 +20,7 @@ from typing import Any
 import triton
 from triton.runtime.jit import JITFunction
 
+from bench.kernel_proof import memory_order
 from bench.kernel_proof.pretended_gpu import Launch
 
 KEPT_IN = Path("build/kernels")
@@ -26,6 +28,7 @@ _BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 _USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 _INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?\w+\s+)?([A-Z][A-Z0-9_.]+)", re.MULTILINE)
 _TENSOR_CORE = frozenset({"HMMA", "HGMMA", "QGMMA", "IMMA", "IGMMA", "DMMA"})
+_WARP = 32  # threads
 _BULK = frozenset({"UTMALDG", "UBLKCP"})  # copies by the tensor memory accelerator
 
 
@@ -35,7 +38,8 @@ class MachineCode:
 
     spills: loads and stores of local memory. loads: from global memory, loads_16: of those, 16 bytes a thread or by
     bulk copy. products: on tensor cores. asks_for_products: the source has `tl.dot`,
-    and not all is of 32 bits or more: tensor cores have no exact products of those.
+    and not all is of 32 bits or more: tensor cores have no exact products of those. must_run_at_once: programs of a
+    cooperative launch, 0 of any other; disorder: what its code lacks for its barriers to hold, by `memory_order`.
     """
 
     name: str
@@ -50,13 +54,25 @@ class MachineCode:
     loads_16: int
     products: int
     asks_for_products: bool
+    must_run_at_once: int = 0
+    disorder: tuple[str, ...] = ()
+
+    @property
+    def programs_of_multiprocessor(self) -> int:
+        """Of an H100, at once: by its registers, which a warp has in parts of 256, shared memory and warps."""
+        registers = -(-self.registers * _WARP // 256) * 256 * self.warps
+        return min(65_536 // registers, 233_472 // (self.shared + 1024), 64 // self.warps, 32)
+
+
+_FIELDS = tuple(MachineCode.__slots__)
 
 
 def machine_code(launch: Launch, kept_in: Path = KEPT_IN) -> MachineCode:
     """The machine code of one variant. Raises: any error of Triton's compiler, with the variant in a note."""
     file = kept_in / f"{_hash(launch)}.json"
     if file.exists():
-        return MachineCode(**json.loads(file.read_text(encoding="utf-8")))
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        return MachineCode(**kept | {"disorder": tuple(kept["disorder"])})
     try:
         compiled = launch.compile()
     except Exception as error:
@@ -73,7 +89,16 @@ def machine_code(launch: Launch, kept_in: Path = KEPT_IN) -> MachineCode:
 def _hash(launch: Launch) -> str:
     """A digest of everything that the code depends on. Triton's `cache_key` covers the source and what it calls."""
     shapes = [tuple(tensor.shape) for tensor in launch.tensors] if launch.kernel.launch_metadata else []
-    told = (triton.__version__, launch.kernel.cache_key, launch.variant(), shapes, _source(launch))
+    told: tuple[object, ...] = (
+        triton.__version__,
+        launch.kernel.cache_key,
+        launch.variant(),
+        shapes,
+        _source(launch),
+        _FIELDS,
+    )
+    if launch.must_run_at_once:
+        told += (launch.must_run_at_once, inspect.getsource(memory_order))
     return hashlib.sha256(repr(told).encode()).hexdigest()[:32]
 
 
@@ -129,7 +154,14 @@ def _read(launch: Launch, compiled: Any) -> MachineCode:
         loads_16=wide + bulk,
         products=total(*_TENSOR_CORE),
         asks_for_products=_asks_for_products(launch.kernel) and any(t.dtype.itemsize < 4 for t in launch.tensors),
+        must_run_at_once=launch.must_run_at_once,
+        disorder=_disorder(compiled.asm["ptx"], text) if launch.must_run_at_once else (),
     )
+
+
+def _disorder(ptx: str, text: str) -> tuple[str, ...]:
+    operations = memory_order.acquiring_operations(ptx)
+    return (*memory_order.complaints_about_ptx(ptx), *memory_order.complaints_about_machine_code(text, operations))
 
 
 def _output(program: str, *arguments: str) -> str:

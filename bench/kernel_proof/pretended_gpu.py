@@ -6,6 +6,7 @@ device. Needs TRITON_INTERPRET=0 from the start of the process. It knows nothing
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,15 +26,23 @@ META = torch.device("meta")
 
 @dataclass(frozen=True)
 class Launch:
-    """One launch of a kernel. arguments: as given, tensors without data among them; options: by keyword."""
+    """One launch of a kernel. arguments: as given, tensors without data among them; options: by keyword; grid: numbers
+    or a function of the options.
+    """
 
     kernel: Any  # JITFunction
     arguments: tuple[Any, ...]
     options: dict[str, Any]
+    grid: Any
 
     @property
     def name(self) -> str:
         return str(self.kernel.__name__)
+
+    @property
+    def must_run_at_once(self) -> int:
+        """Programs of a cooperative launch; 0 of any other."""
+        return math.prod(self.grid) if self.options.get("launch_cooperative_grid") else 0
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -105,7 +114,7 @@ def pretended_gpu(record: Callable[[Launch], None]) -> Iterator[None]:
         raise RuntimeError("TRITON_INTERPRET is 1: kernels of this process are interpreted; start it with 0")
 
     def run(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
-        record(Launch(self, args, kwargs))
+        record(Launch(self, args, kwargs, grid))
 
     driver.set_active(_NoDriver())
     torch.Tensor.is_cuda = property(lambda self: self.device.type == "meta")  # type: ignore[assignment]

@@ -86,6 +86,27 @@ def fleet(listeners: int, measured: Measured, full_at: float = FULL_AT, rate_hz:
 
 
 @dataclass(frozen=True)
+class CodecOnGpu:
+    """A model of the codec on an H100 in bfloat16 (docs/codec-on-a-gpu.md). It has not run on a GPU."""
+
+    rows: int = 1024  # streams in one captured step
+    step_ms: float = 33.8  # of the GPU for a codec frame of all rows; modelled
+    near_start_ms: float = 67.4  # the same with a quarter of the streams near their start; modelled
+    frame_ms: float = 80.0  # of audio
+    host_ms: float = 0.3  # of a core for a codec frame of one stream; measured on a CPU, without gRPC
+    streams_per_process: int = 250  # what the host's part leaves, rounded down
+
+    def cards(self, streams: float) -> int:
+        return math.ceil(streams / self.rows)
+
+    def processes(self, streams: float) -> int:
+        return math.ceil(streams / self.streams_per_process)
+
+    def cores(self, streams: float) -> int:
+        return math.ceil(streams * self.host_ms / self.frame_ms)
+
+
+@dataclass(frozen=True)
 class Minute:
     """What one minute of speech takes, at a fleet that is full to a share."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.sizing.fleet import CODEC, ENGINE, FIRST_AUDIO_MS, FULL_AT, NETWORK, Measured, fleet, minute
+from bench.sizing.fleet import CODEC, ENGINE, FIRST_AUDIO_MS, FULL_AT, NETWORK, CodecOnGpu, Measured, fleet, minute
 
 STEPS = (1, 1_000, 100_000, 1_000_000)
 
@@ -14,6 +14,12 @@ def page(measured: Measured) -> str:
         f"| {each.listeners:,} | {each.engines:,} | {each.codec_cores:,} | {each.gateway_cores:,} |"
         f" {bits(each.inner_bits)} | {bits(each.outer_bits)} |"
         for each in (fleet(count, measured) for count in STEPS)
+    )
+    model = CodecOnGpu()
+    modelled = "\n".join(
+        f"| {count:,} | {model.cards(count / FULL_AT):,} | {model.processes(count / FULL_AT):,} |"
+        f" {model.cores(count / FULL_AT):,} | {fleet(count, measured).codec_cores:,} |"
+        for count in STEPS
     )
     rss = ", ".join(f"{name} {mb:.0f} MB" for name, mb in measured.rss_mb.items())
     ratio, full = million.codec_cores / million.engines, f"{100 * FULL_AT:.0f} %"
@@ -62,6 +68,26 @@ One replica more of each stage for a loss, and at least two of each. A million l
 save. No deployment of this size was tried. Its name server, gateways that each hold connections to thousands of
 engines, and Kubernetes itself have limits of their own. Several deployments side by side, of some thousand listeners
 each, avoid that question.
+
+## The codec on a GPU: a model
+
+The codec can run in captured steps on a GPU ([codec-on-a-gpu.md](codec-on-a-gpu.md)). **It has not run on one**; of
+this section only the host's part was measured, on a CPU. Nothing of it is in the tables above and below.
+
+* **Model:** a codec frame of {model.rows:,} streams takes an H100 {model.step_ms:g} ms in bfloat16, of the
+  {model.frame_ms:g} ms that it lasts; {model.near_start_ms:g} ms with a quarter of the streams in their first two
+  seconds.
+* **Measured:** the host's part is {model.host_ms:g} ms of a core for a stream and frame, without gRPC. So one process
+  carries some {model.streams_per_process} streams, whatever the GPU, and four or five processes share a card. Whether
+  they do so without loss of time is neither modelled nor measured.
+
+| listeners | codec cards | codec processes | cores for the host's part | cores of codecs without a GPU |
+|---:|---:|---:|---:|---:|
+{modelled}
+
+* codec cards = listeners / {FULL_AT:g} / {model.rows:,}
+* codec processes = listeners / {FULL_AT:g} / {model.streams_per_process}
+* cores for the host's part = listeners / {FULL_AT:g} × {model.host_ms:g} / {model.frame_ms:g}
 
 ## A minute of speech
 

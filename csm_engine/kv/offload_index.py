@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from itertools import count
 
-from csm_engine.kv.prefix import Prefix, best_match
+from csm_engine.kv.prefix import Prefix
+from csm_engine.kv.prefix_index import PrefixIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class OffloadIndex:
         self._max_positions = max_bytes // bytes_per_position
         self._bytes_per_position = bytes_per_position
         self._entries: OrderedDict[int, Prefix] = OrderedDict()  # least recently used first
+        self._turns = count()
+        self._prefixes = PrefixIndex()  # by how long they have not been used
         self._num_positions = 0
         self._next_ticket = 0
 
@@ -48,15 +52,11 @@ class OffloadIndex:
         """Adds an entry. None when it is too long, is empty, or is a prefix of another entry."""
         if not 0 < len(prefix) <= self._max_positions:
             return None
-        shorter = []
-        for ticket, entry in self._entries.items():
-            length = min(len(prefix), len(entry))
-            if not prefix.has_in_common(entry, longer_than=length - 1):  # usually decided by one row
-                continue
-            if length == len(prefix):
-                self._entries.move_to_end(ticket)
-                return None
-            shorter.append(ticket)
+        longer, _ = self._prefixes.best_match(prefix, longer_than=len(prefix) - 1)
+        if longer is not None:
+            self._use(longer)
+            return None
+        shorter = self._prefixes.beginnings_of(prefix)
         for ticket in shorter:
             self._drop(ticket)
         dropped = list(shorter)
@@ -66,6 +66,7 @@ class OffloadIndex:
             dropped.append(oldest)
         ticket, self._next_ticket = self._next_ticket, self._next_ticket + 1
         self._entries[ticket] = prefix
+        self._prefixes.put(ticket, prefix, next(self._turns))
         self._num_positions += len(prefix)
         return OffloadedEntry(ticket, len(prefix), tuple(dropped))
 
@@ -75,14 +76,19 @@ class OffloadIndex:
         The entry becomes the most recently used. An entry that matches as a whole is dropped: the slot will hold it
         and more.
         """
-        ticket, length = best_match(wanted, self._entries.items(), longer_than)
+        ticket, length = self._prefixes.best_match(wanted, longer_than)
         if ticket is None:
             return None
         if length < len(self._entries[ticket]):
-            self._entries.move_to_end(ticket)
+            self._use(ticket)
             return RestoredEntry(ticket, length)
         self._drop(ticket)
         return RestoredEntry(ticket, length, dropped=(ticket,))
 
+    def _use(self, ticket: int) -> None:
+        self._entries.move_to_end(ticket)
+        self._prefixes.move(ticket, next(self._turns))
+
     def _drop(self, ticket: int) -> None:
+        self._prefixes.drop(ticket)
         self._num_positions -= len(self._entries.pop(ticket))

@@ -1,28 +1,53 @@
 """Common prefixes of prompts and of what slots hold. No torch.
 
-Rows are compared by content (text tokens and codes), never by a hash alone.
+Rows are compared by content (text tokens and codes), never by a fingerprint alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TypeVar
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from csm_engine.model.prompt import Rows
 
-Key = TypeVar("Key")
+Fingerprints = npt.NDArray[np.int32]
+
+_chance = np.random.default_rng()  # so that no prompt can be made to have another's fingerprints
 
 
 class Prefix:
     """The inputs that keys and values were computed from. rows: (T, K + 1) int32, one a position, -1 where masked."""
+
+    _factors: dict[int, npt.NDArray[np.int32]] = {}  # by the width of rows
 
     def __init__(self, rows: Rows) -> None:
         self.rows = np.ascontiguousarray(rows, dtype=np.int32)
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def first(self, length: int) -> Prefix:
+        """The first rows of it, without a copy."""
+        shorter = Prefix(self.rows[:length])
+        shorter.fingerprints = self.fingerprints[:length]
+        return shorter
+
+    @cached_property
+    def fingerprints(self) -> Fingerprints:
+        """(T,) int32: equal for equal rows, and for few others."""
+        width = self.rows.shape[1]
+        if width not in self._factors:
+            odd: Fingerprints = _chance.integers(-(2**30), 2**30, width, np.int32) * 2 + 1
+            self._factors[width] = odd
+        fingerprints: Fingerprints = self.rows @ self._factors[width]
+        return fingerprints
+
+    def fingerprints_in_common(self, other: Prefix) -> int:
+        """Number of leading rows with equal fingerprints."""
+        length = min(len(self), len(other))
+        return _equal(self.fingerprints[:length] == other.fingerprints[:length]) if length else 0
 
     def has_in_common(self, other: Prefix, longer_than: int = 0) -> int:
         """Number of equal leading rows, if it is greater than `longer_than`; otherwise 0.
@@ -33,15 +58,13 @@ class Prefix:
         length = min(len(self), len(other))
         if length <= longer_than or self.rows[longer_than].tobytes() != other.rows[longer_than].tobytes():
             return 0
-        differs = (self.rows[:length] != other.rows[:length]).any(axis=1)
-        common = int(differs.argmax()) if differs.any() else length
+        common = self.fingerprints_in_common(other)
+        if not np.array_equal(self.rows[:common], other.rows[:common]):
+            common = _equal((self.rows[:common] == other.rows[:common]).all(axis=1))
         return common if common > longer_than else 0
 
 
-def best_match(wanted: Prefix, known: Iterable[tuple[Key, Prefix]], longer_than: int = 0) -> tuple[Key | None, int]:
-    """The key of the longest common prefix and its length in rows; the first key on a tie, None without a match."""
-    best, length = None, longer_than
-    for key, prefix in known:
-        if common := wanted.has_in_common(prefix, length):
-            best, length = key, common
-    return best, length
+def _equal(equal: npt.NDArray[np.bool_]) -> int:
+    """How many are true before the first that is not."""
+    first = int(equal.argmin())
+    return first if not equal[first] else len(equal)

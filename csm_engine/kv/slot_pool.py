@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from itertools import chain
+from itertools import count
 
 import numpy as np
 
 from csm_engine.kv.offload_index import OffloadedEntry, OffloadIndex, RestoredEntry
-from csm_engine.kv.prefix import Prefix, best_match
+from csm_engine.kv.prefix import Prefix
+from csm_engine.kv.prefix_index import PrefixIndex
 from csm_engine.model.prompt import Rows
 
 _NOTHING = Prefix(np.zeros((0, 1), dtype=np.int32))
+_BEHIND_IDLE = 2**62  # places of held slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,9 @@ class SlotPool:
         self._offload_index = offload_index or OffloadIndex(max_bytes=0, bytes_per_position=1)
         # Idle slots, least recently used first, each with the prefix that it holds.
         self._idle: OrderedDict[int, Prefix] = OrderedDict((slot, _NOTHING) for slot in range(num_slots + num_spare))
-        self._held: dict[int, Prefix] = {}
+        self._held: dict[int, int] = {}  # to the slot's place
+        self._turns = count()
+        self._prefixes = PrefixIndex(num_slots + num_spare)  # of idle slots, then of held ones, by how long they are so
 
     @property
     def num_free(self) -> int:
@@ -65,15 +69,16 @@ class SlotPool:
         assert self.num_free, "all slots are held"
         wanted = Prefix(rows[:-1])
         lease = self._lease(wanted)
-        self._held[lease.slot] = Prefix(wanted.rows[: lease.reused])
+        self._held[lease.slot] = _BEHIND_IDLE + next(self._turns)
+        self._prefixes.put(lease.slot, wanted.first(lease.reused), self._held[lease.slot])
         return lease
 
     def match_length(self, wanted: Prefix) -> int:
         """Number of leading rows of a prompt that some slot holds now."""
-        return best_match(wanted, chain(self._idle.items(), self._held.items()))[1]
+        return self._prefixes.best_match(wanted)[1]
 
     def _lease(self, wanted: Prefix) -> Lease:
-        best, reused = best_match(wanted, chain(self._idle.items(), self._held.items()))
+        best, reused = self._prefixes.best_match(wanted)
         restore = self._offload_index.take(wanted, longer_than=reused)
         if best is not None and restore is None and reused == len(self._idle.get(best, ())):
             del self._idle[best]
@@ -86,15 +91,17 @@ class SlotPool:
             return Lease(slot, reused, offload=offload)
         if best in self._idle:
             self._idle.move_to_end(best)
+            self._prefixes.move(best, next(self._turns))
         return Lease(slot, reused, copy_from=best, offload=offload)
 
     def filled(self, slot: int, rows: Rows) -> None:
         """Records the rows that a held slot's keys and values now hold. Other sequences may copy them."""
-        self._held[slot] = Prefix(rows)
+        self._prefixes.put(slot, Prefix(rows), self._held[slot])
 
     def release(self, slot: int, rows: Rows) -> None:
         """Returns a slot to the pool. rows: (T, K + 1) int32, the inputs of its keys and values, one a position."""
         del self._held[slot]
-        self._idle[slot] = Prefix(rows)
+        self._idle[slot] = prefix = Prefix(rows)
+        self._prefixes.put(slot, prefix, next(self._turns))
         if not len(rows):
             self._idle.move_to_end(slot, last=False)

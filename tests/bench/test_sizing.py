@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.sizing.__main__ import PAGE, RESULTS, main
-from bench.sizing.fleet import CODEC, ENGINE, NETWORK, Measured, fleet, is_held, minute
+from bench.sizing.fleet import CODEC, ENGINE, NETWORK, CodecOnGpu, Measured, fleet, is_held, minute
 from bench.sizing.page import page
 
 
@@ -78,3 +78,13 @@ def test_every_file_of_the_page_exists() -> None:
     links = re.findall(r"\.\./bench/results/([\w.]+)", PAGE.read_text(encoding="utf-8"))
     assert set(links) == {ENGINE, CODEC, NETWORK}
     assert all((RESULTS / name).exists() for name in links)
+
+
+def test_the_model_of_the_codec_on_a_gpu_is_that_of_its_page() -> None:
+    """And a process carries no more than the host's part allows, nor a card more than its time."""
+    model, told = CodecOnGpu(), (PAGE.parent / "codec-on-a-gpu.md").read_text(encoding="utf-8")
+    for figure in (model.step_ms, model.near_start_ms):
+        assert f" {figure:g} |" in told
+    assert f"takes {model.host_ms:g} ms of a core" in told and f"some {model.streams_per_process} streams" in told
+    assert model.streams_per_process <= model.frame_ms / model.host_ms and model.near_start_ms < model.frame_ms
+    assert (model.cards(1024), model.cards(1025), model.processes(251), model.cores(1000)) == (1, 2, 2, 4)

@@ -1,4 +1,11 @@
-"""What is measured: barriers of a launch, and rounds that read as much as a pass of the depth decoder, in parts."""
+"""What is measured: as many barriers as a frame of csm-1b's depth decoder has, and rounds that read as much as one of
+its passes, in as many parts as a pass has barriers. Importing needs triton.
+"""
 
-BARRIERS, ROUNDS, PARTS = 558, 31, 18
-BLOCK, BLOCKS = 8192, 3  # int32 of one load, and loads of a program in a part: 132 programs read 233 MB a round
+from bench.shapes import CSM_1B
+from csm_engine.execution.ops.depth.depth_launches import phases_of
+
+ROUNDS = CSM_1B.num_codebooks - 1  # passes
+_PHASES = list(phases_of(CSM_1B.depth_decoder.num_layers, CSM_1B.num_codebooks))
+BARRIERS, PARTS = len(_PHASES), sum(codebook == ROUNDS for _, codebook, _, _ in _PHASES)
+BLOCK, BLOCKS = 4096, 5  # int32 of one load, and loads of a program in a part: 132 programs read 238 MB a round

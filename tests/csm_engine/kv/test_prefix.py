@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from csm_engine.kv.prefix import Prefix, best_match
+from csm_engine.kv.prefix import Prefix
 
 
 def prefix(*values: int) -> Prefix:
@@ -34,8 +34,11 @@ def test_text_and_codes_of_equal_value_are_told_apart() -> None:
     assert text.has_in_common(codes) == 0 and text.has_in_common(text) == 1
 
 
-def test_best_is_the_longest_and_the_first_among_equals() -> None:
-    known = {"a": prefix(1), "b": prefix(1, 2, 9), "c": prefix(1, 2, 8), "d": prefix(5)}
-    assert best_match(prefix(1, 2, 3), known.items()) == ("b", 2)
-    assert best_match(prefix(1, 2, 3), known.items(), longer_than=2) == (None, 2)
-    assert best_match(prefix(7), known.items()) == (None, 0)
+def test_equal_fingerprints_of_other_rows_count_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Prefix, "_factors", {2: np.zeros(2, np.int32)})
+    assert prefix(1, 2, 3).has_in_common(prefix(1, 9, 3)) == 1
+
+
+def test_the_first_rows_are_as_a_prefix_of_their_own() -> None:
+    assert prefix(1, 2, 3).first(2).fingerprints.tolist() == prefix(1, 2).fingerprints.tolist()
+    assert len(prefix(1, 2, 3).first(2)) == 2

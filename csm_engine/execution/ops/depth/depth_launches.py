@@ -108,7 +108,7 @@ class DepthKernel:
         """The same to the bit with a launch for each phase, so without barriers. Yields each phase that has run."""
         rows, shape = len(first), self.shape(len(first))
         arguments = self._arguments(first, fed, drawing)
-        for phase in phases_of(shape):
+        for phase in phases_of(shape.layers, shape.codebooks):
             number, codebook, layer, position = phase
             frame_kernels.depth_phase_kernel[(self.programs,)](
                 *arguments, codebook, layer, position, rows, PHASE=number, S=shape, num_warps=_WARPS, num_stages=1
@@ -153,11 +153,11 @@ class DepthKernel:
         )  # fmt: skip
 
 
-def phases_of(shape: DepthShape) -> Iterator[Phase]:
-    """The phases of a frame in their order."""
+def phases_of(layers: int, codebooks: int) -> Iterator[Phase]:
+    """The phases of a frame in their order; a barrier is behind each."""
     yield frame_kernels.TAKE.value, 1, 0, 0
-    for codebook in range(1, shape.codebooks):
-        for layer in range(shape.layers):
+    for codebook in range(1, codebooks):
+        for layer in range(layers):
             yield frame_kernels.QKV.value, codebook, layer, 0
             for position in range(0 if codebook == 1 else codebook, codebook + 1):
                 yield frame_kernels.ATTEND.value, codebook, layer, position

@@ -14,8 +14,8 @@ import triton.language as tl
 def wait_for_all(counter_ptr, program, programs, patience):
     """Returns when every program has arrived: what they wrote before is then seen by all.
 
-    counter (1,) int32 of any value: a barrier adds 2**31 to it, whatever the number of programs, so its highest bit
-    turns when the last has arrived, and nothing resets it. One launch at a time may use it.
+    counter (1,) int32, zero at first: a barrier adds 2**31 to it, whatever the number of programs, so its highest bit
+    turns when the last has arrived, the others stay zero, and nothing resets it. One launch at a time may use it.
     patience: how often to look, at most. What is left of it is returned; where that is 0, this barrier was given up,
     every later one is passed without waiting, and what is computed from then on is worthless.
     """

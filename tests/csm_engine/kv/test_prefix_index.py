@@ -1,0 +1,100 @@
+"""The index of prefixes, and the choices of slots and of host memory by it, are those of a scan over all prefixes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.slot_pool.reference import ScanningOffloadIndex, ScanningSlotPool, best_match
+from csm_engine.kv.offload_index import OffloadIndex
+from csm_engine.kv.prefix import Prefix
+from csm_engine.kv.prefix_index import PrefixIndex
+from csm_engine.kv.slot_pool import SlotPool
+from csm_engine.model.prompt import Rows
+
+
+def rows(values: list[int]) -> Rows:
+    return np.array([[value, -1] for value in values], dtype=np.int32).reshape(-1, 2)
+
+
+def prefix(*values: int) -> Prefix:
+    return Prefix(rows(list(values)))
+
+
+@pytest.fixture(params=["fingerprints", "equal fingerprints"])
+def any_fingerprints(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where all rows have one fingerprint, only the content decides."""
+    if request.param == "equal fingerprints":
+        monkeypatch.setattr(Prefix, "_factors", {2: np.zeros(2, np.int32)})
+    yield
+
+
+@pytest.mark.usefixtures("any_fingerprints")
+def test_best_is_the_longest_and_the_one_of_the_least_place_among_equals() -> None:
+    index = PrefixIndex(1)
+    for key, (known, place) in enumerate([(prefix(1), 0), (prefix(1, 2, 8), 7), (prefix(1, 2, 9), 5), (prefix(5), 1)]):
+        index.put(key, known, place)
+    assert index.best_match(prefix(1, 2, 3)) == (2, 2)
+    assert index.best_match(prefix(1, 2, 3), longer_than=2) == (None, 2)
+    assert index.best_match(prefix(7)) == (None, 0)
+    index.move(1, 4)
+    assert index.best_match(prefix(1, 2, 3)) == (1, 2)
+    assert index.beginnings_of(prefix(1, 2, 8, 4)) == [0, 1]
+    index.drop(1)
+    assert index.best_match(prefix(1, 2, 8)) == (2, 2)
+    index.put(2, prefix(1, 3), 5)  # shorter than before: what stood behind its end counts no more
+    assert index.best_match(prefix(1, 2, 9)) == (0, 1)
+
+
+VALUES = st.lists(st.integers(0, 2), max_size=7)
+
+
+@pytest.mark.usefixtures("any_fingerprints")
+@settings(max_examples=60, deadline=None)
+@given(st.lists(VALUES, max_size=12), VALUES, st.integers(0, 3))
+def test_a_match_is_that_of_the_scan(known: list[list[int]], wanted: list[int], longer_than: int) -> None:
+    index, prefixes = PrefixIndex(2), {key: prefix(*values) for key, values in enumerate(known)}
+    for key, one in prefixes.items():
+        index.put(key, prefix(9, 9, 9, 9, 9), 100 + key)
+        index.put(key, one, key)
+    assert index.best_match(prefix(*wanted), longer_than) == best_match(prefix(*wanted), prefixes.items(), longer_than)
+
+
+@pytest.mark.parametrize("positions", [0, 12, 60])
+@pytest.mark.parametrize("seed", range(4))
+def test_slots_and_entries_of_host_memory_are_chosen_as_by_the_scan(seed: int, positions: int) -> None:
+    """Turns of callers over few values, so that prompts share beginnings, go on, and are equal."""
+    generator = np.random.default_rng(seed)
+    pool = SlotPool(4, 3, OffloadIndex(positions, 1))
+    scan = ScanningSlotPool(4, 3, ScanningOffloadIndex(positions, 1))
+    held: dict[int, list[int]] = {}
+    said: list[list[int]] = [[]]
+    reused = restored = copied = 0
+    for _ in range(150):
+        match generator.integers(4):
+            case 0 | 1 if pool.num_free:
+                begun = said[generator.integers(len(said))] if generator.random() < 0.7 else []
+                prompt = [*begun, *generator.integers(0, 3, generator.integers(1, 4)).tolist()]
+                lease = pool.acquire(rows(prompt))
+                assert lease == scan.acquire(rows(prompt))
+                held[lease.slot] = prompt
+                reused, restored = reused + (lease.reused > 0), restored + (lease.restore is not None)
+                copied += lease.copy_from is not None
+            case 2 if held:
+                slot = int(generator.choice(list(held)))
+                for each in (pool, scan):
+                    each.filled(slot, rows(held[slot]))
+            case _ if held:
+                slot = int(generator.choice(list(held)))
+                kept = [*held.pop(slot), *generator.integers(0, 3, generator.integers(0, 4)).tolist()]
+                kept = kept[: int(generator.integers(0, 12))]
+                for each in (pool, scan):
+                    each.release(slot, rows(kept))
+                said = [*said, kept][-6:]
+        wanted = prefix(*said[-1], 1)
+        assert pool.match_length(wanted) == scan.match_length(wanted) and pool.num_free == scan.num_free
+    assert reused > 10 and copied > 0 and (restored > 0 or not positions)
