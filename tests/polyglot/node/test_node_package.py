@@ -15,7 +15,7 @@ from tests.polyglot.humming_server import FRAME
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(500)]
 
-NODE_CLIENT = Path(__file__).parents[2] / "clients" / "node"
+NODE_CLIENT = Path(__file__).parents[3] / "clients" / "node"
 
 LISTEN = """
 async function listen({ Client }) {
