@@ -34,10 +34,10 @@ KIND_CHANCES = {
     "chords": 0.06,
     "untrained": 0.11,
 }
-GROUPS, ROWS, FRAMES = 4, 4, 64  # of a batch: groups of rows, each distorted in its own way
+GROUPS, ROWS, FRAMES = 4, 2, 64  # of a batch: groups of rows, each distorted in its own way
 CLIPS = 96  # that are marked at a time
 CLIP_STEPS = 100  # after which others are marked
-LEARNING_RATE = 5e-4
+LEARNING_RATE = 7e-4
 WARM_UP = 50  # steps
 LOUDNESS_DB = 3.0  # by which a reading's level may be wrong
 
@@ -65,7 +65,7 @@ class ReaderTrainer:
             shutil.copyfile(start / name, self._weights / name)
         self.silentcipher = load_silentcipher(start)
         self._decoder: nn.Module = self.silentcipher.message_decoder.requires_grad_(True)
-        self._decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._decoder.to(memory_format=torch.channels_last)
         self._optimizer = torch.optim.Adam(self._decoder.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98))
         self._marked: list[Marked] = []
         self._marked_for = -1

@@ -1,6 +1,6 @@
 """Trains the message decoder alone, from that of a folder; run again with the same --out, it goes on.
 
-    python -m recipes.builtin_voice.watermark.train_reader --steps 6000
+    python -m recipes.builtin_voice.watermark.train_reader --steps 1000
 
 It reads clips that are marked as the service marks them, mostly of the bundle's own voice saying training texts,
 distorted, with white noise more often than anything else (reader.py). The result is a folder of SilentCipher whose
@@ -29,14 +29,14 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="folder of SilentCipher; that of the bundle by default")
     parser.add_argument("--out", type=Path, default=Path("build/builtin_voice/watermark_reader"))
     parser.add_argument("--clips", type=Path, default=Path("build/builtin_voice/watermark/clips"), help="kept there")
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the products")
     parser.add_argument("--voice-texts", type=int, default=320, help="of each speaker")
     parser.add_argument("--vocoder-texts", type=int, default=80, help="of each speaker")
-    parser.add_argument("--speech-clips", type=int, default=300)
-    parser.add_argument("--other-clips", type=int, default=60, help="of each kind")
+    parser.add_argument("--speech-clips", type=int, default=240)
+    parser.add_argument("--other-clips", type=int, default=40, help="of each kind")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     said = open_sayings(
