@@ -27,6 +27,7 @@ from recipes.builtin_voice.csm.network import csm_config, new_csm
 from recipes.builtin_voice.csm.shards import read_shards
 from recipes.builtin_voice.csm.tokenizer import TEXT_FRONTEND, write_tokenizer
 from recipes.builtin_voice.training import state_of
+from recipes.builtin_voice.watermark.train import rounded
 from tests.support.tiny.csm import save_original
 from tests.support.tiny.mimi import save_mimi
 
@@ -80,8 +81,7 @@ def _write_csm(trained: Path, folder: Path, quantizer: Quantizer, weights: Path 
 def _round_silentcipher(folder: Path) -> None:
     """Its own recipe has put it there, as float32; the statistics stay so."""
     for path in sorted(folder.glob("*.ckpt")):
-        state = torch.load(path, weights_only=True)
-        torch.save({name: value.half() if value.dim() > 1 else value for name, value in state.items()}, path)
+        torch.save(rounded(torch.load(path, weights_only=True)), path)
 
 
 def _manifest(version: str, codec: CodecIdentity) -> dict[str, object]:

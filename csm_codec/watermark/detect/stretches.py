@@ -16,7 +16,7 @@ _COURSE = PERIOD * PHASES  # places of a message on the grid
 _NEAR = PHASES // 2  # places by which two windows of one course may differ: clocks drift, phases are a grid
 _RECENT = 64  # windows of a stretch among which the last end is looked for
 _SILENCE = -0.05  # likewise of a silent frame, which could carry nothing
-_EVIDENCE = (-1.0, 1.2)  # for the mark, of one frame: a stretch that is read right half the time still grows
+_EVIDENCE = (-1.0, 0.8)  # for the mark, of one frame: a stretch grows where at least 56 % of the frames are read right
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from recipes.builtin_voice.evaluation.sets import Judged, judged
 from recipes.builtin_voice.evaluation.voice import Voice
 from recipes.builtin_voice.speech import SAMPLE_RATE_HZ
 from recipes.builtin_voice.vocoder import frames_of, synthesize
+from recipes.builtin_voice.watermark.corpus import joined
 from recipes.builtin_voice.watermark.distortions import Distortion, Recording, distortions, piece
 from recipes.builtin_voice.watermark.evaluate import Judge, mark, random_key, sdr_db
 
@@ -56,7 +57,7 @@ class Mark:
         sayings = self._voice.say([[Segment(speaker, text.text)] for text, speaker in asked])
         said = [saying.pcm for saying in sayings]
         return {
-            speaker: joined([pcm for pcm, (_, who) in zip(said, asked, strict=True) if who == speaker])
+            speaker: joined([pcm for pcm, (_, who) in zip(said, asked, strict=True) if who == speaker], LEAST_SECONDS)
             for speaker in SPEAKERS
         }
 
@@ -91,7 +92,7 @@ class Mark:
         return [
             clip
             for voice in flite.VOICES
-            for clip in joined([make(flite.utter(normalize(text.text), voice)) for text in self._texts])
+            for clip in joined([make(flite.utter(normalize(text.text), voice)) for text in self._texts], LEAST_SECONDS)
         ]
 
     def _look(
@@ -107,18 +108,6 @@ class Mark:
         judge = Judge(self._silentcipher)
         judge.look(clips, keys, audio, title, distortion, look_ahead)
         self._results.put({**asdict(judge.rows[0]), **more})
-
-
-def joined(sayings: Sequence[Pcm]) -> list[Pcm]:
-    """Sayings in a row, as few as give LEAST_SECONDS; a rest that is too short is left out."""
-    clips: list[Pcm] = []
-    pieces: list[Pcm] = []
-    for pcm in sayings:
-        pieces.append(pcm)
-        if sum(map(len, pieces)) >= LEAST_SECONDS * SAMPLE_RATE_HZ:
-            clips.append(np.concatenate(pieces))
-            pieces = []
-    return clips
 
 
 def in_three_seconds(title: str, distortion: Distortion) -> Distortion:

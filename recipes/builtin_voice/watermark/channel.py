@@ -6,7 +6,10 @@ Filters and noise are differentiable; mu-law, 16 bits and Opus are not, and grad
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
 
 import av
 import numpy as np
@@ -17,15 +20,58 @@ from csm_codec.resample import Pcm, resample
 from recipes.builtin_voice.speech import SAMPLE_RATE_HZ
 
 
-def distort(pcm: Tensor, random: np.random.Generator, *, severity: float) -> Tensor:
-    """pcm: (rows, samples). severity: 0 leaves the batch as it is, 1 for the full range."""
-    if random.random() > 0.75 * severity:
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """Which distortions come, and how often."""
+
+    share: float  # of the batches that are distorted at all
+    chances: Mapping[str, float]  # of each distortion among these; their sum is one
+
+
+EVEN = Mixture(
+    0.75,
+    MappingProxyType(
+        {"band": 0.12, "noise": 0.24, "spectral-noise": 0.16, "mu-law": 0.1, "telephone": 0.14, "opus": 0.24}
+    ),
+)
+NOISY = Mixture(
+    0.85,
+    MappingProxyType(
+        {
+            "white": 0.44,
+            "band": 0.07,
+            "noise": 0.1,
+            "spectral-noise": 0.1,
+            "mu-law": 0.04,
+            "telephone": 0.08,
+            "opus": 0.17,
+        }
+    ),
+)
+
+
+def distort(
+    pcm: Tensor,
+    random: np.random.Generator,
+    *,
+    severity: float,
+    mixture: Mixture = EVEN,
+    power: Tensor | None = None,
+) -> Tensor:
+    """pcm: (rows, samples). severity: 0 leaves the batch as it is, 1 for the full range.
+
+    power: (rows, 1), mean of the squares of the recording that each row is cut from; noise is that far below. Without
+    it, that of the row itself.
+    """
+    if random.random() > mixture.share * severity:
         return pcm
-    choice = random.choice(("band", "noise", "spectral-noise", "mu-law", "telephone", "opus"), p=_CHANCES)
+    choice = random.choice(list(mixture.chances), p=list(mixture.chances.values()))
     if choice == "band":
         pcm = _band_limited(pcm, 0.0, random.uniform(2800, 9000))
     elif choice == "noise":
-        pcm = _noisy(pcm, random)
+        pcm = _noisy(pcm, random, power, random.uniform(0, 0.5), (20, 40))
+    elif choice == "white":
+        pcm = _noisy(pcm, random, power, 0.0, (18, 32))
     elif choice == "spectral-noise":
         pcm = _spectrally_noisy(pcm, random)
     elif choice == "mu-law":
@@ -36,9 +82,6 @@ def distort(pcm: Tensor, random: np.random.Generator, *, severity: float) -> Ten
     else:
         pcm = _through(pcm, _opus(pcm, int(random.choice((16, 24, 32)))))
     return pcm
-
-
-_CHANCES = (0.12, 0.24, 0.16, 0.1, 0.14, 0.24)
 
 
 def _through(pcm: Tensor, heard: Tensor) -> Tensor:
@@ -54,15 +97,19 @@ def _band_limited(pcm: Tensor, low_hz: float, high_hz: float) -> Tensor:
     return torch.fft.irfft(spectrum * passed, n=pcm.shape[1])
 
 
-def _noisy(pcm: Tensor, random: np.random.Generator) -> Tensor:
-    """White to pink, 20 to 40 dB below the audio."""
+def _noisy(
+    pcm: Tensor, random: np.random.Generator, power: Tensor | None, slope: float, between_db: tuple[float, float]
+) -> Tensor:
+    """slope: 0 is white, 0.5 is pink. between_db: least and most that it lies below the audio."""
     generator = torch.Generator().manual_seed(int(random.integers(2**31)))
     spectrum = torch.fft.rfft(torch.randn(pcm.shape, generator=generator))
     frequencies = torch.arange(1, spectrum.shape[1] + 1) / spectrum.shape[1]
-    noise = torch.fft.irfft(spectrum * frequencies ** -random.uniform(0, 0.5), n=pcm.shape[1])
+    noise = torch.fft.irfft(spectrum * frequencies**-slope, n=pcm.shape[1])
     noise = noise / noise.square().mean(dim=1, keepdim=True).sqrt()
-    snr_db = torch.as_tensor(random.uniform(20, 40, size=(len(pcm), 1)), dtype=pcm.dtype)
-    return pcm + noise * pcm.detach().square().mean(dim=1, keepdim=True).sqrt() * 10 ** (-snr_db / 20)
+    snr_db = torch.as_tensor(random.uniform(*between_db, size=(len(pcm), 1)), dtype=pcm.dtype)
+    if power is None:
+        power = pcm.detach().square().mean(dim=1, keepdim=True)
+    return pcm + noise * power.sqrt() * 10 ** (-snr_db / 20)
 
 
 def _spectrally_noisy(pcm: Tensor, random: np.random.Generator) -> Tensor:

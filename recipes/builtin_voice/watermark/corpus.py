@@ -6,7 +6,7 @@ A clip of speech is one or two sentences of its split. Clips are 16-bit, mono, 2
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from recipes.builtin_voice.speech import SAMPLE_RATE_HZ, VOICES, speak
 from recipes.builtin_voice.watermark.sounds import chords, coloured_noise, untrained_speech
 
 LEAST_SECONDS = 3.1
-KINDS = ("speech", "noise", "chords", "untrained")
 SEEDS: dict[Split, int] = {"train": 1, "held-out": 1_000_001}
 
 
@@ -31,10 +30,14 @@ class Corpus:
 
 def open_corpus(folder: Path, split: Split, *, speech_clips: int, other_clips: int) -> Corpus:
     """Makes the clips unless the folder holds them. other_clips: of each kind that is not speech."""
-    path = folder / f"{split}-{speech_clips}-{other_clips}.npz"
+    return kept(folder / f"{split}-{speech_clips}-{other_clips}.npz", lambda: _make(split, speech_clips, other_clips))
+
+
+def kept(path: Path, make: Callable[[], Iterable[tuple[str, Pcm]]]) -> Corpus:
+    """What is in the file, or else what `make` gives, kind and clip, which is then kept there."""
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        clips = [(kind, clip) for kind, clip in _make(split, speech_clips, other_clips)]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clips = list(make())
         pcm = np.concatenate([clip for _, clip in clips])
         draft = path.with_suffix(".new.npz")
         np.savez(
@@ -47,8 +50,22 @@ def open_corpus(folder: Path, split: Split, *, speech_clips: int, other_clips: i
     with np.load(path) as file:
         pieces = np.split(file["pcm"], np.cumsum(file["lengths"])[:-1])
         kinds = file["kinds"].tolist()
-    pcms = [(piece / 32768).astype(np.float32) for piece in pieces]
-    return Corpus({kind: [pcm for pcm, its in zip(pcms, kinds, strict=True) if its == kind] for kind in KINDS})
+    corpus = Corpus({kind: [] for kind in dict.fromkeys(kinds)})
+    for kind, piece in zip(kinds, pieces, strict=True):
+        corpus.clips[kind].append((piece / 32768).astype(np.float32))
+    return corpus
+
+
+def joined(sayings: Sequence[Pcm], least_seconds: float) -> list[Pcm]:
+    """Sayings in a row, as few as give so many seconds; a rest that is too short is left out."""
+    clips: list[Pcm] = []
+    pieces: list[Pcm] = []
+    for pcm in sayings:
+        pieces.append(pcm)
+        if sum(map(len, pieces)) >= least_seconds * SAMPLE_RATE_HZ:
+            clips.append(np.concatenate(pieces))
+            pieces = []
+    return clips
 
 
 def _make(split: Split, speech_clips: int, other_clips: int) -> Iterator[tuple[str, Pcm]]:

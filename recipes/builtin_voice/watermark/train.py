@@ -15,6 +15,7 @@ import csv
 import math
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,12 @@ def cut_crops(corpus: Corpus, random: np.random.Generator, n_fft: int, lag: int)
     )
 
 
+def frame_offset(random: np.random.Generator, hop: int) -> int:
+    """How many samples a frame begins behind that of the embedder: mostly few, and at most half a hop."""
+    offset = int(random.normal(0, hop / 12)) if random.random() < 0.85 else int(random.uniform(-hop / 4, hop / 4))
+    return max(-hop // 2, min(hop // 2, offset))
+
+
 def read_off_grid(silentcipher: SilentCipher, pcm: Tensor, symbols: Tensor, random: np.random.Generator) -> Tensor:
     """Loss of the message decoder on frames that begin up to a quarter of a hop away from the embedder's.
 
@@ -83,9 +90,7 @@ def read_off_grid(silentcipher: SilentCipher, pcm: Tensor, symbols: Tensor, rand
     """
     hparams = silentcipher.hparams
     hop = hparams.hop
-    offset = int(random.normal(0, hop / 12)) if random.random() < 0.85 else int(random.uniform(-hop / 4, hop / 4))
-    offset = max(-hop // 2, min(hop // 2, offset))
-    heard = pcm[:, hop + offset :]
+    heard = pcm[:, hop + frame_offset(random, hop) :]
     loudness = torch.as_tensor(10 ** (random.uniform(-3, 3, size=(len(pcm), 1)) / 20), dtype=pcm.dtype)
     heard = (
         heard * loudness * (NOMINAL_POWER / heard.detach().square().mean(dim=1, keepdim=True).clamp_min(1e-9)).sqrt()
@@ -97,6 +102,11 @@ def read_off_grid(silentcipher: SilentCipher, pcm: Tensor, symbols: Tensor, rand
     loss = F.cross_entropy(logits, wanted)
     accuracy = (logits.detach().argmax(dim=1) == wanted).float().mean()
     return torch.stack((loss, accuracy))
+
+
+def rounded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """As a bundle holds it: matrices as float16; the statistics stay as they are."""
+    return {name: value.contiguous().half() if value.dim() > 1 else value for name, value in state.items()}
 
 
 class Trainer:

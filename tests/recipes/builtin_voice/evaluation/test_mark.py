@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from recipes.builtin_voice.evaluation.mark import LEAST_SECONDS, in_three_seconds, joined
+from recipes.builtin_voice.evaluation.mark import LEAST_SECONDS, in_three_seconds
+from recipes.builtin_voice.watermark.corpus import joined
 from recipes.builtin_voice.watermark.distortions import Recording, distortions
 
 RATE_HZ = 24000
@@ -18,7 +19,7 @@ def counting(seconds: float) -> Pcm:
 
 def test_sayings_are_joined_until_a_clip_is_long_enough() -> None:
     sayings = [counting(seconds) for seconds in (1.5, 1.5, 2.0, 4.5, 1.0)]
-    clips = joined(sayings)
+    clips = joined(sayings, LEAST_SECONDS)
     assert [len(clip) / RATE_HZ for clip in clips] == [5.0, 4.5]  # the last second is too short for a clip
     assert all(len(clip) >= LEAST_SECONDS * RATE_HZ for clip in clips)
     assert np.array_equal(clips[0], np.concatenate(sayings[:3]))
