@@ -79,10 +79,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             except status.StatusError as error:
                 # A handler of streams: for the others the library would read the request first.
                 refusing = _refusing(error)
-                if handler.request_streaming:
+                if handler.request_streaming and not is_one_request(handler):
                     refusing = lingering(refusing, self._drain)
                 refuse = self._watch(kind, method, refusing)
-                return grpc.stream_stream_rpc_method_handler(refuse)
+                return grpc.stream_stream_rpc_method_handler(refuse, tolerant(bytes))
         one = is_one_request(handler)
         serialization = (tolerant(handler.request_deserializer), handler.response_serializer)
         if handler.request_streaming and handler.response_streaming:
