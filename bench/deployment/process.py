@@ -11,9 +11,10 @@ import re
 import signal
 import sys
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -38,10 +39,11 @@ class StageProcess:
         host: str = "127.0.0.1",
         prefix: Sequence[str] = (),
         ports: tuple[int, int] = (0, 0),
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """stage: "engine", "codec" or "gateway"; options: of its command line, without address and ports; host: address
         that it listens on; prefix: command that executes the stage's, such as `ip netns exec NAME`; ports: of its API
-        and its health, free ones when 0
+        and its health, free ones when 0; environment: variables beside this process's own
         """
         self.name = f"{stage} {number}"
         self.host = host
@@ -51,12 +53,14 @@ class StageProcess:
             *prefix, sys.executable, "-m", f"services.{stage}", *options, "--host", host, "--port", str(ports[0]),
             "--health-port", str(ports[1]), "--metrics-port", "0",
         ]  # fmt: skip
+        self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         """Returns when it listens. Raises RuntimeError with the end of its log when it does not."""
         log_bytes = self.log.stat().st_size if self.log.exists() else 0
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+        own = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, **own, **self._environment}
         with self.log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command, stdout=output, stderr=output, env=environment, start_new_session=True

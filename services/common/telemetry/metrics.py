@@ -7,11 +7,15 @@ a thread and knows no RPC; stages add their own metrics to `registry`.
 from __future__ import annotations
 
 import asyncio
+import logging
+import sys
 import threading
 from collections.abc import Callable
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+
+log = logging.getLogger("csm.metrics")
 
 _LABELS = ["grpc_type", "grpc_service", "grpc_method"]
 _SECONDS = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -67,7 +71,9 @@ class MetricsServer:
     @classmethod
     def start(cls, host: str, port: int, registry: CollectorRegistry) -> MetricsServer:
         """port: 0 takes a free one."""
-        return cls(*start_http_server(port, host, registry))
+        httpd, thread = start_http_server(port, host, registry)
+        httpd.handle_error = _log_failure  # type: ignore[method-assign]
+        return cls(httpd, thread)
 
     @property
     def port(self) -> int:
@@ -77,3 +83,10 @@ class MetricsServer:
         await asyncio.to_thread(self._httpd.shutdown)
         self._httpd.server_close()
         self._thread.join()
+
+
+def _log_failure(request: object, client_address: object) -> None:
+    """Of a request that raised. A caller that leaves is no failure; the library would print its traceback."""
+    error = sys.exception()
+    if not isinstance(error, ConnectionError):
+        log.error("a request for the metrics failed", exc_info=error)

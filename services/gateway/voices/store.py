@@ -1,6 +1,7 @@
 """The database of kept voices: SQLite in a file, or PostgreSQL. It knows no caller's request and no codec.
 
-Every method has a time limit. A database that cannot be reached is UNAVAILABLE, reason VOICES_UNREACHABLE.
+Every method has a time limit. A database that cannot be reached is UNAVAILABLE, reason VOICES_UNREACHABLE. A method
+whose caller is cancelled goes on to its end.
 """
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import grpc
@@ -27,6 +28,8 @@ from services.gateway.voices.migrate import migrate
 from services.gateway.voices.voice import Audience, KeptVoice, already_exists, too_many
 
 log = logging.getLogger("csm.gateway")
+
+T = TypeVar("T")
 
 TIMEOUT_S = 5.0  # of one method
 BUSY_S = 3.0  # how long SQLite waits for another writer
@@ -55,6 +58,7 @@ VOICES = sa.Table(
     sa.Column("created_at", sa.BigInteger),
     sa.Column("codes", sa.LargeBinary),  # the bytes of csm.rvq.v1.CodeFrames.codes
 )
+# Alembic has global state, so the stores of one event loop migrate one after the other.
 _MIGRATING: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 _FIELDS = [VOICES.c[field.name] for field in fields(KeptVoice)]  # all but the codes
 
@@ -74,47 +78,40 @@ class VoiceStore:
         self._engine = _open_engine(database)
         self._is_ready = False
         self._preparing = asyncio.Lock()
+        self._running: set[asyncio.Task[Any]] = set()
 
     async def prepare(self) -> None:
         """Brings the schema up to date, once. Raises VoicesDatabaseError, or StatusError when it cannot be reached."""
-        async with _bounded(), self._preparing:  # the wait for another caller's attempt is bounded too
-            if self._is_ready:
-                return
-            async with _one_at_a_time():
-                try:
-                    await self._migrate()
-                except DBAPIError:  # another process may have just done the same
-                    await self._migrate()
-            self._is_ready = True
+        await self._to_the_end(self._prepare())
 
     async def close(self) -> None:
+        """Waits for what still runs, which its time limits bound."""
+        if self._running:
+            await asyncio.wait(self._running)
         await self._engine.dispose()
 
     async def get(self, name: str) -> KeptVoice | None:
         if not _may_be_kept(name):
             return None
-        async with self._reading() as connection:
-            row = (await connection.execute(sa.select(*_FIELDS).where(VOICES.c.name == name))).one_or_none()
-        return None if row is None else _voice(row)
+        rows = await self._read(sa.select(*_FIELDS).where(VOICES.c.name == name))
+        return _voice(rows[0]) if rows else None
 
     async def codes(self, uid: str) -> bytes | None:
         """The codes of a voice; None when it was deleted meanwhile."""
-        async with self._reading() as connection:
-            found: bytes | None = await connection.scalar(sa.select(VOICES.c.codes).where(VOICES.c.uid == uid))
-        return found
+        rows = await self._read(sa.select(VOICES.c.codes).where(VOICES.c.uid == uid))
+        return rows[0].codes if rows else None
 
     async def usable_by(self, caller: str) -> list[KeptVoice]:
         """By name."""
         may = sa.or_(VOICES.c.owner == caller, VOICES.c.audience != Audience.OWNER.value)
-        async with self._reading() as connection:
-            rows = (await connection.execute(sa.select(*_FIELDS).where(may).order_by(VOICES.c.name))).all()
+        rows = await self._read(sa.select(*_FIELDS).where(may).order_by(VOICES.c.name))
         return [voice for voice in map(_voice, rows) if voice.may_be_used_by(caller)]
 
     async def count(self, owner: str | None = None) -> int:
         """Voices of that owner; all for None."""
         query = sa.select(sa.func.count()).select_from(VOICES)
-        async with self._reading() as connection:
-            return await connection.scalar(query if owner is None else query.where(VOICES.c.owner == owner)) or 0
+        (row,) = await self._read(query if owner is None else query.where(VOICES.c.owner == owner))
+        return int(row[0])
 
     async def add(self, voice: KeptVoice, codes: bytes, max_per_owner: int) -> None:
         """Raises StatusError ALREADY_EXISTS, reason VOICE_EXISTS, or RESOURCE_EXHAUSTED, reason VOICE_LIMIT."""
@@ -141,39 +138,71 @@ class VoiceStore:
         """Whether there was one of that owner."""
         if not _may_be_kept(name):
             return False
-        gone = 0
+        query = sa.delete(VOICES).where(VOICES.c.name == name, VOICES.c.owner == owner)
 
-        async def remove(connection: AsyncConnection) -> None:
-            nonlocal gone
-            query = sa.delete(VOICES).where(VOICES.c.name == name, VOICES.c.owner == owner)
-            gone = (await connection.execute(query)).rowcount
+        async def remove(connection: AsyncConnection) -> bool:
+            return (await connection.execute(query)).rowcount > 0
 
-        await self._write(remove)
-        return gone > 0
+        return await self._write(remove)
 
-    @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[AsyncConnection]:
-        await self.prepare()
-        async with _bounded(), self._engine.connect() as connection:
-            yield connection
+    async def _read(self, query: sa.Select[Any]) -> list[sa.Row[Any]]:
+        async def rows() -> list[sa.Row[Any]]:
+            await self._prepare()
+            async with _bounded(), self._engine.connect() as connection:
+                return list((await connection.execute(query)).all())
 
-    async def _write(self, work: Callable[[AsyncConnection], Any]) -> None:
+        return await self._to_the_end(rows())
+
+    async def _write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Runs `work` in a transaction as if no other ran beside it. Raises IntegrityError, StatusError."""
-        await self.prepare()
+        return await self._to_the_end(self._transaction(work))
+
+    async def _transaction(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        await self._prepare()
         async with _bounded():
-            for attempt in range(1, ATTEMPTS + 1):
+            last_s = asyncio.get_running_loop().time() + TIMEOUT_S - BUSY_S  # later, the limit could cut off SQLite
+            attempt = 0
+            while True:
+                attempt += 1
                 try:
                     async with self._engine.connect() as connection:
                         await connection.execution_options(isolation_level="SERIALIZABLE")
                         async with connection.begin():
-                            await work(connection)
-                    return
+                            return await work(connection)
                 except IntegrityError:
                     raise
                 except DBAPIError as error:
-                    if attempt == ATTEMPTS or not _lost_a_race(error):
+                    is_late = asyncio.get_running_loop().time() > last_s
+                    if attempt == ATTEMPTS or is_late or not _lost_a_race(error):
                         raise
                     await asyncio.sleep(random.uniform(0, 0.02 * attempt))
+
+    async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """Runs `work` in a task of its own: a caller that leaves cuts off no statement.
+
+        A connection of SQLite keeps its lock, closed or not, until the cursor of the statement is collected as garbage.
+        """
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        await asyncio.wait([task])  # which, cancelled, lets the task run on
+        return task.result()
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody may be left to see it
+
+    async def _prepare(self) -> None:
+        async with _bounded(), self._preparing:  # the wait for another caller's attempt is bounded too
+            if self._is_ready:
+                return
+            async with _MIGRATING.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+                try:
+                    await self._migrate()
+                except DBAPIError:  # another process may have just done the same
+                    await self._migrate()
+            self._is_ready = True
 
     async def _migrate(self) -> None:
         try:
@@ -183,13 +212,6 @@ class VoiceStore:
             raise VoicesDatabaseError(
                 f"--voices-database has a schema that this version does not know: {error}"
             ) from None
-
-
-@asynccontextmanager
-async def _one_at_a_time() -> AsyncIterator[None]:
-    """Alembic has global state, so the stores of one event loop migrate one after the other."""
-    async with _MIGRATING.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
-        yield
 
 
 @asynccontextmanager

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -85,6 +88,58 @@ async def test_limit_of_an_owner_holds_also_for_voices_added_at_once(store: Voic
     assert outcomes.count("OK") == await store.count("shop") == 3
     assert set(outcomes) == {"OK", "VOICE_LIMIT"}
     await store.add(replace(VOICE, owner="other"), b"", 3)
+
+
+@pytest.mark.parametrize("cancelled", ["an added voice", "a taken name", "a deleted voice", "a list"])
+async def test_write_is_answered_after_a_call_that_was_cancelled_at_any_statement(
+    store: VoiceStore, cancelled: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: dict[str, Callable[[int], Coroutine[Any, Any, object]]] = {
+        "an added voice": lambda number: store.add(replace(VOICE, name=f"b{number}", uid=f"{number:032}"), b"", 99),
+        "a taken name": lambda number: store.add(replace(VOICE, uid=f"{number:032}"), b"", 99),
+        "a deleted voice": lambda number: store.delete("ada", "shop"),
+        "a list": lambda number: store.usable_by("shop"),
+    }
+    await store.add(VOICE, b"", 99)
+    kept: list[object] = []  # a caller may hold the error, with its traceback
+    for number in count(1):
+        call = asyncio.create_task(calls[cancelled](number))
+        with _cancelling(store, call, number) as statements:
+            kept += await asyncio.gather(call, return_exceptions=True)
+        if len(statements) < number:
+            break
+        assert isinstance(kept[-1], asyncio.CancelledError)
+        await store.add(replace(VOICE, name=f"next-{number}", uid=f"f{number:031}", owner="other"), b"", 99)
+    assert number > 1 and caplog.text == ""
+
+
+async def test_call_that_was_cancelled_goes_on_to_its_end(store: VoiceStore, database: str) -> None:
+    await store.prepare()
+    call = asyncio.create_task(store.add(VOICE, b"", 1))
+    with _cancelling(store, call, 1):
+        await asyncio.gather(call, return_exceptions=True)
+        await store.close()
+    again = VoiceStore(database)
+    assert await again.get("ada") == VOICE
+    await again.close()
+
+
+@contextmanager
+def _cancelling(store: VoiceStore, call: asyncio.Task[Any], number: int) -> Iterator[list[object]]:
+    """Cancels the call as its statement with that number begins, from 1 on; the commit counts. Yields those begun."""
+    begun: list[object] = []
+
+    def one_more(*statement: object) -> None:
+        begun.append(statement)
+        if len(begun) == number:
+            call.cancel()
+
+    events = ("before_cursor_execute", "commit")
+    for event in events:
+        sa.event.listen(store._engine.sync_engine, event, one_more)
+    yield begun
+    for event in events:
+        sa.event.remove(store._engine.sync_engine, event, one_more)
 
 
 async def test_only_the_owner_deletes(store: VoiceStore) -> None:
