@@ -14,6 +14,14 @@ import pytest
 
 from tests.support.clock import Clock
 
+try:
+    from hypothesis import HealthCheck, settings
+except ImportError:  # a machine with a GPU may lack it; tests there do without
+    pass
+else:  # an example may take long on a busy machine
+    settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("busy machine")
+
 Listen = Callable[[Callable[[Any, Any], None], object], Awaitable[str]]
 
 # Before anything imports triton: kernels run in its interpreter, on CPU tensors. `make test-gpu` sets it to 0.

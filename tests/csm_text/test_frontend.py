@@ -82,7 +82,6 @@ def test_words_that_are_in_no_dictionary_are_read_all_the_same(front_end: FrontE
     assert front_end.phonemize(word) == symbols
 
 
-@settings(deadline=None)
 @given(text=ANY_TEXT)
 def test_any_text_gives_symbols_of_the_inventory_only(front_end: FrontEnd, text: str) -> None:
     symbols = front_end.phonemize(text).split(" ")
@@ -93,7 +92,7 @@ def test_any_text_gives_symbols_of_the_inventory_only(front_end: FrontEnd, text:
     assert [SYMBOLS[place] for place in front_end.ids(text)] == symbols
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(text=ANY_TEXT)
 def test_the_same_text_gives_the_same_symbols_again(front_end: FrontEnd, text: str) -> None:
     """Also from a front end that has read nothing before."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from csm_text.frontend import FrontEnd
@@ -115,7 +115,6 @@ def test_a_lexicon_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         read_lexicon(path, phones=True, voices=[])
 
 
-@settings(deadline=None)
 @given(text=st.text(), words=st.lists(st.sampled_from(["csm", "Nguyen", "new york", "C++", "data", " "])))
 def test_any_text_with_a_lexicon_gives_symbols_of_the_inventory(
     front_end: FrontEnd, text: str, words: list[str]

@@ -54,7 +54,7 @@ VALUES = st.lists(st.integers(0, 2), max_size=7)
 
 
 @pytest.mark.usefixtures("any_fingerprints")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(VALUES, max_size=12), VALUES, st.integers(0, 3))
 def test_a_match_is_that_of_the_scan(known: list[list[int]], wanted: list[int], longer_than: int) -> None:
     index, prefixes = PrefixIndex(2), {key: prefix(*values) for key, values in enumerate(known)}

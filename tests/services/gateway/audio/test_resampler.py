@@ -7,7 +7,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.audio.encodings import SAMPLE_RATES_HZ
@@ -62,7 +62,6 @@ def test_nothing_is_added_above_the_old_band(to_hz: int) -> None:
     assert power[13_500:].sum() < 1e-6 * power[:11_000].sum()
 
 
-@settings(deadline=None)
 @given(st.sampled_from(OTHER_RATES_HZ), st.integers(1, 3000), st.lists(st.integers(1, 700), min_size=1, max_size=5))
 def test_chunked_equals_whole_and_counts_are_exact(to_hz: int, sample_count: int, pieces: list[int]) -> None:
     samples = np.random.default_rng(sample_count).normal(0, 5000, sample_count)
