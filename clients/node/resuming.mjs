@@ -45,11 +45,12 @@ export class Heard {
       throw new Error('The server that went on has another model or other settings: the audio is incomplete.');
     }
     this.header = header;
-    if (!header.resumedSentenceCount) this.checkpoints = []; // its own take their place
-    else if (header.resumedSentenceCount !== this.checkpoints.length) {
+    const { resumedSentenceCount: resumed, firstSentenceIndex: first } = header;
+    if (![0, this.states.length].includes(resumed) || ![0, resumed].includes(first)) {
       throw new Error('The server that went on knows other sentences: the audio is incomplete.');
     }
-    if (!header.firstSentenceIndex) return;
+    if (!resumed) this.checkpoints = []; // its own take their place
+    if (!first) return;
     ({ position: this.position, bytePosition: this.bytePosition } = this.checkpoints.at(-1));
     this.expected = this.since;
   }

@@ -136,11 +136,12 @@ class SpeechReader:
             self.header = header
         elif _sound_of(header) != _sound_of(self.header):
             raise self._incomplete("The server that went on has another model or other settings.")
-        if not header.resumed_sentence_count:
-            self._checkpoints.clear()  # its own take their place
-        elif header.resumed_sentence_count != len(self._checkpoints):
+        resumed, first = header.resumed_sentence_count, header.first_sentence_index
+        if resumed not in (0, len(self.checkpoints)) or first not in (0, resumed):
             raise self._incomplete("The server that went on knows other sentences.")
-        if header.first_sentence_index:
+        if not resumed:
+            self._checkpoints.clear()  # its own take their place
+        if first:
             last = self._checkpoints[-1]
             self._position, self._byte_position, self._num_sentences = last.position, last.byte_position, last.sentences
             self._expected = self._digest_since

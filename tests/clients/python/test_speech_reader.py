@@ -173,6 +173,7 @@ def test_a_text_that_goes_on_otherwise_is_incomplete() -> None:
     for again, why in (
         ({"resumed": 1, "first": 1, "audio": b"cX"}, "another way"),
         ({"resumed": 2, "first": 2, "audio": b"cd"}, "other sentences"),
+        ({"resumed": 0, "first": 1, "audio": b"cd"}, "other sentences"),
     ):
         calls = TextCalls(FLAC)
         calls.hear(*BEGUN)
