@@ -7,15 +7,12 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import TypeVar
 
-import numpy as np
-
 from csm_engine.kv.offload_index import OffloadedEntry, RestoredEntry
-from csm_engine.kv.prefix import Prefix
+from csm_engine.kv.prefix import NOTHING, Prefix
 from csm_engine.kv.slot_pool import Lease
 from csm_engine.model.prompt import Rows
 
 Key = TypeVar("Key")
-_NOTHING = Prefix(np.zeros((0, 1), dtype=np.int32))
 
 
 def has_in_common(prefix: Prefix, other: Prefix, longer_than: int = 0) -> int:
@@ -103,7 +100,7 @@ class ScanningSlotPool:
         self._num_slots = num_slots
         self._offload_index = offload_index or ScanningOffloadIndex(max_bytes=0, bytes_per_position=1)
         # Idle slots, least recently used first, each with the prefix that it holds.
-        self._idle: OrderedDict[int, Prefix] = OrderedDict((slot, _NOTHING) for slot in range(num_slots + num_spare))
+        self._idle: OrderedDict[int, Prefix] = OrderedDict((slot, NOTHING) for slot in range(num_slots + num_spare))
         self._held: dict[int, Prefix] = {}
 
     @property

@@ -64,6 +64,9 @@ class Prefix:
         return common if common > longer_than else 0
 
 
+NOTHING = Prefix(np.zeros((0, 1), dtype=np.int32))
+
+
 def _equal(equal: npt.NDArray[np.bool_]) -> int:
     """How many are true before the first that is not."""
     first = int(equal.argmin())

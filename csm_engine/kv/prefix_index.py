@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from csm_engine.kv.prefix import Fingerprints, Prefix
-
-_NOTHING = Prefix(np.zeros((0, 1), dtype=np.int32))
+from csm_engine.kv.prefix import NOTHING, Fingerprints, Prefix
 
 
 class PrefixIndex:
@@ -23,7 +21,7 @@ class PrefixIndex:
         self._columns: dict[int, int] = {}  # by key
         self._free = list(range(capacity - 1, -1, -1))
         self._keys = [-1] * capacity
-        self._prefixes = [_NOTHING] * capacity
+        self._prefixes = [NOTHING] * capacity
         self._lengths = np.zeros(capacity, np.int64)
         self._places = np.zeros(capacity, np.int64)
         self._fingerprints: Fingerprints = np.zeros((64, capacity), np.int32)
@@ -45,7 +43,7 @@ class PrefixIndex:
         self._places[self._columns[key]] = place
 
     def drop(self, key: int) -> None:
-        self.put(key, _NOTHING, 0)
+        self.put(key, NOTHING, 0)
         self._free.append(self._columns.pop(key))
 
     def best_match(self, wanted: Prefix, longer_than: int = 0) -> tuple[int | None, int]:
@@ -85,7 +83,7 @@ class PrefixIndex:
             old = len(self._keys)
             self._free = list(range(2 * old - 1, old - 1, -1))
             self._keys += [-1] * old
-            self._prefixes += [_NOTHING] * old
+            self._prefixes += [NOTHING] * old
             self._lengths = np.concatenate([self._lengths, np.zeros_like(self._lengths)])
             self._places = np.concatenate([self._places, np.zeros_like(self._places)])
             self._fingerprints = np.concatenate([self._fingerprints, np.zeros_like(self._fingerprints)], axis=1)

@@ -12,14 +12,11 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from itertools import count
 
-import numpy as np
-
 from csm_engine.kv.offload_index import OffloadedEntry, OffloadIndex, RestoredEntry
-from csm_engine.kv.prefix import Prefix
+from csm_engine.kv.prefix import NOTHING, Prefix
 from csm_engine.kv.prefix_index import PrefixIndex
 from csm_engine.model.prompt import Rows
 
-_NOTHING = Prefix(np.zeros((0, 1), dtype=np.int32))
 _BEHIND_IDLE = 2**62  # places of held slots
 
 
@@ -51,7 +48,7 @@ class SlotPool:
         self._num_slots = num_slots
         self._offload_index = offload_index or OffloadIndex(max_bytes=0, bytes_per_position=1)
         # Idle slots, least recently used first, each with the prefix that it holds.
-        self._idle: OrderedDict[int, Prefix] = OrderedDict((slot, _NOTHING) for slot in range(num_slots + num_spare))
+        self._idle: OrderedDict[int, Prefix] = OrderedDict((slot, NOTHING) for slot in range(num_slots + num_spare))
         self._held: dict[int, int] = {}  # to the slot's place
         self._turns = count()
         self._prefixes = PrefixIndex(num_slots + num_spare)  # of idle slots, then of held ones, by how long they are so

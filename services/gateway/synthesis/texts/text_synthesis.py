@@ -109,9 +109,8 @@ class TextSynthesis:
         if not self._results:
             raise invalid_argument([FieldViolation("text", "is empty; there is nothing to say.", "TEXT_EMPTY")])
         watermark = self._results[-1].watermark
-        if (
-            watermark.coverage != codec_pb2.WATERMARK_COVERAGE_FULL
-        ):  # the codec may refuse a partial mark at the end of the clip
+        # The codec may refuse a partial mark at the end of the clip.
+        if watermark.coverage != codec_pb2.WATERMARK_COVERAGE_FULL:
             try:
                 watermark = await self._close_clip(deadline) or watermark
             except StageError as error:
