@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -26,6 +25,12 @@ from tests.support.fake_stages import FakeCodec, FakeEngine
 
 MIB = 2**20
 MEMORY_LIMIT_BYTES = 2**30  # of private memory that the process may ask for, as its container's
+# It sets its limit itself: Python in a forked child (preexec_fn) crashes at times beside gRPC's threads.
+LIMITED_GATEWAY = f"""
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_DATA, ({MEMORY_LIMIT_BYTES}, {MEMORY_LIMIT_BYTES}))
+runpy.run_module("services.gateway", run_name="__main__", alter_sys=True)
+"""
 
 
 @asynccontextmanager
@@ -45,7 +50,7 @@ async def limited_gateway(
         servers.append(server)
     engine_server, codec_server = servers
     command = [
-        *(sys.executable, "-m", "services.gateway", "--host=127.0.0.1", "--port=0", "--health-port=0"),
+        *(sys.executable, "-c", LIMITED_GATEWAY, "--host=127.0.0.1", "--port=0", "--health-port=0"),
         *("--metrics-port=-1", "--code-sealing=open", "--stage-silence-seconds=60"),
         *(
             f"--engine-target=127.0.0.1:{engine_server.port}",
@@ -58,13 +63,7 @@ async def limited_gateway(
     ]
     environment = {"PYTHONPATH": ":".join(path for path in sys.path if path), "HOME": str(tmp_path)}
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            text=True,
-            stderr=log,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES)),
-        )
+        process = subprocess.Popen(command, env=environment, text=True, stderr=log)
     try:
         async with asyncio.timeout(30):
             while not (found := re.search(r"api port (\d+)", (tmp_path / "log").read_text())):
