@@ -11,7 +11,9 @@ from tests.support.fake_deployment import FakeDeployment, fake_deployment
 
 
 @pytest.fixture
-async def deployment() -> AsyncIterator[FakeDeployment]:
-    async with fake_deployment(replica_count=REPLICAS, failover_wait_seconds=20.0, max_full_engines=3) as running:
+async def deployment(request: pytest.FixtureRequest) -> AsyncIterator[FakeDeployment]:
+    """Its parameter, if a test gives one: --max-full-engines."""
+    moves = getattr(request, "param", 3)
+    async with fake_deployment(replica_count=REPLICAS, failover_wait_seconds=20.0, max_full_engines=moves) as running:
         await running.gateway.wait_ready()
         yield running

@@ -21,6 +21,7 @@ from tests.support.fake_stages import FakeEngine, numbered_audio
 FULL = EngineBusyError("The queue is full.")
 
 
+@pytest.mark.parametrize("deployment", [20], indirect=True)  # the ring gives one of 27 three times its full engine
 async def test_a_full_engine_holds_no_conversation(
     deployment: FakeDeployment, tts: Any, stream_request: Request
 ) -> None:
