@@ -221,7 +221,7 @@ class GatewaySettings(StageSettings):
     )
 
     max_full_engines: int = Field(
-        default=3,
+        default=7,
         ge=0,
         le=100,
         description="How often a call that a full engine refused is sent to another one at once; 0 is never.",

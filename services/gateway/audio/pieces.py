@@ -92,12 +92,10 @@ def _block(codec: str, channel_count: int) -> int:
 
 def joined(pieces: Iterable[Recording], max_seconds: float) -> Recording:
     """One recording of all pieces. Raises UnreadableAudioError when they last longer; what follows is not decoded."""
-    samples, last = bytearray(), None
-    for last in limited(pieces, max_seconds):
-        samples += last.samples
-    if last is None:
+    whole = list(limited(pieces, max_seconds))
+    if not whole:
         return Recording(b"", codec_pb2.SAMPLE_FORMAT_S16LE, 0)
-    return Recording(bytes(samples), last.sample_format, last.sample_rate_hz)
+    return Recording(b"".join(piece.samples for piece in whole), whole[-1].sample_format, whole[-1].sample_rate_hz)
 
 
 def up_to(pieces: Iterable[Recording], seconds: float) -> Iterator[Recording]:

@@ -90,12 +90,15 @@ class GrpcEngine:
         """The events of Generate, without progress messages.
 
         conversation: key of the conversation that the request continues; "" goes to the least loaded replica. A replica
-        that is full has made nothing of the request, so it goes on to another one.
+        that is full has made nothing of the request, so it goes on to another one. The keys of several attempts may
+        belong to one replica; so the last attempt is made by load.
         """
         by = "conversation" if conversation else "load"
         self._metrics.engine_calls.labels(by).inc()
         until_s = time.monotonic() + timeout_s
         for attempt in range(self._max_full_engines + 1):
+            if attempt and attempt == self._max_full_engines:
+                conversation = ""
             try:
                 async with aclosing(self._attempt(request, until_s, conversation, attempt)) as messages:
                     async for message in messages:

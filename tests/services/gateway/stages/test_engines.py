@@ -57,6 +57,18 @@ async def test_engines_that_are_all_full_are_asked_a_bounded_number_of_times(
     assert metric(deployment, "tts_full_engines_total", by=by, outcome="refused") == 1
 
 
+async def test_the_last_attempt_of_a_conversation_goes_by_load(
+    deployment: FakeDeployment, tts: Any, stream_request: Request
+) -> None:
+    """The keys of all others may belong to one engine."""
+    for engine in deployment.engines:
+        engine.refusal = FULL
+    await failure(tts.StreamSynthesize(named(stream_request, "full"), timeout=60))
+    sent = [call.metadata.get("csm-conversation", "") for engine in deployment.engines for call in engine.calls]
+    assert len(sent) == len(set(sent)) == 4
+    assert "" in sent
+
+
 async def test_a_lost_engine_moves_its_conversations_alone(
     deployment: FakeDeployment, tts: Any, stream_request: Request
 ) -> None:
