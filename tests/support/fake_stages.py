@@ -157,6 +157,8 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
         self.slots = asyncio.Semaphore(1000)  # for streams; one that finds none waits
         self.sends_checkpoints = True
         self.coverages: list[codec_pb2.WatermarkCoverage] = []  # of the next streams; full when empty
+        self.search_script = Script()  # of StreamDetectWatermark: before its answer
+        self.searches: list[CallRecord] = []
         self.encoded: list[codec_pb2.EncodeRequest] = []
         self.levels: codec_pb2.RecordingLevels | None = codec_pb2.RecordingLevels(speech_level_db=-20)  # of recordings
         self.detected: list[codec_pb2.DetectWatermarkRequest] = []
@@ -238,20 +240,22 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
     ) -> None:
         """What has come is kept as one request."""
         config = (await anext(requests)).config
-        if self.refusal is not None:
-            raise self.refusal
-        started = codec_pb2.StreamDetectWatermarkStarted()
-        await context.write(codec_pb2.StreamDetectWatermarkResponse(started=started))
-        samples = [request.samples async for request in requests]
-        self.detected.append(
-            codec_pb2.DetectWatermarkRequest(
-                samples=b"".join(samples),
-                sample_format=config.sample_format,
-                sample_rate_hertz=config.sample_rate_hertz,
-                key_ids=config.key_ids,
+        async with _recorded(self.searches, config, context):
+            if self.refusal is not None:
+                raise self.refusal
+            started = codec_pb2.StreamDetectWatermarkStarted()
+            await context.write(codec_pb2.StreamDetectWatermarkResponse(started=started))
+            samples = [request.samples async for request in requests]
+            self.detected.append(
+                codec_pb2.DetectWatermarkRequest(
+                    samples=b"".join(samples),
+                    sample_format=config.sample_format,
+                    sample_rate_hertz=config.sample_rate_hertz,
+                    key_ids=config.key_ids,
+                )
             )
-        )
-        await context.write(codec_pb2.StreamDetectWatermarkResponse(complete=self.detection))
+            await self.search_script.reach(0)
+            await context.write(codec_pb2.StreamDetectWatermarkResponse(complete=self.detection))
 
     async def GetCodecInfo(
         self, request: codec_pb2.GetCodecInfoRequest, context: Context

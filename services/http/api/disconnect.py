@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.types import Receive
+
+T = TypeVar("T")
 
 
 class CallerGoneError(Exception):
     """The caller has closed its connection; there is no one to answer."""
 
 
-async def until_disconnect(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
-    """Runs `work`, and cancels it as soon as the connection is lost. The request's body must have been read.
+async def until_disconnect(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which is cancelled as soon as the connection is lost.
 
-    Raises CallerGoneError.
+    The request's body must have been read. Raises CallerGoneError.
     """
     working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(_disconnected(receive))
@@ -24,7 +26,7 @@ async def until_disconnect(receive: Receive, work: Coroutine[Any, Any, None]) ->
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             raise CallerGoneError
-        working.result()
+        return working.result()
     finally:
         working.cancel()
         watching.cancel()

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import Response
 
+from services.http.api.disconnect import until_disconnect
 from services.http.api.errors import wrong_field
 from services.http.door import Door
 from services.http.endpoints.catalog import described
@@ -52,7 +53,8 @@ def voices_router(door: Door) -> APIRouter:
     async def create_voice(body: VoiceRequest, request: Request) -> dict[str, Any]:
         options = voice_options(body)
         with door.streams.one_more():
-            return described_kept(await door.upstream.client_of(request.headers).create_voice(body.name, **options))
+            creating = door.upstream.client_of(request.headers).create_voice(body.name, **options)
+            return described_kept(await until_disconnect(request.receive, creating))
 
     @router.get("/v1/audio/voices/{voice}", summary="One voice that the caller may use")
     async def get_voice(voice: str, request: Request) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from csm.v1 import watermark_pb2
 from fastapi import APIRouter, Request
 from starlette.datastructures import UploadFile
 
+from services.http.api.disconnect import until_disconnect
 from services.http.api.errors import ApiError, wrong_field
 from services.http.door import Door
 
@@ -39,6 +40,10 @@ def watermark_router(door: Door) -> APIRouter:
     )
     async def detect_watermark(request: Request) -> dict[str, Any]:
         client = door.upstream.client_of(request.headers)
+
+        async def search(file: BinaryIO) -> dict[str, Any]:
+            return found(await until_disconnect(request.receive, client.find_watermarks(file)))
+
         with door.streams.one_more():
             if request.headers.get("content-type", "").startswith("multipart/form-data"):
                 async with request.form(max_files=1, max_fields=4) as form:
@@ -47,7 +52,7 @@ def watermark_router(door: Door) -> APIRouter:
                         raise wrong_field(
                             "file", "is missing; it must be a recording.", code="missing_required_parameter"
                         )
-                    return found(await client.find_watermarks(upload.file))
+                    return await search(upload.file)
             with tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES) as file:
                 async for piece in request.stream():
                     file.write(piece)
@@ -56,7 +61,7 @@ def watermark_router(door: Door) -> APIRouter:
                         400, "The body is empty; it must be a recording.", param="file", code="invalid_value"
                     )
                 file.seek(0)
-                return found(await client.find_watermarks(_binary(file)))
+                return await search(_binary(file))
 
     return router
 

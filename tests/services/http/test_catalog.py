@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from google.protobuf import duration_pb2
 
 from services.http.app import routers
-from tests.support.door.fake_door import FakeDoor, fake_door
+from tests.support.door.fake_door import FakeDoor, fake_door, left_in_search
 
 SPEECH, WATERMARK = "/v1/audio/speech", "/v1/audio/watermark"
 
@@ -84,6 +84,11 @@ async def test_watermark_is_found_with_its_stretches(door: FakeDoor, is_form: bo
 async def test_watermark_of_no_recording_names_the_file(door: FakeDoor, sent: dict[str, Any]) -> None:
     answer = await door.client.post(WATERMARK, **sent)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "file"), answer.text
+
+
+@pytest.mark.parametrize("sent", [{"content": recording()}, {"files": {"file": ("a.wav", recording())}}])
+async def test_leaving_caller_ends_the_search(door: FakeDoor, sent: dict[str, Any]) -> None:
+    assert (await left_in_search(door, WATERMARK, **sent)).error == "CancelledError"
 
 
 async def test_large_recording_is_refused() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from csm.codec.v1 import codec_pb2
 
-from tests.support.door.fake_door import FakeDoor, fake_door
+from tests.support.door.fake_door import FakeDoor, fake_door, left_in_search
 
 VOICES = "/v1/audio/voices"
 
@@ -57,6 +57,12 @@ async def test_voice_is_kept_used_shown_and_deleted(keeping: FakeDoor, voice: di
     assert (await keeping.client.delete(f"{VOICES}/eve")).status_code == 204
     gone = await keeping.client.post("/v1/audio/speech", json=body)
     assert (gone.status_code, gone.json()["error"]["code"]) == (404, "voice_not_found")
+
+
+async def test_leaving_caller_keeps_no_voice(keeping: FakeDoor, voice: dict[str, Any]) -> None:
+    call = await left_in_search(keeping, VOICES, json=voice)
+    assert call.error == "CancelledError"
+    assert (await keeping.client.get(f"{VOICES}/eve")).status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import httpx
 from services.http.settings import HttpSettings
 from services.http.stage import HttpStage, start_http
 from tests.support.fake_deployment import FakeDeployment, fake_deployment
+from tests.support.fake_stages import CallRecord
 
 
 @dataclass
@@ -47,3 +49,14 @@ async def fake_door(gateway: dict[str, Any] | None = None, **settings: Any) -> A
                 yield FakeDoor(stage, behind, client)
         finally:
             await stage.stop()
+
+
+async def left_in_search(door: FakeDoor, path: str, **sent: Any) -> CallRecord:
+    """The codec's search for the watermark, whose caller closed its connection meanwhile; it has ended."""
+    codec = door.behind.codec
+    codec.search_script.pause_at = 0
+    asking = asyncio.create_task(door.client.post(path, **sent))
+    await asyncio.wait_for(codec.search_script.paused.wait(), 60)
+    asking.cancel()
+    await asyncio.wait_for(codec.searches[0].ended.wait(), 60)
+    return codec.searches[0]
