@@ -77,11 +77,17 @@ class Listener:
             await asyncio.sleep(left_s)
 
     async def caught_up(self, least_samples: int) -> None:
-        """Returns when the caller has taken samples since this call, and fewer than so many are left."""
+        """Returns when the caller has taken what it was given, and fewer than so many samples are left.
+
+        It may have done so before this call, and have nothing left to take.
+        """
         taken_before = self.taken_samples
         async with self._changed:
             await self._changed.wait_for(
-                lambda: self.taken_samples > taken_before and self.put_samples - self.taken_samples < least_samples
+                lambda: (
+                    (self.taken_samples > taken_before or self._taking_since_s is None)
+                    and self.put_samples - self.taken_samples < least_samples
+                )
             )
 
     async def _notify(self) -> None:

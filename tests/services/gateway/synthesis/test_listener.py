@@ -1,0 +1,75 @@
+"""The samples that wait for a caller: when it is behind, and when it has caught up."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from services.gateway.synthesis.listener import Listener
+
+
+class Caller:
+    """Takes a piece each time it is told to."""
+
+    def __init__(self) -> None:
+        self.asked, self.may = asyncio.Semaphore(0), asyncio.Semaphore(0)
+
+    async def take(self, samples: bytes) -> None:
+        self.asked.release()
+        await self.may.acquire()
+
+
+async def settled() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def caller() -> Caller:
+    return Caller()
+
+
+@pytest.fixture
+def listener(caller: Caller) -> Listener:
+    return Listener(caller.take, 0.0, 4, lambda: None)
+
+
+async def test_caller_that_took_all_while_its_call_was_ended_has_caught_up(listener: Listener, caller: Caller) -> None:
+    running = asyncio.create_task(listener.run())
+    await listener.put(bytes(8))
+    await caller.asked.acquire()
+    await listener.behind()
+    caller.may.release()
+    await settled()
+    assert listener.taken_samples == listener.put_samples == 4
+    await asyncio.wait_for(listener.caught_up(1), 20)
+    running.cancel()
+
+
+async def test_caller_that_takes_nothing_has_not_caught_up_though_little_is_left(
+    listener: Listener, caller: Caller
+) -> None:
+    running = asyncio.create_task(listener.run())
+    await listener.put(bytes(8))
+    await caller.asked.acquire()
+    await listener.behind()
+    waiting = asyncio.create_task(listener.caught_up(100))
+    await settled()
+    assert not waiting.done()
+    caller.may.release()
+    await asyncio.wait_for(waiting, 20)
+    running.cancel()
+
+
+async def test_caller_with_much_left_has_not_caught_up(listener: Listener, caller: Caller) -> None:
+    running = asyncio.create_task(listener.run())
+    await listener.put(bytes(24))
+    await caller.asked.acquire()
+    waiting = asyncio.create_task(listener.caught_up(5))
+    caller.may.release()
+    await settled()
+    assert listener.taken_samples == 4 and not waiting.done()
+    caller.may.release()
+    await asyncio.wait_for(waiting, 20)
+    running.cancel()
