@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from csm.codec.v1 import codec_pb2
 
-PIECE_BYTES = 256 * 1024
+PIECE_BYTES = 128 * 1024  # of a larger one the copies cost more, of a smaller one the messages
 
 
 @dataclass(frozen=True, slots=True)

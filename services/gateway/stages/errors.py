@@ -90,6 +90,7 @@ def from_stage(stage: StageName, error: grpc.aio.AioRpcError) -> StageError:
         log.warning("the %s is lost: %s", stage.lower(), answer.message)
         return unreachable(stage)
     if answer.code is grpc.StatusCode.UNIMPLEMENTED:
+        log.error("the %s lacks a method: it is of an older version", stage.lower())
         return too_old(stage)
     if answer.code not in _PASSED_ON or (answer.code is grpc.StatusCode.INTERNAL and not has_details):
         return broken(stage, f"{answer.code.name}: {answer.message}")
