@@ -29,81 +29,72 @@ async def opened(stub: Any, method: str = "StreamEncode", **config: Any) -> Any:
     return call
 
 
-@pytest.mark.parametrize(
-    ("sample_format", "samples", "rate_hz"),
-    [(S16, NOISE.tobytes(), 16_000), (F32, (NOISE / np.float32(32768)).astype("<f4").tobytes(), 24_000)],
-    ids=["s16", "f32"],
-)
-async def test_a_recording_in_pieces_is_encoded_as_in_one(
-    stub: Any, sample_format: Any, samples: bytes, rate_hz: int
-) -> None:
+async def test_a_recording_in_pieces_is_encoded_as_in_one(stub: Any) -> None:
     """Bit for bit, levels too, wherever the pieces cut samples."""
-    config = {"sample_format": sample_format, "sample_rate_hertz": rate_hz, "measure": True}
-    whole = await stub.Encode(codec_pb2.EncodeRequest(samples=samples, **config))
-    assert whole.codes.frame_count > 1 and whole.HasField("levels")
-    for size in (333, 4001, len(samples)):
-        started, answer = await answers(
-            stub.StreamEncode(iter(recording_messages("StreamEncode", samples, size, **config)))
-        )
-        assert started.WhichOneof("event") == "started" and answer.complete == whole
-    *_, answer = await answers(
-        stub.StreamEncode(iter(recording_messages("StreamEncode", samples, 4001, **config | {"measure": False})))
-    )
-    assert not answer.complete.HasField("levels") and answer.complete.codes == whole.codes
-
-
-@pytest.mark.parametrize("method", METHODS)
-async def test_a_wrong_recording_is_refused_with_the_field(stub: Any, method: str) -> None:
-    message = getattr(codec_pb2, f"{method}Request")
-    good = recording_messages(method, bytes(400), 400)
-    for messages, field in (
-        ([], "config"),
-        (good[1:], "config"),
-        ([good[0], good[0]], "request"),
-        (good[:1], "samples"),
-        ([*good, message(samples=b"abc")], "samples"),
-        ([good[0], message(samples=np.array([np.nan], "<f4").tobytes())], "samples"),
+    for sample_format, samples, rate_hz in (
+        (S16, NOISE.tobytes(), 16_000),
+        (F32, (NOISE / np.float32(32768)).astype("<f4").tobytes(), 24_000),
     ):
-        status = await refusal(answers(getattr(stub, method)(iter(messages))))
-        assert status.code is grpc.StatusCode.INVALID_ARGUMENT
-        assert [violation.field for violation in status.field_violations] == [field]
+        config: dict[str, Any] = {"sample_format": sample_format, "sample_rate_hertz": rate_hz, "measure": True}
+        whole = await stub.Encode(codec_pb2.EncodeRequest(samples=samples, **config))
+        assert whole.codes.frame_count > 1 and whole.HasField("levels")
+        for size in (333, 4001, len(samples)):
+            messages = recording_messages("StreamEncode", samples, size, **config)
+            started, answer = await answers(stub.StreamEncode(iter(messages)))
+            assert started.WhichOneof("event") == "started" and answer.complete == whole
+        messages = recording_messages("StreamEncode", samples, 4001, **config | {"measure": False})
+        _, answer = await answers(stub.StreamEncode(iter(messages)))
+        assert not answer.complete.HasField("levels") and answer.complete.codes == whole.codes
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("field", ["sample_format", "sample_rate_hertz"])
-async def test_a_wrong_config_is_refused_before_the_call_has_started(stub: Any, method: str, field: str) -> None:
-    call = getattr(stub, method)()
-    await call.write(recording_messages(method, b"", 1, **{field: 9})[0])
-    status = await refusal(call.read())
-    assert status.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert [violation.field for violation in status.field_violations] == [field]
+async def test_a_wrong_recording_is_refused_with_the_field(stub: Any) -> None:
+    for method in METHODS:
+        message = getattr(codec_pb2, f"{method}Request")
+        good = recording_messages(method, bytes(400), 400)
+        for messages, field in (
+            ([], "config"),
+            (good[1:], "config"),
+            ([good[0], good[0]], "request"),
+            (good[:1], "samples"),
+            ([*good, message(samples=b"abc")], "samples"),
+            ([good[0], message(samples=np.array([np.nan], "<f4").tobytes())], "samples"),
+        ):
+            status = await refusal(answers(getattr(stub, method)(iter(messages))))
+            assert status.code is grpc.StatusCode.INVALID_ARGUMENT
+            assert [violation.field for violation in status.field_violations] == [field]
 
 
-@pytest.mark.parametrize("method", METHODS)
-async def test_a_recording_that_is_too_long_is_refused_before_all_of_it_has_come(
-    settings: CodecSettings, method: str
-) -> None:
+async def test_a_wrong_config_is_refused_before_the_call_has_started(stub: Any) -> None:
+    for method in METHODS:
+        for field, wrong in (("sample_format", 0), ("sample_format", 9), ("sample_rate_hertz", 7999)):
+            call = getattr(stub, method)()
+            await call.write(recording_messages(method, b"", 1, **{field: wrong})[0])
+            status = await refusal(call.read())
+            assert status.code is grpc.StatusCode.INVALID_ARGUMENT
+            assert [violation.field for violation in status.field_violations] == [field]
+
+
+async def test_a_recording_that_is_too_long_is_refused_before_all_of_it_has_come(settings: CodecSettings) -> None:
     """As Encode refuses it. The sender has not half-closed: it would go on."""
     async with running_codec(settings, max_recording_seconds=1, max_detection_seconds=1) as (_, stub):
-        call = await opened(stub, method)
-        for piece in (bytes(4 * 24_000), bytes(4)):
-            await call.write(getattr(codec_pb2, f"{method}Request")(samples=piece))
-        status = await refusal(call.read())
         whole = codec_pb2.EncodeRequest(samples=bytes(4 * 24_001), sample_format=F32, sample_rate_hertz=24_000)
         expected = await refusal(stub.Encode(whole))
-        assert (status.code, status.reason) == (expected.code, expected.reason)
-        (violation,), (of_encode,) = status.field_violations, expected.field_violations
-        assert (violation.field, violation.reason) == (of_encode.field, of_encode.reason)
-        assert "1 s" in violation.description
+        for method in METHODS:
+            call = await opened(stub, method)
+            for piece in (bytes(4 * 24_000), bytes(4)):
+                await call.write(getattr(codec_pb2, f"{method}Request")(samples=piece))
+            status = await refusal(call.read())
+            assert (status.code, status.reason) == (expected.code, expected.reason)
+            (violation,), (of_encode,) = status.field_violations, expected.field_violations
+            assert (violation.field, violation.reason) == (of_encode.field, of_encode.reason)
+            assert "1 s" in violation.description
 
 
-@pytest.mark.parametrize("method", METHODS)
-async def test_a_recording_whose_samples_stop_coming_is_ended(
-    stub: Any, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
+async def test_a_recording_whose_samples_stop_coming_is_ended(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sample_stream, "IDLE_SECONDS", 0.1)
-    status = await refusal((await opened(stub, method)).read())
-    assert (status.code, status.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "RECORDING_STALLED")
+    for method in METHODS:
+        status = await refusal((await opened(stub, method)).read())
+        assert (status.code, status.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "RECORDING_STALLED")
 
 
 async def test_a_recording_that_is_still_sent_holds_up_no_other(stub: Any) -> None:
