@@ -82,13 +82,11 @@ def valid_requests(codec: rvq_pb2.CodecIdentity) -> dict[str, list[Message]]:
     frames = rvq_pb2.CodeFrames(
         frame_count=2, codebook_count=codec.codebook_count, codes=bytes(4 * codec.codebook_count)
     )
-    pcm_16: dict[str, Any] = {
-        "samples": bytes(9600),
-        "sample_format": codec_pb2.SAMPLE_FORMAT_S16LE,
-        "sample_rate_hertz": 24_000,
-    }
+    pcm_format: dict[str, Any] = {"sample_format": codec_pb2.SAMPLE_FORMAT_S16LE, "sample_rate_hertz": 24_000}
+    pcm_16 = pcm_format | {"samples": bytes(9600)}
     text, detect = tts_pb2.StreamSynthesizeTextRequest, watermark_pb2.StreamDetectWatermarkRequest
     decode, search = codec_pb2.StreamDecodeRequest, codec_pb2.StreamDetectWatermarkRequest
+    encode = codec_pb2.StreamEncodeRequest
     generate = engine_pb2.GenerateRequest(
         segments=[engine_pb2.Segment(text="Before.", codes=frames), engine_pb2.Segment(text="Hello there.")],
         sampling_params=engine_pb2.SamplingParams(seed=1),
@@ -116,11 +114,7 @@ def valid_requests(codec: rvq_pb2.CodecIdentity) -> dict[str, list[Message]]:
         "StreamDetectWatermark": [
             detect(config=watermark_pb2.StreamDetectWatermarkConfig(audio_format=recording.audio_format)),
             detect(audio_content=bytes(9600)),
-            search(
-                config=codec_pb2.StreamDetectWatermarkConfig(
-                    sample_format=codec_pb2.SAMPLE_FORMAT_S16LE, sample_rate_hertz=24_000
-                )
-            ),
+            search(config=codec_pb2.StreamDetectWatermarkConfig(**pcm_format)),
             search(samples=bytes(9600)),
         ],
         "Generate": [generate],
@@ -129,6 +123,10 @@ def valid_requests(codec: rvq_pb2.CodecIdentity) -> dict[str, list[Message]]:
             decode(frames=frames),
         ],
         "Encode": [codec_pb2.EncodeRequest(**pcm_16)],
+        "StreamEncode": [
+            encode(config=codec_pb2.StreamEncodeConfig(**pcm_format, measure=True)),
+            encode(samples=bytes(9600)),
+        ],
         "Check": [health_pb2.HealthCheckRequest(service="readiness")],
         "Watch": [health_pb2.HealthCheckRequest(service="readiness")],
         "ServerReflectionInfo": [reflection_pb2.ServerReflectionRequest(list_services="*")],

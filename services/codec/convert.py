@@ -55,7 +55,9 @@ def to_pcm(samples: bytes, sample_format: codec_pb2.SampleFormat) -> Pcm:
     if len(samples) % dtype.itemsize:
         raise InvalidRequestError("samples", f"hold {len(samples)} bytes; a sample is {dtype.itemsize}")
     pcm = np.frombuffer(samples, dtype).astype(np.float32)
-    return pcm / np.float32(_S16_SCALE) if sample_format == codec_pb2.SAMPLE_FORMAT_S16LE else pcm
+    if sample_format == codec_pb2.SAMPLE_FORMAT_S16LE:
+        pcm /= np.float32(_S16_SCALE)
+    return pcm
 
 
 def from_pcm(pcm: Pcm, sample_format: codec_pb2.SampleFormat) -> bytes:

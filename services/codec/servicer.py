@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from dataclasses import asdict
 from typing import Any
 
 import grpc
@@ -13,18 +12,15 @@ from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from csm.rvq.v1 import rvq_pb2
 
 from csm_bundle.errors import InvalidRequestError, WatermarkError
-from csm_codec.levels import measure
-from csm_codec.mimi.encoder import encode
 from csm_codec.resample import Pcm, StreamResampler
 from csm_codec.stream import Audio, Checkpoint, Complete
 from csm_codec.stretch import FASTEST, SLOWEST, held_samples
 from csm_codec.watermark.stream.coverage import Coverage
 from services.codec import convert, resume
 from services.codec.async_codec import AsyncCodec, StreamHandle
-from services.codec.detection import WatermarkSearch, named_key
 from services.codec.load import LoadedCodec
-from services.codec.metrics import CodecMetrics
-from services.codec.recordings import RecordingWorker
+from services.codec.recordings.detection import WatermarkSearch, named_key
+from services.codec.recordings.encoding import RecordingEncoder
 from services.common import values
 from services.common.pulse import BEAT_S
 from services.common.rpc.status import StatusError
@@ -44,15 +40,13 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         self,
         loaded: LoadedCodec,
         async_codec: AsyncCodec,
-        recordings: RecordingWorker,
-        metrics: CodecMetrics,
+        encoder: RecordingEncoder,
         search: WatermarkSearch,
         *,
         max_recording_seconds: float,
         require_full_watermark: bool,
     ) -> None:
-        self._loaded, self._async_codec, self._recordings, self._metrics = loaded, async_codec, recordings, metrics
-        self._search = search
+        self._loaded, self._async_codec, self._encoder, self._search = loaded, async_codec, encoder, search
         self._max_recording_seconds = max_recording_seconds
         self._require_full_watermark = require_full_watermark
         self._identity = loaded.mimi.identity
@@ -100,13 +94,10 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
 
     async def Encode(self, request: codec_pb2.EncodeRequest, context: Context) -> codec_pb2.EncodeResponse:
         pcm = self._to_recording(request)
-        codes = await self._recordings.run(lambda: encode(self._loaded.mimi, pcm, request.sample_rate_hertz))
-        self._metrics.observe_encoding(len(pcm) / request.sample_rate_hertz)
-        response = codec_pb2.EncodeResponse(codes=convert.from_codes(codes), codec=values.from_identity(self._identity))
-        if request.measure:
-            levels = await self._recordings.run_admitted(lambda: measure(pcm, request.sample_rate_hertz))
-            response.levels.CopyFrom(codec_pb2.RecordingLevels(**asdict(levels)))
-        return response
+        return await self._encoder.encode(pcm, request.sample_rate_hertz, measured=request.measure)
+
+    async def StreamEncode(self, requests: AsyncIterator[codec_pb2.StreamEncodeRequest], context: Context) -> None:
+        await self._encoder.stream(requests, context)
 
     async def DetectWatermark(
         self, request: codec_pb2.DetectWatermarkRequest, context: Context

@@ -22,7 +22,9 @@ class CodecSettings(BundleSettings, CodecConfig):
     health_port: HealthPort = 50072
     metrics_port: MetricsPort = 9462
     max_connection_age_seconds: ConnectionAge = 4  # a new replica gets calls within 5 s
-    max_receive_message_bytes: ReceiveLimit = 40 * 2**20  # recordings grow when the gateway decodes them, up to double
+    max_receive_message_bytes: ReceiveLimit = (
+        40 * 2**20
+    )  # for earlier gateways, which send a recording, up to twice its size, in one message
     device: str = Field("cpu", min_length=1, description="Torch device: cpu, cuda, cuda:1, ...")
     max_waiting_streams: int = Field(
         64, ge=0, le=100_000, description="Streams that wait for a slot before one is refused."
@@ -49,7 +51,7 @@ class CodecSettings(BundleSettings, CodecConfig):
         120.0,
         gt=0,
         le=3600,
-        description="Longest recording that is encoded, or searched for the watermark, in one message.",
+        description="Longest recording that is encoded, or searched for the watermark in one message.",
     )
     max_detection_seconds: float = Field(
         3600.0, gt=0, le=3600, description="Longest recording that is searched for the watermark as it comes in."
@@ -58,5 +60,5 @@ class CodecSettings(BundleSettings, CodecConfig):
         4, ge=1, le=64, description="Recordings searched at once as they come in, with 20 MB each; more wait."
     )
     max_waiting: int = Field(
-        16, ge=0, le=10_000, description="Recordings that wait for their turn before one is refused."
+        16, ge=0, le=10_000, description="Recordings that come in or wait for their turn before one is refused."
     )

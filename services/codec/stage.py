@@ -9,10 +9,11 @@ from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 
 from services.codec.admission import Admission
 from services.codec.async_codec import AsyncCodec
-from services.codec.detection import WatermarkSearch
 from services.codec.load import load_codec
 from services.codec.metrics import CodecMetrics
-from services.codec.recordings import RecordingWorker
+from services.codec.recordings.detection import WatermarkSearch
+from services.codec.recordings.encoding import RecordingEncoder
+from services.codec.recordings.worker import RecordingWorker
 from services.codec.servicer import CodecServicer
 from services.codec.settings import CodecSettings
 from services.common.rpc.server import StageServer, StageService
@@ -64,8 +65,7 @@ async def start_codec(settings: CodecSettings) -> CodecStage:
     servicer = CodecServicer(
         loaded,
         async_codec,
-        recordings,
-        codec_metrics,
+        RecordingEncoder(loaded, recordings, codec_metrics, settings.max_recording_seconds),
         WatermarkSearch(
             loaded,
             recordings,

@@ -128,8 +128,8 @@ class GatewaySettings(StageSettings):
         default=16 * 2**20,
         ge=2**20,
         le=2**40,
-        description="Samples of context recordings and prompts decoded and encoded at once, over all calls; about four"
-        " times as much memory is used for them.",
+        description="Samples of context recordings and prompts decoded and encoded at once, over all calls; about twice"
+        " as much memory is used for them.",
     )
     max_waiting_recordings: int = Field(
         default=64, ge=0, le=100_000, description="Calls that wait for either before one is refused."

@@ -67,6 +67,13 @@ def stream_of(codes: Codes, sizes: list[int], **config: Any) -> list[codec_pb2.S
     return requests
 
 
+def recording_messages(method: str, samples: bytes, size: int, **config: Any) -> list[Any]:
+    """Config, then the samples in messages of `size` bytes. method: StreamEncode or StreamDetectWatermark"""
+    message = getattr(codec_pb2, f"{method}Request")
+    first = message(config={"sample_format": F32, "sample_rate_hertz": 24000, **config})
+    return [first, *(message(samples=samples[start : start + size]) for start in range(0, len(samples), size))]
+
+
 async def decode(
     stub: Any, requests: list[codec_pb2.StreamDecodeRequest]
 ) -> tuple[bytes, codec_pb2.StreamDecodeComplete]:

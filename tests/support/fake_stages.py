@@ -160,7 +160,7 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
         self.search_script = Script()  # of StreamDetectWatermark: before its answer
         self.searches: list[CallRecord] = []
         self.encoded: list[codec_pb2.EncodeRequest] = []
-        self.levels: codec_pb2.RecordingLevels | None = codec_pb2.RecordingLevels(speech_level_db=-20)  # of recordings
+        self.levels = codec_pb2.RecordingLevels(speech_level_db=-20)  # of recordings
         self.detected: list[codec_pb2.DetectWatermarkRequest] = []
         self.detection = codec_pb2.DetectWatermarkResponse(detected=True, confidence=0.75, key_id="key-1")
         self.info = codec_pb2.GetCodecInfoResponse(
@@ -226,36 +226,36 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
         call.frame_count += frames.frame_count
         return self.audio_of(range(frames.first_frame_index, call.frame_count))
 
-    async def Encode(self, request: codec_pb2.EncodeRequest, context: Context) -> codec_pb2.EncodeResponse:
-        self.encoded.append(request)
-        if self.refusal is not None:
-            raise self.refusal
-        response = codec_pb2.EncodeResponse(codes=fake_frames(0, 3), codec=self.info.codec)
-        if request.measure and self.levels is not None:
-            response.levels.CopyFrom(self.levels)
-        return response
+    async def StreamEncode(self, requests: AsyncIterator[codec_pb2.StreamEncodeRequest], context: Context) -> None:
+        started = codec_pb2.StreamEncodeResponse(started=codec_pb2.StreamEncodeStarted())
+        fields = await self._receive(requests, context, started)
+        complete = await self.encode(codec_pb2.EncodeRequest(**fields))
+        await context.write(codec_pb2.StreamEncodeResponse(complete=complete))
+
+    async def encode(self, recording: codec_pb2.EncodeRequest) -> codec_pb2.EncodeResponse:
+        """recording: all that has come"""
+        self.encoded.append(recording)
+        levels = self.levels if recording.measure else None
+        return codec_pb2.EncodeResponse(codes=fake_frames(0, 3), codec=self.info.codec, levels=levels)
 
     async def StreamDetectWatermark(
         self, requests: AsyncIterator[codec_pb2.StreamDetectWatermarkRequest], context: Context
     ) -> None:
         """What has come is kept as one request."""
-        config = (await anext(requests)).config
-        async with _recorded(self.searches, config, context):
-            if self.refusal is not None:
-                raise self.refusal
-            started = codec_pb2.StreamDetectWatermarkStarted()
-            await context.write(codec_pb2.StreamDetectWatermarkResponse(started=started))
-            samples = [request.samples async for request in requests]
-            self.detected.append(
-                codec_pb2.DetectWatermarkRequest(
-                    samples=b"".join(samples),
-                    sample_format=config.sample_format,
-                    sample_rate_hertz=config.sample_rate_hertz,
-                    key_ids=config.key_ids,
-                )
-            )
+        started = codec_pb2.StreamDetectWatermarkResponse(started=codec_pb2.StreamDetectWatermarkStarted())
+        async with _recorded(self.searches, None, context):
+            self.detected.append(codec_pb2.DetectWatermarkRequest(**await self._receive(requests, context, started)))
             await self.search_script.reach(0)
             await context.write(codec_pb2.StreamDetectWatermarkResponse(complete=self.detection))
+
+    async def _receive(self, requests: AsyncIterator[Any], context: Context, started: Any) -> dict[str, Any]:
+        """The fields of a recording in pieces: those of its config, and all its samples."""
+        config = (await anext(requests)).config
+        if self.refusal is not None:
+            raise self.refusal
+        await context.write(started)
+        samples = b"".join([request.samples async for request in requests])
+        return {field.name: value for field, value in config.ListFields()} | {"samples": samples}
 
     async def GetCodecInfo(
         self, request: codec_pb2.GetCodecInfoRequest, context: Context

@@ -48,6 +48,7 @@ def open_channel(
         ("grpc.enable_retries", 0),  # the caller decides whether a call may run twice
         ("grpc.keepalive_time_ms", keepalive_ms[0]),
         ("grpc.keepalive_timeout_ms", keepalive_ms[1]),
+        ("grpc.http2.ping_timeout_ms", keepalive_ms[1]),  # else 60 s for a ping that the library had to delay
         ("grpc.keepalive_permit_without_calls", int(silence_s > 0)),
         ("grpc.http2.max_pings_without_data", 0),  # keepalive is for streams in which only the peer sends
         ("grpc.initial_reconnect_backoff_ms", 200),

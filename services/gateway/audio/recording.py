@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from csm.codec.v1 import codec_pb2
+
+PIECE_BYTES = 128 * 1024  # of a larger one the copies cost more, of a smaller one the messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +26,8 @@ class Recording:
     @property
     def duration_s(self) -> float:
         return len(self.samples) / (self.sample_size * self.sample_rate_hz)
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The samples as they are sent. Until the last one is taken the generator holds the recording."""
+        for start in range(0, len(self.samples), PIECE_BYTES):
+            yield self.samples[start : start + PIECE_BYTES]

@@ -87,16 +87,11 @@ class VoicePrompts:
         field = f"{_RECORDING}.audio_content"
         if violations := checks.too_short(field, recording.duration_s):
             raise invalid_argument(violations)
-        message = codec_pb2.EncodeRequest(
-            samples=recording.samples,
-            sample_format=recording.sample_format,
-            sample_rate_hertz=recording.sample_rate_hz,
-            measure=True,
+        config = codec_pb2.StreamEncodeConfig(
+            sample_format=recording.sample_format, sample_rate_hertz=recording.sample_rate_hz, measure=True
         )
         try:
-            answer = await self._codec.encode(message, deadline.remaining_s)
-            if not answer.HasField("levels"):
-                raise checks.old_codec()
+            answer = await self._codec.encode(config, recording.pieces(), deadline.remaining_s)
             violations = checks.wrong_levels(field, answer.levels)
             if not violations and not self._settings.voices_from_own_output:
                 violations = await checks.own_watermark(field, recording, self._codec, deadline.remaining_s)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -130,7 +130,7 @@ class WatermarkServicer:
         except StageError as error:
             raise recording_in_public_terms(error, field or "config") from None
 
-    async def _samples(self, first: Recording, pieces: Iterator[Recording]) -> AsyncIterator[bytes]:
+    async def _samples(self, first: Recording, pieces: Iterator[Recording]) -> AsyncGenerator[bytes, None]:
         piece: Recording | None = first
         while piece is not None:
             yield piece.samples

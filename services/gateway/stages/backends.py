@@ -28,6 +28,8 @@ log = logging.getLogger("csm.gateway")
 
 DEFAULT_SILENCE_S = 3.0
 
+Samples = AsyncGenerator[bytes, None]  # of one recording, in pieces; whoever sends them closes it
+
 
 class Generates(Protocol):
     def generate(
@@ -42,12 +44,14 @@ class Decodes(Protocol):
 
 
 class Encodes(Protocol):
-    async def encode(self, request: codec_pb2.EncodeRequest, timeout_s: float) -> codec_pb2.EncodeResponse: ...
+    async def encode(
+        self, config: codec_pb2.StreamEncodeConfig, samples: Samples, timeout_s: float
+    ) -> codec_pb2.EncodeResponse: ...
 
 
 class Detects(Protocol):
     async def detect(
-        self, config: codec_pb2.StreamDetectWatermarkConfig, samples: AsyncIterator[bytes], timeout_s: float
+        self, config: codec_pb2.StreamDetectWatermarkConfig, samples: Samples, timeout_s: float
     ) -> codec_pb2.DetectWatermarkResponse: ...
 
 
@@ -183,21 +187,32 @@ class GrpcCodec:
 
         return _messages("CODEC", self._channel, call, self._silence_s)
 
-    async def encode(self, request: codec_pb2.EncodeRequest, timeout_s: float) -> codec_pb2.EncodeResponse:
-        async with _calling("CODEC", self._channel) as stub:
-            answer: codec_pb2.EncodeResponse = await stub.Encode(request, timeout=timeout_s, metadata=call_metadata())
-            return checked("CODEC", answer)
+    async def encode(
+        self, config: codec_pb2.StreamEncodeConfig, samples: Samples, timeout_s: float
+    ) -> codec_pb2.EncodeResponse:
+        complete: codec_pb2.EncodeResponse = await self._send(
+            lambda stub: stub.StreamEncode, codec_pb2.StreamEncodeRequest, config, samples, timeout_s
+        )
+        return complete
 
     async def detect(
-        self, config: codec_pb2.StreamDetectWatermarkConfig, samples: AsyncIterator[bytes], timeout_s: float
+        self, config: codec_pb2.StreamDetectWatermarkConfig, samples: Samples, timeout_s: float
     ) -> codec_pb2.DetectWatermarkResponse:
-        """Sends no samples before the codec has started: writes would hide the status of a refusal."""
         message = codec_pb2.StreamDetectWatermarkRequest
-        async with _calling("CODEC", self._channel) as stub:
-            call = stub.StreamDetectWatermark(timeout=timeout_s, metadata=call_metadata())
+        complete: codec_pb2.DetectWatermarkResponse = await self._send(
+            lambda stub: stub.StreamDetectWatermark, message, config, samples, timeout_s
+        )
+        return complete
+
+    async def _send(
+        self, method: Callable[[Any], Any], message: Any, config: Any, samples: Samples, timeout_s: float
+    ) -> Any:
+        """Sends no samples before the codec has started: writes would hide the status of a refusal."""
+        async with aclosing(samples), _calling("CODEC", self._channel) as stub:
+            call = method(stub)(timeout=timeout_s, metadata=call_metadata())
             try:
                 await call.write(message(config=config))
-                await call.read()  # `started`; raises if the codec refused
+                checked("CODEC", await call.read())  # `started`; raises if the codec refused
                 async for piece in samples:
                     if call.done():
                         break  # the call has ended; the next read raises its status
@@ -209,10 +224,9 @@ class GrpcCodec:
                 answer = await call.read()
             finally:
                 call.cancel()
-            if answer is grpc.aio.EOF or answer.WhichOneof("event") != "complete":  # type: ignore[attr-defined]
-                raise broken("CODEC", "a search for the watermark ended without an answer")
-            complete: codec_pb2.DetectWatermarkResponse = answer.complete
-            return complete
+            if answer is not grpc.aio.EOF and checked("CODEC", answer).HasField("complete"):  # type: ignore[attr-defined]
+                return answer.complete
+            raise broken("CODEC", "a recording was taken and not answered")
 
     async def codec_info(self, timeout_s: float, *, wait_for_ready: bool = False) -> codec_pb2.GetCodecInfoResponse:
         """wait_for_ready: waits for a replica when none is available."""

@@ -59,6 +59,12 @@ def checked(stage: StageName, answer: Answer | None) -> Answer:
     return answer
 
 
+def too_old(stage: StageName) -> StageError:
+    """The error of a stage that lacks a method."""
+    what = f"The {stage.lower()} is of a version that lacks what the request needs; the operator upgrades it."
+    return StageError(stage, grpc.StatusCode.FAILED_PRECONDITION, f"{stage}_TOO_OLD", what)
+
+
 def other_model(stage: StageName) -> StageError:
     """The error of a replica with other weights or settings, which cannot resume the stream."""
     return StageError(
@@ -83,6 +89,9 @@ def from_stage(stage: StageName, error: grpc.aio.AioRpcError) -> StageError:
     if (answer.code in _LOST and not has_details) or answer.message == _CUT_OFF_WRITE:
         log.warning("the %s is lost: %s", stage.lower(), answer.message)
         return unreachable(stage)
+    if answer.code is grpc.StatusCode.UNIMPLEMENTED:
+        log.error("the %s lacks a method: it is of an older version", stage.lower())
+        return too_old(stage)
     if answer.code not in _PASSED_ON or (answer.code is grpc.StatusCode.INTERNAL and not has_details):
         return broken(stage, f"{answer.code.name}: {answer.message}")
     passed_on = StageError(stage, answer.code, answer.reason, answer.message)

@@ -5,12 +5,9 @@ The codec stage computes on the samples; this module compares.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import grpc
 from csm.codec.v1 import codec_pb2
 
-from services.common.rpc.status import FieldViolation, StatusError
+from services.common.rpc.status import FieldViolation
 from services.gateway.audio.recording import Recording
 from services.gateway.stages.backends import Detects
 
@@ -18,7 +15,6 @@ MIN_SECONDS = 1.0
 MIN_LEVEL_DB = -40.0  # RMS of the parts that are not silent, in dB of full scale
 MAX_SILENT_RATIO = 0.6
 MAX_CLIPPED_RATIO = 0.005
-_PIECE_BYTES = 256 * 1024
 
 
 def too_short(field: str, seconds: float) -> list[FieldViolation]:
@@ -47,23 +43,10 @@ async def own_watermark(field: str, recording: Recording, codec: Detects, timeou
     config = codec_pb2.StreamDetectWatermarkConfig(
         sample_format=recording.sample_format, sample_rate_hertz=recording.sample_rate_hz
     )
-    found = await codec.detect(config, _pieces(recording.samples), timeout_s)
+    found = await codec.detect(config, recording.pieces(), timeout_s)
     if not found.detected and not found.stretches:
         return []
     return [FieldViolation(field, f"carries this server's watermark: {OWN_OUTPUT}", "PROMPT_IS_OWN_OUTPUT")]
 
 
 OWN_OUTPUT = "no voice is made of its own output here; send a recording of the speaker."
-
-
-def old_codec() -> StatusError:
-    return StatusError(
-        grpc.StatusCode.FAILED_PRECONDITION,
-        "CODEC_TOO_OLD",
-        "The codec stage is of a version that does not measure recordings; upgrade it to make voices.",
-    )
-
-
-async def _pieces(samples: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(samples), _PIECE_BYTES):
-        yield samples[start : start + _PIECE_BYTES]

@@ -57,12 +57,10 @@ async def encoded(name: str, text: str, file: bytes, catalog: Catalog, codec: En
         recording = await asyncio.to_thread(_read, file)
     except UnreadableAudioError as error:
         raise broken(name, f"its recording {error}") from None
-    request = codec_pb2.EncodeRequest(
-        samples=recording.samples,
-        sample_format=recording.sample_format,
-        sample_rate_hertz=recording.sample_rate_hz,
+    config = codec_pb2.StreamEncodeConfig(
+        sample_format=recording.sample_format, sample_rate_hertz=recording.sample_rate_hz
     )
-    return checked(name, text, (await codec.encode(request, timeout_s)).codes, catalog)
+    return checked(name, text, (await codec.encode(config, recording.pieces(), timeout_s)).codes, catalog)
 
 
 def checked(name: str, text: str, codes: rvq_pb2.CodeFrames, catalog: Catalog) -> Prompt:

@@ -43,7 +43,7 @@ async def limited_gateway(
         (engine_pb2_grpc.add_EngineServiceServicer_to_server, engine, "csm.engine.v1.EngineService"),
         (codec_pb2_grpc.add_CodecServiceServicer_to_server, codec, "csm.codec.v1.CodecService"),
     ):
-        settings = StageSettings(host="127.0.0.1", max_receive_message_bytes=40 * MIB)  # as the codec's
+        settings = StageSettings(host="127.0.0.1")
         server = StageServer(settings, [StageService(add, servicer, name)])
         await server.start()
         await server.set_serving()

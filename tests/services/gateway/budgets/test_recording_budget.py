@@ -16,7 +16,6 @@ from csm.codec.v1 import codec_pb2
 from csm.v1 import tts_pb2, tts_pb2_grpc, voices_pb2, voices_pb2_grpc
 
 from services.common.rpc import status
-from services.common.rpc.calls import Context
 from services.gateway.audio.recording import Recording
 from services.gateway.requests.validation import plan_synthesis
 from services.gateway.rpc import planning
@@ -34,10 +33,10 @@ class Codec(FakeCodec):
         super().__init__()
         self.encoding, self.may_encode = asyncio.Event(), asyncio.Event()
 
-    async def Encode(self, request: codec_pb2.EncodeRequest, context: Context) -> codec_pb2.EncodeResponse:
+    async def encode(self, recording: codec_pb2.EncodeRequest) -> codec_pb2.EncodeResponse:
         self.encoding.set()
         await self.may_encode.wait()
-        return await super().Encode(request, context)
+        return await super().encode(recording)
 
 
 Call = Callable[[grpc.aio.Channel], Awaitable[Any]]
@@ -159,6 +158,17 @@ async def test_a_running_stream_holds_no_recording(tmp_path: Path) -> None:
         assert gauge(running, "tts_recording_bytes") == gauge(running, "tts_large_requests") == 0
         running.engine.script.resume.set()
         assert await stream and await text
+
+
+async def test_the_samples_are_gone_once_they_are_sent(tmp_path: Path) -> None:
+    """While the codec encodes, the gateway waits for codes alone."""
+    async with budget(tmp_path) as (running, codec, channel):
+        stream = asyncio.ensure_future(streamed(channel))
+        await codec.encoding.wait()
+        gc.collect()
+        assert not [each for each in gc.get_objects() if type(each) is Recording]
+        codec.may_encode.set()
+        assert await stream
 
 
 async def test_large_requests_are_bounded_before_they_are_decoded(tmp_path: Path) -> None:

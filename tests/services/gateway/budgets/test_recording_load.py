@@ -70,10 +70,10 @@ class _Codec(FakeCodec):
         super().__init__()
         self._encoder = asyncio.Lock()
 
-    async def Encode(self, request: codec_pb2.EncodeRequest, context: Context) -> codec_pb2.EncodeResponse:
+    async def encode(self, recording: codec_pb2.EncodeRequest) -> codec_pb2.EncodeResponse:
         async with self._encoder:
-            await asyncio.sleep(len(request.samples) / ENCODE_PACE)
-        response = await super().Encode(request, context)
+            await asyncio.sleep(len(recording.samples) / ENCODE_PACE)
+        response = await super().encode(recording)
         self.encoded.clear()
         return response
 

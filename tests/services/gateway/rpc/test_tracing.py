@@ -56,6 +56,22 @@ async def test_a_trace_covers_all_three_stages(
     assert {span.trace_id for span in (gateway, engine, codec)} == {gateway.trace_id}
 
 
+async def test_recordings_of_the_context_are_in_the_trace(
+    collector: Any, channels: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
+    stream_request.request_id = REQUEST_ID
+    recording = stream_request.context.turns.add(text="Before.").audio.recording
+    recording.audio_content = bytes(1000)
+    recording.audio_format.audio_encoding = tts_pb2.AUDIO_ENCODING_PCM
+    recording.audio_format.sample_rate_hertz = 24_000
+    async with traced(collector) as deployment:
+        async for _ in stub(deployment, channels).StreamSynthesize(stream_request):
+            pass
+    gateway, encoding = collector.only("StreamSynthesize"), collector.only("CodecService/StreamEncode")
+    assert (encoding.service, encoding.parent_id) == ("codec", gateway.span_id)
+    assert encoding.attributes["csm.request_id"] == REQUEST_ID and not encoding.is_error
+
+
 async def test_span_tells_how_the_call_went(
     collector: Any, channels: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
-from csm.codec.v1 import codec_pb2
+from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from csm.v1 import tts_pb2, voices_pb2
 
 from tests.services.gateway.voices.callers import (
@@ -20,7 +20,7 @@ from tests.services.gateway.voices.callers import (
     refusal,
 )
 from tests.support.fake_deployment import FakeDeployment
-from tests.support.fake_stages import fake_frames
+from tests.support.fake_stages import FakeCodec, fake_frames
 
 LEVELS = codec_pb2.RecordingLevels
 
@@ -121,7 +121,13 @@ async def test_wrong_field_is_named(tmp_path: Path, changes: dict[str, Any], fie
         assert not running.codec.encoded
 
 
-async def test_codec_that_cannot_measure_is_named(deployment: FakeDeployment, callers: list[Caller]) -> None:
-    deployment.codec.levels = None
-    error = await refusal(callers[0].create("carol"))
+class OldCodec(FakeCodec):
+    """Of a version that takes recordings in one message alone, and may not measure them."""
+
+    StreamEncode = codec_pb2_grpc.CodecServiceServicer.StreamEncode
+
+
+async def test_codec_of_an_older_version_is_named(tmp_path: Path) -> None:
+    async with deployment_with_tokens(tmp_path, codec=OldCodec) as running, calling(running, "shop") as (shop,):
+        error = await refusal(shop.create("carol"))
     assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "CODEC_TOO_OLD")

@@ -6,7 +6,6 @@ them.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -24,13 +23,12 @@ from services.codec import convert
 from services.codec.admission import Admission
 from services.codec.load import LoadedCodec
 from services.codec.metrics import CodecMetrics
-from services.codec.recordings import RecordingWorker
+from services.codec.recordings import sample_stream
+from services.codec.recordings.worker import RecordingWorker
 from services.common import values
 from services.common.rpc.status import Resource, StatusError
 
 Requests = AsyncIterator[codec_pb2.StreamDetectWatermarkRequest]
-
-IDLE_SECONDS = 30.0  # longest wait of a search for the next samples
 
 
 class WatermarkSearch:
@@ -55,12 +53,7 @@ class WatermarkSearch:
 
     async def stream(self, requests: Requests, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         """Raises InvalidRequestError, CodecBusyError, StatusError WATERMARK_KEY_NOT_FOUND or RECORDING_STALLED."""
-        first = await _next(requests)
-        if first is None or first.WhichOneof("request") != "config":
-            raise InvalidRequestError("config", "is missing; it must be the first message")
-        config = first.config
-        convert.check_format(config.sample_format)
-        convert.check_recording(np.zeros(1, np.float32), config.sample_rate_hertz)
+        config: codec_pb2.StreamDetectWatermarkConfig = await sample_stream.read_config(requests)
         keys = self._keys(config.key_ids)
         await self._slots.take()
         try:
@@ -76,29 +69,14 @@ class WatermarkSearch:
     async def _push_all(
         self, requests: Requests, config: codec_pb2.StreamDetectWatermarkConfig, scanner: Scanner
     ) -> None:
-        size = convert.sample_size(config.sample_format)
-        rest, num_samples, piece = b"", 0, config.sample_rate_hertz
-        while (request := await _next(requests)) is not None:
-            if request.WhichOneof("request") != "samples":
-                raise InvalidRequestError("request", "must be samples after the first message")
-            content = rest + request.samples
-            whole = len(content) - len(content) % size
-            rest = content[whole:]
-            pcm = convert.to_pcm(content[:whole], config.sample_format)
-            num_samples += len(pcm)
-            if num_samples > self._max_seconds * config.sample_rate_hertz:
-                raise InvalidRequestError(
-                    "samples", f"last more than {self._max_seconds:g} s, which is the most allowed"
-                )
+        piece = config.sample_rate_hertz
+        async for samples in sample_stream.whole_samples(requests, config, self._max_seconds):
+            pcm = convert.to_pcm(samples, config.sample_format)
             if not np.isfinite(pcm).all():
                 raise InvalidRequestError("samples", "hold numbers that are not finite")
             for start in range(0, len(pcm), piece):
                 part = pcm[start : start + piece]
                 await self._recordings.run_admitted(lambda part=part: scanner.push(part))  # type: ignore[misc]
-        if rest:
-            raise InvalidRequestError("samples", f"end with {len(rest)} bytes of a sample of {size}")
-        if not num_samples:
-            raise InvalidRequestError("samples", "are missing; at least one mono sample is needed")
 
     def _response(self, found: Scan) -> codec_pb2.DetectWatermarkResponse:
         self._metrics.observe_detection(found.whole)
@@ -141,14 +119,4 @@ def named_key(keys: FindsKey, key_id: str) -> WatermarkKey:
             "WATERMARK_KEY_NOT_FOUND",
             str(error),
             resource=Resource("watermark_key", key_id),
-        ) from None
-
-
-async def _next(requests: Requests) -> codec_pb2.StreamDetectWatermarkRequest | None:
-    try:
-        async with asyncio.timeout(IDLE_SECONDS):
-            return await anext(requests, None)
-    except TimeoutError:
-        raise StatusError(
-            grpc.StatusCode.DEADLINE_EXCEEDED, "RECORDING_STALLED", f"No samples have come for {IDLE_SECONDS:g} s."
         ) from None

@@ -1,0 +1,81 @@
+"""Recordings to codes: one that is there, or one that comes in pieces.
+
+The pieces are held until the last one is there; the event loop works on none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Any
+
+import grpc
+from csm.codec.v1 import codec_pb2
+
+from csm_codec.levels import measure
+from csm_codec.mimi.encoder import encode
+from csm_codec.resample import Pcm
+from services.codec import convert
+from services.codec.load import LoadedCodec
+from services.codec.metrics import CodecMetrics
+from services.codec.recordings import sample_stream
+from services.codec.recordings.worker import RecordingWorker
+from services.common import values
+
+_LEAST_BYTES = 4096  # of a piece that is held: less would need more memory for the piece than for its samples
+
+
+class RecordingEncoder:
+    """Encodes recordings, and measures those of which it is asked."""
+
+    def __init__(
+        self, loaded: LoadedCodec, recordings: RecordingWorker, metrics: CodecMetrics, max_seconds: float
+    ) -> None:
+        """max_seconds: the longest recording in pieces"""
+        self._mimi, self._recordings, self._metrics, self._max_seconds = loaded.mimi, recordings, metrics, max_seconds
+
+    async def encode(self, pcm: Pcm, sample_rate_hz: int, *, measured: bool) -> codec_pb2.EncodeResponse:
+        """A whole recording, which has been checked. Raises CodecBusyError."""
+        with self._recordings.admitted():
+            return await self._encode(pcm, sample_rate_hz, measured=measured)
+
+    async def stream(
+        self, requests: AsyncIterator[codec_pb2.StreamEncodeRequest], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> None:
+        """Raises InvalidRequestError, CodecBusyError, StatusError RECORDING_STALLED."""
+        config: codec_pb2.StreamEncodeConfig = await sample_stream.read_config(requests)
+        with self._recordings.admitted():
+            await context.write(codec_pb2.StreamEncodeResponse(started=codec_pb2.StreamEncodeStarted()))
+            pcm = await self._receive(requests, config)
+            complete = await self._encode(pcm, config.sample_rate_hertz, measured=config.measure)
+        await context.write(codec_pb2.StreamEncodeResponse(complete=complete))
+
+    async def _receive(
+        self, requests: AsyncIterator[codec_pb2.StreamEncodeRequest], config: codec_pb2.StreamEncodeConfig
+    ) -> Pcm:
+        pieces = [b""]
+        async for piece in sample_stream.whole_samples(requests, config, self._max_seconds):
+            if len(pieces[-1]) < _LEAST_BYTES:
+                pieces[-1] += piece
+            else:
+                pieces.append(piece)
+
+        def joined() -> Pcm:
+            samples = b"".join(pieces)
+            pieces.clear()
+            pcm = convert.to_pcm(samples, config.sample_format)
+            convert.check_recording(pcm, config.sample_rate_hertz)
+            return pcm
+
+        return await self._recordings.run_admitted(joined)
+
+    async def _encode(self, pcm: Pcm, sample_rate_hz: int, *, measured: bool) -> codec_pb2.EncodeResponse:
+        codes = await self._recordings.run_admitted(lambda: encode(self._mimi, pcm, sample_rate_hz))
+        self._metrics.observe_encoding(len(pcm) / sample_rate_hz)
+        response = codec_pb2.EncodeResponse(
+            codes=convert.from_codes(codes), codec=values.from_identity(self._mimi.identity)
+        )
+        if measured:
+            levels = await self._recordings.run_admitted(lambda: measure(pcm, sample_rate_hz))
+            response.levels.CopyFrom(codec_pb2.RecordingLevels(**asdict(levels)))
+        return response

@@ -1,0 +1,64 @@
+"""A recording that comes in pieces, cut anywhere: the config of the call, then whole samples as they come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import numpy as np
+from csm.codec.v1 import codec_pb2
+
+from csm_bundle.errors import InvalidRequestError
+from services.codec import convert
+from services.common.rpc.status import StatusError
+
+Request = codec_pb2.StreamEncodeRequest | codec_pb2.StreamDetectWatermarkRequest
+Config = codec_pb2.StreamEncodeConfig | codec_pb2.StreamDetectWatermarkConfig
+
+IDLE_SECONDS = 30.0  # longest wait for the next samples
+
+
+async def read_config(requests: AsyncIterator[Request]) -> Any:
+    """The first message, with a known format and rate. Raises InvalidRequestError, StatusError RECORDING_STALLED."""
+    first = await _next(requests)
+    if first is None or first.WhichOneof("request") != "config":
+        raise InvalidRequestError("config", "is missing; it must be the first message")
+    convert.check_format(first.config.sample_format)
+    convert.check_recording(np.zeros(1, np.float32), first.config.sample_rate_hertz)
+    return first.config
+
+
+async def whole_samples(requests: AsyncIterator[Request], config: Config, max_seconds: float) -> AsyncIterator[bytes]:
+    """The later messages up to the half-close, each without the sample that its end cuts.
+
+    Raises InvalidRequestError as soon as they last longer, and at the end for half a sample or none at all; StatusError
+    RECORDING_STALLED.
+    """
+    size = convert.sample_size(config.sample_format)
+    rest, num_samples = b"", 0
+    while (request := await _next(requests)) is not None:
+        if request.WhichOneof("request") != "samples":
+            raise InvalidRequestError("request", "must be samples after the first message")
+        content = rest + request.samples
+        whole = len(content) - len(content) % size
+        rest = content[whole:]
+        num_samples += whole // size
+        if num_samples > max_seconds * config.sample_rate_hertz:
+            raise InvalidRequestError("samples", f"last more than {max_seconds:g} s, which is the most allowed")
+        yield content[:whole]
+    if rest:
+        raise InvalidRequestError("samples", f"end with {len(rest)} bytes of a sample of {size}")
+    if not num_samples:
+        raise InvalidRequestError("samples", "are missing; at least one mono sample is needed")
+
+
+async def _next(requests: AsyncIterator[Request]) -> Request | None:
+    try:
+        async with asyncio.timeout(IDLE_SECONDS):
+            return await anext(requests, None)
+    except TimeoutError:
+        raise StatusError(
+            grpc.StatusCode.DEADLINE_EXCEEDED, "RECORDING_STALLED", f"No samples have come for {IDLE_SECONDS:g} s."
+        ) from None

@@ -1,0 +1,244 @@
+"""Recordings on their way from the gateway to the codec: in pieces, after `started`; and how they fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+from csm.codec.v1 import codec_pb2, codec_pb2_grpc
+from csm.v1 import tts_pb2, tts_pb2_grpc
+
+from csm_bundle.errors import CodecBusyError, InvalidRequestError
+from services.common.rpc.server import StageServer, StageService
+from services.common.rpc.status import StatusError
+from services.common.settings import StageSettings
+from services.gateway.audio.recording import PIECE_BYTES, Recording
+from services.gateway.stages.backends import GrpcCodec
+from services.gateway.stages.errors import StageError
+from services.gateway.stages.reloading_channel import ReloadingChannel
+from tests.support.fake_deployment import failure, fake_deployment
+from tests.support.fake_stages import FakeCodec, fake_frames
+
+Code = grpc.StatusCode
+S16 = codec_pb2.SAMPLE_FORMAT_S16LE
+CONFIG = codec_pb2.StreamEncodeConfig(sample_format=S16, sample_rate_hertz=192_000)
+SAMPLES = bytes(range(256)) * 4096 + b"odd"  # several pieces
+
+
+class Line:
+    """A line to a server that can freeze: then it takes nothing and gives nothing, and stays open."""
+
+    def __init__(self) -> None:
+        self._flows = asyncio.Event()
+        self._copies: list[asyncio.Task[None]] = []
+        self.port = 0
+
+    async def open(self, to_port: int) -> None:
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            their_reader, their_writer = await asyncio.open_connection("127.0.0.1", to_port)
+            for ends in ((reader, their_writer), (their_reader, writer)):
+                self._copies.append(asyncio.ensure_future(self._copy(*ends)))
+
+        self._server = await asyncio.start_server(connected, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self._flows.set()
+
+    def freeze(self) -> None:
+        self._flows.clear()
+
+    async def close(self) -> None:
+        self._server.close()
+        for copy in self._copies:
+            copy.cancel()
+        await asyncio.wait(self._copies)
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while content := await reader.read(2**16):
+                await self._flows.wait()
+                writer.write(content)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.transport.abort()
+
+
+class OldCodec(FakeCodec):
+    """Of a version that takes recordings in one message alone."""
+
+    StreamEncode = codec_pb2_grpc.CodecServiceServicer.StreamEncode  # type: ignore[assignment]
+
+
+@asynccontextmanager
+async def client(codec: object, silence_s: float = 0.0) -> AsyncIterator[tuple[GrpcCodec, StageServer, Line]]:
+    """The gateway's client, the codec's server, and the line between them."""
+    add = codec_pb2_grpc.add_CodecServiceServicer_to_server
+    services = [StageService(add, codec, "csm.codec.v1.CodecService")] if codec is not None else []
+    server = StageServer(StageSettings(host="127.0.0.1"), services, for_gateways=True)
+    await server.start()
+    line = Line()
+    await line.open(server.port)
+    channel = ReloadingChannel(f"127.0.0.1:{line.port}", codec_pb2_grpc.CodecServiceStub, None, silence_s=silence_s)
+    try:
+        yield GrpcCodec(channel), server, line
+    finally:
+        await channel.close()
+        await server.drain(0)
+        await line.close()
+
+
+def pieces() -> AsyncGenerator[bytes, None]:
+    return Recording(SAMPLES, S16, 192_000).pieces()
+
+
+async def refusal(codec: GrpcCodec, samples: AsyncGenerator[bytes, None] | None = None) -> StatusError:
+    with pytest.raises(StageError) as failed:
+        await codec.encode(CONFIG, samples or pieces(), 60)
+    return failed.value
+
+
+async def test_a_recording_arrives_as_it_was_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    serialize = codec_pb2.StreamEncodeRequest.SerializeToString
+
+    class Codec(FakeCodec):
+        async def StreamEncode(self, requests: Any, context: Any) -> None:
+            async def counted() -> AsyncIterator[Any]:
+                async for request in requests:
+                    sizes.append(len(serialize(request)))
+                    yield request
+
+            await super().StreamEncode(counted(), context)
+
+    codec = Codec()
+    async with client(codec) as (sends, _, _):
+        assert (await sends.encode(CONFIG, pieces(), 60)).codes == fake_frames(0, 3)
+    (encoded,) = codec.encoded
+    assert encoded.samples == SAMPLES
+    assert (encoded.sample_format, encoded.sample_rate_hertz) == (CONFIG.sample_format, CONFIG.sample_rate_hertz)
+    assert len(sizes) == 1 + 1 + len(SAMPLES) // PIECE_BYTES and max(sizes) < PIECE_BYTES + 16
+
+
+async def test_no_sample_is_taken_before_the_codec_has_started() -> None:
+    codec = FakeCodec()
+    codec.refusal = CodecBusyError("17 recordings are being worked on.")
+    asked: list[str] = []
+
+    async def samples() -> AsyncGenerator[bytes, None]:
+        asked.append("asked")
+        yield b""
+
+    async with client(codec) as (sends, _, _):
+        error = await refusal(sends, samples())
+    assert (error.code, error.reason, asked) == (Code.UNAVAILABLE, "QUEUE_FULL", [])
+
+
+async def test_a_refusal_in_the_middle_is_told_and_the_rest_is_not_sent() -> None:
+    class Codec(FakeCodec):
+        async def _receive(self, requests: Any, context: Any, started: Any) -> Any:
+            await anext(requests)
+            await context.write(started)
+            await anext(requests)
+            raise InvalidRequestError("samples", "last more than 1 s, which is the most allowed")
+
+    closed: list[str] = []
+    async with client(Codec()) as (sends, server, _):
+
+        async def endless() -> AsyncGenerator[bytes, None]:
+            try:
+                yield bytes(1000)
+                while (
+                    server._calls is None or server._calls.num_running
+                ):  # it takes us for one that waits for an answer
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0.1)
+                while True:
+                    yield bytes(1000)
+            finally:
+                closed.append("closed")
+
+        error = await refusal(sends, endless())
+    assert error.code is Code.INVALID_ARGUMENT
+    assert [violation.field for violation in error.field_violations] == ["samples"]
+    assert closed == ["closed"]
+
+
+async def test_a_codec_that_is_gone_in_the_middle_is_lost() -> None:
+    async with client(FakeCodec()) as (sends, server, _):
+
+        async def samples() -> AsyncGenerator[bytes, None]:
+            yield bytes(1000)
+            await server.drain(0)
+            while True:
+                yield bytes(1000)
+
+        error = await refusal(sends, samples())
+    assert (error.code, error.reason) == (Code.UNAVAILABLE, "CODEC_UNREACHABLE")
+
+
+async def test_a_codec_that_freezes_is_lost_while_it_takes_samples_and_while_it_encodes() -> None:
+    class Codec(FakeCodec):
+        async def encode(self, recording: codec_pb2.EncodeRequest) -> codec_pb2.EncodeResponse:
+            freezes.pop()()
+            return await super().encode(recording)
+
+    freezes: list[Callable[[], None]] = []
+    async with client(Codec(), 1.0) as (sends, _, line), client(FakeCodec(), 1.0) as (sends_on, _, other_line):
+        freezes.append(line.freeze)
+
+        async def samples() -> AsyncGenerator[bytes, None]:
+            yield bytes(1000)
+            other_line.freeze()
+            while True:
+                yield bytes(PIECE_BYTES)
+
+        for error in await asyncio.gather(refusal(sends), refusal(sends_on, samples())):
+            assert (error.code, error.reason) == (Code.UNAVAILABLE, "CODEC_UNREACHABLE")
+
+
+@pytest.mark.parametrize("codec", [OldCodec(), None], ids=["without the method", "without the service"])
+async def test_a_codec_of_an_older_version_is_named(codec: object) -> None:
+    async with client(codec) as (sends, _, _):
+        error = await refusal(sends)
+    assert (error.code, error.reason) == (Code.FAILED_PRECONDITION, "CODEC_TOO_OLD")
+
+
+async def test_a_codec_that_does_not_answer_has_broken_its_protocol() -> None:
+    class Codec(FakeCodec):
+        async def StreamEncode(self, requests: Any, context: Any) -> None:
+            await self._receive(
+                requests, context, codec_pb2.StreamEncodeResponse(started=codec_pb2.StreamEncodeStarted())
+            )
+
+    async with client(Codec()) as (sends, _, _):
+        error = await refusal(sends)
+    assert error.code is Code.INTERNAL and "Encode" not in error.message
+
+
+@pytest.mark.parametrize("corrupted", ["started", "complete"])
+async def test_a_corrupted_answer_to_a_recording_is_a_loss_in_public_terms(
+    stream_request: tts_pb2.StreamSynthesizeRequest, monkeypatch: pytest.MonkeyPatch, corrupted: str
+) -> None:
+    read = grpc.aio.StreamStreamCall.read
+
+    async def sometimes_none(self: Any) -> Any:
+        message = await read(self)
+        is_it = isinstance(message, codec_pb2.StreamEncodeResponse) and message.HasField(corrupted)
+        return None if is_it else message  # what the library gives for bytes that are no message
+
+    recording = stream_request.context.turns.add(text="Before.").audio.recording
+    recording.audio_content = bytes(1000)
+    recording.audio_format.audio_encoding = tts_pb2.AUDIO_ENCODING_PCM
+    recording.audio_format.sample_rate_hertz = 24_000
+    async with fake_deployment() as deployment, grpc.aio.insecure_channel(deployment.target) as channel:
+        await deployment.gateway.wait_ready()
+        monkeypatch.setattr("grpc.aio._call.StreamStreamCall.read", sometimes_none)
+        stub: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)
+        error = await failure(stub.StreamSynthesize(stream_request))
+        assert (error.code, error.reason) == (Code.UNAVAILABLE, "CODEC_UNREACHABLE")
+        assert deployment.engine.calls == []
