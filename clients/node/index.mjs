@@ -173,6 +173,7 @@ class SpeechStream {
 
   async* [Symbol.asyncIterator]() {
     this.#call = this.#begin();
+    if (this.#left) this.#call.cancel(); // `cancel` came before
     let lost;
     try {
       for (let count = 0; ; count += 1) {

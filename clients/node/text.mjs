@@ -27,7 +27,7 @@ export class TextWriter {
     this.#newest = call;
     try {
       for (let number = 0; ; number += 1) {
-        while (call === this.#newest && number === this.#dropped + this.#messages.length && !this.#ended) {
+        while (call === this.#newest && number === this.#dropped + this.#messages.length && this.#hasMore) {
           this.#taking ??= this.#take();
           await this.#taking;
         }
@@ -48,6 +48,11 @@ export class TextWriter {
     this.#ended = true;
     this.#newest = undefined;
     this.#pieces.return?.()?.catch?.(() => {});
+  }
+
+  // Whether the pieces have neither ended nor thrown, as far as is known.
+  get #hasMore() {
+    return !this.#ended && this.error === undefined;
   }
 
   async #take() {

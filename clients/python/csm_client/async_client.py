@@ -148,10 +148,13 @@ class AsyncClient:
 
         file: WAV, Ogg Opus, MP3, AAC or FLAC; key_ids: all keys when empty
         """
-        messages = requests.detect_messages(file, key_ids)
-        answer: watermark_pb2.StreamDetectWatermarkResponse = await self._call(
-            self._watermark.StreamDetectWatermark, messages
-        )
+        messages = requests.DetectMessages(file, key_ids)
+        try:
+            answer: watermark_pb2.StreamDetectWatermarkResponse = await self._call(
+                self._watermark.StreamDetectWatermark, messages
+            )
+        except ServerError as error:
+            raise messages.error or error from None
         return answer
 
     async def _call(self, method: Any, request: Any) -> Any:
@@ -160,6 +163,10 @@ class AsyncClient:
             return await method(request, timeout=self._timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            raise cancelled_here() from None  # the client was closed, or its messages could not be made
 
 
 class AsyncSpeechStream:
@@ -208,8 +215,7 @@ class AsyncSpeechStream:
                     failure = from_rpc_error(error)
                 except asyncio.CancelledError:
                     # By `cancel`, which must not end the reading task, or by grpc.aio when a write met a lost call.
-                    task = asyncio.current_task()
-                    if task is not None and task.cancelling():
+                    if _is_cancelled():
                         raise
                     failure = cancelled_here()
                 if self._writer is not None and self._writer.error is not None:
@@ -264,3 +270,9 @@ class AsyncSpeechStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.cancel()
+
+
+def _is_cancelled() -> bool:
+    """Whether the running task is, and not only its call."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -113,10 +113,13 @@ class Client:
         self, file: BinaryIO, key_ids: Sequence[str] = ()
     ) -> watermark_pb2.StreamDetectWatermarkResponse:
         """`file` is read in a thread of gRPC's."""
-        messages = requests.detect_messages(file, key_ids)
-        answer: watermark_pb2.StreamDetectWatermarkResponse = self._call(
-            self._watermark.StreamDetectWatermark, messages
-        )
+        messages = requests.DetectMessages(file, key_ids)
+        try:
+            answer: watermark_pb2.StreamDetectWatermarkResponse = self._call(
+                self._watermark.StreamDetectWatermark, messages
+            )
+        except ServerError as error:
+            raise messages.error or error from None
         return answer
 
     def _call(self, method: Any, request: Any) -> Any:
@@ -180,6 +183,8 @@ class SpeechStream:
             self._call = self._call_again(after)
         except ValueError:  # the client was closed
             self._reader.fail(error)
+        if self._left.is_set():  # while it was called: `cancel` has met the call before
+            self._call.cancel()
 
     def read_all(self) -> Speech:
         samples = b"".join([chunk.audio_content for chunk in self])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, TypedDict
+from typing import BinaryIO, Self, TypedDict
 
 from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
@@ -129,8 +129,28 @@ def detect_request(wav: bytes, key_ids: Sequence[str]) -> watermark_pb2.DetectWa
     return watermark_pb2.DetectWatermarkRequest(recording=_recording(wav), key_ids=key_ids)
 
 
-def detect_messages(file: BinaryIO, key_ids: Sequence[str]) -> Iterator[watermark_pb2.StreamDetectWatermarkRequest]:
-    """A recording of any length, in pieces. file: WAV, Ogg Opus, MP3, AAC or FLAC, read from its current position"""
+class DetectMessages:
+    """A recording of any length, in pieces. `error`: the exception of reading it, which gRPC would lose."""
+
+    def __init__(self, file: BinaryIO, key_ids: Sequence[str]) -> None:
+        """file: WAV, Ogg Opus, MP3, AAC or FLAC, read from its current position"""
+        self.error: Exception | None = None
+        self._messages = _detect_messages(file, key_ids)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> watermark_pb2.StreamDetectWatermarkRequest:
+        try:
+            return next(self._messages)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self.error = error
+            raise
+
+
+def _detect_messages(file: BinaryIO, key_ids: Sequence[str]) -> Iterator[watermark_pb2.StreamDetectWatermarkRequest]:
     piece = file.read(PIECE_BYTES)
     config = watermark_pb2.StreamDetectWatermarkConfig(audio_format=_file_format(piece), key_ids=key_ids)
     yield watermark_pb2.StreamDetectWatermarkRequest(config=config)

@@ -17,16 +17,16 @@ class PipeTimeoutError(Exception):
 class BytePipe:
     """One writer on the event loop, one reader in a thread."""
 
-    def __init__(self, idle_seconds: float) -> None:
-        """idle_seconds: longest wait of either side for the other"""
-        self._idle_seconds = idle_seconds
+    def __init__(self, idle_seconds: float, full_seconds: float) -> None:
+        """idle_seconds: longest wait of the reader for content; full_seconds: of the writer for room"""
+        self._idle_seconds, self._full_seconds = idle_seconds, full_seconds
         self._held = bytearray()
         self._changed = threading.Condition()
         self._ended = self._aborted = False
 
     async def write(self, content: bytes) -> None:
         """Waits while there is no room. Raises PipeTimeoutError."""
-        given_up_at_s = time.monotonic() + self._idle_seconds
+        given_up_at_s = time.monotonic() + self._full_seconds
         while True:
             with self._changed:
                 if self._aborted:
@@ -36,7 +36,7 @@ class BytePipe:
                     self._changed.notify_all()
                     return
             if time.monotonic() > given_up_at_s:
-                raise PipeTimeoutError(f"Nothing was read for {self._idle_seconds:g} s.")
+                raise PipeTimeoutError(f"Nothing was read for {self._full_seconds:g} s.")
             await asyncio.sleep(STEP_SECONDS)
 
     def end(self) -> None:

@@ -111,15 +111,15 @@ class StreamSink:
         began_s = time.monotonic()
         patience_s = self._patience_s
         try:
-            async with asyncio.timeout(patience_s):
-                await asyncio.shield(write)
-        except TimeoutError:
-            write.cancel()
-            raise self._too_slow(patience_s) from None
+            await asyncio.wait({write}, timeout=patience_s)
         except asyncio.CancelledError:
             # grpc.aio can lose the status of a call that ends after a cancelled write: the caller would wait for ever.
             await asyncio.wait({write}, timeout=_LAST_WRITE_S)
             raise
+        if not write.done():  # both may come at once, after a pause of the whole process
+            write.cancel()
+            raise self._too_slow(patience_s)
+        write.result()
         self._waited_s += time.monotonic() - began_s
 
     @property

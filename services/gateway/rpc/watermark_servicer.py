@@ -30,7 +30,7 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.stages.backends import Detects
 from services.gateway.stages.errors import StageError
 from services.gateway.synthesis.context_fields import recording_in_public_terms
-from services.gateway.synthesis.deadline import Deadline
+from services.gateway.synthesis.deadline import Deadline, deadline_exceeded
 
 READ_LATE = ("DetectWatermark",)  # methods of one request, which they receive when they read it
 IDLE_SECONDS = 30.0  # longest wait of a search for the next bytes of its recording
@@ -76,7 +76,7 @@ class WatermarkServicer:
                 if first is None or first.WhichOneof("part") != "config":
                     raise _violated("config", "is missing; it must be the first message.")
                 _check(check_format("config", first.config.audio_format))
-                pipe = BytePipe(IDLE_SECONDS)
+                pipe = BytePipe(IDLE_SECONDS, deadline.remaining_s)  # the codec may have others to search first
                 feeding = asyncio.create_task(_feed(requests, pipe))
                 try:
                     longest_s = self._settings.max_detection_seconds
@@ -86,6 +86,8 @@ class WatermarkServicer:
                 except PipeTimeoutError:  # caused by the sender; the feeding task may have the reason
                     await asyncio.wait({feeding}, timeout=0)
                     error = feeding.exception() if feeding.done() and not feeding.cancelled() else None
+                    if isinstance(error, PipeTimeoutError):
+                        error = deadline_exceeded()
                     raise (error or _stalled()) from None
                 except StatusError:
                     # A sender that is still writing when the call ends may lose the status.

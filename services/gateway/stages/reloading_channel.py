@@ -1,7 +1,7 @@
 """A channel to the replicas of one stage that is reopened when its TLS files change. It knows no stage.
 
 gRPC for Python reads a channel's certificates once. So changed files mean a new channel for later calls. The old
-channel is closed when its last call has ended.
+channel is closed when its last call has ended, or with the end of the next call if it has none.
 """
 
 from __future__ import annotations
@@ -53,9 +53,7 @@ class ReloadingChannel(Generic[Stub]):
             yield connection.stub
         finally:
             connection.num_calls -= 1
-            if connection in self._retired and connection.num_calls == 0:
-                self._retired.remove(connection)
-                await connection.channel.close(None)
+            await self._close_unused()
 
     def renew(self, stub: Stub | None = None) -> None:
         """Reports a silent replica behind `stub`: later calls use new connections, to replicas whose health answers.
@@ -70,6 +68,12 @@ class ReloadingChannel(Generic[Stub]):
     async def close(self) -> None:
         """Closes all channels. Running calls are cancelled."""
         for connection in (self._connection, *self._retired):
+            await connection.channel.close(None)
+
+    async def _close_unused(self) -> None:
+        """Also those that had no call left when they were replaced."""
+        for connection in [each for each in self._retired if each.num_calls == 0]:
+            self._retired.discard(connection)
             await connection.channel.close(None)
 
     def _newest(self) -> _Connection[Stub]:

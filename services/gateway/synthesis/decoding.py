@@ -65,7 +65,7 @@ class FrameBuffer:
     ) -> AsyncIterator[rvq_pb2.CodeFrames]:
         """The frames from that one on, those to come included. `first_frame` must be in the buffer, or its end.
 
-        is_over: asked after each wait; ends the iteration
+        is_over: asked before and after each wait; ends the iteration
         """
         position = 0
         while not is_over():
@@ -74,7 +74,7 @@ class FrameBuffer:
                 if (left_out := first_frame - frames.first_frame_index) < frames.frame_count:
                     yield _without(frames, left_out) if left_out > 0 else frames
             if position == len(self._messages):
-                if self._closed:
+                if self._closed or is_over():  # asked again: it may have become so during a yield
                     return
                 self._changed.clear()
                 await self._changed.wait()
@@ -118,8 +118,11 @@ class DecodeWindow:
         self._moved = asyncio.Event()
 
     def begin(self, first_frame: int, sample_offset: int) -> None:
-        """The call starts at that frame, and its audio at that sample. Both are 0 otherwise."""
-        self._sent_frames, self._taken_samples = first_frame, sample_offset
+        """The call starts at that frame, and its audio at that sample. Both are 0 otherwise.
+
+        Of a call that begins at frame 0, frames may have been sent before it has said so.
+        """
+        self._sent_frames, self._taken_samples = max(self._sent_frames, first_frame), sample_offset
 
     async def admit(self, frame_count: int) -> None:
         """Waits until `frame_count` more frames may be sent.

@@ -6,6 +6,7 @@ import asyncio
 import io
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from weakref import WeakValueDictionary
 
 import grpc
 from csm.codec.v1 import codec_pb2
@@ -32,19 +33,15 @@ class PromptCache:
 
     def __init__(self) -> None:
         self._held: OrderedDict[_Key, Prompt] = OrderedDict()
-        self._making: dict[_Key, asyncio.Lock] = {}
+        self._making: WeakValueDictionary[_Key, asyncio.Lock] = WeakValueDictionary()  # held by those that wait
 
     async def get(self, digest: str, catalog: Catalog, make: Callable[[], Awaitable[Prompt]]) -> Prompt:
         """The prompt; `make` makes it, and its failure is raised."""
         key = (digest, str(identity_values(catalog.identity)))
         if key not in self._held:
-            lock = self._making.setdefault(key, asyncio.Lock())
-            try:
-                async with lock:
-                    if key not in self._held:
-                        self._held[key] = await make()
-            finally:
-                self._making.pop(key, None)
+            async with self._making.setdefault(key, asyncio.Lock()):
+                if key not in self._held:
+                    self._held[key] = await make()
         self._held.move_to_end(key)
         while len(self._held) > MAX_HELD:
             self._held.popitem(last=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import grpc
@@ -17,7 +18,9 @@ from csm.v1 import tts_pb2, watermark_pb2, watermark_pb2_grpc
 from services.common.rpc import status
 from services.common.rpc.status import StatusError
 from services.gateway.audio.wav import wav_header
-from services.gateway.rpc import watermark_servicer
+from services.gateway.rpc import byte_pipe, watermark_servicer
+from services.gateway.rpc.byte_pipe import BytePipe, PipeTimeoutError
+from tests.support.clock import Clock
 from tests.support.fake_deployment import FakeDeployment, fake_deployment
 
 Code = grpc.StatusCode
@@ -177,3 +180,42 @@ async def test_a_sender_that_stalls_is_ended_and_its_turn_is_free(
     assert sent == codec_pb2.DetectWatermarkRequest(
         samples=SAMPLES, sample_format=codec_pb2.SAMPLE_FORMAT_S16LE, sample_rate_hertz=24_000
     )
+
+
+async def test_a_search_that_waits_for_the_codec_for_longer_than_senders_may_be_idle_is_made(
+    deployment: FakeDeployment, watermark: Any, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    """The codec has few places for long recordings, which it searches one after the other."""
+    monkeypatch.setattr(watermark_servicer, "IDLE_SECONDS", 1.0)
+    receive, has_room = deployment.codec._receive, asyncio.Event()
+    jumps_s = [5.0]
+
+    async def later(requests: Any, context: Any, started: Any) -> Any:
+        await has_room.wait()
+        return await receive(requests, context, started)
+
+    async def sleep(seconds: float) -> None:  # of the writer, whose pipe is full
+        if jumps_s:
+            clock.put_forward(jumps_s.pop())
+        else:
+            has_room.set()
+        await asyncio.sleep(seconds)
+
+    monkeypatch.setattr(deployment.codec, "_receive", later)
+    monkeypatch.setattr(byte_pipe, "asyncio", SimpleNamespace(sleep=sleep))
+    assert (await watermark.StreamDetectWatermark(messages(10 * SAMPLES, PCM, 2**16, 24_000), timeout=20)).detected
+    (sent,) = deployment.codec.detected
+    assert sent.samples == 10 * SAMPLES
+
+
+async def test_writer_gives_up_when_its_own_time_is_over(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    pipe = BytePipe(1.0, 60.0)
+    await pipe.write(bytes(byte_pipe.CAPACITY_BYTES))
+    writing = asyncio.ensure_future(pipe.write(b"more"))
+    await asyncio.sleep(0)
+    clock.put_forward(59.0)
+    await asyncio.sleep(0)
+    assert not writing.done()
+    clock.put_forward(2.0)
+    with pytest.raises(PipeTimeoutError, match="60 s"):
+        await writing

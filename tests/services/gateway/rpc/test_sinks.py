@@ -88,6 +88,17 @@ async def test_a_caller_who_takes_nothing_is_told_so_and_does_not_hold_the_work(
     assert context.cancelled_writes == 1
 
 
+async def test_a_caller_who_has_taken_when_the_time_is_over_is_not_too_slow(make_sink: MakeSink, clock: Clock) -> None:
+    """As after a pause of the whole process: it learns of both at once."""
+    sink, context = make_sink(write_timeout_s=30.0)
+    delivering = asyncio.ensure_future(sink.deliver(SAMPLES))
+    await context.writing.wait()
+    clock.put_forward(60.0)
+    context.taken.set()
+    await delivering
+    assert len(context.written) == 2 and context.cancelled_writes == 0
+
+
 async def take_slowly(context: SlowContext, clock: Clock, pause_s: float) -> None:
     """Takes each message after a pause."""
     while True:

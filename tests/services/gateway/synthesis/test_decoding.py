@@ -82,3 +82,26 @@ def test_chunks_join_to_the_samples(pieces: list[bytes], chunk_samples: int) -> 
     assert all(chunks)
     if chunk_samples:
         assert all(len(chunk) == 2 * chunk_samples for chunk in chunks[:-1])
+
+
+async def test_reader_whose_call_ends_while_it_writes_does_not_wait_for_another_frame() -> None:
+    buffer, is_over = FrameBuffer(), asyncio.Event()
+    buffer.put(fake_frames(0, 1))
+    frames = buffer.from_frame(0, is_over.is_set)
+    assert (await anext(frames)).frame_count == 1
+    is_over.set()
+    buffer.wake()
+    ending = asyncio.ensure_future(anext(frames, None))
+    await asyncio.sleep(0)
+    assert ending.done() and ending.result() is None
+
+
+async def test_frames_sent_before_the_codec_had_started_count_as_ahead() -> None:
+    window = DecodeWindow(10, 0, FRAME_SAMPLES)
+    await window.admit(10)  # the codec let its caller wait for `started` for too long
+    window.begin(0, 0)
+    waiting = asyncio.create_task(window.admit(1))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    window.taken(FRAME_SAMPLES)
+    await waiting

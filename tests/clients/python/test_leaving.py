@@ -1,0 +1,102 @@
+"""Calls that are left, closed or given nothing to send: what their callers get, and that no server goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import csm_client
+import grpc
+import pytest
+from csm.v1 import tts_pb2
+from csm_client import AsyncClient, speech
+from csm_client.client import SpeechStream
+from csm_client.speech import NextCall, Resumes
+
+from tests.clients.python.conftest import BackgroundServer
+from tests.support.fake_deployment import FakeDeployment
+
+
+class Call:
+    """A call of a stream: its messages, then its end."""
+
+    def __init__(self, code: grpc.StatusCode | None, samples: int) -> None:
+        self._code, self._samples, self.is_cancelled = code, samples, False
+
+    def __iter__(self) -> Iterator[tts_pb2.StreamSynthesizeResponse]:
+        if self.is_cancelled:
+            raise failure(grpc.StatusCode.CANCELLED)
+        message, chunk = tts_pb2.StreamSynthesizeResponse, tts_pb2.AudioChunk
+        yield message(header=tts_pb2.SynthesisHeader(seed=5))
+        yield message(audio_chunk=chunk(audio_content=bytes(2 * self._samples), sample_count=self._samples))
+        if self._code is not None:
+            raise failure(self._code)
+        yield message(summary=tts_pb2.SynthesisSummary(stats=tts_pb2.SynthesisStats(sample_count=self._samples)))
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+def failure(code: grpc.StatusCode) -> grpc.RpcError:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), code.name, None)
+
+
+def test_a_stream_that_is_left_while_another_server_is_called_does_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another thread: the reading one has just looked."""
+    monkeypatch.setattr(speech, "FIRST_DELAY_S", 0.0)
+    again = Call(None, 4)
+
+    def call_again(after: NextCall) -> Any:
+        stream.cancel()
+        return again
+
+    resumes = Resumes(tts_pb2.StreamSynthesizeRequest(), 3, 60.0)
+    stream = SpeechStream(Call(grpc.StatusCode.UNAVAILABLE, 2), None, resumes, call_again)
+    with pytest.raises(csm_client.IncompleteAudioError) as failed:
+        stream.read_all()
+    assert failed.value.received_sample_count == 2 and again.is_cancelled
+
+
+async def test_closing_the_client_is_an_error_for_a_call_and_does_not_cancel_its_task(
+    deployment: FakeDeployment, client: AsyncClient
+) -> None:
+    deployment.engine.script.pause_at = 0
+    calling = asyncio.create_task(client.synthesize("Hello."))
+    await deployment.engine.script.paused.wait()
+    await client.close()
+    with pytest.raises(csm_client.ServerError, match="cancelled"):
+        await calling
+
+
+async def test_a_call_whose_task_is_cancelled_is_cancelled(deployment: FakeDeployment, client: AsyncClient) -> None:
+    deployment.engine.script.pause_at = 0
+    calling = asyncio.create_task(client.synthesize("Hello."))
+    await deployment.engine.script.paused.wait()
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+
+
+class BrokenFile(io.BytesIO):
+    """Cannot be read to its end."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell():
+            raise OSError("the disk is gone")
+        return super().read(size)
+
+
+def broken_file() -> BrokenFile:
+    return BrokenFile(bytes(2**20))
+
+
+async def test_a_recording_that_cannot_be_read_raises_what_reading_it_raised(client: AsyncClient) -> None:
+    with pytest.raises(OSError, match="the disk is gone"):
+        await client.find_watermarks(broken_file())
+
+
+def test_a_recording_that_cannot_be_read_raises_it_from_the_blocking_client_too(server: BackgroundServer) -> None:
+    with csm_client.Client(server.target) as client, pytest.raises(OSError, match="the disk is gone"):
+        client.find_watermarks(broken_file())

@@ -1,0 +1,73 @@
+"""The Node library's calls that are left early, or whose text breaks off: they end, and say why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.door import page_examples as pages
+from tests.support.fake_deployment import fake_deployment
+
+pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
+
+BROKEN_TEXTS = """
+import { Client } from '%s/index.mjs';
+
+function* plain() {
+  yield 'Hello. ';
+  throw new Error('the text broke off');
+}
+
+async function* later() {
+  yield* plain();
+}
+
+const client = new Client(process.argv[2]);
+for (const pieces of [plain(), later(), ['Hello. ', undefined, 'Not said.']]) {
+  try {
+    for await (const _ of client.streamText(pieces)) { /* what comes is dropped */ }
+    console.log('heard all');
+  } catch (error) {
+    console.log(error.message);
+  }
+}
+client.close();
+"""
+
+CANCELLED = """
+import { Client } from '%s/index.mjs';
+
+const client = new Client(process.argv[2]);
+const stream = client.stream('Hello.');
+stream.cancel();
+try {
+  for await (const _ of stream) console.log('heard some');
+  console.log('heard all');
+} catch (error) {
+  console.log(error.code);
+}
+client.close();
+"""
+
+
+async def printed(program: str, node: Any, folder: Path) -> tuple[list[str], int]:
+    """The lines of a program, and how many calls the engine got from it."""
+    (folder / "program.mjs").write_text(program % node.folder)
+    async with fake_deployment() as running:
+        done = await pages.run(["timeout", "20", "node", "program.mjs", running.target], folder)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines(), len(running.engine.calls)
+
+
+async def test_a_text_that_breaks_off_ends_its_stream_with_the_error(node: Any, tmp_path: Path) -> None:
+    """Also one of a plain generator, whose error is there before anything is waited for."""
+    (plain, later, undefined), _ = await printed(BROKEN_TEXTS, node, tmp_path)
+    assert plain == later == "the text broke off"
+    assert "undefined" in undefined
+
+
+async def test_a_stream_that_was_cancelled_before_it_was_heard_is_not_spoken(node: Any, tmp_path: Path) -> None:
+    lines, engine_calls = await printed(CANCELLED, node, tmp_path)
+    assert (lines, engine_calls) == (["1"], 0)  # CANCELLED

@@ -1,0 +1,91 @@
+"""Who watches the health of a stage learns each change, whatever the others that watch it do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from grpc_health.v1 import health_pb2
+
+from services.common.rpc.server import StageServer
+from services.common.settings import StageSettings
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Watcher:
+    """The call of one who watches readiness, and takes answers when it is let."""
+
+    def __init__(self) -> None:
+        self.may, self.taken = asyncio.Event(), list[int]()
+
+    async def write(self, answer: health_pb2.HealthCheckResponse) -> None:
+        await self.may.wait()
+        self.taken.append(answer.status)
+
+
+Watch = Callable[[], Watcher]
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def server() -> StageServer:
+    return StageServer(StageSettings(host="127.0.0.1"), [])
+
+
+@pytest.fixture
+async def watch(server: StageServer) -> AsyncIterator[Watch]:
+    calls: list[asyncio.Task[None]] = []
+
+    def watch() -> Watcher:
+        watcher, request = Watcher(), health_pb2.HealthCheckRequest(service="readiness")
+        calls.append(asyncio.create_task(server._health.Watch(request, watcher)))
+        return watcher
+
+    yield watch
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_one_who_takes_no_answer_holds_up_neither_the_stage_nor_others(server: StageServer, watch: Watch) -> None:
+    watch()
+    await settle()
+    other = watch()
+    other.may.set()
+    becoming = asyncio.create_task(server.set_serving())
+    await settle()
+    assert becoming.done() and other.taken[-1] == SERVING
+
+
+async def test_one_who_takes_late_learns_what_is_so_then(server: StageServer, watch: Watch) -> None:
+    late = watch()
+    await settle()
+    await server.set_serving()
+    await server.set_serving(False)
+    await server.set_serving()
+    late.may.set()
+    await settle()
+    assert late.taken[-1] == SERVING and len(late.taken) == 2
+
+
+async def test_a_stage_that_becomes_ready_while_its_drain_begins_is_not_ready(
+    server: StageServer, watch: Watch
+) -> None:
+    slow = watch()
+    await settle()
+    draining = asyncio.create_task(server.drain())
+    await settle()
+    becoming = asyncio.create_task(server.set_serving())
+    await settle()
+    slow.may.set()
+    await asyncio.gather(draining, becoming)
+    for name in ("", "readiness"):
+        answer = await server._health.Check(health_pb2.HealthCheckRequest(service=name), None)
+        assert answer.status == NOT_SERVING

@@ -1,0 +1,76 @@
+"""Prompts that several calls want at once: one call makes them, the others wait, whoever of them leaves."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from csm.codec.v1 import codec_pb2
+from csm.engine.v1 import engine_pb2
+
+from services.gateway.stages.catalog import Catalog
+from services.gateway.voices.prompts import PromptCache
+from services.gateway.voices.voice import Prompt
+from tests.support.fake_stages import fake_frames, fake_identity
+
+CATALOG = Catalog(engine_pb2.GetModelInfoResponse(), codec_pb2.GetCodecInfoResponse(codec=fake_identity()))
+
+
+class Maker:
+    """Makes a prompt when it is told to."""
+
+    def __init__(self) -> None:
+        self.making = self.most_at_once = self.made = 0
+        self.may = asyncio.Event()
+
+    async def make(self) -> Prompt:
+        self.making += 1
+        self.most_at_once = max(self.most_at_once, self.making)
+        try:
+            await self.may.wait()
+            self.made += 1
+            return Prompt("Hello.", fake_frames(0, 1))
+        finally:
+            self.making -= 1
+
+
+class Callers:
+    """Calls that want the same prompt."""
+
+    def __init__(self) -> None:
+        self.cache, self.maker = PromptCache(), Maker()
+
+    async def come(self) -> asyncio.Task[Prompt]:
+        """Another call, which waits then."""
+        call = asyncio.create_task(self.cache.get("digest", CATALOG, self.maker.make))
+        await self.settle()
+        return call
+
+    async def settle(self) -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+def callers() -> Callers:
+    return Callers()
+
+
+async def test_prompt_is_made_once_though_one_that_waited_has_left(callers: Callers) -> None:
+    first, second = await callers.come(), await callers.come()
+    second.cancel()
+    await callers.settle()
+    third = await callers.come()
+    callers.maker.may.set()
+    assert await first is await third
+    assert (callers.maker.made, callers.maker.most_at_once) == (1, 1)
+
+
+async def test_prompt_whose_maker_has_left_is_made_by_one_of_the_others(callers: Callers) -> None:
+    first, second = await callers.come(), await callers.come()
+    first.cancel()
+    await callers.settle()
+    third = await callers.come()
+    callers.maker.may.set()
+    assert await second is await third
+    assert (callers.maker.made, callers.maker.most_at_once) == (1, 1)
