@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio  # type: ignore[attr-defined]
 
 from services.common.rpc.calls import Admit, CallInterceptor
+from services.common.rpc.health import HealthService
 from services.common.rpc.lingering import DRAIN_QUIET_S
 from services.common.rpc.reflection import enable_reflection
 from services.common.rpc.tls import server_credentials
@@ -110,7 +110,7 @@ class StageServer:
         self._admit = admit
         self._tracer = tracer
         self._services = [StageService(*service) for service in services]
-        self._health = health_aio.HealthServicer()
+        self._health = HealthService()
         self._api_server: grpc.aio.Server | None = None
         self._calls: CallInterceptor | None = None  # of the API port
         self._health_server: grpc.aio.Server | None = None
@@ -126,7 +126,7 @@ class StageServer:
         """Listens on every port; readiness stays NOT_SERVING. Raises OSError for a taken port."""
         self._failure = asyncio.get_running_loop().create_future()
         host = self.settings.host
-        await self._set_readiness(_NOT_SERVING)
+        await self._tell_readiness()
         await self._health.set(LIVENESS, _SERVING)
         self._health_server = grpc.aio.server(
             interceptors=[CallInterceptor(None)], options=[*GATEWAY_KEEPALIVE_OPTIONS, ("grpc.so_reuseport", 0)]
@@ -169,14 +169,13 @@ class StageServer:
     async def set_serving(self, serving: bool = True) -> None:
         """Readiness of the stage: weights are loaded and warm, backends answer. Has no effect in a drain."""
         self._is_serving = serving
-        if not self._draining:
-            await self._set_readiness(_SERVING if serving and not self._is_stalled else _NOT_SERVING)
+        await self._tell_readiness()
 
     async def set_stalled(self, stalled: bool) -> None:
         """The stage makes no progress: neither live nor ready until it does again."""
         self._is_stalled = stalled
         await self._health.set(LIVENESS, _NOT_SERVING if stalled else _SERVING)
-        await self.set_serving(self._is_serving)
+        await self._tell_readiness()
 
     def fail(self, error: BaseException) -> None:
         """The stage cannot go on. Ends `wait_failed`, which makes the program exit with an error."""
@@ -197,9 +196,8 @@ class StageServer:
 
         Calls that wait for their caller's next message end sooner (lingering.py), and so do those without a handler.
         """
-        if not self._draining:
-            await self._set_readiness(_NOT_SERVING)
-            self._draining = True
+        self._draining = True
+        await self._tell_readiness()
         if self._api_server is not None:
             await self._stop_calls(self.settings.drain_seconds if grace_s is None else grace_s)
         if self._tracer is not None:
@@ -230,9 +228,11 @@ class StageServer:
         reloads = self.metrics.file_reloads("tls_certificate")
         return server_credentials(certificate, key, self.settings.tls_client_ca, reloads)
 
-    async def _set_readiness(self, value: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+    async def _tell_readiness(self) -> None:
+        """Tells each name what holds by then: another task may change it meanwhile."""
         for name in ["", READINESS, *(service.name for service in self._services)]:
-            await self._health.set(name, value)
+            is_ready = self._is_serving and not self._is_stalled and not self._draining
+            await self._health.set(name, _SERVING if is_ready else _NOT_SERVING)
 
 
 def _listen(server: grpc.aio.Server, host: str, port: int, credentials: grpc.ServerCredentials | None = None) -> int:

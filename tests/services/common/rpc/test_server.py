@@ -166,3 +166,24 @@ async def test_every_port_listens_on_ipv6(host: str) -> None:
         assert b"grpc_server" in await asyncio.to_thread(lambda: urllib.request.urlopen(url).read())
     finally:
         await server.drain(0)
+
+
+class SlowHealth:
+    """Takes a turn of the loop to set a name, as the library does where others watch it."""
+
+    def __init__(self) -> None:
+        self.statuses: dict[str, int] = {}
+
+    async def set(self, service: str, status: int) -> None:
+        await asyncio.sleep(0)
+        self.statuses[service] = status
+
+
+async def test_a_stage_that_goes_on_while_a_drain_begins_is_not_ready() -> None:
+    server = StageServer(StageSettings(host="127.0.0.1"), [StageService(print, object(), "csm.codec.v1.CodecService")])
+    server._health = health = SlowHealth()
+    await server.set_serving()
+    await server.set_stalled(True)
+    await asyncio.gather(server.drain(0), server.set_stalled(False))
+    assert [health.statuses[name] for name in NAMES] == [NOT_SERVING] * 3
+    assert health.statuses["liveness"] == SERVING
