@@ -22,7 +22,7 @@ class HealthService(aio.HealthServicer):  # type: ignore[misc]
     """The library's, with a bound on each write. A watch that is ended by it may be asked for again."""
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
-        """Raises StatusError WATCHER_STALLED."""
+        """Raises StatusError CLIENT_TOO_SLOW."""
         await super().Watch(request, _BoundedWrites(context))
 
 
@@ -36,7 +36,7 @@ class _BoundedWrites:
                 await self._context.write(response)
         except TimeoutError:
             raise StatusError(
-                grpc.StatusCode.DEADLINE_EXCEEDED,
-                "WATCHER_STALLED",
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "CLIENT_TOO_SLOW",
                 f"The caller has taken no message for {WRITE_S:g} s.",
             ) from None
