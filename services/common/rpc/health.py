@@ -1,7 +1,7 @@
 """The library's health service, for callers of which some may be frozen.
 
-The library writes to a watcher while it holds the lock of the name. A watcher that takes no message, as a frozen gateway
-whose connection is full, would hold up all others that watch the name, and the stage that sets it.
+The library writes to a watcher while it holds the lock of the name. A watcher that takes no message, as a frozen
+gateway whose connection is full, would hold up all others that watch the name, and the stage that sets it.
 """
 
 from __future__ import annotations

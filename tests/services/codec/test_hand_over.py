@@ -101,9 +101,7 @@ async def test_a_codec_at_work_that_has_no_samples_yet_tells_of_its_progress() -
     """A stream that is continued has up to a thousand frames to catch up with; its caller takes silence for a loss."""
     loaded: Any = SimpleNamespace(mimi=SimpleNamespace(identity=SimpleNamespace(sample_rate_hertz=NATIVE_HZ)))
     nothing: Any = None
-    servicer = CodecServicer(
-        loaded, nothing, nothing, nothing, max_recording_seconds=1, require_full_watermark=False
-    )
+    servicer = CodecServicer(loaded, nothing, nothing, nothing, max_recording_seconds=1, require_full_watermark=False)
     events: asyncio.Queue[str | None] = asyncio.Queue()
 
     class Context:

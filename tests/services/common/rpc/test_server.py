@@ -179,9 +179,10 @@ class SlowHealth:
         self.statuses[service] = status
 
 
-async def test_a_stage_that_goes_on_while_a_drain_begins_is_not_ready() -> None:
+async def test_a_stage_that_goes_on_while_a_drain_begins_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     server = StageServer(StageSettings(host="127.0.0.1"), [StageService(print, object(), "csm.codec.v1.CodecService")])
-    server._health = health = SlowHealth()
+    health = SlowHealth()
+    monkeypatch.setattr(server, "_health", health)
     await server.set_serving()
     await server.set_stalled(True)
     await asyncio.gather(server.drain(0), server.set_stalled(False))
