@@ -82,15 +82,17 @@ class Codec:
         try:
             marks = self._join(slot, frame_symbols(key.payload), before, point)
             start = self._start_of(marks.place)
-        except ValueError as error:
+            if point is not None:
+                self._decoder.begin(slot.lane, slot.row, start.first_frame)
+        except BaseException as error:
             self._lanes.leave(slot)
-            raise InvalidRequestError("checkpoint", str(error)) from None
+            if isinstance(error, ValueError):
+                raise InvalidRequestError("checkpoint", str(error)) from None
+            raise
         if speed != 1:
             self._stretchers[slot] = Stretcher(speed, self._decoder.identity.sample_rate_hertz)
         stream = DecodeStream(slot, key.id, start, checkpoint_frames if speed == 1 else 0)
         stream.num_frames, stream.num_samples = start.first_frame, start.first_sample
-        if point is not None:
-            self._decoder.begin(slot.lane, slot.row, start.first_frame)
         self._streams[slot], self._marks[slot] = stream, marks
         return stream
 
@@ -113,18 +115,19 @@ class Codec:
         outputs: list[Output] = []
         for lane, slots in by_lane(slot for slot, stream in self._streams.items() if stream.ready).items():
             try:
-                outputs += self._step_lane(lane, [self._streams[slot] for slot in slots])
+                self._step_lane(lane, [self._streams[slot] for slot in slots], outputs)
             except Exception as error:
                 logger.exception("lane %d failed", lane)
                 outputs += self._fail_lane(lane, error)
         return outputs
 
-    def _step_lane(self, lane: int, streams: Sequence[DecodeStream]) -> list[Output]:
+    def _step_lane(self, lane: int, streams: Sequence[DecodeStream], outputs: list[Output]) -> None:
+        """Adds to `outputs`: a stream that has ended is told of it also when the step fails afterwards."""
         behind = [stream for stream in streams if stream.pending and stream.is_catching_up]
-        outputs = self._catch_up(lane, behind)
+        outputs += self._catch_up(lane, behind)
         streams = [stream for stream in streams if stream not in behind]
         if not streams:
-            return outputs
+            return
         decoded = self._decode(lane, [stream for stream in streams if stream.pending])
         chunks: dict[int, Chunk] = {}
         for stream in streams:
@@ -150,7 +153,6 @@ class Codec:
                 stream.watermark_s += seconds / len(marked)
                 number, num_new_frames = stream.slot.number, int(stream.slot in decoded)
                 outputs += self._hand_out(stream, marked[number], num_new_frames, chunks[number].last)
-        return outputs
 
     def _catch_up(self, lane: int, streams: Sequence[DecodeStream]) -> list[Output]:
         """The latents of the next frames of each stream, of a few frames at most, as others wait meanwhile."""

@@ -19,6 +19,8 @@ NextWakeup = Callable[[], float | None]
 Fail = Callable[[BaseException], None]
 Result = TypeVar("Result")
 
+STOP_S = 10.0  # longest wait for the running step when the thread is stopped
+
 
 class WorkerThread:
     """Runs `step` whenever `next_wakeup` says so.
@@ -39,12 +41,17 @@ class WorkerThread:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the loop after the running step and joins the thread, if it was started."""
+        """Ends the loop after the running step and joins the thread, if it was started.
+
+        A thread that does not come back within STOP_S is left behind: it hangs, and does not keep the process.
+        """
         with self._wake:
             self._stopped = True
             self._wake.notify()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(STOP_S)
+            if self._thread.is_alive():
+                logger.error("the %s does not come back from its step, and is left behind", self._thread.name)
 
     def nudge(self) -> None:
         """Wakes the loop, so that `turns` grows unless the thread hangs in a step or a command. Steps nothing."""
@@ -76,6 +83,9 @@ class WorkerThread:
                 future.set_result(function())
             except Exception as error:
                 future.set_exception(error)
+            except BaseException as error:  # a panic of a library in Rust; who waits for the future expects none
+                logger.exception("a call of the %s failed", self._thread.name)
+                future.set_exception(RuntimeError(f"{type(error).__name__}: {error}"))
 
         if not self.submit(command):
             future.set_exception(stopped)
@@ -85,6 +95,7 @@ class WorkerThread:
         try:
             while self._wait_for_work():
                 self._step()
+            self._answer_all()  # what was queued before the stop, and after the loop had looked for commands
         except BaseException as error:
             logger.exception("the %s failed", self._thread.name)
             with self._wake:
@@ -107,9 +118,9 @@ class WorkerThread:
             self._commands.popleft()()
 
     def _answer_all(self) -> None:
-        """Runs the remaining commands after a failure. They may fail as well."""
+        """Runs the remaining commands after the end. They may fail as well."""
         while self._commands:
             try:
                 self._run_commands()
             except Exception:
-                logger.exception("a command failed after the %s had", self._thread.name)
+                logger.exception("a command failed after the end of the %s", self._thread.name)

@@ -9,11 +9,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 
-from csm_bundle.errors import CodecStoppedError
+from csm_bundle.errors import CodecError, CodecStoppedError
 from csm_codec.codec import Codec
 from csm_codec.codec_thread import CodecThread
 from csm_codec.codes import Codes
-from csm_codec.stream import Audio, DecodeStream, Failed, Output
+from csm_codec.stream import Audio, Complete, DecodeStream, Failed, Output
 from csm_codec.watermark.stream.progress import START, ClipProgress, MarkPoint
 from services.codec.admission import Admission
 from services.common.pulse import Pulse
@@ -75,8 +75,11 @@ class AsyncCodec:
             raise
         handle = StreamHandle(self, stream)
         self._handles[stream] = handle
-        if self._end:  # it came between the opening and here
+        # An end that came between the opening and here has found no handle.
+        if self._end:
             handle.fail(CodecStoppedError(self._end))
+        elif stream.ended:
+            handle.put(Failed(stream, CodecError("The codec failed in this stream's batch.")))
         return handle
 
     def close(self, stream: DecodeStream) -> None:
@@ -134,6 +137,7 @@ class StreamHandle:
         self._async_codec = async_codec
         self._outputs: asyncio.Queue[Output | Exception | None] = asyncio.Queue()  # None: a beat
         self._quiet = False  # the reader has got nothing since the last beat
+        self._failure: Exception | None = None  # taken, and raised from now on
         self._room = asyncio.Event()
         self._pushed_frames = self._taken_frames = stream.start.first_frame
 
@@ -154,15 +158,19 @@ class StreamHandle:
         self._async_codec.thread.finish(self.stream)
 
     async def take(self) -> list[Output]:
-        """Waits for an output, and takes all that are there. Raises what the stream failed with.
+        """Waits for an output, and takes all that are there. Raises what the stream failed with, once they are taken.
 
         Empty when nothing has come for a while though the codec is at work, or waits for frames.
         """
-        items = [await self._outputs.get()]
-        while not self._outputs.empty():
-            items.append(self._outputs.get_nowait())
+        outputs: list[Output] = []
+        if self._failure is None:
+            self._add(await self._outputs.get(), outputs)
+        while self._failure is None and not self._outputs.empty():
+            self._add(self._outputs.get_nowait(), outputs)
+        if self._failure is not None and not outputs:
+            raise self._failure
         self._quiet = False
-        return [self._checked(item) for item in items if item is not None]
+        return outputs
 
     def put(self, output: Output) -> None:
         self.has_end = not isinstance(output, Audio)
@@ -182,13 +190,15 @@ class StreamHandle:
         """Frees the slot. It may be called twice, or after the end."""
         self._async_codec.close(self.stream)
 
-    def _checked(self, output: Output | Exception) -> Output:
-        match output:
+    def _add(self, item: Output | Exception | None, outputs: list[Output]) -> None:
+        match item:
             case Exception():
-                raise output
+                self._failure = item
             case Failed():
-                raise output.error
+                self._failure = item.error
             case Audio():
-                self._taken_frames = output.num_frames
+                outputs.append(item)
+                self._taken_frames = item.num_frames
                 self._room.set()
-        return output
+            case Complete():
+                outputs.append(item)

@@ -169,9 +169,6 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         checkpoint: Checkpoint | None = None  # not sent yet
         while complete is None:
             outputs = await handle.take()
-            if not outputs:
-                await context.write(_PROGRESS)
-                continue
             complete = next((output for output in outputs if isinstance(output, Complete)), None)
             if complete is not None:
                 self._check_coverage(complete, config)
@@ -191,6 +188,8 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
                     spans.event("first audio")
                 await context.write(codec_pb2.StreamDecodeResponse(audio=audio))
                 sent += len(pcm)
+            elif complete is None:  # quiet, or at frames that give no samples yet: a caller takes silence for a loss
+                await context.write(_PROGRESS)
         await context.write(codec_pb2.StreamDecodeResponse(complete=self._complete(complete, sent)))
 
     def _check_coverage(self, complete: Complete, config: codec_pb2.StreamDecodeConfig) -> None:

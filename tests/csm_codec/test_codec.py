@@ -250,3 +250,40 @@ def test_the_thread_delivers_once_per_step_and_stops(codec: Codec) -> None:
     thread.cancel(stream)
     with pytest.raises(CodecStoppedError):
         thread.open().result(timeout=60)
+
+
+def test_a_stream_that_ends_in_a_step_that_fails_afterwards_is_told_of_its_end(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first stream's end is handed out before the second one's fault fails their lane."""
+    ending, failing = codec.open(), codec.open()
+    codec.push(ending, _codes(9, frames=1))
+    codec.finish(ending)
+    codec.push(failing, _codes(9))
+    hand_out = codec._hand_out
+
+    def fail_second(stream: DecodeStream, *arguments: object) -> list[Output]:
+        if stream is failing:
+            raise RuntimeError("out of luck")
+        return hand_out(stream, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(codec, "_hand_out", fail_second)
+    outputs = codec.step()
+    assert [(output.stream, type(output)) for output in outputs if not isinstance(output, Audio)] == [
+        (ending, Complete),
+        (failing, Failed),
+    ]
+    assert len(_pcm(outputs, ending)) == 1920
+    assert codec.num_streams == 0
+
+
+def test_an_opening_that_fails_keeps_no_slot(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(codec._embedder, "join", fail)
+    for _ in range(5):
+        with pytest.raises(RuntimeError, match="no memory"):
+            codec.open()
+    monkeypatch.undo()
+    assert len({codec.open().slot for _ in range(4)}) == 4

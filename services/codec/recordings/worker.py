@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-from csm_bundle.errors import CodecBusyError
+from csm_bundle.errors import CodecBusyError, CodecStoppedError
+from csm_bundle.runtime.worker_thread import WorkerThread
 
 T = TypeVar("T")
 
@@ -20,7 +20,8 @@ class RecordingWorker:
     """Runs the work on one recording at a time, while at most `max_waiting` wait."""
 
     def __init__(self, max_waiting: int) -> None:
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="recordings")
+        self._worker = WorkerThread("recordings", _nothing, _nothing, _ignore)
+        self._worker.start()
         self._max_waiting = max_waiting
         self._accepted = 0
 
@@ -36,14 +37,22 @@ class RecordingWorker:
             self._accepted -= 1
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Raises CodecBusyError, and what `work` raises. A cancelled wait leaves the queue."""
+        """Raises CodecBusyError, CodecStoppedError, and what `work` raises. A cancelled wait leaves the queue."""
         with self.admitted():
             return await self.run_admitted(work)
 
     async def run_admitted(self, work: Callable[[], T]) -> T:
         """Runs one piece of a call that was admitted before. It is never refused between two pieces."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        return await asyncio.wrap_future(self._worker.call(work, CodecStoppedError("The codec has stopped.")))
 
     async def stop(self) -> None:
-        """Waits until the running work has ended."""
-        await asyncio.to_thread(self._executor.shutdown, cancel_futures=True)
+        """Waits for the running work, as WorkerThread does. Calls that wait get CodecStoppedError."""
+        await asyncio.to_thread(self._worker.stop)
+
+
+def _nothing() -> None:
+    """There is nothing to step: all work is calls."""
+
+
+def _ignore(error: BaseException) -> None:
+    """What a call raises is for its caller."""

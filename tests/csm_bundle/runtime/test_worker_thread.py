@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
 
 import pytest
 
+from csm_bundle.runtime import worker_thread as module
 from csm_bundle.runtime.worker_thread import WorkerThread
 
 WAIT_S = 60.0
@@ -150,3 +154,62 @@ def test_a_thread_that_hangs_in_a_command_does_not_go_round() -> None:
     assert worker.turns == turns
     go_on.set()
     worker.stop()
+
+
+def test_a_call_that_comes_just_before_the_stop_is_answered() -> None:
+    """It is queued when the loop has run all commands, and has not looked yet whether it must end."""
+    answers: list[Future[str]] = []
+
+    class Commands(deque[Callable[[], None]]):
+        armed = False
+
+        def __bool__(self) -> bool:
+            if self.armed and not len(self):
+                self.armed = False
+                answers.append(worker.call(lambda: "done", STOPPED))
+                worker.stop()
+                return False
+            return len(self) > 0
+
+    worker = WorkerThread("stepped by hand", lambda: None, lambda: None, print)
+    commands = worker._commands = Commands()
+    worker.submit(lambda: setattr(commands, "armed", True))
+    worker._run()
+    assert answers[0].exception(0) is STOPPED
+
+
+def test_a_call_that_raises_no_exception_but_a_panic_is_answered_and_ends_nothing() -> None:
+    class Panic(BaseException):
+        """As a library written in Rust raises."""
+
+    def panic() -> None:
+        raise Panic("index out of bounds")
+
+    counter = Countdown()
+    counter.worker.start()
+    with pytest.raises(RuntimeError, match="index out of bounds"):
+        counter.worker.call(panic, STOPPED).result(WAIT_S)
+    assert counter.worker.call(lambda: "still there", STOPPED).result(WAIT_S) == "still there"
+    counter.worker.stop()
+    assert not counter.failures
+
+
+def test_a_stop_leaves_a_thread_behind_that_hangs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "STOP_S", 0.01, raising=False)
+    entered, go_on = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        entered.set()
+        go_on.wait(20)
+
+    worker = WorkerThread("hung", hang, lambda: 0.0, print)
+    worker.start()
+    assert entered.wait(WAIT_S)
+    worker.stop()
+    assert worker._thread.is_alive(), "it has been waited for"
+    assert "the hung does not come back" in caplog.text
+    go_on.set()
+    worker._thread.join(WAIT_S)
+    assert not worker._thread.is_alive()

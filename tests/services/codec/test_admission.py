@@ -10,6 +10,8 @@ import grpc
 import pytest
 from csm.codec.v1 import codec_pb2
 
+from csm_bundle.errors import CodecBusyError
+from services.codec.admission import Admission
 from services.codec.stage import CodecStage
 from tests.support.codec_stage import config_message, decode, eventually, random_codes, refusal, stream_of
 
@@ -72,3 +74,34 @@ async def test_a_stage_that_stops_tells_its_streams(stub: Any, stage: CodecStage
     await stage.async_codec.stop()
     status = await refusal(reading)
     assert (status.code, status.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+
+
+async def test_who_comes_when_slots_are_free_is_not_refused_for_those_who_still_wait_to_take_them() -> None:
+    """Slots are handed to those who wait; until the loop gets round to them, they wait no longer than in name."""
+    admission = Admission(2, max_waiting=1)
+    await admission.take()
+    await admission.take()
+    waiting = asyncio.ensure_future(admission.take())
+    await asyncio.sleep(0)
+    assert admission.num_waiting == 1
+    admission.leave()
+    admission.leave()
+    async with asyncio.timeout(20):
+        await admission.take()
+        await waiting
+    with pytest.raises(CodecBusyError, match="All 2 decode slots are taken and 1 calls wait"):
+        await asyncio.gather(admission.take(), admission.take())
+
+
+async def test_a_wait_that_is_cancelled_just_as_its_turn_comes_gives_the_slot_on() -> None:
+    admission = Admission(1, max_waiting=2)
+    await admission.take()
+    first, second = (asyncio.ensure_future(admission.take()) for _ in range(2))
+    await asyncio.sleep(0)
+    admission.leave()
+    first.cancel()
+    async with asyncio.timeout(20):
+        await second
+    assert first.cancelled() and admission.num_waiting == 0
+    admission.leave()
+    await admission.take()

@@ -1,0 +1,60 @@
+"""The worker for whole recordings: what its stop does to the work that runs and to the calls that wait."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from csm_bundle.errors import CodecStoppedError
+from csm_bundle.runtime import worker_thread
+from services.codec.recordings.worker import RecordingWorker
+
+
+class Work:
+    """A piece of work that ends when it may."""
+
+    def __init__(self) -> None:
+        self.begun, self.may_end = threading.Event(), threading.Event()
+
+    def __call__(self) -> str:
+        self.begun.set()
+        assert self.may_end.wait(20)
+        return "done"
+
+
+@pytest.fixture
+async def work() -> AsyncIterator[Work]:
+    work = Work()
+    yield work
+    work.may_end.set()
+
+
+async def test_a_call_that_waits_is_told_of_the_stop(work: Work) -> None:
+    """A CancelledError would end its handler without a status: to its caller the call would go on."""
+    worker: Any = RecordingWorker(max_waiting=1)
+    running, waiting = (asyncio.create_task(worker.run(item)) for item in (work, str))
+    await asyncio.to_thread(work.begun.wait, 20)
+    stopping = asyncio.create_task(worker.stop())
+    async with asyncio.timeout(20):
+        while not worker._worker._stopped:
+            await asyncio.sleep(0)
+        work.may_end.set()
+        assert await running == "done"
+        with pytest.raises(CodecStoppedError):
+            await waiting
+        await stopping
+
+
+async def test_a_stop_does_not_wait_for_work_that_hangs(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_thread, "STOP_S", 0.01)
+    worker = RecordingWorker(max_waiting=1)
+    running = asyncio.create_task(worker.run(work))
+    await asyncio.to_thread(work.begun.wait, 20)
+    async with asyncio.timeout(10):
+        await worker.stop()
+    assert not running.done() and not work.may_end.is_set()
+    running.cancel()
