@@ -40,7 +40,7 @@ class _Call:
         pass
 
 
-@pytest.mark.parametrize("end", [grpc.aio.EOF, None], ids=["the end", "bytes that are no message"])
+@pytest.mark.parametrize("end", [grpc.aio.EOF, None], ids=["its end", "no message"])  # type: ignore[attr-defined]
 async def test_stage_whose_health_ends_without_an_error_does_not_count_as_serving(
     monkeypatch: pytest.MonkeyPatch, end: object
 ) -> None:
