@@ -270,7 +270,7 @@ class Resumes:
         header = reader.header
         if not self._is_loss(error) or header is None or self._count >= self._most or left_s <= 0:
             return None
-        if self._writer is not None and not self._writer.is_kept:
+        if self._writer is not None and not self._writer.begin_again():
             self.hindrance = f"A text of over {MOST_KEPT_BYTES // 1024} KiB does not go on at another server."
             return None
         self._count += 1

@@ -49,6 +49,7 @@ class TextWriter:
         self._kept_bytes = 0
         self._call = 0  # number of the newest call
         self._taking = threading.Lock()  # held while a piece is taken in a thread
+        self._giving = threading.Lock()  # held while a message is given to a call, and dropped
         self._taken: asyncio.Task[None] | None = None  # the same on an event loop
 
     def messages(self) -> Iterator[Message]:
@@ -60,6 +61,12 @@ class TextWriter:
         """The same on an event loop, for pieces of either kind."""
         self._call += 1
         return self._write_async(self._call)
+
+    def begin_again(self) -> bool:
+        """Whether another call can write the text from its start. Those so far get no more messages."""
+        with self._giving:
+            self._call += 1
+            return self.is_kept
 
     def close(self) -> None:
         """No more pieces are taken."""
@@ -105,15 +112,16 @@ class TextWriter:
         """None after the last one. Raises the exception of the pieces."""
         if self.error is not None:
             raise self.error
-        at = number - self._num_dropped
-        if call != self._call or at >= len(self._messages):
-            return None
-        message = self._messages[at]
-        if not self.is_kept:
-            for _ in range(at + 1):
-                self._messages.popleft()
-            self._num_dropped = number + 1
-        return message
+        with self._giving:
+            at = number - self._num_dropped
+            if call != self._call or at >= len(self._messages):
+                return None
+            message = self._messages[at]
+            if not self.is_kept:
+                for _ in range(at + 1):
+                    self._messages.popleft()
+                self._num_dropped = number + 1
+            return message
 
     def _take(self) -> None:
         try:

@@ -51,7 +51,7 @@ class StageWatch:
             while True:
                 async with asyncio.timeout(None if self.serving else ANOTHER_REPLICA_AFTER_S):
                     answer = await call.read()
-                if answer is grpc.aio.EOF:  # type: ignore[attr-defined]
+                if not answer:  # its end, or None: the library's answer for bytes that are no message
                     return "it has ended"
                 await self._set(answer.status == _SERVING)
         except TimeoutError:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -85,10 +85,12 @@ class VoiceStore:
         await self._to_the_end(self._prepare())
 
     async def close(self) -> None:
-        """Waits for what still runs, which its time limits bound."""
+        """Waits for what still runs, which its time limits bound, and as long for the database to take leave."""
         if self._running:
             await asyncio.wait(self._running)
-        await self._engine.dispose()
+        with suppress(StatusError):
+            async with _bounded():
+                await self._engine.dispose()
 
     async def get(self, name: str) -> KeptVoice | None:
         if not _may_be_kept(name):
@@ -169,8 +171,6 @@ class VoiceStore:
                         await connection.execution_options(isolation_level="SERIALIZABLE")
                         async with connection.begin():
                             return await work(connection)
-                except IntegrityError:
-                    raise
                 except DBAPIError as error:
                     is_late = asyncio.get_running_loop().time() > last_s
                     if attempt == ATTEMPTS or is_late or not _lost_a_race(error):

@@ -7,8 +7,11 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import grpc
 import pytest
 from csm.v1 import tts_pb2
+from csm_client.errors import ErrorDetails, ServerError
+from csm_client.speech import Resumes, SpeechReader
 from csm_client.text_writer import MOST_KEPT_BYTES, PIECE_COST_BYTES, TextWriter
 
 CONFIG = tts_pb2.StreamSynthesizeRequest(request_id="r")
@@ -82,6 +85,39 @@ def test_a_thread_of_a_lost_call_gives_its_piece_to_the_next_call() -> None:
     thread.join(30)
     assert [text_of(message) for message in found][:2] == ["", "a"]
     assert writer.error is None
+
+
+def resumed(writer: TextWriter) -> bool:
+    """The writer's call is lost after its first audio. Whether there will be another one."""
+    reader = SpeechReader()
+    reader.accept(tts_pb2.StreamSynthesizeTextResponse(header=tts_pb2.SynthesisHeader(seed=5)))
+    loss = ServerError(grpc.StatusCode.UNAVAILABLE, "lost", ErrorDetails())
+    return Resumes(tts_pb2.StreamSynthesizeRequest(), 1, 60.0, writer).after(loss, reader) is not None
+
+
+LONG = "b" * MOST_KEPT_BYTES
+
+
+def test_a_text_that_outgrows_the_limit_before_its_next_call_is_written_whole() -> None:
+    """A thread of the lost call takes a piece meanwhile."""
+    writer = writer_of(["a", LONG])
+    lost = writer.messages()
+    assert [text_of(next(lost)) for _ in range(2)] == ["", "a"]
+    assert resumed(writer)
+    assert next(lost, None) is None
+    assert "".join(map(text_of, writer.messages())) == "a" + LONG
+    assert not resumed(writer)
+
+
+async def test_a_text_that_outgrows_the_limit_before_its_next_call_is_written_whole_on_a_loop_too() -> None:
+    writer = writer_of(typed("a", LONG))
+    lost = writer.messages_async()
+    assert [text_of(await anext(lost)) for _ in range(2)] == ["", "a"]
+    waiting = asyncio.ensure_future(anext(lost, None))
+    await asyncio.sleep(0)
+    assert resumed(writer)
+    assert await waiting is None
+    assert "".join(map(text_of, await rest_of(writer.messages_async()))) == "a" + LONG
 
 
 def test_a_text_is_kept_up_to_a_limit_and_only_if_it_may_be_sent_again() -> None:

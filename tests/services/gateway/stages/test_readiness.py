@@ -40,8 +40,9 @@ class _Call:
         pass
 
 
+@pytest.mark.parametrize("end", [grpc.aio.EOF, None], ids=["its end", "no message"])  # type: ignore[attr-defined]
 async def test_stage_whose_health_ends_without_an_error_does_not_count_as_serving(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, end: object
 ) -> None:
     monkeypatch.setattr(readiness, "ANOTHER_REPLICA_AFTER_S", 0.04)
     changes: list[bool] = []
@@ -50,7 +51,7 @@ async def test_stage_whose_health_ends_without_an_error_does_not_count_as_servin
         changes.append(watch.serving)
 
     watch = StageWatch("engine", grpc.aio.insecure_channel("127.0.0.1:1"), on_change)
-    watch._stub = calls = Calls([SERVING, grpc.aio.EOF], [], [SERVING])  # type: ignore[attr-defined]
+    watch._stub = calls = Calls([SERVING, end], [], [SERVING])  # type: ignore[attr-defined]
     following = asyncio.create_task(watch.run())
     try:
         async with asyncio.timeout(5):

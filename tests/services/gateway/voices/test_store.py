@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -19,6 +20,7 @@ from services.common.rpc.status import StatusError
 from services.gateway.voices import store as store_module
 from services.gateway.voices.store import VOICES, VoicesDatabaseError, VoiceStore
 from services.gateway.voices.voice import Audience, KeptVoice
+from tests.support.clock import Clock
 
 VOICE = KeptVoice(
     name="ada",
@@ -217,6 +219,24 @@ async def test_calls_do_not_wait_for_each_other_while_the_server_does_not_answer
         answers = await asyncio.gather(*(store.get("ada") for _ in range(100)), return_exceptions=True)
     assert {getattr(answer, "reason", answer) for answer in answers} == {"VOICES_UNREACHABLE"}
     await store.close()
+
+
+async def test_close_does_not_wait_for_a_server_that_takes_no_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    """As a frozen PostgreSQL: its driver waits for the end of the connection, for ever."""
+    store, leaving = VoiceStore(str(tmp_path / "voices.sqlite")), asyncio.Event()
+
+    async def dispose() -> None:
+        leaving.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(store, "_engine", SimpleNamespace(dispose=dispose))
+    closing = asyncio.create_task(store.close())
+    await leaving.wait()
+    clock.put_forward(store_module.TIMEOUT_S)
+    done, _ = await asyncio.wait({closing}, timeout=1)
+    assert done
 
 
 @pytest.mark.parametrize("wrong", ["mysql://host/name", "postgresql://host:port/name", "/proc/none/voices.sqlite"])
