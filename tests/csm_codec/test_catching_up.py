@@ -1,4 +1,4 @@
-"""How long a step may take while streams that were continued catch up: a thread that does not go round counts as hung."""
+"""How long a step takes while streams that were continued catch up: a thread that does not go round counts as hung."""
 
 from __future__ import annotations
 
