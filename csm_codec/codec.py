@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 _NOTHING: Pcm = np.zeros(0, np.float32)
 _MOST_LATENTS = 8  # frames of a stream in one step
+_CATCH_UP_S = 0.25  # of a step, after which it catches up with no second frame; a long step is taken for a hang
 _LOUDEST = 1e9  # full scale is 1; from 1e18 on the mark is not finite and would fail the whole lane
 
 
@@ -113,18 +114,19 @@ class Codec:
     def step(self) -> list[Output]:
         """One step. A fault fails the streams it touches; raises only if the codec cannot go on."""
         outputs: list[Output] = []
+        until_s = time.perf_counter() + _CATCH_UP_S
         for lane, slots in by_lane(slot for slot, stream in self._streams.items() if stream.ready).items():
             try:
-                self._step_lane(lane, [self._streams[slot] for slot in slots], outputs)
+                self._step_lane(lane, [self._streams[slot] for slot in slots], until_s, outputs)
             except Exception as error:
                 logger.exception("lane %d failed", lane)
                 outputs += self._fail_lane(lane, error)
         return outputs
 
-    def _step_lane(self, lane: int, streams: Sequence[DecodeStream], outputs: list[Output]) -> None:
+    def _step_lane(self, lane: int, streams: Sequence[DecodeStream], until_s: float, outputs: list[Output]) -> None:
         """Adds to `outputs`: a stream that has ended is told of it also when the step fails afterwards."""
         behind = [stream for stream in streams if stream.pending and stream.is_catching_up]
-        outputs += self._catch_up(lane, behind)
+        outputs += self._catch_up(lane, behind, until_s)
         streams = [stream for stream in streams if stream not in behind]
         if not streams:
             return
@@ -154,13 +156,15 @@ class Codec:
                 number, num_new_frames = stream.slot.number, int(stream.slot in decoded)
                 outputs += self._hand_out(stream, marked[number], num_new_frames, chunks[number].last)
 
-    def _catch_up(self, lane: int, streams: Sequence[DecodeStream]) -> list[Output]:
-        """The latents of the next frames of each stream, of a few frames at most, as others wait meanwhile."""
+    def _catch_up(self, lane: int, streams: Sequence[DecodeStream], until_s: float) -> list[Output]:
+        """The latents of the next frames of each stream, of a few frames at most, as others wait meanwhile: of one from
+        that time on.
+        """
         started_s = time.perf_counter()
         num_before = {stream.slot: stream.num_frames for stream in streams}
-        for _ in range(_MOST_LATENTS):
+        for num_done in range(_MOST_LATENTS):
             going = [stream for stream in streams if stream.pending and stream.is_catching_up]
-            if not going:
+            if not going or (num_done and time.perf_counter() >= until_s):
                 break
             self._decoder.latent_step(lane, *self._next_codes(going))
         for stream in streams:

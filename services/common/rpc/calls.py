@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from typing import Any, NoReturn
 
 import grpc
+from grpc_health.v1 import health
 
 from csm_bundle.errors import CsmError
 from services.common.rpc import status
@@ -55,7 +56,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._tracer = tracer
         self._admit = admit
         self._drain: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.num_running = 0  # calls with a handler at work
+        self.num_running = 0  # calls with a handler at work; those of who watches the health end with the server
 
     def drain(self) -> None:
         """The server drains. May be called twice."""
@@ -101,7 +102,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
     def _watch(self, kind: str, method: str, handler: Handler, caller: str = "") -> Handler:
         service, name = method.lstrip("/").rsplit("/", 1)
-        metrics = self._metrics
+        metrics, counts = self._metrics, service != health.SERVICE_NAME
 
         async def probed(request: Any, context: Context) -> Any:
             try:
@@ -118,11 +119,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             caller_name.set(caller)
             if caller:
                 logs.annotate(caller=caller)
-            self.num_running += 1
+            self.num_running += counts
             try:
                 return await call.run(handler, request)
             finally:
-                self.num_running -= 1
+                self.num_running -= counts
 
         return probed if metrics is None else watched
 

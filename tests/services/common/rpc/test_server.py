@@ -14,6 +14,7 @@ from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from services.common.rpc import server as module
 from services.common.rpc.server import StageServer, StageService, server_options
 from services.common.settings import StageSettings
 from services.gateway.settings import GatewaySettings
@@ -166,3 +167,16 @@ async def test_every_port_listens_on_ipv6(host: str) -> None:
         assert b"grpc_server" in await asyncio.to_thread(lambda: urllib.request.urlopen(url).read())
     finally:
         await server.drain(0)
+
+
+async def test_a_drain_does_not_wait_for_who_watches_the_health(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DRAIN_QUIET_S", 0.01)
+    server = StageServer(StageSettings(host="127.0.0.1"), [], for_gateways=True)
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service="liveness"))
+        assert (await watch.read()).status == SERVING
+        async with asyncio.timeout(10):
+            await server.drain(20)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await watch.read()
