@@ -7,6 +7,7 @@ import os
 import random
 import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 
@@ -99,23 +100,25 @@ def test_without_root_it_says_so_and_measures_nothing(
 @pytest.mark.skipif(bool(why_not()), reason=why_not())
 async def test_a_connection_crosses_two_namespaces() -> None:
     """TCP of the kernel on both sides, through the relay in between."""
+    number = os.getpid() % 2**14  # addresses of its own: two runs on one machine may do this at once
+    near, far = (f"10.78.{number // 64}.{number % 64 * 4 + side}" for side in (1, 2))
     namespace = f"csm-test-{os.getpid()}"
     os.system(f"ip netns add {namespace} && ip -n {namespace} link set lo up")
     server = None
     try:
-        here, there = connect(namespace, "10.78.0.1", "10.78.0.2")
+        here, there = connect(namespace, near, far)
         relay = Relay(here, there)
         relay.start(asyncio.get_running_loop())
         server = await asyncio.create_subprocess_exec(
             "ip", "netns", "exec", namespace, "python3", "-c",
-            "import socket; s = socket.create_server(('10.78.0.2', 7000)); print('ready', flush=True);"
+            f"import socket; s = socket.create_server(('{far}', 7000)); print('ready', flush=True);"
             "c, _ = s.accept(); c.sendall(c.recv(5)[::-1])",
             stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert server.stdout is not None
         async with asyncio.timeout(WAIT_S):
             await server.stdout.readline()
-            reader, writer = await asyncio.open_connection("10.78.0.2", 7000)
+            reader, writer = await asyncio.open_connection(far, 7000)
             writer.write(b"hello")
             assert await reader.readexactly(5) == b"olleh"
         writer.close()
@@ -125,5 +128,7 @@ async def test_a_connection_crosses_two_namespaces() -> None:
             os.close(device)
     finally:
         if server is not None:
+            with suppress(ProcessLookupError):
+                server.kill()
             await server.wait()
         os.system(f"ip netns delete {namespace}")
