@@ -85,10 +85,11 @@ class Codec:
             start = self._start_of(marks.place)
             if point is not None:
                 self._decoder.begin(slot.lane, slot.row, start.first_frame)
-        except BaseException as error:
+        except ValueError as error:
             self._lanes.leave(slot)
-            if isinstance(error, ValueError):
-                raise InvalidRequestError("checkpoint", str(error)) from None
+            raise InvalidRequestError("checkpoint", str(error)) from None
+        except BaseException:
+            self._lanes.leave(slot)
             raise
         if speed != 1:
             self._stretchers[slot] = Stretcher(speed, self._decoder.identity.sample_rate_hertz)

@@ -22,9 +22,8 @@ class CodecSettings(BundleSettings, CodecConfig):
     health_port: HealthPort = 50072
     metrics_port: MetricsPort = 9462
     max_connection_age_seconds: ConnectionAge = 4  # a new replica gets calls within 5 s
-    max_receive_message_bytes: ReceiveLimit = (
-        40 * 2**20
-    )  # for earlier gateways, which send a recording, up to twice its size, in one message
+    # For earlier gateways, which send a recording, up to twice its size, in one message.
+    max_receive_message_bytes: ReceiveLimit = 40 * 2**20
     device: str = Field("cpu", min_length=1, description="Torch device: cpu, cuda, cuda:1, ...")
     max_waiting_streams: int = Field(
         64, ge=0, le=100_000, description="Streams that wait for a slot before one is refused."
