@@ -30,6 +30,7 @@ class WorkerThread:
     """
 
     def __init__(self, name: str, step: Step, next_wakeup: NextWakeup, fail: Fail) -> None:
+        self.name = name
         self._step, self._next_wakeup, self._fail = step, next_wakeup, fail
         self._commands: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition()
@@ -51,7 +52,7 @@ class WorkerThread:
         if self._thread.is_alive():
             self._thread.join(STOP_S)
             if self._thread.is_alive():
-                logger.error("the %s does not come back from its step, and is left behind", self._thread.name)
+                logger.error("the %s does not come back from its step, and is left behind", self.name)
 
     def nudge(self) -> None:
         """Wakes the loop, so that `turns` grows unless the thread hangs in a step or a command. Steps nothing."""
@@ -84,7 +85,7 @@ class WorkerThread:
             except Exception as error:
                 future.set_exception(error)
             except BaseException as error:  # a panic of a library in Rust; who waits for the future expects none
-                logger.exception("a call of the %s failed", self._thread.name)
+                logger.exception("a call of the %s failed", self.name)
                 future.set_exception(RuntimeError(f"{type(error).__name__}: {error}"))
 
         if not self.submit(command):
@@ -97,7 +98,7 @@ class WorkerThread:
                 self._step()
             self._answer_all()  # what was queued before the stop, and after the loop had looked for commands
         except BaseException as error:
-            logger.exception("the %s failed", self._thread.name)
+            logger.exception("the %s failed", self.name)
             with self._wake:
                 self._stopped = True
             self._answer_all()
@@ -123,4 +124,4 @@ class WorkerThread:
             try:
                 self._run_commands()
             except Exception:
-                logger.exception("a command failed after the end of the %s", self._thread.name)
+                logger.exception("a command failed after the end of the %s", self.name)

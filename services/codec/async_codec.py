@@ -6,7 +6,7 @@ It knows no gRPC. The code that opens a stream must close it. Closing frees the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from csm_bundle.errors import CodecError, CodecStoppedError
@@ -16,7 +16,7 @@ from csm_codec.codes import Codes
 from csm_codec.stream import Audio, Complete, DecodeStream, Failed, Output
 from csm_codec.watermark.stream.progress import START, ClipProgress, MarkPoint
 from services.codec.admission import Admission
-from services.common.pulse import Pulse
+from services.common.pulse import OnStall, Pulse
 
 MAX_AHEAD_FRAMES = 64  # most frames of a stream whose output is not yet taken
 
@@ -32,7 +32,7 @@ class AsyncCodec:
         on_step: Callable[[Sequence[Output], float], None] = lambda outputs, seconds: None,
         on_cancel: Callable[[DecodeStream], None] = lambda stream: None,
         on_failure: Callable[[BaseException], None] = lambda error: None,
-        on_stall: Callable[[bool], Awaitable[None]] | None = None,
+        on_stall: OnStall | None = None,
         stall_s: float = 2.5,
     ) -> None:
         """max_waiting: streams that may wait for a slot; on_stall, stall_s: see Pulse.

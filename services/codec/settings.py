@@ -52,6 +52,13 @@ class CodecSettings(BundleSettings, CodecConfig):
         le=3600,
         description="Longest recording that is encoded, or searched for the watermark in one message.",
     )
+    recording_stall_seconds: float = Field(
+        300.0,
+        ge=0.5,
+        le=3600,
+        description="How long the thread for recordings may work on one before the stage is not ready and not live;"
+        " more than encoding the longest takes.",
+    )
     max_detection_seconds: float = Field(
         3600.0, gt=0, le=3600, description="Longest recording that is searched for the watermark as it comes in."
     )

@@ -15,10 +15,13 @@ log = logging.getLogger("csm.pulse")
 
 BEAT_S = 0.5
 
+OnStall = Callable[[str, bool], Awaitable[None]]
+
 
 class Turning(Protocol):
     """A worker thread that counts the turns of its loop."""
 
+    name: str
     turns: int
 
     def nudge(self) -> None: ...
@@ -32,12 +35,12 @@ class Pulse:
         worker: Turning,
         *,
         on_beat: Callable[[], None],
-        on_stall: Callable[[bool], Awaitable[None]] | None = None,
+        on_stall: OnStall | None = None,
         stall_s: float,
         beat_s: float = BEAT_S,
     ) -> None:
-        """on_beat: after each beat that it has not missed; on_stall: with True when it has been silent for `stall_s`
-        seconds, with False when it goes on
+        """on_beat: after each beat that it has not missed; on_stall: with the worker's name, and True when it has been
+        silent for `stall_s` seconds, False when it goes on
         """
         self.missed = 0  # beats in a row
         self._worker = worker
@@ -64,16 +67,16 @@ class Pulse:
     async def _miss(self) -> None:
         self.missed += 1
         if self.missed == self._most_missed:
-            log.error("the worker thread has not gone round for %.1f s", self.missed * self._beat_s)
-            await self._on_stall(True)
+            log.error("the %s thread has not gone round for %.1f s", self._worker.name, self.missed * self._beat_s)
+            await self._on_stall(self._worker.name, True)
 
     async def _beat(self) -> None:
         if self.missed >= self._most_missed:
-            log.info("the worker thread goes on after %.1f s", self.missed * self._beat_s)
-            await self._on_stall(False)
+            log.info("the %s thread goes on after %.1f s", self._worker.name, self.missed * self._beat_s)
+            await self._on_stall(self._worker.name, False)
         self.missed = 0
         self._on_beat()
 
 
-async def _ignore(stalled: bool) -> None:
+async def _ignore(name: str, stalled: bool) -> None:
     return None

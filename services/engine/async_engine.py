@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Future
 
 from csm_bundle.errors import EngineStoppedError
@@ -16,7 +16,7 @@ from csm_engine.loop.engine import Engine, Output
 from csm_engine.loop.engine_thread import EngineThread
 from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import GenerationRequest
-from services.common.pulse import Pulse
+from services.common.pulse import OnStall, Pulse
 
 _RATE_WINDOW_S = 5.0
 
@@ -30,7 +30,7 @@ class AsyncEngine:
         *,
         on_step: Callable[[list[Output]], None] = lambda outputs: None,
         on_failure: Callable[[BaseException], None] = lambda error: None,
-        on_stall: Callable[[bool], Awaitable[None]] | None = None,
+        on_stall: OnStall | None = None,
         stall_s: float = 2.5,
     ) -> None:
         """on_step: sees each step's outputs; on_failure: called once if the engine fails; on_stall: see Pulse. All on

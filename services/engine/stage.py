@@ -52,7 +52,7 @@ async def start_engine(settings: EngineSettings) -> EngineStage:
         loaded.engine,
         on_step=engine_metrics.observe_step,
         on_failure=lambda error: server.fail(error),
-        on_stall=lambda stalled: server.set_stalled(stalled),
+        on_stall=lambda thread, stalled: server.set_stalled(thread, stalled),
         stall_s=settings.stall_seconds,
     )
     engine_metrics.active_slots.set_function(lambda: async_engine.thread.load()[0])

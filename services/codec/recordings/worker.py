@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from csm_bundle.errors import CodecBusyError, CodecStoppedError
 from csm_bundle.runtime.worker_thread import WorkerThread
+from services.common.pulse import OnStall, Pulse
 
 T = TypeVar("T")
 
@@ -19,9 +20,12 @@ T = TypeVar("T")
 class RecordingWorker:
     """Runs the work on one recording at a time, while at most `max_waiting` wait."""
 
-    def __init__(self, max_waiting: int) -> None:
+    def __init__(self, max_waiting: int, *, on_stall: OnStall | None = None, stall_s: float = 300.0) -> None:
+        """on_stall, stall_s: see Pulse; a recording is encoded in one turn of the thread"""
         self._worker = WorkerThread("recordings", _nothing, _nothing, _ignore)
         self._worker.start()
+        pulse = Pulse(self._worker, on_beat=_nothing, on_stall=on_stall, stall_s=stall_s)
+        self._pulse_task = asyncio.create_task(pulse.run())
         self._max_waiting = max_waiting
         self._accepted = 0
 
@@ -47,6 +51,7 @@ class RecordingWorker:
 
     async def stop(self) -> None:
         """Waits for the running work, as WorkerThread does. Calls that wait get CodecStoppedError."""
+        self._pulse_task.cancel()
         await asyncio.to_thread(self._worker.stop)
 
 

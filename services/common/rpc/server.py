@@ -120,7 +120,8 @@ class StageServer:
         self._private_address = private_address
         self._streams_per_connection = streams_per_connection
         self._draining = False
-        self._is_serving = self._is_stalled = False
+        self._is_serving = False
+        self._stalled: set[str] = set()  # threads that make no progress
 
     async def start(self) -> None:
         """Listens on every port; readiness stays NOT_SERVING. Raises OSError for a taken port."""
@@ -170,12 +171,15 @@ class StageServer:
         """Readiness of the stage: weights are loaded and warm, backends answer. Has no effect in a drain."""
         self._is_serving = serving
         if not self._draining:
-            self._set_readiness(_SERVING if serving and not self._is_stalled else _NOT_SERVING)
+            self._set_readiness(_SERVING if serving and not self._stalled else _NOT_SERVING)
 
-    async def set_stalled(self, stalled: bool) -> None:
-        """The stage makes no progress: neither live nor ready until it does again."""
-        self._is_stalled = stalled
-        self._health.set(LIVENESS, _NOT_SERVING if stalled else _SERVING)
+    async def set_stalled(self, thread: str, stalled: bool) -> None:
+        """That thread makes no progress: the stage is neither live nor ready until it does again."""
+        if stalled:
+            self._stalled.add(thread)
+        else:
+            self._stalled.discard(thread)
+        self._health.set(LIVENESS, _NOT_SERVING if self._stalled else _SERVING)
         await self.set_serving(self._is_serving)
 
     def fail(self, error: BaseException) -> None:

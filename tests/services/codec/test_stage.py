@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from csm.codec.v1 import codec_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from csm_bundle.errors import BundleError, KeyringError
 from services.codec.settings import CodecSettings
 from services.codec.stage import CodecStage, start_codec
+from services.common.rpc.server import LIVENESS, READINESS
 from tests.support.codec_stage import (
     FRAMES,
     config_message,
@@ -24,6 +28,9 @@ from tests.support.codec_stage import (
     running_codec,
     stream_of,
 )
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 async def test_info_tells_everything_but_the_keys(stub: Any) -> None:
@@ -63,6 +70,30 @@ async def test_the_work_for_a_stream_that_is_cancelled_is_counted(settings: Code
 async def _metrics(stage: CodecStage) -> str:
     url = f"http://127.0.0.1:{stage.server.metrics_port}/metrics"
     return await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
+
+
+async def test_a_thread_for_recordings_that_hangs_is_found_out(settings: CodecSettings) -> None:
+    """Decoding goes on, so nothing else shows it."""
+    go_on = threading.Event()
+    async with running_codec(settings, recording_stall_seconds=0.5) as (stage, stub):
+        hung = asyncio.create_task(stage._recordings.run(lambda: go_on.wait(60)))
+        try:
+            await _wait_until(stage, LIVENESS, NOT_SERVING)
+            await _wait_until(stage, READINESS, NOT_SERVING)
+            await decode(stub, stream_of(random_codes(), [FRAMES]))
+        finally:
+            go_on.set()
+        await _wait_until(stage, LIVENESS, SERVING)
+        await _wait_until(stage, READINESS, SERVING)
+        assert await hung
+
+
+async def _wait_until(stage: CodecStage, service: str, wanted: int) -> None:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.health_port}") as channel, asyncio.timeout(30):
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=service))
+        async for answer in watch:
+            if answer.status == wanted:
+                return
 
 
 async def test_a_bundle_that_lies_about_its_codec_is_refused(

@@ -13,6 +13,7 @@ class Worker:
     """Goes round when it is nudged, unless it hangs."""
 
     def __init__(self) -> None:
+        self.name = "worker"
         self.turns = 0
         self.hangs = False
 
@@ -23,14 +24,17 @@ class Worker:
 class Watched:
     def __init__(self, worker: Worker) -> None:
         self.beats = asyncio.Event()
-        self.stalls: asyncio.Queue[bool] = asyncio.Queue()
+        self.stalls: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
         self.pulse = Pulse(
             worker,
             on_beat=self.beats.set,
-            on_stall=self.stalls.put,
+            on_stall=self._stall,
             stall_s=0.03,
             beat_s=0.01,
         )
+
+    async def _stall(self, thread: str, stalled: bool) -> None:
+        await self.stalls.put((thread, stalled))
 
 
 @asynccontextmanager
@@ -55,9 +59,9 @@ async def test_a_worker_that_hangs_is_told_once_and_so_is_that_it_goes_on() -> N
     worker = Worker()
     worker.hangs = True
     async with running(Watched(worker)) as watched:
-        assert await watched.stalls.get() is True
+        assert await watched.stalls.get() == ("worker", True)
         assert watched.pulse.missed >= 3 and not watched.beats.is_set()
         worker.hangs = False
-        assert await watched.stalls.get() is False
+        assert await watched.stalls.get() == ("worker", False)
         await watched.beats.wait()
         assert watched.stalls.empty()
