@@ -12,7 +12,9 @@ from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import h11
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
@@ -81,6 +83,13 @@ def http_connection(header_timeout_s: float) -> type[H11Protocol]:
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
     """A WebSocket that cannot fill the memory with pongs or fragments."""
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Raises ClientDisconnected as soon as it closes, as after a missed pong; uvicorn raised a RuntimeError."""
+        await self.writable.wait()
+        if self.close_sent or self.transport.is_closing():
+            raise ClientDisconnected
+        await super().send(message)
 
     def handle_ping(self) -> None:
         if not self.writable.is_set():  # the client reads nothing, not even pongs

@@ -139,6 +139,29 @@ async def test_leaving_client_stops_the_engine(door: FakeDoor) -> None:
     assert door.behind.engine.calls[0].error == "CancelledError"
 
 
+async def test_a_socket_that_the_door_closes_while_it_sends_has_left(
+    door: FakeDoor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a missed pong, while the last bytes are still on their way to a slow client."""
+    script = door.behind.engine.script
+    script.pause_at = 6
+    async with talking(door, {}) as talk:
+        await talk.say(type="input.text", text="Hello there. ", flush=True)
+        await script.paused.wait()
+        (connection,) = door.stage.server.connections()
+        with pytest.MonkeyPatch.context() as flushing:
+            flushing.setattr(connection, "close", lambda: None)
+            connection.get_protocol().keepalive_timeout()  # type: ignore[attr-defined]
+            script.resume.set()
+            await asyncio.wait_for(door.behind.engine.calls[0].ended.wait(), 60)
+            async with asyncio.timeout(60):
+                while door.stage.door.streams.count:
+                    await asyncio.sleep(0.01)
+        connection.close()
+        assert await talk.closed() == 1011
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def test_utterances_are_spoken_in_turn(door: FakeDoor) -> None:
     door.behind.engine.frame_counts = [2, 3]
     async with talking(door, {}) as talk:
