@@ -8,11 +8,10 @@ import asyncio
 import socket
 import struct
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import h11
-from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -84,7 +83,7 @@ def http_connection(header_timeout_s: float) -> type[H11Protocol]:
 class WebSocketConnection(WebSocketsSansIOProtocol):
     """A WebSocket that cannot fill the memory with pongs or fragments."""
 
-    async def send(self, message: ASGISendEvent) -> None:
+    async def send(self, message: Any) -> None:
         """Raises ClientDisconnected as soon as it closes, as after a missed pong; uvicorn raised a RuntimeError."""
         await self.writable.wait()
         if self.close_sent or self.transport.is_closing():
