@@ -58,12 +58,20 @@ export class Client {
   }
 
   // The whole utterance in one message.
-  synthesize(text, speech = {}) {
-    return new Promise((resolve, reject) => {
-      const done = (error, response) => (error ? reject(error) : resolve(response));
-      const message = request(text, speech);
-      this.#stub.synthesize(message, this.#announcing('synthesize', message), { deadline: this.#until() }, done);
-    });
+  async synthesize(text, speech = {}) {
+    const [message, nothing, deadline] = [request(text, speech), new Heard(), this.#until()];
+    for (let count = 0; ; count += 1) {
+      try {
+        return await new Promise((resolve, reject) => {
+          const done = (error, response) => (error ? reject(error) : resolve(response));
+          this.#stub.synthesize(message, this.#announcing('synthesize', message), { deadline }, done);
+        });
+      } catch (error) {
+        const delay = delayBeforeNextCall(error, nothing, count, this.#resumes, deadline);
+        if (delay === undefined) throw error;
+        await sleep(delay);
+      }
+    }
   }
 
   // Audio as it is made. The call begins when the stream is iterated over.
@@ -118,9 +126,9 @@ export class Client {
   // open: what another call has that the first has not, metadata, options -> call
   #open(open, announcing, writer) {
     const until = this.#until();
-    const again = ({ header: { seed }, samples, states }) => {
+    const again = ({ header, samples, states }) => {
       const streamConfig = { heardSampleCount: samples, checkpoints: states };
-      const heard = { samplingParams: { seed: seed.toString() }, streamConfig };
+      const heard = header === undefined ? {} : { samplingParams: { seed: header.seed.toString() }, streamConfig };
       const patient = announcing(heard);
       patient.setOptions({ waitForReady: true });
       return open(heard, patient, { deadline: until });

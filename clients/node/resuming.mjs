@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { status } from '@grpc/grpc-js';
 
 const LOST = [status.UNAVAILABLE, status.CANCELLED];
+const NEVER_REACHED = ['Last error: ', 'Name resolution failed']; // no server was there to be lost
 const FIRST_DELAY_MS = 100; // before a call is opened again; twice as long each time
 const UNCOMPRESSED = ['PCM', 'WAV', 'MULAW', 'ALAW'].map((name) => `AUDIO_ENCODING_${name}`);
 
@@ -93,6 +94,15 @@ const soundOf = ({ modelVersion, seed, voice, audioFormat }) => JSON.stringify([
 // Milliseconds until the utterance is asked for again, or undefined when `error` is its end. count: times that it was.
 export function delayBeforeNextCall(error, heard, count, most, until) {
   const delay = FIRST_DELAY_MS * 2 ** count;
-  const mayGoOn = LOST.includes(error.code) && count < most && Date.now() + delay < until;
-  return mayGoOn && heard.header !== undefined && Number.isSafeInteger(heard.header.seed) ? delay : undefined;
+  const { header } = heard;
+  const isLost = header === undefined
+    ? isLostWithoutHeader(error)
+    : LOST.includes(error.code) && Number.isSafeInteger(header.seed);
+  return isLost && count < most && Date.now() + delay < until ? delay : undefined;
+}
+
+// Whether a server that was reached has neither answered nor refused.
+function isLostWithoutHeader({ code, details, metadata }) {
+  const isRefusal = metadata?.get('grpc-status-details-bin').length > 0;
+  return code === status.UNAVAILABLE && !isRefusal && !NEVER_REACHED.some((words) => details.includes(words));
 }

@@ -87,6 +87,8 @@ class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
         self.frame_count = 10
         self.prompt_token_count = 12
         self.script = Script()
+        self.may_start = asyncio.Event()  # cleared: calls wait before the sequence starts
+        self.may_start.set()
         self.refusal: Exception | None = None  # raised before the sequence starts
         self.frame_counts: list[int] = []  # of the next calls, before `frame_count` counts
         self.refusals: list[Exception | None] = []  # likewise
@@ -107,6 +109,7 @@ class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
         async with _recorded(self.calls, request, context) as call:
             if (refusal := self.refusals.pop(0) if self.refusals else self.refusal) is not None:
                 raise refusal
+            await self.may_start.wait()
             frame_count = self.frame_counts.pop(0) if self.frame_counts else self.frame_count
             await context.write(
                 engine_pb2.GenerateResponse(

@@ -63,8 +63,17 @@ class AsyncClient:
 
     async def synthesize(self, text: str, **options: Unpack[SpeechOptions]) -> Speech:
         """The whole utterance in one message: at most 80 s of PCM at 24 kHz."""
-        response = await self._call(self._tts.Synthesize, requests.unary_request(text, options))
-        return from_unary(response)
+        request = requests.unary_request(text, options)
+        resumes, nothing = Resumes(request, self._resumes, self._timeout_s), SpeechReader()
+        timeout_s = self._timeout_s
+        while True:
+            try:
+                return from_unary(await self._call(self._tts.Synthesize, request, timeout_s))
+            except ServerError as error:
+                if (after := resumes.after(error, nothing)) is None:
+                    raise
+                await asyncio.sleep(after.delay_s)
+                timeout_s = after.timeout_s
 
     def stream_synthesize(self, text: str, **options: Unpack[StreamOptions]) -> AsyncSpeechStream:
         """Audio as it is made. Iterate over it, or `await stream.read_all()`."""
@@ -157,10 +166,10 @@ class AsyncClient:
             raise messages.error or error from None
         return answer
 
-    async def _call(self, method: Any, request: Any) -> Any:
+    async def _call(self, method: Any, request: Any, timeout_s: float | None = None) -> Any:
         metadata = self._metadata + trace_metadata() + requests.size_metadata(request)
         try:
-            return await method(request, timeout=self._timeout_s, metadata=metadata)
+            return await method(request, timeout=timeout_s or self._timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
         except asyncio.CancelledError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, Self, Unpack
 
@@ -50,8 +51,17 @@ class Client:
         self._channel.close()
 
     def synthesize(self, text: str, **options: Unpack[SpeechOptions]) -> Speech:
-        response = self._call(self._tts.Synthesize, requests.unary_request(text, options))
-        return from_unary(response)
+        request = requests.unary_request(text, options)
+        resumes, nothing = Resumes(request, self._resumes, self._timeout_s), SpeechReader()
+        timeout_s = self._timeout_s
+        while True:
+            try:
+                return from_unary(self._call(self._tts.Synthesize, request, timeout_s))
+            except ServerError as error:
+                if (after := resumes.after(error, nothing)) is None:
+                    raise
+                time.sleep(after.delay_s)
+                timeout_s = after.timeout_s
 
     def stream_synthesize(self, text: str, **options: Unpack[StreamOptions]) -> SpeechStream:
         request = requests.stream_request(text, options)
@@ -122,10 +132,10 @@ class Client:
             raise messages.error or error from None
         return answer
 
-    def _call(self, method: Any, request: Any) -> Any:
+    def _call(self, method: Any, request: Any, timeout_s: float | None = None) -> Any:
         metadata = self._metadata + trace_metadata() + requests.size_metadata(request)
         try:
-            return method(request, timeout=self._timeout_s, metadata=metadata)
+            return method(request, timeout=timeout_s or self._timeout_s, metadata=metadata)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 

@@ -225,6 +225,7 @@ FIRST_DELAY_S, MOST_DELAY_S = 0.1, 2.0  # before a call is opened again; twice a
 # The message of grpc.aio when a write met the end of the call. The true status is lost.
 _CUT_OFF_WRITE = "Internal error from Core"
 _LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+_NEVER_REACHED = ("last error: ", "errors resolving ")  # in messages of gRPC: no server was there to be lost
 _UNCOMPRESSED = {
     tts_pb2.AUDIO_ENCODING_PCM,
     tts_pb2.AUDIO_ENCODING_WAV,
@@ -235,28 +236,28 @@ _UNCOMPRESSED = {
 
 @dataclass(frozen=True, slots=True)
 class NextCall:
-    """The next call of a lost stream."""
+    """The next call of a lost synthesis."""
 
-    request: tts_pb2.StreamSynthesizeRequest
+    request: tts_pb2.StreamSynthesizeRequest | tts_pb2.SynthesizeRequest
     timeout_s: float
     delay_s: float  # before it is opened
 
 
 class Resumes:
-    """How often one stream may still be resumed, and until when."""
+    """How often one synthesis may still be resumed, and until when."""
 
     def __init__(
         self,
-        request: tts_pb2.StreamSynthesizeRequest,
+        request: tts_pb2.StreamSynthesizeRequest | tts_pb2.SynthesizeRequest,
         most: int,
         timeout_s: float,
         writer: TextWriter | None = None,
     ) -> None:
         """request: of a text, its configuration, which gets the seed of the first call. most: calls beside the first.
-        timeout_s: of the stream, all calls together
+        timeout_s: of all calls together
         """
         self.hindrance = ""  # why the last loss ended the stream, if the cause is not the loss itself
-        self._request = request
+        self._request: Any = request  # one of a single message has no header, so none of the fields below is set in it
         self._most = most
         self._writer = writer
         self._count = 0
@@ -267,8 +268,7 @@ class Resumes:
     def after(self, error: ServerError, reader: SpeechReader) -> NextCall | None:
         """The next call after the loss `error`; the reader then expects it. None when the stream cannot be resumed."""
         left_s = self._until_s - time.monotonic()
-        header = reader.header
-        if not self._is_loss(error) or header is None or self._count >= self._most or left_s <= 0:
+        if not self._is_loss(error, reader) or self._count >= self._most or left_s <= 0:
             return None
         if self._writer is not None and not self._writer.begin_again():
             self.hindrance = f"A text of over {MOST_KEPT_BYTES // 1024} KiB does not go on at another server."
@@ -276,8 +276,9 @@ class Resumes:
         self._count += 1
         if reader.sample_count > self._lost_at:
             self._loss, self._lost_at = error, reader.sample_count
-        self._request.sampling_params.seed = header.seed
-        self._request.stream_config.heard_sample_count = reader.sample_count
+        if reader.header is not None:
+            self._request.sampling_params.seed = reader.header.seed
+            self._request.stream_config.heard_sample_count = reader.sample_count
         if self._writer is not None:
             del self._request.stream_config.checkpoints[:]
             self._request.stream_config.checkpoints.extend(reader.checkpoints)
@@ -286,9 +287,15 @@ class Resumes:
         delay_s = min(MOST_DELAY_S, max(asked_s, FIRST_DELAY_S * 2 ** (self._count - 1)), left_s)
         return NextCall(self._request, left_s - delay_s, delay_s)
 
-    def _is_loss(self, error: ServerError) -> bool:
-        return error.code in _LOST or (self._writer is not None and str(error) == _CUT_OFF_WRITE)
+    def _is_loss(self, error: ServerError, reader: SpeechReader) -> bool:
+        """Before the header, a status without a server's reason. gRPC repeats small requests then, up to a limit."""
+        if self._writer is not None and str(error) == _CUT_OFF_WRITE:
+            return True
+        if reader.header is not None:
+            return error.code in _LOST
+        was_reached = not any(words in str(error) for words in _NEVER_REACHED)
+        return error.reason == grpc.StatusCode.UNAVAILABLE.name and was_reached
 
     def cause(self, error: ServerError, reader: SpeechReader) -> ServerError:
-        """The error to report when `error` ends the attempts to resume: the first loss."""
-        return self._loss if self._loss is not None and reader.sample_count == self._lost_at else error
+        """The error to report when `error` ends the attempts to resume: the first loss since new audio came."""
+        return self._loss if self._loss is not None and reader.sample_count == self._lost_at > 0 else error

@@ -52,6 +52,26 @@ async def test_a_stream_goes_on_at_another_gateway_bit_for_bit(tmp_path: Path, n
         assert len(gateways.deployment.codec.calls) == 2
 
 
+async def test_a_call_that_is_lost_before_its_header_is_made_again(tmp_path: Path, node: Any) -> None:
+    async with running_gateways(tmp_path) as gateways, asyncio.timeout(100):
+        engine = gateways.deployment.engine
+        engine.may_start.clear()
+        client = await asyncio.create_subprocess_exec(
+            *node.command(gateways.target, "Hello."), stderr=asyncio.subprocess.PIPE
+        )
+        while not engine.calls:
+            await asyncio.sleep(0.02)
+        lost = gateways.process_of(engine.calls[0])
+        lost.kill()
+        lost.wait()
+        engine.may_start.set()
+        _, stderr = await client.communicate()
+        assert client.returncode == 0, stderr
+        with wave.open(str(node.out), "rb") as audio:
+            assert audio.readframes(audio.getnframes()) == AUDIO
+        assert len(engine.calls) == 2
+
+
 async def test_compressed_audio_goes_on_too(tmp_path: Path, node: Any) -> None:
     async with running_gateways(tmp_path) as gateways:
         mp3 = dataclasses.replace(node, out=tmp_path / "speech.mp3")

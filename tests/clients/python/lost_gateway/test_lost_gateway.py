@@ -12,19 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import csm_client
+import psutil
 import pytest
 from csm.v1 import tts_pb2
 from csm_client.errors import IncompleteAudioError
 
 from services.gateway.auth.code_sealing import CodeSeal
 from tests.services.all_in_one.test_programs import environment
+from tests.services.gateway.voices.callers import wav
 from tests.support.fake_deployment import FakeDeployment, fake_deployment, target_of
 from tests.support.fake_stages import CallRecord, numbered_audio
 
 FRAMES = 60
 HELD_AT = 20  # frame
 AUDIO = numbered_audio(range(FRAMES))
-BATCH_FRAMES = 4  # of the first gateway, one more of the next: so a call of the engine tells whose it is
 
 
 class Gateways:
@@ -46,12 +47,16 @@ class Gateways:
         return target_of([self._ports[process] for process in self.processes])
 
     def process_of(self, call: CallRecord) -> subprocess.Popen[bytes]:
-        """The gateway that made this call of the engine."""
-        return self.processes[call.request.max_batch_frame_count - BATCH_FRAMES]
+        """The gateway that made this call, which runs."""
+        port = int(call.peer.rsplit(":", 1)[1])
+        return next(
+            process
+            for process in self.processes
+            if any(held.laddr.port == port for held in psutil.Process(process.pid).net_connections("tcp"))
+        )
 
     async def start(self, log: Path) -> None:
         flags = {
-            "max-batch-frame-count": BATCH_FRAMES + len(self.processes),
             "host": "127.0.0.1",
             "port": 0,
             "health-port": 0,
@@ -170,6 +175,27 @@ async def test_a_stream_goes_on_at_another_gateway_bit_for_bit(gateways: Gateway
     if "seed" not in options:  # what goes on asks for the seed that the first call got
         seeds = [call.request.sampling_params.seed for call in deployment.engine.calls[1:]]
         assert len(set(seeds)) == 2
+
+
+@pytest.mark.parametrize("method", ["synthesize", "stream"])
+async def test_a_large_request_that_is_lost_before_its_header_is_made_again(gateways: Gateways, method: str) -> None:
+    """gRPC itself repeats none of over 256 KiB."""
+    engine = gateways.deployment.engine
+    engine.may_start.clear()
+    context = [csm_client.Turn(0, "Before.", wav=wav(seconds=20.0))]
+    async with asyncio.timeout(100), csm_client.AsyncClient(gateways.target, timeout_s=100) as client:
+        if method == "synthesize":
+            listening = asyncio.create_task(client.synthesize("Hello.", context=context))
+        else:
+            listening = asyncio.create_task(client.stream_synthesize("Hello.", context=context).read_all())
+        while not engine.calls:
+            await asyncio.sleep(0.02)
+        lost = gateways.process_of(engine.calls[0])
+        lost.kill()
+        lost.wait()
+        engine.may_start.set()
+        assert (await listening).samples == AUDIO
+    assert len(engine.calls) == 2
 
 
 async def test_the_synchronous_client_goes_on_too(gateways: Gateways) -> None:

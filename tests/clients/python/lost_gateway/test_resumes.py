@@ -54,9 +54,30 @@ def test_calls_are_so_many_and_later_each_time_within_one_deadline(clock: Clock)
     assert (asked.sampling_params.seed, asked.stream_config.heard_sample_count) == (5, 7)
 
 
-def test_nothing_is_asked_for_after_the_deadline_without_a_header_or_after_a_refusal(clock: Clock) -> None:
+def test_before_its_header_a_call_is_made_again_as_it_was() -> None:
+    asked = tts_pb2.StreamSynthesizeRequest(input=tts_pb2.SynthesisInput(text="Hello."))
+    asked.sampling_params.seed = 3
+    as_it_was = asked.SerializeToString()
+    after = Resumes(asked, 3, 10.0).after(LOSS, SpeechReader())
+    assert after is not None and after.request.SerializeToString() == as_it_was
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ServerError(CODES.UNAVAILABLE, "full", ErrorDetails(reason="QUEUE_FULL")),
+        ServerError(CODES.UNAVAILABLE, "failed to connect to all addresses; last error: UNKNOWN", ErrorDetails()),
+        ServerError(CODES.UNAVAILABLE, "errors resolving nohost:443: [...]", ErrorDetails()),
+        ServerError(CODES.CANCELLED, "The call was cancelled.", ErrorDetails()),
+    ],
+    ids=lambda answer: str(answer)[:20],
+)
+def test_a_refusal_and_a_server_that_is_not_there_are_no_losses(answer: ServerError) -> None:
+    assert Resumes(request(), 3, 10.0).after(answer, SpeechReader()) is None
+
+
+def test_nothing_is_asked_for_after_the_deadline_or_after_a_refusal(clock: Clock) -> None:
     resumes = Resumes(request(), 3, timeout_s=10.0)
-    assert resumes.after(LOSS, SpeechReader()) is None
     assert resumes.after(ServerError(CODES.INVALID_ARGUMENT, "wrong", ErrorDetails()), reader_of()) is None
     clock.now_s += 10.0
     assert resumes.after(LOSS, reader_of()) is None
