@@ -253,11 +253,9 @@ class Resumes:
         timeout_s: float,
         writer: TextWriter | None = None,
     ) -> None:
-        """request: of a text, its configuration, which gets the seed of the first call. most: calls beside the first.
-        timeout_s: of all calls together
-        """
+        """request: a text's is its configuration. most: calls beside the first. timeout_s: of all calls together"""
         self.hindrance = ""  # why the last loss ended the stream, if the cause is not the loss itself
-        self._request: Any = request  # one of a single message has no header, so none of the fields below is set in it
+        self._request: Any = request  # nothing is set in one of a single message, which has no header
         self._most = most
         self._writer = writer
         self._count = 0
