@@ -34,6 +34,11 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+async def status(server: StageServer, service: str) -> int:
+    answer = await server._health.Check(health_pb2.HealthCheckRequest(service=service), None)
+    return int(answer.status)
+
+
 @pytest.fixture
 async def server() -> StageServer:
     return StageServer(StageSettings(host="127.0.0.1"), [])
@@ -86,6 +91,23 @@ async def test_a_stage_that_becomes_ready_while_its_drain_begins_is_not_ready(
     await settle()
     slow.may.set()
     await asyncio.gather(draining, becoming)
-    for name in ("", "readiness"):
-        answer = await server._health.Check(health_pb2.HealthCheckRequest(service=name), None)
-        assert answer.status == NOT_SERVING
+    assert await status(server, "readiness") == await status(server, "") == NOT_SERVING
+
+
+async def test_a_stage_that_goes_on_after_a_stall_in_its_drain_is_not_ready(server: StageServer) -> None:
+    await server.set_serving()
+    await server.set_stalled("engine", True)
+    await server.drain()
+    await server.set_stalled("engine", False)
+    assert await status(server, "readiness") == await status(server, "") == NOT_SERVING
+    assert await status(server, "liveness") == SERVING
+
+
+async def test_a_stage_is_live_again_when_all_its_threads_go_on(server: StageServer) -> None:
+    await server.set_serving()
+    await server.set_stalled("codec", True)
+    await server.set_stalled("recordings", True)
+    await server.set_stalled("codec", False)
+    assert await status(server, "readiness") == await status(server, "liveness") == NOT_SERVING
+    await server.set_stalled("recordings", False)
+    assert await status(server, "readiness") == await status(server, "liveness") == SERVING
