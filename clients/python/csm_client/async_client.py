@@ -63,17 +63,7 @@ class AsyncClient:
 
     async def synthesize(self, text: str, **options: Unpack[SpeechOptions]) -> Speech:
         """The whole utterance in one message: at most 80 s of PCM at 24 kHz."""
-        request = requests.unary_request(text, options)
-        resumes, nothing = Resumes(request, self._resumes, self._timeout_s), SpeechReader()
-        timeout_s = self._timeout_s
-        while True:
-            try:
-                return from_unary(await self._call(self._tts.Synthesize, request, timeout_s))
-            except ServerError as error:
-                if (after := resumes.after(error, nothing)) is None:
-                    raise
-                await asyncio.sleep(after.delay_s)
-                timeout_s = after.timeout_s
+        return from_unary(await self._call_until_answered(self._tts.Synthesize, requests.unary_request(text, options)))
 
     def stream_synthesize(self, text: str, **options: Unpack[StreamOptions]) -> AsyncSpeechStream:
         """Audio as it is made. Iterate over it, or `await stream.read_all()`."""
@@ -147,7 +137,9 @@ class AsyncClient:
         wav: a file of WAV, Ogg Opus, MP3, AAC or FLAC; key_ids: all keys when empty
         """
         request = requests.detect_request(wav, key_ids)
-        answer: watermark_pb2.DetectWatermarkResponse = await self._call(self._watermark.DetectWatermark, request)
+        answer: watermark_pb2.DetectWatermarkResponse = await self._call_until_answered(
+            self._watermark.DetectWatermark, request
+        )
         return answer
 
     async def find_watermarks(
@@ -165,6 +157,19 @@ class AsyncClient:
         except ServerError as error:
             raise messages.error or error from None
         return answer
+
+    async def _call_until_answered(self, method: Any, request: Any) -> Any:
+        """Makes the call again when its server is lost. gRPC does so for requests of up to 256 KiB, up to a limit."""
+        resumes, nothing = Resumes(request, self._resumes, self._timeout_s), SpeechReader()
+        timeout_s = self._timeout_s
+        while True:
+            try:
+                return await self._call(method, request, timeout_s)
+            except ServerError as error:
+                if (after := resumes.after(error, nothing)) is None:
+                    raise
+                await asyncio.sleep(after.delay_s)
+                timeout_s = after.timeout_s
 
     async def _call(self, method: Any, request: Any, timeout_s: float | None = None) -> Any:
         metadata = self._metadata + trace_metadata() + requests.size_metadata(request)

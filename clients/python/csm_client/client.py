@@ -51,17 +51,7 @@ class Client:
         self._channel.close()
 
     def synthesize(self, text: str, **options: Unpack[SpeechOptions]) -> Speech:
-        request = requests.unary_request(text, options)
-        resumes, nothing = Resumes(request, self._resumes, self._timeout_s), SpeechReader()
-        timeout_s = self._timeout_s
-        while True:
-            try:
-                return from_unary(self._call(self._tts.Synthesize, request, timeout_s))
-            except ServerError as error:
-                if (after := resumes.after(error, nothing)) is None:
-                    raise
-                time.sleep(after.delay_s)
-                timeout_s = after.timeout_s
+        return from_unary(self._call_until_answered(self._tts.Synthesize, requests.unary_request(text, options)))
 
     def stream_synthesize(self, text: str, **options: Unpack[StreamOptions]) -> SpeechStream:
         request = requests.stream_request(text, options)
@@ -116,7 +106,9 @@ class Client:
 
     def detect_watermark(self, wav: bytes, key_ids: Sequence[str] = ()) -> watermark_pb2.DetectWatermarkResponse:
         request = requests.detect_request(wav, key_ids)
-        answer: watermark_pb2.DetectWatermarkResponse = self._call(self._watermark.DetectWatermark, request)
+        answer: watermark_pb2.DetectWatermarkResponse = self._call_until_answered(
+            self._watermark.DetectWatermark, request
+        )
         return answer
 
     def find_watermarks(
@@ -131,6 +123,19 @@ class Client:
         except ServerError as error:
             raise messages.error or error from None
         return answer
+
+    def _call_until_answered(self, method: Any, request: Any) -> Any:
+        """Makes the call again when its server is lost. gRPC does so for requests of up to 256 KiB, up to a limit."""
+        resumes, nothing = Resumes(request, self._resumes, self._timeout_s), SpeechReader()
+        timeout_s = self._timeout_s
+        while True:
+            try:
+                return self._call(method, request, timeout_s)
+            except ServerError as error:
+                if (after := resumes.after(error, nothing)) is None:
+                    raise
+                time.sleep(after.delay_s)
+                timeout_s = after.timeout_s
 
     def _call(self, method: Any, request: Any, timeout_s: float | None = None) -> Any:
         metadata = self._metadata + trace_metadata() + requests.size_metadata(request)

@@ -236,26 +236,26 @@ _UNCOMPRESSED = {
 
 @dataclass(frozen=True, slots=True)
 class NextCall:
-    """The next call of a lost synthesis."""
+    """The next call after a loss."""
 
-    request: tts_pb2.StreamSynthesizeRequest | tts_pb2.SynthesizeRequest
+    request: Any
     timeout_s: float
     delay_s: float  # before it is opened
 
 
 class Resumes:
-    """How often one synthesis may still be resumed, and until when."""
+    """How often one call may still be made again, and until when."""
 
     def __init__(
         self,
-        request: tts_pb2.StreamSynthesizeRequest | tts_pb2.SynthesizeRequest,
+        request: Any,
         most: int,
         timeout_s: float,
         writer: TextWriter | None = None,
     ) -> None:
         """request: a text's is its configuration. most: calls beside the first. timeout_s: of all calls together"""
         self.hindrance = ""  # why the last loss ended the stream, if the cause is not the loss itself
-        self._request: Any = request  # nothing is set in one of a single message, which has no header
+        self._request = request
         self._most = most
         self._writer = writer
         self._count = 0

@@ -198,6 +198,20 @@ async def test_a_large_request_that_is_lost_before_its_header_is_made_again(gate
     assert len(engine.calls) == 2
 
 
+async def test_a_search_for_the_watermark_that_is_lost_is_made_again(gateways: Gateways) -> None:
+    codec = gateways.deployment.codec
+    codec.search_script.pause_at = 0
+    async with asyncio.timeout(100), csm_client.AsyncClient(gateways.target, timeout_s=100) as client:
+        searching = asyncio.create_task(client.detect_watermark(wav(seconds=20.0)))
+        await codec.search_script.paused.wait()
+        lost = gateways.process_of(codec.searches[0])
+        lost.kill()
+        lost.wait()
+        codec.search_script.resume.set()
+        await searching
+    assert len(codec.searches) == 2
+
+
 async def test_the_synchronous_client_goes_on_too(gateways: Gateways) -> None:
     deployment = gateways.deployment
     deployment.codec.script.pause_at = HELD_AT
