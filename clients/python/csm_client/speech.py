@@ -17,7 +17,7 @@ import grpc
 from csm.v1 import tts_pb2
 
 from csm_client.errors import IncompleteAudioError, ServerError
-from csm_client.requests import Codes
+from csm_client.requests import LARGE_BYTES, Codes
 from csm_client.text_writer import MOST_KEPT_BYTES, TextWriter
 
 
@@ -286,13 +286,14 @@ class Resumes:
         return NextCall(self._request, left_s - delay_s, delay_s)
 
     def _is_loss(self, error: ServerError, reader: SpeechReader) -> bool:
-        """Before the header, a status without a server's reason. gRPC repeats small requests then, up to a limit."""
+        """Before the header, a status without a reason, or of a request too large for gRPC's retries."""
         if self._writer is not None and str(error) == _CUT_OFF_WRITE:
             return True
         if reader.header is not None:
             return error.code in _LOST
         was_reached = not any(words in str(error) for words in _NEVER_REACHED)
-        return error.reason == grpc.StatusCode.UNAVAILABLE.name and was_reached
+        is_answer = error.reason != error.code.name and self._request.ByteSize() <= LARGE_BYTES
+        return error.code is grpc.StatusCode.UNAVAILABLE and was_reached and not is_answer
 
     def cause(self, error: ServerError, reader: SpeechReader) -> ServerError:
         """The error to report when `error` ends the attempts to resume: the first loss since new audio came."""

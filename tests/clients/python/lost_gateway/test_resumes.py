@@ -7,6 +7,7 @@ import pytest
 from csm.v1 import tts_pb2
 from csm_client import speech
 from csm_client.errors import ErrorDetails, ServerError
+from csm_client.requests import LARGE_BYTES
 from csm_client.speech import NextCall, Resumes, SpeechReader
 from csm_client.text_writer import TextWriter
 
@@ -60,6 +61,16 @@ def test_before_its_header_a_call_is_made_again_as_it_was() -> None:
     as_it_was = asked.SerializeToString()
     after = Resumes(asked, 3, 10.0).after(LOSS, SpeechReader())
     assert after is not None and after.request.SerializeToString() == as_it_was
+
+
+def test_a_request_that_grpc_does_not_repeat_is_made_again_when_its_server_says_later() -> None:
+    asked, later = request(), ServerError(CODES.UNAVAILABLE, "lost", ErrorDetails("CODEC_UNREACHABLE", retry_delay_s=1))
+    recording = asked.context.turns.add().audio.recording
+    recording.audio_content = bytes(LARGE_BYTES)
+    after = Resumes(asked, 3, 10.0).after(later, SpeechReader())
+    assert after is not None and after.delay_s == 1
+    recording.audio_content = bytes(LARGE_BYTES // 2)
+    assert Resumes(asked, 3, 10.0).after(later, SpeechReader()) is None
 
 
 @pytest.mark.parametrize(
