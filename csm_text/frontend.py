@@ -18,7 +18,7 @@ from csm_text.normalization.scripts import PRIVATE
 from csm_text.pronunciation.dictionary import Dictionary
 from csm_text.pronunciation.letters import LetterModel
 from csm_text.pronunciation.pronounce import Pronouncer
-from csm_text.symbols import BOUNDARY, PLACES, STRENGTH, SYMBOLS
+from csm_text.symbols import BOUNDARY, STRENGTH
 
 DATA = Path(__file__).parent / "data"
 NAMES = ("english-phonemes-1",)
@@ -43,7 +43,6 @@ class FrontEnd:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.symbols = SYMBOLS
         dictionary = Dictionary(DATA / "cmudict.z")
         self._pronouncer = Pronouncer(dictionary, LetterModel(DATA / "letters.xz"))
         self._normalize = Normalizer(self._pronouncer)
@@ -71,10 +70,6 @@ class FrontEnd:
             else:
                 phrase.append(token)
         return " ".join(symbols) or "."
-
-    def ids(self, text: str, lexicon: Lexicon | None = None) -> list[int]:
-        """The symbols' ids: their places in `symbols`."""
-        return [PLACES[symbol] for symbol in self.phonemize(text, lexicon).split(" ")]
 
     def _close(self, phrase: list[str], symbols: list[str], lexicon: Lexicon | None) -> None:
         """Appends the symbols of the words between two marks."""

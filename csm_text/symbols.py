@@ -19,4 +19,3 @@ MARKS = ("-", ",", ":", ";", "...", ".", "!", "?")
 
 SYMBOLS = (BOUNDARY, *MARKS, *PHONES)
 STRENGTH = {mark: strength for strength, mark in enumerate(MARKS)}
-PLACES = {symbol: place for place, symbol in enumerate(SYMBOLS)}
