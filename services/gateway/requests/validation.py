@@ -44,9 +44,10 @@ def plan_synthesis(
 ) -> SynthesisPlan:
     """The plan of a request that is logged under `request_id`.
 
-    seal: seals returned codes and opens them in contexts, with --code-sealing=sealed. voice: the request's. caller: name
-    of who calls. words_follow: the request is the `config` of StreamSynthesizeText. Raises StatusError INVALID_ARGUMENT
-    with every violation.
+    seal: seals returned codes and opens them in contexts, with --code-sealing=sealed. voice: the request's. caller: the
+    name of who calls. words_follow: the request is the `config` of StreamSynthesizeText.
+
+    Raises StatusError INVALID_ARGUMENT with every violation.
     """
     violations = Violations(parent="config." if words_follow else "")
     checks = _Checks(catalog, settings, violations)
