@@ -9,7 +9,7 @@ from csm.codec.v1 import codec_pb2
 from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2, voices_pb2
 
-from services.common.rpc.status import FieldViolation, StatusError, invalid_argument
+from services.common.rpc.status import FieldViolation, StatusError, invalid_argument, wrong_field
 from services.gateway.audio.recording import Recording
 from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.requests.context import read_turn
@@ -69,9 +69,7 @@ class VoicePrompts:
         assert turn.codes is not None  # a turn of a voice has audio
         field, longest_s = "prompt.audio", self._settings.max_voice_prompt_seconds
         if not self._settings.voices_from_own_output:
-            raise invalid_argument(
-                [FieldViolation(field, f"holds codes of an answer: {checks.OWN_OUTPUT}", "PROMPT_IS_OWN_OUTPUT")]
-            )
+            raise wrong_field(field, f"holds codes of an answer: {checks.OWN_OUTPUT}", "PROMPT_IS_OWN_OUTPUT")
         seconds = turn.codes.frame_count * catalog.frame_s
         violations = checks.too_short(field, seconds)
         if seconds > longest_s:
