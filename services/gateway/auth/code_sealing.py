@@ -24,7 +24,7 @@ from csm.rvq.v1 import rvq_pb2
 from google.protobuf.message import DecodeError
 
 from csm_bundle.errors import KeyringError
-from csm_bundle.key_file import open_key_file, read_key_file
+from csm_bundle.key_file import make_key_file, read_key_file
 from services.common.watched_files import FollowedFiles
 
 Mode = Literal["sealed", "open", "off"]
@@ -58,7 +58,7 @@ class CodeSeal:
     def __init__(self, path: Path, on_reload: Callable[[bool], None] = lambda usable: None) -> None:
         """Raises KeyringError. on_reload: see FollowedFiles"""
         path = path.expanduser()
-        open_key_file(path, kind=KIND, num_bytes=KEY_BYTES)  # makes the file
+        make_key_file(path, kind=KIND, num_bytes=KEY_BYTES)
         self._file = FollowedFiles([path], lambda: _read(path), KeyringError, on_reload)
 
     def seal(self, codes: rvq_pb2.CodeFrames, codec: rvq_pb2.CodecIdentity) -> bytes:
