@@ -6,13 +6,13 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from csm.codec.v1 import codec_pb2_grpc
 from csm.engine.v1 import engine_pb2_grpc
 from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
-from google.protobuf.descriptor import FileDescriptor
 
 from services.common.rpc.calls import Context
 from services.common.rpc.channel import open_channel
@@ -49,11 +49,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("csm.gateway")
 
-TTS_SERVICE = "csm.v1.TextToSpeechService"
 ENGINE_SERVICE = "csm.engine.v1.EngineService"
 CODEC_SERVICE = "csm.codec.v1.CodecService"
-WATERMARK_SERVICE = "csm.v1.WatermarkService"
-VOICE_SERVICE = "csm.v1.VoiceService"
 INFO_TIMEOUT_S = 10.0
 RECHECK_S = 2.0  # between two checks of stages that serve but did not fit together
 
@@ -127,11 +124,9 @@ class GatewayStage:
         self.server = StageServer(
             settings,
             [
-                _service(tts_pb2.DESCRIPTOR, speech, TTS_SERVICE, servicer.READ_LATE, receive),
-                _service(
-                    watermark_pb2.DESCRIPTOR, self._watermark, WATERMARK_SERVICE, watermark_servicer.READ_LATE, receive
-                ),
-                _service(voices_pb2.DESCRIPTOR, self._kept, VOICE_SERVICE, voice_servicer.READ_LATE, receive),
+                _service(tts_pb2, "TextToSpeechService", speech, servicer.READ_LATE, receive),
+                _service(watermark_pb2, "WatermarkService", self._watermark, watermark_servicer.READ_LATE, receive),
+                _service(voices_pb2, "VoiceService", self._kept, voice_servicer.READ_LATE, receive),
             ],
             metrics,
             None if tokens is None else tokens.admit,
@@ -202,11 +197,11 @@ class GatewayStage:
 
 
 def _service(
-    file: FileDescriptor, servicer: object, name: str, read_late: Sequence[str], receive: Receive
+    protos: ModuleType, name: str, servicer: object, read_late: Sequence[str], receive: Receive
 ) -> StageService:
     """read_late, receive: see add_to_server"""
-    descriptor = file.services_by_name[name.rpartition(".")[2]]
-    return StageService(add_to_server(descriptor, read_late, receive), servicer, name)
+    descriptor = protos.DESCRIPTOR.services_by_name[name]
+    return StageService(add_to_server(descriptor, read_late, receive), servicer, descriptor.full_name)
 
 
 def _stage_tls(settings: GatewaySettings, metrics: StageMetrics) -> FollowedFiles[grpc.ChannelCredentials] | None:
