@@ -58,7 +58,7 @@ RECHECK_S = 2.0  # between two checks of stages that serve but did not fit toget
 class GatewayStage:
     """A gateway that listens. It is ready when engine and codec are ready and belong together."""
 
-    def __init__(self, settings: GatewaySettings, private_address: str = "") -> None:
+    def __init__(self, settings: GatewaySettings, private_address: str) -> None:
         """private_address: see StageServer
 
         Raises KeyringError for the keys of sealing, OSError for another file of the settings that cannot be used, or
