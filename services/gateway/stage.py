@@ -24,7 +24,7 @@ from services.common.rpc.tls import stage_credentials
 from services.common.telemetry.metrics import StageMetrics
 from services.common.telemetry.tracing import open_tracer
 from services.common.watched_files import FollowedFiles
-from services.gateway.auth.code_sealing import open_code_seal
+from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.auth.quotas import EXCEEDED, StreamQuotas
 from services.gateway.auth.tokens import BearerTokens
 from services.gateway.metrics import GatewayMetrics
@@ -102,8 +102,7 @@ class GatewayStage:
         codec = GrpcCodec(codec_channel, settings.stage_silence_seconds)
         self._catalogs = CatalogSource(engine, codec)
         quotas = _quotas(settings, tokens, gateway_metrics)
-        keyring_reloads = metrics.file_reloads("code_sealing_keyring")
-        seal = open_code_seal(settings.code_sealing, settings.code_sealing_keyring, keyring_reloads)
+        seal = _seal(settings, metrics)
         folder = _voice_folder(settings, metrics)
         self._store = _store(settings)
         voices = VoiceDirectory(engine, codec, folder, self._store, gateway_metrics)
@@ -209,6 +208,12 @@ def _stage_tls(settings: GatewaySettings, metrics: StageMetrics) -> FollowedFile
         return None
     reloads = metrics.file_reloads("stage_tls_ca")
     return stage_credentials(settings.stage_tls_ca, settings.stage_tls_certificate, settings.stage_tls_key, reloads)
+
+
+def _seal(settings: GatewaySettings, metrics: StageMetrics) -> CodeSeal | None:
+    """Raises KeyringError."""
+    reloads = metrics.file_reloads("code_sealing_keyring")
+    return CodeSeal(settings.code_sealing_keyring, reloads) if settings.code_sealing == "sealed" else None
 
 
 def _voice_folder(settings: GatewaySettings, metrics: StageMetrics) -> VoiceFolder | None:

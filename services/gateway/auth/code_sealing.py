@@ -16,7 +16,6 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
@@ -26,8 +25,6 @@ from google.protobuf.message import DecodeError
 from csm_bundle.errors import KeyringError
 from csm_bundle.key_file import make_key_file, read_key_file
 from services.common.watched_files import FollowedFiles
-
-Mode = Literal["sealed", "open", "off"]
 
 KIND = "code sealing"  # keys, in messages
 KEY_BYTES = 32
@@ -113,11 +110,6 @@ class CodeSeal:
             return tag, cipher.decrypt(sealed[start - _NONCE_BYTES : start], sealed[start:], sealed[:start])
         except InvalidTag:
             raise SealError("SEALED_CODES_CHANGED", _CHANGED) from None
-
-
-def open_code_seal(mode: Mode, path: Path, on_reload: Callable[[bool], None]) -> CodeSeal | None:
-    """The seal; None when sealing is off. The rest is as for CodeSeal."""
-    return CodeSeal(path, on_reload) if mode == "sealed" else None
 
 
 def _read(path: Path) -> _Keys:
