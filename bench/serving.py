@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ipaddress
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +45,6 @@ import grpc
 from csm.v1 import tts_pb2
 from csm_client import AsyncClient
 from csm_client.errors import CsmClientError
-from csm_client.targets import is_loopback
 
 from bench.listeners.conversations import prepare_conversations
 from bench.listeners.load import Load, open_channel
@@ -127,6 +127,15 @@ def complaint(options: argparse.Namespace, rest: Sequence[str]) -> str:
         if len(requests) > options.max_requests:
             return f"{rate:g} requests a second make {len(requests)} requests; --max-requests is {options.max_requests}"
     return ""
+
+
+def is_loopback(target: str) -> bool:
+    """Whether "host:port" is on this machine for sure."""
+    host = target.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def planned_runs(options: argparse.Namespace) -> list[tuple[float, list[PlannedRequest]]]:
