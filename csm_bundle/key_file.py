@@ -51,19 +51,13 @@ class KeyFile:
     keys: Mapping[str, bytes] = field(repr=False)
 
 
-def open_key_file(
-    path: Path, *, kind: str, num_bytes: int, check: Callable[[str, bytes], None] = lambda key_id, key: None
-) -> KeyFile:
-    """Reads the file; makes it first if it is not there. The arguments are those of `read_key_file`.
-
-    Raises KeyringError for a file that cannot be read or made.
-    """
+def make_key_file(path: Path, *, kind: str, num_bytes: int) -> None:
+    """Makes the file if it is not there. The arguments are those of `read_key_file`. Raises KeyringError."""
     try:
         if not path.exists():
             _create(path, num_bytes)
     except OSError as error:
         raise KeyringError(f"The {kind} keyring {path} cannot be made: {error}.") from error
-    return read_key_file(path, kind=kind, num_bytes=num_bytes, check=check)
 
 
 def read_key_file(

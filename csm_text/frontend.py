@@ -18,7 +18,7 @@ from csm_text.normalization.scripts import PRIVATE
 from csm_text.pronunciation.dictionary import Dictionary
 from csm_text.pronunciation.letters import LetterModel
 from csm_text.pronunciation.pronounce import Pronouncer
-from csm_text.symbols import BOUNDARY, PLACES, STRENGTH, SYMBOLS
+from csm_text.symbols import BOUNDARY, STRENGTH, add_mark
 
 DATA = Path(__file__).parent / "data"
 NAMES = ("english-phonemes-1",)
@@ -43,7 +43,6 @@ class FrontEnd:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.symbols = SYMBOLS
         dictionary = Dictionary(DATA / "cmudict.z")
         self._pronouncer = Pronouncer(dictionary, LetterModel(DATA / "letters.xz"))
         self._normalize = Normalizer(self._pronouncer)
@@ -67,14 +66,10 @@ class FrontEnd:
                 self._close(phrase, symbols, lexicon)
                 phrase = []
                 if token:
-                    _add_mark(symbols, token)
+                    add_mark(symbols, token)
             else:
                 phrase.append(token)
         return " ".join(symbols) or "."
-
-    def ids(self, text: str, lexicon: Lexicon | None = None) -> list[int]:
-        """The symbols' ids: their places in `symbols`."""
-        return [PLACES[symbol] for symbol in self.phonemize(text, lexicon).split(" ")]
 
     def _close(self, phrase: list[str], symbols: list[str], lexicon: Lexicon | None) -> None:
         """Appends the symbols of the words between two marks."""
@@ -94,14 +89,3 @@ def load(name: str) -> FrontEnd:
     if name not in NAMES:
         raise UnknownFrontEndError(f'There is no text front end "{name}"; there is {", ".join(NAMES)}.')
     return FrontEnd(name)
-
-
-def _add_mark(symbols: list[str], mark: str) -> None:
-    """Appends one mark between two phrases, the strongest; none before the first word."""
-    if not symbols:
-        return
-    if symbols[-1] in STRENGTH:
-        if STRENGTH[mark] > STRENGTH[symbols[-1]]:
-            symbols[-1] = mark
-    else:
-        symbols.append(mark)

@@ -19,4 +19,13 @@ MARKS = ("-", ",", ":", ";", "...", ".", "!", "?")
 
 SYMBOLS = (BOUNDARY, *MARKS, *PHONES)
 STRENGTH = {mark: strength for strength, mark in enumerate(MARKS)}
-PLACES = {symbol: place for place, symbol in enumerate(SYMBOLS)}
+
+
+def add_mark(parts: list[str], mark: str) -> None:
+    """Appends a mark. The strongest of consecutive marks is kept; none precedes the first word."""
+    if not parts:
+        return
+    if parts[-1] not in STRENGTH:
+        parts.append(mark)
+    elif STRENGTH[mark] > STRENGTH[parts[-1]]:
+        parts[-1] = mark

@@ -13,6 +13,8 @@ from csm_client import AsyncClient
 from csm_client.errors import CsmClientError
 from csm_client.requests import StreamOptions, Turn
 
+AT_ONCE = 6  # turns that run
+
 IdOf = Callable[[int, int], str]  # conversation and turn -> conversation_id of the request; "" sets none
 
 WORDS = ("harbour", "morning", "letter", "window", "garden", "station", "winter", "kettle")
@@ -38,7 +40,6 @@ class Conversations:
     clients: Sequence[AsyncClient]
     id_of: IdOf
     audio_s: float
-    at_once: int = 6
     most_turns: int = 16  # of a context
     records: list[TurnRecord] = field(default_factory=list)
     _said: dict[int, list[Turn]] = field(default_factory=dict)
@@ -46,7 +47,7 @@ class Conversations:
 
     async def go_on(self, turns: int, on_turn: Callable[[int], None] = lambda done: None) -> list[TurnRecord]:
         """So many more turns of every conversation. on_turn: called after each turn with the number of turns done."""
-        limit = asyncio.Semaphore(self.at_once)
+        limit = asyncio.Semaphore(AT_ONCE)
         before = len(self.records)
 
         async def one(conversation: int) -> None:

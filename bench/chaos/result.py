@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.chaos.faults import Struck
 from bench.chaos.listeners import Gap, Listeners
+from bench.listeners.summary import nearest_rank
 from bench.machine import cpu_name
 
 AFTER_S = 6.0  # a gap that ends so long after a fault has healed may still be its
@@ -34,7 +35,7 @@ def result_of(
         for kind, count in sorted(by_kind.items())
     ]
     rows += [{"fault": k, "count": n, "longest_gap_s": None} for k, n in sorted(listeners.reader_faults.items())]
-    gaps = sorted(gap.seconds for gap in outcomes.gaps)
+    gaps = [gap.seconds for gap in outcomes.gaps]
     return {
         "benchmark": "chaos",
         "device": cpu_name(),
@@ -49,7 +50,10 @@ def result_of(
         "failed": len(outcomes.failed),
         "different": len(outcomes.different),
         "failures": [*outcomes.failed, *outcomes.different][:SHOWN],
-        "longest_gap_s": {name: _percentile(gaps, share) for name, share in (("p50", 0.5), ("p95", 0.95), ("max", 1))},
+        "longest_gap_s": {
+            name: round(nearest_rank(gaps, percent), 2) if gaps else None
+            for name, percent in (("p50", 50), ("p95", 95), ("max", 100))
+        },
         "rss_mb": {"before": rss_mb[0], "after": rss_mb[1]},
         "slots": {"before": slots[0], "after": slots[1]},
         "tracebacks": tracebacks,
@@ -77,8 +81,3 @@ def _longest_near(kind: str, struck: Sequence[Struck], gaps: Sequence[Gap]) -> f
         if any(f.kind == kind and f.from_s <= gap.ended_at_s <= f.until_s + AFTER_S for f in struck)
     ]
     return round(max(near), 2) if near else None
-
-
-def _percentile(values: Sequence[float], share: float) -> float | None:
-    """Nearest rank."""
-    return round(values[max(0, -int(-share * len(values) // 1) - 1)], 2) if values else None

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import math
 import os
 import sys
 import time
@@ -32,6 +31,7 @@ from typing import Any
 
 from bench.http.callers import GrpcCaller, HttpCaller
 from bench.listeners.own_server import own_server
+from bench.listeners.summary import nearest_rank
 from bench.machine import commit, cpu_name
 from bench.report import tell
 
@@ -102,8 +102,8 @@ def compared(grpc_s: Sequence[float], http_s: Sequence[float]) -> dict[str, Any]
         {
             "door": name,
             "calls": len(times_s),
-            "first_audio_p50_ms": percentile_ms(times_s, "p50"),
-            "first_audio_p95_ms": percentile_ms(times_s, "p95"),
+            "first_audio_p50_ms": percentile_ms(times_s, 50),
+            "first_audio_p95_ms": percentile_ms(times_s, 95),
         }
         for name, times_s in (("gRPC", grpc_s), ("HTTP", http_s))
     ]
@@ -166,7 +166,7 @@ async def at_once(http_port: int, pid: int, streams: int, frames: int) -> dict[s
         "audio_s": frames * FRAME_S,
         "complete": whole,
         "wall_s": round(wall_s, 1),
-        "first_audio_p50_ms": percentile_ms([first_s for first_s, _ in answers], "p50"),
+        "first_audio_p50_ms": percentile_ms([first_s for first_s, _ in answers], 50),
         "readings": len(with_all),
         "first_mib": round(with_all[0], 1),
         "last_mib": round(with_all[-1], 1),
@@ -175,10 +175,8 @@ async def at_once(http_port: int, pid: int, streams: int, frames: int) -> dict[s
     }
 
 
-def percentile_ms(times_s: Sequence[float], which: str) -> float:
-    """Nearest rank. which: "p50" """
-    rank = math.ceil(len(times_s) * int(which[1:]) / 100)
-    return round(1000 * sorted(times_s)[rank - 1], 2)
+def percentile_ms(times_s: Sequence[float], percent: int) -> float:
+    return round(1000 * nearest_rank(times_s, percent), 2)
 
 
 def cpu_s(pid: int) -> float:

@@ -22,7 +22,7 @@ VALUE = 2  # bytes
 PROGRAMS = 132
 
 
-def frame_us(shape: DepthShape, rows: int, *, barrier_us: float = BARRIER_US) -> float:
+def frame_us(shape: DepthShape, rows: int) -> float:
     """Of a frame of `rows` rows on an H100."""
     clock = memory = 0.0  # until when phases and memory have run
     arrival: dict[Phase, float] = {}
@@ -39,7 +39,7 @@ def frame_us(shape: DepthShape, rows: int, *, barrier_us: float = BARRIER_US) ->
             if later not in arrival and (size := _weight_bytes(later, shape)):
                 memory = max(clock, memory) + size / BYTES_PER_US
                 arrival[later] = memory
-        clock += barrier_us
+        clock += BARRIER_US
     return clock
 
 

@@ -80,9 +80,9 @@ def class_of(kernel: str) -> str:
     return kernel if kernel.endswith("_kernel") and "::" not in kernel else OTHER
 
 
-def profile_rows(path: Path = PROFILE) -> list[dict[str, Any]]:
+def profile_rows() -> list[dict[str, Any]]:
     """Reads the result that `bench.kernel_profile` wrote."""
-    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    rows: list[dict[str, Any]] = json.loads(PROFILE.read_text(encoding="utf-8"))["rows"]
     return rows
 
 

@@ -83,8 +83,14 @@ def spread(values_s: Iterable[float], scale: float = 1000) -> dict[str, float] |
     ordered = sorted(values_s)
     if not ordered:
         return None
-    at = {f"p{percent}": ordered[math.ceil(percent * len(ordered) / 100) - 1] for percent in PERCENTILES}
+    at = {f"p{percent}": nearest_rank(ordered, percent) for percent in PERCENTILES}
     return {name: round(scale * value, 3 if scale == 1 else 1) for name, value in (at | {"max": ordered[-1]}).items()}
+
+
+def nearest_rank(values: Iterable[float], percent: int) -> float:
+    """The percentile of values, of which there is at least one."""
+    ordered = sorted(values)
+    return ordered[math.ceil(percent * len(ordered) / 100) - 1]
 
 
 def max_overlap(spans: Iterable[tuple[float, float]]) -> int:

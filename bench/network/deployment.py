@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.deployment.process import StageProcess
+from bench.network.relay import ip
 
 ANSWER_S = 30.0
 FAR_STAGES = ("engine", "codec")
@@ -69,9 +70,9 @@ async def far_stages(bundle: Path, folder: Path) -> AsyncIterator[FarStages]:
         ways, stages = {}, {}
         for number, stage in enumerate(FAR_STAGES, 1):
             namespace, near, far = f"csm-bench-{os.getpid()}-{stage}", f"10.77.{number}.1", f"10.77.{number}.2"
-            _ip("netns", "add", namespace)
-            stack.callback(_ip, "netns", "delete", namespace)
-            _ip("-n", namespace, "link", "set", "lo", "up")
+            ip("netns", "add", namespace)
+            stack.callback(ip, "netns", "delete", namespace)
+            ip("-n", namespace, "link", "set", "lo", "up")
             ways[stage] = Way(await _relay(namespace, near, far, stack))
             await ways[stage].set(0, 0)  # answered when the devices are there
             options = ["--bundle", str(bundle), "--threads", "1"]
@@ -103,7 +104,3 @@ async def _relay(namespace: str, near: str, far: str, stack: AsyncExitStack) -> 
 
     stack.push_async_callback(end)
     return process
-
-
-def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True)

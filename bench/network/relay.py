@@ -72,11 +72,11 @@ def connect(namespace: str, address_here: str, address_there: str) -> tuple[int,
     """Two devices with addresses, one of them in the namespace. They vanish when they are closed."""
     names = (f"csm{os.getpid()}h", f"csm{os.getpid()}t")
     here, there = (open_tun(name) for name in names)
-    _ip("link", "set", names[1], "netns", namespace)
-    _ip("address", "add", address_here, "peer", address_there, "dev", names[0])
-    _ip("link", "set", names[0], "up", "mtu", str(MTU))
-    _ip("-n", namespace, "address", "add", address_there, "peer", address_here, "dev", names[1])
-    _ip("-n", namespace, "link", "set", names[1], "up", "mtu", str(MTU))
+    ip("link", "set", names[1], "netns", namespace)
+    ip("address", "add", address_here, "peer", address_there, "dev", names[0])
+    ip("link", "set", names[0], "up", "mtu", str(MTU))
+    ip("-n", namespace, "address", "add", address_there, "peer", address_here, "dev", names[1])
+    ip("-n", namespace, "link", "set", names[1], "up", "mtu", str(MTU))
     return here, there
 
 
@@ -95,7 +95,7 @@ async def main() -> None:
         relay.delay_s, relay.loss = delay_ms / 1000, loss
 
 
-def _ip(*arguments: str) -> None:
+def ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 ENGINE, CODEC, NETWORK = "engine_under_load_csm_1b_h100.json", "codec_published_cpu.json", "network_tiny_cpu.json"
 FIRST_AUDIO_MS = 1000  # a load counts as held when 95 % of its first frames come sooner
 FULL_AT = 0.75  # the share of its slots at which deploy/kubernetes adds an engine
+RATE_HZ = 24_000  # of 16-bit samples to callers
 
 Json = dict[str, Any]
 
@@ -72,8 +73,8 @@ class Fleet:
     outer_bits: float  # a second, to the callers, at least
 
 
-def fleet(listeners: int, measured: Measured, full_at: float = FULL_AT, rate_hz: int = 24_000) -> Fleet:
-    """full_at: share of a replica's measured load that it is given; rate_hz: of 16-bit samples to callers"""
+def fleet(listeners: int, measured: Measured, full_at: float = FULL_AT) -> Fleet:
+    """full_at: share of a replica's measured load that it is given"""
     streams = listeners / full_at
     return Fleet(
         listeners,
@@ -81,7 +82,7 @@ def fleet(listeners: int, measured: Measured, full_at: float = FULL_AT, rate_hz:
         math.ceil(streams / measured.streams_per_codec_core),
         math.ceil(streams * measured.gateway_core),
         8.0 * listeners * (measured.engine_bytes + measured.codec_bytes),
-        8.0 * listeners * 2 * rate_hz,
+        8.0 * listeners * 2 * RATE_HZ,
     )
 
 
@@ -118,6 +119,6 @@ class Minute:
         return self.gpu_hours * gpu_hour + self.core_hours * core_hour + self.gigabytes * gigabyte
 
 
-def minute(measured: Measured, full_at: float = FULL_AT, rate_hz: int = 24_000) -> Minute:
+def minute(measured: Measured) -> Minute:
     cores = 1 / measured.streams_per_codec_core + measured.gateway_core
-    return Minute(1 / (60 * measured.streams_per_gpu * full_at), cores / (60 * full_at), 60 * 2 * rate_hz / 1e9)
+    return Minute(1 / (60 * measured.streams_per_gpu * FULL_AT), cores / (60 * FULL_AT), 60 * 2 * RATE_HZ / 1e9)

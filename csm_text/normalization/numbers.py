@@ -38,8 +38,8 @@ def cardinal(digits: str) -> str:
     return " ".join(words)
 
 
-def by_digit(digits: str, zero: str = "zero") -> str:
-    return " ".join(zero if digit == "0" else _ONES[int(digit)] for digit in digits if digit.isdigit())
+def by_digit(digits: str) -> str:
+    return " ".join(_ONES[int(digit)] for digit in digits if digit.isdigit())
 
 
 def decimal(whole: str, fraction: str) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Container
 
 from csm_text.normalization import abbreviations
-from csm_text.symbols import STRENGTH
+from csm_text.symbols import STRENGTH, add_mark
 
 
 class Reading:
@@ -36,14 +36,7 @@ class Reading:
                 self.out.append(part if len(part) == 1 and part.isupper() else part.lower())
 
     def mark(self, mark: str) -> None:
-        """Adds a mark. The strongest of consecutive marks is kept; none precedes the first word."""
-        if not self.out:
-            return
-        last = self.out[-1]
-        if last not in STRENGTH:
-            self.out.append(mark)
-        elif STRENGTH[mark] > STRENGTH[last]:
-            self.out[-1] = mark
+        add_mark(self.out, mark)
 
     def spell(self, letters: str, ending: str = "") -> None:
         """Adds letters by their names. ending: of the last letter's name, "'s" in "CEOs"."""

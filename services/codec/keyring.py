@@ -17,9 +17,7 @@ from services.common.watched_files import FollowedFiles
 class FollowedKeyring:
     """The keyring of a file. Threads may share it."""
 
-    def __init__(
-        self, path: Path, *, allow_public_key: bool = False, on_reload: Callable[[bool], None] = lambda usable: None
-    ) -> None:
+    def __init__(self, path: Path, *, allow_public_key: bool, on_reload: Callable[[bool], None]) -> None:
         """Raises KeyringError as `open_keyring` does. on_reload: see FollowedFiles"""
         self._had: dict[str, WatermarkKey] = {}  # every key since the start
         self._allow_public_key = allow_public_key

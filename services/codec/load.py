@@ -88,7 +88,7 @@ def load_codec(settings: CodecSettings, on_keyring_reload: Callable[[bool], None
         constant_shape=settings.constant_shape,
     )
     codec = Codec(decoder, embedder, keyring)
-    _warm_up(codec, num_lanes * width, mimi.identity.codebook_count)
+    _warm_up(codec, mimi.identity.codebook_count)
     digest = _resume_digest(mimi, bundle.path("silentcipher"), silentcipher.hparams.sdr_db)
     return LoadedCodec(codec, mimi, silentcipher, keyring, embedder.latency_samples, bundle, digest)
 
@@ -113,8 +113,8 @@ def _check_field(bundle: Bundle, field: str, said: object, found: object) -> Non
         raise BundleError(f"Bundle {bundle.name} says that its codec's {field} is {said}; its weights have {found}.")
 
 
-def _warm_up(codec: Codec, num_slots: int, codebook_count: int) -> None:
-    streams = [codec.open() for _ in range(num_slots)]
+def _warm_up(codec: Codec, codebook_count: int) -> None:
+    streams = [codec.open() for _ in range(codec.num_slots)]
     for stream in streams:
         codec.push(stream, np.zeros((_WARM_UP_FRAMES, codebook_count), np.int64))
         codec.finish(stream)

@@ -12,7 +12,7 @@ import math
 import struct
 
 from csm_codec.watermark.stream.progress import START, ClipProgress, MarkPoint
-from services.common.rpc.status import FieldViolation, StatusError, invalid_argument
+from services.common.rpc.status import StatusError, wrong_field
 
 MOST_BYTES = 1024
 _VERSION = b"\x01"
@@ -82,4 +82,4 @@ def _digest(body: bytes, field: str, weights_digest: str, key_id: str) -> bytes:
 
 
 def _wrong(field: str, description: str) -> StatusError:
-    return invalid_argument([FieldViolation(f"config.{field}", description, "RESUME_INVALID")])
+    return wrong_field(f"config.{field}", description, "RESUME_INVALID")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from csm.rvq.v1 import rvq_pb2
@@ -12,14 +13,7 @@ from csm_bundle.codec_identity import CodecIdentity
 
 
 def from_identity(identity: CodecIdentity) -> rvq_pb2.CodecIdentity:
-    return rvq_pb2.CodecIdentity(
-        name=identity.name,
-        weights_digest=identity.weights_digest,
-        codebook_count=identity.codebook_count,
-        codebook_size=identity.codebook_size,
-        frame_sample_count=identity.frame_sample_count,
-        sample_rate_hertz=identity.sample_rate_hertz,
-    )
+    return rvq_pb2.CodecIdentity(**asdict(identity))
 
 
 def set_fields(message: Message) -> dict[str, Any]:

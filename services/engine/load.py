@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from csm_bundle.bundle import Bundle, open_bundle
-from csm_bundle.codec_identity import CodecIdentity
+from csm_bundle.codec_identity import MIMI, CodecIdentity
 from csm_bundle.errors import BundleError
 from csm_bundle.voice_folder import FolderVoice, read_voices
 from csm_engine.execution.frame_step import PackedFrameStep
@@ -133,7 +133,7 @@ def _codec(bundle: Bundle, config: ModelConfig) -> CodecIdentity:
     """The codec that the bundle names, or Mimi with the model's own numbers."""
     ours = (config.num_codebooks, config.codebook_size)
     if bundle.codec is None:
-        return CodecIdentity("mimi", "", *ours, _MIMI_FRAME_SAMPLES, _MIMI_SAMPLE_RATE)
+        return CodecIdentity(MIMI, "", *ours, _MIMI_FRAME_SAMPLES, _MIMI_SAMPLE_RATE)
     theirs = (bundle.codec.codebook_count, bundle.codec.codebook_size)
     if theirs != ours:
         raise BundleError(

@@ -40,7 +40,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         metrics: EngineMetrics,
         *,
         spoken_text: SpokenText,
-        prompted_voices: Iterable[FolderVoice] = (),
+        prompted_voices: Iterable[FolderVoice],
         max_batch_frames: int,
     ) -> None:
         self._async_engine = async_engine

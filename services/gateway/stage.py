@@ -6,13 +6,13 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from csm.codec.v1 import codec_pb2_grpc
 from csm.engine.v1 import engine_pb2_grpc
 from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
-from google.protobuf.descriptor import FileDescriptor
 
 from services.common.rpc.calls import Context
 from services.common.rpc.channel import open_channel
@@ -24,7 +24,7 @@ from services.common.rpc.tls import stage_credentials
 from services.common.telemetry.metrics import StageMetrics
 from services.common.telemetry.tracing import open_tracer
 from services.common.watched_files import FollowedFiles
-from services.gateway.auth.code_sealing import open_code_seal
+from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.auth.quotas import EXCEEDED, StreamQuotas
 from services.gateway.auth.tokens import BearerTokens
 from services.gateway.metrics import GatewayMetrics
@@ -49,11 +49,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("csm.gateway")
 
-TTS_SERVICE = "csm.v1.TextToSpeechService"
 ENGINE_SERVICE = "csm.engine.v1.EngineService"
 CODEC_SERVICE = "csm.codec.v1.CodecService"
-WATERMARK_SERVICE = "csm.v1.WatermarkService"
-VOICE_SERVICE = "csm.v1.VoiceService"
 INFO_TIMEOUT_S = 10.0
 RECHECK_S = 2.0  # between two checks of stages that serve but did not fit together
 
@@ -61,7 +58,7 @@ RECHECK_S = 2.0  # between two checks of stages that serve but did not fit toget
 class GatewayStage:
     """A gateway that listens. It is ready when engine and codec are ready and belong together."""
 
-    def __init__(self, settings: GatewaySettings, private_address: str = "") -> None:
+    def __init__(self, settings: GatewaySettings, private_address: str) -> None:
         """private_address: see StageServer
 
         Raises KeyringError for the keys of sealing, OSError for another file of the settings that cannot be used, or
@@ -105,8 +102,7 @@ class GatewayStage:
         codec = GrpcCodec(codec_channel, settings.stage_silence_seconds)
         self._catalogs = CatalogSource(engine, codec)
         quotas = _quotas(settings, tokens, gateway_metrics)
-        keyring_reloads = metrics.file_reloads("code_sealing_keyring")
-        seal = open_code_seal(settings.code_sealing, settings.code_sealing_keyring, keyring_reloads)
+        seal = _seal(settings, metrics)
         folder = _voice_folder(settings, metrics)
         self._store = _store(settings)
         voices = VoiceDirectory(engine, codec, folder, self._store, gateway_metrics)
@@ -127,11 +123,9 @@ class GatewayStage:
         self.server = StageServer(
             settings,
             [
-                _service(tts_pb2.DESCRIPTOR, speech, TTS_SERVICE, servicer.READ_LATE, receive),
-                _service(
-                    watermark_pb2.DESCRIPTOR, self._watermark, WATERMARK_SERVICE, watermark_servicer.READ_LATE, receive
-                ),
-                _service(voices_pb2.DESCRIPTOR, self._kept, VOICE_SERVICE, voice_servicer.READ_LATE, receive),
+                _service(tts_pb2, "TextToSpeechService", speech, servicer.READ_LATE, receive),
+                _service(watermark_pb2, "WatermarkService", self._watermark, watermark_servicer.READ_LATE, receive),
+                _service(voices_pb2, "VoiceService", self._kept, voice_servicer.READ_LATE, receive),
             ],
             metrics,
             None if tokens is None else tokens.admit,
@@ -202,11 +196,11 @@ class GatewayStage:
 
 
 def _service(
-    file: FileDescriptor, servicer: object, name: str, read_late: Sequence[str], receive: Receive
+    protos: ModuleType, name: str, servicer: object, read_late: Sequence[str], receive: Receive
 ) -> StageService:
     """read_late, receive: see add_to_server"""
-    descriptor = file.services_by_name[name.rpartition(".")[2]]
-    return StageService(add_to_server(descriptor, read_late, receive), servicer, name)
+    descriptor = protos.DESCRIPTOR.services_by_name[name]
+    return StageService(add_to_server(descriptor, read_late, receive), servicer, descriptor.full_name)
 
 
 def _stage_tls(settings: GatewaySettings, metrics: StageMetrics) -> FollowedFiles[grpc.ChannelCredentials] | None:
@@ -214,6 +208,12 @@ def _stage_tls(settings: GatewaySettings, metrics: StageMetrics) -> FollowedFile
         return None
     reloads = metrics.file_reloads("stage_tls_ca")
     return stage_credentials(settings.stage_tls_ca, settings.stage_tls_certificate, settings.stage_tls_key, reloads)
+
+
+def _seal(settings: GatewaySettings, metrics: StageMetrics) -> CodeSeal | None:
+    """Raises KeyringError."""
+    reloads = metrics.file_reloads("code_sealing_keyring")
+    return CodeSeal(settings.code_sealing_keyring, reloads) if settings.code_sealing == "sealed" else None
 
 
 def _voice_folder(settings: GatewaySettings, metrics: StageMetrics) -> VoiceFolder | None:

@@ -61,7 +61,7 @@ def routers(door: Door) -> list[APIRouter]:
     ]
 
 
-def build_app(door: Door, tracer: Tracer | None = None) -> ASGIApp:
+def build_app(door: Door, tracer: Tracer | None) -> ASGIApp:
     """The application of one door. tracer: takes the spans of requests, which the gateway's continue"""
     app = FastAPI(
         title="CSM speech",
@@ -132,7 +132,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
         schemas["Error"] = _ERROR
-        error = {"description": "An error", "content": {"application/json": {"schema": {"$ref": _ref("Error")}}}}
+        schema = {"$ref": "#/components/schemas/Error"}
+        error = {"description": "An error", "content": {"application/json": {"schema": schema}}}
         for path, methods in document["paths"].items():
             for operation in methods.values():
                 operation["responses"].pop("422", None)
@@ -142,7 +143,3 @@ def _document(app: FastAPI) -> dict[str, Any]:
         document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
         app.openapi_schema = document
     return app.openapi_schema
-
-
-def _ref(name: str) -> str:
-    return f"#/components/schemas/{name}"

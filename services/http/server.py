@@ -34,9 +34,7 @@ _BACKLOG = 2048
 class HttpServer:
     """A listening server."""
 
-    def __init__(
-        self, app: ASGIApp, settings: HttpSettings, on_reload: Callable[[bool], None] = lambda usable: None
-    ) -> None:
+    def __init__(self, app: ASGIApp, settings: HttpSettings, on_reload: Callable[[bool], None]) -> None:
         """on_reload: of the TLS files; see FollowedFiles. Raises TlsFileError for those that cannot be used."""
         self.port = 0  # after start: the port that is listened on
         self._settings = settings

@@ -98,10 +98,9 @@ class WavFile(AudioFile):
             chunks = _chunk(b"fmt ", struct.pack("<HHIIHHH", *layout, 0))
             samples = _UNKNOWN if self._is_straight else self._size // sample_size
             chunks += _chunk(b"fact", struct.pack("<I", samples))
-        if self._is_straight:
-            return struct.pack("<4sI4s", b"RIFF", _UNKNOWN, b"WAVE") + chunks + struct.pack("<4sI", b"data", _UNKNOWN)
-        riff_size = 4 + len(chunks) + 8 + self._size + self._size % 2
-        return struct.pack("<4sI4s", b"RIFF", riff_size, b"WAVE") + chunks + struct.pack("<4sI", b"data", self._size)
+        riff_size = _UNKNOWN if self._is_straight else 4 + len(chunks) + 8 + self._size + self._size % 2
+        data_size = _UNKNOWN if self._is_straight else self._size
+        return struct.pack("<4sI4s", b"RIFF", riff_size, b"WAVE") + chunks + struct.pack("<4sI", b"data", data_size)
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:

@@ -180,8 +180,9 @@ def _details(error: grpc.Call | grpc.aio.AioRpcError) -> ErrorDetails:
         status = rpc_status.from_call(cast(grpc.Call, error))
     except ValueError:  # a proxy replaced the status; the details belong to the old one
         status = None
-    found = ErrorDetails()
-    reason, request_id, violations, retry_delay_s = "", "", found.field_violations, found.retry_delay_s
+    reason, request_id = "", ""
+    violations: tuple[FieldViolation, ...] = ()
+    retry_delay_s: float | None = None
     for packed in status.details if status is not None else ():
         info = error_details_pb2.ErrorInfo()
         request_info = error_details_pb2.RequestInfo()

@@ -121,10 +121,6 @@ def stream_request(text: str, options: StreamOptions) -> tts_pb2.StreamSynthesiz
     return request
 
 
-def text_piece(text: str) -> tts_pb2.StreamSynthesizeTextRequest:
-    return tts_pb2.StreamSynthesizeTextRequest(text=tts_pb2.TextPiece(text=text))
-
-
 def detect_request(wav: bytes, key_ids: Sequence[str]) -> watermark_pb2.DetectWatermarkRequest:
     return watermark_pb2.DetectWatermarkRequest(recording=_recording(wav), key_ids=key_ids)
 

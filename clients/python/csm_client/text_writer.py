@@ -14,7 +14,6 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from csm.v1 import tts_pb2
 
 from csm_client.errors import cancelled_here
-from csm_client.requests import text_piece
 
 LONGEST_PIECE = 1000  # characters in a message; any server takes as many
 MOST_KEPT_BYTES = 256 * 1024  # of a text that may be written again; many times what a server says in one call
@@ -159,4 +158,4 @@ def _messages_of(piece: Piece) -> Iterator[Message]:
         yield Message(text=piece)
         return
     for at in range(0, len(piece), LONGEST_PIECE):
-        yield text_piece(piece[at : at + LONGEST_PIECE])
+        yield Message(text=tts_pb2.TextPiece(text=piece[at : at + LONGEST_PIECE]))

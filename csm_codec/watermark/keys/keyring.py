@@ -10,17 +10,18 @@ networks alone: they are not shown, logged or sent.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from csm_bundle.errors import KeyringError
-from csm_bundle.key_file import KeyFile, open_key_file, read_key_file
+from csm_bundle.key_file import make_key_file, read_key_file
 from csm_codec.watermark.keys.payload import PAYLOAD_BYTES
 
 # The key in CSM's own published source. It is public, so it proves nothing. It is listed here to be refused.
 PUBLIC_PAYLOAD = bytes((212, 211, 146, 56, 201))
+_KIND = "watermark"  # keys, in messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +59,12 @@ def open_keyring(path: Path, *, allow_public_key: bool = False) -> Keyring:
 
     Raises KeyringError for a file that cannot be read or made, and for a public key that was not asked for.
     """
-    return _keyring(path, allow_public_key, open_key_file)
+    make_key_file(path, kind=_KIND, num_bytes=PAYLOAD_BYTES)
+    return read_keyring(path, allow_public_key=allow_public_key)
 
 
 def read_keyring(path: Path, *, allow_public_key: bool = False) -> Keyring:
     """Reads the file. Raises KeyringError as `open_keyring`, and when it is not there."""
-    return _keyring(path, allow_public_key, read_key_file)
-
-
-def _keyring(path: Path, allow_public_key: bool, read: Callable[..., KeyFile]) -> Keyring:
 
     def check(key_id: str, payload: bytes) -> None:
         if not allow_public_key and hmac.compare_digest(payload, PUBLIC_PAYLOAD):
@@ -75,6 +73,6 @@ def _keyring(path: Path, allow_public_key: bool, read: Callable[..., KeyFile]) -
                 " mark. Use a key of your own, or allow the public key explicitly."
             )
 
-    file = read(path, kind="watermark", num_bytes=PAYLOAD_BYTES, check=check)
+    file = read_key_file(path, kind=_KIND, num_bytes=PAYLOAD_BYTES, check=check)
     keys = {key_id: WatermarkKey(key_id, payload) for key_id, payload in file.keys.items()}
     return Keyring(keys[file.active_id], keys)

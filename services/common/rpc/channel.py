@@ -16,6 +16,7 @@ from services.common.rpc.calls import REQUEST_ID_KEY
 from services.common.telemetry import logs, spans
 
 ROUND_ROBIN: Mapping[str, Any] = {"round_robin": {}}
+MOST_RECEIVED_BYTES = 16 * 2**20  # of one message
 RESOLVE_AGAIN_AFTER_MS = 1_000  # gRPC's own default is 30 s, in which a new replica gets no call
 
 
@@ -24,7 +25,6 @@ def open_channel(
     credentials: grpc.ChannelCredentials | None = None,
     *,
     policy: Mapping[str, Any] = ROUND_ROBIN,
-    max_receive_message_bytes: int = 16 * 2**20,
     health_service: str = "",
     silence_s: float = 0.0,
 ) -> grpc.aio.Channel:
@@ -56,7 +56,7 @@ def open_channel(
         ("grpc.min_reconnect_backoff_ms", round(silence_s * 250) or 20_000),
         ("grpc.dns_min_time_between_resolutions_ms", RESOLVE_AGAIN_AFTER_MS),
         ("grpc.max_reconnect_backoff_ms", 5_000),
-        ("grpc.max_receive_message_length", max_receive_message_bytes),
+        ("grpc.max_receive_message_length", MOST_RECEIVED_BYTES),
     ]
     if credentials is None:
         return grpc.aio.insecure_channel(target, options)

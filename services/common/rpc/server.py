@@ -109,7 +109,7 @@ class StageServer:
         self.metrics_port = -1
         self._admit = admit
         self._tracer = tracer
-        self._services = [StageService(*service) for service in services]
+        self._services = services
         self._health = HealthServicer()
         self._api_server: grpc.aio.Server | None = None
         self._calls: CallInterceptor | None = None  # of the API port

@@ -194,7 +194,7 @@ def from_library_error(error: errors.CsmError) -> StatusError:
     code = grpc.StatusCode
     match error:
         case errors.InvalidRequestError():
-            return invalid_argument([FieldViolation(error.field, error.message)])
+            return wrong_field(error.field, error.message)
         case errors.EngineBusyError() | errors.CodecBusyError():
             return StatusError(code.UNAVAILABLE, "QUEUE_FULL", str(error), retry_delay_s=1.0)
         case errors.EngineStoppedError() | errors.CodecStoppedError():
@@ -209,6 +209,11 @@ def invalid_argument(violations: Sequence[FieldViolation]) -> StatusError:
     """INVALID_ARGUMENT that names all wrong fields at once; its reason is that of the first."""
     reason = next((v.reason for v in violations if v.reason), "INVALID_REQUEST")
     return StatusError(grpc.StatusCode.INVALID_ARGUMENT, reason, message_of(violations), field_violations=violations)
+
+
+def wrong_field(field: str, description: str, reason: str = "") -> StatusError:
+    """INVALID_ARGUMENT for one field; see FieldViolation."""
+    return invalid_argument([FieldViolation(field, description, reason)])
 
 
 def message_of(violations: Sequence[FieldViolation]) -> str:

@@ -16,7 +16,6 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
@@ -24,10 +23,8 @@ from csm.rvq.v1 import rvq_pb2
 from google.protobuf.message import DecodeError
 
 from csm_bundle.errors import KeyringError
-from csm_bundle.key_file import open_key_file, read_key_file
+from csm_bundle.key_file import make_key_file, read_key_file
 from services.common.watched_files import FollowedFiles
-
-Mode = Literal["sealed", "open", "off"]
 
 KIND = "code sealing"  # keys, in messages
 KEY_BYTES = 32
@@ -58,7 +55,7 @@ class CodeSeal:
     def __init__(self, path: Path, on_reload: Callable[[bool], None] = lambda usable: None) -> None:
         """Raises KeyringError. on_reload: see FollowedFiles"""
         path = path.expanduser()
-        open_key_file(path, kind=KIND, num_bytes=KEY_BYTES)  # makes the file
+        make_key_file(path, kind=KIND, num_bytes=KEY_BYTES)
         self._file = FollowedFiles([path], lambda: _read(path), KeyringError, on_reload)
 
     def seal(self, codes: rvq_pb2.CodeFrames, codec: rvq_pb2.CodecIdentity) -> bytes:
@@ -113,11 +110,6 @@ class CodeSeal:
             return tag, cipher.decrypt(sealed[start - _NONCE_BYTES : start], sealed[start:], sealed[:start])
         except InvalidTag:
             raise SealError("SEALED_CODES_CHANGED", _CHANGED) from None
-
-
-def open_code_seal(mode: Mode, path: Path, on_reload: Callable[[bool], None]) -> CodeSeal | None:
-    """The seal; None when sealing is off. The rest is as for CodeSeal."""
-    return CodeSeal(path, on_reload) if mode == "sealed" else None
 
 
 def _read(path: Path) -> _Keys:

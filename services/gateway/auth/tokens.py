@@ -60,9 +60,7 @@ _ENTRIES: TypeAdapter[list[TokenEntry]] = TypeAdapter(
 class BearerTokens:
     """Accepts or refuses calls by their token."""
 
-    def __init__(
-        self, path: Path, metrics: GatewayMetrics, on_reload: Callable[[bool], None] = lambda usable: None
-    ) -> None:
+    def __init__(self, path: Path, metrics: GatewayMetrics, on_reload: Callable[[bool], None]) -> None:
         """Raises OSError when the file cannot be used. on_reload: see FollowedFiles"""
         self._refused = metrics.refused
         self._file = FollowedFiles([path], lambda: load_entries(path), on_reload=on_reload)

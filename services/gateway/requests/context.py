@@ -17,15 +17,10 @@ from services.gateway.stages.catalog import Catalog
 from services.gateway.synthesis.plan import ContextTurn
 
 
-def read_turn(
-    field: str, turn: tts_pb2.Turn, catalog: Catalog, settings: GatewaySettings, seal: CodeSeal | None
-) -> ContextTurn:
-    """One turn outside of a context, such as the prompt of a voice. Raises StatusError INVALID_ARGUMENT.
-
-    field: its path; "prompt" names fields as prompt.audio.codes
-    """
+def read_prompt(turn: tts_pb2.Turn, catalog: Catalog, settings: GatewaySettings, seal: CodeSeal | None) -> ContextTurn:
+    """The prompt of a voice, its fields named as prompt.audio.codes. Raises StatusError INVALID_ARGUMENT."""
     violations = Violations()
-    read = ContextReader(catalog, settings, seal, violations).turn(field, turn)
+    read = ContextReader(catalog, settings, seal, violations).turn("prompt", turn)
     violations.raise_if_any()
     return read
 

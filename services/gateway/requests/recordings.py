@@ -6,7 +6,6 @@ Samples keep the rate of the recording: the codec resamples them.
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
@@ -51,7 +50,7 @@ def read_recording(
     recording: tts_pb2.AudioRecording,
     violations: Violations,
     max_seconds: float,
-    until_seconds: float = math.inf,
+    until_seconds: float,
 ) -> Recording | None:
     """The samples of `recording`; None when it is refused, with the reason added to `violations`.
 

@@ -35,7 +35,7 @@ def read_sampling(
     catalog: Catalog,
     settings: GatewaySettings,
     wrong: Callable[[str, str], None],
-    voice_seed: int | None = None,
+    voice_seed: int | None,
 ) -> SamplingParams:
     """The sampling of a request. wrong: called with each refused field and the reason
 

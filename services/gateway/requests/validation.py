@@ -21,7 +21,6 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog
 from services.gateway.stages.conversations import conversation_key, wrong_id
 from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
-from services.gateway.voices.directory import of_model
 from services.gateway.voices.voice import ChosenVoice
 
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
@@ -37,17 +36,18 @@ def plan_synthesis(
     request_id: str,
     catalog: Catalog,
     settings: GatewaySettings,
-    seal: CodeSeal | None = None,
-    voice: ChosenVoice | None = None,
+    seal: CodeSeal | None,
+    voice: ChosenVoice,
     *,
-    caller: str = "",
-    words_follow: bool = False,
+    caller: str,
+    words_follow: bool,
 ) -> SynthesisPlan:
     """The plan of a request that is logged under `request_id`.
 
-    seal: seals returned codes and opens them in contexts, with --code-sealing=sealed. voice: the request's; found among
-    the model's voices when None. caller: name of who calls. words_follow: the request is the `config` of
-    StreamSynthesizeText. Raises StatusError: INVALID_ARGUMENT with every violation, NOT_FOUND for an unknown voice.
+    seal: seals returned codes and opens them in contexts, with --code-sealing=sealed. voice: the request's. caller: the
+    name of who calls. words_follow: the request is the `config` of StreamSynthesizeText.
+
+    Raises StatusError INVALID_ARGUMENT with every violation.
     """
     violations = Violations(parent="config." if words_follow else "")
     checks = _Checks(catalog, settings, violations)
@@ -59,9 +59,7 @@ def plan_synthesis(
     elif text:
         violations.wrong("input.text", "must be empty; the words come in later messages.")
     sample_rate_hz = checks.audio_format(request.audio_config)
-    sampling = read_sampling(
-        request.sampling_params, catalog, settings, violations.wrong, None if voice is None else voice.seed
-    )
+    sampling = read_sampling(request.sampling_params, catalog, settings, violations.wrong, voice.seed)
     turns = context.turns(request.context)
     speed = checks.speed(request.audio_config.speed)
     max_frames = checks.max_frames(request, sample_rate_hz, speed)
@@ -75,8 +73,6 @@ def plan_synthesis(
     if request.input.HasField("speaker"):
         context.speaker("input.speaker", request.input.speaker)
     violations.raise_if_any()
-    if voice is None:
-        voice = of_model(catalog, request.voice, asked_speaker(request))
     streaming = isinstance(request, tts_pb2.StreamSynthesizeRequest)
     first_batch_frames = math.ceil((chunk_frames or 1) * speed) if streaming else UNARY_BATCH_FRAMES
     return SynthesisPlan(

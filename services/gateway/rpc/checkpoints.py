@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from csm.gateway.v1 import said_sentence_pb2
 from google.protobuf.message import DecodeError
 
-from services.common.rpc.status import FieldViolation, StatusError, invalid_argument
+from services.common.rpc.status import StatusError, wrong_field
 from services.gateway.audio.encodings import can_go_on
 from services.gateway.audio.resampling.continuation import Place
 from services.gateway.auth.code_sealing import STATE_MAGIC, CodeSeal, SealError
@@ -94,11 +94,9 @@ class Checkpoints:
             return None
         try:
             state = said_sentence_pb2.SaidSentence.FromString(self._seal.open_state(sealed))
-        except SealError as error:
-            if error.reason == "SEALED_CODES_UNKNOWN_KEY":
+        except (SealError, DecodeError) as error:
+            if isinstance(error, SealError) and error.reason == "SEALED_CODES_UNKNOWN_KEY":
                 return None
-            raise _wrong(index, "is not as a server sent it: bytes were changed.", "CHECKPOINT_CHANGED") from None
-        except DecodeError:
             raise _wrong(index, "is not as a server sent it: bytes were changed.", "CHECKPOINT_CHANGED") from None
         if state.request_digest != self._request:
             why = "belongs to another request, or to a server with another model, codec or settings."
@@ -138,4 +136,4 @@ def _digest_of(plan: SynthesisPlan, catalog: Catalog, max_remembered: int) -> by
 
 
 def _wrong(index: int, description: str, reason: str) -> StatusError:
-    return invalid_argument([FieldViolation(f"{_FIELD}[{index}]", description, reason)])
+    return wrong_field(f"{_FIELD}[{index}]", description, reason)

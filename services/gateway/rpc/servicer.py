@@ -13,7 +13,6 @@ from csm.v1 import tts_pb2, tts_pb2_grpc
 from services.common import values
 from services.common.rpc.calls import Context, caller_name
 from services.common.rpc.lingering import IncomingMessages
-from services.common.rpc.status import FieldViolation, invalid_argument
 from services.common.telemetry import logs, spans
 from services.gateway.audio.encodings import ENCODINGS, sample_rates_hz
 from services.gateway.auth.code_sealing import CodeSeal
@@ -21,6 +20,7 @@ from services.gateway.auth.quotas import StreamQuotas
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.requests.limits import unary_seconds
 from services.gateway.requests.sampling import default_sampling
+from services.gateway.requests.violations import Violations
 from services.gateway.rpc import responses as convert
 from services.gateway.rpc.arrivals import announced_bytes
 from services.gateway.rpc.checkpoints import Checkpoints, Earlier
@@ -77,7 +77,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
     async def Synthesize(self, requests: IncomingMessages, context: Context) -> tts_pb2.SynthesizeResponse:
         """requests: the one message of a unary call, received only when it is read."""
         with self._quotas.one_more(caller_name.get()):
-            deadline = self._deadline(context)
+            deadline = Deadline.of(context, self._settings)
             plan, catalog = await self._planner.plan(requests, deadline, announced_bytes(context))
             sink = WholeSink(plan, catalog)
             synthesis = self._synthesis(plan, catalog, arrived_at_s=plan.arrived_at_s)
@@ -87,7 +87,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
     async def StreamSynthesize(self, requests: IncomingMessages, context: Context) -> None:
         """requests: as for Synthesize"""
         with self._quotas.one_more(caller_name.get()):
-            deadline = self._deadline(context)
+            deadline = Deadline.of(context, self._settings)
             plan, catalog = await self._planner.plan(requests, deadline, announced_bytes(context))
             sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse)
             synthesis = self._synthesis(plan, catalog, arrived_at_s=plan.arrived_at_s)
@@ -96,7 +96,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
 
     async def StreamSynthesizeText(self, requests: IncomingMessages, context: Context) -> None:
         with self._quotas.one_more(caller_name.get()):
-            deadline = self._deadline(context)
+            deadline = Deadline.of(context, self._settings)
             idle_s = self._settings.text_idle_seconds
             plan, catalog = await self._planner.plan(
                 requests,
@@ -150,7 +150,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             await sink.finish(result)
 
     async def ListVoices(self, request: tts_pb2.ListVoicesRequest, context: Context) -> tts_pb2.ListVoicesResponse:
-        catalog = await self._catalogs.get(self._deadline(context).remaining_s)
+        catalog = await self._catalogs.get(Deadline.of(context, self._settings).remaining_s)
         voices = await self._voices.usable_by(caller_name.get(), request.language_code, catalog)
         first, size = _page(request)
         page = voices[first : first + size]
@@ -163,7 +163,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
     async def GetServerInfo(
         self, request: tts_pb2.GetServerInfoRequest, context: Context
     ) -> tts_pb2.GetServerInfoResponse:
-        catalog = await self._catalogs.get(self._deadline(context).remaining_s)
+        catalog = await self._catalogs.get(Deadline.of(context, self._settings).remaining_s)
         voices = catalog.voices("")
         return tts_pb2.GetServerInfoResponse(
             model_version=catalog.model.model_version,
@@ -186,9 +186,6 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             max_stream_audio_duration=values.seconds(longest_s),
             max_unary_audio_duration=values.seconds(unary_seconds(2 * catalog.sample_rate_hz, longest_s)),
         )
-
-    def _deadline(self, context: Context) -> Deadline:
-        return Deadline.of(context, self._settings)
 
     def _synthesis(
         self,
@@ -279,12 +276,11 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
 
 def _page(request: tts_pb2.ListVoicesRequest) -> tuple[int, int]:
     """First index and size of the requested page."""
-    violations = []
+    violations = Violations()
     if request.page_size < 0:
-        violations.append(FieldViolation("page_size", f"is {request.page_size}; it must not be negative."))
+        violations.wrong("page_size", f"is {request.page_size}; it must not be negative.")
     if not _PAGE_TOKEN.fullmatch(request.page_token):
-        violations.append(FieldViolation("page_token", "is not a token that an earlier response gave."))
-    if violations:
-        raise invalid_argument(violations)
+        violations.wrong("page_token", "is not a token that an earlier response gave.")
+    violations.raise_if_any()
     size = min(request.page_size or MAX_VOICES_PER_PAGE, MAX_VOICES_PER_PAGE)
     return int(request.page_token or 0), size

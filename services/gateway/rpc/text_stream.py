@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import grpc
 from csm.v1 import tts_pb2
 
-from services.common.rpc.status import FieldViolation, StatusError, invalid_argument
+from services.common.rpc.status import StatusError, wrong_field
 from services.gateway.synthesis.texts.sentences import SentenceCutter
 
 Requests = AsyncIterator[tts_pb2.StreamSynthesizeTextRequest]
@@ -22,7 +22,7 @@ async def read_config(requests: Requests, idle_s: float) -> tts_pb2.StreamSynthe
     request = await _next(requests, idle_s, lambda: False)
     if request is not None and request.HasField("config"):
         return request.config
-    raise _wrong("config", "is missing; it must be in the first message.")
+    raise wrong_field("config", "is missing; it must be in the first message.")
 
 
 async def read_sentences(
@@ -40,11 +40,11 @@ async def read_sentences(
     cutter = SentenceCutter(language_code)
     while (request := await _next(requests, idle_s, is_speaking)) is not None:
         if not request.HasField("text"):
-            raise _wrong("text", "is missing; only the first message is without text.")
+            raise wrong_field("text", "is missing; only the first message is without text.")
         piece = request.text
         if len(piece.text) > max_piece_length:
             why = f"has {len(piece.text)} characters; at most {max_piece_length} are allowed in a piece."
-            raise _wrong("text.text", why, "TEXT_TOO_LONG")
+            raise wrong_field("text.text", why, "TEXT_TOO_LONG")
         for sentence in cutter.push(piece.text):
             yield sentence
         if piece.flush:
@@ -70,7 +70,3 @@ async def _next(
         return reading.result()
     finally:
         reading.cancel()
-
-
-def _wrong(field: str, description: str, reason: str = "") -> StatusError:
-    return invalid_argument([FieldViolation(field, description, reason)])

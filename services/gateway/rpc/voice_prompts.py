@@ -9,10 +9,10 @@ from csm.codec.v1 import codec_pb2
 from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2, voices_pb2
 
-from services.common.rpc.status import FieldViolation, StatusError, invalid_argument
+from services.common.rpc.status import FieldViolation, StatusError, invalid_argument, wrong_field
 from services.gateway.audio.recording import Recording
 from services.gateway.auth.code_sealing import CodeSeal
-from services.gateway.requests.context import read_turn
+from services.gateway.requests.context import read_prompt
 from services.gateway.requests.recordings import most_decoded_bytes
 from services.gateway.rpc.planning import RecordingBudget, decoded_in_thread
 from services.gateway.settings import GatewaySettings
@@ -56,10 +56,10 @@ class VoicePrompts:
         settings = self._settings.model_copy(update={"max_recording_seconds": self._settings.max_voice_prompt_seconds})
         turn = tts_pb2.Turn(speaker=request.speaker, text=request.prompt.text, audio=request.prompt.audio)
         if not turn.audio.HasField("recording"):
-            return self._checked_codes(read_turn("prompt", turn, catalog, settings, self._seal), catalog), None
+            return self._checked_codes(read_prompt(turn, catalog, settings, self._seal), catalog), None
         most = most_decoded_bytes([turn.audio.recording], settings.max_recording_seconds)
         async with self._budget.decoded.take(deadline, most) as taken:
-            read = await decoded_in_thread(lambda: read_turn("prompt", turn, catalog, settings, self._seal))
+            read = await decoded_in_thread(lambda: read_prompt(turn, catalog, settings, self._seal))
             assert read.recording is not None
             taken.shrink(len(read.recording.samples))
             return await self._encode(read.recording, catalog, deadline)
@@ -69,9 +69,7 @@ class VoicePrompts:
         assert turn.codes is not None  # a turn of a voice has audio
         field, longest_s = "prompt.audio", self._settings.max_voice_prompt_seconds
         if not self._settings.voices_from_own_output:
-            raise invalid_argument(
-                [FieldViolation(field, f"holds codes of an answer: {checks.OWN_OUTPUT}", "PROMPT_IS_OWN_OUTPUT")]
-            )
+            raise wrong_field(field, f"holds codes of an answer: {checks.OWN_OUTPUT}", "PROMPT_IS_OWN_OUTPUT")
         seconds = turn.codes.frame_count * catalog.frame_s
         violations = checks.too_short(field, seconds)
         if seconds > longest_s:

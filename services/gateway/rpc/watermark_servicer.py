@@ -17,7 +17,7 @@ from csm.codec.v1 import codec_pb2
 from csm.v1 import tts_pb2, watermark_pb2
 
 from services.common.rpc.calls import Context, caller_name
-from services.common.rpc.status import FieldViolation, StatusError, invalid_argument
+from services.common.rpc.status import FieldViolation, StatusError, invalid_argument, wrong_field
 from services.gateway.audio.decoders import UnreadableAudioError
 from services.gateway.audio.pieces import limited
 from services.gateway.audio.recording import Recording
@@ -55,7 +55,7 @@ class WatermarkServicer:
             async with self._turns.take(deadline):
                 request = await _next(requests)
                 if request is None:
-                    raise _violated("recording", "is missing.")
+                    raise wrong_field("recording", "is missing.")
                 recording, longest_s = request.recording, self._settings.max_recording_seconds
                 _check(check_format("recording", recording.audio_format))
                 _check(check_size("recording", recording, longest_s))
@@ -74,7 +74,7 @@ class WatermarkServicer:
             async with self._turns.take(deadline):
                 first = await _next(requests)
                 if first is None or first.WhichOneof("part") != "config":
-                    raise _violated("config", "is missing; it must be the first message.")
+                    raise wrong_field("config", "is missing; it must be the first message.")
                 _check(check_format("config", first.config.audio_format))
                 pipe = BytePipe(IDLE_SECONDS, deadline.remaining_s)  # the codec may have others to search first
                 feeding = asyncio.create_task(_feed(requests, pipe))
@@ -117,7 +117,7 @@ class WatermarkServicer:
         try:
             first = await self._next_piece(pieces)
             if first is None:
-                raise _violated(_content(field), "holds no samples.", "AUDIO_EMPTY")
+                raise wrong_field(_content(field), "holds no samples.", "AUDIO_EMPTY")
             if not is_rate(first.sample_rate_hz):
                 _check(wrong_rate(field or "config", first.sample_rate_hz))
             config = codec_pb2.StreamDetectWatermarkConfig(
@@ -128,7 +128,7 @@ class WatermarkServicer:
             return await self._codec.detect(config, self._samples(first, pieces), deadline.remaining_s)
         except UnreadableAudioError as error:
             violation = unreadable(field, error)
-            raise _violated(_content(field), violation.description, violation.reason) from None
+            raise wrong_field(_content(field), violation.description, violation.reason) from None
         except StageError as error:
             raise recording_in_public_terms(error, field or "config") from None
 
@@ -165,7 +165,7 @@ async def _feed(requests: _Pieces, pipe: BytePipe) -> None:
     try:
         while (request := await _next(requests)) is not None:
             if request.WhichOneof("part") != "audio_content":
-                raise _violated("part", "must be audio_content after the first message.")
+                raise wrong_field("part", "must be audio_content after the first message.")
             await pipe.write(request.audio_content)
     except StatusError:
         pipe.abort()
@@ -194,10 +194,6 @@ def _fields(found: codec_pb2.DetectWatermarkResponse) -> dict[str, Any]:
 
 def _content(field: str) -> str:
     return f"{field}.audio_content" if field else "audio_content"
-
-
-def _violated(field: str, description: str, reason: str = "") -> StatusError:
-    return invalid_argument([FieldViolation(field, description, reason)])
 
 
 def _check(violation: FieldViolation | None) -> None:

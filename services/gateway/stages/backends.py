@@ -26,8 +26,6 @@ from services.gateway.stages.silence import SilenceWatch
 
 log = logging.getLogger("csm.gateway")
 
-DEFAULT_SILENCE_S = 3.0
-
 Samples = AsyncGenerator[bytes, None]  # of one recording, in pieces; whoever sends them closes it
 
 
@@ -79,7 +77,7 @@ class GrpcEngine:
         *,
         metrics: GatewayMetrics,
         max_full_engines: int,
-        silence_s: float = DEFAULT_SILENCE_S,
+        silence_s: float,
     ) -> None:
         """channel: for calls without a conversation. max_full_engines: how often a call that a full replica refused is
         sent again, to another one. silence_s: seconds without a message after which a replica counts as lost; 0 turns
@@ -167,9 +165,7 @@ class GrpcEngine:
 class GrpcCodec:
     """The client of the codec replicas."""
 
-    def __init__(
-        self, channel: ReloadingChannel[codec_pb2_grpc.CodecServiceStub], silence_s: float = DEFAULT_SILENCE_S
-    ) -> None:
+    def __init__(self, channel: ReloadingChannel[codec_pb2_grpc.CodecServiceStub], silence_s: float) -> None:
         """silence_s: seconds without a message after which a replica counts as lost; 0 turns this off"""
         self._channel, self._silence_s = channel, silence_s
 

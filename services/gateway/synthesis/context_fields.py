@@ -18,7 +18,7 @@ _OF_RECORDING: Mapping[FieldPath, FieldPath] = {
 }
 
 
-def public_path(path: FieldPath, turn_count: int, *, has_prompt: bool = False) -> FieldPath:
+def public_path(path: FieldPath, turn_count: int, *, has_prompt: bool) -> FieldPath:
     """The public path of a field of GenerateRequest. Its segments are the context's turns, then the input.
 
     has_prompt: the first segment is the voice's prompt
@@ -42,7 +42,7 @@ def recording_in_public_terms(error: StageError, recording: str) -> StageError:
     return renamed(error, lambda field: render((*parse(recording), *_OF_RECORDING.get(parse(field), ()))))
 
 
-def in_public_terms(error: StageError, turn_count: int, *, has_prompt: bool = False) -> StageError:
+def in_public_terms(error: StageError, turn_count: int, *, has_prompt: bool) -> StageError:
     """The same failure, with the field paths that the caller knows."""
     return renamed(error, lambda field: render(public_path(parse(field), turn_count, has_prompt=has_prompt)))
 

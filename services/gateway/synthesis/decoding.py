@@ -72,7 +72,7 @@ class FrameBuffer:
             for frames in self._messages[position:]:
                 position += 1
                 if (left_out := first_frame - frames.first_frame_index) < frames.frame_count:
-                    yield _without(frames, left_out) if left_out > 0 else frames
+                    yield _part(frames, left_out, frames.frame_count) if left_out > 0 else frames
             if position == len(self._messages):
                 if self._closed or is_over():  # asked again: it may have become so during a yield
                     return
@@ -82,24 +82,18 @@ class FrameBuffer:
 
 def in_messages(frames: rvq_pb2.CodeFrames, size: int) -> Iterator[rvq_pb2.CodeFrames]:
     """The frames in messages of at most `size` frames."""
-    frame_bytes = frames.codebook_count * BYTES_PER_CODE
     for at in range(0, frames.frame_count, size):
-        count = min(size, frames.frame_count - at)
-        yield rvq_pb2.CodeFrames(
-            first_frame_index=frames.first_frame_index + at,
-            frame_count=count,
-            codebook_count=frames.codebook_count,
-            codes=frames.codes[at * frame_bytes : (at + count) * frame_bytes],
-        )
+        yield _part(frames, at, min(at + size, frames.frame_count))
 
 
-def _without(frames: rvq_pb2.CodeFrames, count: int) -> rvq_pb2.CodeFrames:
-    """The message without its first `count` frames."""
+def _part(frames: rvq_pb2.CodeFrames, start: int, end: int) -> rvq_pb2.CodeFrames:
+    """The frames of a message from `start` to before `end`, counted within it."""
+    frame_bytes = frames.codebook_count * BYTES_PER_CODE
     return rvq_pb2.CodeFrames(
-        first_frame_index=frames.first_frame_index + count,
-        frame_count=frames.frame_count - count,
+        first_frame_index=frames.first_frame_index + start,
+        frame_count=end - start,
         codebook_count=frames.codebook_count,
-        codes=frames.codes[count * frames.codebook_count * BYTES_PER_CODE :],
+        codes=frames.codes[start * frame_bytes : end * frame_bytes],
     )
 
 

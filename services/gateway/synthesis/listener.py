@@ -23,7 +23,6 @@ class Listener:
         patience_s: float,
         most_samples: int,
         on_taken: Callable[[], None],
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """patience_s: seconds without progress after which the caller is behind. most_samples: most of one `take`.
         on_taken: called when `taken_samples` has grown
@@ -31,10 +30,10 @@ class Listener:
         self.put_samples = 0
         self.taken_samples = 0
         self._take, self._patience_s, self._most_samples = take, patience_s, most_samples
-        self._on_taken, self._clock = on_taken, clock
+        self._on_taken = on_taken
         self._pieces: deque[bytes] = deque()
         self._ended = False
-        self._taking_since_s: float | None = None  # on the clock; None while nothing waits for the caller
+        self._taking_since_s: float | None = None  # on the monotonic clock; None while nothing waits for the caller
         self._changed = asyncio.Condition()
 
     async def put(self, samples: bytes) -> None:
@@ -57,7 +56,7 @@ class Listener:
                 if not self._pieces:
                     return
                 piece = self._pieces.popleft()
-                self._taking_since_s = self._clock()
+                self._taking_since_s = time.monotonic()
                 self._changed.notify_all()
             await self._take(piece)
             self.taken_samples += len(piece) // 2
@@ -71,7 +70,7 @@ class Listener:
             async with self._changed:
                 await self._changed.wait_for(lambda: self._taking_since_s is not None)
                 assert self._taking_since_s is not None
-                left_s = self._taking_since_s + self._patience_s - self._clock()
+                left_s = self._taking_since_s + self._patience_s - time.monotonic()
             if left_s <= 0:
                 return
             await asyncio.sleep(left_s)

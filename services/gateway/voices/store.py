@@ -80,10 +80,6 @@ class VoiceStore:
         self._preparing = asyncio.Lock()
         self._running: set[asyncio.Task[Any]] = set()
 
-    async def prepare(self) -> None:
-        """Brings the schema up to date, once. Raises VoicesDatabaseError, or StatusError when it cannot be reached."""
-        await self._to_the_end(self._prepare())
-
     async def close(self) -> None:
         """Waits for what still runs, which its time limits bound, and as long for the database to take leave."""
         if self._running:
@@ -194,6 +190,7 @@ class VoiceStore:
             task.exception()  # nobody may be left to see it
 
     async def _prepare(self) -> None:
+        """Brings the schema up to date, once. Raises VoicesDatabaseError, or StatusError when it cannot be reached."""
         async with _bounded(), self._preparing:  # the wait for another caller's attempt is bounded too
             if self._is_ready:
                 return

@@ -26,7 +26,7 @@ async def test_the_last_line_is_the_json_that_is_written(tmp_path: Path, capsys:
 
 def test_percentiles_are_nearest_rank() -> None:
     times_s = [0.001 * index for index in range(1, 101)]
-    assert (percentile_ms(times_s, "p50"), percentile_ms(times_s, "p95")) == (50.0, 95.0)
+    assert (percentile_ms(times_s, 50), percentile_ms(times_s, 95)) == (50.0, 95.0)
 
 
 def test_processor_time_is_that_of_the_process() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import wave
 from concurrent.futures import ThreadPoolExecutor
 
 import csm_client
@@ -11,13 +9,7 @@ import pytest
 from csm.v1 import tts_pb2
 from csm_client import Turn
 
-
-def as_wav(speech: csm_client.Speech) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setparams((1, 2, speech.sample_rate_hz, 0, "NONE", ""))
-        writer.writeframes(speech.samples)
-    return file.getvalue()
+from tests.services.all_in_one.conftest import as_wav
 
 
 def test_text_becomes_audio_with_a_watermark(client: csm_client.Client) -> None:

@@ -86,20 +86,16 @@ def _open(client: AsyncClient, arguments: Namespace, options: StreamOptions) -> 
 
 def _options(arguments: Namespace, output: Output) -> StreamOptions:
     options = StreamOptions(return_codes=arguments.return_codes is not None, encoding=output.encoding)
-    if arguments.rate is not None:
-        options["sample_rate_hz"] = arguments.rate
-    if arguments.speed is not None:
-        options["speed"] = arguments.speed
-    if arguments.speaker is not None:
-        options["speaker"] = arguments.speaker
-    if arguments.voice is not None:
-        options["voice"] = arguments.voice
-    sampling = {name: getattr(arguments, name) for name in SAMPLING if getattr(arguments, name) is not None}
-    options.update(cast(StreamOptions, sampling))
-    if arguments.max_seconds is not None:
-        options["max_seconds"] = arguments.max_seconds
-    if arguments.conversation is not None:
-        options["conversation_id"] = arguments.conversation
+    given = {
+        "sample_rate_hz": arguments.rate,
+        "speed": arguments.speed,
+        "speaker": arguments.speaker,
+        "voice": arguments.voice,
+        "max_seconds": arguments.max_seconds,
+        "conversation_id": arguments.conversation,
+        **{name: getattr(arguments, name) for name in SAMPLING},
+    }
+    options.update(cast(StreamOptions, {name: value for name, value in given.items() if value is not None}))
     if arguments.context is not None:
         options["context"] = load_context(arguments.context)
     return options

@@ -26,7 +26,7 @@ class Place:
 class LastSamples:
     """The last samples of a stream, as many as `ContinuedResampler` needs."""
 
-    def __init__(self, from_hz: int, to_hz: int, lag_s: float, last_samples: bytes = b"") -> None:
+    def __init__(self, from_hz: int, to_hz: int, lag_s: float, last_samples: bytes) -> None:
         """lag_s: see `kept_samples`. last_samples: of the place where the stream begins"""
         self._period = _period(from_hz, to_hz)
         self._size = 2 * kept_samples(from_hz, to_hz, lag_s)

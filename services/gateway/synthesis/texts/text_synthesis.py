@@ -17,7 +17,7 @@ import grpc
 from csm.codec.v1 import codec_pb2
 from csm.engine.v1 import engine_pb2
 
-from services.common.rpc.status import FieldViolation, StatusError, invalid_argument
+from services.common.rpc.status import StatusError, wrong_field
 from services.gateway.stages.errors import StageError, lost_after
 from services.gateway.synthesis.context_fields import renamed
 from services.gateway.synthesis.deadline import Deadline
@@ -107,7 +107,7 @@ class TextSynthesis:
             error = failures.exceptions[0]
             raise self._as_failure(error) from error.__cause__
         if not self._results:
-            raise invalid_argument([FieldViolation("text", "is empty; there is nothing to say.", "TEXT_EMPTY")])
+            raise wrong_field("text", "is empty; there is nothing to say.", "TEXT_EMPTY")
         watermark = self._results[-1].watermark
         # The codec may refuse a partial mark at the end of the clip.
         if watermark.coverage != codec_pb2.WATERMARK_COVERAGE_FULL:
@@ -224,7 +224,7 @@ class TextSynthesis:
 
 def _other_text(index: int) -> StatusError:
     why = f"does not begin with the sentences of the checkpoints: sentence {index} is another one or is missing."
-    return invalid_argument([FieldViolation("text", why, "CHECKPOINT_OTHER_TEXT")])
+    return wrong_field("text", why, "CHECKPOINT_OTHER_TEXT")
 
 
 def in_text_terms(error: StageError) -> StageError:

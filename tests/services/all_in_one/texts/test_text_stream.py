@@ -4,14 +4,13 @@ sentences by itself.
 
 from __future__ import annotations
 
-import io
-import wave
-
 import csm_client
 import numpy as np
 import pytest
 from csm.v1 import tts_pb2
 from csm_client import Turn
+
+from tests.services.all_in_one.conftest import as_wav
 
 SENTENCES = ("The station is closed.", "Please wait until Monday.", "Emma is tired.")
 
@@ -48,17 +47,9 @@ def test_the_mark_of_a_text_is_found_in_the_whole(voice_target: str, speaker: in
         stream = client.stream_synthesize_text(pieces, speaker=speaker, seed=3)
         speech = stream.read_all()
         assert len(stream.sentences) == max(len(SENTENCES), len(pieces))
-        answer = client.detect_watermark(_wav(speech))
+        answer = client.detect_watermark(as_wav(speech))
     assert answer.detected, answer.confidence
     assert speech.summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_FULL
-
-
-def _wav(speech: csm_client.Speech) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setparams((1, 2, speech.sample_rate_hz, 0, "NONE", ""))
-        writer.writeframes(speech.samples)
-    return file.getvalue()
 
 
 MORE = ("The train leaves at nine.", "Good morning.", "We are at home.", "It is cold today.", "They sing well.")
@@ -81,6 +72,6 @@ def test_the_mark_of_100_of_100_texts_is_found(voice_target: str) -> None:
             )
             speech = stream.read_all()
             assert speech.summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_FULL
-            if not (answer := client.detect_watermark(_wav(speech))).detected:
+            if not (answer := client.detect_watermark(as_wav(speech))).detected:
                 missed.append((number, text, answer.confidence))
     assert missed == []

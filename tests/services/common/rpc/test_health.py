@@ -10,6 +10,7 @@ from grpc_health.v1 import health_pb2
 
 from services.common.rpc.server import StageServer
 from services.common.settings import StageSettings
+from tests.support.virtual_time import settle
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -27,11 +28,6 @@ class Watcher:
 
 
 Watch = Callable[[], Watcher]
-
-
-async def settle() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 async def status(server: StageServer, service: str) -> int:

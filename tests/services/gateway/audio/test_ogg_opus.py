@@ -13,30 +13,13 @@ import soundfile
 from csm.v1 import tts_pb2
 from scipy.signal import correlate
 
-from services.gateway.audio.encoded import AudioEncoder, EncodedAudio
+from services.gateway.audio.encoded import EncodedAudio
 from services.gateway.audio.encodings import bytes_per_second, open_encoder
 from services.gateway.audio.ogg_opus import OPUS_BIT_RATES
+from tests.services.gateway.audio.speech_like import FRAME, NATURAL_HZ, encode, frames, speech_like, thread_count
 
-NATURAL_HZ, FRAME = 24_000, 1920
 OPUS = tts_pb2.AUDIO_ENCODING_OGG_OPUS
 RATES_HZ = sorted(OPUS_BIT_RATES)
-
-
-def speech_like(sample_count: int, rate_hz: int) -> np.ndarray:
-    """A low voice that glides and pulses: broad enough to be placed in time, and what Opus expects."""
-    t = np.arange(sample_count) / rate_hz
-    phase = 2 * math.pi * (120 * t + 15 * np.sin(2 * math.pi * 1.5 * t))
-    voice = sum(np.sin(k * phase) / k for k in range(1, 20))
-    return 5000 * voice * (0.55 + 0.45 * np.sin(2 * math.pi * 4 * t))
-
-
-def frames(samples: np.ndarray) -> list[bytes]:
-    content = samples.round().astype("<i2").tobytes()
-    return [content[at : at + 2 * FRAME] for at in range(0, len(content), 2 * FRAME)]
-
-
-def encode(encoder: AudioEncoder, pieces: list[bytes]) -> list[EncodedAudio]:
-    return [encoder.push(piece) for piece in pieces] + [encoder.finish()]
 
 
 def pages(content: bytes) -> list[tuple[int, int]]:
@@ -116,9 +99,6 @@ def test_no_samples_are_no_bytes() -> None:
 
 
 def test_encoders_start_no_threads() -> None:
-    def thread_count() -> int:
-        return len(os.listdir("/proc/self/task"))
-
     before = thread_count()
     encoders = [open_encoder(OPUS, NATURAL_HZ, rate_hz, serial=1) for rate_hz in RATES_HZ for _ in range(4)]
     affinity = os.sched_getaffinity(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import struct
 
 import av
@@ -15,34 +14,17 @@ from csm.v1 import tts_pb2
 from scipy.signal import correlate
 
 from services.gateway.audio.decoders import UnreadableAudioError
-from services.gateway.audio.encoded import AudioEncoder, EncodedAudio
+from services.gateway.audio.encoded import EncodedAudio
 from services.gateway.audio.encodings import ENCODINGS, bytes_per_second, open_encoder, sample_rates_hz
 from services.gateway.audio.packets.formats import AAC_DELAY_SAMPLES, MP3_DELAY_SAMPLES
 from services.gateway.audio.packets.pieces import MOST_UNPARSED_BYTES
 from services.gateway.audio.pieces import joined
 from services.gateway.audio.recording import Recording
+from tests.services.gateway.audio.speech_like import FRAME, NATURAL_HZ, encode, frames, speech_like, thread_count
 
-NATURAL_HZ, FRAME = 24_000, 1920
 MP3, AAC, FLAC = tts_pb2.AUDIO_ENCODING_MP3, tts_pb2.AUDIO_ENCODING_AAC, tts_pb2.AUDIO_ENCODING_FLAC
 DELAYS = {MP3: MP3_DELAY_SAMPLES, AAC: AAC_DELAY_SAMPLES, FLAC: 0}
 COMBINATIONS = [(encoding, rate) for encoding in DELAYS for rate in sample_rates_hz(encoding, NATURAL_HZ)]
-
-
-def speech_like(sample_count: int, rate_hz: int) -> np.ndarray:
-    """A low voice that glides and pulses: broad enough to be placed in time."""
-    t = np.arange(sample_count) / rate_hz
-    phase = 2 * math.pi * (120 * t + 15 * np.sin(2 * math.pi * 1.5 * t))
-    voice = sum(np.sin(k * phase) / k for k in range(1, 20))
-    return 5000 * voice * (0.55 + 0.45 * np.sin(2 * math.pi * 4 * t))
-
-
-def frames(samples: np.ndarray) -> list[bytes]:
-    content = samples.round().clip(-32_768, 32_767).astype("<i2").tobytes()
-    return [content[at : at + 2 * FRAME] for at in range(0, len(content), 2 * FRAME)]
-
-
-def encode(encoder: AudioEncoder, pieces: list[bytes]) -> list[EncodedAudio]:
-    return [encoder.push(piece) for piece in pieces] + [encoder.finish()]
 
 
 def made(encoding: tts_pb2.AudioEncoding, rate_hz: int, samples: np.ndarray) -> bytes:
@@ -146,9 +128,6 @@ def test_one_sample_is_one_sample(encoding: tts_pb2.AudioEncoding) -> None:
 
 
 def test_encoders_and_decoders_start_no_threads() -> None:
-    def thread_count() -> int:
-        return len(os.listdir("/proc/self/task"))
-
     contents = {encoding: made(encoding, NATURAL_HZ, speech_like(FRAME, NATURAL_HZ)) for encoding in DELAYS}
     before = thread_count()
     encoders = [open_encoder(encoding, NATURAL_HZ, NATURAL_HZ, 1) for encoding in DELAYS for _ in range(4)]

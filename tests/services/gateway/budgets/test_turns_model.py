@@ -14,7 +14,7 @@ from services.gateway.rpc import turns as module
 from services.gateway.rpc.turns import Turn, Turns
 from services.gateway.synthesis import deadline as deadline_module
 from services.gateway.synthesis.deadline import Deadline
-from tests.support.virtual_time import run_in_virtual_time
+from tests.support.virtual_time import run_in_virtual_time, settle
 
 AT_ONCE, MAX_WAITING, STEPS = 10, 4, 400
 
@@ -124,7 +124,7 @@ async def _compare(newest_first: bool, drawn: random.Random) -> None:
             for late in [each for each, _ in model.waiting if until[each] <= loop.time()]:
                 model.leave(late)
                 refused.add(late)
-        await _settle()
+        await settle()
         outcomes |= {step} if step != "pass time" or refused else set()
         outcomes |= {"full"} if step == "take" and refused else set()
         assert set(calls.refused()) == refused
@@ -137,8 +137,3 @@ async def _compare(newest_first: bool, drawn: random.Random) -> None:
         with suppress(asyncio.CancelledError):
             await task
     assert (turns.taken, turns.num_waiting) == (0, 0)
-
-
-async def _settle() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)

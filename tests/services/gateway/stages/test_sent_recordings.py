@@ -85,7 +85,7 @@ async def client(codec: object, silence_s: float = 0.0) -> AsyncIterator[tuple[G
     await line.open(server.port)
     channel = ReloadingChannel(f"127.0.0.1:{line.port}", codec_pb2_grpc.CodecServiceStub, None, silence_s=silence_s)
     try:
-        yield GrpcCodec(channel), server, line
+        yield GrpcCodec(channel, silence_s=3.0), server, line
     finally:
         await channel.close()
         await server.drain(0)

@@ -6,7 +6,6 @@ In virtual time: a stream that stands still is one that has not ended after a da
 from __future__ import annotations
 
 import asyncio
-import functools
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
 
@@ -17,14 +16,13 @@ from csm.engine.v1 import engine_pb2
 
 from services.gateway.stages.catalog import Catalog
 from services.gateway.stages.errors import FULL, StageError, unreachable
-from services.gateway.synthesis import codec_stream
 from services.gateway.synthesis import deadline as deadline_module
+from services.gateway.synthesis import listener as listener_module
 from services.gateway.synthesis.clip import Clip
 from services.gateway.synthesis.codec_stream import CodecStream
 from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.decoding import DecodePacing, FrameBuffer, SlotEvent
 from services.gateway.synthesis.failover import FailoverLimits, Failovers
-from services.gateway.synthesis.listener import Listener
 from tests.support.fake_stages import FRAME_SAMPLES, fake_frames, fake_identity, numbered_audio
 from tests.support.virtual_time import run_in_virtual_time
 
@@ -130,10 +128,9 @@ def _audio(first: int, last: int, frames: int | None) -> codec_pb2.AudioSamples:
     return audio
 
 
-async def _stream(rng: random.Random, monkeypatch: pytest.MonkeyPatch) -> list[SlotEvent]:
+async def _stream(rng: random.Random) -> list[SlotEvent]:
     """One stream. What became of its slot."""
     loop, pace = asyncio.get_running_loop(), Pace(rng)
-    monkeypatch.setattr(codec_stream, "Listener", functools.partial(Listener, clock=loop.time))
     codec, buffer, events = Codec(rng, pace), FrameBuffer(), list[SlotEvent]()
     limits = FailoverLimits(most=10_000, wait_s=DAY_S, full_wait_s=DAY_S)
     failovers = Failovers(limits, lambda stage, outcome: None, loop.time, waits_when_full=True)
@@ -164,7 +161,7 @@ def test_stream_ends_with_every_sample_whatever_comes_first(monkeypatch: pytest.
     events: list[SlotEvent] = []
     for seed in range(SEEDS):
         try:
-            events += run_in_virtual_time(_stream(random.Random(seed), monkeypatch), monkeypatch, deadline_module)
+            events += run_in_virtual_time(_stream(random.Random(seed)), monkeypatch, deadline_module, listener_module)
         except BaseException as error:
             error.add_note(f"seed {seed}")
             raise

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from services.gateway.synthesis.listener import Listener
+from tests.support.virtual_time import settle
 
 
 class Caller:
@@ -18,11 +19,6 @@ class Caller:
     async def take(self, samples: bytes) -> None:
         self.asked.release()
         await self.may.acquire()
-
-
-async def settled() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -41,7 +37,7 @@ async def test_caller_that_took_all_while_its_call_was_ended_has_caught_up(liste
     await caller.asked.acquire()
     await listener.behind()
     caller.may.release()
-    await settled()
+    await settle()
     assert listener.taken_samples == listener.put_samples == 4
     await asyncio.wait_for(listener.caught_up(1), 20)
     running.cancel()
@@ -55,7 +51,7 @@ async def test_caller_that_takes_nothing_has_not_caught_up_though_little_is_left
     await caller.asked.acquire()
     await listener.behind()
     waiting = asyncio.create_task(listener.caught_up(100))
-    await settled()
+    await settle()
     assert not waiting.done()
     caller.may.release()
     await asyncio.wait_for(waiting, 20)
@@ -68,7 +64,7 @@ async def test_caller_with_much_left_has_not_caught_up(listener: Listener, calle
     await caller.asked.acquire()
     waiting = asyncio.create_task(listener.caught_up(5))
     caller.may.release()
-    await settled()
+    await settle()
     assert listener.taken_samples == 4 and not waiting.done()
     caller.may.release()
     await asyncio.wait_for(waiting, 20)

@@ -12,6 +12,7 @@ from services.gateway.stages.catalog import Catalog
 from services.gateway.voices.prompts import PromptCache
 from services.gateway.voices.voice import Prompt
 from tests.support.fake_stages import fake_frames, fake_identity
+from tests.support.virtual_time import settle
 
 CATALOG = Catalog(engine_pb2.GetModelInfoResponse(), codec_pb2.GetCodecInfoResponse(codec=fake_identity()))
 
@@ -43,12 +44,8 @@ class Callers:
     async def come(self) -> asyncio.Task[Prompt]:
         """Another call, which waits then."""
         call = asyncio.create_task(self.cache.get("digest", CATALOG, self.maker.make))
-        await self.settle()
+        await settle()
         return call
-
-    async def settle(self) -> None:
-        for _ in range(10):
-            await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -59,7 +56,7 @@ def callers() -> Callers:
 async def test_prompt_is_made_once_though_one_that_waited_has_left(callers: Callers) -> None:
     first, second = await callers.come(), await callers.come()
     second.cancel()
-    await callers.settle()
+    await settle()
     third = await callers.come()
     callers.maker.may.set()
     assert await first is await third
@@ -69,7 +66,7 @@ async def test_prompt_is_made_once_though_one_that_waited_has_left(callers: Call
 async def test_prompt_whose_maker_has_left_is_made_by_one_of_the_others(callers: Callers) -> None:
     first, second = await callers.come(), await callers.come()
     first.cancel()
-    await callers.settle()
+    await settle()
     third = await callers.come()
     callers.maker.may.set()
     assert await second is await third

@@ -116,7 +116,7 @@ async def test_write_is_answered_after_a_call_that_was_cancelled_at_any_statemen
 
 
 async def test_call_that_was_cancelled_goes_on_to_its_end(store: VoiceStore, database: str) -> None:
-    await store.prepare()
+    await store.count()
     call = asyncio.create_task(store.add(VOICE, b"", 1))
     with _cancelling(store, call, 1):
         await asyncio.gather(call, return_exceptions=True)
@@ -168,7 +168,7 @@ async def test_callers_see_what_they_may_use(store: VoiceStore) -> None:
 async def test_gateways_that_start_together_make_one_schema(database: str) -> None:
     stores = [VoiceStore(database) for _ in range(3)]
     try:
-        await asyncio.gather(*(store.prepare() for store in stores))
+        await asyncio.gather(*(store.count() for store in stores))
         await stores[0].add(VOICE, b"", 1)
         assert await stores[2].get("ada") == VOICE
     finally:
@@ -177,7 +177,7 @@ async def test_gateways_that_start_together_make_one_schema(database: str) -> No
 
 
 async def test_migrations_make_the_table_that_the_store_reads(store: VoiceStore) -> None:
-    await store.prepare()
+    await store.count()
     async with store._engine.connect() as connection:
         columns = await connection.run_sync(lambda sync: sa.inspect(sync).get_columns("voices"))
     assert [column["name"] for column in columns] == [column.name for column in VOICES.columns]
@@ -188,11 +188,11 @@ async def test_migrations_make_the_table_that_the_store_reads(store: VoiceStore)
 async def test_schema_of_a_later_version_is_refused(database: str) -> None:
     store, late = VoiceStore(database), VoiceStore(database)
     try:
-        await store.prepare()
+        await store.count()
         async with store._engine.begin() as connection:
             await connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
         with pytest.raises(VoicesDatabaseError, match="9999"):
-            await late.prepare()
+            await late.count()
     finally:
         await store.close()
         await late.close()
