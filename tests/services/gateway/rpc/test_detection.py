@@ -129,11 +129,17 @@ async def test_what_is_too_long_is_refused_by_its_size_and_on_the_way() -> None:
                 ("recording.audio_content", "AUDIO_TOO_LONG")
             ]
             assert deployment.codec.detected == []
+            opus = io.BytesIO()
+            soundfile.write(opus, np.frombuffer(SAMPLES, "<i2"), 24_000, format="OGG", subtype="OPUS")
+            compressed = unary(opus.getvalue())  # whose length shows only while it is decoded
+            compressed.recording.audio_format.audio_encoding = OPUS
+            error = await refused(watermark.DetectWatermark(compressed))
+            assert error.reason == "AUDIO_TOO_LONG" and "more than 2 s" in error.message
             error = await refused(watermark.StreamDetectWatermark(messages(SAMPLES, PCM, rate_hz=24_000)))
-            assert "more than 3 s" in error.field_violations[0].description
+            assert error.reason == "AUDIO_TOO_LONG" and "more than 3 s" in error.message
             for _ in range(5):  # also when the sender is far from its end
                 error = await refused(watermark.StreamDetectWatermark(messages(60 * SAMPLES, PCM, 2**16, 24_000)))
-                assert "more than 3 s" in error.field_violations[0].description
+                assert error.reason == "AUDIO_TOO_LONG" and "more than 3 s" in error.message
             await watermark.StreamDetectWatermark(messages(SAMPLES[: 6 * 24_000], PCM, rate_hz=24_000))
 
 
