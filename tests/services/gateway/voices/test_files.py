@@ -85,6 +85,18 @@ async def test_folder_says_who_may_use_a_voice(callers: list[Caller]) -> None:
     assert (await refusal(shop.create("dave"))).reason == "VOICE_EXISTS"
 
 
+async def test_voice_of_the_folder_hides_a_kept_one_from_every_caller(tmp_path: Path) -> None:
+    async with deployment_with_tokens(tmp_path) as before, calling(before, "shop") as (shop,):
+        await shop.create("erin")
+    write_voice(tmp_path / "voices", "erin", callers=["radio"])
+    async with deployment_with_tokens(tmp_path, voices_folder=tmp_path / "voices") as after:
+        async with calling(after, "shop", "radio") as (shop, radio):
+            assert "erin" not in await shop.listed()
+            for call in (shop.say("erin"), shop.get("erin")):
+                assert (await refusal(call)).reason == "VOICE_NOT_FOUND"
+            await read(radio.say("erin"))
+
+
 async def test_seed_of_the_folder_is_that_of_requests_that_set_none(callers: list[Caller]) -> None:
     header: Any = await read(callers[0].say("seeded"))
     assert header.seed == 7
