@@ -13,6 +13,7 @@ import pytest
 from csm.engine.v1 import engine_pb2
 from csm.v1 import tts_pb2, voices_pb2
 
+from services.common.rpc.status import FieldViolation, invalid_argument
 from services.gateway.voices.folder import LOOK_AGAIN_S, VoiceFolder, VoicesFolderError
 from services.gateway.voices.voice import identity_values
 from tests.services.gateway.voices.callers import Caller, calling, deployment_with_tokens, read, refusal, wav
@@ -71,6 +72,17 @@ async def test_codes_of_the_folder_are_used_as_they_are(deployment: FakeDeployme
 async def test_codes_of_another_codec_are_refused(callers: list[Caller]) -> None:
     error = await refusal(callers[0].say("foreign"))
     assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "VOICE_OTHER_CODEC")
+
+
+async def test_recording_that_the_codec_refuses_is_the_operators_to_repair(
+    deployment: FakeDeployment, callers: list[Caller]
+) -> None:
+    deployment.codec.refusal = invalid_argument([FieldViolation("samples", "last more than 120 s.", "AUDIO_TOO_LONG")])
+    error = await refusal(callers[0].say("carol"))
+    assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "VOICE_BROKEN")
+    assert error.message == "The voice 'carol' cannot be used: its recording: last more than 120 s."
+    deployment.codec.refusal = None
+    await read(callers[0].say("carol"))
 
 
 async def test_folder_says_who_may_use_a_voice(callers: list[Caller]) -> None:
