@@ -229,7 +229,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         duration_s = len(pcm) / request.sample_rate_hertz
         if duration_s > self._max_recording_seconds:
             allowed = f"{self._max_recording_seconds:g} s"
-            raise InvalidRequestError("samples", f"last {duration_s:.1f} s; at most {allowed} are allowed")
+            raise convert.too_long(f"last {duration_s:.1f} s; at most {allowed} are allowed.")
         return pcm
 
     def _check_codec(self, theirs: rvq_pb2.CodecIdentity) -> None:

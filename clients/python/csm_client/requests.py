@@ -71,7 +71,7 @@ class VoiceOptions(TypedDict, total=False):
     """What a kept voice may have. It needs a prompt (`text`, `audio` or `codes`, and `consent`), a seed, or both."""
 
     text: str  # what is said in the recording
-    audio: bytes  # a WAV file, or one of Ogg Opus
+    audio: bytes  # a file of WAV, Ogg Opus, MP3, AAC or FLAC
     codes: Codes  # in place of audio: of an earlier answer, where the server allows it
     consent: Consent
     speaker: int

@@ -52,7 +52,9 @@ class WatermarkSearch:
         return self._response(await self._recordings.run(lambda: scan(networks, keys, pcm, sample_rate_hz)))
 
     async def stream(self, requests: Requests, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        """Raises InvalidRequestError, CodecBusyError, StatusError WATERMARK_KEY_NOT_FOUND or RECORDING_STALLED."""
+        """Raises InvalidRequestError, CodecBusyError, StatusError WATERMARK_KEY_NOT_FOUND, AUDIO_TOO_LONG or
+        RECORDING_STALLED.
+        """
         config: codec_pb2.StreamDetectWatermarkConfig = await sample_stream.read_config(requests)
         keys = self._keys(config.key_ids)
         await self._slots.take()

@@ -42,7 +42,7 @@ class RecordingEncoder:
     async def stream(
         self, requests: AsyncIterator[codec_pb2.StreamEncodeRequest], context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
-        """Raises InvalidRequestError, CodecBusyError, StatusError RECORDING_STALLED."""
+        """Raises InvalidRequestError, CodecBusyError, StatusError AUDIO_TOO_LONG or RECORDING_STALLED."""
         config: codec_pb2.StreamEncodeConfig = await sample_stream.read_config(requests)
         with self._recordings.admitted():
             await context.write(codec_pb2.StreamEncodeResponse(started=codec_pb2.StreamEncodeStarted()))

@@ -33,8 +33,8 @@ async def read_config(requests: AsyncIterator[Request]) -> Any:
 async def whole_samples(requests: AsyncIterator[Request], config: Config, max_seconds: float) -> AsyncIterator[bytes]:
     """The later messages up to the half-close, each without the sample that its end cuts.
 
-    Raises InvalidRequestError as soon as they last longer, and at the end for half a sample or none at all; StatusError
-    RECORDING_STALLED.
+    Raises StatusError AUDIO_TOO_LONG as soon as they last longer, and RECORDING_STALLED; InvalidRequestError at the end
+    for half a sample or none at all.
     """
     size = convert.sample_size(config.sample_format)
     rest, num_samples = b"", 0
@@ -46,7 +46,7 @@ async def whole_samples(requests: AsyncIterator[Request], config: Config, max_se
         rest = content[whole:]
         num_samples += whole // size
         if num_samples > max_seconds * config.sample_rate_hertz:
-            raise InvalidRequestError("samples", f"last more than {max_seconds:g} s, which is the most allowed")
+            raise convert.too_long(f"last more than {max_seconds:g} s, which is the most allowed.")
         yield content[:whole]
     if rest:
         raise InvalidRequestError("samples", f"end with {len(rest)} bytes of a sample of {size}")

@@ -32,6 +32,10 @@ class UnreadableAudioError(ValueError):
     """Audio that cannot be decoded; the message completes a sentence that begins with its field."""
 
 
+class AudioTooLongError(UnreadableAudioError):
+    """Audio that lasts longer than is allowed, which shows only while it is decoded."""
+
+
 def decode_samples(codec: str, content: bytes, channel_count: int, sample_rate_hz: int) -> Recording:
     """Headerless samples. codec: FFmpeg's name, such as "pcm_mulaw"; channel_count: one of LAYOUTS
 

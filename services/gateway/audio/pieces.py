@@ -13,7 +13,13 @@ from av import AudioFrame
 from av.error import FFmpegError
 from csm.codec.v1 import codec_pb2
 
-from services.gateway.audio.decoders import UnreadableAudioError, decode_samples, mono_pieces, sample_format_of
+from services.gateway.audio.decoders import (
+    AudioTooLongError,
+    UnreadableAudioError,
+    decode_samples,
+    mono_pieces,
+    sample_format_of,
+)
 from services.gateway.audio.recording import Recording
 from services.gateway.audio.wav import ReadableFile, read_wav_header
 
@@ -91,7 +97,7 @@ def _block(codec: str, channel_count: int) -> int:
 
 
 def joined(pieces: Iterable[Recording], max_seconds: float) -> Recording:
-    """One recording of all pieces. Raises UnreadableAudioError when they last longer; what follows is not decoded."""
+    """One recording of all pieces. Raises AudioTooLongError when they last longer; what follows is not decoded."""
     whole = list(limited(pieces, max_seconds))
     if not whole:
         return Recording(b"", codec_pb2.SAMPLE_FORMAT_S16LE, 0)
@@ -109,10 +115,10 @@ def up_to(pieces: Iterable[Recording], seconds: float) -> Iterator[Recording]:
 
 
 def limited(pieces: Iterable[Recording], max_seconds: float) -> Iterator[Recording]:
-    """The pieces. Raises UnreadableAudioError at the first one that goes beyond `max_seconds`."""
+    """The pieces. Raises AudioTooLongError at the first one that goes beyond `max_seconds`."""
     num_samples = 0
     for piece in pieces:
         num_samples += len(piece.samples) // piece.sample_size
         if num_samples > max_seconds * piece.sample_rate_hz:
-            raise UnreadableAudioError(f"lasts more than {max_seconds:g} s, which is the most allowed.")
+            raise AudioTooLongError(f"lasts more than {max_seconds:g} s, which is the most allowed.")
         yield piece

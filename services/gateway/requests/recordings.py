@@ -12,7 +12,13 @@ from itertools import chain
 from csm.v1 import tts_pb2
 
 from services.common.rpc.status import FieldViolation
-from services.gateway.audio.decoders import LAYOUTS, SAMPLE_BYTES, UnreadableAudioError, sample_format_of
+from services.gateway.audio.decoders import (
+    LAYOUTS,
+    SAMPLE_BYTES,
+    AudioTooLongError,
+    UnreadableAudioError,
+    sample_format_of,
+)
 from services.gateway.audio.encodings import ENCODINGS, encoding_name
 from services.gateway.audio.pieces import joined, up_to
 from services.gateway.audio.recording import Recording
@@ -104,7 +110,8 @@ def open_pieces(audio_format: tts_pb2.AudioFormat, file: ReadableFile) -> Iterat
 
 
 def unreadable(field: str, error: UnreadableAudioError) -> FieldViolation:
-    return FieldViolation(f"{field}.audio_content", str(error), "AUDIO_UNREADABLE")
+    reason = "AUDIO_TOO_LONG" if isinstance(error, AudioTooLongError) else "AUDIO_UNREADABLE"
+    return FieldViolation(f"{field}.audio_content", str(error), reason)
 
 
 def check_size(field: str, recording: tts_pb2.AudioRecording, max_seconds: float) -> FieldViolation | None:

@@ -29,7 +29,7 @@ from services.gateway.rpc.turns import Turns
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.backends import Detects
 from services.gateway.stages.errors import StageError
-from services.gateway.synthesis.context_fields import recording_in_public_terms
+from services.gateway.synthesis.context_fields import renamed
 from services.gateway.synthesis.deadline import Deadline, deadline_exceeded
 
 READ_LATE = ("DetectWatermark",)  # methods of one request, which they receive when they read it
@@ -130,7 +130,7 @@ class WatermarkServicer:
             violation = unreadable(field, error)
             raise wrong_field(_content(field), violation.description, violation.reason) from None
         except StageError as error:
-            raise recording_in_public_terms(error, field or "config") from None
+            raise renamed(error, lambda of_codec: _public_field(of_codec, field)) from None
 
     async def _samples(self, first: Recording, pieces: Iterator[Recording]) -> AsyncGenerator[bytes, None]:
         piece: Recording | None = first
@@ -190,6 +190,18 @@ def _fields(found: codec_pb2.DetectWatermarkResponse) -> dict[str, Any]:
         "key_id": found.key_id,
         "stretches": stretches,
     }
+
+
+def _public_field(of_codec: str, field: str) -> str:
+    """The caller's path of a field of the codec's request. field: see `_detect`"""
+    match of_codec:
+        case "key_ids":
+            return "key_ids" if field else "config.key_ids"
+        case "samples":
+            return _content(field)
+        case "sample_rate_hertz":
+            return f"{field or 'config'}.audio_format.sample_rate_hertz"
+    return field or "config"
 
 
 def _content(field: str) -> str:

@@ -97,8 +97,10 @@ class VoiceDirectory:
         name, language_code = selection.name, selection.language_code
         source, chosen = "model", None
         if name and not any(voice.name == name for voice in catalog.model.voices):
-            source, chosen = "folder", await self._from_folder(name, language_code, catalog, caller, timeout_s)
-            if chosen is None and self._store is not None:
+            in_folder = (await self._in_folder()).get(name)
+            if in_folder is not None:  # which hides a kept voice from every caller
+                source, chosen = "folder", await self._from_folder(in_folder, language_code, catalog, caller, timeout_s)
+            elif self._store is not None:
                 source, chosen = "kept", await self._from_store(self._store, name, language_code, catalog, caller)
             if chosen is not None and speaker is not None:
                 chosen = replace(chosen, speaker=speaker)
@@ -122,17 +124,16 @@ class VoiceDirectory:
         return {} if self._folder is None else dict(await self._folder.voices())
 
     async def _from_folder(
-        self, name: str, language_code: str, catalog: Catalog, caller: str, timeout_s: float
+        self, voice: FolderVoice, language_code: str, catalog: Catalog, caller: str, timeout_s: float
     ) -> ChosenVoice | None:
-        voice = (await self._in_folder()).get(name)
-        if voice is None or not _may_use(voice, caller) or not _fits(voice.language_codes, language_code):
+        if not _may_use(voice, caller) or not _fits(voice.language_codes, language_code):
             return None
         prompt = None
         if voice.digest:
             if voice.codec is not None:
-                check_codec(name, asdict(voice.codec), catalog)
+                check_codec(voice.name, asdict(voice.codec), catalog)
             prompt = await self._prompts.get(voice.digest, catalog, lambda: self._of_files(voice, catalog, timeout_s))
-        return ChosenVoice(name, voice.speaker, prompt, voice.seed, _first(voice.language_codes))
+        return ChosenVoice(voice.name, voice.speaker, prompt, voice.seed, _first(voice.language_codes))
 
     async def _from_store(
         self, store: Store, name: str, language_code: str, catalog: Catalog, caller: str

@@ -21,6 +21,7 @@ from services.gateway.audio.pieces import joined
 from services.gateway.audio.recording import Recording
 from services.gateway.stages.backends import Encodes
 from services.gateway.stages.catalog import Catalog
+from services.gateway.stages.errors import StageError
 from services.gateway.voices.voice import Prompt, identity_values
 
 MAX_HELD = 256  # 24 KB each for 30 s of 32 codebooks
@@ -57,7 +58,14 @@ async def encoded(name: str, text: str, file: bytes, catalog: Catalog, codec: En
     config = codec_pb2.StreamEncodeConfig(
         sample_format=recording.sample_format, sample_rate_hertz=recording.sample_rate_hz
     )
-    return checked(name, text, (await codec.encode(config, recording.pieces(), timeout_s)).codes, catalog)
+    try:
+        codes = (await codec.encode(config, recording.pieces(), timeout_s)).codes
+    except StageError as error:
+        if error.code is grpc.StatusCode.INVALID_ARGUMENT:  # no field of the caller's
+            why = "; ".join(violation.description for violation in error.field_violations)
+            raise broken(name, f"its recording: {why or error.message}") from None
+        raise
+    return checked(name, text, codes, catalog)
 
 
 def checked(name: str, text: str, codes: rvq_pb2.CodeFrames, catalog: Catalog) -> Prompt:

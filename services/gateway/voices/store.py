@@ -12,18 +12,18 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import fields
-from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import grpc
 import sqlalchemy as sa
 from alembic.util import CommandError
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from csm_bundle.voice_folder import VOICE_NAME
 from services.common.rpc.status import StatusError
+from services.gateway.voices.database import BUSY_S, VoicesDatabaseError, empty_log, open_engine
 from services.gateway.voices.migrate import migrate
 from services.gateway.voices.voice import Audience, KeptVoice, already_exists, too_many
 
@@ -32,9 +32,7 @@ log = logging.getLogger("csm.gateway")
 T = TypeVar("T")
 
 TIMEOUT_S = 5.0  # of one method
-BUSY_S = 3.0  # how long SQLite waits for another writer
 ATTEMPTS = 8  # of a transaction that lost against another one
-POOL_SIZE = 4
 
 VOICES = sa.Table(
     "voices",
@@ -63,10 +61,6 @@ _MIGRATING: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKey
 _FIELDS = [VOICES.c[field.name] for field in fields(KeptVoice)]  # all but the codes
 
 
-class VoicesDatabaseError(OSError):
-    """The database of the settings cannot be used; the message names the setting, never a password."""
-
-
 class VoiceStore:
     """The kept voices of one database. Gateways share it."""
 
@@ -75,7 +69,7 @@ class VoiceStore:
 
         Raises VoicesDatabaseError for a path that cannot be used, and for a URL of another kind.
         """
-        self._engine = _open_engine(database)
+        self._engine = open_engine(database, TIMEOUT_S)
         self._is_ready = False
         self._preparing = asyncio.Lock()
         self._running: set[asyncio.Task[Any]] = set()
@@ -141,7 +135,15 @@ class VoiceStore:
         async def remove(connection: AsyncConnection) -> bool:
             return (await connection.execute(query)).rowcount > 0
 
-        return await self._write(remove)
+        async def remove_and_forget() -> bool:
+            removed = await self._transaction(remove)
+            if removed:
+                with suppress(StatusError):  # it is deleted
+                    async with _bounded():
+                        await empty_log(self._engine)
+            return removed
+
+        return await self._to_the_end(remove_and_forget())
 
     async def _read(self, query: sa.Select[Any]) -> list[sa.Row[Any]]:
         async def rows() -> list[sa.Row[Any]]:
@@ -253,44 +255,3 @@ def _voice(row: sa.Row[Any]) -> KeptVoice:
         "language_codes": tuple(values["language_codes"]),
     }
     return KeptVoice(**(values | changed))
-
-
-def _open_engine(database: str) -> AsyncEngine:
-    if "://" not in database:
-        return _open_sqlite(Path(database).expanduser())
-    try:
-        url = sa.make_url(database)
-        if url.get_backend_name() != "postgresql":
-            raise ArgumentError
-        return create_async_engine(
-            url.set(drivername="postgresql+asyncpg"),
-            pool_size=POOL_SIZE,
-            max_overflow=POOL_SIZE,
-            pool_timeout=TIMEOUT_S,
-            pool_pre_ping=True,  # a connection that the server has closed is replaced
-            hide_parameters=True,
-        )
-    except (ArgumentError, ValueError):
-        raise VoicesDatabaseError("--voices-database must be a path or postgresql://USER:PASSWORD@HOST/NAME.") from None
-
-
-def _open_sqlite(path: Path) -> AsyncEngine:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        with path.open("r+b"):
-            pass
-    except OSError as error:
-        raise VoicesDatabaseError(f"--voices-database {path} cannot be used: {error}") from None
-    engine = create_async_engine(
-        sa.URL.create("sqlite+aiosqlite", database=str(path)),
-        connect_args={"timeout": BUSY_S},
-        hide_parameters=True,
-    )
-
-    @sa.event.listens_for(engine.sync_engine, "connect")
-    def _configure(connection: Any, record: object) -> None:
-        connection.execute("PRAGMA journal_mode=WAL")  # readers do not wait for the writer
-        connection.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
-
-    return engine

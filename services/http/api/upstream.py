@@ -12,6 +12,8 @@ from csm_client.credentials import CallMetadata
 from csm_client.targets import is_loopback
 from starlette.datastructures import Headers
 
+from services.common.rpc.calls import REQUEST_ID_KEY
+from services.common.telemetry import logs
 from services.http.api.channels import ChannelPool
 from services.http.api.errors import ApiError, wrong_field
 from services.http.settings import HttpSettings
@@ -59,12 +61,14 @@ class Upstream:
         return Caller(_token(headers), self._timeout_s(headers), trace)
 
     def client(self, caller: Caller) -> AsyncClient:
-        """A client that calls as `caller`. It is not closed: the channel is everybody's. Raises TokenError."""
+        """A client that calls as `caller`, under the id of the running request. It is not closed: the channel is
+        everybody's. Raises TokenError.
+        """
         return AsyncClient(
             self._settings.gateway_target,
             timeout_s=caller.timeout_s,
             channel=self.channels,
-            metadata=caller.trace,
+            metadata=(*caller.trace, (REQUEST_ID_KEY, logs.request_id.get())),
             token=caller.token,
         )
 

@@ -79,6 +79,7 @@ async def test_a_recording_that_is_too_long_is_refused_before_all_of_it_has_come
     async with running_codec(settings, max_recording_seconds=1, max_detection_seconds=1) as (_, stub):
         whole = codec_pb2.EncodeRequest(samples=bytes(4 * 24_001), sample_format=F32, sample_rate_hertz=24_000)
         expected = await refusal(stub.Encode(whole))
+        assert (expected.code, expected.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "AUDIO_TOO_LONG")
         for method in METHODS:
             call = await opened(stub, method)
             for piece in (bytes(4 * 24_000), bytes(4)):

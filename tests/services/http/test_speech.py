@@ -11,6 +11,7 @@ import httpx
 import pytest
 from csm_client.tables.encodings import ENCODINGS
 
+from services.gateway.audio.wav import wav_header
 from services.http.api.formats import CONTENT_TYPES
 from tests.support.door.fake_door import FakeDoor
 from tests.support.fake_stages import fake_frames, numbered_audio
@@ -83,6 +84,9 @@ async def test_request_id_and_trace_go_on_to_the_gateway(door: FakeDoor, body: d
     answer = await door.client.post(SPEECH, json=body, headers={"x-request-id": own, "traceparent": trace})
     assert answer.headers["x-request-id"] == own
     assert door.behind.engine.calls[0].metadata["x-request-id"] == own
+    search = {"content": wav_header(24_000, None) + bytes(9600), "headers": {"x-request-id": own}}
+    assert (await door.client.post("/v1/audio/watermark", **search)).status_code == 200
+    assert door.behind.codec.searches[0].metadata["x-request-id"] == own
 
 
 async def test_deadline_header_shortens_the_deadline(door: FakeDoor, body: dict[str, Any]) -> None:

@@ -274,6 +274,14 @@ async def test_text_far_ahead_of_the_speech_is_refused(door: FakeDoor) -> None:
         assert await talk.closed() == 1013
 
 
+async def test_request_id_of_a_session_goes_on_to_the_gateway(door: FakeDoor) -> None:
+    own = "11111111-2222-4333-8444-555555555555"
+    async with talking(door, {}, additional_headers={"X-Request-Id": own}) as talk:
+        await talk.say(type="input.text", text="Hello.", flush=True)
+        await talk.until("audio.start")
+    assert door.behind.engine.calls[0].metadata["x-request-id"] == own
+
+
 async def test_token_may_be_in_the_first_message(tmp_path: Path) -> None:
     tokens = tmp_path / "tokens.json"
     tokens.write_text(json.dumps([{"name": "ann", "sha256": hashlib.sha256(b"sesame").hexdigest()}]))

@@ -33,7 +33,9 @@ def add_voices_options(parser: ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", choices=_ACTIONS, default="list", help="what to do (default: %(default)s)")
     parser.add_argument("name", nargs="?", type=utf8, help="of the voice to add, show or delete")
     add = parser.add_argument_group("of add: a voice needs a prompt (audio, text, consent), a seed, or both")
-    add.add_argument("--audio", type=Path, metavar="FILE", help="recording of the speaker: WAV or Ogg Opus")
+    add.add_argument(
+        "--audio", type=Path, metavar="FILE", help="recording of the speaker: WAV, Ogg Opus, MP3, AAC or FLAC"
+    )
     add.add_argument("--text", type=utf8, help="what is said in the recording")
     add.add_argument("--consent-id", type=utf8, help="where the speaker's consent is kept")
     add.add_argument("--consent-text", type=utf8, help="what the speaker agreed to")

@@ -120,6 +120,30 @@ async def test_a_refusal_of_the_codec_is_told_in_public_terms(deployment: FakeDe
         assert error.reason == "WATERMARK_KEY_NOT_FOUND"
 
 
+@pytest.mark.parametrize(
+    ("of_codec", "of_unary", "of_stream"),
+    [
+        ("key_ids", "key_ids", "config.key_ids"),
+        ("samples", "recording.audio_content", "audio_content"),
+        (
+            "sample_rate_hertz",
+            "recording.audio_format.sample_rate_hertz",
+            "config.audio_format.sample_rate_hertz",
+        ),
+    ],
+)
+async def test_a_field_that_the_codec_refuses_is_told_as_the_callers(
+    deployment: FakeDeployment, watermark: Any, of_codec: str, of_unary: str, of_stream: str
+) -> None:
+    for method, request, field in (
+        (watermark.DetectWatermark, unary(), of_unary),
+        (watermark.StreamDetectWatermark, messages(SAMPLES, PCM, rate_hz=24_000), of_stream),
+    ):
+        deployment.codec.refusal = status.invalid_argument([status.FieldViolation(of_codec, "is wrong.")])
+        error = await refused(method(request))
+        assert ([v.field for v in error.field_violations], error.message) == ([field], f"{field}: is wrong.")
+
+
 async def test_what_is_too_long_is_refused_by_its_size_and_on_the_way() -> None:
     async with fake_deployment(max_recording_seconds=2, max_detection_seconds=3) as deployment:
         async with grpc.aio.insecure_channel(deployment.target) as channel:
@@ -129,11 +153,17 @@ async def test_what_is_too_long_is_refused_by_its_size_and_on_the_way() -> None:
                 ("recording.audio_content", "AUDIO_TOO_LONG")
             ]
             assert deployment.codec.detected == []
+            opus = io.BytesIO()
+            soundfile.write(opus, np.frombuffer(SAMPLES, "<i2"), 24_000, format="OGG", subtype="OPUS")
+            compressed = unary(opus.getvalue())  # whose length shows only while it is decoded
+            compressed.recording.audio_format.audio_encoding = OPUS
+            error = await refused(watermark.DetectWatermark(compressed))
+            assert error.reason == "AUDIO_TOO_LONG" and "more than 2 s" in error.message
             error = await refused(watermark.StreamDetectWatermark(messages(SAMPLES, PCM, rate_hz=24_000)))
-            assert "more than 3 s" in error.field_violations[0].description
+            assert error.reason == "AUDIO_TOO_LONG" and "more than 3 s" in error.message
             for _ in range(5):  # also when the sender is far from its end
                 error = await refused(watermark.StreamDetectWatermark(messages(60 * SAMPLES, PCM, 2**16, 24_000)))
-                assert "more than 3 s" in error.field_violations[0].description
+                assert error.reason == "AUDIO_TOO_LONG" and "more than 3 s" in error.message
             await watermark.StreamDetectWatermark(messages(SAMPLES[: 6 * 24_000], PCM, rate_hz=24_000))
 
 

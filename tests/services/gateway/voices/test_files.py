@@ -13,6 +13,7 @@ import pytest
 from csm.engine.v1 import engine_pb2
 from csm.v1 import tts_pb2, voices_pb2
 
+from services.common.rpc.status import FieldViolation, invalid_argument
 from services.gateway.voices.folder import LOOK_AGAIN_S, VoiceFolder, VoicesFolderError
 from services.gateway.voices.voice import identity_values
 from tests.services.gateway.voices.callers import Caller, calling, deployment_with_tokens, read, refusal, wav
@@ -73,6 +74,17 @@ async def test_codes_of_another_codec_are_refused(callers: list[Caller]) -> None
     assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "VOICE_OTHER_CODEC")
 
 
+async def test_recording_that_the_codec_refuses_is_the_operators_to_repair(
+    deployment: FakeDeployment, callers: list[Caller]
+) -> None:
+    deployment.codec.refusal = invalid_argument([FieldViolation("samples", "last more than 120 s.", "AUDIO_TOO_LONG")])
+    error = await refusal(callers[0].say("carol"))
+    assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "VOICE_BROKEN")
+    assert error.message == "The voice 'carol' cannot be used: its recording: last more than 120 s."
+    deployment.codec.refusal = None
+    await read(callers[0].say("carol"))
+
+
 async def test_folder_says_who_may_use_a_voice(callers: list[Caller]) -> None:
     shop, radio = callers
     assert await shop.listed() == ["ada", "bo", "carol", "coded", "foreign", "seeded"]
@@ -83,6 +95,18 @@ async def test_folder_says_who_may_use_a_voice(callers: list[Caller]) -> None:
     for call in (shop.say("dave"), shop.get("dave")):
         assert (await refusal(call)).reason == "VOICE_NOT_FOUND"
     assert (await refusal(shop.create("dave"))).reason == "VOICE_EXISTS"
+
+
+async def test_voice_of_the_folder_hides_a_kept_one_from_every_caller(tmp_path: Path) -> None:
+    async with deployment_with_tokens(tmp_path) as before, calling(before, "shop") as (shop,):
+        await shop.create("erin")
+    write_voice(tmp_path / "voices", "erin", callers=["radio"])
+    async with deployment_with_tokens(tmp_path, voices_folder=tmp_path / "voices") as after:
+        async with calling(after, "shop", "radio") as (shop, radio):
+            assert "erin" not in await shop.listed()
+            for call in (shop.say("erin"), shop.get("erin")):
+                assert (await refusal(call)).reason == "VOICE_NOT_FOUND"
+            await read(radio.say("erin"))
 
 
 async def test_seed_of_the_folder_is_that_of_requests_that_set_none(callers: list[Caller]) -> None:

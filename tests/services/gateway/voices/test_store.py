@@ -245,6 +245,23 @@ def test_wrong_setting_is_refused(wrong: str) -> None:
         VoiceStore(wrong)
 
 
+async def test_nothing_of_a_deleted_voice_is_left_in_the_files(tmp_path: Path) -> None:
+    """Also while the store, and that of another gateway, keep the database open."""
+    store, other = VoiceStore(str(tmp_path / "voices.sqlite")), VoiceStore(str(tmp_path / "voices.sqlite"))
+    words, codes = "She agrees to be heard.", b"codes of her voice" * 1000
+
+    def left() -> bool:
+        content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+        return words.encode() in content or codes[:18] in content
+
+    await store.add(replace(VOICE, consent_text=words), codes, 1)
+    assert await other.get("ada") is not None and left()
+    assert await store.delete("ada", "shop")
+    assert not left()
+    await store.close()
+    await other.close()
+
+
 async def test_file_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "new" / "voices.sqlite"
     store = VoiceStore(str(path))

@@ -1,0 +1,72 @@
+"""Opens the database of kept voices: a file of SQLite, or PostgreSQL. It knows no table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+BUSY_S = 3.0  # how long SQLite waits for another writer
+POOL_SIZE = 4
+
+
+class VoicesDatabaseError(OSError):
+    """The database of the settings cannot be used; the message names the setting, never a password."""
+
+
+def open_engine(database: str, timeout_s: float) -> AsyncEngine:
+    """database: as VoiceStore takes it. timeout_s: longest wait for a connection
+
+    Raises VoicesDatabaseError for a path that cannot be used, and for a URL of another kind.
+    """
+    if "://" not in database:
+        return _open_sqlite(Path(database).expanduser())
+    try:
+        url = sa.make_url(database)
+        if url.get_backend_name() != "postgresql":
+            raise ArgumentError
+        return create_async_engine(
+            url.set(drivername="postgresql+asyncpg"),
+            pool_size=POOL_SIZE,
+            max_overflow=POOL_SIZE,
+            pool_timeout=timeout_s,
+            pool_pre_ping=True,  # a connection that the server has closed is replaced
+            hide_parameters=True,
+        )
+    except (ArgumentError, ValueError):
+        raise VoicesDatabaseError("--voices-database must be a path or postgresql://USER:PASSWORD@HOST/NAME.") from None
+
+
+async def empty_log(engine: AsyncEngine) -> None:
+    """Empties SQLite's write-ahead log, where deleted rows still are; with PostgreSQL it does nothing.
+
+    It waits BUSY_S for others that use the file. If they still do, the log stays until the next time.
+    """
+    if engine.dialect.name == "sqlite":
+        async with engine.connect() as connection:
+            await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _open_sqlite(path: Path) -> AsyncEngine:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        with path.open("r+b"):
+            pass
+    except OSError as error:
+        raise VoicesDatabaseError(f"--voices-database {path} cannot be used: {error}") from None
+    engine = create_async_engine(
+        sa.URL.create("sqlite+aiosqlite", database=str(path)),
+        connect_args={"timeout": BUSY_S},
+        hide_parameters=True,
+    )
+
+    @sa.event.listens_for(engine.sync_engine, "connect")
+    def _configure(connection: Any, record: object) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")  # readers do not wait for the writer
+        connection.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
+
+    return engine
