@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_PYTEST = ("-m", "pytest", "-c", "/dev/null", "--rootdir=.", "--import-mode=importlib", "-p", "no:cacheprovider", "-q")
+# A file that cannot be collected stops no other; each failure is printed at once (tests/gpu/conftest.py).
+_PYTEST = (
+    "-m", "pytest", "-c", "/dev/null", "--rootdir=.", "--import-mode=importlib", "-p", "no:cacheprovider",
+    "--continue-on-collection-errors", "--tb=short", "-s", "-q",
+)  # fmt: skip
 _KERNELS = "tests/gpu/test_kernels_on_device.py"
 _DEPTH_FRAME = "tests/gpu/test_depth_frame.py"
 _TINY = ("--shape", "tiny", "--device", "cpu", "--dtype", "float32")
