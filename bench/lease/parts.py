@@ -37,9 +37,10 @@ def _program(name: str, limit_s: int, *tiny: str) -> Part:
 
 
 PARTS = (
+    _program("smoke", 150),
     # Without a GPU the tests can only be collected: that shows that all imports are there.
     Part(
-        "smoke",
+        "kernels",
         150,
         (*_PYTEST, "--maxfail=20", "-m", "gpu", _KERNELS),
         (*_PYTEST, "--collect-only", "-m", "gpu", _KERNELS),

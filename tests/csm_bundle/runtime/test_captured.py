@@ -1,4 +1,4 @@
-"""How functions are captured, seen by a stand-in for torch.cuda; what a GPU makes of it is for the tests in tests/gpu."""
+"""How functions are captured, seen by a stand-in for torch.cuda. What a GPU makes of it is for tests/gpu."""
 
 from __future__ import annotations
 
