@@ -15,6 +15,8 @@ _PYTEST = (
 )  # fmt: skip
 _KERNELS = "tests/gpu/test_kernels_on_device.py"
 _DEPTH_FRAME = "tests/gpu/test_depth_frame.py"
+_CODEC = "tests/gpu/test_codec_on_device.py"
+_OTHERS = (*(word for file in (_KERNELS, _DEPTH_FRAME, _CODEC) for word in ("--deselect", file)), "tests/gpu")
 _TINY = ("--shape", "tiny", "--device", "cpu", "--dtype", "float32")
 
 
@@ -49,8 +51,15 @@ PARTS = (
     Part(
         "tests",
         240,
-        (*_PYTEST, "-m", "gpu", "--durations=8", "--deselect", _KERNELS, "--deselect", _DEPTH_FRAME, "tests/gpu"),
-        (*_PYTEST, "--collect-only", "-m", "gpu", "--deselect", _KERNELS, "--deselect", _DEPTH_FRAME, "tests/gpu"),
+        (*_PYTEST, "-m", "gpu", "--durations=8", *_OTHERS),
+        (*_PYTEST, "--collect-only", "-m", "gpu", *_OTHERS),
+        figures=False,
+    ),
+    Part(
+        "codec_tests",
+        150,
+        (*_PYTEST, "-m", "gpu", "--durations=8", _CODEC),
+        (*_PYTEST, "--collect-only", "-m", "gpu", _CODEC),
         figures=False,
     ),
     _program("barriers", 60),

@@ -2,8 +2,8 @@
 
     python3 -m bench.lease.smoke
 
-A check that fails stops no other, unless the device is lost with it. Those that a fault might lose it with come last. Is
-`ok` false, `error` says why, and `parts.log` has the traceback. On a CPU the last two are left out.
+A check that fails stops no other, unless the device is lost with it. Those that a fault might lose it with come last.
+Where `ok` is false, `error` says why, and `parts.log` has the traceback. On a CPU the last two are left out.
 """
 
 from __future__ import annotations
