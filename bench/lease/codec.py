@@ -31,7 +31,7 @@ from bench.codec import check_gate, first_audio, load_parts, make_row, measure
 from bench.codec_arms import Arm, Both, Decode, Parts
 from bench.lease.forms import release_memory
 from bench.lease.options import numbers, opened, parser
-from csm_bundle.runtime.captured import Captured
+from csm_bundle.runtime.captured import Captured, graph_pool
 from csm_codec.mimi.batch.network import TAKES_PART, BatchNetwork
 from csm_codec.watermark.embed.spectral_embedder import NEAR_ROWS, SpectralEmbedder
 from tests.support.silentcipher_oracle import PackageOracle
@@ -47,7 +47,8 @@ class Steps:
     def __init__(self, functions: list[Callable[[], None]], device: torch.device, streams: int, *, eager: bool) -> None:
         self.streams = streams
         with torch.inference_mode():
-            self._functions = functions if eager else [Captured(function, device) for function in functions]
+            pool = graph_pool(device)
+            self._functions = functions if eager else [Captured(function, device, pool) for function in functions]
 
     @torch.inference_mode()
     def run(self) -> None:
@@ -77,6 +78,14 @@ def mark_arms(parts: Parts, batch: int) -> dict[str, Arm]:
         "mark eager": Steps(functions, parts.device, batch, eager=True),
         "near": Steps([embedder._look_nearer], parts.device, min(NEAR_ROWS, batch), eager=False),
     }
+
+
+def both_arms(parts: Parts, batch: int) -> dict[str, Arm]:
+    return {"both": Both(parts, batch)}
+
+
+def module_arms(parts: Parts, batch: int) -> dict[str, Arm]:
+    return {"mimi modules": Decode(parts.in_bfloat16(modules=True), batch)}
 
 
 def main() -> None:
@@ -125,13 +134,13 @@ def main() -> None:
             with told(what="mark", batch=batch):
                 rows(batch, partial(mark_arms, parts, batch))
             with told(what="both", batch=batch):
-                rows(batch, lambda batch=batch: {"both": Both(parts, batch)})  # type: ignore[misc]
+                rows(batch, partial(both_arms, parts, batch))
         for look_ahead in ("full", "adaptive"):
             with told(what="first audio", look_ahead=look_ahead):
                 figures.add(first_audio=first_audio(parts, look_ahead, arguments.trials), **gate)
         for batch in arguments.batches:
             with told(what="mimi modules", batch=batch):
-                rows(batch, lambda batch=batch: {"mimi modules": Decode(parts.in_bfloat16(modules=True), batch)})  # type: ignore[misc]
+                rows(batch, partial(module_arms, parts, batch))
     if failed:
         sys.exit(failed[0])
 

@@ -118,7 +118,7 @@ def _once(run: Callable[[], None], device: torch.device) -> float:
         run()
         return 1e6 * (time.perf_counter() - began)
     before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda._sleep(_BUSY_CYCLES)  # type: ignore[no-untyped-call]  # so that the host's part of a launch is over by then
+    torch.cuda._sleep(_BUSY_CYCLES)  # so that the host's part of a launch is over by then
     before.record()
     run()
     after.record()

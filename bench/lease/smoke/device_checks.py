@@ -28,7 +28,7 @@ def machine(given: Given) -> dict[str, object]:
         told |= {
             "triton": triton.__version__,
             "cuda": torch.version.cuda,
-            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+            "cudnn": torch.backends.cudnn.version(),
             "name": properties.name,
             "multiprocessors": properties.multi_processor_count,
             "gib": round(properties.total_memory / 2**30, 1),
@@ -79,7 +79,7 @@ def a_graph_is_captured_beside_another_thread(given: Given) -> dict[str, object]
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
-        graphs = [Captured(lambda: torch.mm(x, x, out=y), given.device) for _ in range(8)]  # type: ignore[arg-type,return-value]
+        graphs = [Captured(lambda: torch.mm(x, x, out=y), given.device) for _ in range(8)]  # type: ignore[arg-type]
     finally:
         ended.set()
         thread.join()
@@ -98,7 +98,7 @@ def graphs_of_a_pool_share_memory(given: Given) -> dict[str, object]:
     pool = graph_pool(given.device)
     torch.cuda.empty_cache()
     before = torch.cuda.memory_reserved(given.device)
-    graphs = [Captured(lambda: y.copy_(x @ x), given.device, pool) for _ in range(8)]  # type: ignore[arg-type,return-value]
+    graphs = [Captured(lambda: y.copy_(x @ x), given.device, pool) for _ in range(8)]  # type: ignore[arg-type]
     torch.cuda.empty_cache()
     reserved = torch.cuda.memory_reserved(given.device) - before
     assert len(graphs) * 2**26 > reserved, f"{reserved} bytes"

@@ -50,7 +50,7 @@ def barriers_beside_other_work(given: Given) -> dict[str, object]:
     with torch.cuda.graph(graph):
         run_barriers(counter, left, MANY, 8)
     x = torch.randn(8192, 8192, device=given.device, dtype=torch.bfloat16)
-    other = torch.cuda.Stream(given.device)  # type: ignore[no-untyped-call]
+    other = torch.cuda.Stream(given.device)
     for beside in (False, True):
         left.zero_()
         if beside:
