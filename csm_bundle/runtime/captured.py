@@ -35,6 +35,7 @@ def graph_pool(device: torch.device) -> GraphPool | None:
     return GraphPool(torch.cuda.graph_pool_handle(), torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
 
 
+@torch.inference_mode()  # torch has tensors of its own for all graphs, which must then all be made in this mode
 def capture(function: Callable[[], Result], pool: GraphPool) -> tuple[torch.cuda.CUDAGraph, Result]:
     """Runs a function over fixed buffers, which waits for nothing, and captures it. Other threads may use the device
     meanwhile. Returns its graph, and what it returned while it was captured: tensors that each replay writes.
