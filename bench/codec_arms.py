@@ -77,12 +77,12 @@ class Parts:
 
     def embedder(self, batch: int, look_ahead: LookAhead = FULL) -> Embedder:
         """Admission for the rows of `decoder`."""
-        width = 1 if self.device.type == "cpu" else batch
+        on_cpu = self.device.type == "cpu"
         return Embedder(
             self.silentcipher,
             sample_rate_hz=self.mimi.identity.sample_rate_hertz,
-            num_slots=-(-batch // self._widest) * self._widest if width == 1 else batch,
-            lane_width=width,
+            num_slots=-(-batch // self._widest) * self._widest if on_cpu else batch,
+            lane_width=1 if on_cpu else batch,
             look_ahead=look_ahead,
             first_samples=self.frame_samples,
             dtype=self.watermark_dtype,

@@ -83,7 +83,7 @@ def parse_arguments() -> argparse.Namespace:
         type=lambda text: text.split(","),
         default=["reference", "transformers", "ours"],
         help="who runs: reference, transformers, ours, ours-bfloat16, ours-int8, ours-float8, ours-float8-kv,"
-        " ours-fused, ours-auto",
+        " ours-fused, ours-auto, ours-depth-kernel",
     )
     arguments = parser.parse_args()
     window = SHAPES[arguments.shape].max_seq_len
@@ -116,6 +116,7 @@ def make_arms(
         "ours-float8-kv": lambda: Ours(pack(model(), rows=batch), batch, kv_dtype=FLOAT8),
         "ours-fused": lambda: Ours(pack(model(), fused=True), batch),
         "ours-auto": lambda: Ours(pack(model(), fused="where_faster"), batch),
+        "ours-depth-kernel": lambda: Ours(pack(model(), rows=batch, depth_kernel=True), batch),
     }
     return {name: makers[name]() for name in wanted}
 

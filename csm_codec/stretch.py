@@ -1,7 +1,7 @@
 """Speech at another speed, its pitch kept, in pieces of any size. It knows no codec and no watermark.
 
 FFmpeg's `atempo` (WSOLA: windows of 43 ms at 24 kHz, laid where they fit the sound before them best) does the work,
-through PyAV.
+through PyAV. It is imported with the first stream of another speed: without such streams a codec needs no PyAV.
 """
 
 from __future__ import annotations
@@ -9,9 +9,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from av import AudioFrame
-from av.error import BlockingIOError
-from av.filter import Graph
 
 from csm_bundle.errors import CodecError
 from csm_codec.resample import Pcm
@@ -28,6 +25,8 @@ class Stretcher:
 
     def __init__(self, speed: float, sample_rate_hz: int) -> None:
         """speed: SLOWEST to FASTEST; 2 is twice as fast and half as long"""
+        from av.filter import Graph
+
         self._speed, self._sample_rate_hz = speed, sample_rate_hz
         self._block = round(_BLOCK_S * sample_rate_hz)
         self._waiting: Pcm = np.zeros(0, np.float32)  # less than a block
@@ -72,6 +71,9 @@ class Stretcher:
 
     def _made_of(self, block: Pcm) -> Pcm:
         """What the filter gives for one block."""
+        from av import AudioFrame
+        from av.error import BlockingIOError
+
         frame = AudioFrame(format="flt", layout="mono", samples=len(block))
         frame.sample_rate, frame.pts = self._sample_rate_hz, self._given
         frame.planes[0].update(block.tobytes())

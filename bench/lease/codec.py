@@ -2,7 +2,8 @@
 
     python3 -m bench.lease.codec --batches 64,256,512,1024
 
-At the published sizes, random weights, Mimi and the mark's convolutions in --dtype, after the gate of `bench.codec`.
+At the published sizes, random weights, Mimi and the mark's convolutions in --dtype, after the gate of `bench.codec`:
+where it fails, the rows say so. What fails otherwise is told in a line of its own, and the part goes on.
 Arms, each a codec frame of every stream:
 
 * `mimi`, `mark`: the device's work alone, captured (the mark's step twice, as a codec frame needs it) and `eager`;
@@ -15,9 +16,13 @@ Arms, each a codec frame of every stream:
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,7 +31,7 @@ from bench.codec import check_gate, first_audio, load_parts, make_row, measure
 from bench.codec_arms import Arm, Both, Decode, Parts
 from bench.lease.forms import release_memory
 from bench.lease.options import numbers, opened, parser
-from csm_bundle.runtime.captured import Captured
+from csm_bundle.runtime.captured import Captured, graph_pool
 from csm_codec.mimi.batch.network import TAKES_PART, BatchNetwork
 from csm_codec.watermark.embed.spectral_embedder import NEAR_ROWS, SpectralEmbedder
 from tests.support.silentcipher_oracle import PackageOracle
@@ -42,7 +47,8 @@ class Steps:
     def __init__(self, functions: list[Callable[[], None]], device: torch.device, streams: int, *, eager: bool) -> None:
         self.streams = streams
         with torch.inference_mode():
-            self._functions = functions if eager else [Captured(function, device) for function in functions]
+            pool = graph_pool(device)
+            self._functions = functions if eager else [Captured(function, device, pool) for function in functions]
 
     @torch.inference_mode()
     def run(self) -> None:
@@ -50,23 +56,36 @@ class Steps:
             function()
 
 
-def step_arms(parts: Parts, batch: int) -> dict[str, Arm]:
+def mimi_arms(parts: Parts, batch: int) -> dict[str, Arm]:
     """The device's work by itself."""
     with torch.inference_mode():
         network = BatchNetwork(parts.mimi.model, parts.dtype)
         table, state, pcm = network.new_table(batch), network.new_state(batch), network.new_pcm(batch)
         table[:, network.num_codebooks + TAKES_PART] = 1
-    embedder = SpectralEmbedder(parts.silentcipher, batch, parts.watermark_dtype, constant_shape=True)
-    mimi = [lambda: network.step(table, state, pcm)]
-    mark = [lambda: embedder._make_messages(batch), lambda: embedder._make_blocks(batch)] * MARKS_PER_FRAME
-    device = parts.device
+    functions: list[Callable[[], None]] = [lambda: network.step(table, state, pcm)]
     return {
-        "mimi": Steps(mimi, device, batch, eager=False),
-        "mimi eager": Steps(mimi, device, batch, eager=True),
-        "mark": Steps(mark, device, batch, eager=False),
-        "mark eager": Steps(mark, device, batch, eager=True),
-        "near": Steps([embedder._look_nearer], device, min(NEAR_ROWS, batch), eager=False),
+        "mimi": Steps(functions, parts.device, batch, eager=False),
+        "mimi eager": Steps(functions, parts.device, batch, eager=True),
     }
+
+
+def mark_arms(parts: Parts, batch: int) -> dict[str, Arm]:
+    """The device's work by itself."""
+    embedder = SpectralEmbedder(parts.silentcipher, batch, parts.watermark_dtype, constant_shape=True)
+    functions = [lambda: embedder._make_messages(batch), lambda: embedder._make_blocks(batch)] * MARKS_PER_FRAME
+    return {
+        "mark": Steps(functions, parts.device, batch, eager=False),
+        "mark eager": Steps(functions, parts.device, batch, eager=True),
+        "near": Steps([embedder._look_nearer], parts.device, min(NEAR_ROWS, batch), eager=False),
+    }
+
+
+def both_arms(parts: Parts, batch: int) -> dict[str, Arm]:
+    return {"both": Both(parts, batch)}
+
+
+def module_arms(parts: Parts, batch: int) -> dict[str, Arm]:
+    return {"mimi modules": Decode(parts.in_bfloat16(modules=True), batch)}
 
 
 def main() -> None:
@@ -84,26 +103,46 @@ def main() -> None:
         device=str(arguments.device),
         dtype=arguments.dtype,
     )
+    failed: list[str] = []
+
+    @contextmanager
+    def told(**what: object) -> Iterator[None]:
+        """A line for what fails inside: a machine is there for a short time, and what comes next may run."""
+        try:
+            yield
+        except (Exception, SystemExit) as error:
+            failed.append(f"{what} failed: {type(error).__name__}: {error}".splitlines()[0][:300])
+            figures.add(**what, failed=failed[-1])
+            traceback.print_exc()
+        release_memory(arguments.device)
+
     with tempfile.TemporaryDirectory() as scratch:
         loaded = load_parts(wanted, Path(scratch))
-        oracle = PackageOracle.load(loaded.silentcipher_folder, device=str(arguments.device))
-        figures.add(gate_difference=check_gate(loaded, oracle))
+        with told(what="gate"):
+            oracle = PackageOracle.load(loaded.silentcipher_folder, device=str(arguments.device))
+            figures.add(gate_difference=check_gate(loaded, oracle))
+        gate = {"gate": "failed"} if failed else {}
         parts = replace(loaded, watermark_dtype=loaded.dtype, constant_shape=True)
-        kinds: tuple[Callable[[int], dict[str, Arm]], ...] = (
-            lambda batch: step_arms(parts, batch),
-            lambda batch: {"both": Both(parts, batch)},
-            lambda batch: {"mimi modules": Decode(parts.in_bfloat16(modules=True), batch)},
-        )
+
+        def rows(batch: int, arms: Callable[[], dict[str, Arm]]) -> None:
+            for name, ticks in measure(arms(), arguments.frames, arguments.rounds, parts.device).items():
+                figures.add(**make_row(name, batch, ticks, parts.device), **gate)
+
         for batch in arguments.batches:
-            for kind in kinds:
-                try:
-                    for name, ticks in measure(kind(batch), arguments.frames, arguments.rounds, parts.device).items():
-                        figures.add(**make_row(name, batch, ticks, parts.device))
-                except torch.OutOfMemoryError as error:
-                    figures.add(batch=batch, left_out=str(error).splitlines()[0])
-                release_memory(parts.device)
+            with told(what="mimi", batch=batch):
+                rows(batch, partial(mimi_arms, parts, batch))
+            with told(what="mark", batch=batch):
+                rows(batch, partial(mark_arms, parts, batch))
+            with told(what="both", batch=batch):
+                rows(batch, partial(both_arms, parts, batch))
         for look_ahead in ("full", "adaptive"):
-            figures.add(first_audio=first_audio(parts, look_ahead, arguments.trials))
+            with told(what="first audio", look_ahead=look_ahead):
+                figures.add(first_audio=first_audio(parts, look_ahead, arguments.trials), **gate)
+        for batch in arguments.batches:
+            with told(what="mimi modules", batch=batch):
+                rows(batch, partial(module_arms, parts, batch))
+    if failed:
+        sys.exit(failed[0])
 
 
 if __name__ == "__main__":

@@ -44,6 +44,8 @@ def main() -> None:
             batches = [batch for batch in arguments.batches if batch <= most]
             if len(batches) < len(arguments.batches):
                 figures.add(form=form, left_out=arguments.batches[len(batches) :], slots_that_fit=most)
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
             weights = new_weights(config, form, device=device, dtype=dtype, rows=max(batches))
             lean = new_step(weights, form, max(batches))
             fill_cache(lean)

@@ -8,9 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_PYTEST = ("-m", "pytest", "-c", "/dev/null", "--rootdir=.", "--import-mode=importlib", "-p", "no:cacheprovider", "-q")
+# A file that cannot be collected stops no other; each failure is printed at once (tests/gpu/conftest.py).
+_PYTEST = (
+    "-m", "pytest", "-c", "/dev/null", "--rootdir=.", "--import-mode=importlib", "-p", "no:cacheprovider",
+    "--continue-on-collection-errors", "--tb=short", "-s", "-q",
+)  # fmt: skip
 _KERNELS = "tests/gpu/test_kernels_on_device.py"
 _DEPTH_FRAME = "tests/gpu/test_depth_frame.py"
+_CODEC = "tests/gpu/test_codec_on_device.py"
+_OTHERS = (*(word for file in (_KERNELS, _DEPTH_FRAME, _CODEC) for word in ("--deselect", file)), "tests/gpu")
 _TINY = ("--shape", "tiny", "--device", "cpu", "--dtype", "float32")
 
 
@@ -33,9 +39,10 @@ def _program(name: str, limit_s: int, *tiny: str) -> Part:
 
 
 PARTS = (
+    _program("smoke", 150),
     # Without a GPU the tests can only be collected: that shows that all imports are there.
     Part(
-        "smoke",
+        "kernels",
         150,
         (*_PYTEST, "--maxfail=20", "-m", "gpu", _KERNELS),
         (*_PYTEST, "--collect-only", "-m", "gpu", _KERNELS),
@@ -44,8 +51,15 @@ PARTS = (
     Part(
         "tests",
         240,
-        (*_PYTEST, "-m", "gpu", "--durations=8", "--deselect", _KERNELS, "--deselect", _DEPTH_FRAME, "tests/gpu"),
-        (*_PYTEST, "--collect-only", "-m", "gpu", "--deselect", _KERNELS, "--deselect", _DEPTH_FRAME, "tests/gpu"),
+        (*_PYTEST, "-m", "gpu", "--durations=8", *_OTHERS),
+        (*_PYTEST, "--collect-only", "-m", "gpu", *_OTHERS),
+        figures=False,
+    ),
+    Part(
+        "codec_tests",
+        150,
+        (*_PYTEST, "-m", "gpu", "--durations=8", _CODEC),
+        (*_PYTEST, "--collect-only", "-m", "gpu", _CODEC),
         figures=False,
     ),
     _program("barriers", 60),

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from bench.lease.figures import Figures
-from bench.lease.forms import FORMS, form_names, new_step, new_weights, spread
+from bench.lease.forms import FORMS, form_names, new_step, new_weights, release_memory, spread
 from bench.lease.options import DTYPES, numbers, opened, parser
 from bench.shapes import SHAPES
 from bench.timing import synchronize
@@ -59,12 +59,15 @@ def main() -> None:
 def captured(step: PackedFrameStep, form: str, chunk: int, figures: Figures) -> GraphRunner:
     """A runner whose passes hold `chunk` rows, and what its graphs of prefill and of one batch of one row cost."""
     on_gpu = step.device.type == "cuda"
+    release_memory(step.device)  # a capture does it, too: what was kept for later would count against it
     before = torch.cuda.memory_reserved(step.device) if on_gpu else 0
     began = time.perf_counter()
     runner = GraphRunner(step, 1, prefill_rows=chunk)
     synchronize(step.device)
+    capture_s = round(time.perf_counter() - began, 2)
+    release_memory(step.device)
     reserved = torch.cuda.memory_reserved(step.device) - before if on_gpu else None
-    figures.add(form=form, chunk=chunk, capture_s=round(time.perf_counter() - began, 2), capture_bytes=reserved)
+    figures.add(form=form, chunk=chunk, capture_s=capture_s, capture_bytes=reserved)
     return runner
 
 

@@ -5,39 +5,65 @@ function itself runs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 _WARM_UPS = 2
 
+Result = TypeVar("Result")
 
-def graph_pool(device: torch.device) -> Any:
-    """Memory that graphs share that never run at the same time. None on other devices than CUDA."""
-    return torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+
+@dataclass(frozen=True, slots=True)
+class GraphPool:
+    """What graphs share that never run at the same time: their memory, and the stream on which they are captured.
+
+    The allocator gives what one graph needs no more to the next only on the same stream. And the vendor's library of
+    products keeps a workspace for each stream, of 32 MiB on Hopper.
+    """
+
+    handle: Any
+    stream: torch.cuda.Stream
+
+
+def graph_pool(device: torch.device) -> GraphPool | None:
+    """None on other devices than CUDA."""
+    if device.type != "cuda":
+        return None
+    return GraphPool(torch.cuda.graph_pool_handle(), torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
+
+
+@torch.inference_mode()  # torch has tensors of its own for all graphs, which must then all be made in this mode
+def capture(function: Callable[[], Result], pool: GraphPool) -> tuple[torch.cuda.CUDAGraph, Result]:
+    """Runs a function over fixed buffers, which waits for nothing, and captures it. Other threads may use the device
+    meanwhile. Returns its graph, and what it returned while it was captured: tensors that each replay writes.
+    """
+    stream, device = pool.stream, pool.stream.device
+    stream.wait_stream(torch.cuda.current_stream(device))
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.stream(stream):  # it also makes its device the current one, which may be another card
+        for _ in range(_WARM_UPS):  # kernels are compiled, libraries pick algorithms and plans outside of the capture
+            function()
+        with torch.cuda.graph(graph, pool=pool.handle, stream=stream, capture_error_mode="thread_local"):
+            result = function()
+    torch.cuda.current_stream(device).wait_stream(stream)
+    return graph, result
 
 
 class Captured:
     """The function as it was captured. It must read and write the same memory each time, and wait for nothing."""
 
-    def __init__(self, function: Callable[[], None], device: torch.device, pool: Any = None) -> None:
+    def __init__(self, function: Callable[[], None], device: torch.device, pool: GraphPool | None = None) -> None:
         """Runs the function and captures it. What it leaves in its buffers is of no use.
 
-        pool: of `graph_pool`. Other threads may use the device meanwhile.
+        pool: of `graph_pool` of that device; None is one of its own.
         """
         self._run = function
-        if device.type != "cuda":
-            return
-        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):  # it also makes its device the current one, which may be another card
-            for _ in range(_WARM_UPS):  # libraries pick algorithms and plans outside of the capture
-                function()
-            with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-                function()
-        torch.cuda.current_stream(device).wait_stream(stream)
-        self._run = graph.replay
+        if pool := pool or graph_pool(device):
+            self._graph, _ = capture(function, pool)
+            self._run = self._graph.replay
 
     def __call__(self) -> None:
         self._run()

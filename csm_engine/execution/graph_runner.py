@@ -10,17 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from csm_bundle.runtime.captured import GraphPool, capture, graph_pool
 from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.prompt_rows import PromptRows, rows_in
 from csm_engine.scheduling.buckets import PROMPT_TILE, bucket_of, buckets_up_to, prefill_buckets_up_to
-
-_WARM_UPS = 3
 
 Result = TypeVar("Result")
 
@@ -63,8 +62,7 @@ class GraphRunner:
             self._prefill_buckets = [0, self._prefill_buckets[-1]]
         self._captured: dict[int, _Captured] = {}
         self._captured_passes: dict[int, _CapturedPass] = {}
-        if self.device.type == "cuda":
-            pool = torch.cuda.graph_pool_handle()
+        if pool := graph_pool(self.device):
             for rows in reversed(self._prefill_buckets):
                 self._captured_passes[rows] = self._capture_pass(rows, pool)
             for bucket in reversed(self._buckets):
@@ -102,25 +100,17 @@ class GraphRunner:
         return F.pad(slots, (0, rows - len(slots)), value=self.backbone.cache.pad_slot)
 
     @torch.inference_mode()
-    def _capture(self, bucket: int, pool: Any) -> _Captured:
+    def _capture(self, bucket: int, pool: GraphPool) -> _Captured:
         slots = torch.full((bucket,), self.backbone.cache.pad_slot, device=self.device)
         graph, rows = self._graph_of(lambda: self._step(slots), pool)
         return _Captured(graph, slots, rows)
 
     @torch.inference_mode()
-    def _capture_pass(self, rows: int, pool: Any) -> _CapturedPass:
+    def _capture_pass(self, rows: int, pool: GraphPool) -> _CapturedPass:
         table = self._step.prompt_table([], rows, PROMPT_TILE).to(self.device)
         graph, _ = self._graph_of(lambda: self._step.prefill_pass(table), pool)
         return _CapturedPass(graph, table)
 
-    def _graph_of(self, function: Callable[[], Result], pool: Any) -> tuple[torch.cuda.CUDAGraph, Result]:
-        stream = torch.cuda.Stream(self.device)
-        stream.wait_stream(torch.cuda.current_stream(self.device))
-        with self.timer.off(), torch.cuda.stream(stream):
-            for _ in range(_WARM_UPS):  # compiles kernels and picks algorithms outside of the capture
-                function()
-        torch.cuda.current_stream(self.device).wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with self.timer.off(), torch.cuda.graph(graph, pool=pool):
-            result = function()
-        return graph, result
+    def _graph_of(self, function: Callable[[], Result], pool: GraphPool) -> tuple[torch.cuda.CUDAGraph, Result]:
+        with self.timer.off():
+            return capture(function, pool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,6 +16,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.gpu)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Prints each failure at once: whoever ends the tests before their last one loses none. Needs -s."""
+    if report.failed and report.nodeid.startswith("tests/gpu/"):
+        print(f"\nFAILED {report.nodeid} in {report.when}\n{report.longreprtext}", flush=True)
+
+
+@pytest.fixture(autouse=True)
+def one_torch_thread() -> None:
+    """In place of the fixture of the same name: here nothing runs beside the tests, whose twins are on the CPU."""
+    torch.set_num_threads(min(8, os.cpu_count() or 1))
 
 
 @contextmanager

@@ -31,7 +31,7 @@ ROWS = (1, 8, 16, 17, 33, 64)
 
 @pytest.fixture(scope="module")
 def weights() -> PackedWeights:
-    model = random_model(CONFIG, seed=1, device="cuda", dtype=torch.bfloat16)
+    model = random_model(CONFIG, seed=1, device="cuda", dtype=torch.bfloat16, drawn_on="cuda")
     return pack(model, depth_kernel=True)
 
 

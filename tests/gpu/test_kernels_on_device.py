@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import product as combinations
 
 import pytest
@@ -26,6 +27,13 @@ DEPTH = {"heads": 8, "kv_heads": 2, "head_dim": 128}
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = BF16) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+@cache  # a minute of a short lease
+def matrix_of(outputs: int, width: int, quantization: Quantization = "none") -> Matrix:
+    """On the CPU; nobody changes it."""
+    weight = random(outputs, width, seed=2) * width**-0.5
+    return Matrix(weight) if quantization == "none" else quantized(weight, quantization)
 
 
 def assert_close(ours: Tensor, expected: Tensor, tolerance: float = 2e-2) -> None:
@@ -54,8 +62,7 @@ def test_silu_mul() -> None:
 @pytest.mark.parametrize("rows", [1, 16, 33, 64, 128])
 @pytest.mark.parametrize(("outputs", "width"), [(1536, 1024), (1024, 8192), (3072, 2048)])
 def test_product_and_what_stands_around_it(quantization: Quantization, rows: int, outputs: int, width: int) -> None:
-    x, weight = random(rows, width), random(outputs, width, seed=2) * width**-0.5
-    matrix = Matrix(weight) if quantization == "none" else quantized(weight, quantization)
+    x, matrix = random(rows, width), matrix_of(outputs, width, quantization)
     scale = None if matrix.scale is None else matrix.scale.cuda()
     on_device = Matrix(matrix.values.cuda(), scale, fused=True)
     ours = ops_triton.product(x.cuda(), on_device, norm=True, eps=1e-5)
@@ -75,8 +82,7 @@ def test_every_measured_tile_gives_the_product(tile: tuple[int, int, bool, int],
     outputs, width, gated, weight_bytes = tile
     if gated and around == "with a norm":
         pytest.skip("a gated product has a norm in a frame, too")
-    x, weight = random(rows, width), random(outputs * (1 + gated), width, seed=2) * width**-0.5
-    matrix = Matrix(weight) if weight_bytes == 2 else quantized(weight, "float8")
+    x, matrix = random(rows, width), matrix_of(outputs * (1 + gated), width, "none" if weight_bytes == 2 else "float8")
     on_device = Matrix(matrix.values.cuda(), None if matrix.scale is None else matrix.scale.cuda(), fused=True)
     residual = torch.zeros(rows, outputs, dtype=BF16)  # of zeros: another would hide a part of an error
     if gated:
@@ -112,7 +118,7 @@ def test_bits_of_a_row_do_not_depend_on_the_batch(
     squares are added goes with the tile.
     """
     x = random(1024, width).cuda()
-    weight = random(outputs * (2 if around == "gated" else 1), width, seed=2) * width**-0.5
+    weight = matrix_of(outputs * (2 if around == "gated" else 1), width).values
     matrix = Matrix(weight.cuda(), fused=True) if quantization == "none" else quantized(weight.cuda(), quantization)
     residual = random(1024, outputs, seed=3).cuda()
 
@@ -132,7 +138,7 @@ def test_bits_of_a_row_do_not_depend_on_the_batch(
 @pytest.mark.parametrize("rows", [1, 16, 17, 64, 65])
 @pytest.mark.parametrize(("outputs", "width"), [(1536, 1024), (1024, 8192), (3072, 2048)])
 def test_whoever_is_faster_gives_the_same_products(rows: int, outputs: int, width: int) -> None:
-    x, weight = random(rows, width), random(outputs, width, seed=2) * width**-0.5
+    x, weight = random(rows, width), matrix_of(outputs, width).values
     matrix = Matrix(weight.cuda(), fused=True, where_faster=True)
     assert_close(ops.norm_linear(x.cuda(), None, matrix, 1e-5), ops.norm_linear(x, None, Matrix(weight), 1e-5))
     residual = random(rows, outputs, seed=3)

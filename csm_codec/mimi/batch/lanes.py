@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from csm_bundle.runtime.captured import Captured, graph_pool, host_room, on_device, on_host
+from csm_bundle.runtime.captured import Captured, GraphPool, graph_pool, host_room, on_device, on_host
 from csm_codec.buckets import bucket_of, buckets_up_to
 from csm_codec.mimi.batch.network import FIRST, POSITION, TAKES_PART, BatchNetwork
 from csm_codec.mimi.loader import Mimi
@@ -58,7 +58,7 @@ class BatchLanes:
 class _Lane:
     """One lane's state, and its frame by bucket, with audio and without."""
 
-    def __init__(self, network: BatchNetwork, width: int, buckets: list[int], pool: object) -> None:
+    def __init__(self, network: BatchNetwork, width: int, buckets: list[int], pool: GraphPool | None) -> None:
         self._network, self._buckets = network, buckets
         self.state = network.new_state(width)
         self._numbers = torch.zeros(2, width, dtype=torch.int64)  # position of the next frame, and first one, by row
@@ -87,6 +87,6 @@ class _Lane:
         self._numbers[0] += exec_mask * self._network.steps
         return on_host(self._pcm[:bucket]) if audio else self._pcm[:0]
 
-    def _captured(self, bucket: int, audio: bool, pool: object) -> Captured:
+    def _captured(self, bucket: int, audio: bool, pool: GraphPool | None) -> Captured:
         table, state, pcm = self._table[:bucket], self.state.of(bucket), self._pcm[:bucket]
         return Captured(lambda: self._network.step(table, state, pcm if audio else None), self._network.device, pool)

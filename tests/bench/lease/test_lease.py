@@ -13,6 +13,7 @@ import pytest
 from bench.lease import figures
 from bench.lease.__main__ import command_of, run
 from bench.lease.parts import PARTS, Part, named
+from tests.gpu.conftest import pytest_runtest_logreport
 
 ROOT = Path(__file__).parents[3]
 WRITES_ONE = (
@@ -57,7 +58,7 @@ def test_every_part_ends_within_nine_minutes() -> None:
 
 
 def test_an_unknown_part_is_named_with_those_that_there_are() -> None:
-    with pytest.raises(ValueError, match="'codecs' is unknown; allowed are smoke, tests, .*codec"):
+    with pytest.raises(ValueError, match="'codecs' is unknown; allowed are smoke, kernels, tests, .*serving"):
         named(["smoke", "codecs"])
 
 
@@ -73,3 +74,9 @@ def test_rehearsal_gives_figures_of_every_part(tmp_path: Path) -> None:
         told = line["parts"][part.name]
         assert told["figures"] > 1 if part.figures else "collected" in told["last_line"]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["figures.jsonl", "parts.log"]
+
+
+def test_a_failure_on_a_gpu_is_printed_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    report = pytest.TestReport("tests/gpu/test_one.py::test", ("", 0, ""), {}, "failed", "assert 1 == 2", "call")
+    pytest_runtest_logreport(report)
+    assert "tests/gpu/test_one.py::test" in (told := capsys.readouterr().out) and "assert 1 == 2" in told
