@@ -18,7 +18,8 @@ import sqlalchemy as sa
 
 from services.common.rpc.status import StatusError
 from services.gateway.voices import store as store_module
-from services.gateway.voices.store import VOICES, VoicesDatabaseError, VoiceStore
+from services.gateway.voices.database import VoicesDatabaseError
+from services.gateway.voices.store import VOICES, VoiceStore
 from services.gateway.voices.voice import Audience, KeptVoice
 from tests.support.clock import Clock
 
