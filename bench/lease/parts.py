@@ -39,7 +39,7 @@ def _program(name: str, limit_s: int, *tiny: str) -> Part:
 
 
 PARTS = (
-    _program("smoke", 150),
+    _program("smoke", 180),
     # Without a GPU the tests can only be collected: that shows that all imports are there.
     Part(
         "kernels",
