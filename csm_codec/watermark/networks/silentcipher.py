@@ -42,7 +42,7 @@ class SilentCipher:
 
     @property
     def scheme(self) -> str:
-        """Name and version, as the API reports them."""
+        """Name of the scheme, as the API reports it."""
         return f"silentcipher-{self.hparams.sample_rate_hz}hz-{NUM_SYMBOLS * 2}bit"
 
 
