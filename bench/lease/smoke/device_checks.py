@@ -38,8 +38,11 @@ def machine(given: Given) -> dict[str, object]:
 
 
 def programs_are_imported(given: Given) -> dict[str, object]:
-    """Every part and every file of device tests, all of which are tried before one is told of."""
-    modules = [part.arguments[1] for part in PARTS if part.arguments[1] != "pytest"]
+    """Every part and every file of device tests, and the package that the mark is held against. All are tried before
+    one is told of.
+    """
+    modules = ["silentcipher.server"]
+    modules += [part.arguments[1] for part in PARTS if part.arguments[1] != "pytest"]
     modules += [f"tests.gpu.{file.stem}" for file in sorted((ROOT / "tests" / "gpu").glob("test_*.py"))]
     missing = {}
     for module in modules:
