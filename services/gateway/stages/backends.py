@@ -26,6 +26,8 @@ from services.gateway.stages.silence import SilenceWatch
 
 log = logging.getLogger("csm.gateway")
 
+MOST_LOSSES = 2  # of a short call, which is made again after each
+
 Samples = AsyncGenerator[bytes, None]  # of one recording, in pieces; whoever sends them closes it
 
 
@@ -154,12 +156,14 @@ class GrpcEngine:
         return answer
 
     async def voice_prompt(self, name: str, timeout_s: float) -> engine_pb2.GetVoicePromptResponse:
-        request = engine_pb2.GetVoicePromptRequest(name=name)
-        async with _calling("ENGINE", self._channel) as stub:
-            answer: engine_pb2.GetVoicePromptResponse = await stub.GetVoicePrompt(
-                request, timeout=timeout_s, metadata=call_metadata()
-            )
-            return checked("ENGINE", answer)
+        def call(stub: engine_pb2_grpc.EngineServiceStub, timeout_s: float) -> Any:
+            request = engine_pb2.GetVoicePromptRequest(name=name)
+            return stub.GetVoicePrompt(request, timeout=timeout_s, metadata=call_metadata())
+
+        answer: engine_pb2.GetVoicePromptResponse = await _ask(
+            "ENGINE", self._channel, call, timeout_s, self._silence_s
+        )
+        return answer
 
 
 class GrpcCodec:
@@ -268,17 +272,20 @@ async def _ask(
     timeout_s: float,
     silence_s: float,
 ) -> Any:
-    """The response of a short call. It is repeated over a new channel when the replica is silent."""
-    until_s = time.monotonic() + timeout_s
+    """The response of a short call. It is made again when its replica is lost, over a new channel when it is silent."""
+    until_s, losses = time.monotonic() + timeout_s, 0
     while True:
         left_s = max(0.0, until_s - time.monotonic())
         try:
             async with _calling(stage, channel) as stub:
                 return checked(stage, await open_call(stub, min(left_s, silence_s or left_s)))
         except StageError as error:
-            if error.code is not grpc.StatusCode.DEADLINE_EXCEEDED or not 0 < silence_s < left_s:
+            if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and 0 < silence_s < left_s:
+                channel.renew(stub)
+            elif error.reason == unreachable(stage).reason and losses < MOST_LOSSES:
+                losses += 1
+            else:
                 raise
-            channel.renew(stub)
 
 
 @asynccontextmanager

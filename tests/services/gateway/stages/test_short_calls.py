@@ -1,0 +1,89 @@
+"""Short calls to a stage: made again when the replica is lost or silent, and only then."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+from csm.engine.v1 import engine_pb2
+from grpc.aio import AioRpcError, Metadata
+from prometheus_client import CollectorRegistry
+
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.stages.backends import MOST_LOSSES, GrpcEngine
+from services.gateway.stages.errors import StageError
+
+ANSWER = engine_pb2.GetModelInfoResponse(model_version="fake/1")
+PROMPT = engine_pb2.GetVoicePromptResponse(text="Hello.")
+
+
+def failure(code: grpc.StatusCode, message: str) -> AioRpcError:
+    return AioRpcError(code, Metadata(), Metadata(), message, "")
+
+
+LOST = failure(grpc.StatusCode.UNAVAILABLE, "Stream removed (ping timeout)")
+SILENT = failure(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+REFUSED = failure(grpc.StatusCode.FAILED_PRECONDITION, "no")
+
+
+class Channel:
+    """A channel whose calls end one after the other as is said; the last end is that of all further calls."""
+
+    renewed_at_s = float("-inf")
+
+    def __init__(self, ends: Sequence[Any]) -> None:
+        self._ends = ends
+        self.num_calls = self.num_renewals = 0
+
+    @asynccontextmanager
+    async def call(self) -> AsyncIterator[Channel]:
+        yield self
+
+    def renew(self, stub: Channel) -> None:
+        self.num_renewals += 1
+
+    async def GetModelInfo(self, request: Any, **options: Any) -> Any:
+        end = self._ends[min(self.num_calls, len(self._ends) - 1)]
+        self.num_calls += 1
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+    GetVoicePrompt = GetModelInfo
+
+
+def engine_behind(channel: Any) -> GrpcEngine:
+    return GrpcEngine(channel, channel, metrics=GatewayMetrics(CollectorRegistry()), max_full_engines=3, silence_s=3.0)
+
+
+async def test_a_call_that_loses_its_replica_is_made_again() -> None:
+    channel = Channel([LOST, LOST, ANSWER])
+    assert await engine_behind(channel).model_info(20.0) == ANSWER
+    assert (channel.num_calls, channel.num_renewals) == (3, 0)
+
+
+async def test_one_for_the_prompt_of_a_voice_likewise() -> None:
+    channel = Channel([LOST, PROMPT])
+    assert await engine_behind(channel).voice_prompt("ada", 20.0) == PROMPT
+    assert channel.num_calls == 2
+
+
+async def test_a_call_to_a_silent_replica_is_made_again_over_new_connections() -> None:
+    channel = Channel([SILENT, ANSWER])
+    assert await engine_behind(channel).model_info(20.0) == ANSWER
+    assert (channel.num_calls, channel.num_renewals) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("end", "reason", "num_calls"),
+    [(LOST, "ENGINE_UNREACHABLE", 1 + MOST_LOSSES), (REFUSED, "FAILED_PRECONDITION", 1)],
+    ids=["lost", "refused"],
+)
+async def test_a_call_is_not_made_again_for_ever(end: AioRpcError, reason: str, num_calls: int) -> None:
+    channel = Channel([end])
+    with pytest.raises(StageError) as raised:
+        await engine_behind(channel).model_info(20.0)
+    assert (raised.value.reason, channel.num_calls) == (reason, num_calls)
