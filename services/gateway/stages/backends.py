@@ -7,10 +7,9 @@ decode state. Deadline and request id are passed explicitly. Every failure is a 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from typing import Any, Protocol
 
 import grpc
@@ -20,13 +19,9 @@ from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 from services.common.rpc.channel import call_metadata
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.stages.balancing import conversation_metadata
-from services.gateway.stages.errors import FULL, StageError, StageName, broken, checked, from_stage, unreachable
-from services.gateway.stages.reloading_channel import ReloadingChannel, Stub
-from services.gateway.stages.silence import SilenceWatch
-
-log = logging.getLogger("csm.gateway")
-
-MOST_LOSSES = 2  # of a short call, which is made again after each
+from services.gateway.stages.calls import MOST_LOSSES, ask, calling, messages
+from services.gateway.stages.errors import FULL, StageError, broken, checked, is_loss
+from services.gateway.stages.reloading_channel import ReloadingChannel
 
 Samples = AsyncGenerator[bytes, None]  # of one recording, in pieces; whoever sends them closes it
 
@@ -124,7 +119,7 @@ class GrpcEngine:
         def call(stub: engine_pb2_grpc.EngineServiceStub) -> Any:
             return stub.Generate(request, timeout=max(0.0, until_s - time.monotonic()), metadata=metadata)
 
-        return _messages("ENGINE", self._channel_for(conversation), call, self._silence_s)
+        return messages("ENGINE", self._channel_for(conversation), call, self._silence_s)
 
     def _channel_for(self, conversation: str) -> ReloadingChannel[engine_pb2_grpc.EngineServiceStub]:
         """By load without a conversation, and for a while after a replica was silent.
@@ -152,7 +147,7 @@ class GrpcEngine:
             return stub.GetModelInfo(request, timeout=timeout_s, metadata=metadata, wait_for_ready=wait_for_ready)
 
         channel = self._channel_for(conversation)
-        answer: engine_pb2.GetModelInfoResponse = await _ask("ENGINE", channel, call, timeout_s, self._silence_s)
+        answer: engine_pb2.GetModelInfoResponse = await ask("ENGINE", channel, call, timeout_s, self._silence_s)
         return answer
 
     async def voice_prompt(self, name: str, timeout_s: float) -> engine_pb2.GetVoicePromptResponse:
@@ -160,9 +155,7 @@ class GrpcEngine:
             request = engine_pb2.GetVoicePromptRequest(name=name)
             return stub.GetVoicePrompt(request, timeout=timeout_s, metadata=call_metadata())
 
-        answer: engine_pb2.GetVoicePromptResponse = await _ask(
-            "ENGINE", self._channel, call, timeout_s, self._silence_s
-        )
+        answer: engine_pb2.GetVoicePromptResponse = await ask("ENGINE", self._channel, call, timeout_s, self._silence_s)
         return answer
 
 
@@ -185,7 +178,7 @@ class GrpcCodec:
         def call(stub: codec_pb2_grpc.CodecServiceStub) -> Any:
             return stub.StreamDecode(requests, timeout=timeout_s, metadata=call_metadata())
 
-        return _messages("CODEC", self._channel, call, self._silence_s)
+        return messages("CODEC", self._channel, call, self._silence_s)
 
     async def encode(
         self, config: codec_pb2.StreamEncodeConfig, samples: Samples, timeout_s: float
@@ -207,26 +200,19 @@ class GrpcCodec:
     async def _send(
         self, method: Callable[[Any], Any], message: Any, config: Any, samples: Samples, timeout_s: float
     ) -> Any:
-        """Sends no samples before the codec has started: writes would hide the status of a refusal."""
-        async with aclosing(samples), _calling("CODEC", self._channel) as stub:
-            call = method(stub)(timeout=timeout_s, metadata=call_metadata())
-            try:
-                await call.write(message(config=config))
-                checked("CODEC", await call.read())  # `started`; raises if the codec refused
-                async for piece in samples:
-                    if call.done():
-                        break  # the call has ended; the next read raises its status
-                    await call.write(message(samples=piece))
-                else:
-                    await call.done_writing()
-                answer = await call.read()
-            except asyncio.InvalidStateError:  # a write came after the end of the call
-                answer = await call.read()
-            finally:
-                call.cancel()
-            if answer is not grpc.aio.EOF and checked("CODEC", answer).HasField("complete"):  # type: ignore[attr-defined]
-                return answer.complete
-            raise broken("CODEC", "a recording was taken and not answered")
+        """A codec that is lost before it has started has taken no samples: another one is asked."""
+        until_s, losses = time.monotonic() + timeout_s, 0
+        async with aclosing(samples):
+            while True:
+                started = asyncio.Event()
+                try:
+                    async with calling("CODEC", self._channel) as stub:
+                        call = method(stub)(timeout=max(0.0, until_s - time.monotonic()), metadata=call_metadata())
+                        return await _sent(call, message, config, samples, started)
+                except StageError as error:
+                    if started.is_set() or losses >= MOST_LOSSES or not is_loss(error):
+                        raise
+                    losses += 1
 
     async def codec_info(self, timeout_s: float, *, wait_for_ready: bool = False) -> codec_pb2.GetCodecInfoResponse:
         """wait_for_ready: waits for a replica when none is available."""
@@ -237,62 +223,27 @@ class GrpcCodec:
                 request, timeout=timeout_s, metadata=call_metadata(), wait_for_ready=wait_for_ready
             )
 
-        answer: codec_pb2.GetCodecInfoResponse = await _ask("CODEC", self._channel, call, timeout_s, self._silence_s)
+        answer: codec_pb2.GetCodecInfoResponse = await ask("CODEC", self._channel, call, timeout_s, self._silence_s)
         return answer
 
 
-async def _messages(
-    stage: StageName, channel: ReloadingChannel[Stub], open_call: Callable[[Stub], Any], silence_s: float
-) -> AsyncGenerator[Any, None]:
-    """The messages of a stream, without progress. A silent replica counts as lost; later calls go to others."""
-    async with _calling(stage, channel) as stub:
-        call = open_call(stub)
-        watch = SilenceWatch(call, silence_s)
-        try:
-            async for message in watch:
-                if checked(stage, message).WhichOneof("event") != "progress":
-                    yield message
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            if watch.silent:
-                log.warning("the %s has been silent for %g s", stage.lower(), silence_s)
-                channel.renew(stub)
-            raise unreachable(stage) from None
-        finally:
-            watch.close()
-            call.cancel()
-
-
-async def _ask(
-    stage: StageName,
-    channel: ReloadingChannel[Stub],
-    open_call: Callable[[Stub, float], Any],
-    timeout_s: float,
-    silence_s: float,
-) -> Any:
-    """The response of a short call. It is made again when its replica is lost, over a new channel when it is silent."""
-    until_s, losses = time.monotonic() + timeout_s, 0
-    while True:
-        left_s = max(0.0, until_s - time.monotonic())
-        try:
-            async with _calling(stage, channel) as stub:
-                return checked(stage, await open_call(stub, min(left_s, silence_s or left_s)))
-        except StageError as error:
-            if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and 0 < silence_s < left_s:
-                channel.renew(stub)
-            elif error.reason == unreachable(stage).reason and losses < MOST_LOSSES:
-                losses += 1
-            else:
-                raise
-
-
-@asynccontextmanager
-async def _calling(stage: StageName, channel: ReloadingChannel[Stub]) -> AsyncIterator[Stub]:
-    """The stub for one call. Its failures are raised as StageError."""
-    async with channel.call() as stub:
-        try:
-            yield stub
-        except grpc.aio.AioRpcError as error:
-            raise from_stage(stage, error) from None
+async def _sent(call: Any, message: Any, config: Any, samples: Samples, started: asyncio.Event) -> Any:
+    """Sends no samples before the codec has started: writes would hide the status of a refusal."""
+    try:
+        await call.write(message(config=config))
+        checked("CODEC", await call.read())  # `started`; raises if the codec refused
+        started.set()
+        async for piece in samples:
+            if call.done():
+                break  # the call has ended; the next read raises its status
+            await call.write(message(samples=piece))
+        else:
+            await call.done_writing()
+        answer = await call.read()
+    except asyncio.InvalidStateError:  # a write came after the end of the call
+        answer = await call.read()
+    finally:
+        call.cancel()
+    if answer is not grpc.aio.EOF and checked("CODEC", answer).HasField("complete"):  # type: ignore[attr-defined]
+        return answer.complete
+    raise broken("CODEC", "a recording was taken and not answered")

@@ -51,6 +51,11 @@ def unreachable(stage: StageName) -> StageError:
     return error
 
 
+def is_loss(error: StageError) -> bool:
+    """Whether the replica is gone. Any other status is its answer about the request, and so is a full queue."""
+    return error.code is grpc.StatusCode.UNAVAILABLE and error.reason != FULL
+
+
 def checked(stage: StageName, answer: Answer | None) -> Answer:
     """The answer. Raises StageError, which is a loss, when the bytes were no message: gRPC returns None for them."""
     if answer is None:

@@ -16,7 +16,7 @@ from typing import Literal
 import grpc
 
 from services.common.telemetry import spans
-from services.gateway.stages.errors import FULL, StageError, StageName
+from services.gateway.stages.errors import FULL, StageError, StageName, is_loss
 
 log = logging.getLogger("csm.gateway")
 
@@ -145,8 +145,3 @@ class Failovers:
         for name in ("failover", "repair"):  # the second is the former name, until the next release
             spans.event(f"{name} {outcome}", stage=stage.lower())
         self._report(stage, outcome)
-
-
-def is_loss(error: StageError) -> bool:
-    """Whether the replica is gone. Any other status is its answer about the request, and so is a full queue."""
-    return error.code is grpc.StatusCode.UNAVAILABLE and error.reason != FULL

@@ -18,6 +18,7 @@ from services.common.rpc.status import StatusError
 from services.common.settings import StageSettings
 from services.gateway.audio.recording import PIECE_BYTES, Recording
 from services.gateway.stages.backends import GrpcCodec
+from services.gateway.stages.calls import MOST_LOSSES
 from services.gateway.stages.errors import StageError
 from services.gateway.stages.reloading_channel import ReloadingChannel
 from tests.support.fake_deployment import failure, fake_deployment
@@ -136,6 +137,27 @@ async def test_no_sample_is_taken_before_the_codec_has_started() -> None:
     async with client(codec) as (sends, _, _):
         error = await refusal(sends, samples())
     assert (error.code, error.reason, asked) == (Code.UNAVAILABLE, "QUEUE_FULL", [])
+
+
+@pytest.mark.parametrize("num_losses", [MOST_LOSSES, MOST_LOSSES + 1])
+async def test_a_codec_that_is_lost_before_it_has_started_is_not_the_last_that_is_asked(num_losses: int) -> None:
+    class Codec(FakeCodec):
+        num_calls = 0
+
+        async def StreamEncode(self, requests: Any, context: Any) -> None:
+            self.num_calls += 1
+            if self.num_calls <= num_losses:
+                await context.abort(Code.UNAVAILABLE, "Socket closed")
+            await super().StreamEncode(requests, context)
+
+    codec = Codec()
+    async with client(codec) as (sends, _, _):
+        if num_losses > MOST_LOSSES:
+            assert (await refusal(sends)).reason == "CODEC_UNREACHABLE"
+        else:
+            assert (await sends.encode(CONFIG, pieces(), 60)).codes == fake_frames(0, 3)
+            assert [encoded.samples for encoded in codec.encoded] == [SAMPLES]
+    assert codec.num_calls == MOST_LOSSES + 1
 
 
 async def test_a_refusal_in_the_middle_is_told_and_the_rest_is_not_sent() -> None:

@@ -13,7 +13,8 @@ from grpc.aio import AioRpcError, Metadata
 from prometheus_client import CollectorRegistry
 
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.stages.backends import MOST_LOSSES, GrpcEngine
+from services.gateway.stages.backends import GrpcEngine
+from services.gateway.stages.calls import MOST_LOSSES
 from services.gateway.stages.errors import StageError
 
 ANSWER = engine_pb2.GetModelInfoResponse(model_version="fake/1")

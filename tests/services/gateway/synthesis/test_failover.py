@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import grpc
 import pytest
 
-from services.gateway.stages.errors import StageError, StageName, unreachable
-from services.gateway.synthesis.failover import FailoverLimits, Failovers, Outcome, is_loss
+from services.gateway.stages.errors import StageError, StageName, is_loss, unreachable
+from services.gateway.synthesis.failover import FailoverLimits, Failovers, Outcome
 
 Code = grpc.StatusCode
 

@@ -1,0 +1,77 @@
+"""One call to a stage: a stream whose silence is a loss, and a short call that is made again. It knows no method."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+
+from services.gateway.stages.errors import StageError, StageName, checked, from_stage, is_loss, unreachable
+from services.gateway.stages.reloading_channel import ReloadingChannel, Stub
+from services.gateway.stages.silence import SilenceWatch
+
+log = logging.getLogger("csm.gateway")
+
+MOST_LOSSES = 2  # of a call that is made again after each
+
+
+async def messages(
+    stage: StageName, channel: ReloadingChannel[Stub], open_call: Callable[[Stub], Any], silence_s: float
+) -> AsyncGenerator[Any, None]:
+    """The messages of a stream, without progress. A silent replica counts as lost; later calls go to others."""
+    async with calling(stage, channel) as stub:
+        call = open_call(stub)
+        watch = SilenceWatch(call, silence_s)
+        try:
+            async for message in watch:
+                if checked(stage, message).WhichOneof("event") != "progress":
+                    yield message
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            if watch.silent:
+                log.warning("the %s has been silent for %g s", stage.lower(), silence_s)
+                channel.renew(stub)
+            raise unreachable(stage) from None
+        finally:
+            watch.close()
+            call.cancel()
+
+
+async def ask(
+    stage: StageName,
+    channel: ReloadingChannel[Stub],
+    open_call: Callable[[Stub, float], Any],
+    timeout_s: float,
+    silence_s: float,
+) -> Any:
+    """The response of a short call. It is made again when its replica is lost, over a new channel when it is silent."""
+    until_s, losses = time.monotonic() + timeout_s, 0
+    while True:
+        left_s = max(0.0, until_s - time.monotonic())
+        try:
+            async with calling(stage, channel) as stub:
+                return checked(stage, await open_call(stub, min(left_s, silence_s or left_s)))
+        except StageError as error:
+            if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and 0 < silence_s < left_s:
+                channel.renew(stub)
+            elif is_loss(error) and losses < MOST_LOSSES:
+                losses += 1
+            else:
+                raise
+
+
+@asynccontextmanager
+async def calling(stage: StageName, channel: ReloadingChannel[Stub]) -> AsyncIterator[Stub]:
+    """The stub for one call. Its failures are raised as StageError."""
+    async with channel.call() as stub:
+        try:
+            yield stub
+        except grpc.aio.AioRpcError as error:
+            raise from_stage(stage, error) from None
