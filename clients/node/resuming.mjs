@@ -95,14 +95,13 @@ const soundOf = ({ modelVersion, seed, voice, audioFormat }) => JSON.stringify([
 export function delayBeforeNextCall(error, heard, count, most, until) {
   const delay = FIRST_DELAY_MS * 2 ** count;
   const { header } = heard;
-  const isLost = header === undefined
-    ? isLostWithoutHeader(error)
-    : LOST.includes(error.code) && Number.isSafeInteger(header.seed);
+  const isLost = LOST.includes(error.code)
+    && (header === undefined ? wasNotAnswered(error) : Number.isSafeInteger(header.seed));
   return isLost && count < most && Date.now() + delay < until ? delay : undefined;
 }
 
 // Whether a server that was reached has neither answered nor refused.
-function isLostWithoutHeader({ code, details, metadata }) {
+function wasNotAnswered({ details, metadata }) {
   const isRefusal = metadata?.get('grpc-status-details-bin').length > 0;
-  return code === status.UNAVAILABLE && !isRefusal && !NEVER_REACHED.some((words) => details.includes(words));
+  return !isRefusal && !NEVER_REACHED.some((words) => details.includes(words));
 }

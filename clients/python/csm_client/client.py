@@ -132,7 +132,7 @@ class Client:
             try:
                 return self._call(method, request, timeout_s)
             except ServerError as error:
-                if (after := resumes.after(error, nothing)) is None:
+                if error.code is grpc.StatusCode.CANCELLED or (after := resumes.after(error, nothing)) is None:
                     raise
                 time.sleep(after.delay_s)
                 timeout_s = after.timeout_s

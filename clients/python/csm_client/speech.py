@@ -289,11 +289,10 @@ class Resumes:
         """Before the header, a status without a reason, or of a request too large for gRPC's retries."""
         if self._writer is not None and str(error) == _CUT_OFF_WRITE:
             return True
-        if reader.header is not None:
+        if error.code not in _LOST or reader.header is not None:
             return error.code in _LOST
         was_reached = not any(words in str(error) for words in _NEVER_REACHED)
-        is_answer = error.reason != error.code.name and self._request.ByteSize() <= LARGE_BYTES
-        return error.code is grpc.StatusCode.UNAVAILABLE and was_reached and not is_answer
+        return was_reached and (error.reason == error.code.name or self._request.ByteSize() > LARGE_BYTES)
 
     def cause(self, error: ServerError, reader: SpeechReader) -> ServerError:
         """The error to report when `error` ends the attempts to resume: the first loss since new audio came."""
