@@ -94,13 +94,19 @@ def _ids(record: logging.LogRecord) -> dict[str, str]:
     return {name: record.__dict__[name] for name in ("request_id", "trace_id") if record.__dict__.get(name)}
 
 
-class RawMetadataFilter(logging.Filter):
-    """Keeps metadata that is not UTF-8 out of the log: the library writes the bytes as they are, with a traceback."""
+class GrpcFilter(logging.Filter):
+    """Makes lines of what the library takes for faults and logs with a traceback: metadata that is not UTF-8, whose bytes
+    it writes as they are, and an answer to a caller that has left.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if str(record.msg).startswith("Invalid encoding"):
+        message = str(record.msg)
+        if message.startswith("Invalid encoding"):
             record.msg, record.args, record.exc_info = "the metadata of a call is not UTF-8", (), None
             record.levelno, record.levelname = logging.WARNING, "WARNING"
+        elif message.startswith("ExecuteBatchError"):
+            record.msg, record.args, record.exc_info = "a caller has left before its answer", (), None
+            record.levelno, record.levelname = logging.INFO, "INFO"
         return True
 
 
@@ -109,5 +115,5 @@ def configure_logging(log_format: Literal["text", "json"], level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     handler.addFilter(RequestIdFilter())
-    logging.getLogger(GRPC_LOGGER).addFilter(RawMetadataFilter())
+    logging.getLogger(GRPC_LOGGER).addFilter(GrpcFilter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import struct
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from csm.codec.v1 import codec_pb2
 
 from services.common.rpc import status
-from services.common.telemetry.logs import GRPC_LOGGER, RawMetadataFilter
+from services.common.telemetry.logs import GRPC_LOGGER, GrpcFilter
 
 NO_MESSAGE = b"\xff\xff\xff\xff"
 MESSAGE = codec_pb2.StreamDecodeRequest().SerializeToString()
@@ -80,7 +81,7 @@ async def test_so_it_is_on_the_health_port(
 async def test_metadata_that_is_not_utf8_is_not_logged_raw(stage: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Sent as a client of HTTP/2 could that does not check what it sends."""
     caplog.set_level(logging.INFO)
-    logger, guard = logging.getLogger(GRPC_LOGGER), RawMetadataFilter()
+    logger, guard = logging.getLogger(GRPC_LOGGER), GrpcFilter()
     logger.addFilter(guard)
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", stage.server.port)
@@ -114,4 +115,19 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 def test_other_lines_of_the_library_stay() -> None:
     record = logging.LogRecord("grpc", logging.ERROR, "", 1, "Something %s", ("else",), None)
-    assert RawMetadataFilter().filter(record) and record.getMessage() == "Something else"
+    assert GrpcFilter().filter(record) and record.getMessage() == "Something else"
+
+
+def test_an_answer_to_a_caller_that_has_left_is_no_traceback() -> None:
+    """A status that meets the end of its call, as the library logs it."""
+    try:
+        raise RuntimeError("execute_batch")
+    except RuntimeError:
+        message = "ExecuteBatchError raised in core by servicer method [/grpc.health.v1.Health/Watch]"
+        record = logging.LogRecord(GRPC_LOGGER, logging.ERROR, "f.py", 1, message, (), sys.exc_info())
+    assert GrpcFilter().filter(record)
+    assert (record.getMessage(), record.levelname, record.exc_info) == (
+        "a caller has left before its answer",
+        "INFO",
+        None,
+    )
