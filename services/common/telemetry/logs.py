@@ -95,8 +95,8 @@ def _ids(record: logging.LogRecord) -> dict[str, str]:
 
 
 class GrpcFilter(logging.Filter):
-    """Makes lines of what the library takes for faults and logs with a traceback: metadata that is not UTF-8, whose bytes
-    it writes as they are, and an answer to a caller that has left.
+    """Makes a line of what the library takes for a fault and logs with a traceback: metadata that is not UTF-8, whose
+    bytes it writes as they are, and an answer to a caller that has left.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

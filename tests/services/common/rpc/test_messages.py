@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import struct
+import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
