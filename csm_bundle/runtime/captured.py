@@ -20,8 +20,8 @@ Result = TypeVar("Result")
 class GraphPool:
     """What graphs share that never run at the same time: their memory, and the stream on which they are captured.
 
-    The allocator gives what one graph needs no more to the next only on the same stream. And the vendor's library of
-    products keeps a workspace for each stream, of 32 MiB on Hopper.
+    The allocator gives what one graph needs no more to the next only on the same stream. And cuBLAS keeps a
+    workspace for each stream, of 32 MiB on Hopper.
     """
 
     handle: Any

@@ -15,7 +15,7 @@ from csm_codec.mimi.encoder import Codes
 from csm_codec.resample import Pcm
 from csm_codec.watermark.stream.coverage import Coverage
 from services.common.frames import MalformedFramesError, check_follows, check_shape
-from services.common.rpc.status import FieldViolation, StatusError, invalid_argument
+from services.common.rpc.status import StatusError, wrong_field
 
 _DTYPES: dict[int, np.dtype[np.int16] | np.dtype[np.float32]] = {
     codec_pb2.SAMPLE_FORMAT_S16LE: np.dtype("<i2"),
@@ -51,7 +51,7 @@ def check_recording(pcm: Pcm, sample_rate_hz: int) -> None:
 
 def too_long(description: str) -> StatusError:
     """The error of a recording that lasts longer than is allowed."""
-    return invalid_argument([FieldViolation("samples", description, "AUDIO_TOO_LONG")])
+    return wrong_field("samples", description, "AUDIO_TOO_LONG")
 
 
 def to_pcm(samples: bytes, sample_format: codec_pb2.SampleFormat) -> Pcm:

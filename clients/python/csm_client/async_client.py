@@ -174,7 +174,7 @@ class AsyncClient:
     async def _call(self, method: Any, request: Any, timeout_s: float | None = None) -> Any:
         metadata = self._metadata + trace_metadata() + requests.size_metadata(request)
         try:
-            return await method(request, timeout=timeout_s or self._timeout_s, metadata=metadata)
+            return await method(request, timeout=self._timeout_s if timeout_s is None else timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
         except asyncio.CancelledError:

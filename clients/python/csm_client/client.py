@@ -140,7 +140,7 @@ class Client:
     def _call(self, method: Any, request: Any, timeout_s: float | None = None) -> Any:
         metadata = self._metadata + trace_metadata() + requests.size_metadata(request)
         try:
-            return method(request, timeout=timeout_s or self._timeout_s, metadata=metadata)
+            return method(request, timeout=self._timeout_s if timeout_s is None else timeout_s, metadata=metadata)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 

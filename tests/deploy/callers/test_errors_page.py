@@ -21,7 +21,7 @@ METHODS = {"HEAD", "POST", "PATCH", "DELETE", "OPTIONS", "WEBSOCKET"}  # of HTTP
 OTHER_WORDS = {"CANCELLED", "ERROR", "WARNING", "INFO", "FLAC", "SERIALIZABLE", "PASSIVE", *METHODS, *STAGES}
 OTHER_PREFIXES = ("CSM_", "GRPC_", "OMP_")
 # Calls that make one violation of a field.
-VIOLATIONS = {"FieldViolation", "SealError", "wrong", "_wrong", "_violated"}
+VIOLATIONS = {"FieldViolation", "SealError", "wrong", "_wrong", "wrong_field"}
 
 
 @pytest.fixture(scope="session")

@@ -31,9 +31,7 @@ async def say_and_kill(gateways: Gateways, node: Any, *arguments: str) -> tuple[
         heard = await client.stderr.readuntil(b"s of audio")
         while codec.calls[0].frame_count < HELD_AT:
             await asyncio.sleep(0.02)
-        process = gateways.process_of(gateways.deployment.engine.calls[0])
-        process.kill()
-        process.wait()
+        gateways.kill_maker_of(gateways.deployment.engine.calls[0])
         await codec.calls[0].ended.wait()
         codec.script.pause_at = None
         codec.script.resume.set()
@@ -59,12 +57,7 @@ async def test_a_call_that_is_lost_before_its_header_is_made_again(tmp_path: Pat
         client = await asyncio.create_subprocess_exec(
             *node.command(gateways.target, "Hello."), stderr=asyncio.subprocess.PIPE
         )
-        while not engine.calls:
-            await asyncio.sleep(0.02)
-        lost = gateways.process_of(engine.calls[0])
-        lost.kill()
-        lost.wait()
-        engine.may_start.set()
+        await gateways.kill_before_header()
         _, stderr = await client.communicate()
         assert client.returncode == 0, stderr
         with wave.open(str(node.out), "rb") as audio:

@@ -46,14 +46,24 @@ class Gateways:
         """The addresses, in the order of `processes`."""
         return target_of([self._ports[process] for process in self.processes])
 
-    def process_of(self, call: CallRecord) -> subprocess.Popen[bytes]:
-        """The gateway that made this call, which runs."""
+    def kill_maker_of(self, call: CallRecord) -> None:
+        """Kills the gateway that made this call, which runs."""
         port = int(call.peer.rsplit(":", 1)[1])
-        return next(
+        maker = next(
             process
             for process in self.processes
             if any(held.laddr.port == port for held in psutil.Process(process.pid).net_connections("tcp"))
         )
+        maker.kill()
+        maker.wait()
+
+    async def kill_before_header(self) -> None:
+        """Kills the gateway of a call that the engine, whose `may_start` is cleared, keeps from its header."""
+        engine = self.deployment.engine
+        while not engine.calls:
+            await asyncio.sleep(0.02)
+        self.kill_maker_of(engine.calls[0])
+        engine.may_start.set()
 
     async def start(self, log: Path) -> None:
         flags = {
@@ -188,12 +198,7 @@ async def test_a_large_request_that_is_lost_before_its_header_is_made_again(gate
             listening = asyncio.create_task(client.synthesize("Hello.", context=context))
         else:
             listening = asyncio.create_task(client.stream_synthesize("Hello.", context=context).read_all())
-        while not engine.calls:
-            await asyncio.sleep(0.02)
-        lost = gateways.process_of(engine.calls[0])
-        lost.kill()
-        lost.wait()
-        engine.may_start.set()
+        await gateways.kill_before_header()
         assert (await listening).samples == AUDIO
     assert len(engine.calls) == 2
 
@@ -204,9 +209,7 @@ async def test_a_search_for_the_watermark_that_is_lost_is_made_again(gateways: G
     async with asyncio.timeout(100), csm_client.AsyncClient(gateways.target, timeout_s=100) as client:
         searching = asyncio.create_task(client.detect_watermark(wav(seconds=20.0)))
         await codec.search_script.paused.wait()
-        lost = gateways.process_of(codec.searches[0])
-        lost.kill()
-        lost.wait()
+        gateways.kill_maker_of(codec.searches[0])
         codec.search_script.resume.set()
         await searching
     assert len(codec.searches) == 2

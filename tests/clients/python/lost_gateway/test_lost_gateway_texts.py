@@ -81,9 +81,7 @@ async def lose(gateways: Gateways, held: int, has_audio: Callable[[], object]) -
         while not has_audio():
             await asyncio.sleep(0.02)
         calls = (*codec.calls, *gateways.deployment.engine.calls)
-        process = gateways.process_of(gateways.deployment.engine.calls[0])
-        process.kill()
-        process.wait()
+        gateways.kill_maker_of(gateways.deployment.engine.calls[0])
         await asyncio.gather(*(call.ended.wait() for call in calls))
 
 
