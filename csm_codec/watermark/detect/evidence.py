@@ -40,7 +40,7 @@ def log_threshold(period_s: float, num_keys: int) -> float:
 
 
 def most_keys(period_s: float) -> int:
-    """How many keys can be searched for at once. With more, chance would explain even a perfect reading."""
+    """How many keys can be searched for at the stated rate. With more, chance would explain even a perfect reading."""
     return floor(MAX_FALSE_ALARMS_PER_HOUR * 4**NUM_SYMBOLS / tries_per_hour(period_s, 1))
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from csm_codec.resample import Pcm, StreamResampler
 from csm_codec.watermark.detect.detector import READ_SECONDS, Detection, detect_piece
-from csm_codec.watermark.detect.evidence import PHASES, Indices, log_threshold
+from csm_codec.watermark.detect.evidence import PHASES, Indices, log_threshold, most_keys
 from csm_codec.watermark.detect.loudest import LoudestPiece
 from csm_codec.watermark.detect.stretches import GridStretch, Stretch, join
 from csm_codec.watermark.detect.symbol_grid import Block, SymbolGrid
@@ -40,6 +40,7 @@ class Scanner:
     """One recording."""
 
     def __init__(self, silentcipher: SilentCipher, keys: Sequence[WatermarkKey], sample_rate_hz: int) -> None:
+        """keys: with more than `most_keys` a perfect reading still passes, and false alarms grow in proportion"""
         hparams = silentcipher.hparams
         self._networks, self._keys = silentcipher, keys
         self._rate_hz, self._hop = hparams.sample_rate_hz, hparams.hop
@@ -49,7 +50,8 @@ class Scanner:
         self._symbols: list[Indices] = [
             np.array(frame_symbols(key.payload)[:NUM_SYMBOLS], np.int64) - 1 for key in keys
         ]
-        self._log_limit = log_threshold(PERIOD * self._hop / self._rate_hz, max(1, len(keys)))
+        period_s = PERIOD * self._hop / self._rate_hz
+        self._log_limit = log_threshold(period_s, min(max(1, len(keys)), most_keys(period_s)))
         self._readings: list[_Halves] = []  # (PHASES, frames, MESSAGE_DIM) of each block
         self._num_samples = 0  # at the network's rate
         self._waiting: list[Pcm] = []  # samples that are not worth the work yet

@@ -98,9 +98,14 @@ class WatermarkSearch:
         )
 
     def _keys(self, key_ids: Iterable[str]) -> list[WatermarkKey]:
-        """The keys without repetition: every further try costs time and makes a match by chance likelier."""
+        """The keys without repetition: every further try costs time and makes a match by chance likelier.
+
+        All keys when none is named, however many the operator has: only a caller that names too many can name fewer.
+        """
         keyring = self._loaded.keyring.current()
-        named = [named_key(keyring, key_id) for key_id in dict.fromkeys(key_ids) or keyring.keys]
+        named = [named_key(keyring, key_id) for key_id in dict.fromkeys(key_ids)]
+        if not named:
+            return list(keyring.keys.values())
         keys = list({key.id: key for key in named}.values())
         hparams = self._loaded.silentcipher.hparams
         most = most_keys(PERIOD * hparams.hop / hparams.sample_rate_hz)

@@ -150,15 +150,20 @@ async def test_a_search_for_an_unknown_key_is_refused(stub: Any) -> None:
     assert status.reason == "WATERMARK_KEY_NOT_FOUND"
 
 
-async def test_more_keys_than_can_be_told_from_chance_are_refused(settings: CodecSettings, tmp_path: Path) -> None:
+async def test_only_a_caller_that_names_more_keys_than_can_be_told_from_chance_is_refused(
+    settings: CodecSettings, tmp_path: Path
+) -> None:
+    """All keys of an operator that has more are searched: a caller that names none could not name fewer."""
     most = most_keys(PERIOD * 256 / 24000)
     keys = {f"key-{number}": f"{number:010x}" for number in range(1, most + 2)}
     (tmp_path / "many.json").write_text(json.dumps({"format": 1, "active": "key-1", "keys": keys}))
     async with running_codec(settings, watermark_keyring=tmp_path / "many.json") as (_, stub):
-        status = await refusal(answers(stub, detect_messages(bytes(400), 400)))
+        status = await refusal(answers(stub, detect_messages(bytes(400), 400, key_ids=list(keys))))
         assert [violation.field for violation in status.field_violations] == ["key_ids"]
         assert f"at most {most}" in status.message
-        await answers(stub, detect_messages(bytes(400), 400, key_ids=list(keys)[:most]))
+        for key_ids in (list(keys)[:most], []):
+            _, answer = await answers(stub, detect_messages(bytes(400), 400, key_ids=key_ids))
+            assert answer.WhichOneof("event") == "complete"
 
 
 async def test_searches_beyond_the_slots_wait_and_beyond_the_queue_are_refused(settings: CodecSettings) -> None:

@@ -150,6 +150,16 @@ def test_unmarked_sound_of_any_kind_gives_no_stretch(scheme: SilentCipher) -> No
     assert scan(scheme, keys, recording, RATE_HZ).stretches == ()
 
 
+def test_a_mark_is_found_among_more_keys_than_can_be_told_from_chance(scheme: SilentCipher) -> None:
+    """Which is never true of a search at the stated rate, that no reading passes."""
+    random = np.random.default_rng(4)
+    most = most_keys(PERIOD * HOP / RATE_HZ)
+    keys = [*(WatermarkKey(str(number), random.bytes(5)) for number in range(3 * most)), OURS]
+    recording = np.concatenate((noise(2.0), tones(OURS, 400), noise(2.0)))
+    assert [stretch.key_id for stretch in scan(scheme, keys, recording, RATE_HZ).stretches] == ["ours"]
+    assert scan(scheme, keys, noise(5.0), RATE_HZ).stretches == ()
+
+
 def test_the_bound_is_never_below_the_true_chance() -> None:
     """Against every key of a short message: the share of keys that score at least as high. The rest is certain."""
     random = np.random.default_rng(0)
