@@ -28,6 +28,7 @@ from csm_bundle.errors import BundleError
 
 FORMAT = 1
 MANIFEST = "voice.json"
+MAX_MANIFEST_BYTES = 1_000_000
 MAX_PROMPT_BYTES = 3_500_000  # fits one gRPC message; 72 s of 16-bit samples at 24 kHz
 VOICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -111,8 +112,8 @@ def _read(path: Path) -> FolderVoice:
     if VOICE_NAME.fullmatch(name) is None:
         raise BundleError(f"{path.parent}: a voice's name is 1 to 64 letters, digits or . _ -")
     try:
-        content = _CONTENT.validate_python(json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = _CONTENT.validate_python(json.loads(_bounded(path, MAX_MANIFEST_BYTES)))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{path} is not valid JSON: {error}.") from error
     except ValidationError as error:
         raise BundleError(f"{path}: {first_problem(error)}.") from error
@@ -155,9 +156,20 @@ def _prompt_file(path: Path, name: str) -> bytes:
     file = path.parent / name
     if file.parent != path.parent or file.is_symlink() and not file.exists():
         raise BundleError(f"{path}: {name} must be a file beside it.")
-    content = file.read_bytes()
-    if not 0 < len(content) <= MAX_PROMPT_BYTES:
-        raise BundleError(f"{file} has {len(content)} bytes; 1 to {MAX_PROMPT_BYTES} are allowed.")
+    return _bounded(file, MAX_PROMPT_BYTES)
+
+
+def _bounded(file: Path, most: int) -> bytes:
+    """The content of a regular file, which is not read if it is larger."""
+    size = file.stat().st_size
+    if not file.is_file():
+        raise BundleError(f"{file} is no regular file.")
+    if 0 < size <= most:
+        with file.open("rb") as opened:
+            content = opened.read(most + 1)  # it may grow meanwhile
+        size = len(content)
+    if not 0 < size <= most:
+        raise BundleError(f"{file} has {size} bytes; 1 to {most} are allowed.")
     return content
 
 

@@ -103,7 +103,8 @@ class GatewayMetrics:
         )
         self.voice_lookups = Counter(
             "tts_voice_lookups",
-            "Voices of requests, by where they were found: model, folder, kept, or none.",
+            "Voices of requests, by where they were found: model, folder, kept, none, or broken (a prompt that cannot"
+            " be used).",
             ["source"],
             registry=registry,
         )
@@ -120,7 +121,8 @@ class GatewayMetrics:
         for source in ("model", "folder", "kept"):
             self.voices.labels(source)
             self.voice_lookups.labels(source)
-        self.voice_lookups.labels("none")
+        for source in ("none", "broken"):
+            self.voice_lookups.labels(source)
         for at in ("checkpoint", "codes", "start"):
             self.resumed_texts.labels(at)
         for event in ("given_back", "taken_again"):

@@ -105,8 +105,8 @@ class GatewayStage:
         seal = _seal(settings, metrics)
         folder = _voice_folder(settings, metrics)
         self._store = _store(settings)
-        voices = VoiceDirectory(engine, codec, folder, self._store, gateway_metrics)
         budget = RecordingBudget(settings, gateway_metrics)
+        voices = VoiceDirectory(engine, codec, folder, self._store, gateway_metrics, budget.decode_prompt)
         planner = Planner(settings, codec, self._catalogs, voices, gateway_metrics, seal, budget)
         speech = TextToSpeechServicer(
             settings, engine, codec, self._catalogs, voices, gateway_metrics, quotas, planner, seal

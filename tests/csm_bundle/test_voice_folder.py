@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from csm_bundle.bundle import open_bundle
 from csm_bundle.errors import BundleError
-from csm_bundle.voice_folder import MAX_PROMPT_BYTES, read_voices
+from csm_bundle.voice_folder import MAX_MANIFEST_BYTES, MAX_PROMPT_BYTES, read_voices
 from tests.support.tiny.manifest import valid_manifest, write_bundle
 
 CONTENT = {
@@ -53,6 +54,38 @@ def test_digest_follows_the_prompt(tmp_path: Path) -> None:
 def test_size_of_a_prompt_is_limited(tmp_path: Path, size: int) -> None:
     write_voice(tmp_path, "carol", bytes(size))
     with pytest.raises(BundleError, match=f"prompt.wav has {size} bytes; 1 to {MAX_PROMPT_BYTES} are allowed"):
+        read_voices(tmp_path)
+
+
+def test_large_files_are_not_read(tmp_path: Path) -> None:
+    """These would not fit the memory."""
+    write_voice(tmp_path, "carol")
+    with (tmp_path / "carol" / "prompt.wav").open("ab") as file:
+        file.truncate(2**40)
+    with pytest.raises(BundleError, match=f"prompt.wav has {2**40} bytes; 1 to {MAX_PROMPT_BYTES} are allowed"):
+        read_voices(tmp_path)
+    with (tmp_path / "carol" / "voice.json").open("ab") as file:
+        file.truncate(2**40)
+    with pytest.raises(BundleError, match=f"voice.json has {2**40} bytes; 1 to {MAX_MANIFEST_BYTES} are allowed"):
+        read_voices(tmp_path)
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    """A pipe without a writer would block, and a device never ends."""
+    for name in ("pipe", "device"):
+        write_voice(tmp_path / name, "carol")
+        (tmp_path / name / "carol" / "prompt.wav").unlink()
+    os.mkfifo(tmp_path / "pipe" / "carol" / "prompt.wav")
+    (tmp_path / "device" / "carol" / "prompt.wav").symlink_to("/dev/zero")
+    for name in ("pipe", "device"):
+        with pytest.raises(BundleError, match=r"prompt.wav is no regular file."):
+            read_voices(tmp_path / name)
+
+
+def test_deep_json_is_no_voice(tmp_path: Path) -> None:
+    write_voice(tmp_path, "carol")
+    (tmp_path / "carol" / "voice.json").write_text("[" * 100_000)
+    with pytest.raises(BundleError, match="is not valid JSON"):
         read_voices(tmp_path)
 
 

@@ -11,10 +11,10 @@ class Violations:
     def __init__(self, parent: str = "") -> None:
         """parent: prefix of every field's path, such as "config." """
         self._parent = parent
-        self._found: list[FieldViolation] = []
+        self.found: list[FieldViolation] = []
 
     def wrong(self, field: str, description: str, reason: str = "") -> None:
-        self._found.append(FieldViolation(self._parent + field, description, reason))
+        self.found.append(FieldViolation(self._parent + field, description, reason))
 
     def add(self, violation: FieldViolation) -> None:
         """A violation whose field has no parent yet."""
@@ -22,5 +22,5 @@ class Violations:
 
     def raise_if_any(self) -> None:
         """Raises StatusError INVALID_ARGUMENT with all of them."""
-        if self._found:
-            raise invalid_argument(self._found)
+        if self.found:
+            raise invalid_argument(self.found)

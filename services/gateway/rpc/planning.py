@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
+
+from csm.v1 import tts_pb2
 
 from services.common.rpc.calls import caller_name, is_uuid
 from services.common.rpc.lingering import IncomingMessages
 from services.common.telemetry import logs
+from services.gateway.audio.recording import Recording
 from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.requests.recordings import most_decoded_bytes
+from services.gateway.requests.recordings import most_decoded_bytes, read_recording
 from services.gateway.requests.validation import Request, asked_speaker, plan_synthesis
+from services.gateway.requests.violations import Violations
 from services.gateway.rpc.arrivals import BUSY, Arrivals, one
 from services.gateway.rpc.instrumented_run import instrumented
 from services.gateway.rpc.turns import Turns
@@ -32,6 +37,7 @@ from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
 from services.gateway.synthesis.texts.text_synthesis import in_text_terms
 from services.gateway.voices.directory import VoiceDirectory
+from services.gateway.voices.prompts import BrokenPromptError
 
 T = TypeVar("T")
 
@@ -40,6 +46,7 @@ class RecordingBudget:
     """What recordings may take of the gateway's memory, over all calls and methods."""
 
     def __init__(self, settings: GatewaySettings, metrics: GatewayMetrics) -> None:
+        self._max_seconds = settings.max_recording_seconds
         self.arrivals = Arrivals(
             settings.max_large_requests,
             settings.max_waiting_recordings,
@@ -55,6 +62,26 @@ class RecordingBudget:
         metrics.large_requests.set_function(lambda: self.arrivals.num_large)
         metrics.recording_bytes.set_function(lambda: self.decoded.taken)
         metrics.waiting_recordings.set_function(lambda: self.decoded.num_waiting)
+
+    @asynccontextmanager
+    async def decode_prompt(self, file: bytes, timeout_s: float) -> AsyncIterator[Recording]:
+        """The samples of a prompt that is a file, WAV or Ogg Opus; the checks are those of a caller's recording.
+
+        Raises BrokenPromptError, StatusError RESOURCE_EXHAUSTED.
+        """
+        encoding = tts_pb2.AUDIO_ENCODING_WAV if file.startswith(b"RIFF") else tts_pb2.AUDIO_ENCODING_OGG_OPUS
+        given = tts_pb2.AudioRecording(audio_content=file, audio_format=tts_pb2.AudioFormat(audio_encoding=encoding))
+        violations, longest_s = Violations(), self._max_seconds
+        most = most_decoded_bytes([given], longest_s)
+        async with self.decoded.take(Deadline(time.monotonic() + timeout_s), most) as taken:
+            read = await decoded_in_thread(lambda: read_recording("", given, violations, longest_s, longest_s))
+            if read is None:
+                (violation,) = violations.found
+                part = violation.field.rpartition(".")[2]
+                whose = "its recording" if part == "audio_content" else f"its recording's {part}"
+                raise BrokenPromptError(f"{whose} {violation.description}")
+            taken.shrink(len(read.samples))
+            yield read
 
 
 async def decoded_in_thread(decode: Callable[[], T]) -> T:

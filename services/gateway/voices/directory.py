@@ -6,7 +6,8 @@ A voice that a caller may not use does not exist for that caller.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import logging
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Protocol
@@ -23,8 +24,10 @@ from services.gateway.metrics import GatewayMetrics
 from services.gateway.stages.backends import DescribesVoices, Encodes
 from services.gateway.stages.catalog import Catalog, speaks
 from services.gateway.voices.folder import VoiceFolder
-from services.gateway.voices.prompts import PromptCache, broken, checked, encoded
+from services.gateway.voices.prompts import BrokenPromptError, Decode, PromptCache, broken, checked, encoded
 from services.gateway.voices.voice import Audience, ChosenVoice, KeptVoice, Prompt, check_codec, not_found
+
+log = logging.getLogger("csm.voices")
 
 
 class Store(Protocol):
@@ -59,8 +62,11 @@ class VoiceDirectory:
         folder: VoiceFolder | None,
         store: Store | None,
         metrics: GatewayMetrics,
+        decode: Decode,
     ) -> None:
+        """decode: recordings that are prompts"""
         self._engine, self._codec, self._folder, self._store, self._metrics = engine, codec, folder, store, metrics
+        self._decode = decode
         self._prompts = PromptCache()
 
     async def choose(
@@ -113,9 +119,10 @@ class VoiceDirectory:
                 raise
             voice = next((voice for voice in catalog.model.voices if voice.name == chosen.name), None)
             if voice is not None and voice.prompt_digest:
-                prompt = await self._prompts.get(
+                made = self._prompts.get(
                     voice.prompt_digest, catalog, lambda: self._of_engine(voice.name, catalog, timeout_s)
                 )
+                prompt = await self._usable(voice.name, made)
                 chosen = replace(chosen, prompt=prompt)
         self._metrics.voice_lookups.labels(source).inc()
         return chosen
@@ -132,7 +139,8 @@ class VoiceDirectory:
         if voice.digest:
             if voice.codec is not None:
                 check_codec(voice.name, asdict(voice.codec), catalog)
-            prompt = await self._prompts.get(voice.digest, catalog, lambda: self._of_files(voice, catalog, timeout_s))
+            made = self._prompts.get(voice.digest, catalog, lambda: self._of_files(voice, catalog, timeout_s))
+            prompt = await self._usable(voice.name, made)
         return ChosenVoice(voice.name, voice.speaker, prompt, voice.seed, _first(voice.language_codes))
 
     async def _from_store(
@@ -144,23 +152,34 @@ class VoiceDirectory:
         prompt = None
         if voice.prompt_frames:
             check_codec(name, voice.codec, catalog)
-            prompt = await self._prompts.get(voice.uid, catalog, lambda: self._of_store(store, voice, catalog))
+            made = self._prompts.get(voice.uid, catalog, lambda: self._of_store(store, voice, catalog))
+            prompt = await self._usable(name, made)
         return ChosenVoice(name, voice.speaker, prompt, voice.seed, _first(voice.language_codes))
+
+    async def _usable(self, name: str, made: Awaitable[Prompt]) -> Prompt:
+        """The prompt of the voice. Raises StatusError FAILED_PRECONDITION if it is broken."""
+        try:
+            return await made
+        except BrokenPromptError as error:
+            self._metrics.voice_lookups.labels("broken").inc()
+            if error.is_new:
+                log.error("the voice '%s' cannot be used: %s", name, error)
+            raise broken(name, str(error)) from None
 
     async def _of_engine(self, name: str, catalog: Catalog, timeout_s: float) -> Prompt:
         answer = await self._engine.voice_prompt(name, timeout_s)
         if answer.WhichOneof("audio") == "codes":
-            return checked(name, answer.text, answer.codes, catalog)
-        return await encoded(name, answer.text, answer.recording, catalog, self._codec, timeout_s)
+            return checked(answer.text, answer.codes, catalog)
+        return await encoded(answer.text, answer.recording, catalog, self._decode, self._codec, timeout_s)
 
     async def _of_files(self, voice: FolderVoice, catalog: Catalog, timeout_s: float) -> Prompt:
         if not voice.codes:
-            return await encoded(voice.name, voice.text, voice.recording, catalog, self._codec, timeout_s)
+            return await encoded(voice.text, voice.recording, catalog, self._decode, self._codec, timeout_s)
         try:
             codes = rvq_pb2.CodeFrames.FromString(voice.codes)
         except DecodeError:
-            raise broken(voice.name, "its codes are no csm.rvq.v1.CodeFrames message.") from None
-        return checked(voice.name, voice.text, codes, catalog)
+            raise BrokenPromptError("its codes are no csm.rvq.v1.CodeFrames message.") from None
+        return checked(voice.text, codes, catalog)
 
     async def _of_store(self, store: Store, voice: KeptVoice, catalog: Catalog) -> Prompt:
         codes = await store.codes(voice.uid)
@@ -169,7 +188,7 @@ class VoiceDirectory:
         frames = rvq_pb2.CodeFrames(
             frame_count=voice.prompt_frames, codebook_count=catalog.identity.codebook_count, codes=codes
         )
-        return checked(voice.name, voice.prompt_text, frames, catalog)
+        return checked(voice.prompt_text, frames, catalog)
 
 
 def of_model(catalog: Catalog, selection: tts_pb2.VoiceSelection, speaker: int | None) -> ChosenVoice:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from services.common.rpc import status
 from services.gateway.audio.recording import Recording
 from services.gateway.requests.validation import plan_synthesis
 from services.gateway.rpc import planning
+from tests.services.gateway.voices.callers import wav
 from tests.support.fake_deployment import FakeDeployment, fake_deployment
 from tests.support.fake_stages import FakeCodec, fake_frames
 
@@ -240,3 +242,28 @@ def test_the_key_of_the_client_is_that_of_the_gateway() -> None:
     ((key, value),) = size_metadata(asked())
     assert key == ANNOUNCED_KEY and int(value) >= len(CONTENT)
     assert size_metadata(asked(with_recording=False)) == ()
+
+
+async def test_prompts_of_the_operator_s_folder_wait_for_the_budget(tmp_path: Path) -> None:
+    consent = {"id": "1", "text": "Yes."}
+    content = {"format": 1, "speaker": 1, "text": "What she says.", "audio": "prompt.wav", "consent": consent}
+    for name in ("carol", "dave"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "voice.json").write_text(json.dumps(content))
+        (tmp_path / name / "prompt.wav").write_bytes(wav(len(name), rate_hz=96_000))  # 0.96 and 0.77 MB
+    async with budget(tmp_path, voices_folder=tmp_path) as (running, codec, channel):
+        stub = tts_pb2_grpc.TextToSpeechServiceStub(channel)
+
+        async def say(voice: str) -> Any:
+            request = asked(with_recording=False)
+            request.voice.name = voice
+            return [answer async for answer in stub.StreamSynthesize(request)]
+
+        speaking = [asyncio.ensure_future(say("carol"))]
+        await codec.encoding.wait()
+        assert gauge(running, "tts_recording_bytes") == 2 * 5 * 96_000
+        speaking.append(asyncio.ensure_future(say("dave")))
+        await until(lambda: gauge(running, "tts_waiting_recordings") == 1)
+        codec.may_encode.set()
+        assert all(len(answers) > 1 for answers in await asyncio.gather(*speaking))
+        assert gauge(running, "tts_recording_bytes") == 0

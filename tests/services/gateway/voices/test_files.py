@@ -14,7 +14,10 @@ from csm.engine.v1 import engine_pb2
 from csm.v1 import tts_pb2, voices_pb2
 
 from services.common.rpc.status import FieldViolation, invalid_argument
+from services.gateway.requests.recordings import read_recording
+from services.gateway.rpc import planning
 from services.gateway.voices.folder import LOOK_AGAIN_S, VoiceFolder, VoicesFolderError
+from services.gateway.voices.prompts import BROKEN_S
 from services.gateway.voices.voice import identity_values
 from tests.services.gateway.voices.callers import Caller, calling, deployment_with_tokens, read, refusal, wav
 from tests.support.clock import Clock
@@ -75,14 +78,55 @@ async def test_codes_of_another_codec_are_refused(callers: list[Caller]) -> None
 
 
 async def test_recording_that_the_codec_refuses_is_the_operators_to_repair(
-    deployment: FakeDeployment, callers: list[Caller]
+    deployment: FakeDeployment, callers: list[Caller], clock: Clock
 ) -> None:
     deployment.codec.refusal = invalid_argument([FieldViolation("samples", "last more than 120 s.", "AUDIO_TOO_LONG")])
     error = await refusal(callers[0].say("carol"))
     assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "VOICE_BROKEN")
     assert error.message == "The voice 'carol' cannot be used: its recording: last more than 120 s."
     deployment.codec.refusal = None
+    clock.put_forward(BROKEN_S)
     await read(callers[0].say("carol"))
+
+
+@pytest.mark.parametrize(
+    ("file", "why"),
+    [
+        (wav(2.0), "its recording lasts 2.0 s; at most 1 s are allowed."),
+        (wav(0.5, rate_hz=4000), "its recording's sample_rate_hertz is 4000; it must be 8000 to 192000."),
+        (wav(0.0), "its recording holds no samples."),
+        (b"noise", "its recording is not Ogg Opus that can be read: "),
+    ],
+)
+async def test_prompt_that_no_caller_could_send_is_refused_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, file: bytes, why: str
+) -> None:
+    """It is decoded once a minute, and logged as often."""
+    decoded = list[int]()
+
+    def counting(*arguments: Any) -> Any:
+        decoded.append(1)
+        return read_recording(*arguments)
+
+    monkeypatch.setattr(planning, "read_recording", counting)
+    folder = tmp_path / "voices"
+    write_voice(folder, "carol")
+    write_codes(folder, "coded")
+    (folder / "carol" / "prompt.wav").write_bytes(file)
+    async with deployment_with_tokens(tmp_path, voices_folder=folder, max_recording_seconds=1) as running:
+        async with calling(running, "shop") as (shop,):
+            for _ in range(3):
+                error = await refusal(shop.say("carol"))
+                assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "VOICE_BROKEN")
+                assert error.message.startswith(f"The voice 'carol' cannot be used: {why}")
+            await read(shop.say("coded"))
+            assert "carol" in await shop.listed()
+        registry = running.gateway.server.metrics.registry
+        assert registry.get_sample_value("tts_voice_lookups_total", {"source": "broken"}) == 3
+        assert running.codec.encoded == []
+    lines = [record for record in caplog.records if record.name == "csm.voices"]
+    assert [line.levelname for line in lines] == ["ERROR"] and len(decoded) == 1
+    assert lines[0].getMessage().startswith(f"the voice 'carol' cannot be used: {why}")
 
 
 async def test_folder_says_who_may_use_a_voice(callers: list[Caller]) -> None:
