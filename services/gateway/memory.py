@@ -1,8 +1,10 @@
-"""Where the C library takes memory from."""
+"""Where the C library takes memory from, and how much is in use."""
 
 from __future__ import annotations
 
 import ctypes
+from mmap import PAGESIZE
+from pathlib import Path
 
 LARGE_BYTES = 2**20
 MAX_ARENAS = 4  # threads wait for each other where there are few: with two, other calls took longer in a flood
@@ -22,3 +24,31 @@ def return_large_blocks() -> None:
         mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
         mallopt(_M_TRIM_THRESHOLD, LARGE_BYTES)
         mallopt(_M_ARENA_MAX, MAX_ARENAS)
+
+
+class _MallInfo(ctypes.Structure):
+    _fields_ = [(f"field_{number}", ctypes.c_size_t) for number in range(10)]  # of glibc's malloc.h
+
+
+def heap_bytes(at_least: int = 0) -> int:
+    """What is allocated of the C library, in all arenas; 0 with another library than glibc, and if it cannot be more
+    than `at_least`. Memory that was freed and is kept for later does not count.
+    """
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo is None or _resident_bytes() <= at_least:  # the library looks at every free block: up to 15 ms
+        return 0
+    mallinfo.restype = _MallInfo
+    info = mallinfo()
+    return int(info.field_7 + info.field_4)  # uordblks, hblkhd: in arenas, and blocks of their own
+
+
+def return_free_pages() -> None:
+    """All that was freed goes back to the system. It looks at every free block."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _resident_bytes() -> int:
+    """Of Linux, where glibc is."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGESIZE

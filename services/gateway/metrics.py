@@ -95,6 +95,11 @@ class GatewayMetrics:
             ["where"],
             registry=registry,
         )
+        self.ended_waits = Counter(
+            "tts_ended_waits",
+            "Calls that were ended while they waited for their caller's next message, because memory was short.",
+            registry=registry,
+        )
         self.voices = Gauge(
             "tts_voices",
             "Voices that the gateway knows, by source: model, folder, kept.",

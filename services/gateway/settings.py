@@ -134,6 +134,13 @@ class GatewaySettings(StageSettings):
     max_waiting_recordings: int = Field(
         default=64, ge=0, le=100_000, description="Calls that wait for either before one is refused."
     )
+    max_heap_bytes: int = Field(
+        default=512 * 2**20,
+        ge=0,
+        le=2**40,
+        description="Memory of the process above which calls that wait for their caller's next message end, those of"
+        " the caller with most of them first; 0 is no limit. It needs glibc, and a process of the gateway's own.",
+    )
     max_detection_seconds: float = Field(
         default=3600.0,
         gt=0,

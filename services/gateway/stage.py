@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
 from services.common.rpc.calls import Context
 from services.common.rpc.channel import open_channel
 from services.common.rpc.lingering import IncomingMessages
+from services.common.rpc.memory_guard import MemoryGuard
 from services.common.rpc.one_request import Receive, add_to_server
 from services.common.rpc.server import StageServer, StageService
 from services.common.rpc.status import StatusError
@@ -27,6 +28,7 @@ from services.common.watched_files import FollowedFiles
 from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.auth.quotas import EXCEEDED, StreamQuotas
 from services.gateway.auth.tokens import BearerTokens
+from services.gateway.memory import return_free_pages
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.rpc import servicer, voice_servicer, watermark_servicer
 from services.gateway.rpc.arrivals import announced_bytes
@@ -54,12 +56,14 @@ CODEC_SERVICE = "csm.codec.v1.CodecService"
 INFO_TIMEOUT_S = 10.0
 RECHECK_S = 2.0  # between two checks of stages that serve but did not fit together
 
+UsedBytes = Callable[[int], int]
+
 
 class GatewayStage:
     """A gateway that listens. It is ready when engine and codec are ready and belong together."""
 
-    def __init__(self, settings: GatewaySettings, private_address: str) -> None:
-        """private_address: see StageServer
+    def __init__(self, settings: GatewaySettings, private_address: str, used_bytes: UsedBytes) -> None:
+        """private_address: see StageServer. used_bytes: see start_gateway
 
         Raises KeyringError for the keys of sealing, OSError for another file of the settings that cannot be used, or
         when spans cannot be sent.
@@ -132,6 +136,13 @@ class GatewayStage:
             open_tracer(settings, "gateway"),
             private_address=private_address,
             streams_per_connection=settings.max_streams_per_connection,
+            guard=MemoryGuard(
+                settings.max_heap_bytes,
+                settings.max_receive_message_bytes,
+                lambda: used_bytes(settings.max_heap_bytes),
+                gateway_metrics.ended_waits.inc,
+                return_free_pages,
+            ),
         )
         self._watches = [StageWatch(name, channel, self._on_health) for name, channel in self._health_channels.items()]
         self._watching: list[asyncio.Task[None]] = []
@@ -249,9 +260,15 @@ def _quotas(settings: GatewaySettings, tokens: BearerTokens | None, metrics: Gat
     return StreamQuotas(limit_of, metrics.refused.labels(EXCEEDED).inc)
 
 
-async def start_gateway(settings: GatewaySettings, private_address: str = "") -> GatewayStage:
-    """Listens at once; readiness follows the other stages. private_address: see StageServer"""
-    stage = GatewayStage(settings, private_address)
+async def start_gateway(
+    settings: GatewaySettings, private_address: str = "", used_bytes: UsedBytes = lambda at_least: 0
+) -> GatewayStage:
+    """Listens at once; readiness follows the other stages.
+
+    private_address: see StageServer. used_bytes: memory of the process, if it is more than the argument; 0 where the
+    gateway shares its process with models
+    """
+    stage = GatewayStage(settings, private_address, used_bytes)
     try:
         await stage.start()
     except BaseException:

@@ -61,9 +61,15 @@ class FakeDeployment:
 
 @asynccontextmanager
 async def fake_deployment(
-    *, replica_count: int = 1, codec: Callable[[], FakeCodec] = FakeCodec, **gateway_settings: Any
+    *,
+    replica_count: int = 1,
+    codec: Callable[[], FakeCodec] = FakeCodec,
+    used_bytes: Callable[[int], int] = lambda at_least: 0,
+    **gateway_settings: Any,
 ) -> AsyncIterator[FakeDeployment]:
-    """All of them listen on free ports; readiness follows by itself. replica_count: of engine and of codec"""
+    """All of them listen on free ports; readiness follows by itself. replica_count: of engine and of codec. used_bytes:
+    what the gateway believes its process to have
+    """
     traces = {key: value for key, value in gateway_settings.items() if key.startswith("trace_")}
     engines = [FakeEngine() for _ in range(replica_count)]
     codecs = [codec() for _ in range(replica_count)]
@@ -85,7 +91,7 @@ async def fake_deployment(
         "max_full_engines": 0,  # a refusal is one call
         "voices_database": "",
     }
-    gateway = await start_gateway(GatewaySettings(**(settings | gateway_settings)))
+    gateway = await start_gateway(GatewaySettings(**(settings | gateway_settings)), used_bytes=used_bytes)
     try:
         yield FakeDeployment(engines, codecs, engine_servers, codec_servers, gateway)
     finally:

@@ -22,6 +22,7 @@ from grpc_health.v1 import health
 from csm_bundle.errors import CsmError
 from services.common.rpc import status
 from services.common.rpc.lingering import is_caller_gone, lingering
+from services.common.rpc.memory_guard import UNGUARDED, MemoryGuard
 from services.common.rpc.messages import checked, tolerant
 from services.common.rpc.one_request import is_one_request
 from services.common.telemetry import logs, spans
@@ -48,10 +49,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         metrics: StageMetrics | None,
         admit: Admit | None = None,
         tracer: Tracer | None = None,
+        guard: MemoryGuard = UNGUARDED,
     ) -> None:
         """metrics: None neither counts nor logs calls that are well formed, as for probes; admit: asked before any
-        message of a call is read; None lets everybody in
+        message of a call is read; None lets everybody in; guard: of calls of many requests
         """
+        self._guard = guard
         self._metrics = metrics
         self._tracer = tracer
         self._admit = admit
@@ -81,18 +84,19 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 # A handler of streams: for the others the library would read the request first.
                 refusing = _refusing(error)
                 if handler.request_streaming and not is_one_request(handler):
-                    refusing = lingering(refusing, self._drain)
+                    refusing = lingering(refusing, self._drain, self._guard)
                 refuse = self._watch(kind, method, refusing)
                 return grpc.stream_stream_rpc_method_handler(refuse, tolerant(bytes))
         one = is_one_request(handler)
+        guard = UNGUARDED if one else self._guard  # what is received in one request has bounds of its own
         serialization = (tolerant(handler.request_deserializer), handler.response_serializer)
         if handler.request_streaming and handler.response_streaming:
-            watched = self._watch(
-                kind, method, lingering(_writing(handler.stream_stream), self._drain, one_request=one), caller
-            )
+            writing = lingering(_writing(handler.stream_stream), self._drain, guard, caller, one_request=one)
+            watched = self._watch(kind, method, writing, caller)
             return grpc.stream_stream_rpc_method_handler(watched, *serialization)
         if handler.request_streaming:
-            watched = self._watch(kind, method, lingering(handler.stream_unary, self._drain, one_request=one), caller)
+            answering = lingering(handler.stream_unary, self._drain, guard, caller, one_request=one)
+            watched = self._watch(kind, method, answering, caller)
             return grpc.stream_unary_rpc_method_handler(watched, *serialization)
         if handler.response_streaming:
             watched = self._watch(kind, method, _writing(handler.unary_stream), caller)

@@ -19,6 +19,7 @@ from typing import Any
 
 import grpc
 
+from services.common.rpc.memory_guard import UNGUARDED, MemoryGuard, memory_short
 from services.common.rpc.messages import checked
 from services.common.rpc.status import StatusError
 
@@ -35,9 +36,15 @@ _END = object()
 class IncomingMessages:
     """The requests of a call. An iteration that is cancelled loses none, so another one can go on."""
 
-    def __init__(self, messages: AsyncIterator[Any], drain: asyncio.Future[None]) -> None:
-        """drain: done once the server drains"""
-        self._messages, self._drain = messages, drain
+    def __init__(
+        self,
+        messages: AsyncIterator[Any],
+        drain: asyncio.Future[None],
+        guard: MemoryGuard = UNGUARDED,
+        caller: str = "",
+    ) -> None:
+        """drain: done once the server drains. caller: who sends them, for the guard"""
+        self._messages, self._drain, self._guard, self._caller = messages, drain, guard, caller
         self._reading: asyncio.Task[Any] | None = None
         self._ended = False
         self.num_bytes = 0  # of the last message
@@ -50,8 +57,12 @@ class IncomingMessages:
             raise StopAsyncIteration
         if self._reading is None:
             self._reading = asyncio.create_task(self._read())
-        # A cancel of the wait is none of the task.
-        await asyncio.wait({self._reading, self._drain}, return_when=asyncio.FIRST_COMPLETED)
+        with self._guard.waiting(self._caller) as short:
+            # A cancel of the wait is none of the task.
+            await asyncio.wait({self._reading, self._drain, short}, return_when=asyncio.FIRST_COMPLETED)
+        if not self._reading.done() and short.done():
+            self._ended = True  # what comes is not read on, so that the memory is free at once
+            raise memory_short()
         if not self._reading.done() and not (await asyncio.wait({self._reading}, timeout=DRAIN_QUIET_S))[0]:
             raise draining()
         reading, self._reading = self._reading, None
@@ -97,14 +108,23 @@ def draining() -> StatusError:
     )
 
 
-def lingering(handler: Handler, drain: asyncio.Future[None], *, one_request: bool = False) -> Handler:
+def lingering(
+    handler: Handler,
+    drain: asyncio.Future[None],
+    guard: MemoryGuard = UNGUARDED,
+    caller: str = "",
+    *,
+    one_request: bool = False,
+) -> Handler:
     """The handler of a call of many requests, whose end, good or bad, waits a moment for a caller that still writes.
 
-    drain: done once the server drains. one_request: the caller writes once, and cannot lose the status by it
+    drain: done once the server drains. caller: its name, if it has one. one_request: the caller writes once, and cannot
+    lose the status by it
     """
 
     async def linger(_: AsyncIterator[Any], context: Any) -> Any:
-        incoming = IncomingMessages(_Messages(context), drain)
+        address = context.peer().rpartition(":")[0]
+        incoming = IncomingMessages(_Messages(context), drain, guard, caller or address)
         try:
             try:
                 response = await handler(incoming, context)

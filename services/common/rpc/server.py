@@ -20,6 +20,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from services.common.rpc.calls import Admit, CallInterceptor
 from services.common.rpc.health import HealthServicer
 from services.common.rpc.lingering import DRAIN_QUIET_S
+from services.common.rpc.memory_guard import UNGUARDED, MemoryGuard
 from services.common.rpc.reflection import enable_reflection
 from services.common.rpc.tls import server_credentials
 from services.common.settings import StageSettings, host_and_port
@@ -94,6 +95,7 @@ class StageServer:
         for_gateways: bool = False,
         private_address: str = "",
         streams_per_connection: int = 0,
+        guard: MemoryGuard = UNGUARDED,
     ) -> None:
         """admit: whom the API port lets in, None is everybody; tracer: is stopped at the end of the drain
 
@@ -119,6 +121,8 @@ class StageServer:
         self._for_gateways = for_gateways
         self._private_address = private_address
         self._streams_per_connection = streams_per_connection
+        self._guard = guard
+        self._guarding: asyncio.Task[None] | None = None
         self._draining = False
         self._is_serving = False
         self._stalled: set[str] = set()  # threads that make no progress
@@ -130,13 +134,14 @@ class StageServer:
         self._set_readiness(_NOT_SERVING)
         self._health.set(LIVENESS, _SERVING)
         self._health_server = grpc.aio.server(
-            interceptors=[CallInterceptor(None)], options=[*GATEWAY_KEEPALIVE_OPTIONS, ("grpc.so_reuseport", 0)]
+            interceptors=[CallInterceptor(None, guard=self._guard)],
+            options=[*GATEWAY_KEEPALIVE_OPTIONS, ("grpc.so_reuseport", 0)],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
         if self.settings.reflection:
             enable_reflection([health.SERVICE_NAME], self._health_server)
         self.health_port = _listen(self._health_server, host, self.settings.health_port)
-        self._calls = CallInterceptor(self.metrics, self._admit, self._tracer)
+        self._calls = CallInterceptor(self.metrics, self._admit, self._tracer, self._guard)
         self._api_server = grpc.aio.server(
             interceptors=[self._calls],
             options=server_options(
@@ -159,6 +164,7 @@ class StageServer:
             self.metrics_port = self._metrics_server.port
         await self._health_server.start()
         await self._api_server.start()
+        self._guarding = asyncio.create_task(self._guard.run())
         log.info(
             "listening on %s: api port %d, health port %d, metrics port %d",
             host,
@@ -214,6 +220,8 @@ class StageServer:
             self._metrics_server = None
         if self._health_server is not None:
             await self._health_server.stop(0)
+        if self._guarding is not None:
+            self._guarding.cancel()
 
     async def _stop_calls(self, grace_s: float) -> None:
         assert self._api_server is not None and self._calls is not None

@@ -1,5 +1,5 @@
 """Large blocks go back to the system, also where glibc would keep them, after such blocks have been freed once; smaller
-ones are kept.
+ones are kept. What is in use is measured.
 """
 
 from __future__ import annotations
@@ -35,3 +35,25 @@ print(before - mallinfo().field_0)
 def test_a_large_block_is_one_of_its_own_and_a_smaller_one_is_kept(switch: str, num_blocks: int) -> None:
     printed = subprocess.check_output([sys.executable, "-c", PROGRAM, switch], text=True)
     assert [int(number) for number in printed.split()] == [num_blocks, 0]
+
+
+HEAP = """
+from services.gateway.memory import heap_bytes, return_free_pages, return_large_blocks
+return_large_blocks()
+MIB = 2**20
+before = heap_bytes()
+blocks = [bytes(50_000) for _ in range(4000)]  # as gRPC takes in a message
+between = [bytes(600) for _ in range(100)]
+kept = heap_bytes()
+print(round((kept - before) / MIB), heap_bytes(kept // 4) == 0, heap_bytes(100_000 * MIB))
+del blocks
+print(round((heap_bytes() - before) / MIB))
+return_free_pages()
+print(heap_bytes(kept // 2))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
+def test_what_is_in_use_counts_and_what_was_freed_does_not() -> None:
+    printed = subprocess.check_output([sys.executable, "-c", HEAP], text=True)
+    assert printed.split() == ["191", "False", "0", "0", "0"]

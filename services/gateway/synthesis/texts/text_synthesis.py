@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 
-import grpc
 from csm.codec.v1 import codec_pb2
 from csm.engine.v1 import engine_pb2
 
@@ -99,7 +98,7 @@ class TextSynthesis:
                 try:
                     await self._say_all(group, deadline, deliver)
                 except StatusError as ending:
-                    if ending.code is grpc.StatusCode.UNAVAILABLE:  # no more text comes; what has come is said
+                    if ending.reason == "DRAINING":  # no more text comes; what has come is said
                         for said in self._said:
                             await said.wait()
                     raise

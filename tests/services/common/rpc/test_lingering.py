@@ -32,6 +32,9 @@ class Context:
     def __init__(self, requests: AsyncIterator[Received]) -> None:
         self._requests = requests
 
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:50000"
+
     async def read(self) -> object:
         return await anext(self._requests, grpc.aio.EOF)  # type: ignore[attr-defined]  # the stubs forget it
 

@@ -1,0 +1,110 @@
+"""Which calls end when memory runs short, and which do not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+
+import grpc
+import pytest
+
+from services.common.rpc import memory_guard as module
+from services.common.rpc.lingering import IncomingMessages
+from services.common.rpc.memory_guard import MemoryGuard
+from services.common.rpc.messages import Received
+from services.common.rpc.status import StatusError
+
+LIMIT, MESSAGE = 1000, 100
+
+
+class Process:
+    """A process whose memory the test sets, and the reads that wait in it."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self.used, self.ends, self.reliefs = 0, 0, 0
+        self.guard = MemoryGuard(limit, MESSAGE, lambda: self.used, self._on_end, self._on_relief)
+        self.waits: dict[str, asyncio.Future[None]] = {}
+        self.held = ExitStack()
+
+    def wait(self, *names: str) -> None:
+        """More reads, named as their caller and a number."""
+        for name in names:
+            self.waits[name] = self.held.enter_context(self.guard.waiting(name[0]))
+
+    def check(self, used: int) -> str:
+        """The names of those that have ended so far."""
+        self.used = used
+        self.guard.check()
+        return " ".join(name for name, wait in self.waits.items() if wait.done())
+
+    def _on_end(self) -> None:
+        self.ends += 1
+
+    def _on_relief(self) -> None:
+        self.reliefs += 1
+
+
+async def test_as_many_reads_end_as_hold_what_is_too_much() -> None:
+    process = Process()
+    process.wait("a1", "a2", "a3", "a4", "a5")
+    assert process.check(LIMIT) == ""
+    assert process.check(LIMIT + 1) == "a1"
+    assert process.check(LIMIT + 2 * MESSAGE) == "a1 a2 a3"
+    assert process.check(LIMIT + 9 * MESSAGE) == "a1 a2 a3 a4 a5"
+    assert process.check(LIMIT + 9 * MESSAGE) == "a1 a2 a3 a4 a5" and process.ends == 5
+
+
+async def test_those_of_the_caller_with_most_reads_end_first() -> None:
+    process = Process()
+    process.wait("a1", "b1", "b2", "b3", "c1")
+    assert process.check(LIMIT + 2 * MESSAGE) == "b1 b2"
+    assert process.check(LIMIT + 1) == "a1 b1 b2"  # each has one, so the oldest caller
+
+
+async def test_relief_is_told_once_also_when_no_read_waits_any_more() -> None:
+    process = Process()
+    process.wait("a1")
+    assert process.check(LIMIT + 1) == "a1"
+    process.held.close()
+    assert process.reliefs == 0
+    process.check(LIMIT)
+    process.check(LIMIT)
+    assert process.reliefs == 1
+
+
+async def test_without_reads_memory_is_not_looked_at() -> None:
+    process = Process()
+    process.guard = MemoryGuard(LIMIT, MESSAGE, lambda: pytest.fail("looked at"))
+    process.guard.check()
+    process.wait("a1")
+    process.held.close()
+    process.guard.check()
+
+
+async def test_without_a_limit_nothing_is_watched() -> None:
+    async with asyncio.timeout(5):
+        await Process(limit=0).guard.run()
+
+
+async def test_a_read_that_ends_is_unavailable_and_the_call_reads_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHECK_S", 0.01)
+    process = Process()
+
+    async def two() -> AsyncIterator[Received]:
+        for number in range(2):
+            yield Received(number, 0)
+        await asyncio.sleep(3600)
+
+    messages = IncomingMessages(two(), asyncio.get_running_loop().create_future(), process.guard, "a")
+    running = asyncio.create_task(process.guard.run())
+    assert [await anext(messages), await anext(messages)] == [0, 1]
+    process.used = LIMIT + MESSAGE
+    with pytest.raises(StatusError, match="short of memory") as raised:
+        await anext(messages)
+    assert (raised.value.code, raised.value.reason) == (grpc.StatusCode.UNAVAILABLE, "MEMORY_SHORT")
+    async with asyncio.timeout(0.1):  # less than it lingers for callers that still write
+        await messages.discard()
+    assert process.ends == 1
+    messages.close()
+    running.cancel()

@@ -1,0 +1,98 @@
+"""A gateway that is short of memory: which calls it ends, and that clients go on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from csm.v1 import tts_pb2, tts_pb2_grpc
+from csm_client import AsyncClient
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from services.common.rpc import memory_guard
+from tests.support.fake_deployment import FakeDeployment, ended, failure, fake_deployment
+from tests.support.fake_stages import FRAME_SAMPLES
+from tests.support.text_streams import Message
+
+GIB = 2**30
+
+
+class Memory:
+    """What the gateway believes its process to have."""
+
+    def __init__(self) -> None:
+        self.used = 0
+
+    def __call__(self, at_least: int) -> int:
+        return self.used
+
+    async def be_short(self, deployment: FakeDeployment) -> None:
+        """Until one call has ended."""
+        before = ended_waits(deployment)
+        self.used = deployment.gateway.settings.max_heap_bytes + 1
+        async with asyncio.timeout(20):
+            while ended_waits(deployment) == before:
+                await asyncio.sleep(0.001)
+        self.used = 0
+
+
+def ended_waits(deployment: FakeDeployment) -> float:
+    value = deployment.gateway.server.metrics.registry.get_sample_value("tts_ended_waits_total")
+    assert value is not None
+    return value
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
+    monkeypatch.setattr(memory_guard, "CHECK_S", 0.01)
+    return Memory()
+
+
+@pytest.mark.parametrize("method", ["text", "reflection"])
+async def test_a_call_that_waits_for_its_caller_ends_and_others_go_on(
+    memory: Memory, stream_request: tts_pb2.StreamSynthesizeRequest, method: str
+) -> None:
+    async with fake_deployment(used_bytes=memory) as deployment:
+        deployment.engine.script.pause_at = 3
+        async with grpc.aio.insecure_channel(deployment.target) as channel:
+            tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)  # type: ignore[no-untyped-call]
+            speaking = tts.StreamSynthesize(stream_request)
+            await deployment.engine.script.paused.wait()
+            if method == "text":
+                waiting = tts.StreamSynthesizeText()
+                stream_request.input.text = ""
+                await waiting.write(Message(config=stream_request))
+            else:
+                waiting = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
+                await waiting.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+                assert (await waiting.read()).HasField("list_services_response")
+            await memory.be_short(deployment)
+            error = await failure(waiting)
+            assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "MEMORY_SHORT")
+            deployment.engine.script.resume.set()
+            assert [message.WhichOneof("event") async for message in speaking][-1] == "summary"
+
+
+@pytest.mark.parametrize("has_spoken", [True, False])
+async def test_a_client_writes_its_text_again(memory: Memory, has_spoken: bool) -> None:
+    """Before the first audio gRPC tries again, then the client goes on."""
+    goes_on = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[str]:
+        if has_spoken:
+            yield "Good morning. How "
+        await goes_on.wait()
+        yield "are you?"
+
+    async with fake_deployment(used_bytes=memory) as deployment, AsyncClient(deployment.target, timeout_s=60) as client:
+        speech = asyncio.create_task(client.stream_synthesize_text(pieces()).read_all())
+        if has_spoken:
+            assert not await ended(deployment.codec.calls)
+        await memory.be_short(deployment)
+        goes_on.set()
+        heard = await speech
+        assert heard.summary.stats.sample_count == 10 * FRAME_SAMPLES * (2 if has_spoken else 1)
+        assert ended_waits(deployment) == 1
