@@ -116,7 +116,10 @@ class GatewaySettings(StageSettings):
         default=160.0, ge=0, le=3600, description="Most context audio, all turns together."
     )
     max_recording_seconds: float = Field(
-        default=300.0, gt=0, le=3600, description="Longest recording of a turn, of a search in one message, or of an operator's voice."
+        default=300.0,
+        gt=0,
+        le=3600,
+        description="Longest recording of a turn, of a search in one message, or of an operator's voice.",
     )
     max_large_requests: int = Field(
         default=4,
