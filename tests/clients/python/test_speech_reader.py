@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from csm.v1 import tts_pb2
 from csm_client import IncompleteAudioError
-from csm_client.speech import SpeechReader
+from csm_client.resuming.reader import SpeechReader
 
 HEADER = tts_pb2.StreamSynthesizeResponse(header=tts_pb2.SynthesisHeader(request_id="r"))
 UNKNOWN = tts_pb2.StreamSynthesizeResponse()

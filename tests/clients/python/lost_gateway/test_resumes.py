@@ -5,10 +5,11 @@ from __future__ import annotations
 import grpc
 import pytest
 from csm.v1 import tts_pb2
-from csm_client import speech
 from csm_client.errors import ErrorDetails, ServerError
 from csm_client.requests import LARGE_BYTES
-from csm_client.speech import NextCall, Resumes, SpeechReader
+from csm_client.resuming import resumes as resumes_module
+from csm_client.resuming.reader import SpeechReader
+from csm_client.resuming.resumes import NextCall, Resumes
 from csm_client.text_writer import TextWriter
 
 CODES = grpc.StatusCode
@@ -26,7 +27,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(speech, "time", clock)
+    monkeypatch.setattr(resumes_module, "time", clock)
     return clock
 
 
