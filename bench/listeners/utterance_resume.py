@@ -2,7 +2,7 @@
 
     python -m bench.listeners.utterance_resume --out bench/results/utterance_resume_builtin_cpu.json
 
-As `text_resume`, with StreamSynthesize: a caller hears so many seconds and leaves, and the utterance is asked for again,
+As `text_resume`, with StreamSynthesize: a caller hears so many seconds and leaves. The utterance is asked for again,
 without checkpoints ("start") and with them, in turn, until the first sample that the caller has not heard yet.
 """
 

@@ -13,7 +13,8 @@ import csm_client
 import pytest
 
 from tests.clients.python.lost_gateway import test_lost_gateway_texts as texts
-from tests.clients.python.lost_gateway.test_lost_gateway import AUDIO, HELD_AT, Gateways, running_gateways
+from tests.clients.python.lost_gateway import test_lost_gateway_utterances as utterances
+from tests.clients.python.lost_gateway.test_lost_gateway import AUDIO, FRAMES, HELD_AT, Gateways, running_gateways
 from tests.support.fake_stages import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
@@ -73,6 +74,22 @@ async def test_compressed_audio_goes_on_too(tmp_path: Path, node: Any) -> None:
         async with csm_client.AsyncClient(gateways.target) as client:
             undisturbed = await client.stream_synthesize("Hello.", seed=7, encoding="mp3").read_all()
         assert mp3.out.read_bytes() == undisturbed.samples
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "opus"])
+async def test_what_was_made_is_not_made_again(tmp_path: Path, node: Any, suffix: str) -> None:
+    async with running_gateways(tmp_path, seals=True) as gateways:
+        named = dataclasses.replace(node, out=tmp_path / f"speech.{suffix}")
+        code, stderr = await say_and_kill(gateways, named, "--seed", "7")
+        assert code == 0, stderr
+        calls = gateways.deployment.engine.calls
+        assert sum(map(utterances.made_by, calls)) < 2 * FRAMES and calls[-1].frame_count == FRAMES
+        _, again = gateways.deployment.codec.calls
+        assert bool(again.request.checkpoint) == (suffix != "opus")  # nor decoded, where the encoder can go on
+        async with csm_client.AsyncClient(gateways.target) as client:
+            encoding = {"wav": "pcm"}.get(suffix, suffix)
+            undisturbed = await client.stream_synthesize("Hello.", seed=7, encoding=encoding).read_all()
+        assert named.out.read_bytes().endswith(undisturbed.samples)
 
 
 async def test_a_caller_may_do_without(tmp_path: Path, node: Any) -> None:

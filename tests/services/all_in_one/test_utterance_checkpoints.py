@@ -71,7 +71,7 @@ def test_an_utterance_goes_on_after_each_checkpoint_bit_for_bit(tts: Any, audio:
     whole, states, places, _, summary = hear(tts, audio)
     assert len(states) >= 3
     is_from_start = audio.audio_encoding in FROM_START or audio.speed > 1
-    for count, place in enumerate(places, 1):
+    for count, place in list(enumerate(places, 1))[:: 1 if audio.sample_rate_hertz else 3]:
         rest, _, _, header, again = hear(tts, audio, states[:count])
         # The first place may come before the codec's first checkpoint.
         assert header.resumed_frame_count >= 5 * count - 4

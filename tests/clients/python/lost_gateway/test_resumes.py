@@ -110,6 +110,15 @@ def test_a_text_that_was_not_kept_says_so() -> None:
     assert resumes.hindrance == "A text of over 256 KiB does not go on at another server."
 
 
+def test_an_utterance_is_asked_for_with_the_checkpoints_that_came() -> None:
+    asked = request()
+    resumes, reader = Resumes(asked, 3, 10.0), reader_of()
+    reader.accept(tts_pb2.StreamSynthesizeResponse(checkpoint=tts_pb2.SpeechCheckpoint(state=b"1")))
+    for _ in range(2):
+        assert resumes.after(LOSS, reader) is not None
+        assert list(asked.stream_config.checkpoints) == [b"1"]
+
+
 def test_a_text_is_asked_for_with_its_checkpoints_of_that_moment() -> None:
     asked = request()
     resumes, reader = Resumes(asked, 3, 10.0, TextWriter(["a"], asked, keep=True)), reader_of()

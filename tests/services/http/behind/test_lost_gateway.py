@@ -16,7 +16,15 @@ from starlette.datastructures import Headers
 
 from services.http.settings import HttpSettings
 from services.http.stage import HttpStage, start_http
-from tests.clients.python.lost_gateway.test_lost_gateway import HELD_AT, Gateways, kill_one, running_gateways, warm_up
+from tests.clients.python.lost_gateway.test_lost_gateway import (
+    FRAMES,
+    HELD_AT,
+    Gateways,
+    kill_one,
+    running_gateways,
+    warm_up,
+)
+from tests.clients.python.lost_gateway.test_lost_gateway_utterances import made_by
 from tests.services.http.test_websocket import talk_at
 
 pytestmark = pytest.mark.timeout(120)
@@ -42,7 +50,7 @@ async def door_of(gateways: Gateways) -> AsyncIterator[HttpStage]:
 )
 async def test_speech_goes_on_at_another_gateway(tmp_path: Path, response_format: str) -> None:
     body = {"model": "tts-1", "voice": "alloy", "input": "Hello.", "seed": 7, "response_format": response_format}
-    async with running_gateways(tmp_path) as gateways, door_of(gateways) as door:
+    async with running_gateways(tmp_path, seals=True) as gateways, door_of(gateways) as door:
         async with httpx.AsyncClient(base_url=door.url, timeout=100, trust_env=False) as client:
 
             async def speech() -> bytes:
@@ -52,12 +60,14 @@ async def test_speech_goes_on_at_another_gateway(tmp_path: Path, response_format
 
             undisturbed = await speech()
             gateways.deployment.codec.calls.clear()
+            gateways.deployment.engine.calls.clear()
             gateways.deployment.codec.script.pause_at = HELD_AT
             killing = asyncio.create_task(kill_one(gateways))
             heard = await asyncio.gather(speech(), speech())
             await killing
     assert list(heard) == [undisturbed] * 2
     assert len(gateways.deployment.codec.calls) == 3
+    assert sum(map(made_by, gateways.deployment.engine.calls)) < 3 * FRAMES  # the lost one is not made again
 
 
 async def test_a_text_of_a_websocket_goes_on_at_another_gateway(tmp_path: Path) -> None:
