@@ -23,7 +23,7 @@ from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
     without_times,
 )
 from tests.support.fake_deployment import FakeDeployment
-from tests.support.fake_stages import FRAME_SAMPLES, CallRecord, fake_frames, fake_identity
+from tests.support.fake_stages import FRAME_SAMPLES, CallRecord, FakeCodec, Script, fake_frames, fake_identity
 from tests.support.text_streams import messages_of
 
 Request = tts_pb2.StreamSynthesizeRequest
@@ -72,10 +72,24 @@ def with_states(request: Request, states: Sequence[bytes]) -> Request:
     return asked
 
 
+class InStep(Script):
+    """The engine makes no frame before the one four before it is decoded."""
+
+    def __init__(self, codec: FakeCodec) -> None:
+        super().__init__()
+        self._codec = codec
+
+    async def reach(self, frame: int) -> None:
+        while frame > 4 + (self._codec.calls[-1].frame_count if self._codec.calls else 0):
+            await asyncio.sleep(0.001)
+
+
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Running]:
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
         deployment.engine.frame_count = FRAMES
+        deployment.engine.script = InStep(deployment.codec)
+        deployment.codec.checkpoint_lag = 7  # where two sample rates have no moment in common
         yield deployment, tts
 
 
@@ -124,7 +138,8 @@ async def test_an_utterance_goes_on_at_each_checkpoint_bit_for_bit(
         assert without_times(rest.summary) == without_times(whole.summary)
         assert seal.open(rest.summary.sealed_codes, fake_identity()) == fake_frames(0, FRAMES)
         told = rest.header.resumed_frame_count
-        assert [made_by(call) for call in deployment.engine.calls] == ([FRAMES - told] if told < FRAMES else [])
+        assert told < FRAMES or count > 1
+        assert sum(map(made_by, deployment.engine.calls)) == FRAMES - told
         (decoding,) = deployment.codec.calls
         heard_frames = samples * 24_000 // (rate_hz or 24_000) // FRAME_SAMPLES
         assert decoded_by(decoding) <= FRAMES - heard_frames + NEEDED_AGAIN + 5
@@ -180,6 +195,7 @@ async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(tm
 
 async def test_an_engine_that_had_ended_is_not_asked_again(running: Running, asked: Request) -> None:
     deployment, tts = running
+    deployment.engine.script = Script()
     deployment.codec.script.pause_at = 20
     hearing = asyncio.create_task(hear(tts, asked))
     async with asyncio.timeout(60):
@@ -198,19 +214,19 @@ async def test_an_engine_that_had_ended_is_not_asked_again(running: Running, ask
 async def test_what_was_made_is_heard_before_an_engine_answers(running: Running, asked: Request) -> None:
     """And a full engine is waited for: the caller has audio already."""
     deployment, tts = running
+    asked.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_OGG_OPUS
     whole = await hear(tts, asked)
-    full = StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", "There is no room.")
+    forget(deployment)
+    full = StatusError(grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL", "There is no room.")
     deployment.engine.refusals = [full, full]
     deployment.engine.may_start.clear()
-    asked.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_PCM
-    call = tts.StreamSynthesize(with_states(asked, whole.states[:2]))
     content = b""
     async with asyncio.timeout(60):
-        async for message in call:
+        async for message in tts.StreamSynthesize(with_states(asked, whole.states[:1])):
             content += message.audio_chunk.audio_content
             if content:
                 deployment.engine.may_start.set()
-    assert content == whole.content[whole.places[1][1] :]
+    assert content == whole.content and len(deployment.engine.calls) == 3
 
 
 async def test_a_gateway_that_lacks_the_key_makes_everything_again(tmp_path: Path, asked: Request) -> None:
