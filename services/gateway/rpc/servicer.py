@@ -93,7 +93,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             plan, catalog = await self._planner.plan(requests, deadline, announced_bytes(context))
             checkpoints = UtteranceCheckpoints(seal, plan, catalog) if (seal := self._seal_for(plan)) else None
             begun = _NOTHING_BEGUN if checkpoints is None else checkpoints.open(plan.checkpoints)
-            self._report_resumed(plan, "utterance", "frames", begun.frame_count, begun.at)
+            self._report_resumed(plan, "utterance", begun.frame_count, begun.at)
             sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse, begun)
             clip = begun.clip()
             synthesis = self._synthesis(
@@ -125,7 +125,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             most = self._settings.max_remembered_sentences
             checkpoints = TextCheckpoints(seal, plan, catalog, most) if (seal := self._seal_for(plan)) else None
             earlier = _NOTHING_SAID if checkpoints is None else checkpoints.open(plan.checkpoints)
-            self._report_resumed(plan, "text", "sentences", len(earlier.said), earlier.at)
+            self._report_resumed(plan, "text", len(earlier.said), earlier.at)
             sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeTextResponse, earlier)
             clip = earlier.clip()
 
@@ -230,11 +230,12 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         """Of checkpoints. None where there are no keys to seal them with, or nobody asks for them."""
         return self._seal if plan.send_checkpoints or plan.checkpoints else None
 
-    def _report_resumed(self, plan: SynthesisPlan, kind: str, parts: str, count: int, at: str) -> None:
+    def _report_resumed(self, plan: SynthesisPlan, kind: str, parts: int, at: str) -> None:
+        """parts: frames of an utterance or sentences of a text that are not made again"""
         if plan.heard_frames or plan.checkpoints:
             self._metrics.resumed_streams.labels(kind, at).inc()
-            logs.annotate(**{f"resumed_{parts}": count})
-            spans.event(f"{kind} resumed", at=at, **{parts: count})
+            logs.annotate(resumed_parts=parts)
+            spans.event("stream resumed", kind=kind, parts=parts, at=at)
 
     def _sink(
         self,

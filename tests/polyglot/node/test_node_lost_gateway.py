@@ -87,7 +87,7 @@ async def test_what_was_made_is_not_made_again(tmp_path: Path, node: Any, suffix
         _, again = gateways.deployment.codec.calls
         assert bool(again.request.checkpoint) == (suffix != "opus")  # nor decoded, where the encoder can go on
         async with csm_client.AsyncClient(gateways.target) as client:
-            encoding = {"wav": "pcm"}.get(suffix, suffix)
+            encoding: Any = {"wav": "pcm"}.get(suffix, suffix)
             undisturbed = await client.stream_synthesize("Hello.", seed=7, encoding=encoding).read_all()
         assert named.out.read_bytes().endswith(undisturbed.samples)
 

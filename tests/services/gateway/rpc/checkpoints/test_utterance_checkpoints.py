@@ -75,11 +75,15 @@ def with_states(request: Request, states: Sequence[bytes]) -> Request:
 class InStep(Script):
     """The engine makes no frame before the one four before it is decoded."""
 
-    def __init__(self, codec: FakeCodec) -> None:
+    def __init__(self, codec: FakeCodec, lost_at: int = FRAMES + 1) -> None:
+        """lost_at: frame before which it is lost, once"""
         super().__init__()
-        self._codec = codec
+        self._codec, self._lost_at = codec, lost_at
 
     async def reach(self, frame: int) -> None:
+        if frame >= self._lost_at:
+            self._lost_at = FRAMES + 1
+            raise StatusError(grpc.StatusCode.UNAVAILABLE, "LEAVING", "Another one goes on.")
         while frame > 4 + (self._codec.calls[-1].frame_count if self._codec.calls else 0):
             await asyncio.sleep(0.001)
 
@@ -227,6 +231,34 @@ async def test_what_was_made_is_heard_before_an_engine_answers(running: Running,
             if content:
                 deployment.engine.may_start.set()
     assert content == whole.content and len(deployment.engine.calls) == 3
+
+
+async def test_an_engine_that_is_lost_as_well_is_replaced(running: Running, asked: Request) -> None:
+    deployment, tts = running
+    whole = await hear(tts, asked)
+    forget(deployment)
+    deployment.engine.script = InStep(deployment.codec, lost_at=30)
+    rest = await hear(tts, asked, whole.states[:1])
+    assert rest.content == whole.content[whole.places[0][1] :]
+    assert without_times(rest.summary) == without_times(whole.summary)
+    assert len(deployment.engine.calls) == 2
+    assert sum(map(made_by, deployment.engine.calls)) == FRAMES - rest.header.resumed_frame_count
+
+
+async def test_a_caller_that_leaves_ends_both_calls(running: Running, asked: Request) -> None:
+    """Also while told frames are decoded, and the engine has not answered."""
+    deployment, tts = running
+    asked.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_OGG_OPUS
+    whole = await hear(tts, asked)
+    forget(deployment)
+    deployment.engine.may_start.clear()
+    call = tts.StreamSynthesize(with_states(asked, whole.states[:1]))
+    async with asyncio.timeout(60):
+        while (await call.read()).WhichOneof("event") != "audio_chunk":
+            pass
+        call.cancel()
+        for stage in (deployment.engine, deployment.codec):
+            await stage.calls[0].ended.wait()
 
 
 async def test_a_gateway_that_lacks_the_key_makes_everything_again(tmp_path: Path, asked: Request) -> None:
