@@ -17,8 +17,10 @@ from csm.v1 import tts_pb2
 
 from bench.listeners.text_resume import ENCODINGS, IDLE_S, SENTENCES, Call, compare, run
 
-TEXT = " ".join(4 * SENTENCES)  # the built-in voice says 9 s of it
-HEARD_S = (1, 3, 8)
+TEXT = " ".join(4 * SENTENCES)
+# So hot the built-in voice speaks for 17 s; with its own sampling 9 s are the most. No cost depends on what is said.
+SAMPLING = tts_pb2.SamplingParams(seed=6, temperature=1.2, top_k=1000)
+HEARD_S = (3, 10, 16)
 
 
 async def losses(tts: Any, heard_s: int, encoding: str, rounds: int) -> list[dict[str, Any]]:
@@ -28,7 +30,7 @@ async def losses(tts: Any, heard_s: int, encoding: str, rounds: int) -> list[dic
         request = tts_pb2.StreamSynthesizeRequest()
         request.input.text = TEXT
         request.audio_config.audio_encoding = ENCODINGS[encoding]
-        request.sampling_params.seed = 5
+        request.sampling_params.CopyFrom(SAMPLING)
         request.stream_config.send_checkpoints = True
         request.stream_config.heard_sample_count = heard
         request.stream_config.checkpoints.extend(states)
