@@ -16,7 +16,7 @@ import grpc
 from csm.v1 import tts_pb2, tts_pb2_grpc
 from csm_client.errors import IncompleteAudioError, ServerError, from_rpc_error
 from csm_client.requests import Turn, stream_request
-from csm_client.speech import SpeechReader
+from csm_client.resuming.reader import SpeechReader
 
 from bench.listeners.onset import AudibleOnset
 from bench.listeners.playback import Arrival

@@ -18,7 +18,8 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,31 @@ class Call:
         return self.samples > samples + (self.sentences[sentences - 1].sample_offset if sentences else 0)
 
 
+async def compare(
+    names: dict[str, Any], first: Call, go_on: Callable[[Sequence[bytes]], Awaitable[None]], rounds: int
+) -> list[dict[str, Any]]:
+    """A row for each way in which what was lost goes on. go_on: with those states, until the first new sample"""
+    ways: dict[str, Sequence[bytes]] = {"start": (), "checkpoints": first.states}
+    figures: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, states in ways.items():
+            await asyncio.sleep(IDLE_S)
+            clock_s, cpu_s = time.monotonic(), time.process_time()
+            await go_on(states)
+            figures[way].append((time.monotonic() - clock_s, time.process_time() - cpu_s))
+    return [
+        names
+        | {
+            "heard_s": round(first.samples / 24_000, 2),
+            "from": way,
+            "first_new_sample_s": round(statistics.median(clock_s for clock_s, _ in found), 3),
+            "cpu_s": round(statistics.median(cpu_s for _, cpu_s in found), 3),
+            "checkpoint_bytes": sum(map(len, states)),
+        }
+        for (way, states), found in zip(ways.items(), figures.values(), strict=True)
+    ]
+
+
 class Bench:
     """Texts of one server."""
 
@@ -80,30 +106,12 @@ class Bench:
         """A row for each way in which the text goes on."""
         first = Call()
         await first.run(self._open(said, encoding), said + 1, self._half_sentence)
-        ways: dict[str, Sequence[bytes]] = {"start": (), "checkpoints": first.states}
         assert len(first.states) == said
-        figures: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
-        for _ in range(rounds):
-            for way, states in ways.items():
-                await asyncio.sleep(IDLE_S)
-                figures[way].append(await self._go_on(said, encoding, first.samples, states))
-        return [
-            {
-                "encoding": encoding,
-                "said": said,
-                "heard_s": round(first.samples / 24_000, 2),
-                "from": way,
-                "first_new_sample_s": round(statistics.median(clock_s for clock_s, _ in found), 3),
-                "cpu_s": round(statistics.median(cpu_s for _, cpu_s in found), 3),
-                "checkpoint_bytes": sum(map(len, states)),
-            }
-            for (way, states), found in zip(ways.items(), figures.values(), strict=True)
-        ]
 
-    async def _go_on(self, said: int, encoding: str, heard: int, states: Sequence[bytes]) -> tuple[float, float]:
-        clock_s, cpu_s = time.monotonic(), time.process_time()
-        await Call().run(self._open(said, encoding, heard, states), 0, heard)
-        return time.monotonic() - clock_s, time.process_time() - cpu_s
+        async def go_on(states: Sequence[bytes]) -> None:
+            await Call().run(self._open(said, encoding, first.samples, states), 0, first.samples)
+
+        return await compare({"encoding": encoding, "said": said}, first, go_on, rounds)
 
     def _open(self, said: int, encoding: str, heard: int = 0, states: Sequence[bytes] = ()) -> Any:
         config = tts_pb2.StreamSynthesizeRequest()
@@ -118,37 +126,53 @@ class Bench:
         return self._tts.StreamSynthesizeText(iter([message(config=config), message(text=piece)]), timeout=600)
 
 
-async def measure(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    os.environ["CSM_GATEWAY_CODE_SEALING_KEYRING"] = str(folder / "seals.json")
-    settings = AllInOneSettings(
-        bundle=arguments.bundle, watermark_keyring=folder / "marks.json", port=0, health_port=0, metrics_port=-1,
-        http_port=-1, threads=1, drain_seconds=0,
-    )  # fmt: skip
-    stage = await start_all_in_one(settings, lambda line: None)
-    try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
-            bench = Bench(tts_pb2_grpc.TextToSpeechServiceStub(channel), half_sentence=12_000)  # type: ignore[no-untyped-call]
-            await bench.losses(3, "pcm", 1)  # the first time is not counted
-            rows = []
-            for encoding in ENCODINGS:
-                for said in SAID:
-                    rows += await bench.losses(said, encoding, arguments.rounds)
-                    print(*map(json.dumps, rows[-2:]), sep="\n", flush=True)
-            return rows
-    finally:
-        await stage.stop()
+@asynccontextmanager
+async def sealing_server(bundle: str) -> AsyncIterator[Any]:
+    """A stub of a server in this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["CSM_GATEWAY_CODE_SEALING_KEYRING"] = str(Path(folder, "seals.json"))
+        settings = AllInOneSettings(
+            bundle=bundle, watermark_keyring=Path(folder, "marks.json"), port=0, health_port=0, metrics_port=-1,
+            http_port=-1, threads=1, drain_seconds=0,
+        )  # fmt: skip
+        stage = await start_all_in_one(settings, lambda line: None)
+        try:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
+                yield tts_pb2_grpc.TextToSpeechServiceStub(channel)  # type: ignore[no-untyped-call]
+        finally:
+            await stage.stop()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+async def measure(tts: Any, rounds: int) -> list[dict[str, Any]]:
+    bench = Bench(tts, half_sentence=12_000)
+    await bench.losses(3, "pcm", 1)  # the first time is not counted
+    rows = []
+    for encoding in ENCODINGS:
+        for said in SAID:
+            rows += await bench.losses(said, encoding, rounds)
+            print(*map(json.dumps, rows[-2:]), sep="\n", flush=True)
+    return rows
+
+
+def run(
+    benchmark: str, description: str | None, measure: Callable[[Any, int], Awaitable[list[dict[str, Any]]]]
+) -> None:
+    """The program: measures with a server of its own, prints the result and writes it to a file. measure: takes the
+    server's stub and a number of rounds, and returns rows
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", default="bundles/builtin")
     parser.add_argument("--rounds", type=int, default=3, help="of which the median is told")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     measured = commit()
-    with tempfile.TemporaryDirectory() as folder:
-        rows = asyncio.run(measure(arguments, Path(folder)))
-    result = {"benchmark": "text_resume", "device": cpu_name(), "commit": measured, "bundle": arguments.bundle}
+
+    async def serve_and_measure() -> list[dict[str, Any]]:
+        async with sealing_server(arguments.bundle) as tts:
+            return await measure(tts, arguments.rounds)
+
+    rows = asyncio.run(serve_and_measure())
+    result = {"benchmark": benchmark, "device": cpu_name(), "commit": measured, "bundle": arguments.bundle}
     result |= {"rounds": arguments.rounds, "rows": rows}
     print(json.dumps(result))
     if arguments.out:
@@ -156,4 +180,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run("text_resume", __doc__, measure)

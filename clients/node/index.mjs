@@ -86,10 +86,9 @@ export class Client {
   streamText(pieces, speech = {}) {
     const writer = new TextWriter(pieces, this.#resumes > 0);
     const config = request('', speech);
-    const open = ({ streamConfig, ...heard }, ...options) => {
+    const open = (heard, ...options) => {
       const call = this.#stub.streamSynthesizeText(...options);
-      const again = { ...config, ...heard };
-      call.write({ config: { ...again, streamConfig: { ...streamConfig, sendCheckpoints: this.#resumes > 0 } } });
+      call.write({ config: { ...config, ...heard } });
       writer.writeTo(call);
       return call;
     };
@@ -126,14 +125,17 @@ export class Client {
   // open: what another call has that the first has not, metadata, options -> call
   #open(open, announcing, writer) {
     const until = this.#until();
+    const asked = { sendCheckpoints: this.#resumes > 0 };
     const again = ({ header, samples, states }) => {
-      const streamConfig = { heardSampleCount: samples, checkpoints: states };
-      const heard = header === undefined ? {} : { samplingParams: { seed: header.seed.toString() }, streamConfig };
+      const streamConfig = { ...asked, heardSampleCount: samples, checkpoints: states };
+      const seed = header === undefined ? {} : { samplingParams: { seed: header.seed.toString() } };
+      const heard = { ...seed, streamConfig };
       const patient = announcing(heard);
       patient.setOptions({ waitForReady: true });
       return open(heard, patient, { deadline: until });
     };
-    const begin = () => open({}, announcing({}), { deadline: until });
+    const first = { streamConfig: asked };
+    const begin = () => open(first, announcing(first), { deadline: until });
     return new SpeechStream(begin, again, this.#resumes, until, writer);
   }
 

@@ -1,5 +1,5 @@
 // A stream that goes on at another gateway: the same request with the same seed gives the same samples, and those that
-// have come are dropped. A text goes on behind the last sentence with a checkpoint. It knows no channel.
+// have come are dropped. With the checkpoints that came, what was made is not made again. It knows no channel.
 
 import { createHash } from 'node:crypto';
 
@@ -17,19 +17,20 @@ export class Heard {
     this.samples = 0;
     this.bytes = 0;
     this.digest = createHash('sha256'); // of these bytes
-    this.checkpoints = []; // of a text: states, and where each stands
+    this.checkpoints = []; // states, and where each stands
     this.since = undefined; // digest of the bytes since the last checkpoint, if all of them are known
     this.beginAgain();
   }
 
-  // States with which another call can go on; none where it could not be checked that the audio is the same.
+  // States with which another call can go on; none where it could not be checked that the audio is the same, as of FLAC,
+  // which is compressed and goes on at the last of them.
   get states() {
-    if (this.header === undefined || (this.since === undefined && this.isCompressed)) return [];
+    if (this.header === undefined || (this.since === undefined && this.encoding === 'AUDIO_ENCODING_FLAC')) return [];
     return this.checkpoints.map(({ state }) => state);
   }
 
-  get isCompressed() {
-    return !UNCOMPRESSED.includes(this.header.audioFormat.audioEncoding);
+  get encoding() {
+    return this.header.audioFormat.audioEncoding;
   }
 
   // Another call brings the utterance from its start or from its last checkpoint.
@@ -50,8 +51,12 @@ export class Heard {
     if (![0, this.states.length].includes(resumed) || ![0, resumed].includes(first)) {
       throw new Error('The server that went on knows other sentences: the audio is incomplete.');
     }
-    if (!resumed) this.checkpoints = []; // its own take their place
-    if (!first) return;
+    const { resumedFrameCount: frames, firstSampleOffset: sample } = header;
+    if ((frames || sample) && (this.states.length === 0 || ![0, this.checkpoints.at(-1).position].includes(sample))) {
+      throw new Error('The server that went on knows other checkpoints: the audio is incomplete.');
+    }
+    if (!resumed && !frames) this.checkpoints = []; // its own take their place
+    if (!first && !sample) return;
     ({ position: this.position, bytePosition: this.bytePosition } = this.checkpoints.at(-1));
     this.expected = this.since;
   }
@@ -84,7 +89,7 @@ export class Heard {
 
   // Compressed audio continues bit for bit or not at all: a decoder needs what came before.
   checkRepeated() {
-    if (!this.isCompressed || this.repeated.digest('hex') === this.expected.copy().digest('hex')) return;
+    if (UNCOMPRESSED.includes(this.encoding) || this.repeated.digest('hex') === this.expected.copy().digest('hex')) return;
     throw new Error('The server that went on has encoded the audio in another way: the audio is incomplete.');
   }
 }

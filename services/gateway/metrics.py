@@ -47,11 +47,12 @@ class GatewayMetrics:
             ["stage", "outcome"],
             registry=registry,
         )
-        self.resumed_texts = Counter(
-            "tts_resumed_texts",
-            "Texts that another gateway had begun, by where they went on: checkpoint (behind the last sentence that was"
-            " said), codes (said sentences were decoded and encoded again, not generated), start.",
-            ["at"],
+        self.resumed_streams = Counter(
+            "tts_resumed_streams",
+            "Streams that another gateway had begun, by kind (utterance, text) and by where they went on: checkpoint"
+            " (behind what was sent, of a text the last sentence), codes (what was made was decoded and encoded again,"
+            " not generated), start.",
+            ["kind", "at"],
             registry=registry,
         )
         self.decode_slots = Counter(
@@ -129,7 +130,8 @@ class GatewayMetrics:
         for source in ("none", "broken"):
             self.voice_lookups.labels(source)
         for at in ("checkpoint", "codes", "start"):
-            self.resumed_texts.labels(at)
+            for kind in ("utterance", "text"):
+                self.resumed_streams.labels(kind, at)
         for event in ("given_back", "taken_again"):
             self.decode_slots.labels(event)
         for reason in ("CREDENTIAL_MISSING", "CREDENTIAL_INVALID", "QUOTA_EXCEEDED"):

@@ -77,7 +77,7 @@ def test_events_and_attributes_on_the_page_are_made(page: str, repository: Path)
         if isinstance(call, ast.Call) and ast.unparse(call.func) in ("logs.annotate", "spans.event")
     ]
     events = {str(call.args[0].value) for call in calls if call.args and isinstance(call.args[0], ast.Constant)}
-    assert events == {"first audio", "stage lost", "text resumed", "admitted", "first frames"}
+    assert events == {"first audio", "stage lost", "stream resumed", "admitted", "first frames"}
     assert all(event in page for event in events)
     made = {keyword.arg for call in calls for keyword in call.keywords}
     assert set(re.findall(r"`csm\.(\w+)`", page)) - {"request_id", "reason"} == made - {"labels"}

@@ -159,6 +159,7 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
         self.sends_started = True  # that `info` says so is another matter
         self.slots = asyncio.Semaphore(1000)  # for streams; one that finds none waits
         self.sends_checkpoints = True
+        self.checkpoint_lag = 0  # samples before the end of a frame, where its checkpoint is
         self.coverages: list[codec_pb2.WatermarkCoverage] = []  # of the next streams; full when empty
         self.search_script = Script()  # of StreamDetectWatermark: before its answer
         self.searches: list[CallRecord] = []
@@ -219,7 +220,7 @@ class FakeCodec(codec_pb2_grpc.CodecServiceServicer):
         """At the last frame so far. The three frames before it are needed again."""
         if not self.sends_checkpoints or not call.request.checkpoint_frame_count:
             return None
-        first, offset = max(0, call.frame_count - 3), FRAME_SAMPLES * call.frame_count
+        first, offset = max(0, call.frame_count - 3), FRAME_SAMPLES * call.frame_count - self.checkpoint_lag
         state = codec_pb2.StreamDecodeStarted(first_frame_index=first, sample_offset=offset).SerializeToString()
         return codec_pb2.StreamDecodeCheckpoint(state=state, first_frame_index=first, sample_offset=offset)
 

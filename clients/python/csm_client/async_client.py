@@ -15,7 +15,9 @@ from csm_client.channel import open_async_channel
 from csm_client.credentials import CallMetadata, ConnectionOptions, call_metadata
 from csm_client.errors import ServerError, cancelled_here, from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions, VoiceOptions
-from csm_client.speech import DEFAULT_RESUMES, NextCall, Resumes, Speech, SpeechReader, from_unary
+from csm_client.resuming.reader import SpeechReader
+from csm_client.resuming.resumes import DEFAULT_RESUMES, NextCall, Resumes
+from csm_client.speech import Speech, from_unary
 from csm_client.text_writer import TextWriter
 from csm_client.tracing import trace_metadata
 
@@ -68,13 +70,15 @@ class AsyncClient:
     def stream_synthesize(self, text: str, **options: Unpack[StreamOptions]) -> AsyncSpeechStream:
         """Audio as it is made. Iterate over it, or `await stream.read_all()`."""
         request = requests.stream_request(text, options)
-        metadata = self._metadata + trace_metadata() + requests.size_metadata(request)
+        request.stream_config.send_checkpoints = self._resumes > 0
+        traced = self._metadata + trace_metadata()
 
-        def call_again(after: NextCall) -> Any:
-            return self._tts.StreamSynthesize(after.request, timeout=after.timeout_s, metadata=metadata)
+        def call(timeout_s: float) -> Any:
+            metadata = traced + requests.size_metadata(request)
+            return self._tts.StreamSynthesize(request, timeout=timeout_s, metadata=metadata)
 
-        call = self._tts.StreamSynthesize(request, timeout=self._timeout_s, metadata=metadata)
-        return AsyncSpeechStream(call, None, Resumes(request, self._resumes, self._timeout_s), call_again)
+        resumes = Resumes(request, self._resumes, self._timeout_s)
+        return AsyncSpeechStream(call(self._timeout_s), None, resumes, lambda after: call(after.timeout_s))
 
     def stream_synthesize_text(
         self, pieces: AsyncIterable[str | tts_pb2.TextPiece] | Iterable[str], **options: Unpack[StreamOptions]

@@ -30,7 +30,13 @@ from services.gateway.audio.packets.formats import (
 from services.gateway.audio.packets.pieces import packet_pieces
 from services.gateway.audio.pieces import ogg_opus_pieces, sample_pieces, wav_pieces
 from services.gateway.audio.recording import Recording
-from services.gateway.audio.resampling.continuation import ContinuedResampler, LastSamples, Place, can_continue
+from services.gateway.audio.resampling.continuation import (
+    ContinuedResampler,
+    LastSamples,
+    Place,
+    can_continue,
+    kept_samples,
+)
 from services.gateway.audio.resampling.resampler import Resampler, open_resampler
 from services.gateway.audio.sample_encoder import SampleEncoder
 from services.gateway.audio.wav import ReadableFile, WavHeader, read_wav_header, wav_header
@@ -169,6 +175,11 @@ def can_go_on(encoding: tts_pb2.AudioEncoding, from_hz: int, to_hz: int) -> bool
     """Whether an encoder can be opened at a place. The rates are those of `open_encoder`."""
     row = ENCODINGS[encoding]
     return row.skip is not None and can_continue(from_hz, to_hz, row.lag_s)
+
+
+def samples_before(encoding: tts_pb2.AudioEncoding, from_hz: int, to_hz: int) -> int:
+    """Samples before a place that an encoder needs to go on there. The arguments are those of `open_encoder`."""
+    return kept_samples(from_hz, to_hz, ENCODINGS[encoding].lag_s)
 
 
 def open_last_samples(encoding: tts_pb2.AudioEncoding, from_hz: int, to_hz: int, place: Place | None) -> LastSamples:

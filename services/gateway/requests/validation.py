@@ -65,7 +65,7 @@ def plan_synthesis(
     max_frames = checks.max_frames(request, sample_rate_hz, speed)
     chunk_frames = checks.chunk_frames(request, sample_rate_hz)
     heard_frames = checks.heard_frames(request, sample_rate_hz, speed)
-    send_checkpoints, checkpoints = checks.checkpoints(request, words_follow=words_follow)
+    send_checkpoints, checkpoints = _checkpoints(request)
     checks.labels(request)
     if complaint := wrong_id(request.conversation_id):
         violations.wrong("conversation_id", complaint)
@@ -108,6 +108,13 @@ def _prompt_turn(voice: ChosenVoice) -> ContextTurn | None:
     if voice.prompt is None:
         return None
     return ContextTurn(voice.speaker, voice.prompt.text, codes=voice.prompt.codes)
+
+
+def _checkpoints(request: Request) -> tuple[bool, tuple[bytes, ...]]:
+    """Whether checkpoints are asked for, and those that the caller has."""
+    if isinstance(request, tts_pb2.SynthesizeRequest):
+        return False, ()
+    return request.stream_config.send_checkpoints, tuple(request.stream_config.checkpoints)
 
 
 def _digest_of(context: tts_pb2.SynthesisContext) -> bytes:
@@ -223,15 +230,6 @@ class _Checks:
         if not sample_rate_hz:
             return 0
         return math.ceil(heard_samples / sample_rate_hz * speed / self._catalog.frame_s)
-
-    def checkpoints(self, request: Request, *, words_follow: bool) -> tuple[bool, tuple[bytes, ...]]:
-        """Whether a text's checkpoints are asked for, and those that the caller has."""
-        if isinstance(request, tts_pb2.SynthesizeRequest):
-            return False, ()
-        given = tuple(request.stream_config.checkpoints)
-        if given and not words_follow:
-            self.wrong("stream_config.checkpoints", "must be empty; only StreamSynthesizeText goes on at checkpoints.")
-        return request.stream_config.send_checkpoints and words_follow, given
 
     def labels(self, request: Request) -> None:
         if len(request.labels) > MAX_LABEL_COUNT:

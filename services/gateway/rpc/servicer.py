@@ -23,7 +23,8 @@ from services.gateway.requests.sampling import default_sampling
 from services.gateway.requests.violations import Violations
 from services.gateway.rpc import responses as convert
 from services.gateway.rpc.arrivals import announced_bytes
-from services.gateway.rpc.checkpoints import Checkpoints, Earlier
+from services.gateway.rpc.checkpoints.texts import Earlier, TextCheckpoints
+from services.gateway.rpc.checkpoints.utterances import Begun, UtteranceCheckpoints
 from services.gateway.rpc.instrumented_run import instrumented_run
 from services.gateway.rpc.planning import Planner
 from services.gateway.rpc.sinks import Response, StreamSink, WholeSink
@@ -35,6 +36,7 @@ from services.gateway.synthesis.codec_stream import CodecStream
 from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.decoding import DecodePacing
 from services.gateway.synthesis.failover import FailoverLimits, Failovers
+from services.gateway.synthesis.made import Made
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
 from services.gateway.synthesis.synthesis import Codec, Deliver, Engine, Synthesis
@@ -44,7 +46,7 @@ from services.gateway.voices.directory import VoiceDirectory
 
 READ_LATE = ("Synthesize", "StreamSynthesize")  # methods of one request, which they receive when they read it
 MAX_VOICES_PER_PAGE = 100
-_NOTHING_SAID = Earlier()
+_NOTHING_SAID, _NOTHING_BEGUN = Earlier(), Begun()
 _PAGE_TOKEN = re.compile(r"[0-9]{0,9}")
 
 
@@ -89,9 +91,21 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         with self._quotas.one_more(caller_name.get()):
             deadline = Deadline.of(context, self._settings)
             plan, catalog = await self._planner.plan(requests, deadline, announced_bytes(context))
-            sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse)
-            synthesis = self._synthesis(plan, catalog, arrived_at_s=plan.arrived_at_s)
-            result = await self._run(synthesis, plan, catalog, deadline, sink.deliver)
+            checkpoints = UtteranceCheckpoints(seal, plan, catalog) if (seal := self._seal_for(plan)) else None
+            begun = _NOTHING_BEGUN if checkpoints is None else checkpoints.open(plan.checkpoints)
+            self._report_resumed(plan, "utterance", begun.frame_count, begun.at)
+            sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse, begun)
+            clip = begun.clip()
+            synthesis = self._synthesis(
+                plan,
+                catalog,
+                clip=clip,
+                waits_when_full=begun.made is not None,
+                arrived_at_s=plan.arrived_at_s,
+                made=begun.made,
+            )
+            deliver = sink.deliver if checkpoints is None else checkpoints.between(synthesis, sink, clip)
+            result = await self._run(synthesis, plan, catalog, deadline, deliver)
             await sink.finish(result)
 
     async def StreamSynthesizeText(self, requests: IncomingMessages, context: Context) -> None:
@@ -108,9 +122,10 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             sentences = read_sentences(
                 requests, plan.language_code, self._settings.max_text_length, idle_s, lambda: text.is_speaking
             )
-            checkpoints = self._checkpoints(plan, catalog)
+            most = self._settings.max_remembered_sentences
+            checkpoints = TextCheckpoints(seal, plan, catalog, most) if (seal := self._seal_for(plan)) else None
             earlier = _NOTHING_SAID if checkpoints is None else checkpoints.open(plan.checkpoints)
-            self._report_resumed(plan, earlier)
+            self._report_resumed(plan, "text", len(earlier.said), earlier.at)
             sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeTextResponse, earlier)
             clip = earlier.clip()
 
@@ -118,7 +133,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
                 sentence: SynthesisPlan,
                 before_decoding: BeforeDecoding,
                 goes_on: bool,
-                made: SynthesisResult | None,
+                made: Made | None,
             ) -> Synthesis:
                 return self._synthesis(sentence, catalog, before_decoding, clip, waits_when_full=goes_on, made=made)
 
@@ -142,7 +157,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
                 sink.begin_sentence,
                 end_sentence,
                 close_clip,
-                self._settings.max_remembered_sentences,
+                most,
                 earlier.said,
                 decodes_earlier=earlier.place is None,
             )
@@ -196,7 +211,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         *,
         waits_when_full: bool = False,
         arrived_at_s: float | None = None,
-        made: SynthesisResult | None = None,
+        made: Made | None = None,
     ) -> Synthesis:
         return Synthesis(
             plan,
@@ -211,19 +226,16 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             made,
         )
 
-    def _checkpoints(self, plan: SynthesisPlan, catalog: Catalog) -> Checkpoints | None:
-        """None where there are no keys to seal them with, or nobody asks for them."""
-        if self._seal is None or not (plan.send_checkpoints or plan.checkpoints):
-            return None
-        return Checkpoints(self._seal, plan, catalog, self._settings.max_remembered_sentences)
+    def _seal_for(self, plan: SynthesisPlan) -> CodeSeal | None:
+        """Of checkpoints. None where there are no keys to seal them with, or nobody asks for them."""
+        return self._seal if plan.send_checkpoints or plan.checkpoints else None
 
-    def _report_resumed(self, plan: SynthesisPlan, earlier: Earlier) -> None:
-        if not plan.heard_frames and not plan.checkpoints:
-            return
-        outcome = "start" if not earlier.said else "codes" if earlier.place is None else "checkpoint"
-        self._metrics.resumed_texts.labels(outcome).inc()
-        logs.annotate(resumed_sentences=len(earlier.said))
-        spans.event("text resumed", sentences=len(earlier.said), at=outcome)
+    def _report_resumed(self, plan: SynthesisPlan, kind: str, parts: int, at: str) -> None:
+        """parts: frames of an utterance or sentences of a text that are not made again"""
+        if plan.heard_frames or plan.checkpoints:
+            self._metrics.resumed_streams.labels(kind, at).inc()
+            logs.annotate(resumed_parts=parts)
+            spans.event("stream resumed", kind=kind, parts=parts, at=at)
 
     def _sink(
         self,
@@ -231,7 +243,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         plan: SynthesisPlan,
         catalog: Catalog,
         response: type[Response],
-        earlier: Earlier = _NOTHING_SAID,
+        earlier: Earlier | Begun,
     ) -> StreamSink:
         return StreamSink(
             context,
@@ -241,7 +253,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             response,
             least_pace=self._settings.min_listener_pace,
             place=earlier.place,
-            resumed_sentences=len(earlier.said),
+            resumed=earlier.header(),
         )
 
     def _pacing(self) -> DecodePacing:

@@ -39,11 +39,11 @@ class StreamSink:
         *,
         least_pace: float = 0.0,
         place: Place | None = None,
-        resumed_sentences: int = 0,
+        resumed: tts_pb2.SynthesisHeader | None = None,
     ) -> None:
         """response: message type of the stream. write_timeout_s: longest wait of one write. least_pace: seconds of
         audio that the client must take for each second of waiting beyond `write_timeout_s` in all; 0 is no limit.
-        place: where it goes on, behind `resumed_sentences` sentences; None is the start
+        place: where it goes on; None is the start. resumed: what the header says of it
         """
         self._context = context
         self._plan = plan
@@ -54,31 +54,35 @@ class StreamSink:
         self._encoder = encoder_of(plan, catalog, place)
         self._begun = False
         self._sentences: list[tts_pb2.Sentence] = []  # begun, not sent yet
-        self._begins_at, self._resumed_sentences = place, resumed_sentences
+        self._begins_at, self._resumed = place, resumed
         self._last_samples = open_last_samples(plan.encoding, catalog.sample_rate_hz, plan.sample_rate_hz, place)
-        self._taken_samples = 0 if place is None else place.decoded_samples  # at the codec's rate
-        self._sent_samples = self._had_samples = 0 if place is None else place.sent_samples  # at the caller's rate
+        self.taken_samples = 0 if place is None else place.decoded_samples  # at the codec's rate
+        self.sent_samples = self._had_samples = 0 if place is None else place.sent_samples  # at the caller's rate
 
     def begin_sentence(self, text: str) -> None:
         """Starts a sentence: the next samples belong to it."""
-        offset = round(self._taken_samples * self._plan.sample_rate_hz / self._catalog.sample_rate_hz)
+        offset = round(self.taken_samples * self._plan.sample_rate_hz / self._catalog.sample_rate_hz)
         self._sentences.append(tts_pb2.Sentence(text=text, sample_offset=offset))
 
     async def deliver(self, samples: bytes) -> int:
         """Encodes and writes samples; returns the number sent. Raises StatusError CLIENT_TOO_SLOW."""
-        self._taken_samples += len(samples) // 2
+        self.taken_samples += len(samples) // 2
         self._last_samples.push(samples)
         return await self._send(await encode(self._encoder, samples))
 
     async def end_sentence(self, checkpoint: Callable[[Place], bytes]) -> None:
         """Sends the checkpoint of the sentence whose last samples were delivered. checkpoint: makes it for a place"""
         await self._send(EncodedAudio(b"", 0))  # of a sentence without audio, that it has begun
-        state = checkpoint(self._last_samples.place(self._taken_samples, self._sent_samples))
+        state = checkpoint(self._last_samples.place(self.taken_samples, self.sent_samples))
         await self._write(tts_pb2.StreamSynthesizeTextResponse(checkpoint=tts_pb2.TextCheckpoint(state=state)))
+
+    async def send_checkpoint(self, state: bytes) -> None:
+        """Of an utterance, behind samples that were delivered."""
+        await self._write(tts_pb2.StreamSynthesizeResponse(checkpoint=tts_pb2.SpeechCheckpoint(state=state)))
 
     async def finish(self, result: SynthesisResult) -> None:
         await self._send(self._encoder.finish())
-        summary = convert.summary(self._plan, result, self._sent_samples)
+        summary = convert.summary(self._plan, result, self.sent_samples)
         await self._write(self._response(summary=summary))
 
     async def _send(self, audio: EncodedAudio) -> int:
@@ -87,10 +91,10 @@ class StreamSink:
             await self._write(tts_pb2.StreamSynthesizeTextResponse(sentence=self._sentences.pop(0)))
         if content:  # an encoder may need more samples first
             chunk = tts_pb2.AudioChunk(
-                audio_content=content, sample_offset=self._sent_samples, sample_count=audio.sample_count
+                audio_content=content, sample_offset=self.sent_samples, sample_count=audio.sample_count
             )
             await self._write(self._response(audio_chunk=chunk))
-            self._sent_samples += audio.sample_count
+            self.sent_samples += audio.sample_count
         return audio.sample_count
 
     async def _begin(self) -> bytes:
@@ -99,9 +103,8 @@ class StreamSink:
             return b""
         self._begun = True
         header = convert.header(self._plan, self._catalog)
-        header.resumed_sentence_count = self._resumed_sentences
-        if self._begins_at is not None:
-            header.first_sentence_index = self._resumed_sentences
+        if self._resumed is not None:
+            header.MergeFrom(self._resumed)
         await self._write(self._response(header=header))
         return b"" if self._begins_at is not None else container_header(self._plan, None)
 
@@ -132,7 +135,7 @@ class StreamSink:
     @property
     def _taken_s(self) -> float:
         """Seconds of audio that the client has taken."""
-        return (self._sent_samples - self._had_samples) / self._plan.sample_rate_hz
+        return (self.sent_samples - self._had_samples) / self._plan.sample_rate_hz
 
     def _too_slow(self, patience_s: float) -> StatusError:
         if patience_s == self._write_timeout_s:
@@ -143,7 +146,7 @@ class StreamSink:
                 f" {self._waited_s + max(0.0, patience_s):.1f} s; at least {self._least_pace:g} s in a second are"
                 " needed."
             )
-        metadata = {"sent_sample_count": str(self._sent_samples)}
+        metadata = {"sent_sample_count": str(self.sent_samples)}
         return StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, "CLIENT_TOO_SLOW", why, metadata=metadata)
 
 

@@ -29,6 +29,7 @@ from services.gateway.synthesis.listener import Listener, Take
 OLD_CODEC_AFTER_S = 5.0  # without `started` by then, the replica may be an older version that does not send it
 
 CHECKPOINT_FRAMES = 5  # between two checkpoints: so many frames more are decoded again after a loss
+MOST_PASSED = 32  # checkpoints kept behind what was received: of more frames than any window decodes ahead
 MOST_TAKEN_FRAMES = 10  # handed to the caller at once: progress is seen in pieces of this size
 
 
@@ -53,8 +54,24 @@ class CodecStream:
         self._pacing, self._failovers, self._clip, self._speed = pacing, failovers, clip, speed
         self._checkpoint = codec_pb2.StreamDecodeCheckpoint()  # where the next call begins
         self._later_checkpoints: deque[codec_pb2.StreamDecodeCheckpoint] = deque()  # behind the samples received
+        self._passed: deque[codec_pb2.StreamDecodeCheckpoint] = deque(maxlen=MOST_PASSED)
+        self._begin_sample = 0  # the first that is wanted
         self._window = self._new_window()
         self._offset = 0  # of the next sample of the current call
+
+    def go_on_at(self, checkpoint: codec_pb2.StreamDecodeCheckpoint, sample: int) -> None:
+        """Only samples from that one on are wanted; the checkpoint is not behind it. Called before `run`."""
+        self._checkpoint, self._begin_sample = checkpoint, sample
+        if checkpoint.state:
+            self._passed.append(checkpoint)
+
+    def checkpoint_before(self, sample: int) -> codec_pb2.StreamDecodeCheckpoint:
+        """The last one that is not behind that sample; the start where there is none. `sample` never falls."""
+        while len(self._passed) > 1 and self._passed[1].sample_offset <= sample:
+            self._passed.popleft()
+        if self._passed and self._passed[0].sample_offset <= sample:
+            return self._passed[0]
+        return codec_pb2.StreamDecodeCheckpoint()
 
     async def run(self, buffer: FrameBuffer, deadline: Deadline, take: Take) -> codec_pb2.WatermarkResult:
         """Decodes all frames, then advances the clip. The result covers the clip so far.
@@ -66,6 +83,7 @@ class CodecStream:
             self._pacing.patience_s,
             MOST_TAKEN_FRAMES * self._catalog.frame_samples,
             lambda: self._window.taken(min(self._offset, listener.taken_samples)),
+            self._begin_sample,
         )
         try:
             async with asyncio.TaskGroup() as group:
@@ -227,3 +245,4 @@ class CodecStream:
         later = self._later_checkpoints
         while later and later[0].sample_offset <= received_samples:
             self._checkpoint = later.popleft()
+            self._passed.append(self._checkpoint)

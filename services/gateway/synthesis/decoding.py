@@ -51,10 +51,11 @@ class FrameBuffer:
         self._closed = True
         self._changed.set()
 
-    def joined(self, codebook_count: int) -> rvq_pb2.CodeFrames:
-        """All frames so far as one message."""
+    def joined(self, codebook_count: int, first_frame: int = 0) -> rvq_pb2.CodeFrames:
+        """The frames so far, from that one on, as one message."""
         codes = b"".join(frames.codes for frames in self._messages)
-        return rvq_pb2.CodeFrames(frame_count=self.frame_count, codebook_count=codebook_count, codes=codes)
+        whole = rvq_pb2.CodeFrames(frame_count=self.frame_count, codebook_count=codebook_count, codes=codes)
+        return _part(whole, first_frame, self.frame_count) if first_frame else whole
 
     def wake(self) -> None:
         """Makes every iteration ask again whether it is over."""

@@ -23,12 +23,12 @@ class Listener:
         patience_s: float,
         most_samples: int,
         on_taken: Callable[[], None],
+        begin: int = 0,
     ) -> None:
         """patience_s: seconds without progress after which the caller is behind. most_samples: most of one `take`.
-        on_taken: called when `taken_samples` has grown
+        on_taken: called when `taken_samples` has grown. begin: number of the first sample
         """
-        self.put_samples = 0
-        self.taken_samples = 0
+        self.put_samples = self.taken_samples = begin
         self._take, self._patience_s, self._most_samples = take, patience_s, most_samples
         self._on_taken = on_taken
         self._pieces: deque[bytes] = deque()

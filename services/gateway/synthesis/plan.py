@@ -46,8 +46,8 @@ class SynthesisPlan:
     seal: Callable[[rvq_pb2.CodeFrames], bytes] | None = None  # seals returned codes; None returns them open
     conversation: str = ""  # key of the conversation, which finds its engine again; "" is none
     speed: float = 1.0  # of the speech; 1 is as the model speaks
-    heard_frames: int = 0  # that the caller of a text has from an earlier call
-    send_checkpoints: bool = False  # of a text, one after each sentence
-    checkpoints: tuple[bytes, ...] = ()  # of an earlier call of a text, sealed
+    heard_frames: int = 0  # that the caller has from an earlier call
+    send_checkpoints: bool = False  # between the audio, of a text after each sentence
+    checkpoints: tuple[bytes, ...] = ()  # of an earlier call, sealed
     context_digest: bytes = b""  # SHA-256 of the context as it came; b"" where there are no checkpoints
     arrived_at_s: float = field(default_factory=time.monotonic, compare=False)  # of the request, on the monotonic clock

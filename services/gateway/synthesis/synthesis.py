@@ -33,6 +33,7 @@ from services.gateway.synthesis.context_fields import in_public_terms
 from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.decoding import Chunker, DecodePacing, FrameBuffer, in_messages
 from services.gateway.synthesis.failover import Failovers
+from services.gateway.synthesis.made import Made
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
 
@@ -68,11 +69,10 @@ class Synthesis:
         before_decoding: Callable[[], Awaitable[None]] | None = None,
         clip: Clip | None = None,
         arrived_at_s: float | None = None,
-        made: SynthesisResult | None = None,
+        made: Made | None = None,
     ) -> None:
         """before_decoding: returns when decoding may begin. clip: the clip to continue; None begins a new one.
-        arrived_at_s: of the call, on the monotonic clock; None is now. made: what another run of the plan came to; the
-        engine is not asked again
+        arrived_at_s: of the call, on the monotonic clock; None is now. made: by another run of the plan
         """
         self.phase = "queue"  # then "generate"
         self.generated: asyncio.Future[rvq_pb2.CodeFrames] = asyncio.get_running_loop().create_future()
@@ -90,9 +90,10 @@ class Synthesis:
         self._chunker = Chunker(plan.chunk_frames * catalog.frame_samples)
         self._started: asyncio.Future[engine_pb2.GenerateStarted] = asyncio.get_running_loop().create_future()
         self._complete: engine_pb2.GenerateComplete | None = None
-        self._made = made
         self._queue_s = 0.0
         self._first_audio_s = 0.0
+        if made is not None:
+            self._take_made(made)
 
     async def run(self, deadline: Deadline, deliver: Deliver) -> SynthesisResult:
         """Makes the audio and hands it to `deliver`.
@@ -117,6 +118,20 @@ class Synthesis:
             first_audio_s=self._first_audio_s,
             total_s=self._elapsed_s,
         )
+
+    @property
+    def frame_count(self) -> int:
+        """Of the frames so far."""
+        return self._buffer.frame_count
+
+    def made(self, first_frame: int, sample: int) -> Made:
+        """The frames so far from that one on, and where the codec can go on and miss no sample behind `sample`.
+
+        Called once audio has been delivered.
+        """
+        codes = self._buffer.joined(self._catalog.identity.codebook_count, first_frame)
+        checkpoint = self._codec_stream.checkpoint_before(sample)
+        return Made(codes, self._started.result(), self._complete, checkpoint, checkpoint.sample_offset)
 
     @property
     def _codes(self) -> rvq_pb2.CodeFrames:
@@ -155,29 +170,27 @@ class Synthesis:
 
     async def _generate(self, deadline: Deadline) -> None:
         """Reads all frames, from one engine replica or, after a failover, from several."""
-        if self._made is not None:
-            self._take_made(self._made)
-            return
         request = self._generate_request()
         while self._complete is None:
+            if self._buffer.frame_count:
+                request.resume_frames.CopyFrom(self._codes)
             try:
                 self._complete = await self._read_engine(request, deadline)
             except StageError as error:
                 await self._failovers.prepare(error, deadline.remaining_s, self._find_engine)
-                request.resume_frames.CopyFrom(self._codes)
         counted, sent = self._complete.frame_count, self._buffer.frame_count
         if counted != sent:
             raise broken("ENGINE", f"it counts {counted} frames but sent {sent}.")
         self._buffer.close()
         self.generated.set_result(self._codes)
 
-    def _take_made(self, made: SynthesisResult) -> None:
-        self.phase, self._complete = "generate", made.complete
+    def _take_made(self, made: Made) -> None:
         self._started.set_result(made.started)
         for frames in in_messages(made.codes, _MADE_FRAMES):
             self._buffer.put(frames)
-        self._buffer.close()
-        self.generated.set_result(self._codes)
+        self._codec_stream.go_on_at(made.checkpoint, made.unwanted_samples)
+        if made.complete is not None:
+            self.phase, self._complete = "generate", made.complete
 
     async def _find_engine(self, wait_s: float) -> None:
         await self._engine.model_info(wait_s, wait_for_ready=True, conversation=self._plan.conversation)
@@ -216,8 +229,9 @@ class Synthesis:
 
     def _start(self, started: engine_pb2.GenerateStarted) -> None:
         """Checks that a resumed sequence runs on the same model with the same window: others would give other codes."""
-        if not self._started.done():
+        if self.phase == "queue":
             self.phase, self._queue_s = "generate", self._elapsed_s
+        if not self._started.done():
             self._started.set_result(started)
         first = self._started.result()
         if started.weights_digest != first.weights_digest:

@@ -11,9 +11,10 @@ import csm_client
 import grpc
 import pytest
 from csm.v1 import tts_pb2
-from csm_client import AsyncClient, speech
+from csm_client import AsyncClient
 from csm_client.client import SpeechStream
-from csm_client.speech import NextCall, Resumes
+from csm_client.resuming import resumes as resuming
+from csm_client.resuming.resumes import NextCall, Resumes
 
 from tests.clients.python.conftest import BackgroundServer
 from tests.support.fake_deployment import FakeDeployment
@@ -45,7 +46,7 @@ def failure(code: grpc.StatusCode) -> grpc.RpcError:
 
 def test_a_stream_that_is_left_while_another_server_is_called_does_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """By another thread: the reading one has just looked."""
-    monkeypatch.setattr(speech, "FIRST_DELAY_S", 0.0)
+    monkeypatch.setattr(resuming, "FIRST_DELAY_S", 0.0)
     again = Call(None, 4)
 
     def call_again(after: NextCall) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from csm.v1 import tts_pb2
 from csm_client import IncompleteAudioError
-from csm_client.speech import SpeechReader
+from csm_client.resuming.reader import SpeechReader
 
 HEADER = tts_pb2.StreamSynthesizeResponse(header=tts_pb2.SynthesisHeader(request_id="r"))
 UNKNOWN = tts_pb2.StreamSynthesizeResponse()
@@ -110,19 +110,23 @@ def checkpoint(state: bytes) -> tts_pb2.StreamSynthesizeTextResponse:
     return tts_pb2.StreamSynthesizeTextResponse(checkpoint=tts_pb2.TextCheckpoint(state=state))
 
 
-class TextCalls:
-    """Calls of one text, one after the other lost, that a reader hears."""
+class LostCalls:
+    """Calls of one stream, one after the other lost, that a reader hears."""
 
     def __init__(self, encoding: tts_pb2.AudioEncoding) -> None:
         self.reader = SpeechReader()
         self.heard = b""
         self._format = tts_pb2.AudioFormat(audio_encoding=encoding)
 
-    def hear(self, *messages: Any, resumed: int = 0, first: int = 0) -> None:
-        """The messages of the next call. resumed, first: of its header"""
+    def hear(self, *messages: Any, resumed: int = 0, first: int = 0, frames: int = 0, sample: int = 0) -> None:
+        """The messages of the next call. resumed, first: of a text's header; frames, sample: of an utterance's"""
         self.reader.begin_again()
         header = tts_pb2.SynthesisHeader(
-            audio_format=self._format, resumed_sentence_count=resumed, first_sentence_index=first
+            audio_format=self._format,
+            resumed_sentence_count=resumed,
+            first_sentence_index=first,
+            resumed_frame_count=frames,
+            first_sample_offset=sample,
         )
         for message in (tts_pb2.StreamSynthesizeTextResponse(header=header), *messages):
             if (chunk := self.reader.accept(message)) is not None:
@@ -136,7 +140,7 @@ BEGUN = (said("One."), encoded(0, 2, b"ab"), checkpoint(b"1"), said("Two.", 2), 
 
 @pytest.mark.parametrize("encoding", [tts_pb2.AUDIO_ENCODING_PCM, FLAC])
 def test_a_text_goes_on_at_its_last_checkpoint_call_after_call(encoding: tts_pb2.AudioEncoding) -> None:
-    calls = TextCalls(encoding)
+    calls = LostCalls(encoding)
     assert calls.reader.checkpoints == []
     calls.hear(*BEGUN)
     assert calls.reader.checkpoints == [b"1"]
@@ -151,7 +155,7 @@ def test_a_text_goes_on_at_its_last_checkpoint_call_after_call(encoding: tts_pb2
 def test_a_text_that_begins_anew_has_new_checkpoints() -> None:
     """Where nothing is compressed, also those that come with what has been heard."""
     for encoding, usable in ((tts_pb2.AUDIO_ENCODING_PCM, [b"new"]), (FLAC, [])):
-        calls = TextCalls(encoding)
+        calls = LostCalls(encoding)
         calls.hear(*BEGUN)
         calls.hear(said("One."), encoded(0, 2, b"ab"), checkpoint(b"new"))
         assert calls.reader.checkpoints == usable  # whether "cd" is the same could not be told any more
@@ -160,7 +164,7 @@ def test_a_text_that_begins_anew_has_new_checkpoints() -> None:
 
 
 def test_a_text_whose_encoder_begins_anew_keeps_its_checkpoints() -> None:
-    calls = TextCalls(MP3)
+    calls = LostCalls(MP3)
     calls.hear(*BEGUN)
     for _ in range(2):
         calls.hear(said("One."), encoded(0, 2, b"ab"), resumed=1)
@@ -175,7 +179,51 @@ def test_a_text_that_goes_on_otherwise_is_incomplete() -> None:
         ({"resumed": 2, "first": 2, "audio": b"cd"}, "other sentences"),
         ({"resumed": 0, "first": 1, "audio": b"cd"}, "other sentences"),
     ):
-        calls = TextCalls(FLAC)
+        calls = LostCalls(FLAC)
         calls.hear(*BEGUN)
         with pytest.raises(IncompleteAudioError, match=why):
             calls.hear(encoded(2, 2, again["audio"]), resumed=again["resumed"], first=again["first"])  # type: ignore[arg-type]
+
+
+def state(content: bytes) -> tts_pb2.StreamSynthesizeResponse:
+    return tts_pb2.StreamSynthesizeResponse(checkpoint=tts_pb2.SpeechCheckpoint(state=content))
+
+
+HALF = (encoded(0, 2, b"ab"), state(b"1"), encoded(2, 2, b"cd"))
+
+
+@pytest.mark.parametrize("encoding", [tts_pb2.AUDIO_ENCODING_PCM, FLAC])
+def test_an_utterance_goes_on_at_its_last_checkpoint_call_after_call(encoding: tts_pb2.AudioEncoding) -> None:
+    calls = LostCalls(encoding)
+    calls.hear(*HALF)
+    assert calls.reader.checkpoints == [b"1"]
+    calls.hear(encoded(2, 3, b"cde"), state(b"2"), frames=7, sample=2)
+    assert calls.reader.checkpoints == [b"1", b"2"]
+    calls.hear(encoded(5, 1, b"f"), summary(6), frames=9, sample=5)
+    calls.reader.end()
+    assert calls.heard == b"abcdef" and calls.reader.sample_count == 6
+
+
+def test_an_utterance_whose_encoder_begins_anew_keeps_its_checkpoints_and_gets_more_meanwhile() -> None:
+    calls = LostCalls(MP3)
+    calls.hear(*HALF)
+    calls.hear(encoded(0, 2, b"ab"), state(b"2"), frames=7)
+    assert calls.reader.checkpoints == [b"1", b"2"]
+    calls.hear(encoded(0, 5, b"abcde"), frames=9)
+    assert calls.reader.checkpoints == [b"1", b"2"] and calls.heard == b"abcde"
+    calls.hear(encoded(0, 2, b"ab"), state(b"new"))  # from the start
+    assert calls.reader.checkpoints == [b"new"]
+
+
+def test_an_utterance_that_goes_on_otherwise_is_incomplete() -> None:
+    for again, content, why in (
+        ({"frames": 7, "sample": 2}, b"cX", "another way"),
+        ({"frames": 7, "sample": 1}, b"cd", "other checkpoints"),
+        ({"frames": 0, "sample": 3}, b"cd", "other checkpoints"),
+    ):
+        calls = LostCalls(FLAC)
+        calls.hear(*HALF)
+        with pytest.raises(IncompleteAudioError, match=why):
+            calls.hear(encoded(2, 2, content), **again)
+    with pytest.raises(IncompleteAudioError, match="other checkpoints"):
+        LostCalls(FLAC).hear(frames=1)

@@ -13,14 +13,18 @@ import csm_client
 import pytest
 
 from tests.clients.python.lost_gateway import test_lost_gateway_texts as texts
-from tests.clients.python.lost_gateway.test_lost_gateway import AUDIO, HELD_AT, Gateways, running_gateways
+from tests.clients.python.lost_gateway import test_lost_gateway_utterances as utterances
+from tests.clients.python.lost_gateway.test_lost_gateway import AUDIO, FRAMES, HELD_AT, Gateways, running_gateways
 from tests.support.fake_stages import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
 
 
-async def say_and_kill(gateways: Gateways, node: Any, *arguments: str) -> tuple[int, str]:
-    """Exit code and standard error of the client, whose gateway is killed in the middle of its audio."""
+async def say_and_kill(gateways: Gateways, node: Any, *arguments: str, heard_s: float = 0.0) -> tuple[int, str]:
+    """Exit code and standard error of the client, whose gateway is killed in the middle of its audio.
+
+    heard_s: of audio, that it has at least
+    """
     codec = gateways.deployment.codec
     codec.script.pause_at = HELD_AT
     client = await asyncio.create_subprocess_exec(
@@ -28,7 +32,9 @@ async def say_and_kill(gateways: Gateways, node: Any, *arguments: str) -> tuple[
     )
     async with asyncio.timeout(100):
         assert client.stderr is not None
-        heard = await client.stderr.readuntil(b"s of audio")
+        heard = bytearray(await client.stderr.readuntil(b"s of audio"))
+        while _seconds_in(heard) < heard_s:
+            heard += await client.stderr.readuntil(b"s of audio")
         while codec.calls[0].frame_count < HELD_AT:
             await asyncio.sleep(0.02)
         gateways.kill_maker_of(gateways.deployment.engine.calls[0])
@@ -73,6 +79,22 @@ async def test_compressed_audio_goes_on_too(tmp_path: Path, node: Any) -> None:
         async with csm_client.AsyncClient(gateways.target) as client:
             undisturbed = await client.stream_synthesize("Hello.", seed=7, encoding="mp3").read_all()
         assert mp3.out.read_bytes() == undisturbed.samples
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "opus"])
+async def test_what_was_made_is_not_made_again(tmp_path: Path, node: Any, suffix: str) -> None:
+    async with running_gateways(tmp_path, seals=True) as gateways:
+        named = dataclasses.replace(node, out=tmp_path / f"speech.{suffix}")
+        code, stderr = await say_and_kill(gateways, named, "--seed", "7", heard_s=1.0)
+        assert code == 0, stderr
+        calls = gateways.deployment.engine.calls
+        assert sum(map(utterances.made_by, calls)) < 2 * FRAMES and calls[-1].frame_count == FRAMES
+        _, again = gateways.deployment.codec.calls
+        assert bool(again.request.checkpoint) == (suffix != "opus")  # nor decoded, where the encoder can go on
+        async with csm_client.AsyncClient(gateways.target) as client:
+            encoding: Any = {"wav": "pcm"}.get(suffix, suffix)
+            undisturbed = await client.stream_synthesize("Hello.", seed=7, encoding=encoding).read_all()
+        assert named.out.read_bytes().endswith(undisturbed.samples)
 
 
 async def test_a_caller_may_do_without(tmp_path: Path, node: Any) -> None:

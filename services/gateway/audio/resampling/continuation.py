@@ -18,7 +18,7 @@ _MOST_KEPT_SAMPLES = 4096  # at uncommon rates more would be needed
 class Place:
     """A place in a stream of samples that are resampled and encoded."""
 
-    decoded_samples: int  # before it, at the codec's rate
+    decoded_samples: int  # that are not decoded again, at the codec's rate
     sent_samples: int  # that the caller has, at the caller's rate
     last_samples: bytes = b""  # the last of the decoded ones, 16-bit
 
@@ -28,7 +28,7 @@ class LastSamples:
 
     def __init__(self, from_hz: int, to_hz: int, lag_s: float, last_samples: bytes) -> None:
         """lag_s: see `kept_samples`. last_samples: of the place where the stream begins"""
-        self._period = _period(from_hz, to_hz)
+        self._rates_hz = from_hz, to_hz
         self._size = 2 * kept_samples(from_hz, to_hz, lag_s)
         self._kept = last_samples
 
@@ -39,7 +39,7 @@ class LastSamples:
     def place(self, decoded_samples: int, sent_samples: int) -> Place:
         """decoded_samples: all that were pushed, and those before the stream began"""
         begin = decoded_samples - len(self._kept) // 2
-        unaligned = -begin % self._period
+        unaligned = aligned(begin, *self._rates_hz) - begin
         return Place(decoded_samples, sent_samples, self._kept[2 * unaligned :])
 
 
@@ -77,6 +77,11 @@ def kept_samples(from_hz: int, to_hz: int, lag_s: float) -> int:
     """
     reach = 0 if from_hz == to_hz else FILTER_TAPS * math.ceil(max(1.0, from_hz / to_hz))
     return 2 * reach + math.ceil(lag_s * from_hz) + _period(from_hz, to_hz)
+
+
+def aligned(sample: int, from_hz: int, to_hz: int) -> int:
+    """The first sample at `from_hz`, not before that one, that is of one moment with a sample at `to_hz`."""
+    return sample + -sample % _period(from_hz, to_hz)
 
 
 def _period(from_hz: int, to_hz: int) -> int:

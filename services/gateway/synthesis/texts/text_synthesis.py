@@ -21,6 +21,7 @@ from services.gateway.stages.errors import StageError, lost_after
 from services.gateway.synthesis.context_fields import renamed
 from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.decoding import FrameBuffer
+from services.gateway.synthesis.made import Made
 from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
 from services.gateway.synthesis.synthesis import Deliver, Synthesis
@@ -31,7 +32,7 @@ SEEDS = 2**63
 BeforeDecoding = Callable[[], Awaitable[None]]
 EndSentence = Callable[[str, SynthesisResult], Awaitable[None]]
 CloseClip = Callable[[Deadline], Awaitable[codec_pb2.WatermarkResult | None]]
-SynthesisOf = Callable[[SynthesisPlan, BeforeDecoding, bool, SynthesisResult | None], Synthesis]
+SynthesisOf = Callable[[SynthesisPlan, BeforeDecoding, bool, Made | None], Synthesis]
 
 
 class TextSynthesis:
@@ -133,7 +134,7 @@ class TextSynthesis:
                     self._plan_of(text, (*given, *self._remembered), num_frames),
                     self._turn_to_speak(text, before),
                     bool(self._number or self._earlier),
-                    made,
+                    None if made is None else Made(made.codes, made.started, made.complete),
                 )
                 self._spoken.append(synthesis)
                 self._said.append(said)

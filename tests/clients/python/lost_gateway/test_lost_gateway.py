@@ -29,7 +29,7 @@ AUDIO = numbered_audio(range(FRAMES))
 
 
 class Gateways:
-    """Two gateways as processes before one fake engine and codec."""
+    """Gateways as processes before one fake engine and codec."""
 
     def __init__(self, deployment: FakeDeployment, keys: Path | None) -> None:
         """keys: seals codes; None leaves them open"""
@@ -52,7 +52,8 @@ class Gateways:
         maker = next(
             process
             for process in self.processes
-            if any(held.laddr.port == port for held in psutil.Process(process.pid).net_connections("tcp"))
+            if process.poll() is None
+            and any(held.laddr.port == port for held in psutil.Process(process.pid).net_connections("tcp"))
         )
         maker.kill()
         maker.wait()
@@ -101,13 +102,13 @@ async def gateways(tmp_path: Path) -> AsyncIterator[Gateways]:
 
 
 @asynccontextmanager
-async def running_gateways(tmp_path: Path, *, seals: bool = False) -> AsyncIterator[Gateways]:
+async def running_gateways(tmp_path: Path, *, seals: bool = False, count: int = 2) -> AsyncIterator[Gateways]:
     async with AsyncExitStack() as stack:
         deployment = await stack.enter_async_context(fake_deployment())
         deployment.engine.frame_count = FRAMES
         running = Gateways(deployment, tmp_path / "seals.json" if seals else None)
         stack.callback(running.kill_all)
-        await asyncio.gather(*(running.start(tmp_path / f"{number}.log") for number in range(2)))
+        await asyncio.gather(*(running.start(tmp_path / f"{number}.log") for number in range(count)))
         yield running
 
 

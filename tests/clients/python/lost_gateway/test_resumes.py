@@ -5,10 +5,11 @@ from __future__ import annotations
 import grpc
 import pytest
 from csm.v1 import tts_pb2
-from csm_client import speech
 from csm_client.errors import ErrorDetails, ServerError
 from csm_client.requests import LARGE_BYTES
-from csm_client.speech import NextCall, Resumes, SpeechReader
+from csm_client.resuming import resumes as resumes_module
+from csm_client.resuming.reader import SpeechReader
+from csm_client.resuming.resumes import NextCall, Resumes
 from csm_client.text_writer import TextWriter
 
 CODES = grpc.StatusCode
@@ -26,7 +27,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(speech, "time", clock)
+    monkeypatch.setattr(resumes_module, "time", clock)
     return clock
 
 
@@ -107,6 +108,15 @@ def test_a_text_that_was_not_kept_says_so() -> None:
     resumes = Resumes(request(), 3, 10.0, TextWriter(["a"], request(), keep=False))
     assert resumes.after(LOSS, reader_of()) is None
     assert resumes.hindrance == "A text of over 256 KiB does not go on at another server."
+
+
+def test_an_utterance_is_asked_for_with_the_checkpoints_that_came() -> None:
+    asked = request()
+    resumes, reader = Resumes(asked, 3, 10.0), reader_of()
+    reader.accept(tts_pb2.StreamSynthesizeResponse(checkpoint=tts_pb2.SpeechCheckpoint(state=b"1")))
+    for _ in range(2):
+        assert resumes.after(LOSS, reader) is not None
+        assert list(asked.stream_config.checkpoints) == [b"1"]
 
 
 def test_a_text_is_asked_for_with_its_checkpoints_of_that_moment() -> None:

@@ -11,7 +11,8 @@ import grpc
 import pytest
 from csm.v1 import tts_pb2
 from csm_client.errors import ErrorDetails, ServerError
-from csm_client.speech import Resumes, SpeechReader
+from csm_client.resuming.reader import SpeechReader
+from csm_client.resuming.resumes import Resumes
 from csm_client.text_writer import MOST_KEPT_BYTES, PIECE_COST_BYTES, TextWriter
 
 CONFIG = tts_pb2.StreamSynthesizeRequest(request_id="r")

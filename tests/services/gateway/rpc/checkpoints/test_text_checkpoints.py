@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
-from csm.v1 import tts_pb2, tts_pb2_grpc
+from csm.v1 import tts_pb2
 
 from services.gateway.auth.code_sealing import MAGIC, STATE_MAGIC
-from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
-from tests.support.fake_stages import FRAME_SAMPLES
+from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
+    ENCODINGS,
+    refusal,
+    resumed_streams,
+    sealing_gateway,
+    without_times,
+)
+from tests.support.fake_deployment import FakeDeployment
 from tests.support.text_streams import messages_of
 
-Code = grpc.StatusCode
 Config = tts_pb2.StreamSynthesizeRequest
 FRAMES = [10, 0, 3, 12, 1]  # of each sentence
 TEXT = ["One is first. ", "No sound. Three. ", "Four is much long", "er. Five."]
-ENCODINGS = {name.removeprefix("AUDIO_ENCODING_").lower(): value for name, value in tts_pb2.AudioEncoding.items()}
 
 
 @dataclass
@@ -64,19 +66,9 @@ async def hear(tts: Any, config: Config, text: Sequence[str] = TEXT, after: Sequ
 
 @asynccontextmanager
 async def gateway(keys: Path, **settings: Any) -> AsyncIterator[tuple[FakeDeployment, Any]]:
-    noise = random.Random(1).randbytes(2 * FRAME_SAMPLES * 40)  # no two frames are alike
-
-    def audio_of(frames: range) -> bytes:
-        return noise[2 * FRAME_SAMPLES * frames.start : 2 * FRAME_SAMPLES * frames.stop]
-
-    sealing: dict[str, Any] = {"code_sealing": "sealed", "code_sealing_keyring": keys} | settings
-    async with (
-        fake_deployment(**sealing) as deployment,
-        grpc.aio.insecure_channel(deployment.target) as channel,
-    ):
+    async with sealing_gateway(keys, **settings) as (deployment, tts):
         deployment.engine.frame_counts = FRAMES * 100
-        deployment.codec.audio_of = audio_of
-        yield deployment, tts_pb2_grpc.TextToSpeechServiceStub(channel)
+        yield deployment, tts
 
 
 @pytest.fixture
@@ -98,15 +90,6 @@ def begin(deployment: FakeDeployment, sentence: int) -> None:
     deployment.engine.frame_counts = FRAMES[sentence:] + FRAMES * 100
     deployment.engine.calls.clear()
     deployment.codec.calls.clear()
-
-
-def without_times(summary: tts_pb2.SynthesisSummary) -> tts_pb2.SynthesisSummary:
-    kept = tts_pb2.SynthesisSummary()
-    kept.CopyFrom(summary)
-    for name in ("queue_duration", "first_audio_latency", "total_duration"):
-        kept.stats.ClearField(name)  # type: ignore[arg-type]
-    kept.ClearField("sealed_codes")  # sealed anew each time
-    return kept
 
 
 @pytest.mark.parametrize(
@@ -190,11 +173,7 @@ async def test_a_gateway_that_lacks_the_key_makes_everything_again(tmp_path: Pat
             assert again.content == whole.content and len(deployment.engine.calls) == len(again.states) == len(FRAMES)
             after = await hear(tts, asked, after=again.states)  # they take the place of the others
             assert after.header.resumed_sentence_count == len(FRAMES)
-            registry = deployment.gateway.server.metrics.registry
-            counts = [
-                registry.get_sample_value("tts_resumed_texts_total", {"at": at}) for at in ("start", "checkpoint")
-            ]
-            assert counts == [1, 1]
+            assert [resumed_streams(deployment, "text", at) for at in ("start", "checkpoint")] == [1, 1]
     async with gateway(tmp_path / "none.json", code_sealing="open") as (_, tts):
         again = await hear(tts, asked, after=whole.states[:2])
         assert again.content == whole.content and not again.states
@@ -239,16 +218,16 @@ async def test_checkpoints_that_do_not_belong_here_are_refused(
         ([states[0], states[0]], 1, "CHECKPOINT_OUT_OF_ORDER"),
         ([states[0], other_call[1]], 1, "CHECKPOINT_OUT_OF_ORDER"),
     ):
-        assert await refusal(tts, asked, given) == (f"config.stream_config.checkpoints[{index}]", reason)
+        assert await refused(tts, asked, given) == (f"config.stream_config.checkpoints[{index}]", reason)
     for change in OTHER_REQUESTS:
         other = Config()
         other.CopyFrom(asked)
         other.MergeFrom(change)
-        found = await refusal(tts, other, states[:1])
+        found = await refused(tts, other, states[:1])
         assert found == ("config.stream_config.checkpoints[0]", "CHECKPOINT_OTHER_REQUEST"), change
     other_text = ("text", "CHECKPOINT_OTHER_TEXT")
-    assert await refusal(tts, asked, states[:3], ["One is first. Another one. ", *TEXT[2:]]) == other_text
-    assert await refusal(tts, asked, states[:3], ["One is first. "]) == other_text
+    assert await refused(tts, asked, states[:3], ["One is first. Another one. ", *TEXT[2:]]) == other_text
+    assert await refused(tts, asked, states[:3], ["One is first. "]) == other_text
 
 
 OTHER_REQUESTS = [
@@ -265,21 +244,8 @@ OTHER_REQUESTS = [
 ]
 
 
-async def refusal(tts: Any, config: Config, after: Sequence[bytes], text: Sequence[str] = TEXT) -> tuple[str, str]:
-    """The field and the reason."""
+async def refused(tts: Any, config: Config, after: Sequence[bytes], text: Sequence[str] = TEXT) -> tuple[str, str]:
     asked = Config()
     asked.CopyFrom(config)
     asked.stream_config.checkpoints.extend(after)
-    error = await failure(tts.StreamSynthesizeText(messages_of(asked, text)))
-    assert error.code is Code.INVALID_ARGUMENT
-    (violation,) = error.field_violations
-    return violation.field, violation.reason
-
-
-async def test_an_utterance_has_no_checkpoints(tts: Any, stream_request: Config) -> None:
-    stream_request.stream_config.send_checkpoints = True
-    events = {message.WhichOneof("event") async for message in tts.StreamSynthesize(stream_request)}
-    assert events == {"header", "audio_chunk", "summary"}
-    stream_request.stream_config.checkpoints.append(b"any")
-    error = await failure(tts.StreamSynthesize(stream_request))
-    assert [violation.field for violation in error.field_violations] == ["stream_config.checkpoints"]
+    return await refusal(tts.StreamSynthesizeText(messages_of(asked, text)))

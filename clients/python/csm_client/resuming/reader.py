@@ -1,0 +1,186 @@
+"""A stream, checked message by message: header, chunks without gaps, summary, end. It knows no channel.
+
+Another call may repeat the stream, or go on behind the last checkpoint that the server sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from csm.v1 import tts_pb2
+
+from csm_client.errors import IncompleteAudioError, ServerError
+from csm_client.speech import Speech
+
+_UNCOMPRESSED = {
+    tts_pb2.AUDIO_ENCODING_PCM,
+    tts_pb2.AUDIO_ENCODING_WAV,
+    tts_pb2.AUDIO_ENCODING_MULAW,
+    tts_pb2.AUDIO_ENCODING_ALAW,
+}
+
+
+def _sound_of(header: tts_pb2.SynthesisHeader) -> tuple[object, ...]:
+    """The parts of a header that must match for the samples to be the same."""
+    return header.model_version, header.seed, header.voice, header.audio_format.SerializeToString()
+
+
+@dataclass(frozen=True, slots=True)
+class _Checkpoint:
+    """A place in the stream, of a text behind a sentence."""
+
+    state: bytes
+    position: int  # of the next sample
+    byte_position: int
+    sentences: int  # so far
+
+
+class SpeechReader:
+    """Checks the messages of one stream in order, and whether the stream is complete."""
+
+    def __init__(self) -> None:
+        self.header: tts_pb2.SynthesisHeader | None = None
+        self.summary: tts_pb2.SynthesisSummary | None = None
+        self.sentences: list[tts_pb2.Sentence] = []
+        self.sample_count = 0
+        self._num_bytes = 0
+        self._digest = hashlib.sha256()  # of these bytes
+        self._checkpoints: list[_Checkpoint] = []
+        self._digest_since: Any = None  # of the bytes since the last checkpoint; None if not all of them are known
+        self.begin_again()
+
+    def begin_again(self) -> None:
+        """Starts another call, which repeats the stream from its start or from its last checkpoint. What was received
+        before is dropped.
+        """
+        self.summary = None
+        self._has_header = False
+        self._position = self._byte_position = self._num_sentences = 0
+        self._repeated = hashlib.sha256()  # of the bytes that had come before
+        self._expected: Any = self._digest  # what it must come to
+
+    @property
+    def checkpoints(self) -> list[bytes]:
+        """States with which another call can go on; none where it could not be checked that the audio is the same.
+
+        FLAC is compressed, and goes on at the last of them.
+        """
+        if self._digest_since is None and self._encoding == tts_pb2.AUDIO_ENCODING_FLAC:
+            return []
+        return [checkpoint.state for checkpoint in self._checkpoints]
+
+    def accept(
+        self, message: tts_pb2.StreamSynthesizeResponse | tts_pb2.StreamSynthesizeTextResponse
+    ) -> tts_pb2.AudioChunk | None:
+        """The audio of a message, if it has any. Raises IncompleteAudioError for a gap or a wrong order."""
+        match message.WhichOneof("event"):
+            case "header" if not self._has_header:
+                self._accept_header(message.header)
+            case "audio_chunk" if self._has_header and self.summary is None:
+                return self._accept_audio(message.audio_chunk)
+            case "summary" if self._has_header and self.header is not None and self.summary is None:
+                self.summary = message.summary
+            case "sentence" if self.header is not None and self.summary is None:
+                assert isinstance(message, tts_pb2.StreamSynthesizeTextResponse)
+                self._accept_sentence(message.sentence)
+            case "checkpoint" if self.header is not None and self.summary is None:
+                self._accept_checkpoint(message.checkpoint.state)
+            case None:
+                pass  # an event of a newer server
+            case event:
+                raise self._incomplete(f"The server sent '{event}' out of order.")
+        return None
+
+    def _accept_header(self, header: tts_pb2.SynthesisHeader) -> None:
+        self._has_header = True
+        if self.header is None:
+            self.header = header
+        elif _sound_of(header) != _sound_of(self.header):
+            raise self._incomplete("The server that went on has another model or other settings.")
+        resumed, first = header.resumed_sentence_count, header.first_sentence_index
+        if resumed not in (0, len(self.checkpoints)) or first not in (0, resumed):
+            raise self._incomplete("The server that went on knows other sentences.")
+        frames, sample = header.resumed_frame_count, header.first_sample_offset
+        at_last = first > 0 or sample > 0
+        if (frames or sample) and (not self.checkpoints or sample not in (0, self._checkpoints[-1].position)):
+            raise self._incomplete("The server that went on knows other checkpoints.")
+        if not resumed and not frames:
+            self._checkpoints.clear()  # its own take their place
+        if at_last:
+            last = self._checkpoints[-1]
+            self._position, self._byte_position, self._num_sentences = last.position, last.byte_position, last.sentences
+            self._expected = self._digest_since
+
+    def _accept_checkpoint(self, state: bytes) -> None:
+        place = _Checkpoint(state, self._position, self._byte_position, self._num_sentences)
+        self._checkpoints.append(place)
+        self._digest_since = hashlib.sha256() if self._byte_position == self._num_bytes else None
+
+    def _accept_sentence(self, sentence: tts_pb2.Sentence) -> None:
+        if self._num_sentences == len(self.sentences):
+            self.sentences.append(sentence)
+        elif sentence != self.sentences[self._num_sentences]:
+            raise self._incomplete("The server that went on cuts the text into other sentences.")
+        self._num_sentences += 1
+
+    def _accept_audio(self, chunk: tts_pb2.AudioChunk) -> tts_pb2.AudioChunk | None:
+        if chunk.sample_offset != self._position:
+            raise self._incomplete(f"Audio from sample {self._position} to {chunk.sample_offset} is missing.")
+        content = chunk.audio_content
+        num_repeated = min(len(content), self._num_bytes - self._byte_position)
+        self._position += chunk.sample_count
+        self._byte_position += len(content)
+        if num_repeated > 0:
+            self._repeated.update(content[:num_repeated])
+            if self._byte_position >= self._num_bytes:
+                self._check_repeated()
+            if num_repeated == len(content):
+                return None
+            chunk = tts_pb2.AudioChunk(
+                audio_content=content[num_repeated:],
+                sample_offset=self.sample_count,
+                sample_count=self._position - self.sample_count,
+            )
+        self._digest.update(chunk.audio_content)
+        if self._digest_since is not None:
+            self._digest_since.update(chunk.audio_content)
+        self._num_bytes += len(chunk.audio_content)
+        self.sample_count += chunk.sample_count
+        return chunk
+
+    def _check_repeated(self) -> None:
+        """Compressed audio continues bit for bit or not at all: a decoder needs what came before."""
+        if self._encoding not in _UNCOMPRESSED and self._repeated.digest() != self._expected.digest():
+            raise self._incomplete("The server that went on has encoded the audio in another way.")
+
+    @property
+    def _encoding(self) -> tts_pb2.AudioEncoding | None:
+        return None if self.header is None else self.header.audio_format.audio_encoding
+
+    def end(self) -> None:
+        """The stream ended with OK. Raises IncompleteAudioError when no summary came."""
+        if self.summary is None:
+            raise self._incomplete("The stream ended without its summary.")
+        if self.summary.stats.sample_count != self.sample_count:
+            raise self._incomplete(
+                f"The server counts {self.summary.stats.sample_count} samples, but {self.sample_count} came."
+            )
+
+    def fail(self, error: ServerError, hindrance: str = "") -> NoReturn:
+        """The stream ended with `error`. Raises it; once audio has come, IncompleteAudioError from it.
+
+        hindrance: why the stream did not go on at another server
+        """
+        if not self.sample_count:
+            raise error from None
+        raise self._incomplete(f"{error} {hindrance}".rstrip()) from error
+
+    def _incomplete(self, why: str) -> IncompleteAudioError:
+        return IncompleteAudioError(f"The audio is incomplete. {why}", self.sample_count)
+
+    def speech(self, samples: bytes) -> Speech:
+        """The whole utterance, after `end`."""
+        assert self.header is not None and self.summary is not None
+        return Speech(samples, self.header, self.summary)

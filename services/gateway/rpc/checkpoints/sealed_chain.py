@@ -1,0 +1,99 @@
+"""The states of one call, sealed with the keys of codes, since codes are a part.
+
+Each names the one before by a digest and the request by another, so only all states of one call, in order and with its
+request, are taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TypeVar
+
+from csm.gateway.v1 import made_frames_pb2, said_sentence_pb2
+from google.protobuf.message import DecodeError
+
+from services.common.rpc.status import StatusError, wrong_field
+from services.gateway.auth.code_sealing import STATE_MAGIC, CodeSeal, SealError
+from services.gateway.stages.catalog import Catalog
+from services.gateway.synthesis.plan import SynthesisPlan
+
+State = TypeVar("State", said_sentence_pb2.SaidSentence, made_frames_pb2.MadeFrames)
+
+
+class SealedChain:
+    """Opens the states of a request and seals those that follow them."""
+
+    def __init__(self, seal: CodeSeal, request_digest: bytes, field: str) -> None:
+        """field: of the request, where the states are"""
+        self._seal, self._request, self._field = seal, request_digest, field
+        self._last = b""  # digest of the newest state
+
+    def open(self, sealed: Sequence[bytes], kind: type[State]) -> list[State]:
+        """None of them if this gateway lacks the key or their version is another one: then the call begins anew.
+
+        Raises StatusError INVALID_ARGUMENT for states that were changed or do not belong here.
+        """
+        states = []
+        for index, each in enumerate(sealed):
+            state = self._opened(index, each, kind)
+            if state is None:
+                self._last = b""
+                return []
+            states.append(state)
+        return states
+
+    def seal(self, state: State) -> bytes:
+        """The newest state, with the digests that it needs."""
+        state.request_digest, state.previous_digest = self._request, self._last
+        sealed = self._seal.seal_state(state.SerializeToString())
+        self._last = hashlib.sha256(sealed).digest()
+        return sealed
+
+    def _opened(self, index: int, sealed: bytes, kind: type[State]) -> State | None:
+        """None if this gateway cannot know what is in it."""
+        if sealed[:4] == STATE_MAGIC[:4] and sealed[4:5] != STATE_MAGIC[4:]:
+            return None
+        try:
+            state = kind.FromString(self._seal.open_state(sealed))
+        except (SealError, DecodeError) as error:
+            if isinstance(error, SealError) and error.reason == "SEALED_CODES_UNKNOWN_KEY":
+                return None
+            raise self._wrong(index, "is not as a server sent it: bytes were changed.", "CHECKPOINT_CHANGED") from None
+        if state.request_digest != self._request:
+            why = "belongs to another request, or to a server with another model, codec or settings."
+            raise self._wrong(index, why, "CHECKPOINT_OTHER_REQUEST")
+        if state.previous_digest != self._last:
+            why = "does not follow the one before: send all checkpoints of the call, in order."
+            raise self._wrong(index, why, "CHECKPOINT_OUT_OF_ORDER")
+        self._last = hashlib.sha256(sealed).digest()
+        return state
+
+    def _wrong(self, index: int, description: str, reason: str) -> StatusError:
+        return wrong_field(f"{self._field}[{index}]", description, reason)
+
+
+def request_digest(plan: SynthesisPlan, catalog: Catalog, also: object) -> bytes:
+    """Of all that decides the audio. Not of codes made of recordings: another processor's may differ in the last bits,
+    and the call goes on with those of its own. A change here needs another version of the state.
+
+    also: what else decides it, as JSON knows it
+    """
+    decides = [
+        plan.speaker,
+        plan.voice,
+        "" if plan.prompt is None else plan.prompt.text,
+        plan.language_code,
+        asdict(plan.sampling),
+        plan.max_frames,
+        plan.encoding,
+        plan.sample_rate_hz,
+        plan.speed,
+        plan.context_digest.hex(),
+        also,
+        catalog.model.weights_digest,
+        [str(getattr(catalog.identity, field.name)) for field in catalog.identity.DESCRIPTOR.fields],
+    ]
+    return hashlib.sha256(json.dumps(decides).encode()).digest()

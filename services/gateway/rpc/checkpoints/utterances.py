@@ -1,0 +1,122 @@
+"""The checkpoints of one utterance: the frames that one gateway has had made, and another one goes on from.
+
+The other one has no frame made again. Where the encoder can go on, it decodes from the codec's checkpoint before the
+audio that was sent; otherwise it decodes all frames again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from csm.gateway.v1 import made_frames_pb2
+from csm.v1 import tts_pb2
+
+from services.gateway.audio.encodings import can_go_on, samples_before
+from services.gateway.audio.resampling.continuation import Place, aligned
+from services.gateway.auth.code_sealing import CodeSeal
+from services.gateway.rpc.checkpoints.sealed_chain import SealedChain, request_digest
+from services.gateway.rpc.sinks import StreamSink
+from services.gateway.stages.catalog import Catalog
+from services.gateway.synthesis.clip import Clip
+from services.gateway.synthesis.decoding import FrameBuffer
+from services.gateway.synthesis.made import Made
+from services.gateway.synthesis.plan import SynthesisPlan
+from services.gateway.synthesis.synthesis import Deliver, Synthesis
+
+CHECKPOINT_FRAMES = 5  # of audio between two of them, at least
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What an earlier call of the utterance has made, as its checkpoints tell."""
+
+    made: Made | None = None
+    place: Place | None = None  # where the stream goes on; None: it has everything again
+    key_id: str = ""  # of the mark
+
+    @property
+    def frame_count(self) -> int:
+        return 0 if self.made is None else self.made.codes.frame_count
+
+    @property
+    def at(self) -> str:
+        """Where the stream goes on, for the metrics."""
+        return "start" if self.made is None else "codes" if self.place is None else "checkpoint"
+
+    def clip(self) -> Clip:
+        """It keeps its key, also when another one has become active."""
+        return Clip(key_id=self.key_id)
+
+    def header(self) -> tts_pb2.SynthesisHeader:
+        """What the stream's header says of it."""
+        first_sample = 0 if self.place is None else self.place.sent_samples
+        return tts_pb2.SynthesisHeader(resumed_frame_count=self.frame_count, first_sample_offset=first_sample)
+
+
+class UtteranceCheckpoints:
+    """Opens the checkpoints of a request and makes those that follow them."""
+
+    def __init__(self, seal: CodeSeal, plan: SynthesisPlan, catalog: Catalog) -> None:
+        digest = request_digest(plan, catalog, ["utterance", plan.text])
+        self._chain = SealedChain(seal, digest, "stream_config.checkpoints")
+        self._catalog, self._sends = catalog, plan.send_checkpoints
+        self._rates_hz = catalog.sample_rate_hz, plan.sample_rate_hz
+        self._goes_on = can_go_on(plan.encoding, *self._rates_hz)
+        self._samples_before = samples_before(plan.encoding, *self._rates_hz)  # of a place, that an encoder needs
+        self._told_frames = self._told_samples = 0
+        self._told_end = False
+
+    def open(self, sealed: Sequence[bytes]) -> Begun:
+        """Nothing begun, and errors, as SealedChain says."""
+        states = self._chain.open(sealed, made_frames_pb2.MadeFrames)
+        if not states:
+            return Begun()
+        frames = FrameBuffer()
+        for state in states:
+            frames.put(state.codes)
+        first, last = states[0], states[-1]
+        self._told_frames, self._told_end = frames.frame_count, last.HasField("complete")
+        self._told_samples = last.decoded_sample_count
+        made = Made(
+            frames.joined(self._catalog.identity.codebook_count),
+            first.started,
+            last.complete if self._told_end else None,
+            last.decoding,
+            last.decoded_sample_count,
+        )
+        place = Place(last.decoded_sample_count, last.sent_sample_count) if last.sent_sample_count else None
+        return Begun(made, place, first.watermark_key_id)
+
+    def between(self, synthesis: Synthesis, sink: StreamSink, clip: Clip) -> Deliver:
+        """Delivers to the sink, and sends checkpoints between the audio if the caller asks for them."""
+        if not self._sends:
+            return sink.deliver
+
+        async def deliver(samples: bytes) -> int:
+            sent = await sink.deliver(samples)
+            if sink.taken_samples >= self._told_samples + CHECKPOINT_FRAMES * self._catalog.frame_samples:
+                self._told_samples = sink.taken_samples
+                if (state := self._next(synthesis, sink, clip)) is not None:
+                    await sink.send_checkpoint(self._chain.seal(state))
+            return sent
+
+        return deliver
+
+    def _next(self, synthesis: Synthesis, sink: StreamSink, clip: Clip) -> made_frames_pb2.MadeFrames | None:
+        """What follows the last checkpoint; None where nothing does."""
+        made = synthesis.made(self._told_frames, sink.taken_samples - self._samples_before)
+        goes_on = self._goes_on and made.checkpoint.sample_offset > 0 and sink.sent_samples > 0
+        if not (made.codes.frame_count or goes_on or (made.complete is not None and not self._told_end)):
+            return None
+        state = made_frames_pb2.MadeFrames(codes=made.codes, complete=made.complete)
+        if not self._told_frames:
+            state.started.CopyFrom(made.started)
+            state.watermark_key_id = clip.key_id or self._catalog.codec.active_key_id
+        if goes_on:
+            state.decoding.CopyFrom(made.checkpoint)
+            state.decoded_sample_count = aligned(made.checkpoint.sample_offset, *self._rates_hz)
+            state.sent_sample_count = sink.sent_samples
+        self._told_frames += made.codes.frame_count
+        self._told_end = made.complete is not None
+        return state

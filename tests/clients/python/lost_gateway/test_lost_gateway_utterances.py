@@ -1,0 +1,127 @@
+"""A gateway that is killed under one utterance: what the engine has made is not made again, and no byte differs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import csm_client
+import pytest
+from csm.v1 import tts_pb2
+
+from services.gateway.rpc.checkpoints.utterances import CHECKPOINT_FRAMES
+from tests.clients.python.lost_gateway.test_lost_gateway import AUDIO, FRAMES, Gateways, running_gateways, whole_samples
+from tests.support.fake_stages import FRAME_SAMPLES, SAMPLE_RATE_HZ, CallRecord, Script
+
+pytestmark = pytest.mark.timeout(120)
+
+MESSAGE_FRAMES = 4  # of the stand-in
+# Frames since the last checkpoint. The kill may come between audio and the checkpoint that follows it.
+MOST_UNTOLD = 2 * MESSAGE_FRAMES + CHECKPOINT_FRAMES - 1
+THIRDS = (15, 30, 45)  # frames made before the loss
+
+
+@pytest.fixture
+async def gateways(tmp_path: Path) -> AsyncIterator[Gateways]:
+    async with running_gateways(tmp_path, seals=True, count=3) as running:
+        yield running
+
+
+def made_by(call: CallRecord) -> int:
+    return call.frame_count - call.request.resume_frames.frame_count
+
+
+class Listener:
+    """Reads a stream in a task."""
+
+    def __init__(self, stream: csm_client.AsyncSpeechStream) -> None:
+        self._stream = stream
+        self._chunks: list[tts_pb2.AudioChunk] = []
+        self.task = asyncio.create_task(self._listen())
+
+    def heard_frames(self) -> float:
+        if self._stream.header is None:
+            return 0
+        rate_hz = self._stream.header.audio_format.sample_rate_hertz
+        return sum(chunk.sample_count for chunk in self._chunks) / rate_hz * SAMPLE_RATE_HZ / FRAME_SAMPLES
+
+    async def _listen(self) -> bytes:
+        async with self._stream:
+            async for chunk in self._stream:
+                self._chunks.append(chunk)
+        assert self._stream.summary is not None
+        return whole_samples(self._chunks, self._stream.summary)
+
+
+async def lose(gateways: Gateways, held_at: int, heard_frames: Callable[[], float], then: Script) -> None:
+    """Kills the gateway of the only stream, whose engine is held at that frame, once its caller has heard so far."""
+    engine = gateways.deployment.engine
+    async with asyncio.timeout(60):
+        await engine.script.paused.wait()
+        while heard_frames() < held_at - 3:  # which encoders may hold back
+            await asyncio.sleep(0.02)
+        engine.script, lost = then, engine.calls[-1]
+        gateways.kill_maker_of(lost)
+        await lost.ended.wait()
+
+
+async def hear_and_lose(gateways: Gateways, losses: tuple[int, ...], **options: Any) -> bytes:
+    scripts = [*(Script(pause_at=frame) for frame in losses), Script()]
+    gateways.deployment.engine.script = scripts[0]
+    async with csm_client.AsyncClient(gateways.target, timeout_s=100) as client:
+        stream = client.stream_synthesize("Hello.", seed=7, **options)
+        listener = Listener(stream)
+        for held_at, then in zip(losses, scripts[1:], strict=True):
+            await lose(gateways, held_at, listener.heard_frames, then)
+        return await listener.task
+
+
+async def check(gateways: Gateways, losses: tuple[int, ...], **options: Any) -> None:
+    """No byte differs, and each frame is made once: but those that the caller had not been told of."""
+    heard = await hear_and_lose(gateways, losses, **options)
+    calls = gateways.deployment.engine.calls
+    assert len(calls) == 1 + len(losses)
+    assert calls[-1].frame_count == FRAMES
+    assert sum(map(made_by, calls)) <= FRAMES + MOST_UNTOLD * len(losses)
+    async with csm_client.AsyncClient(gateways.target, timeout_s=100) as client:
+        undisturbed = await client.stream_synthesize("Hello.", seed=7, **options).read_all()
+    assert heard == undisturbed.samples and (options or heard == AUDIO)
+
+
+async def test_an_utterance_goes_on_at_another_gateway_and_at_a_third_one(gateways: Gateways) -> None:
+    await check(gateways, (15, 45))
+    decoded = [call.frame_count for call in gateways.deployment.codec.calls[:-1]]
+    again = [call.request.checkpoint for call in gateways.deployment.codec.calls[:-1]]
+    assert len(decoded) == 3 and not again[0] and all(again[1:])  # nor are they decoded again
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("held_at", THIRDS)
+@pytest.mark.parametrize("encoding", ["pcm", "wav", "mulaw", "alaw", "flac", "opus", "mp3", "aac"])
+async def test_each_encoding_goes_on_in_each_third(gateways: Gateways, encoding: str, held_at: int) -> None:
+    await check(gateways, (held_at,), encoding=encoding)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{"sample_rate_hz": 8_000}, {"chunk_seconds": 0.2}], ids=["other rate", "chunks"])
+async def test_other_rates_and_chunks_go_on_twice(gateways: Gateways, options: Any) -> None:
+    await check(gateways, (15, 30), **options)
+
+
+@pytest.mark.slow
+async def test_the_synchronous_client_goes_on_too(gateways: Gateways) -> None:
+    engine, heard = gateways.deployment.engine, bytearray()
+    engine.script = Script(pause_at=30)
+
+    def listen(stream: csm_client.SpeechStream) -> None:
+        for chunk in stream:
+            heard.extend(chunk.audio_content)
+
+    with csm_client.Client(gateways.target, timeout_s=100) as client:
+        listening = asyncio.create_task(asyncio.to_thread(listen, client.stream_synthesize("Hello.")))
+        await lose(gateways, 30, lambda: len(heard) / 2 / FRAME_SAMPLES, Script())
+        await listening
+    assert heard == AUDIO
+    assert sum(map(made_by, engine.calls)) <= FRAMES + MOST_UNTOLD

@@ -1,0 +1,83 @@
+"""An utterance goes on behind any of its checkpoints, with real engine, codec and mark: no byte differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from csm.v1 import tts_pb2, tts_pb2_grpc
+
+from tests.services.all_in_one.conftest import BUILTIN, running_server
+
+TEXT = "The station is closed, please wait until Monday."
+FROM_START = {tts_pb2.AUDIO_ENCODING_OGG_OPUS, tts_pb2.AUDIO_ENCODING_MP3, tts_pb2.AUDIO_ENCODING_AAC}
+
+
+@pytest.fixture(scope="module")
+def tts(keyring: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CSM_GATEWAY_CODE_SEALING_KEYRING", str(tmp_path_factory.mktemp("keys") / "seals.json"))
+        with running_server(BUILTIN, keyring) as target, grpc.insecure_channel(target) as channel:
+            yield tts_pb2_grpc.TextToSpeechServiceStub(channel)  # type: ignore[no-untyped-call]
+
+
+def hear(
+    tts: Any, audio: tts_pb2.AudioConfig, after: Sequence[bytes] = ()
+) -> tuple[bytes, list[bytes], list[int], Any, Any]:
+    """The bytes, the states, where in the bytes each stands, the header and the summary."""
+    request = tts_pb2.StreamSynthesizeRequest(audio_config=audio)
+    request.input.text = TEXT
+    request.sampling_params.seed = 5
+    request.stream_config.send_checkpoints = True
+    request.stream_config.checkpoints.extend(after)
+    content, states, places, header = b"", [], [], None
+    for message in tts.StreamSynthesize(request, timeout=200):
+        header = message.header if message.HasField("header") else header
+        content += message.audio_chunk.audio_content
+        if message.HasField("checkpoint"):
+            states.append(message.checkpoint.state)
+            places.append(len(content))
+    return content, states, places, header, message.summary
+
+
+@pytest.mark.parametrize(
+    "audio",
+    [
+        pytest.param(tts_pb2.AudioConfig(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM), id="pcm"),
+        *(
+            pytest.param(
+                tts_pb2.AudioConfig(audio_encoding=encoding, sample_rate_hertz=rate_hz, speed=speed),
+                id=f"{tts_pb2.AudioEncoding.Name(encoding)[15:].lower()}, {rate_hz} Hz, speed {speed}",
+                marks=pytest.mark.slow,
+            )
+            for encoding, rate_hz, speed in (
+                (tts_pb2.AUDIO_ENCODING_WAV, 16_000, 1),
+                (tts_pb2.AUDIO_ENCODING_MULAW, 8_000, 1),
+                (tts_pb2.AUDIO_ENCODING_FLAC, 24_000, 1),
+                (tts_pb2.AUDIO_ENCODING_FLAC, 44_100, 1),
+                (tts_pb2.AUDIO_ENCODING_PCM, 24_000, 1.5),
+                (tts_pb2.AUDIO_ENCODING_OGG_OPUS, 24_000, 1),
+                (tts_pb2.AUDIO_ENCODING_MP3, 24_000, 1),
+                (tts_pb2.AUDIO_ENCODING_AAC, 24_000, 1),
+            )
+        ),
+    ],
+)
+def test_an_utterance_goes_on_after_each_checkpoint_bit_for_bit(tts: Any, audio: tts_pb2.AudioConfig) -> None:
+    """The mark's phase and its loudness are in the bytes."""
+    whole, states, places, _, summary = hear(tts, audio)
+    assert len(states) >= 3
+    is_from_start = audio.audio_encoding in FROM_START or audio.speed > 1
+    for count, place in list(enumerate(places, 1))[:: 1 if audio.sample_rate_hertz else 3]:
+        rest, _, _, header, again = hear(tts, audio, states[:count])
+        # The first place may come before the codec's first checkpoint.
+        assert header.resumed_frame_count >= 5 * count - 4
+        assert bool(header.first_sample_offset) != is_from_start or (count == 1 and not header.first_sample_offset)
+        assert rest == whole[place if header.first_sample_offset else 0 :]
+        assert again.watermark == summary.watermark
+        assert again.stats.sample_count == summary.stats.sample_count
+        assert again.stats.frame_count == summary.stats.frame_count
+        assert again.finish_reason == summary.finish_reason

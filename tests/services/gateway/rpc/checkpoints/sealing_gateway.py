@@ -1,0 +1,56 @@
+"""A gateway that seals, before stand-ins whose every frame sounds unlike the others."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+from csm.v1 import tts_pb2, tts_pb2_grpc
+
+from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
+from tests.support.fake_stages import FRAME_SAMPLES
+
+MOST_FRAMES = 64  # of one call
+ENCODINGS = {name.removeprefix("AUDIO_ENCODING_").lower(): value for name, value in tts_pb2.AudioEncoding.items()}
+
+
+@asynccontextmanager
+async def sealing_gateway(keys: Path, **settings: Any) -> AsyncIterator[tuple[FakeDeployment, Any]]:
+    noise = random.Random(1).randbytes(2 * FRAME_SAMPLES * MOST_FRAMES)
+
+    def audio_of(frames: range) -> bytes:
+        return noise[2 * FRAME_SAMPLES * frames.start : 2 * FRAME_SAMPLES * frames.stop]
+
+    sealing: dict[str, Any] = {"code_sealing": "sealed", "code_sealing_keyring": keys} | settings
+    async with (
+        fake_deployment(**sealing) as deployment,
+        grpc.aio.insecure_channel(deployment.target) as channel,
+    ):
+        deployment.codec.audio_of = audio_of
+        yield deployment, tts_pb2_grpc.TextToSpeechServiceStub(channel)
+
+
+def without_times(summary: tts_pb2.SynthesisSummary) -> tts_pb2.SynthesisSummary:
+    kept = tts_pb2.SynthesisSummary()
+    kept.CopyFrom(summary)
+    for name in ("queue_duration", "first_audio_latency", "total_duration"):
+        kept.stats.ClearField(name)  # type: ignore[arg-type]
+    kept.ClearField("sealed_codes")  # sealed anew each time
+    return kept
+
+
+def resumed_streams(deployment: FakeDeployment, kind: str, at: str) -> float | None:
+    registry = deployment.gateway.server.metrics.registry
+    return registry.get_sample_value("tts_resumed_streams_total", {"kind": kind, "at": at})
+
+
+async def refusal(call: Any) -> tuple[str, str]:
+    """The field and the reason of a refused call."""
+    error = await failure(call)
+    assert error.code is grpc.StatusCode.INVALID_ARGUMENT
+    (violation,) = error.field_violations
+    return violation.field, violation.reason

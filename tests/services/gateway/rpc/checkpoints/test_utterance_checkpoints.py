@@ -1,0 +1,277 @@
+"""An utterance goes on at the checkpoints of an earlier call: the same audio, and no frame is made again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from csm.v1 import tts_pb2
+
+from services.common.rpc.status import StatusError
+from services.gateway.auth.code_sealing import MAGIC, STATE_MAGIC, CodeSeal
+from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
+    ENCODINGS,
+    refusal,
+    resumed_streams,
+    sealing_gateway,
+    without_times,
+)
+from tests.services.gateway.rpc.checkpoints.utterances import (
+    FRAMES,
+    InStep,
+    Request,
+    decoded_by,
+    forget,
+    hear,
+    made_by,
+    with_states,
+)
+from tests.support.fake_deployment import FakeDeployment
+from tests.support.fake_stages import FRAME_SAMPLES, Script, fake_frames, fake_identity
+from tests.support.text_streams import messages_of
+
+Running = tuple[FakeDeployment, Any]
+NEEDED_AGAIN = 3  # frames before a checkpoint of the stand-in
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
+    async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
+        deployment.engine.frame_count = FRAMES
+        deployment.engine.script = InStep(deployment.codec)
+        deployment.codec.checkpoint_lag = 7  # where two sample rates have no moment in common
+        yield deployment, tts
+
+
+@pytest.fixture
+def asked(stream_request: Request) -> Request:
+    stream_request.stream_config.send_checkpoints = True
+    stream_request.sampling_params.seed, stream_request.input.speaker, stream_request.return_codes = 7, 1, True
+    stream_request.context.turns.add(speaker=0, text="Hello?")
+    return stream_request
+
+
+@pytest.mark.parametrize(
+    ("encoding", "rate_hz"),
+    [("pcm", 0), ("wav", 0), ("pcm", 11_025), ("mulaw", 8_000), ("alaw", 8_000), ("flac", 0), ("flac", 44_100)],
+)
+async def test_an_utterance_goes_on_at_each_checkpoint_bit_for_bit(
+    running: Running, asked: Request, tmp_path: Path, encoding: str, rate_hz: int
+) -> None:
+    deployment, tts = running
+    asked.audio_config.audio_encoding, asked.audio_config.sample_rate_hertz = ENCODINGS[encoding], rate_hz  # type: ignore[assignment]
+    whole = await hear(tts, asked)
+    assert len(whole.states) >= FRAMES // 10 and whole.summary.stats.frame_count == FRAMES
+    seal = CodeSeal(tmp_path / "seals.json")
+    for count in range(1, len(whole.states) + 1):
+        forget(deployment)
+        rest = await hear(tts, asked, whole.states[:count])
+        samples, num_bytes = whole.places[count - 1]
+        assert rest.header.first_sample_offset == samples > 0
+        assert rest.content == whole.content[num_bytes:]
+        assert not rest.content or (rest.begin, rest.end) == (samples, whole.end)
+        assert without_times(rest.summary) == without_times(whole.summary)
+        assert seal.open(rest.summary.sealed_codes, fake_identity()) == fake_frames(0, FRAMES)
+        told = rest.header.resumed_frame_count
+        assert told < FRAMES or count > 1
+        assert sum(map(made_by, deployment.engine.calls)) == FRAMES - told
+        (decoding,) = deployment.codec.calls
+        heard_frames = samples * 24_000 // (rate_hz or 24_000) // FRAME_SAMPLES
+        assert decoded_by(decoding) <= FRAMES - heard_frames + NEEDED_AGAIN + 5
+    assert resumed_streams(deployment, "utterance", "checkpoint") == len(whole.states)
+
+
+@pytest.mark.parametrize("encoding", ["ogg_opus", "mp3", "aac"])
+async def test_encoders_that_cannot_go_on_get_all_frames_again_without_the_engine(
+    running: Running, asked: Request, encoding: str
+) -> None:
+    deployment, tts = running
+    asked.audio_config.audio_encoding = ENCODINGS[encoding]  # type: ignore[assignment]
+    whole = await hear(tts, asked)
+    for count in range(1, len(whole.states) + 1):
+        forget(deployment)
+        again = await hear(tts, asked, whole.states[:count])
+        assert (again.header.first_sample_offset, again.begin) == (0, 0)
+        assert (again.content, again.end) == (whole.content, whole.end)
+        assert without_times(again.summary) == without_times(whole.summary)
+        assert sum(map(made_by, deployment.engine.calls)) == FRAMES - again.header.resumed_frame_count
+        assert [decoded_by(call) for call in deployment.codec.calls] == [FRAMES]
+    assert resumed_streams(deployment, "utterance", "codes") == len(whole.states)
+
+
+async def test_a_codec_without_checkpoints_decodes_from_the_first_frame(running: Running, asked: Request) -> None:
+    """As any codec at another speed than 1."""
+    deployment, tts = running
+    deployment.codec.sends_checkpoints = False
+    whole = await hear(tts, asked)
+    forget(deployment)
+    again = await hear(tts, asked, whole.states[:2])
+    assert again.header.resumed_frame_count > 0 and again.header.first_sample_offset == 0
+    assert again.content == whole.content
+    assert sum(map(made_by, deployment.engine.calls)) == FRAMES - again.header.resumed_frame_count
+
+
+async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(tmp_path: Path, asked: Request) -> None:
+    """The later ones have taken a new key of the mark meanwhile: the utterance keeps the one that it began with."""
+    states: list[bytes] = []
+    whole = b""
+    for active_key in ("key-1", "key-2", "key-3"):
+        async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
+            deployment.engine.frame_count = FRAMES
+            deployment.codec.info.active_key_id = active_key
+            rest = await hear(tts, asked, states)
+            whole = whole or rest.content
+            assert {call.request.watermark_key_id for call in deployment.codec.calls} == {"key-1"}
+            assert rest.content == whole[2 * (rest.begin or 0) :] and rest.end == len(whole) // 2
+            assert rest.begin == rest.header.first_sample_offset and bool(rest.begin) == bool(states)
+            states += rest.states[:2]
+    assert len(states) == 6
+
+
+async def test_an_engine_that_had_ended_is_not_asked_again(running: Running, asked: Request) -> None:
+    deployment, tts = running
+    deployment.engine.script = Script()
+    deployment.codec.script.pause_at = 20
+    hearing = asyncio.create_task(hear(tts, asked))
+    async with asyncio.timeout(60):
+        await deployment.codec.script.paused.wait()
+        await deployment.engine.calls[0].ended.wait()
+        deployment.codec.script.resume.set()
+        whole = await hearing
+    deployment.codec.script.pause_at = None
+    forget(deployment)
+    rest = await hear(tts, asked, whole.states[:-2])
+    assert rest.header.resumed_frame_count == FRAMES and not deployment.engine.calls
+    assert rest.content == whole.content[2 * (rest.begin or 0) :]
+    assert without_times(rest.summary) == without_times(whole.summary)
+
+
+async def test_what_was_made_is_heard_before_an_engine_answers(running: Running, asked: Request) -> None:
+    """And a full engine is waited for: the caller has audio already."""
+    deployment, tts = running
+    asked.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_OGG_OPUS
+    whole = await hear(tts, asked)
+    forget(deployment)
+    full = StatusError(grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL", "There is no room.")
+    deployment.engine.refusals = [full, full]
+    deployment.engine.may_start.clear()
+    content = b""
+    async with asyncio.timeout(60):
+        async for message in tts.StreamSynthesize(with_states(asked, whole.states[:1])):
+            content += message.audio_chunk.audio_content
+            if content:
+                deployment.engine.may_start.set()
+    assert content == whole.content and len(deployment.engine.calls) == 3
+
+
+async def test_an_engine_that_is_lost_as_well_is_replaced(running: Running, asked: Request) -> None:
+    deployment, tts = running
+    whole = await hear(tts, asked)
+    forget(deployment)
+    deployment.engine.script = InStep(deployment.codec, lost_at=30)
+    rest = await hear(tts, asked, whole.states[:1])
+    assert rest.content == whole.content[whole.places[0][1] :]
+    assert without_times(rest.summary) == without_times(whole.summary)
+    assert len(deployment.engine.calls) == 2
+    assert sum(map(made_by, deployment.engine.calls)) == FRAMES - rest.header.resumed_frame_count
+
+
+async def test_a_caller_that_leaves_ends_both_calls(running: Running, asked: Request) -> None:
+    """Also while told frames are decoded, and the engine has not answered."""
+    deployment, tts = running
+    asked.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_OGG_OPUS
+    whole = await hear(tts, asked)
+    forget(deployment)
+    deployment.engine.may_start.clear()
+    call = tts.StreamSynthesize(with_states(asked, whole.states[:1]))
+    async with asyncio.timeout(60):
+        while (await call.read()).WhichOneof("event") != "audio_chunk":
+            pass
+        call.cancel()
+        for stage in (deployment.engine, deployment.codec):
+            await stage.calls[0].ended.wait()
+
+
+async def test_a_gateway_that_lacks_the_key_makes_everything_again(tmp_path: Path, asked: Request) -> None:
+    async with sealing_gateway(tmp_path / "seals.json") as (_, tts):
+        whole = await hear(tts, asked)
+    later_version = STATE_MAGIC[:-1] + b"\xff" + whole.states[0][len(STATE_MAGIC) :]
+    for keys, states in (("other.json", whole.states[:2]), ("seals.json", [later_version])):
+        async with sealing_gateway(tmp_path / keys) as (deployment, tts):
+            again = await hear(tts, asked, states)
+            assert (again.header.resumed_frame_count, again.header.first_sample_offset) == (0, 0)
+            assert again.content == whole.content
+            after = await hear(tts, asked, again.states)  # they take the place of the others
+            assert after.header.resumed_frame_count > 0
+            assert [resumed_streams(deployment, "utterance", at) for at in ("start", "checkpoint")] == [1, 1]
+    for sealing in ("open", "off"):
+        async with sealing_gateway(tmp_path / "none.json", code_sealing=sealing) as (_, tts):
+            asked.return_codes = sealing == "open"
+            again = await hear(tts, asked, whole.states[:2])
+            assert again.content == whole.content and not again.states
+
+
+async def test_nobody_gets_checkpoints_who_does_not_ask(running: Running, asked: Request) -> None:
+    _, tts = running
+    whole = await hear(tts, asked)
+    asked.stream_config.send_checkpoints = False
+    plain = await hear(tts, asked)
+    assert not plain.states and plain.content == whole.content
+    rest = await hear(tts, asked, whole.states[:2])
+    assert not rest.states and rest.content == whole.content[whole.places[1][1] :]
+
+
+async def test_checkpoints_show_no_code_and_are_small(running: Running, asked: Request) -> None:
+    _, tts = running
+    heard = await hear(tts, asked)
+    frame = fake_frames(6, 1).codes
+    assert not any(frame[:16] in state or asked.input.text.encode() in state for state in heard.states)
+    assert sum(map(len, heard.states)) < 64 * FRAMES + 260 * len(heard.states)
+
+
+async def test_checkpoints_that_do_not_belong_here_are_refused(running: Running, asked: Request) -> None:
+    _, tts = running
+    states = (await hear(tts, asked)).states
+    other_call = (await hear(tts, asked)).states
+    changed = bytearray(states[1])
+    changed[len(changed) // 2] ^= 1
+    for given, index, reason in (
+        ([states[0], bytes(changed)], 1, "CHECKPOINT_CHANGED"),
+        ([states[0][:-1]], 0, "CHECKPOINT_CHANGED"),
+        ([b""], 0, "CHECKPOINT_CHANGED"),
+        ([MAGIC + states[0][len(MAGIC) :]], 0, "CHECKPOINT_CHANGED"),
+        ([states[1]], 0, "CHECKPOINT_OUT_OF_ORDER"),
+        ([states[0], states[2]], 1, "CHECKPOINT_OUT_OF_ORDER"),
+        ([states[0], states[0]], 1, "CHECKPOINT_OUT_OF_ORDER"),
+        ([states[0], other_call[1]], 1, "CHECKPOINT_OUT_OF_ORDER"),
+    ):
+        found = await refusal(tts.StreamSynthesize(with_states(asked, given)))
+        assert found == (f"stream_config.checkpoints[{index}]", reason)
+    for change in OTHER_REQUESTS:
+        other = with_states(asked, states[:1])
+        other.MergeFrom(change)
+        found = await refusal(tts.StreamSynthesize(other))
+        assert found == ("stream_config.checkpoints[0]", "CHECKPOINT_OTHER_REQUEST"), change
+    as_text = Request()
+    as_text.CopyFrom(with_states(asked, states[:1]))
+    as_text.input.text = ""
+    found = await refusal(tts.StreamSynthesizeText(messages_of(as_text, [])))
+    assert found[1] in ("CHECKPOINT_OTHER_REQUEST", "CHECKPOINT_CHANGED")
+
+
+OTHER_REQUESTS = [
+    Request(input=tts_pb2.SynthesisInput(text="Hello from another side.")),
+    Request(sampling_params=tts_pb2.SamplingParams(seed=8)),
+    Request(sampling_params=tts_pb2.SamplingParams(temperature=0.3)),
+    Request(input=tts_pb2.SynthesisInput(speaker=2)),
+    Request(voice=tts_pb2.VoiceSelection(name="ada")),
+    Request(audio_config=tts_pb2.AudioConfig(speed=2)),
+    Request(audio_config=tts_pb2.AudioConfig(sample_rate_hertz=8000)),
+    Request(audio_config=tts_pb2.AudioConfig(audio_encoding=tts_pb2.AUDIO_ENCODING_WAV)),
+    Request(context=tts_pb2.SynthesisContext(turns=[tts_pb2.Turn(speaker=1, text="Well.")])),
+    Request(max_audio_duration={"seconds": 9}),
+]
