@@ -13,12 +13,13 @@ from csm_engine.execution.ops.depth.frame_kernels import ATTEND, DOWN, DRAW, GAT
 
 BYTES_PER_US = 2.76e6  # of memory: read and written by a large copy on an H100
 CACHE_BYTES_PER_US = 5e6  # of the L2 cache, by all programs together: assumed
+PROGRAM_BYTES_PER_US = 112e3  # of it, by one program: 64 bytes a clock, assumed
 BARRIER_US = 1.5  # assumed; `bench.lease.barriers` measures it
 START_US = 1.0  # of a phase's first loads from the L2 cache: assumed
 ATTENTION_US = 2.5  # of a program's row and head, that of the launch measured on an H100
 DRAW_US = 5.9  # of a row, as ATTENTION_US
 MULTIPLY_FLOP_PER_US = 400e6  # of `mma.sync` in bfloat16, by all programs together: assumed
-VALUE = 2  # bytes
+VALUE, FLOAT = 2, 4  # bytes
 PROGRAMS = 132
 
 
@@ -45,7 +46,8 @@ def frame_us(shape: DepthShape, rows: int) -> float:
 
 def _weight_bytes(phase: Phase, shape: DepthShape) -> int:
     inputs, outputs = _product(phase, shape)
-    return VALUE * inputs * outputs * (2 if phase[0] == GATE_UP.value else 1)
+    value = 1 if shape.scaled and phase[0] != HEAD.value else VALUE
+    return value * inputs * outputs * (2 if phase[0] == GATE_UP.value else 1)
 
 
 def _product(phase: Phase, shape: DepthShape) -> tuple[int, int]:
@@ -67,14 +69,22 @@ def _work_us(phase: Phase, shape: DepthShape, rows: int) -> float:
         return (DRAW_US if number == DRAW.value else 0.0) * -(-rows // PROGRAMS)
     inputs, outputs = _product(phase, shape)
     here = rows * (2 if codebook == 1 and number != HEAD.value else 1)
-    in_blocks = -(-here // shape.row_block) * shape.row_block
-    narrow = number in (QKV.value, HEAD.value)
-    tiles = outputs // (shape.narrow_block if narrow else shape.output_block)
-    read = _weight_bytes(phase, shape) + VALUE * tiles * in_blocks * inputs
-    if number in (OUT.value, DOWN.value):
-        read += 2 * 4 * shape.splits * in_blocks * outputs  # parts of sums, written and read
-    flop = 2 * in_blocks * _weight_bytes(phase, shape) // VALUE
-    return max(read / CACHE_BYTES_PER_US, flop / MULTIPLY_FLOP_PER_US)
+    row_blocks = -(-here // shape.row_block)
+    added = number in (OUT.value, DOWN.value)
+    block = shape.cuts.added.block if added else shape.cuts.gated.block if number == GATE_UP.value else shape.cuts.narrow.block
+    splits = shape.splits if added else 1
+    tiles = outputs // block * splits * row_blocks
+    here_each = min(here, shape.row_block)  # rows that are read
+    read_each = (_weight_bytes(phase, shape) * block // outputs + VALUE * here_each * inputs) // splits
+    parts_each = FLOAT * here_each * block if added else 0  # of sums: written by each, read by the last of them
+    in_turns = -(-tiles // PROGRAMS) * (read_each + parts_each)
+    product_us = max(
+        tiles * (read_each + 2 * parts_each) / CACHE_BYTES_PER_US,
+        in_turns / PROGRAM_BYTES_PER_US,
+        2 * inputs * outputs * (2 if number == GATE_UP.value else 1) * row_blocks * shape.row_block
+        / (MULTIPLY_FLOP_PER_US * min(1, tiles / PROGRAMS)),
+    )  # fmt: skip
+    return product_us + splits * parts_each / PROGRAM_BYTES_PER_US
 
 
 def _asks_for(phase: Phase, later: Phase, shape: DepthShape) -> bool:

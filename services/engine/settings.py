@@ -74,6 +74,6 @@ class EngineSettings(BundleSettings, EngineConfig):
 
     @model_validator(mode="after")
     def _depth_kernel_multiplies_bfloat16(self) -> Self:
-        if self.depth_kernel and (self.dtype, self.quantization) != ("bfloat16", "none"):
-            raise ValueError("--depth-kernel needs --dtype bfloat16 and --quantization none.")
+        if self.depth_kernel and self.dtype != "bfloat16":
+            raise ValueError(f"--depth-kernel needs --dtype bfloat16; given is {self.dtype}.")
         return self
