@@ -16,7 +16,8 @@ CACHE_BYTES_PER_US = 5e6  # of the L2 cache, by all programs together: assumed
 PROGRAM_BYTES_PER_US = 112e3  # of it, by one program: 64 bytes a clock, assumed
 BARRIER_US = 1.5  # assumed; `bench.lease.barriers` measures it
 START_US = 1.0  # of a phase's first loads from the L2 cache: assumed
-ATTENTION_US = 2.5  # of a program's row and head, that of the launch measured on an H100
+STEP_US = 0.5  # from asking the L2 cache until a step's inputs are there: assumed
+ATTENTION_US = 2.5  # of a program's row and head, loads included: that of the launch measured on an H100
 DRAW_US = 5.9  # of a row, as ATTENTION_US
 MULTIPLY_FLOP_PER_US = 400e6  # of `mma.sync` in bfloat16, by all programs together: assumed
 VALUE, FLOAT = 2, 4  # bytes
@@ -29,7 +30,7 @@ def frame_us(shape: DepthShape, rows: int) -> float:
     arrival: dict[Phase, float] = {}
     phases = list(phases_of(shape.layers, shape.codebooks))
     for index, phase in enumerate(phases):
-        work_us = START_US + _work_us(phase, shape, rows)
+        work_us = _work_us(phase, shape, rows)
         if (size := _weight_bytes(phase, shape)) and phase not in arrival:  # nobody has asked before
             memory = max(clock, memory) + size / BYTES_PER_US
             arrival[phase] = memory
@@ -70,21 +71,24 @@ def _work_us(phase: Phase, shape: DepthShape, rows: int) -> float:
     inputs, outputs = _product(phase, shape)
     here = rows * (2 if codebook == 1 and number != HEAD.value else 1)
     row_blocks = -(-here // shape.row_block)
-    added = number in (OUT.value, DOWN.value)
-    block = shape.cuts.added.block if added else shape.cuts.gated.block if number == GATE_UP.value else shape.cuts.narrow.block
-    splits = shape.splits if added else 1
-    tiles = outputs // block * splits * row_blocks
-    here_each = min(here, shape.row_block)  # rows that are read
-    read_each = (_weight_bytes(phase, shape) * block // outputs + VALUE * here_each * inputs) // splits
-    parts_each = FLOAT * here_each * block if added else 0  # of sums: written by each, read by the last of them
-    in_turns = -(-tiles // PROGRAMS) * (read_each + parts_each)
-    product_us = max(
-        tiles * (read_each + 2 * parts_each) / CACHE_BYTES_PER_US,
-        in_turns / PROGRAM_BYTES_PER_US,
-        2 * inputs * outputs * (2 if number == GATE_UP.value else 1) * row_blocks * shape.row_block
-        / (MULTIPLY_FLOP_PER_US * min(1, tiles / PROGRAMS)),
-    )  # fmt: skip
-    return product_us + splits * parts_each / PROGRAM_BYTES_PER_US
+    cut, step, splits = {
+        GATE_UP.value: (shape.cuts.gated, shape.gated_step, 1),
+        OUT.value: (shape.cuts.added, shape.out_step, shape.splits),
+        DOWN.value: (shape.cuts.added, shape.down_step, shape.splits),
+    }.get(number, (shape.cuts.narrow, shape.narrow_step, 1))
+    tasks = outputs // cut.block * splits * row_blocks
+    turns = -(-tasks // PROGRAMS)
+    here_each = min(here, shape.row_block)  # rows that are there
+    read_each = (_weight_bytes(phase, shape) * cut.block // outputs + VALUE * here_each * inputs) // splits
+    part_each = FLOAT * here_each * cut.block if splits > 1 else 0  # of a sum: written by each, read by the last
+    flop = 2 * inputs * outputs * (2 if number == GATE_UP.value else 1) * row_blocks * shape.row_block
+    product_us = START_US + max(
+        tasks * (read_each + 2 * part_each) / CACHE_BYTES_PER_US,
+        turns * read_each / PROGRAM_BYTES_PER_US,
+        turns * (inputs // splits // step) * STEP_US / (cut.stages - 1),
+        flop / (MULTIPLY_FLOP_PER_US * min(1.0, tasks / PROGRAMS)),
+    )
+    return product_us + splits * part_each / PROGRAM_BYTES_PER_US
 
 
 def _asks_for(phase: Phase, later: Phase, shape: DepthShape) -> bool:

@@ -18,6 +18,7 @@ FORMS = (
     ("auto", "plain"),
     ("fused", "float8"),
     ("int8", "float8-kv", "depth-kernel"),
+    ("float8-depth-kernel",),
 )  # which takes as long as one test may
 Run = Callable[..., subprocess.CompletedProcess[str]]
 GOOD = MachineCode("kernel", 96, 0, 45_000, 4, 3, 744, 0, 31, 30, 8, True)
