@@ -26,7 +26,9 @@ class DepthWeights:
     out: Tensor  # (L, d, H E)
     gate_up: Tensor  # (L, 2 F, d)
     down: Tensor  # (L, d, F)
-    scales: Tensor  # (L, N) float32, of the N outputs of these four, in this order; (1, 1) and not read without eight bits
+    scales: (
+        Tensor  # (L, N) float32, of the N outputs of these four, in this order; (1, 1) and not read without eight bits
+    )
     heads: Tensor  # (K - 1, V, d)
     table: Tensor  # ((K - 1) V, d), inputs for codes
     rope: Tensor  # (positions, E / 2, 2) float32

@@ -45,7 +45,8 @@ def phase(
     elif PHASE == QKV:
         normed_product(
             program, programs, x, square, qkv_weight + layer * (S.qkv_rows * S.dim), scale, qkv, here, S.eps,
-            S.dim, S.qkv_rows, False, S.scaled, S.parts, S.row_block, S.cuts.narrow.block, S.narrow_step, S.cuts.narrow.stages, S.wide,
+            S.dim, S.qkv_rows, False, S.scaled, S.parts, S.row_block,
+            S.cuts.narrow.block, S.narrow_step, S.cuts.narrow.stages, S.wide,
         )  # fmt: skip
     elif PHASE == ATTEND:
         cache = layer * rows * (S.kv_heads * S.codebooks * S.head_dim)
@@ -59,26 +60,30 @@ def phase(
         added_product(
             program, programs, attended, out_weight + layer * (S.dim * S.attended), scale + S.qkv_rows, x, square,
             part, arrivals, here,
-            S.attended, S.dim, S.scaled, S.splits, S.row_block, S.cuts.added.block, S.out_step, S.cuts.added.stages, S.wide,
+            S.attended, S.dim, S.scaled, S.splits, S.row_block,
+            S.cuts.added.block, S.out_step, S.cuts.added.stages, S.wide,
         )  # fmt: skip
     elif PHASE == GATE_UP:
         normed_product(
             program, programs, x, square, gate_up_weight + layer * (2 * S.ffn * S.dim), scale + S.qkv_rows + S.dim,
             inner, here, S.eps,
-            S.dim, S.ffn, True, S.scaled, S.parts, S.row_block, S.cuts.gated.block, S.gated_step, S.cuts.gated.stages, S.wide,
+            S.dim, S.ffn, True, S.scaled, S.parts, S.row_block,
+            S.cuts.gated.block, S.gated_step, S.cuts.gated.stages, S.wide,
         )  # fmt: skip
     elif PHASE == DOWN:
         added_product(
             program, programs, inner, down_weight + layer * (S.dim * S.ffn), scale + (S.outputs - S.dim), x, square,
             part, arrivals, here,
-            S.ffn, S.dim, S.scaled, S.splits, S.row_block, S.cuts.added.block, S.down_step, S.cuts.added.stages, S.wide,
+            S.ffn, S.dim, S.scaled, S.splits, S.row_block,
+            S.cuts.added.block, S.down_step, S.cuts.added.stages, S.wide,
         )  # fmt: skip
     elif PHASE == HEAD:
         before = here - rows
         normed_product(
             program, programs, x + before * S.dim, square + before * S.parts,
             head_weight + (codebook - 1) * (S.head_rows * S.dim), scale, logits, rows, S.eps,
-            S.dim, S.codebook_size, False, False, S.parts, S.row_block, S.cuts.narrow.block, S.narrow_step, S.cuts.narrow.stages, S.wide,
+            S.dim, S.codebook_size, False, False, S.parts, S.row_block,
+            S.cuts.narrow.block, S.narrow_step, S.cuts.narrow.stages, S.wide,
         )  # fmt: skip
     else:
         tl.static_assert(PHASE == DRAW)

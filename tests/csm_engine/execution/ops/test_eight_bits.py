@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import re
 import struct
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,7 +15,12 @@ pytest.importorskip("triton", reason="triton comes with CUDA builds of torch and
 from csm_engine.execution.matrix import FLOAT8  # noqa: E402
 from csm_engine.execution.ops.eight_bits import FROM_FLOAT8, FROM_INT8  # noqa: E402
 
-_WORD = 2**32 - 1
+OPERATIONS: dict[str, Callable[..., int]] = {
+    "mov.b32": lambda value: value,
+    "shr.u32": operator.rshift,
+    "and.b32": operator.and_,
+    "or.b32": operator.or_,
+}
 
 
 def bfloat16(bits: int) -> float:
@@ -54,12 +61,7 @@ def run(instructions: str, word: int) -> list[int]:
         elif name in ("mul.rn.bf16x2", "sub.rn.bf16x2"):
             registers[target] = on_halves(name[:3], *told)
         else:
-            registers[target] = {
-                "mov.b32": lambda: told[0],
-                "shr.u32": lambda: told[0] >> told[1],
-                "and.b32": lambda: told[0] & told[1],
-                "or.b32": lambda: told[0] | told[1],
-            }[name]() & _WORD  # fmt: skip
+            registers[target] = OPERATIONS[name](*told)
     return [registers["$0"], registers["$1"]]
 
 
@@ -71,6 +73,8 @@ def test_every_byte_becomes_its_value_in_its_place(instructions: object, dtype: 
     for turn in range(4):  # each byte in each place, beside others
         four = torch.stack([bytes_.roll(n * 37 + turn) for n in range(4)], dim=1)
         for row in four:
-            low, high = run(str(getattr(instructions, "value", instructions)), int.from_bytes(bytes(row.tolist()), "little"))
+            low, high = run(
+                str(getattr(instructions, "value", instructions)), int.from_bytes(bytes(row.tolist()), "little")
+            )
             made = [bfloat16(half) for half in (low & 0xFFFF, low >> 16, high & 0xFFFF, high >> 16)]
             assert made == row.view(dtype).float().tolist()
