@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from csm_engine.execution.ops.depth.depth_shape import LARGEST_NARROW_TILE, LARGEST_TILE
 from csm_engine.model.shapes import ModelConfig
-
-_LARGEST_TILE, _LARGEST_NARROW_TILE = 64, 32  # outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +42,11 @@ def check_sizes(config: ModelConfig, dtype: torch.dtype, *, on_gpu: bool) -> Non
         if size & (size - 1):
             raise ValueError(f"the depth kernel needs a power of two as {name}; given is {size}")
     for name, size, least in (
-        ("dim", stack.dim, _LARGEST_TILE),
-        ("ffn_dim", stack.ffn_dim, _LARGEST_TILE),
-        ("head_dim", stack.head_dim, _LARGEST_NARROW_TILE),
-        ("codebook_size", config.codebook_size, _LARGEST_NARROW_TILE),
+        ("dim", stack.dim, LARGEST_TILE),
+        ("ffn_dim", stack.ffn_dim, LARGEST_TILE),
+        ("head_dim", stack.head_dim, LARGEST_NARROW_TILE),
+        ("width of all heads", stack.num_heads * stack.head_dim, LARGEST_TILE),
+        ("codebook_size", config.codebook_size, LARGEST_NARROW_TILE),
     ):
         if size < least:
             raise ValueError(f"the depth kernel needs a {name} of at least {least}; given is {size}")

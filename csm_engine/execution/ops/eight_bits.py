@@ -50,9 +50,9 @@ def widened(weight, dtype: tl.constexpr):
     """weight, of any shape and type, as `dtype`."""
     if dtype == tl.bfloat16 and weight.dtype == tl.float8e4nv:
         return tl.inline_asm_elementwise(
-            FROM_FLOAT8, "=r,=r,r", [weight.to(tl.int8, bitcast=True)], dtype=tl.bfloat16, is_pure=True, pack=4
+            FROM_FLOAT8, "=&r,=&r,r", [weight.to(tl.int8, bitcast=True)], dtype=tl.bfloat16, is_pure=True, pack=4
         )
     elif dtype == tl.bfloat16 and weight.dtype == tl.int8:
-        return tl.inline_asm_elementwise(FROM_INT8, "=r,=r,r", [weight], dtype=tl.bfloat16, is_pure=True, pack=4)
+        return tl.inline_asm_elementwise(FROM_INT8, "=&r,=&r,r", [weight], dtype=tl.bfloat16, is_pure=True, pack=4)
     else:
         return weight.to(dtype)

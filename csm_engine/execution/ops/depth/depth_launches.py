@@ -14,8 +14,7 @@ from csm_engine.execution.ops.depth.depth_shape import DepthShape, cuts_of
 from csm_engine.execution.ops.tile_shapes import row_block_of
 from csm_engine.execution.sampler import SamplingRows
 
-_WARPS = 8
-_REGISTERS = 192  # of a thread, with eight bits: left alone, the compiler takes 128 and spills
+WARPS = 4  # more of them would read the same rows from shared memory again
 _FEW_ROWS = 16  # up to this many, each query head has its own program
 _LEAST_ASKED = 512  # bytes of a row of weights, of which a thread's part is the 16 that can be asked for
 _HOPPER_PROGRAMS = 132  # one for each multiprocessor; where there is no device to ask
@@ -99,8 +98,8 @@ class DepthKernel:
         """first, fed: (B, d), inputs of positions 0 and 1 -> the codes (B, K), whose first column is as it was."""
         rows, shape = len(first), self.shape(len(first))
         frame_kernels.depth_frame_kernel[(self.programs,)](
-            *self._arguments(first, fed, drawing), self._counter, rows, S=shape, num_warps=_WARPS, num_stages=1,
-            maxnreg=_REGISTERS if shape.scaled else None, launch_cooperative_grid=True,
+            *self._arguments(first, fed, drawing), self._counter, rows, S=shape, num_warps=WARPS, num_stages=1,
+            launch_cooperative_grid=True,
         )  # fmt: skip
         return drawing.codes
 
@@ -111,7 +110,7 @@ class DepthKernel:
         for phase in phases_of(shape.layers, shape.codebooks):
             number, codebook, layer, position = phase
             frame_kernels.depth_phase_kernel[(self.programs,)](
-                *arguments, codebook, layer, position, rows, PHASE=number, S=shape, num_warps=_WARPS, num_stages=1
+                *arguments, codebook, layer, position, rows, PHASE=number, S=shape, num_warps=WARPS, num_stages=1
             )
             yield phase
 
@@ -141,7 +140,7 @@ class DepthKernel:
             key_bits=bits,
             cuts=cuts_of(row_block, scaled=scaled),
             scaled=scaled,
-            asking=32 * _WARPS if on_gpu and is_asked_for(weights) else 0,
+            asking=32 * WARPS if on_gpu and is_asked_for(weights) else 0,
             wide=not on_gpu,
         )
 

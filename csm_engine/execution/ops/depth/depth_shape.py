@@ -10,8 +10,8 @@ from dataclasses import dataclass
 class Cut:
     """How a product is cut into tiles and steps.
 
-    block: outputs of a tile; width: inputs that a step multiplies, at most; stages: steps that are read or multiplied
-    at once, as far as 160 KiB of shared memory hold them.
+    block: outputs of a tile; width: inputs that a step multiplies, at most; stages: one more than the steps that shared
+    memory holds, in 160 KiB at most.
     """
 
     block: int
@@ -33,10 +33,12 @@ _MANY_ROWS = 64  # of a tile
 # into registers beside the sums.
 _CUTS = {
     (False, False): Cuts(Cut(16, 256, 5), Cut(32, 128, 8), Cut(64, 128, 5)),
-    (False, True): Cuts(Cut(32, 256, 4), Cut(64, 128, 5), Cut(64, 128, 4)),
+    (False, True): Cuts(Cut(32, 256, 4), Cut(64, 128, 5), Cut(64, 64, 7)),
     (True, False): Cuts(Cut(16, 256, 6), Cut(32, 128, 8), Cut(64, 128, 7)),
     (True, True): Cuts(Cut(32, 128, 6), Cut(64, 64, 8), Cut(64, 64, 8)),
 }
+LARGEST_TILE = max(max(cuts.added.block, cuts.gated.block) for cuts in _CUTS.values())
+LARGEST_NARROW_TILE = max(cuts.narrow.block for cuts in _CUTS.values())
 
 
 def cuts_of(row_block: int, *, scaled: bool) -> Cuts:

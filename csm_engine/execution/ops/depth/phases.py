@@ -5,7 +5,7 @@ is added in which order does not depend on that number. Nor does it depend on th
 tensor core instruction (at most 32 rows a product, so `mma.sync`), their splits are fixed, and a row's squares are
 added in float64, in which the order cannot be seen in the float32 that is made of them.
 
-A tile has ROW_BLOCK rows, of which 64 are two products by the same weights. Only rows below `rows` are touched.
+A tile has ROW_BLOCK rows, of which 64 are two products by the same weights. Rows from `rows` on are neither read nor written.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import triton.language as tl
 
 from csm_engine.execution.ops.depth_attention_kernel import attend
 from csm_engine.execution.ops.eight_bits import widened
-from csm_engine.execution.ops.sample_kernel import best_code, gumbel_noise
+from csm_engine.execution.ops.sample_kernel import best_logits, first_best, gumbel_noise
 
 # ruff: noqa: N803  (constexpr arguments are upper case, as is Triton's custom)
 
@@ -80,9 +80,10 @@ def add_product(x_ptr, row, rows, index, weight, product, WIDTH: tl.constexpr, W
 
 
 @triton.jit
-def row_scale(square_ptr, row, eps, WIDTH: tl.constexpr, PARTS: tl.constexpr):
+def row_scale(square_ptr, row, rows, eps, WIDTH: tl.constexpr, PARTS: tl.constexpr):
     """One over the root mean square of each row. square: (rows, PARTS) float64, sums of squares."""
-    squares = tl.load(square_ptr + row[:, None] * PARTS + tl.arange(0, PARTS)[None, :])
+    place = square_ptr + row[:, None] * PARTS + tl.arange(0, PARTS)[None, :]
+    squares = tl.load(place, mask=(row < rows)[:, None], other=0.0)
     return tl.rsqrt((tl.sum(squares, axis=1) / WIDTH).to(tl.float32) + eps)
 
 
@@ -95,13 +96,13 @@ def take_rows(program, programs, source_ptr, x_ptr, square_ptr, rows, WIDTH: tl.
 
 @triton.jit
 def take_row(source_ptr, x_ptr, square_ptr, row, WIDTH: tl.constexpr, PARTS: tl.constexpr):
-    """One row, WIDTH values at source, to x and square."""
+    """One row, WIDTH values at source, to x and square: all of their squares to its first part."""
     index = tl.arange(0, WIDTH)
     values = tl.load(source_ptr + index)
     tl.store(x_ptr + row * WIDTH + index, values)
     wide = values.to(tl.float64)
-    squares = tl.sum(tl.reshape(wide * wide, (PARTS, WIDTH // PARTS)), axis=1)
-    tl.store(square_ptr + row * PARTS + tl.arange(0, PARTS), squares)
+    part = tl.arange(0, PARTS)
+    tl.store(square_ptr + row * PARTS + part, tl.where(part == 0, tl.sum(wide * wide, axis=0), 0.0))
 
 
 @triton.jit
@@ -126,20 +127,25 @@ def normed_product(
             output = first_output + pair // 2 + pair % 2 * OUTPUTS
         else:
             output = first_output + tl.arange(0, OUTPUT_BLOCK)
+        scale = row_scale(square_ptr, row, rows, eps, WIDTH, PARTS)[:, None]
+        scale_behind = scale
+        if HERE < ROW_BLOCK:
+            scale_behind = row_scale(square_ptr, row + HERE, rows, eps, WIDTH, PARTS)[:, None]
+        if SCALED:
+            factor = tl.load(scale_ptr + output)[None, :]
         product, behind = product_tile(
             x_ptr, weight_ptr, row, rows, output, 0, WIDTH, WIDTH, WIDTH_BLOCK, STAGES, HERE < ROW_BLOCK, WIDE
         )
         for half in tl.static_range(ROW_BLOCK // HERE):
-            if half:
-                row, product = row + HERE, behind
-            product *= row_scale(square_ptr, row, eps, WIDTH, PARTS)[:, None]
+            row_here = row + half * HERE
+            sums = behind * scale_behind if half else product * scale
             if SCALED:
-                product *= tl.load(scale_ptr + output)[None, :]
+                sums *= factor
             if GATED:
-                gate, value = tl.split(tl.reshape(product, (HERE, OUTPUT_BLOCK, 2)))
-                product = gate * tl.sigmoid(gate) * value
-            place = out_ptr + row[:, None] * OUTPUTS + first_output + tl.arange(0, OUTPUT_BLOCK)[None, :]
-            tl.store(place, product.to(out_ptr.dtype.element_ty), mask=(row < rows)[:, None])
+                gate, value = tl.split(tl.reshape(sums, (HERE, OUTPUT_BLOCK, 2)))
+                sums = gate * tl.sigmoid(gate) * value
+            place = out_ptr + row_here[:, None] * OUTPUTS + first_output + tl.arange(0, OUTPUT_BLOCK)[None, :]
+            tl.store(place, sums.to(out_ptr.dtype.element_ty), mask=(row_here < rows)[:, None])
 
 
 @triton.jit
@@ -210,25 +216,23 @@ def attend_rows(
 
 
 @triton.jit
-def draw_rows(
-    program, programs, logits_ptr, slot_ptr, frame_ptr, seed_ptr, temperature_ptr, top_k_ptr, code_ptr, table_ptr,
-    x_ptr, square_ptr, rows, codebook, vocab_size,
+def draw_row(
+    row, logits_ptr, slot_ptr, frame_ptr, seed_ptr, temperature_ptr, top_k_ptr, code_ptr, table_ptr, x_ptr,
+    square_ptr, codebook, vocab_size,
     CODEBOOKS: tl.constexpr, CODEBOOK_SIZE: tl.constexpr, KEY_BITS: tl.constexpr, WIDTH: tl.constexpr,
     PARTS: tl.constexpr,
 ):  # fmt: skip
-    """Samples one code of each row and takes the next position's input for it, unless it is the last codebook's.
+    """Samples one code of a row and takes the next position's input for it, unless it is the last codebook's.
 
     logits: (rows, CODEBOOK_SIZE); seed, temperature, top_k: by slot; code: (rows, CODEBOOKS) int64; table:
     ((CODEBOOKS - 1) vocab_size, WIDTH).
     """
-    for row in range(program, rows, programs):
-        slot = tl.load(slot_ptr + row)
-        noise = gumbel_noise(tl.load(seed_ptr + slot), tl.load(frame_ptr + row), codebook, CODEBOOK_SIZE)
-        temperature = tl.load(temperature_ptr + slot)
-        top_k = tl.minimum(tl.load(top_k_ptr + slot), CODEBOOK_SIZE)
-        logits = logits_ptr + row * CODEBOOK_SIZE
-        code = best_code(logits, noise, temperature, top_k, CODEBOOK_SIZE, CODEBOOK_SIZE, KEY_BITS)
-        tl.store(code_ptr + row * CODEBOOKS + codebook, code.to(tl.int64))
-        if codebook < CODEBOOKS - 1:
-            source = table_ptr + (codebook * vocab_size + code).to(tl.int64) * WIDTH
-            take_row(source, x_ptr, square_ptr, row, WIDTH, PARTS)
+    slot = tl.load(slot_ptr + row)
+    top_k = tl.minimum(tl.load(top_k_ptr + slot), CODEBOOK_SIZE)
+    logits = best_logits(logits_ptr + row * CODEBOOK_SIZE, top_k, CODEBOOK_SIZE, CODEBOOK_SIZE, KEY_BITS)
+    noise = gumbel_noise(tl.load(seed_ptr + slot), tl.load(frame_ptr + row), codebook, CODEBOOK_SIZE)
+    code = first_best(logits + tl.load(temperature_ptr + slot) * noise, CODEBOOK_SIZE)
+    tl.store(code_ptr + row * CODEBOOKS + codebook, code.to(tl.int64))
+    if codebook < CODEBOOKS - 1:
+        source = table_ptr + (codebook * vocab_size + code).to(tl.int64) * WIDTH
+        take_row(source, x_ptr, square_ptr, row, WIDTH, PARTS)

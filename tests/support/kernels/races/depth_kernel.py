@@ -9,7 +9,7 @@ import torch
 
 from csm_engine.execution.depth_weights import DepthWeights
 from csm_engine.execution.ops.depth import frame_kernels
-from csm_engine.execution.ops.depth.depth_launches import DepthKernel, Drawing, is_asked_for
+from csm_engine.execution.ops.depth.depth_launches import WARPS, DepthKernel, Drawing, is_asked_for
 from csm_engine.execution.ops.depth.depth_shape import DepthShape
 from csm_engine.execution.sampler import SamplingRows
 from csm_engine.model.shapes import ModelConfig
@@ -63,7 +63,7 @@ def drawing_of(rows: int, codebooks: int) -> Drawing:
 
 def as_on_a_gpu(shape: DepthShape, weights: DepthWeights) -> DepthShape:
     """Asks for weights ahead, where they are large enough. A product's inputs are one step: that changes no address."""
-    asking = 256 if is_asked_for(weights) else 0
+    asking = 32 * WARPS if is_asked_for(weights) else 0
     cuts = shape.cuts
     whole = {name: replace(getattr(cuts, name), width=_WHOLE) for name in ("narrow", "added", "gated")}
     return replace(shape, wide=False, asking=asking, cuts=replace(cuts, **whole))
