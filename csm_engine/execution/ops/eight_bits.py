@@ -1,8 +1,8 @@
-"""Weights of eight bits as bfloat16, four of them in ten instructions. Exact. Importing needs triton.
+"""Weights of eight bits as bfloat16, four at a time. Exact, but for what is no number. Importing needs triton.
 
 Triton's own conversion goes through float16 and float32, one weight at a time, in a unit of the multiprocessor that
-takes 16 a clock: with it, products over eight bits took as long as those over sixteen (measured on an H100). These
-instructions have not run on a device; the twin of a test is made of the same steps.
+takes 16 a clock: with it, our products over eight bits took as long as over sixteen on an H100. These instructions have
+not run on a device; a test runs them one by one.
 """
 
 from __future__ import annotations

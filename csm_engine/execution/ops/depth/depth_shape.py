@@ -33,7 +33,7 @@ _MANY_ROWS = 64  # of a tile
 # into registers beside the sums.
 _CUTS = {
     (False, False): Cuts(Cut(16, 256, 5), Cut(32, 128, 8), Cut(64, 128, 5)),
-    (False, True): Cuts(Cut(32, 256, 4), Cut(64, 128, 5), Cut(64, 64, 7)),
+    (False, True): Cuts(Cut(32, 128, 7), Cut(64, 128, 5), Cut(64, 64, 7)),
     (True, False): Cuts(Cut(16, 256, 6), Cut(32, 128, 8), Cut(64, 128, 7)),
     (True, True): Cuts(Cut(32, 128, 6), Cut(64, 64, 8), Cut(64, 64, 8)),
 }
@@ -67,7 +67,7 @@ class DepthShape:
     key_bits: int  # of a logit: 16 for bfloat16
     cuts: Cuts
     scaled: bool = False  # matrices of layers have eight bits and a factor for each output
-    splits: int = 4  # of the sums of `out` and `down`
+    splits: int = 4  # of the sums of `down`
     asking: int = 0  # threads of a program that ask for weights ahead; 0: none do
     wide: bool = False  # products in float32, for Triton's interpreter
     patience: int = 2**23  # how often a barrier looks; some seconds, where it takes microseconds
@@ -104,7 +104,7 @@ class DepthShape:
 
     @property
     def out_step(self) -> int:
-        return min(self.cuts.added.width, self.attended // self.splits)
+        return min(self.cuts.added.width, self.attended)
 
     @property
     def down_step(self) -> int:

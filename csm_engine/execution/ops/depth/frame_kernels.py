@@ -60,7 +60,7 @@ def phase(
         added_product(
             program, programs, attended, out_weight + layer * (S.dim * S.attended), scale + S.qkv_rows, x, square,
             part, arrivals, here,
-            S.attended, S.dim, S.scaled, S.splits, S.row_block,
+            S.attended, S.dim, S.scaled, 1, S.row_block,
             S.cuts.added.block, S.out_step, S.cuts.added.stages, S.wide,
         )  # fmt: skip
     elif PHASE == GATE_UP:
@@ -119,7 +119,7 @@ def ask_for_attention(program, programs, layer, here, weights, S: tl.constexpr):
     )  # fmt: skip
     ask_for(
         program, programs, out_weight + layer * (S.dim * S.attended), here,
-        S.attended, S.dim, S.splits, S.row_block, S.cuts.added.block, S.asking,
+        S.attended, S.dim, 1, S.row_block, S.cuts.added.block, S.asking,
     )  # fmt: skip
 
 

@@ -169,35 +169,53 @@ def added_product(
     for task in range(program, PARTS * SPLITS * row_blocks, programs):
         split, tile = task // row_blocks % SPLITS, task // row_blocks // SPLITS * row_blocks + task % row_blocks
         row = task % row_blocks * ROW_BLOCK + tl.arange(0, HERE)
-        part_of_row = task // row_blocks // SPLITS
-        output = part_of_row * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)
+        block = task // row_blocks // SPLITS
+        output = block * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)
         product, behind = product_tile(
             y_ptr, weight_ptr, row, rows, output, split * SPLIT_WIDTH,
             WIDTH, SPLIT_WIDTH, WIDTH_BLOCK, STAGES, HERE < ROW_BLOCK, WIDE,
         )  # fmt: skip
-        within = tl.arange(0, HERE)[:, None] * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)[None, :]
-        parts = part_ptr + tile * (SPLITS * PART)
-        for half in tl.static_range(ROW_BLOCK // HERE):
-            mine = parts + (split * PART + half * HERE * OUTPUT_BLOCK) + within
-            tl.store(mine, behind if half else product, mask=(row + half * HERE < rows)[:, None])
-        tl.debug_barrier()  # the count goes up when all threads have written
-        if tl.atomic_add(arrivals_ptr + tile, 1, sem="acq_rel") == SPLITS - 1:
-            tl.store(arrivals_ptr + tile, 0)
+        if SPLITS == 1:
             for half in tl.static_range(ROW_BLOCK // HERE):
-                row_here = row + half * HERE
-                written = (row_here < rows)[:, None]
-                total = tl.zeros((HERE, OUTPUT_BLOCK), tl.float32)
-                for part in tl.static_range(SPLITS):
-                    one = parts + (part * PART + half * HERE * OUTPUT_BLOCK) + within
-                    total += tl.load(one, mask=written, other=0.0, cache_modifier=".cg")
-                if SCALED:
-                    total *= tl.load(scale_ptr + output)[None, :]
-                place = x_ptr + row_here[:, None] * OUTPUTS + output[None, :]
-                sums = (total + tl.load(place, mask=written, other=0.0).to(tl.float32)).to(x_ptr.dtype.element_ty)
-                tl.store(place, sums, mask=written)
-                wide = sums.to(tl.float64)
-                squares = tl.sum(wide * wide, axis=1)
-                tl.store(square_ptr + row_here * PARTS + part_of_row, squares, mask=row_here < rows)
+                add_sums(
+                    behind if half else product, scale_ptr, x_ptr, square_ptr, row + half * HERE, rows, output, block,
+                    OUTPUTS, SCALED, PARTS,
+                )  # fmt: skip
+        else:
+            within = tl.arange(0, HERE)[:, None] * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)[None, :]
+            of_tile = part_ptr + tile * (SPLITS * PART)
+            for half in tl.static_range(ROW_BLOCK // HERE):
+                mine = of_tile + (split * PART + half * HERE * OUTPUT_BLOCK) + within
+                tl.store(mine, behind if half else product, mask=(row + half * HERE < rows)[:, None])
+            tl.debug_barrier()  # the count goes up when all threads have written
+            if tl.atomic_add(arrivals_ptr + tile, 1, sem="acq_rel") == SPLITS - 1:
+                tl.store(arrivals_ptr + tile, 0)
+                for half in tl.static_range(ROW_BLOCK // HERE):
+                    there = (row + half * HERE < rows)[:, None]
+                    total = tl.zeros((HERE, OUTPUT_BLOCK), tl.float32)
+                    for one in tl.static_range(SPLITS):
+                        place = of_tile + (one * PART + half * HERE * OUTPUT_BLOCK) + within
+                        total += tl.load(place, mask=there, other=0.0, cache_modifier=".cg")
+                    add_sums(
+                        total, scale_ptr, x_ptr, square_ptr, row + half * HERE, rows, output, block,
+                        OUTPUTS, SCALED, PARTS,
+                    )  # fmt: skip
+
+
+@triton.jit
+def add_sums(
+    total, scale_ptr, x_ptr, square_ptr, row, rows, output, block,
+    OUTPUTS: tl.constexpr, SCALED: tl.constexpr, PARTS: tl.constexpr,
+):  # fmt: skip
+    """x (rows, OUTPUTS) += total (row, output), whose block is `block`; and the squares of x there."""
+    if SCALED:
+        total *= tl.load(scale_ptr + output)[None, :]
+    place = x_ptr + row[:, None] * OUTPUTS + output[None, :]
+    there = (row < rows)[:, None]
+    sums = (total + tl.load(place, mask=there, other=0.0).to(tl.float32)).to(x_ptr.dtype.element_ty)
+    tl.store(place, sums, mask=there)
+    wide = sums.to(tl.float64)
+    tl.store(square_ptr + row * PARTS + block, tl.sum(wide * wide, axis=1), mask=row < rows)
 
 
 @triton.jit
