@@ -1,8 +1,9 @@
 """Microseconds of the kernel that makes the depth decoder's whole frame: arithmetic over its phases. Nothing of it is
 measured; the assumptions are the constants below.
 
-The counts are of csm-1b's widths. Memory is a queue: the weights that programs ask for behind a phase arrive one after the other while the next phases
-run. A phase ends when its work is done and its last weights are there; then comes a barrier.
+The counts are of csm-1b's widths. Memory is a queue: the weights that programs ask for behind a phase arrive one after
+the other while the next phases run. A phase ends when its work is done and its last weights are there; then comes a
+barrier.
 """
 
 from __future__ import annotations

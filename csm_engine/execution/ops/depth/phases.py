@@ -5,7 +5,8 @@ is added in which order does not depend on that number. Nor does it depend on th
 tensor core instruction (at most 32 rows a product, so `mma.sync`), their splits are fixed, and a row's squares are
 added in float64, in which the order cannot be seen in the float32 that is made of them.
 
-A tile has ROW_BLOCK rows, of which 64 are two products by the same weights. Rows from `rows` on are neither read nor written.
+A tile has ROW_BLOCK rows, of which 64 are two products by the same weights. Rows from `rows` on are neither read nor
+written.
 """
 
 from __future__ import annotations
