@@ -20,22 +20,20 @@ from torch.autograd import DeviceType  # type: ignore[attr-defined]
 
 from bench.arms import Ours
 from bench.frame_step import SAMPLING, make_prompts
+from bench.lease.forms import FORMS, form_names, new_weights
 from bench.machine import commit
 from bench.shapes import SHAPES
 from bench.timing import synchronize
 from csm_engine.execution.matrix import FLOAT8
 from csm_engine.execution.ops import triton_ops
-from csm_engine.execution.weights import FusedProducts, pack
-from csm_engine.model.loader import random_model
 
-FORMS = ("auto", "plain", "fused", "float8", "int8", "float8-kv", "depth-kernel")
 FRAMES = 5
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="csm-1b")
-    parser.add_argument("--forms", type=lambda text: text.split(","), default=["plain"], help=", ".join(FORMS))
+    parser.add_argument("--forms", type=form_names, default=["plain"], help=", ".join(FORMS))
     parser.add_argument("--batches", type=lambda text: [int(item) for item in text.split(",")], default=[1, 64])
     parser.add_argument("--context", type=int, default=512)
     parser.add_argument("--dependent-launch", action="store_true", help="kernels start while the one before them ends")
@@ -90,11 +88,8 @@ def profile(
 
 
 def new_arm(shape: str, form: str, batch: int, device: torch.device, dtype: torch.dtype) -> Ours:
-    model = random_model(SHAPES[shape], seed=0, device=device, dtype=dtype, drawn_on=device)
-    eight_bits = form if form in ("float8", "int8") else "none"
-    fused: FusedProducts = "where_faster" if form == "auto" else form == "fused"
-    weights = pack(model, quantization=eight_bits, fused=fused, rows=batch, depth_kernel=form == "depth-kernel")  # type: ignore[arg-type]
-    return Ours(weights, batch, kv_dtype=FLOAT8 if form == "float8-kv" else None)
+    weights = new_weights(SHAPES[shape], form, device=device, dtype=dtype, rows=batch)
+    return Ours(weights, batch, kv_dtype=FLOAT8 if FORMS[form].float8_kv else None)
 
 
 def short_name(name: str) -> str:

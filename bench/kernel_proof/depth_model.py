@@ -1,25 +1,61 @@
 """Microseconds of the kernel that makes the depth decoder's whole frame: arithmetic over its phases. Nothing of it is
 measured; the assumptions are the constants below.
 
-Memory is a queue: the weights that programs ask for behind a phase arrive one after the other while the next phases
-run. A phase ends when its work is done and its last weights are there; then comes a barrier.
+The counts are of csm-1b's widths. Memory is a queue: the weights that programs ask for behind a phase arrive one after
+the other while the next phases run. A phase ends when its work is done and its last weights are there; then comes a
+barrier.
 """
 
 from __future__ import annotations
 
-from csm_engine.execution.ops.depth.depth_launches import Phase, phases_of
+from csm_engine.execution.ops.depth.depth_launches import WARPS, Phase, phases_of
 from csm_engine.execution.ops.depth.depth_shape import DepthShape
 from csm_engine.execution.ops.depth.frame_kernels import ATTEND, DOWN, DRAW, GATE_UP, HEAD, OUT, QKV, TAKE
 
 BYTES_PER_US = 2.76e6  # of memory: read and written by a large copy on an H100
 CACHE_BYTES_PER_US = 5e6  # of the L2 cache, by all programs together: assumed
+PROGRAM_BYTES_PER_US = 112e3  # of it, by one program: 64 bytes a clock, assumed
 BARRIER_US = 1.5  # assumed; `bench.lease.barriers` measures it
 START_US = 1.0  # of a phase's first loads from the L2 cache: assumed
-ATTENTION_US = 2.5  # of a program's row and head, that of the launch measured on an H100
-DRAW_US = 5.9  # of a row, as ATTENTION_US
-MULTIPLY_FLOP_PER_US = 400e6  # of `mma.sync` in bfloat16, by all programs together: assumed
-VALUE = 2  # bytes
+STEP_US = 0.5  # from asking the L2 cache until a step's inputs are there: assumed
+ATTENTION_US = {1: 2.8, 4: 3.1}  # by query heads of a program, loads included: of launches measured on an H100
+DRAW_US = 6.2  # of a row, as ATTENTION_US
+ARRIVAL_US = 1.0  # from the last part of a sum to its being read again: assumed
+CLOCKS_PER_US = 1755
+SHARED_BYTES_PER_CLOCK = 128  # of shared memory, by one program; conflicts of banks are not counted
+PRODUCT_CLOCKS = 9.5  # of a tensor core instruction: 400 TFLOP/s of `mma.sync` in bfloat16, assumed
+VALUE, FLOAT = 2, 4  # bytes
 PROGRAMS = 132
+
+# Counted by hand in the loops that Triton 3.7 compiles for a tile: a warp's instructions, the bytes that it reads from
+# shared memory, and its instructions of tensor cores. (eight bits, row block) -> phase.
+_Counted = dict[int, tuple[int, int, int]]
+COUNTED: dict[tuple[bool, int], _Counted] = {
+    (False, 16): {
+        QKV.value: (588, 52_608, 64), OUT.value: (567, 55_680, 64), GATE_UP.value: (1247, 103_680, 256),
+        DOWN.value: (1104, 104_448, 128), HEAD.value: (588, 52_608, 64),
+    },
+    (False, 32): {
+        QKV.value: (790, 53_120, 64), OUT.value: (730, 72_576, 128), GATE_UP.value: (2048, 134_144, 512),
+        DOWN.value: (1392, 137_216, 256), HEAD.value: (790, 53_120, 64),
+    },
+    (False, 64): {
+        QKV.value: (1704, 134_144, 512), OUT.value: (1968, 166_912, 512), GATE_UP.value: (3136, 202_752, 1024),
+        DOWN.value: (2960, 333_824, 1024), HEAD.value: (1648, 134_144, 512),
+    },
+    (True, 16): {
+        QKV.value: (1280, 42_496, 64), OUT.value: (1464, 44_032, 64), GATE_UP.value: (4208, 68_608, 256),
+        DOWN.value: (3072, 88_064, 128), HEAD.value: (615, 52_992, 64),
+    },
+    (True, 32): {
+        QKV.value: (1396, 42_496, 64), OUT.value: (2288, 52_224, 128), GATE_UP.value: (5568, 101_376, 512),
+        DOWN.value: (4560, 104_448, 256), HEAD.value: (832, 53_504, 64),
+    },
+    (True, 64): {
+        QKV.value: (4824, 101_376, 512), OUT.value: (5408, 153_600, 512), GATE_UP.value: (8176, 169_984, 1024),
+        DOWN.value: (10_912, 307_200, 1024), HEAD.value: (1704, 134_144, 512),
+    },
+}  # fmt: skip
 
 
 def frame_us(shape: DepthShape, rows: int) -> float:
@@ -28,7 +64,7 @@ def frame_us(shape: DepthShape, rows: int) -> float:
     arrival: dict[Phase, float] = {}
     phases = list(phases_of(shape.layers, shape.codebooks))
     for index, phase in enumerate(phases):
-        work_us = START_US + _work_us(phase, shape, rows)
+        work_us = _work_us(phase, shape, rows)
         if (size := _weight_bytes(phase, shape)) and phase not in arrival:  # nobody has asked before
             memory = max(clock, memory) + size / BYTES_PER_US
             arrival[phase] = memory
@@ -45,7 +81,8 @@ def frame_us(shape: DepthShape, rows: int) -> float:
 
 def _weight_bytes(phase: Phase, shape: DepthShape) -> int:
     inputs, outputs = _product(phase, shape)
-    return VALUE * inputs * outputs * (2 if phase[0] == GATE_UP.value else 1)
+    value = 1 if shape.scaled and phase[0] != HEAD.value else VALUE
+    return value * inputs * outputs * (2 if phase[0] == GATE_UP.value else 1)
 
 
 def _product(phase: Phase, shape: DepthShape) -> tuple[int, int]:
@@ -62,19 +99,33 @@ def _work_us(phase: Phase, shape: DepthShape, rows: int) -> float:
     """Beside the weights' way from memory."""
     number, codebook, _, _ = phase
     if number == ATTEND.value:
-        return ATTENTION_US * -(-rows * (shape.heads // shape.members) // PROGRAMS)
+        return ATTENTION_US[shape.members] * -(-rows * (shape.heads // shape.members) // PROGRAMS)
     if number in (TAKE.value, DRAW.value):
         return (DRAW_US if number == DRAW.value else 0.0) * -(-rows // PROGRAMS)
     inputs, outputs = _product(phase, shape)
     here = rows * (2 if codebook == 1 and number != HEAD.value else 1)
-    in_blocks = -(-here // shape.row_block) * shape.row_block
-    narrow = number in (QKV.value, HEAD.value)
-    tiles = outputs // (shape.narrow_block if narrow else shape.output_block)
-    read = _weight_bytes(phase, shape) + VALUE * tiles * in_blocks * inputs
-    if number in (OUT.value, DOWN.value):
-        read += 2 * 4 * shape.splits * in_blocks * outputs  # parts of sums, written and read
-    flop = 2 * in_blocks * _weight_bytes(phase, shape) // VALUE
-    return max(read / CACHE_BYTES_PER_US, flop / MULTIPLY_FLOP_PER_US)
+    row_blocks = -(-here // shape.row_block)
+    cut, step, splits = {
+        GATE_UP.value: (shape.cuts.gated, shape.gated_step, 1),
+        OUT.value: (shape.cuts.added, shape.out_step, 1),
+        DOWN.value: (shape.cuts.added, shape.down_step, shape.splits),
+    }.get(number, (shape.cuts.narrow, shape.narrow_step, 1))
+    tasks = outputs // cut.block * splits * row_blocks
+    turns = -(-tasks // PROGRAMS)
+    here_each = min(here, shape.row_block)  # rows that are there
+    read_each = (_weight_bytes(phase, shape) * cut.block // outputs + VALUE * here_each * inputs) // splits
+    part_each = FLOAT * here_each * cut.block if splits > 1 else 0  # of a sum: written by each, read by the last
+    instructions, shared, products = COUNTED[shape.scaled, shape.row_block][number]
+    clocks = max(instructions, WARPS * shared / SHARED_BYTES_PER_CLOCK, products * PRODUCT_CLOCKS)
+    product_us = START_US + max(
+        tasks * (read_each + 2 * part_each) / CACHE_BYTES_PER_US,
+        turns * read_each / PROGRAM_BYTES_PER_US,
+        turns * (inputs // splits // step) * STEP_US / (cut.stages - 1),
+        turns * clocks / CLOCKS_PER_US,
+    )
+    if splits > 1:
+        product_us += ARRIVAL_US + splits * part_each / PROGRAM_BYTES_PER_US
+    return product_us
 
 
 def _asks_for(phase: Phase, later: Phase, shape: DepthShape) -> bool:

@@ -17,7 +17,10 @@ from bench.lease.options import DTYPES, numbers, opened, parser
 def main() -> None:
     options = parser(__doc__)
     options.add_argument(
-        "--forms", type=form_names, default=["plain", "depth-kernel", "fused", "float8"], help=", ".join(FORMS)
+        "--forms",
+        type=form_names,
+        default=["plain", "depth-kernel", "float8-depth-kernel", "fused", "float8"],
+        help=", ".join(FORMS),
     )
     options.add_argument("--batches", type=numbers, default=[1, 64])
     options.add_argument("--context", type=int, default=512)

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from csm_engine.execution.ops.depth.depth_shape import LARGEST_NARROW_TILE, LARGEST_TILE
 from csm_engine.model.shapes import ModelConfig
-
-_LEAST_DIM, _LEAST_SPLIT, _SPLITS = 32, 16, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +21,13 @@ class DepthWeights:
     """
 
     config: ModelConfig
-    qkv: Tensor  # (L, (H + 2 G) E, d)
+    qkv: Tensor  # (L, (H + 2 G) E, d); like the next three in the model's type or in eight bits
     out: Tensor  # (L, d, H E)
     gate_up: Tensor  # (L, 2 F, d)
     down: Tensor  # (L, d, F)
+    scales: (
+        Tensor  # (L, N) float32, of the N outputs of these four, in this order; (1, 1) and not read without eight bits
+    )
     heads: Tensor  # (K - 1, V, d)
     table: Tensor  # ((K - 1) V, d), inputs for codes
     rope: Tensor  # (positions, E / 2, 2) float32
@@ -40,10 +42,11 @@ def check_sizes(config: ModelConfig, dtype: torch.dtype, *, on_gpu: bool) -> Non
         if size & (size - 1):
             raise ValueError(f"the depth kernel needs a power of two as {name}; given is {size}")
     for name, size, least in (
-        ("dim", stack.dim, max(_LEAST_DIM, _SPLITS * _LEAST_SPLIT)),
-        ("ffn_dim", stack.ffn_dim, _SPLITS * _LEAST_SPLIT),
-        ("head_dim", stack.head_dim, 16),
-        ("codebook_size", config.codebook_size, 16),
+        ("dim", stack.dim, LARGEST_TILE),
+        ("ffn_dim", stack.ffn_dim, LARGEST_TILE),
+        ("head_dim", stack.head_dim, LARGEST_NARROW_TILE),
+        ("width of all heads", stack.num_heads * stack.head_dim, LARGEST_TILE),
+        ("codebook_size", config.codebook_size, LARGEST_NARROW_TILE),
     ):
         if size < least:
             raise ValueError(f"the depth kernel needs a {name} of at least {least}; given is {size}")

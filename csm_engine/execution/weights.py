@@ -89,8 +89,6 @@ def pack(
 
     Raises: ValueError for sizes or types that the depth kernel cannot take.
     """
-    if depth_kernel and quantization != "none":
-        raise ValueError(f"the depth kernel needs weights without quantization; given is {quantization}")
     by_us, where_faster = bool(fused), fused == "where_faster"
     folded = by_us or quantization != "none"
 
@@ -132,25 +130,29 @@ def stack_depth(weights: PackedWeights) -> PackedWeights:
     """
     table = weights.projected_embeddings
     check_sizes(weights.config, table.dtype, on_gpu=table.is_cuda)
-    layers = weights.depth_decoder.layers
-    kinds = {
-        kind: torch.stack([getattr(layer, kind).values for layer in layers])
-        for kind in ("qkv", "out", "gate_up", "down")
-    }
+    layers, kinds = weights.depth_decoder.layers, ("qkv", "out", "gate_up", "down")
+    matrices = {kind: torch.stack([getattr(layer, kind).values for layer in layers]) for kind in kinds}
+    scales = torch.ones(1, 1, device=table.device)
+    if layers[0].qkv.scale is not None:
+        scales = torch.stack([torch.cat([getattr(layer, kind).scale for kind in kinds]) for layer in layers])
     heads = torch.stack([head.values for head in weights.depth_heads])
     return replace(
         weights,
         depth_decoder=replace(
             weights.depth_decoder,
             layers=tuple(
-                replace(layer, **{kind: replace(getattr(layer, kind), values=all_[at]) for kind, all_ in kinds.items()})
+                replace(
+                    layer, **{kind: replace(getattr(layer, kind), values=all_[at]) for kind, all_ in matrices.items()}
+                )
                 for at, layer in enumerate(layers)
             ),
         ),
         depth_heads=tuple(
             replace(head, values=values) for head, values in zip(weights.depth_heads, heads, strict=True)
         ),
-        stacked_depth=DepthWeights(weights.config, **kinds, heads=heads, table=table, rope=weights.depth_decoder.rope),
+        stacked_depth=DepthWeights(
+            weights.config, **matrices, scales=scales, heads=heads, table=table, rope=weights.depth_decoder.rope
+        ),
     )
 
 

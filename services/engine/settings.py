@@ -54,7 +54,7 @@ class EngineSettings(BundleSettings, EngineConfig):
     depth_kernel: bool = Field(
         False,
         description="Experimental, not for serving: on a GPU in bfloat16, for up to 64 rows, one cooperative launch"
-        " makes all of a frame's codebooks after the first. It has not run on a GPU.",
+        " makes all of a frame's codebooks after the first, with any --quantization. It has not run on a GPU.",
     )
     lexicon: Path | None = Field(
         None,
@@ -74,6 +74,6 @@ class EngineSettings(BundleSettings, EngineConfig):
 
     @model_validator(mode="after")
     def _depth_kernel_multiplies_bfloat16(self) -> Self:
-        if self.depth_kernel and (self.dtype, self.quantization) != ("bfloat16", "none"):
-            raise ValueError("--depth-kernel needs --dtype bfloat16 and --quantization none.")
+        if self.depth_kernel and self.dtype != "bfloat16":
+            raise ValueError(f"--depth-kernel needs --dtype bfloat16; given is {self.dtype}.")
         return self

@@ -29,10 +29,10 @@ CONFIG = replace(
 ROWS = (1, 8, 16, 17, 33, 64)
 
 
-@pytest.fixture(scope="module")
-def weights() -> PackedWeights:
+@pytest.fixture(scope="module", params=["none", "float8"])
+def weights(request: pytest.FixtureRequest) -> PackedWeights:
     model = random_model(CONFIG, seed=1, device="cuda", dtype=torch.bfloat16, drawn_on="cuda")
-    return pack(model, depth_kernel=True)
+    return pack(model, quantization=request.param, depth_kernel=True)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
     python3 -m bench.lease.smoke
 
 A check that fails stops no other, unless the device is lost with it. Those that a fault might lose it with come last.
-Where `ok` is false, `error` says why, and `parts.log` has the traceback. On a CPU the last two are left out.
+Where `ok` is false, `error` says why, and `parts.log` has the traceback.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from bench.lease.smoke.given import Given
 from bench.shapes import SHAPES
 from bench.timing import synchronize
 
-CHECKS: tuple[Callable[[Given], dict[str, object]], ...] = (
+Checks = tuple[Callable[[Given], dict[str, object]], ...]
+CHECKS: Checks = (
     device_checks.machine,
     device_checks.programs_are_imported,
     device_checks.copies_wait_for_nothing,
@@ -32,8 +33,11 @@ CHECKS: tuple[Callable[[Given], dict[str, object]], ...] = (
     codec_checks.mimi_is_that_of_a_cpu,
     codec_checks.mark_is_that_of_a_cpu,
     engine_checks.captured_pass_and_step_equal_eager,
+)
+ONLY_ON_A_GPU: Checks = (
     engine_checks.barriers_beside_other_work,
     engine_checks.depth_kernel_equals_its_phases,
+    engine_checks.depth_kernel_over_float8_equals_its_phases,
 )
 
 
@@ -42,7 +46,7 @@ def main() -> None:
     figures = opened("smoke", arguments)
     given = Given(SHAPES[arguments.shape], arguments.device, DTYPES[arguments.dtype])
     wrong = []
-    for check in CHECKS if given.on_gpu else CHECKS[:-2]:
+    for check in (*CHECKS, *(ONLY_ON_A_GPU if given.on_gpu else ())):
         name, began = check.__name__, time.monotonic()
         try:
             with (

@@ -12,6 +12,7 @@ from bench.lease.prefill import prompt
 from bench.lease.smoke.given import Given
 from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
+from csm_engine.execution.matrix import Quantization
 from csm_engine.execution.weights import PackedWeights, pack
 from csm_engine.model.loader import random_model
 from csm_engine.scheduling.buckets import PROMPT_TILE
@@ -67,10 +68,18 @@ def barriers_beside_other_work(given: Given) -> dict[str, object]:
 
 def depth_kernel_equals_its_phases(given: Given) -> dict[str, object]:
     """One launch for a frame of one layer, against a launch for each phase; and from a graph."""
+    return _depth_kernel_equals_its_phases(given, "none")
+
+
+def depth_kernel_over_float8_equals_its_phases(given: Given) -> dict[str, object]:
+    return _depth_kernel_equals_its_phases(given, "float8")
+
+
+def _depth_kernel_equals_its_phases(given: Given, quantization: Quantization) -> dict[str, object]:
     from csm_engine.execution.ops.depth.depth_launches import DepthKernel
     from tests.support.kernels.depth_frame import new_frame
 
-    weights = _weights(given, depth_kernel=True)
+    weights = _weights(given, depth_kernel=True, quantization=quantization)
     assert weights.stacked_depth is not None
     kernel, frame = DepthKernel(weights.stacked_depth), new_frame(weights, 1)
     expected = frame.again()
@@ -89,7 +98,7 @@ def depth_kernel_equals_its_phases(given: Given) -> dict[str, object]:
     return {"programs": kernel.programs}
 
 
-def _weights(given: Given, *, depth_kernel: bool) -> PackedWeights:
+def _weights(given: Given, *, depth_kernel: bool, quantization: Quantization = "none") -> PackedWeights:
     """Of the model's widths with two layers and one: what is compiled is the same."""
     config = given.model
     few = replace(
@@ -98,4 +107,4 @@ def _weights(given: Given, *, depth_kernel: bool) -> PackedWeights:
         depth_decoder=replace(config.depth_decoder, num_layers=1),
     )
     model = random_model(few, seed=0, device=given.device, dtype=given.dtype, drawn_on=given.device)
-    return pack(model, depth_kernel=depth_kernel)
+    return pack(model, quantization=quantization, depth_kernel=depth_kernel)

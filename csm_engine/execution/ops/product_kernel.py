@@ -18,6 +18,7 @@ import triton
 import triton.language as tl
 
 from csm_engine.execution.ops.dependent_launch import await_inputs
+from csm_engine.execution.ops.eight_bits import widened
 
 # ruff: noqa: N803  (constexpr arguments are upper case, as is Triton's custom)
 
@@ -82,13 +83,13 @@ def product_kernel(
                 weight = tl.load(weight_rows + index[None, :], mask=read, other=0.0)
             if WIDE:
                 x = x.to(tl.float32)
-            one_product = tl.dot(weight.to(x.dtype), tl.trans(x), one_product, input_precision="ieee")
+            one_product = tl.dot(widened(weight, x.dtype), tl.trans(x), one_product, input_precision="ieee")
             if GATED:
                 if EVEN:
                     weight = tl.load(weight_rows + OUTPUTS * WIDTH + index[None, :], eviction_policy=EVICT)
                 else:
                     weight = tl.load(weight_rows + OUTPUTS * WIDTH + index[None, :], mask=read, other=0.0)
-                one_value = tl.dot(weight.to(x.dtype), tl.trans(x), one_value, input_precision="ieee")
+                one_value = tl.dot(widened(weight, x.dtype), tl.trans(x), one_value, input_precision="ieee")
             if NORM:  # where a product is asynchronous, a load of its own, whose policy keeps it apart: see above
                 if OUTPUT_BLOCK < 64:
                     again = x

@@ -26,21 +26,23 @@ def gumbel_noise(seed, frame, codebook, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def best_code(
-    logits_ptr, noise, temperature, top_k,
-    CODEBOOK_SIZE: tl.constexpr, BLOCK: tl.constexpr, KEY_BITS: tl.constexpr,
-):  # fmt: skip
-    """The code of one row, whose logits are at logits_ptr.
+def order_of(values):
+    """float32 as uint32 of the same order. Not for -0.0, which is below 0.0."""
+    bits = values.to(tl.uint32, bitcast=True)
+    return tl.where(bits >> 31 != 0, bits ^ 0xFFFFFFFF, bits | 0x80000000)
 
-    The k-th largest logit is found two bits at a time on an order-preserving integer key; KEY_BITS: 16 where the logits
-    are bfloat16, whose lower half is zero, otherwise 32.
+
+@triton.jit
+def best_logits(logits_ptr, top_k, CODEBOOK_SIZE: tl.constexpr, BLOCK: tl.constexpr, KEY_BITS: tl.constexpr):
+    """(BLOCK,) float32: the logits of one row at logits_ptr, those below the k-th largest -inf.
+
+    The k-th largest is found two bits at a time on an order-preserving integer key; KEY_BITS: 16 where the logits are
+    bfloat16, whose lower half is zero, otherwise 32.
     """
     ids = tl.arange(0, BLOCK)
     valid = ids < CODEBOOK_SIZE
     logits = tl.load(logits_ptr + ids, mask=valid, other=0.0).to(tl.float32) + 0.0  # no -0.0
-    bits = logits.to(tl.uint32, bitcast=True)
-    key = tl.where(bits >> 31 != 0, bits ^ 0xFFFFFFFF, bits | 0x80000000)
-    key = tl.where(valid, key, 0)  # below every bound
+    key = tl.where(valid, order_of(logits), 0)  # below every bound
     threshold = tl.zeros((), tl.uint32)
     for step in tl.static_range(KEY_BITS // 2):
         low, middle, high = (
@@ -52,8 +54,17 @@ def best_code(
         threshold = tl.where((counts & 0xFFFFF) >= top_k, low, threshold)
         threshold = tl.where(((counts >> 20) & 0xFFFFF) >= top_k, middle, threshold)
         threshold = tl.where((counts >> 40) >= top_k, high, threshold)
-    scores = tl.where(valid & (key >= threshold), logits + temperature * noise, float("-inf"))
-    return tl.argmax(scores, axis=0, tie_break_left=True)
+    return tl.where(valid & (key >= threshold), logits, float("-inf"))
+
+
+@triton.jit
+def first_best(scores, BLOCK: tl.constexpr):
+    """The id of the largest of (BLOCK,) scores, the lowest of several. One number holds score and id: the largest of
+    such numbers takes fewer registers than the compiler's argmax, which spilled in the depth kernel.
+    """
+    behind = (BLOCK - 1 - tl.arange(0, BLOCK)).to(tl.uint64)
+    best = tl.max((order_of(scores + 0.0).to(tl.uint64) << 32) | behind, axis=0)
+    return BLOCK - 1 - (best & 0xFFFFFFFF).to(tl.int32)
 
 
 @triton.jit(do_not_specialize=["codebook"])
@@ -73,7 +84,8 @@ def sample_kernel(
     temperature = tl.load(temperature_ptr + slot)
     top_k = tl.minimum(tl.load(top_k_ptr + slot), CODEBOOK_SIZE)
     await_inputs(PDL)  # earlier reads are of values written before the previous kernel
-    code = best_code(logits_ptr + row * STRIDE, noise, temperature, top_k, CODEBOOK_SIZE, BLOCK, KEY_BITS)
+    logits = best_logits(logits_ptr + row * STRIDE, top_k, CODEBOOK_SIZE, BLOCK, KEY_BITS)
+    code = first_best(logits + temperature * noise, BLOCK)
     tl.store(code_ptr + row * CODE_STRIDE, code.to(tl.int64))
     if FEED:
         width = tl.arange(0, WIDTH_BLOCK)

@@ -18,6 +18,7 @@ FORMS = (
     ("auto", "plain"),
     ("fused", "float8"),
     ("int8", "float8-kv", "depth-kernel"),
+    ("float8-depth-kernel",),
 )  # which takes as long as one test may
 Run = Callable[..., subprocess.CompletedProcess[str]]
 GOOD = MachineCode("kernel", 96, 0, 45_000, 4, 3, 744, 0, 31, 30, 8, True)
@@ -83,6 +84,31 @@ def test_inputs_of_asynchronous_products_have_as_many_buffers_as_the_weights(com
     done = compiling("-c", BUFFERS)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.split("\n")[-4:-1] == ["3", "3", "4"]
+
+
+WIDENING = """
+import torch
+from bench.kernel_proof.pretended_gpu import META, pretended_gpu
+from csm_engine.execution.matrix import Matrix
+from csm_engine.execution.ops import triton_ops
+
+for dtype, constant in ((torch.float8_e4m3fn, "0x7b807b80"), (torch.int8, "0x43004300")):
+    launches = []
+    with pretended_gpu(launches.append):
+        x = torch.empty(16, 1024, device=META, dtype=torch.bfloat16)
+        weight = torch.empty(1024, 1024, device=META, dtype=dtype)
+        matrix = Matrix(weight, torch.empty(1024, device=META), fused=True)
+        triton_ops.product(x, matrix, norm=True, eps=1e-5, gated=False)
+    ptx = launches[0].compile().asm["ptx"]
+    assert constant in ptx and "cvt.rn.f16x2.e4m3x2" not in ptx and "cvt.rn.f32.s8" not in ptx
+print("widened")
+"""
+
+
+def test_weights_of_eight_bits_are_widened_by_our_instructions(compiling: Run) -> None:
+    """Those of float8 for float8, and of int8 for int8; what they make is held by tests of eight_bits.py."""
+    done = compiling("-c", WIDENING)
+    assert done.stdout.split()[-1:] == ["widened"], done.stderr[-3000:]
 
 
 SPILLING = """

@@ -26,7 +26,8 @@ def needs_a_gpu(given: Given) -> dict[str, object]:
 
 def test_a_check_that_fails_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "figures.jsonl"
-    monkeypatch.setattr(smoke, "CHECKS", (fails, passes, needs_a_gpu, needs_a_gpu))
+    monkeypatch.setattr(smoke, "CHECKS", (fails, passes))
+    monkeypatch.setattr(smoke, "ONLY_ON_A_GPU", (needs_a_gpu,))
     monkeypatch.setattr(sys, "argv", ["smoke", "--device", "cpu", "--shape", "tiny", "--out", str(file)])
     with pytest.raises(SystemExit, match="^failed: fails$"):
         smoke.main()

@@ -79,7 +79,9 @@ def check_phases(
 
         def on_cpu(kind: str, packed: object = packed) -> Matrix:
             matrix: Matrix = getattr(packed, kind)
-            return replace(matrix, values=matrix.values.cpu())
+            return replace(
+                matrix, values=matrix.values.cpu(), scale=None if matrix.scale is None else matrix.scale.cpu()
+            )
 
         if number == kernels.TAKE.value:
             assert torch.equal(after, torch.cat([frame.first, frame.fed]).cpu())

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from csm_engine.execution.depth_weights import DepthWeights
 from csm_engine.execution.ops.depth import frame_kernels
-from csm_engine.execution.ops.depth.depth_shape import DepthShape
+from csm_engine.execution.ops.depth.depth_shape import DepthShape, cuts_of
 from csm_engine.execution.ops.tile_shapes import row_block_of
 from csm_engine.execution.sampler import SamplingRows
 
-_WARPS = 8
+WARPS = 4  # more of them would read the same rows from shared memory again
 _FEW_ROWS = 16  # up to this many, each query head has its own program
-_LEAST_ASKED = 256  # inputs, of which a thread's part is the 16 bytes that can be asked for
+_LEAST_ASKED = 512  # bytes of a row of weights, of which a thread's part is the 16 that can be asked for
 _HOPPER_PROGRAMS = 132  # one for each multiprocessor; where there is no device to ask
 
 # A phase of a pass: its number, codebook, layer, position.
@@ -60,7 +60,7 @@ class DepthBuffers:
             attended=zeros(num_rows, shape.attended),
             inner=zeros(num_rows, shape.ffn),
             logits=zeros(num_rows, shape.codebook_size),
-            part=zeros(tiles * shape.splits * block * shape.output_block, dtype=torch.float32),
+            part=zeros(tiles * shape.splits * block * shape.cuts.added.block, dtype=torch.float32),
             arrivals=zeros(tiles, dtype=torch.int32),
             keys=zeros(*cache),
             values=zeros(*cache),
@@ -84,14 +84,13 @@ class Drawing:
 class DepthKernel:
     """Makes codebooks 1..K-1 of a frame in one launch. One frame at a time: launches share buffers and the barrier."""
 
-    def __init__(self, weights: DepthWeights, *, programs: int | None = None, stages: int | None = None) -> None:
+    def __init__(self, weights: DepthWeights, *, programs: int | None = None) -> None:
         """programs: of a launch, all of which must run at once; None is one for each multiprocessor."""
         self.weights = weights
         device = weights.table.device
         if programs is None and device.type == "cuda":
             programs = torch.cuda.get_device_properties(device).multi_processor_count
         self.programs = programs or _HOPPER_PROGRAMS
-        self._stages = stages
         self._counter = torch.zeros(1, dtype=torch.int32, device=device)
         self._buffers: dict[int, DepthBuffers] = {}  # by number of rows
 
@@ -99,7 +98,7 @@ class DepthKernel:
         """first, fed: (B, d), inputs of positions 0 and 1 -> the codes (B, K), whose first column is as it was."""
         rows, shape = len(first), self.shape(len(first))
         frame_kernels.depth_frame_kernel[(self.programs,)](
-            *self._arguments(first, fed, drawing), self._counter, rows, S=shape, num_warps=_WARPS, num_stages=1,
+            *self._arguments(first, fed, drawing), self._counter, rows, S=shape, num_warps=WARPS, num_stages=1,
             launch_cooperative_grid=True,
         )  # fmt: skip
         return drawing.codes
@@ -111,7 +110,7 @@ class DepthKernel:
         for phase in phases_of(shape.layers, shape.codebooks):
             number, codebook, layer, position = phase
             frame_kernels.depth_phase_kernel[(self.programs,)](
-                *arguments, codebook, layer, position, rows, PHASE=number, S=shape, num_warps=_WARPS, num_stages=1
+                *arguments, codebook, layer, position, rows, PHASE=number, S=shape, num_warps=WARPS, num_stages=1
             )
             yield phase
 
@@ -123,7 +122,8 @@ class DepthKernel:
     def shape(self, rows: int) -> DepthShape:
         weights, stack = self.weights, self.weights.config.depth_decoder
         config, on_gpu, bits = weights.config, weights.table.is_cuda, 8 * weights.table.element_size()
-        shape = DepthShape(
+        row_block, scaled = row_block_of(rows), weights.qkv.dtype != weights.table.dtype
+        return DepthShape(
             dim=stack.dim,
             ffn=stack.ffn_dim,
             heads=stack.num_heads,
@@ -135,22 +135,30 @@ class DepthKernel:
             head_rows=weights.heads.shape[1],
             vocab_size=config.audio_vocab_size,
             eps=stack.norm_eps,
-            row_block=row_block_of(rows),
+            row_block=row_block,
             members=1 if rows <= _FEW_ROWS else stack.num_heads // stack.num_kv_heads,
             key_bits=bits,
-            asking=32 * _WARPS if on_gpu and min(stack.dim, stack.ffn_dim) >= _LEAST_ASKED else 0,
+            cuts=cuts_of(row_block, scaled=scaled),
+            scaled=scaled,
+            asking=32 * WARPS if on_gpu and is_asked_for(weights) else 0,
             wide=not on_gpu,
         )
-        return shape if self._stages is None else replace(shape, stages=self._stages)
 
     def _arguments(self, first: Tensor, fed: Tensor, drawing: Drawing) -> tuple[Tensor, ...]:
         weights, sampling = self.weights, drawing.sampling
         return (
             first, fed,
-            weights.qkv, weights.out, weights.gate_up, weights.down, weights.heads, weights.table, weights.rope,
+            weights.qkv, weights.out, weights.gate_up, weights.down, weights.heads, weights.scales, weights.table,
+            weights.rope,
             *self.buffers(len(first)).all(),
             drawing.slots, drawing.frame, sampling.seed, sampling.temperature, sampling.top_k, drawing.codes,
         )  # fmt: skip
+
+
+def is_asked_for(weights: DepthWeights) -> bool:
+    """Whether the matrices are large enough to be asked for ahead."""
+    matrices = (weights.qkv, weights.out, weights.gate_up, weights.down)
+    return min(matrix.shape[-1] * matrix.element_size() for matrix in matrices) >= _LEAST_ASKED
 
 
 def phases_of(layers: int, codebooks: int) -> Iterator[Phase]:

@@ -7,6 +7,45 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """How a product is cut into tiles and steps.
+
+    block: outputs of a tile; width: inputs that a step multiplies, at most; stages: one more than the steps that shared
+    memory holds, in 160 KiB at most.
+    """
+
+    block: int
+    width: int
+    stages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """narrow: of qkv and heads; added: of `out` and `down`; gated: of gate and up."""
+
+    narrow: Cut
+    added: Cut
+    gated: Cut
+
+
+_MANY_ROWS = 64  # of a tile
+# (eight bits, many rows) -> cuts. With many rows, larger tiles read them less often. Widened weights of a step must fit
+# into registers beside the sums.
+_CUTS = {
+    (False, False): Cuts(Cut(16, 256, 5), Cut(32, 128, 8), Cut(64, 128, 5)),
+    (False, True): Cuts(Cut(32, 128, 7), Cut(64, 128, 5), Cut(64, 64, 7)),
+    (True, False): Cuts(Cut(16, 256, 6), Cut(32, 128, 8), Cut(64, 128, 7)),
+    (True, True): Cuts(Cut(32, 128, 6), Cut(64, 64, 8), Cut(64, 64, 8)),
+}
+LARGEST_TILE = max(max(cuts.added.block, cuts.gated.block) for cuts in _CUTS.values())
+LARGEST_NARROW_TILE = max(cuts.narrow.block for cuts in _CUTS.values())
+
+
+def cuts_of(row_block: int, *, scaled: bool) -> Cuts:
+    return _CUTS[scaled, row_block >= _MANY_ROWS]
+
+
+@dataclass(frozen=True, slots=True)
 class DepthShape:
     """All powers of two, but for codebooks, layers and head_rows. Nothing of it that fixes an order of sums (the widths
     of splits and the instruction of tensor cores) depends on the batch.
@@ -26,12 +65,9 @@ class DepthShape:
     row_block: int
     members: int  # query heads that one program attends with
     key_bits: int  # of a logit: 16 for bfloat16
-    narrow_block: int = 16  # outputs of a tile of qkv and heads
-    output_block: int = 32  # outputs of a tile of the other products
-    splits: int = 4  # of the sums of `out` and `down`
-    width_block: int = 128  # inputs that one step of a product multiplies, at most
-    narrow_width: int = 256  # the same for qkv and heads
-    stages: int = 4  # steps whose weights are on their way
+    cuts: Cuts
+    scaled: bool = False  # matrices of layers have eight bits and a factor for each output
+    splits: int = 4  # of the sums of `down`
     asking: int = 0  # threads of a program that ask for weights ahead; 0: none do
     wide: bool = False  # products in float32, for Triton's interpreter
     patience: int = 2**23  # how often a barrier looks; some seconds, where it takes microseconds
@@ -51,23 +87,28 @@ class DepthShape:
     @property
     def parts(self) -> int:
         """Sums of squares of a row."""
-        return self.dim // self.output_block
+        return self.dim // self.cuts.added.block
 
     @property
-    def wide_step(self) -> int:
-        return min(self.width_block, self.dim)
+    def outputs(self) -> int:
+        """Of all matrices of a layer."""
+        return self.qkv_rows + 2 * self.dim + 2 * self.ffn
+
+    @property
+    def gated_step(self) -> int:
+        return min(self.cuts.gated.width, self.dim)
 
     @property
     def narrow_step(self) -> int:
-        return min(self.narrow_width, self.dim)
+        return min(self.cuts.narrow.width, self.dim)
 
     @property
     def out_step(self) -> int:
-        return min(self.width_block, self.attended // self.splits)
+        return min(self.cuts.added.width, self.attended)
 
     @property
     def down_step(self) -> int:
-        return min(self.width_block, self.ffn // self.splits)
+        return min(self.cuts.added.width, self.ffn // self.splits)
 
     @property
     def keys(self) -> int:

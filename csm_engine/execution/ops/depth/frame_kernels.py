@@ -13,7 +13,7 @@ from csm_engine.execution.ops.depth.phases import (
     added_product,
     ask_for,
     attend_rows,
-    draw_rows,
+    draw_row,
     normed_product,
     take_rows,
 )
@@ -31,20 +31,22 @@ def phase(
     """One phase of the pass that ends in a code of `codebook`. The pass of codebook 1 has positions 0 and 1, the rows
     of position 1 behind those of position 0; a later pass has the codebook's own position. rows: of one position.
 
-    inputs, weights, buffers, draw: as `depth_frame_kernel` has them. S: a DepthShape.
+    inputs, weights, buffers, draw: as `depth_frame_kernel` has them. S: a DepthShape. DRAW is of the row `program`.
     """
     first, fed = inputs
-    qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, table, rope = weights
+    qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope = weights
     x, square, qkv, attended, inner, logits, part, arrivals, keys, values = buffers
     first_position = tl.where(codebook == 1, 0, codebook)
     here = rows * (codebook - first_position + 1)
+    scale += layer * S.outputs
     if PHASE == TAKE:
         take_rows(program, programs, first, x, square, rows, S.dim, S.parts)
         take_rows(program, programs, fed, x + rows * S.dim, square + rows * S.parts, rows, S.dim, S.parts)
     elif PHASE == QKV:
         normed_product(
-            program, programs, x, square, qkv_weight + layer * (S.qkv_rows * S.dim), qkv, here, S.eps,
-            S.dim, S.qkv_rows, False, S.parts, S.row_block, S.narrow_block, S.narrow_step, S.stages, S.wide,
+            program, programs, x, square, qkv_weight + layer * (S.qkv_rows * S.dim), scale, qkv, here, S.eps,
+            S.dim, S.qkv_rows, False, S.scaled, S.parts, S.row_block,
+            S.cuts.narrow.block, S.narrow_step, S.cuts.narrow.stages, S.wide,
         )  # fmt: skip
     elif PHASE == ATTEND:
         cache = layer * rows * (S.kv_heads * S.codebooks * S.head_dim)
@@ -56,55 +58,77 @@ def phase(
         )  # fmt: skip
     elif PHASE == OUT:
         added_product(
-            program, programs, attended, out_weight + layer * (S.dim * S.attended), x, square, part, arrivals, here,
-            S.attended, S.dim, S.splits, S.row_block, S.output_block, S.out_step, S.stages, S.wide,
+            program, programs, attended, out_weight + layer * (S.dim * S.attended), scale + S.qkv_rows, x, square,
+            part, arrivals, here,
+            S.attended, S.dim, S.scaled, 1, S.row_block,
+            S.cuts.added.block, S.out_step, S.cuts.added.stages, S.wide,
         )  # fmt: skip
     elif PHASE == GATE_UP:
         normed_product(
-            program, programs, x, square, gate_up_weight + layer * (2 * S.ffn * S.dim), inner, here, S.eps,
-            S.dim, S.ffn, True, S.parts, S.row_block, S.output_block, S.wide_step, S.stages, S.wide,
+            program, programs, x, square, gate_up_weight + layer * (2 * S.ffn * S.dim), scale + S.qkv_rows + S.dim,
+            inner, here, S.eps,
+            S.dim, S.ffn, True, S.scaled, S.parts, S.row_block,
+            S.cuts.gated.block, S.gated_step, S.cuts.gated.stages, S.wide,
         )  # fmt: skip
     elif PHASE == DOWN:
         added_product(
-            program, programs, inner, down_weight + layer * (S.dim * S.ffn), x, square, part, arrivals, here,
-            S.ffn, S.dim, S.splits, S.row_block, S.output_block, S.down_step, S.stages, S.wide,
+            program, programs, inner, down_weight + layer * (S.dim * S.ffn), scale + (S.outputs - S.dim), x, square,
+            part, arrivals, here,
+            S.ffn, S.dim, S.scaled, S.splits, S.row_block,
+            S.cuts.added.block, S.down_step, S.cuts.added.stages, S.wide,
         )  # fmt: skip
     elif PHASE == HEAD:
         before = here - rows
         normed_product(
             program, programs, x + before * S.dim, square + before * S.parts,
-            head_weight + (codebook - 1) * (S.head_rows * S.dim), logits, rows, S.eps,
-            S.dim, S.codebook_size, False, S.parts, S.row_block, S.narrow_block, S.narrow_step, S.stages, S.wide,
+            head_weight + (codebook - 1) * (S.head_rows * S.dim), scale, logits, rows, S.eps,
+            S.dim, S.codebook_size, False, False, S.parts, S.row_block,
+            S.cuts.narrow.block, S.narrow_step, S.cuts.narrow.stages, S.wide,
         )  # fmt: skip
     else:
         tl.static_assert(PHASE == DRAW)
         slot, frame, seed, temperature, top_k, codes = draw
-        draw_rows(
-            program, programs, logits, slot, frame, seed, temperature, top_k, codes, table, x, square, rows, codebook,
+        draw_row(
+            program, logits, slot, frame, seed, temperature, top_k, codes, table, x, square, codebook,
             S.vocab_size, S.codebooks, S.codebook_size, S.key_bits, S.dim, S.parts,
         )  # fmt: skip
 
 
 @triton.jit
+def run(
+    PHASE: tl.constexpr, program, programs, codebook, layer, position, rows, inputs, weights, buffers, draw,
+    S: tl.constexpr,
+):  # fmt: skip
+    """A program's part of a phase. A row is drawn in a call of its own: in a loop, what a reduction leaves in registers
+    would be kept for the next row, and spilled.
+    """
+    if PHASE == DRAW:
+        for row in range(program, rows, programs):
+            phase(PHASE, row, programs, codebook, layer, position, rows, inputs, weights, buffers, draw, S)
+    else:
+        phase(PHASE, program, programs, codebook, layer, position, rows, inputs, weights, buffers, draw, S)
+
+
+@triton.jit
 def ask_for_attention(program, programs, layer, here, weights, S: tl.constexpr):
     """Asks for the matrices around a layer's attention."""
-    qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, table, rope = weights
+    qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope = weights
     ask_for(
         program, programs, qkv_weight + layer * (S.qkv_rows * S.dim), here,
-        S.dim, S.qkv_rows, 1, S.row_block, S.narrow_block, S.asking,
+        S.dim, S.qkv_rows, 1, S.row_block, S.cuts.narrow.block, S.asking,
     )  # fmt: skip
     ask_for(
         program, programs, out_weight + layer * (S.dim * S.attended), here,
-        S.attended, S.dim, S.splits, S.row_block, S.output_block, S.asking,
+        S.attended, S.dim, 1, S.row_block, S.cuts.added.block, S.asking,
     )  # fmt: skip
 
 
 @triton.jit
 def ask_for_gate_up(program, programs, layer, here, weights, S: tl.constexpr):
-    qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, table, rope = weights
+    qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope = weights
     gates = gate_up_weight + layer * (2 * S.ffn * S.dim)
-    ask_for(program, programs, gates, here, S.dim, S.ffn, 1, S.row_block, S.output_block, S.asking)
-    ask_for(program, programs, gates + S.ffn * S.dim, here, S.dim, S.ffn, 1, S.row_block, S.output_block, S.asking)
+    ask_for(program, programs, gates, here, S.dim, S.ffn, 1, S.row_block, S.cuts.gated.block, S.asking)
+    ask_for(program, programs, gates + S.ffn * S.dim, here, S.dim, S.ffn, 1, S.row_block, S.cuts.gated.block, S.asking)
 
 
 @triton.jit
@@ -113,7 +137,7 @@ def ask_ahead(PHASE: tl.constexpr, program, programs, codebook, layer, rows, wei
 
     The cache holds a layer's gate and up, the largest of all, beside a small matrix: so at most these are on their way.
     """
-    qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, table, rope = weights
+    qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope = weights
     here = rows * tl.where(codebook == 1, 2, 1)
     if PHASE == TAKE:
         ask_for_attention(program, programs, 0, here, weights, S)
@@ -124,7 +148,7 @@ def ask_ahead(PHASE: tl.constexpr, program, programs, codebook, layer, rows, wei
     elif PHASE == GATE_UP:
         ask_for(
             program, programs, down_weight + layer * (S.dim * S.ffn), here,
-            S.ffn, S.dim, S.splits, S.row_block, S.output_block, S.asking,
+            S.ffn, S.dim, S.splits, S.row_block, S.cuts.added.block, S.asking,
         )  # fmt: skip
     elif PHASE == DOWN:
         if layer + 1 < S.layers:
@@ -132,7 +156,7 @@ def ask_ahead(PHASE: tl.constexpr, program, programs, codebook, layer, rows, wei
         else:
             ask_for(
                 program, programs, head_weight + (codebook - 1) * (S.head_rows * S.dim), rows,
-                S.dim, S.codebook_size, 1, S.row_block, S.narrow_block, S.asking,
+                S.dim, S.codebook_size, 1, S.row_block, S.cuts.narrow.block, S.asking,
             )  # fmt: skip
     elif PHASE == HEAD:
         if codebook + 1 < S.codebooks:
@@ -145,15 +169,15 @@ def ask_ahead(PHASE: tl.constexpr, program, programs, codebook, layer, rows, wei
 @triton.jit(do_not_specialize=["codebook", "layer", "position", "rows"])
 def depth_phase_kernel(
     first, fed,
-    qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, table, rope,
+    qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope,
     x, square, qkv, attended, inner, logits, part, arrivals, keys, values,
     slot, frame, seed, temperature, top_k, codes,
     codebook, layer, position, rows, PHASE: tl.constexpr, S: tl.constexpr,
 ):  # fmt: skip
     """One phase. Any number of programs; arguments as of `depth_frame_kernel`."""
-    phase(
+    run(
         PHASE, tl.program_id(0), tl.num_programs(0), codebook, layer, position, rows, (first, fed),
-        (qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, table, rope),
+        (qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope),
         (x, square, qkv, attended, inner, logits, part, arrivals, keys, values),
         (slot, frame, seed, temperature, top_k, codes), S,
     )  # fmt: skip
@@ -167,7 +191,7 @@ def step(
     """A phase, the wish for what comes next, and the barrier behind it. Returns the patience that is left."""
     # Zero, which the compiler does not know: it would compute places for every phase before the loops, and spill them.
     program += patience >> 31
-    phase(PHASE, program, programs, codebook, layer, position, rows, inputs, weights, buffers, draw, S)
+    run(PHASE, program, programs, codebook, layer, position, rows, inputs, weights, buffers, draw, S)
     if S.asking:
         ask_ahead(PHASE, program, programs, codebook, layer, rows, weights, S)
     return wait_for_all(counter, program, programs, patience)
@@ -176,7 +200,7 @@ def step(
 @triton.jit(do_not_specialize=["rows"])
 def depth_frame_kernel(
     first, fed,
-    qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, table, rope,
+    qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope,
     x, square, qkv, attended, inner, logits, part, arrivals, keys, values,
     slot, frame, seed, temperature, top_k, codes,
     counter, rows, S: tl.constexpr,
@@ -190,7 +214,7 @@ def depth_frame_kernel(
     """
     program, programs = tl.program_id(0), tl.num_programs(0)
     inputs = (first, fed)
-    weights = (qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, table, rope)
+    weights = (qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope)
     buffers = (x, square, qkv, attended, inner, logits, part, arrivals, keys, values)
     draw = (slot, frame, seed, temperature, top_k, codes)
     left = program * 0 + S.patience

@@ -2,10 +2,11 @@
 
 A phase is cut into tiles or rows; a program takes those whose number is its own modulo the number of programs. So what
 is added in which order does not depend on that number. Nor does it depend on the batch: products are of one kind of
-tensor core instruction (fewer than 64 outputs a tile, so `mma.sync`), their splits are fixed, and a row's squares are
+tensor core instruction (at most 32 rows a product, so `mma.sync`), their splits are fixed, and a row's squares are
 added in float64, in which the order cannot be seen in the float32 that is made of them.
 
-Rows: of the buffers, whole blocks of ROW_BLOCK; only `rows` of them are written.
+A tile has ROW_BLOCK rows, of which 64 are two products by the same weights. Rows from `rows` on are neither read nor
+written.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ import triton
 import triton.language as tl
 
 from csm_engine.execution.ops.depth_attention_kernel import attend
-from csm_engine.execution.ops.sample_kernel import best_code, gumbel_noise
+from csm_engine.execution.ops.eight_bits import widened
+from csm_engine.execution.ops.sample_kernel import best_logits, first_best, gumbel_noise
 
 # ruff: noqa: N803  (constexpr arguments are upper case, as is Triton's custom)
+
+MOST_ROWS = tl.constexpr(32)  # of one product
 
 
 @triton.jit
@@ -46,49 +50,41 @@ def ask_for(
 
 @triton.jit
 def product_tile(
-    x_ptr, weight_ptr, row, output, first_input,
-    WIDTH: tl.constexpr, INPUTS: tl.constexpr, WIDTH_BLOCK: tl.constexpr, STAGES: tl.constexpr, WIDE: tl.constexpr,
+    x_ptr, weight_ptr, row, rows, output, first_input,
+    WIDTH: tl.constexpr, INPUTS: tl.constexpr, WIDTH_BLOCK: tl.constexpr, STAGES: tl.constexpr, TWO: tl.constexpr,
+    WIDE: tl.constexpr,
 ):  # fmt: skip
-    """The sum over INPUTS inputs from first_input on: x (rows, WIDTH), weight (outputs, WIDTH) -> (output, row).
+    """The sum over INPUTS inputs from first_input on: x (rows, WIDTH), weight (outputs, WIDTH) -> two of (row, output).
 
+    TWO: the second is of as many rows behind `row`, by the same weights; else it is nothing. output: rows of weight.
     WIDE: multiplies in float32, for Triton's interpreter.
     """
-    product = tl.zeros((output.shape[0], row.shape[0]), tl.float32)
+    product = tl.zeros((row.shape[0], output.shape[0]), tl.float32)
+    behind = product
     for start in tl.range(first_input, first_input + INPUTS, WIDTH_BLOCK, num_stages=STAGES):
         index = start + tl.arange(0, WIDTH_BLOCK)
-        x = tl.load(x_ptr + row[:, None] * WIDTH + index[None, :], eviction_policy="evict_last")
         weight = tl.load(weight_ptr + output[:, None] * WIDTH + index[None, :], eviction_policy="evict_first")
-        if WIDE:
-            x, weight = x.to(tl.float32), weight.to(tl.float32)
-        product = tl.dot(weight, tl.trans(x), product, input_precision="ieee")
-    return product
+        product = add_product(x_ptr, row, rows, index, weight, product, WIDTH, WIDE)
+        if TWO:
+            behind = add_product(x_ptr, row + row.shape[0], rows, index, weight, behind, WIDTH, WIDE)
+    return product, behind
 
 
 @triton.jit
-def gated_tile(
-    x_ptr, weight_ptr, row, output,
-    WIDTH: tl.constexpr, OUTPUTS: tl.constexpr, WIDTH_BLOCK: tl.constexpr, STAGES: tl.constexpr, WIDE: tl.constexpr,
-):  # fmt: skip
-    """As `product_tile` over all inputs, of gates and of values. weight: (2 OUTPUTS, WIDTH), gates before values."""
-    gate = tl.zeros((output.shape[0], row.shape[0]), tl.float32)
-    value = tl.zeros((output.shape[0], row.shape[0]), tl.float32)
-    for start in tl.range(0, WIDTH, WIDTH_BLOCK, num_stages=STAGES):
-        index = start + tl.arange(0, WIDTH_BLOCK)
-        x = tl.load(x_ptr + row[:, None] * WIDTH + index[None, :], eviction_policy="evict_last")
-        place = weight_ptr + output[:, None] * WIDTH + index[None, :]
-        gates = tl.load(place, eviction_policy="evict_first")
-        values = tl.load(place + OUTPUTS * WIDTH, eviction_policy="evict_first")
-        if WIDE:
-            x, gates, values = x.to(tl.float32), gates.to(tl.float32), values.to(tl.float32)
-        gate = tl.dot(gates, tl.trans(x), gate, input_precision="ieee")
-        value = tl.dot(values, tl.trans(x), value, input_precision="ieee")
-    return gate, value
+def add_product(x_ptr, row, rows, index, weight, product, WIDTH: tl.constexpr, WIDE: tl.constexpr):
+    """product (row, output) + x (row, index) by weight (output, index). Rows that are not there are not read."""
+    place = x_ptr + row[:, None] * WIDTH + index[None, :]
+    x = tl.load(place, mask=(row < rows)[:, None], other=0.0, eviction_policy="evict_last")
+    if WIDE:
+        x = x.to(tl.float32)
+    return tl.dot(x, tl.trans(widened(weight, x.dtype)), product, input_precision="ieee")
 
 
 @triton.jit
-def row_scale(square_ptr, row, eps, WIDTH: tl.constexpr, PARTS: tl.constexpr):
+def row_scale(square_ptr, row, rows, eps, WIDTH: tl.constexpr, PARTS: tl.constexpr):
     """One over the root mean square of each row. square: (rows, PARTS) float64, sums of squares."""
-    squares = tl.load(square_ptr + row[:, None] * PARTS + tl.arange(0, PARTS)[None, :])
+    place = square_ptr + row[:, None] * PARTS + tl.arange(0, PARTS)[None, :]
+    squares = tl.load(place, mask=(row < rows)[:, None], other=0.0)
     return tl.rsqrt((tl.sum(squares, axis=1) / WIDTH).to(tl.float32) + eps)
 
 
@@ -101,77 +97,126 @@ def take_rows(program, programs, source_ptr, x_ptr, square_ptr, rows, WIDTH: tl.
 
 @triton.jit
 def take_row(source_ptr, x_ptr, square_ptr, row, WIDTH: tl.constexpr, PARTS: tl.constexpr):
-    """One row, WIDTH values at source, to x and square."""
+    """One row, WIDTH values at source, to x and square: all of their squares to its first part."""
     index = tl.arange(0, WIDTH)
     values = tl.load(source_ptr + index)
     tl.store(x_ptr + row * WIDTH + index, values)
     wide = values.to(tl.float64)
-    squares = tl.sum(tl.reshape(wide * wide, (PARTS, WIDTH // PARTS)), axis=1)
-    tl.store(square_ptr + row * PARTS + tl.arange(0, PARTS), squares)
+    part = tl.arange(0, PARTS)
+    tl.store(square_ptr + row * PARTS + part, tl.where(part == 0, tl.sum(wide * wide, axis=0), 0.0))
 
 
 @triton.jit
 def normed_product(
-    program, programs, x_ptr, square_ptr, weight_ptr, out_ptr, rows, eps,
-    WIDTH: tl.constexpr, OUTPUTS: tl.constexpr, GATED: tl.constexpr, PARTS: tl.constexpr,
+    program, programs, x_ptr, square_ptr, weight_ptr, scale_ptr, out_ptr, rows, eps,
+    WIDTH: tl.constexpr, OUTPUTS: tl.constexpr, GATED: tl.constexpr, SCALED: tl.constexpr, PARTS: tl.constexpr,
     ROW_BLOCK: tl.constexpr, OUTPUT_BLOCK: tl.constexpr, WIDTH_BLOCK: tl.constexpr, STAGES: tl.constexpr,
     WIDE: tl.constexpr,
 ):  # fmt: skip
-    """out (rows, OUTPUTS) = x (rows, WIDTH), each row over its root mean square, by weight; GATED: with SiLU."""
+    """out (rows, OUTPUTS) = x (rows, WIDTH), each row over its root mean square, by weight; GATED: with SiLU.
+
+    weight: (OUTPUTS, WIDTH); GATED: (2 OUTPUTS, WIDTH), gates before values. SCALED: scale holds a factor for each of
+    its rows.
+    """
     row_blocks = tl.cdiv(rows, ROW_BLOCK)
+    HERE: tl.constexpr = min(ROW_BLOCK, MOST_ROWS)
     for tile in range(program, OUTPUTS // OUTPUT_BLOCK * row_blocks, programs):
-        row = tile % row_blocks * ROW_BLOCK + tl.arange(0, ROW_BLOCK)
-        output = tile // row_blocks * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)
-        scale = row_scale(square_ptr, row, eps, WIDTH, PARTS)[None, :]
-        if GATED:
-            gate, value = gated_tile(x_ptr, weight_ptr, row, output, WIDTH, OUTPUTS, WIDTH_BLOCK, STAGES, WIDE)
-            gate *= scale
-            product = gate * tl.sigmoid(gate) * (value * scale)
+        row = tile % row_blocks * ROW_BLOCK + tl.arange(0, HERE)
+        first_output = tile // row_blocks * OUTPUT_BLOCK
+        if GATED:  # gate, value, gate, value, ...
+            pair = tl.arange(0, 2 * OUTPUT_BLOCK)
+            output = first_output + pair // 2 + pair % 2 * OUTPUTS
         else:
-            product = product_tile(x_ptr, weight_ptr, row, output, 0, WIDTH, WIDTH, WIDTH_BLOCK, STAGES, WIDE) * scale
-        place = out_ptr + row[None, :] * OUTPUTS + output[:, None]
-        tl.store(place, product.to(out_ptr.dtype.element_ty), mask=(row < rows)[None, :])
+            output = first_output + tl.arange(0, OUTPUT_BLOCK)
+        scale = row_scale(square_ptr, row, rows, eps, WIDTH, PARTS)[:, None]
+        scale_behind = scale
+        if HERE < ROW_BLOCK:
+            scale_behind = row_scale(square_ptr, row + HERE, rows, eps, WIDTH, PARTS)[:, None]
+        if SCALED:
+            factor = tl.load(scale_ptr + output)[None, :]
+        product, behind = product_tile(
+            x_ptr, weight_ptr, row, rows, output, 0, WIDTH, WIDTH, WIDTH_BLOCK, STAGES, HERE < ROW_BLOCK, WIDE
+        )
+        for half in tl.static_range(ROW_BLOCK // HERE):
+            row_here = row + half * HERE
+            sums = behind * scale_behind if half else product * scale
+            if SCALED:
+                sums *= factor
+            if GATED:
+                gate, value = tl.split(tl.reshape(sums, (HERE, OUTPUT_BLOCK, 2)))
+                sums = gate * tl.sigmoid(gate) * value
+            place = out_ptr + row_here[:, None] * OUTPUTS + first_output + tl.arange(0, OUTPUT_BLOCK)[None, :]
+            tl.store(place, sums.to(out_ptr.dtype.element_ty), mask=(row_here < rows)[:, None])
 
 
 @triton.jit
 def added_product(
-    program, programs, y_ptr, weight_ptr, x_ptr, square_ptr, part_ptr, arrivals_ptr, rows,
-    WIDTH: tl.constexpr, OUTPUTS: tl.constexpr, SPLITS: tl.constexpr,
+    program, programs, y_ptr, weight_ptr, scale_ptr, x_ptr, square_ptr, part_ptr, arrivals_ptr, rows,
+    WIDTH: tl.constexpr, OUTPUTS: tl.constexpr, SCALED: tl.constexpr, SPLITS: tl.constexpr,
     ROW_BLOCK: tl.constexpr, OUTPUT_BLOCK: tl.constexpr, WIDTH_BLOCK: tl.constexpr, STAGES: tl.constexpr,
     WIDE: tl.constexpr,
 ):  # fmt: skip
     """x (rows, OUTPUTS) += y (rows, WIDTH) by weight (OUTPUTS, WIDTH); then x's squares, a part for each tile.
 
     The sum over WIDTH is cut into SPLITS. part: (tiles, SPLITS, ROW_BLOCK, OUTPUT_BLOCK) float32. arrivals: (tiles,)
-    int32, zero before and after; whoever arrives last at a tile adds its parts in their order.
+    int32, zero before and after; whoever arrives last at a tile adds its parts in their order. SCALED: scale holds a
+    factor for each output.
     """
     row_blocks = tl.cdiv(rows, ROW_BLOCK)
+    HERE: tl.constexpr = min(ROW_BLOCK, MOST_ROWS)
     SPLIT_WIDTH: tl.constexpr = WIDTH // SPLITS
     PART: tl.constexpr = ROW_BLOCK * OUTPUT_BLOCK
     PARTS: tl.constexpr = OUTPUTS // OUTPUT_BLOCK
     for task in range(program, PARTS * SPLITS * row_blocks, programs):
         split, tile = task // row_blocks % SPLITS, task // row_blocks // SPLITS * row_blocks + task % row_blocks
-        row = task % row_blocks * ROW_BLOCK + tl.arange(0, ROW_BLOCK)
-        part_of_row = task // row_blocks // SPLITS
-        output = part_of_row * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)
-        product = product_tile(
-            y_ptr, weight_ptr, row, output, split * SPLIT_WIDTH, WIDTH, SPLIT_WIDTH, WIDTH_BLOCK, STAGES, WIDE
-        )
-        within = tl.arange(0, OUTPUT_BLOCK)[:, None] + tl.arange(0, ROW_BLOCK)[None, :] * OUTPUT_BLOCK
-        parts = part_ptr + tile * (SPLITS * PART)
-        tl.store(parts + split * PART + within, product)
-        tl.debug_barrier()  # the count goes up when all threads have written
-        if tl.atomic_add(arrivals_ptr + tile, 1, sem="acq_rel") == SPLITS - 1:
-            tl.store(arrivals_ptr + tile, 0)
-            total = tl.zeros((OUTPUT_BLOCK, ROW_BLOCK), tl.float32)
-            for part in tl.static_range(SPLITS):
-                total += tl.load(parts + part * PART + within, cache_modifier=".cg")
-            place = x_ptr + row[None, :] * OUTPUTS + output[:, None]
-            written = (row < rows)[None, :]
-            sums = (total + tl.load(place, mask=written, other=0.0).to(tl.float32)).to(x_ptr.dtype.element_ty)
-            tl.store(place, sums, mask=written)
-            wide = sums.to(tl.float64)
-            tl.store(square_ptr + row * PARTS + part_of_row, tl.sum(wide * wide, axis=0), mask=row < rows)
+        row = task % row_blocks * ROW_BLOCK + tl.arange(0, HERE)
+        block = task // row_blocks // SPLITS
+        output = block * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)
+        product, behind = product_tile(
+            y_ptr, weight_ptr, row, rows, output, split * SPLIT_WIDTH,
+            WIDTH, SPLIT_WIDTH, WIDTH_BLOCK, STAGES, HERE < ROW_BLOCK, WIDE,
+        )  # fmt: skip
+        if SPLITS == 1:
+            for half in tl.static_range(ROW_BLOCK // HERE):
+                add_sums(
+                    behind if half else product, scale_ptr, x_ptr, square_ptr, row + half * HERE, rows, output, block,
+                    OUTPUTS, SCALED, PARTS,
+                )  # fmt: skip
+        else:
+            within = tl.arange(0, HERE)[:, None] * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)[None, :]
+            of_tile = part_ptr + tile * (SPLITS * PART)
+            for half in tl.static_range(ROW_BLOCK // HERE):
+                mine = of_tile + (split * PART + half * HERE * OUTPUT_BLOCK) + within
+                tl.store(mine, behind if half else product, mask=(row + half * HERE < rows)[:, None])
+            tl.debug_barrier()  # the count goes up when all threads have written
+            if tl.atomic_add(arrivals_ptr + tile, 1, sem="acq_rel") == SPLITS - 1:
+                tl.store(arrivals_ptr + tile, 0)
+                for half in tl.static_range(ROW_BLOCK // HERE):
+                    there = (row + half * HERE < rows)[:, None]
+                    total = tl.zeros((HERE, OUTPUT_BLOCK), tl.float32)
+                    for one in tl.static_range(SPLITS):
+                        place = of_tile + (one * PART + half * HERE * OUTPUT_BLOCK) + within
+                        total += tl.load(place, mask=there, other=0.0, cache_modifier=".cg")
+                    add_sums(
+                        total, scale_ptr, x_ptr, square_ptr, row + half * HERE, rows, output, block,
+                        OUTPUTS, SCALED, PARTS,
+                    )  # fmt: skip
+
+
+@triton.jit
+def add_sums(
+    total, scale_ptr, x_ptr, square_ptr, row, rows, output, block,
+    OUTPUTS: tl.constexpr, SCALED: tl.constexpr, PARTS: tl.constexpr,
+):  # fmt: skip
+    """x (rows, OUTPUTS) += total (row, output), whose block is `block`; and the squares of x there."""
+    if SCALED:
+        total *= tl.load(scale_ptr + output)[None, :]
+    place = x_ptr + row[:, None] * OUTPUTS + output[None, :]
+    there = (row < rows)[:, None]
+    sums = (total + tl.load(place, mask=there, other=0.0).to(tl.float32)).to(x_ptr.dtype.element_ty)
+    tl.store(place, sums, mask=there)
+    wide = sums.to(tl.float64)
+    tl.store(square_ptr + row * PARTS + block, tl.sum(wide * wide, axis=1), mask=row < rows)
 
 
 @triton.jit
@@ -190,25 +235,23 @@ def attend_rows(
 
 
 @triton.jit
-def draw_rows(
-    program, programs, logits_ptr, slot_ptr, frame_ptr, seed_ptr, temperature_ptr, top_k_ptr, code_ptr, table_ptr,
-    x_ptr, square_ptr, rows, codebook, vocab_size,
+def draw_row(
+    row, logits_ptr, slot_ptr, frame_ptr, seed_ptr, temperature_ptr, top_k_ptr, code_ptr, table_ptr, x_ptr,
+    square_ptr, codebook, vocab_size,
     CODEBOOKS: tl.constexpr, CODEBOOK_SIZE: tl.constexpr, KEY_BITS: tl.constexpr, WIDTH: tl.constexpr,
     PARTS: tl.constexpr,
 ):  # fmt: skip
-    """Samples one code of each row and takes the next position's input for it, unless it is the last codebook's.
+    """Samples one code of a row and takes the next position's input for it, unless it is the last codebook's.
 
     logits: (rows, CODEBOOK_SIZE); seed, temperature, top_k: by slot; code: (rows, CODEBOOKS) int64; table:
     ((CODEBOOKS - 1) vocab_size, WIDTH).
     """
-    for row in range(program, rows, programs):
-        slot = tl.load(slot_ptr + row)
-        noise = gumbel_noise(tl.load(seed_ptr + slot), tl.load(frame_ptr + row), codebook, CODEBOOK_SIZE)
-        temperature = tl.load(temperature_ptr + slot)
-        top_k = tl.minimum(tl.load(top_k_ptr + slot), CODEBOOK_SIZE)
-        logits = logits_ptr + row * CODEBOOK_SIZE
-        code = best_code(logits, noise, temperature, top_k, CODEBOOK_SIZE, CODEBOOK_SIZE, KEY_BITS)
-        tl.store(code_ptr + row * CODEBOOKS + codebook, code.to(tl.int64))
-        if codebook < CODEBOOKS - 1:
-            source = table_ptr + (codebook * vocab_size + code).to(tl.int64) * WIDTH
-            take_row(source, x_ptr, square_ptr, row, WIDTH, PARTS)
+    slot = tl.load(slot_ptr + row)
+    top_k = tl.minimum(tl.load(top_k_ptr + slot), CODEBOOK_SIZE)
+    logits = best_logits(logits_ptr + row * CODEBOOK_SIZE, top_k, CODEBOOK_SIZE, CODEBOOK_SIZE, KEY_BITS)
+    noise = gumbel_noise(tl.load(seed_ptr + slot), tl.load(frame_ptr + row), codebook, CODEBOOK_SIZE)
+    code = first_best(logits + tl.load(temperature_ptr + slot) * noise, CODEBOOK_SIZE)
+    tl.store(code_ptr + row * CODEBOOKS + codebook, code.to(tl.int64))
+    if codebook < CODEBOOKS - 1:
+        source = table_ptr + (codebook * vocab_size + code).to(tl.int64) * WIDTH
+        take_row(source, x_ptr, square_ptr, row, WIDTH, PARTS)

@@ -47,7 +47,7 @@ def empty_frame(
     """A frame without values; programs: as many as an H100 has by default."""
     kernel = DepthKernel(weights_without_values(config, dtype), programs=programs)
     first, fed = (torch.zeros(rows, config.depth_decoder.dim, dtype=dtype) for _ in range(2))
-    shape = as_on_a_gpu(kernel.shape(rows))
+    shape = as_on_a_gpu(kernel.shape(rows), kernel.weights)
     drawing = drawing_of(rows, config.num_codebooks)
     return checked_frame(kernel, first, fed, drawing, choose, shape=shape, values=False), shape
 

@@ -9,7 +9,7 @@ import torch
 
 from csm_engine.execution.depth_weights import DepthWeights
 from csm_engine.execution.ops.depth import frame_kernels
-from csm_engine.execution.ops.depth.depth_launches import _LEAST_ASKED, DepthKernel, Drawing
+from csm_engine.execution.ops.depth.depth_launches import WARPS, DepthKernel, Drawing, is_asked_for
 from csm_engine.execution.ops.depth.depth_shape import DepthShape
 from csm_engine.execution.sampler import SamplingRows
 from csm_engine.model.shapes import ModelConfig
@@ -49,6 +49,7 @@ def weights_without_values(config: ModelConfig, dtype: torch.dtype) -> DepthWeig
         out=empty(layers, dim, attended),
         gate_up=empty(layers, 2 * ffn, dim),
         down=empty(layers, dim, ffn),
+        scales=empty(1, 1, dtype=torch.float32),
         heads=empty(others, config.audio_vocab_size, dim),
         table=empty(others * config.audio_vocab_size, dim),
         rope=empty(stack.max_seq_len, stack.head_dim // 2, 2, dtype=torch.float32),
@@ -60,10 +61,12 @@ def drawing_of(rows: int, codebooks: int) -> Drawing:
     return Drawing(sampling, torch.arange(rows).flip(0), torch.arange(rows), torch.zeros(rows, codebooks).long())
 
 
-def as_on_a_gpu(shape: DepthShape) -> DepthShape:
+def as_on_a_gpu(shape: DepthShape, weights: DepthWeights) -> DepthShape:
     """Asks for weights ahead, where they are large enough. A product's inputs are one step: that changes no address."""
-    asking = 256 if min(shape.dim, shape.ffn) >= _LEAST_ASKED else 0
-    return replace(shape, wide=False, asking=asking, width_block=_WHOLE, narrow_width=_WHOLE)
+    asking = 32 * WARPS if is_asked_for(weights) else 0
+    cuts = shape.cuts
+    whole = {name: replace(getattr(cuts, name), width=_WHOLE) for name in ("narrow", "added", "gated")}
+    return replace(shape, wide=False, asking=asking, cuts=replace(cuts, **whole))
 
 
 def checked_frame(

@@ -1,0 +1,58 @@
+"""Weights of eight bits as bfloat16, four at a time. Exact, but for what is no number. Importing needs triton.
+
+Triton's own conversion goes through float16 and float32, one weight at a time, in a unit of the multiprocessor that
+takes 16 a clock: with it, our products over eight bits took as long as over sixteen on an H100. These instructions have
+not run on a device; a test runs them one by one.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+# ruff: noqa: N803  (constexpr arguments are upper case, as is Triton's custom)
+
+# Each pair of bytes goes to the upper halves of two sixteen-bit values. Of a float8 (e4m3), exponent and fraction move
+# to where bfloat16 has the last bits of its exponent and the first ones of its fraction; that is the weight times
+# 2**-120, subnormal ones too.
+_PAIR_OF_FLOAT8 = """
+    prmt.b32 pair, $2, 0, {bytes};
+    shr.u32 rest, pair, 4;
+    and.b32 rest, rest, 0x07f007f0;
+    and.b32 pair, pair, 0x80008000;
+    or.b32 pair, pair, rest;
+    mov.b32 rest, 0x7b807b80;
+    mul.rn.bf16x2 ${out}, pair, rest;
+"""
+# Of an int8, seven bits are the fraction of a number from 128 to 255. Its sign says how much that is too large: 256 or
+# 128 is taken away.
+_PAIR_OF_INT8 = """
+    prmt.b32 pair, $2, 0, {bytes};
+    and.b32 rest, pair, 0x00800080;
+    or.b32 rest, rest, 0x43004300;
+    and.b32 pair, pair, 0x007f007f;
+    or.b32 pair, pair, 0x43004300;
+    sub.rn.bf16x2 ${out}, pair, rest;
+"""
+
+
+def _four(pair: str, first: str, second: str) -> tl.constexpr:
+    lines = pair.format(bytes=first, out=0) + pair.format(bytes=second, out=1)
+    return tl.constexpr("{ .reg .b32 pair, rest;" + lines + "}")
+
+
+FROM_FLOAT8 = _four(_PAIR_OF_FLOAT8, "0x1404", "0x3424")
+FROM_INT8 = _four(_PAIR_OF_INT8, "0x4140", "0x4342")
+
+
+@triton.jit
+def widened(weight, dtype: tl.constexpr):
+    """weight, of any shape and type, as `dtype`."""
+    if dtype == tl.bfloat16 and weight.dtype == tl.float8e4nv:
+        return tl.inline_asm_elementwise(
+            FROM_FLOAT8, "=&r,=&r,r", [weight.to(tl.int8, bitcast=True)], dtype=tl.bfloat16, is_pure=True, pack=4
+        )
+    elif dtype == tl.bfloat16 and weight.dtype == tl.int8:
+        return tl.inline_asm_elementwise(FROM_INT8, "=&r,=&r,r", [weight], dtype=tl.bfloat16, is_pure=True, pack=4)
+    else:
+        return weight.to(dtype)
