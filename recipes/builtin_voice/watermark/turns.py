@@ -35,6 +35,10 @@ from recipes.builtin_voice.watermark.sounds import chords
 
 SEED = 77
 Row = dict[str, object]
+COLUMNS = (
+    "audio", "ratio_db", "reached_db", "least_db", "distortion", "sought", "found", "stretch_found", "false_stretches",
+    "ends_off_mean_s", "ends_off_most_s",
+)  # fmt: skip
 RATIOS_DB = (30.0, 36.0, 47.0)  # the small networks', csm-1b's, the published hparams'
 TURNS = 5
 TURN_SECONDS = (2.0, 3.6)
@@ -64,8 +68,7 @@ def clips_found(silentcipher: SilentCipher, clips: Sequence[Pcm], ratio_db: floa
         found = sum(scanned.whole.detected for scanned in scans)
         with_stretch = sum(bool(scanned.stretches) for scanned in scans)
         row: Row = {"audio": "clip", "ratio_db": ratio_db, "distortion": name, "sought": len(clips)}
-        rows.append({**row, "found": found, "stretch_found": with_stretch, **reached})
-        print(rows[-1], file=sys.stderr, flush=True)
+        rows.append(_told({**row, "found": found, "stretch_found": with_stretch, **reached}))
     return rows
 
 
@@ -100,11 +103,18 @@ def turns_found(silentcipher: SilentCipher, talks: Sequence[Talk]) -> list[Row]:
                     off_s += [abs(here[0].start_s - turn[0]), abs(here[-1].end_s - turn[1])]
             false += sum(not any(_overlap(stretch, turn) for turn in recording.turns) for stretch in stretches)
         row: Row = {"audio": "turn", "ratio_db": silentcipher.hparams.sdr_db, "distortion": name}
-        row |= {"sought": TURNS * len(talks), "found": None, "stretch_found": found, "false_stretches": false}
-        ends = (round(float(np.mean(off_s)), 2), round(max(off_s), 2)) if off_s else (None, None)
-        rows.append({**row, "ends_off_mean_s": ends[0], "ends_off_most_s": ends[1]})
-        print(rows[-1], file=sys.stderr, flush=True)
+        row |= {"sought": TURNS * len(talks), "stretch_found": found, "false_stretches": false}
+        if off_s:
+            row |= {"ends_off_mean_s": round(float(np.mean(off_s)), 2), "ends_off_most_s": round(max(off_s), 2)}
+        rows.append(_told(row))
     return rows
+
+
+def _told(row: Row) -> Row:
+    """The row with every column."""
+    whole = {name: row.get(name) for name in COLUMNS}
+    print(whole, file=sys.stderr, flush=True)
+    return whole
 
 
 def _scan(silentcipher: SilentCipher, key: WatermarkKey, heard: Recording) -> Scan:
