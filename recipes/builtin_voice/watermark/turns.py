@@ -42,6 +42,7 @@ COLUMNS = (
 RATIOS_DB = (30.0, 36.0, 47.0)  # the small networks', csm-1b's, the published hparams'
 TURNS = 5
 TURN_SECONDS = (2.0, 3.6)
+PAUSE_SECONDS = 3.0  # or longer: turns that are at most six messages apart may be one stretch
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def talk(silentcipher: SilentCipher, clips: Sequence[Pcm], random: np.random.Gen
     key, pieces, turns = random_key(random), list[Pcm](), list[tuple[float, float]]()
     for other, said in zip(clips[::2], clips[1::2], strict=True):
         silence = np.zeros(random.integers(1, SAMPLE_RATE_HZ), np.float32)
-        pieces += [other[random.integers(len(other)) :], chords(random, 2.0), silence]
+        pieces += [other[random.integers(len(other)) :], chords(random, PAUSE_SECONDS), silence]
         length = round(random.uniform(*TURN_SECONDS) * SAMPLE_RATE_HZ)
         marked = mark(silentcipher, said, key, ADAPTIVE)
         first = random.integers(max(len(marked) - length, 0) + 1)
