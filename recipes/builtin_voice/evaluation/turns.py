@@ -1,6 +1,6 @@
 """What is found of the mark at each strength: whole clips, and turns inside recordings.
 
-    python -m recipes.builtin_voice.watermark.turns --json bench/results/watermark_turns.json
+    python -m recipes.builtin_voice.evaluation.turns --json bench/results/watermark_turns.json
 
 Clips are held-out sentences of flite, each marked with a key of its own and the look-ahead that the service has, at
 each ratio. A clip counts as found by the detector of the whole and, apart from that, by a marked stretch in it. A

@@ -11,9 +11,9 @@ import torch
 
 from csm_codec.resample import Pcm
 from csm_codec.watermark.networks.silentcipher import SilentCipher, load_silentcipher
-from recipes.builtin_voice.watermark import turns
+from recipes.builtin_voice.evaluation import turns
+from recipes.builtin_voice.evaluation.turns import TURNS, Talk, clips_found, talk, turns_found
 from recipes.builtin_voice.watermark.distortions import Distortion, Recording, distortions
-from recipes.builtin_voice.watermark.turns import TURNS, Talk, clips_found, talk, turns_found
 
 ROOT = Path(__file__).parents[4]
 
@@ -46,7 +46,7 @@ def test_every_turn_is_counted_and_its_ends_are_told(trained: SilentCipher, made
     assert all(2 <= end_s - start_s <= 3.6 for start_s, end_s in made.turns)
     kept, gone = turns_found(trained, [made])
     assert (kept["sought"], kept["stretch_found"], kept["false_stretches"]) == (TURNS, TURNS, 0)
-    assert 0 < float(str(kept["ends_off_mean_s"])) <= float(str(kept["ends_off_most_s"])) < 0.7
+    assert 0 < float(str(kept["ends_off_mean_s"])) <= float(str(kept["ends_off_most_s"])) < 1
     assert (gone["stretch_found"], gone["ends_off_mean_s"]) == (0, None)
 
 
