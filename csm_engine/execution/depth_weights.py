@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from csm_engine.execution.ops.depth.depth_shape import LARGEST_NARROW_TILE, LARGEST_TILE
 from csm_engine.model.shapes import ModelConfig
+
+LARGEST_TILE, LARGEST_NARROW_TILE = 64, 32  # outputs; narrow are those of qkv and heads
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from triton import next_power_of_2
 from csm_engine.execution.matrix import Matrix
 from csm_engine.execution.ops import kernels
 from csm_engine.execution.ops.backbone_attention_kernel import backbone_attention_kernel
-from csm_engine.execution.ops.depth_attention_kernel import depth_attention_kernel
+from csm_engine.execution.ops.depth.depth_attention_kernel import depth_attention_kernel
 from csm_engine.execution.ops.product_kernel import product_kernel
 from csm_engine.execution.ops.sample_kernel import sample_kernel
 from csm_engine.execution.ops.tile_shapes import (

@@ -1,1 +1,4 @@
-"""The depth decoder's whole frame as one cooperative launch (docs/depth-decoder-kernel.md). Experimental."""
+"""Kernels of the depth decoder: its attention, and its whole frame as one cooperative launch (experimental).
+
+See docs/depth-decoder-kernel.md.
+"""

@@ -31,18 +31,16 @@ class Cuts:
 _MANY_ROWS = 64  # of a tile
 # (eight bits, many rows) -> cuts. With many rows, larger tiles read them less often. Widened weights of a step must fit
 # into registers beside the sums.
-_CUTS = {
+CUTS = {
     (False, False): Cuts(Cut(16, 256, 5), Cut(32, 128, 8), Cut(64, 128, 5)),
     (False, True): Cuts(Cut(32, 128, 7), Cut(64, 128, 5), Cut(64, 64, 7)),
     (True, False): Cuts(Cut(16, 256, 6), Cut(32, 128, 8), Cut(64, 128, 7)),
     (True, True): Cuts(Cut(32, 128, 6), Cut(64, 64, 8), Cut(64, 64, 8)),
 }
-LARGEST_TILE = max(max(cuts.added.block, cuts.gated.block) for cuts in _CUTS.values())
-LARGEST_NARROW_TILE = max(cuts.narrow.block for cuts in _CUTS.values())
 
 
 def cuts_of(row_block: int, *, scaled: bool) -> Cuts:
-    return _CUTS[scaled, row_block >= _MANY_ROWS]
+    return CUTS[scaled, row_block >= _MANY_ROWS]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from csm_engine.execution.ops.depth_attention_kernel import attend
+from csm_engine.execution.ops.depth.depth_attention_kernel import attend
 from csm_engine.execution.ops.eight_bits import widened
 from csm_engine.execution.ops.sample_kernel import best_logits, first_best, gumbel_noise
 

@@ -18,8 +18,10 @@ from torch import Tensor
 pytest.importorskip("triton", reason="triton comes with CUDA builds of torch and with requirements/dev.txt")
 
 from csm_engine.execution import matrix  # noqa: E402
+from csm_engine.execution.depth_weights import LARGEST_NARROW_TILE, LARGEST_TILE  # noqa: E402
 from csm_engine.execution.matrix import Quantization  # noqa: E402
 from csm_engine.execution.ops.depth.depth_launches import DepthKernel, phases_of  # noqa: E402
+from csm_engine.execution.ops.depth.depth_shape import CUTS  # noqa: E402
 from csm_engine.execution.weights import PackedWeights, pack, stack_depth  # noqa: E402
 from csm_engine.model.loader import random_model  # noqa: E402
 from csm_engine.model.shapes import ModelConfig, TransformerConfig  # noqa: E402
@@ -96,6 +98,11 @@ def test_frames_in_bfloat16_follow_each_other_in_the_same_buffers(rows: int, mon
 
 def test_a_frame_has_as_many_phases_as_the_design_says() -> None:
     assert len(list(phases_of(layers=4, codebooks=32))) == 1 + 31 * (4 * 5 + 2) + 4
+
+
+def test_the_least_sizes_hold_a_tile_of_every_cut() -> None:
+    assert max(max(cuts.added.block, cuts.gated.block) for cuts in CUTS.values()) == LARGEST_TILE
+    assert max(cuts.narrow.block for cuts in CUTS.values()) == LARGEST_NARROW_TILE
 
 
 SIZES: dict[str, tuple[Callable[[], ModelConfig], str]] = {
