@@ -25,9 +25,7 @@ from bench.kernel_proof.prefill_model import PassModel, admissions_per_second
 from bench.kernel_proof.proof import Proof, representatives
 from bench.shapes import CSM_1B
 
-REPRESENTATIVE_FORMS = (
-    "auto", "plain", "fused", "float8", "int8", "float8-kv", "depth-kernel", "float8-depth-kernel"
-)  # fmt: skip
+REPRESENTATIVE_FORMS = tuple(form for form in PROVED_FORMS if form != "float32")
 REPRESENTATIVE_BATCHES = (1, 64, 256)
 PROMPT_ROWS = 40  # of a prompt without context, in the model of admissions
 

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
+from services.gateway.auth.code_sealing import MAGIC
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
 from tests.support.fake_stages import FRAME_SAMPLES
 
@@ -54,3 +55,22 @@ async def refusal(call: Any) -> tuple[str, str]:
     assert error.code is grpc.StatusCode.INVALID_ARGUMENT
     (violation,) = error.field_violations
     return violation.field, violation.reason
+
+
+def broken_chains(states: list[bytes], other_call: list[bytes]) -> list[tuple[list[bytes], int, str]]:
+    """What is no beginning of the states of one call: the states to send, which of them is wrong, and the reason.
+
+    states: three at least; other_call: those of another call of the same request
+    """
+    changed = bytearray(states[1])
+    changed[len(changed) // 2] ^= 1
+    return [
+        ([states[0], bytes(changed)], 1, "CHECKPOINT_CHANGED"),
+        ([states[0][:-1]], 0, "CHECKPOINT_CHANGED"),
+        ([b""], 0, "CHECKPOINT_CHANGED"),
+        ([MAGIC + states[0][len(MAGIC) :]], 0, "CHECKPOINT_CHANGED"),
+        ([states[1]], 0, "CHECKPOINT_OUT_OF_ORDER"),
+        ([states[0], states[2]], 1, "CHECKPOINT_OUT_OF_ORDER"),
+        ([states[0], states[0]], 1, "CHECKPOINT_OUT_OF_ORDER"),
+        ([states[0], other_call[1]], 1, "CHECKPOINT_OUT_OF_ORDER"),
+    ]
