@@ -31,7 +31,7 @@ def phase(
     """One phase of the pass that ends in a code of `codebook`. The pass of codebook 1 has positions 0 and 1, the rows
     of position 1 behind those of position 0; a later pass has the codebook's own position. rows: of one position.
 
-    inputs, weights, buffers, draw: as `depth_frame_kernel` has them. S: a DepthShape. DRAW is of the row `program`.
+    inputs, weights, buffers, draw: as `depth_frame_kernel` has them. S: a DepthShape.
     """
     first, fed = inputs
     qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope = weights
@@ -88,25 +88,11 @@ def phase(
     else:
         tl.static_assert(PHASE == DRAW)
         slot, frame, seed, temperature, top_k, codes = draw
-        draw_row(
-            program, logits, slot, frame, seed, temperature, top_k, codes, table, x, square, codebook,
-            S.vocab_size, S.codebooks, S.codebook_size, S.key_bits, S.dim, S.parts,
-        )  # fmt: skip
-
-
-@triton.jit
-def run(
-    PHASE: tl.constexpr, program, programs, codebook, layer, position, rows, inputs, weights, buffers, draw,
-    S: tl.constexpr,
-):  # fmt: skip
-    """A program's part of a phase. A row is drawn in a call of its own: in a loop, what a reduction leaves in registers
-    would be kept for the next row, and spilled.
-    """
-    if PHASE == DRAW:
         for row in range(program, rows, programs):
-            phase(PHASE, row, programs, codebook, layer, position, rows, inputs, weights, buffers, draw, S)
-    else:
-        phase(PHASE, program, programs, codebook, layer, position, rows, inputs, weights, buffers, draw, S)
+            draw_row(
+                row, logits, slot, frame, seed, temperature, top_k, codes, table, x, square, codebook,
+                S.vocab_size, S.codebooks, S.codebook_size, S.key_bits, S.dim, S.parts,
+            )  # fmt: skip
 
 
 @triton.jit
@@ -175,7 +161,7 @@ def depth_phase_kernel(
     codebook, layer, position, rows, PHASE: tl.constexpr, S: tl.constexpr,
 ):  # fmt: skip
     """One phase. Any number of programs; arguments as of `depth_frame_kernel`."""
-    run(
+    phase(
         PHASE, tl.program_id(0), tl.num_programs(0), codebook, layer, position, rows, (first, fed),
         (qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope),
         (x, square, qkv, attended, inner, logits, part, arrivals, keys, values),
@@ -191,7 +177,7 @@ def step(
     """A phase, the wish for what comes next, and the barrier behind it. Returns the patience that is left."""
     # Zero, which the compiler does not know: it would compute places for every phase before the loops, and spill them.
     program += patience >> 31
-    run(PHASE, program, programs, codebook, layer, position, rows, inputs, weights, buffers, draw, S)
+    phase(PHASE, program, programs, codebook, layer, position, rows, inputs, weights, buffers, draw, S)
     if S.asking:
         ask_ahead(PHASE, program, programs, codebook, layer, rows, weights, S)
     return wait_for_all(counter, program, programs, patience)
