@@ -60,7 +60,7 @@ class IncomingMessages:
         with self._guard.waiting(self._caller) as short:
             # A cancel of the wait is none of the task.
             await asyncio.wait({self._reading, self._drain, short}, return_when=asyncio.FIRST_COMPLETED)
-        if not self._reading.done() and short.done():
+        if short.done():  # also if a message came in the same moment: the guard has counted this call as ended
             self._ended = True  # what comes is not read on, so that the memory is free at once
             raise memory_short()
         if not self._reading.done() and not (await asyncio.wait({self._reading}, timeout=DRAIN_QUIET_S))[0]:

@@ -108,3 +108,22 @@ async def test_a_read_that_ends_is_unavailable_and_the_call_reads_nothing_more(m
     assert process.ends == 1
     messages.close()
     running.cancel()
+
+
+async def test_a_read_that_ends_while_its_message_comes_ends_too() -> None:
+    """What the guard has counted as ended has ended, so no check counts a call that goes on."""
+    process = Process()
+    comes: asyncio.Future[Received] = asyncio.get_running_loop().create_future()
+
+    async def one() -> AsyncIterator[Received]:
+        yield await comes
+
+    messages = IncomingMessages(one(), asyncio.get_running_loop().create_future(), process.guard, "a")
+    reading = asyncio.ensure_future(anext(messages))
+    while not process.ends:
+        await asyncio.sleep(0)
+        process.check(LIMIT + 1)
+    comes.set_result(Received(0, 0))
+    with pytest.raises(StatusError, match="short of memory"):
+        await reading
+    messages.close()
