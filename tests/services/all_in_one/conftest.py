@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import csm_client
+import grpc
 import pytest
+from csm.v1 import tts_pb2_grpc
 
 from services.all_in_one.settings import AllInOneSettings
 from services.all_in_one.stage import start_all_in_one
@@ -58,6 +60,16 @@ def voice_target(keyring: Path) -> Iterator[str]:
         with running_server(BUILTIN, keyring) as address:
             patch.undo()
             yield address
+
+
+@pytest.fixture(scope="session")
+def sealing_tts(keyring: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A stub of a server over the built-in voice that seals codes, so that it gives checkpoints."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CSM_GATEWAY_CODE_SEALING_KEYRING", str(tmp_path_factory.mktemp("keys") / "seals.json"))
+        with running_server(BUILTIN, keyring) as address, grpc.insecure_channel(address) as channel:
+            patch.undo()
+            yield tts_pb2_grpc.TextToSpeechServiceStub(channel)  # type: ignore[no-untyped-call]
 
 
 def small_settings(bundle: Path, keyring: Path, **more: Any) -> AllInOneSettings:

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import grpc
 import pytest
-from csm.v1 import tts_pb2, tts_pb2_grpc
-
-from tests.services.all_in_one.conftest import BUILTIN, running_server
+from csm.v1 import tts_pb2
 
 TEXT = "The station is closed, please wait until Monday."
 FROM_START = {tts_pb2.AUDIO_ENCODING_OGG_OPUS, tts_pb2.AUDIO_ENCODING_MP3, tts_pb2.AUDIO_ENCODING_AAC}
 
 
-@pytest.fixture(scope="module")
-def tts(keyring: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CSM_GATEWAY_CODE_SEALING_KEYRING", str(tmp_path_factory.mktemp("keys") / "seals.json"))
-        with running_server(BUILTIN, keyring) as target, grpc.insecure_channel(target) as channel:
-            yield tts_pb2_grpc.TextToSpeechServiceStub(channel)  # type: ignore[no-untyped-call]
-
-
 def hear(
-    tts: Any, audio: tts_pb2.AudioConfig, after: Sequence[bytes] = ()
+    sealing_tts: Any, audio: tts_pb2.AudioConfig, after: Sequence[bytes] = ()
 ) -> tuple[bytes, list[bytes], list[int], Any, Any]:
     """The bytes, the states, where in the bytes each stands, the header and the summary."""
     request = tts_pb2.StreamSynthesizeRequest(audio_config=audio)
@@ -34,7 +22,7 @@ def hear(
     request.stream_config.send_checkpoints = True
     request.stream_config.checkpoints.extend(after)
     content, states, places, header = b"", [], [], None
-    for message in tts.StreamSynthesize(request, timeout=200):
+    for message in sealing_tts.StreamSynthesize(request, timeout=200):
         header = message.header if message.HasField("header") else header
         content += message.audio_chunk.audio_content
         if message.HasField("checkpoint"):
@@ -66,13 +54,13 @@ def hear(
         ),
     ],
 )
-def test_an_utterance_goes_on_after_each_checkpoint_bit_for_bit(tts: Any, audio: tts_pb2.AudioConfig) -> None:
+def test_an_utterance_goes_on_after_each_checkpoint_bit_for_bit(sealing_tts: Any, audio: tts_pb2.AudioConfig) -> None:
     """The mark's phase and its loudness are in the bytes."""
-    whole, states, places, _, summary = hear(tts, audio)
+    whole, states, places, _, summary = hear(sealing_tts, audio)
     assert len(states) >= 3
     is_from_start = audio.audio_encoding in FROM_START or audio.speed > 1
     for count, place in list(enumerate(places, 1))[:: 1 if audio.sample_rate_hertz else 3]:
-        rest, _, _, header, again = hear(tts, audio, states[:count])
+        rest, _, _, header, again = hear(sealing_tts, audio, states[:count])
         # The first place may come before the codec's first checkpoint.
         assert header.resumed_frame_count >= 5 * count - 4
         assert bool(header.first_sample_offset) != is_from_start or (count == 1 and not header.first_sample_offset)

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import grpc
 import pytest
-from csm.v1 import tts_pb2, tts_pb2_grpc
+from csm.v1 import tts_pb2
 
-from tests.services.all_in_one.conftest import BUILTIN, running_server
 from tests.support.text_streams import messages_of
 
 TEXT = "The station is closed. Please wait until Monday! Emma is tired."
 
 
-@pytest.fixture(scope="module")
-def tts(keyring: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CSM_GATEWAY_CODE_SEALING_KEYRING", str(tmp_path_factory.mktemp("keys") / "seals.json"))
-        with running_server(BUILTIN, keyring) as target, grpc.insecure_channel(target) as channel:
-            yield tts_pb2_grpc.TextToSpeechServiceStub(channel)  # type: ignore[no-untyped-call]
-
-
 def hear(
-    tts: Any, audio: tts_pb2.AudioConfig, after: Sequence[bytes] = ()
+    sealing_tts: Any, audio: tts_pb2.AudioConfig, after: Sequence[bytes] = ()
 ) -> tuple[bytes, list[bytes], list[int], Any]:
     """The bytes, the states, where in the bytes each stands, and the summary."""
     config = tts_pb2.StreamSynthesizeRequest(audio_config=audio)
@@ -33,7 +22,7 @@ def hear(
     config.stream_config.send_checkpoints = True
     config.stream_config.checkpoints.extend(after)
     content, states, places = b"", [], []
-    for message in tts.StreamSynthesizeText(iter(messages_of(config, [TEXT])), timeout=200):
+    for message in sealing_tts.StreamSynthesizeText(iter(messages_of(config, [TEXT])), timeout=200):
         content += message.audio_chunk.audio_content
         if message.HasField("checkpoint"):
             states.append(message.checkpoint.state)
@@ -58,13 +47,13 @@ def hear(
         ),
     ],
 )
-def test_a_text_goes_on_after_each_sentence_bit_for_bit(tts: Any, audio: tts_pb2.AudioConfig) -> None:
+def test_a_text_goes_on_after_each_sentence_bit_for_bit(sealing_tts: Any, audio: tts_pb2.AudioConfig) -> None:
     """The mark is continuous with it: its phase and its loudness are in the bytes. Opus is sent from its start."""
-    whole, states, places, summary = hear(tts, audio)
+    whole, states, places, summary = hear(sealing_tts, audio)
     assert len(states) == 3
     for count, place in enumerate(places, 1):
         begin = 0 if audio.audio_encoding == tts_pb2.AUDIO_ENCODING_OGG_OPUS else place
-        rest, more, _, again = hear(tts, audio, states[:count])
+        rest, more, _, again = hear(sealing_tts, audio, states[:count])
         assert rest == whole[begin:] and len(more) == 3 - count
         assert again.watermark == summary.watermark
         assert again.stats.sample_count == summary.stats.sample_count
