@@ -40,9 +40,9 @@ PACKAGES := csm_engine csm_codec csm_bundle csm_text services csm_client
 API_IMAGE := protos/api.binpb
 ASKED := $(if $(filter $(TINY),$(BUNDLE)),$(TINY)/bundle.json)
 
-.PHONY: say serve test images test-images test-slow test-gpu test-polyglot test-browser screenshots packages test-packages test-plugins \
-	chaos fuzz bench bench-gpu kernels gpu-lease gpu-lease-rehearsal wheels voice voice-rehearsal evaluate check coverage format \
-	protos protos-freeze lock notices settings-page api-reference clean
+.PHONY: say serve test images test-images test-cluster test-slow test-gpu test-polyglot test-browser screenshots packages \
+	test-packages test-plugins chaos fuzz bench bench-gpu kernels gpu-lease gpu-lease-rehearsal wheels voice voice-rehearsal \
+	evaluate check coverage format protos protos-freeze lock notices settings-page api-reference clean
 
 say: $(STAMPS)/run $(ASKED)
 	@$(BIN)/python -m services.all_in_one.say --bundle '$(BUNDLE)' --text '$(subst ','\'',$(TEXT))' --out '$(OUT)' \
@@ -91,6 +91,11 @@ images: $(STAMPS)/dev
 
 test-images: images
 	$(PYTEST) -m images
+
+# Deploys to the cluster that kubectl's context KUBE_CONTEXT names, in the namespace csm-test, and deletes it again. Its nodes have the
+# images of `make images` (kind load docker-image, k3s ctr images import, ...).
+test-cluster: $(STAMPS)/dev
+	CSM_TEST_CONTEXT='$(KUBE_CONTEXT)' $(PYTEST) -m cluster tests/cluster
 
 # The clients as their users install them: wheel and source of csm-client, the npm package. docs/releasing.md.
 packages: $(STAMPS)/dev

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -43,11 +44,20 @@ class Cluster:
     def _command(self, *arguments: str) -> list[str]:
         return ["kubectl", "--context", self.context, "--namespace", self.namespace, *arguments]
 
-    def secret(self, name: str, keyring: Mapping[str, Any], folder: Path) -> None:
-        """Makes a Secret with one file, keyring.json, as docs/deploy.md tells."""
-        file = folder / "keyring.json"
-        file.write_text(json.dumps(keyring), encoding="utf-8")
-        self.kubectl("create", "secret", "generic", name, f"--from-file={file}")
+    def secret(self, name: str, files: Mapping[str, bytes], folder: Path) -> None:
+        """Makes a Secret of files, or replaces it, as docs/deploy.md tells. folder: where the files are written."""
+        arguments = []
+        for key, content in files.items():
+            (folder / key).write_bytes(content)
+            arguments.append(f"--from-file={folder / key}")
+        made = self.kubectl("create", "secret", "generic", name, *arguments, "--dry-run=client", "--output=yaml")
+        self.kubectl("apply", "--filename", "-", written=made)
+
+    def keyring(self, name: str) -> dict[str, Any]:
+        """What a Secret has in keyring.json."""
+        encoded = self.kubectl("get", "secret", name, "--output", "jsonpath={.data.keyring\\.json}")
+        found: dict[str, Any] = json.loads(base64.b64decode(encoded))
+        return found
 
     def pods(self, stage: str) -> list[str]:
         """Names of the pods of a stage that are ready and not being deleted."""
@@ -78,7 +88,7 @@ class Cluster:
     def forwarded(self, target: str, port: int) -> Iterator[int]:
         """A port of this machine that leads to one pod, for as long as that pod lives."""
         command = self._command("port-forward", target, f":{port}")
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
             try:
                 assert process.stdout is not None
                 line = process.stdout.readline()
@@ -107,4 +117,4 @@ def wait_for(what: str, holds: Callable[[], bool], seconds: float, pause_seconds
 
 def context_asked_for() -> str | None:
     """The context that the caller names. There is no default: these tests delete pods."""
-    return os.environ.get("CSM_TEST_CONTEXT")
+    return os.environ.get("CSM_TEST_CONTEXT") or None

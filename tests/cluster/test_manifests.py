@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from recipes.images.catalog import ROOT
 from tests.cluster.cluster import Cluster, KubectlError
+from tests.cluster.conftest import apply, namespace, rendered
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -18,39 +18,50 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 OWN_KINDS = ["autoscaling-hpa", "tokens", "tracing", "weights"]
 
 
+@pytest.fixture(scope="module")
+def empty(cluster: Cluster) -> Iterator[Cluster]:
+    """Warns of pods that break the strictest of Kubernetes' pod security standards."""
+    with namespace(cluster):
+        cluster.kubectl("label", "namespace", cluster.namespace, "pod-security.kubernetes.io/warn=restricted")
+        yield cluster
+
+
 @pytest.mark.parametrize("overlay", ["gpu", "cpu-demo"])
-def test_api_server_accepts_the_overlay(deployed: Cluster, overlay: str) -> None:
-    _accepted(deployed, ROOT / "deploy" / "kubernetes" / "overlays" / overlay)
+def test_api_server_accepts_the_overlay(empty: Cluster, overlay: str) -> None:
+    _accepted(empty, ROOT / "deploy" / "kubernetes" / "overlays" / overlay)
 
 
 @pytest.mark.parametrize("component", OWN_KINDS)
-def test_api_server_accepts_the_component(deployed: Cluster, tmp_path: Path, component: str) -> None:
+def test_api_server_accepts_the_component(empty: Cluster, tmp_path: Path, component: str) -> None:
     folder = tmp_path / "kubernetes"
     shutil.copytree(ROOT / "deploy" / "kubernetes", folder)
     with (folder / "overlays" / "gpu" / "kustomization.yaml").open("a") as file:
         file.write(f"components:\n  - ../../components/{component}\n")
-    _accepted(deployed, folder / "overlays" / "gpu")
+    _accepted(empty, folder / "overlays" / "gpu")
 
 
-def test_an_unknown_field_is_refused(deployed: Cluster, tmp_path: Path) -> None:
+def test_an_unknown_field_is_refused(empty: Cluster, tmp_path: Path) -> None:
     """So the tests above can fail."""
     folder = tmp_path / "kubernetes"
     shutil.copytree(ROOT / "deploy" / "kubernetes", folder)
     file = folder / "base" / "codec.yaml"
     file.write_text(file.read_text().replace("minReadySeconds", "minReadySecond"))
     with pytest.raises(KubectlError, match="minReadySecond"):
-        _accepted(deployed, folder / "overlays" / "gpu")
+        _accepted(empty, folder / "overlays" / "gpu")
+
+
+def test_a_pod_that_may_be_root_is_refused(empty: Cluster, tmp_path: Path) -> None:
+    """So is the security of pods seen."""
+    folder = tmp_path / "kubernetes"
+    shutil.copytree(ROOT / "deploy" / "kubernetes", folder)
+    file = folder / "base" / "codec.yaml"
+    file.write_text(file.read_text().replace("runAsNonRoot: true", "runAsNonRoot: false"))
+    with pytest.raises(KubectlError, match="runAsNonRoot"):
+        _accepted(empty, folder / "overlays" / "gpu")
 
 
 def _accepted(cluster: Cluster, overlay: Path) -> None:
-    """Nothing is stored: a dry run in the tests' namespace, without the parts that clash with what runs there."""
-    manifests = list(yaml.safe_load_all(cluster.kubectl("kustomize", str(overlay))))
-    for manifest in manifests:
-        if "namespace" in manifest["metadata"]:
-            manifest["metadata"]["namespace"] = cluster.namespace
-        manifest["metadata"]["name"] += "-dry" if manifest["kind"] != "Namespace" else ""
-    written = json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests})
-    answer = cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "--filename", "-", written=written)
+    """Without a warning. Nothing is stored: it is a dry run."""
+    manifests = [item for item in rendered(cluster, overlay) if item["kind"] != "Namespace"]
+    answer = apply(cluster, manifests, "--dry-run=server", "--validate=strict", "--warnings-as-errors")
     assert answer.count("(server dry run)") == len(manifests)
-    warnings = [line for line in answer.splitlines() if line.startswith("Warning")]
-    assert not warnings

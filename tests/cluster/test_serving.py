@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import urllib.request
-import wave
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +11,7 @@ import pytest
 from csm_client import Client, Speech
 
 from tests.cluster.cluster import Cluster, KubectlError, wait_for
+from tests.cluster.speech import wav
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
@@ -28,15 +27,17 @@ METRICS = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def client(deployed: Cluster) -> Iterator[Client]:
+    """Reaches one gateway, which lives as long as the test."""
     with deployed.forwarded("service/gateway", 50051) as port, Client(f"127.0.0.1:{port}") as csm:
         yield csm
 
 
 @pytest.fixture(scope="module")
-def undisturbed(client: Client) -> Speech:
-    return client.synthesize(TEXT, seed=5)
+def undisturbed(deployed: Cluster) -> Speech:
+    with deployed.forwarded("service/gateway", 50051) as port, Client(f"127.0.0.1:{port}") as csm:
+        return csm.synthesize(TEXT, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +70,8 @@ def through_the_door(port: int, while_heard: Callable[[], None] = lambda: None) 
     with urllib.request.urlopen(request, timeout=200) as answer:
         heard: bytes = answer.read(4800)
         while_heard()
-        return heard + answer.read()
-
-
-def wav(speech: Speech) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setparams((1, 2, speech.sample_rate_hz, 0, "NONE", ""))
-        writer.writeframes(speech.samples)
-    return file.getvalue()
+        heard += answer.read()
+    return heard
 
 
 def test_speech_is_made_and_its_mark_is_found(client: Client, undisturbed: Speech) -> None:
