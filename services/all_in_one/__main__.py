@@ -19,8 +19,10 @@ def main() -> int:
     from services.all_in_one.usage import usage
     from services.common.run import run_stage
     from services.common.settings import load_settings
+    from services.common.telemetry.logs import configure_logging
 
     settings = load_settings(AllInOneSettings)
+    configure_logging(settings.log_format, settings.log_level)
 
     async def start() -> AllInOneStage:
         stage = await start_all_in_one(settings, log.info)
@@ -28,7 +30,7 @@ def main() -> int:
         print(usage(settings.host, stage.server.port, stage.server.health_port, url), flush=True)
         return stage
 
-    return run_stage(settings, start)
+    return run_stage(start)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ open, so that it needs no certificate where the gateway's port wants TLS.
 from __future__ import annotations
 
 import asyncio
-import logging
 import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -90,8 +89,6 @@ async def start_all_in_one(settings: AllInOneSettings, tell: Tell) -> AllInOneSt
 
 def _import_stages() -> tuple[ModuleType, ModuleType]:
     """Imports torch, which takes seconds; the loop goes on meanwhile."""
-    for name in ("torchao", "torch.utils._pytree"):  # they warn at every import about things outside this project
-        logging.getLogger(name).setLevel(logging.ERROR)
     from services.codec import stage as codec_module
     from services.engine import stage as engine_module
 

@@ -14,11 +14,13 @@ def main() -> int:
     from services.codec.settings import CodecSettings
     from services.common.run import run_stage
     from services.common.settings import load_settings
+    from services.common.telemetry.logs import configure_logging
 
     settings = load_settings(CodecSettings)
+    configure_logging(settings.log_format, settings.log_level)  # before the imports: libraries log in theirs
     from services.codec.stage import start_codec  # after the settings: a wrong flag must not wait for torch
 
-    return run_stage(settings, lambda: start_codec(settings))
+    return run_stage(lambda: start_codec(settings))
 
 
 if __name__ == "__main__":

@@ -15,9 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from csm_bundle.errors import CsmError
-from services.common.settings import ProgramSettings
 from services.common.stop import end_at_once, end_at_sigterm
-from services.common.telemetry.logs import configure_logging
 
 log = logging.getLogger("csm.run")
 
@@ -42,9 +40,8 @@ class Stage(Protocol):
         """Drains the server and frees what the stage holds."""
 
 
-def run_stage(settings: ProgramSettings, start: Callable[[], Awaitable[Stage]]) -> int:
+def run_stage(start: Callable[[], Awaitable[Stage]]) -> int:
     """Runs the stage that `start` makes until it ends; returns the exit code of the program."""
-    configure_logging(settings.log_format, settings.log_level)
     raise_file_limit()
     return asyncio.run(serve_until_stopped(start))
 

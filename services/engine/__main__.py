@@ -13,12 +13,14 @@ def main() -> int:
     let_waiting_threads_sleep()
     from services.common.run import run_stage
     from services.common.settings import load_settings
+    from services.common.telemetry.logs import configure_logging
     from services.engine.settings import EngineSettings
 
     settings = load_settings(EngineSettings)
+    configure_logging(settings.log_format, settings.log_level)  # before the imports: libraries log in theirs
     from services.engine.stage import start_engine  # after the settings: a wrong flag must not wait for torch
 
-    return run_stage(settings, lambda: start_engine(settings))
+    return run_stage(lambda: start_engine(settings))
 
 
 if __name__ == "__main__":

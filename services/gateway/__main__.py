@@ -13,11 +13,13 @@ def main() -> int:
     return_large_blocks()
     from services.common.run import run_stage
     from services.common.settings import load_settings
+    from services.common.telemetry.logs import configure_logging
     from services.gateway.settings import GatewaySettings
     from services.gateway.stage import start_gateway
 
     settings = load_settings(GatewaySettings)
-    return run_stage(settings, lambda: start_gateway(settings, used_bytes=heap_bytes))
+    configure_logging(settings.log_format, settings.log_level)
+    return run_stage(lambda: start_gateway(settings, used_bytes=heap_bytes))
 
 
 if __name__ == "__main__":

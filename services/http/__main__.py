@@ -11,11 +11,13 @@ def main() -> int:
     end_at_sigterm()  # before the imports: they take seconds
     from services.common.run import run_stage
     from services.common.settings import load_settings
+    from services.common.telemetry.logs import configure_logging
     from services.http.settings import HttpSettings
     from services.http.stage import start_http
 
     settings = load_settings(HttpSettings)
-    return run_stage(settings, lambda: start_http(settings))
+    configure_logging(settings.log_format, settings.log_level)
+    return run_stage(lambda: start_http(settings))
 
 
 if __name__ == "__main__":

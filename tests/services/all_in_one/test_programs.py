@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -123,6 +124,16 @@ def test_gateway_program_stops_on_sigterm_with_zero() -> None:
                 break
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["engine", "codec"])
+def test_every_line_is_json_also_of_libraries_that_are_imported(program: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", f"services.{program}", "--bundle", str(tmp_path), "--log-format", "json"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert done.returncode == 1 and lines[-1]["message"].startswith("cannot start")
+    assert {line["logger"] for line in lines} == {"csm.run"}
 
 
 def test_gateway_program_refuses_a_wrong_flag() -> None:

@@ -31,19 +31,17 @@ sys.exit(main())
 LOADING = """
 import asyncio, sys, time
 from services.common.run import run_stage
-from services.common.settings import ProgramSettings
 from services.common.stop import end_at_sigterm
 def load():
     print("loading", flush=True)
     time.sleep(60)
 end_at_sigterm()
-sys.exit(run_stage(ProgramSettings(), lambda: asyncio.to_thread(load)))
+sys.exit(run_stage(lambda: asyncio.to_thread(load)))
 """
 # A drain that does not end.
 DRAINING = """
 import asyncio, sys
 from services.common.run import run_stage
-from services.common.settings import ProgramSettings
 class Stage:
     @property
     def server(self):
@@ -56,7 +54,7 @@ class Stage:
         await asyncio.Event().wait()
 async def start():
     return Stage()
-sys.exit(run_stage(ProgramSettings(), start))
+sys.exit(run_stage(start))
 """
 
 
