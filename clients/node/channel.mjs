@@ -35,6 +35,7 @@ export const channelOptions = ({ target }) => ({
   'grpc.enable_http_proxy': isLoopback(target) ? 0 : 1, // a proxy's loopback is another host
   'grpc.initial_reconnect_backoff_ms': 200, // by default a server that was away is tried again after up to two minutes
   'grpc.max_reconnect_backoff_ms': 5000,
+  'grpc.dns_min_time_between_resolutions_ms': 1000, // by default 30 s, in which a rollout may have moved every replica
 });
 
 function readAuthorities(file) {

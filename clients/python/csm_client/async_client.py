@@ -16,7 +16,7 @@ from csm_client.credentials import CallMetadata, ConnectionOptions, call_metadat
 from csm_client.errors import ServerError, cancelled_here, from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions, VoiceOptions
 from csm_client.resuming.reader import SpeechReader
-from csm_client.resuming.resumes import DEFAULT_RESUMES, NextCall, Resumes
+from csm_client.resuming.resumes import DEFAULT_RESUMES, NextCall, Resumes, call_options
 from csm_client.speech import Speech, from_unary
 from csm_client.text_writer import TextWriter
 from csm_client.tracing import trace_metadata
@@ -73,12 +73,11 @@ class AsyncClient:
         request.stream_config.send_checkpoints = self._resumes > 0
         traced = self._metadata + trace_metadata()
 
-        def call(timeout_s: float) -> Any:
-            metadata = traced + requests.size_metadata(request)
-            return self._tts.StreamSynthesize(request, timeout=timeout_s, metadata=metadata)
+        def call(after: NextCall | None = None) -> Any:
+            return self._tts.StreamSynthesize(request, **call_options(request, traced, self._timeout_s, after))
 
         resumes = Resumes(request, self._resumes, self._timeout_s)
-        return AsyncSpeechStream(call(self._timeout_s), None, resumes, lambda after: call(after.timeout_s))
+        return AsyncSpeechStream(call(), None, resumes, call)
 
     def stream_synthesize_text(
         self, pieces: AsyncIterable[str | tts_pb2.TextPiece] | Iterable[str], **options: Unpack[StreamOptions]
@@ -96,12 +95,13 @@ class AsyncClient:
         writer = TextWriter(pieces, request, keep=self._resumes > 0)
         traced = self._metadata + trace_metadata()
 
-        def text_call(timeout_s: float) -> Any:
-            metadata = traced + requests.size_metadata(request)
-            return self._tts.StreamSynthesizeText(writer.messages_async(), timeout=timeout_s, metadata=metadata)
+        def text_call(after: NextCall | None = None) -> Any:
+            return self._tts.StreamSynthesizeText(
+                writer.messages_async(), **call_options(request, traced, self._timeout_s, after)
+            )
 
         resumes = Resumes(request, self._resumes, self._timeout_s, writer)
-        return AsyncSpeechStream(text_call(self._timeout_s), writer, resumes, lambda after: text_call(after.timeout_s))
+        return AsyncSpeechStream(text_call(), writer, resumes, text_call)
 
     async def list_voices(self, language: str = "") -> list[tts_pb2.Voice]:
         """Every voice, or those of a language (BCP-47)."""
@@ -165,20 +165,20 @@ class AsyncClient:
     async def _call_until_answered(self, method: Any, request: Any) -> Any:
         """Makes the call again when its server is lost. gRPC does so for requests of up to 256 KiB, up to a limit."""
         resumes, nothing = Resumes(request, self._resumes, self._timeout_s), SpeechReader()
-        timeout_s = self._timeout_s
+        after: NextCall | None = None
         while True:
             try:
-                return await self._call(method, request, timeout_s)
+                return await self._call(method, request, after)
             except ServerError as error:
                 if error.code is grpc.StatusCode.CANCELLED or (after := resumes.after(error, nothing)) is None:
                     raise
                 await asyncio.sleep(after.delay_s)
-                timeout_s = after.timeout_s
 
-    async def _call(self, method: Any, request: Any, timeout_s: float | None = None) -> Any:
-        metadata = self._metadata + trace_metadata() + requests.size_metadata(request)
+    async def _call(self, method: Any, request: Any, after: NextCall | None = None) -> Any:
+        metadata = self._metadata + trace_metadata()
+        options = call_options(request, metadata, self._timeout_s, after)
         try:
-            return await method(request, timeout=self._timeout_s if timeout_s is None else timeout_s, metadata=metadata)
+            return await method(request, **options)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
         except asyncio.CancelledError:

@@ -39,6 +39,8 @@ def _options(target: str) -> list[tuple[str, str | int]]:
         # By default a server that was away is tried again after up to two minutes, while the others may be lost too.
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 5_000),
+        # By default a name is not asked for again for 30 s, in which a rollout may have moved every replica.
+        ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     ]
 
 

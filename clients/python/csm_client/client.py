@@ -17,7 +17,7 @@ from csm_client.credentials import ConnectionOptions, call_metadata
 from csm_client.errors import ServerError, from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions, VoiceOptions
 from csm_client.resuming.reader import SpeechReader
-from csm_client.resuming.resumes import DEFAULT_RESUMES, NextCall, Resumes
+from csm_client.resuming.resumes import DEFAULT_RESUMES, NextCall, Resumes, call_options
 from csm_client.speech import Speech, from_unary
 from csm_client.text_writer import TextWriter
 from csm_client.tracing import trace_metadata
@@ -60,12 +60,11 @@ class Client:
         request.stream_config.send_checkpoints = self._resumes > 0
         traced = self._metadata + trace_metadata()
 
-        def call(timeout_s: float) -> Any:
-            metadata = traced + requests.size_metadata(request)
-            return self._tts.StreamSynthesize(request, timeout=timeout_s, metadata=metadata)
+        def call(after: NextCall | None = None) -> Any:
+            return self._tts.StreamSynthesize(request, **call_options(request, traced, self._timeout_s, after))
 
         resumes = Resumes(request, self._resumes, self._timeout_s)
-        return SpeechStream(call(self._timeout_s), None, resumes, lambda after: call(after.timeout_s))
+        return SpeechStream(call(), None, resumes, call)
 
     def stream_synthesize_text(self, pieces: Iterable[str], **options: Unpack[StreamOptions]) -> SpeechStream:
         """`pieces` are taken in a thread of gRPC's."""
@@ -74,12 +73,13 @@ class Client:
         writer = TextWriter(pieces, request, keep=self._resumes > 0)
         traced = self._metadata + trace_metadata()
 
-        def text_call(timeout_s: float) -> Any:
-            metadata = traced + requests.size_metadata(request)
-            return self._tts.StreamSynthesizeText(writer.messages(), timeout=timeout_s, metadata=metadata)
+        def text_call(after: NextCall | None = None) -> Any:
+            return self._tts.StreamSynthesizeText(
+                writer.messages(), **call_options(request, traced, self._timeout_s, after)
+            )
 
         resumes = Resumes(request, self._resumes, self._timeout_s, writer)
-        return SpeechStream(text_call(self._timeout_s), writer, resumes, lambda after: text_call(after.timeout_s))
+        return SpeechStream(text_call(), writer, resumes, text_call)
 
     def list_voices(self, language: str = "") -> list[tts_pb2.Voice]:
         voices: list[tts_pb2.Voice] = []
@@ -131,20 +131,20 @@ class Client:
     def _call_until_answered(self, method: Any, request: Any) -> Any:
         """Makes the call again when its server is lost. gRPC does so for requests of up to 256 KiB, up to a limit."""
         resumes, nothing = Resumes(request, self._resumes, self._timeout_s), SpeechReader()
-        timeout_s = self._timeout_s
+        after: NextCall | None = None
         while True:
             try:
-                return self._call(method, request, timeout_s)
+                return self._call(method, request, after)
             except ServerError as error:
                 if error.code is grpc.StatusCode.CANCELLED or (after := resumes.after(error, nothing)) is None:
                     raise
                 time.sleep(after.delay_s)
-                timeout_s = after.timeout_s
 
-    def _call(self, method: Any, request: Any, timeout_s: float | None = None) -> Any:
-        metadata = self._metadata + trace_metadata() + requests.size_metadata(request)
+    def _call(self, method: Any, request: Any, after: NextCall | None = None) -> Any:
+        metadata = self._metadata + trace_metadata()
+        options = call_options(request, metadata, self._timeout_s, after)
         try:
-            return method(request, timeout=self._timeout_s if timeout_s is None else timeout_s, metadata=metadata)
+            return method(request, **options)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 

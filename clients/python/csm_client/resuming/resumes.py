@@ -10,8 +10,9 @@ from typing import Any
 
 import grpc
 
+from csm_client.credentials import CallMetadata
 from csm_client.errors import ServerError
-from csm_client.requests import LARGE_BYTES
+from csm_client.requests import LARGE_BYTES, size_metadata
 from csm_client.resuming.reader import SpeechReader
 from csm_client.text_writer import MOST_KEPT_BYTES, TextWriter
 
@@ -31,6 +32,18 @@ class NextCall:
     request: Any
     timeout_s: float
     delay_s: float  # before it is opened
+
+
+def call_options(request: Any, metadata: CallMetadata, timeout_s: float, after: NextCall | None) -> dict[str, Any]:
+    """The options of a stub's call. After a loss it waits for a server to come; the first call fails where none is.
+
+    metadata: that of its size is added; timeout_s: of the first call
+    """
+    return {
+        "timeout": timeout_s if after is None else after.timeout_s,
+        "metadata": metadata + size_metadata(request),
+        "wait_for_ready": after is not None,
+    }
 
 
 class Resumes:
