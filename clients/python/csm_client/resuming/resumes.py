@@ -39,11 +39,8 @@ def call_options(request: Any, metadata: CallMetadata, timeout_s: float, after: 
 
     metadata: that of its size is added; timeout_s: of the first call
     """
-    return {
-        "timeout": timeout_s if after is None else after.timeout_s,
-        "metadata": metadata + size_metadata(request),
-        "wait_for_ready": after is not None,
-    }
+    options = {"timeout": timeout_s, "metadata": metadata + size_metadata(request)}
+    return options if after is None else {**options, "timeout": after.timeout_s, "wait_for_ready": True}
 
 
 class Resumes:
