@@ -8,8 +8,8 @@ A program's interval ends when it adds to the counter of the barriers with a rel
   are in an order that follows from atomic operations (release, then acquire), whatever else the programs do.
 * Behind a barrier, a program touches nothing before it has acquired what every program released at that barrier, and
   before its threads have met. It releases nothing that its threads have not met since.
-* Buffers that are not `written` are only read. Nothing outside of all buffers is touched, and nothing that is not there in
-  the interval. Atomic operations are of the GPU's scope.
+* Buffers that are not `written` are only read. Nothing outside of all buffers is touched, and nothing that is not
+  there in the interval. Atomic operations are of the GPU's scope.
 
 The first rule does not depend on the order in which programs ran; the others are of the order that was run.
 """
@@ -92,7 +92,7 @@ class Accesses:
         written: Iterable[str],
         ordered: Iterable[str] = (),
         counter: str = "counter",
-        there: There = lambda name, interval, indices: True,
+        there: There | None = None,
     ) -> None:
         self._buffers = [
             _Buffer(name, t.data_ptr(), t.data_ptr() + t.numel() * t.element_size(), t.element_size(), t.numel())
@@ -181,7 +181,7 @@ class Accesses:
             return
         self._has_passed(program, buffer.name)
         self._threads_apart[program] = True
-        if not self._there(buffer.name, self.arrivals[program], indices):
+        if self._there is not None and not self._there(buffer.name, self.arrivals[program], indices):
             self._found("touches what is not there", buffer.name, program)
         if buffer.name in self._ordered:
             self._touch_ordered(buffer.name, program, indices, int(addresses[0]), writes)

@@ -132,8 +132,8 @@ def checked_frame(
     buffers = dict(zip(entry.arg_names, tensors, strict=False))
     assert list(buffers)[-1] == "counter"
     shape = shape or kernel.shape(len(first))
-    there = {"there": RowsThere(shape, len(first))} if barriers else {}
-    accesses = Accesses(kernel.programs, buffers, written=WRITTEN, ordered=ORDERED, **there)
+    there = RowsThere(shape, len(first)) if barriers else None
+    accesses = Accesses(kernel.programs, buffers, written=WRITTEN, ordered=ORDERED, there=there)
     constants = {"rows": len(first), "S": shape}
     run_in_turns(entry, kernel.programs, buffers | constants, accesses, choose, values=values)
     accesses.finish()
