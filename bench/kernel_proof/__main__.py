@@ -3,6 +3,7 @@
     TRITON_INTERPRET=0 python -m bench.kernel_proof                       # the full grid
     TRITON_INTERPRET=0 python -m bench.kernel_proof --representative      # what `make test` compiles
     TRITON_INTERPRET=0 python -m bench.kernel_proof --fit                 # the model of time, after a new profile
+    TRITON_INTERPRET=0 python -m bench.kernel_proof --count               # the depth kernel's work, after a change
 
 Compiled code is kept in build/kernels by the hash of its source. The times are a model, fitted to a profile of an H100,
 and printed beside the measured ones. The last line is one JSON object. The exit code is 1 if something is over budget.
@@ -16,16 +17,19 @@ import sys
 import time
 from pathlib import Path
 
+import triton
+
 from bench.kernel_proof import budget, time_model
 from bench.kernel_proof.codec_step import CODEC_FORMS, CODEC_ROWS, TracedCodec, tick_ms
 from bench.kernel_proof.codec_step import PARTS as CODEC_PARTS
+from bench.kernel_proof.depth import depth_counts
 from bench.kernel_proof.fast_step import ALL_BATCHES, PROVED_FORMS
 from bench.kernel_proof.machine_code import KEPT_IN
 from bench.kernel_proof.prefill_model import PassModel, admissions_per_second
 from bench.kernel_proof.proof import Proof, representatives
 from bench.shapes import CSM_1B
 
-REPRESENTATIVE_FORMS = tuple(form for form in PROVED_FORMS if form != "float32")
+REPRESENTATIVE_FORMS = tuple(form for form in PROVED_FORMS if form not in ("float32", "int8-depth-kernel"))
 REPRESENTATIVE_BATCHES = (1, 64, 256)
 PROMPT_ROWS = 40  # of a prompt without context, in the model of admissions
 
@@ -43,6 +47,10 @@ def main() -> int:
     launches = list(proof.variants.values())
     proof.compile(representatives(launches) if arguments.representative else launches, arguments.kept_in)
     print(f"{len(proof.codes)} compiled after {time.monotonic() - began:.1f} s")
+    if arguments.count:
+        depth_counts.keep(
+            {name: work for code in proof.codes for name, work in code.tile_work.items()}, triton.__version__
+        )
     print_codes(proof)
     model = time_model.from_json(json.loads(time_model.FITTED.read_text(encoding="utf-8")))
     errors = print_times(proof, model)
@@ -61,6 +69,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--forms", type=lambda text: tuple(text.split(",")))
     parser.add_argument("--batches", type=lambda text: tuple(int(item) for item in text.split(",")))
     parser.add_argument("--fit", action="store_true", help="fit the model of time to the profile in bench/results")
+    parser.add_argument("--count", action="store_true", help="keep what tiles of the depth kernel's compiled code do")
     parser.add_argument("--kept-in", type=Path, default=KEPT_IN)
     arguments = parser.parse_args()
     few = arguments.representative

@@ -21,6 +21,7 @@ OPERATIONS: Mapping[str, Mapping[int, int]] = {
     "float32": {1: 1225, 64: 1225, 256: 1225, 1024: 1252},
     "depth-kernel": {1: 136, 64: 136, 256: 1225, 1024: 1252},
     "float8-depth-kernel": {1: 88, 64: 88, 256: 805, 1024: 820},
+    "int8-depth-kernel": {1: 88, 64: 88, 256: 805, 1024: 820},
 }
 # Device operations of a prefill pass at most, whatever its rows. From the host they are one copy and one launch.
 PREFILL_OPERATIONS: Mapping[str, int] = {
@@ -33,6 +34,7 @@ PREFILL_OPERATIONS: Mapping[str, int] = {
     "float32": 149,
     "depth-kernel": 149,
     "float8-depth-kernel": 103,
+    "int8-depth-kernel": 103,
 }
 # Gigabytes read and written in it, context 512, at most.
 GIGABYTES: Mapping[str, Mapping[int, float]] = {
@@ -45,6 +47,7 @@ GIGABYTES: Mapping[str, Mapping[int, float]] = {
     "float32": {1: 18.06, 64: 23.18, 256: 38.78, 1024: 101.84},
     "depth-kernel": {1: 9.01, 64: 10.32, 256: 19.54, 1024: 51.51},
     "float8-depth-kernel": {1: 4.61, 64: 5.35, 256: 12.15, 1024: 34.93},
+    "int8-depth-kernel": {1: 4.61, 64: 5.35, 256: 12.15, 1024: 34.93},
 }
 CONTEXT = 512
 # Device operations of the codec's captured parts at the published sizes, at most, whatever the bucket of rows.

@@ -25,7 +25,8 @@ from csm_engine.scheduling.buckets import BUCKETS, PROMPT_TILE
 from csm_engine.types import SamplingParams
 
 PROVED_FORMS = (
-    "auto", "plain", "fused", "float8", "int8", "float8-kv", "float32", "depth-kernel", "float8-depth-kernel"
+    "auto", "plain", "fused", "float8", "int8", "float8-kv", "float32", "depth-kernel", "float8-depth-kernel",
+    "int8-depth-kernel",
 )  # fmt: skip
 ALL_BATCHES = BUCKETS
 PREFILL_ROWS = (0, 32, 256, 512)

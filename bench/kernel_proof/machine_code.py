@@ -13,7 +13,7 @@ import re
 import subprocess
 import tempfile
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import triton
 from triton.runtime.jit import JITFunction
 
 from bench.kernel_proof import memory_order
+from bench.kernel_proof.depth import depth_counts, tile_work
 from bench.kernel_proof.pretended_gpu import Launch
 
 KEPT_IN = Path("build/kernels")
@@ -40,6 +41,7 @@ class MachineCode:
     bulk copy. products: on tensor cores. asks_for_products: the source has `tl.dot`,
     and not all is of 32 bits or more: tensor cores have no exact products of those. must_run_at_once: programs of a
     cooperative launch, 0 of any other; disorder: what its code lacks for its barriers to hold, by `memory_order`.
+    tile_work: of the depth decoder's kernel alone, by `depth_counts`.
     """
 
     name: str
@@ -56,6 +58,7 @@ class MachineCode:
     asks_for_products: bool
     must_run_at_once: int = 0
     disorder: tuple[str, ...] = ()
+    tile_work: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def programs_of_multiprocessor(self) -> int:
@@ -98,7 +101,8 @@ def _hash(launch: Launch) -> str:
         _FIELDS,
     )
     if launch.must_run_at_once:
-        told += (launch.must_run_at_once, inspect.getsource(memory_order))
+        readers = (memory_order, depth_counts, tile_work)
+        told += (launch.must_run_at_once, *(inspect.getsource(module) for module in readers))
     return hashlib.sha256(repr(told).encode()).hexdigest()[:32]
 
 
@@ -126,6 +130,7 @@ def _read(launch: Launch, compiled: Any) -> MachineCode:
         file.flush()
         usage = _USAGE.search(_output("cuobjdump", "-res-usage", file.name))
         text = _output("nvdisasm", "-c", file.name)
+        with_halves = _output("nvdisasm", "-c", "-hex", file.name) if launch.must_run_at_once else ""
     if usage is None:
         raise RuntimeError(f"cuobjdump told nothing of {launch.name}")
     instructions = Counter(_INSTRUCTION.findall(text))
@@ -156,6 +161,7 @@ def _read(launch: Launch, compiled: Any) -> MachineCode:
         asks_for_products=_asks_for_products(launch.kernel) and any(t.dtype.itemsize < 4 for t in launch.tensors),
         must_run_at_once=launch.must_run_at_once,
         disorder=_disorder(compiled.asm["ptx"], text) if launch.must_run_at_once else (),
+        tile_work=depth_counts.counted(launch, with_halves),
     )
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.kernel_proof.budget import CONTEXT, complaints_about_code, complaints_about_frame, complaints_about_pass
+from bench.kernel_proof.depth import depth_counts
 from bench.kernel_proof.fast_step import (
     PREFILL_ROWS,
     barrier_programs,
@@ -68,6 +69,7 @@ class Proof:
         """Empty when everything is within the budget."""
         wrong = [f"does not compile: {failure}" for failure in self.failed]
         wrong += complaints_about_code(self.codes)
+        wrong += [line for code in self.codes for line in depth_counts.complaints(code.tile_work)]
         for (form, batch), operations in self.frames.items():
             wrong += complaints_about_frame(form, batch, operations.total, operations.total_bytes)
         for (form, rows), operations in self.passes.items():

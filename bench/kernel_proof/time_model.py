@@ -67,10 +67,11 @@ class TimeModel:
 
 def depth_frame_us(launch: Launch) -> float:
     """Of the kernel that makes the depth decoder's frame, whose phases are modelled in depth_model.py."""
-    from bench.kernel_proof.depth_model import frame_us  # needs triton
+    from bench.kernel_proof.depth.depth_counts import weights_of  # needs triton
+    from bench.kernel_proof.depth.depth_model import frame_us
 
     codes = launch.arguments[launch.kernel.arg_names.index("codes")]
-    return frame_us(launch.options["S"], len(codes))
+    return frame_us(launch.options["S"], weights_of(launch), len(codes))
 
 
 def class_of(kernel: str) -> str:

@@ -41,6 +41,7 @@ FORMS = {
     "fused-float8-kv": Form(fused=True, float8_kv=True),
     "float8-float8-kv": Form(quantization="float8", float8_kv=True),
     "float8-depth-kernel": Form(quantization="float8", float8_kv=True, depth_kernel=True),
+    "int8-depth-kernel": Form(quantization="int8", float8_kv=True, depth_kernel=True),
 }
 
 _KEPT_BYTES = 8 * 2**30

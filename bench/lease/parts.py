@@ -66,7 +66,7 @@ PARTS = (
     # A part of its own: programs that wait in vain end their process' use of the device.
     Part(
         "depth_frame",
-        150,
+        210,
         (*_PYTEST, "-m", "gpu", _DEPTH_FRAME),
         (*_PYTEST, "--collect-only", "-m", "gpu", _DEPTH_FRAME),
         figures=False,

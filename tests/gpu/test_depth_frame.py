@@ -29,7 +29,7 @@ CONFIG = replace(
 ROWS = (1, 8, 16, 17, 33, 64)
 
 
-@pytest.fixture(scope="module", params=["none", "float8"])
+@pytest.fixture(scope="module", params=["none", "float8", "int8"])
 def weights(request: pytest.FixtureRequest) -> PackedWeights:
     model = random_model(CONFIG, seed=1, device="cuda", dtype=torch.bfloat16, drawn_on="cuda")
     return pack(model, quantization=request.param, depth_kernel=True)

@@ -37,6 +37,20 @@ def test_a_representative_of_every_kernel_compiles_within_the_budget(compiling: 
     assert set(told["operations"]) == set(forms)
 
 
+TRACED = """
+from bench.kernel_proof.proof import Proof
+proof = Proof()
+proof.trace(["int8-depth-kernel"], (1, 64, 256))
+print([operations.total for operations in proof.frames.values()], proof.complaints())
+"""
+
+
+def test_int8_with_the_depth_kernel_is_within_the_budget_of_frames(compiling: Run) -> None:
+    """Its kernels are compiled by `make kernels`, and the depth kernel by a slow test in test_memory_order.py."""
+    done = compiling("-c", TRACED)
+    assert done.stdout.splitlines()[-1:] == ["[88, 88, 805] []"], done.stderr[-3000:]
+
+
 def test_more_operations_and_bytes_than_before_are_seen() -> None:
     most = OPERATIONS["plain"][64]
     assert complaints_about_frame("plain", 64, most, 10**9) == []

@@ -29,13 +29,13 @@ class Cuts:
 
 
 _MANY_ROWS = 64  # of a tile
-# (eight bits, many rows) -> cuts. With many rows, larger tiles read them less often. Widened weights of a step must fit
-# into registers beside the sums.
+# (eight bits, many rows) -> cuts. With many rows, larger tiles read them less often; over eight bits more of narrower
+# ones share the work of widening. Widened weights of a step must fit into registers beside the sums.
 CUTS = {
     (False, False): Cuts(Cut(16, 256, 5), Cut(32, 128, 8), Cut(64, 128, 5)),
     (False, True): Cuts(Cut(32, 128, 7), Cut(64, 128, 5), Cut(64, 64, 7)),
     (True, False): Cuts(Cut(16, 256, 6), Cut(32, 128, 8), Cut(64, 128, 7)),
-    (True, True): Cuts(Cut(32, 128, 6), Cut(64, 64, 8), Cut(64, 64, 8)),
+    (True, True): Cuts(Cut(32, 128, 6), Cut(32, 128, 8), Cut(64, 64, 8)),
 }
 
 

@@ -128,10 +128,6 @@ def normed_product(
             output = first_output + pair // 2 + pair % 2 * OUTPUTS
         else:
             output = first_output + tl.arange(0, OUTPUT_BLOCK)
-        scale = row_scale(square_ptr, row, rows, eps, WIDTH, PARTS)[:, None]
-        scale_behind = scale
-        if HERE < ROW_BLOCK:
-            scale_behind = row_scale(square_ptr, row + HERE, rows, eps, WIDTH, PARTS)[:, None]
         if SCALED:
             factor = tl.load(scale_ptr + output)[None, :]
         product, behind = product_tile(
@@ -139,7 +135,9 @@ def normed_product(
         )
         for half in tl.static_range(ROW_BLOCK // HERE):
             row_here = row + half * HERE
-            sums = behind * scale_behind if half else product * scale
+            # Only here: registers that hold it while products are added are missed there.
+            scale = row_scale(square_ptr, row_here, rows, eps, WIDTH, PARTS)[:, None]
+            sums = (behind if half else product) * scale
             if SCALED:
                 sums *= factor
             if GATED:

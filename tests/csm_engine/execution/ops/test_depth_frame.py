@@ -56,13 +56,18 @@ CASES: dict[str, tuple[ModelConfig, int, Quantization]] = {
     "float8": (SMALL, 2, "float8"),
     "a tile of two products, int8": (SHORT, 33, "int8"),
 }
+SLOW_CASES: dict[str, tuple[ModelConfig, int, Quantization]] = {
+    "many rows": (SMALL, 40, "none"),
+    "two rows, int8": (SMALL, 2, "int8"),
+    "many rows, int8": (SMALL, 40, "int8"),
+}
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("case", [*CASES, pytest.param("many rows", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("case", [*CASES, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW_CASES)])
 def test_every_phase_equals_its_twin_and_one_launch_equals_the_phases(case: str) -> None:
     """Phase by phase on the very inputs that the phase had; then all buffers and codes of one launch, to the bit."""
-    config, rows, quantization = CASES.get(case, (SMALL, 40, "none"))
+    config, rows, quantization = (CASES | SLOW_CASES)[case]
     weights = weights_of(config, torch.float32, quantization)
     frame = new_frame(weights, rows)
     kernel, one = (kernel_of(weights, programs) for programs in (5, 1))

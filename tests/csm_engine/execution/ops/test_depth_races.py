@@ -1,5 +1,5 @@
 """The depth decoder's cooperative launch with all of its programs, in Triton's interpreter: no two of them touch the
-same value between two barriers unless both read it.
+same value between two barriers unless both read it, and none touches a row that is not there.
 
 The rules, and what they are shown to see, are those of tests/support/kernels/races. What they do not show: that a GPU
 keeps its promises about atomic operations. What the compiled code asks of it is held by
@@ -8,9 +8,11 @@ tests/bench/kernel_proof/test_memory_order.py.
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ import torch
 pytest.importorskip("triton", reason="triton comes with CUDA builds of torch and with requirements/dev.txt")
 
 from bench.shapes import CSM_1B  # noqa: E402
-from csm_engine.execution.ops.depth import frame_kernels  # noqa: E402
+from csm_engine.execution.ops.depth import frame_kernels, phases  # noqa: E402
 from csm_engine.execution.ops.depth.depth_launches import DepthKernel, phases_of  # noqa: E402
 from csm_engine.execution.ops.depth.depth_shape import DepthShape  # noqa: E402
 from csm_engine.execution.ops.depth.grid_barrier import wait_for_all  # noqa: E402
@@ -27,7 +29,7 @@ from csm_engine.execution.weights import pack, stack_depth  # noqa: E402
 from csm_engine.model.loader import random_model  # noqa: E402
 from csm_engine.model.shapes import ModelConfig  # noqa: E402
 from csm_engine.scheduling.buckets import BUCKETS  # noqa: E402
-from tests.csm_engine.execution.ops.test_depth_frame import SMALL  # noqa: E402
+from tests.csm_engine.execution.ops.test_depth_frame import SHORT, SMALL  # noqa: E402
 from tests.support.kernels.depth_frame import new_frame  # noqa: E402
 from tests.support.kernels.races.accesses import Accesses  # noqa: E402
 from tests.support.kernels.races.depth_kernel import (  # noqa: E402
@@ -42,14 +44,15 @@ CSM_1B_SHORT = replace(CSM_1B, num_codebooks=3, depth_decoder=replace(CSM_1B.dep
 
 
 def empty_frame(
-    config: ModelConfig, rows: int, choose: Choose, *, programs: int | None = None, dtype: torch.dtype = torch.float32
-) -> tuple[Accesses, DepthShape]:
-    """A frame without values; programs: as many as an H100 has by default."""
+    config: ModelConfig, rows: int, choose: Choose, *, programs: int | None = None, dtype: torch.dtype = torch.float32,
+    barriers: bool = True,
+) -> tuple[Accesses, DepthShape]:  # fmt: skip
+    """A frame without values; programs: as many as an H100 has by default; barriers: as in `checked_frame`."""
     kernel = DepthKernel(weights_without_values(config, dtype), programs=programs)
     first, fed = (torch.zeros(rows, config.depth_decoder.dim, dtype=dtype) for _ in range(2))
     shape = as_on_a_gpu(kernel.shape(rows), kernel.weights)
     drawing = drawing_of(rows, config.num_codebooks)
-    return checked_frame(kernel, first, fed, drawing, choose, shape=shape, values=False), shape
+    return checked_frame(kernel, first, fed, drawing, choose, shape=shape, values=False, barriers=barriers), shape
 
 
 @torch.inference_mode()
@@ -90,10 +93,39 @@ BEHIND_OUT = 6
 )
 def test_a_barrier_that_is_left_out_is_a_race(barrier: int, monkeypatch: pytest.MonkeyPatch) -> None:
     leave_out(barrier, monkeypatch)
-    accesses, _ = empty_frame(SMALL, 2, forward, programs=5)
+    accesses, _ = empty_frame(SMALL, 2, forward, programs=5, barriers=False)
     assert accesses.arrivals == [BARRIERS - 1] * 5
     assert {(race.rule, race.interval) for race in accesses.races} >= {("touch the same, and not all read", barrier)}
     assert {race.interval for race in accesses.races} == {barrier}
+
+
+@torch.inference_mode()
+def test_rows_that_are_not_there_are_not_touched() -> None:
+    """33 rows of 64, so in tiles of two products. The other tests here hold it too: `races` has it as a rule."""
+    accesses, shape = empty_frame(SHORT, 33, forward, programs=1)
+    assert accesses.races == [] and shape.row_block == 64
+
+
+MASKING = ("add_product", "row_scale", "add_sums", "normed_product", "added_product")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name == MASKING[0] else pytest.mark.slow) for name in MASKING]
+)
+def test_a_row_that_is_not_there_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a function takes whole row blocks to be there, so that its masks are none."""
+    module = frame_kernels if name.endswith("ed_product") else phases
+    function = getattr(module, name)
+    place = list(inspect.signature(function.fn).parameters).index("rows")
+
+    def of_whole_blocks(*arguments: Any) -> Any:
+        rows = (arguments[place] + 15) // 16 * 16
+        return function(*arguments[:place], rows, *arguments[place + 1 :])
+
+    monkeypatch.setattr(module, name, of_whole_blocks)
+    accesses, shape = empty_frame(SHORT, 2, forward, programs=1)
+    assert shape.row_block == 16
+    assert {race.rule for race in accesses.races} == {"touches what is not there"}
 
 
 @pytest.mark.slow
@@ -114,10 +146,10 @@ def test_programs_of_an_h100_have_no_race_at_the_sizes_of_csm_1b(rows: int) -> N
     pass are idle where one program attends with all heads of a key head.
     """
     accesses, shape = empty_frame(CSM_1B_SHORT, rows, random.Random(rows).choice, dtype=torch.bfloat16)
-    phases = list(phases_of(shape.layers, shape.codebooks))
-    assert accesses.races == [] and accesses.arrivals == [len(phases)] * 132
-    between = [n for n, phase in enumerate(phases) if phase == (frame_kernels.ATTEND.value, 1, phase[2], 0)]
-    assert accesses.idle == (between if shape.members > 1 else []) + [len(phases) - 1]
+    order = list(phases_of(shape.layers, shape.codebooks))
+    assert accesses.races == [] and accesses.arrivals == [len(order)] * 132
+    between = [n for n, phase in enumerate(order) if phase == (frame_kernels.ATTEND.value, 1, phase[2], 0)]
+    assert accesses.idle == (between if shape.members > 1 else []) + [len(order) - 1]
     weights = weights_without_values(CSM_1B_SHORT, torch.bfloat16)
     blocks = -(-2 * rows // shape.row_block) + shape.codebooks - 2
     for name in ("qkv", "out", "gate_up", "down"):

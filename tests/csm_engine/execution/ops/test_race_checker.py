@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("triton", reason="triton comes with CUDA builds of torch and with requirements/dev.txt")
 
-from tests.support.kernels.races.accesses import Accesses, Race  # noqa: E402
+from tests.support.kernels.races.accesses import Accesses, Indices, Race  # noqa: E402
 from tests.support.kernels.races.small_kernels import faulty_kernel, last_adds_kernel, writing_kernel  # noqa: E402
 from tests.support.kernels.races.turns import Deadlock, backward, forward, run_in_turns  # noqa: E402
 
@@ -81,3 +81,15 @@ def test_what_is_not_to_be_written_is_not() -> None:
     accesses = Accesses(PROGRAMS, buffers, written=("data",))
     run_in_turns(writing_kernel, PROGRAMS, buffers, accesses, forward)
     assert {(race.rule, race.buffer) for race in accesses.races} == {("writes an input", "given")}
+
+
+def test_what_is_not_there_in_an_interval_is_not_touched() -> None:
+    """The kernel touches all of its data in each of three intervals; in the second, the last value is not there."""
+    buffers = {"data": torch.zeros(PROGRAMS, dtype=torch.int32), "counter": torch.zeros(1, dtype=torch.int32)}
+
+    def there(name: str, interval: int, indices: Indices) -> bool:
+        return (name, interval) != ("data", 1) or bool(indices.max() < PROGRAMS - 1)
+
+    accesses = Accesses(PROGRAMS, buffers, written=buffers, there=there)
+    run_in_turns(faulty_kernel, PROGRAMS, {**buffers, "FAULT": ""}, accesses, forward)
+    assert accesses.races == [Race("touches what is not there", "data", 1, (PROGRAMS - 2,))]  # it reads its neighbour's

@@ -8,8 +8,8 @@ A program's interval ends when it adds to the counter of the barriers with a rel
   are in an order that follows from atomic operations (release, then acquire), whatever else the programs do.
 * Behind a barrier, a program touches nothing before it has acquired what every program released at that barrier, and
   before its threads have met. It releases nothing that its threads have not met since.
-* Buffers that are not `written` are only read. Nothing outside of all buffers is touched. Atomic operations are of the
-  GPU's scope.
+* Buffers that are not `written` are only read. Nothing outside of all buffers is touched, and nothing that is not
+  there in the interval. Atomic operations are of the GPU's scope.
 
 The first rule does not depend on the order in which programs ran; the others are of the order that was run.
 """
@@ -17,7 +17,7 @@ The first rule does not depend on the order in which programs ran; the others ar
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,7 @@ from torch import Tensor
 from tests.support.kernels.races.turns import Addresses
 
 Indices = npt.NDArray[np.int64]
+There = Callable[[str, int, Indices], bool]
 _NO_PROGRAM = 2**15 - 1
 
 
@@ -79,7 +80,8 @@ _Interval = dict[str, _Touched]
 class Accesses:
     """A `Watcher`. After the run: `races`, `arrivals` (barriers of each program), and `idle` barriers.
 
-    buffers: everything that the launch is given; written: those that it may write; counter: the barriers' own.
+    buffers: everything that the launch is given; written: those that it may write; counter: the barriers' own. there:
+    whether all values of a buffer with these indices are there in an interval; all are by default.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Accesses:
         written: Iterable[str],
         ordered: Iterable[str] = (),
         counter: str = "counter",
+        there: There | None = None,
     ) -> None:
         self._buffers = [
             _Buffer(name, t.data_ptr(), t.data_ptr() + t.numel() * t.element_size(), t.element_size(), t.numel())
@@ -97,7 +100,7 @@ class Accesses:
         ]
         self._buffers.sort(key=lambda buffer: buffer.first)
         self._starts = np.array([buffer.first for buffer in self._buffers], np.uint64)
-        self._written, self._counter = frozenset(written), counter
+        self._written, self._counter, self._there = frozenset(written), counter, there
         self._order = _Order(programs)
         self._ordered = {b.name: _LastTouch(b.size) for b in self._buffers if b.name in frozenset(ordered)}
         self._races: dict[tuple[str, str, int], Race] = {}
@@ -178,6 +181,8 @@ class Accesses:
             return
         self._has_passed(program, buffer.name)
         self._threads_apart[program] = True
+        if self._there is not None and not self._there(buffer.name, self.arrivals[program], indices):
+            self._found("touches what is not there", buffer.name, program)
         if buffer.name in self._ordered:
             self._touch_ordered(buffer.name, program, indices, int(addresses[0]), writes)
         elif buffer.name not in self._written:

@@ -9,11 +9,11 @@ import torch
 
 from csm_engine.execution.depth_weights import DepthWeights
 from csm_engine.execution.ops.depth import frame_kernels
-from csm_engine.execution.ops.depth.depth_launches import WARPS, DepthKernel, Drawing, is_asked_for
+from csm_engine.execution.ops.depth.depth_launches import WARPS, DepthKernel, Drawing, is_asked_for, phases_of
 from csm_engine.execution.ops.depth.depth_shape import DepthShape
 from csm_engine.execution.sampler import SamplingRows
 from csm_engine.model.shapes import ModelConfig
-from tests.support.kernels.races.accesses import Accesses
+from tests.support.kernels.races.accesses import Accesses, Indices
 from tests.support.kernels.races.turns import Choose, run_in_turns
 
 WRITTEN = (
@@ -69,16 +69,72 @@ def as_on_a_gpu(shape: DepthShape, weights: DepthWeights) -> DepthShape:
     return replace(shape, wide=False, asking=asking, cuts=replace(cuts, **whole))
 
 
+class RowsThere:
+    """Which rows of the buffers between phases are there in a phase, and so may be touched; of B rows.
+
+    Those of the phase's positions: the head has the last one's, attention its own. All else has B rows by its size.
+    """
+
+    def __init__(self, shape: DepthShape, rows: int) -> None:
+        self._rows, self._shape = rows, shape
+        self._phases = list(phases_of(shape.layers, shape.codebooks))
+        self._widths = {
+            "x": shape.dim,
+            "square": shape.parts,
+            "qkv": shape.qkv_rows,
+            "attended": shape.attended,
+            "inner": shape.ffn,
+            "logits": shape.codebook_size,
+        }
+
+    def __call__(self, name: str, interval: int, indices: Indices) -> bool:
+        first, last = self._of_phase(interval)
+        if name == "part":
+            row = self._rows_of_parts(indices, last)
+        elif name in self._widths:
+            row = indices // self._widths[name]
+            if name == "logits":
+                first, last = 0, self._rows
+        else:
+            return True
+        return bool(first <= row.min() and row.max() < last)
+
+    def _of_phase(self, interval: int) -> tuple[int, int]:
+        number, codebook, _, position = self._phases[min(interval, len(self._phases) - 1)]
+        if number == frame_kernels.DRAW.value:
+            return 0, self._rows
+        here = self._rows * (2 if codebook == 1 else 1)
+        if number == frame_kernels.HEAD.value:
+            return here - self._rows, here
+        if number == frame_kernels.ATTEND.value and codebook == 1:
+            return position * self._rows, (position + 1) * self._rows
+        return 0, here
+
+    def _rows_of_parts(self, indices: Indices, here: int) -> Indices:
+        """parts: (tiles, splits, rows of a block, outputs of a tile); tiles of one output block are neighbours."""
+        shape = self._shape
+        row = indices // shape.cuts.added.block
+        tile = row // (shape.row_block * shape.splits)
+        rows: Indices = tile % -(-here // shape.row_block) * shape.row_block + row % shape.row_block
+        return rows
+
+
 def checked_frame(
     kernel: DepthKernel, first: torch.Tensor, fed: torch.Tensor, drawing: Drawing, choose: Choose, *,
-    shape: DepthShape | None = None, values: bool = True, entry: Any = frame_kernels.depth_frame_kernel,
+    shape: DepthShape | None = None, values: bool = True, barriers: bool = True,
+    entry: Any = frame_kernels.depth_frame_kernel,
 ) -> Accesses:  # fmt: skip
-    """Runs a frame. shape: that of the kernel by default; values: see `run_in_turns`; entry: the kernel to launch."""
+    """Runs a frame. shape: that of the kernel by default; values: see `run_in_turns`; entry: the kernel to launch.
+
+    barriers: False where one is left out, so that it is not known which phase an interval is, and which rows are there.
+    """
     tensors = (*kernel._arguments(first, fed, drawing), kernel._counter)
     buffers = dict(zip(entry.arg_names, tensors, strict=False))
     assert list(buffers)[-1] == "counter"
-    accesses = Accesses(kernel.programs, buffers, written=WRITTEN, ordered=ORDERED)
-    constants = {"rows": len(first), "S": shape or kernel.shape(len(first))}
+    shape = shape or kernel.shape(len(first))
+    there = RowsThere(shape, len(first)) if barriers else None
+    accesses = Accesses(kernel.programs, buffers, written=WRITTEN, ordered=ORDERED, there=there)
+    constants = {"rows": len(first), "S": shape}
     run_in_turns(entry, kernel.programs, buffers | constants, accesses, choose, values=values)
     accesses.finish()
     return accesses

@@ -8,6 +8,7 @@ barrier.
 
 from __future__ import annotations
 
+from bench.kernel_proof.depth.depth_counts import kept_work, steps_of
 from csm_engine.execution.ops.depth.depth_launches import WARPS, Phase, phases_of
 from csm_engine.execution.ops.depth.depth_shape import DepthShape
 from csm_engine.execution.ops.depth.frame_kernels import ATTEND, DOWN, DRAW, GATE_UP, HEAD, OUT, QKV, TAKE
@@ -27,44 +28,14 @@ PRODUCT_CLOCKS = 9.5  # of a tensor core instruction: 400 TFLOP/s of `mma.sync` 
 VALUE, FLOAT = 2, 4  # bytes
 PROGRAMS = 132
 
-# Counted by hand in the loops that Triton 3.7 compiles for a tile: a warp's instructions, the bytes that it reads from
-# shared memory, and its instructions of tensor cores. (eight bits, row block) -> phase.
-_Counted = dict[int, tuple[int, int, int]]
-COUNTED: dict[tuple[bool, int], _Counted] = {
-    (False, 16): {
-        QKV.value: (588, 52_608, 64), OUT.value: (567, 55_680, 64), GATE_UP.value: (1247, 103_680, 256),
-        DOWN.value: (1104, 104_448, 128), HEAD.value: (588, 52_608, 64),
-    },
-    (False, 32): {
-        QKV.value: (790, 53_120, 64), OUT.value: (730, 72_576, 128), GATE_UP.value: (2048, 134_144, 512),
-        DOWN.value: (1392, 137_216, 256), HEAD.value: (790, 53_120, 64),
-    },
-    (False, 64): {
-        QKV.value: (1704, 134_144, 512), OUT.value: (1968, 166_912, 512), GATE_UP.value: (3136, 202_752, 1024),
-        DOWN.value: (2960, 333_824, 1024), HEAD.value: (1648, 134_144, 512),
-    },
-    (True, 16): {
-        QKV.value: (1280, 42_496, 64), OUT.value: (1464, 44_032, 64), GATE_UP.value: (4208, 68_608, 256),
-        DOWN.value: (3072, 88_064, 128), HEAD.value: (615, 52_992, 64),
-    },
-    (True, 32): {
-        QKV.value: (1396, 42_496, 64), OUT.value: (2288, 52_224, 128), GATE_UP.value: (5568, 101_376, 512),
-        DOWN.value: (4560, 104_448, 256), HEAD.value: (832, 53_504, 64),
-    },
-    (True, 64): {
-        QKV.value: (4824, 101_376, 512), OUT.value: (5408, 153_600, 512), GATE_UP.value: (8176, 169_984, 1024),
-        DOWN.value: (10_912, 307_200, 1024), HEAD.value: (1704, 134_144, 512),
-    },
-}  # fmt: skip
 
-
-def frame_us(shape: DepthShape, rows: int) -> float:
-    """Of a frame of `rows` rows on an H100."""
+def frame_us(shape: DepthShape, weights: str, rows: int) -> float:
+    """Of a frame of `rows` rows on an H100. weights: as `depth_counts.weights_of` names them."""
     clock = memory = 0.0  # until when phases and memory have run
     arrival: dict[Phase, float] = {}
     phases = list(phases_of(shape.layers, shape.codebooks))
     for index, phase in enumerate(phases):
-        work_us = _work_us(phase, shape, rows)
+        work_us = _work_us(phase, shape, weights, rows)
         if (size := _weight_bytes(phase, shape)) and phase not in arrival:  # nobody has asked before
             memory = max(clock, memory) + size / BYTES_PER_US
             arrival[phase] = memory
@@ -95,7 +66,7 @@ def _product(phase: Phase, shape: DepthShape) -> tuple[int, int]:
     }.get(phase[0], (0, 0))
 
 
-def _work_us(phase: Phase, shape: DepthShape, rows: int) -> float:
+def _work_us(phase: Phase, shape: DepthShape, weights: str, rows: int) -> float:
     """Beside the weights' way from memory."""
     number, codebook, _, _ = phase
     if number == ATTEND.value:
@@ -105,22 +76,23 @@ def _work_us(phase: Phase, shape: DepthShape, rows: int) -> float:
     inputs, outputs = _product(phase, shape)
     here = rows * (2 if codebook == 1 and number != HEAD.value else 1)
     row_blocks = -(-here // shape.row_block)
-    cut, step, splits = {
-        GATE_UP.value: (shape.cuts.gated, shape.gated_step, 1),
-        OUT.value: (shape.cuts.added, shape.out_step, 1),
-        DOWN.value: (shape.cuts.added, shape.down_step, shape.splits),
-    }.get(number, (shape.cuts.narrow, shape.narrow_step, 1))
+    cut = {GATE_UP.value: shape.cuts.gated, OUT.value: shape.cuts.added, DOWN.value: shape.cuts.added}.get(
+        number, shape.cuts.narrow
+    )
+    splits = shape.splits if number == DOWN.value else 1
     tasks = outputs // cut.block * splits * row_blocks
     turns = -(-tasks // PROGRAMS)
     here_each = min(here, shape.row_block)  # rows that are there
     read_each = (_weight_bytes(phase, shape) * cut.block // outputs + VALUE * here_each * inputs) // splits
     part_each = FLOAT * here_each * cut.block if splits > 1 else 0  # of a sum: written by each, read by the last
-    instructions, shared, products = COUNTED[shape.scaled, shape.row_block][number]
-    clocks = max(instructions, WARPS * shared / SHARED_BYTES_PER_CLOCK, products * PRODUCT_CLOCKS)
+    work = kept_work(weights, shape.row_block, number)
+    clocks = max(
+        work.clocks, WARPS * work.shared_bytes / SHARED_BYTES_PER_CLOCK, work.products * PRODUCT_CLOCKS
+    )  # of a processor part, which has one warp
     product_us = START_US + max(
         tasks * (read_each + 2 * part_each) / CACHE_BYTES_PER_US,
         turns * read_each / PROGRAM_BYTES_PER_US,
-        turns * (inputs // splits // step) * STEP_US / (cut.stages - 1),
+        turns * steps_of(number, shape) * STEP_US / (cut.stages - 1),
         turns * clocks / CLOCKS_PER_US,
     )
     if splits > 1:
