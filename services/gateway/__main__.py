@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from services.common.stop import end_at_sigterm
-from services.gateway.memory import heap_bytes, return_large_blocks
+from services.gateway.memory import heap_bytes, return_large_blocks, why_not_measured
 
 
 def main() -> int:
@@ -17,7 +17,7 @@ def main() -> int:
     from services.gateway.stage import start_gateway
 
     settings = load_settings(GatewaySettings)
-    return run_stage(settings, lambda: start_gateway(settings, used_bytes=heap_bytes))
+    return run_stage(settings, lambda: start_gateway(settings, used_bytes=why_not_measured() or heap_bytes))
 
 
 if __name__ == "__main__":
