@@ -70,7 +70,7 @@ async def test_a_cancel_that_was_asked_for_ends_the_task() -> None:
 
 
 async def test_the_memory_guard_goes_on_after_memory_could_not_be_read() -> None:
-    answers = [OSError("no /proc"), 0, 200]
+    answers: list[OSError | int] = [OSError("no /proc"), 0, 200]
 
     def used() -> int:
         if isinstance(answer := answers.pop(0) if answers else 0, OSError):

@@ -4,6 +4,7 @@ ones are kept. What is in use is measured.
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 from collections.abc import Callable
@@ -75,7 +76,7 @@ def test_where_memory_cannot_be_measured_it_is_said_why_and_nothing_fails(
     monkeypatch: pytest.MonkeyPatch, library: Callable[[], object] | None, statm: str, why: str
 ) -> None:
     if library is not None:
-        monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: library())
+        monkeypatch.setattr(ctypes, "CDLL", lambda name: library())
     else:
         monkeypatch.setattr(memory, "_STATM", Path(statm))
     assert why in memory.why_not_measured()
