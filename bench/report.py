@@ -89,8 +89,18 @@ def conditions(result: Json) -> Iterable[str]:
         yield f"Model {model}, at most {'-'.join(f'{s:g}' for s in sorted(set(result['max_audio_s'])))} s of audio"
     if turns := result.get("context_turns"):
         yield f"{turns} turns of context"
+    for refusal in result.get("refusals") or ():
+        if isinstance(refusal, dict):  # older results have counts
+            yield refused(refusal)
     if note := result.get("note"):
         yield str(note).rstrip(".")
+
+
+def refused(refusal: Json) -> str:
+    """A refused stream and what was struck meanwhile, in a sentence. Seconds count from the refusal."""
+    faults = [f"{f['fault']} {f['replica']} from {f['from_s']:g} to {f['until_s']:g} s" for f in refusal["faults"]]
+    down, near = ", ".join(refusal["down"]) or "nothing", "; ".join(faults) or "no fault"
+    return f"Refused: {refusal['stream']} with {refusal['reason']}; struck at that moment: {down} ({near})"
 
 
 def table(columns: Sequence[Column], result: Json) -> str:

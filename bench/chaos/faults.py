@@ -31,6 +31,11 @@ class Struck:
     kind: str  # "kill engine"
     from_s: float  # on the monotonic clock
     until_s: float
+    replica: str  # "engine 0"
+
+    @property
+    def stage(self) -> str:
+        return self.replica.rpartition(" ")[0]
 
 
 async def kill(cluster: Cluster, replica: Replica) -> None:
@@ -146,5 +151,5 @@ class Saboteur:
         replica = self._random.choice(self._cluster.replicas[self._stage])
         from_s = time.monotonic()
         await self._faults[kind](self._cluster, replica)
-        self.struck.append(Struck(f"{kind} {self._stage}", from_s, time.monotonic()))
+        self.struck.append(Struck(f"{kind} {self._stage}", from_s, time.monotonic(), replica.process.name))
         print(f"{kind} {replica.process.name}: from {from_s:.1f} to {self.struck[-1].until_s:.1f}", flush=True)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import csm_client
 
+from bench.chaos.refusals import Refusal
+
 STREAM_S = 6.0
 TEXT_S = 8.0
 DEADLINE_S = 600.0  # a busy machine makes no stream fail
@@ -56,11 +58,14 @@ class Outcomes:
     """What came of all streams so far."""
 
     ok: int = 0
-    refused: int = 0  # before the first sample
     failed: list[str] = field(default_factory=list)
     different: list[str] = field(default_factory=list)
-    refusals: Counter[str] = field(default_factory=Counter)
+    refusals: list[Refusal] = field(default_factory=list)  # before the first sample
     gaps: list[Gap] = field(default_factory=list)
+
+    @property
+    def refused(self) -> int:
+        return len(self.refusals)
 
     @property
     def streams(self) -> int:
@@ -97,11 +102,11 @@ class Listeners:
 
     async def _take_down(self, item: Item, reader: str) -> None:
         name = f"{'text' if item.is_text else 'stream'} {item.seed}, {reader} reader"
+        asked_at_s = time.monotonic()
         try:
             digest, gap = await self._hear(item, reader)
         except csm_client.ServerError as error:  # before the first sample
-            self.outcomes.refused += 1
-            self.outcomes.refusals[f"{error.reason}: {error}"] += 1
+            self.outcomes.refusals.append(Refusal(name, error.reason, str(error), asked_at_s, time.monotonic()))
             await asyncio.sleep(AGAIN_AFTER_S)
         except csm_client.CsmClientError as error:
             cause = getattr(error.__cause__, "reason", "")

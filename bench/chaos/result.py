@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.chaos.faults import Struck
 from bench.chaos.listeners import Gap, Listeners
+from bench.chaos.refusals import described
 from bench.listeners.summary import nearest_rank
 from bench.machine import cpu_name
 
@@ -46,7 +47,7 @@ def result_of(
         "streams": outcomes.streams,
         "ok": outcomes.ok,
         "refused": outcomes.refused,
-        "refusals": dict(outcomes.refusals),
+        "refusals": [described(refusal, struck) for refusal in outcomes.refusals],
         "failed": len(outcomes.failed),
         "different": len(outcomes.different),
         "failures": [*outcomes.failed, *outcomes.different][:SHOWN],

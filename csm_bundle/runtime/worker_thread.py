@@ -123,5 +123,5 @@ class WorkerThread:
         while self._commands:
             try:
                 self._run_commands()
-            except Exception:
+            except BaseException:  # a panic of a library in Rust too: the failure must still be told
                 logger.exception("a command failed after the end of the %s", self.name)

@@ -99,6 +99,9 @@ def _pass_failures(of: Server, to: StageServer, stages: AsyncExitStack) -> None:
     """Until `stages` are stopped."""
 
     async def watch() -> None:
-        to.fail(await of.wait_failed())
+        try:
+            to.fail(await of.wait_failed())
+        except Exception as error:
+            to.fail(error)
 
     stages.callback(asyncio.create_task(watch()).cancel)

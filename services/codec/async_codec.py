@@ -16,6 +16,7 @@ from csm_codec.codes import Codes
 from csm_codec.stream import Audio, Complete, DecodeStream, Failed, Output
 from csm_codec.watermark.stream.progress import START, ClipProgress, MarkPoint
 from services.codec.admission import Admission
+from services.common.background import Background
 from services.common.pulse import OnStall, Pulse
 
 MAX_AHEAD_FRAMES = 64  # most frames of a stream whose output is not yet taken
@@ -34,6 +35,7 @@ class AsyncCodec:
         on_failure: Callable[[BaseException], None] = lambda error: None,
         on_stall: OnStall | None = None,
         stall_s: float = 2.5,
+        background: Background | None = None,
     ) -> None:
         """max_waiting: streams that may wait for a slot; on_stall, stall_s: see Pulse.
 
@@ -52,7 +54,7 @@ class AsyncCodec:
         )
         self.thread.start()
         self.pulse = Pulse(self.thread.worker, on_beat=self._tell_quiet_streams, on_stall=on_stall, stall_s=stall_s)
-        self._pulse_task = asyncio.create_task(self.pulse.run())
+        self._pulse_task = (background or Background()).start("pulse of the codec", self.pulse.run)
 
     async def open(
         self,

@@ -11,6 +11,8 @@ import hashlib
 import math
 import struct
 
+import grpc
+
 from csm_codec.watermark.stream.progress import START, ClipProgress, MarkPoint
 from services.common.rpc.status import StatusError, wrong_field
 
@@ -28,7 +30,7 @@ def to_bytes(progress: ClipProgress, weights_digest: str, key_id: str) -> bytes:
 
 
 def from_bytes(state: bytes, weights_digest: str, key_id: str) -> ClipProgress:
-    """The start for no bytes. Raises StatusError INVALID_ARGUMENT, reason RESUME_INVALID."""
+    """The start for no bytes. Raises StatusError: CODEC_MISMATCH for those of another codec, else RESUME_INVALID."""
     if not state:
         return START
     return ClipProgress(*_NUMBERS.unpack(_opened(state, "resume", _NUMBERS, weights_digest, key_id)))
@@ -42,7 +44,7 @@ def point_to_bytes(point: MarkPoint, weights_digest: str, key_id: str) -> bytes:
 
 
 def point_from_bytes(state: bytes, weights_digest: str, key_id: str) -> MarkPoint | None:
-    """None for no bytes. Raises StatusError INVALID_ARGUMENT, reason RESUME_INVALID."""
+    """None for no bytes. Raises StatusError as `from_bytes` does."""
     if not state:
         return None
     layout = struct.Struct(_NUMBERS.format + _POINT.format.removeprefix("<"))
@@ -61,7 +63,7 @@ def _sealed(body: bytes, field: str, weights_digest: str, key_id: str) -> bytes:
 
 
 def _opened(state: bytes, field: str, layout: struct.Struct, weights_digest: str, key_id: str) -> bytes:
-    """The checked numbers as bytes. Raises StatusError INVALID_ARGUMENT, reason RESUME_INVALID."""
+    """The checked numbers as bytes. Raises StatusError as `from_bytes` does."""
     if len(state) > MOST_BYTES:
         raise _wrong(field, f"has {len(state)} bytes; at most {MOST_BYTES} are allowed.")
     if state[:1] != _VERSION:
@@ -70,7 +72,7 @@ def _opened(state: bytes, field: str, layout: struct.Struct, weights_digest: str
     if len(body) != 1 + layout.size:
         raise _wrong(field, f"has {len(state)} bytes; {1 + layout.size + _DIGEST_BYTES} are needed.")
     if digest != _digest(body, field, weights_digest, key_id):
-        raise _wrong(field, f"was changed, or belongs to other weights or another key than '{key_id}'.")
+        raise _of_another_codec(field, key_id)
     if not all(math.isfinite(number) and 0 <= number < _LONGEST for number in layout.unpack(body[1:])):
         raise _wrong(field, "holds numbers that no clip has.")
     return body[1:]
@@ -79,6 +81,17 @@ def _opened(state: bytes, field: str, layout: struct.Struct, weights_digest: str
 def _digest(body: bytes, field: str, weights_digest: str, key_id: str) -> bytes:
     bound = "\0".join((f"csm.codec.v1 {field}", weights_digest, key_id)).encode()
     return hashlib.sha256(bound + b"\0" + body).digest()[:_DIGEST_BYTES]
+
+
+def _of_another_codec(field: str, key_id: str) -> StatusError:
+    """No wrong field: another codec takes it, so the caller shall look for that one."""
+    return StatusError(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "CODEC_MISMATCH",
+        f"config.{field} was made by a codec of another bundle (decoder, mark network or the mark's strength)"
+        f" or with another watermark key than '{key_id}', or it was changed. Send it to a codec of the bundle that"
+        " began this audio, or begin the audio anew without it.",
+    )
 
 
 def _wrong(field: str, description: str) -> StatusError:

@@ -58,13 +58,16 @@ async def start_codec(settings: CodecSettings) -> CodecStage:
         on_failure=lambda error: server.fail(error),
         on_stall=lambda thread, stalled: server.set_stalled(thread, stalled),
         stall_s=settings.stall_seconds,
+        background=metrics.background,
     )
     codec_metrics.active_streams.set_function(lambda: async_codec.thread.num_streams)
     codec_metrics.waiting_streams.set_function(lambda: async_codec.admission.num_waiting)
     recordings = RecordingWorker(
         settings.max_waiting,
+        on_failure=lambda error: server.fail(error),
         on_stall=lambda thread, stalled: server.set_stalled(thread, stalled),
         stall_s=settings.recording_stall_seconds,
+        background=metrics.background,
     )
     servicer = CodecServicer(
         loaded,

@@ -47,6 +47,7 @@ class Pulse:
         self._on_beat, self._on_stall = on_beat, on_stall or _ignore
         self._beat_s = beat_s
         self._most_missed = max(1, round(stall_s / beat_s))
+        self._told = False  # that it is silent
 
     @property
     def beats(self) -> bool:
@@ -66,14 +67,16 @@ class Pulse:
 
     async def _miss(self) -> None:
         self.missed += 1
-        if self.missed == self._most_missed:
+        if self.missed >= self._most_missed and not self._told:
             log.error("the %s thread has not gone round for %.1f s", self._worker.name, self.missed * self._beat_s)
             await self._on_stall(self._worker.name, True)
+            self._told = True  # not before: a report that failed is made again
 
     async def _beat(self) -> None:
-        if self.missed >= self._most_missed:
+        if self._told:
             log.info("the %s thread goes on after %.1f s", self._worker.name, self.missed * self._beat_s)
             await self._on_stall(self._worker.name, False)
+            self._told = False
         self.missed = 0
         self._on_beat()
 

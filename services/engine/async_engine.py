@@ -16,6 +16,7 @@ from csm_engine.loop.engine import Engine, Output
 from csm_engine.loop.engine_thread import EngineThread
 from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import GenerationRequest
+from services.common.background import Background
 from services.common.pulse import OnStall, Pulse
 
 _RATE_WINDOW_S = 5.0
@@ -32,6 +33,7 @@ class AsyncEngine:
         on_failure: Callable[[BaseException], None] = lambda error: None,
         on_stall: OnStall | None = None,
         stall_s: float = 2.5,
+        background: Background | None = None,
     ) -> None:
         """on_step: sees each step's outputs; on_failure: called once if the engine fails; on_stall: see Pulse. All on
         the loop.
@@ -48,7 +50,7 @@ class AsyncEngine:
         )
         self.thread.start()
         self.pulse = Pulse(self.thread.worker, on_beat=self._tell_quiet_streams, on_stall=on_stall, stall_s=stall_s)
-        self._pulse_task = asyncio.create_task(self.pulse.run())
+        self._pulse_task = (background or Background()).start("pulse of the engine", self.pulse.run)
 
     async def open(self, request: GenerationRequest) -> SequenceStream:
         """Queues the request.

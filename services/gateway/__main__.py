@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from services.common.stop import end_at_sigterm
-from services.gateway.memory import heap_bytes, return_large_blocks
+from services.gateway.memory import heap_bytes, return_large_blocks, why_not_measured
 
 
 def main() -> int:
@@ -19,7 +19,7 @@ def main() -> int:
 
     settings = load_settings(GatewaySettings)
     configure_logging(settings.log_format, settings.log_level)
-    return run_stage(lambda: start_gateway(settings, used_bytes=heap_bytes))
+    return run_stage(lambda: start_gateway(settings, used_bytes=why_not_measured() or heap_bytes))
 
 
 if __name__ == "__main__":

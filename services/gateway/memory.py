@@ -7,6 +7,7 @@ from mmap import PAGESIZE
 from pathlib import Path
 
 LARGE_BYTES = 2**20
+_STATM = Path("/proc/self/statm")
 MAX_ARENAS = 4  # threads wait for each other where there are few: with two, other calls took longer in a flood
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 
@@ -30,6 +31,17 @@ class _MallInfo(ctypes.Structure):
     _fields_ = [(f"field_{number}", ctypes.c_size_t) for number in range(10)]  # of glibc's malloc.h
 
 
+def why_not_measured() -> str:
+    """Why `heap_bytes` tells nothing here; empty where it does."""
+    if getattr(ctypes.CDLL(None), "mallinfo2", None) is None:
+        return "the C library is not glibc 2.33 or later, which alone tells how much memory is in use"
+    try:
+        _resident_bytes()
+    except (OSError, ValueError, IndexError) as error:
+        return f"{_STATM} cannot be read: {error}"
+    return ""
+
+
 def heap_bytes(at_least: int = 0) -> int:
     """What is allocated of the C library, in all arenas; 0 with another library than glibc, and if it cannot be more
     than `at_least`. Memory that was freed and is kept for later does not count.
@@ -51,4 +63,4 @@ def return_free_pages() -> None:
 
 def _resident_bytes() -> int:
     """Of Linux, where glibc is."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGESIZE
+    return int(_STATM.read_text().split()[1]) * PAGESIZE

@@ -142,7 +142,9 @@ class GatewaySettings(StageSettings):
         ge=0,
         le=2**40,
         description="Memory of the process above which calls that wait for their caller's next message end, those of"
-        " the caller with most of them first; 0 is no limit. It needs glibc, and a process of the gateway's own.",
+        " the caller with most of them first; 0 is no limit. It needs glibc 2.33, as"
+        " on Linux other than Alpine (musl) and not on macOS, and a process of the gateway's own, as not in make serve;"
+        " elsewhere it is off, and a line of the log says so at the start.",
     )
     max_detection_seconds: float = Field(
         default=3600.0,

@@ -17,7 +17,7 @@ from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
 from services.common.rpc.calls import Context
 from services.common.rpc.channel import open_channel
 from services.common.rpc.lingering import IncomingMessages
-from services.common.rpc.memory_guard import MemoryGuard
+from services.common.rpc.memory_guard import UNGUARDED, MemoryGuard
 from services.common.rpc.one_request import Receive, add_to_server
 from services.common.rpc.server import StageServer, StageService
 from services.common.rpc.status import StatusError
@@ -57,12 +57,13 @@ INFO_TIMEOUT_S = 10.0
 RECHECK_S = 2.0  # between two checks of stages that serve but did not fit together
 
 UsedBytes = Callable[[int], int]
+HOLDS_MODELS = "this process holds the models too, whose memory is no sign of what callers take"
 
 
 class GatewayStage:
     """A gateway that listens. It is ready when engine and codec are ready and belong together."""
 
-    def __init__(self, settings: GatewaySettings, private_address: str, used_bytes: UsedBytes) -> None:
+    def __init__(self, settings: GatewaySettings, private_address: str, used_bytes: UsedBytes | str) -> None:
         """private_address: see StageServer. used_bytes: see start_gateway
 
         Raises KeyringError for the keys of sealing, OSError for another file of the settings that cannot be used, or
@@ -70,6 +71,7 @@ class GatewayStage:
         """
         self.settings = settings
         metrics = StageMetrics()
+        self._background = metrics.background
         gateway_metrics = GatewayMetrics(metrics.registry)
         tokens = _tokens(settings, gateway_metrics, metrics)
         tls = _stage_tls(settings, metrics)
@@ -136,13 +138,7 @@ class GatewayStage:
             open_tracer(settings, "gateway"),
             private_address=private_address,
             streams_per_connection=settings.max_streams_per_connection,
-            guard=MemoryGuard(
-                settings.max_heap_bytes,
-                settings.max_receive_message_bytes,
-                lambda: used_bytes(settings.max_heap_bytes),
-                gateway_metrics.ended_waits.inc,
-                return_free_pages,
-            ),
+            guard=_guard(settings, used_bytes, gateway_metrics),
         )
         self._watches = [StageWatch(name, channel, self._on_health) for name, channel in self._health_channels.items()]
         self._watching: list[asyncio.Task[None]] = []
@@ -153,7 +149,7 @@ class GatewayStage:
         """Raises OSError for a taken port, and for a database of voices that a later version has made."""
         await self._kept.count()  # PostgreSQL may come later; each call tries again
         await self.server.start()
-        self._watching = [asyncio.create_task(watch.run()) for watch in self._watches]
+        self._watching = [self._background.start(f"watch of the {watch.name}", watch.run) for watch in self._watches]
 
     async def wait_ready(self) -> None:
         """Returns when both other stages serve and belong together."""
@@ -180,7 +176,7 @@ class GatewayStage:
             self._checking.cancel()
         self._catalogs.forget()
         if all(watch.serving for watch in self._watches):
-            self._checking = asyncio.create_task(self._check_until_they_fit())
+            self._checking = self._background.start("check of the stages", self._check_until_they_fit)
         else:
             await self._set_ready(False)
 
@@ -204,6 +200,21 @@ class GatewayStage:
             log.error("not ready: %s", error.message)
             return False
         return True
+
+
+def _guard(settings: GatewaySettings, used_bytes: UsedBytes | str, metrics: GatewayMetrics) -> MemoryGuard:
+    if isinstance(used_bytes, str):
+        if settings.max_heap_bytes:
+            level = logging.INFO if used_bytes == HOLDS_MODELS else logging.WARNING
+            log.log(level, "--max-heap-bytes is off: %s", used_bytes)
+        return UNGUARDED
+    return MemoryGuard(
+        settings.max_heap_bytes,
+        settings.max_receive_message_bytes,
+        lambda: used_bytes(settings.max_heap_bytes),
+        metrics.ended_waits.inc,
+        return_free_pages,
+    )
 
 
 def _service(
@@ -261,12 +272,12 @@ def _quotas(settings: GatewaySettings, tokens: BearerTokens | None, metrics: Gat
 
 
 async def start_gateway(
-    settings: GatewaySettings, private_address: str = "", used_bytes: UsedBytes = lambda at_least: 0
+    settings: GatewaySettings, private_address: str = "", used_bytes: UsedBytes | str = HOLDS_MODELS
 ) -> GatewayStage:
     """Listens at once; readiness follows the other stages.
 
-    private_address: see StageServer. used_bytes: memory of the process, if it is more than the argument; 0 where the
-    gateway shares its process with models
+    private_address: see StageServer. used_bytes: memory of the process, if it is more than the argument, else 0; or
+    why that is not known, which is logged: calls are not ended for want of memory then
     """
     stage = GatewayStage(settings, private_address, used_bytes)
     try:

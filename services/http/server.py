@@ -17,6 +17,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from services.common.background import Background
 from services.common.rpc.tls import TlsFileError
 from services.common.settings import host_and_port
 from services.common.watched_files import FollowedFiles
@@ -34,10 +35,12 @@ _BACKLOG = 2048
 class HttpServer:
     """A listening server."""
 
-    def __init__(self, app: ASGIApp, settings: HttpSettings, on_reload: Callable[[bool], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: HttpSettings, on_reload: Callable[[bool], None], background: Background
+    ) -> None:
         """on_reload: of the TLS files; see FollowedFiles. Raises TlsFileError for those that cannot be used."""
         self.port = 0  # after start: the port that is listened on
-        self._settings = settings
+        self._settings, self._background = settings, background
         self._server = _Server(self._config(app, settings, _tls_context(settings, on_reload)))
         self._serving: asyncio.Task[None] | None = None
         self._cutting: asyncio.Task[None] | None = None
@@ -71,7 +74,7 @@ class HttpServer:
         logging.getLogger("uvicorn.error").addFilter(_expected)
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
-        self._cutting = asyncio.create_task(self._cut_slow_closes())
+        self._cutting = self._background.start("cut of slow closes", self._cut_slow_closes)
         while not self._server.started:
             if self._serving.done():
                 self._serving.result()

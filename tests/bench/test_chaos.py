@@ -15,7 +15,9 @@ from bench.chaos import __main__ as chaos
 from bench.chaos.faults import Struck
 from bench.chaos.link import Link
 from bench.chaos.listeners import Gap, Listeners
+from bench.chaos.refusals import Refusal, described
 from bench.chaos.result import result_of, why_not_passed
+from bench.report import refused
 from tests.support.tiny.bundle import write_tiny_bundle
 
 SENT = bytes(range(256))
@@ -107,7 +109,11 @@ async def test_the_result_counts_faults_by_kind_and_names_the_gaps_near_them() -
     listeners.outcomes.ok = 2
     listeners.outcomes.gaps = [Gap(0.5, 100.0), Gap(3.25, 21.0)]
     listeners.reader_faults["slow reader"] = 2
-    struck = [Struck("kill engine", 10.0, 20.0), Struck("cut codec", 99.0, 99.0), Struck("cut codec", 50.0, 50.0)]
+    struck = [
+        Struck("kill engine", 10.0, 20.0, "engine 0"),
+        Struck("cut codec", 99.0, 99.0, "codec 0"),
+        Struck("cut codec", 50.0, 50.0, "codec 1"),
+    ]
     nothing: dict[str, float] = {}
     made = result_of(
         struck=struck, listeners=listeners, rss_mb=(nothing, nothing), slots=(nothing, nothing), tracebacks={},
@@ -121,6 +127,29 @@ async def test_the_result_counts_faults_by_kind_and_names_the_gaps_near_them() -
         {"fault": "kill engine", "count": 1, "longest_gap_s": 3.25},
         {"fault": "slow reader", "count": 2, "longest_gap_s": None},
     ]
+
+
+def test_a_refusal_names_what_was_struck_at_its_moment_and_shortly_before() -> None:
+    struck = [
+        Struck("kill engine", 80.0, 90.0, "engine 1"),  # long healed
+        Struck("black hole engine", 90.0, 96.0, "engine 0"),  # healed shortly before
+        Struck("kill engine", 99.5, 112.0, "engine 1"),
+        Struck("freeze codec", 98.0, 104.0, "codec 0"),
+        Struck("cut gateway", 101.0, 101.0, "gateway 0"),  # later
+    ]
+    refusal = Refusal("stream 3, fast reader", "ENGINE_UNREACHABLE", "The engine cannot be reached.", 99.0, 100.25)
+    made = described(refusal, struck)
+    assert made["down"] == ["codec 0", "engine 1"] and made["asked_s"] == -1.25
+    assert made["faults"] == [
+        {"fault": "black hole", "replica": "engine 0", "from_s": -10.25, "until_s": -4.25},
+        {"fault": "freeze", "replica": "codec 0", "from_s": -2.25, "until_s": 3.75},
+        {"fault": "kill", "replica": "engine 1", "from_s": -0.75, "until_s": 11.75},
+    ]
+    assert refused(made) == (
+        "Refused: stream 3, fast reader with ENGINE_UNREACHABLE; struck at that moment: codec 0, engine 1"
+        " (black hole engine 0 from -10.25 to -4.25 s; freeze codec 0 from -2.25 to 3.75 s;"
+        " kill engine 1 from -0.75 to 11.75 s)"
+    )
 
 
 @pytest.mark.slow

@@ -64,11 +64,11 @@ async def fake_deployment(
     *,
     replica_count: int = 1,
     codec: Callable[[], FakeCodec] = FakeCodec,
-    used_bytes: Callable[[int], int] = lambda at_least: 0,
+    used_bytes: Callable[[int], int] | str = lambda at_least: 0,
     **gateway_settings: Any,
 ) -> AsyncIterator[FakeDeployment]:
     """All of them listen on free ports; readiness follows by itself. replica_count: of engine and of codec. used_bytes:
-    what the gateway believes its process to have
+    what the gateway believes its process to have, or why that is not known
     """
     traces = {key: value for key, value in gateway_settings.items() if key.startswith("trace_")}
     engines = [FakeEngine() for _ in range(replica_count)]

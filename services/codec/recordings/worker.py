@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from csm_bundle.errors import CodecBusyError, CodecStoppedError
 from csm_bundle.runtime.worker_thread import WorkerThread
+from services.common.background import Background
 from services.common.pulse import OnStall, Pulse
 
 T = TypeVar("T")
@@ -20,12 +21,28 @@ T = TypeVar("T")
 class RecordingWorker:
     """Runs the work on one recording at a time, while at most `max_waiting` wait."""
 
-    def __init__(self, max_waiting: int, *, on_stall: OnStall | None = None, stall_s: float = 300.0) -> None:
-        """on_stall, stall_s: see Pulse; a recording is encoded in one turn of the thread"""
-        self._worker = WorkerThread("recordings", _nothing, _nothing, _ignore)
+    def __init__(
+        self,
+        max_waiting: int,
+        *,
+        on_failure: Callable[[BaseException], None] = lambda error: None,
+        on_stall: OnStall | None = None,
+        stall_s: float = 300.0,
+        background: Background | None = None,
+    ) -> None:
+        """on_failure: called once on the loop if the thread itself fails; what a call raises is for its caller.
+        on_stall, stall_s: see Pulse; a recording is encoded in one turn of the thread
+        """
+        loop = asyncio.get_running_loop()
+
+        def fail(error: BaseException) -> None:
+            with suppress(RuntimeError):  # the loop has closed: nobody waits any more
+                loop.call_soon_threadsafe(on_failure, error)
+
+        self._worker = WorkerThread("recordings", _nothing, _nothing, fail)
         self._worker.start()
         pulse = Pulse(self._worker, on_beat=_nothing, on_stall=on_stall, stall_s=stall_s)
-        self._pulse_task = asyncio.create_task(pulse.run())
+        self._pulse_task = (background or Background()).start("pulse of the recordings", pulse.run)
         self._max_waiting = max_waiting
         self._accepted = 0
 
@@ -57,7 +74,3 @@ class RecordingWorker:
 
 def _nothing() -> None:
     """There is nothing to step: all work is calls."""
-
-
-def _ignore(error: BaseException) -> None:
-    """What a call raises is for its caller."""

@@ -164,7 +164,7 @@ class StageServer:
             self.metrics_port = self._metrics_server.port
         await self._health_server.start()
         await self._api_server.start()
-        self._guarding = asyncio.create_task(self._guard.run())
+        self._guarding = self.metrics.background.start("memory guard", self._guard.run)
         log.info(
             "listening on %s: api port %d, health port %d, metrics port %d",
             host,

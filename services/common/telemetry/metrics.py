@@ -15,6 +15,8 @@ from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
 
+from services.common.background import Background
+
 log = logging.getLogger("csm.metrics")
 
 _LABELS = ["grpc_type", "grpc_service", "grpc_method"]
@@ -41,6 +43,18 @@ class StageMetrics:
             registry=self.registry,
         )
         self.file_reloads = FileReloads(self.registry)
+        self.background = counted_background(self.registry)
+
+
+def counted_background(registry: CollectorRegistry) -> Background:
+    """The tasks of a stage whose failures its metrics count."""
+    failures = Counter(
+        "stage_background_failures",
+        "Failures of tasks that run as long as the stage, by task. Each is logged, and the task begins again.",
+        ["task"],
+        registry=registry,
+    )
+    return Background(failures)
 
 
 class FileReloads:

@@ -34,12 +34,21 @@ _PASSED_ON = {
 }
 
 
+_OTHER_ENGINE = "The engine that answers is of another bundle than the one that was lost."
+_OTHER_CODEC = (
+    "The codec that answers is of another bundle (decoder or mark network) than the one that began this audio, or has"
+    " another watermark key, and cannot go on with it. Call again without checkpoints to have the audio from its start;"
+    " the operator gives all codecs one bundle."
+)
+
+
 class StageError(StatusError):
     """A failure of one stage."""
 
     def __init__(self, stage: StageName, code: grpc.StatusCode, reason: str, message: str) -> None:
         super().__init__(code, reason, message)
         self.stage = stage
+        self.why = ""  # no other replica could go on; a sentence, part of the message
 
 
 def unreachable(stage: StageName) -> StageError:
@@ -54,6 +63,11 @@ def unreachable(stage: StageName) -> StageError:
 def is_loss(error: StageError) -> bool:
     """Whether the replica is gone. Any other status is its answer about the request, and so is a full queue."""
     return error.code is grpc.StatusCode.UNAVAILABLE and error.reason != FULL
+
+
+def is_misfit(error: StageError) -> bool:
+    """Whether the replica is of another bundle than the stream. Others may fit."""
+    return error.reason == f"{error.stage}_MISMATCH"
 
 
 def checked(stage: StageName, answer: Answer | None) -> Answer:
@@ -76,7 +90,7 @@ def other_model(stage: StageName) -> StageError:
         stage,
         grpc.StatusCode.FAILED_PRECONDITION,
         f"{stage}_MISMATCH",
-        f"The replica of the {stage.lower()} is not like the one that was lost.",
+        _OTHER_CODEC if stage == "CODEC" else _OTHER_ENGINE,
     )
 
 
@@ -116,8 +130,7 @@ def lost_after(error: StageError, delivered_sample_count: int) -> StageError:
         reason, what = FULL, f"The {stage} has no room to go on"
     else:
         reason, what = f"{error.stage}_LOST", f"The {stage} was lost"
-    lost = StageError(
-        error.stage, error.code, reason, f"{what} after {delivered_sample_count} samples; the audio is incomplete."
-    )
+    message = f"{what} after {delivered_sample_count} samples; the audio is incomplete.{error.why}"
+    lost = StageError(error.stage, error.code, reason, message)
     lost.metadata = {"delivered_sample_count": str(delivered_sample_count)}
     return lost

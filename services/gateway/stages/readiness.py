@@ -27,7 +27,7 @@ class StageWatch:
 
     def __init__(self, name: str, channel: grpc.aio.Channel, on_change: Callable[[], Awaitable[None]]) -> None:
         self.serving = False
-        self._name = name
+        self.name = name
         self._stub = health_pb2_grpc.HealthStub(channel)
         self._on_change = on_change
 
@@ -40,7 +40,7 @@ class StageWatch:
                 ended = error.details() or error.code().name
             if ended:
                 await self._set(False)
-                log.debug("health of the %s: %s", self._name, ended)
+                log.debug("health of the %s: %s", self.name, ended)
                 await asyncio.sleep(ANOTHER_REPLICA_AFTER_S / 4)  # the replica answers; it is not unreachable
 
     async def _follow_one_replica(self) -> str:
@@ -62,5 +62,9 @@ class StageWatch:
     async def _set(self, serving: bool) -> None:
         if serving != self.serving:
             self.serving = serving
-            log.info("the %s is %s", self._name, "serving" if serving else "not serving")
-            await self._on_change()
+            log.info("the %s is %s", self.name, "serving" if serving else "not serving")
+            try:
+                await self._on_change()
+            except Exception:
+                self.serving = not serving  # so that the next report tells of it again
+                raise

@@ -30,6 +30,7 @@ OLD_CODEC_AFTER_S = 5.0  # without `started` by then, the replica may be an olde
 
 CHECKPOINT_FRAMES = 5  # between two checkpoints: so many frames more are decoded again after a loss
 MOST_PASSED = 32  # checkpoints kept behind what was received: of more frames than any window decodes ahead
+OF_ANOTHER_CODEC = ("CODEC_MISMATCH", "RESUME_INVALID")  # the second of codecs before 0.2
 MOST_TAKEN_FRAMES = 10  # handed to the caller at once: progress is seen in pieces of this size
 
 
@@ -120,6 +121,8 @@ class CodecStream:
             try:
                 complete = await self._read_while_taken(buffer, deadline, listener)
             except StageError as error:
+                if error.reason in OF_ANOTHER_CODEC:  # its words are for the gateway, not for the caller
+                    error = other_model("CODEC")
                 await self._failovers.prepare(error, deadline.remaining_s, self._find_replica)
                 continue
             if complete is not None:

@@ -16,14 +16,14 @@ from typing import Literal
 import grpc
 
 from services.common.telemetry import spans
-from services.gateway.stages.errors import FULL, StageError, StageName, is_loss
+from services.gateway.stages.errors import FULL, StageError, StageName, is_loss, is_misfit
 
 log = logging.getLogger("csm.gateway")
 
 Outcome = Literal["resumed", "failed", "exhausted"]
 Report = Callable[[StageName, Outcome], None]
 
-ASK_FULL_AGAIN_S = 0.25
+ASK_FULL_AGAIN_S = 0.25  # and after a replica of another bundle
 FIRST_DELAY_S, MOST_DELAY_S = 0.05, 1.0  # between two calls to a full stage
 
 
@@ -80,29 +80,54 @@ class Failovers:
         """Waits until the call that ended with `error` may be opened again.
 
         remaining_s: time left for the whole stream, in seconds. find_replica: waits for a replica, at most the given
-        seconds. Raises StageError: `error` itself when it is no loss, else the loss that no replica took over.
+        seconds. A replica of another bundle is no end: others may fit. Raises StageError: `error` itself when it is
+        neither, else the loss that no replica took over.
         """
+        if is_misfit(error) and self._limits.most:  # it has answered: the next call goes to the next replica
+            await self._pause(error, self._begun(error, remaining_s))
+            return
+        while (loss := await self._counted(error, remaining_s)) is not None:
+            try:
+                await find_replica(max(0.0, loss.until_s - self._clock()))
+                return
+            except StageError as missing:
+                error = missing
+
+    async def _counted(self, error: StageError, remaining_s: float) -> _Loss | None:
+        """The loss that the stream is in. None: nothing was lost, and the full stage may be called again."""
         loss = self._losses.get(error.stage)
         if loss is None and self._waits_when_full and error.reason == FULL:
             await self._wait_for_room(error, remaining_s)
-            return
-        now_s = self._clock()
+            return None
         if loss is None:
             if not is_loss(error):
                 raise error
-            loss = self._losses[error.stage] = _Loss(error, now_s + min(self._limits.wait_s, remaining_s))
-        elif error.code is not grpc.StatusCode.UNAVAILABLE:
+            loss = self._begun(error, remaining_s)
+        elif error.code is not grpc.StatusCode.UNAVAILABLE and not is_misfit(error):
             raise self._give_up(loss, "failed", error.message)
-        if loss.until_s <= now_s:
+        if error.reason == FULL or is_misfit(error):  # nothing was lost
+            await self._pause(error, loss)
+        elif loss.until_s <= self._clock():
             raise self._give_up(loss, "failed", "no replica took it up in time")
-        if error.reason == FULL:  # nothing was lost: the replica has no room yet
-            await asyncio.sleep(min(ASK_FULL_AGAIN_S, loss.until_s - now_s))
         else:
             self._count_one(error.stage, loss)
-        try:
-            await find_replica(max(0.0, loss.until_s - self._clock()))
-        except StageError as missing:
-            await self.prepare(missing, remaining_s, find_replica)
+        return loss
+
+    def _begun(self, error: StageError, remaining_s: float) -> _Loss:
+        """The loss that the stage is in, which begins now if it was in none."""
+        until_s = self._clock() + min(self._limits.wait_s, remaining_s)
+        return self._losses.setdefault(error.stage, _Loss(error, until_s))
+
+    async def _pause(self, error: StageError, loss: _Loss) -> None:
+        """Before another replica is asked, after one that cannot take the stream. Raises the loss if it is too late."""
+        if is_misfit(error) and loss.error is not error and not loss.error.why:  # the cause, if none is found
+            loss.error.why = f" {error.message}"
+            loss.error.message += loss.error.why
+        left_s = loss.until_s - self._clock()
+        if left_s <= 0:
+            why = error.message if is_misfit(error) else "no replica took it up in time"
+            raise self._give_up(loss, "failed", why)
+        await asyncio.sleep(min(ASK_FULL_AGAIN_S, left_s))
 
     def wait_when_full(self) -> None:
         """From now on a full queue first delays the stream: its caller has audio already."""

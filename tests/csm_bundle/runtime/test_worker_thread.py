@@ -213,3 +213,20 @@ def test_a_stop_leaves_a_thread_behind_that_hangs(
     go_on.set()
     worker._thread.join(WAIT_S)
     assert not worker._thread.is_alive()
+
+
+def test_a_failure_is_told_though_a_command_behind_it_panics() -> None:
+    """Otherwise the stage goes on, ready, without its thread."""
+
+    class Panic(BaseException):
+        """As a library written in Rust raises."""
+
+    def panic() -> None:
+        raise Panic
+
+    counter = Countdown()
+    counter.worker.submit(lambda: 1 // 0)
+    counter.worker.submit(panic)
+    counter.worker.start()
+    assert counter.failed.wait(WAIT_S)
+    assert [type(error) for error in counter.failures] == [ZeroDivisionError]

@@ -9,7 +9,8 @@ import pytest
 from csm.codec.v1 import codec_pb2
 
 from services.codec import resume
-from tests.support.codec_stage import S16, Codes, config_message, frames_message, random_codes, refusal
+from services.codec.settings import CodecSettings
+from tests.support.codec_stage import S16, Codes, config_message, frames_message, random_codes, refusal, running_codec
 
 FRAMES = 24
 Code = grpc.StatusCode
@@ -58,10 +59,13 @@ async def test_stream_is_continued_bit_for_bit(stub: Any) -> None:
 async def test_checkpoint_that_is_none_of_this_codec_is_refused(stub: Any) -> None:
     _, checkpoints, _ = await run(stub, random_codes(12))
     state = checkpoints[0].state
-    for wrong, words in ((state[:-1], "bytes"), (bytes([state[0], state[1] ^ 1]) + state[2:], "was changed")):
-        status = await refusal(run(stub, random_codes(12), checkpoint=wrong))
-        assert (status.code, status.reason) == (Code.INVALID_ARGUMENT, "RESUME_INVALID")
-        assert status.field_violations[0].field == "config.checkpoint" and words in status.message
+    status = await refusal(run(stub, random_codes(12), checkpoint=state[:-1]))
+    assert (status.code, status.reason) == (Code.INVALID_ARGUMENT, "RESUME_INVALID")
+    assert status.field_violations[0].field == "config.checkpoint" and "bytes" in status.message
+    changed = bytes([state[0], state[1] ^ 1]) + state[2:]
+    status = await refusal(run(stub, random_codes(12), checkpoint=changed))
+    assert (status.code, status.reason) == (Code.FAILED_PRECONDITION, "CODEC_MISMATCH")
+    assert status.message.startswith("config.checkpoint was made by a codec of another bundle")
 
 
 @pytest.mark.parametrize(
@@ -78,3 +82,12 @@ async def test_what_no_checkpoint_fits_is_refused(stub: Any, fields: dict[str, A
 async def test_no_checkpoints_at_another_rate(stub: Any) -> None:
     _, checkpoints, _ = await run(stub, random_codes(12), sample_rate_hertz=16_000)
     assert not checkpoints
+
+
+async def test_a_codec_with_another_mark_says_so_though_its_identity_is_the_same(settings: CodecSettings) -> None:
+    async with running_codec(settings, watermark_sdr_db=30.0) as (_, one):
+        state = (await run(one, random_codes(12)))[1][0].state
+    async with running_codec(settings, watermark_sdr_db=36.0) as (_, other):
+        status = await refusal(run(other, random_codes(12), checkpoint=state))
+    assert (status.code, status.reason) == (Code.FAILED_PRECONDITION, "CODEC_MISMATCH")
+    assert "config.checkpoint" in status.message and "mark network" in status.message

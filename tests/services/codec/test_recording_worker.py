@@ -58,3 +58,19 @@ async def test_a_stop_does_not_wait_for_work_that_hangs(work: Work, monkeypatch:
         await worker.stop()
     assert not running.done() and not work.may_end.is_set()
     running.cancel()
+
+
+async def test_a_thread_that_fails_is_told_once() -> None:
+    """It would take no recording any more, while the stage goes on as ready."""
+    told = asyncio.get_running_loop().create_future()
+    worker: Any = RecordingWorker(max_waiting=1, on_failure=told.set_result)
+
+    def panic() -> None:
+        raise OSError("of the thread, not of a call")
+
+    worker._worker.submit(panic)
+    async with asyncio.timeout(20):
+        assert str(await told) == "of the thread, not of a call"
+    with pytest.raises(CodecStoppedError):
+        await worker.run(str)
+    await worker.stop()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from services.common.background import Background
 from services.common.pulse import Pulse
 
 
@@ -65,3 +66,21 @@ async def test_a_worker_that_hangs_is_told_once_and_so_is_that_it_goes_on() -> N
         assert await watched.stalls.get() == ("worker", False)
         await watched.beats.wait()
         assert watched.stalls.empty()
+
+
+async def test_a_report_that_fails_is_made_again() -> None:
+    """Otherwise a stage with a hung thread would go on as if it were ready."""
+    worker, told = Worker(), asyncio.Event()
+    worker.hangs = True
+    ends = [OSError("once")]
+
+    async def on_stall(name: str, stalled: bool) -> None:
+        if ends:
+            raise ends.pop()
+        told.set()
+
+    pulse = Pulse(worker, on_beat=lambda: None, on_stall=on_stall, stall_s=0.02, beat_s=0.01)
+    task = Background().start("pulse", pulse.run)
+    async with asyncio.timeout(20):
+        await told.wait()
+    task.cancel()

@@ -4,10 +4,15 @@ ones are kept. What is in use is measured.
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+from services.gateway import memory
 
 PROGRAM = """
 import ctypes, sys
@@ -57,3 +62,30 @@ print(heap_bytes(kept // 2))
 def test_what_is_in_use_counts_and_what_was_freed_does_not() -> None:
     printed = subprocess.check_output([sys.executable, "-c", HEAP], text=True)
     assert printed.split() == ["191", "False", "0", "0", "0"]
+
+
+class OtherLibrary:
+    """A C library with none of glibc's functions, as musl's and that of macOS."""
+
+
+@pytest.mark.parametrize(
+    ("library", "statm", "why"),
+    [(OtherLibrary, "/proc/self/statm", "is not glibc"), (None, "/proc/self/none", "none cannot be read")],
+)
+def test_where_memory_cannot_be_measured_it_is_said_why_and_nothing_fails(
+    monkeypatch: pytest.MonkeyPatch, library: Callable[[], object] | None, statm: str, why: str
+) -> None:
+    if library is not None:
+        monkeypatch.setattr(ctypes, "CDLL", lambda name: library())
+    else:
+        monkeypatch.setattr(memory, "_STATM", Path(statm))
+    assert why in memory.why_not_measured()
+    if library is not None:
+        memory.return_large_blocks()
+        memory.return_free_pages()
+        assert memory.heap_bytes() == 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
+def test_with_glibc_nothing_is_missing() -> None:
+    assert memory.why_not_measured() == ""

@@ -13,6 +13,7 @@ from csm_client import AsyncClient
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from services.common.rpc import memory_guard
+from services.gateway.stage import HOLDS_MODELS
 from tests.support.fake_deployment import FakeDeployment, ended, failure, fake_deployment
 from tests.support.fake_stages import FRAME_SAMPLES
 from tests.support.text_streams import Message
@@ -96,3 +97,13 @@ async def test_a_client_writes_its_text_again(memory: Memory, has_spoken: bool) 
         heard = await speech
         assert heard.summary.stats.sample_count == 10 * FRAME_SAMPLES * (2 if has_spoken else 1)
         assert ended_waits(deployment) == 1
+
+
+@pytest.mark.parametrize(("why", "level"), [("the C library is another", "WARNING"), (HOLDS_MODELS, "INFO")])
+async def test_a_gateway_that_cannot_measure_its_memory_says_so_once(
+    caplog: pytest.LogCaptureFixture, why: str, level: str
+) -> None:
+    with caplog.at_level("INFO", "csm.gateway"):
+        async with fake_deployment(used_bytes=why):
+            said = [record for record in caplog.records if "--max-heap-bytes is off" in record.message]
+    assert [(record.levelname, why in record.message) for record in said] == [(level, True)]

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 
+from services.common.background import Background
 from services.gateway.stages import readiness
 from services.gateway.stages.readiness import StageWatch
 
@@ -60,3 +61,23 @@ async def test_stage_whose_health_ends_without_an_error_does_not_count_as_servin
     finally:
         following.cancel()
     assert calls.num_made == 3
+
+
+async def test_a_change_that_could_not_be_told_is_told_again() -> None:
+    told: list[bool] = []
+    ends = [ValueError("once")]
+
+    async def on_change() -> None:
+        if ends:
+            raise ends.pop()
+        told.append(watch.serving)
+
+    watch = StageWatch("engine", grpc.aio.insecure_channel("127.0.0.1:1"), on_change)
+    watch._stub = Calls([SERVING], [SERVING])  # type: ignore[attr-defined]
+    following = Background().start("watch", watch.run)
+    try:
+        async with asyncio.timeout(5):
+            while told != [True]:
+                await asyncio.sleep(0.005)
+    finally:
+        following.cancel()

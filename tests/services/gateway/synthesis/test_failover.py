@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import grpc
 import pytest
 
-from services.gateway.stages.errors import StageError, StageName, is_loss, unreachable
+from services.gateway.stages.errors import StageError, StageName, is_loss, lost_after, unreachable
 from services.gateway.synthesis.failover import FailoverLimits, Failovers, Outcome
 
 Code = grpc.StatusCode
@@ -144,12 +144,46 @@ async def test_a_replica_that_goes_while_it_is_asked_is_another_attempt() -> Non
     assert bench.outcomes == [("ENGINE", "exhausted")]
 
 
-async def test_a_replica_that_refuses_the_stream_ends_in_the_loss() -> None:
-    bench = Bench()
+MISFIT = answer(Code.FAILED_PRECONDITION, "CODEC_MISMATCH", "CODEC")
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.gateway.synthesis.failover.ASK_FULL_AGAIN_S", 0.001)
+
+
+async def test_replicas_of_another_bundle_are_passed_over_until_the_wait_is_over(no_pause: None) -> None:
+    bench = Bench(FailoverLimits(most=1, wait_s=5.0))
     loss = unreachable("CODEC")
     await bench.prepare(loss)
-    assert await bench.refused(answer(Code.FAILED_PRECONDITION, "CODEC_MISMATCH", "CODEC")) is loss
+    for _ in range(5):
+        bench.now_s += 0.9
+        await bench.prepare(MISFIT)
+    assert bench.waits == [5.0]  # a replica has answered, so none is looked for: the next call goes to the next one
+    bench.now_s += 0.9
+    assert await bench.refused(MISFIT) is loss
+    assert loss.message.endswith("a message") and lost_after(loss, 10).message.endswith("a message")
     assert bench.outcomes == [("CODEC", "failed")]
+
+
+async def test_a_fitting_replica_after_one_of_another_bundle_goes_on(no_pause: None) -> None:
+    bench = Bench()
+    await bench.prepare(unreachable("CODEC"))
+    await bench.prepare(MISFIT)
+    bench.failovers.answered("CODEC")
+    assert bench.outcomes == [("CODEC", "resumed")]
+
+
+async def test_a_stream_that_lost_nothing_looks_for_a_fitting_replica_too(no_pause: None) -> None:
+    """Its decode slot was given back, or its next sentence went to another codec."""
+    bench = Bench()
+    await bench.prepare(MISFIT)
+    bench.now_s += 5
+    assert await bench.refused(MISFIT) is MISFIT
+
+
+async def test_with_failovers_off_another_bundle_ends_the_stream() -> None:
+    assert await Bench(FailoverLimits(most=0, wait_s=5.0)).refused(MISFIT) is MISFIT
 
 
 async def test_full_replicas_cost_no_failover_and_are_asked_until_the_wait_is_over(

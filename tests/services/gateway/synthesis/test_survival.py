@@ -11,18 +11,21 @@ import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from csm_bundle.errors import EngineBusyError, EngineStoppedError, WatermarkError
+from services.common.rpc.status import StatusError
 from tests.services.gateway.synthesis.lost_stages import failovers, go_on, kill_codec, kill_engine, pause, paused
 from tests.support.clock import Clock
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
-from tests.support.fake_stages import FRAME_SAMPLES, fake_frames, numbered_audio
+from tests.support.fake_stages import FRAME_SAMPLES, FakeCodec, fake_frames, numbered_audio
 
 Code = grpc.StatusCode
 FRAMES = 40
 
 
 @pytest.fixture
-async def deployment() -> AsyncIterator[FakeDeployment]:
-    async with fake_deployment(replica_count=2, failover_wait_seconds=5.0) as running:
+async def deployment(request: pytest.FixtureRequest) -> AsyncIterator[FakeDeployment]:
+    """Its parameter: seconds in which a lost stream may go on."""
+    wait_s: float = getattr(request, "param", 5.0)
+    async with fake_deployment(replica_count=2, failover_wait_seconds=wait_s) as running:
         for engine in running.engines:
             engine.frame_count = FRAMES
         await running.gateway.wait_ready()
@@ -189,6 +192,7 @@ async def test_failure_that_is_no_loss_is_not_failed_over(
     assert sum(len(codec.calls) for codec in deployment.codecs) == 1
 
 
+@pytest.mark.parametrize("deployment", [0.3], indirect=True)
 async def test_engine_of_other_weights_does_not_go_on(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
@@ -203,6 +207,7 @@ async def test_engine_of_other_weights_does_not_go_on(
     assert failovers(deployment, "engine", "failed") == 1
 
 
+@pytest.mark.parametrize("deployment", [0.3], indirect=True)
 async def test_codec_of_other_weights_does_not_go_on(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
@@ -216,7 +221,45 @@ async def test_codec_of_other_weights_does_not_go_on(
     await kill_codec(deployment)
     error = await failure(call)
     assert (error.code, error.reason) == (Code.UNAVAILABLE, "CODEC_LOST")
+    assert "is of another bundle (decoder or mark network)" in error.message
     assert failovers(deployment, "codec", "failed") == 1
+
+
+def be_of_another_mark(codec: FakeCodec) -> None:
+    """Its description is that of the others; only its refusal of their states shows another mark network."""
+    refusal = StatusError(Code.FAILED_PRECONDITION, "CODEC_MISMATCH", "config.checkpoint was made by another codec.")
+    codec.refusals = [refusal] * 1000
+
+
+@pytest.mark.parametrize(("unfit", "wait_s"), [(1, 5.0), (2, 0.6)], ids=["a fitting one is left", "none is left"])
+async def test_a_stream_looks_for_a_codec_of_its_mark_network(
+    stream_request: tts_pb2.StreamSynthesizeRequest, unfit: int, wait_s: float
+) -> None:
+    async with (
+        fake_deployment(replica_count=3, failover_wait_seconds=wait_s) as deployment,
+        grpc.aio.insecure_channel(deployment.target) as channel,
+    ):
+        for engine in deployment.engines:
+            engine.frame_count = FRAMES
+        await deployment.gateway.wait_ready()
+        pause(deployment.codecs, 13)
+        call = tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesize(stream_request)  # type: ignore[no-untyped-call]
+        index = await paused(deployment.codecs)
+        left = [codec for codec in deployment.codecs if codec is not deployment.codecs[index]]
+        for codec in left[:unfit]:
+            be_of_another_mark(codec)
+        go_on(left)
+        if unfit == 1:
+            await deployment.codec_servers[index].drain(0)
+            await assert_undisturbed(call)
+            assert failovers(deployment, "codec", "resumed") == 1
+            return
+        while (await call.read()).WhichOneof("event") != "audio_chunk":
+            pass
+        await deployment.codec_servers[index].drain(0)
+        error = await failure(call)
+        assert (error.code, error.reason) == (Code.UNAVAILABLE, "CODEC_LOST")
+        assert "is of another bundle (decoder or mark network)" in error.message and "config." not in error.message
 
 
 async def test_cancel_during_a_failover_frees_everything(

@@ -1,0 +1,62 @@
+"""Tasks that run as long as their stage. One that fails is logged, counted and begun again: none ends unseen.
+
+It knows no stage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from prometheus_client import Counter
+
+log = logging.getLogger("csm.background")
+
+FIRST_DELAY_S, MOST_DELAY_S = 0.02, 5.0  # between a failure and the next beginning; it doubles
+
+
+class Background:
+    """The tasks of one stage, and the count of their failures."""
+
+    def __init__(
+        self,
+        failures: Counter | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """failures: counts them by task; None: nobody does"""
+        self._failures, self._sleep = failures, sleep
+
+    def start(self, name: str, body: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        """A task that calls `body` again after each failure, until it returns. The caller cancels it.
+
+        name: for the log and the metric. A cancel that the task was not asked for counts as a failure too.
+        """
+        if self._failures is not None:
+            self._failures.labels(name)  # from the first scrape on
+        return asyncio.create_task(self._run(name, body), name=name)
+
+    async def _run(self, name: str, body: Callable[[], Awaitable[None]]) -> None:
+        loop, delay_s = asyncio.get_running_loop(), FIRST_DELAY_S
+        while True:
+            began_s = loop.time()
+            try:
+                await body()
+                return
+            except asyncio.CancelledError:
+                if _is_asked_to_end():
+                    raise
+                log.exception("the task '%s' was cancelled from within; it begins again", name)
+            except Exception:
+                log.exception("the task '%s' has failed; it begins again", name)
+            if self._failures is not None:
+                self._failures.labels(name).inc()
+            if loop.time() - began_s > MOST_DELAY_S:  # it had run well
+                delay_s = FIRST_DELAY_S
+            await self._sleep(delay_s)
+            delay_s = min(2 * delay_s, MOST_DELAY_S)
+
+
+def _is_asked_to_end() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

@@ -1,0 +1,87 @@
+"""Tasks that run as long as their stage: what happens after a failure of their body."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+
+from services.common.background import FIRST_DELAY_S, MOST_DELAY_S, Background
+from services.common.rpc.memory_guard import MemoryGuard
+
+
+def counter(registry: CollectorRegistry) -> Counter:
+    return Counter("failures", "", ["task"], registry=registry)
+
+
+class Bodies:
+    """A task whose body goes through the ends that the test gives, and the delays between them."""
+
+    def __init__(self, *ends: BaseException | None) -> None:
+        self.ends, self.delays_s, self.registry = list(ends), list[float](), CollectorRegistry()
+        self.task = Background(counter(self.registry), self._sleep).start("work", self._body)
+
+    @property
+    def failures(self) -> float | None:
+        return self.registry.get_sample_value("failures_total", {"task": "work"})
+
+    async def _sleep(self, delay_s: float) -> None:
+        self.delays_s.append(delay_s)
+
+    async def _body(self) -> None:
+        if (end := self.ends.pop(0)) is not None:
+            raise end
+
+
+async def test_a_body_that_fails_is_logged_counted_and_begun_again(caplog: pytest.LogCaptureFixture) -> None:
+    bodies = Bodies(OSError("once"), ValueError("twice"), None)
+    assert bodies.failures == 0  # before the first failure, or an increase would be none to Prometheus
+    await bodies.task
+    assert bodies.failures == 2 and bodies.ends == []
+    assert bodies.delays_s == [FIRST_DELAY_S, 2 * FIRST_DELAY_S]
+    logged = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert all("'work' has failed" in record.message for record in logged)
+    assert [str(record.exc_info[1]) for record in logged if record.exc_info] == ["once", "twice"]
+
+
+async def test_the_delay_has_a_limit() -> None:
+    bodies = Bodies(*[OSError()] * 20, None)
+    await bodies.task
+    assert bodies.delays_s[-1] == MOST_DELAY_S
+
+
+async def test_a_cancel_that_nobody_asked_for_is_a_failure() -> None:
+    bodies = Bodies(asyncio.CancelledError(), None)
+    await bodies.task
+    assert bodies.failures == 1
+
+
+async def test_a_cancel_that_was_asked_for_ends_the_task() -> None:
+    async def wait() -> None:
+        await asyncio.sleep(3600)
+
+    task = Background().start("work", wait)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_the_memory_guard_goes_on_after_memory_could_not_be_read() -> None:
+    answers: list[OSError | int] = [OSError("no /proc"), 0, 200]
+
+    def used() -> int:
+        if isinstance(answer := answers.pop(0) if answers else 0, OSError):
+            raise answer
+        return answer
+
+    guard = MemoryGuard(100, 100, used)
+    registry = CollectorRegistry()
+    with guard.waiting("a") as ended:
+        task = Background(counter(registry)).start("memory guard", guard.run)
+        async with asyncio.timeout(20):
+            await ended  # the call is ended though the first look failed
+    task.cancel()
+    assert registry.get_sample_value("failures_total", {"task": "memory guard"}) == 1
