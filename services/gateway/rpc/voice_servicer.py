@@ -91,7 +91,7 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
         """requests: the one message of a unary call, received only when it is read."""
         store, owner = self._store, caller_name.get()
         deadline = Deadline.of(context, self._settings)
-        with self._quotas.one_more(owner):
+        async with self._quotas.one_more(owner):
             async with self._budget.arrivals.receive(requests, deadline, announced_bytes(context)) as request:
                 logs.annotate(voice=request.name)
                 voice, catalog = await self._create(request, store, owner, deadline)
