@@ -38,6 +38,7 @@ class ChosenVoice:
     prompt: Prompt | None = None
     seed: int | None = None  # of a request that sets none
     language_code: str = ""  # its first language; "" when it has none
+    prompt_id: str = ""  # the same at every gateway, another one for another prompt; "" without one
 
 
 @dataclass(frozen=True, slots=True)
