@@ -14,6 +14,7 @@ from services.common.rpc.status import QuotaViolation, StatusError
 EXCEEDED = "QUOTA_EXCEEDED"
 _RETRY_S = 1.0  # a guess: it is unknown when one of the caller's streams ends
 _LEAVING_S = 2.0  # a call that was cancelled ends within milliseconds; longest wait for it
+_NOTICE_S = 0.05  # a cancel may be noticed after the next call
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,13 @@ class StreamQuotas:
         try:
             async with asyncio.timeout(_LEAVING_S):
                 while len(running := self._running.get(caller, [])) >= limit:
-                    leaving = [synthesis.ended for synthesis in running if synthesis.task.cancelling()]
-                    if not leaving:
+                    leaving = [each.ended for each in running if each.task.cancelling()]
+                    noticed = leaving or [each.ended for each in running]
+                    done, _ = await asyncio.wait(
+                        noticed, timeout=None if leaving else _NOTICE_S, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    if not done and not any(each.task.cancelling() for each in running):
                         return False
-                    await asyncio.wait(leaving, return_when=asyncio.FIRST_COMPLETED)
                 return True
         except TimeoutError:
             return False

@@ -129,7 +129,8 @@ async def test_a_stream_does_not_go_on_in_a_voice_that_was_made_anew(tmp_path: P
 
         await shop.create("carol")
         states = [message.checkpoint.state async for message in say() if message.HasField("checkpoint")]
-        assert states and (await read(say(*states))).resumed_frame_count
+        header: Any = await read(say(*states))
+        assert states and header.resumed_frame_count
         await shop.delete("carol")
         assert (await refusal(say(*states))).reason == "VOICE_NOT_FOUND"
         await shop.create("carol")
