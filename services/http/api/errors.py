@@ -118,7 +118,7 @@ def from_client_error(error: CsmClientError) -> ApiError:
     fields = [(body_field(violation.field), violation.description) for violation in error.field_violations]
     message = " ".join(f"{field}: {_ended(why)}" for field, why in fields) or str(error)
     param = fields[0][0] if fields else None
-    if error.reason == "VOICE_NOT_FOUND":
+    if error.reason == "VOICE_NOT_FOUND" and param is None:
         param = "voice"
     if error.reason == "VOICE_EXISTS":
         param = "name"

@@ -105,7 +105,11 @@ async def test_message_stays_short(door: FakeDoor, body: dict[str, Any], change:
 
 @pytest.mark.parametrize(
     ("change", "param", "code"),
-    [({"voice": "nobody"}, "voice", "voice_not_found"), ({"model": "gpt-9"}, "model", "model_not_found")],
+    [
+        ({"voice": "nobody"}, "voice", "voice_not_found"),
+        ({"language": "tlh"}, "language", "voice_not_found"),
+        ({"model": "gpt-9"}, "model", "model_not_found"),
+    ],
 )
 async def test_unknown_name_is_not_found(
     door: FakeDoor, body: dict[str, Any], change: dict[str, Any], param: str, code: str
