@@ -39,6 +39,7 @@ from services.gateway.voices.voice import (
     already_exists,
     identity_values,
     not_found,
+    not_kept,
     too_many,
 )
 
@@ -156,7 +157,7 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
         if not await store.delete(request.name, caller):
             voice = await store.get(request.name)
             if voice is None or not voice.may_be_used_by(caller):
-                raise not_found(request.name)
+                raise not_kept(request.name)
             raise StatusError(
                 grpc.StatusCode.PERMISSION_DENIED,
                 "VOICE_OF_ANOTHER",
