@@ -27,16 +27,23 @@ export function explain(error) {
   return [`${status[error.code]}: ${explainHandshake(error.details)}`, ...detailsOf(error.metadata)];
 }
 
+// The server's word for programs; undefined where it gave none.
+export function reasonOf({ metadata }) {
+  const infos = statusDetails(metadata).filter(({ typeUrl }) => typeUrl.endsWith('/google.rpc.ErrorInfo'));
+  return infos.map(({ value }) => rpc.lookupType('ErrorInfo').decode(value).reason)[0];
+}
+
 function explainHandshake(message) {
   if (!message.includes('Last error: ')) return message; // a server has answered, or was lost later
   const [, meaning] = HANDSHAKES.find(([words]) => message.includes(words)) ?? [];
   return meaning === undefined ? message : `${meaning} (${message})`;
 }
 
-function detailsOf(metadata) {
-  const [encoded] = metadata.get('grpc-status-details-bin');
-  if (!encoded) return [];
-  return rpc.lookupType('Status').decode(encoded).details.flatMap(describe);
+const detailsOf = (metadata) => statusDetails(metadata).flatMap(describe);
+
+function statusDetails(metadata) {
+  const [encoded] = metadata?.get('grpc-status-details-bin') ?? [];
+  return encoded ? rpc.lookupType('Status').decode(encoded).details : [];
 }
 
 function describe({ typeUrl, value }) {

@@ -218,6 +218,10 @@ class SpeechStream {
       if (fresh !== undefined) yield fresh;
     }
     if (!this.summary) throw new Error('The stream ended without a summary: the audio is incomplete.');
+    const [counted, came] = [this.summary.stats?.sampleCount, this.#heard.samples];
+    if (counted !== came) {
+      throw new Error(`The server counts ${counted} samples, but ${came} came: the audio is incomplete.`);
+    }
   }
 }
 

@@ -5,9 +5,12 @@ import { createHash } from 'node:crypto';
 
 import { status } from '@grpc/grpc-js';
 
+import { reasonOf } from './errors.mjs';
+
 const LOST = [status.UNAVAILABLE, status.CANCELLED];
 const NEVER_REACHED = ['Last error: ', 'Name resolution failed']; // no server was there to be lost
 const FIRST_DELAY_MS = 100; // before a call is opened again; twice as long each time
+const QUOTA_DELAY_MS = 1000; // as the server asks for
 const UNCOMPRESSED = ['PCM', 'WAV', 'MULAW', 'ALAW'].map((name) => `AUDIO_ENCODING_${name}`);
 
 // What has been heard of one utterance, over all its calls.
@@ -98,10 +101,11 @@ const soundOf = ({ modelVersion, seed, voice, audioFormat }) => JSON.stringify([
 
 // Milliseconds until the utterance is asked for again, or undefined when `error` is its end. count: times that it was.
 export function delayBeforeNextCall(error, heard, count, most, until) {
-  const delay = FIRST_DELAY_MS * 2 ** count;
+  const isCounted = count > 0 && reasonOf(error) === 'QUOTA_EXCEEDED'; // the lost call, for a while
+  const delay = Math.max(isCounted ? QUOTA_DELAY_MS : 0, FIRST_DELAY_MS * 2 ** count);
   const { header } = heard;
-  const isLost = LOST.includes(error.code)
-    && (header === undefined ? wasNotAnswered(error) : Number.isSafeInteger(header.seed));
+  const isLost = isCounted || (LOST.includes(error.code)
+    && (header === undefined ? wasNotAnswered(error) : Number.isSafeInteger(header.seed)));
   return isLost && count < most && Date.now() + delay < until ? delay : undefined;
 }
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, Self, TypedDict
+from typing import Any, BinaryIO, Self, TypedDict
 
 from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
@@ -83,7 +84,8 @@ class VoiceOptions(TypedDict, total=False):
 
 
 def create_voice_request(name: str, options: VoiceOptions) -> voices_pb2.CreateVoiceRequest:
-    """Raises ValueError for both `callers` and `everyone`."""
+    """Raises ValueError for both `callers` and `everyone`, TypeError for an option that there is not."""
+    _check_names(options, VoiceOptions.__optional_keys__)
     request = voices_pb2.CreateVoiceRequest(
         name=name,
         speaker=options.get("speaker", 0),
@@ -108,16 +110,21 @@ def create_voice_request(name: str, options: VoiceOptions) -> voices_pb2.CreateV
 
 
 def unary_request(text: str, options: SpeechOptions) -> tts_pb2.SynthesizeRequest:
+    """Raises TypeError and ValueError that name the option."""
+    _check_names(options, SpeechOptions.__optional_keys__)
     request = tts_pb2.SynthesizeRequest()
     _fill(request, text, options)
     return request
 
 
 def stream_request(text: str, options: StreamOptions) -> tts_pb2.StreamSynthesizeRequest:
+    """Raises TypeError and ValueError that name the option."""
+    _check_names(options, StreamOptions.__optional_keys__)
     request = tts_pb2.StreamSynthesizeRequest()
     _fill(request, text, options)
     if "chunk_seconds" in options:
-        request.stream_config.chunk_duration.CopyFrom(_duration(options["chunk_seconds"]))
+        with _named("chunk_seconds", options["chunk_seconds"]):
+            request.stream_config.chunk_duration.CopyFrom(_duration(options["chunk_seconds"]))
     return request
 
 
@@ -158,26 +165,60 @@ def _detect_messages(file: BinaryIO, key_ids: Sequence[str]) -> Iterator[waterma
 def _fill(
     request: tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest, text: str, options: SpeechOptions
 ) -> None:
-    request.input.text = text
-    request.audio_config.audio_encoding = ENCODINGS[options.get("encoding", "pcm")].number
-    request.audio_config.sample_rate_hertz = options.get("sample_rate_hz", 0)
-    request.audio_config.speed = options.get("speed", 0.0)
-    request.request_id = options.get("request_id", "")
-    request.conversation_id = options.get("conversation_id", "")
-    request.return_codes = options.get("return_codes", False)
-    request.labels.update(options.get("labels", {}))
-    if "speaker" in options:
-        request.input.speaker = options["speaker"]
-    if "voice" in options:
-        request.voice.name = options["voice"]
-    if "language" in options:
-        request.voice.language_code = options["language"]
+    with _named("text", text):
+        request.input.text = text
     for name, value in options.items():
-        if name in SAMPLING:
+        with _named(name, value):
+            _set(request, name, value)
+    if request.audio_config.audio_encoding == tts_pb2.AUDIO_ENCODING_UNSPECIFIED:
+        request.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_PCM
+
+
+def _set(request: tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest, name: str, value: Any) -> None:
+    """Sets what an option stands for."""
+    match name:
+        case "encoding":
+            if value not in ENCODINGS:
+                raise ValueError(f"it must be one of {', '.join(ENCODINGS)}")
+            request.audio_config.audio_encoding = ENCODINGS[value].number
+        case "sample_rate_hz":
+            request.audio_config.sample_rate_hertz = value
+        case "speed":
+            request.audio_config.speed = value
+        case "request_id" | "conversation_id" | "return_codes":
+            setattr(request, name, value)
+        case "labels":
+            request.labels.update(value)
+        case "speaker":
+            request.input.speaker = value
+        case "voice":
+            request.voice.name = value
+        case "language":
+            request.voice.language_code = value
+        case "max_seconds":
+            request.max_audio_duration.CopyFrom(_duration(value))
+        case "context":
+            request.context.turns.extend(_turn(turn) for turn in value)
+        case _ if name in SAMPLING:
             setattr(request.sampling_params, name, value)
-    if "max_seconds" in options:
-        request.max_audio_duration.CopyFrom(_duration(options["max_seconds"]))
-    request.context.turns.extend(_turn(turn) for turn in options.get("context", ()))
+
+
+def _check_names(options: Mapping[str, object], known: Collection[str]) -> None:
+    """Raises TypeError for an option that there is not, which would have no effect."""
+    if unknown := sorted(set(options) - set(known)):
+        raise TypeError(f"There is no option '{unknown[0]}'; the options are {', '.join(sorted(known))}.")
+
+
+@contextmanager
+def _named(name: str, value: object) -> Iterator[None]:
+    """Names the option in an error of the message that it is set in. Of what may be long the error has the type."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        is_short = isinstance(value, int | float | None) or name == "encoding"
+        given = repr(value)[:60] if is_short else f"of type {type(value).__name__}"
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name} is {given}: {str(error).rstrip('.')}.") from None
 
 
 def _turn(turn: Turn) -> tts_pb2.Turn:

@@ -29,7 +29,7 @@ from services.common.watched_files import FollowedFiles
 KIND = "code sealing"  # keys, in messages
 KEY_BYTES = 32
 MAGIC = b"CSMS\x01"
-STATE_MAGIC = b"CSMT\x01"
+STATE_MAGIC = b"CSMT\x02"
 _TAG_BYTES = 8
 _NONCE_BYTES = 12
 _CHANGED = "are not as the server returned them: bytes were changed."

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import grpc
 
@@ -12,6 +13,14 @@ from services.common.rpc.status import QuotaViolation, StatusError
 
 EXCEEDED = "QUOTA_EXCEEDED"
 _RETRY_S = 1.0  # a guess: it is unknown when one of the caller's streams ends
+_LEAVING_S = 2.0  # a call that was cancelled ends within milliseconds; longest wait for it
+_NOTICE_S = 0.05  # a cancel may be noticed after the next call
+
+
+@dataclass(frozen=True, slots=True)
+class _Synthesis:
+    task: asyncio.Task[object]  # its call's
+    ended: asyncio.Future[None]
 
 
 class StreamQuotas:
@@ -21,22 +30,46 @@ class StreamQuotas:
         """limit_of: the limit of a caller, by name; 0 is no limit"""
         self._limit_of = limit_of
         self._on_refusal = on_refusal
-        self._running: Counter[str] = Counter()
+        self._running: dict[str, list[_Synthesis]] = {}
 
-    @contextmanager
-    def one_more(self, caller: str) -> Iterator[None]:
-        """Counts one synthesis while it runs. Raises StatusError RESOURCE_EXHAUSTED at the caller's limit."""
+    @asynccontextmanager
+    async def one_more(self, caller: str) -> AsyncIterator[None]:
+        """Counts one synthesis of the current task while it runs. At the caller's limit it waits for those that have
+        been cancelled, so that who cancels one can begin the next at once.
+
+        Raises StatusError RESOURCE_EXHAUSTED when no place is left.
+        """
         limit = self._limit_of(caller)
-        if limit and self._running[caller] >= limit:
+        if limit and not await self._has_place(caller, limit):
             self._on_refusal()
             raise _refusal(caller, limit)
-        self._running[caller] += 1
+        task = asyncio.current_task()
+        assert task is not None
+        synthesis = _Synthesis(task, asyncio.get_running_loop().create_future())
+        running = self._running.setdefault(caller, [])
+        running.append(synthesis)
         try:
             yield
         finally:
-            self._running[caller] -= 1
-            if not self._running[caller]:
+            running.remove(synthesis)
+            if not running:
                 del self._running[caller]
+            synthesis.ended.set_result(None)
+
+    async def _has_place(self, caller: str, limit: int) -> bool:
+        try:
+            async with asyncio.timeout(_LEAVING_S):
+                while len(running := self._running.get(caller, [])) >= limit:
+                    leaving = [each.ended for each in running if each.task.cancelling()]
+                    noticed = leaving or [each.ended for each in running]
+                    done, _ = await asyncio.wait(
+                        noticed, timeout=None if leaving else _NOTICE_S, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    if not done and not any(each.task.cancelling() for each in running):
+                        return False
+                return True
+        except TimeoutError:
+            return False
 
 
 def _refusal(caller: str, limit: int) -> StatusError:

@@ -100,6 +100,7 @@ def plan_synthesis(
             caller, request.conversation_id, turns, call_id=request_id if words_follow else ""
         ),
         prompt=_prompt_turn(voice),
+        prompt_id=voice.prompt_id,
         language_code=request.voice.language_code or voice.language_code,
     )
 

@@ -18,6 +18,7 @@ from csm.v1 import tts_pb2
 
 from services.common.rpc.calls import caller_name, is_uuid
 from services.common.rpc.lingering import IncomingMessages
+from services.common.rpc.status import StatusError
 from services.common.telemetry import logs
 from services.gateway.audio.recording import Recording
 from services.gateway.auth.code_sealing import CodeSeal
@@ -149,7 +150,14 @@ class Planner:
         deadline.require(self._settings.min_first_audio_seconds)
         catalog = await self._catalogs.get(deadline.remaining_s)
         caller, speaker = caller_name.get(), asked_speaker(request)
-        voice = await self._voices.choose(request.voice, speaker, catalog, caller, deadline.remaining_s)
+        try:
+            voice = await self._voices.choose(request.voice, speaker, catalog, caller, deadline.remaining_s)
+        except StatusError as error:
+            if words_follow:
+                error.field_violations = tuple(
+                    replace(each, field=f"config.{each.field}") for each in error.field_violations
+                )
+            raise
         given = (request, logs.request_id.get(), catalog, self._settings, self._seal, voice)
         recordings = [each.audio.recording for each in request.context.turns if each.audio.HasField("recording")]
         if recordings:

@@ -78,7 +78,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
 
     async def Synthesize(self, requests: IncomingMessages, context: Context) -> tts_pb2.SynthesizeResponse:
         """requests: the one message of a unary call, received only when it is read."""
-        with self._quotas.one_more(caller_name.get()):
+        async with self._quotas.one_more(caller_name.get()):
             deadline = Deadline.of(context, self._settings)
             plan, catalog = await self._planner.plan(requests, deadline, announced_bytes(context))
             sink = WholeSink(plan, catalog)
@@ -88,7 +88,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
 
     async def StreamSynthesize(self, requests: IncomingMessages, context: Context) -> None:
         """requests: as for Synthesize"""
-        with self._quotas.one_more(caller_name.get()):
+        async with self._quotas.one_more(caller_name.get()):
             deadline = Deadline.of(context, self._settings)
             plan, catalog = await self._planner.plan(requests, deadline, announced_bytes(context))
             checkpoints = UtteranceCheckpoints(seal, plan, catalog) if (seal := self._seal_for(plan)) else None
@@ -109,7 +109,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             await sink.finish(result)
 
     async def StreamSynthesizeText(self, requests: IncomingMessages, context: Context) -> None:
-        with self._quotas.one_more(caller_name.get()):
+        async with self._quotas.one_more(caller_name.get()):
             deadline = Deadline.of(context, self._settings)
             idle_s = self._settings.text_idle_seconds
             plan, catalog = await self._planner.plan(

@@ -39,6 +39,7 @@ from services.gateway.voices.voice import (
     already_exists,
     identity_values,
     not_found,
+    not_kept,
     too_many,
 )
 
@@ -91,7 +92,7 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
         """requests: the one message of a unary call, received only when it is read."""
         store, owner = self._store, caller_name.get()
         deadline = Deadline.of(context, self._settings)
-        with self._quotas.one_more(owner):
+        async with self._quotas.one_more(owner):
             async with self._budget.arrivals.receive(requests, deadline, announced_bytes(context)) as request:
                 logs.annotate(voice=request.name)
                 voice, catalog = await self._create(request, store, owner, deadline)
@@ -156,7 +157,7 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
         if not await store.delete(request.name, caller):
             voice = await store.get(request.name)
             if voice is None or not voice.may_be_used_by(caller):
-                raise not_found(request.name)
+                raise not_kept(request.name)
             raise StatusError(
                 grpc.StatusCode.PERMISSION_DENIED,
                 "VOICE_OF_ANOTHER",

@@ -51,7 +51,7 @@ class WatermarkServicer:
     async def DetectWatermark(self, requests: _Unary, context: Context) -> watermark_pb2.DetectWatermarkResponse:
         """requests: the one message of a unary call, received only when it is read."""
         deadline = Deadline.of(context, self._settings)
-        with self._quotas.one_more(caller_name.get()):
+        async with self._quotas.one_more(caller_name.get()):
             async with self._turns.take(deadline):
                 request = await _next(requests)
                 if request is None:
@@ -70,7 +70,7 @@ class WatermarkServicer:
         self, requests: _Pieces, context: Context
     ) -> watermark_pb2.StreamDetectWatermarkResponse:
         deadline = Deadline.of(context, self._settings)
-        with self._quotas.one_more(caller_name.get()):
+        async with self._quotas.one_more(caller_name.get()):
             async with self._turns.take(deadline):
                 first = await _next(requests)
                 if first is None or first.WhichOneof("part") != "config":

@@ -12,7 +12,7 @@ from csm.codec.v1 import codec_pb2
 from csm.engine.v1 import engine_pb2
 from csm.rvq.v1 import rvq_pb2
 
-from services.common.rpc.status import Resource, StatusError
+from services.common.rpc.status import FieldViolation, Resource, StatusError
 from services.gateway.stages.backends import DescribesCodec, DescribesModel
 
 MAX_AGE_S = 30.0  # later, replicas of a new version may answer
@@ -58,11 +58,18 @@ class Catalog:
         asked = f"There is no voice '{name}'" if name else "There is no voice"
         language = f" for language '{language_code}'" if language_code else ""
         known = ", ".join(voice.name for voice in self.model.voices) or "none"
+        named = [voice for voice in self.model.voices if name in ("", voice.name)]
+        if named and language_code:
+            spoken = ", ".join(dict.fromkeys(code for voice in named for code in voice.language_codes)) or "none"
+            violation = FieldViolation("voice.language_code", f"is '{language_code}'; there are voices for: {spoken}.")
+        else:
+            violation = FieldViolation("voice.name", f"is '{name}'; the voices are: {known}.")
         raise StatusError(
             grpc.StatusCode.NOT_FOUND,
             "VOICE_NOT_FOUND",
             f"{asked}{language}; the voices are: {known}.",
             resource=Resource("voice", name),
+            field_violations=[violation],
         )
 
     def voices(self, language_code: str) -> list[engine_pb2.Voice]:

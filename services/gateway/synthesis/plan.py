@@ -42,6 +42,7 @@ class SynthesisPlan:
     max_batch_frames: int  # frames of its later messages; 0 is the engine's choice
     live: bool  # the caller plays the audio while it is made; of a text, from `heard_frames` on
     prompt: ContextTurn | None = None  # of the voice; it is before the turns and never dropped
+    prompt_id: str = ""  # as in ChosenVoice
     language_code: str = ""  # of the request or of the voice; "" when neither says
     seal: Callable[[rvq_pb2.CodeFrames], bytes] | None = None  # seals returned codes; None returns them open
     conversation: str = ""  # key of the conversation, which finds its engine again; "" is none

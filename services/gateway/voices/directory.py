@@ -123,7 +123,7 @@ class VoiceDirectory:
                     voice.prompt_digest, catalog, lambda: self._of_engine(voice.name, catalog, timeout_s)
                 )
                 prompt = await self._usable(voice.name, made)
-                chosen = replace(chosen, prompt=prompt)
+                chosen = replace(chosen, prompt=prompt, prompt_id=voice.prompt_digest)
         self._metrics.voice_lookups.labels(source).inc()
         return chosen
 
@@ -141,7 +141,7 @@ class VoiceDirectory:
                 check_codec(voice.name, asdict(voice.codec), catalog)
             made = self._prompts.get(voice.digest, catalog, lambda: self._of_files(voice, catalog, timeout_s))
             prompt = await self._usable(voice.name, made)
-        return ChosenVoice(voice.name, voice.speaker, prompt, voice.seed, _first(voice.language_codes))
+        return ChosenVoice(voice.name, voice.speaker, prompt, voice.seed, _first(voice.language_codes), voice.digest)
 
     async def _from_store(
         self, store: Store, name: str, language_code: str, catalog: Catalog, caller: str
@@ -154,7 +154,7 @@ class VoiceDirectory:
             check_codec(name, voice.codec, catalog)
             made = self._prompts.get(voice.uid, catalog, lambda: self._of_store(store, voice, catalog))
             prompt = await self._usable(name, made)
-        return ChosenVoice(name, voice.speaker, prompt, voice.seed, _first(voice.language_codes))
+        return ChosenVoice(name, voice.speaker, prompt, voice.seed, _first(voice.language_codes), voice.uid)
 
     async def _usable(self, name: str, made: Awaitable[Prompt]) -> Prompt:
         """The prompt of the voice. Raises StatusError FAILED_PRECONDITION if it is broken."""

@@ -38,6 +38,7 @@ class ChosenVoice:
     prompt: Prompt | None = None
     seed: int | None = None  # of a request that sets none
     language_code: str = ""  # its first language; "" when it has none
+    prompt_id: str = ""  # the same at every gateway, another one for another prompt; "" without one
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +93,17 @@ def check_codec(name: str, codec: Mapping[str, str | int], catalog: Catalog) -> 
 
 def not_found(name: str) -> StatusError:
     """The same for a voice that does not exist and for one that the caller may not use."""
-    return StatusError(
-        grpc.StatusCode.NOT_FOUND,
-        "VOICE_NOT_FOUND",
-        f"There is no voice '{name}' that this caller may use; ListVoices lists those that it may.",
-        resource=Resource("voice", name),
-    )
+    return _not_found(name, f"There is no voice '{name}' that this caller may use; ListVoices lists those that it may.")
+
+
+def not_kept(name: str) -> StatusError:
+    """Of a deletion; the same for these two and for a voice of the model or of the operator's folder."""
+    why = f"No voice '{name}' is kept that this caller may use; those that ListVoices gives no owner are not kept."
+    return _not_found(name, why)
+
+
+def _not_found(name: str, why: str) -> StatusError:
+    return StatusError(grpc.StatusCode.NOT_FOUND, "VOICE_NOT_FOUND", why, resource=Resource("voice", name))
 
 
 def already_exists(name: str) -> StatusError:

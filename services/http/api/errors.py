@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 INVALID = "invalid_request_error"
 SERVER = "server_error"
 MOST_PROBLEMS = 20  # that a message names
+MOST_BITS = 128  # of a whole number that a message repeats
 LONGEST_MESSAGE = 4000  # characters; callers' own values may be in it
 
 _STATUS: Mapping[grpc.StatusCode, tuple[int, str]] = {
@@ -115,9 +116,9 @@ def from_client_error(error: CsmClientError) -> ApiError:
     if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED and error.reason == error.code.name:
         status, kind = 413, INVALID  # gRPC's own: a message is too large
     fields = [(body_field(violation.field), violation.description) for violation in error.field_violations]
-    message = "; ".join(f"{field}: {why}" for field, why in fields) or str(error)
+    message = " ".join(f"{field}: {_ended(why)}" for field, why in fields) or str(error)
     param = fields[0][0] if fields else None
-    if error.reason == "VOICE_NOT_FOUND":
+    if error.reason == "VOICE_NOT_FOUND" and param is None:
         param = "voice"
     if error.reason == "VOICE_EXISTS":
         param = "name"
@@ -127,17 +128,19 @@ def from_client_error(error: CsmClientError) -> ApiError:
     return ApiError(status, message, kind=kind, param=param, code=error.reason.lower(), retry_after_s=delay_s)
 
 
-def from_validation(problems: Iterable[ErrorDetails]) -> ApiError:
-    """The wrong fields of a body, the first of them by name; `param` is the first one."""
+def from_validation(problems: Iterable[ErrorDetails], whole: str = "body") -> ApiError:
+    """The wrong fields of a body, the first of them by name; `param` is the first one. whole: what they are part of"""
     found = [(_path(problem["loc"]), problem) for problem in problems]
     named = found[:MOST_PROBLEMS]
-    sentences = [f"{path}: {_sentence(problem)}" if path else _sentence(problem) for path, problem in named]
+    sentences = [
+        f"{path}: {_sentence(problem, whole)}" if path else _sentence(problem, whole) for path, problem in named
+    ]
     if more := len(found) - len(named):
         sentences.append(f"and {more} more.")
     first_path, first = found[0]
     codes = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}
     code = codes.get(first["type"], "invalid_value")
-    return ApiError(400, "; ".join(sentences), param=first_path or None, code=code)
+    return ApiError(400, " ".join(sentences), param=first_path or None, code=code)
 
 
 def _path(location: tuple[int | str, ...]) -> str:
@@ -145,14 +148,35 @@ def _path(location: tuple[int | str, ...]) -> str:
     return "".join(parts).removeprefix(".")
 
 
-def _sentence(problem: ErrorDetails) -> str:
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith(".") else f"{sentence}."
+
+
+def _sentence(problem: ErrorDetails, whole: str) -> str:
     match problem["type"]:
         case "missing":
             return "is missing."
         case "extra_forbidden":
             return "is no parameter that this server knows."
         case "json_invalid":
-            return f"The body is no JSON: {problem.get('ctx', {}).get('error', '')}."
+            return f"The {whole} is no JSON: {problem.get('ctx', {}).get('error', '')}."
+        case "model_type":
+            return f"The {whole} must be a JSON object."
         case "model_attributes_type":
             return "The body must be a JSON object, and the header Content-Type application/json."
-    return problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be").rstrip(".") + "."
+        case "union_tag_invalid":
+            return f"is '{problem['ctx']['tag'][:100]}'; it must be one of {problem['ctx']['expected_tags']}."
+        case "string_too_long":
+            return f"has {len(problem['input'])} characters; at most {problem['ctx']['max_length']} are allowed."
+    words = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be").rstrip(".") + "."
+    return f"is {shown}; it {words}" if (shown := _shown(problem.get("input"))) else words
+
+
+def _shown(given: object) -> str:
+    """A number that was given; "" for anything else, which may be long or secret."""
+    match given:
+        case float():
+            return f"{given:g}"
+        case int() if not isinstance(given, bool) and given.bit_length() <= MOST_BITS:
+            return str(given)
+    return ""

@@ -85,7 +85,8 @@ class Upstream:
         if asked is None:
             return most_s
         if not _NUMBER.fullmatch(asked) or float(asked) <= 0:
-            raise wrong_field(TIMEOUT_HEADER, "is no number of seconds above 0.")
+            why = f"is '{asked[:100]}'; it must be a number of seconds above 0, such as 2.5."
+            raise wrong_field(TIMEOUT_HEADER, why)
         return min(float(asked), most_s)
 
 

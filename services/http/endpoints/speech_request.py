@@ -19,7 +19,8 @@ from services.http.api.formats import DEFAULT_FORMAT, encoding_of
 from services.http.api.names import Names
 
 INT32, INT64 = 2**31 - 1, 2**63 - 1  # largest numbers of the protocol's fields
-LONGEST_S = 86_400.0
+MOST_S = 3e11  # of the protocol's durations
+MIN_SPEED, MAX_SPEED = 0.25, 4.0
 
 
 def _voice_name(value: object) -> object:
@@ -73,7 +74,11 @@ class SpeechConfig(Body):
     model: Text = Field(default="", description="A model of /v1/models; there is one.")
     voice: VoiceName = Field(default="", description="A voice of /v1/audio/voices; the default voice when empty.")
     response_format: Text = Field(default=DEFAULT_FORMAT, description="mp3, opus, aac, flac, wav, pcm, mulaw or alaw.")
-    speed: float = Field(default=1.0, ge=0.25, le=4.0, description="1 is the natural speed; the pitch stays.")
+    speed: float = Field(
+        default=1.0,
+        description="1 is the natural speed; the pitch stays.",
+        json_schema_extra={"minimum": MIN_SPEED, "maximum": MAX_SPEED},
+    )
     instructions: str | None = Field(
         default=None, description="Ignored, and named in the response header X-Ignored-Parameters."
     )
@@ -83,7 +88,7 @@ class SpeechConfig(Body):
     seed: int | None = Field(default=None, ge=-INT64, le=INT64, description="The same seed gives the same audio.")
     temperature: float | None = Field(default=None, description="0 is greedy.")
     top_k: int | None = Field(default=None, ge=-INT32, le=INT32, description="Candidates kept for each code.")
-    max_audio_seconds: float | None = Field(default=None, ge=0, le=LONGEST_S, description="Longest audio.")
+    max_audio_seconds: float | None = Field(default=None, ge=-MOST_S, le=MOST_S, description="Longest audio.")
     context: list[ContextTurn] = Field(default_factory=list, description="The conversation so far, oldest turn first.")
     return_codes: bool = Field(
         default=False, description="Return the audio's codes, for a later turn's context; needs stream_format sse."
@@ -106,6 +111,9 @@ def ignored_parameters(config: SpeechConfig) -> list[str]:
 
 def client_options(config: SpeechConfig, names: Names, request_id: str) -> StreamOptions:
     """The same for the client. Raises ApiError for what this server cannot do."""
+    if not MIN_SPEED <= config.speed <= MAX_SPEED:  # the gateway would take 0 for 1
+        why = f"is {config.speed:g}; it must be {MIN_SPEED:g} to {MAX_SPEED:g}."
+        raise wrong_field("speed", why, code="speed_out_of_range")
     options: dict[str, Any] = {
         "voice": names.voice(config.voice),
         "language": config.language,

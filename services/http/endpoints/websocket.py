@@ -131,20 +131,26 @@ class _Session:
         match message:
             case SessionConfig():
                 await self._configure(message)
-            case InputText():
+            case InputText() if message.text:
                 self._open_utterance().push(message.text, message.flush)
-            case InputFlush():
-                self._open_utterance().push("", flush=True)
+            case InputFlush() | InputText(flush=True):
+                if self._has_open:
+                    self._utterances[-1].push("", flush=True)
             case InputDone():
-                if self._utterances and self._utterances[-1].is_open:
+                if self._has_open:
                     self._utterances[-1].end()
                 elif not self._utterances:
                     await self._send_json({"type": "session.done", "total_sentences": 0})
             case InputCancel():
                 await self._cancel()
 
+    @property
+    def _has_open(self) -> bool:
+        """Whether the text of the last utterance may go on."""
+        return bool(self._utterances) and self._utterances[-1].is_open
+
     def _open_utterance(self) -> Utterance:
-        if self._utterances and self._utterances[-1].is_open:
+        if self._has_open:
             return self._utterances[-1]
         if len(self._utterances) >= MOST_UTTERANCES:
             raise ApiError(429, f"{MOST_UTTERANCES} utterances wait already.", code="too_many_utterances")

@@ -51,6 +51,7 @@ class InputCancel(Body):
     type: Literal["input.cancel"]
 
 
+TYPES = ("session.config", "input.text", "input.flush", "input.done", "input.cancel")
 ClientMessage = SessionConfig | InputText | InputFlush | InputDone | InputCancel
 _LATER: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
 _TEXT: TypeAdapter[InputText] = TypeAdapter(InputText)
@@ -68,9 +69,12 @@ def parse_later(message: str | bytes) -> ClientMessage:
     check_values(values_in(message))
     try:
         found = _TEXT.validate_json(message)
-    except ValidationError:
+    except ValidationError as error:
+        if all(problem["loc"] != ("type",) for problem in error.errors(include_url=False, include_input=False)):
+            raise _wrong(error) from None
         return _parsed(_LATER, message)
-    return found if found.text or found.flush else InputDone(type="input.done")
+    ends = not found.text and not found.flush and "type" not in found.model_fields_set
+    return InputDone(type="input.done") if ends else found
 
 
 T = TypeVar("T")
@@ -80,6 +84,17 @@ def _parsed(adapter: TypeAdapter[T], message: str | bytes) -> T:
     try:
         return adapter.validate_json(message)
     except ValidationError as error:
-        raise from_validation(error.errors(include_url=False, include_input=False)) from None
+        raise _wrong(error) from None
     except RecursionError:
         raise ApiError(400, "The message is nested too deeply.", code="invalid_value") from None
+
+
+def _wrong(error: ValidationError) -> ApiError:
+    """Of fields of the message, without the type that stands before their names."""
+    problems = error.errors(include_url=False)
+    for problem in problems:
+        if problem["loc"] and str(problem["loc"][0]) in TYPES:
+            problem["loc"] = problem["loc"][1:]
+        if problem["type"] == "union_tag_invalid":
+            problem["loc"] = ("type",)
+    return from_validation(problems, "message")

@@ -6,12 +6,16 @@ import asyncio
 import dataclasses
 import re
 import wave
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import csm_client
+import grpc
 import pytest
+from csm.v1 import tts_pb2, tts_pb2_grpc
 
+from services.common.rpc.status import StatusError, abort
 from tests.clients.python.lost_gateway import test_lost_gateway_texts as texts
 from tests.clients.python.lost_gateway import test_lost_gateway_utterances as utterances
 from tests.clients.python.lost_gateway.test_lost_gateway import AUDIO, FRAMES, HELD_AT, Gateways, running_gateways
@@ -54,6 +58,43 @@ async def test_a_stream_goes_on_at_another_gateway_bit_for_bit(tmp_path: Path, n
         with wave.open(str(node.out), "rb") as audio:
             assert audio.readframes(audio.getnframes()) == AUDIO
         assert len(gateways.deployment.codec.calls) == 2
+
+
+class Answers(tts_pb2_grpc.TextToSpeechServiceServicer):
+    """Loses the first call after its first audio, refuses the second one for the quota, and answers the third."""
+
+    def __init__(self, counted: int) -> None:
+        """counted: samples, by the summary"""
+        self.calls = 0
+        self._counted = counted
+
+    async def StreamSynthesize(self, request: Any, context: Any) -> AsyncIterator[tts_pb2.StreamSynthesizeResponse]:
+        self.calls += 1
+        if self.calls == 2:
+            quota = StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED", "too many", retry_delay_s=1.0)
+            await abort(context, quota)
+        form = tts_pb2.AudioFormat(audio_encoding="AUDIO_ENCODING_PCM", sample_rate_hertz=24_000, channel_count=1)
+        yield tts_pb2.StreamSynthesizeResponse(header=tts_pb2.SynthesisHeader(seed=5, audio_format=form))
+        chunk = tts_pb2.AudioChunk(audio_content=b"ab", sample_count=1)
+        yield tts_pb2.StreamSynthesizeResponse(audio_chunk=chunk)
+        if self.calls == 1:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "lost")
+        stats = tts_pb2.SynthesisStats(sample_count=self._counted)
+        yield tts_pb2.StreamSynthesizeResponse(summary=tts_pb2.SynthesisSummary(stats=stats))
+
+
+@pytest.mark.parametrize("counted", [1, 2])
+async def test_a_quota_that_the_lost_call_takes_is_waited_for_and_missing_audio_is_told(
+    node: Any, listen: Any, counted: int
+) -> None:
+    answers = Answers(counted)
+    target = await listen(tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server, answers)
+    client = await asyncio.create_subprocess_exec(*node.command(target, "Hello."), stderr=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(100):
+        _, stderr = await client.communicate()
+    assert answers.calls == 3
+    assert (client.returncode == 0) == (counted == 1), stderr
+    assert (b"The server counts 2 samples, but 1 came" in stderr) == (counted == 2)
 
 
 async def test_a_call_that_is_lost_before_its_header_is_made_again(tmp_path: Path, node: Any) -> None:

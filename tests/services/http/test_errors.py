@@ -21,7 +21,11 @@ SPEECH = "/v1/audio/speech"
         ({"input": ""}, "input", "empty"),
         ({"input": "x" * 3000}, "input", "2000"),
         ({"input": 5}, "input", "valid string"),
-        ({"speed": 9.0}, "speed", "less than or equal to 4"),
+        ({"speed": 9.0}, "speed", "is 9; it must be 0.25 to 4"),
+        ({"speed": 0}, "speed", "is 0; it must be 0.25 to 4"),
+        ({"max_audio_seconds": -1}, "max_audio_seconds", "is -1 s; it must be at least"),
+        ({"max_audio_seconds": 1e12}, "max_audio_seconds", "is 1e+12; it must be less than"),
+        ({"seed": 2**64 - 1}, "seed", "is 18446744073709551615; it must be less than"),
         ({"temperature": 5.0}, "temperature", "0 to 2"),
         ({"top_k": 0}, "top_k", "1"),
         ({"seed": -1}, "seed", "0"),
@@ -56,6 +60,25 @@ async def test_wrong_field_is_named(
     assert words in error["message"] and "audio_config" not in error["message"]
 
 
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"speed": 9.0}, "speed_out_of_range"),
+        ({"max_audio_seconds": 1e9}, "audio_too_long"),
+        ({"max_audio_seconds": -1.0}, "invalid_request"),
+    ],
+)
+async def test_a_wrong_number_has_the_code_of_the_gateway_s_reason(
+    door: FakeDoor, body: dict[str, Any], change: dict[str, Any], code: str
+) -> None:
+    assert (await door.client.post(SPEECH, json=body | change)).json()["error"]["code"] == code
+
+
+async def test_wrong_fields_are_sentences_of_their_own(door: FakeDoor, body: dict[str, Any]) -> None:
+    error = (await door.client.post(SPEECH, json=body | {"top_k": 0, "temperature": 5.0})).json()["error"]
+    assert error["message"] == "temperature: is 5; it must be 0 to 2. top_k: is 0; it must be 1 to 2048."
+
+
 async def test_missing_input_is_named(door: FakeDoor) -> None:
     error = (await door.client.post(SPEECH, json={"model": "tts-1"})).json()["error"]
     assert (error["param"], error["code"]) == ("input", "missing_required_parameter")
@@ -82,7 +105,11 @@ async def test_message_stays_short(door: FakeDoor, body: dict[str, Any], change:
 
 @pytest.mark.parametrize(
     ("change", "param", "code"),
-    [({"voice": "nobody"}, "voice", "voice_not_found"), ({"model": "gpt-9"}, "model", "model_not_found")],
+    [
+        ({"voice": "nobody"}, "voice", "voice_not_found"),
+        ({"language": "tlh"}, "language", "voice_not_found"),
+        ({"model": "gpt-9"}, "model", "model_not_found"),
+    ],
 )
 async def test_unknown_name_is_not_found(
     door: FakeDoor, body: dict[str, Any], change: dict[str, Any], param: str, code: str

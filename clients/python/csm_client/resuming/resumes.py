@@ -22,6 +22,7 @@ FIRST_DELAY_S, MOST_DELAY_S = 0.1, 2.0  # before a call is opened again; twice a
 # The message of grpc.aio when a write met the end of the call. The true status is lost.
 _CUT_OFF_WRITE = "Internal error from Core"
 _LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+_OVER_QUOTA = "QUOTA_EXCEEDED"
 _NEVER_REACHED = ("last error: ", "errors resolving ")  # in messages of gRPC: no server was there to be lost
 
 
@@ -85,7 +86,11 @@ class Resumes:
         return NextCall(self._request, left_s - delay_s, delay_s)
 
     def _is_loss(self, error: ServerError, reader: SpeechReader) -> bool:
-        """Before the header, a status without a reason, or of a request too large for gRPC's retries."""
+        """Before the header, a status without a reason, or of a request too large for gRPC's retries. After a loss, a
+        server may count the lost call for a while and refuse the next one.
+        """
+        if self._count and error.reason == _OVER_QUOTA:
+            return True
         if self._writer is not None and str(error) == _CUT_OFF_WRITE:
             return True
         if error.code not in _LOST or reader.header is not None:

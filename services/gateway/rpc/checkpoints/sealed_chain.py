@@ -84,7 +84,7 @@ def request_digest(plan: SynthesisPlan, catalog: Catalog, also: object) -> bytes
     decides = [
         plan.speaker,
         plan.voice,
-        "" if plan.prompt is None else plan.prompt.text,
+        plan.prompt_id,
         plan.language_code,
         asdict(plan.sampling),
         plan.max_frames,

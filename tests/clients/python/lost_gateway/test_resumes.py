@@ -56,6 +56,15 @@ def test_calls_are_so_many_and_later_each_time_within_one_deadline(clock: Clock)
     assert (asked.sampling_params.seed, asked.stream_config.heard_sample_count) == (5, 7)
 
 
+def test_a_quota_that_the_lost_call_still_takes_is_waited_for() -> None:
+    full = ServerError(CODES.RESOURCE_EXHAUSTED, "full", ErrorDetails("QUOTA_EXCEEDED", retry_delay_s=1.0))
+    resumes, reader = Resumes(request(), 3, 10.0), reader_of()
+    assert resumes.after(full, reader) is None
+    delays = [after and after.delay_s for after in (resumes.after(error, reader) for error in (LOSS, full, full, full))]
+    assert delays == [0.1, 1.0, 1.0, None]
+    assert resumes.cause(full, reader) is LOSS
+
+
 @pytest.mark.parametrize(
     "loss", [LOSS, ServerError(CODES.CANCELLED, "CANCELLED", ErrorDetails())], ids=["lost", "cut off"]
 )

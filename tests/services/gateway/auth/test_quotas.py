@@ -18,10 +18,12 @@ from pydantic import ValidationError
 
 from services.common.rpc import status
 from services.common.rpc.status import StatusError
+from services.gateway.auth import quotas
 from services.gateway.auth.quotas import StreamQuotas
 from services.gateway.auth.tokens import digest_of
 from services.gateway.settings import GatewaySettings
-from tests.support.fake_deployment import FakeDeployment, fake_deployment
+from tests.support.fake_deployment import FakeDeployment, fake_deployment, read_until_audio
+from tests.support.text_streams import messages_of
 
 Stub = Any
 
@@ -134,6 +136,55 @@ async def test_cancelled_and_failed_syntheses_give_their_place_back(tmp_path: Pa
         assert await ended(stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30)) == "OK"
 
 
+@pytest.mark.parametrize("kind", ["utterance", "text"])
+async def test_who_cancels_a_synthesis_begins_the_next_at_once(tmp_path: Path, stream_request: Any, kind: str) -> None:
+    """So a listener may interrupt with a quota of one stream: the server has not ended the first one by then."""
+    async with shared(tmp_path, entry("ada", max_streams=1)) as (running, stub):
+        running.engine.script.pause_at = 1
+        config = type(stream_request)()
+        config.CopyFrom(stream_request)
+        config.input.ClearField("text")
+
+        def begin() -> Any:
+            if kind == "utterance":
+                return stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30)
+            return stub.StreamSynthesizeText(messages_of(config, ["Hello."]), metadata=of("ada"), timeout=30)
+
+        for _ in range(3):
+            call = begin()
+            await read_until_audio(call)
+            call.cancel()
+        running.engine.script.resume.set()
+        assert await ended(begin()) == "OK"
+        seen = running.gateway.server.metrics.registry.get_sample_value
+        assert seen("tts_refused_calls_total", {"reason": "QUOTA_EXCEEDED"}) == 0
+
+
+async def test_a_cancelled_synthesis_that_does_not_end_keeps_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quotas, "_LEAVING_S", 0.01)
+    counted = StreamQuotas(lambda caller: 1, lambda: None)
+    may_end = asyncio.Event()
+
+    async def linger() -> None:
+        async with counted.one_more("ada"):
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await may_end.wait()
+
+    lingering = asyncio.create_task(linger())
+    await asyncio.sleep(0)
+    lingering.cancel()
+    with pytest.raises(StatusError):
+        async with counted.one_more("ada"):
+            pass
+    may_end.set()
+    async with counted.one_more("ada"):
+        assert lingering.done()
+
+
 async def test_changed_file_changes_the_quota_at_once(tmp_path: Path, stream_request: Any) -> None:
     async with shared(tmp_path, entry("ada", max_streams=1)) as (running, stub):
         calls = [stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30)]
@@ -146,12 +197,14 @@ async def test_changed_file_changes_the_quota_at_once(tmp_path: Path, stream_req
         assert [await ended(call) for call in calls] == ["OK"] * 2
 
 
-def test_no_limit_is_none_and_nothing_is_kept_of_who_has_left() -> None:
-    quotas = StreamQuotas({"ada": 2}.get, lambda: None)  # type: ignore[arg-type]
-    with quotas.one_more("bo"), quotas.one_more("bo"), quotas.one_more("ada"), quotas.one_more("ada"):
-        with pytest.raises(StatusError), quotas.one_more("ada"):
-            pass
-    assert not quotas._running
+async def test_no_limit_is_none_and_nothing_is_kept_of_who_has_left() -> None:
+    counted = StreamQuotas({"ada": 2}.get, lambda: None)  # type: ignore[arg-type]
+    one = counted.one_more
+    async with one("bo"), one("bo"), one("ada"), one("ada"):
+        with pytest.raises(StatusError):
+            async with one("ada"):
+                pass
+    assert not counted._running
 
 
 def test_a_limit_for_all_needs_names() -> None:

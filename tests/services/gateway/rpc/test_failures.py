@@ -210,6 +210,23 @@ async def test_unknown_voice_is_not_found_and_lists_the_known(
     assert (error.code, error.reason) == (Code.NOT_FOUND, "VOICE_NOT_FOUND")
     assert error.resource == status.Resource("voice", "zoe")
     assert "ada, bo" in error.message
+    (violation,) = error.field_violations
+    assert (violation.field, violation.description) == ("voice.name", "is 'zoe'; the voices are: ada, bo.")
+
+
+@pytest.mark.parametrize("kind", ["utterance", "text"])
+async def test_a_language_that_no_voice_speaks_is_named_with_those_that_are_spoken(
+    tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, kind: str
+) -> None:
+    stream_request.voice.language_code = "tlh"
+    call = tts.StreamSynthesize(stream_request)
+    if kind == "text":
+        call = tts.StreamSynthesizeText(iter([tts_pb2.StreamSynthesizeTextRequest(config=stream_request)]))
+    error = await failure(call)
+    assert (error.code, error.reason) == (Code.NOT_FOUND, "VOICE_NOT_FOUND")
+    (violation,) = error.field_violations
+    assert violation.field == ("voice.language_code" if kind == "utterance" else "config.voice.language_code")
+    assert violation.description.startswith("is 'tlh'; there are voices for: en")
 
 
 async def test_message_of_100_mb_is_refused(tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest) -> None:

@@ -103,6 +103,12 @@ async def test_voice_without_a_prompt_is_shown_without_a_consent(callers: list[C
     assert not (await callers[0].get("plain")).HasField("consent")
 
 
+async def test_a_voice_of_the_model_is_not_kept(callers: list[Caller]) -> None:
+    """It is listed and used, so the error does not say that there is none."""
+    assert "ada" in await callers[0].listed()
+    assert (await refusal(callers[0].delete("ada"))).message.startswith("No voice 'ada' is kept")
+
+
 async def test_voice_is_for_whom_its_owner_says(callers: list[Caller]) -> None:
     shop, radio, tv = callers
     await shop.create("carol", audience=voices_pb2.VOICE_AUDIENCE_CALLERS, callers=["radio"])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+from csm.v1 import tts_pb2
 
 from services.common.rpc.status import StatusError
 from tests.services.gateway.voices.callers import calling, deployment_with_tokens, read, refusal
@@ -114,3 +116,23 @@ async def test_lost_codec_makes_no_voice(tmp_path: Path) -> None:
         error = await refusal(shop.create("carol"))
         assert error.code is grpc.StatusCode.UNAVAILABLE
         assert await shop.listed() == ["ada", "bo"]
+
+
+async def test_a_stream_does_not_go_on_in_a_voice_that_was_made_anew(tmp_path: Path) -> None:
+    """Also with the same words: another recording is another person."""
+    seals = {"code_sealing": "sealed", "code_sealing_keyring": tmp_path / "seals.json"}
+    async with deployment_with_tokens(tmp_path, **seals) as running, calling(running, "shop") as (shop,):
+
+        def say(*states: bytes) -> Any:
+            config = tts_pb2.StreamConfig(send_checkpoints=True, checkpoints=states)
+            return shop.say("carol", stream_config=config, sampling_params=tts_pb2.SamplingParams(seed=7))
+
+        await shop.create("carol")
+        states = [message.checkpoint.state async for message in say() if message.HasField("checkpoint")]
+        header: Any = await read(say(*states))
+        assert states and header.resumed_frame_count
+        await shop.delete("carol")
+        assert (await refusal(say(*states))).reason == "VOICE_NOT_FOUND"
+        await shop.create("carol")
+        (violation,) = (await refusal(say(*states))).field_violations
+        assert (violation.field, violation.reason) == ("stream_config.checkpoints[0]", "CHECKPOINT_OTHER_REQUEST")

@@ -1,0 +1,55 @@
+"""What a WebSocket session takes as an utterance: pieces, also empty ones, and texts without words."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.services.http.test_websocket import talking
+from tests.support.door.fake_door import FakeDoor
+
+
+async def test_an_empty_piece_is_a_piece(door: FakeDoor) -> None:
+    """Language models send them, also first. Only a text without `type` ends its utterance by being empty."""
+    async with talking(door, {}) as talk:
+        for piece in ("", "Hello ", "", "there."):
+            await talk.say(type="input.text", text=piece)
+        await talk.say(type="input.done")
+        found = await talk.until("session.done")
+    assert [message["sentence_text"] for message in found if message["type"] == "audio.start"] == ["Hello there."]
+
+
+@pytest.mark.parametrize("text", [" ", "\n", ".", "\N{THUMBS UP SIGN}"])
+async def test_an_utterance_without_words_is_answered_and_the_session_goes_on(door: FakeDoor, text: str) -> None:
+    """So the rest of an answer, which a writer still sends after a cancel, does not end the session."""
+    async with talking(door, {}) as talk:
+        await talk.say(type="input.cancel")
+        await talk.say(type="input.text", text=text)
+        await talk.say(type="input.done")
+        cancelled, done = await talk.next(), await talk.next()
+        assert cancelled["type"] == "audio.cancelled"
+        assert done == {"type": "session.done", "total_sentences": 0}
+        await talk.say(type="input.flush")  # nothing is there to end
+        await talk.say(type="input.text", text="Hello.")
+        await talk.say(type="input.done")
+        assert (await talk.until("session.done"))[-1]["total_sentences"] == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "param", "words"),
+    [
+        ({"type": "input.text", "text": 7}, "text", "is 7; it must be a valid string"),
+        ({"text": "a", "colour": 1}, "colour", "no parameter"),
+        ({"type": "input.flush", "text": "a"}, "text", "no parameter"),
+        ({"type": "input.music"}, "type", "is 'input.music'; it must be one of 'session.config', 'input.text'"),
+        ({"text": "a" * 100_001}, "text", "has 100001 characters; at most 100000 are allowed"),
+        (7, None, "The message must be a JSON object."),
+    ],
+)
+async def test_the_wrong_field_of_a_message_is_named(door: FakeDoor, message: Any, param: str, words: str) -> None:
+    async with talking(door, {}) as talk:
+        await talk._connection.send(json.dumps(message))
+        error = (await talk.next())["error"]
+        assert error["param"] == param and words in error["message"]
