@@ -221,11 +221,14 @@ def test_a_failure_is_told_though_a_command_behind_it_panics() -> None:
     class Panic(BaseException):
         """As a library written in Rust raises."""
 
+    def fail() -> None:
+        raise ZeroDivisionError
+
     def panic() -> None:
         raise Panic
 
     counter = Countdown()
-    counter.worker.submit(lambda: 1 // 0)
+    counter.worker.submit(fail)
     counter.worker.submit(panic)
     counter.worker.start()
     assert counter.failed.wait(WAIT_S)

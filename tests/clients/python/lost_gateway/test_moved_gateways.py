@@ -94,7 +94,7 @@ async def test_a_stream_goes_on_at_the_new_address(
         chunks = aiter(stream)
         heard = [(await anext(chunks)).audio_content]
         await gateways.stop(FIRST)
-        following = asyncio.create_task(anext(chunks))
+        following = asyncio.ensure_future(anext(chunks))
         await asyncio.sleep(0.5)  # the client finds nobody, where it fails if it does not wait
         await gateways.start(SECOND)
         gateways.speakers[SECOND].goes_on.set()
