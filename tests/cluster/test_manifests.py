@@ -26,38 +26,40 @@ def empty(cluster: Cluster) -> Iterator[Cluster]:
         yield cluster
 
 
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The manifests, to be changed."""
+    folder = tmp_path / "kubernetes"
+    shutil.copytree(ROOT / "deploy" / "kubernetes", folder)
+    return folder
+
+
 @pytest.mark.parametrize("overlay", ["gpu", "cpu-demo"])
 def test_api_server_accepts_the_overlay(empty: Cluster, overlay: str) -> None:
     _accepted(empty, ROOT / "deploy" / "kubernetes" / "overlays" / overlay)
 
 
 @pytest.mark.parametrize("component", OWN_KINDS)
-def test_api_server_accepts_the_component(empty: Cluster, tmp_path: Path, component: str) -> None:
-    folder = tmp_path / "kubernetes"
-    shutil.copytree(ROOT / "deploy" / "kubernetes", folder)
-    with (folder / "overlays" / "gpu" / "kustomization.yaml").open("a") as file:
+def test_api_server_accepts_the_component(empty: Cluster, copy: Path, component: str) -> None:
+    with (copy / "overlays" / "gpu" / "kustomization.yaml").open("a") as file:
         file.write(f"components:\n  - ../../components/{component}\n")
-    _accepted(empty, folder / "overlays" / "gpu")
+    _accepted(empty, copy / "overlays" / "gpu")
 
 
-def test_an_unknown_field_is_refused(empty: Cluster, tmp_path: Path) -> None:
+def test_an_unknown_field_is_refused(empty: Cluster, copy: Path) -> None:
     """So the tests above can fail."""
-    folder = tmp_path / "kubernetes"
-    shutil.copytree(ROOT / "deploy" / "kubernetes", folder)
-    file = folder / "base" / "codec.yaml"
+    file = copy / "base" / "codec.yaml"
     file.write_text(file.read_text().replace("minReadySeconds", "minReadySecond"))
     with pytest.raises(KubectlError, match="minReadySecond"):
-        _accepted(empty, folder / "overlays" / "gpu")
+        _accepted(empty, copy / "overlays" / "gpu")
 
 
-def test_a_pod_that_may_be_root_is_refused(empty: Cluster, tmp_path: Path) -> None:
+def test_a_pod_that_may_be_root_is_refused(empty: Cluster, copy: Path) -> None:
     """So is the security of pods seen."""
-    folder = tmp_path / "kubernetes"
-    shutil.copytree(ROOT / "deploy" / "kubernetes", folder)
-    file = folder / "base" / "codec.yaml"
+    file = copy / "base" / "codec.yaml"
     file.write_text(file.read_text().replace("runAsNonRoot: true", "runAsNonRoot: false"))
     with pytest.raises(KubectlError, match="runAsNonRoot"):
-        _accepted(empty, folder / "overlays" / "gpu")
+        _accepted(empty, copy / "overlays" / "gpu")
 
 
 def _accepted(cluster: Cluster, overlay: Path) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 import time
 import urllib.request
-import wave
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from csm_client import Client, Speech
+from csm_client import Client
 
 from recipes.images.catalog import FOLDER
 from tests.images.conftest import Deployment, stages
+from tests.support.speech import wav
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(900)]
 
@@ -49,14 +48,6 @@ def read(url: str, body: bytes | None = None, content_type: str = "application/j
     with urllib.request.urlopen(request, timeout=100) as answer:
         content: bytes = answer.read()
     return content
-
-
-def wav(speech: Speech) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setparams((1, 2, speech.sample_rate_hz, 0, "NONE", ""))
-        writer.writeframes(speech.samples)
-    return file.getvalue()
 
 
 def client(deployment: Deployment) -> Client:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -31,11 +32,12 @@ class StreamQuotas:
         self._limit_of = limit_of
         self._on_refusal = on_refusal
         self._running: dict[str, list[_Synthesis]] = {}
+        self._waiting: Counter[str] = Counter()
 
     @asynccontextmanager
     async def one_more(self, caller: str) -> AsyncIterator[None]:
         """Counts one synthesis of the current task while it runs. At the caller's limit it waits for those that have
-        been cancelled, so that who cancels one can begin the next at once.
+        been cancelled, so that who cancels one can begin the next at once. As many may wait as may run.
 
         Raises StatusError RESOURCE_EXHAUSTED when no place is left.
         """
@@ -57,6 +59,19 @@ class StreamQuotas:
             synthesis.ended.set_result(None)
 
     async def _has_place(self, caller: str, limit: int) -> bool:
+        if len(self._running.get(caller, [])) < limit:
+            return True
+        if self._waiting[caller] >= limit:
+            return False
+        self._waiting[caller] += 1
+        try:
+            return await self._gets_place(caller, limit)
+        finally:
+            self._waiting[caller] -= 1
+            if not self._waiting[caller]:
+                del self._waiting[caller]
+
+    async def _gets_place(self, caller: str, limit: int) -> bool:
         try:
             async with asyncio.timeout(_LEAVING_S):
                 while len(running := self._running.get(caller, [])) >= limit:

@@ -210,3 +210,31 @@ async def test_no_limit_is_none_and_nothing_is_kept_of_who_has_left() -> None:
 def test_a_limit_for_all_needs_names() -> None:
     with pytest.raises(ValidationError, match="--max-streams-per-caller needs --auth-tokens-file"):
         GatewaySettings(max_streams_per_caller=3)
+
+
+async def test_as_many_calls_wait_for_a_place_as_may_run() -> None:
+    limited, leaves = StreamQuotas(lambda caller: 1, lambda: None), asyncio.Event()
+
+    async def leave_late() -> None:
+        async with limited.one_more("ada"):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await leaves.wait()
+
+    async def speak() -> str:
+        try:
+            async with limited.one_more("ada"):
+                return "OK"
+        except StatusError as error:
+            return error.reason
+
+    first = asyncio.create_task(leave_late())
+    await asyncio.sleep(0)
+    first.cancel()
+    waiting = [asyncio.create_task(speak()) for _ in range(3)]
+    while sum(task.done() for task in waiting) < 2:
+        await asyncio.sleep(0)
+    leaves.set()
+    assert sorted([await task for task in waiting]) == ["OK", quotas.EXCEEDED, quotas.EXCEEDED]
+    await asyncio.wait([first])

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
+import grpc
+from csm.v1 import tts_pb2
+
+from services.common.rpc.status import StatusError
 from tests.support.fake_deployment import FakeDeployment
-from tests.support.fake_stages import FakeCodec, FakeEngine
+from tests.support.fake_stages import FRAME_SAMPLES, FakeCodec, FakeEngine, fake_frames, numbered_audio
+
+FRAMES = 40  # of each stream
 
 
 def pause(fakes: Sequence[FakeEngine | FakeCodec], frame: int) -> None:
@@ -48,3 +55,26 @@ def failovers(deployment: FakeDeployment, stage: str, outcome: str) -> float:
     count = value("tts_failovers_total", labels) or 0
     assert (value("tts_repairs_total", labels) or 0) == count, "the former name counts the same"
     return count
+
+
+async def assert_undisturbed(call: Any) -> None:
+    """Reads the stream to its end: header, all samples without a gap, all codes."""
+    messages = [message async for message in call]
+    chunks = [message.audio_chunk for message in messages[1:-1]]
+    position = 0
+    for chunk in chunks:
+        assert chunk.sample_offset == position
+        position += chunk.sample_count
+    assert b"".join(chunk.audio_content for chunk in chunks) == numbered_audio(range(FRAMES))
+    summary = messages[-1].summary
+    assert summary.codes.codes == fake_frames(0, FRAMES).codes
+    assert summary.stats.frame_count == FRAMES and summary.stats.sample_count == FRAMES * FRAME_SAMPLES
+    assert summary.finish_reason == tts_pb2.FINISH_REASON_END_OF_SPEECH
+
+
+def be_of_another_mark(codec: FakeCodec) -> None:
+    """Its description is that of the others; only its refusal of their states shows another mark network."""
+    refusal = StatusError(
+        grpc.StatusCode.FAILED_PRECONDITION, "CODEC_MISMATCH", "config.checkpoint was made by another codec."
+    )
+    codec.refusals = [refusal] * 1000

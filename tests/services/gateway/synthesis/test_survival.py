@@ -11,14 +11,22 @@ import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from csm_bundle.errors import EngineBusyError, EngineStoppedError, WatermarkError
-from services.common.rpc.status import StatusError
-from tests.services.gateway.synthesis.lost_stages import failovers, go_on, kill_codec, kill_engine, pause, paused
+from tests.services.gateway.synthesis.lost_stages import (
+    FRAMES,
+    assert_undisturbed,
+    be_of_another_mark,
+    failovers,
+    go_on,
+    kill_codec,
+    kill_engine,
+    pause,
+    paused,
+)
 from tests.support.clock import Clock
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
-from tests.support.fake_stages import FRAME_SAMPLES, FakeCodec, fake_frames, numbered_audio
+from tests.support.fake_stages import FRAME_SAMPLES, numbered_audio
 
 Code = grpc.StatusCode
-FRAMES = 40
 
 
 @pytest.fixture
@@ -36,21 +44,6 @@ async def deployment(request: pytest.FixtureRequest) -> AsyncIterator[FakeDeploy
 def stream_request(stream_request: tts_pb2.StreamSynthesizeRequest) -> tts_pb2.StreamSynthesizeRequest:
     stream_request.return_codes = True
     return stream_request
-
-
-async def assert_undisturbed(call: Any) -> None:
-    """Reads the stream to its end: header, all samples without a gap, all codes."""
-    messages = [message async for message in call]
-    chunks = [message.audio_chunk for message in messages[1:-1]]
-    position = 0
-    for chunk in chunks:
-        assert chunk.sample_offset == position
-        position += chunk.sample_count
-    assert b"".join(chunk.audio_content for chunk in chunks) == numbered_audio(range(FRAMES))
-    summary = messages[-1].summary
-    assert summary.codes.codes == fake_frames(0, FRAMES).codes
-    assert summary.stats.frame_count == FRAMES and summary.stats.sample_count == FRAMES * FRAME_SAMPLES
-    assert summary.finish_reason == tts_pb2.FINISH_REASON_END_OF_SPEECH
 
 
 async def read_frames(call: Any, count: int) -> None:
@@ -223,12 +216,6 @@ async def test_codec_of_other_weights_does_not_go_on(
     assert (error.code, error.reason) == (Code.UNAVAILABLE, "CODEC_LOST")
     assert "is of another bundle (decoder or mark network)" in error.message
     assert failovers(deployment, "codec", "failed") == 1
-
-
-def be_of_another_mark(codec: FakeCodec) -> None:
-    """Its description is that of the others; only its refusal of their states shows another mark network."""
-    refusal = StatusError(Code.FAILED_PRECONDITION, "CODEC_MISMATCH", "config.checkpoint was made by another codec.")
-    codec.refusals = [refusal] * 1000
 
 
 @pytest.mark.parametrize(("unfit", "wait_s"), [(1, 5.0), (2, 0.6)], ids=["a fitting one is left", "none is left"])

@@ -1,4 +1,4 @@
-"""Speech as the tests of a cluster hand it on."""
+"""Speech as the tests of images and of a cluster hand it to a search for the mark."""
 
 from __future__ import annotations
 
