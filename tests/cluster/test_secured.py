@@ -20,8 +20,8 @@ from recipes.images.catalog import ROOT
 from services.gateway.auth.tokens import digest_of, new_token
 from tests.cluster.cluster import Cluster, Manifest, wait_for
 from tests.cluster.conftest import apply, make_keyrings, namespace, rendered, wait_until_ready
+from tests.images.speech import wav
 from tests.support.authority import Authority
-from tests.support.speech import wav
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 

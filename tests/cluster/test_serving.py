@@ -11,7 +11,7 @@ import pytest
 from csm_client import Client, Speech
 
 from tests.cluster.cluster import Cluster, KubectlError, wait_for
-from tests.support.speech import wav
+from tests.images.speech import wav
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 

@@ -12,7 +12,7 @@ from csm_client import Client
 
 from recipes.images.catalog import FOLDER
 from tests.images.conftest import Deployment, stages
-from tests.support.speech import wav
+from tests.images.speech import wav
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(900)]
 
