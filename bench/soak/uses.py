@@ -13,7 +13,6 @@ import itertools
 import json
 import wave
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
 from dataclasses import dataclass
 
 import csm_client
@@ -143,9 +142,8 @@ def http_speech(encoding: str) -> Use:
 async def http_leaves(doors: Doors) -> None:
     async with httpx.AsyncClient(base_url=f"http://{doors.http}", timeout=TIMEOUT_S) as client:
         body = _body("pcm", seed=10, max_audio_seconds=10.0)
-        async with client.stream("POST", "/v1/audio/speech", json=body) as answer, aclosing(answer.aiter_raw()) as raw:
-            async for _ in raw:
-                return
+        async with client.stream("POST", "/v1/audio/speech", json=body) as answer:
+            await anext(answer.aiter_raw())
 
 
 async def websocket(doors: Doors) -> str:
