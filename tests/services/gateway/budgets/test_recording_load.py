@@ -96,13 +96,13 @@ class _Engine(FakeEngine):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(700)
 @pytest.mark.parametrize("announced", [1, 0], ids=["announced", "unannounced"])
 async def test_a_hundred_syntheses_with_16_mb_each_leave_memory_and_other_calls_alone(
     tmp_path: Path, announced: int
 ) -> None:
     engine = _Engine()
-    found = await load(tmp_path, SENDER, 100, 16 * MIB - 1024, announced, 150, codec=_Codec(), engine=engine)
+    found = await load(tmp_path, SENDER, 100, 16 * MIB - 1024, announced, 400, codec=_Codec(), engine=engine)
     print(found, engine.most_running)
     spoken, never, _ = found.counts
     assert spoken + never == 100
