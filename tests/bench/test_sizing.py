@@ -76,7 +76,7 @@ def test_a_missing_result_is_named(results: Path, capsys: pytest.CaptureFixture[
 
 def test_every_file_of_the_page_exists() -> None:
     links = re.findall(r"\.\./bench/results/([\w.]+)", PAGE.read_text(encoding="utf-8"))
-    assert set(links) == {ENGINE, CODEC, NETWORK}
+    assert set(links) == {ENGINE, CODEC, GATEWAY, NETWORK}
     assert all((RESULTS / name).exists() for name in links)
 
 
