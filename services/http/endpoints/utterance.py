@@ -12,7 +12,7 @@ from csm_client import AsyncClient, AsyncSpeechStream, CsmClientError, ServerErr
 
 from services.http.api.errors import ApiError, from_client_error
 from services.http.endpoints import sse
-from services.http.endpoints.websocket_messages import LONGEST_PIECE
+from services.http.endpoints.websocket_messages import LONGEST_PIECE, AudioIn
 
 MOST_WAITING_CHARACTERS = 200_000  # that the gateway has not taken yet
 MOST_WAITING_PIECES = 20_000
@@ -24,10 +24,10 @@ SendBytes = Callable[[bytes], Awaitable[None]]
 class Utterance:
     """A text that grows until `end`, and one call of the gateway that speaks it."""
 
-    def __init__(self, client: AsyncClient, options: StreamOptions, response_format: str) -> None:
+    def __init__(self, client: AsyncClient, options: StreamOptions, response_format: str, audio: AudioIn) -> None:
         self._client = client
         self._options = options
-        self._format = response_format
+        self._format, self._audio = response_format, audio
         self._pieces: asyncio.Queue[tts_pb2.TextPiece | None] = asyncio.Queue()
         self._waiting_characters = 0
         self.is_open = True
@@ -48,16 +48,13 @@ class Utterance:
         self.is_open = False
         self._pieces.put_nowait(None)
 
-    async def speak(self, send_json: SendJson, send_bytes: SendBytes | None) -> None:
-        """Sends sentence marks and audio until the end of the text. send_bytes: None sends audio as JSON too
-
-        Raises ApiError.
-        """
+    async def speak(self, send_json: SendJson, send_bytes: SendBytes) -> None:
+        """Sends sentence marks and audio until the end of the text. Raises ApiError."""
         try:
             async with self._client.stream_synthesize_text(self._texts(), **self._options) as stream:
                 async for chunk in stream:
                     await self._mark(stream, send_json)
-                    if send_bytes is not None:
+                    if self._audio == "binary":
                         await send_bytes(chunk.audio_content)
                     else:
                         audio = base64.b64encode(chunk.audio_content).decode()
