@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from csm.v1 import tts_pb2
-from csm_client import AsyncClient, AsyncSpeechStream, CsmClientError, ServerError, StreamOptions
+from csm_client import AsyncClient, AsyncSpeechStream, CsmClientError, StreamOptions, is_wordless
 
 from services.http.api.errors import ApiError, from_client_error
 from services.http.endpoints import sse
@@ -61,7 +61,7 @@ class Utterance:
                         await send_json({"type": "audio.delta", "audio": audio})
                     self.sent_samples += chunk.sample_count
         except CsmClientError as error:
-            if not _is_wordless(error):
+            if not is_wordless(error):
                 raise from_client_error(error) from None
         if self._begun:
             await send_json(self._sentence_done())
@@ -97,10 +97,3 @@ class Utterance:
         while (piece := await self._pieces.get()) is not None:
             self._waiting_characters -= len(piece.text)
             yield piece
-
-
-def _is_wordless(error: CsmClientError) -> bool:
-    """Whether the text had nothing to say, as the spaces and marks that a writer sends behind the last word."""
-    return isinstance(error, ServerError) and any(
-        error.reason == "TEXT_EMPTY" and violation.field == "text" for violation in error.field_violations
-    )
