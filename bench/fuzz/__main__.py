@@ -32,6 +32,7 @@ from hypothesis import strategies as st
 
 from bench.deployment.command import parser_of, tell
 from bench.deployment.process import StageProcess
+from bench.deployment.run import run_program
 from bench.deployment.small import settled_slots, start_small
 from bench.fuzz.caller import Caller
 from bench.fuzz.methods import methods, valid_requests
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = parser_of("python -m bench.fuzz", __doc__)
     parser.add_argument("--requests", type=int, default=10_000, help="at least so many (default: %(default)s)")
     options = parser.parse_args(arguments)
-    result = asyncio.run(run(options))
+    result = run_program(run(options))
     return tell(result, why_not_passed(result), options)
 
 

@@ -30,6 +30,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc
 from google.protobuf import duration_pb2
 
 from bench.deployment.process import StageProcess
+from bench.deployment.run import run_program
 from bench.machine import commit, cpu_name
 from bench.report import tell
 
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     streams, frames = ([int(number) for number in numbers.split(",")] for numbers in (options.streams, options.frames))
     try:
-        rows = asyncio.run(rows_of(streams, frames, options.seconds))
+        rows = run_program(rows_of(streams, frames, options.seconds))
     except (RuntimeError, OSError, grpc.RpcError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -32,6 +32,7 @@ import httpx
 from websockets.exceptions import WebSocketException
 
 from bench.deployment.command import parser_of, tell
+from bench.deployment.run import run_program
 from bench.deployment.small import settled_slots, start_small
 from bench.machine import commit, cpu_name
 from bench.soak.uses import TEXT, TIMEOUT_S, USES, Doors, WrongError, wav_of
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = parser_of("python -m bench.soak", __doc__)
     parser.add_argument("--minutes", type=float, default=60.0, help="of use (default: %(default)s)")
     options = parser.parse_args(arguments)
-    result = asyncio.run(run(options))
+    result = run_program(run(options))
     return tell(result, why_not_passed(result), options)
 
 

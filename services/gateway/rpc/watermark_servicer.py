@@ -35,9 +35,7 @@ from services.gateway.synthesis.deadline import Deadline, deadline_exceeded
 
 READ_LATE = ("DetectWatermark",)  # methods of one request, which they receive when they read it
 IDLE_SECONDS = 30.0  # longest wait of a search for the next bytes of its recording
-SLOW_SECONDS = (
-    30.0  # waits for a sender, together; later it gives way to others if it is slower than SLOW_BYTES_A_SECOND
-)
+SLOW_SECONDS = 30.0  # of waits for a sender, together; one slower than the next figure then gives way to others
 SLOW_BYTES_A_SECOND = 500  # of that waiting; a live sender of Opus at 6 kbit/s, its least, has 750
 REFUSED_SECONDS = 5.0  # how long the rest of a refused recording is still read and dropped
 

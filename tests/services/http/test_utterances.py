@@ -1,4 +1,4 @@
-"""What a WebSocket session takes as an utterance: pieces, also empty ones, and texts without words."""
+"""What a WebSocket session takes as an utterance: pieces, also empty ones, texts without words, its configuration."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from tests.services.http.test_websocket import talking
 from tests.support.door.fake_door import FakeDoor
+from tests.support.fake_stages import numbered_audio
 
 
 async def test_an_empty_piece_is_a_piece(door: FakeDoor) -> None:
@@ -35,6 +36,32 @@ async def test_an_utterance_without_words_is_answered_and_the_session_goes_on(do
         await talk.say(type="input.text", text="Hello.")
         await talk.say(type="input.done")
         assert (await talk.until("session.done"))[-1]["total_sentences"] == 1
+
+
+@pytest.mark.parametrize("audio", ["binary", "base64"])
+async def test_an_utterance_that_waits_keeps_the_configuration_with_which_it_was_given(
+    door: FakeDoor, audio: str
+) -> None:
+    script = door.behind.engine.script
+    script.pause_at = 2
+    other = {"binary": "base64", "base64": "binary"}[audio]
+    async with talking(door, {"audio": audio, "response_format": "pcm"}) as talk:
+        for text in ("First.", "Second."):
+            await talk.say(type="input.text", text=text)
+            await talk.say(type="input.done")
+        await script.paused.wait()
+        await talk.say(type="session.config", audio=other, response_format="wav", voice="bo")
+        await talk.say(type="input.text", text="Third.")
+        await talk.say(type="input.done")
+        script.pause_at = None
+        script.resume.set()
+        waited = [await talk.until("session.done") for _ in range(2)]
+        assert (talk.audio_in, talk.audio) == ({audio}, 2 * numbered_audio(range(10)))
+        talk.audio_in.clear()
+        changed = await talk.until("session.done")
+    assert talk.audio_in == {other}
+    assert [found[0]["format"] for found in (*waited, changed)] == ["pcm", "pcm", "wav"]
+    assert changed[-1]["voice"] == "bo" and "bo" not in [found[-1]["voice"] for found in waited]
 
 
 @pytest.mark.parametrize(
