@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from pathlib import Path
@@ -35,6 +36,19 @@ def test_marked_stretches_are_drawn_over_the_waveform(page: Page, door: Threaded
     page.until(lambda: page.pixel("waveform", 1.5 / 3.565, 1)[3] > 0)
     drawn = [page.pixel("waveform", second / 3.565, 1)[3] > 0 for second in (0.9, 1.1, 1.9, 2.1, 3)]
     assert drawn == [False, True, True, False, False]
+
+
+def test_recording_dropped_before_the_first_click_is_searched(page: Page, door: ThreadedDoor) -> None:
+    drop = (
+        "const bytes = Uint8Array.from(atob(arguments[0]), (letter) => letter.charCodeAt(0));"
+        "const files = new DataTransfer();"
+        "files.items.add(new File([bytes], 'dropped.wav', { type: 'audio/wav' }));"
+        "const about = { dataTransfer: files, bubbles: true, cancelable: true };"
+        "document.body.dispatchEvent(new DragEvent('drop', about))"
+    )
+    page.script(drop, base64.b64encode(RECORDING.read_bytes()).decode())
+    page.until(lambda: "dropped.wav" in page.text("watermark-answer") and door.codec.detected)
+    assert page.text("stat-length") == "3.6 s"
 
 
 def test_file_that_is_no_recording_is_told(page: Page, tmp_path: Path) -> None:
