@@ -50,6 +50,9 @@ class Utterance:
 
     async def speak(self, send_json: SendJson, send_bytes: SendBytes) -> None:
         """Sends sentence marks and audio until the end of the text. Raises ApiError."""
+        if not self.is_open and self._pieces.qsize() == 1:  # nothing but its end
+            await send_json(_done(0))
+            return
         try:
             async with self._client.stream_synthesize_text(self._texts(), **self._options) as stream:
                 async for chunk in stream:
@@ -66,7 +69,7 @@ class Utterance:
         if self._begun:
             await send_json(self._sentence_done())
         outcome = {} if stream.summary is None else sse.outcome(stream.summary, stream.header)
-        await send_json({"type": "session.done", "total_sentences": self._begun, **outcome})
+        await send_json(_done(self._begun) | outcome)
 
     def cancelled(self) -> dict[str, Any]:
         """The answer to a client that has stopped the speech."""
@@ -97,3 +100,7 @@ class Utterance:
         while (piece := await self._pieces.get()) is not None:
             self._waiting_characters -= len(piece.text)
             yield piece
+
+
+def _done(sentences: int) -> dict[str, Any]:
+    return {"type": "session.done", "total_sentences": sentences}

@@ -139,8 +139,8 @@ class _Session:
             case InputDone():
                 if self._has_open:
                     self._utterances[-1].end()
-                elif not self._utterances:
-                    await self._send_json({"type": "session.done", "total_sentences": 0})
+                else:  # of an utterance without text, which is answered in its turn too
+                    self._open_utterance().end()
             case InputCancel():
                 await self._cancel()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -20,6 +21,25 @@ async def test_an_empty_piece_is_a_piece(door: FakeDoor) -> None:
         await talk.say(type="input.done")
         found = await talk.until("session.done")
     assert [message["sentence_text"] for message in found if message["type"] == "audio.start"] == ["Hello there."]
+
+
+async def test_every_end_is_answered_in_its_turn(door: FakeDoor) -> None:
+    """Also that of an utterance without text, whether or not an earlier one is still being spoken."""
+    script = door.behind.engine.script
+    script.pause_at = 1
+    async with talking(door, {}) as talk:
+        await talk.say(type="input.text", text="Hello.")
+        await talk.say(type="input.done")
+        await script.paused.wait()
+        await talk.say(type="input.text", text="")
+        await talk.say(type="input.done")
+        await talk.say(type="input.text", text="Bye.")
+        await talk.say(type="input.done")
+        script.resume.set()
+        async with asyncio.timeout(60):
+            done = [(await talk.until("session.done"))[-1] for _ in range(3)]
+    assert [each["total_sentences"] for each in done] == [1, 0, 1]
+    assert len(door.behind.engine.calls) == 2
 
 
 @pytest.mark.parametrize("text", [" ", "\n", ".", "\N{THUMBS UP SIGN}"])
