@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -28,7 +29,8 @@ def run_program(program: Coroutine[Any, Any, Result]) -> Result:
             task.cancel()
 
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, tell)
+        if threading.current_thread() is threading.main_thread():  # no other thread gets signals
+            loop.add_signal_handler(signal.SIGTERM, tell)
         return await program
 
     try:
