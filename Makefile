@@ -69,8 +69,10 @@ test-polyglot: $(STAMPS)/dev $(TINY)/bundle.json
 	cd tests/polyglot/openai && npm ci --no-audit --no-fund
 	$(PYTEST) -m polyglot
 
-# Needs Chromium and its driver; on Debian: apt-get install chromium chromium-driver. Without them the tests are skipped.
+# In each browser that the machine has; the tests of the others are skipped. On Debian: apt-get install chromium chromium-driver,
+# firefox-esr pulseaudio, webkit2gtk-driver xvfb gstreamer1.0-plugins-good gstreamer1.0-libav. Where npm is, also axe-core.
 test-browser: $(STAMPS)/dev
+	if command -v npm > /dev/null; then cd tests/browser/axe && npm ci --no-audit --no-fund; fi
 	$(PYTEST) tests/browser -m browser -rs
 
 # docs/images, from the page with the built-in voice.

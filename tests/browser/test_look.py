@@ -147,7 +147,7 @@ def test_colours_follow_the_system(page: Page) -> None:
     page.use_colours("light")
 
 
-def test_page_fits_a_telephone(page: Page) -> None:
+def test_narrow_page_is_no_wider_than_its_window(page: Page) -> None:
     page.browser.narrow(360)
     try:
         width = page.until(lambda: (found := page.script("return innerWidth")) < 450 and found)

@@ -175,7 +175,10 @@ export class Output {
     const has = Boolean(this._sound?.length);
     element("play").disabled = !has || this._onStop !== null;
     element("save").disabled = element("find").disabled = !has || this._onStop !== null;
-    element("stop").disabled = !this.player.isPlaying && this._onStop === null;
+    const stop = element("stop");
+    const hadFocus = document.activeElement === stop;
+    stop.disabled = !this.player.isPlaying && this._onStop === null;
+    if (hadFocus && stop.disabled) element("play").focus(); // else it would be lost
   }
 
   /** Moves the playhead as long as something is heard. */

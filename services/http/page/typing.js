@@ -203,6 +203,8 @@ export class Typing {
   }
 
   _showBusy(isBusy) {
+    const hadFocus = document.activeElement === element("typing-stop");
     element("typing-stop").disabled = !isBusy;
+    if (hadFocus && !isBusy) this._field.focus(); // else it would be lost
   }
 }

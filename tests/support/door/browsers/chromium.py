@@ -41,15 +41,20 @@ class Chromium:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
-    def narrow(self, width: int) -> None:
-        """As a telephone with a touch screen."""
-        metrics = {"width": width, "height": 740, "deviceScaleFactor": 3, "mobile": True}
+    def narrow(self, width: int, height: int = 740, pixels: float = 3) -> None:
+        """As a telephone with a touch screen. pixels: of the screen, for each of CSS"""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": pixels, "mobile": True}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         self.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 5})
 
     def widen(self) -> None:
         self.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
         self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+    def tap(self, x: float, y: float) -> None:
+        """A finger, after narrow()."""
+        for kind, points in (("touchStart", [{"x": x, "y": y}]), ("touchEnd", [])):
+            self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
 
     def complaints(self) -> list[str]:
         entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
