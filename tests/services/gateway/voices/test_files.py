@@ -158,6 +158,15 @@ async def test_seed_of_the_folder_is_that_of_requests_that_set_none(callers: lis
     assert header.seed == 7
 
 
+async def test_voice_whose_text_is_spaces_has_no_prompt(tmp_path: Path) -> None:
+    write_voice(tmp_path / "voices", "blank", text=" ", audio=None, consent=None, seed=7)
+    async with (
+        deployment_with_tokens(tmp_path, voices_folder=tmp_path / "voices") as running,
+        calling(running, "shop") as (shop,),
+    ):
+        assert (await read(shop.say("blank"))).seed == 7
+
+
 async def test_changed_folder_is_read_again_and_a_wrong_one_is_not_used(
     deployment: FakeDeployment, callers: list[Caller], tmp_path: Path, clock: Clock
 ) -> None:
