@@ -120,7 +120,8 @@ def _read(path: Path) -> FolderVoice:
     if why := _wrong_together(content):
         raise BundleError(f"{path}: {why}.")
     recording, codes = _prompt_file(path, content.audio), _prompt_file(path, content.codes)
-    digest = hashlib.sha256(b"\0".join((content.text.encode(), recording, codes))).hexdigest() if content.text else ""
+    prompt = b"\0".join((content.text.encode(), recording, codes))
+    digest = hashlib.sha256(prompt).hexdigest() if recording or codes else ""
     return FolderVoice(
         name,
         content.speaker,

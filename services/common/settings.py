@@ -6,6 +6,8 @@ description is its line in `--help`, so the class is the reference. This module 
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliApp, PydanticBaseSettingsSource, SettingsConfigDict
 
 from services.common.former_names import FormerVariables, flag_of, renamed_flags
+
+log = logging.getLogger("csm.settings")
 
 # Annotated types, so that a stage can change a default and keep the description and the bounds.
 ServingPort = Annotated[int, Field(ge=0, le=65535, description="Port of the API; 0 takes a free one.")]
@@ -150,14 +154,24 @@ S = TypeVar("S", bound=ProgramSettings)
 def load_settings(settings_class: type[S], arguments: Sequence[str] | None = None) -> S:
     """Settings from `arguments` (the command line when None) and the environment.
 
-    Bad values end the process with a sentence for each and exit code 2.
+    Bad values end the process with a sentence for each and exit code 2. Variables that there are not are logged.
     """
     argument_list = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        return CliApp.run(settings_class, cli_args=renamed_flags(argument_list, settings_class.former_names))
+        settings = CliApp.run(settings_class, cli_args=renamed_flags(argument_list, settings_class.former_names))
     except ValidationError as error:
         sys.stderr.write(describe_bad_settings(settings_class, error))
         raise SystemExit(2) from None
+    for variable in unknown_variables(settings_class):
+        log.warning("%s is set, but no setting has this variable; --help lists those that there are", variable)
+    return settings
+
+
+def unknown_variables(settings_class: type[ProgramSettings]) -> list[str]:
+    """Environment variables with the prefix of the program's that are none of its: a misspelled one has no effect."""
+    prefix = settings_class.model_config.get("env_prefix", "")
+    known = {f"{prefix}{name}".upper() for name in (*settings_class.model_fields, *settings_class.former_names)}
+    return sorted(name for name in os.environ if name.upper().startswith(prefix) and name.upper() not in known)
 
 
 def describe_bad_settings(settings_class: type[ProgramSettings], error: ValidationError) -> str:

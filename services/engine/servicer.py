@@ -108,9 +108,12 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
                 f"The bundle has no voice '{request.name}' with a prompt.",
                 resource=Resource("voice", request.name),
             )
+        answer = engine_pb2.GetVoicePromptResponse(text=voice.text, prompt_digest=voice.digest)
         if voice.codes:
-            return engine_pb2.GetVoicePromptResponse(text=voice.text, codes=rvq_pb2.CodeFrames.FromString(voice.codes))
-        return engine_pb2.GetVoicePromptResponse(text=voice.text, recording=voice.recording)
+            answer.codes.CopyFrom(rvq_pb2.CodeFrames.FromString(voice.codes))
+        else:
+            answer.recording = voice.recording
+        return answer
 
     async def GetModelInfo(
         self, request: engine_pb2.GetModelInfoRequest, context: Context

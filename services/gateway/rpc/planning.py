@@ -32,7 +32,7 @@ from services.gateway.rpc.turns import Turns
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.backends import Encodes
 from services.gateway.stages.catalog import Catalog, CatalogSource
-from services.gateway.stages.errors import StageError
+from services.gateway.stages.errors import CODEC_CHANGED, StageError
 from services.gateway.synthesis.context_codes import put_codes
 from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
@@ -130,15 +130,20 @@ class Planner:
 
         Raises StatusError, also RESOURCE_EXHAUSTED for want of memory, and StageError of the codec.
         """
-        async with AsyncExitStack() as turn:
-            async with self._budget.arrivals.receive(requests, deadline, announced_bytes, read) as request:
-                plan, catalog = await self._decoded(request, deadline, turn, words_follow=words_follow)
-                del request  # with all that arrived
-            turns = list(plan.turns)
-            if any(each.recording is not None for each in turns):
-                plan = replace(plan, turns=())  # so that nothing but the list holds the samples
-                await self._encode(turns, deadline, words_follow=words_follow)
-                plan = replace(plan, turns=tuple(turns))
+        try:
+            async with AsyncExitStack() as turn:
+                async with self._budget.arrivals.receive(requests, deadline, announced_bytes, read) as request:
+                    plan, catalog = await self._decoded(request, deadline, turn, words_follow=words_follow)
+                    del request  # with all that arrived
+                turns = list(plan.turns)
+                if any(each.recording is not None for each in turns):
+                    plan = replace(plan, turns=())  # so that nothing but the list holds the samples
+                    await self._encode(turns, catalog, deadline, words_follow=words_follow)
+                    plan = replace(plan, turns=tuple(turns))
+        except StatusError as error:
+            if error.reason == CODEC_CHANGED:
+                self._catalogs.forget()  # the next call sees the identity of the newer one
+            raise
         return plan, catalog
 
     async def _decoded(
@@ -173,9 +178,11 @@ class Planner:
             logs.annotate(labels=json.dumps(dict(request.labels)))
         return plan, catalog
 
-    async def _encode(self, turns: list[ContextTurn], deadline: Deadline, *, words_follow: bool) -> None:
+    async def _encode(
+        self, turns: list[ContextTurn], catalog: Catalog, deadline: Deadline, *, words_follow: bool
+    ) -> None:
         async with instrumented(self._metrics, deadline, lambda: "context"):
             try:
-                await put_codes(turns, self._codec, deadline)
+                await put_codes(turns, self._codec, catalog.identity, deadline)
             except StageError as error:
                 raise (in_text_terms(error) if words_follow else error) from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import grpc
 from csm.codec.v1 import codec_pb2
 from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2, voices_pb2
@@ -18,7 +17,7 @@ from services.gateway.rpc.planning import RecordingBudget, decoded_in_thread
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.backends import Detects, Encodes
 from services.gateway.stages.catalog import Catalog, CatalogSource
-from services.gateway.stages.errors import StageError
+from services.gateway.stages.errors import StageError, check_encoder
 from services.gateway.synthesis.context_fields import recording_in_public_terms
 from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.plan import ContextTurn
@@ -97,12 +96,9 @@ class VoicePrompts:
             raise recording_in_public_terms(error, _RECORDING) from None
         if violations:
             raise invalid_argument(violations)
-        if answer.codec != catalog.identity:  # a codec of another version; the next call sees its identity
-            self._catalogs.forget()
-            raise StatusError(
-                grpc.StatusCode.UNAVAILABLE,
-                "CODEC_CHANGED",
-                "The codec has changed while the voice was made; call again.",
-                retry_delay_s=1.0,
-            )
+        try:
+            check_encoder(answer, catalog.identity)
+        except StatusError:
+            self._catalogs.forget()  # the next call sees the identity of the newer one
+            raise
         return answer.codes, answer.levels.speech_level_db

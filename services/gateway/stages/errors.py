@@ -9,6 +9,8 @@ import logging
 from typing import Literal, TypeVar
 
 import grpc
+from csm.codec.v1 import codec_pb2
+from csm.rvq.v1 import rvq_pb2
 
 from services.common.rpc import status
 from services.common.rpc.status import StatusError
@@ -18,6 +20,7 @@ log = logging.getLogger("csm.gateway")
 StageName = Literal["ENGINE", "CODEC"]
 Answer = TypeVar("Answer")
 
+CODEC_CHANGED = "CODEC_CHANGED"
 FULL = "QUEUE_FULL"  # reason of a stage with a full queue
 
 # The messages of gRPC on either side when a server goes away without giving a reason.
@@ -92,6 +95,19 @@ def other_model(stage: StageName) -> StageError:
         f"{stage}_MISMATCH",
         _OTHER_CODEC if stage == "CODEC" else _OTHER_ENGINE,
     )
+
+
+def check_encoder(answer: codec_pb2.EncodeResponse, codec: rvq_pb2.CodecIdentity) -> None:
+    """Raises StatusError UNAVAILABLE, reason CODEC_CHANGED, for codes of another codec than that one: the two may be
+    equal in shape, and the model would hear noise in place of a voice.
+    """
+    if answer.codec != codec:
+        raise StatusError(
+            grpc.StatusCode.UNAVAILABLE,
+            CODEC_CHANGED,
+            "The codec has changed while a recording was encoded; call again.",
+            retry_delay_s=1.0,
+        )
 
 
 def broken(stage: StageName, message: str) -> StageError:

@@ -120,11 +120,8 @@ class VoiceDirectory:
                 raise
             voice = next((voice for voice in catalog.model.voices if voice.name == chosen.name), None)
             if voice is not None and voice.prompt_digest:
-                made = self._prompts.get(
-                    voice.prompt_digest, catalog, lambda: self._of_engine(voice.name, catalog, timeout_s)
-                )
-                prompt = await self._usable(voice.name, made)
-                chosen = replace(chosen, prompt=prompt, prompt_id=voice.prompt_digest)
+                prompt, prompt_id = await self._from_engine(voice, catalog, timeout_s)
+                chosen = replace(chosen, prompt=prompt, prompt_id=prompt_id)
         self._metrics.voice_lookups.labels(source).inc()
         return chosen
 
@@ -167,8 +164,27 @@ class VoiceDirectory:
                 log.error("the voice '%s' cannot be used: %s", name, error)
             raise broken(name, str(error)) from None
 
-    async def _of_engine(self, name: str, catalog: Catalog, timeout_s: float) -> Prompt:
-        answer = await self._engine.voice_prompt(name, timeout_s)
+    async def _from_engine(self, voice: engine_pb2.Voice, catalog: Catalog, timeout_s: float) -> tuple[Prompt, str]:
+        """The prompt and its digest. While a new bundle is rolled out, the engine that answers may not be the one that
+        told of the voice. Then it is that engine's prompt, held as such.
+        """
+        digest = voice.prompt_digest
+        try:
+            made = self._prompts.get(digest, catalog, lambda: self._of_engine(voice, catalog, timeout_s))
+            return await self._usable(voice.name, made), digest
+        except _OtherPromptError as other:
+            digest, answer = other.answer.prompt_digest, other.answer
+            made = self._prompts.get(digest, catalog, lambda: self._of_answer(answer, catalog, timeout_s))
+            return await self._usable(voice.name, made), digest
+
+    async def _of_engine(self, voice: engine_pb2.Voice, catalog: Catalog, timeout_s: float) -> Prompt:
+        """Raises _OtherPromptError."""
+        answer = await self._engine.voice_prompt(voice.name, timeout_s)
+        if answer.prompt_digest not in ("", voice.prompt_digest):
+            raise _OtherPromptError(answer)
+        return await self._of_answer(answer, catalog, timeout_s)
+
+    async def _of_answer(self, answer: engine_pb2.GetVoicePromptResponse, catalog: Catalog, timeout_s: float) -> Prompt:
         if answer.WhichOneof("audio") == "codes":
             return checked(answer.text, answer.codes, catalog)
         return await encoded(answer.text, answer.recording, catalog, self._decode, self._codec, timeout_s)
@@ -190,6 +206,14 @@ class VoiceDirectory:
             frame_count=voice.prompt_frames, codebook_count=catalog.identity.codebook_count, codes=codes
         )
         return checked(voice.prompt_text, frames, catalog)
+
+
+class _OtherPromptError(Exception):
+    """The engine has another prompt of the voice than the one that was asked for."""
+
+    def __init__(self, answer: engine_pb2.GetVoicePromptResponse) -> None:
+        super().__init__()
+        self.answer = answer
 
 
 def of_model(catalog: Catalog, selection: tts_pb2.VoiceSelection, speaker: int | None) -> ChosenVoice:

@@ -18,7 +18,7 @@ from services.common.rpc.status import StatusError
 from services.gateway.audio.recording import Recording
 from services.gateway.stages.backends import Encodes
 from services.gateway.stages.catalog import Catalog
-from services.gateway.stages.errors import StageError
+from services.gateway.stages.errors import StageError, check_encoder
 from services.gateway.voices.voice import Prompt, identity_values
 
 MAX_HELD = 256  # 24 KB each for 30 s of 32 codebooks
@@ -73,19 +73,22 @@ class PromptCache:
 
 
 async def encoded(text: str, file: bytes, catalog: Catalog, decode: Decode, codec: Encodes, timeout_s: float) -> Prompt:
-    """The prompt of a recording. Raises BrokenPromptError, StatusError for want of memory, StageError."""
+    """The prompt of a recording. Raises BrokenPromptError, StageError, and StatusError for want of memory and for
+    CODEC_CHANGED.
+    """
     async with decode(file, timeout_s) as recording:
         config = codec_pb2.StreamEncodeConfig(
             sample_format=recording.sample_format, sample_rate_hertz=recording.sample_rate_hz
         )
         try:
-            codes = (await codec.encode(config, recording.pieces(), timeout_s)).codes
+            answer = await codec.encode(config, recording.pieces(), timeout_s)
         except StageError as error:
             if error.code is grpc.StatusCode.INVALID_ARGUMENT:  # no field of the caller's
                 why = "; ".join(violation.description for violation in error.field_violations)
                 raise BrokenPromptError(f"its recording: {why or error.message}") from None
             raise
-    return checked(text, codes, catalog)
+    check_encoder(answer, catalog.identity)
+    return checked(text, answer.codes, catalog)
 
 
 def checked(text: str, codes: rvq_pb2.CodeFrames, catalog: Catalog) -> Prompt:

@@ -68,6 +68,18 @@ def test_former_names_lead_to_settings(settings_class: type[StageSettings]) -> N
     assert not set(settings_class.former_names) & fields
 
 
+def test_variable_that_no_setting_has_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A misspelled one has no effect: a gateway without its tokens would let everybody in."""
+    for name in ("CSM_DEMO_QUEUE_LIMT", "CSM_DEMO_QUEUE_LIMIT", "csm_demo_log_format", "CSM_DEMONSTRATION"):
+        monkeypatch.setenv(name, "json" if name.endswith("format") else "5")
+    load_settings(DemoSettings, [])
+    assert [record.getMessage() for record in caplog.records] == [
+        "CSM_DEMO_QUEUE_LIMT is set, but no setting has this variable; --help lists those that there are"
+    ]
+
+
 def test_flag_beats_environment_beats_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CSM_DEMO_HEALTH_PORT", "7001")
     monkeypatch.setenv("CSM_DEMO_QUEUE_LIMIT", "3")

@@ -158,6 +158,15 @@ async def test_seed_of_the_folder_is_that_of_requests_that_set_none(callers: lis
     assert header.seed == 7
 
 
+async def test_voice_whose_text_is_spaces_has_no_prompt(tmp_path: Path) -> None:
+    write_voice(tmp_path / "voices", "blank", text=" ", audio=None, consent=None, seed=7)
+    async with (
+        deployment_with_tokens(tmp_path, voices_folder=tmp_path / "voices") as running,
+        calling(running, "shop") as (shop,),
+    ):
+        assert (await read(shop.say("blank"))).seed == 7
+
+
 async def test_changed_folder_is_read_again_and_a_wrong_one_is_not_used(
     deployment: FakeDeployment, callers: list[Caller], tmp_path: Path, clock: Clock
 ) -> None:
@@ -220,3 +229,20 @@ async def test_prompt_of_the_bundle_is_asked_for_once(tmp_path: Path, as_codes: 
             assert call.request.segments[0].codes == fake_frames(0, 5 if as_codes else 3)
         answer = await shop.tts.ListVoices(tts_pb2.ListVoicesRequest(), metadata=shop.metadata)
         assert [voice.has_prompt for voice in answer.voices] == [False, False, True]
+
+
+async def test_prompt_of_another_bundle_is_not_held_as_the_one_that_was_asked_for(tmp_path: Path) -> None:
+    """While a new bundle is rolled out, one engine tells of the voice and another one of its prompt."""
+
+    def prompt(frames: int, digest: str) -> engine_pb2.GetVoicePromptResponse:
+        codes = fake_frames(0, frames)
+        return engine_pb2.GetVoicePromptResponse(text="What she says.", codes=codes, prompt_digest=digest)
+
+    async with deployment_with_tokens(tmp_path) as running, calling(running, "shop") as (shop,):
+        running.engine.info.voices.add(name="eve", speaker_id=2, prompt_digest="old", seed=3)
+        running.gateway._catalogs.forget()
+        for frames, digest in ((5, "new"), (7, "old")):
+            running.engine.voice_prompts["eve"] = prompt(frames, digest)
+            await read(shop.say("eve"))
+        said = [call.request.segments[0].codes for call in running.engine.calls]
+        assert said == [fake_frames(0, 5), fake_frames(0, 7)]
