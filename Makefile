@@ -41,7 +41,7 @@ API_IMAGE := protos/api.binpb
 ASKED := $(if $(filter $(TINY),$(BUNDLE)),$(TINY)/bundle.json)
 
 .PHONY: say serve test images test-images test-cluster test-slow test-gpu test-polyglot test-browser screenshots packages \
-	test-packages test-plugins chaos fuzz bench bench-gpu kernels gpu-lease gpu-lease-rehearsal wheels voice voice-rehearsal \
+	test-packages test-plugins chaos fuzz soak bench bench-gpu kernels gpu-lease gpu-lease-rehearsal wheels voice voice-rehearsal \
 	evaluate check coverage format protos protos-freeze lock notices settings-page api-reference clean
 
 say: $(STAMPS)/run $(ASKED)
@@ -69,8 +69,10 @@ test-polyglot: $(STAMPS)/dev $(TINY)/bundle.json
 	cd tests/polyglot/openai && npm ci --no-audit --no-fund
 	$(PYTEST) -m polyglot
 
-# Needs Chromium and its driver; on Debian: apt-get install chromium chromium-driver. Without them the tests are skipped.
+# In each browser that the machine has; the tests of the others are skipped. On Debian: apt-get install chromium chromium-driver,
+# firefox-esr pulseaudio, webkit2gtk-driver xvfb gstreamer1.0-plugins-good gstreamer1.0-libav. Where npm is, also axe-core.
 test-browser: $(STAMPS)/dev
+	if command -v npm > /dev/null; then cd tests/browser/axe && npm ci --no-audit --no-fund; fi
 	$(PYTEST) tests/browser -m browser -rs
 
 # docs/images, from the page with the built-in voice.
@@ -83,6 +85,11 @@ chaos: $(STAMPS)/dev $(TINY)/bundle.json
 
 fuzz: $(STAMPS)/dev $(TINY)/bundle.json
 	$(BIN)/python -m bench.fuzz --bundle $(TINY) --requests 10000 --out bench/results/fuzz_tiny_cpu.json
+
+# Ordinary use in all ways for so many minutes: what each process holds, and whether answers stay the same.
+SOAK_MINUTES ?= 60
+soak: $(STAMPS)/dev $(TINY)/bundle.json
+	$(BIN)/python -m bench.soak --bundle $(TINY) --minutes $(SOAK_MINUTES) --out bench/results/soak_tiny_cpu.json
 
 # The images of docker/*.Dockerfile, with Docker or Podman. BASE=debian makes the base image from Debian's packages, where no
 # registry is in reach; BASE=NAME names another. PIP_INDEX and TORCH_INDEX name indices, IMAGES="gateway codec" some images.

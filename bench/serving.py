@@ -34,7 +34,6 @@ where it has them, so that they compare with its reports; [V] is VoxServe (arXiv
 from __future__ import annotations
 
 import argparse
-import asyncio
 import ipaddress
 import sys
 from collections.abc import Sequence
@@ -46,6 +45,7 @@ from csm.v1 import tts_pb2
 from csm_client import AsyncClient
 from csm_client.errors import CsmClientError
 
+from bench.deployment.run import run_program
 from bench.listeners.conversations import prepare_conversations
 from bench.listeners.load import Load, open_channel
 from bench.listeners.own_server import own_server
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. arguments: the command line when None"""
     try:
         options, server_options = parse_arguments(arguments)
-        result = asyncio.run(benchmark(options, server_options))
+        result = run_program(benchmark(options, server_options))
     except (CsmClientError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -39,6 +39,7 @@ from bench.affinity.fleet import Fleet, calls
 from bench.affinity.names import Addresses, name_server, target
 from bench.affinity.turns import Conversations, IdOf, TurnRecord, named, passes_by, scattered, unnamed
 from bench.deployment.process import StageProcess
+from bench.deployment.run import run_program
 from bench.listeners.load import open_channel
 from bench.machine import commit, cpu_name
 from bench.report import tell
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="file for the JSON")
     options = parser.parse_args(arguments)
     try:
-        figures = asyncio.run(measure(options))
+        figures = run_program(measure(options))
     except (RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -28,6 +28,7 @@ from bench.chaos.faults import Saboteur
 from bench.chaos.listeners import STREAM_ITEMS, TEXT_ITEMS, Listeners
 from bench.chaos.result import result_of, why_not_passed
 from bench.deployment.command import parser_of, tell
+from bench.deployment.run import run_program
 from bench.machine import commit
 
 LONGEST_S = 1800.0  # of the disturbed run
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--faults", type=int, default=100, help="at least so many (default: %(default)s)")
     parser.add_argument("--most-seconds", type=float, default=LONGEST_S, help="of the disturbed run")
     options = parser.parse_args(arguments)
-    result = asyncio.run(run(options))
+    result = run_program(run(options))
     return tell(result, why_not_passed(result), options)
 
 
@@ -72,11 +73,12 @@ async def disturb(options: argparse.Namespace, cluster: Cluster, listeners: List
     def goes_on() -> bool:
         return num_faults() < options.faults and time.monotonic() < until_s
 
-    await asyncio.gather(
-        *(saboteur.run(goes_on) for saboteur in saboteurs),
-        *(listeners.listen(STREAM_ITEMS, lambda: not goes_on(), readers) for readers in READERS),
-        listeners.listen(TEXT_ITEMS, lambda: not goes_on(), ("fast", "stalled")),
-    )
+    async with asyncio.TaskGroup() as group:  # no saboteur starts a stage again once another task has failed
+        for saboteur in saboteurs:
+            group.create_task(saboteur.run(goes_on))
+        for readers in READERS:
+            group.create_task(listeners.listen(STREAM_ITEMS, lambda: not goes_on(), readers))
+        group.create_task(listeners.listen(TEXT_ITEMS, lambda: not goes_on(), ("fast", "stalled")))
     await settle(cluster)
     return result_of(
         struck=[struck for saboteur in saboteurs for struck in saboteur.struck],

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 import grpc
+import httpx
+import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -24,7 +26,7 @@ START_S = 600.0  # on a busy machine; the import of torch alone takes seconds
 DRAIN_S = 600.0
 POLL_S = 0.1
 
-_LISTENS = re.compile(r"api port (\d+), health port (\d+), metrics port (\d+)")
+_LISTENS = re.compile(r"(?:api|http) port (\d+),(?: health port (\d+),)? metrics port (\d+)")
 
 
 class StageProcess:
@@ -41,9 +43,9 @@ class StageProcess:
         ports: tuple[int, int] = (0, 0),
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """stage: "engine", "codec" or "gateway"; options: of its command line, without address and ports; host: address
-        that it listens on; prefix: command that executes the stage's, such as `ip netns exec NAME`; ports: of its API
-        and its health, free ones when 0; environment: variables beside this process's own
+        """stage: "engine", "codec", "gateway" or "http"; options: of its command line, without address and ports; host:
+        address that it listens on; prefix: command that executes the stage's, such as `ip netns exec NAME`; ports: of
+        its API and its health, free ones when 0; environment: variables beside this process's own
         """
         self.name = f"{stage} {number}"
         self.host = host
@@ -51,8 +53,11 @@ class StageProcess:
         self.api_port = self.health_port = self.metrics_port = 0
         self._command = [
             *prefix, sys.executable, "-m", f"services.{stage}", *options, "--host", host, "--port", str(ports[0]),
-            "--health-port", str(ports[1]), "--metrics-port", "0",
+            "--metrics-port", "0",
         ]  # fmt: skip
+        self._is_http = stage == "http"  # answers probes where it answers calls
+        if not self._is_http:
+            self._command += ["--health-port", str(ports[1])]
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
 
@@ -69,13 +74,16 @@ class StageProcess:
             async with asyncio.timeout(START_S):
                 while self.is_alive:
                     if found := _LISTENS.search(self.log.read_bytes()[log_bytes:].decode(errors="replace")):
-                        self.api_port, self.health_port, self.metrics_port = map(int, found.groups())
+                        self.api_port, self.health_port, self.metrics_port = map(int, found.groups(default="0"))
                         return
                     await asyncio.sleep(POLL_S)
         raise RuntimeError(f"The {self.name} did not start. Its log ends with:\n{self.log.read_text()[-2000:]}")
 
     async def wait_ready(self) -> None:
-        """Returns when its readiness is SERVING. Raises TimeoutError."""
+        """Returns when it is ready. Raises TimeoutError."""
+        if self._is_http:
+            await self._wait_for_probe()
+            return
         async with asyncio.timeout(START_S), grpc.aio.insecure_channel(f"{self.host}:{self.health_port}") as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             request = health_pb2.HealthCheckRequest(service="readiness")
@@ -83,6 +91,11 @@ class StageProcess:
                 answer = await stub.Check(request, timeout=START_S, wait_for_ready=True)
                 if answer.status == health_pb2.HealthCheckResponse.SERVING:
                     return
+                await asyncio.sleep(POLL_S)
+
+    async def _wait_for_probe(self) -> None:
+        async with asyncio.timeout(START_S), httpx.AsyncClient() as client:
+            while (await client.get(f"http://{self.host}:{self.api_port}/readyz")).status_code != 200:
                 await asyncio.sleep(POLL_S)
 
     @property
@@ -119,6 +132,13 @@ class StageProcess:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         found = re.search(r"VmRSS:\s+(\d+) kB", status)
         return round(int(found[1]) / 1024, 1) if found else 0.0
+
+    def holds(self) -> dict[str, float]:
+        """Resident memory in MB, open files and threads; 0 of one that does not run."""
+        if self._process is None or not self.is_alive:
+            return {"rss_mb": 0.0, "files": 0, "threads": 0}
+        process = psutil.Process(self._process.pid)
+        return {"rss_mb": self.rss_mb(), "files": process.num_fds(), "threads": process.num_threads()}
 
     def cpu_s(self) -> float:
         """Seconds of CPU that all its threads have used; 0 for one that does not run."""

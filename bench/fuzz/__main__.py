@@ -8,8 +8,7 @@ that leave. Some connections carry no HTTP/2 at all, or HTTP/2 with broken frame
 exit code is 1 if a process ended, a call ended with INTERNAL, UNKNOWN or DATA_LOSS, a log has a traceback, a slot was
 not given back, a stage no longer answers, or memory grew by more than 10 % and 32 MB after the first fifth.
 
-The stages run with allocator settings that give large freed blocks back to the system at once, so that the memory that
-is compared is the memory in use. Without them glibc keeps the blocks of the largest recording so far.
+The memory that is compared is the memory in use: the allocator gives large freed blocks back at once.
 """
 
 from __future__ import annotations
@@ -33,6 +32,8 @@ from hypothesis import strategies as st
 
 from bench.deployment.command import parser_of, tell
 from bench.deployment.process import StageProcess
+from bench.deployment.run import run_program
+from bench.deployment.small import settled_slots, start_small
 from bench.fuzz.caller import Caller
 from bench.fuzz.methods import methods, valid_requests
 from bench.fuzz.strategies import Call, calls
@@ -40,17 +41,8 @@ from bench.machine import commit, cpu_name
 
 WARM_SHARE = 0.2  # of the requests, after which memory has to stay
 MOST_GROWTH, MOST_GROWTH_MB = 0.10, 32.0
-SETTLE_S = 30.0
 RAW_EVERY = 12  # about one in so many is a connection of raw bytes
-STAGES = ("engine", "codec", "gateway")
-GAUGES = (
-    "engine_active_slots", "engine_queue_depth", "codec_active_streams", "codec_waiting_streams",
-    "tts_running_requests",
-)  # fmt: skip
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}  # bytes; read by glibc
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
-Sizes = dict[str, float]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = parser_of("python -m bench.fuzz", __doc__)
     parser.add_argument("--requests", type=int, default=10_000, help="at least so many (default: %(default)s)")
     options = parser.parse_args(arguments)
-    result = asyncio.run(run(options))
+    result = run_program(run(options))
     return tell(result, why_not_passed(result), options)
 
 
@@ -68,7 +60,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
         folder = options.logs or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
-        stages = await start(stack, options.bundle, folder)
+        stages = await start_small(stack, options.bundle, folder)
         ports = {
             f"{name} {kind}": getattr(stage, f"{kind}_port")
             for name, stage in stages.items()
@@ -105,29 +97,6 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
             "rss_mb": {"warm": warm, "after": {name: stage.rss_mb() for name, stage in stages.items()}},
             "rows": [{"port": port, "requests": count} for port, count in sorted(caller.tally.by_port.items())],
         }
-
-
-async def start(stack: AsyncExitStack, bundle: Path, folder: Path) -> dict[str, StageProcess]:
-    """The three stages by name, ready."""
-    common = ["--bundle", str(bundle), "--threads", "1", "--slots", "4"]
-    options: dict[str, list[str]] = {
-        "engine": common,
-        "codec": [*common, "--watermark-keyring", str(folder / "marks.json")],
-    }
-    stages: dict[str, StageProcess] = {}
-    for name in STAGES:
-        if name == "gateway":
-            options[name] = ["--code-sealing-keyring", str(folder / "seals.json")]
-            options[name] += ["--voices-database", str(folder / "voices.sqlite")]
-            for stage in ("engine", "codec"):
-                options[name] += [f"--{stage}-target", f"127.0.0.1:{stages[stage].api_port}"]
-                options[name] += [f"--{stage}-health-target", f"127.0.0.1:{stages[stage].health_port}"]
-        stages[name] = StageProcess(name, 0, options[name], folder, environment=ALLOCATOR)
-        stack.push_async_callback(stages[name].kill)
-        await stages[name].start()
-    for process in stages.values():
-        await process.wait_ready()
-    return stages
 
 
 def fuzz(caller: Caller, codec: Any, num_requests: int, from_seed: int) -> None:
@@ -180,16 +149,6 @@ def _raw_bytes() -> st.SearchStrategy[bytes]:
         frames,
         st.sampled_from([b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", PREFACE, PREFACE[:7]]),
     )
-
-
-async def settled_slots(stages: dict[str, StageProcess]) -> dict[str, Sizes]:
-    """The gauges of what is taken, once all are 0 or SETTLE_S have passed."""
-    until_s = time.monotonic() + SETTLE_S
-    while True:
-        slots = {name: await stage.gauges(*GAUGES) for name, stage in stages.items() if stage.is_alive}
-        if not any(value for gauges in slots.values() for value in gauges.values()) or time.monotonic() > until_s:
-            return slots
-        await asyncio.sleep(0.5)
 
 
 async def answers(gateway: StageProcess) -> bool:

@@ -29,6 +29,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.deployment.run import run_program
 from bench.http.callers import GrpcCaller, HttpCaller
 from bench.listeners.own_server import own_server
 from bench.listeners.summary import nearest_rank
@@ -53,9 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.bundle is None:
-            result = asyncio.run(benchmark(options.pairs, options.streams, options.seconds))
+            result = run_program(benchmark(options.pairs, options.streams, options.seconds))
         else:
-            result = asyncio.run(with_real_stages(options.bundle, options.pairs))
+            result = run_program(with_real_stages(options.bundle, options.pairs))
     except (RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

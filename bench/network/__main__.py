@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.deployment.run import run_program
 from bench.listeners.load import Load, StreamRecord, open_channel
 from bench.listeners.playback import play
 from bench.listeners.summary import audio_s, ratio, spread
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if reason := why_not():
         print(f"skipped, nothing was measured: {reason}", file=sys.stderr)
         return 0
-    result = asyncio.run(benchmark(options))
+    result = run_program(benchmark(options))
     tell(result, options.out)
     return 0
 

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from bench.sizing.fleet import CODEC, ENGINE, FIRST_AUDIO_MS, FULL_AT, NETWORK, CodecOnGpu, Measured, fleet, minute
+from bench.sizing.fleet import (
+    CODEC,
+    ENGINE,
+    FIRST_AUDIO_MS,
+    FULL_AT,
+    GATEWAY,
+    NETWORK,
+    CodecOnGpu,
+    Measured,
+    fleet,
+    minute,
+)
 
 STEPS = (1, 1_000, 100_000, 1_000_000)
 
@@ -34,16 +45,18 @@ real time. A caller that listens a third of the time is a third of a listener.
 |---|---|---|---|
 | streams per GPU, engine | {measured.streams_per_gpu} | {measured.gpu} | {link(ENGINE)} |
 | streams per core, codec with mark | {measured.streams_per_codec_core:g} | {measured.codec_core} | {link(CODEC)} |
-| cores per stream, gateway | {measured.gateway_core:g} | {measured.small_core} | {link(NETWORK)} |
-| bytes a second of audio, gateway and engine | {measured.engine_bytes:,} | {measured.small_core} | {link(NETWORK)} |
-| bytes a second of audio, gateway and codec | {measured.codec_bytes:,} | {measured.small_core} | {link(NETWORK)} |
+| cores per stream, gateway | {measured.gateway_core:g} | {measured.gateway_cpu} | {link(GATEWAY)} |
+| bytes a second of audio, gateway and engine | {measured.engine_bytes:,} | {measured.network_cpu} | {link(NETWORK)} |
+| bytes a second of audio, gateway and codec | {measured.codec_bytes:,} | {measured.network_cpu} | {link(NETWORK)} |
 
 * **Engine:** the highest load of the file that was held: every stream began, none ran dry, 95 % of the first frames
   came within {FIRST_AUDIO_MS} ms. CSM-1B's sizes with random weights, alone, with products that are not the default
   any more. `--slots` must be as large. The next load of the file was not held.
 * **Codec:** the published sizes in float32, at batch {measured.codec_batch}, the best of the file. Random weights.
-* **Gateway and bytes:** the tiny bundle, which has CSM-1B's 32 codebooks and 24 kHz; one stream at a time, so what
-  streams share counts in full. Bytes are those of IP, both ways, with acknowledgements and health checks.
+* **Gateway:** {measured.gateway_streams} streams at once through one process, a message for each frame, before
+  stand-ins of engine and codec that keep to real time. Messages of more frames cost less.
+* **Bytes:** the tiny bundle, which has CSM-1B's 32 codebooks and 24 kHz, one stream at a time. They are those of IP,
+  both ways, with acknowledgements and health checks.
 
 **Memory.** Keys and values of CSM-1B are 64 MiB a slot in bfloat16, by its shapes ([engine.md](engine.md)); the memory
 of a GPU in use was not measured. Processes of the tiny bundle, resident: {rss}
@@ -104,7 +117,7 @@ zones are not in it.
 * the whole service on a GPU: engine, codec and gateway together
 * the codec on a GPU, alone or beside an engine, by MIG or time-slicing
 * the default form of the engine at this load, the published weights, and any GPU but the one above
-* a gateway under thousands of streams; the bytes of Opus, MP3 and AAC to callers; the HTTP door's cores
+* a gateway under hundreds of streams; the bytes of Opus, MP3 and AAC to callers; the HTTP door's cores
 * more than one engine on GPUs; conversations' share of reuse there
 """
 

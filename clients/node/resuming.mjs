@@ -8,6 +8,7 @@ import { status } from '@grpc/grpc-js';
 import { reasonOf } from './errors.mjs';
 
 const LOST = [status.UNAVAILABLE, status.CANCELLED];
+const CUT_OFF = 'triggered by internal client error: Session closed with error code '; // of gRPC, for a server's end
 const NEVER_REACHED = ['Last error: ', 'Name resolution failed']; // no server was there to be lost
 const FIRST_DELAY_MS = 100; // before a call is opened again; twice as long each time
 const QUOTA_DELAY_MS = 1000; // as the server asks for
@@ -104,10 +105,13 @@ export function delayBeforeNextCall(error, heard, count, most, until) {
   const isCounted = count > 0 && reasonOf(error) === 'QUOTA_EXCEEDED'; // the lost call, for a while
   const delay = Math.max(isCounted ? QUOTA_DELAY_MS : 0, FIRST_DELAY_MS * 2 ** count);
   const { header } = heard;
-  const isLost = isCounted || (LOST.includes(error.code)
+  const isLost = isCounted || ((LOST.includes(error.code) || isCutOff(error))
     && (header === undefined ? wasNotAnswered(error) : Number.isSafeInteger(header.seed)));
   return isLost && count < most && Date.now() + delay < until ? delay : undefined;
 }
+
+// Whether the server has ended the connection, and with it the call, as one does that cannot wait any longer.
+const isCutOff = ({ code, details }) => code === status.INTERNAL && details.includes(CUT_OFF);
 
 // Whether a server that was reached has neither answered nor refused.
 function wasNotAnswered({ details, metadata }) {

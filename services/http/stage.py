@@ -7,7 +7,7 @@ import logging
 from csm_client import TlsFileError
 
 from services.common.settings import host_and_port, reachable_host
-from services.common.telemetry.metrics import MetricsServer
+from services.common.telemetry.metrics_server import MetricsServer
 from services.common.telemetry.tracing import open_tracer
 from services.http.api.health import GatewayHealth
 from services.http.api.names import Names

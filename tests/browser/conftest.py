@@ -1,4 +1,7 @@
-"""The page in Chromium, before a real door and a real gateway with stand-ins behind it: `make test-browser`."""
+"""The page in browsers, before a real door and a real gateway with stand-ins behind it: `make test-browser`.
+
+Each test runs in each browser that the machine has.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.door import chromium
+from tests.support.door.browsers import chromium, firefox, webkit
+from tests.support.door.browsers.page import Browser, Page
 from tests.support.door.fake_door import FakeDoor, fake_door
 from tests.support.fake_stages import FRAME_SAMPLES, SAMPLE_RATE_HZ, CallRecord
 
@@ -63,31 +67,33 @@ def threaded_door(gateway: dict[str, Any] | None = None) -> Iterator[ThreadedDoo
         running = asyncio.run_coroutine_threadsafe(door.__aenter__(), loop).result(60)
         running.behind.codec.audio_of = humming
         running.behind.engine.frame_count = 25  # two seconds
-        yield ThreadedDoor(loop, running)
-        asyncio.run_coroutine_threadsafe(door.__aexit__(None, None, None), loop).result(60)
+        try:
+            yield ThreadedDoor(loop, running)
+        finally:
+            asyncio.run_coroutine_threadsafe(door.__aexit__(None, None, None), loop).result(60)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
 
 
-@pytest.fixture(scope="session")
-def driver() -> Iterator[Any]:
-    if lacks := chromium.missing():
+@pytest.fixture(scope="session", params=[chromium, firefox, webkit], ids=lambda kind: kind.__name__.split(".")[-1])
+def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
+    if lacks := request.param.missing():
         pytest.skip(lacks)
-    with chromium.chromium() as running:
+    with request.param.opened() as running:
         yield running
 
 
 @pytest.fixture
-def door(driver: Any) -> Iterator[ThreadedDoor]:
+def door() -> Iterator[ThreadedDoor]:
     with threaded_door() as running:
         yield running
 
 
 @pytest.fixture
-def page(driver: Any, door: ThreadedDoor) -> Iterator[Any]:
-    opened = chromium.Page(driver, door.url)
+def page(browser: Browser, door: ThreadedDoor) -> Iterator[Page]:
+    opened = Page(browser, door.url)
     yield opened
     assert opened.faults() == []
-    driver.get("about:blank")
+    browser.driver.get("about:blank")

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.support.door.chromium import Page, chromium, missing
+from tests.support.door.browsers.chromium import Chromium, missing, opened
+from tests.support.door.browsers.page import Page
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "images"
@@ -41,12 +42,12 @@ def serving(bundle: str) -> Iterator[str]:
             server.terminate()
 
 
-def take_while_it_plays(page: Page, scheme: str) -> None:
+def take_while_it_plays(browser: Chromium, page: Page, scheme: str) -> None:
     page.use_colours(scheme)
     page.click("play")
     page.script("return new Promise((done) => setTimeout(done, 1500))")
     file = FOLDER / f"page-{scheme}.webp"
-    with Image.open(io.BytesIO(page.screenshot())) as image:
+    with Image.open(io.BytesIO(browser.screenshot())) as image:
         image.convert("RGB").save(file, quality=QUALITY, method=6)
     page.until_quiet()
     print(f"{file.name} has {file.stat().st_size // 1024} KB")
@@ -59,22 +60,22 @@ def main() -> None:
     if lacks := missing():
         raise SystemExit(lacks)
     FOLDER.mkdir(exist_ok=True)
-    with serving(arguments.bundle) as url, chromium(1180, 900) as driver:
-        page = Page(driver, url)
+    with serving(arguments.bundle) as url, opened(1180, 900) as browser:
+        page = Page(browser, url)
         for run in range(8):
             page.click("speak-go")
             page.until(lambda: page.text("outcome"))
             page.until_quiet()
             if run and page.text("stat-gaps") == "0":  # the first one warms the stages
                 break
-        take_while_it_plays(page, "light")
+        take_while_it_plays(browser, page, "light")
         page.click("tab-conversation")
         for number, text in enumerate(TEXTS, 1):
             page.write("turn-text", text)
             page.click("turn-go")
             page.until(lambda number=number: len(page.all("#turns li")) == number)  # type: ignore[misc]
             page.until_quiet()
-        take_while_it_plays(page, "dark")
+        take_while_it_plays(browser, page, "dark")
 
 
 if __name__ == "__main__":

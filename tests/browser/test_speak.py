@@ -6,7 +6,7 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from tests.browser.conftest import ThreadedDoor
-from tests.support.door.chromium import Page
+from tests.support.door.browsers.page import Page
 from tests.support.fake_stages import FRAME_SAMPLES
 
 

@@ -66,6 +66,31 @@ async def test_stream_without_text_asks_for_nothing(gateway: Any) -> None:
     assert gateway.calls() == []
 
 
+@pytest.mark.parametrize("text", ["\N{PARTY POPPER}", "?!"])
+@pytest.mark.parametrize("is_fallback", [False, True])
+async def test_text_without_words_is_the_shortest_silence_and_no_error(
+    gateway: Any, text: str, is_fallback: bool
+) -> None:
+    """LiveKit takes a text without any audio for a failure."""
+    async with TTS(gateway.target) as tts:
+        errors: list[Any] = []
+        tts.on("error", errors.append)
+        speaks = agents.tts.FallbackAdapter([tts], max_retry_per_tts=0) if is_fallback else tts
+        async with speaks.synthesize(text) as whole:
+            await assert_silent(whole)
+        async with speaks.stream() as stream:
+            stream.push_text(text)
+            stream.end_input()
+            await assert_silent(stream)
+        assert not errors and gateway.calls() == []
+
+
+async def assert_silent(stream: Any) -> None:
+    frames = [event.frame async for event in stream]
+    assert 0 < sum(frame.samples_per_channel for frame in frames) <= 2 * MARKER_SAMPLES
+    assert not any(any(bytes(frame.data)) for frame in frames)
+
+
 async def test_wrong_option_is_refused_once_and_names_the_field(gateway: Any) -> None:
     async with TTS(gateway.target, voice="nobody") as tts, tts.synthesize("Hello.") as stream:
         with pytest.raises(agents.APIStatusError) as caught:

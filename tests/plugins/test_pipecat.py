@@ -16,6 +16,7 @@ from pipecat.tests.utils import SleepFrame, run_test  # noqa: E402
 
 FRAME_BYTES = 2 * 1920
 SENTENCE_BYTES = 10 * FRAME_BYTES
+SILENCE_BYTES = 2 * 240
 
 
 def reply(*tokens: str) -> list[Any]:
@@ -91,6 +92,16 @@ async def test_turn_after_an_interruption_is_spoken(gateway: Any) -> None:
     assert ("Again.", "ended") in gateway.calls()
     (at,) = [at for at, frame in enumerate(down) if isinstance(frame, frames.InterruptionFrame)]
     assert sum(len(frame.audio) for frame in audio(down[at:])) == SENTENCE_BYTES
+
+
+@pytest.mark.parametrize("text", ["\N{PARTY POPPER}", "?!"])
+async def test_turn_without_words_is_silent_and_no_error(gateway: Any, text: str) -> None:
+    service = CsmTTSService(gateway.target)
+    down, up = await run(service, [*reply(text), SleepFrame(sleep=1.0), *reply("Hello.")])
+    assert not [frame for frame in up if isinstance(frame, frames.ErrorFrame)]
+    silence, *spoken = audio(down)  # Pipecat takes a turn without any audio for a failure
+    assert silence.audio == bytes(SILENCE_BYTES) and sum(len(frame.audio) for frame in spoken) == SENTENCE_BYTES
+    assert gateway.calls() == [("Hello.", "ended")]
 
 
 async def test_unknown_voice_is_an_error_that_makes_the_service_unusable(gateway: Any) -> None:

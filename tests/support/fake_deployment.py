@@ -5,9 +5,10 @@ and of the clients run against.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -73,8 +74,8 @@ async def fake_deployment(
     traces = {key: value for key, value in gateway_settings.items() if key.startswith("trace_")}
     engines = [FakeEngine() for _ in range(replica_count)]
     codecs = [codec() for _ in range(replica_count)]
-    engine_servers = [await _serve("engine", engine, traces) for engine in engines]
-    codec_servers = [await _serve("codec", each, traces) for each in codecs]
+    engine_servers = [await serve_stand_in("engine", engine, traces) for engine in engines]
+    codec_servers = [await serve_stand_in("codec", each, traces) for each in codecs]
     settings: dict[str, Any] = {
         "host": "127.0.0.1",
         "port": 0,
@@ -105,7 +106,8 @@ def target_of(ports: list[int]) -> str:
     return "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
 
 
-async def _serve(stage: str, servicer: object, traces: dict[str, Any]) -> StageServer:
+async def serve_stand_in(stage: str, servicer: object, traces: Mapping[str, Any] = MappingProxyType({})) -> StageServer:
+    """Serves it on free ports, and tells that it is ready."""
     settings = StageSettings(host="127.0.0.1", **traces)
     service = StageService(_ADD_TO_SERVER[stage], servicer, f"csm.{stage}.v1.{stage.capitalize()}Service")
     server = StageServer(settings, [service], tracer=open_tracer(settings, stage))

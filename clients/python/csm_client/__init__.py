@@ -24,6 +24,7 @@ from csm_client.errors import (
     TokenError,
     UnauthenticatedError,
     UnavailableError,
+    is_wordless,
 )
 from csm_client.files import load_context, save_codes
 from csm_client.requests import Consent, SpeechOptions, StreamOptions, Turn, VoiceOptions
@@ -66,6 +67,7 @@ __all__ = [
     "UnavailableError",
     "VoiceOptions",
     "WavFile",
+    "is_wordless",
     "load_context",
     "load_token",
     "save_codes",

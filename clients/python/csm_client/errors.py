@@ -129,6 +129,13 @@ class InternalServerError(ServerError):
     """The server failed; its log has more under `request_id`."""
 
 
+def is_wordless(error: CsmClientError) -> bool:
+    """Whether all that is wrong is a text with nothing to say, as marks, spaces and emoji alone have."""
+    if not isinstance(error, ServerError) or error.reason != "TEXT_EMPTY":
+        return False
+    return [violation.field for violation in error.field_violations] in (["text"], ["input.text"])
+
+
 _BY_CODE: dict[grpc.StatusCode, type[ServerError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequestError,
     grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,

@@ -76,7 +76,11 @@ class MemoryGuard:
         log.warning("memory is short: a call of %s ends, which waits for a message", caller)
 
     async def run(self) -> None:
-        """Checks for ever, if there is a limit."""
+        """Checks for ever, if there is a limit.
+
+        It fails with `used_bytes`. `Background` then begins it again, after 5 s at the most: so a reading that fails
+        again and again fills no log, and for so long the guard may not see that it works again.
+        """
         while self._max_bytes:
             self.check()
             await asyncio.sleep(CHECK_S)

@@ -24,7 +24,8 @@ from services.common.rpc.memory_guard import UNGUARDED, MemoryGuard
 from services.common.rpc.reflection import enable_reflection
 from services.common.rpc.tls import server_credentials
 from services.common.settings import StageSettings, host_and_port
-from services.common.telemetry.metrics import MetricsServer, StageMetrics
+from services.common.telemetry.metrics import StageMetrics
+from services.common.telemetry.metrics_server import MetricsServer
 from services.common.telemetry.spans import Tracer
 
 log = logging.getLogger("csm.server")

@@ -1,23 +1,16 @@
 """Prometheus metrics of a stage: the counters that every gRPC service has, in a registry of its own.
 
-Names and labels are those of go-grpc-prometheus, so that dashboards for Go services fit. It serves them over HTTP from
-a thread and knows no RPC; stages add their own metrics to `registry`.
+Names and labels are those of go-grpc-prometheus, so that dashboards for Go services fit. It knows no RPC; stages add
+their own metrics to `registry`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import sys
-import threading
 from collections.abc import Callable
-from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from services.common.background import Background
-
-log = logging.getLogger("csm.metrics")
 
 _LABELS = ["grpc_type", "grpc_service", "grpc_method"]
 _SECONDS = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -73,34 +66,3 @@ class FileReloads:
         """Counts the changes of one file; the result is called with whether a change could be used."""
         outcomes = {usable: self._counter.labels(setting, "used" if usable else "refused") for usable in (True, False)}
         return lambda usable: outcomes[usable].inc()
-
-
-class MetricsServer:
-    """Serves a registry at `/metrics`."""
-
-    def __init__(self, httpd: WSGIServer, thread: threading.Thread) -> None:
-        self._httpd = httpd
-        self._thread = thread
-
-    @classmethod
-    def start(cls, host: str, port: int, registry: CollectorRegistry) -> MetricsServer:
-        """port: 0 takes a free one."""
-        httpd, thread = start_http_server(port, host, registry)
-        httpd.handle_error = _log_failure  # type: ignore[method-assign]
-        return cls(httpd, thread)
-
-    @property
-    def port(self) -> int:
-        return self._httpd.server_port
-
-    async def stop(self) -> None:
-        await asyncio.to_thread(self._httpd.shutdown)
-        self._httpd.server_close()
-        self._thread.join()
-
-
-def _log_failure(request: object, client_address: object) -> None:
-    """Of a request that raised. A caller that leaves is no failure; the library would print its traceback."""
-    error = sys.exception()
-    if not isinstance(error, ConnectionError):
-        log.error("a request for the metrics failed", exc_info=error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -32,12 +31,13 @@ class StreamQuotas:
         self._limit_of = limit_of
         self._on_refusal = on_refusal
         self._running: dict[str, list[_Synthesis]] = {}
-        self._waiting: Counter[str] = Counter()
+        self._waiting: dict[str, list[object]] = {}  # the longest wait first
 
     @asynccontextmanager
     async def one_more(self, caller: str) -> AsyncIterator[None]:
         """Counts one synthesis of the current task while it runs. At the caller's limit it waits for those that have
-        been cancelled, so that who cancels one can begin the next at once. As many may wait as may run.
+        been cancelled, so that who cancels one can begin the next at once. As many may wait as may run,
+        and get their places in turn.
 
         Raises StatusError RESOURCE_EXHAUSTED when no place is left.
         """
@@ -59,32 +59,39 @@ class StreamQuotas:
             synthesis.ended.set_result(None)
 
     async def _has_place(self, caller: str, limit: int) -> bool:
-        if len(self._running.get(caller, [])) < limit:
+        waiting = self._waiting.get(caller, [])
+        if self._has_room(caller, limit, len(waiting)):
             return True
-        if self._waiting[caller] >= limit:
+        if len(waiting) >= limit:
             return False
-        self._waiting[caller] += 1
+        turn = object()
+        waiting = self._waiting.setdefault(caller, waiting)
+        waiting.append(turn)
         try:
-            return await self._gets_place(caller, limit)
+            return await self._gets_place(caller, limit, turn)
         finally:
-            self._waiting[caller] -= 1
-            if not self._waiting[caller]:
+            waiting.remove(turn)
+            if not waiting:
                 del self._waiting[caller]
 
-    async def _gets_place(self, caller: str, limit: int) -> bool:
-        try:
-            async with asyncio.timeout(_LEAVING_S):
-                while len(running := self._running.get(caller, [])) >= limit:
-                    leaving = [each.ended for each in running if each.task.cancelling()]
-                    noticed = leaving or [each.ended for each in running]
-                    done, _ = await asyncio.wait(
-                        noticed, timeout=None if leaving else _NOTICE_S, return_when=asyncio.FIRST_COMPLETED
-                    )
-                    if not done and not any(each.task.cancelling() for each in running):
-                        return False
-                return True
-        except TimeoutError:
-            return False
+    async def _gets_place(self, caller: str, limit: int, turn: object) -> bool:
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + _LEAVING_S
+        while not self._has_room(caller, limit, self._waiting[caller].index(turn)):
+            running = self._running[caller]
+            left_s = until_s - loop.time()
+            if left_s <= 0:
+                return False
+            done, _ = await asyncio.wait(
+                [each.ended for each in running], timeout=min(_NOTICE_S, left_s), return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done and not any(each.task.cancelling() for each in running):
+                return self._has_room(caller, limit, self._waiting[caller].index(turn))
+        return True
+
+    def _has_room(self, caller: str, limit: int, num_before: int) -> bool:
+        """num_before: calls that have waited for longer"""
+        return len(self._running.get(caller, [])) + num_before < limit
 
 
 def _refusal(caller: str, limit: int) -> StatusError:

@@ -15,6 +15,7 @@ from services.gateway.requests.violations import Violations
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog
 from services.gateway.synthesis.plan import ContextTurn
+from services.gateway.synthesis.texts.words import NO_WORDS, has_words
 
 
 def read_prompt(turn: tts_pb2.Turn, catalog: Catalog, settings: GatewaySettings, seal: CodeSeal | None) -> ContextTurn:
@@ -35,10 +36,13 @@ class ContextReader:
         self._catalog, self._settings, self._seal, self._violations = catalog, settings, seal, violations
         self._wrong = violations.wrong
 
-    def text(self, field: str, text: str) -> str:
+    def text(self, field: str, text: str, *, is_spoken: bool = False) -> str:
+        """is_spoken: it is to be made into speech, and not one of the conversation so far"""
         longest = self._settings.max_text_length
         if not text.strip():
             self._wrong(field, "is empty; there is nothing to say.", "TEXT_EMPTY")
+        elif is_spoken and not has_words(text):
+            self._wrong(field, NO_WORDS, "TEXT_EMPTY")
         elif len(text) > longest:
             self._wrong(field, f"has {len(text)} characters; at most {longest} are allowed.", "TEXT_TOO_LONG")
         return text

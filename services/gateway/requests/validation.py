@@ -55,7 +55,7 @@ def plan_synthesis(
     checks.request_id(request.request_id)
     text = request.input.text
     if not words_follow:
-        context.text("input.text", text)
+        context.text("input.text", text, is_spoken=True)
     elif text:
         violations.wrong("input.text", "must be empty; the words come in later messages.")
     sample_rate_hz = checks.audio_format(request.audio_config)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -34,6 +35,8 @@ from services.gateway.synthesis.deadline import Deadline, deadline_exceeded
 
 READ_LATE = ("DetectWatermark",)  # methods of one request, which they receive when they read it
 IDLE_SECONDS = 30.0  # longest wait of a search for the next bytes of its recording
+SLOW_SECONDS = 30.0  # of waits for a sender, together; one slower than the next figure then gives way to others
+SLOW_BYTES_A_SECOND = 500  # of that waiting; a live sender of Opus at 6 kbit/s, its least, has 750
 REFUSED_SECONDS = 5.0  # how long the rest of a refused recording is still read and dropped
 
 _Unary = AsyncIterator[watermark_pb2.DetectWatermarkRequest]
@@ -77,7 +80,7 @@ class WatermarkServicer:
                     raise wrong_field("config", "is missing; it must be the first message.")
                 _check(check_format("config", first.config.audio_format))
                 pipe = BytePipe(IDLE_SECONDS, deadline.remaining_s)  # the codec may have others to search first
-                feeding = asyncio.create_task(_feed(requests, pipe))
+                feeding = asyncio.create_task(self._feed(requests, pipe))
                 try:
                     longest_s = self._settings.max_detection_seconds
                     config = first.config
@@ -132,6 +135,30 @@ class WatermarkServicer:
         except StageError as error:
             raise renamed(error, lambda of_codec: _public_field(of_codec, field)) from None
 
+    async def _feed(self, requests: _Pieces, pipe: BytePipe) -> None:
+        """Writes the bytes of a recording into the pipe, as room allows.
+
+        Raises StatusError DETECTION_BUSY for a sender that keeps a turn with little, while others wait for one.
+        """
+        waited_s, received = 0.0, 0
+        try:
+            while True:
+                since_s = time.monotonic()
+                if (request := await _next(requests)) is None:
+                    break
+                if request.WhichOneof("part") != "audio_content":
+                    raise wrong_field("part", "must be audio_content after the first message.")
+                waited_s += time.monotonic() - since_s
+                received += len(request.audio_content)
+                is_slow = received < SLOW_BYTES_A_SECOND * (waited_s - SLOW_SECONDS)
+                if is_slow and self._turns.num_waiting:
+                    raise self._turns.busy("this one arrives too slowly")
+                await pipe.write(request.audio_content)
+        except StatusError:
+            pipe.abort()
+            raise
+        pipe.end()
+
     async def _samples(self, first: Recording, pieces: Iterator[Recording]) -> AsyncGenerator[bytes, None]:
         piece: Recording | None = first
         while piece is not None:
@@ -158,19 +185,6 @@ def _stalled() -> StatusError:
         "RECORDING_STALLED",
         f"Nothing of the recording has come for {IDLE_SECONDS:g} s.",
     )
-
-
-async def _feed(requests: _Pieces, pipe: BytePipe) -> None:
-    """Writes the bytes of a recording into the pipe, as room allows."""
-    try:
-        while (request := await _next(requests)) is not None:
-            if request.WhichOneof("part") != "audio_content":
-                raise wrong_field("part", "must be audio_content after the first message.")
-            await pipe.write(request.audio_content)
-    except StatusError:
-        pipe.abort()
-        raise
-    pipe.end()
 
 
 def _fields(found: codec_pb2.DetectWatermarkResponse) -> dict[str, Any]:

@@ -83,6 +83,8 @@ class Failovers:
         seconds. A replica of another bundle is no end: others may fit. Raises StageError: `error` itself when it is
         neither, else the loss that no replica took over.
         """
+        # One that is alone is asked again too, and its misfit is told after the whole wait: gRPC shows neither how many
+        # replicas a name has nor which of them start, and in a rollout one that fits may be about to come.
         if is_misfit(error) and self._limits.most:  # it has answered: the next call goes to the next replica
             await self._pause(error, self._begun(error, remaining_s))
             return

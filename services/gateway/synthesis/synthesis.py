@@ -26,7 +26,7 @@ from services.common import frames as code_frames
 from services.common.telemetry import spans
 from services.gateway.stages.backends import Decodes, DescribesCodec, DescribesModel, Generates
 from services.gateway.stages.catalog import Catalog
-from services.gateway.stages.errors import StageError, broken, lost_after, other_model, unreachable
+from services.gateway.stages.errors import StageError, broken, is_misfit, lost_after, other_model, unreachable
 from services.gateway.synthesis.clip import Clip
 from services.gateway.synthesis.codec_stream import CodecStream
 from services.gateway.synthesis.context_fields import in_public_terms
@@ -90,6 +90,7 @@ class Synthesis:
         self._chunker = Chunker(plan.chunk_frames * catalog.frame_samples)
         self._started: asyncio.Future[engine_pb2.GenerateStarted] = asyncio.get_running_loop().create_future()
         self._complete: engine_pb2.GenerateComplete | None = None
+        self._conversation = plan.conversation
         self._queue_s = 0.0
         self._first_audio_s = 0.0
         if made is not None:
@@ -177,6 +178,8 @@ class Synthesis:
             try:
                 self._complete = await self._read_engine(request, deadline)
             except StageError as error:
+                if is_misfit(error):
+                    self._conversation = ""  # whose engine would be asked again and again, and never another one
                 await self._failovers.prepare(error, deadline.remaining_s, self._find_engine)
         counted, sent = self._complete.frame_count, self._buffer.frame_count
         if counted != sent:
@@ -193,7 +196,7 @@ class Synthesis:
             self.phase, self._complete = "generate", made.complete
 
     async def _find_engine(self, wait_s: float) -> None:
-        await self._engine.model_info(wait_s, wait_for_ready=True, conversation=self._plan.conversation)
+        await self._engine.model_info(wait_s, wait_for_ready=True, conversation=self._conversation)
 
     async def _read_engine(
         self, request: engine_pb2.GenerateRequest, deadline: Deadline
@@ -203,7 +206,7 @@ class Synthesis:
             self._failovers.answered("ENGINE")
             return engine_pb2.GenerateComplete(finish_reason=reason, frame_count=self._buffer.frame_count)
         complete: engine_pb2.GenerateComplete | None = None
-        async with aclosing(self._engine.generate(request, deadline.remaining_s, self._plan.conversation)) as responses:
+        async with aclosing(self._engine.generate(request, deadline.remaining_s, self._conversation)) as responses:
             async for response in responses:
                 match response.WhichOneof("event"):
                     case "started":

@@ -92,10 +92,11 @@ class VoiceDirectory:
             kept = await self._store.usable_by(caller)
             others += [listed_kept(voice) for voice in kept if voice.name not in folder]
         taken = {voice.name for voice in listed}
-        listed += sorted((voice for voice in others if voice.name not in taken), key=lambda voice: voice.name)
+        others = sorted((voice for voice in others if voice.name not in taken), key=lambda voice: voice.name)
         for source, count in (("model", len(catalog.model.voices)), ("folder", len(folder))):
             self._metrics.voices.labels(source).set(count)
-        return [voice for voice in listed if speaks(voice.language_codes, language_code)]
+        listed = [voice for voice in listed if speaks(voice.language_codes, language_code)]
+        return listed + [voice for voice in others if _fits(voice.language_codes, language_code)]
 
     async def _choose(
         self, selection: tts_pb2.VoiceSelection, speaker: int | None, catalog: Catalog, caller: str, timeout_s: float

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from csm.v1 import tts_pb2
-from csm_client import AsyncClient, AsyncSpeechStream, CsmClientError, ServerError, StreamOptions
+from csm_client import AsyncClient, AsyncSpeechStream, CsmClientError, StreamOptions, is_wordless
 
 from services.http.api.errors import ApiError, from_client_error
 from services.http.endpoints import sse
-from services.http.endpoints.websocket_messages import LONGEST_PIECE
+from services.http.endpoints.websocket_messages import LONGEST_PIECE, AudioIn
 
 MOST_WAITING_CHARACTERS = 200_000  # that the gateway has not taken yet
 MOST_WAITING_PIECES = 20_000
@@ -24,10 +24,10 @@ SendBytes = Callable[[bytes], Awaitable[None]]
 class Utterance:
     """A text that grows until `end`, and one call of the gateway that speaks it."""
 
-    def __init__(self, client: AsyncClient, options: StreamOptions, response_format: str) -> None:
+    def __init__(self, client: AsyncClient, options: StreamOptions, response_format: str, audio: AudioIn) -> None:
         self._client = client
         self._options = options
-        self._format = response_format
+        self._format, self._audio = response_format, audio
         self._pieces: asyncio.Queue[tts_pb2.TextPiece | None] = asyncio.Queue()
         self._waiting_characters = 0
         self.is_open = True
@@ -48,28 +48,28 @@ class Utterance:
         self.is_open = False
         self._pieces.put_nowait(None)
 
-    async def speak(self, send_json: SendJson, send_bytes: SendBytes | None) -> None:
-        """Sends sentence marks and audio until the end of the text. send_bytes: None sends audio as JSON too
-
-        Raises ApiError.
-        """
+    async def speak(self, send_json: SendJson, send_bytes: SendBytes) -> None:
+        """Sends sentence marks and audio until the end of the text. Raises ApiError."""
+        if not self.is_open and self._pieces.qsize() == 1:  # nothing but its end
+            await send_json(_done(0))
+            return
         try:
             async with self._client.stream_synthesize_text(self._texts(), **self._options) as stream:
                 async for chunk in stream:
                     await self._mark(stream, send_json)
-                    if send_bytes is not None:
+                    if self._audio == "binary":
                         await send_bytes(chunk.audio_content)
                     else:
                         audio = base64.b64encode(chunk.audio_content).decode()
                         await send_json({"type": "audio.delta", "audio": audio})
                     self.sent_samples += chunk.sample_count
         except CsmClientError as error:
-            if not _is_wordless(error):
+            if not is_wordless(error):
                 raise from_client_error(error) from None
         if self._begun:
             await send_json(self._sentence_done())
         outcome = {} if stream.summary is None else sse.outcome(stream.summary, stream.header)
-        await send_json({"type": "session.done", "total_sentences": self._begun, **outcome})
+        await send_json(_done(self._begun) | outcome)
 
     def cancelled(self) -> dict[str, Any]:
         """The answer to a client that has stopped the speech."""
@@ -102,8 +102,5 @@ class Utterance:
             yield piece
 
 
-def _is_wordless(error: CsmClientError) -> bool:
-    """Whether the text had nothing to say, as the spaces and marks that a writer sends behind the last word."""
-    return isinstance(error, ServerError) and any(
-        error.reason == "TEXT_EMPTY" and violation.field == "text" for violation in error.field_violations
-    )
+def _done(sentences: int) -> dict[str, Any]:
+    return {"type": "session.done", "total_sentences": sentences}

@@ -139,8 +139,8 @@ class _Session:
             case InputDone():
                 if self._has_open:
                     self._utterances[-1].end()
-                elif not self._utterances:
-                    await self._send_json({"type": "session.done", "total_sentences": 0})
+                else:  # of an utterance without text, which is answered in its turn too
+                    self._open_utterance().end()
             case InputCancel():
                 await self._cancel()
 
@@ -155,14 +155,14 @@ class _Session:
         if len(self._utterances) >= MOST_UTTERANCES:
             raise ApiError(429, f"{MOST_UTTERANCES} utterances wait already.", code="too_many_utterances")
         options = client_options(self._config, self._door.names, "")
-        self._utterances.append(Utterance(self._client, options, self._config.response_format))
+        config = self._config  # what it says now stays true of this utterance
+        self._utterances.append(Utterance(self._client, options, config.response_format, config.audio))
         self._speak_next()
         return self._utterances[-1]
 
     def _speak_next(self) -> None:
         if self._speaking is None and self._utterances:
-            send_bytes = self._send_bytes if self._config.audio == "binary" else None
-            self._speaking = asyncio.create_task(self._utterances[0].speak(self._send_json, send_bytes))
+            self._speaking = asyncio.create_task(self._utterances[0].speak(self._send_json, self._send_bytes))
 
     def _end_utterance(self) -> None:
         """Raises ApiError when it failed."""

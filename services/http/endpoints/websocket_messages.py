@@ -15,13 +15,15 @@ from services.http.endpoints.speech_request import Body, SpeechConfig, Text
 
 LONGEST_PIECE = 1000  # characters in a message to the gateway; any gateway takes as many
 
+AudioIn = Literal["binary", "base64"]  # messages, the second in JSON
+
 
 class SessionConfig(SpeechConfig):
     """The first message, and any later one that changes what comes next."""
 
     type: Literal["session.config"] = "session.config"
     response_format: Text = Field(default="pcm", description="As in the body of a speech request.")
-    audio: Literal["binary", "base64"] = Field(default="binary", description="Audio in binary messages, or in JSON.")
+    audio: AudioIn = Field(default="binary", description="Audio in binary messages, or in JSON.")
     token: str | None = Field(default=None, description="For browsers, which cannot send the header Authorization.")
 
 

@@ -1,7 +1,7 @@
 // Two speakers. Each new turn is spoken with all turns above it as context.
 
 import { Problem } from "./api.js";
-import { clearProblems, readSettings } from "./fields.js";
+import { clearProblems, enable, readSettings } from "./fields.js";
 import { toBase64 } from "./pcm.js";
 import { Recorder, decodeFile, takeFiles, wavBytes } from "./recorder.js";
 import { synthesize } from "./synthesis.js";
@@ -65,7 +65,7 @@ export class Conversation {
       text,
       ...(codes ? { codes } : { audio: toBase64(wavBytes(sound)) }),
     }));
-    button.disabled = true;
+    enable(button, false);
     try {
       const missing = this._turns.findIndex((turn) => !turn.text);
       if (missing >= 0) throw new Problem("Write what is said in this recording.", { param: `context[${missing}]` });
@@ -80,7 +80,7 @@ export class Conversation {
     } catch (error) {
       this._onError(error, (param) => this._find(param, error.param));
     } finally {
-      button.disabled = false;
+      enable(button, true);
     }
   }
 

@@ -76,3 +76,14 @@ export function clearProblems() {
     else field.removeAttribute("aria-describedby");
   }
 }
+
+let waiting = null; // the button that had the focus when it was disabled
+
+/** Browsers take the focus from a button that is disabled; here it gets it back, unless something else has it by then. */
+export function enable(button, isEnabled) {
+  if (!isEnabled && document.activeElement === button) waiting = button;
+  button.disabled = !isEnabled;
+  if (!isEnabled || waiting !== button) return;
+  waiting = null;
+  if ([document.body, button].includes(document.activeElement)) button.focus({ preventScroll: true });
+}

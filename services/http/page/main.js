@@ -2,7 +2,7 @@
 
 import { call, getJson, token } from "./api.js";
 import { Conversation } from "./conversation.js";
-import { clearProblems, readSettings, showProblem, speed } from "./fields.js";
+import { clearProblems, enable, readSettings, showProblem, speed } from "./fields.js";
 import { Output } from "./output.js";
 import { LIVE_FORMATS } from "./pcm.js";
 import { synthesize } from "./synthesis.js";
@@ -44,7 +44,7 @@ output.onFind = (recording, name) => {
 async function speak() {
   if (element("speak-go").disabled) return; // it speaks already
   clearProblems();
-  element("speak-go").disabled = true;
+  enable(element("speak-go"), false);
   try {
     const body = { ...readSettings(), input: element("text").value };
     const done = await synthesize(body, output, "speech");
@@ -52,7 +52,7 @@ async function speak() {
   } catch (error) {
     onError(error, (param) => element(param === "input" ? "text" : param));
   } finally {
-    element("speak-go").disabled = false;
+    enable(element("speak-go"), true);
   }
 }
 

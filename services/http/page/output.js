@@ -4,6 +4,8 @@ import { concatenated, wavOf } from "./pcm.js";
 import { Player } from "./player.js";
 import { Plot } from "./plot.js";
 
+const SILENCE_MS = 2000; // so long may a loudspeaker take to start
+
 const element = (id) => document.getElementById(id);
 
 export class Output {
@@ -23,13 +25,28 @@ export class Output {
   }
 
   /**
-   * A new sound begins, in a click or a key press. Resolves to it.
+   * A new sound begins, in a click or a key press. Returns it.
    * @param {(() => void) | null} onStop what a stop ends besides the playback
    * @param {{isPaced?: boolean}} about isPaced: it comes as somebody writes it, so that its real-time factor means nothing
    */
-  async begin(name, onStop = null, { isPaced = false } = {}) {
+  begin(name, onStop = null, { isPaced = false } = {}) {
+    this._openPlayer();
+    return this._renew(name, onStop, isPaced);
+  }
+
+  /** Nothing waits for the loudspeaker: where there is none, Firefox never says that it has started. */
+  _openPlayer() {
+    clearTimeout(this._silence);
+    this._silence = setTimeout(() => (element("no-sound").hidden = false), SILENCE_MS);
+    const onHeard = () => {
+      clearTimeout(this._silence);
+      element("no-sound").hidden = true;
+    };
+    this.player.open().then(onHeard, () => {}); // a browser that refuses is told of as well, once the time is over
+  }
+
+  _renew(name, onStop, isPaced) {
     this.stop();
-    await this.player.open();
     this.player.start();
     this._onStop = onStop;
     this._sound = { name, isPaced, pieces: [], rate: 24_000, length: 0, askedMs: performance.now(), firstMs: null };
@@ -94,9 +111,9 @@ export class Output {
     this._showButtons();
   }
 
-  /** A sound that was not made here: a file, or a turn. */
-  async load(samples, rate, name, { play = false } = {}) {
-    await this.begin(name);
+  /** A sound that was not made here: a file, or a turn. play: in a click or a key press alone */
+  load(samples, rate, name, { play = false } = {}) {
+    this._renew(name, null, false);
     this.plot.clear(rate);
     Object.assign(this._sound, { pieces: [samples], rate, length: samples.length });
     this.plot.push(samples);
@@ -117,8 +134,8 @@ export class Output {
     this._showButtons();
   }
 
-  async replay() {
-    await this.player.open();
+  replay() {
+    this._openPlayer();
     this.player.start();
     this.player.push(this.samples, this._sound.rate);
     this._showButtons();
@@ -158,7 +175,10 @@ export class Output {
     const has = Boolean(this._sound?.length);
     element("play").disabled = !has || this._onStop !== null;
     element("save").disabled = element("find").disabled = !has || this._onStop !== null;
-    element("stop").disabled = !this.player.isPlaying && this._onStop === null;
+    const stop = element("stop");
+    const hadFocus = document.activeElement === stop;
+    stop.disabled = !this.player.isPlaying && this._onStop === null;
+    if (hadFocus && stop.disabled) element("play").focus(); // else it would be lost
   }
 
   /** Moves the playhead as long as something is heard. */

@@ -13,10 +13,13 @@ export class Player {
     this._reset();
   }
 
-  /** Must be called in a click or a key press before the first piece: browsers let no page play unasked. */
-  async open() {
+  /**
+   * Must be called in a click or a key press before the first piece: browsers let no page play unasked.
+   * Resolves when pieces are heard, and never where the browser has no loudspeaker; they may be pushed before.
+   */
+  open() {
     this._context ??= new AudioContext({ sampleRate: CONTEXT_RATE_HZ });
-    await this._context.resume();
+    return this._context.resume();
   }
 
   get context() {

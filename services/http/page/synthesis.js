@@ -18,7 +18,7 @@ const EXTENSIONS = { opus: "ogg", pcm: "wav" };
 export async function synthesize(body, output, name) {
   const format = body.response_format ?? "pcm";
   const leaving = new AbortController();
-  const sound = await output.begin(name, () => leaving.abort());
+  const sound = output.begin(name, () => leaving.abort());
   const askedMs = performance.now();
   try {
     const answer = await call("v1/audio/speech", {

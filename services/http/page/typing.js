@@ -66,11 +66,10 @@ export class Typing {
     if (written) this._addLine(written);
     else if (!this._utteranceSinceMs) return;
     try {
-      if (wasIdle) this._begun = this._begin();
+      if (wasIdle) this._begin();
       else this._output.goOn(() => this.stop());
       this._showBusy(true);
       this._utteranceSinceMs ??= performance.now();
-      await this._begun;
       await this._connect();
       if (stops !== this._stops) return;
       if (written) this._tell({ type: "input.text", text: `${written} ` });
@@ -83,9 +82,9 @@ export class Typing {
     }
   }
 
-  async _begin() {
+  _begin() {
     clearProblems();
-    await this._output.begin("typed", () => this.stop(), { isPaced: true });
+    this._output.begin("typed", () => this.stop(), { isPaced: true });
   }
 
   _addLine(text) {
@@ -204,6 +203,8 @@ export class Typing {
   }
 
   _showBusy(isBusy) {
+    const hadFocus = document.activeElement === element("typing-stop");
     element("typing-stop").disabled = !isBusy;
+    if (hadFocus && !isBusy) this._field.focus(); // else it would be lost
   }
 }

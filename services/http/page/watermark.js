@@ -22,7 +22,7 @@ export class Watermark {
     this._show(`Looking at ${name} …`, []);
     try {
       const sound = await decodeFile(file).catch(() => null); // the server may read what the browser cannot
-      if (sound) await this._output.load(sound.samples, sound.rate, name.replace(/\.\w+$/, ""));
+      if (sound) this._output.load(sound.samples, sound.rate, name.replace(/\.\w+$/, ""));
       const answer = await call("v1/audio/watermark", {
         method: "POST",
         headers: { "content-type": "application/octet-stream" },

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from bench.lease.wheels import LIST, check, wanted
+from bench.lease.wheels import LIST, MOST_BYTES, MOST_IN_ALL, check, wanted
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_every_wheel_has_its_version() -> None:
@@ -23,3 +26,13 @@ def test_too_many_bytes_and_too_few_wheels_are_refused(tmp_path: Path) -> None:
         check(tmp_path, 1, most_bytes=4)
     with pytest.raises(RuntimeError, match="holds 1 wheels; 2 are wanted"):
         check(tmp_path, 2)
+
+
+def test_the_projects_files_leave_room_for_the_wheels() -> None:
+    """A machine that is given more takes nothing at all."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("which files are the project's is read from git")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = [ROOT / name for name in listed.split("\0") if name]
+    size = sum(file.lstat().st_size for file in files if file.exists() or file.is_symlink())
+    assert size <= MOST_IN_ALL - MOST_BYTES, f"{size - MOST_IN_ALL + MOST_BYTES} bytes too many"

@@ -84,6 +84,16 @@ async def test_invalid_request_lists_every_field(client: AsyncClient) -> None:
     assert failed.value.reason == "TEXT_EMPTY" and failed.value.request_id
 
 
+async def test_a_text_without_words_is_told_from_other_errors(client: AsyncClient) -> None:
+    found = []
+    for text, top_k in (("?!", 5), ("?!", 0), ("Hello.", 0)):
+        for stream in (client.stream_synthesize(text, top_k=top_k), client.stream_synthesize_text([text], top_k=top_k)):
+            with pytest.raises(csm_client.InvalidRequestError) as failed:
+                await stream.read_all()
+            found.append(csm_client.is_wordless(failed.value))
+    assert found == [True, True, False, False, False, False]
+
+
 async def test_unknown_voice_is_not_found(client: AsyncClient) -> None:
     with pytest.raises(csm_client.NotFoundError, match="ada, bo"):
         await client.stream_synthesize("Hello.", voice="zoe").read_all()

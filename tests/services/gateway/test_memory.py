@@ -14,6 +14,19 @@ import pytest
 
 from services.gateway import memory
 
+NO_MORE_FILES = """
+import resource
+from services.gateway.memory import heap_bytes, why_not_measured
+assert why_not_measured() == ""
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+try:
+    open("/dev/null")
+except OSError as error:
+    before = heap_bytes()
+    blocks = [bytes(50_000) for _ in range(4000)]
+    print(error.strerror, round((heap_bytes() - before) / 2**20))
+"""
+
 PROGRAM = """
 import ctypes, sys
 from services.gateway.memory import LARGE_BYTES, return_large_blocks
@@ -89,3 +102,9 @@ def test_where_memory_cannot_be_measured_it_is_said_why_and_nothing_fails(
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
 def test_with_glibc_nothing_is_missing() -> None:
     assert memory.why_not_measured() == ""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
+def test_it_is_known_too_when_no_file_can_be_opened() -> None:
+    """As in a flood of connections, whose half messages fill the memory."""
+    assert subprocess.check_output([sys.executable, "-c", NO_MORE_FILES], text=True) == "Too many open files 191\n"

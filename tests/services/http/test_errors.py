@@ -19,6 +19,7 @@ SPEECH = "/v1/audio/speech"
     ("change", "param", "words"),
     [
         ({"input": ""}, "input", "empty"),
+        ({"input": "?! \N{PARTY POPPER}"}, "input", "no letter, no digit"),
         ({"input": "x" * 3000}, "input", "2000"),
         ({"input": 5}, "input", "valid string"),
         ({"speed": 9.0}, "speed", "is 9; it must be 0.25 to 4"),

@@ -1,7 +1,8 @@
-"""What a WebSocket session takes as an utterance: pieces, also empty ones, and texts without words."""
+"""What a WebSocket session takes as an utterance: pieces, also empty ones, texts without words, its configuration."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.services.http.test_websocket import talking
 from tests.support.door.fake_door import FakeDoor
+from tests.support.fake_stages import numbered_audio
 
 
 async def test_an_empty_piece_is_a_piece(door: FakeDoor) -> None:
@@ -19,6 +21,25 @@ async def test_an_empty_piece_is_a_piece(door: FakeDoor) -> None:
         await talk.say(type="input.done")
         found = await talk.until("session.done")
     assert [message["sentence_text"] for message in found if message["type"] == "audio.start"] == ["Hello there."]
+
+
+async def test_every_end_is_answered_in_its_turn(door: FakeDoor) -> None:
+    """Also that of an utterance without text, whether or not an earlier one is still being spoken."""
+    script = door.behind.engine.script
+    script.pause_at = 1
+    async with talking(door, {}) as talk:
+        await talk.say(type="input.text", text="Hello.")
+        await talk.say(type="input.done")
+        await script.paused.wait()
+        await talk.say(type="input.text", text="")
+        await talk.say(type="input.done")
+        await talk.say(type="input.text", text="Bye.")
+        await talk.say(type="input.done")
+        script.resume.set()
+        async with asyncio.timeout(60):
+            done = [(await talk.until("session.done"))[-1] for _ in range(3)]
+    assert [each["total_sentences"] for each in done] == [1, 0, 1]
+    assert len(door.behind.engine.calls) == 2
 
 
 @pytest.mark.parametrize("text", [" ", "\n", ".", "\N{THUMBS UP SIGN}"])
@@ -35,6 +56,32 @@ async def test_an_utterance_without_words_is_answered_and_the_session_goes_on(do
         await talk.say(type="input.text", text="Hello.")
         await talk.say(type="input.done")
         assert (await talk.until("session.done"))[-1]["total_sentences"] == 1
+
+
+@pytest.mark.parametrize("audio", ["binary", "base64"])
+async def test_an_utterance_that_waits_keeps_the_configuration_with_which_it_was_given(
+    door: FakeDoor, audio: str
+) -> None:
+    script = door.behind.engine.script
+    script.pause_at = 2
+    other = {"binary": "base64", "base64": "binary"}[audio]
+    async with talking(door, {"audio": audio, "response_format": "pcm"}) as talk:
+        for text in ("First.", "Second."):
+            await talk.say(type="input.text", text=text)
+            await talk.say(type="input.done")
+        await script.paused.wait()
+        await talk.say(type="session.config", audio=other, response_format="wav", voice="bo")
+        await talk.say(type="input.text", text="Third.")
+        await talk.say(type="input.done")
+        script.pause_at = None
+        script.resume.set()
+        waited = [await talk.until("session.done") for _ in range(2)]
+        assert (talk.audio_in, talk.audio) == ({audio}, 2 * numbered_audio(range(10)))
+        talk.audio_in.clear()
+        changed = await talk.until("session.done")
+    assert talk.audio_in == {other}
+    assert [found[0]["format"] for found in (*waited, changed)] == ["pcm", "pcm", "wav"]
+    assert changed[-1]["voice"] == "bo" and "bo" not in [found[-1]["voice"] for found in waited]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ class Talk:
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
         self.audio = b""
+        self.audio_in: set[str] = set()  # messages of these kinds
 
     async def say(self, **message: Any) -> None:
         await self._connection.send(json.dumps(message))
@@ -33,9 +34,11 @@ class Talk:
         """The next message that is no audio."""
         while isinstance(message := await asyncio.wait_for(self._connection.recv(), 20), bytes):
             self.audio += message
+            self.audio_in.add("binary")
         found: dict[str, Any] = json.loads(message)
         if found["type"] == "audio.delta":
             self.audio += base64.b64decode(found["audio"])
+            self.audio_in.add("base64")
             return await self.next()
         return found
 

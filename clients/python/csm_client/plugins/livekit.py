@@ -25,10 +25,18 @@ from livekit.agents import (
 
 from csm_client.async_client import DEFAULT_TIMEOUT_S, AsyncClient, AsyncSpeechStream
 from csm_client.credentials import ConnectionOptions
-from csm_client.errors import CsmClientError, DeadlineExceededError, IncompleteAudioError, ServerError, UnavailableError
+from csm_client.errors import (
+    CsmClientError,
+    DeadlineExceededError,
+    IncompleteAudioError,
+    ServerError,
+    UnavailableError,
+    is_wordless,
+)
 from csm_client.requests import StreamOptions
 
 SAMPLE_RATE_HZ = 24_000
+SILENCE = bytes(2 * SAMPLE_RATE_HZ // 100)  # 10 ms
 
 # HTTP's numbers, which LiveKit's errors carry: from 400 to 499 nothing is tried again, but 408 and 429.
 _HTTP = {
@@ -111,7 +119,7 @@ class ChunkedStream(tts.ChunkedStream):
     async def _run(self, output_emitter: tts.AudioEmitter) -> None:
         request_id = str(uuid.uuid4())
         _begin(output_emitter, request_id, in_segments=False)
-        with _mapped_errors():
+        with _mapped_errors(output_emitter):
             async with self._owner._say(self._input_text, request_id) as stream:
                 async for chunk in stream:
                     output_emitter.push(chunk.audio_content)
@@ -138,12 +146,12 @@ class SynthesizeStream(tts.SynthesizeStream):
             async for piece in pieces:
                 yield piece
 
-        with _mapped_errors():
+        output_emitter.start_segment(segment_id=request_id)
+        with _mapped_errors(output_emitter):
             async with self._owner._say(text(), request_id) as stream:
-                output_emitter.start_segment(segment_id=request_id)
                 async for chunk in stream:
                     output_emitter.push(chunk.audio_content)
-                output_emitter.end_segment()
+        output_emitter.end_segment()
 
     async def _pieces(self) -> AsyncIterator[str]:
         async for piece in self._input_ch:
@@ -163,10 +171,14 @@ def _begin(emitter: tts.AudioEmitter, request_id: str, *, in_segments: bool) -> 
 
 
 @contextmanager
-def _mapped_errors() -> Iterator[None]:
+def _mapped_errors(emitter: tts.AudioEmitter) -> Iterator[None]:
+    """A text without words, such as emoji alone, is a silence: LiveKit takes one without audio for a failure."""
     try:
         yield
     except CsmClientError as error:
+        if is_wordless(error):
+            emitter.push(SILENCE)
+            return
         raise _mapped(error) from error
 
 

@@ -21,9 +21,10 @@ from pipecat.utils.errors import ErrorCategory
 
 from csm_client.async_client import DEFAULT_TIMEOUT_S, AsyncClient
 from csm_client.credentials import ConnectionOptions
-from csm_client.errors import CsmClientError, IncompleteAudioError, ServerError
+from csm_client.errors import CsmClientError, IncompleteAudioError, ServerError, is_wordless
 from csm_client.requests import StreamOptions
 
+SILENCES_PER_S = 100  # a turn without words, such as emoji alone, is a silence of 10 ms
 MOST_WAITING = 1000  # tokens of a turn that the server has not taken yet
 
 _CATEGORIES = {
@@ -128,14 +129,20 @@ class CsmTTSService(TTSService):
         try:
             async with self._client().stream_synthesize_text(text(), **options) as stream:
                 async for chunk in stream:
-                    frame = TTSAudioRawFrame(chunk.audio_content, self.sample_rate, 1, context_id=context_id)
-                    await self.append_to_audio_context(context_id, frame)
+                    await self._sound(context_id, chunk.audio_content)
         except CsmClientError as error:
-            await self.push_error(_sentence(error), error, category=_category(error))
+            if is_wordless(error):  # a turn without any audio is a failure to Pipecat
+                await self._sound(context_id, bytes(2 * (self.sample_rate // SILENCES_PER_S)))
+            else:
+                await self.push_error(_sentence(error), error, category=_category(error))
         self._turns.pop(context_id, None)
         if self.audio_context_available(context_id):
             await self.append_to_audio_context(context_id, TTSStoppedFrame(context_id=context_id))
             await self.remove_audio_context(context_id)
+
+    async def _sound(self, context_id: str, samples: bytes) -> None:
+        frame = TTSAudioRawFrame(samples, self.sample_rate, 1, context_id=context_id)
+        await self.append_to_audio_context(context_id, frame)
 
     async def _send(self, turn: _Turn, token: str | None) -> None:
         """Waits while the queue is full, unless the call has ended: then nobody takes the token."""

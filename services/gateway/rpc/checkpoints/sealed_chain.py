@@ -20,6 +20,7 @@ from services.gateway.auth.code_sealing import STATE_MAGIC, CodeSeal, SealError
 from services.gateway.stages.catalog import Catalog
 from services.gateway.synthesis.plan import SynthesisPlan
 
+_KIND, _VERSION = STATE_MAGIC[:-1], STATE_MAGIC[-1]
 State = TypeVar("State", said_sentence_pb2.SaidSentence, made_frames_pb2.MadeFrames)
 
 
@@ -54,7 +55,7 @@ class SealedChain:
 
     def _opened(self, index: int, sealed: bytes, kind: type[State]) -> State | None:
         """None if this gateway cannot know what is in it."""
-        if sealed[:4] == STATE_MAGIC[:4] and sealed[4:5] != STATE_MAGIC[4:]:
+        if _version(sealed) not in (None, _VERSION):
             return None
         try:
             state = kind.FromString(self._seal.open_state(sealed))
@@ -73,6 +74,11 @@ class SealedChain:
 
     def _wrong(self, index: int, description: str, reason: str) -> StatusError:
         return wrong_field(f"{self._field}[{index}]", description, reason)
+
+
+def _version(sealed: bytes) -> int | None:
+    """None for bytes that tell none: those of another kind, and those cut off before it."""
+    return sealed[len(_KIND)] if sealed.startswith(_KIND) and len(sealed) > len(_KIND) else None
 
 
 def request_digest(plan: SynthesisPlan, catalog: Catalog, also: object) -> bytes:

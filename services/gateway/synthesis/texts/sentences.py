@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from sentencex import segment
 
+from services.gateway.synthesis.texts.words import has_words
+
 LONGEST = 300  # characters; a longer sentence is cut between words
 
 
 class SentenceCutter:
-    """Takes pieces of text and returns sentences. It drops spaces at their ends, and parts without letter or digit."""
+    """Takes pieces of text and returns sentences. It drops spaces at their ends, and parts without words."""
 
     def __init__(self, language_code: str) -> None:
         """language_code: BCP-47; English when empty"""
@@ -53,4 +55,4 @@ def _cut(sentence: str) -> int:
 
 
 def _sayable(texts: list[str]) -> list[str]:
-    return [text.strip() for text in texts if any(character.isalnum() for character in text)]
+    return [text.strip() for text in texts if has_words(text)]

@@ -26,6 +26,7 @@ from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
 from services.gateway.synthesis.synthesis import Deliver, Synthesis
 from services.gateway.synthesis.texts.said import Said
+from services.gateway.synthesis.texts.words import NO_WORDS
 
 SEEDS = 2**63
 
@@ -107,7 +108,7 @@ class TextSynthesis:
             error = failures.exceptions[0]
             raise self._as_failure(error) from error.__cause__
         if not self._results:
-            raise wrong_field("text", "has no letter and no digit; there is nothing to say.", "TEXT_EMPTY")
+            raise wrong_field("text", NO_WORDS, "TEXT_EMPTY")
         watermark = self._results[-1].watermark
         # The codec may refuse a partial mark at the end of the clip.
         if watermark.coverage != codec_pb2.WATERMARK_COVERAGE_FULL:

@@ -29,7 +29,8 @@ class Speaker(tts_pb2_grpc.TextToSpeechServiceServicer):
     async def StreamSynthesize(
         self, request: tts_pb2.StreamSynthesizeRequest, context: Context
     ) -> AsyncIterator[tts_pb2.StreamSynthesizeResponse]:
-        yield tts_pb2.StreamSynthesizeResponse(header=tts_pb2.SynthesisHeader(seed=5))
+        form = tts_pb2.AudioFormat(audio_encoding="AUDIO_ENCODING_PCM", sample_rate_hertz=24_000, channel_count=1)
+        yield tts_pb2.StreamSynthesizeResponse(header=tts_pb2.SynthesisHeader(seed=5, audio_format=form))
         samples = len(CHUNK) // 2
         for number in range(CHUNKS):
             chunk = tts_pb2.AudioChunk(audio_content=CHUNK, sample_count=samples, sample_offset=number * samples)

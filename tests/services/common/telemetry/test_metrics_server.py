@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 import threading
@@ -10,7 +11,8 @@ import urllib.request
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.common.telemetry.metrics import MetricsServer
+from services.common.telemetry import metrics_server
+from services.common.telemetry.metrics_server import MetricsServer
 
 RESET = struct.pack("ii", 1, 0)  # linger for no time: closing resets the connection
 
@@ -38,3 +40,39 @@ async def test_other_failure_of_a_request_is_logged(caplog: pytest.LogCaptureFix
             server._httpd.handle_error(connection, ("127.0.0.1", 1))
     await server.stop()
     assert "odd bytes" in caplog.text
+
+
+async def test_connection_that_says_nothing_is_closed_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(metrics_server, "SILENT_S", 0.05)
+    server = MetricsServer.start("127.0.0.1", 0, CollectorRegistry())
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(b"GET /metr")
+        assert connection.recv(1) == b""
+    await server.stop()
+    assert capfd.readouterr() == ("", "")
+
+
+async def test_connections_beyond_the_most_are_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_server, "MOST_CONNECTIONS", 2)
+    server = MetricsServer.start("127.0.0.1", 0, CollectorRegistry())
+    address = ("127.0.0.1", server.port)
+    silent = [socket.create_connection(address, timeout=60) for _ in range(2)]
+    for _ in range(3):
+        with socket.create_connection(address, timeout=60) as beyond:
+            assert beyond.recv(1) == b""
+    for connection in silent:
+        connection.close()
+    for _ in range(600):  # until their threads have ended
+        with socket.create_connection(address, timeout=60) as later:
+            later.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            try:
+                if later.recv(12).endswith(b"200"):
+                    break
+            except ConnectionResetError:
+                pass
+        await asyncio.sleep(0.05)
+    else:
+        raise AssertionError("The places did not come free.")
+    await server.stop()

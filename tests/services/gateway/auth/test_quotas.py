@@ -238,3 +238,57 @@ async def test_as_many_calls_wait_for_a_place_as_may_run() -> None:
     leaves.set()
     assert sorted([await task for task in waiting]) == ["OK", quotas.EXCEEDED, quotas.EXCEEDED]
     await asyncio.wait([first])
+
+
+async def leave_late(limited: StreamQuotas, leaves: asyncio.Event) -> None:
+    """A call that ends only when it is told to, also after a cancel."""
+    async with limited.one_more("ada"):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await leaves.wait()
+
+
+async def runs_until(limited: StreamQuotas, ends: asyncio.Event) -> str:
+    try:
+        async with limited.one_more("ada"):
+            await ends.wait()
+            return "OK"
+    except StatusError as error:
+        return error.reason
+
+
+async def test_a_call_that_waits_for_a_leaving_one_takes_any_place_that_comes_free() -> None:
+    limited, leaves, ends, now = StreamQuotas(lambda caller: 2, lambda: None), *(asyncio.Event() for _ in range(3))
+    now.set()
+    leaving = asyncio.create_task(leave_late(limited, leaves))
+    running = asyncio.create_task(runs_until(limited, ends))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    next_one = asyncio.create_task(runs_until(limited, now))
+    await asyncio.sleep(0)
+    ends.set()
+    assert [await running, await next_one] == ["OK", "OK"]
+    assert not leaving.done()
+    leaves.set()
+    await asyncio.wait([leaving])
+
+
+async def test_a_call_that_waits_for_a_place_gets_it_before_one_that_comes_later() -> None:
+    limited, leaves, ends = StreamQuotas(lambda caller: 1, lambda: None), asyncio.Event(), asyncio.Event()
+    leaving = asyncio.create_task(leave_late(limited, leaves))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    first = asyncio.create_task(runs_until(limited, ends))
+    await asyncio.sleep(0)
+
+    async def come_when_it_has_left() -> str:
+        await leaves.wait()
+        return await runs_until(limited, ends)
+
+    later = asyncio.create_task(come_when_it_has_left())
+    await asyncio.sleep(0)
+    leaves.set()
+    refused = await next(asyncio.as_completed([first, later]))
+    ends.set()
+    assert [refused, await first] == [quotas.EXCEEDED, "OK"]

@@ -87,7 +87,7 @@ class Load:
 
     counts: list[int]  # as the sender printed them
     p50_s: float  # of other calls meanwhile; one that is refused takes for ever
-    p95_s: float
+    p95_s: float  # by the clock, which shows what else the machine does
     p95_cpu_s: float  # the processor time of the gateway in such a call: on a machine of its own it takes no longer
     peak_rss_bytes: int  # of the gateway
 

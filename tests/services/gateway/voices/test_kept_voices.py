@@ -126,6 +126,23 @@ async def test_voice_is_for_whom_its_owner_says(callers: list[Caller]) -> None:
     assert (error.code, error.reason) == (grpc.StatusCode.PERMISSION_DENIED, "VOICE_OF_ANOTHER")
 
 
+async def test_voice_that_names_no_language_is_listed_with_those_of_any(callers: list[Caller]) -> None:
+    """As requests of any language may use it."""
+    shop = callers[0]
+    await shop.create("carol")
+    await shop.create("dan", language_codes=["de"])
+    for language, names in (("de", ["bo", "carol", "dan"]), ("en", ["ada", "bo", "carol"])):
+        asked = tts_pb2.ListVoicesRequest(language_code=language)
+        answer = await shop.tts.ListVoices(asked, metadata=shop.metadata)
+        assert [voice.name for voice in answer.voices] == names
+    request = tts_pb2.StreamSynthesizeRequest(
+        input=tts_pb2.SynthesisInput(text="Hallo."),
+        voice=tts_pb2.VoiceSelection(name="carol", language_code="de"),
+        audio_config=tts_pb2.AudioConfig(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM),
+    )
+    assert await read(shop.tts.StreamSynthesize(request, metadata=shop.metadata))
+
+
 async def test_only_the_owner_sees_consent_callers_and_text(callers: list[Caller]) -> None:
     shop, radio, _ = callers
     made = await shop.create(

@@ -67,7 +67,7 @@ def broken_chains(states: list[bytes], other_call: list[bytes]) -> list[tuple[li
     return [
         ([states[0], bytes(changed)], 1, "CHECKPOINT_CHANGED"),
         ([states[0][:-1]], 0, "CHECKPOINT_CHANGED"),
-        ([b""], 0, "CHECKPOINT_CHANGED"),
+        *(([states[0][:length]], 0, "CHECKPOINT_CHANGED") for length in (0, 3, 4, 5, 6)),  # its kind ends at 4
         ([MAGIC + states[0][len(MAGIC) :]], 0, "CHECKPOINT_CHANGED"),
         ([states[1]], 0, "CHECKPOINT_OUT_OF_ORDER"),
         ([states[0], states[2]], 1, "CHECKPOINT_OUT_OF_ORDER"),

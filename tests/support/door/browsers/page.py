@@ -1,38 +1,24 @@
-"""Chromium without a window, and what a test does with the page of the HTTP door in it. Everything here blocks."""
+"""What a test does with the page of the HTTP door in a browser. Everything here blocks."""
 
 from __future__ import annotations
 
-import base64
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 WAIT_S = 30
-_FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-    "--autoplay-policy=no-user-gesture-required",
-    "--use-fake-device-for-media-stream",  # a microphone that beeps
-    "--use-fake-ui-for-media-stream",
-)
-# Counts the samples that reach the loudspeaker, in every page that is opened.
+# Counts the samples that reach the loudspeaker, and collects what goes wrong in scripts.
 _TAP = """
+if (window.heard) return;
 window.heard = { samples: 0, loud: 0 };
+window.faults = [];
+window.addEventListener("error", ({ message }) => window.faults.push(message));
+window.addEventListener("unhandledrejection", ({ reason }) => window.faults.push(`not handled: ${reason}`));
+document.addEventListener("securitypolicyviolation", (event) => window.faults.push(`forbidden: ${event.blockedURI}`));
 const connect = AudioNode.prototype.connect;
 const taps = new WeakMap();
 AudioNode.prototype.connect = function (to, ...rest) {
@@ -57,36 +43,38 @@ AudioNode.prototype.connect = function (to, ...rest) {
 T = TypeVar("T")
 
 
-def missing() -> str:
-    """What this machine lacks for a browser; "" if nothing."""
-    lacks = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
-    return f"no {' and no '.join(lacks)}; on Debian: apt-get install chromium chromium-driver" if lacks else ""
+class Browser(Protocol):
+    """What WebDriver has no command for."""
 
+    name: str
+    can_record: bool  # has a microphone that beeps
+    can_change_colours: bool
 
-@contextmanager
-def chromium(width: int = 1180, height: int = 900) -> Iterator[Chrome]:
-    """A browser with an empty profile. width, height: of its window, in pixels"""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        options = ChromeOptions()
-        options.binary_location = str(shutil.which("chromium"))
-        for flag in (*_FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}"):
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        driver = Chrome(options=options, service=Service(shutil.which("chromedriver")))
-        try:
-            driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": _TAP})
-            yield driver
-        finally:
-            driver.quit()
+    @property
+    def driver(self) -> WebDriver: ...
+
+    def use_colours(self, scheme: str) -> None:
+        """scheme: light or dark"""
+
+    def narrow(self, width: int) -> None:
+        """Makes the page that narrow, or as narrow as this browser can."""
+
+    def widen(self) -> None:
+        """Undoes it."""
+
+    def complaints(self) -> list[str]:
+        """What its console has that no test may cause: scripts that failed, files that the policy forbids."""
 
 
 class Page:
     """The page in a browser."""
 
-    def __init__(self, driver: Chrome, url: str) -> None:
+    def __init__(self, browser: Browser, url: str) -> None:
         """Returns when it has the voices, or an error in their place."""
-        self.driver = driver
-        driver.get(url)
+        self.browser = browser
+        self.driver = browser.driver
+        self.driver.get(url)
+        self.script(_TAP)  # no sound is made before the first click
         self.until(lambda: self.script("return document.getElementById('server').className !== 'server'"))
 
     def script(self, source: str, *arguments: Any) -> Any:
@@ -109,7 +97,8 @@ class Page:
     def write(self, id: str, text: str) -> None:
         """In place of what is there."""
         self.find(id).clear()
-        self.find(id).send_keys(text)
+        if text:  # WebKit's driver refuses nothing
+            self.find(id).send_keys(text)
 
     def text(self, id: str) -> str:
         return self.find(id).text
@@ -136,21 +125,13 @@ class Page:
 
     def use_colours(self, scheme: str) -> None:
         """scheme: light or dark"""
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        self.browser.use_colours(scheme)
         self.script(
             "const twice = (done) => requestAnimationFrame(() => requestAnimationFrame(done));"
             "return new Promise(twice).then(() => Promise.all(document.getAnimations()"
             ".filter((one) => one instanceof CSSTransition).map((one) => one.finished)))"
         )
 
-    def screenshot(self) -> bytes:
-        """A PNG of the whole page."""
-        answer = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "captureBeyondViewport": True})
-        return base64.b64decode(answer["data"])
-
     def faults(self) -> list[str]:
-        """What the console has that no test may cause: scripts that failed, files that the policy forbids."""
-        entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
-        messages = [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
-        return [message for message in messages if "Failed to load resource" not in message or "/page/" in message]
+        """Of this page and its scripts; none may be left by a test."""
+        return [*self.script("return window.faults"), *self.browser.complaints()]

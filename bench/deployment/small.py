@@ -1,0 +1,68 @@
+"""A small deployment of processes: an engine, a codec, a gateway and, if asked for, an HTTP door."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from bench.deployment.process import StageProcess
+
+SETTLE_S = 30.0
+STAGES = ("engine", "codec", "gateway")
+GAUGES = (
+    "engine_active_slots", "engine_queue_depth", "codec_active_streams", "codec_waiting_streams",
+    "tts_running_requests",
+)  # fmt: skip
+# Gives large freed blocks back to the system at once, so that resident memory is the memory in use. Without it glibc
+# keeps the blocks of the largest recording so far. In bytes; read by glibc.
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+
+
+async def start_small(
+    stack: AsyncExitStack, bundle: Path, folder: Path, engine_options: Sequence[str] = (), *, http: bool = False
+) -> dict[str, StageProcess]:
+    """The processes by name, ready; they end with `stack`. folder: for their logs, keys and kept voices"""
+    common = ["--bundle", str(bundle), "--threads", "1", "--slots", "4"]
+    stages: dict[str, StageProcess] = {}
+
+    def gateway_options() -> list[str]:
+        options = ["--code-sealing-keyring", str(folder / "seals.json")]
+        options += ["--voices-database", str(folder / "voices.sqlite")]
+        for stage in ("engine", "codec"):
+            options += [f"--{stage}-target", f"127.0.0.1:{stages[stage].api_port}"]
+            options += [f"--{stage}-health-target", f"127.0.0.1:{stages[stage].health_port}"]
+        return options
+
+    def http_options() -> list[str]:
+        gateway = stages["gateway"]
+        return [
+            "--gateway-target", f"127.0.0.1:{gateway.api_port}",
+            "--gateway-health-target", f"127.0.0.1:{gateway.health_port}",
+        ]  # fmt: skip
+
+    async def begin(name: str, options: Sequence[str]) -> None:
+        stages[name] = StageProcess(name, 0, options, folder, environment=ALLOCATOR)
+        stack.push_async_callback(stages[name].kill)
+        await stages[name].start()
+
+    await begin("engine", [*common, *engine_options])
+    await begin("codec", [*common, "--watermark-keyring", str(folder / "marks.json")])
+    await begin("gateway", gateway_options())
+    if http:
+        await begin("http", http_options())
+    for process in stages.values():
+        await process.wait_ready()
+    return stages
+
+
+async def settled_slots(stages: dict[str, StageProcess]) -> dict[str, dict[str, float]]:
+    """The gauges of what is taken, by process, once all are 0 or SETTLE_S have passed."""
+    until_s = time.monotonic() + SETTLE_S
+    while True:
+        slots = {name: await stage.gauges(*GAUGES) for name, stage in stages.items() if stage.is_alive}
+        if not any(value for gauges in slots.values() for value in gauges.values()) or time.monotonic() > until_s:
+            return slots
+        await asyncio.sleep(0.5)

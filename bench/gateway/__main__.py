@@ -1,0 +1,159 @@
+"""What a gateway costs for each stream: its processor time, beside that of a bare relay of the same messages.
+
+    python -m bench.gateway
+    python -m bench.gateway --streams 1,10,30 --seconds 20 --out bench/results/gateway_cpu.json
+
+Stand-ins of engine and codec send as much as is played, in messages of one or of several frames. Gateway, relay and
+stand-ins are processes of their own. For each number of streams and each size of messages the streams run once through
+the relay and once through the gateway, all at once. A stream that is not whole ends the benchmark. The last line is one
+JSON object.
+
+  cpu_ms           processor time of the process for a second of one stream's audio
+  over_relay       the gateway's over the relay's
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+from csm.v1 import tts_pb2, tts_pb2_grpc
+from google.protobuf import duration_pb2
+
+from bench.deployment.process import StageProcess
+from bench.deployment.run import run_program
+from bench.machine import commit, cpu_name
+from bench.report import tell
+
+FRAME_S = 0.08
+SAMPLE_RATE_HZ = 24_000
+WARM_UP_S = 1.0
+TIMEOUT_S = 300.0
+
+CpuSeconds = Callable[[], float]  # that a process has used so far
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code. arguments: the command line when None"""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--streams", default="1,10,30", help="at once, one number after the other")
+    parser.add_argument("--frames", default="1,4", help="of a message of the engine, one number after the other")
+    parser.add_argument("--seconds", type=float, default=20.0, help="audio of each stream")
+    parser.add_argument("--out", type=Path, help="write the result here as well")
+    options = parser.parse_args(arguments)
+    streams, frames = ([int(number) for number in numbers.split(",")] for numbers in (options.streams, options.frames))
+    try:
+        rows = run_program(rows_of(streams, frames, options.seconds))
+    except (RuntimeError, OSError, grpc.RpcError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    load = round(os.getloadavg()[0], 1)
+    note = f"Load average {load} on {os.cpu_count()} cores at the end; streams of {options.seconds:g} s."
+    tell({"benchmark": "gateway", "device": cpu_name(), "commit": commit(), "note": note, "rows": rows}, options.out)
+    return 0
+
+
+async def rows_of(streams: Sequence[int], frames: Sequence[int], seconds: float) -> list[dict[str, Any]]:
+    """Raises RuntimeError when a process does not start or a stream is not whole."""
+    rows = []
+    for batch_frames in frames:
+        async with stand_ins(batch_frames) as stages, relay(stages) as bare, gateway(stages) as whole:
+            for count in streams:
+                relay_ms, gateway_ms = [await cpu_ms(*arm, count, seconds) for arm in (bare, whole)]
+                row = {
+                    "frames_per_message": batch_frames,
+                    "streams": count,
+                    "relay_cpu_ms": round(relay_ms, 2),
+                    "gateway_cpu_ms": round(gateway_ms, 2),
+                    "over_relay": round(gateway_ms / relay_ms, 2),
+                }
+                print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+                rows.append(row)
+    return rows
+
+
+async def cpu_ms(port: int, cpu_s: CpuSeconds, count: int, seconds: float) -> float:
+    """Processor time for a second of one stream. cpu_s: of the process behind the port"""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = tts_pb2_grpc.TextToSpeechServiceStub(channel)
+        await hear(stub, WARM_UP_S)
+        begun_s = cpu_s()
+        async with asyncio.TaskGroup() as group:
+            for number in range(count):
+                group.create_task(hear(stub, seconds, after_s=FRAME_S * number / count))
+        return 1000 * (cpu_s() - begun_s) / (count * seconds)
+
+
+async def hear(stub: tts_pb2_grpc.TextToSpeechServiceStub, seconds: float, after_s: float = 0.0) -> None:
+    await asyncio.sleep(after_s)
+    most = duration_pb2.Duration()
+    most.FromNanoseconds(round(seconds * 1e9))
+    request = tts_pb2.StreamSynthesizeRequest(
+        input=tts_pb2.SynthesisInput(text="Hello."),
+        audio_config=tts_pb2.AudioConfig(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM),
+        max_audio_duration=most,
+    )
+    num_samples = 0
+    async for response in stub.StreamSynthesize(request, timeout=TIMEOUT_S):
+        num_samples += response.audio_chunk.sample_count
+    if num_samples != round(seconds / FRAME_S) * round(FRAME_S * SAMPLE_RATE_HZ):
+        raise RuntimeError(f"a stream of {seconds:g} s had {num_samples} samples")
+
+
+@asynccontextmanager
+async def stand_ins(batch_frames: int) -> AsyncIterator[dict[str, tuple[int, int]]]:
+    """API and health port of each stage."""
+    async with process("bench.gateway.stand_ins", str(batch_frames)) as running:
+        assert running.stdout is not None
+        engine, codec = [[int(port) for port in (await running.stdout.readline()).split()] for _ in range(2)]
+        yield {"engine": (engine[0], engine[1]), "codec": (codec[0], codec[1])}
+
+
+@asynccontextmanager
+async def relay(stages: dict[str, tuple[int, int]]) -> AsyncIterator[tuple[int, CpuSeconds]]:
+    ports = [str(stages[stage][0]) for stage in ("engine", "codec")]
+    async with process("bench.gateway.relay", *ports) as running:
+        assert running.stdout is not None
+        times = psutil.Process(running.pid).cpu_times
+        yield int(await running.stdout.readline()), lambda: times().user + times().system
+
+
+@asynccontextmanager
+async def gateway(stages: dict[str, tuple[int, int]]) -> AsyncIterator[tuple[int, CpuSeconds]]:
+    options = ["--code-sealing", "open", "--voices-database", ""]
+    for stage, (port, health_port) in stages.items():
+        options += [f"--{stage}-target", f"127.0.0.1:{port}", f"--{stage}-health-target", f"127.0.0.1:{health_port}"]
+    with tempfile.TemporaryDirectory() as folder:
+        running = StageProcess("gateway", 0, options, Path(folder))
+        try:
+            await running.start()
+            await running.wait_ready()
+            yield running.api_port, running.cpu_s
+        finally:
+            await running.kill()
+
+
+@asynccontextmanager
+async def process(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", *command, stdout=asyncio.subprocess.PIPE, env=environment
+    )
+    try:
+        yield running
+    finally:
+        running.kill()
+        await running.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

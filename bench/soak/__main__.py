@@ -1,0 +1,160 @@
+"""Hours of ordinary use of four processes: gateway, engine, codec and HTTP door.
+
+    python -m bench.soak --bundle build/bundles/tiny --minutes 60 --out bench/results/soak_tiny_cpu.json
+
+Callers use the service in all ways that `uses.py` knows, each in an order of its own: streams, texts, conversations,
+recordings, kept voices, searches for the mark, every format over HTTP, WebSockets, and callers that leave, come too
+late or ask for nonsense. After each round all calls end, and each process is looked at: memory, open files, threads,
+slots. The last line is one JSON object.
+
+The exit code is 1 if an answer was wrong, or another one than the first time, a process ended, a log has a traceback, a
+slot was not given back, or a process of the last round has grown beyond the second round by more than 5 % and 16 MB,
+by 8 open files or by 4 threads. The engine runs with `--constant-shape`, so that the size of a batch changes no sample.
+Memory is that in use: the allocator gives large freed blocks back at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import csm_client
+import httpx
+from websockets.exceptions import WebSocketException
+
+from bench.deployment.command import parser_of, tell
+from bench.deployment.run import run_program
+from bench.deployment.small import settled_slots, start_small
+from bench.machine import commit, cpu_name
+from bench.soak.uses import TEXT, TIMEOUT_S, USES, Doors, WrongError, wav_of
+
+ROUNDS = 12
+WARM_ROUND = 2  # later ones must not hold more
+CALLERS = 4  # as many as slots
+MOST_WRONG = 20  # are told
+MOST_GROWTH = {"rss_mb": 16.0, "files": 8, "threads": 4}
+MOST_SHARE = 0.05  # of memory
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code. arguments: the command line when None"""
+    parser = parser_of("python -m bench.soak", __doc__)
+    parser.add_argument("--minutes", type=float, default=60.0, help="of use (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    result = run_program(run(options))
+    return tell(result, why_not_passed(result), options)
+
+
+async def run(options: argparse.Namespace) -> dict[str, Any]:
+    """The object of the last line."""
+    measured = commit()  # before somebody changes the checkout
+    async with AsyncExitStack() as stack:
+        folder = options.logs or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        stages = await start_small(stack, options.bundle, folder, ["--constant-shape"], http=True)
+        target = f"127.0.0.1:{stages['gateway'].api_port}"
+        client = await stack.enter_async_context(csm_client.AsyncClient(target, timeout_s=TIMEOUT_S))
+        said = await client.synthesize(TEXT, seed=0, max_seconds=4.0)
+        recording = wav_of(said.samples, said.sample_rate_hz)
+        unmarked = wav_of(random.Random(options.seed).randbytes(len(said.samples)), said.sample_rate_hz)
+        users = Users(Doors(target, f"127.0.0.1:{stages['http'].api_port}", client, recording, unmarked))
+        orders = [order_of(random.Random(f"{options.seed} {caller}")) for caller in range(CALLERS)]
+        rows: list[dict[str, Any]] = []
+        slots: dict[str, dict[str, float]] = {}
+        began_s = time.monotonic()
+        for number in range(1, ROUNDS + 1):
+            until_s = began_s + options.minutes * 60 * number / ROUNDS
+            await asyncio.gather(*(users.use(order, until_s) for order in orders))
+            slots = await settled_slots(stages)
+            minutes = round((time.monotonic() - began_s) / 60, 1)
+            rows += [
+                {"round": number, "minutes": minutes, "process": name} | stage.holds() for name, stage in stages.items()
+            ]
+            print(*rows[-len(stages) :], sep="\n", flush=True)
+        return {
+            "benchmark": "soak",
+            "device": cpu_name(),
+            "commit": measured,
+            "note": options.note,
+            "seed": options.seed,
+            "bundle": str(options.bundle),
+            "seconds": round(time.monotonic() - began_s),
+            "calls": users.num_calls.total(),
+            "calls_by_use": dict(sorted(users.num_calls.items())),
+            "wrong": users.wrong[:MOST_WRONG],
+            "wrong_calls": len(users.wrong),
+            "ended": [name for name, stage in stages.items() if not stage.is_alive],
+            "tracebacks": {name: stage.tracebacks() for name, stage in stages.items()},
+            "slots": slots,
+            "rows": rows,
+        }
+
+
+def order_of(drawn: random.Random) -> Iterator[str]:
+    """Every use once, then every use again in another order, without end."""
+    while True:
+        yield from drawn.sample(list(USES), len(USES))
+
+
+class Users:
+    """Callers that use the service, and what they found wrong."""
+
+    def __init__(self, doors: Doors) -> None:
+        self.num_calls: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self._doors = doors
+        self._expected: dict[str, str] = {}  # by use, of its first answer
+
+    async def use(self, order: Iterator[str], until_s: float) -> None:
+        """One caller. order: of the uses, without end; until_s: on the monotonic clock"""
+        while time.monotonic() < until_s:
+            name = next(order)
+            self.num_calls[name] += 1
+            try:
+                heard = await USES[name](self._doors)
+            except (csm_client.CsmClientError, WrongError, httpx.HTTPError, WebSocketException, TimeoutError) as error:
+                self.wrong.append(f"{name}: {type(error).__name__}: {error}")
+                print(self.wrong[-1], flush=True)
+                continue
+            if heard is not None and heard != self._expected.setdefault(name, heard):
+                self.wrong.append(f"{name}: another answer than the first time")
+                print(self.wrong[-1], flush=True)
+
+
+def why_not_passed(result: dict[str, Any]) -> list[str]:
+    """Empty for a pass."""
+    wrong = []
+    if result["wrong_calls"]:
+        wrong.append(f"{result['wrong_calls']} of {result['calls']} answers were wrong")
+    if result["ended"]:
+        wrong.append(f"processes ended: {result['ended']}")
+    if any(result["tracebacks"].values()):
+        wrong.append(f"tracebacks in the logs: {result['tracebacks']}")
+    if any(value for gauges in result["slots"].values() for value in gauges.values()):
+        wrong.append(f"slots are still taken: {result['slots']}")
+    last = max(row["round"] for row in result["rows"])
+    held = {(row["round"], row["process"]): row for row in result["rows"]}
+    for (number, process), after in held.items():
+        if number != last:
+            continue
+        before = held[WARM_ROUND, process]
+        for what, growth in MOST_GROWTH.items():
+            most = before[what] + growth
+            if what == "rss_mb":
+                most = max(most, before[what] * (1 + MOST_SHARE))
+            if after[what] > most:
+                wrong.append(f"{what} of {process} grew from {before[what]} to {after[what]}")
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main())

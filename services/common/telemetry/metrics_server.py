@@ -1,0 +1,88 @@
+"""Serves the metrics of a stage over HTTP, from threads of their own. It knows no metric."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+import threading
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+log = logging.getLogger("csm.metrics")
+
+MOST_CONNECTIONS = 32  # each has a thread; a scrape takes milliseconds
+SILENT_S = 10.0  # longest wait for the next bytes of a request, or for room for those of its answer
+
+
+class MetricsServer:
+    """Serves a registry at `/metrics`."""
+
+    def __init__(self, httpd: WSGIServer, thread: threading.Thread) -> None:
+        self._httpd = httpd
+        self._thread = thread
+
+    @classmethod
+    def start(cls, host: str, port: int, registry: CollectorRegistry) -> MetricsServer:
+        """port: 0 takes a free one. Raises OSError for a taken one."""
+        family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        server: type[_Server] = type("_ServerOfFamily", (_Server,), {"address_family": family})
+        httpd = make_server(host, port, make_wsgi_app(registry), server, handler_class=_Request)
+        thread = threading.Thread(target=httpd.serve_forever, name="metrics", daemon=True)
+        thread.start()
+        return cls(httpd, thread)
+
+    @property
+    def port(self) -> int:
+        return self._httpd.server_port
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self._httpd.shutdown)
+        self._httpd.server_close()
+        self._thread.join()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread for each connection. Those beyond MOST_CONNECTIONS are closed at once."""
+
+    daemon_threads = True
+    request_queue_size = MOST_CONNECTIONS
+
+    def __init__(self, *arguments: Any) -> None:
+        self._places = threading.Semaphore(MOST_CONNECTIONS)
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # there is no thread that would give the place back
+            self._places.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Of a request that raised. A caller that leaves is no failure; the library would print its traceback."""
+        error = sys.exception()
+        if not isinstance(error, ConnectionError | TimeoutError):
+            log.error("a request for the metrics failed", exc_info=error)
+
+
+class _Request(WSGIRequestHandler):
+    @property
+    def timeout(self) -> float:  # type: ignore[override]
+        return SILENT_S
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Nothing is logged of a request."""

@@ -1,0 +1,64 @@
+"""The soak: what counts as a pass, and a short run of real processes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.soak import __main__ as soak
+from bench.soak.uses import USES
+from tests.support.tiny.bundle import write_tiny_bundle
+
+
+def test_a_caller_uses_everything_before_it_uses_anything_again() -> None:
+    order = soak.order_of(random.Random(1))
+    first, second = (list(itertools.islice(order, len(USES))) for _ in range(2))
+    assert set(first) == set(second) == set(USES)
+    assert first != second
+
+
+def row(number: int, **held: float) -> dict[str, Any]:
+    return {"round": number, "process": "engine", "rss_mb": 600.0, "files": 20, "threads": 10} | held
+
+
+def result(**changed: Any) -> dict[str, Any]:
+    passed: dict[str, Any] = {"wrong_calls": 0, "calls": 9, "ended": [], "tracebacks": {"engine": 0}}
+    passed |= {"slots": {"engine": {"engine_active_slots": 0.0}}}
+    return passed | {"rows": [row(1, rss_mb=1.0), row(2), row(3, rss_mb=625.0, files=25, threads=13)]} | changed
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({"wrong_calls": 1}, "answers"),
+        ({"ended": ["engine"]}, "ended"),
+        ({"tracebacks": {"engine": 2}}, "tracebacks"),
+        ({"slots": {"engine": {"engine_active_slots": 1.0}}}, "slots"),
+        ({"rows": [row(2), row(3, rss_mb=631.0)]}, "rss_mb"),
+        ({"rows": [row(2, rss_mb=60.0), row(3, rss_mb=77.0)]}, "rss_mb"),
+        ({"rows": [row(2), row(3, files=29)]}, "files"),
+        ({"rows": [row(2), row(3, threads=15)]}, "threads"),
+    ],
+)
+def test_a_run_passes_only_without_a_finding(changed: dict[str, Any], word: str) -> None:
+    assert soak.why_not_passed(result()) == []
+    (why,) = soak.why_not_passed(result(**changed))
+    assert word in why
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_way_of_use_gives_the_same_answer_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tiny_bundle(tmp_path / "tiny")
+    monkeypatch.setattr(soak, "MOST_GROWTH", {})  # so short a run does not know yet what is held for good
+    code = soak.main(["--bundle", str(tmp_path / "tiny"), "--logs", str(tmp_path / "logs"), "--minutes", "2"])
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert code == 0, printed
+    assert set(printed["calls_by_use"]) == set(USES)

@@ -1,0 +1,59 @@
+"""A search whose recording comes so slowly that it would keep its turn from the others for as long as it likes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from csm.v1 import tts_pb2, watermark_pb2, watermark_pb2_grpc
+
+from services.gateway.rpc import watermark_servicer
+from tests.services.gateway.voices.callers import refusal
+from tests.support.fake_deployment import FakeDeployment, fake_deployment
+
+PCM = tts_pb2.AudioFormat(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM, sample_rate_hertz=24_000)
+
+
+async def pieces(content: bytes) -> AsyncIterator[watermark_pb2.StreamDetectWatermarkRequest]:
+    """The same content every 20 ms, for ever."""
+    config = watermark_pb2.StreamDetectWatermarkConfig(audio_format=PCM)
+    yield watermark_pb2.StreamDetectWatermarkRequest(config=config)
+    while True:
+        yield watermark_pb2.StreamDetectWatermarkRequest(audio_content=content)
+        await asyncio.sleep(0.02)
+
+
+async def started(call: Any, deployment: FakeDeployment) -> None:
+    async with asyncio.timeout(60):
+        while not deployment.codec.searches:
+            await asyncio.sleep(0.01)
+    assert not call.done()
+
+
+@pytest.mark.parametrize("is_slow", [True, False])
+async def test_a_slow_sender_gives_way_to_who_waits(monkeypatch: pytest.MonkeyPatch, is_slow: bool) -> None:
+    monkeypatch.setattr(watermark_servicer, "SLOW_SECONDS", 0.3)
+    recording = tts_pb2.AudioRecording(audio_format=PCM, audio_content=bytes(4800))
+    waiting = watermark_pb2.DetectWatermarkRequest(recording=recording)
+    async with (
+        fake_deployment(max_detections=1) as running,
+        grpc.aio.insecure_channel(running.target) as channel,
+    ):
+        stub: Any = watermark_pb2_grpc.WatermarkServiceStub(channel)
+        slow = stub.StreamDetectWatermark(pieces(bytes(2) if is_slow else bytes(2000)), timeout=60)
+        await started(slow, running)
+        await asyncio.sleep(0.6)
+        assert not slow.done()  # nobody waits
+        if is_slow:
+            answer, refused = await asyncio.gather(stub.DetectWatermark(waiting, timeout=60), refusal(slow))
+            assert answer.detected
+            assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "DETECTION_BUSY")
+            assert "arrives too slowly" in refused.message
+        else:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await stub.DetectWatermark(waiting, timeout=0.6)
+            assert not slow.done()
+            slow.cancel()

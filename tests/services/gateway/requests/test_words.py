@@ -1,0 +1,74 @@
+"""What counts as words: the same for every method, and all that the text front end reads."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from typing import Any
+
+import pytest
+from csm.v1 import tts_pb2
+
+from csm_text.frontend import load
+from csm_text.symbols import PHONES
+from services.gateway.synthesis.texts.words import READ_ALOUD, has_words
+from tests.services.gateway.requests.test_validation import violations
+from tests.services.gateway.requests.wrong_requests import Request
+from tests.support.fake_deployment import FakeDeployment
+from tests.support.text_streams import messages_of
+
+THUMBS_UP, PARTY, DANDA = "\N{THUMBS UP SIGN}\ufe0f", "\N{PARTY POPPER}", "\N{DEVANAGARI DANDA}"
+
+
+@pytest.mark.parametrize(
+    "text", ["?!", "...", " \n\u2026 ", f"{THUMBS_UP} {PARTY}", "\u00bf?", "- ***", "\u3002", DANDA]
+)
+async def test_a_text_without_words_is_refused_by_every_method(
+    tts: Any, unary_request: tts_pb2.SynthesizeRequest, stream_request: Request, text: str
+) -> None:
+    config = Request()
+    config.CopyFrom(stream_request)
+    unary_request.input.text = stream_request.input.text = text
+    calls = {
+        "input.text": [tts.Synthesize(unary_request), tts.StreamSynthesize(stream_request).read()],
+        "text": [tts.StreamSynthesizeText(messages_of(without_text(config), [text])).read()],
+    }
+    for field, made in calls.items():
+        for call in made:
+            (found,) = await violations(call)
+            assert (found.field, found.reason) == (field, "TEXT_EMPTY")
+            assert "has no letter, no digit and no sign" in found.description
+
+
+@pytest.mark.parametrize("text", ["5", "%", "$5", "&", "\u2103", "好", "नमस्ते", "مرحبا", "٣", "๓", "½", "ß", "a?!"])
+async def test_letters_digits_and_signs_that_are_read_aloud_are_words(
+    deployment: FakeDeployment, tts: Any, stream_request: Request, text: str
+) -> None:
+    """Of any script. Turns of the conversation so far need none."""
+    stream_request.context.turns.add(speaker=0, text=f"?! {PARTY}")
+    stream_request.input.text = text
+    await hear(tts.StreamSynthesize(stream_request))
+    await hear(tts.StreamSynthesizeText(messages_of(without_text(stream_request), [text])))
+    assert [call.request.segments[-1].text for call in deployment.engine.calls] == [text] * 2
+
+
+def test_what_the_text_front_end_says_alone_is_words() -> None:
+    """Every character of Unicode that is neither letter nor digit."""
+    front_end = load("english-phonemes-1")
+    phones = set(PHONES)
+    others = [
+        c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c)[0] in "MPSZ" and not c.isalnum()
+    ]
+    said = {c for c in others if phones.intersection(front_end.phonemize(c).split())}
+    assert len(others) > 9000 and not {c for c in said if not has_words(c)}
+    assert READ_ALOUD <= said
+
+
+async def hear(call: Any) -> None:
+    kinds = [response.WhichOneof("event") async for response in call]
+    assert "audio_chunk" in kinds and kinds[-1] == "summary"
+
+
+def without_text(request: Request) -> Request:
+    request.input.text = ""
+    return request

@@ -1,0 +1,42 @@
+"""An engine of another bundle beside one that fits, as while a new model is rolled out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc
+from csm.v1 import tts_pb2, tts_pb2_grpc
+
+from tests.services.gateway.synthesis.lost_stages import FRAMES, assert_undisturbed, go_on, pause, paused
+from tests.support.fake_deployment import fake_deployment
+
+
+async def test_a_stream_of_a_conversation_looks_for_an_engine_that_fits(
+    stream_request: tts_pb2.StreamSynthesizeRequest,
+) -> None:
+    """The conversation's key leads to one engine again and again. Here it is the one of another bundle."""
+    stream_request.return_codes = True
+    stream_request.conversation_id = "what we talk about"
+    async with (
+        fake_deployment(replica_count=3, failover_wait_seconds=5.0) as running,
+        grpc.aio.insecure_channel(running.target) as channel,
+    ):
+        for engine in running.engines:
+            engine.frame_count = FRAMES
+        pause(running.engines, 3)
+        stub: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)
+        reading = asyncio.create_task(assert_undisturbed(stub.StreamSynthesize(stream_request, timeout=60)))
+        lost = await paused(running.engines)
+        left = [engine for index, engine in enumerate(running.engines) if index != lost]
+        for engine in left:
+            engine.may_start.clear()
+        go_on(left)
+        await running.engine_servers[lost].drain(0)
+        async with asyncio.timeout(60):
+            while not any(engine.calls for engine in left):
+                await asyncio.sleep(0.01)
+        next(engine for engine in left if engine.calls).info.weights_digest = "other"
+        for engine in left:
+            engine.may_start.set()
+        await reading

@@ -1,0 +1,1 @@
+"""The page of the HTTP door in browsers without a window: Chromium, Firefox, and WebKit's MiniBrowser."""
