@@ -15,7 +15,7 @@ from csm_engine.model.prompt import Rows
 Key = TypeVar("Key")
 
 
-def has_in_common(prefix: Prefix, other: Prefix, longer_than: int = 0) -> int:
+def rows_in_common(prefix: Prefix, other: Prefix, longer_than: int = 0) -> int:
     """As the method of Prefix."""
     length = min(len(prefix), len(other))
     if length <= longer_than or prefix.rows[longer_than].tobytes() != other.rows[longer_than].tobytes():
@@ -29,7 +29,7 @@ def best_match(wanted: Prefix, known: Iterable[tuple[Key, Prefix]], longer_than:
     """The key of the longest common prefix and its length in rows; the first key on a tie, None without a match."""
     best, length = None, longer_than
     for key, prefix in known:
-        if common := has_in_common(wanted, prefix, length):
+        if common := rows_in_common(wanted, prefix, length):
             best, length = key, common
     return best, length
 
@@ -55,7 +55,7 @@ class ScanningOffloadIndex:
         shorter = []
         for ticket, entry in self._entries.items():
             length = min(len(prefix), len(entry))
-            if not has_in_common(prefix, entry, length - 1):  # usually decided by one row
+            if not rows_in_common(prefix, entry, length - 1):  # usually decided by one row
                 continue
             if length == len(prefix):
                 self._entries.move_to_end(ticket)

@@ -14,7 +14,7 @@ Stage = TypeVar("Stage")
 
 
 class StageTimer(Generic[Stage]):
-    """Sums seconds per stage: a name, or a sequence. On CUDA a stage counts once the device has finished it."""
+    """Sums seconds per stage: a name, or a prefill pass. On CUDA a stage counts once the device has finished it."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"

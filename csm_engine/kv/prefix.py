@@ -49,7 +49,7 @@ class Prefix:
         length = min(len(self), len(other))
         return _equal(self.fingerprints[:length] == other.fingerprints[:length]) if length else 0
 
-    def has_in_common(self, other: Prefix, longer_than: int = 0) -> int:
+    def rows_in_common(self, other: Prefix, longer_than: int = 0) -> int:
         """Number of equal leading rows, if it is greater than `longer_than`; otherwise 0.
 
         Row `longer_than` is compared first. Prompts with a common beginning mostly differ from the same row on, so this

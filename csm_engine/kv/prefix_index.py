@@ -61,7 +61,7 @@ class PrefixIndex:
             places = self._places[columns]
             at = places.argmin()
             column, last_place = int(columns[at]), int(places[at])
-            if common := wanted.has_in_common(self._prefixes[column], length):
+            if common := wanted.rows_in_common(self._prefixes[column], length):
                 best, length = self._keys[column], common
         return best, length
 
@@ -76,7 +76,7 @@ class PrefixIndex:
 
     @staticmethod
     def _begins(prefix: Prefix, beginning: Prefix) -> bool:
-        return prefix.has_in_common(beginning, len(beginning) - 1) == len(beginning)
+        return prefix.rows_in_common(beginning, len(beginning) - 1) == len(beginning)
 
     def _new_column(self) -> int:
         if not self._free:

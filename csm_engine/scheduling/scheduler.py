@@ -131,7 +131,7 @@ class Scheduler:
         """Whether a prompt in prefill will leave a longer prefix than any slot holds now, by LEAST_SHARED or more."""
         wanted = Prefix(sequence.prompt.rows()[:-1])
         coming = max(
-            (wanted.has_in_common(Prefix(item.prompt.rows()[:-1]), LEAST_SHARED - 1) for item in self.prefilling),
+            (wanted.rows_in_common(Prefix(item.prompt.rows()[:-1]), LEAST_SHARED - 1) for item in self.prefilling),
             default=0,
         )
         return coming >= LEAST_SHARED and coming - self._pool.match_length(wanted) >= LEAST_SHARED

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 from services.common.settings import host_and_port, reachable_host
 
 _USAGE = """
 Ready on {target}. Ctrl-C stops it.
-
+{activate}
   csm         csm say "Hello from the other side." --out hello.wav --target {target}
 
   Python      from csm_client import Client
@@ -29,11 +32,19 @@ _HTTP = """  HTTP        curl {url}/v1/audio/speech -H 'Content-Type: applicatio
 """
 
 
+_ACTIVATE = """
+In another terminal, csm and csm_client are there after:  . {script}
+"""
+
+
 def usage(host: str, port: int, health_port: int, http_url: str = "") -> str:
     """host: the address that is listened on; http_url: of the HTTP door, "" where it is off"""
-    address = reachable_host(host)
+    address, script = reachable_host(host), Path(sys.prefix, "bin", "activate")
     return _USAGE.format(
         target=host_and_port(address, port),
         health_target=host_and_port(address, health_port),
+        activate=_ACTIVATE.format(script=script)
+        if script.is_file()
+        else "",  # of a virtual environment, as make has one
         http=_HTTP.format(url=http_url) if http_url else "",
     )

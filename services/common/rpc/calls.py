@@ -205,8 +205,13 @@ class _Call:
             "reason": reason,
             "duration_ms": round(seconds * 1000, 1),
         }
-        log.info("call ended", extra=logs.fields_extra(fields | self._fields))
+        log.log(self._level(code), "call ended", extra=logs.fields_extra(fields | self._fields))
         self._span.end(code, reason, {"request_id": logs.request_id.get()} | self._fields)
+
+    def _level(self, code: grpc.StatusCode) -> int:
+        """Gateways watch the health of each stage over every new connection: lines that would hide all others."""
+        watched = self._labels[1] == health.SERVICE_NAME and code in (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED)
+        return logging.DEBUG if watched else logging.INFO
 
 
 async def _run_and_forget(handler: Handler, request: Any, context: Context) -> Any:

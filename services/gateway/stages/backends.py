@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Protocol
 
 import grpc
@@ -23,6 +23,7 @@ from services.gateway.stages.calls import MOST_LOSSES, ask, calling, messages
 from services.gateway.stages.errors import FULL, StageError, broken, checked, is_loss
 from services.gateway.stages.reloading_channel import ReloadingChannel
 
+END_S = 1.0  # from the answer of a codec until its status
 Samples = AsyncGenerator[bytes, None]  # of one recording, in pieces; whoever sends them closes it
 
 
@@ -228,7 +229,9 @@ class GrpcCodec:
 
 
 async def _sent(call: Any, message: Any, config: Any, samples: Samples, started: asyncio.Event) -> Any:
-    """Sends no samples before the codec has started: writes would hide the status of a refusal."""
+    """The last message of a call. Sends no samples before the codec has started: writes would hide the status of a
+    refusal.
+    """
     try:
         await call.write(message(config=config))
         checked("CODEC", await call.read())  # `started`; raises if the codec refused
@@ -240,6 +243,9 @@ async def _sent(call: Any, message: Any, config: Any, samples: Samples, started:
         else:
             await call.done_writing()
         answer = await call.read()
+        with suppress(TimeoutError, grpc.aio.AioRpcError):
+            async with asyncio.timeout(END_S):
+                await call.read()  # the end: to the codec, a call that is cancelled before it is one that failed
     except asyncio.InvalidStateError:  # a write came after the end of the call
         answer = await call.read()
     finally:

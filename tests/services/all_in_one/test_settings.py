@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,16 @@ def test_all_stages_send_traces_to_the_one_place(monkeypatch: pytest.MonkeyPatch
 )
 def test_usage_names_a_target_that_can_be_called(host: str, target: str) -> None:
     assert f"Ready on {target}." in usage(host, 1, 2)
+
+
+def test_usage_says_how_to_find_csm_where_it_is_in_a_virtual_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert "activate" not in usage("127.0.0.1", 1, 2)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "activate").touch()
+    assert f". {tmp_path}/bin/activate\n" in usage("127.0.0.1", 1, 2)
 
 
 def test_the_engine_takes_the_lexicon(monkeypatch: pytest.MonkeyPatch) -> None:

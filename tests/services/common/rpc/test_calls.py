@@ -16,6 +16,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from csm_bundle.errors import EngineBusyError, InvalidRequestError, WatermarkError
 from services.common.rpc import status
 from services.common.rpc.calls import is_uuid
+from services.common.rpc.server import StageServer
+from services.common.settings import StageSettings
 from services.common.telemetry import logs
 
 REQUEST = codec_pb2.GetCodecInfoRequest()
@@ -119,6 +121,25 @@ async def test_one_line_per_call_with_id_and_reason(stage: Any, caplog: pytest.L
     assert lines[0].fields["frames"] == 3
     inside = next(record for record in records if record.name == "somewhere")
     assert {lines[0].request_id, inside.request_id} == {REQUEST_ID}
+
+
+async def test_gateways_that_watch_the_health_leave_lines_for_debug_alone(caplog: pytest.LogCaptureFixture) -> None:
+    server, request = (
+        StageServer(StageSettings(host="127.0.0.1"), [], for_gateways=True),
+        health_pb2.HealthCheckRequest(),
+    )
+    await server.start()
+    with caplog.at_level(logging.DEBUG, "csm.rpc"):
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel, asyncio.timeout(60):
+            health = health_pb2_grpc.HealthStub(channel)
+            watch = health.Watch(request)
+            await watch.read()
+            watch.cancel()
+            await health.Check(request)
+            while len(lines := [record for record in caplog.records if record.msg == "call ended"]) < 2:
+                await asyncio.sleep(0.01)
+    await server.drain(0)
+    assert {record.levelno for record in lines} == {logging.DEBUG}
 
 
 async def test_malformed_request_id_is_replaced(stage: Any) -> None:

@@ -125,6 +125,24 @@ async def test_a_recording_arrives_as_it_was_in_pieces(monkeypatch: pytest.Monke
     assert len(sizes) == 1 + 1 + len(SAMPLES) // PIECE_BYTES and max(sizes) < PIECE_BYTES + 16
 
 
+async def test_a_call_that_was_answered_is_not_cancelled() -> None:
+    ended: list[str] = []
+
+    class Codec(FakeCodec):
+        async def StreamEncode(self, requests: Any, context: Any) -> None:
+            try:
+                await super().StreamEncode(requests, context)
+                await asyncio.sleep(0.1)  # from the answer to the end
+            except asyncio.CancelledError:
+                ended.append("cancelled")
+                raise
+            ended.append("OK")
+
+    async with client(Codec()) as (sends, _, _):
+        await sends.encode(CONFIG, pieces(), 60)
+        assert ended == ["OK"]
+
+
 async def test_no_sample_is_taken_before_the_codec_has_started() -> None:
     codec = FakeCodec()
     codec.refusal = CodecBusyError("17 recordings are being worked on.")
