@@ -51,7 +51,7 @@ PARTS = (
     _tests("codec_tests", 150, "--durations=8", _CODEC),
     _program("barriers", 60),
     # A part of its own: programs that wait in vain end their process' use of the device.
-    _tests("depth_frame", 210, _DEPTH_FRAME),
+    _tests("depth_frame", 300, _DEPTH_FRAME),  # about 80 kernels are compiled, one after the other
     _program("frame_step", 400, "--batches", "1,2", "--context", "16", "--frames", "2", "--published-frames", "2",
              "--rounds", "1", "--forms", "ours,ours-fused,ours-float8,ours-float8-kv"),
     _program("kernel_profile", 240, "--forms", "plain", "--batches", "2", "--context", "16"),
