@@ -34,43 +34,24 @@ class Part:
     figures: bool = True
 
 
+def _tests(name: str, limit_s: int, *arguments: str) -> Part:
+    """On a CPU the very same: `tests/gpu/device.py` says what is run of them there."""
+    command = (*_PYTEST, "-m", "gpu", *arguments)
+    return Part(name, limit_s, command, command, figures=False)
+
+
 def _program(name: str, limit_s: int, *tiny: str) -> Part:
     return Part(name, limit_s, ("-m", f"bench.lease.{name}"), ("-m", f"bench.lease.{name}", *_TINY, *tiny))
 
 
 PARTS = (
     _program("smoke", 180),
-    # Without a GPU the tests can only be collected: that shows that all imports are there.
-    Part(
-        "kernels",
-        150,
-        (*_PYTEST, "--maxfail=20", "-m", "gpu", _KERNELS),
-        (*_PYTEST, "--collect-only", "-m", "gpu", _KERNELS),
-        figures=False,
-    ),
-    Part(
-        "tests",
-        240,
-        (*_PYTEST, "-m", "gpu", "--durations=8", *_OTHERS),
-        (*_PYTEST, "--collect-only", "-m", "gpu", *_OTHERS),
-        figures=False,
-    ),
-    Part(
-        "codec_tests",
-        150,
-        (*_PYTEST, "-m", "gpu", "--durations=8", _CODEC),
-        (*_PYTEST, "--collect-only", "-m", "gpu", _CODEC),
-        figures=False,
-    ),
+    _tests("kernels", 150, "--maxfail=20", _KERNELS),
+    _tests("tests", 240, "--durations=8", *_OTHERS),
+    _tests("codec_tests", 150, "--durations=8", _CODEC),
     _program("barriers", 60),
     # A part of its own: programs that wait in vain end their process' use of the device.
-    Part(
-        "depth_frame",
-        210,
-        (*_PYTEST, "-m", "gpu", _DEPTH_FRAME),
-        (*_PYTEST, "--collect-only", "-m", "gpu", _DEPTH_FRAME),
-        figures=False,
-    ),
+    _tests("depth_frame", 300, _DEPTH_FRAME),  # about 80 kernels are compiled, one after the other
     _program("frame_step", 400, "--batches", "1,2", "--context", "16", "--frames", "2", "--published-frames", "2",
              "--rounds", "1", "--forms", "ours,ours-fused,ours-float8,ours-float8-kv"),
     _program("kernel_profile", 240, "--forms", "plain", "--batches", "2", "--context", "16"),

@@ -8,6 +8,7 @@ For Python 3.12 on x86-64 Linux. Fetching needs the package index. Installing ne
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -58,15 +59,19 @@ def check(folder: Path, count: int, most_bytes: int = MOST_BYTES) -> tuple[int, 
 
 
 def install(folder: Path, site: Path) -> None:
-    """Installs every wheel of a folder into another, without network; nothing if that is there already.
+    """Installs every wheel of a folder into another, without network; nothing if that is there already. That is there
+    once all are installed: a call that was ended leaves none behind for the next one to take.
 
     Raises: subprocess.CalledProcessError; pip has said what is wrong.
     """
     if site.is_dir():
         return
-    options = ("--quiet", "--no-index", "--no-deps", "--no-compile", "--no-cache-dir", "--target", str(site))
+    unfinished = site.with_name(f"{site.name}-unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    options = ("--quiet", "--no-index", "--no-deps", "--no-compile", "--no-cache-dir", "--target", str(unfinished))
     wheels = (str(file) for file in sorted(folder.glob("*.whl")))
     subprocess.run([sys.executable, "-m", "pip", "install", *options, *wheels], check=True)
+    unfinished.rename(site)
 
 
 if __name__ == "__main__":

@@ -115,9 +115,6 @@ class SamplingRows:
         """The parameters of the given rows. rows: (N,) int64, or a slice."""
         return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
-    def cuda(self) -> Self:
-        return type(self)(**{field.name: getattr(self, field.name).cuda() for field in fields(self)})
-
 
 @dataclass(frozen=True, slots=True)
 class FrameSampler:

@@ -19,6 +19,7 @@ from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig, TransformerConfig
 from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.types import Codes, GenerationRequest, SamplingParams, Segment
+from tests.gpu.device import DEVICE
 from tests.support.generation import run_all
 from tests.support.tiny.tokenizer import byte_tokenizer
 
@@ -34,7 +35,7 @@ SMALL = ModelConfig(
 
 @pytest.fixture(scope="module")
 def weights() -> PackedWeights:
-    return pack(random_model(SMALL, seed=1, device="cuda", dtype=torch.bfloat16))
+    return pack(random_model(SMALL, seed=1, device=DEVICE, dtype=torch.bfloat16))
 
 
 @pytest.fixture(scope="module")

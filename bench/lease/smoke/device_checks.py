@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 
 from bench.lease.parts import PARTS
 from bench.lease.smoke.given import Given
@@ -124,9 +125,14 @@ def a_replay_is_one_launch(given: Given) -> dict[str, object]:
         captured()
         torch.cuda.synchronize(given.device)
     calls = Counter(event.name for event in profile.events() if event.name.startswith("cu"))
-    kernels = sum(event.device_type is torch.autograd.DeviceType.CUDA for event in profile.events())  # type: ignore[attr-defined]
+    kernels = events_on(DeviceType.CUDA, profile)
     assert calls["cudaGraphLaunch"] == 1 and calls["cudaLaunchKernel"] == 0 and kernels >= 5, (calls, kernels)
     return {"kernels": kernels}
+
+
+def events_on(kind: DeviceType, profile: torch.profiler.profile) -> int:
+    """How many events of a profile are on that kind of device; each has an object of its own for an equal kind."""
+    return sum(event.device_type == kind for event in profile.events())
 
 
 @contextmanager

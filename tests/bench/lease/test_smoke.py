@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 
 from bench.lease import figures
 from bench.lease.smoke import __main__ as smoke
+from bench.lease.smoke.device_checks import events_on
 from bench.lease.smoke.given import Given
 
 
@@ -34,3 +37,9 @@ def test_a_check_that_fails_stops_no_other(tmp_path: Path, monkeypatch: pytest.M
     _, first, second = figures.read(file)
     assert (first["check"], first["ok"]) == ("fails", False) and "0.5 is too much" in str(first["error"])
     assert (second["check"], second["ok"], second["difference"]) == ("passes", True, 0.1)
+
+
+def test_events_of_a_profile_are_counted_by_their_device() -> None:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        torch.ones(4).add_(1)
+    assert events_on(DeviceType.CPU, profile) >= 2 and events_on(DeviceType.CUDA, profile) == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.lease.wheels import LIST, MOST_BYTES, MOST_IN_ALL, check, wanted
+from bench.lease.wheels import LIST, MOST_BYTES, MOST_IN_ALL, check, install, wanted
 
 ROOT = Path(__file__).parents[3]
 
@@ -26,6 +26,15 @@ def test_too_many_bytes_and_too_few_wheels_are_refused(tmp_path: Path) -> None:
         check(tmp_path, 1, most_bytes=4)
     with pytest.raises(RuntimeError, match="holds 1 wheels; 2 are wanted"):
         check(tmp_path, 2)
+
+
+def test_wheels_that_cannot_be_installed_leave_no_folder_that_counts_as_done(tmp_path: Path) -> None:
+    (tmp_path / "broken-1.0-py3-none-any.whl").write_bytes(b"no archive")
+    site = tmp_path / "site"
+    for _ in range(2):
+        with pytest.raises(subprocess.CalledProcessError):
+            install(tmp_path, site)
+        assert not site.exists()
 
 
 def test_the_projects_files_leave_room_for_the_wheels() -> None:
