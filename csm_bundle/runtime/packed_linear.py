@@ -48,15 +48,17 @@ class PackedLinear(nn.Linear):
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
         self._rows = rows
-        self._packed = packed(self.weight, rows)
+        self._packed: Tensor | None = packed(self.weight, rows)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self._packed is None:
+            return nn.functional.linear(x, self.weight, self.bias)
         return packed_linear(x, self._packed, self.bias)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedLinear:
-        """Packs the weight again after `to` has changed its type."""
+        """Packs the weight again after `to` has changed its type, where the machine packs the new type."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._packed = packed(self.weight, self._rows)
+        self._packed = packed(self.weight, self._rows) if can_pack(self.weight) else None
         return self
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from services.gateway.rpc import voice_servicer
 from services.gateway.settings import GatewaySettings
+from services.gateway.stages.errors import CODEC_CHANGED
 from services.gateway.voices import checks, store
 
 
@@ -38,4 +39,4 @@ def test_reasons_are_those_of_the_code(page: str, repository: Path) -> None:
     gateway = repository / "services" / "gateway"
     sources = [*(gateway / "voices").glob("*.py"), *(gateway / "rpc").glob("voice_*.py")]
     raised = set(re.findall(r'"((?:VOICES?|PROMPT|NO|CODEC)_[A-Z_]+)"', "".join(map(Path.read_text, sources))))
-    assert told == raised
+    assert told == raised | {CODEC_CHANGED}

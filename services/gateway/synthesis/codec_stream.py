@@ -137,6 +137,7 @@ class CodecStream:
     ) -> codec_pb2.StreamDecodeComplete | None:
         """One call. None if it was ended, and its slot given back, because the caller is behind."""
         reading = asyncio.create_task(self._read(buffer, deadline, listener))
+        reading.add_done_callback(_look_at_outcome)  # also when this task is cancelled while it waits for that one
         behind = asyncio.create_task(listener.behind())
         try:
             await asyncio.wait({reading, behind}, return_when=asyncio.FIRST_COMPLETED)
@@ -145,8 +146,6 @@ class CodecStream:
             reading.cancel()
             behind.cancel()
             await asyncio.wait({reading, behind})
-            if not reading.cancelled():
-                reading.exception()  # or asyncio warns that it was never retrieved
 
     async def _find_replica(self, wait_s: float) -> None:
         info = await self._codec.codec_info(wait_s, wait_for_ready=True)
@@ -249,3 +248,9 @@ class CodecStream:
         while later and later[0].sample_offset <= received_samples:
             self._checkpoint = later.popleft()
             self._passed.append(self._checkpoint)
+
+
+def _look_at_outcome(task: asyncio.Task[codec_pb2.StreamDecodeComplete]) -> None:
+    """Reads the outcome of a task, so that asyncio does not warn of an exception that was never retrieved."""
+    if not task.cancelled():
+        task.exception()

@@ -48,7 +48,7 @@ def test_system_player_is_given_every_sample_and_its_rate(
 def test_first_sound_is_played_before_the_last_is_made(server: Any, programs: Path, tmp_path: Path) -> None:
     """The player lets the text end only when it has heard the first samples."""
     os.mkfifo(tmp_path / "heard")
-    add_player(programs, "aplay", f"head -c 2000 > /dev/null; echo > {tmp_path}/heard; cat > /dev/null")
+    add_player(programs, "paplay", f"head -c 2000 > /dev/null; echo > {tmp_path}/heard; cat > /dev/null")
     typing = f"printf 'Good morning. How '; read line < {tmp_path}/heard; printf 'are you?'"
     command = f'({typing}) | "{sys.executable}" -m csm_client say - --play --target {server.target}'
     paths = ":".join(path for path in sys.path if path)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+
+import numpy as np
 import pytest
 import torch
 
@@ -21,6 +24,18 @@ DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=[
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+@cache
+def keeps_bits(dtype: torch.dtype) -> bool:
+    """Whether NumPy, which multiplies for the interpreter, gives a row the same bits at every place of a tile. It does
+    with AVX-512, and in float32 not with AVX2 alone.
+    """
+    if dtype is not torch.float32:
+        return True
+    tile, matrix = random(PROMPT_TILE, 64).numpy(), random(64, 64, seed=1).numpy()
+    products = [np.roll(np.matmul(np.roll(tile, by, axis=0), matrix), -by, axis=0) for by in range(PROMPT_TILE)]
+    return all(np.array_equal(each, products[0]) for each in products)
 
 
 def assert_close(ours: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> None:
@@ -98,7 +113,10 @@ def test_bits_of_a_row_depend_on_its_position_alone(dtype: torch.dtype) -> None:
                 alone = prompt_launches.prompt_attention(
                     qkv[here], keys, values, slots[here], positions[here], rope, heads
                 )
-                assert torch.equal(alone, together[here])
+                if keeps_bits(dtype):
+                    assert torch.equal(alone, together[here])
+                else:
+                    assert_close(alone, together[here], dtype)
 
 
 def test_a_prompt_s_last_tile_may_be_the_end_of_the_pass() -> None:

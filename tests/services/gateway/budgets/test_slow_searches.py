@@ -17,13 +17,13 @@ from tests.support.fake_deployment import FakeDeployment, fake_deployment
 PCM = tts_pb2.AudioFormat(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM, sample_rate_hertz=24_000)
 
 
-async def pieces(content: bytes) -> AsyncIterator[watermark_pb2.StreamDetectWatermarkRequest]:
-    """The same content every 20 ms, for ever."""
+async def pieces(content: bytes, every_s: float) -> AsyncIterator[watermark_pb2.StreamDetectWatermarkRequest]:
+    """The same content again and again, for ever. A write that meets the end of the call would lose its status."""
     config = watermark_pb2.StreamDetectWatermarkConfig(audio_format=PCM)
     yield watermark_pb2.StreamDetectWatermarkRequest(config=config)
     while True:
         yield watermark_pb2.StreamDetectWatermarkRequest(audio_content=content)
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(every_s)
 
 
 async def started(call: Any, deployment: FakeDeployment) -> None:
@@ -43,7 +43,7 @@ async def test_a_slow_sender_gives_way_to_who_waits(monkeypatch: pytest.MonkeyPa
         grpc.aio.insecure_channel(running.target) as channel,
     ):
         stub: Any = watermark_pb2_grpc.WatermarkServiceStub(channel)
-        slow = stub.StreamDetectWatermark(pieces(bytes(2) if is_slow else bytes(2000)), timeout=60)
+        slow = stub.StreamDetectWatermark(pieces(bytes(2), 0.3) if is_slow else pieces(bytes(2000), 0.02), timeout=60)
         await started(slow, running)
         await asyncio.sleep(0.6)
         assert not slow.done()  # nobody waits
