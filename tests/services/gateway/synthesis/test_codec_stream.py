@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import grpc
 import pytest
 
+from services.gateway.stages.errors import unreachable
+from services.gateway.synthesis.codec_stream import CodecStream
 from tests.support.fake_deployment import FakeDeployment
 
 
@@ -23,3 +26,36 @@ async def test_a_codec_that_fails_while_the_engine_is_silent_leaves_no_task_behi
     async with asyncio.timeout(60):
         while "_consume_request_iterator" in str(asyncio.all_tasks()):
             await asyncio.sleep(0.01)
+
+
+async def test_a_call_that_fails_while_its_stream_is_cancelled_again_leaves_no_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ends = asyncio.Event()
+
+    class Stream(CodecStream):
+        def __init__(self) -> None:
+            pass
+
+        async def _read(self, *_: object) -> Any:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                await ends.wait()
+                raise unreachable("CODEC") from None
+
+    class Listener:
+        async def behind(self) -> None:
+            await asyncio.Event().wait()
+
+    waiting = asyncio.create_task(Stream()._read_while_taken(None, None, Listener()))  # type: ignore[arg-type]
+    for _ in range(2):
+        await asyncio.sleep(0.01)
+        waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    ends.set()
+    await asyncio.sleep(0.01)
+    del waiting
+    gc.collect()
+    assert "never retrieved" not in caplog.text
