@@ -164,7 +164,8 @@ async def test_voice_whose_text_is_spaces_has_no_prompt(tmp_path: Path) -> None:
         deployment_with_tokens(tmp_path, voices_folder=tmp_path / "voices") as running,
         calling(running, "shop") as (shop,),
     ):
-        assert (await read(shop.say("blank"))).seed == 7
+        header: Any = await read(shop.say("blank"))
+        assert header.seed == 7
 
 
 async def test_changed_folder_is_read_again_and_a_wrong_one_is_not_used(
