@@ -75,7 +75,7 @@ def test_an_unknown_part_is_named_with_those_that_there_are() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1300)
 def test_rehearsal_gives_figures_of_every_part(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "bench.lease", "--rehearse", "--minutes", "20", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "bench.lease", "--rehearse", "--minutes", "25", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1250)
     line = json.loads(done.stdout.splitlines()[-1])
     assert line["ended_well"] and done.returncode == 0, done.stdout[-3000:]
