@@ -73,7 +73,7 @@ def test_an_unknown_part_is_named_with_those_that_there_are() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1300)
+@pytest.mark.timeout(1600)
 def test_rehearsal_gives_figures_of_every_part(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench.lease", "--rehearse", "--minutes", "25", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1250)
