@@ -31,7 +31,6 @@ _HTTP = """  HTTP        curl {url}/v1/audio/speech -H 'Content-Type: applicatio
 
 """
 
-
 _ACTIVATE = """
 In another terminal, csm and csm_client are there after:  . {script}
 """
@@ -39,12 +38,11 @@ In another terminal, csm and csm_client are there after:  . {script}
 
 def usage(host: str, port: int, health_port: int, http_url: str = "") -> str:
     """host: the address that is listened on; http_url: of the HTTP door, "" where it is off"""
-    address, script = reachable_host(host), Path(sys.prefix, "bin", "activate")
+    address = reachable_host(host)
+    script = Path(sys.prefix, "bin", "activate")  # of a virtual environment, as make has one
     return _USAGE.format(
         target=host_and_port(address, port),
         health_target=host_and_port(address, health_port),
-        activate=_ACTIVATE.format(script=script)
-        if script.is_file()
-        else "",  # of a virtual environment, as make has one
+        activate=_ACTIVATE.format(script=script) if script.is_file() else "",
         http=_HTTP.format(url=http_url) if http_url else "",
     )

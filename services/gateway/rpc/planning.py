@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from csm.v1 import tts_pb2
 
+from services.common.outcomes import look_at_outcome
 from services.common.rpc.calls import caller_name, is_uuid
 from services.common.rpc.lingering import IncomingMessages
 from services.common.rpc.status import StatusError
@@ -91,12 +92,11 @@ async def decoded_in_thread(decode: Callable[[], T]) -> T:
     A thread cannot be cancelled. A cancel waits for its end, so that its share of the budget is not given back before.
     """
     decoding = asyncio.ensure_future(asyncio.to_thread(decode))
+    decoding.add_done_callback(look_at_outcome)
     try:
         return await asyncio.shield(decoding)
     except asyncio.CancelledError:
         await asyncio.wait({decoding})
-        if not decoding.cancelled():
-            decoding.exception()  # or asyncio warns that it was never retrieved
         raise
 
 

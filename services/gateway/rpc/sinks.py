@@ -9,6 +9,7 @@ from collections.abc import Callable
 import grpc
 from csm.v1 import tts_pb2
 
+from services.common.outcomes import look_at_outcome
 from services.common.rpc.calls import Context
 from services.common.rpc.status import StatusError
 from services.gateway.audio.encoded import AudioEncoder, EncodedAudio
@@ -110,7 +111,7 @@ class StreamSink:
 
     async def _write(self, message: Response) -> None:
         write = asyncio.ensure_future(self._context.write(message))
-        write.add_done_callback(_look_at_outcome)
+        write.add_done_callback(look_at_outcome)
         began_s = time.monotonic()
         patience_s = self._patience_s
         try:
@@ -148,12 +149,6 @@ class StreamSink:
             )
         metadata = {"sent_sample_count": str(self.sent_samples)}
         return StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, "CLIENT_TOO_SLOW", why, metadata=metadata)
-
-
-def _look_at_outcome(write: asyncio.Future[None]) -> None:
-    """Reads the outcome of a write, so that asyncio does not warn of an exception that was never retrieved."""
-    if not write.cancelled():
-        write.exception()
 
 
 class WholeSink:

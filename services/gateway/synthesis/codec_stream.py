@@ -17,6 +17,7 @@ from typing import Protocol
 import grpc
 from csm.codec.v1 import codec_pb2
 
+from services.common.outcomes import look_at_outcome
 from services.gateway.stages.backends import Decodes, DescribesCodec
 from services.gateway.stages.catalog import Catalog
 from services.gateway.stages.errors import StageError, broken, other_model, unreachable
@@ -137,7 +138,7 @@ class CodecStream:
     ) -> codec_pb2.StreamDecodeComplete | None:
         """One call. None if it was ended, and its slot given back, because the caller is behind."""
         reading = asyncio.create_task(self._read(buffer, deadline, listener))
-        reading.add_done_callback(_look_at_outcome)  # also when this task is cancelled while it waits for that one
+        reading.add_done_callback(look_at_outcome)  # also when this task is cancelled while it waits for that one
         behind = asyncio.create_task(listener.behind())
         try:
             await asyncio.wait({reading, behind}, return_when=asyncio.FIRST_COMPLETED)
@@ -248,9 +249,3 @@ class CodecStream:
         while later and later[0].sample_offset <= received_samples:
             self._checkpoint = later.popleft()
             self._passed.append(self._checkpoint)
-
-
-def _look_at_outcome(task: asyncio.Task[codec_pb2.StreamDecodeComplete]) -> None:
-    """Reads the outcome of a task, so that asyncio does not warn of an exception that was never retrieved."""
-    if not task.cancelled():
-        task.exception()

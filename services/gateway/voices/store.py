@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from csm_bundle.voice_folder import VOICE_NAME
+from services.common.outcomes import look_at_outcome
 from services.common.rpc.status import StatusError
 from services.gateway.voices.database import BUSY_S, VoicesDatabaseError, empty_log, open_engine
 from services.gateway.voices.migrate import migrate
@@ -182,14 +183,10 @@ class VoiceStore:
         """
         task = asyncio.create_task(work)
         self._running.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._running.discard)
+        task.add_done_callback(look_at_outcome)
         await asyncio.wait([task])  # which, cancelled, lets the task run on
         return task.result()
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            task.exception()  # nobody may be left to see it
 
     async def _prepare(self) -> None:
         """Brings the schema up to date, once. Raises VoicesDatabaseError, or StatusError when it cannot be reached."""
