@@ -17,17 +17,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from bench.chaos.cluster import Cluster, running_cluster
 from bench.chaos.faults import Saboteur
 from bench.chaos.listeners import STREAM_ITEMS, TEXT_ITEMS, Listeners
 from bench.chaos.result import result_of, why_not_passed
-from bench.deployment.command import parser_of, tell
+from bench.deployment.command import log_folder, parser_of, tell
 from bench.deployment.run import run_program
 from bench.machine import commit
 
@@ -48,9 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def run(options: argparse.Namespace) -> dict[str, Any]:
     """The object of the last line."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = options.logs or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
+    with log_folder(options) as folder:
         async with running_cluster(options.bundle, folder, options.seed) as cluster:
             listeners = Listeners(cluster.gateway_target)
             try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,25 @@ def parser_of(program: str, description: str | None) -> ArgumentParser:
     parser.add_argument("--note", default="", help="what a reader has to know, for the JSON")
     parser.add_argument("--out", type=Path, help="file for the JSON")
     return parser
+
+
+@contextmanager
+def log_folder(options: Namespace) -> Iterator[Path]:
+    """Where --logs says, or a folder that goes with the block."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder: Path = options.logs or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+
+
+def left_behind(result: Mapping[str, Any]) -> list[str]:
+    """What no run may leave: tracebacks in logs, and slots that are taken. Keys `tracebacks`, `slots`, by process."""
+    wrong = []
+    if any(result["tracebacks"].values()):
+        wrong.append(f"tracebacks in the logs: {result['tracebacks']}")
+    if any(value for gauges in result["slots"].values() for value in gauges.values()):
+        wrong.append(f"slots are still taken: {result['slots']}")
+    return wrong
 
 
 def tell(result: Mapping[str, Any], wrong: Sequence[str], options: Namespace) -> int:

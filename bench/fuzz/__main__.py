@@ -16,12 +16,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
-from pathlib import Path
 from typing import Any
 
 import csm_client
@@ -30,7 +28,7 @@ from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from bench.deployment.command import parser_of, tell
+from bench.deployment.command import left_behind, log_folder, parser_of, tell
 from bench.deployment.process import StageProcess
 from bench.deployment.run import run_program
 from bench.deployment.small import settled_slots, start_small
@@ -58,8 +56,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     """The object of the last line."""
     measured = commit()  # before somebody changes the checkout
     async with AsyncExitStack() as stack:
-        folder = options.logs or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = stack.enter_context(log_folder(options))
         stages = await start_small(stack, options.bundle, folder)
         ports = {
             f"{name} {kind}": getattr(stage, f"{kind}_port")
@@ -167,10 +164,7 @@ def why_not_passed(result: dict[str, Any]) -> list[str]:
         wrong.append(f"crashed: {result['crashed']}, answers: {result['answers']}")
     if result["never_allowed"]:
         wrong.append(f"{result['never_allowed']} calls ended with INTERNAL, UNKNOWN or DATA_LOSS")
-    if any(result["tracebacks"].values()):
-        wrong.append(f"tracebacks in the logs: {result['tracebacks']}")
-    if any(value for gauges in result["slots"].values() for value in gauges.values()):
-        wrong.append(f"slots are still taken: {result['slots']}")
+    wrong += left_behind(result)
     for name, before in result["rss_mb"]["warm"].items():
         after = result["rss_mb"]["after"][name]
         if after > before * (1 + MOST_GROWTH) and after > before + MOST_GROWTH_MB:

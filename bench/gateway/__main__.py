@@ -30,6 +30,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc
 from google.protobuf import duration_pb2
 
 from bench.deployment.process import StageProcess
+from bench.deployment.program import ports_told, program
 from bench.deployment.run import run_program
 from bench.machine import commit, cpu_name
 from bench.report import tell
@@ -112,19 +113,18 @@ async def hear(stub: tts_pb2_grpc.TextToSpeechServiceStub, seconds: float, after
 @asynccontextmanager
 async def stand_ins(batch_frames: int) -> AsyncIterator[dict[str, tuple[int, int]]]:
     """API and health port of each stage."""
-    async with process("bench.gateway.stand_ins", str(batch_frames)) as running:
-        assert running.stdout is not None
-        engine, codec = [[int(port) for port in (await running.stdout.readline()).split()] for _ in range(2)]
+    async with program("bench.gateway.stand_ins", str(batch_frames)) as running:
+        engine, codec = [await ports_told(running) for _ in range(2)]
         yield {"engine": (engine[0], engine[1]), "codec": (codec[0], codec[1])}
 
 
 @asynccontextmanager
 async def relay(stages: dict[str, tuple[int, int]]) -> AsyncIterator[tuple[int, CpuSeconds]]:
     ports = [str(stages[stage][0]) for stage in ("engine", "codec")]
-    async with process("bench.gateway.relay", *ports) as running:
-        assert running.stdout is not None
+    async with program("bench.gateway.relay", *ports) as running:
         times = psutil.Process(running.pid).cpu_times
-        yield int(await running.stdout.readline()), lambda: times().user + times().system
+        (port,) = await ports_told(running)
+        yield port, lambda: times().user + times().system
 
 
 @asynccontextmanager
@@ -140,19 +140,6 @@ async def gateway(stages: dict[str, tuple[int, int]]) -> AsyncIterator[tuple[int
             yield running.api_port, running.cpu_s
         finally:
             await running.kill()
-
-
-@asynccontextmanager
-async def process(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    running = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", *command, stdout=asyncio.subprocess.PIPE, env=environment
-    )
-    try:
-        yield running
-    finally:
-        running.kill()
-        await running.wait()
 
 
 if __name__ == "__main__":

@@ -23,12 +23,15 @@ import argparse
 import asyncio
 import os
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.deployment.process import StageProcess
+from bench.deployment.program import ports_told, program
 from bench.deployment.run import run_program
 from bench.http.callers import GrpcCaller, HttpCaller
 from bench.listeners.own_server import own_server
@@ -39,7 +42,6 @@ from bench.report import tell
 SHORT_FRAMES = 10  # of the calls whose first audio is timed
 FRAME_S = 0.08
 WARM_UP = 10
-START_S = 60.0
 EVERY_S = 0.25
 
 
@@ -68,11 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def benchmark(pairs: int, streams: int, seconds: float) -> dict[str, Any]:
     """Raises RuntimeError when a process does not start or an answer is wrong."""
-    async with doors(SHORT_FRAMES) as (gateway_port, http_port, _):
-        grpc_s, http_s = await in_turn(gateway_port, http_port, pairs)
+    async with doors(SHORT_FRAMES) as (gateway_port, http):
+        grpc_s, http_s = await in_turn(gateway_port, http.api_port, pairs)
     frames = round(seconds / FRAME_S)
-    async with doors(frames) as (_, http_port, pid):
-        load = await at_once(http_port, pid, streams, frames)
+    async with doors(frames) as (_, http):
+        load = await at_once(http, streams, frames)
     result = compared(grpc_s, http_s)
     result["load"] = load
     result["note"] += (
@@ -84,10 +86,10 @@ async def benchmark(pairs: int, streams: int, seconds: float) -> dict[str, Any]:
 
 async def with_real_stages(bundle: str, pairs: int) -> dict[str, Any]:
     """Raises RuntimeError when a process does not start or an answer is wrong."""
-    async with own_server(bundle, []) as target, door(target, target) as (http_port, pid):
-        begun_s = cpu_s(pid)
-        grpc_s, http_s = await in_turn(int(target.rpartition(":")[2]), http_port, pairs)
-        cpu_ms = round(1000 * (cpu_s(pid) - begun_s) / (WARM_UP + pairs), 1)
+    async with own_server(bundle, []) as target, door(target, target) as http:
+        begun_s = http.cpu_s()
+        grpc_s, http_s = await in_turn(int(target.rpartition(":")[2]), http.api_port, pairs)
+        cpu_ms = round(1000 * (http.cpu_s() - begun_s) / (WARM_UP + pairs), 1)
     load = round(os.getloadavg()[0], 1)
     result = compared(grpc_s, http_s) | {"bundle": bundle, "door_cpu_ms": cpu_ms, "load_average": load}
     result["note"] += (
@@ -133,9 +135,9 @@ async def in_turn(gateway_port: int, http_port: int, pairs: int) -> tuple[list[f
     return grpc_s[WARM_UP:], http_s[WARM_UP:]
 
 
-async def at_once(http_port: int, pid: int, streams: int, frames: int) -> dict[str, Any]:
+async def at_once(http: StageProcess, streams: int, frames: int) -> dict[str, Any]:
     """Raises RuntimeError for a stream that is not whole."""
-    callers = [HttpCaller(http_port, frames * FRAME_S) for _ in range(streams)]
+    callers = [HttpCaller(http.api_port, frames * FRAME_S) for _ in range(streams)]
     for caller in callers:
         await caller.open()
     begun = 0
@@ -148,7 +150,7 @@ async def at_once(http_port: int, pid: int, streams: int, frames: int) -> dict[s
 
     async def watch() -> None:
         while True:
-            readings.append((begun, resident_mib(pid)))
+            readings.append((begun, http.rss_mb()))
             await asyncio.sleep(EVERY_S)
 
     watching = asyncio.create_task(watch())
@@ -180,73 +182,26 @@ def percentile_ms(times_s: Sequence[float], percent: int) -> float:
     return round(1000 * nearest_rank(times_s, percent), 2)
 
 
-def cpu_s(pid: int) -> float:
-    """Processor time that a process has taken so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def resident_mib(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+@asynccontextmanager
+async def doors(frame_count: int) -> AsyncIterator[tuple[int, StageProcess]]:
+    """Port of a gateway, and the HTTP door before it."""
+    async with program("bench.http.stand_ins", str(frame_count)) as stand_ins:
+        port, health_port = await ports_told(stand_ins)
+        async with door(f"127.0.0.1:{port}", f"127.0.0.1:{health_port}") as http:
+            yield port, http
 
 
 @asynccontextmanager
-async def doors(frame_count: int) -> AsyncIterator[tuple[int, int, int]]:
-    """Port of a gateway, port and process of the HTTP door before it."""
-    async with AsyncExitStack() as running:
-        stand_ins = await running.enter_async_context(program("bench.http.stand_ins", str(frame_count)))
-        ports = (await line_of(stand_ins.stdout)).split()
-        targets = [f"127.0.0.1:{port}" for port in ports]
-        http_port, pid = await running.enter_async_context(door(*targets))
-        yield int(ports[0]), http_port, pid
-
-
-@asynccontextmanager
-async def door(target: str, health_target: str) -> AsyncIterator[tuple[int, int]]:
-    """Port and process of an HTTP door before a gateway."""
-    command = [
-        "services.http", "--host", "127.0.0.1", "--port", "0", "--metrics-port", "-1", "--drain-seconds", "0",
-        "--gateway-target", target, "--gateway-health-target", health_target,
-    ]  # fmt: skip
-    async with program(*command) as process:
-        told = await line_of(process.stderr, "http port ")
-        unread = asyncio.create_task(drop(process.stderr))
+async def door(target: str, health_target: str) -> AsyncIterator[StageProcess]:
+    """An HTTP door before a gateway."""
+    options = ["--drain-seconds", "0", "--gateway-target", target, "--gateway-health-target", health_target]
+    with tempfile.TemporaryDirectory() as folder:
+        http = StageProcess("http", 0, options, Path(folder))
         try:
-            yield int(told.split("http port ")[1].split(",")[0]), process.pid
+            await http.start()
+            yield http
         finally:
-            unread.cancel()
-
-
-@asynccontextmanager
-async def program(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    pipe, environment = asyncio.subprocess.PIPE, os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    errors = pipe if command[0] == "services.http" else asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", *command, stdout=pipe, stderr=errors, env=environment
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        await process.wait()
-
-
-async def line_of(stream: asyncio.StreamReader | None, words: str = "") -> str:
-    """The first line with `words`. Raises RuntimeError when the process ends before."""
-    assert stream is not None
-    async with asyncio.timeout(START_S):
-        async for line in stream:
-            if words in line.decode():
-                return line.decode()
-    raise RuntimeError("a process ended before it was ready")
-
-
-async def drop(stream: asyncio.StreamReader | None) -> None:
-    """Reads a log, so that its writer does not wait."""
-    assert stream is not None
-    while await stream.read(2**16):
-        pass
+            await http.kill()
 
 
 if __name__ == "__main__":

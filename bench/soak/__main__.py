@@ -2,10 +2,10 @@
 
     python -m bench.soak --bundle build/bundles/tiny --minutes 60 --out bench/results/soak_tiny_cpu.json
 
-Callers use the service in all ways that `uses.py` knows, each in an order of its own: streams, texts, conversations,
-recordings, kept voices, searches for the mark, every format over HTTP, WebSockets, and callers that leave, come too
-late or ask for nonsense. After each round all calls end, and each process is looked at: memory, open files, threads,
-slots. The last line is one JSON object.
+Callers use the service in all ways that `uses.py` knows, one way after the other in a drawn order: streams, texts,
+conversations, recordings, kept voices, searches for the mark, every format over HTTP, WebSockets, and callers that
+leave, come too late or ask for nonsense. After each round all calls end, and each process is looked at: memory, open
+files, threads, slots. The last line is one JSON object.
 
 The exit code is 1 if an answer was wrong, or another one than the first time, a process ended, a log has a traceback, a
 slot was not given back, or a process of the last round has grown beyond the second round by more than 5 % and 16 MB,
@@ -19,19 +19,17 @@ import argparse
 import asyncio
 import random
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import csm_client
 import httpx
 from websockets.exceptions import WebSocketException
 
-from bench.deployment.command import parser_of, tell
+from bench.deployment.command import left_behind, log_folder, parser_of, tell
 from bench.deployment.run import run_program
 from bench.deployment.small import settled_slots, start_small
 from bench.machine import commit, cpu_name
@@ -58,8 +56,7 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
     """The object of the last line."""
     measured = commit()  # before somebody changes the checkout
     async with AsyncExitStack() as stack:
-        folder = options.logs or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = stack.enter_context(log_folder(options))
         stages = await start_small(stack, options.bundle, folder, ["--constant-shape"], http=True)
         target = f"127.0.0.1:{stages['gateway'].api_port}"
         client = await stack.enter_async_context(csm_client.AsyncClient(target, timeout_s=TIMEOUT_S))
@@ -67,13 +64,13 @@ async def run(options: argparse.Namespace) -> dict[str, Any]:
         recording = wav_of(said.samples, said.sample_rate_hz)
         unmarked = wav_of(random.Random(options.seed).randbytes(len(said.samples)), said.sample_rate_hz)
         users = Users(Doors(target, f"127.0.0.1:{stages['http'].api_port}", client, recording, unmarked))
-        orders = [order_of(random.Random(f"{options.seed} {caller}")) for caller in range(CALLERS)]
+        order = order_of(random.Random(options.seed))
         rows: list[dict[str, Any]] = []
         slots: dict[str, dict[str, float]] = {}
         began_s = time.monotonic()
         for number in range(1, ROUNDS + 1):
             until_s = began_s + options.minutes * 60 * number / ROUNDS
-            await asyncio.gather(*(users.use(order, until_s) for order in orders))
+            await asyncio.gather(*(users.use(order, until_s) for _ in range(CALLERS)))
             slots = await settled_slots(stages)
             minutes = round((time.monotonic() - began_s) / 60, 1)
             rows += [
@@ -115,19 +112,21 @@ class Users:
         self._expected: dict[str, str] = {}  # by use, of its first answer
 
     async def use(self, order: Iterator[str], until_s: float) -> None:
-        """One caller. order: of the uses, without end; until_s: on the monotonic clock"""
+        """One caller. order: of the uses of all callers, without end; until_s: on the monotonic clock"""
         while time.monotonic() < until_s:
             name = next(order)
             self.num_calls[name] += 1
             try:
                 heard = await USES[name](self._doors)
             except (csm_client.CsmClientError, WrongError, httpx.HTTPError, WebSocketException, TimeoutError) as error:
-                self.wrong.append(f"{name}: {type(error).__name__}: {error}")
-                print(self.wrong[-1], flush=True)
+                self._complain(f"{name}: {type(error).__name__}: {error}")
                 continue
             if heard is not None and heard != self._expected.setdefault(name, heard):
-                self.wrong.append(f"{name}: another answer than the first time")
-                print(self.wrong[-1], flush=True)
+                self._complain(f"{name}: another answer than the first time")
+
+    def _complain(self, what: str) -> None:
+        self.wrong.append(what)
+        print(what, flush=True)
 
 
 def why_not_passed(result: dict[str, Any]) -> list[str]:
@@ -137,22 +136,15 @@ def why_not_passed(result: dict[str, Any]) -> list[str]:
         wrong.append(f"{result['wrong_calls']} of {result['calls']} answers were wrong")
     if result["ended"]:
         wrong.append(f"processes ended: {result['ended']}")
-    if any(result["tracebacks"].values()):
-        wrong.append(f"tracebacks in the logs: {result['tracebacks']}")
-    if any(value for gauges in result["slots"].values() for value in gauges.values()):
-        wrong.append(f"slots are still taken: {result['slots']}")
+    wrong += left_behind(result)
     last = max(row["round"] for row in result["rows"])
-    held = {(row["round"], row["process"]): row for row in result["rows"]}
-    for (number, process), after in held.items():
-        if number != last:
-            continue
-        before = held[WARM_ROUND, process]
+    warm, after = ({row["process"]: row for row in result["rows"] if row["round"] == n} for n in (WARM_ROUND, last))
+    for process, held in after.items():
         for what, growth in MOST_GROWTH.items():
-            most = before[what] + growth
-            if what == "rss_mb":
-                most = max(most, before[what] * (1 + MOST_SHARE))
-            if after[what] > most:
-                wrong.append(f"{what} of {process} grew from {before[what]} to {after[what]}")
+            before = warm[process][what]
+            most = before + (max(growth, before * MOST_SHARE) if what == "rss_mb" else growth)
+            if held[what] > most:
+                wrong.append(f"{what} of {process} grew from {before} to {held[what]}")
     return wrong
 
 

@@ -15,7 +15,7 @@ from bench.soak.uses import USES
 from tests.support.tiny.bundle import write_tiny_bundle
 
 
-def test_a_caller_uses_everything_before_it_uses_anything_again() -> None:
+def test_callers_use_everything_before_they_use_anything_again() -> None:
     order = soak.order_of(random.Random(1))
     first, second = (list(itertools.islice(order, len(USES))) for _ in range(2))
     assert set(first) == set(second) == set(USES)

@@ -7,10 +7,12 @@ import json
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from bench.http.__main__ import cpu_s, main, percentile_ms
+from bench.deployment.process import StageProcess
+from bench.http.__main__ import main, percentile_ms
 
 
 async def test_the_last_line_is_the_json_that_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,5 +31,7 @@ def test_percentiles_are_nearest_rank() -> None:
     assert (percentile_ms(times_s, 50), percentile_ms(times_s, 95)) == (50.0, 95.0)
 
 
-def test_processor_time_is_that_of_the_process() -> None:
-    assert cpu_s(os.getpid()) == pytest.approx(time.process_time(), abs=0.1)
+def test_processor_time_is_that_of_the_process(tmp_path: Path) -> None:
+    stage = StageProcess("http", 0, [], tmp_path)
+    stage._process = SimpleNamespace(pid=os.getpid(), returncode=None)  # type: ignore[assignment]
+    assert stage.cpu_s() == pytest.approx(time.process_time(), abs=0.1)
