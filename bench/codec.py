@@ -2,6 +2,7 @@
 
     python -m bench.codec --batches 1,4,8,16                  # the built-in voice
     python -m bench.codec --shape published --batches 1,4,8   # random weights of the published sizes
+    python -m bench.codec --shape published --batches 8 --arms "both;decode;watermark"      # what the defaults give
     python -m bench.codec --shape published --device cuda --dtype bfloat16 --batches 1,16,64,256
 
 First a gate: our mark of a clip must equal the package's own (to 1e-6 of full scale). If the gate fails, there are no
@@ -21,7 +22,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,10 @@ from tests.support.tiny.silentcipher import write_tiny_silentcipher
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FRAME_MS = 80.0
 RATE_HZ = 24000  # of the clip that the mark is compared on
+ARMS = (
+    "decode", "decode bfloat16", "decode, modules bfloat16", "watermark", "watermark bfloat16", "both", "both bfloat16",
+    "both, modules bfloat16", "stateless decode", "package watermark",
+)  # fmt: skip
 SILENTCIPHER_SIZES = {"sample_rate_hz": 44100, "n_fft": 4096, "band": 1024}
 
 
@@ -56,36 +61,18 @@ def main() -> None:
         parts = load_parts(arguments, Path(scratch))
         oracle = PackageOracle.load(parts.silentcipher_folder, device=arguments.device)
         gate = check_gate(parts, oracle)
-        bfloat16 = bfloat16_snr(parts.mimi_path, parts.device)
-        print(f"Mimi in bfloat16: {bfloat16['snr_db']} dB, at least {bfloat16['least_frame_snr_db']} dB in a frame")
-        mark_snr_db = bfloat16_mark_snr_db(parts.silentcipher, parts.noise(UTTERANCE_S, RATE_HZ), RATE_HZ)
-        print(f"The mark in bfloat16: {mark_snr_db} dB")
-        in_bfloat16, modules = parts.in_bfloat16(), parts.in_bfloat16(modules=True)
+        near = how_near(parts) if any("bfloat16" in name for name in arguments.arms) else {}
         rows = []
         for batch in arguments.batches:
-            both = {
-                "both": Both(parts, batch),
-                "both bfloat16": Both(in_bfloat16, batch),
-                "both, modules bfloat16": Both(modules, batch),
-            }
-            arms: dict[str, Arm] = {
-                "decode": Decode(parts, batch),
-                "decode bfloat16": Decode(in_bfloat16, batch),
-                "decode, modules bfloat16": Decode(modules, batch),
-                "watermark": Mark(parts, batch),
-                "watermark bfloat16": Mark(in_bfloat16, batch),
-                **both,
-                "stateless decode": StatelessChunks(parts, batch),
-                "package watermark": PackageMark(parts, oracle),
-            }
+            arms = make_arms(parts, oracle, batch, arguments.arms)
             turns = measure(arms, arguments.frames, arguments.rounds, parts.device)
             for name, ticks in turns.items():
                 rows.append(make_row(name, batch, ticks, parts.device))
                 print_row(rows[-1])
-            for name, arm in both.items():
-                row = next(row for row in rows if (row["arm"], row["batch"]) == (name, batch))
-                row["watermark_share"] = round(arm.watermark_share(), 3)
-                print(f"{name:>24}  the watermark takes {arm.watermark_share():.0%} of the tick")
+                arm = arms[name]
+                if isinstance(arm, Both):
+                    rows[-1]["watermark_share"] = round(arm.watermark_share(), 3)
+                    print(f"{name:>24}  the watermark takes {arm.watermark_share():.0%} of the tick")
         first = [first_audio(parts, name, arguments.trials) for name in ("full", "adaptive")]
         for row in first:
             print(
@@ -93,7 +80,7 @@ def main() -> None:
                 f" held back; added p50/p95 {row['added_ms_frames_at_once']} ms with all frames there,"
                 f" {row['added_ms_frames_in_real_time']} ms with frames in real time"
             )
-    print(json.dumps(summary(arguments, parts, gate, bfloat16, mark_snr_db, rows, first)))
+    print(json.dumps(summary(arguments, parts, gate, near, rows, first)))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -107,7 +94,36 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=20, help="streams whose first audio is awaited")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch; 0 leaves it to torch")
-    return parser.parse_args()
+    parser.add_argument("--arms", type=lambda text: text.split(";"), default=ARMS, help="; between: " + "; ".join(ARMS))
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.arms if name not in ARMS]:
+        parser.error(f"--arms: there is no arm {unknown[0]!r}; there are {'; '.join(ARMS)}")
+    return arguments
+
+
+def make_arms(parts: Parts, oracle: PackageOracle, batch: int, wanted: Sequence[str]) -> dict[str, Arm]:
+    makers: dict[str, Callable[[], Arm]] = {
+        "decode": lambda: Decode(parts, batch),
+        "decode bfloat16": lambda: Decode(parts.in_bfloat16(), batch),
+        "decode, modules bfloat16": lambda: Decode(parts.in_bfloat16(modules=True), batch),
+        "watermark": lambda: Mark(parts, batch),
+        "watermark bfloat16": lambda: Mark(parts.in_bfloat16(), batch),
+        "both": lambda: Both(parts, batch),
+        "both bfloat16": lambda: Both(parts.in_bfloat16(), batch),
+        "both, modules bfloat16": lambda: Both(parts.in_bfloat16(modules=True), batch),
+        "stateless decode": lambda: StatelessChunks(parts, batch),
+        "package watermark": lambda: PackageMark(parts, oracle),
+    }
+    return {name: makers[name]() for name in wanted}
+
+
+def how_near(parts: Parts) -> dict[str, object]:
+    """Mimi and the mark in bfloat16 beside float32."""
+    bfloat16 = bfloat16_snr(parts.mimi_path, parts.device)
+    print(f"Mimi in bfloat16: {bfloat16['snr_db']} dB, at least {bfloat16['least_frame_snr_db']} dB in a frame")
+    mark_snr_db = bfloat16_mark_snr_db(parts.silentcipher, parts.noise(UTTERANCE_S, RATE_HZ), RATE_HZ)
+    print(f"The mark in bfloat16: {mark_snr_db} dB")
+    return {"bfloat16_decode": bfloat16, "bfloat16_mark_snr_db": mark_snr_db}
 
 
 def load_parts(arguments: argparse.Namespace, scratch: Path) -> Parts:
@@ -222,15 +238,15 @@ def summary(
     arguments: argparse.Namespace,
     parts: Parts,
     gate: float,
-    bfloat16: dict[str, float],
-    mark_snr_db: float,
+    near: dict[str, object],
     rows: list[dict[str, object]],
     first: list[dict[str, object]],
 ) -> dict[str, object]:
     cost = {(row["arm"], row["batch"]): float(str(row["stream_frame_ms"])) for row in rows}
 
     def ratio(slow: str, fast: str) -> dict[str, float]:
-        return {str(batch): round(cost[slow, batch] / cost[fast, batch], 2) for batch in arguments.batches}
+        pairs = [(batch, (slow, batch), (fast, batch)) for batch in arguments.batches]
+        return {str(batch): round(cost[a] / cost[b], 2) for batch, a, b in pairs if a in cost and b in cost}
 
     on_gpu = parts.device.type == "cuda"
     return {
@@ -248,8 +264,7 @@ def summary(
         "decode_cost_vs_stateless": ratio("decode", "stateless decode"),
         "decode_speedup_vs_modules": ratio("decode, modules bfloat16", "decode bfloat16"),
         "speedup_vs_modules": ratio("both, modules bfloat16", "both bfloat16"),
-        "bfloat16_decode": bfloat16,
-        "bfloat16_mark_snr_db": mark_snr_db,
+        **near,
         "first_audio": first,
         "rows": rows,
     }
