@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -89,15 +89,16 @@ class RecordingBudget:
 async def decoded_in_thread(decode: Callable[[], T]) -> T:
     """Decoding takes too long for the event loop.
 
-    A thread cannot be cancelled. A cancel waits for its end, so that its share of the budget is not given back before.
+    A thread cannot be cancelled. Each cancel waits for its end, so that its share of the budget is given back after it.
     """
     decoding = asyncio.ensure_future(asyncio.to_thread(decode))
     decoding.add_done_callback(look_at_outcome)
     try:
         return await asyncio.shield(decoding)
-    except asyncio.CancelledError:
-        await asyncio.wait({decoding})
-        raise
+    finally:
+        while not decoding.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({decoding})
 
 
 class Planner:
