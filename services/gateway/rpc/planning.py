@@ -33,7 +33,7 @@ from services.gateway.rpc.turns import Turns
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.backends import Encodes
 from services.gateway.stages.catalog import Catalog, CatalogSource
-from services.gateway.stages.errors import CODEC_CHANGED, StageError
+from services.gateway.stages.errors import StageError
 from services.gateway.synthesis.context_codes import put_codes
 from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
@@ -131,7 +131,7 @@ class Planner:
 
         Raises StatusError, also RESOURCE_EXHAUSTED for want of memory, and StageError of the codec.
         """
-        try:
+        with self._catalogs.believed():
             async with AsyncExitStack() as turn:
                 async with self._budget.arrivals.receive(requests, deadline, announced_bytes, read) as request:
                     plan, catalog = await self._decoded(request, deadline, turn, words_follow=words_follow)
@@ -141,10 +141,6 @@ class Planner:
                     plan = replace(plan, turns=())  # so that nothing but the list holds the samples
                     await self._encode(turns, catalog, deadline, words_follow=words_follow)
                     plan = replace(plan, turns=tuple(turns))
-        except StatusError as error:
-            if error.reason == CODEC_CHANGED:
-                self._catalogs.forget()  # the next call sees the identity of the newer one
-            raise
         return plan, catalog
 
     async def _decoded(
