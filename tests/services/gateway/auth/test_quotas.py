@@ -274,6 +274,24 @@ async def test_a_call_that_waits_for_a_leaving_one_takes_any_place_that_comes_fr
     await asyncio.wait([leaving])
 
 
+async def test_a_cancelled_call_is_waited_for_longer_than_a_cancel_takes_to_be_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quotas, "_NOTICE_S", 0.01)
+    monkeypatch.setattr(quotas, "_LEAVING_S", 60.0)
+    limited, leaves, now = StreamQuotas(lambda caller: 1, lambda: None), asyncio.Event(), asyncio.Event()
+    now.set()
+    leaving = asyncio.create_task(leave_late(limited, leaves))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    next_one = asyncio.create_task(runs_until(limited, now))
+    await asyncio.sleep(0.05)
+    assert not next_one.done()
+    leaves.set()
+    assert await next_one == "OK"
+    await asyncio.wait([leaving])
+
+
 async def test_a_call_that_waits_for_a_place_gets_it_before_one_that_comes_later() -> None:
     limited, leaves, ends = StreamQuotas(lambda caller: 1, lambda: None), asyncio.Event(), asyncio.Event()
     leaving = asyncio.create_task(leave_late(limited, leaves))
