@@ -34,8 +34,9 @@ export class TextWriter {
         if (this.error !== undefined) throw this.error;
         if (call !== this.#newest || call.destroyed) return;
         if (number === this.#dropped + this.#messages.length) break;
-        call.write(this.#messages[number - this.#dropped]);
+        const hasRoom = call.write(this.#messages[number - this.#dropped]);
         if (!this.isKept) this.#dropped += this.#messages.splice(0, number + 1 - this.#dropped).length;
+        if (!hasRoom) await new Promise((resolve) => call.once('drain', resolve)); // for ever, if the call has ended
       }
       call.end();
     } catch (error) {

@@ -71,9 +71,12 @@ class WorkerThread:
     def call(self, function: Callable[[], Result], stopped: Exception) -> Future[Result]:
         """A future of what the function returns or raises; of `stopped` when the thread has stopped.
 
-        The future is resolved on the thread. If it was cancelled by then, the function is not called.
+        The future is resolved on the thread. If it was cancelled by then, the function is not called, and what it holds
+        is free as soon as it was.
         """
         future: Future[Result] = Future()
+        functions = [function]  # the command stays in the queue
+        future.add_done_callback(lambda _: functions.clear())
 
         def command() -> None:
             if not future.set_running_or_notify_cancel():
@@ -81,7 +84,7 @@ class WorkerThread:
             try:
                 if self._stopped:
                     raise stopped
-                future.set_result(function())
+                future.set_result(functions[0]())
             except Exception as error:
                 future.set_exception(error)
             except BaseException as error:  # a panic of a library in Rust; who waits for the future expects none

@@ -10,6 +10,7 @@ import pytest
 
 frames = pytest.importorskip("pipecat.frames.frames")
 
+from csm_client.plugins import pipecat  # noqa: E402
 from csm_client.plugins.pipecat import CsmTTSService  # noqa: E402
 from pipecat.services.tts_service import TTSService  # noqa: E402
 from pipecat.tests.utils import SleepFrame, run_test  # noqa: E402
@@ -120,3 +121,18 @@ async def test_missing_server_is_a_failure_of_the_connection() -> None:
 def test_encoding_cannot_be_chosen() -> None:
     with pytest.raises(ValueError, match="PCM"):
         CsmTTSService("127.0.0.1:1", speech={"encoding": "opus"})
+
+
+async def test_a_token_whose_turn_is_interrupted_while_it_waits_is_not_sent() -> None:
+    service: Any = CsmTTSService("127.0.0.1:1")
+    tokens = asyncio.Queue[str | None](1)
+    tokens.put_nowait("taken ")
+    speaking = asyncio.ensure_future(asyncio.sleep(60))
+    waiting = asyncio.ensure_future(service._send(pipecat._Turn(tokens, speaking), "late"))
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    assert tokens.get_nowait() == "taken "
+    await asyncio.sleep(0.01)
+    assert tokens.empty()
+    speaking.cancel()

@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -33,7 +33,7 @@ from services.gateway.rpc.turns import Turns
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.backends import Encodes
 from services.gateway.stages.catalog import Catalog, CatalogSource
-from services.gateway.stages.errors import CODEC_CHANGED, StageError
+from services.gateway.stages.errors import StageError
 from services.gateway.synthesis.context_codes import put_codes
 from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
@@ -89,15 +89,16 @@ class RecordingBudget:
 async def decoded_in_thread(decode: Callable[[], T]) -> T:
     """Decoding takes too long for the event loop.
 
-    A thread cannot be cancelled. A cancel waits for its end, so that its share of the budget is not given back before.
+    A thread cannot be cancelled. Each cancel waits for its end, so that its share of the budget is given back after it.
     """
     decoding = asyncio.ensure_future(asyncio.to_thread(decode))
     decoding.add_done_callback(look_at_outcome)
     try:
         return await asyncio.shield(decoding)
-    except asyncio.CancelledError:
-        await asyncio.wait({decoding})
-        raise
+    finally:
+        while not decoding.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({decoding})
 
 
 class Planner:
@@ -130,7 +131,7 @@ class Planner:
 
         Raises StatusError, also RESOURCE_EXHAUSTED for want of memory, and StageError of the codec.
         """
-        try:
+        with self._catalogs.believed():
             async with AsyncExitStack() as turn:
                 async with self._budget.arrivals.receive(requests, deadline, announced_bytes, read) as request:
                     plan, catalog = await self._decoded(request, deadline, turn, words_follow=words_follow)
@@ -140,10 +141,6 @@ class Planner:
                     plan = replace(plan, turns=())  # so that nothing but the list holds the samples
                     await self._encode(turns, catalog, deadline, words_follow=words_follow)
                     plan = replace(plan, turns=tuple(turns))
-        except StatusError as error:
-            if error.reason == CODEC_CHANGED:
-                self._catalogs.forget()  # the next call sees the identity of the newer one
-            raise
         return plan, catalog
 
     async def _decoded(

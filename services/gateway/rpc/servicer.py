@@ -283,7 +283,8 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         deliver: Deliver,
     ) -> SynthesisResult:
         logs.annotate(voice=plan.voice, turns=len(plan.turns))
-        return await instrumented_run(synthesis, catalog, deadline, deliver, self._metrics)
+        with self._catalogs.believed():
+            return await instrumented_run(synthesis, catalog, deadline, deliver, self._metrics)
 
 
 def _page(request: tts_pb2.ListVoicesRequest) -> tuple[int, int]:

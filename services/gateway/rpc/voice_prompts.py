@@ -8,7 +8,7 @@ from csm.codec.v1 import codec_pb2
 from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2, voices_pb2
 
-from services.common.rpc.status import FieldViolation, StatusError, invalid_argument, wrong_field
+from services.common.rpc.status import FieldViolation, invalid_argument, wrong_field
 from services.gateway.audio.recording import Recording
 from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.requests.context import read_prompt
@@ -96,9 +96,6 @@ class VoicePrompts:
             raise recording_in_public_terms(error, _RECORDING) from None
         if violations:
             raise invalid_argument(violations)
-        try:
+        with self._catalogs.believed():
             check_encoder(answer, catalog.identity)
-        except StatusError:
-            self._catalogs.forget()  # the next call sees the identity of the newer one
-            raise
         return answer.codes, answer.levels.speech_level_db

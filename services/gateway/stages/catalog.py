@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import grpc
@@ -14,8 +15,10 @@ from csm.rvq.v1 import rvq_pb2
 
 from services.common.rpc.status import FieldViolation, Resource, StatusError
 from services.gateway.stages.backends import DescribesCodec, DescribesModel
+from services.gateway.stages.errors import CODEC_CHANGED
 
 MAX_AGE_S = 30.0  # later, replicas of a new version may answer
+_OTHER_BUNDLE = (CODEC_CHANGED, "CODEC_MISMATCH", "ENGINE_MISMATCH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,16 @@ class CatalogSource:
         """Makes the next `get` ask again. An answer still under way is not cached."""
         self._catalog = None
         self._forgotten += 1
+
+    @contextmanager
+    def believed(self) -> Iterator[None]:
+        """Forgets it when the block ends because a stage is of another bundle, so that the next call sees that one."""
+        try:
+            yield
+        except StatusError as error:
+            if error.reason in _OTHER_BUNDLE:
+                self.forget()
+            raise
 
     async def get(self, timeout_s: float) -> Catalog:
         """Raises StageError when a stage cannot be reached, StatusError FAILED_PRECONDITION when they do not fit."""

@@ -122,7 +122,7 @@ class Failovers:
 
     async def _pause(self, error: StageError, loss: _Loss) -> None:
         """Before another replica is asked, after one that cannot take the stream. Raises the loss if it is too late."""
-        if is_misfit(error) and loss.error is not error and not loss.error.why:  # the cause, if none is found
+        if is_misfit(error) and not (is_misfit(loss.error) or loss.error.why):  # the cause, if none is found
             loss.error.why = f" {error.message}"
             loss.error.message += loss.error.why
         left_s = loss.until_s - self._clock()

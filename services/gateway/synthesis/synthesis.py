@@ -105,8 +105,6 @@ class Synthesis:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._generate(deadline))
                 watermark = await self._decode(deadline, deliver)
-        except StageError as error:
-            raise self._as_failure(error) from None
         except ExceptionGroup as failures:
             raise self._as_failure(failures.exceptions[0]) from failures.exceptions[0].__cause__
         assert self._complete is not None  # set before the buffer closes, which ends the decoding

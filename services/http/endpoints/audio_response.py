@@ -54,7 +54,8 @@ class AudioResponse(Response):
             first = await anext(chunks, None)
         except CsmClientError as error:
             raise from_client_error(error) from None
-        self._door.metrics.first_byte_seconds.observe(time.monotonic() - scope["state"]["started_s"])
+        if first is not None:
+            self._door.metrics.first_byte_seconds.observe(time.monotonic() - scope["state"]["started_s"])
         headers = MutableHeaders()
         headers["content-type"] = EVENT_STREAM if self._is_sse else CONTENT_TYPES[self._body.response_format]
         headers.update(_UNBUFFERED | describe(stream.header, ignored_parameters(self._body)))

@@ -36,6 +36,25 @@ for (const pieces of [plain(), later(), ['Hello. ', undefined, 'Not said.']]) {
 client.close();
 """
 
+ENDLESS = """
+import { Client } from '%s/index.mjs';
+
+let taken = 0;
+function* endless() {
+  for (;;) {
+    taken += 1;
+    yield 'One more sentence. ';
+  }
+}
+
+const client = new Client(process.argv[2]);
+const stream = client.streamText(endless(), { maxSeconds: 8 });
+for await (const _ of stream) { /* what comes is dropped */ }
+console.log(stream.summary.finishReason);
+console.log(taken);
+client.close();
+"""
+
 CANCELLED = """
 import { Client } from '%s/index.mjs';
 
@@ -71,3 +90,10 @@ async def test_a_text_that_breaks_off_ends_its_stream_with_the_error(node: Any, 
 async def test_a_stream_that_was_cancelled_before_it_was_heard_is_not_spoken(node: Any, tmp_path: Path) -> None:
     lines, engine_calls = await printed(CANCELLED, node, tmp_path)
     assert (lines, engine_calls) == (["1"], 0)  # CANCELLED
+
+
+async def test_a_text_is_taken_no_faster_than_its_server_takes_it(node: Any, tmp_path: Path) -> None:
+    """The whole of it would lie in the client's memory, or never be there."""
+    (reason, taken), _ = await printed(ENDLESS, node, tmp_path)
+    assert reason == "FINISH_REASON_MAX_AUDIO_DURATION"
+    assert int(taken) < 200_000  # some megabytes are on their way

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -47,6 +48,25 @@ async def test_a_call_that_waits_is_told_of_the_stop(work: Work) -> None:
         with pytest.raises(CodecStoppedError):
             await waiting
         await stopping
+
+
+async def test_a_recording_whose_caller_has_left_is_held_no_longer(work: Work) -> None:
+    """Its place is free at once; callers that send, leave and come again would fill the memory behind a long one."""
+    worker = RecordingWorker(max_waiting=1)
+    running = asyncio.create_task(worker.run(work))
+    await asyncio.to_thread(work.begun.wait, 20)
+    samples = Work()  # of another recording
+    held = weakref.ref(samples)
+    waiting = asyncio.create_task(worker.run(samples))
+    del samples
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    del waiting
+    assert held() is None
+    work.may_end.set()
+    assert await running == "done"
+    await worker.stop()
 
 
 async def test_a_stop_does_not_wait_for_work_that_hangs(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:

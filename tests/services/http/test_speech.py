@@ -137,6 +137,8 @@ async def test_utterance_without_audio_is_an_empty_success(door: FakeDoor, body:
     door.behind.engine.frame_count = 0
     answer = await door.client.post(SPEECH, json=body)
     assert (answer.status_code, answer.content) == (200, b"")
+    metrics = (await door.client.get("/metrics")).text
+    assert "http_first_audio_seconds_count 0.0" in metrics
 
 
 async def test_many_streams_at_once_do_not_mix(door: FakeDoor, body: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import queue
 import shutil
 import subprocess
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +27,9 @@ MISSING = (
     "(pulseaudio-utils), aplay (alsa-utils) or ffplay (ffmpeg)."
 )
 END_S = 5.0  # for a player that has been told to end
+SILENT_S = 10.0  # that a player may take longer than the sound; paplay waits 30 s for a server that is mute
+TICK_S = 0.1  # a program that was stopped and goes on has missed one
+SAMPLE_BYTES = 2
 
 
 class Sink(Protocol):
@@ -52,7 +56,7 @@ class Playback(Output):
             raise PlayerError(MISSING)
 
     def open(self, sample_rate_hz: int) -> AudioFile:
-        self._player = Player(_open_sink(sample_rate_hz))
+        self._player = Player(_open_sink(sample_rate_hz), SAMPLE_BYTES * sample_rate_hz)
         return self._player
 
     async def drain(self) -> None:
@@ -68,9 +72,10 @@ class Playback(Output):
 class Player(AudioFile):
     """Hands samples to a sink on a thread of its own, because a sink takes them no faster than they sound."""
 
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
+    def __init__(self, sink: Sink, bytes_per_second: int) -> None:
+        self._sink, self._bytes_per_second = sink, bytes_per_second
         self._waiting = queue.SimpleQueue[bytes]()
+        self._num_calls, self._sounds_s = 0, 0.0  # of the sink; what may still have to sound in the running one
         self._error: PlayerError | None = None
         self._thread = threading.Thread(target=self._play, daemon=True)
         self._thread.start()
@@ -85,7 +90,15 @@ class Player(AudioFile):
         self._waiting.put(b"")
 
     def join(self) -> None:
-        self._thread.join()
+        """Waits until all has been played. Raises PlayerError, also when nothing has been for SILENT_S."""
+        call, waited_s = 0, 0.0
+        while self._thread.is_alive():
+            self._thread.join(TICK_S)
+            waited_s = waited_s + TICK_S if call == self._num_calls else 0.0
+            call = self._num_calls
+            if waited_s >= self._sounds_s + SILENT_S:
+                self.stop()
+                raise PlayerError(f"Nothing has been played for {waited_s:.1f} s; is there a device that works?")
         if self._error is not None:
             raise self._error
 
@@ -97,12 +110,19 @@ class Player(AudioFile):
         """What is left to play is `drain`'s and `close`'s."""
 
     def _play(self) -> None:
+        num_bytes = 0
         try:
             while samples := self._waiting.get():
-                self._sink.write(samples)
-            self._sink.end()
+                num_bytes += len(samples)
+                self._call(self._sink.write, len(samples), samples)
+            self._call(self._sink.end, num_bytes)  # a pipe may have taken all of it at once
         except PlayerError as error:
             self._error = error
+
+    def _call(self, method: Callable[..., None], num_bytes: int, *samples: bytes) -> None:
+        """num_bytes: that may have to sound until it returns"""
+        self._num_calls, self._sounds_s = self._num_calls + 1, num_bytes / self._bytes_per_second
+        method(*samples)
 
 
 class SystemPlayer:
@@ -156,8 +176,11 @@ class Device:
             raise PlayerError(f"The sound device failed: {error}") from None
 
     def end(self) -> None:
-        self._stream.stop()  # plays what is buffered
-        self._stream.close()
+        try:
+            self._stream.stop()  # plays what is buffered
+            self._stream.close()
+        except self._error as error:
+            raise PlayerError(f"The sound device failed: {error}") from None
 
     def stop(self) -> None:
         if not self._stream.closed:

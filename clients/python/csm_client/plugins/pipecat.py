@@ -147,8 +147,10 @@ class CsmTTSService(TTSService):
     async def _send(self, turn: _Turn, token: str | None) -> None:
         """Waits while the queue is full, unless the call has ended: then nobody takes the token."""
         putting = asyncio.ensure_future(turn.tokens.put(token))
-        await asyncio.wait({putting, turn.task}, return_when=asyncio.FIRST_COMPLETED)
-        putting.cancel()
+        try:
+            await asyncio.wait({putting, turn.task}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            putting.cancel()
 
     async def _leave(self, context_id: str) -> None:
         if (turn := self._turns.pop(context_id, None)) is not None:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
-# Signs that are read by their names even where nothing else is. A test holds them against the text front end.
-READ_ALOUD = frozenset("&%‰+±=≈≠≤≥×÷√∞@#§©°\\$€£¥₹¢")
+# What a text front end reads, as far as it needs to be known here. Tests hold both against it.
+READ_ALOUD = frozenset("&%‰+±=≈≠≤≥×÷√∞@#§©°\\$€£¥₹¢")  # by their names, even where nothing else is
+_LEFT_OUT = re.compile(  # emoticons that stand alone, and markup
+    r"(?:(?<=\s)|^)(?:[:;=][-'^o]?[()DPpOo3/|*\[\]\\]|<3|\^[_-]?\^|[xX]D)(?=\s|$)|<[A-Za-z/][^<>]{0,100}>"
+)
 
-NO_WORDS = "has no letter, no digit and no sign that is read aloud, such as %; there is nothing to say."
+NO_WORDS = (
+    "has no letter, no digit and no sign that is read aloud, such as %, beside emoticons and markup;"
+    " there is nothing to say."
+)
 
 
 def has_words(text: str) -> bool:
-    """Whether it has a letter or a digit of any script, or a sign that is read aloud. Marks and emoji are none."""
+    """Whether it has a letter or a digit of any script, or a sign that is read aloud. Marks and emoji are none, and
+    emoticons and markup have none.
+    """
+    text = _LEFT_OUT.sub(" ", text)
     return _any_is_said(text) or _any_is_said(unicodedata.normalize("NFKD", text))  # the second for signs like ㎏
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 import types
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from csm_client.command import playback
 from csm_client.command.cli import command_line, main
+from csm_client.errors import PlayerError
 
 from tests.support.fake_stages import FRAME_SAMPLES
 
@@ -63,6 +67,30 @@ def test_player_that_fails_is_named(server: Any, programs: Path, capsys: pytest.
     assert "error: aplay ended before all was played (exit status 3)." in capsys.readouterr().err
 
 
+def test_a_player_that_plays_nothing_is_not_waited_for(
+    server: Any, programs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As paplay, which waits 30 s for a server that does not answer. The pipe to it takes all samples."""
+    monkeypatch.setattr(playback, "SILENT_S", 0.2)
+    add_player(programs, "paplay", "exec sleep 100")
+    began_s = time.monotonic()
+    assert main(["say", "Hello.", "--play", "--target", server.target]) == 1
+    assert time.monotonic() - began_s < 50
+    assert "error: Nothing has been played for 1" in capsys.readouterr().err
+
+
+def test_a_player_that_takes_nothing_more_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(playback, "SILENT_S", 0.2)
+    sink = SlowSink()
+    player = playback.Player(sink, bytes_per_second=1000)
+    player.write(b"12")
+    player.write(b"34")
+    player.finish()
+    with pytest.raises(PlayerError, match="Nothing has been played for 0"):
+        player.join()
+    assert sink.taken == [b"12", b"34"] and sink.is_stopped.is_set()
+
+
 def test_no_player_is_said_before_anything_is_made(
     server: Any, programs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -77,6 +105,24 @@ def test_play_goes_with_neither_a_file_nor_an_encoding(capsys: pytest.CaptureFix
         main(["say", "Hello.", "--play", "--out", "a.wav"])
     assert main(["say", "Hello.", "--play", "--encoding", "opus", "--target", server.target]) == 1
     assert "--encoding opus is for files" in capsys.readouterr().err
+
+
+class SlowSink:
+    """Takes one piece, and the next one when it is stopped."""
+
+    def __init__(self) -> None:
+        self.taken, self.is_stopped = list[bytes](), threading.Event()
+
+    def write(self, samples: bytes) -> None:
+        self.taken.append(samples)
+        if len(self.taken) > 1:
+            self.is_stopped.wait(50)
+
+    def end(self) -> None:
+        """Nothing is left."""
+
+    def stop(self) -> None:
+        self.is_stopped.set()
 
 
 class FakeStream:
@@ -101,6 +147,9 @@ class FakeStream:
     def close(self) -> None:
         self.closed = True
 
+    def abort(self) -> None:
+        self.calls.append("abort")
+
 
 def test_sounddevice_comes_first_and_is_played_to_the_end(
     server: Any, programs: Path, monkeypatch: pytest.MonkeyPatch
@@ -108,9 +157,22 @@ def test_sounddevice_comes_first_and_is_played_to_the_end(
     package = types.SimpleNamespace(RawOutputStream=FakeStream, PortAudioError=RuntimeError)
     monkeypatch.setitem(sys.modules, "sounddevice", package)
     assert main(["say", "Hello.", "--play", "--target", server.target]) == 0
-    (stream,) = FakeStream.made
+    stream = FakeStream.made[-1]
     assert (stream.format, len(stream.played), stream.calls) == ((24_000, 1, "int16"), 2 * SAMPLES, ["start", "stop"])
     assert stream.closed
+
+
+def test_a_device_that_fails_at_the_end_is_an_error(
+    server: Any, programs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(FakeStream):
+        def stop(self) -> None:
+            raise RuntimeError("unplugged")
+
+    package = types.SimpleNamespace(RawOutputStream=Failing, PortAudioError=RuntimeError)
+    monkeypatch.setitem(sys.modules, "sounddevice", package)
+    assert main(["say", "Hello.", "--play", "--target", server.target]) == 1
+    assert "error: The sound device failed: unplugged" in capsys.readouterr().err
 
 
 def test_shells_can_complete_what_the_command_takes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 
@@ -127,3 +128,24 @@ async def test_a_read_that_ends_while_its_message_comes_ends_too() -> None:
     with pytest.raises(StatusError, match="short of memory"):
         await reading
     messages.close()
+
+
+async def test_a_look_that_takes_long_comes_seldom_while_memory_is_not_short() -> None:
+    """Where freed memory is in a million pieces: the event loop has a fifth of its time for it at most."""
+    looks: list[float] = []
+
+    def look() -> int:
+        looks.append(time.monotonic())
+        until_s = time.thread_time() + 0.03
+        while time.thread_time() < until_s:
+            pass
+        return LIMIT
+
+    guard = MemoryGuard(LIMIT, MESSAGE, look)
+    with guard.waiting("a"):
+        running = asyncio.create_task(guard.run())
+        async with asyncio.timeout(60):
+            while len(looks) < 5:
+                await asyncio.sleep(0.01)
+        running.cancel()
+    assert looks[4] - looks[0] > 4 * 5 * 0.029

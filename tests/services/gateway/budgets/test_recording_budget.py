@@ -234,6 +234,24 @@ async def test_a_decoder_that_is_cancelled_keeps_its_share_until_its_thread_has_
         assert not codec.encoded
 
 
+async def test_a_decoder_ends_after_its_thread_also_when_it_is_cancelled_twice() -> None:
+    """As by a deadline that passes here and, a moment later, at the caller."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    def decode() -> None:
+        begun.set()
+        may_end.wait(30)
+
+    decoding = asyncio.create_task(planning.decoded_in_thread(decode))
+    await asyncio.to_thread(begun.wait, 30)
+    for _ in range(3):
+        decoding.cancel()
+        assert not (await asyncio.wait({decoding}, timeout=0.05))[0]
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await decoding
+
+
 def test_the_key_of_the_client_is_that_of_the_gateway() -> None:
     from csm_client.requests import size_metadata
 

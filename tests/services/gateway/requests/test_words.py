@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import unicodedata
+from itertools import product
 from typing import Any
 
 import pytest
 from csm.v1 import tts_pb2
 
-from csm_text.frontend import load
+from csm_text.frontend import FrontEnd, load
 from csm_text.symbols import PHONES
+from services.gateway.synthesis.texts.sentences import SentenceCutter
 from services.gateway.synthesis.texts.words import READ_ALOUD, has_words
 from tests.services.gateway.requests.test_validation import violations
 from tests.services.gateway.requests.wrong_requests import Request
@@ -21,7 +23,8 @@ THUMBS_UP, PARTY, DANDA = "\N{THUMBS UP SIGN}\ufe0f", "\N{PARTY POPPER}", "\N{DE
 
 
 @pytest.mark.parametrize(
-    "text", ["?!", "...", " \n\u2026 ", f"{THUMBS_UP} {PARTY}", "\u00bf?", "- ***", "\u3002", DANDA]
+    "text",
+    ["?!", "...", " \n\u2026 ", f"{THUMBS_UP} {PARTY}", "\u00bf?", "- ***", "\u3002", DANDA, ":D", "=) <3", "<br/>"],
 )
 async def test_a_text_without_words_is_refused_by_every_method(
     tts: Any, unary_request: tts_pb2.SynthesizeRequest, stream_request: Request, text: str
@@ -55,18 +58,37 @@ async def test_letters_digits_and_signs_that_are_read_aloud_are_words(
 def test_what_the_text_front_end_says_alone_is_words() -> None:
     """Every character of Unicode that is neither letter nor digit."""
     front_end = load("english-phonemes-1")
-    phones = set(PHONES)
     others = [
         c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c)[0] in "MPSZ" and not c.isalnum()
     ]
-    said = {c for c in others if phones.intersection(front_end.phonemize(c).split())}
+    said = {c for c in others if phones_of(front_end, c)}
     assert len(others) > 9000 and not {c for c in said if not has_words(c)}
     assert READ_ALOUD <= said
+
+
+def test_what_the_text_front_end_leaves_out_is_no_words() -> None:
+    """Letters, figures and signs of emoticons and of markup. Beside words they change nothing."""
+    front_end = load("english-phonemes-1")
+    faces = ["".join(parts) for parts in product(":;=", ["", *"-'^o"], "()DPpOo3/|*[]\\")]
+    for text in [*faces, "<3", "^_^", "xD", "XD", "<br>", "</b>", '<break time="1s"/>', ":D =)\n<3"]:
+        assert not phones_of(front_end, text) and not has_words(text), text
+        assert has_words(f"Hello {text}") and has_words(f"{text} you")
+    for text in ["D:", "8)", "a=)", "1 = 2", "x:D", ":Dd", "1 < 3", "3"]:
+        assert phones_of(front_end, text) and has_words(text), text
+
+
+def test_an_emoticon_behind_a_sentence_is_no_sentence() -> None:
+    cutter = SentenceCutter("en")
+    assert [*cutter.push("Great! "), *cutter.push(":D"), *cutter.flush()] == ["Great!"]
 
 
 async def hear(call: Any) -> None:
     kinds = [response.WhichOneof("event") async for response in call]
     assert "audio_chunk" in kinds and kinds[-1] == "summary"
+
+
+def phones_of(front_end: FrontEnd, text: str) -> set[str]:
+    return set(PHONES).intersection(front_end.phonemize(text).split())
 
 
 def without_text(request: Request) -> Request:

@@ -11,7 +11,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2
 
 from csm_bundle.errors import EngineBusyError, InvalidRequestError, WatermarkError
 from services.common.rpc import status
-from tests.support.fake_deployment import FakeDeployment, ended, failure, read_until_audio
+from tests.support.fake_deployment import FakeDeployment, ended, failure, fake_deployment, read_until_audio
 from tests.support.fake_stages import FRAME_SAMPLES, fake_frames
 
 Code = grpc.StatusCode
@@ -200,6 +200,25 @@ async def test_stages_of_different_bundles_are_refused(
     error = await failure(tts.StreamSynthesize(stream_request))
     assert (error.code, error.reason) == (Code.FAILED_PRECONDITION, "CODEC_MISMATCH")
     assert "weights_digest" in error.message
+
+
+async def test_stages_that_are_all_of_another_bundle_are_looked_at_anew_after_one_call(
+    stream_request: tts_pb2.StreamSynthesizeRequest,
+) -> None:
+    """As at the end of a rollout, of which the watched replicas have told before. Calls failed for half a minute."""
+    async with (
+        fake_deployment(failover_wait_seconds=0.1) as running,
+        grpc.aio.insecure_channel(running.target) as channel,
+    ):
+        await running.gateway.wait_ready()
+        stub: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)
+        assert [answer async for answer in stub.StreamSynthesize(stream_request)]
+        for stage in (running.engine, running.codec):
+            stage.info.codec.weights_digest = "of another bundle"
+        error = await failure(stub.StreamSynthesize(stream_request))
+        assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "CODEC_MISMATCH")
+        assert error.message.count("The codec that answers is of another bundle") == 1
+        assert [answer async for answer in stub.StreamSynthesize(stream_request)]
 
 
 async def test_unknown_voice_is_not_found_and_lists_the_known(

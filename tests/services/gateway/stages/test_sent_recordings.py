@@ -282,3 +282,18 @@ async def test_a_corrupted_answer_to_a_recording_is_a_loss_in_public_terms(
         error = await failure(stub.StreamSynthesize(stream_request))
         assert (error.code, error.reason) == (Code.UNAVAILABLE, "CODEC_UNREACHABLE")
         assert deployment.engine.calls == []
+
+
+async def test_a_recording_that_a_codec_had_begun_to_take_is_sent_to_no_other_codec() -> None:
+    class Cut(FakeCodec):
+        num_begun = 0  # what is left of the recording would be encoded as the whole
+
+        async def StreamEncode(self, requests: AsyncIterator[codec_pb2.StreamEncodeRequest], context: Any) -> None:
+            self.num_begun += 1
+            await anext(requests)
+            await context.write(codec_pb2.StreamEncodeResponse(started=codec_pb2.StreamEncodeStarted()))
+            await anext(requests)
+            await context.abort(Code.UNAVAILABLE, "lost")
+
+    async with client(fake := Cut()) as (codec, _, _):
+        assert (await refusal(codec)).reason == "CODEC_UNREACHABLE" and fake.num_begun == 1

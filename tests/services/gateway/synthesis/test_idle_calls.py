@@ -137,21 +137,24 @@ async def test_drain_does_not_wait_for_a_half_open_call(
         assert (await failure(call)).code is Code.UNAVAILABLE
 
 
+@pytest.mark.parametrize("held_up", ["engine", "codec"])
 async def test_drain_lets_a_text_say_what_has_come(
-    stream_request: tts_pb2.StreamSynthesizeRequest, clock: Clock
+    stream_request: tts_pb2.StreamSynthesizeRequest, clock: Clock, held_up: str
 ) -> None:
+    """Also what is generated, and is decoded still."""
     async with fake_deployment(drain_seconds=LONG_S) as deployment, _channel(deployment) as channel:
         await deployment.gateway.wait_ready()
-        deployment.engine.script.pause_at = 5
+        script = (deployment.engine if held_up == "engine" else deployment.codec).script
+        script.pause_at = 5
         call = await _half_open_text(channel, stream_request)
         await call.write(text("One."))
-        await deployment.engine.script.paused.wait()
+        await script.paused.wait()
         draining = asyncio.create_task(deployment.gateway.server.drain())
         for _ in range(5):
             await asyncio.sleep(0.02)
             clock.put_forward(1.0)  # five times as long as a drain waits for one that is quiet
         assert not draining.done()
-        deployment.engine.script.resume.set()
+        script.resume.set()
         async with asyncio.timeout(LONG_S):
             assert await _audio(call, 10) == numbered_audio(range(10))
             error = await failure(call)

@@ -1,0 +1,111 @@
+"""Calls that wait for a place in their caller's quota: how many, how long, and in which order."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from services.common.rpc.status import StatusError
+from services.gateway.auth import quotas
+from services.gateway.auth.quotas import StreamQuotas
+
+
+async def test_as_many_calls_wait_for_a_place_as_may_run() -> None:
+    limited, leaves = StreamQuotas(lambda caller: 1, lambda: None), asyncio.Event()
+
+    async def leave_late() -> None:
+        async with limited.one_more("ada"):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await leaves.wait()
+
+    async def speak() -> str:
+        try:
+            async with limited.one_more("ada"):
+                return "OK"
+        except StatusError as error:
+            return error.reason
+
+    first = asyncio.create_task(leave_late())
+    await asyncio.sleep(0)
+    first.cancel()
+    waiting = [asyncio.create_task(speak()) for _ in range(3)]
+    while sum(task.done() for task in waiting) < 2:
+        await asyncio.sleep(0)
+    leaves.set()
+    assert sorted([await task for task in waiting]) == ["OK", quotas.EXCEEDED, quotas.EXCEEDED]
+    await asyncio.wait([first])
+
+
+async def leave_late(limited: StreamQuotas, leaves: asyncio.Event) -> None:
+    """A call that ends only when it is told to, also after a cancel."""
+    async with limited.one_more("ada"):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await leaves.wait()
+
+
+async def runs_until(limited: StreamQuotas, ends: asyncio.Event) -> str:
+    try:
+        async with limited.one_more("ada"):
+            await ends.wait()
+            return "OK"
+    except StatusError as error:
+        return error.reason
+
+
+async def test_a_call_that_waits_for_a_leaving_one_takes_any_place_that_comes_free() -> None:
+    limited, leaves, ends, now = StreamQuotas(lambda caller: 2, lambda: None), *(asyncio.Event() for _ in range(3))
+    now.set()
+    leaving = asyncio.create_task(leave_late(limited, leaves))
+    running = asyncio.create_task(runs_until(limited, ends))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    next_one = asyncio.create_task(runs_until(limited, now))
+    await asyncio.sleep(0)
+    ends.set()
+    assert [await running, await next_one] == ["OK", "OK"]
+    assert not leaving.done()
+    leaves.set()
+    await asyncio.wait([leaving])
+
+
+async def test_a_cancelled_call_is_waited_for_longer_than_a_cancel_takes_to_be_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quotas, "_NOTICE_S", 0.01)
+    monkeypatch.setattr(quotas, "_LEAVING_S", 60.0)
+    limited, leaves, now = StreamQuotas(lambda caller: 1, lambda: None), asyncio.Event(), asyncio.Event()
+    now.set()
+    leaving = asyncio.create_task(leave_late(limited, leaves))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    next_one = asyncio.create_task(runs_until(limited, now))
+    await asyncio.sleep(0.05)
+    assert not next_one.done()
+    leaves.set()
+    assert await next_one == "OK"
+    await asyncio.wait([leaving])
+
+
+async def test_a_call_that_waits_for_a_place_gets_it_before_one_that_comes_later() -> None:
+    limited, leaves, ends = StreamQuotas(lambda caller: 1, lambda: None), asyncio.Event(), asyncio.Event()
+    leaving = asyncio.create_task(leave_late(limited, leaves))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    first = asyncio.create_task(runs_until(limited, ends))
+    await asyncio.sleep(0)
+
+    async def come_when_it_has_left() -> str:
+        await leaves.wait()
+        return await runs_until(limited, ends)
+
+    later = asyncio.create_task(come_when_it_has_left())
+    await asyncio.sleep(0)
+    leaves.set()
+    refused = await next(asyncio.as_completed([first, later]))
+    ends.set()
+    assert [refused, await first] == [quotas.EXCEEDED, "OK"]
