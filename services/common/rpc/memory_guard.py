@@ -22,7 +22,7 @@ from services.common.rpc.status import StatusError
 log = logging.getLogger("csm.memory")
 
 CHECK_S = 0.02  # on a fast line 14 MB come in so long
-PAUSE = 4  # times as long as a look took, while memory is not short: one took 25 ms of a heap in a million pieces
+PAUSE = 4  # times as long as a look took, while memory is not short: one took 25 ms with 500,000 free blocks
 
 
 class MemoryGuard:

@@ -34,6 +34,15 @@ _STATUS: Mapping[grpc.StatusCode, tuple[int, str]] = {
     grpc.StatusCode.UNAVAILABLE: (503, SERVER),
     grpc.StatusCode.DEADLINE_EXCEEDED: (504, SERVER),
 }
+# Reasons that share a code with those above, and are the operator's to mend, not the caller's.
+_STATUS_OF_REASON: Mapping[str, tuple[int, str]] = {
+    "ENGINE_MISMATCH": (503, SERVER),
+    "CODEC_MISMATCH": (503, SERVER),
+    "ENGINE_TOO_OLD": (501, SERVER),
+    "CODEC_TOO_OLD": (501, SERVER),
+    "VOICES_OFF": (501, SERVER),
+    "VOICE_BROKEN": (500, SERVER),
+}
 # Paths in csm/v1/tts.proto, and the body's fields.
 _FIELDS = (
     (re.compile(r"^config\."), ""),
@@ -112,7 +121,7 @@ def from_client_error(error: CsmClientError) -> ApiError:
         return ApiError(401, str(error), kind="authentication_error", code="credential_invalid")
     if not isinstance(error, ServerError):
         return ApiError(500, "The server failed.", kind=SERVER, code="internal")
-    status, kind = _STATUS.get(error.code, (500, SERVER))
+    status, kind = _STATUS_OF_REASON.get(error.reason) or _STATUS.get(error.code, (500, SERVER))
     if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED and error.reason == error.code.name:
         status, kind = 413, INVALID  # gRPC's own: a message is too large
     fields = [(body_field(violation.field), violation.description) for violation in error.field_violations]

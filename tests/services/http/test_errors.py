@@ -144,6 +144,14 @@ async def test_failure_behind_is_500_without_its_cause(door: FakeDoor, body: dic
     assert "scripted" not in answer.text
 
 
+async def test_stages_of_two_bundles_are_no_fault_of_the_caller(door: FakeDoor, body: dict[str, Any]) -> None:
+    door.behind.engine.refusal = StatusError(grpc.StatusCode.FAILED_PRECONDITION, "CODEC_MISMATCH", "Another codec.")
+    answer = await door.client.post(SPEECH, json=body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["type"], error["code"]) == (503, "server_error", "codec_mismatch")
+    assert "retry-after" in answer.headers
+
+
 async def test_passed_deadline_is_504(door: FakeDoor, body: dict[str, Any]) -> None:
     door.behind.engine.script.pause_at = 0
     answer = await door.client.post(SPEECH, json=body, headers={"x-timeout-seconds": "0.3"})

@@ -92,6 +92,6 @@ async def test_wrong_voice_names_the_field(
 
 async def test_server_that_keeps_no_voices_says_so(door: FakeDoor, voice: dict[str, Any]) -> None:
     answer = await door.client.post(VOICES, json=voice)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "voices_off")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (501, "voices_off")
     assert (await door.client.delete(f"{VOICES}/eve")).json()["error"]["code"] == "voices_off"
     assert (await door.client.get(f"{VOICES}/nobody")).status_code == 404
