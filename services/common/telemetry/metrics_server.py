@@ -7,6 +7,8 @@ import logging
 import socket
 import sys
 import threading
+import time
+from contextlib import suppress
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -17,6 +19,7 @@ log = logging.getLogger("csm.metrics")
 
 MOST_CONNECTIONS = 32  # each has a thread; a scrape takes milliseconds
 SILENT_S = 10.0  # longest wait for the next bytes of a request, or for room for those of its answer
+LONGEST_S = 60.0  # that a connection keeps its place when another one wants it
 
 
 class MetricsServer:
@@ -47,30 +50,37 @@ class MetricsServer:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """A thread for each connection. Those beyond MOST_CONNECTIONS are closed at once."""
+    """A thread for each connection. One beyond MOST_CONNECTIONS is closed at once, and with it all that have been open
+    for LONGEST_S: their places are for the next ones.
+    """
 
     daemon_threads = True
     request_queue_size = MOST_CONNECTIONS
 
     def __init__(self, *arguments: Any) -> None:
-        self._places = threading.Semaphore(MOST_CONNECTIONS)
+        self._opened: dict[Any, float] = {}  # connections, oldest first; changed by the threads
         super().__init__(*arguments)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._places.acquire(blocking=False):
+        now_s = time.monotonic()
+        if len(self._opened) >= MOST_CONNECTIONS:
+            for old in [each for each, opened_s in self._opened.copy().items() if now_s - opened_s >= LONGEST_S]:
+                with suppress(OSError):  # it has just ended
+                    old.shutdown(socket.SHUT_RDWR)  # its thread then reads the end of it, and closes it
             self.shutdown_request(request)
             return
+        self._opened[request] = now_s
         try:
             super().process_request(request, client_address)
         except BaseException:  # there is no thread that would give the place back
-            self._places.release()
+            del self._opened[request]
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._places.release()
+            del self._opened[request]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Of a request that raised. A caller that leaves is no failure; the library would print its traceback."""

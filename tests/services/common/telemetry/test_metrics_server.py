@@ -64,6 +64,28 @@ async def test_connections_beyond_the_most_are_closed_at_once(monkeypatch: pytes
             assert beyond.recv(1) == b""
     for connection in silent:
         connection.close()
+    await _is_scraped_at_last(address)
+    await server.stop()
+
+
+async def test_connections_that_never_end_give_way_to_a_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_server, "MOST_CONNECTIONS", 2)
+    monkeypatch.setattr(metrics_server, "SILENT_S", 600.0)
+    monkeypatch.setattr(metrics_server, "LONGEST_S", 0.0)
+    server = MetricsServer.start("127.0.0.1", 0, CollectorRegistry())
+    address = ("127.0.0.1", server.port)
+    endless = [socket.create_connection(address, timeout=60) for _ in range(2)]
+    for connection in endless:
+        connection.sendall(b"GET /metr")  # as one that sends a byte now and then
+    await _is_scraped_at_last(address)
+    for connection in endless:
+        with connection:
+            assert connection.recv(1) == b""
+    await server.stop()
+
+
+async def _is_scraped_at_last(address: tuple[str, int]) -> None:
+    """Asks until the threads of other connections have ended."""
     for _ in range(600):  # until their threads have ended
         with socket.create_connection(address, timeout=60) as later:
             later.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
@@ -75,4 +97,3 @@ async def test_connections_beyond_the_most_are_closed_at_once(monkeypatch: pytes
         await asyncio.sleep(0.05)
     else:
         raise AssertionError("The places did not come free.")
-    await server.stop()
