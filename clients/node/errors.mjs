@@ -55,5 +55,12 @@ function describe({ typeUrl, value }) {
   if (type === 'google.rpc.ErrorInfo') {
     return [`  reason: ${rpc.lookupType('ErrorInfo').decode(value).reason}`];
   }
+  if (type === 'google.rpc.RetryInfo') {
+    const { retryDelay } = rpc.lookupType('RetryInfo').decode(value);
+    return [`  call again after: ${Number(retryDelay?.seconds ?? 0) + (retryDelay?.nanos ?? 0) / 1e9} s`];
+  }
+  if (type === 'google.rpc.RequestInfo') {
+    return [`  request id: ${rpc.lookupType('RequestInfo').decode(value).requestId}`];
+  }
   return [`  (${type})`];
 }
