@@ -69,10 +69,18 @@ async def test_recording_of_the_folder_is_encoded_once(deployment: FakeDeploymen
         assert call.request.segments[0].codes == fake_frames(0, 3)
 
 
-@pytest.mark.parametrize("encoding", ["OGG_OPUS", "MP3", "AAC", "FLAC"])
-async def test_prompt_may_be_any_file_that_a_caller_may_send(tmp_path: Path, encoding: str) -> None:
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        tts_pb2.AUDIO_ENCODING_OGG_OPUS,
+        tts_pb2.AUDIO_ENCODING_MP3,
+        tts_pb2.AUDIO_ENCODING_AAC,
+        tts_pb2.AUDIO_ENCODING_FLAC,
+    ],
+)
+async def test_prompt_may_be_any_file_that_a_caller_may_send(tmp_path: Path, encoding: tts_pb2.AudioEncoding) -> None:
     write_voice(tmp_path / "voices", "carol", audio="prompt")
-    recording = made(tts_pb2.AudioEncoding.Value(f"AUDIO_ENCODING_{encoding}"), 24_000, speech_like(48_000, 24_000))
+    recording = made(encoding, 24_000, speech_like(48_000, 24_000))
     (tmp_path / "voices" / "carol" / "prompt").write_bytes(recording)
     async with (
         deployment_with_tokens(tmp_path, voices_folder=tmp_path / "voices") as running,
