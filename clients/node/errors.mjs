@@ -1,5 +1,5 @@
-// Turns the error of a call into lines for people: its code and message, then every google.rpc detail
-// that it carries. It knows nothing of speech.
+// Turns the error of a call into lines for people: its code and message, then the google.rpc details
+// that say more. It knows nothing of speech.
 
 import { fileURLToPath } from 'node:url';
 
@@ -62,5 +62,5 @@ function describe({ typeUrl, value }) {
   if (type === 'google.rpc.RequestInfo') {
     return [`  request id: ${rpc.lookupType('RequestInfo').decode(value).requestId}`];
   }
-  return [`  (${type})`];
+  return []; // the message says what ResourceInfo and QuotaFailure hold
 }

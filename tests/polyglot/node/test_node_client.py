@@ -101,6 +101,7 @@ def test_wrong_arguments_are_told_before_a_call(node: Any, arguments: list[str],
 def test_failed_call_tells_when_to_call_again_and_the_request_id(node: Any) -> None:
     details = (
         error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=1, nanos=500_000_000)),
+        error_details_pb2.ResourceInfo(resource_name="ada"),
         error_details_pb2.RequestInfo(request_id="abc-1"),
     )
     status = status_pb2.Status(code=14, message="Full.")
