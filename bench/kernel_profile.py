@@ -1,6 +1,6 @@
 """Where the time of one captured frame goes, kernel by kernel, as the device itself reports it.
 
-    python -m bench.kernel_profile --form fused --batch 64 --context 512
+    python -m bench.kernel_profile --forms fused --batches 64 --context 512
 
 Needs a CUDA device. Random weights of csm-1b's sizes. Prints a table of kernels by their share of the frame; the last
 line is one JSON object.

@@ -5,9 +5,9 @@
                        "language_codes": ["en"], "description": "", "seed": 7, "callers": ["shop"]}
     NAME/prompt.wav   or "codes": "prompt.codes" with "codec": the identity, as in bundle.json
 
-"audio" is a WAV file, or one of Ogg Opus. "codes" is a csm.rvq.v1.CodeFrames message. "callers" are the callers that
-may use the voice, all when it is left out. A voice needs a prompt ("text" and one of "audio" and "codes"), a "seed", or
-both; a prompt needs "consent".
+"audio" is a WAV, Ogg Opus, MP3, AAC or FLAC file. "codes" is a csm.rvq.v1.CodeFrames message. "callers" are
+the callers that may use the voice, all when it is left out. A voice needs a prompt ("text" and one of "audio" and
+"codes"), a "seed", or both; a prompt needs "consent".
 """
 
 from __future__ import annotations

@@ -38,6 +38,9 @@ INTRODUCTION = """# Settings
 Each program reads flags, then environment variables, then its defaults; `--help` prints the same. A variable is the
 program's prefix and the flag in capitals: `--health-port` of the engine is `CSM_ENGINE_HEALTH_PORT`. A switch has a
 second flag that turns it off: `--no-reflection`. A value out of its bounds stops the start with exit code 2.
+
+`make serve` passes no flags but `--bundle`. Its server reads the variables of [all in one](#all-in-one), and for what
+is not there those of the stages: `CSM_ALL_IN_ONE_SLOTS=2 CSM_GATEWAY_VOICES_FOLDER=voices make serve`.
 """
 
 

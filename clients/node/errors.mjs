@@ -1,5 +1,5 @@
-// Turns the error of a call into lines for people: its code and message, then every google.rpc detail
-// that it carries. It knows nothing of speech.
+// Turns the error of a call into lines for people: its code and message, then the google.rpc details
+// that say more. It knows nothing of speech.
 
 import { fileURLToPath } from 'node:url';
 
@@ -55,5 +55,12 @@ function describe({ typeUrl, value }) {
   if (type === 'google.rpc.ErrorInfo') {
     return [`  reason: ${rpc.lookupType('ErrorInfo').decode(value).reason}`];
   }
-  return [`  (${type})`];
+  if (type === 'google.rpc.RetryInfo') {
+    const { retryDelay } = rpc.lookupType('RetryInfo').decode(value);
+    return [`  call again after: ${Number(retryDelay?.seconds ?? 0) + (retryDelay?.nanos ?? 0) / 1e9} s`];
+  }
+  if (type === 'google.rpc.RequestInfo') {
+    return [`  request id: ${rpc.lookupType('RequestInfo').decode(value).requestId}`];
+  }
+  return []; // the message says what ResourceInfo and QuotaFailure hold
 }

@@ -11,12 +11,19 @@
 
 import { writeFileSync } from 'node:fs';
 
-import { encodingOf, fileOf } from './formats.mjs';
+import { encodingOf, fileOf, wrongName } from './formats.mjs';
 import { Client, explain } from './index.mjs';
 import { readCommandLine } from './options.mjs';
 
 const { options, words } = readCommandLine();
 const text = words.join(' ');
+const wrong = words.length === 0 && !options['list-voices']
+  ? 'What to say is missing: a text, or - for that of standard input.'
+  : wrongName(options.out);
+if (wrong !== undefined) {
+  console.error(wrong);
+  process.exit(2);
+}
 
 const connection = {
   deadlineSeconds: options['deadline-seconds'],

@@ -104,6 +104,7 @@ def test_what_repeats_the_version_agrees_with_pyproject(repository: Path, versio
     newest = re.findall(r"^## \[([\d.]+)\]", (repository / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[0]
     assert tags == {newest} == {version}
     assert csm_client.__version__ == version
+    assert f"As of version {version} " in (repository / "docs" / "status.md").read_text(encoding="utf-8")
     for name in ("package.json", "package-lock.json"):
         assert json.loads((repository / "clients/node" / name).read_text(encoding="utf-8"))["version"] == version
 

@@ -155,6 +155,8 @@ def from_rpc_error(error: grpc.RpcError) -> ServerError:
     message = error.details() or f"The call ended with {code.name}."
     if code is grpc.StatusCode.UNAVAILABLE:
         message = _explain_handshake(message)
+    elif "Deadline Exceeded" in message:  # gRPC's own words, such as "Stream removed (Deadline Exceeded)"
+        message = "The deadline passed; set a longer one, or ask for less audio."
     return _BY_CODE.get(code, ServerError)(code, message, _details(error))
 
 

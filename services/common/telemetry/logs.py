@@ -21,7 +21,7 @@ trace_id: ContextVar[str] = ContextVar("trace_id", default="")
 _call_fields: ContextVar[dict[str, LogValue] | None] = ContextVar("call_fields", default=None)
 
 GRPC_LOGGER = "grpc._cython.cygrpc"
-WARN_AT_IMPORT = ("torchao", "torch.utils._pytree")  # at every import, about things outside this project
+TALK_AT_IMPORT = ("torchao", "torch.utils._pytree", "alembic.runtime.plugins")  # of things outside this project
 
 
 def begin_call_fields() -> dict[str, LogValue]:
@@ -118,5 +118,5 @@ def configure_logging(log_format: Literal["text", "json"], level: str) -> None:
     handler.addFilter(RequestIdFilter())
     logging.getLogger(GRPC_LOGGER).addFilter(GrpcFilter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for name in WARN_AT_IMPORT:
+    for name in TALK_AT_IMPORT:
         logging.getLogger(name).setLevel(logging.ERROR)

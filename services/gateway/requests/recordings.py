@@ -28,6 +28,22 @@ from services.gateway.requests.violations import Violations
 MIN_SAMPLE_RATE_HZ = 8_000
 MAX_SAMPLE_RATE_HZ = 192_000
 _MOST_HZ = {tts_pb2.AUDIO_ENCODING_OGG_OPUS: 48_000, tts_pb2.AUDIO_ENCODING_MP3: 48_000}  # that it decodes to
+_STARTS = {
+    b"RIFF": tts_pb2.AUDIO_ENCODING_WAV,
+    b"OggS": tts_pb2.AUDIO_ENCODING_OGG_OPUS,
+    b"fLaC": tts_pb2.AUDIO_ENCODING_FLAC,
+    b"ID3": tts_pb2.AUDIO_ENCODING_MP3,
+}
+
+
+def encoding_of_file(file: bytes) -> tts_pb2.AudioEncoding | None:
+    """The encoding of a recording by how it begins; None for no file that is read here."""
+    for start, encoding in _STARTS.items():
+        if file.startswith(start):
+            return encoding
+    if len(file) < 2 or file[0] != 0xFF or file[1] & 0xE0 != 0xE0:  # no frame of MPEG audio
+        return None
+    return tts_pb2.AUDIO_ENCODING_MP3 if file[1] & 0x06 else tts_pb2.AUDIO_ENCODING_AAC  # ADTS has layer 0
 
 
 def most_decoded_bytes(recordings: Iterable[tts_pb2.AudioRecording], max_seconds: float) -> int:

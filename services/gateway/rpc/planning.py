@@ -24,7 +24,7 @@ from services.common.telemetry import logs
 from services.gateway.audio.recording import Recording
 from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.requests.recordings import most_decoded_bytes, read_recording
+from services.gateway.requests.recordings import encoding_of_file, most_decoded_bytes, read_recording
 from services.gateway.requests.validation import Request, asked_speaker, plan_synthesis
 from services.gateway.requests.violations import Violations
 from services.gateway.rpc.arrivals import BUSY, Arrivals, one
@@ -67,11 +67,12 @@ class RecordingBudget:
 
     @asynccontextmanager
     async def decode_prompt(self, file: bytes, timeout_s: float) -> AsyncIterator[Recording]:
-        """The samples of a prompt that is a file, WAV or Ogg Opus; the checks are those of a caller's recording.
+        """The samples of a prompt that is a file; the checks are those of a caller's recording.
 
         Raises BrokenPromptError, StatusError RESOURCE_EXHAUSTED.
         """
-        encoding = tts_pb2.AUDIO_ENCODING_WAV if file.startswith(b"RIFF") else tts_pb2.AUDIO_ENCODING_OGG_OPUS
+        if (encoding := encoding_of_file(file)) is None:
+            raise BrokenPromptError("its recording is no WAV, Ogg Opus, MP3, AAC or FLAC file.")
         given = tts_pb2.AudioRecording(audio_content=file, audio_format=tts_pb2.AudioFormat(audio_encoding=encoding))
         violations, longest_s = Violations(), self._max_seconds
         most = most_decoded_bytes([given], longest_s)

@@ -24,7 +24,7 @@ from services.gateway.voices.voice import Prompt, identity_values
 MAX_HELD = 256  # 24 KB each for 30 s of 32 codebooks
 BROKEN_S = 60.0  # a prompt that cannot be used is not read again for so long
 
-# A file, WAV or Ogg Opus, and the seconds left -> its samples. Raises BrokenPromptError, StatusError.
+# A file, and the seconds left -> its samples. Raises BrokenPromptError, StatusError.
 Decode = Callable[[bytes, float], AbstractAsyncContextManager[Recording]]
 
 _Key = tuple[str, str]

@@ -25,7 +25,6 @@ def catalog_router(door: Door) -> APIRouter:
         found = [
             described(voice)
             | {
-                "has_prompt": voice.has_prompt,
                 "sample_rate": voice.natural_sample_rate_hertz,
                 "aliases": [alias for alias, meant in door.names.voices.items() if (meant or default) == voice.name],
             }
@@ -66,6 +65,7 @@ def described(voice: tts_pb2.Voice) -> dict[str, Any]:
         "description": voice.description,
         "speaker": voice.speaker,
         "seed": voice.seed if voice.HasField("seed") else None,
+        "has_prompt": voice.has_prompt,
     }
 
 

@@ -99,7 +99,7 @@ def described_kept(kept: voices_pb2.KeptVoice) -> dict[str, Any]:
     found = described(voice) | {
         "owner": kept.owner,
         "audience": _AUDIENCES.get(kept.audience, "unknown"),
-        "prompt_seconds": kept.prompt_duration.ToNanoseconds() / 1e9 if voice.has_prompt else None,
+        "prompt_seconds": kept.prompt_duration.ToNanoseconds() / 1e9 if kept.HasField("prompt_duration") else None,
     }
     if kept.callers:
         found["callers"] = list(kept.callers)

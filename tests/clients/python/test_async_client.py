@@ -119,11 +119,16 @@ async def test_server_lost_in_the_middle_is_incomplete_audio(deployment: FakeDep
     assert cause.reason == "ENGINE_LOST"
 
 
-async def test_deadline_is_typed(deployment: FakeDeployment) -> None:
-    deployment.engine.script.pause_at = 0
-    async with csm_client.AsyncClient(deployment.target, timeout_s=0.5) as client:
-        with pytest.raises(csm_client.DeadlineExceededError):
-            await client.synthesize("Hello.")
+@pytest.mark.parametrize(
+    ("pause_at", "error"), [(0, csm_client.DeadlineExceededError), (5, csm_client.IncompleteAudioError)]
+)
+async def test_deadline_is_typed_and_told_in_a_sentence(
+    deployment: FakeDeployment, pause_at: int, error: type[csm_client.CsmClientError]
+) -> None:
+    deployment.engine.script.pause_at = pause_at
+    async with csm_client.AsyncClient(deployment.target, timeout_s=2) as client:
+        with pytest.raises(error, match="deadline.*; set a longer one"):
+            await client.stream_synthesize("Hello.").read_all()
 
 
 async def test_leaving_the_stream_cancels_it(deployment: FakeDeployment, client: AsyncClient) -> None:

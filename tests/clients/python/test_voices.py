@@ -15,6 +15,7 @@ from csm_client.command.cli import main
 
 from tests.clients.python.conftest import BackgroundServer, background_server
 from tests.services.gateway.voices.callers import wav
+from tests.services.gateway.voices.test_files import write_voice
 
 CONSENT = Consent("contract 17", "She agrees.")
 
@@ -72,6 +73,13 @@ def test_command_adds_shows_lists_and_deletes(
     assert main(["voices", "delete", "carol", *at]) == 0
     assert main(["voices", "show", "carol", *at]) == 1
     assert "VOICE_NOT_FOUND" in capsys.readouterr().err
+
+
+def test_command_tells_no_length_of_the_operators_prompt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_voice(tmp_path, "dave")
+    with background_server(voices_folder=tmp_path) as running:
+        assert main(["voices", "show", "dave", "--target", running.target]) == 0
+    assert "\nprompt               yes\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

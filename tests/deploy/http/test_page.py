@@ -1,14 +1,16 @@
-"""docs/http.md against what is served: fields, formats, routes, settings, messages; its Python examples run."""
+"""docs/http.md against what is served: fields, formats, routes, settings, messages; its examples run."""
 
 from __future__ import annotations
 
-import asyncio
+import json
 import re
-import subprocess
+import struct
 import sys
+import wave
 from pathlib import Path
 
 import pytest
+from csm.codec.v1 import codec_pb2
 
 from services.common.settings import setting_names
 from services.http.api.formats import CONTENT_TYPES
@@ -16,12 +18,15 @@ from services.http.app import routers
 from services.http.endpoints.speech_request import SpeechRequest
 from services.http.endpoints.voices import VoiceRequest
 from services.http.settings import HttpSettings
-from tests.support.door.fake_door import fake_door
+from tests.support.door import page_examples as pages
+from tests.support.door.fake_door import FakeDoor, fake_door
+
+PAGE = pages.REPOSITORY / "docs" / "http.md"
 
 
 @pytest.fixture(scope="session")
-def page(repository: Path) -> str:
-    return (repository / "docs" / "http.md").read_text(encoding="utf-8")
+def page() -> str:
+    return PAGE.read_text(encoding="utf-8")
 
 
 def section(page: str, heading: str) -> str:
@@ -54,26 +59,34 @@ def test_flags_are_flags_of_the_door(page: str) -> None:
     assert len(flags) > 15 and flags <= known
 
 
-def examples(page: str) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+async def printed(door: FakeDoor, program: str, folder: Path, *command: str) -> str:
+    """What an example of the page prints."""
+    done = await pages.run([*command, pages.at(door, program)], folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
-@pytest.mark.parametrize(("index", "file", "size"), [(0, "hello.wav", 44 + 38_400), (1, "hello.raw", 2 * 38_400)])
-async def test_python_examples_run(page: str, tmp_path: Path, index: int, file: str, size: int) -> None:
+async def test_python_example_runs(tmp_path: Path) -> None:
+    (program,) = pages.blocks(PAGE, "python")
     async with fake_door() as door:
-        program = examples(page)[index].replace("127.0.0.1:8000", door.url.removeprefix("http://"))
-        done = await asyncio.to_thread(
-            subprocess.run, [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60
-        )
-        assert done.returncode == 0, done.stderr
-        assert (tmp_path / file).stat().st_size == size
+        await printed(door, program, tmp_path, sys.executable, "-c")
+    assert (tmp_path / "hello.wav").stat().st_size == 44 + 38_400
 
 
-async def test_curl_examples_are_right_requests(page: str) -> None:
-    (data,) = re.findall(r"-d '(\{.*\})'", section(page, "Speech"))
-    async with fake_door() as door:
-        answer = await door.client.post("/v1/audio/speech", content=data, headers={"content-type": "application/json"})
-        assert answer.status_code == 200
+async def test_shell_examples_run_with_a_recording_of_the_advised_length(tmp_path: Path) -> None:
+    _door, speech, watermark, voice = pages.blocks(PAGE, "sh")
+    shell = ("bash", "-euo", "pipefail", "-c")
+    async with fake_door({"voices_database": str(tmp_path / "voices.sqlite")}) as door:
+        await printed(door, speech, tmp_path, *shell)
+        assert (tmp_path / "hello.wav").stat().st_size == 44 + 38_400
+        assert (await printed(door, watermark, tmp_path, *shell)).count('"detected":true') == 2
+        door.behind.codec.detection = codec_pb2.DetectWatermarkResponse()
+        with wave.open(str(tmp_path / "eve.wav"), "wb") as file:
+            file.setparams((1, 2, 24_000, 0, "NONE", ""))
+            file.writeframes(struct.pack("<2h", 4000, -4000) * 12_000 * 15)
+        made = await printed(door, re.sub(r"\bada\b", "eve", voice), tmp_path, *shell)
+        assert json.loads(made)["consent"]["id"] == "contract 17"
+        assert (await door.client.get("/v1/audio/voices/eve")).status_code == 404
 
 
 def test_pictures_are_small_and_shown(repository: Path, page: str) -> None:

@@ -11,6 +11,10 @@ import wave
 from typing import Any
 
 import pytest
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from tests.polyglot.conftest import NODE_CLIENT
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
 
@@ -84,6 +88,35 @@ def test_option_that_is_no_such_number_is_refused_and_not_taken_for_another(node
     result = node.say("127.0.0.1:1", "Hello.", f"--{option}", value)
     assert result.returncode == 2
     assert f"--{option} must be" in result.stderr and value in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"), [(["Hello.", "--out", "a.m4a"], ".m4a is another format"), ([], "What to say is missing")]
+)
+def test_wrong_arguments_are_told_before_a_call(node: Any, arguments: list[str], why: str) -> None:
+    result = node.say("127.0.0.1:1", *arguments)
+    assert (result.returncode, why in result.stderr) == (2, True)
+
+
+def test_failed_call_tells_when_to_call_again_and_the_request_id(node: Any) -> None:
+    details = (
+        error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=1, nanos=500_000_000)),
+        error_details_pb2.ResourceInfo(resource_name="ada"),
+        error_details_pb2.RequestInfo(request_id="abc-1"),
+    )
+    status = status_pb2.Status(code=14, message="Full.")
+    for detail in details:
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    program = f"""
+        import {{ explain }} from '{NODE_CLIENT / "errors.mjs"}';
+        const metadata = {{ get: () => [Buffer.from('{status.SerializeToString().hex()}', 'hex')] }};
+        console.log(explain({{ code: 14, details: 'Full.', metadata }}).join('\\n'));
+    """
+    command = ["node", "--input-type=module", "--eval", program]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert said == "UNAVAILABLE: Full.\n  call again after: 1.5 s\n  request id: abc-1\n"
 
 
 @pytest.mark.parametrize("way", [[], ["--unary"]])

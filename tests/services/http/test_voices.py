@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from csm.codec.v1 import codec_pb2
 
+from tests.services.gateway.voices.test_files import write_voice
 from tests.support.door.fake_door import FakeDoor, fake_door, left_in_search
 
 VOICES = "/v1/audio/voices"
@@ -57,6 +58,13 @@ async def test_voice_is_kept_used_shown_and_deleted(keeping: FakeDoor, voice: di
     assert (await keeping.client.delete(f"{VOICES}/eve")).status_code == 204
     gone = await keeping.client.post("/v1/audio/speech", json=body)
     assert (gone.status_code, gone.json()["error"]["code"]) == (404, "voice_not_found")
+
+
+async def test_prompt_of_the_operator_has_no_length(tmp_path: Path) -> None:
+    write_voice(tmp_path, "dave")
+    async with fake_door({"voices_folder": tmp_path}) as door:
+        shown = (await door.client.get(f"{VOICES}/dave")).json()
+        assert (shown["has_prompt"], shown["prompt_seconds"], shown["owner"]) == (True, None, "")
 
 
 async def test_leaving_caller_keeps_no_voice(keeping: FakeDoor, voice: dict[str, Any]) -> None:

@@ -37,6 +37,11 @@ class Output:
     straight: BinaryIO | None = field(default=None, repr=False)  # once it is open
 
     @property
+    def content(self) -> str:
+        """What the file holds, as --encoding names it."""
+        return "wav" if self.is_wav and self.encoding == "pcm" else self.encoding
+
+    @property
     def is_standard_output(self) -> bool:
         """Whether nothing else may be printed there."""
         return is_standard_output(self.path)

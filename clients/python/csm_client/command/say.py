@@ -137,7 +137,7 @@ def _report(stream: AsyncSpeechStream, first_audio_s: float, total_s: float, out
     coverage = tts_pb2.WatermarkCoverage.Name(summary.watermark.coverage).removeprefix("WATERMARK_COVERAGE_").lower()
     for name, value in (
         ("file", str(output.path)),
-        ("format", f"{output.encoding}, {header.audio_format.sample_rate_hertz} Hz"),
+        ("format", f"{output.content}, {header.audio_format.sample_rate_hertz} Hz"),
         ("time to first audio", f"{first_audio_s:.3f} s"),
         ("audio length", f"{audio_s:.2f} s"),
         ("real-time factor", factor),

@@ -96,7 +96,7 @@ def _print_voice(kept: voices_pb2.KeptVoice) -> None:
         ("seed", str(voice.seed) if voice.HasField("seed") else ""),
         ("owner", kept.owner),
         ("for", ", ".join(kept.callers) or audience),
-        ("prompt", f"{kept.prompt_duration.ToTimedelta().total_seconds():g} s" if voice.has_prompt else ""),
+        ("prompt", _prompt(kept)),
         ("prompt text", kept.prompt_text),
         ("level", f"{kept.prompt_level_db:.1f} dB" if kept.HasField("prompt_level_db") else ""),
         ("consent", f"{kept.consent.id}: {kept.consent.text}" if kept.HasField("consent") else ""),
@@ -105,3 +105,10 @@ def _print_voice(kept: voices_pb2.KeptVoice) -> None:
     ):
         if value:
             print(f"{name:<20} {value}")
+
+
+def _prompt(kept: voices_pb2.KeptVoice) -> str:
+    """Its length; "yes" for a prompt of the bundle or the operator, whose length the server does not tell."""
+    if not kept.HasField("prompt_duration"):
+        return "yes" if kept.voice.has_prompt else ""
+    return f"{kept.prompt_duration.ToTimedelta().total_seconds():g} s"

@@ -72,7 +72,8 @@ def test_say_writes_the_encoding_at_the_rate(
     if encoding != "flac" and path.suffix != ".flac":  # a stream of it tells no length
         assert info.frames == 0.8 * rate
     printed = capsys.readouterr().out
-    assert f"{rate} Hz" in printed and "audio length         0.80 s" in printed
+    content = "wav" if held == ("WAV", "PCM_16") else encoding or path.suffix[1:]
+    assert f"format               {content}, {rate} Hz" in printed and "audio length         0.80 s" in printed
 
 
 @pytest.mark.parametrize(

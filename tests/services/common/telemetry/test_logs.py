@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 
 from services.common.telemetry import logs
 
@@ -32,3 +34,13 @@ def test_text_line_holds_fields_and_request_id() -> None:
     line = logs.TextFormatter().format(record())
     assert line.endswith("info csm.rpc [an-id] call ended code=OK duration_ms=1.5")
     assert "\n" not in line
+
+
+def test_import_of_the_migrations_logs_nothing() -> None:
+    program = """
+from services.common.telemetry.logs import configure_logging
+configure_logging("text", "info")
+import services.gateway.voices.migrate
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=True)
+    assert done.stderr == ""

@@ -19,11 +19,14 @@ from services.gateway.rpc import planning
 from services.gateway.voices.folder import LOOK_AGAIN_S, VoiceFolder, VoicesFolderError
 from services.gateway.voices.prompts import BROKEN_S
 from services.gateway.voices.voice import identity_values
+from tests.services.gateway.audio.speech_like import speech_like
+from tests.services.gateway.audio.test_packets import made
 from tests.services.gateway.voices.callers import Caller, calling, deployment_with_tokens, read, refusal, wav
 from tests.support.clock import Clock
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import fake_frames, fake_identity
 
+NO_FORMAT = "its recording is no WAV, Ogg Opus, MP3, AAC or FLAC file."
 CONSENT = {"id": "contract 17", "text": "She agrees."}
 
 
@@ -66,6 +69,28 @@ async def test_recording_of_the_folder_is_encoded_once(deployment: FakeDeploymen
         assert call.request.segments[0].codes == fake_frames(0, 3)
 
 
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        tts_pb2.AUDIO_ENCODING_OGG_OPUS,
+        tts_pb2.AUDIO_ENCODING_MP3,
+        tts_pb2.AUDIO_ENCODING_AAC,
+        tts_pb2.AUDIO_ENCODING_FLAC,
+    ],
+)
+async def test_prompt_may_be_any_file_that_a_caller_may_send(tmp_path: Path, encoding: tts_pb2.AudioEncoding) -> None:
+    write_voice(tmp_path / "voices", "carol", audio="prompt")
+    recording = made(encoding, 24_000, speech_like(48_000, 24_000))
+    (tmp_path / "voices" / "carol" / "prompt").write_bytes(recording)
+    async with (
+        deployment_with_tokens(tmp_path, voices_folder=tmp_path / "voices") as running,
+        calling(running, "shop") as (shop,),
+    ):
+        await read(shop.say("carol"))
+        (encoded,) = running.codec.encoded
+        assert 1.9 < len(encoded.samples) / 2 / encoded.sample_rate_hertz < 2.1
+
+
 async def test_codes_of_the_folder_are_used_as_they_are(deployment: FakeDeployment, callers: list[Caller]) -> None:
     await read(callers[0].say("coded"))
     assert deployment.codec.encoded == []
@@ -89,13 +114,24 @@ async def test_recording_that_the_codec_refuses_is_the_operators_to_repair(
     await read(callers[0].say("carol"))
 
 
+async def test_file_of_another_format_is_named_as_such(tmp_path: Path) -> None:
+    write_voice(tmp_path / "voices", "carol")
+    (tmp_path / "voices" / "carol" / "prompt.wav").write_bytes(b"noise")
+    async with (
+        deployment_with_tokens(tmp_path, voices_folder=tmp_path / "voices") as running,
+        calling(running, "shop") as (shop,),
+    ):
+        error = await refusal(shop.say("carol"))
+    assert error.message == f"The voice 'carol' cannot be used: {NO_FORMAT}"
+
+
 @pytest.mark.parametrize(
     ("file", "why"),
     [
         (wav(2.0), "its recording lasts 2.0 s; at most 1 s are allowed."),
         (wav(0.5, rate_hz=4000), "its recording's sample_rate_hertz is 4000; it must be 8000 to 192000."),
         (wav(0.0), "its recording holds no samples."),
-        (b"noise", "its recording is not Ogg Opus that can be read: "),
+        (b"OggSnoise", "its recording is not Ogg Opus that can be read: "),
     ],
 )
 async def test_prompt_that_no_caller_could_send_is_refused_alone(
