@@ -63,7 +63,11 @@ _FIRST: TypeAdapter[SessionConfig] = TypeAdapter(SessionConfig)
 def parse_first(message: str | bytes) -> SessionConfig:
     """Raises ApiError."""
     check_values(values_in(message))
-    return _parsed(_FIRST, message)
+    try:
+        _TEXT.validate_json(message)
+    except ValidationError:
+        return _parsed(_FIRST, message)
+    raise ApiError(400, 'A text came before {"type": "session.config"}, which may be all of it.', param="type")
 
 
 def parse_later(message: str | bytes) -> ClientMessage:

@@ -199,6 +199,14 @@ async def test_wrong_config_is_named_and_closes(door: FakeDoor, config: dict[str
         assert await talk.closed() == 1008
 
 
+@pytest.mark.parametrize("message", [{"type": "input.text", "text": "Hello."}, {"text": "Hello."}])
+async def test_a_text_before_the_config_is_told_what_comes_first(door: FakeDoor, message: dict[str, str]) -> None:
+    async with talking(door) as talk:
+        await talk._connection.send(json.dumps(message))
+        assert "session.config" in (await talk.next())["error"]["message"]
+        assert await talk.closed() == 1008
+
+
 @pytest.mark.parametrize("message", ["{", '{"type": "input.music"}', '{"text": 5}', "[" * 50_000])
 async def test_message_that_is_none_closes(door: FakeDoor, message: str) -> None:
     async with talking(door, {}) as talk:
