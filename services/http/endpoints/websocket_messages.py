@@ -67,7 +67,7 @@ def parse_first(message: str | bytes) -> SessionConfig:
         _TEXT.validate_json(message)
     except ValidationError:
         return _parsed(_FIRST, message)
-    raise ApiError(400, 'A text came before {"type": "session.config"}, which may be all of it.', param="type")
+    raise ApiError(400, 'The first message must be {"type": "session.config"}, with fields if you like.', param="type")
 
 
 def parse_later(message: str | bytes) -> ClientMessage:
