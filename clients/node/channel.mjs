@@ -31,7 +31,27 @@ export function channelCredentials(options) {
   return grpc.credentials.createSsl(roots, ...readPair(certificate, key));
 }
 
+// That of the Python client: all replicas behind a name in turn, and again what a server could not take yet.
+const SERVICE_CONFIG = {
+  loadBalancingConfig: [{ round_robin: {} }],
+  methodConfig: [{
+    name: [{ service: 'csm.v1.TextToSpeechService' }],
+    retryPolicy: {
+      maxAttempts: 3,
+      initialBackoff: '0.1s',
+      maxBackoff: '1s',
+      backoffMultiplier: 2,
+      retryableStatusCodes: ['UNAVAILABLE'],
+    },
+  }],
+  retryThrottling: { maxTokens: 10, tokenRatio: 0.1 },
+};
+
 export const channelOptions = ({ target }) => ({
+  'grpc.service_config': JSON.stringify(SERVICE_CONFIG),
+  'grpc.use_local_subchannel_pool': 1, // otherwise clients of one process share a connection, and the calls that it takes
+  'grpc.keepalive_time_ms': 30_000, // otherwise a server that has gone without a word is never missed
+  'grpc.keepalive_timeout_ms': 20_000,
   'grpc.enable_http_proxy': isLoopback(target) ? 0 : 1, // a proxy's loopback is another host
   'grpc.initial_reconnect_backoff_ms': 200, // by default a server that was away is tried again after up to two minutes
   'grpc.max_reconnect_backoff_ms': 5000,

@@ -1,0 +1,148 @@
+"""How the Node client reaches several gateways, and one that is full, frozen or gone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from csm.v1 import tts_pb2, tts_pb2_grpc
+from csm_client.channel import SERVICE_CONFIG
+
+from services.common.rpc.calls import Context
+from services.common.rpc.status import StatusError, abort
+
+pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
+
+Answer = Callable[[Context], Awaitable[None]]
+
+CALLS = """
+import { Client } from '%s/index.mjs';
+
+const client = new Client(process.argv[2], { deadlineSeconds: 200 });
+for (let count = 0; count < Number(process.argv[3]); count += 1) {
+  const { audioContent } = await client.synthesize('Hello.');
+  console.log(audioContent.length);
+}
+client.close();
+"""
+
+
+class Speaker(tts_pb2_grpc.TextToSpeechServiceServicer):
+    """Says two bytes, once `answer` has let it."""
+
+    def __init__(self, answer: Answer | None) -> None:
+        self.num_calls = 0
+        self._answer = answer
+
+    async def Synthesize(self, request: tts_pb2.SynthesizeRequest, context: Context) -> tts_pb2.SynthesizeResponse:
+        self.num_calls += 1
+        if self._answer is not None:
+            await self._answer(context)
+        return tts_pb2.SynthesizeResponse(audio_content=b"ab")
+
+
+@asynccontextmanager
+async def speaker(answer: Answer | None = None) -> AsyncIterator[tuple[Speaker, int]]:
+    server, service = grpc.aio.server(), Speaker(answer)
+    tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server(service, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield service, port
+    finally:
+        await server.stop(0)
+
+
+@asynccontextmanager
+async def closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+async def calls(node: Any, tmp_path: Path, target: str, count: int) -> tuple[int | None, str, str]:
+    script = tmp_path / "calls.mjs"
+    script.write_text(CALLS % node.folder)
+    process = await asyncio.create_subprocess_exec(
+        "node", str(script), target, str(count), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    stdout, stderr = await process.communicate()
+    return process.returncode, stdout.decode(), stderr.decode()
+
+
+async def test_calls_go_to_all_gateways_in_turn(node: Any, tmp_path: Path) -> None:
+    async with speaker() as (one, first), speaker() as (other, second):
+        code, stdout, stderr = await calls(node, tmp_path, f"ipv4:127.0.0.1:{first},127.0.0.1:{second}", 8)
+    assert (code, stdout) == (0, "2\n" * 8), stderr
+    assert min(one.num_calls, other.num_calls) >= 3  # the second connection may be there later
+
+
+async def test_a_call_that_a_full_server_refuses_is_made_again(node: Any, tmp_path: Path) -> None:
+    times: Counter[str] = Counter()
+
+    async def full_at_first(context: Context) -> None:
+        times["called"] += 1
+        if times["called"] == 1:
+            await abort(context, StatusError(grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL", "Full.", retry_delay_s=0.2))
+
+    async with speaker(full_at_first) as (service, port):
+        code, stdout, stderr = await calls(node, tmp_path, f"127.0.0.1:{port}", 1)
+    assert (code, stdout, service.num_calls) == (0, "2\n", 2), stderr
+
+
+async def test_a_server_that_falls_silent_is_missed(node: Any, tmp_path: Path) -> None:
+    """A relay in front of the first server passes nothing on once a call is there, and closes nothing."""
+    is_called, for_ever = asyncio.Event(), asyncio.Event()
+
+    async def hang(context: Context) -> None:
+        is_called.set()
+        await for_ever.wait()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", inner)
+
+        async def pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            while data := await source.read(65536):
+                if not is_called.is_set():
+                    sink.write(data)
+
+        async with closing(writer), closing(inner_writer):
+            await asyncio.wait(
+                [
+                    asyncio.ensure_future(pass_on(reader, inner_writer)),
+                    asyncio.ensure_future(pass_on(inner_reader, writer)),
+                ]
+            )
+
+    async with speaker(hang) as (silent, inner), speaker() as (other, second):
+        server = await asyncio.start_server(relay, "127.0.0.1", 0)
+        front = server.sockets[0].getsockname()[1]
+        target = f"ipv4:127.0.0.1:{front},127.0.0.1:{second}"
+        async with asyncio.timeout(120):  # 50 s until it is missed
+            code, stdout, stderr = await calls(node, tmp_path, target, 4)
+        for_ever.set()
+        server.close()
+        await server.wait_closed()
+    assert (code, stdout, silent.num_calls) == (0, "2\n" * 4, 1), stderr
+    assert other.num_calls == 4
+
+
+def test_the_service_config_is_the_python_clients(node: Any) -> None:
+    script = f"import {{ channelOptions }} from '{node.folder}/channel.mjs';"
+    script += "console.log(channelOptions({ target: 'a:1' })['grpc.service_config']);"
+    command = ["node", "--input-type=module", "-e", script]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    config = json.loads(SERVICE_CONFIG.read_text())
+    config["methodConfig"][0]["name"] = [{"service": "csm.v1.TextToSpeechService"}]  # it calls no other
+    assert json.loads(told) == config
