@@ -50,8 +50,8 @@ const SERVICE_CONFIG = {
 export const channelOptions = ({ target }) => ({
   'grpc.service_config': JSON.stringify(SERVICE_CONFIG),
   'grpc.use_local_subchannel_pool': 1, // otherwise clients of one process share a connection, and the calls that it takes
-  'grpc.keepalive_time_ms': 30_000, // otherwise a server that has gone without a word is never missed
-  'grpc.keepalive_timeout_ms': 20_000,
+  'grpc.keepalive_time_ms': 15_000, // otherwise a server that has gone without a word is never missed
+  'grpc.keepalive_timeout_ms': 10_000,
   'grpc.enable_http_proxy': isLoopback(target) ? 0 : 1, // a proxy's loopback is another host
   'grpc.initial_reconnect_backoff_ms': 200, // by default a server that was away is tried again after up to two minutes
   'grpc.max_reconnect_backoff_ms': 5000,

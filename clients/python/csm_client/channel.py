@@ -16,6 +16,7 @@ import grpc
 from csm_client.errors import TlsFileError
 from csm_client.targets import is_loopback
 
+KEEPALIVE_MS = (15_000, 10_000)  # until a ping, and until its answer: a server that has gone without a word is missed
 SERVICE_CONFIG = resources.files("csm_client").joinpath("tts_service_config.json")
 
 
@@ -34,8 +35,10 @@ def _options(target: str) -> list[tuple[str, str | int]]:
         ("grpc.service_config", SERVICE_CONFIG.read_text()),
         # Otherwise channels of one process share a connection, and the calls that a server takes on it.
         ("grpc.use_local_subchannel_pool", 1),
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS[0]),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_MS[1]),
+        ("grpc.http2.ping_timeout_ms", KEEPALIVE_MS[1]),  # else 60 s for a ping that the library had to delay
+        ("grpc.http2.max_pings_without_data", 0),  # else pings end, or slow down, while only the server sends
         # By default a server that was away is tried again after up to two minutes, while the others may be lost too.
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 5_000),

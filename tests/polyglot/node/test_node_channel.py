@@ -7,7 +7,7 @@ import json
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from csm_client.channel import SERVICE_CONFIG
 
 from services.common.rpc.calls import Context
 from services.common.rpc.status import StatusError, abort
+from tests.support.silent_relay import silent_relay
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
 
@@ -61,16 +62,6 @@ async def speaker(answer: Answer | None = None) -> AsyncIterator[tuple[Speaker, 
         await server.stop(0)
 
 
-@asynccontextmanager
-async def closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
-
-
 async def calls(node: Any, tmp_path: Path, target: str, count: int) -> tuple[int | None, str, str]:
     script = tmp_path / "calls.mjs"
     script.write_text(CALLS % node.folder)
@@ -102,38 +93,17 @@ async def test_a_call_that_a_full_server_refuses_is_made_again(node: Any, tmp_pa
 
 
 async def test_a_server_that_falls_silent_is_missed(node: Any, tmp_path: Path) -> None:
-    """A relay in front of the first server passes nothing on once a call is there, and closes nothing."""
-    is_called, for_ever = asyncio.Event(), asyncio.Event()
+    """A relay in front of the first server falls silent once a call is there."""
+    for_ever = asyncio.Event()
 
     async def hang(context: Context) -> None:
-        is_called.set()
+        relay.server_port = second
         await for_ever.wait()
 
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", inner)
-
-        async def pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-            while data := await source.read(65536):
-                if not is_called.is_set():
-                    sink.write(data)
-
-        async with closing(writer), closing(inner_writer):
-            await asyncio.wait(
-                [
-                    asyncio.ensure_future(pass_on(reader, inner_writer)),
-                    asyncio.ensure_future(pass_on(inner_reader, writer)),
-                ]
-            )
-
-    async with speaker(hang) as (silent, inner), speaker() as (other, second):
-        server = await asyncio.start_server(relay, "127.0.0.1", 0)
-        front = server.sockets[0].getsockname()[1]
-        target = f"ipv4:127.0.0.1:{front},127.0.0.1:{second}"
-        async with asyncio.timeout(120):  # 50 s until it is missed
-            code, stdout, stderr = await calls(node, tmp_path, target, 4)
+    async with speaker(hang) as (silent, inner), speaker() as (other, second), silent_relay(inner) as relay:
+        async with asyncio.timeout(100):  # 25 s until it is missed
+            code, stdout, stderr = await calls(node, tmp_path, f"127.0.0.1:{relay.port}", 4)
         for_ever.set()
-        server.close()
-        await server.wait_closed()
     assert (code, stdout, silent.num_calls) == (0, "2\n" * 4, 1), stderr
     assert other.num_calls == 4
 
