@@ -17,6 +17,8 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 PROTOS := $(shell find protos -name '*.proto')
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+# Where torch comes from; empty: where pip's own configuration says.
+TORCH_INDEX ?=
 
 TEXT ?= Hello from the other side.
 OUT ?= hello.wav
@@ -230,8 +232,8 @@ $(STAMPS)/venv:
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/torch: $(STAMPS)/venv
-	@echo "installing torch (a few minutes)"
-	@$(PIP) torch==2.13.0
+	@echo "installing torch (a few minutes)$(if $(TORCH_INDEX),,; PyPI's for Linux brings NVIDIA's libraries: several GB. README.md: TORCH_INDEX)"
+	@$(PIP) $(if $(TORCH_INDEX),--index-url '$(TORCH_INDEX)') torch==2.13.0
 	@touch $@
 
 $(STAMPS)/packages: requirements/all_in_one.txt $(STAMPS)/torch

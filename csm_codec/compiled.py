@@ -1,7 +1,7 @@
 """What kernels compiled by numba share: the compiler's options and cache, bfloat16 in memory, an exponential.
 
-Kernels are compiled for a level of processors (x86-64-v3), not for the one at hand. So an image can hold them compiled,
-and all replicas run the same code. On other processors numba compiles for the one at hand.
+Kernels are compiled for a level of processors (x86-64-v3, any Arm of 64 bits), not for the one at hand. So an image can
+hold them compiled, and all replicas run the same code. On other processors numba compiles for the one at hand.
 """
 
 from __future__ import annotations
@@ -24,12 +24,18 @@ _EXP2 = tuple(_f(math.log(2) ** power / math.factorial(power)) for power in rang
 
 BUILT = Path(__file__).with_name("__kernels__")  # kernels that an image holds, as kernels.py compiled them
 _LEVEL = "x86-64-v3"  # Intel since Haswell (2013), AMD since Excavator (2015)
+_ARM_LEVEL = "generic"  # LLVM's name for Armv8-A, of which vectors of four float32 and fused products are a part
 _NEEDED = ("avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe")  # what it has and the level before has not
 
 
 def _choose_processor() -> None:
     """For the level if this processor is at it, unless NUMBA_CPU_NAME names another. Before anything is compiled."""
-    if numba.config.CPU_NAME is None and platform.machine() in ("x86_64", "AMD64"):
+    if numba.config.CPU_NAME is not None:
+        return
+    machine = platform.machine()
+    if machine in ("aarch64", "arm64"):
+        numba.config.CPU_NAME, numba.config.CPU_FEATURES = _ARM_LEVEL, ""
+    elif machine in ("x86_64", "AMD64"):
         has = llvmlite.binding.get_host_cpu_features()
         if all(has.get(feature) for feature in _NEEDED):
             numba.config.CPU_NAME, numba.config.CPU_FEATURES = _LEVEL, ""

@@ -27,7 +27,6 @@ LONGEST_LICENSE = 80  # characters; past that a package's metadata holds the lic
 # What the metadata of these packages does not name; read from the licence files in their wheels.
 NAMED_BY_HAND = {
     "locate": "MIT",
-    "sphn": "Apache-2.0",
     "tiktoken": "MIT",
     "torchao": "BSD-3-Clause",
     "torchtune": "BSD-3-Clause",
@@ -46,7 +45,8 @@ def normalized(name: str) -> str:
 def locked(name: str) -> dict[str, str]:
     """Package -> version, as requirements/NAME.txt pins them."""
     lines = (REQUIREMENTS / f"{name}.txt").read_text(encoding="utf-8").splitlines()
-    return {normalized(package): version for package, _, version in (line.partition("==") for line in lines) if version}
+    pins = (line.partition(" ;")[0].partition("==") for line in lines)
+    return {normalized(package): version for package, _, version in pins if version}
 
 
 def installed_licenses() -> dict[str, str]:

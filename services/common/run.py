@@ -47,14 +47,21 @@ def run_stage(start: Callable[[], Awaitable[Stage]]) -> int:
 
 
 def raise_file_limit() -> None:
-    """Lets the process open as many files as it may: shells and service managers give 1024 at first."""
+    """Lets the process open as many files as it may: shells and service managers give 1024 at first, macOS 256.
+
+    macOS calls its limit infinite and refuses what is above the kernel's, so less and less is asked for.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
+    refused: Exception | None = None
+    while soft != resource.RLIM_INFINITY and soft < most:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            return
         except (OSError, ValueError) as error:
-            log.warning("at most %d files may be open: %s", soft, error)
+            refused, most = error, most // 2
+    if refused is not None:
+        log.warning("at most %d files may be open: %s", soft, refused)
 
 
 async def serve_until_stopped(

@@ -5,6 +5,7 @@ a close may take, how many pongs wait for a client, and in how many fragments a 
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import struct
 from collections.abc import Iterable
@@ -133,6 +134,9 @@ def _is_unframed(connection: H11Protocol) -> bool:
 
 def _reset_at_close(transport: asyncio.Transport, is_reset: bool) -> None:
     """Whether a close resets the connection, so that a client sees that the response is not whole."""
-    transport.get_extra_info("socket").setsockopt(
-        socket.SOL_SOCKET, socket.SO_LINGER, _RESET if is_reset else _NO_RESET
-    )
+    linger = _RESET if is_reset else _NO_RESET
+    try:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # macOS, once the client has gone: nothing is left to be reset
+            raise

@@ -27,7 +27,7 @@ def rows(page: str) -> dict[tuple[str, str], tuple[str, str]]:
 
 def locked(repository: Path, name: str) -> set[tuple[str, str]]:
     lines = (repository / "requirements" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
-    pins = [line.split("==") for line in lines if "==" in line]
+    pins = [line.partition(" ;")[0].split("==") for line in lines if not line.startswith("#")]
     return {(re.sub(r"[-_.]+", "-", package).lower(), version) for package, version in pins}
 
 

@@ -1,11 +1,14 @@
-"""Where a build gets its packages: the Dockerfiles name no registry, and two build arguments may.
+"""Where a build gets its packages: Dockerfiles and Makefile name no registry. Two build arguments, or a variable, may.
 
-The `pip install` lines are run by a shell with a pip that only prints its arguments. Nothing is installed.
+The `pip install` lines are run by a shell with a pip that only prints its arguments, or printed by make. Nothing is
+installed.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -85,3 +88,31 @@ def test_compose_hands_on_the_arguments_that_a_dockerfile_has(dockerfile: Path, 
 def test_the_deployment_page_explains_the_arguments(repository: Path) -> None:
     page = (repository / "docs" / "deploy.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `(\w+_INDEX)` \|", page, re.MULTILINE) == ["PIP_INDEX", "TORCH_INDEX"]
+
+
+def torch_calls(repository: Path, folder: Path, *variables: str, **environment: str) -> list[str]:
+    """What `make say` would install torch with, where nothing is installed yet."""
+    command = ["make", "--dry-run", "say", f"VENV={folder}/venv", *variables]
+    clean = {name: value for name, value in os.environ.items() if name not in ("TORCH_INDEX", "MAKEFLAGS", "MFLAGS")}
+    done = subprocess.run(
+        command, cwd=repository, env={**clean, **environment}, capture_output=True, text=True, check=True
+    )
+    return [
+        shlex.join(shlex.split(line)) for line in done.stdout.splitlines() if re.search(r"/pip install.* torch==", line)
+    ]
+
+
+def test_make_leaves_it_to_pip_where_torch_comes_from(repository: Path, tmp_path: Path) -> None:
+    (call,) = torch_calls(repository, tmp_path)
+    assert call.endswith("/venv/bin/pip install --quiet --disable-pip-version-check torch==2.13.0")
+
+
+def test_make_takes_torch_and_nothing_else_from_the_index_that_is_named(repository: Path, tmp_path: Path) -> None:
+    for named in (torch_calls(repository, tmp_path, f"TORCH_INDEX={TORCH_WHEELS}"),
+                  torch_calls(repository, tmp_path, TORCH_INDEX=TORCH_WHEELS)):  # fmt: skip
+        (call,) = named
+        assert call.endswith(f" --index-url {TORCH_WHEELS} torch==2.13.0")
+
+
+def test_the_readme_says_how_to_do_without_cuda(repository: Path) -> None:
+    assert "TORCH_INDEX=https://download.pytorch.org/whl/cpu" in (repository / "README.md").read_text(encoding="utf-8")

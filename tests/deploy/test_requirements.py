@@ -12,6 +12,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ImportsReader = Callable[[Path], Iterator[str]]
 OURS = {"csm_bundle", "csm_client", "csm_codec", "csm_engine", "csm_text", "services"}
@@ -78,3 +79,15 @@ def test_image_installs_what_the_program_imports(imported_names: ImportsReader, 
 @pytest.mark.parametrize("stage", ["gateway", "http"])
 def test_light_images_have_no_torch(repository: Path, stage: str) -> None:
     assert not {"torch", "numpy"} & locked_packages(stage, repository)
+
+
+@pytest.mark.parametrize(("system", "installs_triton"), [("linux", True), ("darwin", False)])
+def test_what_has_no_wheel_for_a_system_is_not_installed_there(
+    repository: Path, system: str, installs_triton: bool
+) -> None:
+    lines = (repository / "requirements" / "dev.txt").read_text().splitlines()
+    pins = [Requirement(line) for line in lines if not line.startswith("#")]
+    names = {pin.name for pin in pins if pin.marker is None or pin.marker.evaluate({"sys_platform": system})}
+    assert "numba" in names
+    assert ("triton" in names) == installs_triton  # PyPI has it for Linux alone
+    assert "sphn" not in names  # PyPI has it for no Linux on Arm

@@ -79,3 +79,24 @@ def test_as_many_files_may_be_open_as_are_allowed(
     raise_file_limit()
     raise_file_limit()  # which changes nothing any more
     assert limits == [before, after]
+
+
+MACOS_MOST = 61440  # kern.maxfilesperproc
+
+
+@pytest.mark.parametrize(("kernels_most", "soft", "warnings"), [(MACOS_MOST, 32768, 0), (300, 256, 1)])
+def test_on_macos_the_limit_is_infinite_and_the_kernel_refuses_what_is_over_its_own(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kernels_most: int, soft: int, warnings: int
+) -> None:
+    limits = [(256, resource.RLIM_INFINITY)]
+
+    def set_limit(which: int, new: tuple[int, int]) -> None:
+        if new[0] > kernels_most:
+            raise ValueError("current limit exceeds maximum limit")
+        limits.append(new)
+
+    monkeypatch.setattr(resource, "getrlimit", lambda which: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", set_limit)
+    raise_file_limit()
+    assert limits[-1] == (soft, resource.RLIM_INFINITY)
+    assert len(caplog.records) == warnings

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import resource
 import socket
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from websockets.asyncio.client import connect
@@ -146,3 +148,22 @@ async def test_broken_stream_over_http_1_0_is_a_reset(door: FakeDoor, body: dict
     else:
         assert len(await reader.read()) == 38_300
     writer.close()
+
+
+class GoneClient:
+    """The socket of a connection that its client has reset, on macOS."""
+
+    def __init__(self, error: int) -> None:
+        self._error = error
+
+    def get_extra_info(self, name: str) -> GoneClient:
+        return self
+
+    def setsockopt(self, *_option: object) -> None:
+        raise OSError(self._error, os.strerror(self._error))
+
+
+def test_a_client_that_has_gone_needs_no_reset() -> None:
+    connections._reset_at_close(cast(asyncio.Transport, GoneClient(errno.EINVAL)), True)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        connections._reset_at_close(cast(asyncio.Transport, GoneClient(errno.EBADF)), True)

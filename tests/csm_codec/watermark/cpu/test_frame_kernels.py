@@ -82,7 +82,7 @@ def _started(image: Path, cache: Path, processor: str) -> list[str]:
 
 def test_kernels_of_an_image_are_read_on_another_processor(image: Path, tmp_path: Path) -> None:
     name, hits, kernels = _started(image, tmp_path / "numba", "another-machine")
-    if name != "x86-64-v3":
+    if name == "None":
         pytest.skip("this processor is not at the level that kernels are compiled for")
     assert hits == kernels == "3"
 

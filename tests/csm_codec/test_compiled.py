@@ -1,0 +1,39 @@
+"""For which processors kernels are compiled."""
+
+from __future__ import annotations
+
+import platform
+from types import SimpleNamespace
+
+import pytest
+
+from csm_codec import compiled
+
+V3 = dict.fromkeys(compiled._NEEDED, True)
+
+
+@pytest.mark.parametrize(
+    ("machine", "features", "named", "target"),
+    [
+        ("x86_64", V3, None, ("x86-64-v3", "")),
+        ("x86_64", {**V3, "avx2": False}, None, (None, None)),  # an old processor: the one at hand
+        ("aarch64", {"sve": True}, None, ("generic", "")),  # Linux: all Arm machines run the same code
+        ("arm64", {}, None, ("generic", "")),  # macOS
+        ("riscv64", {}, None, (None, None)),
+        ("aarch64", {}, "neoverse-v2", ("neoverse-v2", None)),  # NUMBA_CPU_NAME
+    ],
+)
+def test_the_level_is_that_of_the_kind_of_processor(
+    monkeypatch: pytest.MonkeyPatch,
+    machine: str,
+    features: dict[str, bool],
+    named: str | None,
+    target: tuple[str | None, str | None],
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    config = SimpleNamespace(CPU_NAME=named, CPU_FEATURES=None)
+    binding = SimpleNamespace(get_host_cpu_features=lambda: features)
+    monkeypatch.setattr(compiled, "numba", SimpleNamespace(config=config))
+    monkeypatch.setattr(compiled, "llvmlite", SimpleNamespace(binding=binding))
+    compiled._choose_processor()
+    assert (config.CPU_NAME, config.CPU_FEATURES) == target
