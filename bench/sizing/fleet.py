@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ENGINE, CODEC = "engine_under_load_csm_1b_h100.json", "codec_published_cpu.json"
+ENGINE, CODEC = "engine_under_load_csm_1b_h100.json", "codec_published_bfloat16_xeon.json"
+SLOW_CODEC = "codec_published_cpu.json"  # a CPU without AVX-512
 GATEWAY, NETWORK = "gateway_cpu.json", "network_tiny_cpu.json"
 FIRST_AUDIO_MS = 1000  # a load counts as held when 95 % of its first frames come sooner
 FULL_AT = 0.75  # the share of its slots at which deploy/kubernetes adds an engine
@@ -26,6 +27,8 @@ class Measured:
     streams_per_codec_core: float
     codec_batch: int
     codec_core: str
+    streams_per_slow_core: float
+    slow_core: str
     gateway_core: float  # share of a core for a stream in real time
     gateway_streams: int  # that it was measured with, at once
     gateway_cpu: str
@@ -37,12 +40,12 @@ class Measured:
     @classmethod
     def read(cls, folder: Path) -> Measured:
         """Raises FileNotFoundError for a file that is not there, ValueError for one without the figures."""
-        files = (ENGINE, CODEC, GATEWAY, NETWORK)
-        engine, codec, gateway, network = (json.loads((folder / name).read_text()) for name in files)
+        files = (ENGINE, CODEC, SLOW_CODEC, GATEWAY, NETWORK)
+        engine, codec, slow, gateway, network = (json.loads((folder / name).read_text()) for name in files)
         held = [row for row in engine["rows"] if is_held(row)]
-        both = [row for row in codec["rows"] if row["arm"] == "both"]
+        both, slow_both = ([row for row in file["rows"] if row["arm"] == "both"] for file in (codec, slow))
         near = [row for row in network["rows"] if not row["delay_ms"] and not row["loss_percent"]]
-        if not (held and both and near):
+        if not (held and both and slow_both and near):
             raise ValueError(f"{folder} has no load that an engine held, no codec arm `both`, or no undelayed network.")
         busiest = max(gateway["rows"], key=lambda row: (-row["frames_per_message"], row["streams"]))
         best = max(both, key=lambda row: row["streams_in_real_time"])
@@ -52,6 +55,8 @@ class Measured:
             streams_per_codec_core=best["streams_in_real_time"],
             codec_batch=best["batch"],
             codec_core=codec["device"],
+            streams_per_slow_core=max(row["streams_in_real_time"] for row in slow_both),
+            slow_core=slow["device"],
             gateway_core=round(busiest["gateway_cpu_ms"] / 1000, 4),
             gateway_streams=busiest["streams"],
             gateway_cpu=gateway["device"],

@@ -9,6 +9,7 @@ from bench.sizing.fleet import (
     FULL_AT,
     GATEWAY,
     NETWORK,
+    SLOW_CODEC,
     CodecOnGpu,
     Measured,
     fleet,
@@ -45,6 +46,7 @@ real time. A caller that listens a third of the time is a third of a listener.
 |---|---|---|---|
 | streams per GPU, engine | {measured.streams_per_gpu} | {measured.gpu} | {link(ENGINE)} |
 | streams per core, codec with mark | {measured.streams_per_codec_core:g} | {measured.codec_core} | {link(CODEC)} |
+| the same without AVX-512, not used below | {measured.streams_per_slow_core:g} | {measured.slow_core} | {link(SLOW_CODEC)} |
 | cores per stream, gateway | {measured.gateway_core:g} | {measured.gateway_cpu} | {link(GATEWAY)} |
 | bytes a second of audio, gateway and engine | {measured.engine_bytes:,} | {measured.network_cpu} | {link(NETWORK)} |
 | bytes a second of audio, gateway and codec | {measured.codec_bytes:,} | {measured.network_cpu} | {link(NETWORK)} |
@@ -52,7 +54,8 @@ real time. A caller that listens a third of the time is a third of a listener.
 * **Engine:** the highest load of the file that was held: every stream began, none ran dry, 95 % of the first frames
   came within {FIRST_AUDIO_MS} ms. CSM-1B's sizes with random weights, alone, with products that are not the default
   any more. `--slots` must be as large. The next load of the file was not held.
-* **Codec:** the published sizes in float32, at batch {measured.codec_batch}, the best of the file. Random weights.
+* **Codec:** the published sizes in float32, as the defaults are, at batch {measured.codec_batch}, the best of the file.
+  Random weights.
 * **Gateway:** {measured.gateway_streams} streams at once through one process, a message for each frame, before
   stand-ins of engine and codec that keep to real time. Messages of more frames cost less.
 * **Bytes:** the tiny bundle, which has CSM-1B's 32 codebooks and 24 kHz, one stream at a time. They are those of IP,

@@ -10,20 +10,22 @@ from pathlib import Path
 import pytest
 
 from bench.sizing.__main__ import PAGE, RESULTS, main
-from bench.sizing.fleet import CODEC, ENGINE, GATEWAY, NETWORK, CodecOnGpu, Measured, fleet, is_held, minute
+from bench.sizing.fleet import CODEC, ENGINE, GATEWAY, NETWORK, SLOW_CODEC, CodecOnGpu, Measured, fleet, is_held, minute
 from bench.sizing.page import page
 
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    for name in (ENGINE, CODEC, GATEWAY, NETWORK):
+    for name in (ENGINE, CODEC, SLOW_CODEC, GATEWAY, NETWORK):
         shutil.copy(RESULTS / name, tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def measured() -> Measured:
-    return Measured(100, "a GPU", 4.0, 8, "a CPU", 0.02, 30, "a CPU", 1_000, 49_000, "a CPU", {"engine": 600.0})
+    return Measured(
+        100, "a GPU", 4.0, 8, "a CPU", 2.0, "an older CPU", 0.02, 30, "a CPU", 1_000, 49_000, "a CPU", {"engine": 600.0}
+    )
 
 
 def test_page_is_what_the_results_make() -> None:
@@ -67,7 +69,7 @@ def test_a_minute_costs_what_its_share_of_the_fleet_costs(measured: Measured) ->
     assert minute(measured).cost(0.0, 0.0, 1.0) == pytest.approx(60 * 48_000 / 1e9)
 
 
-@pytest.mark.parametrize("name", [ENGINE, CODEC, NETWORK])
+@pytest.mark.parametrize("name", [ENGINE, CODEC, SLOW_CODEC, NETWORK])
 def test_a_missing_result_is_named(results: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     (results / name).unlink()
     assert main(["--results", str(results)]) == 1
@@ -76,7 +78,7 @@ def test_a_missing_result_is_named(results: Path, capsys: pytest.CaptureFixture[
 
 def test_every_file_of_the_page_exists() -> None:
     links = re.findall(r"\.\./bench/results/([\w.]+)", PAGE.read_text(encoding="utf-8"))
-    assert set(links) == {ENGINE, CODEC, GATEWAY, NETWORK}
+    assert set(links) == {ENGINE, CODEC, SLOW_CODEC, GATEWAY, NETWORK}
     assert all((RESULTS / name).exists() for name in links)
 
 
