@@ -46,7 +46,7 @@ real time. A caller that listens a third of the time is a third of a listener.
 |---|---|---|---|
 | streams per GPU, engine | {measured.streams_per_gpu} | {measured.gpu} | {link(ENGINE)} |
 | streams per core, codec with mark | {measured.streams_per_codec_core:g} | {measured.codec_core} | {link(CODEC)} |
-| the same without AVX-512, not used below | {measured.streams_per_slow_core:g} | {measured.slow_core} | {link(SLOW_CODEC)} |
+| the same on a CPU without AVX-512 | {measured.streams_per_slow_core:g} | {measured.slow_core} | {link(SLOW_CODEC)} |
 | cores per stream, gateway | {measured.gateway_core:g} | {measured.gateway_cpu} | {link(GATEWAY)} |
 | bytes a second of audio, gateway and engine | {measured.engine_bytes:,} | {measured.network_cpu} | {link(NETWORK)} |
 | bytes a second of audio, gateway and codec | {measured.codec_bytes:,} | {measured.network_cpu} | {link(NETWORK)} |
@@ -55,7 +55,7 @@ real time. A caller that listens a third of the time is a third of a listener.
   came within {FIRST_AUDIO_MS} ms. CSM-1B's sizes with random weights, alone, with products that are not the default
   any more. `--slots` must be as large. The next load of the file was not held.
 * **Codec:** the published sizes in float32, as the defaults are, at batch {measured.codec_batch}, the best of the file.
-  Random weights.
+  Random weights. The tables below take the CPU with AVX-512: choose such ones, or measure yours (`bench.codec`).
 * **Gateway:** {measured.gateway_streams} streams at once through one process, a message for each frame, before
   stand-ins of engine and codec that keep to real time. Messages of more frames cost less.
 * **Bytes:** the tiny bundle, which has CSM-1B's 32 codebooks and 24 kHz, one stream at a time. They are those of IP,
