@@ -26,10 +26,15 @@ def row(number: int, **held: float) -> dict[str, Any]:
     return {"round": number, "process": "engine", "rss_mb": 600.0, "files": 20, "threads": 10} | held
 
 
+def rounds(**held: float) -> list[dict[str, Any]]:
+    """A first one, three to compare with, and three that hold this."""
+    return [row(1, rss_mb=1.0), *(row(n) for n in (2, 3, 4)), *(row(n, **held) for n in (5, 6, 7))]
+
+
 def result(**changed: Any) -> dict[str, Any]:
     passed: dict[str, Any] = {"wrong_calls": 0, "calls": 9, "ended": [], "tracebacks": {"engine": 0}}
     passed |= {"slots": {"engine": {"engine_active_slots": 0.0}}}
-    return passed | {"rows": [row(1, rss_mb=1.0), row(2), row(3, rss_mb=625.0, files=25, threads=13)]} | changed
+    return passed | {"rows": rounds(rss_mb=625.0, files=25, threads=13)} | changed
 
 
 @pytest.mark.parametrize(
@@ -39,16 +44,20 @@ def result(**changed: Any) -> dict[str, Any]:
         ({"ended": ["engine"]}, "ended"),
         ({"tracebacks": {"engine": 2}}, "tracebacks"),
         ({"slots": {"engine": {"engine_active_slots": 1.0}}}, "slots"),
-        ({"rows": [row(2), row(3, rss_mb=631.0)]}, "rss_mb"),
-        ({"rows": [row(2, rss_mb=60.0), row(3, rss_mb=77.0)]}, "rss_mb"),
-        ({"rows": [row(2), row(3, files=29)]}, "files"),
-        ({"rows": [row(2), row(3, threads=15)]}, "threads"),
+        ({"rows": rounds(rss_mb=631.0)}, "rss_mb"),
+        ({"rows": [row(1), row(2, rss_mb=60.0), *(row(n, rss_mb=77.0) for n in (3, 4, 5, 6))]}, "rss_mb"),
+        ({"rows": rounds(files=29)}, "files"),
+        ({"rows": rounds(threads=15)}, "threads"),
     ],
 )
 def test_a_run_passes_only_without_a_finding(changed: dict[str, Any], word: str) -> None:
     assert soak.why_not_passed(result()) == []
     (why,) = soak.why_not_passed(result(**changed))
     assert word in why
+
+
+def test_what_the_allocator_keeps_for_a_while_is_no_growth() -> None:
+    assert soak.why_not_passed(result(rows=[*rounds(), row(8, rss_mb=700.0), row(9, rss_mb=601.0)])) == []
 
 
 @pytest.mark.slow
