@@ -18,7 +18,7 @@ from csm_client.channel import SERVICE_CONFIG
 
 from services.common.rpc.calls import Context
 from services.common.rpc.status import StatusError, abort
-from tests.support.silent_relay import silent_relay
+from tests.support.network.silent_relay import silent_relay
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
 

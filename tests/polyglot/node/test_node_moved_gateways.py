@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.clients.python.lost_gateway.test_moved_gateways import CHUNK, CHUNKS, FIRST, SECOND, SECONDS, Gateways
-from tests.support.name_server import name_server
+from tests.support.network.name_server import name_server
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
 

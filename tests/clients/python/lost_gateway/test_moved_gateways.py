@@ -12,7 +12,7 @@ import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from services.common.rpc.calls import Context
-from tests.support.name_server import NameServer, name_server
+from tests.support.network.name_server import NameServer, name_server
 
 FIRST, SECOND = "127.0.0.2", "127.0.0.3"
 CHUNK = bytes(range(200))

@@ -13,7 +13,7 @@ from csm.v1 import tts_pb2_grpc
 from csm_client import channel
 
 from tests.clients.python.lost_gateway.test_moved_gateways import CHUNK, CHUNKS, Speaker
-from tests.support.silent_relay import silent_relay
+from tests.support.network.silent_relay import silent_relay
 
 PING_MS, ANSWER_MS = 100, 2_000
 

@@ -1,0 +1,1 @@
+"""Servers and ways to them: names, relays."""
