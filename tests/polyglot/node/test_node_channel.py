@@ -6,8 +6,7 @@ import asyncio
 import json
 import subprocess
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from csm_client.channel import SERVICE_CONFIG
 from services.common.rpc.calls import Context
 from services.common.rpc.status import StatusError, abort
 from tests.support.network.silent_relay import silent_relay
+from tests.support.network.tts_server import tts_server
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
 
@@ -39,7 +39,7 @@ client.close();
 class Speaker(tts_pb2_grpc.TextToSpeechServiceServicer):
     """Says two bytes, once `answer` has let it."""
 
-    def __init__(self, answer: Answer | None) -> None:
+    def __init__(self, answer: Answer | None = None) -> None:
         self.num_calls = 0
         self._answer = answer
 
@@ -48,18 +48,6 @@ class Speaker(tts_pb2_grpc.TextToSpeechServiceServicer):
         if self._answer is not None:
             await self._answer(context)
         return tts_pb2.SynthesizeResponse(audio_content=b"ab")
-
-
-@asynccontextmanager
-async def speaker(answer: Answer | None = None) -> AsyncIterator[tuple[Speaker, int]]:
-    server, service = grpc.aio.server(), Speaker(answer)
-    tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server(service, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield service, port
-    finally:
-        await server.stop(0)
 
 
 async def calls(node: Any, tmp_path: Path, target: str, count: int) -> tuple[int | None, str, str]:
@@ -73,7 +61,8 @@ async def calls(node: Any, tmp_path: Path, target: str, count: int) -> tuple[int
 
 
 async def test_calls_go_to_all_gateways_in_turn(node: Any, tmp_path: Path) -> None:
-    async with speaker() as (one, first), speaker() as (other, second):
+    one, other = Speaker(), Speaker()
+    async with tts_server(one) as first, tts_server(other) as second:
         code, stdout, stderr = await calls(node, tmp_path, f"ipv4:127.0.0.1:{first},127.0.0.1:{second}", 8)
     assert (code, stdout) == (0, "2\n" * 8), stderr
     assert min(one.num_calls, other.num_calls) >= 3  # the second connection may be there later
@@ -87,7 +76,8 @@ async def test_a_call_that_a_full_server_refuses_is_made_again(node: Any, tmp_pa
         if times["called"] == 1:
             await abort(context, StatusError(grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL", "Full.", retry_delay_s=0.2))
 
-    async with speaker(full_at_first) as (service, port):
+    service = Speaker(full_at_first)
+    async with tts_server(service) as port:
         code, stdout, stderr = await calls(node, tmp_path, f"127.0.0.1:{port}", 1)
     assert (code, stdout, service.num_calls) == (0, "2\n", 2), stderr
 
@@ -100,7 +90,8 @@ async def test_a_server_that_falls_silent_is_missed(node: Any, tmp_path: Path) -
         relay.server_port = second
         await for_ever.wait()
 
-    async with speaker(hang) as (silent, inner), speaker() as (other, second), silent_relay(inner) as relay:
+    silent, other = Speaker(hang), Speaker()
+    async with tts_server(silent) as inner, tts_server(other) as second, silent_relay(inner) as relay:
         async with asyncio.timeout(100):  # 25 s until it is missed
             code, stdout, stderr = await calls(node, tmp_path, f"127.0.0.1:{relay.port}", 4)
         for_ever.set()
