@@ -15,7 +15,7 @@ async def tts_server(
 ) -> AsyncIterator[int]:
     """Yields its port on 127.0.0.1. options: of the gRPC server"""
     server = grpc.aio.server(options=options)
-    tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server(service, server)
+    tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
