@@ -13,11 +13,25 @@ class SilentRelay:
     def __init__(self, server_port: int) -> None:
         self.port = 0
         self.server_port = server_port
+        self._relays: set[asyncio.Task[None]] = set()
 
-    async def relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._relays.add(asyncio.ensure_future(self._relay(reader, writer)))
+
+    async def end(self) -> None:
+        """Closes all connections."""
+        for relay in self._relays:
+            relay.cancel()
+        await asyncio.gather(*self._relays, return_exceptions=True)
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, until either side closes it."""
         inner_port = self.server_port
-        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", inner_port)
+        try:
+            inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", inner_port)
+        except BaseException:
+            writer.close()
+            raise
 
         async def pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
             while data := await source.read(65536):
@@ -29,6 +43,8 @@ class SilentRelay:
         try:
             await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            for one in passing:
+                one.cancel()
             for sink in (inner_writer, writer):
                 sink.close()
                 with suppress(OSError):
@@ -39,10 +55,11 @@ class SilentRelay:
 @asynccontextmanager
 async def silent_relay(server_port: int) -> AsyncIterator[SilentRelay]:
     relay = SilentRelay(server_port)
-    server = await asyncio.start_server(relay.relay, "127.0.0.1", 0)
+    server = await asyncio.start_server(relay.accept, "127.0.0.1", 0)
     relay.port = server.sockets[0].getsockname()[1]
     try:
         yield relay
     finally:
         server.close()
         await server.wait_closed()
+        await relay.end()
