@@ -22,7 +22,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -62,9 +63,10 @@ def main() -> None:
         oracle = PackageOracle.load(parts.silentcipher_folder, device=arguments.device)
         gate = check_gate(parts, oracle)
         near = how_near(parts) if any("bfloat16" in name for name in arguments.arms) else {}
+        makers = arm_makers(parts, oracle)
         rows = []
         for batch in arguments.batches:
-            arms = make_arms(parts, oracle, batch, arguments.arms)
+            arms = {name: makers[name](batch) for name in arguments.arms}
             turns = measure(arms, arguments.frames, arguments.rounds, parts.device)
             for name, ticks in turns.items():
                 rows.append(make_row(name, batch, ticks, parts.device))
@@ -101,20 +103,21 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def make_arms(parts: Parts, oracle: PackageOracle, batch: int, wanted: Sequence[str]) -> dict[str, Arm]:
-    makers: dict[str, Callable[[], Arm]] = {
-        "decode": lambda: Decode(parts, batch),
-        "decode bfloat16": lambda: Decode(parts.in_bfloat16(), batch),
-        "decode, modules bfloat16": lambda: Decode(parts.in_bfloat16(modules=True), batch),
-        "watermark": lambda: Mark(parts, batch),
-        "watermark bfloat16": lambda: Mark(parts.in_bfloat16(), batch),
-        "both": lambda: Both(parts, batch),
-        "both bfloat16": lambda: Both(parts.in_bfloat16(), batch),
-        "both, modules bfloat16": lambda: Both(parts.in_bfloat16(modules=True), batch),
-        "stateless decode": lambda: StatelessChunks(parts, batch),
-        "package watermark": lambda: PackageMark(parts, oracle),
+def arm_makers(parts: Parts, oracle: PackageOracle) -> dict[str, Callable[[int], Arm]]:
+    """By name: batch -> arm. All arms in bfloat16 share networks, which are loaded when one of them is made."""
+    in_bfloat16 = cache(parts.in_bfloat16)
+    return {
+        "decode": lambda batch: Decode(parts, batch),
+        "decode bfloat16": lambda batch: Decode(in_bfloat16(), batch),
+        "decode, modules bfloat16": lambda batch: Decode(in_bfloat16(modules=True), batch),
+        "watermark": lambda batch: Mark(parts, batch),
+        "watermark bfloat16": lambda batch: Mark(in_bfloat16(), batch),
+        "both": lambda batch: Both(parts, batch),
+        "both bfloat16": lambda batch: Both(in_bfloat16(), batch),
+        "both, modules bfloat16": lambda batch: Both(in_bfloat16(modules=True), batch),
+        "stateless decode": lambda batch: StatelessChunks(parts, batch),
+        "package watermark": lambda _: PackageMark(parts, oracle),
     }
-    return {name: makers[name]() for name in wanted}
 
 
 def how_near(parts: Parts) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.codec import ARMS, check_gate, first_audio, make_arms, make_row, measure
+from bench.codec import ARMS, arm_makers, check_gate, first_audio, make_row, measure
 from bench.codec_arms import Both, Parts
 from bench.codec_precision import bfloat16_snr
 from csm_codec.mimi.loader import load_mimi
@@ -28,8 +28,10 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
 def test_all_arms_run_behind_the_gate(parts: Parts) -> None:
     oracle = PackageOracle.load(parts.silentcipher_folder)
     assert 0 < check_gate(parts, oracle) < 1e-6
-    assert tuple(make_arms(parts, oracle, 1, ARMS)) == ARMS
-    arms = make_arms(parts, oracle, 5, [name for name in ARMS if "bfloat16" not in name])  # some CPUs emulate it
+    makers = arm_makers(parts, oracle)
+    assert tuple(makers) == ARMS
+    assert all(maker(1) is not None for maker in makers.values())
+    arms = {name: makers[name](5) for name in ARMS if "bfloat16" not in name}  # some CPUs emulate it
     turns = measure(arms, frames=1, rounds=2, device=parts.device)
     assert {name: len(taken) for name, taken in turns.items()} == dict.fromkeys(arms, 2)
     assert all(wall > 0 and cpu > 0 for taken in turns.values() for wall, cpu in taken)

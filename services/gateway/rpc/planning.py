@@ -132,7 +132,7 @@ class Planner:
 
         Raises StatusError, also RESOURCE_EXHAUSTED for want of memory, and StageError of the codec.
         """
-        with self._catalogs.believed():
+        with self._catalogs.forgotten_if_wrong():
             async with AsyncExitStack() as turn:
                 async with self._budget.arrivals.receive(requests, deadline, announced_bytes, read) as request:
                     plan, catalog = await self._decoded(request, deadline, turn, words_follow=words_follow)

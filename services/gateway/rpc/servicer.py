@@ -283,7 +283,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         deliver: Deliver,
     ) -> SynthesisResult:
         logs.annotate(voice=plan.voice, turns=len(plan.turns))
-        with self._catalogs.believed():
+        with self._catalogs.forgotten_if_wrong():
             return await instrumented_run(synthesis, catalog, deadline, deliver, self._metrics)
 
 

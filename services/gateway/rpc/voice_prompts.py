@@ -96,6 +96,6 @@ class VoicePrompts:
             raise recording_in_public_terms(error, _RECORDING) from None
         if violations:
             raise invalid_argument(violations)
-        with self._catalogs.believed():
+        with self._catalogs.forgotten_if_wrong():
             check_encoder(answer, catalog.identity)
         return answer.codes, answer.levels.speech_level_db

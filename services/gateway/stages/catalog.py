@@ -106,7 +106,7 @@ class CatalogSource:
         self._forgotten += 1
 
     @contextmanager
-    def believed(self) -> Iterator[None]:
+    def forgotten_if_wrong(self) -> Iterator[None]:
         """Forgets it when the block ends because a stage is of another bundle, so that the next call sees that one."""
         try:
             yield
