@@ -50,11 +50,11 @@ const SERVICE_CONFIG = {
 export const channelOptions = ({ target }) => ({
   'grpc.service_config': JSON.stringify(SERVICE_CONFIG),
   'grpc.use_local_subchannel_pool': 1, // otherwise clients of one process share a connection, and the calls that it takes
-  'grpc.keepalive_time_ms': 15_000, // otherwise a server that has gone without a word is never missed
-  'grpc.keepalive_timeout_ms': 10_000,
+  'grpc.keepalive_time_ms': 2_000, // otherwise a server that has gone without a word is never missed
+  'grpc.keepalive_timeout_ms': 4_000,
   'grpc.enable_http_proxy': isLoopback(target) ? 0 : 1, // a proxy's loopback is another host
   'grpc.initial_reconnect_backoff_ms': 200, // by default a server that was away is tried again after up to two minutes
-  'grpc.max_reconnect_backoff_ms': 5000,
+  'grpc.max_reconnect_backoff_ms': 2000,
   'grpc.dns_min_time_between_resolutions_ms': 1000, // by default 30 s, in which a rollout may have moved every replica
 });
 

@@ -16,7 +16,7 @@ import grpc
 from csm_client.errors import TlsFileError
 from csm_client.targets import is_loopback
 
-KEEPALIVE_MS = (15_000, 10_000)  # until a ping, and until its answer: a server that has gone without a word is missed
+KEEPALIVE_MS = (2_000, 4_000)  # until a ping, and until its answer: a server that has gone without a word is missed
 SERVICE_CONFIG = resources.files("csm_client").joinpath("tts_service_config.json")
 
 
@@ -41,7 +41,7 @@ def _options(target: str) -> list[tuple[str, str | int]]:
         ("grpc.http2.max_pings_without_data", 0),  # else pings end, or slow down, while only the server sends
         # By default a server that was away is tried again after up to two minutes, while the others may be lost too.
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 5_000),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
         # By default a name is not asked for again for 30 s, in which a rollout may have moved every replica.
         ("grpc.dns_min_time_between_resolutions_ms", 1_000),
     ]

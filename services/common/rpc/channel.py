@@ -52,10 +52,10 @@ def open_channel(
         ("grpc.keepalive_permit_without_calls", int(silence_s > 0)),
         ("grpc.http2.max_pings_without_data", 0),  # keepalive is for streams in which only the peer sends
         ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 1_000),  # a replica that is back, perhaps the only one, is used at once
         # How long an attempt to connect may take. A ring holds the calls of a frozen replica until it fails.
         ("grpc.min_reconnect_backoff_ms", round(silence_s * 250) or 20_000),
         ("grpc.dns_min_time_between_resolutions_ms", RESOLVE_AGAIN_AFTER_MS),
-        ("grpc.max_reconnect_backoff_ms", 5_000),
         ("grpc.max_receive_message_length", MOST_RECEIVED_BYTES),
     ]
     if credentials is None:

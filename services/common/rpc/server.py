@@ -39,19 +39,14 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 ChannelOption = tuple[str, int]
 
 KEEPALIVE_OPTIONS: tuple[ChannelOption, ...] = (
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # A gateway pings every second, a client every other one, to miss early who has gone without a word.
+    ("grpc.http2.min_ping_interval_without_data_ms", 300),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 )
 
-
 UNREAD_BYTES = 512 * 1024  # of one call
-# A gateway pings every second, to detect a frozen stage early.
-GATEWAY_KEEPALIVE_OPTIONS: tuple[ChannelOption, ...] = (
-    ("grpc.http2.min_ping_interval_without_data_ms", 300),
-    *KEEPALIVE_OPTIONS[1:],
-)
 
 
 class StageService(NamedTuple):
@@ -62,12 +57,10 @@ class StageService(NamedTuple):
     name: str  # full name: "csm.v1.TextToSpeechService"
 
 
-def server_options(
-    settings: StageSettings, *, for_gateways: bool = False, streams_per_connection: int = 0
-) -> list[ChannelOption]:
+def server_options(settings: StageSettings, *, streams_per_connection: int = 0) -> list[ChannelOption]:
     """The options of the API server."""
     options = [
-        *(GATEWAY_KEEPALIVE_OPTIONS if for_gateways else KEEPALIVE_OPTIONS),
+        *KEEPALIVE_OPTIONS,
         ("grpc.max_receive_message_length", settings.max_receive_message_bytes),
         ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server behind it
         # A message that no handler has asked for yet is not taken in beyond this. By default gRPC measures the
@@ -100,7 +93,7 @@ class StageServer:
     ) -> None:
         """admit: whom the API port lets in, None is everybody; tracer: is stopped at the end of the drain
 
-        for_gateways: the callers are gateways, which follow the health on the API port and ping often
+        for_gateways: the callers are gateways, which follow the health on the API port
         private_address: where the API answers as well, without TLS, such as "unix:/run/private/socket"
         streams_per_connection: calls at once on one connection; 0 is no limit. A gateway takes a call that waits for
         room on its connection for one of a frozen stage, so stages have none
@@ -136,7 +129,7 @@ class StageServer:
         self._health.set(LIVENESS, _SERVING)
         self._health_server = grpc.aio.server(
             interceptors=[CallInterceptor(None, guard=self._guard)],
-            options=[*GATEWAY_KEEPALIVE_OPTIONS, ("grpc.so_reuseport", 0)],
+            options=[*KEEPALIVE_OPTIONS, ("grpc.so_reuseport", 0)],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._health_server)
         if self.settings.reflection:
@@ -145,11 +138,7 @@ class StageServer:
         self._calls = CallInterceptor(self.metrics, self._admit, self._tracer, self._guard)
         self._api_server = grpc.aio.server(
             interceptors=[self._calls],
-            options=server_options(
-                self.settings,
-                for_gateways=self._for_gateways,
-                streams_per_connection=self._streams_per_connection,
-            ),
+            options=server_options(self.settings, streams_per_connection=self._streams_per_connection),
         )
         if self._for_gateways:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self._api_server)

@@ -1,4 +1,7 @@
-"""A gateway that falls silent, and closes nothing: a stream that waits for it goes on at another one."""
+"""A gateway that falls silent, and closes nothing: a stream that waits for it goes on at another one.
+
+A gateway that is only slow allows the pings by which it would be missed.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,14 @@ import csm_client
 import pytest
 from csm_client import channel
 
+from services.common.rpc.server import server_options
+from services.common.settings import StageSettings
 from tests.clients.python.lost_gateway.test_moved_gateways import CHUNK, CHUNKS, Speaker
 from tests.support.network.silent_relay import silent_relay
 from tests.support.network.tts_server import tts_server
 
 PING_MS, ANSWER_MS = 100, 2_000
+FASTER = 5  # than by default, so that the test is short
 
 
 async def test_a_stream_goes_on_after_its_gateway_fell_silent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,3 +36,18 @@ async def test_a_stream_goes_on_after_its_gateway_fell_silent(monkeypatch: pytes
                 relay.server_port = port
                 heard += [chunk.audio_content async for chunk in chunks]
     assert b"".join(heard) == CHUNK * CHUNKS
+
+
+async def test_a_gateway_allows_the_pings_of_a_stream_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With some seconds of them. gRPC closes the connection at the third that comes too early."""
+    every_ms, answer_ms = channel.KEEPALIVE_MS
+    monkeypatch.setattr(channel, "KEEPALIVE_MS", (every_ms // FASTER, answer_ms))
+    speaker = Speaker()
+    async with tts_server(speaker, *server_options(StageSettings())) as port:
+        async with csm_client.AsyncClient(f"127.0.0.1:{port}", resumes=0) as client, asyncio.timeout(30):
+            async with client.stream_synthesize("Hello.") as stream:
+                chunks = aiter(stream)
+                await anext(chunks)
+                await asyncio.sleep(8 * every_ms / FASTER / 1000)
+                speaker.goes_on.set()
+                assert len([chunk async for chunk in chunks]) == CHUNKS - 1
