@@ -32,6 +32,7 @@ CHECKS: Checks = (
     codec_checks.attention_has_its_one_kernel,
     codec_checks.mimi_is_that_of_a_cpu,
     codec_checks.mark_is_that_of_a_cpu,
+    engine_checks.weights_of_eight_bits_are_widened_exactly,
     engine_checks.captured_pass_and_step_equal_eager,
 )
 ONLY_ON_A_GPU: Checks = (

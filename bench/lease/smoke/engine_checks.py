@@ -12,13 +12,30 @@ from bench.lease.prefill import prompt
 from bench.lease.smoke.given import Given
 from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
-from csm_engine.execution.matrix import Quantization
+from csm_engine.execution.matrix import FLOAT8, Matrix, Quantization
+from csm_engine.execution.ops.dispatch import linear
 from csm_engine.execution.weights import PackedWeights, pack
 from csm_engine.model.loader import random_model
 from csm_engine.scheduling.buckets import PROMPT_TILE
 
 SLOTS, PASS_ROWS, FRAMES = 4, 64, 5
+NUM_BYTES = 256
 MANY = 64  # barriers
+
+
+def weights_of_eight_bits_are_widened_exactly(given: Given) -> dict[str, object]:
+    """Every byte but those that are no number, in products by the rows of the identity; at each place of a tile."""
+    width = 4 * NUM_BYTES
+    identity = torch.eye(width, device=given.device, dtype=given.dtype)
+    numbers = torch.arange(width, device=given.device) % NUM_BYTES
+    for dtype in (FLOAT8, torch.int8):
+        row = numbers.to(torch.uint8).view(dtype)
+        values = torch.where(row.float().isfinite(), row.float(), 0.0).to(dtype).expand(width, width).contiguous()
+        matrix = Matrix(values, torch.ones(width, device=given.device), fused=True)
+        made = torch.cat([linear(few, matrix) for few in identity.split(16)])
+        wrong = (made.float() != values.t().float()).any(dim=1)
+        assert not wrong.any(), f"{dtype}: bytes {sorted(set(numbers[wrong].tolist()))}"
+    return {"bytes": NUM_BYTES}
 
 
 def captured_pass_and_step_equal_eager(given: Given) -> dict[str, object]:
