@@ -83,6 +83,32 @@ def test_tokens_are_read_from_the_secret(
     assert f"create secret generic {volume['secret']['secretName']} --from-file=tokens.json" in text
 
 
+# Kept voices
+
+
+@pytest.mark.parametrize("overlay", ["gpu", "cpu-demo"])
+def test_kept_voices_are_in_the_database_of_the_secret(
+    render: Render,
+    settings_classes: Mapping[str, type[StageSettings]],
+    repository: Path,
+    overlay: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    documents = render(overlay, "kept-voices")
+    (variable,) = pod_of(documents, "gateway")["containers"][0]["env"]
+    url = "postgresql://csm:PASSWORD@db.example.com/csm?ssl=require"
+    monkeypatch.setenv(variable["name"], url)
+    assert settings_of(documents, settings_classes, "gateway").voices_database == url
+    # In the base a flag turns voices off, and a flag overrides its variable.
+    assert settings_of(render(overlay, "pod-monitor"), settings_classes, "gateway").voices_database == ""
+    ports = [rule["ports"] for rule in named(documents, "NetworkPolicy", "gateway")["spec"]["egress"]]
+    assert [{"protocol": "TCP", "port": 5432}] in ports
+    secret = variable["valueFrom"]["secretKeyRef"]
+    command = f"create secret generic {secret['name']} --from-literal={secret['key']}='{url}'"
+    component = repository / "deploy/kubernetes/components/kept-voices/kustomization.yaml"
+    assert command in component.read_text(encoding="utf-8")
+
+
 # Autoscaling
 
 
