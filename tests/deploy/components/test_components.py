@@ -12,6 +12,7 @@ import yaml
 
 from csm_bundle.download import main as download
 from csm_bundle.manifest import read_manifest
+from recipes.images.catalog import image_name
 from services.common.settings import StageSettings, load_settings
 from tests.deploy.components.conftest import Manifest, Render
 
@@ -264,3 +265,10 @@ def test_demo_needs_no_secret_no_volume_and_no_download(
         file = getattr(settings_of(documents, settings_classes, stage), setting)
         mounts = pod_of(documents, stage)["containers"][0]["volumeMounts"]
         assert str(file.parent) in [mount["mountPath"] for mount in mounts]  # writable: the file is made there
+
+
+def test_demo_takes_the_images_under_the_names_that_make_images_gives_them(render: Render) -> None:
+    """Without a registry in its name an image would be looked for on Docker Hub."""
+    documents = render("cpu-demo", "pod-monitor")
+    images = [pod_of(documents, name)["containers"][0]["image"] for name in DEPLOYMENTS]
+    assert images == [image_name(name) for name in DEPLOYMENTS]
