@@ -65,8 +65,9 @@ class ContainerTool:
 def _output(command: tuple[str, ...], environment: dict[str, str], seconds: float) -> str:
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired:
-        raise ContainerToolError(f"{' '.join(command)}: no end after {seconds:.0f} s") from None
+    except subprocess.TimeoutExpired as error:  # what it holds is bytes, whatever `text` says
+        printed = b"".join(part for part in (error.stdout, error.stderr) if part).decode(errors="replace")
+        raise ContainerToolError(f"{' '.join(command)}: no end after {seconds:.0f} s\n{printed[-3000:]}") from None
     if done.returncode:
         raise ContainerToolError(f"{' '.join(command)}: {(done.stdout + done.stderr)[-3000:]}")
     return done.stdout
@@ -83,7 +84,7 @@ def find_tool(folder: Path) -> ContainerTool:
     if not shutil.which("podman") or not shutil.which("crun"):
         raise ContainerToolError(
             "Docker does not answer, and Podman is not installed;"
-            " on Debian: apt-get install podman crun netavark aardvark-dns catatonit"
+            " on Debian: apt-get install podman crun netavark aardvark-dns iptables catatonit"
         )
     if os.getuid() != 0:
         raise ContainerToolError("Docker does not answer, and without it Podman builds as root alone")

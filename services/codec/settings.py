@@ -16,7 +16,7 @@ from services.common.settings import ConnectionAge, HealthPort, MetricsPort, Rec
 class CodecSettings(BundleSettings, CodecConfig):
     """The settings of the codec stage: the library's and its own."""
 
-    model_config = SettingsConfigDict(env_prefix="CSM_CODEC_")
+    model_config = SettingsConfigDict(env_prefix="CSM_CODEC_", cli_prog_name="python -m services.codec")
 
     port: ServingPort = 50062
     health_port: HealthPort = 50072

@@ -17,7 +17,7 @@ from services.common.settings import ConnectionAge, HealthPort, MetricsPort, Ser
 class EngineSettings(BundleSettings, EngineConfig):
     """The settings of the engine stage: the library's and its own."""
 
-    model_config = SettingsConfigDict(env_prefix="CSM_ENGINE_")
+    model_config = SettingsConfigDict(env_prefix="CSM_ENGINE_", cli_prog_name="python -m services.engine")
     former_names: ClassVar[Mapping[str, str]] = {
         "spill_bytes": "offload_bytes",
         "max_lead": "max_playout_lead_seconds",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.http.api.bodies import Bodies
 from services.http.api.health import GatewayHealth
 from services.http.api.names import Names
 from services.http.api.streams import Streams
@@ -21,4 +22,5 @@ class Door:
     health: GatewayHealth
     names: Names
     streams: Streams
+    bodies: Bodies
     metrics: HttpMetrics

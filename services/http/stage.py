@@ -9,6 +9,7 @@ from csm_client import TlsFileError
 from services.common.settings import host_and_port, reachable_host
 from services.common.telemetry.metrics_server import MetricsServer
 from services.common.telemetry.tracing import open_tracer
+from services.http.api.bodies import Bodies
 from services.http.api.health import GatewayHealth
 from services.http.api.names import Names
 from services.http.api.streams import Streams
@@ -35,6 +36,7 @@ class HttpStage:
             GatewayHealth(settings.gateway_health_target),
             Names(settings),
             streams,
+            Bodies(settings.max_bodies_bytes),
             HttpMetrics(lambda: streams.count),
         )
         self._tracer = open_tracer(settings, "http")

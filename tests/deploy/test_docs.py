@@ -58,6 +58,18 @@ def test_sealing_command_makes_keys_that_seal(page: str, tmp_path: Path) -> None
     assert seal.open(seal.seal(codes, codec), codec) == codes
 
 
+def test_secrets_are_made_before_the_stages_that_read_them(page: str, repository: Path) -> None:
+    """An engine that began without the hub's token would be replaced by a rollout, which needs one more GPU."""
+    manifests = [path.read_text(encoding="utf-8") for path in (repository / "deploy/kubernetes/base").glob("*.yaml")]
+    secrets = re.findall(r"secretName: ([\w-]+)|secretKeyRef: {name: ([\w-]+)", "\n".join(manifests))
+    needed = {name or other for name, other in secrets}
+    assert len(needed) >= 3
+    commands = [line.strip() for line in page.splitlines() if line.strip().startswith("kubectl ")]
+    before = commands[: commands.index("kubectl apply -k deploy/kubernetes/overlays/gpu")]
+    assert before[0] == "kubectl apply -f deploy/kubernetes/base/namespace.yaml"
+    assert {command.split()[6] for command in before[1:] if "create secret generic" in command} == needed
+
+
 def test_paths_on_the_page_exist(page: str, repository: Path) -> None:
     paths = re.findall(r"`((?:deploy|docker|tests)/[\w./-]+)`", page)
     assert len(paths) >= 4

@@ -18,6 +18,7 @@ from services.common.rpc.channel import open_channel
 from services.common.rpc.server import StageServer
 from services.common.rpc.tls import stage_credentials
 from services.common.settings import StageSettings, load_settings
+from services.http.settings import HttpSettings
 
 STAGES = ["gateway", "engine", "codec"]
 
@@ -74,10 +75,31 @@ async def test_certificates_let_the_gateway_in_and_nobody_without_one(certificat
     assert codes == ["UNIMPLEMENTED", "UNAVAILABLE"]  # it serves nothing, but says so only to who gets in
 
 
+def carries(certificate: Path, name: str) -> bool:
+    command = ["openssl", "x509", "-noout", "-in", str(certificate), "-checkhost", name]
+    return "does match" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_certificate_carries_the_name_that_the_gateway_dials(certificates: Path, stage: str) -> None:
-    command = ["openssl", "x509", "-noout", "-in", str(certificates / f"{stage}.crt"), "-checkhost", stage]
-    assert "does match" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert carries(certificates / f"{stage}.crt", stage)
+
+
+def test_patched_door_calls_the_gateway_over_tls_under_a_name_of_its_certificate(
+    deployments: dict[str, Any], certificates: Path
+) -> None:
+    """Without it the door stays ready, and every request fails."""
+    pod = deployments["http"]
+    (container,) = pod["containers"]
+    settings = load_settings(HttpSettings, container["args"])
+    assert str(settings.gateway_tls_ca) == "/etc/csm/tls/ca.crt"
+    assert "/etc/csm/tls" in [mount["mountPath"] for mount in container["volumeMounts"]]
+    # Its pod has no fsGroup, so it reads only what everyone may read.
+    assert "fsGroup" not in pod["securityContext"]
+    (secret,) = [volume["secret"] for volume in pod["volumes"] if volume["name"] == "tls"]
+    assert secret == {"secretName": "http-tls"}
+    name = settings.gateway_target.removeprefix("dns:///").partition(":")[0]
+    assert carries(certificates / "gateway.crt", name)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -15,15 +15,15 @@ RETRY_S = 1.0
 
 
 class Bodies:
-    """The bytes of the bodies of all running requests."""
+    """The bytes of the bodies of all running requests, and of the contexts that WebSockets keep."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
-        self._held = 0
+        self.held = 0
 
     def take(self, count: int) -> None:
         """Raises ApiError 503 when there is no room."""
-        if self._held + count > self._most_bytes:
+        if self.held + count > self._most_bytes:
             raise ApiError(
                 503,
                 "Too many large bodies are here at once.",
@@ -31,10 +31,10 @@ class Bodies:
                 code="too_many_bodies",
                 retry_after_s=RETRY_S,
             )
-        self._held += count
+        self.held += count
 
     def give_back(self, count: int) -> None:
-        self._held -= count
+        self.held -= count
 
 
 class Body:

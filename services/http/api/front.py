@@ -36,14 +36,16 @@ BROKEN = "csm.broken"  # key of a scope whose stream has failed: the error's cod
 class Front:
     """An ASGI application round another one."""
 
-    def __init__(self, app: ASGIApp, settings: HttpSettings, metrics: HttpMetrics, large_paths: frozenset[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, settings: HttpSettings, metrics: HttpMetrics, bodies: Bodies, large_paths: frozenset[str]
+    ) -> None:
         """large_paths: routes whose body is no JSON, and may have --max-upload-bytes instead of --max-body-bytes"""
         self._app = app
         self._settings = settings
         self._metrics = metrics
         self._large_paths = large_paths
         self._origins = Origins(settings)
-        self._bodies = Bodies(settings.max_bodies_bytes)
+        self._bodies = bodies
         self._uploads = Bodies(UPLOADS * settings.max_upload_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

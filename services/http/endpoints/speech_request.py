@@ -104,6 +104,11 @@ class SpeechRequest(SpeechConfig):
     )
 
 
+def context_size(config: SpeechConfig) -> int:
+    """About how many bytes of its message the conversation so far is."""
+    return sum(len(turn.text) + len(turn.audio or "") + len(turn.codes or "") for turn in config.context)
+
+
 def ignored_parameters(config: SpeechConfig) -> list[str]:
     """What was asked for and has no effect."""
     return ["instructions"] if config.instructions else []

@@ -17,7 +17,7 @@ from services.http.api.errors import ApiError, from_client_error
 from services.http.api.upstream import Caller
 from services.http.door import Door
 from services.http.endpoints.speech import check_model
-from services.http.endpoints.speech_request import client_options, ignored_parameters
+from services.http.endpoints.speech_request import client_options, context_size, ignored_parameters
 from services.http.endpoints.utterance import Utterance
 from services.http.endpoints.websocket_messages import (
     ClientMessage,
@@ -62,6 +62,9 @@ class _Session:
         self._caller = caller
         self._utterances: deque[Utterance] = deque()  # the first one is being spoken
         self._speaking: asyncio.Task[None] | None = None
+        self._held: list[
+            int
+        ] = []  # bytes of the configurations' contexts, out of the door's for bodies; last: the present
 
     async def run(self) -> None:
         draining = asyncio.create_task(self._door.streams.draining.wait())
@@ -98,6 +101,7 @@ class _Session:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._door.bodies.give_back(sum(self._held))
 
     async def _first_message(self) -> SessionConfig:
         try:
@@ -107,13 +111,23 @@ class _Session:
             raise ApiError(408, "The first message did not come in time.", code="config_too_slow") from None
 
     async def _configure(self, config: SessionConfig) -> None:
-        """Raises ApiError for what this server cannot do."""
+        """Raises ApiError for what this server cannot do, and for a context that has no room beside those of others."""
+        size = context_size(config)
+        self._door.bodies.take(size)
+        self._held.append(size)
         if config.token is not None:
             self._caller = dataclasses.replace(self._caller, token=config.token)
         self._client: AsyncClient = self._door.upstream.client(self._caller)
         await check_model(self._door, self._client, config.model)
-        client_options(config, self._door.names, "")
+        self._options = client_options(config, self._door.names, "")
         self._config = config
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """What former configurations held, once no utterance has one of them."""
+        if not self._utterances:
+            self._door.bodies.give_back(sum(self._held[:-1]))
+            del self._held[:-1]
 
     async def _created(self) -> dict[str, Any]:
         """The answer to the first message; the call behind it shows that the token is right."""
@@ -154,9 +168,8 @@ class _Session:
             return self._utterances[-1]
         if len(self._utterances) >= MOST_UTTERANCES:
             raise ApiError(429, f"{MOST_UTTERANCES} utterances wait already.", code="too_many_utterances")
-        options = client_options(self._config, self._door.names, "")
         config = self._config  # what it says now stays true of this utterance
-        self._utterances.append(Utterance(self._client, options, config.response_format, config.audio))
+        self._utterances.append(Utterance(self._client, self._options, config.response_format, config.audio))
         self._speak_next()
         return self._utterances[-1]
 
@@ -169,6 +182,7 @@ class _Session:
         assert self._speaking is not None
         speaking, self._speaking = self._speaking, None
         self._utterances.popleft()
+        self._give_back()
         speaking.result()
         self._speak_next()
 
@@ -180,6 +194,7 @@ class _Session:
             self._speaking.cancel()
             await asyncio.gather(self._speaking, return_exceptions=True)
             self._speaking = None
+        self._give_back()
         nothing = {"type": "audio.cancelled", "sentence_index": -1, "sent_samples": 0}
         await self._send_json(nothing if stopped is None else stopped.cancelled())
 

@@ -12,6 +12,7 @@ import yaml
 
 from csm_bundle.download import main as download
 from csm_bundle.manifest import read_manifest
+from recipes.images.catalog import image_name
 from services.common.settings import StageSettings, load_settings
 from tests.deploy.components.conftest import Manifest, Render
 
@@ -81,6 +82,32 @@ def test_tokens_are_read_from_the_secret(
     assert str(settings.auth_tokens_file) == "/etc/csm/tokens/tokens.json"
     text = (repository / "docs" / "security.md").read_text(encoding="utf-8")
     assert f"create secret generic {volume['secret']['secretName']} --from-file=tokens.json" in text
+
+
+# Kept voices
+
+
+@pytest.mark.parametrize("overlay", ["gpu", "cpu-demo"])
+def test_kept_voices_are_in_the_database_of_the_secret(
+    render: Render,
+    settings_classes: Mapping[str, type[StageSettings]],
+    repository: Path,
+    overlay: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    documents = render(overlay, "kept-voices")
+    (variable,) = pod_of(documents, "gateway")["containers"][0]["env"]
+    url = "postgresql://csm:PASSWORD@db.example.com/csm?ssl=require"
+    monkeypatch.setenv(variable["name"], url)
+    assert settings_of(documents, settings_classes, "gateway").voices_database == url
+    # In the base a flag turns voices off, and a flag overrides its variable.
+    assert settings_of(render(overlay, "pod-monitor"), settings_classes, "gateway").voices_database == ""
+    ports = [rule["ports"] for rule in named(documents, "NetworkPolicy", "gateway")["spec"]["egress"]]
+    assert [{"protocol": "TCP", "port": 5432}] in ports
+    secret = variable["valueFrom"]["secretKeyRef"]
+    command = f"create secret generic {secret['name']} --from-literal={secret['key']}='{url}'"
+    component = repository / "deploy/kubernetes/components/kept-voices/kustomization.yaml"
+    assert command in component.read_text(encoding="utf-8")
 
 
 # Autoscaling
@@ -238,3 +265,10 @@ def test_demo_needs_no_secret_no_volume_and_no_download(
         file = getattr(settings_of(documents, settings_classes, stage), setting)
         mounts = pod_of(documents, stage)["containers"][0]["volumeMounts"]
         assert str(file.parent) in [mount["mountPath"] for mount in mounts]  # writable: the file is made there
+
+
+def test_demo_takes_the_images_under_the_names_that_make_images_gives_them(render: Render) -> None:
+    """Without a registry in its name an image would be looked for on Docker Hub."""
+    documents = render("cpu-demo", "pod-monitor")
+    images = [pod_of(documents, name)["containers"][0]["image"] for name in DEPLOYMENTS]
+    assert images == [image_name(name) for name in DEPLOYMENTS]

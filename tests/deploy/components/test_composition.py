@@ -18,6 +18,7 @@ COMPONENTS = [
     "autoscaling-hpa",
     "autoscaling-keda",
     "gateway-api",
+    "kept-voices",
     "pod-monitor",
     "stage-tls",
     "tokens",

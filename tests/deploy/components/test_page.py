@@ -87,6 +87,15 @@ def test_metrics_of_the_runbook_are_exported(repository: Path, exported_names: f
     assert named and named <= exported_names | histograms
 
 
+def test_logs_in_the_runbook_are_those_of_all_pods_or_of_a_named_one(repository: Path) -> None:
+    """`kubectl logs deployment/gateway` shows one pod of several, and `kubectl logs` alone is an error."""
+    text = (repository / "docs" / "runbook.md").read_text(encoding="utf-8")
+    asked = re.findall(r"kubectl -n csm logs (\S+) (\S+)", text)
+    assert len(asked) >= 2
+    for first, second in asked:
+        assert first == "POD" or (first, second.partition("=")[0]) == ("-l", "app.kubernetes.io/name")
+
+
 def test_panels_of_the_runbook_are_on_the_dashboard(repository: Path) -> None:
     text = (repository / "docs" / "runbook.md").read_text(encoding="utf-8")
     panels = {p["title"] for p in json.loads((repository / "deploy/grafana/dashboard.json").read_text())["panels"]}

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from services.common.settings import load_settings
+from services.http.api.front import UPLOADS
 from services.http.settings import HttpSettings
 from tests.support.door.fake_door import FakeDoor, fake_door
 
@@ -53,6 +54,22 @@ def test_image_runs_the_program_without_root_and_exposes_its_ports(dockerfile: P
     assert f"EXPOSE {DEFAULTS.port} {DEFAULTS.metrics_port}\n" in text
     assert f"http://127.0.0.1:{DEFAULTS.port}/readyz" in text
     assert "--no-deps --requirement /run/http.txt" in text and "torch" not in text.replace("no torch", "")
+
+
+def test_memory_is_enough_for_all_bodies_that_the_door_lets_in(container: dict[str, Any]) -> None:
+    """5.2 times their size was seen (docs/http.md), beside 66 MiB of the program itself."""
+    settings = load_settings(HttpSettings, container["args"])
+    limit = container["resources"]["limits"]["memory"]
+    assert limit.endswith("Gi")
+    assert int(limit.removesuffix("Gi")) * 2**30 >= 5.5 * settings.max_bodies_bytes + 128 * 2**20
+
+
+def test_uploads_fit_into_the_folder_for_them(manifests: list[dict[str, Any]], container: dict[str, Any]) -> None:
+    settings = load_settings(HttpSettings, container["args"])
+    (volume,) = manifests[0]["spec"]["template"]["spec"]["volumes"]
+    size = volume["emptyDir"]["sizeLimit"]
+    assert size.endswith("Gi")
+    assert int(size.removesuffix("Gi")) * 2**30 >= UPLOADS * settings.max_upload_bytes
 
 
 async def test_probes_ask_for_what_the_door_answers(container: dict[str, Any], door: FakeDoor) -> None:

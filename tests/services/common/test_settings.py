@@ -10,9 +10,10 @@ from pydantic import Field, ValidationError
 from pydantic_settings import SettingsConfigDict
 
 from services.codec.settings import CodecSettings
-from services.common.settings import ServingPort, StageSettings, load_settings, setting_names
+from services.common.settings import ProgramSettings, ServingPort, StageSettings, load_settings, setting_names
 from services.engine.settings import EngineSettings
 from services.gateway.settings import GatewaySettings
+from services.http.settings import HttpSettings
 
 
 class DemoSettings(StageSettings):
@@ -157,6 +158,16 @@ def test_help_shows_every_flag_with_its_description(capsys: pytest.CaptureFixtur
     for name in setting_names(DemoSettings):
         assert name.flag in text
     assert "Port of the API; 0 takes a free one." in text
+
+
+@pytest.mark.parametrize("settings_class", [GatewaySettings, EngineSettings, CodecSettings, HttpSettings])
+def test_help_begins_with_what_starts_the_program(
+    settings_class: type[ProgramSettings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        load_settings(settings_class, ["--help"])
+    stage = settings_class.__module__.split(".")[1]
+    assert capsys.readouterr().out.startswith(f"usage: python -m services.{stage} ")
 
 
 def test_setting_names_lists_flags_and_variables() -> None:

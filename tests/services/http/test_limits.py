@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.services.http.test_websocket import talking
 from tests.support.authority import Authority
 from tests.support.door.fake_door import FakeDoor, fake_door
 
@@ -231,3 +232,23 @@ async def test_quota_of_a_caller_is_429_with_retry_after(tokens: Path, body: dic
         assert refused.json()["error"]["code"] == "quota_exceeded" and int(refused.headers["retry-after"]) >= 1
         script.resume.set()
         assert (await asking).status_code == 200
+
+
+async def test_contexts_that_websockets_keep_count_as_bodies() -> None:
+    """Former ones until no utterance has them, the present one until the session ends."""
+    context = {"context": [{"text": "x" * 1000}]}
+    async with fake_door(max_bodies_bytes=2500) as door:
+        async with talking(door, context) as first:
+            async with talking(door, context), talking(door) as third:
+                await third.say(type="session.config", **context)
+                error = await third.next()
+                assert error["error"]["code"] == "too_many_bodies" and await third.closed() == 1013
+            for _ in range(3):
+                await first.say(type="session.config", **context)
+            await first.say(type="input.text", text="Hello.")
+            await first.say(type="input.done")
+            await first.until("audio.done")
+            assert door.stage.door.bodies.held == 1000
+        async with asyncio.timeout(10):
+            while door.stage.door.bodies.held:
+                await asyncio.sleep(0.01)
