@@ -144,6 +144,15 @@ async def test_failure_behind_is_500_without_its_cause(door: FakeDoor, body: dic
     assert "scripted" not in answer.text
 
 
+async def test_failure_of_the_door_itself_has_the_shape(
+    door: FakeDoor, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.http.endpoints.speech.client_options", lambda *_: 1 // 0)
+    answer = await door.client.post(SPEECH, json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
+    assert "zero" not in answer.text
+
+
 async def test_stages_of_two_bundles_are_no_fault_of_the_caller(door: FakeDoor, body: dict[str, Any]) -> None:
     door.behind.engine.refusal = StatusError(grpc.StatusCode.FAILED_PRECONDITION, "CODEC_MISMATCH", "Another codec.")
     answer = await door.client.post(SPEECH, json=body)

@@ -203,7 +203,8 @@ async def test_wrong_config_is_named_and_closes(door: FakeDoor, config: dict[str
 async def test_a_text_before_the_config_is_told_what_comes_first(door: FakeDoor, message: dict[str, str]) -> None:
     async with talking(door) as talk:
         await talk._connection.send(json.dumps(message))
-        assert "session.config" in (await talk.next())["error"]["message"]
+        error = (await talk.next())["error"]
+        assert "session.config" in error["message"] and error["code"] == "invalid_value"
         assert await talk.closed() == 1008
 
 
