@@ -11,6 +11,8 @@ from services.common.rpc.calls import Context
 from services.common.rpc.status import StatusError
 from services.gateway.settings import GatewaySettings
 
+PASSED = "DEADLINE_EXCEEDED"  # reason of the error; also of gRPC's own, which has no reason beside its code
+
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
@@ -43,6 +45,6 @@ def deadline_exceeded() -> StatusError:
     """The error of a call that has passed its deadline."""
     return StatusError(
         grpc.StatusCode.DEADLINE_EXCEEDED,
-        "DEADLINE_EXCEEDED",
+        PASSED,
         "The audio was not ready within the deadline; set a longer one or ask for less audio.",
     )
