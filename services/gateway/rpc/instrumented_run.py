@@ -14,7 +14,7 @@ from services.common.telemetry import logs
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.rpc import responses as convert
 from services.gateway.stages.catalog import Catalog
-from services.gateway.synthesis.deadline import PASSED, Deadline, deadline_exceeded
+from services.gateway.synthesis.deadline import PASSED, Deadline
 from services.gateway.synthesis.result import SynthesisResult
 from services.gateway.synthesis.synthesis import Deliver, Synthesis
 from services.gateway.synthesis.texts.text_synthesis import TextSynthesis
@@ -64,14 +64,12 @@ async def instrumented(metrics: GatewayMetrics, deadline: Deadline, phase: Calla
     """Counts what ends the block early. Raises StatusError DEADLINE_EXCEEDED. phase: where it is then"""
     try:
         with metrics.running_requests.track_inprogress():
-            async with asyncio.timeout(deadline.remaining_s):
+            async with deadline.kept():
                 yield
-    except (TimeoutError, StatusError) as error:
-        if isinstance(error, StatusError) and error.reason != PASSED:
-            metrics.failed.labels(error.reason).inc()
-            raise
-        metrics.cancelled.labels(phase()).inc()  # also where a stage saw it first: its call has the same deadline
-        raise deadline_exceeded() from None
+    except StatusError as error:
+        counter = metrics.cancelled.labels(phase()) if error.reason == PASSED else metrics.failed.labels(error.reason)
+        counter.inc()
+        raise
     except asyncio.CancelledError:  # the caller left between two writes
         metrics.cancelled.labels(phase()).inc()
         raise

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import grpc
@@ -30,6 +33,21 @@ class Deadline:
     @property
     def remaining_s(self) -> float:
         return max(0.0, self.at_s - time.monotonic())
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Ends the block when it passes, and raises StatusError DEADLINE_EXCEEDED, also where a stage saw it first:
+        calls to stages have the same deadline.
+        """
+        try:
+            async with asyncio.timeout(self.remaining_s):
+                yield
+        except TimeoutError:
+            raise deadline_exceeded() from None
+        except StatusError as error:
+            if error.reason == PASSED:
+                raise deadline_exceeded() from None
+            raise
 
     def require(self, least_s: float) -> None:
         """Raises StatusError DEADLINE_EXCEEDED when less than `least_s` is left."""
