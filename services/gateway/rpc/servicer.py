@@ -95,16 +95,15 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             begun = _NOTHING_BEGUN if checkpoints is None else checkpoints.open(plan.checkpoints)
             self._report_resumed(plan, "utterance", begun.frame_count, begun.at)
             sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse, begun)
-            clip = begun.clip()
             synthesis = self._synthesis(
                 plan,
                 catalog,
-                clip=clip,
+                clip=begun.clip(),
                 waits_when_full=begun.made is not None,
                 arrived_at_s=plan.arrived_at_s,
                 made=begun.made,
             )
-            deliver = sink.deliver if checkpoints is None else checkpoints.between(synthesis, sink, clip)
+            deliver = sink.deliver if checkpoints is None else checkpoints.between(synthesis, sink)
             await self._run(synthesis, plan, catalog, deadline, deliver, sink.finish)
 
     async def StreamSynthesizeText(self, requests: IncomingMessages, context: Context) -> None:

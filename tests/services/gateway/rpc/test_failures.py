@@ -11,6 +11,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2
 
 from csm_bundle.errors import EngineBusyError, InvalidRequestError, WatermarkError
 from services.common.rpc import status
+from services.gateway.rpc import sinks
 from tests.support.fake_deployment import FakeDeployment, ended, failure, fake_deployment, read_until_audio
 from tests.support.fake_stages import FRAME_SAMPLES, fake_frames
 
@@ -51,6 +52,22 @@ async def test_codec_killed_after_audio_is_codec_lost(
     error = await failure(call)
     assert (error.code, error.reason) == (Code.UNAVAILABLE, "CODEC_LOST")
     assert await ended(deployment.engine.calls) == "CancelledError"
+
+
+async def test_what_a_codec_decoded_before_it_was_lost_is_still_sent(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, monkeypatch: Any
+) -> None:
+    encode = sinks.encode
+
+    async def late(encoder: Any, samples: bytes) -> Any:
+        await asyncio.sleep(0.1)
+        return await encode(encoder, samples)
+
+    monkeypatch.setattr(sinks, "encode", late)
+    deployment.codec.script.fail_at = 5
+    deployment.codec.script.failure = status.StatusError(Code.UNAVAILABLE, "DRAINING", "gone")
+    error = await failure(tts.StreamSynthesize(stream_request))
+    assert (error.reason, error.metadata["delivered_sample_count"]) == ("CODEC_LOST", str(5 * FRAME_SAMPLES))
 
 
 async def test_codec_away_before_audio_is_unreachable_and_frees_the_engine(
