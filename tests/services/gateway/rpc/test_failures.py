@@ -12,6 +12,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2
 from csm_bundle.errors import EngineBusyError, InvalidRequestError, WatermarkError
 from services.common.rpc import status
 from services.gateway.rpc import sinks
+from tests.services.gateway.synthesis.lost_stages import lacks_key
 from tests.support.fake_deployment import FakeDeployment, ended, failure, fake_deployment, read_until_audio
 from tests.support.fake_stages import FRAME_SAMPLES, fake_frames
 
@@ -206,6 +207,20 @@ async def test_fields_of_the_codec_are_told_in_public_terms(
         error = status.from_rpc_error(failed.value)
         assert [v.field for v in error.field_violations] == [f"recording.{ours}"]
         assert error.message == f"recording.{ours}: does not fit."
+
+
+async def test_a_key_that_no_codec_has_is_no_fault_of_the_caller_and_is_looked_up_anew(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
+    """As while keys are changed: the gateway names the one that was active when it last asked."""
+    await deployment.gateway.wait_ready()
+    deployment.codec.info.active_key_id = "key-2"
+    deployment.codec.refusals = [lacks_key()] * 100
+    error = await failure(tts.StreamSynthesize(stream_request))
+    assert (error.code, error.reason) == (Code.FAILED_PRECONDITION, "CODEC_MISMATCH")
+    deployment.codec.refusals.clear()
+    assert [message async for message in tts.StreamSynthesize(stream_request)]
+    assert deployment.codec.calls[-1].request.watermark_key_id == "key-2"
 
 
 async def test_stages_of_different_bundles_are_refused(
