@@ -105,6 +105,47 @@ async def test_the_wrong_field_of_a_message_is_named(door: FakeDoor, message: An
         assert error["param"] == param and words in error["message"]
 
 
+async def test_a_text_that_goes_on_for_long_is_not_too_fast(door: FakeDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the gateway has taken waits no more."""
+    monkeypatch.setattr("services.http.endpoints.utterance.MOST_WAITING_CHARACTERS", 20)
+    async with talking(door, {}) as talk:
+        for _ in range(4):
+            await talk.say(type="input.text", text="Hello there.", flush=True)
+            assert (await talk.until("audio.start"))[-1]["sentence_text"] == "Hello there."
+        await talk.say(type="input.done")
+        assert (await talk.until("session.done"))[-1]["total_sentences"] == 4
+
+
+async def test_a_session_is_not_idle_while_it_speaks() -> None:
+    async with fake_door(websocket_idle_seconds=0.3) as door, talking(door, {}) as talk:
+        script = door.behind.engine.script
+        script.pause_at = 1
+        await talk.say(type="input.text", text="One.")
+        await talk.say(type="input.done")
+        await script.paused.wait()
+        await asyncio.sleep(0.6)
+        script.resume.set()
+        await talk.until("session.done")
+        assert await talk.closed() == 1001
+
+
+async def test_a_cancel_drops_every_utterance_that_waits(door: FakeDoor) -> None:
+    script = door.behind.engine.script
+    script.pause_at = 1
+    async with talking(door, {}) as talk:
+        for words in ("One.", "Two.", "Three."):
+            await talk.say(type="input.text", text=words)
+            await talk.say(type="input.done")
+        await script.paused.wait()
+        await talk.say(type="input.cancel")
+        await talk.until("audio.cancelled")
+        script.resume.set()
+        await talk.say(type="input.text", text="Four.")
+        await talk.say(type="input.done")
+        found = await talk.until("session.done")
+    assert [message["sentence_text"] for message in found if message["type"] == "audio.start"] == ["Four."]
+
+
 async def sessions(door: FakeDoor, status: str) -> bool:
     """Whether one has ended with that status, and none with another."""
     async with asyncio.timeout(10):

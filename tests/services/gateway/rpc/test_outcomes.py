@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from csm.codec.v1 import codec_pb2
 from csm.engine.v1 import engine_pb2
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
@@ -121,6 +122,28 @@ async def test_sentences_that_leave_the_window_are_no_dropped_turns_of_the_calle
     config.context.turns.add(speaker=1, text="When shall we?")
     deployment.engine.dropped_segment_count = 3
     assert (await summary_of(tts.StreamSynthesizeText(messages_of(config)))).stats.dropped_turn_count == 1
+
+
+async def test_a_codec_of_an_earlier_version_is_not_asked_to_close_the_clip_of_a_text(
+    deployment: FakeDeployment, tts: Any, config: Request
+) -> None:
+    """It reports each sentence by itself, and there is no state to close."""
+    deployment.codec.sends_started = deployment.codec.info.sends_started = False
+    deployment.codec.coverages = [codec_pb2.WATERMARK_COVERAGE_PARTIAL] * 4
+    summary = await summary_of(tts.StreamSynthesizeText(messages_of(config)))
+    assert summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_PARTIAL
+    assert len(deployment.codec.calls) == 3
+
+
+async def test_each_sentence_of_a_text_may_fail_over_as_often_as_an_utterance(config: Request) -> None:
+    lost = StatusError(grpc.StatusCode.UNAVAILABLE, "DRAINING", "gone")
+    async with (
+        fake_deployment(max_failovers=1) as deployment,
+        grpc.aio.insecure_channel(deployment.target) as channel,
+    ):
+        deployment.engine.refusals = [lost, None] * 3
+        stub: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)
+        assert (await summary_of(stub.StreamSynthesizeText(messages_of(config)))).stats.frame_count == 30
 
 
 async def test_a_text_ends_for_the_reason_of_its_first_sentence_that_was_cut(
