@@ -158,16 +158,20 @@ async def metrics(door: FakeDoor) -> str:
     return (await door.client.get("/metrics")).text
 
 
-async def test_a_session_that_fails_for_a_reason_of_ours_is_counted_as_broken(door: FakeDoor) -> None:
-    door.behind.engine.script.fail_at = 3
+async def test_failure_in_the_middle_is_told_counted_as_broken_and_never_done(door: FakeDoor) -> None:
+    script = door.behind.engine.script
+    script.pause_at = script.fail_at = 5
     async with talking(door, {}) as talk:
-        await talk.say(type="input.text", text="Hello there.", flush=True)
-        await talk.until("error")
+        await talk.say(type="input.text", text="Hello there. ", flush=True)
+        assert (await talk.next())["type"] == "audio.start"
+        script.resume.set()
+        error = await talk.next()
+        assert error["type"] == "error" and error["error"]["type"] == "server_error"
         assert await talk.closed() == 1011
     assert await sessions(door, "broken")
 
 
-async def test_a_session_that_ends_with_its_clients_mistake_is_not(door: FakeDoor) -> None:
+async def test_a_session_that_ends_with_its_clients_mistake_is_not_broken(door: FakeDoor) -> None:
     async with talking(door, {}) as talk:
         await talk.say(type="input.music")
         assert await talk.closed() == 1008

@@ -231,18 +231,6 @@ async def test_unknown_voice_is_named_when_it_is_first_needed(door: FakeDoor) ->
         assert error["error"]["code"] == "voice_not_found" and await talk.closed() == 1008
 
 
-async def test_failure_in_the_middle_is_told_and_never_done(door: FakeDoor) -> None:
-    script = door.behind.engine.script
-    script.pause_at = script.fail_at = 5
-    async with talking(door, {}) as talk:
-        await talk.say(type="input.text", text="Hello there. ", flush=True)
-        assert (await talk.next())["type"] == "audio.start"
-        script.resume.set()
-        error = await talk.next()
-        assert error["type"] == "error" and error["error"]["type"] == "server_error"
-        assert await talk.closed() == 1011
-
-
 async def test_page_of_another_origin_may_not_call() -> None:
     async with fake_door(cors_origins="https://good.example") as door:
         with pytest.raises(InvalidStatus) as caught:

@@ -141,10 +141,9 @@ async def test_a_compressed_recording_holds_its_own_samples_once_it_is_decoded(t
     given = (request := asked()).context.turns[0].audio.recording
     given.audio_content, given.audio_format.audio_encoding = file.getvalue(), tts_pb2.AUDIO_ENCODING_FLAC
     async with budget(tmp_path) as (running, codec, channel):
-        call = tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesize(request)
+        _ = tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesize(request)
         await codec.encoding.wait()
         assert gauge(running, "tts_recording_bytes") == 2 * 24_000
-        call.cancel()
 
 
 async def test_a_voice_from_codes_needs_no_memory_for_recordings(tmp_path: Path) -> None:
