@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from services.common.telemetry.spans import Tracer
 from services.http.api.disconnect import CallerGoneError
-from services.http.api.errors import ApiError, from_client_error, from_validation
+from services.http.api.errors import ApiError, failed, from_client_error, from_validation
 from services.http.api.front import REQUEST_ID, Front
 from services.http.door import Door
 from services.http.endpoints.catalog import catalog_router
@@ -83,6 +83,7 @@ def build_app(door: Door, tracer: Tracer | None) -> ASGIApp:
     app.add_exception_handler(CsmClientError, _answer)
     app.add_exception_handler(RequestValidationError, _answer)
     app.add_exception_handler(HTTPException, _answer)
+    app.add_exception_handler(Exception, _answer_failure)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way to change it
     front = Front(app, door.settings, door.metrics, door.bodies, frozenset({WATERMARK_PATH}))
     if origins := comma_separated(door.settings.cors_origins):
@@ -104,6 +105,11 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, HTTPException) and error.headers:
         headers |= error.headers  # Allow, with a 405
     return JSONResponse(answer.body, answer.status, headers)
+
+
+async def _answer_failure(request: Request, error: Exception) -> JSONResponse:
+    """To what nobody foresaw. The front logs it: it is raised again after this."""
+    return JSONResponse(failed().body, failed().status)
 
 
 def as_api_error(error: Exception) -> ApiError:

@@ -1,5 +1,5 @@
-"""uvicorn's connections, with the limits that it does not set: how many are open, how long headers, an unread body and
-a close may take, how many pongs wait for a client, and in how many fragments a message comes.
+"""uvicorn's connections, with the limits that it does not set: how many are open, how long headers, an unread body, an
+unread answer and a close may take, how many pongs wait for a client, and in how many fragments a message comes.
 """
 
 from __future__ import annotations
@@ -19,17 +19,21 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode, Frame
 
 UNREAD_BODY_S = 5.0  # how long a body may still come once its request has been answered
+UNTOLD_S = 1.0  # longer than a write may take: what streams to a client that does not read says so first
 SPARE_CONNECTIONS = 64  # over --max-connections, which get an answer that says so; more are cut at once
 MOST_FRAGMENTS = 1024  # of one WebSocket message
 _RESET, _NO_RESET = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)  # values of SO_LINGER
 
 
-def http_connection(header_timeout_s: float) -> type[H11Protocol]:
-    """The class of connections whose headers may take `header_timeout_s` seconds."""
+def http_connection(header_timeout_s: float, write_timeout_s: float) -> type[H11Protocol]:
+    """The class of connections whose headers may take `header_timeout_s` seconds. They are cut where the client does
+    not read for `write_timeout_s`: nothing else ends an answer that waits to begin.
+    """
 
     class Connection(H11Protocol):
         _headers_late: asyncio.TimerHandle | None = None
         _body_late: asyncio.TimerHandle | None = None
+        _reading_late: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -49,8 +53,19 @@ def http_connection(header_timeout_s: float) -> type[H11Protocol]:
             if _is_unframed(self):
                 _reset_at_close(self.transport, True)
 
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._reading_late = self.loop.call_later(write_timeout_s + UNTOLD_S, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self._stop_awaiting_reading()
+
         def handle_websocket_upgrade(self, event: h11.Request) -> None:
             self._stop_awaiting_headers()
+            if self.flow.write_paused:  # of which the WebSocket would not know: it would write on without end
+                self.transport.abort()
+                return
             super().handle_websocket_upgrade(event)
 
         def on_response_complete(self) -> None:
@@ -63,6 +78,7 @@ def http_connection(header_timeout_s: float) -> type[H11Protocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_awaiting_headers()
             self._stop_awaiting_body()
+            self._stop_awaiting_reading()
             super().connection_lost(exc)
 
         def _await_headers(self) -> None:
@@ -77,6 +93,11 @@ def http_connection(header_timeout_s: float) -> type[H11Protocol]:
             if self._body_late is not None:
                 self._body_late.cancel()
                 self._body_late = None
+
+        def _stop_awaiting_reading(self) -> None:
+            if self._reading_late is not None:
+                self._reading_late.cancel()
+                self._reading_late = None
 
     return Connection
 

@@ -50,7 +50,7 @@ class HttpServer:
         tls: dict[str, Any] = {} if context is None else {"ssl_context_factory": lambda config, default: context}
         return uvicorn.Config(
             app,
-            http=http_connection(settings.header_timeout_seconds),
+            http=http_connection(settings.header_timeout_seconds, settings.write_timeout_seconds),
             ws=WebSocketConnection,
             loop="none",
             lifespan="off",

@@ -86,6 +86,8 @@ class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
     def __init__(self) -> None:
         self.frame_count = 10
         self.prompt_token_count = 12
+        self.dropped_segment_count = 0
+        self.end_reason = engine_pb2.FINISH_REASON_END_OF_SPEECH
         self.script = Script()
         self.may_start = asyncio.Event()  # cleared: calls wait before the sequence starts
         self.may_start.set()
@@ -116,6 +118,7 @@ class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
                     started=engine_pb2.GenerateStarted(
                         prompt_token_count=self.prompt_token_count,
                         text_token_count=5,
+                        dropped_segment_count=self.dropped_segment_count,
                         weights_digest=self.info.weights_digest,
                     )
                 )
@@ -132,7 +135,7 @@ class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
                 size = request.max_batch_frame_count or 4
             await self.script.reach(call.frame_count)
             reached_cap = frame_count >= request.max_frame_count
-            reason = engine_pb2.FINISH_REASON_MAX_FRAMES if reached_cap else engine_pb2.FINISH_REASON_END_OF_SPEECH
+            reason = engine_pb2.FINISH_REASON_MAX_FRAMES if reached_cap else self.end_reason
             complete = engine_pb2.GenerateComplete(finish_reason=reason, frame_count=total)
             await context.write(engine_pb2.GenerateResponse(complete=complete))
 

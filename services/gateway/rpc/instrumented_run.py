@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from csm.v1 import tts_pb2
@@ -14,10 +14,16 @@ from services.common.telemetry import logs
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.rpc import responses as convert
 from services.gateway.stages.catalog import Catalog
-from services.gateway.synthesis.deadline import Deadline, deadline_exceeded
+from services.gateway.synthesis.deadline import PASSED, Deadline
 from services.gateway.synthesis.result import SynthesisResult
 from services.gateway.synthesis.synthesis import Deliver, Synthesis
 from services.gateway.synthesis.texts.text_synthesis import TextSynthesis
+
+Finish = Callable[[SynthesisResult], Awaitable[None]]
+
+
+async def nothing_more(result: SynthesisResult) -> None:
+    return None
 
 
 async def instrumented_run(
@@ -26,11 +32,16 @@ async def instrumented_run(
     deadline: Deadline,
     deliver: Deliver,
     metrics: GatewayMetrics,
+    finish: Finish = nothing_more,
 ) -> SynthesisResult:
-    """Like `Synthesis.run`; also raises StatusError DEADLINE_EXCEEDED when the deadline passes first."""
+    """Like `Synthesis.run`; also raises StatusError DEADLINE_EXCEEDED when the deadline passes first.
+
+    finish: sends the last message, within the deadline too; the synthesis has succeeded once it returns
+    """
     try:
         async with instrumented(metrics, deadline, lambda: synthesis.phase):
             result = await synthesis.run(deadline, deliver)
+            await finish(result)
     finally:
         audio_s = synthesis.delivered_samples / catalog.sample_rate_hz
         metrics.audio_seconds.inc(audio_s)
@@ -53,16 +64,14 @@ async def instrumented(metrics: GatewayMetrics, deadline: Deadline, phase: Calla
     """Counts what ends the block early. Raises StatusError DEADLINE_EXCEEDED. phase: where it is then"""
     try:
         with metrics.running_requests.track_inprogress():
-            async with asyncio.timeout(deadline.remaining_s):
+            async with deadline.kept():
                 yield
-    except TimeoutError:
-        metrics.cancelled.labels(phase()).inc()
-        raise deadline_exceeded() from None
+    except StatusError as error:
+        counter = metrics.cancelled.labels(phase()) if error.reason == PASSED else metrics.failed.labels(error.reason)
+        counter.inc()
+        raise
     except asyncio.CancelledError:  # the caller left between two writes
         metrics.cancelled.labels(phase()).inc()
-        raise
-    except StatusError as error:
-        metrics.failed.labels(error.reason).inc()
         raise
     except Exception as error:
         if is_caller_gone(error):  # during a write

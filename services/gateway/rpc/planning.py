@@ -132,11 +132,13 @@ class Planner:
 
         Raises StatusError, also RESOURCE_EXHAUSTED for want of memory, and StageError of the codec.
         """
+        arrived_at_s = time.monotonic()
         with self._catalogs.forgotten_if_wrong():
             async with AsyncExitStack() as turn:
                 async with self._budget.arrivals.receive(requests, deadline, announced_bytes, read) as request:
                     plan, catalog = await self._decoded(request, deadline, turn, words_follow=words_follow)
                     del request  # with all that arrived
+                plan = replace(plan, arrived_at_s=arrived_at_s)
                 turns = list(plan.turns)
                 if any(each.recording is not None for each in turns):
                     plan = replace(plan, turns=())  # so that nothing but the list holds the samples

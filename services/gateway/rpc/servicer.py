@@ -25,7 +25,7 @@ from services.gateway.rpc import responses as convert
 from services.gateway.rpc.arrivals import announced_bytes
 from services.gateway.rpc.checkpoints.texts import Earlier, TextCheckpoints
 from services.gateway.rpc.checkpoints.utterances import Begun, UtteranceCheckpoints
-from services.gateway.rpc.instrumented_run import instrumented_run
+from services.gateway.rpc.instrumented_run import Finish, instrumented_run, nothing_more
 from services.gateway.rpc.planning import Planner
 from services.gateway.rpc.sinks import Response, StreamSink, WholeSink
 from services.gateway.rpc.text_stream import read_config, read_sentences
@@ -95,18 +95,16 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             begun = _NOTHING_BEGUN if checkpoints is None else checkpoints.open(plan.checkpoints)
             self._report_resumed(plan, "utterance", begun.frame_count, begun.at)
             sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse, begun)
-            clip = begun.clip()
             synthesis = self._synthesis(
                 plan,
                 catalog,
-                clip=clip,
+                clip=begun.clip(),
                 waits_when_full=begun.made is not None,
                 arrived_at_s=plan.arrived_at_s,
                 made=begun.made,
             )
-            deliver = sink.deliver if checkpoints is None else checkpoints.between(synthesis, sink, clip)
-            result = await self._run(synthesis, plan, catalog, deadline, deliver)
-            await sink.finish(result)
+            deliver = sink.deliver if checkpoints is None else checkpoints.between(synthesis, sink)
+            await self._run(synthesis, plan, catalog, deadline, deliver, sink.finish)
 
     async def StreamSynthesizeText(self, requests: IncomingMessages, context: Context) -> None:
         async with self._quotas.one_more(caller_name.get()):
@@ -161,8 +159,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
                 earlier.said,
                 decodes_earlier=earlier.place is None,
             )
-            result = await self._run(text, plan, catalog, deadline, sink.deliver)
-            await sink.finish(result)
+            await self._run(text, plan, catalog, deadline, sink.deliver, sink.finish)
 
     async def ListVoices(self, request: tts_pb2.ListVoicesRequest, context: Context) -> tts_pb2.ListVoicesResponse:
         catalog = await self._catalogs.get(Deadline.of(context, self._settings).remaining_s)
@@ -281,10 +278,11 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         catalog: Catalog,
         deadline: Deadline,
         deliver: Deliver,
+        finish: Finish = nothing_more,
     ) -> SynthesisResult:
         logs.annotate(voice=plan.voice, turns=len(plan.turns))
         with self._catalogs.forgotten_if_wrong():
-            return await instrumented_run(synthesis, catalog, deadline, deliver, self._metrics)
+            return await instrumented_run(synthesis, catalog, deadline, deliver, self._metrics, finish)
 
 
 def _page(request: tts_pb2.ListVoicesRequest) -> tuple[int, int]:

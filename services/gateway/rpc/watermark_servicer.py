@@ -55,7 +55,7 @@ class WatermarkServicer:
         """requests: the one message of a unary call, received only when it is read."""
         deadline = Deadline.of(context, self._settings)
         async with self._quotas.one_more(caller_name.get()):
-            async with self._turns.take(deadline):
+            async with self._turns.take(deadline), deadline.kept():
                 request = await _next(requests)
                 if request is None:
                     raise wrong_field("recording", "is missing.")
@@ -75,7 +75,8 @@ class WatermarkServicer:
         deadline = Deadline.of(context, self._settings)
         async with self._quotas.one_more(caller_name.get()):
             async with self._turns.take(deadline):
-                first = await _next(requests)
+                async with deadline.kept():
+                    first = await _next(requests)
                 if first is None or first.WhichOneof("part") != "config":
                     raise wrong_field("config", "is missing; it must be the first message.")
                 _check(check_format("config", first.config.audio_format))
@@ -84,8 +85,9 @@ class WatermarkServicer:
                 try:
                     longest_s = self._settings.max_detection_seconds
                     config = first.config
-                    found = await self._detect("", config.audio_format, pipe, config.key_ids, longest_s, deadline)
-                    await feeding
+                    async with deadline.kept():
+                        found = await self._detect("", config.audio_format, pipe, config.key_ids, longest_s, deadline)
+                        await feeding
                 except PipeTimeoutError:  # caused by the sender; the feeding task may have the reason
                     await asyncio.wait({feeding}, timeout=0)
                     error = feeding.exception() if feeding.done() and not feeding.cancelled() else None

@@ -148,5 +148,6 @@ def lost_after(error: StageError, delivered_sample_count: int) -> StageError:
         reason, what = f"{error.stage}_LOST", f"The {stage} was lost"
     message = f"{what} after {delivered_sample_count} samples; the audio is incomplete.{error.why}"
     lost = StageError(error.stage, error.code, reason, message)
+    lost.why = error.why
     lost.metadata = {"delivered_sample_count": str(delivered_sample_count)}
     return lost

@@ -31,7 +31,11 @@ OLD_CODEC_AFTER_S = 5.0  # without `started` by then, the replica may be an olde
 
 CHECKPOINT_FRAMES = 5  # between two checkpoints: so many frames more are decoded again after a loss
 MOST_PASSED = 32  # checkpoints kept behind what was received: of more frames than any window decodes ahead
-OF_ANOTHER_CODEC = ("CODEC_MISMATCH", "RESUME_INVALID")  # the second of codecs before 0.2
+OF_ANOTHER_CODEC = (  # the second of codecs before 0.2; the third where it lacks the key of the mark
+    "CODEC_MISMATCH",
+    "RESUME_INVALID",
+    "WATERMARK_KEY_NOT_FOUND",
+)
 MOST_TAKEN_FRAMES = 10  # handed to the caller at once: progress is seen in pieces of this size
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import grpc
@@ -10,6 +13,8 @@ import grpc
 from services.common.rpc.calls import Context
 from services.common.rpc.status import StatusError
 from services.gateway.settings import GatewaySettings
+
+PASSED = "DEADLINE_EXCEEDED"  # reason of the error; also of gRPC's own, which has no reason beside its code
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,21 @@ class Deadline:
     def remaining_s(self) -> float:
         return max(0.0, self.at_s - time.monotonic())
 
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Ends the block when it passes, and raises StatusError DEADLINE_EXCEEDED, also where a stage saw it first:
+        calls to stages have the same deadline.
+        """
+        try:
+            async with asyncio.timeout(self.remaining_s):
+                yield
+        except TimeoutError:
+            raise deadline_exceeded() from None
+        except StatusError as error:
+            if error.reason == PASSED:
+                raise deadline_exceeded() from None
+            raise
+
     def require(self, least_s: float) -> None:
         """Raises StatusError DEADLINE_EXCEEDED when less than `least_s` is left."""
         if self.remaining_s < least_s:
@@ -43,6 +63,6 @@ def deadline_exceeded() -> StatusError:
     """The error of a call that has passed its deadline."""
     return StatusError(
         grpc.StatusCode.DEADLINE_EXCEEDED,
-        "DEADLINE_EXCEEDED",
+        PASSED,
         "The audio was not ready within the deadline; set a longer one or ask for less audio.",
     )

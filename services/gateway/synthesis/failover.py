@@ -31,7 +31,7 @@ FIRST_DELAY_S, MOST_DELAY_S = 0.05, 1.0  # between two calls to a full stage
 class FailoverLimits:
     """How often and how long one stream may fail over."""
 
-    most: int  # failovers of one stream, both stages together
+    most: int  # failovers of one utterance, both stages together
     wait_s: float  # from a loss until another replica resumes the stream
     full_wait_s: float = 30.0  # for room at a full stage, in streams that wait for it
 
@@ -53,7 +53,7 @@ class _Full:
 
 
 class Failovers:
-    """The failovers of one stream."""
+    """The failovers of one utterance. Each sentence of a text is one."""
 
     def __init__(
         self,

@@ -51,4 +51,4 @@ class SynthesisPlan:
     send_checkpoints: bool = False  # between the audio, of a text after each sentence
     checkpoints: tuple[bytes, ...] = ()  # of an earlier call, sealed
     context_digest: bytes = b""  # SHA-256 of the context as it came; b"" where there are no checkpoints
-    arrived_at_s: float = field(default_factory=time.monotonic, compare=False)  # of the request, on the monotonic clock
+    arrived_at_s: float = field(default_factory=time.monotonic, compare=False)  # of the call, on the monotonic clock

@@ -42,6 +42,7 @@ _STATUS_OF_REASON: Mapping[str, tuple[int, str]] = {
     "CODEC_TOO_OLD": (501, SERVER),
     "VOICES_OFF": (501, SERVER),
     "VOICE_BROKEN": (500, SERVER),
+    "TEXT_STALLED": (408, INVALID),  # beside them the one that shares a code with faults of ours, and is the caller's
 }
 # Paths in csm/v1/tts.proto, and the body's fields.
 _FIELDS = (
@@ -76,7 +77,7 @@ class ApiError(Exception):
         *,
         kind: str = INVALID,
         param: str | None = None,
-        code: str | None = None,
+        code: str,
         retry_after_s: float | None = None,
     ) -> None:
         """kind: OpenAI's `type`; param: the body's field; code: a word for programs"""
@@ -84,6 +85,7 @@ class ApiError(Exception):
             message = message[: LONGEST_MESSAGE - 1] + "\N{HORIZONTAL ELLIPSIS}"
         super().__init__(message)
         self.status = status
+        self.code = code
         self.retry_after_s = retry_after_s
         self.body: dict[str, Any] = {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
@@ -110,6 +112,11 @@ def body_field(path: str) -> str:
     return path
 
 
+def failed() -> ApiError:
+    """The answer to what nobody foresaw; the log has more."""
+    return ApiError(500, "The server failed.", kind=SERVER, code="internal")
+
+
 def from_client_error(error: CsmClientError) -> ApiError:
     """What the gateway answered, or gRPC on its behalf."""
     if isinstance(error, IncompleteAudioError):
@@ -120,7 +127,7 @@ def from_client_error(error: CsmClientError) -> ApiError:
     if isinstance(error, TokenError):
         return ApiError(401, str(error), kind="authentication_error", code="credential_invalid")
     if not isinstance(error, ServerError):
-        return ApiError(500, "The server failed.", kind=SERVER, code="internal")
+        return failed()
     status, kind = _STATUS_OF_REASON.get(error.reason) or _STATUS.get(error.code, (500, SERVER))
     if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED and error.reason == error.code.name:
         status, kind = 413, INVALID  # gRPC's own: a message is too large

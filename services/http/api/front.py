@@ -19,7 +19,7 @@ from services.common.rpc.calls import is_uuid
 from services.common.telemetry import logs
 from services.http.api.bodies import Bodies, Body
 from services.http.api.disconnect import CallerGoneError
-from services.http.api.errors import SERVER, ApiError
+from services.http.api.errors import ApiError, failed
 from services.http.api.origins import Origins
 from services.http.metrics import HttpMetrics
 from services.http.settings import HttpSettings
@@ -70,7 +70,7 @@ class Front:
             await request.answer(error, receive)
         except Exception:
             log.exception("%s %s failed", request.method, scope["path"])
-            await request.answer(ApiError(500, "The server failed.", kind=SERVER, code="internal"), receive)
+            await request.answer(failed(), receive)
         finally:
             body.end()
             request.end()

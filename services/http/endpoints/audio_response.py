@@ -83,7 +83,7 @@ class AudioResponse(Response):
     async def _break(self, error: Exception, scope: Scope, send: Send) -> None:
         """Says why where the format has a place for it, and leaves the response without its end."""
         reason = from_client_error(error) if isinstance(error, CsmClientError) else _TOO_SLOW
-        scope[BROKEN] = reason.body["error"]["code"]
+        scope[BROKEN] = reason.code
         if self._is_sse and reason is not _TOO_SLOW:
             with suppress(TimeoutError):
                 await self._write(send, sse.error(reason))

@@ -13,7 +13,8 @@ from fastapi import APIRouter, WebSocket
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocketDisconnect
 
-from services.http.api.errors import ApiError, from_client_error
+from services.http.api.errors import ApiError, failed, from_client_error
+from services.http.api.front import BROKEN
 from services.http.api.upstream import Caller
 from services.http.door import Door
 from services.http.endpoints.speech import check_model
@@ -96,6 +97,9 @@ class _Session:
             await self._fail(error)
         except CsmClientError as error:
             await self._fail(from_client_error(error))
+        except Exception:  # that nobody foresaw; the front logs it
+            await self._fail(failed())
+            raise
         finally:
             tasks = {task for task in (draining, receiving, self._speaking) if task is not None}
             for task in tasks:
@@ -220,9 +224,11 @@ class _Session:
 
     async def _fail(self, error: ApiError) -> None:
         """Reports the error to the client and closes."""
-        code = TRY_LATER if error.status in (429, 503) else POLICY if error.status < 500 else FAILED
+        code, reason = TRY_LATER if error.status in (429, 503) else POLICY if error.status < 500 else FAILED, error.code
+        if error.status >= 500:
+            self._websocket.scope[BROKEN] = reason
         try:
             await self._send_json({"type": "error", **error.body})
-            await self._websocket.close(code, str(error.body["error"]["code"]))
+            await self._websocket.close(code, reason)
         except (WebSocketDisconnect, RuntimeError, TimeoutError):
             pass  # it has left

@@ -67,7 +67,8 @@ def parse_first(message: str | bytes) -> SessionConfig:
         _TEXT.validate_json(message)
     except ValidationError:
         return _parsed(_FIRST, message)
-    raise ApiError(400, 'The first message must be {"type": "session.config"}, with fields if you like.', param="type")
+    why = 'The first message must be {"type": "session.config"}, with fields if you like.'
+    raise ApiError(400, why, param="type", code="invalid_value")
 
 
 def parse_later(message: str | bytes) -> ClientMessage:

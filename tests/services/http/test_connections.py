@@ -97,6 +97,45 @@ async def test_client_that_does_not_read_loses_its_connection(body: dict[str, An
         connection.close()
 
 
+async def unread(door: FakeDoor) -> socket.socket:
+    """A client that reads none of so many answers that the next one cannot be written."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    connection.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", door.stage.server.port))
+    async with asyncio.timeout(30):
+        while not (here := door.stage.server.connections()):
+            await asyncio.sleep(0.01)
+        here[0].get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        while here[0].get_write_buffer_size() <= here[0].get_write_buffer_limits()[1]:
+            connection.send(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await asyncio.sleep(0.01)
+    return connection
+
+
+async def test_an_answer_that_cannot_begin_does_not_keep_its_place(
+    body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "UNTOLD_S", 0.1)
+    async with fake_door(write_timeout_seconds=0.3) as door:
+        connection = await unread(door)
+        connection.send(request(body))
+        await no_connection(door)
+        async with asyncio.timeout(10):
+            while door.stage.door.streams.count:
+                await asyncio.sleep(0.01)
+        connection.close()
+
+
+async def test_a_websocket_does_not_begin_behind_answers_that_are_not_read(door: FakeDoor) -> None:
+    """It would not know that it must wait, and all speech would be kept for the client."""
+    connection = await unread(door)
+    upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + 22 * "A"
+    connection.send(f"GET {STREAM} HTTP/1.1\r\nHost: localhost\r\n{upgrade}==\r\n\r\n".encode())
+    await no_connection(door)
+    connection.close()
+
+
 async def test_unread_pongs_do_not_fill_the_memory(door: FakeDoor) -> None:
     async with connect(f"ws://127.0.0.1:{door.stage.server.port}{STREAM}") as client:
         client.transport.pause_reading()  # type: ignore[attr-defined]

@@ -30,6 +30,7 @@ async def test_leaving_caller_cancels_upstream(door: FakeDoor, body: dict[str, A
     await asyncio.wait_for(call.ended.wait(), 60)
     assert call.error == "CancelledError"
     await _until_no_stream(door)
+    assert 'route="/v1/audio/speech",status="499"} 1.0' in (await door.client.get("/metrics")).text
 
 
 async def _until_no_stream(door: FakeDoor) -> None:
@@ -68,6 +69,7 @@ async def test_broken_stream_is_an_incomplete_read(door: FakeDoor, body: dict[st
     if stream_format == "sse":
         last = json.loads(caught.value.partial.decode().strip().splitlines()[-1].removeprefix("data: "))
         assert last["type"] == "error" and last["error"]["type"] == "server_error"
+        assert last["error"]["code"] == "internal"  # what the gateway said, and not that the audio is incomplete
         assert b"speech.audio.done" not in caught.value.partial
     await _until_no_stream(door)
     metrics = (await door.client.get("/metrics")).text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -137,11 +138,29 @@ async def test_full_engine_is_503_with_retry_after(door: FakeDoor, body: dict[st
         assert answer.json()["error"]["code"] == "queue_full"
 
 
+async def test_a_message_that_is_too_large_for_the_gateway_is_413(body: dict[str, Any]) -> None:
+    """gRPC's own refusal has the status of a quota, and no reason: to call again would not help."""
+    async with fake_door({"max_receive_message_bytes": 100_000}) as door:
+        context = [{"text": "Hi.", "audio": base64.b64encode(bytes(200_000)).decode()}]
+        answer = await door.client.post(SPEECH, json=body | {"context": context})
+    assert (answer.status_code, answer.json()["error"]["type"]) == (413, "invalid_request_error")
+    assert "retry-after" not in answer.headers
+
+
 async def test_failure_behind_is_500_without_its_cause(door: FakeDoor, body: dict[str, Any]) -> None:
     door.behind.engine.script.fail_at = 0
     answer = await door.client.post(SPEECH, json=body)
     assert answer.status_code == 500 and answer.json()["error"]["type"] == "server_error"
     assert "scripted" not in answer.text
+
+
+async def test_failure_of_the_door_itself_has_the_shape(
+    door: FakeDoor, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.http.endpoints.speech.client_options", lambda *_: 1 // 0)
+    answer = await door.client.post(SPEECH, json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
+    assert "zero" not in answer.text
 
 
 async def test_stages_of_two_bundles_are_no_fault_of_the_caller(door: FakeDoor, body: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from csm_client.tables.encodings import ENCODINGS
 
 from services.gateway.audio.wav import wav_header
 from services.http.api.formats import CONTENT_TYPES
-from tests.support.door.fake_door import FakeDoor
+from tests.support.door.fake_door import FakeDoor, fake_door
 from tests.support.fake_stages import fake_frames, numbered_audio
 
 SPEECH = "/v1/audio/speech"
@@ -93,6 +93,13 @@ async def test_deadline_header_shortens_the_deadline(door: FakeDoor, body: dict[
     await door.client.post(SPEECH, json=body, headers={"x-timeout-seconds": "5"})
     remaining_s = door.behind.engine.calls[0].remaining_s
     assert remaining_s is not None and remaining_s <= 5
+
+
+async def test_deadline_header_does_not_lengthen_the_deadline(body: dict[str, Any]) -> None:
+    async with fake_door(deadline_seconds=5) as door:
+        await door.client.post(SPEECH, json=body, headers={"x-timeout-seconds": "100"})
+        remaining_s = door.behind.engine.calls[0].remaining_s
+        assert remaining_s is not None and remaining_s <= 5.5  # gRPC rounds it up on its way
 
 
 async def test_context_is_recordings_and_codes(door: FakeDoor, body: dict[str, Any]) -> None:

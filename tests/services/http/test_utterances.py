@@ -1,15 +1,18 @@
-"""What a WebSocket session takes as an utterance: pieces, also empty ones, texts without words, its configuration."""
+"""What a WebSocket session takes as an utterance: pieces, also empty ones, texts without words, its configuration. And
+how a session fails.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import pytest
 
 from tests.services.http.test_websocket import talking
-from tests.support.door.fake_door import FakeDoor
+from tests.support.door.fake_door import FakeDoor, fake_door
 from tests.support.fake_stages import numbered_audio
 
 
@@ -100,3 +103,92 @@ async def test_the_wrong_field_of_a_message_is_named(door: FakeDoor, message: An
         await talk._connection.send(json.dumps(message))
         error = (await talk.next())["error"]
         assert error["param"] == param and words in error["message"]
+
+
+async def test_a_text_that_goes_on_for_long_is_not_too_fast(door: FakeDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the gateway has taken waits no more."""
+    monkeypatch.setattr("services.http.endpoints.utterance.MOST_WAITING_CHARACTERS", 20)
+    async with talking(door, {}) as talk:
+        for _ in range(4):
+            await talk.say(type="input.text", text="Hello there.", flush=True)
+            assert (await talk.until("audio.start"))[-1]["sentence_text"] == "Hello there."
+        await talk.say(type="input.done")
+        assert (await talk.until("session.done"))[-1]["total_sentences"] == 4
+
+
+async def test_a_session_is_not_idle_while_it_speaks() -> None:
+    async with fake_door(websocket_idle_seconds=0.3) as door, talking(door, {}) as talk:
+        script = door.behind.engine.script
+        script.pause_at = 1
+        await talk.say(type="input.text", text="One.")
+        await talk.say(type="input.done")
+        await script.paused.wait()
+        await asyncio.sleep(0.6)
+        script.resume.set()
+        await talk.until("session.done")
+        assert await talk.closed() == 1001
+
+
+async def test_a_cancel_drops_every_utterance_that_waits(door: FakeDoor) -> None:
+    script = door.behind.engine.script
+    script.pause_at = 1
+    async with talking(door, {}) as talk:
+        for words in ("One.", "Two.", "Three."):
+            await talk.say(type="input.text", text=words)
+            await talk.say(type="input.done")
+        await script.paused.wait()
+        await talk.say(type="input.cancel")
+        await talk.until("audio.cancelled")
+        script.resume.set()
+        await talk.say(type="input.text", text="Four.")
+        await talk.say(type="input.done")
+        found = await talk.until("session.done")
+    assert [message["sentence_text"] for message in found if message["type"] == "audio.start"] == ["Four."]
+
+
+async def sessions(door: FakeDoor, status: str) -> bool:
+    """Whether one has ended with that status, and none with another."""
+    async with asyncio.timeout(10):
+        while not (counts := re.findall(r"http_requests_total{method=.WEBSOCKET.*", await metrics(door))):
+            await asyncio.sleep(0.01)
+    return len(counts) == 1 and f'status="{status}"' in counts[0]
+
+
+async def metrics(door: FakeDoor) -> str:
+    return (await door.client.get("/metrics")).text
+
+
+async def test_failure_in_the_middle_is_told_counted_as_broken_and_never_done(door: FakeDoor) -> None:
+    script = door.behind.engine.script
+    script.pause_at = script.fail_at = 5
+    async with talking(door, {}) as talk:
+        await talk.say(type="input.text", text="Hello there. ", flush=True)
+        assert (await talk.next())["type"] == "audio.start"
+        script.resume.set()
+        error = await talk.next()
+        assert error["type"] == "error" and error["error"]["type"] == "server_error"
+        assert await talk.closed() == 1011
+    assert await sessions(door, "broken")
+
+
+async def test_a_session_that_ends_with_its_clients_mistake_is_not_broken(door: FakeDoor) -> None:
+    async with talking(door, {}) as talk:
+        await talk.say(type="input.music")
+        assert await talk.closed() == 1008
+    assert await sessions(door, "101")
+
+
+async def test_a_failure_that_nobody_foresaw_is_told(door: FakeDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with talking(door, {}) as talk:
+        monkeypatch.setattr("services.http.endpoints.websocket.client_options", lambda *_: 1 // 0)
+        await talk.say(type="input.text", text="Hello there.")
+        assert (await talk.next())["error"]["code"] == "internal"
+        assert await talk.closed() == 1011
+    assert await sessions(door, "broken")
+
+
+async def test_a_client_that_goes_silent_within_a_text_is_told_so() -> None:
+    async with fake_door({"text_idle_seconds": 0.2}) as door, talking(door, {}) as talk:
+        await talk.say(type="input.text", text="Hello")
+        assert (await talk.next())["error"]["code"] == "text_stalled"
+        assert await talk.closed() == 1008

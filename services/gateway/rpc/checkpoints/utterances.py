@@ -88,7 +88,7 @@ class UtteranceCheckpoints:
         place = Place(last.decoded_sample_count, last.sent_sample_count) if last.sent_sample_count else None
         return Begun(made, place, first.watermark_key_id)
 
-    def between(self, synthesis: Synthesis, sink: StreamSink, clip: Clip) -> Deliver:
+    def between(self, synthesis: Synthesis, sink: StreamSink) -> Deliver:
         """Delivers to the sink, and sends checkpoints between the audio if the caller asks for them."""
         if not self._sends:
             return sink.deliver
@@ -97,13 +97,13 @@ class UtteranceCheckpoints:
             sent = await sink.deliver(samples)
             if sink.taken_samples >= self._told_samples + CHECKPOINT_FRAMES * self._catalog.frame_samples:
                 self._told_samples = sink.taken_samples
-                if (state := self._next(synthesis, sink, clip)) is not None:
+                if (state := self._next(synthesis, sink)) is not None:
                     await sink.send_checkpoint(self._chain.seal(state))
             return sent
 
         return deliver
 
-    def _next(self, synthesis: Synthesis, sink: StreamSink, clip: Clip) -> made_frames_pb2.MadeFrames | None:
+    def _next(self, synthesis: Synthesis, sink: StreamSink) -> made_frames_pb2.MadeFrames | None:
         """What follows the last checkpoint; None where nothing does."""
         made = synthesis.made(self._told_frames, sink.taken_samples - self._samples_before)
         goes_on = self._goes_on and made.checkpoint.sample_offset > 0 and sink.sent_samples > 0
@@ -112,7 +112,7 @@ class UtteranceCheckpoints:
         state = made_frames_pb2.MadeFrames(codes=made.codes, complete=made.complete)
         if not self._told_frames:
             state.started.CopyFrom(made.started)
-            state.watermark_key_id = clip.key_id or self._catalog.codec.active_key_id
+            state.watermark_key_id = self._catalog.codec.active_key_id
         if goes_on:
             state.decoding.CopyFrom(made.checkpoint)
             state.decoded_sample_count = aligned(made.checkpoint.sample_offset, *self._rates_hz)

@@ -204,23 +204,24 @@ class TextSynthesis:
         started = engine_pb2.GenerateStarted()
         started.CopyFrom(last.started)
         started.text_token_count = sum(result.started.text_token_count for result in self._results)
+        # Oldest first, so the caller's turns before the sentences of the text.
+        started.dropped_segment_count = min(started.dropped_segment_count, len(self._plan.turns))
         return SynthesisResult(
             complete=engine_pb2.GenerateComplete(finish_reason=self._finish_reason(), frame_count=buffer.frame_count),
             started=started,
             watermark=watermark,
             codes=buffer.joined(last.codes.codebook_count),
             queue_s=made_here[0].queue_s if made_here else 0.0,
-            first_audio_s=made_here[0].first_audio_s if made_here else 0.0,
+            first_audio_s=next((result.first_audio_s for result in made_here if result.first_audio_s), 0.0),
             total_s=time.monotonic() - self._began_at_s,
         )
 
     def _finish_reason(self) -> engine_pb2.FinishReason:
         """The reason of the first sentence that was cut; END_OF_SPEECH when none was."""
-        if self._is_cut:
-            return engine_pb2.FINISH_REASON_MAX_FRAMES
-        reasons = [result.complete.finish_reason for result in self._results]
-        cuts = [reason for reason in reasons if reason != engine_pb2.FINISH_REASON_END_OF_SPEECH]
-        return cuts[0] if cuts else engine_pb2.FINISH_REASON_END_OF_SPEECH
+        for result in self._results:
+            if result.complete.finish_reason != engine_pb2.FINISH_REASON_END_OF_SPEECH:
+                return result.complete.finish_reason
+        return engine_pb2.FINISH_REASON_MAX_FRAMES if self._is_cut else engine_pb2.FINISH_REASON_END_OF_SPEECH
 
 
 def _other_text(index: int) -> StatusError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import io
 import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
+import soundfile
 from csm.codec.v1 import codec_pb2
 from csm.v1 import tts_pb2, tts_pb2_grpc, voices_pb2, voices_pb2_grpc
 
@@ -131,6 +134,16 @@ async def test_calls_wait_for_the_budget_and_one_too_many_is_refused(tmp_path: P
         for name in ("tts_recording_bytes", "tts_waiting_recordings", "tts_large_requests"):
             assert gauge(running, name) == 0
         assert len(codec.encoded) == 2
+
+
+async def test_a_compressed_recording_holds_its_own_samples_once_it_is_decoded(tmp_path: Path) -> None:
+    soundfile.write(file := io.BytesIO(), np.zeros(24_000, np.int16), 24_000, format="FLAC")
+    given = (request := asked()).context.turns[0].audio.recording
+    given.audio_content, given.audio_format.audio_encoding = file.getvalue(), tts_pb2.AUDIO_ENCODING_FLAC
+    async with budget(tmp_path) as (running, codec, channel):
+        _ = tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesize(request)
+        await codec.encoding.wait()
+        assert gauge(running, "tts_recording_bytes") == 2 * 24_000
 
 
 async def test_a_voice_from_codes_needs_no_memory_for_recordings(tmp_path: Path) -> None:

@@ -212,6 +212,28 @@ async def test_a_sender_that_stalls_is_ended_and_its_turn_is_free(
     )
 
 
+async def test_a_recording_that_comes_slowly_for_longer_than_the_server_s_deadline_is_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watermark_servicer, "REFUSED_SECONDS", 0.1)
+
+    async def trickles() -> AsyncIterator[watermark_pb2.StreamDetectWatermarkRequest]:
+        """A chunk of a file that has no end, before any sample."""
+        yield next(messages(b"", WAV))
+        content = b"RIFF\xff\xff\xff\xffWAVELIST\xff\xff\xff\x0f"
+        while not call.done():
+            yield watermark_pb2.StreamDetectWatermarkRequest(audio_content=content)
+            await asyncio.sleep(0.5)
+
+    async with (
+        fake_deployment(default_deadline_seconds=1.0) as deployment,
+        grpc.aio.insecure_channel(deployment.target) as channel,
+    ):
+        call = watermark_pb2_grpc.WatermarkServiceStub(channel).StreamDetectWatermark(trickles())
+        error = await asyncio.wait_for(refused(call), 20)
+        assert (error.code, error.reason) == (Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
+
+
 async def test_a_search_that_waits_for_the_codec_for_longer_than_senders_may_be_idle_is_made(
     deployment: FakeDeployment, watermark: Any, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:

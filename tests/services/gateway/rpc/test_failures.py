@@ -11,6 +11,8 @@ from csm.v1 import tts_pb2, tts_pb2_grpc, watermark_pb2
 
 from csm_bundle.errors import EngineBusyError, InvalidRequestError, WatermarkError
 from services.common.rpc import status
+from services.gateway.rpc import sinks
+from tests.services.gateway.synthesis.lost_stages import lacks_key
 from tests.support.fake_deployment import FakeDeployment, ended, failure, fake_deployment, read_until_audio
 from tests.support.fake_stages import FRAME_SAMPLES, fake_frames
 
@@ -51,6 +53,22 @@ async def test_codec_killed_after_audio_is_codec_lost(
     error = await failure(call)
     assert (error.code, error.reason) == (Code.UNAVAILABLE, "CODEC_LOST")
     assert await ended(deployment.engine.calls) == "CancelledError"
+
+
+async def test_what_a_codec_decoded_before_it_was_lost_is_still_sent(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, monkeypatch: Any
+) -> None:
+    encode = sinks.encode
+
+    async def late(encoder: Any, samples: bytes) -> Any:
+        await asyncio.sleep(0.1)
+        return await encode(encoder, samples)
+
+    monkeypatch.setattr(sinks, "encode", late)
+    deployment.codec.script.fail_at = 5
+    deployment.codec.script.failure = status.StatusError(Code.UNAVAILABLE, "DRAINING", "gone")
+    error = await failure(tts.StreamSynthesize(stream_request))
+    assert (error.reason, error.metadata["delivered_sample_count"]) == ("CODEC_LOST", str(5 * FRAME_SAMPLES))
 
 
 async def test_codec_away_before_audio_is_unreachable_and_frees_the_engine(
@@ -189,6 +207,20 @@ async def test_fields_of_the_codec_are_told_in_public_terms(
         error = status.from_rpc_error(failed.value)
         assert [v.field for v in error.field_violations] == [f"recording.{ours}"]
         assert error.message == f"recording.{ours}: does not fit."
+
+
+async def test_a_key_that_no_codec_has_is_no_fault_of_the_caller_and_is_looked_up_anew(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
+    """As while keys are changed: the gateway names the one that was active when it last asked."""
+    await deployment.gateway.wait_ready()
+    deployment.codec.info.active_key_id = "key-2"
+    deployment.codec.refusals = [lacks_key()] * 100
+    error = await failure(tts.StreamSynthesize(stream_request))
+    assert (error.code, error.reason) == (Code.FAILED_PRECONDITION, "CODEC_MISMATCH")
+    deployment.codec.refusals.clear()
+    assert [message async for message in tts.StreamSynthesize(stream_request)]
+    assert deployment.codec.calls[-1].request.watermark_key_id == "key-2"
 
 
 async def test_stages_of_different_bundles_are_refused(

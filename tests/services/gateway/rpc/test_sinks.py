@@ -13,6 +13,7 @@ from csm.v1 import tts_pb2
 
 from csm_bundle.sampling import SamplingParams
 from services.common.rpc.status import StatusError
+from services.gateway.audio.resampling.continuation import Place
 from services.gateway.rpc.sinks import StreamSink
 from services.gateway.stages.catalog import Catalog
 from services.gateway.synthesis.plan import SynthesisPlan
@@ -52,10 +53,12 @@ def make_sink() -> MakeSink:
     )  # fmt: skip
     codec = codec_pb2.GetCodecInfoResponse(codec=rvq_pb2.CodecIdentity(sample_rate_hertz=24_000))
 
-    def make(write_timeout_s: float = 30.0, least_pace: float = 0.0) -> tuple[StreamSink, SlowContext]:
+    def make(
+        write_timeout_s: float = 30.0, least_pace: float = 0.0, place: Place | None = None
+    ) -> tuple[StreamSink, SlowContext]:
         context = SlowContext()
         catalog = Catalog(engine_pb2.GetModelInfoResponse(), codec)
-        sink = StreamSink(context, plan, catalog, write_timeout_s, least_pace=least_pace)  # type: ignore[arg-type]
+        sink = StreamSink(context, plan, catalog, write_timeout_s, least_pace=least_pace, place=place)  # type: ignore[arg-type]
         return sink, context
 
     return make
@@ -110,9 +113,15 @@ async def take_slowly(context: SlowContext, clock: Clock, pause_s: float) -> Non
         context.taken.clear()
 
 
-async def test_waits_of_many_writes_add_up_to_the_least_pace(make_sink: MakeSink, clock: Clock) -> None:
-    """Each write is taken in time, and yet the caller takes a hundredth of what it must."""
-    sink, context = make_sink(write_timeout_s=30.0, least_pace=1.0)
+@pytest.mark.parametrize("had_samples", [0, 240_000_000])
+async def test_waits_of_many_writes_add_up_to_the_least_pace(
+    make_sink: MakeSink, clock: Clock, had_samples: int
+) -> None:
+    """Each write is taken in time, and yet the caller takes a hundredth of what it must. What it had from a lost call
+    it has not taken here.
+    """
+    place = Place(had_samples, had_samples) if had_samples else None
+    sink, context = make_sink(write_timeout_s=30.0, least_pace=1.0, place=place)
     taking = asyncio.create_task(take_slowly(context, clock, 10.0))
     with pytest.raises(StatusError, match="at least 1 s in a second are needed") as raised:
         for _ in range(100):

@@ -68,6 +68,8 @@ async def test_what_a_caller_had_before_a_loss_is_made_without_pacing_and_sent_a
     stream_request.stream_config.heard_sample_count = heard
     _, chunks, _ = await collect(tts.StreamSynthesize(stream_request))
     assert not deployment.engine.calls[0].request.live
+    resumed = deployment.gateway.server.metrics.registry.get_sample_value
+    assert resumed("tts_resumed_streams_total", {"kind": "utterance", "at": "start"}) == 1
     assert chunks[0].sample_offset == 0 and sum(chunk.sample_count for chunk in chunks) == 10 * FRAME_SAMPLES
 
 

@@ -164,6 +164,7 @@ async def test_the_longest_audio_counts_for_all_sentences(
     deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
 ) -> None:
     config.max_audio_duration.CopyFrom(duration_pb2.Duration(seconds=2))
+    config.stream_config.chunk_duration.CopyFrom(duration_pb2.Duration(seconds=1))
     deployment.engine.frame_count = 100
     _, sentences, audio, summary = await collect(tts.StreamSynthesizeText(messages_of(config)))
     assert len(sentences) == 1 and len(audio) == 2 * 25 * FRAME_SAMPLES
@@ -171,9 +172,27 @@ async def test_the_longest_audio_counts_for_all_sentences(
 
     deployment.engine.frame_count = 10
     *_, summary = await collect(tts.StreamSynthesizeText(messages_of(config)))
-    assert [call.request.max_frame_count for call in deployment.engine.calls[1:]] == [25, 15, 5]
+    requests = [call.request for call in deployment.engine.calls[1:]]
+    assert [request.max_frame_count for request in requests] == [25, 15, 5]
+    assert [request.first_batch_frame_count for request in requests] == [13, 13, 5]
     assert summary.stats.frame_count == 25
     assert summary.finish_reason == tts_pb2.FINISH_REASON_MAX_AUDIO_DURATION
+
+
+async def test_a_sentence_begins_where_its_audio_does_at_the_rate_of_the_caller(
+    tts: Any, config: tts_pb2.StreamSynthesizeRequest
+) -> None:
+    config.audio_config.sample_rate_hertz = 8_000
+    _, sentences, _, _ = await collect(tts.StreamSynthesizeText(messages_of(config)))
+    assert [offset for _, offset in sentences] == [0, 10 * FRAME_SAMPLES // 3, 20 * FRAME_SAMPLES // 3]
+
+
+async def test_the_seed_after_the_largest_is_the_least(
+    deployment: FakeDeployment, tts: Any, config: tts_pb2.StreamSynthesizeRequest
+) -> None:
+    config.sampling_params.seed = 2**63 - 1
+    await collect(tts.StreamSynthesizeText(messages_of(config)))
+    assert [call.request.sampling_params.seed for call in deployment.engine.calls] == [2**63 - 1, 0, 1]
 
 
 async def test_all_sentences_are_one_clip_for_the_codec(

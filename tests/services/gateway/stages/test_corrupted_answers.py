@@ -1,4 +1,6 @@
-"""A stage whose answers are no messages is lost: another replica goes on, and the caller hears nothing of it."""
+"""A stage whose answers are no messages is lost: another replica goes on, and the caller hears nothing of it. One whose
+answers contradict each other has failed.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from services.gateway.stages.silence import SilenceWatch
-from tests.support.fake_deployment import fake_deployment
+from tests.support.fake_deployment import failure, fake_deployment
 from tests.support.fake_stages import numbered_audio
 
 
@@ -38,3 +40,25 @@ async def test_a_corrupted_answer_is_a_loss(
         assert audio == numbered_audio(range(10))
         value = deployment.gateway.server.metrics.registry.get_sample_value
         assert value("tts_failovers_total", {"stage": stage, "outcome": "resumed"}) == 1
+
+
+@pytest.mark.parametrize(
+    ("stage", "field"), [("engine", "frame_count"), ("codec", "frame_count"), ("codec", "sample_count")]
+)
+async def test_a_total_that_is_not_what_was_sent_is_a_failure(
+    stream_request: tts_pb2.StreamSynthesizeRequest, monkeypatch: pytest.MonkeyPatch, stage: str, field: str
+) -> None:
+    """A stream that lost messages on its way looks whole otherwise."""
+    messages = SilenceWatch.__anext__
+
+    async def counted_wrong(self: Any) -> Any:
+        message = await messages(self)
+        if message.DESCRIPTOR.full_name.startswith(f"csm.{stage}.") and message.HasField("complete"):
+            setattr(message.complete, field, getattr(message.complete, field) + 1)
+        return message
+
+    monkeypatch.setattr(SilenceWatch, "__anext__", counted_wrong)
+    async with fake_deployment() as deployment, grpc.aio.insecure_channel(deployment.target) as channel:
+        await deployment.gateway.wait_ready()
+        stub: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)
+        assert (await failure(stub.StreamSynthesize(stream_request))).reason == "INTERNAL"

@@ -73,8 +73,13 @@ async def assert_undisturbed(call: Any) -> None:
 
 
 def be_of_another_mark(codec: FakeCodec) -> None:
-    """Its description is that of the others; only its refusal of their states shows another mark network."""
+    """Its description is that of the others; only its refusals of their key and states show another mark."""
     refusal = StatusError(
         grpc.StatusCode.FAILED_PRECONDITION, "CODEC_MISMATCH", "config.checkpoint was made by another codec."
     )
-    codec.refusals = [refusal] * 1000
+    codec.refusals = [lacks_key(), refusal] * 500
+
+
+def lacks_key() -> StatusError:
+    """What a codec answers to the id of a key that it never had."""
+    return StatusError(grpc.StatusCode.NOT_FOUND, "WATERMARK_KEY_NOT_FOUND", "The keyring has no key 'key-1'.")

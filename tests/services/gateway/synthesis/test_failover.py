@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -62,6 +63,25 @@ async def test_an_answer_about_the_request_is_no_loss(error: StageError) -> None
     bench = Bench()
     assert await bench.refused(error) is error
     assert bench.waits == [] and bench.outcomes == []
+
+
+async def test_a_full_stage_is_asked_again_after_twice_the_time_and_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(FailoverLimits(most=3, wait_s=5.0, full_wait_s=4.0))
+    bench.failovers.wait_when_full()
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        bench.now_s += seconds
+
+    monkeypatch.setattr("services.gateway.synthesis.failover.asyncio", SimpleNamespace(sleep=sleep))
+    full = answer(Code.UNAVAILABLE, "QUEUE_FULL")
+    while sum(waits) < 4.0:
+        await bench.prepare(full)
+    assert waits == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 0.45])
+    assert await bench.refused(full) is full
 
 
 @pytest.mark.parametrize("reason", ["ENGINE_UNREACHABLE", "DRAINING"])

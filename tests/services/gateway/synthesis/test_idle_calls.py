@@ -50,21 +50,23 @@ async def test_text_call_that_sends_nothing_is_ended(
         assert "No text has come for 0.3 s" in error.message
 
 
+@pytest.mark.parametrize("stage", ["engine", "codec"])
 async def test_text_call_is_not_idle_while_it_is_spoken(
-    stream_request: tts_pb2.StreamSynthesizeRequest, clock: Clock
+    stream_request: tts_pb2.StreamSynthesizeRequest, clock: Clock, stage: str
 ) -> None:
     async with fake_deployment(text_idle_seconds=SHORT_S) as deployment, _channel(deployment) as channel:
         await deployment.gateway.wait_ready()
-        deployment.engine.script.pause_at = 0
+        script = deployment.engine.script if stage == "engine" else deployment.codec.script
+        script.pause_at = 0
         call = tts_pb2_grpc.TextToSpeechServiceStub(channel).StreamSynthesizeText()
         await call.write(config(stream_request))
         await call.write(text("One."))
-        await deployment.engine.script.paused.wait()
+        await script.paused.wait()
         for _ in range(5):  # each wait for a text begins anew
             clock.put_forward(SHORT_S)
             await asyncio.sleep(0.01)
         assert not call.done()
-        deployment.engine.script.resume.set()
+        script.resume.set()
         assert await _audio(call, 10) == numbered_audio(range(10))
         failing = asyncio.create_task(failure(call))
         while not failing.done():

@@ -9,7 +9,7 @@ import grpc
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from tests.services.gateway.synthesis.lost_stages import FRAMES, assert_undisturbed, go_on, pause, paused
-from tests.support.fake_deployment import fake_deployment
+from tests.support.fake_deployment import failure, fake_deployment
 
 
 async def test_a_stream_of_a_conversation_looks_for_an_engine_that_fits(
@@ -40,3 +40,24 @@ async def test_a_stream_of_a_conversation_looks_for_an_engine_that_fits(
         for engine in left:
             engine.may_start.set()
         await reading
+
+
+async def test_an_engine_that_drops_other_turns_does_not_go_on(
+    stream_request: tts_pb2.StreamSynthesizeRequest,
+) -> None:
+    """It has other weights or another window, whatever it says: the rest would be of another conversation."""
+    async with (
+        fake_deployment(replica_count=2, failover_wait_seconds=0.5) as running,
+        grpc.aio.insecure_channel(running.target) as channel,
+    ):
+        pause(running.engines, 3)
+        stub: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)
+        reading = asyncio.create_task(failure(stub.StreamSynthesize(stream_request, timeout=60)))
+        lost = await paused(running.engines)
+        other = running.engines[1 - lost]
+        other.dropped_segment_count = 1
+        go_on([other])
+        await running.engine_servers[lost].drain(0)
+        error = await reading
+        assert error.reason == "ENGINE_LOST" and "another bundle" in error.message
+        assert other.calls

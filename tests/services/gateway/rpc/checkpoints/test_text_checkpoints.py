@@ -14,6 +14,7 @@ from csm.v1 import tts_pb2
 from services.gateway.auth.code_sealing import STATE_MAGIC
 from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
     ENCODINGS,
+    be_of_another_model,
     broken_chains,
     refusal,
     resumed_streams,
@@ -160,7 +161,8 @@ async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(tm
             assert rest.content == whole.content[whole.places[count - 1][1] :]
             assert {call.request.watermark_key_id for call in deployment.codec.calls} == {"key-1"}
             states += rest.states[:2]
-    begin(deployment, 0)
+    async with gateway(tmp_path / "seals.json", max_remembered_sentences=1) as (_, tts):  # it would speak otherwise
+        assert (await refused(tts, asked, states))[1] == "CHECKPOINT_OTHER_REQUEST"
 
 
 async def test_a_gateway_that_lacks_the_key_makes_everything_again(tmp_path: Path, asked: Config) -> None:
@@ -204,7 +206,7 @@ async def test_checkpoints_show_no_word_and_no_code(running: tuple[FakeDeploymen
 async def test_checkpoints_that_do_not_belong_here_are_refused(
     running: tuple[FakeDeployment, Any], asked: Config
 ) -> None:
-    _, tts = running
+    deployment, tts = running
     states = (await hear(tts, asked)).states
     other_call = (await hear(tts, asked)).states
     for given, index, reason in broken_chains(states, other_call):
@@ -218,6 +220,9 @@ async def test_checkpoints_that_do_not_belong_here_are_refused(
     other_text = ("text", "CHECKPOINT_OTHER_TEXT")
     assert await refused(tts, asked, states[:3], ["One is first. Another one. ", *TEXT[2:]]) == other_text
     assert await refused(tts, asked, states[:3], ["One is first. "]) == other_text
+    be_of_another_model(deployment)
+    found = await refused(tts, asked, states[:1])
+    assert found == ("config.stream_config.checkpoints[0]", "CHECKPOINT_OTHER_REQUEST")
 
 
 OTHER_REQUESTS = [
@@ -225,6 +230,7 @@ OTHER_REQUESTS = [
     Config(sampling_params=tts_pb2.SamplingParams(top_k=3)),
     Config(input=tts_pb2.SynthesisInput(speaker=2)),
     Config(voice=tts_pb2.VoiceSelection(name="ada")),
+    Config(voice=tts_pb2.VoiceSelection(name="bo"), input=tts_pb2.SynthesisInput(speaker=2)),
     Config(voice=tts_pb2.VoiceSelection(language_code="en-GB")),
     Config(audio_config=tts_pb2.AudioConfig(speed=2)),
     Config(audio_config=tts_pb2.AudioConfig(sample_rate_hertz=8000)),

@@ -15,6 +15,7 @@ from services.common.rpc.status import StatusError
 from services.gateway.auth.code_sealing import STATE_MAGIC, CodeSeal
 from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
     ENCODINGS,
+    be_of_another_model,
     broken_chains,
     refusal,
     resumed_streams,
@@ -235,7 +236,7 @@ async def test_checkpoints_show_no_code_and_are_small(running: Running, asked: R
 
 
 async def test_checkpoints_that_do_not_belong_here_are_refused(running: Running, asked: Request) -> None:
-    _, tts = running
+    deployment, tts = running
     states = (await hear(tts, asked)).states
     other_call = (await hear(tts, asked)).states
     for given, index, reason in broken_chains(states, other_call):
@@ -251,6 +252,9 @@ async def test_checkpoints_that_do_not_belong_here_are_refused(running: Running,
     as_text.input.text = ""
     found = await refusal(tts.StreamSynthesizeText(messages_of(as_text, [])))
     assert found[1] in ("CHECKPOINT_OTHER_REQUEST", "CHECKPOINT_CHANGED")
+    be_of_another_model(deployment)
+    found = await refusal(tts.StreamSynthesize(with_states(asked, states[:1])))
+    assert found == ("stream_config.checkpoints[0]", "CHECKPOINT_OTHER_REQUEST")
 
 
 OTHER_REQUESTS = [
@@ -259,6 +263,7 @@ OTHER_REQUESTS = [
     Request(sampling_params=tts_pb2.SamplingParams(temperature=0.3)),
     Request(input=tts_pb2.SynthesisInput(speaker=2)),
     Request(voice=tts_pb2.VoiceSelection(name="ada")),
+    Request(voice=tts_pb2.VoiceSelection(name="bo"), input=tts_pb2.SynthesisInput(speaker=2)),
     Request(audio_config=tts_pb2.AudioConfig(speed=2)),
     Request(audio_config=tts_pb2.AudioConfig(sample_rate_hertz=8000)),
     Request(audio_config=tts_pb2.AudioConfig(audio_encoding=tts_pb2.AUDIO_ENCODING_WAV)),

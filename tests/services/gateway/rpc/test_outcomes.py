@@ -1,0 +1,163 @@
+"""What metrics and the summary say of how a synthesis went, where it is not plain."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+from csm.codec.v1 import codec_pb2
+from csm.engine.v1 import engine_pb2
+from csm.v1 import tts_pb2, tts_pb2_grpc
+
+from services.common.rpc.status import StatusError
+from services.gateway.rpc.sinks import StreamSink
+from services.gateway.stages.catalog import CatalogSource
+from services.gateway.stages.errors import lost_after, other_model
+from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
+from tests.support.text_streams import messages_of
+
+Request = tts_pb2.StreamSynthesizeRequest
+Value = Callable[..., Any]
+
+
+@pytest.fixture
+def value(deployment: FakeDeployment) -> Value:
+    """A sample of the gateway's metrics."""
+    sample: Value = deployment.gateway.server.metrics.registry.get_sample_value
+    return sample
+
+
+async def summary_of(call: Any) -> tts_pb2.SynthesisSummary:
+    messages = [message async for message in call]
+    summary: tts_pb2.SynthesisSummary = messages[-1].summary
+    return summary
+
+
+async def test_a_deadline_that_a_stage_sees_first_is_a_passed_deadline_and_no_failure(
+    deployment: FakeDeployment, tts: Any, stream_request: Request, value: Value
+) -> None:
+    """The calls to the stages have the caller's deadline, and chance decides who ends first."""
+    passed = StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", "Deadline Exceeded")
+    deployment.engine.script.fail_at, deployment.engine.script.failure = 3, passed
+    error = await failure(tts.StreamSynthesize(stream_request))
+    assert error.reason == "DEADLINE_EXCEEDED" and "set a longer one" in error.message
+    assert value("tts_cancelled_total", {"stage": "generate"}) == 1
+    assert value("tts_failed_total", {"reason": "DEADLINE_EXCEEDED"}) is None
+
+
+@pytest.mark.parametrize("is_text", [False, True])
+async def test_a_caller_that_does_not_take_the_last_message_is_counted(
+    deployment: FakeDeployment, tts: Any, stream_request: Request, value: Value, is_text: bool, monkeypatch: Any
+) -> None:
+    async def finish(sink: StreamSink, result: object) -> None:
+        raise sink._too_slow(30.0)
+
+    monkeypatch.setattr(StreamSink, "finish", finish)
+    if is_text:
+        stream_request.input.text = ""
+        error = await failure(tts.StreamSynthesizeText(messages_of(stream_request)))
+    else:
+        error = await failure(tts.StreamSynthesize(stream_request))
+    assert error.reason == "CLIENT_TOO_SLOW"
+    assert value("tts_failed_total", {"reason": "CLIENT_TOO_SLOW"}) == 1
+    assert value("tts_real_time_factor_count") == 0
+
+
+async def test_the_server_s_deadline_covers_the_last_message(stream_request: Request, monkeypatch: Any) -> None:
+    async def finish(sink: StreamSink, result: object) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(StreamSink, "finish", finish)
+    async with (
+        fake_deployment(default_deadline_seconds=1.0) as deployment,
+        grpc.aio.insecure_channel(deployment.target) as channel,
+    ):
+        stub: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)
+        assert (await failure(stub.StreamSynthesize(stream_request))).reason == "DEADLINE_EXCEEDED"
+
+
+async def test_audio_that_an_encoder_holds_back_to_the_end_is_not_heard_at_once(
+    deployment: FakeDeployment, tts: Any, stream_request: Request, value: Value
+) -> None:
+    deployment.engine.frame_count = 1
+    stream_request.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_AAC
+    stats = (await summary_of(tts.StreamSynthesize(stream_request))).stats
+    assert stats.sample_count > 0 and stats.first_audio_latency.ToNanoseconds() > 0
+    assert value("tts_first_audio_seconds_count") == 1 and value("tts_first_audio_seconds_sum") > 0
+
+
+async def test_the_first_audio_of_a_text_is_that_of_its_first_sentence_with_audio(
+    deployment: FakeDeployment, tts: Any, config: Request, value: Value
+) -> None:
+    deployment.engine.frame_counts = [0, 10, 10]
+    stats = (await summary_of(tts.StreamSynthesizeText(messages_of(config)))).stats
+    assert stats.first_audio_latency.ToNanoseconds() > 0
+    assert value("tts_first_audio_seconds_sum") > 0
+
+
+async def test_times_count_from_the_arrival_of_the_call_and_not_from_its_plan(
+    tts: Any, stream_request: Request, value: Value, monkeypatch: Any
+) -> None:
+    """What comes first may take long: a stage that is asked anew, the database of voices, a wait for a place."""
+    get = CatalogSource.get
+
+    async def late(catalogs: CatalogSource, timeout_s: float) -> Any:
+        await asyncio.sleep(0.2)
+        return await get(catalogs, timeout_s)
+
+    monkeypatch.setattr(CatalogSource, "get", late)
+    began_s = time.monotonic()
+    stats = (await summary_of(tts.StreamSynthesize(stream_request))).stats
+    assert 0.2 < stats.queue_duration.ToTimedelta().total_seconds() < time.monotonic() - began_s
+    assert value("tts_first_audio_seconds_sum") > 0.2
+
+
+async def test_sentences_that_leave_the_window_are_no_dropped_turns_of_the_caller(
+    deployment: FakeDeployment, tts: Any, config: Request
+) -> None:
+    config.context.turns.add(speaker=1, text="When shall we?")
+    deployment.engine.dropped_segment_count = 3
+    assert (await summary_of(tts.StreamSynthesizeText(messages_of(config)))).stats.dropped_turn_count == 1
+
+
+async def test_a_codec_of_an_earlier_version_is_not_asked_to_close_the_clip_of_a_text(
+    deployment: FakeDeployment, tts: Any, config: Request
+) -> None:
+    """It reports each sentence by itself, and there is no state to close."""
+    deployment.codec.sends_started = deployment.codec.info.sends_started = False
+    deployment.codec.coverages = [codec_pb2.WATERMARK_COVERAGE_PARTIAL] * 4
+    summary = await summary_of(tts.StreamSynthesizeText(messages_of(config)))
+    assert summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_PARTIAL
+    assert len(deployment.codec.calls) == 3
+
+
+async def test_each_sentence_of_a_text_may_fail_over_as_often_as_an_utterance(config: Request) -> None:
+    lost = StatusError(grpc.StatusCode.UNAVAILABLE, "DRAINING", "gone")
+    async with (
+        fake_deployment(max_failovers=1) as deployment,
+        grpc.aio.insecure_channel(deployment.target) as channel,
+    ):
+        deployment.engine.refusals = [lost, None] * 3
+        stub: Any = tts_pb2_grpc.TextToSpeechServiceStub(channel)
+        assert (await summary_of(stub.StreamSynthesizeText(messages_of(config)))).stats.frame_count == 30
+
+
+async def test_a_text_ends_for_the_reason_of_its_first_sentence_that_was_cut(
+    deployment: FakeDeployment, tts: Any, config: Request
+) -> None:
+    config.max_audio_duration.FromMilliseconds(800)
+    deployment.engine.frame_counts = [5, 5]
+    deployment.engine.end_reason = engine_pb2.FINISH_REASON_CONTEXT_WINDOW
+    summary = await summary_of(tts.StreamSynthesizeText(messages_of(config)))
+    assert summary.stats.frame_count == 10 and len(deployment.engine.calls) == 2
+    assert summary.finish_reason == tts_pb2.FINISH_REASON_CONTEXT_WINDOW
+
+
+def test_a_loss_that_is_told_of_the_whole_text_still_says_why_nothing_took_over() -> None:
+    error = other_model("ENGINE")
+    error.code, error.why = grpc.StatusCode.UNAVAILABLE, " The engine that answers is of another bundle."
+    assert lost_after(lost_after(error, 10), 30).message.endswith(error.why)
