@@ -197,3 +197,16 @@ def test_budget_keeps_streams_waiting_and_then_out_although_slots_are_free() -> 
     for _ in range(50):
         budget.observe(1, 0.001)
     assert len(admitted(policy)) == 1
+
+
+def test_queue_is_bounded_by_what_the_budget_admits_and_not_by_free_slots() -> None:
+    budget = RealTimeBudget(0.5)
+    policy = Scheduler(SlotPool(8), max_waiting=1, prefill_chunk=4, pacing=no_limits(), budget=budget)
+    policy.add(sequence())
+    admitted(policy)
+    budget.observe(1, 0.015)  # two such rows take 30 of 40 ms
+    for _ in range(2):
+        policy.add(sequence())  # one that is admitted next, and one that waits
+    with pytest.raises(EngineBusyError, match="1 sequences run and 2 wait"):
+        policy.add(sequence())
+    assert len(admitted(policy)) == 1 and len(policy.waiting) == 1
