@@ -184,14 +184,13 @@ class Scheduler:
         """Records that the chunks are in the cache. Sequences whose prompt is complete run from now on."""
         for chunk in batch.chunks:
             sequence = chunk.sequence
-            sequence.prefilled += chunk.length
-            if sequence.status is not SequenceStatus.PREFILLING or sequence.rows_to_prefill > 0:
-                continue
             assert sequence.slot is not None
+            sequence.prefilled += chunk.length
             self._pool.filled(sequence.slot, sequence.cached_rows())
-            self.prefilling.remove(sequence)
-            sequence.status = SequenceStatus.RUNNING
-            self.running.append(sequence)
+            if chunk.is_last:
+                self.prefilling.remove(sequence)
+                sequence.status = SequenceStatus.RUNNING
+                self.running.append(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """Removes the sequence from every queue and frees its slot. A second call has no effect."""

@@ -110,6 +110,18 @@ def test_the_next_prompt_waits_until_the_last_one_is_there_and_starts_from_it() 
     assert (news[1].copy_from, news[1].reused, second.rows_to_prefill) == (first.slot, 96, 0)
 
 
+def test_a_prompt_waits_for_the_common_rows_and_not_for_the_whole_prompt_that_has_them() -> None:
+    policy = wide_scheduler(prefill_chunk=64)
+    long, short = sequence(97), sequence(60)
+    short.prompt.tokens[:40] = long.prompt.tokens[:40]
+    for item in (long, short):
+        policy.add(item)
+    assert admit_all(policy) == [long]
+    run_pass(policy)
+    assert admit_all(policy) == [short] and short.reused == 40
+    assert [chunk.sequence for chunk in run_pass(policy)] == [long, short], "they go on together"
+
+
 def test_seconds_per_row_follow_what_is_measured() -> None:
     budget = PrefillBudget()
     assert budget.allows(10**6, least_lead_s=0.0), "nothing is known yet"
