@@ -253,6 +253,12 @@ def test_wrong_request_names_the_field_and_takes_no_slot(field: str, engine: Eng
     assert not engine.has_work
 
 
+def test_a_number_of_frames_past_64_bits_is_refused_and_does_not_end_the_engine(engine: Engine) -> None:
+    with pytest.raises(InvalidRequestError, match="max_frames: is 9223372036854775808"):
+        engine.add_request(request(frames=2**63))
+    assert finish_reason(engine, request(frames=2**63 - 1)) is FinishReason.CONTEXT_WINDOW
+
+
 def test_full_queue_is_refused(make_engine: MakeEngine) -> None:
     engine = make_engine(slots=1, max_waiting=1)
     engine.add_request(request("a"))
