@@ -183,6 +183,7 @@ class Engine:
 
     def _prefill(self, batch: PrefillBatch) -> None:
         """Prefills chunks in one pass. After its last chunk a slot is ready for its first frame step."""
+        self._count_prefills()  # also where every prompt is cancelled before its first frame
         with self._prefill_timer.measure(batch):
             self._frame_step.prefill([_rows_of(chunk) for chunk in batch.chunks])
         self._scheduler.prefilled(batch)
@@ -197,10 +198,7 @@ class Engine:
         outputs = []
         while len(self._steps) > unread:
             done, stages = self._steps.read(), self._frame_step.timer.take()
-            for batch, seconds in self._prefill_timer.take().items():
-                self._scheduler.prefill_budget.observe(batch.num_rows, seconds)
-                for chunk in batch.chunks:
-                    chunk.sequence.prefill_seconds += seconds
+            self._count_prefills()
             # A sequence that finished after the launch gets no output from its row.
             rows = [(item, row) for item, row in done if item.status is not SequenceStatus.FINISHED]
             if rows:
@@ -209,6 +207,13 @@ class Engine:
                 sequence.count_step(done.seconds, stages)
                 outputs.append(self._deliver_row(sequence, row))
         return outputs
+
+    def _count_prefills(self) -> None:
+        """Records the seconds of the passes that the device has finished."""
+        for batch, seconds in self._prefill_timer.take().items():
+            self._scheduler.prefill_budget.observe(batch.num_rows, seconds)
+            for chunk in batch.chunks:
+                chunk.sequence.prefill_seconds += seconds
 
     def _deliver_row(self, sequence: Sequence, row: Codes) -> Output:
         """Records one row of a step in its sequence. row: (K + 1,) int16, K codes and an Outcome."""
