@@ -46,7 +46,7 @@ class Output:
 
 
 class Engine:
-    """Runs many sequences over one model. Not thread-safe: one thread makes every call."""
+    """Runs many sequences over one model. Not thread-safe: one thread makes every call but `prepare`."""
 
     def __init__(
         self,
@@ -121,9 +121,13 @@ class Engine:
         return self._offload_index.num_bytes
 
     def add_request(self, request: GenerationRequest) -> Sequence:
-        """Validates a request and queues it as a sequence.
+        """Prepares a request and queues it. Raises as `prepare` and `add` do."""
+        return self.add(self.prepare(request))
 
-        Raises: InvalidRequestError, PromptTooLongError, EngineBusyError.
+    def prepare(self, request: GenerationRequest) -> Sequence:
+        """Validates a request and makes its sequence. Any thread may call it: to tokenize long texts takes long.
+
+        Raises: InvalidRequestError, PromptTooLongError.
         """
         request.check()
         resume = request.resume
@@ -133,6 +137,10 @@ class Engine:
         sequence = Sequence(request, prompt)
         if resume is not None:
             sequence.num_frames = sequence.resumed_frames = len(resume)
+        return sequence
+
+    def add(self, sequence: Sequence) -> Sequence:
+        """Queues a sequence that `prepare` made, and returns it. Raises: EngineBusyError."""
         self._scheduler.add(sequence)
         return sequence
 
