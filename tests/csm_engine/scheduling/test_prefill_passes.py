@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from csm_engine.kv.slot_pool import SlotPool
 from csm_engine.scheduling.buckets import MOST_PROMPTS
 from csm_engine.scheduling.prefill_budget import PrefillBudget
@@ -81,6 +83,19 @@ def test_prompts_join_only_while_those_that_play_can_wait() -> None:
     assert len(run_pass(policy, now=2.0)) == 1, "it is late already; the first prompt goes on nevertheless"
 
 
+def test_a_stream_that_nobody_hears_yet_does_not_keep_prompts_apart() -> None:
+    policy = wide_scheduler()
+    (unheard,) = added(policy, 2)
+    admit_all(policy)
+    run_pass(policy)
+    policy.prefill_budget.observe(32, 0.32)  # 10 ms a row
+    for frames_on_their_way in (0, 1):
+        unheard.launched = frames_on_their_way
+        items = added(policy, 11, 11, 11)
+        admit_all(policy)
+        assert [chunk.sequence for chunk in run_pass(policy)] == items
+
+
 def test_a_prompt_does_not_wait_for_a_prefix_that_it_can_copy_now() -> None:
     policy = wide_scheduler()
     first, second, third = sequence(40), sequence(60), sequence(60)
@@ -93,6 +108,22 @@ def test_a_prompt_does_not_wait_for_a_prefix_that_it_can_copy_now() -> None:
     policy.add(third)
     assert admit_all(policy) == [second, third]
     assert (second.reused, third.reused) == (39, 39)
+
+
+@pytest.mark.parametrize("held", [0, 20])
+def test_a_prompt_waits_if_that_saves_it_16_rows_and_not_for_15(held: int) -> None:
+    """held: rows that it can copy now."""
+    for saved in (15, 16):
+        policy = wide_scheduler()
+        before, first, second = sequence(held + 1), sequence(60), sequence(60)
+        first.prompt.tokens[:held] = before.prompt.tokens[:held]
+        second.prompt.tokens[: held + saved] = first.prompt.tokens[: held + saved]
+        policy.add(before)
+        admit_all(policy)
+        run_pass(policy)
+        policy.add(first)
+        policy.add(second)
+        assert admit_all(policy) == ([first] if saved == 16 else [first, second])
 
 
 def test_the_next_prompt_waits_until_the_last_one_is_there_and_starts_from_it() -> None:
