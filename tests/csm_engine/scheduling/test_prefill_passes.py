@@ -163,4 +163,4 @@ def test_seconds_per_row_follow_what_is_measured() -> None:
     for _ in range(60):
         budget.observe(100, 0.2)
     assert budget.allows(99, 0.4) and not budget.allows(110, 0.4)
-    assert not budget.allows(1, -1.0)
+    assert budget.allows(0, -1.0) and not budget.allows(1, -1.0)
