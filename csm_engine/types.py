@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from csm_bundle.errors import InvalidRequestError
-from csm_bundle.sampling import LIMITS
+from csm_bundle.sampling import LARGEST_INTEGER, LIMITS
 from csm_bundle.sampling import SamplingParams as SamplingParams  # re-exported: part of a request
 
 Codes = npt.NDArray[np.int16]  # (frames, codebooks), frame-major
@@ -62,7 +62,8 @@ class GenerationRequest:
         made = 0 if self.resume is None else len(self.resume)
         in_context = max(0, len(self.segments) - 1)
         _require("pinned_segments", 0 <= self.pinned_segments <= in_context, self.pinned_segments, f"0 to {in_context}")
-        _require("max_frames", self.max_frames > made, self.max_frames, f"more than {made}")
+        fits = made < self.max_frames <= LARGEST_INTEGER
+        _require("max_frames", fits, self.max_frames, f"more than {made}, in 64 bits")
         _require("speed", 0 < self.speed < math.inf, self.speed, "a finite number above 0")
         for name in (item.name for item in fields(self.sampling)):
             limits, value = LIMITS[name], getattr(self.sampling, name)

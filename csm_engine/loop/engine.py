@@ -46,7 +46,7 @@ class Output:
 
 
 class Engine:
-    """Runs many sequences over one model. Not thread-safe: one thread makes every call."""
+    """Runs many sequences over one model. Not thread-safe: one thread makes every call but `prepare`."""
 
     def __init__(
         self,
@@ -121,9 +121,13 @@ class Engine:
         return self._offload_index.num_bytes
 
     def add_request(self, request: GenerationRequest) -> Sequence:
-        """Validates a request and queues it as a sequence.
+        """Prepares a request and queues it. Raises as `prepare` and `add` do."""
+        return self.add(self.prepare(request))
 
-        Raises: InvalidRequestError, PromptTooLongError, EngineBusyError.
+    def prepare(self, request: GenerationRequest) -> Sequence:
+        """Validates a request and makes its sequence. Any thread may call it: to tokenize long texts takes long.
+
+        Raises: InvalidRequestError, PromptTooLongError.
         """
         request.check()
         resume = request.resume
@@ -133,6 +137,10 @@ class Engine:
         sequence = Sequence(request, prompt)
         if resume is not None:
             sequence.num_frames = sequence.resumed_frames = len(resume)
+        return sequence
+
+    def add(self, sequence: Sequence) -> Sequence:
+        """Queues a sequence that `prepare` made, and returns it. Raises: EngineBusyError."""
         self._scheduler.add(sequence)
         return sequence
 
@@ -183,6 +191,7 @@ class Engine:
 
     def _prefill(self, batch: PrefillBatch) -> None:
         """Prefills chunks in one pass. After its last chunk a slot is ready for its first frame step."""
+        self._count_prefills()  # also where every prompt is cancelled before its first frame
         with self._prefill_timer.measure(batch):
             self._frame_step.prefill([_rows_of(chunk) for chunk in batch.chunks])
         self._scheduler.prefilled(batch)
@@ -197,10 +206,7 @@ class Engine:
         outputs = []
         while len(self._steps) > unread:
             done, stages = self._steps.read(), self._frame_step.timer.take()
-            for batch, seconds in self._prefill_timer.take().items():
-                self._scheduler.prefill_budget.observe(batch.num_rows, seconds)
-                for chunk in batch.chunks:
-                    chunk.sequence.prefill_seconds += seconds
+            self._count_prefills()
             # A sequence that finished after the launch gets no output from its row.
             rows = [(item, row) for item, row in done if item.status is not SequenceStatus.FINISHED]
             if rows:
@@ -209,6 +215,13 @@ class Engine:
                 sequence.count_step(done.seconds, stages)
                 outputs.append(self._deliver_row(sequence, row))
         return outputs
+
+    def _count_prefills(self) -> None:
+        """Records the seconds of the passes that the device has finished."""
+        for batch, seconds in self._prefill_timer.take().items():
+            self._scheduler.prefill_budget.observe(batch.num_rows, seconds)
+            for chunk in batch.chunks:
+                chunk.sequence.prefill_seconds += seconds
 
     def _deliver_row(self, sequence: Sequence, row: Codes) -> Output:
         """Records one row of a step in its sequence. row: (K + 1,) int16, K codes and an Outcome."""

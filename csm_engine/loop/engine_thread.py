@@ -38,12 +38,16 @@ class EngineThread:
         """Stops the loop after the current step and joins the thread. Unfinished sequences get no more outputs."""
         self.worker.stop()
 
-    def add_request(self, request: GenerationRequest) -> Future[Sequence]:
-        """A future of the queued sequence; it fails like `Engine.add_request`, or with EngineStoppedError."""
-        return self.worker.call(lambda: self._engine.add_request(request), EngineStoppedError("the engine has stopped"))
+    def prepare(self, request: GenerationRequest) -> Sequence:
+        """As `Engine.prepare`, on the caller's thread: no running sequence waits for the text of another."""
+        return self._engine.prepare(request)
+
+    def add(self, sequence: Sequence) -> Future[Sequence]:
+        """A future of the queued sequence; it fails like `Engine.add`, or with EngineStoppedError."""
+        return self.worker.call(lambda: self._engine.add(sequence), EngineStoppedError("the engine has stopped"))
 
     def abort(self, sequence: Sequence) -> None:
-        """Frees the sequence's slot before the next step."""
+        """Frees the sequence's slot, or its place in the queue, before the next step. It may never have been added."""
         self.worker.submit(lambda: self._engine.abort(sequence))
 
     def load(self) -> tuple[int, int]:

@@ -39,8 +39,8 @@ class TextTokenizer:
 
     def encode(self, speaker: int, text: str) -> list[int]:
         """Token ids of one text segment, BOS and EOS included."""
-        ids: list[int] = self._tokenizer.encode(f"[{speaker}]{text}", add_special_tokens=False).ids
-        return [self._bos, *ids, self._eos]
+        (encoded,) = self._tokenizer.encode_batch([f"[{speaker}]{text}"], add_special_tokens=False)  # without the GIL
+        return [self._bos, *encoded.ids, self._eos]
 
     def _special(self, path: Path, token: str) -> int:
         token_id = self._tokenizer.token_to_id(token)

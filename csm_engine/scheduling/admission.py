@@ -7,6 +7,8 @@ comes from the most recent steps, so a wrong estimate corrects itself within a f
 
 from __future__ import annotations
 
+import math
+
 FRAME_SECONDS = 0.08
 _WEIGHT_OF_LAST = 0.2
 
@@ -28,6 +30,9 @@ class RealTimeBudget:
             self._seconds_per_row = per_row
         self._seconds_per_row += _WEIGHT_OF_LAST * (per_row - self._seconds_per_row)
 
-    def allows(self, rows: int) -> bool:
-        """Whether a step of `rows` rows is expected to stay within the limit. One row is always allowed."""
-        return not self._limit or rows <= 1 or rows * self._seconds_per_row <= self._limit
+    @property
+    def most_rows(self) -> float:
+        """Most rows of a step that is expected to stay within the limit: at least 1, infinity without a limit."""
+        if not self._limit or not self._seconds_per_row:
+            return math.inf
+        return max(1, self._limit // self._seconds_per_row)

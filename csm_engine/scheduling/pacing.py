@@ -1,11 +1,9 @@
 """Pacing: which running sequences make a frame in the next step. The least playout lead goes first.
 
 A policy without torch; callers pass the time in. A sequence's playout lead is the sound, in seconds, that it has made
-and that has not been played yet. It assumes that playback starts with the first frame and never pauses. Priority:
-
-1. urgent: sequences without a frame, because their callers wait for the first sound;
-2. urgent: sequences with little lead;
-3. opportunistic: all others, least lead first, while the step has rows that cost almost nothing.
+and that has not been played yet. It assumes that playback starts with the first frame and never pauses. A sequence with
+little lead is urgent, and one without a frame has none, for its caller waits for the first sound. Every urgent sequence
+is in the next step. Others join, least lead first, while the step has rows that cost almost nothing.
 
 While no sequence is urgent, all of them may take part. `max_playout_lead_s` limits how far live sequences run ahead:
 frames that a caller interrupts before they are played are wasted.
@@ -49,7 +47,7 @@ class Pacing:
         room = bucket_of(max(urgent, self._saturation_batch), self._buckets)
         if not urgent or len(candidates) <= room:
             return candidates
-        candidates.sort(key=lambda item: (item.launched > 0, leads_s[id(item)]))
+        candidates.sort(key=lambda item: leads_s[id(item)])  # urgent ones first: there is room for all of them
         chosen = {id(item) for item in candidates[:room]}
         return [item for item in running if id(item) in chosen]
 
@@ -75,5 +73,5 @@ def playout_lead_s(sequence: Sequence, now: float) -> float:
 
 
 def is_urgent(sequence: Sequence, now: float) -> bool:
-    """Whether the sequence should be in the next step: it has no frame yet, or little playout lead."""
-    return not sequence.launched or playout_lead_s(sequence, now) < URGENT_PLAYOUT_LEAD_S
+    """Whether the sequence must be in the next step: it has little playout lead, or no frame yet."""
+    return playout_lead_s(sequence, now) < URGENT_PLAYOUT_LEAD_S

@@ -96,10 +96,9 @@ class Scheduler:
     def add(self, sequence: Sequence) -> None:
         """Queues the sequence.
 
-        Raises: EngineBusyError if the queue is full and no waiting sequence can be admitted.
+        Raises: EngineBusyError if the queue is full, those that can be admitted now not counted.
         """
-        room = self._pool.num_free if self._can_admit() else 0
-        if len(self.waiting) >= self._max_waiting + room:
+        if len(self.waiting) >= self._max_waiting + self._room:
             raise EngineBusyError(
                 f"{self.num_admitted} sequences run and {len(self.waiting)} wait; at most {self._max_waiting} may wait"
             )
@@ -110,7 +109,7 @@ class Scheduler:
 
         A prompt that begins like one in prefill waits until it can copy those keys and values.
         """
-        if not self.waiting or not self._can_admit() or not self._pass_has_room():
+        if not self.waiting or not self._room or not self._pass_has_room():
             return None
         if self._waits_for_prefix(self.waiting[0]):
             return None
@@ -136,8 +135,10 @@ class Scheduler:
         )
         return coming >= LEAST_SHARED and coming - self._pool.match_length(wanted) >= LEAST_SHARED
 
-    def _can_admit(self) -> bool:
-        return self._pool.num_free > 0 and self.budget.allows(self.num_admitted + 1)
+    @property
+    def _room(self) -> float:
+        """Number of sequences that can be admitted now."""
+        return max(0, min(self._pool.num_free, self.budget.most_rows - self.num_admitted))
 
     def next_work(self, now: float) -> Work | None:
         """The next unit of work: a prefill pass or a frame batch, alternating when both are due; None without work.
@@ -175,7 +176,7 @@ class Scheduler:
 
     def next_wakeup(self, now: float) -> float | None:
         """Seconds until there is work; 0 when there is work now, None when no sequence needs any."""
-        if self.prefilling or (self.waiting and self._can_admit()):
+        if self.prefilling or (self.waiting and self._room):
             return 0.0
         return self._pacing.next_wakeup(self.running, now)
 
@@ -183,14 +184,13 @@ class Scheduler:
         """Records that the chunks are in the cache. Sequences whose prompt is complete run from now on."""
         for chunk in batch.chunks:
             sequence = chunk.sequence
-            sequence.prefilled += chunk.length
-            if sequence.status is not SequenceStatus.PREFILLING or sequence.rows_to_prefill > 0:
-                continue
             assert sequence.slot is not None
+            sequence.prefilled += chunk.length
             self._pool.filled(sequence.slot, sequence.cached_rows())
-            self.prefilling.remove(sequence)
-            sequence.status = SequenceStatus.RUNNING
-            self.running.append(sequence)
+            if chunk.is_last:
+                self.prefilling.remove(sequence)
+                sequence.status = SequenceStatus.RUNNING
+                self.running.append(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """Removes the sequence from every queue and frees its slot. A second call has no effect."""

@@ -81,5 +81,6 @@ class Sequence:
         return np.concatenate([prompt, rows])
 
     def finish(self, reason: FinishReason) -> None:
-        self.status = SequenceStatus.FINISHED
+        """Ends the sequence. Whoever reads the status in another thread then finds the reason."""
         self.finish_reason = reason
+        self.status = SequenceStatus.FINISHED

@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 
 from csm_bundle.errors import EngineStoppedError
 from csm_engine.loop.engine import Engine, Output
@@ -39,7 +38,7 @@ class AsyncEngine:
         the loop.
         """
         self._loop = asyncio.get_running_loop()
-        self._streams: dict[int, SequenceStream] = {}  # by id of the request, which the stream keeps alive
+        self._streams: dict[Sequence, SequenceStream] = {}
         self._on_step = on_step
         self._on_failure = on_failure
         self._recent: deque[tuple[float, int]] = deque()  # (time, frames) of the last seconds
@@ -57,17 +56,19 @@ class AsyncEngine:
 
         Raises: InvalidRequestError, EngineBusyError, EngineStoppedError.
         """
-        stream = SequenceStream(self, request, self.thread.add_request(request))
-        self._streams[id(request)] = stream
+        sequence = await asyncio.to_thread(self.thread.prepare, request)
+        stream = self._streams[sequence] = SequenceStream(self, sequence)
         try:
-            await asyncio.wrap_future(stream.added)
+            await asyncio.wrap_future(self.thread.add(sequence))
         except BaseException:
             stream.close()
             raise
         return stream
 
-    def forget(self, request: GenerationRequest) -> None:
-        self._streams.pop(id(request), None)
+    def free(self, sequence: Sequence) -> None:
+        """Ends the sequence wherever it is. It may be called twice, or after the end."""
+        if self._streams.pop(sequence, None) is not None:
+            self.thread.abort(sequence)
 
     def frame_rate(self) -> float:
         """Frames a second over the last seconds, all sequences."""
@@ -90,7 +91,7 @@ class AsyncEngine:
         self._recent.append((time.monotonic(), sum(output.frame is not None for output in outputs)))
         self._drop_old()
         for output in outputs:
-            if stream := self._streams.get(id(output.sequence.request)):
+            if stream := self._streams.get(output.sequence):
                 stream.queue.put_nowait(output)
         self._on_step(outputs)
 
@@ -114,13 +115,11 @@ class AsyncEngine:
 class SequenceStream:
     """One sequence's outputs. A wait for them lasts two beats of the pulse at most while the engine thread turns."""
 
-    def __init__(self, async_engine: AsyncEngine, request: GenerationRequest, added: Future[Sequence]) -> None:
-        self.added = added
+    def __init__(self, async_engine: AsyncEngine, sequence: Sequence) -> None:
+        self.sequence = sequence
         self.queue: asyncio.Queue[Output | EngineStoppedError | None] = asyncio.Queue()  # None: a beat
         self._quiet = False  # the reader has got nothing since the last beat
         self._async_engine = async_engine
-        self._request = request
-        self._closed = False
 
     async def next(self, at_least: int = 1, at_most: int = 1) -> list[Output]:
         """Waits for that many outputs, or for the last one, and takes those that are there with them.
@@ -148,15 +147,7 @@ class SequenceStream:
 
     def close(self) -> None:
         """Frees the slot. It may be called twice, or after the end."""
-        if self._closed:
-            return
-        self._closed = True
-        self._async_engine.forget(self._request)
-        self.added.add_done_callback(self._abort)
-
-    def _abort(self, added: Future[Sequence]) -> None:
-        if not added.cancelled() and added.exception() is None:
-            self._async_engine.thread.abort(added.result())
+        self._async_engine.free(self.sequence)
 
     def _checked(self, item: Output | EngineStoppedError) -> Output:
         if isinstance(item, EngineStoppedError):

@@ -61,7 +61,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         except EngineBusyError:
             context.set_trailing_metadata(self._load_report())
             raise
-        sequence = stream.added.result()
+        sequence = stream.sequence
         context.add_done_callback(lambda _: stream.close())  # type: ignore[arg-type]
         try:
             await self._stream(request, stream, sequence, context)

@@ -64,7 +64,7 @@ class RunningEngine:
         if self.error is not None:
             raise self.error
         stream = self._streams[request.request_id] = Stream(request, time.monotonic())
-        stream.sequence = self._thread.add_request(request)
+        stream.sequence = self._thread.add(self._thread.prepare(request))
         return stream
 
     def abort(self, stream: Stream) -> None:

@@ -204,6 +204,7 @@ def test_frame_cap_and_full_window_are_told_apart(engine: Engine, tiny_config: M
     made = run_all(engine, [request("a", frames=10_000)])["a"]
     prompt_rows = len("[1]Who?") + 2 + 6 + 1 + len("[0]Hello.") + 2
     assert len(made) == tiny_config.max_seq_len - prompt_rows + 1
+    assert finish_reason(engine, request(frames=len(made))) is FinishReason.MAX_FRAMES, "as the gateway has it"
 
 
 def test_all_zero_frame_ends_speech_and_is_not_delivered(make_engine: MakeEngine, model: CSM) -> None:
@@ -215,6 +216,7 @@ def test_all_zero_frame_ends_speech_and_is_not_delivered(make_engine: MakeEngine
     greedy = replace(request(), sampling=SamplingParams(temperature=0.0))
     assert run_all(engine, [greedy]) == {}
     assert finish_reason(engine, greedy) is FinishReason.END_OF_SPEECH
+    assert finish_reason(engine, replace(greedy, max_frames=1)) is FinishReason.END_OF_SPEECH
 
 
 def test_prompt_without_room_is_refused_with_the_numbers(engine: Engine) -> None:
@@ -251,6 +253,12 @@ def test_wrong_request_names_the_field_and_takes_no_slot(field: str, engine: Eng
         engine.add_request(WRONG[field])
     assert raised.value.field == field
     assert not engine.has_work
+
+
+def test_a_number_of_frames_past_64_bits_is_refused_and_does_not_end_the_engine(engine: Engine) -> None:
+    with pytest.raises(InvalidRequestError, match="max_frames: is 9223372036854775808"):
+        engine.add_request(request(frames=2**63))
+    assert finish_reason(engine, request(frames=2**63 - 1)) is FinishReason.CONTEXT_WINDOW
 
 
 def test_full_queue_is_refused(make_engine: MakeEngine) -> None:

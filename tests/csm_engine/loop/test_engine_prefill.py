@@ -64,3 +64,14 @@ def test_abort_of_one_that_is_prefilled_together_leaves_the_others(make_engine: 
         assert engine.num_running == 0
         for item in sequences[::2]:
             np.testing.assert_array_equal(np.stack(item.frames), expected[item.request.request_id])
+
+
+def test_prompts_that_are_cancelled_in_prefill_are_not_kept(make_engine: MakeEngine) -> None:
+    """No frame step comes, with which their times would be read."""
+    engine = make_engine(**{**WIDE, "prefill_chunk": 16})
+    for _ in range(5):
+        sequences = [engine.add_request(item) for item in requests(voice=True)]
+        engine.step()
+        for item in sequences:
+            engine.abort(item)
+    assert len(engine._prefill_timer.take()) <= 1, "the last pass at most"

@@ -26,7 +26,10 @@ class HeldEngine:
     def next_wakeup(self) -> float | None:
         return 0.0 if self._is_due else self.seconds_to_wakeup
 
-    def add_request(self, request: GenerationRequest) -> None:
+    def prepare(self, request: GenerationRequest) -> None:
+        return None
+
+    def add(self, sequence: None) -> None:
         self.has_work = self._is_due = True
 
     def step(self) -> list[Any]:
@@ -50,7 +53,7 @@ def thread(engine: HeldEngine) -> Iterator[EngineThread]:
 
 
 def ask(thread: EngineThread) -> None:
-    thread.add_request(GenerationRequest("r", [Segment(0, "x")], 1)).result(60)
+    thread.add(thread.prepare(GenerationRequest("r", [Segment(0, "x")], 1))).result(60)
 
 
 def test_silence_begins_with_the_work_and_not_when_there_was_some_before(thread: EngineThread) -> None:

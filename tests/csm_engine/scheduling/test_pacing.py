@@ -102,6 +102,14 @@ def test_a_listener_who_takes_long_parts_is_never_held_back() -> None:
     assert policy.choose([short, long], NOW) == [long]
 
 
+def test_fast_speech_makes_parts_shorter() -> None:
+    policy = pacing(max_playout_lead_s=2.0)
+    slow, fast = ahead(2.0, parts_of=20), sequence(1000, 38.0, parts_of=20)  # 1.6 s and, at twice the speed, 0.8 s
+    fast.request = replace(fast.request, speed=2.0)
+    assert policy.choose([fast], NOW) == []
+    assert policy.choose([slow, fast], NOW) == [slow]
+
+
 def test_all_rest_while_all_have_half_their_limit_and_one_that_needs_a_frame_takes_the_others_along() -> None:
     policy = pacing(max_playout_lead_s=2.0)
     half, more, full = ahead(1.01), ahead(1.6), ahead(2.0)

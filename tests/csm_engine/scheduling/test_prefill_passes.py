@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from csm_engine.kv.slot_pool import SlotPool
 from csm_engine.scheduling.buckets import MOST_PROMPTS
 from csm_engine.scheduling.prefill_budget import PrefillBudget
@@ -81,6 +83,19 @@ def test_prompts_join_only_while_those_that_play_can_wait() -> None:
     assert len(run_pass(policy, now=2.0)) == 1, "it is late already; the first prompt goes on nevertheless"
 
 
+def test_a_stream_that_nobody_hears_yet_does_not_keep_prompts_apart() -> None:
+    policy = wide_scheduler()
+    (unheard,) = added(policy, 2)
+    admit_all(policy)
+    run_pass(policy)
+    policy.prefill_budget.observe(32, 0.32)  # 10 ms a row
+    for frames_on_their_way in (0, 1):
+        unheard.launched = frames_on_their_way
+        items = added(policy, 11, 11, 11)
+        admit_all(policy)
+        assert [chunk.sequence for chunk in run_pass(policy)] == items
+
+
 def test_a_prompt_does_not_wait_for_a_prefix_that_it_can_copy_now() -> None:
     policy = wide_scheduler()
     first, second, third = sequence(40), sequence(60), sequence(60)
@@ -93,6 +108,22 @@ def test_a_prompt_does_not_wait_for_a_prefix_that_it_can_copy_now() -> None:
     policy.add(third)
     assert admit_all(policy) == [second, third]
     assert (second.reused, third.reused) == (39, 39)
+
+
+@pytest.mark.parametrize("held", [0, 20])
+def test_a_prompt_waits_if_that_saves_it_16_rows_and_not_for_15(held: int) -> None:
+    """held: rows that it can copy now."""
+    for saved in (15, 16):
+        policy = wide_scheduler()
+        before, first, second = sequence(held + 1), sequence(60), sequence(60)
+        first.prompt.tokens[:held] = before.prompt.tokens[:held]
+        second.prompt.tokens[: held + saved] = first.prompt.tokens[: held + saved]
+        policy.add(before)
+        admit_all(policy)
+        run_pass(policy)
+        policy.add(first)
+        policy.add(second)
+        assert admit_all(policy) == ([first] if saved == 16 else [first, second])
 
 
 def test_the_next_prompt_waits_until_the_last_one_is_there_and_starts_from_it() -> None:
@@ -110,6 +141,18 @@ def test_the_next_prompt_waits_until_the_last_one_is_there_and_starts_from_it() 
     assert (news[1].copy_from, news[1].reused, second.rows_to_prefill) == (first.slot, 96, 0)
 
 
+def test_a_prompt_waits_for_the_common_rows_and_not_for_the_whole_prompt_that_has_them() -> None:
+    policy = wide_scheduler(prefill_chunk=64)
+    long, short = sequence(97), sequence(60)
+    short.prompt.tokens[:40] = long.prompt.tokens[:40]
+    for item in (long, short):
+        policy.add(item)
+    assert admit_all(policy) == [long]
+    run_pass(policy)
+    assert admit_all(policy) == [short] and short.reused == 40
+    assert [chunk.sequence for chunk in run_pass(policy)] == [long, short], "they go on together"
+
+
 def test_seconds_per_row_follow_what_is_measured() -> None:
     budget = PrefillBudget()
     assert budget.allows(10**6, least_lead_s=0.0), "nothing is known yet"
@@ -120,4 +163,4 @@ def test_seconds_per_row_follow_what_is_measured() -> None:
     for _ in range(60):
         budget.observe(100, 0.2)
     assert budget.allows(99, 0.4) and not budget.allows(110, 0.4)
-    assert not budget.allows(1, -1.0)
+    assert budget.allows(0, -1.0) and not budget.allows(1, -1.0)

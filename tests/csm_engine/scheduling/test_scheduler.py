@@ -15,7 +15,7 @@ from csm_engine.scheduling.admission import RealTimeBudget
 from csm_engine.scheduling.pacing import Pacing
 from csm_engine.scheduling.scheduler import FrameBatch, PrefillBatch, PrefillChunk, Scheduler
 from csm_engine.scheduling.sequence import Sequence, SequenceStatus
-from csm_engine.types import GenerationRequest, Segment
+from csm_engine.types import FinishReason, GenerationRequest, Segment
 
 _TEXTS = itertools.count()
 
@@ -197,3 +197,28 @@ def test_budget_keeps_streams_waiting_and_then_out_although_slots_are_free() -> 
     for _ in range(50):
         budget.observe(1, 0.001)
     assert len(admitted(policy)) == 1
+
+
+def test_queue_is_bounded_by_what_the_budget_admits_and_not_by_free_slots() -> None:
+    budget = RealTimeBudget(0.5)
+    policy = Scheduler(SlotPool(8), max_waiting=1, prefill_chunk=4, pacing=no_limits(), budget=budget)
+    policy.add(sequence())
+    admitted(policy)
+    budget.observe(1, 0.015)  # two such rows take 30 of 40 ms
+    for _ in range(2):
+        policy.add(sequence())  # one that is admitted next, and one that waits
+    with pytest.raises(EngineBusyError, match="1 sequences run and 2 wait"):
+        policy.add(sequence())
+    assert len(admitted(policy)) == 1 and len(policy.waiting) == 1
+
+
+def test_a_thread_that_sees_that_a_sequence_has_ended_sees_why() -> None:
+    class Watched(Sequence):
+        def __setattr__(self, name: str, value: object) -> None:
+            assert value is not SequenceStatus.FINISHED or self.finish_reason is FinishReason.CANCELLED
+            super().__setattr__(name, value)
+
+    item = sequence()
+    watched = Watched(item.request, item.prompt)
+    watched.finish(FinishReason.CANCELLED)
+    assert watched.status is SequenceStatus.FINISHED

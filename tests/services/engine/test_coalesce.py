@@ -21,16 +21,16 @@ def test_slow_engine_sends_every_frame_at_once() -> None:
         coalescer.sent(1, now)
 
 
-@pytest.mark.parametrize("frames_per_second", [13, 20, 50, 250])
-def test_listener_never_runs_dry_by_waiting_for_company(frames_per_second: int) -> None:
+@pytest.mark.parametrize(("frames_per_second", "speed"), [(13, 1.0), (20, 1.0), (50, 1.0), (250, 1.0), (50, 2.0)])
+def test_listener_never_runs_dry_by_waiting_for_company(frames_per_second: int, speed: float) -> None:
     """Frames come at a steady pace above real time; each message leaves when its frames are there."""
-    coalescer, made, messages = Coalescer(first=1, most=32), 0, 0
+    coalescer, made, messages = Coalescer(first=1, most=32, speed=speed), 0, 0
     now = 0.0
     while made < 1000:
         count = coalescer.next_count(now)
         made += count
         now = max(now, made / frames_per_second)
-        played_out_at = (made - count) * FRAME_SECONDS + 1 / frames_per_second
+        played_out_at = (made - count) * FRAME_SECONDS / speed + 1 / frames_per_second
         assert messages == 0 or now <= played_out_at + 1e-9
         coalescer.sent(count, now)
         messages += 1

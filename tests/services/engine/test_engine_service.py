@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import threading
 import time
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from csm.engine.v1 import engine_pb2
 from csm.rvq.v1 import rvq_pb2
 
+from csm_engine.model.tokenizer import TextTokenizer
 from services.common.rpc import status
 from services.engine.servicer import EngineServicer
 from services.engine.settings import EngineSettings
@@ -53,6 +55,21 @@ async def test_resume_frames_continue_the_stream(stub: Stub) -> None:
     assert first.frames.first_frame_index == 5
     np.testing.assert_array_equal(codes_of(responses), whole[5:])
     assert responses[-1].complete.frame_count == 12
+
+
+async def test_no_stream_waits_while_the_text_of_another_is_tokenized(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long texts take tenths of a second, in which the engine's thread makes frames."""
+    threads, encode = set(), TextTokenizer.encode
+
+    def noted(self: TextTokenizer, speaker: int, text: str) -> list[int]:
+        threads.add(threading.current_thread().name)
+        return encode(self, speaker, text)
+
+    monkeypatch.setattr(TextTokenizer, "encode", noted)
+    await collect(stub, generate_request())
+    assert threads and not threads & {"engine", threading.main_thread().name}
 
 
 async def test_cancel_frees_slot(stage: EngineStage, stub: Stub) -> None:
