@@ -7,7 +7,7 @@ Source: github.com/SesameAILabs/csm models.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,12 +25,12 @@ class CSM(nn.Module):
         dim, vocab = config.backbone.dim, config.audio_vocab_size
         new_stack = new_stack or Stack
         self.config = config
-        self.text_embeddings = nn.Embedding(config.text_vocab_size, dim)
-        self.audio_embeddings = nn.Embedding(vocab * config.num_codebooks, dim)
+        self.text_embeddings = Embedding(config.text_vocab_size, dim)
+        self.audio_embeddings = Embedding(vocab * config.num_codebooks, dim)
         self.backbone = new_stack(config.backbone)
-        self.projection = nn.Linear(dim, config.depth_decoder.dim, bias=False)
+        self.projection = Linear(dim, config.depth_decoder.dim, bias=False)
         self.depth_decoder = new_stack(config.depth_decoder)
-        self.codebook0_head = nn.Linear(dim, vocab, bias=False)
+        self.codebook0_head = Linear(dim, vocab, bias=False)
         self.audio_head = nn.Parameter(torch.empty(config.num_codebooks - 1, config.depth_decoder.dim, vocab))
 
     @property
@@ -65,7 +65,7 @@ class Stack(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+        self.layers: Sequence[Layer] = nn.ModuleList(Layer(config) for _ in range(config.num_layers))  # type: ignore[assignment]
         self.norm = Norm(config.dim)
 
 
@@ -82,24 +82,34 @@ class Attention(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         dim, kv_dim = config.dim, config.num_kv_heads * config.head_dim
-        self.q_proj = nn.Linear(dim, dim, bias=False)
-        self.k_proj = nn.Linear(dim, kv_dim, bias=False)
-        self.v_proj = nn.Linear(dim, kv_dim, bias=False)
-        self.output_proj = nn.Linear(dim, dim, bias=False)
+        self.q_proj = Linear(dim, dim, bias=False)
+        self.k_proj = Linear(dim, kv_dim, bias=False)
+        self.v_proj = Linear(dim, kv_dim, bias=False)
+        self.output_proj = Linear(dim, dim, bias=False)
 
 
 class FeedForward(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.w1 = nn.Linear(config.dim, config.ffn_dim, bias=False)  # gate
-        self.w2 = nn.Linear(config.ffn_dim, config.dim, bias=False)  # down
-        self.w3 = nn.Linear(config.dim, config.ffn_dim, bias=False)  # up
+        self.w1 = Linear(config.dim, config.ffn_dim, bias=False)  # gate
+        self.w2 = Linear(config.ffn_dim, config.dim, bias=False)  # down
+        self.w3 = Linear(config.dim, config.ffn_dim, bias=False)  # up
 
 
 class Norm(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(dim))
+
+
+class Embedding(nn.Embedding):
+    def reset_parameters(self) -> None:
+        """Nothing: a loader fills it. torch's own draws numbers, for which it imports its compiler: seconds."""
+
+
+class Linear(nn.Linear):
+    def reset_parameters(self) -> None:
+        """Nothing, as in Embedding."""
 
 
 def build_skeleton(config: ModelConfig) -> CSM:
