@@ -35,6 +35,7 @@ def test_text_is_spoken_again_and_again_without_a_mouse(page: Page, door: Thread
     door.engine.script.pause_at = 12
     press(page, Keys.SPACE)
     page.until(lambda: len(door.engine.calls) == 3)
+    page.until(lambda: page.text("stat-first").endswith("ms"))  # there is something to play
     press(page, Keys.ESCAPE)
     assert door.ended(door.engine.calls[2]) == "CancelledError"
     page.until(lambda: page.text("outcome") == "Stopped.")
@@ -63,6 +64,18 @@ def test_stop_gives_the_focus_to_what_begins_again(page: Page, door: ThreadedDoo
     press(page, Keys.ENTER)
     page.until(lambda: page.text("outcome") == "Stopped.")
     assert focused(page) == "play"
+
+
+def test_stop_before_any_sound_gives_the_focus_to_the_text(page: Page, door: ThreadedDoor) -> None:
+    door.engine.script.pause_at = 0
+    for count, (tab, text) in enumerate([("tab-speak", "text"), ("tab-typing", "typing-text")], 1):
+        page.click(tab)
+        page.find(text).send_keys("A long story.", Keys.CONTROL + Keys.ENTER)
+        page.until(lambda count=count: len(door.engine.calls) == count)  # type: ignore[misc]
+        page.script("document.getElementById('stop').focus()")
+        press(page, Keys.ENTER)
+        page.until(lambda: page.text("outcome") == "Stopped.")
+        assert focused(page) == text
 
 
 def test_stop_of_typed_speech_gives_the_focus_to_the_text(page: Page, door: ThreadedDoor) -> None:

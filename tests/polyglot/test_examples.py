@@ -51,6 +51,15 @@ def test_say_streams_audio_and_tells_a_failure(commands: Commands, fake_server: 
     assert b"without a summary" in cut.stderr
 
 
+def test_wrong_arguments_are_told(commands: Commands) -> None:
+    for program, command in commands.items():
+        for arguments in ([], ["localhost:1"], ["localhost:1", "Hello.", "there."]):
+            result = run([*command, *arguments])
+            assert result.returncode == 2, (program, arguments, result.stderr.decode())
+            (usage,) = result.stderr.decode().splitlines()
+            assert usage.lower().startswith(f"usage: {program}"), usage
+
+
 async def test_talk_says_a_text_by_sentence_after_what_the_other_said(commands: Commands) -> None:
     async with fake_deployment() as running:
         running.engine.frame_count = 2

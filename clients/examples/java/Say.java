@@ -16,6 +16,10 @@ import java.util.concurrent.TimeUnit;
  */
 public final class Say {
   public static void main(String[] arguments) throws Exception {
+    if (arguments.length != 2) {
+      System.err.println("usage: Say TARGET TEXT");
+      System.exit(2);
+    }
     ManagedChannel channel = ManagedChannelBuilder.forTarget(arguments[0]).usePlaintext().build();
     StreamSynthesizeRequest request =
         StreamSynthesizeRequest.newBuilder()

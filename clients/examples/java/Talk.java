@@ -26,6 +26,10 @@ import java.util.concurrent.TimeUnit;
  */
 public final class Talk {
   public static void main(String[] arguments) throws Exception {
+    if (arguments.length != 2) {
+      System.err.println("usage: Talk TARGET SAID");
+      System.exit(2);
+    }
     ManagedChannel channel = ManagedChannelBuilder.forTarget(arguments[0]).usePlaintext().build();
     Speech speech = new Speech();
     StreamObserver<StreamSynthesizeTextRequest> writer =

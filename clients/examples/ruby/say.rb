@@ -2,6 +2,10 @@
 # docs/callers/languages.md says how it is run.
 require 'csm/v1/tts_services_pb'
 
+unless ARGV.size == 2
+  warn 'usage: say.rb TARGET TEXT'
+  exit 2
+end
 target, text = ARGV
 stub = Csm::V1::TextToSpeechService::Stub.new(target, :this_channel_is_insecure)
 request = Csm::V1::StreamSynthesizeRequest.new(

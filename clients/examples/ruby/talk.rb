@@ -2,6 +2,10 @@
 # The first argument is the server, the second what the other speaker has just said. docs/callers/languages.md says how it is run.
 require 'csm/v1/tts_services_pb'
 
+unless ARGV.size == 2
+  warn 'usage: talk.rb TARGET SAID'
+  exit 2
+end
 target, said = ARGV
 stub = Csm::V1::TextToSpeechService::Stub.new(target, :this_channel_is_insecure)
 messages = Enumerator.new do |parts| # gRPC takes these in a thread of its own

@@ -17,6 +17,7 @@ export class Output {
     this._say = say;
     this._onStop = null;
     this._sound = null;
+    this._begunAt = null; // what had the focus then
     this.player.onEnd = () => this._showButtons();
     element("stop").addEventListener("click", () => this.stop());
     element("play").addEventListener("click", () => this.replay());
@@ -30,6 +31,7 @@ export class Output {
    * @param {{isPaced?: boolean}} about isPaced: it comes as somebody writes it, so that its real-time factor means nothing
    */
   begin(name, onStop = null, { isPaced = false } = {}) {
+    this._begunAt = document.activeElement;
     this._openPlayer();
     return this._renew(name, onStop, isPaced);
   }
@@ -178,7 +180,7 @@ export class Output {
     const stop = element("stop");
     const hadFocus = document.activeElement === stop;
     stop.disabled = !this.player.isPlaying && this._onStop === null;
-    if (hadFocus && stop.disabled) element("play").focus(); // else it would be lost
+    if (hadFocus && stop.disabled) (has ? element("play") : this._begunAt)?.focus(); // else it would be lost
   }
 
   /** Moves the playhead as long as something is heard. */

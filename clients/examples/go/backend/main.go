@@ -45,6 +45,10 @@ func (a *answer) Write(audio []byte) (int, error) {
 }
 
 func main() {
+	if len(os.Args) != 3 {
+		os.Stderr.WriteString("usage: backend TARGET ADDRESS\n")
+		os.Exit(2)
+	}
 	connection, err := grpc.Dial(os.Args[1], grpc.WithInsecure())
 	if err != nil {
 		log.Fatal(err)

@@ -14,6 +14,10 @@ import (
 )
 
 func main() {
+	if len(os.Args) != 3 {
+		os.Stderr.WriteString("usage: say TARGET TEXT\n")
+		os.Exit(2)
+	}
 	// Dial and WithInsecure are the names that every grpc-go 1.x has, Debian's included.
 	connection, err := grpc.Dial(os.Args[1], grpc.WithInsecure())
 	check(err)

@@ -16,6 +16,10 @@ import (
 )
 
 func main() {
+	if len(os.Args) != 3 {
+		os.Stderr.WriteString("usage: talk TARGET SAID\n")
+		os.Exit(2)
+	}
 	connection, err := grpc.Dial(os.Args[1], grpc.WithInsecure())
 	check(err)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
