@@ -64,17 +64,17 @@ class Ours:
 
 
 class Reference:
-    """The published step. Needs a model of its own, because it puts torchtune's caches into it."""
+    """The published step."""
 
     def __init__(self, model: CSM, batch: int) -> None:
+        from csm_engine.reference.torchtune_stacks import with_torchtune
+
         self.dtype = model.dtype
-        self._model, self._batch = model, batch
+        self._model, self._batch = with_torchtune(model), batch
         for stack, length in (
-            (model.backbone, model.config.max_seq_len),
-            (model.depth_decoder, model.config.num_codebooks),
+            (self._model.backbone, model.config.max_seq_len),
+            (self._model.depth_decoder, model.config.num_codebooks),
         ):
-            for layer in stack.layers:
-                layer.attn.kv_cache = None
             with torch.device(model.device):
                 stack.setup_caches(batch, model.dtype, decoder_max_seq_len=length)
         self._masks = [

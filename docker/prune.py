@@ -1,4 +1,4 @@
-"""Removes from an image's packages what no stage reads: tests, C++ headers and test programs, Arrow over a network.
+"""Removes from an image's packages what no stage reads: tests, C++ headers and test programs.
 
 Usage: python prune.py ENVIRONMENT. It prints the megabytes (10^6 bytes) that each rule removed. Bytecode stays: on a
 read-only root file system a stage would compile it again at every start.
@@ -16,16 +16,6 @@ REMOVED = {
     "tests inside packages": ["**/tests/", "**/test/"],
     "torch's programs": ["torch/bin/*"],  # tests in C++ and protoc
     "torch's headers": ["torch/include", "torch/share/cmake"],  # for extensions in C++, which no stage compiles
-    "Arrow over a network, and its sources": [
-        "pyarrow/libarrow_flight*",
-        "pyarrow/libarrow_python_flight*",
-        "pyarrow/_flight*",
-        "pyarrow/libarrow_s3*",
-        "pyarrow/_s3fs*",
-        "pyarrow/include",
-        "pyarrow/src",
-        "pyarrow/includes",
-    ],
 }
 KEPT = {"torch/bin/torch_shm_manager"}  # torch does not start without it
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torchtune.models.llama3_1._position_embeddings import Llama3ScaledRoPE
 
 from bench.kernel_proof.budget import MULTIPROCESSORS
 from bench.kernel_proof.operations import storage_of
@@ -36,9 +35,6 @@ PROMPT_LENGTHS = (1, 37)
 def new_traced_step(form: str, num_slots: int, config: ModelConfig = CSM_1B) -> PackedFrameStep:
     """To be called inside a pretended GPU. form: one of FORMS in bfloat16, or "float32"."""
     model = build_skeleton(config)
-    for module in model.modules():
-        if isinstance(module, Llama3ScaledRoPE):  # it makes no table without data
-            module.cache = torch.empty(module.max_seq_len, module.dim // 2, 2, device=META)
     if form == "float32":
         return PackedFrameStep(pack(model.requires_grad_(False), rows=num_slots), num_slots)
     chosen = FORMS[form]

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from csm_engine.execution.depth_weights import DepthWeights, check_sizes
 from csm_engine.execution.matrix import Matrix, Quantization, plain, quantized
-from csm_engine.model.csm import CSM
+from csm_engine.model.csm import CSM, Layer, Stack
+from csm_engine.model.rope import rope_table
 from csm_engine.model.shapes import ModelConfig, TransformerConfig
 
 FusedProducts = bool | Literal["where_faster"]
@@ -156,18 +157,17 @@ def stack_depth(weights: PackedWeights) -> PackedWeights:
     )
 
 
-def _pack_stack(stack: Any, config: TransformerConfig, matrix: Callable[..., Matrix], folded: bool) -> PackedStack:
+def _pack_stack(stack: Stack, config: TransformerConfig, matrix: Callable[..., Matrix], folded: bool) -> PackedStack:
     """folded: the norms' weights are multiplied into the matrices behind them."""
     return PackedStack(
         config=config,
         layers=tuple(_pack_layer(layer, matrix, folded) for layer in stack.layers),
         norm=stack.norm.scale,
-        rope=stack.layers[0].attn.pos_embeddings.cache[: config.max_seq_len].contiguous(),
+        rope=rope_table(config, stack.norm.scale.device),
     )
 
 
-def _pack_layer(layer: Any, matrix: Callable[..., Matrix], folded: bool) -> PackedLayer:
-    """layer: torchtune's TransformerSelfAttentionLayer."""
+def _pack_layer(layer: Layer, matrix: Callable[..., Matrix], folded: bool) -> PackedLayer:
     attention, mlp = layer.attn, layer.mlp
     attention_norm, mlp_norm = layer.sa_norm.scale, layer.mlp_norm.scale
     query, key, value = (part.weight for part in (attention.q_proj, attention.k_proj, attention.v_proj))

@@ -1,17 +1,17 @@
-"""CSM's modules: a Llama 3.2 backbone over text and audio embeddings, and a small depth decoder over codebooks.
+"""CSM's weights: a Llama 3.2 backbone over text and audio embeddings, and a small depth decoder over codebooks.
 
-Attribute names are those of the published checkpoint, except `depth_decoder` (there: `decoder`). The stacks are
-torchtune's. This module does not know how they are run, cached or sampled.
+Names are those of the published checkpoint, except `depth_decoder` (there: `decoder`). The stacks hold weights and do
+not run: the fast step packs them, and csm_engine/reference runs the same weights in torchtune's modules.
 Source: github.com/SesameAILabs/csm models.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torchtune.models.llama3_1._position_embeddings import Llama3ScaledRoPE
-from torchtune.models.llama3_2 import llama3_2
-from torchtune.modules import TransformerDecoder
 
 from csm_engine.model.shapes import ModelConfig, TransformerConfig
 
@@ -19,16 +19,18 @@ from csm_engine.model.shapes import ModelConfig, TransformerConfig
 class CSM(nn.Module):
     """Weights and embeddings. Shapes: B rows, T positions, K codebooks, D backbone width."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, new_stack: Callable[[TransformerConfig], Any] | None = None) -> None:
+        """new_stack: modules for a stack with the parameters of `Stack`, which it is when None"""
         super().__init__()
         dim, vocab = config.backbone.dim, config.audio_vocab_size
+        new_stack = new_stack or Stack
         self.config = config
-        self.text_embeddings = nn.Embedding(config.text_vocab_size, dim)
-        self.audio_embeddings = nn.Embedding(vocab * config.num_codebooks, dim)
-        self.backbone = _stack(config.backbone)
-        self.projection = nn.Linear(dim, config.depth_decoder.dim, bias=False)
-        self.depth_decoder = _stack(config.depth_decoder)
-        self.codebook0_head = nn.Linear(dim, vocab, bias=False)
+        self.text_embeddings = Embedding(config.text_vocab_size, dim)
+        self.audio_embeddings = Embedding(vocab * config.num_codebooks, dim)
+        self.backbone = new_stack(config.backbone)
+        self.projection = Linear(dim, config.depth_decoder.dim, bias=False)
+        self.depth_decoder = new_stack(config.depth_decoder)
+        self.codebook0_head = Linear(dim, vocab, bias=False)
         self.audio_head = nn.Parameter(torch.empty(config.num_codebooks - 1, config.depth_decoder.dim, vocab))
 
     @property
@@ -58,40 +60,59 @@ class CSM(nn.Module):
         return torch.arange(self.config.num_codebooks, device=self.device) * self.config.audio_vocab_size
 
 
-def _stack(config: TransformerConfig) -> TransformerDecoder:
-    stack = llama3_2(
-        vocab_size=1,  # embeddings and heads are CSM's own
-        num_layers=config.num_layers,
-        num_heads=config.num_heads,
-        num_kv_heads=config.num_kv_heads,
-        embed_dim=config.dim,
-        max_seq_len=config.max_seq_len,
-        intermediate_dim=config.ffn_dim,
-        norm_eps=config.norm_eps,
-        rope_base=config.rope_base,
-        scale_factor=config.rope_scale_factor,
-    )
-    stack.tok_embeddings = nn.Identity()
-    stack.output = nn.Identity()
-    return stack
+class Stack(nn.Module):
+    """The weights of one Llama 3.2 stack, without embeddings and heads."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.layers: Sequence[Layer] = nn.ModuleList(Layer(config) for _ in range(config.num_layers))  # type: ignore[assignment]
+        self.norm = Norm(config.dim)
+
+
+class Layer(nn.Module):
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.attn = Attention(config)
+        self.mlp = FeedForward(config)
+        self.sa_norm = Norm(config.dim)
+        self.mlp_norm = Norm(config.dim)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        dim, kv_dim = config.dim, config.num_kv_heads * config.head_dim
+        self.q_proj = Linear(dim, dim, bias=False)
+        self.k_proj = Linear(dim, kv_dim, bias=False)
+        self.v_proj = Linear(dim, kv_dim, bias=False)
+        self.output_proj = Linear(dim, dim, bias=False)
+
+
+class FeedForward(nn.Module):
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.w1 = Linear(config.dim, config.ffn_dim, bias=False)  # gate
+        self.w2 = Linear(config.ffn_dim, config.dim, bias=False)  # down
+        self.w3 = Linear(config.dim, config.ffn_dim, bias=False)  # up
+
+
+class Norm(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(dim))
+
+
+class Embedding(nn.Embedding):
+    def reset_parameters(self) -> None:
+        """Nothing: a loader fills it. torch's own draws numbers, for which it imports its compiler: seconds."""
+
+
+class Linear(nn.Linear):
+    def reset_parameters(self) -> None:
+        """Nothing, as in Embedding."""
 
 
 def build_skeleton(config: ModelConfig) -> CSM:
     """A CSM without storage (meta device): a checkpoint's tensors must match its shapes."""
     with torch.device("meta"):
         return CSM(config)
-
-
-def build_rope(model: CSM, device: torch.device) -> None:
-    """Computes the rotary tables, which no checkpoint carries, in fp32 on the device."""
-    with torch.device(device):
-        for module in model.modules():
-            if isinstance(module, Llama3ScaledRoPE):
-                module.rope_init()
-
-
-def run_layers(stack: TransformerDecoder, x: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-    """x: (B, T, D); mask: (B, T, window) bool; positions: (B, T) -> hidden states after the last norm."""
-    for layer in stack.layers:
-        x = layer(x, mask=mask, input_pos=positions)
-    return stack.norm(x)

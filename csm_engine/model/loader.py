@@ -22,7 +22,7 @@ from csm_engine.model.checkpoint_keys import (
     original_keys,
     transformers_keys,
 )
-from csm_engine.model.csm import CSM, build_rope, build_skeleton
+from csm_engine.model.csm import CSM, build_skeleton
 from csm_engine.model.shapes import ModelConfig
 
 # In order of preference. sesame/csm-1b carries the second and the third side by side.
@@ -60,7 +60,7 @@ def load_model(path: Path, *, device: str | torch.device = "cpu", dtype: torch.d
             raise CheckpointError(f"{weights}: {entry.theirs} is of {tensor.dtype}; weights must be floating point")
         tensor = unpermute_rotary(tensor, entry.heads) if entry.heads else tensor
         state[entry.ours] = tensor.to(device=device, dtype=dtype)
-    return _finish(model, state, torch.device(device))
+    return _finish(model, state)
 
 
 def random_model(
@@ -86,7 +86,7 @@ def random_model(
             std = 1.0 if "embeddings" in name else fan_in**-0.5
             value = std * torch.randn(parameter.shape, generator=generator, device=generator.device)
         state[name] = value.to(device=device, dtype=dtype)
-    return _finish(model, state, torch.device(device))
+    return _finish(model, state)
 
 
 def unpermute_rotary(weight: Tensor, heads: int) -> Tensor:
@@ -95,9 +95,8 @@ def unpermute_rotary(weight: Tensor, heads: int) -> Tensor:
     return weight.view(heads, 2, rows // heads // 2, dim).transpose(1, 2).reshape(rows, dim)
 
 
-def _finish(model: CSM, state: dict[str, Tensor], device: torch.device) -> CSM:
+def _finish(model: CSM, state: dict[str, Tensor]) -> CSM:
     model.load_state_dict(state, strict=True, assign=True)
-    build_rope(model, device)
     return model.eval().requires_grad_(False)
 
 

@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from csm_engine.kv.cache import Selection, SlotKVCache
-from csm_engine.model.csm import CSM, run_layers
+from csm_engine.model.csm import CSM
+from csm_engine.reference.torchtune_stacks import run_layers
 
 
 class Backbone:
     """Runs the backbone's layers over cached slots. D: width; V: audio vocabulary."""
 
     def __init__(self, model: CSM, num_slots: int) -> None:
+        """model: in torchtune's stacks"""
         self._stack = model.backbone
         self._head = model.codebook0_head
         self.cache = SlotKVCache(model.config.backbone, num_slots, device=model.device, dtype=model.dtype)

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from csm_engine.execution.sampler import FrameSampler
-from csm_engine.model.csm import CSM, run_layers
+from csm_engine.model.csm import CSM
+from csm_engine.reference.torchtune_stacks import run_layers
 
 
 class DepthDecoder:
     """Runs the depth decoder's layers K-1 times a frame. D: backbone width; K: codebooks; V: audio vocabulary."""
 
     def __init__(self, model: CSM) -> None:
+        """model: in torchtune's stacks"""
         self._model = model
         self._caches = [_FrameCache() for _ in model.depth_decoder.layers]
         for layer, cache in zip(model.depth_decoder.layers, self._caches, strict=True):

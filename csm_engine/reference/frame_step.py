@@ -19,13 +19,14 @@ from csm_engine.model.csm import CSM
 from csm_engine.model.prompt import Rows
 from csm_engine.reference.backbone import Backbone
 from csm_engine.reference.depth_decoder import DepthDecoder
+from csm_engine.reference.torchtune_stacks import with_torchtune
 
 
 class FrameStep:
     """Backbone and depth decoder over torchtune's modules. K: codebooks."""
 
     def __init__(self, model: CSM, num_slots: int) -> None:
-        self._model = model
+        self._model = model = with_torchtune(model)
         self.config = model.config
         self.device = model.device
         self.backbone = Backbone(model, num_slots)

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torchtune.modules import TransformerDecoder
 
-from csm_engine.model.csm import CSM, build_rope
+from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig, TransformerConfig
+from csm_engine.reference.torchtune_stacks import with_torchtune
 from recipes.builtin_voice.csm.tokenizer import VOCAB_SIZE
 
 
@@ -25,7 +26,7 @@ def csm_config(num_codebooks: int, codebook_size: int) -> ModelConfig:
 
 def new_csm(config: ModelConfig, *, seed: int, device: torch.device | str = "cpu") -> CSM:
     """Random weights to train from: small embeddings, so that the sum over a frame's codes is about one."""
-    model = random_model(config, seed=seed)
+    model = with_torchtune(random_model(config, seed=seed, device=device))
     with torch.no_grad():
         model.text_embeddings.weight.mul_(0.5)
         model.audio_embeddings.weight.mul_(0.5 / config.num_codebooks**0.5)
@@ -34,7 +35,6 @@ def new_csm(config: ModelConfig, *, seed: int, device: torch.device | str = "cpu
                 parameter.fill_(1.0)
             if name.endswith(("output_proj.weight", "w2.weight")):
                 parameter.mul_(0.3)  # what layers add at first
-    build_rope(model.to(device), torch.device(device))
     return model.train().requires_grad_(True)
 
 

@@ -21,7 +21,7 @@ trace_id: ContextVar[str] = ContextVar("trace_id", default="")
 _call_fields: ContextVar[dict[str, LogValue] | None] = ContextVar("call_fields", default=None)
 
 GRPC_LOGGER = "grpc._cython.cygrpc"
-TALK_AT_IMPORT = ("torchao", "torch.utils._pytree", "alembic.runtime.plugins")  # of things outside this project
+TALK_AT_IMPORT = ("torch.utils._pytree", "alembic.runtime.plugins")  # of things outside this project
 
 
 def begin_call_fields() -> dict[str, LogValue]:

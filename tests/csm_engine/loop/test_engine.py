@@ -67,8 +67,9 @@ def test_batched_logits_equal_alone_within_rounding_in_fp32(tiny_config: ModelCo
 def batched_against_alone(config: ModelConfig, dtype: torch.dtype) -> float:
     """Largest difference of codebook 0's logits of one row: in a batch of 5, and alone in another slot."""
     from csm_engine.reference.backbone import Backbone
+    from csm_engine.reference.torchtune_stacks import with_torchtune
 
-    backbone = Backbone(random_model(config, seed=2, dtype=dtype), num_slots=6)
+    backbone = Backbone(with_torchtune(random_model(config, seed=2, dtype=dtype)), num_slots=6)
     generator = torch.Generator().manual_seed(3)
     prompt = torch.randn(9, config.backbone.dim, generator=generator).to(dtype)
     step = torch.randn(5, config.backbone.dim, generator=generator).to(dtype)
