@@ -15,6 +15,8 @@ from csm.codec.v1 import codec_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from csm_bundle.errors import BundleError, KeyringError
+from csm_codec import codec as codec_module
+from csm_codec.stretch import Stretcher
 from services.codec.settings import CodecSettings
 from services.codec.stage import CodecStage, start_codec
 from services.common.rpc.server import LIVENESS, READINESS
@@ -39,6 +41,21 @@ async def test_info_tells_everything_but_the_keys(stub: Any) -> None:
     assert (info.active_key_id, list(info.key_ids)) == ("new", ["old", "new"])
     assert info.latency_sample_count == 8 * 256 and info.notice == "untrained"
     assert bytes.fromhex("fe01fe01fe") not in info.SerializeToString()
+
+
+async def test_a_stage_that_serves_has_loaded_the_filter_of_other_speeds(
+    settings: CodecSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread of all streams would stand still meanwhile."""
+    speeds = []
+
+    def stretcher(speed: float, sample_rate_hz: int) -> Stretcher:
+        speeds.append(speed)
+        return Stretcher(speed, sample_rate_hz)
+
+    monkeypatch.setattr(codec_module, "Stretcher", stretcher)
+    async with running_codec(settings):
+        assert speeds
 
 
 async def test_metrics_count_what_happened(settings: CodecSettings) -> None:
