@@ -37,7 +37,7 @@ class Chunk:
     last: bool = False
 
 
-class Rows(Protocol):
+class Lane(Protocol):
     """What embeds: FrameEmbedder or SpectralEmbedder."""
 
     @property
@@ -76,7 +76,7 @@ class Embedder:
         self._sample_rate_hz = sample_rate_hz
         self._look_ahead = look_ahead
         self._lead = self._lead_samples(first_samples) if first_samples else 0
-        self._lanes: list[Rows]
+        self._lanes: list[Lane]
         if lane_width == 1 and silentcipher.device.type == "cpu":
             from csm_codec.watermark.embed.frame_embedder import FrameEmbedder  # with numba, which a GPU does not need
 

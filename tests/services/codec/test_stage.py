@@ -6,7 +6,9 @@ import asyncio
 import json
 import threading
 import urllib.request
+from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -14,9 +16,11 @@ import pytest
 from csm.codec.v1 import codec_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from csm_bundle.codec_identity import CodecIdentity
 from csm_bundle.errors import BundleError, KeyringError
 from csm_codec import codec as codec_module
 from csm_codec.stretch import Stretcher
+from services.codec.load import _check_identity
 from services.codec.settings import CodecSettings
 from services.codec.stage import CodecStage, start_codec
 from services.common.rpc.server import LIVENESS, READINESS
@@ -125,6 +129,17 @@ async def test_a_bundle_that_lies_about_its_codec_is_refused(
     (lying / "bundle.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match="weights_digest is sha256:0; its weights have sha256:"):
         await start_codec(settings.model_copy(update={"bundle": str(lying)}))
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(CodecIdentity)])
+def test_every_field_of_the_codec_must_be_as_the_bundle_says(field: str) -> None:
+    found = CodecIdentity("mimi", "sha256:1", 4, 64, 1920, 24_000)
+    value = getattr(found, field)
+    said = replace(found, **{field: "another" if isinstance(value, str) else value + 1})
+    bundle: Any = SimpleNamespace(name="lying", codec=said)
+    mimi: Any = SimpleNamespace(identity=found)
+    with pytest.raises(BundleError, match=f"its codec's {field} is"):
+        _check_identity(bundle, mimi)
 
 
 async def test_the_public_key_stops_the_start(settings: CodecSettings) -> None:
