@@ -248,10 +248,12 @@ class Codec:
         return outputs
 
     def _fail_lane(self, lane: int, error: Exception) -> list[Output]:
-        """Resets a lane after a fault. Its streams are lost, other lanes go on. Raises if the reset fails."""
+        """Resets a lane after a fault. Its streams are lost, other lanes go on. Raises if the reset fails.
+
+        The embedder needs no reset: the first frame of a stream clears what its slot held.
+        """
         streams = [stream for slot, stream in self._streams.items() if slot.lane == lane]
         self._decoder.rebuild(lane)
-        self._embedder.rebuild(stream.slot.number for stream in streams)
         return [self._fail(stream, _told(error)) for stream in streams]
 
     def _fail(self, stream: DecodeStream, error: CsmError) -> Failed:

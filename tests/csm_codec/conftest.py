@@ -8,11 +8,8 @@ import pytest
 import torch
 
 from csm_codec.codec import Codec
-from csm_codec.mimi.decoder import MimiDecoder
 from csm_codec.mimi.loader import Mimi, load_mimi
-from csm_codec.watermark.embed.embedder import Embedder
-from csm_codec.watermark.keys.keyring import Keyring, WatermarkKey
-from csm_codec.watermark.networks.silentcipher import load_silentcipher
+from tests.support.codec_steps import small_codec
 from tests.support.tiny.mimi import write_tiny_mimi
 from tests.support.tiny.silentcipher import write_tiny_silentcipher
 
@@ -44,8 +41,4 @@ def silentcipher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def codec(mimi_folder: Path, silentcipher_folder: Path) -> Codec:
-    """Two lanes of two rows."""
-    decoder = MimiDecoder(load_mimi(mimi_folder), num_lanes=2, lane_width=2)
-    embedder = Embedder(load_silentcipher(silentcipher_folder), sample_rate_hz=24000, num_slots=4, lane_width=1)
-    key = WatermarkKey("key", b"abcde")
-    return Codec(decoder, embedder, Keyring(key, {"key": key}))
+    return small_codec(mimi_folder, silentcipher_folder)

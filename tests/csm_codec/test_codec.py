@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +13,9 @@ import torch
 from csm_bundle.errors import CodecBusyError, CodecError, CodecStoppedError, KeyringError, WatermarkError
 from csm_codec.codec import Codec
 from csm_codec.codec_thread import CodecThread
-from csm_codec.mimi.cpu.frame_lanes import FrameLanes
+from csm_codec.mimi.decoder import Form
 from csm_codec.stream import Audio, Complete, DecodeStream, Failed, Output
-from tests.support.codec_steps import alone_on, pcm_of, run_all, some_codes
+from tests.support.codec_steps import alone_on, pcm_of, run_all, small_codec, some_codes
 
 
 def test_pushes_of_any_size_give_the_same_audio_bit_for_bit(codec: Codec) -> None:
@@ -93,18 +95,23 @@ def test_a_fault_fails_its_lane_and_no_other(codec: Codec, monkeypatch: pytest.M
     assert np.array_equal(alone_on(codec, some_codes(9)), expected)
 
 
+@pytest.mark.parametrize("form", [Form.FRAMES, Form.BATCH])
 def test_a_row_that_is_not_finite_fails_alone_and_its_slot_recovers(
-    codec: Codec, monkeypatch: pytest.MonkeyPatch
+    mimi_folder: Path, silentcipher_folder: Path, form: Form
 ) -> None:
+    codec = small_codec(mimi_folder, silentcipher_folder, form)
     expected = alone_on(codec, some_codes(9))
     streams = [codec.open(), codec.open()]
     for stream in streams:
         codec.push(stream, some_codes(9))
         codec.finish(stream)
     outputs = codec.step()
-    assert isinstance(codec._decoder._half, FrameLanes)
-    for keys, values in codec._decoder._half._lanes[0][0].rings:
-        keys[:] = values[:] = np.nan
+    half: Any = codec._decoder._half
+    with torch.inference_mode():
+        for keys, values in half._lanes[0][0].rings if form is Form.FRAMES else ():
+            keys[:] = values[:] = np.nan
+        for ring in half._lanes[0].state.rings if form is Form.BATCH else ():
+            ring[0] = np.nan
     outputs += run_all(codec)
     failed = [output for output in outputs if isinstance(output, Failed)]
     assert [output.stream for output in failed] == [streams[0]]

@@ -1,15 +1,29 @@
-"""For tests of csm_codec.codec: codes of the tiny Mimi, all steps that there are, a stream's samples."""
+"""For tests of csm_codec.codec: a small one, codes of the tiny Mimi, all steps that there are, a stream's samples."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
 from csm_codec.codec import Codec
 from csm_codec.codes import Codes
+from csm_codec.mimi.decoder import Form, MimiDecoder
+from csm_codec.mimi.loader import load_mimi
 from csm_codec.resample import Pcm
 from csm_codec.stream import Audio, DecodeStream, Output
+from csm_codec.watermark.embed.embedder import Embedder
+from csm_codec.watermark.keys.keyring import Keyring, WatermarkKey
+from csm_codec.watermark.networks.silentcipher import load_silentcipher
+
+
+def small_codec(mimi: Path, silentcipher: Path, form: Form | None = None) -> Codec:
+    """Two lanes of two rows."""
+    decoder = MimiDecoder(load_mimi(mimi), num_lanes=2, lane_width=2, form=form)
+    embedder = Embedder(load_silentcipher(silentcipher), sample_rate_hz=24000, num_slots=4, lane_width=1)
+    key = WatermarkKey("key", b"abcde")
+    return Codec(decoder, embedder, Keyring(key, {"key": key}))
 
 
 def some_codes(seed: int, frames: int = 12) -> Codes:

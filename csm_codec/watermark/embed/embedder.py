@@ -45,10 +45,7 @@ class Lane(Protocol):
         """The networks' own look-ahead, in frames."""
 
     def run(self, streams: Mapping[int, MarkedStream]) -> None:
-        """Marks all frames that the streams have ready. streams: by row."""
-
-    def forget(self, rows: Iterable[int]) -> None:
-        """Fresh states after a failed step, for these rows at least."""
+        """Marks all frames that the streams have ready. streams: by row. After a failure they must be joined anew."""
 
 
 class Embedder:
@@ -131,18 +128,14 @@ class Embedder:
     def push(self, chunks: Mapping[int, Chunk]) -> dict[int, Pcm]:
         """Takes a chunk for some slots. Returns the marked samples that are ready for each, perhaps none.
 
-        Raises WatermarkError if a mark is not finite. Nothing of these streams may be sent then.
+        Raises WatermarkError if a mark is not finite. Nothing of these streams may be sent then; their slots must be
+        joined anew.
         """
         for slot, chunk in chunks.items():
             self._streams[slot].push(chunk.pcm, last=chunk.last)
         for lane, rows in self._by_lane(chunks).items():
             self._lanes[lane].run({row: self._streams[lane * self._lane_width + row] for row in rows})
         return {slot: self._streams[slot].take_marked() for slot in chunks}
-
-    def rebuild(self, slots: Iterable[int]) -> None:
-        """Fresh states for these slots and their lanes after a failed step. The old states are lost."""
-        for lane, rows in self._by_lane(slots).items():
-            self._lanes[lane].forget(rows)
 
     def _lead_samples(self, first_samples: int) -> int:
         hparams = self._silentcipher.hparams
