@@ -19,7 +19,7 @@ from csm_codec.lanes import Slot
 from csm_codec.stream import Audio, Checkpoint, DecodeStream, Failed, Output, StreamStart
 from csm_codec.watermark.stream.progress import START, MarkPoint
 from services.codec import servicer as servicer_module
-from services.codec.async_codec import AsyncCodec, StreamHandle
+from services.codec.async_codec import MAX_AHEAD_FRAMES, AsyncCodec, StreamHandle
 from services.codec.servicer import CodecServicer
 from tests.support.codec_stage import F32
 
@@ -123,6 +123,20 @@ async def test_audio_that_came_before_a_failure_is_taken_first() -> None:
     assert await handle.take() == [first, second]
     with pytest.raises(CodecStoppedError):
         await handle.take()
+
+
+async def test_room_is_made_for_all_frames_that_one_output_tells_of() -> None:
+    """A stream that catches up has several in one step."""
+    pushed: list[int] = []
+    thread = SimpleNamespace(push=lambda stream, codes: pushed.append(len(codes)))
+    handle = handle_of(SimpleNamespace(thread=thread))
+    pushing = asyncio.create_task(handle.push(np.zeros((MAX_AHEAD_FRAMES + 8, 4), np.int64)))
+    await turns()
+    assert sum(pushed) == MAX_AHEAD_FRAMES
+    handle.put(audio(0, num_frames=8))
+    await handle.take()
+    await turns()
+    assert sum(pushed) == MAX_AHEAD_FRAMES + 8 and pushing.done()
 
 
 async def test_a_codec_at_work_that_has_no_samples_yet_tells_of_its_progress() -> None:

@@ -76,7 +76,7 @@ async def test_a_wrong_config_is_refused_before_the_call_has_started(stub: Any) 
 
 async def test_a_recording_that_lasts_just_as_long_as_is_allowed_is_taken(settings: CodecSettings) -> None:
     samples = bytes(4 * 24_000)
-    whole = {"samples": samples, "sample_format": F32, "sample_rate_hertz": 24_000}
+    whole: dict[str, Any] = {"samples": samples, "sample_format": F32, "sample_rate_hertz": 24_000}
     async with running_codec(settings, max_recording_seconds=1, max_detection_seconds=1) as (_, stub):
         await stub.Encode(codec_pb2.EncodeRequest(**whole))
         await stub.DetectWatermark(codec_pb2.DetectWatermarkRequest(**whole))

@@ -135,7 +135,8 @@ async def test_a_bundle_that_lies_about_its_codec_is_refused(
 def test_every_field_of_the_codec_must_be_as_the_bundle_says(field: str) -> None:
     found = CodecIdentity("mimi", "sha256:1", 4, 64, 1920, 24_000)
     value = getattr(found, field)
-    said = replace(found, **{field: "another" if isinstance(value, str) else value + 1})
+    change: dict[str, Any] = {field: "another" if isinstance(value, str) else value + 1}
+    said = replace(found, **change)
     bundle: Any = SimpleNamespace(name="lying", codec=said)
     mimi: Any = SimpleNamespace(identity=found)
     with pytest.raises(BundleError, match=f"its codec's {field} is"):
