@@ -95,7 +95,7 @@ def test_a_fault_fails_its_lane_and_no_other(codec: Codec, monkeypatch: pytest.M
     assert np.array_equal(alone_on(codec, some_codes(9)), expected)
 
 
-@pytest.mark.parametrize("form", [Form.FRAMES, Form.BATCH])
+@pytest.mark.parametrize("form", list(Form))
 def test_a_row_that_is_not_finite_fails_alone_and_its_slot_recovers(
     mimi_folder: Path, silentcipher_folder: Path, form: Form
 ) -> None:
@@ -112,6 +112,9 @@ def test_a_row_that_is_not_finite_fails_alone_and_its_slot_recovers(
             keys[:] = values[:] = np.nan
         for ring in half._lanes[0].state.rings if form is Form.BATCH else ():
             ring[0] = np.nan
+        for state in half._lanes[0].modules.values() if form is Form.MODULES else ():
+            if (cache := vars(state).get("kv_cache")) is not None:
+                cache.cache[:, 0] = np.nan
     outputs += run_all(codec)
     failed = [output for output in outputs if isinstance(output, Failed)]
     assert [output.stream for output in failed] == [streams[0]]

@@ -173,6 +173,21 @@ async def test_a_stream_that_waits_for_its_slot_is_told_of_progress_while_the_co
     assert (await opening).stream is STREAM
 
 
+async def test_a_stream_that_opens_just_as_its_caller_leaves_is_closed() -> None:
+    closed: list[DecodeStream] = []
+    handle = handle_of(SimpleNamespace(close=closed.append))
+
+    async def waiting() -> StreamHandle:
+        opening.cancel()
+        return handle
+
+    opening = asyncio.create_task(servicer_of()._opened(waiting(), cast(Any, Context())))
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    await turns()
+    assert closed == [STREAM]
+
+
 async def test_the_newest_checkpoint_goes_out_with_the_next_samples() -> None:
     handle, context = handle_of(), Context()
     config = codec_pb2.StreamDecodeConfig(sample_format=F32)
