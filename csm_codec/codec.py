@@ -79,6 +79,7 @@ class Codec:
         if speed != 1 and point is not None:
             raise InvalidRequestError("checkpoint", "can be continued at speed 1 alone")
         key = self._keyring.get(key_id)
+        stretcher = None if speed == 1 else Stretcher(speed, self._decoder.identity.sample_rate_hertz)
         slot = self._lanes.take()
         try:
             marks = self._join(slot, frame_symbols(key.payload), before, point)
@@ -91,8 +92,8 @@ class Codec:
         except BaseException:
             self._lanes.leave(slot)
             raise
-        if speed != 1:
-            self._stretchers[slot] = Stretcher(speed, self._decoder.identity.sample_rate_hertz)
+        if stretcher is not None:
+            self._stretchers[slot] = stretcher
         stream = DecodeStream(slot, key.id, start, checkpoint_frames if speed == 1 else 0)
         stream.num_frames, stream.num_samples = start.first_frame, start.first_sample
         self._streams[slot], self._marks[slot] = stream, marks
@@ -140,14 +141,12 @@ class Codec:
                     pcm = _NOTHING  # the convolutions' states were not complete
                 elif stream.checkpoint_frames and (stream.num_frames - 1) % stream.checkpoint_frames == 0:
                     self._marks[stream.slot].offer_point()
-            if np.abs(pcm).max(initial=0) <= _LOUDEST:  # not so with NaN
-                last = stream.finished and not stream.pending
-                chunks[stream.slot.number] = Chunk(self._stretched(stream, pcm, last=last), last)
-            else:
+            try:
+                chunks[stream.slot.number] = self._chunk(stream, pcm)
+            except Exception as error:
+                logger.exception("a stream in lane %d failed", lane)
                 self._decoder.forget(lane, stream.slot.row)
-                outputs.append(
-                    self._fail(stream, CodecError("The decoder's output is no sound: not finite, or far too loud."))
-                )
+                outputs.append(self._fail(stream, _told(error)))
         started_s = time.perf_counter()
         marked = self._embedder.push(chunks)
         seconds = time.perf_counter() - started_s
@@ -228,14 +227,16 @@ class Codec:
         marks.next_point = None
         return Checkpoint(point, self._start_of(marks.place_of(point)))
 
-    def _stretched(self, stream: DecodeStream, pcm: Pcm, *, last: bool) -> Pcm:
-        """At the stream's speed."""
-        if (stretcher := self._stretchers.get(stream.slot)) is None:
-            return pcm
-        started_s = time.perf_counter()
-        made = stretcher.push(pcm, last=last)
-        stream.decode_s += time.perf_counter() - started_s
-        return made
+    def _chunk(self, stream: DecodeStream, pcm: Pcm) -> Chunk:
+        """A frame of the stream, or its end alone, at its speed. What this raises fails the stream and no other."""
+        if not np.abs(pcm).max(initial=0) <= _LOUDEST:  # so with NaN
+            raise CodecError("The decoder's output is no sound: not finite, or far too loud.")
+        last = stream.finished and not stream.pending
+        if (stretcher := self._stretchers.get(stream.slot)) is not None:
+            started_s = time.perf_counter()
+            pcm = stretcher.push(pcm, last=last)
+            stream.decode_s += time.perf_counter() - started_s
+        return Chunk(pcm, last)
 
     def _hand_out(self, stream: DecodeStream, pcm: Pcm, num_new_frames: int, last: bool) -> list[Output]:
         marks = self._marks[stream.slot]
@@ -247,12 +248,13 @@ class Codec:
         return outputs
 
     def _fail_lane(self, lane: int, error: Exception) -> list[Output]:
-        """Resets a lane after a fault. Its streams are lost, other lanes go on. Raises if the reset fails."""
-        cause = error if isinstance(error, CsmError) else CodecError("The codec failed in this stream's batch.")
+        """Resets a lane after a fault. Its streams are lost, other lanes go on. Raises if the reset fails.
+
+        The embedder needs no reset: the first frame of a stream clears what its slot held.
+        """
         streams = [stream for slot, stream in self._streams.items() if slot.lane == lane]
         self._decoder.rebuild(lane)
-        self._embedder.rebuild(stream.slot.number for stream in streams)
-        return [self._fail(stream, cause) for stream in streams]
+        return [self._fail(stream, _told(error)) for stream in streams]
 
     def _fail(self, stream: DecodeStream, error: CsmError) -> Failed:
         self._leave(stream)
@@ -264,3 +266,8 @@ class Codec:
         del self._streams[stream.slot], self._marks[stream.slot]
         self._stretchers.pop(stream.slot, None)
         self._lanes.leave(stream.slot)
+
+
+def _told(error: Exception) -> CsmError:
+    """What a stream is told of a fault."""
+    return error if isinstance(error, CsmError) else CodecError("The codec failed in this stream's batch.")

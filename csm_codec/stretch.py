@@ -1,7 +1,7 @@
 """Speech at another speed, its pitch kept, in pieces of any size. It knows no codec and no watermark.
 
 FFmpeg's `atempo` (WSOLA: windows of 43 ms at 24 kHz, laid where they fit the sound before them best) does the work,
-through PyAV. It is imported with the first stream of another speed: without such streams a codec needs no PyAV.
+through PyAV. It is imported with the first stream of another speed, which takes a tenth of a second or more.
 """
 
 from __future__ import annotations

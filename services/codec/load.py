@@ -114,7 +114,8 @@ def _check_field(bundle: Bundle, field: str, said: object, found: object) -> Non
 
 
 def _warm_up(codec: Codec, codebook_count: int) -> None:
-    streams = [codec.open() for _ in range(codec.num_slots)]
+    """The first stream is of another speed: loading the filter for that would hold up all streams."""
+    streams = [codec.open(speed=1.0 if number else 2.0) for number in range(codec.num_slots)]
     for stream in streams:
         codec.push(stream, np.zeros((_WARM_UP_FRAMES, codebook_count), np.int64))
         codec.finish(stream)

@@ -87,9 +87,11 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
                 if self._async_codec.pulse.beats:
                     await context.write(_PROGRESS)
             return opening.result()
-        except BaseException:
+        except BaseException as error:
             opening.cancel()
             opening.add_done_callback(_close_opened)
+            if isinstance(error, InvalidRequestError):  # of the checkpoint, as the library names it
+                raise InvalidRequestError(f"config.{error.field}", error.message) from None
             raise
 
     async def Encode(self, request: codec_pb2.EncodeRequest, context: Context) -> codec_pb2.EncodeResponse:

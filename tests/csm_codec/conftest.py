@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from csm_codec.codec import Codec
 from csm_codec.mimi.loader import Mimi, load_mimi
+from tests.support.codec_steps import small_codec
 from tests.support.tiny.mimi import write_tiny_mimi
+from tests.support.tiny.silentcipher import write_tiny_silentcipher
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,3 +30,15 @@ def mimi_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def mimi(mimi_folder: Path) -> Mimi:
     return load_mimi(mimi_folder)
+
+
+@pytest.fixture(scope="session")
+def silentcipher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("silentcipher")
+    write_tiny_silentcipher(folder, 0, n_fft=512, band=16)
+    return folder
+
+
+@pytest.fixture
+def codec(mimi_folder: Path, silentcipher_folder: Path) -> Codec:
+    return small_codec(mimi_folder, silentcipher_folder)

@@ -16,18 +16,10 @@ from csm_codec.watermark.embed.embedder import Embedder
 from csm_codec.watermark.keys.keyring import Keyring, WatermarkKey
 from csm_codec.watermark.networks.silentcipher import load_silentcipher
 from csm_codec.watermark.stream.progress import START, ClipProgress, MarkPoint
-from tests.support.tiny.silentcipher import write_tiny_silentcipher
 
 KEY = WatermarkKey("key", b"abcde")
 FRAMES = 36  # the tiny Mimi looks back 20 steps, ten frames, in each layer
 LATER = ClipProgress(position=12_345, hops=96.4453125, square_sum=17.3, audible_frames=90)
-
-
-@pytest.fixture(scope="module")
-def silentcipher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("silentcipher")
-    write_tiny_silentcipher(folder, 0, n_fft=512, band=16)
-    return folder
 
 
 @pytest.fixture(params=[1, 2], ids=["alone", "lane"])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,118 +13,55 @@ import torch
 from csm_bundle.errors import CodecBusyError, CodecError, CodecStoppedError, KeyringError, WatermarkError
 from csm_codec.codec import Codec
 from csm_codec.codec_thread import CodecThread
-from csm_codec.mimi.cpu.frame_lanes import FrameLanes
-from csm_codec.mimi.decoder import MimiDecoder
-from csm_codec.mimi.loader import load_mimi
+from csm_codec.mimi.decoder import Form
 from csm_codec.stream import Audio, Complete, DecodeStream, Failed, Output
-from csm_codec.watermark.embed.embedder import Embedder
-from csm_codec.watermark.keys.keyring import Keyring, WatermarkKey
-from csm_codec.watermark.networks.silentcipher import load_silentcipher
-from tests.support.tiny.silentcipher import write_tiny_silentcipher
-
-KEY = WatermarkKey("key", b"abcde")
-
-
-@pytest.fixture(scope="session")
-def silentcipher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("silentcipher")
-    write_tiny_silentcipher(folder, 0, n_fft=512, band=16)
-    return folder
-
-
-@pytest.fixture
-def codec(mimi_folder: Path, silentcipher_folder: Path) -> Codec:
-    """Two lanes of two rows."""
-    decoder = MimiDecoder(load_mimi(mimi_folder), num_lanes=2, lane_width=2)
-    embedder = Embedder(load_silentcipher(silentcipher_folder), sample_rate_hz=24000, num_slots=4, lane_width=1)
-    return Codec(decoder, embedder, Keyring(KEY, {"key": KEY}))
-
-
-def _codes(seed: int, frames: int = 12) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 64, (frames, 4))
-
-
-def _run(codec: Codec) -> list[Output]:
-    outputs: list[Output] = []
-    while codec.has_work:
-        outputs += codec.step()
-    return outputs
-
-
-def _pcm(outputs: list[Output], stream: DecodeStream) -> np.ndarray:
-    return np.concatenate([o.pcm for o in outputs if isinstance(o, Audio) and o.stream is stream])
-
-
-def _alone(codec: Codec, codes: np.ndarray) -> np.ndarray:
-    stream = codec.open()
-    codec.push(stream, codes)
-    codec.finish(stream)
-    return _pcm(_run(codec), stream)
+from tests.support.codec_steps import alone_on, pcm_of, run_all, small_codec, some_codes
 
 
 def test_pushes_of_any_size_give_the_same_audio_bit_for_bit(codec: Codec) -> None:
-    whole = _alone(codec, _codes(0))
+    whole = alone_on(codec, some_codes(0))
     assert len(whole) == 12 * 1920
     stream, outputs = codec.open(), []
-    for piece in np.split(_codes(0), [1, 2, 7]):
+    for piece in np.split(some_codes(0), [1, 2, 7]):
         codec.push(stream, piece)
-        outputs += _run(codec)
+        outputs += run_all(codec)
     codec.finish(stream)
-    outputs += _run(codec)
-    assert np.array_equal(_pcm(outputs, stream), whole)
+    outputs += run_all(codec)
+    assert np.array_equal(pcm_of(outputs, stream), whole)
     assert [type(output) for output in outputs].count(Complete) == 1
     assert isinstance(outputs[-1], Complete)
 
 
-@pytest.mark.parametrize("speed", [0.5, 1.5, 4.0])
-def test_stretched_stream_is_the_same_at_any_pushes_and_its_slot_is_free_of_it(codec: Codec, speed: float) -> None:
-    plain = _alone(codec, _codes(0))
-    made = []
-    for sizes in ([12], [1, 3, 8], [5, 7]):
-        stream, outputs, start = codec.open(speed=speed), [], 0
-        for size in sizes:
-            codec.push(stream, _codes(0)[start : start + size])
-            outputs += _run(codec)
-            start += size
-        codec.finish(stream)
-        outputs += _run(codec)
-        assert isinstance(outputs[-1], Complete)
-        made.append(_pcm(outputs, stream))
-    assert len(made[0]) == math.ceil(12 * 1920 / speed)
-    assert np.array_equal(made[0], made[1]) and np.array_equal(made[0], made[2])
-    assert np.array_equal(_alone(codec, _codes(0)), plain)
-
-
 def test_streams_that_join_and_leave_do_not_hear_each_other(codec: Codec) -> None:
-    alone = [_alone(codec, _codes(seed)) for seed in range(4)]
+    alone = [alone_on(codec, some_codes(seed)) for seed in range(4)]
     streams, outputs = [], []
     for seed in range(4):  # one joins with every step
         stream = codec.open()
         streams.append(stream)
-        codec.push(stream, _codes(seed))
+        codec.push(stream, some_codes(seed))
         codec.finish(stream)
         outputs += codec.step()
-    outputs += _run(codec)
+    outputs += run_all(codec)
     for stream, expected in zip(streams, alone, strict=True):
-        assert np.array_equal(_pcm(outputs, stream), expected)
+        assert np.array_equal(pcm_of(outputs, stream), expected)
 
 
 def test_slots_are_limited_and_a_cancel_frees_one(codec: Codec) -> None:
     streams = [codec.open() for _ in range(4)]
     with pytest.raises(CodecBusyError, match="All 4"):
         codec.open()
-    codec.push(streams[1], _codes(0))
+    codec.push(streams[1], some_codes(0))
     codec.step()
     codec.cancel(streams[1])
     codec.cancel(streams[1])
     assert codec.num_streams == 3 and not codec.has_work
-    codec.push(streams[1], _codes(0))
+    codec.push(streams[1], some_codes(0))
     assert not codec.has_work
     codec.cancel(streams[0])
     codec.cancel(streams[2])
     codec.cancel(streams[3])
-    again = _alone(codec, _codes(5))
-    assert np.array_equal(again, _alone(codec, _codes(5)))
+    again = alone_on(codec, some_codes(5))
+    assert np.array_equal(again, alone_on(codec, some_codes(5)))
 
 
 def test_an_unknown_key_takes_no_slot(codec: Codec) -> None:
@@ -134,10 +71,10 @@ def test_an_unknown_key_takes_no_slot(codec: Codec) -> None:
 
 
 def test_a_fault_fails_its_lane_and_no_other(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = _alone(codec, _codes(9))
+    expected = alone_on(codec, some_codes(9))
     streams = [codec.open() for _ in range(3)]  # two in the first lane, one in the second
     for stream in streams:
-        codec.push(stream, _codes(9))
+        codec.push(stream, some_codes(9))
         codec.finish(stream)
     outputs = codec.step()
     frame_step = codec._decoder.frame_step
@@ -150,38 +87,46 @@ def test_a_fault_fails_its_lane_and_no_other(codec: Codec, monkeypatch: pytest.M
     monkeypatch.setattr(codec._decoder, "frame_step", fail_in_first_lane)
     outputs += codec.step()
     monkeypatch.undo()
-    outputs += _run(codec)
+    outputs += run_all(codec)
     failed = [output for output in outputs if isinstance(output, Failed)]
     assert {output.stream for output in failed} == set(streams[:2])
     assert all(type(output.error) is CodecError and "out of luck" not in str(output.error) for output in failed)
-    assert np.array_equal(_pcm(outputs, streams[2]), expected)
-    assert np.array_equal(_alone(codec, _codes(9)), expected)
+    assert np.array_equal(pcm_of(outputs, streams[2]), expected)
+    assert np.array_equal(alone_on(codec, some_codes(9)), expected)
 
 
+@pytest.mark.parametrize("form", list(Form))
 def test_a_row_that_is_not_finite_fails_alone_and_its_slot_recovers(
-    codec: Codec, monkeypatch: pytest.MonkeyPatch
+    mimi_folder: Path, silentcipher_folder: Path, form: Form
 ) -> None:
-    expected = _alone(codec, _codes(9))
+    codec = small_codec(mimi_folder, silentcipher_folder, form)
+    expected = alone_on(codec, some_codes(9))
     streams = [codec.open(), codec.open()]
     for stream in streams:
-        codec.push(stream, _codes(9))
+        codec.push(stream, some_codes(9))
         codec.finish(stream)
     outputs = codec.step()
-    assert isinstance(codec._decoder._half, FrameLanes)
-    for keys, values in codec._decoder._half._lanes[0][0].rings:
-        keys[:] = values[:] = np.nan
-    outputs += _run(codec)
+    half: Any = codec._decoder._half
+    with torch.inference_mode():
+        for keys, values in half._lanes[0][0].rings if form is Form.FRAMES else ():
+            keys[:] = values[:] = np.nan
+        for ring in half._lanes[0].state.rings if form is Form.BATCH else ():
+            ring[0] = np.nan
+        for state in half._lanes[0].modules.values() if form is Form.MODULES else ():
+            if (cache := vars(state).get("kv_cache")) is not None:
+                cache.cache[:, 0] = np.nan
+    outputs += run_all(codec)
     failed = [output for output in outputs if isinstance(output, Failed)]
     assert [output.stream for output in failed] == [streams[0]]
-    assert np.array_equal(_pcm(outputs, streams[1]), expected)
-    assert np.array_equal(_alone(codec, _codes(9)), expected)
+    assert np.array_equal(pcm_of(outputs, streams[1]), expected)
+    assert np.array_equal(alone_on(codec, some_codes(9)), expected)
 
 
 def test_a_row_too_loud_for_a_mark_fails_alone(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = _alone(codec, _codes(9))
+    expected = alone_on(codec, some_codes(9))
     streams = [codec.open(), codec.open()]
     for stream in streams:
-        codec.push(stream, _codes(9))
+        codec.push(stream, some_codes(9))
         codec.finish(stream)
     frame_step = codec._decoder.frame_step
 
@@ -193,21 +138,21 @@ def test_a_row_too_loud_for_a_mark_fails_alone(codec: Codec, monkeypatch: pytest
     monkeypatch.setattr(codec._decoder, "frame_step", shout)
     outputs = codec.step()
     monkeypatch.undo()
-    outputs += _run(codec)
+    outputs += run_all(codec)
     assert [output.stream for output in outputs if isinstance(output, Failed)] == [streams[0]]
-    assert np.array_equal(_pcm(outputs, streams[1]), expected)
+    assert np.array_equal(pcm_of(outputs, streams[1]), expected)
 
 
 def test_without_a_mark_there_is_no_audio(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = codec.open()
-    codec.push(stream, _codes(0))
+    codec.push(stream, some_codes(0))
     codec.finish(stream)
 
     def fail(*arguments: object) -> None:
         raise WatermarkError("The watermark is not finite.")
 
     monkeypatch.setattr(codec._embedder, "push", fail)
-    outputs = _run(codec)
+    outputs = run_all(codec)
     assert [type(output) for output in outputs] == [Failed]
     assert isinstance(outputs[0], Failed) and isinstance(outputs[0].error, WatermarkError)
 
@@ -223,7 +168,7 @@ def test_a_lane_that_cannot_be_rebuilt_stops_the_codec(codec: Codec, monkeypatch
 
     monkeypatch.setattr(codec._decoder, "frame_step", fail)
     monkeypatch.setattr(codec._decoder, "rebuild", fail)
-    thread.push(stream, _codes(0))
+    thread.push(stream, some_codes(0))
     assert failed.wait(timeout=60)
     with pytest.raises(CodecStoppedError):
         thread.open().result(timeout=60)
@@ -242,7 +187,7 @@ def test_the_thread_delivers_once_per_step_and_stops(codec: Codec) -> None:
     thread = CodecThread(codec, deliver=deliver, fail=lambda error: done.set())
     thread.start()
     stream = thread.open().result(timeout=60)
-    thread.push(stream, _codes(0))
+    thread.push(stream, some_codes(0))
     thread.finish(stream)
     assert done.wait(timeout=60)
     thread.stop()
@@ -257,9 +202,9 @@ def test_a_stream_that_ends_in_a_step_that_fails_afterwards_is_told_of_its_end(
 ) -> None:
     """The first stream's end is handed out before the second one's fault fails their lane."""
     ending, failing = codec.open(), codec.open()
-    codec.push(ending, _codes(9, frames=1))
+    codec.push(ending, some_codes(9, frames=1))
     codec.finish(ending)
-    codec.push(failing, _codes(9))
+    codec.push(failing, some_codes(9))
     hand_out = codec._hand_out
 
     def fail_second(stream: DecodeStream, *arguments: object) -> list[Output]:
@@ -273,7 +218,7 @@ def test_a_stream_that_ends_in_a_step_that_fails_afterwards_is_told_of_its_end(
         (ending, Complete),
         (failing, Failed),
     ]
-    assert len(_pcm(outputs, ending)) == 1920
+    assert len(pcm_of(outputs, ending)) == 1920
     assert codec.num_streams == 0
 
 

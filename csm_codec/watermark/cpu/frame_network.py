@@ -110,9 +110,6 @@ class FrameNetwork:
             outputs = {at: layer.apply(inputs.get(at - 1), inputs[at], inputs.get(at + 1)) for at in wanted}
         return self._message(outputs[target])
 
-    def forget(self, row: int) -> None:
-        self._rows.pop(row, None)
-
     def _through(self, index: int, past: Past | None, x: Rows | None) -> tuple[Rows | None, Past]:
         """One layer's output, None for the first frame of a clip, and what it remembers from now on."""
         if past is not None:

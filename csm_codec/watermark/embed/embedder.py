@@ -37,7 +37,7 @@ class Chunk:
     last: bool = False
 
 
-class Rows(Protocol):
+class Lane(Protocol):
     """What embeds: FrameEmbedder or SpectralEmbedder."""
 
     @property
@@ -45,10 +45,7 @@ class Rows(Protocol):
         """The networks' own look-ahead, in frames."""
 
     def run(self, streams: Mapping[int, MarkedStream]) -> None:
-        """Marks all frames that the streams have ready. streams: by row."""
-
-    def forget(self, rows: Iterable[int]) -> None:
-        """Fresh states after a failed step, for these rows at least."""
+        """Marks all frames that the streams have ready. streams: by row. After a failure they must be joined anew."""
 
 
 class Embedder:
@@ -76,7 +73,7 @@ class Embedder:
         self._sample_rate_hz = sample_rate_hz
         self._look_ahead = look_ahead
         self._lead = self._lead_samples(first_samples) if first_samples else 0
-        self._lanes: list[Rows]
+        self._lanes: list[Lane]
         if lane_width == 1 and silentcipher.device.type == "cpu":
             from csm_codec.watermark.embed.frame_embedder import FrameEmbedder  # with numba, which a GPU does not need
 
@@ -131,18 +128,14 @@ class Embedder:
     def push(self, chunks: Mapping[int, Chunk]) -> dict[int, Pcm]:
         """Takes a chunk for some slots. Returns the marked samples that are ready for each, perhaps none.
 
-        Raises WatermarkError if a mark is not finite. Nothing of these streams may be sent then.
+        Raises WatermarkError if a mark is not finite. Nothing of these streams may be sent then; their slots must be
+        joined anew.
         """
         for slot, chunk in chunks.items():
             self._streams[slot].push(chunk.pcm, last=chunk.last)
         for lane, rows in self._by_lane(chunks).items():
             self._lanes[lane].run({row: self._streams[lane * self._lane_width + row] for row in rows})
         return {slot: self._streams[slot].take_marked() for slot in chunks}
-
-    def rebuild(self, slots: Iterable[int]) -> None:
-        """Fresh states for these slots and their lanes after a failed step. The old states are lost."""
-        for lane, rows in self._by_lane(slots).items():
-            self._lanes[lane].forget(rows)
 
     def _lead_samples(self, first_samples: int) -> int:
         hparams = self._silentcipher.hparams

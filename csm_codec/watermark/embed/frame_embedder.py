@@ -7,7 +7,7 @@ without a frame costs nothing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -43,12 +43,6 @@ class FrameEmbedder:
             while (step := stream.next_step()) is not None:
                 if (block := self.step(row, step)) is not None:
                     stream.add_mark(block)
-
-    def forget(self, rows: Iterable[int]) -> None:
-        for row in rows:
-            self._network.forget(row)
-            self._spectra.pop(row, None)
-            self._overlaps.pop(row, None)
 
     @torch.inference_mode()
     def step(self, row: int, step: Step) -> Pcm | None:

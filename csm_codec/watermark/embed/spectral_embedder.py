@@ -91,11 +91,6 @@ class SpectralEmbedder:
     def lag(self) -> int:
         return self._network.lag
 
-    @torch.inference_mode()
-    def forget(self, rows: Iterable[int]) -> None:
-        """Clears all rows."""
-        self._begin(range(len(self._overlap)))
-
     def run(self, streams: Mapping[int, MarkedStream]) -> None:
         """Marks all that streams, by row, have ready."""
         ends: dict[int, Step] = {}  # the first step of each one's end

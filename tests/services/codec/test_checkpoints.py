@@ -70,13 +70,18 @@ async def test_checkpoint_that_is_none_of_this_codec_is_refused(stub: Any) -> No
 
 @pytest.mark.parametrize(
     ("fields", "field"),
-    [({"sample_rate_hertz": 16_000}, "config.checkpoint"), ({"checkpoint_frame_count": -1}, "checkpoint_frame_count")],
+    [
+        ({"sample_rate_hertz": 16_000}, "config.checkpoint"),
+        ({"speed": 2.0}, "config.checkpoint"),
+        ({"checkpoint_frame_count": -1}, "config.checkpoint_frame_count"),
+    ],
 )
 async def test_what_no_checkpoint_fits_is_refused(stub: Any, fields: dict[str, Any], field: str) -> None:
     _, checkpoints, _ = await run(stub, random_codes(12))
     call = stub.StreamDecode(iter([config_message(checkpoint=checkpoints[0].state, **fields)]))
     status = await refusal(call.read())
-    assert status.code is Code.INVALID_ARGUMENT and field in status.message
+    assert status.code is Code.INVALID_ARGUMENT
+    assert [violation.field for violation in status.field_violations] == [field]
 
 
 async def test_no_checkpoints_at_another_rate(stub: Any) -> None:

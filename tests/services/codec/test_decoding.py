@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from csm_codec.resample import resample
+from services.codec.convert import from_pcm
 from services.codec.settings import CodecSettings
 from tests.support.codec_stage import (
     FRAMES,
@@ -79,6 +80,12 @@ async def test_16_bit_samples_are_the_float_ones_rounded(stub: Any) -> None:
     words, _ = await decode(stub, stream_of(random_codes(), [8], sample_format=S16))
     expected = np.rint(np.frombuffer(floats, "<f4") * 32768).clip(-32768, 32767)
     assert np.array_equal(np.frombuffer(words, "<i2"), expected)
+
+
+def test_16_bit_samples_beyond_full_scale_are_clipped() -> None:
+    loud = np.array([1.0, 1.5, -1.0, -1.5, 1e9, -1e9], np.float32)
+    words = np.frombuffer(from_pcm(loud, S16), "<i2")
+    assert words.tolist() == [32767, 32767, -32768, -32768, 32767, -32768]
 
 
 @pytest.mark.parametrize("rate_hz", [8000, 16000, 48000])

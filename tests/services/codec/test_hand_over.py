@@ -16,8 +16,10 @@ from csm.codec.v1 import codec_pb2
 from csm_bundle.errors import CodecError, CodecStoppedError
 from csm_codec.codec import Codec
 from csm_codec.lanes import Slot
-from csm_codec.stream import Audio, DecodeStream, Failed, Output
-from services.codec.async_codec import AsyncCodec, StreamHandle
+from csm_codec.stream import Audio, Checkpoint, DecodeStream, Failed, Output, StreamStart
+from csm_codec.watermark.stream.progress import START, MarkPoint
+from services.codec import servicer as servicer_module
+from services.codec.async_codec import MAX_AHEAD_FRAMES, AsyncCodec, StreamHandle
 from services.codec.servicer import CodecServicer
 from tests.support.codec_stage import F32
 
@@ -67,8 +69,34 @@ def handle_of(async_codec: Any = None) -> StreamHandle:
     return StreamHandle(async_codec, STREAM)
 
 
-def audio(num_samples: int, num_frames: int = 1) -> Audio:
-    return Audio(STREAM, np.zeros(num_samples, np.float32), num_frames, 1)
+def audio(num_samples: int, num_frames: int = 1, checkpoint: Checkpoint | None = None) -> Audio:
+    return Audio(STREAM, np.zeros(num_samples, np.float32), num_frames, 1, checkpoint)
+
+
+def checkpoint(first_frame: int) -> Checkpoint:
+    return Checkpoint(MarkPoint(0, 0.0, 0.0, 0.0, 0, START), StreamStart(first_frame))
+
+
+def servicer_of(async_codec: Any = None) -> CodecServicer:
+    identity = SimpleNamespace(sample_rate_hertz=NATIVE_HZ)
+    loaded: Any = SimpleNamespace(mimi=SimpleNamespace(identity=identity), resume_digest="weights")
+    nothing: Any = None
+    return CodecServicer(loaded, async_codec, nothing, nothing, max_recording_seconds=1, require_full_watermark=False)
+
+
+class Context:
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        self.written: list[codec_pb2.StreamDecodeResponse] = []
+
+    async def write(self, response: codec_pb2.StreamDecodeResponse) -> None:
+        self.written.append(response)
+
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 async def test_a_stream_whose_batch_fails_while_it_opens_is_told() -> None:
@@ -97,27 +125,86 @@ async def test_audio_that_came_before_a_failure_is_taken_first() -> None:
         await handle.take()
 
 
+async def test_room_is_made_for_all_frames_that_one_output_tells_of() -> None:
+    """A stream that catches up has several in one step."""
+    pushed: list[int] = []
+    thread = SimpleNamespace(push=lambda stream, codes: pushed.append(len(codes)))
+    handle = handle_of(SimpleNamespace(thread=thread))
+    pushing = asyncio.create_task(handle.push(np.zeros((MAX_AHEAD_FRAMES + 8, 4), np.int64)))
+    await turns()
+    assert sum(pushed) == MAX_AHEAD_FRAMES
+    handle.put(audio(0, num_frames=8))
+    await handle.take()
+    await turns()
+    assert sum(pushed) == MAX_AHEAD_FRAMES + 8 and pushing.done()
+
+
 async def test_a_codec_at_work_that_has_no_samples_yet_tells_of_its_progress() -> None:
     """A stream that is continued has up to a thousand frames to catch up with; its caller takes silence for a loss."""
-    loaded: Any = SimpleNamespace(mimi=SimpleNamespace(identity=SimpleNamespace(sample_rate_hertz=NATIVE_HZ)))
-    nothing: Any = None
-    servicer = CodecServicer(loaded, nothing, nothing, nothing, max_recording_seconds=1, require_full_watermark=False)
-    events: asyncio.Queue[str | None] = asyncio.Queue()
-
-    class Context:
-        async def write(self, response: codec_pb2.StreamDecodeResponse) -> None:
-            events.put_nowait(response.WhichOneof("event"))
-
-    handle, context = handle_of(), cast(Any, Context())
-    writing = asyncio.create_task(
-        servicer._write_audio(codec_pb2.StreamDecodeConfig(sample_format=F32), handle, context)
-    )
-    written = []
+    handle, context = handle_of(), Context()
+    config = codec_pb2.StreamDecodeConfig(sample_format=F32)
+    writing = asyncio.create_task(servicer_of()._write_audio(config, handle, cast(Any, context)))
     for num_frames, num_samples in enumerate((0, 0, 0, 1920), start=1):
         handle.put(audio(num_samples, num_frames))
-        for _ in range(5):
-            await asyncio.sleep(0)
-        while not events.empty():
-            written.append(events.get_nowait())
+        await turns()
     writing.cancel()
-    assert written == ["progress", "progress", "progress", "audio"]
+    assert [response.WhichOneof("event") for response in context.written] == ["progress"] * 3 + ["audio"]
+
+
+async def test_a_stream_that_waits_for_its_slot_is_told_of_progress_while_the_codec_beats_and_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(servicer_module, "BEAT_S", 0)
+    pulse, context, has_slot = SimpleNamespace(beats=False), Context(), asyncio.Event()
+
+    async def waiting() -> StreamHandle:
+        await has_slot.wait()
+        return handle_of()
+
+    servicer = servicer_of(SimpleNamespace(pulse=pulse))
+    opening = asyncio.create_task(servicer._opened(waiting(), cast(Any, context)))
+    await turns()
+    assert not context.written
+    pulse.beats = True
+    async with asyncio.timeout(60):
+        while not context.written:
+            await asyncio.sleep(0)
+    has_slot.set()
+    assert (await opening).stream is STREAM
+
+
+async def test_a_stream_that_opens_just_as_its_caller_leaves_is_closed() -> None:
+    closed: list[DecodeStream] = []
+    handle = handle_of(SimpleNamespace(close=closed.append))
+
+    async def waiting() -> StreamHandle:
+        opening.cancel()
+        return handle
+
+    opening = asyncio.create_task(servicer_of()._opened(waiting(), cast(Any, Context())))
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    await turns()
+    assert closed == [STREAM]
+
+
+async def test_the_newest_checkpoint_goes_out_with_the_next_samples() -> None:
+    handle, context = handle_of(), Context()
+    config = codec_pb2.StreamDecodeConfig(sample_format=F32)
+    writing = asyncio.create_task(servicer_of()._write_audio(config, handle, cast(Any, context)))
+    for taken in (
+        [audio(0, 1, checkpoint(10))],  # no samples yet
+        [audio(4, 2)],
+        [audio(4, 3, checkpoint(20)), audio(0, 4, checkpoint(30)), audio(4, 5)],
+        [audio(4, 6)],
+    ):
+        for output in taken:
+            handle.put(output)
+        await turns()
+    writing.cancel()
+    sent = [response.audio for response in context.written if response.HasField("audio")]
+    assert [(a.sample_count, a.HasField("checkpoint") and a.checkpoint.first_frame_index) for a in sent] == [
+        (4, 10),
+        (8, 30),
+        (4, False),
+    ]

@@ -50,6 +50,13 @@ async def test_wrong_requests_name_the_field_and_free_the_slot(
     await eventually(lambda: stage.async_codec.thread.num_streams == 0)
 
 
+async def test_the_limits_of_speed_and_rate_are_themselves_allowed(stub: Any) -> None:
+    for config in (config_message(speed=0.25), config_message(speed=4.0)):
+        await decode(stub, [config])
+    for config in (config_message(sample_rate_hertz=8000), config_message(sample_rate_hertz=48_000)):
+        await decode(stub, [config])
+
+
 async def test_codes_of_another_codec_are_refused_naming_both(stub: Any) -> None:
     info = await stub.GetCodecInfo(codec_pb2.GetCodecInfoRequest())
     await decode(stub, stream_of(random_codes(1), [1], codec=info.codec))

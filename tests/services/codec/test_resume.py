@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
 from csm.codec.v1 import codec_pb2
 
+from csm_codec.watermark.stream.progress import ClipProgress
 from services.codec import resume
+from services.codec.load import _resume_digest
 from services.codec.settings import CodecSettings
+from services.common.rpc.status import StatusError
 from tests.support.codec_stage import config_message, decode, random_codes, refusal, running_codec, stream_of
 
 FULL, PARTIAL = codec_pb2.WATERMARK_COVERAGE_FULL, codec_pb2.WATERMARK_COVERAGE_PARTIAL
@@ -100,3 +105,32 @@ def test_the_state_of_other_weights_is_refused() -> None:
     resume.from_bytes(state, "a", "key")
     with pytest.raises(Exception, match="codec of another bundle"):
         resume.from_bytes(state, "b", "key")
+
+
+def test_a_state_belongs_to_every_file_that_the_mark_depends_on(tmp_path: Path) -> None:
+    mimi: Any = SimpleNamespace(identity=SimpleNamespace(weights_digest="decoder"))
+    names = ["hparams.yaml", "enc_c.ckpt", "dec_c.ckpt"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"one")
+    digests = {_resume_digest(mimi, tmp_path, 30.0), _resume_digest(mimi, tmp_path, 36.0)}
+    for name in names:
+        (tmp_path / name).write_bytes(b"another")
+        digests.add(_resume_digest(mimi, tmp_path, 30.0))
+    assert len(digests) == 5
+
+
+@pytest.mark.parametrize(
+    "progress",
+    [
+        ClipProgress(position=-1),
+        ClipProgress(position=2**48),
+        ClipProgress(hops=math.nan),
+        ClipProgress(square_sum=math.inf),
+        ClipProgress(audible_frames=-1),
+    ],
+)
+def test_numbers_that_no_clip_has_are_refused_though_their_digest_is_right(progress: ClipProgress) -> None:
+    state = resume.to_bytes(progress, "weights", "key")
+    with pytest.raises(StatusError, match="no clip has") as refused:
+        resume.from_bytes(state, "weights", "key")
+    assert refused.value.reason == "RESUME_INVALID"

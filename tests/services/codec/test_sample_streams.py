@@ -74,6 +74,16 @@ async def test_a_wrong_config_is_refused_before_the_call_has_started(stub: Any) 
             assert [violation.field for violation in status.field_violations] == [field]
 
 
+async def test_a_recording_that_lasts_just_as_long_as_is_allowed_is_taken(settings: CodecSettings) -> None:
+    samples = bytes(4 * 24_000)
+    whole: dict[str, Any] = {"samples": samples, "sample_format": F32, "sample_rate_hertz": 24_000}
+    async with running_codec(settings, max_recording_seconds=1, max_detection_seconds=1) as (_, stub):
+        await stub.Encode(codec_pb2.EncodeRequest(**whole))
+        await stub.DetectWatermark(codec_pb2.DetectWatermarkRequest(**whole))
+        for method in METHODS:
+            await answers(getattr(stub, method)(iter(recording_messages(method, samples, 9999))))
+
+
 async def test_a_recording_that_is_too_long_is_refused_before_all_of_it_has_come(settings: CodecSettings) -> None:
     """As Encode refuses it. The sender has not half-closed: it would go on."""
     async with running_codec(settings, max_recording_seconds=1, max_detection_seconds=1) as (_, stub):

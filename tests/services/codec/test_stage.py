@@ -6,7 +6,9 @@ import asyncio
 import json
 import threading
 import urllib.request
+from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -14,7 +16,11 @@ import pytest
 from csm.codec.v1 import codec_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from csm_bundle.codec_identity import CodecIdentity
 from csm_bundle.errors import BundleError, KeyringError
+from csm_codec import codec as codec_module
+from csm_codec.stretch import Stretcher
+from services.codec.load import _check_identity
 from services.codec.settings import CodecSettings
 from services.codec.stage import CodecStage, start_codec
 from services.common.rpc.server import LIVENESS, READINESS
@@ -39,6 +45,21 @@ async def test_info_tells_everything_but_the_keys(stub: Any) -> None:
     assert (info.active_key_id, list(info.key_ids)) == ("new", ["old", "new"])
     assert info.latency_sample_count == 8 * 256 and info.notice == "untrained"
     assert bytes.fromhex("fe01fe01fe") not in info.SerializeToString()
+
+
+async def test_a_stage_that_serves_has_loaded_the_filter_of_other_speeds(
+    settings: CodecSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread of all streams would stand still meanwhile."""
+    speeds = []
+
+    def stretcher(speed: float, sample_rate_hz: int) -> Stretcher:
+        speeds.append(speed)
+        return Stretcher(speed, sample_rate_hz)
+
+    monkeypatch.setattr(codec_module, "Stretcher", stretcher)
+    async with running_codec(settings):
+        assert speeds
 
 
 async def test_metrics_count_what_happened(settings: CodecSettings) -> None:
@@ -108,6 +129,18 @@ async def test_a_bundle_that_lies_about_its_codec_is_refused(
     (lying / "bundle.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match="weights_digest is sha256:0; its weights have sha256:"):
         await start_codec(settings.model_copy(update={"bundle": str(lying)}))
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(CodecIdentity)])
+def test_every_field_of_the_codec_must_be_as_the_bundle_says(field: str) -> None:
+    found = CodecIdentity("mimi", "sha256:1", 4, 64, 1920, 24_000)
+    value = getattr(found, field)
+    change: dict[str, Any] = {field: "another" if isinstance(value, str) else value + 1}
+    said = replace(found, **change)
+    bundle: Any = SimpleNamespace(name="lying", codec=said)
+    mimi: Any = SimpleNamespace(identity=found)
+    with pytest.raises(BundleError, match=f"its codec's {field} is"):
+        _check_identity(bundle, mimi)
 
 
 async def test_the_public_key_stops_the_start(settings: CodecSettings) -> None:

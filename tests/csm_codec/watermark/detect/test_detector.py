@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from csm_codec.resample import resample
+from csm_codec.watermark.detect import detector
 from csm_codec.watermark.detect.detector import detect, most_agreements, read_frames, read_votes
 from csm_codec.watermark.detect.false_alarm import needed_agreements, tail
 from csm_codec.watermark.detect.loudest import loudest
@@ -65,6 +66,35 @@ def test_a_clip_cut_anywhere_is_recognised(tone_scheme: SilentCipher, start: int
     found = detect(tone_scheme, [OTHER, OURS], _tones(OURS)[start:], 24000)
     assert (found.detected, found.key_id) == (True, "ours")
     assert found.confidence >= 0.9
+
+
+def test_the_phase_that_fits_is_counted_from_the_beginning_of_the_recording(
+    silentcipher: SilentCipher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Phases are tried on a loud piece, which begins anywhere; here at the end of the recording."""
+    pcm = np.zeros(400 * HOP + 50, np.float32)
+    pcm[37::HOP] = np.linspace(0.1, 1, 401)  # where frames begin
+
+    def distance(silentcipher: SilentCipher, piece: np.ndarray) -> int:
+        first = int(np.flatnonzero(piece)[0])
+        return min(first, HOP - first)
+
+    monkeypatch.setattr(detector, "read_votes", distance)
+    monkeypatch.setattr(detector, "most_agreements", lambda votes, expected: np.array([-votes]))
+    assert abs(detector._best_phase(silentcipher, pcm, np.zeros((1, PERIOD), np.int64)) - 37) <= 2
+
+
+@pytest.mark.parametrize(("num_keys", "detected"), [(17, True), (18, False)])
+def test_more_keys_need_more_symbols(
+    silentcipher: SilentCipher, monkeypatch: pytest.MonkeyPatch, num_keys: int, detected: bool
+) -> None:
+    """Eighteen of twenty are proof for up to 17 keys."""
+    heard = np.array(frame_symbols(OURS.payload))
+    heard[:2] = 1 + heard[:2] % 4
+    monkeypatch.setattr(detector, "read_votes", lambda *_: np.eye(5, dtype=np.float32)[heard])
+    others = [WatermarkKey(str(number), bytes([number] * 5)) for number in range(num_keys - 1)]
+    found = detect(silentcipher, [OURS, *others], np.full(24000, 0.1, np.float32), 24000)
+    assert (found.detected, found.confidence) == (detected, 0.9)
 
 
 def test_another_rate_is_recognised(tone_scheme: SilentCipher) -> None:

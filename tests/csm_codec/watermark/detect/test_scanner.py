@@ -100,6 +100,30 @@ def test_one_call_with_a_pause_is_one_stretch_and_two_calls_are_two(scheme: Sile
     assert len(scan(scheme, KEYS, two, RATE_HZ).stretches) == 2
 
 
+@pytest.mark.parametrize("cut", [0, HOP // 2])
+def test_a_stretch_on_the_grid_between_silence_has_its_own_ends(scheme: SilentCipher, cut: int) -> None:
+    start, length = RATE_HZ - cut, 100 * HOP
+    pcm = np.concatenate((np.zeros(start, np.float32), tones(OURS, 100), np.zeros(RATE_HZ, np.float32)))
+    (stretch,) = scan(scheme, KEYS, pcm, RATE_HZ).stretches
+    error = HOP / 4 / RATE_HZ
+    assert stretch.start_s == pytest.approx(start / RATE_HZ, abs=error)
+    assert stretch.end_s == pytest.approx((start + length) / RATE_HZ, abs=error)
+
+
+@pytest.mark.parametrize(("agreeing", "doubtful"), [(20, False), (17, True), (12, False)])
+def test_the_phases_between_are_read_where_a_mark_is_likely_and_not_sure(
+    scheme: SilentCipher, agreeing: int, doubtful: bool
+) -> None:
+    """Two messages, of whose twenty symbols so many are right, and silence behind them."""
+    symbols = np.array(frame_symbols(OURS.payload))
+    symbols[agreeing:NUM_SYMBOLS] = 1 + symbols[agreeing:NUM_SYMBOLS] % 4
+    message = np.full((PERIOD, 5), np.log(0.02), np.float16)
+    message[np.arange(PERIOD), symbols] = np.log(0.92)
+    readings = np.zeros((PHASES, 12 * PERIOD, 5), np.float16)
+    readings[0, : 2 * PERIOD] = np.tile(message, (2, 1))
+    assert Scanner(scheme, [OURS], RATE_HZ)._is_doubtful(readings) is doubtful
+
+
 def test_how_a_recording_comes_in_changes_nothing(scheme: SilentCipher) -> None:
     recording = np.concatenate((noise(3.0), tones(OURS, 2000), noise(1.0)))
     whole = scan(scheme, KEYS, recording, RATE_HZ)
