@@ -23,13 +23,13 @@ class CSM(nn.Module):
         """new_stack: modules for a stack with the parameters of `Stack`, which it is when None"""
         super().__init__()
         dim, vocab = config.backbone.dim, config.audio_vocab_size
-        new_stack = new_stack or Stack
+        stack: Callable[[TransformerConfig], Any] = new_stack or Stack
         self.config = config
         self.text_embeddings = Embedding(config.text_vocab_size, dim)
         self.audio_embeddings = Embedding(vocab * config.num_codebooks, dim)
-        self.backbone = new_stack(config.backbone)
+        self.backbone = stack(config.backbone)
         self.projection = Linear(dim, config.depth_decoder.dim, bias=False)
-        self.depth_decoder = new_stack(config.depth_decoder)
+        self.depth_decoder = stack(config.depth_decoder)
         self.codebook0_head = Linear(dim, vocab, bias=False)
         self.audio_head = nn.Parameter(torch.empty(config.num_codebooks - 1, config.depth_decoder.dim, vocab))
 
