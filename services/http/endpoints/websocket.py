@@ -63,9 +63,8 @@ class _Session:
         self._caller = caller
         self._utterances: deque[Utterance] = deque()  # the first one is being spoken
         self._speaking: asyncio.Task[None] | None = None
-        self._held: list[
-            int
-        ] = []  # bytes of the configurations' contexts, out of the door's for bodies; last: the present
+        # Bytes of the configurations' contexts, out of the door's for bodies; the last one is the present one's.
+        self._held: list[int] = []
 
     async def run(self) -> None:
         draining = asyncio.create_task(self._door.streams.draining.wait())

@@ -180,7 +180,7 @@ async def test_a_session_that_ends_with_its_clients_mistake_is_not_broken(door: 
 
 async def test_a_failure_that_nobody_foresaw_is_told(door: FakeDoor, monkeypatch: pytest.MonkeyPatch) -> None:
     async with talking(door, {}) as talk:
-        monkeypatch.setattr("services.http.endpoints.websocket.client_options", lambda *_: 1 // 0)
+        monkeypatch.setattr("services.http.endpoints.websocket.Utterance", lambda *_: 1 // 0)
         await talk.say(type="input.text", text="Hello there.")
         assert (await talk.next())["error"]["code"] == "internal"
         assert await talk.closed() == 1011
