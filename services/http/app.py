@@ -109,7 +109,8 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
 
 async def _answer_failure(request: Request, error: Exception) -> JSONResponse:
     """To what nobody foresaw. The front logs it: it is raised again after this."""
-    return JSONResponse(failed().body, failed().status)
+    answer = failed()
+    return JSONResponse(answer.body, answer.status)
 
 
 def as_api_error(error: Exception) -> ApiError:

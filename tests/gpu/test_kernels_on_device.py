@@ -20,6 +20,7 @@ from csm_engine.execution.ops.tile_shapes import MEASURED, row_block_of  # noqa:
 from csm_engine.execution.sampler import SamplingRows  # noqa: E402
 from csm_engine.scheduling.buckets import in_tiles  # noqa: E402
 from tests.gpu.device import ON_GPU, put, row_by_row, times  # noqa: E402
+from tests.support.kernels.random_rope import random_rope  # noqa: E402
 
 BF16 = torch.bfloat16
 BACKBONE = {"heads": 32, "kv_heads": 8, "head_dim": 64}
@@ -42,11 +43,6 @@ def assert_close(ours: Tensor, expected: Tensor, tolerance: float = 2e-2) -> Non
     ours, expected = ours.float().cpu(), expected.float()
     assert ours.isfinite().all()
     assert (ours - expected).norm() <= tolerance * expected.norm()
-
-
-def rope_table(positions: int, head_dim: int) -> Tensor:
-    angles = torch.arange(positions).outer(torch.rand(head_dim // 2, generator=torch.Generator().manual_seed(9)))
-    return torch.stack([angles.cos(), angles.sin()], dim=-1)
 
 
 @pytest.mark.parametrize("width", [1024, 2048])
@@ -160,7 +156,7 @@ def test_a_product_in_splits_is_the_same_every_time() -> None:
 def test_bits_of_backbone_attention_do_not_depend_on_the_batch(cached: torch.dtype) -> None:
     heads, kv_heads, head_dim = BACKBONE.values()
     rows, length = 70, 1024
-    qkv, rope = put(random(rows, (heads + 2 * kv_heads) * head_dim)), put(rope_table(length, head_dim))
+    qkv, rope = put(random(rows, (heads + 2 * kv_heads) * head_dim)), put(random_rope(length, head_dim))
     keys, values = [put(random(rows, length, kv_heads, head_dim, seed=seed).to(cached)) for seed in (1, 2)]
     slots = put(torch.arange(rows))
     positions = (slots * 131 + 7) % length
@@ -174,7 +170,7 @@ def test_bits_of_backbone_attention_do_not_depend_on_the_batch(cached: torch.dty
 
 def test_bits_of_depth_attention_do_not_depend_on_the_batch() -> None:
     heads, kv_heads, head_dim = DEPTH.values()
-    rope = put(rope_table(32, head_dim))
+    rope = put(random_rope(32, head_dim))
     for position in (0, 1, 8, 9, 31):
         qkv = put(random(100, (heads + 2 * kv_heads) * head_dim))
         keys, values = (put(random(100, kv_heads, 32, head_dim, seed=seed)) for seed in (1, 2))
@@ -190,7 +186,7 @@ def test_backbone_attention_at_every_kind_of_position(cached: torch.dtype) -> No
     heads, kv_heads, head_dim = BACKBONE.values()
     length, slots = 2048, torch.tensor([3, 0, 6, 1, 5, 2])
     positions = torch.tensor([0, 63, 64, 256, 1023, 2047])
-    qkv, rope = random(6, (heads + 2 * kv_heads) * head_dim), rope_table(length, head_dim)
+    qkv, rope = random(6, (heads + 2 * kv_heads) * head_dim), random_rope(length, head_dim)
     caches = [random(7, length, kv_heads, head_dim, seed=seed).to(cached) for seed in (1, 2)]
     expected = [cache.clone() for cache in caches]
     ours = [put(cache) for cache in caches]
@@ -226,7 +222,7 @@ def test_prompts_of_one_pass_are_written_and_attend_each_to_its_own_slot(cached:
     slots, positions, real = pass_of(PROMPTS, 7)
     dtype = cached if cached is torch.float32 else BF16
     qkv = random(len(slots), (heads + 2 * kv_heads) * head_dim, dtype=dtype)
-    rope = rope_table(2048, head_dim)
+    rope = random_rope(2048, head_dim)
     expected = [random(8, 2048, kv_heads, head_dim, seed=seed).to(cached) for seed in (1, 2)]
     ours = [put(cache) for cache in expected]
     on_device, ours_keys, ours_values = put(qkv), ours[0], ours[1]
@@ -252,7 +248,7 @@ def test_bits_of_a_prompt_s_rows_depend_on_their_positions_alone(
     row_by_row(monkeypatch)
     heads, kv_heads, head_dim = BACKBONE.values()
     slots, positions, real = (put(part) for part in pass_of(PROMPTS, 7))
-    qkv, rope = put(random(len(slots), (heads + 2 * kv_heads) * head_dim)), put(rope_table(2048, head_dim))
+    qkv, rope = put(random(len(slots), (heads + 2 * kv_heads) * head_dim)), put(random_rope(2048, head_dim))
     keys, values = [put(random(8, 2048, kv_heads, head_dim, seed=seed).to(cached)) for seed in (1, 2)]
     together = prompt_launches.prompt_attention(qkv, keys, values, slots, positions, rope, heads)
     for slot, (_, rows) in PROMPTS.items():
@@ -274,7 +270,7 @@ def test_embeddings_of_a_pass() -> None:
 def test_depth_attention_through_a_whole_frame(rows: int) -> None:
     heads, kv_heads, head_dim = DEPTH.values()
     length = 32
-    rope = rope_table(length, head_dim)
+    rope = random_rope(length, head_dim)
     expected = [torch.zeros(rows, kv_heads, length, head_dim, dtype=BF16) for _ in range(2)]
     ours_keys, ours_values = (put(torch.full_like(cache, torch.nan)) for cache in expected)
     keys, values = expected

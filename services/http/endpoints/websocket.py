@@ -223,11 +223,11 @@ class _Session:
 
     async def _fail(self, error: ApiError) -> None:
         """Reports the error to the client and closes."""
-        code, reason = TRY_LATER if error.status in (429, 503) else POLICY if error.status < 500 else FAILED, error.code
+        code = TRY_LATER if error.status in (429, 503) else POLICY if error.status < 500 else FAILED
         if error.status >= 500:
-            self._websocket.scope[BROKEN] = reason
+            self._websocket.scope[BROKEN] = error.code
         try:
             await self._send_json({"type": "error", **error.body})
-            await self._websocket.close(code, reason)
+            await self._websocket.close(code, error.code)
         except (WebSocketDisconnect, RuntimeError, TimeoutError):
             pass  # it has left

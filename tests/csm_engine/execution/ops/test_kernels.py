@@ -15,6 +15,7 @@ from csm_engine.execution.ops import torch_ops as ops_torch
 from csm_engine.execution.ops import triton_ops as ops_triton
 from csm_engine.execution.ops.tile_shapes import TileShape
 from csm_engine.execution.sampler import SamplingRows
+from tests.support.kernels.random_rope import random_rope  # noqa: E402
 
 ROWS, HEADS, KV_HEADS, HEAD_DIM = 5, 8, 2, 16
 
@@ -108,11 +109,6 @@ def test_product_of_a_row_does_not_depend_on_the_batch() -> None:
         assert torch.allclose(ops_triton.product(x[row : row + 1], matrix), together[row], rtol=1e-5, atol=1e-5)
 
 
-def rope_table(positions: int) -> torch.Tensor:
-    angles = torch.arange(positions).outer(torch.rand(HEAD_DIM // 2, generator=torch.Generator().manual_seed(9)))
-    return torch.stack([angles.cos(), angles.sin()], dim=-1)
-
-
 @DTYPES
 @FORMS
 def test_backbone_attention_at_every_kind_of_position(dtype: torch.dtype, float8: bool) -> None:
@@ -123,7 +119,7 @@ def test_backbone_attention_at_every_kind_of_position(dtype: torch.dtype, float8
     length = 520
     positions = torch.tensor([0, 63, 64, 256, 519])
     slots = torch.tensor([3, 0, 6, 1, 5])
-    qkv, rope = random(ROWS, (HEADS + 2 * KV_HEADS) * HEAD_DIM, dtype=dtype), rope_table(length)
+    qkv, rope = random(ROWS, (HEADS + 2 * KV_HEADS) * HEAD_DIM, dtype=dtype), random_rope(length, HEAD_DIM)
     cached = dtype
     if float8:
         cached, qkv, rope = FLOAT8, qkv.to(FLOAT8).to(dtype), torch.tensor([1.0, 0.0]).expand_as(rope).contiguous()
@@ -141,7 +137,7 @@ def test_backbone_attention_of_a_row_does_not_depend_on_the_batch() -> None:
     length, positions, slots = 300, torch.tensor([299, 7, 120]), torch.tensor([2, 0, 1])
     qkv = random(3, (HEADS + 2 * KV_HEADS) * HEAD_DIM)
     keys, values = random(4, length, KV_HEADS, HEAD_DIM, seed=1), random(4, length, KV_HEADS, HEAD_DIM, seed=2)
-    rope = rope_table(length)
+    rope = random_rope(length, HEAD_DIM)
     together = ops_triton.backbone_attention(qkv, keys, values, slots, positions, rope, HEADS)
     for row in range(3):
         one = slice(row, row + 1)
@@ -151,7 +147,7 @@ def test_backbone_attention_of_a_row_does_not_depend_on_the_batch() -> None:
 
 @DTYPES
 def test_depth_attention_through_a_whole_frame(dtype: torch.dtype) -> None:
-    length, rope = 6, rope_table(6)
+    length, rope = 6, random_rope(6, HEAD_DIM)
     caches = [random(ROWS, KV_HEADS, length, HEAD_DIM, dtype=dtype) for _ in range(4)]
     our_keys, our_values, keys, values = caches
     for position in range(length):

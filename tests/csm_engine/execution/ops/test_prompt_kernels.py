@@ -15,6 +15,7 @@ from csm_engine.execution.ops import torch_ops as ops_torch
 from csm_engine.execution.ops.prompt import prompt_launches
 from csm_engine.execution.ops.tile_shapes import PromptShape
 from csm_engine.scheduling.buckets import PROMPT_TILE, in_tiles
+from tests.support.kernels.random_rope import random_rope  # noqa: E402
 
 SLOTS, LENGTH, HEAD_DIM = 6, 80, 16
 PROMPTS = {3: (5, 20), 0: (0, 16), 4: (60, 3), 1: (33, 40)}  # slot -> first position, rows: some end in a tile's middle
@@ -42,11 +43,6 @@ def assert_close(ours: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype)
     tolerance = 1e-5 if dtype is torch.float32 else 2e-2
     assert ours.float().isfinite().all()
     assert (ours.float() - expected.float()).abs().max() <= tolerance * expected.float().abs().max()
-
-
-def rope_table() -> torch.Tensor:
-    angles = torch.arange(LENGTH).outer(torch.rand(HEAD_DIM // 2, generator=torch.Generator().manual_seed(9)))
-    return torch.stack([angles.cos(), angles.sin()], dim=-1)
 
 
 def pass_of(prompts: dict[int, tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -79,7 +75,7 @@ def test_rows_of_many_prompts_are_written_and_attend_each_to_its_own_slot(
     dtype: torch.dtype, heads: int, kv_heads: int, float8_kv: bool
 ) -> None:
     slots, positions, real = pass_of(PROMPTS)
-    rope, kept = rope_table(), FLOAT8 if float8_kv else dtype
+    rope, kept = random_rope(LENGTH, HEAD_DIM), FLOAT8 if float8_kv else dtype
     qkv = random(len(slots), (heads + 2 * kv_heads) * HEAD_DIM, dtype=dtype)
     if float8_kv:  # of numbers that need no rounding: the interpreter rounds otherwise
         qkv, rope = qkv.to(FLOAT8).to(dtype), torch.tensor([1.0, 0.0]).expand_as(rope).contiguous()
@@ -101,7 +97,7 @@ def test_rows_of_many_prompts_are_written_and_attend_each_to_its_own_slot(
 def test_bits_of_a_row_depend_on_its_position_alone(dtype: torch.dtype) -> None:
     """Not on the rows beside it, nor on its place in the tile, nor on where its chunk begins."""
     heads, kv_heads = 8, 2
-    rope = rope_table()
+    rope = random_rope(LENGTH, HEAD_DIM)
     keys, values = (random(SLOTS + 1, LENGTH, kv_heads, HEAD_DIM, seed=seed, dtype=dtype) for seed in (1, 2))
     slots, positions, real = pass_of(PROMPTS)
     qkv = random(len(slots), (heads + 2 * kv_heads) * HEAD_DIM, dtype=dtype)
@@ -121,7 +117,7 @@ def test_bits_of_a_row_depend_on_its_position_alone(dtype: torch.dtype) -> None:
 
 def test_a_prompt_s_last_tile_may_be_the_end_of_the_pass() -> None:
     slots, positions = torch.full((21,), 2), torch.arange(10, 31)
-    qkv, rope = random(21, 12 * HEAD_DIM), rope_table()
+    qkv, rope = random(21, 12 * HEAD_DIM), random_rope(LENGTH, HEAD_DIM)
     keys, values = (random(SLOTS + 1, LENGTH, 2, HEAD_DIM, seed=seed) for seed in (1, 2))
     ours = prompt_launches.prompt_attention(qkv, keys, values, slots, positions, rope, 8)
     assert_close(ours, ops_torch.prompt_attention(qkv, keys, values, slots, positions, rope, 8), torch.float32)
