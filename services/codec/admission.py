@@ -17,32 +17,32 @@ class Admission:
     def __init__(self, num_slots: int, max_waiting: int, what: str = "decode slots") -> None:
         """what: name of the slots in messages"""
         self._what = what
-        self._num_slots = num_slots
+        self.num_slots = num_slots
         self._max_waiting = max_waiting
         self._free = asyncio.Semaphore(num_slots)
-        self._num_calls = 0  # that have a slot or wait for one
+        self.num_calls = 0  # that have a slot or wait for one
 
     @property
     def num_waiting(self) -> int:
-        return max(0, self._num_calls - self._num_slots)
+        return max(0, self.num_calls - self.num_slots)
 
     async def take(self) -> None:
         """Waits for a slot. A cancelled wait leaves the queue.
 
         Raises: CodecBusyError when all slots are taken and the queue is full.
         """
-        if self._num_calls >= self._num_slots + self._max_waiting:
+        if self.num_calls >= self.num_slots + self._max_waiting:
             raise CodecBusyError(
-                f"All {self._num_slots} {self._what} are taken and {self.num_waiting} calls wait;"
+                f"All {self.num_slots} {self._what} are taken and {self.num_waiting} calls wait;"
                 f" at most {self._max_waiting} may wait."
             )
-        self._num_calls += 1
+        self.num_calls += 1
         try:
             await self._free.acquire()
         except BaseException:
-            self._num_calls -= 1
+            self.num_calls -= 1
             raise
 
     def leave(self) -> None:
-        self._num_calls -= 1
+        self.num_calls -= 1
         self._free.release()

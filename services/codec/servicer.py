@@ -11,7 +11,7 @@ import numpy as np
 from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from csm.rvq.v1 import rvq_pb2
 
-from csm_bundle.errors import InvalidRequestError, WatermarkError
+from csm_bundle.errors import CodecBusyError, InvalidRequestError, WatermarkError
 from csm_codec.resample import Pcm, StreamResampler
 from csm_codec.stream import Audio, Checkpoint, Complete
 from csm_codec.stretch import FASTEST, SLOWEST, held_samples
@@ -23,6 +23,8 @@ from services.codec.recordings.detection import WatermarkSearch, named_key
 from services.codec.recordings.encoding import RecordingEncoder
 from services.common import values
 from services.common.pulse import BEAT_S
+from services.common.rpc import load_report
+from services.common.rpc.lingering import tell_whether_caller_waits
 from services.common.rpc.status import StatusError
 from services.common.telemetry import logs, spans
 
@@ -64,7 +66,12 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         else:
             raise InvalidRequestError("config.checkpoint", f"can be continued at {native_hz} Hz alone")
         opening = self._async_codec.open(key_id, before, point, checkpoint_frames, config.speed or 1.0)
-        handle = await self._opened(opening, context)
+        try:
+            handle = await self._opened(opening, context)
+        except CodecBusyError:
+            self._report_load(context)
+            raise
+        tell_whether_caller_waits(requests, False)
         context.add_done_callback(lambda _: handle.close())  # type: ignore[arg-type]
         reader = asyncio.create_task(self._read_frames(requests, handle))
         try:
@@ -74,10 +81,15 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             )
             await context.write(codec_pb2.StreamDecodeResponse(started=started))
             await self._write_audio(config, handle, context)
+            self._report_load(context)
         finally:
             reader.cancel()
             handle.close()
             logs.annotate(frames=handle.stream.num_frames, samples=handle.stream.num_samples)
+
+    def _report_load(self, context: Context) -> None:
+        admission = self._async_codec.admission
+        context.set_trailing_metadata(load_report.as_metadata(admission.num_calls, admission.num_slots))
 
     async def _opened(self, waiting: Coroutine[Any, Any, StreamHandle], context: Context) -> StreamHandle:
         """Waits for a slot, and sends progress to the caller meanwhile."""
@@ -132,6 +144,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         if first is None or first.WhichOneof("request") != "config":
             raise InvalidRequestError("config", "is missing; it must be the first message")
         config = first.config
+        tell_whether_caller_waits(requests, config.awaits_started)
         self._check_codec(config.codec)
         convert.check_format(config.sample_format)
         if config.checkpoint_frame_count < 0:

@@ -15,6 +15,7 @@ from csm_bundle.voice_folder import FolderVoice
 from csm_engine.loop.engine import Output
 from csm_engine.scheduling.sequence import Sequence
 from services.common import values
+from services.common.rpc import load_report
 from services.common.rpc.status import Resource, StatusError
 from services.common.telemetry import logs, spans
 from services.engine import convert
@@ -24,8 +25,6 @@ from services.engine.metrics import EngineMetrics
 from services.engine.spoken_text import SpokenText
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-LOAD_REPORT_KEY = "endpoint-load-metrics-bin"  # the name is gRPC's
 
 _PROGRESS = engine_pb2.GenerateResponse(progress=engine_pb2.GenerateProgress())
 
@@ -132,12 +131,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         )
 
     def _load_report(self) -> tuple[tuple[str, bytes]]:
-        """Trailing metadata for gRPC's weighted round robin at the caller (gRFC A51, A58)."""
-        load = sum(self._async_engine.thread.load()) + 1
-        report = engine_pb2.LoadReport(
-            rps_fractional=1.0, application_utilization=load / self._info.max_running_sequence_count
-        )
-        return ((LOAD_REPORT_KEY, report.SerializeToString()),)
+        return load_report.as_metadata(sum(self._async_engine.thread.load()), self._info.max_running_sequence_count)
 
     def _check_codec(self, theirs: rvq_pb2.CodecIdentity) -> None:
         """The caller's codec must be the one that these weights speak; fields that either side leaves out pass."""

@@ -68,11 +68,11 @@ class GatewayMetrics:
             ["by"],
             registry=registry,
         )
-        self.full_engines = Counter(
-            "tts_full_engines",
-            "Calls that a full engine refused, by how it was chosen and by what came of it: moved (sent to another"
-            " engine), refused.",
-            ["by", "outcome"],
+        self.full_replicas = Counter(
+            "tts_full_replicas",
+            "Calls that a full engine or codec refused, by how it was chosen and by what came of it: moved (sent to"
+            " another one), refused.",
+            ["stage", "by", "outcome"],
             registry=registry,
         )
         self.refused = Counter(
@@ -122,8 +122,10 @@ class GatewayMetrics:
             self.refused_recordings.labels(where)
         for by in ("conversation", "load"):
             for outcome in ("moved", "refused"):
-                self.full_engines.labels(by, outcome)
+                self.full_replicas.labels("engine", by, outcome)
             self.engine_calls.labels(by)
+        for outcome in ("moved", "refused"):
+            self.full_replicas.labels("codec", "load", outcome)
         for source in ("model", "folder", "kept"):
             self.voices.labels(source)
             self.voice_lookups.labels(source)

@@ -232,11 +232,11 @@ class GatewaySettings(StageSettings):
         default=5.0, gt=0, le=600, description="How long such a stream waits for another replica to take it up."
     )
 
-    max_full_engines: int = Field(
+    max_full_replicas: int = Field(
         default=7,
         ge=0,
         le=100,
-        description="How often a call that a full engine refused is sent to another one at once; 0 is never.",
+        description="How often a call that a full engine or codec refused is sent to another one at once; 0 is never.",
     )
     full_wait_seconds: float = Field(
         default=30.0,

@@ -90,6 +90,7 @@ class GatewayStage:
             settings.codec_target,
             codec_pb2_grpc.CodecServiceStub,
             tls,
+            policy=BY_LOAD,
             health_service=CODEC_SERVICE,
             silence_s=settings.stage_silence_seconds,
         )
@@ -102,10 +103,15 @@ class GatewayStage:
             by_load,
             by_conversation,
             metrics=gateway_metrics,
-            max_full_engines=settings.max_full_engines,
+            max_full=settings.max_full_replicas,
             silence_s=settings.stage_silence_seconds,
         )
-        codec = GrpcCodec(codec_channel, settings.stage_silence_seconds)
+        codec = GrpcCodec(
+            codec_channel,
+            metrics=gateway_metrics,
+            max_full=settings.max_full_replicas,
+            silence_s=settings.stage_silence_seconds,
+        )
         self._catalogs = CatalogSource(engine, codec)
         quotas = _quotas(settings, tokens, gateway_metrics)
         seal = _seal(settings, metrics)

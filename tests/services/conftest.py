@@ -1,4 +1,4 @@
-"""A collector of traces, a real server of OTLP over gRPC, that keeps what stages send."""
+"""What stages tell beside their answers: the load, and their traces, which a real server of OTLP over gRPC keeps."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.common.v1 import common_pb2
+
+from services.common.rpc import load_report
 
 
 @dataclass(frozen=True)
@@ -78,3 +80,17 @@ async def collector(listen: Any) -> Collector:
     collector = Collector()
     collector.endpoint = f"http://{await listen(trace_service_pb2_grpc.add_TraceServiceServicer_to_server, collector)}"
     return collector
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Calls and slots of each load report. gRPC's weighted round robin takes reports out of what a caller sees."""
+    reported: list[tuple[int, int]] = []
+    as_metadata = load_report.as_metadata
+
+    def recorded(num_calls: int, num_slots: int) -> tuple[tuple[str, bytes]]:
+        reported.append((num_calls, num_slots))
+        return as_metadata(num_calls, num_slots)
+
+    monkeypatch.setattr(load_report, "as_metadata", recorded)
+    return reported

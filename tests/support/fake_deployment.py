@@ -89,7 +89,7 @@ async def fake_deployment(
         "failover_wait_seconds": 0.5,
         "stage_silence_seconds": 60.0,  # fakes tell of no progress, and tests run on busy machines
         "code_sealing": "open",
-        "max_full_engines": 0,  # a refusal is one call
+        "max_full_replicas": 0,  # a refusal is one call
         "voices_database": "",
     }
     gateway = await start_gateway(GatewaySettings(**(settings | gateway_settings)), used_bytes=used_bytes)

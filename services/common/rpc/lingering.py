@@ -6,7 +6,8 @@ grpc.aio replaces the status of a call by INTERNAL "Internal error from Core" wh
 The true status is lost. So a handler that ends before its caller has half-closed reads on and drops the requests. By
 then the caller has finished writing, or waits for an answer. A caller that is starved for longer than QUIET_S between
 two writes may still lose its status: on the wire it looks like one that waits for an answer, so only time tells them
-apart. A call of one request never does: what cannot be written twice needs no wait.
+apart. A call of one request never does: what cannot be written twice needs no wait. Nor does a caller that has
+promised to write nothing before it is answered.
 
 A drain does not wait for a caller that keeps a call open and sends nothing: the call ends as UNAVAILABLE, DRAINING.
 """
@@ -48,6 +49,7 @@ class IncomingMessages:
         self._reading: asyncio.Task[Any] | None = None
         self._ended = False
         self.num_bytes = 0  # of the last message
+        self.caller_waits = False  # it writes nothing until it has an answer, so an end cannot meet a write
 
     def __aiter__(self) -> IncomingMessages:
         return self
@@ -74,6 +76,8 @@ class IncomingMessages:
 
     async def discard(self) -> None:
         """Reads until the caller half-closes or is quiet, for at most LINGER_S. What comes is dropped."""
+        if self.caller_waits:
+            return
         try:
             async with asyncio.timeout(LINGER_S):
                 while True:
@@ -91,6 +95,14 @@ class IncomingMessages:
 
     async def _read(self) -> Any:
         return await anext(self._messages, _END)
+
+
+def tell_whether_caller_waits(requests: AsyncIterator[Any], waits: bool) -> None:
+    """Whether the caller of these requests has promised to write nothing for now: an end of the call then comes at
+    once.
+    """
+    if isinstance(requests, IncomingMessages):
+        requests.caller_waits = waits
 
 
 def is_caller_gone(error: BaseException) -> bool:

@@ -265,9 +265,13 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         """waits_when_full: for streams whose caller already has audio"""
         return Failovers(
             FailoverLimits(
-                self._settings.max_failovers, self._settings.failover_wait_seconds, self._settings.full_wait_seconds
+                self._settings.max_failovers,
+                self._settings.failover_wait_seconds,
+                self._settings.full_wait_seconds,
+                self._settings.max_full_replicas,
             ),
             lambda stage, outcome: self._metrics.failovers.labels(stage.lower(), outcome).inc(),
+            lambda outcome: self._metrics.full_replicas.labels("codec", "load", outcome).inc(),
             waits_when_full=waits_when_full,
         )
 

@@ -74,15 +74,15 @@ class GrpcEngine:
         by_conversation: ReloadingChannel[engine_pb2_grpc.EngineServiceStub],
         *,
         metrics: GatewayMetrics,
-        max_full_engines: int,
+        max_full: int,
         silence_s: float,
     ) -> None:
-        """channel: for calls without a conversation. max_full_engines: how often a call that a full replica refused is
-        sent again, to another one. silence_s: seconds without a message after which a replica counts as lost; 0 turns
+        """channel: for calls without a conversation. max_full: how often a call that a full replica refused is sent
+        again, to another one. silence_s: seconds without a message after which a replica counts as lost; 0 turns
         this off.
         """
         self._channel, self._by_conversation, self._silence_s = channel, by_conversation, silence_s
-        self._max_full_engines, self._metrics = max_full_engines, metrics
+        self._max_full, self._metrics = max_full, metrics
 
     async def generate(
         self, request: engine_pb2.GenerateRequest, timeout_s: float, conversation: str = ""
@@ -96,8 +96,8 @@ class GrpcEngine:
         by = "conversation" if conversation else "load"
         self._metrics.engine_calls.labels(by).inc()
         until_s = time.monotonic() + timeout_s
-        for attempt in range(self._max_full_engines + 1):
-            if attempt and attempt == self._max_full_engines:
+        for attempt in range(self._max_full + 1):
+            if attempt and attempt == self._max_full:
                 conversation = ""
             try:
                 async with aclosing(self._attempt(request, until_s, conversation, attempt)) as messages:
@@ -107,8 +107,8 @@ class GrpcEngine:
             except StageError as error:
                 if error.reason != FULL:
                     raise
-                moves = attempt < self._max_full_engines
-                self._metrics.full_engines.labels(by, "moved" if moves else "refused").inc()
+                moves = attempt < self._max_full
+                self._metrics.full_replicas.labels("engine", by, "moved" if moves else "refused").inc()
                 if not moves:
                     raise
 
@@ -163,9 +163,19 @@ class GrpcEngine:
 class GrpcCodec:
     """The client of the codec replicas."""
 
-    def __init__(self, channel: ReloadingChannel[codec_pb2_grpc.CodecServiceStub], silence_s: float) -> None:
-        """silence_s: seconds without a message after which a replica counts as lost; 0 turns this off"""
+    def __init__(
+        self,
+        channel: ReloadingChannel[codec_pb2_grpc.CodecServiceStub],
+        *,
+        metrics: GatewayMetrics,
+        max_full: int,
+        silence_s: float,
+    ) -> None:
+        """max_full: how often a recording that a full replica refused is sent again, to another one. silence_s: see
+        GrpcEngine.
+        """
         self._channel, self._silence_s = channel, silence_s
+        self._max_full, self._metrics = max_full, metrics
 
     def decode(
         self, requests: AsyncIterator[codec_pb2.StreamDecodeRequest], timeout_s: float
@@ -201,8 +211,8 @@ class GrpcCodec:
     async def _send(
         self, method: Callable[[Any], Any], message: Any, config: Any, samples: Samples, timeout_s: float
     ) -> Any:
-        """A codec that is lost before it has started has taken no samples: another one is asked."""
-        until_s, losses = time.monotonic() + timeout_s, 0
+        """A codec that is lost or full before it has started has taken no samples: another one is asked."""
+        until_s, losses, num_full = time.monotonic() + timeout_s, 0, 0
         async with aclosing(samples):
             while True:
                 started = asyncio.Event()
@@ -211,9 +221,18 @@ class GrpcCodec:
                         call = method(stub)(timeout=max(0.0, until_s - time.monotonic()), metadata=call_metadata())
                         return await _sent(call, message, config, samples, started)
                 except StageError as error:
-                    if started.is_set() or losses >= MOST_LOSSES or not is_loss(error):
+                    if started.is_set():
                         raise
-                    losses += 1
+                    if error.reason == FULL:
+                        moves = num_full < self._max_full
+                        self._metrics.full_replicas.labels("codec", "load", "moved" if moves else "refused").inc()
+                        if not moves:
+                            raise
+                        num_full += 1
+                    elif losses >= MOST_LOSSES or not is_loss(error):
+                        raise
+                    else:
+                        losses += 1
 
     async def codec_info(self, timeout_s: float, *, wait_for_ready: bool = False) -> codec_pb2.GetCodecInfoResponse:
         """wait_for_ready: waits for a replica when none is available."""

@@ -173,6 +173,7 @@ class CodecStream:
             checkpoint_frame_count=CHECKPOINT_FRAMES,
             checkpoint=self._checkpoint.state,
             speed=self._speed,
+            awaits_started=self._catalog.codec.sends_started,
         )
         yield codec_pb2.StreamDecodeRequest(config=config)
         if self._checkpoint.state:  # only the codec knows whether it continues from there

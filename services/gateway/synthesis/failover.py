@@ -22,6 +22,7 @@ log = logging.getLogger("csm.gateway")
 
 Outcome = Literal["resumed", "failed", "exhausted"]
 Report = Callable[[StageName, Outcome], None]
+FullOutcome = Literal["moved", "refused"]
 
 ASK_FULL_AGAIN_S = 0.25  # and after a replica of another bundle
 FIRST_DELAY_S, MOST_DELAY_S = 0.05, 1.0  # between two calls to a full stage
@@ -34,6 +35,7 @@ class FailoverLimits:
     most: int  # failovers of one utterance, both stages together
     wait_s: float  # from a loss until another replica resumes the stream
     full_wait_s: float = 30.0  # for room at a full stage, in streams that wait for it
+    most_full: int = 0  # calls in a row that full codecs refuse and that are made again at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +61,18 @@ class Failovers:
         self,
         limits: FailoverLimits,
         report: Report,
+        report_full: Callable[[FullOutcome], None],
         clock: Callable[[], float] = time.monotonic,
         *,
         waits_when_full: bool = False,
     ) -> None:
-        """report: called once for each loss, with its outcome. waits_when_full: a full queue first delays the stream,
-        and fails it only after `full_wait_s`
+        """report: called once for each loss, with its outcome. report_full: called for each call that a full codec
+        refused. waits_when_full: where all that were asked are full, this first delays the stream, and fails it only
+        after `full_wait_s`
         """
         self._limits = limits
-        self._report = report
+        self._report, self._report_full = report, report_full
+        self._num_full = 0  # codecs that have refused the call, one after the other
         self._waits_when_full = waits_when_full
         self._clock = clock
         self._count = 0
@@ -83,6 +88,8 @@ class Failovers:
         seconds. A replica of another bundle is no end: others may fit. Raises StageError: `error` itself when it is
         neither, else the loss that no replica took over.
         """
+        if error.stage == "CODEC" and error.reason == FULL and self._moves_on():
+            return
         # One that is alone is asked again too, and its misfit is told after the whole wait: gRPC shows neither how many
         # replicas a name has nor which of them start, and in a rollout one that fits may be about to come.
         if is_misfit(error) and self._limits.most:  # it has answered: the next call goes to the next replica
@@ -94,6 +101,15 @@ class Failovers:
                 return
             except StageError as missing:
                 error = missing
+
+    def _moves_on(self) -> bool:
+        """Whether the call that a full codec refused is made again at once: it goes to the next codec, which may have
+        room. A call to an engine has moved on by itself, for the sake of its conversation.
+        """
+        moves = self._num_full < self._limits.most_full
+        self._num_full += moves
+        self._report_full("moved" if moves else "refused")
+        return moves
 
     async def _counted(self, error: StageError, remaining_s: float) -> _Loss | None:
         """The loss that the stream is in. None: nothing was lost, and the full stage may be called again."""
@@ -138,6 +154,8 @@ class Failovers:
     def answered(self, stage: StageName) -> None:
         """The stage's newest call has begun to answer."""
         self._full.pop(stage, None)
+        if stage == "CODEC":
+            self._num_full = 0
         if self._losses.pop(stage, None):
             log.info("the stream goes on at another %s", stage.lower())
             self._tell(stage, "resumed")

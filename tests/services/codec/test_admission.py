@@ -1,4 +1,4 @@
-"""Streams and the slots they take: who waits, who is refused, and that every end frees one."""
+"""Streams and the slots they take: who waits, who is refused, what callers are told, and that every end frees one."""
 
 from __future__ import annotations
 
@@ -7,13 +7,25 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from csm.codec.v1 import codec_pb2
 
 from csm_bundle.errors import CodecBusyError
 from services.codec.admission import Admission
+from services.codec.settings import CodecSettings
 from services.codec.stage import CodecStage
-from tests.support.codec_stage import config_message, decode, eventually, random_codes, refusal, stream_of
+from services.common.rpc.lingering import IncomingMessages
+from tests.support.codec_stage import (
+    config_message,
+    decode,
+    eventually,
+    frames_message,
+    random_codes,
+    refusal,
+    running_codec,
+    stream_of,
+)
 
 
 async def test_a_full_stage_lets_streams_wait_then_refuses_and_a_cancel_lets_the_next_in(
@@ -105,3 +117,52 @@ async def test_a_wait_that_is_cancelled_just_as_its_turn_comes_gives_the_slot_on
     assert first.cancelled() and admission.num_waiting == 0
     admission.leave()
     await admission.take()
+
+
+AWAITS = config_message(awaits_started=True)
+
+
+@pytest.fixture
+def waits_at_end(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each call that has ended: whether its caller was known to write nothing."""
+    told: list[bool] = []
+    discard = IncomingMessages.discard
+
+    async def recorded(self: IncomingMessages) -> None:
+        told.append(self.caller_waits)
+        await discard(self)
+
+    monkeypatch.setattr(IncomingMessages, "discard", recorded)
+    return told
+
+
+async def test_a_stream_ends_with_the_load_of_the_codec(stub: Any, loads: list[tuple[int, int]]) -> None:
+    await decode(stub, stream_of(random_codes(2), [2]))
+    assert loads == [(1, 2)]
+
+
+async def test_a_refused_stream_tells_the_load_and_waits_for_no_frames(
+    settings: CodecSettings, loads: list[tuple[int, int]], waits_at_end: list[bool]
+) -> None:
+    async with running_codec(settings, slots=1, max_waiting_streams=0) as (_, stub):
+        first = stub.StreamDecode()
+        await first.write(AWAITS)
+        assert (await first.read()).HasField("started")
+        second = stub.StreamDecode()
+        await second.write(AWAITS)
+        status = await refusal(second.read())
+        first.cancel()
+    assert (status.code, status.reason) == (grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL")
+    assert loads == [(1, 1)]
+    assert waits_at_end == [True]
+
+
+async def test_a_failure_behind_the_start_waits_for_frames_that_are_on_their_way(
+    stub: Any, waits_at_end: list[bool]
+) -> None:
+    call = stub.StreamDecode()
+    await call.write(AWAITS)
+    assert (await call.read()).HasField("started")
+    await call.write(frames_message(np.full((1, 4), 64)))
+    assert (await refusal(call.read())).code is grpc.StatusCode.INVALID_ARGUMENT
+    assert waits_at_end == [False]

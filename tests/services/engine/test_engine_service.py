@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 import threading
 import time
 from typing import Any
@@ -16,7 +15,6 @@ from csm.rvq.v1 import rvq_pb2
 
 from csm_engine.model.tokenizer import TextTokenizer
 from services.common.rpc import status
-from services.engine.servicer import EngineServicer
 from services.engine.settings import EngineSettings
 from services.engine.stage import EngineStage, start_engine
 from tests.support.engine_stage import Stub, codes_of, collect, generate_request, wait_for_load, wait_until_idle
@@ -122,7 +120,7 @@ async def test_closed_channel_frees_slot(stage: EngineStage) -> None:
 
 
 async def test_full_engine_is_unavailable_with_retry_info(
-    stage: EngineStage, stub: Stub, utilizations: list[float]
+    stage: EngineStage, stub: Stub, loads: list[tuple[int, int]]
 ) -> None:
     calls = [stub.Generate(generate_request(500)) for _ in range(3)]
     await wait_for_load(stage, 2, 1)
@@ -131,35 +129,14 @@ async def test_full_engine_is_unavailable_with_retry_info(
     error = status.from_rpc_error(raised.value)
     assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL")
     assert error.retry_delay_s and "2 sequences run and 1 wait" in error.message
-    assert utilizations == [4 / 2]  # of two slots: two run, one waits, one more asks
+    assert loads == [(3, 2)]  # two run and one waits, of two slots
     for call in calls:
         call.cancel()
 
 
-async def test_an_answer_ends_with_a_load_report(stub: Stub, utilizations: list[float]) -> None:
+async def test_an_answer_ends_with_a_load_report(stub: Stub, loads: list[tuple[int, int]]) -> None:
     await collect(stub, generate_request())
-    assert utilizations in ([1 / 2], [2 / 2])  # the slot may not be free yet
-
-
-@pytest.fixture
-def utilizations(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Those that were reported to gRPC's weighted round robin at the caller; it takes them out of the metadata.
-
-    By the wire format of xds.data.orca.v3.OrcaLoadReport: two doubles, the fields 6 and 9.
-    """
-    reported: list[float] = []
-    make_report = EngineServicer._load_report
-
-    def recorded(self: EngineServicer) -> tuple[tuple[str, bytes]]:
-        ((key, report),) = made = make_report(self)
-        assert (key, report[0], report[9]) == ("endpoint-load-metrics-bin", 6 << 3 | 1, 9 << 3 | 1)
-        rps, utilization = struct.unpack("<xdxd", report)
-        assert rps == 1
-        reported.append(utilization)
-        return made
-
-    monkeypatch.setattr(EngineServicer, "_load_report", recorded)
-    return reported
+    assert loads in ([(0, 2)], [(1, 2)])  # the slot may not be free yet
 
 
 SHORT = rvq_pb2.CodeFrames(frame_count=2, codebook_count=4, codes=b"\0" * 15)

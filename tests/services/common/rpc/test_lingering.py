@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from services.common.rpc import lingering as module
-from services.common.rpc.lingering import IncomingMessages, lingering
+from services.common.rpc.lingering import IncomingMessages, lingering, tell_whether_caller_waits
 from services.common.rpc.messages import Received
 from services.common.rpc.status import StatusError
 
@@ -97,6 +97,24 @@ async def test_what_a_caller_still_writes_is_read_before_the_failure(monkeypatch
     with pytest.raises(ValueError, match="no"):
         await lingering(fail, no_drain())(requests(), Context(requests()))
     assert read == list(range(20))
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_caller_that_waits_for_its_answer_is_not_waited_for(
+    waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("QUIET_S", "LINGER_S"):
+        monkeypatch.setattr(module, name, 30)
+
+    async def fail(incoming: AsyncIterator[int], context: object) -> None:
+        await anext(incoming)
+        tell_whether_caller_waits(incoming, waits)
+        raise ValueError("no")
+
+    requests = numbers(3)
+    with pytest.raises(ValueError, match="no"):
+        await lingering(fail, no_drain())(requests, Context(requests))
+    assert [number.message async for number in requests] == ([1, 2] if waits else [])
 
 
 async def test_the_caller_of_one_request_is_not_waited_for() -> None:

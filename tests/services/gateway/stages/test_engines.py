@@ -38,7 +38,7 @@ async def test_a_full_engine_holds_no_conversation(
             if index != home and count > earlier
         }
     assert len(elsewhere) == 1  # so that the turns made there are found again
-    assert metric(deployment, "tts_full_engines_total", by="conversation", outcome="moved") >= 4
+    assert metric(deployment, "tts_full_replicas_total", stage="engine", by="conversation", outcome="moved") >= 4
     deployment.engines[home].refusal = None
     assert await engine_of(tts, deployment, asked) == home
 
@@ -53,8 +53,8 @@ async def test_engines_that_are_all_full_are_asked_a_bounded_number_of_times(
     assert (error.code, error.reason, error.retry_delay_s) == (grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL", 1.0)
     assert sum(counts(deployment.engines)) == 4
     by = "conversation" if name else "load"
-    assert metric(deployment, "tts_full_engines_total", by=by, outcome="moved") == 3
-    assert metric(deployment, "tts_full_engines_total", by=by, outcome="refused") == 1
+    assert metric(deployment, "tts_full_replicas_total", stage="engine", by=by, outcome="moved") == 3
+    assert metric(deployment, "tts_full_replicas_total", stage="engine", by=by, outcome="refused") == 1
 
 
 async def test_the_last_attempt_of_a_conversation_goes_by_load(

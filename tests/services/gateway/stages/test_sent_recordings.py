@@ -11,12 +11,14 @@ import grpc
 import pytest
 from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from csm.v1 import tts_pb2, tts_pb2_grpc
+from prometheus_client import CollectorRegistry
 
 from csm_bundle.errors import CodecBusyError, InvalidRequestError
 from services.common.rpc.server import StageServer, StageService
 from services.common.rpc.status import StatusError
 from services.common.settings import StageSettings
 from services.gateway.audio.recording import PIECE_BYTES, Recording
+from services.gateway.metrics import GatewayMetrics
 from services.gateway.stages.backends import GrpcCodec
 from services.gateway.stages.calls import MOST_LOSSES
 from services.gateway.stages.errors import StageError
@@ -86,7 +88,8 @@ async def client(codec: object, silence_s: float = 0.0) -> AsyncIterator[tuple[G
     await line.open(server.port)
     channel = ReloadingChannel(f"127.0.0.1:{line.port}", codec_pb2_grpc.CodecServiceStub, None, silence_s=silence_s)
     try:
-        yield GrpcCodec(channel, silence_s=3.0), server, line
+        metrics = GatewayMetrics(CollectorRegistry())
+        yield GrpcCodec(channel, metrics=metrics, max_full=2, silence_s=3.0), server, line
     finally:
         await channel.close()
         await server.drain(0)

@@ -57,7 +57,7 @@ class Channel:
 
 
 def engine_behind(channel: Any) -> GrpcEngine:
-    return GrpcEngine(channel, channel, metrics=GatewayMetrics(CollectorRegistry()), max_full_engines=3, silence_s=3.0)
+    return GrpcEngine(channel, channel, metrics=GatewayMetrics(CollectorRegistry()), max_full=3, silence_s=3.0)
 
 
 async def test_a_call_that_loses_its_replica_is_made_again() -> None:

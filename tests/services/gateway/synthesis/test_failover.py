@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from services.gateway.stages.errors import StageError, StageName, is_loss, lost_after, unreachable
-from services.gateway.synthesis.failover import FailoverLimits, Failovers, Outcome
+from services.gateway.synthesis.failover import FailoverLimits, Failovers, FullOutcome, Outcome
 
 Code = grpc.StatusCode
 
@@ -21,12 +21,13 @@ class Bench:
     limits: FailoverLimits = field(default_factory=lambda: FailoverLimits(most=3, wait_s=5.0))
     now_s: float = 100.0
     outcomes: list[tuple[StageName, Outcome]] = field(default_factory=list)
+    full: list[FullOutcome] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
     nobody: StageError | None = None  # what looking for a replica ends with
 
     def __post_init__(self) -> None:
         self.failovers = Failovers(
-            self.limits, lambda stage, what: self.outcomes.append((stage, what)), lambda: self.now_s
+            self.limits, lambda stage, what: self.outcomes.append((stage, what)), self.full.append, lambda: self.now_s
         )
 
     async def find(self, wait_s: float) -> None:
@@ -82,6 +83,46 @@ async def test_a_full_stage_is_asked_again_after_twice_the_time_and_not_for_ever
         await bench.prepare(full)
     assert waits == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 0.45])
     assert await bench.refused(full) is full
+
+
+FULL_CODEC = answer(Code.UNAVAILABLE, "QUEUE_FULL", "CODEC")
+
+
+async def test_a_full_codec_is_passed_by_so_many_times_in_a_row() -> None:
+    bench = Bench(FailoverLimits(most=3, wait_s=5.0, most_full=2))
+    for _ in range(2):
+        for _ in range(2):
+            await bench.prepare(FULL_CODEC)
+        bench.failovers.answered("ENGINE")
+        assert await bench.refused(FULL_CODEC) is FULL_CODEC
+        bench.failovers.answered("CODEC")
+    assert bench.full == ["moved", "moved", "refused"] * 2
+    assert bench.waits == [] and bench.outcomes == [], "nothing was lost"
+
+
+async def test_a_full_engine_has_been_passed_by_already() -> None:
+    bench = Bench(FailoverLimits(most=3, wait_s=5.0, most_full=2))
+    full = answer(Code.UNAVAILABLE, "QUEUE_FULL")
+    assert await bench.refused(full) is full
+    assert bench.full == []
+
+
+async def test_a_lost_stream_passes_full_codecs_by_before_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(FailoverLimits(most=3, wait_s=5.0, most_full=2))
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr("services.gateway.synthesis.failover.asyncio", SimpleNamespace(sleep=sleep))
+    await bench.prepare(unreachable("CODEC"))
+    for _ in range(2):
+        await bench.prepare(FULL_CODEC)
+    assert waits == []
+    await bench.prepare(FULL_CODEC)
+    assert waits == [0.25]
+    bench.failovers.answered("CODEC")
+    assert bench.outcomes == [("CODEC", "resumed")]
 
 
 @pytest.mark.parametrize("reason", ["ENGINE_UNREACHABLE", "DRAINING"])
