@@ -45,6 +45,7 @@ class GenerationRequest:
     speed: how fast the frames are played; 2 is twice as fast. For pacing alone.
     listener_frames: frames in one part of a live stream. A part is played only when it is complete.
     pinned_segments: the first segments that are never dropped.
+    has_listener: somebody hears audio already that this utterance continues, so it waits for those alone who do too.
     """
 
     request_id: str
@@ -56,6 +57,7 @@ class GenerationRequest:
     listener_frames: int = 1
     speed: float = 1.0
     pinned_segments: int = 0
+    has_listener: bool = False
 
     def check(self) -> None:
         """Raises: InvalidRequestError naming the first field of this class that is out of range."""

@@ -1,6 +1,7 @@
 """The scheduler: which sequence gets a slot, and what the engine runs next.
 
-A policy without torch or a model; callers pass the time in. Sequences are admitted first come, first served. Prompts
+A policy without torch or a model; callers pass the time in. Sequences are admitted first come, first served, but
+those whose listener hears audio already go before the others. Prompts
 that wait together share a prefill pass of at most `prefill_chunk` rows. A longer prompt takes several passes. If a
 running sequence is urgent (pacing.py), a frame step follows each pass: an urgent sequence waits for one pass at most. A
 prompt joins a pass with its whole next chunk or not at all, so its chunks do not depend on the other prompts.
@@ -94,15 +95,18 @@ class Scheduler:
         return len(self.running) + len(self.prefilling)
 
     def add(self, sequence: Sequence) -> None:
-        """Queues the sequence.
+        """Queues the sequence, one with a listener before those without.
 
         Raises: EngineBusyError if the queue is full, those that can be admitted now not counted.
         """
-        if len(self.waiting) >= self._max_waiting + self._room:
+        num_ahead = len(self.waiting)
+        if sequence.request.has_listener:
+            num_ahead = sum(item.request.has_listener for item in self.waiting)
+        if num_ahead >= self._max_waiting + self._room:
             raise EngineBusyError(
-                f"{self.num_admitted} sequences run and {len(self.waiting)} wait; at most {self._max_waiting} may wait"
+                f"{self.num_admitted} sequences run and {num_ahead} wait; at most {self._max_waiting} may wait"
             )
-        self.waiting.append(sequence)
+        self.waiting.insert(num_ahead, sequence)
 
     def admit(self) -> tuple[Sequence, Lease] | None:
         """Gives the next waiting sequence a slot; None when none can be admitted, or when the next pass is full.

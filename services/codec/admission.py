@@ -2,47 +2,70 @@
 
 A stream may arrive while all slots are taken: the engine frees its slot at the last frame, but the codec holds its slot
 until the client has read the audio. So streams wait in order of arrival, and are refused only when the queue is full.
+Those whose listener hears the audio already go before the others, and those others take no place of theirs.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 from csm_bundle.errors import CodecBusyError
 
 
 class Admission:
-    """Counts the slots of one codec; first come, first served. All methods are called on the event loop."""
+    """Counts the slots of one codec. All methods are called on the event loop."""
 
     def __init__(self, num_slots: int, max_waiting: int, what: str = "decode slots") -> None:
-        """what: name of the slots in messages"""
+        """max_waiting: with a listener, and as many in all before one without is refused. what: name of the slots in
+        messages
+        """
         self._what = what
         self.num_slots = num_slots
         self._max_waiting = max_waiting
-        self._free = asyncio.Semaphore(num_slots)
-        self.num_calls = 0  # that have a slot or wait for one
+        self._num_taken = 0
+        self._with_listener: deque[asyncio.Future[None]] = deque()  # each done once it has its slot
+        self._others: deque[asyncio.Future[None]] = deque()
 
     @property
     def num_waiting(self) -> int:
-        return max(0, self.num_calls - self.num_slots)
+        return len(self._with_listener) + len(self._others)
 
-    async def take(self) -> None:
+    @property
+    def num_calls(self) -> int:
+        """That have a slot or wait for one."""
+        return self._num_taken + self.num_waiting
+
+    async def take(self, *, has_listener: bool = False) -> None:
         """Waits for a slot. A cancelled wait leaves the queue.
 
         Raises: CodecBusyError when all slots are taken and the queue is full.
         """
-        if self.num_calls >= self.num_slots + self._max_waiting:
+        if self._num_taken < self.num_slots:
+            self._num_taken += 1
+            return
+        num_ahead = len(self._with_listener) if has_listener else self.num_waiting
+        if num_ahead >= self._max_waiting:
             raise CodecBusyError(
-                f"All {self.num_slots} {self._what} are taken and {self.num_waiting} calls wait;"
+                f"All {self.num_slots} {self._what} are taken and {num_ahead} calls wait;"
                 f" at most {self._max_waiting} may wait."
             )
-        self.num_calls += 1
+        queue = self._with_listener if has_listener else self._others
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.append(turn)
         try:
-            await self._free.acquire()
-        except BaseException:
-            self.num_calls -= 1
+            await turn
+        except asyncio.CancelledError:
+            if turn in queue:
+                queue.remove(turn)
+            else:  # it was its turn in the same moment
+                self.leave()
             raise
 
     def leave(self) -> None:
-        self.num_calls -= 1
-        self._free.release()
+        """Gives a slot back: to the next in the queue."""
+        queue = self._with_listener or self._others
+        if queue:
+            queue.popleft().set_result(None)
+        else:
+            self._num_taken -= 1

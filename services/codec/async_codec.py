@@ -63,12 +63,14 @@ class AsyncCodec:
         point: MarkPoint | None = None,
         checkpoint_frames: int = 0,
         speed: float = 1.0,
+        *,
+        has_listener: bool = False,
     ) -> StreamHandle:
-        """Waits for a slot and takes it. The arguments are those of `Codec.open`.
+        """Waits for a slot and takes it. has_listener: see Admission. The other arguments are those of `Codec.open`.
 
         Raises what that does, and CodecStoppedError.
         """
-        await self.admission.take()
+        await self.admission.take(has_listener=has_listener)
         opened = self.thread.open(key_id, before, point, checkpoint_frames, speed)
         try:
             stream = await asyncio.wrap_future(opened)

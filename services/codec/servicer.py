@@ -65,7 +65,9 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
             checkpoint_frames = 0
         else:
             raise InvalidRequestError("config.checkpoint", f"can be continued at {native_hz} Hz alone")
-        opening = self._async_codec.open(key_id, before, point, checkpoint_frames, config.speed or 1.0)
+        opening = self._async_codec.open(
+            key_id, before, point, checkpoint_frames, config.speed or 1.0, has_listener=config.has_listener
+        )
         try:
             handle = await self._opened(opening, context)
         except CodecBusyError:

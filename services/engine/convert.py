@@ -41,6 +41,7 @@ def to_request(message: engine_pb2.GenerateRequest, num_codebooks: int) -> Gener
         listener_frames=message.first_batch_frame_count or 1,
         speed=message.speed or 1.0,
         pinned_segments=message.pinned_segment_count,
+        has_listener=message.has_listener,
     )
 
 

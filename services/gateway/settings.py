@@ -242,7 +242,7 @@ class GatewaySettings(StageSettings):
         default=30.0,
         ge=0,
         le=600,
-        description="How long a later sentence of a text waits for room at an engine or codec that is full.",
+        description="How long a stream whose caller has audio already waits for room where all engines or codecs are full.",
     )
 
     @model_validator(mode="after")

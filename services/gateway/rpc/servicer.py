@@ -99,7 +99,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
                 plan,
                 catalog,
                 clip=begun.clip(),
-                waits_when_full=begun.made is not None,
+                has_listener=begun.made is not None,
                 arrived_at_s=plan.arrived_at_s,
                 made=begun.made,
             )
@@ -133,7 +133,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
                 goes_on: bool,
                 made: Made | None,
             ) -> Synthesis:
-                return self._synthesis(sentence, catalog, before_decoding, clip, waits_when_full=goes_on, made=made)
+                return self._synthesis(sentence, catalog, before_decoding, clip, has_listener=goes_on, made=made)
 
             async def end_sentence(text: str, result: SynthesisResult) -> None:
                 if checkpoints is not None and plan.send_checkpoints:
@@ -144,7 +144,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
                 if not clip.resume:  # an older codec, which reports each sentence by itself
                     return None
                 clip.continues = False
-                failovers = self._failovers(waits_when_full=True)
+                failovers = self._failovers(has_listener=True)
                 stream = CodecStream(plan.request_id, catalog, self._codec, self._pacing(), failovers, clip)
                 return await stream.close(deadline)
 
@@ -206,7 +206,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         before_decoding: BeforeDecoding | None = None,
         clip: Clip | None = None,
         *,
-        waits_when_full: bool = False,
+        has_listener: bool = False,
         arrived_at_s: float | None = None,
         made: Made | None = None,
     ) -> Synthesis:
@@ -216,7 +216,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             self._engine,
             self._codec,
             self._pacing(),
-            self._failovers(waits_when_full=waits_when_full),
+            self._failovers(has_listener=has_listener),
             before_decoding,
             clip,
             arrived_at_s,
@@ -261,8 +261,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             lambda event: self._metrics.decode_slots.labels(event).inc(),
         )
 
-    def _failovers(self, *, waits_when_full: bool) -> Failovers:
-        """waits_when_full: for streams whose caller already has audio"""
+    def _failovers(self, *, has_listener: bool) -> Failovers:
         return Failovers(
             FailoverLimits(
                 self._settings.max_failovers,
@@ -272,7 +271,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             ),
             lambda stage, outcome: self._metrics.failovers.labels(stage.lower(), outcome).inc(),
             lambda outcome: self._metrics.full_replicas.labels("codec", "load", outcome).inc(),
-            waits_when_full=waits_when_full,
+            has_listener=has_listener,
         )
 
     async def _run(

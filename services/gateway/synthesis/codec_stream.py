@@ -133,7 +133,7 @@ class CodecStream:
             if complete is not None:
                 return complete
             self._pacing.report("given_back")
-            self._failovers.wait_when_full()
+            self._failovers.has_listener = True  # it was served already, though it takes nothing for now
             await listener.caught_up(low_samples)
             self._pacing.report("taken_again")
 
@@ -174,6 +174,7 @@ class CodecStream:
             checkpoint=self._checkpoint.state,
             speed=self._speed,
             awaits_started=self._catalog.codec.sends_started,
+            has_listener=self._failovers.has_listener,
         )
         yield codec_pb2.StreamDecodeRequest(config=config)
         if self._checkpoint.state:  # only the codec knows whether it continues from there

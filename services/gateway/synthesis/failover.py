@@ -34,16 +34,17 @@ class FailoverLimits:
 
     most: int  # failovers of one utterance, both stages together
     wait_s: float  # from a loss until another replica resumes the stream
-    full_wait_s: float = 30.0  # for room at a full stage, in streams that wait for it
+    full_wait_s: float = 30.0  # for room at a full stage, in streams with a listener
     most_full: int = 0  # calls in a row that full codecs refuse and that are made again at once
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Loss:
     """The loss that ended a call. No replica has resumed the stream yet."""
 
     error: StageError
     until_s: float  # on the clock
+    full_until_s: float  # where replicas are there, but full, and somebody listens
 
 
 @dataclass(slots=True)
@@ -64,16 +65,16 @@ class Failovers:
         report_full: Callable[[FullOutcome], None],
         clock: Callable[[], float] = time.monotonic,
         *,
-        waits_when_full: bool = False,
+        has_listener: bool = False,
     ) -> None:
         """report: called once for each loss, with its outcome. report_full: called for each call that a full codec
-        refused. waits_when_full: where all that were asked are full, this first delays the stream, and fails it only
-        after `full_wait_s`
+        refused. has_listener: the caller has audio already. Where all that were asked are full, this first delays the
+        stream, and fails it only after `full_wait_s`
         """
         self._limits = limits
         self._report, self._report_full = report, report_full
         self._num_full = 0  # codecs that have refused the call, one after the other
-        self._waits_when_full = waits_when_full
+        self.has_listener = has_listener  # becomes true with the first audio
         self._clock = clock
         self._count = 0
         self._losses: dict[StageName, _Loss] = {}
@@ -114,7 +115,7 @@ class Failovers:
     async def _counted(self, error: StageError, remaining_s: float) -> _Loss | None:
         """The loss that the stream is in. None: nothing was lost, and the full stage may be called again."""
         loss = self._losses.get(error.stage)
-        if loss is None and self._waits_when_full and error.reason == FULL:
+        if loss is None and self.has_listener and error.reason == FULL:
             await self._wait_for_room(error, remaining_s)
             return None
         if loss is None:
@@ -123,6 +124,8 @@ class Failovers:
             loss = self._begun(error, remaining_s)
         elif error.code is not grpc.StatusCode.UNAVAILABLE and not is_misfit(error):
             raise self._give_up(loss, "failed", error.message)
+        if error.reason == FULL and self.has_listener:
+            loss.until_s = max(loss.until_s, loss.full_until_s)
         if error.reason == FULL or is_misfit(error):  # nothing was lost
             await self._pause(error, loss)
         elif loss.until_s <= self._clock():
@@ -133,8 +136,10 @@ class Failovers:
 
     def _begun(self, error: StageError, remaining_s: float) -> _Loss:
         """The loss that the stage is in, which begins now if it was in none."""
-        until_s = self._clock() + min(self._limits.wait_s, remaining_s)
-        return self._losses.setdefault(error.stage, _Loss(error, until_s))
+        until_s, full_until_s = (
+            self._clock() + min(wait_s, remaining_s) for wait_s in (self._limits.wait_s, self._limits.full_wait_s)
+        )
+        return self._losses.setdefault(error.stage, _Loss(error, until_s, full_until_s))
 
     async def _pause(self, error: StageError, loss: _Loss) -> None:
         """Before another replica is asked, after one that cannot take the stream. Raises the loss if it is too late."""
@@ -146,10 +151,6 @@ class Failovers:
             why = error.message if is_misfit(error) else "no replica took it up in time"
             raise self._give_up(loss, "failed", why)
         await asyncio.sleep(min(ASK_FULL_AGAIN_S, left_s))
-
-    def wait_when_full(self) -> None:
-        """From now on a full queue first delays the stream: its caller has audio already."""
-        self._waits_when_full = True
 
     def answered(self, stage: StageName) -> None:
         """The stage's newest call has begun to answer."""

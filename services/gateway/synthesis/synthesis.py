@@ -172,6 +172,7 @@ class Synthesis:
         """Reads all frames, from one engine replica or, after a failover, from several."""
         request = self._generate_request()
         while self._complete is None:
+            request.has_listener = self._failovers.has_listener
             if self._buffer.frame_count:
                 request.resume_frames.CopyFrom(self._codes)
             try:
@@ -270,4 +271,5 @@ class Synthesis:
                 self._first_audio_s = self._elapsed_s
                 spans.event("first audio")
             self.sent_samples += sent
+            self._failovers.has_listener = True
             self.delivered_samples += len(chunk) // 2

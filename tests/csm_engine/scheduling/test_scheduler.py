@@ -20,11 +20,11 @@ from csm_engine.types import FinishReason, GenerationRequest, Segment
 _TEXTS = itertools.count()
 
 
-def sequence(rows: int = 5) -> Sequence:
+def sequence(rows: int = 5, *, has_listener: bool = False) -> Sequence:
     text = np.zeros((rows, 3), np.int64)
     text[:, -1] = next(_TEXTS)  # no two prompts alike
     prompt = Prompt(text, np.ones((rows, 3), np.bool_), text_token_count=rows)
-    return Sequence(GenerationRequest("r", [Segment(0, "x")], max_frames=9), prompt)
+    return Sequence(GenerationRequest("r", [Segment(0, "x")], max_frames=9, has_listener=has_listener), prompt)
 
 
 def scheduler(*, num_slots: int = 2, max_waiting: int = 1) -> Scheduler:
@@ -80,6 +80,30 @@ def test_queue_is_bounded_before_anyone_is_admitted() -> None:
         policy.add(sequence())
     with pytest.raises(EngineBusyError):
         policy.add(sequence())
+
+
+def test_those_with_a_listener_go_first_and_each_kind_in_its_order() -> None:
+    policy = scheduler(num_slots=4, max_waiting=4)
+    without = [sequence() for _ in range(2)]
+    having = [sequence(has_listener=True) for _ in range(2)]
+    for item in (without[0], having[0], without[1], having[1]):
+        policy.add(item)
+    assert admitted(policy) == having + without
+
+
+def test_those_without_a_listener_take_no_place_of_those_with_one() -> None:
+    policy = scheduler(num_slots=1, max_waiting=2)
+    policy.add(running := sequence())
+    admitted(policy)
+    for has_listener in (False, True):
+        for _ in range(2):
+            policy.add(sequence(has_listener=has_listener))
+        with pytest.raises(EngineBusyError, match="1 sequences run and 2 wait; at most 2 may wait"):
+            policy.add(sequence(has_listener=has_listener))
+    with pytest.raises(EngineBusyError, match="4 wait"):
+        policy.add(sequence())
+    policy.remove(running)
+    assert [item.request.has_listener for item in policy.waiting] == [True, True, False, False]
 
 
 def test_slots_are_never_shared_and_come_back() -> None:

@@ -105,6 +105,51 @@ async def test_who_comes_when_slots_are_free_is_not_refused_for_those_who_still_
         await asyncio.gather(admission.take(), admission.take())
 
 
+async def test_streams_with_a_listener_go_first_and_each_kind_in_its_order() -> None:
+    admission, came = Admission(1, max_waiting=2), list[str]()
+
+    async def stream(name: str) -> None:
+        await admission.take(has_listener=name.startswith("heard"))
+        came.append(name)
+        admission.leave()
+
+    await admission.take()
+    names = ["new 1", "new 2", "heard 1", "heard 2"]
+    streams = []
+    for name in names:
+        streams.append(asyncio.ensure_future(stream(name)))
+        await asyncio.sleep(0)
+    assert (admission.num_calls, admission.num_waiting) == (5, 4), "those without one take no place of theirs"
+    for has_listener, num_ahead in ((True, 2), (False, 4)):
+        with pytest.raises(CodecBusyError, match=f"All 1 decode slots are taken and {num_ahead} calls wait; at most 2"):
+            await admission.take(has_listener=has_listener)
+    admission.leave()
+    await asyncio.gather(*streams)
+    assert came == ["heard 1", "heard 2", "new 1", "new 2"]
+    assert admission.num_calls == 0
+
+
+async def test_a_stream_with_a_listener_is_decoded_before_one_that_came_earlier(stub: Any, stage: CodecStage) -> None:
+    calls = [stub.StreamDecode() for _ in range(2)]
+    for call in calls:
+        await call.write(config_message())
+    await eventually(lambda: stage.async_codec.thread.num_streams == 2)
+    order: list[str] = []
+
+    async def say(name: str, **config: Any) -> None:
+        await decode(stub, stream_of(random_codes(1), [1], **config))
+        order.append(name)
+
+    new = asyncio.ensure_future(say("new"))
+    await eventually(lambda: stage.async_codec.admission.num_waiting == 1)
+    heard = asyncio.ensure_future(say("heard", has_listener=True))
+    await eventually(lambda: stage.async_codec.admission.num_waiting == 2)
+    calls[0].cancel()
+    await asyncio.wait_for(asyncio.gather(new, heard), 60)
+    assert order == ["heard", "new"]
+    calls[1].cancel()
+
+
 async def test_a_wait_that_is_cancelled_just_as_its_turn_comes_gives_the_slot_on() -> None:
     admission = Admission(1, max_waiting=2)
     await admission.take()

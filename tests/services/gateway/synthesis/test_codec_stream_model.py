@@ -133,7 +133,7 @@ async def _stream(rng: random.Random) -> list[SlotEvent]:
     loop, pace = asyncio.get_running_loop(), Pace(rng)
     codec, buffer, events = Codec(rng, pace), FrameBuffer(), list[SlotEvent]()
     limits = FailoverLimits(most=10_000, wait_s=DAY_S, full_wait_s=DAY_S)
-    failovers = Failovers(limits, lambda *outcome: None, lambda outcome: None, loop.time, waits_when_full=True)
+    failovers = Failovers(limits, lambda *outcome: None, lambda outcome: None, loop.time, has_listener=True)
     catalog = Catalog(engine_pb2.GetModelInfoResponse(), codec.info)
     stream = CodecStream("r", catalog, codec, DecodePacing(5, PATIENCE_S, events.append), failovers, Clip())
     count, heard, slowness = rng.choice((0, 7, 30, 60)), bytearray(), rng.choice((0.0, 0.3))

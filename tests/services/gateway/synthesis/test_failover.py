@@ -70,7 +70,7 @@ async def test_a_full_stage_is_asked_again_after_twice_the_time_and_not_for_ever
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bench = Bench(FailoverLimits(most=3, wait_s=5.0, full_wait_s=4.0))
-    bench.failovers.wait_when_full()
+    bench.failovers.has_listener = True
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:

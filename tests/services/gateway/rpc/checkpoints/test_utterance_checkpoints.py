@@ -82,6 +82,7 @@ async def test_an_utterance_goes_on_at_each_checkpoint_bit_for_bit(
         assert told < FRAMES or count > 1
         assert sum(map(made_by, deployment.engine.calls)) == FRAMES - told
         (decoding,) = deployment.codec.calls
+        assert all(call.request.has_listener for call in (decoding, *deployment.engine.calls))
         heard_frames = samples * 24_000 // (rate_hz or 24_000) // FRAME_SAMPLES
         assert decoded_by(decoding) <= FRAMES - heard_frames + NEEDED_AGAIN + 5
     assert resumed_streams(deployment, "utterance", "checkpoint") == len(whole.states)
