@@ -26,8 +26,11 @@ class CodecSettings(BundleSettings, CodecConfig):
     max_receive_message_bytes: ReceiveLimit = 40 * 2**20
     device: str = Field("cpu", min_length=1, description="Torch device: cpu, cuda, cuda:1, ...")
     max_waiting_streams: int = Field(
-        64, ge=0, le=100_000, description="Streams that wait for a slot before one is refused; as many more that continue audio which somebody"
-        " hears."
+        64,
+        ge=0,
+        le=100_000,
+        description="Streams that wait for a slot before one is refused; as many more that continue audio which"
+        " somebody hears.",
     )
     watermark_keyring: Path = Field(
         Path("~/.config/csm/watermark_keys.json"),

@@ -242,7 +242,8 @@ class GatewaySettings(StageSettings):
         default=30.0,
         ge=0,
         le=600,
-        description="How long a stream whose caller has audio already waits for room where all engines or codecs are full.",
+        description="How long a stream whose caller has audio already waits for room where all engines or codecs are"
+        " full.",
     )
 
     @model_validator(mode="after")
