@@ -30,8 +30,8 @@ class EngineConfig(BaseModel):
         32,
         ge=0,
         le=100_000,
-        description="Sequences that wait for a slot before a request is refused; as many more that continue audio which"
-        " somebody hears.",
+        description="Sequences that wait for a slot before a request is refused. Those that continue audio which"
+        " somebody hears have a queue of their own, of so many and one for each slot.",
     )
     real_time_share: float = Field(
         0.0,

@@ -45,7 +45,7 @@ class SlotPool:
 
     def __init__(self, num_slots: int, num_spare: int = 0, offload_index: OffloadIndex | None = None) -> None:
         """offload_index: the entries in host memory; None offloads nothing."""
-        self._num_slots = num_slots
+        self.num_slots = num_slots
         self._offload_index = offload_index or OffloadIndex(max_bytes=0, bytes_per_position=1)
         # Idle slots, least recently used first, each with the prefix that it holds.
         self._idle: OrderedDict[int, Prefix] = OrderedDict((slot, NOTHING) for slot in range(num_slots + num_spare))
@@ -56,7 +56,7 @@ class SlotPool:
     @property
     def num_free(self) -> int:
         """Number of sequences that can still get a slot."""
-        return self._num_slots - len(self._held)
+        return self.num_slots - len(self._held)
 
     def acquire(self, rows: Rows) -> Lease:
         """Takes a slot for a prompt; one must be free. The last row is never reused: a frame step must run it.

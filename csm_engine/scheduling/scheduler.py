@@ -95,17 +95,15 @@ class Scheduler:
         return len(self.running) + len(self.prefilling)
 
     def add(self, sequence: Sequence) -> None:
-        """Queues the sequence, one with a listener before those without.
+        """Queues the sequence, one with a listener before those without. All streams of a lost engine have room.
 
         Raises: EngineBusyError if the queue is full, those that can be admitted now not counted.
         """
-        num_ahead = len(self.waiting)
+        num_ahead, most = len(self.waiting), self._max_waiting
         if sequence.request.has_listener:
-            num_ahead = sum(item.request.has_listener for item in self.waiting)
-        if num_ahead >= self._max_waiting + self._room:
-            raise EngineBusyError(
-                f"{self.num_admitted} sequences run and {num_ahead} wait; at most {self._max_waiting} may wait"
-            )
+            num_ahead, most = sum(item.request.has_listener for item in self.waiting), most + self._pool.num_slots
+        if num_ahead >= most + self._room:
+            raise EngineBusyError(f"{self.num_admitted} sequences run and {num_ahead} wait; at most {most} may wait")
         self.waiting.insert(num_ahead, sequence)
 
     def admit(self) -> tuple[Sequence, Lease] | None:

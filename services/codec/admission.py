@@ -17,8 +17,8 @@ class Admission:
     """Counts the slots of one codec. All methods are called on the event loop."""
 
     def __init__(self, num_slots: int, max_waiting: int, what: str = "decode slots") -> None:
-        """max_waiting: with a listener, and as many in all before one without is refused. what: name of the slots in
-        messages
+        """max_waiting: in all, before one without a listener is refused; those with one may be as many as that and the
+        slots, so that all streams of a lost codec have room. what: name of the slots in messages
         """
         self._what = what
         self.num_slots = num_slots
@@ -44,11 +44,12 @@ class Admission:
         if self._num_taken < self.num_slots:
             self._num_taken += 1
             return
-        num_ahead = len(self._with_listener) if has_listener else self.num_waiting
-        if num_ahead >= self._max_waiting:
+        num_ahead, most = self.num_waiting, self._max_waiting
+        if has_listener:
+            num_ahead, most = len(self._with_listener), most + self.num_slots
+        if num_ahead >= most:
             raise CodecBusyError(
-                f"All {self.num_slots} {self._what} are taken and {num_ahead} calls wait;"
-                f" at most {self._max_waiting} may wait."
+                f"All {self.num_slots} {self._what} are taken and {num_ahead} calls wait; at most {most} may wait."
             )
         queue = self._with_listener if has_listener else self._others
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -29,8 +29,8 @@ class CodecSettings(BundleSettings, CodecConfig):
         64,
         ge=0,
         le=100_000,
-        description="Streams that wait for a slot before one is refused; as many more that continue audio which"
-        " somebody hears.",
+        description="Streams that wait for a slot before one is refused. Those that continue audio which somebody hears"
+        " have a queue of their own, of so many and one for each slot.",
     )
     watermark_keyring: Path = Field(
         Path("~/.config/csm/watermark_keys.json"),

@@ -95,15 +95,15 @@ def test_those_without_a_listener_take_no_place_of_those_with_one() -> None:
     policy = scheduler(num_slots=1, max_waiting=2)
     policy.add(running := sequence())
     admitted(policy)
-    for has_listener in (False, True):
-        for _ in range(2):
+    for has_listener, most in ((False, 2), (True, 3)):  # as many more as a lost engine may have run
+        for _ in range(most):
             policy.add(sequence(has_listener=has_listener))
-        with pytest.raises(EngineBusyError, match="1 sequences run and 2 wait; at most 2 may wait"):
+        with pytest.raises(EngineBusyError, match=f"1 sequences run and {most} wait; at most {most} may wait"):
             policy.add(sequence(has_listener=has_listener))
-    with pytest.raises(EngineBusyError, match="4 wait"):
+    with pytest.raises(EngineBusyError, match="5 wait; at most 2"):
         policy.add(sequence())
     policy.remove(running)
-    assert [item.request.has_listener for item in policy.waiting] == [True, True, False, False]
+    assert [item.request.has_listener for item in policy.waiting] == [True] * 3 + [False] * 2
 
 
 def test_slots_are_never_shared_and_come_back() -> None:

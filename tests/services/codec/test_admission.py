@@ -114,18 +114,18 @@ async def test_streams_with_a_listener_go_first_and_each_kind_in_its_order() -> 
         admission.leave()
 
     await admission.take()
-    names = ["new 1", "new 2", "heard 1", "heard 2"]
+    names = ["new 1", "new 2", "heard 1", "heard 2", "heard 3"]
     streams = []
     for name in names:
         streams.append(asyncio.ensure_future(stream(name)))
         await asyncio.sleep(0)
-    assert (admission.num_calls, admission.num_waiting) == (5, 4), "those without one take no place of theirs"
-    for has_listener, num_ahead in ((True, 2), (False, 4)):
-        with pytest.raises(CodecBusyError, match=f"All 1 decode slots are taken and {num_ahead} calls wait; at most 2"):
+    assert (admission.num_calls, admission.num_waiting) == (6, 5), "those without one take no place of theirs"
+    for has_listener, counts in ((True, "3 calls wait; at most 3"), (False, "5 calls wait; at most 2")):
+        with pytest.raises(CodecBusyError, match=f"All 1 decode slots are taken and {counts}"):
             await admission.take(has_listener=has_listener)
     admission.leave()
     await asyncio.gather(*streams)
-    assert came == ["heard 1", "heard 2", "new 1", "new 2"]
+    assert came == ["heard 1", "heard 2", "heard 3", "new 1", "new 2"]
     assert admission.num_calls == 0
 
 
