@@ -41,8 +41,9 @@ class Link:
 
     def cut(self) -> None:
         """Resets every connection. New ones can be made."""
-        for writer in self._writers:
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        for writer in list(self._writers):
+            with suppress(OSError):  # it is closed already
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             writer.transport.abort()
 
     def set_black_hole(self, is_on: bool) -> None:
