@@ -59,14 +59,15 @@ class Admission:
         except asyncio.CancelledError:
             if turn in queue:
                 queue.remove(turn)
-            else:  # it was its turn in the same moment
+            elif not turn.cancelled():  # it was its turn in the same moment
                 self.leave()
             raise
 
     def leave(self) -> None:
         """Gives a slot back: to the next in the queue."""
-        queue = self._with_listener or self._others
-        if queue:
-            queue.popleft().set_result(None)
-        else:
-            self._num_taken -= 1
+        while queue := self._with_listener or self._others:
+            turn = queue.popleft()
+            if not turn.done():  # else it was cancelled in the same moment
+                turn.set_result(None)
+                return
+        self._num_taken -= 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -150,18 +152,52 @@ async def test_a_stream_with_a_listener_is_decoded_before_one_that_came_earlier(
     calls[1].cancel()
 
 
-async def test_a_wait_that_is_cancelled_just_as_its_turn_comes_gives_the_slot_on() -> None:
+@pytest.mark.parametrize("cancelled_first", [False, True])
+async def test_a_wait_that_is_cancelled_just_as_its_turn_comes_gives_the_slot_on(cancelled_first: bool) -> None:
     admission = Admission(1, max_waiting=2)
     await admission.take()
     first, second = (asyncio.ensure_future(admission.take()) for _ in range(2))
     await asyncio.sleep(0)
-    admission.leave()
-    first.cancel()
+    if cancelled_first:
+        first.cancel()
+        admission.leave()
+    else:
+        admission.leave()
+        first.cancel()
     async with asyncio.timeout(20):
         await second
     assert first.cancelled() and admission.num_waiting == 0
     admission.leave()
     await admission.take()
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_no_slot_is_lost_or_shared_whatever_comes_first(seed: int) -> None:
+    rng = random.Random(seed)
+    admission, running, calls = Admission(rng.randint(1, 3), max_waiting=rng.randint(0, 4)), set[object](), []
+
+    async def call(has_listener: bool) -> None:
+        with suppress(CodecBusyError):
+            await admission.take(has_listener=has_listener)
+            running.add(me := object())
+            try:
+                for _ in range(rng.randint(0, 3)):
+                    assert len(running) <= admission.num_slots
+                    await asyncio.sleep(0)
+            finally:
+                running.remove(me)
+                admission.leave()
+
+    for _ in range(200):
+        calls.append(asyncio.ensure_future(call(rng.random() < 0.4)))
+        if rng.random() < 0.5:
+            rng.choice(calls[-6:]).cancel()
+        for _ in range(rng.randint(0, 2)):
+            await asyncio.sleep(0)
+    async with asyncio.timeout(60):
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(end is None or isinstance(end, asyncio.CancelledError) for end in ends)
+    assert admission.num_calls == 0
 
 
 AWAITS = config_message(awaits_started=True)
