@@ -6,7 +6,7 @@ Streams and texts with fixed seeds run undisturbed first. Then they run again an
 SIGSTOP, restarts, connections that are cut, black-holed, slow or corrupted, full replicas, slow and stalled readers.
 Of each stage one replica is struck at a time. Every stream must end OK with the same samples as undisturbed, or be
 refused before its first sample. The last line is one JSON object. The exit code is 1 if a stream failed or differed,
-a slot was not given back, a log has a traceback, or more than half of the streams were refused.
+a slot was not given back, a log has a traceback, or more than half of the streams were refused though there was no crowd.
 
 Streams and texts take both gateways in turn, and go on at the other one when theirs is lost. Bytes are corrupted
 between gateways and stages, which speak TLS.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import sys
 import time
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code. arguments: the command line when None"""
     parser = parser_of("python -m bench.chaos", __doc__)
     parser.add_argument("--faults", type=int, default=100, help="at least so many (default: %(default)s)")
+    parser.add_argument("--crowd", type=int, default=0, help="more callers than there is room for; most are refused")
     parser.add_argument("--most-seconds", type=float, default=LONGEST_S, help="of the disturbed run")
     options = parser.parse_args(arguments)
     result = run_program(run(options))
@@ -72,7 +74,7 @@ async def disturb(options: argparse.Namespace, cluster: Cluster, listeners: List
     async with asyncio.TaskGroup() as group:  # no saboteur starts a stage again once another task has failed
         for saboteur in saboteurs:
             group.create_task(saboteur.run(goes_on))
-        for readers in READERS:
+        for readers in (*READERS, *itertools.islice(itertools.cycle(READERS), options.crowd)):
             group.create_task(listeners.listen(STREAM_ITEMS, lambda: not goes_on(), readers))
         group.create_task(listeners.listen(TEXT_ITEMS, lambda: not goes_on(), ("fast", "stalled")))
     await settle(cluster)
@@ -83,6 +85,7 @@ async def disturb(options: argparse.Namespace, cluster: Cluster, listeners: List
         slots=(slots_before, await cluster.slots()),
         tracebacks={replica.process.name: replica.process.tracebacks() for replica in cluster.all},
         seed=options.seed,
+        crowd=options.crowd,
         commit=measured,
         note=options.note,
     )

@@ -85,7 +85,14 @@ async def test_a_black_hole_keeps_bytes_back_and_loses_none() -> None:
 
 
 def result(**changed: Any) -> dict[str, Any]:
-    passed = {"failed": 0, "different": 0, "refused": 1, "streams": 4, "slots": {"after": {"engine 0": 0.0}}}
+    passed = {
+        "failed": 0,
+        "different": 0,
+        "refused": 1,
+        "streams": 4,
+        "crowd": 0,
+        "slots": {"after": {"engine 0": 0.0}},
+    }
     return passed | {"tracebacks": {"engine 0": 0}} | changed
 
 
@@ -96,6 +103,7 @@ def result(**changed: Any) -> dict[str, Any]:
         ({"failed": 1}, ["1 failed"]),
         ({"different": 2}, ["2 different"]),
         ({"refused": 3}, ["3 of 4 streams were refused"]),
+        ({"refused": 3, "crowd": 9}, []),
         ({"slots": {"after": {"engine 0": 1.0}}}, ["slots are still taken: {'engine 0': 1.0}"]),
         ({"tracebacks": {"codec 1": 1}}, ["tracebacks in the logs: {'codec 1': 1}"]),
     ],
@@ -117,7 +125,7 @@ async def test_the_result_counts_faults_by_kind_and_names_the_gaps_near_them() -
     nothing: dict[str, float] = {}
     made = result_of(
         struck=struck, listeners=listeners, rss_mb=(nothing, nothing), slots=(nothing, nothing), tracebacks={},
-        seed=0, commit="abc1234", note="",
+        seed=0, crowd=0, commit="abc1234", note="",
     )  # fmt: skip
     await listeners.close()
     assert (made["faults"], made["streams"], made["ok"]) == (5, 2, 2)
