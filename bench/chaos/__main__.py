@@ -6,7 +6,7 @@ Streams and texts with fixed seeds run undisturbed first. Then they run again an
 SIGSTOP, restarts, connections that are cut, black-holed, slow or corrupted, full replicas, slow and stalled readers.
 Of each stage one replica is struck at a time. Every stream must end OK with the same samples as undisturbed, or be
 refused before its first sample. The last line is one JSON object. The exit code is 1 if a stream failed or differed,
-a slot was not given back, a log has a traceback, or more than half of the streams were refused though there was no crowd.
+a slot was not given back, a log has a traceback, or, without a crowd, more than half of the streams were refused.
 
 Streams and texts take both gateways in turn, and go on at the other one when theirs is lost. Bytes are corrupted
 between gateways and stages, which speak TLS.

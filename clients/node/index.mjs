@@ -8,7 +8,7 @@ import grpc from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 
 import { channelCredentials, channelOptions } from './channel.mjs';
-import { delayBeforeNextCall, Heard } from './resuming.mjs';
+import { Heard, Losses } from './resuming.mjs';
 import { TextWriter } from './text.mjs';
 import { callMetadata } from './token.mjs';
 
@@ -60,14 +60,15 @@ export class Client {
   // The whole utterance in one message.
   async synthesize(text, speech = {}) {
     const [message, nothing, deadline] = [request(text, speech), new Heard(), this.#until()];
-    for (let count = 0; ; count += 1) {
+    const losses = new Losses(this.#resumes, deadline);
+    for (;;) {
       try {
         return await new Promise((resolve, reject) => {
           const done = (error, response) => (error ? reject(error) : resolve(response));
           this.#stub.synthesize(message, this.#announcing('synthesize', message), { deadline }, done);
         });
       } catch (error) {
-        const delay = delayBeforeNextCall(error, nothing, count, this.#resumes, deadline);
+        const delay = losses.delayAfter(error, nothing);
         if (delay === undefined) throw error;
         await sleep(delay);
       }
@@ -136,7 +137,7 @@ export class Client {
     };
     const first = { streamConfig: asked };
     const begin = () => open(first, announcing(first), { deadline: until });
-    return new SpeechStream(begin, again, this.#resumes, until, writer);
+    return new SpeechStream(begin, again, new Losses(this.#resumes, until), writer);
   }
 
   #until() {
@@ -148,18 +149,16 @@ export class Client {
 class SpeechStream {
   #begin;
   #again;
-  #most;
-  #until;
+  #losses;
   #call;
   #heard = new Heard();
   #left = false;
   #writer;
 
-  constructor(begin, again, most, until, writer) {
+  constructor(begin, again, losses, writer) {
     this.#begin = begin;
     this.#again = again;
-    this.#most = most;
-    this.#until = until;
+    this.#losses = losses;
     this.#writer = writer; // of a text
   }
 
@@ -186,13 +185,13 @@ class SpeechStream {
     if (this.#left) this.#call.cancel(); // `cancel` came before
     let lost;
     try {
-      for (let count = 0; ; count += 1) {
+      for (;;) {
         try {
           yield* this.#audio();
           return;
         } catch (error) {
-          const most = this.#left || this.#writer?.error !== undefined ? 0 : this.#most;
-          const delay = delayBeforeNextCall(error, this.#heard, count, most, this.#until);
+          const ended = this.#left || this.#writer?.error !== undefined;
+          const delay = ended ? undefined : this.#losses.delayAfter(error, this.#heard);
           if (delay === undefined) throw error.code === grpc.status.DEADLINE_EXCEEDED ? lost ?? error : error;
           if (this.#writer?.isKept === false) throw tooLong(error);
           lost = error; // when no other server comes, the caller is told of the loss and not of the wait

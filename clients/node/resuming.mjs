@@ -12,6 +12,7 @@ const CUT_OFF = 'triggered by internal client error: Session closed with error c
 const NEVER_REACHED = ['Last error: ', 'Name resolution failed']; // no server was there to be lost
 const FIRST_DELAY_MS = 100; // before a call is opened again; twice as long each time
 const QUOTA_DELAY_MS = 1000; // as the server asks for
+const RECENT_MS = 60_000; // a loss so long ago is none of a request that ends every server which takes it
 const UNCOMPRESSED = ['PCM', 'WAV', 'MULAW', 'ALAW'].map((name) => `AUDIO_ENCODING_${name}`);
 
 // What has been heard of one utterance, over all its calls.
@@ -100,14 +101,30 @@ export class Heard {
 
 const soundOf = ({ modelVersion, seed, voice, audioFormat }) => JSON.stringify([modelVersion, seed, voice, audioFormat]);
 
-// Milliseconds until the utterance is asked for again, or undefined when `error` is its end. count: times that it was.
-export function delayBeforeNextCall(error, heard, count, most, until) {
-  const isCounted = count > 0 && reasonOf(error) === 'QUOTA_EXCEEDED'; // the lost call, for a while
-  const delay = Math.max(isCounted ? QUOTA_DELAY_MS : 0, FIRST_DELAY_MS * 2 ** count);
-  const { header } = heard;
-  const isLost = isCounted || ((LOST.includes(error.code) || isCutOff(error))
-    && (header === undefined ? wasNotAnswered(error) : Number.isSafeInteger(header.seed)));
-  return isLost && count < most && Date.now() + delay < until ? delay : undefined;
+// The losses of one utterance. It goes on after `most` of them within RECENT_MS, until the time `until`.
+export class Losses {
+  #recent = []; // times
+  #most;
+  #until;
+
+  constructor(most, until) {
+    this.#most = most;
+    this.#until = until;
+  }
+
+  // Milliseconds until the utterance is asked for again, or undefined when `error` is its end.
+  delayAfter(error, { header }) {
+    const now = Date.now();
+    this.#recent = this.#recent.filter((lostAt) => now - lostAt < RECENT_MS);
+    const count = this.#recent.length;
+    const isCounted = count > 0 && reasonOf(error) === 'QUOTA_EXCEEDED'; // the lost call, for a while
+    const delay = Math.max(isCounted ? QUOTA_DELAY_MS : 0, FIRST_DELAY_MS * 2 ** count);
+    const isLost = isCounted || ((LOST.includes(error.code) || isCutOff(error))
+      && (header === undefined ? wasNotAnswered(error) : Number.isSafeInteger(header.seed)));
+    if (!isLost || count >= this.#most || now + delay >= this.#until) return undefined;
+    this.#recent.push(now);
+    return delay;
+  }
 }
 
 // Whether the server has ended the connection, and with it the call, as one does that cannot wait any longer.

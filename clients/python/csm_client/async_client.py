@@ -40,9 +40,9 @@ class AsyncClient:
         metadata: CallMetadata = (),
         **connection: Unpack[ConnectionOptions],
     ) -> None:
-        """timeout_s: deadline of each call, in seconds; resumes: how often a stream that loses its server after the
-        first audio continues at another one, bit for bit; 0 is never; channel: the caller's own, which gets no TLS from
-        `connection`; metadata: sent with every call, such as the `traceparent` of a request that is passed on
+        """timeout_s: deadline of each call, in seconds; resumes: how often in a minute a stream that loses its server
+        after the first audio continues at another one, bit for bit; 0 is never; channel: the caller's own, which gets
+        no TLS from `connection`; metadata: sent with every call, such as the `traceparent` of a request that is passed on
 
         See ConnectionOptions for the rest. Raises TlsFileError, TokenError.
         """

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import re
+import subprocess
 import wave
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -48,6 +50,30 @@ async def say_and_kill(gateways: Gateways, node: Any, *arguments: str, heard_s: 
         stderr = heard + (await client.communicate())[1]
     assert client.returncode is not None
     return client.returncode, stderr.decode()
+
+
+LOSSES = """
+import { status } from '@grpc/grpc-js';
+import { Heard, Losses } from './resuming.mjs';
+
+let now = 0;
+Date.now = () => now;
+const losses = new Losses(3, Infinity);
+const heard = Object.assign(new Heard(), { header: { seed: 7 } });
+const delays = (count) => Array.from({ length: count }, () => losses.delayAfter({ code: status.UNAVAILABLE }, heard));
+const found = [delays(2)];
+now += 60_000;
+found.push(delays(2));
+now += 59_999;
+found.push(delays(2));
+console.log(JSON.stringify(found));
+"""
+
+
+def test_losses_that_are_minutes_apart_do_not_add_up(node: Any) -> None:
+    command = ["node", "--input-type=module", "--eval", LOSSES]
+    run = subprocess.run(command, cwd=node.folder, capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(run.stdout) == [[100, 200], [100, 200], [400, None]]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--seed", "7"]], ids=["seed got", "seed set"])

@@ -17,6 +17,7 @@ from csm_client.resuming.reader import SpeechReader
 from csm_client.text_writer import MOST_KEPT_BYTES, TextWriter
 
 DEFAULT_RESUMES = 3
+RECENT_S = 60.0  # a loss so long ago is none of a request that ends every server which takes it
 FIRST_DELAY_S, MOST_DELAY_S = 0.1, 2.0  # before a call is opened again; twice as long each time
 
 # The message of grpc.aio when a write met the end of the call. The true status is lost.
@@ -45,7 +46,7 @@ def call_options(request: Any, metadata: CallMetadata, timeout_s: float, after: 
 
 
 class Resumes:
-    """How often one call may still be made again, and until when."""
+    """How often one call may still be made again within RECENT_S, and until when."""
 
     def __init__(
         self,
@@ -54,25 +55,29 @@ class Resumes:
         timeout_s: float,
         writer: TextWriter | None = None,
     ) -> None:
-        """request: a text's is its configuration. most: calls beside the first. timeout_s: of all calls together"""
+        """request: a text's is its configuration. most: losses within RECENT_S that are gone on after. timeout_s: of
+        all calls together
+        """
         self.hindrance = ""  # why the last loss ended the stream, if the cause is not the loss itself
         self._request = request
         self._most = most
         self._writer = writer
-        self._count = 0
+        self._recent: list[float] = []  # times of losses
         self._loss: ServerError | None = None  # the first since new audio came
         self._lost_at = -1  # sample
         self._until_s = time.monotonic() + timeout_s
 
     def after(self, error: ServerError, reader: SpeechReader) -> NextCall | None:
         """The next call after the loss `error`; the reader then expects it. None when the stream cannot be resumed."""
-        left_s = self._until_s - time.monotonic()
-        if not self._is_loss(error, reader) or self._count >= self._most or left_s <= 0:
+        now_s = time.monotonic()
+        left_s = self._until_s - now_s
+        self._recent = [lost_at_s for lost_at_s in self._recent if now_s - lost_at_s < RECENT_S]
+        if not self._is_loss(error, reader) or len(self._recent) >= self._most or left_s <= 0:
             return None
         if self._writer is not None and not self._writer.begin_again():
             self.hindrance = f"A text of over {MOST_KEPT_BYTES // 1024} KiB does not go on at another server."
             return None
-        self._count += 1
+        self._recent.append(now_s)
         if reader.sample_count > self._lost_at:
             self._loss, self._lost_at = error, reader.sample_count
         if reader.header is not None:
@@ -82,14 +87,14 @@ class Resumes:
             self._request.stream_config.checkpoints.extend(reader.checkpoints)
         reader.begin_again()
         asked_s = error.retry_delay_s or 0.0
-        delay_s = min(MOST_DELAY_S, max(asked_s, FIRST_DELAY_S * 2 ** (self._count - 1)), left_s)
+        delay_s = min(MOST_DELAY_S, max(asked_s, FIRST_DELAY_S * 2 ** (len(self._recent) - 1)), left_s)
         return NextCall(self._request, left_s - delay_s, delay_s)
 
     def _is_loss(self, error: ServerError, reader: SpeechReader) -> bool:
         """Before the header, a status without a reason, or of a request too large for gRPC's retries. After a loss, a
         server may count the lost call for a while and refuse the next one.
         """
-        if self._count and error.reason == _OVER_QUOTA:
+        if self._recent and error.reason == _OVER_QUOTA:
             return True
         if self._writer is not None and str(error) == _CUT_OFF_WRITE:
             return True

@@ -56,6 +56,17 @@ def test_calls_are_so_many_and_later_each_time_within_one_deadline(clock: Clock)
     assert (asked.sampling_params.seed, asked.stream_config.heard_sample_count) == (5, 7)
 
 
+def test_losses_that_are_minutes_apart_do_not_add_up(clock: Clock) -> None:
+    resumes, reader = Resumes(request(), 3, timeout_s=3600.0), reader_of()
+    for _ in range(10):
+        clock.now_s += resumes_module.RECENT_S
+        found = [resumes.after(LOSS, reader) for _ in range(2)]
+        assert [call and call.delay_s for call in found] == [0.1, 0.2]
+    clock.now_s += resumes_module.RECENT_S - 0.1
+    assert resumes.after(LOSS, reader) is not None
+    assert resumes.after(LOSS, reader) is None
+
+
 def test_a_quota_that_the_lost_call_still_takes_is_waited_for() -> None:
     full = ServerError(CODES.RESOURCE_EXHAUSTED, "full", ErrorDetails("QUOTA_EXCEEDED", retry_delay_s=1.0))
     resumes, reader = Resumes(request(), 3, 10.0), reader_of()
