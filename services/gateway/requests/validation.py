@@ -65,7 +65,9 @@ def plan_synthesis(
     max_frames = checks.max_frames(request, sample_rate_hz, speed)
     chunk_frames = checks.chunk_frames(request, sample_rate_hz)
     heard_frames = checks.heard_frames(request, sample_rate_hz, speed)
-    send_checkpoints, checkpoints = _checkpoints(request)
+    config = tts_pb2.StreamConfig() if isinstance(request, tts_pb2.SynthesizeRequest) else request.stream_config
+    if config.speech_checkpoints and not words_follow:
+        violations.wrong("stream_config.speech_checkpoints", "are of a text; those of an utterance are `checkpoints`.")
     checks.labels(request)
     if complaint := wrong_id(request.conversation_id):
         violations.wrong("conversation_id", complaint)
@@ -93,9 +95,10 @@ def plan_synthesis(
         speed=speed,
         live=streaming and (words_follow or not heard_frames),
         heard_frames=heard_frames,
-        send_checkpoints=send_checkpoints,
-        checkpoints=checkpoints,
-        context_digest=_digest_of(request.context) if send_checkpoints or checkpoints else b"",
+        send_checkpoints=config.send_checkpoints,
+        checkpoints=tuple(config.checkpoints),
+        speech_checkpoints=tuple(config.speech_checkpoints),
+        context_digest=_digest_of(request.context) if _has_checkpoints(config) else b"",
         conversation=conversation_key(
             caller, request.conversation_id, turns, call_id=request_id if words_follow else ""
         ),
@@ -111,11 +114,9 @@ def _prompt_turn(voice: ChosenVoice) -> ContextTurn | None:
     return ContextTurn(voice.speaker, voice.prompt.text, codes=voice.prompt.codes)
 
 
-def _checkpoints(request: Request) -> tuple[bool, tuple[bytes, ...]]:
-    """Whether checkpoints are asked for, and those that the caller has."""
-    if isinstance(request, tts_pb2.SynthesizeRequest):
-        return False, ()
-    return request.stream_config.send_checkpoints, tuple(request.stream_config.checkpoints)
+def _has_checkpoints(config: tts_pb2.StreamConfig) -> bool:
+    """Whether some are asked for, or came from an earlier call."""
+    return config.send_checkpoints or bool(config.checkpoints or config.speech_checkpoints)
 
 
 def _digest_of(context: tts_pb2.SynthesisContext) -> bytes:

@@ -91,7 +91,9 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         async with self._quotas.one_more(caller_name.get()):
             deadline = Deadline.of(context, self._settings)
             plan, catalog = await self._planner.plan(requests, deadline, announced_bytes(context))
-            checkpoints = UtteranceCheckpoints(seal, plan, catalog) if (seal := self._seal_for(plan)) else None
+            checkpoints = (
+                UtteranceCheckpoints.of_utterance(seal, plan, catalog) if (seal := self._seal_for(plan)) else None
+            )
             begun = _NOTHING_BEGUN if checkpoints is None else checkpoints.open(plan.checkpoints)
             self._report_resumed(plan, "utterance", begun.frame_count, begun.at)
             sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse, begun)
@@ -122,7 +124,9 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             )
             most = self._settings.max_remembered_sentences
             checkpoints = TextCheckpoints(seal, plan, catalog, most) if (seal := self._seal_for(plan)) else None
-            earlier = _NOTHING_SAID if checkpoints is None else checkpoints.open(plan.checkpoints)
+            earlier = _NOTHING_SAID
+            if checkpoints is not None:
+                earlier = checkpoints.open(plan.checkpoints, plan.speech_checkpoints)
             self._report_resumed(plan, "text", len(earlier.said), earlier.at)
             sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeTextResponse, earlier)
             clip = earlier.clip()
@@ -134,6 +138,12 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
                 made: Made | None,
             ) -> Synthesis:
                 return self._synthesis(sentence, catalog, before_decoding, clip, has_listener=goes_on, made=made)
+
+            def deliver_of(synthesis: Synthesis, text: str, is_inside: bool) -> Deliver:
+                if checkpoints is None:
+                    return sink.deliver
+                behind = 0 if earlier.behind is None else earlier.behind.decoded_samples
+                return checkpoints.between(synthesis, text, sink, behind if is_inside else sink.taken_samples)
 
             async def end_sentence(text: str, result: SynthesisResult) -> None:
                 if checkpoints is not None and plan.send_checkpoints:
@@ -158,6 +168,8 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
                 most,
                 earlier.said,
                 decodes_earlier=earlier.place is None,
+                begun=earlier.begun_sentence,
+                deliver_of=deliver_of,
             )
             await self._run(text, plan, catalog, deadline, sink.deliver, sink.finish)
 
@@ -225,11 +237,11 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
 
     def _seal_for(self, plan: SynthesisPlan) -> CodeSeal | None:
         """Of checkpoints. None where there are no keys to seal them with, or nobody asks for them."""
-        return self._seal if plan.send_checkpoints or plan.checkpoints else None
+        return self._seal if plan.send_checkpoints or plan.checkpoints or plan.speech_checkpoints else None
 
     def _report_resumed(self, plan: SynthesisPlan, kind: str, parts: int, at: str) -> None:
         """parts: frames of an utterance or sentences of a text that are not made again"""
-        if plan.heard_frames or plan.checkpoints:
+        if plan.heard_frames or plan.checkpoints or plan.speech_checkpoints:
             self._metrics.resumed_streams.labels(kind, at).inc()
             logs.annotate(resumed_parts=parts)
             spans.event("stream resumed", kind=kind, parts=parts, at=at)

@@ -78,8 +78,12 @@ class StreamSink:
         await self._write(tts_pb2.StreamSynthesizeTextResponse(checkpoint=tts_pb2.TextCheckpoint(state=state)))
 
     async def send_checkpoint(self, state: bytes) -> None:
-        """Of an utterance, behind samples that were delivered."""
-        await self._write(tts_pb2.StreamSynthesizeResponse(checkpoint=tts_pb2.SpeechCheckpoint(state=state)))
+        """Of an utterance or a sentence, behind samples that were delivered."""
+        checkpoint = tts_pb2.SpeechCheckpoint(state=state)
+        if self._response is tts_pb2.StreamSynthesizeResponse:
+            await self._write(tts_pb2.StreamSynthesizeResponse(checkpoint=checkpoint))
+        else:
+            await self._write(tts_pb2.StreamSynthesizeTextResponse(speech_checkpoint=checkpoint))
 
     async def finish(self, result: SynthesisResult) -> None:
         await self._send(self._encoder.finish())

@@ -49,6 +49,7 @@ class SynthesisPlan:
     speed: float = 1.0  # of the speech; 1 is as the model speaks
     heard_frames: int = 0  # that the caller has from an earlier call
     send_checkpoints: bool = False  # between the audio, of a text after each sentence
-    checkpoints: tuple[bytes, ...] = ()  # of an earlier call, sealed
+    checkpoints: tuple[bytes, ...] = ()  # of an earlier call, sealed; of a text those of whole sentences
+    speech_checkpoints: tuple[bytes, ...] = ()  # of a text, of the sentence behind these
     context_digest: bytes = b""  # SHA-256 of the context as it came; b"" where there are no checkpoints
     arrived_at_s: float = field(default_factory=time.monotonic, compare=False)  # of the call, on the monotonic clock

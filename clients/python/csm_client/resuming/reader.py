@@ -29,12 +29,37 @@ def _sound_of(header: tts_pb2.SynthesisHeader) -> tuple[object, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Checkpoint:
-    """A place in the stream, of a text behind a sentence."""
+    """A place in the stream."""
 
     state: bytes
     position: int  # of the next sample
     byte_position: int
     sentences: int  # so far
+
+
+class _Checkpoints:
+    """The checkpoints of one kind, in order."""
+
+    def __init__(self) -> None:
+        self.all: list[_Checkpoint] = []
+        self.digest_since: Any = None  # of the bytes since the last one; None if not all of them are known
+
+    def add(self, checkpoint: _Checkpoint, *, is_at_end: bool) -> None:
+        """is_at_end: of all bytes that have come, also in earlier calls"""
+        self.all.append(checkpoint)
+        self.digest_since = hashlib.sha256() if is_at_end else None
+
+    def clear(self) -> None:
+        self.all.clear()
+        self.digest_since = None
+
+    def update(self, content: bytes) -> None:
+        if self.digest_since is not None:
+            self.digest_since.update(content)
+
+    def states(self, *, checked: bool) -> list[bytes]:
+        """checked: none where it could not be checked that the audio is the same"""
+        return [] if checked and self.digest_since is None else [checkpoint.state for checkpoint in self.all]
 
 
 class SpeechReader:
@@ -47,8 +72,8 @@ class SpeechReader:
         self.sample_count = 0
         self._num_bytes = 0
         self._digest = hashlib.sha256()  # of these bytes
-        self._checkpoints: list[_Checkpoint] = []
-        self._digest_since: Any = None  # of the bytes since the last checkpoint; None if not all of them are known
+        self._checkpoints = _Checkpoints()  # of a text: behind its sentences
+        self._inside = _Checkpoints()  # of a text: inside of the next sentence
         self.begin_again()
 
     def begin_again(self) -> None:
@@ -67,9 +92,12 @@ class SpeechReader:
 
         FLAC is compressed, and goes on at the last of them.
         """
-        if self._digest_since is None and self._encoding == tts_pb2.AUDIO_ENCODING_FLAC:
-            return []
-        return [checkpoint.state for checkpoint in self._checkpoints]
+        return self._checkpoints.states(checked=self._encoding == tts_pb2.AUDIO_ENCODING_FLAC)
+
+    @property
+    def speech_checkpoints(self) -> list[bytes]:
+        """Likewise, of the sentence behind those of `checkpoints`."""
+        return self._inside.states(checked=self._encoding == tts_pb2.AUDIO_ENCODING_FLAC)
 
     def accept(
         self, message: tts_pb2.StreamSynthesizeResponse | tts_pb2.StreamSynthesizeTextResponse
@@ -86,7 +114,11 @@ class SpeechReader:
                 assert isinstance(message, tts_pb2.StreamSynthesizeTextResponse)
                 self._accept_sentence(message.sentence)
             case "checkpoint" if self.header is not None and self.summary is None:
-                self._accept_checkpoint(message.checkpoint.state)
+                self._inside.clear()
+                self._accept_checkpoint(self._checkpoints, message.checkpoint.state)
+            case "speech_checkpoint" if self.header is not None and self.summary is None:
+                assert isinstance(message, tts_pb2.StreamSynthesizeTextResponse)
+                self._accept_checkpoint(self._inside, message.speech_checkpoint.state)
             case None:
                 pass  # an event of a newer server
             case event:
@@ -103,20 +135,25 @@ class SpeechReader:
         if resumed not in (0, len(self.checkpoints)) or first not in (0, resumed):
             raise self._incomplete("The server that went on knows other sentences.")
         frames, sample = header.resumed_frame_count, header.first_sample_offset
-        at_last = first > 0 or sample > 0
-        if (frames or sample) and (not self.checkpoints or sample not in (0, self._checkpoints[-1].position)):
+        inside = self._inside if self.sentences else self._checkpoints
+        if (frames or sample) and (not inside.all or sample not in (0, inside.all[-1].position)):
             raise self._incomplete("The server that went on knows other checkpoints.")
-        if not resumed and not frames:
-            self._checkpoints.clear()  # its own take their place
-        if at_last:
-            last = self._checkpoints[-1]
-            self._position, self._byte_position, self._num_sentences = last.position, last.byte_position, last.sentences
-            self._expected = self._digest_since
+        if sample or first:
+            self._go_on_at(inside if sample else self._checkpoints)
+        if not frames:
+            self._inside.clear()  # its own take their place, and that of all others
+            if not resumed:
+                self._checkpoints.clear()
 
-    def _accept_checkpoint(self, state: bytes) -> None:
+    def _go_on_at(self, checkpoints: _Checkpoints) -> None:
+        """The next message follows the last of these."""
+        last = checkpoints.all[-1]
+        self._position, self._byte_position, self._num_sentences = last.position, last.byte_position, last.sentences
+        self._expected = checkpoints.digest_since
+
+    def _accept_checkpoint(self, checkpoints: _Checkpoints, state: bytes) -> None:
         place = _Checkpoint(state, self._position, self._byte_position, self._num_sentences)
-        self._checkpoints.append(place)
-        self._digest_since = hashlib.sha256() if self._byte_position == self._num_bytes else None
+        checkpoints.add(place, is_at_end=self._byte_position == self._num_bytes)
 
     def _accept_sentence(self, sentence: tts_pb2.Sentence) -> None:
         if self._num_sentences == len(self.sentences):
@@ -144,8 +181,8 @@ class SpeechReader:
                 sample_count=self._position - self.sample_count,
             )
         self._digest.update(chunk.audio_content)
-        if self._digest_since is not None:
-            self._digest_since.update(chunk.audio_content)
+        self._checkpoints.update(chunk.audio_content)
+        self._inside.update(chunk.audio_content)
         self._num_bytes += len(chunk.audio_content)
         self.sample_count += chunk.sample_count
         return chunk

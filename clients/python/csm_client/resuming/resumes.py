@@ -83,8 +83,9 @@ class Resumes:
         if reader.header is not None:
             self._request.sampling_params.seed = reader.header.seed
             self._request.stream_config.heard_sample_count = reader.sample_count
-            del self._request.stream_config.checkpoints[:]
-            self._request.stream_config.checkpoints.extend(reader.checkpoints)
+            config = self._request.stream_config
+            config.checkpoints[:] = reader.checkpoints
+            config.speech_checkpoints[:] = reader.speech_checkpoints
         reader.begin_again()
         asked_s = error.retry_delay_s or 0.0
         delay_s = min(MOST_DELAY_S, max(asked_s, FIRST_DELAY_S * 2 ** (len(self._recent) - 1)), left_s)

@@ -32,6 +32,10 @@ class SealedChain:
         self._seal, self._request, self._field = seal, request_digest, field
         self._last = b""  # digest of the newest state
 
+    def within(self, field: str) -> SealedChain:
+        """A chain that begins behind the newest state of this one, and belongs there alone."""
+        return SealedChain(self._seal, hashlib.sha256(self._request + self._last).digest(), field)
+
     def open(self, sealed: Sequence[bytes], kind: type[State]) -> list[State]:
         """None of them if this gateway lacks the key or their version is another one: then the call begins anew.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from csm.gateway.v1 import said_sentence_pb2
 from csm.v1 import tts_pb2
@@ -12,11 +12,16 @@ from services.gateway.audio.encodings import can_go_on
 from services.gateway.audio.resampling.continuation import Place
 from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.rpc.checkpoints.sealed_chain import SealedChain, request_digest
+from services.gateway.rpc.checkpoints.utterances import Begun, UtteranceCheckpoints
+from services.gateway.rpc.sinks import StreamSink
 from services.gateway.stages.catalog import Catalog
 from services.gateway.synthesis.clip import Clip
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
-from services.gateway.synthesis.texts.said import Said
+from services.gateway.synthesis.synthesis import Deliver, Synthesis
+from services.gateway.synthesis.texts.said import BegunSentence, Said
+
+FIELD = "config.stream_config."
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,23 +29,37 @@ class Earlier:
     """What an earlier call of the text has said, as its checkpoints tell."""
 
     said: tuple[Said, ...] = ()
-    place: Place | None = None  # behind the last sentence, where the stream goes on; None: it has everything again
+    behind: Place | None = None  # the last of these sentences; None: no encoder goes on there
+    begun: Begun = field(default_factory=Begun)  # the next sentence
+
+    @property
+    def place(self) -> Place | None:
+        """Where the stream goes on; None: it has everything again."""
+        return self.begun.place or self.behind
+
+    @property
+    def begun_sentence(self) -> BegunSentence | None:
+        begun = self.begun
+        return None if begun.made is None else BegunSentence(begun.text, begun.made, begun.place is not None)
 
     def clip(self) -> Clip:
         """The clip as it is where the stream begins. It keeps its key, also when another one has become active."""
-        key_id = self.said[-1].result.watermark.key_id if self.said else ""
-        return Clip(self.said[-1].clip_state if self.place is not None else b"", continues=True, key_id=key_id)
+        key_id = self.said[-1].result.watermark.key_id if self.said else self.begun.key_id
+        return Clip(self.said[-1].clip_state if self.behind is not None else b"", continues=True, key_id=key_id)
 
     @property
     def at(self) -> str:
         """Where the text goes on, for the metrics."""
-        return "start" if not self.said else "codes" if self.place is None else "checkpoint"
+        if not self.said and self.begun.made is None:
+            return "start"
+        return "codes" if self.place is None else "checkpoint"
 
     def header(self) -> tts_pb2.SynthesisHeader:
         """What the stream's header says of it."""
         count = len(self.said)
-        first = 0 if self.place is None else count
-        return tts_pb2.SynthesisHeader(resumed_sentence_count=count, first_sentence_index=first)
+        header = self.begun.header()
+        header.resumed_sentence_count, header.first_sentence_index = count, 0 if self.place is None else count
+        return header
 
 
 class TextCheckpoints:
@@ -49,17 +68,33 @@ class TextCheckpoints:
     def __init__(self, seal: CodeSeal, plan: SynthesisPlan, catalog: Catalog, max_remembered: int) -> None:
         """max_remembered: earlier sentences in the context of one"""
         digest = request_digest(plan, catalog, max_remembered)
-        self._chain = SealedChain(seal, digest, "config.stream_config.checkpoints")
+        self._chain = SealedChain(seal, digest, FIELD + "checkpoints")
+        self._plan, self._catalog = plan, catalog
+        self._begun: UtteranceCheckpoints | None = None  # of the sentence that an earlier call has begun
         self._goes_on = can_go_on(plan.encoding, catalog.sample_rate_hz, plan.sample_rate_hz)
 
-    def open(self, sealed: Sequence[bytes]) -> Earlier:
-        """Nothing said, and errors, as SealedChain says."""
+    def open(self, sealed: Sequence[bytes], sealed_speech: Sequence[bytes]) -> Earlier:
+        """Nothing said, and errors, as SealedChain says. sealed_speech: of the sentence behind those of `sealed`"""
         states = self._chain.open(sealed, said_sentence_pb2.SaidSentence)
         place = None
         if states and self._goes_on:
             last = states[-1]
             place = Place(last.decoded_sample_count, last.sent_sample_count, last.last_samples)
-        return Earlier(tuple(map(_said, states)), place)
+        if len(states) < len(sealed):  # what they cannot tell, those inside the next sentence need
+            return Earlier()
+        speech = self._of_next("")
+        begun = speech.open(sealed_speech, 0 if place is None else place.decoded_samples)
+        self._begun = speech if begun.made is not None else None
+        return Earlier(tuple(map(_said, states)), place, begun)
+
+    def between(self, synthesis: Synthesis, text: str, sink: StreamSink, begins_at: int) -> Deliver:
+        """Delivers the samples of the next sentence, with checkpoints between them. begins_at: its first sample"""
+        speech, self._begun = self._begun or self._of_next(text), None
+        return speech.between(synthesis, sink, begins_at)
+
+    def _of_next(self, text: str) -> UtteranceCheckpoints:
+        chain = self._chain.within(FIELD + "speech_checkpoints")
+        return UtteranceCheckpoints(chain, self._plan, self._catalog, text)
 
     def make(self, said: Said, place: Place) -> bytes:
         """The checkpoint of the sentence that was said last. place: behind it"""

@@ -1,4 +1,4 @@
-"""The checkpoints of one utterance: the frames that one gateway has had made, and another one goes on from.
+"""The checkpoints of one utterance or sentence: the frames that one gateway has had made, and another one goes on from.
 
 The other one has no frame made again. Where the encoder can go on, it decodes from the codec's checkpoint before the
 audio that was sent; otherwise it decodes all frames again.
@@ -32,7 +32,8 @@ class Begun:
     """What an earlier call of the utterance has made, as its checkpoints tell."""
 
     made: Made | None = None
-    place: Place | None = None  # where the stream goes on; None: it has everything again
+    place: Place | None = None  # where the stream goes on; None: it has everything of the utterance again
+    text: str = ""  # of a sentence
     key_id: str = ""  # of the mark
 
     @property
@@ -57,9 +58,9 @@ class Begun:
 class UtteranceCheckpoints:
     """Opens the checkpoints of a request and makes those that follow them."""
 
-    def __init__(self, seal: CodeSeal, plan: SynthesisPlan, catalog: Catalog) -> None:
-        digest = request_digest(plan, catalog, ["utterance", plan.text])
-        self._chain = SealedChain(seal, digest, "stream_config.checkpoints")
+    def __init__(self, chain: SealedChain, plan: SynthesisPlan, catalog: Catalog, text: str = "") -> None:
+        """text: of a sentence"""
+        self._chain, self._text = chain, text
         self._catalog, self._sends = catalog, plan.send_checkpoints
         self._rates_hz = catalog.sample_rate_hz, plan.sample_rate_hz
         self._goes_on = can_go_on(plan.encoding, *self._rates_hz)
@@ -67,8 +68,13 @@ class UtteranceCheckpoints:
         self._told_frames = self._told_samples = 0
         self._told_end = False
 
-    def open(self, sealed: Sequence[bytes]) -> Begun:
-        """Nothing begun, and errors, as SealedChain says."""
+    @staticmethod
+    def of_utterance(seal: CodeSeal, plan: SynthesisPlan, catalog: Catalog) -> UtteranceCheckpoints:
+        digest = request_digest(plan, catalog, ["utterance", plan.text])
+        return UtteranceCheckpoints(SealedChain(seal, digest, "stream_config.checkpoints"), plan, catalog)
+
+    def open(self, sealed: Sequence[bytes], begins_at: int = 0) -> Begun:
+        """Nothing begun, and errors, as SealedChain says. begins_at: sample of the stream, at the codec's rate"""
         states = self._chain.open(sealed, made_frames_pb2.MadeFrames)
         if not states:
             return Begun()
@@ -78,34 +84,38 @@ class UtteranceCheckpoints:
         first, last = states[0], states[-1]
         self._told_frames, self._told_end = frames.frame_count, last.HasField("complete")
         self._told_samples = last.decoded_sample_count
+        place = Place(last.decoded_sample_count, last.sent_sample_count) if last.sent_sample_count else None
         made = Made(
             frames.joined(self._catalog.identity.codebook_count),
             first.started,
             last.complete if self._told_end else None,
             last.decoding,
-            last.decoded_sample_count,
+            0 if place is None else place.decoded_samples - begins_at,
         )
-        place = Place(last.decoded_sample_count, last.sent_sample_count) if last.sent_sample_count else None
-        return Begun(made, place, first.watermark_key_id)
+        self._text = first.text
+        return Begun(made, place, first.text, first.watermark_key_id)
 
-    def between(self, synthesis: Synthesis, sink: StreamSink) -> Deliver:
-        """Delivers to the sink, and sends checkpoints between the audio if the caller asks for them."""
+    def between(self, synthesis: Synthesis, sink: StreamSink, begins_at: int = 0) -> Deliver:
+        """Delivers to the sink, and sends checkpoints between the audio if the caller asks for them. begins_at: as of
+        `open`
+        """
         if not self._sends:
             return sink.deliver
+        self._told_samples = max(self._told_samples, begins_at)
 
         async def deliver(samples: bytes) -> int:
             sent = await sink.deliver(samples)
             if sink.taken_samples >= self._told_samples + CHECKPOINT_FRAMES * self._catalog.frame_samples:
                 self._told_samples = sink.taken_samples
-                if (state := self._next(synthesis, sink)) is not None:
+                if (state := self._next(synthesis, sink, begins_at)) is not None:
                     await sink.send_checkpoint(self._chain.seal(state))
             return sent
 
         return deliver
 
-    def _next(self, synthesis: Synthesis, sink: StreamSink) -> made_frames_pb2.MadeFrames | None:
+    def _next(self, synthesis: Synthesis, sink: StreamSink, begins_at: int) -> made_frames_pb2.MadeFrames | None:
         """What follows the last checkpoint; None where nothing does."""
-        made = synthesis.made(self._told_frames, sink.taken_samples - self._samples_before)
+        made = synthesis.made(self._told_frames, sink.taken_samples - begins_at - self._samples_before)
         goes_on = self._goes_on and made.checkpoint.sample_offset > 0 and sink.sent_samples > 0
         if not (made.codes.frame_count or goes_on or (made.complete is not None and not self._told_end)):
             return None
@@ -113,9 +123,10 @@ class UtteranceCheckpoints:
         if not self._told_frames:
             state.started.CopyFrom(made.started)
             state.watermark_key_id = self._catalog.codec.active_key_id
+            state.text = self._text
         if goes_on:
             state.decoding.CopyFrom(made.checkpoint)
-            state.decoded_sample_count = aligned(made.checkpoint.sample_offset, *self._rates_hz)
+            state.decoded_sample_count = aligned(begins_at + made.checkpoint.sample_offset, *self._rates_hz)
             state.sent_sample_count = sink.sent_samples
         self._told_frames += made.codes.frame_count
         self._told_end = made.complete is not None

@@ -25,7 +25,7 @@ from services.gateway.synthesis.made import Made
 from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
 from services.gateway.synthesis.synthesis import Deliver, Synthesis
-from services.gateway.synthesis.texts.said import Said
+from services.gateway.synthesis.texts.said import BegunSentence, Said
 from services.gateway.synthesis.texts.words import NO_WORDS
 
 SEEDS = 2**63
@@ -33,6 +33,7 @@ SEEDS = 2**63
 BeforeDecoding = Callable[[], Awaitable[None]]
 EndSentence = Callable[[str, SynthesisResult], Awaitable[None]]
 CloseClip = Callable[[Deadline], Awaitable[codec_pb2.WatermarkResult | None]]
+DeliverOf = Callable[[Synthesis, str, bool], Deliver]
 SynthesisOf = Callable[[SynthesisPlan, BeforeDecoding, bool, Made | None], Synthesis]
 
 
@@ -51,13 +52,17 @@ class TextSynthesis:
         earlier: Sequence[Said] = (),
         *,
         decodes_earlier: bool = False,
+        begun: BegunSentence | None = None,
+        deliver_of: DeliverOf | None = None,
     ) -> None:
         """plan: shared by all sentences, without text. synthesis_of: makes the synthesis of one sentence; the last
         arguments say whether earlier sentences exist, and what it came to if another gateway has made it.
         begin_sentence: called before the samples of each sentence. end_sentence: after those of each sentence that was
         made here. close_clip: asks the codec for the watermark result of the whole clip, after the last sentence.
         max_remembered: most earlier sentences in the context of one. earlier: sentences that another gateway has said,
-        the first ones of the text; decodes_earlier: their audio is wanted again
+        the first ones of the text; decodes_earlier: their audio is wanted again. begun: the next one, if that gateway
+        has begun it. deliver_of: takes the samples of a sentence that ends here, and is called before the first; the
+        last argument says whether that is inside of the sentence
         """
         self._plan = plan
         self._sentences = sentences
@@ -65,6 +70,7 @@ class TextSynthesis:
         self._begin_sentence, self._end_sentence = begin_sentence, end_sentence
         self._close_clip = close_clip
         self._earlier, self._decodes_earlier = earlier, decodes_earlier
+        self._begun, self._deliver_of = begun, deliver_of
         self._number = 0  # of the next sentence
         self._remembered: deque[ContextTurn] = deque(maxlen=max_remembered)
         self._began_at_s = time.monotonic()
@@ -122,34 +128,46 @@ class TextSynthesis:
         given, num_frames = self._plan.turns, 0
         before: asyncio.Event | None = None
         async for text in self._sentences:
-            made = self._made_before(text)
-            if made is not None and not self._decodes_earlier:
-                self._results.append(made)
-                codes = made.codes
+            result, begun = self._said_before(text), self._begun_before(text)
+            if result is not None and not self._decodes_earlier:
+                self._results.append(result)
+                codes = result.codes
             else:
                 if num_frames == self._plan.max_frames:
                     self._is_cut = True
                     return
                 said = asyncio.Event()
+                made = None if begun is None else begun.made
+                if result is not None:
+                    made = Made(result.codes, result.started, result.complete)
+                is_inside = begun is not None and begun.is_inside
                 synthesis = self._synthesis_of(
                     self._plan_of(text, (*given, *self._remembered), num_frames),
-                    self._turn_to_speak(text, before),
-                    bool(self._number or self._earlier),
-                    None if made is None else Made(made.codes, made.started, made.complete),
+                    self._turn_to_speak(text, before, is_inside),
+                    bool(self._number or self._earlier or begun),
+                    made,
                 )
                 self._spoken.append(synthesis)
                 self._said.append(said)
-                group.create_task(self._say(text, synthesis, said, deadline, deliver))
+                group.create_task(self._say(text, synthesis, said, deadline, deliver, is_inside))
                 codes = await asyncio.shield(synthesis.generated)  # a cancel of this wait must not cancel the future
                 before = said
             self._number += 1
             num_frames += codes.frame_count
             if codes.frame_count:
                 self._remembered.append(ContextTurn(self._plan.speaker, text, codes=codes))
-        if self._number < len(self._earlier):
+        if self._number < len(self._earlier) + (self._begun is not None):
             raise _other_text(self._number)
 
-    def _made_before(self, text: str) -> SynthesisResult | None:
+    def _begun_before(self, text: str) -> BegunSentence | None:
+        """What another gateway has made of the next sentence. Raises StatusError if that was another sentence."""
+        if self._begun is None or self._number != len(self._earlier):
+            return None
+        if self._begun.text != text:
+            raise _other_text(self._number)
+        return self._begun
+
+    def _said_before(self, text: str) -> SynthesisResult | None:
         """What the next sentence came to at another gateway. Raises StatusError if that was another sentence."""
         if self._number >= len(self._earlier):
             return None
@@ -171,18 +189,35 @@ class TextSynthesis:
             live=num_frames >= plan.heard_frames,
         )
 
-    def _turn_to_speak(self, text: str, before: asyncio.Event | None) -> BeforeDecoding:
+    def _turn_to_speak(self, text: str, before: asyncio.Event | None, is_inside: bool) -> BeforeDecoding:
         async def wait() -> None:
             if before is not None:
                 await before.wait()
-            self._begin_sentence(text)
+            if not is_inside:  # else its beginning was told by the other gateway
+                self._begin_sentence(text)
 
         return wait
 
     async def _say(
-        self, text: str, synthesis: Synthesis, said: asyncio.Event, deadline: Deadline, deliver: Deliver
+        self,
+        text: str,
+        synthesis: Synthesis,
+        said: asyncio.Event,
+        deadline: Deadline,
+        deliver: Deliver,
+        is_inside: bool,
     ) -> None:
-        result = await synthesis.run(deadline, deliver)
+        own: Deliver | None = None
+
+        async def take(samples: bytes) -> int:
+            nonlocal own
+            if own is None:  # the sentences before have been said
+                own = deliver
+                if self._deliver_of is not None and len(self._results) >= len(self._earlier):
+                    own = self._deliver_of(synthesis, text, is_inside)
+            return await own(samples)
+
+        result = await synthesis.run(deadline, take)
         self._results.append(result)
         if len(self._results) > len(self._earlier):
             await self._end_sentence(text, result)

@@ -107,8 +107,9 @@ async def test_a_text_goes_on_at_another_gateway_bit_for_bit(
     lost_ones, resumed = await lose_and_go_on(gateways, held, written, options)
     assert held < len(lost_ones) <= 3
     calls = gateways.deployment.engine.calls[len(lost_ones) : -3]
-    assert [call.frame_count for call in calls] == [FRAMES] * (3 - held)  # no frame of a said sentence is made again
-    again = lost_ones[:held] + resumed
+    made = [call.frame_count for call in calls]  # the sentence that was lost may be told by a checkpoint inside of it
+    assert made in ([FRAMES] * (3 - held), [FRAMES] * (2 - held)), "no frame of a said sentence is made again"
+    again = lost_ones[: 3 - len(resumed)] + resumed
     assert requests_of(gateways)[-3:] == again and lost_ones == again[: len(lost_ones)]
     lost_frames = 2 * FRAMES * held if options.get("encoding") == "opus" else FRAMES * held  # Opus is encoded again
     calls = gateways.deployment.codec.calls

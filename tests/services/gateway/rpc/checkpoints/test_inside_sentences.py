@@ -1,0 +1,282 @@
+"""A text goes on inside of a sentence: the same audio, and no frame that was told is made again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from csm.v1 import tts_pb2
+
+from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
+    ENCODINGS,
+    broken_chains,
+    refusal,
+    resumed_streams,
+    sealing_gateway,
+    without_times,
+)
+from tests.services.gateway.rpc.checkpoints.utterances import InStep, decoded_by, forget, made_by
+from tests.support.fake_deployment import FakeDeployment
+from tests.support.fake_stages import FakeEngine, Script
+from tests.support.text_streams import messages_of
+
+Config = tts_pb2.StreamSynthesizeRequest
+Running = tuple[FakeDeployment, Any]
+FRAMES = {"One is first.": 23, "No sound.": 0, "Three is long.": 17, "Four.": 2}
+NUMBERS = list(FRAMES.values())
+TEXT = ["One is first. ", "No sound. Three is lo", "ng. Four."]
+FIELD = "config.stream_config.speech_checkpoints"
+
+
+class CountsByText:
+    """How many frames each sentence has."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self._engine = engine
+
+    def pop(self, index: int) -> int:
+        return FRAMES[self._engine.calls[-1].request.segments[-1].text]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place between two messages, and what a caller keeps there."""
+
+    said: tuple[bytes, ...] = ()
+    inside: tuple[bytes, ...] = ()
+    sample: int = 0
+    num_bytes: int = 0
+    num_sentences: int = 0
+
+
+@dataclass
+class Heard:
+    """What one call has sent."""
+
+    header: tts_pb2.SynthesisHeader = field(default_factory=tts_pb2.SynthesisHeader)
+    sentences: list[tts_pb2.Sentence] = field(default_factory=list)
+    content: bytes = b""
+    end: int = 0  # sample behind the audio
+    marks: list[Mark] = field(default_factory=lambda: [Mark()])  # at the start and behind each checkpoint
+    summary: tts_pb2.SynthesisSummary = field(default_factory=tts_pb2.SynthesisSummary)
+
+    def mark(self, said: tuple[bytes, ...], inside: tuple[bytes, ...]) -> None:
+        self.marks.append(Mark(said, inside, self.end, len(self.content), len(self.sentences)))
+
+    @property
+    def inside(self) -> list[Mark]:
+        """Those inside of sentences."""
+        return [mark for mark in self.marks if mark.inside]
+
+
+async def hear(tts: Any, config: Config, at: Mark | None = None) -> Heard:
+    """at: where the call goes on; its marks then keep what that one keeps"""
+    at = at or Mark()
+    heard = Heard()
+    async for message in tts.StreamSynthesizeText(messages_of(with_states(config, at), TEXT)):
+        match message.WhichOneof("event"):
+            case "header":
+                heard.header = message.header
+                said = at.said if message.header.resumed_sentence_count else ()
+                inside = at.inside if message.header.resumed_frame_count else ()
+            case "sentence":
+                heard.sentences.append(message.sentence)
+            case "audio_chunk":
+                chunk = message.audio_chunk
+                assert chunk.sample_offset == heard.end or not heard.content
+                heard.end = chunk.sample_offset + chunk.sample_count
+                heard.content += chunk.audio_content
+            case "checkpoint":
+                said, inside = (*said, message.checkpoint.state), ()
+                heard.mark(said, inside)
+            case "speech_checkpoint":
+                inside = (*inside, message.speech_checkpoint.state)
+                heard.mark(said, inside)
+            case "summary":
+                heard.summary = message.summary
+    return heard
+
+
+def with_states(config: Config, mark: Mark) -> Config:
+    asked = Config()
+    asked.CopyFrom(config)
+    asked.stream_config.checkpoints.extend(mark.said)
+    asked.stream_config.speech_checkpoints.extend(mark.inside)
+    return asked
+
+
+async def refused(tts: Any, config: Config, said: Sequence[bytes], inside: Sequence[bytes]) -> tuple[str, str]:
+    asked = with_states(config, Mark(tuple(said), tuple(inside)))
+    return await refusal(tts.StreamSynthesizeText(messages_of(asked, TEXT)))
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
+    async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
+        be_in_step(deployment)
+        yield deployment, tts
+
+
+def be_in_step(deployment: FakeDeployment) -> None:
+    deployment.engine.frame_counts = CountsByText(deployment.engine)  # type: ignore[assignment]
+    deployment.engine.script = InStep(deployment.codec)
+    deployment.codec.checkpoint_lag = 7  # where two sample rates have no moment in common
+
+
+@pytest.fixture
+def asked(config: Config) -> Config:
+    config.stream_config.send_checkpoints = True
+    config.sampling_params.seed, config.input.speaker, config.return_codes = 7, 1, True
+    config.context.turns.add(speaker=0, text="Hello?")
+    return config
+
+
+@pytest.mark.parametrize(
+    ("encoding", "rate_hz"), [("pcm", 0), ("wav", 0), ("pcm", 11_025), ("mulaw", 8_000), ("flac", 0), ("flac", 44_100)]
+)
+async def test_a_text_goes_on_inside_of_its_sentences_bit_for_bit(
+    running: Running, asked: Config, encoding: str, rate_hz: int
+) -> None:
+    deployment, tts = running
+    asked.audio_config.audio_encoding, asked.audio_config.sample_rate_hertz = ENCODINGS[encoding], rate_hz  # type: ignore[assignment]
+    whole = await hear(tts, asked)
+    assert len(whole.inside) >= 5
+    num_inside = 0
+    for mark in whole.inside:
+        forget(deployment)
+        rest = await hear(tts, asked, mark)
+        told, sample = rest.header.resumed_frame_count, rest.header.first_sample_offset
+        assert rest.header.resumed_sentence_count == rest.header.first_sentence_index == len(mark.said)
+        begin = mark
+        if not sample:  # the sentence has just begun, and is decoded from its start
+            begin = next(other for other in reversed(whole.marks) if other.said == mark.said and not other.inside)
+        num_inside += sample > 0
+        assert sample in (0, mark.sample)
+        assert rest.content == whole.content[begin.num_bytes :]
+        assert rest.sentences == whole.sentences[begin.num_sentences :]
+        assert rest.end == whole.end
+        assert without_times(rest.summary) == without_times(whole.summary)
+        assert told > 0 and sum(map(made_by, deployment.engine.calls)) == sum(NUMBERS[len(mark.said) :]) - told
+        assert all(call.request.has_listener for call in (*deployment.engine.calls, *deployment.codec.calls))
+        if sample:
+            first = whole.sentences[len(mark.said)].sample_offset
+            heard_frames = (sample - first) * 24_000 // (rate_hz or 24_000) // 1920
+            assert decoded_by(deployment.codec.calls[0]) <= NUMBERS[len(mark.said)] - heard_frames + 3 + 5
+        assert len(rest.marks[-1].said) == len(FRAMES), "with all sentences behind those of the request"
+    assert num_inside >= len(whole.inside) - 4
+    assert resumed_streams(deployment, "text", "checkpoint") == len(whole.inside)
+
+
+@pytest.mark.parametrize("encoding", ["ogg_opus", "mp3", "aac", "pcm"])
+async def test_where_no_encoder_goes_on_frames_are_decoded_again_without_the_engine(
+    running: Running, asked: Config, encoding: str
+) -> None:
+    deployment, tts = running
+    asked.audio_config.audio_encoding = ENCODINGS[encoding]  # type: ignore[assignment]
+    deployment.codec.sends_checkpoints = encoding != "pcm"  # as at other speeds than 1
+    whole = await hear(tts, asked)
+    for mark in whole.inside[::3]:
+        forget(deployment)
+        rest = await hear(tts, asked, mark)
+        told = rest.header.resumed_frame_count
+        assert told > 0 == rest.header.first_sample_offset
+        begin = whole.marks[0]
+        if encoding == "pcm":  # at its sentence
+            begin = next(other for other in reversed(whole.marks) if other.said == mark.said and not other.inside)
+        assert rest.content == whole.content[begin.num_bytes :]
+        assert without_times(rest.summary) == without_times(whole.summary)
+        assert sum(map(made_by, deployment.engine.calls)) == sum(NUMBERS[len(mark.said) :]) - told
+
+
+async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(tmp_path: Path, asked: Config) -> None:
+    """Lost again and again inside of one sentence, and then in a later one."""
+    async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
+        be_in_step(deployment)
+        whole = await hear(tts, asked)
+    mark = whole.inside[0]
+    for count in (0, 0, -1):
+        async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
+            be_in_step(deployment)
+            deployment.codec.info.active_key_id = "key-2"
+            rest = await hear(tts, asked, mark)
+            assert rest.content and rest.content == whole.content[mark.num_bytes :]
+            assert {call.request.watermark_key_id for call in deployment.codec.calls} == {"key-1"}
+            after = rest.inside[count]
+            mark = Mark(after.said, after.inside, after.sample, mark.num_bytes + after.num_bytes)
+    assert len(mark.said) == 2
+
+
+async def test_an_engine_that_had_ended_the_sentence_is_not_asked_again(running: Running, asked: Config) -> None:
+    deployment, tts = running
+    deployment.engine.script = Script()  # far ahead of the codec
+    whole = await hear(tts, asked)
+    mark = whole.inside[2]
+    forget(deployment)
+    rest = await hear(tts, asked, mark)
+    assert rest.header.resumed_frame_count == 23 and rest.content == whole.content[mark.num_bytes :]
+    assert [call.request.segments[-1].text for call in deployment.engine.calls] == list(FRAMES)[1:]
+
+
+async def test_the_later_sentences_have_what_was_told_as_context(running: Running, asked: Config) -> None:
+    deployment, tts = running
+    whole = await hear(tts, asked)
+    requests = [call.request for call in deployment.engine.calls]
+    forget(deployment)
+    await hear(tts, asked, whole.inside[0])
+    again = [call.request for call in deployment.engine.calls]
+    for one, other in zip(reversed(again), reversed(requests), strict=False):
+        assert one.segments == other.segments
+        assert (one.sampling_params, one.max_frame_count) == (other.sampling_params, other.max_frame_count)
+    assert len(again) >= 3
+
+
+async def test_a_gateway_that_lacks_the_key_makes_everything_again(tmp_path: Path, asked: Config) -> None:
+    async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
+        be_in_step(deployment)
+        whole = await hear(tts, asked)
+    for mark in (whole.inside[1], whole.inside[-1]):
+        async with sealing_gateway(tmp_path / "other.json") as (deployment, tts):
+            be_in_step(deployment)
+            again = await hear(tts, asked, mark)
+            assert again.content == whole.content
+            header = again.header
+            assert not (header.resumed_sentence_count or header.resumed_frame_count or header.first_sample_offset)
+            after = again.inside[-1]  # they take the place of the others
+            assert (await hear(tts, asked, after)).content == whole.content[after.num_bytes :]
+
+
+async def test_checkpoints_that_do_not_belong_here_are_refused(running: Running, asked: Config) -> None:
+    deployment, tts = running
+    whole, other_call = await hear(tts, asked), await hear(tts, asked)
+    first, other_first = ([mark for mark in heard.inside if not mark.said][-1] for heard in (whole, other_call))
+    third = whole.inside[-1]
+    for given, index, reason in broken_chains(list(first.inside), list(other_first.inside)):
+        assert await refused(tts, asked, [], given) == (f"{FIELD}[{index}]", reason)
+    elsewhere = (f"{FIELD}[0]", "CHECKPOINT_OTHER_REQUEST")
+    assert await refused(tts, asked, [], third.inside) == elsewhere
+    assert await refused(tts, asked, third.said, first.inside) == elsewhere
+    assert await refused(tts, asked, other_call.inside[-1].said, third.inside) == elsewhere
+    assert (await refused(tts, asked, third.said[1:], third.inside))[1] == "CHECKPOINT_OUT_OF_ORDER"
+    other_words = messages_of(with_states(asked, first), ["Another text. ", *TEXT[1:]])
+    assert await refusal(tts.StreamSynthesizeText(other_words)) == ("text", "CHECKPOINT_OTHER_TEXT")
+    ended = messages_of(with_states(asked, third), TEXT[:1])
+    assert await refusal(tts.StreamSynthesizeText(ended)) == ("text", "CHECKPOINT_OTHER_TEXT")
+
+
+async def test_an_utterance_takes_none_of_a_text(running: Running, stream_request: Config) -> None:
+    _, tts = running
+    stream_request.stream_config.speech_checkpoints.append(b"state")
+    field, _ = await refusal(tts.StreamSynthesize(stream_request))
+    assert field == "stream_config.speech_checkpoints"
+
+
+async def test_nobody_gets_checkpoints_who_does_not_ask(running: Running, asked: Config) -> None:
+    _, tts = running
+    whole = await hear(tts, asked)
+    mark = whole.inside[-1]
+    asked.stream_config.send_checkpoints = False
+    rest = await hear(tts, asked, mark)
+    assert rest.content == whole.content[mark.num_bytes :] and len(rest.marks) == 1
