@@ -5,8 +5,6 @@ A method checks the request, plans, runs and answers. Synthesis itself is in `se
 
 from __future__ import annotations
 
-import re
-
 from csm.codec.v1 import codec_pb2
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
@@ -19,8 +17,8 @@ from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.auth.quotas import StreamQuotas
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.requests.limits import unary_seconds
+from services.gateway.requests.pages import requested_page
 from services.gateway.requests.sampling import default_sampling
-from services.gateway.requests.violations import Violations
 from services.gateway.rpc import responses as convert
 from services.gateway.rpc.arrivals import announced_bytes
 from services.gateway.rpc.checkpoints.texts import Earlier, TextCheckpoints
@@ -45,9 +43,7 @@ from services.gateway.synthesis.texts.text_synthesis import BeforeDecoding, Text
 from services.gateway.voices.directory import VoiceDirectory
 
 READ_LATE = ("Synthesize", "StreamSynthesize")  # methods of one request, which they receive when they read it
-MAX_VOICES_PER_PAGE = 100
 _NOTHING_SAID, _NOTHING_BEGUN = Earlier(), Begun()
-_PAGE_TOKEN = re.compile(r"[0-9]{0,9}")
 
 
 class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
@@ -176,7 +172,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
     async def ListVoices(self, request: tts_pb2.ListVoicesRequest, context: Context) -> tts_pb2.ListVoicesResponse:
         catalog = await self._catalogs.get(Deadline.of(context, self._settings).remaining_s)
         voices = await self._voices.usable_by(caller_name.get(), request.language_code, catalog)
-        first, size = _page(request)
+        first, size = requested_page(request)
         page = voices[first : first + size]
         more = first + size < len(voices)
         return tts_pb2.ListVoicesResponse(
@@ -298,15 +294,3 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         logs.annotate(voice=plan.voice, turns=len(plan.turns))
         with self._catalogs.forgotten_if_wrong():
             return await instrumented_run(synthesis, catalog, deadline, deliver, self._metrics, finish)
-
-
-def _page(request: tts_pb2.ListVoicesRequest) -> tuple[int, int]:
-    """First index and size of the requested page."""
-    violations = Violations()
-    if request.page_size < 0:
-        violations.wrong("page_size", f"is {request.page_size}; it must not be negative.")
-    if not _PAGE_TOKEN.fullmatch(request.page_token):
-        violations.wrong("page_token", "is not a token that an earlier response gave.")
-    violations.raise_if_any()
-    size = min(request.page_size or MAX_VOICES_PER_PAGE, MAX_VOICES_PER_PAGE)
-    return int(request.page_token or 0), size
