@@ -145,8 +145,12 @@ def open_bundle(
     Raises BundleError, GatedRepositoryError or HubUnavailableError.
     """
     hub = Hub(offline=offline, cache_dir=cache_dir, token=token, endpoint=endpoint)
-    folder = Path(reference).expanduser()
-    if not reference.startswith("hf:") and folder.is_dir():
+    try:
+        folder = Path(reference).expanduser()
+        is_folder = not reference.startswith("hf:") and folder.is_dir()
+    except (OSError, RuntimeError) as error:  # a name that is too long, a folder that may not be read, an unknown ~user
+        raise BundleError(f'The bundle "{reference[:200]}" cannot be opened: {error}.') from None
+    if is_folder:
         if revision is not None:
             raise BundleError(f'revision is "{revision}", but {folder} is a folder; only a repository has one.')
         return _open_folder(folder.resolve(), hub)

@@ -72,3 +72,9 @@ def test_production_bundle_is_valid_and_complete() -> None:
     assert bundle.parts == DEFAULT_PARTS
     assert bundle.codec is not None
     assert bundle.codec.sample_rate_hertz / bundle.codec.frame_sample_count == 12.5
+
+
+@pytest.mark.parametrize("reference", ["~no-such-user-here/bundle", "b" * 5_000, "/" + "b" * 5_000])
+def test_name_that_cannot_be_looked_up_is_an_error(reference: str) -> None:
+    with pytest.raises(BundleError, match=f'The bundle "{reference[:200]}" cannot be opened: '):
+        open_bundle(reference)
