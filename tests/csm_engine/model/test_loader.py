@@ -66,6 +66,14 @@ WRONG_WEIGHTS = {
         lambda state: state | {"projection.weight": state["projection.weight"].to(torch.int8)},
         r"projection\.weight is of torch\.int8; weights must be floating point$",
     ),
+    "diverged": (
+        lambda state: state | {"projection.weight": torch.full_like(state["projection.weight"], torch.nan)},
+        r"projection\.weight holds values that are no finite numbers as torch\.float32$",
+    ),
+    "overflown": (
+        lambda state: state | {"projection.weight": torch.full_like(state["projection.weight"], -torch.inf)},
+        r"projection\.weight holds values that are no finite numbers as torch\.float32$",
+    ),
 }
 
 
@@ -88,6 +96,25 @@ def test_broken_files_are_errors_and_never_random_weights(tiny_config: ModelConf
     (tmp_path / "model.safetensors").unlink()
     (tmp_path / "ckpt.pt").write_bytes(b"not a pickle")
     with pytest.raises(CheckpointError, match="cannot be read as a torch checkpoint"):
+        load_model(tmp_path)
+
+
+def test_weights_that_the_wanted_type_cannot_hold_are_refused(tiny_config: ModelConfig, tmp_path: Path) -> None:
+    write_original(tmp_path, tiny_config, seed=3)
+    large = 1e5  # float16 ends at 65,504
+    change(
+        tmp_path / "model.safetensors", lambda state: state | {"projection.weight": state["projection.weight"] + large}
+    )
+    load_model(tmp_path)
+    with pytest.raises(CheckpointError, match=r"projection\.weight holds .* no finite numbers as torch\.float16$"):
+        load_model(tmp_path, dtype=torch.float16)
+
+
+@pytest.mark.parametrize("content", [[1], {1: torch.zeros(1)}, {"a": torch.eye(2).to_sparse()}, {"model": None}])
+def test_pickle_of_something_else_is_an_error(content: object, tiny_config: ModelConfig, tmp_path: Path) -> None:
+    write_original(tmp_path, tiny_config, seed=3, pickle=True)
+    torch.save(content, tmp_path / "ckpt.pt")
+    with pytest.raises(CheckpointError, match=r"ckpt\.pt: is not a dictionary of tensors"):
         load_model(tmp_path)
 
 
