@@ -123,7 +123,8 @@ def _initials(reading: Reading, found: Groups) -> None:
     """ "U.S.", and whether its last full stop ends the text too."""
     initials = found["initials"] or ""
     reading.spell(initials.replace(".", ""), "'s" if found["possessive"] is not None else "")
-    if initials.endswith(".") and not reading.text[reading.start + len(initials) :][:20].strip():
+    end = reading.start + len(initials)
+    if initials.endswith(".") and not reading.text[end : end + 20].strip():
         reading.mark(".")
 
 
