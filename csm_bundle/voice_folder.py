@@ -22,7 +22,7 @@ from typing import Annotated
 from annotated_types import MinLen
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from csm_bundle.checked_json import NOT_JSON, Name, Speaker, Seed, Text, first_problem, keys, needed, refuse
+from csm_bundle.checked_json import NOT_JSON, Name, Seed, Speaker, Text, first_problem, keys, needed, refuse
 from csm_bundle.codec_identity import CodecIdentity
 from csm_bundle.errors import BundleError
 

@@ -27,11 +27,8 @@ class EngineConfig(BaseModel):
         " restores them. Pinned with CUDA. 0 keeps nothing.",
     )
     max_waiting: int = Field(
-        32,
-        ge=0,
-        le=100_000,
-        description="Sequences that wait for a slot before a request is refused; as many more that continue audio which"
-        " somebody hears.",
+        32, ge=0, le=100_000, description="Sequences that wait for a slot before a request is refused; as many more that continue audio which"
+        " somebody hears."
     )
     real_time_share: float = Field(
         0.0,

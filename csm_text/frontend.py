@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Protocol
 
 from csm_text.normalization.normalize import Normalizer
-from csm_text.normalization.scripts import PRIVATE
 from csm_text.pronunciation.dictionary import Dictionary
 from csm_text.pronunciation.letters import LetterModel
 from csm_text.pronunciation.pronounce import Pronouncer
-from csm_text.symbols import BOUNDARY, STRENGTH, add_mark
+from csm_text.symbols import BOUNDARY, PRIVATE, STRENGTH, add_mark
 
 DATA = Path(__file__).parent / "data"
 NAMES = ("english-phonemes-1",)
@@ -32,7 +31,7 @@ class Lexicon(Protocol):
     """The interface of an operator's lexicon (lexicon.py)."""
 
     def respell(self, text: str) -> str:
-        """The text with the lexicon's words replaced: by words, or by one character of `scripts.PRIVATE` for phones."""
+        """The text with the lexicon's words replaced: by words, or by one character of `symbols.PRIVATE` for phones."""
 
     def phones(self, character: str) -> tuple[str, ...]:
         """The phones behind a private character; () for a character that this lexicon did not make."""

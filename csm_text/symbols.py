@@ -6,6 +6,8 @@ two words, and marks. The list never changes: other symbols need another front e
 
 from __future__ import annotations
 
+import re
+
 VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
 CONSONANTS = (
     *("B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N"),
@@ -18,6 +20,7 @@ BOUNDARY = "|"
 MARKS = ("-", ",", ":", ";", "...", ".", "!", "?")
 
 SYMBOLS = (BOUNDARY, *MARKS, *PHONES)
+PRIVATE = re.compile("[\U000f0000-\U000ffffd]")  # characters that stand for a lexicon's words with phones
 STRENGTH = {mark: strength for strength, mark in enumerate(MARKS)}
 
 
