@@ -1,6 +1,6 @@
 """Text front ends by name. A bundle asks for one, and the name is part of its weights' digest.
 
-    front_end = load("english-phonemes-1")
+    front_end = load("english-phonemes-2")
     front_end.phonemize("It's 3:45 pm.")  # "IH1 T S | TH R IY1 | F AO1 R T IY0 | F AY1 V | P IY1 | EH1 M ."
 
 A front end always returns the same symbols for the same text. A change of its inventory, dictionary, model or rules
@@ -20,7 +20,8 @@ from csm_text.pronunciation.pronounce import Pronouncer
 from csm_text.symbols import BOUNDARY, PRIVATE, STRENGTH, add_mark
 
 DATA = Path(__file__).parent / "data"
-NAMES = ("english-phonemes-1",)
+_VERSIONS = {"english-phonemes-1": 1, "english-phonemes-2": 2}
+NAMES = tuple(_VERSIONS)
 
 
 class UnknownFrontEndError(ValueError):
@@ -44,7 +45,7 @@ class FrontEnd:
         self.name = name
         dictionary = Dictionary(DATA / "cmudict.z")
         self._pronouncer = Pronouncer(dictionary, LetterModel(DATA / "letters.xz"))
-        self._normalize = Normalizer(self._pronouncer)
+        self._normalize = Normalizer(self._pronouncer, _VERSIONS[name])
 
     def normalize(self, text: str) -> str:
         """The spoken words in readable form: small letters, capitals for letter names, and marks."""
