@@ -93,7 +93,8 @@ class LetterModel:
     def _reckoned(self, letter: str, context: _Context) -> tuple[list[int], list[_Context]]:
         candidates, length = self._of_letter[letter], len(context)
         index = 0
-        costs, following = [0] * len(candidates), [()] * len(candidates)
+        costs: list[int] = [0] * len(candidates)
+        following: list[_Context] = [()] * len(candidates)
         if context:
             index = context[0]
             costs, following = self._after(letter, context[1:])

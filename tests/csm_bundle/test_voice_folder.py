@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ CONTENT = {
 }
 
 
-def write_voice(folder: Path, name: str, recording: bytes = b"RIFF", **changes: object) -> None:
+def write_voice(folder: Path, name: str, recording: bytes = b"RIFF", **changes: Any) -> None:
     (folder / name).mkdir(parents=True)
     (folder / name / "voice.json").write_text(json.dumps(CONTENT | changes))
     (folder / name / "prompt.wav").write_bytes(recording)
@@ -116,7 +117,7 @@ def test_wrong_seed_is_refused(tmp_path: Path, seed: object) -> None:
     ],
 )
 def test_text_that_no_file_and_no_message_can_hold_is_refused(
-    tmp_path: Path, changes: dict[str, str], message: str
+    tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     write_voice(tmp_path, "carol", **changes)
     with pytest.raises(BundleError, match=message):

@@ -98,7 +98,7 @@ class Reference:
             self.ngrams.append(dict(zip(contexts, zip(costs, signed, strict=True), strict=True)))
 
     def phones(self, word: str) -> tuple[str, ...]:
-        hypotheses = [(0, (START,))]
+        hypotheses: list[tuple[int, tuple[int, ...]]] = [(0, (START,))]
         for letter in word:
             following = [i for i, (of, _) in enumerate(self.graphones) if of == letter and i > END]
             extended = [(cost + self.cost(past, new), (*past, new)) for cost, past in hypotheses for new in following]
