@@ -79,6 +79,15 @@ def test_the_word_as_it_is_written_goes_before_the_word_in_any_case() -> None:
     assert Lexicon(entries, voices=["rms"]).respell("US, us") == "uz, uz"
 
 
+def test_the_longest_word_that_begins_there_is_used() -> None:
+    entries = [
+        Entry("new york", spelling="two"),
+        Entry("new", spelling="one"),
+        Entry("new york city", spelling="three"),
+    ]
+    assert Lexicon(entries).respell("new york city, new york, new yorks") == "three, two, one yorks"
+
+
 def test_a_typographic_apostrophe_is_an_apostrophe() -> None:
     lexicon = Lexicon([Entry("o'brien", spelling="oh bryan"), Entry("L’Oréal", spelling="lore ee al")])
     assert lexicon.respell("O’Brien o'brien L'Oréal L’Oréal") == "oh bryan oh bryan lore ee al lore ee al"
