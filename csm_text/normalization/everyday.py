@@ -28,6 +28,33 @@ _DAYS = {
     "Sun": "Sunday",
 }
 _WAYS = {"St": "street", "Ave": "avenue", "Rd": "road", "Blvd": "boulevard", "Ln": "lane"}
+_BEFORE_FIGURES = {
+    "Rt": "route",
+    "Rte": "route",
+    "Hwy": "highway",
+    "Rm": "room",
+    "Ste": "suite",
+    "Bldg": "building",
+    "Pt": "part",
+    "Ch": "chapter",
+    "Sec": "section",
+}
+_CHAT = {
+    "thx": "thanks",
+    "pls": "please",
+    "plz": "please",
+    "ppl": "people",
+    "msg": "message",
+    "cuz": "because",
+    "b/c": "because",
+    "gr8": "great",
+    "l8r": "later",
+    "b4": "before",
+    "2nite": "tonight",
+    "2day": "today",
+    "e.g": "for example,",
+    "i.e": "that is,",
+}
 _MICRO = {"m": "meter", "s": "second", "g": "gram", "l": "liter", "L": "liter"}
 _days = "|".join(_DAYS)
 _months = "|".join([*(name[:3] for name in dates.MONTHS), "Sept"])
@@ -80,7 +107,20 @@ STREET = (
 )
 MENU = r"(?<=[A-Za-z]{2})\s>\s(?=[A-Z][A-Za-z])"
 DRIP = rf"{_START}(?:(?<=an )IV{_END}|IV(?=\s(?:drips?|fluids?|lines?|bags?|antibiotics)\b))"
-BECAUSE = rf"{_START}b/c{_END}"
+CHAT = rf"{_START}(?P<chat>[Tt]hx|[Pp]l[sz]|ppl|msg|cuz|b/c|[Gg]r8|[Ll]8r|b4|2nite|2day|(?:e\.g|i\.e)(?!\.)){_END}"
+BEFORE_FIGURE = rf"{_START}(?P<figured>{'|'.join(_BEFORE_FIGURES)})\.\s?(?=\d)"
+MONEY_RANGE = (
+    rf"(?<![A-Za-z0-9])(?P<mrsign>[$€£¥₹])(?P<mrlow>{_N}(?:\.\d\d)?)\s?[-–]\s?(?P<mrhigh>{_N}(?:\.\d\d)?)"
+    rf"(?P<mrscale>\s?(?:[KkMB]|bn|thousand|million|billion))?(?![\w-]|[.,]\d|\s?[ap]\.?m)"
+)
+HUNDREDS = r"(?<![A-Za-z0-9.,])(?P<hundreds>[1-9]\d\d)(?P<hundredsunit>[FCKk])(?![A-Za-z0-9])"
+SEASON = r"(?<![\w/])(?P<season>(?:19|20)\d\d)/(?P<seasonto>\d\d)(?![\w/]|[.,]\d)"
+RELEASE = r"(?<![A-Za-z0-9])(?<!ersion )[vV](?P<release>\d{1,4}\.\d{1,4})(?![\w]|\.\d)"
+POINT_MEASURE = rf"(?<![\w.])\.(?P<pointpart>\d{{1,20}})\s?(?P<pointunit>(?:{_UNITS})(?<!\.)){_END}"
+END_OF_SENTENCE = (
+    abbreviations.INITIALS.replace("initials", "lastinitials").replace("possessive", "lastpossessive")
+    + r"(?<=\.)(?=\s(?:The|This|That|There|These|Those|He|She|It|They|We|You|But|However|What|If|When)\b)"
+)
 
 
 def prepared(text: str) -> str:
@@ -122,6 +162,38 @@ def _part_of_unit(found: Groups) -> str:
     return f"{words} {many if found['unitwhole'] else one}"
 
 
+def _money_range(found: Groups) -> str:
+    """ "$5-10" is "five to ten dollars"; amounts with cents are read each by itself."""
+    low, high, scale = found["mrlow"] or "0", found["mrhigh"] or "0", (found["mrscale"] or "").strip()
+    first = _money(found["mrsign"], low, "") if "." in low else numbers.cardinal(low)
+    return f"{first} to {_money(found['mrsign'], high, scale)}"
+
+
+def _money(sign: str | None, amount: str, scale: str) -> str:
+    whole, _, cents = amount.partition(".")
+    parts = {"money1": sign, "mwhole1": whole, "mcents1": cents or None, "mscale1": scale or None}
+    return amounts.money({**parts, "msign": None, "mper1": None})
+
+
+def _hundreds(found: Groups) -> str:
+    """ "400F" is a temperature, "100k" is said as it is written."""
+    units = {"F": "degrees Fahrenheit", "C": "degrees Celsius"}
+    return f"{numbers.cardinal(found['hundreds'] or '0')} {units.get(found['hundredsunit'] or '', 'K')}"
+
+
+def _season(found: Groups) -> str:
+    return f"{numbers.year(found['season'] or '')} {numbers.two_digits(found['seasonto'] or '00')}"
+
+
+def _point_measure(found: Groups) -> str:
+    return f"{numbers.decimal('', found['pointpart'] or '0')} {amounts.unit(found['pointunit'] or '')[1]}"
+
+
+def _end_of_sentence(reading: Reading, found: Groups) -> None:
+    reading.spell((found["lastinitials"] or "").replace(".", ""))
+    reading.mark(".")
+
+
 def _street(reading: Reading, found: Groups) -> None:
     if found["street"]:
         reading.word(found["street"])
@@ -142,7 +214,14 @@ _ADDED: tuple[tuple[str, str, Reader], ...] = (
     ("street", STREET, _street),
     ("menu", MENU, lambda reading, found: reading.mark(",")),
     ("drip", DRIP, lambda reading, found: reading.spell("IV")),
-    ("because", BECAUSE, lambda reading, found: reading.say("because")),
+    ("chat", CHAT, said(lambda found: _CHAT[(found["chat"] or "").lower()])),
+    ("before_figure", BEFORE_FIGURE, said(lambda found: _BEFORE_FIGURES[found["figured"] or ""])),
+    ("money_range", MONEY_RANGE, said(_money_range)),
+    ("hundreds", HUNDREDS, said(_hundreds)),
+    ("season", SEASON, said(_season)),
+    ("release", RELEASE, said(lambda found: "version " + numbers.decimal(*(found["release"] or "0.0").split(".")))),
+    ("point_measure", POINT_MEASURE, said(_point_measure)),
+    ("end_of_sentence", END_OF_SENTENCE, _end_of_sentence),
 )
 _PATTERNS = {
     "numeral": NUMERAL,

@@ -125,7 +125,7 @@ def test_importing_and_loading_it_loads_no_torch_and_opens_no_socket() -> None:
 LONG = [
     "a", "1", "1,", "a.", "-", "a@", "A", "é", "你", "'", "a'", "http://", "1 ", "March ", "/", "(1", "+1 ", "0:", "\n",
     "x1", "<a", "1/", "$1", "1.1.", "aB", "a1-", "(", "[)", "e.g. ", "St. ", "ab.", "\U000f0000", "^2", "q ",
-    "1-", "IT'", "Mon-", "Mar 1-", "1/2 ", "A St ", "a.p", "5 µm", "Part I ", "a > B", "'0",
+    "1-", "IT'", "Mon-", "Mar 1-", "1/2 ", "A St ", "a.p", "5 µm", "Part I ", "a > B", "'0", "$5-", "v1.", ".5 m",
 ]  # fmt: skip
 
 
