@@ -84,6 +84,17 @@ def test_words_that_are_in_no_dictionary_are_read_all_the_same(front_end: FrontE
     assert front_end.phonemize(word) == symbols
 
 
+def test_a_word_that_cannot_be_said_is_spelled(front_end: FrontEnd) -> None:
+    """Without a vowel, with none in the sounds that the model finds, or of more than 40 letters."""
+    assert front_end.phonemize("xq yt") == "EH1 K S K Y UW1 | W AY1 T IY1"
+    assert front_end.phonemize("a" * 41) == " ".join(["EY1"] * 41) != front_end.phonemize("a" * 40)
+
+
+def test_a_word_after_and_is_a_noun_where_it_often_is(front_end: FrontEnd) -> None:
+    assert front_end.phonemize("dog and house").endswith("HH AW1 S")
+    assert front_end.phonemize("stop and refuse").endswith("R AH0 F Y UW1 Z")
+
+
 @given(text=ANY_TEXT)
 def test_any_text_gives_symbols_of_the_inventory_only(front_end: FrontEnd, text: str) -> None:
     symbols = front_end.phonemize(text).split(" ")

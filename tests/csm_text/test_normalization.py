@@ -57,6 +57,25 @@ def _digest(front_end: FrontEnd, cases: list[list[str]]) -> str:
 
 
 @pytest.mark.parametrize(
+    ("written", "spoken"),
+    [
+        ("1099", "one thousand ninety nine"),
+        ("1100", "eleven hundred"),
+        ("2099", "twenty ninety nine"),
+        ("2100", "two thousand one hundred"),
+        ("100,000,000,000,000", "one hundred trillion"),
+        ("1,000,000,000,000,000", "one" + " zero" * 15),
+        ("1/2/49", "january second , twenty forty nine"),
+        ("1/2/50", "january second , nineteen fifty"),
+        ("12/13/2024", "december thirteenth , twenty twenty four"),
+        ("13/12/2024", "december thirteenth , twenty twenty four"),
+    ],
+)
+def test_limits_of_the_rules_are_those_of_the_page(front_end: FrontEnd, written: str, spoken: str) -> None:
+    assert front_end.normalize(written) == spoken
+
+
+@pytest.mark.parametrize(
     "digits", ["0", "7", "13", "40", "99", "100", "101", "110", "999", "1000", "1000000", "20000013"]
 )
 def test_words_of_a_number_say_its_value(digits: str) -> None:
