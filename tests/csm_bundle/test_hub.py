@@ -63,10 +63,10 @@ def test_one_file_is_fetched_alone(server: HubServer, hub: Hub) -> None:
 
 
 def test_a_folder_is_fetched_whole_and_nothing_beside_it(server: HubServer, hub: Hub) -> None:
-    server.repository(REPOSITORY).push(FIRST)
+    server.repository(REPOSITORY).push({**FIRST, "weights-old/c.bin": b"c", "weights.txt": b"t"})
     folder = fetch(hub, "hf:acme/voice:weights")
     assert sorted(p.name for p in folder.iterdir()) == ["a.bin", "b.bin"]
-    assert not (folder.parent / "config.json").exists()
+    assert [path.name for path in folder.parent.iterdir()] == ["weights"]
 
 
 def test_revision_pin_stays_when_the_branch_moves(server: HubServer, hub: Hub) -> None:

@@ -68,6 +68,7 @@ def _digest(front_end: FrontEnd, cases: list[list[str]]) -> str:
         ("1/2/49", "january second , twenty forty nine"),
         ("1/2/50", "january second , nineteen fifty"),
         ("12/13/2024", "december thirteenth , twenty twenty four"),
+        ("yes) no", "yes , no"),
         ("13/12/2024", "december thirteenth , twenty twenty four"),
     ],
 )

@@ -17,6 +17,7 @@ from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 
 from csm_bundle.bundle import open_bundle
 from csm_bundle.errors import BundleError
+from csm_engine.types import GenerationRequest, Segment
 from csm_text.frontend import load
 from csm_text.lexicon import Entry, Lexicon
 from services.engine.load import load_engine
@@ -166,6 +167,14 @@ def test_the_operators_words_go_before_those_of_the_bundle(make_bundle: MakeBund
     bundle = open_bundle(str(make_bundle(lexicon="csm\tsesame\ntts\tspeech\n")))
     assert SpokenText(bundle, lexicon).read(1, "csm tts") == "see ess em speech"
     assert SpokenText(bundle, None).read(1, "csm tts") == "sesame speech"
+    write(lexicon, "csm\tsee ess em\ndata\tdah ta\tanna\n")
+    assert SpokenText(bundle, lexicon).read(1, "csm tts data") == "see ess em speech dah ta"
+
+
+async def test_a_request_is_read_with_the_words_of_the_bundle_alone(make_bundle: MakeBundle) -> None:
+    request = GenerationRequest("r", [Segment(1, "csm")], 1)
+    read = await SpokenText(open_bundle(str(make_bundle(lexicon="csm\tsesame\n"))), None).read_request(request)
+    assert [segment.text for segment in read.segments] == ["sesame"]
 
 
 def test_speakers_without_words_of_their_own_share_one_lexicon(
