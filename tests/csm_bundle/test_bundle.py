@@ -49,6 +49,7 @@ def test_mimi_with_a_config_beside_it_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "ckpt.pt").write_bytes(b"w")
     (tmp_path / "mimi").mkdir()
     (tmp_path / "mimi" / "config.json").write_text("{}")
+    (tmp_path / "mimi" / "model.safetensors").write_bytes(b"m")
     assert open_bundle(str(tmp_path)).path("mimi") == tmp_path / "mimi"
 
 

@@ -113,12 +113,11 @@ def test_wrong_seed_is_refused(tmp_path: Path, seed: object) -> None:
     [
         ({"text": "half a pair: \ud800"}, r"voice\.json: text is .*; a string without lone surrogates is needed"),
         ({"description": "\udfff"}, r"voice\.json: description is .*; a string without lone surrogates is needed"),
+        ({"audio": "", "codes": "prompt.wav"}, r"voice\.json: codes and codec must be given together"),
         ({"audio": "prompt.wav\0"}, r"voice\.json: prompt\.wav\0 must be a file beside it"),
     ],
 )
-def test_text_that_no_file_and_no_message_can_hold_is_refused(
-    tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
+def test_prompt_that_cannot_be_used_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     write_voice(tmp_path, "carol", **changes)
     with pytest.raises(BundleError, match=message):
         read_voices(tmp_path)
