@@ -137,6 +137,21 @@ def test_missing_shard_is_named(tiny_config: ModelConfig, tmp_path: Path) -> Non
         load_model(tmp_path)
 
 
+def test_index_that_names_a_wrong_shard_is_an_error(tiny_config: ModelConfig, tmp_path: Path) -> None:
+    write_transformers(tmp_path, tiny_config, seed=3, num_shards=2)
+    index = tmp_path / "model.safetensors.index.json"
+    shards = json.loads(index.read_text())["weight_map"]
+    first = min(shards)
+    (other,) = set(shards.values()) - {shards[first]}
+    for shard, message in (
+        (other, f"{other}: the index says that .*{first}"),
+        ("../x", "names the shard ../x, which is"),
+    ):
+        index.write_text(json.dumps({"weight_map": shards | {first: shard}}))
+        with pytest.raises(CheckpointError, match=message):
+            load_model(tmp_path)
+
+
 @pytest.mark.parametrize(
     "content", [b"{", b"\xff", b"[]", b"{}", b'{"weight_map": ["a"]}', b'{"weight_map": {"a": 5}}']
 )
