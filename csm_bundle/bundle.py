@@ -9,7 +9,7 @@
      "codec": {"name": "mimi", "weights_digest": "", "codebook_count": 32, "codebook_size": 2048,
                "frame_sample_count": 1920, "sample_rate_hertz": 24000},
      "sampling": {"temperature": 0.9, "top_k": 50},
-     "text_frontend": "english-phonemes-1",
+     "text_frontend": "english-phonemes-2",
      "voices": [{"name": "speaker-0", "speaker": 0, "language_codes": ["en"], "description": "", "seed": 7}]}
 
 A part is a path relative to the folder, or `hf:OWNER/REPO[@REVISION][:PATH]`, resolved by
@@ -145,8 +145,12 @@ def open_bundle(
     Raises BundleError, GatedRepositoryError or HubUnavailableError.
     """
     hub = Hub(offline=offline, cache_dir=cache_dir, token=token, endpoint=endpoint)
-    folder = Path(reference).expanduser()
-    if not reference.startswith("hf:") and folder.is_dir():
+    try:
+        folder = Path(reference).expanduser()
+        is_folder = not reference.startswith("hf:") and folder.is_dir()
+    except (OSError, RuntimeError) as error:  # a name that is too long, a folder that may not be read, an unknown ~user
+        raise BundleError(f'The bundle "{reference[:200]}" cannot be opened: {error}.') from None
+    if is_folder:
         if revision is not None:
             raise BundleError(f'revision is "{revision}", but {folder} is a folder; only a repository has one.')
         return _open_folder(folder.resolve(), hub)

@@ -12,10 +12,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le, MinLen
-from pydantic import BeforeValidator, Strict, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Strict,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic_core import PydanticCustomError
 
 from csm_bundle.errors import CheckpointError
+
+# What `json.loads` raises of bytes or text: also for numbers of thousands of digits, and for deep nesting.
+NOT_JSON = (ValueError, RecursionError)
 
 _REFUSED = "refused"  # type of the errors that `refuse` makes
 
@@ -45,7 +55,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """The JSON object that is a checkpoint's configuration. Raises CheckpointError."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, *NOT_JSON) as error:
         raise CheckpointError(f"{path}: cannot be read as JSON: {error}.") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: holds {type(values).__name__}; an object is needed.")
@@ -95,8 +105,15 @@ def keys(required: Collection[str], optional: Collection[str] = ()) -> BeforeVal
     return BeforeValidator(check)
 
 
-Text = Annotated[str, Strict(), needed("a string is needed")]
+def _no_surrogates(text: str) -> str:
+    """JSON can hold half a surrogate pair, which no message and no file can."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise refuse("a string without lone surrogates is needed")
+    return text
+
+
+Text = Annotated[str, Strict(), AfterValidator(_no_surrogates), needed("a string is needed")]
 Name = Annotated[str, Strict(), MinLen(1), needed("a string is needed")]
-Natural = Annotated[int, Strict(), Ge(0), needed("a whole number of at least 0 is needed")]
+Speaker = Annotated[int, Strict(), Ge(0), Le(2**31 - 1), needed("a whole number from 0 to 2^31 - 1 is needed")]
 Seed = Annotated[int, Strict(), Ge(0), Le(2**63 - 1), needed("a whole number from 0 to 2^63 - 1 is needed")]
 Positive = Annotated[int, Strict(), Ge(1), needed("a whole number of at least 1 is needed")]

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from glob import escape
 from pathlib import Path, PurePosixPath
 from typing import Self
 
@@ -102,7 +103,7 @@ class Hub:
             snapshot = snapshot_download(
                 pinned.repository,
                 revision=pinned.revision,
-                allow_patterns=sorted(names),
+                allow_patterns=sorted(map(escape, names)),
                 cache_dir=self.cache_dir,
                 local_files_only=self.offline,
                 token=self.token,
@@ -157,6 +158,11 @@ def _readable_errors(reference: HubReference) -> Iterator[None]:
         httpx.TransportError,
     ) as error:
         raise HubUnavailableError(_unavailable(reference, _first_line(error))) from error
+    except OSError as error:
+        raise BundleError(
+            f"{reference} cannot be stored in the local cache: {_first_line(error)}. "
+            "Make room or give write access there, or point HF_HOME at another folder."
+        ) from error
 
 
 def _how_to_get_access(repository: str) -> str:

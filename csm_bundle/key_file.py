@@ -100,6 +100,8 @@ def _parse(path: Path, text: str, num_bytes: int, check: Callable[[str, bytes], 
         raise KeyringError(f"{path}, line {error.lineno}: not valid JSON.") from None
     except RecursionError:
         raise KeyringError(f"{path}: nested too deeply to be a keyring.") from None
+    except ValueError:
+        raise KeyringError(f"{path}: holds a number of thousands of digits.") from None
     try:
         content = _Content.model_validate(parsed)
     except ValidationError as error:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le, MinLen
 from pydantic import AfterValidator, BeforeValidator, Strict, TypeAdapter, ValidationError, ValidationInfo
 
-from csm_bundle.checked_json import Name, Natural, Seed, Text, first_problem, keys, needed, refuse
+from csm_bundle.checked_json import NOT_JSON, Name, Seed, Speaker, Text, first_problem, keys, needed, refuse
 from csm_bundle.codec_identity import CodecIdentity
 from csm_bundle.errors import BundleError
 from csm_bundle.hub import HubReference, checked_relative_path
@@ -38,7 +38,7 @@ class Voice:
     """A name that callers may use for one of the model's speakers."""
 
     name: Name
-    speaker: Natural
+    speaker: Speaker
     language_codes: Annotated[tuple[Name, ...], needed("a list is needed")] = ()  # BCP-47
     description: Text = ""
     seed: Seed | None = None  # of requests that set none; drawn when None
@@ -135,8 +135,12 @@ def read_manifest(path: Path) -> Manifest:
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(f"{path} cannot be read: {error}.") from error
     try:
-        return _MANIFEST.validate_python(json.loads(text), context=path)
+        content = json.loads(text)
     except json.JSONDecodeError as error:
         raise BundleError(f"{path}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}.") from error
+    except NOT_JSON as error:
+        raise BundleError(f"{path}: not valid JSON: {error}.") from error
+    try:
+        return _MANIFEST.validate_python(content, context=path)
     except ValidationError as error:
         raise BundleError(f"{path}: {first_problem(error)}.") from error

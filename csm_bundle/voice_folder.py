@@ -22,7 +22,7 @@ from typing import Annotated
 from annotated_types import MinLen
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from csm_bundle.checked_json import Name, Natural, Seed, Text, first_problem, keys, needed, refuse
+from csm_bundle.checked_json import NOT_JSON, Name, Seed, Speaker, Text, first_problem, keys, needed, refuse
 from csm_bundle.codec_identity import CodecIdentity
 from csm_bundle.errors import BundleError
 
@@ -46,7 +46,7 @@ class _Content:
     """One voice.json."""
 
     format: Annotated[int, AfterValidator(lambda given: _of_this_format(given))]
-    speaker: Natural
+    speaker: Speaker
     text: Text = ""
     audio: Text = ""
     codes: Text = ""
@@ -112,9 +112,11 @@ def _read(path: Path) -> FolderVoice:
     if VOICE_NAME.fullmatch(name) is None:
         raise BundleError(f"{path.parent}: a voice's name is 1 to 64 letters, digits or . _ -")
     try:
-        content = _CONTENT.validate_python(json.loads(_bounded(path, MAX_MANIFEST_BYTES)))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        parsed = json.loads(_bounded(path, MAX_MANIFEST_BYTES))
+    except NOT_JSON as error:
         raise BundleError(f"{path} is not valid JSON: {error}.") from error
+    try:
+        content = _CONTENT.validate_python(parsed)
     except ValidationError as error:
         raise BundleError(f"{path}: {first_problem(error)}.") from error
     if why := _wrong_together(content):
@@ -155,7 +157,7 @@ def _prompt_file(path: Path, name: str) -> bytes:
     if not name:
         return b""
     file = path.parent / name
-    if file.parent != path.parent or file.is_symlink() and not file.exists():
+    if "\0" in name or file.parent != path.parent or file.is_symlink() and not file.exists():
         raise BundleError(f"{path}: {name} must be a file beside it.")
     return _bounded(file, MAX_PROMPT_BYTES)
 

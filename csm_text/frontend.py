@@ -1,6 +1,6 @@
 """Text front ends by name. A bundle asks for one, and the name is part of its weights' digest.
 
-    front_end = load("english-phonemes-1")
+    front_end = load("english-phonemes-2")
     front_end.phonemize("It's 3:45 pm.")  # "IH1 T S | TH R IY1 | F AO1 R T IY0 | F AY1 V | P IY1 | EH1 M ."
 
 A front end always returns the same symbols for the same text. A change of its inventory, dictionary, model or rules
@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Protocol
 
 from csm_text.normalization.normalize import Normalizer
-from csm_text.normalization.scripts import PRIVATE
 from csm_text.pronunciation.dictionary import Dictionary
 from csm_text.pronunciation.letters import LetterModel
 from csm_text.pronunciation.pronounce import Pronouncer
-from csm_text.symbols import BOUNDARY, STRENGTH, add_mark
+from csm_text.symbols import BOUNDARY, PRIVATE, STRENGTH, add_mark
 
 DATA = Path(__file__).parent / "data"
-NAMES = ("english-phonemes-1",)
+_VERSIONS = {"english-phonemes-1": 1, "english-phonemes-2": 2}
+NAMES = tuple(_VERSIONS)
 
 
 class UnknownFrontEndError(ValueError):
@@ -32,7 +32,7 @@ class Lexicon(Protocol):
     """The interface of an operator's lexicon (lexicon.py)."""
 
     def respell(self, text: str) -> str:
-        """The text with the lexicon's words replaced: by words, or by one character of `scripts.PRIVATE` for phones."""
+        """The text with the lexicon's words replaced: by words, or by one character of `symbols.PRIVATE` for phones."""
 
     def phones(self, character: str) -> tuple[str, ...]:
         """The phones behind a private character; () for a character that this lexicon did not make."""
@@ -45,7 +45,7 @@ class FrontEnd:
         self.name = name
         dictionary = Dictionary(DATA / "cmudict.z")
         self._pronouncer = Pronouncer(dictionary, LetterModel(DATA / "letters.xz"))
-        self._normalize = Normalizer(self._pronouncer)
+        self._normalize = Normalizer(self._pronouncer, _VERSIONS[name])
 
     def normalize(self, text: str) -> str:
         """The spoken words in readable form: small letters, capitals for letter names, and marks."""

@@ -8,7 +8,7 @@
 Tabs part the columns. A pronunciation is other words, or phones of symbols.py between slashes. Phones need a bundle
 with a text front end. A word with a capital matches only as it is written; a word without matches in any case. A word
 begins with a letter or a digit and may hold spaces. It matches only where no letter or digit is beside it. Where two
-entries match, the longer one is used, and a voice's own entry before one for all voices.
+entries match, the longer one is used; of equal ones a voice's own, then the one written as the text has it.
 
 Bundles without a front end use it too, as another spelling. It reads no bundle and knows no voices.
 """
@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import csv
 import re
+import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from csm_text.symbols import PHONES
+from csm_text.symbols import PHONES, PRIVATE
 
 MOST_ENTRIES = 20_000
 LONGEST = 200  # characters of a word, and of how it is said
@@ -44,22 +45,56 @@ class Entry:
     voice: str = ""  # "" is every voice
 
 
+class _Alike:
+    """Entries whose words begin alike."""
+
+    def __init__(self) -> None:
+        self.lengths: list[int] = []
+        self._as_written: dict[str, tuple[int, str]] = {}  # word -> precedence and how it is said
+        self._in_any_case: dict[str, tuple[int, str]] = {}
+
+    def add(self, word: str, said: str) -> None:
+        """Entries are added in order of precedence."""
+        word = word.replace("’", "'")
+        words = self._in_any_case if word == word.lower() else self._as_written
+        words.setdefault(word, (len(self._as_written) + len(self._in_any_case), said))
+        if len(word) not in self.lengths:
+            self.lengths.append(len(word))
+
+    def find(self, text: str, start: int) -> tuple[int, str] | None:
+        """The end of the longest word that begins at `start`, and how it is said."""
+        for length in self.lengths:
+            end = start + length
+            if not _is_boundary(text, end):
+                continue
+            word = text[start:end].replace("’", "'")
+            found = [words[key] for words, key in self._tables(word) if key in words]
+            if found:
+                return end, min(found)[1]
+        return None
+
+    def _tables(self, word: str) -> tuple[tuple[dict[str, tuple[int, str]], str], ...]:
+        return (self._as_written, word), (self._in_any_case, word.lower())
+
+
 class Lexicon:
     """The entries that apply to one speaker. It stores no text."""
 
     def __init__(self, *files: Sequence[Entry], voices: Collection[str] = ()) -> None:
         """files: the entries of each file, in order of precedence; voices: the speaker's names."""
+        files = tuple(sorted(file, key=lambda entry: entry.word == entry.word.lower()) for file in files)
         own = [[entry for entry in file if entry.voice in voices and entry.voice] for file in files]
         general = [[entry for entry in file if not entry.voice] for file in files]
         entries = [entry for parts in zip(own, general, strict=True) for part in parts for entry in part]
         with_phones = sorted({entry.phones for entry in entries if entry.phones})
         self._phones = {chr(_FIRST_PRIVATE + index): phones for index, phones in enumerate(with_phones)}
         characters = {phones: character for character, phones in self._phones.items()}
-        # First run of letters and digits, in small letters -> the entries that begin with it, longest first.
-        self._beginning: dict[str, list[tuple[Entry, str]]] = {}
-        for entry in sorted(entries, key=lambda entry: len(entry.word), reverse=True):
-            said = characters[entry.phones] if entry.phones else entry.spelling
-            self._beginning.setdefault(_first_run(entry.word), []).append((entry, said))
+        self._beginning: dict[str, _Alike] = {}  # by the first run of letters and digits, in small letters
+        for entry in entries:
+            said = characters[entry.phones] if entry.phones else PRIVATE.sub(" ", entry.spelling)
+            self._beginning.setdefault(_first_run(entry.word), _Alike()).add(entry.word, said)
+        for alike in self._beginning.values():
+            alike.lengths.sort(reverse=True)
 
     def respell(self, text: str) -> str:
         """The text with the entries' words replaced: by other words, or by a private character for phones."""
@@ -76,13 +111,13 @@ class Lexicon:
         for match in _START.finditer(text):
             if match.start() < done:
                 continue
-            for entry, said in self._beginning.get(match[0].lower(), ()):
-                end = match.start() + len(entry.word)
-                if _is(entry.word, text[match.start() : end]) and _is_boundary(text, end):
-                    yield text[done : match.start()]
-                    yield said
-                    done = end
-                    break
+            alike = self._beginning.get(match[0].lower())
+            found = alike.find(text, match.start()) if alike else None
+            if found:
+                end, said = found
+                yield text[done : match.start()]
+                yield said
+                done = end
         yield text[done:]
 
 
@@ -92,7 +127,7 @@ def read_lexicon(path: Path, *, phones: bool, voices: Collection[str]) -> list[E
     Raises: LexiconError; OSError when the file cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # some editors write a byte order mark
     except UnicodeDecodeError as error:
         raise LexiconError(f"{path} is no UTF-8: {error}.") from None
     entries: dict[tuple[str, str], Entry] = {}
@@ -141,10 +176,6 @@ def _first_run(word: str) -> str:
     return match[0].lower() if match else ""
 
 
-def _is(word: str, text: str) -> bool:
-    return text == word or (word == word.lower() and text.lower() == word)
-
-
 def _is_boundary(text: str, end: int) -> bool:
-    """Whether a word may end here: before no letter and no digit."""
-    return end >= len(text) or not text[end].isalnum()
+    """Whether a word may end here: before no letter, no digit and no accent."""
+    return end >= len(text) or not (text[end].isalnum() or unicodedata.combining(text[end]))

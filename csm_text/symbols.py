@@ -1,10 +1,12 @@
-"""The symbols of the front end `english-phonemes-1`, in a fixed order: a symbol's place is its id.
+"""The symbols of the front ends `english-phonemes-1` and `-2`, in a fixed order: a symbol's place is its id.
 
 They are the 39 ARPABET phones of CMUdict, vowels with their stress (0 none, 1 primary, 2 secondary), a boundary between
 two words, and marks. The list never changes: other symbols need another front end with another name.
 """
 
 from __future__ import annotations
+
+import re
 
 VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
 CONSONANTS = (
@@ -18,6 +20,7 @@ BOUNDARY = "|"
 MARKS = ("-", ",", ":", ";", "...", ".", "!", "?")
 
 SYMBOLS = (BOUNDARY, *MARKS, *PHONES)
+PRIVATE = re.compile("[\U000f0000-\U000ffffd]")  # characters that stand for a lexicon's words with phones
 STRENGTH = {mark: strength for strength, mark in enumerate(MARKS)}
 
 

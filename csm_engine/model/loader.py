@@ -37,7 +37,8 @@ WEIGHT_FILES = (
 def load_model(path: Path, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> CSM:
     """Loads the checkpoint in a folder, or a weight file whose config.json lies beside it.
 
-    Raises: CheckpointError naming the file and the first key that is missing, unexpected, or of a wrong shape or type.
+    Raises: CheckpointError naming the file and the first key that is missing, unexpected, of a wrong shape or type, or
+    that holds NaN or infinity.
     """
     weights = _weight_file(path) if path.is_dir() else path
     config = ModelConfig.from_json(weights.parent / "config.json")
@@ -60,6 +61,8 @@ def load_model(path: Path, *, device: str | torch.device = "cpu", dtype: torch.d
             raise CheckpointError(f"{weights}: {entry.theirs} is of {tensor.dtype}; weights must be floating point")
         tensor = unpermute_rotary(tensor, entry.heads) if entry.heads else tensor
         state[entry.ours] = tensor.to(device=device, dtype=dtype)
+        if not torch.stack(torch.aminmax(state[entry.ours])).isfinite().all():
+            raise CheckpointError(f"{weights}: {entry.theirs} holds values that are no finite numbers as {dtype}")
     return _finish(model, state)
 
 
@@ -134,6 +137,10 @@ def _open_tensors(path: Path) -> Mapping[str, Tensor]:
     except Exception as error:  # torch.load raises many kinds; all mean that the file is no checkpoint
         raise CheckpointError(f"{path}: cannot be read as a torch checkpoint: {error}") from None
     state = state.get("model", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(_is_named_tensor(*entry) for entry in state.items()):
         raise CheckpointError(f"{path}: is not a dictionary of tensors")
     return state
+
+
+def _is_named_tensor(key: object, value: object) -> bool:
+    return isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided

@@ -129,7 +129,7 @@ _AS_FRACTIONS = frozenset("2 3 4 5 6 7 8 9 12 16 32".split())
 
 _signs = "|".join(re.escape(sign) for sign in _CURRENCIES)
 _scales = "|".join(sorted(_SCALES, key=len, reverse=True))
-_units = "|".join(re.escape(sign) for sign in sorted(_UNITS, key=len, reverse=True))
+UNITS = "|".join(re.escape(sign) for sign in sorted(_UNITS, key=len, reverse=True))
 _per = "|".join(sorted(_PER, key=len, reverse=True))
 
 MONEY = (
@@ -145,7 +145,7 @@ SCALED = rf"(?<![A-Za-z0-9.])(?P<scaledwhole>{NUMBER})\.(?P<scaledpart>\d{{1,6}}
 SPACED = r"(?<![\w.,+])(?P<spaced>(?:\d{1,2}|\d{3}(?= 000))(?: \d{3}){2,4})(?! ?[\d-]|[A-Za-z])"
 CENTS = r"(?P<cents>\d{1,3})\s?¢"
 MEASURE = (
-    rf"(?<![A-Za-z0-9.])(?P<usign>-)?(?P<uwhole>{NUMBER})(?:\.(?P<upart>\d{{1,20}}))?(?P<ugap>[\s-]?)(?P<unit>{_units})(?:(?<=[a-z])\.(?=\s+[a-z0-9(]|\s*[,;:?!)]))?"
+    rf"(?<![A-Za-z0-9.])(?P<usign>-)?(?P<uwhole>{NUMBER})(?:\.(?P<upart>\d{{1,20}}))?(?P<ugap>[\s-]?)(?P<unit>{UNITS})(?:(?<=[a-z])\.(?=\s+[a-z0-9(]|\s*[,;:?!)]))?"
     rf"(?P<upower>(?:\^[23])?)(?![A-Za-z0-9^]|/(?!(?:{_per})(?![A-Za-z])))(?:/(?P<uper>{_per})(?![A-Za-z]))?"
 )
 TEMPERATURE = (
@@ -191,6 +191,11 @@ def measure(found: Groups) -> str:
     words = f"{'minus ' if found['usign'] else ''}{_number(whole, part)} {_POWERS[found['upower'] or '']}"
     words += one if (whole == "1" and not part) or attributive else many
     return f"{words} per {_PER[found['uper'] or '']}" if found["uper"] else words
+
+
+def unit(sign: str) -> tuple[str, str]:
+    """One and many of a unit."""
+    return _UNITS[sign]
 
 
 def temperature(found: Groups) -> str:

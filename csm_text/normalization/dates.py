@@ -65,20 +65,20 @@ def short_date(found: Groups) -> str:
 
 
 def month_day(found: Groups) -> str:
-    return _date(_month(found["mname"]), found["mday"] or "1", found["myear"])
+    return _date(_number_of(found["mname"]), found["mday"] or "1", found["myear"])
 
 
 def day_month(found: Groups) -> str:
-    words = f"the {_ordinal(found['eday'])} of {MONTHS[_month(found['ename']) - 1]}"
+    words = f"the {_ordinal(found['eday'])} of {MONTHS[_number_of(found['ename']) - 1]}"
     return f"{words}, {year(found['eyear'])}" if found["eyear"] else words
 
 
 def month_year(found: Groups) -> str:
-    return f"{MONTHS[_month(found['nname']) - 1]} {year(found['nyear'] or '')}"
+    return f"{MONTHS[_number_of(found['nname']) - 1]} {year(found['nyear'] or '')}"
 
 
 def short_month(found: Groups) -> str:
-    return MONTHS[_month(found["oname"]) - 1]
+    return MONTHS[_number_of(found["oname"]) - 1]
 
 
 def time(found: Groups) -> str:
@@ -124,7 +124,12 @@ def _ordinal(day: str | None) -> str:
     return ordinal(str(int(day or "1")))
 
 
-def _month(name: str | None) -> int:
+def month(name: str | None) -> str:
+    """The whole name of a month."""
+    return MONTHS[_number_of(name) - 1]
+
+
+def _number_of(name: str | None) -> int:
     written = (name or "").rstrip(".")
     full = _SHORT.get(written, written)
     return MONTHS.index(full) + 1

@@ -15,30 +15,37 @@ kitten-text-processing 0.1.0 (Apache-2.0) read "555-1234" as "five hundred and f
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Callable, Container
 
+from csm_text.normalization import everyday
+from csm_text.normalization.everyday import RULES_2
 from csm_text.normalization.reading import Reading
 from csm_text.normalization.rules import RULES
 from csm_text.normalization.scripts import plain
 
-_SCANNER = re.compile("|".join(f"(?P<rule_{name}>{pattern})" for name, pattern, _ in RULES))
-_READERS = {f"rule_{name}": (name, read) for name, _, read in RULES}
+_RULES = {1: RULES, 2: RULES_2}
 _AMOUNTS = frozenset("time hour money money_after percent measure temperature".split())
 
 
 class Normalizer:
     """Reads figures, signs, abbreviations and capitals as words."""
 
-    def __init__(self, words: Container[str]) -> None:
-        """words: the known words, in small letters. They decide whether capitals are read or spelled."""
+    def __init__(self, words: Container[str], version: int) -> None:
+        """words: the known words, in small letters. They decide whether capitals are read or spelled.
+        version: 1 or 2, of english-phonemes
+        """
         self._words = words
+        self._prepared: Callable[[str], str] = everyday.prepared if version > 1 else str
+        rules = _RULES[version]
+        self._scanner = re.compile("|".join(f"(?P<rule_{name}>{pattern})" for name, pattern, _ in rules))
+        self._readers = {f"rule_{name}": (name, read) for name, _, read in rules}
 
     def __call__(self, text: str) -> str:
         """The spoken form, parted by spaces: words, spelled letters, marks, and a lexicon's private characters."""
-        reading = Reading(self._words, plain(text))
-        for match in _SCANNER.finditer(reading.text):
+        reading = Reading(self._words, plain(self._prepared(text)))
+        for match in self._scanner.finditer(reading.text):
             reading.start, reading.end = match.span()
-            name, read = _READERS[match.lastgroup or ""]
+            name, read = self._readers[match.lastgroup or ""]
             if match[0] in ("-", "–") and _joins(reading):
                 reading.say("to")
             else:

@@ -83,7 +83,7 @@ class Reading:
     def _is_letter(self, word: str) -> bool:
         """Whether "A" is the letter and no article: before a mark, and as a capital inside a sentence, unless the next
         word has a capital too."""
-        after = self.text[self.start + 1 :][:40].lstrip(" \t\n\"'")
+        after = self.text[self.start + 1 : self.start + 41].lstrip(" \t\n\"'")
         if not after or re.match(r"[,;:?!)]|\.(?!\.)", after):
             return True
         inside = bool(self.out) and self.out[-1] not in STRENGTH

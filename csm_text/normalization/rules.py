@@ -37,7 +37,7 @@ _SYMBOLS = {
 _POWERS = {"2": "squared", "3": "cubed"}
 
 
-def _said(read: Callable[[Groups], str]) -> Reader:
+def said(read: Callable[[Groups], str]) -> Reader:
     return lambda reading, found: reading.say(read(found))
 
 
@@ -49,7 +49,7 @@ def _left_out(reading: Reading, found: Groups) -> None:
     """Reads the match as nothing."""
 
 
-def _as_words(name: str) -> Reader:
+def as_words(name: str) -> Reader:
     def read(reading: Reading, found: Groups) -> None:
         address, rest = addresses.split_end(found[name] or "")
         for part in addresses.spelled(addresses.without_scheme(address)):
@@ -67,12 +67,12 @@ def _phones(reading: Reading, found: Groups) -> None:
 
 def _handle(reading: Reading, found: Groups) -> None:
     reading.say("at")
-    _as_words("handle")(reading, found)
+    as_words("handle")(reading, found)
 
 
 def _tag(reading: Reading, found: Groups) -> None:
     reading.say("hashtag")
-    _as_words("tag")(reading, found)
+    as_words("tag")(reading, found)
 
 
 def _slash_date(reading: Reading, found: Groups) -> None:
@@ -123,7 +123,8 @@ def _initials(reading: Reading, found: Groups) -> None:
     """ "U.S.", and whether its last full stop ends the text too."""
     initials = found["initials"] or ""
     reading.spell(initials.replace(".", ""), "'s" if found["possessive"] is not None else "")
-    if initials.endswith(".") and not reading.text[reading.start + len(initials) :][:20].strip():
+    end = reading.start + len(initials)
+    if initials.endswith(".") and not reading.text[end : end + 20].strip():
         reading.mark(".")
 
 
@@ -188,60 +189,60 @@ def _symbol(reading: Reading, found: Groups) -> None:
 
 RULES: tuple[tuple[str, str, Reader], ...] = (
     ("phones", r"(?P<phones>[\U000f0000-\U000ffffd](?:'s(?![A-Za-z]))?)", _phones),
-    ("mail", addresses.MAIL, _as_words("mail")),
-    ("url", addresses.URL, _as_words("url")),
-    ("domain", addresses.DOMAIN, _as_words("domain")),
-    ("iso_date", dates.ISO_DATE, _said(dates.iso_date)),
+    ("mail", addresses.MAIL, as_words("mail")),
+    ("url", addresses.URL, as_words("url")),
+    ("domain", addresses.DOMAIN, as_words("domain")),
+    ("iso_date", dates.ISO_DATE, said(dates.iso_date)),
     ("slash_date", dates.SLASH_DATE, _slash_date),
-    ("short_date", dates.SHORT_DATE, _said(dates.short_date)),
-    ("time", dates.TIME, _said(dates.time)),
-    ("hour", dates.HOUR, _said(dates.hour)),
-    ("spaced", amounts.SPACED, _said(lambda found: numbers.cardinal((found["spaced"] or "0").replace(" ", "")))),
-    ("phone", addresses.PHONE, _said(addresses.phone)),
-    ("dotted", addresses.DOTTED, _said(addresses.dotted)),
-    ("money", amounts.MONEY, _said(amounts.money)),
-    ("money_after", amounts.MONEY_AFTER, _said(amounts.money)),
-    ("cents", amounts.CENTS, _said(amounts.cents)),
-    ("temperature", amounts.TEMPERATURE, _said(amounts.temperature)),
-    ("percent", amounts.PERCENT, _said(amounts.percent)),
-    ("day_month", dates.DAY_MONTH, _said(dates.day_month)),
-    ("month_day", dates.MONTH_DAY, _said(dates.month_day)),
-    ("month_year", dates.MONTH_YEAR, _said(dates.month_year)),
-    ("short_month", dates.SHORT_MONTH, _said(dates.short_month)),
-    ("feet", amounts.FEET, _said(amounts.feet)),
-    ("multiple", amounts.MULTIPLE, _said(amounts.multiple)),
-    ("scaled", amounts.SCALED, _said(amounts.scaled)),
-    ("decade", dates.DECADE, _said(dates.decade)),
-    ("measure", amounts.MEASURE, _said(amounts.measure)),
-    ("fraction", amounts.FRACTION, _said(amounts.fraction)),
-    ("year_range", dates.YEAR_RANGE, _said(dates.year_range)),
-    ("era_year", dates.ERA_YEAR, _said(dates.era_year)),
+    ("short_date", dates.SHORT_DATE, said(dates.short_date)),
+    ("time", dates.TIME, said(dates.time)),
+    ("hour", dates.HOUR, said(dates.hour)),
+    ("spaced", amounts.SPACED, said(lambda found: numbers.cardinal((found["spaced"] or "0").replace(" ", "")))),
+    ("phone", addresses.PHONE, said(addresses.phone)),
+    ("dotted", addresses.DOTTED, said(addresses.dotted)),
+    ("money", amounts.MONEY, said(amounts.money)),
+    ("money_after", amounts.MONEY_AFTER, said(amounts.money)),
+    ("cents", amounts.CENTS, said(amounts.cents)),
+    ("temperature", amounts.TEMPERATURE, said(amounts.temperature)),
+    ("percent", amounts.PERCENT, said(amounts.percent)),
+    ("day_month", dates.DAY_MONTH, said(dates.day_month)),
+    ("month_day", dates.MONTH_DAY, said(dates.month_day)),
+    ("month_year", dates.MONTH_YEAR, said(dates.month_year)),
+    ("short_month", dates.SHORT_MONTH, said(dates.short_month)),
+    ("feet", amounts.FEET, said(amounts.feet)),
+    ("multiple", amounts.MULTIPLE, said(amounts.multiple)),
+    ("scaled", amounts.SCALED, said(amounts.scaled)),
+    ("decade", dates.DECADE, said(dates.decade)),
+    ("measure", amounts.MEASURE, said(amounts.measure)),
+    ("fraction", amounts.FRACTION, said(amounts.fraction)),
+    ("year_range", dates.YEAR_RANGE, said(dates.year_range)),
+    ("era_year", dates.ERA_YEAR, said(dates.era_year)),
     (
         "ordinal",
         rf"(?<![\w.,])(?P<ordinal>{_N})(?i:st|nd|rd|th)(?![A-Za-z0-9])",
-        _said(lambda found: numbers.ordinal(found["ordinal"] or "0")),
+        said(lambda found: numbers.ordinal(found["ordinal"] or "0")),
     ),
     ("range", rf"(?<![\w.,-])(?P<from>{_N})(?P<hyphen>\s?[-–]\s?)(?P<to>{_N})(?![\w-]|[.,]\d)", _range),
     (
         "ratio",
         r"(?<![\w.,:])(?P<ratio1>\d{1,6}):(?P<ratio2>\d{1,6})(?![\w:])",
-        _said(lambda found: " to ".join(numbers.cardinal(found[name] or "0") for name in ("ratio1", "ratio2"))),
+        said(lambda found: " to ".join(numbers.cardinal(found[name] or "0") for name in ("ratio1", "ratio2"))),
     ),
     ("times", rf"(?<![\w.,])(?P<times1>{_N})(?P<cross>\s?[x×*]\s?)(?={_N}(?![A-Za-z]))", _times),
     (
         "sign",
         r"(?:(?<=[\s(\[])|^)(?P<sign>[-+])(?=[\d.])",
-        _said(lambda found: "minus" if found["sign"] == "-" else "plus"),
+        said(lambda found: "minus" if found["sign"] == "-" else "plus"),
     ),
     (
         "decimal",
         rf"(?<![A-Za-z0-9])(?P<whole>{_N})?\.(?P<decimals>\d{{1,40}})(?!\d|\.\d)",
-        _said(lambda found: numbers.decimal(found["whole"] or "", found["decimals"] or "0")),
+        said(lambda found: numbers.decimal(found["whole"] or "", found["decimals"] or "0")),
     ),
-    ("number", rf"(?<![A-Za-z0-9])(?P<number>{_N})(?![A-Za-z0-9])", _said(_number)),
+    ("number", rf"(?<![A-Za-z0-9])(?P<number>{_N})(?![A-Za-z0-9])", said(_number)),
     ("emoticon", abbreviations.EMOTICON, _left_out),
     ("doctor", abbreviations.DOCTOR, lambda reading, found: reading.spell("PHD")),
-    ("latin", abbreviations.LATIN_RULE, _said(abbreviations.latin)),
+    ("latin", abbreviations.LATIN_RULE, said(abbreviations.latin)),
     ("pair", abbreviations.PAIR, _pair),
     ("initials", abbreviations.INITIALS, _initials),
     ("abbreviation", abbreviations.ABBREVIATION, _abbreviation),
@@ -252,13 +253,13 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     (
         "language",
         r"(?<![A-Za-z0-9])(?P<language>[CF])(?P<suffix>\+\+|\#)(?![A-Za-z0-9])",
-        _said(lambda found: f"{found['language']} {'plus plus' if found['suffix'] == '++' else 'sharp'}"),
+        said(lambda found: f"{found['language']} {'plus plus' if found['suffix'] == '++' else 'sharp'}"),
     ),
     ("handle", addresses.HANDLE, _handle),
     (
         "tag_number",
         addresses.TAG_NUMBER,
-        _said(lambda found: f"number {numbers.cardinal(found['tagnumber'] or '0')}"),
+        said(lambda found: f"number {numbers.cardinal(found['tagnumber'] or '0')}"),
     ),
     ("tag", addresses.TAG, _tag),
     (
@@ -271,9 +272,9 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
         r"(?P<word>[A-Za-z]{1,100}(?:'[A-Za-z]{1,100}){0,4})",
         lambda reading, found: reading.word(found["word"] or ""),
     ),
-    ("digits", r"(?P<digits>\d{1,40})", _said(lambda found: numbers.cardinal(found["digits"] or "0"))),
+    ("digits", r"(?P<digits>\d{1,40})", said(lambda found: numbers.cardinal(found["digits"] or "0"))),
     ("possessed", r"(?<=\d)'s(?![A-Za-z])", _possessed),
-    ("power", r"(?<=[A-Za-z0-9)])\^(?P<power>\d{1,3})(?!\d)", _said(_power)),
+    ("power", r"(?<=[A-Za-z0-9)])\^(?P<power>\d{1,3})(?!\d)", said(_power)),
     ("heading", r"(?:^|(?<=\n))#{1,6}\s", _marked(".")),
     ("paragraph", r"\n[^\S\n]{0,20}\n\s{0,20}", _marked(".")),
     ("dots", r"\.{2,10}", _marked("...")),

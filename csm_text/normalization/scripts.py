@@ -11,7 +11,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-PRIVATE = re.compile("[\U000f0000-\U000ffffd]")  # reserved for words of a lexicon that come with their phones
+from csm_text.symbols import PRIVATE
 
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -109,7 +109,7 @@ _WIDE_JOIN = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad\ufe0e\
 
 
 def plain(text: str) -> str:
-    """The text in ASCII. The only other characters in it are `– — × ° € £ ¥ ₹ ¢` and those of `PRIVATE`."""
+    """The text in ASCII. The only other characters in it are `– — × ° € £ ¥ ₹ ¢` and those of `symbols.PRIVATE`."""
     if not text.isascii():
         text = unicodedata.normalize("NFC", text.translate(_WIDE_JOIN))
         text = re.sub("(?<=[0-9])(?=[¼½¾⅐-⅞])", " ", text)

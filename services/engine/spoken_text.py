@@ -18,7 +18,7 @@ from csm_text.frontend import FrontEnd, UnknownFrontEndError, load
 from csm_text.lexicon import Entry, Lexicon, LexiconError, read_lexicon
 from services.common.watched_files import FollowedFiles
 
-_Lexicons = Mapping[int | None, Lexicon]  # of speakers; None: of those that have no name
+_Lexicons = Mapping[int | None, Lexicon]  # of speakers with words of their own; None: of all others
 
 
 class LexiconFileError(OSError):
@@ -79,7 +79,8 @@ class SpokenText:
 
     def _of_speakers(self, entries: Sequence[Entry]) -> _Lexicons:
         lexicons: dict[int | None, Lexicon] = {None: Lexicon(entries, self._own)}
-        for speaker in set(self._voices.values()):
+        with_words = {entry.voice for entry in (*entries, *self._own) if entry.voice}
+        for speaker in {self._voices[name] for name in with_words}:
             names = [name for name, number in self._voices.items() if number == speaker]
             lexicons[speaker] = Lexicon(entries, self._own, voices=names)
         return lexicons

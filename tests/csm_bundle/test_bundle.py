@@ -49,6 +49,7 @@ def test_mimi_with_a_config_beside_it_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "ckpt.pt").write_bytes(b"w")
     (tmp_path / "mimi").mkdir()
     (tmp_path / "mimi" / "config.json").write_text("{}")
+    (tmp_path / "mimi" / "model.safetensors").write_bytes(b"m")
     assert open_bundle(str(tmp_path)).path("mimi") == tmp_path / "mimi"
 
 
@@ -72,3 +73,9 @@ def test_production_bundle_is_valid_and_complete() -> None:
     assert bundle.parts == DEFAULT_PARTS
     assert bundle.codec is not None
     assert bundle.codec.sample_rate_hertz / bundle.codec.frame_sample_count == 12.5
+
+
+@pytest.mark.parametrize("reference", ["~no-such-user-here/bundle", "b" * 5_000, "/" + "b" * 5_000])
+def test_name_that_cannot_be_looked_up_is_an_error(reference: str) -> None:
+    with pytest.raises(BundleError, match=f'The bundle "{reference[:200]}" cannot be opened: '):
+        open_bundle(reference)

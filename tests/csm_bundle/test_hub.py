@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -61,10 +63,10 @@ def test_one_file_is_fetched_alone(server: HubServer, hub: Hub) -> None:
 
 
 def test_a_folder_is_fetched_whole_and_nothing_beside_it(server: HubServer, hub: Hub) -> None:
-    server.repository(REPOSITORY).push(FIRST)
+    server.repository(REPOSITORY).push({**FIRST, "weights-old/c.bin": b"c", "weights.txt": b"t"})
     folder = fetch(hub, "hf:acme/voice:weights")
     assert sorted(p.name for p in folder.iterdir()) == ["a.bin", "b.bin"]
-    assert not (folder.parent / "config.json").exists()
+    assert [path.name for path in folder.parent.iterdir()] == ["weights"]
 
 
 def test_revision_pin_stays_when_the_branch_moves(server: HubServer, hub: Hub) -> None:
@@ -161,3 +163,32 @@ def test_missing_file_is_named_with_what_there_is(server: HubServer, hub: Hub) -
     server.repository(REPOSITORY).push(FIRST)
     with pytest.raises(BundleError, match=r'no "tokenizer.json".*config.json, weights/a.bin'):
         fetch(hub, "hf:acme/voice:tokenizer.json")
+
+
+def test_full_disk_is_an_error_and_leaves_nothing_that_is_taken_for_the_file(server: HubServer, hub: Hub) -> None:
+    content = {"a.bin": b"a" * 5_000_000}
+    server.repository(REPOSITORY).push(content)
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        with pytest.raises(
+            BundleError, match=r"acme/voice@.* cannot be stored in the local cache: .*too large.*HF_HOME"
+        ):
+            fetch(hub, "hf:acme/voice")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (fetch(hub, "hf:acme/voice") / "a.bin").read_bytes() == content["a.bin"]
+
+
+def test_cache_that_is_no_folder_is_an_error(server: HubServer, hub: Hub, tmp_path: Path) -> None:
+    server.repository(REPOSITORY).push(FIRST)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"cannot be stored in the local cache: .*Not a directory"):
+        fetch(replace(hub, cache_dir=tmp_path / "file"), "hf:acme/voice")
+
+
+def test_signs_of_patterns_in_a_name_mean_themselves(server: HubServer, hub: Hub) -> None:
+    server.repository(REPOSITORY).push({"a[1].bin": b"a", "a1.bin": b"b"})
+    path = fetch(hub, "hf:acme/voice:a[1].bin")
+    assert path.read_bytes() == b"a" and not path.with_name("a1.bin").exists()

@@ -77,3 +77,16 @@ def test_part_outside_the_folder_is_refused(tmp_path: Path, path: str) -> None:
     write_bundle(tmp_path, valid_manifest(parts={"model": path}))
     with pytest.raises(BundleError, match="parts.model is .*relative path"):
         open_bundle(str(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"format": ' + "1" * 5_000 + "}", "\ufeff{}"])
+def test_json_that_cannot_be_held_names_the_file(tmp_path: Path, text: str) -> None:
+    write_bundle(tmp_path, text)
+    with pytest.raises(BundleError, match=r"bundle\.json.*not valid JSON"):
+        open_bundle(str(tmp_path))
+
+
+def test_speaker_that_no_message_can_hold_is_refused(tmp_path: Path) -> None:
+    write_bundle(tmp_path, valid_manifest(voices=[{"name": "ann", "speaker": 2**31}]))
+    with pytest.raises(BundleError, match=r"voices\[0\].speaker is 2147483648; a whole number from 0 to 2\^31 - 1"):
+        open_bundle(str(tmp_path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,10 +25,10 @@ CONTENT = {
 }
 
 
-def write_voice(folder: Path, name: str, audio: bytes = b"RIFF") -> None:
+def write_voice(folder: Path, name: str, recording: bytes = b"RIFF", **changes: Any) -> None:
     (folder / name).mkdir(parents=True)
-    (folder / name / "voice.json").write_text(json.dumps(CONTENT))
-    (folder / name / "prompt.wav").write_bytes(audio)
+    (folder / name / "voice.json").write_text(json.dumps(CONTENT | changes))
+    (folder / name / "prompt.wav").write_bytes(recording)
 
 
 def test_bundle_has_a_folder_of_voices(tmp_path: Path) -> None:
@@ -46,8 +47,8 @@ def test_bundle_has_a_folder_of_voices(tmp_path: Path) -> None:
 def test_digest_follows_the_prompt(tmp_path: Path) -> None:
     write_voice(tmp_path, "carol")
     write_voice(tmp_path, "cy", b"RIFX")
-    carol, cy = read_voices(tmp_path)
-    assert carol.digest != cy.digest
+    write_voice(tmp_path, "dan", text="Something else.")
+    assert len({voice.digest for voice in read_voices(tmp_path)}) == 3
 
 
 @pytest.mark.parametrize("size", [0, MAX_PROMPT_BYTES + 1])
@@ -105,3 +106,25 @@ def test_wrong_seed_is_refused(tmp_path: Path, seed: object) -> None:
     write_bundle(tmp_path, valid_manifest(voices=[{"name": "ann", "speaker": 0, "seed": seed}]))
     with pytest.raises(BundleError, match=r"voices\[0\].seed is .*a whole number from 0"):
         open_bundle(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"text": "half a pair: \ud800"}, r"voice\.json: text is .*; a string without lone surrogates is needed"),
+        ({"description": "\udfff"}, r"voice\.json: description is .*; a string without lone surrogates is needed"),
+        ({"audio": "", "codes": "prompt.wav"}, r"voice\.json: codes and codec must be given together"),
+        ({"audio": "prompt.wav\0"}, r"voice\.json: prompt\.wav\0 must be a file beside it"),
+    ],
+)
+def test_prompt_that_cannot_be_used_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    write_voice(tmp_path, "carol", **changes)
+    with pytest.raises(BundleError, match=message):
+        read_voices(tmp_path)
+
+
+def test_number_of_thousands_of_digits_is_no_json(tmp_path: Path) -> None:
+    write_voice(tmp_path, "carol")
+    (tmp_path / "carol" / "voice.json").write_text('{"format": ' + "1" * 5_000 + "}")
+    with pytest.raises(BundleError, match="is not valid JSON"):
+        read_voices(tmp_path)

@@ -24,7 +24,9 @@ def test_inventory_is_69_phones_a_boundary_and_eight_marks() -> None:
 
 
 def test_unknown_name_lists_those_that_there_are() -> None:
-    with pytest.raises(UnknownFrontEndError, match='no text front end "klingon-1"; there is english-phonemes-1'):
+    with pytest.raises(
+        UnknownFrontEndError, match='no text front end "klingon-1"; there is english-phonemes-1, english-phonemes-2'
+    ):
         load("klingon-1")
 
 
@@ -82,6 +84,17 @@ def test_words_that_are_in_no_dictionary_are_read_all_the_same(front_end: FrontE
     assert front_end.phonemize(word) == symbols
 
 
+def test_a_word_that_cannot_be_said_is_spelled(front_end: FrontEnd) -> None:
+    """Without a vowel, with none in the sounds that the model finds, or of more than 40 letters."""
+    assert front_end.phonemize("xq yt") == "EH1 K S K Y UW1 | W AY1 T IY1"
+    assert front_end.phonemize("a" * 41) == " ".join(["EY1"] * 41) != front_end.phonemize("a" * 40)
+
+
+def test_a_word_after_and_is_a_noun_where_it_often_is(front_end: FrontEnd) -> None:
+    assert front_end.phonemize("dog and house").endswith("HH AW1 S")
+    assert front_end.phonemize("stop and refuse").endswith("R AH0 F Y UW1 Z")
+
+
 @given(text=ANY_TEXT)
 def test_any_text_gives_symbols_of_the_inventory_only(front_end: FrontEnd, text: str) -> None:
     symbols = front_end.phonemize(text).split(" ")
@@ -95,13 +108,13 @@ def test_any_text_gives_symbols_of_the_inventory_only(front_end: FrontEnd, text:
 @given(text=ANY_TEXT)
 def test_the_same_text_gives_the_same_symbols_again(front_end: FrontEnd, text: str) -> None:
     """Also from a front end that has read nothing before."""
-    fresh = FrontEnd("english-phonemes-1")
+    fresh = FrontEnd(front_end.name)
     assert fresh.phonemize(text) == front_end.phonemize(text) == front_end.phonemize(text)
 
 
 def test_another_process_with_another_hash_seed_gives_the_same_symbols(front_end: FrontEnd) -> None:
     text = "Schwarzenegger read 1,024 e-mails on 3/4/2024; glorbulation isn't a word. 你好!"
-    program = f"from csm_text.frontend import load; print(load('english-phonemes-1').phonemize({text!r}))"
+    program = f"from csm_text.frontend import load; print(load({front_end.name!r}).phonemize({text!r}))"
     for seed in ("1", "2"):
         environment = {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed}
         done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
@@ -112,7 +125,7 @@ def test_importing_and_loading_it_loads_no_torch_and_opens_no_socket() -> None:
     program = (
         "import sys\n"
         "sys.addaudithook(lambda name, args: sys.exit('network') if name.startswith('socket.connect') else None)\n"
-        "from csm_text.frontend import load; load('english-phonemes-1').phonemize('glorbulate')\n"
+        "from csm_text.frontend import load; load('english-phonemes-2').phonemize('glorbulate')\n"
         "print(sorted({'torch', 'grpc', 'csm_engine', 'services'} & set(sys.modules)))"
     )
     environment = {"PYTHONPATH": str(ROOT)}
@@ -123,6 +136,7 @@ def test_importing_and_loading_it_loads_no_torch_and_opens_no_socket() -> None:
 LONG = [
     "a", "1", "1,", "a.", "-", "a@", "A", "é", "你", "'", "a'", "http://", "1 ", "March ", "/", "(1", "+1 ", "0:", "\n",
     "x1", "<a", "1/", "$1", "1.1.", "aB", "a1-", "(", "[)", "e.g. ", "St. ", "ab.", "\U000f0000", "^2", "q ",
+    "1-", "IT'", "Mon-", "Mar 1-", "1/2 ", "A St ", "a.p", "5 µm", "Part I ", "a > B", "'0", "$5-", "v1.", ".5 m",
 ]  # fmt: skip
 
 

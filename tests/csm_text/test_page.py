@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from csm_text.frontend import FrontEnd
+from csm_text.frontend import FrontEnd, load
 from csm_text.lexicon import Lexicon, read_lexicon
 from csm_text.symbols import SYMBOLS
 
@@ -17,6 +17,12 @@ ROWS = re.findall(r"^\| .* \| `(.+)` \| (.+) \|$", PAGE, re.MULTILINE)
 
 def test_the_table_was_found() -> None:
     assert len(ROWS) == PAGE.split("| what | rule |")[1].split("\n\n")[0].count("\n") - 1
+
+
+@pytest.fixture
+def front_end() -> FrontEnd:
+    (name,) = re.findall('"text_frontend": "(.*)"', PAGE)
+    return load(name)
 
 
 @pytest.mark.parametrize(("written", "spoken"), ROWS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import lzma
 from pathlib import Path
 from zlib import crc32
 
@@ -9,7 +11,7 @@ import pytest
 
 from csm_text.frontend import DATA
 from csm_text.pronunciation.dictionary import Dictionary, pack
-from csm_text.pronunciation.letters import LetterModel
+from csm_text.pronunciation.letters import BEAM, END, START, LetterModel
 from csm_text.symbols import PHONES
 
 
@@ -59,6 +61,61 @@ def test_seven_of_ten_held_out_words_are_right_but_for_the_stress(dictionary: Di
 @pytest.mark.parametrize("word", ["a", "q", "zz", "glorbulation", "x" * 40])
 def test_any_letters_give_phones(letters: LetterModel, word: str) -> None:
     assert set(letters.phones(word)) <= set(PHONES)
+
+
+def test_phones_are_those_of_the_models_definition(dictionary: Dictionary, letters: LetterModel) -> None:
+    """A slow beam search over n-grams in a plain table, each history looked up from its longest end."""
+    reference = Reference(DATA / "letters.xz")
+    words = ["a", "zz", "glorbulation", "schwarzkopf", "qqqq", "eau", "xylographically", "naguib", "ufufufuf", "mmhm"]
+    lines = dictionary._lines.strip(b"\n").split(b"\n")[::2999]
+    words += [word for line in lines if (word := line.partition(b" ")[0].decode()).isalpha()]
+    assert {word: letters.phones(word) for word in words} == {word: reference.phones(word) for word in words}
+
+
+class Reference:
+    """The model as its file has it."""
+
+    def __init__(self, path: Path) -> None:
+        header, _, body = lzma.decompress(path.read_bytes()).partition(b"\n")
+        described = json.loads(header)
+        self.graphones = [(letter, tuple(phones)) for letter, phones in described["graphones"]]
+        self.ngrams: list[dict[tuple[int, ...], tuple[int, int]]] = []  # cost, and weight where it fails as a context
+        contexts: list[tuple[int, ...]] = [()]
+        for count, length in described["orders"]:
+            key, keys, shift, value = 0, [], 0, 0
+            for byte in body[:length]:
+                value |= (byte & 127) << shift
+                shift += 7
+                if byte < 128:
+                    key += value
+                    keys.append(key)
+                    shift = value = 0
+            costs, weights = body[length : length + count], body[length + count : length + 2 * count]
+            body = body[length + 2 * count :]
+            size = len(self.graphones)
+            contexts = [(*contexts[key // size], key % size) for key in keys]
+            signed = (weight - 256 * (weight > 127) for weight in weights)
+            self.ngrams.append(dict(zip(contexts, zip(costs, signed, strict=True), strict=True)))
+
+    def phones(self, word: str) -> tuple[str, ...]:
+        hypotheses: list[tuple[int, tuple[int, ...]]] = [(0, (START,))]
+        for letter in word:
+            following = [i for i, (of, _) in enumerate(self.graphones) if of == letter and i > END]
+            extended = [(cost + self.cost(past, new), (*past, new)) for cost, past in hypotheses for new in following]
+            hypotheses = sorted(extended, key=lambda hypothesis: hypothesis[0])[:BEAM]
+        best = min(hypotheses, key=lambda hypothesis: hypothesis[0] + self.cost(hypothesis[1], END))
+        return tuple(phone for graphone in best[1][1:] for phone in self.graphones[graphone][1])
+
+    def cost(self, past: tuple[int, ...], new: int) -> int:
+        added = 0
+        for length in range(min(len(self.ngrams) - 1, len(past)), -1, -1):
+            context = past[len(past) - length :]
+            if length and context not in self.ngrams[length - 1]:
+                continue
+            if (*context, new) in self.ngrams[length]:
+                return added + self.ngrams[length][*context, new][0]
+            added += self.ngrams[length - 1][context][1] if length else 0
+        return added
 
 
 def _plain(phones: tuple[str, ...]) -> tuple[str, ...]:

@@ -66,6 +66,14 @@ WRONG_WEIGHTS = {
         lambda state: state | {"projection.weight": state["projection.weight"].to(torch.int8)},
         r"projection\.weight is of torch\.int8; weights must be floating point$",
     ),
+    "diverged": (
+        lambda state: state | {"projection.weight": torch.full_like(state["projection.weight"], torch.nan)},
+        r"projection\.weight holds values that are no finite numbers as torch\.float32$",
+    ),
+    "overflown": (
+        lambda state: state | {"projection.weight": torch.full_like(state["projection.weight"], -torch.inf)},
+        r"projection\.weight holds values that are no finite numbers as torch\.float32$",
+    ),
 }
 
 
@@ -91,6 +99,25 @@ def test_broken_files_are_errors_and_never_random_weights(tiny_config: ModelConf
         load_model(tmp_path)
 
 
+def test_weights_that_the_wanted_type_cannot_hold_are_refused(tiny_config: ModelConfig, tmp_path: Path) -> None:
+    write_original(tmp_path, tiny_config, seed=3)
+    large = 1e5  # float16 ends at 65,504
+    change(
+        tmp_path / "model.safetensors", lambda state: state | {"projection.weight": state["projection.weight"] + large}
+    )
+    load_model(tmp_path)
+    with pytest.raises(CheckpointError, match=r"projection\.weight holds .* no finite numbers as torch\.float16$"):
+        load_model(tmp_path, dtype=torch.float16)
+
+
+@pytest.mark.parametrize("content", [[1], {1: torch.zeros(1)}, {"a": torch.eye(2).to_sparse()}, {"model": None}])
+def test_pickle_of_something_else_is_an_error(content: object, tiny_config: ModelConfig, tmp_path: Path) -> None:
+    write_original(tmp_path, tiny_config, seed=3, pickle=True)
+    torch.save(content, tmp_path / "ckpt.pt")
+    with pytest.raises(CheckpointError, match=r"ckpt\.pt: is not a dictionary of tensors"):
+        load_model(tmp_path)
+
+
 def test_pickles_that_run_code_are_refused(tiny_config: ModelConfig, tmp_path: Path) -> None:
     write_original(tmp_path, tiny_config, seed=3, pickle=True)
     torch.save({"model": CallsPrint()}, tmp_path / "ckpt.pt")
@@ -108,6 +135,21 @@ def test_missing_shard_is_named(tiny_config: ModelConfig, tmp_path: Path) -> Non
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"names the shard model-00002-of-00002\.safetensors"):
         load_model(tmp_path)
+
+
+def test_index_that_names_a_wrong_shard_is_an_error(tiny_config: ModelConfig, tmp_path: Path) -> None:
+    write_transformers(tmp_path, tiny_config, seed=3, num_shards=2)
+    index = tmp_path / "model.safetensors.index.json"
+    shards = json.loads(index.read_text())["weight_map"]
+    first = min(shards)
+    (other,) = set(shards.values()) - {shards[first]}
+    for shard, message in (
+        (other, f"{other}: the index says that .*{first}"),
+        ("../x", "names the shard ../x, which is"),
+    ):
+        index.write_text(json.dumps({"weight_map": shards | {first: shard}}))
+        with pytest.raises(CheckpointError, match=message):
+            load_model(tmp_path)
 
 
 @pytest.mark.parametrize(

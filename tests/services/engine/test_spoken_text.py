@@ -17,7 +17,9 @@ from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 
 from csm_bundle.bundle import open_bundle
 from csm_bundle.errors import BundleError
+from csm_engine.types import GenerationRequest, Segment
 from csm_text.frontend import load
+from csm_text.lexicon import Entry, Lexicon
 from services.engine.load import load_engine
 from services.engine.settings import EngineSettings
 from services.engine.spoken_text import LexiconFileError, SpokenText
@@ -165,6 +167,33 @@ def test_the_operators_words_go_before_those_of_the_bundle(make_bundle: MakeBund
     bundle = open_bundle(str(make_bundle(lexicon="csm\tsesame\ntts\tspeech\n")))
     assert SpokenText(bundle, lexicon).read(1, "csm tts") == "see ess em speech"
     assert SpokenText(bundle, None).read(1, "csm tts") == "sesame speech"
+    write(lexicon, "csm\tsee ess em\ndata\tdah ta\tanna\n")
+    assert SpokenText(bundle, lexicon).read(1, "csm tts data") == "see ess em speech dah ta"
+
+
+async def test_a_request_is_read_with_the_words_of_the_bundle_alone(make_bundle: MakeBundle) -> None:
+    request = GenerationRequest("r", [Segment(1, "csm")], 1)
+    read = await SpokenText(open_bundle(str(make_bundle(lexicon="csm\tsesame\n"))), None).read_request(request)
+    assert [segment.text for segment in read.segments] == ["sesame"]
+
+
+def test_speakers_without_words_of_their_own_share_one_lexicon(
+    make_bundle: MakeBundle, lexicon: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of 20,000 entries takes 0.1 s to make, and requests wait for it."""
+    made: list[Lexicon] = []
+
+    def make(*files: list[Entry], voices: list[str] | tuple[str, ...] = ()) -> Lexicon:
+        made.append(Lexicon(*files, voices=voices))
+        return made[-1]
+
+    monkeypatch.setattr("services.engine.spoken_text.Lexicon", make)
+    voices = [{"name": f"v{number}", "speaker": number} for number in range(100)]
+    bundle = open_bundle(str(make_bundle(voices=voices)))
+    write(lexicon, "data\tdah ta\tv7\ncsm\tsee\n")
+    spoken = SpokenText(bundle, lexicon)
+    assert len(made) == 3, "of no file; of this file: of v7, of all others"
+    assert [spoken.read(speaker, "csm data") for speaker in (6, 7, 500)] == ["see data", "see dah ta", "see data"]
 
 
 def test_an_unknown_front_end_is_refused_at_the_start(make_bundle: MakeBundle) -> None:

@@ -60,6 +60,7 @@ def test_a_key_is_never_shown(tmp_path: Path) -> None:
     [
         ("[" * 100_000, "nested too deeply"),
         ("{", "line 1: not valid JSON"),
+        ("1" * 5_000, "holds a number of thousands of digits"),
         ("[]", "an object with the keys"),
         ('{"format": 2, "active": "a", "keys": {"a": "0102030405"}}', "format is 2"),
         ('{"format": 1, "active": "b", "keys": {"a": "0102030405"}}', "active is not one of the keys"),

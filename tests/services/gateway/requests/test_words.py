@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from csm.v1 import tts_pb2
 
-from csm_text.frontend import FrontEnd, load
+from csm_text.frontend import NAMES, FrontEnd, load
 from csm_text.symbols import PHONES
 from services.gateway.synthesis.texts.sentences import SentenceCutter
 from services.gateway.synthesis.texts.words import READ_ALOUD, has_words
@@ -55,9 +55,10 @@ async def test_letters_digits_and_signs_that_are_read_aloud_are_words(
     assert [call.request.segments[-1].text for call in deployment.engine.calls] == [text] * 2
 
 
-def test_what_the_text_front_end_says_alone_is_words() -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_text_front_end_says_alone_is_words(name: str) -> None:
     """Every character of Unicode that is neither letter nor digit."""
-    front_end = load("english-phonemes-1")
+    front_end = load(name)
     others = [
         c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c)[0] in "MPSZ" and not c.isalnum()
     ]
@@ -66,9 +67,10 @@ def test_what_the_text_front_end_says_alone_is_words() -> None:
     assert READ_ALOUD <= said
 
 
-def test_what_the_text_front_end_leaves_out_is_no_words() -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_text_front_end_leaves_out_is_no_words(name: str) -> None:
     """Letters, figures and signs of emoticons and of markup. Beside words they change nothing."""
-    front_end = load("english-phonemes-1")
+    front_end = load(name)
     faces = ["".join(parts) for parts in product(":;=", ["", *"-'^o"], "()DPpOo3/|*[]\\")]
     for text in [*faces, "<3", "^_^", "xD", "XD", "<br>", "</b>", '<break time="1s"/>', ":D =)\n<3"]:
         assert not phones_of(front_end, text) and not has_words(text), text

@@ -1,0 +1,236 @@
+"""What `english-phonemes-2` reads otherwise than `english-phonemes-1`: rules of everyday texts.
+
+    RULES_2  the table of rules.py, some of its patterns narrowed, with the rules of this file before the others
+
+Each rule is right more often than not: "the part I like" is no first part, "DON'T" is no three letters, "5-7pm" is a
+range, "main.py" is no end of a sentence.
+"""
+
+from __future__ import annotations
+
+import re
+
+from csm_text.normalization import abbreviations, amounts, dates, numbers
+from csm_text.normalization.found import Groups
+from csm_text.normalization.reading import Reading
+from csm_text.normalization.rules import RULES, Reader, as_words, said
+
+_DAYS = {
+    "Mon": "Monday",
+    "Tues": "Tuesday",
+    "Tue": "Tuesday",
+    "Wed": "Wednesday",
+    "Thurs": "Thursday",
+    "Thur": "Thursday",
+    "Thu": "Thursday",
+    "Fri": "Friday",
+    "Sat": "Saturday",
+    "Sun": "Sunday",
+}
+_WAYS = {"St": "street", "Ave": "avenue", "Rd": "road", "Blvd": "boulevard", "Ln": "lane"}
+_BEFORE_FIGURES = {
+    "Rt": "route",
+    "Rte": "route",
+    "Hwy": "highway",
+    "Rm": "room",
+    "Ste": "suite",
+    "Bldg": "building",
+    "Pt": "part",
+    "Ch": "chapter",
+    "Sec": "section",
+}
+_CHAT = {
+    "thx": "thanks",
+    "pls": "please",
+    "plz": "please",
+    "ppl": "people",
+    "msg": "message",
+    "cuz": "because",
+    "b/c": "because",
+    "gr8": "great",
+    "l8r": "later",
+    "b4": "before",
+    "2nite": "tonight",
+    "2day": "today",
+    "e.g": "for example,",
+    "i.e": "that is,",
+}
+_MICRO = {"m": "meter", "s": "second", "g": "gram", "l": "liter", "L": "liter"}
+_days = "|".join(_DAYS)
+_months = "|".join([*(name[:3] for name in dates.MONTHS), "Sept"])
+_N, _UNITS = amounts.NUMBER, amounts.UNITS
+_hour, _minute = r"(?:1[0-2]|0?[1-9])", r"(?::[0-5]\d)"
+_day = r"(?:[12]\d|3[01]|0?[1-9])"
+_START, _END = r"(?<![A-Za-z0-9'])", r"(?![A-Za-z0-9'])"
+
+# "Part I" is a number where a mark or a word that no speaker says of himself follows. Longer numerals always are.
+_FIRST = (
+    r"(?:I(?=\s*(?:[.,;:!?)]|$|\n)|'s\b|\s(?:of|to|died|ruled|reigned|became|succeeded|begins?|ends|ended|was\s(?:born"
+    r"|crowned|queen|king|executed)|errors?|diabetes|trials?|stud(?:y|ies)|clinical|trauma|felony)\b)|[IVX]{2,6}|[VX])"
+)
+NUMERAL = abbreviations.NUMERAL.replace("[IVX]{1,6}", _FIRST)
+KING = abbreviations.KING.replace("[IVX]{1,6}", _FIRST)
+ERA_YEAR = dates.ERA_YEAR.replace(r"(?![\w:%,]|\.\d)", r"(?![\w:%]|[.,]\d)")
+
+CONTRACTION = (
+    rf"{_START}(?P<contraction>(?:DO|CA|WO|DOES|DID|IS|ARE|WAS|WERE|COULD|WOULD|SHOULD|HAVE|HAS|HAD|AI|MUST|NEED)N'T"
+    rf"|(?:IT|THAT|THERE|WHAT|WHO|HERE|WHERE|HOW|LET|HE|SHE)'S|(?:WE|YOU|THEY|WHO)'(?:RE|LL|VE|D)|(?:IT|HE|SHE|THAT)"
+    rf"'(?:LL|D)){_END}"
+)
+HOUR_RANGE = (
+    rf"(?<![\w:.,$£€-])(?P<hourfrom>{_hour})(?P<hourminute>{_minute})?\s?[-–]\s?"
+    rf"(?={_hour}{_minute}?\s?[aApP]\.?\s?[mM](?![A-Za-z]))"
+)
+MEASURE_RANGE = (
+    rf"(?<![\w.,-])(?P<lowwhole>{_N})(?:\.(?P<lowpart>\d{{1,20}}))?\s?[-–]\s?"
+    rf"(?={_N}(?:\.\d{{1,20}})?\s?(?:{_UNITS})(?![A-Za-z0-9^/]))"
+)
+DAYS_OF_MONTH = (
+    rf"\b(?P<rangemonth>{'|'.join(dates.MONTHS)}|(?:{_months})\.?)\s(?P<dayfrom>{_day})\s?[-–]\s?(?P<dayto>{_day})"
+    r"(?:,?\s(?P<rangeyear>[12]\d{3}))?(?![\w:%/-]|[.,]\d)"
+)
+WEEKDAYS = rf"{_START}(?P<weekfrom>{_days})\s?(?P<weekjoin>[-–&/])\s?(?P<weekto>{_days}){_END}"
+WEEKDAY = rf"{_START}(?P<weekday>{_days})(?=,?\s\d)"
+MONTHS = rf"{_START}(?P<monthfrom>{_months})\s?[-–]\s?(?P<monthto>{_months}){_END}"
+PART_OF_UNIT = (
+    r"(?<![\dA-Za-z/.])(?:(?P<unitwhole>\d{1,15})[ -])?(?P<unitover>\d{1,2})/(?P<unitunder>2|3|4|5|6|8|10|16)\s?"
+    rf"(?P<partunit>(?:{_UNITS})(?<!\.))(?<![^A-Za-z][A-Za-z])(?:\.(?=\s[a-z]))?{_END}"
+)
+FILE = (
+    r"(?<![A-Za-z0-9.@/-])(?P<file>[A-Za-z0-9][A-Za-z0-9_-]{0,39}\.(?:js|ts|py|md|txt|pdf|json|html|css|csv|docx?|xlsx?"
+    r"|pptx?|png|jpe?g|gif|mp[34]|wav|zip|exe|cpp|ya?ml|xml|php))(?![A-Za-z0-9]|\.[A-Za-z0-9])"
+)
+SHORT_YEAR = r"(?<![A-Za-z0-9])'(?P<shortyear>0\d)(?![\dA-Za-z'])"
+STREET = (
+    r"(?:\b(?P<street>[A-Z][a-z]{1,20})|(?<=\d(?:st|nd|rd|th)))"
+    rf"\s(?P<way>{'|'.join(_WAYS)})(?![A-Za-z.']|\s[A-Z][a-z])"
+)
+MENU = r"(?<=[A-Za-z]{2})\s>\s(?=[A-Z][A-Za-z])"
+DRIP = rf"{_START}(?:(?<=an )IV{_END}|IV(?=\s(?:drips?|fluids?|lines?|bags?|antibiotics)\b))"
+CHAT = rf"{_START}(?P<chat>[Tt]hx|[Pp]l[sz]|ppl|msg|cuz|b/c|[Gg]r8|[Ll]8r|b4|2nite|2day|(?:e\.g|i\.e)(?!\.)){_END}"
+BEFORE_FIGURE = rf"{_START}(?P<figured>{'|'.join(_BEFORE_FIGURES)})\.\s?(?=\d)"
+MONEY_RANGE = (
+    rf"(?<![A-Za-z0-9])(?P<mrsign>[$€£¥₹])(?P<mrlow>{_N}(?:\.\d\d)?)\s?[-–]\s?(?P<mrhigh>{_N}(?:\.\d\d)?)"
+    rf"(?P<mrscale>\s?(?:[KkMB]|bn|thousand|million|billion))?(?![\w-]|[.,]\d|\s?[ap]\.?m)"
+)
+HUNDREDS = r"(?<![A-Za-z0-9.,])(?P<hundreds>[1-9]\d\d)(?P<hundredsunit>[FCKk])(?![A-Za-z0-9])"
+SEASON = r"(?<![\w/])(?P<season>(?:19|20)\d\d)/(?P<seasonto>\d\d)(?![\w/]|[.,]\d)"
+RELEASE = r"(?<![A-Za-z0-9])(?<!ersion )[vV](?P<release>\d{1,4}\.\d{1,4})(?![\w]|\.\d)"
+POINT_MEASURE = rf"(?<![\w.])\.(?P<pointpart>\d{{1,20}})\s?(?P<pointunit>(?:{_UNITS})(?<!\.)){_END}"
+END_OF_SENTENCE = (
+    abbreviations.INITIALS.replace("initials", "lastinitials").replace("possessive", "lastpossessive")
+    + r"(?<=\.)(?=\s(?:The|This|That|There|These|Those|He|She|It|They|We|You|But|However|What|If|When)\b)"
+)
+
+
+def prepared(text: str) -> str:
+    """The text with its micro signs as words, before other characters are resolved."""
+    if "µ" not in text and "μ" not in text:
+        return text
+    text = re.sub(r"(?<=\d)\s?[µμ]([msglL])(?![A-Za-z])", lambda match: f" micro{_MICRO[match[1]]}s", text)
+    return text.replace("µ", "μ")
+
+
+def _hour_range(found: Groups) -> str:
+    minute = (found["hourminute"] or "").lstrip(":")
+    words = numbers.cardinal(str(int(found["hourfrom"] or 0)))
+    return f"{words} {numbers.two_digits(minute)} to" if minute not in ("", "00") else f"{words} to"
+
+
+def _measure_range(found: Groups) -> str:
+    whole, part = found["lowwhole"] or "0", found["lowpart"]
+    return f"{numbers.cardinal(whole) if part is None else numbers.decimal(whole, part)} to"
+
+
+def _days_of_month(found: Groups) -> str:
+    first, last = (numbers.ordinal(str(int(found[name] or 1))) for name in ("dayfrom", "dayto"))
+    if int(found["dayfrom"] or 1) >= int(found["dayto"] or 1):  # a score: "the March 3-1 win"
+        first, last = (numbers.cardinal(found[name] or "1") for name in ("dayfrom", "dayto"))
+    words = f"{dates.month(found['rangemonth'])} {first} to {last}"
+    return f"{words}, {numbers.year(found['rangeyear'])}" if found["rangeyear"] else words
+
+
+def _weekdays(found: Groups) -> str:
+    joined = "to" if (found["weekjoin"] or "") in "-–" else "and"
+    return f"{_DAYS[found['weekfrom'] or '']} {joined} {_DAYS[found['weekto'] or '']}"
+
+
+def _part_of_unit(found: Groups) -> str:
+    """ "1/2 tsp" is "one half teaspoon", "1 1/2 tsp" has a plural."""
+    words = amounts.fraction({"fwhole": found["unitwhole"], "fover": found["unitover"], "funder": found["unitunder"]})
+    one, many = amounts.unit(found["partunit"] or "")
+    return f"{words} {many if found['unitwhole'] else one}"
+
+
+def _money_range(found: Groups) -> str:
+    """ "$5-10" is "five to ten dollars"; amounts with cents are read each by itself."""
+    low, high, scale = found["mrlow"] or "0", found["mrhigh"] or "0", (found["mrscale"] or "").strip()
+    first = _money(found["mrsign"], low, "") if "." in low else numbers.cardinal(low)
+    return f"{first} to {_money(found['mrsign'], high, scale)}"
+
+
+def _money(sign: str | None, amount: str, scale: str) -> str:
+    whole, _, cents = amount.partition(".")
+    parts = {"money1": sign, "mwhole1": whole, "mcents1": cents or None, "mscale1": scale or None}
+    return amounts.money({**parts, "msign": None, "mper1": None})
+
+
+def _hundreds(found: Groups) -> str:
+    """ "400F" is a temperature, "100k" is said as it is written."""
+    units = {"F": "degrees Fahrenheit", "C": "degrees Celsius"}
+    return f"{numbers.cardinal(found['hundreds'] or '0')} {units.get(found['hundredsunit'] or '', 'K')}"
+
+
+def _season(found: Groups) -> str:
+    return f"{numbers.year(found['season'] or '')} {numbers.two_digits(found['seasonto'] or '00')}"
+
+
+def _point_measure(found: Groups) -> str:
+    return f"{numbers.decimal('', found['pointpart'] or '0')} {amounts.unit(found['pointunit'] or '')[1]}"
+
+
+def _end_of_sentence(reading: Reading, found: Groups) -> None:
+    reading.spell((found["lastinitials"] or "").replace(".", ""))
+    reading.mark(".")
+
+
+def _street(reading: Reading, found: Groups) -> None:
+    if found["street"]:
+        reading.word(found["street"])
+    reading.say(_WAYS[found["way"] or ""])
+
+
+_ADDED: tuple[tuple[str, str, Reader], ...] = (
+    ("contraction", CONTRACTION, lambda reading, found: reading.out.append((found["contraction"] or "").lower())),
+    ("file", FILE, as_words("file")),
+    ("days_of_month", DAYS_OF_MONTH, said(_days_of_month)),
+    ("hour_range", HOUR_RANGE, said(_hour_range)),
+    ("measure_range", MEASURE_RANGE, said(_measure_range)),
+    ("part_of_unit", PART_OF_UNIT, said(_part_of_unit)),
+    ("weekdays", WEEKDAYS, said(_weekdays)),
+    ("weekday", WEEKDAY, said(lambda found: _DAYS[found["weekday"] or ""])),
+    ("months", MONTHS, said(lambda found: f"{dates.month(found['monthfrom'])} to {dates.month(found['monthto'])}")),
+    ("short_year", SHORT_YEAR, said(lambda found: numbers.two_digits(found["shortyear"] or "00"))),
+    ("street", STREET, _street),
+    ("menu", MENU, lambda reading, found: reading.mark(",")),
+    ("drip", DRIP, lambda reading, found: reading.spell("IV")),
+    ("chat", CHAT, said(lambda found: _CHAT[(found["chat"] or "").lower()])),
+    ("before_figure", BEFORE_FIGURE, said(lambda found: _BEFORE_FIGURES[found["figured"] or ""])),
+    ("money_range", MONEY_RANGE, said(_money_range)),
+    ("hundreds", HUNDREDS, said(_hundreds)),
+    ("season", SEASON, said(_season)),
+    ("release", RELEASE, said(lambda found: "version " + numbers.decimal(*(found["release"] or "0.0").split(".")))),
+    ("point_measure", POINT_MEASURE, said(_point_measure)),
+    ("end_of_sentence", END_OF_SENTENCE, _end_of_sentence),
+)
+_PATTERNS = {
+    "numeral": NUMERAL,
+    "king": KING,
+    "era_year": ERA_YEAR,
+    "possessed": r"(?<=[A-Za-z0-9])'s(?![A-Za-z])",
+}
+_FIRST_PLACE = [name for name, _, _ in RULES].index("iso_date")  # after phones, mail, web addresses
+RULES_2 = tuple(
+    (name, _PATTERNS.get(name, pattern), read)
+    for name, pattern, read in (*RULES[:_FIRST_PLACE], *_ADDED, *RULES[_FIRST_PLACE:])
+)
