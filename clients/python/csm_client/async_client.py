@@ -42,7 +42,7 @@ class AsyncClient:
     ) -> None:
         """timeout_s: deadline of each call, in seconds; resumes: how often in a minute a stream that loses its server
         after the first audio continues at another one, bit for bit; 0 is never; channel: the caller's own, which gets
-        no TLS from `connection`; metadata: sent with every call, such as the `traceparent` of a request that is passed on
+        no TLS from `connection`; metadata: sent with every call, such as the `traceparent` of one that is passed on
 
         See ConnectionOptions for the rest. Raises TlsFileError, TokenError.
         """
