@@ -26,7 +26,7 @@ from csm_codec.watermark.keys.keyring import FindsKey
 from csm_codec.watermark.keys.payload import frame_symbols
 from csm_codec.watermark.stream.level import RunningLevel
 from csm_codec.watermark.stream.marked_stream import AT_THE_START, MarkedStream, Place
-from csm_codec.watermark.stream.progress import START, ClipProgress, MarkPoint
+from csm_codec.watermark.stream.progress import START, ClipProgress, MarkPoint, WrongPointError
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Codec:
             start = self._start_of(marks.place)
             if point is not None:
                 self._decoder.begin(slot.lane, slot.row, start.first_frame)
-        except ValueError as error:
+        except WrongPointError as error:
             self._lanes.leave(slot)
             raise InvalidRequestError("checkpoint", str(error)) from None
         except BaseException:
@@ -197,7 +197,7 @@ class Codec:
     def _join(
         self, slot: Slot, symbols: tuple[int, ...], before: ClipProgress, point: MarkPoint | None
     ) -> MarkedStream:
-        """Raises ValueError for a point that cannot be one."""
+        """Raises WrongPointError for a point that cannot be one."""
         so_far = before
         if point is not None:
             before = point.before
@@ -206,12 +206,12 @@ class Codec:
         return self._embedder.join(slot.number, symbols, level, before, point)
 
     def _start_of(self, place: Place) -> StreamStart:
-        """Where a stream starts whose mark starts there. Raises ValueError for a place within a frame."""
+        """Where a stream starts whose mark starts there. Raises WrongPointError for a place within a frame."""
         if place == AT_THE_START:
             return StreamStart()
         first_marked, rest = divmod(place.num_samples, self._decoder.identity.frame_sample_count)
         if rest:
-            raise ValueError(f"{place.num_samples} samples end within a frame.")
+            raise WrongPointError(f"{place.num_samples} samples end within a frame.")
         first_decoded = max(0, first_marked - self._decoder.audio_frames)
         return StreamStart(
             first_frame=max(0, first_decoded - self._decoder.latent_frames),

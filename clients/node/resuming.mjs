@@ -12,7 +12,7 @@ const CUT_OFF = 'triggered by internal client error: Session closed with error c
 const NEVER_REACHED = ['Last error: ', 'Name resolution failed']; // no server was there to be lost
 const FIRST_DELAY_MS = 100; // before a call is opened again; twice as long each time
 const QUOTA_DELAY_MS = 1000; // as the server asks for
-const RECENT_MS = 60_000; // a loss so long ago is none of a request that ends every server which takes it
+const RECENT_MS = 60_000; // a loss so long ago, if audio came since, is none of a request that ends every server it meets
 const UNCOMPRESSED = ['PCM', 'WAV', 'MULAW', 'ALAW'].map((name) => `AUDIO_ENCODING_${name}`);
 
 // What has been heard of one utterance, over all its calls.
@@ -101,9 +101,11 @@ export class Heard {
 
 const soundOf = ({ modelVersion, seed, voice, audioFormat }) => JSON.stringify([modelVersion, seed, voice, audioFormat]);
 
-// The losses of one utterance. It goes on after `most` of them within RECENT_MS, until the time `until`.
+// The losses of one utterance. It goes on after `most` of them within RECENT_MS, or without audio between them, until the
+// time `until`.
 export class Losses {
   #recent = []; // times
+  #samples = -1; // that had been heard at the last one
   #most;
   #until;
 
@@ -113,9 +115,9 @@ export class Losses {
   }
 
   // Milliseconds until the utterance is asked for again, or undefined when `error` is its end.
-  delayAfter(error, { header }) {
+  delayAfter(error, { header, samples }) {
     const now = Date.now();
-    this.#recent = this.#recent.filter((lostAt) => now - lostAt < RECENT_MS);
+    if (samples > this.#samples) this.#recent = this.#recent.filter((lostAt) => now - lostAt < RECENT_MS);
     const count = this.#recent.length;
     const isCounted = count > 0 && reasonOf(error) === 'QUOTA_EXCEEDED'; // the lost call, for a while
     const delay = Math.max(isCounted ? QUOTA_DELAY_MS : 0, FIRST_DELAY_MS * 2 ** count);
@@ -123,6 +125,7 @@ export class Losses {
       && (header === undefined ? wasNotAnswered(error) : Number.isSafeInteger(header.seed)));
     if (!isLost || count >= this.#most || now + delay >= this.#until) return undefined;
     this.#recent.push(now);
+    this.#samples = samples;
     return delay;
   }
 }

@@ -46,7 +46,9 @@ class Output:
 
 
 class Engine:
-    """Runs many sequences over one model. Not thread-safe: one thread makes every call but `prepare`."""
+    """Runs many sequences over one model. Not thread-safe: one thread makes every call but `prepare` and
+    `check_room`.
+    """
 
     def __init__(
         self,
@@ -123,6 +125,10 @@ class Engine:
     def add_request(self, request: GenerationRequest) -> Sequence:
         """Prepares a request and queues it. Raises as `prepare` and `add` do."""
         return self.add(self.prepare(request))
+
+    def check_room(self, num_coming: int, *, has_listener: bool) -> None:
+        """Raises EngineBusyError if `add` would, after so many more of the same kind. Any thread may call it."""
+        self._scheduler.check_room(num_coming, has_listener=has_listener)
 
     def prepare(self, request: GenerationRequest) -> Sequence:
         """Validates a request and makes its sequence. Any thread may call it: to tokenize long texts takes long.

@@ -38,6 +38,10 @@ class EngineThread:
         """Stops the loop after the current step and joins the thread. Unfinished sequences get no more outputs."""
         self.worker.stop()
 
+    def check_room(self, num_coming: int, *, has_listener: bool) -> None:
+        """As `Engine.check_room`, on the caller's thread: it waits for no step."""
+        self._engine.check_room(num_coming, has_listener=has_listener)
+
     def prepare(self, request: GenerationRequest) -> Sequence:
         """As `Engine.prepare`, on the caller's thread: no running sequence waits for the text of another."""
         return self._engine.prepare(request)

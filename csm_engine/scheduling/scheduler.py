@@ -99,12 +99,20 @@ class Scheduler:
 
         Raises: EngineBusyError if the queue is full, those that can be admitted now not counted.
         """
-        num_ahead, most = len(self.waiting), self._max_waiting
-        if sequence.request.has_listener:
-            num_ahead, most = sum(item.request.has_listener for item in self.waiting), most + self._pool.num_slots
+        self.waiting.insert(self.check_room(has_listener=sequence.request.has_listener), sequence)
+
+    def check_room(self, num_coming: int = 0, *, has_listener: bool) -> int:
+        """How many wait before another sequence. Any thread may ask.
+
+        num_coming: more of the same kind that will be added before it. Raises: EngineBusyError, as `add` would.
+        """
+        waiting, most = list(self.waiting), self._max_waiting  # in one go: the engine's thread may change it
+        if has_listener:
+            waiting, most = [item for item in waiting if item.request.has_listener], most + self._pool.num_slots
+        num_ahead = len(waiting) + num_coming
         if num_ahead >= most + self._room:
             raise EngineBusyError(f"{self.num_admitted} sequences run and {num_ahead} wait; at most {most} may wait")
-        self.waiting.insert(num_ahead, sequence)
+        return num_ahead
 
     def admit(self) -> tuple[Sequence, Lease] | None:
         """Gives the next waiting sequence a slot; None when none can be admitted, or when the next pass is full.

@@ -33,6 +33,7 @@ Requests = AsyncIterator[codec_pb2.StreamDecodeRequest]
 
 _PROGRESS = codec_pb2.StreamDecodeResponse(progress=codec_pb2.StreamDecodeProgress())
 _MIN_RATE_HZ, _MAX_RATE_HZ = 8000, 48_000
+CONFIG_SECONDS = 30.0  # longest wait for the first message
 
 
 class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
@@ -142,7 +143,12 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         )
 
     async def _read_config(self, requests: Requests) -> codec_pb2.StreamDecodeConfig:
-        first = await anext(requests, None)
+        try:
+            async with asyncio.timeout(CONFIG_SECONDS):
+                first = await anext(requests, None)
+        except TimeoutError:
+            why = f"No config has come for {CONFIG_SECONDS:g} s."
+            raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "CONFIG_STALLED", why) from None
         if first is None or first.WhichOneof("request") != "config":
             raise InvalidRequestError("config", "is missing; it must be the first message")
         config = first.config

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from csm_bundle.errors import EngineStoppedError
 from csm_engine.loop.engine import Engine, Output
@@ -19,6 +20,13 @@ from services.common.background import Background
 from services.common.pulse import OnStall, Pulse
 
 _RATE_WINDOW_S = 5.0
+_MOST_READ = 4  # texts at once; the others wait in order of arrival
+
+Read = Callable[[GenerationRequest], Awaitable[GenerationRequest]]
+
+
+async def _unchanged(request: GenerationRequest) -> GenerationRequest:
+    return request
 
 
 class AsyncEngine:
@@ -39,6 +47,8 @@ class AsyncEngine:
         """
         self._loop = asyncio.get_running_loop()
         self._streams: dict[Sequence, SequenceStream] = {}
+        self._num_read = {False: 0, True: 0}  # texts being read, by whether somebody listens
+        self._readers = asyncio.Semaphore(_MOST_READ)
         self._on_step = on_step
         self._on_failure = on_failure
         self._recent: deque[tuple[float, int]] = deque()  # (time, frames) of the last seconds
@@ -51,12 +61,14 @@ class AsyncEngine:
         self.pulse = Pulse(self.thread.worker, on_beat=self._tell_quiet_streams, on_stall=on_stall, stall_s=stall_s)
         self._pulse_task = (background or Background()).start("pulse of the engine", self.pulse.run)
 
-    async def open(self, request: GenerationRequest) -> SequenceStream:
-        """Queues the request.
+    async def open(self, request: GenerationRequest, read: Read = _unchanged) -> SequenceStream:
+        """Queues the request with its texts as `read` makes them. No text is read that would find no room.
 
         Raises: InvalidRequestError, EngineBusyError, EngineStoppedError.
         """
-        sequence = await asyncio.to_thread(self.thread.prepare, request)
+        with self._one_more_text(request):
+            async with self._readers:
+                sequence = await asyncio.to_thread(self.thread.prepare, await read(request))
         stream = self._streams[sequence] = SequenceStream(self, sequence)
         try:
             await asyncio.wrap_future(self.thread.add(sequence))
@@ -64,6 +76,17 @@ class AsyncEngine:
             stream.close()
             raise
         return stream
+
+    @contextmanager
+    def _one_more_text(self, request: GenerationRequest) -> Iterator[None]:
+        """A place for the request while its text is read; the engine's thread looks again. Raises EngineBusyError."""
+        kind = request.has_listener
+        self.thread.check_room(self._num_read[kind], has_listener=kind)
+        self._num_read[kind] += 1
+        try:
+            yield
+        finally:
+            self._num_read[kind] -= 1
 
     def free(self, sequence: Sequence) -> None:
         """Ends the sequence wherever it is. It may be called twice, or after the end."""

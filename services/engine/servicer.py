@@ -52,9 +52,8 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
     async def Generate(self, request: engine_pb2.GenerateRequest, context: Context) -> None:
         self._check_codec(request.codec)
         generation = convert.to_request(request, self._info.codec.codebook_count)
-        generation = await self._spoken_text.read_request(generation)
         try:
-            stream = await self._async_engine.open(generation)
+            stream = await self._async_engine.open(generation, self._spoken_text.read_request)
         except InvalidRequestError as error:
             raise convert.in_api_terms(error) from None
         except EngineBusyError:

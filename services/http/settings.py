@@ -100,7 +100,8 @@ class HttpSettings(ProgramSettings):
         default=120.0,
         gt=0,
         le=86400,
-        description="Longest time that one call of the gateway may take; the header X-Timeout-Seconds may shorten it.",
+        description="Longest time that one request, or one utterance of a WebSocket, may take at the gateway; the"
+        " header X-Timeout-Seconds may shorten it.",
     )
 
     @field_validator("voice_aliases")

@@ -122,3 +122,15 @@ def test_point_within_a_frame_is_refused_and_takes_no_slot(codec: Codec) -> None
     assert codec.num_streams == 0
     for _ in range(codec.num_slots):
         codec.open()
+
+
+def test_a_fault_of_the_codec_is_no_wrong_point_and_takes_no_slot(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("a fault")
+
+    monkeypatch.setattr(codec._embedder, "join", broken)
+    for _ in range(codec.num_slots + 1):
+        with pytest.raises(ValueError, match="a fault"):
+            codec.open()

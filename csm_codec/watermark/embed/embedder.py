@@ -117,7 +117,7 @@ class Embedder:
         """Starts a stream in a slot and drops the slot's old one. symbols: one period, from payload.frame_symbols.
 
         before: `progress` of the stream before this one in the clip; `level` continues the same one. point: of a stream
-        with the same audio, which this one continues; `level` too. Raises ValueError for a point that cannot be one.
+        with the same audio, which this one continues; `level` too. Raises WrongPointError for one that cannot be.
         """
         hparams, lag = self._silentcipher.hparams, self._lanes[0].lag
         grid = Grid(0, self._lead) if before == START else grid_at(before.position, hparams.hop, self._lead)

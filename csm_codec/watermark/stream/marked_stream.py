@@ -16,7 +16,7 @@ from csm_codec.watermark.stream.coverage import Coverage, CoverageMeter
 from csm_codec.watermark.stream.framing import Framer
 from csm_codec.watermark.stream.level import Level, LevelEstimate
 from csm_codec.watermark.stream.look_ahead import LookAhead
-from csm_codec.watermark.stream.progress import START, ClipProgress, Grid, MarkPoint
+from csm_codec.watermark.stream.progress import START, ClipProgress, Grid, MarkPoint, WrongPointError
 
 FRAMES_TOGETHER = 2  # the networks on a CPU compute outputs in pairs (cpu/winograd.py), counted from the first frame
 FROM_THE_START = Grid(first_frame=0, lead=0)
@@ -68,14 +68,14 @@ class MarkedStream:
     ) -> None:
         """symbols: from the clip's first frame on. lag: the networks' own look-ahead, in frames. before: the clip's
         progress in earlier streams; grid and level continue the same progress. point: of an earlier stream with the
-        same audio, which this one continues. Raises ValueError for a point at which no stream can be continued.
+        same audio, which this one continues. Raises WrongPointError for a point at which no stream can be continued.
         """
         self._to_network = BlockResampler(sample_rate_hz, hparams.sample_rate_hz)
         self._from_network = BlockResampler(hparams.sample_rate_hz, sample_rate_hz)
         self._grid, self._before, self._hop, self._lag = grid, before, hparams.hop, lag
         place = AT_THE_START if point is None else self._place(point.num_samples)
         if place is None:
-            raise ValueError(f"No stream can be continued after {point and point.num_samples} samples.")
+            raise WrongPointError(f"No stream can be continued after {point and point.num_samples} samples.")
         self.place = place
         self.next_point: MarkPoint | None = None  # the newest one, until it is taken
         self._coming: deque[Place] = deque()  # of points whose frame has not come yet

@@ -42,6 +42,10 @@ class MarkPoint:
     before: ClipProgress  # of the clip, in the streams before this one
 
 
+class WrongPointError(ValueError):
+    """No stream can be continued at the point; the message says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Grid:
     """Where the STFT frames of a stream lie: its first frame is centred `lead` samples before its audio."""

@@ -45,6 +45,7 @@ class _Loss:
     error: StageError
     until_s: float  # on the clock
     full_until_s: float  # where replicas are there, but full, and somebody listens
+    is_lost: bool = False  # so far only misfits have come, and nothing was lost
 
 
 @dataclass(slots=True)
@@ -124,6 +125,7 @@ class Failovers:
             loss = self._begun(error, remaining_s)
         elif error.code is not grpc.StatusCode.UNAVAILABLE and not is_misfit(error):
             raise self._give_up(loss, "failed", error.message)
+        loss.is_lost |= is_loss(error)
         if error.reason == FULL and self.has_listener:
             loss.until_s = max(loss.until_s, loss.full_until_s)
         if error.reason == FULL or is_misfit(error):  # nothing was lost
@@ -157,7 +159,7 @@ class Failovers:
         self._full.pop(stage, None)
         if stage == "CODEC":
             self._num_full = 0
-        if self._losses.pop(stage, None):
+        if (loss := self._losses.pop(stage, None)) and loss.is_lost:
             log.info("the stream goes on at another %s", stage.lower())
             self._tell(stage, "resumed")
 
@@ -184,7 +186,8 @@ class Failovers:
 
     def _give_up(self, loss: _Loss, outcome: Outcome, why: str) -> StageError:
         log.warning("the stream cannot go on at another %s: %s", loss.error.stage.lower(), why)
-        self._tell(loss.error.stage, outcome)
+        if loss.is_lost:
+            self._tell(loss.error.stage, outcome)
         return loss.error
 
     def _tell(self, stage: StageName, outcome: Outcome) -> None:

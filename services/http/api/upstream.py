@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
+import time
 from dataclasses import dataclass
 
 from csm_client import AsyncClient, TlsOptions
@@ -32,8 +34,13 @@ class Caller:
     """Who calls, and what of the request goes on to the gateway."""
 
     token: str | None
-    timeout_s: float
+    timeout_s: float  # of all calls for one request, or for one utterance of a WebSocket
     trace: CallMetadata = ()
+
+    def since(self, began_s: float) -> Caller:
+        """The same caller after other calls for its request, the first of which began then (`time.monotonic`)."""
+        left_s = self.timeout_s - (time.monotonic() - began_s)
+        return dataclasses.replace(self, timeout_s=max(left_s, 0.001))
 
 
 class Upstream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from csm.v1 import tts_pb2
@@ -18,10 +19,10 @@ def catalog_router(door: Door) -> APIRouter:
 
     @router.get("/v1/audio/voices", summary="The voices that the caller may use")
     async def list_voices(request: Request, language: str = "") -> dict[str, Any]:
-        client = door.upstream.client_of(request.headers)
-        voices = await client.list_voices(language)
+        caller, began_s = door.upstream.caller(request.headers), time.monotonic()
+        voices = await door.upstream.client(caller).list_voices(language)
         names = [voice.name for voice in voices]
-        default = (await client.server_info()).default_voice
+        default = (await door.upstream.client(caller.since(began_s)).server_info()).default_voice
         found = [
             described(voice)
             | {

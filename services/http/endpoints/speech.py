@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from csm_client import AsyncClient
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -36,8 +38,9 @@ def speech_router(door: Door) -> APIRouter:
         if body.return_codes and body.stream_format != "sse":
             raise wrong_field("return_codes", "needs stream_format sse: audio alone has no place for codes.")
         options = client_options(body, door.names, request.state.request_id)
-        client = door.upstream.client_of(request.headers)
-        await check_model(door, client, body.model)
+        caller, began_s = door.upstream.caller(request.headers), time.monotonic()
+        await check_model(door, door.upstream.client(caller), body.model)
+        client = door.upstream.client(caller.since(began_s))
         return AudioResponse(door, lambda: client.stream_synthesize(body.input, **options), body)
 
     return router

@@ -74,6 +74,15 @@ def test_first_come_first_served_and_queue_is_bounded() -> None:
     assert admitted(policy) == [second]
 
 
+def test_room_is_asked_for_before_a_sequence_is_there() -> None:
+    policy = scheduler(num_slots=2, max_waiting=1)
+    policy.add(sequence())
+    assert policy.check_room(1, has_listener=False) == 2
+    with pytest.raises(EngineBusyError, match="0 sequences run and 3 wait; at most 1 may wait"):
+        policy.check_room(2, has_listener=False)
+    assert policy.check_room(4, has_listener=True) == 4 and len(policy.waiting) == 1
+
+
 def test_queue_is_bounded_before_anyone_is_admitted() -> None:
     policy = scheduler(num_slots=2, max_waiting=1)
     for _ in range(3):

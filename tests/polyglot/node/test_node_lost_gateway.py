@@ -63,9 +63,13 @@ const heard = Object.assign(new Heard(), { header: { seed: 7 } });
 const delays = (count) => Array.from({ length: count }, () => losses.delayAfter({ code: status.UNAVAILABLE }, heard));
 const found = [delays(2)];
 now += 60_000;
+heard.samples += 1;
 found.push(delays(2));
 now += 59_999;
+heard.samples += 1;
 found.push(delays(2));
+now += 120_000; // no audio has come since
+found.push(delays(1));
 console.log(JSON.stringify(found));
 """
 
@@ -73,7 +77,7 @@ console.log(JSON.stringify(found));
 def test_losses_that_are_minutes_apart_do_not_add_up(node: Any) -> None:
     command = ["node", "--input-type=module", "--eval", LOSSES]
     run = subprocess.run(command, cwd=node.folder, capture_output=True, text=True, timeout=60, check=True)
-    assert json.loads(run.stdout) == [[100, 200], [100, 200], [400, None]]
+    assert json.loads(run.stdout) == [[100, 200], [100, 200], [400, None], [None]]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--seed", "7"]], ids=["seed got", "seed set"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from csm.codec.v1 import codec_pb2
 from csm.rvq.v1 import rvq_pb2
 
+from services.codec import servicer
 from services.codec.stage import CodecStage
 from tests.support.codec_stage import (
     F32,
@@ -48,6 +50,12 @@ async def test_wrong_requests_name_the_field_and_free_the_slot(
     assert status.code is grpc.StatusCode.INVALID_ARGUMENT
     assert [violation.field for violation in status.field_violations] == [field]
     await eventually(lambda: stage.async_codec.thread.num_streams == 0)
+
+
+async def test_a_call_without_a_config_is_ended(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servicer, "CONFIG_SECONDS", 0.1)
+    status = await refusal(asyncio.wait_for(stub.StreamDecode().read(), 10))
+    assert (status.code, status.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "CONFIG_STALLED")
 
 
 async def test_the_limits_of_speed_and_rate_are_themselves_allowed(stub: Any) -> None:

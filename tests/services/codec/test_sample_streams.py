@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -106,6 +107,35 @@ async def test_a_recording_whose_samples_stop_coming_is_ended(stub: Any, monkeyp
     for method in METHODS:
         status = await refusal((await opened(stub, method)).read())
         assert (status.code, status.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "RECORDING_STALLED")
+
+
+@pytest.mark.parametrize("size", [0, 4])
+async def test_a_sender_of_no_samples_or_few_is_ended(stub: Any, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """After a second of audio too, if none comes any more: it would hold its slot up to its deadline."""
+    monkeypatch.setattr(sample_stream, "IDLE_SECONDS", 0.5)
+    for method, first in (("StreamEncode", 4), ("StreamDetectWatermark", 0 if size else 4 * 24_000)):
+        call = await opened(stub, method)
+        message = getattr(codec_pb2, f"{method}Request")
+        await call.write(message(samples=bytes(first)))
+        ended = asyncio.create_task(refusal(call.read()))
+        async with asyncio.timeout(5):
+            while not ended.done():
+                await call.write(message(samples=bytes(size)))
+                await asyncio.sleep(0.1)
+        assert (ended.result().code, ended.result().reason) == (
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+            "RECORDING_STALLED",
+        )
+
+
+async def test_a_slow_sender_is_waited_for(stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample_stream, "IDLE_SECONDS", 0.5)
+    call = await opened(stub)
+    for _ in range(10):  # ten times slower than it lasts
+        await call.write(codec_pb2.StreamEncodeRequest(samples=bytes(4 * 240)))
+        await asyncio.sleep(0.1)
+    await call.done_writing()
+    assert (await call.read()).WhichOneof("event") == "complete"
 
 
 async def test_a_recording_that_is_still_sent_holds_up_no_other(stub: Any) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
-from csm.engine.v1 import engine_pb2
+from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 from csm.rvq.v1 import rvq_pb2
 
 from csm_engine.model.tokenizer import TextTokenizer
@@ -132,6 +134,72 @@ async def test_full_engine_is_unavailable_with_retry_info(
     assert loads == [(3, 2)]  # two run and one waits, of two slots
     for call in calls:
         call.cancel()
+
+
+@pytest.fixture
+def reading(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[str], threading.Event]]:
+    """The texts whose reading has begun, and what lets it go on."""
+    begun, go_on, encode = list[str](), threading.Event(), TextTokenizer.encode
+
+    def slow(self: TextTokenizer, speaker: int, text: str) -> list[int]:
+        begun.append(text)
+        go_on.wait(10)
+        return encode(self, speaker, text)
+
+    monkeypatch.setattr(TextTokenizer, "encode", slow)
+    yield begun, go_on
+    go_on.set()
+
+
+async def test_a_full_engine_reads_no_text(
+    stage: EngineStage, stub: Stub, reading: tuple[list[str], threading.Event], loads: list[tuple[int, int]]
+) -> None:
+    begun, go_on = reading
+    go_on.set()
+    calls = [stub.Generate(generate_request(500)) for _ in range(3)]
+    await wait_for_load(stage, 2, 1)
+    begun.clear()
+    too_long = [engine_pb2.Segment(text="x" * 600)]
+    error = await _refusal(stub, segments=too_long)
+    assert (error.reason, error.message) == ("QUEUE_FULL", "2 sequences run and 1 wait; at most 1 may wait")
+    assert not begun and loads == [(3, 2)]
+    for call in calls:
+        call.cancel()
+    await wait_until_idle(stage)
+    assert (await _refusal(stub, segments=too_long)).code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_texts_that_are_being_read_have_places_of_the_queue(
+    settings: EngineSettings, reading: tuple[list[str], threading.Event]
+) -> None:
+    begun, go_on = reading
+    go_on.set()
+    async with _serving(settings, max_waiting=4) as stub:
+        go_on.clear()
+        begun.clear()
+        calls = {asyncio.create_task(collect(stub, generate_request())) for _ in range(7)}  # two slots and four places
+        (refused,), others = await asyncio.wait(calls, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        with pytest.raises(grpc.aio.AioRpcError, match="0 sequences run and 6 wait; at most 4 may wait"):
+            refused.result()
+        assert 0 < len(begun) <= 4  # the others wait until these have been read
+        go_on.set()
+        assert [len(codes_of(responses)) for responses in await asyncio.gather(*others)] == [6] * 6
+
+
+async def _refusal(stub: Stub, **fields: Any) -> status.StatusError:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await collect(stub, generate_request(**fields))
+    return status.from_rpc_error(raised.value)
+
+
+@asynccontextmanager
+async def _serving(settings: EngineSettings, **changes: Any) -> AsyncIterator[Stub]:
+    stage = await start_engine(settings.model_copy(update={"drain_seconds": 0.0, **changes}))
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
+            yield engine_pb2_grpc.EngineServiceStub(channel)
+    finally:
+        await stage.stop()
 
 
 async def test_an_answer_ends_with_a_load_report(stub: Stub, loads: list[tuple[int, int]]) -> None:

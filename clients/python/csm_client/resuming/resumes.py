@@ -17,7 +17,7 @@ from csm_client.resuming.reader import SpeechReader
 from csm_client.text_writer import MOST_KEPT_BYTES, TextWriter
 
 DEFAULT_RESUMES = 3
-RECENT_S = 60.0  # a loss so long ago is none of a request that ends every server which takes it
+RECENT_S = 60.0  # a loss so long ago, if audio came since, is none of a request that ends every server it meets
 FIRST_DELAY_S, MOST_DELAY_S = 0.1, 2.0  # before a call is opened again; twice as long each time
 
 # The message of grpc.aio when a write met the end of the call. The true status is lost.
@@ -46,7 +46,7 @@ def call_options(request: Any, metadata: CallMetadata, timeout_s: float, after: 
 
 
 class Resumes:
-    """How often one call may still be made again within RECENT_S, and until when."""
+    """How often one call may still be made again, within RECENT_S or without new audio, and until when."""
 
     def __init__(
         self,
@@ -55,8 +55,8 @@ class Resumes:
         timeout_s: float,
         writer: TextWriter | None = None,
     ) -> None:
-        """request: a text's is its configuration. most: losses within RECENT_S that are gone on after. timeout_s: of
-        all calls together
+        """request: a text's is its configuration. most: losses within RECENT_S, or without audio between them, that
+        are gone on after. timeout_s: of all calls together
         """
         self.hindrance = ""  # why the last loss ended the stream, if the cause is not the loss itself
         self._request = request
@@ -71,14 +71,16 @@ class Resumes:
         """The next call after the loss `error`; the reader then expects it. None when the stream cannot be resumed."""
         now_s = time.monotonic()
         left_s = self._until_s - now_s
-        self._recent = [lost_at_s for lost_at_s in self._recent if now_s - lost_at_s < RECENT_S]
+        is_further = reader.sample_count > self._lost_at  # if not, each call may take long to end its server
+        if is_further:
+            self._recent = [lost_at_s for lost_at_s in self._recent if now_s - lost_at_s < RECENT_S]
         if not self._is_loss(error, reader) or len(self._recent) >= self._most or left_s <= 0:
             return None
         if self._writer is not None and not self._writer.begin_again():
             self.hindrance = f"A text of over {MOST_KEPT_BYTES // 1024} KiB does not go on at another server."
             return None
         self._recent.append(now_s)
-        if reader.sample_count > self._lost_at:
+        if is_further:
             self._loss, self._lost_at = error, reader.sample_count
         if reader.header is not None:
             self._request.sampling_params.seed = reader.header.seed

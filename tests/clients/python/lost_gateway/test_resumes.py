@@ -60,10 +60,20 @@ def test_losses_that_are_minutes_apart_do_not_add_up(clock: Clock) -> None:
     resumes, reader = Resumes(request(), 3, timeout_s=3600.0), reader_of()
     for _ in range(10):
         clock.now_s += resumes_module.RECENT_S
+        reader.sample_count += 1
         found = [resumes.after(LOSS, reader) for _ in range(2)]
         assert [call and call.delay_s for call in found] == [0.1, 0.2]
     clock.now_s += resumes_module.RECENT_S - 0.1
+    reader.sample_count += 1
     assert resumes.after(LOSS, reader) is not None
+    assert resumes.after(LOSS, reader) is None
+
+
+def test_a_request_that_ends_each_server_after_long_is_given_up(clock: Clock) -> None:
+    resumes, reader = Resumes(request(), 3, timeout_s=3600.0), reader_of()
+    for _ in range(3):
+        assert resumes.after(LOSS, reader) is not None
+        clock.now_s += 2 * resumes_module.RECENT_S
     assert resumes.after(LOSS, reader) is None
 
 

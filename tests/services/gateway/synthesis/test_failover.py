@@ -241,6 +241,19 @@ async def test_a_stream_that_lost_nothing_looks_for_a_fitting_replica_too(no_pau
     await bench.prepare(MISFIT)
     bench.now_s += 5
     assert await bench.refused(MISFIT) is MISFIT
+    assert not bench.outcomes
+
+
+async def test_another_bundle_alone_is_no_loss(no_pause: None) -> None:
+    bench = Bench(FailoverLimits(most=1, wait_s=5.0))
+    for _ in range(3):
+        await bench.prepare(MISFIT)
+    bench.failovers.answered("CODEC")
+    assert not bench.outcomes
+    await bench.prepare(MISFIT)
+    await bench.prepare(unreachable("CODEC"))  # the one failover that is allowed
+    bench.failovers.answered("CODEC")
+    assert bench.outcomes == [("CODEC", "resumed")]
 
 
 async def test_with_failovers_off_another_bundle_ends_the_stream() -> None:
