@@ -1,5 +1,6 @@
 """uvicorn's connections, with the limits that it does not set: how many are open, how long headers, an unread body, an
-unread answer and a close may take, how many pongs wait for a client, and in how many fragments a message comes.
+unread answer and a close may take, how many pongs wait for a client, in how many fragments a message comes, and how
+much is kept of messages that are not whole.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ import asyncio
 import errno
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -124,6 +125,38 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             self.handle_parser_exception()
             return
         super().handle_cont(event)
+
+
+def websocket_connection(try_take: Callable[[int], bool]) -> type[WebSocketConnection]:
+    """The class of WebSockets whose messages are counted until they have come whole.
+
+    try_take: whether there is room for so many bytes more; always for fewer
+    """
+
+    class Connection(WebSocketConnection):
+        _held = 0
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.transport.is_closing() or not self.handshake_complete:
+                self._hold(0)
+            elif not self._hold(len(self.conn.reader.buffer) + sum(map(len, self.frames))):
+                self._hold(0)
+                self.frames = []
+                self.conn.fail(CloseCode.TRY_AGAIN_LATER, "too_many_bodies")
+                self.handle_parser_exception()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._hold(0)
+            super().connection_lost(exc)
+
+        def _hold(self, count: int) -> bool:
+            has_room = try_take(count - self._held)
+            if has_room:
+                self._held = count
+            return has_room
+
+    return Connection
 
 
 class HasTransport(Protocol):

@@ -21,7 +21,8 @@ from services.common.background import Background
 from services.common.rpc.tls import TlsFileError
 from services.common.settings import host_and_port
 from services.common.watched_files import FollowedFiles
-from services.http.connections import SlowCloses, WebSocketConnection, http_connection
+from services.http.api.bodies import Bodies
+from services.http.connections import SlowCloses, http_connection, websocket_connection
 from services.http.settings import HttpSettings
 
 log = logging.getLogger("csm.http")
@@ -36,22 +37,30 @@ class HttpServer:
     """A listening server."""
 
     def __init__(
-        self, app: ASGIApp, settings: HttpSettings, on_reload: Callable[[bool], None], background: Background
+        self,
+        app: ASGIApp,
+        settings: HttpSettings,
+        bodies: Bodies,
+        on_reload: Callable[[bool], None],
+        background: Background,
     ) -> None:
-        """on_reload: of the TLS files; see FollowedFiles. Raises TlsFileError for those that cannot be used."""
+        """bodies: what messages of WebSockets count among. on_reload: of the TLS files; see FollowedFiles.
+
+        Raises TlsFileError for files that cannot be used.
+        """
         self.port = 0  # after start: the port that is listened on
         self._settings, self._background = settings, background
-        self._server = _Server(self._config(app, settings, _tls_context(settings, on_reload)))
+        self._server = _Server(self._config(app, settings, bodies, _tls_context(settings, on_reload)))
         self._serving: asyncio.Task[None] | None = None
         self._cutting: asyncio.Task[None] | None = None
 
     @staticmethod
-    def _config(app: ASGIApp, settings: HttpSettings, context: ssl.SSLContext | None) -> uvicorn.Config:
+    def _config(app: ASGIApp, settings: HttpSettings, bodies: Bodies, context: ssl.SSLContext | None) -> uvicorn.Config:
         tls: dict[str, Any] = {} if context is None else {"ssl_context_factory": lambda config, default: context}
         return uvicorn.Config(
             app,
             http=http_connection(settings.header_timeout_seconds, settings.write_timeout_seconds),
-            ws=WebSocketConnection,
+            ws=websocket_connection(bodies.try_take),
             loop="none",
             lifespan="off",
             log_config=None,

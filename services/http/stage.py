@@ -41,7 +41,9 @@ class HttpStage:
         )
         self._tracer = open_tracer(settings, "http")
         reloads = self.door.metrics.file_reloads("tls_certificate")
-        self.server = HttpServer(build_app(self.door, self._tracer), settings, reloads, self.door.metrics.background)
+        self.server = HttpServer(
+            build_app(self.door, self._tracer), settings, self.door.bodies, reloads, self.door.metrics.background
+        )
         self.metrics_port = -1
         self._metrics_server: MetricsServer | None = None
 

@@ -23,7 +23,7 @@ class Bodies:
 
     def take(self, count: int) -> None:
         """Raises ApiError 503 when there is no room."""
-        if self.held + count > self._most_bytes:
+        if not self.try_take(count):
             raise ApiError(
                 503,
                 "Too many large bodies are here at once.",
@@ -31,7 +31,13 @@ class Bodies:
                 code="too_many_bodies",
                 retry_after_s=RETRY_S,
             )
+
+    def try_take(self, count: int) -> bool:
+        """Whether there was room. count: below 0 for bytes that are given back"""
+        if self.held + count > self._most_bytes:
+            return False
         self.held += count
+        return True
 
     def give_back(self, count: int) -> None:
         self.held -= count

@@ -163,6 +163,27 @@ async def test_message_of_too_many_fragments_is_refused(door: FakeDoor) -> None:
         assert client.close_code == 1009
 
 
+@pytest.mark.parametrize("fin", [False, True], ids=["fragments", "a frame"])
+async def test_messages_that_have_not_come_whole_are_limited_together(fin: bool) -> None:
+    async with fake_door(max_bodies_bytes=10_000) as door:
+        bodies, address = door.stage.door.bodies, f"ws://127.0.0.1:{door.stage.server.port}{STREAM}"
+        half = Frame(Opcode.TEXT, b" " * 6000, fin=fin).serialize(mask=True)[: 5500 if fin else None]
+        async with connect(address) as first:
+            first.transport.write(half)
+            async with asyncio.timeout(10):
+                while not bodies.held:
+                    await asyncio.sleep(0.01)
+            async with connect(address) as second:
+                second.transport.write(half)
+                await asyncio.wait_for(second.wait_closed(), 20)
+                assert (second.close_code, second.close_reason) == (1013, "too_many_bodies")
+            assert bodies.held
+            first.transport.abort()
+        async with asyncio.timeout(10):
+            while bodies.held:
+                await asyncio.sleep(0.01)
+
+
 async def test_message_in_some_fragments_is_read(door: FakeDoor) -> None:
     async with connect(f"ws://127.0.0.1:{door.stage.server.port}{STREAM}") as client:
         await client.send(iter(['{"type": ', '"session', '.config"}']))
