@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from csm.v1 import tts_pb2
 
+from services.common.telemetry import logs
 from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
     ENCODINGS,
     broken_chains,
@@ -280,3 +281,15 @@ async def test_nobody_gets_checkpoints_who_does_not_ask(running: Running, asked:
     asked.stream_config.send_checkpoints = False
     rest = await hear(tts, asked, mark)
     assert rest.content == whole.content[mark.num_bytes :] and len(rest.marks) == 1
+
+
+async def test_the_log_counts_the_sentence_that_is_not_made_again_from_its_start(
+    running: Running, asked: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, tts = running
+    whole = await hear(tts, asked)
+    told: list[Any] = []
+    monkeypatch.setattr(logs, "annotate", lambda **fields: told.append(fields.get("resumed_parts")))
+    for mark in (whole.inside[0], whole.inside[-1]):
+        await hear(tts, asked, mark)
+    assert [parts for parts in told if parts is not None] == [1, 3]
