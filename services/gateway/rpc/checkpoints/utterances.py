@@ -93,7 +93,6 @@ class UtteranceCheckpoints:
             last.decoding,
             0 if place is None else place.decoded_samples - begins_at,
         )
-        self._text = first.text
         return Begun(made, place, first.text, first.watermark_key_id)
 
     def between(self, synthesis: Synthesis, sink: StreamSink, begins_at: int = 0) -> Deliver:
