@@ -279,10 +279,10 @@ async def test_an_utterance_takes_none_of_a_text(running: Running, stream_reques
 async def test_nobody_gets_checkpoints_who_does_not_ask(running: Running, asked: Config) -> None:
     _, tts = running
     whole = await hear(tts, asked)
-    mark = whole.inside[-1]
     asked.stream_config.send_checkpoints = False
-    rest = await hear(tts, asked, mark)
-    assert rest.content == whole.content[mark.num_bytes :] and len(rest.marks) == 1
+    for mark in ([mark for mark in whole.inside if not mark.said][-1], whole.inside[-1]):
+        rest = await hear(tts, asked, mark)
+        assert rest.content == whole.content[mark.num_bytes :] and len(rest.marks) == 1
 
 
 async def test_the_log_counts_the_sentence_that_is_not_made_again_from_its_start(
