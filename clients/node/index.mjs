@@ -127,8 +127,9 @@ export class Client {
   #open(open, announcing, writer) {
     const until = this.#until();
     const asked = { sendCheckpoints: this.#resumes > 0 };
-    const again = ({ header, samples, states }) => {
-      const streamConfig = { ...asked, heardSampleCount: samples, checkpoints: states };
+    const again = ({ header, samples, states, speechStates }) => {
+      const kept = { checkpoints: states, speechCheckpoints: speechStates };
+      const streamConfig = { ...asked, heardSampleCount: samples, ...kept };
       const seed = header === undefined ? {} : { samplingParams: { seed: header.seed.toString() } };
       const heard = { ...seed, streamConfig };
       const patient = announcing(heard);
@@ -151,7 +152,7 @@ class SpeechStream {
   #again;
   #losses;
   #call;
-  #heard = new Heard();
+  #heard;
   #left = false;
   #writer;
 
@@ -160,6 +161,7 @@ class SpeechStream {
     this.#again = again;
     this.#losses = losses;
     this.#writer = writer; // of a text
+    this.#heard = new Heard(writer !== undefined);
   }
 
   get header() {
@@ -211,6 +213,7 @@ class SpeechStream {
     for await (const message of this.#call) {
       if (message.event === 'header') this.#heard.takeHeader(message.header);
       if (message.event === 'checkpoint') this.#heard.takeCheckpoint(message.checkpoint);
+      if (message.event === 'speechCheckpoint') this.#heard.takeSpeechCheckpoint(message.speechCheckpoint);
       if (message.event === 'summary') this.#heard.summary = message.summary;
       if (message.event !== 'audioChunk') continue;
       const fresh = this.#heard.takeAudio(message.audioChunk);

@@ -17,25 +17,35 @@ const UNCOMPRESSED = ['PCM', 'WAV', 'MULAW', 'ALAW'].map((name) => `AUDIO_ENCODI
 
 // What has been heard of one utterance, over all its calls.
 export class Heard {
-  constructor() {
+  constructor(isText = false) {
+    this.isText = isText;
     this.header = undefined;
     this.samples = 0;
     this.bytes = 0;
     this.digest = createHash('sha256'); // of these bytes
-    this.checkpoints = []; // states, and where each stands
-    this.since = undefined; // digest of the bytes since the last checkpoint, if all of them are known
+    this.checkpoints = []; // states, where each stands, and a digest of the bytes since then; of a text after sentences
+    this.places = []; // the same, of a text within the next sentence
     this.beginAgain();
   }
 
   // States with which another call can go on; none where it could not be checked that the audio is the same, as of FLAC,
   // which is compressed and goes on at the last of them.
   get states() {
-    if (this.header === undefined || (this.since === undefined && this.encoding === 'AUDIO_ENCODING_FLAC')) return [];
-    return this.checkpoints.map(({ state }) => state);
+    return this.statesOf(this.checkpoints);
+  }
+
+  // The same, of the sentence after those of `states`, which they need.
+  get speechStates() {
+    return this.states.length === this.checkpoints.length ? this.statesOf(this.places) : [];
+  }
+
+  statesOf(checkpoints) {
+    const isUnchecked = checkpoints.at(-1)?.since === undefined && this.encoding === 'AUDIO_ENCODING_FLAC';
+    return isUnchecked ? [] : checkpoints.map(({ state }) => state);
   }
 
   get encoding() {
-    return this.header.audioFormat.audioEncoding;
+    return this.header?.audioFormat.audioEncoding;
   }
 
   // Another call brings the utterance from its start or from its last checkpoint.
@@ -57,18 +67,31 @@ export class Heard {
       throw new Error('The server that went on knows other sentences: the audio is incomplete.');
     }
     const { resumedFrameCount: frames, firstSampleOffset: sample } = header;
-    if ((frames || sample) && (this.states.length === 0 || ![0, this.checkpoints.at(-1).position].includes(sample))) {
+    const [told, lastTold] = this.isText
+      ? [this.speechStates, this.places.at(-1)] : [this.states, this.checkpoints.at(-1)];
+    if ((frames || sample) && (told.length === 0 || ![0, lastTold.position].includes(sample))) {
       throw new Error('The server that went on knows other checkpoints: the audio is incomplete.');
     }
-    if (!resumed && !frames) this.checkpoints = []; // its own take their place
-    if (!first && !sample) return;
-    ({ position: this.position, bytePosition: this.bytePosition } = this.checkpoints.at(-1));
-    this.expected = this.since;
+    if (first || sample) {
+      const last = sample ? lastTold : this.checkpoints.at(-1);
+      ({ position: this.position, bytePosition: this.bytePosition, since: this.expected } = last);
+    }
+    if (!frames) this.places = []; // its own take their place
+    if (!resumed && !frames) this.checkpoints = [];
   }
 
   takeCheckpoint({ state }) {
-    this.checkpoints.push({ state, position: this.position, bytePosition: this.bytePosition });
-    this.since = this.bytePosition === this.bytes ? createHash('sha256') : undefined;
+    this.checkpoints.push(this.placeOf(state));
+    this.places = [];
+  }
+
+  takeSpeechCheckpoint({ state }) {
+    this.places.push(this.placeOf(state));
+  }
+
+  placeOf(state) {
+    const since = this.bytePosition === this.bytes ? createHash('sha256') : undefined;
+    return { state, position: this.position, bytePosition: this.bytePosition, since };
   }
 
   // The bytes of a message that have not been heard before; undefined when there are none.
@@ -86,7 +109,8 @@ export class Heard {
     }
     const fresh = repeated > 0 ? audioContent.subarray(repeated) : audioContent;
     this.digest.update(fresh);
-    this.since?.update(fresh);
+    this.checkpoints.at(-1)?.since?.update(fresh);
+    this.places.at(-1)?.since?.update(fresh);
     this.bytes += fresh.length;
     this.samples = this.position;
     return fresh;

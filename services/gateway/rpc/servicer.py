@@ -87,11 +87,9 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         async with self._quotas.one_more(caller_name.get()):
             deadline = Deadline.of(context, self._settings)
             plan, catalog = await self._planner.plan(requests, deadline, announced_bytes(context))
-            checkpoints = (
-                UtteranceCheckpoints.of_utterance(seal, plan, catalog) if (seal := self._seal_for(plan)) else None
-            )
+            checkpoints = UtteranceCheckpoints.of(seal, plan, catalog) if (seal := self._seal_for(plan)) else None
             begun = _NOTHING_BEGUN if checkpoints is None else checkpoints.open(plan.checkpoints)
-            self._report_resumed(plan, "utterance", begun.frame_count, begun.at)
+            self._report_resumed(plan, "utterance", begun)
             sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse, begun)
             synthesis = self._synthesis(
                 plan,
@@ -120,31 +118,22 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             )
             most = self._settings.max_remembered_sentences
             checkpoints = TextCheckpoints(seal, plan, catalog, most) if (seal := self._seal_for(plan)) else None
-            earlier = _NOTHING_SAID
-            if checkpoints is not None:
-                earlier = checkpoints.open(plan.checkpoints, plan.speech_checkpoints)
-            self._report_resumed(plan, "text", len(earlier.said), earlier.at)
+            earlier = _NOTHING_SAID if checkpoints is None else checkpoints.open()
+            self._report_resumed(plan, "text", earlier)
             sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeTextResponse, earlier)
             clip = earlier.clip()
 
             def synthesis_of(
-                sentence: SynthesisPlan,
-                before_decoding: BeforeDecoding,
-                goes_on: bool,
-                made: Made | None,
+                sentence: SynthesisPlan, before_decoding: BeforeDecoding, goes_on: bool, made: Made | None
             ) -> Synthesis:
                 return self._synthesis(sentence, catalog, before_decoding, clip, has_listener=goes_on, made=made)
 
             def deliver_of(synthesis: Synthesis, text: str, is_inside: bool) -> Deliver:
-                if checkpoints is None:
-                    return sink.deliver
-                behind = 0 if earlier.behind is None else earlier.behind.decoded_samples
-                return checkpoints.between(synthesis, text, sink, behind if is_inside else sink.taken_samples)
+                return sink.deliver if checkpoints is None else checkpoints.between(synthesis, text, sink, is_inside)
 
             async def end_sentence(text: str, result: SynthesisResult) -> None:
-                if checkpoints is not None and plan.send_checkpoints:
-                    said = Said(text, result, clip.resume)
-                    await sink.end_sentence(lambda place: checkpoints.make(said, place))
+                if checkpoints is not None:
+                    await checkpoints.end_sentence(Said(text, result, clip.resume), sink)
 
             async def close_clip(deadline: Deadline) -> codec_pb2.WatermarkResult | None:
                 if not clip.resume:  # an older codec, which reports each sentence by itself
@@ -235,12 +224,11 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         """Of checkpoints. None where there are no keys to seal them with, or nobody asks for them."""
         return self._seal if plan.send_checkpoints or plan.checkpoints or plan.speech_checkpoints else None
 
-    def _report_resumed(self, plan: SynthesisPlan, kind: str, parts: int, at: str) -> None:
-        """parts: frames of an utterance or sentences of a text that are not made again"""
+    def _report_resumed(self, plan: SynthesisPlan, kind: str, earlier: Earlier | Begun) -> None:
         if plan.heard_frames or plan.checkpoints or plan.speech_checkpoints:
-            self._metrics.resumed_streams.labels(kind, at).inc()
-            logs.annotate(resumed_parts=parts)
-            spans.event("stream resumed", kind=kind, parts=parts, at=at)
+            self._metrics.resumed_streams.labels(kind, earlier.at).inc()
+            logs.annotate(resumed_parts=earlier.parts)
+            spans.event("stream resumed", kind=kind, parts=earlier.parts, at=earlier.at)
 
     def _sink(
         self,

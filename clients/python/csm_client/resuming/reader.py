@@ -96,7 +96,9 @@ class SpeechReader:
 
     @property
     def speech_checkpoints(self) -> list[bytes]:
-        """Likewise, of the sentence behind those of `checkpoints`."""
+        """Likewise, of the sentence behind those of `checkpoints`, without which they belong nowhere."""
+        if len(self.checkpoints) < len(self._checkpoints.all):
+            return []
         return self._inside.states(checked=self._encoding == tts_pb2.AUDIO_ENCODING_FLAC)
 
     def accept(
@@ -135,8 +137,10 @@ class SpeechReader:
         if resumed not in (0, len(self.checkpoints)) or first not in (0, resumed):
             raise self._incomplete("The server that went on knows other sentences.")
         frames, sample = header.resumed_frame_count, header.first_sample_offset
-        inside = self._inside if self.sentences else self._checkpoints
-        if (frames or sample) and (not inside.all or sample not in (0, inside.all[-1].position)):
+        inside, told = (
+            (self._inside, self.speech_checkpoints) if self.sentences else (self._checkpoints, self.checkpoints)
+        )
+        if (frames or sample) and (not told or sample not in (0, inside.all[-1].position)):
             raise self._incomplete("The server that went on knows other checkpoints.")
         if sample or first:
             self._go_on_at(inside if sample else self._checkpoints)

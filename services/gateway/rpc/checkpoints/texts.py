@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from csm.gateway.v1 import said_sentence_pb2
@@ -38,6 +37,11 @@ class Earlier:
         return self.begun.place or self.behind
 
     @property
+    def parts(self) -> int:
+        """Sentences that are not made again, and the one that is not made again from its start."""
+        return len(self.said) + (self.begun.made is not None)
+
+    @property
     def begun_sentence(self) -> BegunSentence | None:
         begun = self.begun
         return None if begun.made is None else BegunSentence(begun.text, begun.made, begun.place is not None)
@@ -50,7 +54,7 @@ class Earlier:
     @property
     def at(self) -> str:
         """Where the text goes on, for the metrics."""
-        if not self.said and self.begun.made is None:
+        if not self.parts:
             return "start"
         return "codes" if self.place is None else "checkpoint"
 
@@ -71,24 +75,27 @@ class TextCheckpoints:
         self._chain = SealedChain(seal, digest, FIELD + "checkpoints")
         self._plan, self._catalog = plan, catalog
         self._begun: UtteranceCheckpoints | None = None  # of the sentence that an earlier call has begun
+        self._begins_at = 0  # that sentence, at the codec's rate, where the stream goes on in it
         self._goes_on = can_go_on(plan.encoding, catalog.sample_rate_hz, plan.sample_rate_hz)
 
-    def open(self, sealed: Sequence[bytes], sealed_speech: Sequence[bytes]) -> Earlier:
-        """Nothing said, and errors, as SealedChain says. sealed_speech: of the sentence behind those of `sealed`"""
-        states = self._chain.open(sealed, said_sentence_pb2.SaidSentence)
+    def open(self) -> Earlier:
+        """Nothing said, and errors, as SealedChain says."""
+        states = self._chain.open(self._plan.checkpoints, said_sentence_pb2.SaidSentence)
+        if len(states) < len(self._plan.checkpoints):  # what they cannot tell, those inside the next sentence need
+            return Earlier()
         place = None
         if states and self._goes_on:
             last = states[-1]
             place = Place(last.decoded_sample_count, last.sent_sample_count, last.last_samples)
-        if len(states) < len(sealed):  # what they cannot tell, those inside the next sentence need
-            return Earlier()
+            self._begins_at = place.decoded_samples
         speech = self._of_next("")
-        begun = speech.open(sealed_speech, 0 if place is None else place.decoded_samples)
+        begun = speech.open(self._plan.speech_checkpoints, self._begins_at)
         self._begun = speech if begun.made is not None else None
         return Earlier(tuple(map(_said, states)), place, begun)
 
-    def between(self, synthesis: Synthesis, text: str, sink: StreamSink, begins_at: int) -> Deliver:
-        """Delivers the samples of the next sentence, with checkpoints between them. begins_at: its first sample"""
+    def between(self, synthesis: Synthesis, text: str, sink: StreamSink, is_inside: bool) -> Deliver:
+        """Delivers the samples of the next sentence, with checkpoints between them. is_inside: it goes on there"""
+        begins_at = self._begins_at if is_inside else sink.taken_samples
         speech, self._begun = self._begun or self._of_next(text), None
         return speech.between(synthesis, sink, begins_at)
 
@@ -96,8 +103,13 @@ class TextCheckpoints:
         chain = self._chain.within(FIELD + "speech_checkpoints")
         return UtteranceCheckpoints(chain, self._plan, self._catalog, text)
 
-    def make(self, said: Said, place: Place) -> bytes:
-        """The checkpoint of the sentence that was said last. place: behind it"""
+    async def end_sentence(self, said: Said, sink: StreamSink) -> None:
+        """Sends the checkpoint of the sentence that was said last, if the caller asks for it."""
+        if self._plan.send_checkpoints:
+            await sink.end_sentence(lambda place: self._make(said, place))
+
+    def _make(self, said: Said, place: Place) -> bytes:
+        """place: behind the sentence"""
         result = said.result
         state = said_sentence_pb2.SaidSentence(
             text=said.text,

@@ -37,7 +37,8 @@ class Begun:
     key_id: str = ""  # of the mark
 
     @property
-    def frame_count(self) -> int:
+    def parts(self) -> int:
+        """Frames that are not made again."""
         return 0 if self.made is None else self.made.codes.frame_count
 
     @property
@@ -52,7 +53,7 @@ class Begun:
     def header(self) -> tts_pb2.SynthesisHeader:
         """What the stream's header says of it."""
         first_sample = 0 if self.place is None else self.place.sent_samples
-        return tts_pb2.SynthesisHeader(resumed_frame_count=self.frame_count, first_sample_offset=first_sample)
+        return tts_pb2.SynthesisHeader(resumed_frame_count=self.parts, first_sample_offset=first_sample)
 
 
 class UtteranceCheckpoints:
@@ -69,7 +70,7 @@ class UtteranceCheckpoints:
         self._told_end = False
 
     @staticmethod
-    def of_utterance(seal: CodeSeal, plan: SynthesisPlan, catalog: Catalog) -> UtteranceCheckpoints:
+    def of(seal: CodeSeal, plan: SynthesisPlan, catalog: Catalog) -> UtteranceCheckpoints:
         digest = request_digest(plan, catalog, ["utterance", plan.text])
         return UtteranceCheckpoints(SealedChain(seal, digest, "stream_config.checkpoints"), plan, catalog)
 
@@ -92,7 +93,6 @@ class UtteranceCheckpoints:
             last.decoding,
             0 if place is None else place.decoded_samples - begins_at,
         )
-        self._text = first.text
         return Begun(made, place, first.text, first.watermark_key_id)
 
     def between(self, synthesis: Synthesis, sink: StreamSink, begins_at: int = 0) -> Deliver:

@@ -19,23 +19,24 @@ from csm_client.errors import IncompleteAudioError
 
 from tests.clients.python.lost_gateway.test_lost_gateway import Gateways, running_gateways, whole_samples
 from tests.services.all_in_one.test_programs import environment
-from tests.support.fake_stages import FRAME_SAMPLES, FakeCodec, Script, numbered_audio
+from tests.support.fake_stages import FRAME_SAMPLES, FakeCodec, FakeEngine, Script, numbered_audio
 
 pytestmark = pytest.mark.timeout(120)
 
 PIECES = ("One is he", "re. Two", " is here. Three", " is ", "here.")
 SENTENCES = ["One is here.", "Two is here.", "Three is here."]
 FRAMES, HELD_AT = 20, 10  # of each sentence
+LATE = 18  # frame of a sentence before which the engine is held: the caller has got a checkpoint inside of it
 SENTENCE = numbered_audio(range(FRAMES))
 AUDIO = 3 * SENTENCE
 
 
 class HeldSentence(Script):
-    """Holds one sentence, by its number among the calls of the codec."""
+    """Holds one sentence, by its number among the calls of a stage."""
 
-    def __init__(self, codec: FakeCodec, number: int) -> None:
-        super().__init__(pause_at=HELD_AT)
-        self._calls, self._number = codec.calls, number
+    def __init__(self, stage: FakeCodec | FakeEngine, number: int, at: int = HELD_AT) -> None:
+        super().__init__(pause_at=at)
+        self._calls, self._number = stage.calls, number
 
     async def reach(self, frame: int) -> None:
         if len(self._calls) == self._number + 1:
@@ -85,6 +86,26 @@ async def lose(gateways: Gateways, held: int, has_audio: Callable[[], object]) -
         await asyncio.gather(*(call.ended.wait() for call in calls))
 
 
+async def lose_late(gateways: Gateways, held: int, heard_samples: Callable[[], int]) -> None:
+    """Kills the gateway of the only text late in that sentence, before the engine has ended it. Called first of all."""
+    engine = gateways.deployment.engine
+    engine.script = script = HeldSentence(engine, held, LATE)
+    async with asyncio.timeout(30):
+        await script.paused.wait()
+        while heard_samples() < (FRAMES * held + LATE - 3) * FRAME_SAMPLES:  # encoders may hold some back
+            await asyncio.sleep(0.02)
+        engine.script, lost = Script(), engine.calls[-1]
+        gateways.kill_maker_of(lost)
+        await lost.ended.wait()
+
+
+def check_goes_on_inside(gateways: Gateways, held: int) -> None:
+    """Told frames of the lost sentence are not made again. Called before anything else is said."""
+    calls = gateways.deployment.engine.calls
+    assert [call.request.segments[-1].text for call in calls] == [*SENTENCES[: held + 1], *SENTENCES[held:]]
+    assert calls[held + 1].request.resume_frames.frame_count >= 8
+
+
 def requests_of(gateways: Gateways) -> list[Any]:
     """What the engine was asked for, sentence by sentence, as far as it decides the samples."""
     requests = [call.request for call in gateways.deployment.engine.calls]
@@ -114,6 +135,26 @@ async def test_a_text_goes_on_at_another_gateway_bit_for_bit(
     lost_frames = 2 * FRAMES * held if options.get("encoding") == "opus" else FRAMES * held  # Opus is encoded again
     calls = gateways.deployment.codec.calls
     assert sum(call.frame_count for call in calls[:-3]) <= lost_frames + FRAMES + FRAMES * (3 - held)
+
+
+@pytest.mark.parametrize(
+    ("held", "encoding"),
+    [(0, "pcm"), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1, "pcm"), (2, "flac"), (1, "opus")))],
+)
+async def test_a_text_goes_on_inside_of_the_sentence_that_was_lost(
+    gateways: Gateways, held: int, encoding: Any
+) -> None:
+    async with csm_client.AsyncClient(gateways.target, timeout_s=100) as client:
+        listener = Listener(client.stream_synthesize_text(PIECES, seed=7, encoding=encoding))
+        await lose_late(gateways, held, lambda: sum(chunk.sample_count for chunk in listener.chunks))
+        heard = await listener.task
+        check_goes_on_inside(gateways, held)
+        again = gateways.deployment.codec.calls[held + 1 :]
+        assert bool(again[0].request.checkpoint) == (encoding != "opus")  # nor decoded, where the encoder can go on
+        assert len(again) == (3 if encoding == "opus" else 3 - held)
+        undisturbed = await Listener(client.stream_synthesize_text(PIECES, seed=7, encoding=encoding)).task
+    assert heard == undisturbed and (encoding != "pcm" or heard == AUDIO)
+    assert [sentence.text for sentence in listener.stream.sentences] == SENTENCES
 
 
 @pytest.mark.slow
@@ -170,6 +211,21 @@ async def test_a_text_of_the_synchronous_client_goes_on_too(gateways: Gateways) 
         speech = await listening
     assert speech.samples == AUDIO
     assert [sentence.text for sentence in stream.sentences] == SENTENCES
+
+
+async def test_the_synchronous_client_goes_on_inside_of_the_sentence(gateways: Gateways) -> None:
+    heard = bytearray()
+
+    def listen(stream: csm_client.SpeechStream) -> None:
+        for chunk in stream:
+            heard.extend(chunk.audio_content)
+
+    with csm_client.Client(gateways.target, timeout_s=100) as client:
+        listening = asyncio.create_task(asyncio.to_thread(listen, client.stream_synthesize_text(PIECES, seed=7)))
+        await lose_late(gateways, 1, lambda: len(heard) // 2)
+        await listening
+    check_goes_on_inside(gateways, 1)
+    assert heard == AUDIO
 
 
 @pytest.mark.slow

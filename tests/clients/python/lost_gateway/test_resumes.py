@@ -149,6 +149,15 @@ def test_an_utterance_is_asked_for_with_the_checkpoints_that_came() -> None:
         assert list(asked.stream_config.checkpoints) == [b"1"]
 
 
+def test_a_text_is_asked_for_with_its_places_in_the_sentence() -> None:
+    asked = request()
+    resumes, reader = Resumes(asked, 3, 10.0, TextWriter(["a"], asked, keep=True)), reader_of()
+    place = tts_pb2.SpeechCheckpoint(state=b"a")
+    reader.accept(tts_pb2.StreamSynthesizeTextResponse(speech_checkpoint=place))
+    assert resumes.after(LOSS, reader) is not None
+    assert list(asked.stream_config.speech_checkpoints) == [b"a"] and not asked.stream_config.checkpoints
+
+
 def test_a_text_is_asked_for_with_its_checkpoints_of_that_moment() -> None:
     asked = request()
     resumes, reader = Resumes(asked, 3, 10.0, TextWriter(["a"], asked, keep=True)), reader_of()
@@ -156,7 +165,7 @@ def test_a_text_is_asked_for_with_its_checkpoints_of_that_moment() -> None:
         message = tts_pb2.StreamSynthesizeTextResponse(checkpoint=tts_pb2.TextCheckpoint(state=states[-1]))
         reader.accept(message)
         assert resumes.after(LOSS, reader) is not None
-        assert list(asked.stream_config.checkpoints) == states
+        assert list(asked.stream_config.checkpoints) == states and not asked.stream_config.speech_checkpoints
         again = tts_pb2.SynthesisHeader(seed=5, resumed_sentence_count=len(states), first_sentence_index=len(states))
         reader.accept(tts_pb2.StreamSynthesizeTextResponse(header=again))
     reader.begin_again()

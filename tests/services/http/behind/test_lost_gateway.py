@@ -16,6 +16,7 @@ from starlette.datastructures import Headers
 
 from services.http.settings import HttpSettings
 from services.http.stage import HttpStage, start_http
+from tests.clients.python.lost_gateway import test_lost_gateway_texts as texts
 from tests.clients.python.lost_gateway.test_lost_gateway import (
     FRAMES,
     HELD_AT,
@@ -95,3 +96,20 @@ async def test_a_text_of_a_websocket_goes_on_at_another_gateway(tmp_path: Path) 
         kinds = [message["type"] for message in told]
         assert kinds == ["audio.start", "audio.done", "audio.start", "audio.done", "session.done"]
     assert len(gateways.deployment.codec.calls) == 7
+
+
+async def test_a_text_of_a_websocket_goes_on_inside_of_the_sentence_that_was_lost(tmp_path: Path) -> None:
+    """What the engine had made of it, and the door was told, is not made again."""
+    async with running_gateways(tmp_path, seals=True) as gateways, door_of(gateways) as door:
+        engine = gateways.deployment.engine
+        engine.calls.clear()
+        gateways.deployment.codec.calls.clear()
+        engine.frame_count = texts.FRAMES
+        async with talk_at(door.url, {"voice": "alloy", "seed": 7, "response_format": "pcm"}) as talk:
+            await talk.say(type="input.text", text="".join(texts.PIECES))
+            await talk.say(type="input.done")
+            hearing = asyncio.create_task(talk.until("session.done"))
+            await texts.lose_late(gateways, 1, lambda: len(talk.audio) // 2)
+            await hearing
+        texts.check_goes_on_inside(gateways, 1)
+    assert talk.audio == texts.AUDIO

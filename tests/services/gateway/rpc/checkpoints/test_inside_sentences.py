@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from csm.v1 import tts_pb2
 
+from services.common.telemetry import logs
 from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
     ENCODINGS,
     broken_chains,
@@ -186,6 +187,8 @@ async def test_where_no_encoder_goes_on_frames_are_decoded_again_without_the_eng
         begin = whole.marks[0]
         if encoding == "pcm":  # at its sentence
             begin = next(other for other in reversed(whole.marks) if other.said == mark.said and not other.inside)
+        else:  # nothing is told of sentences that are decoded again
+            assert all(after.num_sentences > len(after.said) for after in rest.inside)
         assert rest.content == whole.content[begin.num_bytes :]
         assert without_times(rest.summary) == without_times(whole.summary)
         assert sum(map(made_by, deployment.engine.calls)) == sum(NUMBERS[len(mark.said) :]) - told
@@ -276,7 +279,19 @@ async def test_an_utterance_takes_none_of_a_text(running: Running, stream_reques
 async def test_nobody_gets_checkpoints_who_does_not_ask(running: Running, asked: Config) -> None:
     _, tts = running
     whole = await hear(tts, asked)
-    mark = whole.inside[-1]
     asked.stream_config.send_checkpoints = False
-    rest = await hear(tts, asked, mark)
-    assert rest.content == whole.content[mark.num_bytes :] and len(rest.marks) == 1
+    for mark in ([mark for mark in whole.inside if not mark.said][-1], whole.inside[-1]):
+        rest = await hear(tts, asked, mark)
+        assert rest.content == whole.content[mark.num_bytes :] and len(rest.marks) == 1
+
+
+async def test_the_log_counts_the_sentence_that_is_not_made_again_from_its_start(
+    running: Running, asked: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, tts = running
+    whole = await hear(tts, asked)
+    told: list[Any] = []
+    monkeypatch.setattr(logs, "annotate", lambda **fields: told.append(fields.get("resumed_parts")))
+    for mark in (whole.inside[0], whole.inside[-1]):
+        await hear(tts, asked, mark)
+    assert [parts for parts in told if parts is not None] == [1, 3]
