@@ -7,6 +7,7 @@ decode state. Deadline and request id are passed explicitly. Every failure is a 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
@@ -21,6 +22,7 @@ from services.gateway.metrics import GatewayMetrics
 from services.gateway.stages.balancing import conversation_metadata
 from services.gateway.stages.calls import MOST_LOSSES, ask, calling, messages
 from services.gateway.stages.errors import FULL, StageError, broken, checked, is_loss
+from services.gateway.stages.full_replicas import FullReplicas
 from services.gateway.stages.reloading_channel import ReloadingChannel
 
 END_S = 1.0  # from the answer of a codec until its status
@@ -96,7 +98,8 @@ class GrpcEngine:
         by = "conversation" if conversation else "load"
         self._metrics.engine_calls.labels(by).inc()
         until_s = time.monotonic() + timeout_s
-        for attempt in range(self._max_full + 1):
+        full = FullReplicas(self._max_full, lambda what: self._metrics.full_replicas.labels("engine", by, what).inc())
+        for attempt in itertools.count():
             if attempt and attempt == self._max_full:
                 conversation = ""
             try:
@@ -105,11 +108,7 @@ class GrpcEngine:
                         yield message
                 return
             except StageError as error:
-                if error.reason != FULL:
-                    raise
-                moves = attempt < self._max_full
-                self._metrics.full_replicas.labels("engine", by, "moved" if moves else "refused").inc()
-                if not moves:
+                if error.reason != FULL or not full.moves_on():
                     raise
 
     def _attempt(
@@ -212,7 +211,10 @@ class GrpcCodec:
         self, method: Callable[[Any], Any], message: Any, config: Any, samples: Samples, timeout_s: float
     ) -> Any:
         """A codec that is lost or full before it has started has taken no samples: another one is asked."""
-        until_s, losses, num_full = time.monotonic() + timeout_s, 0, 0
+        until_s, losses = time.monotonic() + timeout_s, 0
+        full = FullReplicas(
+            self._max_full, lambda what: self._metrics.full_replicas.labels("codec", "load", what).inc()
+        )
         async with aclosing(samples):
             while True:
                 started = asyncio.Event()
@@ -224,11 +226,8 @@ class GrpcCodec:
                     if started.is_set():
                         raise
                     if error.reason == FULL:
-                        moves = num_full < self._max_full
-                        self._metrics.full_replicas.labels("codec", "load", "moved" if moves else "refused").inc()
-                        if not moves:
+                        if not full.moves_on():
                             raise
-                        num_full += 1
                     elif losses >= MOST_LOSSES or not is_loss(error):
                         raise
                     else:

@@ -17,12 +17,12 @@ import grpc
 
 from services.common.telemetry import spans
 from services.gateway.stages.errors import FULL, StageError, StageName, is_loss, is_misfit
+from services.gateway.stages.full_replicas import FullOutcome, FullReplicas
 
 log = logging.getLogger("csm.gateway")
 
 Outcome = Literal["resumed", "failed", "exhausted"]
 Report = Callable[[StageName, Outcome], None]
-FullOutcome = Literal["moved", "refused"]
 
 ASK_FULL_AGAIN_S = 0.25  # and after a replica of another bundle
 FIRST_DELAY_S, MOST_DELAY_S = 0.05, 1.0  # between two calls to a full stage
@@ -73,8 +73,8 @@ class Failovers:
         stream, and fails it only after `full_wait_s`
         """
         self._limits = limits
-        self._report, self._report_full = report, report_full
-        self._num_full = 0  # codecs that have refused the call, one after the other
+        self._report = report
+        self._full_codecs = FullReplicas(limits.most_full, report_full)
         self.has_listener = has_listener  # becomes true with the first audio
         self._clock = clock
         self._count = 0
@@ -90,7 +90,8 @@ class Failovers:
         seconds. A replica of another bundle is no end: others may fit. Raises StageError: `error` itself when it is
         neither, else the loss that no replica took over.
         """
-        if error.stage == "CODEC" and error.reason == FULL and self._moves_on():
+        # A call to an engine has moved on by itself, for the sake of its conversation.
+        if error.stage == "CODEC" and error.reason == FULL and self._full_codecs.moves_on():
             return
         # One that is alone is asked again too, and its misfit is told after the whole wait: gRPC shows neither how many
         # replicas a name has nor which of them start, and in a rollout one that fits may be about to come.
@@ -103,15 +104,6 @@ class Failovers:
                 return
             except StageError as missing:
                 error = missing
-
-    def _moves_on(self) -> bool:
-        """Whether the call that a full codec refused is made again at once: it goes to the next codec, which may have
-        room. A call to an engine has moved on by itself, for the sake of its conversation.
-        """
-        moves = self._num_full < self._limits.most_full
-        self._num_full += moves
-        self._report_full("moved" if moves else "refused")
-        return moves
 
     async def _counted(self, error: StageError, remaining_s: float) -> _Loss | None:
         """The loss that the stream is in. None: nothing was lost, and the full stage may be called again."""
@@ -158,7 +150,7 @@ class Failovers:
         """The stage's newest call has begun to answer."""
         self._full.pop(stage, None)
         if stage == "CODEC":
-            self._num_full = 0
+            self._full_codecs.forget()
         if (loss := self._losses.pop(stage, None)) and loss.is_lost:
             log.info("the stream goes on at another %s", stage.lower())
             self._tell(stage, "resumed")

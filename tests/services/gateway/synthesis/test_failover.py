@@ -9,7 +9,8 @@ import grpc
 import pytest
 
 from services.gateway.stages.errors import StageError, StageName, is_loss, lost_after, unreachable
-from services.gateway.synthesis.failover import FailoverLimits, Failovers, FullOutcome, Outcome
+from services.gateway.stages.full_replicas import FullOutcome
+from services.gateway.synthesis.failover import FailoverLimits, Failovers, Outcome
 
 Code = grpc.StatusCode
 
