@@ -3,9 +3,9 @@
 A policy without torch or a model; callers pass the time in. Sequences are admitted first come, first served, but those
 whose listener hears audio already go before the others.
 
-Prompts that wait together share a prefill pass of at most `prefill_chunk` rows. A longer prompt takes several passes. If
-a running sequence is urgent (pacing.py), a frame step follows each pass: an urgent sequence waits for one pass at most.
-A prompt joins a pass with its whole next chunk or not at all, so its chunks do not depend on the other prompts.
+Prompts that wait together share a prefill pass of at most `prefill_chunk` rows. A longer prompt takes several passes.
+If a running sequence is urgent (pacing.py), a frame step follows each pass: an urgent sequence waits for one pass at
+most. A prompt joins a pass with its whole next chunk or not at all, so its chunks do not depend on the other prompts.
 """
 
 from __future__ import annotations
