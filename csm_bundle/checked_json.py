@@ -51,6 +51,20 @@ class Problem:
         return f"{self.key} is {json.dumps(self.given, default=str)[:80]}; {self.rule}"
 
 
+class RepeatedKeyError(ValueError):
+    """An object has a key twice; JSON would keep the last value."""
+
+
+def named_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """For `json.loads`, as its object_pairs_hook. Raises RepeatedKeyError."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RepeatedKeyError(f"the key {json.dumps(twice)[:80]} is there twice")
+    return found
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """The JSON object that is a checkpoint's configuration. Raises CheckpointError."""
     try:

@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from csm_bundle.checked_json import Problem, first_problem
+from csm_bundle.checked_json import Problem, RepeatedKeyError, first_problem, named_once
 from csm_bundle.errors import KeyringError
 
 FORMAT = 1
@@ -95,9 +95,11 @@ def _create(path: Path, num_bytes: int) -> None:
 
 def _parse(path: Path, text: str, num_bytes: int, check: Callable[[str, bytes], None]) -> KeyFile:
     try:
-        parsed = json.loads(text, object_pairs_hook=lambda pairs: _named_once(path, pairs))
+        parsed = json.loads(text, object_pairs_hook=named_once)
     except json.JSONDecodeError as error:
         raise KeyringError(f"{path}, line {error.lineno}: not valid JSON.") from None
+    except RepeatedKeyError as error:
+        raise KeyringError(f"{path}: {error}.") from None
     except RecursionError:
         raise KeyringError(f"{path}: nested too deeply to be a keyring.") from None
     except ValueError:
@@ -118,15 +120,6 @@ def _parse(path: Path, text: str, num_bytes: int, check: Callable[[str, bytes], 
     if content.active not in keys:
         raise KeyringError(f"{path}: active is not one of the keys, which are {', '.join(keys)}.")
     return KeyFile(content.active, keys)
-
-
-def _named_once(path: Path, pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Refuses a repeated key id. JSON would keep the last value, and data made with the other key would be lost."""
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise KeyringError(f'{path}: "{twice}" is there twice.')
-    return dict(pairs)
 
 
 def _without_key(problem: Problem) -> str:

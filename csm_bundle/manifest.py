@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le, MinLen
 from pydantic import AfterValidator, BeforeValidator, Strict, TypeAdapter, ValidationError, ValidationInfo
 
-from csm_bundle.checked_json import NOT_JSON, Name, Seed, Speaker, Text, first_problem, keys, needed, refuse
+from csm_bundle.checked_json import NOT_JSON, Name, Seed, Speaker, Text, first_problem, keys, named_once, needed, refuse
 from csm_bundle.codec_identity import CodecIdentity
 from csm_bundle.errors import BundleError
 from csm_bundle.hub import HubReference, checked_relative_path
@@ -135,7 +135,7 @@ def read_manifest(path: Path) -> Manifest:
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(f"{path} cannot be read: {error}.") from error
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=named_once)
     except json.JSONDecodeError as error:
         raise BundleError(f"{path}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}.") from error
     except NOT_JSON as error:

@@ -22,7 +22,7 @@ from typing import Annotated
 from annotated_types import MinLen
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from csm_bundle.checked_json import NOT_JSON, Name, Seed, Speaker, Text, first_problem, keys, needed, refuse
+from csm_bundle.checked_json import NOT_JSON, Name, Seed, Speaker, Text, first_problem, keys, named_once, needed, refuse
 from csm_bundle.codec_identity import CodecIdentity
 from csm_bundle.errors import BundleError
 
@@ -112,7 +112,7 @@ def _read(path: Path) -> FolderVoice:
     if VOICE_NAME.fullmatch(name) is None:
         raise BundleError(f"{path.parent}: a voice's name is 1 to 64 letters, digits or . _ -")
     try:
-        parsed = json.loads(_bounded(path, MAX_MANIFEST_BYTES))
+        parsed = json.loads(_bounded(path, MAX_MANIFEST_BYTES), object_pairs_hook=named_once)
     except NOT_JSON as error:
         raise BundleError(f"{path} is not valid JSON: {error}.") from error
     try:

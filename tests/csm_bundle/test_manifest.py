@@ -86,6 +86,19 @@ def test_json_that_cannot_be_held_names_the_file(tmp_path: Path, text: str) -> N
         open_bundle(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('{"format": 1, "parts": {}, "name": "a", "parts": {}}', "parts"),
+        ('{"format": 1, "parts": {"model": "one", "model": "other"}}', "model"),
+    ],
+)
+def test_key_that_is_there_twice_is_named(tmp_path: Path, text: str, key: str) -> None:
+    write_bundle(tmp_path, text)
+    with pytest.raises(BundleError, match=rf'bundle\.json: not valid JSON: the key "{key}" is there twice'):
+        open_bundle(str(tmp_path))
+
+
 def test_speaker_that_no_message_can_hold_is_refused(tmp_path: Path) -> None:
     write_bundle(tmp_path, valid_manifest(voices=[{"name": "ann", "speaker": 2**31}]))
     with pytest.raises(BundleError, match=r"voices\[0\].speaker is 2147483648; a whole number from 0 to 2\^31 - 1"):

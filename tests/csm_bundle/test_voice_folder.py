@@ -128,3 +128,10 @@ def test_number_of_thousands_of_digits_is_no_json(tmp_path: Path) -> None:
     (tmp_path / "carol" / "voice.json").write_text('{"format": ' + "1" * 5_000 + "}")
     with pytest.raises(BundleError, match="is not valid JSON"):
         read_voices(tmp_path)
+
+
+def test_key_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    write_voice(tmp_path, "carol")
+    (tmp_path / "carol" / "voice.json").write_text('{"format": 1, "callers": ["ada"], "callers": ["bo"]}')
+    with pytest.raises(BundleError, match=r'voice\.json is not valid JSON: the key "callers" is there twice'):
+        read_voices(tmp_path)

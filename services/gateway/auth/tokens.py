@@ -20,7 +20,7 @@ from typing import Annotated
 import grpc
 from pydantic import Field, Strict, TypeAdapter, ValidationError
 
-from csm_bundle.checked_json import Problem, first_problem, keys, needed
+from csm_bundle.checked_json import NOT_JSON, Problem, RepeatedKeyError, first_problem, keys, named_once, needed
 from services.common.rpc.status import StatusError
 from services.common.telemetry.spans import CallMetadata
 from services.common.watched_files import FollowedFiles
@@ -101,8 +101,10 @@ class BearerTokens:
 def load_entries(path: Path) -> list[TokenEntry]:
     """Raises TokensFileError."""
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        listed = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=named_once)
+    except RepeatedKeyError:  # which may be a token
+        raise TokensFileError(f"--auth-tokens-file {path} has a key twice in one object.") from None
+    except (OSError, *NOT_JSON) as error:
         raise TokensFileError(f"--auth-tokens-file {path} cannot be read: {error}") from None
     try:
         entries = _ENTRIES.validate_python(listed)

@@ -161,6 +161,9 @@ async def test_changed_file_counts_at_once_and_a_wrong_one_does_not(
     ("content", "message"),
     [
         ("{", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
+        ('[{"SECRET": 1, "SECRET": 2}]', "has a key twice"),
+        ('[{"name": "a", "sha256": "' + "0" * 64 + '", "max_streams": 9, "max_streams": 1}]', "has a key twice"),
         ("{}", "must be a list"),
         ('["SECRET"]', "entry 1 must be an object with name, sha256 and perhaps max_streams, and nothing else"),
         ('[{"name": "ada", "token": "SECRET"}]', "entry 1 must be an object with name, sha256"),
