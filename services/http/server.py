@@ -80,7 +80,7 @@ class HttpServer:
         """Returns when it answers. Raises OSError for a taken port."""
         listening = _listen(self._settings.host, self._settings.port)
         self.port = listening.getsockname()[1]
-        logging.getLogger("uvicorn.error").addFilter(_expected)
+        logging.getLogger("uvicorn.error").addFilter(_is_news)
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
         self._cutting = self._background.start("cut of slow closes", self._cut_slow_closes)
@@ -123,9 +123,12 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _expected(record: logging.LogRecord) -> bool:
-    """A response without its end is how a broken stream is reported: it has a log line of its own."""
-    return not str(record.msg).startswith("ASGI callable returned without completing response")
+def _is_news(record: logging.LogRecord) -> bool:
+    """A response without its end is how a broken stream is reported: it has a log line of its own. A text that is no
+    UTF-8 is its sender's fault, and closes with 1007.
+    """
+    known = ("ASGI callable returned without completing response", "Invalid UTF-8 sequence received from client.")
+    return not str(record.msg).startswith(known)
 
 
 def _most_connections(asked: int) -> int:

@@ -14,6 +14,7 @@ from csm_client import IncompleteAudioError
 from services.http.api.front import BROKEN
 from services.http.endpoints.audio_response import AudioResponse
 from services.http.endpoints.speech_request import SpeechRequest
+from tests.services.http.test_websocket import talking
 from tests.support.door.fake_door import FakeDoor, fake_door
 
 SPEECH = "/v1/audio/speech"
@@ -126,3 +127,12 @@ async def test_drain_ends_a_stream_that_takes_too_long(body: dict[str, Any]) -> 
         await door.stage.stop()
         with pytest.raises(http.client.IncompleteRead):
             await asking
+
+
+async def test_text_that_is_no_utf_8_closes_and_is_no_error_of_ours(
+    door: FakeDoor, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with talking(door, {}) as talk:
+        await talk._connection.send(b'{"text": "\xff"}', text=True)
+        assert await talk.closed() == 1007
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
