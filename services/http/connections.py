@@ -14,6 +14,8 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import h11
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -21,14 +23,15 @@ from websockets.frames import CloseCode, Frame
 
 UNREAD_BODY_S = 5.0  # how long a body may still come once its request has been answered
 UNTOLD_S = 1.0  # longer than a write may take: what streams to a client that does not read says so first
-SPARE_CONNECTIONS = 64  # over --max-connections, which get an answer that says so; more are cut at once
+SPARE_CONNECTIONS = 64  # over --max-connections, each for one answer that says so; more are cut at once
+SPARE = "csm.spare"  # key of a scope whose connection is one of them
 MOST_FRAGMENTS = 1024  # of one WebSocket message
 _RESET, _NO_RESET = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)  # values of SO_LINGER
 
 
-def http_connection(header_timeout_s: float, write_timeout_s: float) -> type[H11Protocol]:
+def http_connection(header_timeout_s: float, write_timeout_s: float, most: int) -> type[H11Protocol]:
     """The class of connections whose headers may take `header_timeout_s` seconds. They are cut where the client does
-    not read for `write_timeout_s`: nothing else ends an answer that waits to begin.
+    not read for `write_timeout_s`: nothing else ends an answer that waits to begin. most: at once, without the spare
     """
 
     class Connection(H11Protocol):
@@ -38,9 +41,11 @@ def http_connection(header_timeout_s: float, write_timeout_s: float) -> type[H11
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            if self.limit_concurrency and len(self.connections) > self.limit_concurrency + SPARE_CONNECTIONS:
+            if len(self.connections) > most + SPARE_CONNECTIONS:
                 transport.abort()
                 return
+            if len(self.connections) > most:
+                self.app = _for_one_answer(self.app)
             self._await_headers()
 
         def data_received(self, data: bytes) -> None:
@@ -157,6 +162,20 @@ def websocket_connection(try_take: Callable[[int], bool]) -> type[WebSocketConne
             return has_room
 
     return Connection
+
+
+def _for_one_answer(app: ASGIApp) -> ASGIApp:
+    """The application at a spare connection."""
+
+    async def spare(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_last(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["connection"] = "close"
+            await send(message)
+
+        await app({**scope, SPARE: True}, receive, send_last)
+
+    return spare
 
 
 class HasTransport(Protocol):

@@ -59,7 +59,11 @@ class HttpServer:
         tls: dict[str, Any] = {} if context is None else {"ssl_context_factory": lambda config, default: context}
         return uvicorn.Config(
             app,
-            http=http_connection(settings.header_timeout_seconds, settings.write_timeout_seconds),
+            http=http_connection(
+                settings.header_timeout_seconds,
+                settings.write_timeout_seconds,
+                _most_connections(settings.max_connections),
+            ),
             ws=websocket_connection(bodies.try_take),
             loop="none",
             lifespan="off",
@@ -69,7 +73,6 @@ class HttpServer:
             server_header=False,
             ws_max_size=settings.max_body_bytes,
             ws_per_message_deflate=False,
-            limit_concurrency=_most_connections(settings.max_connections),
             timeout_keep_alive=settings.keep_alive_seconds,
             timeout_graceful_shutdown=LAST_SECONDS,
             h11_max_incomplete_event_size=HEADER_BYTES,

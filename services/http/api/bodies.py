@@ -56,8 +56,10 @@ class Body:
         self._values = 0
         self._is_whole = False
 
-    def check_length(self, headers: Headers) -> None:
-        """Raises ApiError 413 for a length that is too large before any of it is read."""
+    def check_headers(self, headers: Headers) -> None:
+        """Before any of it is read. Raises ApiError 413 for a length that is too large, 415 for a compressed body."""
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise ApiError(415, "The body must not be compressed (Content-Encoding).", code="encoding_not_supported")
         length = headers.get("content-length", "")
         if length.isdigit() and int(length) > self._most_bytes:
             raise self._too_large()

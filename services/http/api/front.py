@@ -19,8 +19,9 @@ from services.common.rpc.calls import is_uuid
 from services.common.telemetry import logs
 from services.http.api.bodies import Bodies, Body
 from services.http.api.disconnect import CallerGoneError
-from services.http.api.errors import ApiError, failed
+from services.http.api.errors import SERVER, ApiError, failed
 from services.http.api.origins import Origins
+from services.http.connections import SPARE
 from services.http.metrics import HttpMetrics
 from services.http.settings import HttpSettings
 
@@ -31,6 +32,8 @@ UPLOADS = 16  # of the largest size at once; they are on the disk
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})  # that metrics and logs name
 ASKED_METHOD = "csm.method"  # key of a scope whose method is not the request's
 BROKEN = "csm.broken"  # key of a scope whose stream has failed: the error's code
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})  # are answered when there are too many connections too
+RETRY_S = 1.0
 
 
 class Front:
@@ -57,10 +60,12 @@ class Front:
         request = _Request(scope, send, self._metrics)
         body = self._body(scope, receive)
         try:
+            if SPARE in scope and scope["path"] not in PROBES:
+                raise _too_many_connections()
             self._origins.check_host(request.headers)
             self._origins.check_page(request.headers, request.method)
             if scope["type"] == "http":
-                body.check_length(request.headers)
+                body.check_headers(request.headers)
                 await self._app(scope, body.receive, request.send)
             else:
                 await self._app(scope, receive, request.send)
@@ -129,6 +134,11 @@ class _Request:
             "duration_ms": round(seconds * 1000, 1),
         }
         log.info("request ended", extra=logs.fields_extra(fields | self._fields))
+
+
+def _too_many_connections() -> ApiError:
+    message = "As many connections are open here as may be at once."
+    return ApiError(503, message, kind=SERVER, code="too_many_connections", retry_after_s=RETRY_S)
 
 
 def _method(scope: Scope) -> str:

@@ -67,9 +67,15 @@ async def test_connections_over_the_limit_are_told_so_or_cut(monkeypatch: pytest
         late_reader, late_writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
         assert await late_reader.read(1) == b""
         assert len(door.stage.server.connections()) == 6
-        reader, writer = ends[0]
-        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert (await reader.readline()).startswith(b"HTTP/1.1 503 ")
+        asked = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        probed = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"  # no reason to restart the door
+        for (_, writer), sent in zip(ends, (asked, probed, probed, asked, probed, asked), strict=True):
+            writer.write(sent)
+            await writer.drain()
+        assert [(await reader.readline()).split()[1] for reader, _ in ends] == [b"200"] * 3 + [b"503", b"200", b"503"]
+        assert b"too_many_connections" in await ends[3][0].read()  # to its close
+        assert await ends[4][0].read()
+        assert 'status="503"} 2.0' in (await door.client.get("/metrics")).text
         for writer in [late_writer, *(writer for _, writer in ends)]:
             writer.close()
         await no_connection(door)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import json
 import socket
@@ -50,6 +51,15 @@ async def test_json_of_many_values_is_refused_unread(door: FakeDoor, monkeypatch
     answer = await door.client.post(SPEECH, content=content, headers={"content-type": "application/json"})
     monkeypatch.undo()
     assert answer.status_code == 413 and answer.json()["error"]["code"] == "body_too_large"
+
+
+async def test_body_in_another_encoding_is_told_so(door: FakeDoor, body: dict[str, Any]) -> None:
+    headers = {"content-type": "application/json"}
+    content = gzip.compress(json.dumps(body).encode())
+    answer = await door.client.post(SPEECH, content=content, headers=headers | {"content-encoding": "gzip"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (415, "encoding_not_supported")
+    answer = await door.client.post(SPEECH, content='{"input": "\u00e9"}'.encode("latin-1"), headers=headers)
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, "The body is no JSON in UTF-8.")
 
 
 async def test_bodies_together_are_limited(body: dict[str, Any]) -> None:
