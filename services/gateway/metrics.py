@@ -33,6 +33,11 @@ class GatewayMetrics:
             registry=registry,
         )
         self.audio_seconds = Counter("tts_audio_seconds", "Audio delivered.", registry=registry)
+        self.ready = Gauge(
+            "tts_ready",
+            "1 while the gateway takes calls: engine and codec are ready and belong together; 0 also while it stops.",
+            registry=registry,
+        )
         self.running_requests = Gauge("tts_running_requests", "Syntheses in progress.", registry=registry)
         self.cancelled = Counter(
             "tts_cancelled",

@@ -146,6 +146,7 @@ class GatewayStage:
             streams_per_connection=settings.max_streams_per_connection,
             guard=_guard(settings, used_bytes, gateway_metrics),
         )
+        gateway_metrics.ready.set_function(lambda: self.server.is_ready)
         self._watches = [StageWatch(name, channel, self._on_health) for name, channel in self._health_channels.items()]
         self._watching: list[asyncio.Task[None]] = []
         self._checking: asyncio.Task[None] | None = None

@@ -163,11 +163,15 @@ class StageServer:
             self.metrics_port,
         )
 
+    @property
+    def is_ready(self) -> bool:
+        return self._is_serving and not self._stalled and not self._draining
+
     async def set_serving(self, serving: bool = True) -> None:
         """Readiness of the stage: weights are loaded and warm, backends answer. Has no effect in a drain."""
         self._is_serving = serving
         if not self._draining:
-            self._set_readiness(_SERVING if serving and not self._stalled else _NOT_SERVING)
+            self._set_readiness(_SERVING if self.is_ready else _NOT_SERVING)
 
     async def set_stalled(self, thread: str, stalled: bool) -> None:
         """That thread makes no progress: the stage is neither live nor ready until it does again."""

@@ -75,11 +75,16 @@ async def test_server_info_tells_model_limits_watermark_and_notice(tts: Any) -> 
 async def test_ready_while_both_stages_are(deployment: FakeDeployment) -> None:
     for name in ["", "readiness", *SERVICES]:
         await wait_health(deployment, name, SERVING)
+    seen = deployment.gateway.server.metrics.registry.get_sample_value
     for server in (deployment.engine_server, deployment.codec_server):
+        assert seen("tts_ready") == 1
         await server.set_serving(False)
         await wait_health(deployment, "readiness", NOT_SERVING)
+        assert seen("tts_ready") == 0
         await server.set_serving()
         await wait_health(deployment, "readiness", SERVING)
+    await deployment.gateway.server.drain(0)
+    assert seen("tts_ready") == 0
 
 
 async def test_not_ready_when_a_stage_goes_away(deployment: FakeDeployment) -> None:
