@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 BUSY_S = 3.0  # how long SQLite waits for another writer
 POOL_SIZE = 4
@@ -59,14 +60,30 @@ def _open_sqlite(path: Path) -> AsyncEngine:
     except OSError as error:
         raise VoicesDatabaseError(f"--voices-database {path} cannot be used: {error}") from None
     engine = create_async_engine(
-        sa.URL.create("sqlite+aiosqlite", database=str(path)),
+        # mode rw: a file that is gone is an error, and no empty one in its place
+        sa.URL.create("sqlite+aiosqlite", database=path.absolute().as_uri(), query={"mode": "rw", "uri": "true"}),
         connect_args={"timeout": BUSY_S},
         hide_parameters=True,
     )
 
     @sa.event.listens_for(engine.sync_engine, "connect")
-    def _configure(connection: Any, record: object) -> None:
+    def _configure(connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info["file"] = _identity(path)
         connection.execute("PRAGMA journal_mode=WAL")  # readers do not wait for the writer
         connection.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
 
+    @sa.event.listens_for(engine.sync_engine, "checkout")
+    def _follow(connection: Any, record: ConnectionPoolEntry, proxy: object) -> None:
+        """A connection goes on with a file that was removed or replaced, and what it wrote there would be lost."""
+        if record.info["file"] != _identity(path):
+            raise DisconnectionError
+
     return engine
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return (stat.st_dev, stat.st_ino)

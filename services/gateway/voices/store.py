@@ -230,6 +230,8 @@ async def _bounded() -> AsyncIterator[None]:
 
 def _without_values(error: Exception) -> str:
     """The driver's message. SQLAlchemy's own would show the values of the statement."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {TIMEOUT_S:g} s"
     cause = error.orig if isinstance(error, DBAPIError) else error
     return f"{type(cause).__name__}: {cause}"
 
