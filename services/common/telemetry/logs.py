@@ -83,11 +83,17 @@ class TextFormatter(JsonFormatter):
         if ids := _ids(record):
             parts.append(f"[{' '.join(ids.values())}]")
         parts.append(record.getMessage())
-        parts += [f"{key}={value}" for key, value in record.__dict__.get("fields", {}).items()]
+        parts += [f"{key}={_printable(value)}" for key, value in record.__dict__.get("fields", {}).items()]
         line = " ".join(parts)
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line
+
+
+def _printable(value: LogValue) -> str:
+    """A caller's words begin no line of their own."""
+    text = str(value)
+    return text if text.isprintable() else json.dumps(text)
 
 
 def _ids(record: logging.LogRecord) -> dict[str, str]:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 READ_LATE = ("CreateVoice",)  # methods of one request, which they receive when they read it
 AT_ONCE, MAX_WAITING = 2, 16  # voices that are made
 LONGEST = {"description": 1000, "consent.id": 200, "consent.text": 4000, "prompt.text": sys.maxsize}  # characters
+LONGEST_NAME = 64  # characters; what is longer is no name, and in the log by its beginning
 MAX_CALLERS, MAX_LANGUAGES = 100, 16
 _LANGUAGE = re.compile(r"[A-Za-z0-9-]{1,35}")
 
@@ -94,7 +95,7 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
         deadline = Deadline.of(context, self._settings)
         async with self._quotas.one_more(owner):
             async with self._budget.arrivals.receive(requests, deadline, announced_bytes(context)) as request:
-                logs.annotate(voice=request.name)
+                logs.annotate(voice=request.name[:LONGEST_NAME])
                 voice, catalog = await self._create(request, store, owner, deadline)
         return voices_pb2.CreateVoiceResponse(voice=_described(voice, catalog, owner))
 
@@ -153,7 +154,7 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
         self, request: voices_pb2.DeleteVoiceRequest, context: Context
     ) -> voices_pb2.DeleteVoiceResponse:
         store, caller = self._store, caller_name.get()
-        logs.annotate(voice=request.name)
+        logs.annotate(voice=request.name[:LONGEST_NAME])
         if not await store.delete(request.name, caller):
             voice = await store.get(request.name)
             if voice is None or not voice.may_be_used_by(caller):

@@ -36,6 +36,14 @@ def test_text_line_holds_fields_and_request_id() -> None:
     assert "\n" not in line
 
 
+def test_words_of_a_caller_begin_no_line_of_their_own() -> None:
+    made = record()
+    made.fields = {"voice": "a\n2026-11-28T00:00:00.000Z info csm.rpc forged\u2028\x1b[2J", "code": "OK"}
+    line = logs.TextFormatter().format(made)
+    assert line.endswith(r'voice="a\n2026-11-28T00:00:00.000Z info csm.rpc forged\u2028\u001b[2J" code=OK')
+    assert len(line.splitlines()) == 1 and "\n" not in logs.JsonFormatter().format(made)
+
+
 def test_import_of_the_migrations_logs_nothing() -> None:
     program = """
 from services.common.telemetry.logs import configure_logging

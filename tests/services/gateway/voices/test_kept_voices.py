@@ -212,6 +212,16 @@ async def test_limit_and_names_are_refused(callers: list[Caller]) -> None:
     await shop.create("erin")
 
 
+async def test_log_has_the_beginning_of_what_is_no_name(
+    callers: list[Caller], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "csm.rpc")
+    for call in (callers[0].create, callers[0].delete):
+        await refusal(call("x" * 100_000))
+    logged = [record.__dict__["fields"].get("voice") for record in caplog.records if record.msg == "call ended"]
+    assert [voice for voice in logged if voice] == ["x" * 64] * 2
+
+
 async def test_prompt_that_the_engine_refuses_is_named_as_the_voice(
     deployment: FakeDeployment, callers: list[Caller]
 ) -> None:
