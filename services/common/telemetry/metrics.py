@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.common.background import Background
 
@@ -61,8 +61,21 @@ class FileReloads:
             ["setting", "outcome"],
             registry=registry,
         )
+        self._refused = Gauge(
+            "stage_file_refused",
+            "1 while a file that is followed cannot be used as it is, so that what was read before stays in use, by its"
+            " setting.",
+            ["setting"],
+            registry=registry,
+        )
 
     def __call__(self, setting: str) -> Callable[[bool], None]:
         """Counts the changes of one file; the result is called with whether a change could be used."""
         outcomes = {usable: self._counter.labels(setting, "used" if usable else "refused") for usable in (True, False)}
-        return lambda usable: outcomes[usable].inc()
+        refused = self._refused.labels(setting)
+
+        def count(usable: bool) -> None:
+            outcomes[usable].inc()
+            refused.set(not usable)
+
+        return count

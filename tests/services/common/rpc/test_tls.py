@@ -88,6 +88,11 @@ async def test_replaced_certificate_is_taken_up_and_a_broken_one_is_not(tmp_path
         for outcome in ("used", "refused"):
             labels = {"setting": "tls_certificate", "outcome": outcome}
             assert server.metrics.registry.get_sample_value("stage_file_reloads_total", labels) == 1
+        seen, setting = server.metrics.registry.get_sample_value, {"setting": "tls_certificate"}
+        assert seen("stage_file_refused", setting) == 1
+        first.write(tmp_path)
+        assert await ask(server, grpc.ssl_channel_credentials(first.pem)) == "fine"
+        assert seen("stage_file_refused", setting) == 0
 
 
 async def test_unusable_file_stops_the_start_and_names_the_flag(tmp_path: Path) -> None:
