@@ -111,12 +111,22 @@ def http_connection(header_timeout_s: float, write_timeout_s: float, most: int) 
 class WebSocketConnection(WebSocketsSansIOProtocol):
     """A WebSocket that cannot fill the memory with pongs or fragments."""
 
+    def data_received(self, data: bytes) -> None:
+        """The first data are the headers, whole. Some that h11 has read cannot be read here: long or many ones."""
+        super().data_received(data)
+        if not self.handshake_initiated:
+            refusal = self.conn.reject(431, "Failed to open a WebSocket connection: its headers cannot be read.\n")
+            self.transport.write(refusal.serialize())
+            self.transport.close()
+
     async def send(self, message: Any) -> None:
         """Raises ClientDisconnected as soon as it closes, as after a missed pong; uvicorn raised a RuntimeError."""
         await self.writable.wait()
         if self.close_sent or self.transport.is_closing():
             raise ClientDisconnected
         await super().send(message)
+        if self.close_sent and self.initial_response is not None:  # a refusal, which uvicorn takes for no answer
+            self.handshake_complete = True
 
     def handle_ping(self) -> None:
         if not self.writable.is_set():  # the client reads nothing, not even pongs

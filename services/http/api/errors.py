@@ -146,7 +146,7 @@ def from_client_error(error: CsmClientError) -> ApiError:
 
 def from_validation(problems: Iterable[ErrorDetails], whole: str = "body") -> ApiError:
     """The wrong fields of a body, the first of them by name; `param` is the first one. whole: what they are part of"""
-    found = [(_path(problem["loc"]), problem) for problem in problems]
+    found = [(_path(problem), problem) for problem in problems]
     named = found[:MOST_PROBLEMS]
     sentences = [
         f"{path}: {_sentence(problem, whole)}" if path else _sentence(problem, whole) for path, problem in named
@@ -159,8 +159,10 @@ def from_validation(problems: Iterable[ErrorDetails], whole: str = "body") -> Ap
     return ApiError(400, " ".join(sentences), param=first_path or None, code=code)
 
 
-def _path(location: tuple[int | str, ...]) -> str:
-    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location if part != "body"]
+def _path(problem: ErrorDetails) -> str:
+    if problem["type"] == "json_invalid":  # whose place is a number of characters, and no path
+        return ""
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"] if part != "body"]
     return "".join(parts).removeprefix(".")
 
 

@@ -142,6 +142,33 @@ async def test_a_websocket_does_not_begin_behind_answers_that_are_not_read(door:
     connection.close()
 
 
+UPGRADE = (
+    b"GET /v1/audio/stream HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "headers", [b"Cookie: " + b"x" * 9000 + b"\r\n", b"X: y\r\n" * 200, b"X: \x7f\r\n"], ids=["long", "many", "DEL"]
+)
+async def test_headers_that_a_websocket_cannot_have_do_not_keep_the_connection(door: FakeDoor, headers: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
+    writer.write(UPGRADE + headers + b"\r\n")
+    answer = await asyncio.wait_for(reader.read(), 10)
+    assert answer.startswith(b"HTTP/1.1 431 ") and b"headers cannot be read" in answer
+    writer.close()
+    await no_connection(door)
+
+
+async def test_a_refused_websocket_is_no_error_of_ours(door: FakeDoor, caplog: pytest.LogCaptureFixture) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
+    writer.write(UPGRADE + b"Origin: https://bad.example\r\n\r\n")
+    assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 403 ")
+    writer.close()
+    await no_connection(door)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def test_unread_pongs_do_not_fill_the_memory(door: FakeDoor) -> None:
     async with connect(f"ws://127.0.0.1:{door.stage.server.port}{STREAM}") as client:
         client.transport.pause_reading()  # type: ignore[attr-defined]

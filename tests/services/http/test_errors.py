@@ -92,6 +92,12 @@ async def test_body_that_is_no_json_object_is_a_wrong_request(door: FakeDoor, co
     assert answer.status_code == 400 and answer.json()["error"]["message"]
 
 
+async def test_broken_json_has_no_field(door: FakeDoor) -> None:
+    answer = await door.client.post(SPEECH, content=b'{"input": hi}', headers={"content-type": "application/json"})
+    error = answer.json()["error"]
+    assert error["param"] is None and error["message"].startswith("The body is no JSON: ")
+
+
 async def test_json_of_another_content_type_is_refused_by_name(door: FakeDoor, body: dict[str, Any]) -> None:
     answer = await door.client.post(SPEECH, content=json.dumps(body), headers={"content-type": "text/plain"})
     assert answer.status_code == 400 and "Content-Type application/json" in answer.json()["error"]["message"]

@@ -59,7 +59,7 @@ async def test_body_in_another_encoding_is_told_so(door: FakeDoor, body: dict[st
     answer = await door.client.post(SPEECH, content=content, headers=headers | {"content-encoding": "gzip"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (415, "encoding_not_supported")
     answer = await door.client.post(SPEECH, content='{"input": "\u00e9"}'.encode("latin-1"), headers=headers)
-    assert (answer.status_code, answer.json()["error"]["message"]) == (400, "The body is no JSON in UTF-8.")
+    assert answer.status_code == 400 and answer.json()["error"]["message"].startswith("The body is no JSON in UTF-8")
 
 
 async def test_bodies_together_are_limited(body: dict[str, Any]) -> None:
