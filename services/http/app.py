@@ -85,7 +85,7 @@ def build_app(door: Door, tracer: Tracer | None) -> ASGIApp:
     app.add_exception_handler(HTTPException, _answer)
     app.add_exception_handler(Exception, _answer_failure)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way to change it
-    front = Front(app, door.settings, door.metrics, door.bodies, frozenset({WATERMARK_PATH}))
+    front = Front(app, door.settings, door.metrics, door.bodies, frozenset({WATERMARK_PATH}), door.streams.draining)
     if origins := comma_separated(door.settings.cors_origins):
         return CORSMiddleware(  # around all, so that pages may read errors of the front too
             front,

@@ -5,6 +5,7 @@ It knows no endpoint. A broken stream is left without its end, so that the serve
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import uuid
@@ -40,13 +41,22 @@ class Front:
     """An ASGI application round another one."""
 
     def __init__(
-        self, app: ASGIApp, settings: HttpSettings, metrics: HttpMetrics, bodies: Bodies, large_paths: frozenset[str]
+        self,
+        app: ASGIApp,
+        settings: HttpSettings,
+        metrics: HttpMetrics,
+        bodies: Bodies,
+        large_paths: frozenset[str],
+        draining: asyncio.Event,
     ) -> None:
-        """large_paths: routes whose body is no JSON, and may have --max-upload-bytes instead of --max-body-bytes"""
+        """large_paths: routes whose body is no JSON, and may have --max-upload-bytes instead of --max-body-bytes.
+        draining: from then on no connection takes another request; its client would be refused here again and again
+        """
         self._app = app
         self._settings = settings
         self._metrics = metrics
         self._large_paths = large_paths
+        self._draining = draining
         self._origins = Origins(settings)
         self._bodies = bodies
         self._uploads = Bodies(UPLOADS * settings.max_upload_bytes)
@@ -57,7 +67,7 @@ class Front:
             return
         if scope.get("method") == "HEAD":  # the server sends no body of its own accord
             scope = {**scope, "method": "GET", ASKED_METHOD: "HEAD"}
-        request = _Request(scope, send, self._metrics)
+        request = _Request(scope, send, self._metrics, self._draining)
         body = self._body(scope, receive)
         try:
             if SPARE in scope and scope["path"] not in PROBES:
@@ -90,11 +100,11 @@ class Front:
 class _Request:
     """One request from its headers to its end."""
 
-    def __init__(self, scope: Scope, send: Send, metrics: HttpMetrics) -> None:
+    def __init__(self, scope: Scope, send: Send, metrics: HttpMetrics, draining: asyncio.Event) -> None:
         self.headers = Headers(scope=scope)
         self.method = _method(scope)
         self.status = ""
-        self._scope, self._send, self._metrics = scope, send, metrics
+        self._scope, self._send, self._metrics, self._draining = scope, send, metrics, draining
         self._started_s = time.monotonic()
         asked = self.headers.get(REQUEST_ID, "")
         self.id = asked if is_uuid(asked) else str(uuid.uuid4())
@@ -107,6 +117,8 @@ class _Request:
         if message["type"] in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
             self.status = str(message.get("status", 101))
             MutableHeaders(scope=message)[REQUEST_ID] = self.id
+            if self._draining.is_set() and message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["connection"] = "close"
         await self._send(message)
 
     async def answer(self, error: ApiError, receive: Receive) -> None:

@@ -111,7 +111,7 @@ async def test_metrics_count_requests_and_first_audio(door: FakeDoor, body: dict
     metrics = (await door.client.get("/metrics")).text
     assert 'http_requests_total{method="POST",route="/v1/audio/speech",status="200"} 1.0' in metrics
     assert 'http_requests_total{method="GET",route="unknown",status="404"} 1.0' in metrics
-    assert "http_first_audio_seconds_count 1.0" in metrics and "http_running_streams 0.0" in metrics
+    assert 'http_first_audio_seconds_bucket{le="30.0"} 1.0' in metrics and "http_running_streams 0.0" in metrics
 
 
 async def test_made_up_methods_make_no_metrics(door: FakeDoor) -> None:

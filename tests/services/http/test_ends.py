@@ -112,6 +112,7 @@ async def test_drain_lets_a_stream_end_and_takes_no_more(body: dict[str, Any]) -
         await door.stage.door.streams.draining.wait()
         refused, ready = await door.client.post(SPEECH, json=body), await door.client.get("/readyz")
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
+        assert refused.headers["connection"] == "close"  # so that its client tries again at another door
         assert ready.status_code == 503 and (await door.client.get("/healthz")).status_code == 200
         script.resume.set()
         assert len((await asking).content) == 38_400

@@ -31,6 +31,7 @@ async def test_every_format_is_streamed(door: FakeDoor, body: dict[str, Any], re
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == CONTENT_TYPES[response_format]
     assert answer.headers["transfer-encoding"] == "chunked" and answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-accel-buffering"] == "no"  # else nginx keeps audio back
     assert answer.content.startswith(STARTS.get(response_format, b""))
     if response_format == "pcm":
         assert answer.content == numbered_audio(range(10))
