@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from services.common.telemetry.spans import Tracer
 from services.http.api.disconnect import CallerGoneError
 from services.http.api.errors import ApiError, failed, from_client_error, from_validation
-from services.http.api.front import REQUEST_ID, Front
+from services.http.api.front import REASON, REQUEST_ID, Front
 from services.http.door import Door
 from services.http.endpoints.catalog import catalog_router
 from services.http.endpoints.page import page_router
@@ -101,6 +101,7 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, HTTPException) and isinstance(error.__cause__, ApiError | CallerGoneError):
         error = error.__cause__  # of the body, which FastAPI was reading
     answer = as_api_error(error)
+    request.scope[REASON] = answer.code
     headers = answer.headers
     if isinstance(error, HTTPException) and error.headers:
         headers |= error.headers  # Allow, with a 405
@@ -110,6 +111,7 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
 async def _answer_failure(request: Request, error: Exception) -> JSONResponse:
     """To what nobody foresaw. The front logs it: it is raised again after this."""
     answer = failed()
+    request.scope[REASON] = answer.code
     return JSONResponse(answer.body, answer.status)
 
 

@@ -33,6 +33,7 @@ UPLOADS = 16  # of the largest size at once; they are on the disk
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})  # that metrics and logs name
 ASKED_METHOD = "csm.method"  # key of a scope whose method is not the request's
 BROKEN = "csm.broken"  # key of a scope whose stream has failed: the error's code
+REASON = "csm.reason"  # key of a scope that was answered with an error: its code, for the log
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})  # are answered when there are too many connections too
 RETRY_S = 1.0
 
@@ -125,6 +126,7 @@ class _Request:
         """Answers with an error, if nothing has been answered yet."""
         if self.status:
             return
+        self._scope[REASON] = error.code
         response = JSONResponse(error.body, error.status, error.headers)
         if self._scope["type"] == "http":
             await response(self._scope, receive, self.send)
@@ -142,7 +144,7 @@ class _Request:
             "route": path,
             "method": self.method,
             "status": status,
-            "reason": self._scope.get(BROKEN, ""),
+            "reason": self._scope.get(BROKEN) or self._scope.get(REASON, ""),
             "duration_ms": round(seconds * 1000, 1),
         }
         log.info("request ended", extra=logs.fields_extra(fields | self._fields))

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.websockets import WebSocketDisconnect
 
 from services.http.api.errors import ApiError, failed, from_client_error
-from services.http.api.front import BROKEN
+from services.http.api.front import BROKEN, REASON
 from services.http.api.upstream import Caller
 from services.http.door import Door
 from services.http.endpoints.speech import check_model
@@ -46,6 +46,7 @@ def websocket_router(door: Door) -> APIRouter:
                 caller = door.upstream.caller(websocket.headers)
                 held.enter_context(door.streams.one_more())
             except ApiError as error:
+                websocket.scope[REASON] = error.code
                 await websocket.send_denial_response(JSONResponse(error.body, error.status, error.headers))
                 return
             await websocket.accept()
@@ -224,8 +225,7 @@ class _Session:
     async def _fail(self, error: ApiError) -> None:
         """Reports the error to the client and closes."""
         code = TRY_LATER if error.status in (429, 503) else POLICY if error.status < 500 else FAILED
-        if error.status >= 500:
-            self._websocket.scope[BROKEN] = error.code
+        self._websocket.scope[BROKEN if error.status >= 500 else REASON] = error.code
         try:
             await self._send_json({"type": "error", **error.body})
             await self._websocket.close(code, error.code)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from typing import Any
 
 import grpc
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from services.common.rpc.status import StatusError
 from services.http.api.errors import body_field
+from tests.services.http.test_websocket import talking
 from tests.support.door.fake_door import FakeDoor, fake_door
 
 SPEECH = "/v1/audio/speech"
@@ -90,6 +93,36 @@ async def test_missing_input_is_named(door: FakeDoor) -> None:
 async def test_body_that_is_no_json_object_is_a_wrong_request(door: FakeDoor, content: bytes) -> None:
     answer = await door.client.post(SPEECH, content=content, headers={"content-type": "application/json"})
     assert answer.status_code == 400 and answer.json()["error"]["message"]
+
+
+async def test_the_log_has_the_code_of_every_error(body: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """The operator finds why under the id of the request, also what the door itself refused."""
+    caplog.set_level("INFO", "csm.http")
+    async with fake_door(max_streams=1, max_body_bytes=2000) as door:
+        await door.client.post(SPEECH, json=body)
+        for change in ({"voice": "nobody"}, {"speed": 9}, {"input": "x" * 3000}):
+            await door.client.post(SPEECH, json=body | change)
+        await door.client.get("/nowhere")
+        async with talking(door, {}) as talk:
+            await door.client.post(SPEECH, json=body)
+            with pytest.raises(InvalidStatus):
+                async with talking(door):
+                    pass
+            await talk.say(type="input.music")
+            await talk.closed()
+    async with asyncio.timeout(10):
+        while len(ended := [each.__dict__["fields"] for each in caplog.records if each.msg == "request ended"]) < 8:
+            await asyncio.sleep(0.01)
+    assert [(each["status"], each["reason"]) for each in ended] == [
+        ("200", ""),
+        ("404", "voice_not_found"),
+        ("400", "speed_out_of_range"),
+        ("413", "body_too_large"),
+        ("404", "not_found"),
+        ("503", "too_many_streams"),
+        ("503", "too_many_streams"),
+        ("101", "invalid_value"),
+    ]
 
 
 async def test_broken_json_has_no_field(door: FakeDoor) -> None:

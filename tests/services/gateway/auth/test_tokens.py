@@ -92,6 +92,7 @@ async def test_no_method_is_answered_without_a_known_token(tmp_path: Path) -> No
         ((("authorization", f"Basic {ADA}"),), "CREDENTIAL_INVALID"),
         ((("authorization", f"Bearer {digest_of(ADA)}"),), "CREDENTIAL_INVALID"),
         ((*bearer(BO), *bearer(ADA)), "CREDENTIAL_INVALID"),
+        ((*bearer(ADA), *bearer(ADA)), "CREDENTIAL_INVALID"),
     ],
 )
 async def test_credential_is_one_bearer_token(metadata: Any, reason: str, tmp_path: Path) -> None:
