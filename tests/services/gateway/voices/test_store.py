@@ -263,6 +263,19 @@ async def test_nothing_of_a_deleted_voice_is_left_in_the_files(tmp_path: Path) -
     await other.close()
 
 
+async def test_voice_is_deleted_though_the_log_cannot_be_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def late(engine: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(store_module, "empty_log", late)
+    store = VoiceStore(str(tmp_path / "voices.sqlite"))
+    await store.add(VOICE, b"", 1)
+    assert await store.delete("ada", "shop") and await store.get("ada") is None
+    await store.close()
+
+
 async def test_file_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "new" / "voices.sqlite"
     store = VoiceStore(str(path))
