@@ -20,8 +20,9 @@ from services.common.rpc.calls import is_uuid
 from services.common.telemetry import logs
 from services.http.api.bodies import Bodies, Body
 from services.http.api.disconnect import CallerGoneError
-from services.http.api.errors import SERVER, ApiError, failed
+from services.http.api.errors import ApiError, failed
 from services.http.api.origins import Origins
+from services.http.api.streams import about_to_stop, unavailable
 from services.http.connections import SPARE
 from services.http.metrics import HttpMetrics
 from services.http.settings import HttpSettings
@@ -35,7 +36,6 @@ ASKED_METHOD = "csm.method"  # key of a scope whose method is not the request's
 BROKEN = "csm.broken"  # key of a scope whose stream has failed: the error's code
 REASON = "csm.reason"  # key of a scope that was answered with an error: its code, for the log
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})  # are answered when there are too many connections too
-RETRY_S = 1.0
 
 
 class Front:
@@ -72,7 +72,7 @@ class Front:
         body = self._body(scope, receive)
         try:
             if SPARE in scope and scope["path"] not in PROBES:
-                raise _too_many_connections()
+                raise unavailable("As many connections are open here as may be at once.", "too_many_connections")
             self._origins.check_host(request.headers)
             self._origins.check_page(request.headers, request.method)
             if scope["type"] == "http":
@@ -84,6 +84,10 @@ class Front:
             request.status = "499"
         except ApiError as error:
             await request.answer(error, receive)
+        except asyncio.CancelledError:  # by the server, which stops and waits no longer
+            if request.status:
+                scope[BROKEN] = about_to_stop().code
+            await request.answer(about_to_stop(), receive)
         except Exception:
             log.exception("%s %s failed", request.method, scope["path"])
             await request.answer(failed(), receive)
@@ -148,11 +152,6 @@ class _Request:
             "duration_ms": round(seconds * 1000, 1),
         }
         log.info("request ended", extra=logs.fields_extra(fields | self._fields))
-
-
-def _too_many_connections() -> ApiError:
-    message = "As many connections are open here as may be at once."
-    return ApiError(503, message, kind=SERVER, code="too_many_connections", retry_after_s=RETRY_S)
 
 
 def _method(scope: Scope) -> str:

@@ -29,11 +29,9 @@ class Streams:
     def one_more(self) -> Iterator[None]:
         """Raises ApiError 503."""
         if self.draining.is_set():
-            raise _unavailable("This server is about to stop.", "draining")
+            raise about_to_stop()
         if self._count >= self._most:
-            raise _unavailable(
-                f"{self._most} syntheses run at once here, and one more is too many.", "too_many_streams"
-            )
+            raise unavailable(f"{self._most} syntheses run at once here, and one more is too many.", "too_many_streams")
         self._count += 1
         self._none_left.clear()
         try:
@@ -53,5 +51,9 @@ class Streams:
             pass
 
 
-def _unavailable(message: str, code: str) -> ApiError:
+def about_to_stop() -> ApiError:
+    return unavailable("This server is about to stop.", "draining")
+
+
+def unavailable(message: str, code: str) -> ApiError:
     return ApiError(503, message, kind=SERVER, code=code, retry_after_s=RETRY_S)

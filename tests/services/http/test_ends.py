@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from csm_client import IncompleteAudioError
 
+from services.http import server
 from services.http.api.front import BROKEN
 from services.http.endpoints.audio_response import AudioResponse
 from services.http.endpoints.speech_request import SpeechRequest
@@ -119,15 +120,26 @@ async def test_drain_lets_a_stream_end_and_takes_no_more(body: dict[str, Any]) -
         await stopping
 
 
-async def test_drain_ends_a_stream_that_takes_too_long(body: dict[str, Any]) -> None:
+async def test_drain_ends_what_takes_too_long(
+    body: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "LAST_SECONDS", 1)
     async with fake_door(drain_seconds=0.2) as door:
         script = door.behind.engine.script
         script.pause_at = 3
         asking = asyncio.create_task(asyncio.to_thread(read_whole, door.url, body))
+        reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port)
+        writer.write(b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{")
         await script.paused.wait()
         await door.stage.stop()
         with pytest.raises(http.client.IncompleteRead):
             await asking
+        assert (await reader.readline()).startswith(b"HTTP/1.1 503 ")
+        writer.close()
+        count = door.stage.door.metrics.registry.get_sample_value
+        labels = {"method": "POST", "route": "/v1/audio/speech"}
+        assert [count("http_requests_total", labels | {"status": status}) for status in ("broken", "503")] == [1, 1]
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 async def test_text_that_is_no_utf_8_closes_and_is_no_error_of_ours(
