@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,18 @@ def test_failure_caused_by_a_change_is_tried_again(tmp_path: Path) -> None:
         return (tmp_path / "a").read_text()
 
     assert FollowedFiles(pair_of(tmp_path), load).get() == "newer"
+
+
+@pytest.mark.parametrize("text", ["other", "of another size"])
+def test_file_with_the_time_of_the_one_that_it_replaces_is_read(tmp_path: Path, text: str) -> None:
+    """As files are that come from an archive, a checkout, or a Secret that is mounted."""
+    file, new = tmp_path / "a", tmp_path / "new"
+    file.write_text("first")
+    followed = FollowedFiles([file], file.read_text)
+    new.write_text(text)
+    os.utime(new, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns))
+    new.replace(file)
+    assert followed.get() == text
 
 
 def test_files_that_do_not_stop_changing_are_an_error(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ async def ended(stage: Any) -> str:
 
 
 async def test_cancel_reaches_a_generator_handler_and_is_counted(stage: Any) -> None:
-    call = stage.stub.StreamDecode()
+    call = stage.stub.StreamDecode(timeout=60)  # a deadline that is far away is none that has passed
     await call.write(codec_pb2.StreamDecodeRequest())
     await call.read()
     call.cancel()

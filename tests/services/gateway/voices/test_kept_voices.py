@@ -146,7 +146,7 @@ async def test_voice_that_names_no_language_is_listed_with_those_of_any(callers:
 async def test_only_the_owner_sees_consent_callers_and_text(callers: list[Caller]) -> None:
     shop, radio, _ = callers
     made = await shop.create(
-        "carol", audience=voices_pb2.VOICE_AUDIENCE_CALLERS, callers=["radio"], description="Calm."
+        "carol", audience=voices_pb2.VOICE_AUDIENCE_CALLERS, callers=["radio", "radio"], description="Calm."
     )
     assert made == await shop.get("carol")
     assert (made.consent.id, made.prompt_text, list(made.callers)) == ("contract 17", "What she says.", ["radio"])
@@ -198,7 +198,7 @@ async def test_voice_of_another_codec_is_refused(deployment: FakeDeployment, cal
     assert "carol" in await shop.listed()
 
 
-async def test_limit_and_names_are_refused(callers: list[Caller]) -> None:
+async def test_limit_and_names_are_refused(deployment: FakeDeployment, callers: list[Caller]) -> None:
     shop, radio, _ = callers
     for name in ("ada", "carol"):  # ada is the model's
         if name == "carol":
@@ -208,6 +208,7 @@ async def test_limit_and_names_are_refused(callers: list[Caller]) -> None:
     await shop.create("dave")
     error = await refusal(shop.create("erin"))
     assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "VOICE_LIMIT")
+    assert len(deployment.codec.encoded) == 2  # nothing is encoded that will not be kept
     await shop.delete("dave")
     await shop.create("erin")
 

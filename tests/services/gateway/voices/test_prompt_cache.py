@@ -9,6 +9,7 @@ from csm.codec.v1 import codec_pb2
 from csm.engine.v1 import engine_pb2
 
 from services.gateway.stages.catalog import Catalog
+from services.gateway.voices import prompts
 from services.gateway.voices.prompts import PromptCache
 from services.gateway.voices.voice import Prompt
 from tests.support.fake_stages import fake_frames, fake_identity
@@ -71,3 +72,19 @@ async def test_prompt_whose_maker_has_left_is_made_by_one_of_the_others(callers:
     callers.maker.may.set()
     assert await second is await third
     assert (callers.maker.made, callers.maker.most_at_once) == (1, 1)
+
+
+async def test_what_was_used_last_is_held_and_no_more_than_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompts, "MAX_HELD", 2)
+    cache, made = PromptCache(), []
+
+    async def use(digest: str) -> None:
+        async def make() -> Prompt:
+            made.append(digest)
+            return Prompt("Hello.", fake_frames(0, 1))
+
+        await cache.get(digest, CATALOG, make)
+
+    for digest in ("a", "b", "a", "c", "a", "b"):
+        await use(digest)
+    assert made == ["a", "b", "c", "b"]
