@@ -127,7 +127,7 @@ def test_codes_of_the_door_are_in_its_table(sources: dict[Path, ast.Module], row
                     raised.update({str(code.value): {str(status)} for code in codes if isinstance(code, ast.Constant)})
                 case ast.keyword(arg="code", value=ast.Constant(value=str(code))):
                     raised[code]
-                case ast.Call(func=ast.Name(id="_unavailable"), args=[_, ast.Constant(value=str(code))]):
+                case ast.Call(func=ast.Name(id="unavailable"), args=[_, ast.Constant(value=str(code))]):
                     raised[code] = {"503"}
     raised |= {code: {"400"} for code in ("invalid_value", "unknown_parameter", "missing_required_parameter")}
     table = {reason: cells[0] for reason, cells in rows.items() if reason.islower()}
