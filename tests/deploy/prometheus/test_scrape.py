@@ -99,6 +99,7 @@ async def speak(target: str, url: str) -> None:
         body = {"model": "csm", "input": "Hello.", "voice": "alloy", "max_audio_seconds": 1.0}  # it never ends itself
         answer = await http.post(f"{url}/v1/audio/speech", json=body)
         assert answer.status_code == 200, answer.text
+        await http.get(f"{url}/readyz")
 
 
 @pytest.mark.timeout(900)
