@@ -33,9 +33,12 @@ async def started(call: Any, deployment: FakeDeployment) -> None:
     assert not call.done()
 
 
-@pytest.mark.parametrize("is_slow", [True, False])
-async def test_a_slow_sender_gives_way_to_who_waits(monkeypatch: pytest.MonkeyPatch, is_slow: bool) -> None:
-    monkeypatch.setattr(watermark_servicer, "SLOW_SECONDS", 0.3)
+@pytest.mark.parametrize(("is_slow", "slow_s"), [(True, 0.3), (False, 0.3), (True, 30.0)])
+async def test_a_slow_sender_gives_way_to_who_waits(
+    monkeypatch: pytest.MonkeyPatch, is_slow: bool, slow_s: float
+) -> None:
+    """One that has not been slow for long does not."""
+    monkeypatch.setattr(watermark_servicer, "SLOW_SECONDS", slow_s)
     recording = tts_pb2.AudioRecording(audio_format=PCM, audio_content=bytes(4800))
     waiting = watermark_pb2.DetectWatermarkRequest(recording=recording)
     async with (
@@ -45,9 +48,9 @@ async def test_a_slow_sender_gives_way_to_who_waits(monkeypatch: pytest.MonkeyPa
         stub: Any = watermark_pb2_grpc.WatermarkServiceStub(channel)
         slow = stub.StreamDetectWatermark(pieces(bytes(2), 0.3) if is_slow else pieces(bytes(2000), 0.02), timeout=60)
         await started(slow, running)
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(1.2)
         assert not slow.done()  # nobody waits
-        if is_slow:
+        if is_slow and slow_s < 1:
             answer, refused = await asyncio.gather(stub.DetectWatermark(waiting, timeout=60), refusal(slow))
             assert answer.detected
             assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "DETECTION_BUSY")
