@@ -141,7 +141,7 @@ class VoiceServicer(voices_pb2_grpc.VoiceServiceServicer):
         deadline = Deadline.of(context, self._settings)
         catalog = await self._catalogs.get(deadline.remaining_s)
         if await self._voices.exists(request.name, catalog):
-            for listed in await self._voices.usable_by(caller, "", catalog):
+            for listed in await self._voices.usable_by(caller, "", catalog, with_kept=False):
                 if listed.name == request.name:
                     return voices_pb2.GetVoiceResponse(voice=_seen_by_all(listed, catalog))
         elif self._store_or_none is not None:

@@ -83,12 +83,14 @@ class VoiceDirectory:
         """Whether the model or the folder has a voice of that name, for any caller."""
         return any(voice.name == name for voice in catalog.model.voices) or name in await self._in_folder()
 
-    async def usable_by(self, caller: str, language_code: str, catalog: Catalog) -> list[ListedVoice]:
+    async def usable_by(
+        self, caller: str, language_code: str, catalog: Catalog, *, with_kept: bool = True
+    ) -> list[ListedVoice]:
         """The model's voices in the bundle's order, then the operator's and the kept ones by name; each name once."""
         listed = [_listed_model(voice) for voice in catalog.model.voices]
         folder = await self._in_folder()
         others = [_listed_folder(voice) for voice in folder.values() if _may_use(voice, caller)]
-        if self._store is not None:
+        if self._store is not None and with_kept:
             kept = await self._store.usable_by(caller)
             others += [listed_kept(voice) for voice in kept if voice.name not in folder]
         taken = {voice.name for voice in listed}

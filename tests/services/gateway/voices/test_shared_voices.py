@@ -105,9 +105,11 @@ async def test_lost_database_refuses_kept_voices_alone(tmp_path: Path) -> None:
         calling(running, "shop") as (shop,),
     ):
         await read(shop.say("bo"))
-        error = await refusal(shop.say("carol"))
-        assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "VOICES_UNREACHABLE")
-        assert error.retry_delay_s == 1.0
+        assert (await shop.get("bo")).voice.name == "bo"
+        for call in (shop.say("carol"), shop.get("carol"), shop.delete("carol"), shop.create("carol")):
+            error = await refusal(call)
+            assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "VOICES_UNREACHABLE")
+            assert error.retry_delay_s == 1.0
 
 
 async def test_lost_codec_makes_no_voice(tmp_path: Path) -> None:
