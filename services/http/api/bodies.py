@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import Message, Receive
 
 from services.http.api.disconnect import CallerGoneError
@@ -92,6 +93,11 @@ class Body:
 
     def _too_large(self) -> ApiError:
         return ApiError(413, f"The body has more than {self._most_bytes} bytes.", code="body_too_large")
+
+
+def forget_body(request: Request) -> None:
+    """Of a request whose body has become something else. It would keep the bytes and the JSON until its end."""
+    request._body, request._json = b"", None
 
 
 def values_in(json: bytes | str) -> int:

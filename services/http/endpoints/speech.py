@@ -8,6 +8,7 @@ from csm_client import AsyncClient
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from services.http.api.bodies import forget_body
 from services.http.api.errors import wrong_field
 from services.http.door import Door
 from services.http.endpoints.audio_response import AudioResponse
@@ -38,6 +39,8 @@ def speech_router(door: Door) -> APIRouter:
         if body.return_codes and body.stream_format != "sse":
             raise wrong_field("return_codes", "needs stream_format sse: audio alone has no place for codes.")
         options = client_options(body, door.names, request.state.request_id)
+        body.context.clear()
+        forget_body(request)
         caller, began_s = door.upstream.caller(request.headers), time.monotonic()
         await check_model(door, door.upstream.client(caller), body.model)
         client = door.upstream.client(caller.since(began_s))

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import Response
 
+from services.http.api.bodies import forget_body
 from services.http.api.disconnect import until_disconnect
 from services.http.api.errors import wrong_field
 from services.http.door import Door
@@ -52,6 +53,8 @@ def voices_router(door: Door) -> APIRouter:
     @router.post("/v1/audio/voices", summary="Keeps a voice; its owner is the caller", status_code=201)
     async def create_voice(body: VoiceRequest, request: Request) -> dict[str, Any]:
         options = voice_options(body)
+        body.audio = None
+        forget_body(request)
         with door.streams.one_more():
             creating = door.upstream.client_of(request.headers).create_voice(body.name, **options)
             return described_kept(await until_disconnect(request.receive, creating))

@@ -57,7 +57,7 @@ def test_image_runs_the_program_without_root_and_exposes_its_ports(dockerfile: P
 
 
 def test_memory_is_enough_for_all_bodies_that_the_door_lets_in(container: dict[str, Any]) -> None:
-    """5.2 times their size was seen (docs/http.md), beside 66 MiB of the program itself."""
+    """2.9 times their size was seen (docs/http.md), the 66 MiB of the program itself included."""
     settings = load_settings(HttpSettings, container["args"])
     limit = container["resources"]["limits"]["memory"]
     assert limit.endswith("Gi")

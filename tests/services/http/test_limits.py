@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import hashlib
 import json
 import socket
 import ssl
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.services.gateway.voices.callers import wav
 from tests.services.http.test_websocket import talking
 from tests.support.authority import Authority
 from tests.support.door.fake_door import FakeDoor, fake_door
@@ -54,6 +57,25 @@ async def test_json_of_many_values_is_refused_unread(door: FakeDoor, monkeypatch
     answer = await door.client.post(SPEECH, content=content, headers={"content-type": "application/json"})
     monkeypatch.undo()
     assert answer.status_code == 413 and answer.json()["error"]["code"] == "body_too_large"
+
+
+async def test_body_is_not_kept_while_its_speech_is_made(door: FakeDoor, body: dict[str, Any]) -> None:
+    """Neither its bytes nor its JSON: recordings of a context are large."""
+    script = door.behind.engine.script
+    script.pause_at = 3
+    audio = base64.b64encode(wav(20.0, 48_000)).decode()
+    readers = [tracemalloc.Filter(True, pattern) for pattern in ("*/starlette/requests.py", "*/json/*")]
+    tracemalloc.start()
+    try:
+        context = [{"text": "Hello.", "audio": audio}]
+        asking = asyncio.create_task(door.client.post(SPEECH, json=body | {"context": context}))
+        await asyncio.wait_for(script.paused.wait(), 60)
+        traces = tracemalloc.take_snapshot().filter_traces(readers).traces
+    finally:
+        tracemalloc.stop()
+    assert sum(trace.size for trace in traces) < len(audio) / 2
+    script.resume.set()
+    assert (await asking).status_code == 200
 
 
 async def test_body_in_another_encoding_is_told_so(door: FakeDoor, body: dict[str, Any]) -> None:
