@@ -171,6 +171,19 @@ async def test_a_wait_that_is_cancelled_just_as_its_turn_comes_gives_the_slot_on
     await admission.take()
 
 
+@pytest.mark.parametrize("has_listener", [False, True])
+async def test_a_wait_that_is_cancelled_gives_its_place_to_the_next_caller_at_once(has_listener: bool) -> None:
+    admission = Admission(1, max_waiting=1)
+    await admission.take()
+    for _ in range(5):
+        waiting = asyncio.ensure_future(admission.take(has_listener=has_listener))
+        await asyncio.sleep(0)
+        assert admission.num_calls == 2
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        assert waiting.cancelled() and admission.num_waiting == 0
+
+
 @pytest.mark.parametrize("seed", range(20))
 async def test_no_slot_is_lost_or_shared_whatever_comes_first(seed: int) -> None:
     rng = random.Random(seed)
