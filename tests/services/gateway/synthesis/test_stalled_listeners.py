@@ -27,7 +27,7 @@ SMALL_WINDOW = [
 
 @pytest.fixture
 async def deployment() -> AsyncIterator[FakeDeployment]:
-    async with fake_deployment(slot_patience_seconds=0.2, decode_ahead_frames=8) as running:
+    async with fake_deployment(slot_patience_seconds=0.2, decode_ahead_frames=8, max_full_replicas=0) as running:
         running.codec.slots = asyncio.Semaphore(SLOTS)
         await running.gateway.wait_ready()
         yield running
@@ -126,18 +126,6 @@ async def test_slot_is_waited_for_when_the_caller_reads_on_and_all_are_taken(
     deployment.codec.refusals = [full, full]
     assert await samples_of(call) == numbered_audio(range(FRAMES))
     assert len(deployment.codec.calls) >= 4
-
-
-async def test_a_caller_that_has_taken_nothing_yet_was_served_already(
-    deployment: FakeDeployment, connect: Callable[[], Any], stream_request: tts_pb2.StreamSynthesizeRequest
-) -> None:
-    """It gave its slot back, so where all codecs are full it waits for another one."""
-    deployment.engine.frame_count = FRAMES
-    stream_request.stream_config.chunk_duration.FromSeconds(1)  # more than a caller takes in who does not read
-    (call,) = await stalled(deployment, connect, stream_request, 1)
-    deployment.codec.refusals = [StatusError(Code.UNAVAILABLE, "QUEUE_FULL", "All slots are taken.")] * 10
-    assert await samples_of(call) == numbered_audio(range(FRAMES))
-    assert [each.request.has_listener for each in deployment.codec.calls[:12]] == [False] + [True] * 11
 
 
 async def test_codec_lost_while_the_slot_was_given_back_goes_unheard(
