@@ -45,7 +45,7 @@ class GenerationRequest:
     speed: how fast the frames are played; 2 is twice as fast. For pacing alone.
     listener_frames: frames in one part of a live stream. A part is played only when it is complete.
     pinned_segments: the first segments that are never dropped.
-    has_listener: somebody hears audio already that this utterance continues, so it waits for those alone who do too.
+    has_listener: it continues audio that somebody hears or was about to hear, so it waits for such ones alone.
     """
 
     request_id: str

@@ -55,8 +55,8 @@ class GatewayMetrics:
         self.resumed_streams = Counter(
             "tts_resumed_streams",
             "Streams that another gateway had begun, by kind (utterance, text) and by where they went on: checkpoint"
-            " (behind what was sent, of a text the last sentence), codes (what was made was decoded and encoded again,"
-            " not generated), start.",
+            " (behind what was sent, or behind the last whole sentence of a text), codes (what was made was decoded and"
+            " encoded again, not generated), start.",
             ["kind", "at"],
             registry=registry,
         )

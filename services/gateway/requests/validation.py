@@ -26,6 +26,7 @@ from services.gateway.voices.voice import ChosenVoice
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
 MAX_LABEL_COUNT = 8
 MAX_LABEL_LENGTH = 64
+MAX_LANGUAGE_LENGTH = 35  # that RFC 5646 advises to have room for
 UNARY_BATCH_FRAMES = 25  # a unary call sends nothing before its last frame
 
 Request = tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest
@@ -69,6 +70,7 @@ def plan_synthesis(
     if config.speech_checkpoints and not words_follow:
         violations.wrong("stream_config.speech_checkpoints", "are of a text; those of an utterance are `checkpoints`.")
     checks.labels(request)
+    checks.language(request.voice.language_code)
     if complaint := wrong_id(request.conversation_id):
         violations.wrong("conversation_id", complaint)
     checks.return_codes(request.return_codes)
@@ -239,6 +241,10 @@ class _Checks:
         longest = max((len(word) for label in request.labels.items() for word in label), default=0)
         if longest > MAX_LABEL_LENGTH:
             self.wrong("labels", f"has a word of {longest} characters; at most {MAX_LABEL_LENGTH} are allowed.")
+
+    def language(self, code: str) -> None:
+        if len(code) > MAX_LANGUAGE_LENGTH:
+            self.wrong("voice.language_code", f"has {len(code)} characters; at most {MAX_LANGUAGE_LENGTH} are allowed.")
 
     def return_codes(self, asked: bool) -> None:
         if asked and self._settings.code_sealing == "off":

@@ -90,6 +90,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             checkpoints = UtteranceCheckpoints.of(seal, plan, catalog) if (seal := self._seal_for(plan)) else None
             begun = _NOTHING_BEGUN if checkpoints is None else checkpoints.open(plan.checkpoints)
             self._report_resumed(plan, "utterance", begun)
+            plan = plan.without_checkpoints
             sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse, begun)
             synthesis = self._synthesis(
                 plan,
@@ -118,8 +119,11 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             )
             most = self._settings.max_remembered_sentences
             checkpoints = TextCheckpoints(seal, plan, catalog, most) if (seal := self._seal_for(plan)) else None
-            earlier = _NOTHING_SAID if checkpoints is None else checkpoints.open()
+            earlier = _NOTHING_SAID
+            if checkpoints is not None:
+                earlier = checkpoints.open(plan.checkpoints, plan.speech_checkpoints)
             self._report_resumed(plan, "text", earlier)
+            plan = plan.without_checkpoints
             sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeTextResponse, earlier)
             clip = earlier.clip()
 

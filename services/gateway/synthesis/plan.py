@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from csm.rvq.v1 import rvq_pb2
 from csm.v1 import tts_pb2
@@ -53,3 +53,8 @@ class SynthesisPlan:
     speech_checkpoints: tuple[bytes, ...] = ()  # of a text, of the sentence behind these
     context_digest: bytes = b""  # SHA-256 of the context as it came; b"" where there are no checkpoints
     arrived_at_s: float = field(default_factory=time.monotonic, compare=False)  # of the call, on the monotonic clock
+
+    @property
+    def without_checkpoints(self) -> SynthesisPlan:
+        """For the run: opened, they are not needed. They may be as large as a request, and so they must not stay."""
+        return replace(self, checkpoints=(), speech_checkpoints=())

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -28,6 +27,7 @@ from tests.support.codec_stage import (
     running_codec,
     stream_of,
 )
+from tests.support.virtual_time import settle
 
 
 async def test_a_full_stage_lets_streams_wait_then_refuses_and_a_cancel_lets_the_next_in(
@@ -171,33 +171,77 @@ async def test_a_wait_that_is_cancelled_just_as_its_turn_comes_gives_the_slot_on
     await admission.take()
 
 
-@pytest.mark.parametrize("seed", range(20))
-async def test_no_slot_is_lost_or_shared_whatever_comes_first(seed: int) -> None:
+@pytest.mark.parametrize("has_listener", [False, True])
+async def test_a_wait_that_is_cancelled_gives_its_place_to_the_next_caller_at_once(has_listener: bool) -> None:
+    admission = Admission(1, max_waiting=1)
+    await admission.take()
+    for _ in range(5):
+        waiting = asyncio.ensure_future(admission.take(has_listener=has_listener))
+        await asyncio.sleep(0)
+        assert admission.num_calls == 2
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        assert waiting.cancelled() and admission.num_waiting == 0
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_the_queue_is_two_lists_of_which_one_goes_first(seed: int) -> None:
+    """In random orders of takes, cancels and ends: no slot or place is lost or shared."""
     rng = random.Random(seed)
-    admission, running, calls = Admission(rng.randint(1, 3), max_waiting=rng.randint(0, 4)), set[object](), []
+    num_slots, max_waiting = rng.randint(1, 3), rng.randint(0, 4)
+    admission, began = Admission(num_slots, max_waiting), list[int]()
+    waiting: dict[bool, list[int]] = {True: [], False: []}  # calls by whether somebody listens
+    expected: list[int] = []  # all that have begun, in order
+    running: list[int] = []
+    calls: dict[int, asyncio.Task[None]] = {}
 
-    async def call(has_listener: bool) -> None:
-        with suppress(CodecBusyError):
-            await admission.take(has_listener=has_listener)
-            running.add(me := object())
-            try:
-                for _ in range(rng.randint(0, 3)):
-                    assert len(running) <= admission.num_slots
-                    await asyncio.sleep(0)
-            finally:
-                running.remove(me)
+    async def take(number: int, has_listener: bool) -> None:
+        await admission.take(has_listener=has_listener)
+        began.append(number)
+
+    def begin(number: int) -> None:
+        running.append(number)
+        expected.append(number)
+
+    for number in range(200):
+        match rng.choice(("take", "take", "leave", "cancel", "leave and cancel")):
+            case "take":
+                has_listener = rng.random() < 0.5
+                others = len(waiting[True]) + (0 if has_listener else len(waiting[False]))
+                fits = others < max_waiting + (num_slots if has_listener else 0)
+                call = calls[number] = asyncio.create_task(take(number, has_listener))
+                await settle()
+                if len(running) < num_slots:
+                    begin(number)
+                elif fits:
+                    waiting[has_listener].append(number)
+                else:
+                    assert isinstance(call.exception(), CodecBusyError)
+            case "leave" if running:
+                running.remove(rng.choice(running))
                 admission.leave()
-
-    for _ in range(200):
-        calls.append(asyncio.ensure_future(call(rng.random() < 0.4)))
-        if rng.random() < 0.5:
-            rng.choice(calls[-6:]).cancel()
-        for _ in range(rng.randint(0, 2)):
-            await asyncio.sleep(0)
-    async with asyncio.timeout(60):
-        ends = await asyncio.gather(*calls, return_exceptions=True)
-    assert all(end is None or isinstance(end, asyncio.CancelledError) for end in ends)
-    assert admission.num_calls == 0
+                if queue := waiting[True] or waiting[False]:
+                    begin(queue.pop(0))
+            case "cancel" if waiting[True] or waiting[False]:
+                queue = rng.choice([queue for queue in waiting.values() if queue])
+                calls[queue.pop(rng.randrange(len(queue)))].cancel()
+            case "leave and cancel" if running and (queue := waiting[True] or waiting[False]):
+                running.remove(rng.choice(running))
+                both: list[Callable[[], object]] = [
+                    admission.leave,
+                    calls[queue.pop(0)].cancel,
+                ]  # whose turn it is, before it knows
+                for happens in rng.sample(both, 2):
+                    happens()
+                if queue := waiting[True] or waiting[False]:
+                    begin(queue.pop(0))
+        await settle()
+        assert began == expected
+        assert admission.num_waiting == len(waiting[True]) + len(waiting[False])
+        assert admission.num_calls == len(running) + admission.num_waiting
+    for call in calls.values():
+        call.cancel()
+    await asyncio.gather(*calls.values(), return_exceptions=True)
 
 
 AWAITS = config_message(awaits_started=True)

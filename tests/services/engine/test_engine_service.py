@@ -182,8 +182,10 @@ async def test_texts_that_are_being_read_have_places_of_the_queue(
         with pytest.raises(grpc.aio.AioRpcError, match="0 sequences run and 6 wait; at most 4 may wait"):
             refused.result()
         assert 0 < len(begun) <= 4  # the others wait until these have been read
+        heard = {asyncio.create_task(collect(stub, generate_request(has_listener=True))) for _ in range(4)}
+        assert not (await asyncio.wait(heard, timeout=0.2))[0], "those without a listener take no place of theirs"
         go_on.set()
-        assert [len(codes_of(responses)) for responses in await asyncio.gather(*others)] == [6] * 6
+        assert [len(codes_of(responses)) for responses in await asyncio.gather(*others, *heard)] == [6] * 10
 
 
 async def _refusal(stub: Stub, **fields: Any) -> status.StatusError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from csm.gateway.v1 import said_sentence_pb2
@@ -73,15 +74,15 @@ class TextCheckpoints:
         """max_remembered: earlier sentences in the context of one"""
         digest = request_digest(plan, catalog, max_remembered)
         self._chain = SealedChain(seal, digest, FIELD + "checkpoints")
-        self._plan, self._catalog = plan, catalog
+        self._plan, self._catalog = plan.without_checkpoints, catalog
         self._begun: UtteranceCheckpoints | None = None  # of the sentence that an earlier call has begun
         self._begins_at = 0  # that sentence, at the codec's rate, where the stream goes on in it
         self._goes_on = can_go_on(plan.encoding, catalog.sample_rate_hz, plan.sample_rate_hz)
 
-    def open(self) -> Earlier:
-        """Nothing said, and errors, as SealedChain says."""
-        states = self._chain.open(self._plan.checkpoints, said_sentence_pb2.SaidSentence)
-        if len(states) < len(self._plan.checkpoints):  # what they cannot tell, those inside the next sentence need
+    def open(self, said: Sequence[bytes], inside: Sequence[bytes]) -> Earlier:
+        """Nothing said, and errors, as SealedChain says. inside: of the sentence behind those that were said"""
+        states = self._chain.open(said, said_sentence_pb2.SaidSentence)
+        if len(states) < len(said):  # what they cannot tell, those inside the next sentence need
             return Earlier()
         place = None
         if states and self._goes_on:
@@ -89,7 +90,7 @@ class TextCheckpoints:
             place = Place(last.decoded_sample_count, last.sent_sample_count, last.last_samples)
             self._begins_at = place.decoded_samples
         speech = self._of_next("")
-        begun = speech.open(self._plan.speech_checkpoints, self._begins_at)
+        begun = speech.open(inside, self._begins_at)
         self._begun = speech if begun.made is not None else None
         return Earlier(tuple(map(_said, states)), place, begun)
 

@@ -77,6 +77,19 @@ def test_a_request_that_ends_each_server_after_long_is_given_up(clock: Clock) ->
     assert resumes.after(LOSS, reader) is None
 
 
+def test_the_end_is_told_by_the_first_loss_since_new_audio_came(clock: Clock) -> None:
+    resumes, reader = Resumes(request(), 3, timeout_s=3600.0), reader_of(0)
+    end = ServerError(CODES.INTERNAL, "end", ErrorDetails())
+    losses = [ServerError(CODES.UNAVAILABLE, word, ErrorDetails()) for word in ("one", "two")]
+    assert resumes.after(losses[0], reader) is not None and resumes.cause(end, reader) is end, "nothing was heard"
+    reader.sample_count = 7
+    for loss in losses:
+        assert resumes.after(loss, reader) is not None
+    assert resumes.cause(end, reader) is losses[0]
+    reader.sample_count = 8
+    assert resumes.cause(end, reader) is end
+
+
 def test_a_quota_that_the_lost_call_still_takes_is_waited_for() -> None:
     full = ServerError(CODES.RESOURCE_EXHAUSTED, "full", ErrorDetails("QUOTA_EXCEEDED", retry_delay_s=1.0))
     resumes, reader = Resumes(request(), 3, 10.0), reader_of()

@@ -26,6 +26,7 @@ from tests.services.gateway.requests.wrong_requests import (
     codes,
     encoding,
     labels,
+    language,
     rate,
     recording,
     request_id,
@@ -201,7 +202,7 @@ async def test_wrong_rate_is_told_with_the_rates_of_the_encoding(
         *(sampling("temperature", 0), sampling("temperature", 2), sampling("top_k", 1), sampling("top_k", 2048)),
         *(sampling("seed", 2**63 - 1), seconds(0.08), seconds(90), chunk(0.01), chunk(90), rate(24000)),
         *(text("x" * 2000), speaker(99), labels(8), turns(64), recording(GOOD_WAV, WAV), codes(7)),
-        request_id("0B4A7B1E-3F47-4A4E-9F51-2F1F0A5A8F11"),
+        *(request_id("0B4A7B1E-3F47-4A4E-9F51-2F1F0A5A8F11"), language(f"en-{'x' * 32}")),
     ],
 )
 async def test_values_at_the_limit_pass(tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, change: Any) -> None:

@@ -60,6 +60,10 @@ def request_id(value: str) -> Callable[[Request], None]:
     return lambda request: setattr(request, "request_id", value)
 
 
+def language(value: str) -> Callable[[Request], None]:
+    return lambda request: setattr(request.voice, "language_code", value)
+
+
 def labels(count: int) -> Callable[[Request], None]:
     return lambda request: request.labels.update({str(index): "x" for index in range(count)})
 
@@ -129,6 +133,9 @@ WRONG: dict[str, list[Callable[[Request], None]]] = {
         sampling("seed", value) for value in (-1, -2, -3, -7, -42, -100, -(2**31), -(2**32), -(2**62), -(2**63))
     ],
     "max_audio_duration": [seconds(value) for value in (0, -1, -0.08, 0.01, 0.079, 90.001, 91, 120, 3600, 86400)],
+    "voice.language_code": [
+        language(f"en-{'x' * length}") for length in (33, 34, 35, 61, 62, 100, 125, 252, 1000, 100_000)
+    ],
     "stream_config.chunk_duration": [chunk(value) for value in (0, -0.08, -1, -90, 90.001, 91, 100, 200, 3600, 86400)],
     "stream_config.heard_sample_count": [
         heard(value) for value in (-1, -2, -3, -7, -42, -100, -(2**31), -(2**32), -(2**62), -(2**63))

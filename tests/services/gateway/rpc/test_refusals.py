@@ -134,6 +134,7 @@ async def test_a_codec_of_an_earlier_version_gets_its_frames(
         tts = tts_pb2_grpc.TextToSpeechServiceStub(channel)
         answers = [message async for message in tts.StreamSynthesize(stream_request, timeout=20)]
     assert answers[-1].summary.stats.sample_count == 10 * FRAME_SAMPLES
+    assert [call.request.awaits_started for call in deployment.codec.calls] == [not is_known], "no promise is broken"
 
 
 @pytest.fixture

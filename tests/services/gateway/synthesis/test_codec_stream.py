@@ -1,13 +1,15 @@
-"""The stream to the codec: what is left of it when it has ended."""
+"""The stream to the codec: what is left of it when it has ended, and where another one goes on."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+from collections import deque
 from typing import Any
 
 import grpc
 import pytest
+from csm.codec.v1.codec_pb2 import StreamDecodeCheckpoint
 
 from services.gateway.stages.errors import unreachable
 from services.gateway.synthesis.codec_stream import CodecStream
@@ -59,3 +61,15 @@ async def test_a_call_that_fails_while_its_stream_is_cancelled_again_leaves_no_t
     del waiting
     gc.collect()
     assert "never retrieved" not in caplog.text
+
+
+def test_the_last_checkpoint_that_is_not_behind_a_sample_is_chosen() -> None:
+    """One behind it would leave samples out."""
+
+    class Stream(CodecStream):
+        def __init__(self) -> None:
+            self._passed = deque(StreamDecodeCheckpoint(state=b"a", sample_offset=offset) for offset in (10, 20, 30))
+
+    stream = Stream()
+    chosen = [stream.checkpoint_before(sample).sample_offset for sample in (-1, 9, 10, 19, 20, 29, 30, 99)]
+    assert chosen == [0, 0, 10, 10, 20, 20, 30, 30]

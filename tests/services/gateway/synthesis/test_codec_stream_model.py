@@ -166,3 +166,32 @@ def test_stream_ends_with_every_sample_whatever_comes_first(monkeypatch: pytest.
             error.add_note(f"seed {seed}")
             raise
     assert events.count("given_back") == events.count("taken_again") > SEEDS / 10
+
+
+def test_a_slot_that_was_given_back_is_waited_for_by_whoever_has_taken_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was served already; a stream that was not is refused by a full codec."""
+
+    async def main() -> None:
+        loop, rng = asyncio.get_running_loop(), random.Random(0)
+        codec, buffer, heard = Codec(rng, Pace(rng)), FrameBuffer(), bytearray()
+        codec._loss = codec._full = 0.0
+
+        def report(event: SlotEvent) -> None:
+            codec._full = 1.0 if event == "taken_again" else 0.0
+            loop.call_later(5.0, setattr, codec, "_full", 0.0)
+
+        async def take(samples: bytes) -> None:
+            if not heard:
+                await asyncio.sleep(2 * PATIENCE_S)
+            heard.extend(samples)
+
+        failovers = Failovers(FailoverLimits(1, 5.0, 30.0), lambda *loss: None, lambda outcome: None, loop.time)
+        catalog = Catalog(engine_pb2.GetModelInfoResponse(), codec.info)
+        stream = CodecStream("r", catalog, codec, DecodePacing(5, PATIENCE_S, report), failovers, Clip())
+        for frame in range(60):
+            buffer.put(fake_frames(frame, 1))
+        buffer.close()
+        await stream.run(buffer, Deadline(loop.time() + DAY_S), take)
+        assert heard == numbered_audio(range(60)) and len(codec.writers) >= 3
+
+    run_in_virtual_time(main(), monkeypatch, deadline_module, listener_module)

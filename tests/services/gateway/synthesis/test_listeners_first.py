@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from csm.codec.v1 import codec_pb2
 from csm.v1 import tts_pb2
 
 from csm_bundle.errors import EngineBusyError
@@ -76,6 +77,16 @@ async def test_later_sentences_of_a_text_have_a_listener(
     stream_request.ClearField("input")
     await _rest(tts.StreamSynthesizeText(iter(messages_of(stream_request))))
     assert told(deployment.engines) == told(deployment.codecs) == [False, True, True]
+
+
+async def test_so_has_the_end_of_a_text_whose_mark_is_told_last(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
+    for codec in deployment.codecs:
+        codec.coverages = [codec_pb2.WATERMARK_COVERAGE_PARTIAL] * 4
+    stream_request.ClearField("input")
+    await _rest(tts.StreamSynthesizeText(iter(messages_of(stream_request))))
+    assert told(deployment.codecs) == [False, True, True, True]
 
 
 async def test_a_listener_whose_stage_was_lost_waits_longer_for_full_ones_than_for_none(

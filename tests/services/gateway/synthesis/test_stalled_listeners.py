@@ -27,7 +27,7 @@ SMALL_WINDOW = [
 
 @pytest.fixture
 async def deployment() -> AsyncIterator[FakeDeployment]:
-    async with fake_deployment(slot_patience_seconds=0.2, decode_ahead_frames=8) as running:
+    async with fake_deployment(slot_patience_seconds=0.2, decode_ahead_frames=8, max_full_replicas=0) as running:
         running.codec.slots = asyncio.Semaphore(SLOTS)
         await running.gateway.wait_ready()
         yield running

@@ -189,6 +189,8 @@ async def test_where_no_encoder_goes_on_frames_are_decoded_again_without_the_eng
             begin = next(other for other in reversed(whole.marks) if other.said == mark.said and not other.inside)
         else:  # nothing is told of sentences that are decoded again
             assert all(after.num_sentences > len(after.said) for after in rest.inside)
+        num_said = len(mark.said) if encoding == "pcm" else 0
+        assert deployment.codec.calls[0].request.resume == b"." * num_said, "the clip as it is where the stream begins"
         assert rest.content == whole.content[begin.num_bytes :]
         assert without_times(rest.summary) == without_times(whole.summary)
         assert sum(map(made_by, deployment.engine.calls)) == sum(NUMBERS[len(mark.said) :]) - told
@@ -199,17 +201,17 @@ async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(tm
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
         be_in_step(deployment)
         whole = await hear(tts, asked)
-    mark = whole.inside[0]
-    for count in (0, 0, -1):
+    mark = whole.inside[1]
+    for number, is_inside in ((0, True), (0, True), (-1, True), (-1, False)):
         async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
             be_in_step(deployment)
             deployment.codec.info.active_key_id = "key-2"
             rest = await hear(tts, asked, mark)
             assert rest.content and rest.content == whole.content[mark.num_bytes :]
             assert {call.request.watermark_key_id for call in deployment.codec.calls} == {"key-1"}
-            after = rest.inside[count]
+            after = (rest.inside if is_inside else rest.marks)[number]
             mark = Mark(after.said, after.inside, after.sample, mark.num_bytes + after.num_bytes)
-    assert len(mark.said) == 2
+    assert len(mark.said) == 4
 
 
 async def test_an_engine_that_had_ended_the_sentence_is_not_asked_again(running: Running, asked: Config) -> None:
@@ -265,7 +267,7 @@ async def test_checkpoints_that_do_not_belong_here_are_refused(running: Running,
     assert (await refused(tts, asked, third.said[1:], third.inside))[1] == "CHECKPOINT_OUT_OF_ORDER"
     other_words = messages_of(with_states(asked, first), ["Another text. ", *TEXT[1:]])
     assert await refusal(tts.StreamSynthesizeText(other_words)) == ("text", "CHECKPOINT_OTHER_TEXT")
-    ended = messages_of(with_states(asked, third), TEXT[:1])
+    ended = messages_of(with_states(asked, third), ["One is first. No sound."])
     assert await refusal(tts.StreamSynthesizeText(ended)) == ("text", "CHECKPOINT_OTHER_TEXT")
 
 

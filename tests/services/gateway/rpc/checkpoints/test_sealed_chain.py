@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from csm.gateway.v1 import made_frames_pb2
+from csm.v1 import tts_pb2
 
 from services.gateway.auth.code_sealing import STATE_MAGIC, CodeSeal
 from services.gateway.rpc.checkpoints.sealed_chain import SealedChain
+from tests.services.gateway.rpc.checkpoints.sealing_gateway import sealing_gateway
+from tests.services.gateway.rpc.checkpoints.test_inside_sentences import Mark, be_in_step, hear
 
 State = made_frames_pb2.MadeFrames
 
@@ -25,3 +28,18 @@ def test_a_call_that_begins_anew_begins_a_new_chain(tmp_path: Path) -> None:
     assert anew.open([known, of_a_later_version], State) == []
     states = [anew.seal(State(sent_sample_count=number)) for number in (2, 3)]
     assert [state.sent_sample_count for state in chain().open(states, State)] == [2, 3]
+
+
+async def test_places_in_a_sentence_are_nothing_behind_sentences_that_cannot_be_read(
+    tmp_path: Path, config: tts_pb2.StreamSynthesizeRequest
+) -> None:
+    """As after a change of keys in the middle of a text: it is made again from its start."""
+    config.sampling_params.seed, config.stream_config.send_checkpoints = 7, True
+    later_version = STATE_MAGIC[:-1] + b"\xff"
+    async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
+        be_in_step(deployment)
+        whole = await hear(tts, config)
+        again = await hear(tts, config, Mark(said=(later_version,), inside=whole.inside[0].inside))
+        assert again.content == whole.content and not again.header.resumed_frame_count
+        after = again.inside[-1]
+        assert (await hear(tts, config, after)).content == whole.content[after.num_bytes :]

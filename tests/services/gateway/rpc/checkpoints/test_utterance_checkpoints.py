@@ -24,6 +24,7 @@ from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
 )
 from tests.services.gateway.rpc.checkpoints.utterances import (
     FRAMES,
+    Heard,
     InStep,
     Request,
     decoded_by,
@@ -151,6 +152,24 @@ async def test_an_engine_that_had_ended_is_not_asked_again(running: Running, ask
     assert rest.header.resumed_frame_count == FRAMES and not deployment.engine.calls
     assert rest.content == whole.content[2 * (rest.begin or 0) :]
     assert without_times(rest.summary) == without_times(whole.summary)
+
+
+async def test_that_an_engine_has_ended_is_told_though_nothing_else_is_new(running: Running, asked: Request) -> None:
+    deployment, tts = running
+    asked.audio_config.audio_encoding = tts_pb2.AUDIO_ENCODING_OGG_OPUS
+    deployment.engine.script = Script(pause_at=FRAMES)  # all frames made, and not yet its end
+    deployment.codec.info.latency_sample_count = 10 * FRAME_SAMPLES  # audio that is still to come then
+    whole = Heard()
+    async with asyncio.timeout(60):
+        async for message in tts.StreamSynthesize(asked):
+            if message.HasField("checkpoint"):
+                whole.states.append(message.checkpoint.state)
+            whole.content += message.audio_chunk.audio_content
+            if whole.states:
+                deployment.engine.script.resume.set()
+    forget(deployment)
+    rest = await hear(tts, asked, whole.states)
+    assert rest.content == whole.content and not deployment.engine.calls
 
 
 async def test_what_was_made_is_heard_before_an_engine_answers(running: Running, asked: Request) -> None:
