@@ -29,9 +29,11 @@ def test_chunks_are_of_streams_alone() -> None:
         ({"seed": "7"}, "seed is of type str: "),
         ({"speaker": 2**40}, "speaker is 1099511627776: "),
         ({"max_seconds": float("nan")}, "max_seconds is nan: "),
+        ({"max_seconds": float("inf")}, "max_seconds is inf: "),
         ({"temperature": None}, "temperature is None: "),
         ({"voice": "\ud800"}, "voice is of type str: "),
         ({"context": 7}, "context is 7: "),
+        ({"context": [{"speaker": 0, "text": "Hi."}]}, "context is of type list: "),
     ],
 )
 def test_a_value_that_the_message_cannot_hold_is_named(options: Any, words: str) -> None:
