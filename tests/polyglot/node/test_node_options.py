@@ -40,7 +40,8 @@ const first = await client.synthesize('Hi.', { returnCodes: true });
 const { codes, sealedCodes } = first.summary;
 const stream = client.stream('Hello.', {
   speaker: 3, voice: 'bo', language: 'de', context: [{ speaker: 0, text: 'Hi.', codes, sealedCodes }],
-  temperature: 0, topK: 1, seed: 0, maxSeconds: 0.4, requestId: '%s', labels: { a: 'b' }, encoding: 'mulaw', sampleRateHertz: 8000,
+  temperature: 0, topK: 1, seed: 0, maxSeconds: 0.4, requestId: '%s', labels: { a: 'b' },
+  encoding: 'mulaw', sampleRateHertz: 8000,
 });
 let bytes = 0;
 for await (const chunk of stream) bytes += chunk.length;

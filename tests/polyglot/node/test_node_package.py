@@ -40,7 +40,8 @@ const stream = client.streamText(['Hello, ', 'you.'], { voice: 'anna', seed: 7n 
 for await (const chunk of stream) wav(chunk, stream.header!.audioFormat).writeUInt8(0);
 stream.sentences.map(({ text, sampleOffset }) => text.repeat(sampleOffset));
 try {
-  const { summary } = await client.synthesize('Hello.', { returnCodes: true, sampleRateHertz: 8000, encoding: 'mulaw' });
+  const options = { returnCodes: true, sampleRateHertz: 8000, encoding: 'mulaw' } as const;
+  const { summary } = await client.synthesize('Hello.', options);
   const before = { speaker: 0, text: 'Hello.', codes: summary.codes, sealedCodes: summary.sealedCodes };
   client.stream('Yes.', { context: [before], temperature: 0.5, topK: 7, labels: { of: 'ada' } });
   console.log(summary.stats!.firstAudioLatency!.nanos, (await client.listVoices('en'))[0].seed!.toFixed());
