@@ -61,5 +61,9 @@ function explainHandshake(message) {
 
 function statusDetails(metadata) {
   const [encoded] = metadata?.get?.('grpc-status-details-bin') ?? [];
-  return encoded ? rpc.lookupType('Status').decode(encoded).details : [];
+  try {
+    return encoded ? rpc.lookupType('Status').decode(encoded).details : [];
+  } catch {
+    return []; // of a proxy that has cut them
+  }
 }

@@ -231,6 +231,8 @@ def _named(name: str, value: object) -> Iterator[None]:
 
 def _turn(turn: Turn) -> tts_pb2.Turn:
     message = tts_pb2.Turn(speaker=turn.speaker, text=turn.text)
+    if turn.wav is not None and turn.codes is not None:
+        raise ValueError("A recording and codes are given; one is enough.")
     if turn.wav is not None:
         message.audio.recording.CopyFrom(_recording(turn.wav))
     elif isinstance(turn.codes, bytes):
