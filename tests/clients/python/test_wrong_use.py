@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
-from csm_client import AsyncClient, Client, DeadlineExceededError, IncompleteAudioError
+from csm_client import AsyncClient, Client, DeadlineExceededError, IncompleteAudioError, Turn
 from csm_client.requests import create_voice_request, stream_request, unary_request
 
 from services.common.rpc.calls import Context
@@ -117,6 +117,7 @@ def test_chunks_are_of_streams_alone() -> None:
         ({"temperature": None}, "temperature is None: "),
         ({"voice": "\ud800"}, "voice is of type str: "),
         ({"context": 7}, "context is 7: "),
+        ({"context": [Turn(0, "Hi.", wav=b"RIFF", codes=b"CSMS")]}, "context is of type list: A recording and codes "),
         ({"context": [{"speaker": 0, "text": "Hi."}]}, "context is of type list: "),
     ],
 )

@@ -12,8 +12,11 @@ from typing import Any
 import grpc
 import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
 
 from csm_bundle.errors import EngineBusyError
+from services.common.rpc.status import StatusError, abort
 from tests.support.door import page_examples as pages
 from tests.support.fake_deployment import fake_deployment
 from tests.support.fake_stages import fake_frames
@@ -106,10 +109,43 @@ async def test_what_the_server_tells_of_a_failure_is_there_for_programs(node: An
     async with fake_deployment() as running:
         running.engine.refusal = EngineBusyError("full")
         nothing, empty, busy = await run(FAILURES, node, tmp_path, running.target)
+        assert len(running.engine.calls) == 3  # by gRPC's retries: a refusal is no loss
     assert nothing == {"fieldViolations": []}
     field = {"field": "input.text", "description": "is empty; there is nothing to say."}
     assert empty == {"reason": "TEXT_EMPTY", "requestId": 36, "fieldViolations": [field]}
     assert busy == {"reason": "QUEUE_FULL", "requestId": 36, "fieldViolations": [], "retryDelaySeconds": 1}
+
+
+WAITS = """
+import { Heard, Losses } from './resuming.mjs';
+
+const losses = new Losses(10, Infinity);
+const asked = (hex) => ({ code: 14, details: '', metadata: { get: () => [Buffer.from(hex, 'hex')] } });
+const heard = Object.assign(new Heard(), { header: { seed: 7 } });
+console.log(JSON.stringify(process.argv.slice(1).map((hex) => losses.delayAfter(asked(hex), heard))));
+"""
+
+
+def test_a_lost_stream_waits_as_long_as_a_server_asks_for_and_no_longer_than_two_seconds(node: Any) -> None:
+    """As with the Python clients."""
+    asked = []
+    for seconds in (1.5, 30.0, 0.0, 0.0, 0.0, 0.0):
+        detail = any_pb2.Any()
+        delay = duration_pb2.Duration(seconds=int(seconds), nanos=int(seconds % 1 * 1e9))
+        detail.Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+        asked.append(status_pb2.Status(code=14, details=[detail]).SerializeToString().hex())
+    assert printed(WAITS, node, *asked) == [1500, 2000, 400, 800, 1600, 2000]
+
+
+def test_details_that_cannot_be_read_are_left_out(node: Any) -> None:
+    """They would hide the failure itself."""
+    program = """
+        import { explain } from './errors.mjs';
+        const metadata = { get: () => [Buffer.from([255])] };
+        const failure = { code: 14, details: 'Full.', metadata };
+        console.log(JSON.stringify([failure, undefined, 'why'].map(explain)));
+    """
+    assert printed(program, node) == [["UNAVAILABLE: Full."], ["undefined"], ["why"]]
 
 
 class Losing(tts_pb2_grpc.TextToSpeechServiceServicer):
@@ -125,20 +161,46 @@ class Losing(tts_pb2_grpc.TextToSpeechServiceServicer):
         chunk = tts_pb2.AudioChunk(audio_content=b"ab", sample_count=1)
         yield tts_pb2.StreamSynthesizeResponse(audio_chunk=chunk)
         if len(self.requests) == 1:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "lost")
+            await abort(context, StatusError(grpc.StatusCode.UNAVAILABLE, "LOST", "lost", retry_delay_s=1.0))
         stats = tts_pb2.SynthesisStats(sample_count=1)
         yield tts_pb2.StreamSynthesizeResponse(summary=tts_pb2.SynthesisSummary(stats=stats))
 
 
-async def test_a_stream_that_goes_on_asks_for_the_same_sampling(node: Any, tmp_path: Path) -> None:
-    server, losing = grpc.aio.server(), Losing()
-    tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server(losing, server)
+@pytest.fixture
+async def losing() -> AsyncIterator[tuple[Losing, str]]:
+    server, service = grpc.aio.server(), Losing()
+    tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    program = "for await (const _ of client.stream('Hello.', { temperature: 0.5, topK: 7 })) { /* dropped */ }"
-    await run(program, node, tmp_path, f"127.0.0.1:{port}")
+    yield service, f"127.0.0.1:{port}"
     await server.stop(0)
-    first, again = (request.sampling_params for request in losing.requests)
+
+
+LEFT_BETWEEN = """
+const stream = client.stream('Hello.');
+try {
+  for await (const _ of stream) setTimeout(() => stream.cancel(), 300);
+} catch (error) {
+  console.log(JSON.stringify(error.code));
+}
+"""
+
+
+async def test_a_stream_that_is_left_before_another_server_is_called_calls_none(
+    node: Any, tmp_path: Path, losing: tuple[Losing, str]
+) -> None:
+    service, target = losing
+    assert await run(LEFT_BETWEEN, node, tmp_path, target) == grpc.StatusCode.UNAVAILABLE.value[0]
+    assert len(service.requests) == 1
+
+
+async def test_a_stream_that_goes_on_asks_for_the_same_sampling(
+    node: Any, tmp_path: Path, losing: tuple[Losing, str]
+) -> None:
+    service, target = losing
+    program = "for await (const _ of client.stream('Hello.', { temperature: 0.5, topK: 7 })) { /* dropped */ }"
+    await run(program, node, tmp_path, target)
+    first, again = (request.sampling_params for request in service.requests)
     assert (first.temperature, first.top_k, first.HasField("seed")) == (0.5, 7, False)
     assert (again.temperature, again.top_k, again.seed) == (0.5, 7, 5)
 
@@ -174,8 +236,8 @@ console.log(JSON.stringify(found));
 """
 
 
-def printed(program: str, node: Any) -> Any:
-    command = ["node", "--input-type=module", "--eval", program]
+def printed(program: str, node: Any, *arguments: str) -> Any:
+    command = ["node", "--input-type=module", "--eval", program, *arguments]
     done = subprocess.run(command, cwd=node.folder, capture_output=True, text=True, timeout=60, check=True)
     return json.loads(done.stdout)
 
