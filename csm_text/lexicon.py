@@ -26,6 +26,7 @@ from csm_text.symbols import PHONES, PRIVATE
 
 MOST_ENTRIES = 20_000
 LONGEST = 200  # characters of a word, and of how it is said
+MOST_BYTES = 40 * 2**20  # of a file: as many entries as there may be, of the longest characters
 _FIRST_PRIVATE = 0xF0000  # the character that stands for the first entry with phones
 
 _START = re.compile(r"(?<![^\W_])[^\W_]+")  # letters and digits, from the first one on
@@ -126,8 +127,12 @@ def read_lexicon(path: Path, *, phones: bool, voices: Collection[str]) -> list[E
 
     Raises: LexiconError; OSError when the file cannot be read.
     """
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise LexiconError(f"{path} has more than {MOST_BYTES} bytes.")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()  # some editors write a byte order mark
+        lines = content.decode("utf-8-sig").splitlines()  # some editors write a byte order mark
     except UnicodeDecodeError as error:
         raise LexiconError(f"{path} is no UTF-8: {error}.") from None
     entries: dict[tuple[str, str], Entry] = {}

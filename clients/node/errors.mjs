@@ -23,15 +23,35 @@ const HANDSHAKES = [
 ];
 
 export function explain(error) {
-  if (error.code === undefined || error.metadata === undefined) return [error.message];
-  return [`${status[error.code]}: ${explainHandshake(error.details)}`, ...detailsOf(error.metadata)];
+  if (error?.code === undefined || error.metadata === undefined) return [error?.message ?? String(error)];
+  const { reason, fieldViolations, retryDelaySeconds, requestId } = details(error);
+  return [
+    `${status[error.code]}: ${explainHandshake(error.details)}`,
+    ...(reason ? [`  reason: ${reason}`] : []),
+    ...fieldViolations.map(({ field, description }) => `  ${field}: ${description}`),
+    ...(retryDelaySeconds === undefined ? [] : [`  call again after: ${retryDelaySeconds} s`]),
+    ...(requestId ? [`  request id: ${requestId}`] : []),
+  ];
 }
 
-// The server's word for programs; undefined where it gave none.
-export function reasonOf({ metadata }) {
-  const infos = statusDetails(metadata).filter(({ typeUrl }) => typeUrl.endsWith('/google.rpc.ErrorInfo'));
-  return infos.map(({ value }) => rpc.lookupType('ErrorInfo').decode(value).reason)[0];
+// The same for programs; what the server has not told is undefined. Its message has what ResourceInfo and QuotaFailure do.
+export function details(error) {
+  const found = { reason: undefined, requestId: undefined, fieldViolations: [], retryDelaySeconds: undefined };
+  for (const { typeUrl, value } of statusDetails(error?.metadata)) {
+    const type = typeUrl.split('/google.rpc.').pop();
+    if (!['BadRequest', 'ErrorInfo', 'RetryInfo', 'RequestInfo'].includes(type)) continue;
+    const message = rpc.lookupType(type).decode(value);
+    if (type === 'ErrorInfo') found.reason = message.reason;
+    if (type === 'RequestInfo') found.requestId = message.requestId;
+    if (type === 'RetryInfo') found.retryDelaySeconds = secondsOf(message.retryDelay);
+    if (type === 'BadRequest') {
+      found.fieldViolations = message.fieldViolations.map(({ field, description }) => ({ field, description }));
+    }
+  }
+  return found;
 }
+
+const secondsOf = (duration) => Number(duration?.seconds ?? 0) + (duration?.nanos ?? 0) / 1e9;
 
 function explainHandshake(message) {
   if (!message.includes('Last error: ')) return message; // a server has answered, or was lost later
@@ -39,28 +59,11 @@ function explainHandshake(message) {
   return meaning === undefined ? message : `${meaning} (${message})`;
 }
 
-const detailsOf = (metadata) => statusDetails(metadata).flatMap(describe);
-
 function statusDetails(metadata) {
-  const [encoded] = metadata?.get('grpc-status-details-bin') ?? [];
-  return encoded ? rpc.lookupType('Status').decode(encoded).details : [];
-}
-
-function describe({ typeUrl, value }) {
-  const type = typeUrl.split('/').pop();
-  if (type === 'google.rpc.BadRequest') {
-    const { fieldViolations } = rpc.lookupType('BadRequest').decode(value);
-    return fieldViolations.map(({ field, description }) => `  ${field}: ${description}`);
+  const [encoded] = metadata?.get?.('grpc-status-details-bin') ?? [];
+  try {
+    return encoded ? rpc.lookupType('Status').decode(encoded).details : [];
+  } catch {
+    return []; // of a proxy that has cut them
   }
-  if (type === 'google.rpc.ErrorInfo') {
-    return [`  reason: ${rpc.lookupType('ErrorInfo').decode(value).reason}`];
-  }
-  if (type === 'google.rpc.RetryInfo') {
-    const { retryDelay } = rpc.lookupType('RetryInfo').decode(value);
-    return [`  call again after: ${Number(retryDelay?.seconds ?? 0) + (retryDelay?.nanos ?? 0) / 1e9} s`];
-  }
-  if (type === 'google.rpc.RequestInfo') {
-    return [`  request id: ${rpc.lookupType('RequestInfo').decode(value).requestId}`];
-  }
-  return []; // the message says what ResourceInfo and QuotaFailure hold
 }

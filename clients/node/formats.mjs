@@ -12,6 +12,14 @@ const ENCODINGS = {
   '.flac': 'flac',
 };
 
+// How recordings begin, read as Latin-1: an ID3 tag or a frame of layer III is MP3, a frame of layer 0 AAC.
+const STARTS = [
+  ['OGG_OPUS', /^OggS/],
+  ['MP3', /^(ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb])/],
+  ['AAC', /^\xff[\xf0\xf1\xf8\xf9]/],
+  ['FLAC', /^fLaC/],
+];
+
 // Formats that the server does not make: a WAV file of such a name would be none of them.
 const OTHERS = ['.aif', '.aiff', '.amr', '.au', '.caf', '.m4a', '.mka', '.mp4', '.weba', '.webm', '.wma'];
 
@@ -24,6 +32,13 @@ export function wrongName(path) {
 
 // The encoding to ask for. Names with other ends are WAV files, whose header is written here with its true lengths.
 export const encodingOf = (path) => ENCODINGS[extname(path).toLowerCase()] ?? 'pcm';
+
+// The encoding of a recording, as the API names it; WAV where its bytes are unknown, and the server then tells.
+export function encodingOfRecording(bytes) {
+  const start = Buffer.from(bytes.subarray(0, 4)).toString('latin1');
+  const [name] = STARTS.find(([, pattern]) => pattern.test(start)) ?? ['WAV'];
+  return `AUDIO_ENCODING_${name}`;
+}
 
 // The content of a file with audio of that format.
 export const fileOf = (audio, format) => (

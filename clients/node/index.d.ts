@@ -2,7 +2,7 @@
 // values as their names, 64-bit numbers as numbers.
 
 export interface ConnectionOptions {
-  /** Seconds until a call is given up; 120 when unset. */
+  /** Seconds until a call is given up; 120 when unset, at most 1e9. */
   deadlineSeconds?: number;
   /** How often a stream or text that has lost its server goes on at another one; 3 when unset, 0 is never. */
   resumes?: number;
@@ -23,24 +23,39 @@ export interface ConnectionOptions {
 export interface Turn {
   speaker: number;
   text: string;
-  /** How it was said: a WAV file or one of Ogg Opus, or the codes that an earlier answer's summary gave. */
+  /**
+   * How it was said: a file of WAV, Ogg Opus, MP3, AAC or FLAC, or the codes of an earlier answer's summary, of whose two
+   * fields one is empty.
+   */
   recording?: Uint8Array;
   sealedCodes?: Uint8Array;
-  codes?: object;
+  codes?: object | null;
 }
 
 export interface SpeechOptions {
   voice?: string;
+  /** BCP-47 tag. */
+  language?: string;
   speaker?: number;
   /** The same request with the same seed gives the same speech. */
   seed?: number | bigint;
+  /** 0 to 2; 0 is greedy. */
+  temperature?: number;
+  /** Candidates kept per code, 1 to 2048. */
+  topK?: number;
   /** How fast the speech is, 0.25 to 4, its pitch kept; 1 when unset. */
   speed?: number;
   maxSeconds?: number;
   /** The same id for all utterances of a conversation, at most 128 characters: its turns find the same engine. */
   conversationId?: string;
   /** A name of the API's AudioEncoding, in lower case; "pcm" when unset. */
-  encoding?: 'pcm' | 'wav' | 'ogg_opus' | 'mulaw' | 'alaw' | 'mp3' | 'aac' | 'flac' | (string & {});
+  encoding?: 'pcm' | 'wav' | 'ogg_opus' | 'mulaw' | 'alaw' | 'mp3' | 'aac' | 'flac';
+  /** Of the audio; the model's own when unset. */
+  sampleRateHertz?: number;
+  /** A UUID, which the answer, logs and traces have. */
+  requestId?: string;
+  /** For accounting: they are logged. */
+  labels?: Record<string, string>;
   /** The conversation so far, oldest turn first. */
   context?: Turn[];
   returnCodes?: boolean;
@@ -65,9 +80,21 @@ export interface SynthesisHeader {
   seed: number;
 }
 
+export interface SynthesisStats {
+  frameCount: number;
+  sampleCount: number;
+  audioDuration: Duration | null;
+  queueDuration: Duration | null;
+  firstAudioLatency: Duration | null;
+  totalDuration: Duration | null;
+  inputTokenCount: number;
+  contextTokenCount: number;
+  droppedTurnCount: number;
+}
+
 export interface SynthesisSummary {
   finishReason: string;
-  stats: { frameCount: number; sampleCount: number; audioDuration: Duration | null } | null;
+  stats: SynthesisStats | null;
   watermark: { scheme: string; keyId: string; coverage: string } | null;
   codes: object | null;
   sealedCodes: Uint8Array;
@@ -88,8 +115,20 @@ export interface Voice {
   speaker: number;
   languageCodes: string[];
   description: string;
+  naturalSampleRateHertz: number;
+  /** Of requests that set none; missing where it is drawn for each. */
+  seed?: number;
   /** Whether a recording and its text go before every context. */
   hasPrompt: boolean;
+  /** Name of the caller that keeps the voice; empty for voices of the model and of the operator. */
+  owner: string;
+}
+
+/** A sentence of a text. */
+export interface Sentence {
+  text: string;
+  /** Where it begins in the audio. */
+  sampleOffset: number;
 }
 
 /** One utterance. Iterate over it once, for the bytes of its audio; leaving the loop cancels the call. */
@@ -98,6 +137,8 @@ export interface SpeechStream extends AsyncIterable<Buffer> {
   readonly header: SynthesisHeader | undefined;
   /** Known when the iteration has ended. */
   readonly summary: SynthesisSummary | undefined;
+  /** The sentences of a text that have begun so far. */
+  readonly sentences: readonly Sentence[];
   /** Length of the audio so far. */
   readonly seconds: number;
   cancel(): void;
@@ -112,9 +153,22 @@ export class Client {
   stream(text: string, speech?: SpeechOptions): SpeechStream;
   /** Audio of a text that is still being written; its pieces are cut anywhere. */
   streamText(pieces: string | Iterable<string> | AsyncIterable<string>, speech?: SpeechOptions): SpeechStream;
-  listVoices(): Promise<Voice[]>;
+  /** Every voice, or those of a language (BCP-47). */
+  listVoices(language?: string): Promise<Voice[]>;
   close(): void;
 }
+
+export interface ErrorDetails {
+  /** The server's word for programs, in UPPER_SNAKE. */
+  reason: string | undefined;
+  requestId: string | undefined;
+  fieldViolations: { field: string; description: string }[];
+  /** Another attempt may go through after so long. */
+  retryDelaySeconds: number | undefined;
+}
+
+/** What the server has told of a failed call. The error's `code` is its gRPC status, its `details` the message. */
+export function details(error: unknown): ErrorDetails;
 
 /** A failed call in lines for people: code, message, wrong fields, reason. */
 export function explain(error: unknown): string[];

@@ -8,11 +8,13 @@ import grpc from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 
 import { channelCredentials, channelOptions } from './channel.mjs';
+import { boolean, checkOptions, checkValue, number, string } from './checks.mjs';
+import { Requests } from './requests.mjs';
 import { Heard, Losses } from './resuming.mjs';
 import { TextWriter } from './text.mjs';
 import { callMetadata } from './token.mjs';
 
-export { explain } from './errors.mjs';
+export { details, explain } from './errors.mjs';
 export { wav } from './wav.mjs';
 
 // A package has the protos beside this file, a checkout two folders up.
@@ -22,7 +24,7 @@ const PROTOS = ['protos', '../../protos']
 
 const LARGE_BYTES = 256 * 1024; // a server lets larger requests wait while it has too many of them
 
-function loadService() {
+function loadApi() {
   const definition = loadSync('csm/v1/tts.proto', {
     includeDirs: [PROTOS],
     enums: String,
@@ -30,8 +32,23 @@ function loadService() {
     defaults: true, // an unset number is 0, not undefined
     oneofs: true, // message.event names the event that is set
   });
-  return grpc.loadPackageDefinition(definition).csm.v1.TextToSpeechService;
+  return grpc.loadPackageDefinition(definition).csm.v1;
 }
+
+// With a later deadline a call of gRPC's stands still, or ends at once.
+const LONGEST_SECONDS = 1e9;
+
+const CONNECTION = {
+  deadlineSeconds: [(value) => number[0](value) && value <= LONGEST_SECONDS, `a number of at most ${LONGEST_SECONDS}`],
+  resumes: [(value) => typeof value === 'number' && !Number.isNaN(value), 'a number'],
+  tls: boolean,
+  tlsCa: string,
+  tlsCertificate: string,
+  tlsKey: string,
+  token: string,
+  tokenFile: string,
+  insecureToken: boolean,
+};
 
 // One server, or all replicas behind a name. Every call has a deadline. index.d.ts says what the options are.
 export class Client {
@@ -39,8 +56,14 @@ export class Client {
   #metadata;
   #deadlineSeconds;
   #resumes;
+  #requests;
 
-  constructor(target, { deadlineSeconds = 120, resumes = 3, ...connection } = {}) {
+  // Throws TypeError for an option that there is not, and for a wrong value.
+  constructor(target, connection = {}) {
+    checkValue('target', target, string);
+    checkOptions('connection', connection, CONNECTION);
+    const { deadlineSeconds = 120, resumes = 3 } = connection;
+    const { TextToSpeechService, AudioEncoding } = loadApi();
     const options = {
       target,
       tls: connection.tls ?? false,
@@ -52,14 +75,15 @@ export class Client {
       'insecure-token': connection.insecureToken ?? false,
     };
     this.#metadata = callMetadata(options);
-    this.#stub = new (loadService())(target, channelCredentials(options), channelOptions(options));
+    this.#stub = new TextToSpeechService(target, channelCredentials(options), channelOptions(options));
     this.#deadlineSeconds = deadlineSeconds;
     this.#resumes = resumes;
+    this.#requests = new Requests(AudioEncoding.type.value.map(({ name }) => name));
   }
 
   // The whole utterance in one message.
   async synthesize(text, speech = {}) {
-    const [message, nothing, deadline] = [request(text, speech), new Heard(), this.#until()];
+    const [message, nothing, deadline] = [this.#requests.from(text, speech), new Heard(), this.#until()];
     const losses = new Losses(this.#resumes, deadline);
     for (;;) {
       try {
@@ -77,33 +101,23 @@ export class Client {
 
   // Audio as it is made. The call begins when the stream is iterated over.
   stream(text, speech = {}) {
-    const message = request(text, speech);
-    const open = (heard, ...options) => this.#stub.streamSynthesize({ ...message, ...heard }, ...options);
-    return this.#open(open, (heard) => this.#announcing('streamSynthesize', { ...message, ...heard }));
+    return this.#open('streamSynthesize', this.#requests.from(text, speech));
   }
 
   // Audio of a text that is still being written. pieces: an iterable or async iterable of strings, cut anywhere. What
   // it throws ends the call, and the stream throws it.
   streamText(pieces, speech = {}) {
-    const writer = new TextWriter(pieces, this.#resumes > 0);
-    const config = request('', speech);
-    const open = (heard, ...options) => {
-      const call = this.#stub.streamSynthesizeText(...options);
-      call.write({ config: { ...config, ...heard } });
-      writer.writeTo(call);
-      return call;
-    };
-    const announcing = (heard) => this.#announcing('streamSynthesizeText', { config: { ...config, ...heard } });
-    return this.#open(open, announcing, writer);
+    return this.#open('streamSynthesizeText', this.#requests.from('', speech), new TextWriter(pieces, this.#resumes > 0));
   }
 
-  // The voices that the caller may use.
-  async listVoices() {
-    const voices = [];
+  // The voices that the caller may use, or those of a language (BCP-47).
+  async listVoices(languageCode = '') {
+    checkValue('language', languageCode, string);
+    const [voices, deadline] = [[], this.#until()];
     for (let pageToken; pageToken !== '';) {
       const page = await new Promise((resolve, reject) => {
         const done = (error, response) => (error ? reject(error) : resolve(response));
-        this.#stub.listVoices({ pageToken }, this.#metadata, { deadline: this.#until() }, done);
+        this.#stub.listVoices({ languageCode, pageToken }, this.#metadata, { deadline }, done);
       });
       voices.push(...page.voices);
       pageToken = page.nextPageToken;
@@ -123,21 +137,27 @@ export class Client {
     return metadata;
   }
 
-  // open: what another call has that the first has not, metadata, options -> call
-  #open(open, announcing, writer) {
+  // method: of the stub; request: that of the first call, of a text its configuration
+  #open(method, request, writer) {
     const until = this.#until();
+    const call = (message, waitForReady) => {
+      const first = writer === undefined ? message : { config: message };
+      const metadata = this.#announcing(method, first);
+      metadata.setOptions({ waitForReady });
+      const options = [metadata, { deadline: until }];
+      if (writer === undefined) return this.#stub[method](first, ...options);
+      const opened = this.#stub[method](...options);
+      opened.write(first);
+      writer.writeTo(opened);
+      return opened;
+    };
     const asked = { sendCheckpoints: this.#resumes > 0 };
     const again = ({ header, samples, states, speechStates }) => {
-      const kept = { checkpoints: states, speechCheckpoints: speechStates };
-      const streamConfig = { ...asked, heardSampleCount: samples, ...kept };
-      const seed = header === undefined ? {} : { samplingParams: { seed: header.seed.toString() } };
-      const heard = { ...seed, streamConfig };
-      const patient = announcing(heard);
-      patient.setOptions({ waitForReady: true });
-      return open(heard, patient, { deadline: until });
+      const samplingParams = { ...request.samplingParams, ...(header && { seed: header.seed.toString() }) };
+      const kept = { heardSampleCount: samples, checkpoints: states, speechCheckpoints: speechStates };
+      return call({ ...request, samplingParams, streamConfig: { ...asked, ...kept } }, true);
     };
-    const first = { streamConfig: asked };
-    const begin = () => open(first, announcing(first), { deadline: until });
+    const begin = () => call({ ...request, streamConfig: asked }, false);
     return new SpeechStream(begin, again, new Losses(this.#resumes, until), writer);
   }
 
@@ -172,6 +192,11 @@ class SpeechStream {
     return this.#heard.summary;
   }
 
+  // The sentences of a text that have begun so far.
+  get sentences() {
+    return this.#heard.sentences;
+  }
+
   // Seconds of audio so far.
   get seconds() {
     return this.header === undefined ? 0 : this.#heard.samples / this.header.audioFormat.sampleRateHertz;
@@ -183,6 +208,7 @@ class SpeechStream {
   }
 
   async* [Symbol.asyncIterator]() {
+    if (this.#call !== undefined) throw new Error('A stream is iterated over once; another call says the text again.');
     this.#call = this.#begin();
     if (this.#left) this.#call.cancel(); // `cancel` came before
     let lost;
@@ -214,6 +240,7 @@ class SpeechStream {
       if (message.event === 'header') this.#heard.takeHeader(message.header);
       if (message.event === 'checkpoint') this.#heard.takeCheckpoint(message.checkpoint);
       if (message.event === 'speechCheckpoint') this.#heard.takeSpeechCheckpoint(message.speechCheckpoint);
+      if (message.event === 'sentence') this.#heard.takeSentence(message.sentence);
       if (message.event === 'summary') this.#heard.summary = message.summary;
       if (message.event !== 'audioChunk') continue;
       const fresh = this.#heard.takeAudio(message.audioChunk);
@@ -229,36 +256,3 @@ class SpeechStream {
 
 const tooLong = (error) => new Error(
   `${error.message}: the audio is incomplete. So long a text does not go on at another server.`, { cause: error });
-
-function request(text, speech) {
-  const { voice, speaker, seed, speed, maxSeconds, encoding = 'pcm', conversationId, context, returnCodes = false } = speech;
-  return {
-    input: { text, ...(speaker !== undefined && { speaker }) },
-    audioConfig: {
-      audioEncoding: `AUDIO_ENCODING_${encoding.toUpperCase()}`,
-      ...(speed !== undefined && { speed }),
-    },
-    returnCodes,
-    ...(conversationId !== undefined && { conversationId }),
-    ...(voice !== undefined && { voice: { name: voice } }),
-    ...(seed !== undefined && { samplingParams: { seed: seed.toString() } }),
-    ...(maxSeconds !== undefined && { maxAudioDuration: duration(maxSeconds) }),
-    ...(context !== undefined && { context: { turns: context.map(turn) } }),
-  };
-}
-
-// A turn's sound is a recording (WAV or Ogg Opus), or the codes that an earlier answer's summary gave.
-function turn({ speaker, text, recording, codes, sealedCodes }) {
-  if (recording !== undefined) {
-    const audioEncoding = Buffer.from(recording.subarray(0, 4)).toString('latin1') === 'OggS' ? 'OGG_OPUS' : 'WAV';
-    const audioFormat = { audioEncoding: `AUDIO_ENCODING_${audioEncoding}` };
-    return { speaker, text, audio: { recording: { audioContent: recording, audioFormat } } };
-  }
-  if (sealedCodes !== undefined) return { speaker, text, audio: { sealedCodes } };
-  return codes === undefined ? { speaker, text } : { speaker, text, audio: { codes } };
-}
-
-function duration(length) {
-  const whole = Math.floor(length);
-  return { seconds: whole, nanos: Math.floor(1e9 * (length - whole)) };
-}

@@ -5,13 +5,12 @@ import { createHash } from 'node:crypto';
 
 import { status } from '@grpc/grpc-js';
 
-import { reasonOf } from './errors.mjs';
+import { details } from './errors.mjs';
 
 const LOST = [status.UNAVAILABLE, status.CANCELLED];
 const CUT_OFF = 'triggered by internal client error: Session closed with error code '; // of gRPC, for a server's end
 const NEVER_REACHED = ['Last error: ', 'Name resolution failed']; // no server was there to be lost
-const FIRST_DELAY_MS = 100; // before a call is opened again; twice as long each time
-const QUOTA_DELAY_MS = 1000; // as the server asks for
+const [FIRST_DELAY_MS, MOST_DELAY_MS] = [100, 2000]; // before a call is opened again; twice as long each time
 const RECENT_MS = 60_000; // a loss so long ago, if audio came since, is none of a request that ends every server it meets
 const UNCOMPRESSED = ['PCM', 'WAV', 'MULAW', 'ALAW'].map((name) => `AUDIO_ENCODING_${name}`);
 
@@ -25,6 +24,7 @@ export class Heard {
     this.digest = createHash('sha256'); // of these bytes
     this.checkpoints = []; // states, where each stands, and a digest of the bytes since then; of a text after sentences
     this.places = []; // the same, of a text within the next sentence
+    this.sentences = []; // of a text, that have begun
     this.beginAgain();
   }
 
@@ -52,6 +52,7 @@ export class Heard {
   beginAgain() {
     this.position = 0;
     this.bytePosition = 0;
+    this.sentence = 0; // its number, of the next one that begins
     this.repeated = createHash('sha256'); // of the bytes that had come before
     this.expected = this.digest; // what it must come to
     this.summary = undefined;
@@ -74,7 +75,7 @@ export class Heard {
     }
     if (first || sample) {
       const last = sample ? lastTold : this.checkpoints.at(-1);
-      ({ position: this.position, bytePosition: this.bytePosition, since: this.expected } = last);
+      ({ position: this.position, bytePosition: this.bytePosition, since: this.expected, sentence: this.sentence } = last);
     }
     if (!frames) this.places = []; // its own take their place
     if (!resumed && !frames) this.checkpoints = [];
@@ -91,7 +92,17 @@ export class Heard {
 
   placeOf(state) {
     const since = this.bytePosition === this.bytes ? createHash('sha256') : undefined;
-    return { state, position: this.position, bytePosition: this.bytePosition, since };
+    return { state, position: this.position, bytePosition: this.bytePosition, sentence: this.sentence, since };
+  }
+
+  // One that was heard before comes again.
+  takeSentence(sentence) {
+    const known = this.sentences[this.sentence] ?? sentence;
+    if (JSON.stringify(known) !== JSON.stringify(sentence)) {
+      throw new Error('The server that went on cuts the text into other sentences: the audio is incomplete.');
+    }
+    this.sentences[this.sentence] = known;
+    this.sentence += 1;
   }
 
   // The bytes of a message that have not been heard before; undefined when there are none.
@@ -143,8 +154,9 @@ export class Losses {
     const now = Date.now();
     if (samples > this.#samples) this.#recent = this.#recent.filter((lostAt) => now - lostAt < RECENT_MS);
     const count = this.#recent.length;
-    const isCounted = count > 0 && reasonOf(error) === 'QUOTA_EXCEEDED'; // the lost call, for a while
-    const delay = Math.max(isCounted ? QUOTA_DELAY_MS : 0, FIRST_DELAY_MS * 2 ** count);
+    const { reason, retryDelaySeconds = 0 } = details(error);
+    const isCounted = count > 0 && reason === 'QUOTA_EXCEEDED'; // the lost call, for a while
+    const delay = Math.min(MOST_DELAY_MS, Math.max(1000 * retryDelaySeconds, FIRST_DELAY_MS * 2 ** count));
     const isLost = isCounted || ((LOST.includes(error.code) || isCutOff(error))
       && (header === undefined ? wasNotAnswered(error) : Number.isSafeInteger(header.seed)));
     if (!isLost || count >= this.#most || now + delay >= this.#until) return undefined;

@@ -1,6 +1,9 @@
 // Writes a text into calls of StreamSynthesizeText. What was written is kept, so that another call can say it from its
 // start: the server cuts sentences by the pieces alone. It knows no channel.
 
+import { checkValue, string } from './checks.mjs';
+
+const HALF = /[\ud800-\udbff]$/; // the first one of a surrogate pair
 const LONGEST_PIECE = /[^]{1,1000}/gu; // characters in a message; any server takes as many
 const MOST_KEPT_BYTES = 256 * 1024; // many times what a server says in one call
 const PIECE_COST_BYTES = 64; // of a message in memory, beside its content
@@ -13,6 +16,7 @@ export class TextWriter {
   #taking; // the next piece, which may be due to a call that was lost meanwhile
   #ended = false;
   #newest;
+  #half = ''; // of a character that the last piece has cut
 
   // pieces: an iterable or async iterable of strings. keep: the messages, up to MOST_KEPT_BYTES
   constructor(pieces, keep) {
@@ -59,17 +63,23 @@ export class TextWriter {
   async #take() {
     try {
       const { value, done } = await this.#pieces.next();
+      if (done && this.#half !== '') throw new TypeError('The text ends within a character.');
       if (done) this.#ended = true;
       else this.#add(value);
     } catch (error) {
-      this.error = error;
+      this.error = error ?? new Error('The pieces of the text threw nothing.');
     } finally {
       this.#taking = undefined;
     }
   }
 
   #add(piece) {
-    for (const text of piece.match(LONGEST_PIECE) ?? []) {
+    const known = this.#half + piece;
+    const end = HALF.test(known) ? known.length - 1 : known.length;
+    this.#half = known.slice(end);
+    const whole = known.slice(0, end);
+    checkValue('A piece of the text', typeof piece === 'string' ? whole : piece, string);
+    for (const text of whole.match(LONGEST_PIECE) ?? []) {
       this.#messages.push({ text: { text } });
       this.#keptBytes += Buffer.byteLength(text) + PIECE_COST_BYTES;
     }

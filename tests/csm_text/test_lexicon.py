@@ -162,6 +162,11 @@ def test_a_lexicon_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         read_lexicon(path, phones=True, voices=[])
 
 
+def test_a_file_of_any_size_is_not_read_whole() -> None:
+    with pytest.raises(LexiconError, match="/dev/zero has more than 41943040 bytes"):
+        read_lexicon(Path("/dev/zero"), phones=True, voices=[])
+
+
 @given(text=st.text(), words=st.lists(st.sampled_from(["csm", "Nguyen", "new york", "C++", "data", " "])))
 def test_any_text_with_a_lexicon_gives_symbols_of_the_inventory(
     front_end: FrontEnd, text: str, words: list[str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, BinaryIO, Self, Unpack
@@ -44,9 +45,9 @@ class AsyncClient:
         after the first audio continues at another one, bit for bit; 0 is never; channel: the caller's own, which gets
         no TLS from `connection`; metadata: sent with every call, such as the `traceparent` of a request passed on
 
-        See ConnectionOptions for the rest. Raises TlsFileError, TokenError.
+        See ConnectionOptions for the rest. Raises TlsFileError, TokenError, TypeError, ValueError.
         """
-        self._timeout_s = timeout_s
+        self._timeout_s = requests.checked_timeout(timeout_s)
         self._resumes = resumes
         self._metadata = call_metadata(target, connection, own_channel=channel is not None) + metadata
         self._channel = channel or open_async_channel(target, connection)
@@ -105,10 +106,10 @@ class AsyncClient:
 
     async def list_voices(self, language: str = "") -> list[tts_pb2.Voice]:
         """Every voice, or those of a language (BCP-47)."""
-        voices: list[tts_pb2.Voice] = []
+        voices, until_s = list[tts_pb2.Voice](), time.monotonic() + self._timeout_s
         request = tts_pb2.ListVoicesRequest(language_code=language)
         while True:
-            page: tts_pb2.ListVoicesResponse = await self._call(self._tts.ListVoices, request)
+            page: tts_pb2.ListVoicesResponse = await self._call(self._tts.ListVoices, request, until_s=until_s)
             voices.extend(page.voices)
             if not page.next_page_token:
                 return voices
@@ -174,9 +175,11 @@ class AsyncClient:
                     raise
                 await asyncio.sleep(after.delay_s)
 
-    async def _call(self, method: Any, request: Any, after: NextCall | None = None) -> Any:
-        metadata = self._metadata + trace_metadata()
-        options = call_options(request, metadata, self._timeout_s, after)
+    async def _call(
+        self, method: Any, request: Any, after: NextCall | None = None, until_s: float | None = None
+    ) -> Any:
+        timeout_s = self._timeout_s if until_s is None else until_s - time.monotonic()
+        options = call_options(request, self._metadata + trace_metadata(), timeout_s, after)
         try:
             return await method(request, **options)
         except grpc.aio.AioRpcError as error:

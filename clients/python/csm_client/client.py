@@ -13,7 +13,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc, voices_pb2, voices_pb2_grpc, watermark
 from csm_client import requests
 from csm_client.async_client import DEFAULT_TIMEOUT_S
 from csm_client.channel import open_channel
-from csm_client.credentials import ConnectionOptions, call_metadata
+from csm_client.credentials import CallMetadata, ConnectionOptions, call_metadata
 from csm_client.errors import ServerError, from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions, VoiceOptions
 from csm_client.resuming.reader import SpeechReader
@@ -33,11 +33,12 @@ class Client:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         resumes: int = DEFAULT_RESUMES,
         channel: grpc.Channel | None = None,
+        metadata: CallMetadata = (),
         **connection: Unpack[ConnectionOptions],
     ) -> None:
-        self._timeout_s = timeout_s
+        self._timeout_s = requests.checked_timeout(timeout_s)
         self._resumes = resumes
-        self._metadata = call_metadata(target, connection, own_channel=channel is not None)
+        self._metadata = call_metadata(target, connection, own_channel=channel is not None) + metadata
         self._channel = channel or open_channel(target, connection)
         self._tts: Any = tts_pb2_grpc.TextToSpeechServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._voices: Any = voices_pb2_grpc.VoiceServiceStub(self._channel)  # type: ignore[no-untyped-call]
@@ -82,10 +83,10 @@ class Client:
         return SpeechStream(text_call(), writer, resumes, text_call)
 
     def list_voices(self, language: str = "") -> list[tts_pb2.Voice]:
-        voices: list[tts_pb2.Voice] = []
+        voices, until_s = list[tts_pb2.Voice](), time.monotonic() + self._timeout_s
         request = tts_pb2.ListVoicesRequest(language_code=language)
         while True:
-            page: tts_pb2.ListVoicesResponse = self._call(self._tts.ListVoices, request)
+            page: tts_pb2.ListVoicesResponse = self._call(self._tts.ListVoices, request, until_s=until_s)
             voices.extend(page.voices)
             if not page.next_page_token:
                 return voices
@@ -140,9 +141,9 @@ class Client:
                     raise
                 time.sleep(after.delay_s)
 
-    def _call(self, method: Any, request: Any, after: NextCall | None = None) -> Any:
-        metadata = self._metadata + trace_metadata()
-        options = call_options(request, metadata, self._timeout_s, after)
+    def _call(self, method: Any, request: Any, after: NextCall | None = None, until_s: float | None = None) -> Any:
+        timeout_s = self._timeout_s if until_s is None else until_s - time.monotonic()
+        options = call_options(request, self._metadata + trace_metadata(), timeout_s, after)
         try:
             return method(request, **options)
         except grpc.RpcError as error:

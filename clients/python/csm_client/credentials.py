@@ -10,6 +10,7 @@ from pathlib import Path
 
 from csm_client.channel import TlsOptions, is_encrypted
 from csm_client.errors import TokenError
+from csm_client.requests import check_names
 from csm_client.targets import is_loopback
 
 CallMetadata = tuple[tuple[str, str], ...]
@@ -25,10 +26,11 @@ class ConnectionOptions(TlsOptions, total=False):
 
 
 def call_metadata(target: str, options: ConnectionOptions, *, own_channel: bool = False) -> CallMetadata:
-    """The metadata of every call. Raises TokenError.
+    """The metadata of every call. Raises TokenError, and TypeError for an option that there is not.
 
     own_channel: the caller passed its own channel, and is responsible for the token on it
     """
+    check_names(options, ConnectionOptions.__optional_keys__)
     token = options.get("token")
     if token is None:
         return ()

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -187,7 +188,7 @@ def _explain_handshake(message: str) -> str:
 def _details(error: grpc.Call | grpc.aio.AioRpcError) -> ErrorDetails:
     try:
         status = rpc_status.from_call(cast(grpc.Call, error))
-    except ValueError:  # a proxy replaced the status; the details belong to the old one
+    except (ValueError, DecodeError):  # a proxy replaced the status; the details belong to the old one, or are none
         status = None
     reason, request_id = "", ""
     violations: tuple[FieldViolation, ...] = ()

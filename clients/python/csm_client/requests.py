@@ -19,6 +19,14 @@ Codes = rvq_pb2.CodeFrames | bytes  # open ones, or sealed ones that only the se
 
 PIECE_BYTES = 64 * 1024  # of a recording that is sent in pieces
 LARGE_BYTES = 256 * 1024  # a server lets larger requests wait while it has too many of them
+LONGEST_S = 1e9  # that gRPC waits; with more, or infinity, a call ends at once
+
+
+def checked_timeout(timeout_s: float) -> float:
+    """Raises ValueError."""
+    if not timeout_s <= LONGEST_S:  # also of NaN
+        raise ValueError(f"timeout_s is {timeout_s}; it must be at most {LONGEST_S:g}.")
+    return timeout_s
 
 
 def size_metadata(request: object) -> tuple[tuple[str, str], ...]:
@@ -85,7 +93,7 @@ class VoiceOptions(TypedDict, total=False):
 
 def create_voice_request(name: str, options: VoiceOptions) -> voices_pb2.CreateVoiceRequest:
     """Raises ValueError for both `callers` and `everyone`, TypeError for an option that there is not."""
-    _check_names(options, VoiceOptions.__optional_keys__)
+    check_names(options, VoiceOptions.__optional_keys__)
     request = voices_pb2.CreateVoiceRequest(
         name=name,
         speaker=options.get("speaker", 0),
@@ -111,7 +119,7 @@ def create_voice_request(name: str, options: VoiceOptions) -> voices_pb2.CreateV
 
 def unary_request(text: str, options: SpeechOptions) -> tts_pb2.SynthesizeRequest:
     """Raises TypeError and ValueError that name the option."""
-    _check_names(options, SpeechOptions.__optional_keys__)
+    check_names(options, SpeechOptions.__optional_keys__)
     request = tts_pb2.SynthesizeRequest()
     _fill(request, text, options)
     return request
@@ -119,7 +127,7 @@ def unary_request(text: str, options: SpeechOptions) -> tts_pb2.SynthesizeReques
 
 def stream_request(text: str, options: StreamOptions) -> tts_pb2.StreamSynthesizeRequest:
     """Raises TypeError and ValueError that name the option."""
-    _check_names(options, StreamOptions.__optional_keys__)
+    check_names(options, StreamOptions.__optional_keys__)
     request = tts_pb2.StreamSynthesizeRequest()
     _fill(request, text, options)
     if "chunk_seconds" in options:
@@ -203,7 +211,7 @@ def _set(request: tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest, n
             setattr(request.sampling_params, name, value)
 
 
-def _check_names(options: Mapping[str, object], known: Collection[str]) -> None:
+def check_names(options: Mapping[str, object], known: Collection[str]) -> None:
     """Raises TypeError for an option that there is not, which would have no effect."""
     if unknown := sorted(set(options) - set(known)):
         raise TypeError(f"There is no option '{unknown[0]}'; the options are {', '.join(sorted(known))}.")
@@ -214,15 +222,17 @@ def _named(name: str, value: object) -> Iterator[None]:
     """Names the option in an error of the message that it is set in. Of what may be long the error has the type."""
     try:
         yield
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:  # AttributeError: of no Turn
         is_short = isinstance(value, int | float | None) or name == "encoding"
         given = repr(value)[:60] if is_short else f"of type {type(value).__name__}"
-        kind = TypeError if isinstance(error, TypeError) else ValueError
+        kind = TypeError if isinstance(error, TypeError | AttributeError) else ValueError
         raise kind(f"{name} is {given}: {str(error).rstrip('.')}.") from None
 
 
 def _turn(turn: Turn) -> tts_pb2.Turn:
     message = tts_pb2.Turn(speaker=turn.speaker, text=turn.text)
+    if turn.wav is not None and turn.codes is not None:
+        raise ValueError("A recording and codes are given; one is enough.")
     if turn.wav is not None:
         message.audio.recording.CopyFrom(_recording(turn.wav))
     elif isinstance(turn.codes, bytes):

@@ -52,7 +52,9 @@ class TextWriter:
         self._taken: asyncio.Task[None] | None = None  # the same on an event loop
 
     def messages(self) -> Iterator[Message]:
-        """All messages, for one more call. Needs pieces that are no AsyncIterable. Raises their exception."""
+        """All messages, for one more call. Raises the pieces' exception, and TypeError for an AsyncIterable."""
+        if self._async_pieces is not None:
+            raise TypeError("The pieces are asynchronous: use AsyncClient, or give an Iterable of str.")
         self._call += 1
         return self._write(self._call)
 

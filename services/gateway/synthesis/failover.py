@@ -116,7 +116,7 @@ class Failovers:
                 raise error
             loss = self._begun(error, remaining_s)
         elif error.code is not grpc.StatusCode.UNAVAILABLE and not is_misfit(error):
-            raise self._give_up(loss, "failed", error.message)
+            raise self._give_up(loss, "failed", error.message) if loss.is_lost else error
         loss.is_lost |= is_loss(error)
         if error.reason == FULL and self.has_listener:
             loss.until_s = max(loss.until_s, loss.full_until_s)

@@ -47,6 +47,8 @@ def test_wav_of_g711_is_read_by_others(
     assert (info.format, info.subtype, info.samplerate, info.frames) == ("WAV", subtype, 8_000, sample_count)
     samples, _ = soundfile.read(str(path), dtype="int16")
     assert abs(samples).max(initial=0) <= 8
+    size = int.from_bytes(path.read_bytes()[4:8], "little")
+    assert path.stat().st_size == 8 + size and size % 2 == 0
 
 
 def test_other_files_hold_what_was_written(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import grpc
 import grpc_testing
 import pytest
 from csm.v1 import tts_pb2, watermark_pb2
+from google.rpc import status_pb2
 
 TTS = tts_pb2.DESCRIPTOR.services_by_name["TextToSpeechService"]
 WATERMARK = watermark_pb2.DESCRIPTOR.services_by_name["WatermarkService"]
@@ -137,6 +138,18 @@ def test_every_status_has_its_type(
     with pytest.raises(error, match="why") as failed:
         running.result(60)
     assert failed.value.code is code
+
+
+@pytest.mark.parametrize("details", [b"\xff", status_pb2.Status(code=3).SerializeToString()])
+def test_details_that_are_none_or_of_another_status_are_left_out(fake: FakeServer, details: bytes) -> None:
+    """A proxy may replace the status, and leave the rest of the trailers."""
+    running = fake.call(lambda client: client.synthesize("Hello."))
+    *_, rpc = fake.take_unary("Synthesize")
+    rpc.send_initial_metadata(())
+    rpc.terminate(None, (("grpc-status-details-bin", details),), grpc.StatusCode.UNAVAILABLE, "why")
+    with pytest.raises(csm_client.UnavailableError, match="why") as failed:
+        running.result(60)
+    assert failed.value.reason == "UNAVAILABLE"
 
 
 def test_voices_are_read_page_by_page(fake: FakeServer) -> None:

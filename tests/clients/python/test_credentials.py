@@ -74,6 +74,7 @@ async def test_token_goes_over_tls(tmp_path: Path) -> None:
         ("ipv6:[::1]:50051", True),
         ("ipv6:%5B::1%5D:50051", True),
         ("unix:/run/csm.sock", True),
+        ("unix-abstract:csm", True),
         ("10.0.0.7:50051", False),
         ("0.0.0.0:50051", False),
         ("gateway:50051", False),

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Iterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import csm_client
 import grpc
 import pytest
 from csm.v1 import tts_pb2
-from csm_client import AsyncClient
+from csm_client import AsyncClient, AsyncSpeechStream
 from csm_client.client import SpeechStream
 from csm_client.resuming import resumes as resuming
 from csm_client.resuming.resumes import NextCall, Resumes
@@ -40,6 +41,14 @@ class Call:
         self.is_cancelled = True
 
 
+class AsyncCall(Call):
+    """The same on an event loop."""
+
+    async def __aiter__(self) -> AsyncIterator[tts_pb2.StreamSynthesizeResponse]:
+        for message in self:
+            yield message
+
+
 def failure(code: grpc.StatusCode) -> grpc.RpcError:
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), code.name, None)
 
@@ -58,6 +67,42 @@ def test_a_stream_that_is_left_while_another_server_is_called_does_not_go_on(mon
     with pytest.raises(csm_client.IncompleteAudioError) as failed:
         stream.read_all()
     assert failed.value.received_sample_count == 2 and again.is_cancelled
+
+
+def test_a_stream_that_is_left_before_another_server_is_called_calls_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resuming, "FIRST_DELAY_S", 2.0)
+    resumes, called = Resumes(tts_pb2.StreamSynthesizeRequest(), 3, 60.0), list[NextCall]()
+    stream = SpeechStream(Call(grpc.StatusCode.UNAVAILABLE, 2), None, resumes, called.append)
+    leaving = threading.Timer(0.1, stream.cancel)
+    leaving.start()
+    with pytest.raises(csm_client.IncompleteAudioError):
+        stream.read_all()
+    leaving.join()
+    assert called == []
+
+
+async def test_an_asynchronous_stream_that_is_left_then_calls_none_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resuming, "FIRST_DELAY_S", 0.2)
+    resumes, called = Resumes(tts_pb2.StreamSynthesizeRequest(), 3, 60.0), list[NextCall]()
+    stream = AsyncSpeechStream(AsyncCall(grpc.StatusCode.UNAVAILABLE, 2), None, resumes, called.append)
+    asyncio.get_running_loop().call_later(0.05, stream.cancel)
+    with pytest.raises(csm_client.IncompleteAudioError, match="cancelled"):
+        await stream.read_all()
+    assert called == []
+
+
+async def test_a_call_that_was_lost_is_cancelled_before_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was lost to a write may still run."""
+    monkeypatch.setattr(resuming, "FIRST_DELAY_S", 0.0)
+    lost, resumes = AsyncCall(grpc.StatusCode.UNAVAILABLE, 2), Resumes(tts_pb2.StreamSynthesizeRequest(), 3, 60.0)
+    was_cancelled = []
+
+    def call_again(after: NextCall) -> AsyncCall:
+        was_cancelled.append(lost.is_cancelled)
+        return AsyncCall(None, 2)
+
+    speech = await AsyncSpeechStream(lost, None, resumes, call_again).read_all()
+    assert len(speech.samples) == 4 and was_cancelled == [True]
 
 
 async def test_closing_the_client_is_an_error_for_a_call_and_does_not_cancel_its_task(

@@ -46,6 +46,7 @@ def test_whole_stream_passes_and_unknown_events_are_skipped() -> None:
         ((audio(0),), "'audio_chunk' out of order"),
         ((HEADER, HEADER), "'header' out of order"),
         ((HEADER, summary(0), audio(0)), "'audio_chunk' out of order"),
+        ((HEADER, summary(0), summary(0)), "'summary' out of order"),
         ((HEADER, audio(0), summary(3)), "counts 3 samples, but 2 came"),
     ],
 )

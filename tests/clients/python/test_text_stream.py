@@ -43,6 +43,23 @@ async def test_pieces_become_sentences(deployment: FakeDeployment, client: Async
     assert [call.request.sampling_params.seed for call in deployment.engine.calls] == [3, 4]
 
 
+async def test_pieces_of_a_stream_that_is_left_are_not_waited_for(client: AsyncClient) -> None:
+    ended = asyncio.Event()
+
+    async def waiting() -> AsyncIterator[str]:
+        try:
+            yield "Good morning. How are you?"
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with client.stream_synthesize_text(waiting()) as stream:
+        async for _ in stream:
+            break
+    async with asyncio.timeout(20):
+        await ended.wait()
+
+
 @pytest.mark.parametrize("pieces", ["".join(PIECES), list(PIECES)])
 async def test_a_text_that_is_all_there_may_be_given_as_it_is(client: AsyncClient, pieces: Any) -> None:
     stream = client.stream_synthesize_text(pieces)

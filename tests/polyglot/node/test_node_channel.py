@@ -36,23 +36,36 @@ client.close();
 """
 
 
+TWO_CLIENTS = """
+import { Client } from '%s/index.mjs';
+
+const clients = [new Client(process.argv[2]), new Client(process.argv[2])];
+for (const client of clients) console.log((await client.synthesize('Hello.')).audioContent.length);
+for (const client of clients) client.close();
+"""
+
+
 class Speaker(tts_pb2_grpc.TextToSpeechServiceServicer):
     """Says two bytes, once `answer` has let it."""
 
     def __init__(self, answer: Answer | None = None) -> None:
         self.num_calls = 0
+        self.peers = set[str]()
         self._answer = answer
 
     async def Synthesize(self, request: tts_pb2.SynthesizeRequest, context: Context) -> tts_pb2.SynthesizeResponse:
         self.num_calls += 1
+        self.peers.add(context.peer())
         if self._answer is not None:
             await self._answer(context)
         return tts_pb2.SynthesizeResponse(audio_content=b"ab")
 
 
-async def calls(node: Any, tmp_path: Path, target: str, count: int) -> tuple[int | None, str, str]:
+async def calls(
+    node: Any, tmp_path: Path, target: str, count: int, program: str = CALLS
+) -> tuple[int | None, str, str]:
     script = tmp_path / "calls.mjs"
-    script.write_text(CALLS % node.folder)
+    script.write_text(program % node.folder)
     process = await asyncio.create_subprocess_exec(
         "node", str(script), target, str(count), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
@@ -66,6 +79,14 @@ async def test_calls_go_to_all_gateways_in_turn(node: Any, tmp_path: Path) -> No
         code, stdout, stderr = await calls(node, tmp_path, f"ipv4:127.0.0.1:{first},127.0.0.1:{second}", 8)
     assert (code, stdout) == (0, "2\n" * 8), stderr
     assert min(one.num_calls, other.num_calls) >= 3  # the second connection may be there later
+
+
+async def test_each_client_has_a_connection_of_its_own(node: Any, tmp_path: Path) -> None:
+    """A gateway takes so many calls on one connection."""
+    service = Speaker()
+    async with tts_server(service) as port:
+        code, stdout, stderr = await calls(node, tmp_path, f"127.0.0.1:{port}", 1, TWO_CLIENTS)
+    assert (code, stdout, len(service.peers)) == (0, "2\n" * 2, 2), stderr
 
 
 async def test_a_call_that_a_full_server_refuses_is_made_again(node: Any, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_unary_answer_becomes_a_playable_file(target: str, node: Any) -> None:
 @pytest.mark.parametrize("way", [[], ["--unary"]])
 @pytest.mark.parametrize(
     ("suffix", "start"),
-    [(".mp3", b"\xff\xf3"), (".aac", b"\xff\xf1"), (".flac", b"fLaC"), (".ogg", b"OggS"), (".opus", b"OggS")],
+    [(".MP3", b"\xff\xf3"), (".aac", b"\xff\xf1"), (".flac", b"fLaC"), (".ogg", b"OggS"), (".opus", b"OggS")],
 )
 def test_name_of_the_file_says_its_format(
     real_server: Any, node: Any, way: list[str], suffix: str, start: bytes

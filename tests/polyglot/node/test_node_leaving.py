@@ -71,6 +71,24 @@ client.close();
 """
 
 
+LEFT_TEXT = """
+import { Client } from '%s/index.mjs';
+
+async function* waiting() {
+  try {
+    yield 'Hello. How are you?';
+    for (;;) yield 'One more. ';
+  } finally {
+    console.log('the pieces have ended');
+  }
+}
+
+const client = new Client(process.argv[2]);
+for await (const _ of client.streamText(waiting())) break;
+client.close();
+"""
+
+
 async def printed(program: str, node: Any, folder: Path) -> tuple[list[str], int]:
     """The lines of a program, and how many calls the engine got from it."""
     (folder / "program.mjs").write_text(program % node.folder)
@@ -97,3 +115,8 @@ async def test_a_text_is_taken_no_faster_than_its_server_takes_it(node: Any, tmp
     (reason, taken), _ = await printed(ENDLESS, node, tmp_path)
     assert reason == "FINISH_REASON_MAX_AUDIO_DURATION"
     assert int(taken) < 200_000  # some megabytes are on their way
+
+
+async def test_pieces_of_a_stream_that_is_left_end(node: Any, tmp_path: Path) -> None:
+    lines, _ = await printed(LEFT_TEXT, node, tmp_path)
+    assert lines == ["the pieces have ended"]

@@ -34,10 +34,21 @@ PROGRAMS = {
     "requires.cjs": f"{LISTEN}\nlisten(require('csm-client-node'));",
 }
 TYPED = """
-import { Client, wav } from 'csm-client-node';
+import { Client, details, wav } from 'csm-client-node';
 const client = new Client('127.0.0.1:1', { deadlineSeconds: 5 });
 const stream = client.streamText(['Hello, ', 'you.'], { voice: 'anna', seed: 7n });
 for await (const chunk of stream) wav(chunk, stream.header!.audioFormat).writeUInt8(0);
+stream.sentences.map(({ text, sampleOffset }) => text.repeat(sampleOffset));
+try {
+  const options = { returnCodes: true, sampleRateHertz: 8000, encoding: 'mulaw' } as const;
+  const { summary } = await client.synthesize('Hello.', options);
+  const before = { speaker: 0, text: 'Hello.', codes: summary.codes, sealedCodes: summary.sealedCodes };
+  client.stream('Yes.', { context: [before], temperature: 0.5, topK: 7, labels: { of: 'ada' } });
+  console.log(summary.stats!.firstAudioLatency!.nanos, (await client.listVoices('en'))[0].seed!.toFixed());
+} catch (error) {
+  const { reason, fieldViolations, retryDelaySeconds } = details(error);
+  console.log(reason?.length, fieldViolations[0].field.length, retryDelaySeconds?.toFixed());
+}
 // @ts-expect-error
 client.stream('Hello.', { sead: 7 });
 """

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from csm_client.command.output import STANDARD_OUTPUT
 from csm_client.files import is_unicode
-
-LONGEST_S = 1e9
+from csm_client.requests import LONGEST_S
 
 
 def deadline(text: str) -> float:

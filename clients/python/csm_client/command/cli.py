@@ -1,15 +1,19 @@
 """The `csm` program: say, serve-info, voices, detect.
 
-Exit codes: 0 done, 1 failed (a sentence says why), 2 wrong arguments, 3 no watermark found, 130 interrupted.
+Exit codes: 0 done, 1 failed (a sentence says why), 2 wrong arguments, 3 no watermark found, 130 interrupted, 143 ended
+by SIGTERM.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 
 from csm.v1 import tts_pb2
@@ -25,11 +29,12 @@ from csm_client.errors import CsmClientError, ServerError
 from csm_client.tables.encodings import ENCODINGS
 from csm_client.tables.sampling import SAMPLING
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. arguments: the command line when None"""
+    _settle_streams()
     parser = command_line()
     parsed = parser.parse_args(arguments)
     if parsed.command == "voices" and (wrong := wrong_voices_arguments(parsed)):
@@ -39,6 +44,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    except asyncio.CancelledError:
+        print("ended by SIGTERM", file=sys.stderr)
+        return TERMINATED
+
+
+def _settle_streams() -> None:
+    """Makes standard error one that may be written to, and both such that print what their encoding does not have."""
+    if sys.stderr is None:  # it is closed
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # for as long as the process runs
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 async def exit_code_of(work: Awaitable[int], target: str) -> int:
@@ -53,6 +70,10 @@ async def exit_code_of(work: Awaitable[int], target: str) -> int:
 
 
 async def _run(arguments: Namespace) -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    with suppress(NotImplementedError, RuntimeError):  # on Windows; on another thread than the main one
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with AsyncClient(arguments.target, timeout_s=arguments.deadline, **_connection(arguments)) as client:
         match arguments.command:
             case "say":

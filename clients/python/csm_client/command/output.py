@@ -54,6 +54,8 @@ class Output:
         if not self.is_straight:
             return
         if self.is_standard_output:
+            if sys.stdout is None:
+                raise OutputFileError("Standard output is closed.")
             self.straight = sys.stdout.buffer
             return
         until_s = time.monotonic() + timeout_s
@@ -95,16 +97,16 @@ def choose_output(path: Path | None, encoding: Encoding | None) -> Output:
     if encoding is None:
         encoding = encoding_of_suffix(path.suffix) or "wav" if path else "wav"
     path = path or Path(ENCODINGS[encoding].file)
-    if not path.name or path.is_dir():
-        raise OutputFileError(f"{path} is a folder; it must be a file.")
-    check_folder(path)
+    check_file(path)
     _check_suffix(path, encoding)
     is_wav = encoding == "wav" or path.suffix.lower() == ".wav"
     return Output(path, "pcm" if encoding == "wav" else encoding, is_wav)
 
 
-def check_folder(path: Path) -> None:
+def check_file(path: Path) -> None:
     """Raises OutputFileError unless a file can be made there."""
+    if not path.name or path.is_dir():
+        raise OutputFileError(f"{path} is a folder; it must be a file.")
     try:
         folder = path.resolve(strict=False).parent
     except (OSError, RuntimeError):  # RuntimeError: links in a circle
@@ -130,7 +132,7 @@ def is_standard_output(path: Path) -> bool:
         return True
     try:
         return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
-    except (OSError, ValueError):  # ValueError: standard output is closed, or no file
+    except (OSError, ValueError, AttributeError):  # of a standard output that is closed, or no file
         return False
 
 

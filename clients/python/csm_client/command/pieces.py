@@ -18,12 +18,14 @@ MOST_WAITING = 64  # pieces that have been read and not been sent
 PIECE_BYTES = 4096
 
 
-async def pieces(file: TextIO) -> AsyncIterator[str]:
+async def pieces(file: TextIO | None) -> AsyncIterator[str]:
     """The text in pieces, cut anywhere, as soon as they are there. At a terminal each line is a paragraph of its own,
     so that it is spoken at once.
 
-    file: UTF-8, whatever the locale says. Raises InputTextError.
+    file: UTF-8, whatever the locale says; None where it is closed. Raises InputTextError.
     """
+    if file is None:
+        raise InputTextError("standard input cannot be read: it is closed")
     loop, read = asyncio.get_running_loop(), asyncio.Queue[str | Exception](MOST_WAITING)
 
     def put(piece: str | Exception) -> None:

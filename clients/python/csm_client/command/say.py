@@ -12,7 +12,7 @@ from csm.v1 import tts_pb2
 
 from csm_client.async_client import AsyncClient, AsyncSpeechStream
 from csm_client.audio_files import AudioFile
-from csm_client.command.output import Output, check_folder, choose_output
+from csm_client.command.output import Output, check_file, choose_output
 from csm_client.command.pieces import pieces
 from csm_client.command.playback import Playback
 from csm_client.command.progress import Progress
@@ -27,7 +27,7 @@ async def say(client: AsyncClient, arguments: Namespace) -> int:
     """Writes the file and prints the figures; returns the exit code."""
     output = Playback(arguments.encoding) if arguments.play else choose_output(arguments.out, arguments.encoding)
     if arguments.return_codes is not None:
-        check_folder(arguments.return_codes)
+        check_file(arguments.return_codes)
     options = _options(arguments, output)
     notice = (await client.server_info()).model_notice
     await _check_speaker(client, options)

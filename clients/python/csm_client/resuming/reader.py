@@ -222,6 +222,8 @@ class SpeechReader:
         return IncompleteAudioError(f"The audio is incomplete. {why}", self.sample_count)
 
     def speech(self, samples: bytes) -> Speech:
-        """The whole utterance, after `end`."""
+        """The whole utterance, after `end`. Raises IncompleteAudioError where these are not all of its samples."""
+        if len(samples) != self._num_bytes:
+            raise self._incomplete("A part of it was read before.")
         assert self.header is not None and self.summary is not None
         return Speech(samples, self.header, self.summary)

@@ -118,6 +118,11 @@ def test_what_cannot_be_written_is_told_before_anything_is_said(
     assert server.deployment.engine.calls == []
 
 
+def test_a_speaker_of_the_context_may_say_more(server: Any, tmp_path: Path) -> None:
+    (tmp_path / "context.json").write_text('[{"speaker": 7, "text": "Before."}]')
+    assert say(server, tmp_path / "a.wav", "--speaker", "7", "--context", str(tmp_path / "context.json")) == 0
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [

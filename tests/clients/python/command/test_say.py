@@ -183,14 +183,18 @@ async def kill_when_paused(deployment: FakeDeployment) -> None:
     await deployment.engine_server.drain(0)
 
 
+@pytest.mark.parametrize("option", ["--out", "--return-codes"])
 @pytest.mark.parametrize("out", ["", "/", "."])
-def test_folder_is_refused_before_anything_is_made(server: Any, out: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["say", "Hello.", "--out", out, "--target", server.target]) == 1
+def test_folder_is_refused_before_anything_is_made(
+    server: Any, option: str, out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["say", "Hello.", option, out, "--target", server.target]) == 1
     assert "is a folder; it must be a file." in capsys.readouterr().err
     assert server.deployment.engine.calls == []
 
 
-def test_interrupt_leaves_no_file_and_frees_the_engine(server: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_no_file_and_frees_the_engine(server: Any, tmp_path: Path, sent: int, code: int) -> None:
     server.deployment.engine.script.pause_at = 5
     # A shell without job control makes its background ignore interrupts, and children inherit that. It is undone in
     # the program, not by preexec_fn: Python in a forked child crashes at times beside gRPC's threads.
@@ -202,7 +206,7 @@ def test_interrupt_leaves_no_file_and_frees_the_engine(server: Any, tmp_path: Pa
         assert process.stderr is not None
         while "s of audio" not in (line := process.stderr.readline()):
             assert line, "The program has ended."
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        process.send_signal(sent)
+        assert process.wait(20) == code
     server.do(lambda: server.deployment.engine.calls[0].ended.wait()).result(60)
     assert list(tmp_path.iterdir()) == []

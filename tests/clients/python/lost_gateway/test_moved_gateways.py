@@ -96,7 +96,7 @@ async def test_a_stream_goes_on_at_the_new_address(
         heard = [(await anext(chunks)).audio_content]
         await gateways.stop(FIRST)
         following = asyncio.ensure_future(anext(chunks))
-        await asyncio.sleep(0.5)  # the client finds nobody, where it fails if it does not wait
+        await asyncio.sleep(3)  # the client finds nobody; longer than its attempts take, if they do not wait
         await gateways.start(SECOND)
         gateways.speakers[SECOND].goes_on.set()
         names.addresses = [SECOND]

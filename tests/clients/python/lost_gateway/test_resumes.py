@@ -56,6 +56,13 @@ def test_calls_are_so_many_and_later_each_time_within_one_deadline(clock: Clock)
     assert (asked.sampling_params.seed, asked.stream_config.heard_sample_count) == (5, 7)
 
 
+def test_a_stream_waits_as_long_as_a_server_asks_for_and_no_longer_than_two_seconds(clock: Clock) -> None:
+    resumes, reader = Resumes(request(), 10, timeout_s=100.0), reader_of()
+    for asked_s, waits_s in ((1.5, 1.5), (30.0, 2.0), (None, 0.4), (None, 0.8), (None, 1.6), (None, 2.0)):
+        after = resumes.after(ServerError(CODES.UNAVAILABLE, "lost", ErrorDetails(retry_delay_s=asked_s)), reader)
+        assert after is not None and after.delay_s == pytest.approx(waits_s)
+
+
 def test_losses_that_are_minutes_apart_do_not_add_up(clock: Clock) -> None:
     resumes, reader = Resumes(request(), 3, timeout_s=3600.0), reader_of()
     for _ in range(10):

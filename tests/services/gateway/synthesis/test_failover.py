@@ -245,6 +245,13 @@ async def test_a_stream_that_lost_nothing_looks_for_a_fitting_replica_too(no_pau
     assert not bench.outcomes
 
 
+async def test_what_a_fitting_replica_refuses_is_told_and_not_the_one_of_another_bundle(no_pause: None) -> None:
+    bench, refusal = Bench(), answer(Code.INVALID_ARGUMENT, "INVALID_REQUEST", "CODEC")
+    await bench.prepare(MISFIT)
+    assert await bench.refused(refusal) is refusal
+    assert not bench.outcomes
+
+
 async def test_another_bundle_alone_is_no_loss(no_pause: None) -> None:
     bench = Bench(FailoverLimits(most=1, wait_s=5.0))
     for _ in range(3):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from csm.v1 import tts_pb2
 
 from services.common.telemetry import logs
 from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
@@ -19,12 +17,12 @@ from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
     sealing_gateway,
     without_times,
 )
+from tests.services.gateway.rpc.checkpoints.texts import Config, Mark, hear, with_states
 from tests.services.gateway.rpc.checkpoints.utterances import InStep, decoded_by, forget, made_by
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import FakeEngine, Script
 from tests.support.text_streams import messages_of
 
-Config = tts_pb2.StreamSynthesizeRequest
 Running = tuple[FakeDeployment, Any]
 FRAMES = {"One is first.": 23, "No sound.": 0, "Three is long.": 17, "Four.": 2}
 NUMBERS = list(FRAMES.values())
@@ -40,73 +38,6 @@ class CountsByText:
 
     def pop(self, index: int) -> int:
         return FRAMES[self._engine.calls[-1].request.segments[-1].text]
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A place between two messages, and what a caller keeps there."""
-
-    said: tuple[bytes, ...] = ()
-    inside: tuple[bytes, ...] = ()
-    sample: int = 0
-    num_bytes: int = 0
-    num_sentences: int = 0
-
-
-@dataclass
-class Heard:
-    """What one call has sent."""
-
-    header: tts_pb2.SynthesisHeader = field(default_factory=tts_pb2.SynthesisHeader)
-    sentences: list[tts_pb2.Sentence] = field(default_factory=list)
-    content: bytes = b""
-    end: int = 0  # sample behind the audio
-    marks: list[Mark] = field(default_factory=lambda: [Mark()])  # at the start and behind each checkpoint
-    summary: tts_pb2.SynthesisSummary = field(default_factory=tts_pb2.SynthesisSummary)
-
-    def mark(self, said: tuple[bytes, ...], inside: tuple[bytes, ...]) -> None:
-        self.marks.append(Mark(said, inside, self.end, len(self.content), len(self.sentences)))
-
-    @property
-    def inside(self) -> list[Mark]:
-        """Those inside of sentences."""
-        return [mark for mark in self.marks if mark.inside]
-
-
-async def hear(tts: Any, config: Config, at: Mark | None = None) -> Heard:
-    """at: where the call goes on; its marks then keep what that one keeps"""
-    at = at or Mark()
-    heard = Heard()
-    async for message in tts.StreamSynthesizeText(messages_of(with_states(config, at), TEXT)):
-        match message.WhichOneof("event"):
-            case "header":
-                heard.header = message.header
-                said = at.said if message.header.resumed_sentence_count else ()
-                inside = at.inside if message.header.resumed_frame_count else ()
-            case "sentence":
-                heard.sentences.append(message.sentence)
-            case "audio_chunk":
-                chunk = message.audio_chunk
-                assert chunk.sample_offset == heard.end or not heard.content
-                heard.end = chunk.sample_offset + chunk.sample_count
-                heard.content += chunk.audio_content
-            case "checkpoint":
-                said, inside = (*said, message.checkpoint.state), ()
-                heard.mark(said, inside)
-            case "speech_checkpoint":
-                inside = (*inside, message.speech_checkpoint.state)
-                heard.mark(said, inside)
-            case "summary":
-                heard.summary = message.summary
-    return heard
-
-
-def with_states(config: Config, mark: Mark) -> Config:
-    asked = Config()
-    asked.CopyFrom(config)
-    asked.stream_config.checkpoints.extend(mark.said)
-    asked.stream_config.speech_checkpoints.extend(mark.inside)
-    return asked
 
 
 async def refused(tts: Any, config: Config, said: Sequence[bytes], inside: Sequence[bytes]) -> tuple[str, str]:
@@ -143,12 +74,12 @@ async def test_a_text_goes_on_inside_of_its_sentences_bit_for_bit(
 ) -> None:
     deployment, tts = running
     asked.audio_config.audio_encoding, asked.audio_config.sample_rate_hertz = ENCODINGS[encoding], rate_hz  # type: ignore[assignment]
-    whole = await hear(tts, asked)
+    whole = await hear(tts, asked, TEXT)
     assert len(whole.inside) >= 5
     num_inside = 0
     for mark in whole.inside:
         forget(deployment)
-        rest = await hear(tts, asked, mark)
+        rest = await hear(tts, asked, TEXT, mark)
         told, sample = rest.header.resumed_frame_count, rest.header.first_sample_offset
         assert rest.header.resumed_sentence_count == rest.header.first_sentence_index == len(mark.said)
         begin = mark
@@ -178,10 +109,10 @@ async def test_where_no_encoder_goes_on_frames_are_decoded_again_without_the_eng
     deployment, tts = running
     asked.audio_config.audio_encoding = ENCODINGS[encoding]  # type: ignore[assignment]
     deployment.codec.sends_checkpoints = encoding != "pcm"  # as at other speeds than 1
-    whole = await hear(tts, asked)
+    whole = await hear(tts, asked, TEXT)
     for mark in whole.inside[::3]:
         forget(deployment)
-        rest = await hear(tts, asked, mark)
+        rest = await hear(tts, asked, TEXT, mark)
         told = rest.header.resumed_frame_count
         assert told > 0 == rest.header.first_sample_offset
         begin = whole.marks[0]
@@ -200,13 +131,13 @@ async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(tm
     """Lost again and again inside of one sentence, and then in a later one."""
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
         be_in_step(deployment)
-        whole = await hear(tts, asked)
+        whole = await hear(tts, asked, TEXT)
     mark = whole.inside[1]
     for number, is_inside in ((0, True), (0, True), (-1, True), (-1, False)):
         async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
             be_in_step(deployment)
             deployment.codec.info.active_key_id = "key-2"
-            rest = await hear(tts, asked, mark)
+            rest = await hear(tts, asked, TEXT, mark)
             assert rest.content and rest.content == whole.content[mark.num_bytes :]
             assert {call.request.watermark_key_id for call in deployment.codec.calls} == {"key-1"}
             after = (rest.inside if is_inside else rest.marks)[number]
@@ -217,20 +148,20 @@ async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(tm
 async def test_an_engine_that_had_ended_the_sentence_is_not_asked_again(running: Running, asked: Config) -> None:
     deployment, tts = running
     deployment.engine.script = Script()  # far ahead of the codec
-    whole = await hear(tts, asked)
+    whole = await hear(tts, asked, TEXT)
     mark = whole.inside[2]
     forget(deployment)
-    rest = await hear(tts, asked, mark)
+    rest = await hear(tts, asked, TEXT, mark)
     assert rest.header.resumed_frame_count == 23 and rest.content == whole.content[mark.num_bytes :]
     assert [call.request.segments[-1].text for call in deployment.engine.calls] == list(FRAMES)[1:]
 
 
 async def test_the_later_sentences_have_what_was_told_as_context(running: Running, asked: Config) -> None:
     deployment, tts = running
-    whole = await hear(tts, asked)
+    whole = await hear(tts, asked, TEXT)
     requests = [call.request for call in deployment.engine.calls]
     forget(deployment)
-    await hear(tts, asked, whole.inside[0])
+    await hear(tts, asked, TEXT, whole.inside[0])
     again = [call.request for call in deployment.engine.calls]
     for one, other in zip(reversed(again), reversed(requests), strict=False):
         assert one.segments == other.segments
@@ -241,21 +172,21 @@ async def test_the_later_sentences_have_what_was_told_as_context(running: Runnin
 async def test_a_gateway_that_lacks_the_key_makes_everything_again(tmp_path: Path, asked: Config) -> None:
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
         be_in_step(deployment)
-        whole = await hear(tts, asked)
+        whole = await hear(tts, asked, TEXT)
     for mark in (whole.inside[1], whole.inside[-1]):
         async with sealing_gateway(tmp_path / "other.json") as (deployment, tts):
             be_in_step(deployment)
-            again = await hear(tts, asked, mark)
+            again = await hear(tts, asked, TEXT, mark)
             assert again.content == whole.content
             header = again.header
             assert not (header.resumed_sentence_count or header.resumed_frame_count or header.first_sample_offset)
             after = again.inside[-1]  # they take the place of the others
-            assert (await hear(tts, asked, after)).content == whole.content[after.num_bytes :]
+            assert (await hear(tts, asked, TEXT, after)).content == whole.content[after.num_bytes :]
 
 
 async def test_checkpoints_that_do_not_belong_here_are_refused(running: Running, asked: Config) -> None:
     deployment, tts = running
-    whole, other_call = await hear(tts, asked), await hear(tts, asked)
+    whole, other_call = await hear(tts, asked, TEXT), await hear(tts, asked, TEXT)
     first, other_first = ([mark for mark in heard.inside if not mark.said][-1] for heard in (whole, other_call))
     third = whole.inside[-1]
     for given, index, reason in broken_chains(list(first.inside), list(other_first.inside)):
@@ -280,10 +211,10 @@ async def test_an_utterance_takes_none_of_a_text(running: Running, stream_reques
 
 async def test_nobody_gets_checkpoints_who_does_not_ask(running: Running, asked: Config) -> None:
     _, tts = running
-    whole = await hear(tts, asked)
+    whole = await hear(tts, asked, TEXT)
     asked.stream_config.send_checkpoints = False
     for mark in ([mark for mark in whole.inside if not mark.said][-1], whole.inside[-1]):
-        rest = await hear(tts, asked, mark)
+        rest = await hear(tts, asked, TEXT, mark)
         assert rest.content == whole.content[mark.num_bytes :] and len(rest.marks) == 1
 
 
@@ -291,9 +222,9 @@ async def test_the_log_counts_the_sentence_that_is_not_made_again_from_its_start
     running: Running, asked: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, tts = running
-    whole = await hear(tts, asked)
+    whole = await hear(tts, asked, TEXT)
     told: list[Any] = []
     monkeypatch.setattr(logs, "annotate", lambda **fields: told.append(fields.get("resumed_parts")))
     for mark in (whole.inside[0], whole.inside[-1]):
-        await hear(tts, asked, mark)
+        await hear(tts, asked, TEXT, mark)
     assert [parts for parts in told if parts is not None] == [1, 3]

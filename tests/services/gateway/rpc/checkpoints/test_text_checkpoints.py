@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from csm.v1 import tts_pb2
 
 from services.gateway.auth.code_sealing import STATE_MAGIC
+from tests.services.gateway.rpc.checkpoints import texts
 from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
     ENCODINGS,
     be_of_another_model,
@@ -21,49 +21,16 @@ from tests.services.gateway.rpc.checkpoints.sealing_gateway import (
     sealing_gateway,
     without_times,
 )
+from tests.services.gateway.rpc.checkpoints.texts import Config, Heard, Mark
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.text_streams import messages_of
 
-Config = tts_pb2.StreamSynthesizeRequest
 FRAMES = [10, 0, 3, 12, 1]  # of each sentence
 TEXT = ["One is first. ", "No sound. Three. ", "Four is much long", "er. Five."]
 
 
-@dataclass
-class Heard:
-    """What one call has sent."""
-
-    header: tts_pb2.SynthesisHeader = field(default_factory=tts_pb2.SynthesisHeader)
-    sentences: list[tts_pb2.Sentence] = field(default_factory=list)
-    content: bytes = b""
-    end: int = 0  # sample behind the audio
-    states: list[bytes] = field(default_factory=list)
-    places: list[tuple[int, int, int]] = field(default_factory=list)  # samples, bytes and sentences before each state
-    summary: tts_pb2.SynthesisSummary = field(default_factory=tts_pb2.SynthesisSummary)
-
-
 async def hear(tts: Any, config: Config, text: Sequence[str] = TEXT, after: Sequence[bytes] = ()) -> Heard:
-    asked = Config()
-    asked.CopyFrom(config)
-    asked.stream_config.checkpoints.extend(after)
-    heard, first = Heard(), True
-    async for message in tts.StreamSynthesizeText(messages_of(asked, text)):
-        match message.WhichOneof("event"):
-            case "header":
-                heard.header = message.header
-            case "sentence":
-                heard.sentences.append(message.sentence)
-            case "audio_chunk":
-                chunk = message.audio_chunk
-                assert first or chunk.sample_offset == heard.end
-                first, heard.end = False, chunk.sample_offset + chunk.sample_count
-                heard.content += chunk.audio_content
-            case "checkpoint":
-                heard.states.append(message.checkpoint.state)
-                heard.places.append((heard.end, len(heard.content), len(heard.sentences)))
-            case "summary":
-                heard.summary = message.summary
-    return heard
+    return await texts.hear(tts, config, text, Mark(said=tuple(after)))
 
 
 @asynccontextmanager
@@ -110,7 +77,8 @@ async def test_a_text_goes_on_after_each_sentence_bit_for_bit(
     for count in range(1, len(FRAMES) + 1):
         begin(deployment, count)
         rest = await hear(tts, asked, after=whole.states[:count])
-        samples, num_bytes, num_sentences = whole.places[count - 1]
+        place = whole.behind[count - 1]
+        samples, num_bytes, num_sentences = place.sample, place.num_bytes, place.num_sentences
         assert (rest.header.resumed_sentence_count, rest.header.first_sentence_index) == (count, count)
         assert rest.sentences == whole.sentences[num_sentences:] and num_sentences == count
         assert rest.content == whole.content[num_bytes:]
@@ -158,7 +126,7 @@ async def test_checkpoints_of_several_gateways_with_one_key_follow_each_other(tm
             deployment.codec.info.active_key_id = "key-2"
             begin(deployment, count)
             rest = await hear(tts, asked, after=states)
-            assert rest.content == whole.content[whole.places[count - 1][1] :]
+            assert rest.content == whole.content[whole.behind[count - 1].num_bytes :]
             assert {call.request.watermark_key_id for call in deployment.codec.calls} == {"key-1"}
             states += rest.states[:2]
     async with gateway(tmp_path / "seals.json", max_remembered_sentences=1) as (_, tts):  # it would speak otherwise

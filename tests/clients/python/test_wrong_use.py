@@ -1,0 +1,134 @@
+"""What callers get wrong is told, and does not pass for something else."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from csm.v1 import tts_pb2, tts_pb2_grpc
+from csm_client import AsyncClient, Client, DeadlineExceededError, IncompleteAudioError, Turn
+from csm_client.requests import create_voice_request, stream_request, unary_request
+
+from services.common.rpc.calls import Context
+from tests.clients.python.conftest import BackgroundServer
+from tests.support.fake_deployment import FakeDeployment
+
+
+class EndlessList(tts_pb2_grpc.TextToSpeechServiceServicer):
+    """Has another page of voices behind each, and takes a moment for it."""
+
+    def __init__(self) -> None:
+        self.metadata: dict[str, Any] = {}  # of the last call
+
+    async def ListVoices(self, request: tts_pb2.ListVoicesRequest, context: Context) -> tts_pb2.ListVoicesResponse:
+        self.metadata = dict(context.invocation_metadata() or ())
+        await asyncio.sleep(0.1)
+        return tts_pb2.ListVoicesResponse(next_page_token="another")
+
+
+@pytest.fixture
+async def endless() -> AsyncIterator[tuple[EndlessList, str]]:
+    server, service = grpc.aio.server(), EndlessList()
+    tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server(service, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield service, f"127.0.0.1:{port}"
+    await server.stop(0)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", [AsyncClient, Client])
+async def test_the_deadline_is_that_of_the_whole_list_of_voices(endless: tuple[EndlessList, str], kind: Any) -> None:
+    service, target = endless
+    client = kind(target, timeout_s=0.5, metadata=(("x-who", "ada"),))
+    with pytest.raises(DeadlineExceededError):
+        await (client.list_voices() if kind is AsyncClient else asyncio.to_thread(client.list_voices))
+    assert service.metadata["x-who"] == "ada"
+    await asyncio.gather(*filter(None, [client.close()]))
+
+
+@pytest.mark.parametrize("kind", [AsyncClient, Client])
+async def test_an_option_of_the_connection_that_there_is_not_is_refused(kind: Any) -> None:
+    """A connection in plaintext would come about where one over TLS was meant."""
+    with pytest.raises(TypeError, match=r"There is no option 'tls_root'; the options are .*tls_ca"):
+        kind("127.0.0.1:1", tls_root="ca.pem")
+
+
+@pytest.mark.parametrize("kind", [AsyncClient, Client])
+@pytest.mark.parametrize("timeout_s", [math.inf, math.nan, 1e300])
+async def test_a_deadline_that_grpc_cannot_hold_is_refused(kind: Any, timeout_s: float) -> None:
+    """Calls would end at once."""
+    with pytest.raises(ValueError, match=f"timeout_s is {timeout_s}".replace("+", r"\+")):
+        kind("127.0.0.1:1", timeout_s=timeout_s)
+
+
+def test_the_blocking_client_refuses_asynchronous_pieces() -> None:
+    async def pieces() -> AsyncIterator[str]:
+        yield "Hello."
+
+    with Client("127.0.0.1:1") as client, pytest.raises(TypeError, match="use AsyncClient"):
+        client.stream_synthesize_text(pieces())  # type: ignore[arg-type]
+
+
+async def test_a_stream_of_which_a_part_was_read_is_not_the_whole_utterance(
+    deployment: FakeDeployment, client: AsyncClient
+) -> None:
+    async with client.stream_synthesize("Hello.") as stream:
+        async for _ in stream:
+            break
+        with pytest.raises(IncompleteAudioError, match="read before"):
+            await stream.read_all()
+
+
+def test_a_stream_is_no_whole_utterance_a_second_time(server: BackgroundServer) -> None:
+    with Client(server.target, timeout_s=20) as client:
+        stream = client.stream_synthesize("Hello.")
+        stream.read_all()
+        with pytest.raises(IncompleteAudioError, match="read before"):
+            stream.read_all()
+
+
+@pytest.mark.parametrize("make", [unary_request, stream_request, create_voice_request])
+def test_an_option_that_there_is_not_is_refused(make: Any) -> None:
+    """It would have no effect: a wrong name is easily written."""
+    with pytest.raises(TypeError, match=r"There is no option 'sed'; the options are .*seed"):
+        make("Hello.", {"sed": 7})
+
+
+def test_chunks_are_of_streams_alone() -> None:
+    assert stream_request("Hello.", {"chunk_seconds": 0.5}).stream_config.chunk_duration.nanos == 500_000_000
+    with pytest.raises(TypeError, match="There is no option 'chunk_seconds'"):
+        unary_request("Hello.", {"chunk_seconds": 0.5})  # type: ignore[typeddict-unknown-key]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"encoding": "ogg"}, "encoding is 'ogg': it must be one of pcm, wav, opus, "),
+        ({"seed": 2**63}, "seed is 9223372036854775808: "),
+        ({"seed": "7"}, "seed is of type str: "),
+        ({"speaker": 2**40}, "speaker is 1099511627776: "),
+        ({"max_seconds": float("nan")}, "max_seconds is nan: "),
+        ({"max_seconds": float("inf")}, "max_seconds is inf: "),
+        ({"temperature": None}, "temperature is None: "),
+        ({"voice": "\ud800"}, "voice is of type str: "),
+        ({"context": 7}, "context is 7: "),
+        ({"context": [Turn(0, "Hi.", wav=b"RIFF", codes=b"CSMS")]}, "context is of type list: A recording and codes "),
+        ({"context": [{"speaker": 0, "text": "Hi."}]}, "context is of type list: "),
+    ],
+)
+def test_a_value_that_the_message_cannot_hold_is_named(options: Any, words: str) -> None:
+    for make in (unary_request, stream_request):
+        with pytest.raises((TypeError, ValueError)) as raised:
+            make("Hello.", options)
+        assert str(raised.value).startswith(words)
+
+
+def test_a_text_that_is_none_is_named_and_not_repeated() -> None:
+    with pytest.raises(ValueError, match="text is of type str: ") as raised:
+        unary_request("secret \ud800", {})
+    assert "secret" not in str(raised.value)
