@@ -13,7 +13,7 @@ embeddings keep their type. Rows of a result are kept until they are measured ag
   depth_...                       of the depth decoder's codebooks alone
   same_codes                      of a voice that goes on from its own codes: share equal to today's before the first
                                   unlike one of a saying, of those and the unlike ones
-  wrong, change_low, change_high  share of words; 95 % interval of its change over the same texts
+  share, change_low, change_high  words wrong; 95 % interval of the change from today's, over the same texts
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,21 +31,22 @@ from torch import Tensor
 
 from bench.eight_bit_rows.forced import SLOTS, compared, hidden_of, logits_of
 from bench.eight_bit_rows.rounding import Arm, Form, packed_as, rows_rounded
-from bench.eight_bit_rows.words import SPEAKERS, counted, rates, said, same_codes
+from bench.eight_bit_rows.words import SPEAKERS, Counts, RoundedVoice, rates, same_codes
 from bench.shapes import CSM_1B
 from csm_bundle.bundle import open_bundle
+from csm_engine.execution.weights import pack
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import load_model, random_model
 from csm_engine.model.tokenizer import TextTokenizer
 from csm_text.frontend import load
 from recipes.builtin_voice.evaluation.results import Results
-from recipes.builtin_voice.evaluation.sets import judged
+from recipes.builtin_voice.evaluation.sets import Judged, judged
+from recipes.builtin_voice.evaluation.voice import Saying
 
 FORMS: tuple[Form, Form] = ("int8", "float8")
 KEY = ("model", "stacks", "weights", "rows", "block", "norms", "first_seed")
-GREEDY_TEXTS = 20
+GREEDY_TEXTS = 24
 CONTEXT = 128
-OTHER_SEEDS = 1000
 LOGITS = [
     *(Arm(stacks, form, form, 64) for stacks in ("depth", "both") for form in FORMS),
     *(Arm(stacks, form) for stacks in ("depth", "both") for form in FORMS),
@@ -55,13 +56,14 @@ LOGITS = [
     *(Arm("depth", "float32", form) for form in FORMS),
     *(Arm("depth", form, form, 64, "weights") for form in FORMS),
 ]
-WORDS = [
-    Arm("depth", "int8", "int8"),
-    Arm("both", "int8", "int8"),
-    Arm("depth", "float8", "float8"),
-    Arm("both", "int8"),
-    Arm("both", "float8", "float8"),
-]
+Spoken = tuple[Arm, int]  # and the first seed
+TODAY: Spoken = (Arm(), 0)
+WORDS: tuple[Spoken, ...] = (
+    TODAY,
+    (Arm("depth", "int8", "int8"), 0),
+    (Arm("both", "int8", "int8"), 0),
+    (Arm(), 1000),  # what chance changes
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Frames:
     """What every arm is given. prompts: (T, D) each; codes: (frames, K) each."""
 
     name: str
-    model: Callable[[], CSM]  # anew: an arm changes it
+    model: CSM
     prompts: Sequence[Tensor]
     codes: Sequence[Tensor]
 
@@ -90,7 +92,7 @@ def main() -> None:
     results = Results(arguments.json, f"eight_bit_rows_{arguments.part}", KEY, {})
     with torch.inference_mode():
         if arguments.part == "words":
-            measure_words(results, arguments.bundle, arguments.texts, WORDS[: arguments.arms])
+            measure_words(results, arguments.bundle, judged("everyday", arguments.texts))
         else:
             layers = [int(number) for number in arguments.layers.split(",")]
             frames = (
@@ -103,30 +105,35 @@ def main() -> None:
 
 def measure_logits(results: Results, frames: Frames, arms: Sequence[Arm]) -> None:
     """The states before a frame are the exact ones where the backbone is exact."""
-    weights = packed_as(frames.model(), Arm())
-    exact_hidden = hidden_of(weights, frames.prompts, frames.codes)
-    exact = logits_of(weights, exact_hidden, frames.codes)
+    today = pack(frames.model)
+    exact_hidden = hidden_of(today, frames.prompts, frames.codes)
+    exact = logits_of(today, exact_hidden, frames.codes)
     for arm in arms:
-        weights = packed_as(frames.model(), arm)
+        weights = packed_as(frames.model, arm, today)
         with rows_rounded():
             hidden = hidden_of(weights, frames.prompts, frames.codes) if arm.stacks == "both" else exact_hidden
             logits = logits_of(weights, hidden, frames.codes)
         put(results, {"model": frames.name, **arm.told(), "frames": len(exact), **compared(logits, exact)})
 
 
-def measure_words(results: Results, bundle: Path, num_texts: int, arms: Sequence[Arm]) -> None:
-    """The row in float32 is today's; the one with other seeds shows what chance changes."""
-    texts, name = judged("everyday", num_texts), voice_name(bundle)
-    spoken, greedy = (said(bundle, Arm(), texts, greedy=False), said(bundle, Arm(), texts[:GREEDY_TEXTS], greedy=True))
-    rate_hz = open_bundle(str(bundle)).codec.sample_rate_hertz
-    today = counted(spoken, texts, rate_hz)
-    for arm, seed in [(Arm(), 0), (arms[0], 0), (Arm(), OTHER_SEEDS), *((arm, 0) for arm in arms[1:])]:
-        again = said(bundle, arm, texts, greedy=False, first_seed=seed)
-        its_greedy = said(bundle, arm, texts[:GREEDY_TEXTS], greedy=True)
-        counts = counted(again, texts, rate_hz) if (arm, seed) != (Arm(), 0) else today
-        alike = {"sampled_same_codes": same_codes(again, spoken)["same_codes"], **same_codes(its_greedy, greedy)}
-        conditions = {"model": name, **arm.told(), "first_seed": seed, "sayings": len(again)}
-        put(results, {**conditions, **rates(counts, today), **alike})
+def measure_words(results: Results, bundle: Path, texts: Sequence[Judged]) -> None:
+    """Some texts by every arm, then the next texts: a run that is cut off has its rows over the same texts."""
+    name = voice_name(bundle)
+    voices = {arm: RoundedVoice(bundle, arm) for arm, _ in WORDS}
+    greedy = {arm: voice.say(texts[:GREEDY_TEXTS], greedy=True) for arm, voice in voices.items()}
+    sayings: dict[Spoken, list[Saying]] = {key: [] for key in WORDS}
+    counts: dict[Spoken, Counts] = {key: [] for key in WORDS}
+    for at in range(0, len(texts), SLOTS):
+        some = texts[at : at + SLOTS]
+        for arm, seed in WORDS:
+            said = voices[arm].say(some, first_seed=seed + at)
+            sayings[arm, seed] += said
+            counts[arm, seed] += voices[arm].errors(said, some)
+        for (arm, seed), its in sayings.items():
+            row = {"model": name, **arm.told(), "first_seed": seed, "sayings": len(its)}
+            row |= rates(counts[arm, seed], counts[TODAY])
+            row |= {"sampled_same_codes": same_codes(its, sayings[TODAY])["same_codes"]}
+            put(results, row | same_codes(greedy[arm], greedy[TODAY[0]]))
 
 
 def put(results: Results, row: dict[str, object]) -> None:
@@ -145,7 +152,7 @@ def random_frames(backbone_layers: int, depth_layers: int, batch: int) -> Frames
     prompts = torch.randn(batch, CONTEXT, config.backbone.dim, generator=generator)
     codes = torch.randint(config.codebook_size, (batch, 1, config.num_codebooks), generator=generator)
     name = f"random, {backbone_layers} and {depth_layers} layers"
-    return Frames(name, lambda: random_model(config, seed=0), list(prompts), list(codes))
+    return Frames(name, random_model(config, seed=0), list(prompts), list(codes))
 
 
 def voice_frames(bundle: Path, num_texts: int) -> Frames:
@@ -153,11 +160,11 @@ def voice_frames(bundle: Path, num_texts: int) -> Frames:
     model = load_model(opened.path("model"))
     tokenizer = TextTokenizer(opened.path("tokenizer"), model.config.text_vocab_size)
     read = load(opened.text_frontend).phonemize if opened.text_frontend else str
-    ids = [torch.tensor(tokenizer.encode(who, read(text.text))) for text in texts for who in SPEAKERS]
-    sayings = said(bundle, Arm(), texts, greedy=True)
+    ids = [torch.tensor(tokenizer.encode(at % SPEAKERS, read(text.text))) for at, text in enumerate(texts)]
+    sayings = RoundedVoice(bundle, Arm()).say(texts, greedy=True)
     return Frames(
         voice_name(bundle),
-        lambda: load_model(opened.path("model")),
+        model,
         [F.embedding(tokens, model.text_embeddings.weight) for tokens in ids],
         [torch.from_numpy(saying.codes).long() for saying in sayings],
     )

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from csm_engine.execution.matrix import FLOAT8, Matrix, quantized
+from csm_engine.execution.matrix import FLOAT8, Matrix, plain, quantized
 from csm_engine.execution.ops import dispatch
-from csm_engine.execution.weights import PackedStack, PackedWeights, pack
-from csm_engine.model.csm import CSM, Linear, Norm, Stack
+from csm_engine.execution.weights import PackedWeights, pack, pack_stack
+from csm_engine.model.csm import CSM
 
 Form = Literal["float32", "bfloat16", "float8", "int8"]
 _LARGEST = {"float8": 448.0, "int8": 127.0}
@@ -64,14 +64,21 @@ def rounded(x: Tensor, form: Form, block: int | None) -> Tensor:
     return (values * factor).flatten(1)[:, :width]
 
 
-def packed_as(model: CSM, arm: Arm) -> PackedWeights:
-    """Packed weights whose products round as the arm does, within `rows_rounded`. The model's weights are changed."""
-    for stack in (model.depth_decoder, model.backbone)[: 2 if arm.stacks == "both" else 1]:
-        _round_weights(stack, arm)
-    weights = pack(model)
-    depth = _with_rows(weights.depth_decoder, arm)
-    backbone = _with_rows(weights.backbone, arm) if arm.stacks == "both" else weights.backbone
-    return replace(weights, depth_decoder=depth, backbone=backbone)
+def packed_as(model: CSM, arm: Arm, today: PackedWeights | None = None) -> PackedWeights:
+    """Packed weights whose products round as the arm does, within `rows_rounded`. today: those of pack(model)."""
+    today, folded = today or pack(model), arm.norms == "weights"
+
+    def matrix(*parts: Tensor, norm: Tensor | None = None) -> Matrix:
+        weight = torch.cat(parts)
+        same = plain(_rounded_weight(weight if norm is None else weight * norm, arm.weights), rows=16)
+        return MatrixOfRoundedRows(same.values, is_packed=same.is_packed, rows=arm.rows, block=arm.block)
+
+    depth = pack_stack(model.depth_decoder, model.config.depth_decoder, matrix, folded)
+    if arm.stacks == "depth":
+        return replace(today, depth_decoder=depth)
+    return replace(
+        today, depth_decoder=depth, backbone=pack_stack(model.backbone, model.config.backbone, matrix, folded)
+    )
 
 
 @contextmanager
@@ -96,25 +103,6 @@ def _rows(x: Tensor, matrix: Matrix) -> Tensor:
     return rounded(x, matrix.rows, matrix.block) if isinstance(matrix, MatrixOfRoundedRows) else x
 
 
-def _round_weights(stack: Stack, arm: Arm) -> None:
-    for layer in stack.layers:
-        attention, mlp = layer.attn, layer.mlp
-        _round_matrices(arm, layer.sa_norm, attention.q_proj, attention.k_proj, attention.v_proj)
-        _round_matrices(arm, None, attention.output_proj)
-        _round_matrices(arm, layer.mlp_norm, mlp.w1, mlp.w3)
-        _round_matrices(arm, None, mlp.w2)
-
-
-def _round_matrices(arm: Arm, norm: Norm | None, *linears: Linear) -> None:
-    for linear in linears:
-        weight = linear.weight.data
-        if norm is not None and arm.norms == "weights":
-            weight = weight * norm.scale
-        linear.weight.data = _rounded_weight(weight, arm.weights)
-    if norm is not None and arm.norms == "weights":
-        norm.scale.data = torch.ones_like(norm.scale)
-
-
 def _rounded_weight(weight: Tensor, form: Form) -> Tensor:
     """As the engine quantizes."""
     if form == "float32" or form == "bfloat16":
@@ -122,15 +110,3 @@ def _rounded_weight(weight: Tensor, form: Form) -> Tensor:
     matrix = quantized(weight, form)
     assert matrix.scale is not None
     return matrix.values.float() * matrix.scale[:, None]
-
-
-def _with_rows(stack: PackedStack, arm: Arm) -> PackedStack:
-    def of(matrix: Matrix) -> Matrix:
-        same = {field.name: getattr(matrix, field.name) for field in fields(Matrix)}
-        return MatrixOfRoundedRows(**same, rows=arm.rows, block=arm.block)
-
-    layers = tuple(
-        replace(layer, qkv=of(layer.qkv), out=of(layer.out), gate_up=of(layer.gate_up), down=of(layer.down))
-        for layer in stack.layers
-    )
-    return replace(stack, layers=layers)

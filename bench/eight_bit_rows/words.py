@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from bench.eight_bit_rows.rounding import Arm, packed_as, rows_rounded
 from csm_engine.types import Codes, Segment
@@ -14,38 +15,41 @@ from recipes.builtin_voice.evaluation.recognizer import hear_all
 from recipes.builtin_voice.evaluation.sets import Judged
 from recipes.builtin_voice.evaluation.voice import Saying, Voice
 
-SPEAKERS = (0, 1)
+SPEAKERS = 2
 DRAWS = 10_000  # of the texts, with replacement, for the interval of a difference
-Counts = tuple[tuple[int, int], ...]  # wrong words and words, of each saying
+Counts = list[tuple[int, int]]  # wrong words and words, of each saying
 
 
-def said(bundle: Path, arm: Arm, texts: Sequence[Judged], *, greedy: bool, first_seed: int = 0) -> list[Saying]:
-    """Each text by both speakers, with the bundle's sampling or greedily; saying i has the seed first_seed + i."""
-    options = {"temperature": 0.0, "top_k": 1} if greedy else {}
-    voice = Voice(bundle, packed=partial(packed_as, arm=arm), **options)
-    with rows_rounded():
-        return voice.say([[Segment(who, text.text)] for text in texts for who in SPEAKERS], first_seed=first_seed)
+class RoundedVoice:
+    """A bundle's voice whose products round as the arm does."""
 
+    def __init__(self, bundle: Path, arm: Arm) -> None:
+        self._voice = Voice(bundle, packed=partial(packed_as, arm=arm))
+        self._recommended = self._voice.temperature, self._voice.top_k
 
-def counted(sayings: Sequence[Saying], texts: Sequence[Judged], rate_hz: int) -> Counts:
-    heard = hear_all(None, [saying.pcm for saying in sayings], rate_hz, processes=1)
-    asked = [text for text in texts for _ in SPEAKERS]
-    return tuple(text.word_errors(words) for text, words in zip(asked, heard, strict=True))
+    def say(self, texts: Sequence[Judged], *, first_seed: int = 0, greedy: bool = False) -> list[Saying]:
+        """The speakers take turns; text i has the seed first_seed + i."""
+        self._voice.temperature, self._voice.top_k = (0.0, 1) if greedy else self._recommended
+        requests = [[Segment(at % SPEAKERS, text.text)] for at, text in enumerate(texts)]
+        with rows_rounded():
+            return self._voice.say(requests, first_seed=first_seed)
+
+    def errors(self, sayings: Sequence[Saying], texts: Sequence[Judged]) -> Counts:
+        heard = hear_all(None, [saying.pcm for saying in sayings], self._voice.sample_rate_hz, processes=1)
+        return [text.word_errors(words) for text, words in zip(texts, heard, strict=True)]
 
 
 def rates(counts: Counts, today: Counts) -> dict[str, object]:
-    """Share of the words that are wrong, by speaker too; its change, with the interval that holds 95 of 100 drawings
-    of the texts.
-    """
-    ours, theirs = (np.array(one).reshape(-1, len(SPEAKERS), 2) for one in (counts, today))
+    """Share of the words that are wrong; its change, with the interval that holds 95 of 100 drawings of the texts."""
+    ours, theirs = np.array(counts), np.array(today)
     drawn = np.random.default_rng(0).integers(0, len(ours), (DRAWS, len(ours)))
-    changes = _share(ours.sum(axis=1)[drawn]) - _share(theirs.sum(axis=1)[drawn])
-    low, high = np.percentile(changes, [2.5, 97.5])
-    women, men = (float(_share(ours[:, who])) for who in SPEAKERS)
+    low, high = np.percentile(_share(ours[drawn]) - _share(theirs[drawn]), [2.5, 97.5])
+    wrong, words = (int(count) for count in ours.sum(axis=0))
     return {
-        "wrong": round(float(_share(ours.sum(axis=1))), 4),
-        "woman": round(women, 4),
-        "man": round(men, 4),
+        "words": words,
+        "wrong": wrong,
+        "share": round(wrong / words, 4),
+        "change": round(float(_share(ours) - _share(theirs)), 4),
         "change_low": round(float(low), 4),
         "change_high": round(float(high), 4),
     }
@@ -67,7 +71,7 @@ def _leading(ours: Codes, theirs: Codes) -> int:
     return int(unlike[0]) if len(unlike) else frames * ours.shape[1]
 
 
-def _share(counts: np.ndarray) -> np.ndarray:
+def _share(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """counts: (..., texts, 2), wrong words and words."""
     summed = counts.sum(axis=-2)
     return summed[..., 0] / summed[..., 1]

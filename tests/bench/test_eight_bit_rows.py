@@ -56,11 +56,13 @@ def test_halves_go_to_the_even_neighbour() -> None:
 def test_arms_change_what_they_name_and_nothing_else() -> None:
     prompts = list(drawn(3, 9, TINY.backbone.dim))
     codes = list(torch.randint(TINY.codebook_size, (3, 4, TINY.num_codebooks)))
-    exact_hidden = hidden_of(pack(random_model(TINY, seed=1)), prompts, codes)
-    exact = logits_of(pack(random_model(TINY, seed=1)), exact_hidden, codes)
+    model = random_model(TINY, seed=1)
+    today = pack(model)
+    exact_hidden = hidden_of(today, prompts, codes)
+    exact = logits_of(today, exact_hidden, codes)
 
     def change(arm: Arm) -> tuple[bool, float]:
-        weights = packed_as(random_model(TINY, seed=1), arm)
+        weights = packed_as(model, arm, today)
         with rows_rounded():
             hidden = hidden_of(weights, prompts, codes)
             told = compared(logits_of(weights, hidden, codes), exact)
@@ -73,8 +75,8 @@ def test_arms_change_what_they_name_and_nothing_else() -> None:
         assert same_hidden and 1e-3 < depth < 0.2
         same_hidden, both = change(Arm("both", weights, rows))  # type: ignore[arg-type]
         assert not same_hidden and both > depth
-    engine = pack(random_model(TINY, seed=1), quantization="int8")
+    engine = pack(model, quantization="int8")
     theirs = logits_of(engine, hidden_of(engine, prompts, codes), codes)
-    weights = packed_as(random_model(TINY, seed=1), Arm("both", "int8", norms="weights"))
+    weights = packed_as(model, Arm("both", "int8", norms="weights"))
     ours = logits_of(weights, hidden_of(weights, prompts, codes), codes)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
