@@ -1,6 +1,6 @@
 """What the products of CSM's layers lose when their rows have eight bits as well as their weights, on a CPU.
 
-    python -m bench.eight_bit_rows logits --layers 2,4 --json bench/results/eight_bit_rows_cpu.json
+    python -m bench.eight_bit_rows logits --layers 2 4 --json bench/results/eight_bit_rows_cpu.json
     python -m bench.eight_bit_rows logits --bundle bundles/builtin --json bench/results/eight_bit_rows_cpu.json
     python -m bench.eight_bit_rows words --bundle bundles/builtin --json bench/results/eight_bit_rows_words_cpu.json
 
@@ -80,10 +80,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=["logits", "words"])
     parser.add_argument("--bundle", type=Path)
-    parser.add_argument("--layers", default="2,1", help="of backbone and depth decoder, without --bundle")
+    parser.add_argument("--layers", nargs=2, type=int, default=[2, 1], help="of backbone and depth decoder")
     parser.add_argument("--batch", type=int, default=2 * SLOTS, help="prompts, without --bundle")
     parser.add_argument("--texts", type=int, default=60, help="of the everyday set, with --bundle")
-    parser.add_argument("--arms", type=int, help="the first so many")
+    parser.add_argument("--arms", type=int, help="of logits, the first so many")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.part == "words" and arguments.bundle is None:
@@ -94,9 +94,8 @@ def main() -> None:
         if arguments.part == "words":
             measure_words(results, arguments.bundle, judged("everyday", arguments.texts))
         else:
-            layers = [int(number) for number in arguments.layers.split(",")]
             frames = (
-                random_frames(*layers, arguments.batch)
+                random_frames(arguments.layers[0], arguments.layers[1], arguments.batch)
                 if arguments.bundle is None
                 else voice_frames(arguments.bundle, arguments.texts)
             )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from bench.eight_bit_rows.forced import compared, hidden_of, logits_of
 from bench.eight_bit_rows.rounding import Arm, packed_as, rounded, rows_rounded
+from bench.eight_bit_rows.words import rates, same_codes
 from csm_engine.execution.matrix import quantized
 from csm_engine.execution.weights import pack
 from csm_engine.model.loader import random_model
+from csm_engine.types import Codes
+from recipes.builtin_voice.evaluation.voice import Saying
 from tests.support.tiny.csm import TINY
 
 
@@ -77,6 +81,29 @@ def test_arms_change_what_they_name_and_nothing_else() -> None:
         assert not same_hidden and both > depth
     engine = pack(model, quantization="int8")
     theirs = logits_of(engine, hidden_of(engine, prompts, codes), codes)
-    weights = packed_as(model, Arm("both", "int8", norms="weights"))
-    ours = logits_of(weights, hidden_of(weights, prompts, codes), codes)
+    emulated = packed_as(model, Arm("both", "int8", norms="weights"))
+    ours = logits_of(emulated, hidden_of(emulated, prompts, codes), codes)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_change_of_words_has_an_interval_over_the_same_texts() -> None:
+    today = [(1, 10), (0, 5), (2, 5)] * 10
+    same = {"words": 200, "wrong": 30, "share": 0.15, "change": 0.0, "change_low": 0.0, "change_high": 0.0}
+    assert rates(today, today) == same
+    worse = rates([(wrong + 1, words) for wrong, words in today], today)
+    assert worse["share"] == 0.3 and worse["change"] == 0.15
+    assert 0.1 < float(str(worse["change_low"])) < 0.15 < float(str(worse["change_high"])) < 0.2
+
+
+def test_codes_count_until_the_first_unlike_one() -> None:
+    codes = np.arange(40, dtype=np.int16).reshape(10, 4)
+    other = codes.copy()
+    other[2, 1] += 1
+    other[3] += 1
+
+    def saying(codes: Codes) -> Saying:
+        return Saying(np.zeros(0, np.float32), codes, ended=True)
+
+    assert same_codes([saying(codes)], [saying(codes)]) == {"same_codes": 1.0, "same_sayings": 1.0}
+    found = same_codes([saying(other), saying(codes)], [saying(codes), saying(codes)])
+    assert found == {"same_codes": 0.98, "same_sayings": 0.5}  # 9 and 40 of 50
