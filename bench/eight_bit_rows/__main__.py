@@ -46,6 +46,7 @@ from recipes.builtin_voice.evaluation.voice import Saying
 FORMS: tuple[Form, Form] = ("int8", "float8")
 KEY = ("model", "stacks", "weights", "rows", "block", "norms", "first_seed")
 GREEDY_TEXTS = 24
+NOTE = "Rounding is emulated in float32. Random models have CSM-1B's widths; layers are of backbone and depth decoder."
 CONTEXT = 128
 LOGITS = [
     *(Arm(stacks, form, form, 64) for stacks in ("depth", "both") for form in FORMS),
@@ -89,7 +90,7 @@ def main() -> None:
     if arguments.part == "words" and arguments.bundle is None:
         parser.error("words needs --bundle.")
     torch.set_num_threads(1)
-    results = Results(arguments.json, f"eight_bit_rows_{arguments.part}", KEY, {})
+    results = Results(arguments.json, f"eight_bit_rows_{arguments.part}", KEY, {"note": NOTE})
     with torch.inference_mode():
         if arguments.part == "words":
             measure_words(results, arguments.bundle, judged("everyday", arguments.texts))
