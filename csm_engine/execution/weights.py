@@ -107,11 +107,11 @@ def pack(
         return plain(weight, rows=rows, fused=by_us, where_faster=where_faster)
 
     folded_depth = folded or depth_kernel
-    depth_decoder = _pack_stack(model.depth_decoder, model.config.depth_decoder, matrix, folded_depth)
+    depth_decoder = pack_stack(model.depth_decoder, model.config.depth_decoder, matrix, folded_depth)
     heads_norm = depth_decoder.norm if folded_depth else None
     packed = PackedWeights(
         config=model.config,
-        backbone=_pack_stack(model.backbone, model.config.backbone, matrix, folded),
+        backbone=pack_stack(model.backbone, model.config.backbone, matrix, folded),
         depth_decoder=replace(depth_decoder, norm=None) if folded_depth else depth_decoder,
         text_embeddings=model.text_embeddings.weight,
         audio_embeddings=model.audio_embeddings.weight,
@@ -157,7 +157,7 @@ def stack_depth(weights: PackedWeights) -> PackedWeights:
     )
 
 
-def _pack_stack(stack: Stack, config: TransformerConfig, matrix: Callable[..., Matrix], folded: bool) -> PackedStack:
+def pack_stack(stack: Stack, config: TransformerConfig, matrix: Callable[..., Matrix], folded: bool) -> PackedStack:
     """folded: the norms' weights are multiplied into the matrices behind them."""
     return PackedStack(
         config=config,

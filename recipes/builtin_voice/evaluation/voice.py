@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from csm_codec.resample import Pcm
 from csm_codec.watermark.networks.silentcipher import load_silentcipher
 from csm_engine.config import EngineConfig
 from csm_engine.execution.frame_step import PackedFrameStep
-from csm_engine.execution.weights import pack
+from csm_engine.execution.weights import PackedWeights, pack
 from csm_engine.loop.engine import Engine
+from csm_engine.model.csm import CSM
 from csm_engine.model.loader import load_model
 from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.scheduling.sequence import Sequence as EngineSequence
@@ -40,13 +41,20 @@ class Saying:
 class Voice:
     """Says many things in batches."""
 
-    def __init__(self, folder: Path, *, temperature: float | None = None, top_k: int | None = None) -> None:
-        """temperature, top_k: in place of what the bundle recommends."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        packed: Callable[[CSM], PackedWeights] = pack,
+    ) -> None:
+        """temperature, top_k: in place of what the bundle recommends; packed: packs the model's weights."""
         bundle = open_bundle(str(folder))
         model = load_model(bundle.path("model"))
         config = EngineConfig(slots=BATCH, spare_slots=0, max_waiting=100_000)
         tokenizer = TextTokenizer(bundle.path("tokenizer"), model.config.text_vocab_size)
-        self._engine = Engine(PackedFrameStep(pack(model), config.total_slots), tokenizer, config)
+        self._engine = Engine(PackedFrameStep(packed(model), config.total_slots), tokenizer, config)
         self._mimi: Mimi = load_mimi(bundle.path("mimi"))
         recommended, defaults = bundle.sampling, SamplingParams()
         wanted = (temperature, recommended.temperature, defaults.temperature)

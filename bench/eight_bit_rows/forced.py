@@ -1,0 +1,75 @@
+"""Logits of given frames: prompt and codes are the same for every arm, so each code is compared for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from csm_engine.execution.frame_step import PackedFrameStep
+from csm_engine.execution.ops import dispatch as ops
+from csm_engine.execution.weights import PackedWeights
+
+SLOTS = 16
+
+
+def hidden_of(weights: PackedWeights, prompts: Sequence[Tensor], codes: Sequence[Tensor]) -> Tensor:
+    """The backbone's states before each frame. prompts: (T, D) each; codes: (frames, K) each -> (all frames, D)."""
+    step, found = PackedFrameStep(weights, SLOTS), []
+    for at in range(0, len(prompts), SLOTS):
+        found += _hidden_of_some(step, prompts[at : at + SLOTS], codes[at : at + SLOTS])
+    return torch.cat(found)
+
+
+def logits_of(weights: PackedWeights, hidden: Tensor, codes: Sequence[Tensor]) -> Tensor:
+    """hidden: as above -> (all frames, K, V) of the codes that can be drawn."""
+    step = PackedFrameStep(weights, 1)
+    first = ops.linear(hidden, weights.codebook0_head)
+    logits = torch.cat([first.unsqueeze(1), step.depth_decoder.logits(hidden, torch.cat(list(codes)))], dim=1)
+    return logits[:, :, : weights.config.codebook_size]
+
+
+def compared(logits: Tensor, exact: Tensor) -> dict[str, object]:
+    """(frames, K, V) both. Root mean square change over that of the exact ones; share of the codes that stay the most
+    likely ones; mean Kullback-Leibler divergence from the exact odds, in nats. Of all codebooks, and of those of the
+    depth decoder.
+    """
+    return {
+        "relative": _relative(logits, exact),
+        "same_best": _same_best(logits, exact),
+        "depth_relative": _relative(logits[:, 1:], exact[:, 1:]),
+        "depth_same_best": _same_best(logits[:, 1:], exact[:, 1:]),
+        "depth_divergence": round(_divergence(logits[:, 1:], exact[:, 1:]), 6),
+    }
+
+
+def _hidden_of_some(step: PackedFrameStep, prompts: Sequence[Tensor], codes: Sequence[Tensor]) -> list[Tensor]:
+    config, table = step.config, step.weights.audio_embeddings
+    offsets = torch.arange(config.num_codebooks) * config.audio_vocab_size
+    inputs = []
+    for slot, (prompt, its) in enumerate(zip(prompts, codes, strict=True)):
+        step.backbone.prefill(prompt[:-1], slot, 0)
+        inputs.append(torch.cat([prompt[-1:], F.embedding(its[:-1] + offsets, table).sum(dim=1)]))
+    found: list[list[Tensor]] = [[] for _ in prompts]
+    for frame in range(max(map(len, codes))):
+        slots = [slot for slot, its in enumerate(codes) if frame < len(its)]
+        positions = torch.tensor([len(prompts[slot]) - 1 + frame for slot in slots])
+        x = torch.stack([inputs[slot][frame] for slot in slots])
+        for slot, state in zip(slots, step.backbone.step(x, torch.tensor(slots), positions), strict=True):
+            found[slot].append(state)
+    return [torch.stack(states) for states in found]
+
+
+def _relative(logits: Tensor, exact: Tensor) -> float:
+    return round(((logits - exact).square().mean() / exact.square().mean()).sqrt().item(), 5)
+
+
+def _same_best(logits: Tensor, exact: Tensor) -> float:
+    return round((logits.argmax(dim=-1) == exact.argmax(dim=-1)).double().mean().item(), 4)
+
+
+def _divergence(logits: Tensor, exact: Tensor) -> float:
+    ours, right = (torch.log_softmax(x, dim=-1) for x in (logits, exact))
+    return F.kl_div(ours, right, reduction="sum", log_target=True).item() / (logits.shape[0] * logits.shape[1])

@@ -1,0 +1,112 @@
+"""The engine's step with rounded weights and rows, emulated in float32.
+
+What is multiplied are eight-bit numbers times their factors, as float32. Sums are rounded as float32's are, where a
+device would have exact int32 sums of each int8 block (a test compares both). The shorter sums of a tensor core over
+float8 are not emulated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from csm_engine.execution.matrix import FLOAT8, Matrix, plain, quantized
+from csm_engine.execution.ops import dispatch
+from csm_engine.execution.weights import PackedWeights, pack, pack_stack
+from csm_engine.model.csm import CSM
+
+Form = Literal["float32", "bfloat16", "float8", "int8"]
+_LARGEST = {"float8": 448.0, "int8": 127.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """block: inputs of a row that share a factor; None is the whole row. Weights have one factor for each output."""
+
+    stacks: Literal["depth", "both"] = "depth"
+    weights: Form = "float32"
+    rows: Form = "float32"
+    block: int | None = 64
+    norms: Literal["rows", "weights"] = "rows"  # into which the norms' weights are multiplied before rounding
+
+    def told(self) -> dict[str, object]:
+        is_blocked = self.rows in _LARGEST
+        block = (self.block or "row") if is_blocked else None
+        return {"stacks": self.stacks, "weights": self.weights, "rows": self.rows, "block": block, "norms": self.norms}
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixOfRoundedRows(Matrix):
+    rows: Form = "float32"
+    block: int | None = None
+
+
+def rounded(x: Tensor, form: Form, block: int | None) -> Tensor:
+    """x: (B, K) float32, each block of a row rounded to `form` with a factor of its own: its largest magnitude over
+    the form's largest number. To nearest, ties to even. The last block may be shorter.
+    """
+    if form == "float32":
+        return x
+    if form == "bfloat16":
+        return x.bfloat16().float()
+    width = x.shape[1]
+    size = block or width
+    blocks = F.pad(x, (0, -width % size)).unflatten(1, (-1, size))
+    factor = blocks.abs().amax(dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny) / _LARGEST[form]
+    values = blocks / factor
+    values = values.round() if form == "int8" else values.to(FLOAT8).float()
+    return (values * factor).flatten(1)[:, :width]
+
+
+def packed_as(model: CSM, arm: Arm, today: PackedWeights | None = None) -> PackedWeights:
+    """Packed weights whose products round as the arm does, within `rows_rounded`. today: those of pack(model)."""
+    today, folded = today or pack(model), arm.norms == "weights"
+
+    def matrix(*parts: Tensor, norm: Tensor | None = None) -> Matrix:
+        weight = torch.cat(parts)
+        same = plain(_rounded_weight(weight if norm is None else weight * norm, arm.weights), rows=16)
+        return MatrixOfRoundedRows(same.values, is_packed=same.is_packed, rows=arm.rows, block=arm.block)
+
+    depth = pack_stack(model.depth_decoder, model.config.depth_decoder, matrix, folded)
+    if arm.stacks == "depth":
+        return replace(today, depth_decoder=depth)
+    return replace(
+        today, depth_decoder=depth, backbone=pack_stack(model.backbone, model.config.backbone, matrix, folded)
+    )
+
+
+@contextmanager
+def rows_rounded() -> Iterator[None]:
+    """Meanwhile the engine's products over a MatrixOfRoundedRows round their rows first."""
+    linear, add_linear = dispatch.linear, dispatch.add_linear
+
+    def rounding_linear(x: Tensor, matrix: Matrix) -> Tensor:
+        return linear(_rows(x, matrix), matrix)
+
+    def rounding_add_linear(x: Tensor, y: Tensor, matrix: Matrix) -> Tensor:
+        return x.add_(linear(_rows(y, matrix), matrix))
+
+    dispatch.linear, dispatch.add_linear = rounding_linear, rounding_add_linear
+    try:
+        yield
+    finally:
+        dispatch.linear, dispatch.add_linear = linear, add_linear
+
+
+def _rows(x: Tensor, matrix: Matrix) -> Tensor:
+    return rounded(x, matrix.rows, matrix.block) if isinstance(matrix, MatrixOfRoundedRows) else x
+
+
+def _rounded_weight(weight: Tensor, form: Form) -> Tensor:
+    """As the engine quantizes."""
+    if form == "float32" or form == "bfloat16":
+        return rounded(weight, form, None)
+    matrix = quantized(weight, form)
+    assert matrix.scale is not None
+    return matrix.values.float() * matrix.scale[:, None]
