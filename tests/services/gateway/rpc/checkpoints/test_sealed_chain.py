@@ -10,7 +10,8 @@ from csm.v1 import tts_pb2
 from services.gateway.auth.code_sealing import STATE_MAGIC, CodeSeal
 from services.gateway.rpc.checkpoints.sealed_chain import SealedChain
 from tests.services.gateway.rpc.checkpoints.sealing_gateway import sealing_gateway
-from tests.services.gateway.rpc.checkpoints.test_inside_sentences import Mark, be_in_step, hear
+from tests.services.gateway.rpc.checkpoints.test_inside_sentences import TEXT, be_in_step
+from tests.services.gateway.rpc.checkpoints.texts import Mark, hear
 
 State = made_frames_pb2.MadeFrames
 
@@ -38,8 +39,8 @@ async def test_places_in_a_sentence_are_nothing_behind_sentences_that_cannot_be_
     later_version = STATE_MAGIC[:-1] + b"\xff"
     async with sealing_gateway(tmp_path / "seals.json") as (deployment, tts):
         be_in_step(deployment)
-        whole = await hear(tts, config)
-        again = await hear(tts, config, Mark(said=(later_version,), inside=whole.inside[0].inside))
+        whole = await hear(tts, config, TEXT)
+        again = await hear(tts, config, TEXT, Mark(said=(later_version,), inside=whole.inside[0].inside))
         assert again.content == whole.content and not again.header.resumed_frame_count
         after = again.inside[-1]
-        assert (await hear(tts, config, after)).content == whole.content[after.num_bytes :]
+        assert (await hear(tts, config, TEXT, after)).content == whole.content[after.num_bytes :]
