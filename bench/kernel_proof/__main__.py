@@ -29,7 +29,7 @@ from bench.kernel_proof.prefill_model import PassModel, admissions_per_second
 from bench.kernel_proof.proof import Proof, representatives
 from bench.shapes import CSM_1B
 
-REPRESENTATIVE_FORMS = tuple(form for form in PROVED_FORMS if form not in ("float32", "int8-depth-kernel"))
+REPRESENTATIVE_FORMS = tuple(form for form in PROVED_FORMS if form not in ("float32", "float8-depth-kernel"))
 REPRESENTATIVE_BATCHES = (1, 64, 256)
 PROMPT_ROWS = 40  # of a prompt without context, in the model of admissions
 

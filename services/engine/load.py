@@ -148,7 +148,13 @@ def _digest(model: CSM, settings: EngineSettings, text_frontend: str) -> str:
     the text front end. It is cheap, and serves to compare replicas.
     """
     digest = hashlib.sha256()
-    roundings = ((settings.dtype, "float32"), (settings.quantization, "none"), (settings.kv_cache_dtype, "auto"))
+    rows = "int8" if settings.depth_kernel and settings.quantization == "int8" else "as they are"
+    roundings = (
+        (settings.dtype, "float32"),
+        (settings.quantization, "none"),
+        (settings.kv_cache_dtype, "auto"),
+        (rows, "as they are"),  # of the depth decoder's products
+    )
     for rounding, unset in roundings:
         digest.update(b"" if rounding == unset else f"{rounding}/{unset}".encode())
     digest.update(text_frontend.encode())

@@ -26,11 +26,11 @@ _PRODUCTS = {"QKV": QKV, "OUT": OUT, "GATE_UP": GATE_UP, "DOWN": DOWN, "HEAD": H
 def steps_of(phase: int, shape: DepthShape) -> int:
     """Of a tile of a product's phase. Raises: KeyError for a phase without a product."""
     return {
-        QKV.value: shape.dim // shape.narrow_step,
+        QKV.value: shape.dim // shape.qkv_step,
         OUT.value: shape.attended // shape.out_step,
         GATE_UP.value: shape.dim // shape.gated_step,
         DOWN.value: shape.ffn // shape.splits // shape.down_step,
-        HEAD.value: shape.dim // shape.narrow_step,
+        HEAD.value: shape.dim // shape.heads_step,
     }[phase]
 
 

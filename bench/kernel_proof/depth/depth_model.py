@@ -75,15 +75,18 @@ def _work_us(phase: Phase, shape: DepthShape, weights: str, rows: int) -> float:
         return (DRAW_US if number == DRAW.value else 0.0) * -(-rows // PROGRAMS)
     inputs, outputs = _product(phase, shape)
     here = rows * (2 if codebook == 1 and number != HEAD.value else 1)
-    row_blocks = -(-here // shape.row_block)
-    cut = {GATE_UP.value: shape.cuts.gated, OUT.value: shape.cuts.added, DOWN.value: shape.cuts.added}.get(
-        number, shape.cuts.narrow
+    row_block = shape.row_block if number == GATE_UP.value else shape.few_rows
+    row_blocks = -(-here // row_block)
+    cuts = shape.cuts
+    cut = {QKV.value: cuts.qkv, OUT.value: cuts.added, GATE_UP.value: cuts.gated, DOWN.value: cuts.added}.get(
+        number, cuts.heads
     )
     splits = shape.splits if number == DOWN.value else 1
     tasks = outputs // cut.block * splits * row_blocks
     turns = -(-tasks // PROGRAMS)
-    here_each = min(here, shape.row_block)  # rows that are there
-    read_each = (_weight_bytes(phase, shape) * cut.block // outputs + VALUE * here_each * inputs) // splits
+    here_each = min(here, row_block)  # rows that are there
+    row_bytes = inputs if shape.rounded and number != HEAD.value else VALUE * inputs
+    read_each = (_weight_bytes(phase, shape) * cut.block // outputs + here_each * row_bytes) // splits
     part_each = FLOAT * here_each * cut.block if splits > 1 else 0  # of a sum: written by each, read by the last
     work = kept_work(weights, shape.row_block, number)
     clocks = max(

@@ -16,12 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 # The number of a function's phase, its first constant: Triton 3.7 has it in its place, 3.6 behind all other arguments.
-_PHASE = re.compile(r"_phase__.*?c(?:constexpr_)?(\d)_")
+_PHASE = re.compile(r"_step__.*?c(?:constexpr_)?(\d)_")
 _LINE = re.compile(r"^\s+/\*[0-9a-f]+\*/\s+(.*?)\s*/\* 0x[0-9a-f]{16} \*/")
 _SECOND_HALF = re.compile(r"^\s+/\* 0x([0-9a-f]{16}) \*/")
 _JUMP = re.compile(r"\bBRA\b.*?(\.L_x_\d+)")
 _MATRICES = re.compile(r"\bLDSM\.16\.MT?88(?:\.([24]))?")
 _SHARED = re.compile(r"\bLDS(?:\.(U8|S8|U16|S16|64|128))?\b")
+_PRODUCT = re.compile(r"\b[HI]MMA\b")
 _BYTES = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, None: 4, "64": 8, "128": 16}  # of a thread
 _WARP = 32
 _NEVER = "@!PT "
@@ -77,7 +78,7 @@ def _work(instructions: Sequence[_Instruction]) -> tuple[int, int, int]:
     return (
         sum(one.clocks for one in instructions),
         sum(one.shared_bytes for one in instructions),
-        sum(1 for one in instructions if "HMMA" in one.text),
+        sum(1 for one in instructions if _PRODUCT.search(one.text)),
     )
 
 
@@ -105,6 +106,6 @@ def _loops(instructions: list[_Instruction], labels: Mapping[str, int]) -> list[
         found = _JUMP.search(one.text)
         if found and (first := labels.get(found[1], number + 1)) <= number:
             loop = instructions[first : number + 1]
-            if any("HMMA" in inside.text for inside in loop):
+            if any(_PRODUCT.search(inside.text) for inside in loop):
                 loops.append(loop)
     return sorted(loops, key=len)

@@ -170,8 +170,8 @@ print(json.dumps([wrong, list(acquiring), [asdict(code) for code in codes]]))
 def test_the_depth_kernel_is_in_order_in_every_bucket_and_all_its_programs_run_at_once(
     compiling: Run, form: str
 ) -> None:
-    """Within the budget, too, and its tiles do what the model takes them to do. Those of 64 rows, but for int8, are in
-    tests/bench/kernel_proof/test_proof.py as well.
+    """Within the budget, too, and its tiles do what the model takes them to do. Those of 64 rows, but for float8, are
+    in tests/bench/kernel_proof/test_proof.py as well.
     """
     done = compiling("-c", DEPTH_KERNEL.replace("FORM", repr(form)))
     assert done.returncode == 0, done.stderr[-2000:]

@@ -18,7 +18,7 @@ FORMS = (
     ("auto", "plain"),
     ("fused", "float8"),
     ("int8", "float8-kv", "depth-kernel"),
-    ("float8-depth-kernel",),
+    ("int8-depth-kernel",),
 )  # which takes as long as one test may
 Run = Callable[..., subprocess.CompletedProcess[str]]
 GOOD = MachineCode("kernel", 96, 0, 45_000, 4, 3, 744, 0, 31, 30, 8, True)
@@ -40,12 +40,12 @@ def test_a_representative_of_every_kernel_compiles_within_the_budget(compiling: 
 TRACED = """
 from bench.kernel_proof.proof import Proof
 proof = Proof()
-proof.trace(["int8-depth-kernel"], (1, 64, 256))
+proof.trace(["float8-depth-kernel"], (1, 64, 256))
 print([operations.total for operations in proof.frames.values()], proof.complaints())
 """
 
 
-def test_int8_with_the_depth_kernel_is_within_the_budget_of_frames(compiling: Run) -> None:
+def test_float8_with_the_depth_kernel_is_within_the_budget_of_frames(compiling: Run) -> None:
     """Its kernels are compiled by `make kernels`, and the depth kernel by a slow test in test_memory_order.py."""
     done = compiling("-c", TRACED)
     assert done.stdout.splitlines()[-1:] == ["[88, 88, 805] []"], done.stderr[-3000:]

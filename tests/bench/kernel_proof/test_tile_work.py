@@ -10,7 +10,7 @@ from bench.kernel_proof.depth.depth_counts import complaints, kept_work  # noqa:
 from bench.kernel_proof.depth.tile_work import TileWork, tile_work  # noqa: E402
 from csm_engine.execution.ops.depth.frame_kernels import GATE_UP  # noqa: E402
 
-PREFIX = "$depth_frame_kernel$csm_engine_$_execution_$_ops_$_depth_$_frame_kernels_$_phase__"
+PREFIX = "$depth_frame_kernel$csm_engine_$_execution_$_ops_$_depth_$_frame_kernels_$_step__"
 OF_3_7, OF_3_6 = f"{PREFIX}c4_i32_c0_:", f"{PREFIX}i32_Pbf16_Pi64___$_0_$__$_cconstexpr_4___$_4_$__$_cconstexpr_0_:"
 
 
@@ -103,7 +103,9 @@ def test_compiled_code_that_does_more_than_the_model_takes_is_told_with_both_num
 @pytest.mark.parametrize("weights", ["bfloat16", "float8_e4m3fn", "int8"])
 @pytest.mark.parametrize("rows", [16, 32, 64])
 def test_kept_products_are_those_that_a_tile_needs(weights: str, rows: int) -> None:
-    """Gate and up: 128 outputs of 1,024 inputs in instructions of 16 rows, 8 outputs and 16 inputs, by four warps."""
+    """Gate and up: 128 outputs of 1,024 inputs in instructions of 16 rows, 8 outputs and 16 inputs, or 32 of eight bits
+    on both sides, by four warps.
+    """
     work = kept_work(weights, rows, GATE_UP.value)
-    assert 4 * work.products == (rows // 16) * (128 // 8) * (1024 // 16)
+    assert 4 * work.products == (rows // 16) * (128 // 8) * (1024 // (32 if weights == "int8" else 16))
     assert work.clocks > work.products

@@ -25,8 +25,14 @@ from tests.support.tiny.csm import save_original
 
 async def test_eight_bits_tell_replicas_apart(settings: EngineSettings) -> None:
     """A stream must not go on at a replica that would make other codes of the same weights."""
-    choices = [{}, {"quantization": "float8"}, {"kv_cache_dtype": "float8"}, {"dtype": "bfloat16"}]
+    choices: list[dict[str, object]] = [
+        {},
+        {"quantization": "float8"},
+        {"kv_cache_dtype": "float8"},
+        {"dtype": "bfloat16"},
+    ]
     choices.append({"dtype": "bfloat16", "quantization": "int8"})
+    choices.append({"dtype": "bfloat16", "quantization": "int8", "depth_kernel": True})  # rounds rows, too
     loaded = [await asyncio.to_thread(load_engine, settings.model_copy(update=choice)) for choice in choices]
     assert len({engine.weights_digest for engine in loaded}) == len(choices)
 

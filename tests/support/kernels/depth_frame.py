@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ from csm_engine.execution.ops import dispatch as ops
 from csm_engine.execution.ops import torch_ops as ops_torch
 from csm_engine.execution.ops.depth import frame_kernels as kernels
 from csm_engine.execution.ops.depth.depth_launches import DepthKernel, Drawing
+from csm_engine.execution.ops.depth.depth_shape import ROUNDED_BLOCK
 from csm_engine.execution.sampler import SamplingRows
 from csm_engine.execution.weights import PackedWeights
 
@@ -42,7 +45,7 @@ class Frame:
 
 
 def new_frame(weights: PackedWeights, rows: int, seed: int = 0) -> Frame:
-    """On the weights' device; of weights whose matrices are not stacked, so that no kernel makes its codes."""
+    """On the weights' device. Its codes are of no kernel, but with rows of eight bits where the kernel rounds them."""
     generator, config, device = torch.Generator().manual_seed(seed), weights.config, weights.device
     hidden = torch.randn(rows, config.backbone.dim, generator=generator).to(device, weights.dtype)
     slots, frame = torch.randperm(rows, generator=generator).to(device), torch.arange(rows, device=device) + 5
@@ -56,9 +59,49 @@ def new_frame(weights: PackedWeights, rows: int, seed: int = 0) -> Frame:
     logits = torch.randn(rows, config.codebook_size, generator=generator).to(device)
     _, fed = draw.codes(logits, 0, weights.projected_embeddings)
     assert fed is not None
-    expected = PackedDepthDecoder(replace(weights, stacked_depth=None)).frame(hidden, fed, draw)
+    with rounded_rows(weights):
+        expected = PackedDepthDecoder(replace(weights, stacked_depth=None)).frame(hidden, fed, draw)
     first = ops.linear(hidden, weights.projection)
     return Frame(first, fed, Drawing(sampling, slots, frame, expected), expected).again()
+
+
+def in_eight_bits(x: Tensor, block: int) -> tuple[Tensor, Tensor]:
+    """x (rows, n) -> whole numbers of -127..127, and a factor for each row of `block` inputs (rows, n / block)."""
+    blocks = x.float().view(len(x), -1, block)
+    largest = blocks.abs().amax(dim=-1)
+    steps = blocks * (127 / largest.clamp_min(1e-30)).unsqueeze(-1)
+    return steps.round().flatten(-2), largest * (1 / 127)
+
+
+def widened(values: Tensor, factors: Tensor) -> Tensor:
+    """values: (rows, n); factors: (rows, blocks) -> (rows, n) float32."""
+    blocks = values.float().reshape(len(values), factors.shape[-1], -1)
+    wide: Tensor = (blocks * factors.unsqueeze(-1)).flatten(-2)
+    return wide
+
+
+@contextmanager
+def rounded_rows(weights: PackedWeights) -> Iterator[None]:
+    """The depth decoder's products over int8 take rows of eight bits, as its kernel's do."""
+    layers, head_dim = weights.depth_decoder.layers, weights.config.depth_decoder.head_dim
+    outs = {layer.out.values.data_ptr() for layer in layers}
+    known = {getattr(layer, kind).values.data_ptr() for layer in layers for kind in ("qkv", "out", "gate_up", "down")}
+    is_fused, linear = ops._is_fused, ops.linear
+
+    def is_rounded(matrix: Matrix) -> bool:
+        return matrix.values.dtype is torch.int8 and matrix.values.data_ptr() in known
+
+    def of_rounded(x: Tensor, matrix: Matrix) -> Tensor:
+        if is_rounded(matrix):
+            block = head_dim if matrix.values.data_ptr() in outs else ROUNDED_BLOCK
+            x = widened(*in_eight_bits(x, block)).to(x.dtype)
+        return linear(x, matrix)
+
+    with (
+        patch.object(ops, "linear", of_rounded),
+        patch.object(ops, "_is_fused", lambda x, matrix, **how: not is_rounded(matrix) and is_fused(x, matrix, **how)),
+    ):
+        yield
 
 
 def check_phases(
@@ -72,10 +115,23 @@ def check_phases(
     buffers, stack, eps = kernel.buffers(rows), weights.depth_decoder, config.depth_decoder.norm_eps
     rope, num_heads = stack.rope.cpu(), stack.config.num_heads
     checked: Counter[int] = Counter()
-    before = buffers.x.cpu().clone()
+    rounded, of_attended = kernel.shape(rows).rounded, kernel.shape(rows).parts
+    of_inner, error = of_attended + num_heads, 3e-2 if weights.dtype is torch.bfloat16 else 1e-5
+    before, eight = buffers.x.cpu().clone(), buffers.eight.cpu().clone()
+    factor = buffers.factor.cpu().clone()
     for number, codebook, layer, position in kernel.frame_by_phases(frame.first, frame.fed, drawing):
         here, packed = slice(0, 2 * rows if codebook == 1 else rows), stack.layers[layer]
         x, after = before[here], buffers.x[here].cpu()
+        attended, inner = buffers.attended[here].cpu(), buffers.inner[here].cpu()
+        if rounded:
+            attended = widened(attended, buffers.factor[of_attended:of_inner, here].t().cpu()).to(x.dtype)
+            inner = widened(inner, buffers.factor[of_inner:, here].t().cpu()).to(x.dtype)
+
+        def normed(x: Tensor = x, here: slice = here, eight: Tensor = eight, factor: Tensor = factor) -> Tensor:
+            if not rounded:
+                return ops.rms_norm(x, None, eps)
+            length = torch.rsqrt(x.float().square().mean(dim=1, keepdim=True) + eps)
+            return (widened(eight[here], factor[:of_attended, here].t()) * length).to(x.dtype)
 
         def on_cpu(kind: str, packed: object = packed) -> Matrix:
             matrix: Matrix = getattr(packed, kind)
@@ -86,21 +142,28 @@ def check_phases(
         if number == kernels.TAKE.value:
             assert torch.equal(after, torch.cat([frame.first, frame.fed]).cpu())
         elif number == kernels.QKV.value:
-            assert_close(buffers.qkv[here], ops.norm_linear(x, None, on_cpu("qkv"), eps))
+            assert_close(buffers.qkv[here], ops.linear(normed(), on_cpu("qkv")))
         elif number == kernels.ATTEND.value:
             keys, values = buffers.keys[layer].cpu().clone(), buffers.values[layer].cpu().clone()
             own = slice(rows, 2 * rows) if (codebook, position) == (1, 1) else slice(0, rows)
             qkv = buffers.qkv[own].cpu()
             twin = ops_torch.depth_attention(qkv, keys, values, position, rope, num_heads)
-            assert_close(buffers.attended[own], twin)
+            if rounded:
+                _check_rounded(buffers.attended[own], buffers.factor[of_attended:of_inner, own], twin, error)
+            else:
+                assert_close(buffers.attended[own], twin)
             assert_close(buffers.keys[layer, :, :, position], keys[:, :, position])  # as the twin has written them
             assert_close(buffers.values[layer, :, :, position], values[:, :, position])
         elif number == kernels.OUT.value:
-            assert_close(after, ops.add_linear(x.clone(), buffers.attended[here].cpu(), on_cpu("out")))
+            assert_close(after, ops.add_linear(x.clone(), attended, on_cpu("out")))
         elif number == kernels.GATE_UP.value:
-            assert_close(buffers.inner[here], ops.norm_gated(x, None, on_cpu("gate_up"), eps))
+            twin = ops_torch.silu_mul(ops.linear(normed(), on_cpu("gate_up")))
+            if rounded:
+                _check_rounded(buffers.inner[here], buffers.factor[of_inner:, here], twin, error)
+            else:
+                assert_close(inner, twin)
         elif number == kernels.DOWN.value:
-            assert_close(after, ops.add_linear(x.clone(), buffers.inner[here].cpu(), on_cpu("down")))
+            assert_close(after, ops.add_linear(x.clone(), inner, on_cpu("down")))
         elif number == kernels.HEAD.value:
             head = weights.depth_heads[codebook - 1].first(config.codebook_size)
             head = replace(head, values=head.values.cpu())
@@ -109,9 +172,22 @@ def check_phases(
             _check_draw(weights, frame, buffers.logits[:rows].cpu(), buffers.x[:rows].cpu(), codebook)
         assert not buffers.arrivals.any()
         assert_close(buffers.square[here].sum(dim=1).cpu(), after.double().square().sum(dim=1))
+        if rounded:
+            _check_rounded(buffers.eight[here], buffers.factor[:of_attended, here], after)
         checked[number] += 1
-        before = buffers.x.cpu().clone()
+        before, eight, factor = buffers.x.cpu().clone(), buffers.eight.cpu().clone(), buffers.factor.cpu().clone()
     return checked
+
+
+def _check_rounded(values: Tensor, factors: Tensor, expected: Tensor, error: float = 1e-5) -> None:
+    """values: (rows, n) int8; factors: (blocks, rows); expected: (rows, n), which the rounded numbers may differ from
+    by `error` of a block's largest. Each value is the nearest to its number.
+    """
+    values, factors, expected = values.cpu(), factors.t().cpu(), expected.cpu()
+    blocks = expected.float().reshape(len(expected), factors.shape[-1], -1)
+    torch.testing.assert_close(factors, blocks.abs().amax(dim=-1) / 127, rtol=error, atol=1e-9)
+    steps = blocks / factors.clamp_min(torch.finfo(torch.float32).tiny).unsqueeze(-1)
+    assert (values.float() - steps.flatten(-2)).abs().max() <= 0.5 + 127 * error
 
 
 def _check_draw(weights: PackedWeights, frame: Frame, logits: Tensor, fed: Tensor, codebook: int) -> None:

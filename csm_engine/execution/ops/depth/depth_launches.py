@@ -10,7 +10,8 @@ from torch import Tensor
 
 from csm_engine.execution.depth_weights import DepthWeights
 from csm_engine.execution.ops.depth import frame_kernels
-from csm_engine.execution.ops.depth.depth_shape import DepthShape, cuts_of
+from csm_engine.execution.ops.depth.depth_shape import ROUNDED_BLOCK, SPLITS, DepthShape, cuts_of
+from csm_engine.execution.ops.eight_bits import FACTORS
 from csm_engine.execution.ops.tile_shapes import row_block_of
 from csm_engine.execution.sampler import SamplingRows
 
@@ -28,7 +29,7 @@ class DepthBuffers:
     """What phases leave for each other, for B rows; a pass has 2 B or B of them, in whole row blocks.
 
     Rows that are not written stay zero. square: parts of the sum of a row's squares; part, arrivals: of products in
-    splits; keys, values: (L, B, G, K, E).
+    splits; cache: keys and values, (2, L, B, G, K, E).
     """
 
     x: Tensor
@@ -39,36 +40,48 @@ class DepthBuffers:
     logits: Tensor
     part: Tensor
     arrivals: Tensor
-    keys: Tensor
-    values: Tensor
+    cache: Tensor
+    eight: Tensor
+    factor: Tensor
 
     @classmethod
     def of(cls, shape: DepthShape, rows: int, like: Tensor) -> DepthBuffers:
         block = shape.row_block
         in_first_pass, in_blocks = -(-2 * rows // block), -(-rows // block)
         num_rows = max(in_first_pass * block, in_blocks * block + rows)  # heads read from row B on
-        tiles = shape.parts * in_first_pass
+        tiles = shape.parts * -(-2 * rows // shape.few_rows)  # of `out` and `down`
         cache = (shape.layers, rows, shape.kv_heads, shape.codebooks, shape.head_dim)
 
         def zeros(*size: int, dtype: torch.dtype | None = None) -> Tensor:
             return torch.zeros(size, dtype=dtype or like.dtype, device=like.device)
 
+        rows_type = torch.int8 if shape.rounded else None
+
         return cls(
             x=zeros(num_rows, shape.dim),
             square=zeros(num_rows, shape.parts, dtype=torch.float64),
             qkv=zeros(num_rows, shape.qkv_rows),
-            attended=zeros(num_rows, shape.attended),
-            inner=zeros(num_rows, shape.ffn),
+            attended=zeros(num_rows, shape.attended, dtype=rows_type),
+            inner=zeros(num_rows, shape.ffn, dtype=rows_type),
             logits=zeros(num_rows, shape.codebook_size),
-            part=zeros(tiles * shape.splits * block * shape.cuts.added.block, dtype=torch.float32),
+            part=zeros(tiles * shape.splits * shape.few_rows * shape.cuts.added.block, dtype=torch.float32),
             arrivals=zeros(tiles, dtype=torch.int32),
-            keys=zeros(*cache),
-            values=zeros(*cache),
+            cache=zeros(2, *cache),
+            eight=zeros(num_rows if shape.rounded else 1, shape.dim, dtype=torch.int8),
+            factor=zeros(shape.factors if shape.rounded else 1, FACTORS.value, dtype=torch.float32),
         )
 
     def all(self) -> tuple[Tensor, ...]:
         return (self.x, self.square, self.qkv, self.attended, self.inner, self.logits, self.part, self.arrivals,
-                self.keys, self.values)  # fmt: skip
+                self.cache, self.eight, self.factor)  # fmt: skip
+
+    @property
+    def keys(self) -> Tensor:
+        return self.cache[0]
+
+    @property
+    def values(self) -> Tensor:
+        return self.cache[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +136,7 @@ class DepthKernel:
         weights, stack = self.weights, self.weights.config.depth_decoder
         config, on_gpu, bits = weights.config, weights.table.is_cuda, 8 * weights.table.element_size()
         row_block, scaled = row_block_of(rows), weights.qkv.dtype != weights.table.dtype
+        rounded = weights.qkv.dtype is torch.int8
         return DepthShape(
             dim=stack.dim,
             ffn=stack.ffn_dim,
@@ -138,8 +152,10 @@ class DepthKernel:
             row_block=row_block,
             members=1 if rows <= _FEW_ROWS else stack.num_heads // stack.num_kv_heads,
             key_bits=bits,
-            cuts=cuts_of(row_block, scaled=scaled),
+            cuts=cuts_of(row_block, scaled=scaled, rounded=rounded),
             scaled=scaled,
+            rounded=rounded,
+            splits=min(SPLITS, stack.ffn_dim // ROUNDED_BLOCK) if rounded else SPLITS,
             asking=32 * WARPS if on_gpu and is_asked_for(weights) else 0,
             wide=not on_gpu,
         )

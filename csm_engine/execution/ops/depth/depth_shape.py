@@ -21,26 +21,35 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Cuts:
-    """narrow: of qkv and heads; added: of `out` and `down`; gated: of gate and up."""
+    """added: of `out` and `down`; gated: of gate and up."""
 
-    narrow: Cut
+    qkv: Cut
     added: Cut
     gated: Cut
+    heads: Cut
 
 
 _MANY_ROWS = 64  # of a tile
-# (eight bits, many rows) -> cuts. With many rows, larger tiles read them less often; over eight bits more of narrower
-# ones share the work of widening. Widened weights of a step must fit into registers beside the sums.
+_FEW_ROWS = 32  # of a tile, at most, of all but gate and up
+SPLITS = 4  # of the sums of `down`
+ROUNDED_BLOCK = 64  # inputs of a row in eight bits that share a factor: the outputs of the tile that makes them
+# (eight bits, many rows) -> cuts. Widened weights of a step must fit into registers beside the sums.
 CUTS = {
-    (False, False): Cuts(Cut(16, 256, 5), Cut(32, 128, 8), Cut(64, 128, 5)),
-    (False, True): Cuts(Cut(32, 128, 7), Cut(64, 128, 5), Cut(64, 64, 7)),
-    (True, False): Cuts(Cut(16, 256, 6), Cut(32, 128, 8), Cut(64, 128, 7)),
-    (True, True): Cuts(Cut(32, 128, 6), Cut(32, 128, 8), Cut(64, 64, 8)),
+    (False, False): Cuts(Cut(16, 256, 5), Cut(32, 128, 8), Cut(64, 128, 5), Cut(16, 256, 5)),
+    (False, True): Cuts(Cut(32, 128, 7), Cut(64, 128, 5), Cut(64, 64, 7), Cut(32, 128, 7)),
+    (True, False): Cuts(Cut(16, 256, 6), Cut(32, 128, 8), Cut(64, 128, 7), Cut(16, 256, 6)),
+    (True, True): Cuts(Cut(32, 128, 6), Cut(32, 128, 8), Cut(64, 64, 8), Cut(32, 128, 6)),
+}
+# Where rows have eight bits too: many rows -> cuts. Tiles that make rows have ROUNDED_BLOCK outputs at any batch.
+ROUNDED_CUTS = {
+    False: Cuts(Cut(16, 256, 5), Cut(64, 256, 4), Cut(64, 256, 4), Cut(16, 256, 5)),
+    True: Cuts(Cut(32, 256, 4), Cut(64, 256, 4), Cut(64, 128, 7), Cut(32, 128, 7)),
 }
 
 
-def cuts_of(row_block: int, *, scaled: bool) -> Cuts:
-    return CUTS[scaled, row_block >= _MANY_ROWS]
+def cuts_of(row_block: int, *, scaled: bool, rounded: bool = False) -> Cuts:
+    many = row_block >= _MANY_ROWS
+    return ROUNDED_CUTS[many] if rounded else CUTS[scaled, many]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +74,8 @@ class DepthShape:
     key_bits: int  # of a logit: 16 for bfloat16
     cuts: Cuts
     scaled: bool = False  # matrices of layers have eight bits and a factor for each output
-    splits: int = 4  # of the sums of `down`
+    rounded: bool = False  # rows that they multiply have eight bits, and a factor for each block of inputs
+    splits: int = SPLITS  # of the sums of `down`
     asking: int = 0  # threads of a program that ask for weights ahead; 0: none do
     wide: bool = False  # products in float32, for Triton's interpreter
     patience: int = 2**23  # how often a barrier looks; some seconds, where it takes microseconds
@@ -97,8 +107,12 @@ class DepthShape:
         return min(self.cuts.gated.width, self.dim)
 
     @property
-    def narrow_step(self) -> int:
-        return min(self.cuts.narrow.width, self.dim)
+    def qkv_step(self) -> int:
+        return min(self.cuts.qkv.width, self.dim)
+
+    @property
+    def heads_step(self) -> int:
+        return min(self.cuts.heads.width, self.dim)
 
     @property
     def out_step(self) -> int:
@@ -107,6 +121,29 @@ class DepthShape:
     @property
     def down_step(self) -> int:
         return min(self.cuts.added.width, self.ffn // self.splits)
+
+    @property
+    def few_rows(self) -> int:
+        """Of a tile of all products but gate and up."""
+        return min(self.row_block, _FEW_ROWS)
+
+    @property
+    def x_block(self) -> int:
+        """Inputs that share a factor, 0 where rows are not rounded: the outputs of the tile that made them."""
+        return self.cuts.added.block if self.rounded else 0
+
+    @property
+    def attended_block(self) -> int:
+        return self.head_dim if self.rounded else 0
+
+    @property
+    def inner_block(self) -> int:
+        return self.cuts.gated.block if self.rounded else 0
+
+    @property
+    def factors(self) -> int:
+        """Blocks of x, of the attended values and of the gated ones, in this order."""
+        return self.parts + self.heads + self.ffn // self.cuts.gated.block
 
     @property
     def keys(self) -> int:

@@ -9,21 +9,16 @@ import triton
 import triton.language as tl
 
 from csm_engine.execution.ops.depth.grid_barrier import wait_for_all
-from csm_engine.execution.ops.depth.phases import (
-    added_product,
-    ask_for,
-    attend_rows,
-    draw_row,
-    normed_product,
-    take_rows,
-)
+from csm_engine.execution.ops.depth.phases import ask_for, attend_rows, draw_row, take_rows
+from csm_engine.execution.ops.depth.products import added_product, gated_product, normed_product
+from csm_engine.execution.ops.eight_bits import FACTORS
 
 # ruff: noqa: N803, N806  (constants are upper case, as is Triton's custom)
 
 TAKE, QKV, ATTEND, OUT, GATE_UP, DOWN, HEAD, DRAW = (tl.constexpr(number) for number in range(8))
 
 
-@triton.jit(noinline=True)  # so that phases share no registers
+@triton.jit
 def phase(
     PHASE: tl.constexpr, program, programs, codebook, layer, position, rows, inputs, weights, buffers, draw,
     S: tl.constexpr,
@@ -35,63 +30,68 @@ def phase(
     """
     first, fed = inputs
     qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope = weights
-    x, square, qkv, attended, inner, logits, part, arrivals, keys, values = buffers
+    x, square, qkv, attended, inner, logits, part, arrivals, cache, eight, factor = buffers
+    attended_factor = factor + S.parts * FACTORS
+    inner_factor = attended_factor + S.heads * FACTORS
     first_position = tl.where(codebook == 1, 0, codebook)
     here = rows * (codebook - first_position + 1)
     scale += layer * S.outputs
+    rounded = eight if S.rounded else x  # what products read of x
     if PHASE == TAKE:
-        take_rows(program, programs, first, x, square, rows, S.dim, S.parts)
-        take_rows(program, programs, fed, x + rows * S.dim, square + rows * S.parts, rows, S.dim, S.parts)
+        take_rows(program, programs, first, x, square, eight, factor, 0, rows, S.dim, S.parts, S.rounded)
+        take_rows(program, programs, fed, x, square, eight, factor, rows, rows, S.dim, S.parts, S.rounded)
     elif PHASE == QKV:
         normed_product(
-            program, programs, x, square, qkv_weight + layer * (S.qkv_rows * S.dim), scale, qkv, here, S.eps,
-            S.dim, S.qkv_rows, False, S.scaled, S.parts, S.row_block,
-            S.cuts.narrow.block, S.narrow_step, S.cuts.narrow.stages, S.wide,
+            program, programs, rounded, factor, square, qkv_weight + layer * (S.qkv_rows * S.dim), scale, qkv,
+            here, S.eps,
+            S.dim, S.qkv_rows, S.scaled, S.parts, S.few_rows,
+            S.cuts.qkv.block, S.qkv_step, S.x_block or S.qkv_step, S.cuts.qkv.stages, S.wide,
         )  # fmt: skip
     elif PHASE == ATTEND:
-        cache = layer * rows * (S.kv_heads * S.codebooks * S.head_dim)
+        keys = cache + layer * rows * (S.kv_heads * S.codebooks * S.head_dim)
+        values = keys + S.layers * rows * (S.kv_heads * S.codebooks * S.head_dim)
         before = (position - first_position) * rows
         attend_rows(
-            program, programs, qkv + before * S.qkv_rows, keys + cache, values + cache, rope,
-            attended + before * S.attended, position, rows, S.head_dim**-0.5,
+            program, programs, qkv + before * S.qkv_rows, keys, values, rope,
+            attended + before * S.attended, attended_factor + before, position, rows, S.head_dim**-0.5,
             S.heads, S.kv_heads, S.head_dim, S.codebooks, S.keys, S.members,
         )  # fmt: skip
     elif PHASE == OUT:
         added_product(
-            program, programs, attended, out_weight + layer * (S.dim * S.attended), scale + S.qkv_rows, x, square,
-            part, arrivals, here,
-            S.attended, S.dim, S.scaled, 1, S.row_block,
-            S.cuts.added.block, S.out_step, S.cuts.added.stages, S.wide,
+            program, programs, attended, attended_factor, out_weight + layer * (S.dim * S.attended),
+            scale + S.qkv_rows, x, square, eight, factor, part, arrivals, here,
+            S.attended, S.dim, S.scaled, S.rounded, 1, S.few_rows,
+            S.cuts.added.block, S.out_step, S.attended_block or S.out_step, S.cuts.added.stages, S.wide,
         )  # fmt: skip
     elif PHASE == GATE_UP:
-        normed_product(
-            program, programs, x, square, gate_up_weight + layer * (2 * S.ffn * S.dim), scale + S.qkv_rows + S.dim,
-            inner, here, S.eps,
-            S.dim, S.ffn, True, S.scaled, S.parts, S.row_block,
-            S.cuts.gated.block, S.gated_step, S.cuts.gated.stages, S.wide,
+        gated_product(
+            program, programs, rounded, factor, square, gate_up_weight + layer * (2 * S.ffn * S.dim),
+            scale + S.qkv_rows + S.dim, inner, inner_factor, here, S.eps,
+            S.dim, S.ffn, S.scaled, S.parts, S.row_block,
+            S.cuts.gated.block, S.gated_step, S.x_block or S.gated_step, S.cuts.gated.stages, S.wide,
         )  # fmt: skip
     elif PHASE == DOWN:
         added_product(
-            program, programs, inner, down_weight + layer * (S.dim * S.ffn), scale + (S.outputs - S.dim), x, square,
-            part, arrivals, here,
-            S.ffn, S.dim, S.scaled, S.splits, S.row_block,
-            S.cuts.added.block, S.down_step, S.cuts.added.stages, S.wide,
+            program, programs, inner, inner_factor, down_weight + layer * (S.dim * S.ffn),
+            scale + (S.outputs - S.dim), x, square, eight, factor, part, arrivals, here,
+            S.ffn, S.dim, S.scaled, S.rounded, S.splits, S.few_rows,
+            S.cuts.added.block, S.down_step, S.inner_block or S.down_step, S.cuts.added.stages, S.wide,
         )  # fmt: skip
     elif PHASE == HEAD:
         before = here - rows
         normed_product(
-            program, programs, x + before * S.dim, square + before * S.parts,
+            program, programs, x + before * S.dim, factor, square + before * S.parts,
             head_weight + (codebook - 1) * (S.head_rows * S.dim), scale, logits, rows, S.eps,
-            S.dim, S.codebook_size, False, False, S.parts, S.row_block,
-            S.cuts.narrow.block, S.narrow_step, S.cuts.narrow.stages, S.wide,
+            S.dim, S.codebook_size, False, S.parts, S.few_rows,
+            S.cuts.heads.block, S.heads_step, S.heads_step, S.cuts.heads.stages, S.wide,
         )  # fmt: skip
     else:
         tl.static_assert(PHASE == DRAW)
         slot, frame, seed, temperature, top_k, codes = draw
         for row in range(program, rows, programs):
             draw_row(
-                row, logits, slot, frame, seed, temperature, top_k, codes, table, x, square, codebook,
-                S.vocab_size, S.codebooks, S.codebook_size, S.key_bits, S.dim, S.parts,
+                row, logits, slot, frame, seed, temperature, top_k, codes, table, x, square, eight, factor, codebook,
+                S.vocab_size, S.codebooks, S.codebook_size, S.key_bits, S.dim, S.parts, S.rounded,
             )  # fmt: skip
 
 
@@ -101,11 +101,11 @@ def ask_for_attention(program, programs, layer, here, weights, S: tl.constexpr):
     qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope = weights
     ask_for(
         program, programs, qkv_weight + layer * (S.qkv_rows * S.dim), here,
-        S.dim, S.qkv_rows, 1, S.row_block, S.cuts.narrow.block, S.asking,
+        S.dim, S.qkv_rows, 1, S.few_rows, S.cuts.qkv.block, S.asking,
     )  # fmt: skip
     ask_for(
         program, programs, out_weight + layer * (S.dim * S.attended), here,
-        S.attended, S.dim, 1, S.row_block, S.cuts.added.block, S.asking,
+        S.attended, S.dim, 1, S.few_rows, S.cuts.added.block, S.asking,
     )  # fmt: skip
 
 
@@ -134,7 +134,7 @@ def ask_ahead(PHASE: tl.constexpr, program, programs, codebook, layer, rows, wei
     elif PHASE == GATE_UP:
         ask_for(
             program, programs, down_weight + layer * (S.dim * S.ffn), here,
-            S.ffn, S.dim, S.splits, S.row_block, S.cuts.added.block, S.asking,
+            S.ffn, S.dim, S.splits, S.few_rows, S.cuts.added.block, S.asking,
         )  # fmt: skip
     elif PHASE == DOWN:
         if layer + 1 < S.layers:
@@ -142,7 +142,7 @@ def ask_ahead(PHASE: tl.constexpr, program, programs, codebook, layer, rows, wei
         else:
             ask_for(
                 program, programs, head_weight + (codebook - 1) * (S.head_rows * S.dim), rows,
-                S.dim, S.codebook_size, 1, S.row_block, S.cuts.narrow.block, S.asking,
+                S.dim, S.codebook_size, 1, S.few_rows, S.cuts.heads.block, S.asking,
             )  # fmt: skip
     elif PHASE == HEAD:
         if codebook + 1 < S.codebooks:
@@ -156,7 +156,7 @@ def ask_ahead(PHASE: tl.constexpr, program, programs, codebook, layer, rows, wei
 def depth_phase_kernel(
     first, fed,
     qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope,
-    x, square, qkv, attended, inner, logits, part, arrivals, keys, values,
+    x, square, qkv, attended, inner, logits, part, arrivals, cache, eight, factor,
     slot, frame, seed, temperature, top_k, codes,
     codebook, layer, position, rows, PHASE: tl.constexpr, S: tl.constexpr,
 ):  # fmt: skip
@@ -164,12 +164,12 @@ def depth_phase_kernel(
     phase(
         PHASE, tl.program_id(0), tl.num_programs(0), codebook, layer, position, rows, (first, fed),
         (qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope),
-        (x, square, qkv, attended, inner, logits, part, arrivals, keys, values),
+        (x, square, qkv, attended, inner, logits, part, arrivals, cache, eight, factor),
         (slot, frame, seed, temperature, top_k, codes), S,
     )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(noinline=True)  # so that phases share no registers
 def step(
     PHASE: tl.constexpr, program, programs, codebook, layer, position, rows, inputs, weights, buffers, draw, counter,
     patience, S: tl.constexpr,
@@ -187,7 +187,7 @@ def step(
 def depth_frame_kernel(
     first, fed,
     qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope,
-    x, square, qkv, attended, inner, logits, part, arrivals, keys, values,
+    x, square, qkv, attended, inner, logits, part, arrivals, cache, eight, factor,
     slot, frame, seed, temperature, top_k, codes,
     counter, rows, S: tl.constexpr,
 ):  # fmt: skip
@@ -201,7 +201,7 @@ def depth_frame_kernel(
     program, programs = tl.program_id(0), tl.num_programs(0)
     inputs = (first, fed)
     weights = (qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope)
-    buffers = (x, square, qkv, attended, inner, logits, part, arrivals, keys, values)
+    buffers = (x, square, qkv, attended, inner, logits, part, arrivals, cache, eight, factor)
     draw = (slot, frame, seed, temperature, top_k, codes)
     left = program * 0 + S.patience
     left = step(TAKE, program, programs, 1, 0, 0, rows, inputs, weights, buffers, draw, counter, left, S)
@@ -210,11 +210,15 @@ def depth_frame_kernel(
             left = step(
                 QKV, program, programs, codebook, layer, 0, rows, inputs, weights, buffers, draw, counter, left, S
             )
-            for position in range(tl.where(codebook == 1, 0, codebook), codebook + 1):
+            if codebook == 1:
                 left = step(
-                    ATTEND, program, programs, codebook, layer, position, rows, inputs, weights, buffers, draw,
+                    ATTEND, program, programs, codebook, layer, codebook - 1, rows, inputs, weights, buffers, draw,
                     counter, left, S,
                 )  # fmt: skip
+            left = step(
+                ATTEND, program, programs, codebook, layer, codebook, rows, inputs, weights, buffers, draw, counter,
+                left, S,
+            )  # fmt: skip
             left = step(
                 OUT, program, programs, codebook, layer, 0, rows, inputs, weights, buffers, draw, counter, left, S
             )

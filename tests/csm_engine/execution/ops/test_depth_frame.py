@@ -21,7 +21,7 @@ from csm_engine.execution import matrix  # noqa: E402
 from csm_engine.execution.depth_weights import LARGEST_NARROW_TILE, LARGEST_TILE  # noqa: E402
 from csm_engine.execution.matrix import Quantization  # noqa: E402
 from csm_engine.execution.ops.depth.depth_launches import DepthKernel, phases_of  # noqa: E402
-from csm_engine.execution.ops.depth.depth_shape import CUTS  # noqa: E402
+from csm_engine.execution.ops.depth.depth_shape import CUTS, ROUNDED_BLOCK, ROUNDED_CUTS  # noqa: E402
 from csm_engine.execution.weights import PackedWeights, pack, stack_depth  # noqa: E402
 from csm_engine.model.loader import random_model  # noqa: E402
 from csm_engine.model.shapes import ModelConfig, TransformerConfig  # noqa: E402
@@ -51,10 +51,12 @@ def assert_close(ours: Tensor, expected: Tensor) -> None:
 
 
 SHORT = replace(SMALL, num_codebooks=2, depth_decoder=replace(SMALL.depth_decoder, num_layers=1))
+WIDE = replace(SHORT, depth_decoder=replace(SHORT.depth_decoder, dim=128, ffn_dim=256))  # more than one block of a row
 CASES: dict[str, tuple[ModelConfig, int, Quantization]] = {
     "two rows": (SMALL, 2, "none"),
     "float8": (SMALL, 2, "float8"),
     "a tile of two products, int8": (SHORT, 33, "int8"),
+    "rows in eight bits, in blocks and splits": (WIDE, 2, "int8"),
 }
 SLOW_CASES: dict[str, tuple[ModelConfig, int, Quantization]] = {
     "many rows": (SMALL, 40, "none"),
@@ -106,8 +108,11 @@ def test_a_frame_has_as_many_phases_as_the_design_says() -> None:
 
 
 def test_the_least_sizes_hold_a_tile_of_every_cut() -> None:
-    assert max(max(cuts.added.block, cuts.gated.block) for cuts in CUTS.values()) == LARGEST_TILE
-    assert max(cuts.narrow.block for cuts in CUTS.values()) == LARGEST_NARROW_TILE
+    every = [*CUTS.values(), *ROUNDED_CUTS.values()]
+    assert max(max(cuts.added.block, cuts.gated.block) for cuts in every) == LARGEST_TILE
+    assert max(max(cuts.qkv.block, cuts.heads.block) for cuts in every) == LARGEST_NARROW_TILE
+    assert {cuts.added.block for cuts in ROUNDED_CUTS.values()} == {ROUNDED_BLOCK}
+    assert {cuts.gated.block for cuts in ROUNDED_CUTS.values()} == {ROUNDED_BLOCK}
 
 
 SIZES: dict[str, tuple[Callable[[], ModelConfig], str]] = {

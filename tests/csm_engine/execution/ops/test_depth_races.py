@@ -20,7 +20,7 @@ import torch
 pytest.importorskip("triton", reason="triton comes with CUDA builds of torch and with requirements/dev.txt")
 
 from bench.shapes import CSM_1B  # noqa: E402
-from csm_engine.execution.ops.depth import frame_kernels, phases  # noqa: E402
+from csm_engine.execution.ops.depth import frame_kernels, products  # noqa: E402
 from csm_engine.execution.ops.depth.depth_launches import DepthKernel, phases_of  # noqa: E402
 from csm_engine.execution.ops.depth.depth_shape import DepthShape  # noqa: E402
 from csm_engine.execution.ops.depth.grid_barrier import wait_for_all  # noqa: E402
@@ -45,10 +45,12 @@ CSM_1B_SHORT = replace(CSM_1B, num_codebooks=3, depth_decoder=replace(CSM_1B.dep
 
 def empty_frame(
     config: ModelConfig, rows: int, choose: Choose, *, programs: int | None = None, dtype: torch.dtype = torch.float32,
-    barriers: bool = True,
+    barriers: bool = True, int8: bool = False,
 ) -> tuple[Accesses, DepthShape]:  # fmt: skip
-    """A frame without values; programs: as many as an H100 has by default; barriers: as in `checked_frame`."""
-    kernel = DepthKernel(weights_without_values(config, dtype), programs=programs)
+    """A frame without values; programs: as many as an H100 has by default; barriers: as in `checked_frame`; int8:
+    weights and rows of products.
+    """
+    kernel = DepthKernel(weights_without_values(config, dtype, int8=int8), programs=programs)
     first, fed = (torch.zeros(rows, config.depth_decoder.dim, dtype=dtype) for _ in range(2))
     shape = as_on_a_gpu(kernel.shape(rows), kernel.weights)
     drawing = drawing_of(rows, config.num_codebooks)
@@ -101,12 +103,15 @@ def test_a_barrier_that_is_left_out_is_a_race(barrier: int, monkeypatch: pytest.
 
 @torch.inference_mode()
 def test_rows_that_are_not_there_are_not_touched() -> None:
-    """33 rows of 64, so in tiles of two products. The other tests here hold it too: `races` has it as a rule."""
-    accesses, shape = empty_frame(SHORT, 33, forward, programs=1)
-    assert accesses.races == [] and shape.row_block == 64
+    """33 rows of 64, so gate and up in tiles of two products. The other tests here hold it too: `races` has it as a
+    rule.
+    """
+    for int8 in (False, True):
+        accesses, shape = empty_frame(SHORT, 33, forward, programs=1, int8=int8)
+        assert accesses.races == [] and shape.row_block == 64
 
 
-MASKING = ("add_product", "row_scale", "add_sums", "normed_product", "added_product")
+MASKING = ("load_rows", "row_scale", "add_sums", "normed_product", "gated_product", "added_product")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +119,7 @@ MASKING = ("add_product", "row_scale", "add_sums", "normed_product", "added_prod
 )
 def test_a_row_that_is_not_there_is_seen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a function takes whole row blocks to be there, so that its masks are none."""
-    module = frame_kernels if name.endswith("ed_product") else phases
+    module = frame_kernels if name.endswith("ed_product") else products
     function = getattr(module, name)
     place = list(inspect.signature(function.fn).parameters).index("rows")
 
@@ -131,27 +136,31 @@ def test_a_row_that_is_not_there_is_seen(name: str, monkeypatch: pytest.MonkeyPa
 @pytest.mark.slow
 @pytest.mark.parametrize("choose", [forward, backward, random.Random(2).choice], ids=["forward", "backward", "chance"])
 @pytest.mark.parametrize("rows", [1, 9, 17, 64])
-def test_no_order_of_programs_has_a_race(rows: int, choose: Choose) -> None:
-    accesses, _ = empty_frame(SMALL, rows, choose, programs=7)
+@pytest.mark.parametrize("int8", [False, True])
+def test_no_order_of_programs_has_a_race(int8: bool, rows: int, choose: Choose) -> None:
+    accesses, _ = empty_frame(SMALL, rows, choose, programs=7, int8=int8)
     assert accesses.races == [] and accesses.arrivals == [BARRIERS] * 7
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("rows", [bucket for bucket in BUCKETS if bucket <= DEPTH_KERNEL_ROWS])
-def test_programs_of_an_h100_have_no_race_at_the_sizes_of_csm_1b(rows: int) -> None:
+@pytest.mark.parametrize("int8", [False, True])
+def test_programs_of_an_h100_have_no_race_at_the_sizes_of_csm_1b(int8: bool, rows: int) -> None:
     """Each bucket; two layers and three codebooks of them, so a first pass and one with a single position.
 
-    Every matrix is asked for ahead once for each row block of a pass. Barriers between the two positions of the first
-    pass are idle where one program attends with all heads of a key head.
+    Every matrix is asked for ahead once for each block of a pass's rows. Barriers between the two positions of the
+    first pass are idle where one program attends with all heads of a key head.
     """
-    accesses, shape = empty_frame(CSM_1B_SHORT, rows, random.Random(rows).choice, dtype=torch.bfloat16)
+    accesses, shape = empty_frame(CSM_1B_SHORT, rows, random.Random(rows).choice, dtype=torch.bfloat16, int8=int8)
     order = list(phases_of(shape.layers, shape.codebooks))
     assert accesses.races == [] and accesses.arrivals == [len(order)] * 132
     between = [n for n, phase in enumerate(order) if phase == (frame_kernels.ATTEND.value, 1, phase[2], 0)]
     assert accesses.idle == (between if shape.members > 1 else []) + [len(order) - 1]
-    weights = weights_without_values(CSM_1B_SHORT, torch.bfloat16)
-    blocks = -(-2 * rows // shape.row_block) + shape.codebooks - 2
+    weights = weights_without_values(CSM_1B_SHORT, torch.bfloat16, int8=int8)
     for name in ("qkv", "out", "gate_up", "down"):
+        block = shape.row_block if name == "gate_up" else shape.few_rows
+        blocks = -(-2 * rows // block) + (shape.codebooks - 2) * -(-rows // block)
         assert accesses.asked[f"{name}_weight"] == blocks * getattr(weights, name).nbytes
-    assert accesses.asked["head_weight"] == (shape.codebooks - 1) * shape.codebook_size * shape.dim * 2
+    heads = (shape.codebooks - 1) * -(-rows // shape.few_rows)
+    assert accesses.asked["head_weight"] == heads * shape.codebook_size * shape.dim * 2

@@ -11,6 +11,7 @@ from csm_engine.execution.depth_weights import DepthWeights
 from csm_engine.execution.ops.depth import frame_kernels
 from csm_engine.execution.ops.depth.depth_launches import WARPS, DepthKernel, Drawing, is_asked_for, phases_of
 from csm_engine.execution.ops.depth.depth_shape import DepthShape
+from csm_engine.execution.ops.eight_bits import FACTORS
 from csm_engine.execution.sampler import SamplingRows
 from csm_engine.model.shapes import ModelConfig
 from tests.support.kernels.races.accesses import Accesses, Indices
@@ -25,8 +26,9 @@ WRITTEN = (
     "logits",
     "part",
     "arrivals",
-    "keys",
-    "values",
+    "cache",
+    "eight",
+    "factor",
     "codes",
     "counter",
 )
@@ -34,8 +36,8 @@ ORDERED = ("part", "arrivals")  # shared between two barriers by those that coun
 _WHOLE = 2**16  # more inputs than any product has
 
 
-def weights_without_values(config: ModelConfig, dtype: torch.dtype) -> DepthWeights:
-    """Memory that is never touched, for launches that are run without values."""
+def weights_without_values(config: ModelConfig, dtype: torch.dtype, *, int8: bool = False) -> DepthWeights:
+    """Memory that is never touched, for launches that are run without values. int8: the layers' matrices."""
     stack = config.depth_decoder
     layers, dim, ffn, attended = stack.num_layers, stack.dim, stack.ffn_dim, stack.num_heads * stack.head_dim
     others = config.num_codebooks - 1
@@ -43,13 +45,17 @@ def weights_without_values(config: ModelConfig, dtype: torch.dtype) -> DepthWeig
     def empty(*size: int, dtype: torch.dtype = dtype) -> torch.Tensor:
         return torch.empty(size, dtype=dtype)
 
+    def matrix(outputs: int, inputs: int) -> torch.Tensor:
+        return empty(layers, outputs, inputs, dtype=torch.int8 if int8 else dtype)
+
+    qkv_rows = attended + 2 * stack.num_kv_heads * stack.head_dim
     return DepthWeights(
         config,
-        qkv=empty(layers, attended + 2 * stack.num_kv_heads * stack.head_dim, dim),
-        out=empty(layers, dim, attended),
-        gate_up=empty(layers, 2 * ffn, dim),
-        down=empty(layers, dim, ffn),
-        scales=empty(1, 1, dtype=torch.float32),
+        qkv=matrix(qkv_rows, dim),
+        out=matrix(dim, attended),
+        gate_up=matrix(2 * ffn, dim),
+        down=matrix(dim, ffn),
+        scales=empty(*((layers, qkv_rows + 2 * dim + 2 * ffn) if int8 else (1, 1)), dtype=torch.float32),
         heads=empty(others, config.audio_vocab_size, dim),
         table=empty(others * config.audio_vocab_size, dim),
         rope=empty(stack.max_seq_len, stack.head_dim // 2, 2, dtype=torch.float32),
@@ -65,7 +71,7 @@ def as_on_a_gpu(shape: DepthShape, weights: DepthWeights) -> DepthShape:
     """Asks for weights ahead, where they are large enough. A product's inputs are one step: that changes no address."""
     asking = 32 * WARPS if is_asked_for(weights) else 0
     cuts = shape.cuts
-    whole = {name: replace(getattr(cuts, name), width=_WHOLE) for name in ("narrow", "added", "gated")}
+    whole = {name: replace(getattr(cuts, name), width=_WHOLE) for name in ("qkv", "added", "gated", "heads")}
     return replace(shape, wide=False, asking=asking, cuts=replace(cuts, **whole))
 
 
@@ -85,12 +91,15 @@ class RowsThere:
             "attended": shape.attended,
             "inner": shape.ffn,
             "logits": shape.codebook_size,
+            "eight": shape.dim,
         }
 
     def __call__(self, name: str, interval: int, indices: Indices) -> bool:
         first, last = self._of_phase(interval)
         if name == "part":
             row = self._rows_of_parts(indices, last)
+        elif name == "factor":
+            row = indices % FACTORS.value
         elif name in self._widths:
             row = indices // self._widths[name]
             if name == "logits":
@@ -114,8 +123,9 @@ class RowsThere:
         """parts: (tiles, splits, rows of a block, outputs of a tile); tiles of one output block are neighbours."""
         shape = self._shape
         row = indices // shape.cuts.added.block
-        tile = row // (shape.row_block * shape.splits)
-        rows: Indices = tile % -(-here // shape.row_block) * shape.row_block + row % shape.row_block
+        block = shape.few_rows
+        tile = row // (block * shape.splits)
+        rows: Indices = tile % -(-here // block) * block + row % block
         return rows
 
 

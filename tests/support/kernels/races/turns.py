@@ -194,6 +194,8 @@ def _hooks(turns: _Turns, values: bool) -> dict[str, Callable[..., Any]]:
     def inline_asm(asm: str, constraints: str, given: list[Any], types: list[Any], pure: bool, pack: int) -> Any:
         if asm.startswith("cp.async.bulk.prefetch.L2.global"):
             watcher.asks(turns.current, given[0].data.astype(np.uint64).ravel(), given[1].data.ravel())
+        elif "ex2.approx" in asm and not values:
+            return _Results(given[0])
         elif not asm.startswith("mov.b32 $0, $1;"):
             raise NotImplementedError(asm)
         return _Results(handle(given[0].data.astype(np.int32), tl.int32))
