@@ -39,6 +39,7 @@ ONLY_ON_A_GPU: Checks = (
     engine_checks.barriers_beside_other_work,
     engine_checks.depth_kernel_equals_its_phases,
     engine_checks.depth_kernel_over_float8_equals_its_phases,
+    engine_checks.depth_kernel_over_int8_equals_its_phases,
 )
 
 

@@ -92,6 +92,11 @@ def depth_kernel_over_float8_equals_its_phases(given: Given) -> dict[str, object
     return _depth_kernel_equals_its_phases(given, "float8")
 
 
+def depth_kernel_over_int8_equals_its_phases(given: Given) -> dict[str, object]:
+    """Its rows have eight bits too."""
+    return _depth_kernel_equals_its_phases(given, "int8")
+
+
 def _depth_kernel_equals_its_phases(given: Given, quantization: Quantization) -> dict[str, object]:
     from csm_engine.execution.ops.depth.depth_launches import DepthKernel
     from tests.support.kernels.depth_frame import new_frame

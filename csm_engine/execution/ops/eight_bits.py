@@ -1,4 +1,5 @@
-"""Weights of eight bits as bfloat16, four at a time. Exact, but for what is no number. Importing needs triton.
+"""Weights of eight bits as bfloat16, four at a time: exact, but for what is no number. And rows in eight bits.
+Importing needs triton.
 
 Triton's own conversion goes through float16 and float32, one weight at a time, in a unit of the multiprocessor that
 takes 16 a clock: with it, our products over eight bits took as long as over sixteen on an H100. These instructions have

@@ -30,6 +30,8 @@ class DepthBuffers:
 
     Rows that are not written stay zero. square: parts of the sum of a row's squares; part, arrivals: of products in
     splits; cache: keys and values, (2, L, B, G, K, E).
+    Where rows are rounded, attended and inner have eight bits, eight is x in eight bits, and factor (blocks, FACTORS)
+    has those of each row's blocks: of x, then of attended, then of inner.
     """
 
     x: Tensor
@@ -56,7 +58,6 @@ class DepthBuffers:
             return torch.zeros(size, dtype=dtype or like.dtype, device=like.device)
 
         rows_type = torch.int8 if shape.rounded else None
-
         return cls(
             x=zeros(num_rows, shape.dim),
             square=zeros(num_rows, shape.parts, dtype=torch.float64),
