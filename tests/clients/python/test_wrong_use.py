@@ -7,7 +7,6 @@ import math
 from collections.abc import AsyncIterator
 from typing import Any
 
-import grpc
 import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
 from csm_client import AsyncClient, Client, DeadlineExceededError, IncompleteAudioError, Turn
@@ -16,6 +15,7 @@ from csm_client.requests import create_voice_request, stream_request, unary_requ
 from services.common.rpc.calls import Context
 from tests.clients.python.conftest import BackgroundServer
 from tests.support.fake_deployment import FakeDeployment
+from tests.support.network.tts_server import tts_server
 
 
 class EndlessList(tts_pb2_grpc.TextToSpeechServiceServicer):
@@ -32,12 +32,9 @@ class EndlessList(tts_pb2_grpc.TextToSpeechServiceServicer):
 
 @pytest.fixture
 async def endless() -> AsyncIterator[tuple[EndlessList, str]]:
-    server, service = grpc.aio.server(), EndlessList()
-    tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server(service, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    yield service, f"127.0.0.1:{port}"
-    await server.stop(0)
+    service = EndlessList()
+    async with tts_server(service) as port:
+        yield service, f"127.0.0.1:{port}"
 
 
 @pytest.mark.timeout(60)

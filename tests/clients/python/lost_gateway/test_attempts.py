@@ -11,6 +11,7 @@ from csm_client import AsyncClient
 from csm_client.errors import UnavailableError
 
 from services.common.rpc.calls import Context
+from tests.support.network.tts_server import tts_server
 
 
 class Lost(tts_pb2_grpc.TextToSpeechServiceServicer):
@@ -26,12 +27,9 @@ class Lost(tts_pb2_grpc.TextToSpeechServiceServicer):
 
 @pytest.fixture
 async def lost() -> AsyncIterator[tuple[Lost, str]]:
-    server, servicer = grpc.aio.server(), Lost()
-    tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    yield servicer, f"127.0.0.1:{port}"
-    await server.stop(0)
+    service = Lost()
+    async with tts_server(service) as port:
+        yield service, f"127.0.0.1:{port}"
 
 
 @pytest.mark.slow

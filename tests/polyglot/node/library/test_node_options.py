@@ -20,6 +20,7 @@ from services.common.rpc.status import StatusError, abort
 from tests.support.door import page_examples as pages
 from tests.support.fake_deployment import fake_deployment
 from tests.support.fake_stages import fake_frames
+from tests.support.network.tts_server import tts_server
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
 
@@ -168,12 +169,9 @@ class Losing(tts_pb2_grpc.TextToSpeechServiceServicer):
 
 @pytest.fixture
 async def losing() -> AsyncIterator[tuple[Losing, str]]:
-    server, service = grpc.aio.server(), Losing()
-    tts_pb2_grpc.add_TextToSpeechServiceServicer_to_server(service, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    yield service, f"127.0.0.1:{port}"
-    await server.stop(0)
+    service = Losing()
+    async with tts_server(service) as port:
+        yield service, f"127.0.0.1:{port}"
 
 
 LEFT_BETWEEN = """
