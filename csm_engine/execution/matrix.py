@@ -1,8 +1,8 @@
 """A weight matrix of the fast step: in the model's type, or in eight bits with a scale for each output.
 
 On a CPU, a matrix in the model's type has the layout of packed_linear.py. Eight bits are float8_e4m3fn (arXiv
-2209.05433) or int8. Activations stay in the model's type, but in the depth decoder's
-kernel over int8. ops/ chooses the product.
+2209.05433) or int8. Activations stay in the model's type, but in the depth decoder's kernel over int8. ops/ chooses the
+product.
 """
 
 from __future__ import annotations

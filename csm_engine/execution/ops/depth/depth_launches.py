@@ -48,6 +48,9 @@ class DepthBuffers:
 
     @classmethod
     def of(cls, shape: DepthShape, rows: int, like: Tensor) -> DepthBuffers:
+        """Raises: ValueError for more rows than factors are kept for."""
+        if shape.rounded and 2 * rows > FACTORS.value:
+            raise ValueError(f"the depth kernel over int8 takes at most {FACTORS.value // 2} rows; given are {rows}")
         block = shape.row_block
         in_first_pass, in_blocks = -(-2 * rows // block), -(-rows // block)
         num_rows = max(in_first_pass * block, in_blocks * block + rows)  # heads read from row B on

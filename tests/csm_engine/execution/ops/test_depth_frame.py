@@ -115,6 +115,13 @@ def test_the_least_sizes_hold_a_tile_of_every_cut() -> None:
     assert {cuts.gated.block for cuts in ROUNDED_CUTS.values()} == {ROUNDED_BLOCK}
 
 
+def test_more_rows_than_factors_are_kept_for_are_refused() -> None:
+    kernel = kernel_of(weights_of(SHORT, torch.float32, "int8"), 1)
+    assert kernel.buffers(64).factor.shape[1] == 128
+    with pytest.raises(ValueError, match="at most 64 rows; given are 65"):
+        kernel.buffers(65)
+
+
 SIZES: dict[str, tuple[Callable[[], ModelConfig], str]] = {
     "dim": (lambda: replace(SMALL, depth_decoder=replace(SMALL.depth_decoder, dim=96)), "power of two"),
     "codebook_size": (lambda: replace(SMALL, codebook_size=18), "power of two as codebook_size; given is 18"),
