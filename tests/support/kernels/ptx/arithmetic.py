@@ -55,11 +55,11 @@ def operation(name: str) -> Operation | None:
     if kind == "setp":
         return Operation((TYPES[last],) * 2, _COMPARE[words[0]])
     if kind == "selp":
-        return Operation((TYPES[last], TYPES[last], np.bool_), lambda a, b, p: np.where(p, a, b))
+        return Operation((TYPES[last], TYPES[last], np.bool_), lambda a, b, p: np.asarray(np.where(p, a, b)))
     if kind in ("mul", "mad"):
         return _product(kind, words)
     if kind == "fma":
-        wide = np.float64 if last == "f32" else np.longdouble
+        wide: Any = np.float64 if last == "f32" else np.longdouble
         return Operation((TYPES[last],) * 3, lambda a, b, c: (a.astype(wide) * b + c).astype(a.dtype))
     if kind == "div":
         return Operation((TYPES[last],) * 2, np.divide if last.startswith("f") else _quotient)
@@ -107,19 +107,19 @@ def _quotient(a: Lanes, b: Lanes) -> Lanes:
 
 def _shift_left(a: Lanes, by: Lanes) -> Lanes:
     bits = 8 * a.dtype.itemsize
-    return np.where(by >= bits, a.dtype.type(0), a << np.minimum(by, bits - 1).astype(a.dtype))
+    return np.asarray(np.where(by >= bits, a.dtype.type(0), a << np.minimum(by, bits - 1).astype(a.dtype)))
 
 
 def _shift_right(a: Lanes, by: Lanes) -> Lanes:
     bits = 8 * a.dtype.itemsize
     shifted = a >> np.minimum(by, bits - 1).astype(a.dtype)
-    return shifted if a.dtype.kind == "i" else np.where(by >= bits, a.dtype.type(0), shifted)
+    return shifted if a.dtype.kind == "i" else np.asarray(np.where(by >= bits, a.dtype.type(0), shifted))
 
 
 def _field(a: Lanes, first: Lanes, length: Lanes) -> Lanes:
     bits = 8 * a.dtype.itemsize
     up = (bits - np.minimum(first + length, bits)).astype(a.dtype)
-    return (a << up) >> (up + first.astype(a.dtype))
+    return np.asarray((a << up) >> (up + first.astype(a.dtype)))
 
 
 def _permuted(a: Lanes, b: Lanes, selector: Lanes) -> Lanes:
@@ -138,9 +138,7 @@ def _conversion(words: list[str]) -> Operation:
     to, source = [word for word in words if word != "satfinite"]
     special: dict[tuple[str, str], Operation] = {
         ("bf16x2", "f32"): Operation((np.float32,) * 2, lambda a, b: joined(to_bf16(b), to_bf16(a))),
-        ("e4m3x2", "f32"): Operation(
-            (np.float32,) * 2, lambda a, b: to_e4m3(b).astype(np.uint16) | (to_e4m3(a).astype(np.uint16) << np.uint16(8))
-        ),
+        ("e4m3x2", "f32"): Operation((np.float32,) * 2, _to_both_e4m3),
         ("f16x2", "e4m3x2"): Operation((np.uint16,), _both_e4m3),
         ("bf16", "f32"): Operation((np.float32,), to_bf16),
         ("bf16", "f16"): Operation((np.float16,), lambda a: to_bf16(a.astype(np.float32))),
@@ -150,6 +148,10 @@ def _conversion(words: list[str]) -> Operation:
     if source == "bf16":
         return Operation((np.uint16,), lambda a: from_bf16(a).astype(TYPES[to]))
     return Operation((TYPES[source],), lambda a: a.astype(TYPES[to]))
+
+
+def _to_both_e4m3(high: Lanes, low: Lanes) -> Lanes:
+    return to_e4m3(low).astype(np.uint16) | (to_e4m3(high).astype(np.uint16) << np.uint16(8))
 
 
 def _both_e4m3(pairs: Lanes) -> Lanes:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from tests.support.kernels.ptx.memory import GlobalMemory, SharedMemory
 from tests.support.kernels.ptx.values import Lanes
 

@@ -6,7 +6,7 @@ Needs TRITON_INTERPRET=0 from the start of the process.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from itertools import product
@@ -29,12 +29,15 @@ kernel = cache(kernel_of)
 
 
 @contextmanager
-def compiled_kernels(seed: int = 0) -> Iterator[list[str]]:
-    """Inside, tensors of the CPU say that they are on CUDA, and launches run here. Gives the names of those that ran."""
+def compiled_kernels(seed: int = 0, edit: Callable[[str], str] = str) -> Iterator[list[str]]:
+    """Inside, tensors of the CPU say that they are on CUDA, and launches run here. Gives the names of those that ran.
+
+    edit: of the compiled text, for tests of faults.
+    """
     order, ran = random.Random(seed), list[str]()
 
     def run_it(launch: Launch) -> None:
-        run(launch, order)
+        run(launch, order, edit)
         ran.append(launch.name)
 
     with pretended_gpu(run_it):
@@ -43,16 +46,16 @@ def compiled_kernels(seed: int = 0) -> Iterator[list[str]]:
         try:
             yield ran
         finally:
-            torch.Tensor.is_cuda = told  # type: ignore[method-assign]
+            torch.Tensor.is_cuda = told
 
 
-def run(launch: Launch, order: random.Random) -> None:
-    """Runs all programs: one after the other, or at once where the launch is cooperative; warps take turns by chance."""
+def run(launch: Launch, order: random.Random, edit: Callable[[str], str] = str) -> None:
+    """Runs all programs: at once where the launch is cooperative, otherwise one by one. Warps take turns by chance."""
     compiled = launch.compile()
     memory = GlobalMemory(launch.tensors)
     grid = _grid(launch)
     given = _parameters(launch, compiled, memory)
-    code = kernel(compiled.asm["ptx"])
+    code = kernel(edit(compiled.asm["ptx"]))
     places = [place[::-1] for place in product(*(range(size) for size in reversed(grid)))]
 
     def program(place: tuple[int, ...]) -> _Program:
@@ -140,5 +143,3 @@ def _lanes(argument: Any, kind: str, memory: GlobalMemory) -> Lanes:
     if kind in ("i32", "u32"):
         return np.full(LANES, argument, np.int64).astype(np.uint32)
     raise NotImplementedError(f"an argument of {kind}")
-
-

@@ -44,7 +44,7 @@ class GlobalMemory:
 
     def address(self, tensor: Tensor) -> int:
         storage = tensor.untyped_storage()
-        return self._base[storage.data_ptr()] + tensor.storage_offset() * tensor.element_size()
+        return self._base[storage.data_ptr()] + int(tensor.storage_offset()) * tensor.element_size()
 
     def read(self, addresses: Lanes, size: int, active: Lanes) -> Lanes:
         """(lanes, size) uint8; zeros where not active."""

@@ -22,7 +22,7 @@ NO_NUMBER = np.full(LANES, np.nan, np.float32)
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A tile in shared memory: (rows, INNER) values of two bytes. first: of the 16 rows that the warp reads; None: all."""
+    """A tile in shared memory: (rows, INNER) values of two bytes. first: of 16 rows that are read; None: all are."""
 
     descriptor: int
     rows: int

@@ -88,7 +88,7 @@ def to_matrix(register: Lanes, *, transposed: bool) -> Lanes:
 
 @cache
 def tile_addresses(descriptor: int, rows: int, inner: int, *, transposed: bool) -> Lanes:
-    """Where a wgmma's tile of values of two bytes is, eight of them (16 bytes) together. `inner` is what is summed over.
+    """Where a wgmma's tile of values of two bytes is, eight of them (16 bytes) together. inner: what is summed over.
 
     (rows, inner / 8); transposed: (inner, rows / 8), as eight values of a column are beside each other.
     Raises: NotImplementedError for a layout without swizzle.

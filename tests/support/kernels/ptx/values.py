@@ -6,9 +6,10 @@ import struct
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-Lanes = np.ndarray[Any, np.dtype[Any]]
+Lanes = npt.NDArray[Any]
 
 LANES = 32
 TYPES: dict[str, type[np.generic]] = {

@@ -16,10 +16,16 @@ from tests.support.kernels.ptx.copies import Copies
 from tests.support.kernels.ptx.memory import GlobalMemory, SharedMemory
 from tests.support.kernels.ptx.products import Products
 from tests.support.kernels.ptx.text import Function
-from tests.support.kernels.ptx.values import LANES, Lanes
+from tests.support.kernels.ptx.values import LANES, UNSIGNED, Lanes, width_of
 
-Registers = dict[str, Lanes]
 EVERY = np.ones(LANES, np.bool_)
+
+
+class Registers(dict[str, Lanes]):
+    """By name. One that nothing has written has all bits set: compiled code may read it where the value is not used."""
+
+    def __missing__(self, name: str) -> Lanes:
+        return ~np.zeros(LANES, UNSIGNED[width_of(name)])
 
 
 class Event(Enum):
@@ -77,7 +83,7 @@ class Warp:
     number: int
     memory: GlobalMemory
     shared: SharedMemory
-    special: Registers
+    special: Mapping[str, Lanes]
     frames: list[_Frame] = field(default_factory=list)
     copies: Copies = field(init=False)
     products: Products = field(init=False)
@@ -86,9 +92,15 @@ class Warp:
         self.copies = Copies(self.memory, self.shared, self.number)
         self.products = Products(self.shared, self.number)
 
-    def enter(self, function: str, given: Registers, results: tuple[str, ...] = ()) -> None:
+    def enter(self, function: str, given: Mapping[str, Lanes], results: tuple[str, ...] = ()) -> None:
         self.frames.append(
-            _Frame(self.kernel.functions[function], self.kernel.steps[function], self.special | given, 0, results)
+            _Frame(
+                self.kernel.functions[function],
+                self.kernel.steps[function],
+                Registers({**self.special, **given}),
+                0,
+                results,
+            )
         )
 
     def run(self, most: int) -> Event:

@@ -1,0 +1,62 @@
+"""Operands of instructions: what is read of registers and of the text, and what is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+
+from tests.support.kernels.ptx.memory import SHARED_BASE
+from tests.support.kernels.ptx.text import Instruction
+from tests.support.kernels.ptx.values import LANES, Lanes, as_type, immediate, to_register, width_of
+from tests.support.kernels.ptx.warp import Outcome, Registers, Step, Warp
+
+ADDRESS = re.compile(r"\[\s*([^\s+\]]+)\s*(?:\+\s*(-?\w+)\s*)?\]")
+
+Reader = Callable[[Registers], Lanes]
+
+
+def lanes_of(instruction: Instruction) -> Reader | None:
+    """Which lanes take part."""
+    if instruction.guard is None:
+        return None
+    register, negated = instruction.guard
+    return (lambda registers: ~registers[register]) if negated else (lambda registers: registers[register])
+
+
+def reader(text: str, dtype: type[np.generic]) -> Reader:
+    if text.startswith("%") or ":" in text:
+        return lambda registers: as_type(registers[text], dtype)
+    value = np.full(LANES, SHARED_BASE, np.uint32) if text == "global_smem" else immediate(text, dtype)
+    value = as_type(value, dtype) if text == "global_smem" and np.dtype(dtype).itemsize == 4 else value
+    return lambda registers: value
+
+
+def address_of(text: str, dtype: type[np.generic]) -> Reader:
+    found = ADDRESS.match(text)
+    if found is None:
+        raise NotImplementedError(f"an address {text!r}")
+    base, offset = reader(found[1], dtype), immediate(found[2] or "0", dtype)
+    return lambda registers: base(registers) + offset
+
+
+def names_in(text: str) -> list[str]:
+    return [part.strip() for part in text.strip("{} \t").split(",")]
+
+
+def write(registers: Registers, name: str, values: Lanes, active: Lanes | None) -> None:
+    if name == "_":
+        return
+    values = to_register(values, width_of(name))
+    if active is not None and not active.all():
+        values = np.where(active, values, registers[name])
+    registers[name] = values
+
+
+def assigned(name: str, value: Reader, guarded: Reader | None) -> Step:
+    def step(warp: Warp, registers: Registers) -> Outcome:
+        write(registers, name, value(registers), guarded and guarded(registers))
+        return None
+
+    return step
