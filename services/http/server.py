@@ -51,7 +51,8 @@ class HttpServer:
         """
         self.port = 0  # after start: the port that is listened on
         self._settings, self._background = settings, background
-        self._server = _Server(self._config(app, settings, bodies, _tls_context(settings, on_reload, show_end)))
+        config = self._config(app, settings, bodies, _tls_context(settings, on_reload, show_end))
+        self._server = _Server(config, settings.header_timeout_seconds)
         self._serving: asyncio.Task[None] | None = None
         self._cutting: asyncio.Task[None] | None = None
 
@@ -122,6 +123,29 @@ class HttpServer:
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, handshake_timeout_s: float) -> None:
+        super().__init__(config)
+        self._handshake_timeout_s = handshake_timeout_s
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's own knows no bound for a TLS handshake, and asyncio's is 60 s."""
+        await self.lifespan.startup()
+        loop = asyncio.get_running_loop()
+
+        def make_connection() -> asyncio.Protocol:
+            return self.config.http_protocol_class(  # type: ignore[call-arg]  # uvicorn's own classes take them
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+
+        tls: dict[str, Any] = {}
+        if self.config.ssl is not None:
+            tls = {"ssl": self.config.ssl, "ssl_handshake_timeout": self._handshake_timeout_s}
+        self.servers = [
+            await loop.create_server(make_connection, sock=each, backlog=self.config.backlog, **tls)
+            for each in sockets or []
+        ]
+        self.started = True
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
