@@ -21,7 +21,7 @@ from services.common.rpc.memory_guard import UNGUARDED, MemoryGuard
 from services.common.rpc.one_request import Receive, add_to_server
 from services.common.rpc.server import StageServer, StageService
 from services.common.rpc.status import StatusError
-from services.common.rpc.tls import stage_credentials
+from services.common.rpc.tls import Loaded, stage_credentials
 from services.common.telemetry.metrics import StageMetrics
 from services.common.telemetry.tracing import open_tracer
 from services.common.watched_files import FollowedFiles
@@ -232,11 +232,15 @@ def _service(
     return StageService(add_to_server(descriptor, read_late, receive), servicer, descriptor.full_name)
 
 
-def _stage_tls(settings: GatewaySettings, metrics: StageMetrics) -> FollowedFiles[grpc.ChannelCredentials] | None:
+def _stage_tls(
+    settings: GatewaySettings, metrics: StageMetrics
+) -> FollowedFiles[Loaded[grpc.ChannelCredentials]] | None:
     if settings.stage_tls_ca is None:
         return None
     reloads = metrics.file_reloads("stage_tls_ca")
-    return stage_credentials(settings.stage_tls_ca, settings.stage_tls_certificate, settings.stage_tls_key, reloads)
+    show_end = metrics.certificate_ends("stage_tls_certificate")
+    own = settings.stage_tls_certificate, settings.stage_tls_key
+    return stage_credentials(settings.stage_tls_ca, *own, reloads, show_end)
 
 
 def _seal(settings: GatewaySettings, metrics: StageMetrics) -> CodeSeal | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from services.common.telemetry.metrics import FileReloads, counted_background
+from services.common.telemetry.metrics import CertificateEnds, FileReloads, counted_background
 
 _SECONDS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0)
 
@@ -37,6 +37,7 @@ class HttpMetrics:
             registry=self.registry,
         )
         self.file_reloads = FileReloads(self.registry)
+        self.certificate_ends = CertificateEnds(self.registry)
         self.background = counted_background(self.registry)
         running = Gauge("http_running_streams", "Syntheses and WebSockets in progress.", registry=self.registry)
         running.set_function(stream_count)

@@ -18,7 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from services.common.background import Background
-from services.common.rpc.tls import TlsFileError
+from services.common.rpc.tls import Loaded, Show, TlsFileError, read_end_s
 from services.common.settings import host_and_port
 from services.common.watched_files import FollowedFiles
 from services.http.api.bodies import Bodies
@@ -42,15 +42,17 @@ class HttpServer:
         settings: HttpSettings,
         bodies: Bodies,
         on_reload: Callable[[bool], None],
+        show_end: Show,
         background: Background,
     ) -> None:
-        """bodies: what messages of WebSockets count among. on_reload: of the TLS files; see FollowedFiles.
+        """bodies: what messages of WebSockets count among. on_reload, show_end: of the TLS files; see FollowedFiles.
 
         Raises TlsFileError for files that cannot be used.
         """
         self.port = 0  # after start: the port that is listened on
         self._settings, self._background = settings, background
-        self._server = _Server(self._config(app, settings, bodies, _tls_context(settings, on_reload)))
+        config = self._config(app, settings, bodies, _tls_context(settings, on_reload, show_end))
+        self._server = _Server(config, settings.header_timeout_seconds)
         self._serving: asyncio.Task[None] | None = None
         self._cutting: asyncio.Task[None] | None = None
 
@@ -121,6 +123,29 @@ class HttpServer:
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, handshake_timeout_s: float) -> None:
+        super().__init__(config)
+        self._handshake_timeout_s = handshake_timeout_s
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's own knows no bound for a TLS handshake, and asyncio's is 60 s."""
+        await self.lifespan.startup()
+        loop = asyncio.get_running_loop()
+
+        def make_connection() -> asyncio.Protocol:
+            return self.config.http_protocol_class(  # type: ignore[call-arg]  # uvicorn's own classes take them
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+
+        tls: dict[str, Any] = {}
+        if self.config.ssl is not None:
+            tls = {"ssl": self.config.ssl, "ssl_handshake_timeout": self._handshake_timeout_s}
+        self.servers = [
+            await loop.create_server(make_connection, sock=each, backlog=self.config.backlog, **tls)
+            for each in sockets or []
+        ]
+        self.started = True
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -159,17 +184,18 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _tls_context(settings: HttpSettings, on_reload: Callable[[bool], None]) -> ssl.SSLContext | None:
+def _tls_context(settings: HttpSettings, on_reload: Callable[[bool], None], show_end: Show) -> ssl.SSLContext | None:
     """A context that every handshake asks for files that have changed; None for plaintext. Raises TlsFileError."""
     certificate, key, client_ca = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
     if certificate is None or key is None:
         return None
 
-    def load() -> ssl.SSLContext:
+    def load() -> Loaded[ssl.SSLContext]:
         made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         try:
             # The empty password makes an encrypted key an error instead of a question on the terminal.
             made.load_cert_chain(certificate, key, password="")
+            pem = certificate.read_bytes()
         except OSError as error:  # SSLError is one
             raise TlsFileError(f"--tls-certificate and --tls-key cannot be used: {error}") from None
         if client_ca is not None:
@@ -178,15 +204,16 @@ def _tls_context(settings: HttpSettings, on_reload: Callable[[bool], None]) -> s
             except OSError as error:
                 raise TlsFileError(f"--tls-client-ca cannot be used: {error}") from None
             made.verify_mode = ssl.CERT_REQUIRED
-        return made
+        return Loaded(made, read_end_s("--tls-certificate", certificate, pem))
 
     files = FollowedFiles(
         [path for path in (certificate, key, client_ca) if path is not None], load, on_reload=on_reload
     )
 
     def use_the_newest(handshake: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
-        handshake.context = files.get()
+        handshake.context = files.get().credentials
 
-    first = files.get()
+    show_end(lambda: files.get().certificate_end_s)
+    first = files.get().credentials
     first.sni_callback = use_the_newest
     return first

@@ -84,7 +84,7 @@ class HttpSettings(ProgramSettings):
         default=10.0,
         gt=0,
         le=600,
-        description="How long a request's headers, or a WebSocket's first message, may take.",
+        description="How long a TLS handshake, a request's headers, or a WebSocket's first message, may take.",
     )
     body_timeout_seconds: float = Field(default=60.0, gt=0, le=3600, description="How long a request's body may take.")
     keep_alive_seconds: int = Field(

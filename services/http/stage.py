@@ -6,6 +6,7 @@ import logging
 
 from csm_client import TlsFileError
 
+from services.common.rpc.tls import read_end_s
 from services.common.settings import host_and_port, reachable_host
 from services.common.telemetry.metrics_server import MetricsServer
 from services.common.telemetry.tracing import open_tracer
@@ -40,10 +41,19 @@ class HttpStage:
             HttpMetrics(lambda: streams.count),
         )
         self._tracer = open_tracer(settings, "http")
-        reloads = self.door.metrics.file_reloads("tls_certificate")
+        metrics = self.door.metrics
         self.server = HttpServer(
-            build_app(self.door, self._tracer), settings, self.door.bodies, reloads, self.door.metrics.background
+            build_app(self.door, self._tracer),
+            settings,
+            self.door.bodies,
+            metrics.file_reloads("tls_certificate"),
+            metrics.certificate_ends("tls_certificate"),
+            metrics.background,
         )
+        if settings.gateway_tls_certificate is not None:
+            own = settings.gateway_tls_certificate
+            end_s = read_end_s("--gateway-tls-certificate", own, own.read_bytes())  # as the channel: at the start alone
+            metrics.certificate_ends("gateway_tls_certificate")(lambda: end_s)
         self.metrics_port = -1
         self._metrics_server: MetricsServer | None = None
 

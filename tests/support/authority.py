@@ -14,20 +14,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 
 class Authority:
-    """Signs for an hour."""
+    """Signs for an hour, unless it is told when the certificate ends."""
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"test CA {uuid.uuid4()}")])
         self.pem = self._sign(self._name, self._key, x509.BasicConstraints(ca=True, path_length=None))
 
-    def issue(self, name: str = "localhost") -> tuple[bytes, bytes]:
+    def issue(self, name: str = "localhost", ends: datetime.datetime | None = None) -> tuple[bytes, bytes]:
         """(key, certificate) of a name and of 127.0.0.1, in PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
         names = [x509.DNSName(name), loopback] if name == "localhost" else [x509.DNSName(name)]
-        certificate = self._sign(subject, key, x509.SubjectAlternativeName(names))
+        certificate = self._sign(subject, key, x509.SubjectAlternativeName(names), ends)
         plain = serialization.NoEncryption()
         pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
         return pem, certificate
@@ -40,11 +40,18 @@ class Authority:
         (folder / name).write_bytes(self.pem)
         return folder / name
 
-    def _sign(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, extension: x509.ExtensionType) -> bytes:
+    def _sign(
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        extension: x509.ExtensionType,
+        ends: datetime.datetime | None = None,
+    ) -> bytes:
         now = datetime.datetime.now(datetime.UTC)
+        ends = ends or now + datetime.timedelta(hours=1)
         builder = x509.CertificateBuilder(self._name, subject, key.public_key(), x509.random_serial_number())
         builder = builder.not_valid_before(now - datetime.timedelta(hours=1))
-        builder = builder.not_valid_after(now + datetime.timedelta(hours=1)).add_extension(extension, critical=False)
+        builder = builder.not_valid_after(ends).add_extension(extension, critical=False)
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
@@ -53,3 +60,8 @@ def write_pair(folder: Path, key: bytes, certificate: bytes) -> dict[str, Any]:
     (folder / "tls.key").write_bytes(key)
     (folder / "tls.crt").write_bytes(certificate)
     return {"tls_certificate": folder / "tls.crt", "tls_key": folder / "tls.key"}
+
+
+def end_s(pem: bytes) -> float:
+    """Unix time at which the first certificate ends."""
+    return x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()

@@ -6,6 +6,7 @@ from csm_client.channel import TlsOptions
 from csm_client.client import Client, SpeechStream
 from csm_client.credentials import ConnectionOptions, load_token
 from csm_client.errors import (
+    ClientClosedError,
     ContextFileError,
     CsmClientError,
     DeadlineExceededError,
@@ -38,6 +39,7 @@ __all__ = [
     "AsyncSpeechStream",
     "AudioFile",
     "Client",
+    "ClientClosedError",
     "ConnectionOptions",
     "Consent",
     "ContextFileError",

@@ -12,9 +12,9 @@ import grpc
 from csm.v1 import tts_pb2, tts_pb2_grpc, voices_pb2, voices_pb2_grpc, watermark_pb2, watermark_pb2_grpc
 
 from csm_client import requests
-from csm_client.channel import open_async_channel
+from csm_client.channel import ClosedStub, open_async_channel
 from csm_client.credentials import CallMetadata, ConnectionOptions, call_metadata
-from csm_client.errors import ServerError, cancelled_here, from_rpc_error
+from csm_client.errors import ClientClosedError, ServerError, cancelled_here, from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions, VoiceOptions
 from csm_client.resuming.reader import SpeechReader
 from csm_client.resuming.resumes import DEFAULT_RESUMES, NextCall, Resumes, call_options
@@ -28,7 +28,7 @@ DEFAULT_TIMEOUT_S = 120.0
 class AsyncClient:
     """Calls one server, or all replicas behind a name. Every call has a deadline.
 
-    Every method raises ServerError's subclasses; see `csm_client.errors`.
+    Every method raises ServerError's subclasses, and ClientClosedError after `close`; see `csm_client.errors`.
     """
 
     def __init__(
@@ -62,11 +62,13 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
+        self._tts = self._voices = self._watermark = ClosedStub()
         await self._channel.close(None)
 
     async def synthesize(self, text: str, **options: Unpack[SpeechOptions]) -> Speech:
         """The whole utterance in one message: at most 80 s of PCM at 24 kHz."""
-        return from_unary(await self._call_until_answered(self._tts.Synthesize, requests.unary_request(text, options)))
+        request = requests.unary_request(text, options)
+        return from_unary(await self._call_until_answered(lambda: self._tts.Synthesize, request))
 
     def stream_synthesize(self, text: str, **options: Unpack[StreamOptions]) -> AsyncSpeechStream:
         """Audio as it is made. Iterate over it, or `await stream.read_all()`."""
@@ -97,9 +99,8 @@ class AsyncClient:
         traced = self._metadata + trace_metadata()
 
         def text_call(after: NextCall | None = None) -> Any:
-            return self._tts.StreamSynthesizeText(
-                writer.messages_async(), **call_options(request, traced, self._timeout_s, after)
-            )
+            options = call_options(request, traced, self._timeout_s, after)
+            return self._tts.StreamSynthesizeText(writer.messages_async(), **options)
 
         resumes = Resumes(request, self._resumes, self._timeout_s, writer)
         return AsyncSpeechStream(text_call(), writer, resumes, text_call)
@@ -143,7 +144,7 @@ class AsyncClient:
         """
         request = requests.detect_request(wav, key_ids)
         answer: watermark_pb2.DetectWatermarkResponse = await self._call_until_answered(
-            self._watermark.DetectWatermark, request
+            lambda: self._watermark.DetectWatermark, request
         )
         return answer
 
@@ -163,13 +164,16 @@ class AsyncClient:
             raise messages.error or error from None
         return answer
 
-    async def _call_until_answered(self, method: Any, request: Any) -> Any:
-        """Makes the call again when its server is lost. gRPC does so for requests of up to 256 KiB, up to a limit."""
+    async def _call_until_answered(self, method: Callable[[], Any], request: Any) -> Any:
+        """Makes the call again when its server is lost. gRPC does so for requests of up to 256 KiB, up to a limit.
+
+        method: looks up the stub's, at each call
+        """
         resumes, nothing = Resumes(request, self._resumes, self._timeout_s), SpeechReader()
         after: NextCall | None = None
         while True:
             try:
-                return await self._call(method, request, after)
+                return await self._call(method(), request, after)
             except ServerError as error:
                 if error.code is grpc.StatusCode.CANCELLED or (after := resumes.after(error, nothing)) is None:
                     raise
@@ -197,11 +201,7 @@ class AsyncSpeechStream:
     """
 
     def __init__(
-        self,
-        call: Any,
-        writer: TextWriter | None,
-        resumes: Resumes,
-        call_again: Callable[[NextCall], Any],
+        self, call: Any, writer: TextWriter | None, resumes: Resumes, call_again: Callable[[NextCall], Any]
     ) -> None:
         self._resumes, self._call_again = resumes, call_again
         self._call = call
@@ -261,7 +261,7 @@ class AsyncSpeechStream:
             self._reader.fail(cancelled_here())
         try:
             self._call = self._call_again(after)
-        except grpc.aio.UsageError:  # the client was closed
+        except (ClientClosedError, grpc.aio.UsageError):  # UsageError: the caller's own channel was closed
             self._reader.fail(error)
 
     @property

@@ -9,11 +9,11 @@ from __future__ import annotations
 import ssl
 from importlib import resources
 from pathlib import Path
-from typing import TypedDict
+from typing import Never, TypedDict
 
 import grpc
 
-from csm_client.errors import TlsFileError
+from csm_client.errors import ClientClosedError, TlsFileError
 from csm_client.targets import is_loopback
 
 KEEPALIVE_MS = (2_000, 4_000)  # until a ping, and until its answer: a server that has gone without a word is missed
@@ -27,6 +27,13 @@ class TlsOptions(TypedDict, total=False):
     tls_ca: Path | None  # trust those of this PEM file instead; implies tls
     tls_certificate: Path | None  # PEM chain, for servers that require client certificates; with tls_key
     tls_key: Path | None  # PEM, not encrypted
+
+
+class ClosedStub:
+    """Takes the place of a client's stubs when it is closed: gRPC would raise errors of its own."""
+
+    def __getattr__(self, method: str) -> Never:
+        raise ClientClosedError("The client is closed. Make a new one, or close it after its last call.")
 
 
 def _options(target: str) -> list[tuple[str, str | int]]:

@@ -12,9 +12,9 @@ from csm.v1 import tts_pb2, tts_pb2_grpc, voices_pb2, voices_pb2_grpc, watermark
 
 from csm_client import requests
 from csm_client.async_client import DEFAULT_TIMEOUT_S
-from csm_client.channel import open_channel
+from csm_client.channel import ClosedStub, open_channel
 from csm_client.credentials import CallMetadata, ConnectionOptions, call_metadata
-from csm_client.errors import ServerError, from_rpc_error
+from csm_client.errors import ClientClosedError, ServerError, from_rpc_error
 from csm_client.requests import SpeechOptions, StreamOptions, VoiceOptions
 from csm_client.resuming.reader import SpeechReader
 from csm_client.resuming.resumes import DEFAULT_RESUMES, NextCall, Resumes, call_options
@@ -51,10 +51,12 @@ class Client:
         self.close()
 
     def close(self) -> None:
+        self._tts = self._voices = self._watermark = ClosedStub()
         self._channel.close()
 
     def synthesize(self, text: str, **options: Unpack[SpeechOptions]) -> Speech:
-        return from_unary(self._call_until_answered(self._tts.Synthesize, requests.unary_request(text, options)))
+        request = requests.unary_request(text, options)
+        return from_unary(self._call_until_answered(lambda: self._tts.Synthesize, request))
 
     def stream_synthesize(self, text: str, **options: Unpack[StreamOptions]) -> SpeechStream:
         request = requests.stream_request(text, options)
@@ -112,7 +114,7 @@ class Client:
     def detect_watermark(self, wav: bytes, key_ids: Sequence[str] = ()) -> watermark_pb2.DetectWatermarkResponse:
         request = requests.detect_request(wav, key_ids)
         answer: watermark_pb2.DetectWatermarkResponse = self._call_until_answered(
-            self._watermark.DetectWatermark, request
+            lambda: self._watermark.DetectWatermark, request
         )
         return answer
 
@@ -129,13 +131,16 @@ class Client:
             raise messages.error or error from None
         return answer
 
-    def _call_until_answered(self, method: Any, request: Any) -> Any:
-        """Makes the call again when its server is lost. gRPC does so for requests of up to 256 KiB, up to a limit."""
+    def _call_until_answered(self, method: Callable[[], Any], request: Any) -> Any:
+        """Makes the call again when its server is lost. gRPC does so for requests of up to 256 KiB, up to a limit.
+
+        method: looks up the stub's, at each call
+        """
         resumes, nothing = Resumes(request, self._resumes, self._timeout_s), SpeechReader()
         after: NextCall | None = None
         while True:
             try:
-                return self._call(method, request, after)
+                return self._call(method(), request, after)
             except ServerError as error:
                 if error.code is grpc.StatusCode.CANCELLED or (after := resumes.after(error, nothing)) is None:
                     raise
@@ -201,7 +206,7 @@ class SpeechStream:
             self._reader.fail(self._resumes.cause(error, self._reader), self._resumes.hindrance)
         try:
             self._call = self._call_again(after)
-        except ValueError:  # the client was closed
+        except (ClientClosedError, ValueError):  # ValueError: the caller's own channel was closed
             self._reader.fail(error)
         if self._left.is_set():  # while it was called: `cancel` has met the call before
             self._call.cancel()

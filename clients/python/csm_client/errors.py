@@ -10,6 +10,7 @@
     - ResourceExhaustedError      too large a message, too slow a reader, more streams or voices than it may have
     - InternalServerError         the server failed
   + IncompleteAudioError          the stream ended before its summary; has received_sample_count
+  + ClientClosedError             the client was closed before the call
   + TlsFileError                  a certificate or key cannot be used
   + TokenError                    a token cannot be read, or must not go out in plaintext
   + ContextFileError              a conversation file cannot be read
@@ -32,6 +33,10 @@ from grpc_status import rpc_status
 
 class CsmClientError(Exception):
     """Root of the tree."""
+
+
+class ClientClosedError(CsmClientError):
+    """The client was closed before the call."""
 
 
 class TlsFileError(CsmClientError):

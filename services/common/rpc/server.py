@@ -234,7 +234,8 @@ class StageServer:
         if certificate is None or key is None:
             return None
         reloads = self.metrics.file_reloads("tls_certificate")
-        return server_credentials(certificate, key, self.settings.tls_client_ca, reloads)
+        show_end = self.metrics.certificate_ends("tls_certificate")
+        return server_credentials(certificate, key, self.settings.tls_client_ca, reloads, show_end)
 
     def _set_readiness(self, value: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for name in ["", READINESS, *(service.name for service in self._services)]:

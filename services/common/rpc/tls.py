@@ -7,46 +7,66 @@ not ask for them, so they cannot be optional.
 
 from __future__ import annotations
 
+import math
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
 
 import grpc
 
+from services.common.certificates import certificate_end_s
 from services.common.watched_files import FollowedFiles
+
+T = TypeVar("T")
+
+Show = Callable[[Callable[[], float]], None]  # is told what gives the end of the certificate in use, as Unix time
 
 
 class TlsFileError(OSError):
     """A file of the TLS settings cannot be used; the message names its flag."""
 
 
+class Loaded(NamedTuple, Generic[T]):
+    """What the files have given."""
+
+    credentials: T
+    certificate_end_s: float  # Unix time; NaN without a certificate of its own
+
+
 def server_credentials(
-    certificate: Path, key: Path, client_ca: Path | None, on_reload: Callable[[bool], None]
+    certificate: Path, key: Path, client_ca: Path | None, on_reload: Callable[[bool], None], show_end: Show
 ) -> grpc.ServerCredentials:
     """Credentials that follow the files. on_reload: see FollowedFiles. Raises TlsFileError."""
 
-    def load() -> grpc.ServerCertificateConfiguration:
+    def load() -> Loaded[grpc.ServerCertificateConfiguration]:
         pair = _read_pair("--tls-certificate", certificate, "--tls-key", key)
         roots = None if client_ca is None else _read_authorities("--tls-client-ca", client_ca)
-        return grpc.ssl_server_certificate_configuration([pair], roots)
+        configuration = grpc.ssl_server_certificate_configuration([pair], roots)
+        return Loaded(configuration, read_end_s("--tls-certificate", certificate, pair[1]))
 
     paths = [path for path in (certificate, key, client_ca) if path is not None]
     files = FollowedFiles(paths, load, on_reload=on_reload)  # handshakes ask it from threads of the library
     newest = files.get()
+    show_end(lambda: files.get().certificate_end_s)
 
     def changed() -> grpc.ServerCertificateConfiguration | None:
         """None for no change, also when the new files are wrong: raising would break every handshake."""
         nonlocal newest
         before, newest = newest, files.get()
-        return None if newest is before else newest
+        return None if newest is before else newest.credentials
 
     require = client_ca is not None
-    return grpc.dynamic_ssl_server_credentials(newest, changed, require)  # type: ignore[arg-type]  # stubs forget None
+    return grpc.dynamic_ssl_server_credentials(newest.credentials, changed, require)  # type: ignore[arg-type]  # stubs forget None
 
 
 def stage_credentials(
-    ca: Path, certificate: Path | None, key: Path | None, on_reload: Callable[[bool], None] = lambda usable: None
-) -> FollowedFiles[grpc.ChannelCredentials]:
+    ca: Path,
+    certificate: Path | None,
+    key: Path | None,
+    on_reload: Callable[[bool], None] = lambda usable: None,
+    show_end: Show = lambda end: None,
+) -> FollowedFiles[Loaded[grpc.ChannelCredentials]]:
     """Credentials of channels to other stages, which follow the files.
 
     ca: who signs the stages; certificate, key: the caller's own, when they ask for one. on_reload: see FollowedFiles
@@ -54,15 +74,27 @@ def stage_credentials(
     Raises TlsFileError.
     """
 
-    def load() -> grpc.ChannelCredentials:
+    def load() -> Loaded[grpc.ChannelCredentials]:
         roots = _read_authorities("--stage-tls-ca", ca)
         if certificate is None or key is None:
-            return grpc.ssl_channel_credentials(roots)
+            return Loaded(grpc.ssl_channel_credentials(roots), math.nan)
         pair = _read_pair("--stage-tls-certificate", certificate, "--stage-tls-key", key)
-        return grpc.ssl_channel_credentials(roots, *pair)
+        end_s = read_end_s("--stage-tls-certificate", certificate, pair[1])
+        return Loaded(grpc.ssl_channel_credentials(roots, *pair), end_s)
 
     paths = [path for path in (ca, certificate, key) if path is not None]
-    return FollowedFiles(paths, load, on_reload=on_reload)
+    files = FollowedFiles(paths, load, on_reload=on_reload)
+    if certificate is not None:
+        show_end(lambda: files.get().certificate_end_s)
+    return files
+
+
+def read_end_s(flag: str, path: Path, pem: bytes) -> float:
+    """When the first certificate of `pem`, which `path` held, ends, as Unix time. Raises TlsFileError."""
+    try:
+        return certificate_end_s(pem)
+    except ValueError as error:
+        raise TlsFileError(f"{flag} {path}: {error}") from None
 
 
 def _read_pair(certificate_flag: str, certificate: Path, key_flag: str, key: Path) -> tuple[bytes, bytes]:

@@ -36,6 +36,7 @@ class StageMetrics:
             registry=self.registry,
         )
         self.file_reloads = FileReloads(self.registry)
+        self.certificate_ends = CertificateEnds(self.registry)
         self.background = counted_background(self.registry)
 
 
@@ -79,3 +80,19 @@ class FileReloads:
             refused.set(not usable)
 
         return count
+
+
+class CertificateEnds:
+    """Shows when the certificates in use end."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._gauge = Gauge(
+            "stage_certificate_not_after_timestamp_seconds",
+            "Unix time at which the certificate in use ends, by its setting.",
+            ["setting"],
+            registry=registry,
+        )
+
+    def __call__(self, setting: str) -> Callable[[Callable[[], float]], None]:
+        """The result is called with what gives the end of one certificate; that is asked at each scrape."""
+        return lambda end_s: self._gauge.labels(setting).set_function(end_s)

@@ -31,7 +31,7 @@ Samples = AsyncGenerator[bytes, None]  # of one recording, in pieces; whoever se
 
 class Generates(Protocol):
     def generate(
-        self, request: engine_pb2.GenerateRequest, timeout_s: float, conversation: str = ""
+        self, request: engine_pb2.GenerateRequest, timeout_s: float, conversation: str = "", *, is_asking: bool = False
     ) -> AsyncGenerator[engine_pb2.GenerateResponse, None]: ...
 
 
@@ -87,20 +87,24 @@ class GrpcEngine:
         self._max_full, self._metrics = max_full, metrics
 
     async def generate(
-        self, request: engine_pb2.GenerateRequest, timeout_s: float, conversation: str = ""
+        self, request: engine_pb2.GenerateRequest, timeout_s: float, conversation: str = "", *, is_asking: bool = False
     ) -> AsyncGenerator[engine_pb2.GenerateResponse, None]:
         """The events of Generate, without progress messages.
 
         conversation: key of the conversation that the request continues; "" goes to the least loaded replica. A replica
         that is full has made nothing of the request, so it goes on to another one. The keys of several attempts may
-        belong to one replica; so the last attempt is made by load.
+        belong to one replica; so the last attempt is made by load. is_asking: all were full a moment ago, so one alone
+        is asked, by load
         """
+        most_full = 0 if is_asking else self._max_full
+        if is_asking and self._max_full:
+            conversation = ""
         by = "conversation" if conversation else "load"
         self._metrics.engine_calls.labels(by).inc()
         until_s = time.monotonic() + timeout_s
-        full = FullReplicas(self._max_full, lambda what: self._metrics.full_replicas.labels("engine", by, what).inc())
+        full = FullReplicas(most_full, lambda what: self._metrics.full_replicas.labels("engine", by, what).inc())
         for attempt in itertools.count():
-            if attempt and attempt == self._max_full:
+            if attempt and attempt == most_full:
                 conversation = ""
             try:
                 async with aclosing(self._attempt(request, until_s, conversation, attempt)) as messages:

@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 import grpc
 
 from services.common.rpc.channel import ROUND_ROBIN, open_channel
+from services.common.rpc.tls import Loaded
 from services.common.watched_files import FollowedFiles
 
 log = logging.getLogger("csm.tls")
@@ -30,7 +31,7 @@ class ReloadingChannel(Generic[Stub]):
         self,
         target: str,
         make_stub: Callable[[grpc.aio.Channel], Stub],
-        tls: FollowedFiles[grpc.ChannelCredentials] | None,
+        tls: FollowedFiles[Loaded[grpc.ChannelCredentials]] | None,
         *,
         policy: Mapping[str, Any] = ROUND_ROBIN,
         health_service: str = "",
@@ -39,7 +40,7 @@ class ReloadingChannel(Generic[Stub]):
         """tls: plaintext when None; the others: see open_channel"""
         self._target, self._make_stub, self._tls = target, make_stub, tls
         self._policy, self._health_service, self._silence_s = policy, health_service, silence_s
-        self._credentials = None if tls is None else tls.get()
+        self._loaded = None if tls is None else tls.get()
         self._connection = self._connect()
         self._retired: set[_Connection[Stub]] = set()
         self.renewed_at_s = -math.inf  # on the monotonic clock, by `renew`
@@ -77,9 +78,9 @@ class ReloadingChannel(Generic[Stub]):
             await connection.channel.close(None)
 
     def _newest(self) -> _Connection[Stub]:
-        credentials = None if self._tls is None else self._tls.get()
-        if credentials is not self._credentials:
-            self._credentials = credentials
+        loaded = None if self._tls is None else self._tls.get()
+        if loaded is not self._loaded:
+            self._loaded = loaded
             self._replace()
         return self._connection
 
@@ -90,7 +91,7 @@ class ReloadingChannel(Generic[Stub]):
     def _connect(self) -> _Connection[Stub]:
         channel = open_channel(
             self._target,
-            self._credentials,
+            None if self._loaded is None else self._loaded.credentials,
             policy=self._policy,
             health_service=self._health_service,
             silence_s=self._silence_s,

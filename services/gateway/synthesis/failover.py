@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ log = logging.getLogger("csm.gateway")
 Outcome = Literal["resumed", "failed", "exhausted"]
 Report = Callable[[StageName, Outcome], None]
 
-ASK_FULL_AGAIN_S = 0.25  # and after a replica of another bundle
-FIRST_DELAY_S, MOST_DELAY_S = 0.05, 1.0  # between two calls to a full stage
+AFTER_MISFIT_S = 0.25  # until the next call, after a replica of another bundle
+FIRST_DELAY_S, MOST_DELAY_S = 0.05, 0.5  # between two calls to a full stage, each of which asks one replica
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +49,6 @@ class _Loss:
     is_lost: bool = False  # so far only misfits have come, and nothing was lost
 
 
-@dataclass(slots=True)
-class _Full:
-    """A stage whose queue has been full for a while."""
-
-    until_s: float  # on the clock
-    delay_s: float = FIRST_DELAY_S  # before the next call
-
-
 class Failovers:
     """The failovers of one utterance. Each sentence of a text is one."""
 
@@ -67,19 +60,25 @@ class Failovers:
         clock: Callable[[], float] = time.monotonic,
         *,
         has_listener: bool = False,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         """report: called once for each loss, with its outcome. report_full: called for each call that a full codec
         refused. has_listener: the caller has audio already. Where all that were asked are full, this first delays the
-        stream, and fails it only after `full_wait_s`
+        stream, and fails it only after `full_wait_s`. chance: from 0 to 1
         """
         self._limits = limits
         self._report = report
         self._full_codecs = FullReplicas(limits.most_full, report_full)
         self.has_listener = has_listener  # becomes true with the first audio
-        self._clock = clock
+        self._clock, self._chance = clock, chance
         self._count = 0
         self._losses: dict[StageName, _Loss] = {}
-        self._full: dict[StageName, _Full] = {}
+        self._full_until_s: dict[StageName, float] = {}  # on the clock
+        self._delays_s: dict[StageName, float] = {}  # after the next refusal, of stages whose last answer was one
+
+    def is_full(self, stage: StageName) -> bool:
+        """Whether the last call to the stage found room nowhere, so that its replicas are asked one by one."""
+        return stage in self._delays_s
 
     async def prepare(
         self, error: StageError, remaining_s: float, find_replica: Callable[[float], Awaitable[object]]
@@ -90,6 +89,8 @@ class Failovers:
         seconds. A replica of another bundle is no end: others may fit. Raises StageError: `error` itself when it is
         neither, else the loss that no replica took over.
         """
+        if error.reason != FULL:
+            self._delays_s.pop(error.stage, None)
         # A call to an engine has moved on by itself, for the sake of its conversation.
         if error.stage == "CODEC" and error.reason == FULL and self._full_codecs.moves_on():
             return
@@ -144,11 +145,12 @@ class Failovers:
         if left_s <= 0:
             why = error.message if is_misfit(error) else "no replica took it up in time"
             raise self._give_up(loss, "failed", why)
-        await asyncio.sleep(min(ASK_FULL_AGAIN_S, left_s))
+        await asyncio.sleep(min(self._delay_s(error) if error.reason == FULL else AFTER_MISFIT_S, left_s))
 
     def answered(self, stage: StageName) -> None:
         """The stage's newest call has begun to answer."""
-        self._full.pop(stage, None)
+        self._full_until_s.pop(stage, None)
+        self._delays_s.pop(stage, None)
         if stage == "CODEC":
             self._full_codecs.forget()
         if (loss := self._losses.pop(stage, None)) and loss.is_lost:
@@ -156,18 +158,22 @@ class Failovers:
             self._tell(stage, "resumed")
 
     async def _wait_for_room(self, error: StageError, remaining_s: float) -> None:
-        """Waits before the next call to a full stage. The delay doubles each time, up to the stage's own retry delay.
-
-        Raises `error` when the stage has been full for `full_wait_s`.
-        """
+        """Waits before the next call to a full stage. Raises `error` when it has been full for `full_wait_s`."""
         now_s = self._clock()
-        full = self._full.setdefault(error.stage, _Full(now_s + self._limits.full_wait_s))
-        left_s = min(full.until_s - now_s, remaining_s)
+        until_s = self._full_until_s.setdefault(error.stage, now_s + self._limits.full_wait_s)
+        left_s = min(until_s - now_s, remaining_s)
         if left_s <= 0:
             raise error
+        await asyncio.sleep(min(self._delay_s(error), left_s))
+
+    def _delay_s(self, error: StageError) -> float:
+        """Before the next call to a full stage. It doubles each time, up to the stage's own retry delay, and is up to a
+        half shorter by chance, for streams that were lost together.
+        """
+        delay_s = self._delays_s.get(error.stage, FIRST_DELAY_S)
+        self._delays_s[error.stage] = min(2 * delay_s, MOST_DELAY_S)
         asked_s = MOST_DELAY_S if error.retry_delay_s is None else error.retry_delay_s
-        await asyncio.sleep(min(full.delay_s, asked_s, left_s))
-        full.delay_s = min(2 * full.delay_s, MOST_DELAY_S)
+        return min(delay_s, asked_s) * (1 - self._chance() / 2)
 
     def _count_one(self, stage: StageName, loss: _Loss) -> None:
         if self._count >= self._limits.most:

@@ -206,7 +206,10 @@ class Synthesis:
             self._failovers.answered("ENGINE")
             return engine_pb2.GenerateComplete(finish_reason=reason, frame_count=self._buffer.frame_count)
         complete: engine_pb2.GenerateComplete | None = None
-        async with aclosing(self._engine.generate(request, deadline.remaining_s, self._conversation)) as responses:
+        call = self._engine.generate(
+            request, deadline.remaining_s, self._conversation, is_asking=self._failovers.is_full("ENGINE")
+        )
+        async with aclosing(call) as responses:
             async for response in responses:
                 match response.WhichOneof("event"):
                     case "started":

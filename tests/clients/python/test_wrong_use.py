@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import math
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
-from csm_client import AsyncClient, Client, DeadlineExceededError, IncompleteAudioError, Turn
+from csm_client import AsyncClient, Client, ClientClosedError, DeadlineExceededError, IncompleteAudioError, Turn
 from csm_client.requests import create_voice_request, stream_request, unary_request
 
 from services.common.rpc.calls import Context
@@ -61,6 +62,32 @@ async def test_a_deadline_that_grpc_cannot_hold_is_refused(kind: Any, timeout_s:
     """Calls would end at once."""
     with pytest.raises(ValueError, match=f"timeout_s is {timeout_s}".replace("+", r"\+")):
         kind("127.0.0.1:1", timeout_s=timeout_s)
+
+
+CALLS = [
+    lambda client: client.synthesize("Hello."),
+    lambda client: client.stream_synthesize("Hello."),
+    lambda client: client.stream_synthesize_text(["Hello."]),
+    lambda client: client.server_info(),
+    lambda client: client.list_voices(),
+    lambda client: client.get_voice("ann"),
+    lambda client: client.delete_voice("ann"),
+    lambda client: client.create_voice("ann", speaker=0),
+    lambda client: client.detect_watermark(b"RIFF"),
+    lambda client: client.find_watermarks(io.BytesIO(b"RIFF")),
+]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__code__.co_names[0])
+async def test_a_call_of_a_closed_client_says_so(call: Any) -> None:
+    blocking, client = Client("127.0.0.1:1"), AsyncClient("127.0.0.1:1")
+    for _ in range(2):
+        blocking.close()
+        await client.close()
+    with pytest.raises(ClientClosedError, match="The client is closed"):
+        call(blocking)
+    with pytest.raises(ClientClosedError, match="The client is closed"):
+        await call(client)
 
 
 def test_the_blocking_client_refuses_asynchronous_pieces() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 import shutil
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ from csm_client import AsyncClient, CsmClientError
 from bench.deployment.process import StageProcess
 from services.http.settings import HttpSettings
 from services.http.stage import start_http
+from tests.support.authority import Authority
 from tests.support.tiny.bundle import write_tiny_bundle
 
 pytestmark = pytest.mark.slow
@@ -32,9 +35,9 @@ def expressions(repository: Path) -> Iterator[str]:
     rules = yaml.safe_load((repository / "deploy/prometheus/rules.yaml").read_text())
     for group in rules["groups"]:
         for rule in group["rules"]:
-            value, _, threshold = rule["expr"].rpartition(" > ")
-            assert value and float(threshold) >= 0, rule["expr"]
-            yield value
+            found = re.fullmatch(r"(.+) [<>] ([0-9.]+)", rule["expr"], re.DOTALL)
+            assert found, rule["expr"]
+            yield found[1]
     dashboard = json.loads((repository / "deploy/grafana/dashboard.json").read_text())
     for panel in dashboard["panels"]:
         for target in panel["targets"]:
@@ -85,9 +88,10 @@ async def values(client: httpx.AsyncClient, expression: str) -> list[tuple[dict[
     return [(found["metric"], float(found["value"][1])) for found in body["data"]["result"]]
 
 
-async def speak(target: str, url: str) -> None:
-    """Calls of all kinds: complete, cancelled, refused by a full engine, over HTTP."""
-    async with AsyncClient(target, timeout_s=WAIT_S) as client, httpx.AsyncClient(timeout=WAIT_S) as http:
+async def speak(target: str, url: str, ca: Path) -> None:
+    """Calls of all kinds: complete, cancelled, refused by a full engine, over HTTPS."""
+    http = httpx.AsyncClient(timeout=WAIT_S, verify=ssl.create_default_context(cafile=str(ca)))
+    async with AsyncClient(target, timeout_s=WAIT_S) as client, http:
         await client.synthesize("Hello.", max_seconds=1.0)
         stream = client.stream_synthesize("Hello there.", max_seconds=20.0)
         async for _ in stream:
@@ -124,11 +128,13 @@ async def test_every_expression_gives_numbers_on_real_data(repository: Path, tmp
         stack.push_async_callback(gateway.kill)
         await gateway.start()
         await gateway.wait_ready()
+        authority = Authority()
         door = await start_http(
             HttpSettings(
                 host="127.0.0.1",
                 port=0,
                 metrics_port=0,
+                **authority.write(tmp_path),
                 gateway_target=f"127.0.0.1:{gateway.api_port}",
                 gateway_health_target=f"127.0.0.1:{gateway.health_port}",
             )
@@ -138,7 +144,7 @@ async def test_every_expression_gives_numbers_on_real_data(repository: Path, tmp
         rules = repository / "deploy/prometheus/rules.yaml"
         prometheus = await stack.enter_async_context(running_prometheus(tmp_path, rules, ports))
         for _ in range(2):  # a series that is born in the first has an increase in the second
-            await speak(f"127.0.0.1:{gateway.api_port}", door.url)
+            await speak(f"127.0.0.1:{gateway.api_port}", door.url, authority.write_ca(tmp_path))
             await asyncio.sleep(3)
         wrong = {}
         for expression in expressions(repository):

@@ -8,17 +8,14 @@ import gzip
 import hashlib
 import json
 import socket
-import ssl
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.services.gateway.voices.callers import wav
 from tests.services.http.test_websocket import talking
-from tests.support.authority import Authority
 from tests.support.door.fake_door import FakeDoor, fake_door
 
 SPEECH = "/v1/audio/speech"
@@ -203,55 +200,6 @@ async def test_small_pieces_are_sent_without_delay(door: FakeDoor) -> None:
 async def test_taken_port_is_an_error(door: FakeDoor) -> None:
     with pytest.raises(OSError, match="Cannot listen"):
         async with fake_door(port=door.stage.server.port):
-            pass
-
-
-async def test_tls_with_client_certificates(tmp_path: Path, body: dict[str, Any]) -> None:
-    authority = Authority()
-    files = authority.write(tmp_path / "server")
-    ca = authority.write_ca(tmp_path)
-    own = authority.write(tmp_path / "client")
-    async with fake_door(**files, tls_client_ca=ca) as door:
-        url = door.url.replace("http", "https", 1) + SPEECH
-        context = ssl.create_default_context(cafile=str(ca))
-        async with httpx.AsyncClient(verify=context, trust_env=False) as client:
-            with pytest.raises(httpx.TransportError):
-                await client.post(url, json=body)
-        context.load_cert_chain(own["tls_certificate"], own["tls_key"])
-        for _ in range(2):
-            async with httpx.AsyncClient(verify=context, trust_env=False) as client:
-                assert (await client.post(url, json=body)).status_code == 200
-            authority.write(tmp_path / "server")  # another certificate: clients' ones are still known
-
-
-async def test_replaced_certificate_is_used_and_a_wrong_one_is_not(tmp_path: Path) -> None:
-    old, new = Authority(), Authority()
-    files = old.write(tmp_path)
-    async with fake_door(**files) as door:
-        url = door.url.replace("http", "https", 1) + "/healthz"
-
-        async def answers_to(authority: Authority) -> bool:
-            context = ssl.create_default_context(cadata=authority.pem.decode())
-            async with httpx.AsyncClient(verify=context, trust_env=False) as client:
-                try:
-                    return (await client.get(url)).status_code == 200
-                except httpx.TransportError:
-                    return False
-
-        assert await answers_to(old) and not await answers_to(new)
-        new.write(tmp_path)
-        assert await answers_to(new) and not await answers_to(old)
-        files["tls_key"].write_text("no key")
-        assert await answers_to(new)
-        for outcome in ("used", "refused"):
-            labels = {"setting": "tls_certificate", "outcome": outcome}
-            assert door.stage.door.metrics.registry.get_sample_value("stage_file_reloads_total", labels) == 1
-
-
-async def test_wrong_tls_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "x.pem").write_text("no certificate")
-    with pytest.raises(OSError, match="--tls-certificate"):
-        async with fake_door(tls_certificate=tmp_path / "x.pem", tls_key=tmp_path / "x.pem"):
             pass
 
 

@@ -1,7 +1,7 @@
 """The `csm` program: say, serve-info, voices, detect.
 
-Exit codes: 0 done, 1 failed (a sentence says why), 2 wrong arguments, 3 no watermark found, 130 interrupted, 143 ended
-by SIGTERM.
+Exit codes: 0 done, 1 failed (a sentence says why), 2 wrong arguments, 3 no watermark found, 130 interrupted, 129 ended
+by SIGHUP, 143 by SIGTERM.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from csm_client.errors import CsmClientError, ServerError
 from csm_client.tables.encodings import ENCODINGS
 from csm_client.tables.sampling import SAMPLING
 
-INTERRUPTED, TERMINATED = 130, 143
+INTERRUPTED = 130
+SIGNALLED = 128  # and the number of the signal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,14 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     if parsed.command == "voices" and (wrong := wrong_voices_arguments(parsed)):
         parser.error(wrong)
+    ended_by: list[signal.Signals] = []
     try:
-        return asyncio.run(exit_code_of(_run(parsed), parsed.target))
+        return asyncio.run(exit_code_of(_run(parsed, ended_by), parsed.target))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except asyncio.CancelledError:
-        print("ended by SIGTERM", file=sys.stderr)
-        return TERMINATED
+        print(f"ended by {ended_by[0].name}", file=sys.stderr)
+        return SIGNALLED + ended_by[0]
 
 
 def _settle_streams() -> None:
@@ -69,11 +71,9 @@ async def exit_code_of(work: Awaitable[int], target: str) -> int:
     return 1
 
 
-async def _run(arguments: Namespace) -> int:
-    task = asyncio.current_task()
-    assert task is not None
-    with suppress(NotImplementedError, RuntimeError):  # on Windows; on another thread than the main one
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+async def _run(arguments: Namespace, ended_by: list[signal.Signals]) -> int:
+    """ended_by: takes the signals that have cancelled it"""
+    _cancel_at_signals(ended_by)
     async with AsyncClient(arguments.target, timeout_s=arguments.deadline, **_connection(arguments)) as client:
         match arguments.command:
             case "say":
@@ -84,6 +84,23 @@ async def _run(arguments: Namespace) -> int:
                 return await detect(client, arguments.file, arguments.key_id, as_json=arguments.json)
             case _:
                 return await _serve_info(client)
+
+
+def _cancel_at_signals(ended_by: list[signal.Signals]) -> None:
+    """SIGTERM and SIGHUP cancel the running task. A SIGHUP that is ignored, as under nohup, still is."""
+    task = asyncio.current_task()
+    assert task is not None
+
+    def end(received: signal.Signals) -> None:
+        ended_by.append(received)
+        task.cancel()
+
+    signals = [signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
+    with suppress(NotImplementedError, RuntimeError):  # on Windows; on another thread than the main one
+        for each in signals:
+            asyncio.get_running_loop().add_signal_handler(each, end, each)
 
 
 def _connection(arguments: Namespace) -> ConnectionOptions:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
-import subprocess
-import sys
 import wave
 from pathlib import Path
 from typing import Any
@@ -191,22 +188,3 @@ def test_folder_is_refused_before_anything_is_made(
     assert main(["say", "Hello.", option, out, "--target", server.target]) == 1
     assert "is a folder; it must be a file." in capsys.readouterr().err
     assert server.deployment.engine.calls == []
-
-
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_leaves_no_file_and_frees_the_engine(server: Any, tmp_path: Path, sent: int, code: int) -> None:
-    server.deployment.engine.script.pause_at = 5
-    # A shell without job control makes its background ignore interrupts, and children inherit that. It is undone in
-    # the program, not by preexec_fn: Python in a forked child crashes at times beside gRPC's threads.
-    heeding = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    run = f"{heeding}; runpy.run_module('csm_client', run_name='__main__', alter_sys=True)"
-    command = [sys.executable, "-c", run, "say", "Hello.", "--out", "x.wav", "--target", server.target]
-    environment = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        while "s of audio" not in (line := process.stderr.readline()):
-            assert line, "The program has ended."
-        process.send_signal(sent)
-        assert process.wait(20) == code
-    server.do(lambda: server.deployment.engine.calls[0].ended.wait()).result(60)
-    assert list(tmp_path.iterdir()) == []

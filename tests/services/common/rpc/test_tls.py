@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from csm.codec.v1 import codec_pb2, codec_pb2_grpc
 from services.common.rpc.server import StageServer, StageService
 from services.common.rpc.tls import TlsFileError
 from services.common.settings import StageSettings, load_settings
-from tests.support.authority import Authority, write_pair
+from tests.support.authority import Authority, end_s, write_pair
 
 NAME = "csm.codec.v1.CodecService"
 
@@ -93,6 +94,25 @@ async def test_replaced_certificate_is_taken_up_and_a_broken_one_is_not(tmp_path
         first.write(tmp_path)
         assert await ask(server, grpc.ssl_channel_credentials(first.pem)) == "fine"
         assert seen("stage_file_refused", setting) == 0
+
+
+async def test_end_of_the_certificate_in_use_is_shown_also_before_the_next_handshake(tmp_path: Path) -> None:
+    authority = Authority()
+
+    def shown_end_s() -> float | None:
+        labels = {"setting": "tls_certificate"}
+        return server.metrics.registry.get_sample_value("stage_certificate_not_after_timestamp_seconds", labels)
+
+    files = authority.write(tmp_path)
+    async with serving(**files) as server:
+        assert shown_end_s() == end_s(files["tls_certificate"].read_bytes())
+        new = authority.issue(ends=datetime(2049, 1, 2, tzinfo=UTC))
+        write_pair(tmp_path, *new)
+        assert shown_end_s() == end_s(new[1])
+        write_pair(tmp_path, b"no key", authority.issue()[1])
+        assert shown_end_s() == end_s(new[1])
+    async with serving() as server:
+        assert shown_end_s() is None
 
 
 async def test_unusable_file_stops_the_start_and_names_the_flag(tmp_path: Path) -> None:

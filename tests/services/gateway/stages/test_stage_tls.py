@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from services.common.settings import StageSettings, load_settings
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import GatewayStage, start_gateway
 from services.gateway.stages.reloading_channel import ReloadingChannel
-from tests.support.authority import Authority, write_pair
+from tests.support.authority import Authority, end_s, write_pair
 from tests.support.fake_stages import FRAME_SAMPLES, FakeCodec, FakeEngine
 
 READY_S = 20.0
+ENDS = "stage_certificate_not_after_timestamp_seconds"
 
 
 @asynccontextmanager
@@ -123,6 +125,21 @@ async def test_streams_that_run_outlive_a_new_certificate_and_wrong_files_change
         for outcome in ("used", "refused")
     ]
     assert outcomes == [1, 1]
+
+
+async def test_end_of_the_certificate_that_the_gateway_shows_its_stages_is_in_its_metrics(tmp_path: Path) -> None:
+    ours = Authority()
+    own = ours.write(tmp_path / "gateway")
+    files = {"stage_tls_certificate": own["tls_certificate"], "stage_tls_key": own["tls_key"]}
+    labels = {"setting": "stage_tls_certificate"}
+    async with deployment(ours.write(tmp_path), stage_tls_ca=ours.write_ca(tmp_path), **files) as gateway:
+        shown = gateway.server.metrics.registry.get_sample_value
+        assert shown(ENDS, labels) == end_s(own["tls_certificate"].read_bytes())
+        new = ours.issue(ends=datetime(2049, 1, 2, tzinfo=UTC))
+        write_pair(tmp_path / "gateway", *new)
+        assert shown(ENDS, labels) == end_s(new[1])
+    async with deployment(ours.write(tmp_path), stage_tls_ca=ours.write_ca(tmp_path)) as gateway:
+        assert gateway.server.metrics.registry.get_sample_value(ENDS, labels) is None
 
 
 async def test_the_old_channel_closes_with_its_last_call(tmp_path: Path) -> None:

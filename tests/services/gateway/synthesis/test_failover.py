@@ -24,11 +24,16 @@ class Bench:
     outcomes: list[tuple[StageName, Outcome]] = field(default_factory=list)
     full: list[FullOutcome] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
+    chance: float = 0.0
     nobody: StageError | None = None  # what looking for a replica ends with
 
     def __post_init__(self) -> None:
         self.failovers = Failovers(
-            self.limits, lambda stage, what: self.outcomes.append((stage, what)), self.full.append, lambda: self.now_s
+            self.limits,
+            lambda stage, what: self.outcomes.append((stage, what)),
+            self.full.append,
+            lambda: self.now_s,
+            chance=lambda: self.chance,
         )
 
     async def find(self, wait_s: float) -> None:
@@ -82,7 +87,7 @@ async def test_a_full_stage_is_asked_again_after_twice_the_time_and_not_for_ever
     full = answer(Code.UNAVAILABLE, "QUEUE_FULL")
     while sum(waits) < 4.0:
         await bench.prepare(full)
-    assert waits == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 0.45])
+    assert waits == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.25])
     assert await bench.refused(full) is full
 
 
@@ -121,7 +126,7 @@ async def test_a_lost_stream_passes_full_codecs_by_before_it_waits(monkeypatch: 
         await bench.prepare(FULL_CODEC)
     assert waits == []
     await bench.prepare(FULL_CODEC)
-    assert waits == [0.25]
+    assert waits == [0.05]
     bench.failovers.answered("CODEC")
     assert bench.outcomes == [("CODEC", "resumed")]
 
@@ -211,7 +216,7 @@ MISFIT = answer(Code.FAILED_PRECONDITION, "CODEC_MISMATCH", "CODEC")
 
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.gateway.synthesis.failover.ASK_FULL_AGAIN_S", 0.001)
+    monkeypatch.setattr("services.gateway.synthesis.failover.AFTER_MISFIT_S", 0.001)
 
 
 async def test_replicas_of_another_bundle_are_passed_over_until_the_wait_is_over(no_pause: None) -> None:
@@ -271,7 +276,8 @@ async def test_with_failovers_off_another_bundle_ends_the_stream() -> None:
 async def test_full_replicas_cost_no_failover_and_are_asked_until_the_wait_is_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("services.gateway.synthesis.failover.ASK_FULL_AGAIN_S", 0.001)
+    for delay in ("FIRST_DELAY_S", "MOST_DELAY_S"):
+        monkeypatch.setattr(f"services.gateway.synthesis.failover.{delay}", 0.001)
     bench = Bench(FailoverLimits(most=1, wait_s=5.0))
     loss = unreachable("ENGINE")
     await bench.prepare(loss)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -28,7 +29,7 @@ async def found(wait_s: float) -> None:
 
 def heard(limits: FailoverLimits) -> Failovers:
     clock = asyncio.get_running_loop().time
-    return Failovers(limits, lambda *loss: None, lambda outcome: None, clock, has_listener=True)
+    return Failovers(limits, lambda *loss: None, lambda outcome: None, clock, has_listener=True, chance=lambda: 0.0)
 
 
 async def seconds_of(failovers: Failovers, error: StageError, *, deadline_s: float = 3600.0) -> list[float]:
@@ -83,6 +84,45 @@ def test_after_a_loss_full_replicas_are_waited_for_no_less_than_absent_ones(monk
             while True:
                 await failovers.prepare(full(), 3600.0, found)
         assert ended.value is loss and clock() - began_s == pytest.approx(WAIT_S, abs=0.01)
+
+    run_in_virtual_time(main(), monkeypatch)
+
+
+@pytest.mark.parametrize("first", [full, unreachable])
+def test_a_wait_is_up_to_a_half_shorter_by_chance(
+    first: Callable[[StageName], StageError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streams that were lost together do not ask together."""
+
+    async def main() -> None:
+        clock, chances = asyncio.get_running_loop().time, iter([0.0, 0.5, 1.0, 0.0, 1.0])
+        limits = FailoverLimits(3, WAIT_S, FULL_WAIT_S)
+        failovers = Failovers(
+            limits, lambda *loss: None, lambda outcome: None, clock, has_listener=True, chance=lambda: next(chances)
+        )
+        waits = []
+        if first is unreachable:
+            await failovers.prepare(first("ENGINE"), 3600.0, found)
+        for _ in range(5):
+            began_s = clock()
+            await failovers.prepare(full(), 3600.0, found)
+            waits.append(clock() - began_s)
+        assert waits == pytest.approx([0.05, 0.075, 0.1, 0.4, 0.25], abs=1e-3)
+
+    run_in_virtual_time(main(), monkeypatch)
+
+
+def test_a_stage_is_full_until_it_answers_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        failovers = heard(FailoverLimits(3, WAIT_S, FULL_WAIT_S))
+        assert not failovers.is_full("ENGINE")
+        await failovers.prepare(full(), 3600.0, found)
+        assert failovers.is_full("ENGINE") and not failovers.is_full("CODEC")
+        failovers.answered("ENGINE")
+        assert not failovers.is_full("ENGINE")
+        await failovers.prepare(full(), 3600.0, found)
+        await failovers.prepare(unreachable("ENGINE"), 3600.0, found)
+        assert not failovers.is_full("ENGINE")
 
     run_in_virtual_time(main(), monkeypatch)
 

@@ -1,0 +1,75 @@
+"""Signals at `csm say`: none leaves a file or keeps the engine."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def command(target: str, hangup: str = "SIG_DFL") -> list[str]:
+    """hangup: what SIGHUP is when the program starts
+
+    A shell without job control makes its background ignore interrupts, and children inherit that. It is undone in the
+    program, not by preexec_fn: Python in a forked child crashes at times beside gRPC's threads.
+    """
+    heeding = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    heeding += f"; signal.signal(signal.SIGHUP, signal.{hangup})"
+    run = f"{heeding}; runpy.run_module('csm_client', run_name='__main__', alter_sys=True)"
+    return [sys.executable, "-c", run, "say", "Hello.", "--out", "x.wav", "--target", target]
+
+
+@contextmanager
+def saying(server: Any, folder: Path, hangup: str = "SIG_DFL") -> Iterator[subprocess.Popen[str]]:
+    """The program once it has written some audio; the engine then makes no more."""
+    server.deployment.engine.script.pause_at = 5
+    run, environment = command(server.target, hangup), {"PYTHONPATH": ":".join(path for path in sys.path if path)}
+    with subprocess.Popen(run, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "s of audio" not in (line := process.stderr.readline()):
+            assert line, "The program has ended."
+        yield process
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_leaves_no_file_and_frees_the_engine(server: Any, tmp_path: Path, sent: int, code: int) -> None:
+    with saying(server, tmp_path) as process:
+        process.send_signal(sent)
+        assert process.wait(20) == code
+    server.do(lambda: server.deployment.engine.calls[0].ended.wait()).result(60)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_closed_terminal_leaves_no_file_and_frees_the_engine(server: Any, tmp_path: Path) -> None:
+    """Nothing can be written there any more, not even why the program ends."""
+    server.deployment.engine.script.pause_at = 5
+    ours, terminal = pty.openpty()
+    adopt = f"import os; os.close(os.open({os.ttyname(terminal)!r}, os.O_RDWR)); "  # of a session that has none
+    run = command(server.target)
+    run[2] = adopt + run[2]
+    environment = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
+    with subprocess.Popen(run, cwd=tmp_path, env=environment, stderr=terminal, start_new_session=True) as process:
+        os.close(terminal)
+        shown = b""
+        while b"s of audio" not in shown:
+            shown += os.read(ours, 1024)
+        os.close(ours)
+        assert process.wait(20) != 0
+    server.do(lambda: server.deployment.engine.calls[0].ended.wait()).result(60)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_closed_terminal_does_not_end_a_program_that_ignores_it_as_under_nohup(server: Any, tmp_path: Path) -> None:
+    with saying(server, tmp_path, hangup="SIG_IGN") as process:
+        process.send_signal(signal.SIGHUP)
+        server.do(server.deployment.engine.script.resume.set)
+        assert process.wait(60) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["x.wav"]
