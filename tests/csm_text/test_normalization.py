@@ -24,12 +24,12 @@ DIGESTS = {  # of normalization.tsv, everyday.tsv and answers.tsv
     "english-phonemes-1": (
         "09c91a82a503aff746177eee1e8f9d7fa777410f80c6a305e956db0a376eaa39",
         "a3895ef5624a51578e30a8a92a650e02701724c261a180b570c05c0ca819b906",
-        "8a5a1f84bb956ed4da465841142aa333abc96492670c9497b33af405cf4b4262",
+        "0d520ce33d0638c3d2e609645720ca41cfc7cefcfcafdf698004baf915ac6522",
     ),
     "english-phonemes-2": (
         "6a8ee8f352ede021b80ee45eea8b9883b3bffb81f21bbbf110be892a5f6e0592",
         "ed381a9b9523b34ad6039dfec18d48c23c54754d19d6faccc2e1e94380a0cfbd",
-        "d0843c097aecdf1c6a8b9fef0542456a806b8235d102b7a09cca7360fb45218c",
+        "cd3f08ddd01350c104167fb33efa17824dd19ecba09fce62f2fcd86e42e8c57e",
     ),
 }
 

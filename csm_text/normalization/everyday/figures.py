@@ -32,7 +32,8 @@ _CODE_WORDS = (  # before digits that are said one by one
     "zip ",
 )
 SPELLED_NUMBER = (
-    r"(?<![\w.,-])(?P<groups>\d{3}-\d{2}-\d{4}|\d{4}(?:[ -]\d{4}){3}|(?:\d{1,7}-){4}\d{1,7}"
+    r"(?<![\w.,-])(?P<groups>\d{3}-\d{2}-\d{4}|\d{4}(?:[ -]\d{4}){3}"
+    r"|(?:\d{1,7}-){4}\d{1,7}|\d{2,4}-\d{6,9}(?:-\d{5,9})?"
     r"|\d{2}-\d{2}-\d{2}(?=\.|$|\s[a-z]))"
     r"(?![\w-]|,\d)"
 )
@@ -108,6 +109,13 @@ def _date(read: Callable[[Groups], str]) -> Reader:
     return reader
 
 
+def _day_month(reading: Reading, found: Groups) -> None:
+    words = dates.day_month(found)
+    without = re.search(r"(?:Happy|happy|every|this|next|last)\s$", reading.before(6))
+    reading.say(words.removeprefix("the ") if without else words)
+    _pause(reading)
+
+
 def _mixed(reading: Reading, found: Groups) -> None:
     """Letters and figures; the letters of a formula are spelled: "H2SO4"."""
     mixed = found["mixed"] or ""
@@ -138,7 +146,7 @@ REPLACED: dict[str, tuple[str, Reader]] = {
     "slash_date": (dates.SLASH_DATE, _dotted_date),
     "iso_date": (dates.ISO_DATE, _date(dates.iso_date)),
     "month_day": (dates.MONTH_DAY, _date(dates.month_day)),
-    "day_month": (dates.DAY_MONTH, _date(dates.day_month)),
+    "day_month": (dates.DAY_MONTH, _day_month),
     "mixed": (
         r"(?<![A-Za-z0-9])(?P<mixed>[A-Za-z]{1,40}\d[A-Za-z0-9]{0,40}|\d{1,40}[A-Za-z][A-Za-z0-9]{0,40})",
         _mixed,

@@ -41,6 +41,8 @@ STATE = (
 ZIP = r"(?<=[A-Z]{2}\s)(?P<zip>\d{5})(?:-(?P<zipmore>\d{4}))?(?![\d,-])"
 SAINT = r"(?<![A-Za-z0-9'])(?P<saint>St|Dr(?!\.))(?P<saintstop>\.?)\s(?=[A-Z][a-z])"
 DIRECTION = r"(?<=\d\s)(?P<compass>[NSEW])\.?\s(?=[A-Z0-9][A-Za-z0-9]{1,15}\s(?:St|Ave|Rd|Blvd|Dr|Ln|Way)\b)"
+ROAD = r"(?<![A-Za-z0-9])(?P<road>I-|US-|US |Hwy |Route )(?P<roadnumber>\d{1,3})\s(?P<roadway>[NSEW])(?![A-Za-z0-9'.-])"
+THE_SUN = r"(?<=[Tt]he\s)Sun(?P<thesun>)(?=\.)"
 DAY = (
     r"(?<![A-Za-z0-9'])(?P<day>Fri|Tues|Thurs|Thur|Thu)(?![A-Za-z0-9'.-])"
     r"|(?:(?<=\bon )|(?<=\bby )|(?<=next )|(?<=last )|(?<=this )|(?<=until ))(?P<onday>Mon|Tue|Wed|Sat|Sun)"
@@ -96,6 +98,12 @@ def _saint(reading: Reading, found: Groups) -> None:
             reading.mark(".")
 
 
+def _road(reading: Reading, found: Groups) -> None:
+    for word in re.findall("[A-Za-z]+", found["road"] or ""):
+        reading.word({"Hwy": "highway"}.get(word, word))
+    reading.say(f"{numbers.cardinal(found['roadnumber'] or '0')} {_COMPASS[found['roadway'] or '']}")
+
+
 def _day(found: Groups) -> str:
     return DAYS[found["day"] or found["onday"] or found["daybefore"] or ""]
 
@@ -124,6 +132,8 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("zip", ZIP, _zip),
     ("day_month_year", DAY_MONTH_YEAR, said(_day_month_year)),
     ("figure_date", FIGURE_DATE, said(_figure_date)),
+    ("road", ROAD, _road),
+    ("the_sun", THE_SUN, said(lambda found: "sun")),
     ("direction", DIRECTION, said(lambda found: _COMPASS[found["compass"] or ""])),
     ("saint", SAINT, _saint),
     ("days_joined", DAYS_JOINED, said(lambda found: f"{found['wholeday']} to")),

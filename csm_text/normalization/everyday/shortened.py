@@ -100,13 +100,17 @@ VERSUS = r"(?<=[A-Za-z.)]\s)v\.\s(?=[A-Z])(?P<against>)|(?<![A-Za-z0-9'.])[Vv]s(
 CIRCA = r"(?<![A-Za-z0-9'.])c\.\s?(?=[1-9]\d{2,3}(?!\d))"
 CENTURY = r"(?<=\d(?:st|nd|rd|th)\s)c\.(?P<centuryend>(?=\s*$))?"
 SUFFIX = r"(?<![A-Za-z])(?P<namesuffix>[JS]r)\.'s(?![A-Za-z])"
-NUMBER_OF = r"(?<![A-Za-z0-9'])(?:[Nn]o\.|#)(?=\sof\s)"
+NUMBER_OF = (
+    r"(?<![A-Za-z0-9'])(?:[Nn]o\.|#)(?=\sof\s)"
+    r"|(?:(?<=order )|(?<=Order )|(?<=nvoice )|(?<=ccount )|(?<=icket )|(?<=hone )|(?<=erial ))[Nn]o\.(?=\sis\s|:)"
+)
 SPOKEN = {
     "c/o": "care of",
     "I AM": "i am",
     "pH": "P H",
     "iOS": "I O S",
     "YoY": "year over year",
+    "y/y": "year over year",
     "QoQ": "quarter over quarter",
     "MoM": "month over month",
     "TL;DR": "T L D R",

@@ -13,6 +13,7 @@ from csm_text.normalization.rules import Reader, said
 _SCALES = {"C": "Celsius", "F": "Fahrenheit"}
 _N = amounts.NUMBER
 _per = "|".join(PER)
+_no_more = "(?![A-Za-z0-9'/^-])"
 _free = "(?<![A-Za-z0-9.])"
 _side = r"(?:\d{1,6}(?:\.\d{1,4})?(?:[ -]\d/\d{1,2})?|\d/\d{1,2})"
 _side_unit = r"(?:'(?:\s?\d{1,2}\")?|\"|\s?(?:feet|ft|inches|inch|in|meters|yd|cm|mm|km|px|m)\.?(?![A-Za-z]))"
@@ -41,7 +42,7 @@ FEET = (
     r"(?:(?<![A-Za-z0-9.'])|(?<=['\d]x))(?P<feet>\d{1,3})'"
     r"(?:\s?(?P<inches>\d{1,2})(?:\"|'')|(?<=[3-8]')(?P<bareinches>1[01]|\d)(?!['\d]))?(?![A-Za-z0-9])"
 )
-MEASURE = amounts.MEASURE.replace(amounts.UNITS, ANY_UNIT).replace(_free, rf"(?:{_free}|(?<=\dx))", 1)
+MEASURE = amounts.MEASURE.replace(amounts.UNITS, ANY_UNIT).replace(_free, rf"(?:{_free}(?<!\bI-)|(?<=\dx))", 1)
 DEGREE_RANGE = rf"(?<![\w.,-])(?P<degreelow>-?{_N})(?:\.(?P<degreepart>\d))?\s?[-–]\s?(?=-?{_N}(?:\.\d)?\s?°)"
 DEGREE_SCALE = r"(?<=degrees\s)(?P<degreescale>[CF])(?![\w'])"
 DEGREES = (
@@ -52,7 +53,13 @@ TIMES_RANGE = rf"(?<![\w.,-])(?P<timeslow>{_N})\s?[-–]\s?(?={_N}x(?![A-Za-z0-9
 COUNTED = rf"(?<=\d\s)(?P<counted>[A-Za-z]{{2,20}})/(?P<countedper>{_per})(?![A-Za-z])"
 TIMES_PER = rf"(?<=\dx)/(?P<timesper>{_per})(?![A-Za-z])"
 UNIT_ALONE = rf"(?:(?<=\s)|(?<=\()|^)(?P<per>per\s)?(?P<alone>{'|'.join(ALONE)})(?![A-Za-z0-9'/-])"
-AGE = r"(?<=\d)\s?y/o(?![A-Za-z])"
+AGE = r"(?<=\d)\s?y(?:/o|\.o\.)(?![A-Za-z])"
+SCALED_UNIT = rf"(?:(?<=illion\s)|(?<=ousand\s))(?P<scaledunit>(?:{ANY_UNIT})(?<![^A-Za-z][A-Za-z])(?<!\.)){_no_more}"
+MILLIONS = r"(?<![\w.,$-])(?!3M)(?P<millions>\d{1,4})M(?=\s(?:people|[a-z]{3,15}s)\b)"
+SECONDS = (
+    r"(?<![\w.,])(?P<secondsof>[1-9]0)s(?:(?<=for \d0s)|(?<=every \d0s)|(?<=after \d0s)|(?<=within \d0s)|(?<== \d0s)"
+    r"|(?=\s(?:timeout|delay|interval|limit|pause|wait)\b))(?![\w'])"
+)
 CROWD = r"(?:(?<=under-)|(?<=over-)|(?<=under )|(?<=over ))(?P<crowd>\d\d)s(?![A-Za-z0-9])"
 DURATION = (
     r"(?<![\w.,:])(?:(?P<days>\d{1,3})d\s?)?(?P<hours>\d{1,3})h\s?(?P<minutes>[0-5]?\d)m(?:in)?"
@@ -195,6 +202,9 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("times_per", TIMES_PER, said(lambda found: f"per {PER[found['timesper'] or '']}")),
     ("unit_alone", UNIT_ALONE, said(_alone)),
     ("age", AGE, said(lambda found: "year old")),
+    ("scaled_unit", SCALED_UNIT, said(lambda found: UNITS[found["scaledunit"] or ""][1])),
+    ("millions", MILLIONS, said(lambda found: f"{numbers.cardinal(found['millions'] or '0')} million")),
+    ("seconds", SECONDS, said(lambda found: f"{numbers.cardinal(found['secondsof'] or '0')} seconds")),
     ("crowd", CROWD, said(lambda found: numbers.plural(numbers.cardinal(found["crowd"] or "0")))),
     ("duration", DURATION, said(_duration)),
     ("short_duration", SHORT_DURATION, said(_short_duration)),

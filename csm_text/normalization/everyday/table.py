@@ -21,23 +21,24 @@ PLAIN = (
 )
 # Names of rules that begin at a letter only, at a figure only, and so on; the others may begin anywhere.
 _LETTER = frozenset(
-    "plain url contraction days_of_month weekdays weekday months drip before_figure release end_of_sentence "
-    "degree degree_letters figured anywhere shortened untitled et_al versus circa century suffix species state "
-    "day days_joined month capital_word shouted letter_range grade letter_a article long_numeral reign century_th "
-    "saint direction net fiscal model slash_capitals function code_before counted unit_alone short_date month_day "
-    "month_year short_month era_year degree_scale doctor latin pair initials abbreviation initial numeral king "
-    "roman language word".split()
+    "plain url road the_sun scaled_unit contraction days_of_month weekdays weekday months drip before_figure "
+    "release end_of_sentence degree degree_letters figured anywhere shortened untitled et_al versus circa century "
+    "suffix species state day days_joined month capital_word shouted letter_range grade letter_a article "
+    "long_numeral reign century_th saint direction net fiscal model slash_capitals function code_before counted "
+    "unit_alone short_date month_day month_year short_month era_year degree_scale doctor latin pair initials "
+    "abbreviation initial numeral king roman language word".split()
 )
 _FIGURE = frozenset(
-    "slash_date time hour spaced money_after cents feet multiple scaled ordinal ratio times number fraction"
-    " year_range digits range size inches inch_part inches_beside height degrees times_range crowd duration"
-    " short_duration half_of_day code_after pence lines groups exponent coefficient figure_date day_month_year zip"
-    " code rating pages emergency hour_range measure_range part_of_unit hundreds season iso_date".split()
+    "slash_date time hour spaced money_after cents feet multiple scaled ordinal ratio times number fraction "
+    "year_range digits range size inches inch_part inches_beside height degrees times_range crowd duration "
+    "short_duration half_of_day code_after pence lines groups exponent coefficient figure_date day_month_year zip "
+    "code seconds millions rating pages emergency hour_range measure_range part_of_unit hundreds "
+    "season iso_date".split()
 )
 _SIGN = frozenset(
-    "phones sign possessed power heading paragraph dots dash mark bracket markup symbol short_year menu money_range"
-    " point_measure tenths port compared either arrow factorial minus star over divided times_per wild order_number"
-    " ending tag tag_number handle dollar_again path until_now star_code".split()
+    "phones sign possessed power heading paragraph dots dash mark bracket markup symbol short_year menu "
+    "money_range point_measure tenths port compared either arrow factorial minus star over divided times_per wild "
+    "order_number ending tag tag_number handle dollar_again path called_on until_now star_code".split()
 )
 _LETTER_OR_FIGURE = frozenset("mail mixed chat spoken_as file short_address dotted".split())
 _FIGURE_OR_SIGN = frozenset("decade phone temperature measure percent decimal degree_range".split())

@@ -33,6 +33,7 @@ PATH = (
 )
 ENDING = rf"(?:(?<=[\s(\[\"'])|^)\.(?P<ending>{_ENDINGS}|NET|net|com|org|gov|edu|io)(?![A-Za-z0-9])"
 NET = r"(?<![A-Za-z0-9])(?P<beforenet>[A-Z][A-Za-z]{1,8})\.NET(?![A-Za-z0-9])"
+CALLED_ON = r"(?<=\))\.(?P<calledon>)(?=[a-z_]\w{0,40}\()"
 DOTTED_NAME = (
     r"(?<![\w.@/-])(?P<dottedname>[A-Za-z_]\w{1,40}(?:\.[A-Za-z_]\w{0,40}){1,5}(?=\()|[a-z_]\w{1,40}(?:\.[a-z_]\w{1,40}){2,5}"
     r"|self\.[a-z_]\w{0,40})(?![\w.@-]|\.\w)"
@@ -154,6 +155,7 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("path", PATH, _path),
     ("ending", ENDING, _ending),
     ("net", NET, _net),
+    ("called_on", CALLED_ON, said(lambda found: "dot")),
     ("dotted_name", DOTTED_NAME, as_words("dottedname")),
     ("port", PORT, said(lambda found: f"colon {numbers.cardinal(found['port'] or '0')}")),
     ("compared", COMPARED, said(lambda found: _COMPARED[found["compared"] or ""])),
