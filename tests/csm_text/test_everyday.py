@@ -15,7 +15,6 @@ from csm_text.normalization.everyday.capitals import roman
 from csm_text.normalization.everyday.layout import FULL
 from csm_text.normalization.everyday.table import RULES_2
 from csm_text.normalization.normalize import Normalizer
-from csm_text.pronunciation.dictionary import Dictionary
 
 TABLES = [Path(__file__).with_name(f"{name}.tsv") for name in ("normalization", "everyday", "answers")]
 WRITTEN = [line.split("\t")[0] for table in TABLES for line in table.read_text(encoding="utf-8").splitlines()]
@@ -59,14 +58,14 @@ class Slow(Normalizer):
     """All rules but that of plain words, tried at every place."""
 
     def __init__(self) -> None:
-        super().__init__(Dictionary(Path(__file__).parents[2] / "csm_text" / "data" / "cmudict.z"), 2)
+        super().__init__(FRONT_END._pronouncer, 2)
         self._whole = re.compile("|".join(f"(?P<rule_{name}>{pattern})" for name, pattern, _ in RULES_2[1:]))
 
     def _matches(self, text: str) -> Iterator[re.Match[str]]:
         return self._whole.finditer(text)
 
 
-SLOW, FAST = Slow(), Normalizer(Dictionary(Path(__file__).parents[2] / "csm_text" / "data" / "cmudict.z"), 2)
+SLOW, FAST = Slow(), Normalizer(FRONT_END._pronouncer, 2)
 
 
 @pytest.mark.parametrize("text", WRITTEN)

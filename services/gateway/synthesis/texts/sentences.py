@@ -23,7 +23,8 @@ _GOES_ON = re.compile(
     r"|[A-HJ-Z]\.[ \t]*|[A-Z]{2,4}\.)$|^\s*(?:(?i:step|chapter|part) )?\d{1,3}\.[ \t]*$"
 )
 _GOES_ON_SMALL = re.compile(  # before a small letter or a figure
-    r"(?:^|[^A-Za-z.])(?i:tbsp|tsp|max|min|est|mon|tues?|wed|thurs?|fri|sat|sun|jan|feb|aug|sept|oct|nov|dec)\.[ \t]*$"
+    r"(?:^|[^A-Za-z.])(?i:tbsp|tsp|max|min|est|ste|apt|mon|tues?|wed|thurs?|fri|sat|sun|jan|feb|aug|sept"
+    r"|oct|nov|dec)\.[ \t]*$"
 )
 
 
@@ -59,7 +60,9 @@ def _joined(sentences: list[str]) -> list[str]:
     for sentence in sentences:
         before, first = joined[-1][-24:] if joined else "", sentence[0]
         small = first.islower() or first.isdigit()
-        if not first.isspace() and (_GOES_ON.search(before) or (small and _GOES_ON_SMALL.search(before))):
+        glued = before and not before[-1].isspace() and (small or first in "/._" or before[-2:-1] in ("", " "))
+        goes_on = glued or _GOES_ON.search(before) or (small and _GOES_ON_SMALL.search(before))
+        if goes_on and not first.isspace():
             joined[-1] += sentence
         else:
             joined.append(sentence)

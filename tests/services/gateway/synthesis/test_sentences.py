@@ -47,10 +47,11 @@ def test_sentences_are_the_same_however_the_pieces_come(text: str, sentences: li
         "ASP.NET is a framework.",
         "Call tel. 555-1234 now.",
         "Smith et al. found E. coli in it.",
-        "Roe v. Wade was decided by Gov. Lee, Maj. Tom and Mr. T.",
+        "Roe v. Wade was decided by Gov. Lee, Maj. Tom and J. Henderson.",
         "Dr. Tom, Ms. Lee and Prof. Helen met at Ft. Worth.",
         "Mix 2 tbsp. sugar on Tues. and Thurs. at max. 5 degrees.",
         "1. First item here.",
+        "Use .NET and run ./configure in ../data, at Ste. 5.",
     ],
 )
 def test_an_abbreviation_ends_no_sentence(text: str, size: int) -> None:
