@@ -91,7 +91,7 @@ ANYWHERE = rf"{_START}(?P<anywhere>(?i:{'|'.join(_ANYWHERE)}))\.(?=\s[a-z0-9(]|\
 ANYWHERE += rf"|{_START}(?P<beforename>(?i:cf|incl|excl|esp|viz))\.(?=\s[A-Z])"
 AFTER = rf"{_START}(?P<shortened>(?i:{'|'.join(_AFTER)}))\.(?![A-Za-z])"
 FIGURED = (
-    rf"{_START}(?P<numeraled>(?i:{'|'.join(_BEFORE_FIGURES)}))\.\s?(?=\d|(?:[VX]|[IVX]{{2,5}})(?![A-Za-z'])|I(?=[.,;:)]|$))|"
+    rf"{_START}(?P<numeraled>(?i:{'|'.join(_BEFORE_FIGURES)}))\.\s?(?=\(?\d|(?:[VX]|[IVX]{{2,5}})(?![A-Za-z'])|I(?=[.,;:)]|$))|"
     rf"{_START}(?P<unstopped>{'|'.join(_UNSTOPPED)})\s(?=\d)|(?<=\d(?:st|nd|rd|th)\s)(?P<floor>[Ff]l)\.?(?![A-Za-z])"
 )
 TITLE = rf"{_START}(?P<unnamed>{'|'.join(_TITLES)})\.\s?(?=[A-Z])|{_START}(?P<prof>Prof)\s(?=[A-Z][a-z])"
@@ -102,7 +102,8 @@ CENTURY = r"(?<=\d(?:st|nd|rd|th)\s)c\.(?P<centuryend>(?=\s*$))?"
 SUFFIX = r"(?<![A-Za-z])(?P<namesuffix>[JS]r)\.'s(?![A-Za-z])"
 NUMBER_OF = (
     r"(?<![A-Za-z0-9'])(?:[Nn]o\.|#)(?=\sof\s)"
-    r"|(?:(?<=order )|(?<=Order )|(?<=nvoice )|(?<=ccount )|(?<=icket )|(?<=hone )|(?<=erial ))[Nn]o\.(?=\sis\s|:)"
+    r"|(?:(?<=order )|(?<=Order )|(?<=nvoice )|(?<=ccount )|(?<=icket )|(?<=hone )|(?<=erial )|(?<=odel )|(?<=Part )"
+    r"|(?<=part ))[Nn]o\.(?=\sis\s|:|\s[A-Z]{1,4}-?\d)"
 )
 SPOKEN = {
     "c/o": "care of",
@@ -117,7 +118,12 @@ SPOKEN = {
     "tl;dr": "T L D R",
     "aka": "A K A",
     "mRNA": "M R N A",
+    "WW1": "world war one",
+    "WW2": "world war two",
     "he/she": "he or she",
+    "He/she": "he or she",
+    "He/She": "he or she",
+    "His/her": "his or her",
     "she/he": "she or he",
     "his/her": "his or her",
     "him/her": "him or her",

@@ -14,6 +14,9 @@ _SCALES = {"C": "Celsius", "F": "Fahrenheit"}
 _N = amounts.NUMBER
 _per = "|".join(PER)
 _no_more = "(?![A-Za-z0-9'/^-])"
+_no_street = (
+    r"(?!\d{1,6}\s[NSEW]\.?\s(?:\d{1,3}(?:st|nd|rd|th)|[A-Z][a-z]{1,15}\s(?:St|Ave|Rd|Blvd|Dr|Ln|Way))(?![a-z]))"
+)
 _free = "(?<![A-Za-z0-9.])"
 _side = r"(?:\d{1,6}(?:\.\d{1,4})?(?:[ -]\d/\d{1,2})?|\d/\d{1,2})"
 _side_unit = r"(?:'(?:\s?\d{1,2}\")?|\"|\s?(?:feet|ft|inches|inch|in|meters|yd|cm|mm|km|px|m)\.?(?![A-Za-z]))"
@@ -42,16 +45,19 @@ FEET = (
     r"(?:(?<![A-Za-z0-9.'])|(?<=['\d]x))(?P<feet>\d{1,3})'"
     r"(?:\s?(?P<inches>\d{1,2})(?:\"|'')|(?<=[3-8]')(?P<bareinches>1[01]|\d)(?!['\d]))?(?![A-Za-z0-9])"
 )
-MEASURE = amounts.MEASURE.replace(amounts.UNITS, ANY_UNIT).replace(_free, rf"(?:{_free}(?<!\bI-)|(?<=\dx))", 1)
+MEASURE = amounts.MEASURE.replace(amounts.UNITS, ANY_UNIT).replace(
+    _free, rf"(?:{_free}(?<!\bI-){_no_street}|(?<=\dx))", 1
+)
 DEGREE_RANGE = rf"(?<![\w.,-])(?P<degreelow>-?{_N})(?:\.(?P<degreepart>\d))?\s?[-–]\s?(?=-?{_N}(?:\.\d)?\s?°)"
 DEGREE_SCALE = r"(?<=degrees\s)(?P<degreescale>[CF])(?![\w'])"
 DEGREES = (
-    r"(?<![\w.,$])(?P<degreewhole>\d{1,3})\.(?P<degreetenth>\d)\s(?P<degreesof>[CF])"
+    r"(?<![\w.,$])(?P<degreewhole>\d{1,3})"
+    r"(?:\.(?P<degreetenth>\d)|(?:(?<=to \d\d\d)|(?<=at \d\d\d)|(?<=is \d\d)))\s(?P<degreesof>[CF])"
     r"(?=\s*[.,;:!?)]|\s*$|\s(?:and|to|in|on|at|or|of|for|today)\b)"
 )
 TIMES_RANGE = rf"(?<![\w.,-])(?P<timeslow>{_N})\s?[-–]\s?(?={_N}x(?![A-Za-z0-9]))"
 COUNTED = rf"(?<=\d\s)(?P<counted>[A-Za-z]{{2,20}})/(?P<countedper>{_per})(?![A-Za-z])"
-TIMES_PER = rf"(?<=\dx)/(?P<timesper>{_per})(?![A-Za-z])"
+TIMES_PER = rf"(?:(?<=\dx)|(?<=\d)|(?<=\d[kKM]))/(?P<timesper>{_per})(?![A-Za-z])(?:\.(?=\s[a-z]))?"
 UNIT_ALONE = rf"(?:(?<=\s)|(?<=\()|^)(?P<per>per\s)?(?P<alone>{'|'.join(ALONE)})(?![A-Za-z0-9'/-])"
 AGE = r"(?<=\d)\s?y(?:/o|\.o\.)(?![A-Za-z])"
 SCALED_UNIT = rf"(?:(?<=illion\s)|(?<=ousand\s))(?P<scaledunit>(?:{ANY_UNIT})(?<![^A-Za-z][A-Za-z])(?<!\.)){_no_more}"
@@ -183,7 +189,8 @@ def _degree_range(found: Groups) -> str:
 
 
 def _degrees(found: Groups) -> str:
-    number = numbers.decimal(found["degreewhole"] or "0", found["degreetenth"] or "0")
+    whole, tenth = found["degreewhole"] or "0", found["degreetenth"]
+    number = numbers.decimal(whole, tenth) if tenth else numbers.cardinal(whole)
     return f"{number} degrees {_SCALES[found['degreesof'] or '']}"
 
 

@@ -32,7 +32,7 @@ _FIGURE = frozenset(
     "slash_date time hour spaced money_after cents feet multiple scaled ordinal ratio times number fraction "
     "year_range digits range size inches inch_part inches_beside height degrees times_range crowd duration "
     "short_duration half_of_day code_after pence lines groups exponent coefficient figure_date day_month_year zip "
-    "code seconds millions rating pages emergency hour_range measure_range part_of_unit hundreds "
+    "code seconds millions rating scored pages emergency hour_range measure_range part_of_unit hundreds "
     "season iso_date".split()
 )
 _SIGN = frozenset(

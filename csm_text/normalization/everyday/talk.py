@@ -111,6 +111,10 @@ RATING = (
     r"(?<![\w/.,])(?P<rated>\d{1,2}\.\d{1,2}|\d(?=/\d{1,2}\sstars?\b)|(?P<all>5|10|100)(?=/(?P=all)(?!\d)))"
     r"/(?P<ratedof>5|10|100)(?![\d/]|\.\d)"
 )
+SCORED = (
+    r"(?:(?<=cored )|(?<=core: )|(?<=core of )|(?<=got )|(?<=Got ))"
+    r"(?P<scored>\d{1,3})/(?P<scoredof>\d{1,3})(?![\d/]|\.\d)"
+)
 PAGES = (
     r"(?:(?<=[Pp]age )|(?<=[Ss]tep )|(?<=[Pp]art )|(?<=[Ss]lide )|(?<=[Rr]ound )|(?<=[Ss]tage )|(?<=[Dd]ay ))"
     r"(?P<pagefrom>\d{1,4})/(?P<pageto>\d{1,4})(?![\d/])"
@@ -193,6 +197,10 @@ def _rating(found: Groups) -> str:
     return f"{rated} out of {numbers.cardinal(found['ratedof'] or '0')}"
 
 
+def _scored(found: Groups) -> str:
+    return f"{numbers.cardinal(found['scored'] or '0')} out of {numbers.cardinal(found['scoredof'] or '0')}"
+
+
 def _pages(found: Groups) -> str:
     return f"{numbers.cardinal(found['pagefrom'] or '0')} of {numbers.cardinal(found['pageto'] or '0')}"
 
@@ -240,6 +248,7 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("hundreds", HUNDREDS, said(_hundreds)),
     ("until_now", UNTIL_NOW, said(lambda found: "to")),
     ("rating", RATING, said(_rating)),
+    ("scored", SCORED, said(_scored)),
     ("pages", PAGES, said(_pages)),
     ("emergency", EMERGENCY, said(lambda found: numbers.by_digit(found["emergency"] or ""))),
     ("star_code", STAR_CODE, said(lambda found: f"star {numbers.by_digit(found['starcode'] or '')}")),
