@@ -6,6 +6,7 @@ Each rule is a pattern and a function that reads its match.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from csm_text.normalization.found import Groups
 from csm_text.normalization.numbers import cardinal, decimal, ordinal
@@ -24,7 +25,7 @@ _CURRENCIES = {  # sign: one, many, one hundredth, hundredths
     "CHF": ("Swiss franc", "Swiss francs", "centime", "centimes"),
     "JPY": ("yen", "yen", "", ""),
 }
-_SCALES = {
+SCALES = {
     "k": "thousand",
     "m": "million",
     "mn": "million",
@@ -41,7 +42,7 @@ _SCALES = {
     "T": "trillion",
     **{word: word for word in ("hundred", "thousand", "million", "billion", "trillion")},
 }
-_UNITS = {  # sign: one, many
+UNIT_WORDS: dict[str, tuple[str, str]] = {  # sign: one, many
     "km": ("kilometer", "kilometers"),
     "m": ("meter", "meters"),
     "cm": ("centimeter", "centimeters"),
@@ -127,9 +128,15 @@ _PER = {
 _HALVES = {"2": ("half", "halves"), "4": ("quarter", "quarters")}
 _AS_FRACTIONS = frozenset("2 3 4 5 6 7 8 9 12 16 32".split())
 
+
+def any_of(units: Mapping[str, tuple[str, str]]) -> str:
+    """A pattern of the units' signs, the longest first."""
+    return "|".join(re.escape(sign) for sign in sorted(units, key=len, reverse=True))
+
+
 _signs = "|".join(re.escape(sign) for sign in _CURRENCIES)
-_scales = "|".join(sorted(_SCALES, key=len, reverse=True))
-UNITS = "|".join(re.escape(sign) for sign in sorted(_UNITS, key=len, reverse=True))
+_scales = "|".join(sorted(SCALES, key=len, reverse=True))
+UNITS = any_of(UNIT_WORDS)
 _per = "|".join(sorted(_PER, key=len, reverse=True))
 
 MONEY = (
@@ -164,7 +171,7 @@ def money(found: Groups) -> str:
     one, many, hundredth, hundredths = _CURRENCIES[sign]
     words = "minus " if found["msign"] and which == "1" else ""
     if scale:
-        words += f"{_number(whole, cents)} {_SCALES[scale]} {many}"
+        words += f"{_number(whole, cents)} {SCALES[scale]} {many}"
     elif cents is None or not hundredth or len(cents) > 2 or int(cents) == 0:
         words += (
             f"{_number(whole, cents if cents and int(cents) else None)} {one if whole == '1' and not cents else many}"
@@ -183,19 +190,17 @@ def cents(found: Groups) -> str:
     return f"{cardinal(count)} {'cent' if count == '1' else 'cents'}"
 
 
-def measure(found: Groups) -> str:
-    """A measure in words. A unit of one letter is read as the unit, and so is a whole word after a hyphen."""
+def measure(found: Groups, units: Mapping[str, tuple[str, str]] = UNIT_WORDS, *, attributive: bool = False) -> str:
+    """A measure in words. A unit of one letter is read as the unit, and so is a whole word after a hyphen.
+
+    units: of each sign, one and many. attributive: before a noun, as in "a 5 kg bag"
+    """
     whole, part = found["uwhole"] or "0", found["upart"]
-    one, many = _UNITS[found["unit"] or ""]
-    attributive = found["ugap"] == "-"
+    one, many = units[found["unit"] or ""]
+    attributive = attributive or found["ugap"] == "-"
     words = f"{'minus ' if found['usign'] else ''}{_number(whole, part)} {_POWERS[found['upower'] or '']}"
     words += one if (whole == "1" and not part) or attributive else many
     return f"{words} per {_PER[found['uper'] or '']}" if found["uper"] else words
-
-
-def unit(sign: str) -> tuple[str, str]:
-    """One and many of a unit."""
-    return _UNITS[sign]
 
 
 def temperature(found: Groups) -> str:
@@ -218,7 +223,7 @@ def multiple(found: Groups) -> str:
 
 def scaled(found: Groups) -> str:
     """ "3.5M" is "three point five million"."""
-    return f"{_number(found['scaledwhole'] or '0', found['scaledpart'])} {_SCALES[found['scale'] or '']}"
+    return f"{_number(found['scaledwhole'] or '0', found['scaledpart'])} {SCALES[found['scale'] or '']}"
 
 
 def feet(found: Groups) -> str:

@@ -15,16 +15,17 @@ kitten-text-processing 0.1.0 (Apache-2.0) read "555-1234" as "five hundred and f
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container
+from collections.abc import Container, Iterator
 
-from csm_text.normalization import everyday
-from csm_text.normalization.everyday import RULES_2
+from csm_text.normalization.dates import MONTHS
+from csm_text.normalization.everyday.table import RULES_2, RULES_AT, prepared
 from csm_text.normalization.reading import Reading
-from csm_text.normalization.rules import RULES
+from csm_text.normalization.rules import RULES, Reader
 from csm_text.normalization.scripts import plain
 
-_RULES = {1: RULES, 2: RULES_2}
 _AMOUNTS = frozenset("time hour money money_after percent measure temperature".split())
+_DATES = frozenset("month_year month_day day_month iso_date slash_date month".split())
+_SHORT_MONTHS = tuple(name[:3] for name in MONTHS)
 
 
 class Normalizer:
@@ -35,28 +36,51 @@ class Normalizer:
         version: 1 or 2, of english-phonemes
         """
         self._words = words
-        self._prepared: Callable[[str], str] = everyday.prepared if version > 1 else str
-        rules = _RULES[version]
-        self._scanner = re.compile("|".join(f"(?P<rule_{name}>{pattern})" for name, pattern, _ in rules))
+        self._version = version
+        rules = RULES if version == 1 else RULES_2
         self._readers = {f"rule_{name}": (name, read) for name, _, read in rules}
+        tables = {"all": RULES} if version == 1 else RULES_AT
+        self._scanners = {at: _scanner(table) for at, table in tables.items()}
 
     def __call__(self, text: str) -> str:
         """The spoken form, parted by spaces: words, spelled letters, marks, and a lexicon's private characters."""
-        reading = Reading(self._words, plain(self._prepared(text)))
-        for match in self._scanner.finditer(reading.text):
+        reading = Reading(self._words, plain(prepared(text) if self._version > 1 else text))
+        for match in self._matches(reading.text):
             reading.start, reading.end = match.span()
             name, read = self._readers[match.lastgroup or ""]
-            if match[0] in ("-", "–") and _joins(reading):
+            if match[0] in ("-", "–") and _joins(reading, self._version):
                 reading.say("to")
             else:
                 read(reading, match)
             reading.last_rule = name
         return " ".join(reading.out)
 
+    def _matches(self, text: str) -> Iterator[re.Match[str]]:
+        """The matches from left to right, of the rules that may begin at a character."""
+        if self._version == 1:
+            yield from self._scanners["all"].finditer(text)
+            return
+        position = 0
+        while position < len(text):
+            first = text[position]
+            at = "letter" if first.isalpha() else "figure" if first.isdigit() else "sign"
+            match = self._scanners[at].match(text, position)
+            if match is None:
+                position += 1
+            else:
+                yield match
+                position = match.end()
 
-def _joins(reading: Reading) -> bool:
+
+def _scanner(rules: tuple[tuple[str, str, Reader], ...]) -> re.Pattern[str]:
+    return re.compile("|".join(f"(?P<rule_{name}>{pattern})" for name, pattern, _ in rules))
+
+
+def _joins(reading: Reading, version: int) -> bool:
     """Whether a hyphen stands between two times, amounts or days: "9am-5pm", "$5-$10", "Mon.-Fri."."""
     following = reading.after(4).lstrip()
     if reading.last_rule in _AMOUNTS:
         return following.lstrip("$€£¥₹")[:1].isdigit()
+    if version > 1 and reading.last_rule in _DATES:
+        return following[:1].isdigit() or following.startswith(_SHORT_MONTHS)
     return reading.last_rule == "abbreviation" and following[:1].isupper()

@@ -34,6 +34,35 @@ def test_sentences_are_the_same_however_the_pieces_come(text: str, sentences: li
         assert found == sentences
 
 
+@pytest.mark.parametrize("size", [1, 4, 1000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "He has a B.Sc. in physics.",
+        "Version v2.3.1 is out.",
+        "It is approx. 5 km away.",
+        "The price is $5 incl. VAT.",
+        "See vol. II and ch. 5 of it.",
+        "The avg. temp. is 20 degrees.",
+        "ASP.NET is a framework.",
+        "Call tel. 555-1234 now.",
+        "Smith et al. found E. coli in it.",
+        "Roe v. Wade was decided by Gov. Lee, Maj. Tom and J. Henderson.",
+        "Dr. Tom, Ms. Lee and Prof. Helen met at Ft. Worth.",
+        "Mix 2 tbsp. sugar on Tues. and Thurs. at max. 5 degrees.",
+        "1. First item here.",
+        "Use .NET and run ./configure in ../data, at Ste. 5.",
+    ],
+)
+def test_an_abbreviation_ends_no_sentence(text: str, size: int) -> None:
+    assert cut(f"{text} It goes on.", size) == [text, "It goes on."]
+
+
+def test_a_sentence_that_ends_with_capitals_waits_for_no_other() -> None:
+    assert SentenceCutter("en").push("I live in the USA. W") == ["I live in the USA."]
+    assert SentenceCutter("en").push("I live in the USA.\n\n") == ["I live in the USA."]
+
+
 def test_a_sentence_is_whole_when_the_next_one_begins() -> None:
     cutter = SentenceCutter("en-US")
     assert cutter.push("It costs 3.") == []

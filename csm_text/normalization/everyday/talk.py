@@ -1,21 +1,17 @@
-"""What `english-phonemes-2` reads otherwise than `english-phonemes-1`: rules of everyday texts.
-
-    RULES_2  the table of rules.py, some of its patterns narrowed, with the rules of this file before the others
-
-Each rule is right more often than not: "the part I like" is no first part, "DON'T" is no three letters, "5-7pm" is a
-range, "main.py" is no end of a sentence.
-"""
+"""What people type: "Mon-Fri", "5-7pm", "June 3-5", "1/2 tsp", "$5-10", "DON'T", "the part I like"."""
 
 from __future__ import annotations
 
 import re
 
 from csm_text.normalization import abbreviations, amounts, dates, numbers
+from csm_text.normalization.everyday.shortened import BEGINS
+from csm_text.normalization.everyday.units import ANY_UNIT, UNITS
 from csm_text.normalization.found import Groups
 from csm_text.normalization.reading import Reading
-from csm_text.normalization.rules import RULES, Reader, as_words, said
+from csm_text.normalization.rules import Reader, said
 
-_DAYS = {
+DAYS = {
     "Mon": "Monday",
     "Tues": "Tuesday",
     "Tue": "Tuesday",
@@ -56,9 +52,9 @@ _CHAT = {
     "i.e": "that is,",
 }
 _MICRO = {"m": "meter", "s": "second", "g": "gram", "l": "liter", "L": "liter"}
-_days = "|".join(_DAYS)
+_days = "|".join(DAYS)
 _months = "|".join([*(name[:3] for name in dates.MONTHS), "Sept"])
-_N, _UNITS = amounts.NUMBER, amounts.UNITS
+_N = amounts.NUMBER
 _hour, _minute = r"(?:1[0-2]|0?[1-9])", r"(?::[0-5]\d)"
 _day = r"(?:[12]\d|3[01]|0?[1-9])"
 _START, _END = r"(?<![A-Za-z0-9'])", r"(?![A-Za-z0-9'])"
@@ -83,7 +79,7 @@ HOUR_RANGE = (
 )
 MEASURE_RANGE = (
     rf"(?<![\w.,-])(?P<lowwhole>{_N})(?:\.(?P<lowpart>\d{{1,20}}))?\s?[-–]\s?"
-    rf"(?={_N}(?:\.\d{{1,20}})?\s?(?:{_UNITS})(?![A-Za-z0-9^/]))"
+    rf"(?={_N}(?:\.\d{{1,20}})?\s?(?:{ANY_UNIT})(?![A-Za-z0-9^/]))"
 )
 DAYS_OF_MONTH = (
     rf"\b(?P<rangemonth>{'|'.join(dates.MONTHS)}|(?:{_months})\.?)\s(?P<dayfrom>{_day})\s?[-–]\s?(?P<dayto>{_day})"
@@ -94,11 +90,7 @@ WEEKDAY = rf"{_START}(?P<weekday>{_days})(?=,?\s\d)"
 MONTHS = rf"{_START}(?P<monthfrom>{_months})\s?[-–]\s?(?P<monthto>{_months}){_END}"
 PART_OF_UNIT = (
     r"(?<![\dA-Za-z/.])(?:(?P<unitwhole>\d{1,15})[ -])?(?P<unitover>\d{1,2})/(?P<unitunder>2|3|4|5|6|8|10|16)\s?"
-    rf"(?P<partunit>(?:{_UNITS})(?<!\.))(?<![^A-Za-z][A-Za-z])(?:\.(?=\s[a-z]))?{_END}"
-)
-FILE = (
-    r"(?<![A-Za-z0-9.@/-])(?P<file>[A-Za-z0-9][A-Za-z0-9_-]{0,39}\.(?:js|ts|py|md|txt|pdf|json|html|css|csv|docx?|xlsx?"
-    r"|pptx?|png|jpe?g|gif|mp[34]|wav|zip|exe|cpp|ya?ml|xml|php))(?![A-Za-z0-9]|\.[A-Za-z0-9])"
+    rf"(?P<partunit>(?:{ANY_UNIT})(?<!\.))(?<![^A-Za-z][A-Za-z])(?:\.(?=\s[a-z]))?{_END}"
 )
 SHORT_YEAR = r"(?<![A-Za-z0-9])'(?P<shortyear>0\d)(?![\dA-Za-z'])"
 STREET = (
@@ -114,12 +106,30 @@ MONEY_RANGE = (
     rf"(?P<mrscale>\s?(?:[KkMB]|bn|thousand|million|billion))?(?![\w-]|[.,]\d|\s?[ap]\.?m)"
 )
 HUNDREDS = r"(?<![A-Za-z0-9.,])(?P<hundreds>[1-9]\d\d)(?P<hundredsunit>[FCKk])(?![A-Za-z0-9])"
+UNTIL_NOW = r"(?:(?<=\d)|(?<=\d[ap]m)|(?<=[AP]M)|(?<=[ap]\.m\.))\s?[-–]\s?(?=(?:[Pp]resent|now|today|noon|midnight)\b)"
+RATING = (
+    r"(?<![\w/.,])(?P<rated>\d{1,2}\.\d{1,2}|\d(?=/\d{1,2}\sstars?\b)|(?P<all>5|10|100)(?=/(?P=all)(?!\d)))"
+    r"/(?P<ratedof>5|10|100)(?![\d/]|\.\d)"
+)
+SCORED = (
+    r"(?:(?<=cored )|(?<=core: )|(?<=core of )|(?<=got )|(?<=Got ))"
+    r"(?P<scored>\d{1,3})/(?P<scoredof>\d{1,3})(?![\d/]|\.\d)"
+)
+PAGES = (
+    r"(?:(?<=[Pp]age )|(?<=[Ss]tep )|(?<=[Pp]art )|(?<=[Ss]lide )|(?<=[Rr]ound )|(?<=[Ss]tage )|(?<=[Dd]ay ))"
+    r"(?P<pagefrom>\d{1,4})/(?P<pageto>\d{1,4})(?![\d/])"
+)
+EMERGENCY = (
+    r"(?:(?<=[Cc]all )|(?<=[Dd]ial )|(?<=[Tt]ext ))(?P<emergency>999|988|112|111|101|311|411|511|711|811)"
+    r"(?![\d,%.-]\d|\d)"
+)
+STAR_CODE = r"(?:(?<=[Dd]ial )|(?<=[Pp]ress ))\*(?P<starcode>\d{1,4})(?![\d*])"
 SEASON = r"(?<![\w/])(?P<season>(?:19|20)\d\d)/(?P<seasonto>\d\d)(?![\w/]|[.,]\d)"
 RELEASE = r"(?<![A-Za-z0-9])(?<!ersion )[vV](?P<release>\d{1,4}\.\d{1,4})(?![\w]|\.\d)"
-POINT_MEASURE = rf"(?<![\w.])\.(?P<pointpart>\d{{1,20}})\s?(?P<pointunit>(?:{_UNITS})(?<!\.)){_END}"
+POINT_MEASURE = rf"(?<![\w.])\.(?P<pointpart>\d{{1,20}})\s?(?P<pointunit>(?:{ANY_UNIT})(?<!\.)){_END}"
 END_OF_SENTENCE = (
     abbreviations.INITIALS.replace("initials", "lastinitials").replace("possessive", "lastpossessive")
-    + r"(?<=\.)(?=\s(?:The|This|That|There|These|Those|He|She|It|They|We|You|But|However|What|If|When)\b)"
+    + rf"(?<=\.)(?=\s(?:{BEGINS})\b)"
 )
 
 
@@ -152,13 +162,13 @@ def _days_of_month(found: Groups) -> str:
 
 def _weekdays(found: Groups) -> str:
     joined = "to" if (found["weekjoin"] or "") in "-–" else "and"
-    return f"{_DAYS[found['weekfrom'] or '']} {joined} {_DAYS[found['weekto'] or '']}"
+    return f"{DAYS[found['weekfrom'] or '']} {joined} {DAYS[found['weekto'] or '']}"
 
 
 def _part_of_unit(found: Groups) -> str:
     """ "1/2 tsp" is "one half teaspoon", "1 1/2 tsp" has a plural."""
     words = amounts.fraction({"fwhole": found["unitwhole"], "fover": found["unitover"], "funder": found["unitunder"]})
-    one, many = amounts.unit(found["partunit"] or "")
+    one, many = UNITS[found["partunit"] or ""]
     return f"{words} {many if found['unitwhole'] else one}"
 
 
@@ -181,12 +191,31 @@ def _hundreds(found: Groups) -> str:
     return f"{numbers.cardinal(found['hundreds'] or '0')} {units.get(found['hundredsunit'] or '', 'K')}"
 
 
+def _rating(found: Groups) -> str:
+    whole, point, part = (found["rated"] or "0").partition(".")
+    rated = numbers.decimal(whole, part) if point else numbers.cardinal(whole)
+    return f"{rated} out of {numbers.cardinal(found['ratedof'] or '0')}"
+
+
+def _scored(found: Groups) -> str:
+    return f"{numbers.cardinal(found['scored'] or '0')} out of {numbers.cardinal(found['scoredof'] or '0')}"
+
+
+def _pages(found: Groups) -> str:
+    return f"{numbers.cardinal(found['pagefrom'] or '0')} of {numbers.cardinal(found['pageto'] or '0')}"
+
+
 def _season(found: Groups) -> str:
     return f"{numbers.year(found['season'] or '')} {numbers.two_digits(found['seasonto'] or '00')}"
 
 
 def _point_measure(found: Groups) -> str:
-    return f"{numbers.decimal('', found['pointpart'] or '0')} {amounts.unit(found['pointunit'] or '')[1]}"
+    return f"{numbers.decimal('', found['pointpart'] or '0')} {UNITS[found['pointunit'] or ''][1]}"
+
+
+def _era_year(found: Groups) -> str:
+    digits = found["erayear"] or ""
+    return f"{found['era']} {numbers.cardinal(digits)}" if digits < "1010" else dates.era_year(found)
 
 
 def _end_of_sentence(reading: Reading, found: Groups) -> None:
@@ -200,15 +229,14 @@ def _street(reading: Reading, found: Groups) -> None:
     reading.say(_WAYS[found["way"] or ""])
 
 
-_ADDED: tuple[tuple[str, str, Reader], ...] = (
+RULES: tuple[tuple[str, str, Reader], ...] = (
     ("contraction", CONTRACTION, lambda reading, found: reading.out.append((found["contraction"] or "").lower())),
-    ("file", FILE, as_words("file")),
     ("days_of_month", DAYS_OF_MONTH, said(_days_of_month)),
     ("hour_range", HOUR_RANGE, said(_hour_range)),
     ("measure_range", MEASURE_RANGE, said(_measure_range)),
     ("part_of_unit", PART_OF_UNIT, said(_part_of_unit)),
     ("weekdays", WEEKDAYS, said(_weekdays)),
-    ("weekday", WEEKDAY, said(lambda found: _DAYS[found["weekday"] or ""])),
+    ("weekday", WEEKDAY, said(lambda found: DAYS[found["weekday"] or ""])),
     ("months", MONTHS, said(lambda found: f"{dates.month(found['monthfrom'])} to {dates.month(found['monthto'])}")),
     ("short_year", SHORT_YEAR, said(lambda found: numbers.two_digits(found["shortyear"] or "00"))),
     ("street", STREET, _street),
@@ -218,19 +246,16 @@ _ADDED: tuple[tuple[str, str, Reader], ...] = (
     ("before_figure", BEFORE_FIGURE, said(lambda found: _BEFORE_FIGURES[found["figured"] or ""])),
     ("money_range", MONEY_RANGE, said(_money_range)),
     ("hundreds", HUNDREDS, said(_hundreds)),
+    ("until_now", UNTIL_NOW, said(lambda found: "to")),
+    ("rating", RATING, said(_rating)),
+    ("scored", SCORED, said(_scored)),
+    ("pages", PAGES, said(_pages)),
+    ("emergency", EMERGENCY, said(lambda found: numbers.by_digit(found["emergency"] or ""))),
+    ("star_code", STAR_CODE, said(lambda found: f"star {numbers.by_digit(found['starcode'] or '')}")),
     ("season", SEASON, said(_season)),
     ("release", RELEASE, said(lambda found: "version " + numbers.decimal(*(found["release"] or "0.0").split(".")))),
     ("point_measure", POINT_MEASURE, said(_point_measure)),
     ("end_of_sentence", END_OF_SENTENCE, _end_of_sentence),
 )
-_PATTERNS = {
-    "numeral": NUMERAL,
-    "king": KING,
-    "era_year": ERA_YEAR,
-    "possessed": r"(?<=[A-Za-z0-9])'s(?![A-Za-z])",
-}
-_FIRST_PLACE = [name for name, _, _ in RULES].index("iso_date")  # after phones, mail, web addresses
-RULES_2 = tuple(
-    (name, _PATTERNS.get(name, pattern), read)
-    for name, pattern, read in (*RULES[:_FIRST_PLACE], *_ADDED, *RULES[_FIRST_PLACE:])
-)
+PATTERNS = {"numeral": NUMERAL, "king": KING, "possessed": r"(?<=[A-Za-z0-9])'s(?![A-Za-z])"}
+REPLACED: dict[str, tuple[str, Reader]] = {"era_year": (ERA_YEAR, said(_era_year))}

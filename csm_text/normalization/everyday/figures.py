@@ -1,0 +1,156 @@
+"""Figures that are names: codes, versions, models, identifiers, formulae; dates beside them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from csm_text.normalization import addresses, dates, numbers
+from csm_text.normalization.found import Groups
+from csm_text.normalization.reading import Reading
+from csm_text.normalization.rules import Reader, said
+
+_ELEMENTS = "H|C|N|O|S|P|K|F|I|Na|Cl|Ca|Fe|Mg|Al|Si|Cu|Zn|Br|Li|Ag|Pb|Hg|Mn|Cr|Ni|Ti"
+_FORMULA = re.compile(rf"(?:(?:{_ELEMENTS})\d{{0,2}}){{2,9}}|(?:{_ELEMENTS})\d{{1,2}}")
+_CODE_WORDS = (  # before digits that are said one by one
+    "code ",
+    "code is ",
+    "code: ",
+    "PIN ",
+    "PIN is ",
+    "OTP ",
+    "OTP is ",
+    "passcode ",
+    "account ",
+    "account number ",
+    "account number is ",
+    "card number ",
+    "reference number ",
+    "tracking number ",
+    "confirmation number ",
+    "routing number ",
+    "zip ",
+)
+SPELLED_NUMBER = (
+    r"(?<![\w.,-])(?P<groups>\d{3}-\d{2}-\d{4}|\d{4}(?:[ -]\d{4}){3}"
+    r"|(?:\d{1,7}-){4}\d{1,7}|\d{2,4}-\d{6,9}(?:-\d{5,9})?"
+    r"|\d{2}-\d{2}-\d{2}(?=\.|$|\s[a-z]))"
+    r"(?![\w-]|,\d)"
+)
+CODE = (
+    rf"(?:{'|'.join(f'(?<={words})' for words in _CODE_WORDS)}"
+    r"|(?:(?<=ending in )|(?<=ends in ))(?!(?:19|20)\d\d(?!\d)))"
+    r"(?P<codedigits>\d{4,8})(?![\d,%]|\.\d|-\d)"
+)
+HEX = (
+    r"(?<![\w#-])#?(?P<hex>[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}|(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})(?![\w-])"
+    r"|#(?P<color>(?=[A-F]*\d)(?=\d*[A-F])[0-9A-F]{6})(?![\w-])"
+)
+ORDER = r"(?<![A-Za-z0-9#&])#(?P<ordernumber>)(?=[A-Z]{1,5}-?\d)"
+FISCAL = r"(?<![A-Za-z0-9])(?P<fiscal>[FC]Y)(?P<fiscalyear>(?:19|20)\d\d)(?![A-Za-z0-9])"
+MODEL = (
+    r"(?<![A-Za-z0-9])(?P<model>[A-Z]{2,4})\s(?P<modelnumber>[2-9]\d[1-9]\d)(?![\d,%°]|\.\d|\s(?:people|users|units))"
+)
+DOTTED = r"(?<![\w.,])(?P<dotprefix>[vV]?)(?P<dotted>\d{1,3}(?:\.\d{1,6}){2,4})(?![\w])(?!\.\d)"
+PHONE = addresses.PHONE.replace(r"(?P<phone>\+", r"(?P<phone>\+(?=(?:[ .()-]{0,2}\d){7,15}(?![\d%]))").replace(
+    r"0\d{1,4}[ /-]\d{3,8}(?:[ -]\d{2,6}){0,2}", r"(?:0\d{1,4}[ /-]|\(0\d{1,4}\)\s?)\d{3,8}(?:[ -]\d{2,6}){0,2}"
+)
+TIME = dates.TIME.replace(r"(?<![\w:.])", r"(?:(?<![\w:.])|(?<=\dT))", 1)
+
+
+def _groups(found: Groups) -> str:
+    return ", ".join(numbers.by_digit(group) for group in re.findall(r"\d+", found["groups"] or ""))
+
+
+def _hex(reading: Reading, found: Groups) -> None:
+    if found["color"]:
+        reading.say("hash")
+    for group in re.findall(r"\w+", found["hex"] or found["color"] or ""):
+        for sign in group:
+            reading.say(numbers.cardinal(sign) if sign.isdigit() else sign.upper())
+        reading.mark(",")
+
+
+def _model(reading: Reading, found: Groups) -> None:
+    reading.word(found["model"] or "")
+    digits = found["modelnumber"] or "0000"
+    reading.say(f"{numbers.cardinal(digits[:2])} {numbers.two_digits(digits[2:])}")
+
+
+def _dotted(reading: Reading, found: Groups) -> None:
+    """A version; "version" is said once in "Version v2.3.1"."""
+    again = re.search(r"[Vv]ersion\s$", reading.before(8))
+    reading.say(addresses.dotted({"dotted": found["dotted"], "dotprefix": None if again else found["dotprefix"]}))
+
+
+def _dotted_date(reading: Reading, found: Groups) -> None:
+    """ "24.12.24" is a date, "2.7.18" a version."""
+    first, second, year = found["sfirst"] or "", found["ssecond"] or "", found["syear"] or ""
+    short = len(year) == 2 and min(len(first), len(second)) == 1
+    words = None if found["sep"] == "." and short else dates.slash_date(found)
+    if words is None:
+        between = " point " if found["sep"] == "." else " slash "
+        words = between.join(numbers.cardinal(part or "0") for part in (first, second, year))
+    reading.say(words)
+    _pause(reading)
+
+
+def _pause(reading: Reading) -> None:
+    """Between a date and a time of day."""
+    if re.match(r"\s?\d{1,2}:\d", reading.after(6)):
+        reading.mark(",")
+
+
+def _date(read: Callable[[Groups], str]) -> Reader:
+    def reader(reading: Reading, found: Groups) -> None:
+        reading.say(read(found))
+        _pause(reading)
+
+    return reader
+
+
+def _day_month(reading: Reading, found: Groups) -> None:
+    words = dates.day_month(found)
+    without = re.search(r"(?:Happy|happy|every|this|next|last)\s$", reading.before(6))
+    reading.say(words.removeprefix("the ") if without else words)
+    _pause(reading)
+
+
+def _mixed(reading: Reading, found: Groups) -> None:
+    """Letters and figures; the letters of a formula are spelled: "H2SO4"."""
+    mixed = found["mixed"] or ""
+    formula = _FORMULA.fullmatch(mixed) is not None
+    for part in re.findall(r"[A-Za-z]+|\d+", mixed):
+        if part[0].isdigit():
+            reading.say(numbers.cardinal(part) if len(part) <= 2 else numbers.by_digit(part))
+        elif formula:
+            reading.spell(part)
+        else:
+            reading.letters(part)
+
+
+def _fiscal(found: Groups) -> str:
+    return f"{' '.join(found['fiscal'] or '')} {numbers.year(found['fiscalyear'] or '')}"
+
+
+RULES: tuple[tuple[str, str, Reader], ...] = (
+    ("hex", HEX, _hex),
+    ("groups", SPELLED_NUMBER, said(_groups)),
+    ("code", CODE, said(lambda found: numbers.by_digit(found["codedigits"] or ""))),
+    ("order_number", ORDER, said(lambda found: "number")),
+    ("fiscal", FISCAL, said(_fiscal)),
+    ("model", MODEL, _model),
+)
+REPLACED: dict[str, tuple[str, Reader]] = {
+    "dotted": (DOTTED, _dotted),
+    "slash_date": (dates.SLASH_DATE, _dotted_date),
+    "iso_date": (dates.ISO_DATE, _date(dates.iso_date)),
+    "month_day": (dates.MONTH_DAY, _date(dates.month_day)),
+    "day_month": (dates.DAY_MONTH, _day_month),
+    "mixed": (
+        r"(?<![A-Za-z0-9])(?P<mixed>[A-Za-z]{1,40}\d[A-Za-z0-9]{0,40}|\d{1,40}[A-Za-z][A-Za-z0-9]{0,40})",
+        _mixed,
+    ),
+    "phone": (PHONE, said(addresses.phone)),
+    "time": (TIME, said(dates.time)),
+}

@@ -1,0 +1,142 @@
+"""Places and days: states and zip codes, saints and streets, directions, months and weekdays without a full stop."""
+
+from __future__ import annotations
+
+import re
+
+from csm_text.normalization import dates, numbers
+from csm_text.normalization.everyday.talk import DAYS
+from csm_text.normalization.found import Groups
+from csm_text.normalization.reading import Reading
+from csm_text.normalization.rules import Reader, said
+
+_STATES = dict(
+    pair.split("=")
+    for pair in (
+        "AL=Alabama AK=Alaska AZ=Arizona AR=Arkansas CA=California CO=Colorado CT=Connecticut DE=Delaware FL=Florida"
+        " GA=Georgia HI=Hawaii ID=Idaho IL=Illinois IN=Indiana IA=Iowa KS=Kansas KY=Kentucky LA=Louisiana ME=Maine"
+        " MD=Maryland MA=Massachusetts MI=Michigan MN=Minnesota MS=Mississippi MO=Missouri MT=Montana NE=Nebraska"
+        " NV=Nevada NH=New_Hampshire NJ=New_Jersey NM=New_Mexico NY=New_York NC=North_Carolina ND=North_Dakota OH=Ohio"
+        " OK=Oklahoma OR=Oregon PA=Pennsylvania RI=Rhode_Island SC=South_Carolina SD=South_Dakota TN=Tennessee"
+        " TX=Texas UT=Utah VT=Vermont VA=Virginia WA=Washington WV=West_Virginia WI=Wisconsin WY=Wyoming DC=D_C"
+    ).split()
+)
+_SHORT_STATES = dict(
+    pair.split("=")
+    for pair in (
+        "Ala=Alabama Ariz=Arizona Calif=California Colo=Colorado Conn=Connecticut Fla=Florida Mass=Massachusetts"
+        " Mich=Michigan Minn=Minnesota Okla=Oklahoma Ore=Oregon Tenn=Tennessee Tex=Texas Wis=Wisconsin"
+    ).split()
+)
+_COMPASS = {"N": "north", "S": "south", "E": "east", "W": "west"}
+_states = "|".join(_STATES)
+_short_months = "Feb|Aug|Sept|Oct|Nov|Dec|Jan(?=\\.)"
+_days = "|".join(sorted(DAYS, key=len, reverse=True))
+_whole_days = "|".join(dict.fromkeys(DAYS.values()))
+
+STATE = (
+    rf"(?<=[a-z],\s)(?P<state>{_states})(?:(?=\s\d{{5}}(?![\d,]))|(?<!(?:OK|HI|OH|ME))(?=\s*(?:[.,;:?)]|$)))"
+    rf"|(?<=[a-z],\s)(?P<shortstate>{'|'.join(_SHORT_STATES)})\.(?P<stateend>(?=\s*$))?"
+)
+ZIP = r"(?<=[A-Z]{2}\s)(?P<zip>\d{5})(?:-(?P<zipmore>\d{4}))?(?![\d,-])"
+SAINT = r"(?<![A-Za-z0-9'])(?P<saint>St|Dr(?!\.))(?P<saintstop>\.?)\s(?=[A-Z][a-z])"
+DIRECTION = r"(?<=\d\s)(?P<compass>[NSEW])\.?\s(?=[A-Z0-9][A-Za-z0-9]{1,15}\s(?:St|Ave|Rd|Blvd|Dr|Ln|Way)\b)"
+ROAD = r"(?<![A-Za-z0-9])(?P<road>I-|US-|US |Hwy |Route )(?P<roadnumber>\d{1,3})\s(?P<roadway>[NSEW])(?![A-Za-z0-9'.-])"
+THE_SUN = r"(?<=[Tt]he\s)Sun(?P<thesun>)(?=\.)"
+DAY = (
+    r"(?<![A-Za-z0-9'])(?P<day>Fri|Tues|Thurs|Thur|Thu)(?![A-Za-z0-9'.-])"
+    r"|(?:(?<=\bon )|(?<=\bby )|(?<=next )|(?<=last )|(?<=this )|(?<=until ))(?P<onday>Mon|Tue|Wed|Sat|Sun)"
+    r"(?=\s*(?:[,;:!?)]|$)|\s(?:at|and|or|to|from|the|for|\d))"
+    r"|(?<![A-Za-z0-9'])(?P<daybefore>Mon|Tue|Wed|Sat|Sun)(?=\s(?:morning|afternoon|evening|night|at)\b|,\s[A-Z][a-z]{2,8}\.?\s\d)"
+)
+DAYS_JOINED = rf"(?<![A-Za-z0-9'])(?P<wholeday>{_whole_days})\s?[-–]\s?(?=(?:{_whole_days})(?![A-Za-z]))"
+MONTH = (
+    rf"(?<![A-Za-z0-9'])(?P<month>{_short_months})(?!\.?,?\s['\d])(?:(?![A-Za-z0-9'.-])|\.(?![A-Za-z])(?P<monthend>(?=\s*$))?)"
+    r"|(?<![A-Za-z0-9'])(?P<monthbefore>Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept|Sep|Oct|Nov|Dec|January|February|March|April|May"
+    r"|June|July|August|September|October|November|December)\.?,?\s'(?P<monthyear>\d\d)(?![\d'])"
+)
+DAY_MONTH_YEAR = (
+    r"(?<![\w-])(?P<hyphenday>[12]\d|3[01]|0?[1-9])-(?P<hyphenmonth>Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sept|Sep|Oct|Nov|Dec)"
+    r"-(?P<hyphenyear>\d{4})(?![\w-])"
+)
+FIGURE_DATE = (
+    r"(?<![\w/-])(?:(?P<usmonth>0?[1-9]|1[0-2])-(?P<usday>0?[1-9]|[12]\d|3[01])-(?P<usyear>(?:19|20)\d\d)"
+    r"|(?P<bigyear>(?:19|20)\d\d)/(?P<bigmonth>0?[1-9]|1[0-2])/(?P<bigday>0?[1-9]|[12]\d|3[01]))(?![\w/-])"
+)
+_BEFORE_STREET = re.compile(
+    r"(?<![A-Za-z])(?!(?:In|At|The|To|From|Near|On|And|Our|Of|For|Via|By|With|Visit|Saint|Into|Around|Is|Was|See)\s$)"
+    r"[A-Z][a-z']*\s$|\d(?:st|nd|rd|th)\s$"
+)
+
+
+def _state(reading: Reading, found: Groups) -> None:
+    """Its name after a place: "Austin, TX". OK, HI, OH and ME are words too, without a zip code after them."""
+    if not re.search(r"[A-Z][a-z']+,\s$", reading.before(30)):
+        reading.word(found["state"] or found["shortstate"] or "")
+        return
+    name = _STATES[found["state"]] if found["state"] else _SHORT_STATES[found["shortstate"] or ""]
+    reading.say(name.replace("_", " "))
+    if found["stateend"] is not None:
+        reading.mark(".")
+
+
+def _zip(reading: Reading, found: Groups) -> None:
+    code, more = found["zip"] or "", found["zipmore"]
+    reading.say(numbers.by_digit(code) if reading.before(3)[:2] in _STATES else numbers.cardinal(code))
+    if more:
+        reading.say(f", {numbers.by_digit(more)}")
+
+
+def _saint(reading: Reading, found: Groups) -> None:
+    """ "St. Louis" is a saint, "Elm St. Then" a street; "Dr Smith" a doctor, "Elm Dr Apt 4" a drive."""
+    person, way = ("saint", "street") if found["saint"] == "St" else ("doctor", "drive")
+    if not _BEFORE_STREET.search(reading.before(40)):
+        reading.say(person)
+    else:
+        reading.say(way)
+        if found["saintstop"]:
+            reading.mark(".")
+
+
+def _road(reading: Reading, found: Groups) -> None:
+    for word in re.findall("[A-Za-z]+", found["road"] or ""):
+        reading.word({"Hwy": "highway"}.get(word, word))
+    reading.say(f"{numbers.cardinal(found['roadnumber'] or '0')} {_COMPASS[found['roadway'] or '']}")
+
+
+def _day(found: Groups) -> str:
+    return DAYS[found["day"] or found["onday"] or found["daybefore"] or ""]
+
+
+def _month(reading: Reading, found: Groups) -> None:
+    reading.say(dates.month(found["month"] or found["monthbefore"]))
+    if found["monthyear"]:
+        reading.say(numbers.two_digits(found["monthyear"]))
+    elif found["monthend"] is not None:
+        reading.mark(".")
+
+
+def _day_month_year(found: Groups) -> str:
+    parts = {"eday": found["hyphenday"], "ename": found["hyphenmonth"], "eyear": found["hyphenyear"]}
+    return dates.day_month(parts)
+
+
+def _figure_date(found: Groups) -> str:
+    month, day = found["usmonth"] or found["bigmonth"], found["usday"] or found["bigday"]
+    year = found["usyear"] or found["bigyear"]
+    return dates.iso_date({"imonth": month, "iday": day, "iyear": year})
+
+
+RULES: tuple[tuple[str, str, Reader], ...] = (
+    ("state", STATE, _state),
+    ("zip", ZIP, _zip),
+    ("day_month_year", DAY_MONTH_YEAR, said(_day_month_year)),
+    ("figure_date", FIGURE_DATE, said(_figure_date)),
+    ("road", ROAD, _road),
+    ("the_sun", THE_SUN, said(lambda found: "sun")),
+    ("direction", DIRECTION, said(lambda found: _COMPASS[found["compass"] or ""])),
+    ("saint", SAINT, _saint),
+    ("days_joined", DAYS_JOINED, said(lambda found: f"{found['wholeday']} to")),
+    ("day", DAY, said(_day)),
+    ("month", MONTH, _month),
+)

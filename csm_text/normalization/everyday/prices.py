@@ -1,0 +1,133 @@
+"""Money that version 1 lacks: dollars of other countries, codes before the amount, pence, "a $20 bill"."""
+
+from __future__ import annotations
+
+import re
+
+from csm_text.normalization import amounts, numbers
+from csm_text.normalization.everyday.sizes import singular
+from csm_text.normalization.found import Groups
+from csm_text.normalization.reading import Reading
+from csm_text.normalization.rules import Reader, said
+
+_REGIONS = {"C": "Canadian", "CA": "Canadian", "A": "Australian", "AU": "Australian", "NZ": "New Zealand"}
+_REGIONS |= {"HK": "Hong Kong", "S": "Singapore"}
+_CODES = {  # one, many
+    "USD": ("U S dollar", "U S dollars"),
+    "CAD": ("Canadian dollar", "Canadian dollars"),
+    "AUD": ("Australian dollar", "Australian dollars"),
+    "NZD": ("New Zealand dollar", "New Zealand dollars"),
+    "SGD": ("Singapore dollar", "Singapore dollars"),
+    "HKD": ("Hong Kong dollar", "Hong Kong dollars"),
+    "EUR": ("euro", "euros"),
+    "GBP": ("pound", "pounds"),
+    "CHF": ("Swiss franc", "Swiss francs"),
+    "JPY": ("yen", "yen"),
+    "CNY": ("yuan", "yuan"),
+    "RMB": ("yuan", "yuan"),
+    "INR": ("rupee", "rupees"),
+    "Rs.": ("rupee", "rupees"),
+    "KRW": ("won", "won"),
+    "SEK": ("Swedish krona", "Swedish kronor"),
+    "NOK": ("Norwegian krone", "Norwegian kroner"),
+    "DKK": ("Danish krone", "Danish kroner"),
+    "PLN": ("zloty", "zloty"),
+    "MXN": ("Mexican peso", "Mexican pesos"),
+    "BRL": ("real", "reais"),
+    "ZAR": ("rand", "rand"),
+    "BTC": ("bitcoin", "bitcoin"),
+}
+_SIGNS = {
+    "₩": "won",
+    "₽": "rubles",
+    "₺": "lira",
+    "₫": "dong",
+    "₪": "shekels",
+    "₱": "pesos",
+    "₴": "hryvnia",
+    "₿": "bitcoin",
+}
+_LINES = "480|720|1080|1440|2160"
+_AFTER = [code for code in _CODES if code not in ("USD", "EUR", "GBP", "CHF", "JPY", "Rs.")]  # others in amounts.py
+_codes = "|".join(re.escape(code) for code in _CODES)
+_scales = r"(?:\s?(?P<{}>k|K|m|M|mn|bn|B|million|billion)(?![A-Za-z]))?"
+_N = amounts.NUMBER
+
+MONEY = amounts.MONEY.replace("(?:US|A|C)?", r"(?P<mregion>US|CA?|AU?|NZ|HK|S)?")
+CODE_BEFORE = (
+    rf"(?<![A-Za-z0-9])(?P<codebefore>{_codes})\s?(?P<codewhole>{_N})(?:\.(?P<codepart>\d{{1,2}}))?(?![\d])"
+    + _scales.format("codescale")
+)
+CODE_AFTER = (
+    rf"(?<![A-Za-z0-9.,])(?P<afterwhole>{_N})(?:\.(?P<afterpart>\d{{1,8}}))?"
+    + _scales.format("afterscale")
+    + rf"\s?(?P<codeafter>{'|'.join(_AFTER)})"
+    + r"(?![A-Za-z0-9])"
+)
+PENCE = r"(?<![\w.,:$])(?P<pence>[1-9]\d?)p(?![A-Za-z0-9])"
+LINES = rf"(?<![\w.,])(?P<lines>{_LINES})p(?![A-Za-z])"
+DOLLAR_AGAIN = r"(?<=illion)-dollar(?![A-Za-z])"
+_sign = re.compile(rf"([{''.join(_SIGNS)}])\s?(\d[\d,.]{{0,20}}(?<=\d)(?:\s?(?:million|billion|[kMmB](?![A-Za-z])))?)")
+_INDIAN = re.compile(r"(?:₹|Rs\.?|INR)\s?\d{1,2}(?:,\d\d){1,4},\d{3}(?![\d,])")
+_PLURALS = re.compile(r"\b(dollar|cent|euro|pound|franc|centime|rupee)s\b")
+
+
+def prepared(text: str) -> str:
+    """The text with signs as words that plain letters would lose, and with Indian thousands as one number."""
+    if "," in text:
+        text = _INDIAN.sub(lambda match: match[0].replace(",", ""), text)
+    if not text.isascii():
+        text = _sign.sub(lambda match: f"{match[2]} {_SIGNS[match[1]]}", text)
+    return text
+
+
+def _money(reading: Reading, found: Groups) -> None:
+    """An amount; one dollar and not many before a noun: "a $20 bill"."""
+    words = amounts.money(found)
+    if found["money1"] == "$" and found["mregion"] in _REGIONS:
+        words = re.sub("dollar", f"{_REGIONS[found['mregion'] or '']} dollar", words)
+    reading.say(_PLURALS.sub(r"\1", words) if singular(reading) else words)
+
+
+def _money_after(found: Groups) -> str:
+    names = ("mwhole2", "mcents2", "mscale2", "money2")
+    return amounts.money({"money1": None, "msign": None, **{name: found[name] for name in names}})
+
+
+def _code(code: str | None, whole: str | None, part: str | None, scale: str | None) -> str:
+    number = numbers.decimal(whole or "0", part) if part and int(part) else numbers.cardinal(whole or "0")
+    one, many = _CODES[code or ""]
+    scaled = f"{number} {amounts.SCALES[scale]}" if scale else number
+    return f"{scaled} {one if scaled == 'one' else many}"
+
+
+def _code_before(found: Groups) -> str:
+    return _code(found["codebefore"], found["codewhole"], found["codepart"], found["codescale"])
+
+
+def _code_after(found: Groups) -> str:
+    return _code(found["codeafter"], found["afterwhole"], found["afterpart"], found["afterscale"])
+
+
+def _pence(found: Groups) -> str:
+    count = found["pence"] or "0"
+    return f"{numbers.cardinal(count)} {'penny' if count == '1' else 'pence'}"
+
+
+def _lines(found: Groups) -> str:
+    """The height of a picture: "1080p" is "ten eighty P"."""
+    digits = found["lines"] or "0"
+    return f"{numbers.cardinal(digits[:-2])} {numbers.two_digits(digits[-2:])} P"
+
+
+RULES: tuple[tuple[str, str, Reader], ...] = (
+    ("code_before", CODE_BEFORE, said(_code_before)),
+    ("code_after", CODE_AFTER, said(_code_after)),
+    ("lines", LINES, said(_lines)),
+    ("pence", PENCE, said(_pence)),
+    ("dollar_again", DOLLAR_AGAIN, said(lambda found: "")),
+)
+REPLACED: dict[str, tuple[str, Reader]] = {
+    "money": (MONEY, _money),
+    "money_after": (amounts.MONEY_AFTER, said(_money_after)),
+}

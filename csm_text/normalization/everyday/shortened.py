@@ -1,0 +1,216 @@
+"""Abbreviations, degrees, titles, and letters beside full stops: "B.Sc.", "et al.", "Roe v. Wade", "c. 1450"."""
+
+from __future__ import annotations
+
+import re
+
+from csm_text.normalization.found import Groups
+from csm_text.normalization.reading import Reading
+from csm_text.normalization.rules import Reader, said
+
+# Words that begin a sentence after a full stop, and stand inside of one only in small letters.
+BEGINS = (
+    "The|This|That|There|These|Those|He|She|It|They|We|You|But|However|What|If|When|In|On|At|After|Before|And|So|My|Our"
+    "|His|Her|Its|An|As|For|Then|Now|Yes|No|Who|How|Why|Where|Some|Many|All|Most|With|Please|Let|Also|Not|Is|Are|Was"
+    "|Do|Does|Did|Can|Will"
+)
+ENDS = rf"(?=\s*$|\s+(?:{BEGINS})(?![A-Za-z]))"
+
+_PARTS = {"Sc": "S C", "LL": "L L", "Ed": "E D", "Psy": "sigh", "Litt": "lit"}  # others are read as they are
+_ANYWHERE = {  # words that end no sentence
+    "avg": "average",
+    "incl": "including",
+    "excl": "excluding",
+    "esp": "especially",
+    "attn": "attention",
+    "tel": "telephone",
+    "viz": "namely",
+    "cf": "compare",
+    "temp": "temperature",
+    "prev": "previous",
+    "max": "maximum",
+    "min": "minimum",
+    "intl": "international",
+    "natl": "national",
+    "acct": "account",
+    "ref": "reference",
+}
+_AFTER = {  # words that may end one
+    "govt": "government",
+    "univ": "university",
+    "assn": "association",
+    "mgmt": "management",
+    "pct": "percent",
+    "qty": "quantity",
+    "amt": "amount",
+    "pkg": "package",
+    "pkwy": "parkway",
+    "hwy": "highway",
+    "esq": "esquire",
+}
+_BEFORE_FIGURES = {
+    "art": "article",
+    "fl": "floor",
+    "eq": "equation",
+    "ex": "example",
+    "ver": "version",
+    "para": "paragraph",
+    "vol": "volume",
+    "ch": "chapter",
+    "pt": "part",
+    "sec": "section",
+    "fig": "figure",
+}
+_UNSTOPPED = {"Rte": "route", "Hwy": "highway", "Rm": "room", "Ste": "suite", "Bldg": "building", "Apt": "apartment"}
+_TITLES = {
+    "Maj": "major",
+    "Cpl": "corporal",
+    "Pvt": "private",
+    "Adm": "admiral",
+    "Cmdr": "commander",
+    "Messrs": "messers",
+    "Insp": "inspector",
+    "Det": "detective",
+    "Supt": "superintendent",
+    "Fr": "father",
+    "Amb": "ambassador",
+}
+_KINDS = "[Vv]itamins?|[Pp]lans?|[Tt]ypes?|[Oo]ptions?|[Gg]rades?|[Cc]lass|[Gg]roups?|[Tt]eams?|[Pp]arts?|[Ss]ections?"
+_KINDS += "|[Aa]ppendix|[Ee]xhibit|[Ss]eries|[Hh]epatitis|[Ll]etters?|[Aa]nswers?"
+_KIND = re.compile(rf"(?:^|[^A-Za-z])(?:{_KINDS})\s$")
+_START = r"(?<![A-Za-z0-9'.])"
+
+DEGREE = (
+    rf"{_START}(?P<degree>[BMD]\.\s?(?:Sc|Tech|Phil|Eng|Ed|Com|Arch|Mus|Litt)|(?:Ph|Ed|LL|Pharm|Psy)\.\s?[DBM]|Ph\s?D)"
+    r"(?P<degreeend>\.?)(?![A-Za-z0-9]|\.[A-Za-z])"
+)
+DEGREE_LETTERS = rf"{_START}(?P<degreeletters>[BMD]Sc|PhD)(?P<degreemany>s|'s)?(?![A-Za-z0-9'])"
+INITIAL_NAME = r"(?<![A-Za-z0-9'.])(?P<initial>[A-HJ-Z])\.(?=\s[A-Z])"
+SPECIES = r"(?<![A-Za-z0-9'.])(?P<species>[A-HJ-Z])\.(?=\s[a-z]{3})"
+ANYWHERE = rf"{_START}(?P<anywhere>(?i:{'|'.join(_ANYWHERE)}))\.(?=\s[a-z0-9(]|\s?[,:;]|\s[A-Z]{{2}})"
+ANYWHERE += rf"|{_START}(?P<beforename>(?i:cf|incl|excl|esp|viz))\.(?=\s[A-Z])"
+AFTER = rf"{_START}(?P<shortened>(?i:{'|'.join(_AFTER)}))\.(?![A-Za-z])"
+FIGURED = (
+    rf"{_START}(?P<numeraled>(?i:{'|'.join(_BEFORE_FIGURES)}))\.\s?(?=\(?\d|(?:[VX]|[IVX]{{2,5}})(?![A-Za-z'])|I(?=[.,;:)]|$))|"
+    rf"{_START}(?P<unstopped>{'|'.join(_UNSTOPPED)})\s(?=\d)|(?<=\d(?:st|nd|rd|th)\s)(?P<floor>[Ff]l)\.?(?![A-Za-z])"
+)
+TITLE = rf"{_START}(?P<unnamed>{'|'.join(_TITLES)})\.\s?(?=[A-Z])|{_START}(?P<prof>Prof)\s(?=[A-Z][a-z])"
+ET_AL = r"\bet\sal\.(?P<etal>)"
+VERSUS = r"(?<=[A-Za-z.)]\s)v\.\s(?=[A-Z])(?P<against>)|(?<![A-Za-z0-9'.])[Vv]s(?![A-Za-z0-9'.])(?P<versus>)"
+CIRCA = r"(?<![A-Za-z0-9'.])c\.\s?(?=[1-9]\d{2,3}(?!\d))"
+CENTURY = r"(?<=\d(?:st|nd|rd|th)\s)c\.(?P<centuryend>(?=\s*$))?"
+SUFFIX = r"(?<![A-Za-z])(?P<namesuffix>[JS]r)\.'s(?![A-Za-z])"
+NUMBER_OF = (
+    r"(?<![A-Za-z0-9'])(?:[Nn]o\.|#)(?=\sof\s)"
+    r"|(?:(?<=order )|(?<=Order )|(?<=nvoice )|(?<=ccount )|(?<=icket )|(?<=hone )|(?<=erial )|(?<=odel )|(?<=Part )"
+    r"|(?<=part ))[Nn]o\.(?=\sis\s|:|\s[A-Z]{1,4}-?\d)"
+)
+SPOKEN = {
+    "c/o": "care of",
+    "I AM": "i am",
+    "pH": "P H",
+    "iOS": "I O S",
+    "YoY": "year over year",
+    "y/y": "year over year",
+    "QoQ": "quarter over quarter",
+    "MoM": "month over month",
+    "TL;DR": "T L D R",
+    "tl;dr": "T L D R",
+    "aka": "A K A",
+    "mRNA": "M R N A",
+    "WW1": "world war one",
+    "WW2": "world war two",
+    "he/she": "he or she",
+    "He/she": "he or she",
+    "He/She": "he or she",
+    "His/her": "his or her",
+    "she/he": "she or he",
+    "his/her": "his or her",
+    "him/her": "him or her",
+    "either/or": "either or",
+    "24/7/365": "twenty four seven three sixty five",
+    "24x7": "twenty four seven",
+}
+SPOKEN_AS = rf"(?<![A-Za-z0-9'/])(?P<spoken>{'|'.join(map(re.escape, SPOKEN))})(?![A-Za-z0-9'/])"
+
+
+def _ended(reading: Reading) -> bool:
+    """Whether the sentence ends behind what is read."""
+    return re.match(ENDS, reading.after(60)) is not None
+
+
+def _degree(reading: Reading, found: Groups) -> None:
+    """ "B.Sc." is spelled, "M.Phil." is a letter and a word."""
+    for part in re.findall("[A-Za-z]+", (found["degree"] or "").replace("Ph", "P.H.")):
+        reading.say(part if len(part) == 1 else _PARTS.get(part, part))
+    if found["degreeend"] and _ended(reading):
+        reading.mark(".")
+
+
+def _degree_letters(reading: Reading, found: Groups) -> None:
+    reading.spell(found["degreeletters"] or "", "'s" if found["degreemany"] else "")
+
+
+def _initial(reading: Reading, found: Groups) -> None:
+    """A letter with a full stop that belongs to a name, or ends the sentence: "Plan B. Then we left"."""
+    reading.spell(found["initial"] or "")
+    following = re.match(rf"\s(?:{BEGINS})(?![A-Za-z])", reading.after(24))
+    if following or _KIND.search(reading.before(12)):
+        reading.mark(".")
+
+
+def _species(reading: Reading, found: Groups) -> None:
+    """ "E. coli" is one name."""
+    reading.spell(found["species"] or "")
+    if _KIND.search(reading.before(12)):
+        reading.mark(".")
+
+
+def _after(reading: Reading, found: Groups) -> None:
+    reading.say(_AFTER[(found["shortened"] or "").lower()])
+    if _ended(reading):
+        reading.mark(".")
+
+
+def _anywhere(found: Groups) -> str:
+    return _ANYWHERE[(found["anywhere"] or found["beforename"] or "").lower()]
+
+
+def _figured(found: Groups) -> str:
+    if found["floor"]:
+        return "floor"
+    return _UNSTOPPED[found["unstopped"]] if found["unstopped"] else _BEFORE_FIGURES[(found["numeraled"] or "").lower()]
+
+
+def _et_al(reading: Reading, found: Groups) -> None:
+    reading.say("et al")
+    if _ended(reading):
+        reading.mark(".")
+
+
+def _century(reading: Reading, found: Groups) -> None:
+    reading.say("century")
+    if found["centuryend"] is not None:
+        reading.mark(".")
+
+
+RULES: tuple[tuple[str, str, Reader], ...] = (
+    ("spoken_as", SPOKEN_AS, said(lambda found: SPOKEN[found["spoken"] or ""])),
+    ("degree", DEGREE, _degree),
+    ("degree_letters", DEGREE_LETTERS, _degree_letters),
+    ("figured", FIGURED, said(_figured)),
+    ("anywhere", ANYWHERE, said(_anywhere)),
+    ("shortened", AFTER, _after),
+    ("untitled", TITLE, said(lambda found: "professor" if found["prof"] else _TITLES[found["unnamed"] or ""])),
+    ("et_al", ET_AL, _et_al),
+    ("versus", VERSUS, said(lambda found: "versus")),
+    ("circa", CIRCA, said(lambda found: "circa")),
+    ("century", CENTURY, _century),
+    ("suffix", SUFFIX, said(lambda found: "junior's" if found["namesuffix"] == "Jr" else "senior's")),
+    ("number_of", NUMBER_OF, said(lambda found: "number")),
+    ("species", SPECIES, _species),
+)
+REPLACED: dict[str, tuple[str, Reader]] = {
+    "doctor": (r"(?!)(?P<doctor>)", _degree),
+    "initial": (INITIAL_NAME, _initial),
+}

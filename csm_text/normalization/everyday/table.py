@@ -1,0 +1,98 @@
+"""The table of version 2: which of its rules may begin at a letter, a figure or a sign, and plain words before all.
+
+RULES_2 has the same form as `rules.RULES`. `RULES_AT` parts it by the first character, so that a text is read in less
+time; what is read is the same (a test compares them).
+"""
+
+from __future__ import annotations
+
+from csm_text.normalization.everyday import capitals, figures, layout, places, prices, shortened, sizes, talk, technical
+from csm_text.normalization.rules import RULES, Reader, as_words
+
+Rule = tuple[str, str, Reader]
+
+# Words in small letters with others around them: no rule but that of words begins at them.
+_SHORT = (
+    "the|and|of|to|is|it|for|you|are|was|not|but|can|has|had|his|her|she|he|we|as|or|if|so|my|an|be|do|up|out|our|its"
+)
+PLAIN = (
+    rf"(?:(?<=\s)|^)(?![ivxlc]+\s)(?P<plain>[a-z]{{4,20}}|{_SHORT}|The|This|That|It|He|She|We|They)"
+    r"(?=,?\s(?![ivxlc]+(?![a-z]))[a-z]{2})"
+)
+# Names of rules that begin at a letter only, at a figure only, and so on; the others may begin anywhere.
+_LETTER = frozenset(
+    "plain url road the_sun scaled_unit contraction days_of_month weekdays weekday months drip before_figure "
+    "release end_of_sentence degree degree_letters figured anywhere shortened untitled et_al versus circa century "
+    "suffix species state day days_joined month capital_word shouted letter_range grade letter_a article "
+    "long_numeral reign century_th saint direction net fiscal model slash_capitals function code_before counted "
+    "unit_alone short_date month_day month_year short_month era_year degree_scale doctor latin pair initials "
+    "abbreviation initial numeral king roman language word".split()
+)
+_FIGURE = frozenset(
+    "slash_date time hour spaced money_after cents feet multiple scaled ordinal ratio times number fraction "
+    "year_range digits range size inches inch_part inches_beside height degrees times_range crowd duration "
+    "short_duration half_of_day code_after pence lines groups exponent coefficient figure_date day_month_year zip "
+    "code seconds millions rating scored pages emergency hour_range measure_range part_of_unit hundreds "
+    "season iso_date".split()
+)
+_SIGN = frozenset(
+    "phones sign possessed power heading paragraph dots dash mark bracket markup symbol short_year menu "
+    "money_range point_measure tenths port compared either arrow factorial minus star over divided times_per wild "
+    "order_number ending tag tag_number handle dollar_again path called_on until_now star_code".split()
+)
+_LETTER_OR_FIGURE = frozenset("mail mixed chat spoken_as file short_address dotted".split())
+_FIGURE_OR_SIGN = frozenset("decade phone temperature measure percent decimal degree_range".split())
+_LETTER_OR_SIGN = frozenset("money dotted_name emoticon age number_of".split())
+
+_REPLACED = {
+    **{name: (pattern, None) for name, pattern in talk.PATTERNS.items()},
+    **talk.REPLACED,
+    **shortened.REPLACED,
+    **sizes.REPLACED,
+    **prices.REPLACED,
+    **technical.REPLACED,
+    **figures.REPLACED,
+}
+_BEFORE = ("phones", "mail", "url")
+_ADDED: tuple[Rule, ...] = (
+    *technical.RULES,
+    *figures.RULES,
+    *places.RULES,
+    *shortened.RULES,
+    *capitals.RULES,
+    *talk.RULES,
+    *prices.RULES,
+    *sizes.RULES,
+)
+
+
+def _replaced(rule: Rule) -> Rule:
+    name, pattern, read = rule
+    if name not in _REPLACED:
+        return rule
+    other, reader = _REPLACED[name]
+    return name, other, reader or read
+
+
+def _at(excluded: frozenset[str]) -> tuple[Rule, ...]:
+    return tuple(rule for rule in RULES_2 if rule[0] not in excluded)
+
+
+RULES_2: tuple[Rule, ...] = (
+    ("plain", PLAIN, lambda reading, found: reading.word(found["plain"] or "")),
+    *(_replaced(rule) for rule in RULES if rule[0] in _BEFORE),
+    ("short_address", technical.SHORT_ADDRESS, as_words("shortaddress")),
+    *(_replaced(rule) for rule in RULES if rule[0] == "domain"),
+    *_ADDED,
+    *(_replaced(rule) for rule in RULES if rule[0] not in (*_BEFORE, "domain")),
+)
+RULES_AT = {
+    "letter": _at(_FIGURE | _SIGN | _FIGURE_OR_SIGN),
+    "figure": _at(_LETTER | _SIGN | _LETTER_OR_SIGN),
+    "sign": _at(_LETTER | _FIGURE | _LETTER_OR_FIGURE),
+}
+
+
+def prepared(text: str) -> str:
+    """The text with its layout as marks, and with signs as words that plain letters would lose."""
+    return talk.prepared(technical.prepared(prices.prepared(layout.laid_out(text))))
