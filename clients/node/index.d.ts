@@ -1,5 +1,11 @@
-// Types of index.mjs. Messages are those of csm/v1/tts.proto, as proto-loader gives them: names in camelCase, enum
-// values as their names, 64-bit numbers as numbers.
+// Types of index.mjs. messages.d.ts has those of answers.
+
+import type {
+  AudioFormat, KeptVoice, Sentence, ServerInfo, SynthesisHeader, SynthesisSummary, SynthesizeResponse, Voice,
+  WatermarkSearch,
+} from './messages.js';
+
+export * from './messages.js';
 
 export interface ConnectionOptions {
   /** Seconds until a call is given up; 120 when unset, at most 1e9. */
@@ -61,74 +67,27 @@ export interface SpeechOptions {
   returnCodes?: boolean;
 }
 
-export interface Duration {
-  seconds: number;
-  nanos: number;
-}
-
-export interface AudioFormat {
-  audioEncoding: string;
-  sampleRateHertz: number;
-  channelCount: number;
-}
-
-export interface SynthesisHeader {
-  requestId: string;
-  audioFormat: AudioFormat;
-  voice: string;
-  modelVersion: string;
-  seed: number;
-}
-
-export interface SynthesisStats {
-  frameCount: number;
-  sampleCount: number;
-  audioDuration: Duration | null;
-  queueDuration: Duration | null;
-  firstAudioLatency: Duration | null;
-  totalDuration: Duration | null;
-  inputTokenCount: number;
-  contextTokenCount: number;
-  droppedTurnCount: number;
-}
-
-export interface SynthesisSummary {
-  finishReason: string;
-  stats: SynthesisStats | null;
-  watermark: { scheme: string; keyId: string; coverage: string } | null;
-  codes: object | null;
-  sealedCodes: Uint8Array;
-}
-
-export interface SynthesizeResponse {
-  requestId: string;
-  audioContent: Buffer;
-  audioFormat: AudioFormat;
-  summary: SynthesisSummary;
-  voice: string;
-  modelVersion: string;
-  seed: number;
-}
-
-export interface Voice {
-  name: string;
-  speaker: number;
-  languageCodes: string[];
-  description: string;
-  naturalSampleRateHertz: number;
-  /** Of requests that set none; missing where it is drawn for each. */
-  seed?: number;
-  /** Whether a recording and its text go before every context. */
-  hasPrompt: boolean;
-  /** Name of the caller that keeps the voice; empty for voices of the model and of the operator. */
-  owner: string;
-}
-
-/** A sentence of a text. */
-export interface Sentence {
-  text: string;
-  /** Where it begins in the audio. */
-  sampleOffset: number;
+/** What a kept voice may have. It needs a prompt (`text`, a recording or codes, and `consent`), a seed, or both. */
+export interface VoiceOptions {
+  /** What is said in the recording. */
+  text?: string;
+  /** A file of WAV, Ogg Opus, MP3, AAC or FLAC. */
+  recording?: Uint8Array;
+  /** In place of the recording: of an earlier answer's summary, where the server allows it. One of the two is empty. */
+  sealedCodes?: Uint8Array;
+  codes?: object | null;
+  /** That the person whose voice it is agrees: where the consent is kept, and what the person agreed to. */
+  consent?: { id: string; text: string };
+  speaker?: number;
+  /** BCP-47 tags. */
+  languages?: string[];
+  description?: string;
+  /** Of requests that set none. */
+  seed?: number | bigint;
+  /** That may use it, by the names of their tokens, besides its owner. */
+  callers?: string[];
+  /** Every caller may use it. */
+  everyone?: boolean;
 }
 
 /** One utterance. Iterate over it once, for the bytes of its audio; leaving the loop cancels the call. */
@@ -155,6 +114,19 @@ export class Client {
   streamText(pieces: string | Iterable<string> | AsyncIterable<string>, speech?: SpeechOptions): SpeechStream;
   /** Every voice, or those of a language (BCP-47). */
   listVoices(language?: string): Promise<Voice[]>;
+  /** Keeps a voice; its owner is the caller. Its name: 1 to 64 letters, digits or . _ - */
+  createVoice(name: string, voice: VoiceOptions): Promise<KeptVoice>;
+  getVoice(name: string): Promise<KeptVoice>;
+  /** Deletes a voice of the caller's. Running streams go on. */
+  deleteVoice(name: string): Promise<void>;
+  /** Whether a recording, in one message of at most 4 MiB, was made by this server. keyIds: all keys when empty */
+  detectWatermark(recording: Uint8Array, keyIds?: string[]): Promise<WatermarkSearch>;
+  /** The marked stretches of a recording of up to an hour, which is sent as it is read, such as by `createReadStream`. */
+  findWatermarks(
+    recording: Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>, keyIds?: string[],
+  ): Promise<WatermarkSearch>;
+  /** What the server runs and accepts. */
+  serverInfo(): Promise<ServerInfo>;
   close(): void;
 }
 

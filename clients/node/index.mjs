@@ -4,7 +4,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { openApi } from './api.mjs';
 import { boolean, checkOptions, checkValue, number, string } from './checks.mjs';
+import { detectMessages, detectRequest } from './requests/detection.mjs';
 import { SpeechRequests } from './requests/speech.mjs';
+import { voiceRequest } from './requests/voices.mjs';
 import { Heard, Losses } from './resuming.mjs';
 import { SpeechStream } from './stream.mjs';
 import { TextWriter } from './text.mjs';
@@ -88,6 +90,38 @@ export class Client {
     return voices;
   }
 
+  // Keeps a voice under a name; its owner is the caller. It needs a prompt, a seed, or both.
+  async createVoice(name, voice = {}) {
+    return (await this.#ask(this.#api.voices, 'createVoice', voiceRequest(name, voice))).voice;
+  }
+
+  // One voice; its consent and its prompt's text are there for its owner alone.
+  async getVoice(name) {
+    checkValue('name', name, string);
+    return (await this.#ask(this.#api.voices, 'getVoice', { name })).voice;
+  }
+
+  // Deletes a voice of the caller's. Running streams go on.
+  async deleteVoice(name) {
+    checkValue('name', name, string);
+    await this.#ask(this.#api.voices, 'deleteVoice', { name });
+  }
+
+  // Whether a recording was made by this server. keyIds: all keys when empty
+  async detectWatermark(recording, keyIds = []) {
+    return this.#askUntilAnswered(this.#api.watermark, 'detectWatermark', detectRequest(recording, keyIds));
+  }
+
+  // The marked stretches of a recording of up to an hour, which is sent as it is read. What reading throws is thrown.
+  async findWatermarks(recording, keyIds = []) {
+    return this.#tell(this.#api.watermark, 'streamDetectWatermark', detectMessages(recording, keyIds));
+  }
+
+  // What the server runs and accepts.
+  async serverInfo() {
+    return this.#ask(this.#api.speech, 'getServerInfo', {});
+  }
+
   close() {
     this.#api.close();
   }
@@ -98,6 +132,28 @@ export class Client {
       const done = (error, answer) => (error ? reject(error) : resolve(answer));
       service[method](message, this.#announcing(service, method, message), { deadline }, done);
     });
+  }
+
+  // The answer to many messages, which are taken as the server takes them. What making them throws ends the call.
+  async #tell(service, method, messages) {
+    let call;
+    const answer = new Promise((resolve, reject) => {
+      const done = (error, response) => (error ? reject(error) : resolve(response));
+      call = service[method](this.#metadata.clone(), { deadline: this.#until() }, done);
+    });
+    const write = async () => {
+      for await (const message of messages) {
+        if (!call.write(message)) await new Promise((resolve) => call.once('drain', resolve)); // for ever, if it has ended
+      }
+      call.end();
+      return answer;
+    };
+    try {
+      return await Promise.race([answer, write()]);
+    } finally {
+      call.cancel(); // after its end this does nothing
+      messages.return().catch(() => {});
+    }
   }
 
   // Makes the call again when its server is lost. gRPC does so for small messages, up to a limit.
