@@ -90,6 +90,13 @@ export interface VoiceOptions {
   everyone?: boolean;
 }
 
+/** A piece of a text with an order beside it. */
+export interface TextPiece {
+  text?: string;
+  /** Ends the sentence, even without a full stop: the next piece begins another one. */
+  flush?: boolean;
+}
+
 /** One utterance. Iterate over it once, for the bytes of its audio; leaving the loop cancels the call. */
 export interface SpeechStream extends AsyncIterable<Buffer> {
   /** Known from the first audio on. */
@@ -111,7 +118,9 @@ export class Client {
   /** Audio as it is made. */
   stream(text: string, speech?: SpeechOptions): SpeechStream;
   /** Audio of a text that is still being written; its pieces are cut anywhere. */
-  streamText(pieces: string | Iterable<string> | AsyncIterable<string>, speech?: SpeechOptions): SpeechStream;
+  streamText(
+    pieces: string | Iterable<string | TextPiece> | AsyncIterable<string | TextPiece>, speech?: SpeechOptions,
+  ): SpeechStream;
   /** Every voice, or those of a language (BCP-47). */
   listVoices(language?: string): Promise<Voice[]>;
   /** Keeps a voice; its owner is the caller. Its name: 1 to 64 letters, digits or . _ - */

@@ -72,8 +72,8 @@ export class Client {
     return this.#open('streamSynthesize', this.#requests.from(text, speech));
   }
 
-  // Audio of a text that is still being written. pieces: an iterable or async iterable of strings, cut anywhere. What
-  // it throws ends the call, and the stream throws it.
+  // Audio of a text that is still being written. pieces: an iterable or async iterable of strings, cut anywhere, and of
+  // { text, flush }, whose flush ends a sentence. What it throws ends the call, and the stream throws it.
   streamText(pieces, speech = {}) {
     return this.#open('streamSynthesizeText', this.#requests.from('', speech), new TextWriter(pieces, this.#resumes > 0));
   }

@@ -36,10 +36,12 @@ PROGRAMS = {
 TYPED = """
 import { createReadStream } from 'node:fs';
 import { Client, details, wav } from 'csm-client-node';
-import type { KeptVoice } from 'csm-client-node';
+import type { KeptVoice, TextPiece } from 'csm-client-node';
 const client = new Client('127.0.0.1:1', { deadlineSeconds: 5 });
 const stream = client.streamText(['Hello, ', 'you.'], { voice: 'anna', seed: 7n });
 for await (const chunk of stream) wav(chunk, stream.header!.audioFormat).writeUInt8(0);
+const flush: TextPiece = { text: 'Now.', flush: true };
+client.streamText([flush, 'Then.']);
 stream.sentences.map(({ text, sampleOffset }) => text.repeat(sampleOffset));
 try {
   const options = { returnCodes: true, sampleRateHertz: 8000, encoding: 'mulaw' } as const;

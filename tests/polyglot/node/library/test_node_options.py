@@ -262,6 +262,7 @@ def test_sentences_that_come_again_are_told_once_and_others_end_the_stream(node:
         ("WatermarkSearch", watermark_pb2.DetectWatermarkResponse),
         ("WatermarkSearch", watermark_pb2.StreamDetectWatermarkResponse),
         ("WatermarkedStretch", watermark_pb2.WatermarkedStretch),
+        ("TextPiece", tts_pb2.TextPiece),
     ],
 )
 def test_types_have_every_field_of_the_message(node: Any, name: str, message: Any) -> None:
