@@ -24,6 +24,14 @@ export interface ConnectionOptions {
   tokenFile?: string;
   /** Send the token without TLS too, to other hosts than this one. */
   insecureToken?: boolean;
+  /** Sent with every call, such as the `traceparent` of a request that is passed on. */
+  metadata?: Record<string, string>;
+}
+
+/** What a stream may be asked for. */
+export interface StreamOptions extends SpeechOptions {
+  /** Of audio in a message, rounded up to whole frames; when unset the first messages are short. */
+  chunkSeconds?: number;
 }
 
 export interface Turn {
@@ -116,10 +124,10 @@ export class Client {
   /** The whole utterance in one message: at most 80 s of PCM at 24 kHz. */
   synthesize(text: string, speech?: SpeechOptions): Promise<SynthesizeResponse>;
   /** Audio as it is made. */
-  stream(text: string, speech?: SpeechOptions): SpeechStream;
+  stream(text: string, speech?: StreamOptions): SpeechStream;
   /** Audio of a text that is still being written; its pieces are cut anywhere. */
   streamText(
-    pieces: string | Iterable<string | TextPiece> | AsyncIterable<string | TextPiece>, speech?: SpeechOptions,
+    pieces: string | Iterable<string | TextPiece> | AsyncIterable<string | TextPiece>, speech?: StreamOptions,
   ): SpeechStream;
   /** Every voice, or those of a language (BCP-47). */
   listVoices(language?: string): Promise<Voice[]>;

@@ -2,8 +2,10 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import { status } from '@grpc/grpc-js';
+
 import { openApi } from './api.mjs';
-import { boolean, checkOptions, checkValue, number, string } from './checks.mjs';
+import { boolean, checkOptions, checkValue, number, object, string } from './checks.mjs';
 import { detectMessages, detectRequest } from './requests/detection.mjs';
 import { SpeechRequests } from './requests/speech.mjs';
 import { voiceRequest } from './requests/voices.mjs';
@@ -30,6 +32,7 @@ const CONNECTION = {
   token: string,
   tokenFile: string,
   insecureToken: boolean,
+  metadata: object,
 };
 
 // One server, or all replicas behind a name. Every call has a deadline. index.d.ts says what the options are.
@@ -56,6 +59,10 @@ export class Client {
       'insecure-token': connection.insecureToken ?? false,
     };
     this.#metadata = callMetadata(options);
+    for (const [name, value] of Object.entries(connection.metadata ?? {})) {
+      checkValue(`connection.metadata.${name}`, value, string);
+      this.#metadata.add(name, value);
+    }
     this.#api = openApi(options);
     this.#deadlineSeconds = deadlineSeconds;
     this.#resumes = resumes;
@@ -69,13 +76,14 @@ export class Client {
 
   // Audio as it is made. The call begins when the stream is iterated over.
   stream(text, speech = {}) {
-    return this.#open('streamSynthesize', this.#requests.from(text, speech));
+    return this.#open('streamSynthesize', this.#requests.streamed(text, speech));
   }
 
   // Audio of a text that is still being written. pieces: an iterable or async iterable of strings, cut anywhere, and of
   // { text, flush }, whose flush ends a sentence. What it throws ends the call, and the stream throws it.
   streamText(pieces, speech = {}) {
-    return this.#open('streamSynthesizeText', this.#requests.from('', speech), new TextWriter(pieces, this.#resumes > 0));
+    const writer = new TextWriter(pieces, this.#resumes > 0);
+    return this.#open('streamSynthesizeText', this.#requests.streamed('', speech), writer);
   }
 
   // The voices that the caller may use, or those of a language (BCP-47).
@@ -83,7 +91,7 @@ export class Client {
     checkValue('language', languageCode, string);
     const [voices, deadline] = [[], this.#until()];
     for (let pageToken; pageToken !== '';) {
-      const page = await this.#ask(this.#api.speech, 'listVoices', { languageCode, pageToken }, deadline);
+      const page = await this.#ask(this.#api.speech, 'listVoices', { languageCode, pageToken }, { deadline });
       voices.push(...page.voices);
       pageToken = page.nextPageToken;
     }
@@ -126,11 +134,13 @@ export class Client {
     this.#api.close();
   }
 
-  // The answer to one message.
-  #ask(service, method, message, deadline = this.#until()) {
+  // The answer to one message. waitForReady: for a server to come, where there is none
+  #ask(service, method, message, { deadline = this.#until(), waitForReady = false } = {}) {
+    const metadata = this.#announcing(service, method, message);
+    metadata.setOptions({ waitForReady });
     return new Promise((resolve, reject) => {
       const done = (error, answer) => (error ? reject(error) : resolve(answer));
-      service[method](message, this.#announcing(service, method, message), { deadline }, done);
+      service[method](message, metadata, { deadline }, done);
     });
   }
 
@@ -160,12 +170,14 @@ export class Client {
   async #askUntilAnswered(service, method, message) {
     const [nothing, deadline] = [new Heard(), this.#until()];
     const losses = new Losses(this.#resumes, deadline);
+    let lost;
     for (;;) {
       try {
-        return await this.#ask(service, method, message, deadline);
+        return await this.#ask(service, method, message, { deadline, waitForReady: lost !== undefined });
       } catch (error) {
         const delay = losses.delayAfter(error, nothing);
-        if (delay === undefined) throw error;
+        if (delay === undefined) throw error.code === status.DEADLINE_EXCEEDED ? lost ?? error : error;
+        lost = error; // when no other server comes, the caller is told of the loss and not of the wait
         await sleep(delay);
       }
     }
@@ -193,7 +205,7 @@ export class Client {
       writer.writeTo(opened);
       return opened;
     };
-    const asked = { sendCheckpoints: this.#resumes > 0 };
+    const asked = { ...request.streamConfig, sendCheckpoints: this.#resumes > 0 };
     const again = ({ header, samples, states, speechStates }) => {
       const samplingParams = { ...request.samplingParams, ...(header && { seed: header.seed.toString() }) };
       const kept = { heardSampleCount: samples, checkpoints: states, speechCheckpoints: speechStates };

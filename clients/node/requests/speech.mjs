@@ -33,6 +33,14 @@ export class SpeechRequests {
     };
   }
 
+  // What a stream may be asked for: `chunkSeconds` too. Throws TypeError, which names the option.
+  streamed(text, speech) {
+    checkOptions('speech', speech, { ...this.#kinds, chunkSeconds: number });
+    const { chunkSeconds, ...others } = speech;
+    const streamConfig = chunkSeconds === undefined ? undefined : { chunkDuration: duration(chunkSeconds) };
+    return { ...this.from(text, others), streamConfig };
+  }
+
   // Throws TypeError, which names the option.
   from(text, speech) {
     checkValue('text', text, string);
