@@ -136,7 +136,7 @@ export class Client {
   getVoice(name: string): Promise<KeptVoice>;
   /** Deletes a voice of the caller's. Running streams go on. */
   deleteVoice(name: string): Promise<void>;
-  /** Whether a recording, in one message of at most 4 MiB, was made by this server. keyIds: all keys when empty */
+  /** Whether this server made a recording, of at most 16 MiB unless it is set otherwise. keyIds: all keys when empty */
   detectWatermark(recording: Uint8Array, keyIds?: string[]): Promise<WatermarkSearch>;
   /** The marked stretches of a recording of up to an hour, which is sent as it is read, such as by `createReadStream`. */
   findWatermarks(
