@@ -57,12 +57,9 @@ export class Client {
       token: connection.token,
       'token-file': connection.tokenFile,
       'insecure-token': connection.insecureToken ?? false,
+      metadata: connection.metadata,
     };
     this.#metadata = callMetadata(options);
-    for (const [name, value] of Object.entries(connection.metadata ?? {})) {
-      checkValue(`connection.metadata.${name}`, value, string);
-      this.#metadata.add(name, value);
-    }
     this.#api = openApi(options);
     this.#deadlineSeconds = deadlineSeconds;
     this.#resumes = resumes;

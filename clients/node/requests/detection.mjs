@@ -34,8 +34,11 @@ async function* messages(pieces, keyIds) {
   yield* cut(start);
 }
 
+// Copies: who reads may fill the same memory again before a message is sent.
 function* cut(piece) {
-  for (let at = 0; at < piece.length; at += PIECE_BYTES) yield { audioContent: piece.subarray(at, at + PIECE_BYTES) };
+  for (let at = 0; at < piece.length; at += PIECE_BYTES) {
+    yield { audioContent: Buffer.from(piece.subarray(at, at + PIECE_BYTES)) };
+  }
 }
 
 function checkedIds(keyIds) {

@@ -18,6 +18,7 @@ from tests.support.fake_deployment import fake_deployment
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
 
+WRONG_NAMES = ["a b", "a-bin", "grpc-a"]
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 CALLS = """
 const passing = new Client(target, { token: 'secret', metadata: { traceparent: '%s' } });
@@ -29,8 +30,9 @@ for (const call of [
   () => passing.serverInfo(),
 ]) await tell(call);
 passing.close();
-await tell(() => new Client(target, { metadata: { traceparent: 5 } }));
-await tell(() => new Client(target, { metadata: 'traceparent' }));
+for (const metadata of [
+  'traceparent', { traceparent: 5 }, { key: 's\u00e9cret' }, { 'a b': '' }, { 'a-bin': '' }, { 'grpc-a': '' },
+]) await tell(() => new Client(target, { metadata }));
 """
 
 
@@ -65,12 +67,15 @@ async def serving(*handlers: Any, servicer: Any = None, port: int = 0) -> AsyncI
 async def test_every_call_carries_the_token_and_the_callers_own_metadata(node: Any, tmp_path: Path) -> None:
     refusing = Refusing()
     async with serving(refusing) as (_, port):
-        *refused, wrong, no_object = await found(CALLS % PARENT, node, tmp_path, f"127.0.0.1:{port}")
+        told = await found(CALLS % PARENT, node, tmp_path, f"127.0.0.1:{port}")
+    refused, (no_object, no_text, no_ascii, *names) = told[:10], told[10:]
     assert [message for _, message in refused] == ["3 INVALID_ARGUMENT: refused"] * 10 and len(refusing.seen) == 10
     for method, metadata in refusing.seen.items():
         assert (metadata["authorization"], metadata["traceparent"]) == ("Bearer secret", PARENT), method
-    assert wrong == "connection.metadata.traceparent is 5; it must be a string of whole characters."
     assert no_object == "connection.metadata is 'traceparent'; it must be an object."
+    assert no_text == "connection.metadata.traceparent is no string of printable ASCII characters."
+    assert no_ascii == "connection.metadata.key is no string of printable ASCII characters."  # it may be a secret
+    assert [name.split("; ")[0] for name in names] == [f"connection.metadata has '{key}'" for key in WRONG_NAMES]
 
 
 CHUNKS = """

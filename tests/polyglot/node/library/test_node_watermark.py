@@ -16,6 +16,7 @@ from tests.clients.python.lost_gateway.test_lost_gateway import running_gateways
 from tests.polyglot.node.library.programs import found
 from tests.services.gateway.voices.callers import wav
 from tests.support.fake_deployment import fake_deployment
+from tests.support.fake_stages import numbered_audio
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
 
@@ -65,6 +66,26 @@ async def test_a_recording_of_every_format_is_searched_and_may_be_cut_anywhere(n
         assert await found(PIECES, node, tmp_path, running.target) == [True] * 15
         samples = [sent.samples for sent in running.codec.detected]
         assert all(len(set(samples[at : at + 3])) == 1 for at in range(0, 15, 3))
+
+
+REUSED = """
+const { audioContent: recording } = await client.synthesize('Hello.', { encoding: 'wav' });
+const pieces = function* () {
+  const memory = Buffer.alloc(100);
+  for (let at = 0; at < recording.length; at += 100) {
+    yield memory.subarray(0, recording.copy(memory, 0, at, at + 100));
+  }
+};
+await tell(async () => (await client.findWatermarks(pieces())).detected);
+"""
+
+
+async def test_pieces_may_come_in_the_same_memory(node: Any, tmp_path: Path) -> None:
+    """As of a file that is read into one buffer. Messages wait before they are written."""
+    async with fake_deployment() as running:
+        assert await found(REUSED, node, tmp_path, running.target) == [True]
+        (sent,) = running.codec.detected
+        assert sent.samples == numbered_audio(range(10))
 
 
 class Deaf(watermark_pb2_grpc.WatermarkServiceServicer):
