@@ -79,8 +79,8 @@ export class Client {
   // Audio of a text that is still being written. pieces: an iterable or async iterable of strings, cut anywhere, and of
   // { text, flush }, whose flush ends a sentence. What it throws ends the call, and the stream throws it.
   streamText(pieces, speech = {}) {
-    const writer = new TextWriter(pieces, this.#resumes > 0);
-    return this.#open('streamSynthesizeText', this.#requests.streamed('', speech), writer);
+    const request = this.#requests.streamed('', speech);
+    return this.#open('streamSynthesizeText', request, new TextWriter(pieces, this.#resumes > 0));
   }
 
   // The voices that the caller may use, or those of a language (BCP-47).
@@ -150,7 +150,8 @@ export class Client {
     });
     const write = async () => {
       for await (const message of messages) {
-        if (!call.write(message)) await new Promise((resolve) => call.once('drain', resolve)); // for ever, if it has ended
+        // For ever, if the call has ended.
+        if (!call.write(message)) await new Promise((resolve) => call.once('drain', resolve));
       }
       call.end();
       return answer;

@@ -62,7 +62,7 @@ export interface Voice {
   languageCodes: string[];
   description: string;
   naturalSampleRateHertz: number;
-  /** Of requests that set none; missing where it is drawn for each. */
+  /** Of requests that set none; missing where it is drawn for each, rounded beyond 2^53. */
   seed?: number;
   /** Whether a recording and its text go before every context. */
   hasPrompt: boolean;
