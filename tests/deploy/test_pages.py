@@ -14,6 +14,7 @@ from services.common.settings import StageSettings, setting_names
 ROOT = Path(__file__).parents[2]
 SKIPPED = {".pytest_cache", ".venv", "node_modules", "build", "gen"}
 PAGES = sorted(page for page in ROOT.rglob("*.md") if not SKIPPED & set(page.relative_to(ROOT).parts))
+STATUS = ROOT / "docs" / "status.md"
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
 
 
@@ -35,7 +36,7 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(target), link
 
 
-@pytest.mark.parametrize("page", [ROOT / "docs" / "status.md", *DECISIONS], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [STATUS, ROOT / "docs" / "measured.md", *DECISIONS], ids=lambda page: page.name)
 def test_flags_are_flags_of_a_stage(page: Path, settings_classes: Mapping[str, type[StageSettings]]) -> None:
     classes: list[type[StageSettings]] = [*settings_classes.values(), AllInOneSettings]
     known = {name.flag for settings in classes for name in setting_names(settings)} | {"--token-file"}
@@ -61,6 +62,12 @@ def test_every_package_is_on_the_map() -> None:
     for package in ("csm_engine", "csm_codec", "services", "services/gateway"):
         names = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
         assert names and {name for name in names if f"{name}/" not in page} == set(), package
+
+
+def test_rows_of_the_status_are_read_at_a_glance() -> None:
+    rows = [line for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    assert len(rows) > 40
+    assert {row for row in rows if len(re.sub(r"\]\([^)]*\)", "]", row)) > 400} == set()  # without where links lead
 
 
 def test_readme_fits_two_screens() -> None:

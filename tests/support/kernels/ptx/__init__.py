@@ -1,0 +1,7 @@
+"""Runs compiled kernels (PTX, as Triton makes it for sm_90) on a CPU: what the compiler made of a source, run before a GPU is
+at hand.
+
+A warp is a vector of 32 lanes. Copies and products that a device runs beside the program are as late here as they may
+be, and what they have not finished is not there: see memory.py and tensor_cores.py. What ptxas makes of PTX, caches and
+weak order of memory between programs are not seen.
+"""
