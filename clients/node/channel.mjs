@@ -35,7 +35,11 @@ export function channelCredentials(options) {
 const SERVICE_CONFIG = {
   loadBalancingConfig: [{ round_robin: {} }],
   methodConfig: [{
-    name: [{ service: 'csm.v1.TextToSpeechService' }],
+    name: [
+      { service: 'csm.v1.TextToSpeechService' },
+      { service: 'csm.v1.WatermarkService' },
+      { service: 'csm.v1.VoiceService', method: 'GetVoice' },
+    ],
     retryPolicy: {
       maxAttempts: 3,
       initialBackoff: '0.1s',

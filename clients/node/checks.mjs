@@ -15,6 +15,10 @@ export const int64 = [
   (value) => (typeof value === 'bigint' ? BigInt.asIntN(64, value) === value : Number.isSafeInteger(value)),
   'a whole number of 64 bits, from 2^53 on a BigInt',
 ];
+// Of a string the characters, which are never meant.
+export const iterable = (meaning) => [
+  (value) => object[0](value) && (Symbol.asyncIterator in value || Symbol.iterator in value), meaning,
+];
 export const oneOf = (names) => [(value) => names.includes(value), `one of ${names.join(', ')}`];
 
 // Throws TypeError for an option that there is not, and for a wrong value. kinds: of all options, by name

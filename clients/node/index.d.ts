@@ -1,5 +1,11 @@
-// Types of index.mjs. Messages are those of csm/v1/tts.proto, as proto-loader gives them: names in camelCase, enum
-// values as their names, 64-bit numbers as numbers.
+// Types of index.mjs. messages.d.ts has those of answers.
+
+import type {
+  AudioFormat, KeptVoice, Sentence, ServerInfo, SynthesisHeader, SynthesisSummary, SynthesizeResponse, Voice,
+  WatermarkSearch,
+} from './messages.js';
+
+export * from './messages.js';
 
 export interface ConnectionOptions {
   /** Seconds until a call is given up; 120 when unset, at most 1e9. */
@@ -18,6 +24,14 @@ export interface ConnectionOptions {
   tokenFile?: string;
   /** Send the token without TLS too, to other hosts than this one. */
   insecureToken?: boolean;
+  /** Sent with every call, such as the `traceparent` of a request that is passed on. */
+  metadata?: Record<string, string>;
+}
+
+/** What a stream may be asked for. */
+export interface StreamOptions extends SpeechOptions {
+  /** Of audio in a message, rounded up to whole frames; when unset the first messages are short. */
+  chunkSeconds?: number;
 }
 
 export interface Turn {
@@ -61,74 +75,34 @@ export interface SpeechOptions {
   returnCodes?: boolean;
 }
 
-export interface Duration {
-  seconds: number;
-  nanos: number;
+/** What a kept voice may have. It needs a prompt (`text`, a recording or codes, and `consent`), a seed, or both. */
+export interface VoiceOptions {
+  /** What is said in the recording. */
+  text?: string;
+  /** A file of WAV, Ogg Opus, MP3, AAC or FLAC. */
+  recording?: Uint8Array;
+  /** In place of the recording: of an earlier answer's summary, where the server allows it. One of the two is empty. */
+  sealedCodes?: Uint8Array;
+  codes?: object | null;
+  /** That the person whose voice it is agrees: where the consent is kept, and what the person agreed to. */
+  consent?: { id: string; text: string };
+  speaker?: number;
+  /** BCP-47 tags. */
+  languages?: string[];
+  description?: string;
+  /** Of requests that set none. */
+  seed?: number | bigint;
+  /** That may use it, by the names of their tokens, besides its owner. */
+  callers?: string[];
+  /** Every caller may use it. */
+  everyone?: boolean;
 }
 
-export interface AudioFormat {
-  audioEncoding: string;
-  sampleRateHertz: number;
-  channelCount: number;
-}
-
-export interface SynthesisHeader {
-  requestId: string;
-  audioFormat: AudioFormat;
-  voice: string;
-  modelVersion: string;
-  seed: number;
-}
-
-export interface SynthesisStats {
-  frameCount: number;
-  sampleCount: number;
-  audioDuration: Duration | null;
-  queueDuration: Duration | null;
-  firstAudioLatency: Duration | null;
-  totalDuration: Duration | null;
-  inputTokenCount: number;
-  contextTokenCount: number;
-  droppedTurnCount: number;
-}
-
-export interface SynthesisSummary {
-  finishReason: string;
-  stats: SynthesisStats | null;
-  watermark: { scheme: string; keyId: string; coverage: string } | null;
-  codes: object | null;
-  sealedCodes: Uint8Array;
-}
-
-export interface SynthesizeResponse {
-  requestId: string;
-  audioContent: Buffer;
-  audioFormat: AudioFormat;
-  summary: SynthesisSummary;
-  voice: string;
-  modelVersion: string;
-  seed: number;
-}
-
-export interface Voice {
-  name: string;
-  speaker: number;
-  languageCodes: string[];
-  description: string;
-  naturalSampleRateHertz: number;
-  /** Of requests that set none; missing where it is drawn for each. */
-  seed?: number;
-  /** Whether a recording and its text go before every context. */
-  hasPrompt: boolean;
-  /** Name of the caller that keeps the voice; empty for voices of the model and of the operator. */
-  owner: string;
-}
-
-/** A sentence of a text. */
-export interface Sentence {
-  text: string;
-  /** Where it begins in the audio. */
-  sampleOffset: number;
+/** A piece of a text with an order beside it. */
+export interface TextPiece {
+  text?: string;
+  /** Ends the sentence, even without a full stop: the next piece begins another one. */
+  flush?: boolean;
 }
 
 /** One utterance. Iterate over it once, for the bytes of its audio; leaving the loop cancels the call. */
@@ -150,11 +124,26 @@ export class Client {
   /** The whole utterance in one message: at most 80 s of PCM at 24 kHz. */
   synthesize(text: string, speech?: SpeechOptions): Promise<SynthesizeResponse>;
   /** Audio as it is made. */
-  stream(text: string, speech?: SpeechOptions): SpeechStream;
+  stream(text: string, speech?: StreamOptions): SpeechStream;
   /** Audio of a text that is still being written; its pieces are cut anywhere. */
-  streamText(pieces: string | Iterable<string> | AsyncIterable<string>, speech?: SpeechOptions): SpeechStream;
+  streamText(
+    pieces: string | Iterable<string | TextPiece> | AsyncIterable<string | TextPiece>, speech?: StreamOptions,
+  ): SpeechStream;
   /** Every voice, or those of a language (BCP-47). */
   listVoices(language?: string): Promise<Voice[]>;
+  /** Keeps a voice; its owner is the caller. Its name: 1 to 64 letters, digits or . _ - */
+  createVoice(name: string, voice: VoiceOptions): Promise<KeptVoice>;
+  getVoice(name: string): Promise<KeptVoice>;
+  /** Deletes a voice of the caller's. Running streams go on. */
+  deleteVoice(name: string): Promise<void>;
+  /** Whether this server made a recording, of at most 16 MiB unless it is set otherwise. keyIds: all keys when empty */
+  detectWatermark(recording: Uint8Array, keyIds?: string[]): Promise<WatermarkSearch>;
+  /** The marked stretches of a recording of up to an hour, which is sent as it is read, such as by `createReadStream`. */
+  findWatermarks(
+    recording: Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>, keyIds?: string[],
+  ): Promise<WatermarkSearch>;
+  /** What the server runs and accepts. */
+  serverInfo(): Promise<ServerInfo>;
   close(): void;
 }
 

@@ -1,39 +1,23 @@
-// The library: a client of csm.v1.TextToSpeechService, from the raw protos. Nothing is generated.
+// The library: a client of csm.v1, from the raw protos. Nothing is generated.
 
-import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 
-import grpc from '@grpc/grpc-js';
-import { loadSync } from '@grpc/proto-loader';
+import { status } from '@grpc/grpc-js';
 
-import { channelCredentials, channelOptions } from './channel.mjs';
-import { boolean, checkOptions, checkValue, number, string } from './checks.mjs';
-import { Requests } from './requests.mjs';
+import { openApi } from './api.mjs';
+import { boolean, checkOptions, checkValue, number, object, string } from './checks.mjs';
+import { detectMessages, detectRequest } from './requests/detection.mjs';
+import { SpeechRequests } from './requests/speech.mjs';
+import { voiceRequest } from './requests/voices.mjs';
 import { Heard, Losses } from './resuming.mjs';
+import { SpeechStream } from './stream.mjs';
 import { TextWriter } from './text.mjs';
 import { callMetadata } from './token.mjs';
 
 export { details, explain } from './errors.mjs';
 export { wav } from './wav.mjs';
 
-// A package has the protos beside this file, a checkout two folders up.
-const PROTOS = ['protos', '../../protos']
-  .map((folder) => fileURLToPath(new URL(folder, import.meta.url)))
-  .find((folder) => existsSync(folder));
-
 const LARGE_BYTES = 256 * 1024; // a server lets larger requests wait while it has too many of them
-
-function loadApi() {
-  const definition = loadSync('csm/v1/tts.proto', {
-    includeDirs: [PROTOS],
-    enums: String,
-    longs: Number, // sample counts stay far below 2^53
-    defaults: true, // an unset number is 0, not undefined
-    oneofs: true, // message.event names the event that is set
-  });
-  return grpc.loadPackageDefinition(definition).csm.v1;
-}
 
 // With a later deadline a call of gRPC's stands still, or ends at once.
 const LONGEST_SECONDS = 1e9;
@@ -48,11 +32,12 @@ const CONNECTION = {
   token: string,
   tokenFile: string,
   insecureToken: boolean,
+  metadata: object,
 };
 
 // One server, or all replicas behind a name. Every call has a deadline. index.d.ts says what the options are.
 export class Client {
-  #stub;
+  #api;
   #metadata;
   #deadlineSeconds;
   #resumes;
@@ -63,7 +48,6 @@ export class Client {
     checkValue('target', target, string);
     checkOptions('connection', connection, CONNECTION);
     const { deadlineSeconds = 120, resumes = 3 } = connection;
-    const { TextToSpeechService, AudioEncoding } = loadApi();
     const options = {
       target,
       tls: connection.tls ?? false,
@@ -73,41 +57,30 @@ export class Client {
       token: connection.token,
       'token-file': connection.tokenFile,
       'insecure-token': connection.insecureToken ?? false,
+      metadata: connection.metadata,
     };
     this.#metadata = callMetadata(options);
-    this.#stub = new TextToSpeechService(target, channelCredentials(options), channelOptions(options));
+    this.#api = openApi(options);
     this.#deadlineSeconds = deadlineSeconds;
     this.#resumes = resumes;
-    this.#requests = new Requests(AudioEncoding.type.value.map(({ name }) => name));
+    this.#requests = new SpeechRequests(this.#api.encodings);
   }
 
   // The whole utterance in one message.
   async synthesize(text, speech = {}) {
-    const [message, nothing, deadline] = [this.#requests.from(text, speech), new Heard(), this.#until()];
-    const losses = new Losses(this.#resumes, deadline);
-    for (;;) {
-      try {
-        return await new Promise((resolve, reject) => {
-          const done = (error, response) => (error ? reject(error) : resolve(response));
-          this.#stub.synthesize(message, this.#announcing('synthesize', message), { deadline }, done);
-        });
-      } catch (error) {
-        const delay = losses.delayAfter(error, nothing);
-        if (delay === undefined) throw error;
-        await sleep(delay);
-      }
-    }
+    return this.#askUntilAnswered(this.#api.speech, 'synthesize', this.#requests.from(text, speech));
   }
 
   // Audio as it is made. The call begins when the stream is iterated over.
   stream(text, speech = {}) {
-    return this.#open('streamSynthesize', this.#requests.from(text, speech));
+    return this.#open('streamSynthesize', this.#requests.streamed(text, speech));
   }
 
-  // Audio of a text that is still being written. pieces: an iterable or async iterable of strings, cut anywhere. What
-  // it throws ends the call, and the stream throws it.
+  // Audio of a text that is still being written. pieces: an iterable or async iterable of strings, cut anywhere, and of
+  // { text, flush }, whose flush ends a sentence. What it throws ends the call, and the stream throws it.
   streamText(pieces, speech = {}) {
-    return this.#open('streamSynthesizeText', this.#requests.from('', speech), new TextWriter(pieces, this.#resumes > 0));
+    const request = this.#requests.streamed('', speech);
+    return this.#open('streamSynthesizeText', request, new TextWriter(pieces, this.#resumes > 0));
   }
 
   // The voices that the caller may use, or those of a language (BCP-47).
@@ -115,43 +88,122 @@ export class Client {
     checkValue('language', languageCode, string);
     const [voices, deadline] = [[], this.#until()];
     for (let pageToken; pageToken !== '';) {
-      const page = await new Promise((resolve, reject) => {
-        const done = (error, response) => (error ? reject(error) : resolve(response));
-        this.#stub.listVoices({ languageCode, pageToken }, this.#metadata, { deadline }, done);
-      });
+      const page = await this.#ask(this.#api.speech, 'listVoices', { languageCode, pageToken }, { deadline });
       voices.push(...page.voices);
       pageToken = page.nextPageToken;
     }
     return voices;
   }
 
+  // Keeps a voice under a name; its owner is the caller. It needs a prompt, a seed, or both.
+  async createVoice(name, voice = {}) {
+    return (await this.#ask(this.#api.voices, 'createVoice', voiceRequest(name, voice))).voice;
+  }
+
+  // One voice; its consent and its prompt's text are there for its owner alone.
+  async getVoice(name) {
+    checkValue('name', name, string);
+    return (await this.#ask(this.#api.voices, 'getVoice', { name })).voice;
+  }
+
+  // Deletes a voice of the caller's. Running streams go on.
+  async deleteVoice(name) {
+    checkValue('name', name, string);
+    await this.#ask(this.#api.voices, 'deleteVoice', { name });
+  }
+
+  // Whether a recording was made by this server. keyIds: all keys when empty
+  async detectWatermark(recording, keyIds = []) {
+    return this.#askUntilAnswered(this.#api.watermark, 'detectWatermark', detectRequest(recording, keyIds));
+  }
+
+  // The marked stretches of a recording of up to an hour, which is sent as it is read. What reading throws is thrown.
+  async findWatermarks(recording, keyIds = []) {
+    return this.#tell(this.#api.watermark, 'streamDetectWatermark', detectMessages(recording, keyIds));
+  }
+
+  // What the server runs and accepts.
+  async serverInfo() {
+    return this.#ask(this.#api.speech, 'getServerInfo', {});
+  }
+
   close() {
-    this.#stub.close();
+    this.#api.close();
+  }
+
+  // The answer to one message. waitForReady: for a server to come, where there is none
+  #ask(service, method, message, { deadline = this.#until(), waitForReady = false } = {}) {
+    const metadata = this.#announcing(service, method, message);
+    metadata.setOptions({ waitForReady });
+    return new Promise((resolve, reject) => {
+      const done = (error, answer) => (error ? reject(error) : resolve(answer));
+      service[method](message, metadata, { deadline }, done);
+    });
+  }
+
+  // The answer to many messages, which are taken as the server takes them. What making them throws ends the call.
+  async #tell(service, method, messages) {
+    let call;
+    const answer = new Promise((resolve, reject) => {
+      const done = (error, response) => (error ? reject(error) : resolve(response));
+      call = service[method](this.#metadata.clone(), { deadline: this.#until() }, done);
+    });
+    const write = async () => {
+      for await (const message of messages) {
+        // For ever, if the call has ended.
+        if (!call.write(message)) await new Promise((resolve) => call.once('drain', resolve));
+      }
+      call.end();
+      return answer;
+    };
+    try {
+      return await Promise.race([answer, write()]);
+    } finally {
+      call.cancel(); // after its end this does nothing
+      messages.return().catch(() => {});
+    }
+  }
+
+  // Makes the call again when its server is lost. gRPC does so for small messages, up to a limit.
+  async #askUntilAnswered(service, method, message) {
+    const [nothing, deadline] = [new Heard(), this.#until()];
+    const losses = new Losses(this.#resumes, deadline);
+    let lost;
+    for (;;) {
+      try {
+        return await this.#ask(service, method, message, { deadline, waitForReady: lost !== undefined });
+      } catch (error) {
+        const delay = losses.delayAfter(error, nothing);
+        if (delay === undefined) throw error.code === status.DEADLINE_EXCEEDED ? lost ?? error : error;
+        lost = error; // when no other server comes, the caller is told of the loss and not of the wait
+        await sleep(delay);
+      }
+    }
   }
 
   // The metadata of a call. It announces a large request: the server then lets it wait, where it would be refused.
-  #announcing(method, message) {
-    const size = this.#stub[method].requestSerialize(message).length;
+  #announcing(service, method, message) {
+    const size = service[method].requestSerialize(message).length;
     const metadata = this.#metadata.clone();
     if (size > LARGE_BYTES) metadata.set('csm-request-bytes', String(size));
     return metadata;
   }
 
-  // method: of the stub; request: that of the first call, of a text its configuration
+  // method: of the speech service; request: that of the first call, of a text its configuration
   #open(method, request, writer) {
-    const until = this.#until();
+    const [service, until] = [this.#api.speech, this.#until()];
     const call = (message, waitForReady) => {
       const first = writer === undefined ? message : { config: message };
-      const metadata = this.#announcing(method, first);
+      const metadata = this.#announcing(service, method, first);
       metadata.setOptions({ waitForReady });
       const options = [metadata, { deadline: until }];
-      if (writer === undefined) return this.#stub[method](first, ...options);
-      const opened = this.#stub[method](...options);
+      if (writer === undefined) return service[method](first, ...options);
+      const opened = service[method](...options);
       opened.write(first);
       writer.writeTo(opened);
       return opened;
     };
-    const asked = { sendCheckpoints: this.#resumes > 0 };
+    const asked = { ...request.streamConfig, sendCheckpoints: this.#resumes > 0 };
     const again = ({ header, samples, states, speechStates }) => {
       const samplingParams = { ...request.samplingParams, ...(header && { seed: header.seed.toString() }) };
       const kept = { heardSampleCount: samples, checkpoints: states, speechCheckpoints: speechStates };
@@ -165,94 +217,3 @@ export class Client {
     return Date.now() + 1000 * this.#deadlineSeconds;
   }
 }
-
-// One utterance. Iterate over it once, for the bytes of its audio; leaving the loop cancels the call.
-class SpeechStream {
-  #begin;
-  #again;
-  #losses;
-  #call;
-  #heard;
-  #left = false;
-  #writer;
-
-  constructor(begin, again, losses, writer) {
-    this.#begin = begin;
-    this.#again = again;
-    this.#losses = losses;
-    this.#writer = writer; // of a text
-    this.#heard = new Heard(writer !== undefined);
-  }
-
-  get header() {
-    return this.#heard.header;
-  }
-
-  get summary() {
-    return this.#heard.summary;
-  }
-
-  // The sentences of a text that have begun so far.
-  get sentences() {
-    return this.#heard.sentences;
-  }
-
-  // Seconds of audio so far.
-  get seconds() {
-    return this.header === undefined ? 0 : this.#heard.samples / this.header.audioFormat.sampleRateHertz;
-  }
-
-  cancel() {
-    this.#left = true;
-    this.#call?.cancel();
-  }
-
-  async* [Symbol.asyncIterator]() {
-    if (this.#call !== undefined) throw new Error('A stream is iterated over once; another call says the text again.');
-    this.#call = this.#begin();
-    if (this.#left) this.#call.cancel(); // `cancel` came before
-    let lost;
-    try {
-      for (;;) {
-        try {
-          yield* this.#audio();
-          return;
-        } catch (error) {
-          const ended = this.#left || this.#writer?.error !== undefined;
-          const delay = ended ? undefined : this.#losses.delayAfter(error, this.#heard);
-          if (delay === undefined) throw error.code === grpc.status.DEADLINE_EXCEEDED ? lost ?? error : error;
-          if (this.#writer?.isKept === false) throw tooLong(error);
-          lost = error; // when no other server comes, the caller is told of the loss and not of the wait
-          await sleep(delay);
-          if (this.#left) throw error;
-        }
-        this.#heard.beginAgain();
-        this.#call = this.#again(this.#heard);
-      }
-    } finally {
-      this.#call.cancel(); // after the end of the stream this does nothing
-      this.#writer?.close();
-    }
-  }
-
-  async* #audio() {
-    for await (const message of this.#call) {
-      if (message.event === 'header') this.#heard.takeHeader(message.header);
-      if (message.event === 'checkpoint') this.#heard.takeCheckpoint(message.checkpoint);
-      if (message.event === 'speechCheckpoint') this.#heard.takeSpeechCheckpoint(message.speechCheckpoint);
-      if (message.event === 'sentence') this.#heard.takeSentence(message.sentence);
-      if (message.event === 'summary') this.#heard.summary = message.summary;
-      if (message.event !== 'audioChunk') continue;
-      const fresh = this.#heard.takeAudio(message.audioChunk);
-      if (fresh !== undefined) yield fresh;
-    }
-    if (!this.summary) throw new Error('The stream ended without a summary: the audio is incomplete.');
-    const [counted, came] = [this.summary.stats?.sampleCount, this.#heard.samples];
-    if (counted !== came) {
-      throw new Error(`The server counts ${counted} samples, but ${came} came: the audio is incomplete.`);
-    }
-  }
-}
-
-const tooLong = (error) => new Error(
-  `${error.message}: the audio is incomplete. So long a text does not go on at another server.`, { cause: error });

@@ -1,8 +1,10 @@
 // Writes a text into calls of StreamSynthesizeText. What was written is kept, so that another call can say it from its
 // start: the server cuts sentences by the pieces alone. It knows no channel.
 
-import { checkValue, string } from './checks.mjs';
+import { boolean, checkOptions, checkValue, iterable, string } from './checks.mjs';
 
+// Of a piece that is more than its text. Whether its characters are whole is judged with those of the piece before.
+const PIECE = { text: [(value) => typeof value === 'string', string[1]], flush: boolean };
 const HALF = /[\ud800-\udbff]$/; // the first one of a surrogate pair
 const LONGEST_PIECE = /[^]{1,1000}/gu; // characters in a message; any server takes as many
 const MOST_KEPT_BYTES = 256 * 1024; // many times what a server says in one call
@@ -18,9 +20,11 @@ export class TextWriter {
   #newest;
   #half = ''; // of a character that the last piece has cut
 
-  // pieces: an iterable or async iterable of strings. keep: the messages, up to MOST_KEPT_BYTES
+  // pieces: an iterable or async iterable of strings, and of { text, flush }, whose flush ends a sentence. keep: the
+  // messages, up to MOST_KEPT_BYTES
   constructor(pieces, keep) {
     const whole = typeof pieces === 'string' ? [pieces] : pieces;
+    checkValue('pieces', whole, iterable('a string, or an iterable of pieces'));
     this.#pieces = whole[Symbol.asyncIterator]?.() ?? whole[Symbol.iterator]();
     this.isKept = keep;
     this.error = undefined; // what the pieces have thrown
@@ -74,15 +78,27 @@ export class TextWriter {
   }
 
   #add(piece) {
-    const known = this.#half + piece;
+    const { text = '', flush = false } = partsOf(piece);
+    const known = this.#half + text;
     const end = HALF.test(known) ? known.length - 1 : known.length;
     this.#half = known.slice(end);
+    if (flush && this.#half !== '') throw new TypeError('The text is flushed within a character.');
     const whole = known.slice(0, end);
-    checkValue('A piece of the text', typeof piece === 'string' ? whole : piece, string);
-    for (const text of whole.match(LONGEST_PIECE) ?? []) {
-      this.#messages.push({ text: { text } });
-      this.#keptBytes += Buffer.byteLength(text) + PIECE_COST_BYTES;
-    }
+    checkValue('A piece of the text', whole, string);
+    const texts = whole.match(LONGEST_PIECE) ?? (flush ? [''] : []);
+    texts.forEach((part, index) => {
+      this.#messages.push({ text: { text: part, flush: flush && index === texts.length - 1 } });
+      this.#keptBytes += Buffer.byteLength(part) + PIECE_COST_BYTES;
+    });
     if (this.#keptBytes > MOST_KEPT_BYTES) this.isKept = false;
   }
+}
+
+// Throws TypeError.
+function partsOf(piece) {
+  if (typeof piece === 'string') return { text: piece };
+  const hasParts = typeof piece === 'object' && piece !== null && !(Symbol.iterator in piece); // as lists and buffers have
+  if (!hasParts) checkValue('A piece of the text', piece, string);
+  checkOptions('piece', piece, PIECE);
+  return piece;
 }

@@ -1,5 +1,5 @@
-// A bearer token for every call, and the rule that it does not go out in plaintext.
-// Only its owner and the server may learn the token: no message here has it.
+// What every call carries: the caller's own metadata, and a bearer token, which does not go out in plaintext.
+// Only its owner and the server may learn the token: no message here has it, nor a value of the metadata.
 
 import { readFileSync } from 'node:fs';
 
@@ -8,9 +8,20 @@ import grpc from '@grpc/grpc-js';
 import { isEncrypted } from './channel.mjs';
 import { isLoopback } from './targets.mjs';
 
-// What every call carries.
+const NAME = /^(?!grpc-)[0-9a-z_.-]+(?<!-bin)$/i;
+
 export function callMetadata(options) {
   const metadata = new grpc.Metadata();
+  for (const [name, value] of Object.entries(options.metadata ?? {})) {
+    if (!NAME.test(name)) {
+      throw new TypeError(`connection.metadata has '${name}'; a name has letters, digits and _ . - and neither begins with `
+        + 'grpc- nor ends with -bin.');
+    }
+    if (typeof value !== 'string' || !/^[ -~]*$/.test(value)) {
+      throw new TypeError(`connection.metadata.${name} is no string of printable ASCII characters.`);
+    }
+    metadata.add(name, value);
+  }
   const file = options['token-file'];
   const token = options.token ?? (file === undefined ? process.env.CSM_TOKEN : loadToken(file));
   if (!token) return metadata;

@@ -125,6 +125,4 @@ def test_the_service_config_is_the_python_clients(node: Any) -> None:
     script += "console.log(channelOptions({ target: 'a:1' })['grpc.service_config']);"
     command = ["node", "--input-type=module", "-e", script]
     told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    config = json.loads(SERVICE_CONFIG.read_text())
-    config["methodConfig"][0]["name"] = [{"service": "csm.v1.TextToSpeechService"}]  # it calls no other
-    assert json.loads(told) == config
+    assert json.loads(told) == json.loads(SERVICE_CONFIG.read_text())

@@ -34,10 +34,14 @@ PROGRAMS = {
     "requires.cjs": f"{LISTEN}\nlisten(require('csm-client-node'));",
 }
 TYPED = """
+import { createReadStream } from 'node:fs';
 import { Client, details, wav } from 'csm-client-node';
+import type { KeptVoice, TextPiece } from 'csm-client-node';
 const client = new Client('127.0.0.1:1', { deadlineSeconds: 5 });
 const stream = client.streamText(['Hello, ', 'you.'], { voice: 'anna', seed: 7n });
 for await (const chunk of stream) wav(chunk, stream.header!.audioFormat).writeUInt8(0);
+const flush: TextPiece = { text: 'Now.', flush: true };
+client.streamText([flush, 'Then.']);
 stream.sentences.map(({ text, sampleOffset }) => text.repeat(sampleOffset));
 try {
   const options = { returnCodes: true, sampleRateHertz: 8000, encoding: 'mulaw' } as const;
@@ -45,12 +49,26 @@ try {
   const before = { speaker: 0, text: 'Hello.', codes: summary.codes, sealedCodes: summary.sealedCodes };
   client.stream('Yes.', { context: [before], temperature: 0.5, topK: 7, labels: { of: 'ada' } });
   console.log(summary.stats!.firstAudioLatency!.nanos, (await client.listVoices('en'))[0].seed!.toFixed());
+  const consent = { id: '17', text: 'Yes.' };
+  const prompt = { text: 'Hello.', recording: new Uint8Array(), sealedCodes: summary.sealedCodes, consent };
+  const more = { seed: 7n, callers: ['shop'], languages: ['en'], speaker: 1, description: 'Calm.' };
+  const kept: KeptVoice = await client.createVoice('ada', { ...prompt, ...more });
+  console.log(kept.voice!.name, kept.createTime!.seconds, kept.promptLevelDb?.toFixed());
+  await client.deleteVoice((await client.getVoice('ada')).owner);
+  const info = await client.serverInfo();
+  console.log(info.limits!.maxTextLength.toFixed(), info.audioEncodings.length, info.watermark!.keyId);
+  const { stretches } = await client.findWatermarks(createReadStream('a.wav'), ['key-1']);
+  console.log((await client.detectWatermark(new Uint8Array())).detected, stretches[0].startOffset!.seconds);
 } catch (error) {
   const { reason, fieldViolations, retryDelaySeconds } = details(error);
   console.log(reason?.length, fieldViolations[0].field.length, retryDelaySeconds?.toFixed());
 }
 // @ts-expect-error
 client.stream('Hello.', { sead: 7 });
+// @ts-expect-error
+client.createVoice('ada', { audio: new Uint8Array() });
+// @ts-expect-error
+client.findWatermarks('a.wav');
 """
 
 

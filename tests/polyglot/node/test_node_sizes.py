@@ -19,12 +19,15 @@ pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(100)]
 PROGRAM = """
 import { Client } from '%s/index.mjs';
 const client = new Client(process.argv[1]);
-const speech = { context: [{ speaker: 0, text: 'Before.', recording: Buffer.alloc(Number(process.argv[2])) }] };
+const recording = Buffer.alloc(Number(process.argv[2]));
+const speech = { context: [{ speaker: 0, text: 'Before.', recording }] };
 const hear = async (stream) => { for await (const _ of stream); };
 const calls = [
   () => client.synthesize('Hello.', speech),
   () => hear(client.stream('Hello.', speech)),
   () => hear(client.streamText(['Hello.'], speech)),
+  () => client.createVoice('ada', { recording, text: 'Before.', consent: { id: '17', text: 'Yes.' } }),
+  () => client.detectWatermark(recording),
 ];
 for (const call of calls) {
   const outcome = await call().then(() => 'well', (error) => error.code);
@@ -72,7 +75,8 @@ async def test_large_requests_are_announced_by_all_methods_and_when_they_go_on(s
     finally:
         await server.stop(0)
     names = [name for name, _, _ in recorder.calls]
-    assert names == ["Synthesize", "StreamSynthesize", "StreamSynthesize", "StreamSynthesizeText"]
+    streams = ["StreamSynthesize", "StreamSynthesize", "StreamSynthesizeText"]
+    assert names == ["Synthesize", *streams, "CreateVoice", "DetectWatermark"]
     for name, announced, num_bytes in recorder.calls:
         assert num_bytes > size
         if is_large:

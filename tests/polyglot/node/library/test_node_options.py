@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
-from csm.v1 import tts_pb2, tts_pb2_grpc
+from csm.v1 import tts_pb2, tts_pb2_grpc, voices_pb2, watermark_pb2
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
@@ -254,10 +254,19 @@ def test_sentences_that_come_again_are_told_once_and_others_end_the_stream(node:
         ("Sentence", tts_pb2.Sentence),
         ("SynthesizeResponse", tts_pb2.SynthesizeResponse),
         ("AudioFormat", tts_pb2.AudioFormat),
+        ("KeptVoice", voices_pb2.KeptVoice),
+        ("ServerInfo", tts_pb2.GetServerInfoResponse),
+        ("SynthesisLimits", tts_pb2.SynthesisLimits),
+        ("SamplingParams", tts_pb2.SamplingParams),
+        ("WatermarkInfo", tts_pb2.WatermarkInfo),
+        ("WatermarkSearch", watermark_pb2.DetectWatermarkResponse),
+        ("WatermarkSearch", watermark_pb2.StreamDetectWatermarkResponse),
+        ("WatermarkedStretch", watermark_pb2.WatermarkedStretch),
+        ("TextPiece", tts_pb2.TextPiece),
     ],
 )
 def test_types_have_every_field_of_the_message(node: Any, name: str, message: Any) -> None:
-    types = (node.folder / "index.d.ts").read_text()
+    types = "".join((node.folder / file).read_text() for file in ("index.d.ts", "messages.d.ts"))
     (block,) = re.findall(rf"^export interface {name} {{\n(.*?)^}}", types, re.DOTALL | re.MULTILINE)
     typed = re.findall(r"^  (?:readonly )?(\w+)\??:", block, re.MULTILINE)
     assert sorted(typed) == sorted(field.json_name for field in message.DESCRIPTOR.fields)

@@ -75,8 +75,9 @@ async def test_what_would_become_another_value_is_refused_by_name(node: Any, tmp
         told = await found(WRONG_SPEECH, node, tmp_path, running.target)
         assert running.engine.calls == []
     speech, rest = told[:44], told[44:]
-    assert speech[::2] == speech[1::2]
-    assert [message.split(" is ")[0] for message in speech[::2]] == [
+    names = [message.split(" is ")[0] for message in speech]
+    assert names[::2] == names[1::2]
+    assert names[::2] == [
         *(f"speech.{name}" for name in ["speaker"] * 4 + ["topK"] + ["seed"] * 4 + ["speed", "maxSeconds", "encoding"]),
         "There",
         *(f"speech.{name}" for name in ["voice", "returnCodes", "labels.a", "context", "context[0]"]),

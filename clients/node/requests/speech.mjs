@@ -1,14 +1,15 @@
-// Requests from plain values. It knows no channel.
+// Requests for speech, from plain values. It knows no channel.
 
 import {
-  array, boolean, bytes, checkOptions, checkValue, int32, int64, number, object, objectOrNull, oneOf, string,
-} from './checks.mjs';
-import { encodingOfRecording } from './formats.mjs';
+  array, boolean, checkOptions, checkValue, int32, int64, number, object, oneOf, string,
+} from '../checks.mjs';
+import { given } from './fields.mjs';
+import { SOUND, soundOf } from './sounds.mjs';
 
-const TURN = { speaker: int32, text: string, recording: bytes, sealedCodes: bytes, codes: objectOrNull };
+const TURN = { speaker: int32, text: string, ...SOUND };
 
 // encodings: the API's, as its enum names them
-export class Requests {
+export class SpeechRequests {
   #kinds;
 
   constructor(encodings) {
@@ -30,6 +31,14 @@ export class Requests {
       context: array,
       returnCodes: boolean,
     };
+  }
+
+  // What a stream may be asked for: `chunkSeconds` too. Throws TypeError, which names the option.
+  streamed(text, speech) {
+    checkOptions('speech', speech, { ...this.#kinds, chunkSeconds: number });
+    const { chunkSeconds, ...others } = speech;
+    const streamConfig = chunkSeconds === undefined ? undefined : { chunkDuration: duration(chunkSeconds) };
+    return { ...this.from(text, others), streamConfig };
   }
 
   // Throws TypeError, which names the option.
@@ -54,26 +63,10 @@ export class Requests {
   }
 }
 
-// The fields that are set; undefined where none is.
-function given(fields) {
-  const set = Object.entries(fields).filter(([, value]) => value !== undefined);
-  return set.length === 0 ? undefined : Object.fromEntries(set);
-}
-
-// A turn's sound is a recording, or the codes that an earlier answer's summary gave: of its two fields one is empty.
 function turn(options, index) {
-  checkOptions(`speech.context[${index}]`, options, TURN);
-  const { speaker, text, recording, codes, sealedCodes } = options;
-  const audioFormat = recording && { audioEncoding: encodingOfRecording(recording) };
-  const audio = given({
-    recording: recording && { audioContent: recording, audioFormat },
-    sealedCodes: sealedCodes?.length ? sealedCodes : undefined,
-    codes: codes ?? undefined,
-  });
-  if (Object.keys(audio ?? {}).length > 1) {
-    throw new TypeError(`speech.context[${index}] has a recording and codes; give one of them.`);
-  }
-  return { speaker, text, audio };
+  const where = `speech.context[${index}]`;
+  checkOptions(where, options, TURN);
+  return { speaker: options.speaker, text: options.text, audio: soundOf(where, options) };
 }
 
 function duration(length) {
