@@ -22,6 +22,7 @@ from services.common.telemetry.tracing import open_tracer
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import GatewayStage, start_gateway
 from tests.support.fake_stages import FakeCodec, FakeEngine
+from tests.support.waits import eventually
 
 _ADD_TO_SERVER: dict[str, Callable[[Any, grpc.aio.Server], None]] = {
     "engine": engine_pb2_grpc.add_EngineServiceServicer_to_server,
@@ -134,8 +135,7 @@ async def read_until_audio(call: Any) -> None:
 async def ended(calls: Any, index: int = 0) -> str:
     """Waits until a fake's call has ended; its error."""
     async with asyncio.timeout(60):
-        while len(calls) <= index:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: len(calls) > index)
         await calls[index].ended.wait()
     error: str = calls[index].error
     return error

@@ -20,6 +20,7 @@ from services.engine.stage import start_engine
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import GatewayStage, start_gateway
 from tests.services.all_in_one.test_survival import LOCAL, request
+from tests.support.waits import eventually
 
 SLOTS = 2
 SECONDS = 5
@@ -83,8 +84,7 @@ async def test_stalled_callers_starve_nobody_and_hear_the_same(gateway: GatewayS
 
         async with asyncio.timeout(WAIT_S):
             stalled = [await begin() for _ in range(SLOTS)]
-            while _given_back(gateway) < SLOTS:
-                await asyncio.sleep(0.05)
+            await eventually(lambda: _given_back(gateway) >= SLOTS)
             expected = await _rest_of(await begin())
             assert len(expected) > 2 * 24_000 * (SECONDS - 1)
             for call in stalled:

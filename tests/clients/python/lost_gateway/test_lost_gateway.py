@@ -22,6 +22,7 @@ from tests.services.all_in_one.test_programs import environment
 from tests.services.gateway.voices.callers import wav
 from tests.support.fake_deployment import FakeDeployment, fake_deployment, target_of
 from tests.support.fake_stages import CallRecord, numbered_audio
+from tests.support.waits import eventually
 
 FRAMES = 60
 HELD_AT = 20  # frame
@@ -61,8 +62,7 @@ class Gateways:
     async def kill_before_header(self) -> None:
         """Kills the gateway of a call that the engine, whose `may_start` is cleared, keeps from its header."""
         engine = self.deployment.engine
-        while not engine.calls:
-            await asyncio.sleep(0.02)
+        await eventually(lambda: engine.calls)
         self.kill_maker_of(engine.calls[0])
         engine.may_start.set()
 
@@ -114,9 +114,9 @@ async def running_gateways(tmp_path: Path, *, seals: bool = False, count: int = 
 
 async def hold_two_streams(deployment: FakeDeployment) -> list[CallRecord]:
     """Waits until the codec has begun two streams, one of either gateway, and holds both."""
-    while len(deployment.codec.calls) < 2 or any(call.frame_count < HELD_AT for call in deployment.codec.calls):
-        await asyncio.sleep(0.02)
-    return list(deployment.codec.calls)
+    calls = deployment.codec.calls
+    await eventually(lambda: len(calls) >= 2 and all(call.frame_count >= HELD_AT for call in calls))
+    return list(calls)
 
 
 async def kill_one(gateways: Gateways, have_audio: Callable[[], bool] = lambda: True) -> None:
@@ -128,8 +128,7 @@ async def kill_one(gateways: Gateways, have_audio: Callable[[], bool] = lambda: 
     codec = gateways.deployment.codec
     async with asyncio.timeout(60):
         calls = await hold_two_streams(gateways.deployment)
-        while not have_audio():
-            await asyncio.sleep(0.02)
+        await eventually(have_audio)
         gateways.processes[0].kill()
         gateways.processes[0].wait()
         ends = [asyncio.create_task(call.ended.wait()) for call in calls]

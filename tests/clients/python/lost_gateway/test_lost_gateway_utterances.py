@@ -14,6 +14,7 @@ from csm.v1 import tts_pb2
 from services.gateway.rpc.checkpoints.utterances import CHECKPOINT_FRAMES
 from tests.clients.python.lost_gateway.test_lost_gateway import AUDIO, FRAMES, Gateways, running_gateways, whole_samples
 from tests.support.fake_stages import FRAME_SAMPLES, SAMPLE_RATE_HZ, CallRecord, Script
+from tests.support.waits import eventually
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -60,8 +61,7 @@ async def lose(gateways: Gateways, held_at: int, heard_frames: Callable[[], floa
     engine = gateways.deployment.engine
     async with asyncio.timeout(60):
         await engine.script.paused.wait()
-        while heard_frames() < held_at - 3:  # which encoders may hold back
-            await asyncio.sleep(0.02)
+        await eventually(lambda: heard_frames() >= held_at - 3)  # which encoders may hold back
         engine.script, lost = then, engine.calls[-1]
         gateways.kill_maker_of(lost)
         await lost.ended.wait()

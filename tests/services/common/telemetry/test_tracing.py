@@ -24,6 +24,7 @@ from services.common.settings import StageSettings
 from services.common.telemetry import otlp as tracing
 from services.common.telemetry.tracing import TracingPackagesError, open_tracer
 from tests.support.authority import Authority
+from tests.support.waits import eventually
 
 ROOT = Path(__file__).parents[4]
 REQUEST = codec_pb2.GetCodecInfoRequest()
@@ -150,9 +151,7 @@ async def test_calls_that_the_drain_cuts_off_are_sent_too(stage: Any, collector:
     stage.codec.on_info = never
     async with traced_stage(stage.codec, collector.endpoint) as (server, stub):
         calls = [asyncio.ensure_future(stub.GetCodecInfo(REQUEST).code()) for _ in range(8)]
-        async with asyncio.timeout(60):
-            while len(entered) < len(calls):
-                await asyncio.sleep(0.01)
+        await eventually(lambda: len(entered) >= len(calls))
         await server.drain(0)
         await asyncio.gather(*calls)
     spans = collector.named("GetCodecInfo")

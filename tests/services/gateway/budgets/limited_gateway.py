@@ -22,6 +22,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc
 from services.common.rpc.server import StageServer, StageService
 from services.common.settings import StageSettings
 from tests.support.fake_stages import FakeCodec, FakeEngine
+from tests.support.waits import eventually
 
 MIB = 2**20
 MEMORY_LIMIT_BYTES = 2**30  # of private memory that the process may ask for, as its container's
@@ -65,9 +66,7 @@ async def limited_gateway(
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, env=environment, text=True, stderr=log)
     try:
-        async with asyncio.timeout(30):
-            while not (found := re.search(r"api port (\d+)", (tmp_path / "log").read_text())):
-                await asyncio.sleep(0.05)
+        found = await eventually(lambda: re.search(r"api port (\d+)", (tmp_path / "log").read_text()), 30)
         yield process, f"127.0.0.1:{found[1]}"
     finally:
         process.kill()
