@@ -5,11 +5,11 @@ and of the clients run against.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from csm.codec.v1 import codec_pb2_grpc
@@ -82,10 +82,7 @@ async def fake_deployment(
         "port": 0,
         "health_port": 0,
         "metrics_port": -1,
-        "engine_target": target_of([server.port for server in engine_servers]),
-        "engine_health_target": target_of([server.health_port for server in engine_servers]),
-        "codec_target": target_of([server.port for server in codec_servers]),
-        "codec_health_target": target_of([server.health_port for server in codec_servers]),
+        **stage_targets(engine_servers, codec_servers),
         "drain_seconds": 0.0,
         "failover_wait_seconds": 0.5,
         "stage_silence_seconds": 60.0,  # fakes tell of no progress, and tests run on busy machines
@@ -105,6 +102,26 @@ async def fake_deployment(
 def target_of(ports: list[int]) -> str:
     """One target with an address for every port."""
     return "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
+
+
+class Listens(Protocol):
+    """A server of a stage, or a process that is one."""
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def health_port(self) -> int: ...
+
+
+def stage_targets(engines: Sequence[Listens], codecs: Sequence[Listens]) -> dict[str, Any]:
+    """The settings of a gateway that name its stages."""
+    return {
+        "engine_target": target_of([server.port for server in engines]),
+        "engine_health_target": target_of([server.health_port for server in engines]),
+        "codec_target": target_of([server.port for server in codecs]),
+        "codec_health_target": target_of([server.health_port for server in codecs]),
+    }
 
 
 async def serve_stand_in(stage: str, servicer: object, traces: Mapping[str, Any] = MappingProxyType({})) -> StageServer:

@@ -22,7 +22,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import GatewayStage, start_gateway
 from tests.services.all_in_one.test_programs import environment
-from tests.support.fake_deployment import target_of
+from tests.support.fake_deployment import stage_targets
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -107,10 +107,7 @@ async def deployment(bundle: Path, keyring: Path, tmp_path: Path) -> AsyncIterat
             "health_port": 0,
             "metrics_port": -1,
             "drain_seconds": 0.0,
-            "engine_target": target_of([stage.port for stage in engines]),
-            "engine_health_target": target_of([stage.health_port for stage in engines]),
-            "codec_target": target_of([stage.port for stage in codecs]),
-            "codec_health_target": target_of([stage.health_port for stage in codecs]),
+            **stage_targets(engines, codecs),
         }
         gateway = await start_gateway(GatewaySettings(**settings))
         stack.push_async_callback(gateway.stop)

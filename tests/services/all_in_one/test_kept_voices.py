@@ -24,6 +24,7 @@ from services.engine.settings import EngineSettings
 from services.engine.stage import EngineStage, start_engine
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import start_gateway
+from tests.support.fake_deployment import stage_targets
 from tests.support.wav import wav_of
 
 LOCAL: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "health_port": 0, "metrics_port": -1, "drain_seconds": 0.0}
@@ -82,10 +83,7 @@ async def start(stack: AsyncExitStack, bundle: Path, keyring: Path, folder: Path
     gateway = await start_gateway(
         GatewaySettings(
             **LOCAL,
-            engine_target=f"127.0.0.1:{engine.server.port}",
-            engine_health_target=f"127.0.0.1:{engine.server.health_port}",
-            codec_target=f"127.0.0.1:{codec.server.port}",
-            codec_health_target=f"127.0.0.1:{codec.server.health_port}",
+            **stage_targets([engine.server], [codec.server]),
             code_sealing_keyring=folder / "sealing.json",
             voices_database=str(folder / "voices.sqlite"),
         )

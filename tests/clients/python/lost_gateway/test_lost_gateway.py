@@ -20,7 +20,7 @@ from csm_client.errors import IncompleteAudioError
 from services.gateway.auth.code_sealing import CodeSeal
 from tests.services.all_in_one.test_programs import environment
 from tests.services.gateway.voices.callers import wav
-from tests.support.fake_deployment import FakeDeployment, fake_deployment, target_of
+from tests.support.fake_deployment import FakeDeployment, fake_deployment, stage_targets, target_of
 from tests.support.fake_stages import CallRecord, numbered_audio
 from tests.support.waits import eventually
 
@@ -35,10 +35,10 @@ class Gateways:
     def __init__(self, deployment: FakeDeployment, keys: Path | None) -> None:
         """keys: seals codes; None leaves them open"""
         self.deployment = deployment
-        self._sealing: dict[str, object] = {"code-sealing": "open"}
+        self._sealing: dict[str, object] = {"code_sealing": "open"}
         if keys is not None:
             CodeSeal(keys)  # makes the file, before two gateways look for it
-            self._sealing = {"code-sealing": "sealed", "code-sealing-keyring": keys}
+            self._sealing = {"code_sealing": "sealed", "code_sealing_keyring": keys}
         self.processes: list[subprocess.Popen[bytes]] = []
         self._ports: dict[subprocess.Popen[bytes], int] = {}  # filled by whichever listens first
 
@@ -67,19 +67,16 @@ class Gateways:
         engine.may_start.set()
 
     async def start(self, log: Path) -> None:
-        flags = {
+        settings = {
             "host": "127.0.0.1",
             "port": 0,
-            "health-port": 0,
-            "metrics-port": -1,
-            "stage-silence-seconds": 60,
-            "engine-target": f"127.0.0.1:{self.deployment.engine_server.port}",
-            "engine-health-target": f"127.0.0.1:{self.deployment.engine_server.health_port}",
-            "codec-target": f"127.0.0.1:{self.deployment.codec_server.port}",
-            "codec-health-target": f"127.0.0.1:{self.deployment.codec_server.health_port}",
+            "health_port": 0,
+            "metrics_port": -1,
+            "stage_silence_seconds": 60,
+            **stage_targets(self.deployment.engine_servers, self.deployment.codec_servers),
             **self._sealing,
         }
-        arguments = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
+        arguments = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
         with log.open("wb") as file:
             command = [sys.executable, "-m", "services.gateway", *arguments]
             process = subprocess.Popen(command, env=environment(), stdout=file, stderr=file)
