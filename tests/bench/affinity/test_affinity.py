@@ -16,14 +16,9 @@ from bench.affinity.turns import Conversations, named, passes_by, scattered, unn
 from services.common.rpc.channel import ROUND_ROBIN, open_channel
 from services.gateway.stages.balancing import BY_CONVERSATION, CONVERSATION_HEADER
 from tests.support.fake_deployment import fake_deployment
+from tests.support.network.ports import free_ports
 
 ADDRESSES = ["127.0.0.41", "127.0.0.42", "127.0.0.43"]
-
-
-def free_port(kind: socket.SocketKind) -> int:
-    with socket.socket(socket.AF_INET, kind) as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @asynccontextmanager
@@ -63,7 +58,7 @@ async def answer(ask: Any, key: tuple[tuple[str, str]]) -> bytes:
 
 async def test_a_replica_that_joins_the_name_gets_calls_without_a_new_channel() -> None:
     """By the age of connections."""
-    dns_port, port = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_STREAM)
+    (dns_port,), (port,) = free_ports(1, socket.SOCK_DGRAM), free_ports(1)
     async with AsyncExitStack() as stack:
         for address in ADDRESSES:
             await stack.enter_async_context(serving(address, port))

@@ -6,7 +6,6 @@ import asyncio
 import json
 import math
 import shutil
-import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from csm_client import AsyncClient, CsmClientError
 from bench.deployment.process import StageProcess
 from services.http.settings import HttpSettings
 from services.http.stage import start_http
+from tests.support.network.ports import free_ports
 from tests.support.tiny.bundle import write_tiny_bundle
 
 pytestmark = pytest.mark.slow
@@ -52,8 +52,7 @@ async def running_prometheus(folder: Path, rules: Path, ports: list[int]) -> Asy
         ],
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    (port,) = free_ports(1)
     process = await asyncio.create_subprocess_exec(
         "prometheus",
         f"--config.file={folder / 'prometheus.yml'}",

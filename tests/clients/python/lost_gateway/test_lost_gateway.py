@@ -145,6 +145,22 @@ def whole_samples(chunks: list[tts_pb2.AudioChunk], summary: tts_pb2.SynthesisSu
     return b"".join(chunk.audio_content for chunk in chunks)
 
 
+class Listener:
+    """Reads a stream in a task."""
+
+    def __init__(self, stream: csm_client.AsyncSpeechStream) -> None:
+        self.stream = stream
+        self.chunks: list[tts_pb2.AudioChunk] = []
+        self.task = asyncio.create_task(self._listen())
+
+    async def _listen(self) -> bytes:
+        async with self.stream:
+            async for chunk in self.stream:
+                self.chunks.append(chunk)
+        assert self.stream.summary is not None
+        return whole_samples(self.chunks, self.stream.summary)
+
+
 async def warm_up(deployment: FakeDeployment, say: Callable[[], Awaitable[object]]) -> None:
     """Until both gateways are connected to and take turns. Forgets the calls."""
     calls = deployment.engine.calls

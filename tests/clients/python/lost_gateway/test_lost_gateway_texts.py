@@ -14,10 +14,9 @@ from typing import Any
 
 import csm_client
 import pytest
-from csm.v1 import tts_pb2
 from csm_client.errors import IncompleteAudioError
 
-from tests.clients.python.lost_gateway.test_lost_gateway import Gateways, running_gateways, whole_samples
+from tests.clients.python.lost_gateway.test_lost_gateway import Gateways, Listener, running_gateways
 from tests.services.all_in_one.test_programs import environment
 from tests.support.fake_stages import FRAME_SAMPLES, FakeCodec, FakeEngine, Script, numbered_audio
 from tests.support.waits import eventually
@@ -56,22 +55,6 @@ async def gateways_without_keys(tmp_path: Path) -> AsyncIterator[Gateways]:
     async with running_gateways(tmp_path) as running:
         running.deployment.engine.frame_count = FRAMES
         yield running
-
-
-class Listener:
-    """Reads a stream in a task."""
-
-    def __init__(self, stream: csm_client.AsyncSpeechStream) -> None:
-        self.stream = stream
-        self.chunks: list[tts_pb2.AudioChunk] = []
-        self.task = asyncio.create_task(self._listen())
-
-    async def _listen(self) -> bytes:
-        async with self.stream:
-            async for chunk in self.stream:
-                self.chunks.append(chunk)
-        assert self.stream.summary is not None
-        return whole_samples(self.chunks, self.stream.summary)
 
 
 async def lose(gateways: Gateways, held: int, has_audio: Callable[[], object]) -> None:

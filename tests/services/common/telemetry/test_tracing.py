@@ -24,6 +24,7 @@ from services.common.settings import StageSettings
 from services.common.telemetry import otlp as tracing
 from services.common.telemetry.tracing import TracingPackagesError, open_tracer
 from tests.support.authority import Authority
+from tests.support.network.ports import free_ports
 from tests.support.waits import eventually
 
 ROOT = Path(__file__).parents[4]
@@ -46,9 +47,7 @@ async def traced_stage(codec: Any, endpoint: str) -> AsyncIterator[tuple[StageSe
 
 @pytest.fixture
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return free_ports(1)[0]
 
 
 @pytest.fixture
