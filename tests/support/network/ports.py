@@ -6,10 +6,10 @@ import socket
 from contextlib import ExitStack
 
 
-def free_ports(count: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that are free now; all are held until the last one is known."""
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket(socket.AF_INET, kind)) for _ in range(count)]
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for held in sockets:
             held.bind(("127.0.0.1", 0))
         return [held.getsockname()[1] for held in sockets]
