@@ -47,7 +47,7 @@ def third_party_imports(start: str, root: Path, imported_names: ImportsReader) -
 
 def locked_packages(stage: str, root: Path) -> set[str]:
     lines = (root / "requirements" / f"{stage}.txt").read_text().splitlines()
-    names = {canonicalize_name(line.split("==")[0]) for line in lines if "==" in line}
+    names: set[str] = {canonicalize_name(line.split("==")[0]) for line in lines if "==" in line}
     return names if stage in ("gateway", "http") else names | {"torch", "triton"}  # triton comes with torch
 
 

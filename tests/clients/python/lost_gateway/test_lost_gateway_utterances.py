@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,12 @@ def heard_frames(listener: Listener) -> float:
     return sum(chunk.sample_count for chunk in listener.chunks) / rate_hz * SAMPLE_RATE_HZ / FRAME_SAMPLES
 
 
-async def lose(gateways: Gateways, held_at: int, listener: Listener, then: Script) -> None:
+async def lose(gateways: Gateways, held_at: int, heard: Callable[[], float], then: Script) -> None:
     """Kills the gateway of the only stream, whose engine is held at that frame, once its caller has heard so far."""
     engine = gateways.deployment.engine
     async with asyncio.timeout(60):
         await engine.script.paused.wait()
-        await eventually(lambda: heard_frames(listener) >= held_at - 3)  # which encoders may hold back
+        await eventually(lambda: heard() >= held_at - 3)  # which encoders may hold back
         engine.script, lost = then, engine.calls[-1]
         gateways.kill_maker_of(lost)
         await lost.ended.wait()
@@ -58,7 +59,7 @@ async def hear_and_lose(gateways: Gateways, losses: tuple[int, ...], **options: 
         stream = client.stream_synthesize("Hello.", seed=7, **options)
         listener = Listener(stream)
         for held_at, then in zip(losses, scripts[1:], strict=True):
-            await lose(gateways, held_at, listener, then)
+            await lose(gateways, held_at, partial(heard_frames, listener), then)
         return await listener.task
 
 

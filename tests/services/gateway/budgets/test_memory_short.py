@@ -19,8 +19,6 @@ from tests.support.fake_stages import FRAME_SAMPLES
 from tests.support.text_streams import Message
 from tests.support.waits import eventually
 
-GIB = 2**30
-
 
 class Memory:
     """What the gateway believes its process to have."""
