@@ -183,17 +183,9 @@ async def test_a_stream_goes_on_at_another_gateway_bit_for_bit(gateways: Gateway
         undisturbed = await client.stream_synthesize("Hello.", **options).read_all()
         deployment.codec.calls.clear()
         deployment.codec.script.pause_at = HELD_AT
-
-        async def listen() -> bytes:
-            async with client.stream_synthesize("Hello.", **options) as stream:
-                chunks = [chunk async for chunk in stream]
-                assert stream.summary is not None and stream.header is not None
-                return whole_samples(chunks, stream.summary)
-
-        killing = asyncio.create_task(kill_one(gateways))
-        heard = await asyncio.gather(listen(), listen())
-        await killing
-    assert list(heard) == [undisturbed.samples] * 2
+        listeners = [Listener(client.stream_synthesize("Hello.", **options)) for _ in range(2)]
+        await kill_one(gateways, lambda: all(each.chunks for each in listeners))
+        assert [await each.task for each in listeners] == [undisturbed.samples] * 2
     assert len(deployment.codec.calls) == 3
     if "seed" not in options:  # what goes on asks for the seed that the first call got
         seeds = [call.request.sampling_params.seed for call in deployment.engine.calls[1:]]
