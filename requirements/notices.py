@@ -7,10 +7,11 @@ install the lock first (`make notices` does). --check writes nothing and exits w
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
+
+from packaging.utils import canonicalize_name
 
 REQUIREMENTS = Path(__file__).parent
 NOTICES = REQUIREMENTS.parent / "THIRD_PARTY_NOTICES.md"
@@ -37,16 +38,11 @@ class MissingLicenseError(Exception):
     """A package of the lock is not installed, or its licence has no name."""
 
 
-def normalized(name: str) -> str:
-    """A package's name as PEP 503 spells it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def locked(name: str) -> dict[str, str]:
     """Package -> version, as requirements/NAME.txt pins them."""
     lines = (REQUIREMENTS / f"{name}.txt").read_text(encoding="utf-8").splitlines()
     pins = (line.partition(" ;")[0].partition("==") for line in lines)
-    return {normalized(package): version for package, _, version in pins if version}
+    return {canonicalize_name(package): version for package, _, version in pins if version}
 
 
 def installed_licenses() -> dict[str, str]:
@@ -54,7 +50,7 @@ def installed_licenses() -> dict[str, str]:
     program = Path(sys.executable).with_name("pip-licenses")
     command = [str(program), "--from=mixed", "--format=json", "--with-system"]
     rows = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return {normalized(row["Name"]): row["License"] for row in rows}
+    return {canonicalize_name(row["Name"]): row["License"] for row in rows}
 
 
 def license_of(package: str, licenses: dict[str, str]) -> str:

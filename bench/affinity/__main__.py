@@ -36,13 +36,13 @@ from typing import Any
 from csm_client import AsyncClient
 
 from bench.affinity.fleet import Fleet, calls
-from bench.affinity.names import Addresses, name_server, target
 from bench.affinity.turns import Conversations, IdOf, TurnRecord, named, passes_by, scattered, unnamed
 from bench.deployment.process import StageProcess
 from bench.deployment.run import run_program
 from bench.listeners.load import open_channel
 from bench.machine import commit, cpu_name
 from bench.report import tell
+from tests.support.network.name_server import NameServer, name_server
 
 TURNS, LATER_TURNS = 4, 4  # later: one after an engine is added, one in which one is killed, two after
 GATEWAYS = ["127.0.0.1", "127.0.0.2"]
@@ -50,6 +50,7 @@ ENGINES = {number: f"127.0.0.1{number}" for number in (1, 2, 3, 4)}
 KILLED, ADDED = 2, 4
 ADDED_TIMEOUT_S = 30.0
 DEADLINE_S = 120.0
+TTL_S = 30  # of an engine's address, as of Kubernetes; gRPC's resolver keeps no answer
 
 Figures = dict[str, Any]
 ROW = ("reuse_share", "spread", "first_call_s", "share", "moved", "moved_elsewhere", "settled")
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bundle", type=Path, default=Path("build/bundles/tiny"), help="voice of the stages")
     parser.add_argument("--conversations", type=int, default=60)
     parser.add_argument("--audio-seconds", type=float, default=0.64, help="longest audio of a turn")
-    parser.add_argument("--base-port", type=int, default=50160, help="the first of seven ports that are taken")
+    parser.add_argument("--base-port", type=int, default=50160, help="the first of six ports that are taken")
     parser.add_argument("--out", type=Path, help="file for the JSON")
     options = parser.parse_args(arguments)
     try:
@@ -115,13 +116,14 @@ class Single:
 @asynccontextmanager
 async def running(options: argparse.Namespace, engines: Sequence[int]) -> AsyncIterator[Running]:
     """The fleet, with that many engines under the name."""
-    dns_port = options.base_port + 6
-    with tempfile.TemporaryDirectory() as folder, name_server(dns_port) as addresses:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        name_server([ENGINES[number] for number in engines], ttl_s=TTL_S) as names,
+    ):
         async with Fleet(Path(folder), options.bundle, options.base_port) as fleet:
-            here = Running(fleet, addresses, options)
+            here = Running(fleet, names, options)
             await asyncio.gather(fleet.start_codec(options.keyring), *(here.start_engine(number) for number in engines))
-            addresses.list = [ENGINES[number] for number in engines]
-            targets = await fleet.start_gateways(GATEWAYS, lambda port: target(dns_port, port))
+            targets = await fleet.start_gateways(GATEWAYS, names.target)
             channels = [open_channel(target) for target in targets]
             here.clients = [AsyncClient("", timeout_s=DEADLINE_S, resumes=0, channel=channel) for channel in channels]
             yield here
@@ -132,8 +134,8 @@ async def running(options: argparse.Namespace, engines: Sequence[int]) -> AsyncI
 class Running:
     """A running fleet."""
 
-    def __init__(self, fleet: Fleet, addresses: Addresses, options: argparse.Namespace) -> None:
-        self.fleet, self.addresses, self._options = fleet, addresses, options
+    def __init__(self, fleet: Fleet, names: NameServer, options: argparse.Namespace) -> None:
+        self.fleet, self.names, self._options = fleet, names, options
         self.clients: list[AsyncClient] = []
 
     async def start_engine(self, number: int) -> StageProcess:
@@ -205,7 +207,7 @@ async def add_engine(here: Running, conversations: Conversations) -> Figures:
     passing = [here.passing(f"{run}-{number}") for number in range(6)]
     traffic = [asyncio.create_task(_for_ever(each)) for each in passing]
     await asyncio.sleep(2)
-    here.addresses.list.append(ENGINES[ADDED])
+    here.names.addresses.append(ENGINES[ADDED])
     added_s = time.monotonic()
     while (first := next(calls(process), None)) is None and time.monotonic() - added_s < ADDED_TIMEOUT_S:
         await asyncio.sleep(0.05)
@@ -237,7 +239,7 @@ async def kill_engine(here: Running, conversations: Conversations) -> Figures:
 
     await conversations.go_on(1, on_turn)
     await asyncio.gather(*killing)
-    here.addresses.list.remove(ENGINES[KILLED])
+    here.names.addresses.remove(ENGINES[KILLED])
     first = here.engine_by_conversation(await conversations.go_on(1))
     second = here.engine_by_conversation(await conversations.go_on(1))
     moved = [conversation for conversation, name in first.items() if name != before[conversation]]

@@ -82,7 +82,7 @@ def class_of(kernel: str) -> str:
 
 
 def profile_rows() -> list[dict[str, Any]]:
-    """Reads the result that `bench.kernel_profile` wrote."""
+    """Reads the result that `bench.lease.kernel_profile` wrote."""
     rows: list[dict[str, Any]] = json.loads(PROFILE.read_text(encoding="utf-8"))["rows"]
     return rows
 

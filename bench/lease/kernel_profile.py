@@ -1,17 +1,31 @@
-"""Part of a lease: where the time of a captured frame goes, kernel by kernel.
+"""Part of a lease: where the time of a captured frame goes, kernel by kernel, as the device itself reports it.
 
     python3 -m bench.lease.kernel_profile --forms plain,fused --batches 1,64
 
-The profile is that of `bench.kernel_profile`. Each form and batch is written as soon as it is measured.
+Random weights. A table of kernels by their share of the frame is printed, and each form and batch is written as soon as
+it is measured.
 """
 
 from __future__ import annotations
 
-import torch
+import re
+import statistics
+import time
+from collections import defaultdict
 
-from bench.kernel_profile import print_table, profile
-from bench.lease.forms import FORMS, form_names, release_memory
+import torch
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
+
+from bench.arms import Ours
+from bench.frame_step import SAMPLING, make_prompts
+from bench.lease.forms import FORMS, form_names, new_weights, release_memory
 from bench.lease.options import DTYPES, numbers, opened, parser
+from bench.shapes import SHAPES
+from bench.timing import synchronize
+from csm_engine.execution.matrix import FLOAT8
+from csm_engine.execution.ops import triton_ops
+
+FRAMES = 5
 
 
 def main() -> None:
@@ -24,7 +38,9 @@ def main() -> None:
     )
     options.add_argument("--batches", type=numbers, default=[1, 64])
     options.add_argument("--context", type=int, default=512)
+    options.add_argument("--dependent-launch", action="store_true", help="kernels start while the one before them ends")
     arguments = options.parse_args()
+    triton_ops.dependent_launch = arguments.dependent_launch
     figures = opened("kernel_profile", arguments)
     with torch.inference_mode():
         for form in arguments.forms:
@@ -35,6 +51,60 @@ def main() -> None:
                 )
                 print_table(row)
                 figures.add(**row)
+
+
+def profile(
+    shape: str, form: str, batch: int, context: int, device: torch.device, dtype: torch.dtype
+) -> dict[str, object]:
+    """Times of one frame: its replay by the clock, and its kernels by the profiler (on a CPU, its operations)."""
+    arm = new_arm(shape, form, batch, device, dtype)
+    arm.start(make_prompts(SHAPES[shape], batch, context, device, dtype), SAMPLING)
+    for _ in range(3):
+        arm.frame()
+    synchronize(device)
+    frame_ms = []
+    for _ in range(20):
+        begin = time.perf_counter()
+        arm.frame()
+        synchronize(device)
+        frame_ms.append(1000 * (time.perf_counter() - begin))
+    on_gpu = device.type == "cuda"
+    activity = torch.profiler.ProfilerActivity.CUDA if on_gpu else torch.profiler.ProfilerActivity.CPU
+    with torch.profiler.profile(activities=[activity]) as profiler:
+        for _ in range(FRAMES):
+            arm.frame()
+        synchronize(device)
+    kernels: dict[str, list[float]] = defaultdict(list)
+    for event in profiler.events():
+        if on_gpu and event.device_type == DeviceType.CUDA:
+            kernels[short_name(event.name)].append(event.device_time)
+        elif not on_gpu and event.self_cpu_time_total:
+            kernels[short_name(event.name)].append(event.self_cpu_time_total)
+    table = {
+        name: {"launches": round(len(times) / FRAMES, 1), "us": round(sum(times) / FRAMES, 1),
+               "us_each": round(statistics.median(times), 2)}
+        for name, times in sorted(kernels.items(), key=lambda item: -sum(item[1]))
+    }  # fmt: skip
+    return {"form": form, "batch": batch, "context": context, "frame_ms": round(statistics.median(frame_ms), 3),
+            "kernels_ms": round(sum(sum(times) for times in kernels.values()) / FRAMES / 1000, 3),
+            "launches": round(sum(len(times) for times in kernels.values()) / FRAMES), "kernels": table}  # fmt: skip
+
+
+def new_arm(shape: str, form: str, batch: int, device: torch.device, dtype: torch.dtype) -> Ours:
+    weights = new_weights(SHAPES[shape], form, device=device, dtype=dtype, rows=batch)
+    return Ours(weights, batch, kv_dtype=FLOAT8 if FORMS[form].float8_kv else None)
+
+
+def short_name(name: str) -> str:
+    """Without template arguments and parameters."""
+    return re.sub(r"[<(].*", "", name.removeprefix("void "))[-60:] if name.startswith("void at::") else name[:90]
+
+
+def print_table(row: dict[str, object]) -> None:
+    measured = f"{row['frame_ms']} ms a frame, {row['kernels_ms']} in {row['launches']} kernels"
+    print(f"{row['form']} batch {row['batch']}: {measured}")
+    for name, figures in list(row["kernels"].items())[:22]:  # type: ignore[attr-defined]
+        print(f"  {figures['us']:>9} us  {figures['launches']:>6} x {figures['us_each']:>7} us  {name}", flush=True)
 
 
 if __name__ == "__main__":

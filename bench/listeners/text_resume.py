@@ -28,6 +28,7 @@ import grpc
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from bench.machine import commit, cpu_name
+from bench.report import tell
 from services.all_in_one.settings import AllInOneSettings
 from services.all_in_one.stage import start_all_in_one
 
@@ -173,10 +174,7 @@ def run(
 
     rows = asyncio.run(serve_and_measure())
     result = {"benchmark": benchmark, "device": cpu_name(), "commit": measured, "bundle": arguments.bundle}
-    result |= {"rounds": arguments.rounds, "rows": rows}
-    print(json.dumps(result))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    tell(result | {"rounds": arguments.rounds, "rows": rows}, arguments.out)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ from bench.deployment.command import left_behind, log_folder, parser_of, tell
 from bench.deployment.run import run_program
 from bench.deployment.small import settled_slots, start_small
 from bench.machine import commit, cpu_name
-from bench.soak.uses import TEXT, TIMEOUT_S, USES, Doors, WrongError, wav_of
+from bench.soak.uses import TEXT, TIMEOUT_S, USES, Doors, WrongError
+from tests.support.wav import wav_of
 
 ROUNDS = 12
 WARM_ROUNDS = 3  # behind the first, and as many at the end, which must not hold more

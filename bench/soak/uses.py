@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import itertools
 import json
-import wave
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
@@ -195,17 +193,6 @@ USES: dict[str, Use] = {
     "http caller leaves": http_leaves,
     "websocket": websocket,
 }
-
-
-def wav_of(samples: bytes, sample_rate_hz: int) -> bytes:
-    """samples: 16-bit, mono"""
-    with io.BytesIO() as file:
-        with wave.open(file, "wb") as out:
-            out.setnchannels(1)
-            out.setsampwidth(2)
-            out.setframerate(sample_rate_hz)
-            out.writeframes(samples)
-        return file.getvalue()
 
 
 def _body(encoding: str, **fields: object) -> dict[str, object]:

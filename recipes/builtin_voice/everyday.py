@@ -27,7 +27,7 @@ class Everyday:
     """Draws sentences without end."""
 
     def __init__(self, random: np.random.Generator, wordnet: WordNet) -> None:
-        self._random, self._wordnet = random, wordnet
+        self._random = random
         figures = Figures(random)
         own: Slots = {
             "name": lambda: self._one(wordnet.names),

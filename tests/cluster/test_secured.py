@@ -20,8 +20,8 @@ from recipes.images.catalog import ROOT
 from services.gateway.auth.tokens import digest_of, new_token
 from tests.cluster.cluster import Cluster, Manifest, wait_for
 from tests.cluster.conftest import apply, make_keyrings, namespace, rendered, wait_until_ready
-from tests.images.speech import wav
 from tests.support.authority import Authority
+from tests.support.wav import wav_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
@@ -142,7 +142,9 @@ def test_new_watermark_key_marks_without_a_restart_and_the_old_mark_is_found(
     def known() -> bool:
         """By every codec: calls take turns."""
         try:
-            return all(client.detect_watermark(wav(before), ["key-2"]) for _ in range(6))
+            return all(
+                client.detect_watermark(wav_of(before.samples, before.sample_rate_hz), ["key-2"]) for _ in range(6)
+            )
         except ServerError:
             return False
 
@@ -153,8 +155,8 @@ def test_new_watermark_key_marks_without_a_restart_and_the_old_mark_is_found(
 
     def marked_with_the_new_key() -> bool:
         speech = client.synthesize(TEXT * 3, seed=5)
-        return client.detect_watermark(wav(speech)).key_id == "key-2"
+        return client.detect_watermark(wav_of(speech.samples, speech.sample_rate_hz)).key_id == "key-2"
 
     wait_for("speech is marked with the new key", marked_with_the_new_key, SECRET_SECONDS, pause_seconds=5)
-    assert client.detect_watermark(wav(before)).key_id == "key-1"
+    assert client.detect_watermark(wav_of(before.samples, before.sample_rate_hz)).key_id == "key-1"
     assert set(secured.pods("codec")) == pods

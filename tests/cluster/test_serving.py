@@ -11,7 +11,7 @@ import pytest
 from csm_client import Client, Speech
 
 from tests.cluster.cluster import Cluster, KubectlError, wait_for
-from tests.images.speech import wav
+from tests.support.wav import wav_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
@@ -76,7 +76,7 @@ def through_the_door(port: int, while_heard: Callable[[], None] = lambda: None) 
 
 def test_speech_is_made_and_its_mark_is_found(client: Client, undisturbed: Speech) -> None:
     assert undisturbed.duration_s > 5
-    found = client.detect_watermark(wav(undisturbed))
+    found = client.detect_watermark(wav_of(undisturbed.samples, undisturbed.sample_rate_hz))
     assert found.detected and found.key_id == "key-1"
 
 

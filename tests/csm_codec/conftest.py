@@ -9,7 +9,7 @@ import torch
 
 from csm_codec.codec import Codec
 from csm_codec.mimi.loader import Mimi, load_mimi
-from tests.support.codec_steps import small_codec
+from tests.csm_codec.codec_steps import small_codec
 from tests.support.tiny.mimi import write_tiny_mimi
 from tests.support.tiny.silentcipher import write_tiny_silentcipher
 

@@ -15,7 +15,7 @@ from csm_codec.codec import Codec
 from csm_codec.codec_thread import CodecThread
 from csm_codec.mimi.decoder import Form
 from csm_codec.stream import Audio, Complete, DecodeStream, Failed, Output
-from tests.support.codec_steps import alone_on, pcm_of, run_all, small_codec, some_codes
+from tests.csm_codec.codec_steps import alone_on, pcm_of, run_all, small_codec, some_codes
 
 
 def test_pushes_of_any_size_give_the_same_audio_bit_for_bit(codec: Codec) -> None:

@@ -12,7 +12,7 @@ from csm_codec import codec as codec_module
 from csm_codec.codec import Codec
 from csm_codec.stream import Complete, Failed
 from csm_codec.stretch import Stretcher
-from tests.support.codec_steps import alone_on, pcm_of, run_all, some_codes
+from tests.csm_codec.codec_steps import alone_on, pcm_of, run_all, some_codes
 
 
 @pytest.mark.parametrize("speed", [0.5, 1.5, 4.0])

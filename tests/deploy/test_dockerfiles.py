@@ -19,6 +19,7 @@ from services.common.rpc.server import StageServer
 from services.common.settings import StageSettings, load_settings
 
 STAGES = ["gateway", "engine", "codec"]
+IMAGES = [*STAGES, "http"]
 
 Instruction = tuple[str, str]
 SettingsClasses = Mapping[str, type[StageSettings]]
@@ -61,6 +62,7 @@ def compose(repository: Path) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.parametrize("stage", IMAGES, indirect=True)
 def test_lint_finds_nothing(dockerfile: Path) -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     result = subprocess.run([hadolint, dockerfile], capture_output=True, text=True, check=False)
@@ -99,6 +101,7 @@ def test_packages_are_the_lock_and_torch_fits_it(dockerfile: Path, repository: P
     assert stub_maker[0] in (repository / "requirements" / "dev.txt").read_text().splitlines()
 
 
+@pytest.mark.parametrize("stage", IMAGES, indirect=True)
 def test_everything_copied_exists_and_reaches_the_build(dockerfile: Path, repository: Path) -> None:
     allowed = [line[1:] for line in (repository / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for keyword, rest in instructions(dockerfile):

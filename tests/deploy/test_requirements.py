@@ -5,7 +5,6 @@ Sources are read, not run, so that nothing that happens to be installed here can
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import packages_distributions
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ImportsReader = Callable[[Path], Iterator[str]]
 OURS = {"csm_bundle", "csm_client", "csm_codec", "csm_engine", "csm_text", "services"}
@@ -47,12 +47,8 @@ def third_party_imports(start: str, root: Path, imported_names: ImportsReader) -
 
 def locked_packages(stage: str, root: Path) -> set[str]:
     lines = (root / "requirements" / f"{stage}.txt").read_text().splitlines()
-    names = {normalized(line.split("==")[0]) for line in lines if "==" in line}
+    names: set[str] = {canonicalize_name(line.split("==")[0]) for line in lines if "==" in line}
     return names if stage in ("gateway", "http") else names | {"torch", "triton"}  # triton comes with torch
-
-
-def normalized(distribution: str) -> str:
-    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def test_following_imports_finds_what_is_imported_indirectly(imported_names: ImportsReader, tmp_path: Path) -> None:
@@ -71,7 +67,7 @@ def test_image_installs_what_the_program_imports(imported_names: ImportsReader, 
         top = module.partition(".")[0]
         if top in sys.stdlib_module_names or top in STUBS or top == "google":
             continue
-        assert any(normalized(name) in locked for name in distributions.get(top, [top])), (
+        assert any(canonicalize_name(name) in locked for name in distributions.get(top, [top])), (
             f"{module} is not in {stage}.txt"
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import yaml
 
 from recipes.images.catalog import FOLDER, ROOT, image_name, names
 from recipes.images.container_tool import ContainerTool, ContainerToolError, find_tool
+from tests.support.network.ports import free_ports
 
 READY_SECONDS = 400.0
 STOP_SECONDS = 150.0  # more than compose.yaml's stop_grace_period
@@ -74,14 +74,6 @@ class Deployment:
         """Sends SIGTERM and waits; the exit status. 137 is that of a container that had to be killed."""
         self.tool.run("stop", "--time", f"{STOP_SECONDS:.0f}", self.container(stage), seconds=STOP_SECONDS + 60)
         return int(self.state(stage)["ExitCode"])
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(listening.getsockname()[1]) for listening in sockets]
-    for listening in sockets:
-        listening.close()
-    return ports
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from functools import cache
 from typing import Any
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from recipes.images.catalog import ROOT, budgets, image_name, names
 from recipes.images.container_tool import ContainerTool
@@ -49,10 +49,6 @@ def inside(tool: ContainerTool, name: str) -> dict[str, Any]:
     return answer
 
 
-def normalized(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def locked(name: str) -> set[tuple[str, str]]:
     lines = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
     return {(package, version) for package, _, version in (line.partition("==") for line in lines) if version}
@@ -91,7 +87,7 @@ def test_torch_is_where_a_model_runs_alone(tool: ContainerTool, image: str) -> N
 
 
 def test_packages_are_those_of_the_lock(tool: ContainerTool, image: str) -> None:
-    packages = {(normalized(name), version) for name, version in inside(tool, image)["packages"].items()}
+    packages = {(canonicalize_name(name), version) for name, version in inside(tool, image)["packages"].items()}
     assert locked(image) <= packages
     if image not in ("engine", "codec"):  # torch brings packages of its own
         assert packages == locked(image)
@@ -99,8 +95,8 @@ def test_packages_are_those_of_the_lock(tool: ContainerTool, image: str) -> None
 
 def test_bill_of_materials_names_every_package_with_its_licence(tool: ContainerTool, image: str) -> None:
     answer = inside(tool, image)
-    components = {normalized(part["name"]): part for part in answer["bill"]["components"]}
-    assert {normalized(name) for name in answer["packages"]} == set(components)
+    components = {canonicalize_name(part["name"]): part for part in answer["bill"]["components"]}
+    assert {canonicalize_name(name) for name in answer["packages"]} == set(components)
     notices = (ROOT / "THIRD_PARTY_NOTICES.md").read_text(encoding="utf-8")
     unknown = {name for name, part in components.items() if not part.get("licenses")}
     assert {name for name in unknown if f"| {name} |" not in notices} == set()

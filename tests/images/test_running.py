@@ -12,7 +12,7 @@ from csm_client import Client
 
 from recipes.images.catalog import FOLDER
 from tests.images.conftest import Deployment, stages
-from tests.images.speech import wav
+from tests.support.wav import wav_of
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(900)]
 
@@ -58,7 +58,7 @@ def test_speech_is_made_and_its_mark_is_found(deployment: Deployment) -> None:
     with client(deployment) as csm:
         speech = csm.synthesize(TEXT, seed=3)
         assert speech.duration_s > 2
-        assert csm.detect_watermark(wav(speech)).detected
+        assert csm.detect_watermark(wav_of(speech.samples, speech.sample_rate_hz)).detected
 
 
 def test_http_door_speaks_and_finds_the_mark(deployment: Deployment) -> None:

@@ -7,7 +7,6 @@ packages come from `npm ci` in clients/node.
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,8 @@ from threading import Thread
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.support.network.ports import free_ports
 
 REPOSITORY = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "gen" / "python")])}
@@ -129,12 +130,3 @@ def wait_until_ready(name: str, server: Server) -> None:
             pytest.fail(f"The {name} did not become ready: {error.code().name}; it ended with {server.process.poll()}.")
         finally:
             watch.cancel()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that are free now; all are held until the last one is known."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for held in sockets:
-            held.bind(("127.0.0.1", 0))
-        return [held.getsockname()[1] for held in sockets]

@@ -6,7 +6,6 @@ They need Debian's packages (docs/callers/languages.md) and are skipped where th
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import pytest
 from tests.polyglot.examples import LANGUAGES, Commands, build_examples, run
 from tests.support.fake_deployment import fake_deployment
 from tests.support.fake_stages import numbered_audio
+from tests.support.network.ports import free_ports
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(1000)]
 
@@ -100,9 +100,7 @@ async def test_speech_of_a_text_begins_before_its_end(commands: Commands) -> Non
 @contextmanager
 def backend(command: list[str], target: str) -> Iterator[str]:
     """A Go backend that starts; its address."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{held.getsockname()[1]}"
+    address = f"127.0.0.1:{free_ports(1)[0]}"
     with subprocess.Popen([*command, target, address]) as process:
         try:
             yield f"http://{address}/speak"

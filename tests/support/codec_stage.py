@@ -5,8 +5,7 @@ The codes are those of a tiny Mimi: 4 codebooks of 64.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -100,9 +99,3 @@ async def refusal(call: Awaitable[Any]) -> StatusError:
     except grpc.aio.AioRpcError as error:
         return from_rpc_error(error)
     raise AssertionError("The call went through.")
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.01)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import numpy as np
 from csm.engine.v1 import engine_pb2
 
 from services.engine.stage import EngineStage
+from tests.support.waits import eventually
 
 Stub = Any
 
@@ -37,9 +37,7 @@ def codes_of(responses: list[engine_pb2.GenerateResponse]) -> np.ndarray:
 
 
 async def wait_for_load(stage: EngineStage, running: int, waiting: int) -> None:
-    async with asyncio.timeout(60):
-        while stage.async_engine.thread.load() != (running, waiting):
-            await asyncio.sleep(0.005)
+    await eventually(lambda: stage.async_engine.thread.load() == (running, waiting))
 
 
 async def wait_until_idle(stage: EngineStage) -> None:

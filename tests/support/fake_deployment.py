@@ -5,11 +5,11 @@ and of the clients run against.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from csm.codec.v1 import codec_pb2_grpc
@@ -22,6 +22,7 @@ from services.common.telemetry.tracing import open_tracer
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import GatewayStage, start_gateway
 from tests.support.fake_stages import FakeCodec, FakeEngine
+from tests.support.waits import eventually
 
 _ADD_TO_SERVER: dict[str, Callable[[Any, grpc.aio.Server], None]] = {
     "engine": engine_pb2_grpc.add_EngineServiceServicer_to_server,
@@ -81,10 +82,7 @@ async def fake_deployment(
         "port": 0,
         "health_port": 0,
         "metrics_port": -1,
-        "engine_target": target_of([server.port for server in engine_servers]),
-        "engine_health_target": target_of([server.health_port for server in engine_servers]),
-        "codec_target": target_of([server.port for server in codec_servers]),
-        "codec_health_target": target_of([server.health_port for server in codec_servers]),
+        **stage_targets(engine_servers, codec_servers),
         "drain_seconds": 0.0,
         "failover_wait_seconds": 0.5,
         "stage_silence_seconds": 60.0,  # fakes tell of no progress, and tests run on busy machines
@@ -104,6 +102,26 @@ async def fake_deployment(
 def target_of(ports: list[int]) -> str:
     """One target with an address for every port."""
     return "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
+
+
+class Listens(Protocol):
+    """A server of a stage, or a process that is one."""
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def health_port(self) -> int: ...
+
+
+def stage_targets(engines: Sequence[Listens], codecs: Sequence[Listens]) -> dict[str, Any]:
+    """The settings of a gateway that name its stages."""
+    return {
+        "engine_target": target_of([server.port for server in engines]),
+        "engine_health_target": target_of([server.health_port for server in engines]),
+        "codec_target": target_of([server.port for server in codecs]),
+        "codec_health_target": target_of([server.health_port for server in codecs]),
+    }
 
 
 async def serve_stand_in(stage: str, servicer: object, traces: Mapping[str, Any] = MappingProxyType({})) -> StageServer:
@@ -134,8 +152,7 @@ async def read_until_audio(call: Any) -> None:
 async def ended(calls: Any, index: int = 0) -> str:
     """Waits until a fake's call has ended; its error."""
     async with asyncio.timeout(60):
-        while len(calls) <= index:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: len(calls) > index)
         await calls[index].ended.wait()
     error: str = calls[index].error
     return error

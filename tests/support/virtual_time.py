@@ -1,6 +1,4 @@
-"""An event loop whose clock jumps to the next timer when nothing else is to be done: hours pass in no time. And a wait
-for tasks alone, for any loop.
-"""
+"""An event loop whose clock jumps to the next timer when nothing else is to be done: hours pass in no time."""
 
 from __future__ import annotations
 
@@ -40,9 +38,3 @@ def run_in_virtual_time(main: Coroutine[Any, Any, T], monkeypatch: pytest.Monkey
         for module in modules:
             monkeypatch.setattr(module, "time", clock)
         return runner.run(main)
-
-
-async def settle() -> None:
-    """Lets tasks run until they wait for something else than each other."""
-    for _ in range(10):
-        await asyncio.sleep(0)

@@ -54,8 +54,8 @@ MEASURED: dict[tuple[int, int, bool, int], dict[int, TileShape]] = {
 }
 
 # (outputs, inputs, gated) of bfloat16 -> rows up to which our product, with all that stands around it, takes less time
-# on an H100 than the vendor's with its norm, gate and sums of splits (bench.kernel_profile): at 1 and at 64 rows, us,
-# ours / vendor's. What is not here, or not measured, is the vendor's: tiles that were replaced since are.
+# on an H100 than the vendor's with its norm, gate and sums of splits (bench.lease.kernel_profile): at 1 and at 64 rows,
+# us, ours / vendor's. What is not here, or not measured, is the vendor's: tiles that were replaced since are.
 FASTER_UP_TO: dict[tuple[int, int, bool], int] = {
     (8192, 1024, True): 64,  # 13.3 / 17.8, 15.2 / 20.5
     (1024, 8192, False): 16,  # 9.3 / 11.0

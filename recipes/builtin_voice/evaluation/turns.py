@@ -11,7 +11,6 @@ silence between.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 
 from bench.machine import commit, cpu_name
+from bench.report import tell
 from csm_codec.resample import Pcm
 from csm_codec.watermark.detect.scanner import Scan, scan
 from csm_codec.watermark.detect.stretches import Stretch
@@ -142,11 +142,7 @@ def main() -> None:
     random = np.random.default_rng(SEED)
     said = [clips[first : first + 2 * TURNS] for first in range(0, 2 * TURNS * arguments.talks, 2 * TURNS)]
     rows += turns_found(silentcipher, [talk(silentcipher, some, random) for some in said])
-    result = {"benchmark": "watermark_turns", "device": cpu_name(), "commit": measured_at, "rows": rows}
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
+    tell({"benchmark": "watermark_turns", "device": cpu_name(), "commit": measured_at, "rows": rows}, arguments.json)
 
 
 if __name__ == "__main__":

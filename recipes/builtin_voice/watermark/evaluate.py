@@ -11,7 +11,6 @@ marked clips with another key.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 
 from bench.machine import commit, cpu_name
+from bench.report import tell
 from csm_codec.resample import Pcm
 from csm_codec.watermark.detect.detector import detect
 from csm_codec.watermark.embed.embedder import mark_clip
@@ -160,12 +160,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     silentcipher, measured_at = load_silentcipher(arguments.silentcipher), commit()
     figures = evaluate(silentcipher, arguments.work / "clips", arguments.clips, arguments.unmarked)
-    result = {"benchmark": "watermark", "device": cpu_name(), "commit": measured_at, **figures}
-    text = json.dumps(result, indent=1)
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(text + "\n")
-    print(json.dumps(result))
+    tell({"benchmark": "watermark", "device": cpu_name(), "commit": measured_at, **figures}, arguments.json)
 
 
 if __name__ == "__main__":

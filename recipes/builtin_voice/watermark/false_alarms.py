@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from bench.machine import commit, cpu_name
+from bench.report import tell
 from csm_codec.resample import Pcm
 from csm_codec.watermark.detect.evidence import MAX_FALSE_ALARMS_PER_HOUR
 from csm_codec.watermark.detect.scanner import Scanner
@@ -148,10 +149,7 @@ def main() -> None:
         "stretches_per_hour_by_calculation": MAX_FALSE_ALARMS_PER_HOUR,
         "rows": runs,
     }
-    if arguments.json is not None:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
+    tell(result, arguments.json)
 
 
 if __name__ == "__main__":

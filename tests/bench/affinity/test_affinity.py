@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -11,19 +10,14 @@ from typing import Any
 import grpc
 from csm_client import AsyncClient
 
-from bench.affinity.names import name_server, target
 from bench.affinity.turns import Conversations, named, passes_by, scattered, unnamed
 from services.common.rpc.channel import ROUND_ROBIN, open_channel
 from services.gateway.stages.balancing import BY_CONVERSATION, CONVERSATION_HEADER
 from tests.support.fake_deployment import fake_deployment
+from tests.support.network.name_server import name_server
+from tests.support.network.ports import free_ports
 
 ADDRESSES = ["127.0.0.41", "127.0.0.42", "127.0.0.43"]
-
-
-def free_port(kind: socket.SocketKind) -> int:
-    with socket.socket(socket.AF_INET, kind) as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @asynccontextmanager
@@ -63,18 +57,18 @@ async def answer(ask: Any, key: tuple[tuple[str, str]]) -> bytes:
 
 async def test_a_replica_that_joins_the_name_gets_calls_without_a_new_channel() -> None:
     """By the age of connections."""
-    dns_port, port = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_STREAM)
+    (port,) = free_ports(1)
     async with AsyncExitStack() as stack:
         for address in ADDRESSES:
             await stack.enter_async_context(serving(address, port))
-        addresses = stack.enter_context(name_server(dns_port))
+        names = stack.enter_context(name_server([]))
         for policy in (ROUND_ROBIN, BY_CONVERSATION):
-            addresses.list = ADDRESSES[:2]
-            async with open_channel(target(dns_port, port), policy=policy) as channel:
+            names.addresses = ADDRESSES[:2]
+            async with open_channel(names.target(port), policy=policy) as channel:
                 ask = channel.unary_unary("/test.Replica/Ask", None, None)
 
                 assert await found(ask) == {address.encode() for address in ADDRESSES[:2]}
-                addresses.list = ADDRESSES
+                names.addresses = ADDRESSES
                 async with asyncio.timeout(30):
                     while await found(ask) != {address.encode() for address in ADDRESSES}:
                         await asyncio.sleep(0.1)

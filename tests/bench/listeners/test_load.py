@@ -14,6 +14,7 @@ from bench.listeners.playback import Arrival
 from bench.listeners.summary import summarize
 from bench.listeners.workload import PlannedRequest
 from tests.support.scripted_server import Chunk, ScriptedClock, ScriptedServer
+from tests.support.waits import eventually
 
 
 def request(text: str, at_s: float = 0.0, conversation: int | None = None) -> PlannedRequest:
@@ -90,8 +91,7 @@ async def test_requests_do_not_wait_for_answers(server: ScriptedServer, monkeypa
     """The first stream says nothing before the second one has come."""
 
     async def until_both_have_come(seconds: float) -> None:
-        while len(server.service.requests) < 2:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: len(server.service.requests) >= 2)
 
     monkeypatch.setattr(server.service, "_pass", until_both_have_come)
     text = server.script("long", Chunk(0.0, 0.5), Chunk(0.5, 0.5))

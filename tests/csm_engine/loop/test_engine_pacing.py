@@ -15,8 +15,6 @@ from csm_engine.execution.weights import pack
 from csm_engine.loop.engine import Engine, Output
 from csm_engine.loop.engine_thread import EngineThread
 from csm_engine.model.csm import CSM
-from csm_engine.model.loader import random_model
-from csm_engine.model.shapes import ModelConfig
 from csm_engine.model.tokenizer import TextTokenizer
 from csm_engine.types import Codes, GenerationRequest, SamplingParams, Segment
 
@@ -30,11 +28,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.fixture(scope="module")
-def model(tiny_config: ModelConfig) -> CSM:
-    return random_model(tiny_config, seed=1)
 
 
 def engine(model: CSM, tokenizer: TextTokenizer, clock: Clock | None = None, **settings: float) -> Engine:

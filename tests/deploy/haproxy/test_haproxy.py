@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from grpc_health.v1 import health_pb2
 from tests.deploy.haproxy.health_check import answer, request
 from tests.support.fake_deployment import FakeDeployment, fake_deployment
 from tests.support.fake_stages import numbered_audio
+from tests.support.network.ports import free_ports
 
 WAIT_S = 30.0
 SECONDS = 0.4  # 5 frames
@@ -55,8 +55,7 @@ async def balanced(config: str, folder: Path) -> AsyncIterator[Balanced]:
         gateways = [await stack.enter_async_context(fake_deployment()) for _ in range(2)]
         for gateway in gateways:
             await gateway.gateway.wait_ready()
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            target = f"127.0.0.1:{taken.getsockname()[1]}"
+        target = f"127.0.0.1:{free_ports(1)[0]}"
         text = config.replace("127.0.0.1:50050", target)
         for number, gateway in enumerate(gateways):
             server = gateway.gateway.server

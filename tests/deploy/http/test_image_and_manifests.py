@@ -1,10 +1,8 @@
-"""The image and the manifests of the HTTP door against the lint, the lock and the program's own settings."""
+"""The image and the manifests of the HTTP door against the lock and the program's own settings."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +38,6 @@ def container(manifests: list[dict[str, Any]]) -> dict[str, Any]:
 async def door() -> Any:
     async with fake_door() as running:
         yield running
-
-
-def test_lint_finds_nothing(dockerfile: Path) -> None:
-    hadolint = Path(sys.executable).with_name("hadolint")
-    result = subprocess.run([hadolint, dockerfile], capture_output=True, text=True, check=False)
-    assert (result.returncode, result.stdout) == (0, "")
 
 
 def test_image_runs_the_program_without_root_and_exposes_its_ports(dockerfile: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import re
 import struct
 import sys
-import wave
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from services.http.endpoints.voices import VoiceRequest
 from services.http.settings import HttpSettings
 from tests.support.door import page_examples as pages
 from tests.support.door.fake_door import FakeDoor, fake_door
+from tests.support.wav import wav_of
 
 PAGE = pages.REPOSITORY / "docs" / "http.md"
 
@@ -81,9 +81,7 @@ async def test_shell_examples_run_with_a_recording_of_the_advised_length(tmp_pat
         assert (tmp_path / "hello.wav").stat().st_size == 44 + 38_400
         assert (await printed(door, watermark, tmp_path, *shell)).count('"detected":true') == 2
         door.behind.codec.detection = codec_pb2.DetectWatermarkResponse()
-        with wave.open(str(tmp_path / "eve.wav"), "wb") as file:
-            file.setparams((1, 2, 24_000, 0, "NONE", ""))
-            file.writeframes(struct.pack("<2h", 4000, -4000) * 12_000 * 15)
+        (tmp_path / "eve.wav").write_bytes(wav_of(struct.pack("<2h", 4000, -4000) * 12_000 * 15))
         made = await printed(door, re.sub(r"\bada\b", "eve", voice), tmp_path, *shell)
         assert json.loads(made)["consent"]["id"] == "contract 17"
         assert (await door.client.get("/v1/audio/voices/eve")).status_code == 404

@@ -7,7 +7,6 @@ import json
 import math
 import re
 import shutil
-import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,6 +22,7 @@ from bench.deployment.process import StageProcess
 from services.http.settings import HttpSettings
 from services.http.stage import start_http
 from tests.support.authority import Authority
+from tests.support.network.ports import free_ports
 from tests.support.tiny.bundle import write_tiny_bundle
 
 pytestmark = pytest.mark.slow
@@ -55,8 +55,7 @@ async def running_prometheus(folder: Path, rules: Path, ports: list[int]) -> Asy
         ],
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    (port,) = free_ports(1)
     process = await asyncio.create_subprocess_exec(
         "prometheus",
         f"--config.file={folder / 'prometheus.yml'}",

@@ -22,6 +22,7 @@ from tests.clients.python.lost_gateway import test_lost_gateway_texts as texts
 from tests.clients.python.lost_gateway import test_lost_gateway_utterances as utterances
 from tests.clients.python.lost_gateway.test_lost_gateway import AUDIO, FRAMES, HELD_AT, Gateways, running_gateways
 from tests.support.fake_stages import FRAME_SAMPLES, SAMPLE_RATE_HZ
+from tests.support.waits import eventually
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
 
@@ -41,8 +42,7 @@ async def say_and_kill(gateways: Gateways, node: Any, *arguments: str, heard_s: 
         heard = bytearray(await client.stderr.readuntil(b"s of audio"))
         while seconds_in(heard) < heard_s:
             heard += await client.stderr.readuntil(b"s of audio")
-        while codec.calls[0].frame_count < HELD_AT:
-            await asyncio.sleep(0.02)
+        await eventually(lambda: codec.calls[0].frame_count >= HELD_AT)
         gateways.kill_maker_of(gateways.deployment.engine.calls[0])
         await codec.calls[0].ended.wait()
         codec.script.pause_at = None

@@ -21,11 +21,12 @@ ASKS_THE_NAME_SERVER = {"GRPC_NODE_USE_ALTERNATIVE_RESOLVER": "true"}  # of the 
 async def test_a_stream_goes_on_where_the_name_leads_to(node: Any, address: str) -> None:
     """Its server ends all connections at once, as one does whose drain has taken too long."""
     gateways = Gateways()
-    async with name_server([FIRST]) as names:
+    with name_server([FIRST]) as names:
         await gateways.start(FIRST)
-        target = f"dns://127.0.0.1:{names.port}/gateway-replicas.csm:{gateways.port}"
         client = await asyncio.create_subprocess_exec(
-            *node.command(target, "Hello."), env=os.environ | ASKS_THE_NAME_SERVER, stderr=asyncio.subprocess.PIPE
+            *node.command(names.target(gateways.port), "Hello."),
+            env=os.environ | ASKS_THE_NAME_SERVER,
+            stderr=asyncio.subprocess.PIPE,
         )
         try:
             assert client.stderr is not None

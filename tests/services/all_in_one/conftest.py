@@ -4,9 +4,7 @@ seconds, so each is shared."""
 from __future__ import annotations
 
 import asyncio
-import io
 import threading
-import wave
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -23,14 +21,6 @@ from services.all_in_one.stage import start_all_in_one
 from tests.support.tiny.bundle import write_tiny_bundle
 
 BUILTIN = Path(__file__).parents[3] / "bundles" / "builtin"
-
-
-def as_wav(speech: csm_client.Speech) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setparams((1, 2, speech.sample_rate_hz, 0, "NONE", ""))
-        writer.writeframes(speech.samples)
-    return file.getvalue()
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import wave
 from collections.abc import Iterator
 
 import csm_client
@@ -15,6 +13,7 @@ from csm_client import Turn
 
 from recipes.builtin_voice.evaluation.recognizer import Recognizer, domain_grammar, word_errors, words_of
 from recipes.builtin_voice.sentences import split_of
+from tests.support.wav import wav_of
 
 SENTENCES = (  # held out
     "It is ten past twelve and the station is closed.",
@@ -99,11 +98,7 @@ def test_speakers_are_a_woman_and_a_man(spoken: Spoken) -> None:
 
 def test_mark_of_its_speech_is_found(client: csm_client.Client, spoken: Spoken) -> None:
     for _, speech in spoken.items():
-        file = io.BytesIO()
-        with wave.open(file, "wb") as writer:
-            writer.setparams((1, 2, speech.sample_rate_hz, 0, "NONE", ""))
-            writer.writeframes(speech.samples)
-        answer = client.detect_watermark(file.getvalue())
+        answer = client.detect_watermark(wav_of(speech.samples, speech.sample_rate_hz))
         assert (answer.detected, answer.key_id) == (True, speech.summary.watermark.key_id)
 
 

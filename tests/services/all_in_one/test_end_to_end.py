@@ -9,7 +9,7 @@ import pytest
 from csm.v1 import tts_pb2
 from csm_client import Turn
 
-from tests.services.all_in_one.conftest import as_wav
+from tests.support.wav import wav_of
 
 
 def test_text_becomes_audio_with_a_watermark(client: csm_client.Client) -> None:
@@ -35,14 +35,17 @@ def test_same_seed_gives_the_same_audio_also_in_a_batch_and_in_one_message(clien
 def test_long_audio_is_found_to_be_marked(client: csm_client.Client) -> None:
     speech = client.stream_synthesize("A long story.", max_seconds=5, seed=3).read_all()
     assert speech.summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_FULL
-    answer = client.detect_watermark(as_wav(speech))
+    answer = client.detect_watermark(wav_of(speech.samples, speech.sample_rate_hz))
     assert (answer.detected, answer.key_id) == (True, speech.summary.watermark.key_id)
 
 
 def test_conversation_of_codes_and_recordings_changes_what_is_said(client: csm_client.Client) -> None:
     first = client.synthesize("How are you?", max_seconds=0.4, seed=1, return_codes=True)
     assert isinstance(first.codes, bytes)  # sealed, as it is by default
-    turns = [Turn(0, "How are you?", codes=first.codes), Turn(1, "Fine.", wav=as_wav(first))]
+    turns = [
+        Turn(0, "How are you?", codes=first.codes),
+        Turn(1, "Fine.", wav=wav_of(first.samples, first.sample_rate_hz)),
+    ]
     alone = client.synthesize("Good.", max_seconds=0.4, seed=1)
     answered = client.synthesize("Good.", max_seconds=0.4, seed=1, context=turns)
     assert answered.samples != alone.samples

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import math
-import wave
 from collections.abc import Iterator
 
 import csm_client
 import pytest
 from csm.v1 import tts_pb2
+
+from tests.support.wav import wav_of
 
 TEXT = "It is ten past twelve and the station is closed. Please walk until Monday, because Emma is tired."
 
@@ -39,11 +39,7 @@ def test_mark_is_found_in_stretched_speech(client: csm_client.Client, speed: flo
     assert whole.summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_FULL
     with client.stream_synthesize(TEXT, seed=3, speed=speed, max_seconds=6) as stream:
         assert b"".join(chunk.audio_content for chunk in stream) == whole.samples
-    with io.BytesIO() as file:
-        with wave.open(file, "wb") as audio:
-            audio.setparams((1, 2, whole.sample_rate_hz, 0, "NONE", ""))
-            audio.writeframes(whole.samples)
-        found = client.detect_watermark(file.getvalue())
+    found = client.detect_watermark(wav_of(whole.samples, whole.sample_rate_hz))
     assert found.detected and found.stretches
 
 

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import re
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -19,9 +15,9 @@ import grpc
 import pytest
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
+from bench.deployment.process import StageProcess
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import GatewayStage, start_gateway
-from tests.services.all_in_one.test_programs import environment
 from tests.support.fake_deployment import target_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -29,29 +25,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 SECONDS = 8.0
 LEAD_S = 1.0  # the engine holds frames back beyond it, so a stream lasts as long as its audio
 LONGEST_GAP_S = 4.0
-
-
-@dataclass
-class StageProcess:
-    """One engine or codec. It is let go on before it is killed."""
-
-    process: subprocess.Popen[bytes]
-    log: Path
-    port: int = 0
-    health_port: int = 0
-
-    async def read_ports(self) -> None:
-        """Waits until it listens."""
-        while not (found := re.search(r"api port (\d+), health port (\d+)", self.log.read_text())):
-            assert self.process.poll() is None, self.log.read_text()
-            await asyncio.sleep(0.1)
-        self.port, self.health_port = int(found[1]), int(found[2])
-
-    def freeze(self) -> None:
-        self.process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
 
 
 @dataclass
@@ -83,33 +56,30 @@ class Deployment:
 
 @pytest.fixture
 async def deployment(bundle: Path, keyring: Path, tmp_path: Path) -> AsyncIterator[Deployment]:
-    common = ["--bundle", str(bundle), "--threads", "1", "--slots", "2", "--host", "127.0.0.1", "--port", "0"]
-    common += ["--health-port", "0", "--metrics-port", "-1"]
-    numbers = itertools.count()
+    common = ["--bundle", str(bundle), "--threads", "1", "--slots", "2"]
     async with AsyncExitStack() as stack:
 
-        def start(stage: str, *arguments: str) -> StageProcess:
-            command = [sys.executable, "-m", f"services.{stage}", *common, *arguments]
-            log = tmp_path / f"{stage}-{next(numbers)}.log"
-            with log.open("wb") as stderr:
-                process = subprocess.Popen(command, env=environment(), stdout=stderr, stderr=stderr)
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-            return StageProcess(process, log)
+        async def start(stage: str, number: int, *options: str) -> StageProcess:
+            process = StageProcess(stage, number, [*common, *options], tmp_path)
+            stack.push_async_callback(process.kill)
+            await process.start()
+            return process
 
-        engines = [start("engine", "--max-lead", str(LEAD_S), "--max-batch-frames", "2") for _ in range(2)]
-        codecs = [start("codec", "--watermark-keyring", str(keyring)) for _ in range(2)]
-        for stage in (*engines, *codecs):
-            await asyncio.wait_for(stage.read_ports(), 120)
+        pacing = ("--max-lead", str(LEAD_S), "--max-batch-frames", "2")
+        started = await asyncio.gather(
+            *(start("engine", number, *pacing) for number in range(2)),
+            *(start("codec", number, "--watermark-keyring", str(keyring)) for number in range(2)),
+        )
+        engines, codecs = started[:2], started[2:]
         settings: dict[str, Any] = {
             "host": "127.0.0.1",
             "port": 0,
             "health_port": 0,
             "metrics_port": -1,
             "drain_seconds": 0.0,
-            "engine_target": target_of([stage.port for stage in engines]),
+            "engine_target": target_of([stage.api_port for stage in engines]),
             "engine_health_target": target_of([stage.health_port for stage in engines]),
-            "codec_target": target_of([stage.port for stage in codecs]),
+            "codec_target": target_of([stage.api_port for stage in codecs]),
             "codec_health_target": target_of([stage.health_port for stage in codecs]),
         }
         gateway = await start_gateway(GatewaySettings(**settings))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import shutil
 import threading
-import wave
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -26,6 +24,8 @@ from services.engine.settings import EngineSettings
 from services.engine.stage import EngineStage, start_engine
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import start_gateway
+from tests.support.fake_deployment import stage_targets
+from tests.support.wav import wav_of
 
 LOCAL: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "health_port": 0, "metrics_port": -1, "drain_seconds": 0.0}
 FRAMES = 25  # of the prompt: two seconds at 12.5 frames a second
@@ -83,10 +83,7 @@ async def start(stack: AsyncExitStack, bundle: Path, keyring: Path, folder: Path
     gateway = await start_gateway(
         GatewaySettings(
             **LOCAL,
-            engine_target=f"127.0.0.1:{engine.server.port}",
-            engine_health_target=f"127.0.0.1:{engine.server.health_port}",
-            codec_target=f"127.0.0.1:{codec.server.port}",
-            codec_health_target=f"127.0.0.1:{codec.server.health_port}",
+            **stage_targets([engine.server], [codec.server]),
             code_sealing_keyring=folder / "sealing.json",
             voices_database=str(folder / "voices.sqlite"),
         )
@@ -97,15 +94,7 @@ async def start(stack: AsyncExitStack, bundle: Path, keyring: Path, folder: Path
 
 
 def noise(seconds: float = 2.0) -> bytes:
-    return as_wav((3000 * np.random.default_rng(5).standard_normal(round(24_000 * seconds))).astype("<i2").tobytes())
-
-
-def as_wav(samples: bytes) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setparams((1, 2, 24_000, 0, "NONE", ""))
-        writer.writeframes(samples)
-    return file.getvalue()
+    return wav_of((3000 * np.random.default_rng(5).standard_normal(round(24_000 * seconds))).astype("<i2").tobytes())
 
 
 def test_second_call_with_a_kept_voice_reuses_the_positions_of_its_prompt(running: Running) -> None:
@@ -143,9 +132,9 @@ def test_speech_of_a_kept_voice_is_marked_and_makes_no_voice(running: Running) -
     client.create_voice("frank", audio=noise(), text="Noise.", consent=CONSENT)
     speech = client.stream_synthesize("A long story.", voice="frank", max_seconds=5, seed=3).read_all()
     assert speech.summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_FULL
-    assert (client.detect_watermark(as_wav(speech.samples))).detected
+    assert (client.detect_watermark(wav_of(speech.samples))).detected
     with pytest.raises(csm_client.InvalidRequestError) as failed:
-        client.create_voice("dave", audio=as_wav(speech.samples), text="A long story.", consent=CONSENT)
+        client.create_voice("dave", audio=wav_of(speech.samples), text="A long story.", consent=CONSENT)
     (violation,) = failed.value.field_violations
     assert violation.description.startswith("carries this server's watermark")
 
@@ -154,5 +143,5 @@ def test_silent_and_clipped_recordings_make_no_voice(running: Running) -> None:
     loud = np.clip(1e6 * np.random.default_rng(0).standard_normal(48_000), -32768, 32767).astype("<i2").tobytes()
     for samples, why in ((bytes(96_000), "is silent for 100%"), (loud, "is clipped")):
         with pytest.raises(csm_client.InvalidRequestError) as failed:
-            running.client.create_voice("grace", audio=as_wav(samples), text="Noise.", consent=CONSENT)
+            running.client.create_voice("grace", audio=wav_of(samples), text="Noise.", consent=CONSENT)
         assert why in failed.value.field_violations[0].description

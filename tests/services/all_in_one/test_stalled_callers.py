@@ -20,15 +20,13 @@ from services.engine.stage import start_engine
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import GatewayStage, start_gateway
 from tests.services.all_in_one.test_survival import LOCAL, request
+from tests.services.gateway.synthesis.test_stalled_listeners import SMALL_WINDOW
+from tests.support.fake_deployment import stage_targets
+from tests.support.waits import eventually
 
 SLOTS = 2
 SECONDS = 5
 WAIT_S = 100.0
-SMALL_WINDOW = [
-    ("grpc.http2.lookahead_bytes", 8192),
-    ("grpc.http2.bdp_probe", 0),
-    ("grpc.use_local_subchannel_pool", 1),
-]
 
 
 @pytest.fixture
@@ -40,10 +38,7 @@ async def gateway(bundle: Path, keyring: Path) -> AsyncIterator[GatewayStage]:
         codec = await start_codec(CodecSettings(**(model | {"watermark_keyring": keyring})))
         stack.push_async_callback(codec.stop)
         settings = {
-            "engine_target": f"127.0.0.1:{engine.server.port}",
-            "engine_health_target": f"127.0.0.1:{engine.server.health_port}",
-            "codec_target": f"127.0.0.1:{codec.server.port}",
-            "codec_health_target": f"127.0.0.1:{codec.server.health_port}",
+            **stage_targets([engine.server], [codec.server]),
             "code_sealing": "open",
             "stage_silence_seconds": 60.0,
             "slot_patience_seconds": 0.3,
@@ -83,8 +78,7 @@ async def test_stalled_callers_starve_nobody_and_hear_the_same(gateway: GatewayS
 
         async with asyncio.timeout(WAIT_S):
             stalled = [await begin() for _ in range(SLOTS)]
-            while _given_back(gateway) < SLOTS:
-                await asyncio.sleep(0.05)
+            await eventually(lambda: _given_back(gateway) >= SLOTS)
             expected = await _rest_of(await begin())
             assert len(expected) > 2 * 24_000 * (SECONDS - 1)
             for call in stalled:

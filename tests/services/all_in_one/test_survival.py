@@ -20,7 +20,7 @@ from services.engine.stage import EngineStage, start_engine
 from services.gateway.settings import GatewaySettings
 from services.gateway.stage import GatewayStage, start_gateway
 from tests.services.all_in_one.conftest import BUILTIN
-from tests.support.fake_deployment import target_of
+from tests.support.fake_deployment import stage_targets
 
 LOCAL: dict[str, Any] = {"host": "127.0.0.1", "port": 0, "health_port": 0, "metrics_port": -1, "drain_seconds": 0.0}
 SECONDS = 2.4
@@ -52,12 +52,7 @@ async def two_of_each(
             stack.push_async_callback(engines[-1].stop)
             codecs.append(await start_codec(CodecSettings(**(model | {"watermark_keyring": keyring}))))
             stack.push_async_callback(codecs[-1].stop)
-        targets: dict[str, Any] = {
-            "engine_target": target_of([stage.server.port for stage in engines]),
-            "engine_health_target": target_of([stage.server.health_port for stage in engines]),
-            "codec_target": target_of([stage.server.port for stage in codecs]),
-            "codec_health_target": target_of([stage.server.health_port for stage in codecs]),
-        }
+        targets = stage_targets([stage.server for stage in engines], [stage.server for stage in codecs])
         gateway = await start_gateway(
             GatewaySettings(**(LOCAL | targets | {"code_sealing": "open"} | gateway_settings))
         )

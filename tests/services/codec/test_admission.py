@@ -20,14 +20,13 @@ from services.common.rpc.lingering import IncomingMessages
 from tests.support.codec_stage import (
     config_message,
     decode,
-    eventually,
     frames_message,
     random_codes,
     refusal,
     running_codec,
     stream_of,
 )
-from tests.support.virtual_time import settle
+from tests.support.waits import eventually, settle
 
 
 async def test_a_full_stage_lets_streams_wait_then_refuses_and_a_cancel_lets_the_next_in(

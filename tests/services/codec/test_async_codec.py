@@ -14,15 +14,14 @@ from csm_bundle.errors import CodecStoppedError
 from csm_codec.stream import Audio
 from services.codec.async_codec import MAX_AHEAD_FRAMES
 from services.codec.stage import CodecStage
+from tests.support.waits import eventually
 
 
 async def test_a_reader_that_stops_stops_the_decoder(stage: CodecStage) -> None:
     handle = await stage.async_codec.open("")
     total = 2 * MAX_AHEAD_FRAMES
     pushing = asyncio.ensure_future(handle.push(np.zeros((total, 4), np.int64)))
-    async with asyncio.timeout(30):
-        while handle.stream.num_frames < MAX_AHEAD_FRAMES:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: handle.stream.num_frames >= MAX_AHEAD_FRAMES, 30)
     await asyncio.sleep(0.1)
     assert handle.stream.num_frames == MAX_AHEAD_FRAMES and not pushing.done()
     decoded = 0

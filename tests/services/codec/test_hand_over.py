@@ -22,6 +22,7 @@ from services.codec import servicer as servicer_module
 from services.codec.async_codec import MAX_AHEAD_FRAMES, AsyncCodec, StreamHandle
 from services.codec.servicer import CodecServicer
 from tests.support.codec_stage import F32
+from tests.support.waits import settle
 
 STREAM = DecodeStream(Slot(0, 0, 0), "key")
 NATIVE_HZ = 24_000
@@ -94,11 +95,6 @@ class Context:
         self.written.append(response)
 
 
-async def turns() -> None:
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
 async def test_a_stream_whose_batch_fails_while_it_opens_is_told() -> None:
     codec, cancelled = FailingCodec(), list[DecodeStream]()
     async with running(codec, on_cancel=cancelled.append) as async_codec:
@@ -131,11 +127,11 @@ async def test_room_is_made_for_all_frames_that_one_output_tells_of() -> None:
     thread = SimpleNamespace(push=lambda stream, codes: pushed.append(len(codes)))
     handle = handle_of(SimpleNamespace(thread=thread))
     pushing = asyncio.create_task(handle.push(np.zeros((MAX_AHEAD_FRAMES + 8, 4), np.int64)))
-    await turns()
+    await settle()
     assert sum(pushed) == MAX_AHEAD_FRAMES
     handle.put(audio(0, num_frames=8))
     await handle.take()
-    await turns()
+    await settle()
     assert sum(pushed) == MAX_AHEAD_FRAMES + 8 and pushing.done()
 
 
@@ -146,7 +142,7 @@ async def test_a_codec_at_work_that_has_no_samples_yet_tells_of_its_progress() -
     writing = asyncio.create_task(servicer_of()._write_audio(config, handle, cast(Any, context)))
     for num_frames, num_samples in enumerate((0, 0, 0, 1920), start=1):
         handle.put(audio(num_samples, num_frames))
-        await turns()
+        await settle()
     writing.cancel()
     assert [response.WhichOneof("event") for response in context.written] == ["progress"] * 3 + ["audio"]
 
@@ -163,7 +159,7 @@ async def test_a_stream_that_waits_for_its_slot_is_told_of_progress_while_the_co
 
     servicer = servicer_of(SimpleNamespace(pulse=pulse))
     opening = asyncio.create_task(servicer._opened(waiting(), cast(Any, context)))
-    await turns()
+    await settle()
     assert not context.written
     pulse.beats = True
     async with asyncio.timeout(60):
@@ -184,7 +180,7 @@ async def test_a_stream_that_opens_just_as_its_caller_leaves_is_closed() -> None
     opening = asyncio.create_task(servicer_of()._opened(waiting(), cast(Any, Context())))
     with pytest.raises(asyncio.CancelledError):
         await opening
-    await turns()
+    await settle()
     assert closed == [STREAM]
 
 
@@ -200,7 +196,7 @@ async def test_the_newest_checkpoint_goes_out_with_the_next_samples() -> None:
     ):
         for output in taken:
             handle.put(output)
-        await turns()
+        await settle()
     writing.cancel()
     sent = [response.audio for response in context.written if response.HasField("audio")]
     assert [(a.sample_count, a.HasField("checkpoint") and a.checkpoint.first_frame_index) for a in sent] == [

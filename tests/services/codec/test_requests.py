@@ -18,12 +18,12 @@ from tests.support.codec_stage import (
     F32,
     config_message,
     decode,
-    eventually,
     frames_message,
     random_codes,
     refusal,
     stream_of,
 )
+from tests.support.waits import eventually
 
 
 @pytest.mark.parametrize(

@@ -28,12 +28,12 @@ from tests.support.codec_stage import (
     FRAMES,
     config_message,
     decode,
-    eventually,
     frames_message,
     random_codes,
     running_codec,
     stream_of,
 )
+from tests.support.waits import eventually
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

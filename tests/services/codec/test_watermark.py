@@ -27,13 +27,13 @@ from tests.support.codec_stage import (
     FRAMES,
     config_message,
     decode,
-    eventually,
     random_codes,
     recording_messages,
     refusal,
     running_codec,
     stream_of,
 )
+from tests.support.waits import eventually
 
 
 async def test_audio_is_the_decoded_clip_with_a_faint_mark(stub: Any, bundle: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import wave
 from typing import Any
 
 import pytest
@@ -13,6 +11,7 @@ from google.protobuf import duration_pb2
 
 from services.http.app import routers
 from tests.support.door.fake_door import FakeDoor, fake_door, left_in_search
+from tests.support.wav import wav_of
 
 SPEECH, WATERMARK = "/v1/audio/speech", "/v1/audio/watermark"
 
@@ -43,13 +42,7 @@ async def test_models_are_the_one_under_its_names(door: FakeDoor) -> None:
 
 
 def recording() -> bytes:
-    made = io.BytesIO()
-    with wave.open(made, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(24_000)
-        file.writeframes(b"\1\0" * 24_000)
-    return made.getvalue()
+    return wav_of(b"\1\0" * 24_000)
 
 
 @pytest.mark.parametrize("is_form", [True, False])

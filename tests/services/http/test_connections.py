@@ -16,6 +16,7 @@ from websockets.frames import Frame, Opcode
 
 from services.http import connections, server
 from tests.support.door.fake_door import FakeDoor, fake_door
+from tests.support.waits import eventually
 
 STREAM = "/v1/audio/stream"
 
@@ -27,9 +28,7 @@ def request(body: dict[str, Any], version: str = "1.1") -> bytes:
 
 
 async def no_connection(door: FakeDoor) -> None:
-    async with asyncio.timeout(20):
-        while door.stage.server.connections():
-            await asyncio.sleep(0.01)
+    await eventually(lambda: not door.stage.server.connections(), 20)
 
 
 @pytest.mark.parametrize(
@@ -96,9 +95,7 @@ async def test_client_that_does_not_read_loses_its_connection(body: dict[str, An
         connection.setblocking(False)
         await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", door.stage.server.port))
         connection.send(request(body | {"sample_rate": 48_000}))
-        async with asyncio.timeout(30):
-            while not door.behind.engine.calls:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: door.behind.engine.calls, 30)
         await no_connection(door)
         connection.close()
 
@@ -110,8 +107,7 @@ async def unread(door: FakeDoor) -> socket.socket:
     connection.setblocking(False)
     await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", door.stage.server.port))
     async with asyncio.timeout(30):
-        while not (here := door.stage.server.connections()):
-            await asyncio.sleep(0.01)
+        here = await eventually(lambda: door.stage.server.connections())
         here[0].get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         while here[0].get_write_buffer_size() <= here[0].get_write_buffer_limits()[1]:
             connection.send(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -127,9 +123,7 @@ async def test_an_answer_that_cannot_begin_does_not_keep_its_place(
         connection = await unread(door)
         connection.send(request(body))
         await no_connection(door)
-        async with asyncio.timeout(10):
-            while door.stage.door.streams.count:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: not door.stage.door.streams.count, 10)
         connection.close()
 
 
@@ -203,18 +197,14 @@ async def test_messages_that_have_not_come_whole_are_limited_together(fin: bool)
         half = Frame(Opcode.TEXT, b" " * 6000, fin=fin).serialize(mask=True)[: 5500 if fin else None]
         async with connect(address) as first:
             first.transport.write(half)
-            async with asyncio.timeout(10):
-                while not bodies.held:
-                    await asyncio.sleep(0.01)
+            await eventually(lambda: bodies.held, 10)
             async with connect(address) as second:
                 second.transport.write(half)
                 await asyncio.wait_for(second.wait_closed(), 20)
                 assert (second.close_code, second.close_reason) == (1013, "too_many_bodies")
             assert bodies.held
             first.transport.abort()
-        async with asyncio.timeout(10):
-            while bodies.held:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: not bodies.held, 10)
 
 
 async def test_message_in_some_fragments_is_read(door: FakeDoor) -> None:

@@ -17,6 +17,7 @@ from services.http.endpoints.audio_response import AudioResponse
 from services.http.endpoints.speech_request import SpeechRequest
 from tests.services.http.test_websocket import talking
 from tests.support.door.fake_door import FakeDoor, fake_door
+from tests.support.waits import eventually
 
 SPEECH = "/v1/audio/speech"
 
@@ -36,9 +37,7 @@ async def test_leaving_caller_cancels_upstream(door: FakeDoor, body: dict[str, A
 
 
 async def _until_no_stream(door: FakeDoor) -> None:
-    async with asyncio.timeout(60):
-        while door.stage.door.streams.count:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: not door.stage.door.streams.count)
 
 
 def read_whole(url: str, body: dict[str, Any], after_first: Callable[[], object] = lambda: None) -> bytes:

@@ -17,6 +17,7 @@ import pytest
 from tests.services.gateway.voices.callers import wav
 from tests.services.http.test_websocket import talking
 from tests.support.door.fake_door import FakeDoor, fake_door
+from tests.support.waits import eventually
 
 SPEECH = "/v1/audio/speech"
 
@@ -135,11 +136,9 @@ async def test_client_that_does_not_read_ends_its_stream(body: dict[str, Any]) -
         reader, writer = await asyncio.open_connection("127.0.0.1", door.stage.server.port, limit=1024)
         writer.write(start + f"Content-Length: {len(content)}\r\n\r\n".encode() + content)
         async with asyncio.timeout(30):
-            while not door.behind.engine.calls:
-                await asyncio.sleep(0.01)
+            await eventually(lambda: door.behind.engine.calls)
             await door.behind.engine.calls[0].ended.wait()
-            while door.stage.door.streams.count:
-                await asyncio.sleep(0.01)
+            await eventually(lambda: not door.stage.door.streams.count)
         writer.close()
         assert 'status="broken"' in (await door.client.get("/metrics")).text
 
@@ -232,6 +231,4 @@ async def test_contexts_that_websockets_keep_count_as_bodies() -> None:
             await first.say(type="input.done")
             await first.until("audio.done")
             assert door.stage.door.bodies.held == 1000
-        async with asyncio.timeout(10):
-            while door.stage.door.bodies.held:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: not door.stage.door.bodies.held, 10)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import io
 import struct
-import wave
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,19 +13,14 @@ from csm.codec.v1 import codec_pb2
 
 from tests.services.gateway.voices.test_files import write_voice
 from tests.support.door.fake_door import FakeDoor, fake_door, left_in_search
+from tests.support.wav import wav_of
 
 VOICES = "/v1/audio/voices"
 
 
 def recording(seconds: float = 2.0) -> str:
     """A whole WAV file in base64."""
-    made = io.BytesIO()
-    with wave.open(made, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(24_000)
-        file.writeframes(struct.pack("<2h", 4000, -4000) * int(12_000 * seconds))
-    return base64.b64encode(made.getvalue()).decode()
+    return base64.b64encode(wav_of(struct.pack("<2h", 4000, -4000) * int(12_000 * seconds))).decode()
 
 
 @pytest.fixture

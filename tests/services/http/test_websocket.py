@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.support.door.fake_door import FakeDoor, fake_door
 from tests.support.fake_stages import numbered_audio
+from tests.support.waits import eventually
 
 
 class Talk:
@@ -157,9 +158,7 @@ async def test_a_socket_that_the_door_closes_while_it_sends_has_left(
             connection.get_protocol().keepalive_timeout()  # type: ignore[attr-defined]
             script.resume.set()
             await asyncio.wait_for(door.behind.engine.calls[0].ended.wait(), 60)
-            async with asyncio.timeout(60):
-                while door.stage.door.streams.count:
-                    await asyncio.sleep(0.01)
+            await eventually(lambda: not door.stage.door.streams.count)
         connection.close()
         assert await talk.closed() == 1011
     assert not [record for record in caplog.records if record.levelname == "ERROR"]

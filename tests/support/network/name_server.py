@@ -1,47 +1,43 @@
-"""A name server on loopback that knows one name, whose addresses a test changes (RFC 1035: A records, no more)."""
+"""A name server on loopback: names get and lose addresses while programs run."""
 
 from __future__ import annotations
 
-import asyncio
-import socket
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-_ANSWER, _A, _IN = 0x8180, 1, 1
-_NAME_OF_QUESTION = b"\xc0\x0c"  # a pointer to it
+from dnslib import QTYPE, RR, A, DNSRecord
+from dnslib.server import BaseResolver, DNSHandler, DNSLogger, DNSServer
 
 
-class NameServer(asyncio.DatagramProtocol):
-    """Answers every question with the same addresses, to be forgotten at once."""
+class NameServer(BaseResolver):  # type: ignore[misc]
+    """Answers every question with the addresses of now."""
 
-    def __init__(self, addresses: Sequence[str]) -> None:
+    def __init__(self, addresses: list[str], ttl_s: int) -> None:
         self.addresses = addresses
         self.port = 0
+        self._ttl_s = ttl_s
 
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-        self.port = transport.get_extra_info("sockname")[1]
+    def resolve(self, request: DNSRecord, handler: DNSHandler) -> DNSRecord:
+        reply = request.reply()
+        if request.q.qtype == QTYPE.A:
+            for address in self.addresses:
+                reply.add_answer(RR(request.q.qname, QTYPE.A, rdata=A(address), ttl=self._ttl_s))
+        return reply
 
-    def datagram_received(self, data: bytes, caller: tuple[str | None, int]) -> None:
-        end = data.index(b"\0", 12) + 5  # behind the name stand its type and class
-        kind = int.from_bytes(data[end - 4 : end - 2], "big")
-        records = [self._record(address) for address in self.addresses] if kind == _A else []
-        head = b"".join(number.to_bytes(2, "big") for number in (_ANSWER, 1, len(records), 0, 0))
-        self._transport.sendto(data[:2] + head + data[12:end] + b"".join(records), caller)
-
-    @staticmethod
-    def _record(address: str) -> bytes:
-        seconds, length = (0).to_bytes(4, "big"), (4).to_bytes(2, "big")
-        kind = _A.to_bytes(2, "big") + _IN.to_bytes(2, "big")
-        return _NAME_OF_QUESTION + kind + seconds + length + socket.inet_aton(address)
+    def target(self, port: int) -> str:
+        """The gRPC target of the addresses at `port`, asked of this server."""
+        return f"dns://127.0.0.1:{self.port}/replicas.csm.test:{port}"
 
 
-@asynccontextmanager
-async def name_server(addresses: Sequence[str]) -> AsyncIterator[NameServer]:
-    loop = asyncio.get_running_loop()
-    transport, server = await loop.create_datagram_endpoint(lambda: NameServer(addresses), local_addr=("127.0.0.1", 0))
+@contextmanager
+def name_server(addresses: list[str], ttl_s: int = 0) -> Iterator[NameServer]:
+    """Serves on a free port of 127.0.0.1."""
+    names = NameServer(addresses, ttl_s)
+    server = DNSServer(names, address="127.0.0.1", port=0, logger=DNSLogger(logf=lambda line: None))
+    names.port = server.server.server_address[1]
+    server.start_thread()
     try:
-        yield server
+        yield names
     finally:
-        transport.close()
+        server.stop()
+        server.server.server_close()

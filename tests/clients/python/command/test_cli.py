@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import socket
-import wave
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from csm_client.command.cli import main
 from csm_client.command.progress import Progress
 
 from tests.support.fake_stages import NOTICE
+from tests.support.wav import wav_of
 
 
 def test_no_server_is_told_with_its_address(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,9 +99,7 @@ def test_detect_prints_each_stretch_and_takes_files_larger_than_a_message(
     server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     long = tmp_path / "long.wav"
-    with wave.open(str(long), "wb") as file:
-        file.setparams((1, 2, 24_000, 0, "NONE", ""))
-        file.writeframes(bytes(20 * 2**20))
+    long.write_bytes(wav_of(bytes(20 * 2**20)))
     found = codec_pb2.DetectWatermarkResponse(confidence=0.6)
     stretch = found.stretches.add(key_id="key-1", confidence=1)
     stretch.start_offset.FromMilliseconds(61_250)

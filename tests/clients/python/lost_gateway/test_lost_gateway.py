@@ -20,8 +20,9 @@ from csm_client.errors import IncompleteAudioError
 from services.gateway.auth.code_sealing import CodeSeal
 from tests.services.all_in_one.test_programs import environment
 from tests.services.gateway.voices.callers import wav
-from tests.support.fake_deployment import FakeDeployment, fake_deployment, target_of
+from tests.support.fake_deployment import FakeDeployment, fake_deployment, stage_targets, target_of
 from tests.support.fake_stages import CallRecord, numbered_audio
+from tests.support.waits import eventually
 
 FRAMES = 60
 HELD_AT = 20  # frame
@@ -34,10 +35,10 @@ class Gateways:
     def __init__(self, deployment: FakeDeployment, keys: Path | None) -> None:
         """keys: seals codes; None leaves them open"""
         self.deployment = deployment
-        self._sealing: dict[str, object] = {"code-sealing": "open"}
+        self._sealing: dict[str, object] = {"code_sealing": "open"}
         if keys is not None:
             CodeSeal(keys)  # makes the file, before two gateways look for it
-            self._sealing = {"code-sealing": "sealed", "code-sealing-keyring": keys}
+            self._sealing = {"code_sealing": "sealed", "code_sealing_keyring": keys}
         self.processes: list[subprocess.Popen[bytes]] = []
         self._ports: dict[subprocess.Popen[bytes], int] = {}  # filled by whichever listens first
 
@@ -61,25 +62,21 @@ class Gateways:
     async def kill_before_header(self) -> None:
         """Kills the gateway of a call that the engine, whose `may_start` is cleared, keeps from its header."""
         engine = self.deployment.engine
-        while not engine.calls:
-            await asyncio.sleep(0.02)
+        await eventually(lambda: engine.calls)
         self.kill_maker_of(engine.calls[0])
         engine.may_start.set()
 
     async def start(self, log: Path) -> None:
-        flags = {
+        settings = {
             "host": "127.0.0.1",
             "port": 0,
-            "health-port": 0,
-            "metrics-port": -1,
-            "stage-silence-seconds": 60,
-            "engine-target": f"127.0.0.1:{self.deployment.engine_server.port}",
-            "engine-health-target": f"127.0.0.1:{self.deployment.engine_server.health_port}",
-            "codec-target": f"127.0.0.1:{self.deployment.codec_server.port}",
-            "codec-health-target": f"127.0.0.1:{self.deployment.codec_server.health_port}",
+            "health_port": 0,
+            "metrics_port": -1,
+            "stage_silence_seconds": 60,
+            **stage_targets(self.deployment.engine_servers, self.deployment.codec_servers),
             **self._sealing,
         }
-        arguments = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
+        arguments = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
         with log.open("wb") as file:
             command = [sys.executable, "-m", "services.gateway", *arguments]
             process = subprocess.Popen(command, env=environment(), stdout=file, stderr=file)
@@ -114,9 +111,9 @@ async def running_gateways(tmp_path: Path, *, seals: bool = False, count: int = 
 
 async def hold_two_streams(deployment: FakeDeployment) -> list[CallRecord]:
     """Waits until the codec has begun two streams, one of either gateway, and holds both."""
-    while len(deployment.codec.calls) < 2 or any(call.frame_count < HELD_AT for call in deployment.codec.calls):
-        await asyncio.sleep(0.02)
-    return list(deployment.codec.calls)
+    calls = deployment.codec.calls
+    await eventually(lambda: len(calls) >= 2 and all(call.frame_count >= HELD_AT for call in calls))
+    return list(calls)
 
 
 async def kill_one(gateways: Gateways, have_audio: Callable[[], bool] = lambda: True) -> None:
@@ -128,8 +125,7 @@ async def kill_one(gateways: Gateways, have_audio: Callable[[], bool] = lambda: 
     codec = gateways.deployment.codec
     async with asyncio.timeout(60):
         calls = await hold_two_streams(gateways.deployment)
-        while not have_audio():
-            await asyncio.sleep(0.02)
+        await eventually(have_audio)
         gateways.processes[0].kill()
         gateways.processes[0].wait()
         ends = [asyncio.create_task(call.ended.wait()) for call in calls]
@@ -147,6 +143,22 @@ def whole_samples(chunks: list[tts_pb2.AudioChunk], summary: tts_pb2.SynthesisSu
         position += chunk.sample_count
     assert position == summary.stats.sample_count
     return b"".join(chunk.audio_content for chunk in chunks)
+
+
+class Listener:
+    """Reads a stream in a task."""
+
+    def __init__(self, stream: csm_client.AsyncSpeechStream) -> None:
+        self.stream = stream
+        self.chunks: list[tts_pb2.AudioChunk] = []
+        self.task = asyncio.create_task(self._listen())
+
+    async def _listen(self) -> bytes:
+        async with self.stream:
+            async for chunk in self.stream:
+                self.chunks.append(chunk)
+        assert self.stream.summary is not None
+        return whole_samples(self.chunks, self.stream.summary)
 
 
 async def warm_up(deployment: FakeDeployment, say: Callable[[], Awaitable[object]]) -> None:
@@ -171,17 +183,9 @@ async def test_a_stream_goes_on_at_another_gateway_bit_for_bit(gateways: Gateway
         undisturbed = await client.stream_synthesize("Hello.", **options).read_all()
         deployment.codec.calls.clear()
         deployment.codec.script.pause_at = HELD_AT
-
-        async def listen() -> bytes:
-            async with client.stream_synthesize("Hello.", **options) as stream:
-                chunks = [chunk async for chunk in stream]
-                assert stream.summary is not None and stream.header is not None
-                return whole_samples(chunks, stream.summary)
-
-        killing = asyncio.create_task(kill_one(gateways))
-        heard = await asyncio.gather(listen(), listen())
-        await killing
-    assert list(heard) == [undisturbed.samples] * 2
+        listeners = [Listener(client.stream_synthesize("Hello.", **options)) for _ in range(2)]
+        await kill_one(gateways, lambda: all(each.chunks for each in listeners))
+        assert [await each.task for each in listeners] == [undisturbed.samples] * 2
     assert len(deployment.codec.calls) == 3
     if "seed" not in options:  # what goes on asks for the seed that the first call got
         seeds = [call.request.sampling_params.seed for call in deployment.engine.calls[1:]]

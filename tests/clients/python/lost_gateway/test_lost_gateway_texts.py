@@ -14,12 +14,12 @@ from typing import Any
 
 import csm_client
 import pytest
-from csm.v1 import tts_pb2
 from csm_client.errors import IncompleteAudioError
 
-from tests.clients.python.lost_gateway.test_lost_gateway import Gateways, running_gateways, whole_samples
+from tests.clients.python.lost_gateway.test_lost_gateway import Gateways, Listener, running_gateways
 from tests.services.all_in_one.test_programs import environment
 from tests.support.fake_stages import FRAME_SAMPLES, FakeCodec, FakeEngine, Script, numbered_audio
+from tests.support.waits import eventually
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -57,30 +57,13 @@ async def gateways_without_keys(tmp_path: Path) -> AsyncIterator[Gateways]:
         yield running
 
 
-class Listener:
-    """Reads a stream in a task."""
-
-    def __init__(self, stream: csm_client.AsyncSpeechStream) -> None:
-        self.stream = stream
-        self.chunks: list[tts_pb2.AudioChunk] = []
-        self.task = asyncio.create_task(self._listen())
-
-    async def _listen(self) -> bytes:
-        async with self.stream:
-            async for chunk in self.stream:
-                self.chunks.append(chunk)
-        assert self.stream.summary is not None
-        return whole_samples(self.chunks, self.stream.summary)
-
-
 async def lose(gateways: Gateways, held: int, has_audio: Callable[[], object]) -> None:
     """Kills the gateway of the only text in the middle of that sentence, once its caller has audio."""
     codec = gateways.deployment.codec
     codec.script = HeldSentence(codec, held)
     async with asyncio.timeout(60):
         await codec.script.paused.wait()
-        while not has_audio():
-            await asyncio.sleep(0.02)
+        await eventually(has_audio)
         calls = (*codec.calls, *gateways.deployment.engine.calls)
         gateways.kill_maker_of(gateways.deployment.engine.calls[0])
         await asyncio.gather(*(call.ended.wait() for call in calls))
@@ -92,8 +75,8 @@ async def lose_late(gateways: Gateways, held: int, heard_samples: Callable[[], i
     engine.script = script = HeldSentence(engine, held, LATE)
     async with asyncio.timeout(30):
         await script.paused.wait()
-        while heard_samples() < (FRAMES * held + LATE - 3) * FRAME_SAMPLES:  # encoders may hold some back
-            await asyncio.sleep(0.02)
+        heard = (FRAMES * held + LATE - 3) * FRAME_SAMPLES  # encoders may hold some back
+        await eventually(lambda: heard_samples() >= heard)
         engine.script, lost = Script(), engine.calls[-1]
         gateways.kill_maker_of(lost)
         await lost.ended.wait()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import csm_client
 import pytest
-from csm.v1 import tts_pb2
 
 from services.gateway.rpc.checkpoints.utterances import CHECKPOINT_FRAMES
-from tests.clients.python.lost_gateway.test_lost_gateway import AUDIO, FRAMES, Gateways, running_gateways, whole_samples
+from tests.clients.python.lost_gateway.test_lost_gateway import AUDIO, FRAMES, Gateways, Listener, running_gateways
 from tests.support.fake_stages import FRAME_SAMPLES, SAMPLE_RATE_HZ, CallRecord, Script
+from tests.support.waits import eventually
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -33,35 +34,19 @@ def made_by(call: CallRecord) -> int:
     return call.frame_count - call.request.resume_frames.frame_count
 
 
-class Listener:
-    """Reads a stream in a task."""
-
-    def __init__(self, stream: csm_client.AsyncSpeechStream) -> None:
-        self._stream = stream
-        self._chunks: list[tts_pb2.AudioChunk] = []
-        self.task = asyncio.create_task(self._listen())
-
-    def heard_frames(self) -> float:
-        if self._stream.header is None:
-            return 0
-        rate_hz = self._stream.header.audio_format.sample_rate_hertz
-        return sum(chunk.sample_count for chunk in self._chunks) / rate_hz * SAMPLE_RATE_HZ / FRAME_SAMPLES
-
-    async def _listen(self) -> bytes:
-        async with self._stream:
-            async for chunk in self._stream:
-                self._chunks.append(chunk)
-        assert self._stream.summary is not None
-        return whole_samples(self._chunks, self._stream.summary)
+def heard_frames(listener: Listener) -> float:
+    if listener.stream.header is None:
+        return 0
+    rate_hz = listener.stream.header.audio_format.sample_rate_hertz
+    return sum(chunk.sample_count for chunk in listener.chunks) / rate_hz * SAMPLE_RATE_HZ / FRAME_SAMPLES
 
 
-async def lose(gateways: Gateways, held_at: int, heard_frames: Callable[[], float], then: Script) -> None:
+async def lose(gateways: Gateways, held_at: int, heard: Callable[[], float], then: Script) -> None:
     """Kills the gateway of the only stream, whose engine is held at that frame, once its caller has heard so far."""
     engine = gateways.deployment.engine
     async with asyncio.timeout(60):
         await engine.script.paused.wait()
-        while heard_frames() < held_at - 3:  # which encoders may hold back
-            await asyncio.sleep(0.02)
+        await eventually(lambda: heard() >= held_at - 3)  # which encoders may hold back
         engine.script, lost = then, engine.calls[-1]
         gateways.kill_maker_of(lost)
         await lost.ended.wait()
@@ -74,7 +59,7 @@ async def hear_and_lose(gateways: Gateways, losses: tuple[int, ...], **options: 
         stream = client.stream_synthesize("Hello.", seed=7, **options)
         listener = Listener(stream)
         for held_at, then in zip(losses, scripts[1:], strict=True):
-            await lose(gateways, held_at, listener.heard_frames, then)
+            await lose(gateways, held_at, partial(heard_frames, listener), then)
         return await listener.task
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 
 import csm_client
@@ -67,8 +67,8 @@ class Gateways:
 
 
 @pytest.fixture
-async def names() -> AsyncIterator[NameServer]:
-    async with name_server([FIRST]) as server:
+def names() -> Iterator[NameServer]:
+    with name_server([FIRST]) as server:
         yield server
 
 
@@ -83,8 +83,7 @@ async def gateways() -> AsyncIterator[Gateways]:
 
 @pytest.fixture
 async def client(names: NameServer, gateways: Gateways) -> AsyncIterator[csm_client.AsyncClient]:
-    target = f"dns://127.0.0.1:{names.port}/gateway-replicas.csm:{gateways.port}"
-    async with csm_client.AsyncClient(target, timeout_s=60) as opened:
+    async with csm_client.AsyncClient(names.target(gateways.port), timeout_s=60) as opened:
         yield opened
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from csm_codec.resample import resample
 from csm_codec.watermark.detect import detector
@@ -38,18 +35,6 @@ def test_symbols_are_those_the_package_reads(
         theirs = oracle.model.dec_m[0](carrier[:, None])[0, 0].argmax(0).numpy()
     assert np.array_equal(symbols, theirs)
     assert len(set(symbols.tolist())) > 1
-
-
-class _ToneReader(nn.Module):
-    """A message decoder for tones: a symbol is how strong its bin is, beside noise in the others."""
-
-    def forward(self, carrier: Tensor) -> Tensor:
-        return 50 * carrier[:, :, [4, 8, 12, 16, 20]]
-
-
-@pytest.fixture(scope="module")
-def tone_scheme(silentcipher: SilentCipher) -> SilentCipher:
-    return replace(silentcipher, message_decoder=_ToneReader())
 
 
 def _tones(key: WatermarkKey, num_frames: int = 3 * PERIOD) -> np.ndarray:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from csm_codec.resample import Pcm, resample
 from csm_codec.watermark.detect.detector import detect
@@ -32,18 +30,6 @@ from csm_codec.watermark.networks.silentcipher import SilentCipher
 HOP, RATE_HZ = 128, 24000
 OURS, OTHER = WatermarkKey("ours", bytes([9, 200, 31, 4, 77])), WatermarkKey("other", bytes([1, 2, 3, 4, 5]))
 KEYS = [OTHER, OURS]
-
-
-class _ToneReader(nn.Module):
-    """A message decoder for tones: a symbol is how strong its bin is, beside noise in the others."""
-
-    def forward(self, carrier: Tensor) -> Tensor:
-        return 50 * carrier[:, :, [4, 8, 12, 16, 20]]
-
-
-@pytest.fixture(scope="module")
-def scheme(silentcipher: SilentCipher) -> SilentCipher:
-    return replace(silentcipher, message_decoder=_ToneReader())
 
 
 def tones(key: WatermarkKey, num_frames: int, first: int = 0) -> Pcm:
@@ -77,7 +63,9 @@ def assert_found(result: Scan, where: list[tuple[float, float, str]], tolerance_
 
 
 @pytest.mark.parametrize("cut", [0, 1, 37, 64, 95, 5 * HOP + 100])
-def test_turns_of_two_keys_between_noise_and_silence_are_found_where_they_are(scheme: SilentCipher, cut: int) -> None:
+def test_turns_of_two_keys_between_noise_and_silence_are_found_where_they_are(
+    tone_scheme: SilentCipher, cut: int
+) -> None:
     recording, where = placed(
         [
             ("", noise(1.3)[cut:]),
@@ -88,23 +76,23 @@ def test_turns_of_two_keys_between_noise_and_silence_are_found_where_they_are(sc
             ("", noise(2.1, seed=2)),
         ]
     )
-    assert_found(scan(scheme, KEYS, recording, RATE_HZ), where)
+    assert_found(scan(tone_scheme, KEYS, recording, RATE_HZ), where)
 
 
-def test_one_call_with_a_pause_is_one_stretch_and_two_calls_are_two(scheme: SilentCipher) -> None:
+def test_one_call_with_a_pause_is_one_stretch_and_two_calls_are_two(tone_scheme: SilentCipher) -> None:
     """The mark of one call runs on through its pauses; that of another begins anew."""
     pause = noise(110 * HOP / RATE_HZ)
     one = np.concatenate((tones(OURS, 300), pause, tones(OURS, 300, first=300 + 110)))
     two = np.concatenate((tones(OURS, 300), pause, tones(OURS, 300, first=7)))
-    assert len(scan(scheme, KEYS, one, RATE_HZ).stretches) == 1
-    assert len(scan(scheme, KEYS, two, RATE_HZ).stretches) == 2
+    assert len(scan(tone_scheme, KEYS, one, RATE_HZ).stretches) == 1
+    assert len(scan(tone_scheme, KEYS, two, RATE_HZ).stretches) == 2
 
 
 @pytest.mark.parametrize("cut", [0, HOP // 2])
-def test_a_stretch_on_the_grid_between_silence_has_its_own_ends(scheme: SilentCipher, cut: int) -> None:
+def test_a_stretch_on_the_grid_between_silence_has_its_own_ends(tone_scheme: SilentCipher, cut: int) -> None:
     start, length = RATE_HZ - cut, 100 * HOP
     pcm = np.concatenate((np.zeros(start, np.float32), tones(OURS, 100), np.zeros(RATE_HZ, np.float32)))
-    (stretch,) = scan(scheme, KEYS, pcm, RATE_HZ).stretches
+    (stretch,) = scan(tone_scheme, KEYS, pcm, RATE_HZ).stretches
     error = HOP / 4 / RATE_HZ
     assert stretch.start_s == pytest.approx(start / RATE_HZ, abs=error)
     assert stretch.end_s == pytest.approx((start + length) / RATE_HZ, abs=error)
@@ -112,7 +100,7 @@ def test_a_stretch_on_the_grid_between_silence_has_its_own_ends(scheme: SilentCi
 
 @pytest.mark.parametrize(("agreeing", "doubtful"), [(20, False), (17, True), (12, False)])
 def test_the_phases_between_are_read_where_a_mark_is_likely_and_not_sure(
-    scheme: SilentCipher, agreeing: int, doubtful: bool
+    tone_scheme: SilentCipher, agreeing: int, doubtful: bool
 ) -> None:
     """Two messages, of whose twenty symbols so many are right, and silence behind them."""
     symbols = np.array(frame_symbols(OURS.payload))
@@ -121,14 +109,14 @@ def test_the_phases_between_are_read_where_a_mark_is_likely_and_not_sure(
     message[np.arange(PERIOD), symbols] = np.log(0.92)
     readings = np.zeros((PHASES, 12 * PERIOD, 5), np.float16)
     readings[0, : 2 * PERIOD] = np.tile(message, (2, 1))
-    assert Scanner(scheme, [OURS], RATE_HZ)._is_doubtful(readings) is doubtful
+    assert Scanner(tone_scheme, [OURS], RATE_HZ)._is_doubtful(readings) is doubtful
 
 
-def test_how_a_recording_comes_in_changes_nothing(scheme: SilentCipher) -> None:
+def test_how_a_recording_comes_in_changes_nothing(tone_scheme: SilentCipher) -> None:
     recording = np.concatenate((noise(3.0), tones(OURS, 2000), noise(1.0)))
-    whole = scan(scheme, KEYS, recording, RATE_HZ)
+    whole = scan(tone_scheme, KEYS, recording, RATE_HZ)
     for sizes in ([100], [7, 24_001], [50_000]):
-        scanner, start = Scanner(scheme, KEYS, RATE_HZ), 0
+        scanner, start = Scanner(tone_scheme, KEYS, RATE_HZ), 0
         while start < len(recording):
             for size in sizes:
                 scanner.push(recording[start : start + size])
@@ -137,13 +125,13 @@ def test_how_a_recording_comes_in_changes_nothing(scheme: SilentCipher) -> None:
     assert len(whole.stretches) == 1
 
 
-def test_other_rates_are_searched_and_times_are_those_of_the_recording(scheme: SilentCipher) -> None:
+def test_other_rates_are_searched_and_times_are_those_of_the_recording(tone_scheme: SilentCipher) -> None:
     recording, where = placed([("", noise(2.0)), ("ours", tones(OURS, 500)), ("", noise(1.0))])
-    result = scan(scheme, KEYS, resample(recording, RATE_HZ, 48_000), 48_000)
+    result = scan(tone_scheme, KEYS, resample(recording, RATE_HZ, 48_000), 48_000)
     assert_found(result, where)
 
 
-def test_the_verdict_on_the_whole_is_that_of_detect(scheme: SilentCipher) -> None:
+def test_the_verdict_on_the_whole_is_that_of_detect(tone_scheme: SilentCipher) -> None:
     """Six seconds at the tests' networks: the loudest of a longer recording."""
     for recording in (
         np.concatenate((noise(8.0), tones(OURS, 400), noise(5.0))),
@@ -151,37 +139,37 @@ def test_the_verdict_on_the_whole_is_that_of_detect(scheme: SilentCipher) -> Non
         tones(OTHER, 40),
         noise(0.01),
     ):
-        assert scan(scheme, KEYS, recording, RATE_HZ).whole == detect(scheme, KEYS, recording, RATE_HZ)
+        assert scan(tone_scheme, KEYS, recording, RATE_HZ).whole == detect(tone_scheme, KEYS, recording, RATE_HZ)
 
 
-def test_silence_nothing_and_no_keys_give_no_stretch(scheme: SilentCipher) -> None:
+def test_silence_nothing_and_no_keys_give_no_stretch(tone_scheme: SilentCipher) -> None:
     for recording in (np.zeros(50_000, np.float32), np.zeros(0, np.float32), noise(0.001)):
-        assert scan(scheme, KEYS, recording, RATE_HZ).stretches == ()
-    assert scan(scheme, [], tones(OURS, 300), RATE_HZ) == scan(scheme, [], noise(1), RATE_HZ)
+        assert scan(tone_scheme, KEYS, recording, RATE_HZ).stretches == ()
+    assert scan(tone_scheme, [], tones(OURS, 300), RATE_HZ) == scan(tone_scheme, [], noise(1), RATE_HZ)
 
 
-def test_an_unknown_key_is_not_found(scheme: SilentCipher) -> None:
-    assert scan(scheme, [OTHER], tones(OURS, 2000), RATE_HZ).stretches == ()
+def test_an_unknown_key_is_not_found(tone_scheme: SilentCipher) -> None:
+    assert scan(tone_scheme, [OTHER], tones(OURS, 2000), RATE_HZ).stretches == ()
 
 
-def test_unmarked_sound_of_any_kind_gives_no_stretch(scheme: SilentCipher) -> None:
+def test_unmarked_sound_of_any_kind_gives_no_stretch(tone_scheme: SilentCipher) -> None:
     """Steady tones make the decoder read the same symbols again and again, and sure."""
     random = np.random.default_rng(3)
     keys = [WatermarkKey(str(number), random.bytes(5)) for number in range(most_keys(PERIOD * HOP / RATE_HZ))]
     assert len(keys) == 10
     steady = [0.1 * np.sin(2 * np.pi * b * np.arange(3 * RATE_HZ) / (2 * HOP)) for b in (4, 8, 12, 16, 20)]
     recording = np.concatenate((*steady, noise(10.0), np.tile(tones(OURS, 15), 20))).astype(np.float32)
-    assert scan(scheme, keys, recording, RATE_HZ).stretches == ()
+    assert scan(tone_scheme, keys, recording, RATE_HZ).stretches == ()
 
 
-def test_a_mark_is_found_among_more_keys_than_can_be_told_from_chance(scheme: SilentCipher) -> None:
+def test_a_mark_is_found_among_more_keys_than_can_be_told_from_chance(tone_scheme: SilentCipher) -> None:
     """Which is never true of a search at the stated rate, that no reading passes."""
     random = np.random.default_rng(4)
     most = most_keys(PERIOD * HOP / RATE_HZ)
     keys = [*(WatermarkKey(str(number), random.bytes(5)) for number in range(3 * most)), OURS]
     recording = np.concatenate((noise(2.0), tones(OURS, 400), noise(2.0)))
-    assert [stretch.key_id for stretch in scan(scheme, keys, recording, RATE_HZ).stretches] == ["ours"]
-    assert scan(scheme, keys, noise(5.0), RATE_HZ).stretches == ()
+    assert [stretch.key_id for stretch in scan(tone_scheme, keys, recording, RATE_HZ).stretches] == ["ours"]
+    assert scan(tone_scheme, keys, noise(5.0), RATE_HZ).stretches == ()
 
 
 def test_the_bound_is_never_below_the_true_chance() -> None:

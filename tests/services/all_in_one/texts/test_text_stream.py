@@ -10,7 +10,7 @@ import pytest
 from csm.v1 import tts_pb2
 from csm_client import Turn
 
-from tests.services.all_in_one.conftest import as_wav
+from tests.support.wav import wav_of
 
 SENTENCES = ("The station is closed.", "Please wait until Monday.", "Emma is tired.")
 
@@ -47,7 +47,7 @@ def test_the_mark_of_a_text_is_found_in_the_whole(voice_target: str, speaker: in
         stream = client.stream_synthesize_text(pieces, speaker=speaker, seed=3)
         speech = stream.read_all()
         assert len(stream.sentences) == max(len(SENTENCES), len(pieces))
-        answer = client.detect_watermark(as_wav(speech))
+        answer = client.detect_watermark(wav_of(speech.samples, speech.sample_rate_hz))
     assert answer.detected, answer.confidence
     assert speech.summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_FULL
 
@@ -72,6 +72,6 @@ def test_the_mark_of_100_of_100_texts_is_found(voice_target: str) -> None:
             )
             speech = stream.read_all()
             assert speech.summary.watermark.coverage == tts_pb2.WATERMARK_COVERAGE_FULL
-            if not (answer := client.detect_watermark(as_wav(speech))).detected:
+            if not (answer := client.detect_watermark(wav_of(speech.samples, speech.sample_rate_hz))).detected:
                 missed.append((number, text, answer.confidence))
     assert missed == []

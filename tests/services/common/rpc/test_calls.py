@@ -19,6 +19,7 @@ from services.common.rpc.calls import is_uuid
 from services.common.rpc.server import StageServer
 from services.common.settings import StageSettings
 from services.common.telemetry import logs
+from tests.support.waits import eventually
 
 REQUEST = codec_pb2.GetCodecInfoRequest()
 REQUEST_ID = "0b4a7b1e-3f47-4a4e-9f51-2f1f0a5a8f11"
@@ -155,10 +156,7 @@ async def test_malformed_request_id_is_replaced(stage: Any) -> None:
 
 
 async def ended(stage: Any) -> str:
-    async with asyncio.timeout(60):
-        while not stage.codec.decode_ended_with:
-            await asyncio.sleep(0.01)
-    return stage.codec.decode_ended_with[0]
+    return (await eventually(lambda: stage.codec.decode_ended_with))[0]
 
 
 async def test_cancel_reaches_a_generator_handler_and_is_counted(stage: Any) -> None:
@@ -208,9 +206,7 @@ async def test_a_caller_that_left_a_draining_server_is_no_failure(stage: Any, ca
         cygrpc._ServerStoppedError("Server already stopped.")
     )  # as a read or a write gives it
     call = stage.stub.GetCodecInfo(REQUEST)
-    async with asyncio.timeout(30):
-        while not handled(stage, "CANCELLED") + handled(stage, "INTERNAL"):
-            await asyncio.sleep(0.01)
+    await eventually(lambda: handled(stage, "CANCELLED") + handled(stage, "INTERNAL"), 30)
     call.cancel()
     assert (handled(stage, "INTERNAL"), handled(stage, "CANCELLED")) == (0, 1)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

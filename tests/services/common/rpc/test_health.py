@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2
 
 from services.common.rpc.server import StageServer
 from services.common.settings import StageSettings
-from tests.support.virtual_time import settle
+from tests.support.waits import settle
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

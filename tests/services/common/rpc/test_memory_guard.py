@@ -15,6 +15,7 @@ from services.common.rpc.lingering import IncomingMessages
 from services.common.rpc.memory_guard import MemoryGuard
 from services.common.rpc.messages import Received
 from services.common.rpc.status import StatusError
+from tests.support.waits import eventually
 
 LIMIT, MESSAGE = 1000, 100
 
@@ -144,8 +145,6 @@ async def test_a_look_that_takes_long_comes_seldom_while_memory_is_not_short() -
     guard = MemoryGuard(LIMIT, MESSAGE, look)
     with guard.waiting("a"):
         running = asyncio.create_task(guard.run())
-        async with asyncio.timeout(60):
-            while len(looks) < 5:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: len(looks) >= 5)
         running.cancel()
     assert looks[4] - looks[0] > 4 * 5 * 0.029

@@ -19,6 +19,7 @@ from services.common.rpc.server import StageServer, StageService, server_options
 from services.common.settings import StageSettings
 from services.gateway.settings import GatewaySettings
 from tests.support.fake_stages import FakeEngine
+from tests.support.waits import eventually
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -129,9 +130,7 @@ async def test_a_stage_takes_more_calls_on_one_connection_than_a_gateway() -> No
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         stub: Any = engine_pb2_grpc.EngineServiceStub(channel)  # type: ignore[no-untyped-call]
         calls = [stub.Generate(engine_pb2.GenerateRequest(max_frame_count=1)) for _ in range(CALLS)]
-        async with asyncio.timeout(60):
-            while len(engine.calls) < CALLS:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: len(engine.calls) >= CALLS)
         for call in calls:
             call.cancel()
     await server.drain(0)

@@ -24,6 +24,8 @@ from services.common.settings import StageSettings
 from services.common.telemetry import otlp as tracing
 from services.common.telemetry.tracing import TracingPackagesError, open_tracer
 from tests.support.authority import Authority
+from tests.support.network.ports import free_ports
+from tests.support.waits import eventually
 
 ROOT = Path(__file__).parents[4]
 REQUEST = codec_pb2.GetCodecInfoRequest()
@@ -45,9 +47,7 @@ async def traced_stage(codec: Any, endpoint: str) -> AsyncIterator[tuple[StageSe
 
 @pytest.fixture
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return free_ports(1)[0]
 
 
 @pytest.fixture
@@ -150,9 +150,7 @@ async def test_calls_that_the_drain_cuts_off_are_sent_too(stage: Any, collector:
     stage.codec.on_info = never
     async with traced_stage(stage.codec, collector.endpoint) as (server, stub):
         calls = [asyncio.ensure_future(stub.GetCodecInfo(REQUEST).code()) for _ in range(8)]
-        async with asyncio.timeout(60):
-            while len(entered) < len(calls):
-                await asyncio.sleep(0.01)
+        await eventually(lambda: len(entered) >= len(calls))
         await server.drain(0)
         await asyncio.gather(*calls)
     spans = collector.named("GetCodecInfo")

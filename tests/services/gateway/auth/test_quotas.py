@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from services.gateway.auth.tokens import digest_of
 from services.gateway.settings import GatewaySettings
 from tests.support.fake_deployment import FakeDeployment, fake_deployment, read_until_audio
 from tests.support.text_streams import messages_of
+from tests.support.waits import eventually
 
 Stub = Any
 
@@ -58,19 +59,13 @@ async def ended(call: Any) -> str:
     return "OK"
 
 
-async def when(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 async def test_one_caller_s_share_is_no_other_s(tmp_path: Path, stream_request: Any) -> None:
     async with shared(tmp_path, entry("ada", max_streams=1), entry("bo")) as (running, stub):
         first = stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30)
         await running.engine.script.paused.wait()
         assert await ended(stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30)) == "QUOTA_EXCEEDED"
         others = [stub.StreamSynthesize(stream_request, metadata=of("bo"), timeout=30) for _ in range(3)]
-        await when(lambda: len(running.engine.calls) == 4)
+        await eventually(lambda: len(running.engine.calls) == 4)
         running.engine.script.resume.set()
         assert [await ended(call) for call in (first, *others)] == ["OK"] * 4
         assert await ended(stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30)) == "OK"
@@ -129,7 +124,7 @@ async def test_cancelled_and_failed_syntheses_give_their_place_back(tmp_path: Pa
         await running.engine.script.paused.wait()
         first.cancel()
         registry = running.gateway.server.metrics.registry
-        await when(lambda: registry.get_sample_value("tts_running_requests") == 0)
+        await eventually(lambda: registry.get_sample_value("tts_running_requests") == 0)
         running.engine.script.resume.set()
         wrong = type(stream_request)()
         assert await ended(stub.StreamSynthesize(wrong, metadata=of("ada"), timeout=30)) not in ("OK", "QUOTA_EXCEEDED")
@@ -191,7 +186,7 @@ async def test_changed_file_changes_the_quota_at_once(tmp_path: Path, stream_req
         await running.engine.script.paused.wait()
         (tmp_path / "tokens.json").write_text(json.dumps([entry("ada", max_streams=2)]))
         calls.append(stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30))
-        await when(lambda: len(running.engine.calls) == 2)
+        await eventually(lambda: len(running.engine.calls) == 2)
         assert await ended(stub.StreamSynthesize(stream_request, metadata=of("ada"), timeout=30)) == "QUOTA_EXCEEDED"
         running.engine.script.resume.set()
         assert [await ended(call) for call in calls] == ["OK"] * 2

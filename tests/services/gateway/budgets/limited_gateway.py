@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from csm.codec.v1 import codec_pb2_grpc
-from csm.engine.v1 import engine_pb2_grpc
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
-from services.common.rpc.server import StageServer, StageService
-from services.common.settings import StageSettings
+from tests.support.fake_deployment import serve_stand_in, stage_targets
 from tests.support.fake_stages import FakeCodec, FakeEngine
+from tests.support.waits import eventually
 
 MIB = 2**20
 MEMORY_LIMIT_BYTES = 2**30  # of private memory that the process may ask for, as its container's
@@ -38,36 +36,18 @@ async def limited_gateway(
     tmp_path: Path, codec: FakeCodec, engine: FakeEngine
 ) -> AsyncIterator[tuple[subprocess.Popen[str], str]]:
     """The process and its address. codec, engine: what is behind it"""
-    servers = []
-    for add, servicer, name in (
-        (engine_pb2_grpc.add_EngineServiceServicer_to_server, engine, "csm.engine.v1.EngineService"),
-        (codec_pb2_grpc.add_CodecServiceServicer_to_server, codec, "csm.codec.v1.CodecService"),
-    ):
-        settings = StageSettings(host="127.0.0.1")
-        server = StageServer(settings, [StageService(add, servicer, name)])
-        await server.start()
-        await server.set_serving()
-        servers.append(server)
-    engine_server, codec_server = servers
+    engine_server, codec_server = await serve_stand_in("engine", engine), await serve_stand_in("codec", codec)
+    targets = stage_targets([engine_server], [codec_server])
     command = [
         *(sys.executable, "-c", LIMITED_GATEWAY, "--host=127.0.0.1", "--port=0", "--health-port=0"),
         *("--metrics-port=-1", "--code-sealing=open", "--stage-silence-seconds=60"),
-        *(
-            f"--engine-target=127.0.0.1:{engine_server.port}",
-            f"--engine-health-target=127.0.0.1:{engine_server.health_port}",
-        ),
-        *(
-            f"--codec-target=127.0.0.1:{codec_server.port}",
-            f"--codec-health-target=127.0.0.1:{codec_server.health_port}",
-        ),
+        *(f"--{name.replace('_', '-')}={target}" for name, target in targets.items()),
     ]
     environment = {"PYTHONPATH": ":".join(path for path in sys.path if path), "HOME": str(tmp_path)}
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, env=environment, text=True, stderr=log)
     try:
-        async with asyncio.timeout(30):
-            while not (found := re.search(r"api port (\d+)", (tmp_path / "log").read_text())):
-                await asyncio.sleep(0.05)
+        found = await eventually(lambda: re.search(r"api port (\d+)", (tmp_path / "log").read_text()), 30)
         yield process, f"127.0.0.1:{found[1]}"
     finally:
         process.kill()

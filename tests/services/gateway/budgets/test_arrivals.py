@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from services.common.rpc.status import StatusError
 from services.gateway.rpc import arrivals as module
 from services.gateway.rpc.arrivals import SLOTS, Arrivals
 from services.gateway.synthesis.deadline import Deadline
+from tests.support.waits import eventually
 
 SMALL, LARGE = rvq_pb2.CodeFrames(codes=b"small"), rvq_pb2.CodeFrames(codes=bytes(UNREAD_BYTES + 1))
 
@@ -59,18 +60,12 @@ async def held(arrivals: Arrivals, count: int) -> AsyncIterator[None]:
             await stop.wait()
 
     tasks = [asyncio.create_task(hold()) for _ in range(count)]
-    await until(lambda: arrivals.num_large == count)
+    await eventually(lambda: arrivals.num_large == count, 10)
     try:
         yield
     finally:
         stop.set()
         await asyncio.gather(*tasks)
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 def receive(arrivals: Arrivals, request: Any, deadline: Deadline, announced_bytes: int = 0) -> Any:
@@ -120,7 +115,7 @@ async def test_places_are_free_again_however_a_call_ends(quick: None) -> None:
     late = Request(comes=False)
     assert (await refused(received(arrivals, late, deadline_s=0.05))).code is grpc.StatusCode.DEADLINE_EXCEEDED
     leaving = asyncio.create_task(received(arrivals, Request(comes=False)))
-    await until(lambda: arrivals.num_large)
+    await eventually(lambda: arrivals.num_large, 10)
     leaving.cancel()
     await asyncio.wait({leaving})
     assert (await refused(received(arrivals, Request(None)))).code is grpc.StatusCode.INVALID_ARGUMENT
@@ -136,7 +131,7 @@ async def test_the_newest_request_is_read_first_and_late_ones_give_way(quick: No
         await asyncio.sleep(0.05)
         assert not any(task.done() for task in absent), "nobody wants their slots"
         assert await received(arrivals, Request()) == SMALL
-        await until(lambda: any(task.done() for task in absent))
+        await eventually(lambda: any(task.done() for task in absent), 10)
         for task in absent:
             task.cancel()
         errors = await asyncio.gather(*absent, return_exceptions=True)
@@ -150,7 +145,7 @@ async def test_who_waits_in_vain_for_a_slot_is_refused_unread(monkeypatch: pytes
     async with held(arrivals, 1):
         absent = [Request(comes=False) for _ in range(SLOTS)]
         reading = [asyncio.create_task(received(arrivals, request)) for request in absent]
-        await until(lambda: all(request.is_read for request in absent))
+        await eventually(lambda: all(request.is_read for request in absent), 10)
         monkeypatch.setattr(module, "SLICE_S", 30.0)
         await asyncio.sleep(0.1)
         waiting = Request()

@@ -47,11 +47,8 @@ class _Codec(FakeCodec):
         await anext(requests)
         started = codec_pb2.StreamDetectWatermarkStarted()
         await context.write(codec_pb2.StreamDetectWatermarkResponse(started=started))
-        taken = 0
         async for request in requests:
-            taken += len(request.samples)
             await asyncio.sleep(len(request.samples) / SEARCH_PACE)
-        self.taken_bytes = taken
         await context.write(codec_pb2.StreamDetectWatermarkResponse(complete=self.detection))
 
 

@@ -17,8 +17,7 @@ from services.gateway.stage import HOLDS_MODELS
 from tests.support.fake_deployment import FakeDeployment, ended, failure, fake_deployment
 from tests.support.fake_stages import FRAME_SAMPLES
 from tests.support.text_streams import Message
-
-GIB = 2**30
+from tests.support.waits import eventually
 
 
 class Memory:
@@ -34,9 +33,7 @@ class Memory:
         """Until one call has ended."""
         before = ended_waits(deployment)
         self.used = deployment.gateway.settings.max_heap_bytes + 1
-        async with asyncio.timeout(20):
-            while ended_waits(deployment) == before:
-                await asyncio.sleep(0.001)
+        await eventually(lambda: ended_waits(deployment) != before, 20)
         self.used = 0
 
 

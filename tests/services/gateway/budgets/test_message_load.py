@@ -45,7 +45,7 @@ async def test_a_hundred_halves_of_16_mb_leave_the_gateway_and_another_caller_s_
             text = tts.StreamSynthesizeText(messages(), wait_for_ready=True, timeout=100)
             await text.wait_for_connection()
             sending = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tests.support.half_messages", target, "127.0.0.2", path, "100"),
+                *(sys.executable, "-m", "tests.support.network.half_messages", target, "127.0.0.2", path, "100"),
                 *(str(16 * MIB), *first),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,

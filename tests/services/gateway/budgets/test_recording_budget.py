@@ -26,6 +26,7 @@ from services.gateway.rpc import planning
 from tests.services.gateway.voices.callers import wav
 from tests.support.fake_deployment import FakeDeployment, fake_deployment
 from tests.support.fake_stages import FakeCodec, fake_frames
+from tests.support.waits import eventually
 
 MIB = 2**20
 CONTENT = bytes(MIB)  # of A-law, 2 MiB of samples: more than the budget
@@ -108,12 +109,6 @@ def refused(running: FakeDeployment, where: str) -> float | None:
     return registry.get_sample_value("tts_refused_recordings_total", {"where": where})
 
 
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 @pytest.mark.parametrize("call", [streamed, whole, written, kept])
 async def test_calls_wait_for_the_budget_and_one_too_many_is_refused(tmp_path: Path, call: Call) -> None:
     async with budget(tmp_path, max_waiting_recordings=1) as (running, codec, channel):
@@ -121,7 +116,7 @@ async def test_calls_wait_for_the_budget_and_one_too_many_is_refused(tmp_path: P
         await codec.encoding.wait()
         assert gauge(running, "tts_recording_bytes") == MIB
         second = asyncio.ensure_future(call(channel))
-        await until(lambda: gauge(running, "tts_waiting_recordings") == 1)
+        await eventually(lambda: gauge(running, "tts_waiting_recordings") == 1, 20)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call(channel)
         error = status.from_rpc_error(caught.value)
@@ -150,7 +145,7 @@ async def test_a_voice_from_codes_needs_no_memory_for_recordings(tmp_path: Path)
     settings = {"max_waiting_recordings": 1, "code_sealing": "open", "voices_from_own_output": True}
     async with budget(tmp_path, **settings) as (running, codec, channel):
         calls = [asyncio.ensure_future(streamed(channel)) for _ in range(2)]
-        await until(lambda: gauge(running, "tts_waiting_recordings") == 1)
+        await eventually(lambda: gauge(running, "tts_waiting_recordings") == 1, 20)
         request = voices_pb2.CreateVoiceRequest(name="mine", consent=voices_pb2.Consent(id="1", text="Yes."))
         request.prompt.text = "Before."
         request.prompt.audio.codes.CopyFrom(fake_frames(0, 30))
@@ -166,7 +161,7 @@ async def test_a_running_stream_holds_no_recording(tmp_path: Path) -> None:
         running.engine.script.pause_at = 3
         stream = asyncio.ensure_future(streamed(channel))
         text = asyncio.ensure_future(written(channel))
-        await until(lambda: len(running.engine.calls) == 2)
+        await eventually(lambda: len(running.engine.calls) == 2, 20)
         codec.encoded.clear()
         gc.collect()
         assert not [each for each in gc.get_objects() if type(each) is Recording]
@@ -191,7 +186,7 @@ async def test_large_requests_are_bounded_before_they_are_decoded(tmp_path: Path
         first = asyncio.ensure_future(streamed(channel))
         await codec.encoding.wait()
         second = asyncio.ensure_future(streamed(channel))  # has a place, and waits for the budget
-        await until(lambda: gauge(running, "tts_waiting_recordings") == 1)
+        await eventually(lambda: gauge(running, "tts_waiting_recordings") == 1, 20)
         assert gauge(running, "tts_large_requests") == 1
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await streamed(channel)
@@ -212,10 +207,10 @@ async def test_a_failed_or_cancelled_call_gives_its_share_back(tmp_path: Path) -
         leaving = asyncio.ensure_future(streamed(channel))
         await codec.encoding.wait()
         leaving.cancel()
-        await until(lambda: gauge(running, "tts_recording_bytes") == 0)
+        await eventually(lambda: gauge(running, "tts_recording_bytes") == 0, 20)
         labels = {"stage": "context"}
         registry = running.gateway.server.metrics.registry
-        await until(lambda: registry.get_sample_value("tts_cancelled_total", labels) == 1)
+        await eventually(lambda: registry.get_sample_value("tts_cancelled_total", labels) == 1, 20)
         codec.may_encode.set()
         codec.refusal = status.StatusError(grpc.StatusCode.UNAVAILABLE, "CODEC_BUSY", "It is full.")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -243,7 +238,7 @@ async def test_a_decoder_that_is_cancelled_keeps_its_share_until_its_thread_has_
         await asyncio.sleep(0.1)
         assert gauge(running, "tts_recording_bytes") == MIB
         may_end.set()
-        await until(lambda: gauge(running, "tts_recording_bytes") == 0)
+        await eventually(lambda: gauge(running, "tts_recording_bytes") == 0, 20)
         assert not codec.encoded
 
 
@@ -294,7 +289,7 @@ async def test_prompts_of_the_operator_s_folder_wait_for_the_budget(tmp_path: Pa
         await codec.encoding.wait()
         assert gauge(running, "tts_recording_bytes") == 2 * 5 * 96_000
         speaking.append(asyncio.ensure_future(say("dave")))
-        await until(lambda: gauge(running, "tts_waiting_recordings") == 1)
+        await eventually(lambda: gauge(running, "tts_waiting_recordings") == 1, 20)
         codec.may_encode.set()
         assert all(len(answers) > 1 for answers in await asyncio.gather(*speaking))
         assert gauge(running, "tts_recording_bytes") == 0

@@ -13,6 +13,7 @@ from csm.v1 import tts_pb2, watermark_pb2, watermark_pb2_grpc
 from services.gateway.rpc import watermark_servicer
 from tests.services.gateway.voices.callers import refusal
 from tests.support.fake_deployment import FakeDeployment, fake_deployment
+from tests.support.waits import eventually
 
 PCM = tts_pb2.AudioFormat(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM, sample_rate_hertz=24_000)
 
@@ -27,9 +28,7 @@ async def pieces(content: bytes, every_s: float) -> AsyncIterator[watermark_pb2.
 
 
 async def started(call: Any, deployment: FakeDeployment) -> None:
-    async with asyncio.timeout(60):
-        while not deployment.codec.searches:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: deployment.codec.searches)
     assert not call.done()
 
 

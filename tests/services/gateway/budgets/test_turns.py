@@ -12,6 +12,7 @@ import pytest
 from services.common.rpc.status import StatusError
 from services.gateway.rpc.turns import Turns
 from services.gateway.synthesis.deadline import Deadline
+from tests.support.waits import settle
 
 
 def soon(seconds: float = 30.0) -> Deadline:
@@ -22,11 +23,6 @@ def taking(turns: Turns, size: int = 1, seconds: float = 30.0) -> tuple[Any, asy
     """A turn that is not given back, and the wait for it."""
     turn = turns.take(soon(seconds), size)
     return turn, asyncio.create_task(turn.__aenter__())
-
-
-async def settle() -> None:
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 async def test_sizes_add_up_and_calls_come_in_order() -> None:

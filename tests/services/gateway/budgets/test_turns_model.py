@@ -14,7 +14,8 @@ from services.gateway.rpc import turns as module
 from services.gateway.rpc.turns import Turn, Turns
 from services.gateway.synthesis import deadline as deadline_module
 from services.gateway.synthesis.deadline import Deadline
-from tests.support.virtual_time import run_in_virtual_time, settle
+from tests.support.virtual_time import run_in_virtual_time
+from tests.support.waits import settle
 
 AT_ONCE, MAX_WAITING, STEPS = 10, 4, 400
 

@@ -11,6 +11,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from tests.support.clock import Clock
 from tests.support.fake_deployment import FakeDeployment, ended, failure, fake_deployment, read_until_audio
+from tests.support.waits import eventually
 
 Code = grpc.StatusCode
 DEADLINE_S = 20.0  # less than a write or a silent stage gets
@@ -122,6 +123,4 @@ async def test_random_cancels_leave_nothing_behind(
         await ended(deployment.engine.calls, index)
         await ended(deployment.codec.calls, index)
     running = deployment.gateway.server.metrics.registry.get_sample_value
-    async with asyncio.timeout(60):
-        while running("tts_running_requests"):
-            await asyncio.sleep(0.01)
+    await eventually(lambda: not running("tts_running_requests"))

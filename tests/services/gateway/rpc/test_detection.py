@@ -22,6 +22,7 @@ from services.gateway.rpc import byte_pipe, watermark_servicer
 from services.gateway.rpc.byte_pipe import BytePipe, PipeTimeoutError
 from tests.support.clock import Clock
 from tests.support.fake_deployment import FakeDeployment, fake_deployment
+from tests.support.waits import eventually
 
 Code = grpc.StatusCode
 WAV, PCM, OPUS = tts_pb2.AUDIO_ENCODING_WAV, tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_OGG_OPUS
@@ -180,12 +181,9 @@ async def test_searches_wait_for_their_turn_and_too_many_are_refused(monkeypatch
 
             turns = deployment.gateway._watermark._turns
             first = asyncio.ensure_future(watermark.StreamDetectWatermark(held()))
-            async with asyncio.timeout(60):
-                while not turns.taken:
-                    await asyncio.sleep(0.01)
-                second = asyncio.ensure_future(watermark.DetectWatermark(unary()))
-                while turns.num_waiting != 1:
-                    await asyncio.sleep(0.01)
+            await eventually(lambda: turns.taken)
+            second = asyncio.ensure_future(watermark.DetectWatermark(unary()))
+            await eventually(lambda: turns.num_waiting == 1)
             error = await refused(watermark.DetectWatermark(unary()))
             assert (error.code, error.reason) == (Code.RESOURCE_EXHAUSTED, "DETECTION_BUSY")
             assert error.retry_delay_s is not None

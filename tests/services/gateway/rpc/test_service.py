@@ -18,6 +18,7 @@ from services.common.telemetry import logs
 from services.gateway.stages.errors import unreachable
 from tests.support.fake_deployment import FakeDeployment, fake_deployment
 from tests.support.fake_stages import NOTICE
+from tests.support.waits import eventually
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -100,8 +101,7 @@ async def test_not_ready_with_stages_of_different_bundles(deployment: FakeDeploy
     await deployment.codec_server.set_serving(False)
     await wait_health(deployment, "readiness", NOT_SERVING)
     await deployment.codec_server.set_serving()
-    while not deployment.gateway._watches[1].serving:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: deployment.gateway._watches[1].serving)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
             await wait_health(deployment, "readiness", SERVING)
@@ -146,8 +146,7 @@ async def test_not_ready_when_a_stage_goes_away_while_the_other_is_asked(
     await deployment.engine_server.set_serving()
     await asked.wait()
     await deployment.codec_server.set_serving(False)
-    while deployment.gateway._watches[1].serving:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: not deployment.gateway._watches[1].serving)
     answer.set()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):

@@ -20,6 +20,7 @@ from services.gateway.voices.directory import of_model
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
 from tests.support.fake_stages import FRAME_SAMPLES, fake_frames
 from tests.support.text_streams import Message, messages_of
+from tests.support.waits import eventually
 
 Code = grpc.StatusCode
 SENTENCES = ["Good morning.", "How are you?", "I am fine."]
@@ -150,9 +151,7 @@ async def test_the_engine_works_ahead_and_the_codec_one_after_the_other(
     deployment.codec.script.pause_at = 3
     call = tts.StreamSynthesizeText(messages_of(config))
     await asyncio.wait_for(deployment.codec.script.paused.wait(), WAIT_S)
-    async with asyncio.timeout(WAIT_S):
-        while sum(call.ended.is_set() for call in deployment.engine.calls) < 3:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: sum(call.ended.is_set() for call in deployment.engine.calls) >= 3)
     assert len(deployment.codec.calls) == 1
     deployment.codec.script.pause_at = None
     deployment.codec.script.resume.set()

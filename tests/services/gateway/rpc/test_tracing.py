@@ -17,6 +17,7 @@ from services.common.telemetry import logs
 from tests.support.clock import Clock
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
 from tests.support.fake_stages import fake_frames
+from tests.support.waits import eventually
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLERS_SPAN = "00f067aa0ba902b7"
@@ -182,9 +183,7 @@ async def test_lost_engine_and_its_failover_are_events(
         for engine in deployment.engines:
             engine.script.pause_at = 5
         reading = asyncio.create_task(read_all(stub(deployment, channels).StreamSynthesize(stream_request)))
-        async with asyncio.timeout(60):
-            while not any(engine.script.paused.is_set() for engine in deployment.engines):
-                await asyncio.sleep(0.01)
+        await eventually(lambda: any(engine.script.paused.is_set() for engine in deployment.engines))
         lost = 0 if deployment.engines[0].script.paused.is_set() else 1
         deployment.engines[1 - lost].script.resume.set()
         await deployment.engine_servers[lost].drain(0)

@@ -16,6 +16,7 @@ from services.common.rpc.status import from_rpc_error
 from tests.services.gateway.stages.engines import Request, metric, say
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
 from tests.support.fake_stages import FRAME_SAMPLES, FakeCodec, numbered_audio
+from tests.support.waits import eventually
 
 FULL = CodecBusyError("The queue is full.")
 WHOLE = numbered_audio(range(10))
@@ -56,8 +57,7 @@ async def test_a_lost_stream_goes_on_though_the_next_codec_is_full(
         codec.script.pause_at = 5
     call = asyncio.create_task(say(tts, stream_request))
     async with asyncio.timeout(60):
-        while not (lost := [codec for codec in deployment.codecs if codec.calls]):
-            await asyncio.sleep(0.01)
+        lost = await eventually(lambda: [codec for codec in deployment.codecs if codec.calls])
         await lost[0].script.paused.wait()
     others = [codec for codec in deployment.codecs if codec is not lost[0]]
     for codec in others:

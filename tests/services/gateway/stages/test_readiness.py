@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2
 from services.common.background import Background
 from services.gateway.stages import readiness
 from services.gateway.stages.readiness import StageWatch
+from tests.support.waits import eventually
 
 SERVING = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
 
@@ -55,9 +56,7 @@ async def test_stage_whose_health_ends_without_an_error_does_not_count_as_servin
     watch._stub = calls = Calls([SERVING, end], [], [SERVING])  # type: ignore[attr-defined]
     following = asyncio.create_task(watch.run())
     try:
-        async with asyncio.timeout(5):
-            while changes != [True, False, True]:
-                await asyncio.sleep(0.005)
+        await eventually(lambda: changes == [True, False, True], 5)
     finally:
         following.cancel()
     assert calls.num_made == 3
@@ -76,8 +75,6 @@ async def test_a_change_that_could_not_be_told_is_told_again() -> None:
     watch._stub = Calls([SERVING], [SERVING])  # type: ignore[attr-defined]
     following = Background().start("watch", watch.run)
     try:
-        async with asyncio.timeout(5):
-            while told != [True]:
-                await asyncio.sleep(0.005)
+        await eventually(lambda: told == [True], 5)
     finally:
         following.cancel()

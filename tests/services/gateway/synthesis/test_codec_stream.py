@@ -14,6 +14,7 @@ from csm.codec.v1.codec_pb2 import StreamDecodeCheckpoint
 from services.gateway.stages.errors import unreachable
 from services.gateway.synthesis.codec_stream import CodecStream
 from tests.support.fake_deployment import FakeDeployment
+from tests.support.waits import eventually
 
 
 async def test_a_codec_that_fails_while_the_engine_is_silent_leaves_no_task_behind(
@@ -25,9 +26,7 @@ async def test_a_codec_that_fails_while_the_engine_is_silent_leaves_no_task_behi
     with pytest.raises(grpc.aio.AioRpcError):
         async for _ in tts.StreamSynthesize(stream_request):
             pass
-    async with asyncio.timeout(60):
-        while "_consume_request_iterator" in str(asyncio.all_tasks()):
-            await asyncio.sleep(0.01)
+    await eventually(lambda: "_consume_request_iterator" not in str(asyncio.all_tasks()))
 
 
 async def test_a_call_that_fails_while_its_stream_is_cancelled_again_leaves_no_traceback(

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from services.gateway.synthesis.listener import Listener
-from tests.support.virtual_time import settle
+from tests.support.waits import settle
 
 
 class Caller:

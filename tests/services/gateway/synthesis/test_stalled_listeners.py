@@ -14,6 +14,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc
 from services.common.rpc.status import StatusError
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
 from tests.support.fake_stages import FRAME_SAMPLES, numbered_audio
+from tests.support.waits import eventually
 
 Code = grpc.StatusCode
 FRAMES = 200
@@ -60,9 +61,7 @@ async def stalled(
     calls = [connect().StreamSynthesize(request) for _ in range(count)]
     for call in calls:
         await call.read()
-    async with asyncio.timeout(20):
-        while slots(deployment, "given_back") < before + count:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: slots(deployment, "given_back") >= before + count, 20)
     return calls
 
 

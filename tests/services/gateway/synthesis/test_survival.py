@@ -25,6 +25,7 @@ from tests.services.gateway.synthesis.lost_stages import (
 from tests.support.clock import Clock
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
 from tests.support.fake_stages import FRAME_SAMPLES, numbered_audio
+from tests.support.waits import eventually
 
 Code = grpc.StatusCode
 
@@ -87,12 +88,9 @@ async def test_codec_killed_before_its_last_word_goes_unheard(
     pause(deployment.engines, FRAMES)
     call = tts.StreamSynthesize(stream_request)
     engine = await paused(deployment.engines)
-    async with asyncio.timeout(60):
-        while not any(codec.calls for codec in deployment.codecs):
-            await asyncio.sleep(0.01)
-        index = 0 if deployment.codecs[0].calls else 1
-        while deployment.codecs[index].calls[0].frame_count < FRAMES:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: any(codec.calls for codec in deployment.codecs))
+    index = 0 if deployment.codecs[0].calls else 1
+    await eventually(lambda: deployment.codecs[index].calls[0].frame_count >= FRAMES)
     await deployment.codec_servers[index].drain(0)
     go_on([deployment.engines[engine]])
     await assert_undisturbed(call)
@@ -118,8 +116,7 @@ async def test_a_stream_waits_for_room_at_a_full_engine(
     other = deployment.engines[1 - await paused(deployment.engines)]
     other.refusal = EngineBusyError("The queue is full.")
     await kill_engine(deployment)
-    while len(other.calls) < 3:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: len(other.calls) >= 3)
     other.refusal = None
     await assert_undisturbed(call)
 
@@ -266,9 +263,7 @@ async def test_cancel_during_a_failover_frees_everything(
         await codec.calls[0].ended.wait()
     assert codec.calls[0].error != ""
     running = deployment.gateway.server.metrics.registry.get_sample_value
-    async with asyncio.timeout(60):
-        while running("tts_running_requests"):
-            await asyncio.sleep(0.01)
+    await eventually(lambda: not running("tts_running_requests"))
     assert failovers(deployment, "engine", "resumed") == failovers(deployment, "engine", "failed") == 0
 
 

@@ -10,6 +10,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from tests.services.gateway.synthesis.lost_stages import FRAMES, assert_undisturbed, go_on, pause, paused
 from tests.support.fake_deployment import failure, fake_deployment
+from tests.support.waits import eventually
 
 
 async def test_a_stream_of_a_conversation_looks_for_an_engine_that_fits(
@@ -33,9 +34,7 @@ async def test_a_stream_of_a_conversation_looks_for_an_engine_that_fits(
             engine.may_start.clear()
         go_on(left)
         await running.engine_servers[lost].drain(0)
-        async with asyncio.timeout(60):
-            while not any(engine.calls for engine in left):
-                await asyncio.sleep(0.01)
+        await eventually(lambda: any(engine.calls for engine in left))
         next(engine for engine in left if engine.calls).info.weights_digest = "other"
         for engine in left:
             engine.may_start.set()

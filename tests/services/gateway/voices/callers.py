@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import struct
-import wave
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +17,7 @@ from services.common.rpc import status
 from services.common.rpc.status import StatusError
 from services.gateway.auth.tokens import digest_of
 from tests.support.fake_deployment import FakeDeployment, fake_deployment
+from tests.support.wav import wav_of
 
 NAMES = ("shop", "radio", "tv")
 
@@ -95,11 +94,7 @@ def recording(seconds: float = 2.0) -> tts_pb2.TurnAudio:
 
 
 def wav(seconds: float = 2.0, rate_hz: int = 8000) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as writer:
-        writer.setparams((1, 2, rate_hz, 0, "NONE", ""))
-        writer.writeframes(b"".join(_samples(round(seconds * rate_hz))))
-    return file.getvalue()
+    return wav_of(b"".join(_samples(round(seconds * rate_hz))), rate_hz)
 
 
 def _samples(count: int) -> Iterator[bytes]:

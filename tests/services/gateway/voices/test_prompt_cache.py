@@ -13,7 +13,7 @@ from services.gateway.voices import prompts
 from services.gateway.voices.prompts import PromptCache
 from services.gateway.voices.voice import Prompt
 from tests.support.fake_stages import fake_frames, fake_identity
-from tests.support.virtual_time import settle
+from tests.support.waits import settle
 
 CATALOG = Catalog(engine_pb2.GetModelInfoResponse(), codec_pb2.GetCodecInfoResponse(codec=fake_identity()))
 

@@ -9,6 +9,7 @@ import httpx
 
 from tests.support.door.fake_door import FakeDoor, fake_door
 from tests.support.fake_stages import numbered_audio
+from tests.support.waits import eventually
 
 SPEECH = "/v1/audio/speech"
 PER_CONNECTION = 2
@@ -17,9 +18,7 @@ PER_CONNECTION = 2
 async def speaking(door: FakeDoor, body: dict[str, Any], count: int) -> list[asyncio.Task[httpx.Response]]:
     """So many requests, once all of them have reached the engine."""
     asked = [asyncio.create_task(door.client.post(SPEECH, json=body)) for _ in range(count)]
-    async with asyncio.timeout(20):
-        while len(door.behind.engine.calls) < count:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: len(door.behind.engine.calls) >= count, 20)
     return asked
 
 
@@ -56,9 +55,7 @@ async def test_calls_that_fail_or_whose_caller_leaves_give_their_place_back(body
         (asking,) = await speaking(door, body, 1)
         assert sum(pool.num_calls) == 1
         asking.cancel()
-        async with asyncio.timeout(20):
-            while sum(pool.num_calls):
-                await asyncio.sleep(0.01)
+        await eventually(lambda: not sum(pool.num_calls), 20)
 
 
 async def test_one_connection_is_enough_for_calls_one_after_another(door: FakeDoor, body: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """A caller in bare HTTP/2 that sends most of a message and then nothing, which no gRPC library does.
 
-    python -m tests.support.half_messages HOST:PORT FROM PATH STREAMS BYTES [FIRST]
+    python -m tests.support.network.half_messages HOST:PORT FROM PATH STREAMS BYTES [FIRST]
 
 Opens STREAMS calls of PATH from the address FROM. Each sends FIRST, a message in hexadecimal, and then all but 1 KiB of
 a message of BYTES. Prints how many bytes the server has taken of them together and, when its input ends, how many calls

@@ -1,0 +1,22 @@
+"""Networks that read tones as symbols."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from torch import Tensor, nn
+
+from csm_codec.watermark.networks.silentcipher import SilentCipher
+
+
+class _ToneReader(nn.Module):
+    """A message decoder for tones: a symbol is how strong its bin is, beside noise in the others."""
+
+    def forward(self, carrier: Tensor) -> Tensor:
+        return 50 * carrier[:, :, [4, 8, 12, 16, 20]]
+
+
+@pytest.fixture(scope="module")
+def tone_scheme(silentcipher: SilentCipher) -> SilentCipher:
+    return replace(silentcipher, message_decoder=_ToneReader())
