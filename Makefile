@@ -37,6 +37,7 @@ CSM_MINUTES ?= 370
 ENCODER_MINUTES ?= 50
 ENCODER_TEXTS ?= 800
 PYTEST := $(BIN)/python -m pytest
+COMPILED := TRITON_INTERPRET=0 $(PYTEST) tests/compiled
 TEST_PROCESSES ?= 2
 PACKAGES := csm_engine csm_codec csm_bundle csm_text services csm_client
 API_IMAGE := protos/api.binpb
@@ -56,12 +57,14 @@ serve: $(STAMPS)/run $(ASKED)
 	@$(BIN)/python -m services.all_in_one --bundle '$(BUNDLE)'
 
 # Each process begins with a half of the tests, so that most of what tests share is made once, and ends with what the
-# other one has left.
+# other one has left. A process either interprets kernels or compiles them.
 test: $(STAMPS)/dev
 	$(PYTEST) -n $(TEST_PROCESSES) --dist worksteal
+	$(COMPILED) -n $(TEST_PROCESSES) --dist worksteal -m 'compiled and not slow'
 
 test-slow: $(STAMPS)/dev
-	$(PYTEST) -m slow
+	$(PYTEST) -m 'slow and not compiled'
+	$(COMPILED) -m 'compiled and slow'
 
 test-gpu: $(STAMPS)/dev
 	TRITON_INTERPRET=0 $(PYTEST) -m gpu
