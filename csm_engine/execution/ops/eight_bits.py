@@ -3,7 +3,7 @@ Importing needs triton.
 
 Triton's own conversion goes through float16 and float32, one weight at a time, in a unit of the multiprocessor that
 takes 16 a clock: with it, our products over eight bits took as long as over sixteen on an H100. These instructions have
-not run on a device; a test runs them one by one.
+not run on a device; tests run them one by one, and within products as compiled.
 """
 
 from __future__ import annotations

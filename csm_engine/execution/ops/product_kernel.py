@@ -9,7 +9,8 @@ are the same among batches of one row block only (measured on an H100).
 
 The squares of a norm have a load of their own. Where one load of x fed them and an asynchronous product (`wgmma`),
 Triton gave x a buffer less than the weights, and the copy of a later block went into the one that the product still
-read: wrong results on an H100. With two loads x has as many buffers; this has not run on a device. Needs triton.
+read: wrong results on an H100. With two loads x has as many buffers, and the compiled code is right on a CPU
+(tests/compiled); it has not run on a device. Needs triton.
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ class TileShape:
 # bits the tile of (8192, 1024) for 64 rows is another, for the measured one spilled registers: those have NOT run on a
 # device. With the splits over programs, TileShape(64, 64, 128, 4, 1, 4, 6) of (1024, 8192), products with a norm were
 # wrong by 12 to 14 % on an H100 at 33, 64 and 128 rows, differently from run to run, and right at 1 and 16. By the
-# compiled code it was the norm, not the splits: see product_kernel.py. Times are from before that was changed.
+# compiled code, run on a CPU (tests/compiled), it was the norm, not the splits: see product_kernel.py. Times are from
+# before that was changed.
 MEASURED: dict[tuple[int, int, bool, int], dict[int, TileShape]] = {
     (8192, 1024, True, 2): {16: TileShape(64, 16, 128, 1, 1, 4, 3), 64: TileShape(64, 64, 128, 1, 1, 4, 3)},
     (1024, 8192, False, 2): {16: TileShape(64, 16, 128, 4, 1, 4, 6), 64: TileShape(64, 64, 128, 4, 4, 4, 4)},
