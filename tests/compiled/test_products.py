@@ -34,11 +34,13 @@ def few_steps(shape: TileShape) -> int:
     return shape.splits * shape.width_block * (shape.stages + 2)
 
 
-def check(rows: int, tile: Tile, quantization: Quantization, *, norm: bool, seed: int = 0) -> None:
-    """Two tiles of outputs, the second of which is not whole."""
+def check(
+    rows: int, tile: Tile, quantization: Quantization, *, norm: bool, seed: int = 0, outputs_less: int = 0
+) -> None:
+    """Two tiles of outputs; outputs_less: how many the second one lacks."""
     outputs, width, gated, weight_bytes = tile
     shape = tile_shape(outputs, width, rows, gated=gated, weight_bytes=weight_bytes)
-    width, outputs = min(width, few_steps(shape)), 2 * shape.output_block
+    width, outputs = min(width, few_steps(shape)), 2 * shape.output_block - outputs_less
     x, weight = random(rows, width), random(outputs * (1 + gated), width, seed=1) * width**-0.5
     matrix = Matrix(weight) if quantization == "none" else quantized(weight, quantization)
     residual = random(rows, outputs, seed=2)
@@ -76,6 +78,17 @@ KINDS: dict[str, tuple[int, Tile, Quantization, bool]] = {
 def test_a_tile_of_each_kind_gives_its_twin_s_product(kind: str) -> None:
     rows, tile, quantization, norm = KINDS[kind]
     check(rows, tile, quantization, norm=norm)
+
+
+@pytest.mark.parametrize("tile", [(8192, 1024, True, 2), (1536, 1024, False, 1)], ids=str)
+def test_a_tile_that_is_not_whole(tile: Tile) -> None:
+    check(17, tile, "none" if tile[3] == 2 else "int8", norm=True, outputs_less=5)
+
+
+def test_a_kernel_that_starts_early_asks_for_its_own_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`dependent_launch`: of weights, only what is in the matrix is asked for."""
+    monkeypatch.setattr(triton_ops, "dependent_launch", True)
+    check(33, (8192, 1024, True, 2), "none", norm=True)
 
 
 @pytest.mark.slow
