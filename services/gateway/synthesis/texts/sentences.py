@@ -22,6 +22,7 @@ _GOES_ON = re.compile(
     r"|Messrs|Insp|Det|Fr)\.[ \t]*"
     r"|[A-HJ-Z]\.[ \t]*|[A-Z]{2,4}\.)$|^\s*(?:(?i:step|chapter|part) )?\d{1,3}\.[ \t]*$"
 )
+_WITHIN = ("/", ".", "_")  # signs that begin no sentence
 _GOES_ON_SMALL = re.compile(  # before a small letter or a figure
     r"(?:^|[^A-Za-z.])(?i:tbsp|tsp|max|min|est|ste|apt|mon|tues?|wed|thurs?|fri|sat|sun|jan|feb|aug|sept"
     r"|oct|nov|dec)\.[ \t]*$"
@@ -58,11 +59,13 @@ def _joined(sentences: list[str]) -> list[str]:
     """Sentences that go on behind an abbreviation, as one."""
     joined: list[str] = []
     for sentence in sentences:
-        before, first = joined[-1][-24:] if joined else "", sentence[0]
+        before, first = joined[-1][-24:] if joined else "", sentence[:1]
         small = first.islower() or first.isdigit()
-        glued = before and not before[-1].isspace() and (small or first in "/._" or before[-2:-1] in ("", " "))
+        glued = (
+            before and not before[-1].isspace() and (small or first in _WITHIN or before[-2:-1] in ("", " "))
+        )
         goes_on = glued or _GOES_ON.search(before) or (small and _GOES_ON_SMALL.search(before))
-        if goes_on and not first.isspace():
+        if goes_on and first.strip():
             joined[-1] += sentence
         else:
             joined.append(sentence)

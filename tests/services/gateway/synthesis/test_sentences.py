@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from services.gateway.synthesis.texts.sentences import LONGEST, SentenceCutter
+from services.gateway.synthesis.texts.words import has_words
 
 
 def cut(text: str, size: int = 1, language: str = "en") -> list[str]:
@@ -89,3 +92,18 @@ def test_a_sentence_without_an_end_is_cut_where_it_can_be(word: str) -> None:
     assert "".join(sentences).replace(" ", "") == text.replace(" ", "")
     if word != "x":
         assert all(sentence.endswith(word.strip()) for sentence in sentences)
+
+
+@given(st.lists(st.text(st.sampled_from("aT. 1/_'\n\tDr"), max_size=6) | st.text(max_size=6), max_size=8))
+@settings(max_examples=200, deadline=None, database=None)
+def test_pieces_of_any_kind_are_cut_and_none_is_lost(pieces: list[str]) -> None:
+    """Empty ones too, as of a flush before the first word. Spaces at ends, and parts without words, are dropped."""
+    cutter, sentences = SentenceCutter("en"), list[str]()
+    for piece in pieces:
+        sentences += cutter.push(piece)
+    sentences += cutter.flush()
+    rest = "".join(pieces)
+    for sentence in sentences:
+        before, found, rest = rest.partition(sentence)
+        assert found and not has_words(before)
+    assert not has_words(rest)
