@@ -61,9 +61,7 @@ def _joined(sentences: list[str]) -> list[str]:
     for sentence in sentences:
         before, first = joined[-1][-24:] if joined else "", sentence[:1]
         small = first.islower() or first.isdigit()
-        glued = (
-            before and not before[-1].isspace() and (small or first in _WITHIN or before[-2:-1] in ("", " "))
-        )
+        glued = before and not before[-1].isspace() and (small or first in _WITHIN or before[-2:-1] in ("", " "))
         goes_on = glued or _GOES_ON.search(before) or (small and _GOES_ON_SMALL.search(before))
         if goes_on and first.strip():
             joined[-1] += sentence
