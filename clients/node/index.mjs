@@ -2,8 +2,6 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { status } from '@grpc/grpc-js';
-
 import { openApi } from './api.mjs';
 import { boolean, checkOptions, checkValue, number, object, string } from './checks.mjs';
 import { detectMessages, detectRequest } from './requests/detection.mjs';
@@ -135,17 +133,13 @@ export class Client {
   #ask(service, method, message, { deadline = this.#until(), waitForReady = false } = {}) {
     const metadata = this.#announcing(service, method, message);
     metadata.setOptions({ waitForReady });
-    return new Promise((resolve, reject) => {
-      const done = (error, answer) => (error ? reject(error) : resolve(answer));
-      service[method](message, metadata, { deadline }, done);
-    });
+    return answerOf((done) => service[method](message, metadata, { deadline }, done));
   }
 
   // The answer to many messages, which are taken as the server takes them. What making them throws ends the call.
   async #tell(service, method, messages) {
     let call;
-    const answer = new Promise((resolve, reject) => {
-      const done = (error, response) => (error ? reject(error) : resolve(response));
+    const answer = answerOf((done) => {
       call = service[method](this.#metadata.clone(), { deadline: this.#until() }, done);
     });
     const write = async () => {
@@ -168,14 +162,12 @@ export class Client {
   async #askUntilAnswered(service, method, message) {
     const [nothing, deadline] = [new Heard(), this.#until()];
     const losses = new Losses(this.#resumes, deadline);
-    let lost;
-    for (;;) {
+    for (let waitForReady = false; ; waitForReady = true) {
       try {
-        return await this.#ask(service, method, message, { deadline, waitForReady: lost !== undefined });
+        return await this.#ask(service, method, message, { deadline, waitForReady });
       } catch (error) {
         const delay = losses.delayAfter(error, nothing);
-        if (delay === undefined) throw error.code === status.DEADLINE_EXCEEDED ? lost ?? error : error;
-        lost = error; // when no other server comes, the caller is told of the loss and not of the wait
+        if (delay === undefined) throw losses.told(error);
         await sleep(delay);
       }
     }
@@ -216,4 +208,11 @@ export class Client {
   #until() {
     return Date.now() + 1000 * this.#deadlineSeconds;
   }
+}
+
+// begin: makes a call that gives its one answer to the function
+function answerOf(begin) {
+  return new Promise((resolve, reject) => {
+    begin((error, answer) => (error ? reject(error) : resolve(answer)));
+  });
 }

@@ -141,6 +141,7 @@ const soundOf = ({ modelVersion, seed, voice, audioFormat }) => JSON.stringify([
 export class Losses {
   #recent = []; // times
   #samples = -1; // that had been heard at the last one
+  #lost; // the last loss
   #most;
   #until;
 
@@ -162,7 +163,13 @@ export class Losses {
     if (!isLost || count >= this.#most || now + delay >= this.#until) return undefined;
     this.#recent.push(now);
     this.#samples = samples;
+    this.#lost = error;
     return delay;
+  }
+
+  // What the caller is told of an end: of the loss, and not of the wait, when no other server came.
+  told(error) {
+    return error.code === status.DEADLINE_EXCEEDED ? this.#lost ?? error : error;
   }
 }
 

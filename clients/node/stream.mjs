@@ -2,8 +2,6 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { status } from '@grpc/grpc-js';
-
 import { Heard } from './resuming.mjs';
 
 // One utterance. Iterate over it once, for the bytes of its audio; leaving the loop cancels the call.
@@ -51,7 +49,6 @@ export class SpeechStream {
     if (this.#call !== undefined) throw new Error('A stream is iterated over once; another call says the text again.');
     this.#call = this.#begin();
     if (this.#left) this.#call.cancel(); // `cancel` came before
-    let lost;
     try {
       for (;;) {
         try {
@@ -60,9 +57,8 @@ export class SpeechStream {
         } catch (error) {
           const ended = this.#left || this.#writer?.error !== undefined;
           const delay = ended ? undefined : this.#losses.delayAfter(error, this.#heard);
-          if (delay === undefined) throw error.code === status.DEADLINE_EXCEEDED ? lost ?? error : error;
+          if (delay === undefined) throw this.#losses.told(error);
           if (this.#writer?.isKept === false) throw tooLong(error);
-          lost = error; // when no other server comes, the caller is told of the loss and not of the wait
           await sleep(delay);
           if (this.#left) throw error;
         }
