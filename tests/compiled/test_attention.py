@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
 pytest.importorskip("triton", reason="triton comes with CUDA builds of torch and with requirements/dev.txt")
 
@@ -14,19 +13,10 @@ from csm_engine.execution.ops.prompt import prompt_launches  # noqa: E402
 from csm_engine.scheduling.buckets import in_tiles  # noqa: E402
 from tests.support.kernels.ptx.launches import compiled_kernels  # noqa: E402
 from tests.support.kernels.random_rope import random_rope  # noqa: E402
+from tests.support.kernels.twins import assert_close, random  # noqa: E402
 
 BF16 = torch.bfloat16
 HEADS, KV_HEADS, HEAD_DIM = 8, 2, 64  # four query heads of a key head, as in csm-1b
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(BF16)
-
-
-def assert_close(ours: Tensor, expected: Tensor) -> None:
-    ours, expected = ours.float(), expected.float()
-    assert ours.isfinite().all()
-    assert (ours - expected).norm() <= 1e-2 * expected.norm()
 
 
 @pytest.mark.parametrize("cached", [BF16, FLOAT8], ids=["bf16", "float8"])
@@ -39,9 +29,9 @@ def test_backbone_attention_at_every_kind_of_position(cached: torch.dtype) -> No
     with compiled_kernels() as ran:
         ours = triton_ops.backbone_attention(qkv, ours_keys, ours_values, slots, positions, rope, HEADS)
     assert ran == ["backbone_attention_kernel"]
-    assert_close(ours, expected)
-    assert_close(ours_keys, keys)
-    assert_close(ours_values, values)
+    assert_close(ours, expected, 1e-2)
+    assert_close(ours_keys, keys, 1e-2)
+    assert_close(ours_values, values, 1e-2)
 
 
 @pytest.mark.parametrize("members", [1, 4])  # query heads of a program
@@ -55,9 +45,9 @@ def test_depth_attention_at_every_kind_of_position(members: int) -> None:
         expected = torch_ops.depth_attention(qkv, keys, values, position, rope, heads)
         with compiled_kernels():
             ours = triton_ops.depth_attention(qkv, ours_keys, ours_values, position, rope, heads, members=members)
-        assert_close(ours, expected)
-        assert_close(ours_keys, keys)
-        assert_close(ours_values, values)
+        assert_close(ours, expected, 1e-2)
+        assert_close(ours_keys, keys, 1e-2)
+        assert_close(ours_values, values, 1e-2)
 
 
 @pytest.mark.parametrize("cached", [BF16, FLOAT8], ids=["bf16", "float8"])
@@ -79,6 +69,6 @@ def test_prompts_of_one_pass_are_written_and_attend_each_to_its_own_slot(cached:
         prompt_launches.write_rows(qkv, ours_keys, ours_values, *where, rope, HEADS)
         ours = prompt_launches.prompt_attention(qkv, ours_keys, ours_values, *where, rope, HEADS)
     assert ran == ["write_rows_kernel", "prompt_attention_kernel"]
-    assert_close(ours[real], expected[real])
-    assert_close(ours_keys[:4], keys[:4])
-    assert_close(ours_values[:4], values[:4])
+    assert_close(ours[real], expected[real], 1e-2)
+    assert_close(ours_keys[:4], keys[:4], 1e-2)
+    assert_close(ours_values[:4], values[:4], 1e-2)

@@ -4,9 +4,10 @@ programs, which wait at its barriers, against its phases.
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
-from torch import Tensor
 
 pytest.importorskip("triton", reason="triton comes with CUDA builds of torch and with requirements/dev.txt")
 
@@ -15,8 +16,9 @@ from csm_engine.execution.ops.depth.depth_launches import DepthKernel, phases_of
 from csm_engine.execution.weights import PackedWeights, pack, stack_depth  # noqa: E402
 from csm_engine.model.loader import random_model  # noqa: E402
 from tests.csm_engine.execution.ops.test_depth_frame import SHORT, SMALL, WIDE  # noqa: E402
-from tests.support.kernels.depth_frame import Frame, check_phases, new_frame  # noqa: E402
+from tests.support.kernels.depth_frame import check_phases, left_in, new_frame  # noqa: E402
 from tests.support.kernels.ptx.launches import compiled_kernels  # noqa: E402
+from tests.support.kernels.twins import assert_rows_close  # noqa: E402
 
 PROGRAMS = 3
 CONFIGS = {"small": SMALL, "short": SHORT, "wide": WIDE}
@@ -37,20 +39,6 @@ def kernel_of(weights: PackedWeights) -> DepthKernel:
     return DepthKernel(weights.stacked_depth, programs=PROGRAMS)
 
 
-def assert_close(ours: Tensor, expected: Tensor) -> None:
-    ours, expected = ours.float(), expected.float()
-    assert ours.isfinite().all()
-    error = (ours - expected).norm(dim=-1) / expected.norm(dim=-1).clamp_min(1e-6)
-    assert error.max() <= 3e-2, f"row {int(error.flatten().argmax())} is off by {error.max():.0%}"
-
-
-def left_in(kernel: DepthKernel, frame: Frame) -> list[Tensor]:
-    """The codes, and what a frame leaves in the buffers of its rows."""
-    buffers, rows = kernel.buffers(frame.rows), frame.rows
-    parts = (buffers.x, buffers.square, buffers.qkv, buffers.attended, buffers.inner, buffers.logits)
-    return [frame.drawing.codes.clone(), *(part[:rows].clone() for part in parts), buffers.cache.clone()]
-
-
 @torch.inference_mode()
 @pytest.mark.parametrize(("config", "quantization", "rows"), ALL_CASES)
 def test_phases_equal_their_twins_and_one_launch_equals_the_phases(
@@ -59,7 +47,7 @@ def test_phases_equal_their_twins_and_one_launch_equals_the_phases(
     weights = weights_of(config, quantization)
     frame, kernel = new_frame(weights, rows), kernel_of(weights)
     with compiled_kernels():
-        checked = check_phases(kernel, weights, frame, assert_close)
+        checked = check_phases(kernel, weights, frame, partial(assert_rows_close, tolerance=3e-2))
     stack = CONFIGS[config].depth_decoder
     assert sum(checked.values()) == len(list(phases_of(stack.num_layers, CONFIGS[config].num_codebooks)))
     by_phases = left_in(kernel, frame)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
 pytest.importorskip("triton", reason="triton comes with CUDA builds of torch and with requirements/dev.txt")
 
@@ -13,20 +12,10 @@ from csm_engine.execution.ops import dispatch as ops  # noqa: E402
 from csm_engine.execution.ops import triton_ops  # noqa: E402
 from csm_engine.execution.ops.tile_shapes import MEASURED, TileShape, tile_shape  # noqa: E402
 from tests.support.kernels.ptx.launches import compiled_kernels  # noqa: E402
+from tests.support.kernels.twins import assert_rows_close, random  # noqa: E402
 
 BF16 = torch.bfloat16
 Tile = tuple[int, int, bool, int]
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(BF16)
-
-
-def assert_close(ours: Tensor, expected: Tensor) -> None:
-    """Each row within 2 % of its twin."""
-    assert ours.isfinite().all()
-    error = (ours.float() - expected.float()).norm(dim=1) / expected.float().norm(dim=1)
-    assert error.max() <= 2e-2, f"row {int(error.argmax())} is off by {error.max():.2%}"
 
 
 def few_steps(shape: TileShape) -> int:
@@ -57,7 +46,7 @@ def check(
         else:
             ours = triton_ops.product(x, fused, added=residual.clone(), shape=shape)
     assert ran == ["product_kernel"]
-    assert_close(ours, expected)
+    assert_rows_close(ours, expected, 2e-2)
 
 
 # A tile of each kind: with `mma` and `wgmma`, whole sums and splits over programs, two and one bytes a weight.
@@ -105,7 +94,7 @@ def test_every_measured_tile_gives_its_twin_s_product(tile: Tile, rows: int, aro
 
 @pytest.mark.parametrize("rows", [1, 16])
 def test_bits_of_a_row_do_not_depend_on_the_batch(rows: int) -> None:
-    """Of a product that is added, at every kind of tile."""
+    """Of a product without a norm: the same in a small batch and among 64 rows."""
     weight, x = random(64, 512, seed=1), random(64, 512)
     with compiled_kernels():
         alone = triton_ops.product(x[:rows].clone(), Matrix(weight, fused=True))

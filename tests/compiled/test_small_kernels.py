@@ -7,7 +7,6 @@ from dataclasses import fields
 
 import pytest
 import torch
-from torch import Tensor
 
 pytest.importorskip("triton", reason="triton comes with CUDA builds of torch and with requirements/dev.txt")
 
@@ -18,17 +17,9 @@ from csm_engine.execution.sampler import SamplingRows  # noqa: E402
 from csm_engine.execution.slot_state import SlotState  # noqa: E402
 from csm_engine.types import SamplingParams  # noqa: E402
 from tests.support.kernels.ptx.launches import compiled_kernels  # noqa: E402
+from tests.support.kernels.twins import assert_close, random  # noqa: E402
 
 BF16 = torch.bfloat16
-
-
-def random(*shape: int, seed: int = 0, dtype: torch.dtype = BF16) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
-
-
-def assert_close(ours: Tensor, expected: Tensor) -> None:
-    assert ours.isfinite().all()
-    assert (ours.float() - expected.float()).norm() <= 1e-2 * expected.float().norm()
 
 
 def test_rms_norm_and_silu() -> None:
@@ -36,8 +27,8 @@ def test_rms_norm_and_silu() -> None:
     with compiled_kernels() as ran:
         ours = triton_ops.rms_norm(x, weight, 1e-5), triton_ops.silu_mul(gate_up)
     assert ran == ["rms_norm_kernel", "silu_mul_kernel"]
-    assert_close(ours[0], torch_ops.rms_norm(x, weight, 1e-5))
-    assert_close(ours[1], torch_ops.silu_mul(gate_up))
+    assert_close(ours[0], torch_ops.rms_norm(x, weight, 1e-5), 1e-2)
+    assert_close(ours[1], torch_ops.silu_mul(gate_up), 1e-2)
 
 
 def test_embeddings_of_a_pass() -> None:
@@ -45,7 +36,7 @@ def test_embeddings_of_a_pass() -> None:
     audio, text = random(4 * 35, 128), random(50, 128, seed=1)
     with compiled_kernels():
         ours = prompt_launches.embed(ids, audio, text, 35)
-    assert_close(ours, torch_ops.embed(ids, audio, text, 35))
+    assert_close(ours, torch_ops.embed(ids, audio, text, 35), 1e-2)
 
 
 @pytest.mark.parametrize("dtype", [BF16, torch.float32], ids=str)
@@ -88,4 +79,4 @@ def test_slots_are_gathered_and_advanced_as_their_twins() -> None:
     assert torch.equal(advanced[:, :-1], codes.to(torch.int16))
     for name in ("position", "frame", "active", "max_frames"):
         assert torch.equal(getattr(state, name)[:pad], getattr(twin, name)[:pad]), name
-    assert_close(state.next_embedding[:pad], twin.next_embedding[:pad])
+    assert_close(state.next_embedding[:pad], twin.next_embedding[:pad], 1e-2)

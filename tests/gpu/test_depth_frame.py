@@ -7,6 +7,7 @@ use of the device, so these tests are a part of the lease of their own.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -23,7 +24,8 @@ from csm_engine.model.loader import random_model  # noqa: E402
 from csm_engine.types import SamplingParams  # noqa: E402
 from tests.csm_engine.execution.ops.test_depth_frame import SMALL  # noqa: E402
 from tests.gpu.device import DEVICE, ON_GPU, times  # noqa: E402
-from tests.support.kernels.depth_frame import Frame, check_phases, new_frame  # noqa: E402
+from tests.support.kernels.depth_frame import Frame, check_phases, left_in, new_frame  # noqa: E402
+from tests.support.kernels.twins import assert_rows_close  # noqa: E402
 
 FULL = replace(
     SHAPES["csm-1b"], backbone=SHAPES["csm-1b-shallow"].backbone, text_vocab_size=320
@@ -46,25 +48,16 @@ def kernel(weights: PackedWeights) -> DepthKernel:
     return DepthKernel(weights.stacked_depth, programs=PROGRAMS)
 
 
-def assert_close(ours: Tensor, expected: Tensor) -> None:
-    ours, expected = ours.float().cpu(), expected.float()
-    assert ours.isfinite().all()
-    error = (ours - expected).norm(dim=-1) / expected.norm(dim=-1).clamp_min(1e-6)
-    assert error.max() <= 3e-2, f"row {int(error.flatten().argmax())} is off by {error.max():.0%}"
-
-
-def made(kernel: DepthKernel, frame: Frame) -> tuple[Tensor, ...]:
+def made(kernel: DepthKernel, frame: Frame) -> list[Tensor]:
     """The codes and what one launch leaves in the buffers of rows that it writes."""
-    codes = kernel.frame(frame.first, frame.fed, frame.drawing)
-    buffers, rows = kernel.buffers(frame.rows), frame.rows
-    left = (buffers.x, buffers.square, buffers.qkv, buffers.attended, buffers.inner, buffers.logits)
-    return (codes, *(part[:rows].clone() for part in left), buffers.keys.clone(), buffers.values.clone())
+    kernel.frame(frame.first, frame.fed, frame.drawing)
+    return left_in(kernel, frame)
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("rows", [1, 17, 64])
 def test_every_phase_equals_its_twin(weights: PackedWeights, kernel: DepthKernel, rows: int) -> None:
-    checked = check_phases(kernel, weights, new_frame(weights, rows), assert_close)
+    checked = check_phases(kernel, weights, new_frame(weights, rows), partial(assert_rows_close, tolerance=3e-2))
     assert sum(checked.values()) == len(list(phases_of(LAYERS, CONFIG.num_codebooks)))
 
 
@@ -75,10 +68,7 @@ def test_one_launch_equals_its_phases_to_the_bit(weights: PackedWeights, kernel:
     phases = frame.again()
     for _ in kernel.frame_by_phases(phases.first, phases.fed, phases.drawing):
         pass
-    buffers = kernel.buffers(rows)
-    left = (buffers.x, buffers.square, buffers.qkv, buffers.attended, buffers.inner, buffers.logits)
-    expected = (phases.drawing.codes, *(part[:rows].clone() for part in left), buffers.keys.clone(),
-                buffers.values.clone())  # fmt: skip
+    expected = left_in(kernel, phases)
     for _ in times(50):  # a race does not show every time
         for ours, theirs in zip(made(kernel, frame.again()), expected, strict=True):
             assert torch.equal(ours, theirs)

@@ -21,6 +21,7 @@ from csm_engine.execution.sampler import SamplingRows  # noqa: E402
 from csm_engine.scheduling.buckets import in_tiles  # noqa: E402
 from tests.gpu.device import ON_GPU, put, row_by_row, times  # noqa: E402
 from tests.support.kernels.random_rope import random_rope  # noqa: E402
+from tests.support.kernels.twins import assert_close, random  # noqa: E402
 
 BF16 = torch.bfloat16
 BACKBONE = {"heads": 32, "kv_heads": 8, "head_dim": 64}
@@ -28,21 +29,11 @@ DEPTH = {"heads": 8, "kv_heads": 2, "head_dim": 128}
 BATCHES = (16, 20, 32, 33, 64, 128, 200, 1024) if ON_GPU else (16, 20)
 
 
-def random(*shape: int, seed: int = 0, dtype: torch.dtype = BF16) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
-
-
 @cache  # a minute of a short lease
 def matrix_of(outputs: int, width: int, quantization: Quantization = "none") -> Matrix:
     """On the CPU; nobody changes it."""
     weight = random(outputs, width, seed=2) * width**-0.5
     return Matrix(weight) if quantization == "none" else quantized(weight, quantization)
-
-
-def assert_close(ours: Tensor, expected: Tensor, tolerance: float = 2e-2) -> None:
-    ours, expected = ours.float().cpu(), expected.float()
-    assert ours.isfinite().all()
-    assert (ours - expected).norm() <= tolerance * expected.norm()
 
 
 @pytest.mark.parametrize("width", [1024, 2048])

@@ -65,6 +65,13 @@ def new_frame(weights: PackedWeights, rows: int, seed: int = 0) -> Frame:
     return Frame(first, fed, Drawing(sampling, slots, frame, expected), expected).again()
 
 
+def left_in(kernel: DepthKernel, frame: Frame) -> list[Tensor]:
+    """The codes, and what a frame leaves in the buffers of its rows; copies."""
+    buffers, rows = kernel.buffers(frame.rows), frame.rows
+    parts = (buffers.x, buffers.square, buffers.qkv, buffers.attended, buffers.inner, buffers.logits)
+    return [frame.drawing.codes.clone(), *(part[:rows].clone() for part in parts), buffers.cache.clone()]
+
+
 def in_eight_bits(x: Tensor, block: int) -> tuple[Tensor, Tensor]:
     """x (rows, n) -> whole numbers of -127..127, and a factor for each row of `block` inputs (rows, n / block)."""
     blocks = x.float().view(len(x), -1, block)

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from tests.support.kernels.ptx.operands import ADDRESS, Reader, address_of, assigned, names_in, reader, write
-from tests.support.kernels.ptx.values import LANES, TYPES, immediate
-from tests.support.kernels.ptx.warp import EVERY, Event, Outcome, Registers, Step, Warp
-
-_LANE = np.arange(LANES)
+from tests.support.kernels.ptx.values import LANE, LANES, TYPES, immediate
+from tests.support.kernels.ptx.warp import Event, Outcome, Registers, Step, Warp
 
 
-def access(name: str, operands: Sequence[str], guarded: Reader | None) -> Step:
+def access(name: str, operands: Sequence[str], guarded: Reader) -> Step:
     kind, space, *words = name.split(".")
     if space == "param":
         return _parameter(kind, operands)
@@ -28,7 +26,7 @@ def access(name: str, operands: Sequence[str], guarded: Reader | None) -> Step:
     total = size * len(names)
 
     def load(warp: Warp, registers: Registers) -> Outcome:
-        active = EVERY if guarded is None else guarded(registers)
+        active = guarded(registers)
         addresses = address(registers)
         if space == "global":
             values = warp.memory.read(addresses, total, active)
@@ -45,7 +43,7 @@ def access(name: str, operands: Sequence[str], guarded: Reader | None) -> Step:
     readers = [reader(one, dtype) for one in names_in(value)]
 
     def store(warp: Warp, registers: Registers) -> Outcome:
-        active = EVERY if guarded is None else guarded(registers)
+        active = guarded(registers)
         if not active.any():
             return None
         addresses = address(registers)
@@ -60,18 +58,18 @@ def access(name: str, operands: Sequence[str], guarded: Reader | None) -> Step:
     return store
 
 
-def _added(operands: Sequence[str], dtype: type[np.generic], guarded: Reader | None) -> Step:
+def _added(operands: Sequence[str], dtype: type[np.generic], guarded: Reader) -> Step:
     """atom.add: a lane after the other."""
     to, where, value = operands
     address, added = address_of(where, np.uint64), reader(value, dtype)
     size = np.dtype(dtype).itemsize
 
     def step(warp: Warp, registers: Registers) -> Outcome:
-        active = EVERY if guarded is None else guarded(registers)
+        active = guarded(registers)
         addresses, values = address(registers), added(registers)
         before = np.zeros(LANES, dtype)
         for lane in np.flatnonzero(active):
-            one = _LANE == lane
+            one = LANE == lane
             old = warp.memory.read(addresses, size, one).view(dtype)[:, 0]
             before[lane] = old[lane]
             warp.memory.write(addresses, (old + values)[:, None].view(np.uint8), one)
@@ -88,14 +86,14 @@ def _parameter(kind: str, operands: Sequence[str]) -> Step:
         raise NotImplementedError(f"a parameter {where!r}")
     name = found[1]
     if kind == "ld":
-        return assigned(other, lambda registers: registers[name], None)
+        return assigned(other, lambda registers: registers[name])
     if other.startswith("%"):
         return lambda warp, registers: registers.__setitem__(name, registers[other])
     value = immediate(other, np.uint64)
     return lambda warp, registers: registers.__setitem__(name, value)
 
 
-def copy(name: str, operands: Sequence[str], guarded: Reader | None) -> Step:
+def copy(name: str, operands: Sequence[str], guarded: Reader) -> Step:
     if name == "cp.async.commit_group":
         return lambda warp, registers: warp.copies.commit()
     if name == "cp.async.wait_group":
@@ -105,7 +103,7 @@ def copy(name: str, operands: Sequence[str], guarded: Reader | None) -> Step:
         address, length = address_of(operands[0], np.uint64), reader(operands[1], np.uint32)
 
         def ask(warp: Warp, registers: Registers) -> Outcome:
-            active = EVERY if guarded is None else guarded(registers)
+            active = guarded(registers)
             for size in np.unique(length(registers)[active]):
                 warp.memory.check(address(registers), int(size), active & (length(registers) == size))
             return None
@@ -118,7 +116,7 @@ def copy(name: str, operands: Sequence[str], guarded: Reader | None) -> Step:
     read = reader(operands[3] if len(operands) > 3 else str(size), np.uint32)
 
     def start(warp: Warp, registers: Registers) -> Outcome:
-        active = EVERY if guarded is None else guarded(registers)
+        active = guarded(registers)
         warp.copies.start(to(registers), source(registers), size, read(registers), active)
         return None
 

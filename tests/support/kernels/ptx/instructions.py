@@ -12,11 +12,10 @@ from tests.support.kernels.ptx.arithmetic import Operation, operation
 from tests.support.kernels.ptx.matrices import matrix_step
 from tests.support.kernels.ptx.operands import Reader, assigned, lanes_of, names_in, reader, write
 from tests.support.kernels.ptx.text import Function, Instruction, functions_of
-from tests.support.kernels.ptx.values import LANES, TYPES, Lanes, width_of
-from tests.support.kernels.ptx.warp import EVERY, Call, Event, Jump, Kernel, Outcome, Registers, Return, Step, Warp
+from tests.support.kernels.ptx.values import LANE, LANES, TYPES, Lanes, width_of
+from tests.support.kernels.ptx.warp import Call, Event, Jump, Kernel, Outcome, Registers, Return, Step, Warp
 
 _NOTHING = ("fence", "membar", "wgmma.fence", "bar.warp", "griddepcontrol", "pragma")
-_LANE = np.arange(LANES)
 
 
 def kernel_of(text: str) -> Kernel:
@@ -76,7 +75,7 @@ def _regrouped(operands: Sequence[str]) -> Step:
             bits = 8 * whole.dtype.itemsize // len(names)
             for number, name in enumerate(names):
                 part = (whole >> whole.dtype.type(bits * number)).astype(f"u{bits // 8}")
-                write(registers, name, part, None)
+                write(registers, name, part)
             return None
 
         return apart
@@ -93,11 +92,11 @@ def _regrouped(operands: Sequence[str]) -> Step:
     return together
 
 
-def _branch(kind: str, operands: Sequence[str], function: Function, guarded: Reader | None) -> Step:
+def _branch(kind: str, operands: Sequence[str], function: Function, guarded: Reader) -> Step:
     outcome = Jump(function.labels[operands[0]]) if kind == "bra" else Return()
 
     def step(warp: Warp, registers: Registers) -> Outcome:
-        taken = EVERY if guarded is None else guarded(registers)
+        taken = guarded(registers)
         if not taken.any():
             return None
         if not taken.all():
@@ -114,15 +113,13 @@ def _among_lanes(name: str, operands: Sequence[str]) -> Step:
     value = reader(operands[1], dtype)
     if name.startswith("redux"):
         reduce = {"add": np.add, "max": np.maximum, "min": np.minimum}[name.split(".")[2]].reduce
-        return assigned(
-            operands[0], lambda registers: np.full(LANES, reduce(value(registers), dtype=dtype), dtype), None
-        )
+        return assigned(operands[0], lambda registers: np.full(LANES, reduce(value(registers), dtype=dtype), dtype))
     where, mode = reader(operands[2], np.uint32), name.split(".")[2]
     if mode not in ("bfly", "idx") or operands[3] != "31":
         raise NotImplementedError(f"{name} {operands}")
 
     def taken(registers: Registers) -> Lanes:
         other = where(registers).astype(np.int64)
-        return value(registers)[_LANE ^ other if mode == "bfly" else other % LANES]
+        return value(registers)[LANE ^ other if mode == "bfly" else other % LANES]
 
-    return assigned(operands[0], taken, None)
+    return assigned(operands[0], taken)

@@ -28,7 +28,7 @@ def matrix_step(name: str, operands: Sequence[str]) -> Step:
             rows = warp.shared.read(address(registers)[: 8 * number], 16, warp.number)
             for index, one in enumerate(names):
                 matrix = rows[8 * index : 8 * index + 8]
-                write(registers, one, tensor_cores.from_matrix(matrix, transposed=transposed), None)
+                write(registers, one, tensor_cores.from_matrix(matrix, transposed=transposed))
             return None
 
         return load
@@ -60,7 +60,7 @@ def _product(name: str, operands: Sequence[str]) -> Step:
         product = left([one(registers) for one in rows]) @ right([one(registers) for one in columns])
         product = product + tensor_cores.to_sums([one(registers) for one in before])
         for one, values in zip(names, tensor_cores.from_sums(product), strict=True):
-            write(registers, one, values, None)
+            write(registers, one, values)
         return None
 
     return step
@@ -74,7 +74,7 @@ def _group_product(name: str, operands: Sequence[str]) -> Step:
 
         def wait(warp: Warp, registers: Registers) -> Outcome:
             for register, values in warp.products.wait(most).items():
-                write(registers, register, values, None)
+                write(registers, register, values)
             return None
 
         return wait
@@ -94,7 +94,7 @@ def _group_product(name: str, operands: Sequence[str]) -> Step:
         before = [as_type(registers[one], np.float32) for one in names] if is_added(registers)[0] else None
         warp.products.start(names, before, tile, Tile(right, columns, turned[-1]))
         for one in names:
-            write(registers, one, NO_NUMBER, None)
+            write(registers, one, NO_NUMBER)
         return None
 
     return start

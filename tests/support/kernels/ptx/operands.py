@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.support.kernels.ptx.memory import SHARED_BASE
 from tests.support.kernels.ptx.text import Instruction
-from tests.support.kernels.ptx.values import LANES, Lanes, as_type, immediate, to_register, width_of
+from tests.support.kernels.ptx.values import EVERY, Lanes, as_type, immediate, to_register, width_of
 from tests.support.kernels.ptx.warp import Outcome, Registers, Step, Warp
 
 ADDRESS = re.compile(r"\[\s*([^\s+\]]+)\s*(?:\+\s*(-?\w+)\s*)?\]")
@@ -17,10 +17,14 @@ ADDRESS = re.compile(r"\[\s*([^\s+\]]+)\s*(?:\+\s*(-?\w+)\s*)?\]")
 Reader = Callable[[Registers], Lanes]
 
 
-def lanes_of(instruction: Instruction) -> Reader | None:
+def every_lane(registers: Registers) -> Lanes:
+    return EVERY
+
+
+def lanes_of(instruction: Instruction) -> Reader:
     """Which lanes take part."""
     if instruction.guard is None:
-        return None
+        return every_lane
     register, negated = instruction.guard
     return (lambda registers: ~registers[register]) if negated else (lambda registers: registers[register])
 
@@ -28,8 +32,7 @@ def lanes_of(instruction: Instruction) -> Reader | None:
 def reader(text: str, dtype: type[np.generic]) -> Reader:
     if text.startswith("%") or ":" in text:
         return lambda registers: as_type(registers[text], dtype)
-    value = np.full(LANES, SHARED_BASE, np.uint32) if text == "global_smem" else immediate(text, dtype)
-    value = as_type(value, dtype) if text == "global_smem" and np.dtype(dtype).itemsize == 4 else value
+    value = immediate(str(SHARED_BASE) if text == "global_smem" else text, dtype)
     return lambda registers: value
 
 
@@ -45,18 +48,18 @@ def names_in(text: str) -> list[str]:
     return [part.strip() for part in text.strip("{} \t").split(",")]
 
 
-def write(registers: Registers, name: str, values: Lanes, active: Lanes | None) -> None:
+def write(registers: Registers, name: str, values: Lanes, active: Lanes = EVERY) -> None:
     if name == "_":
         return
     values = to_register(values, width_of(name))
-    if active is not None and not active.all():
+    if not active.all():
         values = np.where(active, values, registers[name])
     registers[name] = values
 
 
-def assigned(name: str, value: Reader, guarded: Reader | None) -> Step:
+def assigned(name: str, value: Reader, guarded: Reader = every_lane) -> Step:
     def step(warp: Warp, registers: Registers) -> Outcome:
-        write(registers, name, value(registers), guarded and guarded(registers))
+        write(registers, name, value(registers), guarded(registers))
         return None
 
     return step

@@ -9,10 +9,9 @@ from functools import cache
 
 import numpy as np
 
-from tests.support.kernels.ptx.values import LANES, Lanes, from_bf16, halves
+from tests.support.kernels.ptx.values import LANE, Lanes, from_bf16, halves
 
-_LANE = np.arange(LANES)
-_GROUP, _MEMBER = _LANE // 4, _LANE % 4  # rows and pairs of columns
+_GROUP, _MEMBER = LANE // 4, LANE % 4  # rows and pairs of columns
 
 
 def left_bf16(registers: list[Lanes]) -> Lanes:

@@ -42,12 +42,12 @@ def functions_of(text: str) -> tuple[str, dict[str, Function]]:
     text = re.sub(r"//[^\n]*|/\*.*?\*/|^\s*\.(?:loc|file)\b[^\n]*", "", text, flags=re.DOTALL | re.MULTILINE)
     kernel, functions, place = "", dict[str, Function](), 0
     while found := _FUNCTION.search(text, place):
-        groups, place = _groups(text, found.end())
+        head, place = _head(text, found.end())
         if text[place] == ";":  # declared, defined elsewhere
             continue
         end = _end(text, place, "{", "}")
-        name = re.findall(r"[\w$]+", groups.name)[0]
-        function = Function(name, _parameters(groups.parameters), _parameters(groups.results))
+        name = re.findall(r"[\w$]+", head.name)[0]
+        function = Function(name, _parameters(head.parameters), _parameters(head.results))
         _read(function, text[place + 1 : end])
         functions[name], place = function, end
         kernel = name if found[1] == "entry" else kernel
@@ -63,7 +63,7 @@ class _Head:
     parameters: str
 
 
-def _groups(text: str, place: int) -> tuple[_Head, int]:
+def _head(text: str, place: int) -> tuple[_Head, int]:
     """What stands before a function's body, and where the body (or the semicolon of a declaration) is."""
     results = ""
     if text[place:].lstrip().startswith("("):

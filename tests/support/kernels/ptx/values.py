@@ -12,6 +12,8 @@ import torch
 Lanes = npt.NDArray[Any]
 
 LANES = 32
+LANE = np.arange(LANES)
+EVERY = np.ones(LANES, np.bool_)
 TYPES: dict[str, type[np.generic]] = {
     "pred": np.bool_,
     **dict.fromkeys(("b8", "u8"), np.uint8), "s8": np.int8,

@@ -18,8 +18,6 @@ from tests.support.kernels.ptx.products import Products
 from tests.support.kernels.ptx.text import Function
 from tests.support.kernels.ptx.values import LANES, UNSIGNED, Lanes, width_of
 
-EVERY = np.ones(LANES, np.bool_)
-
 
 class Registers(dict[str, Lanes]):
     """By name. One that nothing has written has all bits set: compiled code may read it where the value is not used."""
