@@ -31,7 +31,7 @@ class AsyncCodec:
         *,
         max_waiting: int = 0,
         on_step: Callable[[Sequence[Output], float], None] = lambda outputs, seconds: None,
-        on_cancel: Callable[[DecodeStream], None] = lambda stream: None,
+        on_end: Callable[[DecodeStream, Complete | Failed | None], None] = lambda stream, end: None,
         on_failure: Callable[[BaseException], None] = lambda error: None,
         on_stall: OnStall | None = None,
         stall_s: float = 2.5,
@@ -39,13 +39,13 @@ class AsyncCodec:
     ) -> None:
         """max_waiting: streams that may wait for a slot; on_stall, stall_s: see Pulse.
 
-        These are called on the loop: on_step with each step's outputs and duration, on_cancel with each stream that is
-        closed before its end, on_failure once if all fails.
+        These are called on the loop: on_step with each step's outputs and duration, on_end once with each stream and
+        its last output, None if it is closed before that comes, on_failure once if all fails.
         """
         self.admission = Admission(codec.num_slots, max_waiting)
         self._loop = asyncio.get_running_loop()
         self._handles: dict[DecodeStream, StreamHandle] = {}
-        self._on_step, self._on_cancel, self._on_failure = on_step, on_cancel, on_failure
+        self._on_step, self._on_end, self._on_failure = on_step, on_end, on_failure
         self._end = ""  # why the codec has ended, as reported to streams
         self.thread = CodecThread(
             codec,
@@ -83,7 +83,7 @@ class AsyncCodec:
         if self._end:
             handle.fail(CodecStoppedError(self._end))
         elif stream.ended:
-            handle.put(Failed(stream, CodecError("The codec failed in this stream's batch.")))
+            self._put(handle, Failed(stream, CodecError("The codec failed in this stream's batch.")))
         return handle
 
     def close(self, stream: DecodeStream) -> None:
@@ -92,7 +92,7 @@ class AsyncCodec:
             self.thread.cancel(stream)  # before the next one is let in, whose opening comes after this in the queue
             self.admission.leave()
             if not handle.has_end:
-                self._on_cancel(stream)
+                self._on_end(stream, None)
 
     async def stop(self) -> None:
         """Ends the thread; streams that are still open get CodecStoppedError."""
@@ -115,8 +115,13 @@ class AsyncCodec:
     def _fan_out(self, outputs: Sequence[Output], seconds: float) -> None:
         for output in outputs:
             if handle := self._handles.get(output.stream):
-                handle.put(output)
+                self._put(handle, output)
         self._on_step(outputs, seconds)
+
+    def _put(self, handle: StreamHandle, output: Output) -> None:
+        handle.put(output)
+        if not isinstance(output, Audio):
+            self._on_end(output.stream, output)
 
     def _tell_quiet_streams(self) -> None:
         for handle in self._handles.values():

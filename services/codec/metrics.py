@@ -39,19 +39,21 @@ class CodecMetrics:
 
     def observe_step(self, outputs: Sequence[Output], seconds: float) -> None:
         self._step_seconds.observe(seconds)
-        for output in outputs:
-            match output:
-                case Audio():
-                    self._frames.inc(output.num_new_frames)
-                case Complete():
-                    self._observe_end(output.stream, "complete")
-                    self._coverage.labels(output.coverage.value).inc()
-                case Failed():
-                    self._observe_end(output.stream, "failed")
+        self._frames.inc(sum(output.num_new_frames for output in outputs if isinstance(output, Audio)))
 
-    def observe_cancel(self, stream: DecodeStream) -> None:
-        """A stream that its caller, its deadline or a wrong request has ended."""
-        self._observe_end(stream, "cancelled")
+    def observe_end(self, stream: DecodeStream, end: Complete | Failed | None) -> None:
+        """Called once a stream. end: None if its caller, its deadline or a wrong request has ended it"""
+        match end:
+            case Complete():
+                outcome = "complete"
+                self._coverage.labels(end.coverage.value).inc()
+            case Failed():
+                outcome = "failed"
+            case None:
+                outcome = "cancelled"
+        self._streams.labels(outcome).inc()
+        self._decode_seconds.inc(stream.decode_s)
+        self._watermark_seconds.inc(stream.watermark_s)
 
     def observe_detection(self, detection: Detection) -> None:
         self._detections.labels(str(detection.detected).lower()).inc()
@@ -59,8 +61,3 @@ class CodecMetrics:
     def observe_encoding(self, seconds: float) -> None:
         """seconds: of audio"""
         self._encoded_seconds.inc(seconds)
-
-    def _observe_end(self, stream: DecodeStream, outcome: str) -> None:
-        self._streams.labels(outcome).inc()
-        self._decode_seconds.inc(stream.decode_s)
-        self._watermark_seconds.inc(stream.watermark_s)

@@ -54,7 +54,7 @@ async def start_codec(settings: CodecSettings) -> CodecStage:
         loaded.codec,
         max_waiting=settings.max_waiting_streams,
         on_step=codec_metrics.observe_step,
-        on_cancel=codec_metrics.observe_cancel,
+        on_end=codec_metrics.observe_end,
         on_failure=lambda error: server.fail(error),
         on_stall=lambda thread, stalled: server.set_stalled(thread, stalled),
         stall_s=settings.stall_seconds,

@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from csm.codec.v1 import codec_pb2
+from prometheus_client import CollectorRegistry
 
 from csm_bundle.errors import CodecError, CodecStoppedError
 from csm_codec.codec import Codec
@@ -20,6 +21,7 @@ from csm_codec.stream import Audio, Checkpoint, DecodeStream, Failed, Output, St
 from csm_codec.watermark.stream.progress import START, MarkPoint
 from services.codec import servicer as servicer_module
 from services.codec.async_codec import MAX_AHEAD_FRAMES, AsyncCodec, StreamHandle
+from services.codec.metrics import CodecMetrics
 from services.codec.servicer import CodecServicer
 from tests.support.codec_stage import F32
 from tests.support.waits import settle
@@ -35,6 +37,8 @@ class FailingCodec:
 
     def __init__(self) -> None:
         self.failed = threading.Event()  # and delivered
+        self.may_step = threading.Event()
+        self.may_step.set()
         self._opened: list[DecodeStream] = []
         self._has_failed = False
 
@@ -49,6 +53,9 @@ class FailingCodec:
         return self._opened[0]
 
     def step(self) -> list[Output]:
+        if not self._opened:
+            return []
+        assert self.may_step.wait(60)
         stream = self._opened.pop()
         stream.ended = self._has_failed = True
         return [Failed(stream, CodecError("The codec failed in this stream's batch."))]
@@ -85,6 +92,12 @@ def servicer_of(async_codec: Any = None) -> CodecServicer:
     return CodecServicer(loaded, async_codec, nothing, nothing, max_recording_seconds=1, require_full_watermark=False)
 
 
+def ends(metrics: CodecMetrics) -> dict[str, float]:
+    """How many streams have ended, by outcome."""
+    (family,) = metrics._streams.collect()
+    return {each.labels["outcome"]: each.value for each in family.samples if each.name.endswith("_total")}
+
+
 class Context:
     """Keeps what is written."""
 
@@ -96,8 +109,8 @@ class Context:
 
 
 async def test_a_stream_whose_batch_fails_while_it_opens_is_told() -> None:
-    codec, cancelled = FailingCodec(), list[DecodeStream]()
-    async with running(codec, on_cancel=cancelled.append) as async_codec:
+    codec, metrics = FailingCodec(), CodecMetrics(CollectorRegistry())
+    async with running(codec, on_end=metrics.observe_end) as async_codec:
         opening = asyncio.ensure_future(async_codec.open(""))
         await asyncio.sleep(0)
         assert codec.failed.wait(60)  # the loop stands still meanwhile: it sees opening and failure at once
@@ -107,7 +120,19 @@ async def test_a_stream_whose_batch_fails_while_it_opens_is_told() -> None:
                 while True:
                     assert not await handle.take(), "a beat"
         handle.close()
-    assert cancelled == [], "it has failed, and counts as such"
+    assert ends(metrics) == {"complete": 0, "failed": 1, "cancelled": 0}
+
+
+async def test_a_stream_that_is_closed_as_its_end_comes_counts_once() -> None:
+    codec, metrics = FailingCodec(), CodecMetrics(CollectorRegistry())
+    codec.may_step.clear()
+    async with running(codec, on_step=metrics.observe_step, on_end=metrics.observe_end) as async_codec:
+        handle = await async_codec.open("")
+        codec.may_step.set()
+        assert codec.failed.wait(60)  # the loop stands still meanwhile: it has not seen the failure
+        handle.close()
+        await settle()
+    assert ends(metrics) == {"complete": 0, "failed": 0, "cancelled": 1}
 
 
 async def test_audio_that_came_before_a_failure_is_taken_first() -> None:
