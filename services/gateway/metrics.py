@@ -16,19 +16,20 @@ class GatewayMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.first_audio_seconds = Histogram(
             "tts_first_audio_seconds",
-            "Time from arrival to the first audio handed to gRPC.",
+            "Time from arrival, of a text from the end of its first sentence, to the first audio handed to gRPC.",
             buckets=_LATENCY_SECONDS,
             registry=registry,
         )
         self.queue_seconds = Histogram(
             "tts_queue_seconds",
-            "Time from arrival to the first model step.",
+            "Time from arrival, of a text from the end of its first sentence, to the first model step.",
             buckets=_LATENCY_SECONDS,
             registry=registry,
         )
         self.real_time_factor = Histogram(
             "tts_real_time_factor",
-            "Time of a whole synthesis over the length of its audio; below 1 is faster than speech.",
+            "Time of a whole synthesis over the length of its audio; below 1 is faster than speech."
+            " Without the waits for the words of a text.",
             buckets=_FACTORS,
             registry=registry,
         )

@@ -49,7 +49,7 @@ async def instrumented_run(
     metrics.queue_seconds.observe(result.queue_s)
     if audio_s:
         metrics.first_audio_seconds.observe(result.first_audio_s)
-        metrics.real_time_factor.observe(result.total_s / audio_s)
+        metrics.real_time_factor.observe(result.making_s / audio_s)
     logs.annotate(
         queue_ms=round(result.queue_s * 1000, 1),
         first_audio_ms=round(result.first_audio_s * 1000, 1),

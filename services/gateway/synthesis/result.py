@@ -11,7 +11,9 @@ from csm.rvq.v1 import rvq_pb2
 
 @dataclass(frozen=True, slots=True)
 class SynthesisResult:
-    """The codes, the watermark and the times of a synthesis. Times count from the arrival of the call."""
+    """The codes, the watermark and the times of a synthesis. Times count from the arrival of the call; `queue_s` and
+    `first_audio_s` of a text from the end of its first sentence.
+    """
 
     complete: engine_pb2.GenerateComplete
     started: engine_pb2.GenerateStarted
@@ -20,3 +22,4 @@ class SynthesisResult:
     queue_s: float
     first_audio_s: float
     total_s: float
+    making_s: float  # of it; a text is not made while nothing is left to say and its writer has not gone on

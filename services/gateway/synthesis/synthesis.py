@@ -117,6 +117,7 @@ class Synthesis:
             # An encoder may hold all of short audio back until it is told that this is the end.
             first_audio_s=self._first_audio_s or (self._elapsed_s if self.delivered_samples else 0.0),
             total_s=self._elapsed_s,
+            making_s=self._elapsed_s,
         )
 
     @property

@@ -127,5 +127,5 @@ class TextCheckpoints:
 
 
 def _said(state: said_sentence_pb2.SaidSentence) -> Said:
-    result = SynthesisResult(state.complete, state.started, state.watermark, state.codes, 0.0, 0.0, 0.0)
+    result = SynthesisResult(state.complete, state.started, state.watermark, state.codes, *4 * [0.0])
     return Said(state.text, result, state.clip_state)

@@ -73,10 +73,10 @@ class TextSynthesis:
         self._begun, self._deliver_of = begun, deliver_of
         self._number = 0  # of the next sentence
         self._remembered: deque[ContextTurn] = deque(maxlen=max_remembered)
-        self._began_at_s = time.monotonic()
         self._spoken: list[Synthesis] = []
         self._said: list[asyncio.Event] = []  # of each sentence
         self._results: list[SynthesisResult] = []
+        self._making_s, self._making_since_s = 0.0, 0.0  # the second: on the monotonic clock, while `is_speaking`
         self._is_cut = False
 
     @property
@@ -147,6 +147,8 @@ class TextSynthesis:
                     bool(self._number or self._earlier or begun),
                     made,
                 )
+                if not self.is_speaking:
+                    self._making_since_s = time.monotonic()
                 self._spoken.append(synthesis)
                 self._said.append(said)
                 group.create_task(self._say(text, synthesis, said, deadline, deliver, is_inside))
@@ -222,6 +224,8 @@ class TextSynthesis:
         if len(self._results) > len(self._earlier):
             await self._end_sentence(text, result)
         said.set()
+        if not self.is_speaking:
+            self._making_s += time.monotonic() - self._making_since_s
 
     def _as_failure(self, error: Exception) -> Exception:
         if not isinstance(error, StageError):
@@ -248,7 +252,8 @@ class TextSynthesis:
             codes=buffer.joined(last.codes.codebook_count),
             queue_s=made_here[0].queue_s if made_here else 0.0,
             first_audio_s=next((result.first_audio_s for result in made_here if result.first_audio_s), 0.0),
-            total_s=time.monotonic() - self._began_at_s,
+            total_s=time.monotonic() - self._plan.arrived_at_s,
+            making_s=self._making_s,
         )
 
     def _finish_reason(self) -> engine_pb2.FinishReason:

@@ -17,8 +17,10 @@ from services.common.rpc.status import StatusError
 from services.gateway.rpc.sinks import StreamSink
 from services.gateway.stages.catalog import CatalogSource
 from services.gateway.stages.errors import lost_after, other_model
+from tests.support.clock import Clock
 from tests.support.fake_deployment import FakeDeployment, failure, fake_deployment
 from tests.support.text_streams import messages_of
+from tests.support.waits import eventually
 
 Request = tts_pb2.StreamSynthesizeRequest
 Value = Callable[..., Any]
@@ -99,10 +101,9 @@ async def test_the_first_audio_of_a_text_is_that_of_its_first_sentence_with_audi
     assert value("tts_first_audio_seconds_sum") > 0
 
 
-async def test_times_count_from_the_arrival_of_the_call_and_not_from_its_plan(
-    tts: Any, stream_request: Request, value: Value, monkeypatch: Any
-) -> None:
-    """What comes first may take long: a stage that is asked anew, the database of voices, a wait for a place."""
+@pytest.fixture
+def plans_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """0.2 s: a stage that is asked anew, the database of voices, a wait for a place."""
     get = CatalogSource.get
 
     async def late(catalogs: CatalogSource, timeout_s: float) -> Any:
@@ -110,10 +111,43 @@ async def test_times_count_from_the_arrival_of_the_call_and_not_from_its_plan(
         return await get(catalogs, timeout_s)
 
     monkeypatch.setattr(CatalogSource, "get", late)
+
+
+@pytest.mark.usefixtures("plans_take_long")
+async def test_times_count_from_the_arrival_of_the_call_and_not_from_its_plan(
+    tts: Any, stream_request: Request, value: Value
+) -> None:
     began_s = time.monotonic()
     stats = (await summary_of(tts.StreamSynthesize(stream_request))).stats
     assert 0.2 < stats.queue_duration.ToTimedelta().total_seconds() < time.monotonic() - began_s
     assert value("tts_first_audio_seconds_sum") > 0.2
+
+
+@pytest.mark.usefixtures("plans_take_long")
+async def test_the_whole_time_of_a_text_counts_from_the_arrival_of_the_call(tts: Any, config: Request) -> None:
+    """The others count from the end of its first sentence, for which its writer may take as long as they like."""
+    stats = (await summary_of(tts.StreamSynthesizeText(messages_of(config)))).stats
+    assert stats.total_duration.ToTimedelta().total_seconds() > 0.2
+
+
+async def test_the_wait_for_the_words_of_a_text_is_no_slow_speech(
+    deployment: FakeDeployment, tts: Any, config: Request, value: Value, clock: Clock
+) -> None:
+    """A language model may think before it writes. An alert pages for calls that take longer than their audio lasts."""
+    begun, *rest = messages_of(config)
+    call = tts.StreamSynthesizeText()
+    await call.write(begun)
+    labels = {"grpc_type": "bidi_stream", "grpc_service": "csm.v1.TextToSpeechService"}
+    labels["grpc_method"] = "StreamSynthesizeText"
+    await eventually(lambda: value("grpc_server_started_total", labels))
+    clock.put_forward(50)
+    for message in rest:
+        await call.write(message)
+    await call.done_writing()
+    stats = (await summary_of(call)).stats
+    assert stats.total_duration.seconds >= 50
+    assert value("tts_real_time_factor_count") == 1
+    assert value("tts_real_time_factor_sum") < 50 / stats.audio_duration.ToTimedelta().total_seconds()
 
 
 async def test_sentences_that_leave_the_window_are_no_dropped_turns_of_the_caller(
