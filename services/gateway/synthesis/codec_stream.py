@@ -30,7 +30,7 @@ from services.gateway.synthesis.listener import Listener, Take
 OLD_CODEC_AFTER_S = 5.0  # without `started` by then, the replica may be an older version that does not send it
 
 CHECKPOINT_FRAMES = 5  # between two checkpoints: so many frames more are decoded again after a loss
-MOST_PASSED = 32  # checkpoints kept behind what was received: of more frames than any window decodes ahead
+MOST_PASSED = 32  # checkpoints kept, beside those of the frames that may be decoded ahead of the caller
 OF_ANOTHER_CODEC = (  # the second of codecs before 0.2; the third where it lacks the key of the mark
     "CODEC_MISMATCH",
     "RESUME_INVALID",
@@ -60,7 +60,9 @@ class CodecStream:
         self._pacing, self._failovers, self._clip, self._speed = pacing, failovers, clip, speed
         self._checkpoint = codec_pb2.StreamDecodeCheckpoint()  # where the next call begins
         self._later_checkpoints: deque[codec_pb2.StreamDecodeCheckpoint] = deque()  # behind the samples received
-        self._passed: deque[codec_pb2.StreamDecodeCheckpoint] = deque(maxlen=MOST_PASSED)
+        self._passed: deque[codec_pb2.StreamDecodeCheckpoint] = deque(  # not behind the samples received
+            maxlen=MOST_PASSED + pacing.ahead_frames // CHECKPOINT_FRAMES
+        )
         self._begin_sample = 0  # the first that is wanted
         self._window = self._new_window()
         self._offset = 0  # of the next sample of the current call

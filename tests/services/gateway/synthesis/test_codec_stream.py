@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import deque
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -12,8 +13,11 @@ import pytest
 from csm.codec.v1.codec_pb2 import StreamDecodeCheckpoint
 
 from services.gateway.stages.errors import unreachable
-from services.gateway.synthesis.codec_stream import CodecStream
+from services.gateway.synthesis.clip import Clip
+from services.gateway.synthesis.codec_stream import CHECKPOINT_FRAMES, MOST_TAKEN_FRAMES, CodecStream
+from services.gateway.synthesis.decoding import DecodePacing
 from tests.support.fake_deployment import FakeDeployment
+from tests.support.fake_stages import FRAME_SAMPLES
 from tests.support.waits import eventually
 
 
@@ -72,3 +76,20 @@ def test_the_last_checkpoint_that_is_not_behind_a_sample_is_chosen() -> None:
     stream = Stream()
     chosen = [stream.checkpoint_before(sample).sample_offset for sample in (-1, 9, 10, 19, 20, 29, 30, 99)]
     assert chosen == [0, 0, 10, 10, 20, 20, 30, 30]
+
+
+@pytest.mark.parametrize("ahead_frames", [50, 1000])
+def test_a_caller_that_is_as_far_behind_as_it_may_be_has_its_checkpoint(ahead_frames: int) -> None:
+    """Without one, another gateway would send all audio again."""
+    catalog: Any = SimpleNamespace(
+        codec=SimpleNamespace(latency_sample_count=9_600, stretch_sample_count=6_000), frame_samples=FRAME_SAMPLES
+    )
+    nothing: Any = None
+    stream = CodecStream("", catalog, nothing, DecodePacing(ahead_frames), nothing, Clip())
+    taken, received = 10 * FRAME_SAMPLES, (10 + 5 + ahead_frames + MOST_TAKEN_FRAMES) * FRAME_SAMPLES
+    stream._later_checkpoints.extend(
+        StreamDecodeCheckpoint(state=b"a", sample_offset=offset)
+        for offset in range(0, received, CHECKPOINT_FRAMES * FRAME_SAMPLES)
+    )
+    stream._advance_checkpoint(received)
+    assert stream.checkpoint_before(taken).sample_offset == taken
