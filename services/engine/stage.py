@@ -1,4 +1,4 @@
-"""The engine stage as a whole: loads, listens, warms up, serves. Importing it loads torch."""
+"""The engine stage as a whole: loads and warms up, listens, serves. Importing it loads torch."""
 
 from __future__ import annotations
 

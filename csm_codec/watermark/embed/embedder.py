@@ -72,7 +72,8 @@ class Embedder:
         self._silentcipher = silentcipher
         self._sample_rate_hz = sample_rate_hz
         self._look_ahead = look_ahead
-        self._lead = self._lead_samples(first_samples) if first_samples else 0
+        # Of silence that a stream's clip begins with, at the networks' rate.
+        self.lead_samples = self._lead_samples(first_samples) if first_samples else 0
         self._lanes: list[Lane]
         if lane_width == 1 and silentcipher.device.type == "cpu":
             from csm_codec.watermark.embed.frame_embedder import FrameEmbedder  # with numba, which a GPU does not need
@@ -101,11 +102,6 @@ class Embedder:
         back = BlockResampler(network_hz, self._sample_rate_hz).lag_samples / network_hz
         return math.ceil((hops * hop / network_hz + there + back) * self._sample_rate_hz)
 
-    @property
-    def lead_samples(self) -> int:
-        """Samples of silence that a stream's clip begins with, at the networks' rate."""
-        return self._lead
-
     def join(
         self,
         slot: int,
@@ -120,7 +116,9 @@ class Embedder:
         with the same audio, which this one continues; `level` too. Raises WrongPointError for one that cannot be.
         """
         hparams, lag = self._silentcipher.hparams, self._lanes[0].lag
-        grid = Grid(0, self._lead) if before == START else grid_at(before.position, hparams.hop, self._lead)
+        grid = (
+            Grid(0, self.lead_samples) if before == START else grid_at(before.position, hparams.hop, self.lead_samples)
+        )
         stream = MarkedStream(hparams, self._sample_rate_hz, symbols, level, self._look_ahead, lag, grid, before, point)
         self._streams[slot] = stream
         return stream

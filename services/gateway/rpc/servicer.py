@@ -30,14 +30,14 @@ from services.gateway.rpc.text_stream import read_config, read_sentences
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog, CatalogSource
 from services.gateway.synthesis.clip import Clip
-from services.gateway.synthesis.codec_stream import CodecStream
+from services.gateway.synthesis.codec_stream import Codec, CodecStream
 from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.decoding import DecodePacing
 from services.gateway.synthesis.failover import FailoverLimits, Failovers
 from services.gateway.synthesis.made import Made
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
-from services.gateway.synthesis.synthesis import Codec, Deliver, Engine, Synthesis
+from services.gateway.synthesis.synthesis import Deliver, Engine, Synthesis
 from services.gateway.synthesis.texts.said import Said
 from services.gateway.synthesis.texts.text_synthesis import BeforeDecoding, TextSynthesis
 from services.gateway.voices.directory import VoiceDirectory

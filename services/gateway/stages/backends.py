@@ -107,9 +107,9 @@ class GrpcEngine:
             if attempt and attempt == most_full:
                 conversation = ""
             try:
-                async with aclosing(self._attempt(request, until_s, conversation, attempt)) as messages:
-                    async for message in messages:
-                        yield message
+                async with aclosing(self._attempt(request, until_s, conversation, attempt)) as responses:
+                    async for response in responses:
+                        yield response
                 return
             except StageError as error:
                 if error.reason != FULL or not full.moves_on():

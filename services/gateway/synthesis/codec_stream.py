@@ -39,7 +39,7 @@ OF_ANOTHER_CODEC = (  # the second of codecs before 0.2; the third where it lack
 MOST_TAKEN_FRAMES = 10  # handed to the caller at once: progress is seen in pieces of this size
 
 
-class Decoder(Decodes, DescribesCodec, Protocol):
+class Codec(Decodes, DescribesCodec, Protocol):
     """The codec methods that a codec stream calls."""
 
 
@@ -50,7 +50,7 @@ class CodecStream:
         self,
         request_id: str,
         catalog: Catalog,
-        codec: Decoder,
+        codec: Codec,
         pacing: DecodePacing,
         failovers: Failovers,
         clip: Clip,

@@ -24,11 +24,11 @@ from csm.rvq.v1 import rvq_pb2
 
 from services.common import frames as code_frames
 from services.common.telemetry import spans
-from services.gateway.stages.backends import Decodes, DescribesCodec, DescribesModel, Generates
+from services.gateway.stages.backends import DescribesModel, Generates
 from services.gateway.stages.catalog import Catalog
 from services.gateway.stages.errors import StageError, broken, is_misfit, lost_after, other_model, unreachable
 from services.gateway.synthesis.clip import Clip
-from services.gateway.synthesis.codec_stream import CodecStream
+from services.gateway.synthesis.codec_stream import Codec, CodecStream
 from services.gateway.synthesis.context_fields import in_public_terms
 from services.gateway.synthesis.deadline import Deadline
 from services.gateway.synthesis.decoding import Chunker, DecodePacing, FrameBuffer, in_messages
@@ -46,10 +46,6 @@ Deliver = Callable[[bytes], Awaitable[int]]
 
 class Engine(Generates, DescribesModel, Protocol):
     """The engine methods that a synthesis calls."""
-
-
-class Codec(Decodes, DescribesCodec, Protocol):
-    """The codec methods that a synthesis calls."""
 
 
 class Synthesis:
