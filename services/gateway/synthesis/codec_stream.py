@@ -130,7 +130,7 @@ class CodecStream:
             except StageError as error:
                 if error.reason in OF_ANOTHER_CODEC:  # its words are for the gateway, not for the caller
                     error = other_model("CODEC")
-                await self._failovers.prepare(error, deadline.remaining_s, self._find_replica)
+                await self._failovers.prepare(error, self._find_replica)
                 continue
             if complete is not None:
                 return complete

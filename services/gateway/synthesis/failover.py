@@ -19,6 +19,7 @@ import grpc
 from services.common.telemetry import spans
 from services.gateway.stages.errors import FULL, StageError, StageName, is_loss, is_misfit
 from services.gateway.stages.full_replicas import FullOutcome, FullReplicas
+from services.gateway.synthesis.deadline import PASSED
 
 log = logging.getLogger("csm.gateway")
 
@@ -80,15 +81,15 @@ class Failovers:
         """Whether the last call to the stage found room nowhere, so that its replicas are asked one by one."""
         return stage in self._delays_s
 
-    async def prepare(
-        self, error: StageError, remaining_s: float, find_replica: Callable[[float], Awaitable[object]]
-    ) -> None:
+    async def prepare(self, error: StageError, find_replica: Callable[[float], Awaitable[object]]) -> None:
         """Waits until the call that ended with `error` may be opened again.
 
-        remaining_s: time left for the whole stream, in seconds. find_replica: waits for a replica, at most the given
-        seconds. A replica of another bundle is no end: others may fit. Raises StageError: `error` itself when it is
+        find_replica: waits for a replica, at most the given seconds. A replica of another bundle is no end: others may
+        fit. The deadline of the stream ends these waits from outside. Raises StageError: `error` itself when it is
         neither, else the loss that no replica took over.
         """
+        if error.reason == PASSED:  # the stream's, also after a loss
+            raise error
         if error.reason != FULL:
             self._delays_s.pop(error.stage, None)
         # A call to an engine has moved on by itself, for the sake of its conversation.
@@ -97,25 +98,25 @@ class Failovers:
         # One that is alone is asked again too, and its misfit is told after the whole wait: gRPC shows neither how many
         # replicas a name has nor which of them start, and in a rollout one that fits may be about to come.
         if is_misfit(error) and self._limits.most:  # it has answered: the next call goes to the next replica
-            await self._pause(error, self._begun(error, remaining_s))
+            await self._pause(error, self._begun(error))
             return
-        while (loss := await self._counted(error, remaining_s)) is not None:
+        while (loss := await self._counted(error)) is not None:
             try:
                 await find_replica(max(0.0, loss.until_s - self._clock()))
                 return
             except StageError as missing:
                 error = missing
 
-    async def _counted(self, error: StageError, remaining_s: float) -> _Loss | None:
+    async def _counted(self, error: StageError) -> _Loss | None:
         """The loss that the stream is in. None: nothing was lost, and the full stage may be called again."""
         loss = self._losses.get(error.stage)
         if loss is None and self.has_listener and error.reason == FULL:
-            await self._wait_for_room(error, remaining_s)
+            await self._wait_for_room(error)
             return None
         if loss is None:
             if not is_loss(error):
                 raise error
-            loss = self._begun(error, remaining_s)
+            loss = self._begun(error)
         elif error.code is not grpc.StatusCode.UNAVAILABLE and not is_misfit(error):
             raise self._give_up(loss, "failed", error.message) if loss.is_lost else error
         loss.is_lost |= is_loss(error)
@@ -129,12 +130,11 @@ class Failovers:
             self._count_one(error.stage, loss)
         return loss
 
-    def _begun(self, error: StageError, remaining_s: float) -> _Loss:
+    def _begun(self, error: StageError) -> _Loss:
         """The loss that the stage is in, which begins now if it was in none."""
-        until_s, full_until_s = (
-            self._clock() + min(wait_s, remaining_s) for wait_s in (self._limits.wait_s, self._limits.full_wait_s)
-        )
-        return self._losses.setdefault(error.stage, _Loss(error, until_s, full_until_s))
+        now_s = self._clock()
+        loss = _Loss(error, now_s + self._limits.wait_s, now_s + self._limits.full_wait_s)
+        return self._losses.setdefault(error.stage, loss)
 
     async def _pause(self, error: StageError, loss: _Loss) -> None:
         """Before another replica is asked, after one that cannot take the stream. Raises the loss if it is too late."""
@@ -157,11 +157,11 @@ class Failovers:
             log.info("the stream goes on at another %s", stage.lower())
             self._tell(stage, "resumed")
 
-    async def _wait_for_room(self, error: StageError, remaining_s: float) -> None:
+    async def _wait_for_room(self, error: StageError) -> None:
         """Waits before the next call to a full stage. Raises `error` when it has been full for `full_wait_s`."""
         now_s = self._clock()
         until_s = self._full_until_s.setdefault(error.stage, now_s + self._limits.full_wait_s)
-        left_s = min(until_s - now_s, remaining_s)
+        left_s = until_s - now_s
         if left_s <= 0:
             raise error
         await asyncio.sleep(min(self._delay_s(error), left_s))

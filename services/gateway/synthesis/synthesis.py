@@ -177,7 +177,7 @@ class Synthesis:
             except StageError as error:
                 if is_misfit(error):
                     self._conversation = ""  # whose engine would be asked again and again, and never another one
-                await self._failovers.prepare(error, deadline.remaining_s, self._find_engine)
+                await self._failovers.prepare(error, self._find_engine)
         counted, sent = self._complete.frame_count, self._buffer.frame_count
         if counted != sent:
             raise broken("ENGINE", f"it counts {counted} frames but sent {sent}.")

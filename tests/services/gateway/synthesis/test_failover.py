@@ -41,12 +41,12 @@ class Bench:
         if self.nobody is not None:
             raise self.nobody
 
-    async def prepare(self, error: StageError, remaining_s: float = 60.0) -> None:
-        await self.failovers.prepare(error, remaining_s, self.find)
+    async def prepare(self, error: StageError) -> None:
+        await self.failovers.prepare(error, self.find)
 
-    async def refused(self, error: StageError, remaining_s: float = 60.0) -> StageError:
+    async def refused(self, error: StageError) -> StageError:
         with pytest.raises(StageError) as raised:
-            await self.prepare(error, remaining_s)
+            await self.prepare(error)
         return raised.value
 
 
@@ -169,10 +169,13 @@ async def test_no_failover_are_allowed_by_a_limit_of_zero() -> None:
     assert bench.waits == []
 
 
-async def test_deadline_of_the_stream_bounds_the_wait() -> None:
+async def test_a_deadline_that_passes_after_a_loss_is_told_as_such() -> None:
+    """Whether the call to the stage ends first, or the stream, is chance."""
     bench = Bench()
-    await bench.prepare(unreachable("ENGINE"), remaining_s=1.5)
-    assert bench.waits == [1.5]
+    await bench.prepare(unreachable("ENGINE"))
+    passed = answer(Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
+    assert await bench.refused(passed) is passed
+    assert bench.outcomes == []
 
 
 async def test_attempts_after_one_loss_share_its_wait() -> None:

@@ -32,26 +32,17 @@ def heard(limits: FailoverLimits) -> Failovers:
     return Failovers(limits, lambda *loss: None, lambda outcome: None, clock, has_listener=True, chance=lambda: 0.0)
 
 
-async def seconds_of(failovers: Failovers, error: StageError, *, deadline_s: float = 3600.0) -> list[float]:
+async def seconds_of(failovers: Failovers, error: StageError) -> list[float]:
     """The seconds before each further call to a stage that answers so, until the stream ends with it."""
     clock, waits = asyncio.get_running_loop().time, list[float]()
-    until_s = clock() + deadline_s
     while True:
         began_s = clock()
         try:
-            await failovers.prepare(error, max(0.0, until_s - clock()), found)
+            await failovers.prepare(error, found)
         except StageError as ended:
             assert ended is error
             return waits
         waits.append(clock() - began_s)
-
-
-def test_the_deadline_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def main() -> None:
-        waits = await seconds_of(heard(FailoverLimits(3, WAIT_S, FULL_WAIT_S)), full(), deadline_s=0.5)
-        assert waits == pytest.approx([0.05, 0.1, 0.2, 0.15], abs=1e-3)
-
-    run_in_virtual_time(main(), monkeypatch)
 
 
 def test_the_stage_may_ask_for_a_shorter_delay(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +58,7 @@ def test_each_answer_ends_the_wait_and_the_next_one_is_a_whole_one(monkeypatch: 
         failovers = heard(FailoverLimits(3, WAIT_S, 1.0))
         for _ in range(3):
             for _ in range(4):
-                await failovers.prepare(full(), 3600.0, found)
+                await failovers.prepare(full(), found)
             failovers.answered("ENGINE")
             assert await seconds_of(failovers, full()) == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.25], abs=1e-3)
             failovers.answered("ENGINE")
@@ -79,10 +70,10 @@ def test_after_a_loss_full_replicas_are_waited_for_no_less_than_absent_ones(monk
     async def main() -> None:
         failovers, clock = heard(FailoverLimits(3, WAIT_S, 0.0)), asyncio.get_running_loop().time
         began_s, loss = clock(), unreachable("ENGINE")
-        await failovers.prepare(loss, 3600.0, found)
+        await failovers.prepare(loss, found)
         with pytest.raises(StageError) as ended:
             while True:
-                await failovers.prepare(full(), 3600.0, found)
+                await failovers.prepare(full(), found)
         assert ended.value is loss and clock() - began_s == pytest.approx(WAIT_S, abs=0.01)
 
     run_in_virtual_time(main(), monkeypatch)
@@ -102,10 +93,10 @@ def test_a_wait_is_up_to_a_half_shorter_by_chance(
         )
         waits = []
         if first is unreachable:
-            await failovers.prepare(first("ENGINE"), 3600.0, found)
+            await failovers.prepare(first("ENGINE"), found)
         for _ in range(5):
             began_s = clock()
-            await failovers.prepare(full(), 3600.0, found)
+            await failovers.prepare(full(), found)
             waits.append(clock() - began_s)
         assert waits == pytest.approx([0.05, 0.075, 0.1, 0.4, 0.25], abs=1e-3)
 
@@ -116,12 +107,12 @@ def test_a_stage_is_full_until_it_answers_otherwise(monkeypatch: pytest.MonkeyPa
     async def main() -> None:
         failovers = heard(FailoverLimits(3, WAIT_S, FULL_WAIT_S))
         assert not failovers.is_full("ENGINE")
-        await failovers.prepare(full(), 3600.0, found)
+        await failovers.prepare(full(), found)
         assert failovers.is_full("ENGINE") and not failovers.is_full("CODEC")
         failovers.answered("ENGINE")
         assert not failovers.is_full("ENGINE")
-        await failovers.prepare(full(), 3600.0, found)
-        await failovers.prepare(unreachable("ENGINE"), 3600.0, found)
+        await failovers.prepare(full(), found)
+        await failovers.prepare(unreachable("ENGINE"), found)
         assert not failovers.is_full("ENGINE")
 
     run_in_virtual_time(main(), monkeypatch)
@@ -142,11 +133,10 @@ def test_whatever_stages_answer_every_wait_ends(seed: int, monkeypatch: pytest.M
     async def main() -> Any:
         failovers, clock = heard(limits), asyncio.get_running_loop().time
         failovers.has_listener = rng.random() < 0.7
-        until_s = clock() + rng.choice([2.0, 3600.0])
         began_s = clock()
         with pytest.raises(StageError):
             for answer in answers:
-                await failovers.prepare(answer(stage), max(0.0, until_s - clock()), find)
-        assert clock() - began_s < min(until_s - began_s, 2 * FULL_WAIT_S) + 0.01, "one for room, one after a loss"
+                await failovers.prepare(answer(stage), find)
+        assert clock() - began_s < 2 * FULL_WAIT_S + 0.01, "one for room, one after a loss"
 
     run_in_virtual_time(main(), monkeypatch)
