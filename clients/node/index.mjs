@@ -1,21 +1,25 @@
 // The library: a client of csm.v1, from the raw protos. Nothing is generated.
 
-import { setTimeout as sleep } from 'node:timers/promises';
-
 import { openApi } from './api.mjs';
 import { boolean, checkOptions, checkValue, number, object, string } from './checks.mjs';
+import { LARGE_BYTES } from './channel.mjs';
+import { ClientClosedError, failureOf } from './failures.mjs';
 import { detectMessages, detectRequest } from './requests/detection.mjs';
 import { SpeechRequests } from './requests/speech.mjs';
 import { voiceRequest } from './requests/voices.mjs';
-import { Heard, Losses } from './resuming.mjs';
-import { SpeechStream } from './stream.mjs';
-import { TextWriter } from './text.mjs';
+import { Running } from './running.mjs';
+import { Heard } from './streaming/heard.mjs';
+import { Losses } from './streaming/losses.mjs';
+import { SpeechStream } from './streaming/stream.mjs';
+import { TextWriter } from './streaming/text.mjs';
 import { callMetadata } from './token.mjs';
 
 export { details, explain } from './errors.mjs';
+export {
+  ClientClosedError, CsmClientError, DeadlineExceededError, IncompleteAudioError, InternalServerError, InvalidRequestError,
+  NotFoundError, ResourceExhaustedError, ServerError, TlsFileError, TokenError, UnauthenticatedError, UnavailableError,
+} from './failures.mjs';
 export { wav } from './wav.mjs';
-
-const LARGE_BYTES = 256 * 1024; // a server lets larger requests wait while it has too many of them
 
 // With a later deadline a call of gRPC's stands still, or ends at once.
 const LONGEST_SECONDS = 1e9;
@@ -40,8 +44,9 @@ export class Client {
   #deadlineSeconds;
   #resumes;
   #requests;
+  #running = new Running();
 
-  // Throws TypeError for an option that there is not, and for a wrong value.
+  // Throws TypeError for an option that there is not, and for a wrong value; TlsFileError and TokenError.
   constructor(target, connection = {}) {
     checkValue('target', target, string);
     checkOptions('connection', connection, CONNECTION);
@@ -125,70 +130,86 @@ export class Client {
     return this.#ask(this.#api.speech, 'getServerInfo', {});
   }
 
+  // Ends what runs: calls and streams throw ClientClosedError.
   close() {
+    this.#running.close();
     this.#api.close();
   }
 
   // The answer to one message. waitForReady: for a server to come, where there is none
-  #ask(service, method, message, { deadline = this.#until(), waitForReady = false } = {}) {
-    const metadata = this.#announcing(service, method, message);
+  #ask(service, method, message, { deadline = this.#until(), waitForReady = false, losses } = {}) {
+    const metadata = this.#announcing(service, method, message, losses);
     metadata.setOptions({ waitForReady });
-    return answerOf((done) => service[method](message, metadata, { deadline }, done));
+    return this.#answerOf((done) => service[method](message, metadata, { deadline }, done));
   }
 
   // The answer to many messages, which are taken as the server takes them. What making them throws ends the call.
   async #tell(service, method, messages) {
-    let call;
-    const answer = answerOf((done) => {
-      call = service[method](this.#metadata.clone(), { deadline: this.#until() }, done);
-    });
-    const write = async () => {
+    const write = async (call) => {
       for await (const message of messages) {
         // For ever, if the call has ended.
         if (!call.write(message)) await new Promise((resolve) => call.once('drain', resolve));
       }
       call.end();
-      return answer;
     };
     try {
-      return await Promise.race([answer, write()]);
+      return await this.#answerOf(
+        (done) => service[method](this.#metadata.clone(), { deadline: this.#until() }, done), write,
+      );
     } finally {
-      call.cancel(); // after its end this does nothing
       messages.return().catch(() => {});
+    }
+  }
+
+  // begin: makes a call that gives its one answer to the function. write: its messages, if they are many
+  async #answerOf(begin, write = async () => {}) {
+    let call;
+    const done = this.#running.begin(() => call?.cancel());
+    try {
+      return await new Promise((resolve, reject) => {
+        call = begin((error, answer) => (error ? reject(failureOf(error)) : resolve(answer)));
+        write(call).catch(reject);
+      });
+    } catch (error) {
+      throw this.#running.isClosed ? new ClientClosedError() : error;
+    } finally {
+      done();
+      call?.cancel(); // after its end this does nothing
     }
   }
 
   // Makes the call again when its server is lost. gRPC does so for small messages, up to a limit.
   async #askUntilAnswered(service, method, message) {
-    const [nothing, deadline] = [new Heard(), this.#until()];
-    const losses = new Losses(this.#resumes, deadline);
+    const [nothing, losses] = [new Heard(), new Losses(this.#resumes, this.#deadlineSeconds)];
     for (let waitForReady = false; ; waitForReady = true) {
       try {
-        return await this.#ask(service, method, message, { deadline, waitForReady });
+        return await this.#ask(service, method, message, { deadline: losses.until, waitForReady, losses });
       } catch (error) {
         const delay = losses.delayAfter(error, nothing);
-        if (delay === undefined) throw losses.told(error);
-        await sleep(delay);
+        if (delay === undefined) throw losses.told(error, nothing);
+        await this.#running.pause(delay);
       }
     }
   }
 
   // The metadata of a call. It announces a large request: the server then lets it wait, where it would be refused.
-  #announcing(service, method, message) {
+  #announcing(service, method, message, losses) {
     const size = service[method].requestSerialize(message).length;
     const metadata = this.#metadata.clone();
-    if (size > LARGE_BYTES) metadata.set('csm-request-bytes', String(size));
+    if (size <= LARGE_BYTES) return metadata;
+    metadata.set('csm-request-bytes', String(size));
+    if (losses !== undefined) losses.isLarge = true;
     return metadata;
   }
 
   // method: of the speech service; request: that of the first call, of a text its configuration
   #open(method, request, writer) {
-    const [service, until] = [this.#api.speech, this.#until()];
+    const [service, losses] = [this.#api.speech, new Losses(this.#resumes, this.#deadlineSeconds)];
     const call = (message, waitForReady) => {
       const first = writer === undefined ? message : { config: message };
-      const metadata = this.#announcing(service, method, first);
+      const metadata = this.#announcing(service, method, first, losses);
       metadata.setOptions({ waitForReady });
-      const options = [metadata, { deadline: until }];
+      const options = [metadata, { deadline: losses.until }];
       if (writer === undefined) return service[method](first, ...options);
       const opened = service[method](...options);
       opened.write(first);
@@ -196,23 +217,19 @@ export class Client {
       return opened;
     };
     const asked = { ...request.streamConfig, sendCheckpoints: this.#resumes > 0 };
+    const begin = () => {
+      losses.begin();
+      return call({ ...request, streamConfig: asked }, false);
+    };
     const again = ({ header, samples, states, speechStates }) => {
       const samplingParams = { ...request.samplingParams, ...(header && { seed: header.seed.toString() }) };
       const kept = { heardSampleCount: samples, checkpoints: states, speechCheckpoints: speechStates };
       return call({ ...request, samplingParams, streamConfig: { ...asked, ...kept } }, true);
     };
-    const begin = () => call({ ...request, streamConfig: asked }, false);
-    return new SpeechStream(begin, again, new Losses(this.#resumes, until), writer);
+    return new SpeechStream(begin, again, losses, this.#running, writer);
   }
 
   #until() {
     return Date.now() + 1000 * this.#deadlineSeconds;
   }
-}
-
-// begin: makes a call that gives its one answer to the function
-function answerOf(begin) {
-  return new Promise((resolve, reject) => {
-    begin((error, answer) => (error ? reject(error) : resolve(answer)));
-  });
 }
