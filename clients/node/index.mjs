@@ -13,6 +13,7 @@ import { Losses } from './streaming/losses.mjs';
 import { SpeechStream } from './streaming/stream.mjs';
 import { TextWriter } from './streaming/text.mjs';
 import { callMetadata } from './token.mjs';
+import { addTrace } from './tracing.mjs';
 
 export { details, explain } from './errors.mjs';
 export {
@@ -138,7 +139,7 @@ export class Client {
 
   // The answer to one message. waitForReady: for a server to come, where there is none
   #ask(service, method, message, { deadline = this.#until(), waitForReady = false, losses } = {}) {
-    const metadata = this.#announcing(service, method, message, losses);
+    const metadata = announcing(this.#traced(), service[method], message, losses);
     metadata.setOptions({ waitForReady });
     return this.#answerOf((done) => service[method](message, metadata, { deadline }, done));
   }
@@ -154,7 +155,7 @@ export class Client {
     };
     try {
       return await this.#answerOf(
-        (done) => service[method](this.#metadata.clone(), { deadline: this.#until() }, done), write,
+        (done) => service[method](this.#traced(), { deadline: this.#until() }, done), write,
       );
     } finally {
       messages.return().catch(() => {});
@@ -192,22 +193,13 @@ export class Client {
     }
   }
 
-  // The metadata of a call. It announces a large request: the server then lets it wait, where it would be refused.
-  #announcing(service, method, message, losses) {
-    const size = service[method].requestSerialize(message).length;
-    const metadata = this.#metadata.clone();
-    if (size <= LARGE_BYTES) return metadata;
-    metadata.set('csm-request-bytes', String(size));
-    if (losses !== undefined) losses.isLarge = true;
-    return metadata;
-  }
-
   // method: of the speech service; request: that of the first call, of a text its configuration
   #open(method, request, writer) {
     const [service, losses] = [this.#api.speech, new Losses(this.#resumes, this.#deadlineSeconds)];
+    const traced = this.#traced();
     const call = (message, waitForReady) => {
       const first = writer === undefined ? message : { config: message };
-      const metadata = this.#announcing(service, method, first, losses);
+      const metadata = announcing(traced.clone(), service[method], first, losses);
       metadata.setOptions({ waitForReady });
       const options = [metadata, { deadline: losses.until }];
       if (writer === undefined) return service[method](first, ...options);
@@ -229,7 +221,23 @@ export class Client {
     return new SpeechStream(begin, again, losses, this.#running, writer);
   }
 
+  // The metadata of a call that begins now.
+  #traced() {
+    const metadata = this.#metadata.clone();
+    addTrace(metadata);
+    return metadata;
+  }
+
   #until() {
     return Date.now() + 1000 * this.#deadlineSeconds;
   }
+}
+
+// The metadata with which a large request is announced: the server then lets it wait, where it would be refused.
+function announcing(metadata, { requestSerialize }, message, losses) {
+  const size = requestSerialize(message).length;
+  if (size <= LARGE_BYTES) return metadata;
+  metadata.set('csm-request-bytes', String(size));
+  if (losses !== undefined) losses.isLarge = true;
+  return metadata;
 }
