@@ -37,13 +37,14 @@ PROGRAMS = {
 }
 TYPED = """
 import { createReadStream } from 'node:fs';
-import { Client, details, wav } from 'csm-client-node';
+import { Client, details, IncompleteAudioError, NotFoundError, ServerError, wav } from 'csm-client-node';
 import type { KeptVoice, TextPiece } from 'csm-client-node';
 const client = new Client('127.0.0.1:1', { deadlineSeconds: 5 });
 const stream = client.streamText(['Hello, ', 'you.'], { voice: 'anna', seed: 7n });
 for await (const chunk of stream) wav(chunk, stream.header!.audioFormat).writeUInt8(0);
 const flush: TextPiece = { text: 'Now.', flush: true };
 client.streamText([flush, 'Then.']);
+(await client.stream('Hello.').readAll()).audioContent.writeUInt8(0);
 stream.sentences.map(({ text, sampleOffset }) => text.repeat(sampleOffset));
 try {
   const options = { returnCodes: true, sampleRateHertz: 8000, encoding: 'mulaw' } as const;
@@ -64,6 +65,9 @@ try {
 } catch (error) {
   const { reason, fieldViolations, retryDelaySeconds } = details(error);
   console.log(reason?.length, fieldViolations[0].field.length, retryDelaySeconds?.toFixed());
+  if (error instanceof IncompleteAudioError) console.log(error.receivedSampleCount.toFixed(), error.cause?.code);
+  if (error instanceof NotFoundError) console.log(error.reason.length, error.metadata.get('a').length);
+  if (error instanceof ServerError) console.log(error.fieldViolations[0].field, error.retryDelaySeconds?.toFixed());
 }
 // @ts-expect-error
 client.stream('Hello.', { sead: 7 });
