@@ -75,6 +75,8 @@ export interface SpeechOptions {
   /** The conversation so far, oldest turn first. */
   context?: Turn[];
   returnCodes?: boolean;
+  /** Ends the call when it is aborted; the call, or the iteration, throws its reason. */
+  signal?: AbortSignal;
 }
 
 /** What a kept voice may have. It needs a prompt (`text`, a recording or codes, and `consent`), a seed, or both. */

@@ -49,7 +49,7 @@ export class Client {
 
   // Throws TypeError for an option that there is not, and for a wrong value; TlsFileError and TokenError.
   constructor(target, connection = {}) {
-    checkValue('target', target, string);
+    checkValue('target', target, [(value) => string[0](value) && value !== '', 'the address of a server']);
     checkOptions('connection', connection, CONNECTION);
     const { deadlineSeconds = 120, resumes = 3 } = connection;
     const options = {
@@ -72,19 +72,19 @@ export class Client {
 
   // The whole utterance in one message.
   async synthesize(text, speech = {}) {
-    return this.#askUntilAnswered(this.#api.speech, 'synthesize', this.#requests.from(text, speech));
+    return this.#askUntilAnswered(this.#api.speech, 'synthesize', this.#requests.from(text, speech), speech.signal);
   }
 
   // Audio as it is made. The call begins when the stream is iterated over.
   stream(text, speech = {}) {
-    return this.#open('streamSynthesize', this.#requests.streamed(text, speech));
+    return this.#open('streamSynthesize', this.#requests.streamed(text, speech), speech.signal);
   }
 
   // Audio of a text that is still being written. pieces: an iterable or async iterable of strings, cut anywhere, and of
   // { text, flush }, whose flush ends a sentence. What it throws ends the call, and the stream throws it.
   streamText(pieces, speech = {}) {
     const request = this.#requests.streamed('', speech);
-    return this.#open('streamSynthesizeText', request, new TextWriter(pieces, this.#resumes > 0));
+    return this.#open('streamSynthesizeText', request, speech.signal, new TextWriter(pieces, this.#resumes > 0));
   }
 
   // The voices that the caller may use, or those of a language (BCP-47).
@@ -138,10 +138,10 @@ export class Client {
   }
 
   // The answer to one message. waitForReady: for a server to come, where there is none
-  #ask(service, method, message, { deadline = this.#until(), waitForReady = false, losses } = {}) {
+  #ask(service, method, message, { deadline = this.#until(), waitForReady = false, losses, signal } = {}) {
     const metadata = announcing(this.#traced(), service[method], message, losses);
     metadata.setOptions({ waitForReady });
-    return this.#answerOf((done) => service[method](message, metadata, { deadline }, done));
+    return this.#answerOf((done) => service[method](message, metadata, { deadline }, done), { signal });
   }
 
   // The answer to many messages, which are taken as the server takes them. What making them throws ends the call.
@@ -155,24 +155,27 @@ export class Client {
     };
     try {
       return await this.#answerOf(
-        (done) => service[method](this.#traced(), { deadline: this.#until() }, done), write,
+        (done) => service[method](this.#traced(), { deadline: this.#until() }, done), { write },
       );
     } finally {
       messages.return().catch(() => {});
     }
   }
 
-  // begin: makes a call that gives its one answer to the function. write: its messages, if they are many
-  async #answerOf(begin, write = async () => {}) {
+  // begin: makes a call that gives its one answer to the function. write: its messages, if they are many. signal: of the
+  // caller
+  async #answerOf(begin, { write = async () => {}, signal }) {
     let call;
-    const done = this.#running.begin(() => call?.cancel());
+    const done = this.#running.begin(() => call?.cancel(), signal);
     try {
       return await new Promise((resolve, reject) => {
         call = begin((error, answer) => (error ? reject(failureOf(error)) : resolve(answer)));
         write(call).catch(reject);
       });
     } catch (error) {
-      throw this.#running.isClosed ? new ClientClosedError() : error;
+      if (this.#running.isClosed) throw new ClientClosedError();
+      signal?.throwIfAborted();
+      throw error;
     } finally {
       done();
       call?.cancel(); // after its end this does nothing
@@ -180,21 +183,22 @@ export class Client {
   }
 
   // Makes the call again when its server is lost. gRPC does so for small messages, up to a limit.
-  async #askUntilAnswered(service, method, message) {
+  async #askUntilAnswered(service, method, message, signal) {
     const [nothing, losses] = [new Heard(), new Losses(this.#resumes, this.#deadlineSeconds)];
     for (let waitForReady = false; ; waitForReady = true) {
       try {
-        return await this.#ask(service, method, message, { deadline: losses.until, waitForReady, losses });
+        return await this.#ask(service, method, message, { deadline: losses.until, waitForReady, losses, signal });
       } catch (error) {
+        signal?.throwIfAborted();
         const delay = losses.delayAfter(error, nothing);
         if (delay === undefined) throw losses.told(error, nothing);
-        await this.#running.pause(delay);
+        await this.#running.pause(delay, signal);
       }
     }
   }
 
-  // method: of the speech service; request: that of the first call, of a text its configuration
-  #open(method, request, writer) {
+  // method: of the speech service; request: that of the first call, of a text its configuration; signal: of the caller
+  #open(method, request, signal, writer) {
     const [service, losses] = [this.#api.speech, new Losses(this.#resumes, this.#deadlineSeconds)];
     const traced = this.#traced();
     const call = (message, waitForReady) => {
@@ -218,7 +222,7 @@ export class Client {
       const kept = { heardSampleCount: samples, checkpoints: states, speechCheckpoints: speechStates };
       return call({ ...request, samplingParams, streamConfig: { ...asked, ...kept } }, true);
     };
-    return new SpeechStream(begin, again, losses, this.#running, writer);
+    return new SpeechStream(begin, again, losses, this.#running, signal, writer);
   }
 
   // The metadata of a call that begins now.

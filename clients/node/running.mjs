@@ -13,16 +13,22 @@ export class Running {
     return this.#isClosed;
   }
 
-  // Something begins, which `end` would end. Gives what is to be called when it has ended. Throws ClientClosedError.
-  begin(end) {
+  // Something begins, which `end` would end: when the client is closed, or by the caller's signal. Gives what is to be
+  // called when it has ended. Throws ClientClosedError, and the signal's reason.
+  begin(end, signal) {
     if (this.#isClosed) throw new ClientClosedError();
+    signal?.throwIfAborted();
     this.#ends.add(end);
-    return () => this.#ends.delete(end);
+    signal?.addEventListener('abort', end, { once: true });
+    return () => {
+      this.#ends.delete(end);
+      signal?.removeEventListener('abort', end);
+    };
   }
 
-  // Waits for so long, or until the client is closed or `waiting` aborted.
-  async pause(delayMs, waiting = new AbortController()) {
-    const done = this.begin(() => waiting.abort());
+  // Waits for so long, or until the client is closed, or `waiting` or the signal aborted.
+  async pause(delayMs, signal, waiting = new AbortController()) {
+    const done = this.begin(() => waiting.abort(), signal);
     try {
       await sleep(delayMs, undefined, { signal: waiting.signal });
     } catch (error) {

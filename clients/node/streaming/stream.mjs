@@ -9,19 +9,23 @@ export class SpeechStream {
   #again;
   #losses;
   #running;
+  #signal;
   #writer;
   #heard;
   #call;
   #hasBegun = false;
+  #ended = () => {}; // what its client is told
   #left = false;
   #waiting = new AbortController(); // for another server
 
-  // begin, again: open a call; the second one for another server. running: of the client. writer: of a text
-  constructor(begin, again, losses, running, writer) {
+  // begin, again: open a call; the second one for another server. running: of the client. signal: of the caller. writer:
+  // of a text
+  constructor(begin, again, losses, running, signal, writer) {
     this.#begin = begin;
     this.#again = again;
     this.#losses = losses;
     this.#running = running;
+    this.#signal = signal;
     this.#writer = writer;
     this.#heard = new Heard(writer !== undefined);
   }
@@ -59,14 +63,14 @@ export class SpeechStream {
     this.#call?.cancel();
     this.#waiting.abort();
     this.#writer?.close();
+    this.#ended();
   }
 
   async* [Symbol.asyncIterator]() {
-    if (this.#hasBegun) throw new Error('A stream is iterated over once; another call says the text again.');
+    if (this.#hasBegun) throw new TypeError('A stream is iterated over once; another call says the text again.');
     this.#hasBegun = true;
-    let done;
     try {
-      done = this.#running.begin(() => this.cancel());
+      this.#ended = this.#running.begin(() => this.cancel(), this.#signal);
       if (this.#left) throw cancelledHere();
       this.#call = this.#begin();
       for (;;) {
@@ -80,9 +84,7 @@ export class SpeechStream {
         this.#call = this.#again(this.#heard);
       }
     } finally {
-      done?.();
-      this.#call?.cancel(); // after the end of the stream this does nothing
-      this.#writer?.close();
+      this.cancel(); // after the end of the stream this does nothing
     }
   }
 
@@ -103,12 +105,13 @@ export class SpeechStream {
     if (this.#writer?.isKept === false) {
       throw this.#heard.incomplete('So long a text does not go on at another server.', error);
     }
-    await this.#running.pause(delay, this.#waiting);
+    await this.#running.pause(delay, this.#signal, this.#waiting);
     this.#throwIfLeft();
   }
 
   #throwIfLeft() {
     if (this.#running.isClosed) throw new ClientClosedError();
+    this.#signal?.throwIfAborted();
     if (this.#left) throw this.#toldOf(cancelledHere());
   }
 

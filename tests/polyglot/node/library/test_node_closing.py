@@ -68,3 +68,42 @@ async def test_closing_ends_what_runs_at_once(node: Any, tmp_path: Path) -> None
     async with scripted() as gateway:
         told = await found(WHILE, node, tmp_path, gateway.target)
     assert told == ["ClientClosedError", True] * 4
+
+
+ABORTED = """
+const speech = (ms) => ({ signal: AbortSignal.timeout(ms) });
+const tellReason = async (work) => {
+  const at = Date.now();
+  await tell(() => work().then(() => 'no error', (error) => [error.name, Date.now() - at < 3000]));
+};
+const patient = new Client(target, { deadlineSeconds: 60, resumes: 10 });
+let ended = false;
+async function* endless() {
+  try {
+    for (;; await sleep(0.05)) yield 'word ';
+  } finally {
+    ended = true;
+  }
+}
+await tellReason(() => patient.synthesize('stall', speech(500)));
+await tellReason(() => heard(patient.stream('stall', speech(500))));
+await tellReason(() => patient.stream('lost', speech(1000)).readAll()); // it waits for another server
+await tellReason(() => heard(patient.streamText(endless(), speech(500))));
+const over = { signal: AbortSignal.abort(new RangeError('over')) };
+await tellReason(() => patient.synthesize('never', over));
+await tellReason(() => heard(patient.stream('never', over)));
+const { signal } = new AbortController();
+for (let count = 0; count < 20; count += 1) await patient.synthesize('Hello.', { signal });
+await tell(async () => (await patient.stream('Hello.', { signal }).readAll()).voice);
+await tell(() => client.synthesize('', { signal: 5 }));
+found.push(ended);
+patient.close();
+"""
+
+
+async def test_a_signal_ends_a_synthesis_with_its_reason(node: Any, tmp_path: Path) -> None:
+    async with scripted() as gateway:
+        told = await found(ABORTED, node, tmp_path, gateway.target)
+    assert told[:4] == [["TimeoutError", True]] * 4
+    assert told[4:6] == [["RangeError", True]] * 2 and gateway.calls["never"] == 0
+    assert told[6:] == ["ada", "speech.signal is 5; it must be an AbortSignal.", True]
