@@ -34,7 +34,9 @@ class Scripted(tts_pb2_grpc.TextToSpeechServiceServicer):
     any other     six frames
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, stalls: bool = True) -> None:
+        """stalls: where the text says so"""
+        self._stalls = stalls
         self.calls = Counter[str]()
         self.pieces: list[str] = []
         self.target = ""
@@ -58,7 +60,7 @@ class Scripted(tts_pb2_grpc.TextToSpeechServiceServicer):
         for number, chunk in enumerate(audio(range(FRAMES))):
             if number == 1 and (text == "lost" or (text == "lost once" and is_first)):
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "the gateway was lost")
-            if (number, text) in ((1, "stall"), (3, "lost once")):
+            if self._stalls and (number, text) in ((1, "stall"), (3, "lost once")):
                 await asyncio.Event().wait()
             yield chunk
         yield Response(summary=summary(FRAMES))
