@@ -6,6 +6,7 @@ import { createSecureContext } from 'node:tls';
 
 import grpc from '@grpc/grpc-js';
 
+import { TlsFileError } from './failures.mjs';
 import { isLoopback } from './targets.mjs';
 
 const CERTIFICATES = /-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----/gs;
@@ -17,11 +18,11 @@ export function isEncrypted(options) {
 export function channelCredentials(options) {
   const { 'tls-ca': ca, 'tls-certificate': certificate, 'tls-key': key } = options;
   if ((certificate === undefined) !== (key === undefined)) {
-    throw new Error('A client certificate and its key must be given together.');
+    throw new TlsFileError('A client certificate and its key must be given together.');
   }
   if (!isEncrypted(options)) {
     if (certificate !== undefined) {
-      throw new Error('A client certificate needs TLS: ask for it with --tls, or name the authority of the server '
+      throw new TlsFileError('A client certificate needs TLS: ask for it with --tls, or name the authority of the server '
         + 'with --tls-ca.');
     }
     return grpc.credentials.createInsecure();
@@ -30,6 +31,8 @@ export function channelCredentials(options) {
   if (certificate === undefined) return grpc.credentials.createSsl(roots);
   return grpc.credentials.createSsl(roots, ...readPair(certificate, key));
 }
+
+export const LARGE_BYTES = 256 * 1024; // a server lets larger requests wait while it has too many of them
 
 // That of the Python client: all replicas behind a name in turn, and again what a server could not take yet.
 const SERVICE_CONFIG = {
@@ -54,6 +57,7 @@ const SERVICE_CONFIG = {
 export const channelOptions = ({ target }) => ({
   'grpc.service_config': JSON.stringify(SERVICE_CONFIG),
   'grpc.use_local_subchannel_pool': 1, // otherwise clients of one process share a connection, and the calls that it takes
+  'grpc.per_rpc_retry_buffer_size': LARGE_BYTES, // what is larger is made again by this client, and not kept twice
   'grpc.keepalive_time_ms': 2_000, // otherwise a server that has gone without a word is never missed
   'grpc.keepalive_timeout_ms': 4_000,
   'grpc.enable_http_proxy': isLoopback(target) ? 0 : 1, // a proxy's loopback is another host
@@ -70,7 +74,7 @@ function readAuthorities(file) {
     for (const certificate of certificates) new X509Certificate(certificate);
     return pem;
   } catch (error) {
-    throw new Error(`${file} must hold PEM certificates of who signs the server: ${error.message}`);
+    throw new TlsFileError(`${file} must hold PEM certificates of who signs the server: ${error.message}`);
   }
 }
 
@@ -80,7 +84,7 @@ function readPair(certificate, key) {
     createSecureContext(pair); // an encrypted key is an error
     return [pair.key, pair.cert];
   } catch (error) {
-    throw new Error(`${certificate} and ${key} must be a PEM certificate chain and its unencrypted key: `
+    throw new TlsFileError(`${certificate} and ${key} must be a PEM certificate chain and its unencrypted key: `
       + error.message);
   }
 }

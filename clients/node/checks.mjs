@@ -7,6 +7,7 @@ export const string = [(value) => typeof value === 'string' && !LONE_SURROGATE.t
 export const boolean = [(value) => typeof value === 'boolean', 'true or false'];
 export const number = [Number.isFinite, 'a number'];
 export const bytes = [(value) => value instanceof Uint8Array, 'a Uint8Array'];
+export const signal = [(value) => value instanceof AbortSignal, 'an AbortSignal'];
 export const object = [(value) => typeof value === 'object' && value !== null, 'an object'];
 export const objectOrNull = [(value) => typeof value === 'object', 'an object'];
 export const array = [Array.isArray, 'an array'];

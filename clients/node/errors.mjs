@@ -23,6 +23,7 @@ const HANDSHAKES = [
 ];
 
 export function explain(error) {
+  if (error?.cause?.metadata !== undefined) return [error.message, ...explain(error.cause)];
   if (error?.code === undefined || error.metadata === undefined) return [error?.message ?? String(error)];
   const { reason, fieldViolations, retryDelaySeconds, requestId } = details(error);
   return [
@@ -37,10 +38,11 @@ export function explain(error) {
 // The same for programs; what the server has not told is undefined. Its message has what ResourceInfo and QuotaFailure do.
 export function details(error) {
   const found = { reason: undefined, requestId: undefined, fieldViolations: [], retryDelaySeconds: undefined };
-  for (const { typeUrl, value } of statusDetails(error?.metadata)) {
+  for (const { typeUrl, value } of statusDetails(error?.metadata ?? error?.cause?.metadata)) {
     const type = typeUrl.split('/google.rpc.').pop();
     if (!['BadRequest', 'ErrorInfo', 'RetryInfo', 'RequestInfo'].includes(type)) continue;
-    const message = rpc.lookupType(type).decode(value);
+    const message = decoded(type, value);
+    if (message === undefined) continue;
     if (type === 'ErrorInfo') found.reason = message.reason;
     if (type === 'RequestInfo') found.requestId = message.requestId;
     if (type === 'RetryInfo') found.retryDelaySeconds = secondsOf(message.retryDelay);
@@ -61,9 +63,14 @@ function explainHandshake(message) {
 
 function statusDetails(metadata) {
   const [encoded] = metadata?.get?.('grpc-status-details-bin') ?? [];
+  return (encoded && decoded('Status', encoded)?.details) ?? [];
+}
+
+// undefined for one that a proxy has cut
+function decoded(type, bytes) {
   try {
-    return encoded ? rpc.lookupType('Status').decode(encoded).details : [];
+    return rpc.lookupType(type).decode(bytes);
   } catch {
-    return []; // of a proxy that has cut them
+    return undefined;
   }
 }

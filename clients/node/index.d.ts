@@ -1,16 +1,18 @@
-// Types of index.mjs. messages.d.ts has those of answers.
+// Types of index.mjs. messages.d.ts has those of answers, failures.d.ts those of errors.
 
+import type { ErrorDetails } from './failures.js';
 import type {
   AudioFormat, KeptVoice, Sentence, ServerInfo, SynthesisHeader, SynthesisSummary, SynthesizeResponse, Voice,
   WatermarkSearch,
 } from './messages.js';
 
+export * from './failures.js';
 export * from './messages.js';
 
 export interface ConnectionOptions {
-  /** Seconds until a call is given up; 120 when unset, at most 1e9. */
+  /** Seconds until a call is given up, of a stream from the begin of its iteration on; 120 when unset, at most 1e9. */
   deadlineSeconds?: number;
-  /** How often a stream or text that has lost its server goes on at another one; 3 when unset, 0 is never. */
+  /** How often within a minute what has lost its server goes on at another one; 3 when unset, 0 is never. */
   resumes?: number;
   /** Speak TLS; trust the authorities that Node brings with it. */
   tls?: boolean;
@@ -73,6 +75,8 @@ export interface SpeechOptions {
   /** The conversation so far, oldest turn first. */
   context?: Turn[];
   returnCodes?: boolean;
+  /** Ends the call when it is aborted; the call, or the iteration, throws its reason. */
+  signal?: AbortSignal;
 }
 
 /** What a kept voice may have. It needs a prompt (`text`, a recording or codes, and `consent`), a seed, or both. */
@@ -115,6 +119,9 @@ export interface SpeechStream extends AsyncIterable<Buffer> {
   readonly sentences: readonly Sentence[];
   /** Length of the audio so far. */
   readonly seconds: number;
+  /** The whole utterance, of any length, as `synthesize` gives it. In place of the iteration. */
+  readAll(): Promise<SynthesizeResponse>;
+  /** Ends the call, also while nobody iterates; an iteration throws. */
   cancel(): void;
 }
 
@@ -144,19 +151,11 @@ export class Client {
   ): Promise<WatermarkSearch>;
   /** What the server runs and accepts. */
   serverInfo(): Promise<ServerInfo>;
+  /** Ends what runs: it throws ClientClosedError, and so do later calls. */
   close(): void;
 }
 
-export interface ErrorDetails {
-  /** The server's word for programs, in UPPER_SNAKE. */
-  reason: string | undefined;
-  requestId: string | undefined;
-  fieldViolations: { field: string; description: string }[];
-  /** Another attempt may go through after so long. */
-  retryDelaySeconds: number | undefined;
-}
-
-/** What the server has told of a failed call. The error's `code` is its gRPC status, its `details` the message. */
+/** What the server has told of a failed call. */
 export function details(error: unknown): ErrorDetails;
 
 /** A failed call in lines for people: code, message, wrong fields, reason. */

@@ -1,21 +1,26 @@
 // The library: a client of csm.v1, from the raw protos. Nothing is generated.
 
-import { setTimeout as sleep } from 'node:timers/promises';
-
 import { openApi } from './api.mjs';
 import { boolean, checkOptions, checkValue, number, object, string } from './checks.mjs';
+import { LARGE_BYTES } from './channel.mjs';
+import { ClientClosedError, failureOf } from './failures.mjs';
 import { detectMessages, detectRequest } from './requests/detection.mjs';
 import { SpeechRequests } from './requests/speech.mjs';
 import { voiceRequest } from './requests/voices.mjs';
-import { Heard, Losses } from './resuming.mjs';
-import { SpeechStream } from './stream.mjs';
-import { TextWriter } from './text.mjs';
+import { Running } from './running.mjs';
+import { Heard } from './streaming/heard.mjs';
+import { Losses } from './streaming/losses.mjs';
+import { SpeechStream } from './streaming/stream.mjs';
+import { TextWriter } from './streaming/text.mjs';
 import { callMetadata } from './token.mjs';
+import { addTrace } from './tracing.mjs';
 
 export { details, explain } from './errors.mjs';
+export {
+  ClientClosedError, CsmClientError, DeadlineExceededError, IncompleteAudioError, InternalServerError, InvalidRequestError,
+  NotFoundError, ResourceExhaustedError, ServerError, TlsFileError, TokenError, UnauthenticatedError, UnavailableError,
+} from './failures.mjs';
 export { wav } from './wav.mjs';
-
-const LARGE_BYTES = 256 * 1024; // a server lets larger requests wait while it has too many of them
 
 // With a later deadline a call of gRPC's stands still, or ends at once.
 const LONGEST_SECONDS = 1e9;
@@ -40,10 +45,11 @@ export class Client {
   #deadlineSeconds;
   #resumes;
   #requests;
+  #running = new Running();
 
-  // Throws TypeError for an option that there is not, and for a wrong value.
+  // Throws TypeError for an option that there is not, and for a wrong value; TlsFileError and TokenError.
   constructor(target, connection = {}) {
-    checkValue('target', target, string);
+    checkValue('target', target, [(value) => string[0](value) && value !== '', 'the address of a server']);
     checkOptions('connection', connection, CONNECTION);
     const { deadlineSeconds = 120, resumes = 3 } = connection;
     const options = {
@@ -66,19 +72,19 @@ export class Client {
 
   // The whole utterance in one message.
   async synthesize(text, speech = {}) {
-    return this.#askUntilAnswered(this.#api.speech, 'synthesize', this.#requests.from(text, speech));
+    return this.#askUntilAnswered(this.#api.speech, 'synthesize', this.#requests.from(text, speech), speech.signal);
   }
 
   // Audio as it is made. The call begins when the stream is iterated over.
   stream(text, speech = {}) {
-    return this.#open('streamSynthesize', this.#requests.streamed(text, speech));
+    return this.#open('streamSynthesize', this.#requests.streamed(text, speech), speech.signal);
   }
 
   // Audio of a text that is still being written. pieces: an iterable or async iterable of strings, cut anywhere, and of
   // { text, flush }, whose flush ends a sentence. What it throws ends the call, and the stream throws it.
   streamText(pieces, speech = {}) {
     const request = this.#requests.streamed('', speech);
-    return this.#open('streamSynthesizeText', request, new TextWriter(pieces, this.#resumes > 0));
+    return this.#open('streamSynthesizeText', request, speech.signal, new TextWriter(pieces, this.#resumes > 0));
   }
 
   // The voices that the caller may use, or those of a language (BCP-47).
@@ -125,70 +131,81 @@ export class Client {
     return this.#ask(this.#api.speech, 'getServerInfo', {});
   }
 
+  // Ends what runs: calls and streams throw ClientClosedError.
   close() {
+    this.#running.close();
     this.#api.close();
   }
 
   // The answer to one message. waitForReady: for a server to come, where there is none
-  #ask(service, method, message, { deadline = this.#until(), waitForReady = false } = {}) {
-    const metadata = this.#announcing(service, method, message);
+  #ask(service, method, message, { deadline = this.#until(), waitForReady = false, losses, signal } = {}) {
+    const metadata = announcing(this.#traced(), service[method], message, losses);
     metadata.setOptions({ waitForReady });
-    return answerOf((done) => service[method](message, metadata, { deadline }, done));
+    return this.#answerOf((done) => service[method](message, metadata, { deadline }, done), { signal });
   }
 
   // The answer to many messages, which are taken as the server takes them. What making them throws ends the call.
   async #tell(service, method, messages) {
-    let call;
-    const answer = answerOf((done) => {
-      call = service[method](this.#metadata.clone(), { deadline: this.#until() }, done);
-    });
-    const write = async () => {
+    const write = async (call) => {
       for await (const message of messages) {
         // For ever, if the call has ended.
         if (!call.write(message)) await new Promise((resolve) => call.once('drain', resolve));
       }
       call.end();
-      return answer;
     };
     try {
-      return await Promise.race([answer, write()]);
+      return await this.#answerOf(
+        (done) => service[method](this.#traced(), { deadline: this.#until() }, done), { write },
+      );
     } finally {
-      call.cancel(); // after its end this does nothing
       messages.return().catch(() => {});
     }
   }
 
+  // begin: makes a call that gives its one answer to the function. write: its messages, if they are many. signal: of the
+  // caller
+  async #answerOf(begin, { write = async () => {}, signal }) {
+    let call;
+    const done = this.#running.begin(() => call?.cancel(), signal);
+    try {
+      return await new Promise((resolve, reject) => {
+        call = begin((error, answer) => (error ? reject(failureOf(error)) : resolve(answer)));
+        write(call).catch(reject);
+      });
+    } catch (error) {
+      if (this.#running.isClosed) throw new ClientClosedError();
+      signal?.throwIfAborted();
+      throw error;
+    } finally {
+      done();
+      call?.cancel(); // after its end this does nothing
+    }
+  }
+
   // Makes the call again when its server is lost. gRPC does so for small messages, up to a limit.
-  async #askUntilAnswered(service, method, message) {
-    const [nothing, deadline] = [new Heard(), this.#until()];
-    const losses = new Losses(this.#resumes, deadline);
+  async #askUntilAnswered(service, method, message, signal) {
+    const [nothing, losses] = [new Heard(), new Losses(this.#resumes, this.#deadlineSeconds)];
     for (let waitForReady = false; ; waitForReady = true) {
       try {
-        return await this.#ask(service, method, message, { deadline, waitForReady });
+        return await this.#ask(service, method, message, { deadline: losses.until, waitForReady, losses, signal });
       } catch (error) {
+        signal?.throwIfAborted();
         const delay = losses.delayAfter(error, nothing);
-        if (delay === undefined) throw losses.told(error);
-        await sleep(delay);
+        if (delay === undefined) throw losses.told(error, nothing);
+        await this.#running.pause(delay, signal);
       }
     }
   }
 
-  // The metadata of a call. It announces a large request: the server then lets it wait, where it would be refused.
-  #announcing(service, method, message) {
-    const size = service[method].requestSerialize(message).length;
-    const metadata = this.#metadata.clone();
-    if (size > LARGE_BYTES) metadata.set('csm-request-bytes', String(size));
-    return metadata;
-  }
-
-  // method: of the speech service; request: that of the first call, of a text its configuration
-  #open(method, request, writer) {
-    const [service, until] = [this.#api.speech, this.#until()];
+  // method: of the speech service; request: that of the first call, of a text its configuration; signal: of the caller
+  #open(method, request, signal, writer) {
+    const [service, losses] = [this.#api.speech, new Losses(this.#resumes, this.#deadlineSeconds)];
+    const traced = this.#traced();
     const call = (message, waitForReady) => {
       const first = writer === undefined ? message : { config: message };
-      const metadata = this.#announcing(service, method, first);
+      const metadata = announcing(traced.clone(), service[method], first, losses);
       metadata.setOptions({ waitForReady });
-      const options = [metadata, { deadline: until }];
+      const options = [metadata, { deadline: losses.until }];
       if (writer === undefined) return service[method](first, ...options);
       const opened = service[method](...options);
       opened.write(first);
@@ -196,13 +213,23 @@ export class Client {
       return opened;
     };
     const asked = { ...request.streamConfig, sendCheckpoints: this.#resumes > 0 };
+    const begin = () => {
+      losses.begin();
+      return call({ ...request, streamConfig: asked }, false);
+    };
     const again = ({ header, samples, states, speechStates }) => {
       const samplingParams = { ...request.samplingParams, ...(header && { seed: header.seed.toString() }) };
       const kept = { heardSampleCount: samples, checkpoints: states, speechCheckpoints: speechStates };
       return call({ ...request, samplingParams, streamConfig: { ...asked, ...kept } }, true);
     };
-    const begin = () => call({ ...request, streamConfig: asked }, false);
-    return new SpeechStream(begin, again, new Losses(this.#resumes, until), writer);
+    return new SpeechStream(begin, again, losses, this.#running, signal, writer);
+  }
+
+  // The metadata of a call that begins now.
+  #traced() {
+    const metadata = this.#metadata.clone();
+    addTrace(metadata);
+    return metadata;
   }
 
   #until() {
@@ -210,9 +237,11 @@ export class Client {
   }
 }
 
-// begin: makes a call that gives its one answer to the function
-function answerOf(begin) {
-  return new Promise((resolve, reject) => {
-    begin((error, answer) => (error ? reject(error) : resolve(answer)));
-  });
+// The metadata with which a large request is announced: the server then lets it wait, where it would be refused.
+function announcing(metadata, { requestSerialize }, message, losses) {
+  const size = requestSerialize(message).length;
+  if (size <= LARGE_BYTES) return metadata;
+  metadata.set('csm-request-bytes', String(size));
+  if (losses !== undefined) losses.isLarge = true;
+  return metadata;
 }

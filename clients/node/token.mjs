@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import grpc from '@grpc/grpc-js';
 
 import { isEncrypted } from './channel.mjs';
+import { TokenError } from './failures.mjs';
 import { isLoopback } from './targets.mjs';
 
 const NAME = /^(?!grpc-)[0-9a-z_.-]+(?<!-bin)$/i;
@@ -26,10 +27,10 @@ export function callMetadata(options) {
   const token = options.token ?? (file === undefined ? process.env.CSM_TOKEN : loadToken(file));
   if (!token) return metadata;
   if (!/^[!-~]+$/.test(token)) {
-    throw new Error('A token is one word of printable ASCII characters; this one is not.');
+    throw new TokenError('A token is one word of printable ASCII characters; this one is not.');
   }
   if (!isEncrypted(options) && !isLoopback(options.target) && !options['insecure-token']) {
-    throw new Error(`The token would go to ${options.target} in plaintext, for everybody on the way to read. `
+    throw new TokenError(`The token would go to ${options.target} in plaintext, for everybody on the way to read. `
       + 'Use TLS, or allow it with --insecure-token.');
   }
   metadata.set('authorization', `Bearer ${token}`);
@@ -40,10 +41,10 @@ export function callMetadata(options) {
 function loadToken(file) {
   const content = read(file);
   if (content.some((byte) => byte > 0x7f)) {
-    throw new Error(`${file} holds no token: a token is printable ASCII.`);
+    throw new TokenError(`${file} holds no token: a token is printable ASCII.`);
   }
   const token = content.toString('ascii').trim();
-  if (!token) throw new Error(`${file} is empty; it must hold a token.`);
+  if (!token) throw new TokenError(`${file} is empty; it must hold a token.`);
   return token;
 }
 
@@ -51,6 +52,6 @@ function read(file) {
   try {
     return readFileSync(file);
   } catch (error) {
-    throw new Error(`${file} cannot be read: ${error.message}`);
+    throw new TokenError(`${file} cannot be read: ${error.message}`);
   }
 }

@@ -1,7 +1,7 @@
 // Requests for speech, from plain values. It knows no channel.
 
 import {
-  array, boolean, checkOptions, checkValue, int32, int64, number, object, oneOf, string,
+  array, boolean, checkOptions, checkValue, int32, int64, number, object, oneOf, signal, string,
 } from '../checks.mjs';
 import { given } from './fields.mjs';
 import { SOUND, soundOf } from './sounds.mjs';
@@ -30,6 +30,7 @@ export class SpeechRequests {
       labels: object,
       context: array,
       returnCodes: boolean,
+      signal, // of the caller, and no part of the request
     };
   }
 

@@ -23,10 +23,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import grpc
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -203,12 +203,21 @@ def _details(error: grpc.Call | grpc.aio.AioRpcError) -> ErrorDetails:
         request_info = error_details_pb2.RequestInfo()
         bad_request = error_details_pb2.BadRequest()
         retry = error_details_pb2.RetryInfo()
-        if packed.Unpack(info):
+        if _unpack(packed, info):
             reason = info.reason
-        elif packed.Unpack(request_info):
+        elif _unpack(packed, request_info):
             request_id = request_info.request_id
-        elif packed.Unpack(bad_request):
+        elif _unpack(packed, bad_request):
             violations = tuple(FieldViolation(v.field, v.description) for v in bad_request.field_violations)
-        elif packed.Unpack(retry):
+        elif _unpack(packed, retry):
             retry_delay_s = retry.retry_delay.ToNanoseconds() / 1e9
     return ErrorDetails(reason, request_id, violations, retry_delay_s)
+
+
+def _unpack(packed: Any, message: Message) -> bool:
+    """Whether it is that message, and can be read."""
+    try:
+        is_that: bool = packed.Unpack(message)
+    except DecodeError:
+        return False
+    return is_that

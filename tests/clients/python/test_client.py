@@ -12,6 +12,7 @@ import grpc
 import grpc_testing
 import pytest
 from csm.v1 import tts_pb2, watermark_pb2
+from google.protobuf import any_pb2
 from google.rpc import status_pb2
 
 TTS = tts_pb2.DESCRIPTOR.services_by_name["TextToSpeechService"]
@@ -140,8 +141,14 @@ def test_every_status_has_its_type(
     assert failed.value.code is code
 
 
-@pytest.mark.parametrize("details", [b"\xff", status_pb2.Status(code=3).SerializeToString()])
-def test_details_that_are_none_or_of_another_status_are_left_out(fake: FakeServer, details: bytes) -> None:
+UNREADABLE = any_pb2.Any(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\x0a\xff")
+DETAILS = [status_pb2.Status(code=3), status_pb2.Status(code=14, message="why", details=[UNREADABLE])]
+
+
+@pytest.mark.parametrize("details", [b"\xff", *(status.SerializeToString() for status in DETAILS)])
+def test_details_that_are_none_or_of_another_status_or_unreadable_are_left_out(
+    fake: FakeServer, details: bytes
+) -> None:
     """A proxy may replace the status, and leave the rest of the trailers."""
     running = fake.call(lambda client: client.synthesize("Hello."))
     *_, rpc = fake.take_unary("Synthesize")

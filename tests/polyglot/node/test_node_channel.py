@@ -17,6 +17,7 @@ from csm_client.channel import SERVICE_CONFIG
 
 from services.common.rpc.calls import Context
 from services.common.rpc.status import StatusError, abort
+from tests.polyglot.node.library.scripted import FRAMES, Scripted
 from tests.support.network.silent_relay import silent_relay
 from tests.support.network.tts_server import tts_server
 
@@ -118,6 +119,39 @@ async def test_a_server_that_falls_silent_is_missed(node: Any, tmp_path: Path) -
         for_ever.set()
     assert (code, stdout, silent.num_calls) == (0, "2\n" * 4, 1), stderr
     assert other.num_calls == 4
+
+
+SILENT = """
+import { Client } from '%s/index.mjs';
+
+const client = new Client(process.argv[2], { deadlineSeconds: 200 });
+const stream = client.stream('stall', { seed: 7 });
+let bytes = 0;
+const at = Date.now();
+for await (const chunk of stream) {
+  bytes += chunk.length;
+  if (bytes === chunk.length) console.log('hears');
+}
+console.log(bytes / 2 / 1920, Math.round((Date.now() - at) / 1000));
+client.close();
+"""
+
+
+async def test_a_stream_whose_server_falls_silent_goes_on_at_another_one(node: Any, tmp_path: Path) -> None:
+    silent, other = Scripted(), Scripted(stalls=False)
+    script = tmp_path / "silent.mjs"
+    script.write_text(SILENT % node.folder)
+    async with tts_server(silent) as inner, tts_server(other) as second, silent_relay(inner) as relay:
+        target = f"127.0.0.1:{relay.port}"
+        process = await asyncio.create_subprocess_exec("node", str(script), target, stdout=asyncio.subprocess.PIPE)
+        assert process.stdout is not None
+        async with asyncio.timeout(60):  # 6 s until it is missed
+            assert await process.stdout.readline() == b"hears\n"
+            relay.server_port = second
+            frames, _, seconds = (await process.stdout.readline()).decode().partition(" ")
+        assert (await process.wait(), int(frames)) == (0, FRAMES)
+    assert (silent.calls["stall"], other.calls["stall"]) == (1, 1)
+    assert 3 < int(seconds) < 30
 
 
 def test_the_service_config_is_the_python_clients(node: Any) -> None:

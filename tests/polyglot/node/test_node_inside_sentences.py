@@ -57,7 +57,7 @@ async def test_a_text_goes_on_inside_of_the_sentence_that_was_lost(
 
 
 FLAC_FROM_THE_START = """
-import { Heard } from './resuming.mjs';
+import { Heard } from './streaming/heard.mjs';
 
 const audio = (sampleOffset, text) => ({ audioContent: Buffer.from(text), sampleOffset, sampleCount: text.length });
 const header = (encoding, more = {}) => ({

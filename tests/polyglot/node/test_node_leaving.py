@@ -88,6 +88,48 @@ for await (const _ of client.streamText(waiting())) break;
 client.close();
 """
 
+UNHEARD = """
+import { Client } from '%s/index.mjs';
+
+let taken = 0;
+async function* endless() {
+  try {
+    for (; ; await new Promise((resolve) => setTimeout(resolve, 10))) {
+      taken += 1;
+      yield 'Hello. ';
+    }
+  } finally {
+    console.log('the pieces have ended');
+  }
+}
+
+const client = new Client(process.argv[2]);
+const stream = client.streamText(endless());
+await stream[Symbol.asyncIterator]().next();
+stream.cancel(); // and nobody asks for more audio
+const before = taken;
+await new Promise((resolve) => setTimeout(resolve, 1000));
+console.log(taken - before < 5);
+client.close();
+"""
+
+SLOPPY = """
+import { Client } from '%s/index.mjs';
+
+function* untidy() {
+  try {
+    for (;;) yield 'Hello. ';
+  } finally {
+    throw new Error('nothing to clear up');
+  }
+}
+
+const client = new Client(process.argv[2]);
+for await (const _ of client.streamText(untidy())) break;
+console.log('left');
+client.close();
+"""
+
 
 async def printed(program: str, node: Any, folder: Path) -> tuple[list[str], int]:
     """The lines of a program, and how many calls the engine got from it."""
@@ -120,3 +162,17 @@ async def test_a_text_is_taken_no_faster_than_its_server_takes_it(node: Any, tmp
 async def test_pieces_of_a_stream_that_is_left_end(node: Any, tmp_path: Path) -> None:
     lines, _ = await printed(LEFT_TEXT, node, tmp_path)
     assert lines == ["the pieces have ended"]
+
+
+async def test_a_stream_that_is_cancelled_while_nobody_listens_takes_no_more_of_its_text(
+    node: Any, tmp_path: Path
+) -> None:
+    """The pieces were taken for ever, and a language model paid for."""
+    lines, _ = await printed(UNHEARD, node, tmp_path)
+    assert lines == ["the pieces have ended", "true"]
+
+
+async def test_pieces_that_fail_when_they_are_left_do_not_hide_how_the_stream_ended(node: Any, tmp_path: Path) -> None:
+    """Of an asynchronous generator it was dropped, of a plain one thrown."""
+    lines, _ = await printed(SLOPPY, node, tmp_path)
+    assert lines == ["left"]

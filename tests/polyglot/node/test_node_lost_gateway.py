@@ -54,7 +54,8 @@ async def say_and_kill(gateways: Gateways, node: Any, *arguments: str, heard_s: 
 
 LOSSES = """
 import { status } from '@grpc/grpc-js';
-import { Heard, Losses } from './resuming.mjs';
+import { Heard } from './streaming/heard.mjs';
+import { Losses } from './streaming/losses.mjs';
 
 let now = 0;
 Date.now = () => now;

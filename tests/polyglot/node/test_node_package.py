@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.polyglot.humming_server import FRAME
+from tests.polyglot.node.library.test_node_connection import Refusing, serving
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(500)]
 
@@ -35,13 +37,14 @@ PROGRAMS = {
 }
 TYPED = """
 import { createReadStream } from 'node:fs';
-import { Client, details, wav } from 'csm-client-node';
+import { Client, details, IncompleteAudioError, NotFoundError, ServerError, wav } from 'csm-client-node';
 import type { KeptVoice, TextPiece } from 'csm-client-node';
 const client = new Client('127.0.0.1:1', { deadlineSeconds: 5 });
 const stream = client.streamText(['Hello, ', 'you.'], { voice: 'anna', seed: 7n });
 for await (const chunk of stream) wav(chunk, stream.header!.audioFormat).writeUInt8(0);
 const flush: TextPiece = { text: 'Now.', flush: true };
 client.streamText([flush, 'Then.']);
+(await client.stream('Hello.').readAll()).audioContent.writeUInt8(0);
 stream.sentences.map(({ text, sampleOffset }) => text.repeat(sampleOffset));
 try {
   const options = { returnCodes: true, sampleRateHertz: 8000, encoding: 'mulaw' } as const;
@@ -62,6 +65,9 @@ try {
 } catch (error) {
   const { reason, fieldViolations, retryDelaySeconds } = details(error);
   console.log(reason?.length, fieldViolations[0].field.length, retryDelaySeconds?.toFixed());
+  if (error instanceof IncompleteAudioError) console.log(error.receivedSampleCount.toFixed(), error.cause?.code);
+  if (error instanceof NotFoundError) console.log(error.reason.length, error.metadata.get('a').length);
+  if (error instanceof ServerError) console.log(error.fieldViolations[0].field, error.retryDelaySeconds?.toFixed());
 }
 // @ts-expect-error
 client.stream('Hello.', { sead: 7 });
@@ -137,3 +143,42 @@ client.close();
     (folder / "broken.mjs").write_text(program)
     done = run(folder, "node", "broken.mjs", fake_server.target)
     assert (done.returncode, done.stdout.splitlines()) == (0, ["the model failed", "left"]), done.stderr
+
+
+TRACED = """
+import { ROOT_CONTEXT, context, createTraceState, trace } from '@opentelemetry/api';
+import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks';
+import { Client } from 'csm-client-node';
+context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
+const span = trace.wrapSpanContext({
+  traceId: '0af7651916cd43dd8448eb211c80319c', spanId: 'b7ad6b7169203331', traceFlags: 1,
+  traceState: createTraceState('shop=1'),
+});
+const [client, own] = [{}, { traceparent: 'own' }].map((metadata) => new Client(process.argv[2], { metadata }));
+const current = trace.setSpan(ROOT_CONTEXT, span);
+const refused = (work) => work.then(() => { throw new Error('it went through'); }, () => {});
+const stream = context.with(current, () => client.stream('Hi.'));
+await refused(stream.readAll()); // by whoever hears it
+await context.with(current, () => refused(client.synthesize('Hi.')));
+await context.with(current, () => refused(client.findWatermarks(Buffer.from('RIFF'))));
+await context.with(current, () => refused(own.getVoice('ada')));
+await refused(client.serverInfo());
+for (const one of [client, own]) one.close();
+"""
+
+
+async def test_calls_carry_the_span_of_opentelemetry_that_is_current(folder: Path) -> None:
+    """As the Python client's. Without OpenTelemetry nothing is sent, and nothing is missing: see the tests above."""
+    (folder / "traced.mjs").write_text(TRACED)
+    refusing = Refusing()
+    async with serving(refusing) as (_, port):
+        packages = ["@opentelemetry/api@1.9.0", "@opentelemetry/context-async-hooks@1.30.1"]
+        quiet = ["--no-audit", "--no-fund", "--ignore-scripts"]
+        installed = await asyncio.to_thread(run, folder, "npm", "install", *quiet, *packages)
+        assert installed.returncode == 0, installed.stderr
+        done = await asyncio.to_thread(run, folder, "node", "traced.mjs", f"127.0.0.1:{port}")
+    assert done.returncode == 0, done.stderr
+    sent = {name: (seen.get("traceparent"), seen.get("tracestate")) for name, seen in refusing.seen.items()}
+    span = ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "shop=1")
+    traced = dict.fromkeys(["StreamSynthesize", "Synthesize", "StreamDetectWatermark"], span)
+    assert sent == {**traced, "GetVoice": ("own", None), "GetServerInfo": (None, None)}

@@ -1,4 +1,4 @@
-"""The examples of docs/callers/node.md and voices.md run as they are, in a folder with the packages and the protos.
+"""The examples of docs/callers/node.md, voices.md and the README run as they are, in a folder with packages and protos.
 
 So does the browser's example of websocket.md, with Node's WebSocket.
 """
@@ -58,6 +58,15 @@ async def test_example_of_errors_runs(folder: Path) -> None:
         done = await pages.run(["node", "example.mjs"], folder)
     assert done.stdout.startswith("input.text is empty; there is nothing to say.\nsampling_params.top_k is 0")
     assert done.returncode == 0 and done.stderr.startswith("INVALID_ARGUMENT: ")
+
+
+async def test_example_of_the_readme_runs(folder: Path) -> None:
+    (program,) = pages.blocks(pages.REPOSITORY / "clients" / "node" / "README.md", "js")
+    async with fake_door() as door:
+        (folder / "example.mjs").write_text(pages.at(door, program.replace("localhost", "127.0.0.1")))
+        done = await pages.run(["sh", "-c", "node example.mjs > hello.raw"], folder)
+    assert (done.returncode, done.stderr) == (0, "FINISH_REASON_END_OF_SPEECH\n")
+    assert (folder / "hello.raw").read_bytes() == numbered_audio(range(10))
 
 
 async def test_example_keeps_a_voice(folder: Path) -> None:

@@ -13,9 +13,11 @@ LONGEST_S = 200
 START = """
 import {{ readFileSync, createReadStream }} from 'node:fs';
 import {{ isDeepStrictEqual }} from 'node:util';
-import {{ Client, details, wav }} from '{folder}/index.mjs';
+import * as csm from '{folder}/index.mjs';
 
+const {{ Client, details, wav }} = csm;
 const target = process.argv[2];
+const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
 const client = new Client(target, {{ deadlineSeconds: 100 }});
 const found = [];
 const tell = async (work) => {{

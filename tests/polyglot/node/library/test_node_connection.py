@@ -14,6 +14,7 @@ from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from services.common.rpc.calls import Context
 from tests.polyglot.node.library.programs import found
+from tests.polyglot.node.library.scripted import FRAMES, scripted
 from tests.support.fake_deployment import fake_deployment
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(300)]
@@ -132,3 +133,36 @@ async def test_a_lost_call_waits_for_a_server_to_come(node: Any, tmp_path: Path,
         async with serving(servicer=Away(answers=True), port=port if comes else 0):
             (told,) = await calling
     assert told == "ada" if comes else told[0] is None and "DEADLINE" not in told[1]
+
+
+LARGE = """
+const context = [{ speaker: 0, text: 'Before.', recording: Buffer.alloc(2 * 1024 * 1024) }];
+const methods = {
+  synthesize: (text) => client.synthesize(text, { context }),
+  stream: (text) => client.stream(text, { context }).readAll(),
+};
+await tell(async () => (await methods.METHOD('full once')).voice);
+"""
+
+
+@pytest.mark.parametrize("method", ["synthesize", "stream"])
+async def test_a_large_request_that_a_full_server_refuses_is_made_again(node: Any, tmp_path: Path, method: str) -> None:
+    """gRPC does so for small ones; those of more than 1 MiB failed at once."""
+    program = LARGE.replace("METHOD", method)
+    async with scripted() as gateway:
+        (told,) = await found(program, node, tmp_path, gateway.target)
+    assert told == "ada" and gateway.calls["full once"] == 2
+
+
+LATE = """
+const hasty = new Client(target, { deadlineSeconds: 2 });
+const stream = hasty.stream('Hello.');
+await sleep(2.5);
+await tell(async () => (await heard(stream)).length / 2 / 1920);
+"""
+
+
+async def test_the_deadline_of_a_stream_begins_with_its_iteration(node: Any, tmp_path: Path) -> None:
+    """So does its call: streams made ahead, to be heard one after another, would be over before they began."""
+    async with scripted() as gateway:
+        assert await found(LATE, node, tmp_path, gateway.target) == [FRAMES]

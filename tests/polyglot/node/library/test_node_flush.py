@@ -37,7 +37,7 @@ async def test_a_flush_ends_a_sentence_without_a_full_stop(node: Any, tmp_path: 
 
 
 AGAIN = """
-import { TextWriter } from './text.mjs';
+import { TextWriter } from './streaming/text.mjs';
 
 const long = { text: 'a'.repeat(1001), flush: true };
 const writer = new TextWriter(['How', { text: ' are you', flush: true }, long], true);

@@ -118,7 +118,8 @@ async def test_what_the_server_tells_of_a_failure_is_there_for_programs(node: An
 
 
 WAITS = """
-import { Heard, Losses } from './resuming.mjs';
+import { Heard } from './streaming/heard.mjs';
+import { Losses } from './streaming/losses.mjs';
 
 const losses = new Losses(10, Infinity);
 const asked = (hex) => ({ code: 14, details: '', metadata: { get: () => [Buffer.from(hex, 'hex')] } });
@@ -188,7 +189,7 @@ async def test_a_stream_that_is_left_before_another_server_is_called_calls_none(
     node: Any, tmp_path: Path, losing: tuple[Losing, str]
 ) -> None:
     service, target = losing
-    assert await run(LEFT_BETWEEN, node, tmp_path, target) == grpc.StatusCode.UNAVAILABLE.value[0]
+    assert await run(LEFT_BETWEEN, node, tmp_path, target) == grpc.StatusCode.CANCELLED.value[0]
     assert len(service.requests) == 1
 
 
@@ -204,7 +205,7 @@ async def test_a_stream_that_goes_on_asks_for_the_same_sampling(
 
 
 RESUMED_SENTENCES = """
-import { Heard } from './resuming.mjs';
+import { Heard } from './streaming/heard.mjs';
 
 const said = (text) => ({ text, sampleOffset: 0 });
 const header = (more) => ({

@@ -66,6 +66,7 @@ for (const connection of [
 ]) {
   await tell(() => new Client(target, connection));
 }
+await tell(() => new Client(''));
 """
 
 
@@ -91,7 +92,8 @@ async def test_what_would_become_another_value_is_refused_by_name(node: Any, tmp
         for given in ("5", "of type object", "of type string")
     ]
     names = ["There", "connection.tls", "connection.deadlineSeconds", "connection.resumes", "connection.token"]
-    assert [message.split(" is ")[0] for message in rest[4:]] == names
+    assert [message.split(" is ")[0] for message in rest[4:-1]] == names
+    assert rest[-1] == "target is ''; it must be the address of a server."
 
 
 PIECES = """
@@ -121,7 +123,7 @@ await tell(() => heard(stream));
 
 async def test_a_stream_is_heard_once_and_not_spoken_again(node: Any, tmp_path: Path) -> None:
     async with fake_deployment() as running:
-        bytes_heard, (_, message) = await found(TWICE, node, tmp_path, running.target)
+        bytes_heard, message = await found(TWICE, node, tmp_path, running.target)
         assert bytes_heard == 38_400 and "iterated over once" in message
         assert len(running.engine.calls) == 1
 

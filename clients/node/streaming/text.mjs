@@ -1,7 +1,7 @@
 // Writes a text into calls of StreamSynthesizeText. What was written is kept, so that another call can say it from its
 // start: the server cuts sentences by the pieces alone. It knows no channel.
 
-import { boolean, checkOptions, checkValue, iterable, string } from './checks.mjs';
+import { boolean, checkOptions, checkValue, iterable, string } from '../checks.mjs';
 
 // Of a piece that is more than its text. Whether its characters are whole is judged with those of the piece before.
 const PIECE = { text: [(value) => typeof value === 'string', string[1]], flush: boolean };
@@ -17,6 +17,7 @@ export class TextWriter {
   #keptBytes = 0;
   #taking; // the next piece, which may be due to a call that was lost meanwhile
   #ended = false;
+  #isClosed = false;
   #newest;
   #half = ''; // of a character that the last piece has cut
 
@@ -52,11 +53,13 @@ export class TextWriter {
     }
   }
 
-  // No more pieces are taken.
+  // No more pieces are taken. What their own clearing up throws would hide how the call has ended.
   close() {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
     this.#ended = true;
     this.#newest = undefined;
-    this.#pieces.return?.()?.catch?.(() => {});
+    (async () => this.#pieces.return?.())().catch(() => {});
   }
 
   // Whether the pieces have neither ended nor thrown, as far as is known.
