@@ -155,10 +155,13 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> StatusError:
     plain = StatusError(error.code(), error.code().name, error.details() or error.code().name)
     try:
         status = rpc_status.from_call(cast(grpc.Call, error))
-    except ValueError:  # the details belong to another status: a proxy has replaced it
+        return plain if status is None else _with_details(status, plain)
+    except (ValueError, message.DecodeError):  # of another status, which a proxy has replaced, or unreadable
         return plain
-    if status is None:
-        return plain
+
+
+def _with_details(status: status_pb2.Status, plain: StatusError) -> StatusError:
+    """plain: the same without details. Raises: DecodeError for details that cannot be read."""
     reason, metadata, violations = plain.reason, dict[str, str](), list[FieldViolation]()
     retry_delay_s, resource, request_id = None, None, ""
     for packed in status.details:
@@ -178,7 +181,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> StatusError:
         elif packed.Unpack(request_info):
             request_id = request_info.request_id
     return StatusError(
-        error.code(),
+        plain.code,
         reason,
         status.message,
         field_violations=violations,

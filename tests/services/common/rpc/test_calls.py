@@ -10,6 +10,8 @@ from typing import Any
 import grpc
 import pytest
 from csm.codec.v1 import codec_pb2
+from google.protobuf import any_pb2
+from google.rpc import status_pb2
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -39,6 +41,18 @@ async def failure_of(stage: Any, error: Exception) -> status.StatusError:
     trailers: Any = failed.value.trailing_metadata()
     stage.trailers = dict(trailers)
     return status.from_rpc_error(failed.value)
+
+
+UNREADABLE = any_pb2.Any(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\x0a\xff")
+DETAILS = [status_pb2.Status(code=3), status_pb2.Status(code=14, message="why", details=[UNREADABLE])]
+
+
+@pytest.mark.parametrize("details", [b"\xff", *(one.SerializeToString() for one in DETAILS)])
+def test_a_status_whose_details_are_of_another_one_or_unreadable_is_read_without_them(details: bytes) -> None:
+    trailers = grpc.aio.Metadata(("grpc-status-details-bin", details))
+    error = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), trailers, "why", None)
+    read = status.from_rpc_error(error)
+    assert (read.code, read.reason, read.message) == (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE", "why")
 
 
 def handled(stage: Any, code: str, method: str = "GetCodecInfo", kind: str = "unary") -> float:
