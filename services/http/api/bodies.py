@@ -16,7 +16,7 @@ RETRY_S = 1.0
 
 
 class Bodies:
-    """The bytes of the bodies of all running requests, and of the contexts that WebSockets keep."""
+    """The bytes of the bodies of all running requests, and of the contexts and waiting texts of WebSockets."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
