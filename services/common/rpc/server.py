@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from services.common.open_files import most_connections
 from services.common.rpc.calls import Admit, CallInterceptor
 from services.common.rpc.health import HealthServicer
 from services.common.rpc.lingering import DRAIN_QUIET_S
@@ -68,6 +69,8 @@ def server_options(settings: StageSettings, *, streams_per_connection: int = 0) 
         ("grpc.http2.bdp_probe", 0),
         ("grpc.http2.lookahead_bytes", UNREAD_BYTES),
     ]
+    if (most := most_connections()) is not None:  # else a flood of them closes the health port and the metrics too
+        options.append(("grpc.max_allowed_incoming_connections", min(most, 2**31 - 1)))
     if streams_per_connection:
         options.append(("grpc.max_concurrent_streams", streams_per_connection))
     if settings.max_connection_age_seconds:

@@ -14,6 +14,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.frames import Frame, Opcode
 
+from services.common.open_files import OTHER_FILES
 from services.http import connections, server
 from tests.support.door.fake_door import FakeDoor, fake_door
 from tests.support.waits import eventually
@@ -83,7 +84,7 @@ async def test_connections_over_the_limit_are_told_so_or_cut(monkeypatch: pytest
 
 def test_connections_are_no_more_than_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))
-    assert server._most_connections(4096) == 1024 - server.OTHER_FILES
+    assert server._most_connections(4096) == 1024 - OTHER_FILES
     assert server._most_connections(100) == 100
 
 
