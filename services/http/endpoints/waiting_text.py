@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from services.http.api.bodies import Bodies
+from services.http.api.bodies import Bodies, Share, too_many
 from services.http.api.errors import ApiError
 
 MOST_CHARACTERS = 200_000
@@ -18,8 +18,8 @@ class WaitingText:
     """Counts the pieces of all utterances of a session, whose bytes are among those of all bodies."""
 
     def __init__(self, bodies: Bodies) -> None:
-        self._bodies = bodies
-        self._characters = self._pieces = 0
+        self._share = Share(bodies.try_take)
+        self._bytes = self._characters = self._pieces = 0
 
     def check(self, text: str) -> None:
         """Before it is cut into pieces. Raises ApiError when the text is far ahead of the speech."""
@@ -28,13 +28,16 @@ class WaitingText:
 
     def add(self, piece: Piece) -> None:
         """Raises ApiError when there is no room beside the bodies of others."""
-        self._bodies.take(_cost(piece))
+        if not self._share.try_hold(self._bytes + _cost(piece)):
+            raise too_many()
+        self._bytes += _cost(piece)
         self._pieces += 1
         self._characters += len(piece[0])
 
     def remove(self, piece: Piece) -> None:
         """It waits no more."""
-        self._bodies.give_back(_cost(piece))
+        self._bytes -= _cost(piece)
+        self._share.try_hold(self._bytes)
         self._pieces -= 1
         self._characters -= len(piece[0])
 

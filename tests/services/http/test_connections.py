@@ -193,9 +193,9 @@ async def test_message_of_too_many_fragments_is_refused(door: FakeDoor) -> None:
 
 @pytest.mark.parametrize("fin", [False, True], ids=["fragments", "a frame"])
 async def test_messages_that_have_not_come_whole_are_limited_together(fin: bool) -> None:
-    async with fake_door(max_bodies_bytes=10_000) as door:
+    async with fake_door(max_bodies_bytes=100_000) as door:
         bodies, address = door.stage.door.bodies, f"ws://127.0.0.1:{door.stage.server.port}{STREAM}"
-        half = Frame(Opcode.TEXT, b" " * 6000, fin=fin).serialize(mask=True)[: 5500 if fin else None]
+        half = Frame(Opcode.TEXT, b" " * 60_000, fin=fin).serialize(mask=True)[: 55_500 if fin else None]
         async with connect(address) as first:
             first.transport.write(half)
             await eventually(lambda: bodies.held, 10)
