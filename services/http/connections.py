@@ -23,8 +23,6 @@ from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
-from services.http.api.bodies import Share
-
 UNREAD_BODY_S = 5.0  # how long a body may still come once its request has been answered
 UNTOLD_S = 1.0  # longer than a write may take: what streams to a client that does not read says so first
 SPARE_CONNECTIONS = 64  # over --max-connections, each for one answer that says so; more are cut at once
@@ -147,23 +145,24 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         super().handle_cont(event)
 
 
-def websocket_connection(try_take: Callable[[int], bool]) -> type[WebSocketConnection]:
+def websocket_connection(hold: Callable[[], Callable[[int], bool]]) -> type[WebSocketConnection]:
     """The class of WebSockets whose messages are counted until the session takes them.
 
-    try_take: whether there is room for so many bytes more; always for fewer
+    hold: called for each of them; what it returns says whether there is room for so many bytes in place of those so
+    far, always for fewer
     """
 
     class Connection(WebSocketConnection):
         def __init__(self, *arguments: Any, **named: Any) -> None:
             super().__init__(*arguments, **named)
-            self._share = Share(try_take)
+            self._try_hold = hold()
             self._sizes: deque[int] = deque()  # of whole messages that the session has not taken
             self._waiting_bytes = 0
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            if not self._share.try_hold(self._unread_bytes):
-                self._share.try_hold(0)
+            if not self._try_hold(self._unread_bytes):
+                self._try_hold(0)
                 self.frames = []
                 self.conn.fail(CloseCode.TRY_AGAIN_LATER, "too_many_bodies")
                 self.handle_parser_exception()
@@ -179,11 +178,11 @@ def websocket_connection(try_take: Callable[[int], bool]) -> type[WebSocketConne
             message = await super().receive()
             if message["type"] == "websocket.receive":
                 self._waiting_bytes -= self._sizes.popleft()
-                self._share.try_hold(self._unread_bytes)
+                self._try_hold(self._unread_bytes)
             return message
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._share.try_hold(0)
+            self._try_hold(0)
             super().connection_lost(exc)
 
         @property

@@ -17,11 +17,11 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from services.common.background import Background
-from services.common.open_files import most_connections
+from services.common.rpc.server import most_connections
 from services.common.rpc.tls import Loaded, Show, TlsFileError, read_end_s
 from services.common.settings import host_and_port
 from services.common.watched_files import FollowedFiles
-from services.http.api.bodies import Bodies
+from services.http.api.bodies import Bodies, Share
 from services.http.connections import SlowCloses, http_connection, websocket_connection
 from services.http.settings import HttpSettings
 
@@ -65,7 +65,7 @@ class HttpServer:
                 settings.write_timeout_seconds,
                 _most_connections(settings.max_connections),
             ),
-            ws=websocket_connection(bodies.try_take),
+            ws=websocket_connection(lambda: Share(bodies.try_take).try_hold),
             loop="none",
             lifespan="off",
             log_config=None,

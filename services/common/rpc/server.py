@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from services.common.open_files import most_connections
 from services.common.rpc.calls import Admit, CallInterceptor
 from services.common.rpc.health import HealthServicer
 from services.common.rpc.lingering import DRAIN_QUIET_S
@@ -48,6 +48,7 @@ KEEPALIVE_OPTIONS: tuple[ChannelOption, ...] = (
 )
 
 UNREAD_BYTES = 512 * 1024  # of one call
+OTHER_FILES = 192  # than connections of callers: probes, metrics, other stages, databases, files
 
 
 class StageService(NamedTuple):
@@ -56,6 +57,12 @@ class StageService(NamedTuple):
     add_to_server: Callable[[Any, grpc.aio.Server], None]  # generated: add_XServicer_to_server
     servicer: object
     name: str  # full name: "csm.v1.TextToSpeechService"
+
+
+def most_connections() -> int | None:
+    """So many that a process has files for all else too; None where the system sets no limit."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if files == resource.RLIM_INFINITY else max(1, files - OTHER_FILES)
 
 
 def server_options(settings: StageSettings, *, streams_per_connection: int = 0) -> list[ChannelOption]:

@@ -14,7 +14,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.frames import Frame, Opcode
 
-from services.common.open_files import OTHER_FILES
+from services.common.rpc.server import OTHER_FILES
 from services.http import connections, server
 from tests.support.door.fake_door import FakeDoor, fake_door
 from tests.support.waits import eventually

@@ -10,7 +10,7 @@ from csm.codec.v1 import codec_pb2
 from csm.v1 import tts_pb2
 from google.protobuf.message import DecodeError, Message
 
-from services.common.rpc.message_values import MOST_VALUES, _count, has_too_many_values
+from services.common.rpc.messages import MOST_VALUES, _count, has_too_many_values
 
 KIND = tts_pb2.StreamSynthesizeRequest.DESCRIPTOR
 FILLING = b"\x7a" + b"\xc0\xb8\x02" + bytes(40_000)  # an unknown field, one value: bytes that few messages need

@@ -14,7 +14,7 @@ import pytest
 from csm.codec.v1 import codec_pb2
 
 from services.common.rpc import status
-from services.common.rpc.message_values import MOST_VALUES
+from services.common.rpc.messages import MOST_VALUES
 from services.common.telemetry.logs import GRPC_LOGGER, GrpcFilter
 
 NO_MESSAGE = b"\xff\xff\xff\xff"

@@ -16,9 +16,8 @@ from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from services.common.open_files import OTHER_FILES
 from services.common.rpc import server as module
-from services.common.rpc.server import StageServer, StageService, server_options
+from services.common.rpc.server import OTHER_FILES, StageServer, StageService, server_options
 from services.common.settings import StageSettings
 from services.gateway.settings import GatewaySettings
 from tests.support.fake_stages import FakeEngine

@@ -10,7 +10,7 @@ import pytest
 from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
 
 from services.common.rpc import status
-from services.common.rpc.message_values import MOST_VALUES
+from services.common.rpc.messages import MOST_VALUES
 from tests.support.fake_deployment import fake_deployment
 from tests.support.text_streams import Message
 
