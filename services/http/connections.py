@@ -1,6 +1,6 @@
 """uvicorn's connections, with the limits that it does not set: how many are open, how long headers, an unread body, an
 unread answer and a close may take, how many pongs wait for a client, in how many fragments a message comes, and how
-much is kept of messages that are not whole.
+much is kept of messages that the session has not taken.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import asyncio
 import errno
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -16,6 +17,7 @@ from weakref import WeakKeyDictionary
 import h11
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -26,6 +28,7 @@ UNTOLD_S = 1.0  # longer than a write may take: what streams to a client that do
 SPARE_CONNECTIONS = 64  # over --max-connections, each for one answer that says so; more are cut at once
 SPARE = "csm.spare"  # key of a scope whose connection is one of them
 MOST_FRAGMENTS = 1024  # of one WebSocket message
+MESSAGE_COST_BYTES = 300  # of a message in memory, beside its content
 _RESET, _NO_RESET = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)  # values of SO_LINGER
 
 
@@ -142,34 +145,51 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         super().handle_cont(event)
 
 
-def websocket_connection(try_take: Callable[[int], bool]) -> type[WebSocketConnection]:
-    """The class of WebSockets whose messages are counted until they have come whole.
+def websocket_connection(hold: Callable[[], Callable[[int], bool]]) -> type[WebSocketConnection]:
+    """The class of WebSockets whose messages are counted until the session takes them.
 
-    try_take: whether there is room for so many bytes more; always for fewer
+    hold: called for each of them; what it returns says whether there is room for so many bytes in place of those so
+    far, always for fewer
     """
 
     class Connection(WebSocketConnection):
-        _held = 0
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            self._try_hold = hold()
+            self._sizes: deque[int] = deque()  # of whole messages that the session has not taken
+            self._waiting_bytes = 0
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            if self.transport.is_closing() or not self.handshake_complete:
-                self._hold(0)
-            elif not self._hold(len(self.conn.reader.buffer) + sum(map(len, self.frames))):
-                self._hold(0)
+            if not self._try_hold(self._unread_bytes):
+                self._try_hold(0)
                 self.frames = []
                 self.conn.fail(CloseCode.TRY_AGAIN_LATER, "too_many_bodies")
                 self.handle_parser_exception()
 
+        def send_receive_event_to_app(self) -> None:
+            size, num_before = MESSAGE_COST_BYTES + sum(map(len, self.frames)), self.queue.qsize()
+            super().send_receive_event_to_app()
+            if self.queue.qsize() > num_before:
+                self._sizes.append(size)
+                self._waiting_bytes += size
+
+        async def receive(self) -> ASGIReceiveEvent:
+            message = await super().receive()
+            if message["type"] == "websocket.receive":
+                self._waiting_bytes -= self._sizes.popleft()
+                self._try_hold(self._unread_bytes)
+            return message
+
         def connection_lost(self, exc: Exception | None) -> None:
-            self._hold(0)
+            self._try_hold(0)
             super().connection_lost(exc)
 
-        def _hold(self, count: int) -> bool:
-            has_room = try_take(count - self._held)
-            if has_room:
-                self._held = count
-            return has_room
+        @property
+        def _unread_bytes(self) -> int:
+            if self.transport.is_closing() or not self.handshake_complete:
+                return 0
+            return len(self.conn.reader.buffer) + sum(map(len, self.frames)) + self._waiting_bytes
 
     return Connection
 

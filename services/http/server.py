@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -18,10 +17,11 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from services.common.background import Background
+from services.common.rpc.server import most_connections
 from services.common.rpc.tls import Loaded, Show, TlsFileError, read_end_s
 from services.common.settings import host_and_port
 from services.common.watched_files import FollowedFiles
-from services.http.api.bodies import Bodies
+from services.http.api.bodies import Bodies, Share
 from services.http.connections import SlowCloses, http_connection, websocket_connection
 from services.http.settings import HttpSettings
 
@@ -29,7 +29,6 @@ log = logging.getLogger("csm.http")
 
 HEADER_BYTES = 64 * 1024  # most, of one request
 LAST_SECONDS = 5  # for answers that are still being written when the door closes
-OTHER_FILES = 192  # than connections of callers
 _BACKLOG = 2048
 
 
@@ -66,7 +65,7 @@ class HttpServer:
                 settings.write_timeout_seconds,
                 _most_connections(settings.max_connections),
             ),
-            ws=websocket_connection(bodies.try_take),
+            ws=websocket_connection(lambda: Share(bodies.try_take).try_hold),
             loop="none",
             lifespan="off",
             log_config=None,
@@ -161,10 +160,10 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 def _most_connections(asked: int) -> int:
     """As many as are asked for, or fewer where the process may not open so many files."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = asked if files == resource.RLIM_INFINITY else min(asked, max(1, files - OTHER_FILES))
-    if most < asked:
-        log.warning("--max-connections is %d here and not %d: the limit of open files is %d", most, asked, files)
+    most = most_connections()
+    if most is None or most >= asked:
+        return asked
+    log.warning("--max-connections is %d here and not %d, for the limit of open files", most, asked)
     return most
 
 

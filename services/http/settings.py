@@ -74,8 +74,8 @@ class HttpSettings(ProgramSettings):
     max_bodies_bytes: int = Field(
         default=512 * 2**20,
         ge=1024,
-        description="Bytes of all JSON bodies of running requests together, of the contexts that WebSockets keep and of"
-        " their messages that have not come whole; more are refused with 503.",
+        description="Bytes of all JSON bodies of running requests together, of the contexts that WebSockets keep, of"
+        " their texts that wait and of their messages until they are taken; more are refused with 503.",
     )
     max_upload_bytes: int = Field(
         default=64 * 2**20, ge=1024, le=2**31, description="Largest recording that is searched for the watermark."

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -47,6 +48,7 @@ KEEPALIVE_OPTIONS: tuple[ChannelOption, ...] = (
 )
 
 UNREAD_BYTES = 512 * 1024  # of one call
+OTHER_FILES = 192  # than connections of callers: probes, metrics, other stages, databases, files
 
 
 class StageService(NamedTuple):
@@ -55,6 +57,12 @@ class StageService(NamedTuple):
     add_to_server: Callable[[Any, grpc.aio.Server], None]  # generated: add_XServicer_to_server
     servicer: object
     name: str  # full name: "csm.v1.TextToSpeechService"
+
+
+def most_connections() -> int | None:
+    """So many that a process has files for all else too; None where the system sets no limit."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if files == resource.RLIM_INFINITY else max(1, files - OTHER_FILES)
 
 
 def server_options(settings: StageSettings, *, streams_per_connection: int = 0) -> list[ChannelOption]:
@@ -68,6 +76,8 @@ def server_options(settings: StageSettings, *, streams_per_connection: int = 0) 
         ("grpc.http2.bdp_probe", 0),
         ("grpc.http2.lookahead_bytes", UNREAD_BYTES),
     ]
+    if (most := most_connections()) is not None:  # else a flood of them closes the health port and the metrics too
+        options.append(("grpc.max_allowed_incoming_connections", min(most, 2**31 - 1)))
     if streams_per_connection:
         options.append(("grpc.max_concurrent_streams", streams_per_connection))
     if settings.max_connection_age_seconds:

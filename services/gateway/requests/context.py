@@ -131,9 +131,8 @@ class ContextReader:
         except frames.MalformedFramesError as error:
             self._wrong(field, str(error), "CODES_MALFORMED")
             return None
-        own = rvq_pb2.CodeFrames()
-        own.CopyFrom(codes)  # a reference to a field keeps the whole request, with its recordings
-        return own
+        # A reference to a field keeps the whole request, with its recordings, and a copy all fields that nobody knows.
+        return rvq_pb2.CodeFrames(**{field.name: value for field, value in codes.ListFields()})
 
     def _audio_seconds(self, turn: ContextTurn) -> float:
         if turn.recording is not None:

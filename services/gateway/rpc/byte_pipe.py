@@ -27,13 +27,16 @@ class BytePipe:
     async def write(self, content: bytes) -> None:
         """Waits while there is no room. Raises PipeTimeoutError."""
         given_up_at_s = time.monotonic() + self._full_seconds
+        written = 0
         while True:
             with self._changed:
                 if self._aborted:
                     return
-                if len(self._held) < CAPACITY_BYTES:
-                    self._held += content
-                    self._changed.notify_all()
+                room = CAPACITY_BYTES - len(self._held)
+                self._held += memoryview(content)[written : written + room]
+                written += room
+                self._changed.notify_all()
+                if written >= len(content):
                     return
             if time.monotonic() > given_up_at_s:
                 raise PipeTimeoutError(f"Nothing was read for {self._full_seconds:g} s.")

@@ -38,20 +38,33 @@ async def read_sentences(
     when no message comes for `idle_s` while nothing is spoken.
     """
     cutter = SentenceCutter(language_code)
-    while (request := await _next(requests, idle_s, is_speaking)) is not None:
-        if not request.HasField("text"):
-            raise wrong_field("text", "is missing; only the first message is without text.")
-        piece = request.text
-        if len(piece.text) > max_piece_length:
-            why = f"has {len(piece.text)} characters; at most {max_piece_length} are allowed in a piece."
-            raise wrong_field("text.text", why, "TEXT_TOO_LONG")
-        for sentence in cutter.push(piece.text):
+    while (piece := await _next_piece(requests, max_piece_length, idle_s, is_speaking)) is not None:
+        text, is_flush = piece
+        for sentence in cutter.push(text):
             yield sentence
-        if piece.flush:
+        if is_flush:
             for sentence in cutter.flush():
                 yield sentence
     for sentence in cutter.flush():
         yield sentence
+
+
+async def _next_piece(
+    requests: Requests, max_length: int, idle_s: float, is_speaking: Callable[[], bool]
+) -> tuple[str, bool] | None:
+    """Text and flush of the next message, None at the half-close. The message, which may be large by fields that nobody
+    reads, goes with the return: what it completes may be spoken for long.
+    """
+    request = await _next(requests, idle_s, is_speaking)
+    if request is None:
+        return None
+    if not request.HasField("text"):
+        raise wrong_field("text", "is missing; only the first message is without text.")
+    piece = request.text
+    if len(piece.text) > max_length:
+        why = f"has {len(piece.text)} characters; at most {max_length} are allowed in a piece."
+        raise wrong_field("text.text", why, "TEXT_TOO_LONG")
+    return piece.text, piece.flush
 
 
 async def _next(

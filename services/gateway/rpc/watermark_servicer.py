@@ -63,8 +63,7 @@ class WatermarkServicer:
                 _check(check_format("recording", recording.audio_format))
                 _check(check_size("recording", recording, longest_s))
                 file = io.BytesIO(recording.audio_content)
-                audio_format, key_ids = tts_pb2.AudioFormat(), list(request.key_ids)
-                audio_format.CopyFrom(recording.audio_format)  # a reference to a field keeps the whole message
+                audio_format, key_ids = _copied(recording.audio_format), list(request.key_ids)
                 del request, recording  # so that the bytes are in memory once
                 found = await self._detect("recording", audio_format, file, key_ids, longest_s, deadline)
         return watermark_pb2.DetectWatermarkResponse(**_fields(found))
@@ -79,14 +78,15 @@ class WatermarkServicer:
                     first = await _next(requests)
                 if first is None or first.WhichOneof("part") != "config":
                     raise wrong_field("config", "is missing; it must be the first message.")
-                _check(check_format("config", first.config.audio_format))
+                audio_format, key_ids = _copied(first.config.audio_format), list(first.config.key_ids)
+                del first
+                _check(check_format("config", audio_format))
                 pipe = BytePipe(IDLE_SECONDS, deadline.remaining_s)  # the codec may have others to search first
                 feeding = asyncio.create_task(self._feed(requests, pipe))
                 try:
                     longest_s = self._settings.max_detection_seconds
-                    config = first.config
                     async with deadline.kept():
-                        found = await self._detect("", config.audio_format, pipe, config.key_ids, longest_s, deadline)
+                        found = await self._detect("", audio_format, pipe, key_ids, longest_s, deadline)
                         await feeding
                 except PipeTimeoutError:  # caused by the sender; the feeding task may have the reason
                     await asyncio.wait({feeding}, timeout=0)
@@ -146,16 +146,15 @@ class WatermarkServicer:
         try:
             while True:
                 since_s = time.monotonic()
-                if (request := await _next(requests)) is None:
+                if (content := await _next_content(requests)) is None:
                     break
-                if request.WhichOneof("part") != "audio_content":
-                    raise wrong_field("part", "must be audio_content after the first message.")
                 waited_s += time.monotonic() - since_s
-                received += len(request.audio_content)
+                received += len(content)
                 is_slow = received < SLOW_BYTES_A_SECOND * (waited_s - SLOW_SECONDS)
                 if is_slow and self._turns.num_waiting:
                     raise self._turns.busy("this one arrives too slowly")
-                await pipe.write(request.audio_content)
+                await pipe.write(content)
+                del content  # before the next one is awaited
         except StatusError:
             pipe.abort()
             raise
@@ -181,11 +180,28 @@ async def _next(requests: AsyncIterator[Any]) -> Any:
         raise _stalled() from None
 
 
+async def _next_content(requests: _Pieces) -> bytes | None:
+    """The bytes of the next message, None at the half-close; of the message nothing is kept."""
+    request = await _next(requests)
+    if request is not None and request.WhichOneof("part") != "audio_content":
+        raise wrong_field("part", "must be audio_content after the first message.")
+    return None if request is None else request.audio_content
+
+
 def _stalled() -> StatusError:
     return StatusError(
         grpc.StatusCode.DEADLINE_EXCEEDED,
         "RECORDING_STALLED",
         f"Nothing of the recording has come for {IDLE_SECONDS:g} s.",
+    )
+
+
+def _copied(audio_format: tts_pb2.AudioFormat) -> tts_pb2.AudioFormat:
+    """A reference to a field keeps the whole message."""
+    return tts_pb2.AudioFormat(
+        audio_encoding=audio_format.audio_encoding,
+        sample_rate_hertz=audio_format.sample_rate_hertz,
+        channel_count=audio_format.channel_count,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -13,10 +14,11 @@ from services.http.api.errors import SERVER, ApiError
 
 MOST_VALUES = 20_000  # in one JSON text; each costs some hundred bytes and microseconds, however short it is
 RETRY_S = 1.0
+FREE_BYTES = 4096  # of each share
 
 
 class Bodies:
-    """The bytes of the bodies of all running requests, and of the contexts that WebSockets keep."""
+    """The bytes of the bodies of all running requests, and of the contexts and waiting texts of WebSockets."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
@@ -25,13 +27,7 @@ class Bodies:
     def take(self, count: int) -> None:
         """Raises ApiError 503 when there is no room."""
         if not self.try_take(count):
-            raise ApiError(
-                503,
-                "Too many large bodies are here at once.",
-                kind=SERVER,
-                code="too_many_bodies",
-                retry_after_s=RETRY_S,
-            )
+            raise too_many()
 
     def try_take(self, count: int) -> bool:
         """Whether there was room. count: below 0 for bytes that are given back"""
@@ -42,6 +38,23 @@ class Bodies:
 
     def give_back(self, count: int) -> None:
         self.held -= count
+
+
+class Share:
+    """What a WebSocket session holds of the room, beyond what each has free: a few words pass also where it is full."""
+
+    def __init__(self, try_take: Callable[[int], bool]) -> None:
+        """try_take: as that of Bodies"""
+        self._try_take = try_take
+        self._held = 0
+
+    def try_hold(self, count: int) -> bool:
+        """Whether there was room for so many bytes in place of those so far; always for fewer."""
+        wanted = max(0, count - FREE_BYTES)
+        has_room = self._try_take(wanted - self._held)
+        if has_room:
+            self._held = wanted
+        return has_room
 
 
 class Body:
@@ -93,6 +106,16 @@ class Body:
 
     def _too_large(self) -> ApiError:
         return ApiError(413, f"The body has more than {self._most_bytes} bytes.", code="body_too_large")
+
+
+def too_many() -> ApiError:
+    return ApiError(
+        503,
+        "Too many large bodies are here at once.",
+        kind=SERVER,
+        code="too_many_bodies",
+        retry_after_s=RETRY_S,
+    )
 
 
 def forget_body(request: Request) -> None:

@@ -10,12 +10,10 @@ from typing import Any
 from csm.v1 import tts_pb2
 from csm_client import AsyncClient, AsyncSpeechStream, CsmClientError, StreamOptions, is_wordless
 
-from services.http.api.errors import ApiError, from_client_error
+from services.http.api.errors import from_client_error
 from services.http.endpoints import sse
+from services.http.endpoints.waiting_text import Piece, WaitingText
 from services.http.endpoints.websocket_messages import LONGEST_PIECE, AudioIn
-
-MOST_WAITING_CHARACTERS = 200_000  # that the gateway has not taken yet
-MOST_WAITING_PIECES = 20_000
 
 SendJson = Callable[[dict[str, Any]], Awaitable[None]]
 SendBytes = Callable[[bytes], Awaitable[None]]
@@ -24,29 +22,45 @@ SendBytes = Callable[[bytes], Awaitable[None]]
 class Utterance:
     """A text that grows until `end`, and one call of the gateway that speaks it."""
 
-    def __init__(self, client: AsyncClient, options: StreamOptions, response_format: str, audio: AudioIn) -> None:
+    def __init__(
+        self,
+        client: AsyncClient,
+        options: StreamOptions,
+        response_format: str,
+        audio: AudioIn,
+        waiting: WaitingText,
+    ) -> None:
+        """waiting: of the session. `drop` gives it back what is left"""
         self._client = client
         self._options = options
         self._format, self._audio = response_format, audio
-        self._pieces: asyncio.Queue[tts_pb2.TextPiece | None] = asyncio.Queue()
-        self._waiting_characters = 0
+        self._pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
+        self._waiting = waiting
         self.is_open = True
         self.sent_samples = 0
         self._begun = 0  # sentences
 
     def push(self, text: str, flush: bool) -> None:
-        """Raises ApiError when the text is far ahead of the speech."""
-        self._waiting_characters += len(text)
-        if self._waiting_characters > MOST_WAITING_CHARACTERS or self._pieces.qsize() >= MOST_WAITING_PIECES:
-            raise ApiError(429, "The text is too far ahead of the speech.", param="text", code="text_too_fast")
+        """Raises ApiError when the text is far ahead of the speech, and when there is no room for it."""
+        self._waiting.check(text)
         for at in range(0, len(text), LONGEST_PIECE):
-            self._pieces.put_nowait(tts_pb2.TextPiece(text=text[at : at + LONGEST_PIECE]))
+            self._add((text[at : at + LONGEST_PIECE], False))
         if flush:
-            self._pieces.put_nowait(tts_pb2.TextPiece(flush=True))
+            self._add(("", True))
+
+    def _add(self, piece: Piece) -> None:
+        self._waiting.add(piece)
+        self._pieces.put_nowait(piece)
 
     def end(self) -> None:
         self.is_open = False
         self._pieces.put_nowait(None)
+
+    def drop(self) -> None:
+        """No more of it is spoken."""
+        while not self._pieces.empty():
+            if (piece := self._pieces.get_nowait()) is not None:
+                self._waiting.remove(piece)
 
     async def speak(self, send_json: SendJson, send_bytes: SendBytes) -> None:
         """Sends sentence marks and audio until the end of the text. Raises ApiError."""
@@ -98,8 +112,9 @@ class Utterance:
 
     async def _texts(self) -> AsyncIterator[tts_pb2.TextPiece]:
         while (piece := await self._pieces.get()) is not None:
-            self._waiting_characters -= len(piece.text)
-            yield piece
+            self._waiting.remove(piece)
+            text, flush = piece
+            yield tts_pb2.TextPiece(text=text, flush=flush)
 
 
 def _done(sentences: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from services.http.door import Door
 from services.http.endpoints.speech import check_model
 from services.http.endpoints.speech_request import client_options, context_size, ignored_parameters
 from services.http.endpoints.utterance import Utterance
+from services.http.endpoints.waiting_text import WaitingText
 from services.http.endpoints.websocket_messages import (
     ClientMessage,
     InputCancel,
@@ -63,6 +64,7 @@ class _Session:
         self._websocket = websocket
         self._caller = caller
         self._utterances: deque[Utterance] = deque()  # the first one is being spoken
+        self._waiting = WaitingText(door.bodies)
         self._speaking: asyncio.Task[None] | None = None
         # Bytes of the configurations' contexts, out of the door's for bodies; the last one is the present one's.
         self._held: list[int] = []
@@ -105,6 +107,7 @@ class _Session:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._drop_utterances()
             self._door.bodies.give_back(sum(self._held))
 
     async def _first_message(self) -> SessionConfig:
@@ -173,7 +176,9 @@ class _Session:
         if len(self._utterances) >= MOST_UTTERANCES:
             raise ApiError(429, f"{MOST_UTTERANCES} utterances wait already.", code="too_many_utterances")
         config = self._config  # what it says now stays true of this utterance
-        self._utterances.append(Utterance(self._client, self._options, config.response_format, config.audio))
+        self._utterances.append(
+            Utterance(self._client, self._options, config.response_format, config.audio, self._waiting)
+        )
         self._speak_next()
         return self._utterances[-1]
 
@@ -185,7 +190,7 @@ class _Session:
         """Raises ApiError when it failed."""
         assert self._speaking is not None
         speaking, self._speaking = self._speaking, None
-        self._utterances.popleft()
+        self._utterances.popleft().drop()
         self._give_back()
         speaking.result()
         self._speak_next()
@@ -193,14 +198,18 @@ class _Session:
     async def _cancel(self) -> None:
         """Stops what is spoken and forgets what waits; says so even when there was nothing."""
         stopped = self._utterances[0] if self._utterances else None
-        self._utterances.clear()
         if self._speaking is not None:
             self._speaking.cancel()
             await asyncio.gather(self._speaking, return_exceptions=True)
             self._speaking = None
+        self._drop_utterances()
         self._give_back()
         nothing = {"type": "audio.cancelled", "sentence_index": -1, "sent_samples": 0}
         await self._send_json(nothing if stopped is None else stopped.cancelled())
+
+    def _drop_utterances(self) -> None:
+        while self._utterances:
+            self._utterances.popleft().drop()
 
     async def _receive(self) -> ClientMessage:
         return parse_later(await self._message())

@@ -14,6 +14,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.frames import Frame, Opcode
 
+from services.common.rpc.server import OTHER_FILES
 from services.http import connections, server
 from tests.support.door.fake_door import FakeDoor, fake_door
 from tests.support.waits import eventually
@@ -83,7 +84,7 @@ async def test_connections_over_the_limit_are_told_so_or_cut(monkeypatch: pytest
 
 def test_connections_are_no_more_than_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))
-    assert server._most_connections(4096) == 1024 - server.OTHER_FILES
+    assert server._most_connections(4096) == 1024 - OTHER_FILES
     assert server._most_connections(100) == 100
 
 
@@ -192,9 +193,9 @@ async def test_message_of_too_many_fragments_is_refused(door: FakeDoor) -> None:
 
 @pytest.mark.parametrize("fin", [False, True], ids=["fragments", "a frame"])
 async def test_messages_that_have_not_come_whole_are_limited_together(fin: bool) -> None:
-    async with fake_door(max_bodies_bytes=10_000) as door:
+    async with fake_door(max_bodies_bytes=100_000) as door:
         bodies, address = door.stage.door.bodies, f"ws://127.0.0.1:{door.stage.server.port}{STREAM}"
-        half = Frame(Opcode.TEXT, b" " * 6000, fin=fin).serialize(mask=True)[: 5500 if fin else None]
+        half = Frame(Opcode.TEXT, b" " * 60_000, fin=fin).serialize(mask=True)[: 55_500 if fin else None]
         async with connect(address) as first:
             first.transport.write(half)
             await eventually(lambda: bodies.held, 10)

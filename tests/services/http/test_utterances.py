@@ -107,7 +107,7 @@ async def test_the_wrong_field_of_a_message_is_named(door: FakeDoor, message: An
 
 async def test_a_text_that_goes_on_for_long_is_not_too_fast(door: FakeDoor, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the gateway has taken waits no more."""
-    monkeypatch.setattr("services.http.endpoints.utterance.MOST_WAITING_CHARACTERS", 20)
+    monkeypatch.setattr("services.http.endpoints.waiting_text.MOST_CHARACTERS", 20)
     async with talking(door, {}) as talk:
         for _ in range(4):
             await talk.say(type="input.text", text="Hello there.", flush=True)

@@ -14,6 +14,7 @@ import pytest
 from csm.codec.v1 import codec_pb2
 
 from services.common.rpc import status
+from services.common.rpc.messages import MOST_VALUES
 from services.common.telemetry.logs import GRPC_LOGGER, GrpcFilter
 
 NO_MESSAGE = b"\xff\xff\xff\xff"
@@ -58,6 +59,19 @@ async def test_a_message_of_a_stream_is_refused(stage: Any, caplog: pytest.LogCa
 
     error = await refusal(stage.channel.stream_stream(CODEC + "StreamDecode")(requests()))
     assert_malformed(error, caplog)
+
+
+@pytest.mark.parametrize("before", [0, 2])
+async def test_a_message_of_too_many_values_is_refused(stage: Any, before: int) -> None:
+    """They are of fields that nobody knows."""
+
+    async def requests() -> AsyncIterator[bytes]:
+        for _ in range(before):
+            yield MESSAGE
+        yield b"\x78\x01" * (MOST_VALUES + 1)
+
+    error = await refusal(stage.channel.stream_stream(CODEC + "StreamDecode")(requests()))
+    assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "TOO_MANY_VALUES")
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import urllib.request
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -15,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from services.common.rpc import server as module
-from services.common.rpc.server import StageServer, StageService, server_options
+from services.common.rpc.server import OTHER_FILES, StageServer, StageService, server_options
 from services.common.settings import StageSettings
 from services.gateway.settings import GatewaySettings
 from tests.support.fake_stages import FakeEngine
@@ -141,6 +143,21 @@ def test_connections_have_keepalive_and_a_limit_of_messages() -> None:
     assert options["grpc.keepalive_permit_without_calls"] == 1
     assert options["grpc.keepalive_time_ms"] == 60_000
     assert options["grpc.max_receive_message_length"] == 16 * 2**20
+
+
+async def test_connections_that_say_nothing_leave_room_for_other_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probes of a stage, and its calls of others, need files too."""
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (OTHER_FILES + 3, 4096))
+    server = StageServer(StageSettings(host="127.0.0.1"), [])
+    await server.start()
+    silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(10)]
+    greeted = 0
+    for reader, writer in silent:
+        with suppress(ConnectionError):
+            greeted += await reader.read(1) != b""
+        writer.close()
+    assert greeted == 3
+    await server.drain(0)
 
 
 async def test_taken_port_is_an_error(stage: Any) -> None:

@@ -211,6 +211,17 @@ async def test_values_at_the_limit_pass(tts: Any, stream_request: tts_pb2.Stream
     assert messages[-1].HasField("summary")
 
 
+async def test_codes_lose_what_nobody_knows(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
+    codes(7)(stream_request)
+    sent = stream_request.context.turns[0].audio.codes
+    known = sent.SerializeToString()
+    sent.MergeFromString(b"\x7a\x05extra")
+    assert [message async for message in tts.StreamSynthesize(stream_request)][-1].HasField("summary")
+    assert deployment.engine.calls[0].request.segments[0].codes.SerializeToString() == known
+
+
 def test_both_requests_have_the_same_first_nine_fields() -> None:
     def fields(message: Any) -> list[tuple[object, ...]]:
         return [

@@ -269,3 +269,15 @@ async def test_writer_gives_up_when_its_own_time_is_over(monkeypatch: pytest.Mon
     clock.put_forward(2.0)
     with pytest.raises(PipeTimeoutError, match="60 s"):
         await writing
+
+
+async def test_a_large_message_goes_through_the_pipe_in_parts() -> None:
+    content = bytes(range(256)) * (5 * byte_pipe.CAPACITY_BYTES // 256) + b"odd"
+    pipe, read, waiting = BytePipe(1.0, 60.0), b"", []
+    writing = asyncio.ensure_future(pipe.write(content))
+    while len(read) < len(content):
+        await asyncio.sleep(0)
+        waiting.append(len(pipe._held))
+        read += pipe.read(100_000) if waiting[-1] else b""
+    await writing
+    assert read == content and max(waiting) == byte_pipe.CAPACITY_BYTES

@@ -1,0 +1,1 @@
+"""Hundreds of callers that are slow or idle, beside a few ordinary ones."""
