@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 
 from services.common.rpc.status import StatusError
@@ -31,6 +30,7 @@ _FIXED_BYTES = {1: 8, 5: 4}  # by wire type
 _MOST_VARINT_BYTES = 10
 
 Deserialize = Callable[[bytes], Any]
+Kind = Any  # a Descriptor: of protobuf's Python or of upb, by how protobuf was built
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +61,12 @@ def tolerant(deserialize: Deserialize | None) -> Deserialize | None:
     return read
 
 
-def _kind_of(deserialize: Deserialize) -> Descriptor | None:
+def _kind_of(deserialize: Deserialize) -> Kind | None:
     """Of the messages that it makes; None where they stay bytes."""
     owner = getattr(deserialize, "__self__", None)  # FromString is a method of the message's class
     if not (isinstance(owner, type) and issubclass(owner, Message)):
         return None
-    return owner.DESCRIPTOR  # type: ignore[return-value]  # upb's own class, which its stubs name
+    return owner.DESCRIPTOR
 
 
 def checked(request: Any) -> Any:
@@ -88,7 +88,7 @@ def checked(request: Any) -> Any:
     return request.message
 
 
-def has_too_many_values(content: bytes, kind: Descriptor) -> bool:
+def has_too_many_values(content: bytes, kind: Kind) -> bool:
     """Whether a message of this kind has more than MOST_VALUES, those of the messages within it included.
 
     Raises DecodeError for bytes that are no message.
@@ -96,7 +96,7 @@ def has_too_many_values(content: bytes, kind: Descriptor) -> bool:
     return len(content) > MOST_VALUES * _LEAST_BYTES and _count(content, kind) > MOST_VALUES
 
 
-def _count(content: bytes, kind: Descriptor) -> int:
+def _count(content: bytes, kind: Kind) -> int:
     """It counts no further than one above MOST_VALUES."""
     count, at = 0, 0
     within = [(kind, len(content))]  # the messages that `at` lies in, and their ends

@@ -38,7 +38,7 @@ TTS, VOICES, WATERMARK = "csm.v1.TextToSpeechService", "csm.v1.VoiceService", "c
 async def test_no_method_takes_a_message_of_too_many_values(tmp_path: Path, method: str, requests: list[Any]) -> None:
     keeps_voices = fake_deployment(voices_database=str(tmp_path / "voices.sqlite"))
     async with keeps_voices as deployment, grpc.aio.insecure_channel(deployment.target) as channel:
-        call = channel.stream_stream(f"/{method}", lambda message: message.SerializeToString())(iter(requests))
+        call = channel.stream_stream(f"/{method}", lambda message: message.SerializeToString(), None)(iter(requests))
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await call.read()
         error = status.from_rpc_error(refused.value)
@@ -49,7 +49,9 @@ async def test_nor_does_a_text_that_is_being_written(stream_request: tts_pb2.Str
     stream_request.input.text = ""
     later = Message(config=tts_pb2.StreamSynthesizeRequest(context=TURNS))
     async with fake_deployment() as deployment, grpc.aio.insecure_channel(deployment.target) as channel:
-        method = channel.stream_stream(f"/{TTS}/StreamSynthesizeText", lambda message: message.SerializeToString())
+        method = channel.stream_stream(
+            f"/{TTS}/StreamSynthesizeText", lambda message: message.SerializeToString(), None
+        )
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await method(iter([Message(config=stream_request), later])).read()
         assert status.from_rpc_error(refused.value).reason == "TOO_MANY_VALUES"
