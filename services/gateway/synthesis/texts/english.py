@@ -49,7 +49,7 @@ def _no_abbreviation(match: re.Match[str]) -> str:
 _OUTLINE: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"(?:\w+://|www\.)\S+", lambda match: re.sub(r"[.!?](?=\S)", "_", match[0])),
     (
-        r"(?<=[A-Za-z0-9]\.\s)I[ '’][a-z]",
+        r"(?:(?<=[A-Za-z0-9]\.\s)|(?<=[?!]\s))I[ '’][a-z]",
         lambda match: "We ",
     ),  # it knows "We" and "It" as beginnings, not "I" and "It's"
     (rf"\b(?:{_BEGINS}|Who|Where|Don|Doesn|Didn|Isn|Can|Won)['’](?=[a-z])", lambda match: "It".ljust(len(match[0]))),
