@@ -50,7 +50,7 @@ HEX = (
 HEX_NUMBER = r"(?<!\w)0x(?P<hexnumber>[0-9A-Fa-f]{2,16})(?!\w)"
 SHORT_CODE = r"(?<=\sto )(?P<shortcode>\d{5,6})(?![\w%]|[.,]\d)"
 SERIAL = r"(?<=[A-Z][A-Z]-)(?P<serial>\d{5,9})(?!\w|[.,-]\d)"
-EXTENSION = r"(?<=\d{4}\s)[xX](?P<phoneextension>)(?=\d{1,5}(?!\w))"
+EXTENSION = r"(?=[xX])(?<=\d{4}\s)[xX](?P<phoneextension>)(?=\d{1,5}(?!\w))"
 ORDER = r"(?<![A-Za-z0-9#&])#(?P<ordernumber>)(?=[A-Z]{1,5}-?\d)"
 FISCAL = r"(?<![A-Za-z0-9])(?P<fiscal>[FC]Y)(?P<fiscalyear>(?:19|20)\d\d)(?![A-Za-z0-9])"
 MODEL = (

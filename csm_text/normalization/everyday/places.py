@@ -50,7 +50,7 @@ DIRECTION = (
     r"(?:(?<=\d\s)|(?<=\b[Oo]n\s)|(?<=\bonto\s)|(?<=\b[Aa]t\s)|(?<=\bto\s)|^)(?P<compass>[NSEW])\.?\s"
     r"(?=[A-Z0-9][A-Za-z0-9]{1,15}\s(?:St|Ave|Rd|Blvd|Dr|Ln|Way)\b)"
 )
-WAY = r"(?<=[a-z]\s)(?P<roadkind>Ct|Pl|Ter|Cir|Pkwy|Fwy|Dr|Sq)(?P<roadstop>\.?)(?![A-Za-z0-9'])"
+WAY = r"(?=[CPTFDS])(?<=[a-z]\s)(?P<roadkind>Ct|Pl|Ter|Cir|Pkwy|Fwy|Dr|Sq)(?P<roadstop>\.?)(?![A-Za-z0-9'])"
 ROAD = (
     r"(?<![A-Za-z0-9])(?P<road>I-|US-|US |Hwy |Route )(?P<roadnumber>\d{1,3})\s"
     r"(?P<roadway>[NSEW])(?![A-Za-z0-9'-]|\.[A-Za-z])"
@@ -60,7 +60,7 @@ DAY = (
     r"(?<![A-Za-z0-9'])(?P<day>Fri|Tues|Thurs|Thur|Thu)(?![A-Za-z0-9'.-])"
     r"|(?:(?<=\bon )|(?<=\bby )|(?<=next )|(?<=last )|(?<=this )|(?<=until ))(?P<onday>Mon|Tue|Wed|Sat|Sun)"
     r"(?=\s*(?:[,;:!?)]|$)|\s(?:at|and|or|to|from|the|for|\d))"
-    rf"|(?:{_days_before})(?P<secondday>{_days})(?![A-Za-z0-9'])"
+    rf"|(?=[MTWFS])(?:{_days_before})(?P<secondday>{_days})(?![A-Za-z0-9'])"
     rf"|(?<![A-Za-z0-9'])(?P<firstday>{_days})(?=\s(?:to|through|thru|and)\s(?:{_days})(?![A-Za-z]))"
     r"|(?<![A-Za-z0-9'])(?P<daybefore>Mon|Tue|Wed|Sat|Sun)(?=\s(?:morning|afternoon|evening|night|at)\b|,\s[A-Z][a-z]{2,8}\.?\s\d)"
 )

@@ -136,6 +136,7 @@ SPOKEN = {
 }
 # "your resume" and "résumé" are a paper, as accents tell for other words too.
 PAPER = (
+    r"(?=resume)"
     r"(?:(?<=\bmy )|(?<=\bMy )|(?<=\bour )|(?<=\bhis )|(?<=\bher )|(?<=\btheir )|(?<=\byour )|(?<=\bYour )|(?<=\ba ))"
     r"(?P<resume>resumes?)(?=\s*[.,;:!?)]|\s*$|\s(?:and|or|to|by|for|with|is|as|on|in|at|here)\b)"
 )

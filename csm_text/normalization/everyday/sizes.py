@@ -65,7 +65,7 @@ MEASURE = (
 )
 TEMPERATURE = amounts.TEMPERATURE.replace(r"\s?°\s?", r"\s?°(?:\s?(?=[CFK](?![A-Za-z])))?")
 EITHER = rf"(?:(?<=[A-Za-z°%.\"'])/(?={_AMOUNT}|gas\s\d)|(?<=\d)/(?=[$€£]))(?P<eitheramount>)"
-AREA = r"(?:(?<=\s)|(?<=\()|^)(?P<area>km|cm|mm|ft)\^(?P<areapower>[23])(?!\d)"
+AREA = r"(?=[kcmf])(?:(?<=\s)|(?<=\()|^)(?P<area>km|cm|mm|ft)\^(?P<areapower>[23])(?!\d)"
 EVEN = r"(?<![\w.,$€£-])(?P<even>[2-9]0)[-–](?P=even)(?![\w%°/-]|[.,]\d|\s?[ap]\.?m)"
 DEGREE_RANGE = rf"(?<![\w.,-])(?P<degreelow>-?{_N})(?:\.(?P<degreepart>\d))?\s?[-–]\s?(?=-?{_N}(?:\.\d)?\s?°)"
 DEGREE_SCALE = r"(?<=degrees\s)(?P<degreescale>[CF])(?![\w'])"
