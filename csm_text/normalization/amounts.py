@@ -137,11 +137,11 @@ def any_of(units: Mapping[str, tuple[str, str]]) -> str:
 _signs = "|".join(re.escape(sign) for sign in _CURRENCIES)
 _scales = "|".join(sorted(SCALES, key=len, reverse=True))
 UNITS = any_of(UNIT_WORDS)
-_per = "|".join(sorted(_PER, key=len, reverse=True))
+ANY_PER = "|".join(sorted(_PER, key=len, reverse=True))
 
 MONEY = (
     rf"(?<![A-Za-z0-9])(?:(?P<msign>-)?(?:US|A|C)?(?P<money1>[$€£¥₹])\s?(?P<mwhole1>{NUMBER}|(?=\.\d))(?:\.(?P<mcents1>\d{{1,6}}))?"
-    rf"(?:\s?(?P<mscale1>{_scales})(?![A-Za-z]))?(?:/(?P<mper1>{_per})(?![A-Za-z]))?)"
+    rf"(?:\s?(?P<mscale1>{_scales})(?![A-Za-z]))?(?:/(?P<mper1>{ANY_PER})(?![A-Za-z]))?)"
 )
 MONEY_AFTER = (
     rf"(?<![A-Za-z0-9.])(?P<mwhole2>{NUMBER})(?:[.,](?P<mcents2>\d{{2}}))?(?:\s?(?P<mscale2>{_scales}))?"
@@ -153,7 +153,7 @@ SPACED = r"(?<![\w.,+])(?P<spaced>(?:\d{1,2}|\d{3}(?= 000))(?: \d{3}){2,4})(?! ?
 CENTS = r"(?P<cents>\d{1,3})\s?¢"
 MEASURE = (
     rf"(?<![A-Za-z0-9.])(?P<usign>-)?(?P<uwhole>{NUMBER})(?:\.(?P<upart>\d{{1,20}}))?(?P<ugap>[\s-]?)(?P<unit>{UNITS})(?:(?<=[a-z])\.(?=\s+[a-z0-9(]|\s*[,;:?!)]))?"
-    rf"(?P<upower>(?:\^[23])?)(?![A-Za-z0-9^]|/(?!(?:{_per})(?![A-Za-z])))(?:/(?P<uper>{_per})(?![A-Za-z]))?"
+    rf"(?P<upower>(?:\^[23])?)(?![A-Za-z0-9^]|/(?!(?:{ANY_PER})(?![A-Za-z])))(?:/(?P<uper>{ANY_PER})(?![A-Za-z]))?"
 )
 TEMPERATURE = (
     rf"(?<![A-Za-z0-9.])(?P<tsign>-)?(?P<twhole>{NUMBER})(?:\.(?P<tpart>\d{{1,20}}))?\s?°\s?"
@@ -190,17 +190,23 @@ def cents(found: Groups) -> str:
     return f"{cardinal(count)} {'cent' if count == '1' else 'cents'}"
 
 
-def measure(found: Groups, units: Mapping[str, tuple[str, str]] = UNIT_WORDS, *, attributive: bool = False) -> str:
+def measure(
+    found: Groups,
+    units: Mapping[str, tuple[str, str]] = UNIT_WORDS,
+    per: Mapping[str, str] = _PER,
+    *,
+    attributive: bool = False,
+) -> str:
     """A measure in words. A unit of one letter is read as the unit, and so is a whole word after a hyphen.
 
-    units: of each sign, one and many. attributive: before a noun, as in "a 5 kg bag"
+    units: of each sign, one and many. per: what it is counted by. attributive: before a noun, as in "a 5 kg bag"
     """
     whole, part = found["uwhole"] or "0", found["upart"]
     one, many = units[found["unit"] or ""]
     attributive = attributive or found["ugap"] == "-"
     words = f"{'minus ' if found['usign'] else ''}{_number(whole, part)} {_POWERS[found['upower'] or '']}"
     words += one if (whole == "1" and not part) or attributive else many
-    return f"{words} per {_PER[found['uper'] or '']}" if found["uper"] else words
+    return f"{words} per {per[found['uper'] or '']}" if found["uper"] else words
 
 
 def temperature(found: Groups) -> str:

@@ -24,7 +24,7 @@ from csm_text.normalization.rules import RULES, Reader
 from csm_text.normalization.scripts import plain
 
 _AMOUNTS = frozenset("time hour money money_after percent measure temperature".split())
-_DATES = frozenset("month_year month_day day_month iso_date slash_date month".split())
+_DATES = frozenset("month_year month_day day_month iso_date slash_date month decade fraction".split())
 _SHORT_MONTHS = tuple(name[:3] for name in MONTHS)
 
 

@@ -104,6 +104,12 @@ PREFERRED = {
     "litres": "L IY1 T ER0 Z",
     "organise": "AO1 R G AH0 N AY2 Z",
     "hmm": "HH AH1 M",
+    # Words that the rules write, because their accents or neighbours tell them from others.
+    "rezumay": "R EH1 Z AH0 M EY2",
+    "expozay": "EH2 K S P OW0 Z EY1",
+    "rozay": "R OW0 Z EY1",
+    "pahtay": "P AA0 T EY1",
+    "lahmay": "L AA0 M EY1",
 }
 _NOUN_AND_VERB = {
     "record": ("R EH1 K ER0 D", "R AH0 K AO1 R D"),

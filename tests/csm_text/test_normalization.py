@@ -24,12 +24,12 @@ DIGESTS = {  # of normalization.tsv, everyday.tsv and answers.tsv
     "english-phonemes-1": (
         "09c91a82a503aff746177eee1e8f9d7fa777410f80c6a305e956db0a376eaa39",
         "a3895ef5624a51578e30a8a92a650e02701724c261a180b570c05c0ca819b906",
-        "f31beb6795a7f0890196f648cb97506062216681f6c4854134e376f7d1005085",
+        "ff243820d1960dd4aadd5b749b519f5903c09c53763dfe4bc5f8f52aa9638c27",
     ),
     "english-phonemes-2": (
         "6a8ee8f352ede021b80ee45eea8b9883b3bffb81f21bbbf110be892a5f6e0592",
         "ed381a9b9523b34ad6039dfec18d48c23c54754d19d6faccc2e1e94380a0cfbd",
-        "e73f578b3c7f16515344cccd7598a83942bacffa3ac987614589ad3711c3eff0",
+        "a7ed80228d5b1a87ef9cead7ab94317214c1d64328a5f5ee2746fce05b90e8c6",
     ),
 }
 

@@ -30,6 +30,7 @@ _CODE_WORDS = (  # before digits that are said one by one
     "confirmation number ",
     "routing number ",
     "zip ",
+    "ZIP ",
 )
 SPELLED_NUMBER = (
     r"(?<![\w.,-])(?P<groups>\d{3}-\d{2}-\d{4}|\d{4}(?:[ -]\d{4}){3}"
@@ -46,14 +47,25 @@ HEX = (
     r"(?<![\w#-])#?(?P<hex>[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}|(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})(?![\w-])"
     r"|#(?P<color>(?=[A-F]*\d)(?=\d*[A-F])[0-9A-F]{6})(?![\w-])"
 )
+HEX_NUMBER = r"(?<!\w)0x(?P<hexnumber>[0-9A-Fa-f]{2,16})(?!\w)"
+SHORT_CODE = r"(?<=\sto )(?P<shortcode>\d{5,6})(?![\w%]|[.,]\d)"
+SERIAL = r"(?<=[A-Z][A-Z]-)(?P<serial>\d{5,9})(?!\w|[.,-]\d)"
+EXTENSION = r"(?=[xX])(?<=\d{4}\s)[xX](?P<phoneextension>)(?=\d{1,5}(?!\w))"
 ORDER = r"(?<![A-Za-z0-9#&])#(?P<ordernumber>)(?=[A-Z]{1,5}-?\d)"
 FISCAL = r"(?<![A-Za-z0-9])(?P<fiscal>[FC]Y)(?P<fiscalyear>(?:19|20)\d\d)(?![A-Za-z0-9])"
 MODEL = (
     r"(?<![A-Za-z0-9])(?P<model>[A-Z]{2,4})\s(?P<modelnumber>[2-9]\d[1-9]\d)(?![\d,%°]|\.\d|\s(?:people|users|units))"
 )
 DOTTED = r"(?<![\w.,])(?P<dotprefix>[vV]?)(?P<dotted>\d{1,3}(?:\.\d{1,6}){2,4})(?![\w])(?!\.\d)"
-PHONE = addresses.PHONE.replace(r"(?P<phone>\+", r"(?P<phone>\+(?=(?:[ .()-]{0,2}\d){7,15}(?![\d%]))").replace(
-    r"0\d{1,4}[ /-]\d{3,8}(?:[ -]\d{2,6}){0,2}", r"(?:0\d{1,4}[ /-]|\(0\d{1,4}\)\s?)\d{3,8}(?:[ -]\d{2,6}){0,2}"
+PHONE = (
+    addresses.PHONE.replace(r"(?![\d.,:])", r"(?!\d|[.,:]\d)")
+    .replace(r"(?P<phone>\+", r"(?P<phone>\+(?=(?:[ .()-]{0,2}\d){7,15}(?![\d%]))")
+    .replace(
+        r"0\d{1,4}[ /-]\d{3,8}(?:[ -]\d{2,6}){0,2}", r"(?:0\d{1,4}[ /-]|\(0\d{1,4}\)\s?)\d{3,8}(?:[ -]\d{2,6}){0,2}"
+    )
+)
+SHORT_DATES = (
+    dates.SHORT_DATE + r"(?:\s?[-–]\s?(?P<lastmonth>0?[1-9]|1[0-2])/(?P<lastday>0?[1-9]|[12]\d|3[01])(?![\w/]))?"
 )
 TIME = dates.TIME.replace(r"(?<![\w:.])", r"(?:(?<![\w:.])|(?<=\dT))", 1)
 
@@ -69,6 +81,25 @@ def _hex(reading: Reading, found: Groups) -> None:
         for sign in group:
             reading.say(numbers.cardinal(sign) if sign.isdigit() else sign.upper())
         reading.mark(",")
+
+
+def _hex_number(found: Groups) -> str:
+    digits = (found["hexnumber"] or "").upper()
+    return " ".join(["zero X", *(numbers.cardinal(sign) if sign.isdigit() else sign for sign in digits)])
+
+
+def _short_code(reading: Reading, found: Groups) -> None:
+    """ "Text HELP to 72345"."""
+    digits = found["shortcode"] or "0"
+    is_code = re.search(r"\b(?:[Tt]ext|SMS)\s(?:\S+\s){1,3}to $", reading.before(60))
+    reading.say(numbers.by_digit(digits) if is_code else numbers.cardinal(digits))
+
+
+def _extension(reading: Reading, found: Groups) -> None:
+    if reading.last_rule == "phone":
+        reading.say("extension")
+    else:
+        reading.spell("X")
 
 
 def _model(reading: Reading, found: Groups) -> None:
@@ -109,6 +140,13 @@ def _date(read: Callable[[Groups], str]) -> Reader:
     return reader
 
 
+def _short_dates(found: Groups) -> str:
+    """ "on 3/4", and both of "from 12/24-12/26"."""
+    words = dates.short_date(found)
+    last = {"imonth": found["lastmonth"], "iday": found["lastday"], "iyear": None}
+    return f"{words} to {dates.iso_date(last)}" if found["lastday"] else words
+
+
 def _day_month(reading: Reading, found: Groups) -> None:
     words = dates.day_month(found)
     without = re.search(r"(?:Happy|happy|every|this|next|last)\s$", reading.before(6))
@@ -140,6 +178,10 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("order_number", ORDER, said(lambda found: "number")),
     ("fiscal", FISCAL, said(_fiscal)),
     ("model", MODEL, _model),
+    ("hex_number", HEX_NUMBER, said(_hex_number)),
+    ("serial", SERIAL, said(lambda found: numbers.by_digit(found["serial"] or ""))),
+    ("short_code", SHORT_CODE, _short_code),
+    ("phone_extension", EXTENSION, _extension),
 )
 REPLACED: dict[str, tuple[str, Reader]] = {
     "dotted": (DOTTED, _dotted),
@@ -151,6 +193,7 @@ REPLACED: dict[str, tuple[str, Reader]] = {
         r"(?<![A-Za-z0-9])(?P<mixed>[A-Za-z]{1,40}\d[A-Za-z0-9]{0,40}|\d{1,40}[A-Za-z][A-Za-z0-9]{0,40})",
         _mixed,
     ),
+    "short_date": (SHORT_DATES, said(_short_dates)),
     "phone": (PHONE, said(addresses.phone)),
     "time": (TIME, said(dates.time)),
 }

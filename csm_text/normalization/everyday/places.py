@@ -29,24 +29,39 @@ _SHORT_STATES = dict(
     ).split()
 )
 _COMPASS = {"N": "north", "S": "south", "E": "east", "W": "west"}
+_WAYS = {"Ct": "court", "Pl": "place", "Ter": "terrace", "Cir": "circle", "Pkwy": "parkway", "Fwy": "freeway"}
+_WAYS |= {"Dr": "drive", "Sq": "square"}
 _states = "|".join(_STATES)
 _short_months = "Feb|Aug|Sept|Oct|Nov|Dec|Jan(?=\\.)"
 _days = "|".join(sorted(DAYS, key=len, reverse=True))
+_days_before = "|".join(f"(?<={day} {joined} )" for day in DAYS for joined in ("to", "through", "thru", "and"))
+_DAY_GROUPS = ("day", "onday", "secondday", "firstday", "daybefore")
 _whole_days = "|".join(dict.fromkeys(DAYS.values()))
 
 STATE = (
-    rf"(?<=[a-z],\s)(?P<state>{_states})(?:(?=\s\d{{5}}(?![\d,]))|(?<!(?:OK|HI|OH|ME))(?=\s*(?:[.,;:?)]|$)))"
+    rf"(?<=[a-z],\s)(?P<state>{_states})(?:(?=\s\d{{5}}(?![\d,]))|(?<!(?:OK|HI|OH|ME))(?=\s*(?:[.,;:?)]|$)"
+    r"|\s(?:to|in|is|and|or|on|at|from|for|was|with|has|near|by|will)\b))"
+    rf"|(?<=\([DRI]-)(?P<senatestate>{_states}|{'|'.join(_SHORT_STATES)})(?:\.|(?=\)))"
     rf"|(?<=[a-z],\s)(?P<shortstate>{'|'.join(_SHORT_STATES)})\.(?P<stateend>(?=\s*$))?"
 )
 ZIP = r"(?<=[A-Z]{2}\s)(?P<zip>\d{5})(?:-(?P<zipmore>\d{4}))?(?![\d,-])"
 SAINT = r"(?<![A-Za-z0-9'])(?P<saint>St|Dr(?!\.))(?P<saintstop>\.?)\s(?=[A-Z][a-z])"
-DIRECTION = r"(?<=\d\s)(?P<compass>[NSEW])\.?\s(?=[A-Z0-9][A-Za-z0-9]{1,15}\s(?:St|Ave|Rd|Blvd|Dr|Ln|Way)\b)"
-ROAD = r"(?<![A-Za-z0-9])(?P<road>I-|US-|US |Hwy |Route )(?P<roadnumber>\d{1,3})\s(?P<roadway>[NSEW])(?![A-Za-z0-9'.-])"
+DIRECTION = (
+    r"(?:(?<=\d\s)|(?<=\b[Oo]n\s)|(?<=\bonto\s)|(?<=\b[Aa]t\s)|(?<=\bto\s)|^)(?P<compass>[NSEW])\.?\s"
+    r"(?=[A-Z0-9][A-Za-z0-9]{1,15}\s(?:St|Ave|Rd|Blvd|Dr|Ln|Way)\b)"
+)
+WAY = r"(?=[CPTFDS])(?<=[a-z]\s)(?P<roadkind>Ct|Pl|Ter|Cir|Pkwy|Fwy|Dr|Sq)(?P<roadstop>\.?)(?![A-Za-z0-9'])"
+ROAD = (
+    r"(?<![A-Za-z0-9])(?P<road>I-|US-|US |Hwy |Route )(?P<roadnumber>\d{1,3})\s"
+    r"(?P<roadway>[NSEW])(?![A-Za-z0-9'-]|\.[A-Za-z])"
+)
 THE_SUN = r"(?<=[Tt]he\s)Sun(?P<thesun>)(?=\.)"
 DAY = (
     r"(?<![A-Za-z0-9'])(?P<day>Fri|Tues|Thurs|Thur|Thu)(?![A-Za-z0-9'.-])"
     r"|(?:(?<=\bon )|(?<=\bby )|(?<=next )|(?<=last )|(?<=this )|(?<=until ))(?P<onday>Mon|Tue|Wed|Sat|Sun)"
     r"(?=\s*(?:[,;:!?)]|$)|\s(?:at|and|or|to|from|the|for|\d))"
+    rf"|(?=[MTWFS])(?:{_days_before})(?P<secondday>{_days})(?![A-Za-z0-9'])"
+    rf"|(?<![A-Za-z0-9'])(?P<firstday>{_days})(?=\s(?:to|through|thru|and)\s(?:{_days})(?![A-Za-z]))"
     r"|(?<![A-Za-z0-9'])(?P<daybefore>Mon|Tue|Wed|Sat|Sun)(?=\s(?:morning|afternoon|evening|night|at)\b|,\s[A-Z][a-z]{2,8}\.?\s\d)"
 )
 DAYS_JOINED = rf"(?<![A-Za-z0-9'])(?P<wholeday>{_whole_days})\s?[-–]\s?(?=(?:{_whole_days})(?![A-Za-z]))"
@@ -71,6 +86,9 @@ _BEFORE_STREET = re.compile(
 
 def _state(reading: Reading, found: Groups) -> None:
     """Its name after a place: "Austin, TX". OK, HI, OH and ME are words too, without a zip code after them."""
+    if found["senatestate"]:
+        reading.say((_STATES | _SHORT_STATES)[found["senatestate"]].replace("_", " "))
+        return
     if not re.search(r"[A-Z][a-z']+,\s$", reading.before(30)):
         reading.word(found["state"] or found["shortstate"] or "")
         return
@@ -98,6 +116,22 @@ def _saint(reading: Reading, found: Groups) -> None:
             reading.mark(".")
 
 
+def _way(reading: Reading, found: Groups) -> None:
+    """ "10 Oak Dr" after a number and a name; "Dr." after a name where none follows; else as it is written."""
+    kind, stop, before = found["roadkind"] or "", found["roadstop"], reading.before(60)
+    named = re.match(r"\s[A-Z]", reading.after(2)) is not None
+    unnumbered = kind == "Dr" and stop and not named and re.search(r"[A-Z][a-z']+\s$", before)
+    if unnumbered or re.search(r"\d[A-Za-z]?\s(?:[A-Z]\w*\.?\s){1,3}$", before):
+        reading.say(_WAYS[kind])
+    elif kind == "Dr":
+        reading.say("doctor")
+        return
+    else:
+        reading.word(kind)
+    if stop and (named or not reading.after(4).strip()):
+        reading.mark(".")
+
+
 def _road(reading: Reading, found: Groups) -> None:
     for word in re.findall("[A-Za-z]+", found["road"] or ""):
         reading.word({"Hwy": "highway"}.get(word, word))
@@ -105,7 +139,7 @@ def _road(reading: Reading, found: Groups) -> None:
 
 
 def _day(found: Groups) -> str:
-    return DAYS[found["day"] or found["onday"] or found["daybefore"] or ""]
+    return DAYS[next(found[name] or "" for name in _DAY_GROUPS if found[name])]
 
 
 def _month(reading: Reading, found: Groups) -> None:
@@ -133,6 +167,7 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("day_month_year", DAY_MONTH_YEAR, said(_day_month_year)),
     ("figure_date", FIGURE_DATE, said(_figure_date)),
     ("road", ROAD, _road),
+    ("way", WAY, _way),
     ("the_sun", THE_SUN, said(lambda found: "sun")),
     ("direction", DIRECTION, said(lambda found: _COMPASS[found["compass"] or ""])),
     ("saint", SAINT, _saint),

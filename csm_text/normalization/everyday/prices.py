@@ -27,6 +27,7 @@ _CODES = {  # one, many
     "RMB": ("yuan", "yuan"),
     "INR": ("rupee", "rupees"),
     "Rs.": ("rupee", "rupees"),
+    "Rs": ("rupee", "rupees"),
     "KRW": ("won", "won"),
     "SEK": ("Swedish krona", "Swedish kronor"),
     "NOK": ("Norwegian krone", "Norwegian kroner"),
@@ -48,7 +49,9 @@ _SIGNS = {
     "₿": "bitcoin",
 }
 _LINES = "480|720|1080|1440|2160"
-_AFTER = [code for code in _CODES if code not in ("USD", "EUR", "GBP", "CHF", "JPY", "Rs.")]  # others in amounts.py
+_AFTER = [
+    code for code in _CODES if code not in ("USD", "EUR", "GBP", "CHF", "JPY", "Rs.", "Rs")
+]  # others in amounts.py
 _codes = "|".join(re.escape(code) for code in _CODES)
 _scales = r"(?:\s?(?P<{}>k|K|m|M|mn|bn|B|million|billion)(?![A-Za-z]))?"
 _N = amounts.NUMBER
@@ -69,6 +72,12 @@ LINES = rf"(?<![\w.,])(?P<lines>{_LINES})p(?![A-Za-z])"
 DOLLAR_AGAIN = r"(?<=illion)-dollar(?![A-Za-z])"
 _sign = re.compile(rf"([{''.join(_SIGNS)}])\s?(\d[\d,.]{{0,20}}(?<=\d)(?:\s?(?:million|billion|[kMmB](?![A-Za-z])))?)")
 _INDIAN = re.compile(r"(?:₹|Rs\.?|INR)\s?\d{1,2}(?:,\d\d){1,4},\d{3}(?![\d,])")
+# "€1.000,50" and "3,5 kg": full stops between thousands and a comma before the part.
+_CONTINENTAL = re.compile(
+    r"(?<=€)\s?\d{1,3}(?:\.\d{3}){0,3},\d\d(?!\d)|(?<![\w.,])\d{1,3}(?:\.\d{3}){0,3},\d\d(?=\s?€)"
+    r"|(?<![\w.,])\d{1,3},\d{1,2}(?=\s?(?:kg|g|km|cm|mm|m|l|L|ml|°C|%)(?![A-Za-z]))"
+)
+_SWAPPED = str.maketrans(",.", ".,")
 _PLURALS = re.compile(r"\b(dollar|cent|euro|pound|franc|centime|rupee)s\b")
 
 
@@ -76,6 +85,7 @@ def prepared(text: str) -> str:
     """The text with signs as words that plain letters would lose, and with Indian thousands as one number."""
     if "," in text:
         text = _INDIAN.sub(lambda match: match[0].replace(",", ""), text)
+        text = _CONTINENTAL.sub(lambda match: match[0].translate(_SWAPPED), text)
     if not text.isascii():
         text = _sign.sub(lambda match: f"{match[2]} {_SIGNS[match[1]]}", text)
     return text
@@ -83,9 +93,14 @@ def prepared(text: str) -> str:
 
 def _money(reading: Reading, found: Groups) -> None:
     """An amount; one dollar and not many before a noun: "a $20 bill"."""
-    words = amounts.money(found)
+    words = re.sub("^one dollars$", "one dollar", amounts.money(found))  # "$1.00"
     if found["money1"] == "$" and found["mregion"] in _REGIONS:
         words = re.sub("dollar", f"{_REGIONS[found['mregion'] or '']} dollar", words)
+    reading.say(_PLURALS.sub(r"\1", words) if singular(reading) else words)
+
+
+def _cents(reading: Reading, found: Groups) -> None:
+    words = amounts.cents(found)
     reading.say(_PLURALS.sub(r"\1", words) if singular(reading) else words)
 
 
@@ -129,5 +144,6 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
 )
 REPLACED: dict[str, tuple[str, Reader]] = {
     "money": (MONEY, _money),
+    "cents": (amounts.CENTS, _cents),
     "money_after": (amounts.MONEY_AFTER, said(_money_after)),
 }

@@ -92,6 +92,7 @@ ANYWHERE += rf"|{_START}(?P<beforename>(?i:cf|incl|excl|esp|viz))\.(?=\s[A-Z])"
 AFTER = rf"{_START}(?P<shortened>(?i:{'|'.join(_AFTER)}))\.(?![A-Za-z])"
 FIGURED = (
     rf"{_START}(?P<numeraled>(?i:{'|'.join(_BEFORE_FIGURES)}))\.\s?(?=\(?\d|(?:[VX]|[IVX]{{2,5}})(?![A-Za-z'])|I(?=[.,;:)]|$))|"
+    r"(?<=\d\s)(?P<dimension>lg|med|sm)\.(?=\s[a-z])|"
     rf"{_START}(?P<unstopped>{'|'.join(_UNSTOPPED)})\s(?=\d)|(?<=\d(?:st|nd|rd|th)\s)(?P<floor>[Ff]l)\.?(?![A-Za-z])"
 )
 TITLE = rf"{_START}(?P<unnamed>{'|'.join(_TITLES)})\.\s?(?=[A-Z])|{_START}(?P<prof>Prof)\s(?=[A-Z][a-z])"
@@ -130,8 +131,23 @@ SPOKEN = {
     "either/or": "either or",
     "24/7/365": "twenty four seven three sixty five",
     "24x7": "twenty four seven",
+    "M-F": "monday to friday",
+    "M–F": "monday to friday",
 }
+# "your resume" and "résumé" are a paper, as accents tell for other words too.
+PAPER = (
+    r"(?=resume)"
+    r"(?:(?<=\bmy )|(?<=\bMy )|(?<=\bour )|(?<=\bhis )|(?<=\bher )|(?<=\btheir )|(?<=\byour )|(?<=\bYour )|(?<=\ba ))"
+    r"(?P<resume>resumes?)(?=\s*[.,;:!?)]|\s*$|\s(?:and|or|to|by|for|with|is|as|on|in|at|here)\b)"
+)
+_ACCENTED = {"résumé": "rezumay", "exposé": "expozay", "rosé": "rozay", "pâté": "pahtay", "lamé": "lahmay"}
+_accented = re.compile(rf"(?<![^\W_])({'|'.join(_ACCENTED)})(?=s?(?![^\W_]))", re.IGNORECASE)
 SPOKEN_AS = rf"(?<![A-Za-z0-9'/])(?P<spoken>{'|'.join(map(re.escape, SPOKEN))})(?![A-Za-z0-9'/])"
+
+
+def prepared(text: str) -> str:
+    """The text with words whose accents tell them from others."""
+    return text if text.isascii() else _accented.sub(lambda match: _ACCENTED[match[1].lower()], text)
 
 
 def _ended(reading: Reading) -> bool:
@@ -179,6 +195,8 @@ def _anywhere(found: Groups) -> str:
 def _figured(found: Groups) -> str:
     if found["floor"]:
         return "floor"
+    if found["dimension"]:
+        return {"lg": "large", "med": "medium", "sm": "small"}[found["dimension"]]
     return _UNSTOPPED[found["unstopped"]] if found["unstopped"] else _BEFORE_FIGURES[(found["numeraled"] or "").lower()]
 
 
@@ -209,6 +227,7 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("suffix", SUFFIX, said(lambda found: "junior's" if found["namesuffix"] == "Jr" else "senior's")),
     ("number_of", NUMBER_OF, said(lambda found: "number")),
     ("species", SPECIES, _species),
+    ("resume", PAPER, lambda reading, found: reading.out.append((found["resume"] or "").replace("resume", "rezumay"))),
 )
 REPLACED: dict[str, tuple[str, Reader]] = {
     "doctor": (r"(?!)(?P<doctor>)", _degree),

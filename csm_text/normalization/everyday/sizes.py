@@ -12,7 +12,8 @@ from csm_text.normalization.rules import Reader, said
 
 _SCALES = {"C": "Celsius", "F": "Fahrenheit"}
 _N = amounts.NUMBER
-_per = "|".join(PER)
+_per = "|".join(re.escape(unit) for unit in sorted(PER, key=len, reverse=True))
+_AMOUNT = r"[$€£]?\d"
 _no_more = "(?![A-Za-z0-9'/^-])"
 _no_street = (
     r"(?!\d{1,6}\s[NSEW]\.?\s(?:\d{1,3}(?:st|nd|rd|th)|[A-Z][a-z]{1,15}\s(?:St|Ave|Rd|Blvd|Dr|Ln|Way))(?![a-z]))"
@@ -24,17 +25,28 @@ _SIDE = re.compile(rf"(?P<whole>{_side})(?P<unit>{_side_unit})?")
 _SIZED = re.compile(
     rf"{_side}(?:{_side_unit}|\s?[x×X]\s?\d|[\s-](?:inch|inches|feet|foot|meters?|pixels?|pan|sheets?|photos?|print)\b)"
 )
+_AMOUNT_RULES = frozenset("measure temperature percent money hundreds inches degrees part_of_unit".split())
+# Before these nouns a measure or an amount has no plural: "two $5 bills", "a 14.5 oz can", "a 45° angle".
+_NOUNS = (
+    "bill|note|banknote|coin|stamp|ticket|voucher|gift|fine|fee|fare|deposit|budget|prize|reward|contract|deal|discount|grant"
+    "|investment|donation|loan|lawsuit|settlement|bonus|limit|minimum|jar|bottle|jug|package|bag|box|carton|container|tin"
+    "|bar|tub|pack|packet|tablet|capsule|pill|dose|angle|rotation|view|weather|heat|battery|bulb|charger|outlet|SSD"
+    "|delay|sprint|commute|radius|cans|can(?= of| [a-z]+s[ ,.]|[,.;)])"
+)
+_NOUN = re.compile(rf"\)?[\s-](?:gift )?(?:{_NOUNS})s?(?![A-Za-z])")
+
 # After inches, what does not make them part of a name: `27" wide`, `27" monitor`.
-_NO_NOUN = "wide|long|tall|deep|thick|high|across|in|of|by|and|or|to|from|is|are|was|for|on|at|with|but|x"
+_NO_NOUN = "wide|long|tall|deep|thick|high|across|in|of|by|and|or|to|from|is|are|was|for|on|at|with|but|x|today|tonight"
 
 SIZE = (
-    rf"(?:(?<![\w.,/$])|(?<=\dx))(?!0x)(?P<size>{_side}{_side_unit}?)(?P<sizecross>\s?[x×]\s?|\sX\s)"
+    rf"(?:(?<![\w.,/$])|(?<=\dx))(?!0x|[\d.]{{1,9}}\s?[x×]\s?10\^)(?P<size>{_side}{_side_unit}?)(?P<sizecross>\s?[x×]\s?|\sX\s)"
     rf"(?={_side}{_side_unit}?(?![A-Za-wyz\d]))"
 )
-INCHES = rf"(?:(?<=[\s(])|^|(?<=[\d\"]x))(?P<inches_of>{_side})\"(?![\w\"])"
+INCHES = rf"(?:(?<=[\s(])|^|(?<=[\d\"]x)|(?<=\d[-–]))(?P<inches_of>{_side})\"(?![\w\"])"
+INCH_RANGE = r"(?<![\w.,/$-])(?P<inchlow>\d{1,3})[-–](?=\d{1,3}\"(?!\w))"
 INCH_PART = r"(?<![\w.,/])(?P<inchpart>(?:\d{1,3}[ -])?\d/\d{1,2})\s?in(?:\.(?=\s[a-z]|[,;:]))?(?![\w'])"
 INCHES_BESIDE = (
-    rf"(?<![\w.,/])(?:(?:(?<=by\s)|(?<=x\s))(?=\S{{1,12}}\s?in\.?\s*(?:[,;:)]|$))|(?=\S{{1,12}}\sin\s(?:by\s\d|x\s\d|(?:wide|tall|long|deep|thick|high)\b)))"
+    rf"(?<![\w.,])(?<!\d/)(?:(?:(?<=by\s)|(?<=x\s))(?=\S{{1,12}}\s?in\.?\s*(?:[,;:)]|$))|(?=\S{{1,12}}\sin\s(?:by\s\d|x\s\d|(?:wide|tall|long|deep|thick|high)\b)))"
     rf"(?P<beside>{_side})\s?in\b\.?"
 )
 HEIGHT = (
@@ -42,22 +54,31 @@ HEIGHT = (
     r"(?:\.(?=\s[a-z]|[,;:]))?"
 )
 FEET = (
-    r"(?:(?<![A-Za-z0-9.'])|(?<=['\d]x))(?P<feet>\d{1,3})'"
+    r"(?:(?<![A-Za-z0-9.'+])|(?<=['\d]x))(?P<feet>\d{1,3})'"
     r"(?:\s?(?P<inches>\d{1,2})(?:\"|'')|(?<=[3-8]')(?P<bareinches>1[01]|\d)(?!['\d]))?(?![A-Za-z0-9])"
 )
-MEASURE = amounts.MEASURE.replace(amounts.UNITS, ANY_UNIT).replace(
-    _free, rf"(?:{_free}(?<!\bI-){_no_street}|(?<=\dx))", 1
+MEASURE = (
+    amounts.MEASURE.replace(amounts.UNITS, ANY_UNIT)
+    .replace(_free, rf"(?:{_free}(?<![^A-Za-z][A-Z]-)(?<!^[A-Z]-){_no_street}|(?<=\dx))", 1)
+    .replace("/(?!(?:", rf"/(?!{_AMOUNT}|(?:")  # "500g/1lb"
+    .replace(amounts.ANY_PER, _per)
 )
+TEMPERATURE = amounts.TEMPERATURE.replace(r"\s?°\s?", r"\s?°(?:\s?(?=[CFK](?![A-Za-z])))?")
+EITHER = rf"(?:(?<=[A-Za-z°%.\"'])/(?={_AMOUNT}|gas\s\d)|(?<=\d)/(?=[$€£]))(?P<eitheramount>)"
+AREA = r"(?=[kcmf])(?:(?<=\s)|(?<=\()|^)(?P<area>km|cm|mm|ft)\^(?P<areapower>[23])(?!\d)"
+EVEN = r"(?<![\w.,$€£-])(?P<even>[2-9]0)[-–](?P=even)(?![\w%°/-]|[.,]\d|\s?[ap]\.?m)"
 DEGREE_RANGE = rf"(?<![\w.,-])(?P<degreelow>-?{_N})(?:\.(?P<degreepart>\d))?\s?[-–]\s?(?=-?{_N}(?:\.\d)?\s?°)"
 DEGREE_SCALE = r"(?<=degrees\s)(?P<degreescale>[CF])(?![\w'])"
 DEGREES = (
     r"(?<![\w.,$])(?P<degreewhole>\d{1,3})"
-    r"(?:\.(?P<degreetenth>\d)|(?:(?<=to \d\d\d)|(?<=at \d\d\d)|(?<=is \d\d)))\s(?P<degreesof>[CF])"
+    r"(?:\.(?P<degreetenth>\d)\s?|(?:(?<=to \d\d\d)|(?<=at \d\d\d)|(?<=is \d\d))\s"
+    r"|(?:(?<=igh \d\d)|(?<=ow \d\d)|(?<=near \d\d)|(?<=round \d\d)|(?<=ighs of \d\d)|(?<=ows of \d\d)))"
+    r"(?P<degreesof>[CF])"
     r"(?=\s*[.,;:!?)]|\s*$|\s(?:and|to|in|on|at|or|of|for|today)\b)"
 )
 TIMES_RANGE = rf"(?<![\w.,-])(?P<timeslow>{_N})\s?[-–]\s?(?={_N}x(?![A-Za-z0-9]))"
 COUNTED = rf"(?<=\d\s)(?P<counted>[A-Za-z]{{2,20}})/(?P<countedper>{_per})(?![A-Za-z])"
-TIMES_PER = rf"(?:(?<=\dx)|(?<=\d)|(?<=\d[kKM]))/(?P<timesper>{_per})(?![A-Za-z])(?:\.(?=\s[a-z]))?"
+TIMES_PER = rf"(?:(?<=\dx)|(?<=[\d%])|(?<=\d[kKM]))/(?P<timesper>{_per})(?![A-Za-z])(?:\.(?=\s[a-z]))?"
 UNIT_ALONE = rf"(?:(?<=\s)|(?<=\()|^)(?P<per>per\s)?(?P<alone>{'|'.join(ALONE)})(?![A-Za-z0-9'/-])"
 AGE = r"(?<=\d)\s?y(?:/o|\.o\.)(?![A-Za-z])"
 SCALED_UNIT = rf"(?:(?<=illion\s)|(?<=ousand\s))(?P<scaledunit>(?:{ANY_UNIT})(?<![^A-Za-z][A-Za-z])(?<!\.)){_no_more}"
@@ -66,7 +87,7 @@ SECONDS = (
     r"(?<![\w.,])(?P<secondsof>[1-9]0)s(?:(?<=for \d0s)|(?<=every \d0s)|(?<=after \d0s)|(?<=within \d0s)|(?<== \d0s)"
     r"|(?=\s(?:timeout|delay|interval|limit|pause|wait)\b))(?![\w'])"
 )
-CROWD = r"(?:(?<=under-)|(?<=over-)|(?<=under )|(?<=over ))(?P<crowd>\d\d)s(?![A-Za-z0-9])"
+CROWD = r"(?:(?<=[^A-Za-z][A-Z]-)|(?<=under-)|(?<=over-)|(?<=under )|(?<=over ))(?P<crowd>\d\d)s(?![A-Za-z0-9])"
 DURATION = (
     r"(?<![\w.,:])(?:(?P<days>\d{1,3})d\s?)?(?P<hours>\d{1,3})h\s?(?P<minutes>[0-5]?\d)m(?:in)?"
     r"(?:\s?(?P<seconds>[0-5]?\d)s)?(?![A-Za-z0-9])"
@@ -82,8 +103,11 @@ TENTHS = r"(?<=:\d\d)\.(?P<tenths>\d{1,9})(?!\w|\.\d)"
 
 
 def singular(reading: Reading) -> bool:
-    """Whether a measure precedes a noun after an article: "a 5 kg bag", "a $20 bill"."""
-    return bool(re.search(r"(?:^|\W)[Aa]n?\s$", reading.before(4)) and re.match(r"[\s-][A-Za-z]", reading.after(2)))
+    """Whether a measure precedes a noun: any after an article, "a 5 kg bag", or one of a list, "two $5 bills"."""
+    article = re.search(r"(?:^|\W)[Aa]n?\s$", reading.before(4)) and re.match(r"[\s-][A-Za-z]", reading.after(2))
+    return bool(
+        article or _NOUN.match(reading.after(20)) or re.match(r"-(?!(?:an?|per|to|or|and)-)[a-z]{2}", reading.after(5))
+    )
 
 
 def _spoken(number: str) -> str:
@@ -141,7 +165,24 @@ def _height(found: Groups) -> str:
 
 
 def _measure(reading: Reading, found: Groups) -> None:
-    reading.say(amounts.measure(found, UNITS, attributive=singular(reading)))
+    reading.say(amounts.measure(found, UNITS, PER, attributive=singular(reading)))
+
+
+def _temperature(reading: Reading, found: Groups) -> None:
+    words = amounts.temperature(found)
+    reading.say(words.replace("degrees", "degree") if singular(reading) else words)
+
+
+def _area(found: Groups) -> str:
+    return f"{'square' if found['areapower'] == '2' else 'cubic'} {UNITS[found['area'] or ''][1]}"
+
+
+def _either(reading: Reading, found: Groups) -> None:
+    """A pause between two amounts that say the same: "375°F/190°C"; else the sign by its name."""
+    if reading.last_rule in _AMOUNT_RULES:
+        reading.mark(",")
+    elif reading.before(1).isalnum():
+        reading.say("slash")
 
 
 def _counted(reading: Reading, found: Groups) -> None:
@@ -198,6 +239,7 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("half_of_day", HALF_OF_DAY, said(_half_of_day)),
     ("size", SIZE, _size),
     ("inches", INCHES, _inches),
+    ("inch_range", INCH_RANGE, said(lambda found: f"{_spoken(found['inchlow'] or '0')} to")),
     ("inch_part", INCH_PART, said(lambda found: f"{_spoken(found['inchpart'] or '0')} inch")),
     ("inches_beside", INCHES_BESIDE, said(lambda found: f"{_spoken(found['beside'] or '0')} inches")),
     ("height", HEIGHT, said(_height)),
@@ -207,6 +249,7 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("times_range", TIMES_RANGE, said(lambda found: f"{numbers.cardinal(found['timeslow'] or '0')} to")),
     ("counted", COUNTED, _counted),
     ("times_per", TIMES_PER, said(lambda found: f"per {PER[found['timesper'] or '']}")),
+    ("area", AREA, said(_area)),
     ("unit_alone", UNIT_ALONE, said(_alone)),
     ("age", AGE, said(lambda found: "year old")),
     ("scaled_unit", SCALED_UNIT, said(lambda found: UNITS[found["scaledunit"] or ""][1])),
@@ -215,10 +258,13 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("crowd", CROWD, said(lambda found: numbers.plural(numbers.cardinal(found["crowd"] or "0")))),
     ("duration", DURATION, said(_duration)),
     ("short_duration", SHORT_DURATION, said(_short_duration)),
+    ("either_amount", EITHER, _either),
+    ("even", EVEN, said(lambda found: " ".join([numbers.cardinal(found["even"] or "0")] * 2))),
     ("tenths", TENTHS, said(lambda found: f"point {numbers.by_digit(found['tenths'] or '0')}")),
 )
 REPLACED: dict[str, tuple[str, Reader]] = {
     "feet": (FEET, said(_feet)),
     "measure": (MEASURE, _measure),
+    "temperature": (TEMPERATURE, _temperature),
     "fraction": (amounts.FRACTION, said(_fraction)),
 }

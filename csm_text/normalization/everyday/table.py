@@ -26,19 +26,20 @@ _LETTER = frozenset(
     "suffix species state day days_joined month capital_word shouted letter_range grade letter_a article "
     "long_numeral reign century_th saint direction net fiscal model slash_capitals function code_before counted "
     "unit_alone short_date month_day month_year short_month era_year degree_scale doctor latin pair initials "
-    "abbreviation initial numeral king roman language word".split()
+    "phone_extension area way abbreviation salt squared_product resume initial numeral king roman language word".split()
 )
 _FIGURE = frozenset(
     "slash_date time hour spaced money_after cents feet multiple scaled ordinal ratio times number fraction "
     "year_range digits range size inches inch_part inches_beside height degrees times_range crowd duration "
     "short_duration half_of_day code_after pence lines groups exponent coefficient figure_date day_month_year zip "
     "code seconds millions rating scored pages emergency hour_range measure_range part_of_unit hundreds "
-    "season iso_date".split()
+    "season iso_date hex_number short_code serial even inch_range".split()
 )
 _SIGN = frozenset(
     "phones sign possessed power heading paragraph dots dash mark bracket markup symbol short_year menu "
     "money_range point_measure tenths port compared either arrow factorial minus star over divided times_per wild "
-    "order_number ending tag tag_number handle dollar_again path called_on until_now star_code".split()
+    "either_amount flag less_than order_number ending tag tag_number handle dollar_again path called_on until_now "
+    "star_code".split()
 )
 _LETTER_OR_FIGURE = frozenset("mail mixed chat spoken_as file short_address dotted".split())
 _FIGURE_OR_SIGN = frozenset("decade phone temperature measure percent decimal degree_range".split())
@@ -95,4 +96,4 @@ RULES_AT = {
 
 def prepared(text: str) -> str:
     """The text with its layout as marks, and with signs as words that plain letters would lose."""
-    return talk.prepared(technical.prepared(prices.prepared(layout.laid_out(text))))
+    return talk.prepared(shortened.prepared(technical.prepared(prices.prepared(layout.laid_out(text)))))

@@ -34,6 +34,7 @@ _BEFORE_FIGURES = {
     "Pt": "part",
     "Ch": "chapter",
     "Sec": "section",
+    "Cat": "category",
 }
 _CHAT = {
     "thx": "thanks",
@@ -66,7 +67,7 @@ _FIRST = (
 )
 NUMERAL = abbreviations.NUMERAL.replace("[IVX]{1,6}", _FIRST)
 KING = abbreviations.KING.replace("[IVX]{1,6}", _FIRST)
-ERA_YEAR = dates.ERA_YEAR.replace(r"(?![\w:%,]|\.\d)", r"(?![\w:%]|[.,]\d)")
+ERA_YEAR = dates.ERA_YEAR.replace(r"(?![\w:%,]|\.\d)", r"(?![\w:%]|[.,]\d|\s?[-–]\s?\d)")
 
 CONTRACTION = (
     rf"{_START}(?P<contraction>(?:DO|CA|WO|DOES|DID|IS|ARE|WAS|WERE|COULD|WOULD|SHOULD|HAVE|HAS|HAD|AI|MUST|NEED)N'T"
@@ -90,11 +91,11 @@ WEEKDAY = rf"{_START}(?P<weekday>{_days})(?=,?\s\d)"
 MONTHS = rf"{_START}(?P<monthfrom>{_months})\s?[-–]\s?(?P<monthto>{_months}){_END}"
 PART_OF_UNIT = (
     r"(?<![\dA-Za-z/.])(?:(?P<unitwhole>\d{1,15})[ -])?(?P<unitover>\d{1,2})/(?P<unitunder>2|3|4|5|6|8|10|16)\s?"
-    rf"(?P<partunit>(?:{ANY_UNIT})(?<!\.))(?<![^A-Za-z][A-Za-z])(?:\.(?=\s[a-z]))?{_END}"
+    rf"(?P<partunit>(?:{ANY_UNIT})(?<!\.)|c\.(?=\s[a-z]))(?<![^A-Za-z][A-Za-z])(?:\.(?=\s[a-z]))?{_END}"
 )
 SHORT_YEAR = r"(?<![A-Za-z0-9])'(?P<shortyear>0\d)(?![\dA-Za-z'])"
 STREET = (
-    r"(?:\b(?P<street>[A-Z][a-z]{1,20})|(?<=\d(?:st|nd|rd|th)))"
+    r"(?:\b(?P<street>[A-Z][a-z]{1,20}(?:'s)?)|(?<=\d(?:st|nd|rd|th)))"
     rf"\s(?P<way>{'|'.join(_WAYS)})(?![A-Za-z.']|\s[A-Z][a-z])"
 )
 MENU = r"(?<=[A-Za-z]{2})\s>\s(?=[A-Z][A-Za-z])"
@@ -102,7 +103,8 @@ DRIP = rf"{_START}(?:(?<=an )IV{_END}|IV(?=\s(?:drips?|fluids?|lines?|bags?|anti
 CHAT = rf"{_START}(?P<chat>[Tt]hx|[Pp]l[sz]|ppl|msg|cuz|b/c|[Gg]r8|[Ll]8r|b4|2nite|2day|(?:e\.g|i\.e)(?!\.)){_END}"
 BEFORE_FIGURE = rf"{_START}(?P<figured>{'|'.join(_BEFORE_FIGURES)})\.\s?(?=\d)"
 MONEY_RANGE = (
-    rf"(?<![A-Za-z0-9])(?P<mrsign>[$€£¥₹])(?P<mrlow>{_N}(?:\.\d\d)?)\s?[-–]\s?(?P<mrhigh>{_N}(?:\.\d\d)?)"
+    rf"(?<![A-Za-z0-9])(?P<mrsign>[$€£¥₹])(?P<mrlow>{_N}(?:\.\d\d)?)\s?[-–]\s?"
+    rf"(?:(?P=mrsign)(?={_N}\s?(?:million|billion|thousand)))?(?P<mrhigh>{_N}(?:\.\d\d)?)"
     rf"(?P<mrscale>\s?(?:[KkMB]|bn|thousand|million|billion))?(?![\w-]|[.,]\d|\s?[ap]\.?m)"
 )
 HUNDREDS = r"(?<![A-Za-z0-9.,])(?P<hundreds>[1-9]\d\d)(?P<hundredsunit>[FCKk])(?![A-Za-z0-9])"
@@ -123,7 +125,7 @@ EMERGENCY = (
     r"(?:(?<=[Cc]all )|(?<=[Dd]ial )|(?<=[Tt]ext ))(?P<emergency>999|988|112|111|101|311|411|511|711|811)"
     r"(?![\d,%.-]\d|\d)"
 )
-STAR_CODE = r"(?:(?<=[Dd]ial )|(?<=[Pp]ress ))\*(?P<starcode>\d{1,4})(?![\d*])"
+STAR_CODE = r"(?:(?<=[Dd]ial )|(?<=[Pp]ress ))\*(?P<starcode>\d{0,4})(?![\w*])"
 SEASON = r"(?<![\w/])(?P<season>(?:19|20)\d\d)/(?P<seasonto>\d\d)(?![\w/]|[.,]\d)"
 RELEASE = r"(?<![A-Za-z0-9])(?<!ersion )[vV](?P<release>\d{1,4}\.\d{1,4})(?![\w]|\.\d)"
 POINT_MEASURE = rf"(?<![\w.])\.(?P<pointpart>\d{{1,20}})\s?(?P<pointunit>(?:{ANY_UNIT})(?<!\.)){_END}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from csm_text.normalization import addresses, numbers
 from csm_text.normalization.found import Groups
@@ -21,6 +22,7 @@ _COMPARED = {
     "!==": "is not equal to",
     "&&": "and",
 }
+_LESS_THAN = {"<": "less than", ">": "greater than", "~": "about"}
 _POWERS = {"2": "squared", "3": "cubed"}
 
 FILE = (
@@ -54,13 +56,24 @@ COEFFICIENT = (
 )
 MINUS = r"(?:(?<=\d)|(?<=[^A-Za-z'][a-z])|(?<=\)))(?:\s-\s|-)(?P<minus>)(?=(?:\d|[a-z](?![A-Za-z'])|\())"
 TIMES = r"(?:(?<=[\d)])\s?\*\s?(?=[\d(])|(?<=[\d)]\s)\*\s(?=[A-Za-z(\d])|(?<=[a-z]\s)\*\s(?=[\d(]))(?P<star>)"
-EXPONENT = r"(?<![\w.])(?P<mantissa>\d{1,10}(?:\.\d{1,10})?)[eE](?P<exponent>[-+]\d{1,3})(?!\w)"
+EXPONENT = (
+    r"(?<![\w.])(?P<mantissa>\d{1,10}(?:\.\d{1,10})?)"
+    r"[eE](?P<exponent>[-+]\d{1,3}|(?<=\.\d[eE])\d{1,2}|(?<=\.\d\d[eE])\d{1,2})(?!\w)"
+)
 OVER = r"(?<=\))\s?/\s?(?=[\w(])(?P<over>)"
 DIVIDED = r"(?<=\d)\s/\s(?=[\d(])(?P<divided>)"
 FUNCTION = r"(?<![\w'.])(?P<function>[fghFGHPO])(?P<prime>'?)\((?=[A-Za-z0-9][^()]{0,12}\))"
+FLAG = (
+    r"(?:(?<=[\s(\[\"'])|^)(?:--(?P<flag>[a-z][a-z0-9]*)(?=[\s=,.;:)\"']|-[a-z]|$)"
+    r"|(?<!\b[Aa]n\s)(?<!\b[Aa]\s)-(?P<letterflag>[B-HJ-Zb-z])(?=[\s,.;)\"']|$))"
+)
+SALT = r"(?<![A-Za-z0-9])(?P<salt>NaCl|KCl|HCl|NaOH|KOH|HBr|NaF|AgCl|MgO|CaO|ZnO|FeO|CuO|NaHCO|GaAs|SiC)(?![A-Za-z0-9])"
+PRODUCT = r"(?<![A-Za-z0-9])(?!km|cm|mm|ft|in|mi|yd)(?P<product>[a-z]{2})(?=\^\d)"
+LESS_THAN = r"(?P<lessthan>[<>~])(?=[$€£¥]\s?\d)"
 WILD = r"(?<=\d)\.x(?P<wild>)(?![A-Za-z0-9])"
 SLASH_CAPITALS = r"(?<![\w/])(?P<slashfirst>[A-Z]{1,4})/(?P<slashlast>[A-Z]{1,4})(?![\w/])"
 MARKUP = r"<(?!https?:)[A-Za-z/][^<>]{0,100}>"
+_SUPERSCRIPTS = re.compile(r"(?:(?<=[0-9)])|(?<=\b[A-Za-z]))(?:⁻?[⁰¹⁴-⁹]|⁻[²³]|⁻?[⁰¹²³⁴-⁹]{2,3})")
 _SIGNS = re.compile(
     r"(?<=\d)\s?([kM]?)Ω|(?<=\d)\s?º(?=\s?[CF]\b)|[→⇒⟶➔➜➡]|√(?=\s?[\w(])|(?:(?<=[\w)])\s?−\s?|−)(?=[\w(√π])"
 )
@@ -68,7 +81,13 @@ _SIGNS = re.compile(
 
 def prepared(text: str) -> str:
     """The text with signs as words that plain letters would lose."""
-    return text if text.isascii() else _SIGNS.sub(_sign, text)
+    if text.isascii():
+        return text
+    return _SIGNS.sub(_sign, _SUPERSCRIPTS.sub(_superscript, text))
+
+
+def _superscript(match: re.Match[str]) -> str:
+    return "^" + unicodedata.normalize("NFKC", match[0]).replace("−", "-")
 
 
 def _sign(match: re.Match[str]) -> str:
@@ -124,7 +143,7 @@ def _exponent(found: Groups) -> str:
     exponent = found["exponent"] or "+0"
     words = numbers.decimal(whole, part) if point else numbers.cardinal(whole)
     sign = "minus " if exponent.startswith("-") else ""
-    return f"{words} times ten to the power of {sign}{numbers.cardinal(str(int(exponent[1:])))}"
+    return f"{words} times ten to the power of {sign}{numbers.cardinal(str(abs(int(exponent))))}"
 
 
 def _divided(reading: Reading, found: Groups) -> None:
@@ -133,6 +152,16 @@ def _divided(reading: Reading, found: Groups) -> None:
         if re.match(r"(?:5|10|100)(?![\d.])", reading.after(5)) and "=" not in reading.after(20)
         else "divided by"
     )
+
+
+def _flag(reading: Reading, found: Groups) -> None:
+    """ "--verbose" and "-v" of a command."""
+    if found["flag"]:
+        reading.say("dash dash")
+        reading.written(found["flag"])
+    else:
+        reading.say("dash")
+        reading.spell(found["letterflag"] or "")
 
 
 def _function(reading: Reading, found: Groups) -> None:
@@ -169,6 +198,10 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("over", OVER, said(lambda found: "over")),
     ("divided", DIVIDED, _divided),
     ("function", FUNCTION, _function),
+    ("flag", FLAG, _flag),
+    ("salt", SALT, lambda reading, found: reading.spell(found["salt"] or "")),
+    ("squared_product", PRODUCT, lambda reading, found: reading.spell(found["product"] or "")),
+    ("less_than", LESS_THAN, said(lambda found: _LESS_THAN[found["lessthan"] or "~"])),
     ("wild", WILD, said(lambda found: "point X")),
     ("slash_capitals", SLASH_CAPITALS, _slash_capitals),
 )

@@ -1,32 +1,17 @@
 """Cuts a text into sentences while it is still being written. It knows no RPC.
 
 A sentence is complete when the next one begins, when the writer flushes, or when it is longer than LONGEST. The
-library `sentencex` finds the beginnings, by rules and abbreviations of many languages. English has some more here.
+library `sentencex` finds the beginnings, by rules and abbreviations of many languages; english.py helps it.
 """
 
 from __future__ import annotations
 
-import re
-
 from sentencex import segment
 
+from services.gateway.synthesis.texts.english import english
 from services.gateway.synthesis.texts.words import has_words
 
 LONGEST = 300  # characters; a longer sentence is cut between words
-
-# Ends of English sentences by `sentencex` that are none: "approx. 5 km", "vol. II", "Ms. Lee", "ASP.NET", "1. First".
-# It takes the beginning of a name for a word too: the first letters of "Dr. Tom" for "To".
-_GOES_ON = re.compile(
-    r"(?:^|[^A-Za-z0-9.])(?:(?i:approx|incl|excl|avg|temp|tel|vol|ch|cf|viz|esp|attn|ver|eq|ref|para)\.[ \t]*"
-    r"|(?:Mrs?|Ms|Dr|Prof|Gen|Col|Capt|Lt|Sgt|Rev|Hon|Gov|Sen|Rep|Pres|Mt|Ft|Maj|Cpl|Pvt|Adm|Cmdr"
-    r"|Messrs|Insp|Det|Fr)\.[ \t]*"
-    r"|[A-HJ-Z]\.[ \t]*|[A-Z]{2,4}\.)$|^\s*(?:(?i:step|chapter|part) )?\d{1,3}\.[ \t]*$"
-)
-_WITHIN = ("/", ".", "_")  # signs that begin no sentence
-_GOES_ON_SMALL = re.compile(  # before a small letter or a figure
-    r"(?:^|[^A-Za-z.])(?i:tbsp|tsp|max|min|est|ste|apt|mon|tues?|wed|thurs?|fri|sat|sun|jan|feb|aug|sept"
-    r"|oct|nov|dec)\.[ \t]*$"
-)
 
 
 class SentenceCutter:
@@ -49,25 +34,8 @@ class SentenceCutter:
 
     def _parts(self, text: str) -> list[str]:
         """The sentences of `text`, at least one. Joined they are `text`."""
-        sentences = segment(self._language, text) or [text]
-        if self._language == "en":
-            sentences = _joined(sentences)
+        sentences = english(text) if self._language == "en" else segment(self._language, text) or [text]
         return [part for sentence in sentences for part in _of_bearable_length(sentence)]
-
-
-def _joined(sentences: list[str]) -> list[str]:
-    """Sentences that go on behind an abbreviation, as one."""
-    joined: list[str] = []
-    for sentence in sentences:
-        before, first = joined[-1][-24:] if joined else "", sentence[:1]
-        small = first.islower() or first.isdigit()
-        glued = before and not before[-1].isspace() and (small or first in _WITHIN or before[-2:-1] in ("", " "))
-        goes_on = glued or _GOES_ON.search(before) or (small and _GOES_ON_SMALL.search(before))
-        if goes_on and first.strip():
-            joined[-1] += sentence
-        else:
-            joined.append(sentence)
-    return joined
 
 
 def _of_bearable_length(sentence: str) -> list[str]:

@@ -61,6 +61,74 @@ def test_an_abbreviation_ends_no_sentence(text: str, size: int) -> None:
     assert cut(f"{text} It goes on.", size) == [text, "It goes on."]
 
 
+WHOLE = [  # each is one sentence, whatever stands before and behind it
+    "I live on Main St.",
+    "It is by Foo Inc.",
+    "We met at 10 a.m. EST.",
+    "Come at 5 p.m. Friday.",
+    "Well... what is it?!",
+    "OK.",
+    "No.",
+    "I like it in the U.K.",
+    "It's for me.",
+    "I said no.",
+    "This is art.",
+    "Take vitamin C.",
+    "Press X.",
+    "I work at AT&T.",
+    "It takes 20 min.",
+    "It's 72° F.",
+    "My ID.",
+    "**Note.**",
+    "It is *so*.",
+    "He, i.e. Tom, won.",
+    "Tom vs. Ann is on.",
+    "See https://Docs.Example.Com/A.B?c=D for it.",
+    "Write to Tom.Lee@Example.Com now.",
+    "Use System.out.println and Math.PI here.",
+    "So . . . what now?",
+    "Hmm… let me think.",
+    "Hmm…",
+    '"Why?" she asked.',
+    "Meet at St. Mary's.",
+]
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None, database=None)
+def test_whole_sentences_come_back_from_pieces_of_any_size(data: st.DataObject) -> None:
+    """Others begin them: "It", "I" and a contraction decide behind some abbreviations, a name's beginning does not."""
+    beginnings = ["It's late.", "I think so.", "Then they left.", "Don't go!", "We are."]
+    sentences = data.draw(st.lists(st.sampled_from(WHOLE) | st.sampled_from(beginnings), min_size=1, max_size=4))
+    sentences = [part for sentence in sentences for part in (sentence, data.draw(st.sampled_from(beginnings)))]
+    text, found = " ".join(sentences), list[str]()
+    cutter = SentenceCutter("en")
+    while text:
+        size = data.draw(st.integers(1, 12))
+        found += cutter.push(text[:size])
+        text = text[size:]
+    assert found + cutter.flush() == sentences
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_a_line_before_a_list_and_its_items_are_sentences(size: int) -> None:
+    assert cut("Do this:\n1. Open it.\n2. Close it.", size) == ["Do this:", "1. Open it.", "2. Close it."]
+    assert cut("Buy:\n- Eggs\n- Milk", size) == ["Buy:", "- Eggs", "- Milk"]
+
+
+def test_the_beginning_of_a_word_decides_nothing() -> None:
+    """Behind "Inc." a sentence begins with "To" and none with "Tom"; behind "a.m." none with "EST"."""
+    cutter = SentenceCutter("en")
+    assert cutter.push("He is at Foo Inc. To") == [] and cutter.push("m is too.") == []
+    assert cutter.flush() == ["He is at Foo Inc. Tom is too."]
+    assert cutter.push("It is at 10 a.m. E") == [] and cutter.push("ST") == []
+    assert cutter.push(". I") == ["It is at 10 a.m. EST."]
+
+
+def test_full_stops_without_a_space_end_sentences_of_other_scripts_at_once() -> None:
+    assert SentenceCutter("").push("你好。你") == ["你好。"]
+
+
 def test_a_sentence_that_ends_with_capitals_waits_for_no_other() -> None:
     assert SentenceCutter("en").push("I live in the USA. W") == ["I live in the USA."]
     assert SentenceCutter("en").push("I live in the USA.\n\n") == ["I live in the USA."]
