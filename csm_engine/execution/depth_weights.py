@@ -33,13 +33,13 @@ class DepthWeights:
         Tensor  # (L, N) float32, of the N outputs of these four, in this order; (1, 1) and not read without eight bits
     )
     heads: Tensor  # (K - 1, V, d)
-    table: Tensor  # flat: ((K - 1) V, d), inputs for codes; then ((K - 1) V, (H + 2 G) E), what layer 0's qkv makes of them
+    table: Tensor  # flat: ((K - 1) V, d), inputs for codes, then ((K - 1) V, (H + 2 G) E), layer 0's q, k and v of them
     rope: Tensor  # (positions, E / 2, 2) float32
 
 
 def qkv_of_codes(table: Tensor, qkv: Matrix, eps: float) -> Tensor:
-    """Layer 0's q, k and v for each row of table (n, d) -> (n, N), in its type. They depend on a code alone, as positions
-    are turned into them later. qkv: with the norm's weights in it.
+    """Layer 0's q, k and v for each row of table (n, d) -> (n, N), in its type: before a position turns them, so they
+    depend on the code alone. qkv: with the norm's weights in it.
     """
     weight = qkv.values.float() if qkv.scale is None else qkv.values.float() * qkv.scale[:, None]
     parts = (F.rms_norm(part.float(), part.shape[1:], eps=eps) for part in table.split(_CODES))

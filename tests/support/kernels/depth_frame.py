@@ -111,7 +111,9 @@ def rounded_rows(weights: PackedWeights, rows: int) -> Iterator[None]:
 
     with (
         patch.object(ops, "linear", of_rounded),
-        patch.object(ops, "_is_fused", lambda x, matrix, **how: not is_rounded(x, matrix) and is_fused(x, matrix, **how)),
+        patch.object(
+            ops, "_is_fused", lambda x, matrix, **how: not is_rounded(x, matrix) and is_fused(x, matrix, **how)
+        ),
     ):
         yield
 
