@@ -7,11 +7,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from csm_engine.execution.matrix import Matrix
 from csm_engine.model.shapes import ModelConfig
 
 LARGEST_TILE, LARGEST_NARROW_TILE = 64, 32  # outputs; narrow are those of qkv and heads
+_CODES = 4096  # at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +33,17 @@ class DepthWeights:
         Tensor  # (L, N) float32, of the N outputs of these four, in this order; (1, 1) and not read without eight bits
     )
     heads: Tensor  # (K - 1, V, d)
-    table: Tensor  # ((K - 1) V, d), inputs for codes
+    table: Tensor  # flat: ((K - 1) V, d), inputs for codes, then ((K - 1) V, (H + 2 G) E), layer 0's q, k and v of them
     rope: Tensor  # (positions, E / 2, 2) float32
+
+
+def qkv_of_codes(table: Tensor, qkv: Matrix, eps: float) -> Tensor:
+    """Layer 0's q, k and v for each row of table (n, d) -> (n, N), in its type: before a position turns them, so they
+    depend on the code alone. qkv: with the norm's weights in it.
+    """
+    weight = qkv.values.float() if qkv.scale is None else qkv.values.float() * qkv.scale[:, None]
+    parts = (F.rms_norm(part.float(), part.shape[1:], eps=eps) for part in table.split(_CODES))
+    return torch.cat([F.linear(part, weight).to(table.dtype) for part in parts])
 
 
 def check_sizes(config: ModelConfig, dtype: torch.dtype, *, on_gpu: bool) -> None:

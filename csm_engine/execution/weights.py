@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from csm_engine.execution.depth_weights import DepthWeights, check_sizes
+from csm_engine.execution.depth_weights import DepthWeights, check_sizes, qkv_of_codes
 from csm_engine.execution.matrix import Matrix, Quantization, plain, quantized
 from csm_engine.model.csm import CSM, Layer, Stack
 from csm_engine.model.rope import rope_table
@@ -124,21 +124,24 @@ def pack(
 
 
 def stack_depth(weights: PackedWeights) -> PackedWeights:
-    """The same with `stacked_depth`, of which the depth decoder's matrices become views.
+    """The same with `stacked_depth`, of which the depth decoder's matrices and inputs become views.
 
     weights: with the depth decoder's norms in its matrices. Raises: ValueError for sizes or types that the kernel
     cannot take.
     """
-    table = weights.projected_embeddings
-    check_sizes(weights.config, table.dtype, on_gpu=table.is_cuda)
+    inputs = weights.projected_embeddings
+    check_sizes(weights.config, inputs.dtype, on_gpu=inputs.is_cuda)
     layers, kinds = weights.depth_decoder.layers, ("qkv", "out", "gate_up", "down")
     matrices = {kind: torch.stack([getattr(layer, kind).values for layer in layers]) for kind in kinds}
-    scales = torch.ones(1, 1, device=table.device)
+    scales = torch.ones(1, 1, device=inputs.device)
     if layers[0].qkv.scale is not None:
         scales = torch.stack([torch.cat([getattr(layer, kind).scale for kind in kinds]) for layer in layers])
     heads = torch.stack([head.values for head in weights.depth_heads])
+    qkv = qkv_of_codes(inputs, layers[0].qkv, weights.depth_decoder.config.norm_eps)
+    table = torch.cat([inputs.flatten(), qkv.flatten()])
     return replace(
         weights,
+        projected_embeddings=table[: inputs.numel()].view_as(inputs),
         depth_decoder=replace(
             weights.depth_decoder,
             layers=tuple(
@@ -152,7 +155,12 @@ def stack_depth(weights: PackedWeights) -> PackedWeights:
             replace(head, values=values) for head, values in zip(weights.depth_heads, heads, strict=True)
         ),
         stacked_depth=DepthWeights(
-            weights.config, **matrices, scales=scales, heads=heads, table=table, rope=weights.depth_decoder.rope
+            weights.config,
+            **matrices,
+            scales=scales,
+            heads=heads,
+            table=table,
+            rope=weights.depth_decoder.rope,
         ),
     )
 

@@ -113,7 +113,7 @@ def _asks_for(phase: Phase, later: Phase, shape: DepthShape) -> bool:
         OUT.value: (GATE_UP,),
         GATE_UP.value: (DOWN,),
         DOWN.value: (QKV, ATTEND, OUT) if layer + 1 < shape.layers else (HEAD,),
-        HEAD.value: (DRAW, QKV, ATTEND, OUT),
+        HEAD.value: (DRAW, ATTEND, OUT),
         DRAW.value: (QKV, ATTEND, OUT, GATE_UP),
     }[number]
     return later[0] in [one.value for one in asked]

@@ -8,4 +8,4 @@ from csm_engine.execution.ops.depth.depth_launches import phases_of
 ROUNDS = CSM_1B.num_codebooks - 1  # passes
 _PHASES = list(phases_of(CSM_1B.depth_decoder.num_layers, CSM_1B.num_codebooks))
 BARRIERS, PARTS = len(_PHASES), sum(codebook == ROUNDS for _, codebook, _, _ in _PHASES)
-BLOCK, BLOCKS = 4096, 5  # int32 of one load, and loads of a program in a part: 132 programs read 238 MB a round
+BLOCK, BLOCKS = 4096, 5  # int32 of one load, and loads of a program in a part: 132 programs read 227 MB a round

@@ -59,7 +59,7 @@ def new_frame(weights: PackedWeights, rows: int, seed: int = 0) -> Frame:
     logits = torch.randn(rows, config.codebook_size, generator=generator).to(device)
     _, fed = draw.codes(logits, 0, weights.projected_embeddings)
     assert fed is not None
-    with rounded_rows(weights):
+    with rounded_rows(weights, rows):
         expected = PackedDepthDecoder(replace(weights, stacked_depth=None)).frame(hidden, fed, draw)
     first = ops.linear(hidden, weights.projection)
     return Frame(first, fed, Drawing(sampling, slots, frame, expected), expected).again()
@@ -88,25 +88,32 @@ def widened(values: Tensor, factors: Tensor) -> Tensor:
 
 
 @contextmanager
-def rounded_rows(weights: PackedWeights) -> Iterator[None]:
-    """The depth decoder's products over int8 take rows of eight bits, as its kernel's do."""
+def rounded_rows(weights: PackedWeights, rows: int) -> Iterator[None]:
+    """The depth decoder's products over int8 take rows of eight bits, as its kernel's do in a frame of `rows` rows: all
+    but layer 0's q, k and v for a code, which come from a table.
+    """
     layers, head_dim = weights.depth_decoder.layers, weights.config.depth_decoder.head_dim
     outs = {layer.out.values.data_ptr() for layer in layers}
     known = {getattr(layer, kind).values.data_ptr() for layer in layers for kind in ("qkv", "out", "gate_up", "down")}
+    from_table = layers[0].qkv.values.data_ptr()
     is_fused, linear = ops._is_fused, ops.linear
 
-    def is_rounded(matrix: Matrix) -> bool:
+    def is_rounded(x: Tensor, matrix: Matrix) -> bool:
+        if matrix.values.data_ptr() == from_table and len(x) == rows:  # the first pass has twice as many
+            return False
         return matrix.values.dtype is torch.int8 and matrix.values.data_ptr() in known
 
     def of_rounded(x: Tensor, matrix: Matrix) -> Tensor:
-        if is_rounded(matrix):
+        if is_rounded(x, matrix):
             block = head_dim if matrix.values.data_ptr() in outs else ROUNDED_BLOCK
             x = widened(*in_eight_bits(x, block)).to(x.dtype)
         return linear(x, matrix)
 
     with (
         patch.object(ops, "linear", of_rounded),
-        patch.object(ops, "_is_fused", lambda x, matrix, **how: not is_rounded(matrix) and is_fused(x, matrix, **how)),
+        patch.object(
+            ops, "_is_fused", lambda x, matrix, **how: not is_rounded(x, matrix) and is_fused(x, matrix, **how)
+        ),
     ):
         yield
 
@@ -177,6 +184,9 @@ def check_phases(
             assert_close(buffers.logits[:rows], ops.norm_linear(x[-rows:], None, head, eps))
         else:
             _check_draw(weights, frame, buffers.logits[:rows].cpu(), buffers.x[:rows].cpu(), codebook)
+            if codebook < config.num_codebooks - 1:
+                twin = ops.linear(ops.rms_norm(buffers.x[:rows].cpu(), None, eps), on_cpu("qkv"))
+                assert_close(buffers.qkv[:rows], twin)
         assert not buffers.arrivals.any()
         assert_close(buffers.square[here].sum(dim=1).cpu(), after.double().square().sum(dim=1))
         if rounded:

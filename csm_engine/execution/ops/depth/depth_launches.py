@@ -16,6 +16,7 @@ from csm_engine.execution.ops.tile_shapes import row_block_of
 from csm_engine.execution.sampler import SamplingRows
 
 WARPS = 4  # more of them would read the same rows from shared memory again
+REGISTERS = 255  # of a thread, all that there are; unasked, ptxas may settle for fewer, which spill
 _FEW_ROWS = 16  # up to this many, each query head has its own program
 _LEAST_ASKED = 512  # bytes of a row of weights, of which a thread's part is the 16 that can be asked for
 _HOPPER_PROGRAMS = 132  # one for each multiprocessor; where there is no device to ask
@@ -116,7 +117,7 @@ class DepthKernel:
         rows, shape = len(first), self.shape(len(first))
         frame_kernels.depth_frame_kernel[(self.programs,)](
             *self._arguments(first, fed, drawing), self._counter, rows, S=shape, num_warps=WARPS, num_stages=1,
-            launch_cooperative_grid=True,
+            maxnreg=REGISTERS, launch_cooperative_grid=True,
         )  # fmt: skip
         return drawing.codes
 
@@ -186,7 +187,8 @@ def phases_of(layers: int, codebooks: int) -> Iterator[Phase]:
     yield frame_kernels.TAKE.value, 1, 0, 0
     for codebook in range(1, codebooks):
         for layer in range(layers):
-            yield frame_kernels.QKV.value, codebook, layer, 0
+            if codebook == 1 or layer > 0:  # else q, k and v came with the code
+                yield frame_kernels.QKV.value, codebook, layer, 0
             for position in range(0 if codebook == 1 else codebook, codebook + 1):
                 yield frame_kernels.ATTEND.value, codebook, layer, position
             for number in (frame_kernels.OUT, frame_kernels.GATE_UP, frame_kernels.DOWN):

@@ -90,19 +90,24 @@ def phase(
         slot, frame, seed, temperature, top_k, codes = draw
         for row in range(program, rows, programs):
             draw_row(
-                row, logits, slot, frame, seed, temperature, top_k, codes, table, x, square, eight, factor, codebook,
-                S.vocab_size, S.codebooks, S.codebook_size, S.key_bits, S.dim, S.parts, S.rounded,
+                row, logits, slot, frame, seed, temperature, top_k, codes, table, x, square, eight, factor, qkv,
+                codebook, S.vocab_size, S.codebooks, S.codebook_size, S.key_bits, S.dim, S.parts, S.rounded,
+                S.attended, S.qkv_rows - S.attended,
             )  # fmt: skip
 
 
 @triton.jit
-def ask_for_attention(program, programs, layer, here, weights, S: tl.constexpr):
-    """Asks for the matrices around a layer's attention."""
+def ask_for_qkv(program, programs, layer, here, weights, S: tl.constexpr):
     qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope = weights
     ask_for(
         program, programs, qkv_weight + layer * (S.qkv_rows * S.dim), here,
         S.dim, S.qkv_rows, 1, S.few_rows, S.cuts.qkv.block, S.asking,
     )  # fmt: skip
+
+
+@triton.jit
+def ask_for_out(program, programs, layer, here, weights, S: tl.constexpr):
+    qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope = weights
     ask_for(
         program, programs, out_weight + layer * (S.dim * S.attended), here,
         S.attended, S.dim, 1, S.few_rows, S.cuts.added.block, S.asking,
@@ -126,7 +131,8 @@ def ask_ahead(PHASE: tl.constexpr, program, programs, codebook, layer, rows, wei
     qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope = weights
     here = rows * tl.where(codebook == 1, 2, 1)
     if PHASE == TAKE:
-        ask_for_attention(program, programs, 0, here, weights, S)
+        ask_for_qkv(program, programs, 0, here, weights, S)
+        ask_for_out(program, programs, 0, here, weights, S)
         ask_for_gate_up(program, programs, 0, here, weights, S)
     elif PHASE == QKV:
         if layer > 0:
@@ -138,7 +144,8 @@ def ask_ahead(PHASE: tl.constexpr, program, programs, codebook, layer, rows, wei
         )  # fmt: skip
     elif PHASE == DOWN:
         if layer + 1 < S.layers:
-            ask_for_attention(program, programs, layer + 1, here, weights, S)
+            ask_for_qkv(program, programs, layer + 1, here, weights, S)
+            ask_for_out(program, programs, layer + 1, here, weights, S)
         else:
             ask_for(
                 program, programs, head_weight + (codebook - 1) * (S.head_rows * S.dim), rows,
@@ -146,7 +153,7 @@ def ask_ahead(PHASE: tl.constexpr, program, programs, codebook, layer, rows, wei
             )  # fmt: skip
     elif PHASE == HEAD:
         if codebook + 1 < S.codebooks:
-            ask_for_attention(program, programs, 0, rows, weights, S)
+            ask_for_out(program, programs, 0, rows, weights, S)
     elif PHASE == DRAW:
         if codebook + 1 < S.codebooks:
             ask_for_gate_up(program, programs, 0, rows, weights, S)
@@ -194,7 +201,7 @@ def depth_frame_kernel(
     """Codebooks 1..K-1 of a frame of B rows in one cooperative launch of any number of programs.
 
     first, fed (B, d): inputs of positions 0 and 1. Weights of all layers: qkv (L, (H + 2 G) E, d), out (L, d, H E),
-    gate_up (L, 2 F, d), down (L, d, F), head (K - 1, V, d); table ((K - 1) V, d). Buffers: `DepthBuffers`.
+    gate_up (L, 2 F, d), down (L, d, F), head (K - 1, V, d); table as in `DepthWeights`. Buffers: `DepthBuffers`.
     slot, frame (B,) int64; seed, temperature, top_k by slot; codes (B, K) int64, of which the first column stays.
     counter: of the barriers.
     """
@@ -205,11 +212,10 @@ def depth_frame_kernel(
     draw = (slot, frame, seed, temperature, top_k, codes)
     left = program * 0 + S.patience
     left = step(TAKE, program, programs, 1, 0, 0, rows, inputs, weights, buffers, draw, counter, left, S)
+    none = program * 0
+    left = step(QKV, program, programs, none + 1, none, 0, rows, inputs, weights, buffers, draw, counter, left, S)
     for codebook in range(1, S.codebooks):
         for layer in range(S.layers):
-            left = step(
-                QKV, program, programs, codebook, layer, 0, rows, inputs, weights, buffers, draw, counter, left, S
-            )
             if codebook == 1:
                 left = step(
                     ATTEND, program, programs, codebook, layer, codebook - 1, rows, inputs, weights, buffers, draw,
@@ -228,6 +234,11 @@ def depth_frame_kernel(
             left = step(
                 DOWN, program, programs, codebook, layer, 0, rows, inputs, weights, buffers, draw, counter, left, S
             )
+            if layer + 1 < S.layers:  # layer 0's q, k and v come with the code
+                left = step(
+                    QKV, program, programs, codebook, layer + 1, 0, rows, inputs, weights, buffers, draw, counter, left,
+                    S,
+                )  # fmt: skip
         left = step(HEAD, program, programs, codebook, 0, 0, rows, inputs, weights, buffers, draw, counter, left, S)
         left = step(DRAW, program, programs, codebook, 0, 0, rows, inputs, weights, buffers, draw, counter, left, S)
     if left == 0:  # some program does not run, so the codes are worthless: the device reports a failed launch

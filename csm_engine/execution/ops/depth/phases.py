@@ -90,14 +90,16 @@ def attend_rows(
 @triton.jit
 def draw_row(
     row, logits_ptr, slot_ptr, frame_ptr, seed_ptr, temperature_ptr, top_k_ptr, code_ptr, table_ptr, x_ptr,
-    square_ptr, eight_ptr, factor_ptr, codebook, vocab_size,
+    square_ptr, eight_ptr, factor_ptr, qkv_ptr, codebook, vocab_size,
     CODEBOOKS: tl.constexpr, CODEBOOK_SIZE: tl.constexpr, KEY_BITS: tl.constexpr, WIDTH: tl.constexpr,
-    PARTS: tl.constexpr, ROUNDED: tl.constexpr,
+    PARTS: tl.constexpr, ROUNDED: tl.constexpr, QUERIES: tl.constexpr, KEYS_AND_VALUES: tl.constexpr,
 ):  # fmt: skip
-    """Samples one code of a row and takes the next position's input for it, unless it is the last codebook's.
+    """Samples one code of a row and takes the next position's input for it, with layer 0's q, k and v, unless it is the
+    last codebook's.
 
     logits: (rows, CODEBOOK_SIZE); seed, temperature, top_k: by slot; code: (rows, CODEBOOKS) int64; table:
-    ((CODEBOOKS - 1) vocab_size, WIDTH).
+    inputs, ((CODEBOOKS - 1) vocab_size, WIDTH), then their q, k and v, ((CODEBOOKS - 1) vocab_size, QUERIES +
+    KEYS_AND_VALUES).
     """
     slot = tl.load(slot_ptr + row)
     top_k = tl.minimum(tl.load(top_k_ptr + slot), CODEBOOK_SIZE)
@@ -106,5 +108,10 @@ def draw_row(
     code = first_best(logits + tl.load(temperature_ptr + slot) * noise, CODEBOOK_SIZE)
     tl.store(code_ptr + row * CODEBOOKS + codebook, code.to(tl.int64))
     if codebook < CODEBOOKS - 1:
-        source = table_ptr + (codebook * vocab_size + code).to(tl.int64) * WIDTH
-        take_row(source, x_ptr, square_ptr, eight_ptr, factor_ptr, row, WIDTH, PARTS, ROUNDED)
+        place = (codebook * vocab_size + code).to(tl.int64)
+        query, other = tl.arange(0, QUERIES), QUERIES + tl.arange(0, KEYS_AND_VALUES)
+        own = table_ptr + (CODEBOOKS - 1) * vocab_size * WIDTH + place * (QUERIES + KEYS_AND_VALUES)
+        queries, others = tl.load(own + query), tl.load(own + other)  # on their way while x is taken
+        take_row(table_ptr + place * WIDTH, x_ptr, square_ptr, eight_ptr, factor_ptr, row, WIDTH, PARTS, ROUNDED)
+        tl.store(qkv_ptr + row * (QUERIES + KEYS_AND_VALUES) + query, queries)
+        tl.store(qkv_ptr + row * (QUERIES + KEYS_AND_VALUES) + other, others)

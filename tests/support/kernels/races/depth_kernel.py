@@ -57,7 +57,7 @@ def weights_without_values(config: ModelConfig, dtype: torch.dtype, *, int8: boo
         down=matrix(dim, ffn),
         scales=empty(*((layers, qkv_rows + 2 * dim + 2 * ffn) if int8 else (1, 1)), dtype=torch.float32),
         heads=empty(others, config.audio_vocab_size, dim),
-        table=empty(others * config.audio_vocab_size, dim),
+        table=empty(others * config.audio_vocab_size * (dim + qkv_rows)),
         rope=empty(stack.max_seq_len, stack.head_dim // 2, 2, dtype=torch.float32),
     )
 
