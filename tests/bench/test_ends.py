@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,9 @@ async def test_a_chaos_run_that_is_told_to_end_ends_its_stages(tmp_path: Path, t
     write_tiny_bundle(tmp_path / "tiny")
     command = ["-m", "bench.chaos", "--bundle", str(tmp_path / "tiny"), "--logs", str(tmp_path / "logs")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    program = await asyncio.create_subprocess_exec(sys.executable, *command, env=environment)
+    # A shell has what runs in its background ignore SIGINT, and its children with it.
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    program = await asyncio.create_subprocess_exec(sys.executable, *command, env=environment, preexec_fn=heeds)
     stages: set[int] = set()
     try:
         async with asyncio.timeout(PATIENCE_S):

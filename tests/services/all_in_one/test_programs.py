@@ -56,7 +56,8 @@ def test_serve_answers_csm_say_and_a_kill_leaves_no_short_file(
     with running("services.all_in_one", *arguments, *more) as server:
         target = read_target(server)
         out = tmp_path / "hello.wav"
-        assert csm(["say", "Hello.", "--out", str(out), "--target", target, "--max-seconds", "0.4"]) == 0
+        say = ["say", "Hello.", "--out", str(out), "--target", target, "--max-seconds"]
+        assert csm([*say, "0.4"]) == 0
         with wave.open(str(out)) as file:
             assert (file.getnframes(), file.getframerate()) == (5 * 1920, 24_000)
         printed = capsys.readouterr().out
@@ -65,10 +66,11 @@ def test_serve_answers_csm_say_and_a_kill_leaves_no_short_file(
         killer = KillAtFirstAudio(server)
         sys.stderr, stderr = killer, sys.stderr
         try:
-            code = csm(["say", "Hello.", "--out", str(out), "--target", target, "--max-seconds", "60"])
+            code = csm([*say, "60", "--deadline", "10"])
         finally:
             sys.stderr = stderr
         assert code == 1
+        assert re.search(r"no audio for \d s; waiting \d s more", killer.text)  # for a server that comes back
         assert "error: The audio is incomplete." in killer.text and "was not written" in killer.text
         assert list(tmp_path.iterdir()) == []
 

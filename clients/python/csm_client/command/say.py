@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from argparse import Namespace
@@ -59,6 +60,9 @@ async def _say_into(
     progress = Progress(sys.stderr)
     progress.waiting(arguments.target)
     started_s = time.monotonic()
+    watching = asyncio.create_task(progress.watch(arguments.deadline))
+    if arguments.text == "-":  # the silence may be its writer's
+        watching.cancel()
     try:
         async with _open(client, arguments, options) as stream:
             first_audio_s = await _save(stream, output, progress, started_s)
@@ -67,6 +71,7 @@ async def _say_into(
         message = f"{error} {left}"
         raise IncompleteAudioError(message, error.received_sample_count) from error
     finally:
+        watching.cancel()
         progress.end()
     _report(stream, first_audio_s, time.monotonic() - started_s, output, notice)
     codes = None if stream.summary is None else codes_of(stream.summary)
