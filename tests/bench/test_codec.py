@@ -25,6 +25,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
     return Parts(load_mimi(folder / "mimi"), folder / "mimi", silentcipher, folder / "silentcipher", torch.float32)
 
 
+@pytest.mark.slow
 def test_all_arms_run_behind_the_gate(parts: Parts) -> None:
     oracle = PackageOracle.load(parts.silentcipher_folder)
     assert 0 < check_gate(parts, oracle) < 1e-6

@@ -64,7 +64,10 @@ print("passed")
 """
 
 
-@pytest.mark.parametrize("form", ["auto", "plain", "fused", "float8", "int8", "float8-kv", "float32", "depth-kernel"])
+SLOW_FORMS = [pytest.param(form, marks=pytest.mark.slow) for form in ("auto", "fused", "int8", "float8-kv", "float32")]
+
+
+@pytest.mark.parametrize("form", ["plain", "float8", "depth-kernel", *SLOW_FORMS])
 def test_every_form_of_the_step_can_be_captured(
     compiling: Callable[..., subprocess.CompletedProcess[str]], form: str
 ) -> None:

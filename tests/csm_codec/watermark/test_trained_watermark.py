@@ -74,7 +74,7 @@ def test_what_is_streamed_in_any_chunks_is_found(trained: SilentCipher, speech: 
     assert (found.detected, found.key_id) == (True, KEYS[0].id)
 
 
-@pytest.mark.parametrize("lane_width", [1, 2], ids=["alone", "lane"])
+@pytest.mark.parametrize("lane_width", [pytest.param(1, marks=pytest.mark.slow), 2], ids=["alone", "lane"])
 def test_mark_in_bfloat16_is_found_and_near_the_exact_one_at_any_chunking(
     trained: SilentCipher, speech: Pcm, marked: Pcm, lane_width: int
 ) -> None:

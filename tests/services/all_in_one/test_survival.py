@@ -89,7 +89,7 @@ async def collect(call: Any, after_chunks: dict[int, Callable[..., Any]]) -> tup
     return bytes(samples), summary.codes.codes
 
 
-@pytest.mark.parametrize("speed", [0, 1.5])
+@pytest.mark.parametrize("speed", [0, pytest.param(1.5, marks=pytest.mark.slow)])
 async def test_audio_is_bit_equal_after_the_loss_of_an_engine_and_of_a_codec(
     deployment: Deployment, speed: float
 ) -> None:

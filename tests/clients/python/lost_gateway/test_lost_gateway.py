@@ -173,7 +173,11 @@ async def warm_up(deployment: FakeDeployment, say: Callable[[], Awaitable[object
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"seed": 5, "encoding": "mp3"}, {"chunk_seconds": 0.2, "sample_rate_hz": 16_000}],
+    [
+        pytest.param({}, marks=pytest.mark.slow),
+        {"seed": 5, "encoding": "mp3"},
+        {"chunk_seconds": 0.2, "sample_rate_hz": 16_000},
+    ],
     ids=["seed got", "seed set", "other chunks"],
 )
 async def test_a_stream_goes_on_at_another_gateway_bit_for_bit(gateways: Gateways, options: Any) -> None:
@@ -192,7 +196,7 @@ async def test_a_stream_goes_on_at_another_gateway_bit_for_bit(gateways: Gateway
         assert len(set(seeds)) == 2
 
 
-@pytest.mark.parametrize("method", ["synthesize", "stream"])
+@pytest.mark.parametrize("method", ["synthesize", pytest.param("stream", marks=pytest.mark.slow)])
 async def test_a_large_request_that_is_lost_before_its_header_is_made_again(gateways: Gateways, method: str) -> None:
     """gRPC itself repeats none of over 256 KiB."""
     engine = gateways.deployment.engine

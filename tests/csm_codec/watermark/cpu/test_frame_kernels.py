@@ -37,6 +37,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_no_two_kernels_share_files_that_processes_could_mix_up(cache: Path) -> None:
     kernels = Counter(path.name.rsplit(".", 2)[0] for path in cache.glob("*/*.nbc"))
     assert len(kernels) == 7 and set(kernels.values()) == {1}

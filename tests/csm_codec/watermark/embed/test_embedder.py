@@ -54,7 +54,7 @@ def test_marks_as_the_package_does(
 
 @LANE_WIDTHS
 @pytest.mark.parametrize("look_ahead", [FULL, ADAPTIVE, LookAhead(1, 1, 3)], ids=["full", "adaptive", "short"])
-@pytest.mark.parametrize("length", [6_465, 1500])
+@pytest.mark.parametrize("length", [pytest.param(6_465, marks=pytest.mark.slow), 1500])
 def test_chunked_equals_whole_bit_for_bit(
     silentcipher: SilentCipher, speechlike: np.ndarray, look_ahead: LookAhead, length: int, lane_width: int
 ) -> None:
@@ -77,7 +77,7 @@ def test_only_the_start_differs_from_the_full_look_ahead(silentcipher: SilentCip
 
 
 @LANE_WIDTHS
-@pytest.mark.parametrize("look_ahead", [FULL, ADAPTIVE], ids=["full", "adaptive"])
+@pytest.mark.parametrize("look_ahead", [pytest.param(FULL, marks=pytest.mark.slow), ADAPTIVE], ids=["full", "adaptive"])
 def test_row_is_bitwise_the_same_whoever_sits_beside_it(
     silentcipher: SilentCipher, speechlike: np.ndarray, look_ahead: LookAhead, lane_width: int
 ) -> None:
@@ -211,7 +211,9 @@ def test_another_rate_of_the_network_leaves_the_signal_alone(tmp_path: Path, spe
 
 
 @pytest.mark.parametrize("look_ahead", [FULL, ADAPTIVE], ids=["full", "adaptive"])
-@pytest.mark.parametrize("gain", [0.1, 1.0, 3.0])
+@pytest.mark.parametrize(
+    "gain", [0.1, pytest.param(1.0, marks=pytest.mark.slow), pytest.param(3.0, marks=pytest.mark.slow)]
+)
 def test_running_level_holds_the_signal_to_distortion_ratio(
     silentcipher: SilentCipher, oracle: PackageOracle, speechlike: np.ndarray, gain: float, look_ahead: LookAhead
 ) -> None:

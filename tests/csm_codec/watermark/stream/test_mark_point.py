@@ -61,7 +61,12 @@ def _run(
 
 @pytest.mark.parametrize(
     ("look_ahead", "lane_width"),
-    [(FULL, 1), (ADAPTIVE, 1), (ADAPTIVE, 2), (LookAhead(1, 1, 3), 1)],
+    [
+        pytest.param(FULL, 1, marks=pytest.mark.slow),
+        pytest.param(ADAPTIVE, 1, marks=pytest.mark.slow),
+        (ADAPTIVE, 2),
+        (LookAhead(1, 1, 3), 1),
+    ],
     ids=["full", "adaptive", "adaptive-lane", "short"],
 )
 @pytest.mark.parametrize("before", [START, LATER], ids=["begins", "continues"])

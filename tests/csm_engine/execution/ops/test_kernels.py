@@ -61,7 +61,10 @@ SHAPES = {
 @DTYPES
 @QUANTIZATIONS
 @pytest.mark.parametrize("shape", [None, SHAPES["one split"]], ids=["by rule", "one split"])
-@pytest.mark.parametrize(("rows", "width", "outputs"), [(1, 64, 40), (17, 300, 48), (70, 32, 16)])
+@pytest.mark.parametrize(
+    ("rows", "width", "outputs"),
+    [pytest.param(1, 64, 40, marks=pytest.mark.slow), (17, 300, 48), pytest.param(70, 32, 16, marks=pytest.mark.slow)],
+)
 def test_product_and_what_stands_around_it(
     dtype: torch.dtype, quantization: Quantization, shape: TileShape | None, rows: int, width: int, outputs: int
 ) -> None:
@@ -79,7 +82,7 @@ def test_product_and_what_stands_around_it(
 
 @DTYPES
 @pytest.mark.parametrize("quantization", ["none", "float8"])
-@pytest.mark.parametrize("rows", [1, 33])
+@pytest.mark.parametrize("rows", [pytest.param(1, marks=pytest.mark.slow), 33])
 @pytest.mark.parametrize("shape", ["splits of programs", "splits of one program"])
 def test_a_product_in_splits(dtype: torch.dtype, quantization: Quantization, rows: int, shape: str) -> None:
     """More rows and outputs than a block, no whole blocks. Twice, since the count of arrivals must be zero again."""

@@ -50,6 +50,7 @@ def test_every_turn_is_counted_and_its_ends_are_told(trained: SilentCipher, made
     assert (gone["stretch_found"], gone["ends_off_mean_s"]) == (0, None)
 
 
+@pytest.mark.slow
 def test_a_stretch_where_no_turn_is_counts_as_false(trained: SilentCipher, made: Talk) -> None:
     kept, _ = turns_found(trained, [Talk(made.pcm, made.key, made.turns[1:])])
     assert (kept["stretch_found"], kept["false_stretches"]) == (TURNS - 1, 1)

@@ -38,7 +38,7 @@ def test_a_text_is_its_sentences_one_after_the_other(voice_target: str) -> None:
     assert text.summary.stats.dropped_turn_count == 0
 
 
-@pytest.mark.parametrize(("speaker", "words_a_flush"), [(0, 2), (1, 100)])
+@pytest.mark.parametrize(("speaker", "words_a_flush"), [(0, 2), pytest.param(1, 100, marks=pytest.mark.slow)])
 def test_the_mark_of_a_text_is_found_in_the_whole(voice_target: str, speaker: int, words_a_flush: int) -> None:
     """Whoever speaks, and where the sentences are shorter than a message of the mark: flushed every two words."""
     words = " ".join(SENTENCES).split()

@@ -269,7 +269,7 @@ async def test_detect_passes_samples_and_keys_on(deployment: FakeDeployment, wat
 
 
 async def test_a_key_named_many_times_is_looked_for_once(deployment: FakeDeployment, watermark: Any) -> None:
-    request = watermark_pb2.DetectWatermarkRequest(key_ids=["key-2", *100_000 * ["key-1"], "key-2"])
+    request = watermark_pb2.DetectWatermarkRequest(key_ids=["key-2", *15_000 * ["key-1"], "key-2"])
     request.recording.audio_content = GOOD_WAV
     request.recording.audio_format.audio_encoding = WAV
     await watermark.DetectWatermark(request)

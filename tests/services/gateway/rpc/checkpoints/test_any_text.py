@@ -98,7 +98,7 @@ def asked_of_engines(engine: FakeEngine) -> dict[str, Any]:
     return asked
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 12))])
 async def test_a_text_goes_on_wherever_it_was_lost(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     config = any_config(rng)
