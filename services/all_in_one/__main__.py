@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 
-from services.common.openmp import let_waiting_threads_sleep
-from services.common.stop import end_at_sigterm
+from services.common.process.openmp import let_waiting_threads_sleep
+from services.common.process.stop import end_at_sigterm
 
 log = logging.getLogger("csm.all_in_one")
 
@@ -17,7 +17,7 @@ def main() -> int:
     from services.all_in_one.settings import AllInOneSettings
     from services.all_in_one.stage import AllInOneStage, start_all_in_one
     from services.all_in_one.usage import usage
-    from services.common.run import run_stage
+    from services.common.process.run import run_stage
     from services.common.settings import load_settings
     from services.common.telemetry.logs import configure_logging
 

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from services.common.openmp import let_waiting_threads_sleep
+from services.common.process.openmp import let_waiting_threads_sleep
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,8 +14,8 @@ from types import ModuleType
 from typing import Protocol
 
 from services.all_in_one.settings import LOOPBACK, AllInOneSettings
+from services.common.process.run import Server
 from services.common.rpc.server import StageServer
-from services.common.run import Server
 from services.common.settings import host_and_port, reachable_host
 from services.gateway.stage import GatewayStage, start_gateway
 from services.http.stage import HttpStage, start_http

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from services.common.openmp import let_waiting_threads_sleep
-from services.common.stop import end_at_sigterm
+from services.common.process.openmp import let_waiting_threads_sleep
+from services.common.process.stop import end_at_sigterm
 
 
 def main() -> int:
     end_at_sigterm()  # before the imports: they take seconds
     let_waiting_threads_sleep()
     from services.codec.settings import CodecSettings
-    from services.common.run import run_stage
+    from services.common.process.run import run_stage
     from services.common.settings import load_settings
     from services.common.telemetry.logs import configure_logging
 

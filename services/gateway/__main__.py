@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from services.common.stop import end_at_sigterm
-from services.gateway.memory import heap_bytes, return_large_blocks, why_not_measured
+from services.common.process.memory import heap_bytes, return_large_blocks, why_not_measured
+from services.common.process.stop import end_at_sigterm
 
 
 def main() -> int:
     end_at_sigterm()  # before the imports: they take seconds
     return_large_blocks()
-    from services.common.run import run_stage
+    from services.common.process.run import run_stage
     from services.common.settings import load_settings
     from services.common.telemetry.logs import configure_logging
     from services.gateway.settings import GatewaySettings

@@ -14,6 +14,7 @@ from csm.codec.v1 import codec_pb2_grpc
 from csm.engine.v1 import engine_pb2_grpc
 from csm.v1 import tts_pb2, voices_pb2, watermark_pb2
 
+from services.common.process.memory import return_free_pages
 from services.common.rpc.calls import Context
 from services.common.rpc.channel import open_channel
 from services.common.rpc.lingering import IncomingMessages
@@ -28,7 +29,6 @@ from services.common.watched_files import FollowedFiles
 from services.gateway.auth.code_sealing import CodeSeal
 from services.gateway.auth.quotas import EXCEEDED, StreamQuotas
 from services.gateway.auth.tokens import BearerTokens
-from services.gateway.memory import return_free_pages
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.rpc import servicer, voice_servicer, watermark_servicer
 from services.gateway.rpc.arrivals import announced_bytes

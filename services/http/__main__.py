@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from services.common.stop import end_at_sigterm
+from services.common.process.memory import return_large_blocks
+from services.common.process.stop import end_at_sigterm
 
 
 def main() -> int:
     end_at_sigterm()  # before the imports: they take seconds
-    from services.common.run import run_stage
+    return_large_blocks()
+    from services.common.process.run import run_stage
     from services.common.settings import load_settings
     from services.common.telemetry.logs import configure_logging
     from services.http.settings import HttpSettings

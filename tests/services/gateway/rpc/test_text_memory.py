@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from csm.v1 import tts_pb2
 
-from services.gateway.memory import heap_bytes, why_not_measured
+from services.common.process.memory import heap_bytes, why_not_measured
 from services.gateway.rpc.text_stream import read_sentences
 from tests.support.text_streams import Message
 

@@ -30,8 +30,8 @@ sys.exit(main())
 # A thread that loads and does not end, as the compiler of kernels does not when it is asked.
 LOADING = """
 import asyncio, sys, time
-from services.common.run import run_stage
-from services.common.stop import end_at_sigterm
+from services.common.process.run import run_stage
+from services.common.process.stop import end_at_sigterm
 def load():
     print("loading", flush=True)
     time.sleep(60)
@@ -41,7 +41,7 @@ sys.exit(run_stage(lambda: asyncio.to_thread(load)))
 # A drain that does not end.
 DRAINING = """
 import asyncio, sys
-from services.common.run import run_stage
+from services.common.process.run import run_stage
 class Stage:
     @property
     def server(self):

@@ -10,8 +10,8 @@ import signal
 import pytest
 
 from csm_bundle.errors import BundleError
+from services.common.process.run import MOST_FILES, raise_file_limit, serve_until_stopped
 from services.common.rpc.server import StageServer
-from services.common.run import MOST_FILES, raise_file_limit, serve_until_stopped
 from services.common.settings import StageSettings
 
 

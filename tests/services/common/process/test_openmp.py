@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from services.common import settings
-from services.common.openmp import let_waiting_threads_sleep
+from services.common.process.openmp import let_waiting_threads_sleep
 
 POLICY = "OMP_WAIT_POLICY"
 

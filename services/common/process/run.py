@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from csm_bundle.errors import CsmError
-from services.common.stop import end_at_once, end_at_sigterm
+from services.common.process.stop import end_at_once, end_at_sigterm
 
 log = logging.getLogger("csm.run")
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway import memory
+from services.common.process import memory
 
 NO_MORE_FILES = """
 import resource
-from services.gateway.memory import heap_bytes, why_not_measured
+from services.common.process.memory import heap_bytes, why_not_measured
 assert why_not_measured() == ""
 resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
 try:
@@ -29,7 +29,7 @@ except OSError as error:
 
 PROGRAM = """
 import ctypes, sys
-from services.gateway.memory import LARGE_BYTES, return_large_blocks
+from services.common.process.memory import LARGE_BYTES, return_large_blocks
 class Info(ctypes.Structure):
     _fields_ = [(f"field_{n}", ctypes.c_int) for n in range(10)]  # field_3 counts blocks of their own
 mallinfo = ctypes.CDLL(None).mallinfo
@@ -56,7 +56,7 @@ def test_a_large_block_is_one_of_its_own_and_a_smaller_one_is_kept(switch: str, 
 
 
 HEAP = """
-from services.gateway.memory import heap_bytes, return_free_pages, return_large_blocks
+from services.common.process.memory import heap_bytes, return_free_pages, return_large_blocks
 return_large_blocks()
 MIB = 2**20
 before = heap_bytes()

@@ -1,0 +1,1 @@
+"""What a program does as a process: signals, exit codes, its libraries' memory and threads."""
