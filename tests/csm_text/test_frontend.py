@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import time
@@ -147,11 +148,15 @@ def test_time_grows_with_the_length_of_a_text_and_no_faster(front_end: FrontEnd,
     """Ten times the text may take twenty times as long, not a hundred; short times are not told from noise."""
     front_end.phonemize(part * 10)
     times = []
-    for length in (2_000, 20_000):
-        start = time.process_time()
-        front_end.phonemize((part * length)[:length])
-        times.append(time.process_time() - start)
-    assert times[1] < 20 * times[0] + 0.3
+    gc.disable()  # what other tests have left may take a second to look through
+    try:
+        for length in (1_000, 10_000):
+            start = time.thread_time()
+            front_end.phonemize((part * length)[:length])
+            times.append(time.thread_time() - start)
+    finally:
+        gc.enable()
+    assert times[1] < 20 * times[0] + 0.1
 
 
 def test_a_mark_is_kept_once_and_the_strongest_of_many(front_end: FrontEnd) -> None:

@@ -57,7 +57,7 @@ async def wait_until_liveness(stage: EngineStage | CodecStage, wanted: int) -> N
                 return
 
 
-@pytest.mark.parametrize("kind", ["engine", "codec"])
+@pytest.mark.parametrize("kind", ["engine", pytest.param("codec", marks=pytest.mark.slow)])
 async def test_a_hung_worker_costs_its_stream_no_sample_and_is_not_live(bundle: Path, keyring: Path, kind: str) -> None:
     stage_settings = {"stall_seconds": STALL_S}
     async with two_of_each(

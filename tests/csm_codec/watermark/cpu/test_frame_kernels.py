@@ -43,7 +43,7 @@ def test_no_two_kernels_share_files_that_processes_could_mix_up(cache: Path) -> 
     assert len(kernels) == 7 and set(kernels.values()) == {1}
 
 
-@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+@pytest.mark.parametrize("kind", ["nbi", pytest.param("nbc", marks=pytest.mark.slow)])
 def test_a_cache_cut_off_by_a_crash_does_not_stop_the_start(cache: Path, tmp_path: Path, kind: str) -> None:
     shutil.copytree(cache, tmp_path, dirs_exist_ok=True)
     cut_off = sorted(tmp_path.glob(f"*/*.{kind}"))[0]
@@ -81,6 +81,7 @@ def _started(image: Path, cache: Path, processor: str) -> list[str]:
     ).stdout.split()
 
 
+@pytest.mark.slow
 def test_kernels_of_an_image_are_read_on_another_processor(image: Path, tmp_path: Path) -> None:
     name, hits, kernels = _started(image, tmp_path / "numba", "another-machine")
     if name == "None":

@@ -54,11 +54,11 @@ SHORT = replace(SMALL, num_codebooks=2, depth_decoder=replace(SMALL.depth_decode
 WIDE = replace(SHORT, depth_decoder=replace(SHORT.depth_decoder, dim=128, ffn_dim=256))  # more than one block of a row
 CASES: dict[str, tuple[ModelConfig, int, Quantization]] = {
     "two rows": (SMALL, 2, "none"),
-    "float8": (SMALL, 2, "float8"),
-    "a tile of two products, int8": (SHORT, 33, "int8"),
     "rows in eight bits, in blocks and splits": (WIDE, 2, "int8"),
 }
 SLOW_CASES: dict[str, tuple[ModelConfig, int, Quantization]] = {
+    "float8": (SMALL, 2, "float8"),
+    "a tile of two products, int8": (SHORT, 33, "int8"),
     "many rows": (SMALL, 40, "none"),
     "two rows, int8": (SMALL, 2, "int8"),
     "many rows, int8": (SMALL, 40, "int8"),

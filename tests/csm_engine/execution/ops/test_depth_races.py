@@ -102,13 +102,13 @@ def test_a_barrier_that_is_left_out_is_a_race(barrier: int, monkeypatch: pytest.
 
 
 @torch.inference_mode()
-def test_rows_that_are_not_there_are_not_touched() -> None:
+@pytest.mark.parametrize("int8", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_rows_that_are_not_there_are_not_touched(int8: bool) -> None:
     """33 rows of 64, so gate and up in tiles of two products. The other tests here hold it too: `races` has it as a
     rule.
     """
-    for int8 in (False, True):
-        accesses, shape = empty_frame(SHORT, 33, forward, programs=1, int8=int8)
-        assert accesses.races == [] and shape.row_block == 64
+    accesses, shape = empty_frame(SHORT, 33, forward, programs=1, int8=int8)
+    assert accesses.races == [] and shape.row_block == 64
 
 
 MASKING = ("load_rows", "row_scale", "add_sums", "normed_product", "gated_product", "added_product")

@@ -81,7 +81,7 @@ def test_product_and_what_stands_around_it(
 
 
 @DTYPES
-@pytest.mark.parametrize("quantization", ["none", "float8"])
+@pytest.mark.parametrize("quantization", ["none", pytest.param("float8", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("rows", [pytest.param(1, marks=pytest.mark.slow), 33])
 @pytest.mark.parametrize("shape", ["splits of programs", "splits of one program"])
 def test_a_product_in_splits(dtype: torch.dtype, quantization: Quantization, rows: int, shape: str) -> None:
@@ -148,7 +148,7 @@ def test_backbone_attention_of_a_row_does_not_depend_on_the_batch() -> None:
         assert torch.equal(alone, together[one])
 
 
-@DTYPES
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])
 def test_depth_attention_through_a_whole_frame(dtype: torch.dtype) -> None:
     length, rope = 6, random_rope(6, HEAD_DIM)
     caches = [random(ROWS, KV_HEADS, length, HEAD_DIM, dtype=dtype) for _ in range(4)]

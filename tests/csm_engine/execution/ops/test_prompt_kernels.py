@@ -70,7 +70,9 @@ def test_embed_skips_what_is_masked(dtype: torch.dtype) -> None:
 
 @DTYPES
 @HEADS
-@pytest.mark.parametrize("float8_kv", [False, True], ids=["same type", "float8 keys"])
+@pytest.mark.parametrize(
+    "float8_kv", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["same type", "float8 keys"]
+)
 def test_rows_of_many_prompts_are_written_and_attend_each_to_its_own_slot(
     dtype: torch.dtype, heads: int, kv_heads: int, float8_kv: bool
 ) -> None:
