@@ -114,6 +114,6 @@ def _asks_for(phase: Phase, later: Phase, shape: DepthShape) -> bool:
         GATE_UP.value: (DOWN,),
         DOWN.value: (QKV, ATTEND, OUT) if layer + 1 < shape.layers else (HEAD,),
         HEAD.value: (DRAW, ATTEND, OUT),
-        DRAW.value: (QKV, ATTEND, OUT, GATE_UP),
+        DRAW.value: (ATTEND, OUT, GATE_UP),
     }[number]
     return later[0] in [one.value for one in asked]

@@ -60,9 +60,8 @@ async def _say_into(
     progress = Progress(sys.stderr)
     progress.waiting(arguments.target)
     started_s = time.monotonic()
-    watching = asyncio.create_task(progress.watch(arguments.deadline))
-    if arguments.text == "-":  # the silence may be its writer's
-        watching.cancel()
+    is_written_elsewhere = arguments.text == "-"  # then a silence may be the writer's
+    watching = None if is_written_elsewhere else asyncio.create_task(progress.watch(arguments.deadline))
     try:
         async with _open(client, arguments, options) as stream:
             first_audio_s = await _save(stream, output, progress, started_s)
@@ -71,7 +70,8 @@ async def _say_into(
         message = f"{error} {left}"
         raise IncompleteAudioError(message, error.received_sample_count) from error
     finally:
-        watching.cancel()
+        if watching is not None:
+            watching.cancel()
         progress.end()
     _report(stream, first_audio_s, time.monotonic() - started_s, output, notice)
     codes = None if stream.summary is None else codes_of(stream.summary)

@@ -212,8 +212,8 @@ def depth_frame_kernel(
     draw = (slot, frame, seed, temperature, top_k, codes)
     left = program * 0 + S.patience
     left = step(TAKE, program, programs, 1, 0, 0, rows, inputs, weights, buffers, draw, counter, left, S)
-    none = program * 0
-    left = step(QKV, program, programs, none + 1, none, 0, rows, inputs, weights, buffers, draw, counter, left, S)
+    zero = program * 0  # no constant, as in the loop: so one function serves both
+    left = step(QKV, program, programs, zero + 1, zero, 0, rows, inputs, weights, buffers, draw, counter, left, S)
     for codebook in range(1, S.codebooks):
         for layer in range(S.layers):
             if codebook == 1:
