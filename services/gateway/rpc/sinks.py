@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from collections.abc import Callable
 
 import grpc
@@ -189,7 +190,8 @@ class WholeSink:
 
 def encoder_of(plan: SynthesisPlan, catalog: Catalog, place: Place | None = None) -> AudioEncoder:
     """place: where it goes on; None is the start"""
-    return open_encoder(plan.encoding, catalog.sample_rate_hz, plan.sample_rate_hz, plan.sampling.seed, place)
+    serial = zlib.crc32(plan.text.encode(), plan.sampling.seed % 2**32)  # a voice may give each utterance its seed
+    return open_encoder(plan.encoding, catalog.sample_rate_hz, plan.sample_rate_hz, serial, place)
 
 
 async def encode(encoder: AudioEncoder, samples: bytes) -> EncodedAudio:

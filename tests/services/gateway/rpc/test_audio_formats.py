@@ -189,3 +189,23 @@ async def test_what_is_spoken_can_be_context(
     (sent,) = deployment.codec.encoded
     extra_s = len(sent.samples) / 2 / sent.sample_rate_hertz - SECONDS
     assert 0 <= extra_s * 8_000 <= (DELAYS[encoding] + 1728 if encoding in DELAYS else 0)
+
+
+async def test_ogg_streams_of_other_texts_may_be_joined_though_they_have_one_seed(
+    deployment: FakeDeployment, tts: Any, unary_request: tts_pb2.SynthesizeRequest
+) -> None:
+    """Streams of a chain have different serial numbers (RFC 3533, section 4); a voice may fix its seed."""
+    deployment.codec.audio_of = tone_of
+    unary_request.audio_config.audio_encoding, unary_request.sampling_params.seed = OPUS, 7
+    made = []
+    for text in ("Yes.", "No.", "Yes."):
+        unary_request.input.text = text
+        made.append((await tts.Synthesize(unary_request)).audio_content)
+    yes, no, again = made
+    assert yes == again
+    assert serials(yes).isdisjoint(serials(no))
+
+
+def serials(ogg: bytes) -> set[bytes]:
+    """Of every page (RFC 3533, section 6)."""
+    return {page[10:14] for page in ogg.split(b"OggS")[1:]}
