@@ -15,12 +15,16 @@ import sys
 import traceback
 from typing import NoReturn
 
+import torch._dynamo  # noqa: F401  # imported on a first call into torch's references
+from triton.runtime.cache import triton_key
+
 import bench.kernel_proof.capturable
 import bench.kernel_proof.machine_code
 import bench.kernel_proof.proof  # noqa: F401
 
 
 def main() -> None:
+    triton_key()  # reads all of Triton, once in a process
     for line in sys.stdin:
         program = json.loads(line)
         if not (child := os.fork()):

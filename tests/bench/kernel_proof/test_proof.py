@@ -134,15 +134,15 @@ import tempfile
 
 @triton.jit
 def greedy_kernel(x_ptr, out_ptr, N: tl.constexpr):
-    index = tl.arange(0, N)[:, None] * N + tl.arange(0, N)[None, :]
+    index = tl.arange(0, N)
     x = tl.load(x_ptr + index)
-    tl.store(out_ptr + index, tl.sort(x, dim=1) + tl.cumsum(x, axis=0) + x)
+    tl.store(out_ptr + index, x * tl.sum(x))  # all of x is held until its sum is there
 
 launches = []
 with pretended_gpu(launches.append):
-    x = torch.empty(64, 64, device="meta")
+    x = torch.empty(2048, device="meta")
     assert x.is_cuda
-    greedy_kernel[(1,)](x, x, N=64, num_warps=1)
+    greedy_kernel[(1,)](x, x, N=2048, num_warps=1, maxnreg=32)
 assert not x.is_cuda
 print(machine_code(launches[0], Path(tempfile.mkdtemp())).spills)
 """

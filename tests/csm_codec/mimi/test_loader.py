@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import MimiConfig, MimiModel
 
 from csm_bundle.errors import CheckpointError
 from csm_bundle.safetensors_files import weights_digest
 from csm_codec.mimi.loader import Mimi, load_mimi
+
+if TYPE_CHECKING:
+    from transformers import MimiModel
 
 
 def test_identity_states_the_numbers_of_the_checkpoint(mimi: Mimi, mimi_folder: Path) -> None:
@@ -81,6 +83,8 @@ def _difference(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def _transformers_mimi(folder: Path) -> MimiModel:
     """The same weights in the transformers library's module, renamed and with its rotary order."""
+    from transformers import MimiConfig, MimiModel  # takes seconds
+
     config = json.loads((folder / "config.json").read_text())
     seanet, transformer, quantizer = config["seanet"], config["transformer"], config["quantizer"]
     model = MimiModel(

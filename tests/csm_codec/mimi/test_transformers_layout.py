@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import MimiConfig, MimiModel
 
 from csm_bundle.errors import CheckpointError
 from csm_codec.mimi.loader import load_mimi
+
+if TYPE_CHECKING:
+    from transformers import MimiModel
 
 SIZES: dict[str, Any] = {
     "hidden_size": 32,
@@ -36,6 +38,8 @@ SIZES: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def theirs() -> MimiModel:
     """Their module with weights of its own making; codebooks and layer scales such that every part is heard."""
+    from transformers import MimiConfig, MimiModel  # takes seconds
+
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(3)
         model = MimiModel(MimiConfig(**SIZES)).eval()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import CsmConfig, CsmForConditionalGeneration
 
 from csm_engine.config import EngineConfig
 from csm_engine.execution.frame_step import PackedFrameStep
@@ -24,6 +24,9 @@ from csm_engine.reference.frame_step import FrameStep
 from csm_engine.types import GenerationRequest, SamplingParams, Segment
 from tests.support.tiny.csm import permute_rotary, transformers_config, write_original, write_transformers
 from tests.support.tiny.tokenizer import byte_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import CsmForConditionalGeneration
 
 SEED = 11
 # The audio vocabulary has no spare ids here: the oracle would draw them, our sampler never does.
@@ -51,6 +54,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def oracle(checkpoint: Path) -> CsmForConditionalGeneration:
+    from transformers import CsmConfig, CsmForConditionalGeneration  # takes seconds
+
     values = transformers_config(CONFIG) | {"codec_config": MIMI, "pad_token_id": 0, "codebook_pad_token_id": 0}
     values.pop("audio_codebook_size")
     model = CsmForConditionalGeneration(CsmConfig(**values)).eval()

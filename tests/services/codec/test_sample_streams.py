@@ -13,6 +13,7 @@ from csm.codec.v1 import codec_pb2
 
 from services.codec.recordings import sample_stream
 from services.codec.settings import CodecSettings
+from services.common.rpc import lingering
 from tests.support.codec_stage import F32, S16, recording_messages, refusal, running_codec
 
 METHODS = ["StreamEncode", "StreamDetectWatermark"]
@@ -114,6 +115,7 @@ async def test_a_recording_whose_samples_stop_coming_is_ended(stub: Any, monkeyp
 async def test_a_sender_of_no_samples_or_few_is_ended(stub: Any, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """After a second of audio too, if none comes any more: it would hold its slot up to its deadline."""
     monkeypatch.setattr(sample_stream, "IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(lingering, "LINGER_S", 0.2)
     for method, first in (("StreamEncode", 4), ("StreamDetectWatermark", 0 if size else 4 * 24_000)):
         call = await opened(stub, method)
         message = getattr(codec_pb2, f"{method}Request")
