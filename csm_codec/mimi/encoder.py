@@ -13,15 +13,18 @@ from csm_codec.resample import Pcm, resample
 Codes = npt.NDArray[np.int16]  # (frames, codebooks), as requests of the engine hold them
 
 MIN_SAMPLE_RATE_HZ, MAX_SAMPLE_RATE_HZ = 8000, 192_000
+LOUDEST = 100.0  # full scale is 1; what lies so far above it is on another scale, such as that of 16 bits
 
 
 def encode(mimi: Mimi, pcm: Pcm, sample_rate_hz: int) -> Codes:
     """Codes (frames, codebooks) of a mono recording; silence fills the last frame.
 
     Safe beside a running decoder of the same weights, from another thread.
-    Raises InvalidRequestError naming `samples` or `sample_rate_hertz`.
+    Raises InvalidRequestError naming `pcm` or `sample_rate_hz`.
     """
     check_recording(pcm, sample_rate_hz)
+    if (peak := float(np.abs(pcm).max())) > LOUDEST:
+        raise InvalidRequestError("pcm", f"reach {peak:g}; full scale is 1, and at most {LOUDEST:g} is allowed")
     frame_size = mimi.identity.frame_sample_count
     native = resample(pcm, sample_rate_hz, mimi.identity.sample_rate_hertz)
     num_frames = max(1, -(-len(native) // frame_size))  # a few samples of a high rate may be none of the codec's

@@ -150,6 +150,11 @@ class Engine:
         self._scheduler.add(sequence)
         return sequence
 
+    def forget_times(self) -> None:
+        """Forgets how long steps and passes took. The first ones of a process load libraries and tell nothing."""
+        self._scheduler.budget.forget()
+        self._scheduler.prefill_budget.forget()
+
     def abort(self, sequence: Sequence) -> None:
         """Cancels a sequence and frees its slot before the next step. A second or a late call has no effect."""
         if sequence.status is not SequenceStatus.FINISHED:

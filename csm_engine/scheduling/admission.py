@@ -30,6 +30,10 @@ class RealTimeBudget:
             self._seconds_per_row = per_row
         self._seconds_per_row += _WEIGHT_OF_LAST * (per_row - self._seconds_per_row)
 
+    def forget(self) -> None:
+        """Sets no limit until the next step has been observed."""
+        self._seconds_per_row = 0.0
+
     @property
     def most_rows(self) -> float:
         """Most rows of a step that is expected to stay within the limit: at least 1, infinity without a limit."""

@@ -24,6 +24,10 @@ class PrefillBudget:
             self._seconds_per_row = seconds / rows
         self._seconds_per_row += _WEIGHT_OF_LAST * (seconds / rows - self._seconds_per_row)
 
+    def forget(self) -> None:
+        """Allows every pass until the next one has been observed."""
+        self._seconds_per_row = 0.0
+
     def allows(self, rows: int, least_lead_s: float | None) -> bool:
         """Whether a pass may have `rows` rows. least_lead_s: of the streams that play, in seconds; None without any."""
         return least_lead_s is None or rows * self._seconds_per_row <= _SHARE_OF_LEAD * max(0.0, least_lead_s)

@@ -46,7 +46,12 @@ def check_recording(pcm: Pcm, sample_rate_hz: int) -> None:
     try:
         encoder.check_recording(pcm, sample_rate_hz)
     except InvalidRequestError as error:
-        raise InvalidRequestError(_API_NAMES[error.field], error.message) from None
+        raise in_api_terms(error) from None
+
+
+def in_api_terms(error: InvalidRequestError) -> InvalidRequestError:
+    """The same error of the encoder, its field as csm/codec/v1/codec.proto names it."""
+    return InvalidRequestError(_API_NAMES[error.field], error.message)
 
 
 def too_long(description: str) -> StatusError:

@@ -180,10 +180,18 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
                 codes = convert.to_codes(request.frames, next_frame_index, self._identity)
                 next_frame_index += len(codes)
                 await handle.push(codes)
+            self._check_end(next_frame_index, handle)
         except Exception as error:
             handle.fail(error)
         else:
             handle.finish()
+
+    def _check_end(self, num_frames: int, handle: StreamHandle) -> None:
+        """Refuses frames that end before the samples that follow the checkpoint. No stream has had that checkpoint."""
+        if num_frames * self._identity.frame_sample_count < (first := handle.stream.start.first_sample):
+            raise InvalidRequestError(
+                "frames", f"end at {num_frames}, before the {first} samples that the stream of the checkpoint had made"
+            )
 
     async def _write_audio(self, config: codec_pb2.StreamDecodeConfig, handle: StreamHandle, context: Context) -> None:
         native_hz = self._identity.sample_rate_hertz

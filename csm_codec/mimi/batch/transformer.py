@@ -46,10 +46,10 @@ class BatchTransformer:
         self.num_slots = -(-(self._ring + steps) // _ALIGNMENT) * _ALIGNMENT
         self.num_layers = len(self._layers)
         pairs = self._dims // 2
-        # As moshi.modules.rope computes them.
+        # As moshi.modules.rope computes them. It also multiplies in float32, which is coarse after hours of a stream.
         frequencies = torch.exp(torch.arange(pairs).float() * (-math.log(attention.rope.max_period) / pairs))
         device = layers[0].linear1.weight.device
-        self._frequencies = frequencies.to(device)
+        self._frequencies = frequencies.double().to(device)
         self._ages = torch.arange(steps, device=device)
         self._slot_numbers = torch.arange(self.num_slots, device=device)
 
@@ -72,10 +72,10 @@ class BatchTransformer:
         age = positions[:, :, None] - held[:, None]  # (rows, steps, slots)
         seen = known[:, None] & (age >= 0) & (age < self._context)
         mask = torch.where(seen, 0.0, -torch.inf).to(self._dtype)[:, None]
-        angles = positions[:, :, None].float() * self._frequencies
+        angles = positions[:, :, None] * self._frequencies
         rotation = torch.polar(torch.ones_like(angles), angles)[:, :, None, None]
-        if self._real is torch.float64:
-            rotation = rotation.to(torch.complex128)
+        if self._real is not torch.float64:
+            rotation = rotation.to(torch.complex64)
         return Place(rows[:, None], slots, mask, rotation)
 
     def step(self, x: Tensor, place: Place, rings: Sequence[Tensor]) -> None:

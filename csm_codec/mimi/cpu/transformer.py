@@ -27,8 +27,9 @@ class Transformer:
         self._steps = steps
         attention = module.transformer.layers[0].self_attn
         pairs = attention.embed_dim // attention.num_heads // 2
-        # As moshi.modules.rope computes them.
-        self._frequencies = torch.exp(torch.arange(pairs).float() * (-math.log(attention.rope.max_period) / pairs))
+        # As moshi.modules.rope computes them. It also multiplies in float32, which is coarse after hours of a stream.
+        frequencies = torch.exp(torch.arange(pairs).float() * (-math.log(attention.rope.max_period) / pairs))
+        self._frequencies = frequencies.double()
         self._kernels = kernels
 
     def new_state(self) -> list[Rings]:
@@ -44,7 +45,7 @@ class Transformer:
 
     def _angles(self, position: int) -> tuple[Array, Array]:
         """Cosines and sines, (steps * pairs,), of a frame that begins there."""
-        angles = self._frequencies * torch.arange(position, position + self._steps)[:, None].float()
+        angles = self._frequencies * torch.arange(position, position + self._steps)[:, None]
         return self._real(angles.cos()), self._real(angles.sin())
 
     def _real(self, x: Tensor) -> Array:

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 from csm.codec.v1 import codec_pb2
 
+from csm_bundle.errors import InvalidRequestError
 from csm_codec.levels import measure
 from csm_codec.mimi.encoder import encode
 from csm_codec.resample import Pcm
@@ -70,7 +71,10 @@ class RecordingEncoder:
         return await self._recordings.run_admitted(joined)
 
     async def _encode(self, pcm: Pcm, sample_rate_hz: int, *, measured: bool) -> codec_pb2.EncodeResponse:
-        codes = await self._recordings.run_admitted(lambda: encode(self._mimi, pcm, sample_rate_hz))
+        try:
+            codes = await self._recordings.run_admitted(lambda: encode(self._mimi, pcm, sample_rate_hz))
+        except InvalidRequestError as error:
+            raise convert.in_api_terms(error) from None
         self._metrics.observe_encoding(len(pcm) / sample_rate_hz)
         response = codec_pb2.EncodeResponse(
             codes=convert.from_codes(codes), codec=values.from_identity(self._mimi.identity)

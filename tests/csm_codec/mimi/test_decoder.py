@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
-from csm_codec.mimi.decoder import MimiDecoder
+from csm_codec.mimi.decoder import Form, MimiDecoder
 from csm_codec.mimi.loader import Mimi, load_mimi
 
 FRAMES = 40  # four times what the ring of the fixture holds
@@ -113,3 +114,15 @@ def test_bfloat16_stays_close(mimi_folder: Path) -> None:
     steps = [_step(decoder, {0: frame}, {0} if i == 0 else set())[0].clone() for i, frame in enumerate(codes)]
     noise = torch.cat(steps) - whole
     assert 20 * torch.log10(whole.std() / noise.std()) > 25  # dB
+
+
+@pytest.mark.parametrize("form", [Form.FRAMES, Form.BATCH])
+def test_a_stream_sounds_the_same_after_ten_days(form: Form, mimi: Mimi) -> None:
+    """Attention sees how far apart two steps are, whatever their numbers. Rounded to float32, their angles drift."""
+    ten_days, codes, made = 10 * 24 * 3600 * 25 // 2, _codes(0), []
+    for first in (0, ten_days):
+        decoder = MimiDecoder(mimi, num_lanes=1, lane_width=1, form=form)
+        decoder.begin(0, 0, first)
+        made.append(torch.cat([_step(decoder, {0: frame}, set())[0].clone() for frame in codes]))
+    early, late = made
+    assert 20 * torch.log10(early.std() / (late - early).std()) > 100  # dB

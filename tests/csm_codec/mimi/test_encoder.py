@@ -45,6 +45,7 @@ def test_other_rates_give_the_frames_of_their_duration(mimi: Mimi, rate_hz: int)
     [
         (np.zeros(0, np.float32), 24000, "pcm"),
         (np.full(9, np.nan, np.float32), 24000, "pcm"),
+        (np.full(9, -101, np.float32), 24000, "pcm"),
         (np.zeros((9, 2), np.float32), 24000, "pcm"),
         (np.zeros(9, np.float32), 7999, "sample_rate_hz"),
     ],

@@ -84,6 +84,20 @@ async def test_what_no_checkpoint_fits_is_refused(stub: Any, fields: dict[str, A
     assert [violation.field for violation in status.field_violations] == [field]
 
 
+async def test_frames_that_end_before_the_checkpoint_are_refused(stub: Any) -> None:
+    """They would be said to be a stream as long as the earlier one, with its watermark."""
+    codes = random_codes(FRAMES)
+    _, checkpoints, _ = await run(stub, codes)
+    last = checkpoints[-1]
+    least = -(-last.sample_offset // 1920)
+    for num_frames in (last.first_frame_index, last.first_frame_index + 1, least - 1):
+        status = await refusal(run(stub, codes[:num_frames], checkpoint=last.state))
+        assert status.code is Code.INVALID_ARGUMENT
+        assert [violation.field for violation in status.field_violations] == ["frames"]
+    rest, _, end = await run(stub, codes[:least], checkpoint=last.state)
+    assert end.sample_count == 1920 * least and len(rest) == 2 * (1920 * least - last.sample_offset)
+
+
 async def test_no_checkpoints_at_another_rate(stub: Any) -> None:
     _, checkpoints, _ = await run(stub, random_codes(12), sample_rate_hertz=16_000)
     assert not checkpoints

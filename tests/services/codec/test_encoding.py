@@ -6,12 +6,13 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import torch
 from csm.codec.v1 import codec_pb2
 
 from csm_codec.mimi.loader import load_mimi
-from tests.support.codec_stage import F32, S16, decode, random_codes, stream_of
+from tests.support.codec_stage import F32, S16, decode, random_codes, recording_messages, refusal, stream_of
 
 
 async def test_encoding_gives_the_models_codes(stub: Any, bundle: Path) -> None:
@@ -34,6 +35,19 @@ async def test_levels_are_returned_when_they_are_asked_for(stub: Any) -> None:
     levels = (await stub.Encode(request)).levels
     assert abs(levels.speech_level_db - -20) < 0.01
     assert (levels.silent_ratio, levels.clipped_ratio) == (0, 0)
+
+
+async def test_numbers_of_sixteen_bits_as_floats_are_refused(stub: Any) -> None:
+    """The networks make codes of them, but of nothing that was in the recording."""
+    samples = np.random.default_rng(0).integers(-9000, 9000, 24000).astype("<f4").tobytes()
+    config: dict[str, Any] = {"sample_format": F32, "sample_rate_hertz": 24000}
+    whole = await refusal(stub.Encode(codec_pb2.EncodeRequest(samples=samples, **config)))
+    call = stub.StreamEncode(iter(recording_messages("StreamEncode", samples, 40_000, **config)))
+    assert (await call.read()).HasField("started")
+    for status in (whole, await refusal(call.read())):
+        assert status.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert [violation.field for violation in status.field_violations] == ["samples"]
+        assert "full scale is 1" in status.message
 
 
 async def test_encoding_beside_decoding_changes_neither(stub: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import ValidationError
 
 from csm_bundle.errors import BundleError
+from csm_engine.loop.in_flight_steps import InFlightSteps
 from csm_engine.model.loader import load_model
+from csm_engine.types import GenerationRequest, Segment
 from services.engine.load import load_engine
 from services.engine.settings import EngineSettings
 from services.engine.stage import SERVICE, EngineStage, start_engine
@@ -47,6 +50,19 @@ async def test_types_tell_replicas_apart_where_the_weights_have_the_same_values_
     dtypes = ("float32", "bfloat16")
     loaded = [await asyncio.to_thread(load_engine, changed.model_copy(update={"dtype": dtype})) for dtype in dtypes]
     assert loaded[0].weights_digest != loaded[1].weights_digest
+
+
+def test_slow_first_steps_of_a_process_hold_no_stream_back(
+    settings: EngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They load libraries. As an estimate of the next steps they would let streams in one at a time for seconds."""
+    read = InFlightSteps.read
+    monkeypatch.setattr(InFlightSteps, "read", lambda steps: replace(read(steps), seconds=3.0))
+    engine = load_engine(settings.model_copy(update={"real_time_share": 0.7})).engine
+    for name in ("a", "b"):
+        engine.add_request(GenerationRequest(name, [Segment(0, "Hello.")], 5))
+    engine.step()
+    assert (engine.num_running, engine.num_waiting) == (2, 0)
 
 
 def test_int8_wants_bfloat16() -> None:
