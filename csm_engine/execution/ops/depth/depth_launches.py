@@ -116,8 +116,8 @@ class DepthKernel:
         """first, fed: (B, d), inputs of positions 0 and 1 -> the codes (B, K), whose first column is as it was."""
         rows, shape = len(first), self.shape(len(first))
         frame_kernels.depth_frame_kernel[(self.programs,)](
-            *self._arguments(first, fed, drawing), self._counter, rows, S=shape, num_warps=shape.cuts.warps, num_stages=1,
-            maxnreg=REGISTERS, launch_cooperative_grid=True,
+            *self._arguments(first, fed, drawing), self._counter, rows, S=shape, num_warps=shape.cuts.warps,
+            num_stages=1, maxnreg=REGISTERS, launch_cooperative_grid=True,
         )  # fmt: skip
         return drawing.codes
 

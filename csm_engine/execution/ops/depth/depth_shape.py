@@ -59,12 +59,18 @@ ROUNDED_CUTS = {
 def cuts_of(row_block: int, *, scaled: bool, rounded: bool = False) -> Cuts:
     many = row_block >= _MANY_ROWS
     cuts = ROUNDED_CUTS[many] if rounded else CUTS[scaled, many]
-    names = ("qkv", "out", "gate_up", "down", "heads")
-    return replace(cuts, **{name: _of_rows(getattr(cuts, name), row_block) for name in names})
 
+    def at_most(cut: Cut) -> Cut:
+        return replace(cut, rows=min(cut.rows, row_block))
 
-def _of_rows(cut: Cut, row_block: int) -> Cut:
-    return replace(cut, rows=min(cut.rows, row_block))
+    return replace(
+        cuts,
+        qkv=at_most(cuts.qkv),
+        out=at_most(cuts.out),
+        gate_up=at_most(cuts.gate_up),
+        down=at_most(cuts.down),
+        heads=at_most(cuts.heads),
+    )
 
 
 @dataclass(frozen=True, slots=True)
