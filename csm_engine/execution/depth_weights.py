@@ -13,7 +13,7 @@ from torch import Tensor
 from csm_engine.execution.matrix import Matrix
 from csm_engine.model.shapes import ModelConfig
 
-LARGEST_TILE, LARGEST_NARROW_TILE = 64, 32  # outputs; narrow are those of qkv and heads
+LARGEST_TILE, LARGEST_NARROW_TILE = 64, 32  # outputs; narrow are those of heads
 _CODES = 4096  # at a time
 
 
@@ -63,5 +63,10 @@ def check_sizes(config: ModelConfig, dtype: torch.dtype, *, on_gpu: bool) -> Non
     ):
         if size < least:
             raise ValueError(f"the depth kernel needs a {name} of at least {least}; given is {size}")
+    width = (stack.num_heads + 2 * stack.num_kv_heads) * stack.head_dim
+    if width % LARGEST_TILE:
+        raise ValueError(
+            f"the depth kernel needs q, k and v of a multiple of {LARGEST_TILE} outputs; given are {width}"
+        )
     if on_gpu and dtype is not torch.bfloat16:
         raise ValueError(f"the depth kernel needs bfloat16; given is {dtype}")

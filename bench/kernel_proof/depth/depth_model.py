@@ -9,7 +9,7 @@ barrier.
 from __future__ import annotations
 
 from bench.kernel_proof.depth.depth_counts import kept_work, steps_of
-from csm_engine.execution.ops.depth.depth_launches import WARPS, Phase, phases_of
+from csm_engine.execution.ops.depth.depth_launches import Phase, phases_of
 from csm_engine.execution.ops.depth.depth_shape import DepthShape
 from csm_engine.execution.ops.depth.frame_kernels import ATTEND, DOWN, DRAW, GATE_UP, HEAD, OUT, QKV, TAKE
 
@@ -27,6 +27,7 @@ SHARED_BYTES_PER_CLOCK = 128  # of shared memory, by one program; conflicts of b
 PRODUCT_CLOCKS = 9.5  # of a tensor core instruction: 400 TFLOP/s of `mma.sync` in bfloat16, assumed
 VALUE, FLOAT = 2, 4  # bytes
 PROGRAMS = 132
+PARTS = 4  # of a multiprocessor, each with tensor cores and warps of its own
 
 
 def frame_us(shape: DepthShape, weights: str, rows: int) -> float:
@@ -75,23 +76,26 @@ def _work_us(phase: Phase, shape: DepthShape, weights: str, rows: int) -> float:
         return (DRAW_US if number == DRAW.value else 0.0) * -(-rows // PROGRAMS)
     inputs, outputs = _product(phase, shape)
     here = rows * (2 if codebook == 1 and number != HEAD.value else 1)
-    row_block = shape.row_block if number == GATE_UP.value else shape.few_rows
-    row_blocks = -(-here // row_block)
     cuts = shape.cuts
-    cut = {QKV.value: cuts.qkv, OUT.value: cuts.added, GATE_UP.value: cuts.gated, DOWN.value: cuts.added}.get(
+    cut = {QKV.value: cuts.qkv, OUT.value: cuts.out, GATE_UP.value: cuts.gate_up, DOWN.value: cuts.down}.get(
         number, cuts.heads
     )
+    row_blocks = -(-here // cut.rows)
     splits = shape.splits if number == DOWN.value else 1
     tasks = outputs // cut.block * splits * row_blocks
     turns = -(-tasks // PROGRAMS)
-    here_each = min(here, row_block)  # rows that are there
+    here_each = min(here, cut.rows)  # rows that are there
     row_bytes = inputs if shape.rounded and number != HEAD.value else VALUE * inputs
     read_each = (_weight_bytes(phase, shape) * cut.block // outputs + here_each * row_bytes) // splits
     part_each = FLOAT * here_each * cut.block if splits > 1 else 0  # of a sum: written by each, read by the last
     work = kept_work(weights, shape.row_block, number)
+    together = shape.cuts.warps // PARTS  # warps of a part, which issues one instruction a clock
     clocks = max(
-        work.clocks, WARPS * work.shared_bytes / SHARED_BYTES_PER_CLOCK, work.products * PRODUCT_CLOCKS
-    )  # of a processor part, which has one warp
+        work.clocks,
+        together * work.instructions,
+        together * work.products * PRODUCT_CLOCKS,
+        shape.cuts.warps * work.shared_bytes / SHARED_BYTES_PER_CLOCK,
+    )
     product_us = START_US + max(
         tasks * (read_each + 2 * part_each) / CACHE_BYTES_PER_US,
         turns * read_each / PROGRAM_BYTES_PER_US,

@@ -5,7 +5,7 @@ which the compiler may have unrolled. A step waits once for its copies into shar
 more behind its last step: so it is seen how many steps a loop's text has, and loops of another kind are refused.
 
 An instruction says in bits 41 to 44 of its second half for how many clocks its warp issues nothing behind it. Where a
-processor part has one warp, as here with four warps a program, no other fills these clocks. The vendor does not publish
+processor part has one warp, as with four warps a program, no other fills these clocks. The vendor does not publish
 this; it is as Jia et al. found for Volta (arXiv:1804.06826, 2.1).
 """
 
@@ -30,11 +30,12 @@ _NEVER = "@!PT "
 
 @dataclass(frozen=True, slots=True)
 class TileWork:
-    """Of one warp. clocks: to issue its instructions, if it never waits for data; shared_bytes: that it reads from
-    shared memory; products: its instructions of tensor cores.
+    """Of one warp. clocks: to issue its instructions, if it never waits for data; instructions: how many they are;
+    shared_bytes: that it reads from shared memory; products: its instructions of tensor cores.
     """
 
     clocks: int
+    instructions: int
     shared_bytes: int
     products: int
 
@@ -70,13 +71,14 @@ def _of_tile(phase: int, loops: list[Sequence[_Instruction]], steps: int) -> Til
     if waits not in ([1, 2], [steps + 1]):
         raise ValueError(f"phase {phase}: loops with products that wait {waits} times; known are [1, 2], [{steps + 1}]")
     once = _work(loops[-1])
-    step = _work(loops[0]) if len(loops) > 1 else (0, 0, 0)
+    step = _work(loops[0]) if len(loops) > 1 else (0, 0, 0, 0)
     return TileWork(*(first + (steps - 1) * other for first, other in zip(once, step, strict=True)))
 
 
-def _work(instructions: Sequence[_Instruction]) -> tuple[int, int, int]:
+def _work(instructions: Sequence[_Instruction]) -> tuple[int, int, int, int]:
     return (
         sum(one.clocks for one in instructions),
+        len(instructions),
         sum(one.shared_bytes for one in instructions),
         sum(1 for one in instructions if _PRODUCT.search(one.text)),
     )

@@ -10,12 +10,11 @@ from torch import Tensor
 
 from csm_engine.execution.depth_weights import DepthWeights
 from csm_engine.execution.ops.depth import frame_kernels
-from csm_engine.execution.ops.depth.depth_shape import ROUNDED_BLOCK, SPLITS, DepthShape, cuts_of
+from csm_engine.execution.ops.depth.depth_shape import ROUNDED_BLOCK, DepthShape, cuts_of
 from csm_engine.execution.ops.eight_bits import FACTORS
 from csm_engine.execution.ops.tile_shapes import row_block_of
 from csm_engine.execution.sampler import SamplingRows
 
-WARPS = 4  # more of them would read the same rows from shared memory again
 REGISTERS = 255  # of a thread, all that there are; unasked, ptxas may settle for fewer, which spill
 _FEW_ROWS = 16  # up to this many, each query head has its own program
 _LEAST_ASKED = 512  # bytes of a row of weights, of which a thread's part is the 16 that can be asked for
@@ -55,7 +54,8 @@ class DepthBuffers:
         block = shape.row_block
         in_first_pass, in_blocks = -(-2 * rows // block), -(-rows // block)
         num_rows = max(in_first_pass * block, in_blocks * block + rows)  # heads read from row B on
-        tiles = shape.parts * -(-2 * rows // shape.few_rows)  # of `out` and `down`
+        down = shape.cuts.down
+        tiles = shape.parts * -(-2 * rows // down.rows)
         cache = (shape.layers, rows, shape.kv_heads, shape.codebooks, shape.head_dim)
 
         def zeros(*size: int, dtype: torch.dtype | None = None) -> Tensor:
@@ -69,7 +69,7 @@ class DepthBuffers:
             attended=zeros(num_rows, shape.attended, dtype=rows_type),
             inner=zeros(num_rows, shape.ffn, dtype=rows_type),
             logits=zeros(num_rows, shape.codebook_size),
-            part=zeros(tiles * shape.splits * shape.few_rows * shape.cuts.added.block, dtype=torch.float32),
+            part=zeros(tiles * shape.splits * down.rows * down.block, dtype=torch.float32),
             arrivals=zeros(tiles, dtype=torch.int32),
             cache=zeros(2, *cache),
             eight=zeros(num_rows if shape.rounded else 1, shape.dim, dtype=torch.int8),
@@ -116,8 +116,8 @@ class DepthKernel:
         """first, fed: (B, d), inputs of positions 0 and 1 -> the codes (B, K), whose first column is as it was."""
         rows, shape = len(first), self.shape(len(first))
         frame_kernels.depth_frame_kernel[(self.programs,)](
-            *self._arguments(first, fed, drawing), self._counter, rows, S=shape, num_warps=WARPS, num_stages=1,
-            maxnreg=REGISTERS, launch_cooperative_grid=True,
+            *self._arguments(first, fed, drawing), self._counter, rows, S=shape, num_warps=shape.cuts.warps,
+            num_stages=1, maxnreg=REGISTERS, launch_cooperative_grid=True,
         )  # fmt: skip
         return drawing.codes
 
@@ -128,7 +128,15 @@ class DepthKernel:
         for phase in phases_of(shape.layers, shape.codebooks):
             number, codebook, layer, position = phase
             frame_kernels.depth_phase_kernel[(self.programs,)](
-                *arguments, codebook, layer, position, rows, PHASE=number, S=shape, num_warps=WARPS, num_stages=1
+                *arguments,
+                codebook,
+                layer,
+                position,
+                rows,
+                PHASE=number,
+                S=shape,
+                num_warps=shape.cuts.warps,
+                num_stages=1,
             )
             yield phase
 
@@ -142,6 +150,7 @@ class DepthKernel:
         config, on_gpu, bits = weights.config, weights.table.is_cuda, 8 * weights.table.element_size()
         row_block, scaled = row_block_of(rows), weights.qkv.dtype != weights.table.dtype
         rounded = weights.qkv.dtype is torch.int8
+        cuts = cuts_of(row_block, scaled=scaled, rounded=rounded)
         return DepthShape(
             dim=stack.dim,
             ffn=stack.ffn_dim,
@@ -157,11 +166,11 @@ class DepthKernel:
             row_block=row_block,
             members=1 if rows <= _FEW_ROWS else stack.num_heads // stack.num_kv_heads,
             key_bits=bits,
-            cuts=cuts_of(row_block, scaled=scaled, rounded=rounded),
+            cuts=cuts,
             scaled=scaled,
             rounded=rounded,
-            splits=min(SPLITS, stack.ffn_dim // ROUNDED_BLOCK) if rounded else SPLITS,
-            asking=32 * WARPS if on_gpu and is_asked_for(weights) else 0,
+            splits=min(cuts.splits, stack.ffn_dim // ROUNDED_BLOCK) if rounded else cuts.splits,
+            asks=on_gpu and is_asked_for(weights),
             wide=not on_gpu,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,45 +11,66 @@ class Cut:
     """How a product is cut into tiles and steps.
 
     block: outputs of a tile; width: inputs that a step multiplies, at most; stages: one more than the steps that shared
-    memory holds, in 160 KiB at most.
+    memory holds, in 160 KiB at most; rows: of a tile, at most.
     """
 
     block: int
     width: int
     stages: int
+    rows: int = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Cuts:
-    """added: of `out` and `down`; gated: of gate and up."""
+    """Of each product. `out` and `down`, whose outputs are added to x, have the same block.
+
+    splits: of the sums of `down`, the same at any batch. warps: of a program. Where there are two for each part of a
+    multiprocessor, they fill each other's waits, and read the same rows from shared memory twice.
+    """
 
     qkv: Cut
-    added: Cut
-    gated: Cut
+    out: Cut
+    gate_up: Cut
+    down: Cut
     heads: Cut
+    splits: int = 4
+    warps: int = 4
 
 
-_MANY_ROWS = 64  # of a tile
-_FEW_ROWS = 32  # of a tile, at most, of all but gate and up
-SPLITS = 4  # of the sums of `down`
+_MANY_ROWS = 64  # of a batch
 ROUNDED_BLOCK = 64  # inputs of a row in eight bits that share a factor: the outputs of the tile that makes them
 # (eight bits, many rows) -> cuts. Widened weights of a step must fit into registers beside the sums.
 CUTS = {
-    (False, False): Cuts(Cut(16, 256, 5), Cut(32, 128, 8), Cut(64, 128, 5), Cut(16, 256, 5)),
-    (False, True): Cuts(Cut(32, 128, 7), Cut(64, 128, 5), Cut(64, 64, 7), Cut(32, 128, 7)),
-    (True, False): Cuts(Cut(16, 256, 6), Cut(32, 128, 8), Cut(64, 128, 7), Cut(16, 256, 6)),
-    (True, True): Cuts(Cut(32, 128, 6), Cut(32, 128, 8), Cut(64, 64, 8), Cut(32, 128, 6)),
+    (False, False): Cuts(Cut(16, 256, 5), Cut(32, 128, 8), Cut(64, 128, 5), Cut(32, 128, 8), Cut(16, 256, 5)),
+    (False, True): Cuts(Cut(32, 128, 7), Cut(64, 128, 5), Cut(64, 64, 7, 64), Cut(64, 128, 5), Cut(32, 128, 7)),
+    (True, False): Cuts(Cut(16, 256, 6), Cut(32, 128, 8), Cut(64, 128, 7), Cut(32, 128, 8), Cut(16, 256, 6)),
+    (True, True): Cuts(Cut(32, 128, 6), Cut(32, 128, 8), Cut(64, 64, 8, 64), Cut(32, 128, 8), Cut(32, 128, 6), warps=8),
 }
 # Where rows have eight bits too: many rows -> cuts. Tiles that make rows have ROUNDED_BLOCK outputs at any batch.
 ROUNDED_CUTS = {
-    False: Cuts(Cut(16, 256, 5), Cut(64, 256, 4), Cut(64, 256, 4), Cut(16, 256, 5)),
-    True: Cuts(Cut(32, 256, 4), Cut(64, 256, 4), Cut(64, 128, 7), Cut(32, 128, 7)),
-}
+    False: Cuts(Cut(16, 256, 5), Cut(64, 256, 4), Cut(64, 256, 4), Cut(64, 256, 4), Cut(16, 256, 5), splits=8),
+    True: Cuts(
+        Cut(64, 256, 4, 16), Cut(64, 256, 4, 16), Cut(64, 128, 7, 64), Cut(64, 128, 7, 64), Cut(32, 128, 7),
+        splits=8, warps=8,
+    ),
+}  # fmt: skip
 
 
 def cuts_of(row_block: int, *, scaled: bool, rounded: bool = False) -> Cuts:
     many = row_block >= _MANY_ROWS
-    return ROUNDED_CUTS[many] if rounded else CUTS[scaled, many]
+    cuts = ROUNDED_CUTS[many] if rounded else CUTS[scaled, many]
+
+    def at_most(cut: Cut) -> Cut:
+        return replace(cut, rows=min(cut.rows, row_block))
+
+    return replace(
+        cuts,
+        qkv=at_most(cuts.qkv),
+        out=at_most(cuts.out),
+        gate_up=at_most(cuts.gate_up),
+        down=at_most(cuts.down),
+        heads=at_most(cuts.heads),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +96,8 @@ class DepthShape:
     cuts: Cuts
     scaled: bool = False  # matrices of layers have eight bits and a factor for each output
     rounded: bool = False  # rows that they multiply have eight bits, and a factor for each block of inputs
-    splits: int = SPLITS  # of the sums of `down`
-    asking: int = 0  # threads of a program that ask for weights ahead; 0: none do
+    splits: int = 4  # of the sums of `down`
+    asks: bool = False  # for weights ahead
     wide: bool = False  # products in float32, for Triton's interpreter
     patience: int = 2**23  # how often a barrier looks; some seconds, where it takes microseconds
 
@@ -95,7 +116,7 @@ class DepthShape:
     @property
     def parts(self) -> int:
         """Sums of squares of a row."""
-        return self.dim // self.cuts.added.block
+        return self.dim // self.cuts.out.block
 
     @property
     def outputs(self) -> int:
@@ -104,7 +125,7 @@ class DepthShape:
 
     @property
     def gated_step(self) -> int:
-        return min(self.cuts.gated.width, self.dim)
+        return min(self.cuts.gate_up.width, self.dim)
 
     @property
     def qkv_step(self) -> int:
@@ -116,21 +137,21 @@ class DepthShape:
 
     @property
     def out_step(self) -> int:
-        return min(self.cuts.added.width, self.attended)
+        return min(self.cuts.out.width, self.attended)
 
     @property
     def down_step(self) -> int:
-        return min(self.cuts.added.width, self.ffn // self.splits)
+        return min(self.cuts.down.width, self.ffn // self.splits)
 
     @property
-    def few_rows(self) -> int:
-        """Of a tile of all products but gate and up."""
-        return min(self.row_block, _FEW_ROWS)
+    def asking(self) -> int:
+        """Threads of a program that ask for weights ahead."""
+        return 32 * self.cuts.warps if self.asks else 0
 
     @property
     def x_block(self) -> int:
         """Inputs that share a factor, 0 where rows are not rounded: the outputs of the tile that made them."""
-        return self.cuts.added.block if self.rounded else 0
+        return self.cuts.out.block if self.rounded else 0
 
     @property
     def attended_block(self) -> int:
@@ -138,12 +159,12 @@ class DepthShape:
 
     @property
     def inner_block(self) -> int:
-        return self.cuts.gated.block if self.rounded else 0
+        return self.cuts.gate_up.block if self.rounded else 0
 
     @property
     def factors(self) -> int:
         """Blocks of x, of the attended values and of the gated ones, in this order."""
-        return self.parts + self.heads + self.ffn // self.cuts.gated.block
+        return self.parts + self.heads + self.ffn // self.cuts.gate_up.block
 
     @property
     def keys(self) -> int:

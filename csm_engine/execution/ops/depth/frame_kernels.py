@@ -44,7 +44,7 @@ def phase(
         normed_product(
             program, programs, rounded, factor, square, qkv_weight + layer * (S.qkv_rows * S.dim), scale, qkv,
             here, S.eps,
-            S.dim, S.qkv_rows, S.scaled, S.parts, S.few_rows,
+            S.dim, S.qkv_rows, S.scaled, S.parts, S.cuts.qkv.rows,
             S.cuts.qkv.block, S.qkv_step, S.x_block or S.qkv_step, S.cuts.qkv.stages, S.wide,
         )  # fmt: skip
     elif PHASE == ATTEND:
@@ -60,29 +60,29 @@ def phase(
         added_product(
             program, programs, attended, attended_factor, out_weight + layer * (S.dim * S.attended),
             scale + S.qkv_rows, x, square, eight, factor, part, arrivals, here,
-            S.attended, S.dim, S.scaled, S.rounded, 1, S.few_rows,
-            S.cuts.added.block, S.out_step, S.attended_block or S.out_step, S.cuts.added.stages, S.wide,
+            S.attended, S.dim, S.scaled, S.rounded, 1, S.cuts.out.rows,
+            S.cuts.out.block, S.out_step, S.attended_block or S.out_step, S.cuts.out.stages, S.wide,
         )  # fmt: skip
     elif PHASE == GATE_UP:
         gated_product(
             program, programs, rounded, factor, square, gate_up_weight + layer * (2 * S.ffn * S.dim),
             scale + S.qkv_rows + S.dim, inner, inner_factor, here, S.eps,
-            S.dim, S.ffn, S.scaled, S.parts, S.row_block,
-            S.cuts.gated.block, S.gated_step, S.x_block or S.gated_step, S.cuts.gated.stages, S.wide,
+            S.dim, S.ffn, S.scaled, S.parts, S.cuts.gate_up.rows,
+            S.cuts.gate_up.block, S.gated_step, S.x_block or S.gated_step, S.cuts.gate_up.stages, S.wide,
         )  # fmt: skip
     elif PHASE == DOWN:
         added_product(
             program, programs, inner, inner_factor, down_weight + layer * (S.dim * S.ffn),
             scale + (S.outputs - S.dim), x, square, eight, factor, part, arrivals, here,
-            S.ffn, S.dim, S.scaled, S.rounded, S.splits, S.few_rows,
-            S.cuts.added.block, S.down_step, S.inner_block or S.down_step, S.cuts.added.stages, S.wide,
+            S.ffn, S.dim, S.scaled, S.rounded, S.splits, S.cuts.down.rows,
+            S.cuts.down.block, S.down_step, S.inner_block or S.down_step, S.cuts.down.stages, S.wide,
         )  # fmt: skip
     elif PHASE == HEAD:
         before = here - rows
         normed_product(
             program, programs, x + before * S.dim, factor, square + before * S.parts,
             head_weight + (codebook - 1) * (S.head_rows * S.dim), scale, logits, rows, S.eps,
-            S.dim, S.codebook_size, False, S.parts, S.few_rows,
+            S.dim, S.codebook_size, False, S.parts, S.cuts.heads.rows,
             S.cuts.heads.block, S.heads_step, S.heads_step, S.cuts.heads.stages, S.wide,
         )  # fmt: skip
     else:
@@ -97,66 +97,56 @@ def phase(
 
 
 @triton.jit
-def ask_for_qkv(program, programs, layer, here, weights, S: tl.constexpr):
+def ask_for_qkv(program, programs, layer, weights, S: tl.constexpr):
     qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope = weights
-    ask_for(
-        program, programs, qkv_weight + layer * (S.qkv_rows * S.dim), here,
-        S.dim, S.qkv_rows, 1, S.few_rows, S.cuts.qkv.block, S.asking,
-    )  # fmt: skip
+    place = qkv_weight + layer * (S.qkv_rows * S.dim)
+    ask_for(program, programs, place, S.dim, S.qkv_rows, 1, S.cuts.qkv.block, S.asking)
 
 
 @triton.jit
-def ask_for_out(program, programs, layer, here, weights, S: tl.constexpr):
+def ask_for_out(program, programs, layer, weights, S: tl.constexpr):
     qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope = weights
-    ask_for(
-        program, programs, out_weight + layer * (S.dim * S.attended), here,
-        S.attended, S.dim, 1, S.few_rows, S.cuts.added.block, S.asking,
-    )  # fmt: skip
+    place = out_weight + layer * (S.dim * S.attended)
+    ask_for(program, programs, place, S.attended, S.dim, 1, S.cuts.out.block, S.asking)
 
 
 @triton.jit
-def ask_for_gate_up(program, programs, layer, here, weights, S: tl.constexpr):
+def ask_for_gate_up(program, programs, layer, weights, S: tl.constexpr):
     qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope = weights
-    gates = gate_up_weight + layer * (2 * S.ffn * S.dim)
-    ask_for(program, programs, gates, here, S.dim, S.ffn, 1, S.row_block, S.cuts.gated.block, S.asking)
-    ask_for(program, programs, gates + S.ffn * S.dim, here, S.dim, S.ffn, 1, S.row_block, S.cuts.gated.block, S.asking)
+    place = gate_up_weight + layer * (2 * S.ffn * S.dim)
+    ask_for(program, programs, place, S.dim, 2 * S.ffn, 1, S.cuts.gate_up.block, S.asking)
 
 
 @triton.jit
-def ask_ahead(PHASE: tl.constexpr, program, programs, codebook, layer, rows, weights, S: tl.constexpr):
+def ask_ahead(PHASE: tl.constexpr, program, programs, codebook, layer, weights, S: tl.constexpr):
     """Behind a phase, asks for the weights that come into the L2 cache while there are none to multiply by.
 
     The cache holds a layer's gate and up, the largest of all, beside a small matrix: so at most these are on their way.
     """
     qkv_weight, out_weight, gate_up_weight, down_weight, head_weight, scale, table, rope = weights
-    here = rows * tl.where(codebook == 1, 2, 1)
     if PHASE == TAKE:
-        ask_for_qkv(program, programs, 0, here, weights, S)
-        ask_for_out(program, programs, 0, here, weights, S)
-        ask_for_gate_up(program, programs, 0, here, weights, S)
+        ask_for_qkv(program, programs, 0, weights, S)
+        ask_for_out(program, programs, 0, weights, S)
+        ask_for_gate_up(program, programs, 0, weights, S)
     elif PHASE == QKV:
         if layer > 0:
-            ask_for_gate_up(program, programs, layer, here, weights, S)
+            ask_for_gate_up(program, programs, layer, weights, S)
     elif PHASE == GATE_UP:
-        ask_for(
-            program, programs, down_weight + layer * (S.dim * S.ffn), here,
-            S.ffn, S.dim, S.splits, S.few_rows, S.cuts.added.block, S.asking,
-        )  # fmt: skip
+        place = down_weight + layer * (S.dim * S.ffn)
+        ask_for(program, programs, place, S.ffn, S.dim, S.splits, S.cuts.down.block, S.asking)
     elif PHASE == DOWN:
         if layer + 1 < S.layers:
-            ask_for_qkv(program, programs, layer + 1, here, weights, S)
-            ask_for_out(program, programs, layer + 1, here, weights, S)
+            ask_for_qkv(program, programs, layer + 1, weights, S)
+            ask_for_out(program, programs, layer + 1, weights, S)
         else:
-            ask_for(
-                program, programs, head_weight + (codebook - 1) * (S.head_rows * S.dim), rows,
-                S.dim, S.codebook_size, 1, S.few_rows, S.cuts.heads.block, S.asking,
-            )  # fmt: skip
+            place = head_weight + (codebook - 1) * (S.head_rows * S.dim)
+            ask_for(program, programs, place, S.dim, S.codebook_size, 1, S.cuts.heads.block, S.asking)
     elif PHASE == HEAD:
         if codebook + 1 < S.codebooks:
-            ask_for_out(program, programs, 0, rows, weights, S)
+            ask_for_out(program, programs, 0, weights, S)
     elif PHASE == DRAW:
         if codebook + 1 < S.codebooks:
-            ask_for_gate_up(program, programs, 0, rows, weights, S)
+            ask_for_gate_up(program, programs, 0, weights, S)
 
 
 @triton.jit(do_not_specialize=["codebook", "layer", "position", "rows"])
@@ -186,7 +176,7 @@ def step(
     program += patience >> 31
     phase(PHASE, program, programs, codebook, layer, position, rows, inputs, weights, buffers, draw, S)
     if S.asking:
-        ask_ahead(PHASE, program, programs, codebook, layer, rows, weights, S)
+        ask_ahead(PHASE, program, programs, codebook, layer, weights, S)
     return wait_for_all(counter, program, programs, patience)
 
 

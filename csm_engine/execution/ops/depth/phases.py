@@ -18,12 +18,11 @@ from csm_engine.execution.ops.sample_kernel import best_logits, first_best, gumb
 
 @triton.jit
 def ask_for(
-    program, programs, weight_ptr, rows,
-    WIDTH: tl.constexpr, OUTPUTS: tl.constexpr, SPLITS: tl.constexpr, ROW_BLOCK: tl.constexpr,
-    OUTPUT_BLOCK: tl.constexpr, THREADS: tl.constexpr,
+    program, programs, weight_ptr,
+    WIDTH: tl.constexpr, OUTPUTS: tl.constexpr, SPLITS: tl.constexpr, OUTPUT_BLOCK: tl.constexpr,
+    THREADS: tl.constexpr,
 ):  # fmt: skip
-    """Asks for the weights of the program's tiles in a later product, so that they are in the L2 cache by then."""
-    row_blocks = tl.cdiv(rows, ROW_BLOCK)
+    """Asks for the program's part of the weights of a later product, so that they are in the L2 cache by then."""
     CHUNKS: tl.constexpr = THREADS // OUTPUT_BLOCK
     INPUTS: tl.constexpr = WIDTH // SPLITS // CHUNKS
     # Copied by an instruction that stays here: what follows from it is not computed early and kept in registers.
@@ -31,8 +30,8 @@ def ask_for(
         "mov.b32 $0, $1;", "=r,r", [tl.arange(0, THREADS)], dtype=tl.int32, is_pure=False, pack=1
     )
     size = tl.full((THREADS,), INPUTS * (weight_ptr.dtype.element_ty.primitive_bitwidth // 8), tl.int32)
-    for task in range(program, OUTPUTS // OUTPUT_BLOCK * SPLITS * row_blocks, programs):
-        split, block = task // row_blocks % SPLITS, task // row_blocks // SPLITS
+    for task in range(program, OUTPUTS // OUTPUT_BLOCK * SPLITS, programs):
+        split, block = task % SPLITS, task // SPLITS
         place = weight_ptr + (block * OUTPUT_BLOCK + chunk // CHUNKS) * WIDTH
         place += split * (WIDTH // SPLITS) + chunk % CHUNKS * INPUTS
         tl.inline_asm_elementwise(

@@ -25,21 +25,27 @@ MOST_ROWS = tl.constexpr(32)  # of one product
 def product_tile(
     x_ptr, factor_ptr, weight_ptr, row, rows, output, first_input,
     WIDTH: tl.constexpr, INPUTS: tl.constexpr, STEP: tl.constexpr, SHARED: tl.constexpr, STAGES: tl.constexpr,
-    WIDE: tl.constexpr,
+    WIDE: tl.constexpr, TWO: tl.constexpr = False,
 ):  # fmt: skip
-    """The sum over INPUTS inputs from first_input on: x (rows, WIDTH), weight (outputs, WIDTH) -> (row, output).
+    """The sum over INPUTS inputs from first_input on: x (rows, WIDTH), weight (outputs, WIDTH) -> (row, output), twice:
+    of row, and where TWO of the rows behind them as well, by one reading of the weights.
 
     output: rows of weight. A step has STEP inputs, of which SHARED at a time are multiplied; x of eight bits has a
     factor for each row of them. WIDE: multiplies in float32, for Triton's interpreter.
     """
     product = tl.zeros((row.shape[0], output.shape[0]), tl.float32)
+    behind = product
     for start in tl.range(first_input, first_input + INPUTS, STEP, num_stages=STAGES):
         for first in tl.static_range(0, STEP, SHARED):
             index = start + first + tl.arange(0, SHARED)
             weight = tl.load(weight_ptr + output[:, None] * WIDTH + index[None, :], eviction_policy="evict_first")
             x, factor = load_rows(x_ptr, factor_ptr, row, rows, index, (start + first) // SHARED, WIDTH)
             product = add_product(x, factor, weight, product, WIDE)
-    return product
+            if TWO:
+                after = row + row.shape[0]
+                x, factor = load_rows(x_ptr, factor_ptr, after, rows, index, (start + first) // SHARED, WIDTH)
+                behind = add_product(x, factor, weight, behind, WIDE)
+    return product, behind
 
 
 @triton.jit
@@ -89,7 +95,7 @@ def normed_product(
         output = tile // row_blocks * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)
         if SCALED:
             scale = tl.load(scale_ptr + output)[None, :]
-        sums = product_tile(
+        sums, _ = product_tile(
             x_ptr, factor_ptr, weight_ptr, row, rows, output, 0, WIDTH, WIDTH, STEP, SHARED, STAGES, WIDE
         )
         # Only here: registers that hold it while products are added are missed there.
@@ -175,39 +181,48 @@ def added_product(
 
     The sum over WIDTH is cut into SPLITS. part: (tiles, SPLITS, ROW_BLOCK, OUTPUT_BLOCK) float32. arrivals: (tiles,)
     int32, zero before and after; whoever arrives last at a tile adds its parts in their order. SCALED: scale holds a
-    factor for each output.
+    factor for each output. A tile of more than MOST_ROWS is two, by one reading of the weights.
     """
     row_blocks = tl.cdiv(rows, ROW_BLOCK)
+    HERE: tl.constexpr = min(ROW_BLOCK, MOST_ROWS)
+    HALVES: tl.constexpr = ROW_BLOCK // HERE
     SPLIT_WIDTH: tl.constexpr = WIDTH // SPLITS
     PART: tl.constexpr = ROW_BLOCK * OUTPUT_BLOCK
     PARTS: tl.constexpr = OUTPUTS // OUTPUT_BLOCK
     for task in range(program, PARTS * SPLITS * row_blocks, programs):
         split, tile = task // row_blocks % SPLITS, task // row_blocks // SPLITS * row_blocks + task % row_blocks
-        row = task % row_blocks * ROW_BLOCK + tl.arange(0, ROW_BLOCK)
+        row = task % row_blocks * ROW_BLOCK + tl.arange(0, HERE)
         block = task // row_blocks // SPLITS
         output = block * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)
-        total = product_tile(
+        total, behind = product_tile(
             y_ptr, y_factor_ptr, weight_ptr, row, rows, output, split * SPLIT_WIDTH,
-            WIDTH, SPLIT_WIDTH, STEP, SHARED, STAGES, WIDE,
+            WIDTH, SPLIT_WIDTH, STEP, SHARED, STAGES, WIDE, HALVES > 1,
         )  # fmt: skip
         last = True
+        parts = part_ptr + tile * (SPLITS * PART)
+        parts += tl.arange(0, HERE)[:, None] * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)[None, :]
         if SPLITS > 1:
-            there = (row < rows)[:, None]
-            place = part_ptr + tile * (SPLITS * PART)
-            place += tl.arange(0, ROW_BLOCK)[:, None] * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)[None, :]
-            tl.store(place + split * PART, total, mask=there)
+            tl.store(parts + split * PART, total, mask=(row < rows)[:, None])
+            if HALVES > 1:
+                place = parts + split * PART + HERE * OUTPUT_BLOCK
+                tl.store(place, behind, mask=(row + HERE < rows)[:, None])
             tl.debug_barrier()  # the count goes up when all threads have written
             last = tl.atomic_add(arrivals_ptr + tile, 1, sem="acq_rel") == SPLITS - 1
-            if last:
-                tl.store(arrivals_ptr + tile, 0)
-                total = tl.zeros((ROW_BLOCK, OUTPUT_BLOCK), tl.float32)
-                for one in tl.static_range(SPLITS):
-                    total += tl.load(place + one * PART, mask=there, other=0.0, cache_modifier=".cg")
         if last:
-            add_sums(
-                total, scale_ptr, x_ptr, square_ptr, eight_ptr, factor_ptr, row, rows, output, block,
-                OUTPUTS, SCALED, ROUNDED, PARTS,
-            )  # fmt: skip
+            if SPLITS > 1:
+                tl.store(arrivals_ptr + tile, 0)
+            for half in tl.static_range(HALVES):
+                if half:
+                    total, row, parts = behind, row + HERE, parts + HERE * OUTPUT_BLOCK
+                if SPLITS > 1:
+                    total = tl.zeros((HERE, OUTPUT_BLOCK), tl.float32)
+                    for one in tl.static_range(SPLITS):
+                        there = (row < rows)[:, None]
+                        total += tl.load(parts + one * PART, mask=there, other=0.0, cache_modifier=".cg")
+                add_sums(
+                    total, scale_ptr, x_ptr, square_ptr, eight_ptr, factor_ptr, row, rows, output, block,
+                    OUTPUTS, SCALED, ROUNDED, PARTS,
+                )  # fmt: skip
 
 
 @triton.jit

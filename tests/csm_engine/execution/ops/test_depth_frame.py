@@ -21,7 +21,7 @@ from csm_engine.execution import matrix  # noqa: E402
 from csm_engine.execution.depth_weights import LARGEST_NARROW_TILE, LARGEST_TILE  # noqa: E402
 from csm_engine.execution.matrix import Quantization  # noqa: E402
 from csm_engine.execution.ops.depth.depth_launches import DepthKernel, phases_of  # noqa: E402
-from csm_engine.execution.ops.depth.depth_shape import CUTS, ROUNDED_BLOCK, ROUNDED_CUTS  # noqa: E402
+from csm_engine.execution.ops.depth.depth_shape import CUTS, ROUNDED_BLOCK, ROUNDED_CUTS, Cuts  # noqa: E402
 from csm_engine.execution.weights import PackedWeights, pack, stack_depth  # noqa: E402
 from csm_engine.model.loader import random_model  # noqa: E402
 from csm_engine.model.shapes import ModelConfig, TransformerConfig  # noqa: E402
@@ -109,10 +109,16 @@ def test_a_frame_has_as_many_phases_as_the_design_says() -> None:
 
 def test_the_least_sizes_hold_a_tile_of_every_cut() -> None:
     every = [*CUTS.values(), *ROUNDED_CUTS.values()]
-    assert max(max(cuts.added.block, cuts.gated.block) for cuts in every) == LARGEST_TILE
-    assert max(max(cuts.qkv.block, cuts.heads.block) for cuts in every) == LARGEST_NARROW_TILE
-    assert {cuts.added.block for cuts in ROUNDED_CUTS.values()} == {ROUNDED_BLOCK}
-    assert {cuts.gated.block for cuts in ROUNDED_CUTS.values()} == {ROUNDED_BLOCK}
+    assert max(max(cuts.qkv.block, cuts.out.block, cuts.gate_up.block) for cuts in every) == LARGEST_TILE
+    assert max(cuts.heads.block for cuts in every) == LARGEST_NARROW_TILE
+    assert all(cuts.out.block == cuts.down.block for cuts in every)
+    assert {cuts.out.block for cuts in ROUNDED_CUTS.values()} == {ROUNDED_BLOCK}
+    assert {cuts.gate_up.block for cuts in ROUNDED_CUTS.values()} == {ROUNDED_BLOCK}
+
+
+@pytest.mark.parametrize("kinds", [[CUTS[False, False], CUTS[False, True]], [*ROUNDED_CUTS.values()]])
+def test_no_order_of_sums_depends_on_the_batch(kinds: list[Cuts]) -> None:
+    assert len({cuts.splits for cuts in kinds}) == 1
 
 
 def test_more_rows_than_factors_are_kept_for_are_refused() -> None:

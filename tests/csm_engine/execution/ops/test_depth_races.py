@@ -149,9 +149,8 @@ def test_no_order_of_programs_has_a_race(int8: bool, rows: int, choose: Choose) 
 def test_programs_of_an_h100_have_no_race_at_the_sizes_of_csm_1b(int8: bool, rows: int) -> None:
     """Each bucket; two layers and three codebooks of them, so a first pass and one with a single position.
 
-    Every matrix is asked for ahead once for each block of a pass's rows, but that of layer 0's q, k and v in the first
-    pass alone. Barriers between the two positions of the
-    first pass are idle where one program attends with all heads of a key head.
+    Every matrix is asked for ahead once in a pass, but that of layer 0's q, k and v in the first pass alone. Barriers
+    between the two positions of the first pass are idle where one program attends with all heads of a key head.
     """
     accesses, shape = empty_frame(CSM_1B_SHORT, rows, random.Random(rows).choice, dtype=torch.bfloat16, int8=int8)
     order = list(phases_of(shape.layers, shape.codebooks))
@@ -160,9 +159,7 @@ def test_programs_of_an_h100_have_no_race_at_the_sizes_of_csm_1b(int8: bool, row
     assert accesses.idle == (between if shape.members > 1 else []) + [len(order) - 1]
     weights = weights_without_values(CSM_1B_SHORT, torch.bfloat16, int8=int8)
     for name in ("qkv", "out", "gate_up", "down"):
-        block = shape.row_block if name == "gate_up" else shape.few_rows
         layers = shape.layers - 1 if name == "qkv" else shape.layers  # of a later pass
-        blocks = -(-2 * rows // block) * shape.layers + (shape.codebooks - 2) * -(-rows // block) * layers
-        assert accesses.asked[f"{name}_weight"] == blocks * getattr(weights, name)[0].nbytes
-    heads = (shape.codebooks - 1) * -(-rows // shape.few_rows)
-    assert accesses.asked["head_weight"] == heads * shape.codebook_size * shape.dim * 2
+        passes = shape.layers + (shape.codebooks - 2) * layers
+        assert accesses.asked[f"{name}_weight"] == passes * getattr(weights, name)[0].nbytes
+    assert accesses.asked["head_weight"] == (shape.codebooks - 1) * shape.codebook_size * shape.dim * 2

@@ -9,7 +9,7 @@ import torch
 
 from csm_engine.execution.depth_weights import DepthWeights
 from csm_engine.execution.ops.depth import frame_kernels
-from csm_engine.execution.ops.depth.depth_launches import WARPS, DepthKernel, Drawing, is_asked_for, phases_of
+from csm_engine.execution.ops.depth.depth_launches import DepthKernel, Drawing, is_asked_for, phases_of
 from csm_engine.execution.ops.depth.depth_shape import DepthShape
 from csm_engine.execution.ops.eight_bits import FACTORS
 from csm_engine.execution.sampler import SamplingRows
@@ -69,10 +69,10 @@ def drawing_of(rows: int, codebooks: int) -> Drawing:
 
 def as_on_a_gpu(shape: DepthShape, weights: DepthWeights) -> DepthShape:
     """Asks for weights ahead, where they are large enough. A product's inputs are one step: that changes no address."""
-    asking = 32 * WARPS if is_asked_for(weights) else 0
     cuts = shape.cuts
-    whole = {name: replace(getattr(cuts, name), width=_WHOLE) for name in ("qkv", "added", "gated", "heads")}
-    return replace(shape, wide=False, asking=asking, cuts=replace(cuts, **whole))
+    names = ("qkv", "out", "gate_up", "down", "heads")
+    whole = {name: replace(getattr(cuts, name), width=_WHOLE) for name in names}
+    return replace(shape, wide=False, asks=is_asked_for(weights), cuts=replace(cuts, **whole))
 
 
 class RowsThere:
@@ -122,8 +122,8 @@ class RowsThere:
     def _rows_of_parts(self, indices: Indices, here: int) -> Indices:
         """parts: (tiles, splits, rows of a block, outputs of a tile); tiles of one output block are neighbours."""
         shape = self._shape
-        row = indices // shape.cuts.added.block
-        block = shape.few_rows
+        row = indices // shape.cuts.down.block
+        block = shape.cuts.down.rows
         tile = row // (block * shape.splits)
         rows: Indices = tile % -(-here // block) * block + row % block
         return rows
