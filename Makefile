@@ -38,7 +38,8 @@ ENCODER_MINUTES ?= 50
 ENCODER_TEXTS ?= 800
 PYTEST := $(BIN)/python -m pytest
 COMPILED := TRITON_INTERPRET=0 $(PYTEST) tests/compiled
-TEST_PROCESSES ?= 2
+# One more than the cores of a small machine: tests wait too.
+TEST_PROCESSES ?= 3
 PACKAGES := csm_engine csm_codec csm_bundle csm_text services csm_client
 API_IMAGE := protos/api.binpb
 ASKED := $(if $(filter $(TINY),$(BUNDLE)),$(TINY)/bundle.json)
@@ -56,8 +57,8 @@ say: $(STAMPS)/run $(ASKED)
 serve: $(STAMPS)/run $(ASKED)
 	@$(BIN)/python -m services.all_in_one --bundle '$(BUNDLE)'
 
-# Each process begins with a half of the tests, so that most of what tests share is made once, and ends with what the
-# other one has left. A process either interprets kernels or compiles them.
+# Each process begins with its part of the tests, so that most of what tests share is made once, and ends with what the
+# others have left. A process either interprets kernels or compiles them.
 test: $(STAMPS)/dev
 	$(PYTEST) -n $(TEST_PROCESSES) --dist worksteal
 	$(COMPILED) -n $(TEST_PROCESSES) --dist worksteal -m 'compiled and not slow'
