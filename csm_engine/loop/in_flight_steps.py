@@ -23,7 +23,8 @@ from csm_engine.types import Codes
 class Done:
     """A step that was read.
 
-    rows: (B, K + 1) int16, K codes and an Outcome; seconds: the step's duration, measured by the host.
+    rows: (B, K + 1) int16, K codes and an Outcome; seconds: the step's duration, on CUDA by the device's clock and
+    without the prefill passes that were launched before it.
     """
 
     sequences: list[Sequence]
@@ -43,8 +44,7 @@ class InFlightSteps:
         """num_rows: largest batch; depth: steps that may be unread when another one is launched."""
         self._step = step
         self._idle = deque(_Entry(num_rows, num_codebooks + 1, device) for _ in range(depth + 1))
-        self._launched: deque[tuple[_Entry, list[Sequence], float]] = deque()
-        self._last_read_at = 0.0
+        self._launched: deque[tuple[_Entry, list[Sequence]]] = deque()
 
     def __len__(self) -> int:
         """Number of steps launched and not yet read."""
@@ -53,16 +53,15 @@ class InFlightSteps:
     def launch(self, sequences: list[Sequence]) -> None:
         """Launches a step that makes one frame of each sequence."""
         entry = self._idle.popleft()
-        self._launched.append((entry, sequences, time.monotonic()))
+        self._launched.append((entry, sequences))
         entry.launch(self._step, [sequence.slot for sequence in sequences])
 
     def read(self) -> Done:
         """Reads the oldest step. Blocks until the device has finished it."""
-        entry, sequences, launched_at = self._launched.popleft()
-        rows = entry.read(len(sequences))
+        entry, sequences = self._launched.popleft()
+        rows, seconds = entry.read(len(sequences))
         self._idle.append(entry)
-        began, self._last_read_at = max(launched_at, self._last_read_at), time.monotonic()
-        return Done(sequences, rows, self._last_read_at - began)
+        return Done(sequences, rows, seconds)
 
 
 class _Entry:
@@ -73,16 +72,23 @@ class _Entry:
         self._device = device
         self._slots = torch.empty(num_rows, dtype=torch.int64, pin_memory=cuda)
         self._rows = torch.empty(num_rows, width, dtype=torch.int16, pin_memory=cuda)
-        self._done = torch.cuda.Event() if cuda else None  # type: ignore[no-untyped-call]
+        self._seconds = 0.0
+        self._events = [torch.cuda.Event(enable_timing=True) for _ in range(2 if cuda else 0)]  # type: ignore[no-untyped-call]
 
     def launch(self, step: Callable[[Tensor], Tensor], slots: list[int | None]) -> None:
+        began_at = time.monotonic()
+        if self._events:
+            self._events[0].record()
         self._slots[: len(slots)] = torch.tensor(slots)
         rows = step(self._slots[: len(slots)].to(self._device, non_blocking=True))
         self._rows[: len(slots)].copy_(rows, non_blocking=True)
-        if self._done is not None:
-            self._done.record()
+        if self._events:
+            self._events[1].record()
+        self._seconds = time.monotonic() - began_at
 
-    def read(self, count: int) -> Codes:
-        if self._done is not None:
-            self._done.synchronize()
-        return self._rows[:count].numpy().copy()
+    def read(self, count: int) -> tuple[Codes, float]:
+        if self._events:
+            began, done = self._events
+            done.synchronize()
+            self._seconds = began.elapsed_time(done) / 1000
+        return self._rows[:count].numpy().copy(), self._seconds

@@ -280,8 +280,10 @@ def test_stage_times_add_up(engine: Engine) -> None:
     sequence = engine.add_request(request(frames=5))
     while engine.has_work:
         engine.step()
-    assert 0 < sequence.backbone_seconds + sequence.depth_decoder_seconds <= sequence.decode_seconds
-    assert sequence.prefill_seconds > 0
+    stages = sequence.backbone_seconds + sequence.depth_decoder_seconds
+    assert stages > 0 and sequence.prefill_seconds > 0
+    if not engine._pipeline_depth:  # else those of a step that is not read yet count already
+        assert stages <= sequence.decode_seconds
 
 
 def test_text_cannot_spell_a_special_token(tokenizer: TextTokenizer, tmp_path: Path) -> None:

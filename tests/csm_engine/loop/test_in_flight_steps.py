@@ -5,6 +5,8 @@ The model has so few codes that the all-zero frame comes up by chance, somewhere
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from csm_engine.config import EngineConfig
 from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.weights import pack
 from csm_engine.loop.engine import Engine
+from csm_engine.loop.in_flight_steps import InFlightSteps
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig, TransformerConfig
@@ -21,6 +24,7 @@ from csm_engine.reference.frame_step import FrameStep
 from csm_engine.scheduling.outcome import Outcome
 from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import Codes, FinishReason, GenerationRequest, SamplingParams, Segment
+from tests.support.clock import Clock
 
 SHORT_SPOKEN = ModelConfig(
     backbone=TransformerConfig(num_layers=2, dim=32, num_heads=4, num_kv_heads=2, ffn_dim=64, max_seq_len=64),
@@ -140,14 +144,30 @@ def test_a_row_that_has_ended_runs_on_without_a_trace(kind: str, why: Outcome, m
         assert torch.equal(tensor[0], was)
 
 
-def test_dead_steps_are_not_taken_for_slow_ones(model: CSM, tokenizer: TextTokenizer) -> None:
+def test_dead_steps_are_not_taken_for_slow_ones(model: CSM, tokenizer: TextTokenizer, clock: Clock) -> None:
     """The step that nobody reads until the next request comes must not close the door on it."""
     running = engine(model, tokenizer, 1, slots=2)
     observed = []
     running._scheduler.budget.observe = lambda rows, seconds: observed.append(seconds)  # type: ignore[method-assign]
     staggered(running, [request(5, 4)], {})
     began = len(observed)
-    running._steps._launched[0] = (*running._steps._launched[0][:2], 0.0)  # as if launched long ago
-    running._steps._last_read_at = 0.0
+    assert len(running._steps) == 1
+    clock.put_forward(1000.0)
     staggered(running, [request(6, 4)], {})
     assert len(observed) > began and max(observed) < 100
+
+
+def test_a_step_lasts_as_long_as_itself_however_late_it_is_read(clock: Clock) -> None:
+    """Passes of prompts between two steps, and waits of the host, are no part of it."""
+
+    def step(slots: torch.Tensor) -> torch.Tensor:
+        clock.put_forward(0.25)
+        return torch.zeros(len(slots), 3, dtype=torch.int16)
+
+    steps = InFlightSteps(step, num_rows=1, num_codebooks=2, depth=1, device=torch.device("cpu"))
+    sequence = SimpleNamespace(slot=0)
+    for _ in range(2):
+        clock.put_forward(5.0)
+        steps.launch([sequence])  # type: ignore[list-item]
+    clock.put_forward(5.0)
+    assert [steps.read().seconds for _ in range(2)] == pytest.approx([0.25, 0.25], abs=0.1)
