@@ -6,13 +6,13 @@ import logging
 import sys
 
 from services.common.process.openmp import let_waiting_threads_sleep
-from services.common.process.stop import end_at_sigterm
+from services.common.process.stop import end_at_signals
 
 log = logging.getLogger("csm.all_in_one")
 
 
 def main() -> int:
-    end_at_sigterm()  # before the imports: they take seconds
+    end_at_signals()  # before the imports: they take seconds
     let_waiting_threads_sleep()
     from services.all_in_one.settings import AllInOneSettings
     from services.all_in_one.stage import AllInOneStage, start_all_in_one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -13,7 +14,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. arguments: the command line when None"""
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read at import; it would tell of every connection that is closed
     let_waiting_threads_sleep()
-    from services.all_in_one.one_utterance import run
+    try:
+        from services.all_in_one.one_utterance import run
+    except KeyboardInterrupt:  # it takes seconds
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
 
     return run(arguments)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 
 from services.common.process.openmp import let_waiting_threads_sleep
-from services.common.process.stop import end_at_sigterm
+from services.common.process.stop import end_at_signals
 
 
 def main() -> int:
-    end_at_sigterm()  # before the imports: they take seconds
+    end_at_signals()  # before the imports: they take seconds
     let_waiting_threads_sleep()
     from services.common.process.run import run_stage
     from services.common.settings import load_settings

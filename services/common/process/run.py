@@ -1,8 +1,8 @@
 """Runs a stage as a program: start, serve until a signal or a fatal failure, drain, exit code. It knows no stage.
 
 SIGTERM and SIGINT drain and exit with 0. While the stage is still loading they end the process within seconds, also
-with 0. A second signal ends it at once, with 143 for SIGTERM. A failure to start and a stage that reports `server.fail`
-exit with 1.
+with 0. A second signal ends it at once, with 143 for SIGTERM and 130 for SIGINT. A failure to start and a stage that
+reports `server.fail` exit with 1.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
-import signal
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from csm_bundle.errors import CsmError
-from services.common.process.stop import end_at_once, end_at_sigterm
+from services.common.process.stop import SIGNALS, end_at_once, end_at_signals
 
 log = logging.getLogger("csm.run")
 
@@ -108,15 +107,14 @@ def _stop_signal() -> asyncio.Future[None]:
     """Done at the first SIGTERM or SIGINT; the second one ends the process at once."""
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[None] = loop.create_future()
-    signals = (signal.SIGTERM, signal.SIGINT)
 
     def on_signal() -> None:
-        for number in signals:
+        for number in SIGNALS:
             loop.remove_signal_handler(number)
-        end_at_sigterm(128 + signal.SIGTERM)
+        end_at_signals(None)  # a KeyboardInterrupt would free what threads still use
         if not stop.done():
             stop.set_result(None)
 
-    for number in signals:
+    for number in SIGNALS:
         loop.add_signal_handler(number, on_signal)
     return stop

@@ -1,7 +1,7 @@
-"""SIGTERM before a stage can drain: while it imports and loads, and a second time.
+"""SIGTERM and SIGINT before a stage can drain: while it imports and loads, and a second time.
 
 The kernel does not deliver a signal to process 1 of a container unless the program handles it. So every program handles
-SIGTERM before it imports what takes seconds. It knows no stage, and imports nothing slow itself.
+them before it imports what takes seconds. It knows no stage, and imports nothing slow itself.
 """
 
 from __future__ import annotations
@@ -12,17 +12,21 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-def end_at_sigterm(code: int = 0) -> None:
-    """From here on SIGTERM ends the process at once, until a stage handles it itself.
 
-    code: the exit status. 0 while nothing is served yet: nothing is lost, as after a drain.
+def end_at_signals(code: int | None = 0) -> None:
+    """From here on SIGTERM and SIGINT end the process at once, until a stage handles them itself.
+
+    code: the exit status. 0 while nothing is served yet: nothing is lost, as after a drain. None for 128 and the number
+    of the signal, as shells have it.
     """
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
-        end_at_once(code)
+        end_at_once(128 + number if code is None else code)
 
-    signal.signal(signal.SIGTERM, end)
+    for number in SIGNALS:
+        signal.signal(number, end)
 
 
 def end_at_once(code: int) -> NoReturn:

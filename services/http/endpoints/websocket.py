@@ -35,6 +35,7 @@ from services.http.endpoints.websocket_messages import (
 PATH = "/v1/audio/stream"
 MOST_UTTERANCES = 32  # that wait for their turn
 GOING_AWAY, POLICY, FAILED, TRY_LATER, RESTART = 1001, 1008, 1011, 1013, 1012
+STOPS = "the server stops"
 
 
 def websocket_router(door: Door) -> APIRouter:
@@ -71,9 +72,14 @@ class _Session:
 
     async def run(self) -> None:
         draining = asyncio.create_task(self._door.streams.draining.wait())
+        first = asyncio.create_task(self._first_message())
         receiving: asyncio.Task[ClientMessage] | None = None
         try:
-            await self._configure(await self._first_message())
+            await asyncio.wait({first, draining}, return_when=asyncio.FIRST_COMPLETED)
+            if not first.done():
+                await self._websocket.close(RESTART, STOPS)
+                return
+            await self._configure(first.result())
             await self._send_json(await self._created())
             receiving = asyncio.create_task(self._receive())
             while True:
@@ -91,7 +97,7 @@ class _Session:
                     await self._handle(receiving.result())
                     receiving = asyncio.create_task(self._receive())
                 elif draining.done() and not self._speaking:
-                    await self._websocket.close(RESTART, "the server stops")
+                    await self._websocket.close(RESTART, STOPS)
                     return
         except (WebSocketDisconnect, TimeoutError):
             pass
@@ -103,7 +109,7 @@ class _Session:
             await self._fail(failed())
             raise
         finally:
-            tasks = {task for task in (draining, receiving, self._speaking) if task is not None}
+            tasks = {task for task in (draining, first, receiving, self._speaking) if task is not None}
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -252,12 +252,12 @@ async def test_drain_lets_speech_end_and_closes_with_restart() -> None:
     async with fake_door(drain_seconds=20.0) as door:
         script = door.behind.engine.script
         script.pause_at = 3
-        async with talking(door, {}) as talk, talking(door, {}) as idle:
+        async with talking(door, {}) as talk, talking(door, {}) as idle, talking(door) as silent:
             await talk.say(type="input.text", text="Hello there.")
             await talk.say(type="input.done")
             await script.paused.wait()
             stopping = asyncio.create_task(door.stage.stop())
-            assert await idle.closed() == 1012
+            assert await idle.closed() == await silent.closed() == 1012
             script.resume.set()
             await talk.until("session.done")
             assert talk.audio == numbered_audio(range(10)) and await talk.closed() == 1012

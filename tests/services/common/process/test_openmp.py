@@ -31,7 +31,7 @@ def test_programs_choose_before_torch_is_imported(program: str, monkeypatch: pyt
     monkeypatch.setenv(POLICY, "")  # restored at the end
     monkeypatch.delenv(POLICY)
     monkeypatch.setattr(settings, "load_settings", load_settings)
-    monkeypatch.setattr(module, "end_at_sigterm", lambda: None)
+    monkeypatch.setattr(module, "end_at_signals", lambda: None)
     with pytest.raises(SettingsAreReadError):
         module.main()
     assert seen == ["PASSIVE"]

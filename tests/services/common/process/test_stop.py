@@ -1,4 +1,7 @@
-"""SIGTERM before a stage serves, in processes of their own, also as process 1 of a PID namespace as in a container."""
+"""SIGTERM and SIGINT before a stage serves, and a second time.
+
+In processes of their own, also as process 1 of a PID namespace as in a container.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,15 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from services.common.process.stop import SIGNALS
+
+ROOT = Path(__file__).parents[4]
 AS_PROCESS_1 = ("unshare", "--pid", "--fork", "--kill-child")
 PROGRAMS = ("all_in_one", "codec", "engine", "gateway", "http")
 # The first import after the program's own module never ends: stands for a slow import of torch.
 WITHOUT_END = """
 import sys, time
-from services.{program}.__main__ import main
+from services.{module} import main
 class Slow:
     def find_spec(self, name, path=None, target=None):
         print("importing", flush=True)
@@ -31,11 +36,11 @@ sys.exit(main())
 LOADING = """
 import asyncio, sys, time
 from services.common.process.run import run_stage
-from services.common.process.stop import end_at_sigterm
+from services.common.process.stop import end_at_signals
 def load():
     print("loading", flush=True)
     time.sleep(60)
-end_at_sigterm()
+end_at_signals()
 sys.exit(run_stage(lambda: asyncio.to_thread(load)))
 """
 # A drain that does not end.
@@ -83,44 +88,69 @@ class Running:
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == line + "\n"
 
-    def terminate(self) -> None:
-        """Sends SIGTERM to the program itself, not to the process that made its namespace."""
+    def send(self, number: signal.Signals) -> None:
+        """Sends a signal to the program itself, not to the process that made its namespace."""
         pid = self.process.pid
         if self._inside:
             pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
-        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, number)
 
 
 @contextmanager
 def running(program: str, prefix: Sequence[str]) -> Iterator[Running]:
     environment = {"PYTHONPATH": f"{ROOT}:{ROOT}/gen/python:{ROOT}/clients/python", "PATH": os.environ["PATH"]}
     command = [*prefix, sys.executable, "-c", program]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
         try:
             yield Running(process, bool(prefix))
         finally:
             process.kill()
 
 
+def told(process: subprocess.Popen[str]) -> str:
+    """What a program that has ended wrote to standard error."""
+    assert process.stderr is not None
+    return process.stderr.read()
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_sigterm_while_a_program_imports_ends_it_with_zero(name: str, prefix: Sequence[str]) -> None:
-    with running(WITHOUT_END.format(program=name), prefix) as program:
+def test_a_signal_while_a_program_imports_ends_it_with_zero_and_no_traceback(
+    name: str, number: signal.Signals, prefix: Sequence[str]
+) -> None:
+    with running(WITHOUT_END.format(module=f"{name}.__main__"), prefix) as program:
         program.says("importing")
-        program.terminate()
+        program.send(number)
         assert program.process.wait(20) == 0
+        assert told(program.process) == ""
 
 
-def test_sigterm_while_a_thread_loads_ends_the_program_with_zero(prefix: Sequence[str]) -> None:
+def test_ctrl_c_while_make_say_imports_ends_it_as_later_on(prefix: Sequence[str]) -> None:
+    with running(WITHOUT_END.format(module="all_in_one.say"), prefix) as program:
+        program.says("importing")
+        program.send(signal.SIGINT)
+        assert program.process.wait(20) == 130
+        assert told(program.process) == "interrupted\n"
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_signal_while_a_thread_loads_ends_the_program_with_zero(
+    number: signal.Signals, prefix: Sequence[str]
+) -> None:
     with running(LOADING, prefix) as program:
         program.says("loading")
-        program.terminate()
+        program.send(number)
         assert program.process.wait(20) == 0
+        assert told(program.process) == ""
 
 
-def test_a_second_sigterm_ends_a_drain_at_once(prefix: Sequence[str]) -> None:
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_second_signal_ends_a_drain_at_once(number: signal.Signals, prefix: Sequence[str]) -> None:
     with running(DRAINING, prefix) as program:
         program.says("serving")
-        program.terminate()
+        program.send(number)
         program.says("draining")
-        program.terminate()
-        assert program.process.wait(20) in (143, -signal.SIGTERM)
+        program.send(number)
+        assert program.process.wait(20) == 128 + number
+        assert told(program.process) == ""
