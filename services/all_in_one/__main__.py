@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 from services.common.process.openmp import let_waiting_threads_sleep
@@ -13,6 +14,7 @@ log = logging.getLogger("csm.all_in_one")
 
 def main() -> int:
     end_at_signals()  # before the imports: they take seconds
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # read at import; it would tell of every connection that is closed
     let_waiting_threads_sleep()
     from services.all_in_one.settings import AllInOneSettings
     from services.all_in_one.stage import AllInOneStage, start_all_in_one
