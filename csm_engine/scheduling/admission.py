@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 
+from csm_engine.scheduling.seconds_per_row import SecondsPerRow
+
 FRAME_SECONDS = 0.08
-_WEIGHT_OF_LAST = 0.2
 
 
 class RealTimeBudget:
@@ -21,22 +22,19 @@ class RealTimeBudget:
 
     def __init__(self, share: float = 0.0) -> None:
         self._limit = share * FRAME_SECONDS
-        self._seconds_per_row = 0.0
+        self._mean = SecondsPerRow()
 
     def observe(self, rows: int, seconds: float) -> None:
         """Records that a frame step of `rows` rows took `seconds`."""
-        per_row = seconds / rows
-        if not self._seconds_per_row:
-            self._seconds_per_row = per_row
-        self._seconds_per_row += _WEIGHT_OF_LAST * (per_row - self._seconds_per_row)
+        self._mean.observe(rows, seconds)
 
     def forget(self) -> None:
         """Sets no limit until the next step has been observed."""
-        self._seconds_per_row = 0.0
+        self._mean.forget()
 
     @property
     def most_rows(self) -> float:
         """Most rows of a step that is expected to stay within the limit: at least 1, infinity without a limit."""
-        if not self._limit or not self._seconds_per_row:
+        if not self._limit or not self._mean.value:
             return math.inf
-        return max(1, self._limit // self._seconds_per_row)
+        return max(1, self._limit // self._mean.value)

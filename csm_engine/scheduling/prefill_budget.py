@@ -6,7 +6,8 @@ least playout lead. The estimate assumes that a pass takes time in proportion to
 
 from __future__ import annotations
 
-_WEIGHT_OF_LAST = 0.2
+from csm_engine.scheduling.seconds_per_row import SecondsPerRow
+
 _SHARE_OF_LEAD = 0.5
 
 
@@ -14,20 +15,17 @@ class PrefillBudget:
     """A running estimate of a prefill pass's seconds per row, compared with playout leads."""
 
     def __init__(self) -> None:
-        self._seconds_per_row = 0.0
+        self._mean = SecondsPerRow()
 
     def observe(self, rows: int, seconds: float) -> None:
         """Records that a pass of `rows` prompt rows took `seconds`. A pass of no rows tells nothing."""
-        if not rows:
-            return
-        if not self._seconds_per_row:
-            self._seconds_per_row = seconds / rows
-        self._seconds_per_row += _WEIGHT_OF_LAST * (seconds / rows - self._seconds_per_row)
+        if rows:
+            self._mean.observe(rows, seconds)
 
     def forget(self) -> None:
         """Allows every pass until the next one has been observed."""
-        self._seconds_per_row = 0.0
+        self._mean.forget()
 
     def allows(self, rows: int, least_lead_s: float | None) -> bool:
         """Whether a pass may have `rows` rows. least_lead_s: of the streams that play, in seconds; None without any."""
-        return least_lead_s is None or rows * self._seconds_per_row <= _SHARE_OF_LEAD * max(0.0, least_lead_s)
+        return least_lead_s is None or rows * self._mean.value <= _SHARE_OF_LEAD * max(0.0, least_lead_s)
