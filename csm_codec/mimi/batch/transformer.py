@@ -7,7 +7,6 @@ keys in a sum follows from the stream alone. Rows that rest write to spare slots
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from moshi.modules.transformer import LayerScale
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from csm_codec.mimi.rope import rope_frequencies
 
 _ALIGNMENT = 8  # slots; attention kernels want masks of whole multiples
 
@@ -45,11 +46,8 @@ class BatchTransformer:
         self._ring = self._context + steps  # as on a CPU; the oldest key of the first step is still there
         self.num_slots = -(-(self._ring + steps) // _ALIGNMENT) * _ALIGNMENT
         self.num_layers = len(self._layers)
-        pairs = self._dims // 2
-        # As moshi.modules.rope computes them. It also multiplies in float32, which is coarse after hours of a stream.
-        frequencies = torch.exp(torch.arange(pairs).float() * (-math.log(attention.rope.max_period) / pairs))
         device = layers[0].linear1.weight.device
-        self._frequencies = frequencies.double().to(device)
+        self._frequencies = rope_frequencies(attention).to(device)
         self._ages = torch.arange(steps, device=device)
         self._slot_numbers = torch.arange(self.num_slots, device=device)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from csm_codec.mimi.cpu.frame_kernels import FrameKernels
 from csm_codec.mimi.cpu.product import Array, Product
+from csm_codec.mimi.rope import rope_frequencies
 
 Rings = tuple[Array, Array]  # keys and values
 
@@ -25,11 +25,7 @@ class Transformer:
         """module: moshi's ProjectedTransformer, one of a model that `is_usual`. steps: of a frame."""
         self._layers = [_Layer(layer, kernels, rows, steps, dtype) for layer in module.transformer.layers]
         self._steps = steps
-        attention = module.transformer.layers[0].self_attn
-        pairs = attention.embed_dim // attention.num_heads // 2
-        # As moshi.modules.rope computes them. It also multiplies in float32, which is coarse after hours of a stream.
-        frequencies = torch.exp(torch.arange(pairs).float() * (-math.log(attention.rope.max_period) / pairs))
-        self._frequencies = frequencies.double()
+        self._frequencies = rope_frequencies(module.transformer.layers[0].self_attn)
         self._kernels = kernels
 
     def new_state(self) -> list[Rings]:
