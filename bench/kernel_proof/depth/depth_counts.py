@@ -28,7 +28,7 @@ def steps_of(phase: int, shape: DepthShape) -> int:
     return {
         QKV.value: shape.dim // shape.qkv_step,
         OUT.value: shape.attended // shape.out_step,
-        GATE_UP.value: shape.dim // shape.gated_step,
+        GATE_UP.value: shape.dim // shape.gate_up_step,
         DOWN.value: shape.ffn // shape.splits // shape.down_step,
         HEAD.value: shape.dim // shape.heads_step,
     }[phase]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from csm_engine.execution.depth_weights import DepthWeights
 from csm_engine.execution.ops.depth import frame_kernels
-from csm_engine.execution.ops.depth.depth_shape import ROUNDED_BLOCK, DepthShape, cuts_of
+from csm_engine.execution.ops.depth.depth_shape import DepthShape, cuts_of
 from csm_engine.execution.ops.eight_bits import FACTORS
 from csm_engine.execution.ops.tile_shapes import row_block_of
 from csm_engine.execution.sampler import SamplingRows
@@ -128,16 +128,9 @@ class DepthKernel:
         for phase in phases_of(shape.layers, shape.codebooks):
             number, codebook, layer, position = phase
             frame_kernels.depth_phase_kernel[(self.programs,)](
-                *arguments,
-                codebook,
-                layer,
-                position,
-                rows,
-                PHASE=number,
-                S=shape,
-                num_warps=shape.cuts.warps,
+                *arguments, codebook, layer, position, rows, PHASE=number, S=shape, num_warps=shape.cuts.warps,
                 num_stages=1,
-            )
+            )  # fmt: skip
             yield phase
 
     def buffers(self, rows: int) -> DepthBuffers:
@@ -150,7 +143,6 @@ class DepthKernel:
         config, on_gpu, bits = weights.config, weights.table.is_cuda, 8 * weights.table.element_size()
         row_block, scaled = row_block_of(rows), weights.qkv.dtype != weights.table.dtype
         rounded = weights.qkv.dtype is torch.int8
-        cuts = cuts_of(row_block, scaled=scaled, rounded=rounded)
         return DepthShape(
             dim=stack.dim,
             ffn=stack.ffn_dim,
@@ -166,10 +158,9 @@ class DepthKernel:
             row_block=row_block,
             members=1 if rows <= _FEW_ROWS else stack.num_heads // stack.num_kv_heads,
             key_bits=bits,
-            cuts=cuts,
+            cuts=cuts_of(row_block, scaled=scaled, rounded=rounded),
             scaled=scaled,
             rounded=rounded,
-            splits=min(cuts.splits, stack.ffn_dim // ROUNDED_BLOCK) if rounded else cuts.splits,
             asks=on_gpu and is_asked_for(weights),
             wide=not on_gpu,
         )

@@ -37,7 +37,7 @@ class Cuts:
     warps: int = 4
 
 
-_MANY_ROWS = 64  # of a batch
+_MANY_ROWS = 64  # the row block of a batch of more than 32
 ROUNDED_BLOCK = 64  # inputs of a row in eight bits that share a factor: the outputs of the tile that makes them
 # (eight bits, many rows) -> cuts. Widened weights of a step must fit into registers beside the sums.
 CUTS = {
@@ -96,7 +96,6 @@ class DepthShape:
     cuts: Cuts
     scaled: bool = False  # matrices of layers have eight bits and a factor for each output
     rounded: bool = False  # rows that they multiply have eight bits, and a factor for each block of inputs
-    splits: int = 4  # of the sums of `down`
     asks: bool = False  # for weights ahead
     wide: bool = False  # products in float32, for Triton's interpreter
     patience: int = 2**23  # how often a barrier looks; some seconds, where it takes microseconds
@@ -124,7 +123,7 @@ class DepthShape:
         return self.qkv_rows + 2 * self.dim + 2 * self.ffn
 
     @property
-    def gated_step(self) -> int:
+    def gate_up_step(self) -> int:
         return min(self.cuts.gate_up.width, self.dim)
 
     @property
@@ -142,6 +141,11 @@ class DepthShape:
     @property
     def down_step(self) -> int:
         return min(self.cuts.down.width, self.ffn // self.splits)
+
+    @property
+    def splits(self) -> int:
+        """Of the sums of `down`. A split of rows in eight bits has whole blocks of them."""
+        return min(self.cuts.splits, self.ffn // ROUNDED_BLOCK) if self.rounded else self.cuts.splits
 
     @property
     def asking(self) -> int:

@@ -68,7 +68,7 @@ def phase(
             program, programs, rounded, factor, square, gate_up_weight + layer * (2 * S.ffn * S.dim),
             scale + S.qkv_rows + S.dim, inner, inner_factor, here, S.eps,
             S.dim, S.ffn, S.scaled, S.parts, S.cuts.gate_up.rows,
-            S.cuts.gate_up.block, S.gated_step, S.x_block or S.gated_step, S.cuts.gate_up.stages, S.wide,
+            S.cuts.gate_up.block, S.gate_up_step, S.x_block or S.gate_up_step, S.cuts.gate_up.stages, S.wide,
         )  # fmt: skip
     elif PHASE == DOWN:
         added_product(

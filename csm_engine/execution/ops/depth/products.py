@@ -216,8 +216,8 @@ def added_product(
                     total, row, parts = behind, row + HERE, parts + HERE * OUTPUT_BLOCK
                 if SPLITS > 1:
                     total = tl.zeros((HERE, OUTPUT_BLOCK), tl.float32)
+                    there = (row < rows)[:, None]
                     for one in tl.static_range(SPLITS):
-                        there = (row < rows)[:, None]
                         total += tl.load(parts + one * PART, mask=there, other=0.0, cache_modifier=".cg")
                 add_sums(
                     total, scale_ptr, x_ptr, square_ptr, eight_ptr, factor_ptr, row, rows, output, block,

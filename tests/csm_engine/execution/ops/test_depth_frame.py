@@ -116,8 +116,12 @@ def test_the_least_sizes_hold_a_tile_of_every_cut() -> None:
     assert {cuts.gate_up.block for cuts in ROUNDED_CUTS.values()} == {ROUNDED_BLOCK}
 
 
-@pytest.mark.parametrize("kinds", [[CUTS[False, False], CUTS[False, True]], [*ROUNDED_CUTS.values()]])
-def test_no_order_of_sums_depends_on_the_batch(kinds: list[Cuts]) -> None:
+@pytest.mark.parametrize(
+    "kinds",
+    [[CUTS[False, False], CUTS[False, True]], [CUTS[True, False], CUTS[True, True]], [*ROUNDED_CUTS.values()]],
+    ids=["bfloat16", "float8", "int8"],
+)
+def test_the_sums_of_down_have_the_same_splits_at_any_batch(kinds: list[Cuts]) -> None:
     assert len({cuts.splits for cuts in kinds}) == 1
 
 
