@@ -188,9 +188,11 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
 
     def _check_end(self, num_frames: int, handle: StreamHandle) -> None:
         """Refuses frames that end before the samples that follow the checkpoint. No stream has had that checkpoint."""
-        if num_frames * self._identity.frame_sample_count < (first := handle.stream.start.first_sample):
+        given, least = num_frames * self._identity.frame_sample_count, handle.stream.start.first_sample
+        if given < least:
             raise InvalidRequestError(
-                "frames", f"end at {num_frames}, before the {first} samples that the stream of the checkpoint had made"
+                "frames",
+                f"last {given} samples; at least {least} are needed, which the stream of the checkpoint had made",
             )
 
     async def _write_audio(self, config: codec_pb2.StreamDecodeConfig, handle: StreamHandle, context: Context) -> None:
