@@ -189,6 +189,8 @@ async def test_texts_that_are_being_read_have_places_of_the_queue(
         await asyncio.wait(heard)
         go_on.set()
         assert [len(codes_of(responses)) for responses in await asyncio.gather(*others)] == [6] * 6
+        listened = (collect(stub, generate_request(has_listener=True)) for _ in range(4))
+        assert [len(codes_of(responses)) for responses in await asyncio.gather(*listened)] == [6] * 4
 
 
 async def _refusal(stub: Stub, **fields: Any) -> status.StatusError:

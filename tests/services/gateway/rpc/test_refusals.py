@@ -164,6 +164,6 @@ async def test_a_caller_that_still_writes_is_told_that_all_is_well(
     stream_request.input.text = ""
     stream_request.max_audio_duration.FromMilliseconds(800)
     messages = [Message(config=stream_request), *[Message(text=tts_pb2.TextPiece(text="A word. "))] * 500]
-    for _ in range(8):
+    for _ in range(20):
         answers = [message async for message in tts.StreamSynthesizeText(messages, timeout=60)]
         assert answers[-1].summary.finish_reason == tts_pb2.FINISH_REASON_MAX_AUDIO_DURATION
