@@ -70,7 +70,7 @@ def profile(
         frame_ms.append(1000 * (time.perf_counter() - begin))
     on_gpu = device.type == "cuda"
     activity = torch.profiler.ProfilerActivity.CUDA if on_gpu else torch.profiler.ProfilerActivity.CPU
-    with torch.profiler.profile(activities=[activity]) as profiler:
+    with torch.profiler.profile(activities=[activity], acc_events=True) as profiler:
         for _ in range(FRAMES):
             arm.frame()
         synchronize(device)

@@ -153,7 +153,7 @@ def test_a_codec_frame_is_a_launch_of_mimi_and_a_few_of_the_mark(mimi: Mimi, cod
         codec.push(stream, frame[None])
         codec.step()
     codec.push(stream, codes[3:])
-    with torch.profiler.profile() as profile:
+    with torch.profiler.profile(acc_events=True) as profile:
         codec.step()
     codec.cancel(stream)
     calls = Counter(event.name for event in profile.events() if event.name.startswith(("cuda", "cu")))

@@ -252,7 +252,8 @@ def test_a_captured_pass_leaves_keys_near_the_reference(model: CSM, form: str) -
 def test_a_pass_is_one_copy_and_one_launch(runner: GraphRunner, host_syncs_refused: Refused) -> None:
     prompts = [prompt_of(slot) for slot in (4, 0, 2)]
     runner.prefill(prompts)
-    with torch.profiler.profile() as profile, host_syncs_refused():  # of all activities, so calls of CUDA are in it
+    # Of all activities, so calls of CUDA are in it.
+    with torch.profiler.profile(acc_events=True) as profile, host_syncs_refused():
         runner.prefill(prompts)
     calls = Counter(event.name for event in profile.events() if event.name.startswith(("cuda", "cu")))
     in_one_launch = calls["cudaGraphLaunch"] == 1 and calls["cudaLaunchKernel"] == 0

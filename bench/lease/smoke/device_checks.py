@@ -121,7 +121,7 @@ def a_replay_is_one_launch(given: Given) -> dict[str, object]:
     if not given.on_gpu:
         return {}
     captured()
-    with torch.profiler.profile() as profile:
+    with torch.profiler.profile(acc_events=True) as profile:
         captured()
         torch.cuda.synchronize(given.device)
     calls = Counter(event.name for event in profile.events() if event.name.startswith("cu"))

@@ -40,6 +40,6 @@ def test_a_check_that_fails_stops_no_other(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_events_of_a_profile_are_counted_by_their_device() -> None:
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True) as profile:
         torch.ones(4).add_(1)
     assert events_on(DeviceType.CPU, profile) >= 2 and events_on(DeviceType.CUDA, profile) == 0

@@ -110,6 +110,7 @@ def test_weights_that_the_wanted_type_cannot_hold_are_refused(tiny_config: Model
         load_model(tmp_path, dtype=torch.float16)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning")  # of torch 2.11
 @pytest.mark.parametrize("content", [[1], {1: torch.zeros(1)}, {"a": torch.eye(2).to_sparse()}, {"model": None}])
 def test_pickle_of_something_else_is_an_error(content: object, tiny_config: ModelConfig, tmp_path: Path) -> None:
     write_original(tmp_path, tiny_config, seed=3, pickle=True)
