@@ -85,6 +85,10 @@ class OffloadIndex:
         self._drop(ticket)
         return RestoredEntry(ticket, length, dropped=(ticket,))
 
+    def match_length(self, wanted: Prefix) -> int:
+        """Number of leading rows of a prompt that some entry has. It is no use of the entry."""
+        return self._prefixes.best_match(wanted)[1]
+
     def _use(self, ticket: int) -> None:
         self._entries.move_to_end(ticket)
         self._prefixes.move(ticket, next(self._turns))

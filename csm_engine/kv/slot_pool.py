@@ -71,8 +71,8 @@ class SlotPool:
         return lease
 
     def match_length(self, wanted: Prefix) -> int:
-        """Number of leading rows of a prompt that some slot holds now."""
-        return self._prefixes.best_match(wanted)[1]
+        """Number of leading rows of a prompt that some slot or host memory holds now."""
+        return max(self._prefixes.best_match(wanted)[1], self._offload_index.match_length(wanted))
 
     def _lease(self, wanted: Prefix) -> Lease:
         best, reused = self._prefixes.best_match(wanted)
