@@ -138,7 +138,7 @@ class Scheduler:
         return len(self.prefilling) < MOST_PROMPTS and rows < in_tiles(self._prefill_chunk)
 
     def _waits_for_prefix(self, sequence: Sequence) -> bool:
-        """Whether a prompt in prefill will leave a prefix that is LEAST_SHARED rows longer than any at hand, or more."""
+        """Whether a prompt in prefill will leave a longer prefix than is at hand now, by LEAST_SHARED or more."""
         wanted = Prefix(sequence.prompt.rows()[:-1])
         coming = max(
             (wanted.rows_in_common(Prefix(item.prompt.rows()[:-1]), LEAST_SHARED - 1) for item in self.prefilling),
