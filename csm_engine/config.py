@@ -24,7 +24,7 @@ class EngineConfig(BaseModel):
         0,
         ge=0,
         description="Host memory, in bytes, for keys and values whose slot is reused; a prompt with the same prefix"
-        " restores them. Pinned with CUDA. 0 keeps nothing.",
+        " restores them. Pinned with CUDA, in pages of 128 positions or more. 0 keeps nothing.",
     )
     max_waiting: int = Field(
         32,

@@ -1,7 +1,7 @@
 """The offload index: which keys and values stay in host memory when their slot is reused. No torch, no clock.
 
-An entry is the prefix that one slot held. Its bytes are in proportion to its length. Past the limit the least recently
-used entries are dropped. An entry that is a prefix of another one is not kept beside it.
+An entry is the prefix that one slot held. It takes whole pages. Past the limit the least recently used entries are
+dropped. An entry that is a prefix of another one is not kept beside it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,30 @@ from itertools import count
 from csm_engine.kv.prefix import Prefix
 from csm_engine.kv.prefix_index import PrefixIndex
 
+_LEAST_PINNED_POSITIONS = 128  # of a page
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The unit in which host memory is taken: how many positions fit, and what it takes in bytes."""
+
+    positions: int
+    num_bytes: int
+
+    @classmethod
+    def pinned(cls, bytes_per_position: int) -> Page:
+        """A page of pinned memory. torch allocates that in powers of two, and never gives it back."""
+        num_bytes = 1 << (_LEAST_PINNED_POSITIONS * bytes_per_position - 1).bit_length()
+        return cls(num_bytes // bytes_per_position, num_bytes)
+
+    def pages(self, positions: int) -> int:
+        """Number of pages that hold so many positions."""
+        return -(-positions // self.positions)
+
 
 @dataclass(frozen=True, slots=True)
 class OffloadedEntry:
-    """A new entry of `length` positions. dropped: tickets of the entries that it replaces."""
+    """A new entry of `length` positions. dropped: tickets of the entries that it replaces, to be dropped before."""
 
     ticket: int
     length: int
@@ -25,7 +45,9 @@ class OffloadedEntry:
 
 @dataclass(frozen=True, slots=True)
 class RestoredEntry:
-    """The first `length` positions of an entry. dropped: the entry's own ticket when they are the whole entry."""
+    """The first `length` positions of an entry. dropped: the entry's own ticket when they are the whole entry, to be
+    dropped once they are restored.
+    """
 
     ticket: int
     length: int
@@ -35,22 +57,28 @@ class RestoredEntry:
 class OffloadIndex:
     """Entries by ticket, least recently used first. A ticket is never reused; a dropped entry is gone at once."""
 
-    def __init__(self, max_bytes: int, bytes_per_position: int) -> None:
-        self._max_positions = max_bytes // bytes_per_position
-        self._bytes_per_position = bytes_per_position
+    def __init__(self, max_bytes: int, bytes_per_position: int, page: Page | None = None) -> None:
+        """page: as memory is taken; None takes what the positions need."""
+        self._page = page or Page(1, bytes_per_position)
+        self._max_pages = max_bytes // self._page.num_bytes
         self._entries: OrderedDict[int, Prefix] = OrderedDict()  # least recently used first
         self._turns = count()
         self._prefixes = PrefixIndex()  # by how long they have not been used
-        self._num_positions = 0
+        self._num_pages = 0
         self._next_ticket = 0
 
     @property
     def num_bytes(self) -> int:
-        return self._num_positions * self._bytes_per_position
+        return self._num_pages * self._page.num_bytes
 
-    def keep(self, prefix: Prefix) -> OffloadedEntry | None:
-        """Adds an entry. None when it is too long, is empty, or is a prefix of another entry."""
-        if not 0 < len(prefix) <= self._max_positions:
+    def keep(self, prefix: Prefix, restored: RestoredEntry | None = None) -> OffloadedEntry | None:
+        """Adds an entry. None when it is too long, is empty, or is a prefix of another entry.
+
+        restored: from `take`; its entry keeps its memory, for it is restored after this one is saved.
+        """
+        in_use = None if restored is None else restored.ticket
+        room = self._max_pages - (0 if in_use is None else self._pages_of(in_use))
+        if not 0 < self._page.pages(len(prefix)) <= room:
             return None
         longer, _ = self._prefixes.best_match(prefix, longer_than=len(prefix) - 1)
         if longer is not None:
@@ -60,30 +88,36 @@ class OffloadIndex:
         for ticket in shorter:
             self._drop(ticket)
         dropped = list(shorter)
-        while self._num_positions + len(prefix) > self._max_positions:
-            oldest = next(iter(self._entries))
+        while self._num_pages + self._page.pages(len(prefix)) > self._max_pages:
+            oldest = next(entry for entry in self._entries if entry != in_use)
             self._drop(oldest)
             dropped.append(oldest)
         ticket, self._next_ticket = self._next_ticket, self._next_ticket + 1
         self._entries[ticket] = prefix
         self._prefixes.put(ticket, prefix, next(self._turns))
-        self._num_positions += len(prefix)
+        self._num_pages += self._pages_of(ticket)
         return OffloadedEntry(ticket, len(prefix), tuple(dropped))
 
     def take(self, wanted: Prefix, longer_than: int) -> RestoredEntry | None:
         """The entry with the longest common prefix, if that is longer than `longer_than` rows; otherwise None.
 
-        The entry becomes the most recently used. An entry that matches as a whole is dropped: the slot will hold it
-        and more.
+        The entry becomes the most recently used. `restored` must be called before the next `take`.
         """
         ticket, length = self._prefixes.best_match(wanted, longer_than)
         if ticket is None:
             return None
-        if length < len(self._entries[ticket]):
-            self._use(ticket)
-            return RestoredEntry(ticket, length)
-        self._drop(ticket)
-        return RestoredEntry(ticket, length, dropped=(ticket,))
+        self._use(ticket)
+        is_whole = length == len(self._entries[ticket])
+        return RestoredEntry(ticket, length, dropped=(ticket,) if is_whole else ())
+
+    def restored(self, entry: RestoredEntry) -> None:
+        """Drops an entry that was taken as a whole: the slot holds it, and will hold more."""
+        for ticket in entry.dropped:
+            self._drop(ticket)
+
+    def match_length(self, wanted: Prefix) -> int:
+        """Number of leading rows of a prompt that some entry has. It is no use of the entry."""
+        return self._prefixes.best_match(wanted)[1]
 
     def _use(self, ticket: int) -> None:
         self._entries.move_to_end(ticket)
@@ -91,4 +125,8 @@ class OffloadIndex:
 
     def _drop(self, ticket: int) -> None:
         self._prefixes.drop(ticket)
-        self._num_positions -= len(self._entries.pop(ticket))
+        self._num_pages -= self._pages_of(ticket)
+        del self._entries[ticket]
+
+    def _pages_of(self, ticket: int) -> int:
+        return self._page.pages(len(self._entries[ticket]))

@@ -24,8 +24,8 @@ _BEHIND_IDLE = 2**62  # places of held slots
 class Lease:
     """A slot for a sequence, and the copies to make first. Its first `reused` positions then need no prefill.
 
-    The engine does these in order: save the slot's old content as the entry `offload`; copy the reused positions from
-    the slot `copy_from` or from the entry `restore`; drop the entries `dropped`.
+    The engine does these in order: drop the entries that `offload` names, and save the slot's old content as a new one;
+    copy the reused positions from the slot `copy_from` or from the entry `restore`; drop what `restore` names.
     """
 
     slot: int
@@ -33,11 +33,6 @@ class Lease:
     copy_from: int | None = None
     offload: OffloadedEntry | None = None
     restore: RestoredEntry | None = None
-
-    @property
-    def dropped(self) -> tuple[int, ...]:
-        """Tickets of the entries to drop from host memory."""
-        return tuple(ticket for part in (self.offload, self.restore) if part for ticket in part.dropped)
 
 
 class SlotPool:
@@ -71,8 +66,8 @@ class SlotPool:
         return lease
 
     def match_length(self, wanted: Prefix) -> int:
-        """Number of leading rows of a prompt that some slot holds now."""
-        return self._prefixes.best_match(wanted)[1]
+        """Number of leading rows of a prompt that some slot or host memory holds now."""
+        return max(self._prefixes.best_match(wanted)[1], self._offload_index.match_length(wanted))
 
     def _lease(self, wanted: Prefix) -> Lease:
         best, reused = self._prefixes.best_match(wanted)
@@ -81,8 +76,9 @@ class SlotPool:
             del self._idle[best]
             return Lease(best, reused)
         slot, given_up = self._idle.popitem(last=False)  # the least recently used
-        offload = self._offload_index.keep(given_up)
+        offload = self._offload_index.keep(given_up, restore)
         if restore is not None:
+            self._offload_index.restored(restore)
             return Lease(slot, restore.length, offload=offload, restore=restore)
         if best is None or best == slot:  # the slot is the match itself: its keys and values are in place
             return Lease(slot, reused, offload=offload)

@@ -17,7 +17,7 @@ from csm_engine.config import EngineConfig
 from csm_engine.execution.prompt_rows import FirstFrame, PromptRows
 from csm_engine.execution.stage_timer import StageTimer
 from csm_engine.kv.host_offload import OffloadedKV
-from csm_engine.kv.offload_index import OffloadIndex
+from csm_engine.kv.offload_index import OffloadIndex, Page
 from csm_engine.kv.slot_pool import Lease, SlotPool
 from csm_engine.loop.in_flight_steps import InFlightSteps
 from csm_engine.loop.step import Step
@@ -71,8 +71,9 @@ class Engine:
             reserved_frames=config.reserved_frames,
         )
         cache = frame_step.backbone.cache
-        self._offloaded = OffloadedKV(cache)
-        self._offload_index = OffloadIndex(config.offload_bytes, cache.bytes_per_position)
+        page = Page.pinned(cache.bytes_per_position) if self._device.type == "cuda" else None
+        self._offloaded = OffloadedKV(cache, page)
+        self._offload_index = OffloadIndex(config.offload_bytes, cache.bytes_per_position, page)
         self._scheduler = Scheduler(
             SlotPool(config.slots, config.spare_slots, self._offload_index),
             max_waiting=config.max_waiting,
@@ -192,13 +193,13 @@ class Engine:
     def _move_in(self, lease: Lease) -> None:
         """Copies the keys and values that the sequence reuses into its slot."""
         if lease.offload is not None:
+            self._offloaded.drop(lease.offload.dropped)
             self._offloaded.save(lease.offload.ticket, lease.slot, lease.offload.length)
         if lease.copy_from is not None:
             self._frame_step.backbone.cache.copy(lease.copy_from, lease.slot, lease.reused)
         if lease.restore is not None:
             self._offloaded.restore(lease.restore.ticket, lease.slot, lease.reused)
-        for ticket in lease.dropped:
-            self._offloaded.drop(ticket)
+            self._offloaded.drop(lease.restore.dropped)
 
     def _prefill(self, batch: PrefillBatch) -> None:
         """Prefills chunks in one pass. After its last chunk a slot is ready for its first frame step."""

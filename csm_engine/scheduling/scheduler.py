@@ -14,7 +14,6 @@ from collections import deque
 from dataclasses import dataclass
 
 from csm_bundle.errors import EngineBusyError
-from csm_engine.kv.prefix import Prefix
 from csm_engine.kv.slot_pool import Lease, SlotPool
 from csm_engine.scheduling.admission import RealTimeBudget
 from csm_engine.scheduling.buckets import MOST_PROMPTS, in_tiles
@@ -138,10 +137,10 @@ class Scheduler:
         return len(self.prefilling) < MOST_PROMPTS and rows < in_tiles(self._prefill_chunk)
 
     def _waits_for_prefix(self, sequence: Sequence) -> bool:
-        """Whether a prompt in prefill will leave a longer prefix than any slot holds now, by LEAST_SHARED or more."""
-        wanted = Prefix(sequence.prompt.rows()[:-1])
+        """Whether a prompt in prefill will leave a longer prefix than is at hand now, by LEAST_SHARED or more."""
+        wanted = sequence.reusable
         coming = max(
-            (wanted.rows_in_common(Prefix(item.prompt.rows()[:-1]), LEAST_SHARED - 1) for item in self.prefilling),
+            (wanted.rows_in_common(item.reusable, LEAST_SHARED - 1) for item in self.prefilling),
             default=0,
         )
         return coming >= LEAST_SHARED and coming - self._pool.match_length(wanted) >= LEAST_SHARED

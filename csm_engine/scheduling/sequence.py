@@ -8,6 +8,7 @@ from enum import Enum
 
 import numpy as np
 
+from csm_engine.kv.prefix import Prefix
 from csm_engine.model.prompt import Prompt, Rows
 from csm_engine.types import Codes, FinishReason, GenerationRequest
 
@@ -46,6 +47,14 @@ class Sequence:
     backbone_seconds: float = 0.0
     depth_decoder_seconds: float = 0.0
     resumed_frames: int = 0
+    _reusable: Prefix | None = None
+
+    @property
+    def reusable(self) -> Prefix:
+        """The prompt without its last row, which a frame step must run. Made once, for many comparisons."""
+        if self._reusable is None:
+            self._reusable = Prefix(self.prompt.rows()[:-1])
+        return self._reusable
 
     @property
     def rows_to_prefill(self) -> int:

@@ -145,16 +145,16 @@ def _codec(bundle: Bundle, config: ModelConfig) -> CodecIdentity:
 
 
 def _digest(model: CSM, settings: EngineSettings, text_frontend: str) -> str:
-    """16 hex digits over every parameter's name, shape and 64 of its values, the types that numbers are rounded to, and
-    the text front end. It is cheap, and serves to compare replicas.
+    """16 hex digits over every parameter's name, shape and 64 of its values, the settings that say what numbers are
+    rounded to, and when, and the text front end. It is cheap, and serves to compare replicas.
     """
     digest = hashlib.sha256()
-    rows = "int8" if settings.depth_kernel and settings.quantization == "int8" else "as they are"
     roundings = (
         (settings.dtype, "float32"),
         (settings.quantization, "none"),
         (settings.kv_cache_dtype, "auto"),
-        (rows, "as they are"),  # of the depth decoder's products
+        ("fused products" if settings.fused_products else "products", "products"),  # of norms' weights and matrices
+        ("depth kernel" if settings.depth_kernel else "phases", "phases"),
     )
     for rounding, unset in roundings:
         digest.update(b"" if rounding == unset else f"{rounding}/{unset}".encode())

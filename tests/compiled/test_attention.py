@@ -72,3 +72,20 @@ def test_prompts_of_one_pass_are_written_and_attend_each_to_its_own_slot(cached:
     assert_close(ours[real], expected[real], 1e-2)
     assert_close(ours_keys[:4], keys[:4], 1e-2)
     assert_close(ours_values[:4], values[:4], 1e-2)
+
+
+def test_keys_and_values_too_large_for_float8_are_its_largest_as_in_the_twins() -> None:
+    slots, positions = torch.tensor([3, 0, 1]), torch.tensor([0, 63, 64])
+    qkv = random(3, (HEADS + 2 * KV_HEADS) * HEAD_DIM) * 1000
+    unturned = torch.tensor([1.0, 0.0]).expand(128, HEAD_DIM // 2, 2).contiguous()
+    for twin, kernel in (
+        (torch_ops.backbone_attention, triton_ops.backbone_attention),
+        (torch_ops.write_rows, prompt_launches.write_rows),
+    ):
+        keys, values, our_keys, our_values = torch.zeros(4, 4, 128, KV_HEADS, HEAD_DIM).to(FLOAT8)
+        twin(qkv, keys, values, slots, positions, unturned, HEADS)
+        with compiled_kernels():
+            kernel(qkv, our_keys, our_values, slots, positions, unturned, HEADS)
+        for ours, expected in ((our_keys, keys), (our_values, values)):
+            assert torch.equal(ours.view(torch.uint8), expected.view(torch.uint8))
+            assert (expected[slots, positions].float().abs() == 448).float().mean() > 0.1

@@ -14,6 +14,7 @@ from csm_engine.execution.frame_step import PackedFrameStep
 from csm_engine.execution.graph_runner import GraphRunner
 from csm_engine.execution.weights import PackedWeights, pack
 from csm_engine.kv.host_offload import OffloadedKV
+from csm_engine.kv.offload_index import Page
 from csm_engine.loop.engine import Engine
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig, TransformerConfig
@@ -87,13 +88,13 @@ def test_offloaded_keys_and_values_come_back_to_the_bit(weights: PackedWeights) 
         layer.keys.normal_()
         layer.values.normal_()
     before = [(layer.keys[1, :200].clone(), layer.values[1, :200].clone()) for layer in cache.layers]
-    offloaded = OffloadedKV(cache)
+    offloaded = OffloadedKV(cache, Page.pinned(cache.bytes_per_position))
     offloaded.save(0, 1, 200)
     for layer in cache.layers:
         layer.keys[1].zero_()
         layer.values[1].zero_()
     offloaded.restore(0, 2, 150)
-    offloaded.drop(0)
-    offloaded.save(1, 0, 200)  # may take the same host memory
+    offloaded.drop([0])
+    offloaded.save(1, 0, 200)  # takes the same host memory
     for layer, (keys, values) in zip(cache.layers, before, strict=True):
         assert torch.equal(layer.keys[2, :150], keys[:150]) and torch.equal(layer.values[2, :150], values[:150])

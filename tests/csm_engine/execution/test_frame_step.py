@@ -16,6 +16,7 @@ from csm_engine.execution.ops import torch_ops as ops_torch
 from csm_engine.execution.sampler import FrameSampler, SamplingRows, gumbel_noise
 from csm_engine.execution.weights import pack
 from csm_engine.kv.host_offload import OffloadedKV
+from csm_engine.kv.offload_index import Page
 from csm_engine.model.csm import CSM
 from csm_engine.model.loader import random_model
 from csm_engine.model.shapes import ModelConfig
@@ -186,9 +187,10 @@ def test_a_cache_of_float8_takes_a_quarter_and_stays_close(model: CSM) -> None:
 
 
 @torch.inference_mode()
-def test_a_slot_of_float8_is_copied_offloaded_and_restored_whole(model: CSM) -> None:
+@pytest.mark.parametrize("page", [None, Page(4, 4096)], ids=["in one part", "in pages"])
+def test_a_slot_of_float8_is_copied_offloaded_and_restored_whole(model: CSM, page: Page | None) -> None:
     backbone = PackedFrameStep(pack(model), SLOTS, kv_dtype=FLOAT8).backbone
-    prompt, offloaded = prompt_for(model, 3), OffloadedKV(backbone.cache)
+    prompt, offloaded = prompt_for(model, 3), OffloadedKV(backbone.cache, page)
     backbone.prefill(prompt, 1, 0)
     backbone.cache.copy(1, 2, len(prompt))
     offloaded.save(7, 1, len(prompt))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from csm_engine.kv.offload_index import OffloadedEntry, OffloadIndex, RestoredEntry
+from csm_engine.kv.offload_index import OffloadedEntry, OffloadIndex, Page, RestoredEntry
 from csm_engine.kv.prefix import Prefix
 
 BYTES = 100  # of one position
@@ -57,7 +58,9 @@ def test_an_entry_that_is_there_already_is_used_by_being_kept_again() -> None:
 def test_whoever_takes_all_of_an_entry_takes_it_away() -> None:
     policy = shelf(10)
     policy.keep(prefix(1, 2, 3))
-    assert policy.take(prefix(1, 2, 3, 4), longer_than=2) == RestoredEntry(0, 3, dropped=(0,))
+    taken = policy.take(prefix(1, 2, 3, 4), longer_than=2)
+    assert taken == RestoredEntry(0, 3, dropped=(0,)) and policy.num_bytes == 3 * BYTES
+    policy.restored(taken)
     assert policy.num_bytes == 0
 
 
@@ -82,3 +85,21 @@ def test_of_many_entries_none_begins_another_and_nothing_is_lost() -> None:
         entries = {ticket: entry for ticket, entry in entries.items() if ticket not in begun}
         entries[kept.ticket] = values
     assert policy.num_bytes == BYTES * sum(map(len, entries.values()))
+
+
+@pytest.mark.parametrize("bytes_per_position", [32768, 8192, 5000, 3072, 1])
+def test_a_page_of_pinned_memory_is_a_power_of_two_and_almost_all_of_it_is_used(bytes_per_position: int) -> None:
+    """torch would round anything else up."""
+    page = Page.pinned(bytes_per_position)
+    assert page.num_bytes.bit_count() == 1
+    assert page.positions >= 128 and 0 <= page.num_bytes - page.positions * bytes_per_position < bytes_per_position
+
+
+def test_an_entry_takes_whole_pages_and_the_limit_is_of_these() -> None:
+    policy = OffloadIndex(5 * 1024 - 1, BYTES, Page(positions=10, num_bytes=1024))
+    assert policy.keep(prefix(*[1] * 11)) == OffloadedEntry(0, 11)
+    assert policy.num_bytes == 2 * 1024
+    assert policy.keep(prefix(2)) == OffloadedEntry(1, 1)
+    assert policy.keep(prefix(*[3] * 11)) == OffloadedEntry(2, 11, dropped=(0,))
+    assert policy.num_bytes == 3 * 1024
+    assert policy.keep(prefix(*[4] * 41)) is None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from csm_engine.kv.offload_index import OffloadedEntry, OffloadIndex, RestoredEntry
+from csm_engine.kv.offload_index import OffloadedEntry, OffloadIndex, Page, RestoredEntry
 from csm_engine.kv.slot_pool import Lease, SlotPool
 from csm_engine.model.prompt import Rows
 
@@ -108,7 +109,6 @@ def test_memory_that_is_given_up_goes_to_the_shelf_and_comes_back() -> None:
     back = pool.acquire(rows(1, 2, 3, 4))
     assert back.offload == OffloadedEntry(ticket=1, length=1)
     assert back.restore == RestoredEntry(ticket=0, length=3, dropped=(0,)) and back.reused == 3
-    assert back.dropped == (0,)
 
 
 def test_what_a_slot_has_is_not_brought_from_the_shelf() -> None:
@@ -121,12 +121,58 @@ def test_what_a_slot_has_is_not_brought_from_the_shelf() -> None:
     assert pool.acquire(rows(1, 2, 3, 4)).copy_from == lease.slot
 
 
-def test_making_room_may_give_up_the_very_entry_that_is_restored() -> None:
-    """It is dropped after it was restored, so nothing is lost."""
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_entry_that_is_restored_makes_no_room_for_what_the_slot_gives_up(whole: bool) -> None:
+    """That is saved first."""
     pool = with_index(1, 4)
     pool.release(held(pool, rows(1, 2)), rows(1, 2, 3))
-    pool.release(held(pool, rows(7, 7)), rows(7, 7, 7, 7))
-    lease = pool.acquire(rows(1, 2, 9, 9))
-    assert lease.restore == RestoredEntry(ticket=0, length=2)
-    assert lease.offload == OffloadedEntry(ticket=1, length=4, dropped=(0,))
-    assert lease.dropped == (0,)
+    pool.release(held(pool, rows(7, 7)), rows(7, 7))
+    lease = pool.acquire(rows(1, 2, 3, 9) if whole else rows(1, 2, 9, 9))
+    dropped = (0,) if whole else ()
+    assert lease == Lease(0, 3 if whole else 2, restore=RestoredEntry(0, 3 if whole else 2, dropped=dropped))
+
+
+@pytest.mark.parametrize("page", [None, Page(4, 64)], ids=["positions", "pages"])
+def test_host_memory_never_takes_more_than_its_limit_and_has_what_is_restored(page: Page | None) -> None:
+    """At no moment of a lease, in the order in which the engine drops, saves and restores."""
+    generator, limit = np.random.default_rng(0), 700
+    index = OffloadIndex(limit, 10, page)
+    pool, slots, kept = SlotPool(2, 1, index), dict[int, tuple[int, ...]](), dict[int, tuple[int, ...]]()
+
+    def taken() -> int:
+        return sum(10 * len(entry) if page is None else page.pages(len(entry)) * 64 for entry in kept.values())
+
+    running, seen = list[tuple[int, tuple[int, ...]]](), list[tuple[int, ...]]()
+    restored = most = 0
+    for _ in range(2000):
+        if running and (not pool.num_free or generator.random() < 0.5):
+            slot, prompt = running.pop(int(generator.integers(len(running))))
+            slots[slot] = prompt + tuple(generator.integers(0, 2, generator.integers(0, 20)).tolist())
+            pool.release(slot, rows(*slots[slot]))
+            continue
+        prompt = tuple(generator.integers(0, 2, generator.integers(2, 40)).tolist())
+        if seen and generator.random() < 0.7:  # begins as an earlier one
+            earlier = seen[int(generator.integers(len(seen)))]
+            prompt = earlier[: int(generator.integers(len(earlier) + 1))] + prompt
+        lease = pool.acquire(rows(*prompt))
+        content = slots.get(lease.slot, ())[: lease.reused]
+        if lease.offload is not None:
+            for ticket in lease.offload.dropped:
+                del kept[ticket]
+            kept[lease.offload.ticket] = slots[lease.slot]
+            assert lease.offload.length == len(slots[lease.slot])
+        assert taken() <= limit
+        if lease.copy_from is not None:
+            content = slots[lease.copy_from][: lease.reused]
+        if lease.restore is not None:
+            content, restored = kept[lease.restore.ticket][: lease.reused], restored + 1
+            for ticket in lease.restore.dropped:
+                del kept[ticket]
+        assert content == prompt[: lease.reused]
+        assert taken() == index.num_bytes
+        most = max(most, taken())
+        slots[lease.slot] = prompt[:-1]
+        pool.filled(lease.slot, rows(*prompt[:-1]))
+        running.append((lease.slot, prompt))
+        seen.append(prompt)
+    assert restored > 100 and most > 0.9 * limit

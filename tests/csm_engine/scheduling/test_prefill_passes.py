@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from csm_engine.kv.offload_index import OffloadIndex
+from csm_engine.kv.prefix import Prefix
 from csm_engine.kv.slot_pool import SlotPool
 from csm_engine.scheduling.buckets import MOST_PROMPTS
 from csm_engine.scheduling.prefill_budget import PrefillBudget
@@ -124,6 +126,22 @@ def test_a_prompt_waits_if_that_saves_it_16_rows_and_not_for_15(held: int) -> No
         policy.add(first)
         policy.add(second)
         assert admit_all(policy) == ([first] if saved == 16 else [first, second])
+
+
+@pytest.mark.parametrize("kept", [39, 24, 23])
+def test_a_prompt_does_not_wait_for_a_prefix_that_host_memory_has(kept: int) -> None:
+    """It restores that at once. kept: rows there, of 39 that a prompt in prefill will leave; 16 fewer are too few."""
+    index = OffloadIndex(1000, 1)
+    pool = SlotPool(32, offload_index=index)
+    policy = Scheduler(pool, max_waiting=99, prefill_chunk=256, pacing=no_limits())
+    first, second = sequence(60), sequence(60)
+    second.prompt.tokens[:39] = first.prompt.tokens[:39]
+    policy.add(first)
+    admit_all(policy)
+    index.keep(Prefix(first.prompt.rows()[:kept]))
+    policy.add(second)
+    assert admit_all(policy) == ([second] if kept > 23 else [])
+    assert second.restored == (kept if kept > 23 else 0)
 
 
 def test_the_next_prompt_waits_until_the_last_one_is_there_and_starts_from_it() -> None:

@@ -26,13 +26,17 @@ from tests.support.engine_stage import Stub, collect, generate_request, wait_unt
 from tests.support.tiny.csm import save_original
 
 
-async def test_eight_bits_tell_replicas_apart(settings: EngineSettings) -> None:
+async def test_what_numbers_are_rounded_to_tells_replicas_apart(settings: EngineSettings) -> None:
     """A stream must not go on at a replica that would make other codes of the same weights."""
     choices: list[dict[str, object]] = [
         {},
         {"quantization": "float8"},
         {"kv_cache_dtype": "float8"},
+        {"fused_products": True},  # round a norm's weights and a matrix's together
         {"dtype": "bfloat16"},
+        {"dtype": "bfloat16", "fused_products": True},
+        {"dtype": "bfloat16", "depth_kernel": True},
+        {"dtype": "bfloat16", "depth_kernel": True, "fused_products": True},
     ]
     choices.append({"dtype": "bfloat16", "quantization": "int8"})
     choices.append({"dtype": "bfloat16", "quantization": "int8", "depth_kernel": True})  # rounds rows, too
