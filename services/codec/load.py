@@ -40,7 +40,6 @@ class LoadedCodec:
     latency_samples: int
     bundle: Bundle
     resume_digest: str  # of all weights, and the mark's strength, that the audio of a clip depends on
-    checkpoint_digest: str  # of that and of the settings that the samples of a stream depend on
 
 
 def load_codec(settings: CodecSettings, on_keyring_reload: Callable[[bool], None] = lambda usable: None) -> LoadedCodec:
@@ -91,27 +90,12 @@ def load_codec(settings: CodecSettings, on_keyring_reload: Callable[[bool], None
     codec = Codec(decoder, embedder, keyring)
     _warm_up(codec, mimi.identity.codebook_count)
     digest = _resume_digest(mimi, bundle.path("silentcipher"), silentcipher.hparams.sdr_db)
-    return LoadedCodec(
-        codec,
-        mimi,
-        silentcipher,
-        keyring,
-        embedder.latency_samples,
-        bundle,
-        digest,
-        _checkpoint_digest(digest, settings, embedder.look_ahead),
-    )
+    return LoadedCodec(codec, mimi, silentcipher, keyring, embedder.latency_samples, bundle, digest)
 
 
 def _resume_digest(mimi: Mimi, silentcipher: Path, sdr_db: float) -> str:
     embedding = [weights_digest(silentcipher / name) for name in ("hparams.yaml", "enc_c.ckpt", "dec_c.ckpt")]
     return " ".join((mimi.identity.weights_digest, *embedding, f"{sdr_db:g} dB"))
-
-
-def _checkpoint_digest(resume_digest: str, settings: CodecSettings, look_ahead: LookAhead) -> str:
-    """The device is not in it: one of another kind continues a stream within rounding."""
-    schedule = f"{look_ahead.first}/{look_ahead.frames_per_growth}/{look_ahead.most}"
-    return " ".join((resume_digest, settings.dtype, settings.watermark_dtype, schedule))
 
 
 def _check_identity(bundle: Bundle, mimi: Mimi) -> None:

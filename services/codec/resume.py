@@ -1,6 +1,6 @@
 """The states of a clip between two streams, and of a stream at a checkpoint, as opaque bytes that the caller keeps.
 
-They hold a version, the numbers, and a digest over these, the codec's digest and the key's id. The digest detects
+They hold a version, the numbers, and a digest over these, the weights' digest and the key's id. The digest detects
 mistakes, such as bytes of another bundle or key. It is no signature: callers of this port are trusted with all audio
 anyway. The key's bytes are not in the digest, because a search would find five bytes.
 """
@@ -24,31 +24,31 @@ _DIGEST_BYTES = 16
 _LONGEST = 2**48  # samples, hops or frames: some 90 years
 
 
-def to_bytes(progress: ClipProgress, codec_digest: str, key_id: str) -> bytes:
-    """codec_digest: of decoder and embedder together"""
-    return _sealed(_VERSION + _progress_bytes(progress), "resume", codec_digest, key_id)
+def to_bytes(progress: ClipProgress, weights_digest: str, key_id: str) -> bytes:
+    """weights_digest: of decoder and embedder together"""
+    return _sealed(_VERSION + _progress_bytes(progress), "resume", weights_digest, key_id)
 
 
-def from_bytes(state: bytes, codec_digest: str, key_id: str) -> ClipProgress:
+def from_bytes(state: bytes, weights_digest: str, key_id: str) -> ClipProgress:
     """The start for no bytes. Raises StatusError: CODEC_MISMATCH for those of another codec, else RESUME_INVALID."""
     if not state:
         return START
-    return ClipProgress(*_NUMBERS.unpack(_opened(state, "resume", _NUMBERS, codec_digest, key_id)))
+    return ClipProgress(*_NUMBERS.unpack(_opened(state, "resume", _NUMBERS, weights_digest, key_id)))
 
 
-def point_to_bytes(point: MarkPoint, codec_digest: str, key_id: str) -> bytes:
-    """codec_digest: of decoder, embedder, and the settings that a stream's samples depend on"""
+def point_to_bytes(point: MarkPoint, weights_digest: str, key_id: str) -> bytes:
+    """weights_digest: as for `to_bytes`"""
     numbers = (point.num_samples, point.level_sum, point.level_frames, point.square_sum, point.audible_frames)
     body = _VERSION + _progress_bytes(point.before) + _POINT.pack(*numbers)
-    return _sealed(body, "checkpoint", codec_digest, key_id)
+    return _sealed(body, "checkpoint", weights_digest, key_id)
 
 
-def point_from_bytes(state: bytes, codec_digest: str, key_id: str) -> MarkPoint | None:
+def point_from_bytes(state: bytes, weights_digest: str, key_id: str) -> MarkPoint | None:
     """None for no bytes. Raises StatusError as `from_bytes` does."""
     if not state:
         return None
     layout = struct.Struct(_NUMBERS.format + _POINT.format.removeprefix("<"))
-    numbers = _opened(state, "checkpoint", layout, codec_digest, key_id)
+    numbers = _opened(state, "checkpoint", layout, weights_digest, key_id)
     before, own = ClipProgress(*_NUMBERS.unpack(numbers[: _NUMBERS.size])), _POINT.unpack(numbers[_NUMBERS.size :])
     num_samples, level_sum, level_frames, square_sum, audible_frames = own
     return MarkPoint(num_samples, level_sum, level_frames, square_sum, audible_frames, before)
@@ -58,11 +58,11 @@ def _progress_bytes(progress: ClipProgress) -> bytes:
     return _NUMBERS.pack(progress.position, progress.hops, progress.square_sum, progress.audible_frames)
 
 
-def _sealed(body: bytes, field: str, codec_digest: str, key_id: str) -> bytes:
-    return body + _digest(body, field, codec_digest, key_id)
+def _sealed(body: bytes, field: str, weights_digest: str, key_id: str) -> bytes:
+    return body + _digest(body, field, weights_digest, key_id)
 
 
-def _opened(state: bytes, field: str, layout: struct.Struct, codec_digest: str, key_id: str) -> bytes:
+def _opened(state: bytes, field: str, layout: struct.Struct, weights_digest: str, key_id: str) -> bytes:
     """The checked numbers as bytes. Raises StatusError as `from_bytes` does."""
     if len(state) > MOST_BYTES:
         raise _wrong(field, f"has {len(state)} bytes; at most {MOST_BYTES} are allowed.")
@@ -71,25 +71,24 @@ def _opened(state: bytes, field: str, layout: struct.Struct, codec_digest: str, 
     body, digest = state[:-_DIGEST_BYTES], state[-_DIGEST_BYTES:]
     if len(body) != 1 + layout.size:
         raise _wrong(field, f"has {len(state)} bytes; {1 + layout.size + _DIGEST_BYTES} are needed.")
-    if digest != _digest(body, field, codec_digest, key_id):
+    if digest != _digest(body, field, weights_digest, key_id):
         raise _of_another_codec(field, key_id)
     if not all(math.isfinite(number) and 0 <= number < _LONGEST for number in layout.unpack(body[1:])):
         raise _wrong(field, "holds numbers that no clip has.")
     return body[1:]
 
 
-def _digest(body: bytes, field: str, codec_digest: str, key_id: str) -> bytes:
-    bound = "\0".join((f"csm.codec.v1 {field}", codec_digest, key_id)).encode()
+def _digest(body: bytes, field: str, weights_digest: str, key_id: str) -> bytes:
+    bound = "\0".join((f"csm.codec.v1 {field}", weights_digest, key_id)).encode()
     return hashlib.sha256(bound + b"\0" + body).digest()[:_DIGEST_BYTES]
 
 
 def _of_another_codec(field: str, key_id: str) -> StatusError:
     """No wrong field: another codec takes it, so the caller shall look for that one."""
-    settings = " or of other settings (types, look-ahead)" if field == "checkpoint" else ""
     return StatusError(
         grpc.StatusCode.FAILED_PRECONDITION,
         "CODEC_MISMATCH",
-        f"config.{field} was made by a codec of another bundle (decoder, mark network or the mark's strength){settings}"
+        f"config.{field} was made by a codec of another bundle (decoder, mark network or the mark's strength)"
         f" or with another watermark key than '{key_id}', or it was changed. Send it to a codec of the bundle that"
         " began this audio, or begin the audio anew without it.",
     )

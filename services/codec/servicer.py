@@ -58,7 +58,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
         config = await self._read_config(requests)
         key_id = named_key(self._loaded.keyring, config.watermark_key_id).id
         before = resume.from_bytes(config.resume, self._loaded.resume_digest, key_id)
-        point = resume.point_from_bytes(config.checkpoint, self._loaded.checkpoint_digest, key_id)
+        point = resume.point_from_bytes(config.checkpoint, self._loaded.resume_digest, key_id)
         native_hz = self._identity.sample_rate_hertz
         if config.sample_rate_hertz in (0, native_hz):
             checkpoint_frames = config.checkpoint_frame_count
@@ -251,7 +251,7 @@ class CodecServicer(codec_pb2_grpc.CodecServiceServicer):
 
     def _checkpoint(self, checkpoint: Checkpoint, key_id: str) -> codec_pb2.StreamDecodeCheckpoint:
         return codec_pb2.StreamDecodeCheckpoint(
-            state=resume.point_to_bytes(checkpoint.point, self._loaded.checkpoint_digest, key_id),
+            state=resume.point_to_bytes(checkpoint.point, self._loaded.resume_digest, key_id),
             first_frame_index=checkpoint.start.first_frame,
             sample_offset=checkpoint.start.first_sample,
         )

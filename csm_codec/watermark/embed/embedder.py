@@ -71,6 +71,7 @@ class Embedder:
         """
         self._silentcipher = silentcipher
         self._sample_rate_hz = sample_rate_hz
+        self._look_ahead = look_ahead
         # Of silence that a stream's clip begins with, at the networks' rate.
         self.lead_samples = self._lead_samples(first_samples) if first_samples else 0
         self._lanes: list[Lane]
@@ -84,7 +85,6 @@ class Embedder:
                 SpectralEmbedder(silentcipher, lane_width, dtype, constant_shape=constant_shape)
                 for _ in range(num_slots // lane_width)
             ]
-        self.look_ahead = look_ahead.within(self._lanes[0].lag)
         self._streams: dict[int, MarkedStream] = {}
 
     @property
@@ -96,7 +96,7 @@ class Embedder:
     def latency_samples(self) -> int:
         """How far the output may lag, at most."""
         hparams = self._silentcipher.hparams
-        hops = self.look_ahead.most + 2
+        hops = min(self._lanes[0].lag, self._look_ahead.most) + 2
         network_hz, hop = hparams.sample_rate_hz, hparams.hop
         there = BlockResampler(self._sample_rate_hz, network_hz).lag_samples / self._sample_rate_hz
         back = BlockResampler(network_hz, self._sample_rate_hz).lag_samples / network_hz
@@ -119,7 +119,7 @@ class Embedder:
         grid = (
             Grid(0, self.lead_samples) if before == START else grid_at(before.position, hparams.hop, self.lead_samples)
         )
-        stream = MarkedStream(hparams, self._sample_rate_hz, symbols, level, self.look_ahead, lag, grid, before, point)
+        stream = MarkedStream(hparams, self._sample_rate_hz, symbols, level, self._look_ahead, lag, grid, before, point)
         self._streams[slot] = stream
         return stream
 

@@ -25,12 +25,6 @@ class LookAhead:
         """The look-ahead once that frame has come in; it never falls, and grows by at most one per frame."""
         return min(self.most, self.first + frame // self.frames_per_growth)
 
-    def within(self, lag: int) -> LookAhead:
-        """The same schedule for networks that look `lag` frames ahead. Schedules that mark alike are equal then."""
-        most = min(self.most, lag)
-        grows = self.first < most
-        return LookAhead(self.first if grows else most, self.frames_per_growth if grows else 1, most)
-
 
 _ALL = 2**31
 FULL = LookAhead(first=_ALL, frames_per_growth=1, most=_ALL)

@@ -66,10 +66,9 @@ class MarkedStream:
         before: ClipProgress = START,
         point: MarkPoint | None = None,
     ) -> None:
-        """symbols: from the clip's first frame on. lag: the networks' own look-ahead, in frames, which `look_ahead` is
-        within. before: the clip's progress in earlier streams; grid and level continue the same progress. point: of an
-        earlier stream with the same audio, which this one continues. Raises WrongPointError for a point at which no
-        stream can be continued.
+        """symbols: from the clip's first frame on. lag: the networks' own look-ahead, in frames. before: the clip's
+        progress in earlier streams; grid and level continue the same progress. point: of an earlier stream with the
+        same audio, which this one continues. Raises WrongPointError for a point at which no stream can be continued.
         """
         self._to_network = BlockResampler(sample_rate_hz, hparams.sample_rate_hz)
         self._from_network = BlockResampler(hparams.sample_rate_hz, sample_rate_hz)
@@ -162,7 +161,7 @@ class MarkedStream:
             window = self._framer.take()
             has_audio = (start + frame + 1) * self._hop > self._grid.lead
             observe = self._observe if has_audio else self._observe_nothing
-            look_ahead = self._look_ahead.at(start + frame)
+            look_ahead = min(self._lag, self._look_ahead.at(start + frame))
         elif frame < num_frames + self._lag:
             window, observe = self._silence, self._observe_nothing  # the steps that push the last marks out
         else:

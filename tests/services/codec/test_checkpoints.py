@@ -110,39 +110,3 @@ async def test_a_codec_with_another_mark_says_so_though_its_identity_is_the_same
         status = await refusal(run(other, random_codes(12), checkpoint=state))
     assert (status.code, status.reason) == (Code.FAILED_PRECONDITION, "CODEC_MISMATCH")
     assert "config.checkpoint" in status.message and "mark network" in status.message
-
-
-OTHER_SAMPLES: list[dict[str, Any]] = [
-    {"dtype": "bfloat16"},
-    {"watermark_dtype": "bfloat16"},
-    {"watermark_first_look_ahead": 1},
-    {"watermark_look_ahead_growth": 5},
-    {"watermark_most_look_ahead": 1},
-]
-SAME_SAMPLES = {"watermark_most_look_ahead": 900, "slots": 3, "lane_width": 2, "constant_shape": True}
-
-
-async def test_a_checkpoint_is_taken_where_the_settings_give_the_same_samples(
-    settings: CodecSettings, stub: Any
-) -> None:
-    codes = random_codes(FRAMES)
-    whole, checkpoints, _ = await run(stub, codes)
-    async with running_codec(settings, **SAME_SAMPLES) as (_, other):
-        assert (await run(other, codes))[0] == whole
-        rest, _, _ = await run(other, codes, checkpoint=checkpoints[-1].state)
-        assert rest == whole[2 * checkpoints[-1].sample_offset :]
-
-
-@pytest.mark.parametrize("change", OTHER_SAMPLES, ids=str)
-async def test_a_checkpoint_is_refused_where_the_settings_give_other_samples(
-    settings: CodecSettings, stub: Any, change: dict[str, Any]
-) -> None:
-    """A clip goes on there, for its next stream is one of its own."""
-    codes = random_codes(FRAMES)
-    whole, checkpoints, complete = await run(stub, codes)
-    async with running_codec(settings, **change) as (_, other):
-        samples, _, _ = await run(other, codes, resume=complete.resume)
-        assert samples != (await run(stub, codes, resume=complete.resume))[0]
-        status = await refusal(run(other, codes, checkpoint=checkpoints[-1].state))
-    assert (status.code, status.reason) == (Code.FAILED_PRECONDITION, "CODEC_MISMATCH")
-    assert "of other settings (types, look-ahead)" in status.message

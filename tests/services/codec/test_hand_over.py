@@ -87,9 +87,7 @@ def checkpoint(first_frame: int) -> Checkpoint:
 
 def servicer_of(async_codec: Any = None) -> CodecServicer:
     identity = SimpleNamespace(sample_rate_hertz=NATIVE_HZ)
-    loaded: Any = SimpleNamespace(
-        mimi=SimpleNamespace(identity=identity), resume_digest="weights", checkpoint_digest="weights and settings"
-    )
+    loaded: Any = SimpleNamespace(mimi=SimpleNamespace(identity=identity), resume_digest="weights")
     nothing: Any = None
     return CodecServicer(loaded, async_codec, nothing, nothing, max_recording_seconds=1, require_full_watermark=False)
 
