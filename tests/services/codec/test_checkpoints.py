@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from csm.codec.v1 import codec_pb2
 
@@ -110,3 +111,26 @@ async def test_a_codec_with_another_mark_says_so_though_its_identity_is_the_same
         status = await refusal(run(other, random_codes(12), checkpoint=state))
     assert (status.code, status.reason) == (Code.FAILED_PRECONDITION, "CODEC_MISMATCH")
     assert "config.checkpoint" in status.message and "mark network" in status.message
+
+
+OTHER_SETTINGS: list[dict[str, Any]] = [
+    {"dtype": "bfloat16"},
+    {"watermark_dtype": "bfloat16"},
+    {"watermark_first_look_ahead": 1},
+    {"watermark_most_look_ahead": 1},
+]
+
+
+@pytest.mark.parametrize("change", OTHER_SETTINGS, ids=str)
+async def test_a_codec_of_other_types_or_look_ahead_goes_on_with_nearly_the_same_samples(
+    settings: CodecSettings, stub: Any, change: dict[str, Any]
+) -> None:
+    """A refusal would end a stream that nobody can tell apart, as in a rollout that changes them."""
+    codes = random_codes(FRAMES)
+    whole, checkpoints, _ = await run(stub, codes)
+    first = checkpoints[0]
+    async with running_codec(settings, **change) as (_, other):
+        rest, _, _ = await run(other, codes, checkpoint=first.state)
+    ours, expected = (np.frombuffer(data, np.int16).astype(float) for data in (rest, whole[2 * first.sample_offset :]))
+    decibels = 10 * np.log10(np.mean((ours - expected) ** 2) / np.mean(expected**2))
+    assert rest != whole[2 * first.sample_offset :] and decibels < -30
