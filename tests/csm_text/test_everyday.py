@@ -16,7 +16,7 @@ from csm_text.normalization.everyday.layout import FULL
 from csm_text.normalization.everyday.table import RULES_2
 from csm_text.normalization.normalize import Normalizer
 
-TABLES = [Path(__file__).with_name(f"{name}.tsv") for name in ("normalization", "everyday", "answers")]
+TABLES = [Path(__file__).with_name(f"{name}.tsv") for name in ("normalization", "everyday", "answers", "pasted")]
 WRITTEN = [line.split("\t")[0] for table in TABLES for line in table.read_text(encoding="utf-8").splitlines()]
 WORDS = sorted({word for text in WRITTEN for word in text.split(" ")})
 FRONT_END = load("english-phonemes-2")

@@ -26,13 +26,14 @@ _AFTER_NUMERAL = "chapter|part|act|scene|section|volume|book|title|article|appen
 WORD = rf"(?<![A-Za-z0-9'&/.])(?P<capitalword>{'|'.join(_WORDS.split())})(?![A-Za-z0-9'&]|/[A-Z]|\.[A-Z])"
 LETTERS = rf"(?<![A-Za-z0-9'&/.])(?P<shouted>{_LETTERS})(?![A-Za-z0-9'&/])"
 LETTER_A = r"(?<![A-Za-z0-9'.])A(?P<lettera>)(?=[-/&–][A-Za-z])"
-ARTICLE = r"(?<![A-Za-z0-9'.])[Aa](?P<article>)(?=\s\.[A-Za-z])"
+ARTICLE = r"(?<![A-Za-z0-9'.])[Aa](?P<article>)(?=\s\.[A-Za-z0-9])"
 GRADE = r"(?<![A-Za-z0-9'.-])(?P<grade>[A-DF]|AB|O)(?P<gradesign>[-+])(?=[\s.,;:!?)]|$)(?!\s(?:and|or)\s\S+-)"
 LETTER_RANGE = r"(?<![A-Za-z0-9'.-])(?P<letterfrom>[A-Z])\s?[-–]\s?Z(?![A-Za-z0-9'.-])"
 LONG_NUMERAL = (
     rf"\b(?P<longword>(?i:{_AFTER_NUMERAL}))\s(?P<longnumeral>[XL]{{0,4}}L[XVI]{{0,7}}|C[XVIL]{{0,8}}|[XVI]{{5,9}}"
     r"|[ivx]{2,7}|[vx])(?![A-Za-z0-9'])"
 )
+PAIR = r"(?<![A-Za-z0-9&])(?P<pair>[A-Z]{1,3}&[A-Z]{1,3})(?P<pairmany>'?s)?(?![A-Za-z&])"
 REIGN = r"\b(?P<reign>{})\s(?P<reignth>[IVX]{{2,6}})'s(?![A-Za-z])"
 CENTURY = r"(?<![A-Za-z0-9'])(?P<centuryth>[IVX]{2,5})\s(?=[Cc]entur)"
 
@@ -91,6 +92,14 @@ def _letter_range(reading: Reading, found: Groups) -> None:
     reading.say("to Z")
 
 
+def _pair(reading: Reading, found: Groups) -> None:
+    """ "Q&A", "M&Ms", and "S&P" of "S&P500"."""
+    first, _, last = (found["pair"] or "").partition("&")
+    reading.spell(first)
+    reading.say("and")
+    reading.spell(last, "'s" if found["pairmany"] else "")
+
+
 RULES: tuple[tuple[str, str, Reader], ...] = (
     ("capital_word", WORD, lambda reading, found: reading.out.append((found["capitalword"] or "").lower())),
     ("shouted", LETTERS, _letters),
@@ -102,3 +111,4 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("reign", REIGN, _reign),
     ("century_th", CENTURY, said(lambda found: _ordinal(found["centuryth"]))),
 )
+REPLACED: dict[str, tuple[str, Reader]] = {"pair": (PAIR, _pair)}

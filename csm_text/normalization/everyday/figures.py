@@ -12,6 +12,7 @@ from csm_text.normalization.rules import Reader, said
 
 _ELEMENTS = "H|C|N|O|S|P|K|F|I|Na|Cl|Ca|Fe|Mg|Al|Si|Cu|Zn|Br|Li|Ag|Pb|Hg|Mn|Cr|Ni|Ti"
 _FORMULA = re.compile(rf"(?:(?:{_ELEMENTS})\d{{0,2}}){{2,9}}|(?:{_ELEMENTS})\d{{1,2}}")
+_MODEL = re.compile(r"([A-Z]{1,2})([1-9]\d0)(s|[a-z]{0,3}|[A-Z]?)")
 _CODE_WORDS = (  # before digits that are said one by one
     "code ",
     "code is ",
@@ -49,16 +50,44 @@ HEX = (
 )
 HEX_NUMBER = r"(?<!\w)0x(?P<hexnumber>[0-9A-Fa-f]{2,16})(?!\w)"
 SHORT_CODE = r"(?<=\sto )(?P<shortcode>\d{5,6})(?![\w%]|[.,]\d)"
-SERIAL = r"(?<=[A-Z][A-Z]-)(?P<serial>\d{5,9})(?!\w|[.,-]\d)"
+SERIAL = r"(?<=[A-Z]-)(?P<serial>\d{5,9})(?!\w|[.,-]\d)"
 EXTENSION = r"(?=[xX])(?<=\d{4}\s)[xX](?P<phoneextension>)(?=\d{1,5}(?!\w))"
+NUMBER_TAG = r"(?<![A-Za-z0-9#&])#(?P<numbertag>\d{1,4})(?=[A-Z][a-z])"
 ORDER = r"(?<![A-Za-z0-9#&])#(?P<ordernumber>)(?=[A-Z]{1,5}-?\d)"
 FISCAL = r"(?<![A-Za-z0-9])(?P<fiscal>[FC]Y)(?P<fiscalyear>(?:19|20)\d\d)(?![A-Za-z0-9])"
 MODEL = (
-    r"(?<![A-Za-z0-9])(?P<model>[A-Z]{2,4})\s(?P<modelnumber>[2-9]\d[1-9]\d)(?![\d,%°]|\.\d|\s(?:people|users|units))"
+    r"(?<![A-Za-z0-9])(?P<model>[A-Z]{2,4}|rtx|gtx)\s(?P<modelnumber>[2-9]\d[1-9]\d)(?P<modelmany>s(?![\w']))?"
+    r"(?![\w,%°]|\.\d|\s(?:people|users|units))"
 )
-DOTTED = r"(?<![\w.,])(?P<dotprefix>[vV]?)(?P<dotted>\d{1,3}(?:\.\d{1,6}){2,4})(?![\w])(?!\.\d)"
+STANDARD = r"(?<![\w.,$€£])802\.(?P<standard>1|3|11|15|16)(?P<amendment>[A-Za-z]{0,2})(?![\w%]|[.,]\d)"
+AIRCRAFT = (
+    r"(?<![\w.,$€£+-])7(?P<aircraft>[0-8])7(?:-(?P<aircraftkind>\d{1,3})(?![\d-])|(?P<aircraftmany>s)(?!\w)|(?=\sMAX\b)"
+    r"|(?<=Boeing \d\d\d)(?!\d|[.,]\d))"
+)
+POINT_MODEL = (
+    r"(?<![A-Za-z0-9.@/-])(?P<pointletters>[A-Za-z]{1,20})(?P<pointwhole>\d{1,3})\.(?P<pointrest>\d{1,3})(?![\w@]|\.\w)"
+)
+LETTER_POINT = r"(?<![A-Za-z0-9'.-])(?P<letterpoint>[A-MOQ-Z])(?P<letterrest>(?:\.\d{1,3}){1,4})(?![\w-]|\.\w)"
+SERIES = r"(?<=[A-Z]-)(?<![A-Za-z][A-Z]-)(?P<series>[1-9]\d0|\d{2,3}(?=s))(?P<seriesmany>s?)(?![\w-]|[.,]\d)"
+# A number of three digits with a zero between, as doors and errors have it: "room 204" is "two oh four".
+_DOORS = (
+    "room |Room |rm |Rm |suite |Suite |Ste |apartment |Apartment |apt |Apt |flight |Flight |Route |route |Highway |Hwy "
+    "|gate |Gate |rror |RROR |HTTP |status |Status |code |Code |error: |returned |returns "
+)
+_oh = r"(?![\w%]|[.,:-]\d)"
+DOOR = (
+    rf"(?:{'|'.join(f'(?<={words})' for words in _DOORS.split('|'))})"
+    rf"(?P<door>[1-9])0(?P<doorlast>[1-9])(?P<doorletter>[A-Z]?){_oh}"
+)
+STATUS = (
+    r"(?:(?<=urns a )|(?<=turn a )|(?<=got a )|(?<=get a )|(?<=with a )"
+    r"|(?<![\w.,$])(?=\S{3}\s(?:page|error|response|status|redirect|Not\sFound|Bad)\b))"
+    rf"(?P<status>[345])0(?P<statuslast>[1-9]){_oh}"
+)
+AREA_CODE = r"(?:(?<=area code )|(?<=Area code )|(?<=chmod ))(?P<areacode>\d{3})(?!\d)"
 PHONE = (
     addresses.PHONE.replace(r"(?![\d.,:])", r"(?!\d|[.,:]\d)")
+    .replace(r"\(\d{3}\)[ -]?\d{3}[ .-]\d{4}", r"\(\d{3}\)[ -]?\d{3}[ .-]?\d{4}")
     .replace(r"(?P<phone>\+", r"(?P<phone>\+(?=(?:[ .()-]{0,2}\d){7,15}(?![\d%]))")
     .replace(
         r"0\d{1,4}[ /-]\d{3,8}(?:[ -]\d{2,6}){0,2}", r"(?:0\d{1,4}[ /-]|\(0\d{1,4}\)\s?)\d{3,8}(?:[ -]\d{2,6}){0,2}"
@@ -105,13 +134,52 @@ def _extension(reading: Reading, found: Groups) -> None:
 def _model(reading: Reading, found: Groups) -> None:
     reading.word(found["model"] or "")
     digits = found["modelnumber"] or "0000"
-    reading.say(f"{numbers.cardinal(digits[:2])} {numbers.two_digits(digits[2:])}")
+    words = f"{numbers.cardinal(digits[:2])} {numbers.two_digits(digits[2:])}"
+    reading.say(numbers.plural(words) if found["modelmany"] else words)
 
 
-def _dotted(reading: Reading, found: Groups) -> None:
-    """A version; "version" is said once in "Version v2.3.1"."""
-    again = re.search(r"[Vv]ersion\s$", reading.before(8))
-    reading.say(addresses.dotted({"dotted": found["dotted"], "dotprefix": None if again else found["dotprefix"]}))
+def _standard(reading: Reading, found: Groups) -> None:
+    """ "802.11ac" of wireless networks."""
+    reading.say(f"eight oh two dot {numbers.cardinal(found['standard'] or '0')}")
+    if found["amendment"]:
+        reading.spell(found["amendment"])
+
+
+def _aircraft(found: Groups) -> str:
+    """ "737-800" is "seven thirty seven eight hundred"."""
+    words = f"seven {numbers.two_digits((found['aircraft'] or '0') + '7')}"
+    if found["aircraftmany"]:
+        return numbers.plural(words)
+    return f"{words} {numbers.cardinal(found['aircraftkind'])}" if found["aircraftkind"] else words
+
+
+def _point_model(reading: Reading, found: Groups) -> None:
+    """ "PM2.5", "Qwen2.5"."""
+    reading.letters(found["pointletters"] or "")
+    whole, rest = found["pointwhole"] or "0", found["pointrest"] or "0"
+    reading.say(
+        f"{numbers.cardinal(whole)} point {numbers.two_digits(rest) if len(rest) == 2 else numbers.cardinal(rest)}"
+    )
+
+
+def _letter_point(reading: Reading, found: Groups) -> None:
+    reading.spell(found["letterpoint"] or "")
+    for number in (found["letterrest"] or ".0")[1:].split("."):
+        reading.say(f"point {numbers.cardinal(number)}")
+
+
+def _series(found: Groups) -> str:
+    """ "F-150s" are "F one fifties"."""
+    words = _in_pairs(found["series"] or "0")
+    return numbers.plural(words) if found["seriesmany"] else words
+
+
+def _oh_between(first: str, last: str) -> Callable[[Groups], str]:
+    return lambda found: f"{numbers.cardinal(found[first] or '0')} oh {numbers.cardinal(found[last] or '0')}"
+
+
+def _door(found: Groups) -> str:
+    return f"{_oh_between('door', 'doorlast')(found)} {found['doorletter'] or ''}"
 
 
 def _dotted_date(reading: Reading, found: Groups) -> None:
@@ -158,6 +226,10 @@ def _mixed(reading: Reading, found: Groups) -> None:
     """Letters and figures; the letters of a formula are spelled: "H2SO4"."""
     mixed = found["mixed"] or ""
     formula = _FORMULA.fullmatch(mixed) is not None
+    model = _MODEL.fullmatch(mixed)
+    if model and not formula:
+        _short_model(reading, *model.groups())
+        return
     for part in re.findall(r"[A-Za-z]+|\d+", mixed):
         if part[0].isdigit():
             reading.say(numbers.cardinal(part) if len(part) <= 2 else numbers.by_digit(part))
@@ -167,15 +239,40 @@ def _mixed(reading: Reading, found: Groups) -> None:
             reading.letters(part)
 
 
+def _in_pairs(digits: str) -> str:
+    """Up to three digits as in a name: "one fifty", "one hundred"."""
+    if len(digits) < 3 or digits.endswith("00"):
+        return numbers.cardinal(digits)
+    return f"{numbers.cardinal(digits[0])} {numbers.two_digits(digits[1:])}"
+
+
+def _short_model(reading: Reading, letters: str, digits: str, rest: str) -> None:
+    """ "H100s" are "H one hundreds", an "A320" is an "A three twenty"; "BA249" is a flight."""
+    reading.letters(letters)
+    words = _in_pairs(digits)
+    reading.say(numbers.plural(words) if rest == "s" else words)
+    if rest not in ("", "s"):
+        reading.letters(rest)
+
+
 def _fiscal(found: Groups) -> str:
     return f"{' '.join(found['fiscal'] or '')} {numbers.year(found['fiscalyear'] or '')}"
 
 
 RULES: tuple[tuple[str, str, Reader], ...] = (
     ("hex", HEX, _hex),
+    ("standard", STANDARD, _standard),
+    ("aircraft", AIRCRAFT, said(_aircraft)),
+    ("point_model", POINT_MODEL, _point_model),
+    ("letter_point", LETTER_POINT, _letter_point),
+    ("series", SERIES, said(_series)),
+    ("door", DOOR, said(_door)),
+    ("status", STATUS, said(_oh_between("status", "statuslast"))),
+    ("area_code", AREA_CODE, said(lambda found: numbers.by_digit(found["areacode"] or ""))),
     ("groups", SPELLED_NUMBER, said(_groups)),
     ("code", CODE, said(lambda found: numbers.by_digit(found["codedigits"] or ""))),
     ("order_number", ORDER, said(lambda found: "number")),
+    ("number_tag", NUMBER_TAG, said(lambda found: f"hashtag {numbers.cardinal(found['numbertag'] or '0')}")),
     ("fiscal", FISCAL, said(_fiscal)),
     ("model", MODEL, _model),
     ("hex_number", HEX_NUMBER, said(_hex_number)),
@@ -184,7 +281,6 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("phone_extension", EXTENSION, _extension),
 )
 REPLACED: dict[str, tuple[str, Reader]] = {
-    "dotted": (DOTTED, _dotted),
     "slash_date": (dates.SLASH_DATE, _dotted_date),
     "iso_date": (dates.ISO_DATE, _date(dates.iso_date)),
     "month_day": (dates.MONTH_DAY, _date(dates.month_day)),

@@ -46,13 +46,14 @@ STATE = (
 )
 ZIP = r"(?<=[A-Z]{2}\s)(?P<zip>\d{5})(?:-(?P<zipmore>\d{4}))?(?![\d,-])"
 SAINT = r"(?<![A-Za-z0-9'])(?P<saint>St|Dr(?!\.))(?P<saintstop>\.?)\s(?=[A-Z][a-z])"
+BEARING = r"(?:(?<=°)|(?<=°\s))(?P<bearing>[NSEW])(?![A-Za-z0-9'])"
 DIRECTION = (
     r"(?:(?<=\d\s)|(?<=\b[Oo]n\s)|(?<=\bonto\s)|(?<=\b[Aa]t\s)|(?<=\bto\s)|^)(?P<compass>[NSEW])\.?\s"
     r"(?=[A-Z0-9][A-Za-z0-9]{1,15}\s(?:St|Ave|Rd|Blvd|Dr|Ln|Way)\b)"
 )
 WAY = r"(?=[CPTFDS])(?<=[a-z]\s)(?P<roadkind>Ct|Pl|Ter|Cir|Pkwy|Fwy|Dr|Sq)(?P<roadstop>\.?)(?![A-Za-z0-9'])"
 ROAD = (
-    r"(?<![A-Za-z0-9])(?P<road>I-|US-|US |Hwy |Route )(?P<roadnumber>\d{1,3})\s"
+    r"(?<![A-Za-z0-9])(?P<road>I-|US-|US |Hwy |Route )(?P<roadnumber>\d{1,3})\s?"
     r"(?P<roadway>[NSEW])(?![A-Za-z0-9'-]|\.[A-Za-z])"
 )
 THE_SUN = r"(?<=[Tt]he\s)Sun(?P<thesun>)(?=\.)"
@@ -63,6 +64,20 @@ DAY = (
     rf"|(?=[MTWFS])(?:{_days_before})(?P<secondday>{_days})(?![A-Za-z0-9'])"
     rf"|(?<![A-Za-z0-9'])(?P<firstday>{_days})(?=\s(?:to|through|thru|and)\s(?:{_days})(?![A-Za-z]))"
     r"|(?<![A-Za-z0-9'])(?P<daybefore>Mon|Tue|Wed|Sat|Sun)(?=\s(?:morning|afternoon|evening|night|at)\b|,\s[A-Z][a-z]{2,8}\.?\s\d)"
+)
+DAY_DATE = (
+    rf"(?<![A-Za-z0-9'])(?P<dateday>{_whole_days}|{_days})\.?,?\s"
+    r"(?P<datemonth>0?[1-9]|1[0-2])/(?P<datenumber>0?[1-9]|[12]\d|3[01])(?![\w/]|\.\d)"
+)
+TIMED_DATE = (
+    r"(?<![\w/.,-])(?:(?<=eadline: )|(?<=[Dd]ue: )|(?<=[Dd]ate: )|(?<=[Ww]hen: )|(?=\S{3,5},?\s(?:at|@)\s\d|\S{3,5},?"
+    r"\s\d{1,2}(?::\d\d)?\s?[aApP]\.?[mM]))(?P<timedmonth>0?[1-9]|1[0-2])/(?P<timedday>0?[1-9]|[12]\d|3[01])(?![\w/]|\.\d)"
+)
+_no_part = r"(?:7|9|11|1[34579]|18|2\d|3[01])(?!\d)"  # days that are no lower number of a fraction
+DATES_JOINED = (
+    rf"(?<![\w/.,-])(?=\d\d?/{_no_part}|\d\d?/\d\d?\s?[-–]\s?\d\d?/{_no_part})"
+    r"(?P<monthone>0?[1-9]|1[0-2])/(?P<dayone>0?[1-9]|[12]\d|3[01])\s?[-–]\s?"
+    r"(?P<monthtwo>0?[1-9]|1[0-2])/(?P<daytwo>0?[1-9]|[12]\d|3[01])(?![\w/\"]|\.\d)"
 )
 DAYS_JOINED = rf"(?<![A-Za-z0-9'])(?P<wholeday>{_whole_days})\s?[-–]\s?(?=(?:{_whole_days})(?![A-Za-z]))"
 MONTH = (
@@ -161,6 +176,20 @@ def _figure_date(found: Groups) -> str:
     return dates.iso_date({"imonth": month, "iday": day, "iyear": year})
 
 
+def _month_and_day(month: str | None, day: str | None) -> str:
+    return dates.iso_date({"imonth": month, "iday": day, "iyear": None}).strip()
+
+
+def _day_date(found: Groups) -> str:
+    day = found["dateday"] or ""
+    return f"{DAYS.get(day, day)}, {_month_and_day(found['datemonth'], found['datenumber'])}"
+
+
+def _dates_joined(found: Groups) -> str:
+    first, last = (_month_and_day(found[f"month{which}"], found[f"day{which}"]) for which in ("one", "two"))
+    return f"{first} to {last}"
+
+
 RULES: tuple[tuple[str, str, Reader], ...] = (
     ("state", STATE, _state),
     ("zip", ZIP, _zip),
@@ -171,6 +200,10 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("the_sun", THE_SUN, said(lambda found: "sun")),
     ("direction", DIRECTION, said(lambda found: _COMPASS[found["compass"] or ""])),
     ("saint", SAINT, _saint),
+    ("bearing", BEARING, said(lambda found: _COMPASS[found["bearing"] or ""])),
+    ("day_date", DAY_DATE, said(_day_date)),
+    ("timed_date", TIMED_DATE, said(lambda found: _month_and_day(found["timedmonth"], found["timedday"]))),
+    ("dates_joined", DATES_JOINED, said(_dates_joined)),
     ("days_joined", DAYS_JOINED, said(lambda found: f"{found['wholeday']} to")),
     ("day", DAY, said(_day)),
     ("month", MONTH, _month),

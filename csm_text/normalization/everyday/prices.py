@@ -11,7 +11,13 @@ from csm_text.normalization.reading import Reading
 from csm_text.normalization.rules import Reader, said
 
 _REGIONS = {"C": "Canadian", "CA": "Canadian", "A": "Australian", "AU": "Australian", "NZ": "New Zealand"}
-_REGIONS |= {"HK": "Hong Kong", "S": "Singapore"}
+_REGIONS |= {"HK": "Hong Kong", "S": "Singapore", "NT": "New Taiwan", "TW": "Taiwan", "J": "Jamaican", "TT": "Trinidad"}
+_OTHERS = {  # of another dollar's sign: one, many, hundredths
+    "R": ("real", "reais", "centavos"),
+    "MX": ("Mexican peso", "Mexican pesos", "centavos"),
+    "AR": ("Argentine peso", "Argentine pesos", "centavos"),
+    "CL": ("Chilean peso", "Chilean pesos", "centavos"),
+}
 _CODES = {  # one, many
     "USD": ("U S dollar", "U S dollars"),
     "CAD": ("Canadian dollar", "Canadian dollars"),
@@ -37,6 +43,22 @@ _CODES = {  # one, many
     "BRL": ("real", "reais"),
     "ZAR": ("rand", "rand"),
     "BTC": ("bitcoin", "bitcoin"),
+    "CZK": ("Czech koruna", "Czech koruny"),
+    "HUF": ("Hungarian forint", "Hungarian forint"),
+    "TRY": ("Turkish lira", "Turkish lira"),
+    "THB": ("Thai baht", "Thai baht"),
+    "IDR": ("Indonesian rupiah", "Indonesian rupiah"),
+    "MYR": ("Malaysian ringgit", "Malaysian ringgit"),
+    "TWD": ("New Taiwan dollar", "New Taiwan dollars"),
+    "VND": ("Vietnamese dong", "Vietnamese dong"),
+    "AED": ("dirham", "dirhams"),
+    "SAR": ("Saudi riyal", "Saudi riyals"),
+    "ILS": ("shekel", "shekels"),
+    "NGN": ("naira", "naira"),
+    "UAH": ("hryvnia", "hryvnia"),
+    "RUB": ("ruble", "rubles"),
+    "kr": ("krone", "kroner"),
+    "kr.": ("krone", "kroner"),
 }
 _SIGNS = {
     "₩": "won",
@@ -47,16 +69,26 @@ _SIGNS = {
     "₱": "pesos",
     "₴": "hryvnia",
     "₿": "bitcoin",
+    "฿": "baht",
+    "₦": "naira",
+    "₡": "colones",
+    "₵": "cedis",
+    "৳": "taka",
+    "₲": "guaranies",
+    "₸": "tenge",
+    "₾": "lari",
 }
 _LINES = "480|720|1080|1440|2160"
 _AFTER = [
-    code for code in _CODES if code not in ("USD", "EUR", "GBP", "CHF", "JPY", "Rs.", "Rs")
+    code for code in _CODES if code not in ("USD", "EUR", "GBP", "CHF", "JPY", "Rs.", "Rs", "kr.")
 ]  # others in amounts.py
 _codes = "|".join(re.escape(code) for code in _CODES)
 _scales = r"(?:\s?(?P<{}>k|K|m|M|mn|bn|B|million|billion)(?![A-Za-z]))?"
 _N = amounts.NUMBER
 
-MONEY = amounts.MONEY.replace("(?:US|A|C)?", r"(?P<mregion>US|CA?|AU?|NZ|HK|S)?")
+MONEY = amounts.MONEY.replace("(?:US|A|C)?", rf"(?P<mregion>US|{'|'.join([*_REGIONS, *_OTHERS])})?").replace(
+    r"(?:\s?(?P<mscale1>", r"(?:(?:\s?|-(?=[a-z]{4}))(?P<mscale1>"
+)
 CODE_BEFORE = (
     rf"(?<![A-Za-z0-9])(?P<codebefore>{_codes})\s?(?P<codewhole>{_N})(?:\.(?P<codepart>\d{{1,2}}))?(?![\d])"
     + _scales.format("codescale")
@@ -74,20 +106,29 @@ _sign = re.compile(rf"([{''.join(_SIGNS)}])\s?(\d[\d,.]{{0,20}}(?<=\d)(?:\s?(?:m
 _INDIAN = re.compile(r"(?:₹|Rs\.?|INR)\s?\d{1,2}(?:,\d\d){1,4},\d{3}(?![\d,])")
 # "€1.000,50" and "3,5 kg": full stops between thousands and a comma before the part.
 _CONTINENTAL = re.compile(
-    r"(?<=€)\s?\d{1,3}(?:\.\d{3}){0,3},\d\d(?!\d)|(?<![\w.,])\d{1,3}(?:\.\d{3}){0,3},\d\d(?=\s?€)"
+    r"(?<=[€$])\s?\d{1,3}(?:\.\d{3}){0,3},\d\d(?!\d|,\d)|(?<![\w.,])\d{1,3}(?:\.\d{3}){0,3},\d\d(?=\s?€)"
     r"|(?<![\w.,])\d{1,3},\d{1,2}(?=\s?(?:kg|g|km|cm|mm|m|l|L|ml|°C|%)(?![A-Za-z]))"
 )
 _SWAPPED = str.maketrans(",.", ".,")
+_MILLIONS = re.compile(
+    r"(?<![\w.,'’])[1-9]\d{0,2}(?:(?:\.\d{3}){2}|(?:['’]\d{3}){1,4})(?![\w'’]|[.,]\d)"
+)  # 1.000.000, 1'000
+_LETTERED = {"zł": "PLN", "Kč": "CZK"}
+_lettered = re.compile(rf"(?<=\d)\s?({'|'.join(_LETTERED)})(?!\w)")
+_MINUS = re.compile(r"([$€£])-(?=\d)")  # "$-5"
 _PLURALS = re.compile(r"\b(dollar|cent|euro|pound|franc|centime|rupee)s\b")
 
 
 def prepared(text: str) -> str:
     """The text with signs as words that plain letters would lose, and with Indian thousands as one number."""
+    text = _MINUS.sub(r"-\1", text)
+    text = _MILLIONS.sub(lambda match: re.sub("[.'’]", ",", match[0]), text)
     if "," in text:
         text = _INDIAN.sub(lambda match: match[0].replace(",", ""), text)
         text = _CONTINENTAL.sub(lambda match: match[0].translate(_SWAPPED), text)
     if not text.isascii():
         text = _sign.sub(lambda match: f"{match[2]} {_SIGNS[match[1]]}", text)
+        text = _lettered.sub(lambda match: f" {_LETTERED[match[1]]}", text)
     return text
 
 
@@ -96,6 +137,9 @@ def _money(reading: Reading, found: Groups) -> None:
     words = re.sub("^one dollars$", "one dollar", amounts.money(found))  # "$1.00"
     if found["money1"] == "$" and found["mregion"] in _REGIONS:
         words = re.sub("dollar", f"{_REGIONS[found['mregion'] or '']} dollar", words)
+    if found["money1"] == "$" and found["mregion"] in _OTHERS:
+        one, many, hundredths = _OTHERS[found["mregion"] or ""]
+        words = words.replace("dollars", many).replace("dollar", one).replace("cents", hundredths)
     reading.say(_PLURALS.sub(r"\1", words) if singular(reading) else words)
 
 

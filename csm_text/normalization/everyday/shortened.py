@@ -47,11 +47,23 @@ _AFTER = {  # words that may end one
     "pkwy": "parkway",
     "hwy": "highway",
     "esq": "esquire",
+    "appt": "appointment",
+    "appts": "appointments",
+    "asst": "assistant",
+    "dept": "department",
+    "mgr": "manager",
+    "mtg": "meeting",
+    "mtgs": "meetings",
 }
+# Read so without a full stop too.
+UNSTOPPED = _AFTER | {short: _ANYWHERE[short] for short in ("incl", "excl", "esp", "prev", "intl", "natl", "acct")}
 _BEFORE_FIGURES = {
     "art": "article",
     "fl": "floor",
     "eq": "equation",
+    "pg": "page",
+    "pgs": "pages",
+    "rev": "revision",
     "ex": "example",
     "ver": "version",
     "para": "paragraph",
@@ -74,6 +86,7 @@ _TITLES = {
     "Supt": "superintendent",
     "Fr": "father",
     "Amb": "ambassador",
+    "Pt": "point",
 }
 _KINDS = "[Vv]itamins?|[Pp]lans?|[Tt]ypes?|[Oo]ptions?|[Gg]rades?|[Cc]lass|[Gg]roups?|[Tt]eams?|[Pp]arts?|[Ss]ections?"
 _KINDS += "|[Aa]ppendix|[Ee]xhibit|[Ss]eries|[Hh]epatitis|[Ll]etters?|[Aa]nswers?"
@@ -93,7 +106,7 @@ AFTER = rf"{_START}(?P<shortened>(?i:{'|'.join(_AFTER)}))\.(?![A-Za-z])"
 FIGURED = (
     rf"{_START}(?P<numeraled>(?i:{'|'.join(_BEFORE_FIGURES)}))\.\s?(?=\(?\d|(?:[VX]|[IVX]{{2,5}})(?![A-Za-z'])|I(?=[.,;:)]|$))|"
     r"(?<=\d\s)(?P<dimension>lg|med|sm)\.(?=\s[a-z])|"
-    rf"{_START}(?P<unstopped>{'|'.join(_UNSTOPPED)})\s(?=\d)|(?<=\d(?:st|nd|rd|th)\s)(?P<floor>[Ff]l)\.?(?![A-Za-z])"
+    rf"{_START}(?P<unstopped>{'|'.join(_UNSTOPPED)})(?:\s(?=\d)|\.?\s(?=#\d))|(?<=\d(?:st|nd|rd|th)\s)(?P<floor>[Ff]l)\.?(?![A-Za-z])"
 )
 TITLE = rf"{_START}(?P<unnamed>{'|'.join(_TITLES)})\.\s?(?=[A-Z])|{_START}(?P<prof>Prof)\s(?=[A-Z][a-z])"
 ET_AL = r"\bet\sal\.(?P<etal>)"

@@ -31,7 +31,7 @@ _NOUNS = (
     "bill|note|banknote|coin|stamp|ticket|voucher|gift|fine|fee|fare|deposit|budget|prize|reward|contract|deal|discount|grant"
     "|investment|donation|loan|lawsuit|settlement|bonus|limit|minimum|jar|bottle|jug|package|bag|box|carton|container|tin"
     "|bar|tub|pack|packet|tablet|capsule|pill|dose|angle|rotation|view|weather|heat|battery|bulb|charger|outlet|SSD"
-    "|delay|sprint|commute|radius|cans|can(?= of| [a-z]+s[ ,.]|[,.;)])"
+    "|delay|hike|cut|sprint|relay|race|dash|commute|radius|cans|can(?= of| [a-z]+s[ ,.]|[,.;)])"
 )
 _NOUN = re.compile(rf"\)?[\s-](?:gift )?(?:{_NOUNS})s?(?![A-Za-z])")
 
@@ -81,6 +81,13 @@ COUNTED = rf"(?<=\d\s)(?P<counted>[A-Za-z]{{2,20}})/(?P<countedper>{_per})(?![A-
 TIMES_PER = rf"(?:(?<=\dx)|(?<=[\d%])|(?<=\d[kKM]))/(?P<timesper>{_per})(?![A-Za-z])(?:\.(?=\s[a-z]))?"
 UNIT_ALONE = rf"(?:(?<=\s)|(?<=\()|^)(?P<per>per\s)?(?P<alone>{'|'.join(ALONE)})(?![A-Za-z0-9'/-])"
 AGE = r"(?<=\d)\s?y(?:/o|\.o\.)(?![A-Za-z])"
+SPOONS = (
+    rf"(?<![\w.,$€£/-])(?P<spooned>{_side})\s?(?P<spoon>[ctT])"
+    r"(?=\s(?!(?:shirt|cell|truck|crane|test)s?\b)[a-z]{3,15}\b)"
+)
+TIMES_MONEY = r"(?<=\d\s)[x×](?P<timesmoney>)(?=\s[$€£]\d)"
+PER_UNIT = rf"(?<![A-Za-z0-9'])per\s(?P<perunit>(?:{ANY_UNIT})(?<![^A-Za-z][A-Za-z])(?<!\.)){_no_more}"
+BITS = r"(?<![\w.,])(?P<bits>\d{1,3}(?:,\d{3}){1,3}|\d{4,9})\s?bps(?![A-Za-z0-9])"
 SCALED_UNIT = rf"(?:(?<=illion\s)|(?<=ousand\s))(?P<scaledunit>(?:{ANY_UNIT})(?<![^A-Za-z][A-Za-z])(?<!\.)){_no_more}"
 MILLIONS = r"(?<![\w.,$-])(?!3M)(?P<millions>\d{1,4})M(?=\s(?:people|[a-z]{3,15}s)\b)"
 SECONDS = (
@@ -235,6 +242,12 @@ def _degrees(found: Groups) -> str:
     return f"{number} degrees {_SCALES[found['degreesof'] or '']}"
 
 
+def _spoons(found: Groups) -> str:
+    """ "2 c flour", "1/2 t salt": cups, teaspoons, and tablespoons by a capital."""
+    count, unit = found["spooned"] or "0", {"c": "cup", "t": "teaspoon", "T": "tablespoon"}[found["spoon"] or "c"]
+    return f"{_spoken(count)} {unit if count == '1' or count[1:2] == '/' else unit + 's'}"
+
+
 RULES: tuple[tuple[str, str, Reader], ...] = (
     ("half_of_day", HALF_OF_DAY, said(_half_of_day)),
     ("size", SIZE, _size),
@@ -251,6 +264,10 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("times_per", TIMES_PER, said(lambda found: f"per {PER[found['timesper'] or '']}")),
     ("area", AREA, said(_area)),
     ("unit_alone", UNIT_ALONE, said(_alone)),
+    ("spoons", SPOONS, said(_spoons)),
+    ("times_money", TIMES_MONEY, said(lambda found: "times")),
+    ("per_unit", PER_UNIT, said(lambda found: f"per {UNITS[found['perunit'] or ''][0]}")),
+    ("bits", BITS, said(lambda found: f"{numbers.cardinal(found['bits'] or '0')} bits per second")),
     ("age", AGE, said(lambda found: "year old")),
     ("scaled_unit", SCALED_UNIT, said(lambda found: UNITS[found["scaledunit"] or ""][1])),
     ("millions", MILLIONS, said(lambda found: f"{numbers.cardinal(found['millions'] or '0')} million")),

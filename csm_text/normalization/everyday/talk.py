@@ -36,22 +36,6 @@ _BEFORE_FIGURES = {
     "Sec": "section",
     "Cat": "category",
 }
-_CHAT = {
-    "thx": "thanks",
-    "pls": "please",
-    "plz": "please",
-    "ppl": "people",
-    "msg": "message",
-    "cuz": "because",
-    "b/c": "because",
-    "gr8": "great",
-    "l8r": "later",
-    "b4": "before",
-    "2nite": "tonight",
-    "2day": "today",
-    "e.g": "for example,",
-    "i.e": "that is,",
-}
 _MICRO = {"m": "meter", "s": "second", "g": "gram", "l": "liter", "L": "liter"}
 _days = "|".join(DAYS)
 _months = "|".join([*(name[:3] for name in dates.MONTHS), "Sept"])
@@ -100,7 +84,6 @@ STREET = (
 )
 MENU = r"(?<=[A-Za-z]{2})\s>\s(?=[A-Z][A-Za-z])"
 DRIP = rf"{_START}(?:(?<=an )IV{_END}|IV(?=\s(?:drips?|fluids?|lines?|bags?|antibiotics)\b))"
-CHAT = rf"{_START}(?P<chat>[Tt]hx|[Pp]l[sz]|ppl|msg|cuz|b/c|[Gg]r8|[Ll]8r|b4|2nite|2day|(?:e\.g|i\.e)(?!\.)){_END}"
 BEFORE_FIGURE = rf"{_START}(?P<figured>{'|'.join(_BEFORE_FIGURES)})\.\s?(?=\d)"
 MONEY_RANGE = (
     rf"(?<![A-Za-z0-9])(?P<mrsign>[$€£¥₹])(?P<mrlow>{_N}(?:\.\d\d)?)\s?[-–]\s?"
@@ -108,6 +91,22 @@ MONEY_RANGE = (
     rf"(?P<mrscale>\s?(?:[KkMB]|bn|thousand|million|billion))?(?![\w-]|[.,]\d|\s?[ap]\.?m)"
 )
 HUNDREDS = r"(?<![A-Za-z0-9.,])(?P<hundreds>[1-9]\d\d)(?P<hundredsunit>[FCKk])(?![A-Za-z0-9])"
+SHORT_HOURS = (
+    rf"(?<![\w:.,$£€-])(?P<shorthour>{_hour})(?P<shortminute>{_minute})?(?P<shorthalf>[ap])\s?[-–]\s?"
+    rf"(?P<lasthour>{_hour})(?P<lastminute>{_minute})?(?P<lasthalf>[ap])(?![A-Za-z0-9])"
+)
+CLOCK = (
+    r"(?<![\w:.])(?P<clockhour>1[0-2]|0?[1-9]):(?P<clockminute>[0-5]\d)(?P<clockhalf>[apAP])"
+    r"(?![A-Za-z0-9]|\.?\s?[mM]\b)"
+)
+MILITARY = r"(?<![\w.,:-])0(?P<armyhour>\d)(?P<armyminute>[0-5]\d)(?:\s?h(?:ou)?rs?|h)(?![A-Za-z])"
+FROM_NOON = r"(?:(?<=\b[Nn]oon)|(?<=[Mm]idnight))\s?[-–]\s?(?P<fromnoon>)(?=\d)"
+OLD_YEAR = r"(?<![\w.,$€£-])(?P<oldyear>1[01]\d\d)(?=\s(?:CE|AD|BC|BCE)(?![A-Za-z]))"
+RECORD = (
+    r"(?<![\w.,$€£:/-])(?P<won>\d{1,2})-(?P<lost>\d{1,2})(?:-(?P<tied>\d{1,2}))?"
+    r"(?=\s(?:record|start|overall|on the (?:season|year|road)|at home|this (?:season|year)|in conference)\b)"
+)
+AVERAGE = r"(?<![\w.,])\.(?P<average>\d{3})(?![\w%]|\.\d)"
 UNTIL_NOW = r"(?:(?<=\d)|(?<=\d[ap]m)|(?<=[AP]M)|(?<=[ap]\.m\.))\s?[-–]\s?(?=(?:[Pp]resent|now|today|noon|midnight)\b)"
 RATING = (
     r"(?<![\w/.,])(?P<rated>\d{1,2}\.\d{1,2}|\d(?=/\d{1,2}\sstars?\b)|(?P<all>5|10|100)(?=/(?P=all)(?!\d)))"
@@ -118,7 +117,7 @@ SCORED = (
     r"(?P<scored>\d{1,3})/(?P<scoredof>\d{1,3})(?![\d/]|\.\d)"
 )
 PAGES = (
-    r"(?:(?<=[Pp]age )|(?<=[Ss]tep )|(?<=[Pp]art )|(?<=[Ss]lide )|(?<=[Rr]ound )|(?<=[Ss]tage )|(?<=[Dd]ay ))"
+    r"(?:(?<=[Pp]age )|(?<=[Ss]tep )|(?<=[Pp]art )|(?<=[Ss]lide )|(?<=[Rr]ound )|(?<=[Ss]tage )|(?<=\b[Dd]ay ))"
     r"(?P<pagefrom>\d{1,4})/(?P<pageto>\d{1,4})(?![\d/])"
 )
 EMERGENCY = (
@@ -127,7 +126,6 @@ EMERGENCY = (
 )
 STAR_CODE = r"(?:(?<=[Dd]ial )|(?<=[Pp]ress ))\*(?P<starcode>\d{0,4})(?![\w*])"
 SEASON = r"(?<![\w/])(?P<season>(?:19|20)\d\d)/(?P<seasonto>\d\d)(?![\w/]|[.,]\d)"
-RELEASE = r"(?<![A-Za-z0-9])(?<!ersion )[vV](?P<release>\d{1,4}\.\d{1,4})(?![\w]|\.\d)"
 POINT_MEASURE = rf"(?<![\w.])\.(?P<pointpart>\d{{1,20}})\s?(?P<pointunit>(?:{ANY_UNIT})(?<!\.)){_END}"
 END_OF_SENTENCE = (
     abbreviations.INITIALS.replace("initials", "lastinitials").replace("possessive", "lastpossessive")
@@ -220,6 +218,39 @@ def _era_year(found: Groups) -> str:
     return f"{found['era']} {numbers.cardinal(digits)}" if digits < "1010" else dates.era_year(found)
 
 
+def _short_hours(found: Groups) -> str:
+    """ "10a-2p" is "ten A M to two P M"."""
+    return " to ".join(
+        dates.time(
+            {
+                "hour": found[f"{which}hour"],
+                "minute": (found[f"{which}minute"] or ":00")[1:],
+                "second": None,
+                "half1": found[f"{which}half"],
+            }
+        )
+        for which in ("short", "last")
+    )
+
+
+def _clock(found: Groups) -> str:
+    """ "10:15a" without its M."""
+    hour, minute, half = (found[f"clock{part}"] for part in ("hour", "minute", "half"))
+    return dates.time({"hour": hour, "minute": minute, "second": None, "half1": half})
+
+
+def _military(found: Groups) -> str:
+    minute = found["armyminute"] or "00"
+    words = f"oh {numbers.cardinal(found['armyhour'] or '0')}"
+    return f"{words} {'hundred' if minute == '00' else numbers.two_digits(minute)} hours"
+
+
+def _record(found: Groups) -> str:
+    """Games won and lost: "a 9-2 record" is "nine and two"."""
+    counts = [numbers.cardinal(found[name] or "0") for name in ("won", "lost", "tied") if found[name]]
+    return f"{' '.join(counts[:-1])} and {counts[-1]}"
+
+
 def _end_of_sentence(reading: Reading, found: Groups) -> None:
     reading.spell((found["lastinitials"] or "").replace(".", ""))
     reading.mark(".")
@@ -234,6 +265,13 @@ def _street(reading: Reading, found: Groups) -> None:
 RULES: tuple[tuple[str, str, Reader], ...] = (
     ("contraction", CONTRACTION, lambda reading, found: reading.out.append((found["contraction"] or "").lower())),
     ("days_of_month", DAYS_OF_MONTH, said(_days_of_month)),
+    ("short_hours", SHORT_HOURS, said(_short_hours)),
+    ("clock", CLOCK, said(_clock)),
+    ("military", MILITARY, said(_military)),
+    ("from_noon", FROM_NOON, said(lambda found: "to")),
+    ("old_year", OLD_YEAR, said(lambda found: _era_year({"era": "", "erayear": found["oldyear"]}))),
+    ("record", RECORD, said(_record)),
+    ("average", AVERAGE, said(lambda found: f"point {numbers.by_digit(found['average'] or '0')}")),
     ("hour_range", HOUR_RANGE, said(_hour_range)),
     ("measure_range", MEASURE_RANGE, said(_measure_range)),
     ("part_of_unit", PART_OF_UNIT, said(_part_of_unit)),
@@ -244,7 +282,6 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("street", STREET, _street),
     ("menu", MENU, lambda reading, found: reading.mark(",")),
     ("drip", DRIP, lambda reading, found: reading.spell("IV")),
-    ("chat", CHAT, said(lambda found: _CHAT[(found["chat"] or "").lower()])),
     ("before_figure", BEFORE_FIGURE, said(lambda found: _BEFORE_FIGURES[found["figured"] or ""])),
     ("money_range", MONEY_RANGE, said(_money_range)),
     ("hundreds", HUNDREDS, said(_hundreds)),
@@ -255,7 +292,6 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("emergency", EMERGENCY, said(lambda found: numbers.by_digit(found["emergency"] or ""))),
     ("star_code", STAR_CODE, said(lambda found: f"star {numbers.by_digit(found['starcode'] or '')}")),
     ("season", SEASON, said(_season)),
-    ("release", RELEASE, said(lambda found: "version " + numbers.decimal(*(found["release"] or "0.0").split(".")))),
     ("point_measure", POINT_MEASURE, said(_point_measure)),
     ("end_of_sentence", END_OF_SENTENCE, _end_of_sentence),
 )

@@ -33,7 +33,8 @@ PATH = (
     r"(?:(?<=[A-Za-z,:]\s)|(?<=[(\[\"'])|^)(?P<path>(?:~|\.{1,2})?/[A-Za-z0-9_.][A-Za-z0-9_.-]{0,60}"
     r"(?:/[A-Za-z0-9_.-]{0,60}){0,12})"
 )
-ENDING = rf"(?:(?<=[\s(\[\"'])|^)\.(?P<ending>{_ENDINGS}|NET|net|com|org|gov|edu|io)(?![A-Za-z0-9])"
+_DOT_FILES = "gitignore|bashrc|zshrc|profile|dockerignore|editorconfig|ssh|config|git|github|local"
+ENDING = rf"(?:(?<=[\s(\[\"'])|^)\.(?P<ending>{_ENDINGS}|{_DOT_FILES}|NET|net|com|org|gov|edu|io)(?![A-Za-z0-9])"
 NET = r"(?<![A-Za-z0-9])(?P<beforenet>[A-Z][A-Za-z]{1,8})\.NET(?![A-Za-z0-9])"
 CALLED_ON = r"(?<=\))\.(?P<calledon>)(?=[a-z_]\w{0,40}\()"
 DOTTED_NAME = (
@@ -58,7 +59,7 @@ MINUS = r"(?:(?<=\d)|(?<=[^A-Za-z'][a-z])|(?<=\)))(?:\s-\s|-)(?P<minus>)(?=(?:\d
 TIMES = r"(?:(?<=[\d)])\s?\*\s?(?=[\d(])|(?<=[\d)]\s)\*\s(?=[A-Za-z(\d])|(?<=[a-z]\s)\*\s(?=[\d(]))(?P<star>)"
 EXPONENT = (
     r"(?<![\w.])(?P<mantissa>\d{1,10}(?:\.\d{1,10})?)"
-    r"[eE](?P<exponent>[-+]\d{1,3}|(?<=\.\d[eE])\d{1,2}|(?<=\.\d\d[eE])\d{1,2})(?!\w)"
+    r"[eE](?P<exponent>[-+]\d{1,3}|(?<=\de)\d{1,2}|(?<=\.\d[eE])\d{1,2}|(?<=\.\d\d[eE])\d{1,2})(?!\w)"
 )
 OVER = r"(?<=\))\s?/\s?(?=[\w(])(?P<over>)"
 DIVIDED = r"(?<=\d)\s/\s(?=[\d(])(?P<divided>)"
