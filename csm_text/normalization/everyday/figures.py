@@ -1,4 +1,4 @@
-"""Figures that are names: codes, versions, models, identifiers, formulae; dates beside them."""
+"""Figures that are names: codes, identifiers, doors, phone numbers; dates and hours."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from csm_text.normalization.found import Groups
 from csm_text.normalization.reading import Reading
 from csm_text.normalization.rules import Reader, said
 
-_ELEMENTS = "H|C|N|O|S|P|K|F|I|Na|Cl|Ca|Fe|Mg|Al|Si|Cu|Zn|Br|Li|Ag|Pb|Hg|Mn|Cr|Ni|Ti"
-_FORMULA = re.compile(rf"(?:(?:{_ELEMENTS})\d{{0,2}}){{2,9}}|(?:{_ELEMENTS})\d{{1,2}}")
-_MODEL = re.compile(r"([A-Z]{1,2})([1-9]\d0)(s|[a-z]{0,3}|[A-Z]?)")
 _CODE_WORDS = (  # before digits that are said one by one
     "code ",
     "code is ",
@@ -55,20 +52,6 @@ EXTENSION = r"(?=[xX])(?<=\d{4}\s)[xX](?P<phoneextension>)(?=\d{1,5}(?!\w))"
 NUMBER_TAG = r"(?<![A-Za-z0-9#&])#(?P<numbertag>\d{1,4})(?=[A-Z][a-z])"
 ORDER = r"(?<![A-Za-z0-9#&])#(?P<ordernumber>)(?=[A-Z]{1,5}-?\d)"
 FISCAL = r"(?<![A-Za-z0-9])(?P<fiscal>[FC]Y)(?P<fiscalyear>(?:19|20)\d\d)(?![A-Za-z0-9])"
-MODEL = (
-    r"(?<![A-Za-z0-9])(?P<model>[A-Z]{2,4}|rtx|gtx)\s(?P<modelnumber>[2-9]\d[1-9]\d)(?P<modelmany>s(?![\w']))?"
-    r"(?![\w,%°]|\.\d|\s(?:people|users|units))"
-)
-STANDARD = r"(?<![\w.,$€£])802\.(?P<standard>1|3|11|15|16)(?P<amendment>[A-Za-z]{0,2})(?![\w%]|[.,]\d)"
-AIRCRAFT = (
-    r"(?<![\w.,$€£+-])7(?P<aircraft>[0-8])7(?:-(?P<aircraftkind>\d{1,3})(?![\d-])|(?P<aircraftmany>s)(?!\w)|(?=\sMAX\b)"
-    r"|(?<=Boeing \d\d\d)(?!\d|[.,]\d))"
-)
-POINT_MODEL = (
-    r"(?<![A-Za-z0-9.@/-])(?P<pointletters>[A-Za-z]{1,20})(?P<pointwhole>\d{1,3})\.(?P<pointrest>\d{1,3})(?![\w@]|\.\w)"
-)
-LETTER_POINT = r"(?<![A-Za-z0-9'.-])(?P<letterpoint>[A-MOQ-Z])(?P<letterrest>(?:\.\d{1,3}){1,4})(?![\w-]|\.\w)"
-SERIES = r"(?<=[A-Z]-)(?<![A-Za-z][A-Z]-)(?P<series>[1-9]\d0|\d{2,3}(?=s))(?P<seriesmany>s?)(?![\w-]|[.,]\d)"
 # A number of three digits with a zero between, as doors and errors have it: "room 204" is "two oh four".
 _DOORS = (
     "room |Room |rm |Rm |suite |Suite |Ste |apartment |Apartment |apt |Apt |flight |Flight |Route |route |Highway |Hwy "
@@ -97,6 +80,24 @@ SHORT_DATES = (
     dates.SHORT_DATE + r"(?:\s?[-–]\s?(?P<lastmonth>0?[1-9]|1[0-2])/(?P<lastday>0?[1-9]|[12]\d|3[01])(?![\w/]))?"
 )
 TIME = dates.TIME.replace(r"(?<![\w:.])", r"(?:(?<![\w:.])|(?<=\dT))", 1)
+
+_hour, _minute = r"(?:1[0-2]|0?[1-9])", r"(?::[0-5]\d)"
+HOUR_RANGE = (
+    rf"(?<![\w:.,$£€-])(?P<hourfrom>{_hour})(?P<hourminute>{_minute})?\s?[-–]\s?"
+    rf"(?={_hour}{_minute}?\s?[aApP]\.?\s?[mM](?![A-Za-z]))"
+)
+SHORT_HOURS = (
+    rf"(?<![\w:.,$£€-])(?P<shorthour>{_hour})(?P<shortminute>{_minute})?(?P<shorthalf>[ap])\s?[-–]\s?"
+    rf"(?P<lasthour>{_hour})(?P<lastminute>{_minute})?(?P<lasthalf>[ap])(?![A-Za-z0-9])"
+)
+CLOCK = (
+    r"(?<![\w:.])(?P<clockhour>1[0-2]|0?[1-9]):(?P<clockminute>[0-5]\d)(?P<clockhalf>[apAP])"
+    r"(?![A-Za-z0-9]|\.?\s?[mM]\b)"
+)
+MILITARY = r"(?<![\w.,:-])0(?P<armyhour>\d)(?P<armyminute>[0-5]\d)(?:\s?h(?:ou)?rs?|h)(?![A-Za-z])"
+FROM_NOON = r"(?:(?<=\b[Nn]oon)|(?<=[Mm]idnight))\s?[-–]\s?(?P<fromnoon>)(?=\d)"
+OLD_YEAR = r"(?<![\w.,$€£-])(?P<oldyear>1[01]\d\d)(?=\s(?:CE|AD|BC|BCE)(?![A-Za-z]))"
+ERA_YEAR = dates.ERA_YEAR.replace(r"(?![\w:%,]|\.\d)", r"(?![\w:%]|[.,]\d|\s?[-–]\s?\d)")
 
 
 def _groups(found: Groups) -> str:
@@ -129,49 +130,6 @@ def _extension(reading: Reading, found: Groups) -> None:
         reading.say("extension")
     else:
         reading.spell("X")
-
-
-def _model(reading: Reading, found: Groups) -> None:
-    reading.word(found["model"] or "")
-    digits = found["modelnumber"] or "0000"
-    words = f"{numbers.cardinal(digits[:2])} {numbers.two_digits(digits[2:])}"
-    reading.say(numbers.plural(words) if found["modelmany"] else words)
-
-
-def _standard(reading: Reading, found: Groups) -> None:
-    """ "802.11ac" of wireless networks."""
-    reading.say(f"eight oh two dot {numbers.cardinal(found['standard'] or '0')}")
-    if found["amendment"]:
-        reading.spell(found["amendment"])
-
-
-def _aircraft(found: Groups) -> str:
-    """ "737-800" is "seven thirty seven eight hundred"."""
-    words = f"seven {numbers.two_digits((found['aircraft'] or '0') + '7')}"
-    if found["aircraftmany"]:
-        return numbers.plural(words)
-    return f"{words} {numbers.cardinal(found['aircraftkind'])}" if found["aircraftkind"] else words
-
-
-def _point_model(reading: Reading, found: Groups) -> None:
-    """ "PM2.5", "Qwen2.5"."""
-    reading.letters(found["pointletters"] or "")
-    whole, rest = found["pointwhole"] or "0", found["pointrest"] or "0"
-    reading.say(
-        f"{numbers.cardinal(whole)} point {numbers.two_digits(rest) if len(rest) == 2 else numbers.cardinal(rest)}"
-    )
-
-
-def _letter_point(reading: Reading, found: Groups) -> None:
-    reading.spell(found["letterpoint"] or "")
-    for number in (found["letterrest"] or ".0")[1:].split("."):
-        reading.say(f"point {numbers.cardinal(number)}")
-
-
-def _series(found: Groups) -> str:
-    """ "F-150s" are "F one fifties"."""
-    words = _in_pairs(found["series"] or "0")
-    return numbers.plural(words) if found["seriesmany"] else words
 
 
 def _oh_between(first: str, last: str) -> Callable[[Groups], str]:
@@ -222,37 +180,42 @@ def _day_month(reading: Reading, found: Groups) -> None:
     _pause(reading)
 
 
-def _mixed(reading: Reading, found: Groups) -> None:
-    """Letters and figures; the letters of a formula are spelled: "H2SO4"."""
-    mixed = found["mixed"] or ""
-    formula = _FORMULA.fullmatch(mixed) is not None
-    model = _MODEL.fullmatch(mixed)
-    if model and not formula:
-        _short_model(reading, *model.groups())
-        return
-    for part in re.findall(r"[A-Za-z]+|\d+", mixed):
-        if part[0].isdigit():
-            reading.say(numbers.cardinal(part) if len(part) <= 2 else numbers.by_digit(part))
-        elif formula:
-            reading.spell(part)
-        else:
-            reading.letters(part)
+def _hour_range(found: Groups) -> str:
+    minute = (found["hourminute"] or "").lstrip(":")
+    words = numbers.cardinal(str(int(found["hourfrom"] or 0)))
+    return f"{words} {numbers.two_digits(minute)} to" if minute not in ("", "00") else f"{words} to"
 
 
-def _in_pairs(digits: str) -> str:
-    """Up to three digits as in a name: "one fifty", "one hundred"."""
-    if len(digits) < 3 or digits.endswith("00"):
-        return numbers.cardinal(digits)
-    return f"{numbers.cardinal(digits[0])} {numbers.two_digits(digits[1:])}"
+def _short_hours(found: Groups) -> str:
+    """ "10a-2p" is "ten A M to two P M"."""
+    return " to ".join(
+        dates.time(
+            {
+                "hour": found[f"{which}hour"],
+                "minute": (found[f"{which}minute"] or ":00")[1:],
+                "second": None,
+                "half1": found[f"{which}half"],
+            }
+        )
+        for which in ("short", "last")
+    )
 
 
-def _short_model(reading: Reading, letters: str, digits: str, rest: str) -> None:
-    """ "H100s" are "H one hundreds", an "A320" is an "A three twenty"; "BA249" is a flight."""
-    reading.letters(letters)
-    words = _in_pairs(digits)
-    reading.say(numbers.plural(words) if rest == "s" else words)
-    if rest not in ("", "s"):
-        reading.letters(rest)
+def _clock(found: Groups) -> str:
+    """ "10:15a" without its M."""
+    hour, minute, half = (found[f"clock{part}"] for part in ("hour", "minute", "half"))
+    return dates.time({"hour": hour, "minute": minute, "second": None, "half1": half})
+
+
+def _military(found: Groups) -> str:
+    minute = found["armyminute"] or "00"
+    words = f"oh {numbers.cardinal(found['armyhour'] or '0')}"
+    return f"{words} {'hundred' if minute == '00' else numbers.two_digits(minute)} hours"
+
+
+def _era_year(found: Groups) -> str:
+    digits = found["erayear"] or ""
+    return f"{found['era']} {numbers.cardinal(digits)}" if digits < "1010" else dates.era_year(found)
 
 
 def _fiscal(found: Groups) -> str:
@@ -261,20 +224,20 @@ def _fiscal(found: Groups) -> str:
 
 RULES: tuple[tuple[str, str, Reader], ...] = (
     ("hex", HEX, _hex),
-    ("standard", STANDARD, _standard),
-    ("aircraft", AIRCRAFT, said(_aircraft)),
-    ("point_model", POINT_MODEL, _point_model),
-    ("letter_point", LETTER_POINT, _letter_point),
-    ("series", SERIES, said(_series)),
     ("door", DOOR, said(_door)),
     ("status", STATUS, said(_oh_between("status", "statuslast"))),
     ("area_code", AREA_CODE, said(lambda found: numbers.by_digit(found["areacode"] or ""))),
+    ("short_hours", SHORT_HOURS, said(_short_hours)),
+    ("clock", CLOCK, said(_clock)),
+    ("military", MILITARY, said(_military)),
+    ("from_noon", FROM_NOON, said(lambda found: "to")),
+    ("old_year", OLD_YEAR, said(lambda found: _era_year({"era": "", "erayear": found["oldyear"]}))),
+    ("hour_range", HOUR_RANGE, said(_hour_range)),
     ("groups", SPELLED_NUMBER, said(_groups)),
     ("code", CODE, said(lambda found: numbers.by_digit(found["codedigits"] or ""))),
     ("order_number", ORDER, said(lambda found: "number")),
     ("number_tag", NUMBER_TAG, said(lambda found: f"hashtag {numbers.cardinal(found['numbertag'] or '0')}")),
     ("fiscal", FISCAL, said(_fiscal)),
-    ("model", MODEL, _model),
     ("hex_number", HEX_NUMBER, said(_hex_number)),
     ("serial", SERIAL, said(lambda found: numbers.by_digit(found["serial"] or ""))),
     ("short_code", SHORT_CODE, _short_code),
@@ -285,10 +248,7 @@ REPLACED: dict[str, tuple[str, Reader]] = {
     "iso_date": (dates.ISO_DATE, _date(dates.iso_date)),
     "month_day": (dates.MONTH_DAY, _date(dates.month_day)),
     "day_month": (dates.DAY_MONTH, _day_month),
-    "mixed": (
-        r"(?<![A-Za-z0-9])(?P<mixed>[A-Za-z]{1,40}\d[A-Za-z0-9]{0,40}|\d{1,40}[A-Za-z][A-Za-z0-9]{0,40})",
-        _mixed,
-    ),
+    "era_year": (ERA_YEAR, said(_era_year)),
     "short_date": (SHORT_DATES, said(_short_dates)),
     "phone": (PHONE, said(addresses.phone)),
     "time": (TIME, said(dates.time)),

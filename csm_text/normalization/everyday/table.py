@@ -13,7 +13,7 @@ from csm_text.normalization.everyday import (
     layout,
     places,
     prices,
-    releases,
+    products,
     shortened,
     sizes,
     talk,
@@ -66,20 +66,19 @@ _FIGURE_OR_SIGN = frozenset("decade phone temperature measure percent decimal de
 _LETTER_OR_SIGN = frozenset(("money times_money dotted_name emoticon age number_of").split())
 _REPLACED = {
     **{name: (pattern, None) for name, pattern in talk.PATTERNS.items()},
-    **talk.REPLACED,
     **shortened.REPLACED,
     **sizes.REPLACED,
     **prices.REPLACED,
     **technical.REPLACED,
     **figures.REPLACED,
     **capitals.REPLACED,
-    **releases.REPLACED,
+    **products.REPLACED,
     **chat.REPLACED,
 }
 _BEFORE = ("phones", "mail", "url")
 _ADDED: tuple[Rule, ...] = (
     *technical.RULES,
-    *releases.RULES,
+    *products.RULES,
     *figures.RULES,
     *places.RULES,
     *shortened.RULES,

@@ -40,7 +40,6 @@ _MICRO = {"m": "meter", "s": "second", "g": "gram", "l": "liter", "L": "liter"}
 _days = "|".join(DAYS)
 _months = "|".join([*(name[:3] for name in dates.MONTHS), "Sept"])
 _N = amounts.NUMBER
-_hour, _minute = r"(?:1[0-2]|0?[1-9])", r"(?::[0-5]\d)"
 _day = r"(?:[12]\d|3[01]|0?[1-9])"
 _START, _END = r"(?<![A-Za-z0-9'])", r"(?![A-Za-z0-9'])"
 
@@ -51,16 +50,11 @@ _FIRST = (
 )
 NUMERAL = abbreviations.NUMERAL.replace("[IVX]{1,6}", _FIRST)
 KING = abbreviations.KING.replace("[IVX]{1,6}", _FIRST)
-ERA_YEAR = dates.ERA_YEAR.replace(r"(?![\w:%,]|\.\d)", r"(?![\w:%]|[.,]\d|\s?[-–]\s?\d)")
 
 CONTRACTION = (
     rf"{_START}(?P<contraction>(?:DO|CA|WO|DOES|DID|IS|ARE|WAS|WERE|COULD|WOULD|SHOULD|HAVE|HAS|HAD|AI|MUST|NEED)N'T"
     rf"|(?:IT|THAT|THERE|WHAT|WHO|HERE|WHERE|HOW|LET|HE|SHE)'S|(?:WE|YOU|THEY|WHO)'(?:RE|LL|VE|D)|(?:IT|HE|SHE|THAT)"
     rf"'(?:LL|D)){_END}"
-)
-HOUR_RANGE = (
-    rf"(?<![\w:.,$£€-])(?P<hourfrom>{_hour})(?P<hourminute>{_minute})?\s?[-–]\s?"
-    rf"(?={_hour}{_minute}?\s?[aApP]\.?\s?[mM](?![A-Za-z]))"
 )
 MEASURE_RANGE = (
     rf"(?<![\w.,-])(?P<lowwhole>{_N})(?:\.(?P<lowpart>\d{{1,20}}))?\s?[-–]\s?"
@@ -91,17 +85,6 @@ MONEY_RANGE = (
     rf"(?P<mrscale>\s?(?:[KkMB]|bn|thousand|million|billion))?(?![\w-]|[.,]\d|\s?[ap]\.?m)"
 )
 HUNDREDS = r"(?<![A-Za-z0-9.,])(?P<hundreds>[1-9]\d\d)(?P<hundredsunit>[FCKk])(?![A-Za-z0-9])"
-SHORT_HOURS = (
-    rf"(?<![\w:.,$£€-])(?P<shorthour>{_hour})(?P<shortminute>{_minute})?(?P<shorthalf>[ap])\s?[-–]\s?"
-    rf"(?P<lasthour>{_hour})(?P<lastminute>{_minute})?(?P<lasthalf>[ap])(?![A-Za-z0-9])"
-)
-CLOCK = (
-    r"(?<![\w:.])(?P<clockhour>1[0-2]|0?[1-9]):(?P<clockminute>[0-5]\d)(?P<clockhalf>[apAP])"
-    r"(?![A-Za-z0-9]|\.?\s?[mM]\b)"
-)
-MILITARY = r"(?<![\w.,:-])0(?P<armyhour>\d)(?P<armyminute>[0-5]\d)(?:\s?h(?:ou)?rs?|h)(?![A-Za-z])"
-FROM_NOON = r"(?:(?<=\b[Nn]oon)|(?<=[Mm]idnight))\s?[-–]\s?(?P<fromnoon>)(?=\d)"
-OLD_YEAR = r"(?<![\w.,$€£-])(?P<oldyear>1[01]\d\d)(?=\s(?:CE|AD|BC|BCE)(?![A-Za-z]))"
 RECORD = (
     r"(?<![\w.,$€£:/-])(?P<won>\d{1,2})-(?P<lost>\d{1,2})(?:-(?P<tied>\d{1,2}))?"
     r"(?=\s(?:record|start|overall|on the (?:season|year|road)|at home|this (?:season|year)|in conference)\b)"
@@ -139,12 +122,6 @@ def prepared(text: str) -> str:
         return text
     text = re.sub(r"(?<=\d)\s?[µμ]([msglL])(?![A-Za-z])", lambda match: f" micro{_MICRO[match[1]]}s", text)
     return text.replace("µ", "μ")
-
-
-def _hour_range(found: Groups) -> str:
-    minute = (found["hourminute"] or "").lstrip(":")
-    words = numbers.cardinal(str(int(found["hourfrom"] or 0)))
-    return f"{words} {numbers.two_digits(minute)} to" if minute not in ("", "00") else f"{words} to"
 
 
 def _measure_range(found: Groups) -> str:
@@ -213,38 +190,6 @@ def _point_measure(found: Groups) -> str:
     return f"{numbers.decimal('', found['pointpart'] or '0')} {UNITS[found['pointunit'] or ''][1]}"
 
 
-def _era_year(found: Groups) -> str:
-    digits = found["erayear"] or ""
-    return f"{found['era']} {numbers.cardinal(digits)}" if digits < "1010" else dates.era_year(found)
-
-
-def _short_hours(found: Groups) -> str:
-    """ "10a-2p" is "ten A M to two P M"."""
-    return " to ".join(
-        dates.time(
-            {
-                "hour": found[f"{which}hour"],
-                "minute": (found[f"{which}minute"] or ":00")[1:],
-                "second": None,
-                "half1": found[f"{which}half"],
-            }
-        )
-        for which in ("short", "last")
-    )
-
-
-def _clock(found: Groups) -> str:
-    """ "10:15a" without its M."""
-    hour, minute, half = (found[f"clock{part}"] for part in ("hour", "minute", "half"))
-    return dates.time({"hour": hour, "minute": minute, "second": None, "half1": half})
-
-
-def _military(found: Groups) -> str:
-    minute = found["armyminute"] or "00"
-    words = f"oh {numbers.cardinal(found['armyhour'] or '0')}"
-    return f"{words} {'hundred' if minute == '00' else numbers.two_digits(minute)} hours"
-
-
 def _record(found: Groups) -> str:
     """Games won and lost: "a 9-2 record" is "nine and two"."""
     counts = [numbers.cardinal(found[name] or "0") for name in ("won", "lost", "tied") if found[name]]
@@ -265,14 +210,8 @@ def _street(reading: Reading, found: Groups) -> None:
 RULES: tuple[tuple[str, str, Reader], ...] = (
     ("contraction", CONTRACTION, lambda reading, found: reading.out.append((found["contraction"] or "").lower())),
     ("days_of_month", DAYS_OF_MONTH, said(_days_of_month)),
-    ("short_hours", SHORT_HOURS, said(_short_hours)),
-    ("clock", CLOCK, said(_clock)),
-    ("military", MILITARY, said(_military)),
-    ("from_noon", FROM_NOON, said(lambda found: "to")),
-    ("old_year", OLD_YEAR, said(lambda found: _era_year({"era": "", "erayear": found["oldyear"]}))),
     ("record", RECORD, said(_record)),
     ("average", AVERAGE, said(lambda found: f"point {numbers.by_digit(found['average'] or '0')}")),
-    ("hour_range", HOUR_RANGE, said(_hour_range)),
     ("measure_range", MEASURE_RANGE, said(_measure_range)),
     ("part_of_unit", PART_OF_UNIT, said(_part_of_unit)),
     ("weekdays", WEEKDAYS, said(_weekdays)),
@@ -296,4 +235,3 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("end_of_sentence", END_OF_SENTENCE, _end_of_sentence),
 )
 PATTERNS = {"numeral": NUMERAL, "king": KING, "possessed": r"(?<=[A-Za-z0-9])'s(?![A-Za-z])"}
-REPLACED: dict[str, tuple[str, Reader]] = {"era_year": (ERA_YEAR, said(_era_year))}
