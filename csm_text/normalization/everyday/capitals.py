@@ -25,6 +25,7 @@ _AFTER_NUMERAL = "chapter|part|act|scene|section|volume|book|title|article|appen
 
 WORD = rf"(?<![A-Za-z0-9'&/.])(?P<capitalword>{'|'.join(_WORDS.split())})(?![A-Za-z0-9'&]|/[A-Z]|\.[A-Z])"
 LETTERS = rf"(?<![A-Za-z0-9'&/.])(?P<shouted>{_LETTERS})(?![A-Za-z0-9'&/])"
+THE_WHO = r"(?<=\b[Tt]he )WHO(?P<thewho>'s)?(?![A-Za-z0-9'])"
 LETTER_A = r"(?<![A-Za-z0-9'.])A(?P<lettera>)(?=[-/&–][A-Za-z])"
 ARTICLE = r"(?<![A-Za-z0-9'.])[Aa](?P<article>)(?=\s\.[A-Za-z0-9])"
 GRADE = r"(?<![A-Za-z0-9'.-])(?P<grade>[A-DF]|AB|O)(?P<gradesign>[-+])(?=[\s.,;:!?)]|$)(?!\s(?:and|or)\s\S+-)"
@@ -103,6 +104,7 @@ def _pair(reading: Reading, found: Groups) -> None:
 RULES: tuple[tuple[str, str, Reader], ...] = (
     ("capital_word", WORD, lambda reading, found: reading.out.append((found["capitalword"] or "").lower())),
     ("shouted", LETTERS, _letters),
+    ("the_who", THE_WHO, lambda reading, found: reading.spell("WHO", found["thewho"] or "")),
     ("letter_range", LETTER_RANGE, _letter_range),
     ("grade", GRADE, _grade),
     ("article", ARTICLE, said(lambda found: "a")),

@@ -83,7 +83,6 @@ _FIGURED = {  # before a figure: "pg 12", "Ext 42"
 }
 _NOTICES = {
     "attn": "attention",
-    "fwd": "forwarded",
     "tel": "telephone",
     "ph": "phone",
     "mob": "mobile",
@@ -112,6 +111,7 @@ CHAT = (
     r"(?<![A-Za-z0-9'])(?P<chat>[Bb]/c|b/w(?!\s(?:photo|picture|film|image)s?\b)|[Ww]/(?:in|out)|[Gg]r8|[Ll]8r|b4|m8|str8"
     r"|2nite|2night|2day|2moro|2morrow|(?:e\.g|i\.e)(?!\.))(?![A-Za-z0-9'])"
 )
+MAIL = r"(?<![A-Za-z0-9])(?P<mailsubject>RE|FWD?|Fwd?)(?=:\s)"
 SLASHED = r"(?<![\w./'])(?!m/s|w/o|n/a|[xyz]/[xyz])(?P<slashone>[a-z])/(?P<slashtwo>[a-z])(?![\w/'])"
 _BESIDE_GREEK = {"avg": "average", "eta": "ETA"}  # written as Greek letters become, when these are resolved
 _beside_greek = re.compile(r"(?<![A-Za-z0-9'./_-])(?:[Aa]vg|[Ee]ta)(?![A-Za-z0-9'./_(-])")
@@ -160,6 +160,7 @@ def _slashed(reading: Reading, found: Groups) -> None:
 
 RULES: tuple[tuple[str, str, Reader], ...] = (
     ("chat", CHAT, said(lambda found: _CHAT[(found["chat"] or "").lower()])),
+    ("mail_subject", MAIL, said(lambda found: "re" if found["mailsubject"] == "RE" else "forwarded")),
     ("slashed", SLASHED, _slashed),
 )
 REPLACED: dict[str, tuple[str, Reader]] = {

@@ -68,9 +68,16 @@ STATUS = (
     rf"(?P<status>[345])0(?P<statuslast>[1-9]){_oh}"
 )
 AREA_CODE = r"(?:(?<=area code )|(?<=Area code )|(?<=chmod ))(?P<areacode>\d{3})(?!\d)"
+_FREE = r"1[38]00[ -]\d{3}[ -]\d{3,4}(?!\d)"  # 1800 123 456
+_SHORT_PHONE = (  # 555 0100
+    r"(?:(?<=[Cc]all )|(?<=[Tt]ext )|(?<=ax )|(?<=one )|(?<=el: )|(?<=ax: )|(?<=[Nn]o\. )|(?<=Ph: )|(?<=ll: )"
+    r"|(?<=one: ))"
+    r"\d{3}[ .]\d{4}(?!\d)"
+)
 PHONE = (
     addresses.PHONE.replace(r"(?![\d.,:])", r"(?!\d|[.,:]\d)")
     .replace(r"\(\d{3}\)[ -]?\d{3}[ .-]\d{4}", r"\(\d{3}\)[ -]?\d{3}[ .-]?\d{4}")
+    .replace(r"|\d{3}-\d{4}(?![\d-])", rf"|{_FREE}|{_SHORT_PHONE}|\d{{3}}-\d{{4}}(?![\d-])")
     .replace(r"(?P<phone>\+", r"(?P<phone>\+(?=(?:[ .()-]{0,2}\d){7,15}(?![\d%]))")
     .replace(
         r"0\d{1,4}[ /-]\d{3,8}(?:[ -]\d{2,6}){0,2}", r"(?:0\d{1,4}[ /-]|\(0\d{1,4}\)\s?)\d{3,8}(?:[ -]\d{2,6}){0,2}"
@@ -89,6 +96,12 @@ HOUR_RANGE = (
 SHORT_HOURS = (
     rf"(?<![\w:.,$£€-])(?P<shorthour>{_hour})(?P<shortminute>{_minute})?(?P<shorthalf>[ap])\s?[-–]\s?"
     rf"(?P<lasthour>{_hour})(?P<lastminute>{_minute})?(?P<lasthalf>[ap])(?![A-Za-z0-9])"
+)
+BEFORE_TIME = rf"(?<![\w:.,$£€/-])(?P<beforetime>{_hour})\s?[-–]\s?(?={_hour}{_minute}(?![\d:]))"
+VERSE = (
+    r"(?<![A-Za-z])(?P<book>Gen(?:esis)?|Exod(?:us)?|Ps(?:alms?)?|Prov(?:erbs)?|Isa(?:iah)?|Matt(?:hew)?|Mark|Luke|John|Acts"
+    r"|Rom(?:ans)?|Cor(?:inthians)?|Eph(?:esians)?|Phil(?:ippians)?|Heb(?:rews)?|James|Rev(?:elation)?|Surah|Quran)\.?\s"
+    r"(?P<chapter>\d{1,3}):(?P<verse>\d{1,3})(?:\s?[-–]\s?(?P<verseto>\d{1,3}))?(?![\w:]|\s?[aApP]\.?[mM])"
 )
 CLOCK = (
     r"(?<![\w:.])(?P<clockhour>1[0-2]|0?[1-9]):(?P<clockminute>[0-5]\d)(?P<clockhalf>[apAP])"
@@ -201,6 +214,18 @@ def _short_hours(found: Groups) -> str:
     )
 
 
+_BOOKS = {"Gen": "Genesis", "Exod": "Exodus", "Ps": "Psalm", "Prov": "Proverbs", "Isa": "Isaiah", "Matt": "Matthew"}
+_BOOKS |= {"Rom": "Romans", "Cor": "Corinthians", "Eph": "Ephesians", "Phil": "Philippians", "Heb": "Hebrews"}
+_BOOKS |= {"Rev": "Revelation"}
+
+
+def _verse(found: Groups) -> str:
+    """ "John 3:16-18" is "John three sixteen to eighteen"."""
+    book, chapter, verse = found["book"] or "", found["chapter"] or "0", found["verse"] or "0"
+    words = f"{_BOOKS.get(book, book)} {numbers.cardinal(chapter)} {numbers.cardinal(verse)}"
+    return f"{words} to {numbers.cardinal(found['verseto'])}" if found["verseto"] else words
+
+
 def _clock(found: Groups) -> str:
     """ "10:15a" without its M."""
     hour, minute, half = (found[f"clock{part}"] for part in ("hour", "minute", "half"))
@@ -228,6 +253,8 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("status", STATUS, said(_oh_between("status", "statuslast"))),
     ("area_code", AREA_CODE, said(lambda found: numbers.by_digit(found["areacode"] or ""))),
     ("short_hours", SHORT_HOURS, said(_short_hours)),
+    ("verse", VERSE, said(_verse)),
+    ("before_time", BEFORE_TIME, said(lambda found: f"{numbers.cardinal(found['beforetime'] or '0')} to")),
     ("clock", CLOCK, said(_clock)),
     ("military", MILITARY, said(_military)),
     ("from_noon", FROM_NOON, said(lambda found: "to")),

@@ -41,6 +41,7 @@ _whole_days = "|".join(dict.fromkeys(DAYS.values()))
 STATE = (
     rf"(?<=[a-z],\s)(?P<state>{_states})(?:(?=\s\d{{5}}(?![\d,]))|(?<!(?:OK|HI|OH|ME))(?=\s*(?:[.,;:?)]|$)"
     r"|\s(?:to|in|is|and|or|on|at|from|for|was|with|has|near|by|will)\b))"
+    rf"|(?:(?<=[A-Za-z]\s)|(?<=[A-Z],\s))(?P<zipstate>{_states})(?=\s\d{{5}}(?![\d,]))"
     rf"|(?<=\([DRI]-)(?P<senatestate>{_states}|{'|'.join(_SHORT_STATES)})(?:\.|(?=\)))"
     rf"|(?<=[a-z],\s)(?P<shortstate>{'|'.join(_SHORT_STATES)})\.(?P<stateend>(?=\s*$))?"
 )
@@ -74,6 +75,11 @@ TIMED_DATE = (
     r"\s\d{1,2}(?::\d\d)?\s?[aApP]\.?[mM]))(?P<timedmonth>0?[1-9]|1[0-2])/(?P<timedday>0?[1-9]|[12]\d|3[01])(?![\w/]|\.\d)"
 )
 _no_part = r"(?:7|9|11|1[34579]|18|2\d|3[01])(?!\d)"  # days that are no lower number of a fraction
+LONE_DATE = (
+    r"(?<![\w/.,$€£+-])(?:(?P<lonemonth>0?[1-9]|1[0-2])/(?P<loneday>1[34789]|2[1236789]|31)|(?P<lastmonth2>12)/(?P<lastday2>2[45])"
+    r"|(?P<shortmonth2>0?[469]|11)/(?P<shortday2>30))"
+    r"(?=\s?[,;:!?)]|\.(?!\d)|\s*$|\s(?:at|@|from|through|thru|meeting|game|deadline|was|is)\b)"
+)
 DATES_JOINED = (
     rf"(?<![\w/.,-])(?=\d\d?/{_no_part}|\d\d?/\d\d?\s?[-–]\s?\d\d?/{_no_part})"
     r"(?P<monthone>0?[1-9]|1[0-2])/(?P<dayone>0?[1-9]|[12]\d|3[01])\s?[-–]\s?"
@@ -103,6 +109,9 @@ def _state(reading: Reading, found: Groups) -> None:
     """Its name after a place: "Austin, TX". OK, HI, OH and ME are words too, without a zip code after them."""
     if found["senatestate"]:
         reading.say((_STATES | _SHORT_STATES)[found["senatestate"]].replace("_", " "))
+        return
+    if found["zipstate"]:
+        reading.say(_STATES[found["zipstate"]].replace("_", " "))
         return
     if not re.search(r"[A-Z][a-z']+,\s$", reading.before(30)):
         reading.word(found["state"] or found["shortstate"] or "")
@@ -185,6 +194,15 @@ def _day_date(found: Groups) -> str:
     return f"{DAYS.get(day, day)}, {_month_and_day(found['datemonth'], found['datenumber'])}"
 
 
+def _lone_date(found: Groups) -> str:
+    """ "12/31." is a date: its lower number is none that fractions or scores often have."""
+    return next(
+        _month_and_day(found[month], found[day])
+        for month, day in (("lonemonth", "loneday"), ("lastmonth2", "lastday2"), ("shortmonth2", "shortday2"))
+        if found[month]
+    )
+
+
 def _dates_joined(found: Groups) -> str:
     first, last = (_month_and_day(found[f"month{which}"], found[f"day{which}"]) for which in ("one", "two"))
     return f"{first} to {last}"
@@ -203,6 +221,7 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("bearing", BEARING, said(lambda found: _COMPASS[found["bearing"] or ""])),
     ("day_date", DAY_DATE, said(_day_date)),
     ("timed_date", TIMED_DATE, said(lambda found: _month_and_day(found["timedmonth"], found["timedday"]))),
+    ("lone_date", LONE_DATE, said(_lone_date)),
     ("dates_joined", DATES_JOINED, said(_dates_joined)),
     ("days_joined", DAYS_JOINED, said(lambda found: f"{found['wholeday']} to")),
     ("day", DAY, said(_day)),

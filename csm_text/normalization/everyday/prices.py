@@ -89,6 +89,7 @@ _N = amounts.NUMBER
 MONEY = amounts.MONEY.replace("(?:US|A|C)?", rf"(?P<mregion>US|{'|'.join([*_REGIONS, *_OTHERS])})?").replace(
     r"(?:\s?(?P<mscale1>", r"(?:(?:\s?|-(?=[a-z]{4}))(?P<mscale1>"
 )
+MONEY += r"(?:(?<=/mo)\.(?=\s?[,;:)]|\s[a-z]))?"
 CODE_BEFORE = (
     rf"(?<![A-Za-z0-9])(?P<codebefore>{_codes})\s?(?P<codewhole>{_N})(?:\.(?P<codepart>\d{{1,2}}))?(?![\d])"
     + _scales.format("codescale")
@@ -99,6 +100,7 @@ CODE_AFTER = (
     + rf"\s?(?P<codeafter>{'|'.join(_AFTER)})"
     + r"(?![A-Za-z0-9])"
 )
+CODE_AGAIN = r"(?<=[\dkKMB] )(?P<codeagain>USD|CAD|AUD|NZD|EUR|GBP|SGD|HKD)(?![A-Za-z0-9])"
 PENCE = r"(?<![\w.,:$])(?P<pence>[1-9]\d?)p(?![A-Za-z0-9])"
 LINES = rf"(?<![\w.,])(?P<lines>{_LINES})p(?![A-Za-z])"
 DOLLAR_AGAIN = r"(?<=illion)-dollar(?![A-Za-z])"
@@ -168,6 +170,15 @@ def _code_after(found: Groups) -> str:
     return _code(found["codeafter"], found["afterwhole"], found["afterpart"], found["afterscale"])
 
 
+def _code_again(reading: Reading, found: Groups) -> None:
+    """ "$8.50 USD" names the dollars again, "$20 CAD" tells which they are."""
+    code = found["codeagain"] or ""
+    if reading.last_rule not in ("money", "money_range"):
+        reading.word(code)
+    elif code.endswith("D") and code != "USD" and reading.out[-1].startswith("dollar"):
+        reading.out[-1:] = [*_CODES[code][0].lower().split()[:-1], reading.out[-1]]
+
+
 def _pence(found: Groups) -> str:
     count = found["pence"] or "0"
     return f"{numbers.cardinal(count)} {'penny' if count == '1' else 'pence'}"
@@ -182,6 +193,7 @@ def _lines(found: Groups) -> str:
 RULES: tuple[tuple[str, str, Reader], ...] = (
     ("code_before", CODE_BEFORE, said(_code_before)),
     ("code_after", CODE_AFTER, said(_code_after)),
+    ("code_again", CODE_AGAIN, _code_again),
     ("lines", LINES, said(_lines)),
     ("pence", PENCE, said(_pence)),
     ("dollar_again", DOLLAR_AGAIN, said(lambda found: "")),

@@ -18,7 +18,7 @@ _PRODUCTS = (  # of which what is behind the point is a number: "three point twe
 )
 _ELEMENTS = "H|C|N|O|S|P|K|F|I|Na|Cl|Ca|Fe|Mg|Al|Si|Cu|Zn|Br|Li|Ag|Pb|Hg|Mn|Cr|Ni|Ti"
 _FORMULA = re.compile(rf"(?:(?:{_ELEMENTS})\d{{0,2}}){{2,9}}|(?:{_ELEMENTS})\d{{1,2}}")
-_MODEL = re.compile(r"([A-Z]{1,2})([1-9]\d0)(s|[a-z]{0,3}|[A-Z]?)")
+_MODEL = re.compile(r"([A-Z]{1,2})([1-9]\d0|\d{2}(?=s))(s|[a-z]{0,3}|[A-Z]?)")
 NAMED = (
     rf"(?<![A-Za-z0-9'])(?P<namedrelease>{_PRODUCTS})\s(?P<namedmajor>\d{{1,4}})\.(?P<namedminor>\d\d?)"
     r"(?![\w%-]|[.,]\d|\s?[x×/]\s?\d|\s(?:miles?|mi|km|kg|hours|times|percent|seconds|million|billion)\b)"

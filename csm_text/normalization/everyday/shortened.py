@@ -61,6 +61,7 @@ _BEFORE_FIGURES = {
     "art": "article",
     "fl": "floor",
     "eq": "equation",
+    "ep": "episode",
     "pg": "page",
     "pgs": "pages",
     "rev": "revision",
@@ -111,6 +112,7 @@ FIGURED = (
 TITLE = rf"{_START}(?P<unnamed>{'|'.join(_TITLES)})\.\s?(?=[A-Z])|{_START}(?P<prof>Prof)\s(?=[A-Z][a-z])"
 ET_AL = r"\bet\sal\.(?P<etal>)"
 VERSUS = r"(?<=[A-Za-z.)]\s)v\.\s(?=[A-Z])(?P<against>)|(?<![A-Za-z0-9'.])[Vv]s(?![A-Za-z0-9'.])(?P<versus>)"
+RANK = rf"(?<![A-Za-z])(?P<rank>[JS]r)\.\s(?!(?:{BEGINS})\b)(?=[A-Z][a-z])"
 CIRCA = r"(?<![A-Za-z0-9'.])c\.\s?(?=[1-9]\d{2,3}(?!\d))"
 CENTURY = r"(?<=\d(?:st|nd|rd|th)\s)c\.(?P<centuryend>(?=\s*$))?"
 SUFFIX = r"(?<![A-Za-z])(?P<namesuffix>[JS]r)\.'s(?![A-Za-z])"
@@ -235,6 +237,7 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("untitled", TITLE, said(lambda found: "professor" if found["prof"] else _TITLES[found["unnamed"] or ""])),
     ("et_al", ET_AL, _et_al),
     ("versus", VERSUS, said(lambda found: "versus")),
+    ("rank", RANK, said(lambda found: "junior" if found["rank"] == "Jr" else "senior")),
     ("circa", CIRCA, said(lambda found: "circa")),
     ("century", CENTURY, _century),
     ("suffix", SUFFIX, said(lambda found: "junior's" if found["namesuffix"] == "Jr" else "senior's")),

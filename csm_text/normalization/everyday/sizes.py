@@ -31,7 +31,9 @@ _NOUNS = (
     "bill|note|banknote|coin|stamp|ticket|voucher|gift|fine|fee|fare|deposit|budget|prize|reward|contract|deal|discount|grant"
     "|investment|donation|loan|lawsuit|settlement|bonus|limit|minimum|jar|bottle|jug|package|bag|box|carton|container|tin"
     "|bar|tub|pack|packet|tablet|capsule|pill|dose|angle|rotation|view|weather|heat|battery|bulb|charger|outlet|SSD"
-    "|delay|hike|cut|sprint|relay|race|dash|commute|radius|cans|can(?= of| [a-z]+s[ ,.]|[,.;)])"
+    "|delay|hike|cut|font|lead|range|shot"
+    "|shooter|service|hotline|window|shift|trial|warranty|workout|nap"
+    "|sprint|relay|race|dash|commute|radius|cans|can(?= of| [a-z]+s[ ,.]|[,.;)])"
 )
 _NOUN = re.compile(rf"\)?[\s-](?:gift )?(?:{_NOUNS})s?(?![A-Za-z])")
 
@@ -54,7 +56,7 @@ HEIGHT = (
     r"(?:\.(?=\s[a-z]|[,;:]))?"
 )
 FEET = (
-    r"(?:(?<![A-Za-z0-9.'+])|(?<=['\d]x))(?P<feet>\d{1,3})'"
+    r"(?:(?<![A-Za-z0-9.'+])|(?<=['\d]x))(?P<feet>\d{1,3}(?:,\d{3})?)'"
     r"(?:\s?(?P<inches>\d{1,2})(?:\"|'')|(?<=[3-8]')(?P<bareinches>1[01]|\d)(?!['\d]))?(?![A-Za-z0-9])"
 )
 MEASURE = (
@@ -280,6 +282,7 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("tenths", TENTHS, said(lambda found: f"point {numbers.by_digit(found['tenths'] or '0')}")),
 )
 REPLACED: dict[str, tuple[str, Reader]] = {
+    "multiple": (amounts.MULTIPLE, said(lambda found: amounts.multiple(found).replace("one times", "one time"))),
     "feet": (FEET, said(_feet)),
     "measure": (MEASURE, _measure),
     "temperature": (TEMPERATURE, _temperature),

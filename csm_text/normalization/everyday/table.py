@@ -35,22 +35,24 @@ PLAIN = (
 _LETTER = frozenset(
     (
         "plain url road the_sun scaled_unit contraction days_of_month weekdays weekday months drip before_figure"
-        " release end_of_sentence degree degree_letters figured anywhere shortened untitled et_al versus circa century"
-        " suffix species state day days_joined month capital_word shouted letter_range grade letter_a article"
-        " long_numeral reign century_th saint direction net fiscal model slash_capitals function code_before counted"
-        " unit_alone short_date month_day month_year short_month era_year degree_scale doctor latin pair initials"
-        " phone_extension area way bearing day_date per_unit named_release slashed letter_point abbreviation salt"
-        " squared_product resume point_model initial numeral king roman language word"
+        " release end_of_sentence degree degree_letters figured anywhere shortened untitled et_al versus circa"
+        " century suffix species state day days_joined month capital_word shouted letter_range grade letter_a"
+        " article long_numeral reign century_th saint direction net fiscal model slash_capitals function"
+        " code_before counted unit_alone short_date month_day month_year short_month era_year degree_scale doctor"
+        " latin pair initials phone_extension area way verse rank the_who mail_subject code_again bearing day_date"
+        " per_unit named_release slashed letter_point abbreviation salt squared_product resume point_model initial"
+        " numeral king roman language word"
     ).split()
 )
 _FIGURE = frozenset(
     (
         "slash_date time hour spaced money_after cents feet multiple scaled ordinal ratio times number fraction"
         " year_range digits range size inches inch_part inches_beside height degrees times_range crowd duration"
-        " short_duration half_of_day code_after pence lines groups exponent coefficient figure_date day_month_year zip"
-        " code seconds millions rating scored pages emergency hour_range measure_range part_of_unit hundreds spoons"
-        " status clock series timed_date dates_joined short_hours military old_year record bits standard aircraft door"
-        " area_code another_release calendar season iso_date hex_number short_code serial even inch_range"
+        " short_duration half_of_day code_after pence lines groups exponent coefficient figure_date day_month_year"
+        " zip code seconds millions rating scored pages emergency hour_range measure_range part_of_unit hundreds"
+        " spoons lone_date before_time status clock series timed_date dates_joined short_hours military old_year"
+        " record bits standard aircraft door area_code another_release calendar season iso_date hex_number"
+        " short_code serial even inch_range"
     ).split()
 )
 _SIGN = frozenset(
@@ -58,7 +60,7 @@ _SIGN = frozenset(
         "phones sign possessed power heading paragraph dots dash mark bracket markup symbol short_year menu money_range"
         " point_measure tenths port compared either arrow factorial minus star over divided times_per wild"
         " either_amount flag less_than order_number ending tag tag_number handle dollar_again path called_on until_now"
-        " star_code from_noon average number_tag"
+        " star_code from_noon average number_tag bar"
     ).split()
 )
 _LETTER_OR_FIGURE = frozenset("mail mixed chat spoken_as file short_address dotted before_release".split())

@@ -30,7 +30,7 @@ FILE = (
     rf"\.(?i:{_ENDINGS}))(?![A-Za-z0-9]|\.[A-Za-z0-9])"
 )
 PATH = (
-    r"(?:(?<=[A-Za-z,:]\s)|(?<=[(\[\"'])|^)(?P<path>(?:~|\.{1,2})?/[A-Za-z0-9_.][A-Za-z0-9_.-]{0,60}"
+    r"(?:(?<=[A-Za-z,:&|;]\s)|(?<=[(\[\"'])|^)(?P<path>(?:~|\.{1,2})?/[A-Za-z0-9_.][A-Za-z0-9_.-]{0,60}"
     r"(?:/[A-Za-z0-9_.-]{0,60}){0,12})"
 )
 _DOT_FILES = "gitignore|bashrc|zshrc|profile|dockerignore|editorconfig|ssh|config|git|github|local"
@@ -48,6 +48,7 @@ SHORT_ADDRESS = (
 PORT = r"(?:(?<=localhost)|(?<=\.\d)|(?<=\.\d\d)|(?<=\.\d\d\d)):(?P<port>\d{4,5})(?!\d)"
 COMPARED = r"(?P<compared>>=|<=(?!>)|!==?|&&)(?=\s?[\w\"'($.-])"
 EITHER = r"(?<=[\w)]\s)\|\|(?=\s[\w(!])"
+BAR = r"(?<=\s)\|(?=\s)"
 ARROW = r"(?:-{1,2}|(?<![<>=!])=)>(?=[\s\w\"'({])"
 POWER = r"(?:(?<=[A-Za-z0-9)])|(?<=[a-z]\s))\^\{?(?P<power>-?\d{1,3}|[a-z](?![A-Za-z]))\}?(?!\d)"
 FACTORIAL = r"(?<=\d)!(?=\s?[=*/+)])"
@@ -76,7 +77,7 @@ SLASH_CAPITALS = r"(?<![\w/])(?P<slashfirst>[A-Z]{1,4})/(?P<slashlast>[A-Z]{1,4}
 MARKUP = r"<(?!https?:)[A-Za-z/][^<>]{0,100}>"
 _SUPERSCRIPTS = re.compile(r"(?:(?<=[0-9)])|(?<=\b[A-Za-z]))(?:⁻?[⁰¹⁴-⁹]|⁻[²³]|⁻?[⁰¹²³⁴-⁹]{2,3})")
 _SIGNS = re.compile(
-    r"(?<=\d)\s?([kM]?)Ω|(?<=\d)\s?º(?=\s?[CF]\b)|[→⇒⟶➔➜➡]|√(?=\s?[\w(])|(?:(?<=[\w)])\s?−\s?|−)(?=[\w(√π])"
+    r"(?<=\d)\s?([kM]?)Ω|(?<=\d)\s?º(?=\s?[CF]\b)|[→⇒⟶➔➜➡]|Ø(?=\s?\d)|√(?=\s?[\w(])|(?:(?<=[\w)])\s?−\s?|−)(?=[\w(√π])"
 )
 
 
@@ -95,7 +96,7 @@ def _sign(match: re.Match[str]) -> str:
     sign = match[0].strip()
     if sign.endswith("Ω"):
         return {"": " ohms", "k": " kiloohms", "M": " megaohms"}[match[1] or ""]
-    return {"º": "°", "√": " square root of ", "−": " minus "}.get(sign, ", ")
+    return {"º": "°", "Ø": " diameter ", "√": " square root of ", "−": " minus "}.get(sign, ", ")
 
 
 def _path(reading: Reading, found: Groups) -> None:
@@ -190,6 +191,7 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("port", PORT, said(lambda found: f"colon {numbers.cardinal(found['port'] or '0')}")),
     ("compared", COMPARED, said(lambda found: _COMPARED[found["compared"] or ""])),
     ("either", EITHER, said(lambda found: "or")),
+    ("bar", BAR, lambda reading, found: reading.mark(",")),
     ("arrow", ARROW, lambda reading, found: reading.mark(",")),
     ("factorial", FACTORIAL, said(lambda found: "factorial")),
     ("exponent", EXPONENT, said(_exponent)),

@@ -81,6 +81,9 @@ _MORE = {  # sign: one, many
     "Mbit": ("megabit", "megabits"),
     "Gbit": ("gigabit", "gigabits"),
     "bps": ("basis point", "basis points"),
+    "bp": ("basis point", "basis points"),
+    "pt": ("point", "points"),
+    "N m": ("newton meter", "newton meters"),
     "pp": ("percentage point", "percentage points"),
     "ppts": ("percentage point", "percentage points"),
     "lb-ft": ("pound foot", "pound feet"),
@@ -222,4 +225,12 @@ PER = {
     "bag": "bag",
     "head": "head",
     "game": "game",
+    **{
+        word: word
+        for word in (
+            "side serving piece room car household capita set rep slice cookie kid pair roll can box bottle pack glass"
+            " class session call token request image query quarter site plate player team family employee credit word"
+            " message"
+        ).split()
+    },
 }
