@@ -140,7 +140,7 @@ def read(reading: Reading, written: str) -> None:
         reading.say(_WORDS[small])
     elif written in _SMALL:
         reading.say(_SMALL[written])
-    elif small in _FIGURED and re.match(r"\s\d", reading.after(2)):
+    elif small in _FIGURED and re.match(r"\s[$€£¥₹~]?\d", reading.after(3)):
         reading.say(_FIGURED[small])
     elif small in _NOTICES and reading.after(1) == ":":
         reading.say(_NOTICES[small])

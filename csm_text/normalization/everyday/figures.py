@@ -8,7 +8,7 @@ from collections.abc import Callable
 from csm_text.normalization import addresses, dates, numbers
 from csm_text.normalization.found import Groups
 from csm_text.normalization.reading import Reading
-from csm_text.normalization.rules import Reader, said
+from csm_text.normalization.rules import Reader, as_words, said
 
 _CODE_WORDS = (  # before digits that are said one by one
     "code ",
@@ -83,6 +83,7 @@ PHONE = (
         r"0\d{1,4}[ /-]\d{3,8}(?:[ -]\d{2,6}){0,2}", r"(?:0\d{1,4}[ /-]|\(0\d{1,4}\)\s?)\d{3,8}(?:[ -]\d{2,6}){0,2}"
     )
 )
+HANDLE = r"(?<![A-Za-z0-9@])@(?P<handle>[A-Za-z_]\w{0,63}(?:\.[a-z_]\w{0,40})?)"
 SHORT_DATES = (
     dates.SHORT_DATE + r"(?:\s?[-–]\s?(?P<lastmonth>0?[1-9]|1[0-2])/(?P<lastday>0?[1-9]|[12]\d|3[01])(?![\w/]))?"
 )
@@ -243,6 +244,11 @@ def _era_year(found: Groups) -> str:
     return f"{found['era']} {numbers.cardinal(digits)}" if digits < "1010" else dates.era_year(found)
 
 
+def _handle(reading: Reading, found: Groups) -> None:
+    reading.say("at")
+    as_words("handle")(reading, found)
+
+
 def _fiscal(found: Groups) -> str:
     return f"{' '.join(found['fiscal'] or '')} {numbers.year(found['fiscalyear'] or '')}"
 
@@ -277,6 +283,7 @@ REPLACED: dict[str, tuple[str, Reader]] = {
     "day_month": (dates.DAY_MONTH, _day_month),
     "era_year": (ERA_YEAR, said(_era_year)),
     "short_date": (SHORT_DATES, said(_short_dates)),
+    "handle": (HANDLE, _handle),
     "phone": (PHONE, said(addresses.phone)),
     "time": (TIME, said(dates.time)),
 }

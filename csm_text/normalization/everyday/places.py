@@ -29,8 +29,9 @@ _SHORT_STATES = dict(
     ).split()
 )
 _COMPASS = {"N": "north", "S": "south", "E": "east", "W": "west"}
+_COMPASS |= {"NE": "northeast", "NW": "northwest", "SE": "southeast", "SW": "southwest"}
 _WAYS = {"Ct": "court", "Pl": "place", "Ter": "terrace", "Cir": "circle", "Pkwy": "parkway", "Fwy": "freeway"}
-_WAYS |= {"Dr": "drive", "Sq": "square"}
+_WAYS |= {"Dr": "drive", "Sq": "square", "Terr": "terrace", "Plz": "plaza", "Trl": "trail", "Hts": "heights"}
 _states = "|".join(_STATES)
 _short_months = "Feb|Aug|Sept|Oct|Nov|Dec|Jan(?=\\.)"
 _days = "|".join(sorted(DAYS, key=len, reverse=True))
@@ -49,17 +50,21 @@ ZIP = r"(?<=[A-Z]{2}\s)(?P<zip>\d{5})(?:-(?P<zipmore>\d{4}))?(?![\d,-])"
 SAINT = r"(?<![A-Za-z0-9'])(?P<saint>St|Dr(?!\.))(?P<saintstop>\.?)\s(?=[A-Z][a-z])"
 BEARING = r"(?:(?<=°)|(?<=°\s))(?P<bearing>[NSEW])(?![A-Za-z0-9'])"
 DIRECTION = (
-    r"(?:(?<=\d\s)|(?<=\b[Oo]n\s)|(?<=\bonto\s)|(?<=\b[Aa]t\s)|(?<=\bto\s)|^)(?P<compass>[NSEW])\.?\s"
+    r"(?:(?<=\d\s)|(?<=\b[Oo]n\s)|(?<=\bonto\s)|(?<=\b[Aa]t\s)|(?<=\bto\s)|(?<=\bof\s)|(?<=\band\s)|(?<=&\s)|(?<=near\s)|(?<=tween\s)|^)"
+    r"(?P<compass>N[EW]|S[EW]|[NSEW])\.?\s"
     r"(?=[A-Z0-9][A-Za-z0-9]{1,15}\s(?:St|Ave|Rd|Blvd|Dr|Ln|Way)\b)"
 )
-WAY = r"(?=[CPTFDS])(?<=[a-z]\s)(?P<roadkind>Ct|Pl|Ter|Cir|Pkwy|Fwy|Dr|Sq)(?P<roadstop>\.?)(?![A-Za-z0-9'])"
+WAY = (
+    r"(?=[CPTFDSH])(?<=[a-z]\s)(?P<roadkind>Ct|Plz|Pl|Terr|Ter|Trl|Hts|Cir|Pkwy|Fwy|Dr|Sq)"
+    r"(?P<roadstop>\.?)(?![A-Za-z0-9'])"
+)
 ROAD = (
     r"(?<![A-Za-z0-9])(?P<road>I-|US-|US |Hwy |Route )(?P<roadnumber>\d{1,3})\s?"
     r"(?P<roadway>[NSEW])(?![A-Za-z0-9'-]|\.[A-Za-z])"
 )
 THE_SUN = r"(?<=[Tt]he\s)Sun(?P<thesun>)(?=\.)"
 DAY = (
-    r"(?<![A-Za-z0-9'])(?P<day>Fri|Tues|Thurs|Thur|Thu)(?![A-Za-z0-9'.-])"
+    r"(?<![A-Za-z0-9'])(?P<day>Fri|Tues|Weds|Thurs|Thur|Thu)(?![A-Za-z0-9'.-])"
     r"|(?:(?<=\bon )|(?<=\bby )|(?<=next )|(?<=last )|(?<=this )|(?<=until ))(?P<onday>Mon|Tue|Wed|Sat|Sun)"
     r"(?=\s*(?:[,;:!?)]|$)|\s(?:at|and|or|to|from|the|for|\d))"
     rf"|(?=[MTWFS])(?:{_days_before})(?P<secondday>{_days})(?![A-Za-z0-9'])"

@@ -35,7 +35,7 @@ CALENDAR = (
     r"(?<![\w.,-])(?P<calendaryear>20[0-4]\d)\.(?P<calendarmonth>\d{1,2})\.(?P<calendarmore>\d{1,4})(?![\w-]|[.,]\d)"
 )
 MODEL = (
-    r"(?<![A-Za-z0-9])(?P<model>[A-Z]{2,4}|rtx|gtx)\s(?P<modelnumber>[2-9]\d[1-9]\d)(?P<modelmany>s(?![\w']))?"
+    r"(?<![A-Za-z0-9])(?P<model>[A-Z]{2,4}|rtx|gtx)\s(?P<modelnumber>[2-9]\d[1-9]\d|(?<=TX\s)1\d[1-9]\d)(?P<modelmany>s(?![\w']))?"
     r"(?![\w,%°]|\.\d|\s(?:people|users|units))"
 )
 STANDARD = r"(?<![\w.,$€£])802\.(?P<standard>1|3|11|15|16)(?P<amendment>[A-Za-z]{0,2})(?![\w%]|[.,]\d)"

@@ -48,6 +48,7 @@ _AFTER = {  # words that may end one
     "hwy": "highway",
     "esq": "esquire",
     "appt": "appointment",
+    "agg": "aggregate",
     "appts": "appointments",
     "asst": "assistant",
     "dept": "department",
@@ -86,6 +87,7 @@ _TITLES = {
     "Det": "detective",
     "Supt": "superintendent",
     "Fr": "father",
+    "Sec": "secretary",
     "Amb": "ambassador",
     "Pt": "point",
 }
@@ -118,6 +120,7 @@ CENTURY = r"(?<=\d(?:st|nd|rd|th)\s)c\.(?P<centuryend>(?=\s*$))?"
 SUFFIX = r"(?<![A-Za-z])(?P<namesuffix>[JS]r)\.'s(?![A-Za-z])"
 NUMBER_OF = (
     r"(?<![A-Za-z0-9'])(?:[Nn]o\.|#)(?=\sof\s)"
+    r"|(?<=[a-z]\s)no\.(?=\s(?:is|was|are)\s|:)"
     r"|(?:(?<=order )|(?<=Order )|(?<=nvoice )|(?<=ccount )|(?<=icket )|(?<=hone )|(?<=erial )|(?<=odel )|(?<=Part )"
     r"|(?<=part ))[Nn]o\.(?=\sis\s|:|\s[A-Z]{1,4}-?\d)"
 )

@@ -50,7 +50,7 @@ _FIGURE = frozenset(
         " year_range digits range size inches inch_part inches_beside height degrees times_range crowd duration"
         " short_duration half_of_day code_after pence lines groups exponent coefficient figure_date day_month_year"
         " zip code seconds millions rating scored pages emergency hour_range measure_range part_of_unit hundreds"
-        " spoons lone_date before_time status clock series timed_date dates_joined short_hours military old_year"
+        " spoons odds lone_date before_time status clock series timed_date dates_joined short_hours military old_year"
         " record bits standard aircraft door area_code another_release calendar season iso_date hex_number"
         " short_code serial even inch_range"
     ).split()

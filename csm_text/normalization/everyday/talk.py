@@ -15,6 +15,7 @@ DAYS = {
     "Mon": "Monday",
     "Tues": "Tuesday",
     "Tue": "Tuesday",
+    "Weds": "Wednesday",
     "Wed": "Wednesday",
     "Thurs": "Thursday",
     "Thur": "Thursday",
@@ -86,8 +87,12 @@ MONEY_RANGE = (
 )
 HUNDREDS = r"(?<![A-Za-z0-9.,])(?P<hundreds>[1-9]\d\d)(?P<hundredsunit>[FCKk])(?![A-Za-z0-9])"
 RECORD = (
-    r"(?<![\w.,$€£:/-])(?P<won>\d{1,2})-(?P<lost>\d{1,2})(?:-(?P<tied>\d{1,2}))?"
-    r"(?=\s(?:record|start|overall|on the (?:season|year|road)|at home|this (?:season|year)|in conference)\b)"
+    r"(?<![\w.,$€£:/-])(?:(?<=went )|(?<=s are )(?<!dds are )(?=[\d-]{3,8}\s*(?:[.,;!?)]|$))|(?=[\d-]{3,8}\s"
+    r"(?:record|start|overall|on the (?:season|year|road)|at home|this (?:season|year)|in conference)\b))"
+    r"(?P<won>\d{1,2})-(?P<lost>\d{1,2})(?:-(?P<tied>\d{1,2}))?(?![\w-]|[.,]\d)"
+)
+ODDS = (
+    r"(?:(?<=dds are )|(?<=dds of )|(?<=dds at )|(?<=dds: ))(?P<odds>\d{1,3})[/-](?P<oddsto>\d{1,3})(?![\w/-]|[.,]\d)"
 )
 AVERAGE = r"(?<![\w.,])\.(?P<average>\d{3})(?![\w%]|\.\d)"
 UNTIL_NOW = r"(?:(?<=\d)|(?<=\d[ap]m)|(?<=[AP]M)|(?<=[ap]\.m\.))\s?[-–]\s?(?=(?:[Pp]resent|now|today|noon|midnight)\b)"
@@ -211,6 +216,11 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("contraction", CONTRACTION, lambda reading, found: reading.out.append((found["contraction"] or "").lower())),
     ("days_of_month", DAYS_OF_MONTH, said(_days_of_month)),
     ("record", RECORD, said(_record)),
+    (
+        "odds",
+        ODDS,
+        said(lambda found: " to ".join(numbers.cardinal(found[name] or "0") for name in ("odds", "oddsto"))),
+    ),
     ("average", AVERAGE, said(lambda found: f"point {numbers.by_digit(found['average'] or '0')}")),
     ("measure_range", MEASURE_RANGE, said(_measure_range)),
     ("part_of_unit", PART_OF_UNIT, said(_part_of_unit)),

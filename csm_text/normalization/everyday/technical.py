@@ -66,14 +66,14 @@ OVER = r"(?<=\))\s?/\s?(?=[\w(])(?P<over>)"
 DIVIDED = r"(?<=\d)\s/\s(?=[\d(])(?P<divided>)"
 FUNCTION = r"(?<![\w'.])(?P<function>[fghFGHPO])(?P<prime>'?)\((?=[A-Za-z0-9][^()]{0,12}\))"
 FLAG = (
-    r"(?:(?<=[\s(\[\"'])|^)(?:--(?P<flag>[a-z][a-z0-9]*)(?=[\s=,.;:)\"']|-[a-z]|$)"
+    r"(?:(?<=[\s(\[\"'`])|^)(?:--(?P<flag>[a-z][a-z0-9]*)(?=[\s=,.;:)\"'`]|-[a-z]|$)"
     r"|(?<!\b[Aa]n\s)(?<!\b[Aa]\s)-(?P<letterflag>[B-HJ-Zb-z])(?=[\s,.;)\"']|$))"
 )
 SALT = r"(?<![A-Za-z0-9])(?P<salt>NaCl|KCl|HCl|NaOH|KOH|HBr|NaF|AgCl|MgO|CaO|ZnO|FeO|CuO|NaHCO|GaAs|SiC)(?![A-Za-z0-9])"
 PRODUCT = r"(?<![A-Za-z0-9])(?!km|cm|mm|ft|in|mi|yd)(?P<product>[a-z]{2})(?=\^\d)"
 LESS_THAN = r"(?P<lessthan>[<>~])(?=[$€£¥]\s?\d)"
 WILD = r"(?<=\d)\.x(?P<wild>)(?![A-Za-z0-9])"
-SLASH_CAPITALS = r"(?<![\w/])(?P<slashfirst>[A-Z]{1,4})/(?P<slashlast>[A-Z]{1,4})(?![\w/])"
+SLASH_CAPITALS = r"(?<![\w/])(?P<slashed_capitals>[A-Z]{1,4}(?:/[A-Z]{1,4}){1,4})(?![\w/])"
 MARKUP = r"<(?!https?:)[A-Za-z/][^<>]{0,100}>"
 _SUPERSCRIPTS = re.compile(r"(?:(?<=[0-9)])|(?<=\b[A-Za-z]))(?:⁻?[⁰¹⁴-⁹]|⁻[²³]|⁻?[⁰¹²³⁴-⁹]{2,3})")
 _SIGNS = re.compile(
@@ -174,7 +174,7 @@ def _function(reading: Reading, found: Groups) -> None:
 
 def _slash_capitals(reading: Reading, found: Groups) -> None:
     """ "TCP/IP", "A/B"."""
-    for part in (found["slashfirst"] or "", found["slashlast"] or ""):
+    for part in (found["slashed_capitals"] or "").split("/"):
         if len(part) == 1:
             reading.spell(part)
         else:

@@ -81,6 +81,7 @@ _MORE = {  # sign: one, many
     "Mbit": ("megabit", "megabits"),
     "Gbit": ("gigabit", "gigabits"),
     "bps": ("basis point", "basis points"),
+    "bbl": ("barrel", "barrels"),
     "bp": ("basis point", "basis points"),
     "pt": ("point", "points"),
     "N m": ("newton meter", "newton meters"),
@@ -225,6 +226,16 @@ PER = {
     "bag": "bag",
     "head": "head",
     "game": "game",
+    "bbl": "barrel",
+    "ton": "ton",
+    "acre": "acre",
+    "bu": "bushel",
+    "sqft": "square foot",
+    "sf": "square foot",
+    "mi": "mile",
+    "MWh": "megawatt hour",
+    "TB": "terabyte",
+    "MB": "megabyte",
     **{
         word: word
         for word in (
