@@ -142,7 +142,8 @@ LONG = [
     "--a ", "0x1", "£5/", "1 Oak Dr ", "Mon to ", "2⁻¹", "1-1\" ",
     "Sat 1/", "1/2-", "802.1", "v1.2-", "Python 3.1", "R$1", "1'000", "1.000", "#1A", "F-10", "10a-", "1:1a", "a/b ",
     "I <3 ", "A.1", "per km ", "1 c a ", "room 101 ", "John 1:1-", "5 USD ", "Jr. A", "12/31 ", "x | ", "1800 ",
-    "4 km/side", "A/", "@a.", "went 1-1-", "odds at 1/", "no. is ", "W. 4 St ",
+    "4 km/side", "A/", "@a.", "went 1-1-", "odds at 1/", "no. is ", "W. 4 St ", "may 1", "1 may ", "sat - ",
+    "Jan-1-", "aaab",
 ]  # fmt: skip
 
 

@@ -41,6 +41,11 @@ _WORDS = UNSTOPPED | {  # in small letters, or with a capital at the beginning o
     "tmrw": "tomorrow",
     "tmw": "tomorrow",
     "tmr": "tomorrow",
+    "nite": "night",
+    "fri": "Friday",
+    "tues": "Tuesday",
+    "weds": "Wednesday",
+    "thurs": "Thursday",
     "wknd": "weekend",
     "bldg": "building",
     "yrs": "years",
@@ -105,6 +110,7 @@ _CHAT = {  # with a figure or a sign
     "e.g": "for example,",
     "i.e": "that is,",
 }
+_DRAWN = re.compile(r"([a-z])\1{2,}")  # "sooo", "yesss"
 _COMPOUND = re.compile("[A-Z]{2,5}[a-z]")  # "PCIe", "NVMe"
 
 CHAT = (
@@ -122,7 +128,11 @@ _HEART = re.compile(
 
 def prepared(text: str) -> str:
     """The text with a heart between two words as "love"."""
-    return _HEART.sub("love", _beside_greek.sub(lambda match: _BESIDE_GREEK[match[0].lower()], text))
+    if "<3" in text or not text.isascii():
+        text = _HEART.sub("love", text)
+    if not any(word in text for word in ("vg", "eta", "Eta")):
+        return text
+    return _beside_greek.sub(lambda match: _BESIDE_GREEK[match[0].lower()], text)
 
 
 def read(reading: Reading, written: str) -> None:
@@ -144,8 +154,18 @@ def read(reading: Reading, written: str) -> None:
         reading.say(_FIGURED[small])
     elif small in _NOTICES and reading.after(1) == ":":
         reading.say(_NOTICES[small])
+    elif _DRAWN.search(small):
+        reading.word(_undrawn(reading, small))
     else:
         reading.word(written)
+
+
+def _undrawn(reading: Reading, small: str) -> str:
+    """A word that is drawn out, as it is in the dictionary: "goood" has two letters, "yesss" and "sooo" have one."""
+    for word in (_DRAWN.sub(r"\1\1", small), _DRAWN.sub(r"\1", small)):
+        if reading.knows(word) and len(word) > 1 and word != "soo":
+            return word
+    return small
 
 
 def word(name: str) -> Reader:

@@ -98,6 +98,10 @@ SHORT_HOURS = (
     rf"(?<![\w:.,$£€-])(?P<shorthour>{_hour})(?P<shortminute>{_minute})?(?P<shorthalf>[ap])\s?[-–]\s?"
     rf"(?P<lasthour>{_hour})(?P<lastminute>{_minute})?(?P<lasthalf>[ap])(?![A-Za-z0-9])"
 )
+LASTING = (
+    r"(?:(?<=\bin )|(?<=ime of )|(?<=ime: )|(?<=ation: )|(?<=ength: )|(?<=\bat ))"
+    r"(?P<lastingminutes>2[5-9]|[3-5]\d):(?P<lastingseconds>[0-5]\d)(?![\w:])"
+)
 BEFORE_TIME = rf"(?<![\w:.,$£€/-])(?P<beforetime>{_hour})\s?[-–]\s?(?={_hour}{_minute}(?![\d:]))"
 VERSE = (
     r"(?<![A-Za-z])(?P<book>Gen(?:esis)?|Exod(?:us)?|Ps(?:alms?)?|Prov(?:erbs)?|Isa(?:iah)?|Matt(?:hew)?|Mark|Luke|John|Acts"
@@ -220,6 +224,11 @@ _BOOKS |= {"Rom": "Romans", "Cor": "Corinthians", "Eph": "Ephesians", "Phil": "P
 _BOOKS |= {"Rev": "Revelation"}
 
 
+def _lasting(found: Groups) -> str:
+    """ "10 km in 48:30": minutes and seconds."""
+    return f"{numbers.cardinal(found['lastingminutes'] or '0')} {numbers.two_digits(found['lastingseconds'] or '00')}"
+
+
 def _verse(found: Groups) -> str:
     """ "John 3:16-18" is "John three sixteen to eighteen"."""
     book, chapter, verse = found["book"] or "", found["chapter"] or "0", found["verse"] or "0"
@@ -259,6 +268,7 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("status", STATUS, said(_oh_between("status", "statuslast"))),
     ("area_code", AREA_CODE, said(lambda found: numbers.by_digit(found["areacode"] or ""))),
     ("short_hours", SHORT_HOURS, said(_short_hours)),
+    ("lasting", LASTING, said(_lasting)),
     ("verse", VERSE, said(_verse)),
     ("before_time", BEFORE_TIME, said(lambda found: f"{numbers.cardinal(found['beforetime'] or '0')} to")),
     ("clock", CLOCK, said(_clock)),

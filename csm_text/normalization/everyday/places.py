@@ -28,6 +28,22 @@ _SHORT_STATES = dict(
         " Mich=Michigan Minn=Minnesota Okla=Oklahoma Ore=Oregon Tenn=Tennessee Tex=Texas Wis=Wisconsin"
     ).split()
 )
+_small = (
+    "january|february|april|june|july|august|september|october|november|december|jan|feb|mar|apr|jun|jul|aug|sept|sep|oct|nov"
+    "|dec"
+)
+_plain_months = f"{_small}|{_small.upper()}"
+_words_too = "march|may|MARCH|MAY"  # "the top ten may win" is no date
+_small_month = re.compile(
+    rf"(?<![\w'-])(?:(?:{_plain_months}|{_words_too})(?=\.?\s(?:[12]\d|3[01]|0?[1-9])(?:st|nd|rd|th)?"
+    r"(?![\w:%/]|[.,]\d|\s(?:[a-z]+s|km|mi|kg|hour|percent|times)\b))"
+    rf"|(?:(?<=\d\s)|(?<=\d(?:st|nd|rd|th)\s))(?:{_plain_months}"
+    rf"|(?:{_words_too})(?=\s*(?:[.,;:!?)]|$)|\s(?:(?:19|20)\d\d|at|from|to|until)\b)))(?![\w'-])"
+)
+_figure, _joined = re.compile(r"\d"), re.compile("[-–/&]")
+_small_days = re.compile(
+    r"(?<![\w'-])(?:mon|tue|tues|wed|thu|thurs|fri|sat|sun)(?:\s?[-–/&]\s?(?:tue|wed|thu|thurs|fri|sat|sun)\b)+"
+)
 _COMPASS = {"N": "north", "S": "south", "E": "east", "W": "west"}
 _COMPASS |= {"NE": "northeast", "NW": "northwest", "SE": "southeast", "SW": "southwest"}
 _WAYS = {"Ct": "court", "Pl": "place", "Ter": "terrace", "Cir": "circle", "Pkwy": "parkway", "Fwy": "freeway"}
@@ -100,14 +116,26 @@ DAY_MONTH_YEAR = (
     r"(?<![\w-])(?P<hyphenday>[12]\d|3[01]|0?[1-9])-(?P<hyphenmonth>Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sept|Sep|Oct|Nov|Dec)"
     r"-(?P<hyphenyear>\d{4})(?![\w-])"
 )
+MONTH_FIRST = (
+    r"(?<![\w-])(?P<joinedmonth>Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sept|Sep|Oct|Nov|Dec)"
+    r"-(?P<joinedday>[12]\d|3[01]|0?[1-9])(?:-(?P<joinedyear>(?:19|20)\d\d))?(?![\w-])"
+)
 FIGURE_DATE = (
     r"(?<![\w/-])(?:(?P<usmonth>0?[1-9]|1[0-2])-(?P<usday>0?[1-9]|[12]\d|3[01])-(?P<usyear>(?:19|20)\d\d)"
+    r"|(?P<firstday2>1[3-9]|2\d|3[01])-(?P<secondmonth>0[1-9]|1[0-2])-(?P<lastyear>(?:19|20)\d\d)"
     r"|(?P<bigyear>(?:19|20)\d\d)/(?P<bigmonth>0?[1-9]|1[0-2])/(?P<bigday>0?[1-9]|[12]\d|3[01]))(?![\w/-])"
 )
 _BEFORE_STREET = re.compile(
     r"(?<![A-Za-z])(?!(?:In|At|The|To|From|Near|On|And|Our|Of|For|Via|By|With|Visit|Saint|Into|Around|Is|Was|See)\s$)"
     r"[A-Z][a-z']*\s$|\d(?:st|nd|rd|th)\s$"
 )
+
+
+def prepared(text: str) -> str:
+    """The text with months beside a day, and days beside another, written with a capital: "july 25", "mon-fri"."""
+    if _figure.search(text):
+        text = _small_month.sub(lambda match: match[0].capitalize(), text)
+    return _small_days.sub(lambda match: match[0].title(), text) if _joined.search(text) else text
 
 
 def _state(reading: Reading, found: Groups) -> None:
@@ -184,9 +212,14 @@ def _day_month_year(found: Groups) -> str:
     return dates.day_month(parts)
 
 
+def _month_first(found: Groups) -> str:
+    return dates.month_day({"mname": found["joinedmonth"], "mday": found["joinedday"], "myear": found["joinedyear"]})
+
+
 def _figure_date(found: Groups) -> str:
-    month, day = found["usmonth"] or found["bigmonth"], found["usday"] or found["bigday"]
-    year = found["usyear"] or found["bigyear"]
+    month = found["usmonth"] or found["bigmonth"] or found["secondmonth"]
+    day = found["usday"] or found["bigday"] or found["firstday2"]
+    year = found["usyear"] or found["bigyear"] or found["lastyear"]
     return dates.iso_date({"imonth": month, "iday": day, "iyear": year})
 
 
@@ -217,6 +250,7 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("state", STATE, _state),
     ("zip", ZIP, _zip),
     ("day_month_year", DAY_MONTH_YEAR, said(_day_month_year)),
+    ("month_first", MONTH_FIRST, said(_month_first)),
     ("figure_date", FIGURE_DATE, said(_figure_date)),
     ("road", ROAD, _road),
     ("way", WAY, _way),

@@ -117,12 +117,15 @@ _MILLIONS = re.compile(
 )  # 1.000.000, 1'000
 _LETTERED = {"zł": "PLN", "Kč": "CZK"}
 _lettered = re.compile(rf"(?<=\d)\s?({'|'.join(_LETTERED)})(?!\w)")
+_figure = re.compile(r"\d")
 _MINUS = re.compile(r"([$€£])-(?=\d)")  # "$-5"
 _PLURALS = re.compile(r"\b(dollar|cent|euro|pound|franc|centime|rupee)s\b")
 
 
 def prepared(text: str) -> str:
     """The text with signs as words that plain letters would lose, and with Indian thousands as one number."""
+    if not _figure.search(text):
+        return text
     text = _MINUS.sub(r"-\1", text)
     text = _MILLIONS.sub(lambda match: re.sub("[.'’]", ",", match[0]), text)
     if "," in text:

@@ -126,6 +126,8 @@ NUMBER_OF = (
 )
 SPOKEN = {
     "c/o": "care of",
+    "401(k)": "four oh one K",
+    "401k": "four oh one K",
     "I AM": "i am",
     "pH": "P H",
     "iOS": "I O S",

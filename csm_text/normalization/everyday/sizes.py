@@ -32,7 +32,7 @@ _NOUNS = (
     "|investment|donation|loan|lawsuit|settlement|bonus|limit|minimum|jar|bottle|jug|package|bag|box|carton|container|tin"
     "|bar|tub|pack|packet|tablet|capsule|pill|dose|angle|rotation|view|weather|heat|battery|bulb|charger|outlet|SSD"
     "|delay|hike|cut|font|lead|range|shot"
-    "|shooter|service|hotline|window|shift|trial|warranty|workout|nap"
+    "|shooter|service|hotline|window|shift|trial|warranty|workout|nap|gust|wind|zone"
     "|sprint|relay|race|dash|commute|radius|cans|can(?= of| [a-z]+s[ ,.]|[,.;)])"
 )
 _NOUN = re.compile(rf"\)?[\s-](?:gift )?(?:{_NOUNS})s?(?![A-Za-z])")

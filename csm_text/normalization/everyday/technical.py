@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from csm_text.normalization import addresses, numbers
+from csm_text.normalization import addresses, amounts, numbers
 from csm_text.normalization.found import Groups
 from csm_text.normalization.reading import Reading
 from csm_text.normalization.rules import Reader, as_words, said
@@ -58,6 +58,7 @@ COEFFICIENT = (
 )
 MINUS = r"(?:(?<=\d)|(?<=[^A-Za-z'][a-z])|(?<=\)))(?:\s-\s|-)(?P<minus>)(?=(?:\d|[a-z](?![A-Za-z'])|\())"
 TIMES = r"(?:(?<=[\d)])\s?\*\s?(?=[\d(])|(?<=[\d)]\s)\*\s(?=[A-Za-z(\d])|(?<=[a-z]\s)\*\s(?=[\d(]))(?P<star>)"
+BY = rf"(?<![\w.,])(?P<times1>{amounts.NUMBER})(?P<cross>\s?[x×]\s?)(?={amounts.NUMBER}(?![A-Za-z]))"
 EXPONENT = (
     r"(?<![\w.])(?P<mantissa>\d{1,10}(?:\.\d{1,10})?)"
     r"[eE](?P<exponent>[-+]\d{1,3}|(?<=\de)\d{1,2}|(?<=\.\d[eE])\d{1,2}|(?<=\.\d\d[eE])\d{1,2})(?!\w)"
@@ -208,6 +209,7 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("wild", WILD, said(lambda found: "point X")),
     ("slash_capitals", SLASH_CAPITALS, _slash_capitals),
 )
+PATTERNS = {"times": BY}
 REPLACED: dict[str, tuple[str, Reader]] = {
     "power": (POWER, said(_power)),
     "markup": (MARKUP, lambda reading, found: None),
