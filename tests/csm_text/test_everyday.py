@@ -29,7 +29,7 @@ FRONT_END = load("english-phonemes-2")
         ("To buy:\n* Apples\n* Bananas", "to buy : apples , bananas"),
         ("## Summary\nThe result is good.\n\n### Details\nMore", "summary . the result is good . details . more"),
         ("| Name | Price |\n|------|-------|\n| Tea | $3 |", "name , price . tea , three dollars ."),
-        ("| a | p95 ms |\n|---|---|\n| 5 | 6 |", "A , P ninety five ms . five , six ."),
+        ("| a | p95 ms |\n|---|---|\n| 5 | 6 |", "A , P ninety five milliseconds . five , six ."),
         ("```python\nprint('hi')\n```", "print hi"),
         ("Steps:\n\n1. **Open** it.\n2. Close it.", "steps . one . open it . two . close it ."),
         ("Roses are red\nViolets are blue", "roses are red , violets are blue"),

@@ -143,7 +143,7 @@ LONG = [
     "Sat 1/", "1/2-", "802.1", "v1.2-", "Python 3.1", "R$1", "1'000", "1.000", "#1A", "F-10", "10a-", "1:1a", "a/b ",
     "I <3 ", "A.1", "per km ", "1 c a ", "room 101 ", "John 1:1-", "5 USD ", "Jr. A", "12/31 ", "x | ", "1800 ",
     "4 km/side", "A/", "@a.", "went 1-1-", "odds at 1/", "no. is ", "W. 4 St ", "may 1", "1 may ", "sat - ",
-    "Jan-1-", "aaab",
+    "Jan-1-", "aaab", "1.5-", "1th min ", "text to 1234 ",
 ]  # fmt: skip
 
 

@@ -56,6 +56,8 @@ _WORDS = UNSTOPPED | {  # in small letters, or with a capital at the beginning o
     "tbsp": "tablespoon",
     "tbsps": "tablespoons",
     "sq": "square",
+    "lg": "large",
+    "pcs": "pieces",
     "yr": "year",
     "wk": "week",
     "ctrl": "control",
@@ -74,7 +76,15 @@ _WORDS = UNSTOPPED | {  # in small letters, or with a capital at the beginning o
     "redis": "red iss",
     "ea": "each",
 }
-_SMALL = {"hr": "hour", "ty": "thank you", "rn": "right now", "bc": "because", "ur": "your", "yw": "you're welcome"}
+_SMALL = {
+    "ms": "milliseconds",
+    "hr": "hour",
+    "ty": "thank you",
+    "rn": "right now",
+    "bc": "because",
+    "ur": "your",
+    "yw": "you're welcome",
+}
 _FIGURED = {  # before a figure: "pg 12", "Ext 42"
     "apt": "apartment",
     "approx": "approximately",
@@ -118,6 +128,7 @@ CHAT = (
     r"|2nite|2night|2day|2moro|2morrow|(?:e\.g|i\.e)(?!\.))(?![A-Za-z0-9'])"
 )
 MAIL = r"(?<![A-Za-z0-9])(?P<mailsubject>RE|FWD?|Fwd?)(?=:\s)"
+NTH_MINUTE = r"(?<=\d(?:st|nd|rd|th)\s)min(?P<nthminute>)(?![a-z])"
 SLASHED = r"(?<![\w./'])(?!m/s|w/o|n/a|[xyz]/[xyz])(?P<slashone>[a-z])/(?P<slashtwo>[a-z])(?![\w/'])"
 _BESIDE_GREEK = {"avg": "average", "eta": "ETA"}  # written as Greek letters become, when these are resolved
 _beside_greek = re.compile(r"(?<![A-Za-z0-9'./_-])(?:[Aa]vg|[Ee]ta)(?![A-Za-z0-9'./_(-])")
@@ -152,6 +163,8 @@ def read(reading: Reading, written: str) -> None:
         reading.say(_SMALL[written])
     elif small in _FIGURED and re.match(r"\s[$€£¥₹~]?\d", reading.after(3)):
         reading.say(_FIGURED[small])
+    elif small == "med" and re.match(r"[\s-](?:low|high|heat|rare|sized?)\b", reading.after(6)):
+        reading.say("medium")
     elif small in _NOTICES and reading.after(1) == ":":
         reading.say(_NOTICES[small])
     elif _DRAWN.search(small):
@@ -181,6 +194,7 @@ def _slashed(reading: Reading, found: Groups) -> None:
 RULES: tuple[tuple[str, str, Reader], ...] = (
     ("chat", CHAT, said(lambda found: _CHAT[(found["chat"] or "").lower()])),
     ("mail_subject", MAIL, said(lambda found: "re" if found["mailsubject"] == "RE" else "forwarded")),
+    ("nth_minute", NTH_MINUTE, said(lambda found: "minute")),
     ("slashed", SLASHED, _slashed),
 )
 REPLACED: dict[str, tuple[str, Reader]] = {

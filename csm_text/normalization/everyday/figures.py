@@ -46,7 +46,7 @@ HEX = (
     r"|#(?P<color>(?=[A-F]*\d)(?=\d*[A-F])[0-9A-F]{6})(?![\w-])"
 )
 HEX_NUMBER = r"(?<!\w)0x(?P<hexnumber>[0-9A-Fa-f]{2,16})(?!\w)"
-SHORT_CODE = r"(?<=\sto )(?P<shortcode>\d{5,6})(?![\w%]|[.,]\d)"
+SHORT_CODE = r"(?<=\sto )(?P<shortcode>\d{4,6})(?![\w%]|[.,]\d)"
 SERIAL = r"(?<=[A-Z]-)(?P<serial>\d{5,9})(?!\w|[.,-]\d)"
 EXTENSION = r"(?=[xX])(?<=\d{4}\s)[xX](?P<phoneextension>)(?=\d{1,5}(?!\w))"
 NUMBER_TAG = r"(?<![A-Za-z0-9#&])#(?P<numbertag>\d{1,4})(?=[A-Z][a-z])"
@@ -140,7 +140,7 @@ def _short_code(reading: Reading, found: Groups) -> None:
     """ "Text HELP to 72345"."""
     digits = found["shortcode"] or "0"
     is_code = re.search(r"\b(?:[Tt]ext|SMS)\s(?:\S+\s){1,3}to $", reading.before(60))
-    reading.say(numbers.by_digit(digits) if is_code else numbers.cardinal(digits))
+    reading.say(numbers.by_digit(digits) if is_code else numbers.year(digits))
 
 
 def _extension(reading: Reading, found: Groups) -> None:

@@ -101,7 +101,7 @@ CODE_AFTER = (
     + r"(?![A-Za-z0-9])"
 )
 CODE_AGAIN = r"(?<=[\dkKMB] )(?P<codeagain>USD|CAD|AUD|NZD|EUR|GBP|SGD|HKD)(?![A-Za-z0-9])"
-PENCE = r"(?<![\w.,:$])(?P<pence>[1-9]\d?)p(?![A-Za-z0-9])"
+PENCE = r"(?<![\w.,:$])(?P<pence>[1-9]\d?|\d{1,3}\.\d{1,2})p(?![A-Za-z0-9])"
 LINES = rf"(?<![\w.,])(?P<lines>{_LINES})p(?![A-Za-z])"
 DOLLAR_AGAIN = r"(?<=illion)-dollar(?![A-Za-z])"
 _sign = re.compile(rf"([{''.join(_SIGNS)}])\s?(\d[\d,.]{{0,20}}(?<=\d)(?:\s?(?:million|billion|[kMmB](?![A-Za-z])))?)")
@@ -184,6 +184,9 @@ def _code_again(reading: Reading, found: Groups) -> None:
 
 def _pence(found: Groups) -> str:
     count = found["pence"] or "0"
+    whole, _, part = count.partition(".")
+    if part:
+        return f"{numbers.decimal(whole, part)} pence"
     return f"{numbers.cardinal(count)} {'penny' if count == '1' else 'pence'}"
 
 

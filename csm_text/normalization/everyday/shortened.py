@@ -49,6 +49,25 @@ _AFTER = {  # words that may end one
     "esq": "esquire",
     "appt": "appointment",
     "agg": "aggregate",
+    "assoc": "association",
+    "bd": "board",
+    "coord": "coordinator",
+    "ctr": "center",
+    "dir": "director",
+    "dist": "district",
+    "div": "division",
+    "educ": "education",
+    "exec": "executive",
+    "flt": "flight",
+    "hosp": "hospital",
+    "inst": "institute",
+    "mfg": "manufacturing",
+    "pkgs": "packages",
+    "pmt": "payment",
+    "qtr": "quarter",
+    "svc": "service",
+    "svcs": "services",
+    "wt": "weight",
     "appts": "appointments",
     "asst": "assistant",
     "dept": "department",
@@ -57,7 +76,12 @@ _AFTER = {  # words that may end one
     "mtgs": "meetings",
 }
 # Read so without a full stop too.
-UNSTOPPED = _AFTER | {short: _ANYWHERE[short] for short in ("incl", "excl", "esp", "prev", "intl", "natl", "acct")}
+_STOPPED = frozenset(
+    "assoc bd ctr dir dist div exec hosp inst wt".split()
+)  # words or names of code without a full stop
+UNSTOPPED = {short: word for short, word in _AFTER.items() if short not in _STOPPED} | {
+    short: _ANYWHERE[short] for short in ("incl", "excl", "esp", "prev", "intl", "natl", "acct")
+}
 _BEFORE_FIGURES = {
     "art": "article",
     "fl": "floor",
@@ -66,6 +90,9 @@ _BEFORE_FIGURES = {
     "pg": "page",
     "pgs": "pages",
     "rev": "revision",
+    "jct": "junction",
+    "lvl": "level",
+    "blk": "block",
     "ex": "example",
     "ver": "version",
     "para": "paragraph",

@@ -39,9 +39,9 @@ _LETTER = frozenset(
         " century suffix species state day days_joined month capital_word shouted letter_range grade letter_a"
         " article long_numeral reign century_th saint direction net fiscal model slash_capitals function"
         " code_before counted unit_alone short_date month_day month_year short_month era_year degree_scale doctor"
-        " latin pair initials phone_extension area way month_first verse rank the_who mail_subject code_again"
-        " bearing day_date per_unit named_release slashed letter_point abbreviation salt squared_product resume"
-        " point_model initial numeral king roman language word"
+        " latin pair initials phone_extension area way nth_minute month_first verse rank the_who mail_subject"
+        " code_again bearing day_date per_unit named_release slashed letter_point abbreviation salt squared_product"
+        " resume point_model initial numeral king roman language word"
     ).split()
 )
 _FIGURE = frozenset(
@@ -49,10 +49,10 @@ _FIGURE = frozenset(
         "slash_date time hour spaced money_after cents feet multiple scaled ordinal ratio times number fraction"
         " year_range digits range size inches inch_part inches_beside height degrees times_range crowd duration"
         " short_duration half_of_day code_after pence lines groups exponent coefficient figure_date day_month_year"
-        " zip code seconds millions rating scored pages emergency hour_range measure_range part_of_unit hundreds"
-        " spoons lasting odds lone_date before_time status clock series timed_date dates_joined short_hours"
-        " military old_year record bits standard aircraft door area_code another_release calendar season iso_date"
-        " hex_number short_code serial even inch_range"
+        " zip code seconds millions rating scored pages emergency hour_range point_range measure_range part_of_unit"
+        " hundreds spoons lasting odds lone_date before_time status clock series timed_date dates_joined"
+        " short_hours military old_year record bits standard aircraft door area_code another_release calendar"
+        " season iso_date hex_number short_code serial even inch_range"
     ).split()
 )
 _SIGN = frozenset(

@@ -57,6 +57,10 @@ CONTRACTION = (
     rf"|(?:IT|THAT|THERE|WHAT|WHO|HERE|WHERE|HOW|LET|HE|SHE)'S|(?:WE|YOU|THEY|WHO)'(?:RE|LL|VE|D)|(?:IT|HE|SHE|THAT)"
     rf"'(?:LL|D)){_END}"
 )
+POINT_RANGE = (
+    r"(?<![\w.,$€£:/+-])(?P<pointlow>\d{1,6}(?:\.\d{1,4})?)[-–]"
+    r"(?=\d{1,6}(?:\.\d{1,4})?(?![\w-]|\.\d))(?:(?<=\.\d[-–])|(?<=\.\d\d[-–])|(?=\d{1,6}\.\d))"
+)
 MEASURE_RANGE = (
     rf"(?<![\w.,-])(?P<lowwhole>{_N})(?:\.(?P<lowpart>\d{{1,20}}))?\s?[-–]\s?"
     rf"(?={_N}(?:\.\d{{1,20}})?\s?(?:{ANY_UNIT})(?![A-Za-z0-9^/]))"
@@ -95,7 +99,10 @@ ODDS = (
     r"(?:(?<=dds are )|(?<=dds of )|(?<=dds at )|(?<=dds: ))(?P<odds>\d{1,3})[/-](?P<oddsto>\d{1,3})(?![\w/-]|[.,]\d)"
 )
 AVERAGE = r"(?<![\w.,])\.(?P<average>\d{3})(?![\w%]|\.\d)"
-UNTIL_NOW = r"(?:(?<=\d)|(?<=\d[ap]m)|(?<=[AP]M)|(?<=[ap]\.m\.))\s?[-–]\s?(?=(?:[Pp]resent|now|today|noon|midnight)\b)"
+UNTIL_NOW = (
+    r"(?:(?<=\d)|(?<=\d[ap]m)|(?<=[AP]M)|(?<=[ap]\.m\.))\s?[-–]\s?"
+    r"(?=(?:[Pp]resent|now|today|noon|midnight|close|late)\b)"
+)
 RATING = (
     r"(?<![\w/.,])(?P<rated>\d{1,2}\.\d{1,2}|\d(?=/\d{1,2}\sstars?\b)|(?P<all>5|10|100)(?=/(?P=all)(?!\d)))"
     r"/(?P<ratedof>5|10|100)(?![\d/]|\.\d)"
@@ -132,6 +139,12 @@ def prepared(text: str) -> str:
 def _measure_range(found: Groups) -> str:
     whole, part = found["lowwhole"] or "0", found["lowpart"]
     return f"{numbers.cardinal(whole) if part is None else numbers.decimal(whole, part)} to"
+
+
+def _point_range(found: Groups) -> str:
+    """ "1-1.5 hours", "2.5-3"."""
+    whole, _, part = (found["pointlow"] or "0").partition(".")
+    return f"{numbers.decimal(whole, part) if part else numbers.cardinal(whole)} to"
 
 
 def _days_of_month(found: Groups) -> str:
@@ -222,6 +235,7 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
         said(lambda found: " to ".join(numbers.cardinal(found[name] or "0") for name in ("odds", "oddsto"))),
     ),
     ("average", AVERAGE, said(lambda found: f"point {numbers.by_digit(found['average'] or '0')}")),
+    ("point_range", POINT_RANGE, said(_point_range)),
     ("measure_range", MEASURE_RANGE, said(_measure_range)),
     ("part_of_unit", PART_OF_UNIT, said(_part_of_unit)),
     ("weekdays", WEEKDAYS, said(_weekdays)),
