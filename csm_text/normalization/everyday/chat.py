@@ -88,6 +88,8 @@ _SMALL = {
 _FIGURED = {  # before a figure: "pg 12", "Ext 42"
     "apt": "apartment",
     "approx": "approximately",
+    "ep": "episode",
+    "eps": "episodes",
     "ext": "extension",
     "hwy": "highway",
     "pg": "page",
@@ -97,6 +99,7 @@ _FIGURED = {  # before a figure: "pg 12", "Ext 42"
     "vol": "volume",
 }
 _NOTICES = {
+    "ref": "reference",
     "attn": "attention",
     "tel": "telephone",
     "ph": "phone",

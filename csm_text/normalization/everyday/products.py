@@ -161,8 +161,12 @@ def _mixed(reading: Reading, found: Groups) -> None:
     if model and not formula:
         _short_model(reading, *model.groups())
         return
-    for part in re.findall(r"[A-Za-z]+|\d+", mixed):
-        if part[0].isdigit():
+    parts = re.findall(r"[A-Za-z]+|\d+", mixed)
+    many = len(parts) > 2 and parts[-1] == "s" and parts[-3].isupper() and len(parts[-2]) < 3  # "XM4s"
+    for index, part in enumerate(parts[:-1] if many else parts):
+        if many and index == len(parts) - 2:
+            reading.say(numbers.plural(numbers.cardinal(part)))
+        elif part[0].isdigit():
             reading.say(numbers.cardinal(part) if len(part) <= 2 else numbers.by_digit(part))
         elif formula:
             reading.spell(part)

@@ -20,6 +20,7 @@ _PARTS = {"Sc": "S C", "LL": "L L", "Ed": "E D", "Psy": "sigh", "Litt": "lit"}  
 _ANYWHERE = {  # words that end no sentence
     "avg": "average",
     "incl": "including",
+    "encl": "enclosed",
     "excl": "excluding",
     "esp": "especially",
     "attn": "attention",

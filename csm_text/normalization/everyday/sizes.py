@@ -67,6 +67,7 @@ MEASURE = (
 )
 TEMPERATURE = amounts.TEMPERATURE.replace(r"\s?°\s?", r"\s?°(?:\s?(?=[CFK](?![A-Za-z])))?")
 EITHER = rf"(?:(?<=[A-Za-z°%.\"'])/(?={_AMOUNT}|gas\s\d)|(?<=\d)/(?=[$€£]))(?P<eitheramount>)"
+PER_HUNDRED = r"(?<=[A-Za-z])/(?P<perhundred>)(?=100\s?(?:km|g|ml|mL|m|miles|people)\b)"
 AREA = r"(?=[kcmf])(?:(?<=\s)|(?<=\()|^)(?P<area>km|cm|mm|ft)\^(?P<areapower>[23])(?!\d)"
 EVEN = r"(?<![\w.,$€£-])(?P<even>[2-9]0)[-–](?P=even)(?![\w%°/-]|[.,]\d|\s?[ap]\.?m)"
 DEGREE_RANGE = rf"(?<![\w.,-])(?P<degreelow>-?{_N})(?:\.(?P<degreepart>\d))?\s?[-–]\s?(?=-?{_N}(?:\.\d)?\s?°)"
@@ -277,6 +278,7 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("crowd", CROWD, said(lambda found: numbers.plural(numbers.cardinal(found["crowd"] or "0")))),
     ("duration", DURATION, said(_duration)),
     ("short_duration", SHORT_DURATION, said(_short_duration)),
+    ("per_hundred", PER_HUNDRED, said(lambda found: "per")),
     ("either_amount", EITHER, _either),
     ("even", EVEN, said(lambda found: " ".join([numbers.cardinal(found["even"] or "0")] * 2))),
     ("tenths", TENTHS, said(lambda found: f"point {numbers.by_digit(found['tenths'] or '0')}")),

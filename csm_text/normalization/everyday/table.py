@@ -60,7 +60,7 @@ _SIGN = frozenset(
         "phones sign possessed power heading paragraph dots dash mark bracket markup symbol short_year menu money_range"
         " point_measure tenths port compared either arrow factorial minus star over divided times_per wild"
         " either_amount flag less_than order_number ending tag tag_number handle dollar_again path called_on until_now"
-        " star_code from_noon average number_tag bar"
+        " star_code from_noon average number_tag bar per_hundred"
     ).split()
 )
 _LETTER_OR_FIGURE = frozenset("mail mixed chat spoken_as file short_address dotted before_release".split())
