@@ -1,4 +1,4 @@
-"""The table of version 2: which of its rules may begin at a letter, a figure or a sign, and plain words before all.
+"""The table of version 2: which rules may begin at a small letter, a capital, a figure or a sign; plain words first.
 
 RULES_2 has the same form as `rules.RULES`. `RULES_AT` parts it by the first character, so that a text is read in less
 time; what is read is the same (a test compares them).
@@ -42,6 +42,15 @@ _LETTER = frozenset(
         " latin pair initials phone_extension area way nth_minute month_first verse rank the_who mail_subject"
         " code_again bearing day_date per_unit named_release slashed letter_point abbreviation salt squared_product"
         " resume point_model initial numeral king roman language word"
+    ).split()
+)
+_CAPITAL = frozenset(  # of these, at a capital only
+    (
+        "the_sun contraction days_of_month weekdays weekday months drip before_figure degree degree_letters untitled"
+        " suffix species state day days_joined month capital_word shouted letter_range grade letter_a reign century_th"
+        " saint direction net fiscal slash_capitals month_day month_year short_month degree_scale pair way month_first"
+        " verse rank the_who mail_subject code_again bearing day_date letter_point salt initial king roman language"
+        " road"
     ).split()
 )
 _FIGURE = frozenset(
@@ -113,6 +122,7 @@ RULES_2: tuple[Rule, ...] = (
     *(_replaced(rule) for rule in RULES if rule[0] not in (*_BEFORE, "domain")),
 )
 RULES_AT = {
+    "small": _at(_FIGURE | _SIGN | _FIGURE_OR_SIGN | _CAPITAL),
     "letter": _at(_FIGURE | _SIGN | _FIGURE_OR_SIGN),
     "figure": _at(_LETTER | _SIGN | _LETTER_OR_SIGN),
     "sign": _at(_LETTER | _FIGURE | _LETTER_OR_FIGURE),
