@@ -25,13 +25,13 @@ DIGESTS = {  # of normalization.tsv, everyday.tsv, answers.tsv and pasted.tsv
         "09c91a82a503aff746177eee1e8f9d7fa777410f80c6a305e956db0a376eaa39",
         "a3895ef5624a51578e30a8a92a650e02701724c261a180b570c05c0ca819b906",
         "ff243820d1960dd4aadd5b749b519f5903c09c53763dfe4bc5f8f52aa9638c27",
-        "10d5c466267019f1101288fd2b01411b147bfa414cd62c6d16664f886526ec5e",
+        "f1fc1cfd794a252cad3ca7e33661e24b6fc79442ed558f4adbdeacd472ffbc38",
     ),
     "english-phonemes-2": (
         "30f730ac1c1443a3f6cbf98dc32459c02c93af534f414a154d8ceda9ee06cf52",
         "67ba56cb9a88b62b0c8f18c065a5b0dfaad6d289859b87989484b57ea9435b65",
         "16cd357ecf37ff4acebeb17421d4a219c72b0b61a60f56900ae774575acf3117",
-        "68c570faf61522f7a670640040beb87bdc1151d115564dcfc0affefbd44df3bf",
+        "aaad28f34d134f85221e30e4c0abbba3328368cdff82836d8ac517c116ffcd86",
     ),
 }
 

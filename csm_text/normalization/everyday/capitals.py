@@ -22,8 +22,8 @@ _WORDS = (
 _LETTERS = "AI|UK|EU|UAE|TV|NYC|CEO|CFO|CTO|FAQ|GPS|DNA|ATM|API|DIY|FBI|CIA|USA|USB|CPU|GPU|PDF|URL|SQL"
 _ROMAN = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
 _AFTER_NUMERAL = (
-    "chapter|part|act|scene|section|volume|book|title|article|appendix|bowl|wrestlemania|psalm|sonnet|unit|lesson|module"
-    "|level|stage|round|table|figure|page|phase|canto"
+    "chapter|part|act|scene|section|volume|book|title|article|appendix|bowl|wrestlemania|psalm|sonnet|table|figure|page|phase"
+    "|canto"
 )
 
 WORD = rf"(?<![A-Za-z0-9'&/.])(?P<capitalword>{'|'.join(_WORDS.split())})(?![A-Za-z0-9'&]|/[A-Z]|\.[A-Z])"

@@ -162,13 +162,15 @@ def read(reading: Reading, written: str) -> None:
         reading.spell(small[:-1] if many else small, "'s" if many else "")
     elif small in _WORDS:
         reading.say(_WORDS[small])
+    elif written == "ms" and reading.before(1) == "-":
+        reading.say("millisecond")
     elif written in _SMALL:
         reading.say(_SMALL[written])
     elif small in _FIGURED and re.match(r"\s[$€£¥₹~]?\d", reading.after(3)):
         reading.say(_FIGURED[small])
     elif small == "med" and re.match(r"[\s-](?:low|high|heat|rare|sized?)\b", reading.after(6)):
         reading.say("medium")
-    elif small in _NOTICES and reading.after(1) == ":":
+    elif small in _NOTICES and written[0].isupper() and reading.after(1) == ":":
         reading.say(_NOTICES[small])
     elif _DRAWN.search(small):
         reading.word(_undrawn(reading, small))

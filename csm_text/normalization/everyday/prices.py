@@ -113,7 +113,7 @@ _CONTINENTAL = re.compile(
 )
 _SWAPPED = str.maketrans(",.", ".,")
 _MILLIONS = re.compile(
-    r"(?<![\w.,'’])[1-9]\d{0,2}(?:(?:\.\d{3}){2}|(?:['’]\d{3}){1,4})(?![\w'’]|[.,]\d)"
+    r"(?<![\w.,'’])[1-9]\d{0,2}(?:\.\d{3}\.000|(?:['’]\d{3}){1,4})(?![\w'’]|[.,]\d)"
 )  # 1.000.000, 1'000
 _LETTERED = {"zł": "PLN", "Kč": "CZK"}
 _lettered = re.compile(rf"(?<=\d)\s?({'|'.join(_LETTERED)})(?!\w)")
