@@ -63,7 +63,9 @@ class Normalizer:
         position = 0
         while position < len(text):
             first = text[position]
-            at = "letter" if first.isalpha() else "figure" if first.isdigit() else "sign"
+            at = (
+                "small" if first.islower() else "letter" if first.isalpha() else "figure" if first.isdigit() else "sign"
+            )
             match = self._scanners[at].match(text, position)
             if match is None:
                 position += 1

@@ -27,6 +27,10 @@ class Reading:
     def after(self, length: int) -> str:
         return self.text[self.end : self.end + length]
 
+    def knows(self, word: str) -> bool:
+        """Whether a word, given in small letters, is in the dictionary."""
+        return word in self._known
+
     def say(self, words: str) -> None:
         """Adds words that are written out; a single capital is a letter, a mark is a mark."""
         for part in re.findall(r"[A-Za-z']+|[.,]", words):

@@ -16,7 +16,7 @@ from csm_text.normalization.everyday.layout import FULL
 from csm_text.normalization.everyday.table import RULES_2
 from csm_text.normalization.normalize import Normalizer
 
-TABLES = [Path(__file__).with_name(f"{name}.tsv") for name in ("normalization", "everyday", "answers")]
+TABLES = [Path(__file__).with_name(f"{name}.tsv") for name in ("normalization", "everyday", "answers", "pasted")]
 WRITTEN = [line.split("\t")[0] for table in TABLES for line in table.read_text(encoding="utf-8").splitlines()]
 WORDS = sorted({word for text in WRITTEN for word in text.split(" ")})
 FRONT_END = load("english-phonemes-2")
@@ -29,7 +29,7 @@ FRONT_END = load("english-phonemes-2")
         ("To buy:\n* Apples\n* Bananas", "to buy : apples , bananas"),
         ("## Summary\nThe result is good.\n\n### Details\nMore", "summary . the result is good . details . more"),
         ("| Name | Price |\n|------|-------|\n| Tea | $3 |", "name , price . tea , three dollars ."),
-        ("| a | p95 ms |\n|---|---|\n| 5 | 6 |", "A , P ninety five ms . five , six ."),
+        ("| a | p95 ms |\n|---|---|\n| 5 | 6 |", "A , P ninety five milliseconds . five , six ."),
         ("```python\nprint('hi')\n```", "print hi"),
         ("Steps:\n\n1. **Open** it.\n2. Close it.", "steps . one . open it . two . close it ."),
         ("Roses are red\nViolets are blue", "roses are red , violets are blue"),

@@ -21,18 +21,23 @@ _WORDS = (
 )
 _LETTERS = "AI|UK|EU|UAE|TV|NYC|CEO|CFO|CTO|FAQ|GPS|DNA|ATM|API|DIY|FBI|CIA|USA|USB|CPU|GPU|PDF|URL|SQL"
 _ROMAN = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
-_AFTER_NUMERAL = "chapter|part|act|scene|section|volume|book|title|article|appendix|bowl|table|figure|page|phase|canto"
+_AFTER_NUMERAL = (
+    "chapter|part|act|scene|section|volume|book|title|article|appendix|bowl|wrestlemania|psalm|sonnet|table|figure|page|phase"
+    "|canto"
+)
 
 WORD = rf"(?<![A-Za-z0-9'&/.])(?P<capitalword>{'|'.join(_WORDS.split())})(?![A-Za-z0-9'&]|/[A-Z]|\.[A-Z])"
 LETTERS = rf"(?<![A-Za-z0-9'&/.])(?P<shouted>{_LETTERS})(?![A-Za-z0-9'&/])"
+THE_WHO = r"(?<=\b[Tt]he )WHO(?P<thewho>'s)?(?![A-Za-z0-9'])"
 LETTER_A = r"(?<![A-Za-z0-9'.])A(?P<lettera>)(?=[-/&–][A-Za-z])"
-ARTICLE = r"(?<![A-Za-z0-9'.])[Aa](?P<article>)(?=\s\.[A-Za-z])"
+ARTICLE = r"(?<![A-Za-z0-9'.])[Aa](?P<article>)(?=\s\.[A-Za-z0-9])"
 GRADE = r"(?<![A-Za-z0-9'.-])(?P<grade>[A-DF]|AB|O)(?P<gradesign>[-+])(?=[\s.,;:!?)]|$)(?!\s(?:and|or)\s\S+-)"
 LETTER_RANGE = r"(?<![A-Za-z0-9'.-])(?P<letterfrom>[A-Z])\s?[-–]\s?Z(?![A-Za-z0-9'.-])"
 LONG_NUMERAL = (
     rf"\b(?P<longword>(?i:{_AFTER_NUMERAL}))\s(?P<longnumeral>[XL]{{0,4}}L[XVI]{{0,7}}|C[XVIL]{{0,8}}|[XVI]{{5,9}}"
     r"|[ivx]{2,7}|[vx])(?![A-Za-z0-9'])"
 )
+PAIR = r"(?<![A-Za-z0-9&])(?P<pair>[A-Z]{1,3}&[A-Z]{1,3})(?P<pairmany>'?s)?(?![A-Za-z&])"
 REIGN = r"\b(?P<reign>{})\s(?P<reignth>[IVX]{{2,6}})'s(?![A-Za-z])"
 CENTURY = r"(?<![A-Za-z0-9'])(?P<centuryth>[IVX]{2,5})\s(?=[Cc]entur)"
 
@@ -91,9 +96,18 @@ def _letter_range(reading: Reading, found: Groups) -> None:
     reading.say("to Z")
 
 
+def _pair(reading: Reading, found: Groups) -> None:
+    """ "Q&A", "M&Ms", and "S&P" of "S&P500"."""
+    first, _, last = (found["pair"] or "").partition("&")
+    reading.spell(first)
+    reading.say("and")
+    reading.spell(last, "'s" if found["pairmany"] else "")
+
+
 RULES: tuple[tuple[str, str, Reader], ...] = (
     ("capital_word", WORD, lambda reading, found: reading.out.append((found["capitalword"] or "").lower())),
     ("shouted", LETTERS, _letters),
+    ("the_who", THE_WHO, lambda reading, found: reading.spell("WHO", found["thewho"] or "")),
     ("letter_range", LETTER_RANGE, _letter_range),
     ("grade", GRADE, _grade),
     ("article", ARTICLE, said(lambda found: "a")),
@@ -102,3 +116,4 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("reign", REIGN, _reign),
     ("century_th", CENTURY, said(lambda found: _ordinal(found["centuryth"]))),
 )
+REPLACED: dict[str, tuple[str, Reader]] = {"pair": (PAIR, _pair)}

@@ -11,7 +11,13 @@ from csm_text.normalization.reading import Reading
 from csm_text.normalization.rules import Reader, said
 
 _REGIONS = {"C": "Canadian", "CA": "Canadian", "A": "Australian", "AU": "Australian", "NZ": "New Zealand"}
-_REGIONS |= {"HK": "Hong Kong", "S": "Singapore"}
+_REGIONS |= {"HK": "Hong Kong", "S": "Singapore", "NT": "New Taiwan", "TW": "Taiwan", "J": "Jamaican", "TT": "Trinidad"}
+_OTHERS = {  # of another dollar's sign: one, many, hundredths
+    "R": ("real", "reais", "centavos"),
+    "MX": ("Mexican peso", "Mexican pesos", "centavos"),
+    "AR": ("Argentine peso", "Argentine pesos", "centavos"),
+    "CL": ("Chilean peso", "Chilean pesos", "centavos"),
+}
 _CODES = {  # one, many
     "USD": ("U S dollar", "U S dollars"),
     "CAD": ("Canadian dollar", "Canadian dollars"),
@@ -37,6 +43,22 @@ _CODES = {  # one, many
     "BRL": ("real", "reais"),
     "ZAR": ("rand", "rand"),
     "BTC": ("bitcoin", "bitcoin"),
+    "CZK": ("Czech koruna", "Czech koruny"),
+    "HUF": ("Hungarian forint", "Hungarian forint"),
+    "TRY": ("Turkish lira", "Turkish lira"),
+    "THB": ("Thai baht", "Thai baht"),
+    "IDR": ("Indonesian rupiah", "Indonesian rupiah"),
+    "MYR": ("Malaysian ringgit", "Malaysian ringgit"),
+    "TWD": ("New Taiwan dollar", "New Taiwan dollars"),
+    "VND": ("Vietnamese dong", "Vietnamese dong"),
+    "AED": ("dirham", "dirhams"),
+    "SAR": ("Saudi riyal", "Saudi riyals"),
+    "ILS": ("shekel", "shekels"),
+    "NGN": ("naira", "naira"),
+    "UAH": ("hryvnia", "hryvnia"),
+    "RUB": ("ruble", "rubles"),
+    "kr": ("krone", "kroner"),
+    "kr.": ("krone", "kroner"),
 }
 _SIGNS = {
     "₩": "won",
@@ -47,16 +69,27 @@ _SIGNS = {
     "₱": "pesos",
     "₴": "hryvnia",
     "₿": "bitcoin",
+    "฿": "baht",
+    "₦": "naira",
+    "₡": "colones",
+    "₵": "cedis",
+    "৳": "taka",
+    "₲": "guaranies",
+    "₸": "tenge",
+    "₾": "lari",
 }
 _LINES = "480|720|1080|1440|2160"
 _AFTER = [
-    code for code in _CODES if code not in ("USD", "EUR", "GBP", "CHF", "JPY", "Rs.", "Rs")
+    code for code in _CODES if code not in ("USD", "EUR", "GBP", "CHF", "JPY", "Rs.", "Rs", "kr.")
 ]  # others in amounts.py
 _codes = "|".join(re.escape(code) for code in _CODES)
 _scales = r"(?:\s?(?P<{}>k|K|m|M|mn|bn|B|million|billion)(?![A-Za-z]))?"
 _N = amounts.NUMBER
 
-MONEY = amounts.MONEY.replace("(?:US|A|C)?", r"(?P<mregion>US|CA?|AU?|NZ|HK|S)?")
+MONEY = amounts.MONEY.replace("(?:US|A|C)?", rf"(?P<mregion>US|{'|'.join([*_REGIONS, *_OTHERS])})?").replace(
+    r"(?:\s?(?P<mscale1>", r"(?:(?:\s?|-(?=[a-z]{4}))(?P<mscale1>"
+)
+MONEY += r"(?:(?<=/mo)\.(?=\s?[,;:)]|\s[a-z]))?"
 CODE_BEFORE = (
     rf"(?<![A-Za-z0-9])(?P<codebefore>{_codes})\s?(?P<codewhole>{_N})(?:\.(?P<codepart>\d{{1,2}}))?(?![\d])"
     + _scales.format("codescale")
@@ -67,27 +100,40 @@ CODE_AFTER = (
     + rf"\s?(?P<codeafter>{'|'.join(_AFTER)})"
     + r"(?![A-Za-z0-9])"
 )
-PENCE = r"(?<![\w.,:$])(?P<pence>[1-9]\d?)p(?![A-Za-z0-9])"
+CODE_AGAIN = r"(?<=[\dkKMB] )(?P<codeagain>USD|CAD|AUD|NZD|EUR|GBP|SGD|HKD)(?![A-Za-z0-9])"
+PENCE = r"(?<![\w.,:$])(?P<pence>[1-9]\d?|\d{1,3}\.\d{1,2})p(?![A-Za-z0-9])"
 LINES = rf"(?<![\w.,])(?P<lines>{_LINES})p(?![A-Za-z])"
 DOLLAR_AGAIN = r"(?<=illion)-dollar(?![A-Za-z])"
 _sign = re.compile(rf"([{''.join(_SIGNS)}])\s?(\d[\d,.]{{0,20}}(?<=\d)(?:\s?(?:million|billion|[kMmB](?![A-Za-z])))?)")
 _INDIAN = re.compile(r"(?:₹|Rs\.?|INR)\s?\d{1,2}(?:,\d\d){1,4},\d{3}(?![\d,])")
 # "€1.000,50" and "3,5 kg": full stops between thousands and a comma before the part.
 _CONTINENTAL = re.compile(
-    r"(?<=€)\s?\d{1,3}(?:\.\d{3}){0,3},\d\d(?!\d)|(?<![\w.,])\d{1,3}(?:\.\d{3}){0,3},\d\d(?=\s?€)"
+    r"(?<=[€$])\s?\d{1,3}(?:\.\d{3}){0,3},\d\d(?!\d|,\d)|(?<![\w.,])\d{1,3}(?:\.\d{3}){0,3},\d\d(?=\s?€)"
     r"|(?<![\w.,])\d{1,3},\d{1,2}(?=\s?(?:kg|g|km|cm|mm|m|l|L|ml|°C|%)(?![A-Za-z]))"
 )
 _SWAPPED = str.maketrans(",.", ".,")
+_MILLIONS = re.compile(
+    r"(?<![\w.,'’])[1-9]\d{0,2}(?:\.\d{3}\.000|(?:['’]\d{3}){1,4})(?![\w'’]|[.,]\d)"
+)  # 1.000.000, 1'000
+_LETTERED = {"zł": "PLN", "Kč": "CZK"}
+_lettered = re.compile(rf"(?<=\d)\s?({'|'.join(_LETTERED)})(?!\w)")
+_figure = re.compile(r"\d")
+_MINUS = re.compile(r"([$€£])-(?=\d)")  # "$-5"
 _PLURALS = re.compile(r"\b(dollar|cent|euro|pound|franc|centime|rupee)s\b")
 
 
 def prepared(text: str) -> str:
     """The text with signs as words that plain letters would lose, and with Indian thousands as one number."""
+    if not _figure.search(text):
+        return text
+    text = _MINUS.sub(r"-\1", text)
+    text = _MILLIONS.sub(lambda match: re.sub("[.'’]", ",", match[0]), text)
     if "," in text:
         text = _INDIAN.sub(lambda match: match[0].replace(",", ""), text)
         text = _CONTINENTAL.sub(lambda match: match[0].translate(_SWAPPED), text)
     if not text.isascii():
         text = _sign.sub(lambda match: f"{match[2]} {_SIGNS[match[1]]}", text)
+        text = _lettered.sub(lambda match: f" {_LETTERED[match[1]]}", text)
     return text
 
 
@@ -96,6 +142,9 @@ def _money(reading: Reading, found: Groups) -> None:
     words = re.sub("^one dollars$", "one dollar", amounts.money(found))  # "$1.00"
     if found["money1"] == "$" and found["mregion"] in _REGIONS:
         words = re.sub("dollar", f"{_REGIONS[found['mregion'] or '']} dollar", words)
+    if found["money1"] == "$" and found["mregion"] in _OTHERS:
+        one, many, hundredths = _OTHERS[found["mregion"] or ""]
+        words = words.replace("dollars", many).replace("dollar", one).replace("cents", hundredths)
     reading.say(_PLURALS.sub(r"\1", words) if singular(reading) else words)
 
 
@@ -124,8 +173,20 @@ def _code_after(found: Groups) -> str:
     return _code(found["codeafter"], found["afterwhole"], found["afterpart"], found["afterscale"])
 
 
+def _code_again(reading: Reading, found: Groups) -> None:
+    """ "$8.50 USD" names the dollars again, "$20 CAD" tells which they are."""
+    code = found["codeagain"] or ""
+    if reading.last_rule not in ("money", "money_range"):
+        reading.word(code)
+    elif code.endswith("D") and code != "USD" and reading.out[-1].startswith("dollar"):
+        reading.out[-1:] = [*_CODES[code][0].lower().split()[:-1], reading.out[-1]]
+
+
 def _pence(found: Groups) -> str:
     count = found["pence"] or "0"
+    whole, _, part = count.partition(".")
+    if part:
+        return f"{numbers.decimal(whole, part)} pence"
     return f"{numbers.cardinal(count)} {'penny' if count == '1' else 'pence'}"
 
 
@@ -138,6 +199,7 @@ def _lines(found: Groups) -> str:
 RULES: tuple[tuple[str, str, Reader], ...] = (
     ("code_before", CODE_BEFORE, said(_code_before)),
     ("code_after", CODE_AFTER, said(_code_after)),
+    ("code_again", CODE_AGAIN, _code_again),
     ("lines", LINES, said(_lines)),
     ("pence", PENCE, said(_pence)),
     ("dollar_again", DOLLAR_AGAIN, said(lambda found: "")),

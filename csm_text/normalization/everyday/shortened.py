@@ -20,6 +20,7 @@ _PARTS = {"Sc": "S C", "LL": "L L", "Ed": "E D", "Psy": "sigh", "Litt": "lit"}  
 _ANYWHERE = {  # words that end no sentence
     "avg": "average",
     "incl": "including",
+    "encl": "enclosed",
     "excl": "excluding",
     "esp": "especially",
     "attn": "attention",
@@ -47,11 +48,52 @@ _AFTER = {  # words that may end one
     "pkwy": "parkway",
     "hwy": "highway",
     "esq": "esquire",
+    "appt": "appointment",
+    "agg": "aggregate",
+    "assoc": "association",
+    "bd": "board",
+    "coord": "coordinator",
+    "ctr": "center",
+    "dir": "director",
+    "dist": "district",
+    "div": "division",
+    "educ": "education",
+    "exec": "executive",
+    "flt": "flight",
+    "hosp": "hospital",
+    "inst": "institute",
+    "mfg": "manufacturing",
+    "pkgs": "packages",
+    "pmt": "payment",
+    "qtr": "quarter",
+    "svc": "service",
+    "svcs": "services",
+    "wt": "weight",
+    "appts": "appointments",
+    "asst": "assistant",
+    "dept": "department",
+    "mgr": "manager",
+    "mtg": "meeting",
+    "mtgs": "meetings",
+}
+# Read so without a full stop too.
+_STOPPED = frozenset(
+    "assoc bd ctr dir dist div exec hosp inst wt".split()
+)  # words or names of code without a full stop
+UNSTOPPED = {short: word for short, word in _AFTER.items() if short not in _STOPPED} | {
+    short: _ANYWHERE[short] for short in ("incl", "excl", "esp", "prev", "intl", "natl", "acct")
 }
 _BEFORE_FIGURES = {
     "art": "article",
     "fl": "floor",
     "eq": "equation",
+    "ep": "episode",
+    "pg": "page",
+    "pgs": "pages",
+    "rev": "revision",
+    "jct": "junction",
+    "lvl": "level",
+    "blk": "block",
     "ex": "example",
     "ver": "version",
     "para": "paragraph",
@@ -73,7 +115,9 @@ _TITLES = {
     "Det": "detective",
     "Supt": "superintendent",
     "Fr": "father",
+    "Sec": "secretary",
     "Amb": "ambassador",
+    "Pt": "point",
 }
 _KINDS = "[Vv]itamins?|[Pp]lans?|[Tt]ypes?|[Oo]ptions?|[Gg]rades?|[Cc]lass|[Gg]roups?|[Tt]eams?|[Pp]arts?|[Ss]ections?"
 _KINDS += "|[Aa]ppendix|[Ee]xhibit|[Ss]eries|[Hh]epatitis|[Ll]etters?|[Aa]nswers?"
@@ -93,21 +137,25 @@ AFTER = rf"{_START}(?P<shortened>(?i:{'|'.join(_AFTER)}))\.(?![A-Za-z])"
 FIGURED = (
     rf"{_START}(?P<numeraled>(?i:{'|'.join(_BEFORE_FIGURES)}))\.\s?(?=\(?\d|(?:[VX]|[IVX]{{2,5}})(?![A-Za-z'])|I(?=[.,;:)]|$))|"
     r"(?<=\d\s)(?P<dimension>lg|med|sm)\.(?=\s[a-z])|"
-    rf"{_START}(?P<unstopped>{'|'.join(_UNSTOPPED)})\s(?=\d)|(?<=\d(?:st|nd|rd|th)\s)(?P<floor>[Ff]l)\.?(?![A-Za-z])"
+    rf"{_START}(?P<unstopped>{'|'.join(_UNSTOPPED)})(?:\s(?=\d)|\.?\s(?=#\d))|(?<=\d(?:st|nd|rd|th)\s)(?P<floor>[Ff]l)\.?(?![A-Za-z])"
 )
 TITLE = rf"{_START}(?P<unnamed>{'|'.join(_TITLES)})\.\s?(?=[A-Z])|{_START}(?P<prof>Prof)\s(?=[A-Z][a-z])"
 ET_AL = r"\bet\sal\.(?P<etal>)"
 VERSUS = r"(?<=[A-Za-z.)]\s)v\.\s(?=[A-Z])(?P<against>)|(?<![A-Za-z0-9'.])[Vv]s(?![A-Za-z0-9'.])(?P<versus>)"
+RANK = rf"(?<![A-Za-z])(?P<rank>[JS]r)\.\s(?!(?:{BEGINS})\b)(?=[A-Z][a-z])"
 CIRCA = r"(?<![A-Za-z0-9'.])c\.\s?(?=[1-9]\d{2,3}(?!\d))"
 CENTURY = r"(?<=\d(?:st|nd|rd|th)\s)c\.(?P<centuryend>(?=\s*$))?"
 SUFFIX = r"(?<![A-Za-z])(?P<namesuffix>[JS]r)\.'s(?![A-Za-z])"
 NUMBER_OF = (
     r"(?<![A-Za-z0-9'])(?:[Nn]o\.|#)(?=\sof\s)"
+    r"|(?<=[a-z]\s)no\.(?=\s(?:is|was|are)\s|:)"
     r"|(?:(?<=order )|(?<=Order )|(?<=nvoice )|(?<=ccount )|(?<=icket )|(?<=hone )|(?<=erial )|(?<=odel )|(?<=Part )"
     r"|(?<=part ))[Nn]o\.(?=\sis\s|:|\s[A-Z]{1,4}-?\d)"
 )
 SPOKEN = {
     "c/o": "care of",
+    "401(k)": "four oh one K",
+    "401k": "four oh one K",
     "I AM": "i am",
     "pH": "P H",
     "iOS": "I O S",
@@ -222,6 +270,7 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("untitled", TITLE, said(lambda found: "professor" if found["prof"] else _TITLES[found["unnamed"] or ""])),
     ("et_al", ET_AL, _et_al),
     ("versus", VERSUS, said(lambda found: "versus")),
+    ("rank", RANK, said(lambda found: "junior" if found["rank"] == "Jr" else "senior")),
     ("circa", CIRCA, said(lambda found: "circa")),
     ("century", CENTURY, _century),
     ("suffix", SUFFIX, said(lambda found: "junior's" if found["namesuffix"] == "Jr" else "senior's")),

@@ -31,7 +31,9 @@ _NOUNS = (
     "bill|note|banknote|coin|stamp|ticket|voucher|gift|fine|fee|fare|deposit|budget|prize|reward|contract|deal|discount|grant"
     "|investment|donation|loan|lawsuit|settlement|bonus|limit|minimum|jar|bottle|jug|package|bag|box|carton|container|tin"
     "|bar|tub|pack|packet|tablet|capsule|pill|dose|angle|rotation|view|weather|heat|battery|bulb|charger|outlet|SSD"
-    "|delay|sprint|commute|radius|cans|can(?= of| [a-z]+s[ ,.]|[,.;)])"
+    "|delay|hike|cut|font|lead|range|shot"
+    "|shooter|service|hotline|window|shift|trial|warranty|workout|nap|gust|wind|zone"
+    "|sprint|relay|race|dash|commute|radius|cans|can(?= of| [a-z]+s[ ,.]|[,.;)])"
 )
 _NOUN = re.compile(rf"\)?[\s-](?:gift )?(?:{_NOUNS})s?(?![A-Za-z])")
 
@@ -54,7 +56,7 @@ HEIGHT = (
     r"(?:\.(?=\s[a-z]|[,;:]))?"
 )
 FEET = (
-    r"(?:(?<![A-Za-z0-9.'+])|(?<=['\d]x))(?P<feet>\d{1,3})'"
+    r"(?:(?<![A-Za-z0-9.'+])|(?<=['\d]x))(?P<feet>\d{1,3}(?:,\d{3})?)'"
     r"(?:\s?(?P<inches>\d{1,2})(?:\"|'')|(?<=[3-8]')(?P<bareinches>1[01]|\d)(?!['\d]))?(?![A-Za-z0-9])"
 )
 MEASURE = (
@@ -65,6 +67,7 @@ MEASURE = (
 )
 TEMPERATURE = amounts.TEMPERATURE.replace(r"\s?°\s?", r"\s?°(?:\s?(?=[CFK](?![A-Za-z])))?")
 EITHER = rf"(?:(?<=[A-Za-z°%.\"'])/(?={_AMOUNT}|gas\s\d)|(?<=\d)/(?=[$€£]))(?P<eitheramount>)"
+PER_HUNDRED = r"(?<=[A-Za-z])/(?P<perhundred>)(?=100\s?(?:km|g|ml|mL|m|miles|people)\b)"
 AREA = r"(?=[kcmf])(?:(?<=\s)|(?<=\()|^)(?P<area>km|cm|mm|ft)\^(?P<areapower>[23])(?!\d)"
 EVEN = r"(?<![\w.,$€£-])(?P<even>[2-9]0)[-–](?P=even)(?![\w%°/-]|[.,]\d|\s?[ap]\.?m)"
 DEGREE_RANGE = rf"(?<![\w.,-])(?P<degreelow>-?{_N})(?:\.(?P<degreepart>\d))?\s?[-–]\s?(?=-?{_N}(?:\.\d)?\s?°)"
@@ -81,6 +84,13 @@ COUNTED = rf"(?<=\d\s)(?P<counted>[A-Za-z]{{2,20}})/(?P<countedper>{_per})(?![A-
 TIMES_PER = rf"(?:(?<=\dx)|(?<=[\d%])|(?<=\d[kKM]))/(?P<timesper>{_per})(?![A-Za-z])(?:\.(?=\s[a-z]))?"
 UNIT_ALONE = rf"(?:(?<=\s)|(?<=\()|^)(?P<per>per\s)?(?P<alone>{'|'.join(ALONE)})(?![A-Za-z0-9'/-])"
 AGE = r"(?<=\d)\s?y(?:/o|\.o\.)(?![A-Za-z])"
+SPOONS = (
+    rf"(?<![\w.,$€£/-])(?P<spooned>{_side})\s?(?P<spoon>[ctT])"
+    r"(?=\s(?!(?:shirt|cell|truck|crane|test)s?\b)[a-z]{3,15}\b)"
+)
+TIMES_MONEY = r"(?<=\d\s)[x×](?P<timesmoney>)(?=\s[$€£]\d)"
+PER_UNIT = rf"(?<![A-Za-z0-9'])per\s(?P<perunit>(?:{ANY_UNIT})(?<![^A-Za-z][A-Za-z])(?<!\.)){_no_more}"
+BITS = r"(?<![\w.,])(?P<bits>\d{1,3}(?:,\d{3}){1,3}|\d{4,9})\s?bps(?![A-Za-z0-9])"
 SCALED_UNIT = rf"(?:(?<=illion\s)|(?<=ousand\s))(?P<scaledunit>(?:{ANY_UNIT})(?<![^A-Za-z][A-Za-z])(?<!\.)){_no_more}"
 MILLIONS = r"(?<![\w.,$-])(?!3M)(?P<millions>\d{1,4})M(?=\s(?:people|[a-z]{3,15}s)\b)"
 SECONDS = (
@@ -235,6 +245,12 @@ def _degrees(found: Groups) -> str:
     return f"{number} degrees {_SCALES[found['degreesof'] or '']}"
 
 
+def _spoons(found: Groups) -> str:
+    """ "2 c flour", "1/2 t salt": cups, teaspoons, and tablespoons by a capital."""
+    count, unit = found["spooned"] or "0", {"c": "cup", "t": "teaspoon", "T": "tablespoon"}[found["spoon"] or "c"]
+    return f"{_spoken(count)} {unit if count == '1' or count[1:2] == '/' else unit + 's'}"
+
+
 RULES: tuple[tuple[str, str, Reader], ...] = (
     ("half_of_day", HALF_OF_DAY, said(_half_of_day)),
     ("size", SIZE, _size),
@@ -251,6 +267,10 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("times_per", TIMES_PER, said(lambda found: f"per {PER[found['timesper'] or '']}")),
     ("area", AREA, said(_area)),
     ("unit_alone", UNIT_ALONE, said(_alone)),
+    ("spoons", SPOONS, said(_spoons)),
+    ("times_money", TIMES_MONEY, said(lambda found: "times")),
+    ("per_unit", PER_UNIT, said(lambda found: f"per {UNITS[found['perunit'] or ''][0]}")),
+    ("bits", BITS, said(lambda found: f"{numbers.cardinal(found['bits'] or '0')} bits per second")),
     ("age", AGE, said(lambda found: "year old")),
     ("scaled_unit", SCALED_UNIT, said(lambda found: UNITS[found["scaledunit"] or ""][1])),
     ("millions", MILLIONS, said(lambda found: f"{numbers.cardinal(found['millions'] or '0')} million")),
@@ -258,11 +278,13 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("crowd", CROWD, said(lambda found: numbers.plural(numbers.cardinal(found["crowd"] or "0")))),
     ("duration", DURATION, said(_duration)),
     ("short_duration", SHORT_DURATION, said(_short_duration)),
+    ("per_hundred", PER_HUNDRED, said(lambda found: "per")),
     ("either_amount", EITHER, _either),
     ("even", EVEN, said(lambda found: " ".join([numbers.cardinal(found["even"] or "0")] * 2))),
     ("tenths", TENTHS, said(lambda found: f"point {numbers.by_digit(found['tenths'] or '0')}")),
 )
 REPLACED: dict[str, tuple[str, Reader]] = {
+    "multiple": (amounts.MULTIPLE, said(lambda found: amounts.multiple(found).replace("one times", "one time"))),
     "feet": (FEET, said(_feet)),
     "measure": (MEASURE, _measure),
     "temperature": (TEMPERATURE, _temperature),

@@ -15,6 +15,7 @@ DAYS = {
     "Mon": "Monday",
     "Tues": "Tuesday",
     "Tue": "Tuesday",
+    "Weds": "Wednesday",
     "Wed": "Wednesday",
     "Thurs": "Thursday",
     "Thur": "Thursday",
@@ -36,27 +37,10 @@ _BEFORE_FIGURES = {
     "Sec": "section",
     "Cat": "category",
 }
-_CHAT = {
-    "thx": "thanks",
-    "pls": "please",
-    "plz": "please",
-    "ppl": "people",
-    "msg": "message",
-    "cuz": "because",
-    "b/c": "because",
-    "gr8": "great",
-    "l8r": "later",
-    "b4": "before",
-    "2nite": "tonight",
-    "2day": "today",
-    "e.g": "for example,",
-    "i.e": "that is,",
-}
 _MICRO = {"m": "meter", "s": "second", "g": "gram", "l": "liter", "L": "liter"}
 _days = "|".join(DAYS)
 _months = "|".join([*(name[:3] for name in dates.MONTHS), "Sept"])
 _N = amounts.NUMBER
-_hour, _minute = r"(?:1[0-2]|0?[1-9])", r"(?::[0-5]\d)"
 _day = r"(?:[12]\d|3[01]|0?[1-9])"
 _START, _END = r"(?<![A-Za-z0-9'])", r"(?![A-Za-z0-9'])"
 
@@ -67,16 +51,15 @@ _FIRST = (
 )
 NUMERAL = abbreviations.NUMERAL.replace("[IVX]{1,6}", _FIRST)
 KING = abbreviations.KING.replace("[IVX]{1,6}", _FIRST)
-ERA_YEAR = dates.ERA_YEAR.replace(r"(?![\w:%,]|\.\d)", r"(?![\w:%]|[.,]\d|\s?[-–]\s?\d)")
 
 CONTRACTION = (
     rf"{_START}(?P<contraction>(?:DO|CA|WO|DOES|DID|IS|ARE|WAS|WERE|COULD|WOULD|SHOULD|HAVE|HAS|HAD|AI|MUST|NEED)N'T"
     rf"|(?:IT|THAT|THERE|WHAT|WHO|HERE|WHERE|HOW|LET|HE|SHE)'S|(?:WE|YOU|THEY|WHO)'(?:RE|LL|VE|D)|(?:IT|HE|SHE|THAT)"
     rf"'(?:LL|D)){_END}"
 )
-HOUR_RANGE = (
-    rf"(?<![\w:.,$£€-])(?P<hourfrom>{_hour})(?P<hourminute>{_minute})?\s?[-–]\s?"
-    rf"(?={_hour}{_minute}?\s?[aApP]\.?\s?[mM](?![A-Za-z]))"
+POINT_RANGE = (
+    r"(?<![\w.,$€£:/+-])(?P<pointlow>\d{1,6}(?:\.\d{1,4})?)[-–]"
+    r"(?=\d{1,6}(?:\.\d{1,4})?(?![\w-]|\.\d))(?:(?<=\.\d[-–])|(?<=\.\d\d[-–])|(?=\d{1,6}\.\d))"
 )
 MEASURE_RANGE = (
     rf"(?<![\w.,-])(?P<lowwhole>{_N})(?:\.(?P<lowpart>\d{{1,20}}))?\s?[-–]\s?"
@@ -100,7 +83,6 @@ STREET = (
 )
 MENU = r"(?<=[A-Za-z]{2})\s>\s(?=[A-Z][A-Za-z])"
 DRIP = rf"{_START}(?:(?<=an )IV{_END}|IV(?=\s(?:drips?|fluids?|lines?|bags?|antibiotics)\b))"
-CHAT = rf"{_START}(?P<chat>[Tt]hx|[Pp]l[sz]|ppl|msg|cuz|b/c|[Gg]r8|[Ll]8r|b4|2nite|2day|(?:e\.g|i\.e)(?!\.)){_END}"
 BEFORE_FIGURE = rf"{_START}(?P<figured>{'|'.join(_BEFORE_FIGURES)})\.\s?(?=\d)"
 MONEY_RANGE = (
     rf"(?<![A-Za-z0-9])(?P<mrsign>[$€£¥₹])(?P<mrlow>{_N}(?:\.\d\d)?)\s?[-–]\s?"
@@ -108,7 +90,19 @@ MONEY_RANGE = (
     rf"(?P<mrscale>\s?(?:[KkMB]|bn|thousand|million|billion))?(?![\w-]|[.,]\d|\s?[ap]\.?m)"
 )
 HUNDREDS = r"(?<![A-Za-z0-9.,])(?P<hundreds>[1-9]\d\d)(?P<hundredsunit>[FCKk])(?![A-Za-z0-9])"
-UNTIL_NOW = r"(?:(?<=\d)|(?<=\d[ap]m)|(?<=[AP]M)|(?<=[ap]\.m\.))\s?[-–]\s?(?=(?:[Pp]resent|now|today|noon|midnight)\b)"
+RECORD = (
+    r"(?<![\w.,$€£:/-])(?:(?<=went )|(?<=s are )(?<!dds are )(?=[\d-]{3,8}\s*(?:[.,;!?)]|$))|(?=[\d-]{3,8}\s"
+    r"(?:record|start|overall|on the (?:season|year|road)|at home|this (?:season|year)|in conference)\b))"
+    r"(?P<won>\d{1,2})-(?P<lost>\d{1,2})(?:-(?P<tied>\d{1,2}))?(?![\w-]|[.,]\d)"
+)
+ODDS = (
+    r"(?:(?<=dds are )|(?<=dds of )|(?<=dds at )|(?<=dds: ))(?P<odds>\d{1,3})[/-](?P<oddsto>\d{1,3})(?![\w/-]|[.,]\d)"
+)
+AVERAGE = r"(?<![\w.,])\.(?P<average>\d{3})(?![\w%]|\.\d)"
+UNTIL_NOW = (
+    r"(?:(?<=\d)|(?<=\d[ap]m)|(?<=[AP]M)|(?<=[ap]\.m\.))\s?[-–]\s?"
+    r"(?=(?:[Pp]resent|now|today|noon|midnight|close|late)\b)"
+)
 RATING = (
     r"(?<![\w/.,])(?P<rated>\d{1,2}\.\d{1,2}|\d(?=/\d{1,2}\sstars?\b)|(?P<all>5|10|100)(?=/(?P=all)(?!\d)))"
     r"/(?P<ratedof>5|10|100)(?![\d/]|\.\d)"
@@ -118,7 +112,7 @@ SCORED = (
     r"(?P<scored>\d{1,3})/(?P<scoredof>\d{1,3})(?![\d/]|\.\d)"
 )
 PAGES = (
-    r"(?:(?<=[Pp]age )|(?<=[Ss]tep )|(?<=[Pp]art )|(?<=[Ss]lide )|(?<=[Rr]ound )|(?<=[Ss]tage )|(?<=[Dd]ay ))"
+    r"(?:(?<=[Pp]age )|(?<=[Ss]tep )|(?<=[Pp]art )|(?<=[Ss]lide )|(?<=[Rr]ound )|(?<=[Ss]tage )|(?<=\b[Dd]ay ))"
     r"(?P<pagefrom>\d{1,4})/(?P<pageto>\d{1,4})(?![\d/])"
 )
 EMERGENCY = (
@@ -127,7 +121,6 @@ EMERGENCY = (
 )
 STAR_CODE = r"(?:(?<=[Dd]ial )|(?<=[Pp]ress ))\*(?P<starcode>\d{0,4})(?![\w*])"
 SEASON = r"(?<![\w/])(?P<season>(?:19|20)\d\d)/(?P<seasonto>\d\d)(?![\w/]|[.,]\d)"
-RELEASE = r"(?<![A-Za-z0-9])(?<!ersion )[vV](?P<release>\d{1,4}\.\d{1,4})(?![\w]|\.\d)"
 POINT_MEASURE = rf"(?<![\w.])\.(?P<pointpart>\d{{1,20}})\s?(?P<pointunit>(?:{ANY_UNIT})(?<!\.)){_END}"
 END_OF_SENTENCE = (
     abbreviations.INITIALS.replace("initials", "lastinitials").replace("possessive", "lastpossessive")
@@ -143,15 +136,15 @@ def prepared(text: str) -> str:
     return text.replace("µ", "μ")
 
 
-def _hour_range(found: Groups) -> str:
-    minute = (found["hourminute"] or "").lstrip(":")
-    words = numbers.cardinal(str(int(found["hourfrom"] or 0)))
-    return f"{words} {numbers.two_digits(minute)} to" if minute not in ("", "00") else f"{words} to"
-
-
 def _measure_range(found: Groups) -> str:
     whole, part = found["lowwhole"] or "0", found["lowpart"]
     return f"{numbers.cardinal(whole) if part is None else numbers.decimal(whole, part)} to"
+
+
+def _point_range(found: Groups) -> str:
+    """ "1-1.5 hours", "2.5-3"."""
+    whole, _, part = (found["pointlow"] or "0").partition(".")
+    return f"{numbers.decimal(whole, part) if part else numbers.cardinal(whole)} to"
 
 
 def _days_of_month(found: Groups) -> str:
@@ -215,9 +208,10 @@ def _point_measure(found: Groups) -> str:
     return f"{numbers.decimal('', found['pointpart'] or '0')} {UNITS[found['pointunit'] or ''][1]}"
 
 
-def _era_year(found: Groups) -> str:
-    digits = found["erayear"] or ""
-    return f"{found['era']} {numbers.cardinal(digits)}" if digits < "1010" else dates.era_year(found)
+def _record(found: Groups) -> str:
+    """Games won and lost: "a 9-2 record" is "nine and two"."""
+    counts = [numbers.cardinal(found[name] or "0") for name in ("won", "lost", "tied") if found[name]]
+    return f"{' '.join(counts[:-1])} and {counts[-1]}"
 
 
 def _end_of_sentence(reading: Reading, found: Groups) -> None:
@@ -234,7 +228,14 @@ def _street(reading: Reading, found: Groups) -> None:
 RULES: tuple[tuple[str, str, Reader], ...] = (
     ("contraction", CONTRACTION, lambda reading, found: reading.out.append((found["contraction"] or "").lower())),
     ("days_of_month", DAYS_OF_MONTH, said(_days_of_month)),
-    ("hour_range", HOUR_RANGE, said(_hour_range)),
+    ("record", RECORD, said(_record)),
+    (
+        "odds",
+        ODDS,
+        said(lambda found: " to ".join(numbers.cardinal(found[name] or "0") for name in ("odds", "oddsto"))),
+    ),
+    ("average", AVERAGE, said(lambda found: f"point {numbers.by_digit(found['average'] or '0')}")),
+    ("point_range", POINT_RANGE, said(_point_range)),
     ("measure_range", MEASURE_RANGE, said(_measure_range)),
     ("part_of_unit", PART_OF_UNIT, said(_part_of_unit)),
     ("weekdays", WEEKDAYS, said(_weekdays)),
@@ -244,7 +245,6 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("street", STREET, _street),
     ("menu", MENU, lambda reading, found: reading.mark(",")),
     ("drip", DRIP, lambda reading, found: reading.spell("IV")),
-    ("chat", CHAT, said(lambda found: _CHAT[(found["chat"] or "").lower()])),
     ("before_figure", BEFORE_FIGURE, said(lambda found: _BEFORE_FIGURES[found["figured"] or ""])),
     ("money_range", MONEY_RANGE, said(_money_range)),
     ("hundreds", HUNDREDS, said(_hundreds)),
@@ -255,9 +255,7 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("emergency", EMERGENCY, said(lambda found: numbers.by_digit(found["emergency"] or ""))),
     ("star_code", STAR_CODE, said(lambda found: f"star {numbers.by_digit(found['starcode'] or '')}")),
     ("season", SEASON, said(_season)),
-    ("release", RELEASE, said(lambda found: "version " + numbers.decimal(*(found["release"] or "0.0").split(".")))),
     ("point_measure", POINT_MEASURE, said(_point_measure)),
     ("end_of_sentence", END_OF_SENTENCE, _end_of_sentence),
 )
 PATTERNS = {"numeral": NUMERAL, "king": KING, "possessed": r"(?<=[A-Za-z0-9])'s(?![A-Za-z])"}
-REPLACED: dict[str, tuple[str, Reader]] = {"era_year": (ERA_YEAR, said(_era_year))}

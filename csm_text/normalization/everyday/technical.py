@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from csm_text.normalization import addresses, numbers
+from csm_text.normalization import addresses, amounts, numbers
 from csm_text.normalization.found import Groups
 from csm_text.normalization.reading import Reading
 from csm_text.normalization.rules import Reader, as_words, said
@@ -30,10 +30,11 @@ FILE = (
     rf"\.(?i:{_ENDINGS}))(?![A-Za-z0-9]|\.[A-Za-z0-9])"
 )
 PATH = (
-    r"(?:(?<=[A-Za-z,:]\s)|(?<=[(\[\"'])|^)(?P<path>(?:~|\.{1,2})?/[A-Za-z0-9_.][A-Za-z0-9_.-]{0,60}"
+    r"(?:(?<=[A-Za-z,:&|;]\s)|(?<=[(\[\"'])|^)(?P<path>(?:~|\.{1,2})?/[A-Za-z0-9_.][A-Za-z0-9_.-]{0,60}"
     r"(?:/[A-Za-z0-9_.-]{0,60}){0,12})"
 )
-ENDING = rf"(?:(?<=[\s(\[\"'])|^)\.(?P<ending>{_ENDINGS}|NET|net|com|org|gov|edu|io)(?![A-Za-z0-9])"
+_DOT_FILES = "gitignore|bashrc|zshrc|profile|dockerignore|editorconfig|ssh|config|git|github|local"
+ENDING = rf"(?:(?<=[\s(\[\"'])|^)\.(?P<ending>{_ENDINGS}|{_DOT_FILES}|NET|net|com|org|gov|edu|io)(?![A-Za-z0-9])"
 NET = r"(?<![A-Za-z0-9])(?P<beforenet>[A-Z][A-Za-z]{1,8})\.NET(?![A-Za-z0-9])"
 CALLED_ON = r"(?<=\))\.(?P<calledon>)(?=[a-z_]\w{0,40}\()"
 DOTTED_NAME = (
@@ -47,6 +48,7 @@ SHORT_ADDRESS = (
 PORT = r"(?:(?<=localhost)|(?<=\.\d)|(?<=\.\d\d)|(?<=\.\d\d\d)):(?P<port>\d{4,5})(?!\d)"
 COMPARED = r"(?P<compared>>=|<=(?!>)|!==?|&&)(?=\s?[\w\"'($.-])"
 EITHER = r"(?<=[\w)]\s)\|\|(?=\s[\w(!])"
+BAR = r"(?<=\s)\|(?=\s)"
 ARROW = r"(?:-{1,2}|(?<![<>=!])=)>(?=[\s\w\"'({])"
 POWER = r"(?:(?<=[A-Za-z0-9)])|(?<=[a-z]\s))\^\{?(?P<power>-?\d{1,3}|[a-z](?![A-Za-z]))\}?(?!\d)"
 FACTORIAL = r"(?<=\d)!(?=\s?[=*/+)])"
@@ -56,26 +58,27 @@ COEFFICIENT = (
 )
 MINUS = r"(?:(?<=\d)|(?<=[^A-Za-z'][a-z])|(?<=\)))(?:\s-\s|-)(?P<minus>)(?=(?:\d|[a-z](?![A-Za-z'])|\())"
 TIMES = r"(?:(?<=[\d)])\s?\*\s?(?=[\d(])|(?<=[\d)]\s)\*\s(?=[A-Za-z(\d])|(?<=[a-z]\s)\*\s(?=[\d(]))(?P<star>)"
+BY = rf"(?<![\w.,])(?P<times1>{amounts.NUMBER})(?P<cross>\s?[x×]\s?)(?={amounts.NUMBER}(?![A-Za-z]))"
 EXPONENT = (
     r"(?<![\w.])(?P<mantissa>\d{1,10}(?:\.\d{1,10})?)"
-    r"[eE](?P<exponent>[-+]\d{1,3}|(?<=\.\d[eE])\d{1,2}|(?<=\.\d\d[eE])\d{1,2})(?!\w)"
+    r"[eE](?P<exponent>[-+]\d{1,3}|(?<=\de)\d{1,2}|(?<=\.\d[eE])\d{1,2}|(?<=\.\d\d[eE])\d{1,2})(?!\w)"
 )
 OVER = r"(?<=\))\s?/\s?(?=[\w(])(?P<over>)"
 DIVIDED = r"(?<=\d)\s/\s(?=[\d(])(?P<divided>)"
 FUNCTION = r"(?<![\w'.])(?P<function>[fghFGHPO])(?P<prime>'?)\((?=[A-Za-z0-9][^()]{0,12}\))"
 FLAG = (
-    r"(?:(?<=[\s(\[\"'])|^)(?:--(?P<flag>[a-z][a-z0-9]*)(?=[\s=,.;:)\"']|-[a-z]|$)"
+    r"(?:(?<=[\s(\[\"'`])|^)(?:--(?P<flag>[a-z][a-z0-9]*)(?=[\s=,.;:)\"'`]|-[a-z]|$)"
     r"|(?<!\b[Aa]n\s)(?<!\b[Aa]\s)-(?P<letterflag>[B-HJ-Zb-z])(?=[\s,.;)\"']|$))"
 )
 SALT = r"(?<![A-Za-z0-9])(?P<salt>NaCl|KCl|HCl|NaOH|KOH|HBr|NaF|AgCl|MgO|CaO|ZnO|FeO|CuO|NaHCO|GaAs|SiC)(?![A-Za-z0-9])"
 PRODUCT = r"(?<![A-Za-z0-9])(?!km|cm|mm|ft|in|mi|yd)(?P<product>[a-z]{2})(?=\^\d)"
 LESS_THAN = r"(?P<lessthan>[<>~])(?=[$€£¥]\s?\d)"
 WILD = r"(?<=\d)\.x(?P<wild>)(?![A-Za-z0-9])"
-SLASH_CAPITALS = r"(?<![\w/])(?P<slashfirst>[A-Z]{1,4})/(?P<slashlast>[A-Z]{1,4})(?![\w/])"
+SLASH_CAPITALS = r"(?<![\w/])(?P<slashed_capitals>[A-Z]{1,4}(?:/[A-Z]{1,4}){1,4})(?![\w/])"
 MARKUP = r"<(?!https?:)[A-Za-z/][^<>]{0,100}>"
 _SUPERSCRIPTS = re.compile(r"(?:(?<=[0-9)])|(?<=\b[A-Za-z]))(?:⁻?[⁰¹⁴-⁹]|⁻[²³]|⁻?[⁰¹²³⁴-⁹]{2,3})")
 _SIGNS = re.compile(
-    r"(?<=\d)\s?([kM]?)Ω|(?<=\d)\s?º(?=\s?[CF]\b)|[→⇒⟶➔➜➡]|√(?=\s?[\w(])|(?:(?<=[\w)])\s?−\s?|−)(?=[\w(√π])"
+    r"(?<=\d)\s?([kM]?)Ω|(?<=\d)\s?º(?=\s?[CF]\b)|[→⇒⟶➔➜➡]|Ø(?=\s?\d)|√(?=\s?[\w(])|(?:(?<=[\w)])\s?−\s?|−)(?=[\w(√π])"
 )
 
 
@@ -94,7 +97,7 @@ def _sign(match: re.Match[str]) -> str:
     sign = match[0].strip()
     if sign.endswith("Ω"):
         return {"": " ohms", "k": " kiloohms", "M": " megaohms"}[match[1] or ""]
-    return {"º": "°", "√": " square root of ", "−": " minus "}.get(sign, ", ")
+    return {"º": "°", "Ø": " diameter ", "√": " square root of ", "−": " minus "}.get(sign, ", ")
 
 
 def _path(reading: Reading, found: Groups) -> None:
@@ -172,7 +175,7 @@ def _function(reading: Reading, found: Groups) -> None:
 
 def _slash_capitals(reading: Reading, found: Groups) -> None:
     """ "TCP/IP", "A/B"."""
-    for part in (found["slashfirst"] or "", found["slashlast"] or ""):
+    for part in (found["slashed_capitals"] or "").split("/"):
         if len(part) == 1:
             reading.spell(part)
         else:
@@ -189,6 +192,7 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("port", PORT, said(lambda found: f"colon {numbers.cardinal(found['port'] or '0')}")),
     ("compared", COMPARED, said(lambda found: _COMPARED[found["compared"] or ""])),
     ("either", EITHER, said(lambda found: "or")),
+    ("bar", BAR, lambda reading, found: reading.mark(",")),
     ("arrow", ARROW, lambda reading, found: reading.mark(",")),
     ("factorial", FACTORIAL, said(lambda found: "factorial")),
     ("exponent", EXPONENT, said(_exponent)),
@@ -205,6 +209,7 @@ RULES: tuple[tuple[str, str, Reader], ...] = (
     ("wild", WILD, said(lambda found: "point X")),
     ("slash_capitals", SLASH_CAPITALS, _slash_capitals),
 )
+PATTERNS = {"times": BY}
 REPLACED: dict[str, tuple[str, Reader]] = {
     "power": (POWER, said(_power)),
     "markup": (MARKUP, lambda reading, found: None),
