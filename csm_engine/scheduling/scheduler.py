@@ -95,25 +95,32 @@ class Scheduler:
         """Sequences that hold a slot."""
         return len(self.running) + len(self.prefilling)
 
-    def add(self, sequence: Sequence) -> None:
+    def add(self, sequence: Sequence, *, has_place: bool = False) -> None:
         """Queues the sequence, one with a listener before those without. All streams of a lost engine have room.
 
-        Raises: EngineBusyError if the queue is full, those that can be admitted now not counted.
+        has_place: `check_room` has let it in, so it is not refused for those that have overtaken it since. Raises:
+        EngineBusyError if the queue is full, those that can be admitted now not counted.
         """
-        self.waiting.insert(self.check_room(has_listener=sequence.request.has_listener), sequence)
+        has_listener = sequence.request.has_listener
+        if not has_place:
+            self.check_room(has_listener=has_listener)
+        self.waiting.insert(self._num_ahead(has_listener=has_listener), sequence)
 
-    def check_room(self, num_coming: int = 0, *, has_listener: bool) -> int:
-        """How many wait before another sequence. Any thread may ask.
+    def check_room(self, num_coming: int = 0, *, has_listener: bool) -> None:
+        """Raises EngineBusyError if `add` would. Any thread may ask.
 
-        num_coming: more of the same kind that will be added before it. Raises: EngineBusyError, as `add` would.
+        num_coming: more of the same kind that will be added before it
         """
-        waiting, most = list(self.waiting), self._max_waiting  # in one go: the engine's thread may change it
+        num_ahead, most = self._num_ahead(has_listener=has_listener) + num_coming, self._max_waiting
         if has_listener:
-            waiting, most = [item for item in waiting if item.request.has_listener], most + self._pool.num_slots
-        num_ahead = len(waiting) + num_coming
+            most += self._pool.num_slots
         if num_ahead >= most + self._room:
             raise EngineBusyError(f"{self.num_admitted} sequences run and {num_ahead} wait; at most {most} may wait")
-        return num_ahead
+
+    def _num_ahead(self, *, has_listener: bool) -> int:
+        """How many wait before another sequence."""
+        waiting = list(self.waiting)  # in one go: the engine's thread may change it
+        return sum(item.request.has_listener for item in waiting) if has_listener else len(waiting)
 
     def admit(self) -> tuple[Sequence, Lease] | None:
         """Gives the next waiting sequence a slot; None when none can be admitted, or when the next pass is full.

@@ -47,7 +47,7 @@ class AsyncEngine:
         """
         self._loop = asyncio.get_running_loop()
         self._streams: dict[Sequence, SequenceStream] = {}
-        self._num_read = {False: 0, True: 0}  # texts being read, by whether somebody listens
+        self._num_coming = {False: 0, True: 0}  # accepted and not in the queue yet, by whether somebody listens
         self._readers = asyncio.Semaphore(_MOST_READ)
         self._on_step = on_step
         self._on_failure = on_failure
@@ -64,29 +64,31 @@ class AsyncEngine:
     async def open(self, request: GenerationRequest, read: Read = _unchanged) -> SequenceStream:
         """Queues the request with its texts as `read` makes them. No text is read that would find no room.
 
-        Raises: InvalidRequestError, EngineBusyError, EngineStoppedError.
+        Raises: InvalidRequestError, also of a full engine where no text needs to be read for it; EngineBusyError, but
+        not for listeners that overtake the request while its texts are read; EngineStoppedError.
         """
-        with self._one_more_text(request):
+        self.thread.check(request)
+        with self._place(request):
             async with self._readers:
                 sequence = await asyncio.to_thread(self.thread.prepare, await read(request))
-        stream = self._streams[sequence] = SequenceStream(self, sequence)
-        try:
-            await asyncio.wrap_future(self.thread.add(sequence))
-        except BaseException:
-            stream.close()
-            raise
+            stream = self._streams[sequence] = SequenceStream(self, sequence)
+            try:
+                await asyncio.wrap_future(self.thread.add(sequence, has_place=True))
+            except BaseException:
+                stream.close()
+                raise
         return stream
 
     @contextmanager
-    def _one_more_text(self, request: GenerationRequest) -> Iterator[None]:
-        """A place for the request while its text is read; the engine's thread looks again. Raises EngineBusyError."""
+    def _place(self, request: GenerationRequest) -> Iterator[None]:
+        """A place for the request until it is in the engine's queue. Raises EngineBusyError, and then alone."""
         kind = request.has_listener
-        self.thread.check_room(self._num_read[kind], has_listener=kind)
-        self._num_read[kind] += 1
+        self.thread.check_room(self._num_coming[kind], has_listener=kind)
+        self._num_coming[kind] += 1
         try:
             yield
         finally:
-            self._num_read[kind] -= 1
+            self._num_coming[kind] -= 1
 
     def free(self, sequence: Sequence) -> None:
         """Ends the sequence wherever it is. It may be called twice, or after the end."""

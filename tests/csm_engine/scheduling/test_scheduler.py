@@ -77,10 +77,24 @@ def test_first_come_first_served_and_queue_is_bounded() -> None:
 def test_room_is_asked_for_before_a_sequence_is_there() -> None:
     policy = scheduler(num_slots=2, max_waiting=1)
     policy.add(sequence())
-    assert policy.check_room(1, has_listener=False) == 2
+    policy.check_room(1, has_listener=False)
     with pytest.raises(EngineBusyError, match="0 sequences run and 3 wait; at most 1 may wait"):
         policy.check_room(2, has_listener=False)
-    assert policy.check_room(4, has_listener=True) == 4 and len(policy.waiting) == 1
+    policy.check_room(4, has_listener=True)
+    assert len(policy.waiting) == 1
+
+
+def test_who_has_a_place_keeps_it_when_listeners_overtake() -> None:
+    policy = scheduler(num_slots=1, max_waiting=1)
+    policy.add(sequence())
+    assert len(admitted(policy)) == 1
+    policy.check_room(has_listener=False)
+    listener, accepted = sequence(has_listener=True), sequence()
+    policy.add(listener)
+    with pytest.raises(EngineBusyError):
+        policy.check_room(has_listener=False)
+    policy.add(accepted, has_place=True)
+    assert list(policy.waiting) == [listener, accepted]
 
 
 def test_queue_is_bounded_before_anyone_is_admitted() -> None:
