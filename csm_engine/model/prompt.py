@@ -73,8 +73,9 @@ class PromptBuilder:
         resume: (frames, K) codes that an interrupted run has made; they follow the prompt. num_pinned: the first
         segments that are never dropped, such as the prompt of a voice.
 
-        Raises: InvalidRequestError as `check` does; PromptTooLongError, with the numbers of positions, if the text to speak and the resumed frames leave no room
-        for another frame, or pinned segments none for the frames that context must leave room for.
+        Raises: InvalidRequestError as `check` does; PromptTooLongError, with the numbers of positions, if the text to
+        speak and the resumed frames leave no room for another frame, or pinned segments none for the frames that
+        context must leave room for.
         """
         self.check(segments, resume)
         parts = [self._segment(segment) for segment in segments]

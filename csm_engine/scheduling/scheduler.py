@@ -1,7 +1,7 @@
 """The scheduler: which sequence gets a slot, and what the engine runs next.
 
 A policy without torch or a model; callers pass the time in. Sequences are admitted first come, first served, but those
-whose listener hears audio already go before the others.
+whose listener hears audio already go before the others, and among them the one that falls silent first.
 
 Prompts that wait together share a prefill pass of at most `prefill_chunk` rows. A longer prompt takes several passes.
 If a running sequence is urgent (pacing.py), a frame step follows each pass: an urgent sequence waits for one pass at
@@ -96,31 +96,31 @@ class Scheduler:
         return len(self.running) + len(self.prefilling)
 
     def add(self, sequence: Sequence, *, has_place: bool = False) -> None:
-        """Queues the sequence, one with a listener before those without. All streams of a lost engine have room.
+        """Queues the sequence: by the time at which a listener falls silent, and those without one behind them, as they
+        come. All streams of a lost engine have room.
 
         has_place: `check_room` has let it in, so it is not refused for those that have overtaken it since. Raises:
         EngineBusyError if the queue is full, those that can be admitted now not counted.
         """
-        has_listener = sequence.request.has_listener
+        has_listener, ahead = sequence.request.has_listener, len(self.waiting)
         if not has_place:
             self.check_room(has_listener=has_listener)
-        self.waiting.insert(self._num_ahead(has_listener=has_listener), sequence)
+        if has_listener:
+            listeners = (item for item in self.waiting if item.request.has_listener)
+            ahead = sum(item.silent_at <= sequence.silent_at for item in listeners)
+        self.waiting.insert(ahead, sequence)
 
     def check_room(self, num_coming: int = 0, *, has_listener: bool) -> None:
         """Raises EngineBusyError if `add` would. Any thread may ask.
 
         num_coming: more of the same kind that will be added before it
         """
-        num_ahead, most = self._num_ahead(has_listener=has_listener) + num_coming, self._max_waiting
+        waiting, most = list(self.waiting), self._max_waiting  # in one go: the engine's thread may change it
         if has_listener:
-            most += self._pool.num_slots
+            waiting, most = [item for item in waiting if item.request.has_listener], most + self._pool.num_slots
+        num_ahead = len(waiting) + num_coming
         if num_ahead >= most + self._room:
             raise EngineBusyError(f"{self.num_admitted} sequences run and {num_ahead} wait; at most {most} may wait")
-
-    def _num_ahead(self, *, has_listener: bool) -> int:
-        """How many wait before another sequence."""
-        waiting = list(self.waiting)  # in one go: the engine's thread may change it
-        return sum(item.request.has_listener for item in waiting) if has_listener else len(waiting)
 
     def admit(self) -> tuple[Sequence, Lease] | None:
         """Gives the next waiting sequence a slot; None when none can be admitted, or when the next pass is full.
