@@ -46,6 +46,7 @@ class GenerationRequest:
     listener_frames: frames in one part of a live stream. A part is played only when it is complete.
     pinned_segments: the first segments that are never dropped.
     has_listener: it continues audio that somebody hears or was about to hear, so it waits for such ones alone.
+    playout_lead_s: with a listener, seconds of sound made and not played yet; negative after so long a silence.
     """
 
     request_id: str
@@ -58,6 +59,7 @@ class GenerationRequest:
     speed: float = 1.0
     pinned_segments: int = 0
     has_listener: bool = False
+    playout_lead_s: float = 0.0
 
     def check(self) -> None:
         """Raises: InvalidRequestError naming the first field of this class that is out of range."""

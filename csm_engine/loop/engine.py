@@ -46,8 +46,8 @@ class Output:
 
 
 class Engine:
-    """Runs many sequences over one model. Not thread-safe: one thread makes every call but `prepare` and
-    `check_room`.
+    """Runs many sequences over one model. Not thread-safe: one thread makes every call but `check`,
+    `check_room` and `prepare`.
     """
 
     def __init__(
@@ -127,6 +127,11 @@ class Engine:
         """Prepares a request and queues it. Raises as `prepare` and `add` do."""
         return self.add(self.prepare(request))
 
+    def check(self, request: GenerationRequest) -> None:
+        """Raises InvalidRequestError for what is wrong whatever the texts say. Any thread may call it; it is quick."""
+        request.check()
+        self._prompts.check(request.segments, request.resume)
+
     def check_room(self, num_coming: int, *, has_listener: bool) -> None:
         """Raises EngineBusyError if `add` would, after so many more of the same kind. Any thread may call it."""
         self._scheduler.check_room(num_coming, has_listener=has_listener)
@@ -136,7 +141,7 @@ class Engine:
 
         Raises: InvalidRequestError, PromptTooLongError.
         """
-        request.check()
+        self.check(request)
         resume = request.resume
         prompt = self._prompts.build(
             request.segments, max_frames=request.max_frames, resume=resume, num_pinned=request.pinned_segments
@@ -146,9 +151,9 @@ class Engine:
             sequence.num_frames = sequence.resumed_frames = len(resume)
         return sequence
 
-    def add(self, sequence: Sequence) -> Sequence:
-        """Queues a sequence that `prepare` made, and returns it. Raises: EngineBusyError."""
-        self._scheduler.add(sequence)
+    def add(self, sequence: Sequence, *, has_place: bool = False) -> Sequence:
+        """Queues a sequence that `prepare` made, and returns it. has_place: see Scheduler. Raises: EngineBusyError."""
+        self._scheduler.add(sequence, has_place=has_place)
         return sequence
 
     def forget_times(self) -> None:

@@ -38,6 +38,10 @@ class EngineThread:
         """Stops the loop after the current step and joins the thread. Unfinished sequences get no more outputs."""
         self.worker.stop()
 
+    def check(self, request: GenerationRequest) -> None:
+        """As `Engine.check`, on the caller's thread."""
+        self._engine.check(request)
+
     def check_room(self, num_coming: int, *, has_listener: bool) -> None:
         """As `Engine.check_room`, on the caller's thread: it waits for no step."""
         self._engine.check_room(num_coming, has_listener=has_listener)
@@ -46,9 +50,10 @@ class EngineThread:
         """As `Engine.prepare`, on the caller's thread: no running sequence waits for the text of another."""
         return self._engine.prepare(request)
 
-    def add(self, sequence: Sequence) -> Future[Sequence]:
+    def add(self, sequence: Sequence, *, has_place: bool = False) -> Future[Sequence]:
         """A future of the queued sequence; it fails like `Engine.add`, or with EngineStoppedError."""
-        return self.worker.call(lambda: self._engine.add(sequence), EngineStoppedError("the engine has stopped"))
+        stopped = EngineStoppedError("the engine has stopped")
+        return self.worker.call(lambda: self._engine.add(sequence, has_place=has_place), stopped)
 
     def abort(self, sequence: Sequence) -> None:
         """Frees the sequence's slot, or its place in the queue, before the next step. It may never have been added."""

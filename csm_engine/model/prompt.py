@@ -55,6 +55,16 @@ class PromptBuilder:
         self._max_seq_len = max_seq_len
         self._reserved_frames = reserved_frames
 
+    def check(self, segments: Sequence[Segment], resume: Codes | None = None) -> None:
+        """Raises InvalidRequestError for a last segment with codes, or codes of a wrong shape or range."""
+        if not segments or segments[-1].codes is not None:
+            raise InvalidRequestError("segments", "the last segment must be the text to speak, without codes")
+        for index, segment in enumerate(segments):
+            if segment.codes is not None:
+                self._check_codes(f"segments[{index}].codes", segment.codes)
+        if resume is not None:
+            self._check_codes("resume", resume)
+
     def build(
         self, segments: Sequence[Segment], *, max_frames: int, resume: Codes | None = None, num_pinned: int = 0
     ) -> Prompt:
@@ -63,16 +73,15 @@ class PromptBuilder:
         resume: (frames, K) codes that an interrupted run has made; they follow the prompt. num_pinned: the first
         segments that are never dropped, such as the prompt of a voice.
 
-        Raises: InvalidRequestError for a last segment with codes, or codes of a wrong shape or range;
-        PromptTooLongError, with the numbers of positions, if the text to speak and the resumed frames leave no room
-        for another frame, or pinned segments none for the frames that context must leave room for.
+        Raises: InvalidRequestError as `check` does; PromptTooLongError, with the numbers of positions, if the text to
+        speak and the resumed frames leave no room for another frame, or pinned segments none for the frames that
+        context must leave room for.
         """
-        if not segments or segments[-1].codes is not None:
-            raise InvalidRequestError("segments", "the last segment must be the text to speak, without codes")
-        parts = [self._segment(f"segments[{i}]", segment) for i, segment in enumerate(segments)]
+        self.check(segments, resume)
+        parts = [self._segment(segment) for segment in segments]
         spoken = parts[-1]
         if resume is not None:
-            parts.append(self._audio("resume", resume))
+            parts.append(self._audio(resume))
         # The newest resumed frame may take the window's last position: its step still makes one frame.
         needed = len(spoken[0]) + (0 if resume is None else max(len(resume) - 1, 0))
         if needed >= self._max_seq_len:
@@ -102,12 +111,12 @@ class PromptBuilder:
             dropped_segments=len(context) - len(kept),
         )
 
-    def _segment(self, field: str, segment: Segment) -> tuple[Rows, Mask]:
+    def _segment(self, segment: Segment) -> tuple[Rows, Mask]:
         tokens, mask = self._text(segment)
         if segment.codes is None:
             return tokens, mask
-        audio_tokens, audio_mask = self._audio(f"{field}.codes", segment.codes)
-        end_tokens, end_mask = self._audio(f"{field}.codes", np.zeros((1, self._num_codebooks), np.int16))
+        audio_tokens, audio_mask = self._audio(segment.codes)
+        end_tokens, end_mask = self._audio(np.zeros((1, self._num_codebooks), np.int16))
         return (
             np.concatenate([tokens, audio_tokens, end_tokens]),
             np.concatenate([mask, audio_mask, end_mask]),
@@ -121,7 +130,7 @@ class PromptBuilder:
         mask[:, -1] = True
         return tokens, mask
 
-    def _audio(self, field: str, codes: Codes) -> tuple[Rows, Mask]:
+    def _check_codes(self, field: str, codes: Codes) -> None:
         if codes.ndim != 2 or codes.shape[1] != self._num_codebooks:
             raise InvalidRequestError(field, f"has shape {codes.shape}; (frames, {self._num_codebooks}) is needed")
         if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < self._codebook_size:
@@ -129,6 +138,8 @@ class PromptBuilder:
                 field,
                 f"codes are {codes.min()}..{codes.max()}; 0..{self._codebook_size - 1} are allowed",
             )
+
+    def _audio(self, codes: Codes) -> tuple[Rows, Mask]:
         tokens = np.zeros((len(codes), self._num_codebooks + 1), dtype=np.int64)
         tokens[:, :-1] = codes
         mask = np.ones_like(tokens, dtype=np.bool_)

@@ -1,7 +1,7 @@
 """The scheduler: which sequence gets a slot, and what the engine runs next.
 
 A policy without torch or a model; callers pass the time in. Sequences are admitted first come, first served, but those
-whose listener hears audio already go before the others.
+whose listener hears audio already go before the others, and among them the one that falls silent first.
 
 Prompts that wait together share a prefill pass of at most `prefill_chunk` rows. A longer prompt takes several passes.
 If a running sequence is urgent (pacing.py), a frame step follows each pass: an urgent sequence waits for one pass at
@@ -94,17 +94,25 @@ class Scheduler:
         """Sequences that hold a slot."""
         return len(self.running) + len(self.prefilling)
 
-    def add(self, sequence: Sequence) -> None:
-        """Queues the sequence, one with a listener before those without. All streams of a lost engine have room.
+    def add(self, sequence: Sequence, *, has_place: bool = False) -> None:
+        """Queues the sequence: by the time at which a listener falls silent, and those without one behind them, as they
+        come. All streams of a lost engine have room.
 
-        Raises: EngineBusyError if the queue is full, those that can be admitted now not counted.
+        has_place: `check_room` has let it in, so it is not refused for those that have overtaken it since. Raises:
+        EngineBusyError if the queue is full, those that can be admitted now not counted.
         """
-        self.waiting.insert(self.check_room(has_listener=sequence.request.has_listener), sequence)
+        has_listener, ahead = sequence.request.has_listener, len(self.waiting)
+        if not has_place:
+            self.check_room(has_listener=has_listener)
+        if has_listener:
+            listeners = (item for item in self.waiting if item.request.has_listener)
+            ahead = sum(item.silent_at <= sequence.silent_at for item in listeners)
+        self.waiting.insert(ahead, sequence)
 
-    def check_room(self, num_coming: int = 0, *, has_listener: bool) -> int:
-        """How many wait before another sequence. Any thread may ask.
+    def check_room(self, num_coming: int = 0, *, has_listener: bool) -> None:
+        """Raises EngineBusyError if `add` would. Any thread may ask.
 
-        num_coming: more of the same kind that will be added before it. Raises: EngineBusyError, as `add` would.
+        num_coming: more of the same kind that will be added before it
         """
         waiting, most = list(self.waiting), self._max_waiting  # in one go: the engine's thread may change it
         if has_listener:
@@ -112,7 +120,6 @@ class Scheduler:
         num_ahead = len(waiting) + num_coming
         if num_ahead >= most + self._room:
             raise EngineBusyError(f"{self.num_admitted} sequences run and {num_ahead} wait; at most {most} may wait")
-        return num_ahead
 
     def admit(self) -> tuple[Sequence, Lease] | None:
         """Gives the next waiting sequence a slot; None when none can be admitted, or when the next pass is full.

@@ -57,6 +57,11 @@ class Sequence:
         return self._reusable
 
     @property
+    def silent_at(self) -> float:
+        """When the listener falls silent, or did so, without a frame of this run: by the clock of `arrived_at`."""
+        return self.arrived_at + self.request.playout_lead_s
+
+    @property
     def rows_to_prefill(self) -> int:
         """Prompt rows not yet prefilled, without the last row: it is the first frame step's input."""
         return len(self.prompt) - 1 - self.prefilled

@@ -17,7 +17,7 @@ from csm_codec.stream import Audio, Complete, DecodeStream, Failed, Output
 from csm_codec.watermark.stream.progress import START, ClipProgress, MarkPoint
 from services.codec.admission import Admission
 from services.common.background import Background
-from services.common.pulse import OnStall, Pulse
+from services.common.pulse import OnStall, Pulse, WatchedOutputs
 
 MAX_AHEAD_FRAMES = 64  # most frames of a stream whose output is not yet taken
 
@@ -125,7 +125,7 @@ class AsyncCodec:
 
     def _tell_quiet_streams(self) -> None:
         for handle in self._handles.values():
-            handle.beat()
+            handle.outputs.beat()
 
     def _fail(self, error: BaseException) -> None:
         self._end_streams("The codec has failed.")
@@ -144,8 +144,7 @@ class StreamHandle:
         self.stream = stream
         self.has_end = False  # whether the last output has come
         self._async_codec = async_codec
-        self._outputs: asyncio.Queue[Output | Exception | None] = asyncio.Queue()  # None: a beat
-        self._quiet = False  # the reader has got nothing since the last beat
+        self.outputs = WatchedOutputs[Output | Exception]()
         self._failure: Exception | None = None  # taken, and raised from now on
         self._room = asyncio.Event()
         self._pushed_frames = self._taken_frames = stream.start.first_frame
@@ -173,27 +172,21 @@ class StreamHandle:
         """
         outputs: list[Output] = []
         if self._failure is None:
-            self._add(await self._outputs.get(), outputs)
-        while self._failure is None and not self._outputs.empty():
-            self._add(self._outputs.get_nowait(), outputs)
+            self._add(await self.outputs.get(), outputs)
+        while self._failure is None and not self.outputs.empty():
+            self._add(self.outputs.get_nowait(), outputs)
         if self._failure is not None and not outputs:
             raise self._failure
-        self._quiet = False
+        self.outputs.restart()
         return outputs
 
     def put(self, output: Output) -> None:
         self.has_end = not isinstance(output, Audio)
-        self._outputs.put_nowait(output)
-
-    def beat(self) -> None:
-        """The loop of the codec thread still runs. Ends a reader's wait that has lasted since the last beat."""
-        if self._quiet and self._outputs.empty():
-            self._outputs.put_nowait(None)
-        self._quiet = True
+        self.outputs.put_nowait(output)
 
     def fail(self, error: Exception) -> None:
         """Ends `take` with that error, after what is there already."""
-        self._outputs.put_nowait(error)
+        self.outputs.put_nowait(error)
 
     def close(self) -> None:
         """Frees the slot. It may be called twice, or after the end."""

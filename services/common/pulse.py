@@ -1,4 +1,4 @@
-"""The pulse of a worker thread: the event loop checks that the thread's loop still runs.
+"""The pulse of a worker thread: the event loop checks that the thread's loop still runs, and tells who waits for it.
 
 A port that answers says nothing about the thread behind it, which may hang in a kernel or a driver. So every beat wakes
 the thread, and the turns of its loop are counted. Time is counted in beats: a process that was frozen has missed none.
@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 log = logging.getLogger("csm.pulse")
 
 BEAT_S = 0.5
 
+T = TypeVar("T")
 OnStall = Callable[[str, bool], Awaitable[None]]
 
 
@@ -79,6 +80,31 @@ class Pulse:
             self._told = False
         self.missed = 0
         self._on_beat()
+
+
+class WatchedOutputs(asyncio.Queue[T | None], Generic[T]):
+    """What a worker makes for one reader. None is a beat: nothing has come, but the worker goes round."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_quiet = False
+
+    def beat(self) -> None:
+        """Ends a wait in which the reader has got nothing since the last beat."""
+        if self._is_quiet and self.empty():
+            self.put_nowait(None)
+        self._is_quiet = True
+
+    def restart(self) -> None:
+        """The reader has what it has waited for, or a beat: its next wait ends after two beats at most."""
+        self._is_quiet = False
+
+    async def get(self) -> T | None:
+        """The next output, or a beat that none has followed."""
+        item = await super().get()
+        while item is None and not self.empty():
+            item = self.get_nowait()
+        return item
 
 
 async def _ignore(name: str, stalled: bool) -> None:

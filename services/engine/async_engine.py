@@ -17,7 +17,7 @@ from csm_engine.loop.engine_thread import EngineThread
 from csm_engine.scheduling.sequence import Sequence
 from csm_engine.types import GenerationRequest
 from services.common.background import Background
-from services.common.pulse import OnStall, Pulse
+from services.common.pulse import OnStall, Pulse, WatchedOutputs
 
 _RATE_WINDOW_S = 5.0
 _MOST_READ = 4  # texts at once; the others wait in order of arrival
@@ -47,7 +47,7 @@ class AsyncEngine:
         """
         self._loop = asyncio.get_running_loop()
         self._streams: dict[Sequence, SequenceStream] = {}
-        self._num_read = {False: 0, True: 0}  # texts being read, by whether somebody listens
+        self._num_coming = {False: 0, True: 0}  # accepted and not in the queue yet, by whether somebody listens
         self._readers = asyncio.Semaphore(_MOST_READ)
         self._on_step = on_step
         self._on_failure = on_failure
@@ -64,29 +64,31 @@ class AsyncEngine:
     async def open(self, request: GenerationRequest, read: Read = _unchanged) -> SequenceStream:
         """Queues the request with its texts as `read` makes them. No text is read that would find no room.
 
-        Raises: InvalidRequestError, EngineBusyError, EngineStoppedError.
+        Raises: InvalidRequestError, also of a full engine where no text needs to be read for it; EngineBusyError, but
+        not for listeners that overtake the request while its texts are read; EngineStoppedError.
         """
-        with self._one_more_text(request):
+        self.thread.check(request)
+        with self._place(request):
             async with self._readers:
                 sequence = await asyncio.to_thread(self.thread.prepare, await read(request))
-        stream = self._streams[sequence] = SequenceStream(self, sequence)
-        try:
-            await asyncio.wrap_future(self.thread.add(sequence))
-        except BaseException:
-            stream.close()
-            raise
+            stream = self._streams[sequence] = SequenceStream(self, sequence)
+            try:
+                await asyncio.wrap_future(self.thread.add(sequence, has_place=True))
+            except BaseException:
+                stream.close()
+                raise
         return stream
 
     @contextmanager
-    def _one_more_text(self, request: GenerationRequest) -> Iterator[None]:
-        """A place for the request while its text is read; the engine's thread looks again. Raises EngineBusyError."""
+    def _place(self, request: GenerationRequest) -> Iterator[None]:
+        """A place for the request until it is in the engine's queue. Raises EngineBusyError, and then alone."""
         kind = request.has_listener
-        self.thread.check_room(self._num_read[kind], has_listener=kind)
-        self._num_read[kind] += 1
+        self.thread.check_room(self._num_coming[kind], has_listener=kind)
+        self._num_coming[kind] += 1
         try:
             yield
         finally:
-            self._num_read[kind] -= 1
+            self._num_coming[kind] -= 1
 
     def free(self, sequence: Sequence) -> None:
         """Ends the sequence wherever it is. It may be called twice, or after the end."""
@@ -115,12 +117,12 @@ class AsyncEngine:
         self._drop_old()
         for output in outputs:
             if stream := self._streams.get(output.sequence):
-                stream.queue.put_nowait(output)
+                stream.outputs.put_nowait(output)
         self._on_step(outputs)
 
     def _tell_quiet_streams(self) -> None:
         for stream in self._streams.values():
-            stream.beat()
+            stream.outputs.beat()
 
     def _fail(self, error: BaseException) -> None:
         self._end_streams("the engine has failed")
@@ -128,7 +130,7 @@ class AsyncEngine:
 
     def _end_streams(self, message: str) -> None:
         for stream in self._streams.values():
-            stream.queue.put_nowait(EngineStoppedError(message))
+            stream.outputs.put_nowait(EngineStoppedError(message))
 
     def _drop_old(self) -> None:
         while self._recent and self._recent[0][0] < time.monotonic() - _RATE_WINDOW_S:
@@ -136,43 +138,33 @@ class AsyncEngine:
 
 
 class SequenceStream:
-    """One sequence's outputs. A wait for them lasts two beats of the pulse at most while the engine thread turns."""
+    """One sequence's outputs, for one reader."""
 
     def __init__(self, async_engine: AsyncEngine, sequence: Sequence) -> None:
         self.sequence = sequence
-        self.queue: asyncio.Queue[Output | EngineStoppedError | None] = asyncio.Queue()  # None: a beat
-        self._quiet = False  # the reader has got nothing since the last beat
+        self.outputs = WatchedOutputs[Output | EngineStoppedError]()
         self._async_engine = async_engine
 
     async def next(self, at_least: int = 1, at_most: int = 1) -> list[Output]:
-        """Waits for that many outputs, or for the last one, and takes those that are there with them.
+        """The next outputs: `at_least` as many as are waited for, `at_most` as are taken of those that are there.
 
-        Fewer, perhaps none, when nothing has come for a while though the engine is at work.
+        The last output of the sequence ends the wait. So do two beats of the pulse, which come only while the engine
+        thread goes round: the list is then shorter than `at_least`, and may be empty.
 
-        Raises: EngineStoppedError.
+        Raises: EngineStoppedError; outputs that were taken in the same wait are lost with it.
         """
         outputs: list[Output] = []
-        while len(outputs) < at_most and (len(outputs) < at_least or not self.queue.empty()):
-            item = await self.queue.get()
-            if item is None:
+        while len(outputs) < at_most and (len(outputs) < at_least or not self.outputs.empty()):
+            item = await self.outputs.get()
+            if isinstance(item, EngineStoppedError):
+                raise item
+            if item is not None:
+                outputs.append(item)
+            if item is None or item.finish_reason is not None:
                 break
-            outputs.append(self._checked(item))
-            if outputs[-1].finish_reason is not None:
-                break
-        self._quiet = False
+        self.outputs.restart()
         return outputs
-
-    def beat(self) -> None:
-        """The loop of the engine thread still runs. Ends a reader's wait that has lasted since the last beat."""
-        if self._quiet and self.queue.empty():
-            self.queue.put_nowait(None)
-        self._quiet = True
 
     def close(self) -> None:
         """Frees the slot. It may be called twice, or after the end."""
         self._async_engine.free(self.sequence)
-
-    def _checked(self, item: Output | EngineStoppedError) -> Output:
-        if isinstance(item, EngineStoppedError):
-            raise item
-        return item

@@ -6,6 +6,7 @@ import asyncio
 import time
 import zlib
 from collections.abc import Callable
+from functools import cached_property
 
 import grpc
 from csm.v1 import tts_pb2
@@ -53,8 +54,8 @@ class StreamSink:
         self._write_timeout_s, self._least_pace = write_timeout_s, least_pace
         self._waited_s = 0.0  # for the client, in all writes
         self._response = response
-        self._encoder = encoder_of(plan, catalog, place)
         self._begun = False
+        self._first_words = plan.text  # of a text in pieces, its first sentence
         self._sentences: list[tts_pb2.Sentence] = []  # begun, not sent yet
         self._begins_at, self._resumed = place, resumed
         self._last_samples = open_last_samples(plan.encoding, catalog.sample_rate_hz, plan.sample_rate_hz, place)
@@ -63,8 +64,14 @@ class StreamSink:
 
     def begin_sentence(self, text: str) -> None:
         """Starts a sentence: the next samples belong to it."""
+        self._first_words = self._first_words or text
         offset = round(self.taken_samples * self._plan.sample_rate_hz / self._catalog.sample_rate_hz)
         self._sentences.append(tts_pb2.Sentence(text=text, sample_offset=offset))
+
+    @cached_property
+    def _encoder(self) -> AudioEncoder:
+        """Opened with the first samples."""
+        return encoder_of(self._plan, self._catalog, self._first_words, self._begins_at)
 
     async def deliver(self, samples: bytes) -> int:
         """Encodes and writes samples; returns the number sent. Raises StatusError CLIENT_TOO_SLOW."""
@@ -162,7 +169,7 @@ class WholeSink:
     def __init__(self, plan: SynthesisPlan, catalog: Catalog) -> None:
         self._plan = plan
         self._catalog = catalog
-        self._encoder = encoder_of(plan, catalog)
+        self._encoder = encoder_of(plan, catalog, plan.text)
         self._content = bytearray()
         self._sample_count = 0  # at the caller's rate
 
@@ -188,9 +195,11 @@ class WholeSink:
         return audio.sample_count
 
 
-def encoder_of(plan: SynthesisPlan, catalog: Catalog, place: Place | None = None) -> AudioEncoder:
-    """place: where it goes on; None is the start"""
-    serial = zlib.crc32(plan.text.encode(), plan.sampling.seed % 2**32)  # a voice may give each utterance its seed
+def encoder_of(plan: SynthesisPlan, catalog: Catalog, words: str, place: Place | None = None) -> AudioEncoder:
+    """words: those that the stream begins with, for a voice may give each utterance its seed. place: where it goes on;
+    None is the start
+    """
+    serial = zlib.crc32(words.encode(), plan.sampling.seed % 2**32)
     return open_encoder(plan.encoding, catalog.sample_rate_hz, plan.sample_rate_hz, serial, place)
 
 

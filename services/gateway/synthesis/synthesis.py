@@ -24,6 +24,7 @@ from csm.rvq.v1 import rvq_pb2
 
 from services.common import frames as code_frames
 from services.common.telemetry import spans
+from services.common.values import seconds
 from services.gateway.stages.backends import DescribesModel, Generates
 from services.gateway.stages.catalog import Catalog
 from services.gateway.stages.errors import StageError, broken, is_misfit, lost_after, other_model, unreachable
@@ -80,7 +81,10 @@ class Synthesis:
         self._engine = engine
         self._codec = codec
         self._buffer = FrameBuffer()
-        self._codec_stream = CodecStream(plan.request_id, catalog, codec, pacing, failovers, clip or Clip(), plan.speed)
+        clip = clip or Clip()
+        self._playout = clip.playout
+        self._playout.begin()
+        self._codec_stream = CodecStream(plan.request_id, catalog, codec, pacing, failovers, clip, plan.speed)
         self._failovers = failovers
         self._before_decoding = before_decoding
         self._chunker = Chunker(plan.chunk_frames * catalog.frame_samples)
@@ -169,7 +173,9 @@ class Synthesis:
         """Reads all frames, from one engine replica or, after a failover, from several."""
         request = self._generate_request()
         while self._complete is None:
-            request.has_listener = self._failovers.has_listener
+            if self._failovers.has_listener:
+                request.has_listener = True
+                request.playout_lead.CopyFrom(seconds(self._playout.lead_s))
             if self._buffer.frame_count:
                 request.resume_frames.CopyFrom(self._codes)
             try:
@@ -250,6 +256,7 @@ class Synthesis:
         except code_frames.MalformedFramesError as error:
             raise broken("ENGINE", str(error)) from None
         self._buffer.put(frames)
+        self._playout.add(frames.frame_count * self._catalog.frame_s / self._plan.speed)
 
     async def _decode(self, deadline: Deadline, deliver: Deliver) -> codec_pb2.WatermarkResult:
         """Decodes and delivers audio, once the engine has started."""

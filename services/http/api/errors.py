@@ -173,7 +173,7 @@ def _ended(sentence: str) -> str:
 def _sentence(problem: ErrorDetails, whole: str) -> str:
     match problem["type"]:
         case "missing":
-            return "is missing."
+            return "is missing." if _path(problem) else f"The {whole} is missing."
         case "extra_forbidden":
             return "is no parameter that this server knows."
         case "json_invalid":

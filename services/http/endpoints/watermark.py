@@ -45,7 +45,7 @@ def watermark_router(door: Door) -> APIRouter:
             return found(await until_disconnect(request.receive, client.find_watermarks(file)))
 
         with door.streams.one_more():
-            if request.headers.get("content-type", "").startswith("multipart/form-data"):
+            if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
                 async with request.form(max_files=1, max_fields=4) as form:
                     upload = form.get("file")
                     if not isinstance(upload, UploadFile):

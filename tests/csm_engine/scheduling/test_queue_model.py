@@ -1,4 +1,4 @@
-"""The queue against two plain lists: who is admitted next, who is refused, and that none is lost, in random orders."""
+"""The queue against two lists, one of them sorted: who is admitted next, who is refused, and that none is lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_queue_is_two_lists_of_which_one_goes_first(seed: int) -> None:
         match rng.choice(("add", "add", "admit", "remove", "leave")):
             case "add":
                 has_listener = rng.random() < 0.5
-                item = sequence(rows=2, has_listener=has_listener)
+                item = sequence(rows=2, has_listener=has_listener, playout_lead_s=rng.choice((-1.0, 0.0, 0.0, 1.0)))
                 if has_listener:
                     fits = len(waiting[True]) < max_waiting + num_slots + room
                 else:
@@ -31,6 +31,7 @@ def test_the_queue_is_two_lists_of_which_one_goes_first(seed: int) -> None:
                 if fits:
                     policy.add(item)
                     waiting[has_listener].append(item)
+                    waiting[True].sort(key=lambda item: item.silent_at)
                 else:
                     with pytest.raises(EngineBusyError):
                         policy.add(item)

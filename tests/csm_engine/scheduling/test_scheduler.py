@@ -20,11 +20,14 @@ from csm_engine.types import FinishReason, GenerationRequest, Segment
 _TEXTS = itertools.count()
 
 
-def sequence(rows: int = 5, *, has_listener: bool = False) -> Sequence:
+def sequence(rows: int = 5, *, has_listener: bool = False, playout_lead_s: float = 0.0) -> Sequence:
     text = np.zeros((rows, 3), np.int64)
     text[:, -1] = next(_TEXTS)  # no two prompts alike
     prompt = Prompt(text, np.ones((rows, 3), np.bool_), text_token_count=rows)
-    return Sequence(GenerationRequest("r", [Segment(0, "x")], max_frames=9, has_listener=has_listener), prompt)
+    request = GenerationRequest(
+        "r", [Segment(0, "x")], max_frames=9, has_listener=has_listener, playout_lead_s=playout_lead_s
+    )
+    return Sequence(request, prompt)
 
 
 def scheduler(*, num_slots: int = 2, max_waiting: int = 1) -> Scheduler:
@@ -77,10 +80,24 @@ def test_first_come_first_served_and_queue_is_bounded() -> None:
 def test_room_is_asked_for_before_a_sequence_is_there() -> None:
     policy = scheduler(num_slots=2, max_waiting=1)
     policy.add(sequence())
-    assert policy.check_room(1, has_listener=False) == 2
+    policy.check_room(1, has_listener=False)
     with pytest.raises(EngineBusyError, match="0 sequences run and 3 wait; at most 1 may wait"):
         policy.check_room(2, has_listener=False)
-    assert policy.check_room(4, has_listener=True) == 4 and len(policy.waiting) == 1
+    policy.check_room(4, has_listener=True)
+    assert len(policy.waiting) == 1
+
+
+def test_who_has_a_place_keeps_it_when_listeners_overtake() -> None:
+    policy = scheduler(num_slots=1, max_waiting=1)
+    policy.add(sequence())
+    assert len(admitted(policy)) == 1
+    policy.check_room(has_listener=False)
+    listener, accepted = sequence(has_listener=True), sequence()
+    policy.add(listener)
+    with pytest.raises(EngineBusyError):
+        policy.check_room(has_listener=False)
+    policy.add(accepted, has_place=True)
+    assert list(policy.waiting) == [listener, accepted]
 
 
 def test_queue_is_bounded_before_anyone_is_admitted() -> None:
@@ -98,6 +115,19 @@ def test_those_with_a_listener_go_first_and_each_kind_in_its_order() -> None:
     for item in (without[0], having[0], without[1], having[1]):
         policy.add(item)
     assert admitted(policy) == having + without
+
+
+def test_the_listener_that_falls_silent_first_goes_first() -> None:
+    policy = scheduler(num_slots=4, max_waiting=4)
+    plays, is_silent = (sequence(has_listener=True, playout_lead_s=lead_s) for lead_s in (3.0, -20.0))
+    policy.add(plays)
+    policy.add(is_silent)
+    later, last = (sequence(has_listener=True, playout_lead_s=lead_s) for lead_s in (0.5, 1.5))
+    for item in (later, last):
+        item.arrived_at += 2.0
+    policy.add(last)
+    policy.add(later)
+    assert admitted(policy) == [is_silent, later, plays, last]
 
 
 def test_those_without_a_listener_take_no_place_of_those_with_one() -> None:

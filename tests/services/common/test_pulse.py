@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from services.common.background import Background
-from services.common.pulse import Pulse
+from services.common.pulse import Pulse, WatchedOutputs
+from tests.support.waits import settle
 
 
 class Worker:
@@ -84,3 +85,24 @@ async def test_a_report_that_fails_is_made_again() -> None:
     async with asyncio.timeout(20):
         await told.wait()
     task.cancel()
+
+
+async def test_a_wait_for_outputs_ends_at_the_second_beat() -> None:
+    outputs = WatchedOutputs[str]()
+    wait = asyncio.create_task(outputs.get())
+    outputs.beat()
+    await settle()
+    assert not wait.done()
+    outputs.beat()
+    assert await wait is None
+
+
+async def test_outputs_that_follow_a_beat_are_read_in_its_place() -> None:
+    """A reader that was away meanwhile would take the worker for one that has made nothing."""
+    outputs = WatchedOutputs[str]()
+    for _ in range(3):
+        outputs.beat()
+    for output in ("first", "second"):
+        outputs.put_nowait(output)
+    assert [await outputs.get(), await outputs.get()] == ["first", "second"]
+    assert outputs.empty()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -112,7 +110,6 @@ async def test_deadline_frees_slot(stage: EngineStage, stub: Stub) -> None:
 
 
 async def test_closed_channel_frees_slot(stage: EngineStage) -> None:
-    from csm.engine.v1 import engine_pb2_grpc
 
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}")
     call = engine_pb2_grpc.EngineServiceStub(channel).Generate(generate_request(500))
@@ -121,99 +118,12 @@ async def test_closed_channel_frees_slot(stage: EngineStage) -> None:
     await wait_until_idle(stage)
 
 
-async def test_full_engine_is_unavailable_with_retry_info(
-    stage: EngineStage, stub: Stub, loads: list[tuple[int, int]]
-) -> None:
-    calls = [stub.Generate(generate_request(500)) for _ in range(3)]
-    await wait_for_load(stage, 2, 1)
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await collect(stub, generate_request())
-    error = status.from_rpc_error(raised.value)
-    assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL")
-    assert error.retry_delay_s and "2 sequences run and 1 wait" in error.message
-    assert loads == [(3, 2)]  # two run and one waits, of two slots
-    for call in calls:
-        call.cancel()
-
-
-@pytest.fixture
-def reading(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[str], threading.Event]]:
-    """The texts whose reading has begun, and what lets it go on."""
-    begun, go_on, encode = list[str](), threading.Event(), TextTokenizer.encode
-
-    def slow(self: TextTokenizer, speaker: int, text: str) -> list[int]:
-        begun.append(text)
-        go_on.wait(10)
-        return encode(self, speaker, text)
-
-    monkeypatch.setattr(TextTokenizer, "encode", slow)
-    yield begun, go_on
-    go_on.set()
-
-
-async def test_a_full_engine_reads_no_text(
-    stage: EngineStage, stub: Stub, reading: tuple[list[str], threading.Event], loads: list[tuple[int, int]]
-) -> None:
-    begun, go_on = reading
-    go_on.set()
-    calls = [stub.Generate(generate_request(500)) for _ in range(3)]
-    await wait_for_load(stage, 2, 1)
-    begun.clear()
-    too_long = [engine_pb2.Segment(text="x" * 600)]
-    error = await _refusal(stub, segments=too_long)
-    assert (error.reason, error.message) == ("QUEUE_FULL", "2 sequences run and 1 wait; at most 1 may wait")
-    assert not begun and loads == [(3, 2)]
-    for call in calls:
-        call.cancel()
-    await wait_until_idle(stage)
-    assert (await _refusal(stub, segments=too_long)).code is grpc.StatusCode.INVALID_ARGUMENT
-
-
-async def test_texts_that_are_being_read_have_places_of_the_queue(
-    settings: EngineSettings, reading: tuple[list[str], threading.Event]
-) -> None:
-    begun, go_on = reading
-    go_on.set()
-    async with _serving(settings, max_waiting=4) as stub:
-        go_on.clear()
-        begun.clear()
-        calls = {asyncio.create_task(collect(stub, generate_request())) for _ in range(7)}  # two slots and four places
-        (refused,), others = await asyncio.wait(calls, timeout=10, return_when=asyncio.FIRST_COMPLETED)
-        with pytest.raises(grpc.aio.AioRpcError, match="0 sequences run and 6 wait; at most 4 may wait"):
-            refused.result()
-        assert 0 < len(begun) <= 4  # the others wait until these have been read
-        heard = {asyncio.create_task(collect(stub, generate_request(has_listener=True))) for _ in range(4)}
-        assert not (await asyncio.wait(heard, timeout=0.2))[0], "those without a listener take no place of theirs"
-        for call in heard:  # they would be first in the slots, and the last of the others might find no place any more
-            call.cancel()
-        await asyncio.wait(heard)
-        go_on.set()
-        assert [len(codes_of(responses)) for responses in await asyncio.gather(*others)] == [6] * 6
-        listened = (collect(stub, generate_request(has_listener=True)) for _ in range(4))
-        assert [len(codes_of(responses)) for responses in await asyncio.gather(*listened)] == [6] * 4
-
-
-async def _refusal(stub: Stub, **fields: Any) -> status.StatusError:
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await collect(stub, generate_request(**fields))
-    return status.from_rpc_error(raised.value)
-
-
-@asynccontextmanager
-async def _serving(settings: EngineSettings, **changes: Any) -> AsyncIterator[Stub]:
-    stage = await start_engine(settings.model_copy(update={"drain_seconds": 0.0, **changes}))
-    try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
-            yield engine_pb2_grpc.EngineServiceStub(channel)
-    finally:
-        await stage.stop()
-
-
 async def test_an_answer_ends_with_a_load_report(stub: Stub, loads: list[tuple[int, int]]) -> None:
     await collect(stub, generate_request())
     assert loads in ([(0, 2)], [(1, 2)])  # the slot may not be free yet
 
 
+UNKNOWN = rvq_pb2.CodeFrames(frame_count=1, codebook_count=4, codes=b"\xff\0" * 4)  # of 32 values each
 SHORT = rvq_pb2.CodeFrames(frame_count=2, codebook_count=4, codes=b"\0" * 15)
 WRONG: dict[str, dict[str, Any]] = {
     "sampling_params.temperature": {"sampling_params": engine_pb2.SamplingParams(temperature=-1)},
@@ -224,6 +134,9 @@ WRONG: dict[str, dict[str, Any]] = {
     "max_batch_frame_count": {"max_batch_frame_count": -1},
     "segments": {"segments": []},
     "segments[0].codes": {"segments": [engine_pb2.Segment(text="x", codes=SHORT), engine_pb2.Segment(text="y")]},
+    "segments[1].codes": {
+        "segments": [engine_pb2.Segment(), engine_pb2.Segment(codes=UNKNOWN), engine_pb2.Segment(text="y")]
+    },
     "segments[0].speaker_id": {"segments": [engine_pb2.Segment(text="x", speaker_id=-1)]},
     "resume_frames": {"resume_frames": SHORT},
     "resume_frames.first_frame_index": {
@@ -253,7 +166,6 @@ async def test_other_codec_is_refused(stub: Stub) -> None:
 
 
 async def test_live_streams_are_held_back_when_asked_for_and_others_never(settings: EngineSettings) -> None:
-    from csm.engine.v1 import engine_pb2_grpc
 
     stage = await start_engine(settings.model_copy(update={"drain_seconds": 0.0, "max_playout_lead_seconds": 1.0}))
     try:

@@ -70,6 +70,14 @@ async def test_watermark_is_found_with_its_stretches(door: FakeDoor, is_form: bo
     assert len(door.behind.codec.detected[0].samples) == 48_000
 
 
+async def test_a_form_is_known_by_its_content_type_in_any_case(door: FakeDoor) -> None:
+    """RFC 9110, section 8.3.1."""
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+    headers = {"content-type": "Multipart/Form-Data; boundary=x"}
+    answer = await door.client.post(WATERMARK, content=head + recording() + b"\r\n--x--\r\n", headers=headers)
+    assert answer.status_code == 200 and answer.json()["detected"], answer.text
+
+
 @pytest.mark.parametrize(
     "sent",
     [{"content": b""}, {"content": b"no sound"}, {"files": {"other": b"x"}}, {"data": {"file": "x"}}],

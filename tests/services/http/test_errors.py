@@ -131,6 +131,11 @@ async def test_broken_json_has_no_field(door: FakeDoor) -> None:
     assert error["param"] is None and error["message"].startswith("The body is no JSON: ")
 
 
+async def test_a_missing_body_is_what_is_missing(door: FakeDoor) -> None:
+    error = (await door.client.post(SPEECH)).json()["error"]
+    assert (error["message"], error["param"]) == ("The body is missing.", None)
+
+
 async def test_json_of_another_content_type_is_refused_by_name(door: FakeDoor, body: dict[str, Any]) -> None:
     answer = await door.client.post(SPEECH, content=json.dumps(body), headers={"content-type": "text/plain"})
     assert answer.status_code == 400 and "Content-Type application/json" in answer.json()["error"]["message"]

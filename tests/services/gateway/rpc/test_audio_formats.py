@@ -20,6 +20,7 @@ from services.gateway.audio.packets.formats import AAC_DELAY_SAMPLES, MP3_DELAY_
 from services.gateway.audio.pieces import joined
 from tests.support.fake_deployment import FakeDeployment
 from tests.support.fake_stages import FRAME_SAMPLES, SAMPLE_RATE_HZ
+from tests.support.text_streams import messages_of
 
 PCM, WAV, OPUS = tts_pb2.AUDIO_ENCODING_PCM, tts_pb2.AUDIO_ENCODING_WAV, tts_pb2.AUDIO_ENCODING_OGG_OPUS
 MP3, AAC, FLAC = tts_pb2.AUDIO_ENCODING_MP3, tts_pb2.AUDIO_ENCODING_AAC, tts_pb2.AUDIO_ENCODING_FLAC
@@ -203,6 +204,21 @@ async def test_ogg_streams_of_other_texts_may_be_joined_though_they_have_one_see
         made.append((await tts.Synthesize(unary_request)).audio_content)
     yes, no, again = made
     assert yes == again
+    assert serials(yes).isdisjoint(serials(no))
+
+
+async def test_ogg_streams_of_texts_in_pieces_that_begin_differently_may_be_joined_too(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
+) -> None:
+    deployment.codec.audio_of = tone_of
+    stream_request.audio_config.audio_encoding, stream_request.sampling_params.seed = OPUS, 7
+    stream_request.ClearField("input")
+    made = []
+    for text in ("Yes. Come in.", "No. Come in.", "Yes. Come in."):
+        messages = [message async for message in tts.StreamSynthesizeText(messages_of(stream_request, [text]))]
+        made.append(b"".join(message.audio_chunk.audio_content for message in messages))
+    yes, no, again = made
+    assert yes == again and len(serials(yes)) == 1
     assert serials(yes).isdisjoint(serials(no))
 
 

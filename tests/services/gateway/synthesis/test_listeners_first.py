@@ -12,16 +12,22 @@ from csm.codec.v1 import codec_pb2
 from csm.v1 import tts_pb2
 
 from csm_bundle.errors import EngineBusyError
+from services.gateway.synthesis.clip import Playout
 from tests.services.gateway.synthesis.lost_stages import (
     FRAMES,
     failovers,
     kill_codec,
     kill_engine,
     pause,
+    paused,
 )
+from tests.support.clock import Clock
 from tests.support.fake_deployment import FakeDeployment, fake_deployment, read_until_audio
 from tests.support.fake_stages import FakeCodec, FakeEngine
 from tests.support.text_streams import messages_of
+from tests.support.waits import eventually
+
+MADE_S = 13 * 0.08  # of audio, by an engine that pauses
 
 
 @pytest.fixture
@@ -48,6 +54,42 @@ async def test_a_stream_that_lost_its_engine_says_that_somebody_listens(
     await _rest(call)
     assert told(deployment.engines) == [False, True]
     assert told(deployment.codecs) == [False]
+    first_s, second_s = sorted(lead_s for engine in deployment.engines for lead_s in _leads_s(engine))
+    assert first_s == 0.0 < second_s <= MADE_S
+
+
+def test_a_pause_of_the_writer_is_no_silence_but_a_wait_for_sound_is(clock: Clock) -> None:
+    playout = Playout()
+    playout.begin()
+    clock.put_forward(1.0)
+    playout.add(3.0)
+    clock.put_forward(2.0)
+    assert playout.lead_s == pytest.approx(1.0, abs=0.1)
+    clock.put_forward(60.0)
+    playout.begin()
+    assert playout.lead_s == pytest.approx(0.0, abs=0.1)
+    clock.put_forward(5.0)
+    assert playout.lead_s == pytest.approx(-5.0, abs=0.1)
+    playout.add(2.0)
+    assert playout.lead_s == pytest.approx(2.0, abs=0.1)
+
+
+async def test_a_stream_that_finds_no_room_says_for_how_long_it_has_been_silent(
+    deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest, clock: Clock
+) -> None:
+    pause(deployment.engines, 13)
+    call = tts.StreamSynthesize(stream_request)
+    await read_until_audio(call)
+    refused = deployment.engines[1 - await paused(deployment.engines)]
+    refused.refusal = EngineBusyError("The queue is full.")
+    killed = asyncio.create_task(kill_engine(deployment))
+    await eventually(lambda: bool(refused.calls))
+    clock.put_forward(20.0)
+    refused.refusal = None
+    await killed
+    await _rest(call)
+    leads_s = _leads_s(refused)
+    assert leads_s[-1] <= leads_s[0] - 20.0 <= MADE_S - 20.0
 
 
 async def test_a_stream_that_lost_its_codec_says_that_somebody_listens(
@@ -104,6 +146,11 @@ async def test_a_listener_whose_stage_was_lost_waits_longer_for_full_ones_than_f
         engine.refusal = None
     await reading
     assert failovers(deployment, "engine", "resumed") == 1
+
+
+def _leads_s(engine: FakeEngine) -> list[float]:
+    """What its calls said that the caller still has to play."""
+    return [call.request.playout_lead.ToNanoseconds() / 1e9 for call in engine.calls]
 
 
 async def _rest(call: Any) -> None:

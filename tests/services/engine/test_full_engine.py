@@ -1,0 +1,143 @@
+"""A full engine: who is refused, who has a place and keeps it, and what a refused caller is told."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+from csm.engine.v1 import engine_pb2, engine_pb2_grpc
+
+from csm_engine.model.tokenizer import TextTokenizer
+from services.common.rpc import status
+from services.engine.settings import EngineSettings
+from services.engine.stage import EngineStage, start_engine
+from tests.services.engine.test_engine_service import WRONG
+from tests.support.engine_stage import Stub, codes_of, collect, generate_request, wait_for_load, wait_until_idle
+from tests.support.waits import eventually
+
+QUICK = "Quick."  # a text that is read at once
+
+
+@pytest.fixture
+def reading(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[list[str], threading.Event]]:
+    """The texts whose reading has begun, and what lets that of all but QUICK go on."""
+    begun, go_on, encode = list[str](), threading.Event(), TextTokenizer.encode
+
+    def slow(self: TextTokenizer, speaker: int, text: str) -> list[int]:
+        begun.append(text)
+        if text != QUICK:
+            go_on.wait(10)
+        return encode(self, speaker, text)
+
+    monkeypatch.setattr(TextTokenizer, "encode", slow)
+    yield begun, go_on
+    go_on.set()
+
+
+async def test_full_engine_is_unavailable_with_retry_info(
+    stage: EngineStage, stub: Stub, loads: list[tuple[int, int]]
+) -> None:
+    calls = [stub.Generate(generate_request(500)) for _ in range(3)]
+    await wait_for_load(stage, 2, 1)
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await collect(stub, generate_request())
+    error = status.from_rpc_error(raised.value)
+    assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL")
+    assert error.retry_delay_s and "2 sequences run and 1 wait" in error.message
+    assert loads == [(3, 2)]  # two run and one waits, of two slots
+    for call in calls:
+        call.cancel()
+
+
+async def test_a_full_engine_reads_no_text(
+    stage: EngineStage, stub: Stub, reading: tuple[list[str], threading.Event], loads: list[tuple[int, int]]
+) -> None:
+    begun, go_on = reading
+    go_on.set()
+    calls = [stub.Generate(generate_request(500)) for _ in range(3)]
+    await wait_for_load(stage, 2, 1)
+    begun.clear()
+    too_long = [engine_pb2.Segment(text="x" * 600)]
+    error = await _refusal(stub, segments=too_long)
+    assert (error.reason, error.message) == ("QUEUE_FULL", "2 sequences run and 1 wait; at most 1 may wait")
+    assert not begun and loads == [(3, 2)]
+    for call in calls:
+        call.cancel()
+    await wait_until_idle(stage)
+    assert (await _refusal(stub, segments=too_long)).code is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_texts_that_are_being_read_have_places_of_the_queue(
+    settings: EngineSettings, reading: tuple[list[str], threading.Event]
+) -> None:
+    begun, go_on = reading
+    go_on.set()
+    async with _serving(settings, max_waiting=4) as stub:
+        go_on.clear()
+        begun.clear()
+        calls = {asyncio.create_task(collect(stub, generate_request())) for _ in range(7)}  # two slots and four places
+        (refused,), others = await asyncio.wait(calls, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        with pytest.raises(grpc.aio.AioRpcError, match="0 sequences run and 6 wait; at most 4 may wait"):
+            refused.result()
+        assert 0 < len(begun) <= 4  # the others wait until these have been read
+        heard = {asyncio.create_task(collect(stub, generate_request(has_listener=True))) for _ in range(4)}
+        assert not (await asyncio.wait(heard, timeout=0.2))[0], "those without a listener take no place of theirs"
+        go_on.set()
+        assert [len(codes_of(responses)) for responses in await asyncio.gather(*others, *heard)] == [6] * 10
+
+
+async def test_a_call_whose_text_is_being_read_keeps_its_place_when_listeners_overtake_it(
+    settings: EngineSettings, reading: tuple[list[str], threading.Event]
+) -> None:
+    begun, go_on = reading
+    quick = [engine_pb2.Segment(text=QUICK)]
+    async with _serving(settings, max_playout_lead_seconds=1.0) as stub:  # so that those that run do so for long
+        running = [stub.Generate(generate_request(400, segments=quick, live=True)) for _ in range(2)]
+        for call in running:
+            assert (await call.read()).HasField("started")
+        begun.clear()
+        accepted = asyncio.create_task(collect(stub, generate_request()))
+        await eventually(lambda: bool(begun))
+        heard = stub.Generate(generate_request(segments=quick, has_listener=True))
+        while (load := await stub.GetLoad(engine_pb2.GetLoadRequest())).waiting_sequence_count < 1:
+            await asyncio.sleep(0.01)
+        assert load.running_sequence_count == 2, "so the listener waits, and has the one place of the others"
+        go_on.set()
+        while not accepted.done() and load.waiting_sequence_count < 2:
+            load = await stub.GetLoad(engine_pb2.GetLoadRequest())
+        for call in running:
+            call.cancel()
+        assert len(codes_of([response async for response in heard])) == len(codes_of(await accepted)) == 6
+
+
+async def test_a_full_engine_too_names_the_wrong_field(settings: EngineSettings) -> None:
+    async with _serving(settings, max_waiting=0, slots=1, max_playout_lead_seconds=1.0) as stub:
+        running = stub.Generate(generate_request(400, live=True))
+        assert (await running.read()).HasField("started")
+        assert (await _refusal(stub)).reason == "QUEUE_FULL"
+        for field, wrong in WRONG.items():
+            if field != "segments[0].text":  # whose length is known when it has been read
+                error = await _refusal(stub, **wrong)
+                assert [violation.field for violation in error.field_violations] == [field], error
+        running.cancel()
+
+
+async def _refusal(stub: Stub, **fields: Any) -> status.StatusError:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await collect(stub, generate_request(**fields))
+    return status.from_rpc_error(raised.value)
+
+
+@asynccontextmanager
+async def _serving(settings: EngineSettings, **changes: Any) -> AsyncIterator[Stub]:
+    stage = await start_engine(settings.model_copy(update={"drain_seconds": 0.0, **changes}))
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{stage.server.port}") as channel:
+            yield engine_pb2_grpc.EngineServiceStub(channel)
+    finally:
+        await stage.stop()
