@@ -1,5 +1,6 @@
-"""A real HTTP door before a real gateway before fakes, as a program for clients of another environment. Its argument, if
-any, is the gateway's file of tokens. It prints where gateway and door are, as JSON, and obeys lines:
+"""A real HTTP door before a real gateway before fakes, as a program for clients of another environment.
+
+Its argument, if any, is the gateway's file of tokens. It prints where gateway and door are, as JSON, and obeys lines:
 
 pause N     the engine waits before frame N of each call
 resume      it goes on

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from services.common.rpc.status import StatusError
