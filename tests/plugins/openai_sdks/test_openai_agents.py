@@ -12,6 +12,7 @@ import pytest
 voice: Any = pytest.importorskip("agents.voice")
 np = pytest.importorskip("numpy")
 
+import httpx2  # noqa: E402  # what OpenAI's client is made of
 import openai  # noqa: E402
 
 SPOKEN_SAMPLES = 10 * 1920
@@ -98,6 +99,16 @@ async def test_wrong_setting_is_a_typed_error(gateway: Any, settings: dict[str, 
     with pytest.raises(error) as caught:
         await heard(await answered(gateway, "Hello.", **settings))
     assert caught.value.param == param and caught.value.request_id
+
+
+async def test_broken_stream_is_an_error(gateway: Any) -> None:
+    gateway.tell("pause 8")
+    gateway.tell("fail 8")
+    result = await answered(gateway, "Hello.", buffer_size=1)
+    with pytest.raises(httpx2.RemoteProtocolError):
+        async for event in result.stream():
+            if event.type == "voice_stream_event_audio":
+                gateway.tell("resume")
 
 
 async def test_wrong_token_is_an_authentication_error(guarded: Any) -> None:

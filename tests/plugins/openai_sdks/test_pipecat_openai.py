@@ -66,6 +66,14 @@ async def test_turn_without_words_is_an_error_and_the_next_one_is_spoken(gateway
     assert sum(len(frame.audio) for frame in audio) == SPOKEN_BYTES
 
 
+async def test_broken_stream_is_an_error(gateway: Any) -> None:
+    gateway.tell("pause 8")
+    gateway.tell("fail 8")
+    asyncio.get_running_loop().call_later(2.0, lambda: gateway.tell("resume"))
+    audio, errors = await run(gateway, reply("Hello."))
+    assert 0 < sum(len(frame.audio) for frame in audio) < SPOKEN_BYTES and errors
+
+
 async def test_wrong_token_is_an_error(guarded: Any) -> None:
     audio, errors = await run(guarded, reply("Hello."), key="sk-wrong")
     assert not audio and "401" in errors[0]
