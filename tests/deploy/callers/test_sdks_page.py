@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def test_versions_are_those_of_the_tests(repository: Path, page: str) -> None:
 
 async def test_what_is_not_here_is_an_error(page: str) -> None:
     async with fake_door() as door:
-        form = {"name": (None, "n"), "consent": (None, "c"), "audio_sample": ("a.wav", b"RIFF")}
+        form: dict[str, Any] = {"name": (None, "n"), "consent": (None, "c"), "audio_sample": ("a.wav", b"RIFF")}
         for path, status in (("/v1/audio/transcriptions", 404), ("/v1/realtime", 404), ("/v1/audio/voices", 400)):
             assert path == "/v1/audio/voices" or f"`{path}`" in page
             answer = await door.client.post(path, files=form)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -92,7 +93,7 @@ async def caddy(
     text = replaced(text, r"\A(#.*\n)*\{\n", "{\n\tadmin off\n\tauto_https off\n")
     (folder / "Caddyfile").write_text(text)
     command = ["caddy", "run", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile")]
-    async with running([http, grpc], *command):
+    async with running([http, grpc], *command, XDG_CONFIG_HOME=str(folder), XDG_DATA_HOME=str(folder)):
         yield http, grpc
 
 
@@ -100,11 +101,11 @@ FRONTS = {"nginx": nginx, "caddy": caddy}
 
 
 @asynccontextmanager
-async def running(targets: Sequence[str], *command: str) -> AsyncIterator[None]:
+async def running(targets: Sequence[str], *command: str, **environment: str) -> AsyncIterator[None]:
     """The program, once it listens on all targets. Skips the test where it is not installed."""
     if not shutil.which(command[0]):
         pytest.skip(f"{command[0]} is not installed (Debian: apt-get install {command[0]})")
-    process = await asyncio.create_subprocess_exec(*command)
+    process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **environment})
     try:
         async with asyncio.timeout(WAIT_S):
             for target in targets:
