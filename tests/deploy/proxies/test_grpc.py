@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import csm_client
+import grpc
 import pytest
+from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from tests.deploy.proxies.processes import FRONTS, WAIT_S, haproxy
 from tests.support.fake_deployment import FakeDeployment, fake_deployment
@@ -116,13 +118,21 @@ async def test_errors_pass_with_their_details(proxy: str, tmp_path: Path) -> Non
 
 
 async def test_a_gateway_that_has_gone_is_left_out(proxy: str, tmp_path: Path) -> None:
-    async with balanced(proxy, tmp_path) as ways, csm_client.AsyncClient(ways.target, timeout_s=WAIT_S) as client:
+    """For clients that do not call again themselves, as ours do."""
+    request = tts_pb2.SynthesizeRequest(
+        input=tts_pb2.SynthesisInput(text="Hello."),
+        audio_config=tts_pb2.AudioConfig(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM),
+    )
+    async with AsyncExitStack() as stack:
+        ways = await stack.enter_async_context(balanced(proxy, tmp_path))
+        channel = grpc.aio.insecure_channel(ways.target, options=[("grpc.enable_retries", 0)])
+        stub = tts_pb2_grpc.TextToSpeechServiceStub(await stack.enter_async_context(channel))
         for _ in range(2):
-            await client.synthesize("Hello.", max_seconds=SECONDS)
+            await stub.Synthesize(request, timeout=WAIT_S)
         before = ways.calls()[0]
         await ways.gateways[0].gateway.stop()
         for _ in range(4):
-            await client.synthesize("Hello.", max_seconds=SECONDS)
+            await stub.Synthesize(request, timeout=WAIT_S)
         assert ways.calls() == [before, 6 - before]
 
 
