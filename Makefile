@@ -73,6 +73,7 @@ test-gpu: $(STAMPS)/dev
 test-polyglot: $(STAMPS)/dev $(TINY)/bundle.json
 	cd clients/node && npm ci --no-audit --no-fund
 	cd tests/polyglot/openai && npm ci --no-audit --no-fund
+	cd tests/polyglot/ai_sdk && npm ci --no-audit --no-fund
 	$(PYTEST) -m polyglot
 
 # In each browser that the machine has; the tests of the others are skipped. On Debian: apt-get install chromium chromium-driver,
@@ -120,13 +121,14 @@ packages: $(STAMPS)/dev
 test-packages: packages
 	$(PYTEST) -m packages
 
-# LiveKit Agents and Pipecat want other versions than the lock's, so their tests have an environment of their own. The
-# server that they speak to runs in .venv.
+# LiveKit Agents, Pipecat and SDKs that call the HTTP door want other versions than the lock's, so their tests have an
+# environment of their own. The server that they speak to runs in .venv.
 PLUGINS := build/plugins
 test-plugins: packages
 	$(PYTHON) -m venv $(PLUGINS)
 	$(PLUGINS)/bin/pip install --quiet --force-reinstall --no-deps dist/csm_client-*.whl
-	$(PLUGINS)/bin/pip install --quiet 'csm-client[livekit,pipecat]' pytest pytest-asyncio pytest-timeout
+	$(PLUGINS)/bin/pip install --quiet 'csm-client[livekit,pipecat]' pytest pytest-asyncio pytest-timeout \
+		-r tests/plugins/openai_sdks/requirements.txt
 	CSM_SERVER_PYTHON=$(abspath $(BIN)/python) $(PLUGINS)/bin/python -m pytest -c tests/plugins/pytest.ini \
 		--rootdir tests/plugins tests/plugins
 

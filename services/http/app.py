@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.common.telemetry.spans import Tracer
 from services.http.api.disconnect import CallerGoneError
@@ -84,6 +84,7 @@ def build_app(door: Door, tracer: Tracer | None) -> ASGIApp:
     app.add_exception_handler(RequestValidationError, _answer)
     app.add_exception_handler(HTTPException, _answer)
     app.add_exception_handler(Exception, _answer_failure)
+    app.router.default = _nothing_here
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way to change it
     front = Front(app, door.settings, door.metrics, door.bodies, frozenset({WATERMARK_PATH}), door.streams.draining)
     if origins := comma_separated(door.settings.cors_origins):
@@ -95,6 +96,11 @@ def build_app(door: Door, tracer: Tracer | None) -> ASGIApp:
             expose_headers=_EXPOSED,
         )
     return front
+
+
+async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers WebSockets at an unknown address too, which Starlette closes with 403 and without a word."""
+    raise HTTPException(404)
 
 
 async def _answer(request: Request, error: Exception) -> JSONResponse:

@@ -1,7 +1,10 @@
-"""A real gateway before fakes, as a program for clients of another environment. It prints its target, and obeys lines:
+"""A real HTTP door before a real gateway before fakes, as a program for clients of another environment.
+
+Its argument, if any, is the gateway's file of tokens. It prints where gateway and door are, as JSON, and obeys lines:
 
 pause N     the engine waits before frame N of each call
 resume      it goes on
+fail N      the engine fails before frame N of each call
 calls       prints each call of the engine: its text, and "ended" with the type of its error, or "open"
 """
 
@@ -10,17 +13,22 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from typing import Any
 
-from tests.support.fake_deployment import FakeDeployment, fake_deployment
+from tests.support.door.fake_door import fake_door
+from tests.support.fake_deployment import FakeDeployment
 
 
 def answer(deployment: FakeDeployment, line: str) -> str:
+    script = deployment.engine.script
     match line.split():
         case ["pause", frame]:
-            deployment.engine.script.pause_at = int(frame)
+            script.pause_at = int(frame)
         case ["resume"]:
-            deployment.engine.script.pause_at = None
-            deployment.engine.script.resume.set()
+            script.pause_at = None
+            script.resume.set()
+        case ["fail", frame]:
+            script.fail_at = int(frame)
         case ["calls"]:
             return json.dumps(
                 [
@@ -33,12 +41,13 @@ def answer(deployment: FakeDeployment, line: str) -> str:
     return "done"
 
 
-async def main() -> None:
-    async with fake_deployment() as deployment:
-        print(deployment.target, flush=True)
+async def main(tokens_file: str = "") -> None:
+    settings: dict[str, Any] = {"auth_tokens_file": tokens_file} if tokens_file else {}
+    async with fake_door(settings) as door:
+        print(json.dumps({"target": door.behind.target, "url": door.url}), flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
-            print(answer(deployment, line), flush=True)
+            print(answer(door.behind, line), flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(*sys.argv[1:]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from services.http.settings import HttpSettings, comma_separated
 
 DEFAULT_VOICE = ""  # the gateway's own choice
@@ -22,6 +24,7 @@ OPENAI_VOICES = (
     "shimmer",
     "verse",
 )
+_DATED = re.compile(r"(.+)-(\d{4}|\d{4}-\d{2}-\d{2})")  # tts-1-1106, gpt-4o-mini-tts-2025-12-15
 
 
 class Names:
@@ -36,3 +39,8 @@ class Names:
     def voice(self, name: str) -> str:
         """The gateway's name of a voice; "" is its default voice."""
         return self.voices.get(name, name)
+
+    def is_model(self, name: str) -> bool:
+        """Whether it names the one model beside its own name: one of the list, also with a date, as OpenAI's have."""
+        dated = _DATED.fullmatch(name)
+        return name in self.models or (dated is not None and dated[1] in self.models)

@@ -47,7 +47,7 @@ def catalog_router(door: Door) -> APIRouter:
     @router.get("/v1/models/{model:path}", summary="The model under one of its names")
     async def retrieve_model(model: str, request: Request) -> dict[str, Any]:
         known = await model_ids(request)
-        if model not in known:
+        if model not in known and not door.names.is_model(model):
             raise wrong_field(
                 "model", f"is '{model}'; the models are {', '.join(known)}.", status=404, code="model_not_found"
             )

@@ -51,7 +51,7 @@ def speech_router(door: Door) -> APIRouter:
 
 async def check_model(door: Door, client: AsyncClient, name: str) -> None:
     """Raises ApiError 404 for a model that is not here."""
-    if not name or name in door.names.models:
+    if not name or door.names.is_model(name):
         return
     own = (await client.server_info()).model_version
     if name != own:

@@ -41,6 +41,17 @@ async def test_models_are_the_one_under_its_names(door: FakeDoor) -> None:
     assert (await door.client.get("/v1/models/none")).json()["error"]["code"] == "model_not_found"
 
 
+@pytest.mark.parametrize(
+    "name", ["tts-1-1106", "gpt-4o-mini-tts-2025-12-15", "fake/1-2025-12-15", "tts-1-11", "tts-1-"]
+)
+async def test_openai_names_may_have_a_date_and_no_others(door: FakeDoor, name: str) -> None:
+    is_known = name in ("tts-1-1106", "gpt-4o-mini-tts-2025-12-15")
+    body = {"input": "Hello.", "model": name, "response_format": "pcm"}
+    statuses = [(await door.client.post(SPEECH, json=body)).status_code]
+    statuses.append((await door.client.get(f"/v1/models/{name}")).status_code)
+    assert statuses == [200 if is_known else 404] * 2
+
+
 def recording() -> bytes:
     return wav_of(b"\1\0" * 24_000)
 

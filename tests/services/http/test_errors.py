@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from services.common.rpc.status import StatusError
@@ -236,3 +237,12 @@ def test_gateways_paths_become_fields_of_the_body() -> None:
     assert body_field("context.turns[0].audio.recording.audio_content") == "context[0].audio"
     assert body_field("sampling_params.seed") == "seed"
     assert body_field("audio_config.speed") == "speed"
+
+
+async def test_websocket_at_an_unknown_address_is_a_404_too(door: FakeDoor) -> None:
+    """OpenAI's clients look for /v1/realtime, which is not here."""
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(f"{door.url.replace('http', 'ws')}/v1/realtime?model=gpt-realtime"):
+            pass
+    answer = refused.value.response
+    assert answer.status_code == 404 and json.loads(answer.body)["error"]["code"] == "not_found"
