@@ -50,10 +50,19 @@ class EngineThread:
         """As `Engine.prepare`, on the caller's thread: no running sequence waits for the text of another."""
         return self._engine.prepare(request)
 
-    def add(self, sequence: Sequence, *, has_place: bool = False) -> Future[Sequence]:
-        """A future of the queued sequence; it fails like `Engine.add`, or with EngineStoppedError."""
-        stopped = EngineStoppedError("the engine has stopped")
-        return self.worker.call(lambda: self._engine.add(sequence, has_place=has_place), stopped)
+    def add(self, sequence: Sequence, leave_place: Callable[[], object] | None = None) -> Future[Sequence]:
+        """A future of the queued sequence; it fails like `Engine.add`, or with EngineStoppedError.
+
+        leave_place: gives back the place that the sequence has, on the engine's thread, so that it counts once
+        """
+
+        def add() -> Sequence:
+            if leave_place is None:
+                return self._engine.add(sequence)
+            leave_place()
+            return self._engine.add(sequence, has_place=True)
+
+        return self.worker.call(add, EngineStoppedError("the engine has stopped"))
 
     def abort(self, sequence: Sequence) -> None:
         """Frees the sequence's slot, or its place in the queue, before the next step. It may never have been added."""

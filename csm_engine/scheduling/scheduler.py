@@ -114,11 +114,12 @@ class Scheduler:
 
         num_coming: more of the same kind that will be added before it
         """
+        room = self._room  # read first: whoever is admitted meanwhile does not count twice
         waiting, most = list(self.waiting), self._max_waiting  # in one go: the engine's thread may change it
         if has_listener:
             waiting, most = [item for item in waiting if item.request.has_listener], most + self._pool.num_slots
         num_ahead = len(waiting) + num_coming
-        if num_ahead >= most + self._room:
+        if num_ahead >= most + room:
             raise EngineBusyError(f"{self.num_admitted} sequences run and {num_ahead} wait; at most {most} may wait")
 
     def admit(self) -> tuple[Sequence, Lease] | None:

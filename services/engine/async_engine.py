@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from csm_bundle.errors import EngineStoppedError
 from csm_engine.loop.engine import Engine, Output
@@ -47,7 +48,8 @@ class AsyncEngine:
         """
         self._loop = asyncio.get_running_loop()
         self._streams: dict[Sequence, SequenceStream] = {}
-        self._num_coming = {False: 0, True: 0}  # accepted and not in the queue yet, by whether somebody listens
+        # Places of requests that are accepted and not in the queue yet, by whether somebody listens.
+        self._coming: dict[bool, set[object]] = {False: set(), True: set()}
         self._readers = asyncio.Semaphore(_MOST_READ)
         self._on_step = on_step
         self._on_failure = on_failure
@@ -68,27 +70,31 @@ class AsyncEngine:
         not for listeners that overtake the request while its texts are read; EngineStoppedError.
         """
         self.thread.check(request)
-        with self._place(request):
+        with self._place(request) as leave_place:
             async with self._readers:
                 sequence = await asyncio.to_thread(self.thread.prepare, await read(request))
             stream = self._streams[sequence] = SequenceStream(self, sequence)
             try:
-                await asyncio.wrap_future(self.thread.add(sequence, has_place=True))
+                await asyncio.wrap_future(self.thread.add(sequence, leave_place))
             except BaseException:
                 stream.close()
                 raise
         return stream
 
     @contextmanager
-    def _place(self, request: GenerationRequest) -> Iterator[None]:
-        """A place for the request until it is in the engine's queue. Raises EngineBusyError, and then alone."""
-        kind = request.has_listener
-        self.thread.check_room(self._num_coming[kind], has_listener=kind)
-        self._num_coming[kind] += 1
+    def _place(self, request: GenerationRequest) -> Iterator[Callable[[], None]]:
+        """A place for the request until it is in the engine's queue; gives what leaves it, from any thread.
+
+        Raises EngineBusyError, before the place is taken alone.
+        """
+        coming, place = self._coming[request.has_listener], object()
+        self.thread.check_room(len(coming), has_listener=request.has_listener)
+        coming.add(place)
+        leave_place = partial(coming.discard, place)
         try:
-            yield
+            yield leave_place
         finally:
-            self._num_coming[kind] -= 1
+            leave_place()
 
     def free(self, sequence: Sequence) -> None:
         """Ends the sequence wherever it is. It may be called twice, or after the end."""

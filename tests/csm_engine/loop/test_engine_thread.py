@@ -29,7 +29,7 @@ class HeldEngine:
     def prepare(self, request: GenerationRequest) -> None:
         return None
 
-    def add(self, sequence: None, *, has_place: bool) -> None:
+    def add(self, sequence: None) -> None:
         self.has_work = self._is_due = True
 
     def step(self) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from csm.engine.v1 import engine_pb2, engine_pb2_grpc
 
 from csm_engine.model.tokenizer import TextTokenizer
+from csm_engine.scheduling.sequence import Sequence
 from services.common.rpc import status
 from services.engine.settings import EngineSettings
 from services.engine.stage import EngineStage, start_engine
@@ -52,6 +54,27 @@ async def test_full_engine_is_unavailable_with_retry_info(
     assert loads == [(3, 2)]  # two run and one waits, of two slots
     for call in calls:
         call.cancel()
+
+
+async def test_a_request_in_the_queue_does_not_count_as_coming_too(
+    stage: EngineStage, stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the event loop is told that it is there; so three have room, two in slots and one in the queue."""
+    add, told = stage.async_engine.thread.add, list[tuple[Future[Sequence], Sequence]]()
+
+    def add_and_tell_late(*given: Any) -> Future[Sequence]:
+        sequence, late = add(*given).result(10), Future[Sequence]()
+        told.append((late, sequence))
+        return late
+
+    monkeypatch.setattr(stage.async_engine.thread, "add", add_and_tell_late)
+    calls = [stub.Generate(generate_request(500)) for _ in range(3)]
+    await eventually(lambda: len(told) == 3)
+    for late, sequence in told:
+        late.set_result(sequence)
+    for call in calls:
+        call.cancel()
+    await wait_until_idle(stage)
 
 
 async def test_a_full_engine_reads_no_text(

@@ -92,7 +92,9 @@ def asked_of_engines(engine: FakeEngine) -> dict[str, Any]:
     asked: dict[str, Any] = {}
     for call in engine.calls:
         request = type(call.request).FromString(call.request.SerializeToString())
-        for field in ("resume_frames", "has_listener", "live", "request_id", "first_batch_frame_count"):
+        for field in (
+            "resume_frames", "has_listener", "playout_lead", "live", "request_id", "first_batch_frame_count",
+        ):  # fmt: skip
             request.ClearField(field)
         assert asked.setdefault(request.segments[-1].text, request) == request
     return asked
