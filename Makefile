@@ -9,7 +9,7 @@
 #   make images                              the container images; make test-images also runs them
 #
 # Options of `make say`: SPEAKER=1 SEED=7 CONTEXT=dialogue.json MAX_SECONDS=10 for the speech, ENCODING=opus RATE=16000
-# for the file (or just OUT=hello.ogg), BUNDLE=... for the voice, BY_SENTENCE=1 for a long TEXT.
+# for the file (or just OUT=hello.ogg), BUNDLE=... for the voice.
 
 PYTHON ?= python3
 VENV := .venv
@@ -22,10 +22,10 @@ TORCH_INDEX ?=
 
 TEXT ?= Hello from the other side.
 OUT ?= hello.wav
-MAX_SECONDS ?= 10
 BUILTIN := bundles/builtin
 TINY := build/bundles/tiny
 BUNDLE ?= $(BUILTIN)
+MAX_SECONDS ?= $(if $(filter $(TINY),$(BUNDLE)),10)
 VOICE ?= build/voice
 VOICE_BUNDLE ?= $(BUILTIN)
 TEXTS ?= 174500
@@ -50,9 +50,8 @@ ASKED := $(if $(filter $(TINY),$(BUNDLE)),$(TINY)/bundle.json)
 
 say: $(STAMPS)/run $(ASKED)
 	@$(BIN)/python -m services.all_in_one.say --bundle '$(BUNDLE)' --text '$(subst ','\'',$(TEXT))' --out '$(OUT)' \
-		--max-seconds $(MAX_SECONDS) $(if $(SPEAKER),--speaker $(SPEAKER)) $(if $(SEED),--seed $(SEED)) \
-		$(if $(CONTEXT),--context '$(CONTEXT)') $(if $(ENCODING),--encoding $(ENCODING)) $(if $(RATE),--rate $(RATE)) \
-		$(if $(BY_SENTENCE),--by-sentence)
+		$(if $(MAX_SECONDS),--max-seconds $(MAX_SECONDS)) $(if $(SPEAKER),--speaker $(SPEAKER)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(CONTEXT),--context '$(CONTEXT)') $(if $(ENCODING),--encoding $(ENCODING)) $(if $(RATE),--rate $(RATE))
 
 serve: $(STAMPS)/run $(ASKED)
 	@$(BIN)/python -m services.all_in_one --bundle '$(BUNDLE)'

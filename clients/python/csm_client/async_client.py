@@ -19,7 +19,7 @@ from csm_client.requests import SpeechOptions, StreamOptions, VoiceOptions
 from csm_client.resuming.reader import SpeechReader
 from csm_client.resuming.resumes import DEFAULT_RESUMES, NextCall, Resumes, call_options
 from csm_client.speech import Speech, from_unary
-from csm_client.text_writer import TextWriter
+from csm_client.text_writer import Piece, TextWriter
 from csm_client.tracing import trace_metadata
 
 DEFAULT_TIMEOUT_S = 120.0
@@ -83,7 +83,7 @@ class AsyncClient:
         return AsyncSpeechStream(call(), None, resumes, call)
 
     def stream_synthesize_text(
-        self, pieces: AsyncIterable[str | tts_pb2.TextPiece] | Iterable[str], **options: Unpack[StreamOptions]
+        self, pieces: AsyncIterable[Piece] | Iterable[Piece], **options: Unpack[StreamOptions]
     ) -> AsyncSpeechStream:
         """Audio of a text that is still being written, sentence by sentence.
 

@@ -62,7 +62,7 @@ async def _next_piece(
         raise wrong_field("text", "is missing; only the first message is without text.")
     piece = request.text
     if len(piece.text) > max_length:
-        why = f"has {len(piece.text)} characters; at most {max_length} are allowed in a piece."
+        why = f"has {len(piece.text)} characters; at most {max_length} are allowed in one message."
         raise wrong_field("text.text", why, "TEXT_TOO_LONG")
     return piece.text, piece.flush
 

@@ -47,7 +47,7 @@ _STATUS_OF_REASON: Mapping[str, tuple[int, str]] = {
 # Paths in csm/v1/tts.proto, and the body's fields.
 _FIELDS = (
     (re.compile(r"^config\."), ""),
-    (re.compile(r"^input\.text$|^text\.text$"), "input"),
+    (re.compile(r"^input\.text$|^text(\.text)?$"), "input"),
     (re.compile(r"^input\.speaker$"), "speaker"),
     (re.compile(r"^voice\.name$"), "voice"),
     (re.compile(r"^voice\.language_code$"), "language"),

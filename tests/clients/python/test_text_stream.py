@@ -128,17 +128,23 @@ def test_a_stream_of_a_blocking_client_that_is_closed_is_incomplete(server: Any,
 
 
 @pytest.mark.parametrize(
-    ("arguments", "typed"), [(["-"], "".join(PIECES) + "\n"), (["--by-sentence", "".join(PIECES)], "")]
+    ("arguments", "typed", "segments"),
+    [
+        (["-"], "".join(PIECES) + "\n", [1, 2]),
+        (["".join(PIECES)], "", [1, 2]),
+        (["--no-by-sentence", "".join(PIECES)], "", [1]),
+    ],
 )
-def test_say_takes_a_text_from_standard_input_or_by_sentence(
-    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], typed: str
+def test_say_takes_a_text_from_standard_input_or_whole(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], typed: str, segments: list[int]
 ) -> None:
+    """segments: of each utterance; a text is said by sentence unless it is asked for as one utterance."""
     monkeypatch.setattr("sys.stdin", io.StringIO(typed))
     out = tmp_path / "said.wav"
     assert cli.main(["say", "--target", server.target, "--out", str(out), *arguments]) == 0
     with wave.open(str(out)) as file:
-        assert file.getnframes() == SAMPLES
-    assert [len(call.request.segments) for call in server.deployment.engine.calls] == [1, 2]
+        assert file.getnframes() == SAMPLES // 2 * len(segments)
+    assert [len(call.request.segments) for call in server.deployment.engine.calls] == segments
 
 
 async def test_tokens_without_line_ends_are_read_as_they_come() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from csm_client import AsyncClient
 
 from services.all_in_one.settings import AllInOneSettings
 from services.all_in_one.stage import start_all_in_one
@@ -32,6 +33,20 @@ async def test_door_speaks_and_finds_its_watermark(bundle: Path, keyring: Path, 
             detected = await client.post("/v1/audio/watermark", content=answer.content)
             assert detected.status_code == 200 and detected.json()["object"] == "audio.watermark"
             assert (await client.get("/readyz")).status_code == 200
+    finally:
+        await stage.stop()
+
+
+async def test_one_sentence_is_the_utterance_that_grpc_gives(bundle: Path, keyring: Path) -> None:
+    """To the bit, though the door says every text by sentence."""
+    stage = await start_all_in_one(small_settings(bundle, keyring, http_port=0), lambda line: None)
+    try:
+        assert stage.http is not None
+        async with httpx.AsyncClient(base_url=stage.http.url, trust_env=False, timeout=100) as client:
+            answer = await client.post("/v1/audio/speech", json=BODY | {"response_format": "pcm"})
+        async with AsyncClient(f"127.0.0.1:{stage.server.port}") as client:
+            stream = client.stream_synthesize("Hello.", seed=7, max_seconds=0.4)
+            assert answer.content == (await stream.read_all()).samples != b""
     finally:
         await stage.stop()
 

@@ -23,7 +23,7 @@ SPEECH = "/v1/audio/speech"
 @pytest.mark.parametrize(
     ("change", "param", "words"),
     [
-        ({"input": ""}, "input", "empty"),
+        ({"input": ""}, "input", "there is nothing to say"),
         ({"input": "?! \N{PARTY POPPER}"}, "input", "no letter, no digit"),
         ({"input": "x" * 3000}, "input", "2000"),
         ({"input": 5}, "input", "valid string"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from csm.rvq.v1 import rvq_pb2
 from csm_client import AsyncClient
 from csm_client.tables.encodings import ENCODINGS
 
@@ -48,6 +49,26 @@ async def test_first_audio_comes_before_the_last_frame_is_made(door: FakeDoor, b
         script.resume.set()
         rest = b"".join([piece async for piece in pieces])
     assert first + rest == numbered_audio(range(10))
+
+
+async def test_a_paragraph_is_said_by_sentence(door: FakeDoor, body: dict[str, Any]) -> None:
+    """Each with the ones before as its context; the events count all of them, and the codes are of all."""
+    door.behind.engine.frame_count = 4
+    text = "One is first. Two is next! Is three last?"
+    more = {"input": text, "seed": 7, "stream_format": "sse", "return_codes": True}
+    async with door.client.stream("POST", SPEECH, json=body | more) as answer:
+        *deltas, done = await events(answer)
+    audio = b"".join(base64.b64decode(event["audio"]) for event in deltas)
+    assert len(audio) == 3 * len(numbered_audio(range(4)))
+    requests = [call.request for call in door.behind.engine.calls]
+    said = ["One is first.", "Two is next!", "Is three last?"]
+    assert [[segment.text for segment in request.segments] for request in requests] == [said[:1], said[:2], said]
+    assert [request.sampling_params.seed for request in requests] == [7, 8, 9]
+    assert done["usage"]["output_tokens"] == 12 and done["seed"] == 7
+    async with AsyncClient(door.behind.target) as client:
+        speech = await client.stream_synthesize_text(text, seed=7, return_codes=True).read_all()
+    assert isinstance(speech.codes, rvq_pb2.CodeFrames)
+    assert speech.samples == audio and speech.codes.SerializeToString() == base64.b64decode(done["codes"])
 
 
 async def test_everything_asked_for_reaches_the_engine(door: FakeDoor, body: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ def test_no_server_is_told_with_its_address(tmp_path: Path, capsys: pytest.Captu
 def test_wrong_value_is_told_by_field(server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "x.wav")
     assert main(["say", "Hello.", "--top-k", "0", "--out", out, "--target", server.target]) == 1
-    assert "error: sampling_params.top_k is 0; it must be 1 to 2048." in capsys.readouterr().err
+    assert "error: config.sampling_params.top_k is 0; it must be 1 to 2048." in capsys.readouterr().err
 
 
 def test_wrong_context_file_is_told(server: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
