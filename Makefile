@@ -38,8 +38,9 @@ ENCODER_MINUTES ?= 50
 ENCODER_TEXTS ?= 800
 PYTEST := $(BIN)/python -m pytest
 COMPILED := TRITON_INTERPRET=0 $(PYTEST) tests/compiled
-# One more than the cores of a small machine: tests wait too.
+# One more than the cores of a small machine: tests wait too. Those of compiled kernels do not.
 TEST_PROCESSES ?= 3
+COMPILED_PROCESSES ?= 2
 PACKAGES := csm_engine csm_codec csm_bundle csm_text services csm_client
 API_IMAGE := protos/api.binpb
 ASKED := $(if $(filter $(TINY),$(BUNDLE)),$(TINY)/bundle.json)
@@ -57,10 +58,12 @@ serve: $(STAMPS)/run $(ASKED)
 	@$(BIN)/python -m services.all_in_one --bundle '$(BUNDLE)'
 
 # Each process begins with its part of the tests, so that most of what tests share is made once, and ends with what the
-# others have left. A process either interprets kernels or compiles them.
+# others have left. A process either interprets kernels or compiles them. Compiled kernels are tested one by one, as they
+# come: some take half of a process's time. Tests start many processes, so Python keeps what it compiles for the next.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(STAMPS)/dev
 	$(PYTEST) -n $(TEST_PROCESSES) --dist worksteal
-	$(COMPILED) -n $(TEST_PROCESSES) --dist worksteal -m 'compiled and not slow'
+	$(COMPILED) -n $(COMPILED_PROCESSES) --dist load --maxschedchunk 1 -m 'compiled and not slow'
 
 test-slow: $(STAMPS)/dev
 	$(PYTEST) -m 'slow and not compiled'

@@ -35,7 +35,7 @@ def mimi(mimi_folder: Path) -> Mimi:
 @pytest.fixture(scope="session")
 def silentcipher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("silentcipher")
-    write_tiny_silentcipher(folder, 0, n_fft=512, band=16)
+    write_tiny_silentcipher(folder, 0, n_fft=512)
     return folder
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from numba import float32, njit, types, uint16
+from numba import float32, int64, njit, types, uint16
 
 from csm_codec.compiled import compiled, exp, load, store
 
@@ -59,9 +59,9 @@ def input_kernels(tiles: int, channels: int, narrow: bool) -> tuple[Kernel, Kern
 
 
 @lru_cache
-def output_kernels(tiles: int, num_bins: int, channels: int, narrow: bool) -> tuple[Kernel, Kernel]:
-    """Of a pair's first frame: (products, bias, shift, difference, output), the latter two written. Of its second:
-    (products, difference, bias, shift, output).
+def output_kernels(tiles: int, channels: int, narrow: bool) -> tuple[Kernel, Kernel]:
+    """Of a pair's first frame: (products, bias, shift, difference, num_bins, output), difference and output written. Of
+    its second: (products, difference, bias, shift, num_bins, output).
 
     channels: of the output.
     """
@@ -69,10 +69,10 @@ def output_kernels(tiles: int, num_bins: int, channels: int, narrow: bool) -> tu
     points = tiles * both
     product = NUM_POINTS * points
     stored = uint16[::1] if narrow else float32[::1]
-    variant = f"_{tiles}_{num_bins}_{channels}_{stored.dtype}"
+    variant = f"_{tiles}_{channels}_{stored.dtype}"
 
-    @compiled(types.void(stored, float32[::1], float32[::1], float32[::1], _ROWS), variant=variant)
-    def first(products, bias, shift, difference, y):
+    @compiled(types.void(stored, float32[::1], float32[::1], float32[::1], int64, _ROWS), variant=variant)
+    def first(products, bias, shift, difference, num_bins, y):
         y = y.reshape(y.size)
         sums, filtered = np.empty(NUM_POINTS * both, np.float32), np.empty(TILE * both, np.float32)
         for tile in range(tiles):
@@ -85,8 +85,8 @@ def output_kernels(tiles: int, num_bins: int, channels: int, narrow: bool) -> tu
             _finish(tile, channels, sums, bias, shift, filtered, y)
         _clear_rest(num_bins, channels, y)
 
-    @compiled(types.void(stored, float32[::1], float32[::1], float32[::1], _ROWS), variant=variant)
-    def second(products, difference, bias, shift, y):
+    @compiled(types.void(stored, float32[::1], float32[::1], float32[::1], int64, _ROWS), variant=variant)
+    def second(products, difference, bias, shift, num_bins, y):
         y = y.reshape(y.size)
         sums, filtered = np.empty(NUM_POINTS * both, np.float32), np.empty(TILE * both, np.float32)
         for tile in range(tiles):

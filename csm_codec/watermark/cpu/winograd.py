@@ -104,9 +104,10 @@ class WinogradLayer:
         self._silence = np.zeros((bins.num_rows, inputs), np.float32)
         self._no_difference = np.zeros(NUM_POINTS * bins.tiles * both, np.float32)
         self._difference_size, self._output_shape = NUM_POINTS * bins.tiles * both, (bins.num_rows, both // 2)
+        self._num_bins = bins.num_bins
         narrow = dtype == torch.bfloat16
         self._first_inputs, self._second_inputs = input_kernels(bins.tiles, inputs, narrow)
-        self._first_outputs, self._second_outputs = output_kernels(bins.tiles, bins.num_bins, both // 2, narrow)
+        self._first_outputs, self._second_outputs = output_kernels(bins.tiles, both // 2, narrow)
         self.workspace_size = self._first.workspace_size
         self.use(torch.empty(self.workspace_size, dtype=dtype))
 
@@ -126,10 +127,10 @@ class WinogradLayer:
         if past.difference is None:
             difference = np.empty(self._difference_size, np.float32)
             self._first_inputs(past.older, past.old, newest, self._first.inputs)
-            self._first_outputs(self._first.multiply(), self._bias, self._shift, difference, y)
+            self._first_outputs(self._first.multiply(), self._bias, self._shift, difference, self._num_bins, y)
         else:
             self._second_inputs(past.older, newest, self._second.inputs)
-            self._second_outputs(self._second.multiply(), past.difference, self._bias, self._shift, y)
+            self._second_outputs(self._second.multiply(), past.difference, self._bias, self._shift, self._num_bins, y)
         return y, Past(past.old, newest, difference)
 
     def apply(self, older: Rows | None, x: Rows, newer: Rows | None) -> Rows:
@@ -139,7 +140,7 @@ class WinogradLayer:
             if frame is not None:
                 self._second_inputs(frame, self._silence, plain.inputs)
                 products = plain.multiply(add=products is not None)
-        self._second_outputs(products, self._no_difference, self._bias, self._shift, y)
+        self._second_outputs(products, self._no_difference, self._bias, self._shift, self._num_bins, y)
         return y
 
 

@@ -12,7 +12,7 @@ from csm_codec.watermark.networks.silentcipher import SilentCipher, load_silentc
 from tests.support.silentcipher_oracle import PackageOracle
 from tests.support.tiny.silentcipher import write_tiny_silentcipher
 
-SIZES: dict[str, Any] = {"n_fft": 256, "band": 32}
+SIZES: dict[str, Any] = {"n_fft": 256}
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from tests.support.tiny.silentcipher import write_tiny_silentcipher
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle")
     identity = write_tiny_mimi(folder / "mimi", 0, num_codebooks=4, codebook_size=64, context=20, width=32)
-    write_tiny_silentcipher(folder / "silentcipher", 0, n_fft=512, band=16)
+    write_tiny_silentcipher(folder / "silentcipher", 0, n_fft=512)
     manifest = {
         "format": 1,
         "name": "tiny",

@@ -15,8 +15,11 @@ from csm_codec.watermark.networks.hparams import read_hparams
 from csm_codec.watermark.networks.silentcipher import FEATURES_IN, SilentCipher, build_silentcipher
 
 
-def tiny_hparams(*, sample_rate_hz: int = 24000, n_fft: int = 1024, band: int = 64) -> dict[str, object]:
-    """The published hyperparameters with smaller numbers; the names are those of hparams.yaml."""
+def tiny_hparams(*, sample_rate_hz: int = 24000, n_fft: int = 1024, band: int = 16) -> dict[str, object]:
+    """The published hyperparameters with smaller numbers; the names are those of hparams.yaml.
+
+    band: kernels for a CPU are compiled for it (csm_codec/watermark/cpu), which takes seconds; so tests share one.
+    """
     return {
         "SR": sample_rate_hz,
         "N_FFT": n_fft,

@@ -19,4 +19,5 @@ class _ToneReader(nn.Module):
 
 @pytest.fixture(scope="module")
 def tone_scheme(silentcipher: SilentCipher) -> SilentCipher:
-    return replace(silentcipher, message_decoder=_ToneReader())
+    """With a band that the tones are in."""
+    return replace(silentcipher, hparams=replace(silentcipher.hparams, band=32), message_decoder=_ToneReader())

@@ -144,7 +144,7 @@ def test_a_slot_whose_mark_was_not_finite_is_as_good_as_new_for_its_next_stream(
 def test_output_lags_no_more_than_stated(
     tmp_path: Path, speechlike: np.ndarray, rate_hz: int, look_ahead: LookAhead, latency: int
 ) -> None:
-    write_tiny_silentcipher(tmp_path, 0, n_fft=256, band=32, sample_rate_hz=rate_hz)
+    write_tiny_silentcipher(tmp_path, 0, n_fft=256, sample_rate_hz=rate_hz)
     embedder = Embedder(
         load_silentcipher(tmp_path), sample_rate_hz=24000, num_slots=1, lane_width=1, look_ahead=look_ahead
     )
@@ -168,7 +168,7 @@ def test_output_lags_no_more_than_stated(
 def test_the_first_codec_frame_gives_audio(
     tmp_path: Path, speechlike: np.ndarray, rate_hz: int, n_fft: int, held_back_ms: int
 ) -> None:
-    write_tiny_silentcipher(tmp_path, 0, n_fft=n_fft, band=32, sample_rate_hz=rate_hz)
+    write_tiny_silentcipher(tmp_path, 0, n_fft=n_fft, sample_rate_hz=rate_hz)
     embedder = Embedder(
         load_silentcipher(tmp_path),
         sample_rate_hz=24000,
@@ -199,7 +199,7 @@ def test_a_stream_is_embedded_as_a_clip_with_silence_before_it(
 
 def test_another_rate_of_the_network_leaves_the_signal_alone(tmp_path: Path, speechlike: np.ndarray) -> None:
     """The published networks work at 44.1 kHz: only the mark is resampled, the signal is not."""
-    write_tiny_silentcipher(tmp_path, 0, n_fft=256, band=32, sample_rate_hz=44100)
+    write_tiny_silentcipher(tmp_path, 0, n_fft=256, sample_rate_hz=44100)
     silentcipher, oracle = load_silentcipher(tmp_path), PackageOracle.load(tmp_path)
     up = block_resample(speechlike, 24000, 44100)
     expected = speechlike + block_resample(oracle.embed(up, PAYLOAD) - up, 44100, 24000)[: len(speechlike)]

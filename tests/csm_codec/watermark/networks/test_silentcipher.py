@@ -74,7 +74,7 @@ def test_a_wrong_folder_names_file_and_key(
 
 def test_files_with_and_without_the_parallel_prefix_are_the_same(tmp_path: Path) -> None:
     for name, data_parallel in (("with", True), ("without", False)):
-        write_tiny_silentcipher(tmp_path / name, 3, data_parallel=data_parallel, n_fft=256, band=32)
+        write_tiny_silentcipher(tmp_path / name, 3, data_parallel=data_parallel, n_fft=256)
     first, second = (load_silentcipher(tmp_path / name).carrier_decoder.state_dict() for name in ("with", "without"))
     assert all(torch.equal(first[key], second[key]) for key in second)
 

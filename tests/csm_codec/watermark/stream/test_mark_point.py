@@ -24,7 +24,7 @@ LATER = ClipProgress(position=12_345, hops=96.4453125, square_sum=17.3, audible_
 def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SilentCipher:
     """At the stream's rate, at one that ends blocks with every piece, and at one that does so every eleventh piece."""
     folder = tmp_path_factory.mktemp("silentcipher")
-    write_tiny_silentcipher(folder, 0, n_fft=512, band=32, sample_rate_hz=request.param)
+    write_tiny_silentcipher(folder, 0, n_fft=512, sample_rate_hz=request.param)
     return load_silentcipher(folder)
 
 

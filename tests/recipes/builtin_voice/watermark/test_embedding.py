@@ -24,7 +24,7 @@ FRAMES, HOP = 40, 128
 @pytest.fixture(scope="module")
 def silentcipher(tmp_path_factory: pytest.TempPathFactory) -> SilentCipher:
     folder = tmp_path_factory.mktemp("silentcipher")
-    write_tiny_silentcipher(folder, 0, n_fft=2 * HOP, band=32)
+    write_tiny_silentcipher(folder, 0, n_fft=2 * HOP)
     return load_silentcipher(folder)
 
 
