@@ -19,7 +19,7 @@ from csm_client.requests import SpeechOptions, StreamOptions, VoiceOptions
 from csm_client.resuming.reader import SpeechReader
 from csm_client.resuming.resumes import DEFAULT_RESUMES, NextCall, Resumes, call_options
 from csm_client.speech import Speech, from_unary
-from csm_client.text_writer import TextWriter
+from csm_client.text_writer import Piece, TextWriter
 from csm_client.tracing import trace_metadata
 
 
@@ -69,7 +69,7 @@ class Client:
         resumes = Resumes(request, self._resumes, self._timeout_s)
         return SpeechStream(call(), None, resumes, call)
 
-    def stream_synthesize_text(self, pieces: Iterable[str], **options: Unpack[StreamOptions]) -> SpeechStream:
+    def stream_synthesize_text(self, pieces: Iterable[Piece], **options: Unpack[StreamOptions]) -> SpeechStream:
         """`pieces` are taken in a thread of gRPC's."""
         request = requests.stream_request("", options)
         request.stream_config.send_checkpoints = self._resumes > 0
