@@ -37,7 +37,9 @@ class ContextReader:
         self._wrong = violations.wrong
 
     def text(self, field: str, text: str, *, is_spoken: bool = False) -> str:
-        """is_spoken: it is to be made into speech, and not one of the conversation so far"""
+        """The text; "" where it is refused. is_spoken: it is to be made into speech, and not one of the conversation so
+        far
+        """
         longest = self._settings.max_text_length
         if not text.strip():
             self._wrong(field, "is empty; there is nothing to say.", "TEXT_EMPTY")
@@ -45,7 +47,9 @@ class ContextReader:
             self._wrong(field, NO_WORDS, "TEXT_EMPTY")
         elif len(text) > longest:
             self._wrong(field, f"has {len(text)} characters; at most {longest} are allowed.", "TEXT_TOO_LONG")
-        return text
+        else:
+            return text
+        return ""
 
     def speaker(self, field: str, speaker: int) -> int:
         if not 0 <= speaker <= self._settings.max_speaker:

@@ -21,6 +21,8 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog
 from services.gateway.stages.conversations import conversation_key, wrong_id
 from services.gateway.synthesis.plan import ContextTurn, SynthesisPlan
+from services.gateway.synthesis.texts.sentences import sentences_of
+from services.gateway.synthesis.texts.words import NO_WORDS
 from services.gateway.voices.voice import ChosenVoice
 
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
@@ -54,11 +56,8 @@ def plan_synthesis(
     checks = _Checks(catalog, settings, violations)
     context = ContextReader(catalog, settings, seal, violations)
     checks.request_id(request.request_id)
-    text = request.input.text
-    if not words_follow:
-        context.text("input.text", text, is_spoken=True)
-    elif text:
-        violations.wrong("input.text", "must be empty; the words come in later messages.")
+    language_code = request.voice.language_code or voice.language_code
+    sentences = checks.sentences(request.input, context, language_code, words_follow=words_follow)
     sample_rate_hz = checks.audio_format(request.audio_config)
     sampling = read_sampling(request.sampling_params, catalog, settings, violations.wrong, voice.seed)
     turns = context.turns(request.context)
@@ -77,11 +76,13 @@ def plan_synthesis(
     if request.input.HasField("speaker"):
         context.speaker("input.speaker", request.input.speaker)
     violations.raise_if_any()
+    makes_several = words_follow or len(sentences) > 1
     streaming = isinstance(request, tts_pb2.StreamSynthesizeRequest)
     first_batch_frames = math.ceil((chunk_frames or 1) * speed) if streaming else UNARY_BATCH_FRAMES
     return SynthesisPlan(
         request_id=request_id,
-        text=text,
+        text=sentences[0] if sentences else "",
+        sentences=sentences if len(sentences) > 1 else (),
         speaker=voice.speaker,
         voice=voice.name,
         turns=turns,
@@ -95,18 +96,18 @@ def plan_synthesis(
         first_batch_frames=min(first_batch_frames, max_frames),
         max_batch_frames=settings.max_batch_frame_count if streaming else UNARY_BATCH_FRAMES,
         speed=speed,
-        live=streaming and (words_follow or not heard_frames),
+        live=streaming and (makes_several or not heard_frames),
         heard_frames=heard_frames,
         send_checkpoints=config.send_checkpoints,
         checkpoints=tuple(config.checkpoints),
         speech_checkpoints=tuple(config.speech_checkpoints),
         context_digest=_digest_of(request.context) if _has_checkpoints(config) else b"",
         conversation=conversation_key(
-            caller, request.conversation_id, turns, call_id=request_id if words_follow else ""
+            caller, request.conversation_id, turns, call_id=request_id if makes_several else ""
         ),
         prompt=_prompt_turn(voice),
         prompt_id=voice.prompt_id,
-        language_code=request.voice.language_code or voice.language_code,
+        language_code=language_code,
     )
 
 
@@ -139,6 +140,25 @@ class _Checks:
     def __init__(self, catalog: Catalog, settings: GatewaySettings, violations: Violations) -> None:
         self._catalog, self._settings = catalog, settings
         self.wrong = violations.wrong
+
+    def sentences(
+        self, given: tts_pb2.SynthesisInput, context: ContextReader, language_code: str, *, words_follow: bool
+    ) -> tuple[str, ...]:
+        """The utterances that the text is said as; none while its words follow, and where it is refused."""
+        if words_follow:
+            if given.text:
+                self.wrong("input.text", "must be empty; the words come in later messages.")
+            if given.as_one_utterance:
+                self.wrong("input.as_one_utterance", "is true; it must not be set: the text comes in pieces.")
+            return ()
+        if not context.text("input.text", given.text, is_spoken=True):
+            return ()
+        if given.as_one_utterance:
+            return (given.text,)
+        sentences = sentences_of(given.text, language_code)
+        if not sentences:
+            self.wrong("input.text", NO_WORDS, "TEXT_EMPTY")
+        return sentences
 
     def request_id(self, given: str) -> None:
         if given and not is_uuid(given):

@@ -5,7 +5,6 @@ A method checks the request, plans, runs and answers. Synthesis itself is in `se
 
 from __future__ import annotations
 
-from csm.codec.v1 import codec_pb2
 from csm.v1 import tts_pb2, tts_pb2_grpc
 
 from services.common import values
@@ -23,27 +22,26 @@ from services.gateway.rpc import responses as convert
 from services.gateway.rpc.arrivals import announced_bytes
 from services.gateway.rpc.checkpoints.texts import Earlier, TextCheckpoints
 from services.gateway.rpc.checkpoints.utterances import Begun, UtteranceCheckpoints
+from services.gateway.rpc.checkpoints.whole_texts import WholeTextCheckpoints
 from services.gateway.rpc.instrumented_run import Finish, instrumented_run, nothing_more
 from services.gateway.rpc.planning import Planner
 from services.gateway.rpc.sinks import Response, StreamSink, WholeSink
+from services.gateway.rpc.syntheses import Syntheses
 from services.gateway.rpc.text_stream import read_config, read_sentences
 from services.gateway.settings import GatewaySettings
 from services.gateway.stages.catalog import Catalog, CatalogSource
-from services.gateway.synthesis.clip import Clip
-from services.gateway.synthesis.codec_stream import Codec, CodecStream
+from services.gateway.synthesis.codec_stream import Codec
 from services.gateway.synthesis.deadline import Deadline
-from services.gateway.synthesis.decoding import DecodePacing
-from services.gateway.synthesis.failover import FailoverLimits, Failovers
-from services.gateway.synthesis.made import Made
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.result import SynthesisResult
 from services.gateway.synthesis.synthesis import Deliver, Engine, Synthesis
-from services.gateway.synthesis.texts.said import Said
-from services.gateway.synthesis.texts.text_synthesis import BeforeDecoding, TextSynthesis
+from services.gateway.synthesis.texts.sentences import one_by_one
+from services.gateway.synthesis.texts.text_synthesis import TextSynthesis, field_of_text
 from services.gateway.voices.directory import VoiceDirectory
 
 READ_LATE = ("Synthesize", "StreamSynthesize")  # methods of one request, which they receive when they read it
 _NOTHING_SAID, _NOTHING_BEGUN = Earlier(), Begun()
+_Stream = tuple[SynthesisPlan, Synthesis | TextSynthesis, Deliver, Finish]  # the plan is without checkpoints
 
 
 class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
@@ -63,13 +61,12 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
     ) -> None:
         """seal: with --code-sealing=sealed"""
         self._settings = settings
-        self._engine = engine
-        self._codec = codec
         self._catalogs = catalogs
         self._voices = voices
         self._metrics = metrics
         self._quotas = quotas
         self._planner = planner
+        self._syntheses = Syntheses(settings, engine, codec, metrics)
         self._seal = seal
 
     async def Synthesize(self, requests: IncomingMessages, context: Context) -> tts_pb2.SynthesizeResponse:
@@ -78,7 +75,11 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             deadline = Deadline.of(context, self._settings)
             plan, catalog = await self._planner.plan(requests, deadline, announced_bytes(context))
             sink = WholeSink(plan, catalog)
-            synthesis = self._synthesis(plan, catalog, arrived_at_s=plan.arrived_at_s)
+            synthesis: Synthesis | TextSynthesis
+            if plan.sentences:
+                synthesis = self._syntheses.of_text(plan, catalog, one_by_one(plan.sentences))
+            else:
+                synthesis = self._syntheses.of_utterance(plan, catalog, arrived_at_s=plan.arrived_at_s)
             result = await self._run(synthesis, plan, catalog, deadline, sink.deliver)
             return sink.response(result)
 
@@ -87,21 +88,37 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
         async with self._quotas.one_more(caller_name.get()):
             deadline = Deadline.of(context, self._settings)
             plan, catalog = await self._planner.plan(requests, deadline, announced_bytes(context))
-            checkpoints = UtteranceCheckpoints.of(seal, plan, catalog) if (seal := self._seal_for(plan)) else None
-            begun = _NOTHING_BEGUN if checkpoints is None else checkpoints.open(plan.checkpoints)
-            self._report_resumed(plan, "utterance", begun)
-            plan = plan.without_checkpoints
-            sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse, begun)
-            synthesis = self._synthesis(
-                plan,
-                catalog,
-                clip=begun.clip(),
-                has_listener=begun.made is not None,
-                arrived_at_s=plan.arrived_at_s,
-                made=begun.made,
+            plan, synthesis, deliver, finish = (self._whole_text if plan.sentences else self._utterance)(
+                plan, catalog, context
             )
-            deliver = sink.deliver if checkpoints is None else checkpoints.between(synthesis, sink)
-            await self._run(synthesis, plan, catalog, deadline, deliver, sink.finish)
+            await self._run(synthesis, plan, catalog, deadline, deliver, finish)
+
+    def _utterance(self, plan: SynthesisPlan, catalog: Catalog, context: Context) -> _Stream:
+        checkpoints = UtteranceCheckpoints.of(seal, plan, catalog) if (seal := self._seal_for(plan)) else None
+        begun = _NOTHING_BEGUN if checkpoints is None else checkpoints.open(plan.checkpoints)
+        self._report_resumed(plan, "utterance", begun)
+        plan = plan.without_checkpoints
+        sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse, begun)
+        synthesis = self._syntheses.of_utterance(
+            plan,
+            catalog,
+            begun.clip(),
+            begun.made,
+            has_listener=begun.made is not None,
+            arrived_at_s=plan.arrived_at_s,
+        )
+        deliver = sink.deliver if checkpoints is None else checkpoints.between(synthesis, sink)
+        return plan, synthesis, deliver, sink.finish
+
+    def _whole_text(self, plan: SynthesisPlan, catalog: Catalog, context: Context) -> _Stream:
+        most = self._settings.max_remembered_sentences
+        checkpoints = WholeTextCheckpoints(seal, plan, catalog, most) if (seal := self._seal_for(plan)) else None
+        earlier = _NOTHING_SAID if checkpoints is None else checkpoints.open(plan.checkpoints)
+        self._report_resumed(plan, "text", earlier)
+        plan = plan.without_checkpoints
+        sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeResponse, earlier)
+        text = self._syntheses.of_text(plan, catalog, one_by_one(plan.sentences), earlier, sink, checkpoints)
+        return plan, text, sink.deliver, sink.finish
 
     async def StreamSynthesizeText(self, requests: IncomingMessages, context: Context) -> None:
         async with self._quotas.one_more(caller_name.get()):
@@ -125,41 +142,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             self._report_resumed(plan, "text", earlier)
             plan = plan.without_checkpoints
             sink = self._sink(context, plan, catalog, tts_pb2.StreamSynthesizeTextResponse, earlier)
-            clip = earlier.clip()
-
-            def synthesis_of(
-                sentence: SynthesisPlan, before_decoding: BeforeDecoding, goes_on: bool, made: Made | None
-            ) -> Synthesis:
-                return self._synthesis(sentence, catalog, before_decoding, clip, has_listener=goes_on, made=made)
-
-            def deliver_of(synthesis: Synthesis, text: str, is_inside: bool) -> Deliver:
-                return sink.deliver if checkpoints is None else checkpoints.between(synthesis, text, sink, is_inside)
-
-            async def end_sentence(text: str, result: SynthesisResult) -> None:
-                if checkpoints is not None:
-                    await checkpoints.end_sentence(Said(text, result, clip.resume), sink)
-
-            async def close_clip(deadline: Deadline) -> codec_pb2.WatermarkResult | None:
-                if not clip.resume:  # an older codec, which reports each sentence by itself
-                    return None
-                clip.continues = False
-                failovers = self._failovers(has_listener=True)
-                stream = CodecStream(plan.request_id, catalog, self._codec, self._pacing(), failovers, clip)
-                return await stream.close(deadline)
-
-            text = TextSynthesis(
-                plan,
-                sentences,
-                synthesis_of,
-                sink.begin_sentence,
-                end_sentence,
-                close_clip,
-                most,
-                earlier.said,
-                decodes_earlier=earlier.place is None,
-                begun=earlier.begun_sentence,
-                deliver_of=deliver_of,
-            )
+            text = self._syntheses.of_text(plan, catalog, sentences, earlier, sink, checkpoints, field_of=field_of_text)
             await self._run(text, plan, catalog, deadline, sink.deliver, sink.finish)
 
     async def ListVoices(self, request: tts_pb2.ListVoicesRequest, context: Context) -> tts_pb2.ListVoicesResponse:
@@ -200,30 +183,6 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             max_unary_audio_duration=values.seconds(unary_seconds(2 * catalog.sample_rate_hz, longest_s)),
         )
 
-    def _synthesis(
-        self,
-        plan: SynthesisPlan,
-        catalog: Catalog,
-        before_decoding: BeforeDecoding | None = None,
-        clip: Clip | None = None,
-        *,
-        has_listener: bool = False,
-        arrived_at_s: float | None = None,
-        made: Made | None = None,
-    ) -> Synthesis:
-        return Synthesis(
-            plan,
-            catalog,
-            self._engine,
-            self._codec,
-            self._pacing(),
-            self._failovers(has_listener=has_listener),
-            before_decoding,
-            clip,
-            arrived_at_s,
-            made,
-        )
-
     def _seal_for(self, plan: SynthesisPlan) -> CodeSeal | None:
         """Of checkpoints. None where there are no keys to seal them with, or nobody asks for them."""
         return self._seal if plan.send_checkpoints or plan.checkpoints or plan.speech_checkpoints else None
@@ -251,27 +210,6 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             least_pace=self._settings.min_listener_pace,
             place=earlier.place,
             resumed=earlier.header(),
-        )
-
-    def _pacing(self) -> DecodePacing:
-        settings = self._settings
-        return DecodePacing(
-            settings.decode_ahead_frames,
-            settings.slot_patience_seconds,
-            lambda event: self._metrics.decode_slots.labels(event).inc(),
-        )
-
-    def _failovers(self, *, has_listener: bool) -> Failovers:
-        return Failovers(
-            FailoverLimits(
-                self._settings.max_failovers,
-                self._settings.failover_wait_seconds,
-                self._settings.full_wait_seconds,
-                self._settings.max_full_replicas,
-            ),
-            lambda stage, outcome: self._metrics.failovers.labels(stage.lower(), outcome).inc(),
-            lambda outcome: self._metrics.full_replicas.labels("codec", "load", outcome).inc(),
-            has_listener=has_listener,
         )
 
     async def _run(

@@ -63,7 +63,9 @@ class StreamSink:
         self.sent_samples = self._had_samples = 0 if place is None else place.sent_samples  # at the caller's rate
 
     def begin_sentence(self, text: str) -> None:
-        """Starts a sentence: the next samples belong to it."""
+        """Starts a sentence: the next samples belong to it. Where the text came whole, the caller is not told."""
+        if self._response is tts_pb2.StreamSynthesizeResponse:
+            return
         self._first_words = self._first_words or text
         offset = round(self.taken_samples * self._plan.sample_rate_hz / self._catalog.sample_rate_hz)
         self._sentences.append(tts_pb2.Sentence(text=text, sample_offset=offset))
@@ -83,7 +85,10 @@ class StreamSink:
         """Sends the checkpoint of the sentence whose last samples were delivered. checkpoint: makes it for a place"""
         await self._send(EncodedAudio(b"", 0))  # of a sentence without audio, that it has begun
         state = checkpoint(self._last_samples.place(self.taken_samples, self.sent_samples))
-        await self._write(tts_pb2.StreamSynthesizeTextResponse(checkpoint=tts_pb2.TextCheckpoint(state=state)))
+        if self._response is tts_pb2.StreamSynthesizeResponse:
+            await self.send_checkpoint(state)
+        else:
+            await self._write(tts_pb2.StreamSynthesizeTextResponse(checkpoint=tts_pb2.TextCheckpoint(state=state)))
 
     async def send_checkpoint(self, state: bytes) -> None:
         """Of an utterance or a sentence, behind samples that were delivered."""

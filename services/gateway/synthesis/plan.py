@@ -25,10 +25,10 @@ class ContextTurn:
 
 @dataclass(frozen=True, slots=True)
 class SynthesisPlan:
-    """One utterance to make."""
+    """One utterance to make, or a text of several."""
 
     request_id: str
-    text: str
+    text: str  # of a text, its first sentence; "" while that is not known
     speaker: int
     voice: str
     turns: tuple[ContextTurn, ...]
@@ -51,6 +51,7 @@ class SynthesisPlan:
     send_checkpoints: bool = False  # between the audio, of a text after each sentence
     checkpoints: tuple[bytes, ...] = ()  # of an earlier call, sealed; of a text those of whole sentences
     speech_checkpoints: tuple[bytes, ...] = ()  # of a text, of the sentence behind these
+    sentences: tuple[str, ...] = ()  # of a text that came whole, two or more; each is an utterance
     context_digest: bytes = b""  # SHA-256 of the context as it came; b"" where there are no checkpoints
     arrived_at_s: float = field(default_factory=time.monotonic, compare=False)  # of the call, on the monotonic clock
 

@@ -1,4 +1,6 @@
-"""An utterance goes on behind any of its checkpoints, with real engine, codec and mark: no byte differs."""
+"""An utterance, and a text that came whole, go on behind any of their checkpoints, with real engine, codec and mark: no
+byte differs.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +10,19 @@ from typing import Any
 import pytest
 from csm.v1 import tts_pb2
 
+from tests.support.text_streams import messages_of
+
 TEXT = "The station is closed, please wait until Monday."
+SENTENCES = "The station is closed. Please wait until Monday! Emma is tired."
 FROM_START = {tts_pb2.AUDIO_ENCODING_OGG_OPUS, tts_pb2.AUDIO_ENCODING_MP3, tts_pb2.AUDIO_ENCODING_AAC}
 
 
 def hear(
-    sealing_tts: Any, audio: tts_pb2.AudioConfig, after: Sequence[bytes] = ()
+    sealing_tts: Any, audio: tts_pb2.AudioConfig, after: Sequence[bytes] = (), text: str = TEXT
 ) -> tuple[bytes, list[bytes], list[int], Any, Any]:
     """The bytes, the states, where in the bytes each stands, the header and the summary."""
     request = tts_pb2.StreamSynthesizeRequest(audio_config=audio)
-    request.input.text = TEXT
+    request.input.text = text
     request.sampling_params.seed = 5
     request.stream_config.send_checkpoints = True
     request.stream_config.checkpoints.extend(after)
@@ -69,3 +74,41 @@ def test_an_utterance_goes_on_after_each_checkpoint_bit_for_bit(sealing_tts: Any
         assert again.stats.sample_count == summary.stats.sample_count
         assert again.stats.frame_count == summary.stats.frame_count
         assert again.finish_reason == summary.finish_reason
+
+
+@pytest.mark.parametrize(
+    "audio",
+    [
+        pytest.param(tts_pb2.AudioConfig(audio_encoding=tts_pb2.AUDIO_ENCODING_PCM), id="pcm"),
+        *(
+            pytest.param(tts_pb2.AudioConfig(audio_encoding=encoding, speed=speed), id=name, marks=pytest.mark.slow)
+            for name, encoding, speed in (
+                ("flac", tts_pb2.AUDIO_ENCODING_FLAC, 1),
+                ("faster", tts_pb2.AUDIO_ENCODING_PCM, 1.5),
+                ("opus", tts_pb2.AUDIO_ENCODING_OGG_OPUS, 1),
+            )
+        ),
+    ],
+)
+def test_a_whole_text_goes_on_after_each_checkpoint_bit_for_bit(
+    sealing_tts: Any, audio: tts_pb2.AudioConfig, request: pytest.FixtureRequest
+) -> None:
+    """It is what StreamSynthesizeText says, of which its gateways know the sentences."""
+    whole, states, places, _, summary = hear(sealing_tts, audio, text=SENTENCES)
+    config = tts_pb2.StreamSynthesizeRequest(audio_config=audio)
+    config.sampling_params.seed = 5
+    in_pieces = sealing_tts.StreamSynthesizeText(iter(messages_of(config, [SENTENCES])), timeout=200)
+    assert b"".join(message.audio_chunk.audio_content for message in in_pieces) == whole
+    assert len(states) >= 6
+    num_inside = 0
+    step = 2 if request.node.callspec.id == "pcm" else 1
+    for count, place in list(enumerate(places, 1))[::step]:
+        rest, _, _, header, again = hear(sealing_tts, audio, states[:count], SENTENCES)
+        num_inside += header.first_sample_offset > 0
+        assert header.resumed_frame_count > 0
+        assert rest == whole[place if header.first_sample_offset else 0 :]
+        assert again.watermark == summary.watermark
+        assert again.stats.sample_count == summary.stats.sample_count
+        assert again.stats.frame_count == summary.stats.frame_count
+    # At another speed no sentence goes on inside; and no encoder of Opus anywhere.
+    assert num_inside >= {"pcm": 3, "flac": 5, "faster": 2, "opus": 0}[request.node.callspec.id]

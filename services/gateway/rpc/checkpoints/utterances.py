@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from csm.engine.v1 import engine_pb2
 from csm.gateway.v1 import made_frames_pb2
 from csm.v1 import tts_pb2
 
@@ -23,6 +24,7 @@ from services.gateway.synthesis.decoding import FrameBuffer
 from services.gateway.synthesis.made import Made
 from services.gateway.synthesis.plan import SynthesisPlan
 from services.gateway.synthesis.synthesis import Deliver, Synthesis
+from services.gateway.synthesis.texts.said import Said
 
 CHECKPOINT_FRAMES = 5  # of audio between two of them, at least
 
@@ -76,12 +78,13 @@ class UtteranceCheckpoints:
 
     def open(self, sealed: Sequence[bytes], begins_at: int = 0) -> Begun:
         """Nothing begun, and errors, as SealedChain says. begins_at: sample of the stream, at the codec's rate"""
-        states = self._chain.open(sealed, made_frames_pb2.MadeFrames)
+        return self.go_on_from(self._chain.open(sealed, made_frames_pb2.MadeFrames), begins_at)
+
+    def go_on_from(self, states: Sequence[made_frames_pb2.MadeFrames], begins_at: int) -> Begun:
+        """states: of this utterance or sentence, opened, in order"""
         if not states:
             return Begun()
-        frames = FrameBuffer()
-        for state in states:
-            frames.put(state.codes)
+        frames = frames_of(states)
         first, last = states[0], states[-1]
         self._told_frames, self._told_end = frames.frame_count, last.HasField("complete")
         self._told_samples = last.decoded_sample_count
@@ -119,11 +122,8 @@ class UtteranceCheckpoints:
         goes_on = self._goes_on and made.checkpoint.sample_offset > 0 and sink.sent_samples > 0
         if not (made.codes.frame_count or goes_on or (made.complete is not None and not self._told_end)):
             return None
-        state = made_frames_pb2.MadeFrames(codes=made.codes, complete=made.complete)
-        if not self._told_frames:
-            state.started.CopyFrom(made.started)
-            state.watermark_key_id = self._catalog.codec.active_key_id
-            state.text = self._text
+        state = self._first(made.started) if not self._told_frames else made_frames_pb2.MadeFrames()
+        state.MergeFrom(made_frames_pb2.MadeFrames(codes=made.codes, complete=made.complete))
         if goes_on:
             state.decoding.CopyFrom(made.checkpoint)
             state.decoded_sample_count = aligned(begins_at + made.checkpoint.sample_offset, *self._rates_hz)
@@ -131,3 +131,36 @@ class UtteranceCheckpoints:
         self._told_frames += made.codes.frame_count
         self._told_end = made.complete is not None
         return state
+
+    def last(self, said: Said, place: Place) -> made_frames_pb2.MadeFrames:
+        """What follows the last checkpoint of a sentence that has been said. place: behind it"""
+        result = said.result
+        state = self._first(result.started) if not self._told_frames else made_frames_pb2.MadeFrames()
+        frames = FrameBuffer()
+        frames.put(result.codes)
+        rest = frames.joined(self._catalog.identity.codebook_count, self._told_frames)
+        state.MergeFrom(
+            made_frames_pb2.MadeFrames(
+                codes=rest,
+                complete=result.complete,
+                watermark=result.watermark,
+                clip_state=said.clip_state,
+                decoded_sample_count=place.decoded_samples,
+                sent_sample_count=place.sent_samples,
+                last_samples=place.last_samples,
+            )
+        )
+        return state
+
+    def _first(self, started: engine_pb2.GenerateStarted) -> made_frames_pb2.MadeFrames:
+        return made_frames_pb2.MadeFrames(
+            started=started, watermark_key_id=self._catalog.codec.active_key_id, text=self._text
+        )
+
+
+def frames_of(states: Sequence[made_frames_pb2.MadeFrames]) -> FrameBuffer:
+    """All of their frames."""
+    frames = FrameBuffer()
+    for state in states:
+        frames.put(state.codes)
+    return frames

@@ -1,4 +1,4 @@
-"""Cuts a text into sentences while it is still being written. It knows no RPC.
+"""Cuts a text into sentences, possibly while it is still being written. It knows no RPC.
 
 A sentence is complete when the next one begins, when the writer flushes, or when it is longer than LONGEST. The
 library `sentencex` finds the beginnings, by rules and abbreviations of many languages; english.py helps it.
@@ -6,12 +6,26 @@ library `sentencex` finds the beginnings, by rules and abbreviations of many lan
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
+
 from sentencex import segment
 
 from services.gateway.synthesis.texts.english import english
 from services.gateway.synthesis.texts.words import has_words
 
 LONGEST = 300  # characters; a longer sentence is cut between words
+
+
+def sentences_of(text: str, language_code: str) -> tuple[str, ...]:
+    """Those of a text that is complete. language_code: as for SentenceCutter"""
+    cutter = SentenceCutter(language_code)
+    return (*cutter.push(text), *cutter.flush())
+
+
+async def one_by_one(sentences: Sequence[str]) -> AsyncIterator[str]:
+    """As TextSynthesis takes them."""
+    for sentence in sentences:
+        yield sentence
 
 
 class SentenceCutter:

@@ -1,4 +1,5 @@
-"""Speech of a text that is still being written: one synthesis for each sentence, each continuing from the last.
+"""Speech of a text, possibly while it is still being written: one synthesis for each sentence, each continuing from the
+last.
 
 It knows no public message and no audio format. The engine generates a sentence while earlier ones are still playing.
 Its context is the codes of the last sentences, whose keys and values may still be in the engine's cache. The codec
@@ -33,7 +34,7 @@ SEEDS = 2**63
 BeforeDecoding = Callable[[], Awaitable[None]]
 EndSentence = Callable[[str, SynthesisResult], Awaitable[None]]
 CloseClip = Callable[[Deadline], Awaitable[codec_pb2.WatermarkResult | None]]
-DeliverOf = Callable[[Synthesis, str, bool], Deliver]
+DeliverOf = Callable[[Synthesis, str, bool], Deliver | None]
 SynthesisOf = Callable[[SynthesisPlan, BeforeDecoding, bool, Made | None], Synthesis]
 
 
@@ -53,16 +54,18 @@ class TextSynthesis:
         *,
         decodes_earlier: bool = False,
         begun: BegunSentence | None = None,
-        deliver_of: DeliverOf | None = None,
+        deliver_of: DeliverOf = lambda synthesis, text, is_inside: None,
+        field_of: Callable[[str], str] = str,
     ) -> None:
-        """plan: shared by all sentences, without text. synthesis_of: makes the synthesis of one sentence; the last
+        """plan: shared by all sentences, whatever its text. synthesis_of: makes the synthesis of one sentence; the last
         arguments say whether earlier sentences exist, and what it came to if another gateway has made it.
         begin_sentence: called before the samples of each sentence. end_sentence: after those of each sentence that was
         made here. close_clip: asks the codec for the watermark result of the whole clip, after the last sentence.
         max_remembered: most earlier sentences in the context of one. earlier: sentences that another gateway has said,
         the first ones of the text; decodes_earlier: their audio is wanted again. begun: the next one, if that gateway
-        has begun it. deliver_of: takes the samples of a sentence that ends here, and is called before the first; the
-        last argument says whether that is inside of the sentence
+        has begun it. deliver_of: called before the first samples of a sentence that ends here; what it returns takes
+        them, or `deliver` of the run where that is None. Its last argument says whether the stream goes on inside of
+        the sentence. field_of: names a field of StreamSynthesizeRequest as the caller knows it
         """
         self._plan = plan
         self._sentences = sentences
@@ -70,7 +73,7 @@ class TextSynthesis:
         self._begin_sentence, self._end_sentence = begin_sentence, end_sentence
         self._close_clip = close_clip
         self._earlier, self._decodes_earlier = earlier, decodes_earlier
-        self._begun, self._deliver_of = begun, deliver_of
+        self._begun, self._deliver_of, self._field_of = begun, deliver_of, field_of
         self._number = 0  # of the next sentence
         self._remembered: deque[ContextTurn] = deque(maxlen=max_remembered)
         self._spoken: list[Synthesis] = []
@@ -114,7 +117,7 @@ class TextSynthesis:
             error = failures.exceptions[0]
             raise self._as_failure(error) from error.__cause__
         if not self._results:
-            raise wrong_field("text", NO_WORDS, "TEXT_EMPTY")
+            raise wrong_field("text", NO_WORDS, "TEXT_EMPTY")  # one that came whole has words
         watermark = self._results[-1].watermark
         # The codec may refuse a partial mark at the end of the clip.
         if watermark.coverage != codec_pb2.WATERMARK_COVERAGE_FULL:
@@ -184,11 +187,12 @@ class TextSynthesis:
         return replace(
             plan,
             text=text,
+            sentences=(),
             turns=turns,
             sampling=replace(plan.sampling, seed=(plan.sampling.seed + self._number) % SEEDS),
             max_frames=left,
             first_batch_frames=min(plan.first_batch_frames, left),
-            live=num_frames >= plan.heard_frames,
+            live=plan.live and num_frames >= plan.heard_frames,
         )
 
     def _turn_to_speak(self, text: str, before: asyncio.Event | None, is_inside: bool) -> BeforeDecoding:
@@ -214,9 +218,8 @@ class TextSynthesis:
         async def take(samples: bytes) -> int:
             nonlocal own
             if own is None:  # the sentences before have been said
-                own = deliver
-                if self._deliver_of is not None and len(self._results) >= len(self._earlier):
-                    own = self._deliver_of(synthesis, text, is_inside)
+                is_new = len(self._results) >= len(self._earlier)
+                own = (self._deliver_of(synthesis, text, is_inside) if is_new else None) or deliver
             return await own(samples)
 
         result = await synthesis.run(deadline, take)
@@ -231,7 +234,7 @@ class TextSynthesis:
         if not isinstance(error, StageError):
             return error
         sent_samples = sum(synthesis.sent_samples for synthesis in self._spoken)
-        return lost_after(in_text_terms(error), sent_samples)
+        return lost_after(renamed(error, self._field_of), sent_samples)
 
     def _together(self, watermark: codec_pb2.WatermarkResult) -> SynthesisResult:
         """One result for all sentences. The results are in order, because each sentence waits for the one before."""
@@ -271,8 +274,9 @@ def _other_text(index: int) -> StatusError:
 
 def in_text_terms(error: StageError) -> StageError:
     """The same failure, with fields of StreamSynthesizeRequest as those of StreamSynthesizeText."""
-    return renamed(error, _in_text_terms)
+    return renamed(error, field_of_text)
 
 
-def _in_text_terms(field: str) -> str:
+def field_of_text(field: str) -> str:
+    """A field of StreamSynthesizeRequest as StreamSynthesizeText has it."""
     return "text" if field in ("input", "input.text") else f"config.{field}"

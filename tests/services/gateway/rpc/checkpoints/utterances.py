@@ -38,10 +38,11 @@ async def hear(tts: Any, request: Request, after: Sequence[bytes] = ()) -> Heard
         match message.WhichOneof("event"):
             case "header":
                 heard.header = message.header
+                heard.end = message.header.first_sample_offset
             case "audio_chunk":
                 chunk = message.audio_chunk
                 heard.begin = chunk.sample_offset if heard.begin is None else heard.begin
-                assert chunk.sample_offset == heard.end or not heard.content
+                assert chunk.sample_offset == heard.end
                 heard.end = chunk.sample_offset + chunk.sample_count
                 heard.content += chunk.audio_content
             case "checkpoint":
