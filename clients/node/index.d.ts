@@ -75,6 +75,8 @@ export interface SpeechOptions {
   /** The conversation so far, oldest turn first. */
   context?: Turn[];
   returnCodes?: boolean;
+  /** Say the text at once, whatever sentences it has; not of a text in pieces. */
+  asOneUtterance?: boolean;
   /** Ends the call when it is aborted; the call, or the iteration, throws its reason. */
   signal?: AbortSignal;
 }

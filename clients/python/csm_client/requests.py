@@ -57,6 +57,7 @@ class SpeechOptions(SamplingOptions, total=False):
     sample_rate_hz: int  # of the audio; the model's own when unset
     speed: float  # of the speech, 0.25 to 4, its pitch kept; 1 when unset
     return_codes: bool
+    as_one_utterance: bool  # the text, whatever sentences it has; not of a text in pieces
     request_id: str  # a UUID
     conversation_id: str  # the same for all utterances of a conversation, at most 128 characters
     labels: Mapping[str, str]
@@ -197,8 +198,8 @@ def _set(request: tts_pb2.SynthesizeRequest | tts_pb2.StreamSynthesizeRequest, n
             setattr(request, name, value)
         case "labels":
             request.labels.update(value)
-        case "speaker":
-            request.input.speaker = value
+        case "speaker" | "as_one_utterance":
+            setattr(request.input, name, value)
         case "voice":
             request.voice.name = value
         case "language":

@@ -1,14 +1,9 @@
-"""POST /v1/audio/speech.
-
-Callers send whole paragraphs. They are said by sentence, as a text that is still being written: a voice that was
-trained on single sentences leaves words out of several at once, and the first audio waits for one sentence alone.
-"""
+"""POST /v1/audio/speech."""
 
 from __future__ import annotations
 
 import time
 
-from csm.v1 import tts_pb2
 from csm_client import AsyncClient
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -49,8 +44,8 @@ def speech_router(door: Door) -> APIRouter:
         caller, began_s = door.upstream.caller(request.headers), time.monotonic()
         await check_model(door, door.upstream.client(caller), body.model)
         client = door.upstream.client(caller.since(began_s))
-        text = [tts_pb2.TextPiece(text=body.input)]  # whole, as the gateway limits its length
-        return AudioResponse(door, lambda: client.stream_synthesize_text(text, **options), body)
+        options["as_one_utterance"] = body.as_one_utterance
+        return AudioResponse(door, lambda: client.stream_synthesize(body.input, **options), body)
 
     return router
 

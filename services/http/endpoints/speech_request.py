@@ -99,6 +99,9 @@ class SpeechRequest(SpeechConfig):
     """The body of POST /v1/audio/speech."""
 
     input: Text = Field(description="What to say.")
+    as_one_utterance: bool = Field(
+        default=False, description="Say it at once; else each sentence by itself, with the last ones as context."
+    )
     stream_format: Literal["audio", "sse"] = Field(
         default="audio", description="audio: the bytes as they are made; sse: server-sent events with base64."
     )

@@ -132,7 +132,7 @@ def test_a_stream_of_a_blocking_client_that_is_closed_is_incomplete(server: Any,
     [
         (["-"], "".join(PIECES) + "\n", [1, 2]),
         (["".join(PIECES)], "", [1, 2]),
-        (["--no-by-sentence", "".join(PIECES)], "", [1]),
+        (["--as-one-utterance", "".join(PIECES)], "", [1]),
     ],
 )
 def test_say_takes_a_text_from_standard_input_or_whole(

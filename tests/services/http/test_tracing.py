@@ -21,7 +21,7 @@ async def test_one_trace_from_the_caller_to_the_gateway(
     async with fake_door({"trace_endpoint": collector.endpoint}, **own) as door:
         answer = await door.client.post("/v1/audio/speech", json=body, headers=TRACEPARENT)
         assert answer.status_code == 200
-    spoken = collector.only("TextToSpeechService/StreamSynthesizeText")
+    spoken = collector.only("TextToSpeechService/StreamSynthesize")
     assert spoken.trace_id == TRACE_ID
     if door_traces:
         (asked,) = [span for span in collector.spans if span.service == "http" and "/v1/audio/speech" in span.name]

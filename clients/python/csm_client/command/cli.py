@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 import sys
-from argparse import ArgumentParser, BooleanOptionalAction, Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
@@ -231,10 +231,9 @@ def add_say_options(parser: ArgumentParser) -> None:
         )
     parser.add_argument("--max-seconds", type=seconds, help="longest audio")
     parser.add_argument(
-        "--by-sentence",
-        action=BooleanOptionalAction,
-        default=True,
-        help="say each sentence on its own, with the last ones as context; else the text is one utterance",
+        "--as-one-utterance",
+        action="store_true",
+        help="say the whole text at once; else each sentence is an utterance, with the last ones as context",
     )
     parser.add_argument("--return-codes", type=Path, metavar="FILE", help="save the codes, for a turn of a context")
 

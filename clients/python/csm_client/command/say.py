@@ -84,9 +84,10 @@ async def _say_into(
 def _open(client: AsyncClient, arguments: Namespace, options: StreamOptions) -> AsyncSpeechStream:
     if arguments.text == "-":
         return client.stream_synthesize_text(pieces(sys.stdin), **options)
-    if arguments.by_sentence:
-        return client.stream_synthesize_text(arguments.text, **options)
-    return client.stream_synthesize(arguments.text, **options)
+    if arguments.as_one_utterance:
+        options["as_one_utterance"] = True
+        return client.stream_synthesize(arguments.text, **options)
+    return client.stream_synthesize_text(arguments.text, **options)  # of any length
 
 
 def _options(arguments: Namespace, output: Output) -> StreamOptions:

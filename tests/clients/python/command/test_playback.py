@@ -178,4 +178,4 @@ def test_a_device_that_fails_at_the_end_is_an_error(
 def test_shells_can_complete_what_the_command_takes() -> None:
     shtab = pytest.importorskip("shtab")
     script = shtab.complete(command_line(), "bash")
-    assert "--by-sentence" in script and "--version" in script and "serve-info" in script
+    assert "--as-one-utterance" in script and "--version" in script and "serve-info" in script
