@@ -38,10 +38,10 @@ class Item:
 
     words: str
     seed: int
-    is_text: bool  # said by sentence
+    is_text: bool  # comes in pieces
 
 
-STREAM_ITEMS = [Item(words, seed, False) for seed, words in enumerate(WORDS * 2)]
+STREAM_ITEMS = [Item(words, seed, False) for seed, words in enumerate((*WORDS * 2, *TEXTS))]
 TEXT_ITEMS = [Item(text, seed, True) for seed, text in enumerate(TEXTS, 100)]
 
 

@@ -58,13 +58,15 @@ async def test_every_option_reaches_the_server(deployment: FakeDeployment, clien
         seed=0,
         max_seconds=0.4,
         return_codes=True,
+        as_one_utterance=True,
         request_id="0b4a7b1e-3f47-4a4e-9f51-2f1f0a5a8f11",
         conversation_id="a talk",
         labels={"a": "b"},
         chunk_seconds=0.16,
     )
-    speech = await client.stream_synthesize("Hello.", **options).read_all()
+    speech = await client.stream_synthesize("Hello. And again.", **options).read_all()
     sent = deployment.engine.calls[0].request
+    assert sent.segments[-1].text == "Hello. And again."
     assert sent.segments[-1].speaker_id == 3 and len(sent.segments) == 3
     assert sent.segments[0].codes == fake_frames(0, 2)
     sampling = sent.sampling_params

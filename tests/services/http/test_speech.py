@@ -69,6 +69,11 @@ async def test_a_paragraph_is_said_by_sentence(door: FakeDoor, body: dict[str, A
         speech = await client.stream_synthesize_text(text, seed=7, return_codes=True).read_all()
     assert isinstance(speech.codes, rvq_pb2.CodeFrames)
     assert speech.samples == audio and speech.codes.SerializeToString() == base64.b64decode(done["codes"])
+    door.behind.engine.calls.clear()
+    at_once = await door.client.post(SPEECH, json=body | {"input": text, "as_one_utterance": True})
+    assert len(at_once.content) == len(numbered_audio(range(4)))
+    (request,) = [call.request for call in door.behind.engine.calls]
+    assert request.segments[-1].text == text
 
 
 async def test_everything_asked_for_reaches_the_engine(door: FakeDoor, body: dict[str, Any]) -> None:

@@ -82,6 +82,24 @@ async def test_an_utterance_goes_on_at_another_gateway_and_at_a_third_one(gatewa
     assert len(decoded) == 3 and not again[0] and all(again[1:])  # nor are they decoded again
 
 
+@pytest.mark.parametrize("encoding", ["pcm", "opus"])
+async def test_a_text_that_came_whole_goes_on_in_a_later_sentence(gateways: Gateways, encoding: Any) -> None:
+    """The client keeps one list of checkpoints, and knows of no sentence."""
+    engine, num_first = gateways.deployment.engine, 10
+    engine.frame_counts, engine.script = [num_first], Script(pause_at=15)
+    async with csm_client.AsyncClient(gateways.target, timeout_s=100) as client:
+        listener = Listener(client.stream_synthesize("One. Two.", seed=7, encoding=encoding))
+        for held_at, then in ((15, Script(pause_at=45)), (45, Script())):
+            await lose(gateways, held_at, lambda at=held_at: heard_frames(listener) - num_first, then)  # type: ignore[misc]
+        heard = await listener.task
+        calls = list(engine.calls)
+        engine.frame_counts = [num_first]
+        undisturbed = await client.stream_synthesize("One. Two.", seed=7, encoding=encoding).read_all()
+    assert heard == undisturbed.samples
+    assert [call.request.segments[-1].text for call in calls] == ["One.", "Two.", "Two.", "Two."]
+    assert sum(map(made_by, calls)) <= num_first + FRAMES + 2 * MOST_UNTOLD
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("held_at", THIRDS)
 @pytest.mark.parametrize("encoding", ["pcm", "wav", "mulaw", "alaw", "flac", "opus", "mp3", "aac"])

@@ -42,10 +42,10 @@ async def run(program: str, node: Any, folder: Path, target: str) -> Any:
 OPTIONS = """
 const first = await client.synthesize('Hi.', { returnCodes: true });
 const { codes, sealedCodes } = first.summary;
-const stream = client.stream('Hello.', {
+const stream = client.stream('Hello. And again.', {
   speaker: 3, voice: 'bo', language: 'de', context: [{ speaker: 0, text: 'Hi.', codes, sealedCodes }],
   temperature: 0, topK: 1, seed: 0, maxSeconds: 0.4, requestId: '%s', labels: { a: 'b' },
-  encoding: 'mulaw', sampleRateHertz: 8000,
+  encoding: 'mulaw', sampleRateHertz: 8000, asOneUtterance: true,
 });
 let bytes = 0;
 for await (const chunk of stream) bytes += chunk.length;
@@ -59,6 +59,7 @@ async def test_every_option_reaches_the_server(node: Any, tmp_path: Path) -> Non
         told = await run(OPTIONS % REQUEST_ID, node, tmp_path, running.target)
         assert told == [5 * 640, REQUEST_ID, "bo", []]
         sent = running.engine.calls[1].request
+    assert [segment.text for segment in sent.segments] == ["Hi.", "Hello. And again."]
     assert sent.segments[-1].speaker_id == 3 and sent.segments[0].codes == fake_frames(0, 10)
     sampling = sent.sampling_params
     assert (sampling.temperature, sampling.top_k, sampling.seed, sent.max_frame_count) == (0, 1, 0, 5)
@@ -197,7 +198,9 @@ async def test_a_stream_that_goes_on_asks_for_the_same_sampling(
     node: Any, tmp_path: Path, losing: tuple[Losing, str]
 ) -> None:
     service, target = losing
-    program = "for await (const _ of client.stream('Hello.', { temperature: 0.5, topK: 7 })) { /* dropped */ }"
+    program = (
+        "for await (const _ of client.stream('Hello. And again.', { temperature: 0.5, topK: 7 })) { /* dropped */ }"
+    )
     await run(program, node, tmp_path, target)
     first, again = (request.sampling_params for request in service.requests)
     assert (first.temperature, first.top_k, first.HasField("seed")) == (0.5, 7, False)
