@@ -12,7 +12,7 @@ from tests.support.fake_deployment import fake_deployment
 
 
 async def main(frame_count: int) -> None:
-    async with fake_deployment(max_stream_audio_seconds=300.0) as running:
+    async with fake_deployment(max_utterance_audio_seconds=300.0) as running:
         running.engine.frame_count = frame_count
         await running.gateway.wait_ready()
         print(running.gateway.server.port, running.gateway.server.health_port, flush=True)

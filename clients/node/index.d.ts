@@ -10,7 +10,7 @@ export * from './failures.js';
 export * from './messages.js';
 
 export interface ConnectionOptions {
-  /** Seconds until a call is given up, of a stream from the begin of its iteration on; 120 when unset, at most 1e9. */
+  /** Seconds until a call is given up, of a stream from the begin of its iteration on; 600 when unset, at most 1e9. */
   deadlineSeconds?: number;
   /** How often within a minute what has lost its server goes on at another one; 3 when unset, 0 is never. */
   resumes?: number;

@@ -51,7 +51,7 @@ export class Client {
   constructor(target, connection = {}) {
     checkValue('target', target, [(value) => string[0](value) && value !== '', 'the address of a server']);
     checkOptions('connection', connection, CONNECTION);
-    const { deadlineSeconds = 120, resumes = 3 } = connection;
+    const { deadlineSeconds = 600, resumes = 3 } = connection;
     const options = {
       target,
       tls: connection.tls ?? false,

@@ -13,7 +13,7 @@ const DESCRIPTION = {
     conversation: { type: 'string' }, // the same id for all utterances of a conversation
     speed: { type: 'string' }, // 0.25 to 4
     'max-seconds': { type: 'string' },
-    'deadline-seconds': { type: 'string', default: '120' },
+    'deadline-seconds': { type: 'string', default: '600' },
     resumes: { type: 'string', default: '3' }, // how often in a minute a stream that lost its server goes on at another one
     'list-voices': { type: 'boolean', default: false }, // print the voices instead of saying something
     unary: { type: 'boolean', default: false }, // one message instead of a stream

@@ -74,7 +74,7 @@ class ProgramSettings(BaseSettings):
         default="info", description="Least severity that is logged."
     )
     drain_seconds: float = Field(
-        default=120.0, ge=0, le=3600, description="How long running calls may go on after SIGTERM."
+        default=330.0, ge=0, le=3600, description="How long running calls may go on after SIGTERM."
     )
     tls_certificate: Path | None = Field(
         default=None, description="PEM certificate chain of the API port; with --tls-key it speaks TLS alone."

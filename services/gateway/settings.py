@@ -109,7 +109,7 @@ class GatewaySettings(StageSettings):
         description="top_k of requests that set none; else what the bundle recommends.",
     )
 
-    max_text_length: int = Field(default=2000, ge=1, le=100_000, description="Longest text, in characters.")
+    max_text_length: int = Field(default=4096, ge=1, le=100_000, description="Longest text, in characters.")
     max_speaker: int = Field(default=99, ge=0, le=9999, description="Largest speaker number.")
     max_turn_count: int = Field(default=64, ge=0, le=1024, description="Most context turns.")
     max_context_audio_seconds: float = Field(
@@ -165,11 +165,17 @@ class GatewaySettings(StageSettings):
         description="Sentences of a text that are context of the next one, beside the caller's turns.",
     )
     max_stream_audio_seconds: float = Field(
-        default=90.0, ge=0.08, le=300, description="Most audio of one StreamSynthesize, and its default."
+        default=300.0, ge=0.08, le=3600, description="Most audio of one call, all sentences together, and its default."
+    )
+    max_utterance_audio_seconds: float = Field(
+        default=90.0,
+        ge=0.08,
+        le=3600,
+        description="Most audio of one utterance, and so of each sentence of a text: where a model finds no end.",
     )
 
     default_deadline_seconds: float = Field(
-        default=120.0, gt=0, le=86400, description="Deadline of calls whose client sets none."
+        default=600.0, gt=0, le=86400, description="Deadline of calls whose client sets none."
     )
     max_deadline_seconds: float = Field(
         default=3600.0,

@@ -97,7 +97,7 @@ class HttpSettings(ProgramSettings):
         default=300.0, gt=0, le=86400, description="How long a WebSocket may be silent while nothing is spoken."
     )
     deadline_seconds: float = Field(
-        default=120.0,
+        default=600.0,
         gt=0,
         le=86400,
         description="Longest time that one request, or one utterance of a WebSocket, may take at the gateway; the"

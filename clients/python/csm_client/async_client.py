@@ -22,7 +22,7 @@ from csm_client.speech import Speech, from_unary
 from csm_client.text_writer import Piece, TextWriter
 from csm_client.tracing import trace_metadata
 
-DEFAULT_TIMEOUT_S = 120.0
+DEFAULT_TIMEOUT_S = 600.0
 
 
 class AsyncClient:

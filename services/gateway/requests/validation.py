@@ -63,6 +63,7 @@ def plan_synthesis(
     turns = context.turns(request.context)
     speed = checks.speed(request.audio_config.speed)
     max_frames = checks.max_frames(request, sample_rate_hz, speed)
+    max_utterance_frames = min(max_frames, checks.max_utterance_frames(speed))
     chunk_frames = checks.chunk_frames(request, sample_rate_hz)
     heard_frames = checks.heard_frames(request, sample_rate_hz, speed)
     config = tts_pb2.StreamConfig() if isinstance(request, tts_pb2.SynthesizeRequest) else request.stream_config
@@ -87,13 +88,14 @@ def plan_synthesis(
         voice=voice.name,
         turns=turns,
         sampling=sampling,
-        max_frames=max_frames,
+        max_frames=max_frames if makes_several else max_utterance_frames,
+        max_utterance_frames=max_utterance_frames,
         encoding=request.audio_config.audio_encoding,
         sample_rate_hz=sample_rate_hz,
         return_codes=request.return_codes,
         seal=None if seal is None else lambda codes: seal.seal(codes, catalog.identity),
         chunk_frames=chunk_frames,
-        first_batch_frames=min(first_batch_frames, max_frames),
+        first_batch_frames=min(first_batch_frames, max_utterance_frames),
         max_batch_frames=settings.max_batch_frame_count if streaming else UNARY_BATCH_FRAMES,
         speed=speed,
         live=streaming and (makes_several or not heard_frames),
@@ -226,6 +228,11 @@ class _Checks:
         elif whole_frames(seconds, frame_s) < 1:
             self.wrong(field, f"is {seconds:g} s; it must be at least one frame of {frame_s:g} s.")
         return whole_frames(min(seconds, longest_s), frame_s)
+
+    def max_utterance_frames(self, speed: float) -> int:
+        """Most frames of one utterance, as of `max_frames`; at least one."""
+        longest_s = self._settings.max_utterance_audio_seconds / max(1.0, speed)
+        return max(1, whole_frames(longest_s, self._catalog.frame_s / speed))
 
     def chunk_frames(self, request: Request, sample_rate_hz: int) -> int:
         """Frames per message, so few that it fits gRPC's default receive limit. sample_rate_hz: as for `max_frames`"""

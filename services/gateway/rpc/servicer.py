@@ -180,6 +180,7 @@ class TextToSpeechServicer(tts_pb2_grpc.TextToSpeechServiceServicer):
             max_turn_count=self._settings.max_turn_count,
             max_context_audio_duration=values.seconds(self._settings.max_context_audio_seconds),
             max_stream_audio_duration=values.seconds(longest_s),
+            max_utterance_audio_duration=values.seconds(min(longest_s, self._settings.max_utterance_audio_seconds)),
             max_unary_audio_duration=values.seconds(unary_seconds(2 * catalog.sample_rate_hz, longest_s)),
         )
 

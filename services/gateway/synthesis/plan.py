@@ -33,7 +33,8 @@ class SynthesisPlan:
     voice: str
     turns: tuple[ContextTurn, ...]
     sampling: SamplingParams
-    max_frames: int
+    max_frames: int  # of all utterances together
+    max_utterance_frames: int  # of each
     encoding: tts_pb2.AudioEncoding
     sample_rate_hz: int  # of the audio that the caller gets
     return_codes: bool

@@ -76,6 +76,15 @@ async def test_a_paragraph_is_said_by_sentence(door: FakeDoor, body: dict[str, A
     assert request.segments[-1].text == text
 
 
+async def test_the_longest_text_of_openai_s_api_is_said_to_its_end(door: FakeDoor, body: dict[str, Any]) -> None:
+    text = ("The ferry had left the harbour long before the rain began to fall on the roofs. " * 60)[:4096]
+    door.behind.engine.frame_count = 66  # at 15 characters a second
+    more = {"input": text, "response_format": "mulaw", "sample_rate": 8000, "stream_format": "sse"}
+    async with door.client.stream("POST", SPEECH, json=body | more) as answer:
+        done = (await events(answer))[-1]
+    assert done["finish_reason"] == "end_of_speech" and done["audio_seconds"] > 270
+
+
 async def test_everything_asked_for_reaches_the_engine(door: FakeDoor, body: dict[str, Any]) -> None:
     more = {"voice": {"id": "bo"}, "seed": 7, "temperature": 0.5, "top_k": 3, "max_audio_seconds": 0.24, "speaker": 4}
     answer = await door.client.post(SPEECH, json=body | more)

@@ -98,6 +98,7 @@ def request_digest(plan: SynthesisPlan, catalog: Catalog, also: object) -> bytes
         plan.language_code,
         asdict(plan.sampling),
         plan.max_frames,
+        plan.max_utterance_frames,
         plan.encoding,
         plan.sample_rate_hz,
         plan.speed,

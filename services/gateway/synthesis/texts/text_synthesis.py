@@ -183,7 +183,8 @@ class TextSynthesis:
 
     def _plan_of(self, text: str, turns: tuple[ContextTurn, ...], num_frames: int) -> SynthesisPlan:
         """num_frames: frames of the earlier sentences"""
-        plan, left = self._plan, self._plan.max_frames - num_frames
+        plan = self._plan
+        left = min(plan.max_frames - num_frames, plan.max_utterance_frames)
         return replace(
             plan,
             text=text,

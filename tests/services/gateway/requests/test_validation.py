@@ -143,7 +143,7 @@ async def test_unary_wish_over_80_s_is_refused_before_any_work_and_pointed_to_th
     + [(MP3, 24_000, 300), (AAC, 24_000, 187.36), (FLAC, 24_000, 77.92)],
 )
 async def test_unary_limit_follows_the_size_of_the_format(encoding: int, rate: int, longest_s: float) -> None:
-    async with fake_deployment(max_stream_audio_seconds=300) as deployment:
+    async with fake_deployment(max_utterance_audio_seconds=300) as deployment:
         async with grpc.aio.insecure_channel(deployment.target) as channel:
             tts = tts_pb2_grpc.TextToSpeechServiceStub(channel)
             request = tts_pb2.SynthesizeRequest(input=tts_pb2.SynthesisInput(text="Hello."))
@@ -159,7 +159,7 @@ async def test_unary_limit_follows_the_size_of_the_format(encoding: int, rate: i
 async def test_speed_reaches_both_stages_and_limits_are_those_of_what_is_sent(
     deployment: FakeDeployment, tts: Any, stream_request: tts_pb2.StreamSynthesizeRequest
 ) -> None:
-    """90 s are the most that is made, of the model's speech and of what is sent."""
+    """90 s are the most of one utterance and 300 s of a text, of the model's speech and of what is sent."""
     for value, wish_s, frames in ((0.5, None, 562), (2.0, None, 1125), (2.0, 8, 200), (0.5, 8, 50), (0.0, 8, 100)):
         speed(value)(stream_request)
         stream_request.ClearField("max_audio_duration")
@@ -170,9 +170,9 @@ async def test_speed_reaches_both_stages_and_limits_are_those_of_what_is_sent(
         assert (made.max_frame_count, made.speed) == (frames, value or 1)
         assert deployment.codec.calls[-1].request.speed == (value or 1)
     speed(2.0)(stream_request)
-    seconds(45.08)(stream_request)
+    seconds(150.08)(stream_request)
     (violation,) = await violations(tts.StreamSynthesize(stream_request).read())
-    assert violation.field == "max_audio_duration" and "at most 45 s" in violation.description
+    assert violation.field == "max_audio_duration" and "at most 150 s" in violation.description
 
 
 async def test_a_codec_that_knows_no_speed_is_not_asked_for_it(
@@ -200,8 +200,8 @@ async def test_wrong_rate_is_told_with_the_rates_of_the_encoding(
     "change",
     [
         *(sampling("temperature", 0), sampling("temperature", 2), sampling("top_k", 1), sampling("top_k", 2048)),
-        *(sampling("seed", 2**63 - 1), seconds(0.08), seconds(90), chunk(0.01), chunk(90), rate(24000)),
-        *(text("x" * 2000), speaker(99), labels(8), turns(64), recording(GOOD_WAV, WAV), codes(7)),
+        *(sampling("seed", 2**63 - 1), seconds(0.08), seconds(300), chunk(0.01), chunk(300), rate(24000)),
+        *(text("x" * 4096), speaker(99), labels(8), turns(64), recording(GOOD_WAV, WAV), codes(7)),
         *(request_id("0B4A7B1E-3F47-4A4E-9F51-2F1F0A5A8F11"), language(f"en-{'x' * 32}")),
     ],
 )

@@ -109,7 +109,7 @@ def flac_of(rate_hz: int) -> bytes:
 
 
 WRONG: dict[str, list[Callable[[Request], None]]] = {
-    "input.text": [text(""), text(" "), text("\n\t"), text("\u3000"), text("x" * 2001), text("ü" * 5000)]
+    "input.text": [text(""), text(" "), text("\n\t"), text("\u3000"), text("x" * 4097), text("ü" * 5000)]
     + [text(white * 7) for white in "\r\v\f "],
     "input.speaker": [speaker(value) for value in (-1, -2, -99, 100, 101, 500, 1000, 12345, 2**31 - 1, -(2**31))],
     "audio_config.audio_encoding": [encoding(value) for value in (0, 9, 10, 11, 42, 99, 1000, -1, 2**31 - 1, -(2**31))],
@@ -132,11 +132,13 @@ WRONG: dict[str, list[Callable[[Request], None]]] = {
     "sampling_params.seed": [
         sampling("seed", value) for value in (-1, -2, -3, -7, -42, -100, -(2**31), -(2**32), -(2**62), -(2**63))
     ],
-    "max_audio_duration": [seconds(value) for value in (0, -1, -0.08, 0.01, 0.079, 90.001, 91, 120, 3600, 86400)],
+    "max_audio_duration": [seconds(value) for value in (0, -1, -0.08, 0.01, 0.079, 300.001, 301, 400, 3600, 86400)],
     "voice.language_code": [
         language(f"en-{'x' * length}") for length in (33, 34, 35, 61, 62, 100, 125, 252, 1000, 100_000)
     ],
-    "stream_config.chunk_duration": [chunk(value) for value in (0, -0.08, -1, -90, 90.001, 91, 100, 200, 3600, 86400)],
+    "stream_config.chunk_duration": [
+        chunk(value) for value in (0, -0.08, -1, -90, 300.001, 301, 400, 1000, 3600, 86400)
+    ],
     "stream_config.heard_sample_count": [
         heard(value) for value in (-1, -2, -3, -7, -42, -100, -(2**31), -(2**32), -(2**62), -(2**63))
     ],
@@ -153,7 +155,7 @@ WRONG: dict[str, list[Callable[[Request], None]]] = {
     "context.turns": [turns(count) for count in (65, 66, 70, 80, 100, 128)]
     + [recording(bytes(2 * 8000 * length), PCM, 8000) for length in (161, 170, 200, 300)],
     "context.turns[0].text": [turn(text=value) for value in ("", " ", "\n", "\t", "  ", "\r\n", "\v", "\f")]
-    + [turn(text="x" * count) for count in (2001, 4000)],
+    + [turn(text="x" * count) for count in (4097, 5000)],
     "context.turns[0].speaker": [
         turn(speaker=value) for value in (-1, -2, -99, 100, 101, 500, 1000, 12345, 2**31 - 1, -(2**31))
     ],

@@ -80,7 +80,7 @@ async def test_client_that_stops_reading_is_dropped_and_costs_no_decoding(
     window = [("grpc.http2.lookahead_bytes", 65536), ("grpc.http2.bdp_probe", 0)]
     async with (
         fake_deployment(
-            write_timeout_seconds=60.0, max_stream_audio_seconds=300, slot_patience_seconds=300
+            write_timeout_seconds=60.0, max_utterance_audio_seconds=300, slot_patience_seconds=300
         ) as deployment,
         grpc.aio.insecure_channel(deployment.target, options=window) as channel,
     ):

@@ -70,7 +70,7 @@ async def test_server_info_tells_model_limits_watermark_and_notice(tts: Any) -> 
     assert list(info.sample_rates_hertz) == [8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000]
     assert (info.watermark.scheme, info.watermark.key_id) == ("fake/1", "key-1")
     assert info.limits.max_unary_audio_duration.seconds == 80
-    assert info.limits.max_stream_audio_duration.seconds == 90
+    assert info.limits.max_stream_audio_duration.seconds == 300
 
 
 async def test_ready_while_both_stages_are(deployment: FakeDeployment) -> None:

@@ -48,6 +48,7 @@ MakeSink = Callable[..., tuple[StreamSink, SlowContext]]
 def make_sink() -> MakeSink:
     plan = SynthesisPlan(
         request_id="r", text="Hi.", speaker=0, voice="ada", turns=(), sampling=SamplingParams(seed=1), max_frames=10,
+            max_utterance_frames=10,
         encoding=tts_pb2.AUDIO_ENCODING_PCM, sample_rate_hz=24_000, return_codes=False, chunk_frames=0,
         first_batch_frames=1, max_batch_frames=0, live=True,
     )  # fmt: skip

@@ -149,7 +149,7 @@ async def test_caller_below_the_least_pace_is_ended_with_the_reason(
     """It takes a message now and then, so no single write lasts too long."""
     async with fake_deployment(
         slot_patience_seconds=0.1, decode_ahead_frames=4, write_timeout_seconds=5.0, min_listener_pace=1.0,
-        max_stream_audio_seconds=300,
+        max_utterance_audio_seconds=300,
     ) as deployment:  # fmt: skip
         deployment.engine.frame_count = 3000
         await deployment.gateway.wait_ready()

@@ -81,6 +81,7 @@ def plan_of_a_text() -> SynthesisPlan:
         turns=(),
         sampling=SamplingParams(),
         max_frames=100,
+        max_utterance_frames=100,
         encoding=tts_pb2.AUDIO_ENCODING_PCM,
         sample_rate_hz=24_000,
         return_codes=False,

@@ -24,7 +24,7 @@ Code = grpc.StatusCode
         (["config", "config"], "text", "INVALID_REQUEST"),
         (["config"], "text", "TEXT_EMPTY"),
         (["config", Message(text=tts_pb2.TextPiece(text=" ... \n"))], "text", "TEXT_EMPTY"),
-        (["config", Message(text=tts_pb2.TextPiece(text="x" * 2001))], "text.text", "TEXT_TOO_LONG"),
+        (["config", Message(text=tts_pb2.TextPiece(text="x" * 4097))], "text.text", "TEXT_TOO_LONG"),
     ],
 )
 async def test_wrong_messages_are_named(
