@@ -13,21 +13,23 @@ from sentencex import segment
 
 # Ends of sentences by `sentencex` that are none: "approx. 5 km", "vol. II", "Ms. Lee", "ASP.NET", "1. First".
 _GOES_ON = re.compile(
-    r"(?:^|[^A-Za-z0-9.])(?:(?i:approx|incl|excl|avg|temp|tel|vol|ch|cf|viz|esp|attn|ver|eq|ref|para|vs|i\.e|e\.g)\."
-    r"[ \t]*"
+    r"(?:^|[^A-Za-z0-9.])(?:(?i:approx|incl|excl|avg|temp|tel|vol|ch|cf|viz|esp|attn|ver|eq|ref|para|vs|natl|intl|i\.e"
+    r"|e\.g)\.[ \t]*"
     r"|(?:Mrs?|Ms|Dr|Prof|Gen|Col|Capt|Lt|Sgt|Rev|Hon|Gov|Sen|Rep|Pres|Mt|Ft|Maj|Cpl|Pvt|Adm|Cmdr"
     r"|Messrs|Insp|Det|Fr)\.[ \t]*"
     r"|[A-HJ-Z]\.[ \t]*|[A-Z]{2,4}\.)$|(?:^|\n)[ \t]*(?:(?i:step|chapter|part) )?\d{1,3}\.[ \t]*$"
 )
 _GOES_ON_SMALL = re.compile(  # before a small letter or a figure
     r"(?:^|[^A-Za-z.])(?i:tbsp|tsp|max|min|est|ste|apt|mon|tues?|wed|thurs?|fri|sat|sun|jan|feb|aug|sept"
-    r"|oct|nov|dec)\.[ \t]*$"
+    r"|oct|nov|dec|appts?|bd|govt|rte|pkwy|rm|qty|wt|lbs?|oz|hrs?|secs?|yrs?|mos)\.[ \t]*$"
 )
 _HALF_OF_DAY = re.compile(r"[ap]\.m\.\s$")
 _AFTER_HALF = re.compile(  # "10 a.m. EST", "5 p.m. Tuesday"
     r"(?:[ECMP][SD]?T|GMT|UTC|BST|CES?T|IST|JST|AES?T|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|Eastern|Central|Pacific"
     r"|Mountain)(?![A-Za-z])"
 )
+_DAY = re.compile(r"\b(?:Mon|Tues?|Wed|Thurs?|Fri|Sat|Sun)\.\s$")  # "Mon. Jan. 5"
+_MONTH = re.compile(r"(?:Jan|Feb|March|Apr|May|June|July|Aug|Sept|Oct|Nov|Dec)[a-z]*(?=[\s.])")
 _WITHIN = ("/", ".", "_")  # signs that begin no sentence
 _CODE = re.compile(r"\S*[@/\\_()=]|[A-Z]{2,}\b")  # what belongs to the word before a full stop without a space
 _MORE_DOTS = re.compile(r"[.!?](?![A-Za-z0-9])")  # "so . . . what"
@@ -96,6 +98,7 @@ def _goes_on(before: str, sentence: str) -> bool:
         return bool(within) or (is_open and sentence.isascii())
     if _GOES_ON.search(before) or (small and _GOES_ON_SMALL.search(before)) or _MORE_DOTS.match(sentence):
         return True
-    if _HALF_OF_DAY.search(before):
-        return is_open or _AFTER_HALF.match(sentence) is not None
+    for end, beginning in ((_HALF_OF_DAY, _AFTER_HALF), (_DAY, _MONTH)):
+        if end.search(before):
+            return is_open or beginning.match(sentence) is not None
     return is_open and sentence.isalpha() and len(segment("en", before + "Zz")) < 2  # "Inc. To" may become "Tom"
