@@ -47,6 +47,13 @@ class GatewayMetrics:
             registry=registry,
         )
         self.failed = Counter("tts_failed", "Syntheses that failed, by reason.", ["reason"], registry=registry)
+        self.finished = Counter(
+            "tts_finished",
+            "Syntheses that came to their end, by finish reason: END_OF_SPEECH; MAX_AUDIO_DURATION and CONTEXT_WINDOW"
+            " cut the speech, which HTTP audio without events does not tell its caller.",
+            ["reason"],
+            registry=registry,
+        )
         self.failovers = Counter(
             "tts_failovers",
             "Losses of a stage in a running stream, by stage and by what came of it: resumed, failed, exhausted.",
@@ -124,6 +131,8 @@ class GatewayMetrics:
         for stage in ("engine", "codec"):
             for outcome in ("resumed", "failed", "exhausted"):
                 self.failovers.labels(stage, outcome)
+        for reason in ("END_OF_SPEECH", "MAX_AUDIO_DURATION", "CONTEXT_WINDOW"):
+            self.finished.labels(reason)
         for where in ("arriving", "waiting"):
             self.refused_recordings.labels(where)
         for by in ("conversation", "load"):
