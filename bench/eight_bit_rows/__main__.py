@@ -44,7 +44,7 @@ from recipes.builtin_voice.evaluation.sets import Judged, judged
 from recipes.builtin_voice.evaluation.voice import Saying
 
 FORMS: tuple[Form, Form] = ("int8", "float8")
-KEY = ("model", "stacks", "weights", "rows", "block", "norms", "first_seed")
+KEY = ("model", "stacks", "weights", "rows", "block", "norms", "parts", "first_seed")
 GREEDY_TEXTS = 24
 NOTE = "Rounding is emulated in float32. Random models have CSM-1B's widths; layers are of backbone and depth decoder."
 CONTEXT = 128
@@ -56,6 +56,7 @@ LOGITS = [
     *(Arm("both", form, form, None) for form in FORMS),
     *(Arm("depth", "float32", form) for form in FORMS),
     *(Arm("depth", form, form, 64, "weights") for form in FORMS),
+    Arm("depth", "int8", "int8", parts=8),  # as the depth decoder's kernel adds up
 ]
 Spoken = tuple[Arm, int]  # and the first seed
 TODAY: Spoken = (Arm(), 0)
