@@ -52,6 +52,7 @@ def product_kernel(
     row = tl.program_id(0) * ROW_BLOCK + tl.arange(0, ROW_BLOCK)
     output = tl.program_id(1) * OUTPUT_BLOCK + tl.arange(0, OUTPUT_BLOCK)
     SPLIT_WIDTH: tl.constexpr = WIDTH // SPLITS
+    MOVES: tl.constexpr = NORM and ROW_BLOCK * WIDTH_BLOCK > 8192  # with these squares, Triton 3.6 spills otherwise
     is_row, is_output = row < rows, output < OUTPUTS
     if CHUNKS:
         chunk = tl.arange(0, OUTPUT_BLOCK * CHUNKS)
@@ -87,13 +88,13 @@ def product_kernel(
                 weight = tl.load(weight_rows + index[None, :], mask=read, other=0.0)
             if WIDE:
                 x = x.to(tl.float32)
-            one_product = tl.dot(widened(weight, x.dtype, False), tl.trans(x), one_product, input_precision="ieee")
+            one_product = tl.dot(widened(weight, x.dtype, MOVES), tl.trans(x), one_product, input_precision="ieee")
             if GATED:
                 if EVEN:
                     weight = tl.load(weight_rows + OUTPUTS * WIDTH + index[None, :], eviction_policy=EVICT)
                 else:
                     weight = tl.load(weight_rows + OUTPUTS * WIDTH + index[None, :], mask=read, other=0.0)
-                one_value = tl.dot(widened(weight, x.dtype, False), tl.trans(x), one_value, input_precision="ieee")
+                one_value = tl.dot(widened(weight, x.dtype, MOVES), tl.trans(x), one_value, input_precision="ieee")
             if NORM:  # where a product is asynchronous, a load of its own, whose policy keeps it apart: see above
                 if OUTPUT_BLOCK < 64:
                     again = x
