@@ -44,7 +44,7 @@ from recipes.builtin_voice.evaluation.sets import Judged, judged
 from recipes.builtin_voice.evaluation.voice import Saying
 
 FORMS: tuple[Form, Form] = ("int8", "float8")
-KEY = ("model", "stacks", "weights", "rows", "block", "norms", "parts", "first_seed")
+KEY = ("model", "stacks", "weights", "rows", "block", "norms", "first_seed")
 GREEDY_TEXTS = 24
 NOTE = "Rounding is emulated in float32. Random models have CSM-1B's widths; layers are of backbone and depth decoder."
 CONTEXT = 128

@@ -43,14 +43,8 @@ class Arm:
     def told(self) -> dict[str, object]:
         is_blocked = self.rows in _LARGEST
         block = (self.block or "row") if is_blocked else None
-        told: dict[str, object] = {
-            "stacks": self.stacks,
-            "weights": self.weights,
-            "rows": self.rows,
-            "block": block,
-            "norms": self.norms,
-        }
-        return told | ({"parts": self.parts} if self.parts > 1 else {})
+        rows = self.rows if self.parts == 1 else f"{self.rows}, {self.parts} parts of sums in bfloat16"
+        return {"stacks": self.stacks, "weights": self.weights, "rows": rows, "block": block, "norms": self.norms}
 
 
 @dataclass(frozen=True, slots=True)
